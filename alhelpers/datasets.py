@@ -1,0 +1,165 @@
+"""Small real images: as arrays, and as folders that the SDK uploads.
+
+Nothing is downloaded: the digits come with scikit-learn, the MNIST subset with the kit
+(see ``data/README.md``).
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+NAMES = ("digits", "mnist")
+DIGIT_TEST_IMAGES = 500
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images with their labels, in a fixed order.
+
+    Attributes
+    ----------
+    name : str
+        The data set's name.
+    images : numpy.ndarray, shape (N, H, W), uint8
+        Grey levels, 0 to 255.
+    labels : numpy.ndarray, shape (N,), int64
+        Index into ``class_names``.
+    class_names : tuple of str
+        One name a class.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> "ImageSet":
+        """Return the given rows, in the given order."""
+        return ImageSet(self.name, self.images[rows], self.labels[rows], self.class_names)
+
+
+def data_folder() -> Path:
+    """Return the kit's ``data`` folder (``ALHELPERS_DATA``, or the one beside the package)."""
+    return Path(os.environ.get("ALHELPERS_DATA") or Path(__file__).resolve().parents[1] / "data")
+
+
+def cache_folder() -> Path:
+    """Return the folder for what is generated; git ignores it."""
+    return data_folder() / "cache"
+
+
+def load(name: str, *, seed: int = 0) -> tuple[ImageSet, ImageSet]:
+    """Return a pool of images and a test set that shares no image with it.
+
+    Parameters
+    ----------
+    name : {"digits", "mnist"}
+        ``digits``: 1297 + 500 images of 8x8, drawn by class. ``mnist``: 5000 + 2000 of 28x28, as they ship.
+    seed : int
+        Order of the pool, and for the digits which images are the test set.
+
+    Returns
+    -------
+    pool, test : ImageSet
+        The pool is shuffled, so that its first rows are a fair sample.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    FileNotFoundError
+        If the kit's data folder lacks the MNIST file.
+    """
+    if name == "digits":
+        return _digits(seed)
+    if name == "mnist":
+        return _mnist(seed)
+    raise ValueError(f"unknown data set {name!r}: choose one of {', '.join(NAMES)}")
+
+
+def _digits(seed: int) -> tuple[ImageSet, ImageSet]:
+    source = load_digits()
+    images = np.round(source.images * (255 / 16)).astype(np.uint8)
+    labels = source.target.astype(np.int64)
+    pool, test = train_test_split(
+        np.arange(len(labels)), test_size=DIGIT_TEST_IMAGES, stratify=labels, random_state=seed
+    )
+    whole = ImageSet("digits", images, labels, tuple(str(digit) for digit in range(10)))
+    return whole.take(pool), whole.take(test)
+
+
+def _mnist(seed: int) -> tuple[ImageSet, ImageSet]:
+    path = data_folder() / "mnist_5k_2k.npz"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is missing: set ALHELPERS_DATA to the data folder of a clone of the kit"
+        )
+    class_names = tuple(str(digit) for digit in range(10))
+    with np.load(path) as arrays:
+        pool = ImageSet("mnist", arrays["xtr"], arrays["ytr"].astype(np.int64), class_names)
+        test = ImageSet("mnist", arrays["xte"], arrays["yte"].astype(np.int64), class_names)
+    return pool.take(np.random.default_rng(seed).permutation(len(pool))), test
+
+
+def write_folder(
+    images: ImageSet, folder: str | Path, *, prefix: str = "", labelled: bool = True
+) -> list[dict]:
+    """Write images as PNG files, and their labels as annotation files, ready for ``dataset.items.upload``.
+
+    Parameters
+    ----------
+    images : ImageSet
+        What to write.
+    folder : path
+        Gets ``items/NAME.png`` and, if labelled, ``json/NAME.json``. Files of the same names are replaced.
+    prefix : str
+        Start of each file's name; the default is the data set's name.
+    labelled : bool
+        Whether to write annotation files.
+
+    Returns
+    -------
+    list of dict
+        One row an image: ``local_path``, ``local_annotations_path`` (None when unlabelled), and ``label``
+        (its class name).
+    """
+    folder = Path(folder)
+    (folder / "items").mkdir(parents=True, exist_ok=True)
+    (folder / "json").mkdir(exist_ok=True)
+    rows = []
+    for number, (image, label) in enumerate(zip(images.images, images.labels, strict=True)):
+        name = f"{prefix or images.name}-{number:05d}"
+        path = folder / "items" / f"{name}.png"
+        Image.fromarray(image).save(path)
+        annotations = folder / "json" / f"{name}.json"
+        class_name = images.class_names[label]
+        if labelled:
+            annotations.write_text(json.dumps({"annotations": [_classification(class_name)]}))
+        rows.append(
+            {
+                "local_path": str(path),
+                "local_annotations_path": str(annotations) if labelled else None,
+                "label": class_name,
+            }
+        )
+    return rows
+
+
+def _classification(label: str) -> dict:
+    """Return a whole-image label in the platform's annotation format."""
+    return {
+        "type": "class",
+        "label": label,
+        "attributes": [],
+        "coordinates": [],
+        "metadata": {"system": {}, "user": {}},
+    }
