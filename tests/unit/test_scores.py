@@ -1,0 +1,302 @@
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import logsumexp, softmax
+from scipy.stats import entropy as scipy_entropy
+
+from alhelpers import scores
+
+CONFIDENCE_SCORES = {
+    "least_confidence": scores.least_confidence,
+    "margin": scores.margin,
+    "entropy": scores.entropy,
+}
+SAMPLE_SCORES = {
+    "predictive_entropy": scores.predictive_entropy,
+    "mean_margin": scores.mean_margin,
+    "bald": scores.bald,
+    "variance": scores.variance,
+    "variation_ratio": scores.variation_ratio,
+    "vote_entropy": scores.vote_entropy,
+    "consensus_kl_mean": scores.consensus_kl,
+    "consensus_kl_max": lambda samples: scores.consensus_kl(samples, reduction="max"),
+}
+VECTOR_SCORES = {"activation": scores.activation, "energy": scores.energy}
+
+
+# Definitions, in plain Python, of one record.
+
+
+def plain_entropy(row):
+    return -sum(p * math.log(p) for p in row if p > 0) / math.log(len(row))
+
+
+def plain_margin(row):
+    first, second = sorted(row, reverse=True)[:2]
+    return 1 - (first - second)
+
+
+def plain_mean(record):
+    return [sum(column) / len(record) for column in zip(*record, strict=True)]
+
+
+def plain_votes(record):
+    shares = [0.0] * len(record[0])
+    for row in record:
+        shares[list(row).index(max(row))] += 1 / len(record)
+    return shares
+
+
+def plain_kls(record):
+    consensus = plain_mean(record)
+    return [sum(p * math.log(p / q) for p, q in zip(row, consensus, strict=True) if p > 0) for row in record]
+
+
+def plain_variance(record):
+    mean = plain_mean(record)
+    each = [sum((row[c] - mean[c]) ** 2 for row in record) / len(record) for c in range(len(mean))]
+    return sum(each) / len(each)
+
+
+PLAIN = {
+    "least_confidence": lambda row: 1 - max(row),
+    "margin": plain_margin,
+    "entropy": plain_entropy,
+    "predictive_entropy": lambda record: plain_entropy(plain_mean(record)),
+    "mean_margin": lambda record: plain_margin(plain_mean(record)),
+    "bald": lambda record: (
+        plain_entropy(plain_mean(record)) - sum(plain_entropy(row) for row in record) / len(record)
+    ),
+    "variance": plain_variance,
+    "variation_ratio": lambda record: 1 - max(plain_votes(record)),
+    "vote_entropy": lambda record: plain_entropy(plain_votes(record)),
+    "consensus_kl_mean": lambda record: sum(plain_kls(record)) / len(record),
+    "consensus_kl_max": lambda record: max(plain_kls(record)),
+    "activation": lambda row: -math.sqrt(sum(v * v for v in row)),
+    "energy": lambda row: -math.log(sum(math.exp(v) for v in row)),
+}
+
+
+def confidences_of(seed, shape, sharpness=2.0):
+    """Random confidences of which some are exact zeros and ones."""
+    rng = np.random.default_rng(seed)
+    values = softmax(rng.normal(size=shape) * sharpness, axis=-1)
+    values[0] = np.eye(shape[-1])[rng.integers(shape[-1], size=shape[1:-1])]
+    return values.astype(np.float32)
+
+
+@pytest.mark.parametrize("name", CONFIDENCE_SCORES)
+@pytest.mark.parametrize("shape", [(7, 2), (50, 3), (40, 10), (9, 1000)])
+def test_confidence_scores_equal_their_definition(name, shape):
+    confidences = confidences_of(1, shape)
+    expected = [PLAIN[name](row.tolist()) for row in confidences]
+    found = CONFIDENCE_SCORES[name](confidences)
+    assert found.dtype == np.float32 and found.shape == (shape[0],)
+    np.testing.assert_allclose(found, expected, atol=3e-6)
+
+
+@pytest.mark.parametrize("name", SAMPLE_SCORES)
+@pytest.mark.parametrize("shape", [(7, 2, 2), (30, 5, 10), (20, 20, 3), (5, 3, 200)])
+def test_sample_scores_equal_their_definition(name, shape):
+    samples = confidences_of(2, shape)
+    expected = [PLAIN[name](record.tolist()) for record in samples]
+    found = SAMPLE_SCORES[name](samples)
+    assert found.dtype == np.float32 and found.shape == (shape[0],)
+    np.testing.assert_allclose(found, expected, atol=3e-6)
+
+
+@pytest.mark.parametrize("name", VECTOR_SCORES)
+def test_vector_scores_equal_their_definition(name):
+    vectors = np.random.default_rng(3).normal(size=(40, 12)).astype(np.float32)
+    expected = [PLAIN[name](row.tolist()) for row in vectors]
+    np.testing.assert_allclose(VECTOR_SCORES[name](vectors), expected, rtol=2e-6)
+
+
+def test_entropy_agrees_with_scipy_divided_by_log_c():
+    confidences = confidences_of(4, (500, 10))
+    expected = scipy_entropy(confidences.astype(float), axis=1) / np.log(10)
+    np.testing.assert_allclose(scores.entropy(confidences), expected, atol=2e-6)
+
+
+def test_consensus_kl_mean_is_bald_in_nats():
+    samples = confidences_of(5, (200, 8, 6))
+    np.testing.assert_allclose(scores.consensus_kl(samples), scores.bald(samples) * np.log(6), atol=2e-6)
+
+
+def test_energy_and_softmax_survive_large_logits():
+    logits = np.array([[1000.0, 999.0], [-1000.0, -1001.0]])
+    np.testing.assert_allclose(scores.energy(logits), -logsumexp(logits, axis=1), rtol=1e-6)
+    np.testing.assert_allclose(scores.confidences_from_logits(logits), softmax(logits, axis=1), rtol=1e-5)
+
+
+def test_confidences_from_logits_takes_samples_and_leaves_its_input_alone():
+    logits = np.random.default_rng(6).normal(size=(4, 3, 5)).astype(np.float32) * 10
+    before = logits.copy()
+    found = scores.confidences_from_logits(logits)
+    np.testing.assert_allclose(found, softmax(logits, axis=-1), rtol=1e-5)
+    np.testing.assert_array_equal(logits, before)
+    assert found.dtype == np.float32
+
+
+def test_known_values_and_directions():
+    certain, torn, unsure = [1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [1 / 3, 1 / 3, 1 / 3]
+    rows = [certain, torn, unsure]
+    np.testing.assert_allclose(scores.least_confidence(rows), [0, 0.5, 2 / 3], rtol=1e-6)
+    np.testing.assert_allclose(scores.margin(rows), [0, 1, 1], rtol=1e-6)
+    np.testing.assert_allclose(scores.entropy(rows), [0, np.log(2) / np.log(3), 1], rtol=1e-6)
+    agree, disagree = [certain, certain], [certain, [0.0, 1.0, 0.0]]
+    for score in SAMPLE_SCORES.values():
+        found = score([agree, disagree])
+        assert found[0] == 0 and found[1] > 0.1
+
+
+def test_weighted_entropy_puts_rare_classes_first():
+    rows = np.array([[0.6, 0.4], [0.4, 0.6]])
+    weights = scores.rarity([90, 8])
+    np.testing.assert_allclose(weights, [100 / (2 * 91), 100 / (2 * 9)], rtol=1e-6)
+    found = scores.weighted_entropy(rows, weights)
+    np.testing.assert_allclose(found, scores.entropy(rows) * weights, rtol=1e-6)
+    assert found[1] > found[0]
+    np.testing.assert_allclose(scores.rarity([7, 7, 7]), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, np.nan], [1.0, -1.0], [[1.0, 1.0]]])
+def test_weighted_entropy_names_bad_weights(weights):
+    with pytest.raises(ValueError, match="weights must be 2 finite numbers"):
+        scores.weighted_entropy([[0.5, 0.5]], weights)
+
+
+@pytest.mark.parametrize("counts", [[], [-1, 2], [np.nan, 1], [[1, 2]]])
+def test_rarity_names_bad_counts(counts):
+    with pytest.raises(ValueError, match="class_counts must be one count a class"):
+        scores.rarity(counts)
+
+
+@pytest.mark.parametrize("name", CONFIDENCE_SCORES)
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([np.nan, 0.5, 0.5], "NaN"),
+        ([np.inf, 0.0, 0.0], "infinity"),
+        ([0.2, 0.2, 0.2], "sums to 0.6"),
+        ([3.0, -1.0, -1.0], "negative number -1"),
+        ([4.0, 1.0, 2.0], "confidences_from_logits"),
+    ],
+)
+def test_a_bad_row_is_named_wherever_it_is(name, row, message):
+    confidences = confidences_of(7, (30_000, 3))
+    confidences[25_123] = row
+    with pytest.raises(scores.ScoreError, match=f"row 25123 of confidences .*{message}") as error:
+        CONFIDENCE_SCORES[name](confidences)
+    assert error.value.row == 25_123
+
+
+@pytest.mark.parametrize("name", SAMPLE_SCORES)
+def test_a_bad_sample_is_named(name):
+    samples = confidences_of(8, (6, 4, 3))
+    samples[4, 2] = [np.nan, 0.5, 0.5]
+    with pytest.raises(ValueError, match="row 4 of samples, sample 2, holds NaN"):
+        SAMPLE_SCORES[name](samples)
+
+
+@pytest.mark.parametrize("name", SAMPLE_SCORES)
+@pytest.mark.parametrize("shape", [(4, 3), (4, 1, 3), (4, 3, 1), (2, 2, 2, 2)])
+def test_samples_of_a_wrong_shape_are_refused(name, shape):
+    with pytest.raises(ValueError, match="samples must have shape"):
+        SAMPLE_SCORES[name](np.full(shape, 1 / shape[-1]))
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1), (2, 2, 2)])
+def test_confidences_of_a_wrong_shape_are_refused(shape):
+    with pytest.raises(ValueError, match="confidences must have shape"):
+        scores.entropy(np.ones(shape))
+
+
+@pytest.mark.parametrize("values", [[["a", "b"]], [[1j, 0]], [[True, False]], [[None, 1.0]]])
+def test_what_is_not_a_number_is_refused(values):
+    with pytest.raises(ValueError, match="array of real numbers"):
+        scores.entropy(values)
+
+
+@pytest.mark.parametrize("score", [scores.activation, scores.energy, scores.confidences_from_logits])
+def test_vectors_that_are_not_finite_are_named(score):
+    vectors = np.ones((20, 4))
+    vectors[11, 2] = np.inf
+    with pytest.raises(ValueError, match="row 11 of"):
+        score(vectors)
+
+
+def test_unknown_reduction_is_named():
+    with pytest.raises(ValueError, match="got 'median'"):
+        scores.consensus_kl(np.full((1, 2, 2), 0.5), reduction="median")
+
+
+@pytest.mark.parametrize("score", [*CONFIDENCE_SCORES.values(), *VECTOR_SCORES.values()])
+def test_no_record_gives_no_score(score):
+    found = score(np.empty((0, 3)))
+    assert found.shape == (0,) and found.dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_inputs_of_any_float_type_are_read_and_not_changed(dtype):
+    samples = confidences_of(9, (20, 4, 5)).astype(dtype)
+    samples.flags.writeable = False
+    for score in SAMPLE_SCORES.values():
+        assert np.isfinite(score(samples)).all()
+    for score in CONFIDENCE_SCORES.values():
+        assert np.isfinite(score(samples[:, 0])).all()
+
+
+def test_layout_of_the_array_does_not_matter():
+    confidences = confidences_of(10, (100, 6))
+    for score in CONFIDENCE_SCORES.values():
+        np.testing.assert_array_equal(score(confidences), score(np.asfortranarray(confidences)))
+        np.testing.assert_array_equal(score(confidences)[::2], score(confidences[::2]))
+
+
+def test_chunks_do_not_show():
+    confidences = confidences_of(11, (30_001, 5))
+    for score in CONFIDENCE_SCORES.values():
+        whole = score(confidences)
+        np.testing.assert_array_equal(whole[20_000:20_100], score(confidences[20_000:20_100]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), sharpness=st.sampled_from([0.0, 0.1, 1.0, 5.0, 50.0]))
+def test_algebra(seed, sharpness):
+    rng = np.random.default_rng(seed)
+    n, s, c = rng.integers(2, 7, size=3)
+    samples = softmax(rng.normal(size=(n, s, c)) * sharpness, axis=-1).astype(np.float32)
+    records, members, classes = rng.permutation(n), rng.permutation(s), rng.permutation(c)
+    for name, score in SAMPLE_SCORES.items():
+        found = score(samples)
+        upper = np.log(s) if name.startswith("consensus_kl") else 1
+        assert (found >= 0).all() and (found <= upper + 1e-5).all()
+        np.testing.assert_array_equal(found[records], score(samples[records]))
+        np.testing.assert_allclose(found, score(samples[:, members]), atol=1e-5)
+        if sharpness:  # equal confidences are voted for by position
+            np.testing.assert_allclose(found, score(samples[:, :, classes]), atol=1e-5)
+    for score in CONFIDENCE_SCORES.values():
+        found = score(samples[:, 0])
+        assert (found >= 0).all() and (found <= 1).all()
+        np.testing.assert_allclose(found, score(samples[:, 0][:, classes]), atol=1e-5)
+        np.testing.assert_allclose(
+            SAMPLE_SCORES["mean_margin"](np.repeat(samples[:, :1], 3, axis=1)),
+            scores.margin(samples[:, 0]),
+            atol=1e-6,
+        )
+
+
+def test_the_room_imports_numpy_only():
+    code = (
+        "import sys, alhelpers, alhelpers.scores\n"
+        "heavy = {'torch', 'dtlpy', 'IPython', 'papermill', 'pandas', 'pyarrow', 'scipy', 'sklearn'}\n"
+        "found = heavy & set(sys.modules)\n"
+        "assert not found, found"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
