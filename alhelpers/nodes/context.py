@@ -1,0 +1,74 @@
+"""A pipeline node's context for a notebook: the nodes then run as they do inside a pipeline."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import dtlpy as dl
+
+_NODE_ID = "notebook-node"
+
+
+def node_context(project: dl.Project, config: Mapping[str, Any], name: str = "notebook-node") -> dl.Context:
+    """Make a real `dl.Context` whose node has the given configuration.
+
+    The platform stores a pipeline of this one node, never installed, and the context fetches it as it does in
+    a running pipeline. A pipeline of that name is used again, with the new configuration.
+
+    Parameters
+    ----------
+    project : dl.Project
+        Where the pipeline is kept.
+    config : mapping
+        The node's configuration, as the pipeline editor writes it to ``metadata['customNodeConfig']``.
+    name : str
+        The pipeline's name.
+
+    Returns
+    -------
+    dl.Context
+        The context to pass to a node's function.
+
+    Examples
+    --------
+    >>> context = node_context(project, {"groups": [{"name": "train", "distribution": 80},
+    ...                                             {"name": "test", "distribution": 20}],
+    ...                                  "itemMetadata": True})  # doctest: +SKIP
+    >>> item = DataSplitter.data_split(item, progress=dl.Progress(), context=context)  # doctest: +SKIP
+    """
+    metadata = {"customNodeConfig": copy.deepcopy(dict(config)), "position": {"x": 0, "y": 0, "z": 0}}
+    try:
+        pipeline = project.pipelines.get(pipeline_name=name)
+    except dl.exceptions.NotFound:
+        pipeline = project.pipelines.create(name=name, pipeline_json=_one_node(project, metadata))
+    else:
+        # The position is the SDK's own business: keep what it has read.
+        pipeline.nodes[0].metadata["customNodeConfig"] = metadata["customNodeConfig"]
+        pipeline = pipeline.update()
+    return dl.Context(
+        project=project,
+        execution_dict={"pipeline": {"id": pipeline.id, "nodeId": pipeline.nodes[0].node_id}},
+        sdk=dl,
+    )
+
+
+def _one_node(project: dl.Project, metadata: dict[str, Any]) -> dict[str, Any]:
+    node = {
+        "id": _NODE_ID,
+        "name": "node",
+        "type": "custom",
+        "inputs": [],
+        "outputs": [],
+        "metadata": metadata,
+        "namespace": {"functionName": "run", "projectName": project.name},
+        "projectId": project.id,
+    }
+    return {
+        "projectId": project.id,
+        "nodes": [node],
+        "connections": [],
+        "startNodes": [{"nodeId": _NODE_ID, "type": "root", "id": _NODE_ID}],
+        "variables": [],
+    }

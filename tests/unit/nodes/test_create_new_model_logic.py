@@ -1,0 +1,193 @@
+import copy
+from datetime import datetime
+
+import dtlpy as dl
+import pytest
+
+from alhelpers.nodes.create_new_model import (
+    DEFAULT_NAME_TEMPLATE,
+    free_name,
+    merged_configuration,
+    normalize_filter,
+    parse_template,
+    render_name,
+)
+
+NOW = datetime(2025, 3, 4, 5, 6, 7)
+TRAIN = {
+    "filter": {
+        "$and": [
+            {"hidden": False},
+            {"$or": [{"metadata": {"system": {"tags": {"train": True}}}}]},
+            {"type": "file"},
+        ]
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (DEFAULT_NAME_TEMPLATE, "digits_2025-03-04T05-06-07"),
+        ("{base_model.name}_{datetime...}", "digits_2025-03-04T05-06-07"),
+        ("{base_model.name}_{datetime:%Y-%m-%d}", "digits_2025-03-04"),
+        ("{base_model.name}-{dataset.name}-v2", "digits-Ground Truth-v2"),
+        ("fixed", "fixed"),
+        ("{datetime:%H:%M}", "05-06"),
+        ("{base_model.name}_{datetime.datetime.now().strftime('%Y_%m_%d')}", "digits_2025_03_04"),
+        ('{base_model.name}_{datetime.datetime.utcnow().strftime("%H:%M")}', "digits_05-06"),
+        ("{base_model.name}_{datetime.now()}", "digits_2025-03-04T05-06-07"),
+        ("{{literal}}_{base_model.name}", "{literal}_digits"),
+    ],
+)
+def test_a_template_is_rendered(template, expected):
+    assert render_name(template, "digits", "Ground Truth", NOW) == expected
+
+
+def test_the_default_yields_the_current_time():
+    year = datetime.now().year
+    assert any(str(y) in render_name(DEFAULT_NAME_TEMPLATE, "m", "d") for y in (year, year - 1, year + 1))
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{base_model.id}",
+        "{base_model.project._client_api.token}",
+        "{base_model.__class__.__init__.__globals__}",
+        "{dataset}",
+        "{__import__('os').getcwd()}",
+        "{dl.token()}",
+        "{base_model.name!r}",
+        "{base_model.name:>9}",
+        "{datetime!s}",
+        "{datetime:{base_model.name}}",
+        "{datetime.datetime.now().__class__}",
+        "{datetime.datetime.now().strftime(token)}",
+        "{}",
+        "{0}",
+    ],
+)
+def test_an_unknown_placeholder_is_refused_and_nothing_is_evaluated(template):
+    with pytest.raises(
+        ValueError, match=r"unknown placeholder .*known are \{base_model.name\}, \{dataset.name\}"
+    ):
+        parse_template(template)
+
+
+@pytest.mark.parametrize("template", ["", "   ", None, 5])
+def test_an_empty_template_is_refused(template):
+    with pytest.raises(ValueError, match="is empty; the default is"):
+        parse_template(template)
+
+
+@pytest.mark.parametrize("template", ["{base_model.name", "base}"])
+def test_unmatched_braces_are_refused(template):
+    with pytest.raises(ValueError, match="cannot be read"):
+        parse_template(template)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        DEFAULT_NAME_TEMPLATE,
+        "{base_model.name}_{datetime:%Y-%m-%d %H:%M}",
+        "{base_model.name}_v2",
+        "{dataset.name}-{base_model.name}-{datetime:%s}",
+        "{base_model.name} of {dataset.name}",
+        "{base_model.name}_{datetime.datetime.now().strftime('%Y%m%d-%H%M%S')}",
+    ],
+)
+def test_suffixes_do_not_pile_up_over_the_rounds(template):
+    first = render_name(template, "resnet-50", "d", NOW)
+    name = first
+    for day in range(5, 10):
+        name = render_name(template, name, "d", NOW.replace(day=day))
+    assert len(name) == len(first)
+    # A number that a conflict added is dropped with the rest.
+    assert len(render_name(template, f"{name}-2", "d", NOW)) == len(first)
+
+
+def test_names_that_the_template_did_not_make_are_kept():
+    assert render_name("{base_model.name}", "resnet-50", "d", NOW) == "resnet-50"
+    assert render_name(DEFAULT_NAME_TEMPLATE, "resnet-50_v2", "d", NOW) == "resnet-50_v2_2025-03-04T05-06-07"
+
+
+def test_characters_that_no_folder_may_have_are_replaced():
+    assert render_name("{dataset.name}", "m", 'a/b\\c:"d', NOW) == "a-b-c-d"
+    with pytest.raises(ValueError, match="gives an empty name"):
+        render_name("{dataset.name}", "m", " ", NOW)
+
+
+def test_the_next_free_number():
+    assert free_name("m", set()) == "m"
+    assert free_name("m", {"m"}) == "m-2"
+    assert free_name("m", {"m", "m-2", "m-4"}) == "m-3"
+
+
+def test_a_filter_keeps_its_exact_form():
+    given = copy.deepcopy(TRAIN)
+    assert normalize_filter(given, "train") == TRAIN
+    assert given == TRAIN
+
+
+def test_filters_of_every_form_become_the_one_that_models_store():
+    filters = dl.Filters(field="dir", values="/train")
+    prepared = normalize_filter(filters, "train")
+    assert set(prepared) == {"filter"} and {"hidden": False} in prepared["filter"]["$and"]
+    assert normalize_filter({"dir": "/a"}, "train") == {"filter": {"$and": [{"dir": "/a"}]}}
+    assert normalize_filter({"$or": [{"dir": "/a"}]}, "train") == {
+        "filter": {"$and": [{"$or": [{"dir": "/a"}]}]}
+    }
+    assert normalize_filter('{"filter": {"$and": [{"dir": "/a"}]}}', "t") == {
+        "filter": {"$and": [{"dir": "/a"}]}
+    }
+    paged = {**TRAIN, "page": 3, "pageSize": 5, "resource": "items", "join": {"filter": {"type": "box"}}}
+    assert normalize_filter(paged, "train") == {**TRAIN, "join": {"filter": {"type": "box"}}}
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        None,
+        {},
+        "",
+        " ",
+        "null",
+        "{}",
+        {"filter": {}},
+        {"filter": None},
+        {"filter": {"$and": []}},
+        {"$or": []},
+    ],
+)
+def test_an_empty_filter_is_none_not_everything(empty):
+    assert normalize_filter(empty, "train") is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("not json", "train subset 'not json' is no JSON"),
+        ([1], r"train subset \[1\] must be"),
+        (
+            {"filter": {"$and": [{"type": "box"}]}, "resource": "annotations"},
+            "must filter items, not 'annotations'",
+        ),
+    ],
+)
+def test_what_is_no_filter_of_items_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        normalize_filter(wrong, "train")
+
+
+def test_the_base_configuration_is_copied_deeply():
+    base = {"epochs": 3, "nested": {"a": 1}}
+    merged = merged_configuration(base, {"epochs": 5})
+    assert merged == {"epochs": 5, "nested": {"a": 1}}
+    merged["nested"]["a"] = 2
+    assert base == {"epochs": 3, "nested": {"a": 1}}
+    assert merged_configuration(base, {}) == base == merged_configuration(base, None)
+    assert merged_configuration(None, None) == {}
+    with pytest.raises(ValueError, match="must be an object"):
+        merged_configuration(base, ["epochs"])
