@@ -1,0 +1,17 @@
+"""Uncertainty: a model and inputs become samples, several predictions of each record.
+
+:func:`mc_dropout` asks one model many times with its dropout left on, :class:`Committee` asks several models.
+Both give (N, S, C) confidences, which :mod:`alhelpers.scores` turns into scores.
+"""
+
+from alhelpers.uncertainty.committee import Committee, CommitteeError, CommitteeWarning, train_classifier
+from alhelpers.uncertainty.mc_dropout import DropoutError, mc_dropout
+
+__all__ = [
+    "Committee",
+    "CommitteeError",
+    "CommitteeWarning",
+    "DropoutError",
+    "mc_dropout",
+    "train_classifier",
+]

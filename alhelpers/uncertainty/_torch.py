@@ -1,0 +1,81 @@
+"""What both ways of sampling need of torch: modes, random state, batches, confidences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@contextmanager
+def kept_modes(model: nn.Module) -> Iterator[None]:
+    """Put every module into evaluation mode, and each back into its own mode at the end, whatever happens."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False  # the flag alone: train() and eval() may be overridden to do more
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draw from ``seed`` inside, and leave torch's global random state as it was."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        reseed(seed, device)
+        yield
+
+
+def reseed(seed: int, device: torch.device) -> None:
+    """Start the random numbers of the CPU and of this device over; other devices are left alone."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
+def derived_seed(*numbers: int) -> int:
+    """Mix numbers into one seed, so that neighbouring numbers give unrelated seeds."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of the first parameter or buffer; the CPU where there is none."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """Return the type of the first floating parameter; float32 where there is none."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+def as_inputs(inputs: torch.Tensor | np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    """Return inputs as a tensor, floating ones in the model's type; not a copy where none is needed."""
+    tensor = inputs if isinstance(inputs, torch.Tensor) else torch.as_tensor(np.asarray(inputs))
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def checked_logits(output: object, rows: int) -> torch.Tensor:
+    """Return a model's output if it is the (rows, C) logits that sampling needs."""
+    if not isinstance(output, torch.Tensor):
+        raise ValueError(
+            f"the model must return logits of shape (N, C), it returned a {type(output).__name__}"
+        )
+    if output.ndim != 2 or output.shape[0] != rows or output.shape[1] < 2:
+        raise ValueError(
+            f"the model must return logits of shape (N, C) with C at least 2, here ({rows}, C); "
+            f"it returned {tuple(output.shape)}"
+        )
+    return output
+
+
+def confidences_of(logits: torch.Tensor) -> np.ndarray:
+    """Return the softmax of logits as float32 numbers of numpy."""
+    return torch.softmax(logits.float(), dim=-1).cpu().numpy()

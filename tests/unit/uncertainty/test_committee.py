@@ -1,0 +1,179 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from alhelpers import scores
+from alhelpers.uncertainty import Committee, CommitteeError, CommitteeWarning
+from alhelpers.uncertainty.committee import _folds
+
+torch.set_num_threads(1)
+
+
+def build():
+    return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3))
+
+
+def blobs(count=60, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    return (rng.normal(size=(count, 4)) + 3 * np.eye(4)[labels]).astype(np.float32), labels
+
+
+def weights_of(model):
+    return torch.cat([parameter.detach().ravel() for parameter in model.parameters()])
+
+
+class Recorder:
+    """A train function that remembers what it was given."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, model, inputs, labels, seed, **options):
+        self.calls.append((weights_of(model).clone(), inputs.clone(), labels.clone(), seed, options))
+
+
+def test_members_learn_and_disagree_more_between_the_classes():
+    inputs, labels = blobs(120)
+    committee = Committee(build, members=4).fit(inputs, labels, seed=1, steps=80, learning_rate=1e-2)
+    samples = committee.predict(inputs)
+    assert samples.shape == (120, 4, 3) and samples.dtype == np.float32
+    np.testing.assert_allclose(samples.sum(axis=2), 1, atol=1e-5)
+    assert (samples.mean(axis=1).argmax(axis=1) == labels).mean() > 0.9
+    far, between = np.eye(4)[:1] * 6, np.array([[1.5, 1.5, 0.0, 0.0]])
+    assert np.diff(scores.bald(committee.predict(np.concatenate([far, between]))))[0] > 0
+
+
+def test_the_default_training_learns_the_digits():
+    digits = load_digits()
+    inputs, labels = digits.data.astype(np.float32) / 16, digits.target
+    net = lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))  # noqa: E731
+    committee = Committee(net, members=2).fit(inputs[:1000], labels[:1000], learning_rate=1e-2)
+    mean = committee.predict(inputs[1000:]).mean(axis=1)
+    assert (mean.argmax(axis=1) == labels[1000:]).mean() > 0.9
+
+
+def test_each_member_leaves_its_own_fold_out():
+    inputs, labels = blobs(31)
+    inputs[:, 0] = np.arange(31)  # each record can be told
+    recorder = Recorder()
+    Committee(build, members=5).fit(inputs, labels, train=recorder)
+    left_out = [set(range(31)) - set(call[1][:, 0].int().tolist()) for call in recorder.calls]
+    assert sorted(row for fold in left_out for row in fold) == list(range(31))
+    assert {len(fold) for fold in left_out} == {6, 7}
+    for _, rows, targets, _, _ in recorder.calls:
+        np.testing.assert_array_equal(labels[rows[:, 0].int()], targets)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_folds_are_stratified_and_even(seed):
+    classes = np.random.default_rng(seed).integers(4, size=103)
+    fold = _folds(classes, 5, seed)
+    assert np.ptp(np.bincount(fold)) <= 1
+    for k in range(4):
+        assert np.ptp(np.bincount(fold[classes == k], minlength=5)) <= 1
+    assert not np.array_equal(fold, _folds(classes, 5, seed + 100))
+
+
+def test_without_folds_all_members_see_all_data_from_other_starts():
+    inputs, labels = blobs(12)
+    recorder = Recorder()
+    Committee(build, members=3).fit(inputs, labels, folds=False, train=recorder, depth=3)
+    starts = [call[0] for call in recorder.calls]
+    assert not torch.equal(starts[0], starts[1]) and not torch.equal(starts[1], starts[2])
+    assert len({call[3] for call in recorder.calls}) == 3
+    assert all(torch.equal(call[1], torch.from_numpy(inputs)) for call in recorder.calls)
+    assert all(call[4] == {"depth": 3} for call in recorder.calls)
+
+
+def test_a_build_with_a_seed_is_given_one():
+    seeds = []
+
+    def seeded_build(seed):
+        seeds.append(seed)
+        return build()
+
+    Committee(seeded_build, members=2).fit(*blobs(9), train=Recorder())
+    assert len(set(seeds)) == 2
+
+
+def test_same_seed_same_committee_and_global_state_untouched():
+    inputs, labels = blobs()
+    random_state = torch.get_rng_state()
+    first, again, other = (
+        Committee(build, members=2).fit(inputs, labels, seed=seed, steps=5).predict(inputs)
+        for seed in (3, 3, 4)
+    )
+    assert torch.equal(torch.get_rng_state(), random_state)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_saved_and_loaded(tmp_path):
+    inputs, labels = blobs()
+    large = Committee(build, members=12).fit(inputs, labels, train=Recorder())
+    large.save(tmp_path / "committee")
+    committee = Committee(build, members=11).fit(inputs, labels, steps=3)
+    committee.save(tmp_path / "committee")
+    loaded = Committee(build, members=11).load(tmp_path / "committee")
+    np.testing.assert_array_equal(loaded.predict(inputs), committee.predict(inputs))
+    state = torch.load(tmp_path / "committee" / "member_0.pt", weights_only=True)
+    assert all(isinstance(value, torch.Tensor) for value in state.values())
+    with pytest.raises(CommitteeError, match="holds 11 members, this committee has 3"):
+        Committee(build, members=3).load(tmp_path / "committee")
+    with pytest.raises(CommitteeError, match="does not fit the model that build makes"):
+        Committee(lambda: nn.Linear(4, 3), members=11).load(tmp_path / "committee")
+
+
+def test_predict_restores_modes_and_ignores_batches():
+    inputs, labels = blobs()
+    committee = Committee(build, members=2).fit(inputs, labels, steps=3)
+    modes = [module.training for model in committee.models for module in model.modules()]
+    before = inputs.copy()
+    np.testing.assert_allclose(committee.predict(inputs, batch_size=7), committee.predict(inputs), atol=1e-6)
+    assert [module.training for model in committee.models for module in model.modules()] == modes
+    np.testing.assert_array_equal(inputs, before)
+
+
+def test_a_fold_that_leaves_a_class_out_is_reported():
+    inputs, labels = blobs(10)
+    labels = np.array([0] * 5 + [1] * 4 + [2])
+    with pytest.warns(CommitteeWarning, match=r"member \d trains without any record of class 2"):
+        Committee(build, members=2).fit(inputs, labels, train=Recorder())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Committee(build, members=2).fit(inputs, labels, folds=False, train=Recorder())
+
+
+@pytest.mark.parametrize("members", [1, 0, 2.0, True])
+def test_too_few_members(members):
+    with pytest.raises(CommitteeError, match="members must be a whole number of at least 2"):
+        Committee(build, members=members)
+
+
+def test_errors_are_named():
+    inputs, labels = blobs(4)
+    with pytest.raises(CommitteeError, match="4 records cannot be cut into 5 folds"):
+        Committee(build).fit(inputs, labels)
+    with pytest.raises(CommitteeError, match="call fit or load before predict"):
+        Committee(build).predict(inputs)
+    with pytest.raises(CommitteeError, match="call fit or load before save"):
+        Committee(build).save("nowhere")
+    for bad in (labels[:3], labels.astype(float), labels - 1):
+        with pytest.raises(CommitteeError, match="labels must be 4 class indices"):
+            Committee(build, members=2).fit(inputs, bad)
+    with pytest.raises(CommitteeError, match="no labelled record"):
+        Committee(build, members=2).fit(inputs[:0], labels[:0], folds=False)
+    with pytest.raises(CommitteeError, match="build must return a torch.nn.Module"):
+        Committee(lambda: 3, members=2).fit(inputs, labels, folds=False)
+    committee = Committee(build, members=2).fit(inputs, labels, folds=False, train=Recorder())
+    with pytest.raises(CommitteeError, match="member 0 gives logits that are not finite for record 1"):
+        committee.predict(np.array([[0, 0, 0, 0], [np.nan, 0, 0, 0]], dtype=np.float32))
+    with pytest.raises(CommitteeError, match="at least one record"):
+        committee.predict(inputs[:0])
+    with pytest.raises(CommitteeError, match="batch_size"):
+        committee.predict(inputs, batch_size=0)
