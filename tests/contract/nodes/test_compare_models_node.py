@@ -1,0 +1,211 @@
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from node_samples import label, predict
+
+from alhelpers.evaluation import NoGroundTruth
+from alhelpers.nodes import ModelComparer
+from alhelpers.nodes.compare_models import compare
+from alhelpers.nodes.data_split import split_dataset
+
+CONFIGS = Path(__file__).parents[3] / "pipeline_configs"
+DEFAULT = json.loads((CONFIGS / "compare_configurations.json").read_text())
+TEST = json.loads((CONFIGS / "test_subset_filter.json").read_text())
+TRAINING = {
+    "wins": "all",
+    "checks": [
+        {"type": "plot", "figure": "loss", "legend": "val", "x_index": -1, "maximize": False, "min_delta": 0}
+    ],
+}
+BOX = {"left": 1, "top": 1, "right": 5, "bottom": 5}
+
+
+@pytest.fixture(scope="module")
+def classified(dl, make_dataset, make_model):
+    """Six labelled test images, a model that is right on all of them and one that is right on half."""
+    dataset, items = make_dataset([f"{number}.png" for number in range(6)])
+    good, poor = make_model(), make_model()
+    for number, item in enumerate(items.values()):
+        truth = "ab"[number % 2]
+        wrong = "ba"[number % 2]
+        label(dl, item, truth)
+        predict(dl, item, good, truth, 0.9, {truth: 0.9, wrong: 0.1})
+        guess = truth if number < 3 else wrong
+        predict(dl, item, poor, guess, 0.8, {guess: 0.8, ("ab".replace(guess, "")): 0.2})
+    return dataset, poor, good
+
+
+def test_the_better_model_wins_and_the_decision_is_kept(dl, shared_project, classified, progress):
+    dataset, poor, good = classified
+    config = copy.deepcopy(DEFAULT)
+    winner = ModelComparer.compare_models(poor, good, progress, dl.Context(sdk=dl), config, dataset)
+    assert winner.id == good.id and config == DEFAULT
+    assert progress.action == "update model" and "1.0000" in progress.message
+    kept = shared_project.models.get(model_id=good.id).metadata["user"]["compare"]
+    assert kept["action"] == "update model" and kept["new"] == 1.0 and kept["previous"] < 1.0
+    assert (
+        kept["test_items"] == 6 and kept["previous_model_id"] == poor.id and kept["dataset_id"] == dataset.id
+    )
+    assert "full confidences" in kept["method"] and {row["name"] for row in kept["rows"]} == {"a", "b"}
+    # It outlives an ordinary update of the model.
+    stored = shared_project.models.get(model_id=good.id)
+    stored.description = "described later"
+    stored.update()
+    assert shared_project.models.get(model_id=good.id).metadata["user"]["compare"] == kept
+
+
+def test_a_discarded_model_leaves_the_previous_one_alone(shared_project, classified, progress):
+    dataset, poor, good = classified
+    before = shared_project.models.get(model_id=good.id).to_json()
+    winner = ModelComparer().compare_models(good, poor, progress, None, None, dataset)
+    assert winner.id == good.id and progress.action == "discard"
+    assert shared_project.models.get(model_id=good.id).to_json() == before
+    after = shared_project.models.get(model_id=poor.id)
+    assert after.metadata["user"]["compare"]["action"] == "discard"
+    assert "update model" not in json.dumps([after.tags, after.metadata["system"].get("tags")])
+
+
+def test_min_delta_and_repeated_comparisons(classified):
+    dataset, poor, good = classified
+    first = compare(poor, good, DEFAULT, dataset)
+    assert compare(poor, good, DEFAULT, dataset) == first and first.better
+    assert not compare(poor, good, {"precision_recall": {"min_delta": 0.99}}, dataset).better
+    assert not compare(good, good, DEFAULT, dataset).better
+
+
+def test_a_model_that_was_not_evaluated_is_named(dl, make_model, classified, progress):
+    dataset, poor, _ = classified
+    fresh = make_model("never evaluated")
+    with pytest.raises(
+        ValueError, match="'never evaluated' has not been evaluated on dataset .*run evaluate first"
+    ):
+        ModelComparer.compare_models(poor, fresh, progress, None, DEFAULT, dataset)
+    assert progress.action is None
+
+
+def test_without_a_dataset_precision_recall_cannot_be_compared(classified):
+    _, poor, good = classified
+    with pytest.raises(ValueError, match="needs the dataset"):
+        ModelComparer.compare_models(poor, good)
+
+
+def test_models_of_different_outputs_are_refused(classified, make_model):
+    dataset, poor, _ = classified
+    with pytest.raises(ValueError, match="different outputs"):
+        compare(poor, make_model(output_type="box"), DEFAULT, dataset)
+
+
+def test_no_ground_truth_is_an_error(dl, make_dataset, make_model):
+    dataset, items = make_dataset(["a.png"])
+    models = make_model(), make_model()
+    for model in models:
+        predict(dl, items["a.png"], model, "a", 0.9)
+    with pytest.raises(NoGroundTruth, match="none of the 1 test items has ground-truth"):
+        compare(*models, DEFAULT, dataset)
+
+
+@pytest.fixture(scope="module")
+def subset_only(dl, make_dataset, make_model):
+    """Two test images that the new model gets right, and training images that only the old model was run on."""
+    dataset, items = make_dataset([f"{number}.png" for number in range(6)])
+    old, new = make_model(), make_model()
+    names = sorted(items)
+    split_dataset(dataset, {"test": 1}, filters=dl.Filters(field="name", values=names[:2], operator="in"))
+    for number, name in enumerate(names):
+        label(dl, items[name], "ab"[number % 2])
+        predict(dl, items[name], old, "a" if number < 2 else "ab"[number % 2], 0.9)
+        if number < 2:
+            predict(dl, items[name], new, "ab"[number % 2], 0.9)
+    return dataset, old, new
+
+
+def test_the_test_filter_decides_which_items_count(subset_only):
+    dataset, old, new = subset_only
+    given = copy.deepcopy(TEST)
+    for config in (
+        {"precision_recall": {"iou_threshold": 0.5, "min_delta": 0, "test_filter": given}},
+        {"precision_recall": {}, "test_filter": given},
+    ):
+        result = compare(old, new, config, dataset)
+        assert result.better and result.test_items == 2 and "top-1" in result.method
+    assert given == TEST
+
+
+def test_different_items_are_said(subset_only):
+    dataset, old, new = subset_only
+    result = compare(old, new, DEFAULT, dataset)
+    assert result.test_items == 6 and any(
+        "evaluated on different items: 4 only by" in text for text in result.warnings
+    )
+
+
+def test_a_test_filter_that_selects_nothing_is_said(subset_only):
+    dataset, old, new = subset_only
+    with pytest.raises(ValueError, match="selects no item"):
+        compare(
+            old, new, {"precision_recall": {"test_filter": {"filter": {"$and": [{"dir": "/no"}]}}}}, dataset
+        )
+
+
+def test_detectors_are_compared_by_label_and_place(dl, make_dataset, make_model):
+    dataset, items = make_dataset(["0.png", "1.png", "2.png"])
+    right, wrong_class, nothing = (make_model(output_type="box") for _ in range(3))
+    for number, item in enumerate(items.values()):
+        name = "ab"[number % 2]
+        label(dl, item, name, **BOX)
+        predict(dl, item, right, name, 0.9, **BOX)
+        predict(dl, item, wrong_class, "ba"[number % 2], 0.9, **BOX)
+    result = compare(wrong_class, right, DEFAULT, dataset)
+    assert (result.previous, result.new, result.better) == (0.0, 1.0, True)
+    # Evaluated, and blind: a result, not an error.
+    nothing.metadata["system"]["evaluate"] = {"datasets": [dataset.id]}
+    nothing.update(system_metadata=True)
+    blind = compare(right, nothing, DEFAULT, dataset)
+    assert blind.new == 0.0 and any("predicted nothing" in warning for warning in blind.warnings)
+
+
+def publish(dl, model, dataset, samples):
+    model.metrics.create(
+        [dl.PlotSample(figure="loss", legend="val", x=x, y=y) for x, y in samples], dataset_id=dataset.id
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(dl, make_model, classified):
+    """A model whose best value is its last one, far beyond the first page, and one with a few samples out of order."""
+    dataset, *_ = classified
+    long, short = make_model(), make_model()
+    publish(dl, long, dataset, [(x, 2.0 if x < 1200 else 0.25) for x in range(1, 1201)])
+    publish(dl, short, dataset, [(3, 0.5), (1, 0.01), (2, 0.75)])
+    return dataset, short, long
+
+
+def test_training_metrics_are_read_to_the_last_page_and_in_order(trained, progress):
+    _, short, long = trained
+    config = copy.deepcopy(TRAINING)
+    winner = ModelComparer.compare_models(short, long, progress, None, config)
+    assert winner.id == long.id and progress.action == "update model" and config == TRAINING
+    row = winner.metadata["user"]["compare"]["rows"][0]
+    assert (row["previous"], row["new"]) == (0.5, 0.25)
+    assert ModelComparer.compare_models(long, short, progress, None, TRAINING).id == long.id
+    assert progress.action == "discard"
+
+
+def test_one_sample_can_be_named_by_its_x(trained):
+    _, short, long = trained
+    check = TRAINING["checks"][0]
+    assert compare(short, long, {"checks": [check | {"x_value": 2}]}).rows[0]["previous"] == 0.75
+    assert compare(short, long, {"checks": [check | {"x_index": 0}]}).rows[0]["previous"] == 0.01
+
+
+def test_a_model_without_metrics_is_named(trained, make_model):
+    _, short, _ = trained
+    with pytest.raises(ValueError, match="'untrained' has no metric 'loss' / 'val'; it has none at all"):
+        compare(short, make_model("untrained"), TRAINING)
+
+
+def test_a_dataset_with_checks_alone_compares_the_checks(trained):
+    dataset, short, long = trained
+    assert compare(short, long, TRAINING, dataset).metric == "training_metrics"

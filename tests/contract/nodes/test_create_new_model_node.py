@@ -1,0 +1,154 @@
+import copy
+import json
+import uuid
+from pathlib import Path
+
+import pytest
+from node_samples import upload
+
+from alhelpers.nodes import ModelCreator, node_context
+from alhelpers.nodes.data_split import split_dataset
+
+CONFIGS = Path(__file__).parents[3] / "pipeline_configs"
+TRAIN, VALIDATION, TEST = (
+    json.loads((CONFIGS / f"{name}_subset_filter.json").read_text())
+    for name in ("train", "validation", "test")
+)
+
+
+@pytest.fixture(scope="module")
+def ground_truth(dl, make_dataset):
+    dataset, _ = make_dataset([f"{number:02}.png" for number in range(20)])
+    assert all(split_dataset(dataset, {"train": 50, "validation": 25, "test": 25}).counts.values())
+    return dataset
+
+
+@pytest.fixture(scope="module")
+def base(make_model, ground_truth):
+    return make_model(dataset_id=ground_truth.id, train_filter=TRAIN, validation_filter=VALIDATION)
+
+
+@pytest.fixture(scope="module")
+def bare(make_model):
+    return make_model()
+
+
+def subsets(model):
+    return model.metadata["system"]["subsets"]
+
+
+def names(project):
+    return sorted(model.name for model in project.models.list().all())
+
+
+def test_a_clone_is_ready_for_fine_tuning(dl, shared_project, ground_truth, bare):
+    before = copy.deepcopy(bare.to_json())
+    train, validation = copy.deepcopy(TRAIN), copy.deepcopy(VALIDATION)
+    new, old = ModelCreator.create_new_model(bare, ground_truth, train, validation, {})
+    assert old is bare and bare.to_json() == before
+    assert (train, validation) == (TRAIN, VALIDATION)
+    stored = shared_project.models.get(model_id=new.id)
+    assert subsets(stored)["train"]["filter"] == TRAIN["filter"]
+    assert subsets(stored)["validation"]["filter"] == VALIDATION["filter"]
+    assert stored.status == "pre-trained" and stored.dataset_id == ground_truth.id
+    assert stored.name.startswith(f"{bare.name}_20")
+    # The same classes: the weights' numbering is kept, though the dataset lists them otherwise.
+    assert stored.configuration == bare.configuration and stored.configuration["id_to_label_map"]["0"] == "b"
+    assert shared_project.models.get(model_id=bare.id).configuration == before["configuration"]
+
+
+def test_rounds_do_not_collide_and_names_do_not_grow(ground_truth, bare):
+    model, lengths = bare, []
+    for _ in range(3):
+        model, _ = ModelCreator.create_new_model(model, ground_truth, TRAIN, VALIDATION, None)
+        lengths.append(len(model.name))
+    # Within one second a conflict adds a number, never a second timestamp.
+    assert max(lengths) - min(lengths) <= len("-2")
+
+
+def test_the_configuration_is_changed_in_the_clone_alone(dl, shared_project, ground_truth, bare):
+    change = {"epochs": 7, "nested": {"rate": 0.5}}
+    new, _ = ModelCreator.create_new_model(bare, ground_truth, TRAIN, VALIDATION, change)
+    assert new.configuration["epochs"] == 7 and new.configuration["nested"] == {"rate": 0.5}
+    assert bare.configuration["epochs"] == 3
+    assert shared_project.models.get(model_id=bare.id).configuration["nested"] == {"rate": 0.1}
+
+
+def test_a_taken_name_gets_a_number(shared_project, ground_truth, bare, progress):
+    name = f"fixed-{uuid.uuid4().hex[:6]}"
+    context = node_context(shared_project, {"modelName": name}, "create")
+    variables = context.pipeline.to_json()
+    got = []
+    for _ in range(8):
+        new, _ = ModelCreator.create_new_model(bare, ground_truth, TRAIN, VALIDATION, {}, context, progress)
+        got.append(new.name)
+    assert got == [name, *(f"{name}-{number}" for number in range(2, 9))]
+    assert got[-1] in progress.message
+    # Neither our copy of the pipeline nor the platform's has changed.
+    assert context.pipeline.to_json() == variables
+    assert shared_project.pipelines.get(pipeline_id=context.pipeline_id).to_json() == variables
+
+
+def test_an_unknown_placeholder_creates_nothing(shared_project, ground_truth, bare):
+    before = names(shared_project)
+    context = node_context(shared_project, {"modelName": "{base_model._client_api.token}"}, "create")
+    with pytest.raises(ValueError, match="unknown placeholder"):
+        ModelCreator.create_new_model(bare, ground_truth, TRAIN, VALIDATION, {}, context)
+    assert names(shared_project) == before
+
+
+@pytest.mark.parametrize("empty", [None, {}, {"filter": {}}, {"filter": {"$and": []}}, ""])
+def test_an_empty_subset_takes_the_base_models_filter(ground_truth, base, empty):
+    new, _ = ModelCreator.create_new_model(base, ground_truth, empty, empty, {})
+    assert subsets(new)["train"]["filter"] == TRAIN["filter"]
+    assert subsets(new)["validation"]["filter"] == VALIDATION["filter"]
+
+
+def test_it_never_trains_on_everything(dl, shared_project, ground_truth, bare):
+    before = names(shared_project)
+    for train, validation, message in [
+        (None, VALIDATION, "train_subset is empty and base model"),
+        (TRAIN, {}, "validation_subset is empty and base model"),
+        (dl.Filters(), VALIDATION, "train_subset selects .* tagged 'test'"),
+        (TEST, VALIDATION, "train_subset selects .* tagged 'test'"),
+        (TRAIN, TEST, "validation_subset selects .* tagged 'test'"),
+        ({"dir": "/nowhere"}, VALIDATION, "train_subset selects no item of dataset .*nowhere"),
+        (TRAIN, dl.Filters(field="dir", values="/nowhere"), "validation_subset selects no item"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ModelCreator.create_new_model(bare, ground_truth, train, validation, {})
+    assert names(shared_project) == before
+
+
+def test_filters_of_the_sdk_are_taken(dl, ground_truth, bare):
+    train = dl.Filters(field="metadata.system.tags.train", values=True)
+    new, _ = ModelCreator.create_new_model(bare, ground_truth, train, VALIDATION, {})
+    stored = dl.Filters(custom_filter=copy.deepcopy(subsets(new)["train"]))
+    expected = dl.Filters(custom_filter=copy.deepcopy(TRAIN))
+    counts = [ground_truth.items.list(filters=filters).items_count for filters in (stored, expected)]
+    assert counts[0] == counts[1] > 0
+
+
+def test_other_labels_replace_the_numbering(dl, make_dataset, bare):
+    dataset, _ = make_dataset([f"{number:02}.png" for number in range(12)], labels=("x", "y", "z"))
+    split_dataset(dataset, {"train": 1, "validation": 1})
+    new, _ = ModelCreator.create_new_model(bare, dataset, TRAIN, VALIDATION, {})
+    assert sorted(new.labels) == ["x", "y", "z"]
+    assert "id_to_label_map" not in new.configuration and "id_to_label_map" in bare.configuration
+
+
+def test_a_refusal_that_no_name_explains_is_raised_at_once(dl, shared_project, ground_truth, make_model):
+    gone = make_model()
+    gone.delete()
+    with pytest.raises((dl.exceptions.NotFound, dl.exceptions.BadRequest)):
+        ModelCreator.create_new_model(gone, ground_truth, TRAIN, VALIDATION, {})
+
+
+def test_new_items_of_a_subset_are_trained_on(dl, make_dataset, bare):
+    dataset, _ = make_dataset(["a.png", "b.png"])
+    split_dataset(dataset, {"train": 1}, filters=dl.Filters(field="name", values="a.png"))
+    split_dataset(dataset, {"validation": 1}, filters=dl.Filters(field="name", values="b.png"))
+    new, _ = ModelCreator.create_new_model(bare, dataset, TRAIN, VALIDATION, {})
+    upload(dataset, ["c.png"], {"system": {"tags": {"train": True}}})
+    found = dataset.items.list(filters=dl.Filters(custom_filter=copy.deepcopy(subsets(new)["train"])))
+    assert {item.name for item in found.all()} >= {"a.png"}
