@@ -1,0 +1,66 @@
+"""Serve a state folder as a process: ``python -m alhelpers.platform --state-dir DIR --port N``."""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from .errors import StateFolderBusy
+from .launcher import own
+from .server import UPLOAD_LIMIT, Server
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until stopped, and say in one line of JSON when ready."""
+    parser = argparse.ArgumentParser(prog="python -m alhelpers.platform", description="the offline platform")
+    parser.add_argument("--state-dir", type=Path, required=True, help="the folder with the platform's state")
+    parser.add_argument("--port", type=int, default=0, help="the port on 127.0.0.1 (0: a free one)")
+    parser.add_argument("--upload-limit", type=int, default=UPLOAD_LIMIT, help="the largest upload, in bytes")
+    parser.add_argument(
+        "--stop-with-clients", action="store_true", help="stop after the last registered client"
+    )
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    folder = options.state_dir.resolve()
+    try:
+        # A server that has lost its last client may be closing at this moment.
+        lock = own(folder, timeout=10.0 if options.stop_with_clients else 0.0)
+    except StateFolderBusy as error:
+        print(error, file=sys.stderr)
+        return 1
+    try:
+        asyncio.run(_serve(folder, options))
+    except OSError as error:
+        print(
+            f"cannot serve {folder} on port {options.port}: {error}; --port 0 takes a free one",
+            file=sys.stderr,
+        )
+        return 1
+    finally:
+        lock.release()
+    return 0
+
+
+async def _serve(folder: Path, options: argparse.Namespace) -> None:
+    server = Server(folder, options.upload_limit, options.stop_with_clients)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, server.stopped.set)
+        except (
+            NotImplementedError
+        ):  # Windows: the default handlers end the process, and the state survives that
+            break
+
+    def ready() -> None:
+        print(json.dumps({"url": server.url, "state_dir": str(folder), "pid": os.getpid()}), flush=True)
+
+    await server.run(options.port, ready)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""What the services share: a call, its answer, and how a stored document becomes JSON."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .query import Page
+from .store import Row, Store
+
+
+@dataclass(frozen=True)
+class Raw:
+    """JSON text that is ready to send, with extra headers where wanted."""
+
+    text: str
+    headers: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, as a service sees it.
+
+    Parameters
+    ----------
+    store : Store
+        The state, inside the request's transaction.
+    base : str
+        The url of the API, for links.
+    user : str
+        The e-mail address in the token.
+    params : mapping
+        The variable parts of the path.
+    query : mapping
+        The query string.
+    body : object
+        The parsed JSON (or form) body, or None.
+    """
+
+    store: Store
+    base: str
+    user: str
+    params: Mapping[str, str]
+    query: Mapping[str, str]
+    body: Any
+
+    @property
+    def system(self) -> bool:
+        """Say whether the caller may change system metadata."""
+        return self.query.get("system") == "true"
+
+
+Handler = Callable[[Call], Any]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A method and a path under the API's root, and the function that answers it on the state thread."""
+
+    method: str
+    path: str
+    handler: Handler
+
+
+# Links depend on the port, which may change between runs: they are added on the way out, never stored.
+LINKS: dict[str, Callable[[str, Row], str]] = {
+    "items": lambda base, row: (
+        f'{{"url":"{base}/items/{row.id}","stream":"{base}/items/{row.id}/stream",'
+        f'"thumbnail":"{base}/items/{row.id}/thumbnail","dataset":"{base}/datasets/{row.scope}",'
+    ),
+    "annotations": lambda base, row: (
+        f'{{"url":"{base}/annotations/{row.id}","item":"{base}/items/{row.parent}",'
+        f'"dataset":"{base}/datasets/{row.scope}",'
+    ),
+    "models": lambda base, row: f'{{"url":"{base}/ml/models/{row.id}",',
+    "dpks": lambda base, row: f'{{"url":"{base}/app-registry/{row.id}",',
+    "apps": lambda base, row: f'{{"url":"{base}/apps/{row.id}",',
+    "pipelines": lambda base, row: f'{{"url":"{base}/pipelines/{row.id}",',
+    "recipes": lambda base, row: f'{{"url":"{base}/recipes/{row.id}",',
+    "ontologies": lambda base, row: f'{{"url":"{base}/ontologies/{row.id}",',
+    "commands": lambda base, row: f'{{"url":"{base}/commands/{row.id}",',
+    "metrics": lambda base, row: "{",
+}
+
+
+def render(call: Call, kind: str, row: Row, extra: str = "") -> str:
+    """Give a document as JSON text, with its links and (where given) more fields in `extra`."""
+    if kind == "items" and not extra:
+        extra = f'"annotations":"{call.base}/items/{row.id}/annotations",'
+    return LINKS[kind](call.base, row) + extra + row.doc[1:]
+
+
+def one(call: Call, kind: str, document_id: str, label: str | None = None) -> Raw:
+    """Answer with one document."""
+    return Raw(render(call, kind, call.store.row(kind, document_id, label)))
+
+
+def listed(call: Call, kind: str, rows: Iterable[Row]) -> Raw:
+    """Answer with a plain list of documents."""
+    return Raw("[" + ",".join(render(call, kind, row) for row in rows) + "]")
+
+
+def paged(call: Call, kind: str, page: Page) -> Raw:
+    """Answer with a page, in the envelope that the SDK expects."""
+    items = ",".join(render(call, kind, row) for row in page.rows)
+    return Raw(f'{{"items":[{items}],{json.dumps(page.envelope())[1:]}')

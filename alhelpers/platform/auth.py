@@ -1,0 +1,74 @@
+"""The token that every call carries, and the secret behind it."""
+
+import hmac
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jwt
+
+EMAIL = "local@alhelpers.invalid"
+# Far ahead: a notebook that was logged in once stays logged in as long as its state folder lives.
+EXPIRES = 4_102_444_800  # 2100-01-01
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What lets a client in. Kept in the state folder, readable by its owner only, and never logged.
+
+    Parameters
+    ----------
+    secret : str
+        Signs the token, and serves as the password and the refresh token of the login route.
+    token : str
+        The bearer token of every other route, a JWT.
+    email : str
+        The user that the token names.
+    """
+
+    secret: str
+    token: str
+    email: str
+
+    def accepts(self, header: str | None) -> bool:
+        """Compare an ``Authorization`` header with the token, in constant time."""
+        scheme, _, token = (header or "").partition(" ")
+        return hmac.compare_digest(token.strip().encode(), self.token.encode()) and scheme.lower() == "bearer"
+
+    def login(self, body: dict[str, object]) -> bool:
+        """Say whether a login request knows the secret."""
+        offered = body.get("refresh_token" if body.get("type") == "refresh_token" else "password")
+        return isinstance(offered, str) and hmac.compare_digest(offered.encode(), self.secret.encode())
+
+
+def load_credentials(folder: Path) -> Credentials:
+    """Read the credentials of a state folder, or make them.
+
+    Parameters
+    ----------
+    folder : Path
+        The state folder; the caller holds its lock.
+
+    Returns
+    -------
+    Credentials
+        The same ones at every start, so that a cookie written earlier still works.
+    """
+    path = folder / "credentials.json"
+    if path.is_file():
+        return Credentials(**json.loads(path.read_text()))
+    secret = secrets.token_hex(32)
+    token = jwt.encode({"email": EMAIL, "sub": EMAIL, "iat": 0, "exp": EXPIRES}, secret, algorithm="HS256")
+    credentials = Credentials(secret=secret, token=token, email=EMAIL)
+    write_private(path, asdict(credentials))
+    return credentials
+
+
+def write_private(path: Path, content: dict[str, object]) -> None:
+    """Write a JSON file that only its owner can read, all at once."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with open(os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
+        json.dump(content, file)
+    os.replace(temporary, path)

@@ -1,0 +1,393 @@
+"""Starting and finding servers: in a thread of this process, or as a process of its own."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from .errors import StateFolderBusy
+from .lock import FileLock
+from .server import API, UPLOAD_LIMIT, Server
+
+LAUNCH_SECONDS = 60.0
+
+
+@dataclass
+class Platform:
+    """A running platform.
+
+    Parameters
+    ----------
+    url : str
+        The server's address, ``http://127.0.0.1:PORT``: what the SDK calls the gate.
+    token : str
+        The bearer token. Keep it out of logs and outputs.
+    state_dir : Path
+        The folder with everything that the platform knows.
+    pid : int
+        The process that serves it.
+    """
+
+    url: str
+    token: str = field(repr=False)
+    state_dir: Path
+    pid: int
+    _stop: Callable[[], None] = field(repr=False, default=lambda: None)
+
+    @property
+    def environment(self) -> str:
+        """The url of the API: what the SDK calls an environment."""
+        return self.url + API
+
+    def stop(self) -> None:
+        """Stop the server, for all who use it; what it stored stays. Stopping twice does no harm."""
+        self._stop()
+
+    def __enter__(self) -> "Platform":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+# ------------------------------------------------------------------------------------------------- in a thread
+
+
+def start(
+    state_dir: str | os.PathLike[str] | None = None, port: int = 0, *, upload_limit: int = UPLOAD_LIMIT
+) -> Platform:
+    """Start a platform in a daemon thread of this process.
+
+    Parameters
+    ----------
+    state_dir : path, optional
+        Where its state lives. Without one: a temporary folder, which ``stop()`` deletes.
+    port : int
+        The port on 127.0.0.1; 0 lets the system pick one.
+    upload_limit : int
+        The largest file that an upload may bring, in bytes.
+
+    Returns
+    -------
+    Platform
+        The running platform.
+
+    Raises
+    ------
+    StateFolderBusy
+        When another server owns the folder.
+    OSError
+        When the port is taken.
+    """
+    temporary = (
+        tempfile.TemporaryDirectory(prefix="alhelpers-", ignore_cleanup_errors=True)
+        if state_dir is None
+        else None
+    )
+    folder = Path(temporary.name if temporary else state_dir or "").resolve()
+    lock = own(folder)
+    running_server = _Thread(folder, port, upload_limit)
+    try:
+        server = running_server.launch()
+    except BaseException:
+        lock.release()
+        raise
+
+    def stop() -> None:
+        running_server.stop()
+        lock.release()
+        if temporary is not None:
+            temporary.cleanup()
+
+    return Platform(server.url, server.credentials.token, folder, os.getpid(), stop)
+
+
+def own(folder: Path, timeout: float = 0.0) -> FileLock:
+    """Take a state folder for one server.
+
+    Parameters
+    ----------
+    folder : Path
+        The state folder; made if missing, for its owner only.
+    timeout : float
+        How many seconds to wait for a server that is about to stop.
+
+    Returns
+    -------
+    FileLock
+        The lock, held until it is released or the process ends.
+
+    Raises
+    ------
+    StateFolderBusy
+        When another server holds it.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = FileLock(folder / "server.lock")
+    if not lock.acquire(timeout):
+        url = (_server_json(folder) or {}).get("url", "an address not written down yet")
+        raise StateFolderBusy(
+            f"the state folder {folder} is served already, at {url}:"
+            " use alhelpers.platform.running(), or another folder"
+        )
+    return lock
+
+
+class _Thread:
+    """A server and its event loop in a daemon thread."""
+
+    def __init__(self, folder: Path, port: int, upload_limit: int) -> None:
+        self.folder, self.port, self.upload_limit = folder, port, upload_limit
+        self.server: Server | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.error: BaseException | None = None
+        self.ready = threading.Event()
+        self.thread = threading.Thread(target=self._main, name="platform", daemon=True)
+
+    def launch(self) -> Server:
+        self.thread.start()
+        self.ready.wait()
+        if self.error is not None or self.server is None:
+            self.thread.join()
+            raise self.error or RuntimeError("the platform's thread ended before it served")
+        return self.server
+
+    def stop(self) -> None:
+        if self.loop is not None and self.server is not None and self.thread.is_alive():
+            self.loop.call_soon_threadsafe(self.server.stopped.set)
+            self.thread.join()
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits in launch()
+            self.error = error
+        finally:
+            self.ready.set()
+
+    async def _serve(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.server = Server(self.folder, self.upload_limit)
+        try:
+            await self.server.run(self.port, self.ready.set)
+        except OSError:
+            await self.server.close()
+            raise
+
+
+# ------------------------------------------------------------------------------------------------ as a process
+
+
+def running(state_dir: str | os.PathLike[str]) -> Platform | None:
+    """Find the live server of a state folder.
+
+    Parameters
+    ----------
+    state_dir : path
+        The state folder.
+
+    Returns
+    -------
+    Platform or None
+        The platform, once it has answered; None when nothing serves the folder.
+    """
+    folder = Path(state_dir).resolve()
+    content = _server_json(folder)
+    if content is None:
+        return None
+    platform = Platform(content["url"], content["token"], folder, content["pid"])
+    platform._stop = lambda: _stop_process(platform)
+    try:
+        # A file left by a server that was killed may name a port that another program has now.
+        alive = call(platform, "GET", "/local/health", timeout=5.0).get("pid") == platform.pid
+    except (OSError, ValueError):
+        return None
+    return platform if alive else None
+
+
+def ensure(state_dir: str | os.PathLike[str]) -> Platform:
+    """Find the server of a state folder, or start one as a process of its own.
+
+    The process outlives this one as long as any client lives: it stops about five seconds after the last of the
+    processes that called this has ended. Several processes may call this at once; one server results.
+
+    Parameters
+    ----------
+    state_dir : path
+        The state folder; made if missing.
+
+    Returns
+    -------
+    Platform
+        The running platform, with this process registered as a client.
+
+    Raises
+    ------
+    RuntimeError
+        When the server does not start; the message ends with what its log says.
+    """
+    folder = Path(state_dir).resolve()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with FileLock(folder / "launch.lock"):
+        for _ in range(3):
+            platform = running(folder) or _spawn(folder)
+            try:
+                created = psutil.Process().create_time()
+                call(platform, "POST", "/local/clients", {"pid": os.getpid(), "createTime": created})
+            except OSError:
+                continue  # it stopped between our two questions: start another
+            return platform
+    raise RuntimeError(f"the servers of {folder} stopped as soon as they started; {_log_tail(folder)}")
+
+
+def _spawn(folder: Path) -> Platform:
+    # The child must find this package, installed or not.
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", __package__, "--state-dir", str(folder), "--stop-with-clients"]
+    with open(folder / "server.log", "ab") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": path},
+            start_new_session=True,
+        )
+    # The first line on its output says that it serves; a child that fails closes the output instead.
+    timer = threading.Timer(LAUNCH_SECONDS, process.kill)
+    timer.start()
+    line = process.stdout.readline() if process.stdout else b""
+    timer.cancel()
+    platform = running(folder) if line else None
+    if platform is None:
+        process.kill()
+        process.wait()
+        raise RuntimeError(f"the platform of {folder} did not start; {_log_tail(folder)}")
+    # Collects the child's exit status when it stops, or it would stay in the process table.
+    threading.Thread(target=process.wait, daemon=True).start()
+    return platform
+
+
+def call(
+    platform: Platform, method: str, path: str, body: Any = None, timeout: float = 10.0
+) -> dict[str, Any]:
+    """Call a platform's own routes, past any proxy.
+
+    Raises
+    ------
+    OSError
+        When it does not answer, or refuses.
+    """
+    request = urllib.request.Request(
+        platform.environment + path,
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {platform.token}", "Content-Type": "application/json"},
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=timeout) as answer:
+        return json.loads(answer.read())
+
+
+def _stop_process(platform: Platform) -> None:
+    try:
+        call(platform, "POST", "/local/stop")
+    except OSError:
+        return  # it is gone already
+    # The lock is free once the server has closed its state.
+    lock = FileLock(platform.state_dir / "server.lock")
+    if lock.acquire(timeout=30.0):
+        lock.release()
+
+
+def _server_json(folder: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads((folder / "server.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and {"url", "token", "pid"} <= content.keys() else None
+
+
+def _log_tail(folder: Path) -> str:
+    try:
+        lines = (folder / "server.log").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    return "its log ends with: " + ("\n".join(lines[-10:]) or "(nothing)")
+
+
+# ----------------------------------------------------------------------------------------------- logging in
+
+
+def cookie(platform: Platform) -> dict[str, Any]:
+    """Give the content of the ``cookie.json`` that logs the SDK in.
+
+    Write it to ``$DATALOOP_PATH/cookie.json`` before ``dtlpy`` is imported. It holds the token: keep it private.
+
+    Parameters
+    ----------
+    platform : Platform
+        The platform to log in to.
+
+    Returns
+    -------
+    dict
+        JSON-ready content.
+    """
+    environment = platform.environment
+    cache = platform.state_dir / "sdk"
+    login = {
+        "alias": "local",
+        "audience": environment,
+        "client_id": "local",
+        "auth0_url": platform.url,
+        "token": platform.token,
+        "refresh_token": None,
+        "gate_url": platform.url,
+        "url": f"{platform.url}/",
+        "verify_ssl": True,
+        "use_ssl_context": False,
+        "login_domain": None,
+    }
+    bars = (
+        "Iterate Pages",
+        "Command Progress",
+        "Download Dataset",
+        "Download Item",
+        "Upload Items",
+        "Download Annotations",
+        "Upload Annotations",
+        "Convert Annotations",
+    )
+    return {
+        "url": environment,
+        "login_parameters": {environment: login},
+        "fetch_entities": True,
+        "verbose": {
+            "logging_level": "warning",
+            "disable_progress_bar": True,
+            "print_all_responses": False,
+            "print_error_logs": False,
+            "progress_bar_setting": json.dumps(dict.fromkeys(bars, True)),
+        },
+        "cache_configs": {
+            "cache_path": str(cache / "objects"),
+            "cache_path_bin": str(cache),
+            "use_cache": False,
+        },
+    }

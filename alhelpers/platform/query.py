@@ -1,0 +1,225 @@
+"""Filtered, sorted, paged listings: what can be SQL becomes SQL, the rest is tested document by document."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import dql
+from .errors import bad_request, not_emulated
+from .store import COLUMNS, Row, Store
+
+MAX_PAGE = 1000
+
+ALIASES: dict[str, dict[str, str]] = {
+    "annotations": {"annotationId": "id"},
+    "models": {"context.project": "projectId"},
+    "dpks": {"dpkName": "name"},
+}
+
+# Fields that hold strings, so that a comparison in SQL means what it means on the document.
+_TEXT_COLUMNS = {"id", "scope", "parent", "name", "dir", "type"}
+_SQL_ORDER = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
+_SORT_WORDS = {"ascending": False, "descending": True, "asc": False, "desc": True, 1: False, -1: True}
+
+
+@dataclass
+class Page:
+    """One page of rows, and how many there are in all."""
+
+    rows: list[Row]
+    total: int
+    page: int
+    size: int
+
+    def envelope(self) -> dict[str, Any]:
+        """Give the counters that the SDK reads beside the items."""
+        pages = -(-self.total // self.size) if self.size else 0
+        return {
+            "totalItemsCount": self.total,
+            "totalPagesCount": pages,
+            "hasNextPage": self.page + 1 < pages,
+        }
+
+
+@dataclass
+class Plan:
+    """A filter split into SQL on columns and a predicate on what SQL cannot say."""
+
+    where: list[str] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+    rest: list[dql.Node] = field(default_factory=list)
+    members: list[tuple[str, set[str]]] = field(default_factory=list)
+
+    @property
+    def sql(self) -> str:
+        """The condition for SQL."""
+        return " AND ".join(self.where) or "1"
+
+
+def search(store: Store, kind: str, query: Any, scope: tuple[str, tuple[Any, ...]] = ("1", ())) -> Page:
+    """Answer a query.
+
+    Parameters
+    ----------
+    store : Store
+        Where to look.
+    kind : str
+        What to look for: ``items``, ``annotations``, ``models``, ...
+    query : dict
+        ``filter``, ``sort``, ``page``, ``pageSize`` (0 counts only) and ``join``, as the SDK prepares them.
+    scope : tuple
+        An SQL condition, and its values, that every answer must satisfy besides.
+
+    Returns
+    -------
+    Page
+        The page of rows with the total.
+
+    Raises
+    ------
+    ApiError
+        400, when the query is malformed.
+    """
+    page, size, order = _paging(query)
+    plan = plan_for(store, kind, query, scope)
+    if not plan.rest and not plan.members and _by_id(order):
+        return _page_in_sql(store, kind, plan, page, size, descending=bool(order and order[0][1]))
+    rows = list(matching(store, kind, plan))
+    for path, descending in reversed(order):
+        rows.sort(key=lambda row, path=path: dql.sort_key(store.parsed(row), path), reverse=descending)
+    return Page(rows[page * size : (page + 1) * size], len(rows), page, size)
+
+
+def matching(store: Store, kind: str, plan: Plan) -> Iterator[Row]:
+    """Iterate, by id, over all rows that a plan lets through."""
+    holds = dql.compile_filter(dql.All(tuple(plan.rest))) if plan.rest else None
+    for row in store.select(kind, plan.sql, plan.values, "ORDER BY id"):
+        if all(getattr(row, column) in allowed for column, allowed in plan.members) and (
+            holds is None or holds(store.parsed(row))
+        ):
+            yield row
+
+
+def everything(
+    store: Store, kind: str, query: Any, scope: tuple[str, tuple[Any, ...]] = ("1", ())
+) -> list[Row]:
+    """List all rows that a query's filter and join let through, whatever its page."""
+    return list(matching(store, kind, plan_for(store, kind, query, scope)))
+
+
+def plan_for(store: Store, kind: str, query: Any, scope: tuple[str, tuple[Any, ...]]) -> Plan:
+    """Check a query's filter and join, and decide what SQL does of them."""
+    if not isinstance(query, dict):
+        raise bad_request(f"a query must be an object with 'filter', got {type(query).__name__}")
+    if query.get("references"):
+        raise not_emulated("queries by task or assignment")
+    plan = Plan([scope[0]], list(scope[1]))
+    _push_down(dql.parse(query.get("filter"), ALIASES.get(kind)), kind, plan)
+    if query.get("join"):
+        plan.members.append(_join(store, kind, query["join"], scope))
+    return plan
+
+
+# -------------------------------------------------------------------------------------------------- push-down
+
+
+def _push_down(node: dql.Node, kind: str, plan: Plan) -> None:
+    if isinstance(node, dql.All):
+        for child in node.children:
+            _push_down(child, kind, plan)
+    elif not (isinstance(node, dql.Where) and _as_sql(node, kind, plan)):
+        plan.rest.append(node)
+
+
+def _as_sql(node: dql.Where, kind: str, plan: Plan) -> bool:
+    column = _column(kind, node.path)
+    if column is None:
+        return False
+    if column == "hidden":
+        if node.operator == "$eq" and isinstance(node.value, bool):
+            plan.where.append("hidden = ?")
+            plan.values.append(node.value)
+            return True
+        return False
+    if node.operator in ("$eq", "$in"):
+        wanted = node.value if node.operator == "$in" else (node.value,)
+        if len(wanted) > 500 or not all(_plain(node.path, value) for value in wanted):
+            return False
+        plan.where.append(f"{column} IN ({','.join('?' * len(wanted))})")
+        plan.values.extend(wanted)
+        return True
+    if node.operator in _SQL_ORDER and column == "id" and isinstance(node.value, str):
+        plan.where.append(f"id {_SQL_ORDER[node.operator]} ?")
+        plan.values.append(node.value)
+        return True
+    return False
+
+
+def _column(kind: str, path: str) -> str | None:
+    if path == "id":
+        return "id"
+    return next((column for column, name in COLUMNS[kind].items() if name == path), None)
+
+
+def _plain(path: str, value: Any) -> bool:
+    """Say whether equality with this value is equality of text: no pattern, and no date in another spelling."""
+    return (
+        isinstance(value, str)
+        and not (path in dql.WILDCARD_FIELDS and "*" in value)
+        and dql.instant(value) is None
+    )
+
+
+def _join(store: Store, kind: str, join: Any, scope: tuple[str, tuple[Any, ...]]) -> tuple[str, set[str]]:
+    """Find which rows the other side of a join allows: as (column of this side, allowed values)."""
+    if not isinstance(join, dict):
+        raise bad_request(f"'join' must be an object with 'filter', got {type(join).__name__}")
+    other = {"items": "annotations", "annotations": "items"}.get(kind)
+    joined = join.get("on", {}).get("resource", other) if isinstance(join.get("on", {}), dict) else None
+    if other is None or joined != other:
+        raise bad_request(
+            f"cannot join {kind} with {joined!r}; items join annotations, annotations join items"
+        )
+    plan = Plan([scope[0]], list(scope[1]))
+    _push_down(dql.parse(join.get("filter"), ALIASES.get(other)), other, plan)
+    if kind == "items":
+        return "id", {row.parent for row in matching(store, other, plan) if row.parent}
+    return "parent", {row.id for row in matching(store, other, plan)}
+
+
+# ----------------------------------------------------------------------------------------------------- paging
+
+
+def _paging(query: Any) -> tuple[int, int, list[tuple[str, bool]]]:
+    query = query if isinstance(query, dict) else {}
+    page = _whole(query, "page", 0)
+    size = min(_whole(query, "pageSize", 100), MAX_PAGE)
+    order = query.get("sort") or {}
+    if not isinstance(order, Mapping):
+        raise bad_request(f"'sort' must be an object such as {{'name': 'ascending'}}, got {order!r}")
+    for path, direction in order.items():
+        if not isinstance(direction, str | int) or direction not in _SORT_WORDS:
+            raise bad_request(f"cannot sort {path!r} by {direction!r}; use 'ascending' or 'descending'")
+    return page, size, [(path, _SORT_WORDS[direction]) for path, direction in order.items()]
+
+
+def _whole(query: Mapping[str, Any], name: str, default: int) -> int:
+    value = query.get(name, default)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise bad_request(f"{name!r} must be a whole number, 0 or more, got {value!r}")
+    return value
+
+
+def _by_id(order: list[tuple[str, bool]]) -> bool:
+    return not order or order[0][0] == "id"
+
+
+def _page_in_sql(store: Store, kind: str, plan: Plan, page: int, size: int, descending: bool) -> Page:
+    total = store.count(kind, plan.sql, plan.values)
+    # SQLite has 64-bit offsets; a page beyond the end is empty whatever its number.
+    if page * size >= total:
+        return Page([], total, page, size)
+    tail = f"ORDER BY id {'DESC' if descending else 'ASC'} LIMIT {size} OFFSET {page * size}"
+    return Page(list(store.select(kind, plan.sql, plan.values, tail)), total, page, size)

@@ -1,0 +1,361 @@
+"""The HTTP server: aiohttp for the wire, one thread for the state."""
+
+import asyncio
+import json
+import logging
+import os
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import psutil
+from aiohttp import BodyPartReader, web
+from aiohttp.client_exceptions import ClientPayloadError
+
+from .api import Call, Raw, Route, render
+from .auth import Credentials, load_credentials, write_private
+from .errors import ApiError, bad_request, not_emulated
+from .services import ROUTES
+from .services.items import models as items
+from .store import Store, require
+
+logger = logging.getLogger(__name__)
+
+API = "/api/v1"
+UPLOAD_LIMIT = 1 << 30
+BODY_LIMIT = 1 << 28
+FIELD_LIMIT = 1 << 24
+# How long a server that lives for its clients waits for the first one, and after the last one.
+FIRST_CLIENT = 60.0
+LAST_CLIENT = 5.0
+
+
+@dataclass
+class Client:
+    """A process that uses the server; its start time tells it from a later process with the same number."""
+
+    pid: int
+    created: float
+
+    def alive(self) -> bool:
+        """Say whether the process still runs."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.created) < 1.0
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+
+@dataclass
+class Server:
+    """One state folder, served over HTTP on the loopback interface.
+
+    Parameters
+    ----------
+    folder : Path
+        The state folder; the caller holds its lock.
+    upload_limit : int
+        The largest file that an upload may bring, in bytes.
+    stop_with_clients : bool
+        Whether to stop a few seconds after the last registered client has ended.
+    """
+
+    folder: Path
+    upload_limit: int = UPLOAD_LIMIT
+    stop_with_clients: bool = False
+    url: str = ""
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.credentials: Credentials = load_credentials(self.folder)
+        self.store = Store(self.folder)
+        self._state = ThreadPoolExecutor(max_workers=1, thread_name_prefix="platform-state")
+        self._clients: list[Client] = []
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def base(self) -> str:
+        """Give the root of the API, which is what the SDK calls an environment."""
+        return self.url + API
+
+    # ----------------------------------------------------------------------------------------- life and death
+
+    async def start(self, port: int) -> None:
+        """Listen on 127.0.0.1; with port 0 the system picks a free one."""
+        # No access log: a line a request would cost more than the request, and urls may name private files.
+        self._runner = web.AppRunner(
+            self._application(),
+            access_log=None,
+            keepalive_timeout=3600,
+            shutdown_timeout=1,
+            handle_signals=False,
+        )
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", port).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        content = {"url": self.url, "pid": os.getpid(), "token": self.credentials.token}
+        write_private(self.folder / "server.json", content)
+
+    async def run(self, port: int, ready: Callable[[], None]) -> None:
+        """Serve until someone sets ``stopped``."""
+        await self.start(port)
+        ready()
+        watcher = asyncio.create_task(self._watch_clients()) if self.stop_with_clients else None
+        await self.stopped.wait()
+        if watcher is not None:
+            watcher.cancel()
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop listening, finish what is under way, and close the state."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self._state.shutdown()
+        self.store.close()
+        (self.folder / "server.json").unlink(missing_ok=True)
+
+    async def _watch_clients(self) -> None:
+        deadline = time.monotonic() + FIRST_CLIENT
+        while time.monotonic() < deadline:
+            await asyncio.sleep(0.5)
+            if any(client.alive() for client in self._clients):
+                deadline = time.monotonic() + LAST_CLIENT
+        self.stopped.set()
+
+    # -------------------------------------------------------------------------------------------------- wiring
+
+    def _application(self) -> web.Application:
+        application = web.Application(middlewares=[self._guard], client_max_size=BODY_LIMIT)
+        add = application.router.add_route
+        add("POST", "/token", self._login)
+        add("GET", f"{API}/local/health", self._health)
+        add("POST", f"{API}/local/clients", self._register)
+        add("POST", f"{API}/local/stop", self._stop)
+        add("POST", f"{API}/datasets/{{dataset_id}}/items", self._upload)
+        add("GET", f"{API}/items/{{item_id}}/stream", self._download)
+        add("GET", f"{API}/items/{{item_id}}/thumbnail", self._download)
+        for route in ROUTES:
+            add(route.method, API + route.path, self._endpoint(route))
+        add("*", "/{path:.*}", self._unknown)
+        return application
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Let nobody in without the token, and answer every failure as JSON with a message."""
+        try:
+            if request.path != "/token" and not self.credentials.accepts(
+                request.headers.get("Authorization")
+            ):
+                raise ApiError(
+                    401, "no valid token: log in with the cookie that alhelpers.platform.cookie() gives"
+                )
+            return await handler(request)
+        except ApiError as error:
+            return _failure(error.status, error.message)
+        except web.HTTPRequestEntityTooLarge:
+            return _failure(400, f"the request is larger than {BODY_LIMIT} bytes: send it in parts")
+        except RecursionError:
+            return _failure(400, "the JSON in the request nests too deeply")
+        except web.HTTPException as error:
+            return _failure(error.status, error.reason)
+        except Exception:
+            logger.exception("%s %s failed", request.method, request.path)
+            # 500 is the one 5xx that the SDK does not retry for half a minute.
+            return _failure(
+                500, f"the offline platform failed on {request.method} {request.path}: see its log"
+            )
+
+    def _endpoint(self, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def endpoint(request: web.Request) -> web.Response:
+            body = await _body(request)
+            return await self._answer(route.handler, request, body)
+
+        return endpoint
+
+    async def _answer(self, handler: Callable[[Call], Any], request: web.Request, body: Any) -> web.Response:
+        """Run a handler on the state thread, as one transaction, and send what it returns."""
+        answer = await self._on_state(handler, request, body)
+        return web.Response(text=answer.text, headers=answer.headers, content_type="application/json")
+
+    async def _on_state(self, handler: Callable[[Call], Any], request: web.Request, body: Any) -> Raw:
+        loop = asyncio.get_running_loop()
+        # A client that hangs up must not leave the event loop and the state thread with different ideas.
+        return await asyncio.shield(
+            loop.run_in_executor(
+                self._state, self._transact, handler, dict(request.match_info), request.query, body
+            )
+        )
+
+    def _transact(self, handler: Callable[[Call], Any], params: dict[str, str], query: Any, body: Any) -> Raw:
+        with self.store.transaction():
+            result = handler(Call(self.store, self.base, self.credentials.email, params, query, body))
+            return result if isinstance(result, Raw) else Raw(json.dumps(result))
+
+    async def _unknown(self, request: web.Request) -> web.Response:
+        raise not_emulated(f"{request.method} {request.path}")
+
+    # --------------------------------------------------------------------------------------------- own routes
+
+    async def _login(self, request: web.Request) -> web.Response:
+        body = require(await _body(request))
+        if not self.credentials.login(body):
+            raise ApiError(
+                401, "login failed: the password is the 'secret' in the state folder's credentials.json"
+            )
+        return web.json_response(
+            {"id_token": self.credentials.token, "refresh_token": self.credentials.secret}
+        )
+
+    async def _health(self, request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok", "pid": os.getpid()})
+
+    async def _register(self, request: web.Request) -> web.Response:
+        body = require(await _body(request))
+        pid, created = body.get("pid"), body.get("createTime")
+        if not isinstance(pid, int) or not isinstance(created, int | float):
+            raise bad_request(f"a client is {{'pid': number, 'createTime': seconds}}, got {body!r}")
+        if self.stopped.is_set():
+            raise ApiError(409, "this server is about to stop: start another one")
+        self._clients.append(Client(pid, float(created)))
+        return web.json_response({"clients": len(self._clients)})
+
+    async def _stop(self, request: web.Request) -> web.Response:
+        # After the answer is on its way, not before.
+        asyncio.get_running_loop().call_later(0.05, self.stopped.set)
+        return web.json_response({"status": "stopping"})
+
+    # -------------------------------------------------------------------------------------------------- bytes
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        """Take a file (multipart), or make a directory (a form)."""
+        if not request.content_type.startswith("multipart/"):
+            return await self._answer(_make_directory, request, await _body(request))
+        incoming = self.store.incoming / uuid.uuid4().hex
+        try:
+            fields, size = await self._receive(request, incoming)
+            upload = await self._described(
+                fields, incoming, size, overwrite=request.query.get("mode") == "overwrite"
+            )
+            return await self._answer(lambda call: _add_upload(call, upload), request, None)
+        except (ValueError, ClientPayloadError, AssertionError) as error:
+            raise bad_request(f"the upload is no complete multipart form: {error}") from error
+        finally:
+            incoming.unlink(missing_ok=True)
+
+    async def _receive(self, request: web.Request, incoming: Path) -> tuple[dict[str, str], int]:
+        """Stream the file part to disk; return the text fields and the file's size."""
+        fields: dict[str, str] = {}
+        size = -1
+        async for part in await request.multipart():
+            if not isinstance(part, BodyPartReader) or part.name is None:
+                raise bad_request(
+                    "an upload has the form fields 'type', 'path', 'metadata', 'description' and 'file'"
+                )
+            if part.name == "file":
+                size = await self._save(part, incoming)
+            else:
+                fields[part.name] = await _text(part)
+        if size < 0:
+            raise bad_request("the upload brings no 'file'")
+        return fields, size
+
+    async def _save(self, part: BodyPartReader, incoming: Path) -> int:
+        size = 0
+        with open(incoming, "wb") as file:
+            while chunk := await part.read_chunk(1 << 18):
+                size += len(chunk)
+                if size > self.upload_limit:
+                    raise bad_request(
+                        f"the file is larger than the limit of {self.upload_limit} bytes for an upload"
+                    )
+                file.write(chunk)
+        return size
+
+    async def _described(
+        self, fields: dict[str, str], incoming: Path, size: int, *, overwrite: bool
+    ) -> items.Upload:
+        path = items.clean_path(fields.get("path", ""))
+        metadata = _metadata(fields.get("metadata"))
+        image: dict[str, int] = {}
+        if items.guess_type(path).startswith("image/"):
+            image = await asyncio.to_thread(items.read_image, incoming)
+        return items.Upload(path, incoming, size, image, metadata, fields.get("description"), overwrite)
+
+    async def _download(self, request: web.Request) -> web.StreamResponse:
+        """Send the bytes of an item, or the range that was asked for."""
+        answer = await self._on_state(_locate, request, None)
+        found = json.loads(answer.text)
+        headers = {"Content-Type": found["mimetype"]}
+        if found["size"] == 0:  # no range of an empty file can be satisfied
+            return web.Response(body=b"", headers=headers)
+        return web.FileResponse(found["path"], headers=headers)
+
+
+# ------------------------------------------------------------------------------------ handlers on the state thread
+
+
+def _add_upload(call: Call, upload: items.Upload) -> Raw:
+    item_id, done = items.add_upload(call.store, call.params["dataset_id"], upload, call.user)
+    return Raw(render(call, "items", call.store.row("items", item_id)), {"x-item-op": done})
+
+
+def _make_directory(call: Call) -> Raw:
+    body = require(call.body)
+    if body.get("type") != "dir":
+        raise bad_request("an upload is a multipart form with a file, or a form with type=dir and path")
+    dataset_id = call.store.row("datasets", call.params["dataset_id"]).id
+    item = items.ensure_directory(call.store, dataset_id, items.clean_path(body.get("path", "")), call.user)
+    return Raw(render(call, "items", call.store.row("items", item["id"] if item else "")))
+
+
+def _locate(call: Call) -> dict[str, Any]:
+    row = call.store.row("items", call.params["item_id"])
+    if row.blob is None:
+        raise bad_request(f"item {row.id} is a directory: it has no bytes")
+    system = call.store.parsed(row)["metadata"].get("system", {})
+    path = call.store.blob_path(row.blob)
+    mimetype = items.guess_type(call.store.parsed(row)["name"])
+    return {"path": str(path), "size": system.get("size"), "mimetype": mimetype}
+
+
+# ------------------------------------------------------------------------------------------------------ parsing
+
+
+async def _body(request: web.Request) -> Any:
+    content = await request.read()
+    if not content:
+        return None
+    try:
+        if request.content_type == "application/x-www-form-urlencoded":
+            return dict(parse_qsl(content.decode(), keep_blank_values=True))
+        return json.loads(content)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise bad_request(f"the request's body is no JSON: {error}") from error
+
+
+async def _text(part: BodyPartReader) -> str:
+    content = bytearray()
+    while chunk := await part.read_chunk():
+        content += chunk
+        if len(content) > FIELD_LIMIT:
+            raise bad_request(f"the form field {part.name!r} is larger than {FIELD_LIMIT} bytes")
+    return content.decode()
+
+
+def _metadata(text: str | None) -> dict[str, Any]:
+    metadata = json.loads(text) if text else {}
+    if not isinstance(metadata, dict):
+        raise bad_request(f"'metadata' of an upload must be a JSON object, got {text!r}")
+    return metadata
+
+
+def _failure(status: int, message: str) -> web.Response:
+    return web.json_response({"message": message, "status": status}, status=status)

@@ -1,0 +1,83 @@
+"""What an annotation is."""
+
+from typing import Any
+
+from ...errors import bad_request
+from ...store import Store, merge, now
+
+FIXED = {
+    "id",
+    "itemId",
+    "datasetId",
+    "url",
+    "item",
+    "dataset",
+    "creator",
+    "createdAt",
+    "updatedAt",
+    "updatedBy",
+    "hash",
+}
+# System metadata that annotators change in the normal course of work; the rest needs ?system=true.
+OPEN_SYSTEM = {
+    "attributes",
+    "automated",
+    "status",
+    "objectId",
+    "frame",
+    "startTime",
+    "endTime",
+    "endFrame",
+    "snapshots_",
+    "system",
+}
+
+
+def create(store: Store, item: dict[str, Any], given: Any, user: str) -> dict[str, Any]:
+    """Build an annotation from what a client sent; the caller stores it."""
+    if not isinstance(given, dict):
+        raise bad_request(f"an annotation must be an object, got {given!r}")
+    for field in ("type", "label"):
+        if not isinstance(given.get(field), str) or not given[field]:
+            raise bad_request(
+                f"an annotation needs a {field!r} (a non-empty string), got {given.get(field)!r}"
+            )
+    metadata = given.get("metadata") or {}
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("system") or {}, dict):
+        raise bad_request(f"'metadata' of an annotation must be an object of objects, got {metadata!r}")
+    time = now()
+    annotation = {
+        "id": store.new_id(),
+        "itemId": item["id"],
+        "datasetId": item["datasetId"],
+        "type": given["type"],
+        "label": given["label"],
+        "attributes": given.get("attributes"),
+        "metadata": metadata | {"system": {"attributes": {}} | (metadata.get("system") or {})},
+        "source": given.get("source") or "sdk",
+        "hash": None,
+        "creator": given.get("creator") or user,
+        "createdAt": time,
+        "updatedAt": time,
+        "updatedBy": user,
+    }
+    # A classification has no place in the image, and the SDK would report one as a difference.
+    if annotation["type"] != "class":
+        annotation["coordinates"] = given.get("coordinates")
+    return annotation | {key: given[key] for key in ("description", "labelSuggestions") if given.get(key)}
+
+
+def update(annotation: dict[str, Any], patch: dict[str, Any], user: str, *, system: bool) -> dict[str, Any]:
+    """Apply a diff to an annotation."""
+    patch = {key: value for key, value in patch.items() if key not in FIXED}
+    metadata = patch.get("metadata")
+    if isinstance(metadata, dict) and isinstance(metadata.get("system"), dict) and not system:
+        allowed = {key: value for key, value in metadata["system"].items() if key in OPEN_SYSTEM}
+        patch["metadata"] = metadata | {"system": allowed}
+    merge(annotation, patch)
+    annotation.setdefault("metadata", {}).setdefault("system", {}).setdefault("attributes", {})
+    annotation.setdefault("attributes", None)
+    for field in ("type", "label"):
+        if not isinstance(annotation.get(field), str) or not annotation[field]:
+            raise bad_request(f"an annotation needs a {field!r}; it cannot be removed")
+    return annotation | {"updatedAt": now(), "updatedBy": user}

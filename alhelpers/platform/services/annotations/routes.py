@@ -1,0 +1,70 @@
+"""Routes of annotations."""
+
+from typing import Any
+
+from ...api import Call, Raw, Route, listed, one
+from ...errors import bad_request
+from ...store import require
+from ..items import models as items
+from . import models
+
+
+def create(call: Call) -> Raw:
+    """Add annotations to an item: one, or a list; all of them or none."""
+    item = call.store.get("items", call.params["item_id"])
+    given = call.body if isinstance(call.body, list) else [call.body]
+    annotations = [models.create(call.store, item, annotation, call.user) for annotation in given]
+    call.store.put_all("annotations", annotations)
+    items.count_annotations(call.store, {item["id"]})
+    return listed(call, "annotations", [call.store.row("annotations", each["id"]) for each in annotations])
+
+
+def list_of_item(call: Call) -> Raw:
+    """List the annotations of an item."""
+    row = call.store.row("items", call.params["item_id"])
+    return listed(
+        call, "annotations", call.store.select("annotations", "parent = ?", (row.id,), "ORDER BY id")
+    )
+
+
+def get(call: Call) -> Raw:
+    """Fetch an annotation; a missing one is a 400, as on the hosted platform."""
+    _check(call)
+    return one(call, "annotations", call.params["annotation_id"])
+
+
+def update(call: Call) -> Raw:
+    """Apply a diff to an annotation."""
+    _check(call)
+    annotation = call.store.get("annotations", call.params["annotation_id"])
+    call.store.put(
+        "annotations", models.update(annotation, require(call.body), call.user, system=call.system)
+    )
+    return one(call, "annotations", annotation["id"])
+
+
+def delete(call: Call) -> dict[str, Any]:
+    """Delete an annotation."""
+    _check(call)
+    row = call.store.row("annotations", call.params["annotation_id"])
+    call.store.delete("annotations", "id = ?", row.id)
+    items.count_annotations(call.store, {row.parent or ""})
+    return {"id": row.id}
+
+
+def _check(call: Call) -> None:
+    annotation_id = call.params["annotation_id"]
+    if next(call.store.select("annotations", "id = ?", (annotation_id,)), None) is None:
+        raise bad_request(
+            f"annotation not found: {annotation_id!r}. List the item's annotations to see which exist."
+        )
+
+
+ROUTES = [
+    Route("POST", "/items/{item_id}/annotations", create),
+    Route("GET", "/items/{item_id}/annotations", list_of_item),
+    Route("GET", "/annotations/{annotation_id}", get),
+    Route("GET", "/datasets/{dataset_id}/items/{item_id}/annotations/{annotation_id}", get),
+    Route("PUT", "/annotations/{annotation_id}", update),
+    Route("DELETE", "/annotations/{annotation_id}", delete),
+]

@@ -1,0 +1,1 @@
+"""Published packages (dpks) and their installations (apps)."""

@@ -1,0 +1,90 @@
+"""What a dataset is: a named set of items in one project, with a recipe."""
+
+import json
+from typing import Any
+
+from ...errors import bad_request
+from ...store import Row, Store, now
+from ..recipes import models as recipes
+
+BINARIES = "Binaries"
+
+
+def create(
+    store: Store, name: str, project_id: str, user: str, *, system: bool = False, with_recipe: bool = True
+) -> dict[str, Any]:
+    """Make a dataset; its name must be new in the project."""
+    store.row("projects", project_id)
+    check_name(store, project_id, name)
+    time = now()
+    dataset: dict[str, Any] = {
+        "id": store.new_id(),
+        "name": name,
+        "projects": [project_id],
+        "creator": user,
+        "createdAt": time,
+        "updatedAt": time,
+        "updatedBy": user,
+        "metadata": {"system": {}},
+        "driver": None,
+        "readableType": "system" if system else "dataset",
+        "accessLevel": "private",
+        "isSyncing": False,
+    }
+    if with_recipe and not system:
+        recipe = recipes.create_default(store, name, project_id, user)
+        dataset["metadata"]["system"]["recipes"] = [recipe["id"]]
+    store.put("datasets", dataset)
+    return dataset
+
+
+def check_name(store: Store, project_id: str, name: str) -> None:
+    """Refuse a name that the project already has."""
+    if store.find("datasets", "scope = ? AND name = ?", project_id, name):
+        raise bad_request(
+            f"a dataset named {name!r} exists in project {project_id}; get it, or choose another name"
+        )
+
+
+def binaries(store: Store, project_id: str) -> dict[str, Any]:
+    """Fetch the system dataset of a project."""
+    found = store.find("datasets", "scope = ? AND name = ? AND type = 'system'", project_id, BINARIES)
+    if found is None:
+        raise bad_request(f"project {project_id!r} has no dataset {BINARIES!r}: does the project exist?")
+    return found
+
+
+def shown(store: Store, row: Row, base: str) -> dict[str, Any]:
+    """Give a dataset as the SDK sees it, with its counters and links."""
+    dataset = json.loads(row.doc)
+    url = f"{base}/datasets/{row.id}"
+    return dataset | {
+        "url": url,
+        "items": f"{url}/items",
+        "directoryTree": f"{url}/directoryTree",
+        "export": f"{url}/export",
+        "itemsCount": store.count("items", "scope = ? AND type = 'file' AND hidden = 0", (row.id,)),
+        "annotated": store.count("annotations", "scope = ?", (row.id,), what="DISTINCT parent"),
+        "annotationsCount": store.count("annotations", "scope = ?", (row.id,)),
+    }
+
+
+def delete(store: Store, dataset_id: str) -> None:
+    """Delete a dataset with its items and annotations."""
+    store.row("datasets", dataset_id)
+    store.delete("annotations", "scope = ?", dataset_id)
+    store.delete("items", "scope = ?", dataset_id)
+    store.delete("datasets", "id = ?", dataset_id)
+
+
+def directory_tree(store: Store, dataset_id: str) -> dict[str, Any]:
+    """Build the tree of directories below the root."""
+    nodes = {"/": {"value": {"filename": "/", "name": "", "dir": None, "metadata": {}}, "children": []}}
+    rows = store.select("items", "scope = ? AND type = 'dir'", (dataset_id,), "ORDER BY name")
+    for row in rows:
+        item = store.parsed(row)
+        value = {key: item[key] for key in ("id", "filename", "name", "dir", "metadata")}
+        # A parent sorts before its children, so it is in `nodes` already.
+        node = nodes.setdefault(item["filename"], {"value": value, "children": []})
+        nodes.get(item["dir"], nodes["/"])["children"].append(node)
+    return nodes["/"]

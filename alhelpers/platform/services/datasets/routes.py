@@ -1,0 +1,93 @@
+"""Routes of datasets."""
+
+import json
+from typing import Any
+
+from ...api import Call, Raw, Route
+from ...errors import bad_request
+from ...query import search
+from ...store import now, require
+from . import models
+
+COMPUTED = {"id", "url", "items", "directoryTree", "export", "itemsCount", "annotated", "annotationsCount"}
+FIXED = COMPUTED | {"projects", "creator", "createdAt", "updatedAt", "updatedBy", "readableType", "metadata"}
+
+
+def create(call: Call) -> dict[str, Any]:
+    """Make a dataset."""
+    body = require(call.body, "name")
+    projects = body.get("projects")
+    if not isinstance(projects, list) or len(projects) != 1:
+        raise bad_request(f"'projects' must be a list with one project id, got {projects!r}")
+    with_recipe = body.get("createDefaultRecipe", True)
+    dataset = models.create(call.store, body["name"], str(projects[0]), call.user, with_recipe=with_recipe)
+    return _shown(call, dataset["id"])
+
+
+def query(call: Call) -> Raw:
+    """List datasets; the system ones only when asked for."""
+    body = require(call.body)
+    where, values = ["1" if body.get("systemSpace") else "type != 'system'"], []
+    projects = (body.get("context") or {}).get("projects")
+    if projects:
+        where.append(f"scope IN ({','.join('?' * len(projects))})")
+        values.extend(projects)
+    page = search(call.store, "datasets", body, (" AND ".join(where), tuple(values)))
+    items = [models.shown(call.store, row, call.base) for row in page.rows]
+    return Raw(json.dumps({"items": items, **page.envelope()}))
+
+
+def get(call: Call) -> dict[str, Any]:
+    """Fetch a dataset."""
+    return _shown(call, call.params["dataset_id"])
+
+
+def update(call: Call) -> dict[str, Any]:
+    """Change a dataset; its system metadata only with ``?system=true``."""
+    dataset = call.store.get("datasets", call.params["dataset_id"])
+    body = require(call.body)
+    if body.get("name", dataset["name"]) != dataset["name"]:
+        models.check_name(call.store, dataset["projects"][0], require(body, "name")["name"])
+    dataset |= {key: value for key, value in body.items() if key not in FIXED}
+    metadata = body.get("metadata")
+    if isinstance(metadata, dict):
+        system = metadata.get("system") if call.system else None
+        dataset["metadata"] = metadata | {
+            "system": dataset["metadata"]["system"] if system is None else system
+        }
+    dataset |= {"updatedAt": now(), "updatedBy": call.user}
+    call.store.put("datasets", dataset)
+    return _shown(call, dataset["id"])
+
+
+def delete(call: Call) -> dict[str, Any]:
+    """Delete a dataset."""
+    models.delete(call.store, call.params["dataset_id"])
+    return {"id": call.params["dataset_id"]}
+
+
+def unlock(call: Call) -> None:
+    """Refuse: nothing here locks a dataset."""
+    call.store.row("datasets", call.params["dataset_id"])
+    raise bad_request("dataset is not locked")
+
+
+def directory_tree(call: Call) -> dict[str, Any]:
+    """Show the directories of a dataset."""
+    call.store.row("datasets", call.params["dataset_id"])
+    return models.directory_tree(call.store, call.params["dataset_id"])
+
+
+def _shown(call: Call, dataset_id: str) -> dict[str, Any]:
+    return models.shown(call.store, call.store.row("datasets", dataset_id), call.base)
+
+
+ROUTES = [
+    Route("POST", "/datasets", create),
+    Route("POST", "/datasets/query", query),
+    Route("GET", "/datasets/{dataset_id}", get),
+    Route("PATCH", "/datasets/{dataset_id}", update),
+    Route("DELETE", "/datasets/{dataset_id}", delete),
+    Route("PATCH", "/datasets/{dataset_id}/unlock", unlock),
+    Route("GET", "/datasets/{dataset_id}/directoryTree", directory_tree),
+]

@@ -1,0 +1,1 @@
+"""Items: files in datasets, with their metadata and bytes."""

@@ -1,0 +1,271 @@
+"""What an item is, and what the platform works out by itself: paths, types, sizes, counters."""
+
+import json
+import mimetypes
+import posixpath
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ...errors import bad_request
+from ...store import Store, merge, now
+
+# Our own instance: the module-level table depends on files of the machine.
+_TYPES = mimetypes.MimeTypes()
+_FALLBACK_TYPE = "application/octet-stream"
+
+# What a PATCH may not change: the platform computes it, or it never changes.
+FIXED = {
+    "id",
+    "datasetId",
+    "dataset",
+    "url",
+    "stream",
+    "thumbnail",
+    "annotations",
+    "annotated",
+    "annotationsCount",
+    "createdAt",
+    "updatedAt",
+    "updatedBy",
+    "creator",
+    "type",
+    "hidden",
+    "dir",
+    "name",
+}
+COMPUTED_SYSTEM = ("size", "mimetype", "originalname", "width", "height", "channels")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that has arrived, with what came beside it."""
+
+    path: str
+    file: Path
+    size: int
+    image: dict[str, int]
+    metadata: dict[str, Any]
+    description: str | None
+    overwrite: bool
+
+
+# ------------------------------------------------------------------------------------------------------- paths
+
+
+def clean_path(path: str) -> str:
+    """Give the one spelling of a path in a dataset: absolute, with single slashes and without dots."""
+    if not isinstance(path, str) or not path.strip("/ ") or "\0" in path:
+        raise bad_request(f"an item needs a path such as '/folder/name.png', got {path!r}")
+    # normpath keeps two leading slashes, and a path that climbs above the root stops at the root.
+    return posixpath.normpath("/" + path.strip("/"))
+
+
+def path_fields(filename: str) -> dict[str, Any]:
+    """Work out what follows from an item's path."""
+    directory, name = posixpath.split(filename)
+    hidden = any(part.startswith(".") for part in filename.split("/"))
+    return {"filename": filename, "dir": directory, "name": name, "hidden": hidden}
+
+
+def ensure_directory(store: Store, dataset_id: str, directory: str, user: str) -> dict[str, Any] | None:
+    """Make a directory, and those above it, unless they exist; the root is no item."""
+    if directory == "/":
+        return None
+    found = store.find("items", "scope = ? AND name = ? AND type = 'dir'", dataset_id, directory)
+    if found is not None:
+        return found
+    ensure_directory(store, dataset_id, posixpath.dirname(directory), user)
+    item = _new_item(store, dataset_id, directory, "dir", user)
+    item["metadata"] = {"system": {}}
+    store.put("items", item)
+    return item
+
+
+def by_path(store: Store, dataset_id: str, filename: str) -> dict[str, Any] | None:
+    """Fetch the file at a path, or None."""
+    return store.find("items", "scope = ? AND name = ? AND type = 'file'", dataset_id, filename)
+
+
+def _new_item(store: Store, dataset_id: str, filename: str, kind: str, user: str) -> dict[str, Any]:
+    time = now()
+    # Every key that Item.to_json writes is here, or item.update() would send a difference that is none.
+    return {
+        "id": store.new_id(),
+        "datasetId": dataset_id,
+        **path_fields(filename),
+        "type": kind,
+        "annotated": False,
+        "annotationsCount": 0,
+        "metadata": {},
+        "creator": user,
+        "createdAt": time,
+        "updatedAt": time,
+        "updatedBy": user,
+    }
+
+
+# ----------------------------------------------------------------------------------------------------- uploads
+
+
+def read_image(file: Path) -> dict[str, int]:
+    """Read width, height and channels from an image's header; nothing for what is no image, or a broken one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a large image is stored all the same, never decoded
+            with Image.open(file) as image:
+                return {"width": image.width, "height": image.height, "channels": len(image.getbands())}
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return {}
+
+
+def guess_type(name: str) -> str:
+    """Guess a file's type from its name."""
+    return _TYPES.guess_type(name, strict=False)[0] or _FALLBACK_TYPE
+
+
+def add_upload(store: Store, dataset_id: str, upload: Upload, user: str) -> tuple[str, str]:
+    """Store an uploaded file as an item; return its id and what was done ('created', 'skip' or 'overwrite')."""
+    store.row("datasets", dataset_id)
+    filename = clean_path(upload.path)
+    existing = by_path(store, dataset_id, filename)
+    if existing is not None and not upload.overwrite:
+        # The SDK compares sizes itself, and deletes and uploads again where they differ.
+        upload.file.unlink(missing_ok=True)
+        return existing["id"], "skip"
+    item = existing
+    if item is None:
+        ensure_directory(store, dataset_id, posixpath.dirname(filename), user)
+        item = _new_item(store, dataset_id, filename, "file", user)
+    else:
+        store.drop_blob(store.row("items", item["id"]).blob or "")
+        item |= {"updatedAt": now(), "updatedBy": user}
+    _describe(item, upload)
+    store.put("items", item, blob=store.adopt(upload.file))
+    return item["id"], "created" if existing is None else "overwrite"
+
+
+def _describe(item: dict[str, Any], upload: Upload) -> None:
+    system = item["metadata"].get("system", {})
+    for key in COMPUTED_SYSTEM:
+        system.pop(key, None)
+    merge(item["metadata"], upload.metadata)
+    given = item["metadata"].get("system")
+    computed = {
+        "originalname": item["name"],
+        "size": upload.size,
+        "mimetype": guess_type(item["name"]),
+        "refs": [],
+        **upload.image,
+    }
+    item["metadata"]["system"] = {"refs": []} | (given if isinstance(given, dict) else {}) | computed
+    if upload.description:
+        item["description"] = upload.description
+
+
+def add_bytes(store: Store, dataset_id: str, filename: str, content: bytes, user: str) -> dict[str, Any]:
+    """Store a file that the server made itself."""
+    ensure_directory(store, dataset_id, posixpath.dirname(filename), user)
+    item = _new_item(store, dataset_id, filename, "file", user)
+    _describe(item, Upload(filename, Path(), len(content), {}, {}, None, overwrite=False))
+    store.put("items", item, blob=store.write_blob(content))
+    return item
+
+
+# ----------------------------------------------------------------------------------------------------- changes
+
+
+def update(store: Store, item: dict[str, Any], patch: dict[str, Any], user: str, *, system: bool) -> None:
+    """Apply a diff to an item: user metadata, a move, and system metadata where that was asked for."""
+    filename = patch.get("filename")
+    patch = {key: value for key, value in patch.items() if key not in FIXED | {"filename"}}
+    metadata = patch.get("metadata")
+    if metadata is not None and not isinstance(metadata, dict):
+        raise bad_request(f"'metadata' must be an object, got {metadata!r}")
+    if metadata and not system:
+        patch["metadata"] = {key: value for key, value in metadata.items() if key != "system"}
+    merge(item, patch)
+    item.setdefault("metadata", {}).setdefault("system", {})
+    if item.get("description") == "":
+        del item["description"]
+    if filename is not None and clean_path(filename) != item["filename"]:
+        move(store, item, clean_path(filename), user)
+    store.put("items", item | {"updatedAt": now(), "updatedBy": user})
+
+
+def move(store: Store, item: dict[str, Any], filename: str, user: str) -> None:
+    """Give an item another path in its dataset; the caller writes it."""
+    taken = by_path(store, item["datasetId"], filename)
+    if taken is not None and taken["id"] != item["id"]:
+        raise bad_request(f"cannot move {item['filename']!r}: {filename!r} exists (item {taken['id']})")
+    if item["type"] == "dir":
+        raise bad_request(f"cannot move the directory {item['filename']!r}: move the items in it instead")
+    ensure_directory(store, item["datasetId"], posixpath.dirname(filename), user)
+    item |= path_fields(filename)
+
+
+def delete(store: Store, item_ids: list[str]) -> int:
+    """Delete items with their annotations and bytes, a directory with all that is in it."""
+    deleted = 0
+    for item_id in item_ids:
+        row = next(store.select("items", "id = ?", (item_id,)), None)
+        if row is None:
+            continue  # went with its directory
+        item = json.loads(row.doc)
+        if item["type"] == "dir":
+            below = store.select("items", "scope = ? AND name > ? AND name < ?", _subtree(item))
+            deleted += delete(store, [inner.id for inner in below])
+        store.delete("annotations", "parent = ?", item_id)
+        deleted += store.delete("items", "id = ?", item_id)
+    return deleted
+
+
+def _subtree(item: dict[str, Any]) -> tuple[str, str, str]:
+    # '0' follows '/' in ASCII, so these bounds hold exactly the paths below the directory.
+    return item["datasetId"], f"{item['filename']}/", f"{item['filename']}0"
+
+
+def count_annotations(store: Store, item_ids: set[str]) -> None:
+    """Bring the counters of items up to date with their annotations."""
+    for item_id in item_ids:
+        row = next(store.select("items", "id = ?", (item_id,)), None)
+        if row is not None:
+            number = store.count("annotations", "parent = ?", (item_id,))
+            store.put("items", json.loads(row.doc) | {"annotationsCount": number, "annotated": number > 0})
+
+
+def copy(
+    store: Store,
+    source: dict[str, Any],
+    dataset_id: str,
+    filename: str,
+    user: str,
+    *,
+    with_metadata: bool = True,
+    with_annotations: bool = True,
+) -> dict[str, Any]:
+    """Copy an item, with its bytes, under a new id."""
+    if by_path(store, dataset_id, filename) is not None:
+        raise bad_request(f"cannot copy to {filename!r}: dataset {dataset_id} has an item there already")
+    ensure_directory(store, dataset_id, posixpath.dirname(filename), user)
+    item = _new_item(store, dataset_id, filename, "file", user)
+    metadata = source["metadata"]
+    if not with_metadata:
+        kept = {key: value for key, value in metadata["system"].items() if key in COMPUTED_SYSTEM}
+        metadata = {"system": {"refs": [], **kept}}
+    item |= {"metadata": metadata, "srcItem": source["id"]}
+    if source.get("description"):
+        item["description"] = source["description"]
+    blob = store.row("items", source["id"]).blob
+    store.put("items", item, blob=store.copy_blob(blob) if blob else None)
+    if with_annotations:
+        copies = [
+            json.loads(row.doc) | {"id": store.new_id(), "itemId": item["id"], "datasetId": dataset_id}
+            for row in list(store.select("annotations", "parent = ?", (source["id"],), "ORDER BY id"))
+        ]
+        store.put_all("annotations", copies)
+        count_annotations(store, {item["id"]})
+    return item

@@ -1,0 +1,183 @@
+"""What a model is: a record of weights, configuration and status, with artifacts among the project's binaries."""
+
+import json
+import posixpath
+from typing import Any
+
+from ...errors import bad_request
+from ...store import Store, now, require
+from ..datasets import models as datasets
+from ..items import models as items
+from ..projects.models import ORGANIZATION
+
+STATUSES = ("created", "pre-trained", "pending", "training", "trained", "deployed", "failed", "cloning")
+FIXED = {"id", "url", "creator", "createdAt", "updatedAt", "updatedBy", "context", "projectId", "statusLogs"}
+ARTIFACTS = "/artifacts/models"
+
+
+def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
+    """Make a model; its name must be new in the project."""
+    require(body, "name", "projectId")
+    store.row("projects", body["projectId"])
+    check_name(store, body["projectId"], body["name"])
+    time = now()
+    model = {
+        "id": store.new_id(),
+        "name": body["name"],
+        "description": body.get("description") or "",
+        "projectId": body["projectId"],
+        "datasetId": body.get("datasetId"),
+        "packageId": body.get("packageId"),
+        "labels": body.get("labels") or [],
+        "artifacts": body.get("artifacts") or [],
+        "tags": body.get("tags") or [],
+        "configuration": body.get("configuration") or {},
+        "metadata": {"system": {}} | (body.get("metadata") or {}),
+        "inputType": body.get("inputType"),
+        "outputType": body.get("outputType"),
+        "moduleName": body.get("moduleName"),
+        "scope": body.get("scope") or "project",
+        "version": body.get("version") or "1.0.0",
+        "app": body.get("app"),
+        "status": body.get("status") or "created",
+        "statusLogs": [],
+        "context": {"project": body["projectId"], "creator": user, "org": ORGANIZATION["id"]},
+        "creator": user,
+        "createdAt": time,
+        "updatedAt": time,
+        "updatedBy": user,
+    }
+    log_status(model, model["status"], user)
+    store.put("models", model)
+    return model
+
+
+def check_name(store: Store, project_id: str, name: str) -> None:
+    """Refuse a name that another model of the project has."""
+    if store.find("models", "scope = ? AND name = ?", project_id, name):
+        raise bad_request(
+            f"a model named {name!r} exists in project {project_id}: choose another name, or get that one"
+        )
+
+
+def log_status(model: dict[str, Any], status: Any, user: str) -> None:
+    """Give a model a status, and log the change."""
+    if status not in STATUSES:
+        raise bad_request(f"unknown model status {status!r}; known: {', '.join(STATUSES)}")
+    model["status"] = status
+    model["statusLogs"].append({"status": status, "timestamp": now(), "creator": user})
+
+
+def update(store: Store, model: dict[str, Any], body: dict[str, Any], user: str, *, system: bool) -> None:
+    """Write a model as the SDK sends it: whole, its system metadata only where that was asked for."""
+    if body.get("name", model["name"]) != model["name"]:
+        check_name(store, model["projectId"], require(body, "name")["name"])
+    status = body.get("status", model["status"])
+    model |= {key: value for key, value in body.items() if key not in FIXED | {"status", "metadata"}}
+    if isinstance(body.get("metadata"), dict):
+        given = body["metadata"].get("system") if system else None
+        model["metadata"] = body["metadata"] | {
+            "system": model["metadata"]["system"] if given is None else given
+        }
+    if status != model["status"]:
+        log_status(model, status, user)
+    model["artifacts"] = own_artifacts(store, model)
+    store.put("models", model | {"updatedAt": now(), "updatedBy": user})
+
+
+def own_artifacts(store: Store, model: dict[str, Any]) -> list[Any]:
+    """Leave out artifacts that lie in the folder of another model.
+
+    After an upload the SDK lists ``/artifacts/models/<name>*`` and writes all it finds to the model. That pattern also
+    catches the folders of models whose names begin with this one's, and their weights would overwrite its own.
+    """
+    kept = []
+    for artifact in model.get("artifacts") or []:
+        item_id = artifact.get("itemId") if isinstance(artifact, dict) else None
+        row = next(store.select("items", "id = ?", (item_id,)), None) if item_id else None
+        owner = _folder_owner(store.parsed(row)["filename"]) if row else None
+        if owner is None or owner == model["name"] or not _exists(store, model["projectId"], owner):
+            kept.append(artifact)
+    return kept
+
+
+def _folder_owner(filename: str) -> str | None:
+    rest = filename.removeprefix(f"{ARTIFACTS}/")
+    return rest.split("/")[0] if rest != filename else None
+
+
+def _exists(store: Store, project_id: str, name: str) -> bool:
+    return store.count("models", "scope = ? AND name = ?", (project_id, name)) > 0
+
+
+def clone(store: Store, source: dict[str, Any], body: dict[str, Any], user: str) -> dict[str, Any]:
+    """Copy a model under a new name, with its artifacts; it is ready at once."""
+    body = {key: value for key, value in require(body, "name").items() if value is not None}
+    inherited = {key: value for key, value in source.items() if key not in FIXED | {"status", "artifacts"}}
+    body = inherited | {"projectId": source["projectId"]} | body
+    body["metadata"] = _cloned_metadata(source, body.get("metadata") or {})
+    model = create(store, body | {"status": "cloning", "artifacts": []}, user)
+    model["artifacts"] = copy_artifacts(store, source, model, user)
+    log_status(model, body.get("status") or "pre-trained", user)
+    store.put("models", model)
+    return model
+
+
+def _cloned_metadata(source: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    # What happened to the source (evaluations, deployments) did not happen to its copy.
+    inherited = {
+        key: value for key, value in source["metadata"]["system"].items() if key not in ("evaluate", "deploy")
+    }
+    return source["metadata"] | given | {"system": inherited | (given.get("system") or {})}
+
+
+def copy_artifacts(store: Store, source: dict[str, Any], model: dict[str, Any], user: str) -> list[Any]:
+    """Copy a model's artifacts into the folder of another model."""
+    target = datasets.binaries(store, model["projectId"])["id"]
+    copies = []
+    for artifact in source["artifacts"]:
+        if artifact.get("type") != "item":
+            copies.append(artifact)
+            continue
+        item = store.get("items", artifact["itemId"], "artifact")
+        inside = posixpath.relpath(item["filename"], f"{ARTIFACTS}/{_folder_owner(item['filename'])}")
+        if inside.startswith(".."):
+            inside = item["name"]
+        filename = items.clean_path(f"{ARTIFACTS}/{model['name']}/{inside}")
+        _clear(store, target, filename)
+        copies.append({"type": "item", "itemId": items.copy(store, item, target, filename, user)["id"]})
+    return copies
+
+
+def _clear(store: Store, dataset_id: str, filename: str) -> None:
+    """Remove a file that a deleted model of the same name left."""
+    left = items.by_path(store, dataset_id, filename)
+    if left is not None:
+        items.delete(store, [left["id"]])
+
+
+def delete(store: Store, model_id: str) -> None:
+    """Delete a model with its metrics and the folder of its artifacts."""
+    model = store.get("models", model_id)
+    binaries = datasets.binaries(store, model["projectId"])["id"]
+    folder = f"{ARTIFACTS}/{model['name']}"
+    rows = store.select("items", "scope = ? AND name = ? AND type = 'dir'", (binaries, folder))
+    items.delete(store, [row.id for row in rows])
+    store.delete("metrics", "parent = ?", model_id)
+    store.delete("models", "id = ?", model_id)
+
+
+def publish_metrics(store: Store, samples: Any) -> None:
+    """Store the points of training curves."""
+    if not isinstance(samples, list):
+        raise bad_request(f"metrics must be a list of samples, got {type(samples).__name__}")
+    time = now()
+    documents = []
+    for sample in samples:
+        require(sample, "modelId", "figure", "legend")
+        if not isinstance(sample.get("data"), dict) or not {"x", "y"} <= sample["data"].keys():
+            raise bad_request(f"a sample needs 'data' with 'x' and 'y', got {json.dumps(sample)[:200]}")
+        documents.append(sample | {"id": store.new_id(), "createdAt": time})
+    for model_id in {document["modelId"] for document in documents}:
+        store.row("models", model_id)
+    store.put_all("metrics", documents)

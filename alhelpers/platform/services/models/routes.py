@@ -1,0 +1,76 @@
+"""Routes of models and metrics."""
+
+from typing import Any
+
+from ...api import Call, Raw, Route, one, paged
+from ...errors import not_emulated
+from ...query import search
+from ...store import require
+from . import models
+
+
+def create(call: Call) -> Raw:
+    """Make a model."""
+    return one(call, "models", models.create(call.store, require(call.body), call.user)["id"])
+
+
+def query(call: Call) -> Raw:
+    """List models."""
+    return paged(call, "models", search(call.store, "models", require(call.body)))
+
+
+def get(call: Call) -> Raw:
+    """Fetch a model."""
+    return one(call, "models", call.params["model_id"])
+
+
+def update(call: Call) -> Raw:
+    """Change a model."""
+    model = call.store.get("models", call.params["model_id"])
+    models.update(call.store, model, require(call.body), call.user, system=call.system)
+    return one(call, "models", model["id"])
+
+
+def delete(call: Call) -> dict[str, Any]:
+    """Delete a model."""
+    models.delete(call.store, call.params["model_id"])
+    return {"id": call.params["model_id"]}
+
+
+def clone(call: Call) -> Raw:
+    """Copy a model."""
+    source = call.store.get("models", call.params["model_id"])
+    return one(call, "models", models.clone(call.store, source, require(call.body), call.user)["id"])
+
+
+def remote(call: Call) -> None:
+    """Refuse operations that need the hosted platform's machines."""
+    operation = call.params["operation"]
+    raise not_emulated(
+        f"model.{operation}() on remote machines; call the model adapter in this process instead"
+        " (adapter.train_model, adapter.predict_items, adapter.evaluate_model)"
+    )
+
+
+def publish_metrics(call: Call) -> bool:
+    """Store metrics."""
+    models.publish_metrics(call.store, call.body)
+    return True
+
+
+def query_metrics(call: Call) -> Raw:
+    """List metrics."""
+    return paged(call, "metrics", search(call.store, "metrics", require(call.body)))
+
+
+ROUTES = [
+    Route("POST", "/ml/models", create),
+    Route("POST", "/ml/models/query", query),
+    Route("GET", "/ml/models/{model_id}", get),
+    Route("PATCH", "/ml/models/{model_id}", update),
+    Route("DELETE", "/ml/models/{model_id}", delete),
+    Route("POST", "/ml/models/{model_id}/clone", clone),
+    Route("POST", "/ml/models/{model_id}/{operation:train|evaluate|predict|embed|deploy}", remote),
+    Route("POST", "/ml/metrics/publish", publish_metrics),
+    Route("POST", "/ml/metrics/query", query_metrics),
+]

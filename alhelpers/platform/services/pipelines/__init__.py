@@ -1,0 +1,1 @@
+"""Pipelines as stored documents; nothing runs them."""

@@ -1,0 +1,1 @@
+"""Recipes and ontologies: the labels of a dataset."""

@@ -1,0 +1,313 @@
+"""The state of the platform: documents in SQLite, file bytes beside them, one transaction a request.
+
+Only the server's state thread touches a :class:`Store`, so writes are serial and a request is atomic: it commits as a
+whole or leaves nothing. File bytes are complete under their final name before the row that mentions them commits; what
+a crash leaves behind is a file that no row mentions, and the next start sweeps those.
+"""
+
+import json
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .errors import bad_request, not_found
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS documents (
+    id TEXT NOT NULL PRIMARY KEY,
+    kind TEXT NOT NULL,
+    scope TEXT,
+    parent TEXT,
+    name TEXT,
+    dir TEXT,
+    type TEXT,
+    hidden INTEGER,
+    blob TEXT,
+    doc TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_scope ON documents (kind, scope, type, hidden, id);
+CREATE INDEX IF NOT EXISTS by_name ON documents (kind, scope, name);
+CREATE INDEX IF NOT EXISTS by_dir ON documents (kind, scope, dir);
+CREATE INDEX IF NOT EXISTS by_parent ON documents (kind, parent);
+CREATE INDEX IF NOT EXISTS by_blob ON documents (blob) WHERE blob IS NOT NULL;
+CREATE TABLE IF NOT EXISTS meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+# Which fields of a document are kept as columns too. A filter on one of these fields becomes SQL.
+COLUMNS: dict[str, dict[str, str]] = {
+    "projects": {"name": "name"},
+    "datasets": {"name": "name", "scope": "projects", "type": "readableType"},
+    "items": {"scope": "datasetId", "name": "filename", "dir": "dir", "type": "type", "hidden": "hidden"},
+    "annotations": {"scope": "datasetId", "parent": "itemId", "type": "type"},
+    "models": {"scope": "projectId", "name": "name"},
+    "metrics": {"parent": "modelId"},
+    "dpks": {"name": "name", "type": "version"},
+    "apps": {"scope": "projectId", "name": "name"},
+    "pipelines": {"scope": "projectId", "name": "name"},
+    "recipes": {},
+    "ontologies": {},
+    "commands": {},
+}
+
+CACHED_DOCUMENTS = 50_000
+
+
+class Row(NamedTuple):
+    """One stored document, unparsed."""
+
+    id: str
+    scope: str | None
+    parent: str | None
+    blob: str | None
+    doc: str
+
+
+class Store:
+    """The documents and blobs of one state folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The state folder; made if missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.blobs = folder / "blobs"
+        self.incoming = folder / "incoming"
+        self.blobs.mkdir(parents=True, exist_ok=True)
+        self.incoming.mkdir(exist_ok=True)
+        self._database = sqlite3.connect(
+            folder / "platform.sqlite", isolation_level=None, check_same_thread=False
+        )
+        self._database.execute("PRAGMA journal_mode=WAL")
+        # NORMAL syncs at checkpoints only: a killed process loses nothing, a power cut at most the last seconds.
+        self._database.execute("PRAGMA synchronous=NORMAL")
+        self._database.execute("PRAGMA cache_size=-65536")
+        self._database.executescript(SCHEMA)
+        row = self._database.execute("SELECT value FROM meta WHERE key = 'last_id'").fetchone()
+        self._last_id = int(row[0], 16) if row else 0
+        self._saved_id = self._last_id
+        self._after_commit: list[Callable[[], None]] = []
+        self._parsed: dict[str, tuple[str, Any]] = {}
+        self._sweep()
+
+    def close(self) -> None:
+        """Close the database; nothing else may be called afterwards."""
+        self._database.close()
+
+    # ------------------------------------------------------------------------------------------ transactions
+
+    @contextmanager
+    def transaction(self) -> Iterator["Store"]:
+        """Run the block as one transaction: all of it, or (when it raises) nothing of it."""
+        self._after_commit.clear()
+        self._database.execute("BEGIN")
+        try:
+            yield self
+            if self._last_id != self._saved_id:
+                value = f"{self._last_id:024x}"
+                self._database.execute("INSERT OR REPLACE INTO meta VALUES ('last_id', ?)", (value,))
+            self._database.execute("COMMIT")
+            self._saved_id = self._last_id
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+        for action in self._after_commit:
+            action()
+
+    def new_id(self) -> str:
+        """Give a new id: 24 hex digits, greater than every id given before, in this run or an earlier one."""
+        # Time in the high bits spreads ids evenly, and the SDK halves ranges of ids to split long lists.
+        seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+        self._last_id = max(self._last_id + 1, (seconds << 64) | (nanoseconds << 34))
+        return f"{self._last_id:024x}"
+
+    # --------------------------------------------------------------------------------------------- documents
+
+    def put(self, kind: str, document: Mapping[str, Any], *, blob: str | None = None) -> None:
+        """Write a document, new or changed; without `blob` a changed one keeps its bytes."""
+        self.put_all(kind, [document], blob=blob)
+
+    def put_all(self, kind: str, documents: Iterable[Mapping[str, Any]], *, blob: str | None = None) -> None:
+        """Write many documents of one kind."""
+        columns = COLUMNS[kind]
+        names = ("scope", "parent", "name", "dir", "type", "hidden")
+        fields = [columns.get(name) for name in names]
+        self._database.executemany(
+            "INSERT INTO documents (id, kind, scope, parent, name, dir, type, hidden, blob, doc)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET scope = excluded.scope,"
+            " parent = excluded.parent, name = excluded.name, dir = excluded.dir, type = excluded.type,"
+            " hidden = excluded.hidden, blob = coalesce(excluded.blob, blob), doc = excluded.doc",
+            (
+                (
+                    document["id"],
+                    kind,
+                    *(_column_value(document, field) for field in fields),
+                    blob,
+                    json.dumps(document, separators=(",", ":")),
+                )
+                for document in documents
+            ),
+        )
+
+    def row(self, kind: str, document_id: str, label: str | None = None) -> Row:
+        """Fetch one document as stored.
+
+        Raises
+        ------
+        ApiError
+            404, when there is none; `label` is what the message calls it.
+        """
+        found = self._database.execute(
+            "SELECT id, scope, parent, blob, doc FROM documents WHERE id = ? AND kind = ?",
+            (document_id, kind),
+        ).fetchone()
+        if found is None:
+            raise not_found(label or kind.rstrip("s"), document_id)
+        return Row._make(found)
+
+    def get(self, kind: str, document_id: str, label: str | None = None) -> dict[str, Any]:
+        """Fetch one document, parsed and free to change; 404 when there is none."""
+        return json.loads(self.row(kind, document_id, label).doc)
+
+    def select(
+        self, kind: str, where: str = "1", values: Iterable[Any] = (), tail: str = ""
+    ) -> Iterator[Row]:
+        """Iterate over the documents of a kind that satisfy an SQL condition on columns."""
+        cursor = self._database.execute(
+            f"SELECT id, scope, parent, blob, doc FROM documents WHERE kind = ? AND {where} {tail}",
+            (kind, *values),
+        )
+        return map(Row._make, cursor)
+
+    def find(self, kind: str, where: str, *values: Any) -> dict[str, Any] | None:
+        """Fetch the first document (by id) that satisfies an SQL condition, or None."""
+        for row in self.select(kind, where, values, "ORDER BY id LIMIT 1"):
+            return json.loads(row.doc)
+        return None
+
+    def count(self, kind: str, where: str = "1", values: Iterable[Any] = (), what: str = "*") -> int:
+        """Count the documents of a kind that satisfy an SQL condition."""
+        query = f"SELECT count({what}) FROM documents WHERE kind = ? AND {where}"
+        return self._database.execute(query, (kind, *values)).fetchone()[0]
+
+    def delete(self, kind: str, where: str, *values: Any) -> int:
+        """Delete the documents of a kind that satisfy an SQL condition, and their bytes; return how many."""
+        blobs = self._database.execute(
+            f"SELECT blob FROM documents WHERE kind = ? AND blob IS NOT NULL AND {where}", (kind, *values)
+        ).fetchall()
+        for (blob,) in blobs:
+            self.drop_blob(blob)
+        return self._database.execute(
+            f"DELETE FROM documents WHERE kind = ? AND {where}", (kind, *values)
+        ).rowcount
+
+    def parsed(self, row: Row) -> Any:
+        """Parse a row for reading only; the same text is parsed once."""
+        cached = self._parsed.get(row.id)
+        if cached is not None and cached[0] == row.doc:
+            return cached[1]
+        document = json.loads(row.doc)
+        if len(self._parsed) >= CACHED_DOCUMENTS:
+            self._parsed.clear()
+        self._parsed[row.id] = (row.doc, document)
+        return document
+
+    # ------------------------------------------------------------------------------------------------- bytes
+
+    def blob_path(self, blob: str) -> Path:
+        """Say where the bytes of a blob lie; the last digits spread them over folders."""
+        return self.blobs / blob[-2:] / blob
+
+    def adopt(self, incoming: Path) -> str:
+        """Move an uploaded file to its final place, and return the name of the new blob."""
+        blob, path = self._new_blob()
+        os.replace(incoming, path)
+        return blob
+
+    def copy_blob(self, source: str) -> str:
+        """Copy a blob, and return the name of the copy."""
+        blob, path = self._new_blob()
+        try:
+            os.link(self.blob_path(source), path)  # blobs never change, so two names may share the bytes
+        except OSError:
+            shutil.copyfile(self.blob_path(source), path)
+        return blob
+
+    def write_blob(self, content: bytes) -> str:
+        """Store bytes that the server made itself."""
+        blob, path = self._new_blob()
+        incoming = self.incoming / blob
+        incoming.write_bytes(content)
+        os.replace(incoming, path)
+        return blob
+
+    def drop_blob(self, blob: str) -> None:
+        """Delete a blob once the running transaction has committed."""
+        self._after_commit.append(lambda: self.blob_path(blob).unlink(missing_ok=True))
+
+    def _new_blob(self) -> tuple[str, Path]:
+        blob = self.new_id()
+        path = self.blob_path(blob)
+        path.parent.mkdir(exist_ok=True)
+        return blob, path
+
+    def _sweep(self) -> None:
+        """Delete what a crash left: half uploads, and blobs that no document mentions."""
+        for path in self.incoming.iterdir():
+            path.unlink()
+        known = {
+            blob for (blob,) in self._database.execute("SELECT blob FROM documents WHERE blob IS NOT NULL")
+        }
+        for path in self.blobs.glob("*/*"):
+            if path.name not in known:
+                path.unlink()
+
+
+# --------------------------------------------------------------------------------------------- small helpers
+
+
+def _column_value(document: Mapping[str, Any], field: str | None) -> Any:
+    value = document.get(field) if field else None
+    return value[0] if isinstance(value, list) and value else value
+
+
+def now() -> str:
+    """Give the time as the platform writes it: ISO, UTC, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def is_id(value: str) -> bool:
+    """Say whether a text has the form of an id."""
+    return len(value) == 24 and set(value) <= set("0123456789abcdef")
+
+
+def merge(document: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Apply a diff in place: a null removes its key, an object goes deeper, anything else replaces."""
+    for key, value in patch.items():
+        if value is None:
+            document.pop(key, None)
+        elif isinstance(value, dict):
+            current = document.get(key)
+            document[key] = merge(current if isinstance(current, dict) else {}, value)
+        else:
+            document[key] = value
+    return document
+
+
+def require(body: Any, *fields: str) -> dict[str, Any]:
+    """Check that a request's body is an object with non-empty strings in these fields."""
+    if not isinstance(body, dict):
+        raise bad_request(f"the request needs a JSON object, got {type(body).__name__}")
+    for field in fields:
+        value = body.get(field)
+        if not isinstance(value, str) or not value.strip():
+            raise bad_request(f"{field!r} must be a non-empty string, got {value!r}")
+    return body

@@ -1,0 +1,25 @@
+import numpy as np
+import pytest
+from helpers_contract import png
+
+
+@pytest.fixture
+def dataset(project):
+    return project.datasets.create("images")
+
+
+@pytest.fixture
+def fill(dataset, tmp_path):
+    """Upload small images and give them back, sorted by name."""
+
+    def upload(count=4, remote_path="/", names=None, **options):
+        folder = tmp_path / f"upload{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        for number, name in enumerate(names or [f"{index:04}.png" for index in range(count)]):
+            (folder / name).write_bytes(png(np.full((8, 6, 3), (number * 20) % 255, np.uint8)))
+        uploaded = dataset.items.upload(
+            f"{folder}/*", remote_path=remote_path, raise_on_error=True, return_as_list=True, **options
+        )
+        return sorted(uploaded, key=lambda item: item.name)
+
+    return upload
