@@ -24,6 +24,8 @@ KNOWN = (*LOGICAL, *EQUALITY, *ORDERING, "$exists", "$match", "$glob")
 
 # Plain values with a `*` are patterns in these fields only; everywhere else a star is a star.
 WILDCARD_FIELDS = frozenset({"dir", "filename", "name", "metadata.system.mimetype"})
+# In these a single star stops at a slash; in other fields a slash is a character like any other.
+PATH_FIELDS = frozenset({"dir", "filename"})
 
 Predicate = Callable[[Any], bool]
 
@@ -281,7 +283,7 @@ def _matcher(path: str, targets: tuple[Any, ...]) -> Callable[[list[Any]], bool]
     """Build the test 'some reached value equals one of the targets'; a null target also matches a missing value."""
     plain = {key for key in map(_key, targets) if key is not None}
     nested = [target for target in targets if isinstance(target, dict | list)]
-    globs = [glob(target) for target in targets if _is_pattern(path, target)]
+    globs = [glob(target, path) for target in targets if _is_pattern(path, target)]
     with_null = any(target is None for target in targets)
 
     def matches(values: list[Any]) -> bool:
@@ -366,7 +368,7 @@ def _element(node: Where) -> Callable[[list[Any]], bool]:
 
 
 def _globbed(node: Where) -> Callable[[list[Any]], bool]:
-    pattern = glob(node.value)
+    pattern = glob(node.value, node.path)
     return lambda values: any(isinstance(value, str) and pattern(value) for value in _spread(values))
 
 
@@ -398,19 +400,23 @@ def instant(text: str) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def glob(pattern: str) -> Callable[[str], bool]:
-    """Compile a path pattern: ``*`` is any run of characters but '/', ``**`` any run at all.
+def glob(pattern: str, path: str = "filename") -> Callable[[str], bool]:
+    """Compile a pattern: in paths ``*`` is any run of characters but '/', and ``**`` any run at all.
 
     Parameters
     ----------
     pattern : str
-        The pattern; every other character stands for itself.
+        The pattern; every character but ``*`` stands for itself.
+    path : str
+        The field that it is compared with; in a field that holds no path ``*`` is any run at all.
 
     Returns
     -------
     callable
         Says whether a text matches, in at most len(pattern) * len(text) steps.
     """
+    if path not in PATH_FIELDS:
+        pattern = re.sub(r"\*+", "**", pattern)
     head, star, tail = pattern.partition("*")
     if star and tail == "*":
         return lambda text: text.startswith(head)

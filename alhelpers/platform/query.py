@@ -113,11 +113,19 @@ def plan_for(store: Store, kind: str, query: Any, scope: tuple[str, tuple[Any, .
         raise bad_request(f"a query must be an object with 'filter', got {type(query).__name__}")
     if query.get("references"):
         raise not_emulated("queries by task or assignment")
+    condition, join = query.get("filter"), query.get("join")
+    if isinstance(condition, dict) and _is_join(condition.get("join")):
+        # dl.Filters.load() puts the join of a saved filter inside the filter.
+        condition, join = {key: value for key, value in condition.items() if key != "join"}, condition["join"]
     plan = Plan([scope[0]], list(scope[1]))
-    _push_down(dql.parse(query.get("filter"), ALIASES.get(kind)), kind, plan)
-    if query.get("join"):
-        plan.members.append(_join(store, kind, query["join"], scope))
+    _push_down(dql.parse(condition, ALIASES.get(kind)), kind, plan)
+    if join:
+        plan.members.append(_join(store, kind, join, scope))
     return plan
+
+
+def _is_join(value: Any) -> bool:
+    return isinstance(value, dict) and {"on", "filter"} <= value.keys()
 
 
 # -------------------------------------------------------------------------------------------------- push-down
@@ -180,7 +188,8 @@ def _join(store: Store, kind: str, join: Any, scope: tuple[str, tuple[Any, ...]]
         raise bad_request(
             f"cannot join {kind} with {joined!r}; items join annotations, annotations join items"
         )
-    plan = Plan([scope[0]], list(scope[1]))
+    # Items and annotations are asked for in one dataset, which is the first value of their scope.
+    plan = Plan(["scope = ?"], list(scope[1][:1]))
     _push_down(dql.parse(join.get("filter"), ALIASES.get(other)), other, plan)
     if kind == "items":
         return "id", {row.parent for row in matching(store, other, plan) if row.parent}

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from ...api import Call, Route
+from ...errors import not_found
 from ...store import merge, now, require
 from . import models
 
@@ -24,8 +25,11 @@ def get(call: Call) -> dict[str, Any]:
 
 
 def get_by_name(call: Call) -> list[dict[str, Any]]:
-    """Fetch the projects of that name: a list of one, or none."""
-    rows = call.store.select("projects", "name = ?", (call.params["name"],))
+    """Fetch the project of that name, as a list of one: the SDK takes an empty list for a fault of its own."""
+    name = call.params["name"]
+    rows = list(call.store.select("projects", "name = ?", (name,)))
+    if not rows:
+        raise not_found("project", name)
     return [json.loads(row.doc) for row in rows]
 
 
