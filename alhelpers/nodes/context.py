@@ -31,6 +31,11 @@ def node_context(project: dl.Project, config: Mapping[str, Any], name: str = "no
     dl.Context
         The context to pass to a node's function.
 
+    Raises
+    ------
+    ValueError
+        When a pipeline of that name is a real one, which a notebook must not change.
+
     Examples
     --------
     >>> context = node_context(project, {"groups": [{"name": "train", "distribution": 80},
@@ -44,6 +49,10 @@ def node_context(project: dl.Project, config: Mapping[str, Any], name: str = "no
     except dl.exceptions.NotFound:
         pipeline = project.pipelines.create(name=name, pipeline_json=_one_node(project, metadata))
     else:
+        if [node.node_id for node in pipeline.nodes] != [_NODE_ID]:
+            raise ValueError(
+                f"pipeline {name!r} of project {project.name!r} has other nodes: choose another name"
+            )
         # The position is the SDK's own business: keep what it has read.
         pipeline.nodes[0].metadata["customNodeConfig"] = metadata["customNodeConfig"]
         pipeline = pipeline.update()

@@ -13,6 +13,8 @@ import dtlpy as dl
 DEFAULT_DATETIME_FORMAT = "%Y-%m-%dT%H-%M-%S"
 DEFAULT_NAME_TEMPLATE = "{base_model.name}_{datetime}"
 KNOWN_PLACEHOLDERS = ("{base_model.name}", "{dataset.name}", "{datetime}", "{datetime:%Y-%m-%d}")
+# Configuration keys that number the classes.
+_LABEL_MAPS = ("id_to_label_map", "label_to_id_map")
 # Names that a clone may lose to a parallel run before we give up.
 MAX_NAME_CONFLICTS = 5
 
@@ -364,18 +366,10 @@ def _count(dataset: dl.Dataset, query: Mapping[str, Any]) -> int:
     return dataset.items.list(filters=counted).items_count
 
 
-def _labels_and_maps(base_model: dl.Model, dataset: dl.Dataset) -> tuple[list[str], dict[str, Any]]:
-    """Choose the clone's labels, and the id maps that go with them.
-
-    Weights know their classes by number, so the base model's order and maps are kept while the classes are
-    the same.
-    """
-    labels = list(dataset.labels_flat_dict)
-    known = list(base_model.labels or [])
-    if labels and set(labels) != set(known):
-        return labels, {}
-    maps = ("id_to_label_map", "label_to_id_map")
-    return known, {key: value for key, value in (base_model.configuration or {}).items() if key in maps}
+def _same_classes(base_model: dl.Model, dataset: dl.Dataset) -> bool:
+    """Tell whether the base model's numbering of the classes stays valid for the dataset."""
+    labels = set(dataset.labels_flat_dict)
+    return not labels or labels == set(base_model.labels or [])
 
 
 def _taken_names(dataset: dl.Dataset, name: str) -> set[str]:
@@ -466,19 +460,19 @@ class ModelCreator(dl.BaseServiceRunner):
         name = render_name(template, base_model.name, dataset.name)
         train = choose_subset("train", train_subset, base_model, dataset)
         validation = choose_subset("validation", validation_subset, base_model, dataset)
-        configuration = merged_configuration(base_model.configuration, model_configuration)
-        labels, maps = _labels_and_maps(base_model, dataset)
-        if not maps:
-            changed = model_configuration or {}
-            for key in ("id_to_label_map", "label_to_id_map"):
-                if key not in changed:
-                    configuration.pop(key, None)
+        # Weights know their classes by number: the order and the maps are kept while the classes are the same.
+        same = _same_classes(base_model, dataset)
+        base = {
+            key: value
+            for key, value in (base_model.configuration or {}).items()
+            if same or key not in _LABEL_MAPS
+        }
         new_model = _clone_with_free_name(
             base_model,
             dataset,
             name,
-            configuration=configuration,
-            labels=labels,
+            configuration=merged_configuration(base, model_configuration),
+            labels=list(base_model.labels or []) if same else list(dataset.labels_flat_dict),
             train_filter=train,
             validation_filter=validation,
         )

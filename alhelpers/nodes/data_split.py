@@ -5,6 +5,7 @@ another machine agree: an item that was trained on can never turn up in the test
 """
 
 import bisect
+import copy
 import hashlib
 import itertools
 import logging
@@ -191,7 +192,7 @@ def check_total(groups: Sequence[Group]) -> str | None:
     return f"the distributions add up to {total:g}, neither 1 nor 100; they are used as shares: {shares}"
 
 
-def assign_group(item_id: str, groups: Sequence[Group], seed: int = 0) -> str:
+def assign_group(item_id: str, groups: Sequence[Group], seed: int | str = 0) -> str:
     """Choose an item's group from its id alone.
 
     Parameters
@@ -200,7 +201,7 @@ def assign_group(item_id: str, groups: Sequence[Group], seed: int = 0) -> str:
         The item's id.
     groups : sequence of Group
         The groups, as `parse_groups` returns them.
-    seed : int
+    seed : int or str
         Another seed, another split.
 
     Returns
@@ -424,7 +425,8 @@ def _items_to_split(
     dataset: dl.Dataset, filters: dl.Filters | None, images_only: bool
 ) -> tuple[list[dl.Item], int]:
     """List the files to split, oldest first, and count the ones that are left out."""
-    listed = [item for item in dataset.items.list(filters=filters).all() if item.type != "dir"]
+    # The SDK writes the page into the filters it is given.
+    listed = [item for item in dataset.items.list(filters=copy.deepcopy(filters)).all() if item.type != "dir"]
     chosen = [item for item in listed if not images_only or (item.mimetype or "").startswith("image")]
     if not chosen:
         where = "" if filters is None else f" that match {filters.prepare().get('filter')}"
@@ -532,7 +534,7 @@ class DataSplitter(dl.BaseServiceRunner):
         if item.type == "dir":
             raise ValueError(f"{item.filename!r} ({item.id}) is a folder: split the files in it")
         kept = current_group(item.metadata, groups, item.id)
-        group = kept or assign_group(item.id, groups, int(config.get("seed") or 0))
+        group = kept or assign_group(item.id, groups, config.get("seed") or 0)
         if config.get("clearModelInfo", True) and (item.annotated or item.annotations_count):
             clear_model_info(item)
         if kept is None and config.get("itemMetadata"):

@@ -6,24 +6,17 @@ import pytest
 from node_samples import upload
 
 
-class Recorder:
-    """A progress that keeps what the platform would be told."""
-
-    @staticmethod
-    def make(dl):
-        class Recording(dl.Progress):
-            def __init__(self):
-                self.action, self.message = None, None
-
-            def update(self, status=None, progress=0, message=None, output=None, duration=None, action=None):
-                self.action, self.message = action, message
-
-        return Recording()
-
-
 @pytest.fixture
 def progress(dl):
-    return Recorder.make(dl)
+    """A progress that keeps what the platform would be told."""
+
+    class Recording(dl.Progress):
+        action = message = None
+
+        def update(self, status=None, progress=0, message=None, output=None, duration=None, action=None):
+            self.action, self.message = action, message
+
+    return Recording()
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,17 @@ TRAIN, VALIDATION, TEST = (
 )
 
 
+def subsets_by_name(dl, make_dataset, **options):
+    """Make a dataset of three images, one in each subset."""
+    dataset, _ = make_dataset(["train.png", "validation.png", "test.png"], **options)
+    for name in ("train", "validation", "test"):
+        split_dataset(dataset, {name: 1}, filters=dl.Filters(field="name", values=f"{name}.png"))
+    return dataset
+
+
 @pytest.fixture(scope="module")
 def ground_truth(dl, make_dataset):
-    dataset, _ = make_dataset([f"{number:02}.png" for number in range(20)])
-    assert all(split_dataset(dataset, {"train": 50, "validation": 25, "test": 25}).counts.values())
-    return dataset
+    return subsets_by_name(dl, make_dataset)
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +136,7 @@ def test_filters_of_the_sdk_are_taken(dl, ground_truth, bare):
 
 
 def test_other_labels_replace_the_numbering(dl, make_dataset, bare):
-    dataset, _ = make_dataset([f"{number:02}.png" for number in range(12)], labels=("x", "y", "z"))
-    split_dataset(dataset, {"train": 1, "validation": 1})
+    dataset = subsets_by_name(dl, make_dataset, labels=("x", "y", "z"))
     new, _ = ModelCreator.create_new_model(bare, dataset, TRAIN, VALIDATION, {})
     assert sorted(new.labels) == ["x", "y", "z"]
     assert "id_to_label_map" not in new.configuration and "id_to_label_map" in bare.configuration
@@ -145,10 +150,9 @@ def test_a_refusal_that_no_name_explains_is_raised_at_once(dl, shared_project, g
 
 
 def test_new_items_of_a_subset_are_trained_on(dl, make_dataset, bare):
-    dataset, _ = make_dataset(["a.png", "b.png"])
-    split_dataset(dataset, {"train": 1}, filters=dl.Filters(field="name", values="a.png"))
-    split_dataset(dataset, {"validation": 1}, filters=dl.Filters(field="name", values="b.png"))
+    dataset = subsets_by_name(dl, make_dataset)
     new, _ = ModelCreator.create_new_model(bare, dataset, TRAIN, VALIDATION, {})
-    upload(dataset, ["c.png"], {"system": {"tags": {"train": True}}})
+    upload(dataset, ["later.png"])
+    split_dataset(dataset, {"train": 1}, filters=dl.Filters(field="name", values="later.png"))
     found = dataset.items.list(filters=dl.Filters(custom_filter=copy.deepcopy(subsets(new)["train"])))
-    assert {item.name for item in found.all()} >= {"a.png"}
+    assert {item.name for item in found.all()} == {"train.png", "later.png"}

@@ -1,4 +1,5 @@
 import io
+import itertools
 import json
 from pathlib import Path
 
@@ -52,10 +53,11 @@ def test_a_retry_and_an_outdated_copy_give_the_same_single_tag(dl, pool, shared_
     DataSplitter().data_split(item, progress, context)
     first = progress.action
     # Even a node that would choose otherwise leaves the item where it is.
-    for seed in range(4):
-        other = node_context(shared_project, {**EQUAL, "itemMetadata": True, "seed": seed}, "split again")
-        DataSplitter().data_split(outdated, progress, other)
-        assert progress.action == first
+    groups = parse_groups({"train": 1, "test": 1})
+    seed = next(seed for seed in itertools.count() if assign_group(item.id, groups, seed) != first)
+    other = node_context(shared_project, {**EQUAL, "itemMetadata": True, "seed": seed}, "split again")
+    DataSplitter().data_split(outdated, progress, other)
+    assert progress.action == first
     assert read_tags(dataset, item) == {first: True}
 
 
@@ -146,6 +148,19 @@ def test_a_context_for_notebooks_is_a_real_one_and_is_used_again(dl, shared_proj
     second = node_context(shared_project, {"seed": 2}, "again")
     assert isinstance(first, dl.Context) and first.pipeline_id == second.pipeline_id
     assert second.node.metadata["customNodeConfig"] == {"seed": 2}
+    shared_project.pipelines.create(
+        name="real", pipeline_json={"nodes": [], "connections": [], "startNodes": []}
+    )
+    with pytest.raises(ValueError, match="has other nodes"):
+        node_context(shared_project, {}, "real")
+
+
+def test_an_item_by_its_id_alone_is_split(dl, pool, context, progress):
+    _, items = pool
+    item = dl.items.get(item_id=items["11.png"].id)
+    assert DataSplitter.data_split(item, progress, context).metadata["system"]["tags"] == {
+        progress.action: True
+    }
 
 
 # ------------------------------------------------------------------------------------------- the who
