@@ -35,12 +35,14 @@ class Credentials:
     def accepts(self, header: str | None) -> bool:
         """Compare an ``Authorization`` header with the token, in constant time."""
         scheme, _, token = (header or "").partition(" ")
-        return hmac.compare_digest(token.strip().encode(), self.token.encode()) and scheme.lower() == "bearer"
+        # The server decodes odd bytes of a header as surrogates.
+        offered = token.strip().encode(errors="surrogateescape")
+        return hmac.compare_digest(offered, self.token.encode()) and scheme.lower() == "bearer"
 
     def login(self, body: dict[str, object]) -> bool:
         """Say whether a login request knows the secret."""
         offered = body.get("refresh_token" if body.get("type") == "refresh_token" else "password")
-        return isinstance(offered, str) and hmac.compare_digest(offered.encode(), self.secret.encode())
+        return isinstance(offered, str) and hmac.compare_digest(offered.encode(errors="surrogatepass"), self.secret.encode())
 
 
 def load_credentials(folder: Path) -> Credentials:

@@ -77,6 +77,7 @@ class Server:
         self.store = Store(self.folder)
         self._state = ThreadPoolExecutor(max_workers=1, thread_name_prefix="platform-state")
         self._clients: list[Client] = []
+        self._deadline = time.monotonic() + FIRST_CLIENT
         self._runner: web.AppRunner | None = None
 
     @property
@@ -121,11 +122,11 @@ class Server:
         (self.folder / "server.json").unlink(missing_ok=True)
 
     async def _watch_clients(self) -> None:
-        deadline = time.monotonic() + FIRST_CLIENT
-        while time.monotonic() < deadline:
+        while time.monotonic() < self._deadline:
             await asyncio.sleep(0.5)
-            if any(client.alive() for client in self._clients):
-                deadline = time.monotonic() + LAST_CLIENT
+            self._clients = [client for client in self._clients if client.alive()]
+            if self._clients:
+                self._deadline = time.monotonic() + LAST_CLIENT
         self.stopped.set()
 
     # -------------------------------------------------------------------------------------------------- wiring
@@ -225,6 +226,7 @@ class Server:
         if self.stopped.is_set():
             raise ApiError(409, "this server is about to stop: start another one")
         self._clients.append(Client(pid, float(created)))
+        self._deadline = time.monotonic() + LAST_CLIENT
         return web.json_response({"clients": len(self._clients)})
 
     async def _stop(self, request: web.Request) -> web.Response:

@@ -1,0 +1,222 @@
+"""Servers: started, found, refused, killed, restarted."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+import urllib.error
+
+import psutil
+import pytest
+from platform_client import Client, Refused
+
+import alhelpers.platform
+from alhelpers.platform import StateFolderBusy
+
+
+def connect(platform):
+    return Client(platform.url, platform.token)
+
+
+def spawn(folder, *options):
+    command = [sys.executable, "-m", "alhelpers.platform", "--state-dir", str(folder), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    ready = json.loads(process.stdout.readline())
+    return process, ready
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "state"
+
+
+def test_state_survives_a_restart(folder):
+    with alhelpers.platform.start(folder) as first:
+        client = connect(first)
+        dataset = client.dataset()
+        item = client.upload(dataset["id"], "/a/b.txt", b"bytes")
+    with alhelpers.platform.start(folder) as second:
+        client = connect(second)
+        assert second.token == first.token
+        assert client.send("GET", f"/items/{item['id']}")["stream"].startswith(second.url)
+        assert client.stream(item["id"]) == b"bytes"
+        assert client.upload(dataset["id"], "/later.txt", b"")["id"] > item["id"]
+
+
+def test_without_a_folder_nothing_stays():
+    with alhelpers.platform.start() as platform:
+        folder = platform.state_dir
+        assert (folder / "platform.sqlite").is_file()
+    assert not folder.exists()
+    platform.stop()
+
+
+def test_a_second_server_is_refused(folder):
+    with alhelpers.platform.start(folder) as first:
+        with pytest.raises(StateFolderBusy) as caught:
+            alhelpers.platform.start(folder)
+        assert str(folder) in str(caught.value) and first.url in str(caught.value)
+        command = [sys.executable, "-m", "alhelpers.platform", "--state-dir", str(folder)]
+        other = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert other.returncode == 1 and first.url in other.stderr
+        assert alhelpers.platform.running(folder).url == first.url
+    assert alhelpers.platform.running(folder) is None
+
+
+def test_a_taken_port_is_an_error_that_leaves_the_folder_free(folder, tmp_path):
+    with alhelpers.platform.start(tmp_path / "other") as other:
+        with pytest.raises(OSError):
+            alhelpers.platform.start(folder, port=int(other.url.rpartition(":")[2]))
+    alhelpers.platform.start(folder).stop()
+
+
+def test_secrets_are_private_and_the_token_is_needed(folder):
+    with alhelpers.platform.start(folder) as platform:
+        for name in ("server.json", "credentials.json"):
+            assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
+        assert platform.token not in repr(platform)
+        for token in (None, "", "wrong", platform.token[:-1], "é"):
+            for path in ("/users/me", "/nothing", "/local/health"):
+                with pytest.raises((Refused, UnicodeEncodeError)) as caught:
+                    Client(platform.url, token).send("GET", path)
+                if isinstance(caught.value, Refused):
+                    assert caught.value.status == 401 and "log in" in str(caught.value)
+
+
+def test_login_needs_the_secret(folder):
+    with alhelpers.platform.start(folder) as platform:
+        secret = json.loads((folder / "credentials.json").read_text())["secret"]
+        client = Client(platform.url, None)
+        client.api = platform.url
+        good = {"type": "refresh_token", "refresh_token": secret}
+        assert client.send("POST", "/token?default", good)["id_token"] == platform.token
+        for bad in ({"type": "refresh_token", "refresh_token": "x"}, {"username": "a", "password": "b"}, {}):
+            with pytest.raises(Refused, match="login failed"):
+                client.send("POST", "/token", bad)
+
+
+def test_a_killed_server_loses_no_acknowledged_write(folder):
+    process, ready = spawn(folder)
+    token = json.loads((folder / "server.json").read_text())["token"]
+    client = Client(ready["url"], token)
+    dataset = client.dataset()
+    acknowledged = {}
+
+    def write(worker):
+        for number in range(10_000):
+            content = f"{worker}-{number}".encode() * 50
+            try:
+                item = client.upload(dataset["id"], f"/{worker}/{number}.txt", content)
+                client.send(
+                    "POST", f"/items/{item['id']}/annotations", [{"type": "class", "label": str(number)}]
+                )
+            except (OSError, urllib.error.URLError):
+                return
+            acknowledged[item["id"]] = content
+            if len(acknowledged) == 60:
+                process.kill()
+
+    workers = [threading.Thread(target=write, args=(worker,)) for worker in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    process.wait()
+    process.stdout.close()
+    assert alhelpers.platform.running(folder) is None
+    assert len(acknowledged) >= 60
+    with alhelpers.platform.start(folder) as platform:
+        again = connect(platform)
+        for item_id, content in acknowledged.items():
+            assert again.stream(item_id) == content
+            assert again.send("GET", f"/items/{item_id}")["annotationsCount"] == 1
+        query = {"filter": {"type": "file"}, "pageSize": 1000}
+        items = again.send("POST", f"/datasets/{dataset['id']}/query", query)["items"]
+        assert {item["id"] for item in items} >= acknowledged.keys()
+        blobs = [path.name for path in (folder / "blobs").glob("*/*")]
+        assert len(blobs) == len(items) and os.listdir(folder / "incoming") == []
+
+
+def test_a_stale_server_file_is_ignored(folder):
+    process, ready = spawn(folder)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert (folder / "server.json").is_file() and "token" not in ready
+    assert alhelpers.platform.running(folder) is None
+    alhelpers.platform.start(folder).stop()
+
+
+def test_ensure_gives_one_server_to_all_and_it_ends_with_them(folder):
+    code = (
+        "import sys, alhelpers.platform as p; print(p.ensure(sys.argv[1]).pid, flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    clients = [subprocess.Popen(command, **options) for _ in range(3)]
+    pids = {int(client.stdout.readline()) for client in clients}
+    assert len(pids) == 1
+    platform = alhelpers.platform.running(folder)
+    server = psutil.Process(platform.pid)
+    assert {platform.pid} == pids
+    for client in clients:
+        client.communicate(timeout=30)
+    server.wait(timeout=30)
+    assert alhelpers.platform.running(folder) is None
+    assert not (folder / "server.json").exists()
+
+
+def test_ensure_then_stop(folder):
+    with alhelpers.platform.ensure(folder) as platform:
+        assert alhelpers.platform.ensure(folder).pid == platform.pid != os.getpid()
+        assert connect(platform).send("GET", "/users/me")["email"]
+    assert alhelpers.platform.running(folder) is None
+
+
+def test_bad_requests_are_400_with_a_way_out(folder):
+    with alhelpers.platform.start(folder, upload_limit=10) as platform:
+        client = connect(platform)
+        dataset = client.dataset()
+        items = f"/datasets/{dataset['id']}/items"
+        cases = [
+            ("POST", "/datasets", b"{not json", "no JSON"),
+            ("POST", "/datasets", b"[" * 100_000, "nests too deeply|no JSON"),
+            ("POST", "/datasets", ["list"], "needs a JSON object"),
+            ("POST", "/datasets", {"name": ""}, "'name' must be a non-empty string"),
+            ("POST", "/datasets", {"name": "x", "projects": "p"}, "'projects' must be a list"),
+            ("POST", items, {"type": "file"}, "multipart form"),
+            ("POST", "/ml/models", {"name": "m"}, "'projectId' must be"),
+            (
+                "POST",
+                "/ml/metrics/publish",
+                [{"modelId": "m", "figure": "f", "legend": "l"}],
+                "'data' with 'x'",
+            ),
+            ("POST", "/pipelines", {"name": "p", "projectId": 3}, "'projectId' must be"),
+            ("PATCH", "/nothing", {}, "not emulated offline: PATCH /api/v1/nothing"),
+            ("POST", "/local/clients", {"pid": "x"}, "a client is"),
+        ]
+        for method, path, body, message in cases:
+            with pytest.raises(Refused, match=message) as caught:
+                client.send(method, path, body)
+            assert caught.value.status in (400, 404)
+        with pytest.raises(Refused, match="limit of 10 bytes"):
+            client.upload(dataset["id"], "/a", b"01234567890")
+        with pytest.raises(Refused, match="an item needs a path"):
+            client.upload(dataset["id"], "/", b"0")
+        for form in (b"--b\r\n", b"", b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--\r\n"):
+            with pytest.raises(Refused) as caught:
+                client.send("POST", items, form, "multipart/form-data; boundary=b")
+            assert caught.value.status == 400
+        assert os.listdir(folder / "incoming") == []
+
+
+def test_the_cookie_keeps_everything_in_the_state_folder(folder):
+    with alhelpers.platform.start(folder) as platform:
+        cookie = alhelpers.platform.cookie(platform)
+        assert cookie["url"] == platform.environment == platform.url + "/api/v1"
+        assert cookie["login_parameters"][platform.environment]["gate_url"] == platform.url
+        assert cookie["cache_configs"]["cache_path"].startswith(str(platform.state_dir))
+        json.dumps(cookie)

@@ -1,0 +1,133 @@
+"""The store: transactions, ids, blobs, and queries that give the same answer by SQL and without it."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alhelpers.platform.query import Plan, matching, plan_for, search
+from alhelpers.platform.store import Store, is_id, merge
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path)
+    yield store
+    store.close()
+
+
+def item(store, number, **fields):
+    name = f"/{'abc'[number % 3]}/{number}.png"
+    hidden = number % 4 == 0
+    document = {"id": store.new_id(), "datasetId": "d", "filename": name, "dir": name[:2], "hidden": hidden}
+    return (
+        document
+        | {"type": "dir" if number % 5 == 0 else "file", "name": f"{number}.png", "n": number}
+        | fields
+    )
+
+
+def test_a_failed_transaction_leaves_nothing(store):
+    with pytest.raises(RuntimeError), store.transaction():
+        store.put("items", item(store, 1))
+        raise RuntimeError
+    assert store.count("items") == 0
+
+
+def test_bytes_go_with_the_transaction(store, tmp_path):
+    with store.transaction():
+        document = item(store, 1)
+        store.put("items", document, blob=store.write_blob(b"x"))
+    path = store.blob_path(store.row("items", document["id"]).blob)
+    with pytest.raises(RuntimeError), store.transaction():
+        store.delete("items", "id = ?", document["id"])
+        raise RuntimeError
+    assert path.read_bytes() == b"x" and store.count("items") == 1
+    with store.transaction():
+        store.delete("items", "id = ?", document["id"])
+    assert not path.exists()
+
+
+def test_ids_only_grow_even_when_the_clock_goes_back(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    with store.transaction():
+        ids = [store.new_id() for _ in range(1000)]
+    store.close()
+    monkeypatch.setattr("alhelpers.platform.store.time.time_ns", lambda: 1_000_000_000)
+    store = Store(tmp_path)
+    ids.append(store.new_id())
+    store.close()
+    assert ids == sorted(set(ids)) and all(map(is_id, ids))
+
+
+def test_leftovers_of_a_crash_are_swept(tmp_path):
+    store = Store(tmp_path)
+    with store.transaction():
+        store.put("items", item(store, 1), blob=store.write_blob(b"kept"))
+    (tmp_path / "incoming" / "half").write_bytes(b"half")
+    (tmp_path / "blobs" / "aa").mkdir()
+    (tmp_path / "blobs" / "aa" / "orphan").write_bytes(b"orphan")
+    store.close()
+    store = Store(tmp_path)
+    assert [path.read_bytes() for path in tmp_path.glob("blobs/*/*")] == [b"kept"]
+    assert list((tmp_path / "incoming").iterdir()) == []
+    store.close()
+
+
+def test_merge_applies_a_diff():
+    document = {"a": {"b": 1, "c": {"d": 2}}, "e": [1]}
+    merge(document, {"a": {"b": None, "c": {"x": 3}}, "e": [2], "f": {"g": None, "h": 1}})
+    assert document == {"a": {"c": {"d": 2, "x": 3}}, "e": [2], "f": {"h": 1}}
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("store"))
+    with store.transaction():
+        store.put_all("items", [item(store, number) for number in range(40)])
+    yield store
+    store.close()
+
+
+CONDITIONS = st.one_of(
+    st.builds(lambda value: {"hidden": value}, st.booleans()),
+    st.builds(lambda value: {"type": value}, st.sampled_from(["file", "dir", "other"])),
+    st.builds(lambda value: {"dir": value}, st.sampled_from(["/a", "/b", "/*", "/zzz"])),
+    st.builds(
+        lambda value: {"dir": {"$in": value}}, st.lists(st.sampled_from(["/a", "/b", "/c*"]), max_size=2)
+    ),
+    st.builds(lambda value: {"filename": value}, st.sampled_from(["/a/**", "/b/1.png", "/a/3.png", "/**"])),
+    st.builds(lambda value: {"n": {"$gt": value}}, st.integers(0, 40)),
+)
+TREES = st.recursive(
+    CONDITIONS,
+    lambda inner: st.tuples(st.sampled_from(["$and", "$or"]), st.lists(inner, max_size=3)).map(
+        lambda p: {p[0]: p[1]}
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(TREES, st.integers(0, 3), st.integers(0, 12), st.sampled_from(["ascending", "descending"]))
+def test_sql_and_python_agree(filled, condition, page, size, direction):
+    query = {"filter": condition, "page": page, "pageSize": size, "sort": {"id": direction}}
+    scope = ("scope = ?", ("d",))
+    found = search(filled, "items", query, scope)
+    plan = plan_for(filled, "items", {"filter": {"$or": [condition]}}, scope)
+    expected = sorted((row.id for row in matching(filled, "items", plan)), reverse=direction == "descending")
+    assert isinstance(plan, Plan) and found.total == len(expected)
+    assert [row.id for row in found.rows] == expected[page * size : (page + 1) * size]
+
+
+def test_paging_by_id_reaches_everything_once(filled):
+    scope, last, seen = ("scope = ?", ("d",)), "", []
+    while True:
+        condition = {"$and": [{"type": "file"}, {"id": {"$gt": last}}]}
+        page = search(
+            filled, "items", {"filter": condition, "pageSize": 7, "sort": {"id": "ascending"}}, scope
+        )
+        if not page.rows:
+            break
+        seen += [row.id for row in page.rows]
+        last = seen[-1]
+    assert len(seen) == len(set(seen)) == 32 and seen == sorted(seen)
