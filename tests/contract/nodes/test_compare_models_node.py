@@ -166,6 +166,26 @@ def test_detectors_are_compared_by_label_and_place(dl, make_dataset, make_model)
     assert blind.new == 0.0 and any("predicted nothing" in warning for warning in blind.warnings)
 
 
+def test_model_info_in_the_user_metadata_marks_a_prediction_too(dl, make_dataset, make_model):
+    dataset, items = make_dataset(["a.png", "b.png"])
+    by_id, by_name = make_model(), make_model()
+    for name, item in items.items():
+        label(dl, item, name[0])
+        for info, guess in (
+            # A name that is another model's by now: the id decides.
+            ({"model_id": by_id.id, "name": by_name.name}, name[0]),
+            ({"name": by_name.name}, "ba"["ab".index(name[0])]),
+        ):
+            info = info | {"confidence": 0.9}
+            annotation = dl.Annotation.new(annotation_definition=dl.Classification(label=guess))
+            annotation.metadata = {"user": {"model": info}}
+            item.annotations.upload(annotation)
+    result = compare(by_name, by_id, DEFAULT, dataset)
+    assert (result.previous, result.new) == (0.0, 1.0) and not any(
+        "several" in text for text in result.warnings
+    )
+
+
 def publish(dl, model, dataset, samples):
     model.metrics.create(
         [dl.PlotSample(figure="loss", legend="val", x=x, y=y) for x, y in samples], dataset_id=dataset.id
