@@ -192,15 +192,17 @@ def check_total(groups: Sequence[Group]) -> str | None:
     return f"the distributions add up to {total:g}, neither 1 nor 100; they are used as shares: {shares}"
 
 
-def assign_group(item_id: str, groups: Sequence[Group], seed: int | str = 0) -> str:
+def assign_group(
+    item_id: str, groups: Mapping[str, Any] | Iterable[Group | Mapping[str, Any]], seed: int | str = 0
+) -> str:
     """Choose an item's group from its id alone.
 
     Parameters
     ----------
     item_id : str
         The item's id.
-    groups : sequence of Group
-        The groups, as `parse_groups` returns them.
+    groups : mapping or iterable
+        The groups, as `parse_groups` takes or returns them.
     seed : int or str
         Another seed, another split.
 
@@ -208,8 +210,18 @@ def assign_group(item_id: str, groups: Sequence[Group], seed: int | str = 0) -> 
     -------
     str
         The group's name. The same arguments give the same name in every process and at every time.
+
+    Raises
+    ------
+    ValueError
+        As `parse_groups`.
+
+    Examples
+    --------
+    >>> assign_group("65f1", {"train": 80, "validation": 10, "test": 10}, seed=0)
+    'train'
     """
-    drawable = [group for group in groups if group.weight > 0]
+    drawable = [group for group in parse_groups(groups) if group.weight > 0]
     digest = hashlib.sha256(f"{seed}:{item_id}".encode()).digest()
     # 53 bits are what a float holds exactly: more could round up to 1.0, outside every group.
     position = (int.from_bytes(digest[:8], "big") >> 11) / 2**53
