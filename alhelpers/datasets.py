@@ -46,6 +46,20 @@ class ImageSet:
         """Return the given rows, in the given order."""
         return ImageSet(self.name, self.images[rows], self.labels[rows], self.class_names)
 
+    def part(self, count: int, *, start: int = 0) -> "ImageSet":
+        """Return ``count`` images from row ``start`` on.
+
+        Raises
+        ------
+        ValueError
+            If there are not that many.
+        """
+        if count < 1 or start < 0 or start + count > len(self):
+            raise ValueError(
+                f"{count} images from row {start} on were asked for, but {self.name!r} has {len(self)}: ask for fewer"
+            )
+        return self.take(np.arange(start, start + count))
+
 
 def data_folder() -> Path:
     """Return the kit's ``data`` folder (``ALHELPERS_DATA``, or the one beside the package)."""

@@ -1,0 +1,58 @@
+"""The command ``alhelpers``: a thin shell over the rooms."""
+
+import argparse
+import ast
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit code: 0 done, 1 failed, 2 wrong usage."""
+    parser = argparse.ArgumentParser(prog="alhelpers", description="Active Learning Notebook Kit")
+    commands = parser.add_subparsers(dest="command", required=True)
+    tutorial = commands.add_parser("tutorial", help="run every notebook in order and write one HTML report")
+    tutorial.add_argument("--notebooks", type=Path, default=ROOT / "notebooks")
+    tutorial.add_argument("--output", type=Path, default=ROOT / "output" / "tutorial")
+    run = commands.add_parser("run", help="run one notebook with parameters")
+    run.add_argument("notebook", type=Path)
+    run.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
+    run.add_argument("-o", "--output", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    # Imported here, so that --help does not wait for Jupyter.
+    from alhelpers.experiments import NotebookError, ParameterError
+    from alhelpers.experiments import run as run_notebook
+    from alhelpers.experiments.tutorial import run_tutorial
+
+    try:
+        if options.command == "tutorial":
+            run_tutorial(options.notebooks, options.output, say=lambda text: print(text, flush=True))
+        else:
+            finished = run_notebook(options.notebook, _parameters(options.parameter), options.output)
+            for name, value in finished.recorded.items():
+                print(f"{name} = {value}")
+    except (NotebookError, ParameterError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parameters(pairs: list[str]) -> dict[str, object]:
+    """Read ``name=value`` pairs; a value that is no Python literal is a string."""
+    values: dict[str, object] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            from alhelpers.experiments import ParameterError
+
+            raise ParameterError(f"{pair!r} is not NAME=VALUE")
+        try:
+            values[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            values[name] = text
+    return values
+
+
+if __name__ == "__main__":
+    sys.exit(main())

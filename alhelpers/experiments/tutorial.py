@@ -1,0 +1,102 @@
+"""Run the kit's notebooks in order, and write one HTML report of them."""
+
+import html
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+from nbconvert import HTMLExporter
+
+from alhelpers.experiments.runner import Run, parameters_of, run
+
+
+def run_tutorial(notebooks: Path, output: Path, *, say: Callable[[str], None] = print) -> list[Run]:
+    """Run every notebook of a folder in order, on a fresh offline platform that they share.
+
+    Parameters
+    ----------
+    notebooks : Path
+        Folder of ``NN_verb_object.ipynb``.
+    output : Path
+        Gets the executed copies, ``report.html`` and the platform's state; its former content is removed.
+    say : callable
+        Told what happens.
+
+    Returns
+    -------
+    list of Run
+
+    Raises
+    ------
+    NotebookError
+        If a notebook fails; the executed copies so far are kept, and so is the report of them.
+    """
+    paths = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        raise FileNotFoundError(f"there are no notebooks in {notebooks}: run this in a clone of the kit")
+    shutil.rmtree(output, ignore_errors=True)
+    runs = []
+    try:
+        for number, path in enumerate(paths, start=1):
+            say(f"{number} of {len(paths)}: {path.name} ...")
+            started = time.monotonic()
+            state = {"state_dir": str(output / "platform")} if "state_dir" in parameters_of(path) else {}
+            runs.append(run(path, state, output / path.name))
+            say(f"    done in {time.monotonic() - started:.0f} s{_headline(runs[-1])}")
+    finally:
+        executed = sorted(output.glob("[0-9][0-9]_*.ipynb"))
+        if executed:
+            (output / "report.html").write_text(report(executed), encoding="utf-8")
+            say(f"report: {output / 'report.html'}")
+    return runs
+
+
+def _headline(finished: Run) -> str:
+    numbers = {name: value for name, value in finished.recorded.items() if isinstance(value, (int, float))}
+    return "".join(f"; {name} = {value:.4g}" for name, value in list(numbers.items())[:3])
+
+
+def report(executed: list[Path]) -> str:
+    """Return one HTML page with the executed notebooks one after another, and a table of contents.
+
+    Parameters
+    ----------
+    executed : list of Path
+        Executed notebooks, in reading order.
+
+    Returns
+    -------
+    str
+        A page that needs no other file.
+    """
+    whole = nbformat.v4.new_notebook()
+    contents = []
+    for path in executed:
+        document = nbformat.read(str(path), as_version=4)
+        title = _title(document, path)
+        contents.append(f'<li><a href="#{path.stem}">{html.escape(title)}</a></li>')
+        whole.cells.append(nbformat.v4.new_markdown_cell(f'<a id="{path.stem}"></a>\n\n---'))
+        whole.cells.extend(_within_report(document.cells))
+    toc = f"# The tutorial, executed\n\n<ol>{''.join(contents)}</ol>"
+    whole.cells.insert(0, nbformat.v4.new_markdown_cell(toc))
+    whole.metadata["title"] = "Active Learning Notebook Kit: the tutorial, executed"
+    page, _ = HTMLExporter().from_notebook_node(whole)
+    return page
+
+
+def _title(document: nbformat.NotebookNode, path: Path) -> str:
+    for cell in document.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("# "):
+            return cell.source.splitlines()[0].removeprefix("# ")
+    return path.stem
+
+
+def _within_report(cells: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Turn links between notebooks into links within the page."""
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb\)", r"](#\1)", cell.source)
+    return cells

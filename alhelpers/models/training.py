@@ -1,0 +1,215 @@
+"""Train a network on arrays, and predict with it: what the notebooks and the adapter share."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from alhelpers.models.networks import EMBEDDING_LAYER
+
+
+class Prediction(NamedTuple):
+    """What a network says about N images.
+
+    ``confidences`` (N, C) with rows that sum to 1, ``logits`` (N, C), ``embeddings`` (N, D); all float32.
+    """
+
+    confidences: np.ndarray
+    logits: np.ndarray
+    embeddings: np.ndarray
+
+
+class History(NamedTuple):
+    """The course of a training: the steps at which it was looked at, and what was seen there."""
+
+    steps: list[int]
+    loss: list[float]
+    validation_loss: list[float]
+    validation_accuracy: list[float]
+
+
+def to_inputs(images: np.ndarray) -> torch.Tensor:
+    """Turn grey images into network inputs.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (N, H, W), uint8
+
+    Returns
+    -------
+    torch.Tensor, shape (N, 1, H, W), float32
+        Grey levels from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If the array is not (N, H, W) or not uint8.
+    """
+    if images.ndim != 3 or images.dtype != np.uint8:
+        raise ValueError(
+            f"images are {images.dtype} {images.shape}: grey uint8 images of shape (N, H, W) are needed"
+        )
+    return torch.from_numpy(images.astype(np.float32) / 255)[:, None]
+
+
+def augment(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Turn, scale and shift each image a little: up to 10 degrees, 10 % and 7 % of the width."""
+    count = len(inputs)
+    draw = torch.rand(4, count, generator=generator) * 2 - 1
+    angle, scale = draw[0] * (np.pi / 18), 1 + 0.1 * draw[1]
+    cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
+    shift = draw[2:] * 0.14  # the grid spans 2, so this is 7 % of the width
+    matrices = torch.stack(
+        [torch.stack([cosine, -sine, shift[0]], 1), torch.stack([sine, cosine, shift[1]], 1)], 1
+    )
+    grid = functional.affine_grid(matrices, list(inputs.shape), align_corners=False)
+    return functional.grid_sample(inputs, grid, align_corners=False)
+
+
+def train(
+    network: nn.Module,
+    inputs: torch.Tensor,
+    labels: np.ndarray,
+    *,
+    steps: int = 150,
+    batch_size: int = 64,
+    learning_rate: float = 6e-3,
+    augmentation: bool = False,
+    seed: int = 0,
+    validation: tuple[torch.Tensor, np.ndarray] | None = None,
+    looks: int = 10,
+    on_look: Callable[[int, int], None] | None = None,
+) -> History:
+    """Train in place with AdamW and a one-cycle learning rate, a fixed number of steps.
+
+    A number of steps, not of epochs, so that a training on 20 labels is as long as one on 200.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Returns logits; left in evaluation mode.
+    inputs, labels : (N, 1, H, W) tensor, (N,) integers
+        What to learn from.
+    steps, batch_size, learning_rate : int, int, float
+        The recipe; ``learning_rate`` is the highest of the cycle.
+    augmentation : bool
+        Whether to turn, scale and shift the images while training.
+    seed : int
+        Order of the batches, dropout and augmentation. torch's own random state is left as it was.
+    validation : (tensor, integers), optional
+        Looked at ``looks`` times; nothing is chosen by it.
+    looks : int
+        How many times the history gets a row.
+    on_look : callable, optional
+        Called with (step, steps) at each look.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to learn from, the counts differ, or a number of steps is not positive.
+    """
+    targets = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
+    if len(inputs) == 0 or len(inputs) != len(targets):
+        raise ValueError(
+            f"{len(inputs)} images and {len(targets)} labels: both counts must be equal and above 0"
+        )
+    if steps < 1 or batch_size < 1:
+        raise ValueError(f"steps is {steps} and batch_size {batch_size}: both must be at least 1")
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2))
+    generator = torch.Generator().manual_seed(seed)
+    history = History([], [], [], [])
+    look_every = max(1, steps // looks)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network.train()
+        running = []
+        for step, rows in enumerate(_batches(len(inputs), batch_size, steps, generator), start=1):
+            batch = augment(inputs[rows], generator) if augmentation else inputs[rows]
+            loss = functional.cross_entropy(network(batch), targets[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            running.append(loss.item())
+            if step % look_every == 0 or step == steps:
+                _look(history, network, step, running, validation)
+                running = []
+                if on_look is not None:
+                    on_look(step, steps)
+    network.eval()
+    return history
+
+
+def _batches(count: int, batch_size: int, steps: int, generator: torch.Generator) -> "list[torch.Tensor]":
+    """Return the rows of each step: every row once before any row twice."""
+    size = min(batch_size, count)
+    epochs = -(-steps * size // count)
+    order = torch.cat([torch.randperm(count, generator=generator) for _ in range(epochs)])
+    return list(order[: steps * size].split(size))
+
+
+def _look(
+    history: History,
+    network: nn.Module,
+    step: int,
+    running: list[float],
+    validation: tuple[torch.Tensor, np.ndarray] | None,
+) -> None:
+    history.steps.append(step)
+    history.loss.append(float(np.mean(running)))
+    if validation is None:
+        return
+    inputs, labels = validation
+    targets = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
+    network.eval()
+    with torch.inference_mode():
+        logits = network(inputs)
+    network.train()
+    history.validation_loss.append(functional.cross_entropy(logits, targets).item())
+    history.validation_accuracy.append((logits.argmax(1) == targets).float().mean().item())
+
+
+def predict(network: nn.Module, inputs: torch.Tensor, *, batch_size: int = 1024) -> Prediction:
+    """Predict with dropout off.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        As ``build_network`` makes it: its layer ``embedding`` gives the embeddings. Its mode is restored.
+    inputs : torch.Tensor, shape (N, 1, H, W)
+    batch_size : int
+        Images in one forward; the result does not depend on it.
+
+    Returns
+    -------
+    Prediction
+
+    Raises
+    ------
+    ValueError
+        If there are no inputs.
+    """
+    if len(inputs) == 0:
+        raise ValueError("there are no images to predict")
+    kept: list[torch.Tensor] = []
+    hook = network.get_submodule(EMBEDDING_LAYER).register_forward_hook(
+        lambda _, __, output: kept.append(output)
+    )
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.inference_mode():
+            logits = torch.cat([network(batch) for batch in inputs.split(batch_size)])
+    finally:
+        hook.remove()
+        network.train(was_training)
+    confidences = logits.softmax(1)
+    return Prediction(confidences.numpy(), logits.numpy(), torch.cat(kept).numpy())

@@ -1,0 +1,150 @@
+"""What each notebook leaves behind, made if it is missing: so each of them runs alone, or reuses what is there.
+
+The notebooks show every one of these steps in their own cells; here they are once more in short.
+"""
+
+import copy
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import dtlpy as dl
+import pandas as pd
+
+from alhelpers import datasets
+from alhelpers.models.digit_classifier import DigitClassifier
+from alhelpers.nodes import ModelCreator
+from alhelpers.nodes.data_split import split_dataset
+
+PACKAGE = Path(__file__).resolve().parents[1]
+CONFIGS = PACKAGE.parent / "pipeline_configs"
+GROUPS = {"train": 70, "validation": 10, "test": 20}
+FIRST_BATCH = 60
+IMAGE_SIZES = {"digits": 8, "mnist": 28}
+
+
+def config(name: str) -> dict[str, Any]:
+    """Read a JSON file of ``pipeline_configs``."""
+    return json.loads((CONFIGS / name).read_text())
+
+
+def subset_filter(subset: str) -> dl.Filters:
+    """Return the filter of a subset, ``train``, ``validation`` or ``test``, as a fresh object.
+
+    The SDK changes the dictionary that it is given, hence one for every call.
+    """
+    return dl.Filters(custom_filter=config(f"{subset}_subset_filter.json"))
+
+
+def first_batch_filter() -> dict[str, Any]:
+    """Return the train subset's filter, narrowed to the items that were labelled first."""
+    narrowed = config("train_subset_filter.json")
+    narrowed["filter"]["$and"].append({"metadata.user.batch": 1})
+    return narrowed
+
+
+def get_or_create_dataset(project: dl.Project, name: str, class_names: tuple[str, ...]) -> dl.Dataset:
+    """Return the dataset of that name, made with its labels if it is missing."""
+    for dataset in project.datasets.list():
+        if dataset.name == name:
+            return dataset
+    labels = [dl.Label(tag=tag, color=f"#{40 + 20 * row:02x}60c0") for row, tag in enumerate(class_names)]
+    return project.datasets.create(dataset_name=name, labels=labels)
+
+
+def upload(dataset: dl.Dataset, images: datasets.ImageSet, *, labelled: bool) -> None:
+    """Upload images that the dataset lacks; the first ones are marked as the first batch.
+
+    Raises
+    ------
+    RuntimeError
+        If the dataset does not hold all of them afterwards.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        rows = pd.DataFrame(datasets.write_folder(images, folder, labelled=labelled))
+        rows["item_metadata"] = [{"user": {"batch": 1 if row < FIRST_BATCH else 2}} for row in rows.index]
+        rows["remote_path"] = "/"
+        columns = ["local_path", "remote_path", "item_metadata"] + ["local_annotations_path"] * labelled
+        dataset.items.upload(local_path=rows[columns], raise_on_error=True)
+    count = dataset.items.list(filters=dl.Filters()).items_count
+    if count < len(images):
+        raise RuntimeError(
+            f"dataset {dataset.name!r} holds {count} items of {len(images)}: run the upload again"
+        )
+
+
+def labelled_dataset(project: dl.Project, source: str, items: int, *, seed: int = 0) -> dl.Dataset:
+    """Return the ground-truth dataset as notebook 01 leaves it: uploaded, labelled and split."""
+    pool, _ = datasets.load(source, seed=seed)
+    dataset = get_or_create_dataset(project, f"{source} ground truth", pool.class_names)
+    if dataset.items.list(filters=dl.Filters()).items_count < items:
+        upload(dataset, pool.part(items), labelled=True)
+    split_dataset(dataset, GROUPS, seed=seed)
+    return dataset
+
+
+def raw_dataset(
+    project: dl.Project, source: str, items: int, labelled_items: int, *, seed: int = 0
+) -> dl.Dataset:
+    """Return the raw dataset of notebook 06: images without labels, none of them in the ground truth."""
+    pool, _ = datasets.load(source, seed=seed)
+    dataset = get_or_create_dataset(project, f"{source} raw", pool.class_names)
+    if dataset.items.list(filters=dl.Filters()).items_count < items:
+        upload(dataset, pool.part(items, start=labelled_items), labelled=False)
+    return dataset
+
+
+def install_app(project: dl.Project) -> dl.App:
+    """Publish the kit as an app and install it, unless it is installed already."""
+    manifest = config("dataloop.json")
+    for app in project.apps.list().all():
+        if app.dpk_name == manifest["name"]:
+            return app
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(PACKAGE, Path(folder) / "alhelpers", ignore=shutil.ignore_patterns("__pycache__"))
+        dpk = dl.Dpk.from_json(copy.deepcopy(manifest), client_api=dl.client_api, project=project)
+        published = project.dpks.publish(dpk=dpk, local_path=folder)
+    return project.apps.install(dpk=published)
+
+
+def base_model(project: dl.Project, dataset: dl.Dataset, source: str, **configuration: Any) -> dl.Model:
+    """Return the base model of notebook 02: trained on the first batch of labels only."""
+    name = f"{source} base"
+    for model in project.models.list().all():
+        if model.name == name and model.status == "trained":
+            return model
+    app = install_app(project)
+    model = project.models.create(
+        model_name=name,
+        dataset_id=dataset.id,
+        labels=[label.tag for label in dataset.labels],
+        configuration={"image_size": IMAGE_SIZES[source]} | configuration,
+        train_filter=dl.Filters(custom_filter=first_batch_filter()),
+        validation_filter=subset_filter("validation"),
+        app=app,
+        dpk_model_name="digit-classifier",
+    )
+    return DigitClassifier(model_entity=model).train_model(model)
+
+
+def new_model(project: dl.Project, dataset: dl.Dataset, base: dl.Model, **configuration: Any) -> dl.Model:
+    """Return the trained clone of notebook 03: the newest one on this dataset, or a fresh one."""
+    clones = [
+        model
+        for model in project.models.list().all()
+        if model.name.startswith(f"{base.name}_")
+        and model.dataset_id == dataset.id
+        and model.status == "trained"
+    ]
+    if clones:
+        return max(clones, key=lambda model: model.id)
+    clone, _ = ModelCreator.create_new_model(
+        base_model=base,
+        dataset=dataset,
+        train_subset=config("train_subset_filter.json"),
+        validation_subset=config("validation_subset_filter.json"),
+        model_configuration=configuration,
+    )
+    return DigitClassifier(model_entity=clone).train_model(clone)
