@@ -21,6 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+# What a path of Parquet files may be.
+PATHS = (str, Path)
+
 Records = Sequence[Mapping[str, Any]] | pa.Table | str | Path
 
 _TEXTS = ("split", "class_name", "groundtruth")
@@ -91,7 +94,7 @@ def as_table(records: Records, columns: Sequence[str] | None = None, name: str =
         If there is no record, an id is missing or comes twice, a number is missing or not finite, or a
         vector's length is not that of the others; the message names the record and the column.
     """
-    if isinstance(records, str | Path):
+    if isinstance(records, PATHS):
         table = read(records, columns)
     elif isinstance(records, pa.Table):
         table = records

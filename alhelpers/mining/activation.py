@@ -1,0 +1,42 @@
+"""Weak activation: inputs that no part of the network responds to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from alhelpers import scores
+from alhelpers.mining._strategy import Needs, Part, Scored, Strategy, check_choice, embeddings_field
+
+
+def activation(
+    pool: Part, reference: Part | None, *, source: str | None = None, layer: str | None = None
+) -> Scored:
+    """Mine where the network responds least: low magnitude first.
+
+    Needs ``embeddings`` (N, D), scored by minus the Euclidean norm, or ``logits`` (N, C), scored by the
+    energy -logsumexp. ``source``: ``"embeddings"`` (of ``layer``) or ``"logits"``; by default the first that
+    is there. Use it to find inputs unlike the training data. It fails on layers that are normalised to one
+    length, and it tells nothing about confusion between known classes.
+
+    References
+    ----------
+    Dhamija, Guenther and Boult, "Reducing network agnostophobia", NeurIPS 2018; Liu et al., "Energy-based
+    out-of-distribution detection", NeurIPS 2020.
+    """
+    field = embeddings_field(layer)
+    if source == "logits" or not pool.has(field):
+        return Scored(scores.energy(pool.numbers("logits")), {"source": "logits"})
+    return Scored(scores.activation(pool.numbers(field)), {"source": field})
+
+
+def _needs(options: Mapping[str, Any]) -> Needs:
+    check_choice("activation", "source", options["source"], (None, "embeddings", "logits"))
+    fields = {"embeddings": (embeddings_field(options["layer"]),), "logits": ("logits",)}
+    if options["source"] is not None:
+        return (fields[options["source"]],)
+    # a layer that was asked for by name is not silently replaced by logits
+    return ((*fields["embeddings"], *(fields["logits"] if options["layer"] is None else ())),)
+
+
+STRATEGIES = (Strategy("activation", activation, _needs, elementwise=True),)

@@ -1,0 +1,67 @@
+"""Disagreement of several predictions: query by committee, MC dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from alhelpers import scores
+from alhelpers.mining._strategy import Part, Scored, Strategy, check_choice
+
+_COMMITTEE: Mapping[str, Callable[[np.ndarray, str], np.ndarray]] = {
+    "vote_entropy": lambda samples, reduction: scores.vote_entropy(samples),
+    "consensus_kl": lambda samples, reduction: scores.consensus_kl(samples, reduction=reduction),
+}
+_DROPOUT: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "margin": scores.mean_margin,
+    "bald": scores.bald,
+    "predictive_entropy": scores.predictive_entropy,
+    "variance": scores.variance,
+    "variation_ratio": scores.variation_ratio,
+}
+
+
+def query_by_committee(
+    pool: Part, reference: Part | None, *, score: str = "vote_entropy", reduction: str = "mean"
+) -> Scored:
+    """Mine where the members of a committee disagree.
+
+    Needs ``query_by_committee`` (N, K, C), the members' confidences. ``score``: ``"vote_entropy"`` of the
+    members' votes, or ``"consensus_kl"``, their KL divergence from the mean prediction, of which
+    ``reduction`` takes the ``"mean"`` or the ``"max"``. Use it when models are cheap to train. It fails when
+    the members differ too little (all started alike) or are too weak (each saw a small part of the labels);
+    votes of few members tie often, where consensus_kl does not.
+
+    References
+    ----------
+    Seung, Opper and Sompolinsky, "Query by committee", COLT 1992; Dagan and Engelson, ICML 1995; McCallum and
+    Nigam, ICML 1998.
+    """
+    check_choice("query_by_committee", "score", score, tuple(_COMMITTEE))
+    check_choice("query_by_committee", "reduction", reduction, ("mean", "max"))
+    return Scored(_COMMITTEE[score](pool.numbers("query_by_committee"), reduction))
+
+
+def mc_dropout(pool: Part, reference: Part | None, *, score: str = "margin") -> Scored:
+    """Mine where passes with dropout leave the class open.
+
+    Needs ``mc_dropout`` (N, T, C), the confidences of the passes. ``score``: ``"margin"`` of the mean
+    prediction (measured best), ``"bald"`` (what the passes disagree about), ``"predictive_entropy"``,
+    ``"variance"`` or ``"variation_ratio"``. Use it when one model with dropout is all there is. It fails with
+    few passes (scores are noise and votes tie) and with dropout so weak that the passes agree on everything.
+
+    References
+    ----------
+    Gal, Islam and Ghahramani, "Deep Bayesian active learning with image data", ICML 2017.
+    """
+    check_choice("mc_dropout", "score", score, tuple(_DROPOUT))
+    return Scored(_DROPOUT[score](pool.numbers("mc_dropout")))
+
+
+STRATEGIES = (
+    Strategy(
+        "query_by_committee", query_by_committee, lambda options: (("query_by_committee",),), elementwise=True
+    ),
+    Strategy("mc_dropout", mc_dropout, lambda options: (("mc_dropout",),), elementwise=True),
+)

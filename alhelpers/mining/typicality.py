@@ -1,0 +1,119 @@
+"""Typicality: for the cold start, when there is no model to be unsure."""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+
+from alhelpers.mining._strategy import Part, Picked, Strategy, check_count, needs_embeddings
+from alhelpers.mining.distance import check_same_size
+
+# The paper's: k-means up to here, mini-batches of it beyond.
+_EXACT_CLUSTERS = 50
+
+
+def typicality(
+    pool: Part,
+    reference: Part | None,
+    size: int,
+    rng: np.random.Generator,
+    *,
+    n_neighbors: int = 20,
+    max_clusters: int = 500,
+    layer: str | None = None,
+) -> Picked:
+    """Mine the most typical record of each cluster that no label covers yet (TypiClust).
+
+    Needs ``embeddings`` (N, D), in the reference too where there is one. Pool and reference are cut by
+    k-means into as many clusters as there will be labels, ``max_clusters`` at most; the largest clusters with
+    the fewest labels come first, and of each the densest record. The score is the typicality, 1 / (mean
+    distance to the ``n_neighbors`` nearest in the cluster); the selection is ordered by it. Use it for the
+    first labels of all, on embeddings that were learnt without labels, or on few principal components of the
+    pixels. It fails later: once a model is any good, uncertainty tells more, and in embeddings without
+    clusters.
+
+    References
+    ----------
+    Hacohen, Dekel and Weinshall, "Active learning on a budget: opposite strategies suit high and low
+    budgets", ICML 2022.
+    """
+    check_count("typicality", "n_neighbors", n_neighbors)
+    check_count("typicality", "max_clusters", max_clusters)
+    points, covered = pool.embeddings(layer), 0
+    if reference is not None:
+        base = reference.embeddings(layer)
+        check_same_size("typicality", points, base)
+        points, covered = np.concatenate([points, base]), len(base)
+    count = min(size + covered, max_clusters, len(points))
+    cluster = _clusters(points, count, int(rng.integers(2**31)))
+    typical = np.empty(len(points), dtype=np.float32)
+    for number in range(count):
+        members = np.flatnonzero(cluster == number)
+        typical[members] = _typicality(points[members], n_neighbors)
+    places = _most_typical(cluster, typical, len(pool), count, size)
+    return Picked(places, typical[places], {"clusters": count})
+
+
+def _clusters(points: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Cut points into clusters; (N,) numbers of the clusters."""
+    from sklearn.cluster import (  # its import takes a second, which others need not pay
+        KMeans,
+        MiniBatchKMeans,
+    )
+    from threadpoolctl import threadpool_limits
+
+    if count == len(points):
+        return np.arange(count)
+    exact = count <= _EXACT_CLUSTERS
+    method = (KMeans if exact else MiniBatchKMeans)(count, n_init=3, random_state=seed)
+    # several threads add up floats in the order in which they finish: one gives the same clusters every time
+    with threadpool_limits(limits=1):
+        return method.fit(points).labels_
+
+
+def _typicality(members: np.ndarray, n_neighbors: int) -> np.ndarray:
+    """Return 1 / (mean distance to the nearest others) of the members of one cluster; 0 for one alone."""
+    from sklearn.neighbors import NearestNeighbors
+
+    if len(members) < 2:
+        return np.zeros(len(members), dtype=np.float32)
+    others = min(n_neighbors, len(members) - 1)
+    # asked for without points, the search leaves each record itself out by its place: duplicates do count
+    distances, _ = NearestNeighbors(n_neighbors=others, algorithm="brute").fit(members).kneighbors()
+    return (1 / (distances.mean(axis=1) + 1e-5)).astype(np.float32)
+
+
+def _most_typical(
+    cluster: np.ndarray, typical: np.ndarray, pool_size: int, count: int, size: int
+) -> np.ndarray:
+    """Pick from the clusters with the fewest labels, of these the largest, the most typical records; (size,)."""
+    ranked = np.argsort(
+        -typical[:pool_size], kind="stable"
+    )  # the pool is in the order of the ids: ties go by it
+    members: list[list[int]] = [[] for _ in range(count)]
+    for place in ranked[::-1].tolist():  # the best last, where pop takes it from
+        members[cluster[place]].append(place)
+    labels = np.bincount(cluster[pool_size:], minlength=count)
+    sizes = np.bincount(cluster, minlength=count)
+    queue = [(int(labels[number]), -int(sizes[number]), number) for number in range(count) if members[number]]
+    heapq.heapify(queue)
+    places = []
+    while len(places) < size:
+        labelled, negative_size, number = heapq.heappop(queue)
+        places.append(members[number].pop())
+        if members[number]:
+            heapq.heappush(queue, (labelled + 1, negative_size, number))
+    return np.array(places)
+
+
+STRATEGIES = (
+    Strategy(
+        "typicality",
+        typicality,
+        needs_embeddings,
+        reference="optional",
+        reference_needs=needs_embeddings,
+        picks=True,
+    ),
+)

@@ -1,0 +1,158 @@
+import copy
+import json
+
+import numpy as np
+import pytest
+
+from alhelpers import records
+from alhelpers.mining import MiningError, PoolExhausted, UnknownOption, UnknownStrategy, combine, mine
+
+
+def test_one_part_is_mining(pool, reference):
+    for plan in (
+        {"strategy": "coreset"},
+        [{"strategy": "coreset", "share": 1.0}],
+        [{"strategy": "coreset", "size": 7}],
+    ):
+        found, expected = (
+            combine(pool, plan, 7, reference=reference),
+            mine(pool, "coreset", 7, reference=reference),
+        )
+        assert found.ids == expected.ids
+        np.testing.assert_array_equal(found.scores, expected.scores)
+        assert set(found.meta["strategies"].values()) == {"coreset"}
+
+
+def test_side_by_side_each_part_chooses_from_what_is_left(pool):
+    plan = [
+        {"strategy": "margin", "share": 0.5},
+        {"strategy": "mc_dropout", "options": {"score": "bald"}, "share": 0.3},
+        {"strategy": "entropy", "share": 0.2},
+    ]
+    found = combine(pool, plan, 20)
+    ids = pool["id"].to_pylist()
+    first = mine(pool, "margin", 10).ids
+    left = pool.filter(np.array([id not in first for id in ids]))
+    second = mine(left, "mc_dropout", 6, score="bald").ids
+    left = pool.filter(np.array([id not in first + second for id in ids]))
+    assert found.ids == first + second + mine(left, "entropy", 4).ids
+    assert len(set(found.ids)) == 20 and found.scores.shape == (20,) and found.scores.dtype == np.float32
+    assert list(found.meta["strategies"].values()) == ["margin"] * 10 + ["mc_dropout"] * 6 + ["entropy"] * 4
+    assert [part["strategy"] for part in found.meta["parts"]] == ["margin", "mc_dropout", "entropy"]
+    assert json.loads(json.dumps(found.meta)) == found.meta
+
+
+def test_the_same_strategy_twice_never_chooses_twice(pool):
+    found = combine(pool, [{"strategy": "margin", "size": 5}, {"strategy": "margin", "size": 5}], 10)
+    assert found.ids == mine(pool, "margin", 10).ids
+
+
+def test_a_cascade_chooses_among_what_was_kept(pool):
+    plan = {
+        "cascade": [
+            {"strategy": "margin", "keep": "4x"},
+            {"strategy": "coreset", "options": {"metric": "cosine"}},
+        ]
+    }
+    found = combine(pool, plan, 6)
+    kept = mine(pool, "margin", 24).ids
+    expected = mine(pool.filter(np.isin(pool["id"].to_numpy(), kept)), "coreset", 6, metric="cosine")
+    assert found.ids == expected.ids
+    assert set(found.meta["strategies"].values()) == {"margin > coreset"}
+    assert [stage["size"] for stage in found.meta["parts"][0]["cascade"]] == [24, 6]
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(15, 15), ("2.5x", 15), ("1x", 6), ("100x", 60), (6, 6)])
+def test_keep(keep, kept, pool):
+    plan = {"cascade": [{"strategy": "margin", "keep": keep}, {"strategy": "random"}]}
+    assert combine(pool, plan, 6).meta["parts"][0]["cascade"][0]["size"] == kept
+
+
+def test_a_cascade_beside_others(pool, reference):
+    plan = [
+        {"strategy": "typicality", "size": 4},
+        {"cascade": [{"strategy": "margin", "keep": "3x"}, {"strategy": "badge"}], "size": 6},
+    ]
+    found = combine(pool, plan, 10, reference=reference, seed=3)
+    assert len(set(found.ids)) == 10
+    assert list(found.meta["strategies"].values()) == ["typicality"] * 4 + ["margin > badge"] * 6
+
+
+@pytest.mark.parametrize(
+    ("shares", "size", "expected"),
+    [
+        ([1 / 3] * 3, 10, [4, 3, 3]),
+        ([0.5, 0.5], 7, [4, 3]),
+        ([0.7, 0.2, 0.1], 10, [7, 2, 1]),
+        ([0.99, 0.01], 5, [5]),
+    ],
+)
+def test_shares_are_rounded_to_the_whole_budget(shares, size, expected, pool):
+    found = combine(pool, [{"strategy": "random", "share": share} for share in shares], size)
+    assert [part["size"] for part in found.meta["parts"]] == expected
+
+
+def test_every_form_of_records_gives_the_same_and_nothing_changes(pool, reference, tmp_path):
+    plan = [
+        {"cascade": [{"strategy": "margin", "keep": "2x"}, {"strategy": "coreset"}], "share": 0.5},
+        {"strategy": "novelty", "options": {"n_neighbors": 5}, "share": 0.5},
+    ]
+    rows, before = pool.to_pylist(), copy.deepcopy((pool.to_pylist(), plan))
+    records.write(tmp_path / "pool.parquet", pool)
+    records.write(tmp_path / "reference.parquet", reference)
+    found = combine(pool, plan, 8, reference=reference)
+    assert combine(rows, plan, 8, reference=reference.to_pylist()).ids == found.ids
+    assert combine(tmp_path / "*.parquet", plan, 8, reference=reference).ids != []
+    at = {"reference": tmp_path / "reference.parquet"}
+    assert combine(str(tmp_path / "pool.parquet"), plan, 8, **at).ids == found.ids
+    assert (rows, plan) == before
+    order = np.random.default_rng(0).permutation(60)
+    assert combine(pool.take(order), plan, 8, reference=reference).ids == found.ids
+
+
+@pytest.mark.parametrize(
+    ("plan", "error", "message"),
+    [
+        ([], MiningError, "a plan is a dict or a list"),
+        ("margin", MiningError, "a plan is a dict or a list"),
+        (["margin"], MiningError, "a part of the plan is a dict, got 'margin'"),
+        ([{"share": 1.0}], MiningError, "either a 'strategy' or a 'cascade'"),
+        ([{"strategy": "margin", "cascade": []}], MiningError, "either a 'strategy' or a 'cascade'"),
+        (
+            [{"strategy": "margin", "metric": "cosine"}],
+            MiningError,
+            "has no key 'metric'; its keys are: cascade, op",
+        ),
+        ([{"strategy": "margin"}, {"strategy": "random"}], MiningError, "either a 'share' or a 'size'"),
+        ([{"strategy": "margin", "share": 0.5, "size": 3}], MiningError, "either a 'share' or a 'size'"),
+        ([{"strategy": "margin", "share": 0.5}], MiningError, "ask for 5 records in all, but size=10"),
+        ([{"strategy": "margin", "size": 2.5}], MiningError, "'size' a whole one, got 2.5"),
+        ([{"strategy": "margin", "share": -1}], MiningError, "'share' is a number above 0"),
+        ([{"strategy": "margin", "share": float("nan")}], MiningError, "'share' is a number above 0"),
+        ({"strategy": "margn"}, UnknownStrategy, "did you mean 'margin'"),
+        ({"strategy": "margin", "options": {"metric": 1}}, UnknownOption, "has no option 'metric'"),
+        ({"strategy": "margin", "options": "fast"}, MiningError, "'options' is a dict"),
+        ({"cascade": []}, MiningError, "a cascade is a list of stages"),
+        ({"cascade": [{"strategy": "margin"}], "options": {}}, MiningError, "options in its stages"),
+        ({"cascade": [{"strategy": "margin", "keep": 20}]}, MiningError, "every stage but the last a 'keep'"),
+        ({"cascade": [{"strategy": "margin"}, {"strategy": "random"}]}, MiningError, "as stage 1 of 2"),
+        (
+            {"cascade": [{"strategy": "margin", "keep": "ten"}, {"strategy": "random"}]},
+            MiningError,
+            "such as '10x'",
+        ),
+        (
+            {"cascade": [{"strategy": "margin", "keep": 5}, {"strategy": "random"}]},
+            MiningError,
+            "fewer than the 10",
+        ),
+    ],
+)
+def test_plans_that_are_none_are_named(plan, error, message, pool):
+    with pytest.raises(error, match=message):
+        combine(pool, plan, 10)
+
+
+def test_a_pool_that_is_too_small(pool):
+    with pytest.raises(PoolExhausted, match="size=70 records were asked for, but the pool holds 60"):
+        combine(pool, [{"strategy": "margin", "size": 30}, {"strategy": "random", "size": 40}], 70)

@@ -1,0 +1,211 @@
+"""What holds for every strategy, whatever it computes."""
+
+import copy
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from alhelpers import records
+from alhelpers.mining import MiningError, MissingField, PoolExhausted, UnknownOption, mine, strategies
+
+ALL = strategies()
+VARIANTS = [(name, {}) for name in ALL] + [
+    ("query_by_committee", {"score": "consensus_kl"}),
+    ("query_by_committee", {"score": "consensus_kl", "reduction": "max"}),
+    *[("mc_dropout", {"score": s}) for s in ("bald", "predictive_entropy", "variance", "variation_ratio")],
+    *[(name, {"metric": "cosine"}) for name in ("embedding_distance", "novelty", "outlier", "coreset")],
+    ("nearest_neighbors", {"metric": "euclidean"}),
+    *[(name, {"layer": "early"}) for name in ALL if "layer" in ALL[name]["options"]],
+    ("activation", {"source": "logits"}),
+    ("typicality", {"max_clusters": 3}),
+]
+every_variant = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=lambda value: str(value))
+
+
+def reference_for(name, reference):
+    return None if ALL[name]["reference"] == "none" else reference
+
+
+def shuffled(table, seed=5):
+    return table.take(np.random.default_rng(seed).permutation(table.num_rows))
+
+
+def same(first, second):
+    assert first.ids == second.ids
+    np.testing.assert_array_equal(first.scores, second.scores)
+
+
+def as_rows(table):
+    """A list of dicts, with numpy vectors in it."""
+    rows = [{"id": id} for id in table["id"].to_pylist()]
+    for name in table.column_names[1:]:
+        values = table[name].to_pylist()
+        for row, value in zip(rows, values, strict=True):
+            row[name] = np.array(value, dtype=np.float32) if name.startswith("embeddings") else value
+    return rows
+
+
+@every_variant
+@pytest.mark.parametrize("size", [1, 7, 60])
+def test_a_selection_is_what_was_asked_for(name, options, size, pool, reference):
+    found = mine(pool, name, size, reference=reference_for(name, reference), **options)
+    assert len(found) == len(found.ids) == size == len(set(found.ids))
+    assert set(found.ids) <= set(pool["id"].to_pylist())
+    assert found.scores.shape == (size,) and found.scores.dtype == np.float32
+    assert np.isfinite(found.scores).all()
+    assert (np.diff(found.scores) <= 0).all()
+    assert found.meta["strategy"] == name and found.meta["size"] == size and found.meta["pool"] == 60
+    assert found.meta["options"] == ALL[name]["options"] | options
+
+
+@every_variant
+def test_same_seed_same_picks_whatever_the_order_of_the_rows(name, options, pool, reference):
+    reference = reference_for(name, reference)
+    mixed = None if reference is None else shuffled(reference)
+    for seed in (0, 3):
+        first = mine(pool, name, 12, reference=reference, seed=seed, **options)
+        same(first, mine(pool, name, 12, reference=reference, seed=seed, **options))
+        same(first, mine(shuffled(pool), name, 12, reference=mixed, seed=seed, **options))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_ties_go_to_the_smaller_id(name, reference):
+    if name in ("badge", "random", "typicality"):
+        pytest.skip("draws among equals")
+    one = {"confidences": [0.7, 0.3], "embeddings": [1.0, 2.0], "query_by_committee": [[1, 0], [0, 1]]}
+    one["mc_dropout"] = one["query_by_committee"]
+    rows = [{"id": f"r{k}", **one} for k in (5, 3, 8, 1, 9, 0)]
+    other = [{"id": f"s{k}", **one, "embeddings": [k, 1.0]} for k in range(4)]
+    found = mine(rows, name, 3, reference=reference_for(name, other))
+    assert found.ids == ["r0", "r1", "r3"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_inputs_are_not_changed_and_every_form_of_records_gives_the_same(name, pool, reference, tmp_path):
+    rows, labelled = as_rows(pool), reference_for(name, as_rows(reference))
+    before = copy.deepcopy((rows, labelled))
+    found = mine(rows, name, 9, reference=labelled)
+    assert str(before) == str((rows, labelled))
+    same(found, mine(pool, name, 9, reference=reference_for(name, reference)))
+    records.write(tmp_path / "pool-0.parquet", pool.slice(0, 20))
+    records.write(tmp_path / "pool-1.parquet", pool.slice(20))
+    records.write(tmp_path / "reference.parquet", reference)
+    at = reference_for(name, tmp_path / "reference.parquet")
+    same(found, mine(str(tmp_path / "pool-*.parquet"), name, 9, reference=at))
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if ALL[name]["fields"]])
+def test_a_missing_field_is_named(name, pool, reference):
+    reference = reference_for(name, reference)
+    for need in ALL[name]["fields"]:
+        left = pool.drop_columns([column for column in need if column in pool.column_names])
+        with pytest.raises(
+            MissingField, match=f"strategy '{name}' needs {' or '.join(need)} in the records"
+        ) as error:
+            mine(left, name, 3, reference=reference)
+        assert all(column in str(error.value) for column in left.column_names)
+        with pytest.raises(MissingField):
+            mine(as_rows(left), name, 3, reference=reference)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if ALL[name]["fields"]])
+def test_each_field_that_meets_a_need_is_enough(name, pool, reference):
+    for need in ALL[name]["fields"]:
+        for column in set(need) & set(pool.column_names):
+            left = pool.drop_columns(
+                [other for other in need if other != column and other in pool.column_names]
+            )
+            assert len(mine(left, name, 3, reference=reference_for(name, reference))) == 3
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if ALL[name]["reference"] != "none"])
+def test_the_reference_is_checked(name, pool, reference):
+    if ALL[name]["reference"] == "required":
+        with pytest.raises(MissingField, match=f"strategy '{name}' needs a reference"):
+            mine(pool, name, 3)
+    else:
+        assert len(mine(pool, name, 3)) == 3
+    if "layer" in ALL[name]["options"]:
+        with pytest.raises(
+            MissingField, match=f"strategy '{name}' needs embeddings in the reference, which have: id"
+        ):
+            mine(pool, name, 3, reference=reference.select(["id", "confidences"]))
+        narrow = records.from_arrays(["a", "b"], embeddings=np.ones((2, 3), np.float32))
+        with pytest.raises(MiningError, match="have 6 numbers, the reference's 3"):
+            mine(pool, name, 3, reference=narrow)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_mistakes_are_named(name, pool, reference):
+    reference = reference_for(name, reference)
+    with pytest.raises(UnknownOption, match=f"strategy '{name}' has no option 'colour'; its options are: "):
+        mine(pool, name, 3, reference=reference, colour=1)
+    with pytest.raises(PoolExhausted, match="size=61 records were asked for, but the pool holds 60"):
+        mine(pool, name, 61, reference=reference)
+    with pytest.raises(records.RecordError, match="comes more than once"):
+        mine(pa.concat_tables([pool, pool.slice(0, 1)]), name, 3, reference=reference)
+    for size in (0, -1, 2.5, True, "3"):
+        with pytest.raises(MiningError, match="size must be a whole number"):
+            mine(pool, name, size, reference=reference)
+    for option in {"metric", "score", "reduction", "source"} & set(ALL[name]["options"]):
+        with pytest.raises(
+            UnknownOption, match=f"option {option} of strategy '{name}' must be one of .* got 'best'"
+        ):
+            mine(pool, name, 3, reference=reference, **{option: "best"})
+    for option in {"n_neighbors", "max_clusters"} & set(ALL[name]["options"]):
+        with pytest.raises(
+            UnknownOption, match=f"option {option} of strategy '{name}' must be a whole number"
+        ):
+            mine(pool, name, 3, reference=reference, **{option: 0})
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if "layer" in ALL[name]["options"]])
+def test_embeddings_that_are_not_finite_are_named(name, pool, reference):
+    vectors = records.column(pool, "embeddings").copy()
+    vectors[17, 2] = np.nan
+    broken = [row | {"embeddings": vector} for row, vector in zip(pool.to_pylist(), vectors, strict=True)]
+    with pytest.raises(records.RecordError, match=f"'{broken[17]['id']}': embeddings holds NaN"):
+        mine(broken, name, 3, reference=reference_for(name, reference))
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if "metric" in ALL[name]["options"]])
+def test_zero_vectors_have_no_cosine(name, reference):
+    rows = [{"id": f"r{k}", "embeddings": [float(k), 0, 0, 0, 0, 0]} for k in (3, 0, 2)]
+    with pytest.raises(records.RecordError, match="record 'r0': embeddings is a zero vector"):
+        mine(rows, name, 2, reference=reference_for(name, reference), metric="cosine")
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if ["confidences", "logits"] in ALL[name]["fields"]])
+def test_confidences_that_are_none_are_named(name, pool):
+    rows = pool.select(["id", "confidences", "embeddings"]).to_pylist()
+    rows[17]["confidences"] = [3.0, 1.0, 0.5, 0.5]
+    with pytest.raises(records.RecordError, match=f"record '{rows[17]['id']}' .*sums to 5, not 1") as error:
+        mine(rows, name, 3)
+    assert error.value.record == rows[17]["id"]
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if ALL[name]["reference"] == "none"])
+def test_a_reference_that_is_not_looked_at_is_not_read(name, pool, tmp_path):
+    same(mine(pool, name, 3), mine(pool, name, 3, reference=tmp_path / "nowhere.parquet"))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_docstrings_say_what_when_and_where_it_fails(name):
+    from alhelpers.mining._registry import STRATEGIES
+
+    text = STRATEGIES[name].run.__doc__
+    assert text.startswith("Mine ") and "Use it" in text and "fail" in text and "Needs" in text
+    for option in ALL[name]["options"]:
+        assert option == "layer" or f"``{option}``" in text
+
+
+def test_the_room_imports_nothing_heavy():
+    code = (
+        "import sys, alhelpers, alhelpers.mining\n"
+        "found = {'torch', 'dtlpy', 'IPython', 'papermill', 'sklearn', 'pyarrow.dataset'} & set(sys.modules)\n"
+        "assert not found, found"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

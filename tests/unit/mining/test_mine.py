@@ -1,0 +1,77 @@
+import pytest
+
+from alhelpers import mining
+from alhelpers.mining import MiningError, UnknownStrategy, mine, strategies
+from alhelpers.records import RecordError
+
+
+def test_all_strategies_of_the_design_are_there():
+    assert set(strategies()) == {
+        "confidence",
+        "margin",
+        "entropy",
+        "weighted_entropy",
+        "query_by_committee",
+        "mc_dropout",
+        "embedding_distance",
+        "novelty",
+        "outlier",
+        "activation",
+        "nearest_neighbors",
+        "coreset",
+        "badge",
+        "typicality",
+        "random",
+    }
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"), [("entropi", "entropy"), ("core_set", "coreset"), ("mc-dropout", "mc_dropout")]
+)
+def test_a_typo_suggests_the_nearest(typo, meant, pool):
+    with pytest.raises(
+        UnknownStrategy, match=f"strategy '{typo}' is unknown; did you mean '{meant}'.* there are: "
+    ):
+        mine(pool, typo, 3)
+
+
+def test_what_is_nothing_like_a_strategy(pool):
+    for name in ("zzzz", None, 3):
+        with pytest.raises(UnknownStrategy, match="is unknown; there are: confidence, margin"):
+            mine(pool, name, 3)
+
+
+def test_engines_that_do_not_exist_are_named(pool):
+    for call in (
+        lambda: mine(pool, "entropy", 3, engine="dask"),
+        lambda: mining.combine(pool, [], 3, engine="dask"),
+    ):
+        with pytest.raises(ValueError, match="engine 'dask' is unknown; the engines that exist are: None"):
+            call()
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, None, True])
+def test_seeds_that_are_none(seed, pool):
+    with pytest.raises(MiningError, match="seed must be a whole number"):
+        mine(pool, "random", 3, seed=seed)
+
+
+@pytest.mark.parametrize("nothing", [[], 3, {"id": "a"}, [3]])
+def test_what_is_no_records(nothing):
+    with pytest.raises(RecordError):
+        mine(nothing, "entropy", 1)
+    with pytest.raises(RecordError):
+        mining.combine(nothing, {"strategy": "entropy"}, 1)
+
+
+def test_the_default_is_entropy(pool):
+    assert mine(pool, size=4).ids == mine(pool, "entropy", 4).ids
+
+
+def test_meta_is_plain_data(pool, reference):
+    import json
+
+    for name in strategies():
+        found = mine(pool, name, 3, reference=reference, seed=2)
+        assert json.loads(json.dumps(found.meta)) == found.meta
+        assert found.meta["seed"] == 2

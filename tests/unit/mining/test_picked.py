@@ -1,0 +1,190 @@
+"""Strategies that pick records together: coreset, BADGE, typicality, random."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alhelpers import records
+from alhelpers.mining import mine
+from alhelpers.records import column
+
+
+def table_of(vectors, ids=None, **fields):
+    vectors = np.asarray(vectors, dtype=np.float32)
+    return records.from_arrays(
+        list(range(len(vectors))) if ids is None else ids, embeddings=vectors, **fields
+    )
+
+
+# ------------------------------------------------------------------------------
+# coreset
+# ------------------------------------------------------------------------------
+
+
+def plain_k_center(points, size, first=None, base=None):
+    """Greedy k-center by definition, on all distances; ties to the smaller place."""
+    distance = lambda a, b: np.sqrt(((a[:, None] - b[None]) ** 2).sum(axis=2))  # noqa: E731
+    picks, found = [], []
+    if base is None:
+        picks, found = [first], [np.inf]
+    while len(picks) < size:
+        centers = points[picks] if base is None else np.concatenate([base, points[picks]])
+        nearest = distance(points, centers).min(axis=1)
+        nearest[picks] = -1
+        picks.append(int(nearest.argmax()))
+        found.append(nearest[picks[-1]])
+    return picks, found
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), with_base=st.booleans(), spread=st.sampled_from([2, 5, 100]))
+def test_coreset_equals_brute_force(seed, with_base, spread):
+    rng = np.random.default_rng(seed)
+    points = rng.integers(0, spread, size=(25, 3)).astype(float)  # many ties, and exact in float32
+    base = rng.integers(0, spread, size=(4, 3)).astype(float) if with_base else None
+    reference = table_of(base, ids=list(range(100, 104))) if with_base else None
+    found = mine(table_of(points), "coreset", 12, reference=reference)
+    picks, distances = plain_k_center(points, 12, found.ids[0], base)
+    assert found.ids == picks
+    np.testing.assert_allclose(found.scores[1:], distances[1:], rtol=1e-6)
+    assert len(set(mine(table_of(points), "coreset", 25, reference=reference).ids)) == 25
+
+
+def test_coreset_without_reference_begins_in_the_middle():
+    assert mine(table_of([[0.0], [10.0], [5.0], [4.9]]), "coreset", 3).ids == [2, 0, 1]
+
+
+def test_coreset_by_cosine_ignores_length():
+    found = mine(table_of([[1, 0], [100, 1], [0, 1], [0, 50]]), "coreset", 2, reference=table_of([[2, 0]], ids=[9]),
+                 metric="cosine")  # fmt: skip
+    assert found.ids[0] == 2 and found.ids[1] == 1
+    np.testing.assert_allclose(found.scores[0], 1, rtol=1e-6)
+
+
+def test_coreset_covers_at_most_twice_as_far_as_any_cover(pool):
+    vectors = column(pool, "embeddings")
+    place = {id: k for k, id in enumerate(pool["id"].to_pylist())}
+
+    def radius(ids):
+        chosen = vectors[[place[id] for id in ids]]
+        return np.linalg.norm(vectors[:, None] - chosen[None], axis=2).min(axis=1).max()
+
+    best = min(radius(mine(pool, "random", 8, seed=seed).ids) for seed in range(50))
+    assert radius(mine(pool, "coreset", 8).ids) <= 2 * best
+
+
+# ------------------------------------------------------------------------------
+# BADGE
+# ------------------------------------------------------------------------------
+
+
+def gradient_embeddings(table):
+    confidences, embeddings = (
+        column(table, "confidences").astype(float),
+        column(table, "embeddings").astype(float),
+    )
+    errors = confidences - np.eye(confidences.shape[1])[confidences.argmax(axis=1)]
+    return (errors[:, :, None] * embeddings[:, None, :]).reshape(len(errors), -1)
+
+
+def test_badge_begins_with_the_longest_gradient_and_scores_by_distance(pool):
+    by_id = pool.sort_by("id")
+    gradients, ids = gradient_embeddings(by_id), by_id["id"].to_pylist()
+    longest = ids[int((gradients**2).sum(axis=1).argmax())]
+    assert mine(pool, "badge", 1).ids == [longest]
+    found = mine(pool, "badge", 2, seed=4)
+    other = next(place for place, id in enumerate(found.ids) if id != longest)
+    expected = ((gradients[ids.index(longest)] - gradients[ids.index(found.ids[other])]) ** 2).sum()
+    np.testing.assert_allclose(found.scores[other], expected, rtol=1e-4)
+
+
+def test_badge_draws_in_proportion_to_the_squared_distance():
+    # Three candidates beside the longest, drawn 600 times with fixed seeds, so this fails never or always; for other
+    # seeds the chi-squared statistic on 2 degrees of freedom exceeds 27.6 with probability 1e-6.
+    table = records.from_arrays(
+        [0, 1, 2, 3],
+        confidences=np.full((4, 2), 0.5, dtype=np.float32),
+        embeddings=np.array([[10, 0], [9, 0], [7, 0], [4, 0]], dtype=np.float32),
+    )
+    drawn = [next(id for id in mine(table, "badge", 2, seed=seed).ids if id) for seed in range(600)]
+    expected = np.array([1, 9, 36]) / 46 * 600
+    counts = np.bincount(drawn, minlength=4)[1:]
+    assert ((counts - expected) ** 2 / expected).sum() < 27.6
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_badge_never_picks_twice_even_among_duplicates(seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(3, size=20)
+    table = records.from_arrays(
+        list(range(20)),
+        confidences=rng.dirichlet(np.ones(3), size=3).astype(np.float32)[rows],
+        embeddings=rng.normal(size=(3, 4)).astype(np.float32)[rows],
+    )
+    assert len(set(mine(table, "badge", 20, seed=seed % 1000).ids)) == 20
+    picked = {rows[id] for id in mine(table, "badge", 3, seed=seed % 1000).ids}
+    assert len(picked) == len(
+        set(rows)
+    )  # equals of a pick are at distance 0, and not drawn before the others
+
+
+# ------------------------------------------------------------------------------
+# typicality
+# ------------------------------------------------------------------------------
+
+
+def blobs(sizes, seed=0):
+    rng = np.random.default_rng(seed)
+    centers = 50 * np.eye(len(sizes))
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    return centers[group] + rng.normal(size=(len(group), len(sizes))), group
+
+
+def test_typicality_takes_one_of_each_cluster_and_its_densest():
+    points, group = blobs([30, 20, 10, 5])
+    found = mine(table_of(points), "typicality", 4)
+    assert sorted(group[found.ids]) == [0, 1, 2, 3]
+    for id in found.ids:
+        members = np.flatnonzero(group == group[id])
+        distances = np.sort(np.linalg.norm(points[members][:, None] - points[members][None], axis=2), axis=1)
+        typical = 1 / (distances[:, 1:21].mean(axis=1) + 1e-5)
+        assert members[typical.argmax()] == id
+        np.testing.assert_allclose(found.scores[found.ids.index(id)], typical.max(), rtol=1e-4)
+
+
+def test_typicality_passes_covered_clusters_by_and_prefers_large_ones():
+    points, group = blobs([30, 20, 10, 5])
+    covered, rest = points[[0, 30]], np.setdiff1d(np.arange(65), [0, 30])
+    pool, reference = table_of(points[rest], ids=rest.tolist()), table_of(covered, ids=[0, 30])
+    assert sorted(group[mine(pool, "typicality", 2, reference=reference).ids]) == [2, 3]
+    # as many clusters as labels there will be: three, of which two are covered or joined
+    found = mine(pool, "typicality", 8, reference=reference, max_clusters=4)
+    assert sorted(group[found.ids]) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_typicality_of_many_clusters_and_of_duplicates():
+    points = np.random.default_rng(1).normal(size=(200, 3))
+    points[50:100] = points[50]
+    found = mine(table_of(points), "typicality", 80)
+    assert len(set(found.ids)) == 80 and np.isfinite(found.scores).all()
+    assert found.meta["clusters"] == 80
+
+
+# ------------------------------------------------------------------------------
+# random
+# ------------------------------------------------------------------------------
+
+
+def test_random_is_uniform_over_the_records():
+    # 20 records, 10 drawn, 400 fixed seeds: each count is binomial(400, 1/2); 6 standard deviations are 60, which
+    # for other seeds fails with probability under 1e-7 for all records together.
+    table = records.from_arrays(list(range(20)))
+    counts = np.bincount(np.concatenate([mine(table, "random", 10, seed=seed).ids for seed in range(400)]))
+    assert (np.abs(counts - 200) < 60).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_larger_random_selection_begins_with_the_smaller(seed, pool):
+    assert mine(pool, "random", 30, seed=seed).ids[:10] == mine(pool, "random", 10, seed=seed).ids

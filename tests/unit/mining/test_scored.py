@@ -1,0 +1,180 @@
+"""Strategies that score each record: against the scores, brute force and scikit-learn."""
+
+import numpy as np
+import pytest
+from sklearn.neighbors import LocalOutlierFactor
+
+from alhelpers import records, scores
+from alhelpers.mining import MiningError, MissingField, mine
+from alhelpers.records import RecordError, column
+
+
+def check(table, name, expected, reference=None, size=15, **options):
+    """The selection has the highest of the expected scores, in order."""
+    found = mine(table, name, size, reference=reference, **options)
+    ids = table["id"].to_pylist()
+    order = sorted(range(len(ids)), key=lambda place: (-expected[place], ids[place]))[:size]
+    np.testing.assert_allclose(found.scores, [expected[place] for place in order], rtol=2e-5, atol=1e-6)
+    assert found.ids == [ids[place] for place in order]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "score"),
+    [("confidence", scores.least_confidence), ("margin", scores.margin), ("entropy", scores.entropy)],
+)
+def test_uncertainty(name, score, pool):
+    check(pool, name, score(column(pool, "confidences")))
+    from_logits = score(scores.confidences_from_logits(column(pool, "logits")))
+    check(pool.select(["id", "logits"]), name, from_logits)
+
+
+def test_confidence_takes_the_confidence_of_the_predicted_class_first():
+    rows = [{"id": "a", "confidence": 0.9}, {"id": "b", "confidence": 0.2}]
+    assert mine(rows, "confidence", 1).ids == ["b"]
+    with pytest.raises(RecordError, match=r"record 'a' cannot be scored .* from 0 to 1, got 1.5"):
+        mine([{"id": "a", "confidence": 1.5}], "confidence", 1)
+
+
+def test_weighted_entropy_counts_the_ground_truth_of_the_reference(pool, reference):
+    labels, names = reference["groundtruth"].to_pylist(), ["cat", "dog", "fox", "owl"]
+    counts = [labels.count(name) for name in names]
+    expected = scores.weighted_entropy(column(pool, "confidences"), scores.rarity(counts))
+    found = check(pool, "weighted_entropy", expected, reference)
+    assert found.meta["class_counts"] == counts
+    assert found.meta["classes_counted"] == "ground truth of the reference"
+
+
+def test_weighted_entropy_counts_predictions_where_there_is_no_ground_truth(pool, reference):
+    confidences = column(pool, "confidences")
+    predicted = np.bincount(column(reference, "confidences").argmax(axis=1), minlength=4)
+    expected = scores.weighted_entropy(confidences, scores.rarity(predicted))
+    found = check(pool, "weighted_entropy", expected, reference.drop_columns(["groundtruth"]))
+    assert found.meta["classes_counted"] == "predictions of the reference"
+    own = np.bincount(confidences.argmax(axis=1), minlength=4)
+    check(pool, "weighted_entropy", scores.weighted_entropy(confidences, scores.rarity(own)))
+
+
+def test_weighted_entropy_says_what_it_needs_to_count(pool, reference):
+    with pytest.raises(
+        MissingField, match="needs, to count classes, groundtruth in the reference and class_names"
+    ):
+        mine(
+            pool.drop_columns(["class_names"]),
+            "weighted_entropy",
+            3,
+            reference=reference.select(["id", "groundtruth"]),
+        )
+    rows = [{"id": "a", "confidences": [0.5, 0.5], "class_names": ["x", "y"]}]
+    rows += [{"id": "b", "confidences": [0.5, 0.5], "class_names": ["y", "x"]}]
+    with pytest.raises(MissingField, match="the same class_names in every record"):
+        mine(rows, "weighted_entropy", 1, reference=[{"id": "r", "groundtruth": "x"}])
+
+
+@pytest.mark.parametrize(
+    ("options", "score"),
+    [
+        ({}, scores.vote_entropy),
+        ({"score": "consensus_kl"}, scores.consensus_kl),
+        ({"score": "consensus_kl", "reduction": "max"}, lambda s: scores.consensus_kl(s, reduction="max")),
+    ],
+)
+def test_query_by_committee(options, score, pool):
+    check(pool, "query_by_committee", score(column(pool, "query_by_committee")), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "score"),
+    [
+        ({}, scores.mean_margin),
+        ({"score": "bald"}, scores.bald),
+        ({"score": "predictive_entropy"}, scores.predictive_entropy),
+        ({"score": "variance"}, scores.variance),
+        ({"score": "variation_ratio"}, scores.variation_ratio),
+    ],
+)
+def test_mc_dropout(options, score, pool):
+    check(pool, "mc_dropout", score(column(pool, "mc_dropout")), **options)
+
+
+def test_a_single_pass_is_no_sample():
+    rows = [{"id": "a", "mc_dropout": [[0.5, 0.5]]}]
+    with pytest.raises(ValueError, match="at least 2 passes or members"):
+        mine(rows, "mc_dropout", 1)
+
+
+def test_activation(pool):
+    check(pool, "activation", -np.linalg.norm(column(pool, "embeddings"), axis=1))
+    energy = -np.log(np.exp(column(pool, "logits").astype(float)).sum(axis=1))
+    assert check(pool, "activation", energy, source="logits").meta["source"] == "logits"
+    check(pool.select(["id", "logits"]), "activation", energy)
+    with pytest.raises(MissingField, match="needs embeddings:late in the records"):
+        mine(pool, "activation", 3, layer="late")
+
+
+def distances(table, reference, metric):
+    """All distances of two tables' embeddings, in float64 and by definition."""
+    a, b = (column(part, "embeddings").astype(float) for part in (table, reference))
+    if metric == "euclidean":
+        return np.sqrt(((a[:, None] - b[None]) ** 2).sum(axis=2))
+    return 1 - (a @ b.T) / np.linalg.norm(a, axis=1)[:, None] / np.linalg.norm(b, axis=1)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_embedding_distance(metric, pool, reference):
+    check(
+        pool, "embedding_distance", distances(pool, reference, metric).min(axis=1), reference, metric=metric
+    )
+
+
+def test_nearest_neighbors(pool, reference):
+    similarity = 1 - distances(pool, reference, "cosine").min(axis=1)
+    check(pool, "nearest_neighbors", similarity, reference)
+    nearest = -distances(pool, reference, "euclidean").min(axis=1)
+    check(pool, "nearest_neighbors", nearest, reference, metric="euclidean")
+
+
+def test_seeds_of_the_pool_find_themselves_first(pool):
+    seeds = pool.take([4, 31])
+    found = mine(pool, "nearest_neighbors", 5, reference=seeds, metric="euclidean")
+    assert set(found.ids[:2]) == set(seeds["id"].to_pylist())
+    np.testing.assert_array_equal(found.scores[:2], 0)
+
+
+@pytest.mark.parametrize("options", [{}, {"n_neighbors": 5}, {"n_neighbors": 24}, {"metric": "cosine"}])
+def test_novelty_agrees_with_scikit_learn(options, pool, reference):
+    neighbors = options.get("n_neighbors", 20)
+    peer = LocalOutlierFactor(n_neighbors=neighbors, metric=options.get("metric", "minkowski"), novelty=True)
+    peer.fit(column(reference, "embeddings"))
+    check(pool, "novelty", -peer.score_samples(column(pool, "embeddings")), reference, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"n_neighbors": 5}, {"metric": "cosine"}])
+def test_outlier_agrees_with_scikit_learn(options, pool):
+    peer = LocalOutlierFactor(
+        n_neighbors=options.get("n_neighbors", 20), metric=options.get("metric", "minkowski")
+    )
+    peer.fit(column(pool, "embeddings"))
+    check(pool, "outlier", -peer.negative_outlier_factor_, **options)
+
+
+def test_local_outliers_need_neighbours(pool, reference):
+    few = reference.slice(0, 6)
+    assert mine(pool, "novelty", 3, reference=few).meta["n_neighbors"] == 5
+    with pytest.raises(
+        MiningError, match="n_neighbors=6 needs more than 6 records as reference, got 6; take at most 5"
+    ):
+        mine(pool, "novelty", 3, reference=few, n_neighbors=6)
+    with pytest.raises(MiningError, match="needs at least 2 records as reference, got 1"):
+        mine(pool, "novelty", 3, reference=few.slice(0, 1))
+    with pytest.raises(MiningError, match="needs at least 2 records as records, got 1"):
+        mine(pool.slice(0, 1), "outlier", 1)
+
+
+def test_what_stands_apart_is_found():
+    vectors = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    vectors[7] = 40
+    table = records.from_arrays(list(range(50)), embeddings=vectors)
+    assert mine(table, "outlier", 1).ids == [7]
+    assert mine(table, "novelty", 1, reference=table.filter(np.arange(50) != 7)).ids == [7]
+    assert mine(table, "embedding_distance", 1, reference=table.slice(0, 5)).ids == [7]
