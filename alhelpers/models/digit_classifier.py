@@ -65,6 +65,8 @@ class DigitClassifier(dl.BaseModelAdapter):
             raise ValueError(
                 f"model {self.model_entity.name!r} has no labels: set model.labels to the class names"
             )
+        # The SDK predicts 4 images at a time unless the configuration says otherwise.
+        self.configuration.setdefault("batch_size", DEFAULTS["batch_size"])
         self.network = self._fresh_network()
         weights = Path(local_path) / WEIGHTS
         # A file may also be left over from another model of this name.
