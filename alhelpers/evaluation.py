@@ -116,7 +116,7 @@ def average_precision(
     if not 0 < iou_threshold <= 1:
         raise EvaluationError(f"iou_threshold must be above 0 and at most 1, got {iou_threshold!r}")
     truth, found = _Boxes.read(ground_truth, "ground_truth"), _Boxes.read(predictions, "predictions")
-    score = _scores(predictions, len(found.label))
+    score = _floats(_column(predictions, "score", "predictions"), "score", "predictions")
     if not truth.label:
         raise NoGroundTruth("cannot compare: the ground truth has no row")
     right = _match(truth, found, score, iou_threshold, strict_iou)
@@ -480,6 +480,8 @@ def _warn_of_unfounded(predicted: Sequence[Hashable] | set[Hashable], per_label:
 
 def _column(rows: Any, key: str, name: str) -> Sequence[Any] | np.ndarray:
     """Return one column of a list of dicts or of a DataFrame."""
+    if hasattr(rows, "__len__") and not len(rows):
+        return []  # a DataFrame that was made of no rows has no columns either
     if hasattr(rows, "columns"):
         if key in rows.columns:
             return rows[key].to_numpy()
@@ -503,7 +505,8 @@ def _keys(values: Sequence[Any] | np.ndarray, key: str, name: str) -> list[Hasha
     for row, value in enumerate(plain):
         if isinstance(value, np.generic):
             plain[row] = value = value.item()
-        if value is None or value != value or not isinstance(value, Hashable):
+        # NaN does not equal itself, and pandas' NA gives no answer
+        if value is None or not isinstance(value, Hashable) or (value == value) is not True:
             raise EvaluationError(f"row {row} of {name}: {key} is {value!r}, not a name")
     return plain
 
@@ -520,13 +523,6 @@ def _floats(values: Sequence[Any] | np.ndarray, key: str, name: str) -> np.ndarr
         row = int(np.flatnonzero(~np.isfinite(numbers))[0])
         raise EvaluationError(f"row {row} of {name}: {key} is {numbers[row]}, not a finite number")
     return numbers
-
-
-def _scores(predictions: Any, count: int) -> np.ndarray:
-    """Return the scores; a DataFrame without rows may lack the column, as an empty list does."""
-    if not count:
-        return np.empty(0)
-    return _floats(_column(predictions, "score", "predictions"), "score", "predictions")
 
 
 def _check_boxes(corners: np.ndarray, name: str) -> None:

@@ -88,7 +88,7 @@ def plain_interpolated(hits, total):
 @pytest.mark.parametrize("form", [list, pd.DataFrame])
 def test_detection_oracle(case, form):
     truth, predictions = rows_of(case, "gt"), rows_of(case, "pred")
-    truth, predictions = (form(rows) if rows else rows for rows in (truth, predictions))
+    truth, predictions = form(truth), form(predictions)
     expected = case["expected"]
     if expected["macro_ap"] is None:
         with pytest.raises(NoGroundTruth, match="cannot compare"):
@@ -213,6 +213,8 @@ def test_iou_known_values():
         ({"score": float("nan")}, "row 1 of predictions: score is nan"),
         ({"score": "high"}, "score must be a number"),
         ({"label": None}, "row 1 of predictions: label is None"),
+        ({"label": pd.NA}, "row 1 of predictions: label is <NA>"),
+        ({"label": ["a"]}, r"row 1 of predictions: label is \['a'\], not a name"),
         ({"image_id": float("nan")}, "row 1 of predictions: image_id is nan"),
     ],
 )

@@ -338,3 +338,17 @@ def test_on_cuda():
         assert (scores.variance(first) > 1e-5).all()
     assert next(model.parameters()).device.type == "cpu"
     assert torch.equal(torch.cuda.get_rng_state(), random_state)
+
+
+def test_a_trunk_that_gives_a_tuple():
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop, self.last = nn.Dropout(0.5), nn.Linear(8, 4)
+
+        def forward(self, output_and_state):
+            return self.last(self.drop(output_and_state[0]))
+
+    torch.manual_seed(0)
+    samples, _ = mc_dropout(nn.Sequential(nn.LSTM(6, 8), Last()), data(), passes=5)
+    assert (scores.variance(samples) > 1e-7).all()
