@@ -26,9 +26,8 @@ def squared_distances(vectors: np.ndarray, center: np.ndarray) -> np.ndarray:
 
 def squared_distances_to_nearest(vectors: np.ndarray, base: np.ndarray) -> np.ndarray:
     """Return the squared Euclidean distance of each vector to the nearest one of a base, (N,) float32."""
-    from sklearn.neighbors import (
-        NearestNeighbors,  # its import takes a second, which other strategies need not pay
-    )
+    # imported here: it takes a second, which other strategies need not pay
+    from sklearn.neighbors import NearestNeighbors
 
     nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(base)
     places = nearest.kneighbors(vectors, return_distance=False)[:, 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ class Scored(NamedTuple):
     """What a scoring strategy returns: a score for each record of the pool, (N,) float32, and notes for the meta."""
 
     scores: np.ndarray
-    notes: Mapping[str, Any] = {}
+    notes: Mapping[str, Any] = MappingProxyType({})
 
 
 class Picked(NamedTuple):
@@ -30,7 +31,7 @@ class Picked(NamedTuple):
 
     places: np.ndarray
     scores: np.ndarray
-    notes: Mapping[str, Any] = {}
+    notes: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)

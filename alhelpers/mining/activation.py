@@ -15,9 +15,9 @@ def activation(
     """Mine where the network responds least: low magnitude first.
 
     Needs ``embeddings`` (N, D), scored by minus the Euclidean norm, or ``logits`` (N, C), scored by the
-    energy -logsumexp. ``source``: ``"embeddings"`` (of ``layer``) or ``"logits"``; by default the first that
-    is there. Use it to find inputs unlike the training data. It fails on layers that are normalised to one
-    length, and it tells nothing about confusion between known classes.
+    energy -logsumexp. ``source``: ``"embeddings"`` (of ``layer``) or ``"logits"``; by default the first
+    that is there. Use it to find inputs unlike the training data. It fails on layers that are normalised to
+    one length, and it tells nothing about confusion between known classes.
 
     References
     ----------

@@ -19,12 +19,12 @@ def badge(
 ) -> Picked:
     """Mine a batch of large and different gradients: k-means++ on gradient embeddings.
 
-    Needs ``confidences`` or ``logits`` (N, C) and the ``embeddings`` (N, D) of the layer before the last. The
-    gradient embedding of a record is ``(confidences - one-hot of the predicted class) x embedding``, of size
-    C x D, long where the model is unsure. The first pick is the longest; each other is drawn in proportion to
-    the squared distance to the nearest pick, which is its score. The C x D vectors are never made: memory is
-    O(N). Use it when batches are large and near duplicates common. It fails where the embeddings are not
-    those of the last layer, and is random, so one seed says little.
+    Needs ``confidences`` or ``logits`` (N, C) and the ``embeddings`` (N, D) of the layer before the last.
+    The gradient embedding of a record is ``(confidences - one-hot of the predicted class) x embedding``, of
+    size C x D, long where the model is unsure. The first pick is the longest; each other is drawn in
+    proportion to the squared distance to the nearest pick, which is its score. The C x D vectors are never
+    made: memory is O(N). Use it when batches are large and near duplicates common. It fails where the
+    embeddings are not those of the last layer, and is random, so one seed says little.
 
     References
     ----------

@@ -22,8 +22,8 @@ def coreset(
 
     Needs ``embeddings`` (N, D), in the reference too where there is one; without, the record nearest to the
     mean is the first. The score is the distance at which a record was picked, which never grows; ties go to
-    the smaller id. ``metric``: ``"euclidean"`` or ``"cosine"``. Memory is O(N), time O(N x size x D). Use it
-    for large batches and behind an uncertainty score in a cascade. It fails on outliers, which it picks
+    the smaller id. ``metric``: ``"euclidean"`` or ``"cosine"``. Memory is O(N), time O(N x size x D). Use
+    it for large batches and behind an uncertainty score in a cascade. It fails on outliers, which it picks
     first, and where embeddings do not tell classes apart, as in the first rounds.
 
     References

@@ -29,14 +29,14 @@ def query_by_committee(
 
     Needs ``query_by_committee`` (N, K, C), the members' confidences. ``score``: ``"vote_entropy"`` of the
     members' votes, or ``"consensus_kl"``, their KL divergence from the mean prediction, of which
-    ``reduction`` takes the ``"mean"`` or the ``"max"``. Use it when models are cheap to train. It fails when
-    the members differ too little (all started alike) or are too weak (each saw a small part of the labels);
-    votes of few members tie often, where consensus_kl does not.
+    ``reduction`` takes the ``"mean"`` or the ``"max"``. Use it when models are cheap to train. It fails
+    when the members differ too little (all started alike) or are too weak (each saw a small part of the
+    labels); votes of few members tie often, where consensus_kl does not.
 
     References
     ----------
-    Seung, Opper and Sompolinsky, "Query by committee", COLT 1992; Dagan and Engelson, ICML 1995; McCallum and
-    Nigam, ICML 1998.
+    Seung, Opper and Sompolinsky, "Query by committee", COLT 1992; Dagan and Engelson, ICML 1995; McCallum
+    and Nigam, ICML 1998.
     """
     check_choice("query_by_committee", "score", score, tuple(_COMMITTEE))
     check_choice("query_by_committee", "reduction", reduction, ("mean", "max"))
@@ -48,8 +48,9 @@ def mc_dropout(pool: Part, reference: Part | None, *, score: str = "margin") -> 
 
     Needs ``mc_dropout`` (N, T, C), the confidences of the passes. ``score``: ``"margin"`` of the mean
     prediction (measured best), ``"bald"`` (what the passes disagree about), ``"predictive_entropy"``,
-    ``"variance"`` or ``"variation_ratio"``. Use it when one model with dropout is all there is. It fails with
-    few passes (scores are noise and votes tie) and with dropout so weak that the passes agree on everything.
+    ``"variance"`` or ``"variation_ratio"``. Use it when one model with dropout is all there is. It fails
+    with few passes (scores are noise and votes tie) and with dropout so weak that the passes agree on
+    everything.
 
     References
     ----------

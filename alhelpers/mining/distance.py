@@ -14,9 +14,10 @@ def embedding_distance(
 ) -> Scored:
     """Mine far from everything that is labelled: the distance to the nearest reference record.
 
-    Needs ``embeddings`` (N, D) in the pool and in the reference. ``metric``: ``"euclidean"`` or ``"cosine"``.
-    Use it to reach parts of the data that no label covers. It fails on noise and broken inputs, which are far
-    from everything, and picks the same far group again and again: coreset counts its own picks too.
+    Needs ``embeddings`` (N, D) in the pool and in the reference. ``metric``: ``"euclidean"`` or
+    ``"cosine"``. Use it to reach parts of the data that no label covers. It fails on noise and broken
+    inputs, which are far from everything, and picks the same far group again and again: coreset counts its
+    own picks too.
 
     References
     ----------
@@ -32,9 +33,9 @@ def nearest_neighbors(
     """Mine more records like these: the similarity to the nearest reference record, the seed.
 
     Needs ``embeddings`` (N, D) in the pool and in the reference. ``metric``: ``"cosine"``, scored by the
-    similarity, or ``"euclidean"``, scored by minus the distance. Use it with a handful of seeds to find more
-    of a rare class or of a kind of mistake. It fails to find anything new, by design; seeds that are in the
-    pool find themselves first.
+    similarity, or ``"euclidean"``, scored by minus the distance. Use it with a handful of seeds to find
+    more of a rare class or of a kind of mistake. It fails to find anything new, by design; seeds that are
+    in the pool find themselves first.
 
     References
     ----------

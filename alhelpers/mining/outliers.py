@@ -24,18 +24,16 @@ def novelty(
 
     Needs ``embeddings`` (N, D) in the pool and in the reference. About 1 is as dense as the neighbours are
     among themselves, more is sparser: the sign is opposite to scikit-learn's ``score_samples``.
-    ``n_neighbors`` is 20 by default, or all others where the reference has fewer;
-    ``metric`` is ``"euclidean"`` or ``"cosine"``. Use it to find new kinds of
-    input as data drifts. It fails while the reference is too small to show a density, and with duplicates in
-    it, next to which all else is new.
+    ``n_neighbors`` is 20 by default, or all others where the reference has fewer; ``metric`` is
+    ``"euclidean"`` or ``"cosine"``. Use it to find new kinds of input as data drifts. It fails while the
+    reference is too small to show a density, and with duplicates in it, next to which all else is new.
 
     References
     ----------
     Breunig, Kriegel, Ng and Sander, "LOF: identifying density-based local outliers", SIGMOD 2000.
     """
-    from sklearn.neighbors import (
-        LocalOutlierFactor,  # its import takes a second, which other strategies need not pay
-    )
+    # imported here: it takes a second, which other strategies need not pay
+    from sklearn.neighbors import LocalOutlierFactor
 
     vectors, base = pool.embeddings(layer, metric), reference.embeddings(layer, metric)
     check_same_size("novelty", vectors, base)
@@ -54,19 +52,18 @@ def outlier(
 ) -> Scored:
     """Mine what stands apart: the local outlier factor inside the pool.
 
-    Needs ``embeddings`` (N, D). About 1 is as dense as the neighbours, more is sparser: the sign is opposite
-    to scikit-learn's ``negative_outlier_factor_``. ``n_neighbors`` is 20 by default, or all others where
-    there are fewer; ``metric`` is ``"euclidean"`` or ``"cosine"``. Use it to find rare cases and broken
-    inputs before anything is labelled. It fails on outliers that come in groups of more than ``n_neighbors``,
-    and what it finds is seldom typical of a class.
+    Needs ``embeddings`` (N, D). About 1 is as dense as the neighbours, more is sparser: the sign is
+    opposite to scikit-learn's ``negative_outlier_factor_``. ``n_neighbors`` is 20 by default, or all others
+    where there are fewer; ``metric`` is ``"euclidean"`` or ``"cosine"``. Use it to find rare cases and
+    broken inputs before anything is labelled. It fails on outliers that come in groups of more than
+    ``n_neighbors``, and what it finds is seldom typical of a class.
 
     References
     ----------
     Breunig, Kriegel, Ng and Sander, "LOF: identifying density-based local outliers", SIGMOD 2000.
     """
-    from sklearn.neighbors import (
-        LocalOutlierFactor,  # its import takes a second, which other strategies need not pay
-    )
+    # imported here: it takes a second, which other strategies need not pay
+    from sklearn.neighbors import LocalOutlierFactor
 
     vectors = pool.embeddings(layer, metric)
     neighbors = _neighbors("outlier", n_neighbors, metric, len(vectors), "records")

@@ -26,12 +26,12 @@ def typicality(
     """Mine the most typical record of each cluster that no label covers yet (TypiClust).
 
     Needs ``embeddings`` (N, D), in the reference too where there is one. Pool and reference are cut by
-    k-means into as many clusters as there will be labels, ``max_clusters`` at most; the largest clusters with
-    the fewest labels come first, and of each the densest record. The score is the typicality, 1 / (mean
-    distance to the ``n_neighbors`` nearest in the cluster); the selection is ordered by it. Use it for the
-    first labels of all, on embeddings that were learnt without labels, or on few principal components of the
-    pixels. It fails later: once a model is any good, uncertainty tells more, and in embeddings without
-    clusters.
+    k-means into as many clusters as there will be labels, ``max_clusters`` at most; the largest clusters
+    with the fewest labels come first, and of each the densest record. The score is the typicality, 1 /
+    (mean distance to the ``n_neighbors`` nearest in the cluster); the selection is ordered by it. Use it
+    for the first labels of all, on embeddings that were learnt without labels, or on few principal
+    components of the pixels. It fails later: once a model is any good, uncertainty tells more, and in
+    embeddings without clusters.
 
     References
     ----------
@@ -57,10 +57,8 @@ def typicality(
 
 def _clusters(points: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Cut points into clusters; (N,) numbers of the clusters."""
-    from sklearn.cluster import (  # its import takes a second, which others need not pay
-        KMeans,
-        MiniBatchKMeans,
-    )
+    # imported here: it takes a second, which other strategies need not pay
+    from sklearn.cluster import KMeans, MiniBatchKMeans
     from threadpoolctl import threadpool_limits
 
     if count == len(points):

@@ -14,9 +14,9 @@ from alhelpers.mining._strategy import Part, Scored, Strategy, needs_confidences
 def confidence(pool: Part, reference: Part | None) -> Scored:
     """Mine where the model believes least in the class that it predicts: 1 - confidence.
 
-    Needs ``confidence`` (N,), or ``confidences`` or ``logits`` (N, C). Use it when nothing but the predicted
-    class's confidence was kept. It fails where the model is sure and wrong, and with many classes it does not
-    tell two rivals from a broad spread: then prefer margin.
+    Needs ``confidence`` (N,), or ``confidences`` or ``logits`` (N, C). Use it when nothing but the
+    predicted class's confidence was kept. It fails where the model is sure and wrong, and with many classes
+    it does not tell two rivals from a broad spread: then prefer margin.
 
     References
     ----------
@@ -35,9 +35,9 @@ def confidence(pool: Part, reference: Part | None) -> Scored:
 def margin(pool: Part, reference: Part | None) -> Scored:
     """Mine where the two most likely classes are closest: 1 - (first - second).
 
-    Needs ``confidences`` or ``logits`` (N, C). Use it first: it is the best single score in
-    most comparisons, as a label there moves the boundary between two classes. It fails in the first rounds,
-    when confidences mean little, and picks near duplicates: put coreset behind it in a cascade.
+    Needs ``confidences`` or ``logits`` (N, C). Use it first: it is the best single score in most
+    comparisons, as a label there moves the boundary between two classes. It fails in the first rounds, when
+    confidences mean little, and picks near duplicates: put coreset behind it in a cascade.
 
     References
     ----------
@@ -62,10 +62,10 @@ def entropy(pool: Part, reference: Part | None) -> Scored:
 def weighted_entropy(pool: Part, reference: Part | None) -> Scored:
     """Mine by entropy times the rarity of the predicted class in the reference.
 
-    Needs ``confidences`` or ``logits`` (N, C); the reference's ``groundtruth`` and the ``class_names``. Where
-    the reference has no ground truth, its predicted classes are counted, and without a reference those of the
-    pool. Use it when classes are unbalanced. It fails while a rare class is never predicted at all: then mine
-    by nearest_neighbors to the few known ones.
+    Needs ``confidences`` or ``logits`` (N, C); the reference's ``groundtruth`` and the ``class_names``.
+    Where the reference has no ground truth, its predicted classes are counted, and without a reference
+    those of the pool. Use it when classes are unbalanced. It fails while a rare class is never predicted at
+    all: then mine by nearest_neighbors to the few known ones.
 
     The weight of class c is ``(n + C) / (C * (count of c + 1))``: 1 for all where the reference is balanced.
     """

@@ -71,10 +71,8 @@ def test_same_seed_same_picks_whatever_the_order_of_the_rows(name, options, pool
         same(first, mine(shuffled(pool), name, 12, reference=mixed, seed=seed, **options))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ("badge", "random", "typicality")])
 def test_ties_go_to_the_smaller_id(name, reference):
-    if name in ("badge", "random", "typicality"):
-        pytest.skip("draws among equals")
     one = {"confidences": [0.7, 0.3], "embeddings": [1.0, 2.0], "query_by_committee": [[1, 0], [0, 1]]}
     one["mc_dropout"] = one["query_by_committee"]
     rows = [{"id": f"r{k}", **one} for k in (5, 3, 8, 1, 9, 0)]
