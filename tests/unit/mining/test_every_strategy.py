@@ -194,7 +194,7 @@ def test_a_reference_that_is_not_looked_at_is_not_read(name, pool, tmp_path):
 def test_docstrings_say_what_when_and_where_it_fails(name):
     from alhelpers.mining._registry import STRATEGIES
 
-    text = STRATEGIES[name].run.__doc__
+    text = " ".join(STRATEGIES[name].run.__doc__.split())
     assert text.startswith("Mine ") and "Use it" in text and "fail" in text and "Needs" in text
     for option in ALL[name]["options"]:
         assert option == "layer" or f"``{option}``" in text
