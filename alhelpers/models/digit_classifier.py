@@ -4,18 +4,21 @@ The SDK's base class drives it: ``train_model``, ``predict_items`` and ``evaluat
 methods below, and upload. Contract: ``dtlpy.BaseModelAdapter``.
 """
 
+import copy
 import json
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import dtlpy as dl
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from alhelpers.evaluation import accuracy, classification_average_precision
 from alhelpers.models.networks import build_network
@@ -73,10 +76,12 @@ class DigitClassifier(dl.BaseModelAdapter):
         if weights.exists() and self.model_entity.model_artifacts:
             try:
                 self.network.load_state_dict(torch.load(weights, weights_only=True))
-            except RuntimeError as error:
+            except (RuntimeError, UnpicklingError, EOFError) as error:
                 raise ValueError(
-                    f"the weights of model {self.model_entity.name!r} are for another network than its configuration"
-                    f" (image_size {self._setting('image_size')}, {len(self.model_entity.labels)} labels): {error}"
+                    f"the weights of model {self.model_entity.name!r} are damaged, or for another network than its"
+                    f" configuration's (image_size {self._setting('image_size')},"
+                    f" {len(self.model_entity.labels)} labels). Train it again, or set the configuration that it was"
+                    f" trained with. {error}"
                 ) from error
         self.network.eval()
 
@@ -90,29 +95,45 @@ class DigitClassifier(dl.BaseModelAdapter):
     ) -> tuple[str, str, str]:
         """Download into a fresh folder: the SDK's own choice, ``tmp`` in the working folder, keeps old items."""
         self._workspace = tempfile.mkdtemp(prefix="alhelpers-train-")
-        return super().prepare_data(dataset=dataset, root_path=self._workspace, **kwargs)
+        with _temporary_files_in(self._workspace):
+            return super().prepare_data(dataset=dataset, root_path=self._workspace, **kwargs)
 
     def convert_from_dtlpy(self, data_path: str, **kwargs: Any) -> None:
-        """Read the downloaded subsets into arrays, so that a bad item is found before training starts."""
-        size = self._setting("image_size")
-        self._subsets = {
-            subset: read_subset(Path(data_path) / subset, self.model_entity.labels, size)
-            for subset in ("train", "validation")
-            if (Path(data_path) / subset).is_dir()
-        }
-
-    def train(self, data_path: str, output_path: str, **kwargs: Any) -> None:
-        """Train on the train subset, and publish loss and accuracy as the model's metrics.
+        """Read the downloaded subsets into arrays, so that a bad item is found before training starts.
 
         Raises
         ------
         ValueError
-            If there is no train subset.
+            If there is no train subset, or an item of a subset can't be learnt from; the message names it.
         """
-        if "train" not in self._subsets:
+        filters = self.model_entity.metadata["system"]["subsets"]
+        if "train" not in filters:
             raise ValueError(
-                f"model {self.model_entity.name!r} has no 'train' subset in metadata.system.subsets"
+                f"model {self.model_entity.name!r} has no 'train' subset in metadata.system.subsets: make it with a"
+                " train_filter"
             )
+        size = self._setting("image_size")
+        self._subsets = {}
+        for subset in filters.keys() & {"train", "validation"}:
+            folder = Path(data_path) / subset
+            self._check_complete(subset, filters[subset], folder)
+            self._subsets[subset] = read_subset(folder, self.model_entity.labels, size)
+
+    def _check_complete(self, subset: str, custom: dict, folder: Path) -> None:
+        """Raise if the SDK left items of a subset out: it does so, and says nothing, where a label is missing."""
+        downloaded = {json.loads(path.read_text())["filename"] for path in (folder / "json").rglob("*.json")}
+        pages = self.model_entity.dataset.items.list(filters=dl.Filters(custom_filter=copy.deepcopy(custom)))
+        if pages.items_count == len(downloaded):
+            return
+        missing = sorted(item.filename for item in pages.all() if item.filename not in downloaded)
+        names = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise ValueError(
+            f"{len(missing)} of the {pages.items_count} items of the {subset} subset have no label: {names}. Label"
+            " them, or narrow the subset's filter to labelled items"
+        )
+
+    def train(self, data_path: str, output_path: str, **kwargs: Any) -> None:
+        """Train on the train subset, and publish loss and accuracy as the model's metrics."""
         on_epoch_end: Callable[[int, int], None] | None = kwargs.get("on_epoch_end_callback")
         if not self._setting("warm_start"):
             self.network = self._fresh_network()
@@ -128,15 +149,22 @@ class DigitClassifier(dl.BaseModelAdapter):
             augmentation=self._setting("augmentation"),
             seed=self._setting("seed"),
             validation=None if validation is None else (to_inputs(validation[0]), validation[1]),
-            on_look=on_epoch_end,
+            # The SDK counts from 0, and makes a percentage of it.
+            on_look=None if on_epoch_end is None else lambda step, steps: on_epoch_end(step - 1, steps),
         )
         self._publish(_training_samples(history), self.model_entity.dataset_id)
 
     def train_model(self, model: dl.Model, *args: Any, **kwargs: Any) -> dl.Model:
-        """Train as the SDK does, then remove the downloaded data."""
+        """Train as the SDK does, then remove the downloaded data; a training that fails leaves that status."""
         self._workspace = None
         try:
             return super().train_model(model, *args, **kwargs)
+        except Exception:
+            # The SDK says that it does this, but leaves it to the platform's service, which a local run has not.
+            if self._model_entity is not None and self._model_entity.status == "training":
+                self.model_entity.status = "failed"
+                self.model_entity.update(reload_services=False)
+            raise
         finally:
             if self._workspace is not None:
                 shutil.rmtree(self._workspace, ignore_errors=True)
@@ -193,7 +221,7 @@ class DigitClassifier(dl.BaseModelAdapter):
         Raises
         ------
         ValueError
-            If no item has both a ground-truth label and a prediction.
+            If no item has both a ground-truth label and a prediction, or one has several labels.
         """
         labels, confidences = self._truth_and_predictions(model, dataset, filters)
         names = list(model.labels)
@@ -212,12 +240,22 @@ class DigitClassifier(dl.BaseModelAdapter):
         self, model: dl.Model, dataset: dl.Dataset, filters: dl.Filters | dict | None
     ) -> tuple[list[str], np.ndarray]:
         custom = filters.prepare() if isinstance(filters, dl.Filters) else filters
-        items = dataset.items.list(filters=dl.Filters(custom_filter=dict(custom)) if custom else None).all()
+        items = dataset.items.list(
+            filters=dl.Filters(custom_filter=copy.deepcopy(custom)) if custom else None
+        )
+        names = {item.id: item.filename for item in items.all()}
         truth: dict[str, str] = {}
         found: dict[str, list[float]] = {}
-        for annotation in annotations_of(dataset, [item.id for item in items]):
+        for annotation in annotations_of(dataset, list(names)):
             info = annotation.metadata.get("user", {}).get("model")
+            if annotation.type != "class":
+                continue
             if info is None:
+                if truth.get(annotation.item_id, annotation.label) != annotation.label:
+                    raise ValueError(
+                        f"item {names[annotation.item_id]!r} has the labels {truth[annotation.item_id]!r} and"
+                        f" {annotation.label!r}: remove one of them to evaluate"
+                    )
                 truth[annotation.item_id] = annotation.label
             elif info.get("model_id") == model.id:
                 found[annotation.item_id] = annotation.metadata["user"]["prediction"]["confidences"]
@@ -259,6 +297,16 @@ class DigitClassifier(dl.BaseModelAdapter):
         self.model_entity.metrics.create(samples=samples, dataset_id=dataset_id)
 
 
+@contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    """Have temporary files made in a folder of ours: the SDK's download leaves some behind."""
+    former, tempfile.tempdir = tempfile.tempdir, folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = former
+
+
 def _training_samples(history: History) -> list[dl.PlotSample]:
     lines = {
         ("loss", "train"): history.loss,
@@ -293,7 +341,12 @@ def read_image(source: Any, name: str, size: int) -> np.ndarray:
     try:
         with Image.open(source) as image:
             grey = image.convert("L")
-    except (UnidentifiedImageError, OSError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:  # all that Pillow raises
         raise ValueError(
             f"item {name!r} is no image that can be read: remove it from the dataset, or from the filter"
         ) from error

@@ -36,10 +36,12 @@ def build_network(
     Raises
     ------
     ValueError
-        If the image size or the dropout is out of range.
+        If the image size, the number of classes or the dropout is out of range.
     """
     if image_size not in (8, 28):
         raise ValueError(f"image_size is {image_size}: this network takes images of 8x8 or 28x28")
+    if classes < 1:
+        raise ValueError(f"classes is {classes}: a classifier needs at least 1")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout is {dropout}: it must be at least 0 and below 1")
     with torch.random.fork_rng(devices=[]):

@@ -102,7 +102,7 @@ def train(
     validation : (tensor, integers), optional
         Looked at ``looks`` times; nothing is chosen by it.
     looks : int
-        How many times the history gets a row.
+        How many rows the history gets, evenly spread and the last one at the end; at most one a step.
     on_look : callable, optional
         Called with (step, steps) at each look.
 
@@ -113,20 +113,19 @@ def train(
     Raises
     ------
     ValueError
-        If there is nothing to learn from, the counts differ, or a number of steps is not positive.
+        If there is nothing to learn from, the counts differ, the labels are no whole numbers from 0 on, or a
+        number of steps is not positive.
     """
-    targets = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
-    if len(inputs) == 0 or len(inputs) != len(targets):
-        raise ValueError(
-            f"{len(inputs)} images and {len(targets)} labels: both counts must be equal and above 0"
-        )
+    targets = _targets(inputs, labels)
+    if validation is not None:
+        validation = (validation[0], _targets(*validation))
     if steps < 1 or batch_size < 1:
         raise ValueError(f"steps is {steps} and batch_size {batch_size}: both must be at least 1")
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2))
     generator = torch.Generator().manual_seed(seed)
     history = History([], [], [], [])
-    look_every = max(1, steps // looks)
+    look_at = {-(-steps * number // looks) for number in range(1, looks + 1)}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network.train()
@@ -139,13 +138,29 @@ def train(
             optimizer.step()
             schedule.step()
             running.append(loss.item())
-            if step % look_every == 0 or step == steps:
+            if step in look_at:
                 _look(history, network, step, running, validation)
                 running = []
                 if on_look is not None:
                     on_look(step, steps)
     network.eval()
     return history
+
+
+def _targets(inputs: torch.Tensor, labels: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """Return the labels as torch wants them, checked."""
+    values = np.asarray(labels)
+    if len(inputs) == 0 or values.shape != (len(inputs),):
+        raise ValueError(
+            f"{len(inputs)} images and labels of shape {values.shape}: one label an image is needed, and at least"
+            " one image"
+        )
+    if values.dtype.kind not in "iu" or values.min() < 0:
+        wrong = values.min() if values.dtype.kind in "iu" else values.dtype
+        raise ValueError(
+            f"labels hold {wrong}: they must be whole numbers from 0 on, the place in class_names"
+        )
+    return torch.as_tensor(values, dtype=torch.int64)
 
 
 def _batches(count: int, batch_size: int, steps: int, generator: torch.Generator) -> "list[torch.Tensor]":
@@ -161,14 +176,13 @@ def _look(
     network: nn.Module,
     step: int,
     running: list[float],
-    validation: tuple[torch.Tensor, np.ndarray] | None,
+    validation: tuple[torch.Tensor, torch.Tensor] | None,
 ) -> None:
     history.steps.append(step)
     history.loss.append(float(np.mean(running)))
     if validation is None:
         return
-    inputs, labels = validation
-    targets = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
+    inputs, targets = validation
     network.eval()
     with torch.inference_mode():
         logits = network(inputs)
@@ -183,7 +197,8 @@ def predict(network: nn.Module, inputs: torch.Tensor, *, batch_size: int = 1024)
     Parameters
     ----------
     network : torch.nn.Module
-        As ``build_network`` makes it: its layer ``embedding`` gives the embeddings. Its mode is restored.
+        As ``build_network`` makes it: its layer ``embedding`` gives the embeddings. Its mode, and that of each
+        of its layers, is restored.
     inputs : torch.Tensor, shape (N, 1, H, W)
     batch_size : int
         Images in one forward; the result does not depend on it.
@@ -195,21 +210,24 @@ def predict(network: nn.Module, inputs: torch.Tensor, *, batch_size: int = 1024)
     Raises
     ------
     ValueError
-        If there are no inputs.
+        If there are no inputs, or ``batch_size`` is not positive.
     """
     if len(inputs) == 0:
-        raise ValueError("there are no images to predict")
+        raise ValueError("there are no images to predict: pass at least one")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: it must be at least 1")
     kept: list[torch.Tensor] = []
     hook = network.get_submodule(EMBEDDING_LAYER).register_forward_hook(
         lambda _, __, output: kept.append(output)
     )
-    was_training = network.training
+    modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
         with torch.inference_mode():
             logits = torch.cat([network(batch) for batch in inputs.split(batch_size)])
     finally:
         hook.remove()
-        network.train(was_training)
+        for module, mode in modes:
+            module.training = mode
     confidences = logits.softmax(1)
     return Prediction(confidences.numpy(), logits.numpy(), torch.cat(kept).numpy())
