@@ -42,7 +42,9 @@ class Credentials:
     def login(self, body: dict[str, object]) -> bool:
         """Say whether a login request knows the secret."""
         offered = body.get("refresh_token" if body.get("type") == "refresh_token" else "password")
-        return isinstance(offered, str) and hmac.compare_digest(offered.encode(errors="surrogatepass"), self.secret.encode())
+        return isinstance(offered, str) and hmac.compare_digest(
+            offered.encode(errors="surrogatepass"), self.secret.encode()
+        )
 
 
 def load_credentials(folder: Path) -> Credentials:

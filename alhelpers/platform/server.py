@@ -19,7 +19,7 @@ from aiohttp.client_exceptions import ClientPayloadError
 
 from .api import Call, Raw, Route, render
 from .auth import Credentials, load_credentials, write_private
-from .errors import ApiError, bad_request, not_emulated
+from .errors import ApiError, bad_request, not_emulated, not_found
 from .services import ROUTES
 from .services.items import models as items
 from .store import Store, require
@@ -30,6 +30,8 @@ API = "/api/v1"
 UPLOAD_LIMIT = 1 << 30
 BODY_LIMIT = 1 << 28
 FIELD_LIMIT = 1 << 24
+# Up to this size reading a file costs less than arranging for the system to send it.
+SMALL_FILE = 1 << 18
 # How long a server that lives for its clients waits for the first one, and after the last one.
 FIRST_CLIENT = 60.0
 LAST_CLIENT = 5.0
@@ -165,6 +167,8 @@ class Server:
             return _failure(400, f"the request is larger than {BODY_LIMIT} bytes: send it in parts")
         except RecursionError:
             return _failure(400, "the JSON in the request nests too deeply")
+        except UnicodeEncodeError as error:
+            return _failure(400, f"the request holds text that is no valid Unicode: {error.reason}")
         except web.HTTPException as error:
             return _failure(error.status, error.reason)
         except Exception:
@@ -221,7 +225,7 @@ class Server:
     async def _register(self, request: web.Request) -> web.Response:
         body = require(await _body(request))
         pid, created = body.get("pid"), body.get("createTime")
-        if not isinstance(pid, int) or not isinstance(created, int | float):
+        if not isinstance(pid, int) or not 0 < pid < 1 << 31 or not isinstance(created, int | float):
             raise bad_request(f"a client is {{'pid': number, 'createTime': seconds}}, got {body!r}")
         if self.stopped.is_set():
             raise ApiError(409, "this server is about to stop: start another one")
@@ -296,9 +300,13 @@ class Server:
         answer = await self._on_state(_locate, request, None)
         found = json.loads(answer.text)
         headers = {"Content-Type": found["mimetype"]}
-        if found["size"] == 0:  # no range of an empty file can be satisfied
-            return web.Response(body=b"", headers=headers)
-        return web.FileResponse(found["path"], headers=headers)
+        if found["size"] > SMALL_FILE:
+            return web.FileResponse(found["path"], headers=headers)
+        try:
+            content = Path(found["path"]).read_bytes()
+        except FileNotFoundError as error:  # deleted or overwritten since we looked
+            raise not_found("the bytes of item", request.match_info["item_id"]) from error
+        return _slice(request, content, headers)
 
 
 # ------------------------------------------------------------------------------------ handlers on the state thread
@@ -357,6 +365,24 @@ def _metadata(text: str | None) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         raise bad_request(f"'metadata' of an upload must be a JSON object, got {text!r}")
     return metadata
+
+
+def _slice(request: web.Request, content: bytes, headers: dict[str, str]) -> web.Response:
+    """Answer with a file's bytes, or with the range that was asked for."""
+    try:
+        start, stop, _ = request.http_range.indices(len(content))
+    except ValueError as error:
+        raise bad_request(
+            f"cannot read the range {request.headers.get('Range')!r}: use 'bytes=FIRST-LAST'"
+        ) from error
+    if not content or (start, stop) == (0, len(content)):
+        return web.Response(body=content, headers=headers)
+    if start >= stop:
+        raise ApiError(
+            416, f"the file has {len(content)} bytes: none of them are in {request.headers.get('Range')!r}"
+        )
+    headers = headers | {"Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"}
+    return web.Response(status=206, body=content[start:stop], headers=headers)
 
 
 def _failure(status: int, message: str) -> web.Response:

@@ -57,6 +57,17 @@ COLUMNS: dict[str, dict[str, str]] = {
 
 CACHED_DOCUMENTS = 50_000
 
+# A field has one type in all requests, so that a wrong one is refused in one place.
+SHAPES: dict[str, type] = {
+    **dict.fromkeys(("metadata", "configuration", "settings", "context", "components", "app"), dict),
+    **dict.fromkeys(("updateQuery", "itemsQuery", "cloneDatasetParams", "uiSettings"), dict),
+    **dict.fromkeys(
+        ("labels", "artifacts", "roots", "labelsNode", "nodes", "variables", "connections"), list
+    ),
+    **dict.fromkeys(("projects", "projectIds", "ontologyIds", "keys"), list),
+}
+TEXT_LISTS = ("projects", "projectIds", "ontologyIds", "keys")
+
 
 class Row(NamedTuple):
     """One stored document, unparsed."""
@@ -276,7 +287,11 @@ class Store:
 
 def _column_value(document: Mapping[str, Any], field: str | None) -> Any:
     value = document.get(field) if field else None
-    return value[0] if isinstance(value, list) and value else value
+    if isinstance(value, list) and value:
+        value = value[0]
+    if not isinstance(value, str | bool | None):
+        raise bad_request(f"{field!r} must be a string, got {value!r}")
+    return value
 
 
 def now() -> str:
@@ -303,11 +318,41 @@ def merge(document: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def require(body: Any, *fields: str) -> dict[str, Any]:
-    """Check that a request's body is an object with non-empty strings in these fields."""
+    """Check a request's body.
+
+    Parameters
+    ----------
+    body : object
+        What was sent: it must be an object, and known fields must have their types (a null is no field).
+    *fields : str
+        The fields that must hold non-empty strings.
+
+    Returns
+    -------
+    dict
+        The body.
+
+    Raises
+    ------
+    ApiError
+        400, with the field and the value that is wrong.
+    """
     if not isinstance(body, dict):
         raise bad_request(f"the request needs a JSON object, got {type(body).__name__}")
     for field in fields:
         value = body.get(field)
         if not isinstance(value, str) or not value.strip():
             raise bad_request(f"{field!r} must be a non-empty string, got {value!r}")
+    for field in body.keys() & SHAPES.keys():
+        _check_shape(field, body[field])
     return body
+
+
+def _check_shape(field: str, value: Any) -> None:
+    shape = SHAPES[field]
+    if value is not None and not isinstance(value, shape):
+        raise bad_request(f"{field!r} must be {'a list' if shape is list else 'an object'}, got {value!r}")
+    if field in TEXT_LISTS and not all(isinstance(element, str) for element in value or []):
+        raise bad_request(f"{field!r} must be a list of strings, got {value!r}")
+    if field == "metadata" and not isinstance((value or {}).get("system") or {}, dict):
+        raise bad_request(f"'metadata.system' must be an object, got {value['system']!r}")

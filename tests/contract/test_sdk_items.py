@@ -46,6 +46,16 @@ def test_user_and_system_metadata(dl, dataset, fill):
     assert read.metadata["user"] == {"site": {"city": "Bern"}}
 
 
+def test_what_the_platform_computed_cannot_be_lost(dl, dataset, fill):
+    (item,) = fill(1)
+    size = item.size
+    item.metadata = {"system": {"size": 3}}
+    item.update(system_metadata=True)
+    read = dataset.items.get(item_id=item.id)
+    assert read.size == size and read.width == 6 and read.mimetype == "image/png"
+    assert read.download(save_locally=False).getbuffer().nbytes == size
+
+
 def test_upload_modes(dl, dataset):
     def upload(content, **options):
         return dataset.items.upload(
@@ -93,10 +103,24 @@ def test_names_with_odd_characters(dataset):
 
 def test_a_resumed_download_gets_the_rest(dl, dataset):
     item = dataset.items.upload(io.BytesIO(bytes(range(100))), remote_name="r.bin", raise_on_error=True)
-    success, answer = dl.client_api.gen_request(
-        "get", f"/items/{item.id}/stream", headers={"Range": "bytes=90-"}, stream=True
-    )
-    assert success and answer.content == bytes(range(90, 100))
+    for header, expected in (
+        ("bytes=90-", slice(90, None)),
+        ("bytes=0-", slice(None)),
+        ("bytes=3-4", slice(3, 5)),
+    ):
+        success, answer = dl.client_api.gen_request(
+            "get", f"/items/{item.id}/stream", headers={"Range": header}, stream=True
+        )
+        assert success and answer.content == bytes(range(100))[expected]
+
+
+def test_a_large_file_is_streamed(dl, dataset):
+    content = bytes(range(256)) * 4000
+    item = dataset.items.upload(io.BytesIO(content), remote_name="large.bin", raise_on_error=True)
+    assert item.download(save_locally=False).read() == content
+    path = f"/items/{item.id}/stream"
+    success, answer = dl.client_api.gen_request("get", path, headers={"Range": "bytes=1000000-"}, stream=True)
+    assert success and answer.status_code == 206 and answer.content == content[1_000_000:]
 
 
 def test_paging_by_id_and_by_page(dl, dataset, fill):

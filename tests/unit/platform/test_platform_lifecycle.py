@@ -197,6 +197,10 @@ def test_bad_requests_are_400_with_a_way_out(folder):
             ("POST", "/pipelines", {"name": "p", "projectId": 3}, "'projectId' must be"),
             ("PATCH", "/nothing", {}, "not emulated offline: PATCH /api/v1/nothing"),
             ("POST", "/local/clients", {"pid": "x"}, "a client is"),
+            ("POST", "/local/clients", {"pid": 1 << 40, "createTime": 0}, "a client is"),
+            ("POST", "/datasets", {"name": "\ud800", "projects": ["p"]}, "not found"),
+            ("POST", "/datasets/query", {"filter": {"name": "\ud800"}}, "no valid Unicode"),
+            ("POST", "/datasets", {"name": "x", "metadata": []}, "'metadata' must be an object"),
         ]
         for method, path, body, message in cases:
             with pytest.raises(Refused, match=message) as caught:

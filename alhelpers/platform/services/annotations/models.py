@@ -3,7 +3,7 @@
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, merge, now
+from ...store import Store, merge, now, require
 
 FIXED = {
     "id",
@@ -42,9 +42,7 @@ def create(store: Store, item: dict[str, Any], given: Any, user: str) -> dict[st
             raise bad_request(
                 f"an annotation needs a {field!r} (a non-empty string), got {given.get(field)!r}"
             )
-    metadata = given.get("metadata") or {}
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("system") or {}, dict):
-        raise bad_request(f"'metadata' of an annotation must be an object of objects, got {metadata!r}")
+    metadata = require(given).get("metadata") or {}
     time = now()
     annotation = {
         "id": store.new_id(),

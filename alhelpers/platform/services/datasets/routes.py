@@ -17,10 +17,10 @@ def create(call: Call) -> dict[str, Any]:
     """Make a dataset."""
     body = require(call.body, "name")
     projects = body.get("projects")
-    if not isinstance(projects, list) or len(projects) != 1:
+    if not projects or len(projects) != 1:
         raise bad_request(f"'projects' must be a list with one project id, got {projects!r}")
     with_recipe = body.get("createDefaultRecipe", True)
-    dataset = models.create(call.store, body["name"], str(projects[0]), call.user, with_recipe=with_recipe)
+    dataset = models.create(call.store, body["name"], projects[0], call.user, with_recipe=with_recipe)
     return _shown(call, dataset["id"])
 
 
@@ -28,7 +28,7 @@ def query(call: Call) -> Raw:
     """List datasets; the system ones only when asked for."""
     body = require(call.body)
     where, values = ["1" if body.get("systemSpace") else "type != 'system'"], []
-    projects = (body.get("context") or {}).get("projects")
+    projects = require(body.get("context") or {}).get("projects")
     if projects:
         where.append(f"scope IN ({','.join('?' * len(projects))})")
         values.extend(projects)

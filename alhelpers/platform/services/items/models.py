@@ -182,13 +182,15 @@ def update(store: Store, item: dict[str, Any], patch: dict[str, Any], user: str,
     """Apply a diff to an item: user metadata, a move, and system metadata where that was asked for."""
     filename = patch.get("filename")
     patch = {key: value for key, value in patch.items() if key not in FIXED | {"filename"}}
-    metadata = patch.get("metadata")
-    if metadata is not None and not isinstance(metadata, dict):
-        raise bad_request(f"'metadata' must be an object, got {metadata!r}")
-    if metadata and not system:
-        patch["metadata"] = {key: value for key, value in metadata.items() if key != "system"}
-    merge(item, patch)
-    item.setdefault("metadata", {}).setdefault("system", {})
+    metadata = patch.pop("metadata", None) or {}
+    if not system:
+        metadata = {key: value for key, value in metadata.items() if key != "system"}
+    before = item["metadata"].get("system", {})
+    computed = {key: before[key] for key in COMPUTED_SYSTEM if key in before}
+    merge(item, patch | {"metadata": metadata})
+    # What the platform worked out can be corrected, but not removed; the size is what it is.
+    kept = computed | item["metadata"].get("system", {})
+    item["metadata"]["system"] = kept | {key: computed[key] for key in ("size",) if key in computed}
     if item.get("description") == "":
         del item["description"]
     if filename is not None and clean_path(filename) != item["filename"]:

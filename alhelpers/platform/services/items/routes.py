@@ -117,13 +117,17 @@ def delete(call: Call) -> dict[str, Any]:
 def move_into(call: Call) -> dict[str, Any]:
     """Move items into a directory."""
     directory = call.store.get("items", call.params["directory_id"])
-    if directory["type"] != "dir" or not isinstance(call.body, list):
+    if directory["type"] != "dir" or not _are_ids(call.body):
         raise bad_request(f"moving needs a directory and a list of item ids, got {directory['filename']!r}")
     for item_id in call.body:
         item = call.store.get("items", item_id)
         models.move(call.store, item, posixpath.join(directory["filename"], item["name"]), call.user)
         call.store.put("items", item | {"updatedAt": now(), "updatedBy": call.user})
     return {"moved": len(call.body)}
+
+
+def _are_ids(body: Any) -> bool:
+    return isinstance(body, list) and all(isinstance(item_id, str) for item_id in body)
 
 
 def clone(call: Call) -> Raw:

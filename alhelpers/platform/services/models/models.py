@@ -20,6 +20,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     require(body, "name", "projectId")
     store.row("projects", body["projectId"])
     check_name(store, body["projectId"], body["name"])
+    metadata = body.get("metadata") or {}
     time = now()
     model = {
         "id": store.new_id(),
@@ -32,7 +33,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
         "artifacts": body.get("artifacts") or [],
         "tags": body.get("tags") or [],
         "configuration": body.get("configuration") or {},
-        "metadata": {"system": {}} | (body.get("metadata") or {}),
+        "metadata": metadata | {"system": metadata.get("system") or {}},
         "inputType": body.get("inputType"),
         "outputType": body.get("outputType"),
         "moduleName": body.get("moduleName"),

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from ...api import Call, Raw, Route, one, paged
+from ...errors import bad_request
 from ...query import Page
 from ...store import merge, now, require
 from . import models
@@ -89,9 +90,10 @@ def put_labels(call: Call) -> Raw:
 def put_attributes(call: Call) -> Raw:
     """Add or replace attributes, by key."""
     ontology = call.store.get("ontologies", call.params["id"], "ontology")
-    given = {
-        item.get("key"): item for item in require(call.body).get("items") or [] if isinstance(item, dict)
-    }
+    attributes = require(call.body).get("items")
+    if not isinstance(attributes, list):
+        raise bad_request(f"'items' must be a list of attributes, got {attributes!r}")
+    given = {require(attribute, "key")["key"]: attribute for attribute in attributes}
     kept = [item for item in ontology["metadata"].get("attributes") or [] if item.get("key") not in given]
     ontology["metadata"]["attributes"] = kept + list(given.values())
     call.store.put("ontologies", ontology | {"updatedAt": now()})
@@ -112,7 +114,7 @@ def _update(call: Call, kind: str, label: str) -> Raw:
     document = call.store.get(kind, call.params["id"], label)
     body = require(call.body)
     if "roots" in body:
-        body["roots"] = [models.check_root(root) for root in body["roots"]]
+        body["roots"] = [models.check_root(root) for root in body["roots"] or []]
     kept = {key: document[key] for key in ("id", "creator", "createdAt")}
     body = {key: value for key, value in body.items() if key != "url"}
     call.store.put(kind, merge(document, body) | kept | {"updatedAt": now()})
