@@ -4,6 +4,7 @@ The adapter is imported by its own name, ``alhelpers.models.digit_classifier``, 
 """
 
 from alhelpers.models.networks import build_network
-from alhelpers.models.training import History, Prediction, predict, to_inputs, train
+from alhelpers.models.prediction import Prediction, predict, to_inputs
+from alhelpers.training import History, train
 
 __all__ = ["History", "Prediction", "build_network", "predict", "to_inputs", "train"]

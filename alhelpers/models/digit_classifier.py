@@ -22,7 +22,8 @@ from PIL import Image
 
 from alhelpers.evaluation import accuracy, classification_average_precision
 from alhelpers.models.networks import build_network
-from alhelpers.models.training import History, predict, to_inputs, train
+from alhelpers.models.prediction import predict, to_inputs
+from alhelpers.training import History, train
 from alhelpers.uncertainty import mc_dropout
 
 WEIGHTS = "weights.pt"

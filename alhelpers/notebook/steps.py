@@ -7,14 +7,16 @@ import copy
 import json
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import dtlpy as dl
+import numpy as np
 import pandas as pd
 
 from alhelpers import datasets
-from alhelpers.models.digit_classifier import DigitClassifier
+from alhelpers.models.digit_classifier import DigitClassifier, annotations_of, read_image
 from alhelpers.nodes import ModelCreator
 from alhelpers.nodes.data_split import split_dataset
 
@@ -129,17 +131,13 @@ def base_model(project: dl.Project, dataset: dl.Dataset, source: str, **configur
     return DigitClassifier(model_entity=model).train_model(model)
 
 
-def new_model(project: dl.Project, dataset: dl.Dataset, base: dl.Model, **configuration: Any) -> dl.Model:
-    """Return the trained clone of notebook 03: the newest one on this dataset, or a fresh one."""
-    clones = [
-        model
-        for model in project.models.list().all()
-        if model.name.startswith(f"{base.name}_")
-        and model.dataset_id == dataset.id
-        and model.status == "trained"
-    ]
+def untrained_clone(
+    project: dl.Project, dataset: dl.Dataset, base: dl.Model, **configuration: Any
+) -> dl.Model:
+    """Return the clone of notebook 02: the newest one that was not trained yet, or a fresh one."""
+    clones = _clones(project, dataset, base, status="pre-trained")
     if clones:
-        return max(clones, key=lambda model: model.id)
+        return clones[-1]
     clone, _ = ModelCreator.create_new_model(
         base_model=base,
         dataset=dataset,
@@ -147,4 +145,46 @@ def new_model(project: dl.Project, dataset: dl.Dataset, base: dl.Model, **config
         validation_subset=config("validation_subset_filter.json"),
         model_configuration=configuration,
     )
+    return clone
+
+
+def trained_clone(project: dl.Project, dataset: dl.Dataset, base: dl.Model, **configuration: Any) -> dl.Model:
+    """Return the trained clone of notebook 03: the newest one, or a fresh one."""
+    clones = _clones(project, dataset, base, status="trained")
+    if clones:
+        return clones[-1]
+    clone = untrained_clone(project, dataset, base, **configuration)
     return DigitClassifier(model_entity=clone).train_model(clone)
+
+
+def _clones(project: dl.Project, dataset: dl.Dataset, base: dl.Model, *, status: str) -> list[dl.Model]:
+    """Return the clones of a base model with a status, oldest first."""
+    models = [
+        model
+        for model in project.models.list().all()
+        if model.name.startswith(f"{base.name}_")
+        and model.dataset_id == dataset.id
+        and model.status == status
+    ]
+    return sorted(models, key=lambda model: model.id)
+
+
+def labelled_images(dataset: dl.Dataset, subset: str, model: dl.Model) -> tuple[np.ndarray, np.ndarray]:
+    """Download a subset of a labelled dataset as arrays.
+
+    Returns
+    -------
+    images, labels : numpy.ndarray, shapes (N, H, W) uint8 and (N,) int64
+        At the size and in the class order of ``model``; sorted by item name.
+    """
+    items = sorted(dataset.items.list(filters=subset_filter(subset)).all(), key=lambda item: item.name)
+    label_of = {
+        annotation.item_id: model.labels.index(annotation.label)
+        for annotation in annotations_of(dataset, [item.id for item in items])
+        if "model" not in annotation.metadata.get("user", {})
+    }
+    with ThreadPoolExecutor(8) as pool:
+        files = list(pool.map(lambda item: item.download(save_locally=False), items))
+    size = model.configuration["image_size"]
+    images = [read_image(file, item.filename, size) for file, item in zip(files, items, strict=True)]
+    return np.stack(images), np.array([label_of[item.id] for item in items])

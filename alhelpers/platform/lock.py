@@ -38,8 +38,11 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Give the lock back; closing the file does it on every system."""
+        """Give the lock back."""
         if self._descriptor is not None:
+            if fcntl is not None:
+                # Closing alone would leave it with the children that were forked while it was held.
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -4,7 +4,7 @@
 Both give (N, S, C) confidences, which :mod:`alhelpers.scores` turns into scores.
 """
 
-from alhelpers.uncertainty.committee import Committee, CommitteeError, CommitteeWarning, train_classifier
+from alhelpers.uncertainty.committee import Committee, CommitteeError, CommitteeWarning
 from alhelpers.uncertainty.mc_dropout import DropoutError, mc_dropout
 
 __all__ = [
@@ -13,5 +13,4 @@ __all__ = [
     "CommitteeWarning",
     "DropoutError",
     "mc_dropout",
-    "train_classifier",
 ]

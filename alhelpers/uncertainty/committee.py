@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from alhelpers.training import train
 from alhelpers.uncertainty._torch import (
     as_inputs,
     checked_logits,
@@ -33,59 +34,6 @@ class CommitteeError(ValueError):
 
 class CommitteeWarning(UserWarning):
     """A member was trained without one of the classes."""
-
-
-def train_classifier(
-    model: nn.Module,
-    inputs: torch.Tensor,
-    labels: torch.Tensor,
-    seed: int,
-    *,
-    steps: int = 200,
-    batch_size: int = 64,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 1e-2,
-) -> None:
-    """Train a classifier in place with AdamW and a one-cycle learning rate on random mini-batches.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Returns logits of shape (batch, C); left in training mode.
-    inputs : torch.Tensor of shape (N, ...)
-        What the model takes, on the model's device.
-    labels : torch.Tensor of shape (N,), int64
-        Class indices.
-    seed : int
-        Draws the mini-batches.
-    steps : int
-        Mini-batches in all, each of at most ``batch_size`` different records.
-    batch_size : int
-        Records in a mini-batch.
-    learning_rate : float
-        The highest learning rate of the cycle.
-    weight_decay : float
-        AdamW's decoupled weight decay.
-
-    References
-    ----------
-    Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
-    """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=learning_rate, total_steps=steps)
-    draw = np.random.default_rng(seed)
-    size = min(batch_size, len(inputs))
-    order = np.empty(0, dtype=np.int64)
-    model.train()
-    for _ in range(steps):
-        if len(order) < size:  # every record once before any comes again
-            order = draw.permutation(len(inputs))
-        rows, order = torch.from_numpy(order[:size]).to(inputs.device), order[size:]
-        loss = nn.functional.cross_entropy(model(inputs[rows]), labels[rows])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
 
 
 class Committee:
@@ -124,7 +72,7 @@ class Committee:
         folds: bool = True,
         seed: int = 0,
         *,
-        train: Callable[..., Any] = train_classifier,
+        train: Callable[..., Any] = train,
         **training: Any,
     ) -> Committee:
         """Build and train the members.
@@ -142,9 +90,9 @@ class Committee:
         seed : int
             The same seed gives the same committee; torch's global random state is left as it was.
         train : callable
-            ``train(model, inputs, labels, seed, **training)`` trains a member in place.
+            ``train(model, inputs, labels, seed=seed, **training)`` trains a member in place.
         **training
-            Options of ``train``; for the default see :func:`train_classifier`.
+            Options of ``train``; for the default see :func:`alhelpers.training.train`.
 
         Returns
         -------
@@ -176,7 +124,7 @@ class Committee:
             data = as_inputs(inputs, dtype_of(model))[rows].to(device_of(model))
             target = torch.from_numpy(classes[rows]).to(data.device)
             with seeded(member_seed, device_of(model)):
-                train(model, data, target, member_seed, **training)
+                train(model, data, target, seed=member_seed, **training)
             models.append(model)
         self.models = models
         return self

@@ -325,22 +325,21 @@ def test_inputs_survive_a_model_that_works_in_place():
     assert torch.equal(inputs, before)
 
 
-def test_a_device_by_name():
-    samples, _ = mc_dropout(mlp(), data(), device="cpu", seed=4)
-    np.testing.assert_array_equal(samples, mc_dropout(mlp(), data(), seed=4)[0])
+def random_state_of(device):
+    return torch.cuda.get_rng_state() if device == "cuda" else torch.get_rng_state()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_cuda():
+@pytest.mark.parametrize("masks", ["sample", "pass"])
+@pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+def test_a_device_by_name(device, masks):
     model, inputs = mlp(), data(50)
-    random_state = torch.cuda.get_rng_state()
-    for masks in ("sample", "pass"):
-        first, _ = mc_dropout(model, inputs, device="cuda", seed=4, masks=masks)
-        again, _ = mc_dropout(model, inputs, device="cuda", seed=4, masks=masks)
-        np.testing.assert_array_equal(first, again)
-        assert (scores.variance(first) > 1e-5).all()
+    before = random_state_of(device)
+    first, _ = mc_dropout(model, inputs, device=device, seed=4, masks=masks)
+    again, _ = mc_dropout(model, inputs, device=device, seed=4, masks=masks)
+    np.testing.assert_array_equal(first, again)
+    assert (scores.variance(first) > 1e-5).all()
     assert next(model.parameters()).device.type == "cpu"
-    assert torch.equal(torch.cuda.get_rng_state(), random_state)
+    assert torch.equal(random_state_of(device), before)
 
 
 def test_a_trunk_that_gives_a_tuple():

@@ -79,20 +79,18 @@ def install(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
         "id": store.new_id(),
         "name": body.get("name") or dpk["displayName"],
         "projectId": project_id,
-        "orgId": body.get("orgId"),
         "dpkName": dpk["name"],
         "dpkVersion": dpk["version"],
         "dpk": dpk,
         "scope": body.get("scope") or "project",
         "status": "Installed",
-        "routes": {},
-        "customInstallation": body.get("customInstallation") or {},
-        "integrations": body.get("integrations"),
-        "settings": {},
         "metadata": {"system": {}},
         "creator": user,
         "createdAt": time,
         "updatedAt": time,
+    }
+    app |= {
+        key: body[key] for key in ("orgId", "customInstallation", "integrations", "settings") if body.get(key)
     }
     store.put("apps", app)
     for component in (dpk.get("components") or {}).get("models") or []:

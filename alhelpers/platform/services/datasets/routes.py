@@ -9,7 +9,7 @@ from ...query import search
 from ...store import now, require
 from . import models
 
-COMPUTED = {"id", "url", "items", "directoryTree", "export", "itemsCount", "annotated", "annotationsCount"}
+COMPUTED = {"id", "url", "items", "directoryTree", "itemsCount", "annotated", "annotationsCount"}
 FIXED = COMPUTED | {"projects", "creator", "createdAt", "updatedAt", "updatedBy", "readableType", "metadata"}
 
 

@@ -11,7 +11,18 @@ from ..items import models as items
 from ..projects.models import ORGANIZATION
 
 STATUSES = ("created", "pre-trained", "pending", "training", "trained", "deployed", "failed", "cloning")
-FIXED = {"id", "url", "creator", "createdAt", "updatedAt", "updatedBy", "context", "projectId", "statusLogs"}
+FIXED = {
+    "id",
+    "url",
+    "creator",
+    "createdAt",
+    "updatedAt",
+    "updatedBy",
+    "context",
+    "projectId",
+    "statusLogs",
+    "module_name",
+}
 ARTIFACTS = "/artifacts/models"
 
 

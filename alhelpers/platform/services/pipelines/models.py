@@ -4,6 +4,7 @@ from typing import Any
 
 from ...errors import bad_request
 from ...store import Store, merge, now, require
+from ..projects.models import ORGANIZATION
 
 FIXED = {"id", "url", "projectId", "creator", "createdAt", "updatedAt", "updatedBy", "status"}
 
@@ -15,7 +16,8 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     check_name(store, body["projectId"], body["name"])
     time = now()
     pipeline = {
-        "description": None,
+        "orgId": ORGANIZATION["id"],
+        "compositionId": None,
         "startNodes": [],
         "connections": [],
         "settings": {},

@@ -1,4 +1,4 @@
-"""Train a network on arrays, and predict with it: what the notebooks and the adapter share."""
+"""Train a classifier on arrays: one loop for single models, committees, and the model adapter."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,19 +7,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-
-from alhelpers.models.networks import EMBEDDING_LAYER
-
-
-class Prediction(NamedTuple):
-    """What a network says about N images.
-
-    ``confidences`` (N, C) with rows that sum to 1, ``logits`` (N, C), ``embeddings`` (N, D); all float32.
-    """
-
-    confidences: np.ndarray
-    logits: np.ndarray
-    embeddings: np.ndarray
 
 
 class History(NamedTuple):
@@ -31,34 +18,10 @@ class History(NamedTuple):
     validation_accuracy: list[float]
 
 
-def to_inputs(images: np.ndarray) -> torch.Tensor:
-    """Turn grey images into network inputs.
-
-    Parameters
-    ----------
-    images : numpy.ndarray, shape (N, H, W), uint8
-
-    Returns
-    -------
-    torch.Tensor, shape (N, 1, H, W), float32
-        Grey levels from 0 to 1.
-
-    Raises
-    ------
-    ValueError
-        If the array is not (N, H, W) or not uint8.
-    """
-    if images.ndim != 3 or images.dtype != np.uint8:
-        raise ValueError(
-            f"images are {images.dtype} {images.shape}: grey uint8 images of shape (N, H, W) are needed"
-        )
-    return torch.from_numpy(images.astype(np.float32) / 255)[:, None]
-
-
 def augment(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Turn, scale and shift each image a little: up to 10 degrees, 10 % and 7 % of the width."""
     count = len(inputs)
-    draw = torch.rand(4, count, generator=generator) * 2 - 1
+    draw = (torch.rand(4, count, generator=generator) * 2 - 1).to(inputs.device)
     angle, scale = draw[0] * (np.pi / 18), 1 + 0.1 * draw[1]
     cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
     shift = draw[2:] * 0.14  # the grid spans 2, so this is 7 % of the width
@@ -72,7 +35,7 @@ def augment(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 def train(
     network: nn.Module,
     inputs: torch.Tensor,
-    labels: np.ndarray,
+    labels: torch.Tensor | np.ndarray,
     *,
     steps: int = 150,
     batch_size: int = 64,
@@ -91,8 +54,8 @@ def train(
     ----------
     network : torch.nn.Module
         Returns logits; left in evaluation mode.
-    inputs, labels : (N, 1, H, W) tensor, (N,) integers
-        What to learn from.
+    inputs, labels : (N, ...) tensor, (N,) integers
+        What to learn from, on the network's device.
     steps, batch_size, learning_rate : int, int, float
         The recipe; ``learning_rate`` is the highest of the cycle.
     augmentation : bool
@@ -110,6 +73,11 @@ def train(
     -------
     History
 
+    References
+    ----------
+    Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019; Smith and Topin, "Super-convergence",
+    2019, for the one-cycle schedule.
+
     Raises
     ------
     ValueError
@@ -126,7 +94,7 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     history = History([], [], [], [])
     look_at = {-(-steps * number // looks) for number in range(1, looks + 1)}
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
         torch.manual_seed(seed)
         network.train()
         running = []
@@ -163,7 +131,7 @@ def _targets(inputs: torch.Tensor, labels: np.ndarray | torch.Tensor) -> torch.T
     return torch.as_tensor(values, dtype=torch.int64)
 
 
-def _batches(count: int, batch_size: int, steps: int, generator: torch.Generator) -> "list[torch.Tensor]":
+def _batches(count: int, batch_size: int, steps: int, generator: torch.Generator) -> list[torch.Tensor]:
     """Return the rows of each step: every row once before any row twice."""
     size = min(batch_size, count)
     epochs = -(-steps * size // count)
@@ -189,45 +157,3 @@ def _look(
     network.train()
     history.validation_loss.append(functional.cross_entropy(logits, targets).item())
     history.validation_accuracy.append((logits.argmax(1) == targets).float().mean().item())
-
-
-def predict(network: nn.Module, inputs: torch.Tensor, *, batch_size: int = 1024) -> Prediction:
-    """Predict with dropout off.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        As ``build_network`` makes it: its layer ``embedding`` gives the embeddings. Its mode, and that of each
-        of its layers, is restored.
-    inputs : torch.Tensor, shape (N, 1, H, W)
-    batch_size : int
-        Images in one forward; the result does not depend on it.
-
-    Returns
-    -------
-    Prediction
-
-    Raises
-    ------
-    ValueError
-        If there are no inputs, or ``batch_size`` is not positive.
-    """
-    if len(inputs) == 0:
-        raise ValueError("there are no images to predict: pass at least one")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}: it must be at least 1")
-    kept: list[torch.Tensor] = []
-    hook = network.get_submodule(EMBEDDING_LAYER).register_forward_hook(
-        lambda _, __, output: kept.append(output)
-    )
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        with torch.inference_mode():
-            logits = torch.cat([network(batch) for batch in inputs.split(batch_size)])
-    finally:
-        hook.remove()
-        for module, mode in modes:
-            module.training = mode
-    confidences = logits.softmax(1)
-    return Prediction(confidences.numpy(), logits.numpy(), torch.cat(kept).numpy())
