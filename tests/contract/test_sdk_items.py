@@ -17,10 +17,18 @@ def test_upload_fills_in_what_the_platform_knows(dataset, fill):
     assert item.download(save_locally=False).read() == png(np.zeros((8, 6, 3), np.uint8))
 
 
-def test_items_sent_to_json_equal_what_the_platform_sent(dl, dataset, fill):
+def test_what_the_sdk_writes_equals_what_the_platform_sent(dl, dataset, fill):
     (item,) = fill(1)
-    fetched = dl.items.get(item_id=item.id)
-    assert fetched.to_json() == fetched._platform_dict
+    item.annotations.upload(dl.Annotation.new(annotation_definition=dl.Box(1, 1, 2, 2, label="x"), item=item))
+    annotation = item.annotations.list()[0]
+    for entity, path in (
+        (dl.items.get(item_id=item.id), f"/items/{item.id}"),
+        (dl.datasets.get(dataset_id=dataset.id), f"/datasets/{dataset.id}"),
+        (dl.projects.get(project_id=dataset.project.id), f"/projects/{dataset.project.id}"),
+        (annotation, f"/annotations/{annotation.id}"),
+    ):
+        _, answer = dl.client_api.gen_request("get", path)
+        assert entity.to_json() == answer.json()
 
 
 def test_update_sends_no_spurious_difference(dl, dataset, fill):
