@@ -35,6 +35,7 @@ CREATE INDEX IF NOT EXISTS by_scope ON documents (kind, scope, type, hidden, id)
 CREATE INDEX IF NOT EXISTS by_name ON documents (kind, scope, name);
 CREATE INDEX IF NOT EXISTS by_dir ON documents (kind, scope, dir);
 CREATE INDEX IF NOT EXISTS by_parent ON documents (kind, parent);
+CREATE INDEX IF NOT EXISTS by_scope_parent ON documents (kind, scope, parent);
 CREATE INDEX IF NOT EXISTS by_blob ON documents (blob) WHERE blob IS NOT NULL;
 CREATE TABLE IF NOT EXISTS meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """

@@ -10,21 +10,20 @@ ORGANIZATION = {"id": "00000000-0000-0000-0000-000000000000", "name": "local"}
 ILLEGAL = set('<>/\\"|')
 
 
-def check_name(name: str) -> str:
-    """Refuse names that could not be part of a path or a web address."""
+def check_name(store: Store, name: str) -> None:
+    """Refuse names that are taken, or could not be part of a path or a web address."""
     bad = sorted(character for character in set(name) if character in ILLEGAL or not character.isprintable())
     if bad:
         raise bad_request(f"Failed to create project: the name {name!r} holds illegal characters {bad}")
-    return name
-
-
-def create(store: Store, name: str, user: str) -> dict[str, Any]:
-    """Make a project, with the system dataset that keeps its artifacts and codebases."""
-    check_name(name)
     if store.find("projects", "name = ?", name):
         raise bad_request(
             f"Failed to create project: a project named {name!r} exists; get it, or choose another name"
         )
+
+
+def create(store: Store, name: str, user: str) -> dict[str, Any]:
+    """Make a project, with the system dataset that keeps its artifacts and codebases."""
+    check_name(store, name)
     time = now()
     project = {
         "id": store.new_id(),
