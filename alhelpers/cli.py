@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
             finished = run_notebook(options.notebook, _parameters(options.parameter), options.output)
             for name, value in finished.recorded.items():
                 print(f"{name} = {value}")
-    except (NotebookError, ParameterError, FileNotFoundError) as error:
+    except (NotebookError, ParameterError, FileNotFoundError, FileExistsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

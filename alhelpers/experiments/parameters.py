@@ -32,8 +32,9 @@ def declared(source: str) -> dict[str, Parameter]:
     Parameters
     ----------
     source : str
-        Lines of the form ``name: type = literal  # help``; the type is one of bool, int, float, str,
-        ``list[...]`` and ``dict[...]`` of these.
+        Lines of the form ``name: type = literal  # help``, each parameter on lines of its own; the type is one of
+        bool, int, float, str, ``list[...]`` and ``dict[str, ...]`` of these. papermill loses a line with a second
+        equals sign, cuts a value at a hash, and makes every key a string.
 
     Returns
     -------
@@ -45,54 +46,82 @@ def declared(source: str) -> dict[str, Parameter]:
     ParameterError
         If a line has another form: papermill would lose or misread it.
     """
+    try:
+        nodes = ast.parse(source).body
+    except SyntaxError as error:
+        raise ParameterError(
+            f"line {error.lineno} of the parameters cell is no Python: {error.msg}, {(error.text or '').strip()!r}"
+        ) from error
     lines = source.splitlines()
-    parameters = {}
-    for node in ast.parse(source).body:
+    parameters: dict[str, Parameter] = {}
+    last_line = 0
+    for node in nodes:
+        line = lines[node.lineno - 1]
         if not (
             isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None
         ):
             raise ParameterError(
-                f"line {node.lineno} of the parameters cell is not 'name: type = value': {lines[node.lineno - 1]!r}"
+                f"line {node.lineno} of the parameters cell is not 'name: type = value': {line!r}"
             )
-        name, type_name = node.target.id, ast.unparse(node.annotation)
-        if type_name.split("[")[0] not in _TYPES:
+        if node.lineno == last_line or node.target.id in parameters:
             raise ParameterError(
-                f"parameter {name!r} has the type {type_name}: use one of {', '.join(_TYPES)}"
+                f"parameter {node.target.id!r} is not on a line of its own, or comes twice: {line!r}"
             )
-        try:
-            default = ast.literal_eval(node.value)
-        except ValueError as error:
-            raise ParameterError(
-                f"parameter {name!r} must have a literal value, not {ast.unparse(node.value)}"
-            ) from error
-        comment = lines[node.end_lineno - 1][node.end_col_offset :].strip()
-        parameters[name] = Parameter(name, type_name, default, comment.removeprefix("#").strip())
-        check_value(parameters[name], default)
+        last_line = node.end_lineno
+        parameter = _parameter(node, lines)
+        check_value(parameter, parameter.default)
+        parameters[parameter.name] = parameter
     return parameters
+
+
+def _parameter(node: ast.AnnAssign, lines: list[str]) -> Parameter:
+    name = node.target.id
+    if not _is_type(node.annotation):
+        raise ParameterError(
+            f"parameter {name!r} has the type {ast.unparse(node.annotation)}: use bool, int, float, str,"
+            " list[...] or dict[str, ...]"
+        )
+    try:
+        default = ast.literal_eval(node.value)
+    except (ValueError, TypeError) as error:
+        raise ParameterError(
+            f"parameter {name!r} must have a literal value, not {ast.unparse(node.value)}"
+        ) from error
+    # Offsets count bytes.
+    comment = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode().strip()
+    source = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+    texts = [part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)]
+    if source.count("=") > 1 or any(isinstance(text, str) and "#" in text for text in texts):
+        raise ParameterError(
+            f"parameter {name!r} has a second equals sign, or a hash in its value, which papermill misreads:"
+            f" {source!r}"
+        )
+    return Parameter(name, ast.unparse(node.annotation), default, comment.removeprefix("#").strip())
+
+
+def _is_type(node: ast.expr) -> bool:
+    """Say whether an annotation is one of the types that a parameter may have."""
+    if isinstance(node, ast.Name):
+        return node.id in _TYPES
+    if not (isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name)):
+        return False
+    inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    if node.value.id == "dict":
+        return len(inner) == 2 and ast.unparse(inner[0]) == "str" and _is_type(inner[1])
+    return node.value.id == "list" and len(inner) == 1 and _is_type(inner[0])
 
 
 def check_value(parameter: Parameter, value: Any) -> None:
     """Raise ParameterError unless the value has the parameter's type; an int is a float too."""
-    name, _, inner = parameter.type_name.partition("[")
-    if not _is_a(value, name):
-        raise ParameterError(
-            f"parameter {parameter.name!r} is {value!r} ({type(value).__name__}): it takes {parameter.type_name},"
-            f" such as {parameter.default!r}"
-        )
-    inner_names = [part.strip() for part in inner.rstrip("]").split(",") if part.strip()]
-    if name == "list" and inner_names:
-        parts = [(entry, inner_names[0]) for entry in value]
-    elif name == "dict" and len(inner_names) == 2:
-        parts = [
-            pair for key, entry in value.items() for pair in ((key, inner_names[0]), (entry, inner_names[1]))
-        ]
-    else:
-        parts = []
-    for part, part_type in parts:
-        if not _is_a(part, part_type):
-            raise ParameterError(
-                f"parameter {parameter.name!r} holds {part!r}: it takes {parameter.type_name}"
-            )
+    annotation = ast.parse(parameter.type_name, mode="eval").body
+    if _is_a(value, annotation):
+        return
+    outer = annotation.value if isinstance(annotation, ast.Subscript) else annotation
+    what = f"is {value!r} ({type(value).__name__})"
+    if outer is not annotation and _is_a(value, outer):
+        what = f"holds something else in {value!r}"
+    example = "" if value is parameter.default else f", such as {parameter.default!r}"
+    raise ParameterError(f"parameter {parameter.name!r} {what}: it takes {parameter.type_name}{example}")
 
 
 def check(parameters: dict[str, Parameter], values: dict[str, Any], *, where: str) -> None:
@@ -107,14 +136,21 @@ def check(parameters: dict[str, Parameter], values: dict[str, Any], *, where: st
         if name not in parameters:
             near = difflib.get_close_matches(name, parameters, n=1)
             hint = f"did you mean {near[0]!r}? It" if near else "it"
-            raise ParameterError(f"{where} has no parameter {name!r}: {hint} takes {', '.join(parameters)}")
+            known = ", ".join(parameters) or "none"
+            raise ParameterError(f"{where} has no parameter {name!r}: {hint} takes {known}")
         check_value(parameters[name], value)
 
 
-def _is_a(value: Any, type_name: str) -> bool:
-    wanted = _TYPES.get(type_name)
-    if wanted is None:
-        return True
-    if isinstance(value, bool):
-        return wanted is bool
-    return isinstance(value, (int, float)) if wanted is float else isinstance(value, wanted)
+def _is_a(value: Any, annotation: ast.expr) -> bool:
+    """Say whether a value is of a type; the values inside a list or dict count."""
+    if isinstance(annotation, ast.Name):
+        wanted = _TYPES[annotation.id]
+        if isinstance(value, bool):
+            return wanted is bool
+        return isinstance(value, (int, float)) if wanted is float else isinstance(value, wanted)
+    if not _is_a(value, annotation.value):
+        return False
+    if isinstance(value, dict):
+        of_keys, of_values = annotation.slice.elts
+        return all(_is_a(key, of_keys) and _is_a(entry, of_values) for key, entry in value.items())
+    return all(_is_a(entry, annotation.slice) for entry in value)

@@ -12,12 +12,18 @@ from typing import Any
 sys.modules.setdefault("rfc3987_syntax", None)
 
 import nbformat  # noqa: E402
-from jupyter_client.kernelspec import KernelSpecManager  # noqa: E402
+from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel  # noqa: E402
+from jupyter_client.manager import AsyncKernelManager  # noqa: E402
+from jupyter_core.paths import jupyter_runtime_dir  # noqa: E402
+from nbclient.exceptions import DeadKernelError  # noqa: E402
 
 from alhelpers.experiments.parameters import ParameterError, check, declared  # noqa: E402
 
 #: The mime type under which ``notebook.record`` leaves a value in an executed notebook.
 RECORD_MIME = "application/vnd.alhelpers.record+json"
+
+#: A Unix socket's name has at most 107 bytes, on some systems 103.
+_LONGEST_SOCKET_NAME = 103
 
 
 class NotebookError(RuntimeError):
@@ -59,10 +65,16 @@ def run(
     ParameterError
         If a parameter is unknown or has another type; nothing is run or written.
     NotebookError
-        If a cell fails.
+        If a cell fails, or the kernel dies.
+    FileExistsError
+        If the output is the notebook itself.
     """
     notebook, output = Path(notebook), Path(output)
     check(parameters_of(notebook), parameters, where=notebook.name)
+    if output.resolve() == notebook.resolve():
+        raise ValueError(
+            f"the output {output} is the notebook itself: choose another path for the executed copy"
+        )
     _check_kernel()
     import papermill  # only a run needs it, and it is slow to import
 
@@ -77,12 +89,17 @@ def run(
             progress_bar=False,
             request_save_on_cell_execute=False,
             autosave_cell_every=0,
+            kernel_manager_class=_kernel_manager_class(),
         )
     except papermill.PapermillExecutionError as error:
         cell = (error.source or "").strip().splitlines()
         raise NotebookError(
             f"{notebook.name} stopped at code cell [{error.exec_count}], which begins {cell[0] if cell else ''!r}:"
             f" {error.ename}: {error.evalue}\nThe executed copy is {output}"
+        ) from error
+    except DeadKernelError as error:
+        raise NotebookError(
+            f"the kernel of {notebook.name} died: did it run out of memory? Run it in JupyterLab to see at which cell"
         ) from error
     return Run(notebook, output, dict(parameters), recorded(output))
 
@@ -97,7 +114,12 @@ def parameters_of(notebook: str | Path) -> dict[str, Any]:
     """
     try:
         document = nbformat.read(str(notebook), as_version=4)
-    except (OSError, nbformat.reader.NotJSONError) as error:
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+        nbformat.ValidationError,
+    ) as error:  # as nbformat meets other files
         raise ParameterError(f"{notebook} can't be read as a notebook: {error}") from error
     for cell in document.cells:
         if "parameters" in cell.metadata.get("tags", []):
@@ -118,11 +140,37 @@ def recorded(executed: str | Path) -> dict[str, Any]:
     return values
 
 
+def _kernel_manager_class() -> type[AsyncKernelManager]:
+    """Return a manager whose kernels talk over files instead of TCP ports, where the system can do that.
+
+    Two runs that start at once may otherwise be given the same port.
+    """
+
+    class FileTransport(AsyncKernelManager):
+        transport = "ipc"
+
+    longest = len(os.path.join(jupyter_runtime_dir(), "kernel-" + 36 * "0" + "-ipc-5"))
+    return FileTransport if os.name == "posix" and longest < _LONGEST_SOCKET_NAME else AsyncKernelManager
+
+
 def _check_kernel() -> None:
     """Raise unless the kernel ``python3`` is this interpreter: another one would run other versions."""
-    executable = KernelSpecManager().get_kernel_spec("python3").argv[0]
-    if executable not in ("python", "python3") and not os.path.samefile(executable, sys.executable):
+    try:
+        executable = KernelSpecManager().get_kernel_spec("python3").argv[0]
+    except NoSuchKernel as error:
+        raise NotebookError(
+            f"there is no kernel python3: install one with '{sys.executable} -m pip install ipykernel'"
+        ) from error
+    # Jupyter starts a bare name as this interpreter. The Pythons of two environments may be links to one file, so
+    # the folders count too.
+    if executable not in ("python", "python3") and not (
+        _same(executable, sys.executable) and _same(Path(executable).parent, Path(sys.executable).parent)
+    ):
         raise NotebookError(
             f"the kernel python3 starts {executable}, not {sys.executable}: set JUPYTER_PREFER_ENV_PATH=1, or remove"
             " that kernel with 'jupyter kernelspec remove python3'"
         )
+
+
+def _same(one: str | Path, other: str | Path) -> bool:
+    return os.path.exists(one) and os.path.samefile(one, other)

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 from nbconvert import HTMLExporter
 
+from alhelpers import platform
 from alhelpers.experiments.runner import Run, parameters_of, run
 
 
@@ -21,7 +22,7 @@ def run_tutorial(notebooks: Path, output: Path, *, say: Callable[[str], None] = 
     notebooks : Path
         Folder of ``NN_verb_object.ipynb``.
     output : Path
-        Gets the executed copies, ``report.html`` and the platform's state; its former content is removed.
+        Gets the executed copies, ``report.html`` and the platform's state, and loses those of an earlier run.
     say : callable
         Told what happens.
 
@@ -33,11 +34,17 @@ def run_tutorial(notebooks: Path, output: Path, *, say: Callable[[str], None] = 
     ------
     NotebookError
         If a notebook fails; the executed copies so far are kept, and so is the report of them.
+    FileNotFoundError
+        If there is no notebook.
+    FileExistsError
+        If the output is the folder of the notebooks.
     """
     paths = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
     if not paths:
         raise FileNotFoundError(f"there are no notebooks in {notebooks}: run this in a clone of the kit")
-    shutil.rmtree(output, ignore_errors=True)
+    if output.resolve() == notebooks.resolve():
+        raise FileExistsError(f"the output {output} is the folder of the notebooks: choose another one")
+    _clear(output)
     runs = []
     try:
         for number, path in enumerate(paths, start=1):
@@ -52,6 +59,15 @@ def run_tutorial(notebooks: Path, output: Path, *, say: Callable[[str], None] = 
             (output / "report.html").write_text(report(executed), encoding="utf-8")
             say(f"report: {output / 'report.html'}")
     return runs
+
+
+def _clear(output: Path) -> None:
+    """Remove what an earlier run left, and nothing else: the folder may be any that the user named."""
+    if earlier := platform.running(output / "platform"):
+        earlier.stop()
+    shutil.rmtree(output / "platform", ignore_errors=True)
+    for path in [*output.glob("[0-9][0-9]_*.ipynb"), output / "report.html"]:
+        path.unlink(missing_ok=True)
 
 
 def _headline(finished: Run) -> str:
@@ -98,5 +114,5 @@ def _within_report(cells: list[nbformat.NotebookNode]) -> list[nbformat.Notebook
     """Turn links between notebooks into links within the page."""
     for cell in cells:
         if cell.cell_type == "markdown":
-            cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb\)", r"](#\1)", cell.source)
+            cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb(?:#[^)]*)?\)", r"](#\1)", cell.source)
     return cells

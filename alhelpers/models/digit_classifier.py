@@ -183,16 +183,29 @@ class DigitClassifier(dl.BaseModelAdapter):
         return read_image(item.download(save_locally=False), item.filename, self._setting("image_size"))
 
     def predict(self, batch: list[np.ndarray], **kwargs: Any) -> list[dl.AnnotationCollection]:
-        """Return one classification an image."""
-        fields = self.predict_fields(np.stack(batch))
+        """Return one classification an image.
+
+        ``predict_items`` passes its further arguments on: ``mc_dropout_passes`` and ``store_embeddings`` replace
+        the configuration's for this call.
+        """
+        options = {name: kwargs.get(name) for name in ("mc_dropout_passes", "store_embeddings")}
+        fields = self.predict_fields(np.stack(batch), **options)
         return [self._annotate(row) for row in fields]
 
-    def predict_fields(self, images: np.ndarray) -> list[dict[str, list]]:
+    def predict_fields(
+        self,
+        images: np.ndarray,
+        *,
+        mc_dropout_passes: int | None = None,
+        store_embeddings: bool | None = None,
+    ) -> list[dict[str, list]]:
         """Return each image's prediction as the fields of a record.
 
         Parameters
         ----------
         images : numpy.ndarray, shape (N, H, W), uint8
+        mc_dropout_passes, store_embeddings : int, bool, optional
+            The default is the configuration's.
 
         Returns
         -------
@@ -202,9 +215,9 @@ class DigitClassifier(dl.BaseModelAdapter):
         inputs = to_inputs(images)
         prediction = predict(self.network, inputs)
         columns = {"confidences": prediction.confidences, "logits": prediction.logits}
-        if self._setting("store_embeddings"):
+        if self._setting("store_embeddings") if store_embeddings is None else store_embeddings:
             columns["embeddings"] = prediction.embeddings
-        if passes := self._setting("mc_dropout_passes"):
+        if passes := self._setting("mc_dropout_passes") if mc_dropout_passes is None else mc_dropout_passes:
             columns["mc_dropout"], _ = mc_dropout(self.network, inputs, passes, seed=self._setting("seed"))
         names = list(self.model_entity.labels)
         rows = range(len(images))

@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import logging
 import os
 import shutil
 import sys
@@ -51,6 +52,8 @@ def connect(
     else:
         raise ValueError(f"platform is {platform!r}: choose 'local' (offline) or 'dataloop' (hosted)")
     _skip_stack_inspection(dl)
+    # Every adapter warns at its start about names that differ, whether or not they do.
+    logging.getLogger("ModelAdapter").setLevel(logging.ERROR)
     _make_project(dl, project)
     return dl
 

@@ -4,7 +4,7 @@
 share, and ``cookie()`` gives what logs the SDK in. DIFFERENCES.md lists what the hosted platform does otherwise.
 """
 
-from .errors import StateFolderBusy
+from .errors import StateFolderBusy, StateUnusable
 from .launcher import Platform, cookie, ensure, running, start
 
-__all__ = ["Platform", "StateFolderBusy", "cookie", "ensure", "running", "start"]
+__all__ = ["Platform", "StateFolderBusy", "StateUnusable", "cookie", "ensure", "running", "start"]

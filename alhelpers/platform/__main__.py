@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from .errors import StateFolderBusy
+from .errors import StateFolderBusy, StateUnusable
 from .launcher import own
 from .server import UPLOAD_LIMIT, Server
 

@@ -28,6 +28,8 @@ WILDCARD_FIELDS = frozenset({"dir", "filename", "name", "metadata.system.mimetyp
 PATH_FIELDS = frozenset({"dir", "filename"})
 
 Predicate = Callable[[Any], bool]
+# Says whether the values that a path reaches satisfy an operator.
+Test = Callable[[list[Any]], bool]
 
 
 @dataclass(frozen=True)
@@ -260,26 +262,23 @@ def _spread(values: Iterable[Any]) -> Iterable[Any]:
             yield from value
 
 
-def _equals(node: Where) -> Callable[[list[Any]], bool]:
-    matches = _matcher(node.path, (node.value,))
-    return lambda values: matches(values)
+def _equals(node: Where) -> Test:
+    return _matcher(node.path, (node.value,))
 
 
-def _differs(node: Where) -> Callable[[list[Any]], bool]:
-    matches = _matcher(node.path, (node.value,))
-    return lambda values: not matches(values)
-
-
-def _is_in(node: Where) -> Callable[[list[Any]], bool]:
+def _is_in(node: Where) -> Test:
     return _matcher(node.path, node.value)
 
 
-def _is_not_in(node: Where) -> Callable[[list[Any]], bool]:
-    matches = _matcher(node.path, node.value)
-    return lambda values: not matches(values)
+def _negated(test: Callable[[Where], Test]) -> Callable[[Where], Test]:
+    def build(node: Where) -> Test:
+        holds = test(node)
+        return lambda values: not holds(values)
+
+    return build
 
 
-def _matcher(path: str, targets: tuple[Any, ...]) -> Callable[[list[Any]], bool]:
+def _matcher(path: str, targets: tuple[Any, ...]) -> Test:
     """Build the test 'some reached value equals one of the targets'; a null target also matches a missing value."""
     plain = {key for key in map(_key, targets) if key is not None}
     nested = [target for target in targets if isinstance(target, dict | list)]
@@ -328,7 +327,7 @@ def same(left: Any, right: Any) -> bool:
     return key is not None and key == _key(right)
 
 
-def _orders(node: Where) -> Callable[[list[Any]], bool]:
+def _orders(node: Where) -> Test:
     target = _key(node.value)
     if target is None:  # the parser lets only scalars through
         raise bad_request(f"operator {node.operator!r} on {node.path!r} cannot compare {_short(node.value)}")
@@ -355,28 +354,28 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def _exists(node: Where) -> Callable[[list[Any]], bool]:
+def _exists(node: Where) -> Test:
     wanted = node.value
     return lambda values: bool(values) is wanted
 
 
-def _element(node: Where) -> Callable[[list[Any]], bool]:
+def _element(node: Where) -> Test:
     holds = compile_filter(node.value)
     return lambda values: any(
         holds(element) for value in values for element in (value if isinstance(value, list) else (value,))
     )
 
 
-def _globbed(node: Where) -> Callable[[list[Any]], bool]:
+def _globbed(node: Where) -> Test:
     pattern = glob(node.value, node.path)
     return lambda values: any(isinstance(value, str) and pattern(value) for value in _spread(values))
 
 
-_TESTS: dict[str, Callable[[Where], Callable[[list[Any]], bool]]] = {
+_TESTS: dict[str, Callable[[Where], Test]] = {
     "$eq": _equals,
-    "$ne": _differs,
+    "$ne": _negated(_equals),
     "$in": _is_in,
-    "$nin": _is_not_in,
+    "$nin": _negated(_is_in),
     "$exists": _exists,
     "$match": _element,
     "$glob": _globbed,

@@ -42,3 +42,7 @@ def refuse(message: str) -> NoReturn:
 
 class StateFolderBusy(RuntimeError):
     """Another server already owns the state folder."""
+
+
+class StateUnusable(RuntimeError):
+    """The state folder holds a database that this version cannot read."""

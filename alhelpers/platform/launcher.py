@@ -90,6 +90,8 @@ def start(
     ------
     StateFolderBusy
         When another server owns the folder.
+    StateUnusable
+        When the folder's database is broken, or of another version.
     OSError
         When the port is taken.
     """

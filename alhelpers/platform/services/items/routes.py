@@ -22,9 +22,7 @@ def query(call: Call) -> Any:
         raise bad_request(f"a dataset holds 'items' and 'annotations', not {kind!r}")
     scope = ("scope = ?", (dataset_id,))
     if body.get("delete"):
-        return {
-            "deletedCount": _delete(call, kind, [row for row in everything(call.store, kind, body, scope)])
-        }
+        return {"deletedCount": _delete(call, kind, everything(call.store, kind, body, scope))}
     if "update" in body:
         return {"updatedCount": _bulk_update(call, kind, body, scope)}
     return paged(call, kind, search(call.store, kind, body, scope))
