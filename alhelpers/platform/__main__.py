@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -34,6 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     try:
         asyncio.run(_serve(folder, options))
+    except StateUnusable as error:
+        print(error, file=sys.stderr)
+        return 1
     except OSError as error:
         print(
             f"cannot serve {folder} on port {options.port}: {error}; --port 0 takes a free one",
@@ -49,12 +53,9 @@ async def _serve(folder: Path, options: argparse.Namespace) -> None:
     server = Server(folder, options.upload_limit, options.stop_with_clients)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        try:
+        # Windows has no such handlers: there the process just ends, and the state survives that.
+        with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, server.stopped.set)
-        except (
-            NotImplementedError
-        ):  # Windows: the default handlers end the process, and the state survives that
-            break
 
     def ready() -> None:
         print(json.dumps({"url": server.url, "state_dir": str(folder), "pid": os.getpid()}), flush=True)

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 from .errors import StateUnusable, bad_request, not_found
 
-# Raise this with every change of the schema that older databases do not fit.
-VERSION = 1
+# Raise this with every change of the schema that older databases do not fit; a new database starts at 0.
+VERSION = 0
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (
     id TEXT NOT NULL PRIMARY KEY,
@@ -99,10 +99,11 @@ class Store:
         self._database = sqlite3.connect(
             folder / "platform.sqlite", isolation_level=None, check_same_thread=False
         )
+        self._check_version(folder)
+        self._database.execute("PRAGMA journal_mode=WAL")
         # NORMAL syncs at checkpoints only: a killed process loses nothing, a power cut at most the last seconds.
         self._database.execute("PRAGMA synchronous=NORMAL")
         self._database.execute("PRAGMA cache_size=-65536")
-        self._check_version(folder)
         self._database.executescript(SCHEMA)
         row = self._database.execute("SELECT value FROM meta WHERE key = 'last_id'").fetchone()
         self._last_id = int(row[0], 16) if row else 0
@@ -115,17 +116,14 @@ class Store:
         """Refuse a database that is broken, or that another version of this program wrote."""
         try:
             (found,) = self._database.execute("PRAGMA user_version").fetchone()
-            (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.DatabaseError as error:
-            found, tables = error, 1
-        if found != VERSION and tables:
+            found = error
+        if found != VERSION:
             self._database.close()
             raise StateUnusable(
-                f"{folder / 'platform.sqlite'} is no database of this version ({VERSION}), but: {found}."
+                f"{folder / 'platform.sqlite'} is no database of version {VERSION}: {found}."
                 " Move the state folder away, or choose another one; it cannot be converted."
             )
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute(f"PRAGMA user_version={VERSION}")
 
     def close(self) -> None:
         """Close the database; nothing else may be called afterwards."""

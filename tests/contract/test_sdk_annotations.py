@@ -87,6 +87,16 @@ def test_download_annotations(dl, dataset, fill, tmp_path):
     assert read["0001.json"]["filename"] == "/deep/er/0001.png"
 
 
+def test_download_of_some_annotations_leaves_out_the_other_items(dl, dataset, fill, tmp_path):
+    first, second = fill(2)
+    first.annotations.upload([box(dl, "a"), box(dl, "b")])
+    second.annotations.upload([box(dl, "b")])
+    only = dl.Filters(resource=dl.FiltersResource.ANNOTATION, field="label", values="a", use_defaults=False)
+    folder = dataset.download_annotations(local_path=str(tmp_path / "out"), annotation_filters=only)
+    (path,) = pathlib.Path(folder).rglob("*.json")
+    assert [each["label"] for each in json.loads(path.read_text())["annotations"]] == ["a"]
+
+
 def test_export_of_a_subset(dl, project, dataset, fill, tmp_path):
     first, second = fill(2)
     first.annotations.upload([box(dl, "a"), box(dl, "b")])

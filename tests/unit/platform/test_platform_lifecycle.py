@@ -72,6 +72,18 @@ def test_a_taken_port_is_an_error_that_leaves_the_folder_free(folder, tmp_path):
     alhelpers.platform.start(folder).stop()
 
 
+def test_a_folder_that_cannot_be_read_says_so(folder):
+    alhelpers.platform.start(folder).stop()
+    for path in folder.glob("platform.sqlite*"):
+        path.unlink()
+    (folder / "platform.sqlite").write_bytes(b"this is no database" * 100)
+    for _ in range(2):
+        with pytest.raises(alhelpers.platform.StateUnusable, match="Move the state folder away"):
+            alhelpers.platform.start(folder)
+    with pytest.raises(RuntimeError, match="did not start; its log ends with: .*Move the state folder away"):
+        alhelpers.platform.ensure(folder)
+
+
 def test_secrets_are_private_and_the_token_is_needed(folder):
     with alhelpers.platform.start(folder) as platform:
         for name in ("server.json", "credentials.json"):
