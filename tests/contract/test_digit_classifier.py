@@ -1,0 +1,431 @@
+"""The digit classifier through the real SDK: published, installed, trained, asked, evaluated and cloned."""
+
+import copy
+import io
+import json
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch._dynamo  # torch imports it with the first optimizer, and makes a folder for temporary files then
+
+from alhelpers import datasets
+from alhelpers.evaluation import accuracy, classification_average_precision
+from alhelpers.models import build_network, predict, to_inputs, train
+
+ROOT = Path(__file__).parents[2]
+TRAIN, VALIDATION, TEST = 120, 40, 40
+STEPS, PASSES = 60, 3
+
+
+def in_folder(folder):
+    """Return the filter of one remote folder, as a fresh object: the SDK changes what it is given."""
+    return {"filter": {"$and": [{"hidden": False}, {"type": "file"}, {"dir": f"/{folder}"}]}}
+
+
+class Traces:
+    """Where a careless run would leave something: the working folder, the home, and temporary files."""
+
+    def __init__(self, patch, folder):
+        self.work, self.home, self.temporary = (folder / "up" / "work", folder / "home", folder / "temporary")
+        for place in (self.work, self.home, self.temporary):
+            place.mkdir(parents=True)
+        patch.chdir(self.work)
+        patch.setenv("HOME", str(self.home))
+        patch.setattr(tempfile, "tempdir", str(self.temporary))
+
+    def left(self):
+        places = (self.work.parent, self.home, self.temporary)
+        return sorted(str(path) for place in places for path in place.rglob("*") if path != self.work)
+
+
+@pytest.fixture(autouse=True)
+def traces(tmp_path, monkeypatch):
+    traces = Traces(monkeypatch, tmp_path)
+    yield traces
+    assert traces.left() == []
+
+
+@pytest.fixture(scope="module")
+def adapter_class(dl):
+    from alhelpers.models.digit_classifier import DigitClassifier
+
+    return DigitClassifier
+
+
+@pytest.fixture(scope="module")
+def home(dl):
+    """The project of these tests: installing the app once is enough."""
+    return dl.projects.create(f"digits-{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture(scope="module")
+def app(dl, home, tmp_path_factory):
+    """Publish and install the kit's own manifest, with the package as its code."""
+    manifest = json.loads((ROOT / "pipeline_configs" / "dataloop.json").read_text())
+    folder = tmp_path_factory.mktemp("app")
+    shutil.copytree(
+        ROOT / "alhelpers" / "models", folder / "alhelpers" / "models", ignore=shutil.ignore_patterns("__*__")
+    )
+    dpk = home.dpks.publish(
+        dpk=dl.Dpk.from_json(copy.deepcopy(manifest), client_api=dl.client_api, project=home),
+        local_path=str(folder),
+    )
+    assert dpk.name == manifest["name"]
+    return home.apps.install(dpk=dpk)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    return datasets.load("digits", seed=0)[0]
+
+
+@pytest.fixture(scope="module")
+def labelled(dl, home, pool):
+    """Three folders of labelled digits."""
+    dataset = home.datasets.create("digits")
+    dataset.add_labels([str(digit) for digit in range(10)])
+    start = 0
+    for folder, count in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST)):
+        upload(dl, dataset, pool.part(count, start=start), folder)
+        start += count
+    return dataset
+
+
+def upload(dl, dataset, images, folder, labels=None):
+    """Upload images into a remote folder, with their own labels or with the given lists of labels."""
+    with tempfile.TemporaryDirectory() as local:
+        rows = datasets.write_folder(images, local, prefix=folder, labelled=labels is None)
+        table = pd.DataFrame(rows)[["local_path"] + ["local_annotations_path"] * (labels is None)]
+        table["remote_path"] = f"/{folder}"
+        uploaded = dataset.items.upload(local_path=table, raise_on_error=True, return_as_list=True)
+    items = sorted(uploaded, key=lambda item: item.name)
+    for item, names in zip(items, labels or [], strict=False):
+        add_labels(dl, item, names)
+    return items
+
+
+def add_labels(dl, item, names):
+    for name in names:
+        item.annotations.upload(dl.Annotation.new(annotation_definition=dl.Classification(label=name)))
+
+
+@pytest.fixture(scope="module")
+def make_model(dl, home, app):
+    def make(dataset, train_folder="train", validation_folder=None, labels=None, **configuration):
+        filters = {"train_filter": train_folder, "validation_filter": validation_folder}
+        return home.models.create(
+            model_name=f"digits {uuid.uuid4().hex[:6]}",
+            dataset_id=dataset.id,
+            labels=labels or [str(digit) for digit in range(10)],
+            configuration={"image_size": 8, "steps": STEPS} | configuration,
+            app=app,
+            dpk_model_name="digit-classifier",
+            **{
+                name: dl.Filters(custom_filter=in_folder(folder))
+                for name, folder in filters.items()
+                if folder
+            },
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def trained(labelled, make_model, adapter_class, tmp_path_factory):
+    """A model trained by its adapter."""
+    model = make_model(
+        labelled,
+        validation_folder="validation",
+        seed=3,
+        store_embeddings=True,
+        mc_dropout_passes=PASSES,
+    )
+    calls = []
+
+    class Progress:
+        def update(self, progress=None, message=None, **_):
+            calls.append(progress)
+
+    with pytest.MonkeyPatch.context() as patch:
+        traces = Traces(patch, tmp_path_factory.mktemp("training"))
+        model = adapter_class(model_entity=model).train_model(model, progress=Progress())
+        model.left_behind = traces.left()
+    model.progress_calls = calls
+    return model
+
+
+def items_of(dl, dataset, folder):
+    filters = dl.Filters(custom_filter=in_folder(folder))
+    return sorted(dataset.items.list(filters=filters).all(), key=lambda item: item.name)
+
+
+# ---------------------------------------------------------------------------------------------------- training
+
+
+def test_training_leaves_a_trained_model_with_its_weights(dl, trained):
+    stored = dl.models.get(model_id=trained.id)
+    assert stored.status == "trained"
+    assert [entry["status"] for entry in stored.status_logs][-2:] == ["training", "trained"]
+    assert [artifact.filename.rsplit("/", 1)[-1] for artifact in stored.artifacts.list()] == ["weights.pt"]
+    # The next training gets a folder of its own, on any machine.
+    assert stored.configuration["root_path"] is None
+
+
+def test_training_leaves_no_file_behind(trained):
+    assert trained.left_behind == []
+
+
+def test_training_through_the_sdk_is_training_on_the_arrays(dl, trained, pool, adapter_class):
+    network = build_network(8, 10, seed=3)
+    part = pool.part(TRAIN)
+    # The SDK's download comes in the order of the file names, as the upload did.
+    train(network, to_inputs(part.images), part.labels, steps=STEPS, seed=3)
+    adapter = adapter_class(model_entity=dl.models.get(model_id=trained.id))
+    for name, value in network.state_dict().items():
+        assert torch.allclose(adapter.network.state_dict()[name], value, atol=1e-4), name
+
+
+def test_training_publishes_its_course(dl, trained):
+    samples = [sample.to_json() for sample in trained.metrics.list().all()]
+    courses = {}
+    for sample in samples:
+        if sample["figure"] != "evaluation":
+            courses.setdefault((sample["figure"], sample["legend"]), []).append(sample["data"])
+    assert courses.keys() == {("loss", "train"), ("loss", "validation"), ("accuracy", "validation")}
+    for course in courses.values():
+        assert sorted(point["x"] for point in course) == [STEPS * number // 10 for number in range(1, 11)]
+    losses = {point["x"]: point["y"] for point in courses["loss", "validation"]}
+    assert losses[STEPS] < losses[STEPS // 10]
+    accuracies = {point["x"]: point["y"] for point in courses["accuracy", "validation"]}
+    assert accuracies[STEPS] > 0.6  # chance is 0.1; this seed reaches about 0.9
+
+
+def test_training_tells_its_progress_in_percent(trained):
+    told = [value for value in trained.progress_calls if value is not None]
+    assert told[:-1] == [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
+    assert told[-1] == 99  # the SDK's own, while the weights go up
+
+
+# -------------------------------------------------------------------------------------------------- prediction
+
+
+def test_predictions_are_records(dl, trained, labelled, adapter_class):
+    from alhelpers.models.digit_classifier import to_records
+
+    items = items_of(dl, labelled, "test")
+    adapter = adapter_class(model_entity=dl.models.get(model_id=trained.id))
+    given, annotations = adapter.predict_items(items)
+    assert [item.id for item in given] == [item.id for item in items]
+    assert len(annotations) == TEST
+    images = np.stack([np.asarray(adapter.prepare_item_func(item)) for item in items])
+    expected = predict(adapter.network, to_inputs(images))
+    rows = {item.id: row for row, item in enumerate(items)}
+    names = [str(digit) for digit in range(10)]
+    for annotation in annotations:
+        row = rows[annotation.item_id]
+        user = annotation.metadata["user"]
+        assert annotation.type == "class"
+        assert annotation.label == names[expected.confidences[row].argmax()]
+        assert user["model"]["name"] == trained.name and user["model"]["model_id"] == trained.id
+        assert user["model"]["confidence"] == pytest.approx(float(expected.confidences[row].max()), abs=1e-5)
+        fields = user["prediction"]
+        assert fields.keys() == {"class_names", "confidences", "logits", "embeddings", "mc_dropout"}
+        assert fields["class_names"] == names
+        assert sum(fields["confidences"]) == pytest.approx(1, abs=1e-5)
+        np.testing.assert_allclose(fields["confidences"], expected.confidences[row], atol=1e-5)
+        np.testing.assert_allclose(fields["logits"], expected.logits[row], atol=1e-4)
+        np.testing.assert_allclose(fields["embeddings"], expected.embeddings[row], atol=1e-4)
+        assert np.shape(fields["mc_dropout"]) == (PASSES, 10)
+
+    records = to_records(annotations)
+    assert [record["id"] for record in records] == sorted(rows)
+    for record in records:
+        assert record["class_name"] == names[int(np.argmax(record["confidences"]))]
+        assert record["confidence"] == pytest.approx(max(record["confidences"]), abs=1e-6)
+
+    # What the platform stored is what was returned, and predicting again replaces it.
+    adapter.predict_items(items[:2])
+    stored = [each for each in items[0].annotations.list() if each.metadata["user"].get("model")]
+    assert len(stored) == 1
+    assert to_records(stored)[0]["confidences"] == pytest.approx(
+        next(record["confidences"] for record in records if record["id"] == items[0].id)
+    )
+
+
+def test_records_need_the_predictions_of_one_model():
+    from types import SimpleNamespace
+
+    from alhelpers.models.digit_classifier import to_records
+
+    def annotation(item_id, **user):
+        return SimpleNamespace(item_id=item_id, label="3", metadata={"user": user})
+
+    fields = {"confidences": [0.4, 0.6], "class_names": ["1", "3"]}
+    prediction = annotation("b", model={"confidence": 0.6}, prediction=fields)
+    truth = annotation("a")
+    assert to_records([truth, prediction]) == [{"id": "b", "class_name": "3", "confidence": 0.6, **fields}]
+    with pytest.raises(ValueError, match="item b has 2 predictions"):
+        to_records([prediction, prediction])
+
+
+# -------------------------------------------------------------------------------------------------- evaluation
+
+
+def test_evaluation_equals_a_direct_computation(dl, trained, labelled, adapter_class):
+    model = dl.models.get(model_id=trained.id)
+    custom = in_folder("test")
+    evaluated, dataset = adapter_class(model_entity=model).evaluate_model(model, labelled, filters=custom)
+    assert evaluated.id == model.id and dataset.id == labelled.id
+    truth, confidences = [], []
+    for item in items_of(dl, labelled, "test"):
+        for annotation in item.annotations.list():
+            user = annotation.metadata["user"]
+            if "prediction" in user:
+                confidences.append(user["prediction"]["confidences"])
+            else:
+                truth.append(annotation.label)
+    assert len(truth) == len(confidences) == TEST
+    names = [str(digit) for digit in range(10)]
+    predicted = [names[int(np.argmax(row))] for row in confidences]
+    expected = {
+        "accuracy": accuracy(truth, predicted),
+        "average precision": classification_average_precision(truth, np.array(confidences), names).macro,
+    }
+    published = {
+        sample.legend: sample for sample in model.metrics.list().all() if sample.figure == "evaluation"
+    }
+    assert published.keys() == expected.keys()
+    for legend, value in expected.items():
+        sample = published[legend].to_json()
+        assert sample["data"]["y"] == pytest.approx(value, abs=1e-6)
+        assert sample["data"]["x"] == TEST
+    assert expected["accuracy"] > 0.6  # chance is 0.1; this seed reaches about 0.9
+    assert dl.models.get(model_id=model.id).status == "trained"
+
+
+def test_evaluation_needs_one_label_an_item(dl, trained, home, pool, adapter_class):
+    dataset = home.datasets.create("evaluation")
+    upload(dl, dataset, pool.part(1), "none", labels=[[]])
+    first, second = upload(dl, dataset, pool.part(2), "several", labels=[["1"], ["2", "3"]])
+    model = dl.models.get(model_id=trained.id)
+    adapter = adapter_class(model_entity=model)
+    with pytest.raises(ValueError, match="of 0 items with a label and 1 with a prediction none has both"):
+        adapter.evaluate_model(model, dataset, filters=in_folder("none"))
+    with pytest.raises(ValueError, match=f"item {second.filename!r} has the labels '2' and '3'"):
+        adapter.evaluate_model(model, dataset, filters=in_folder("several"))
+    # A box beside the label is no second label.
+    second.annotations.list()[1].delete()
+    second.annotations.upload(dl.Annotation.new(annotation_definition=dl.Box(1, 1, 5, 5, label="7")))
+    adapter.evaluate_model(model, dataset, filters=in_folder("several"))
+
+
+# ------------------------------------------------------------------------------------------------------- clones
+
+
+def test_a_clone_keeps_the_weights(dl, trained, labelled, adapter_class):
+    original = adapter_class(model_entity=dl.models.get(model_id=trained.id))
+    clone = trained.clone(f"clone {uuid.uuid4().hex[:6]}", dataset=labelled)
+    copied = adapter_class(model_entity=clone)
+    for name, value in original.network.state_dict().items():
+        assert torch.equal(copied.network.state_dict()[name], value)
+
+
+def test_weights_of_another_network_are_an_error_that_names_the_model(dl, trained, labelled, adapter_class):
+    clone = trained.clone(f"clone {uuid.uuid4().hex[:6]}", dataset=labelled, configuration={"image_size": 28})
+    with pytest.raises(ValueError, match=f"weights of model '{clone.name}'.*image_size 28"):
+        adapter_class(model_entity=clone)
+
+
+def test_damaged_weights_are_an_error_that_names_the_model(dl, trained, labelled, adapter_class, tmp_path):
+    clone = trained.clone(f"clone {uuid.uuid4().hex[:6]}", dataset=labelled)
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "weights.pt").write_bytes(b"no weights")
+    clone.artifacts.upload(filepath=f"{folder}/*", overwrite=True)
+    with pytest.raises(ValueError, match=f"weights of model '{clone.name}' are damaged"):
+        adapter_class(model_entity=dl.models.get(model_id=clone.id))
+
+
+def test_a_model_without_labels_is_an_error_that_names_it(dl, home, app, labelled, adapter_class):
+    model = home.models.create(
+        model_name=f"bare {uuid.uuid4().hex[:6]}",
+        dataset_id=labelled.id,
+        labels=["0"],
+        app=app,
+        dpk_model_name="digit-classifier",
+    )
+    model.labels = []
+    with pytest.raises(ValueError, match=f"model '{model.name}' has no labels"):
+        adapter_class(model_entity=model)
+
+
+# ------------------------------------------------------------------------------------------------- bad items
+
+
+@pytest.fixture(scope="module")
+def spoilt(dl, home, pool):
+    """Folders of two digits; one of them can't be learnt from."""
+    dataset = home.datasets.create("spoilt")
+    upload(dl, dataset, pool.part(2), "unlabelled", labels=[["1"], []])
+    upload(dl, dataset, pool.part(2), "twice", labels=[["1"], ["2", "3"]])
+    upload(dl, dataset, pool.part(2), "unknown", labels=[["1"], ["x"]])
+    upload(dl, dataset, pool.part(1), "text", labels=[["1"]])
+    buffer = io.BytesIO(b"these are words")
+    buffer.name = "words.png"
+    item = dataset.items.upload(local_path=buffer, remote_path="/text", raise_on_error=True)
+    add_labels(dl, item, ["2"])
+    return dataset
+
+
+@pytest.mark.parametrize(
+    "folder, message",
+    [
+        (
+            "unlabelled",
+            "1 of the 2 items of the train subset have no label: '/unlabelled/unlabelled-00001.png'",
+        ),
+        ("twice", "item '/twice/twice-00001.png' has the labels"),
+        ("unknown", r"item '/unknown/unknown-00001.png' has the labels \['x'\]: exactly one of 0, 1, 2"),
+        ("text", "item '/text/words.png' is no image that can be read"),
+    ],
+)
+def test_an_item_that_cannot_be_learnt_from_is_named(dl, spoilt, make_model, adapter_class, folder, message):
+    model = make_model(spoilt, train_folder=folder)
+    with pytest.raises(ValueError, match=message):
+        adapter_class(model_entity=model).train_model(model)
+    stored = dl.models.get(model_id=model.id)
+    assert stored.status == "failed"
+    assert stored.configuration["root_path"] is None
+    assert not stored.model_artifacts
+
+
+def test_a_model_without_a_train_subset_is_named(dl, labelled, make_model, adapter_class):
+    model = make_model(labelled, train_folder=None, validation_folder="test")
+    with pytest.raises(ValueError, match=f"model '{model.name}' has no 'train' subset"):
+        adapter_class(model_entity=model).train_model(model)
+    stored = dl.models.get(model_id=model.id)
+    assert stored.status == "failed" and not stored.model_artifacts
+
+
+def test_an_item_that_cannot_be_predicted_is_named(dl, spoilt, trained, adapter_class):
+    adapter = adapter_class(model_entity=dl.models.get(model_id=trained.id))
+    with pytest.raises(ValueError, match="item '/text/words.png' is no image that can be read"):
+        adapter.predict_items(items_of(dl, spoilt, "text"))
+
+
+def test_images_of_another_size_and_colour_are_predicted(dl, home, trained, adapter_class):
+    from PIL import Image
+
+    dataset = home.datasets.create("colours")
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), (200, 10, 10)).save(buffer, format="JPEG")
+    buffer.name = "red.jpg"
+    item = dataset.items.upload(local_path=buffer, raise_on_error=True)
+    _, annotations = adapter_class(model_entity=dl.models.get(model_id=trained.id)).predict_items([item])
+    assert len(annotations) == 1
