@@ -25,6 +25,9 @@ RECORD_MIME = "application/vnd.alhelpers.record+json"
 #: A Unix socket's name has at most 107 bytes, on some systems 103.
 _LONGEST_SOCKET_NAME = 103
 
+#: What nbformat raises for a file that is no notebook.
+_UNREADABLE = (OSError, ValueError, AttributeError, nbformat.ValidationError)
+
 
 class NotebookError(RuntimeError):
     """A notebook stopped: which one, at which cell, and with which error."""
@@ -72,7 +75,7 @@ def run(
     notebook, output = Path(notebook), Path(output)
     check(parameters_of(notebook), parameters, where=notebook.name)
     if output.resolve() == notebook.resolve():
-        raise ValueError(
+        raise FileExistsError(
             f"the output {output} is the notebook itself: choose another path for the executed copy"
         )
     _check_kernel()
@@ -114,12 +117,7 @@ def parameters_of(notebook: str | Path) -> dict[str, Any]:
     """
     try:
         document = nbformat.read(str(notebook), as_version=4)
-    except (
-        OSError,
-        ValueError,
-        AttributeError,
-        nbformat.ValidationError,
-    ) as error:  # as nbformat meets other files
+    except _UNREADABLE as error:
         raise ParameterError(f"{notebook} can't be read as a notebook: {error}") from error
     for cell in document.cells:
         if "parameters" in cell.metadata.get("tags", []):

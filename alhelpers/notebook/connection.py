@@ -65,8 +65,7 @@ def _local(state_dir: Path) -> ModuleType:
             "dtlpy is imported already: restart the kernel and call connect() before 'import dtlpy'"
         )
     server = local_platform.ensure(state_dir)
-    # requests sends even loopback calls to a proxy, unless told not to
-    os.environ["NO_PROXY"] = ",".join(filter(None, ["127.0.0.1,localhost", os.environ.get("NO_PROXY", "")]))
+    _bypass_proxies()
     if imported:
         import dtlpy as dl
 
@@ -82,6 +81,14 @@ def _local(state_dir: Path) -> ModuleType:
     import dtlpy as dl
 
     return dl
+
+
+def _bypass_proxies() -> None:
+    """Keep requests from sending even loopback calls to a proxy; of the two names it reads one only."""
+    names = ("no_proxy", "NO_PROXY")
+    hosts = [host for name in names for host in os.environ.get(name, "").split(",") if host]
+    merged = ",".join(dict.fromkeys(["127.0.0.1", "localhost", *hosts]))
+    os.environ.update(dict.fromkeys(names, merged))
 
 
 def _hosted() -> ModuleType:

@@ -3,7 +3,8 @@
 import base64
 import html
 import io
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,16 @@ def image_grid(images: np.ndarray, titles: Sequence[str] = (), *, columns: int =
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If there are no images, or titles for only some of them.
     """
+    if len(images) == 0 or len(titles) not in (0, len(images)):
+        raise ValueError(
+            f"{len(images)} images and {len(titles)} titles: give at least one image, and a title for each or none"
+        )
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(columns, 1.25 * rows), squeeze=False, layout="constrained"
@@ -80,12 +90,32 @@ def record(name: str, value: Any) -> None:
     ----------
     name : str
         Under which ``experiments.recorded`` finds it; a later value of the same name replaces it.
-    value : number, str, bool, list or dict
-        Numpy scalars and arrays become plain ones.
+    value : number, str, bool, None, list or dict
+        Numpy scalars and arrays become plain ones, also inside a list or dict.
+
+    Raises
+    ------
+    ValueError
+        If the value is none of these, or not finite: JSON, the form of a notebook, has no such number.
     """
-    plain = value.tolist() if hasattr(value, "tolist") else value
+    plain = _plain(value)
+    try:
+        json.dumps(plain, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"record({name!r}, ...) can't keep {value!r}: {error}. Record finite numbers, texts, and lists or dicts"
+            " of these"
+        ) from error
     text = f"{plain:.4g}" if isinstance(plain, float) else str(plain)
     display({RECORD_MIME: {name: plain}, "text/plain": f"{name} = {text}"}, raw=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_plain(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def progress(iterable: Iterable[Any], text: str, *, total: int | None = None) -> Iterator[Any]:
@@ -100,9 +130,18 @@ def progress(iterable: Iterable[Any], text: str, *, total: int | None = None) ->
         What is being done.
     total : int, optional
         Number of entries, if the iterable has no length.
+
+    Raises
+    ------
+    ValueError
+        If the number of entries is unknown.
     """
+    if total is None and not isinstance(iterable, Sized):
+        raise ValueError(f"progress({text!r}) can't tell how many entries there are: pass total=...")
     count = total if total is not None else len(iterable)
     handle = display({"text/plain": f"{text}: 0 of {count}"}, raw=True, display_id=True)
     for number, entry in enumerate(iterable, start=1):
         yield entry
+        if handle is None:  # a plain Python session
+            continue
         handle.update({"text/plain": f"{text}: {number} of {count}"}, raw=True)
