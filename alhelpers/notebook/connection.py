@@ -69,8 +69,9 @@ def _local(state_dir: Path) -> ModuleType:
     if imported:
         import dtlpy as dl
 
-        dl.client_api.environment = server.environment
+        # The server may have come back at another address; only setenv() makes the SDK forget the former one.
         dl.client_api.environments = local_platform.cookie(server)["login_parameters"]
+        dl.client_api.setenv(server.environment)
         dl.client_api.token = server.token
         return dl
     # A folder of its own for every process: the SDK keeps models and settings there by name.
