@@ -116,8 +116,8 @@ def train(
 
 
 def _targets(inputs: torch.Tensor, labels: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """Return the labels as torch wants them, checked."""
-    values = np.asarray(labels)
+    """Return the labels as torch wants them, checked, on the device of the inputs."""
+    values = labels.cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
     if len(inputs) == 0 or values.shape != (len(inputs),):
         raise ValueError(
             f"{len(inputs)} images and labels of shape {values.shape}: one label an image is needed, and at least"
@@ -128,7 +128,7 @@ def _targets(inputs: torch.Tensor, labels: np.ndarray | torch.Tensor) -> torch.T
         raise ValueError(
             f"labels hold {wrong}: they must be whole numbers from 0 on, the place in class_names"
         )
-    return torch.as_tensor(values, dtype=torch.int64)
+    return torch.as_tensor(values, dtype=torch.int64, device=inputs.device)
 
 
 def _batches(count: int, batch_size: int, steps: int, generator: torch.Generator) -> list[torch.Tensor]:

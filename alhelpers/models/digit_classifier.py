@@ -115,7 +115,9 @@ class DigitClassifier(dl.BaseModelAdapter):
             )
         size = self._setting("image_size")
         self._subsets = {}
-        for subset in filters.keys() & {"train", "validation"}:
+        for subset in ("train", "validation"):
+            if subset not in filters:
+                continue
             folder = Path(data_path) / subset
             self._check_complete(subset, filters[subset], folder)
             self._subsets[subset] = read_subset(folder, self.model_entity.labels, size)

@@ -147,6 +147,16 @@ def test_the_last_row_is_what_the_trained_network_does(digits):
     assert history.validation_loss[-1] == pytest.approx(loss, rel=1e-4)
 
 
+def test_labels_may_be_a_tensor_or_of_any_whole_type(digits):
+    (inputs, labels), _ = digits
+    trained = []
+    for given in (labels, torch.from_numpy(labels), labels.astype(np.uint8), labels.tolist()):
+        network = build_network(8)
+        train(network, inputs, given, steps=3)
+        trained.append(weights(network))
+    assert all(torch.equal(trained[0], other) for other in trained[1:])
+
+
 def test_fewer_images_than_a_batch(digits):
     (inputs, labels), _ = digits
     history = train(build_network(8), inputs[:3], labels[:3], steps=4, batch_size=64)
