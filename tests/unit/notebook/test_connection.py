@@ -194,10 +194,10 @@ def test_an_sdk_with_the_users_settings_is_not_touched(dl, tmp_path):
     assert not (tmp_path / "state").exists()
 
 
-def test_no_session_is_offline_and_hosted_at_once(dl, monkeypatch):
+def test_no_session_is_offline_and_hosted_at_once(dl, monkeypatch, tmp_path):
     from dtlpy.services import service_defaults
 
-    monkeypatch.setattr(service_defaults, "DATALOOP_PATH", "/tmp/alhelpers-sdk-x")
+    monkeypatch.setattr(service_defaults, "DATALOOP_PATH", str(tmp_path / "alhelpers-sdk-x"))
     with pytest.raises(RuntimeError, match="connected to the offline platform: restart it"):
         connect("dataloop")
 
