@@ -79,12 +79,12 @@ def load(name: str, *, seed: int = 0) -> tuple[ImageSet, ImageSet]:
     name : {"digits", "mnist"}
         ``digits``: 1297 + 500 images of 8x8, drawn by class. ``mnist``: 5000 + 2000 of 28x28, as they ship.
     seed : int
-        Order of the pool, and for the digits which images are the test set.
+        Order of the images, and for the digits which of them are the test set.
 
     Returns
     -------
     pool, test : ImageSet
-        The pool is shuffled, so that its first rows are a fair sample.
+        Both are shuffled, so that their first rows are a fair sample.
 
     Raises
     ------
@@ -121,7 +121,8 @@ def _mnist(seed: int) -> tuple[ImageSet, ImageSet]:
     with np.load(path) as arrays:
         pool = ImageSet("mnist", arrays["xtr"], arrays["ytr"].astype(np.int64), class_names)
         test = ImageSet("mnist", arrays["xte"], arrays["yte"].astype(np.int64), class_names)
-    return pool.take(np.random.default_rng(seed).permutation(len(pool))), test
+    draw = np.random.default_rng(seed)
+    return pool.take(draw.permutation(len(pool))), test.take(draw.permutation(len(test)))
 
 
 def write_folder(

@@ -20,6 +20,7 @@ def test_sizes_types_and_order(name, pool, test, side):
     other, _ = datasets.load(name, seed=4)
     assert np.array_equal(first.images, again.images)
     assert not np.array_equal(first.images, other.images)
+    assert len(np.unique(first.labels[:100])) == len(np.unique(held_out.labels[:100])) == 10
 
 
 def test_digits_pool_and_test_partition_the_source():
