@@ -3,6 +3,7 @@
 import argparse
 import ast
 import sys
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,7 +18,8 @@ def main(arguments: list[str] | None = None) -> int:
     tutorial.add_argument("--output", type=Path, default=ROOT / "output" / "tutorial")
     run = commands.add_parser("run", help="run one notebook with parameters")
     run.add_argument("notebook", type=Path)
-    run.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
+    for command in (tutorial, run):
+        command.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
     run.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args(arguments)
     # Imported here, so that --help does not wait for Jupyter.
@@ -26,10 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
     from alhelpers.experiments.tutorial import run_tutorial
 
     try:
+        parameters = _parameters(options.parameter)
         if options.command == "tutorial":
-            run_tutorial(options.notebooks, options.output, say=lambda text: print(text, flush=True))
+            say = partial(print, flush=True)
+            run_tutorial(options.notebooks, options.output, parameters, say=say)
         else:
-            finished = run_notebook(options.notebook, _parameters(options.parameter), options.output)
+            finished = run_notebook(options.notebook, parameters, options.output)
             for name, value in finished.recorded.items():
                 print(f"{name} = {value}")
     except (NotebookError, ParameterError, FileNotFoundError, FileExistsError) as error:

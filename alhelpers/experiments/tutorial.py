@@ -6,15 +6,23 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbconvert import HTMLExporter
 
 from alhelpers import platform
+from alhelpers.experiments.parameters import Parameter, check
 from alhelpers.experiments.runner import Run, parameters_of, run
 
 
-def run_tutorial(notebooks: Path, output: Path, *, say: Callable[[str], None] = print) -> list[Run]:
+def run_tutorial(
+    notebooks: Path,
+    output: Path,
+    parameters: dict[str, Any] | None = None,
+    *,
+    say: Callable[[str], None] = print,
+) -> list[Run]:
     """Run every notebook of a folder in order, on a fresh offline platform that they share.
 
     Parameters
@@ -23,6 +31,8 @@ def run_tutorial(notebooks: Path, output: Path, *, say: Callable[[str], None] = 
         Folder of ``NN_verb_object.ipynb``.
     output : Path
         Gets the executed copies, ``report.html`` and the platform's state, and loses those of an earlier run.
+    parameters : dict, optional
+        Values by name; each goes to all notebooks that have a parameter of that name.
     say : callable
         Told what happens.
 
@@ -32,6 +42,8 @@ def run_tutorial(notebooks: Path, output: Path, *, say: Callable[[str], None] = 
 
     Raises
     ------
+    ParameterError
+        If no notebook has a parameter of that name, or one has it with another type; nothing is run.
     NotebookError
         If a notebook fails; the executed copies so far are kept, and so is the report of them.
     FileNotFoundError
@@ -44,14 +56,14 @@ def run_tutorial(notebooks: Path, output: Path, *, say: Callable[[str], None] = 
         raise FileNotFoundError(f"there are no notebooks in {notebooks}: run this in a clone of the kit")
     if output.resolve() == notebooks.resolve():
         raise FileExistsError(f"the output {output} is the folder of the notebooks: choose another one")
+    given = _given(paths, {"state_dir": str((output / "platform").resolve())} | (parameters or {}))
     _clear(output)
     runs = []
     try:
         for number, path in enumerate(paths, start=1):
             say(f"{number} of {len(paths)}: {path.name} ...")
             started = time.monotonic()
-            state = {"state_dir": str(output / "platform")} if "state_dir" in parameters_of(path) else {}
-            runs.append(run(path, state, output / path.name))
+            runs.append(run(path, given[path], output / path.name))
             say(f"    done in {time.monotonic() - started:.0f} s{_headline(runs[-1])}")
     finally:
         executed = sorted(output.glob("[0-9][0-9]_*.ipynb"))
@@ -59,6 +71,19 @@ def run_tutorial(notebooks: Path, output: Path, *, say: Callable[[str], None] = 
             (output / "report.html").write_text(report(executed), encoding="utf-8")
             say(f"report: {output / 'report.html'}")
     return runs
+
+
+def _given(paths: list[Path], parameters: dict[str, Any]) -> dict[Path, dict[str, Any]]:
+    """Return each notebook's share of the parameters, all of them checked."""
+    declared = {path: parameters_of(path) for path in paths}
+    known = {name: parameter for names in declared.values() for name, parameter in names.items()}
+    check({"state_dir": Parameter("state_dir", "str", "", "")} | known, parameters, where="the tutorial")
+    shares = {
+        path: {name: parameters[name] for name in parameters if name in declared[path]} for path in paths
+    }
+    for path, share in shares.items():
+        check(declared[path], share, where=path.name)
+    return shares
 
 
 def _clear(output: Path) -> None:

@@ -1,0 +1,33 @@
+"""What the notebook tests share."""
+
+from pathlib import Path
+
+import nbformat
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
+NAMES = [path.stem for path in PATHS]
+
+#: Small enough for a test; each notebook takes those that it has.
+SMALL = {
+    "items": 120,
+    "pool_items": 60,
+    "size": 6,
+    "steps_of_base": 60,
+    "training_steps": 80,
+    "passes": 5,
+    "members": 3,
+    "rounds": 1,
+    "round_size": 5,
+    "strategies": ["random", "margin + typicality"],
+    "seeds": 2,
+    "budget": 40,
+}
+
+
+def read(path):
+    return nbformat.read(str(path), as_version=4)
+
+
+def code_cells(document):
+    return [cell for cell in document.cells if cell.cell_type == "code"]

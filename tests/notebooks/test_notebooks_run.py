@@ -1,0 +1,147 @@
+"""Every notebook is run by papermill: alone on a fresh platform, and all in order; the recorded values are checked."""
+
+import re
+
+import pytest
+from helpers_notebooks import NAMES, NOTEBOOKS, SMALL, code_cells, read
+
+from alhelpers.experiments import run
+from alhelpers.experiments.runner import parameters_of
+from alhelpers.experiments.tutorial import run_tutorial
+
+#: An untrained network is right on one image of ten.
+CHANCE = 0.1
+
+
+def check_split(recorded, parameters):
+    subsets = recorded["subsets"]
+    assert sum(subsets.values()) == recorded["items"] == parameters["items"]
+    # Binomial: with 120 items, fewer than 60 in train has a probability below 1e-5.
+    assert subsets["train"] >= parameters["items"] / 2
+    assert min(subsets.values()) > 0
+    # Two draws agree with probability .54: more than .7 or less than .2 moved has a probability below 1e-6.
+    assert 0.2 < recorded["moved_by_lots"] < 0.7
+    assert recorded["moved_by_hash"] == 0
+
+
+def check_clone(recorded, parameters):
+    assert 0 < recorded["base_train_items"] < recorded["clone_train_items"] < parameters["items"]
+    assert recorded["clone_status"] == "pre-trained"
+
+
+def check_mc_dropout(recorded, parameters):
+    assert recorded["accuracy"] > 5 * CHANCE
+    assert all(area > 0.5 for area in recorded["finds_errors"].values())
+    assert recorded["agreement"]["2"] < recorded["agreement"]["50"] <= 1
+    assert "_" in recorded["model"]
+
+
+def check_committee(recorded, parameters):
+    assert recorded["mean_disjoint_accuracy"] < recorded["mean_member_accuracy"]
+    # The committee's mean vote is at least about as good as its average member.
+    assert recorded["committee_accuracy"] >= recorded["mean_member_accuracy"] - 0.01
+    assert recorded["finds_errors"]["consensus_kl"] > 0.5
+
+
+def check_compare(recorded, parameters):
+    better = recorded["new"] - recorded["previous"] > 0
+    assert recorded["action"] == ("update model" if better else "discard")
+    assert 0 < recorded["previous"] <= 1 and 5 * CHANCE < recorded["new"] <= 1
+    assert recorded["accuracy"]["clone"] > 4 * CHANCE
+    assert 0 < recorded["test_items"] < parameters["items"] / 2
+
+
+def check_mine(recorded, parameters):
+    assert recorded["strategies"] == len(recorded["wrong"]) == len(recorded["classes"]) == 15
+    doubt = [recorded["wrong"][name] for name in ("confidence", "margin", "entropy", "mc_dropout")]
+    assert sum(doubt) / len(doubt) >= recorded["pool_wrong"]
+    assert all(1 <= count <= min(10, parameters["size"]) for count in recorded["classes"].values())
+
+
+def check_loop(recorded, parameters):
+    assert len(recorded["platform_rounds"]) == parameters["rounds"]
+    for row in recorded["platform_rounds"]:
+        assert row["action"] == ("update model" if row["new"] > row["previous"] else "discard")
+    assert recorded["label_counts"][0] == 20 and recorded["label_counts"][-1] == parameters["budget"]
+    for curves in recorded["curves"].values():
+        assert len(curves) == parameters["seeds"]
+        assert all(len(curve) == len(recorded["label_counts"]) for curve in curves)
+    means = recorded["curve_mean"]
+    assert means["margin + typicality"] >= means["random"]
+    assert all(accuracy > 4 * CHANCE for accuracy in recorded["final_accuracy"].values())
+
+
+CHECKS = dict(
+    zip(
+        NAMES,
+        [
+            check_split,
+            check_clone,
+            check_mc_dropout,
+            check_committee,
+            check_compare,
+            check_mine,
+            check_loop,
+        ],
+        strict=True,
+    )
+)
+
+
+def check_outputs(executed):
+    """Check what a reader sees: every picture with its texts, and no stray warnings."""
+    for cell in code_cells(read(executed)):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                alt = output.metadata["image/png"]["alt"]
+                assert alt and alt in output.data["text/plain"]
+                assert re.search(r'<img [^>]*alt="[^"]+"', output.data["text/html"])
+                assert "<figcaption>" in output.data["text/html"]
+            assert "Traceback" not in output.get("text", ""), cell.id
+
+
+def parameters_for(name, changes=None):
+    wanted = SMALL | (changes or {})
+    return {key: value for key, value in wanted.items() if key in parameters_of(NOTEBOOKS / f"{name}.ipynb")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_alone_on_a_fresh_platform(name, tmp_path):
+    parameters = parameters_for(name)
+    state = {"state_dir": str(tmp_path / "platform")}
+    finished = run(NOTEBOOKS / f"{name}.ipynb", parameters | state, tmp_path / f"{name}.ipynb")
+    CHECKS[name](finished.recorded, parameters)
+    check_outputs(finished.output)
+
+
+def test_all_in_order_on_one_platform_with_the_larger_images(tmp_path):
+    said = []
+    parameters = SMALL | {"dataset": "mnist"}
+    runs = run_tutorial(NOTEBOOKS, tmp_path / "tutorial", parameters, say=said.append)
+    assert [finished.notebook.stem for finished in runs] == NAMES
+    for finished in runs:
+        CHECKS[finished.notebook.stem](finished.recorded, parameters)
+        check_outputs(finished.output)
+    # The third notebook trained the clone that the second one left, the fifth compared it.
+    fifth = "\n".join(
+        output.get("text", "") for cell in code_cells(read(runs[4].output)) for output in cell.outputs
+    )
+    assert runs[2].recorded["model"] in fifth
+    page = (tmp_path / "tutorial" / "report.html").read_text()
+    assert all(f'id="{name}"' in page and f'href="#{name}"' in page for name in NAMES)
+    assert "No description has been provided" not in page
+
+
+def test_mined_labels_are_worth_at_least_twice_as_many_random_ones(tmp_path):
+    """The headline of notebook 07, measured with its own seeds, budget and recipe."""
+    parameters = {
+        "rounds": 1,
+        "strategies": ["random", "margin + typicality"],
+        "state_dir": str(tmp_path / "platform"),
+    }
+    finished = run(NOTEBOOKS / "07_run_active_learning.ipynb", parameters, tmp_path / "07.ipynb")
+    defaults = parameters_of(NOTEBOOKS / "07_run_active_learning.ipynb")
+    assert defaults["seeds"].default >= 3 and defaults["target"].default == 0.95
+    needed = finished.recorded["labels_to_target"]
+    assert needed["margin + typicality"] is not None
+    assert needed["random"] is None or needed["margin + typicality"] <= needed["random"] / 2
