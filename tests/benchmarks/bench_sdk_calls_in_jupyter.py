@@ -1,0 +1,68 @@
+"""What a call of the SDK costs in a Jupyter kernel, with and without the walk over the call stack that connect() skips.
+
+The limit: an ``items.get`` takes less than 10 ms.
+"""
+
+import json
+import tempfile
+
+from jupyter_client.manager import start_new_kernel
+
+LIMIT_MS = 10
+CODE = """
+import inspect, json, statistics, time
+from types import SimpleNamespace
+from alhelpers import datasets, notebook
+dl = notebook.connect(project="bench", state_dir=STATE)
+import tempfile
+pool, _ = datasets.load("digits")
+dataset = dl.projects.get(project_name="bench").datasets.create("bench")
+with tempfile.TemporaryDirectory() as folder:
+    datasets.write_folder(pool.part(20), folder, labelled=False)
+    dataset.items.upload(local_path=folder + "/items/*", raise_on_error=True)
+ids = [item.id for item in dataset.items.list().all()]
+namespace = type(dl.client_api).token_expired.__globals__
+variants = {"as the SDK is": inspect, "with connect()": namespace["inspect"]}
+times = {name: [] for name in variants}
+for item_id in ids * 5:  # interleaved, so that the machine's mood meets both alike
+    for name, module in variants.items():
+        namespace["inspect"] = module
+        started = time.perf_counter()
+        dataset.items.get(item_id=item_id)
+        times[name].append(1000 * (time.perf_counter() - started))
+print(json.dumps({name: statistics.median(values) for name, values in times.items()}))
+"""
+
+
+def measure() -> dict[str, float]:
+    """Return the median milliseconds of an ``items.get`` in a kernel, by variant."""
+    manager, client = start_new_kernel(kernel_name="python3")
+    printed = []
+    try:
+        with tempfile.TemporaryDirectory() as state:
+            reply = client.execute_interactive(
+                CODE.replace("STATE", repr(state)),
+                output_hook=lambda message: printed.append(message["content"].get("text", "")),
+                timeout=300,
+            )
+            if reply["content"]["status"] != "ok":
+                raise RuntimeError("\n".join(reply["content"]["traceback"]))
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    return json.loads("".join(printed).strip().splitlines()[-1])
+
+
+def main() -> int:
+    """Print the medians, their ratio, and whether the limit holds; return 1 if it does not."""
+    medians = measure()
+    for name, value in medians.items():
+        print(f"items.get in Jupyter, {name:<15} {value:6.1f} ms")
+    ours = medians["with connect()"]
+    held = ours < LIMIT_MS
+    print(f"ratio {medians['as the SDK is'] / ours:.1f}; the limit of {LIMIT_MS} ms is {'held' if held else 'BROKEN'}")
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
