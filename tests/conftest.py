@@ -13,6 +13,8 @@ import pytest
 # dtlpy reads its folder when it is imported, and some test modules import it while they are collected.
 SDK_FOLDER = Path(tempfile.mkdtemp(prefix="alhelpers-tests-"))
 os.environ["DATALOOP_PATH"] = str(SDK_FOLDER)
+# Tests run side by side, one a core: threads of torch would only fight for the same cores, in kernels as well.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 _numbers = itertools.count(1)

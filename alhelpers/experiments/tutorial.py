@@ -121,7 +121,7 @@ def report(executed: list[Path]) -> str:
         contents.append(f'<li><a href="#{path.stem}">{html.escape(title)}</a></li>')
         whole.cells.append(nbformat.v4.new_markdown_cell(f'<a id="{path.stem}"></a>\n\n---'))
         whole.cells.extend(_within_report(document.cells))
-    toc = f"# The tutorial, executed\n\n<ol>{''.join(contents)}</ol>"
+    toc = f"# The tutorial, executed\n\n<ul>{''.join(contents)}</ul>"
     whole.cells.insert(0, nbformat.v4.new_markdown_cell(toc))
     whole.metadata["title"] = "Active Learning Notebook Kit: the tutorial, executed"
     page, _ = HTMLExporter().from_notebook_node(whole)

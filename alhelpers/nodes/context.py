@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,11 +57,24 @@ def node_context(project: dl.Project, config: Mapping[str, Any], name: str = "no
         # The position is the SDK's own business: keep what it has read.
         pipeline.nodes[0].metadata["customNodeConfig"] = metadata["customNodeConfig"]
         pipeline = pipeline.update()
-    return dl.Context(
+    context = dl.Context(
         project=project,
         execution_dict={"pipeline": {"id": pipeline.id, "nodeId": pipeline.nodes[0].node_id}},
         sdk=dl,
     )
+    _fetch_node(context)
+    return context
+
+
+def _fetch_node(context: dl.Context) -> None:
+    """Let the context fetch its node now, without the SDK's warning that the project is not its default one."""
+    logger = logging.getLogger("dtlpy")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        _ = context.node
+    finally:
+        logger.setLevel(level)
 
 
 def _one_node(project: dl.Project, metadata: dict[str, Any]) -> dict[str, Any]:
