@@ -60,7 +60,9 @@ def main() -> int:
         print(f"items.get in Jupyter, {name:<15} {value:6.1f} ms")
     ours = medians["with connect()"]
     held = ours < LIMIT_MS
-    print(f"ratio {medians['as the SDK is'] / ours:.1f}; the limit of {LIMIT_MS} ms is {'held' if held else 'BROKEN'}")
+    print(
+        f"ratio {medians['as the SDK is'] / ours:.1f}; the limit of {LIMIT_MS} ms is {'held' if held else 'BROKEN'}"
+    )
     return 0 if held else 1
 
 

@@ -1,3 +1,4 @@
+import operator
 import os
 import subprocess
 import sys
@@ -376,11 +377,12 @@ def test_comparisons_equal_pythons_and_complement_each_other(values, right, op):
     table = pa.table({"id": list(range(len(values))), "metadata": [{"v": v} for v in values]})
     if all(v is None for v in values):
         return
-    python = {"=": "==", "!=": "!="}.get(op, op)
+    compare = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq}
+    compare["!="] = operator.ne
     opposite = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "=": "!=", "!=": "="}[op]
     met = ids_of(records.select(table, [{"left": "metadata.v", "op": op, "right": right}]))
     rest = ids_of(records.select(table, [{"left": "metadata.v", "op": opposite, "right": right}]))
-    expected = [k for k, v in enumerate(values) if v is not None and eval(f"{v} {python} {right}")]  # noqa: S307
+    expected = [k for k, v in enumerate(values) if v is not None and compare[op](v, right)]
     assert met == expected
     assert sorted(met + rest) == [k for k, v in enumerate(values) if v is not None]
 

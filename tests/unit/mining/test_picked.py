@@ -24,7 +24,10 @@ def table_of(vectors, ids=None, **fields):
 
 def plain_k_center(points, size, first=None, base=None):
     """Greedy k-center by definition, on all distances; ties to the smaller place."""
-    distance = lambda a, b: np.sqrt(((a[:, None] - b[None]) ** 2).sum(axis=2))  # noqa: E731
+
+    def distance(a, b):
+        return np.sqrt(((a[:, None] - b[None]) ** 2).sum(axis=2))
+
     picks, found = [], []
     if base is None:
         picks, found = [first], [np.inf]

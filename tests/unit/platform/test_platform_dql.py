@@ -2,6 +2,7 @@
 
 import re
 import time
+from operator import ge, gt, le, lt
 
 import pytest
 from hypothesis import given, settings
@@ -180,9 +181,9 @@ def brute(query, document):
         )
     if operator == "$in":
         return any(brute({key: {"$eq": each}}, document) for each in operand)
-    sign = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}[operator]
+    compare = {"$gt": gt, "$gte": ge, "$lt": lt, "$lte": le}[operator]
     same_type = [each for each in candidates if type(each) is type(operand)]
-    return any(eval(f"left {sign} right", {"left": each, "right": operand}) for each in same_type)  # noqa: S307
+    return any(compare(each, operand) for each in same_type)
 
 
 def brute_reach(value, parts):

@@ -51,7 +51,10 @@ def test_members_learn_and_disagree_more_between_the_classes():
 def test_the_default_training_learns_the_digits():
     digits = load_digits()
     inputs, labels = digits.data.astype(np.float32) / 16, digits.target
-    net = lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))  # noqa: E731
+
+    def net():
+        return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+
     committee = Committee(net, members=2).fit(inputs[:1000], labels[:1000], learning_rate=1e-2)
     mean = committee.predict(inputs[1000:]).mean(axis=1)
     assert (mean.argmax(axis=1) == labels[1000:]).mean() > 0.9
