@@ -11,8 +11,8 @@ NAMES = [path.stem for path in PATHS]
 #: Small enough for a test; each notebook takes those that it has.
 SMALL = {
     "items": 120,
-    "pool_items": 60,
-    "size": 6,
+    "pool_items": 120,
+    "size": 20,
     "steps_of_base": 60,
     "training_steps": 80,
     "passes": 5,
