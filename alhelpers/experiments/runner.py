@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ sys.modules.setdefault("rfc3987_syntax", None)
 import nbformat  # noqa: E402
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel  # noqa: E402
 from jupyter_client.manager import AsyncKernelManager  # noqa: E402
-from jupyter_core.paths import jupyter_runtime_dir  # noqa: E402
 from nbclient.exceptions import DeadKernelError  # noqa: E402
+from traitlets import default  # noqa: E402
 
 from alhelpers.experiments.parameters import ParameterError, check, declared  # noqa: E402
 
@@ -83,17 +84,19 @@ def run(
 
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(output),
-            parameters=parameters,
-            cwd=str(cwd or notebook.parent),
-            kernel_name="python3",
-            progress_bar=False,
-            request_save_on_cell_execute=False,
-            autosave_cell_every=0,
-            kernel_manager_class=_kernel_manager_class(),
-        )
+        with tempfile.TemporaryDirectory(prefix="alhelpers-") as folder:
+            papermill.execute_notebook(
+                str(notebook),
+                str(output),
+                parameters=parameters,
+                cwd=str(cwd or notebook.parent),
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                request_save_on_cell_execute=False,
+                autosave_cell_every=0,
+                kernel_manager_class=_kernel_manager_class(folder),
+            )
     except papermill.PapermillExecutionError as error:
         cell = (error.source or "").strip().splitlines()
         raise NotebookError(
@@ -138,17 +141,25 @@ def recorded(executed: str | Path) -> dict[str, Any]:
     return values
 
 
-def _kernel_manager_class() -> type[AsyncKernelManager]:
-    """Return a manager whose kernels talk over files instead of TCP ports, where the system can do that.
+def _kernel_manager_class(folder: str) -> type[AsyncKernelManager]:
+    """Return a manager whose kernels talk over sockets in a folder, where the system can do that.
 
-    Two runs that start at once may otherwise be given the same port.
+    Two kernels that start at once may be given the same TCP port. Without a folder of its own for every kernel,
+    Jupyter puts the sockets into the working folder, where kernels of two runs take each other's messages.
     """
+    sockets = os.path.join(folder, "kernel")
 
-    class FileTransport(AsyncKernelManager):
-        transport = "ipc"
+    class FolderTransport(AsyncKernelManager):
+        @default("transport")
+        def _transport(self) -> str:
+            return "ipc"
 
-    longest = len(os.path.join(jupyter_runtime_dir(), "kernel-" + 36 * "0" + "-ipc-5"))
-    return FileTransport if os.name == "posix" and longest < _LONGEST_SOCKET_NAME else AsyncKernelManager
+        @default("ip")
+        def _ip(self) -> str:
+            return sockets
+
+    usable = os.name == "posix" and len(f"{sockets}-5".encode()) <= _LONGEST_SOCKET_NAME
+    return FolderTransport if usable else AsyncKernelManager
 
 
 def _check_kernel() -> None:
