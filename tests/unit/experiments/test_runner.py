@@ -1,5 +1,7 @@
+import multiprocessing
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,21 @@ def test_parameters_arrive_and_recorded_values_come_back(finished):
         "values": {"mean": 0.5, "all": [0, 1]},
     }
     assert recorded(folder / result.output) == result.recorded
+
+
+def test_two_runs_at_once_in_one_folder_keep_apart(write_notebook, tmp_path):
+    # Each opens its end of a pipe, which waits for the other: so both kernels are alive at the same time.
+    os.mkfifo(tmp_path / "pipe")
+    notebook = write_notebook(
+        tmp_path / "01_meet.ipynb",
+        "end: int = 0\n",
+        "from alhelpers.notebook import record",
+        'with open("pipe", "rw"[end]) as pipe:\n    record("end", end)',
+    )
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        runs = [pool.submit(run, notebook, {"end": end}, tmp_path / f"{end}.ipynb") for end in (0, 1)]
+        assert [finished.result().recorded for finished in runs] == [{"end": 0}, {"end": 1}]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.ipynb", "01_meet.ipynb", "1.ipynb", "pipe"]
 
 
 def test_the_notebook_itself_is_left_alone(finished):
