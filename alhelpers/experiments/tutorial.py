@@ -12,7 +12,7 @@ import nbformat
 from nbconvert import HTMLExporter
 
 from alhelpers import platform
-from alhelpers.experiments.parameters import Parameter, check
+from alhelpers.experiments.parameters import check
 from alhelpers.experiments.runner import Run, parameters_of, run
 
 
@@ -56,7 +56,7 @@ def run_tutorial(
         raise FileNotFoundError(f"there are no notebooks in {notebooks}: run this in a clone of the kit")
     if output.resolve() == notebooks.resolve():
         raise FileExistsError(f"the output {output} is the folder of the notebooks: choose another one")
-    given = _given(paths, {"state_dir": str((output / "platform").resolve())} | (parameters or {}))
+    given = _given(paths, parameters or {}, state_dir=str((output / "platform").resolve()))
     _clear(output)
     runs = []
     try:
@@ -73,14 +73,13 @@ def run_tutorial(
     return runs
 
 
-def _given(paths: list[Path], parameters: dict[str, Any]) -> dict[Path, dict[str, Any]]:
+def _given(paths: list[Path], parameters: dict[str, Any], *, state_dir: str) -> dict[Path, dict[str, Any]]:
     """Return each notebook's share of the parameters, all of them checked."""
     declared = {path: parameters_of(path) for path in paths}
     known = {name: parameter for names in declared.values() for name, parameter in names.items()}
-    check({"state_dir": Parameter("state_dir", "str", "", "")} | known, parameters, where="the tutorial")
-    shares = {
-        path: {name: parameters[name] for name in parameters if name in declared[path]} for path in paths
-    }
+    check(known, parameters, where="the tutorial")
+    values = {"state_dir": state_dir} | parameters
+    shares = {path: {name: values[name] for name in values if name in declared[path]} for path in paths}
     for path, share in shares.items():
         check(declared[path], share, where=path.name)
     return shares

@@ -124,10 +124,11 @@ class DigitClassifier(dl.BaseModelAdapter):
 
     def _check_complete(self, subset: str, custom: dict, folder: Path) -> None:
         """Raise if the SDK left items of a subset out: it does so, and says nothing, where a label is missing."""
-        downloaded = {json.loads(path.read_text())["filename"] for path in (folder / "json").rglob("*.json")}
+        files = list((folder / "json").rglob("*.json"))
         pages = self.model_entity.dataset.items.list(filters=dl.Filters(custom_filter=copy.deepcopy(custom)))
-        if pages.items_count == len(downloaded):
+        if pages.items_count == len(files):
             return
+        downloaded = {json.loads(path.read_text())["filename"] for path in files}
         missing = sorted(item.filename for item in pages.all() if item.filename not in downloaded)
         names = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
         raise ValueError(
@@ -263,9 +264,9 @@ class DigitClassifier(dl.BaseModelAdapter):
         truth: dict[str, str] = {}
         found: dict[str, list[float]] = {}
         for annotation in annotations_of(dataset, list(names)):
-            info = annotation.metadata.get("user", {}).get("model")
             if annotation.type != "class":
                 continue
+            info = model_info(annotation)
             if info is None:
                 if truth.get(annotation.item_id, annotation.label) != annotation.label:
                     raise ValueError(
@@ -336,6 +337,11 @@ def _training_samples(history: History) -> list[dl.PlotSample]:
             history.steps, values, strict=False
         )  # without a validation subset its lists are empty
     ]
+
+
+def model_info(annotation: dl.Annotation) -> dict[str, Any] | None:
+    """Return what an annotation says of the model that made it; None for ground truth, made by people."""
+    return annotation.metadata.get("user", {}).get("model")
 
 
 def annotations_of(dataset: dl.Dataset, item_ids: list[str], *, chunk: int = 200) -> Iterable[dl.Annotation]:

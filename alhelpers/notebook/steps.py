@@ -3,7 +3,6 @@
 The notebooks show every one of these steps in their own cells; here they are once more in short.
 """
 
-import copy
 import json
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from alhelpers import datasets
-from alhelpers.models.digit_classifier import DigitClassifier, annotations_of, read_image
+from alhelpers.models.digit_classifier import DigitClassifier, annotations_of, model_info, read_image
 from alhelpers.nodes import ModelCreator
 from alhelpers.nodes.data_split import split_dataset
 
@@ -106,7 +105,7 @@ def install_app(project: dl.Project) -> dl.App:
             return app
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(PACKAGE, Path(folder) / "alhelpers", ignore=shutil.ignore_patterns("__pycache__"))
-        dpk = dl.Dpk.from_json(copy.deepcopy(manifest), client_api=dl.client_api, project=project)
+        dpk = dl.Dpk.from_json(manifest, client_api=dl.client_api, project=project)
         published = project.dpks.publish(dpk=dpk, local_path=folder)
     return project.apps.install(dpk=published)
 
@@ -169,22 +168,30 @@ def _clones(project: dl.Project, dataset: dl.Dataset, base: dl.Model, *, status:
     return sorted(models, key=lambda model: model.id)
 
 
-def labelled_images(dataset: dl.Dataset, subset: str, model: dl.Model) -> tuple[np.ndarray, np.ndarray]:
-    """Download a subset of a labelled dataset as arrays.
+def download_images(items: list[dl.Item], model: dl.Model) -> np.ndarray:
+    """Download items as grey images of the size that a model takes, shape (N, H, W), uint8."""
+    size = model.configuration["image_size"]
+    with ThreadPoolExecutor(8) as pool:
+        files = list(pool.map(lambda item: item.download(save_locally=False), items))
+    return np.stack([read_image(file, item.filename, size) for file, item in zip(files, items, strict=True)])
+
+
+def labelled_images(
+    dataset: dl.Dataset, filters: dl.Filters, model: dl.Model
+) -> tuple[list[dl.Item], np.ndarray, np.ndarray]:
+    """Download labelled items as arrays.
 
     Returns
     -------
+    items : list of dl.Item
+        What the filter selects, sorted by name.
     images, labels : numpy.ndarray, shapes (N, H, W) uint8 and (N,) int64
-        At the size and in the class order of ``model``; sorted by item name.
+        At the size and in the class order of ``model``.
     """
-    items = sorted(dataset.items.list(filters=subset_filter(subset)).all(), key=lambda item: item.name)
+    items = sorted(dataset.items.list(filters=filters).all(), key=lambda item: item.name)
     label_of = {
         annotation.item_id: model.labels.index(annotation.label)
         for annotation in annotations_of(dataset, [item.id for item in items])
-        if "model" not in annotation.metadata.get("user", {})
+        if model_info(annotation) is None
     }
-    with ThreadPoolExecutor(8) as pool:
-        files = list(pool.map(lambda item: item.download(save_locally=False), items))
-    size = model.configuration["image_size"]
-    images = [read_image(file, item.filename, size) for file, item in zip(files, items, strict=True)]
-    return np.stack(images), np.array([label_of[item.id] for item in items])
+    return items, download_images(items, model), np.array([label_of[item.id] for item in items])
