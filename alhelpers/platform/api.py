@@ -80,6 +80,14 @@ LINKS: dict[str, Callable[[str, Row], str]] = {
     "ontologies": lambda base, row: f'{{"url":"{base}/ontologies/{row.id}",',
     "commands": lambda base, row: f'{{"url":"{base}/commands/{row.id}",',
     "metrics": lambda base, row: "{",
+    "tasks": lambda base, row: f'{{"url":"{base}/tasks/{row.id}",',
+    "assignments": lambda base, row: f'{{"url":"{base}/assignments/{row.id}",',
+    "services": lambda base, row: f'{{"url":"{base}/services/{row.id}",',
+    "executions": lambda base, row: f'{{"url":"{base}/executions/{row.id}",',
+    "triggers": lambda base, row: f'{{"url":"{base}/triggers/{row.id}",',
+    "cycles": lambda base, row: f'{{"url":"{base}/pipelines/{row.parent}/executions/{row.id}",',
+    "feature_sets": lambda base, row: f'{{"url":"{base}/features/sets/{row.id}",',
+    "feature_vectors": lambda base, row: f'{{"url":"{base}/features/vectors/{row.id}",',
 }
 
 

@@ -20,7 +20,8 @@ from aiohttp.client_exceptions import ClientPayloadError
 from .api import Call, Raw, Route, render
 from .auth import Credentials, load_credentials, write_private
 from .errors import ApiError, bad_request, not_emulated, not_found
-from .services import ROUTES
+from .events import settle
+from .services import LISTENERS, ROUTES
 from .services.items import models as items
 from .store import Store, require
 
@@ -201,7 +202,9 @@ class Server:
 
     def _transact(self, handler: Callable[[Call], Any], params: dict[str, str], query: Any, body: Any) -> Raw:
         with self.store.transaction():
-            result = handler(Call(self.store, self.base, self.credentials.email, params, query, body))
+            call = Call(self.store, self.base, self.credentials.email, params, query, body)
+            result = handler(call)
+            settle(call, LISTENERS)
             return result if isinstance(result, Raw) else Raw(json.dumps(result))
 
     async def _unknown(self, request: web.Request) -> web.Response:

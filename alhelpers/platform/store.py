@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import StateUnusable, bad_request, not_found
+from .events import Event
 
 # Raise this with every change of the schema that older databases do not fit; a new database starts at 0.
 VERSION = 0
@@ -56,6 +57,14 @@ COLUMNS: dict[str, dict[str, str]] = {
     "recipes": {},
     "ontologies": {},
     "commands": {},
+    "tasks": {"scope": "projectId", "name": "name", "type": "status"},
+    "assignments": {"scope": "projectId", "parent": "taskId", "name": "name"},
+    "services": {"scope": "projectId", "name": "name"},
+    "executions": {"scope": "projectId", "parent": "serviceId", "type": "latestState"},
+    "triggers": {"scope": "projectId", "name": "name", "type": "type"},
+    "cycles": {"scope": "projectId", "parent": "pipelineId", "type": "status"},
+    "feature_sets": {"scope": "projectId", "name": "name"},
+    "feature_vectors": {"scope": "featureSetId", "parent": "entityId"},
 }
 
 CACHED_DOCUMENTS = 50_000
@@ -109,6 +118,8 @@ class Store:
         self._last_id = int(row[0], 16) if row else 0
         self._saved_id = self._last_id
         self._after_commit: list[Callable[[], None]] = []
+        # What happened in the running transaction; the server tells those who listen before it commits.
+        self.events: list[Event] = []
         self._parsed: dict[str, tuple[str, Any]] = {}
         self._sweep()
 
@@ -135,6 +146,7 @@ class Store:
     def transaction(self) -> Iterator["Store"]:
         """Run the block as one transaction: all of it, or (when it raises) nothing of it."""
         self._after_commit.clear()
+        self.events.clear()
         self._database.execute("BEGIN")
         try:
             yield self
@@ -149,6 +161,10 @@ class Store:
             raise
         for action in self._after_commit:
             action()
+
+    def emit(self, resource: str, action: str, document_id: str, **detail: Any) -> None:
+        """Say that something happened in this transaction, for other services to react to."""
+        self.events.append(Event(resource, action, document_id, detail))
 
     def new_id(self) -> str:
         """Give a new id: 24 hex digits, greater than every id given before, in this run or an earlier one."""

@@ -1,16 +1,31 @@
 """The services of the platform, one folder each: what things are (models) apart from how they are reached (routes)."""
 
 from ..api import Route
+from ..events import Listener
 from .annotations import routes as annotations
 from .apps import routes as apps
 from .datasets import routes as datasets
+from .executions import routes as executions
 from .exports import routes as exports
+from .features import routes as features
 from .items import routes as items
 from .models import routes as models
 from .pipelines import routes as pipelines
 from .projects import routes as projects
 from .recipes import routes as recipes
+from .services import routes as services
+from .tasks import routes as tasks
+from .triggers import routes as triggers
 from .users import routes as users
 
-_SERVICES = (users, projects, datasets, recipes, items, annotations, exports, models, apps, pipelines)
+_SERVICES = (
+    *(users, projects, datasets, recipes, items, annotations, exports, features, tasks),
+    *(models, apps, services, executions, triggers, pipelines),
+)
 ROUTES: list[Route] = [route for service in _SERVICES for route in service.ROUTES]
+
+# Who reacts to what: (resource, action) of an event -> functions, in the order of the services above.
+LISTENERS: dict[tuple[str, str], list[Listener]] = {}
+for _service in _SERVICES:
+    for _key, _listener in getattr(_service, "LISTENERS", {}).items():
+        LISTENERS.setdefault(_key, []).append(_listener)

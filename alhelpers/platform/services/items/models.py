@@ -145,6 +145,7 @@ def add_upload(store: Store, dataset_id: str, upload: Upload, user: str) -> tupl
         item |= {"updatedAt": now(), "updatedBy": user}
     _describe(item, upload)
     store.put("items", item, blob=store.adopt(upload.file))
+    store.emit("Item", "Created" if existing is None else "Updated", item["id"], dataset=dataset_id)
     return item["id"], "created" if existing is None else "overwrite"
 
 
@@ -196,6 +197,7 @@ def update(store: Store, item: dict[str, Any], patch: dict[str, Any], user: str,
     if filename is not None and clean_path(filename) != item["filename"]:
         move(store, item, clean_path(filename), user)
     store.put("items", item | {"updatedAt": now(), "updatedBy": user})
+    store.emit("Item", "Updated", item["id"], dataset=item["datasetId"])
 
 
 def move(store: Store, item: dict[str, Any], filename: str, user: str) -> None:
@@ -221,6 +223,7 @@ def delete(store: Store, item_ids: list[str]) -> int:
             below = store.select("items", "scope = ? AND name > ? AND name < ?", _subtree(item))
             deleted += delete(store, [inner.id for inner in below])
         store.delete("annotations", "parent = ?", item_id)
+        store.emit("Item", "Deleted", item_id, dataset=item["datasetId"])
         deleted += store.delete("items", "id = ?", item_id)
     return deleted
 
@@ -270,4 +273,5 @@ def copy(
         ]
         store.put_all("annotations", copies)
         count_annotations(store, {item["id"]})
+    store.emit("Item", "Created", item["id"], dataset=dataset_id)
     return item

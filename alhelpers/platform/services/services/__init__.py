@@ -1,0 +1,1 @@
+"""Deployed functions: a module of a dpk, ready to execute."""

@@ -1,0 +1,7 @@
+"""Routes of deployed services."""
+
+from ...api import Route
+from ...events import Listener
+
+ROUTES: list[Route] = []
+LISTENERS: dict[tuple[str, str], Listener] = {}

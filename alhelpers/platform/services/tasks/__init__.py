@@ -1,0 +1,1 @@
+"""Labelling work: tasks over items, and the assignments that share them out."""

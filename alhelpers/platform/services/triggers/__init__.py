@@ -1,0 +1,1 @@
+"""What starts a function or a pipeline by itself: an event, or the clock."""
