@@ -46,6 +46,7 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT N
 # Which fields of a document are kept as columns too. A filter on one of these fields becomes SQL.
 COLUMNS: dict[str, dict[str, str]] = {
     "projects": {"name": "name"},
+    "settings": {"scope": "scopeId", "name": "name"},
     "datasets": {"name": "name", "scope": "projects", "type": "readableType"},
     "items": {"scope": "datasetId", "name": "filename", "dir": "dir", "type": "type", "hidden": "hidden"},
     "annotations": {"scope": "datasetId", "parent": "itemId", "type": "type"},

@@ -14,12 +14,13 @@ from .pipelines import routes as pipelines
 from .projects import routes as projects
 from .recipes import routes as recipes
 from .services import routes as services
+from .settings import routes as settings
 from .tasks import routes as tasks
 from .triggers import routes as triggers
 from .users import routes as users
 
 _SERVICES = (
-    *(users, projects, datasets, recipes, items, annotations, exports, features, tasks),
+    *(users, projects, settings, datasets, recipes, items, annotations, exports, features, tasks),
     *(models, apps, services, executions, triggers, pipelines),
 )
 ROUTES: list[Route] = [route for service in _SERVICES for route in service.ROUTES]

@@ -2,12 +2,16 @@
 
 from typing import Any
 
-from ...errors import bad_request
-from ...store import Store, now
+from ...errors import ApiError, bad_request
+from ...store import COLUMNS, Store, now
 from ..datasets import models as datasets
 
 ORGANIZATION = {"id": "00000000-0000-0000-0000-000000000000", "name": "local"}
-ILLEGAL = set('<>/\\"|')
+# Not fit for a path, a web address or a template.
+ILLEGAL = set('<>/\\"|?*%$#^{}`~=;')
+# What an update may not change; members have routes of their own.
+FIXED = ("id", "creator", "createdAt", "org", "account", "role", "systemProject", "contributors")
+ROLES = ("owner", "engineer", "annotator", "annotationManager")
 
 
 def check_name(store: Store, name: str) -> None:
@@ -32,7 +36,7 @@ def create(store: Store, name: str, user: str) -> dict[str, Any]:
         "org": ORGANIZATION,
         "account": {"id": ORGANIZATION["id"]},
         "role": "owner",
-        "contributors": [],
+        "contributors": [member(user, "owner")],
         "isBlocked": False,
         "archived": False,
         "featureConstraints": [],
@@ -45,14 +49,58 @@ def create(store: Store, name: str, user: str) -> dict[str, Any]:
     return project
 
 
+def member(email: str, role: str) -> dict[str, Any]:
+    """Build a member; the e-mail address is the id."""
+    time = now()
+    return {
+        "id": email,
+        "email": email,
+        "username": email,
+        "firstName": email.split("@")[0],
+        "lastName": "",
+        "avatar": None,
+        "role": role,
+        "type": "user",
+        "org": ORGANIZATION["id"],
+        "createdAt": time,
+        "updatedAt": time,
+    }
+
+
+def check_role(role: Any) -> str:
+    """Refuse a role that does not exist."""
+    if role not in ROLES:
+        raise bad_request(f"a member's role must be one of {', '.join(ROLES)}, got {role!r}")
+    return role
+
+
+def find_member(project: dict[str, Any], email: str) -> dict[str, Any]:
+    """Fetch a member of a project; 404 when there is none with that address."""
+    for found in project["contributors"]:
+        if found["email"] == email.lower():
+            return found
+    known = ", ".join(found["email"] for found in project["contributors"])
+    raise ApiError(404, f"{email!r} is no member of project {project['name']!r}; its members are {known}")
+
+
+def check_owner_left(project: dict[str, Any]) -> None:
+    """Refuse a change that would leave a project without an owner."""
+    if not any(found["role"] == "owner" for found in project["contributors"]):
+        raise bad_request(f"project {project['name']!r} needs an owner: make another member an owner first")
+
+
 def delete(store: Store, project_id: str) -> None:
     """Delete a project with everything in it."""
     store.row("projects", project_id)
     for row in list(store.select("datasets", "scope = ?", (project_id,))):
         datasets.delete(store, row.id)
-    models = [row.id for row in store.select("models", "scope = ?", (project_id,))]
-    for model_id in models:
-        store.delete("metrics", "parent = ?", model_id)
-    for kind in ("models", "apps", "pipelines"):
-        store.delete(kind, "scope = ?", project_id)
+    for row in list(store.select("models", "scope = ?", (project_id,))):
+        store.delete("metrics", "parent = ?", row.id)
+    for row in list(store.select("feature_sets", "scope = ?", (project_id,))):
+        store.delete("feature_vectors", "scope = ?", row.id)
+    for kind, columns in COLUMNS.items():
+        if columns.get("scope") == "projectId":
+            store.delete(kind, "scope = ?", project_id)
+    store.delete("settings", "scope = ?", project_id)
     store.delete("projects", "id = ?", project_id)
+    store.emit("Project", "Deleted", project_id)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from ...api import Call, Route
-from ...errors import not_found
+from ...errors import bad_request, not_found
 from ...store import merge, now, require
 from . import models
 
@@ -39,7 +39,7 @@ def update(call: Call) -> dict[str, Any]:
     body = require(call.body)
     if body.get("name", project["name"]) != project["name"]:
         models.check_name(call.store, require(body, "name")["name"])
-    kept = {key: project[key] for key in ("id", "creator", "createdAt", "org", "systemProject")}
+    kept = {key: project[key] for key in models.FIXED}
     project = merge(project, body) | kept | {"updatedAt": now()}
     call.store.put("projects", project)
     return project
@@ -51,18 +51,76 @@ def delete(call: Call) -> dict[str, Any]:
     return {"id": call.params["project_id"]}
 
 
-def members(call: Call) -> list[dict[str, Any]]:
-    """List the one member."""
-    call.store.row("projects", call.params["project_id"])
-    return [{"id": call.user, "email": call.user, "role": "owner", "type": "user"}]
+def list_of_organization(call: Call) -> list[dict[str, Any]]:
+    """List the projects of the one organization."""
+    if call.params["org_id"] != models.ORGANIZATION["id"]:
+        raise not_found("organization", call.params["org_id"])
+    return list_all(call)
+
+
+def list_members(call: Call) -> list[dict[str, Any]]:
+    """List the members of a project."""
+    return call.store.get("projects", call.params["project_id"])["contributors"]
+
+
+def add_member(call: Call) -> dict[str, Any]:
+    """Add a member; nobody is written to."""
+    project = call.store.get("projects", call.params["project_id"])
+    email = call.params["email"].lower()
+    role = models.check_role(require(call.body).get("role"))
+    if "@" not in email:
+        raise bad_request(f"a member is named by an e-mail address, got {email!r}")
+    if any(found["email"] == email for found in project["contributors"]):
+        raise bad_request(f"{email!r} is a member of project {project['name']!r} already; update the role")
+    member = models.member(email, role)
+    project["contributors"].append(member)
+    call.store.put("projects", project)
+    return member
+
+
+def update_member(call: Call) -> dict[str, Any]:
+    """Give a member another role."""
+    project = call.store.get("projects", call.params["project_id"])
+    member = models.find_member(project, call.params["email"])
+    member |= {"role": models.check_role(require(call.body).get("role")), "updatedAt": now()}
+    models.check_owner_left(project)
+    call.store.put("projects", project)
+    return member
+
+
+def remove_member(call: Call) -> dict[str, Any]:
+    """Remove a member."""
+    project = call.store.get("projects", call.params["project_id"])
+    member = models.find_member(project, call.params["email"])
+    project["contributors"].remove(member)
+    models.check_owner_left(project)
+    call.store.put("projects", project)
+    return member
+
+
+def list_drivers(call: Call) -> list[dict[str, Any]]:
+    """List the storage drivers of a project: none, everything lies in the state folder."""
+    call.store.row("projects", call.query.get("projectId", ""))
+    return []
+
+
+def get_driver(call: Call) -> None:
+    """Refuse: there are no drivers."""
+    raise not_found("driver", call.params["driver_id"])
 
 
 ROUTES = [
     Route("POST", "/projects", create),
     Route("GET", "/projects", list_all),
+    Route("GET", "/orgs/{org_id}/projects", list_of_organization),
     Route("GET", "/projects/{project_id}", get),
     Route("GET", "/projects/{name}/name", get_by_name),
     Route("PATCH", "/projects/{project_id}", update),
     Route("DELETE", "/projects/{project_id}", delete),
-    Route("GET", "/projects/{project_id}/members", members),
+    Route("GET", "/projects/{project_id}/members", list_members),
+    Route("POST", "/projects/{project_id}/members/{email}", add_member),
+    Route("PATCH", "/projects/{project_id}/members/{email}", update_member),
+    Route("DELETE", "/projects/{project_id}/members/{email}", remove_member),
+    Route("GET", "/drivers", list_drivers),
+    Route("GET", "/drivers/{driver_id}", get_driver),
 ]
