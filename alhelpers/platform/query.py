@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import dql
+from . import dql, vectors
 from .errors import bad_request, not_emulated
 from .store import COLUMNS, Row, Store
 
@@ -51,6 +51,9 @@ class Plan:
     values: list[Any] = field(default_factory=list)
     rest: list[dql.Node] = field(default_factory=list)
     members: list[tuple[str, set[str]]] = field(default_factory=list)
+    euclid: vectors.Euclid | None = None
+    # Where a distance orders the answer: the place of each id.
+    places: dict[str, int] = field(default_factory=dict)
 
     @property
     def sql(self) -> str:
@@ -87,9 +90,15 @@ def search(store: Store, kind: str, query: Any, scope: tuple[str, tuple[Any, ...
     """
     page, size, order = _paging(query)
     plan = plan_for(store, kind, query, scope)
-    if not plan.rest and not plan.members and _by_id(order):
+    if not plan.rest and not plan.members and plan.euclid is None and _by_id(order):
         return _page_in_sql(store, kind, plan, page, size, descending=bool(order and order[0][1]))
     rows = list(matching(store, kind, plan))
+    if plan.euclid is not None:
+        rows = [row for _, row in vectors.measured(store, rows, plan.euclid)]
+        order = [] if plan.euclid.descending is not None else order
+    if plan.places:
+        rows.sort(key=lambda row: plan.places[row.id])
+        order = []
     for path, descending in reversed(order):
         rows.sort(key=lambda row, path=path: dql.sort_key(store.parsed(row), path), reverse=descending)
     return Page(rows[page * size : (page + 1) * size], len(rows), page, size)
@@ -123,9 +132,11 @@ def plan_for(store: Store, kind: str, query: Any, scope: tuple[str, tuple[Any, .
         # dl.Filters.load() puts the join of a saved filter inside the filter.
         condition, join = {key: value for key, value in condition.items() if key != "join"}, condition["join"]
     plan = Plan([scope[0]], list(scope[1]))
+    if kind == "feature_vectors":
+        condition, plan.euclid = vectors.take(store, condition)
     _push_down(dql.parse(condition, ALIASES.get(kind)), kind, plan)
     if join:
-        plan.members.append(_join(store, kind, join, scope))
+        _add_join(store, kind, join, scope, plan)
     return plan
 
 
@@ -183,6 +194,26 @@ def _plain(path: str, value: Any) -> bool:
     )
 
 
+def _add_join(store: Store, kind: str, join: Any, scope: tuple[str, tuple[Any, ...]], plan: Plan) -> None:
+    on = join.get("on") if isinstance(join, dict) else None
+    if isinstance(on, dict) and on.get("resource") == "feature_vectors" and kind in ("items", "annotations"):
+        _join_vectors(store, join, plan)
+    else:
+        plan.members.append(_join(store, kind, join, scope))
+
+
+def _join_vectors(store: Store, join: dict[str, Any], plan: Plan) -> None:
+    """Allow only what has a fitting feature vector; a distance gives the order."""
+    other = plan_for(store, "feature_vectors", {"filter": join.get("filter")}, ("1", ()))
+    rows = list(matching(store, "feature_vectors", other))
+    if other.euclid is not None:
+        rows = [row for _, row in vectors.measured(store, rows, other.euclid)]
+        if other.euclid.descending is not None:
+            for row in rows:
+                plan.places.setdefault(row.parent or "", len(plan.places))
+    plan.members.append(("id", {row.parent or "" for row in rows}))
+
+
 def _join(store: Store, kind: str, join: Any, scope: tuple[str, tuple[Any, ...]]) -> tuple[str, set[str]]:
     """Find which rows the other side of a join allows: as (column of this side, allowed values)."""
     if not isinstance(join, dict):
@@ -191,7 +222,8 @@ def _join(store: Store, kind: str, join: Any, scope: tuple[str, tuple[Any, ...]]
     joined = join.get("on", {}).get("resource", other) if isinstance(join.get("on", {}), dict) else None
     if other is None or joined != other:
         raise bad_request(
-            f"cannot join {kind} with {joined!r}; items join annotations, annotations join items"
+            f"cannot join {kind} with {joined!r}; items join annotations, annotations join items,"
+            " both join feature_vectors"
         )
     # Items and annotations are asked for in one dataset, which is the first value of their scope.
     plan = Plan(["scope = ?"], list(scope[1][:1]))

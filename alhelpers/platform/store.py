@@ -64,8 +64,8 @@ COLUMNS: dict[str, dict[str, str]] = {
     "executions": {"scope": "projectId", "parent": "serviceId", "type": "latestState"},
     "triggers": {"scope": "projectId", "name": "name", "type": "type"},
     "cycles": {"scope": "projectId", "parent": "pipelineId", "type": "status"},
-    "feature_sets": {"scope": "projectId", "name": "name"},
-    "feature_vectors": {"scope": "featureSetId", "parent": "entityId"},
+    "feature_sets": {"scope": "project", "name": "name"},
+    "feature_vectors": {"scope": "featureSetId", "parent": "entityId", "dir": "datasetId"},
 }
 
 CACHED_DOCUMENTS = 50_000
