@@ -83,6 +83,7 @@ LINKS: dict[str, Callable[[str, Row], str]] = {
     "tasks": lambda base, row: f'{{"url":"{base}/tasks/{row.id}",',
     "assignments": lambda base, row: f'{{"url":"{base}/assignments/{row.id}",',
     "services": lambda base, row: f'{{"url":"{base}/services/{row.id}",',
+    "packages": lambda base, row: f'{{"url":"{base}/packages/{row.id}",',
     "executions": lambda base, row: f'{{"url":"{base}/executions/{row.id}",',
     "triggers": lambda base, row: f'{{"url":"{base}/triggers/{row.id}",',
     "cycles": lambda base, row: f'{{"url":"{base}/pipelines/{row.parent}/executions/{row.id}",',

@@ -61,7 +61,12 @@ COLUMNS: dict[str, dict[str, str]] = {
     "tasks": {"scope": "projectId", "name": "name", "type": "status"},
     "assignments": {"scope": "projectId", "parent": "taskId", "name": "name"},
     "services": {"scope": "projectId", "name": "name"},
-    "executions": {"scope": "projectId", "parent": "serviceId", "type": "latestState"},
+    "service_revisions": {"parent": "serviceId", "name": "version"},
+    "packages": {"scope": "projectId", "name": "name"},
+    "executions": {
+        **{"scope": "projectId", "parent": "serviceId"},
+        **{"name": "pipeline.executionId", "dir": "model.id", "type": "latestStatus.status"},
+    },
     "triggers": {"scope": "projectId", "name": "name", "type": "type"},
     "cycles": {"scope": "projectId", "parent": "pipelineId", "type": "status"},
     "feature_sets": {"scope": "project", "name": "name"},
@@ -321,6 +326,9 @@ class Store:
 
 def _column_value(document: Mapping[str, Any], field: str | None) -> Any:
     value = document.get(field) if field else None
+    if field and "." in field:
+        outer, inner = field.split(".")
+        value = (document.get(outer) or {}).get(inner)
     if isinstance(value, list) and value:
         value = value[0]
     if not isinstance(value, str | bool | None):

@@ -129,8 +129,9 @@ def test_a_deep_filter_is_refused(dl, dataset):
 
 
 def test_what_is_not_emulated_says_so(dl, project):
+    success, answer = dl.client_api.gen_request(req_type="post", path="/no/such/thing")
     with pytest.raises(dl.exceptions.NotFound, match="not emulated offline: POST"):
-        project.triggers.list()
+        dl.client_api.check_response(success, answer)
 
 
 def test_projects_and_datasets_by_name(dl, project):

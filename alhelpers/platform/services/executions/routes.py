@@ -1,7 +1,173 @@
-"""Routes of executions."""
+"""Routes of executions, and the query that lists what services are made of."""
 
-from ...api import Route
-from ...events import Listener
+from typing import Any
 
-ROUTES: list[Route] = []
-LISTENERS: dict[tuple[str, str], Listener] = {}
+from ...api import Call, Raw, Route, one, paged
+from ...errors import bad_request, not_emulated
+from ...events import Event
+from ...query import everything, search
+from ...store import is_id, require
+from ..exports import models as commands
+from . import models
+
+QUERIED = ("executions", "services", "packages", "triggers")
+# The largest number of executions that one request may make.
+BATCH = 1000
+
+
+def create(call: Call) -> Raw:
+    """Call a function of a service: once, or once for each item of a query."""
+    service = call.store.get("services", call.params["service_id"])
+    body = require(call.body)
+    name = body.get("functionName") or "run"
+    models.check_function(call.store, service, name)
+    if body.get("batch") is not None:
+        return _create_batch(call, service, name, require(body["batch"]))
+    inputs = body.get("input")
+    if not isinstance(inputs, dict | None):
+        raise bad_request(f"'input' must be an object with the function's arguments, got {inputs!r}")
+    project_id = body.get("projectId") or service["projectId"]
+    call.store.row("projects", project_id)
+    execution = models.create(
+        call.store,
+        project_id=project_id,
+        user=call.user,
+        function_name=name,
+        inputs=inputs,
+        service=service,
+        **models.ml_fields(service),
+    )
+    return one(call, "executions", execution["id"])
+
+
+def _create_batch(call: Call, service: dict[str, Any], name: str, batch: dict[str, Any]) -> Raw:
+    query, extra = require(batch.get("query")), batch.get("args") or {}
+    datasets = (query.get("context") or {}).get("datasets") or []
+    if not datasets:
+        projects = call.store.select("datasets", "scope = ?", (service["projectId"],))
+        datasets = [row.id for row in projects]
+    rows = [
+        row
+        for dataset_id in datasets
+        for row in everything(call.store, "items", query, ("scope = ?", (dataset_id,)))
+    ]
+    if len(rows) > BATCH:
+        raise bad_request(f"the query finds {len(rows)} items; one request makes at most {BATCH} executions")
+    port = models.item_input(call.store, service, name)
+    for row in rows:
+        models.create(
+            call.store,
+            project_id=service["projectId"],
+            user=call.user,
+            function_name=name,
+            inputs=extra | {port: {"item_id": row.id, "dataset_id": row.scope}},
+            service=service,
+            **models.ml_fields(service),
+        )
+    return commands.finished(call, "CreateExecutions", {"serviceId": service["id"], "count": len(rows)})
+
+
+def get(call: Call) -> Raw:
+    """Fetch an execution."""
+    return one(call, "executions", call.params["execution_id"])
+
+
+def update(call: Call) -> Raw:
+    """Change what a client may change of an execution: its output, and whether it shall stop."""
+    execution = call.store.get("executions", call.params["execution_id"])
+    body = require(call.body)
+    if body.get("toTerminate") and not models.ended(execution):
+        models.terminate(call.store, execution)
+    if body.get("output") is not None:
+        execution["output"] = body["output"]
+        call.store.put("executions", execution)
+    return one(call, "executions", execution["id"])
+
+
+def progress(call: Call) -> Raw:
+    """Say how far an execution is, from outside the platform's workers."""
+    execution = call.store.get("executions", call.params["execution_id"])
+    body = require(call.body)
+    status = models.SPELLINGS.get(str(body.get("status")), body.get("status") or models.RUNNING)
+    if status not in models.STATUSES:
+        raise bad_request(f"unknown execution status {status!r}; known: {', '.join(models.STATUSES)}")
+    percent, message, output = body.get("percentComplete"), body.get("message"), body.get("output")
+    if status in models.ENDED and not models.ended(execution):
+        models.finish(call.store, execution, status, output=output, message=message)
+    else:
+        if output is not None:
+            execution["output"] = output
+        models.log(call.store, execution, status, percent=percent, message=message)
+    return one(call, "executions", execution["id"])
+
+
+def terminate(call: Call) -> Raw:
+    """Stop an execution."""
+    execution = call.store.get("executions", call.params["execution_id"])
+    models.terminate(call.store, execution)
+    return one(call, "executions", execution["id"])
+
+
+def attempt(call: Call) -> int:
+    """Count one more attempt of an execution."""
+    execution = call.store.get("executions", call.params["execution_id"])
+    execution["attempts"] += 1
+    call.store.put("executions", execution)
+    return execution["attempts"]
+
+
+def rerun(call: Call) -> Raw:
+    """Run an ended execution again, under the same id."""
+    execution = call.store.get("executions", call.params["execution_id"])
+    models.rerun(call.store, execution)
+    return one(call, "executions", execution["id"])
+
+
+def rerun_batch(call: Call) -> Raw:
+    """Run all ended executions that a query finds again."""
+    body = require(call.body)
+    rows = everything(call.store, "executions", {"filter": body.get("query")})
+    executions = [call.store.get("executions", row.id) for row in rows]
+    again = [each for each in executions if models.ended(each) and not each.get("internal")]
+    for execution in again:
+        models.rerun(call.store, execution)
+    return commands.finished(call, "RerunExecutions", {"count": len(again)})
+
+
+def query_faas(call: Call) -> Raw:
+    """List executions, services, packages or triggers."""
+    body = require(call.body)
+    kind = body.get("resource")
+    if kind not in QUERIED:
+        raise not_emulated(f"queries for {kind!r}; known: {', '.join(QUERIED)}")
+    return paged(call, kind, search(call.store, kind, body))
+
+
+def command(call: Call) -> Raw:
+    """Fetch a command of this area."""
+    if not is_id(call.params["command_id"]):
+        raise not_emulated(f"commands/faas/{call.params['command_id']}")
+    return one(call, "commands", call.params["command_id"])
+
+
+def stop_all(call: Call, event: Event) -> None:
+    """Stop what runs on a service that is deleted."""
+    for row in list(call.store.select("executions", "parent = ?", (event.id,))):
+        execution = call.store.get("executions", row.id)
+        if not models.ended(execution):
+            models.terminate(call.store, execution)
+
+
+ROUTES = [
+    Route("POST", "/query/faas", query_faas),
+    Route("POST", "/executions/rerun", rerun_batch),
+    Route("POST", "/executions/{service_id}", create),
+    Route("GET", "/executions/{execution_id}", get),
+    Route("PATCH", "/executions/{execution_id}", update),
+    Route("POST", "/executions/{execution_id}/attempts", attempt),
+    Route("POST", "/executions/{execution_id}/progress", progress),
+    Route("POST", "/executions/{execution_id}/rerun", rerun),
+    Route("POST", "/executions/{execution_id}/terminate", terminate),
+    Route("GET", "/commands/faas/{command_id}", command),
+]
+LISTENERS = {("Service", "Deleted"): stop_all}

@@ -1,0 +1,290 @@
+"""What an execution is: one call of a function of a service, from 'created' to its end."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from ...errors import bad_request
+from ...store import Store, now
+from ..projects.models import ORGANIZATION
+from ..services import models as services
+
+CREATED = "created"
+RUNNING = "in-progress"
+SUCCESS = "success"
+FAILED = "failed"
+TERMINATED = "terminated"
+ENDED = (SUCCESS, FAILED, TERMINATED, "aborted", "canceled", "system-failure")
+STATUSES = (CREATED, RUNNING, *ENDED)
+# The SDK's progress calls use other words for two of the states.
+SPELLINGS = {"inProgress": RUNNING, "completed": SUCCESS, "complete": SUCCESS, "error": FAILED}
+
+
+def create(
+    store: Store,
+    *,
+    project_id: str,
+    user: str,
+    function_name: str,
+    inputs: dict[str, Any] | None,
+    service: dict[str, Any] | None = None,
+    pipeline: dict[str, str] | None = None,
+    model_id: str | None = None,
+    model_operation: str | None = None,
+    internal: bool = False,
+    **fields: Any,
+) -> dict[str, Any]:
+    """Make an execution, ready to be run.
+
+    Parameters
+    ----------
+    store : Store
+        The state.
+    project_id : str
+        The project that it belongs to.
+    user : str
+        Who asked for it.
+    function_name : str
+        The function of the service's module to call.
+    inputs : dict
+        The function's arguments by name: values, or ids of entities (as text, or as ``{'item_id': ...}``).
+    service : dict, optional
+        The service that runs it.
+    pipeline : dict, optional
+        ``id``, ``nodeId`` and ``executionId`` (the cycle), when a pipeline's node asked for it.
+    model_id, model_operation : str, optional
+        The model that it works on, and how (``train``, ``evaluate``, ``predict``, ``embed``).
+    internal : bool
+        Whether no worker may take it: whoever made it finishes it.
+    **fields
+        More fields of the document, such as ``triggerId`` or ``event``.
+
+    Returns
+    -------
+    dict
+        The execution.
+    """
+    time = now()
+    service = service or {}
+    entry = {"timestamp": time, "status": CREATED, "percentComplete": 0}
+    execution: dict[str, Any] = {
+        "id": store.new_id(),
+        "projectId": project_id,
+        "orgId": ORGANIZATION["id"],
+        "serviceId": service.get("id"),
+        "serviceName": service.get("name"),
+        "serviceVersion": service.get("version"),
+        "driverId": service.get("driverId"),
+        "packageId": service.get("packageId"),
+        "packageName": service.get("packageName"),
+        "packageRevision": service.get("packageRevision"),
+        "moduleName": service.get("moduleName"),
+        "app": service.get("app"),
+        "functionName": function_name,
+        "input": inputs or {},
+        "output": None,
+        "status": [entry],
+        "statusLog": [entry],
+        "latestStatus": entry,
+        "duration": 0,
+        "attempts": 1,
+        "maxAttempts": service.get("maxAttempts") or 1,
+        "toTerminate": False,
+        "triggerId": None,
+        "feedbackQueue": None,
+        "syncReplyTo": None,
+        "creator": user,
+        "createdAt": time,
+        "updatedAt": time,
+        "updatedBy": user,
+        **fields,
+    }
+    if pipeline is not None:
+        execution["pipeline"] = pipeline
+    if model_id is not None:
+        execution["model"] = {"id": model_id, "operation": model_operation}
+    if internal or not service:
+        execution["internal"] = True
+    store.put("executions", execution)
+    store.emit("Execution", "Created", execution["id"])
+    return execution
+
+
+def ended(execution: dict[str, Any]) -> bool:
+    """Say whether an execution has come to its end."""
+    return execution["latestStatus"]["status"] in ENDED
+
+
+def start(store: Store, execution: dict[str, Any]) -> None:
+    """Note that an execution begins to run."""
+    execution["startedAt"] = now()
+    log(store, execution, RUNNING, percent=0)
+
+
+def progress(
+    store: Store,
+    execution: dict[str, Any],
+    *,
+    percent: int | None = None,
+    message: str | None = None,
+    output: Any = None,
+    action: str | None = None,
+) -> None:
+    """Note how far a running execution is; `action` is the pipeline's way out that the function has chosen."""
+    if output is not None:
+        execution["output"] = output
+    if action is not None:
+        execution["action"] = action
+    status = execution["latestStatus"]["status"]
+    log(store, execution, status if status != CREATED else RUNNING, percent=percent, message=message)
+
+
+def finish(
+    store: Store,
+    execution: dict[str, Any],
+    status: str,
+    *,
+    output: Any = None,
+    message: str | None = None,
+    action: str | None = None,
+    error: str | None = None,
+) -> None:
+    """Bring an execution to its end, unless it has one already.
+
+    Parameters
+    ----------
+    store : Store
+        The state.
+    execution : dict
+        The execution; changed in place and written.
+    status : str
+        One of ``success``, ``failed``, ``terminated``, ``aborted``, ``canceled``, ``system-failure``.
+    output : object, optional
+        What the function returned, as JSON; entities by their ids.
+    message : str, optional
+        What to tell the user.
+    action : str, optional
+        The pipeline's way out; without it the one that the function has set while it ran.
+    error : str, optional
+        The stack trace of a failure.
+    """
+    if status not in ENDED:
+        raise bad_request(f"an execution ends as one of {', '.join(ENDED)}, not as {status!r}")
+    if ended(execution):
+        return
+    if output is not None:
+        execution["output"] = output
+    if action is not None:
+        execution["action"] = action
+    begun = execution.get("startedAt") or execution["createdAt"]
+    execution["duration"] = _seconds_since(begun)
+    percent = 100 if status == SUCCESS else None
+    log(store, execution, status, percent=percent, message=message, error=error)
+    store.emit(
+        "Execution",
+        "Finished",
+        execution["id"],
+        status=status,
+        output=execution["output"],
+        action=execution.get("action"),
+    )
+
+
+def restart(store: Store, execution: dict[str, Any], message: str | None = None) -> None:
+    """Put an execution back to its beginning, under the same id; its status log goes on."""
+    execution |= {"toTerminate": False, "output": None, "duration": 0}
+    execution["attempts"] += 1
+    execution.pop("action", None)
+    execution.pop("startedAt", None)
+    log(store, execution, CREATED, percent=0, message=message)
+    store.emit("Execution", "Created", execution["id"])
+
+
+def log(
+    store: Store,
+    execution: dict[str, Any],
+    status: str,
+    *,
+    percent: int | None = None,
+    message: str | None = None,
+    error: str | None = None,
+) -> None:
+    """Add an entry to an execution's status log, and write the execution."""
+    if percent is None:
+        percent = execution["latestStatus"].get("percentComplete", 0)
+    entry: dict[str, Any] = {"timestamp": now(), "status": status, "percentComplete": percent}
+    entry |= {key: value for key, value in (("message", message), ("error", error)) if value is not None}
+    execution["latestStatus"] = entry
+    execution["statusLog"] = [*execution["statusLog"], entry]
+    execution["status"] = execution["statusLog"]
+    execution["updatedAt"] = entry["timestamp"]
+    store.put("executions", execution)
+
+
+def terminate(store: Store, execution: dict[str, Any]) -> None:
+    """Stop an execution, running or not begun; one that has ended stays as it is."""
+    if not ended(execution):
+        execution["toTerminate"] = True
+        finish(store, execution, TERMINATED, message="terminated on request")
+        store.emit("Execution", "Terminated", execution["id"])
+
+
+def rerun(store: Store, execution: dict[str, Any]) -> None:
+    """Run an ended execution again.
+
+    Raises
+    ------
+    ApiError
+        400, when it has not ended, or no service can run it.
+    """
+    if not ended(execution):
+        raise bad_request(f"execution {execution['id']} has not ended: terminate it first, or wait for it")
+    if execution.get("internal"):
+        raise bad_request(
+            f"execution {execution['id']} is a step of a pipeline: rerun the pipeline's cycle instead"
+        )
+    store.row("services", execution["serviceId"])
+    restart(store, execution, "run again on request")
+
+
+def check_function(store: Store, service: dict[str, Any], name: str) -> None:
+    """Refuse a function that the service's module does not declare."""
+    module = services.module_of(services.package_of(store, service), service["moduleName"])
+    names = [each.get("name") for each in module.get("functions") or []]
+    # Every runner answers 'ping'; a model adapter inherits its functions, declared or not.
+    if names and name not in (*names, "ping") and not service["metadata"].get("ml"):
+        raise bad_request(
+            f"service {service['name']!r} has no function {name!r}; its module declares {names}"
+        )
+
+
+def item_input(store: Store, service: dict[str, Any], name: str) -> str:
+    """Say which argument of a function takes the item, when it runs for each item of a query."""
+    module = services.module_of(services.package_of(store, service), service["moduleName"])
+    function = services.function_of(module, name) or {}
+    inputs = [each for each in function.get("input") or [] if each.get("type") in ("Item", "Item[]")]
+    return inputs[0]["name"] if inputs else "item"
+
+
+def ml_fields(service: dict[str, Any]) -> dict[str, Any]:
+    """Give the fields that tie an execution to the model that its service serves."""
+    ml = service["metadata"].get("ml") or {}
+    return {"model_id": ml.get("modelId"), "model_operation": ml.get("modelOperation")} if ml else {}
+
+
+def waiting(store: Store) -> Iterable[dict[str, Any]]:
+    """Iterate, oldest first, over the executions that wait for a worker."""
+    for row in store.select("executions", "type = ?", (CREATED,), "ORDER BY id"):
+        execution = store.parsed(row)
+        if not execution.get("internal"):
+            yield execution
+
+
+def of_cycle(store: Store, project_id: str, cycle_id: str) -> list[dict[str, Any]]:
+    """List the executions of one run of a pipeline, oldest first."""
+    rows = store.select("executions", "scope = ? AND name = ?", (project_id, cycle_id), "ORDER BY id")
+    return [store.parsed(row) for row in rows]
+
+
+def _seconds_since(begun: str) -> float:
+    return round((datetime.fromisoformat(now()) - datetime.fromisoformat(begun)).total_seconds(), 3)

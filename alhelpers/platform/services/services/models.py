@@ -1,0 +1,247 @@
+"""What a service is: a module of a package, with its settings, that executions run on."""
+
+from typing import Any
+
+from ...errors import ApiError, bad_request
+from ...store import Store, now, require
+from ..projects.models import ORGANIZATION
+
+CONCURRENCY = 10
+RUNTIME = {"podType": "regular-s", "numReplicas": 1, "concurrency": CONCURRENCY, "autoscaler": None}
+FIXED = {"id", "url", "projectId", "creator", "createdAt", "updatedAt", "updatedBy", "version", "orgId"}
+# What a manifest's compute configuration says about a service, and what a caller's service configuration may say.
+SETTINGS = (
+    *("runtime", "executionTimeout", "drainTime", "onReset", "runExecutionAsProcess", "maxAttempts"),
+    *("initParams", "versions", "driverId", "secrets", "integrations", "config", "settings", "mode"),
+    *("moduleName", "useUserJwt", "active", "type", "panels", "queueLengthLimit", "archive", "botUserName"),
+)
+
+
+def ensure(
+    store: Store,
+    *,
+    project_id: str,
+    name: str,
+    package: dict[str, Any],
+    user: str,
+    module: str | None = None,
+    app: dict[str, Any] | None = None,
+    metadata: dict[str, Any] | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Make a service, or bring the one of that name up to date.
+
+    Parameters
+    ----------
+    store : Store
+        The state.
+    project_id : str
+        The project.
+    name : str
+        The service's name; the project has one of that name.
+    package : dict
+        The dpk (one revision) or the package whose code it runs.
+    user : str
+        Who asks for it.
+    module : str, optional
+        The module of the package; without it the first one.
+    app : dict, optional
+        The installed app that it comes from.
+    metadata : dict, optional
+        For example ``{"ml": {"modelId": ..., "modelOperation": "train"}}``.
+    **settings
+        Other fields, in the platform's words (``runtime``, ``executionTimeout``, ``initParams``, ...); those that are
+        not given come from the compute configuration that the manifest names.
+
+    Returns
+    -------
+    dict
+        The service.
+    """
+    found = module_of(package, module)
+    body = compute_config(package, found) | {
+        key: value for key, value in settings.items() if value is not None
+    }
+    body |= {
+        "name": name,
+        "projectId": project_id,
+        "packageId": package["id"],
+        "packageName": package.get("name"),
+        "packageRevision": package.get("version"),
+        "moduleName": found["name"],
+        "metadata": metadata or {},
+    }
+    if app is not None:
+        body["app"] = {
+            "id": app["id"],
+            "dpkId": app["dpk"]["baseId"],
+            "dpkName": app["dpkName"],
+            "dpkVersion": app["dpkVersion"],
+        }
+    existing = store.find("services", "scope = ? AND name = ?", project_id, name)
+    if existing is None:
+        return create(store, body, user)
+    if any(existing.get(key) != value for key, value in body.items()):
+        update(store, existing, body, user)
+    return existing
+
+
+def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
+    """Make a service; its name must be new in the project."""
+    require(body, "name", "projectId", "packageId")
+    store.row("projects", body["projectId"])
+    if store.find("services", "scope = ? AND name = ?", body["projectId"], body["name"]):
+        raise bad_request(
+            f"a service named {body['name']!r} exists in project {body['projectId']}: choose another name, or update it"
+        )
+    time = now()
+    given = {
+        key: body[key]
+        for key in (*SETTINGS, "metadata", "app", "packageRevision")
+        if body.get(key) is not None
+    }
+    service: dict[str, Any] = {
+        "id": store.new_id(),
+        "name": body["name"],
+        "projectId": body["projectId"],
+        "orgId": ORGANIZATION["id"],
+        "packageId": body["packageId"],
+        "packageName": body.get("packageName"),
+        "packageRevision": None,
+        "moduleName": None,
+        "initParams": {},
+        "botUserName": user,
+        "useUserJwt": False,
+        "global": False,
+        "driverId": None,
+        "runExecutionAsProcess": False,
+        "executionTimeout": 3600,
+        "drainTime": 600,
+        "onReset": "failed",
+        "maxAttempts": 1,
+        "active": True,
+        "version": "1.0.0",
+        "versions": {},
+        "metadata": {},
+        "scope": "project",
+        **given,
+        "runtime": _runtime(given.get("runtime")),
+        "creator": user,
+        "createdAt": time,
+        "updatedAt": time,
+        "updatedBy": user,
+    }
+    _check(service)
+    store.put("services", service)
+    _keep_revision(store, service)
+    store.emit("Service", "Created", service["id"])
+    return service
+
+
+def update(store: Store, service: dict[str, Any], body: dict[str, Any], user: str) -> None:
+    """Change a service: in place, and written as its next revision."""
+    name = body.get("name") or service["name"]
+    other = store.find("services", "scope = ? AND name = ?", service["projectId"], name)
+    if other is not None and other["id"] != service["id"]:
+        raise bad_request(
+            f"a service named {name!r} exists in project {service['projectId']}: choose another name"
+        )
+    service |= {key: value for key, value in body.items() if key not in FIXED and value is not None}
+    service["runtime"] = _runtime(service.get("runtime"))
+    head, _, last = service["version"].rpartition(".")
+    service |= {"version": f"{head}.{int(last) + 1}", "updatedAt": now(), "updatedBy": user}
+    _check(service)
+    store.put("services", service)
+    _keep_revision(store, service)
+    store.emit("Service", "Updated", service["id"])
+
+
+def activate(store: Store, service: dict[str, Any], user: str, *, active: bool) -> None:
+    """Let a service work, or rest; that is no new revision."""
+    if service["active"] != active:
+        service |= {"active": active, "updatedAt": now(), "updatedBy": user}
+        store.put("services", service)
+        store.emit("Service", "Resumed" if active else "Paused", service["id"])
+
+
+def _runtime(given: Any) -> dict[str, Any]:
+    if given is not None and not isinstance(given, dict):
+        raise bad_request(f"'runtime' must be an object such as {RUNTIME}, got {given!r}")
+    return RUNTIME | (given or {})
+
+
+def _check(service: dict[str, Any]) -> None:
+    concurrency = service["runtime"].get("concurrency")
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+        raise bad_request(f"'runtime.concurrency' must be a whole number, 1 or more, got {concurrency!r}")
+    timeout = service.get("executionTimeout")
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0:
+        raise bad_request(f"'executionTimeout' must be a number of seconds above 0, got {timeout!r}")
+    if not isinstance(service.get("initParams"), dict):
+        raise bad_request(f"'initParams' must be an object, got {service.get('initParams')!r}")
+
+
+def _keep_revision(store: Store, service: dict[str, Any]) -> None:
+    store.put("service_revisions", service | {"id": store.new_id(), "serviceId": service["id"]})
+
+
+def delete(store: Store, service_id: str) -> None:
+    """Delete a service; its executions stay, as history, and those under way are told to stop."""
+    store.row("services", service_id)
+    store.emit("Service", "Deleted", service_id)
+    store.delete("service_revisions", "parent = ?", service_id)
+    store.delete("services", "id = ?", service_id)
+
+
+# ------------------------------------------------------------------------------------------------------- packages
+
+
+def package_of(store: Store, service: dict[str, Any]) -> dict[str, Any]:
+    """Fetch the package whose code a service runs: a package, or a revision of a dpk."""
+    return package_by_id(store, service["packageId"], service.get("packageRevision"))
+
+
+def package_by_id(store: Store, package_id: str, version: str | None = None) -> dict[str, Any]:
+    """Fetch a package or dpk by its id, or by the id that the revisions of a dpk share."""
+    for row in store.select("packages", "id = ?", (package_id,)):
+        package = store.parsed(row)
+        older = [each for each in package.get("revisions") or [] if each.get("version") == version]
+        return package | older[0] if older else package
+    for row in store.select("dpks", "id = ?", (package_id,)):
+        return store.parsed(row)
+    raise ApiError(404, f"package not found: {package_id!r}. It may have been deleted; publish it again.")
+
+
+def modules(package: dict[str, Any]) -> list[dict[str, Any]]:
+    """List the modules of a dpk or a package."""
+    found = package["components"].get("modules") if "components" in package else package.get("modules")
+    return [each for each in found or [] if isinstance(each, dict)]
+
+
+def module_of(package: dict[str, Any], name: str | None = None) -> dict[str, Any]:
+    """Find a module of a package by name; without a name the first one.
+
+    Raises
+    ------
+    ApiError
+        400, when there is none.
+    """
+    for module in modules(package):
+        if name is None or module.get("name") == name:
+            return module
+    names = [module.get("name") for module in modules(package)]
+    raise bad_request(f"package {package.get('name')!r} has no module {name!r}; it has {names}")
+
+
+def function_of(module: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """Find the declaration of a module's function, or None."""
+    return next((each for each in module.get("functions") or [] if each.get("name") == name), None)
+
+
+def compute_config(package: dict[str, Any], module: dict[str, Any]) -> dict[str, Any]:
+    """Give the settings that a module's compute configuration brings."""
+    components = package.get("components") or {}
+    for config in components.get("computeConfigs") or []:
+        if isinstance(config, dict) and config.get("name") == module.get("computeConfig"):
+            return {key: config[key] for key in SETTINGS if config.get(key) is not None}
+    return {}
