@@ -18,7 +18,9 @@ KEYS = sorted(
     " returnedModelId MLSplitList query updateQuery roots labelsNode upsert items keys value tag children color"
     " projectIds ontologyIds title type label coordinates attributes description dpkName dpkVersion components models"
     " version outputType nodes variables connections settings id figure legend data modelId itemId datasetId filename"
-    " app integrations customInstallation uiSettings references createDefaultRecipe".split()
+    " app integrations customInstallation uiSettings references createDefaultRecipe workload assigneeId load limit spec"
+    " parentTaskId dueDate priority availableActions itemIds statusPayload operation annotator taskId checkIfExist"
+    " batchSize maxBatchWorkload allowedAssignees consensusAssignees recipeId taskOwner workloadDistribution".split()
 )
 IDS = {}
 LEAVES = st.one_of(
@@ -97,6 +99,10 @@ def store(tmp_path_factory):
         app = send("POST", "/apps", {"projectId": project, "dpkName": "tiny"})["id"]
         model = send("POST", "/ml/models/query", {"filter": {}})["items"][0]["id"]
         pipeline = send("POST", "/pipelines", {"name": "p", "projectId": project})["id"]
+        workload = [{"assigneeId": "ann@example.com", "load": 100}]
+        body = {"name": "t", "projectId": project, "datasetId": dataset["id"], "workload": workload}
+        send("POST", "/annotationtasks", body | {"query": {"filter": {}}})
+        task = send("POST", "/annotationtasks/query", {})["items"][0]
     directory = next(row.id for row in store.select("items", "type = 'dir'"))
     IDS.update(
         project=project,
@@ -113,6 +119,8 @@ def store(tmp_path_factory):
         dpk_id=dpk,
         app_id=app,
         pipeline_id=pipeline,
+        task_id=task["id"],
+        assignment_id=task["assignmentIds"][0],
         command_id="none",
         name="p",
         version="1.0.0",

@@ -1,7 +1,215 @@
 """Routes of tasks and their assignments."""
 
-from ...api import Route
-from ...events import Listener
+import json
+from typing import Any
 
-ROUTES: list[Route] = []
-LISTENERS: dict[tuple[str, str], Listener] = {}
+from ...api import Call, Raw, Route, one, paged
+from ...errors import bad_request
+from ...events import Event, Listener
+from ...query import everything, search
+from ...store import require
+from ..exports.models import finished
+from . import assignments, counters, members, models, statuses, workload
+
+# --------------------------------------------------------------------------------------------------------- tasks
+
+
+def create(call: Call) -> Raw:
+    """Make a task; with 'checkIfExist', answer with the task that its query finds instead."""
+    body = require(call.body, "name", "projectId", "datasetId")
+    wanted = body.get("checkIfExist")
+    if wanted:
+        query = require(wanted).get("query")
+        found = everything(call.store, "tasks", query or {}, ("scope = ?", (body["projectId"],)))
+        if found:
+            return one(call, "tasks", found[0].id)
+    task = models.create(call.store, body, call.user)
+    return finished(call, "CreateTask", {"createdTaskId": task["id"], "createTaskPayload": body})
+
+
+def query(call: Call) -> Raw:
+    """Answer a query for tasks, in the projects that its context names."""
+    body = require(call.body)
+    context = body.get("context") or {}
+    ids = context.get("projectIds") or [] if isinstance(context, dict) else None
+    if not isinstance(ids, list) or not all(isinstance(project_id, str) for project_id in ids):
+        raise bad_request(f"'context' must be {{'projectIds': [id, ...]}}, got {context!r}")
+    scope: tuple[str, tuple[Any, ...]] = ("1", ())
+    if ids:
+        scope = (f"scope IN ({','.join('?' * len(ids))})", tuple(ids))
+    return paged(call, "tasks", search(call.store, "tasks", body, scope))
+
+
+def get(call: Call) -> Raw:
+    """Fetch a task."""
+    return one(call, "tasks", call.params["task_id"])
+
+
+def update(call: Call) -> Raw:
+    """Change a task."""
+    task = call.store.get("tasks", call.params["task_id"])
+    models.update(call.store, task, require(call.body), call.user)
+    return one(call, "tasks", task["id"])
+
+
+def delete(call: Call) -> Raw:
+    """Delete a task."""
+    task = call.store.get("tasks", call.params["task_id"])
+    models.delete(call.store, task)
+    return finished(call, "DeleteTask", {"deleteTaskId": task["id"]})
+
+
+def add_items(call: Call) -> Raw:
+    """Put the items of a query into a task."""
+    task = call.store.get("tasks", call.params["task_id"])
+    body = require(call.body)
+    items = models.matching(call.store, task, _needed(body, "query"), body.get("limit"))
+    given = body.get("workload")
+    shares = None if given is None else workload.parse(given)
+    models.add_items(call.store, task, items, call.user, shares=shares)
+    return finished(call, "AddToTask", {"addToTaskPayload": body, "taskId": task["id"]})
+
+
+def remove_items(call: Call) -> Raw:
+    """Take the items of a query out of a task."""
+    task = call.store.get("tasks", call.params["task_id"])
+    items = models.matching(call.store, task, _needed(require(call.body), "query"))
+    removed, total = models.remove_items(call.store, task, items)
+    spec = {"removeFromTaskId": task["id"], "removeItemsCount": removed, "totalItemsCount": total}
+    return finished(call, "RemoveFromTask", spec)
+
+
+def _needed(body: dict[str, Any], field: str) -> Any:
+    if body.get(field) is None:
+        raise bad_request(f"{field!r} is missing: say which items")
+    return body[field]
+
+
+# ------------------------------------------------------------------------------------------------------ statuses
+
+
+def set_in_task(call: Call) -> dict[str, Any]:
+    """Set or clear the status of items in a task; the answer holds those that are in it."""
+    task = call.store.get("tasks", call.params["task_id"])
+    body = require(call.body)
+    item_ids = body.get("itemIds")
+    if not isinstance(item_ids, list) or not all(isinstance(item_id, str) for item_id in item_ids):
+        raise bad_request(f"'itemIds' must be a list of item ids, got {item_ids!r}")
+    return statuses.change(call.store, task, item_ids, _status(body.get("statusPayload")), call.user)
+
+
+def set_in_assignment(call: Call) -> dict[str, Any]:
+    """Set or clear the status of an item in an assignment."""
+    assignment = call.store.get("assignments", call.params["assignment_id"])
+    task = call.store.get("tasks", assignment["taskId"])
+    item_id = call.params["item_id"]
+    changed = statuses.change(
+        call.store, task, [item_id], _status(call.body), call.user, assignment_id=assignment["id"]
+    )
+    return changed[item_id]
+
+
+def _status(payload: Any) -> str | None:
+    body = require(payload)
+    operation = body.get("operation", "create")
+    if operation not in ("create", "delete"):
+        raise bad_request(
+            f"'operation' must be 'create' (set a status) or 'delete' (clear it), got {operation!r}"
+        )
+    return None if operation == "delete" else require(body, "status")["status"]
+
+
+# --------------------------------------------------------------------------------------------------- assignments
+
+
+def list_assignments(call: Call) -> Raw:
+    """List assignments by project, task, annotator, name and status."""
+    return paged(call, "assignments", assignments.listed(call.store, call.query))
+
+
+def get_assignment(call: Call) -> Raw:
+    """Fetch an assignment."""
+    return one(call, "assignments", call.params["assignment_id"])
+
+
+def update_assignment(call: Call) -> Raw:
+    """Rename an assignment, or change its metadata."""
+    assignment = call.store.get("assignments", call.params["assignment_id"])
+    assignments.update(call.store, assignment, require(call.body), call.user, system=call.system)
+    return one(call, "assignments", assignment["id"])
+
+
+def reassign(call: Call) -> Raw:
+    """Give an assignment's items to another annotator."""
+    assignment = call.store.get("assignments", call.params["assignment_id"])
+    to = assignments.hand_over(
+        call.store, assignment, workload.even([require(call.body, "annotator")["annotator"]]), call.user
+    )
+    spec = {"fromAssignment": assignment["id"], "toAssignment": to[0], "taskId": assignment["taskId"]}
+    return finished(call, "ReassignAssignment", spec)
+
+
+def redistribute(call: Call) -> Raw:
+    """Share an assignment's items among annotators."""
+    assignment = call.store.get("assignments", call.params["assignment_id"])
+    shares = workload.parse(_needed(require(call.body), "workload"))
+    assignments.hand_over(call.store, assignment, shares, call.user)
+    spec = {"fromAssignment": assignment["id"], "taskId": assignment["taskId"]}
+    return finished(call, "RedistributeAssignment", spec | {"workload": workload.to_json(shares)})
+
+
+# ------------------------------------------------------------------------------------------------------- events
+
+
+def forget_item(call: Call, event: Event) -> None:
+    """Take a deleted item out of its tasks."""
+    gone = members.of_item(call.store, event.id)
+    call.store.delete("task_items", "parent = ?", event.id)
+    for task_id in dict.fromkeys(member["taskId"] for member in gone):
+        # A thousand deleted items are counted once: the count waits behind all that has happened so far.
+        recent = [(waiting.action, waiting.id) for waiting in call.store.events[-8:]]
+        if ("itemsDeleted", task_id) not in recent:
+            call.store.emit("Task", "itemsDeleted", task_id)
+
+
+def recount(call: Call, event: Event) -> None:
+    """Count a task's items again."""
+    counters.recount(call.store, event.id)
+
+
+def forget_dataset(call: Call, event: Event) -> None:
+    """Delete the tasks of a deleted dataset."""
+    for row in list(call.store.select("tasks", "doc LIKE ?", (f"%{event.id}%",))):
+        task = json.loads(row.doc)
+        if task["datasetId"] == event.id:
+            models.delete(call.store, task)
+
+
+def forget_project(call: Call, event: Event) -> None:
+    """Delete the tasks of a deleted project."""
+    for row in list(call.store.select("tasks", "scope = ?", (event.id,))):
+        models.delete(call.store, json.loads(row.doc))
+
+
+ROUTES = [
+    Route("POST", "/annotationtasks", create),
+    Route("POST", "/annotationtasks/query", query),
+    Route("GET", "/annotationtasks/{task_id}", get),
+    Route("PATCH", "/annotationtasks/{task_id}", update),
+    Route("DELETE", "/annotationtasks/{task_id}", delete),
+    Route("POST", "/annotationtasks/{task_id}/addToTask", add_items),
+    Route("POST", "/annotationtasks/{task_id}/removeFromTask", remove_items),
+    Route("POST", "/assignments/items/tasks/{task_id}/status", set_in_task),
+    Route("POST", "/assignments/{assignment_id}/items/{item_id}/status", set_in_assignment),
+    Route("GET", "/assignments", list_assignments),
+    Route("GET", "/assignments/{assignment_id}", get_assignment),
+    Route("PATCH", "/assignments/{assignment_id}", update_assignment),
+    Route("POST", "/assignments/{assignment_id}/reassign", reassign),
+    Route("POST", "/assignments/{assignment_id}/redistribute", redistribute),
+]
+LISTENERS: dict[tuple[str, str], Listener] = {
+    ("Item", "Deleted"): forget_item,
+    ("Task", "itemsDeleted"): recount,
+    ("Dataset", "Deleted"): forget_dataset,
+    ("Project", "Deleted"): forget_project,
+}

@@ -1,0 +1,77 @@
+"""Assignments: who works on which items of a task."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import bad_request
+from ...query import MAX_PAGE, Page
+from ...store import Store, now, require
+from . import counters, members, models, workload
+
+
+def listed(store: Store, query: Mapping[str, str]) -> Page:
+    """List the assignments that a query string asks for, in the order of their making."""
+    conditions, values = ["1"], []
+    projects = [project for project in query.get("projects", "").split(",") if project]
+    if projects:
+        conditions.append(f"scope IN ({','.join('?' * len(projects))})")
+        values += projects
+    if query.get("taskId"):
+        conditions.append("parent = ?")
+        values.append(query["taskId"])
+    rows = list(store.select("assignments", " AND ".join(conditions), values, "ORDER BY id"))
+    wanted = {key: query[key] for key in ("name", "status", "annotator") if query.get(key)}
+    if "annotator" in wanted:
+        # The SDK does not escape what it writes into the url, where a plus is a space.
+        wanted["annotator"] = wanted["annotator"].lower().replace(" ", "+")
+    if wanted:
+        rows = [row for row in rows if wanted.items() <= _strings(store.parsed(row)).items()]
+    size = min(_number(query, "pageSize", 100), MAX_PAGE)
+    page = _number(query, "pageOffset", 0)
+    return Page(rows[page * size : (page + 1) * size], len(rows), page, size)
+
+
+def _strings(document: dict[str, Any]) -> dict[str, str]:
+    return {key: value for key, value in document.items() if isinstance(value, str)}
+
+
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    text = query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise bad_request(f"{name!r} must be a whole number, got {text!r}")
+    return int(text)
+
+
+def update(
+    store: Store, assignment: dict[str, Any], body: dict[str, Any], user: str, *, system: bool
+) -> None:
+    """Rename an assignment, or change its metadata; what it belongs to stays."""
+    changed = assignment | {"updatedAt": now(), "updatedBy": user}
+    if body.get("name") is not None:
+        changed["name"] = require(body, "name")["name"]
+    if body.get("metadata") is not None:
+        own = assignment["metadata"]["system"]
+        given = body["metadata"].get("system") or {} if system else {}
+        belongs = {key: own[key] for key in ("taskId", "datasetId")}
+        changed["metadata"] = body["metadata"] | {"system": own | given | belongs}
+    store.put("assignments", changed)
+    store.emit("Assignment", "Updated", assignment["id"], project=assignment["projectId"])
+
+
+def hand_over(store: Store, assignment: dict[str, Any], shares: workload.Workload, user: str) -> list[str]:
+    """Share all items of an assignment among annotators, who each get an assignment; return the ids of these."""
+    if not shares:
+        raise bad_request("'workload' is empty: say who gets the items")
+    task = store.get("tasks", assignment["taskId"])
+    inside = {member["itemId"]: member for member in members.of_group(store, assignment["id"])}
+    moved, receivers = [], []
+    for assignee, item_ids in workload.share(list(inside), shares):
+        receiver = models.assignment_of(store, task, assignee, user)["id"]
+        receivers.append(receiver)
+        place = {"group": receiver, "assignmentId": receiver}
+        moved += [inside[item_id] | place for item_id in item_ids]
+    members.place(store, moved)
+    counters.recount(store, task["id"])
+    return receivers

@@ -1,0 +1,117 @@
+"""Which items are in a task, at whom, and with which status.
+
+One record says that an item is in an assignment (or in a task, and in none of its assignments yet): these are the
+truth. What the SDK reads, the item's ``metadata.system.refs`` and the counters of assignments and tasks, follows from
+them and is written anew with every change.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from ...store import Store, now
+
+# An item may go around a pipeline for ever; its history may not.
+KEPT_LOG = 50
+OWN_REFS = ("task", "assignment")
+
+Member = dict[str, Any]
+
+
+def of_item(store: Store, item_id: str, task_id: str | None = None) -> list[Member]:
+    """List the places of an item: in all tasks, or in one."""
+    rows = store.select("task_items", "parent = ?", (item_id,), "ORDER BY id")
+    found = [json.loads(row.doc) for row in rows]
+    return [member for member in found if task_id in (None, member["taskId"])]
+
+
+def of_group(store: Store, group: str) -> list[Member]:
+    """List the items of an assignment, or (with the id of a task) those of the task that nobody has yet."""
+    return [json.loads(row.doc) for row in store.select("task_items", "scope = ?", (group,), "ORDER BY id")]
+
+
+def of_task(store: Store, task: dict[str, Any]) -> list[Member]:
+    """List all items of a task."""
+    groups = [task["id"], *(row.id for row in store.select("assignments", "parent = ?", (task["id"],)))]
+    return [member for group in groups for member in of_group(store, group)]
+
+
+def new(store: Store, task_id: str, item_id: str, assignment_id: str | None) -> Member:
+    """Describe an item's place in a task; the caller stores it."""
+    return {
+        "id": store.new_id(),
+        "group": assignment_id or task_id,
+        "taskId": task_id,
+        "assignmentId": assignment_id,
+        "itemId": item_id,
+        "status": None,
+    }
+
+
+def place(store: Store, members: Iterable[Member]) -> None:
+    """Store places, new or changed, and let the items say so."""
+    members = list(members)
+    store.put_all("task_items", members)
+    mirror(store, [member["itemId"] for member in members])
+
+
+def remove(store: Store, members: Iterable[Member]) -> None:
+    """Take items out of where they are."""
+    members = list(members)
+    for member in members:
+        store.delete("task_items", "id = ?", member["id"])
+    mirror(store, [member["itemId"] for member in members])
+
+
+def mark(member: Member, status: str | None, user: str) -> Member:
+    """Give a place a status (or none); the caller stores it."""
+    stamp = {"creator": user, "timestamp": now()} if status else {"creator": None, "timestamp": None}
+    return member | {"status": status} | stamp
+
+
+def mirror(store: Store, item_ids: Iterable[str], log: dict[str, list[dict[str, Any]]] | None = None) -> None:
+    """Write what the places of items say into the items' system metadata.
+
+    Parameters
+    ----------
+    store : Store
+        The state.
+    item_ids : iterable of str
+        The items; those that are gone are left out.
+    log : dict
+        What to put in front of an item's ``taskStatusLog``, newest first.
+    """
+    documents = []
+    for item_id in dict.fromkeys(item_ids):
+        row = next(store.select("items", "id = ?", (item_id,)), None)
+        if row is None:
+            continue
+        item = json.loads(row.doc)
+        system = item["metadata"].setdefault("system", {})
+        _describe(system, of_item(store, item_id))
+        if log and log.get(item_id):
+            system["taskStatusLog"] = (log[item_id] + system.get("taskStatusLog", []))[:KEPT_LOG]
+        documents.append(item)
+    store.put_all("items", documents)
+
+
+def _describe(system: dict[str, Any], members: list[Member]) -> None:
+    others = [
+        ref
+        for ref in system.get("refs") or []
+        if not isinstance(ref, dict) or ref.get("type") not in OWN_REFS
+    ]
+    refs: dict[tuple[str, str], dict[str, Any]] = {}
+    for member in members:
+        metadata = {key: member[key] for key in ("status", "timestamp", "creator") if member.get(key)}
+        for kind, target in (("task", member["taskId"]), ("assignment", member["assignmentId"])):
+            if target:
+                # No status, no metadata: filters ask whether 'metadata.status' exists.
+                refs[kind, target] = {"id": target, "type": kind} | (
+                    {"metadata": metadata} if metadata else {}
+                )
+    system["refs"] = others + list(refs.values())
+    statuses = list(dict.fromkeys(member["status"] for member in members if member["status"]))
+    system["annotationStatus"] = statuses
+    if not statuses:
+        del system["annotationStatus"]

@@ -1,0 +1,366 @@
+"""What a task is: made from a query, shared among assignees, filled and emptied."""
+
+import json
+from typing import Any
+
+from ...errors import bad_request
+from ...query import everything
+from ...store import Store, now, require
+from . import counters, members, workload
+
+ACTIONS: dict[str, list[dict[str, str]]] = {
+    "annotation": [
+        {"action": "completed", "displayName": "Completed", "color": "#2ecc71"},
+        {"action": "discard", "displayName": "Discarded", "color": "#e74c3c"},
+    ],
+    "qa": [
+        {"action": "approved", "displayName": "Approved", "color": "#2ecc71"},
+        {"action": "discard", "displayName": "Discarded", "color": "#e74c3c"},
+    ],
+}
+MEDIUM = 2
+# Numbers in the system metadata that a task of many annotators needs, and their least and greatest values.
+NUMBERS = {
+    "batchSize": (1, 1_000_000),
+    "maxBatchWorkload": (1, 1_000_000),
+    "consensusPercentage": (0, 100),
+    "consensusAssignees": (1, 1000),
+}
+
+
+# -------------------------------------------------------------------------------------------------------- making
+
+
+def create(store: Store, body: Any, user: str) -> dict[str, Any]:
+    """Make a task from what the SDK sends, with the items of its query, shared among its assignees.
+
+    Parameters
+    ----------
+    store : Store
+        The state.
+    body : dict
+        ``name``, ``projectId``, ``datasetId``, and where given ``query`` (an object, or its JSON), ``workload``,
+        ``limit``, ``spec``, ``recipeId``, ``dueDate`` (milliseconds), ``priority``, ``availableActions``, ``metadata``.
+    user : str
+        Who makes it.
+
+    Returns
+    -------
+    dict
+        The task, with its counters.
+    """
+    task = _described(store, require(body, "name", "projectId", "datasetId"), user)
+    shares = workload.parse(body.get("workload") or [])
+    system = task["metadata"]["system"]
+    if is_pulling(task):
+        shares = _check_pulling(system, shares)
+    if shares:
+        system["workloadDistribution"] = workload.to_json(shares)
+    items = matching(store, task, body.get("query"), body.get("limit"))
+    store.put("tasks", task)
+    store.emit("Task", "Created", task["id"], project=task["projectId"], dataset=task["datasetId"])
+    return add_items(store, task, items, user, shares=shares)
+
+
+def _described(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
+    store.row("projects", body["projectId"])
+    dataset = store.get("datasets", body["datasetId"])
+    recipe_id = body.get("recipeId") or next(iter(dataset["metadata"]["system"].get("recipes", [])), None)
+    if recipe_id:
+        store.row("recipes", _text(recipe_id, "recipeId"), "recipe")
+    spec = check_spec(store, body.get("spec"))
+    due_date = check_due_date(body.get("dueDate"))
+    actions = check_actions(body.get("availableActions")) or ACTIONS[spec["type"]]
+    metadata = body.get("metadata") or {}
+    time = now()
+    return {
+        "id": store.new_id(),
+        "name": body["name"],
+        "status": counters.OPEN,
+        "projectId": body["projectId"],
+        "datasetId": body["datasetId"],
+        "recipeId": recipe_id,
+        "taskOwner": workload.email(body.get("taskOwner") or user),
+        "creator": user,
+        "spec": spec,
+        "hasParent": "parentTaskId" in spec,
+        "dueDate": due_date,
+        "hasDueDate": bool(due_date),
+        "priority": check_priority(body.get("priority")),
+        "query": _stored_query(body.get("query")),
+        "assignmentIds": [],
+        "availableActions": actions,
+        "metadata": metadata | {"system": _check_system(metadata.get("system") or {})},
+        "forReview": 0,
+        "issues": 0,
+        "createdAt": time,
+        "updatedAt": time,
+        "updatedBy": user,
+        **({"description": body["description"]} if body.get("description") else {}),
+        **counters.empty(actions),
+    }
+
+
+def is_pulling(task: dict[str, Any]) -> bool:
+    """Say whether annotators fetch their items in batches, instead of being given them all."""
+    system = task["metadata"]["system"]
+    return bool(system.get("batchSize") or system.get("maxBatchWorkload"))
+
+
+def _check_pulling(system: dict[str, Any], shares: workload.Workload) -> workload.Workload:
+    batch, most = system.get("batchSize"), system.get("maxBatchWorkload")
+    if not batch or not most:
+        raise bad_request("a pulling task needs both batch_size and max_batch_workload")
+    if batch > most:
+        raise bad_request(
+            f"batch_size ({batch}) cannot be greater than max_batch_workload ({most}): raise the latter"
+        )
+    allowed = system.get("allowedAssignees") or [assignee for assignee, _ in shares]
+    if not allowed:
+        raise bad_request("a pulling task needs allowed_assignees: who may fetch its items")
+    shares = workload.even(allowed)
+    system["allowedAssignees"] = [assignee for assignee, _ in shares]
+    return shares
+
+
+def _check_system(system: dict[str, Any]) -> dict[str, Any]:
+    for name, (least, most) in NUMBERS.items():
+        value = system.get(name)
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most
+        ):
+            raise bad_request(
+                f"'metadata.system.{name}' must be a whole number from {least} to {most}, got {value!r}"
+            )
+    allowed = system.get("allowedAssignees")
+    if allowed is None:
+        return dict(system)
+    if not isinstance(allowed, list):
+        raise bad_request(f"'metadata.system.allowedAssignees' must be a list of addresses, got {allowed!r}")
+    return system | {"allowedAssignees": [workload.email(assignee) for assignee in allowed]}
+
+
+# -------------------------------------------------------------------------------------------------------- checks
+
+
+def check_spec(store: Store, spec: Any) -> dict[str, Any]:
+    """Check what kind of task is asked for; a QA task may name the task that it reviews."""
+    spec = {"type": "annotation"} if spec is None else spec
+    kind = spec.get("type", "annotation") if isinstance(spec, dict) else None
+    if not isinstance(kind, str) or kind not in ACTIONS:
+        raise bad_request(f"'spec' must have a 'type' of {sorted(ACTIONS)}, got {spec!r}")
+    if spec.get("parentTaskId") is not None:
+        store.row("tasks", _text(spec["parentTaskId"], "spec.parentTaskId"), "task")
+    return spec | {"type": kind}
+
+
+def check_due_date(value: Any) -> int | float:
+    """Check a date in milliseconds; none is 0."""
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e17:
+        raise bad_request(f"'dueDate' must be a time in milliseconds, got {value!r}")
+    return value
+
+
+def check_priority(value: Any) -> int:
+    """Check a priority: 1 (low) to 3 (high)."""
+    if value is None:
+        return MEDIUM
+    if isinstance(value, bool) or value not in (1, 2, 3):
+        raise bad_request(f"'priority' must be 1 (low), 2 (medium) or 3 (high), got {value!r}")
+    return int(value)
+
+
+def check_actions(value: Any) -> list[dict[str, Any]]:
+    """Check the statuses that a task's items may get."""
+    actions = [] if value is None else value
+    if not isinstance(actions, list) or not all(
+        isinstance(action, dict) and isinstance(action.get("action"), str) and action["action"]
+        for action in actions
+    ):
+        raise bad_request(f"'availableActions' must be a list of {{'action': name, ...}}, got {value!r}")
+    return actions
+
+
+def _text(value: Any, field: str) -> str:
+    if not isinstance(value, str):
+        raise bad_request(f"{field!r} must be a string, got {value!r}")
+    return value
+
+
+# --------------------------------------------------------------------------------------------------------- items
+
+
+def parse_query(given: Any) -> dict[str, Any]:
+    """Read a query: an object, or its JSON, as the SDK sends it."""
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except ValueError as error:
+            raise bad_request(f"'query' is no JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise bad_request(f"'query' must be a filter of items, got {given!r}")
+    return given if "filter" in given else {"filter": given}
+
+
+def _stored_query(given: Any) -> str:
+    return json.dumps({"sort": {}} | parse_query(given if given is not None else {"filter": {}}))
+
+
+def matching(store: Store, task: dict[str, Any], query: Any, limit: Any = None) -> list[str]:
+    """List the files of a task's dataset that a query finds, at most `limit` of them."""
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+        raise bad_request(f"'limit' must be a whole number, 0 or more, got {limit!r}")
+    if query is None:
+        return []
+    scope = ("scope = ? AND type = 'file'", (task["datasetId"],))
+    found = [row.id for row in everything(store, "items", parse_query(query), scope)]
+    return found[:limit] if limit is not None else found
+
+
+def add_items(
+    store: Store,
+    task: dict[str, Any],
+    item_ids: list[str],
+    user: str,
+    *,
+    shares: workload.Workload | None = None,
+) -> dict[str, Any]:
+    """Put items into a task and share them among assignees; items that are in it already stay where they are.
+
+    Parameters
+    ----------
+    store : Store
+        The state.
+    task : dict
+        The task.
+    item_ids : list of str
+        Items of the task's dataset.
+    user : str
+        Who does it.
+    shares : list of tuple
+        Who gets which share; as at the task's creation where not given. Without assignees nobody gets the items.
+
+    Returns
+    -------
+    dict
+        The task, with its counters.
+    """
+    system = task["metadata"]["system"]
+    if shares is None:
+        shares = workload.parse(system.get("workloadDistribution") or [])
+    fresh = [item_id for item_id in item_ids if not members.of_item(store, item_id, task["id"])]
+    if is_pulling(task) or not shares:
+        pieces = []
+    else:
+        pieces = workload.share(fresh, shares)
+    placed = []
+    for assignee, piece in pieces:
+        assignment_id = assignment_of(store, task, assignee, user)["id"]
+        placed += [members.new(store, task["id"], item_id, assignment_id) for item_id in piece]
+    if not pieces:
+        placed = [members.new(store, task["id"], item_id, None) for item_id in fresh]
+    members.place(store, placed)
+    if is_pulling(task):
+        for assignee, _ in shares:
+            pull(store, task, assignee, user)
+    return counters.recount(store, task["id"]) or task
+
+
+def pull(store: Store, task: dict[str, Any], assignee: str, user: str) -> int:
+    """Give an annotator of a pulling task the next batch, unless they have open items; return its size."""
+    waiting = members.of_group(store, task["id"])[: task["metadata"]["system"]["batchSize"]]
+    if not waiting:
+        return 0
+    assignment = assignment_of(store, task, assignee, user)
+    if store.count("task_items", "scope = ? AND type IS NULL", (assignment["id"],)):
+        return 0
+    taken = [member | {"group": assignment["id"], "assignmentId": assignment["id"]} for member in waiting]
+    members.place(store, taken)
+    return len(taken)
+
+
+def assignment_of(store: Store, task: dict[str, Any], assignee: str, user: str) -> dict[str, Any]:
+    """Fetch an annotator's assignment in a task, made if missing: each has one."""
+    for row in store.select("assignments", "parent = ?", (task["id"],), "ORDER BY id"):
+        assignment = json.loads(row.doc)
+        if assignment["annotator"] == assignee:
+            return assignment
+    time = now()
+    assignment = {
+        "id": store.new_id(),
+        "name": f"{task['name']} - {assignee}",
+        "annotator": assignee,
+        "status": counters.TODO,
+        "projectId": task["projectId"],
+        "taskId": task["id"],
+        "taskType": task["spec"]["type"],
+        "metadata": {"system": {"taskId": task["id"], "datasetId": task["datasetId"]}},
+        "priority": task["priority"],
+        "forReview": 0,
+        "issues": 0,
+        "createdAt": time,
+        "updatedAt": time,
+        "updatedBy": user,
+        **counters.empty(task["availableActions"]),
+    }
+    store.put("assignments", assignment)
+    store.emit("Assignment", "Created", assignment["id"], task=task["id"], project=task["projectId"])
+    return assignment
+
+
+def remove_items(store: Store, task: dict[str, Any], item_ids: list[str]) -> tuple[int, int]:
+    """Take items out of a task; those with a status stay.
+
+    Returns
+    -------
+    tuple of int
+        How many went, and how many of the given ones were in the task.
+    """
+    present = [member for item_id in item_ids for member in members.of_item(store, item_id, task["id"])]
+    leaving = [member for member in present if not member["status"]]
+    members.remove(store, leaving)
+    counters.recount(store, task["id"])
+    return len(leaving), len(present)
+
+
+# ------------------------------------------------------------------------------------------------------- changes
+
+
+def update(store: Store, task: dict[str, Any], body: dict[str, Any], user: str) -> dict[str, Any]:
+    """Change what people decide about a task; what the platform counts, and its system metadata, stays."""
+    changed = task | {"updatedAt": now(), "updatedBy": user}
+    if body.get("name") is not None:
+        changed["name"] = require(body, "name")["name"]
+    if body.get("taskOwner") is not None:
+        changed["taskOwner"] = workload.email(body["taskOwner"])
+    if body.get("recipeId") not in (None, task["recipeId"]):
+        changed["recipeId"] = store.row("recipes", _text(body["recipeId"], "recipeId"), "recipe").id
+    if body.get("dueDate") is not None:
+        changed["dueDate"] = check_due_date(body["dueDate"])
+        changed["hasDueDate"] = bool(changed["dueDate"])
+    if body.get("priority") is not None:
+        changed["priority"] = check_priority(body["priority"])
+    if body.get("availableActions"):
+        changed["availableActions"] = check_actions(body["availableActions"])
+    if body.get("description") is not None:
+        changed["description"] = body["description"]
+    if body.get("metadata") is not None:
+        changed["metadata"] = body["metadata"] | {"system": task["metadata"]["system"]}
+    store.put("tasks", changed)
+    store.emit("Task", "Updated", task["id"], project=task["projectId"])
+    return counters.recount(store, task["id"]) or changed
+
+
+def delete(store: Store, task: dict[str, Any]) -> None:
+    """Delete a task and its assignments; its items no longer mention them."""
+    inside = members.of_task(store, task)
+    for row in list(store.select("assignments", "parent = ?", (task["id"],))):
+        store.delete("task_items", "scope = ?", row.id)
+        store.delete("assignments", "id = ?", row.id)
+        store.emit("Assignment", "Deleted", row.id, task=task["id"], project=task["projectId"])
+    store.delete("task_items", "scope = ?", task["id"])
+    store.delete("tasks", "id = ?", task["id"])
+    members.mirror(store, [member["itemId"] for member in inside])
+    store.emit("Task", "Deleted", task["id"], project=task["projectId"])

@@ -1,0 +1,119 @@
+"""The statuses of items in tasks: set, changed and cleared."""
+
+import json
+from typing import Any
+
+from ...errors import bad_request, not_found
+from ...store import Store, now
+from . import counters, members, models
+
+# Every task takes these words, whatever statuses it offers.
+COMMON = ("completed", "approved", "discard")
+
+
+def change(
+    store: Store,
+    task: dict[str, Any],
+    item_ids: list[str],
+    status: str | None,
+    user: str,
+    *,
+    assignment_id: str | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Set the status of items in a task, or clear it.
+
+    Parameters
+    ----------
+    store : Store
+        The state.
+    task : dict
+        The task.
+    item_ids : list of str
+        The items; those that are not in the task are left out of the answer.
+    status : str or None
+        One of the task's actions; None clears.
+    user : str
+        Who does it.
+    assignment_id : str
+        Only there; in the whole task where not given.
+
+    Returns
+    -------
+    dict
+        What each item's status is now.
+
+    Raises
+    ------
+    ApiError
+        400 for a status that the task does not know, 404 when none of the items is in the task.
+    """
+    _check(task, status)
+    present = {
+        item_id: [
+            member
+            for member in members.of_item(store, item_id, task["id"])
+            if assignment_id in (None, member["assignmentId"])
+        ]
+        for item_id in dict.fromkeys(item_ids)
+    }
+    present = {item_id: places for item_id, places in present.items() if places}
+    if item_ids and not present:
+        where = f"assignment {assignment_id}" if assignment_id else f"task {task['id']}"
+        raise not_found(f"item in {where}", item_ids[0])
+    changed = [member for places in present.values() for member in places if member["status"] != status]
+    _apply(store, task, changed, status, user)
+    return {
+        item_id: {"status": status, "taskId": task["id"], "assignmentId": places[0]["assignmentId"]}
+        for item_id, places in present.items()
+    }
+
+
+def _check(task: dict[str, Any], status: str | None) -> None:
+    known = [action["action"] for action in task["availableActions"]]
+    if status is not None and status not in (*known, *COMMON):
+        raise bad_request(f"task {task['name']!r} knows no status {status!r}; its statuses are {known}")
+
+
+def _apply(
+    store: Store, task: dict[str, Any], changed: list[members.Member], status: str | None, user: str
+) -> None:
+    marked = [members.mark(member, status, user) for member in changed]
+    store.put_all("task_items", marked)
+    log: dict[str, list[dict[str, Any]]] = {}
+    for member in changed:
+        log.setdefault(member["itemId"], []).append(_entry(member, status, user))
+    members.mirror(store, list(log), log)
+    if models.is_pulling(task):
+        _pull_next(store, task, changed, user)
+    counters.recount(store, task["id"])
+    for member in changed:
+        store.emit(
+            "Item",
+            "statusChanged",
+            member["itemId"],
+            task=task["id"],
+            assignment=member["assignmentId"],
+            status=status,
+            previous=member["status"],
+            dataset=task["datasetId"],
+            project=task["projectId"],
+            user=user,
+        )
+
+
+def _entry(member: members.Member, status: str | None, user: str) -> dict[str, Any]:
+    about = {
+        "taskId": member["taskId"],
+        "assignmentId": member["assignmentId"],
+        "status": status or member["status"],
+        "creator": user,
+        "timestamp": now(),
+    }
+    return {"action": "create" if status else "delete", "status": about}
+
+
+def _pull_next(store: Store, task: dict[str, Any], changed: list[members.Member], user: str) -> None:
+    for assignment_id in dict.fromkeys(member["assignmentId"] for member in changed):
+        if assignment_id:
+            annotator = json.loads(store.row("assignments", assignment_id).doc)["annotator"]
+            models.pull(store, task, annotator, user)

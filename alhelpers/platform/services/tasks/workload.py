@@ -1,0 +1,63 @@
+"""Who gets how many items."""
+
+from typing import Any
+
+from ...errors import bad_request
+
+# An assignee's share, in percent.
+Workload = list[tuple[str, float]]
+
+
+def parse(given: Any) -> Workload:
+    """Check a workload: who (addresses are lower-cased), and what percentage."""
+    if not isinstance(given, list):
+        raise bad_request(
+            f"'workload' must be a list of {{'assigneeId': address, 'load': percent}}, got {given!r}"
+        )
+    shares: dict[str, float] = {}
+    for unit in given:
+        assignee = unit.get("assigneeId") if isinstance(unit, dict) else None
+        load = unit.get("load", 0) if isinstance(unit, dict) else None
+        if isinstance(load, bool) or not isinstance(load, int | float) or not 0 <= load <= 100:
+            raise bad_request(f"'load' of a workload must be a number from 0 to 100, got {unit!r}")
+        address = email(assignee)
+        shares[address] = shares.get(address, 0) + load
+    return list(shares.items())
+
+
+def email(value: Any) -> str:
+    """Check an assignee's address; the platform keeps addresses in lower case."""
+    if not isinstance(value, str) or not value.strip():
+        raise bad_request(f"an assignee must be an e-mail address, got {value!r}")
+    return value.strip().lower()
+
+
+def even(assignees: list[Any]) -> Workload:
+    """Give all assignees the same share."""
+    return parse([{"assigneeId": assignee, "load": 100 / len(assignees)} for assignee in assignees])
+
+
+def to_json(workload: Workload) -> list[dict[str, Any]]:
+    """Give a workload as the SDK writes it."""
+    return [{"assigneeId": assignee, "load": load} for assignee, load in workload]
+
+
+def share(item_ids: list[str], workload: Workload) -> list[tuple[str, list[str]]]:
+    """Cut a list of items in pieces, in order, whose sizes follow the loads to within one item.
+
+    Returns
+    -------
+    list of tuple
+        The assignee and their items; who gets none is left out.
+    """
+    total = sum(load for _, load in workload)
+    if not total:
+        workload, total = [(assignee, 1.0) for assignee, _ in workload], float(len(workload))
+    pieces, reached, start = [], 0.0, 0
+    for assignee, load in workload:
+        reached += load
+        stop = round(len(item_ids) * reached / total)
+        if stop > start:
+            pieces.append((assignee, item_ids[start:stop]))
+        start = stop
+    return pieces
