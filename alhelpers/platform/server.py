@@ -143,7 +143,8 @@ class Server:
         add("POST", f"{API}/local/stop", self._stop)
         add("POST", f"{API}/datasets/{{dataset_id}}/items", self._upload)
         add("GET", f"{API}/items/{{item_id}}/stream", self._download)
-        add("GET", f"{API}/items/{{item_id}}/thumbnail", self._download)
+        add("GET", f"{API}/items/{{item_id}}/thumbnail", self._thumbnail)
+        add("POST", f"{API}/items/{{item_id}}/revisions", self._revise)
         for route in ROUTES:
             add(route.method, API + route.path, self._endpoint(route))
         add("*", "/{path:.*}", self._unknown)
@@ -247,13 +248,21 @@ class Server:
         """Take a file (multipart), or make a directory (a form)."""
         if not request.content_type.startswith("multipart/"):
             return await self._answer(_make_directory, request, await _body(request))
+        overwrite = request.query.get("mode") == "overwrite"
+        return await self._take(request, overwrite, _add_upload)
+
+    async def _revise(self, request: web.Request) -> web.Response:
+        """Take other bytes for an item (multipart)."""
+        return await self._take(request, True, _replace_content)
+
+    async def _take(
+        self, request: web.Request, overwrite: bool, store: Callable[[Call, items.Upload], Raw]
+    ) -> web.Response:
         incoming = self.store.incoming / uuid.uuid4().hex
         try:
             fields, size = await self._receive(request, incoming)
-            upload = await self._described(
-                fields, incoming, size, overwrite=request.query.get("mode") == "overwrite"
-            )
-            return await self._answer(lambda call: _add_upload(call, upload), request, None)
+            upload = await self._described(fields, incoming, size, overwrite=overwrite)
+            return await self._answer(lambda call: store(call, upload), request, None)
         except (ValueError, ClientPayloadError, AssertionError) as error:
             raise bad_request(f"the upload is no complete multipart form: {error}") from error
         finally:
@@ -269,6 +278,8 @@ class Server:
                     "an upload has the form fields 'type', 'path', 'metadata', 'description' and 'file'"
                 )
             if part.name == "file":
+                # A revision gives no path: the item has one, and the file's name tells its type.
+                fields.setdefault("path", part.filename or "")
                 size = await self._save(part, incoming)
             else:
                 fields[part.name] = await _text(part)
@@ -293,10 +304,22 @@ class Server:
     ) -> items.Upload:
         path = items.clean_path(fields.get("path", ""))
         metadata = _metadata(fields.get("metadata"))
-        image: dict[str, int] = {}
-        if items.guess_type(path).startswith("image/"):
-            image = await asyncio.to_thread(items.read_image, incoming)
-        return items.Upload(path, incoming, size, image, metadata, fields.get("description"), overwrite)
+        content: dict[str, Any] = {}
+        if items.tells_content(path):
+            content = await asyncio.to_thread(items.read_content, incoming, path)
+        return items.Upload(path, incoming, size, content, metadata, fields.get("description"), overwrite)
+
+    async def _thumbnail(self, request: web.Request) -> web.StreamResponse:
+        """Send a small picture of an item; it is made when it is asked for, and kept in the dataset."""
+        found = json.loads((await self._on_state(_locate_thumbnail, request, None)).text)
+        if "thumbnail" in found:
+            content = await asyncio.to_thread(Path(found["thumbnail"]).read_bytes)
+        else:
+            content = await asyncio.to_thread(items.make_thumbnail, Path(found["path"]))
+            if content is None:
+                raise not_found("thumbnail of item (only images have one)", request.match_info["item_id"])
+            await self._on_state(_keep_thumbnail, request, content)
+        return web.Response(body=content, headers={"Content-Type": "image/jpeg"})
 
     async def _download(self, request: web.Request) -> web.StreamResponse:
         """Send the bytes of an item, or the range that was asked for."""
@@ -318,6 +341,28 @@ class Server:
 def _add_upload(call: Call, upload: items.Upload) -> Raw:
     item_id, done = items.add_upload(call.store, call.params["dataset_id"], upload, call.user)
     return Raw(render(call, "items", call.store.row("items", item_id)), {"x-item-op": done})
+
+
+def _replace_content(call: Call, upload: items.Upload) -> Raw:
+    item = call.store.get("items", call.params["item_id"])
+    items.replace_content(call.store, item, upload, call.user)
+    return Raw(render(call, "items", call.store.row("items", item["id"])))
+
+
+def _locate_thumbnail(call: Call) -> dict[str, Any]:
+    found = _locate(call)
+    item = call.store.get("items", call.params["item_id"])
+    kept = items.by_path(call.store, item["datasetId"], items.thumbnail_path(item["id"]))
+    blob = call.store.row("items", kept["id"]).blob if kept else None
+    return found | ({"thumbnail": str(call.store.blob_path(blob))} if blob else {})
+
+
+def _keep_thumbnail(call: Call) -> dict[str, Any]:
+    item = call.store.get("items", call.params["item_id"])
+    path = items.thumbnail_path(item["id"])
+    if items.by_path(call.store, item["datasetId"], path) is None:
+        items.add_bytes(call.store, item["datasetId"], path, call.body, call.user)
+    return {}
 
 
 def _make_directory(call: Call) -> Raw:

@@ -48,7 +48,14 @@ COLUMNS: dict[str, dict[str, str]] = {
     "projects": {"name": "name"},
     "settings": {"scope": "scopeId", "name": "name"},
     "datasets": {"name": "name", "scope": "projects", "type": "readableType"},
-    "items": {"scope": "datasetId", "name": "filename", "dir": "dir", "type": "type", "hidden": "hidden"},
+    "items": {
+        "scope": "datasetId",
+        "parent": "srcItem",
+        "name": "filename",
+        "dir": "dir",
+        "type": "type",
+        "hidden": "hidden",
+    },
     "annotations": {"scope": "datasetId", "parent": "itemId", "type": "type"},
     "models": {"scope": "projectId", "name": "name"},
     "metrics": {"parent": "modelId"},
@@ -79,13 +86,15 @@ CACHED_DOCUMENTS = 50_000
 # A field has one type in all requests, so that a wrong one is refused in one place.
 SHAPES: dict[str, type] = {
     **dict.fromkeys(("metadata", "configuration", "settings", "context", "components", "app"), dict),
-    **dict.fromkeys(("updateQuery", "itemsQuery", "cloneDatasetParams", "uiSettings"), dict),
+    **dict.fromkeys(
+        ("updateQuery", "itemsQuery", "cloneDatasetParams", "mergeDatasetParams", "uiSettings"), dict
+    ),
     **dict.fromkeys(
         ("labels", "artifacts", "roots", "labelsNode", "nodes", "variables", "connections"), list
     ),
-    **dict.fromkeys(("projects", "projectIds", "ontologyIds", "keys"), list),
+    **dict.fromkeys(("projects", "projectIds", "ontologyIds", "keys", "datasetsIds"), list),
 }
-TEXT_LISTS = ("projects", "projectIds", "ontologyIds", "keys")
+TEXT_LISTS = ("projects", "projectIds", "ontologyIds", "keys", "datasetsIds")
 
 
 class Row(NamedTuple):

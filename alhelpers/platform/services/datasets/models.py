@@ -11,9 +11,16 @@ BINARIES = "Binaries"
 
 
 def create(
-    store: Store, name: str, project_id: str, user: str, *, system: bool = False, with_recipe: bool = True
+    store: Store,
+    name: str,
+    project_id: str,
+    user: str,
+    *,
+    system: bool = False,
+    with_recipe: bool = True,
+    **fields: Any,
 ) -> dict[str, Any]:
-    """Make a dataset; its name must be new in the project."""
+    """Make a dataset; its name must be new in the project, and `fields` are more of its fields."""
     store.row("projects", project_id)
     check_name(store, project_id, name)
     time = now()
@@ -32,11 +39,13 @@ def create(
         "readableType": "system" if system else "dataset",
         "accessLevel": "private",
         "isSyncing": False,
+        **fields,
     }
     if with_recipe and not system:
         recipe = recipes.create_default(store, name, project_id, user)
         dataset["metadata"]["system"]["recipes"] = [recipe["id"]]
     store.put("datasets", dataset)
+    store.emit("Dataset", "Clone" if "srcDataset" in fields else "Created", dataset["id"])
     return dataset
 
 
@@ -46,6 +55,16 @@ def check_name(store: Store, project_id: str, name: str) -> None:
         raise bad_request(
             f"a dataset named {name!r} exists in project {project_id}; get it, or choose another name"
         )
+
+
+def check_expiration(options: Any) -> dict[str, int] | None:
+    """Refuse expiration options that are no number of days; none at all give None."""
+    days = options.get("itemMaxDays") if isinstance(options, dict) else None
+    if not options:
+        return None
+    if isinstance(days, bool) or not isinstance(days, int) or days < 1:
+        raise bad_request(f"'expirationOptions' must be {{'itemMaxDays': days, 1 or more}}, got {options!r}")
+    return {"itemMaxDays": days}
 
 
 def binaries(store: Store, project_id: str) -> dict[str, Any]:
@@ -59,6 +78,7 @@ def binaries(store: Store, project_id: str) -> dict[str, Any]:
 def shown(store: Store, row: Row, base: str) -> dict[str, Any]:
     """Give a dataset as the SDK sees it, with its counters and links."""
     dataset = json.loads(row.doc)
+    dataset.pop("collections", None)  # has routes of its own
     url = f"{base}/datasets/{row.id}"
     return dataset | {
         "url": url,
@@ -75,7 +95,9 @@ def delete(store: Store, dataset_id: str) -> None:
     store.row("datasets", dataset_id)
     store.delete("annotations", "scope = ?", dataset_id)
     store.delete("items", "scope = ?", dataset_id)
+    store.delete("settings", "scope = ?", dataset_id)
     store.delete("datasets", "id = ?", dataset_id)
+    store.emit("Dataset", "Deleted", dataset_id)
 
 
 def directory_tree(store: Store, dataset_id: str) -> dict[str, Any]:

@@ -4,13 +4,25 @@ import json
 from typing import Any
 
 from ...api import Call, Raw, Route
-from ...errors import bad_request
+from ...errors import bad_request, not_found
 from ...query import search
 from ...store import now, require
 from . import models
 
 COMPUTED = {"id", "url", "items", "directoryTree", "itemsCount", "annotated", "annotationsCount"}
-FIXED = COMPUTED | {"projects", "creator", "createdAt", "updatedAt", "updatedBy", "readableType", "metadata"}
+FIXED = COMPUTED | {
+    *(
+        "projects",
+        "creator",
+        "createdAt",
+        "updatedAt",
+        "updatedBy",
+        "readableType",
+        "metadata",
+        "collections",
+    ),
+    *("isSyncing", "indexDriver", "driver", "accessLevel", "srcDataset"),
+}
 
 
 def create(call: Call) -> dict[str, Any]:
@@ -19,9 +31,22 @@ def create(call: Call) -> dict[str, Any]:
     projects = body.get("projects")
     if not projects or len(projects) != 1:
         raise bad_request(f"'projects' must be a list with one project id, got {projects!r}")
+    if body.get("driver"):
+        raise not_found("driver", body["driver"])
+    fields: dict[str, Any] = {"indexDriver": _index_driver(body.get("indexDriver"))}
+    if expiration := models.check_expiration(body.get("expirationOptions")):
+        fields["expirationOptions"] = expiration
     with_recipe = body.get("createDefaultRecipe", True)
-    dataset = models.create(call.store, body["name"], projects[0], call.user, with_recipe=with_recipe)
+    dataset = models.create(
+        call.store, body["name"], projects[0], call.user, with_recipe=bool(with_recipe), **fields
+    )
     return _shown(call, dataset["id"])
+
+
+def _index_driver(given: Any) -> str:
+    if given not in (None, "v1", "v2"):
+        raise bad_request(f"'indexDriver' must be 'v1' or 'v2', got {given!r}")
+    return given or "v1"
 
 
 def query(call: Call) -> Raw:
@@ -48,7 +73,11 @@ def update(call: Call) -> dict[str, Any]:
     body = require(call.body)
     if body.get("name", dataset["name"]) != dataset["name"]:
         models.check_name(call.store, dataset["projects"][0], require(body, "name")["name"])
+    if "expirationOptions" in body:
+        body["expirationOptions"] = models.check_expiration(body["expirationOptions"])
     dataset |= {key: value for key, value in body.items() if key not in FIXED}
+    if dataset.get("expirationOptions") is None:
+        dataset.pop("expirationOptions", None)
     metadata = body.get("metadata")
     if isinstance(metadata, dict):
         system = metadata.get("system") if call.system else None
@@ -57,6 +86,7 @@ def update(call: Call) -> dict[str, Any]:
         }
     dataset |= {"updatedAt": now(), "updatedBy": call.user}
     call.store.put("datasets", dataset)
+    call.store.emit("Dataset", "Updated", dataset["id"])
     return _shown(call, dataset["id"])
 
 
@@ -67,7 +97,7 @@ def delete(call: Call) -> dict[str, Any]:
 
 
 def unlock(call: Call) -> None:
-    """Refuse: nothing here locks a dataset."""
+    """Refuse: an export locks its dataset only while it runs, and it ends before it is answered."""
     call.store.row("datasets", call.params["dataset_id"])
     raise bad_request("dataset is not locked")
 

@@ -1,15 +1,12 @@
 """Routes of exports, of whole datasets copied, and of commands."""
 
-import json
-import posixpath
-from typing import Any
-
-from ...api import Call, Raw, Route, one
-from ...query import everything
+from ...api import Call, Raw, Route, listed, one
+from ...errors import bad_request
+from ...query import MAX_PAGE
 from ...store import require
 from ..datasets import models as datasets
 from ..items import models as items
-from . import models
+from . import copies, models
 
 
 def export(call: Call) -> Raw:
@@ -17,6 +14,8 @@ def export(call: Call) -> Raw:
     dataset = call.store.get("datasets", call.params["dataset_id"])
     body = require(call.body)
     exported = models.exported_items(call, dataset["id"], body)
+    if body.get("exportType") not in (None, "json", "zip"):
+        raise bad_request(f"'exportType' must be 'json' or 'zip', got {body['exportType']!r}")
     if body.get("exportType") == "json":
         suffix, content = "json", ("[" + ",".join(text for _, text in exported) + "]").encode()
     else:
@@ -33,42 +32,37 @@ def clone_dataset(call: Call) -> Raw:
     """Copy the items of a query into a new dataset, or an existing one."""
     source = call.store.get("datasets", call.params["dataset_id"])
     body = require(call.body)
-    options = body.get("cloneDatasetParams") or {}
-    target_id = options.get("targetDatasetId")
+    options = copies.options_of(body.get("cloneDatasetParams"))
+    target_id = options.dataset_id
     if target_id:
         call.store.row("datasets", target_id)
     else:
-        target = datasets.create(
-            call.store, require(body, "name")["name"], source["projects"][0], call.user, with_recipe=False
-        )
-        target["metadata"]["system"] |= {
-            key: source["metadata"]["system"][key]
-            for key in ("recipes",)
-            if key in source["metadata"]["system"]
-        }
-        call.store.put("datasets", target | {"srcDataset": source["id"]})
-        target_id = target["id"]
-    _copy_items(call, source["id"], target_id, body.get("filter") or {}, options)
+        name = require(body, "name")["name"]
+        target_id = copies.new_dataset(call.store, name, source, call.user, srcDataset=source["id"])["id"]
+    copies.copy_items(call.store, source["id"], target_id, body.get("filter") or {}, options, call.user)
     return models.finished(call, "CloneDataset", {"returnedModelId": target_id})
 
 
-def _copy_items(
-    call: Call, source_id: str, target_id: str, query: dict[str, Any], options: dict[str, Any]
-) -> None:
-    for row in everything(call.store, "items", query, ("scope = ?", (source_id,))):
-        item = json.loads(row.doc)
-        if item["type"] != "file":
-            continue
-        filename = posixpath.join(options.get("targetDirectory") or "/", item["filename"].lstrip("/"))
-        items.copy(
-            call.store,
-            item,
-            target_id,
-            items.clean_path(filename),
-            call.user,
-            with_metadata=options.get("withMetadata", True),
-            with_annotations=options.get("withItemsAnnotations", True),
-        )
+def merge_datasets(call: Call) -> Raw:
+    """Make a new dataset of the items of several; clones of one item become one item."""
+    # The SDK's signature says a text, its documentation a list; the datasets say it themselves.
+    given = {
+        key: value
+        for key, value in (call.body if isinstance(call.body, dict) else {}).items()
+        if key != "projectIds"
+    }
+    body = require(given, "name")
+    dataset_ids = body.get("datasetsIds") or []
+    if not dataset_ids:
+        raise bad_request(f"'datasetsIds' must list the datasets to merge, got {dataset_ids!r}")
+    sources = [call.store.get("datasets", dataset_id) for dataset_id in dict.fromkeys(dataset_ids)]
+    copies.check_recipes(call.store, sources)
+    options = copies.options_of(body.get("mergeDatasetParams"))
+    target = copies.new_dataset(call.store, body["name"], sources[0], call.user)
+    copies.merge_items(call.store, [source["id"] for source in sources], target["id"], options, call.user)
+    configuration = {"name": body["name"], "datasetsIds": dataset_ids, "targetDatasetId": target["id"]}
+    spec = {"mergeDatasetsConfiguration": configuration, "returnedModelId": target["id"]}
+    return models.finished(call, "MergeDatasets", spec)
 
 
 def get_command(call: Call) -> Raw:
@@ -76,9 +70,22 @@ def get_command(call: Call) -> Raw:
     return one(call, "commands", call.params["command_id"])
 
 
+def list_commands(call: Call) -> Raw:
+    """List the commands, the newest first, as far as a page holds."""
+    return listed(call, "commands", call.store.select("commands", tail=f"ORDER BY id DESC LIMIT {MAX_PAGE}"))
+
+
+def abort_command(call: Call) -> Raw:
+    """Abort a command: one that has ended stays as it is."""
+    return one(call, "commands", call.params["command_id"])
+
+
 ROUTES = [
     Route("POST", "/datasets/{dataset_id}/export", export),
     Route("POST", "/datasets/{dataset_id}/clone", clone_dataset),
+    Route("POST", "/datasets/merge", merge_datasets),
+    Route("GET", "/commands", list_commands),
     Route("GET", "/commands/{command_id}", get_command),
+    Route("POST", "/commands/{command_id}/abort", abort_command),
     Route("GET", "/commands/faas/{command_id}", get_command),
 ]

@@ -1,5 +1,6 @@
 """What an item is, and what the platform works out by itself: paths, types, sizes, counters."""
 
+import io
 import json
 import mimetypes
 import posixpath
@@ -37,7 +38,14 @@ FIXED = {
     "dir",
     "name",
 }
-COMPUTED_SYSTEM = ("size", "mimetype", "originalname", "width", "height", "channels")
+COMPUTED_SYSTEM = ("size", "mimetype", "originalname", "width", "height", "channels", "shebang")
+# System metadata that belongs to one item, not to what it shows: a copy does not inherit it.
+OWN_SYSTEM = (*COMPUTED_SYSTEM, "refs")
+
+THUMBNAILS = "/.dataloop/thumbnails"
+THUMBNAIL_SIZE = (256, 256)
+MAX_PIXELS = 64_000_000
+SHEBANG_LIMIT = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Upload:
     path: str
     file: Path
     size: int
-    image: dict[str, int]
+    content: dict[str, Any]
     metadata: dict[str, Any]
     description: str | None
     overwrite: bool
@@ -111,6 +119,16 @@ def _new_item(store: Store, dataset_id: str, filename: str, kind: str, user: str
 # ----------------------------------------------------------------------------------------------------- uploads
 
 
+def tells_content(name: str) -> bool:
+    """Say whether the bytes of a file with this name can say more about the item."""
+    return guess_type(name).startswith("image/") or name.endswith(".json")
+
+
+def read_content(file: Path, name: str) -> dict[str, Any]:
+    """Read what the system metadata of an item say about its bytes."""
+    return read_shebang(file) if name.endswith(".json") else read_image(file)
+
+
 def read_image(file: Path) -> dict[str, int]:
     """Read width, height and channels from an image's header; nothing for what is no image, or a broken one."""
     try:
@@ -120,6 +138,48 @@ def read_image(file: Path) -> dict[str, int]:
                 return {"width": image.width, "height": image.height, "channels": len(image.getbands())}
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return {}
+
+
+def read_shebang(file: Path) -> dict[str, Any]:
+    """Read what a JSON file with ``"shebang": "dataloop"`` says it is: a link, a prompt, a saved filter."""
+    if file.stat().st_size > SHEBANG_LIMIT:
+        return {}
+    content = file.read_bytes()
+    if b'"shebang"' not in content:
+        return {}
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    shebang = document.get("metadata") if isinstance(document, dict) else None
+    if not isinstance(shebang, dict) or document.get("shebang") != "dataloop":
+        return {}
+    link = shebang.get("linkInfo")
+    mimetype = link.get("mimetype") if isinstance(link, dict) and link.get("type") == "url" else None
+    return {"shebang": shebang} | ({"mimetype": mimetype} if isinstance(mimetype, str) else {})
+
+
+def make_thumbnail(file: Path) -> bytes | None:
+    """Draw an image small, as JPEG; None for what is no image, a broken one, or one too large to decode."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(file) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    return None
+                image.draft("RGB", THUMBNAIL_SIZE)
+                small = image.convert("RGB")
+                small.thumbnail(THUMBNAIL_SIZE)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    buffer = io.BytesIO()
+    small.save(buffer, format="JPEG")
+    return buffer.getvalue()
+
+
+def thumbnail_path(item_id: str) -> str:
+    """Say where the thumbnail of an item lies in its dataset."""
+    return f"{THUMBNAILS}/{item_id}.jpg"
 
 
 def guess_type(name: str) -> str:
@@ -141,12 +201,33 @@ def add_upload(store: Store, dataset_id: str, upload: Upload, user: str) -> tupl
         ensure_directory(store, dataset_id, posixpath.dirname(filename), user)
         item = _new_item(store, dataset_id, filename, "file", user)
     else:
-        store.drop_blob(store.row("items", item["id"]).blob or "")
+        _drop_content(store, item)
         item |= {"updatedAt": now(), "updatedBy": user}
     _describe(item, upload)
     store.put("items", item, blob=store.adopt(upload.file))
     store.emit("Item", "Created" if existing is None else "Updated", item["id"], dataset=dataset_id)
     return item["id"], "created" if existing is None else "overwrite"
+
+
+def replace_content(store: Store, item: dict[str, Any], upload: Upload, user: str) -> None:
+    """Give an item other bytes; all but what follows from them stays."""
+    if item["type"] != "file":
+        raise bad_request(f"{item['filename']!r} is a directory: it has no bytes")
+    _drop_content(store, item)
+    _describe(item, upload)
+    store.put("items", item | {"updatedAt": now(), "updatedBy": user}, blob=store.adopt(upload.file))
+    store.emit("Item", "Updated", item["id"], dataset=item["datasetId"])
+
+
+def _drop_content(store: Store, item: dict[str, Any]) -> None:
+    """Forget the bytes of an item, and the thumbnail made of them."""
+    store.drop_blob(store.row("items", item["id"]).blob or "")
+    drop_thumbnail(store, item)
+
+
+def drop_thumbnail(store: Store, item: dict[str, Any]) -> None:
+    """Delete the thumbnail of an item, if one was ever asked for."""
+    store.delete("items", "scope = ? AND name = ?", item["datasetId"], thumbnail_path(item["id"]))
 
 
 def _describe(item: dict[str, Any], upload: Upload) -> None:
@@ -160,7 +241,7 @@ def _describe(item: dict[str, Any], upload: Upload) -> None:
         "size": upload.size,
         "mimetype": guess_type(item["name"]),
         "refs": [],
-        **upload.image,
+        **upload.content,
     }
     item["metadata"]["system"] = {"refs": []} | (given if isinstance(given, dict) else {}) | computed
     if upload.description:
@@ -186,12 +267,8 @@ def update(store: Store, item: dict[str, Any], patch: dict[str, Any], user: str,
     metadata = patch.pop("metadata", None) or {}
     if not system:
         metadata = {key: value for key, value in metadata.items() if key != "system"}
-    before = item["metadata"].get("system", {})
-    computed = {key: before[key] for key in COMPUTED_SYSTEM if key in before}
-    merge(item, patch | {"metadata": metadata})
-    # What the platform worked out can be corrected, but not removed; the size is what it is.
-    kept = computed | item["metadata"].get("system", {})
-    item["metadata"]["system"] = kept | {key: computed[key] for key in ("size",) if key in computed}
+    merge(item, patch)
+    merge_metadata(item, metadata)
     if item.get("description") == "":
         del item["description"]
     if filename is not None and clean_path(filename) != item["filename"]:
@@ -200,15 +277,45 @@ def update(store: Store, item: dict[str, Any], patch: dict[str, Any], user: str,
     store.emit("Item", "Updated", item["id"], dataset=item["datasetId"])
 
 
+def merge_metadata(item: dict[str, Any], metadata: dict[str, Any]) -> None:
+    """Apply a diff to an item's metadata; what the platform worked out can be corrected, but not removed."""
+    before = item["metadata"].get("system", {})
+    computed = {key: before[key] for key in COMPUTED_SYSTEM if key in before}
+    merge(item, {"metadata": metadata})
+    kept = computed | item["metadata"].get("system", {})
+    # The size is what it is.
+    item["metadata"]["system"] = kept | {key: computed[key] for key in ("size",) if key in computed}
+
+
 def move(store: Store, item: dict[str, Any], filename: str, user: str) -> None:
     """Give an item another path in its dataset; the caller writes it."""
-    taken = by_path(store, item["datasetId"], filename)
+    directory = item["type"] == "dir"
+    taken = store.find(
+        "items", "scope = ? AND name = ? AND type = ?", item["datasetId"], filename, item["type"]
+    )
     if taken is not None and taken["id"] != item["id"]:
         raise bad_request(f"cannot move {item['filename']!r}: {filename!r} exists (item {taken['id']})")
-    if item["type"] == "dir":
-        raise bad_request(f"cannot move the directory {item['filename']!r}: move the items in it instead")
+    if directory and filename.startswith(item["filename"] + "/"):
+        raise bad_request(f"cannot move the directory {item['filename']!r} into itself, to {filename!r}")
     ensure_directory(store, item["datasetId"], posixpath.dirname(filename), user)
+    inner = _below(store, item) if directory else []
+    old = item["filename"]
     item |= path_fields(filename)
+    time = now()
+    store.put_all(
+        "items",
+        [
+            each
+            | path_fields(filename + each["filename"][len(old) :])
+            | {"updatedAt": time, "updatedBy": user}
+            for each in inner
+        ],
+    )
+
+
+def _below(store: Store, directory: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = store.select("items", "scope = ? AND name > ? AND name < ?", _subtree(directory))
+    return [json.loads(row.doc) for row in rows]
 
 
 def delete(store: Store, item_ids: list[str]) -> int:
@@ -220,8 +327,9 @@ def delete(store: Store, item_ids: list[str]) -> int:
             continue  # went with its directory
         item = json.loads(row.doc)
         if item["type"] == "dir":
-            below = store.select("items", "scope = ? AND name > ? AND name < ?", _subtree(item))
-            deleted += delete(store, [inner.id for inner in below])
+            deleted += delete(store, [inner["id"] for inner in _below(store, item)])
+        else:
+            drop_thumbnail(store, item)
         store.delete("annotations", "parent = ?", item_id)
         store.emit("Item", "Deleted", item_id, dataset=item["datasetId"])
         deleted += store.delete("items", "id = ?", item_id)
@@ -251,27 +359,52 @@ def copy(
     *,
     with_metadata: bool = True,
     with_annotations: bool = True,
+    with_status: bool = True,
+    beside: bool = False,
 ) -> dict[str, Any]:
-    """Copy an item, with its bytes, under a new id."""
-    if by_path(store, dataset_id, filename) is not None:
+    """Copy an item, with its bytes, under a new id; with `beside` even where another item has that path."""
+    if not beside and by_path(store, dataset_id, filename) is not None:
         raise bad_request(f"cannot copy to {filename!r}: dataset {dataset_id} has an item there already")
     ensure_directory(store, dataset_id, posixpath.dirname(filename), user)
     item = _new_item(store, dataset_id, filename, "file", user)
     metadata = source["metadata"]
-    if not with_metadata:
-        kept = {key: value for key, value in metadata["system"].items() if key in COMPUTED_SYSTEM}
-        metadata = {"system": {"refs": [], **kept}}
-    item |= {"metadata": metadata, "srcItem": source["id"]}
+    kept = {
+        key: value
+        for key, value in metadata["system"].items()
+        if key in COMPUTED_SYSTEM or (with_metadata and (with_status or key != "annotationStatus"))
+    }
+    # The copy is in none of the tasks that its source is in.
+    item["metadata"] = (metadata if with_metadata else {}) | {"system": kept | {"refs": []}}
+    item["srcItem"] = source["id"]
     if source.get("description"):
         item["description"] = source["description"]
     blob = store.row("items", source["id"]).blob
     store.put("items", item, blob=store.copy_blob(blob) if blob else None)
     if with_annotations:
-        copies = [
-            json.loads(row.doc) | {"id": store.new_id(), "itemId": item["id"], "datasetId": dataset_id}
-            for row in list(store.select("annotations", "parent = ?", (source["id"],), "ORDER BY id"))
-        ]
-        store.put_all("annotations", copies)
-        count_annotations(store, {item["id"]})
-    store.emit("Item", "Created", item["id"], dataset=dataset_id)
-    return item
+        copy_annotations(store, source["id"], item, with_status=with_status)
+    store.emit("Item", "Clone", item["id"], dataset=dataset_id, source=source["id"])
+    return store.get("items", item["id"])
+
+
+def copy_annotations(store: Store, source_id: str, target: dict[str, Any], *, with_status: bool) -> None:
+    """Copy the annotations of an item to another one, but those that it has already."""
+    present = {
+        _looks(store.parsed(row)) for row in store.select("annotations", "parent = ?", (target["id"],))
+    }
+    copies = []
+    for row in list(store.select("annotations", "parent = ?", (source_id,), "ORDER BY id")):
+        annotation = json.loads(row.doc)
+        if _looks(annotation) in present:
+            continue
+        if not with_status:
+            annotation.get("metadata", {}).get("system", {}).pop("status", None)
+        place = {"id": store.new_id(), "itemId": target["id"], "datasetId": target["datasetId"]}
+        copies.append(annotation | place)
+    store.put_all("annotations", copies)
+    count_annotations(store, {target["id"]})
+
+
+def _looks(annotation: dict[str, Any]) -> str:
+    """Give two annotations that mark the same thing in the same way the same text."""
+    told = ("type", "label", "coordinates", "attributes")
+    return json.dumps([annotation.get(key) for key in told], sort_keys=True)

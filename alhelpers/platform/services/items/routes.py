@@ -11,6 +11,9 @@ from ...store import is_id, merge, now, require
 from ..exports.models import finished
 from . import models
 
+# The kinds that a dataset's query reaches, in the words of events.
+RESOURCES = {"items": "Item", "annotations": "Annotation"}
+
 
 def query(call: Call) -> Any:
     """Answer a query in a dataset: list, or change or delete in bulk, items or annotations."""
@@ -33,6 +36,7 @@ def _delete(call: Call, kind: str, rows: list[Any]) -> int:
         return models.delete(call.store, [row.id for row in rows])
     for row in rows:
         call.store.delete("annotations", "id = ?", row.id)
+        call.store.emit("Annotation", "Deleted", row.id, dataset=row.scope, item=row.parent)
     models.count_annotations(call.store, {row.parent for row in rows})
     return len(rows)
 
@@ -51,8 +55,14 @@ def _bulk_update(call: Call, kind: str, body: dict[str, Any], scope: tuple[str, 
     rows = everything(call.store, kind, body, scope)
     documents = [json.loads(row.doc) for row in rows]
     for document in documents:
-        merge(document, {"metadata": metadata, "updatedAt": time, "updatedBy": call.user})
+        if kind == "items":
+            models.merge_metadata(document, metadata)
+        else:
+            merge(document, {"metadata": metadata})
+        document |= {"updatedAt": time, "updatedBy": call.user}
     call.store.put_all(kind, documents)
+    for document in documents:
+        call.store.emit(RESOURCES[kind], "Updated", document["id"], dataset=document["datasetId"])
     return len(documents)
 
 
@@ -73,7 +83,7 @@ def split(call: Call) -> Raw:
     """Tag the items of a query as train, validation and test, in these percentages."""
     body = require(call.body)
     shares = body.get("MLSplitList")
-    if not isinstance(shares, dict) or sum(shares.values()) != 100:
+    if not _are_percentages(shares):
         raise bad_request(f"'MLSplitList' must give percentages that add up to 100, got {shares!r}")
     scope = ("scope = ?", (call.params["dataset_id"],))
     rows = everything(call.store, "items", require(body.get("itemsQuery")), scope)
@@ -87,7 +97,15 @@ def split(call: Call) -> Raw:
         tags = {name: True if name == subset else None for name in shares}
         document = merge(json.loads(row.doc), {"metadata": {"system": {"tags": tags}}})
         call.store.put("items", document | {"updatedAt": now(), "updatedBy": call.user})
+        call.store.emit("Item", "Updated", row.id, dataset=row.scope)
     return finished(call, "SplitDataset", {"counts": bounds})
+
+
+def _are_percentages(shares: Any) -> bool:
+    if not isinstance(shares, dict):
+        return False
+    whole = [share for share in shares.values() if type(share) is int and share >= 0]
+    return len(whole) == len(shares) and sum(whole) == 100
 
 
 def get(call: Call) -> Raw:
@@ -119,8 +137,12 @@ def move_into(call: Call) -> dict[str, Any]:
         raise bad_request(f"moving needs a directory and a list of item ids, got {directory['filename']!r}")
     for item_id in call.body:
         item = call.store.get("items", item_id)
-        models.move(call.store, item, posixpath.join(directory["filename"], item["name"]), call.user)
-        call.store.put("items", item | {"updatedAt": now(), "updatedBy": call.user})
+        if item["datasetId"] != call.params["dataset_id"] or item["datasetId"] != directory["datasetId"]:
+            raise bad_request(
+                f"item {item_id} is in dataset {item['datasetId']}; items move within a dataset"
+            )
+        filename = posixpath.join(directory["filename"], item["name"])
+        models.update(call.store, item, {"filename": filename}, call.user, system=False)
     return {"moved": len(call.body)}
 
 
@@ -132,20 +154,33 @@ def clone(call: Call) -> Raw:
     """Copy an item into a dataset."""
     body = require(call.body, "targetDatasetId")
     source = call.store.get("items", call.params["item_id"])
+    if source["type"] != "file":
+        raise bad_request(f"{source['filename']!r} is a directory: clone the items in it, or the dataset")
     call.store.row("datasets", body["targetDatasetId"])
     options = body.get("cloneDatasetParams") or {}
+    target_id = body["targetDatasetId"]
+    if not body.get("allowMany") and _has_clone(call, source["id"], target_id):
+        raise bad_request(
+            f"dataset {target_id} has a clone of item {source['id']} already; allow_many=True makes another"
+        )
     item = models.copy(
         call.store,
         source,
-        body["targetDatasetId"],
+        target_id,
         models.clean_path(body.get("remoteFileName") or source["filename"]),
         call.user,
         with_metadata=options.get("withMetadata", True),
         with_annotations=options.get("withItemsAnnotations", True),
+        with_status=options.get("withTaskAnnotationsStatus", False),
     )
-    merge(item, {"metadata": body.get("metadata") or {}})
-    call.store.put("items", call.store.get("items", item["id"]) | {"metadata": item["metadata"]})
+    if body.get("metadata"):
+        models.merge_metadata(item, body["metadata"])
+        call.store.put("items", item)
     return finished(call, "CloneItem", {"returnedModelId": [item["id"]]})
+
+
+def _has_clone(call: Call, source_id: str, dataset_id: str) -> bool:
+    return call.store.count("items", "scope = ? AND parent = ?", (dataset_id, source_id)) > 0
 
 
 ROUTES = [

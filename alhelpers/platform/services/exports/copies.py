@@ -1,0 +1,154 @@
+"""Whole datasets copied: cloned into one another, or merged."""
+
+import json
+import posixpath
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import bad_request
+from ...query import everything
+from ...store import Store, merge, now
+from ..datasets import models as datasets
+from ..items import models as items
+
+# What the platform keeps about items in the dataset itself; a copy gets its own.
+OWN_FOLDERS = ("/.dataloop/thumbnails/", "/.dataloop/exports/")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a copy takes along, and where it goes."""
+
+    dataset_id: str | None
+    directory: str
+    with_metadata: bool
+    with_annotations: bool
+    with_status: bool
+
+
+def options_of(given: dict[str, Any] | None) -> Options:
+    """Read the parameters of a clone or a merge."""
+    given = given or {}
+    return Options(
+        given.get("targetDatasetId"),
+        given.get("targetDirectory") or "/",
+        bool(given.get("withMetadata", True)),
+        bool(given.get("withItemsAnnotations", True)),
+        bool(given.get("withTaskAnnotationsStatus", True)),
+    )
+
+
+def new_dataset(store: Store, name: str, like: dict[str, Any], user: str, **fields: Any) -> dict[str, Any]:
+    """Make an empty dataset in the project of another one, and with its recipes."""
+    dataset = datasets.create(store, name, like["projects"][0], user, with_recipe=False, **fields)
+    recipes = like["metadata"]["system"].get("recipes")
+    if recipes:
+        dataset["metadata"]["system"]["recipes"] = recipes
+        store.put("datasets", dataset)
+    return dataset
+
+
+def copy_items(
+    store: Store, source_id: str, target_id: str, query: dict[str, Any], options: Options, user: str
+) -> None:
+    """Copy the files of a query into a dataset."""
+    for item in _files(store, source_id, query):
+        filename = posixpath.join(options.directory, item["filename"].lstrip("/"))
+        _copy(store, item, target_id, items.clean_path(filename), options, user)
+
+
+def _files(store: Store, dataset_id: str, query: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = everything(store, "items", query, ("scope = ?", (dataset_id,)))
+    documents = (json.loads(row.doc) for row in rows)
+    return [
+        item for item in documents if item["type"] == "file" and not item["filename"].startswith(OWN_FOLDERS)
+    ]
+
+
+def _copy(
+    store: Store,
+    item: dict[str, Any],
+    target_id: str,
+    filename: str,
+    options: Options,
+    user: str,
+    **more: Any,
+) -> dict[str, Any]:
+    return items.copy(
+        store,
+        item,
+        target_id,
+        filename,
+        user,
+        with_metadata=options.with_metadata,
+        with_annotations=options.with_annotations,
+        with_status=options.with_status,
+        **more,
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- merging
+
+
+def check_recipes(store: Store, sources: list[dict[str, Any]]) -> None:
+    """Refuse to merge datasets whose recipes have different labels."""
+    first = _labels(store, sources[0])
+    for source in sources[1:]:
+        if _labels(store, source) != first:
+            raise bad_request(
+                f"datasets with different recipes cannot be merged: {sources[0]['name']!r} and"
+                f" {source['name']!r} have different labels; switch the recipe of one of them first"
+            )
+
+
+def _labels(store: Store, dataset: dict[str, Any]) -> set[str]:
+    labels: set[str] = set()
+    for recipe_id in dataset["metadata"]["system"].get("recipes") or []:
+        for ontology_id in store.get("recipes", recipe_id)["ontologyIds"]:
+            _collect(store.get("ontologies", ontology_id, "ontology")["roots"], "", labels)
+    return labels
+
+
+def _collect(nodes: list[dict[str, Any]], prefix: str, labels: set[str]) -> None:
+    for node in nodes:
+        tag = prefix + node["value"]["tag"]
+        labels.add(tag)
+        _collect(node["children"], f"{tag}.", labels)
+
+
+def merge_items(store: Store, source_ids: list[str], target_id: str, options: Options, user: str) -> None:
+    """Copy the files of several datasets into one; what was cloned from one item is brought together again."""
+    merged: dict[str, str] = {}
+    for source_id in source_ids:
+        for item in _files(store, source_id, {}):
+            origin = _origin(store, item)
+            if origin in merged:
+                _bring_together(store, store.get("items", merged[origin]), item, options, user)
+            else:
+                copy = _copy(store, item, target_id, item["filename"], options, user, beside=True)
+                merged[origin] = copy["id"]
+
+
+def _origin(store: Store, item: dict[str, Any]) -> str:
+    """Follow an item to what it was cloned from in the first place, as far as that exists."""
+    seen = {item["id"]}
+    while (source_id := item.get("srcItem")) and source_id not in seen:
+        seen.add(source_id)
+        row = next(store.select("items", "id = ?", (source_id,)), None)
+        if row is None:
+            return source_id
+        item = store.parsed(row)
+    return item["id"]
+
+
+def _bring_together(
+    store: Store, target: dict[str, Any], item: dict[str, Any], options: Options, user: str
+) -> None:
+    if options.with_metadata:
+        system = {
+            key: value for key, value in item["metadata"]["system"].items() if key not in items.OWN_SYSTEM
+        }
+        merge(target, {"metadata": item["metadata"] | {"system": system}})
+        store.put("items", target | {"updatedAt": now(), "updatedBy": user})
+    if options.with_annotations:
+        items.copy_annotations(store, item["id"], target, with_status=options.with_status)
