@@ -1,9 +1,13 @@
 """What recipes and ontologies are, and how labels enter a tree of labels."""
 
+import json
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, now
+from ...store import Store, now, require
+
+# What annotators fill in: choices (one or several), a number, yes or no, a text.
+ATTRIBUTE_TYPES = ("options", "range", "boolean", "freeText")
 
 # Colours for labels that come without one; the SDK needs a colour on each.
 PALETTE = ("#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#ff9da7", "#9c755f")
@@ -35,16 +39,23 @@ def create_recipe(
 
 
 def create_ontology(
-    store: Store, roots: list[Any], project_ids: list[str], user: str, title: str | None = None
+    store: Store,
+    roots: list[Any],
+    project_ids: list[str],
+    user: str,
+    title: str | None = None,
+    attributes: list[Any] | None = None,
 ) -> dict[str, Any]:
-    """Make an ontology with these trees of labels."""
+    """Make an ontology with these trees of labels; `attributes` are those of the older kind."""
+    if not isinstance(attributes or [], list):
+        raise bad_request(f"'attributes' must be a list, got {attributes!r}")
     time = now()
     ontology = {
         "id": store.new_id(),
         "title": title or "Ontology",
         "creator": user,
         "roots": [check_root(root) for root in roots],
-        "attributes": [],
+        "attributes": attributes or [],
         "metadata": {"system": {"projectIds": project_ids}, "attributes": []},
         "createdAt": time,
         "updatedAt": time,
@@ -58,6 +69,83 @@ def create_default(store: Store, dataset_name: str, project_id: str, user: str) 
     ontology = create_ontology(store, [], [project_id], user, f"{dataset_name} Default Ontology")
     body = {"title": f"{dataset_name} Default Recipe", "uiSettings": {"studioV2App": True}}
     return create_recipe(store, body, [project_id], [ontology["id"]], user)
+
+
+def clone_recipe(store: Store, recipe: dict[str, Any], user: str, *, shallow: bool) -> dict[str, Any]:
+    """Copy a recipe; a shallow copy shares the ontologies, another one has copies of them too."""
+    ontology_ids = recipe["ontologyIds"]
+    if not shallow:
+        ontology_ids = [
+            _copy(store, "ontologies", store.get("ontologies", each, "ontology"), user)
+            for each in ontology_ids
+        ]
+    copied = _copy(store, "recipes", recipe | {"ontologyIds": ontology_ids}, user)
+    return store.get("recipes", copied)
+
+
+def _copy(store: Store, kind: str, document: dict[str, Any], user: str) -> str:
+    time = now()
+    copy = document | {"id": store.new_id(), "creator": user, "createdAt": time, "updatedAt": time}
+    store.put(kind, copy)
+    return copy["id"]
+
+
+def update(document: dict[str, Any], body: dict[str, Any], fields: tuple[str, ...], *, system: bool) -> None:
+    """Change these fields of a recipe or an ontology; its system metadata only where that was asked for."""
+    document |= {key: body[key] for key in fields if key in body}
+    if isinstance(body.get("metadata"), dict):
+        given = body["metadata"].get("system") if system else None
+        kept = document["metadata"].get("system") or {}
+        document["metadata"] = body["metadata"] | {"system": kept if given is None else given}
+    document["updatedAt"] = now()
+
+
+def delete_recipe(store: Store, recipe_id: str) -> None:
+    """Delete a recipe; the datasets that used it have one recipe less."""
+    recipe = store.get("recipes", recipe_id)
+    for project_id in recipe["projectIds"]:
+        for row in list(store.select("datasets", "scope = ?", (project_id,))):
+            dataset = json.loads(row.doc)
+            recipes = dataset["metadata"]["system"].get("recipes") or []
+            if recipe_id in recipes:
+                dataset["metadata"]["system"]["recipes"] = [each for each in recipes if each != recipe_id]
+                store.put("datasets", dataset)
+    store.delete("recipes", "id = ?", recipe_id)
+
+
+def delete_ontology(store: Store, ontology_id: str) -> None:
+    """Delete an ontology; the recipes that used it have one ontology less."""
+    ontology = store.get("ontologies", ontology_id, "ontology")
+    projects = set(ontology["metadata"]["system"].get("projectIds") or [])
+    for row in list(store.select("recipes")):
+        recipe = json.loads(row.doc)
+        if ontology_id in recipe["ontologyIds"] and projects & set(recipe["projectIds"]):
+            recipe["ontologyIds"] = [each for each in recipe["ontologyIds"] if each != ontology_id]
+            store.put("recipes", recipe)
+    store.delete("ontologies", "id = ?", ontology_id)
+
+
+def put_attribute(ontology: dict[str, Any], attribute: dict[str, Any]) -> None:
+    """Add an attribute to an ontology, or replace the one with its key."""
+    require(attribute, "key", "title")
+    kind, values = attribute.get("type"), attribute.get("values")
+    if kind not in ATTRIBUTE_TYPES:
+        raise bad_request(f"an attribute's 'type' must be one of {', '.join(ATTRIBUTE_TYPES)}, got {kind!r}")
+    if values is not None and not (
+        isinstance(values, list) and all(isinstance(each, str) for each in values)
+    ):
+        raise bad_request(f"attribute {attribute['key']!r} needs 'values' that are strings, got {values!r}")
+    if kind == "range" and not isinstance(attribute.get("range"), dict):
+        raise bad_request(f"attribute {attribute['key']!r} needs a 'range' with 'min', 'max' and 'step'")
+    # The SDK copies an ontology's attributes from what the platform keeps under this name.
+    script = {"title": attribute["title"], "optional": attribute.get("optional", True)}
+    attributes = ontology["metadata"].setdefault("attributes", [])
+    new = attribute | {"scriptData": script}
+    for place, known in enumerate(attributes):
+        if known.get("key") == attribute["key"]:
+            attributes[place] = new
+            return
+    attributes.append(new)
 
 
 def check_root(root: Any) -> dict[str, Any]:

@@ -1,13 +1,20 @@
 """Routes of recipes and ontologies."""
 
-import json
+from collections.abc import Callable
 from typing import Any
 
 from ...api import Call, Raw, Route, one, paged
 from ...errors import bad_request
 from ...query import Page
-from ...store import merge, now, require
+from ...store import now, require
 from . import models
+
+RECIPE_FIELDS = (
+    *("title", "description", "instructions", "examples", "customActions"),
+    *("uiSettings", "projectIds", "ontologyIds"),
+)
+# What the SDK calls these fields in the query string of a list.
+RECIPE_NAMES = {"projects": "projectIds", "ontologies": "ontologyIds", "ids": "id"}
 
 
 def create_recipe(call: Call) -> Raw:
@@ -28,37 +35,84 @@ def get_recipe(call: Call) -> Raw:
 
 def update_recipe(call: Call) -> Raw:
     """Change a recipe."""
-    return _update(call, "recipes", "recipe")
+    recipe = call.store.get("recipes", call.params["id"])
+    body = require(call.body)
+    for ontology_id in body.get("ontologyIds") or []:
+        call.store.row("ontologies", ontology_id, "ontology")
+    models.update(recipe, body, RECIPE_FIELDS, system=call.system)
+    call.store.put("recipes", recipe | {"updatedBy": call.user})
+    return one(call, "recipes", recipe["id"])
 
 
 def delete_recipe(call: Call) -> dict[str, Any]:
     """Delete a recipe."""
-    call.store.row("recipes", call.params["id"])
-    call.store.delete("recipes", "id = ?", call.params["id"])
+    models.delete_recipe(call.store, call.params["id"])
     return {"id": call.params["id"]}
+
+
+def clone_recipe(call: Call) -> Raw:
+    """Copy a recipe, with its ontologies unless the copy is to be shallow."""
+    recipe = call.store.get("recipes", call.params["id"])
+    shallow = bool(require(call.body).get("shallow"))
+    copied = models.clone_recipe(call.store, recipe, call.user, shallow=shallow)
+    return one(call, "recipes", copied["id"])
+
+
+def list_recipes(call: Call) -> Raw:
+    """List recipes; each field in the query string leaves only those that hold one of its values."""
+    wanted = {key: _values(call, key) for key in call.query.keys() - {"pageOffset", "pageSize"} if key}
+
+    def fits(recipe: dict[str, Any]) -> bool:
+        return all(_holds(recipe, RECIPE_NAMES.get(key, key), values) for key, values in wanted.items())
+
+    return _listed(call, "recipes", fits)
 
 
 def create_ontology(call: Call) -> Raw:
     """Make an ontology."""
     body = require(call.body)
     ontology = models.create_ontology(
-        call.store, body.get("roots") or [], body.get("projectIds") or [], call.user, body.get("title")
+        call.store,
+        body.get("roots") or [],
+        body.get("projectIds") or [],
+        call.user,
+        title=body.get("title"),
+        attributes=body.get("attributes"),
     )
     return one(call, "ontologies", ontology["id"])
 
 
 def list_ontologies(call: Call) -> Raw:
     """List ontologies, by ids or by projects where the query string names them."""
-    ids, projects = (set(filter(None, call.query.get(key, "").split(","))) for key in ("ids", "projects"))
-    rows = [
-        row
-        for row in call.store.select("ontologies", tail="ORDER BY id")
-        if (not ids or row.id in ids)
-        and (
-            not projects or projects & set(json.loads(row.doc)["metadata"]["system"].get("projectIds") or [])
-        )
-    ]
-    return paged(call, "ontologies", Page(rows, len(rows), 0, max(len(rows), 1)))
+    ids, projects = _values(call, "ids"), _values(call, "projects")
+
+    def fits(ontology: dict[str, Any]) -> bool:
+        own = ontology["metadata"]["system"].get("projectIds") or []
+        return (not ids or ontology["id"] in ids) and (not projects or not projects.isdisjoint(own))
+
+    return _listed(call, "ontologies", fits)
+
+
+def _values(call: Call, key: str) -> set[str]:
+    return set(filter(None, call.query.get(key, "").split(",")))
+
+
+def _holds(document: dict[str, Any], field: str, values: set[str]) -> bool:
+    value = document.get(field)
+    return not values.isdisjoint(value) if isinstance(value, list) else value in values
+
+
+def _listed(call: Call, kind: str, fits: Callable[[dict[str, Any]], bool]) -> Raw:
+    offset, size = (_number(call, key, default) for key, default in (("pageOffset", 0), ("pageSize", 1000)))
+    rows = [row for row in call.store.select(kind, tail="ORDER BY id") if fits(call.store.parsed(row))]
+    return paged(call, kind, Page(rows[offset * size : (offset + 1) * size], len(rows), offset, size))
+
+
+def _number(call: Call, key: str, default: int) -> int:
+    value = call.query.get(key, str(default))
+    if not value.isdecimal() or len(value) > 9:
+        raise bad_request(f"{key!r} must be a whole number, 0 or more, got {value!r}")
+    return int(value)
 
 
 def get_ontology(call: Call) -> Raw:
@@ -67,14 +121,25 @@ def get_ontology(call: Call) -> Raw:
 
 
 def update_ontology(call: Call) -> Raw:
-    """Change an ontology."""
-    return _update(call, "ontologies", "ontology")
+    """Change an ontology: all its labels at once, its title, its metadata."""
+    ontology = call.store.get("ontologies", call.params["id"], "ontology")
+    body = require(call.body)
+    if "roots" in body:
+        body["roots"] = [models.check_root(root) for root in body["roots"] or []]
+    known = ontology["metadata"].get("attributes") or []
+    models.update(ontology, body, ("title", "roots"), system=call.system)
+    if "metadata" in body:
+        ontology["metadata"].setdefault("attributes", known)
+    if "attributes" in body and not ontology["metadata"]["attributes"]:
+        # The SDK shows attributes of either kind under one name, and sends them back so.
+        ontology["attributes"] = body["attributes"] or []
+    call.store.put("ontologies", ontology)
+    return one(call, "ontologies", ontology["id"])
 
 
 def delete_ontology(call: Call) -> dict[str, Any]:
     """Delete an ontology."""
-    call.store.row("ontologies", call.params["id"], "ontology")
-    call.store.delete("ontologies", "id = ?", call.params["id"])
+    models.delete_ontology(call.store, call.params["id"])
     return {"id": call.params["id"]}
 
 
@@ -93,9 +158,8 @@ def put_attributes(call: Call) -> Raw:
     attributes = require(call.body).get("items")
     if not isinstance(attributes, list):
         raise bad_request(f"'items' must be a list of attributes, got {attributes!r}")
-    given = {require(attribute, "key")["key"]: attribute for attribute in attributes}
-    kept = [item for item in ontology["metadata"].get("attributes") or [] if item.get("key") not in given]
-    ontology["metadata"]["attributes"] = kept + list(given.values())
+    for attribute in attributes:
+        models.put_attribute(ontology, require(attribute))
     call.store.put("ontologies", ontology | {"updatedAt": now()})
     return one(call, "ontologies", ontology["id"])
 
@@ -110,19 +174,10 @@ def delete_attributes(call: Call) -> Raw:
     return one(call, "ontologies", ontology["id"])
 
 
-def _update(call: Call, kind: str, label: str) -> Raw:
-    document = call.store.get(kind, call.params["id"], label)
-    body = require(call.body)
-    if "roots" in body:
-        body["roots"] = [models.check_root(root) for root in body["roots"] or []]
-    kept = {key: document[key] for key in ("id", "creator", "createdAt")}
-    body = {key: value for key, value in body.items() if key != "url"}
-    call.store.put(kind, merge(document, body) | kept | {"updatedAt": now()})
-    return one(call, kind, kept["id"])
-
-
 ROUTES = [
     Route("POST", "/recipes", create_recipe),
+    Route("GET", "/recipes", list_recipes),
+    Route("POST", "/recipes/{id}/clone", clone_recipe),
     Route("GET", "/recipes/{id}", get_recipe),
     Route("PATCH", "/recipes/{id}", update_recipe),
     Route("DELETE", "/recipes/{id}", delete_recipe),
