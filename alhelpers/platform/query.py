@@ -11,6 +11,10 @@ from .store import COLUMNS, Row, Store
 MAX_PAGE = 1000
 
 ALIASES: dict[str, dict[str, str]] = {
+    # The SDK asks for items in no collection by these short names.
+    "items": {
+        f"collections{number}": f"metadata.system.collections.collections{number}" for number in range(10)
+    },
     "annotations": {"annotationId": "id"},
     "models": {"context.project": "projectId"},
     "dpks": {"dpkName": "name"},

@@ -373,3 +373,66 @@ def test_subsets_of_items(dl, dataset, fill):
     with pytest.raises(ValueError, match="subset must be one of"):
         first.assign_subset("dev")
     assert len(dataset.get_items_missing_ml_subset()) == 3
+
+
+# ------------------------------------------------------------------------------------------------- collections
+
+
+def test_collections_come_and_go(dl, dataset):
+    assert dataset.collections.list_all_collections() == []
+    made = dataset.collections.create("night")
+    assert (made.key, made.name) == ("collections0", "night")
+    assert dataset.collections.create("day drive").key == "collections1"
+    assert dataset.collections.list_all_collections() == [
+        {"key": "collections0", "name": "night"},
+        {"key": "collections1", "name": "day drive"},
+    ]
+    renamed = dataset.collections.update("day drive", "day")
+    assert (renamed.key, renamed.name) == ("collections1", "day")
+    assert dataset.collections.delete("night") is True
+    assert dataset.collections.create("rain").key == "collections0"
+    assert dataset.collections.get_name_by_key("collections0") == "rain"
+    assert "collections" not in _json(dl, f"/datasets/{dataset.id}")
+
+
+def test_items_in_collections(dl, dataset, fill):
+    first, second, third = fill(3)
+    dataset.collections.create("a")
+    dataset.collections.create("b")
+    assert first.assign_collection(["a", "b"]) is True
+    dataset.collections.assign(["a"], filters=dl.Filters(field="name", values="0001.png"))
+    read = dataset.items.get(item_id=first.id)
+    assert read.list_collections() == [
+        {"key": "collections0", "name": "a"},
+        {"key": "collections1", "name": "b"},
+    ]
+    members = dl.Filters(field="metadata.system.collections.collections0", values=True)
+    assert sorted(item.id for item in dataset.items.list(members).all()) == sorted([first.id, second.id])
+    assert dataset.collections.list_unassigned_items() == [third.id]
+    clone = dataset.collections.clone("a")
+    assert clone.name == "a-clone-1" and len(dataset.items.get(item_id=first.id).list_collections()) == 3
+    assert first.unassign_collection(["a", "b", "a-clone-1"]) is True
+    assert sorted(dataset.collections.list_unassigned_items()) == sorted([first.id, third.id])
+    dataset.collections.delete("a")
+    assert [each["name"] for each in dataset.items.get(item_id=second.id).list_collections()] == ["a-clone-1"]
+    copy = dataset.clone(clone_name="copy")
+    assert [each["name"] for each in copy.items.get(filepath="/0001.png").list_collections()] == ["a-clone-1"]
+
+
+def test_collections_that_cannot_be(dl, dataset, fill):
+    (item,) = fill(1)
+    dataset.collections.create("a")
+    with pytest.raises(ValueError, match="already exists"):
+        dataset.collections.create("a")
+    path = f"/datasets/{dataset.id}/items/collections"
+    for name, message in (("a", "'a' exists"), ("", "non-empty"), ("x/y", "cannot hold '/'")):
+        _, answer = dl.client_api.gen_request("post", path, json_req={"name": name})
+        assert answer.status_code == 400 and message in answer.json()["message"]
+    with pytest.raises(dl.exceptions.NotFound, match="collection not found: 'none'"):
+        item.assign_collection(["none"])
+    for number in range(9):
+        dataset.collections.create(f"n{number}")
+    with pytest.raises(ValueError, match="maximum number"):
+        dataset.collections.create("eleven")
+    _, answer = dl.client_api.gen_request("post", path, json_req={"name": "eleven"})
+    assert answer.status_code == 400 and "no more fit" in answer.json()["message"]

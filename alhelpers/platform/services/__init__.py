@@ -4,6 +4,7 @@ from ..api import Route
 from ..events import Listener
 from .annotations import routes as annotations
 from .apps import routes as apps
+from .collections import routes as collections
 from .datasets import routes as datasets
 from .executions import routes as executions
 from .exports import routes as exports
@@ -20,7 +21,19 @@ from .triggers import routes as triggers
 from .users import routes as users
 
 _SERVICES = (
-    *(users, projects, settings, datasets, recipes, items, annotations, exports, features, tasks),
+    *(
+        users,
+        projects,
+        settings,
+        datasets,
+        recipes,
+        items,
+        collections,
+        annotations,
+        exports,
+        features,
+        tasks,
+    ),
     *(models, apps, services, executions, triggers, pipelines),
 )
 ROUTES: list[Route] = [route for service in _SERVICES for route in service.ROUTES]

@@ -39,7 +39,8 @@ def options_of(given: dict[str, Any] | None) -> Options:
 
 
 def new_dataset(store: Store, name: str, like: dict[str, Any], user: str, **fields: Any) -> dict[str, Any]:
-    """Make an empty dataset in the project of another one, and with its recipes."""
+    """Make an empty dataset in the project of another one, with its recipes and collections."""
+    fields |= {key: like[key] for key in ("collections",) if key in like}
     dataset = datasets.create(store, name, like["projects"][0], user, with_recipe=False, **fields)
     recipes = like["metadata"]["system"].get("recipes")
     if recipes:

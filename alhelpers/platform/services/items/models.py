@@ -373,6 +373,8 @@ def copy(
         for key, value in metadata["system"].items()
         if key in COMPUTED_SYSTEM or (with_metadata and (with_status or key != "annotationStatus"))
     }
+    if "collections" in kept:
+        kept["collections"] = _shared_collections(store, source, dataset_id, kept["collections"])
     # The copy is in none of the tasks that its source is in.
     item["metadata"] = (metadata if with_metadata else {}) | {"system": kept | {"refs": []}}
     item["srcItem"] = source["id"]
@@ -384,6 +386,15 @@ def copy(
         copy_annotations(store, source["id"], item, with_status=with_status)
     store.emit("Item", "Clone", item["id"], dataset=dataset_id, source=source["id"])
     return store.get("items", item["id"])
+
+
+def _shared_collections(store: Store, source: dict[str, Any], dataset_id: str, marks: Any) -> dict[str, Any]:
+    """Keep the collections of an item that mean the same in another dataset."""
+    here, there = (
+        store.parsed(store.row("datasets", each)).get("collections", {})
+        for each in (source["datasetId"], dataset_id)
+    )
+    return {key: value for key, value in marks.items() if key in there and there[key] == here.get(key)}
 
 
 def copy_annotations(store: Store, source_id: str, target: dict[str, Any], *, with_status: bool) -> None:

@@ -1,0 +1,1 @@
+"""Collections: named groups of the items of a dataset."""

@@ -1,0 +1,92 @@
+"""Routes of collections."""
+
+import json
+from typing import Any
+
+from ...api import Call, Raw, Route
+from ...errors import bad_request
+from ...query import everything
+from ...store import now, require
+from ..exports.models import finished
+from . import models
+
+
+def list_all(call: Call) -> dict[str, Any]:
+    """List the collections of a dataset."""
+    return models.shown(_dataset(call))
+
+
+def create(call: Call) -> dict[str, Any]:
+    """Add a collection to a dataset."""
+    dataset = _dataset(call)
+    models.add(dataset, require(call.body, "name")["name"])
+    call.store.put("datasets", dataset)
+    return models.shown(dataset)
+
+
+def rename(call: Call) -> dict[str, Any]:
+    """Give a collection another name; its items stay in it."""
+    dataset = _dataset(call)
+    key = models.key_of(dataset, call.params["name"])
+    models.named(dataset)[key] = models.check_name(dataset, require(call.body, "name")["name"])
+    call.store.put("datasets", dataset)
+    return models.shown(dataset)
+
+
+def delete(call: Call) -> Raw:
+    """Delete a collection; its items stay, without the mark."""
+    dataset = _dataset(call)
+    key = models.key_of(dataset, call.params["name"])
+    query = {"filter": {f"metadata.system.collections.{key}": {"$exists": True}}}
+    changed = _mark(call, dataset, query, [key], inside=False)
+    del models.named(dataset)[key]
+    call.store.put("datasets", dataset)
+    return finished(call, "DeleteCollection", {"datasetId": dataset["id"], "updatedCount": changed})
+
+
+def assign(call: Call) -> Raw:
+    """Put the items of a query into collections."""
+    return _bulk(call, inside=True)
+
+
+def unassign(call: Call) -> Raw:
+    """Take the items of a query out of collections."""
+    return _bulk(call, inside=False)
+
+
+def _bulk(call: Call, *, inside: bool) -> Raw:
+    dataset = _dataset(call)
+    body = require(call.body)
+    names = body.get("collections")
+    if not isinstance(names, list):
+        raise bad_request(f"'collections' must be a list of names, got {names!r}")
+    keys = [models.key_of(dataset, name) for name in names]
+    changed = _mark(call, dataset, require(body.get("query")), keys, inside=inside)
+    return finished(call, "UpdateCollections", {"datasetId": dataset["id"], "updatedCount": changed})
+
+
+def _mark(
+    call: Call, dataset: dict[str, Any], query: dict[str, Any], keys: list[str], *, inside: bool
+) -> int:
+    files = ("scope = ? AND type = 'file'", (dataset["id"],))
+    documents = [json.loads(row.doc) for row in everything(call.store, "items", query, files)]
+    for document in documents:
+        models.mark(document, keys, inside=inside)
+        document |= {"updatedAt": now(), "updatedBy": call.user}
+        call.store.emit("Item", "Updated", document["id"], dataset=dataset["id"])
+    call.store.put_all("items", documents)
+    return len(documents)
+
+
+def _dataset(call: Call) -> dict[str, Any]:
+    return call.store.get("datasets", call.params["dataset_id"])
+
+
+ROUTES = [
+    Route("GET", "/datasets/{dataset_id}/items/collections", list_all),
+    Route("POST", "/datasets/{dataset_id}/items/collections", create),
+    Route("POST", "/datasets/{dataset_id}/items/collections/bulk-add", assign),
+    Route("POST", "/datasets/{dataset_id}/items/collections/bulk-remove", unassign),
+    Route("PATCH", "/datasets/{dataset_id}/items/collections/{name}", rename),
+    Route("DELETE", "/datasets/{dataset_id}/items/collections/{name}", delete),
+]
