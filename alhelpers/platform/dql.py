@@ -282,7 +282,7 @@ def _matcher(path: str, targets: tuple[Any, ...]) -> Test:
     """Build the test 'some reached value equals one of the targets'; a null target also matches a missing value."""
     plain = {key for key in map(_key, targets) if key is not None}
     nested = [target for target in targets if isinstance(target, dict | list)]
-    globs = [glob(target, path) for target in targets if _is_pattern(path, target)]
+    globs = [glob(target, path) for target in targets if is_pattern(path, target)]
     with_null = any(target is None for target in targets)
 
     def matches(values: list[Any]) -> bool:
@@ -301,7 +301,8 @@ def _matcher(path: str, targets: tuple[Any, ...]) -> Test:
     return matches
 
 
-def _is_pattern(path: str, target: Any) -> bool:
+def is_pattern(path: str, target: Any) -> bool:
+    """Say whether a plain value is compared as a pattern with `*`."""
     return path in WILDCARD_FIELDS and isinstance(target, str) and "*" in target
 
 

@@ -1,14 +1,23 @@
-"""Filtered, sorted, paged listings: what can be SQL becomes SQL, the rest is tested document by document."""
+"""Filtered, sorted, paged listings.
 
-from collections.abc import Iterator, Mapping
+What can be SQL becomes SQL, the index of values proposes documents for what is selective, and the rest is tested
+document by document.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import dql, vectors
+from . import dql, index, vectors
 from .errors import bad_request, not_emulated
 from .store import COLUMNS, Row, Store
 
 MAX_PAGE = 1000
+# Beyond this many proposals, reading everything in order costs no more.
+MAX_PROPOSED = 50_000
+# A second exact range saves parsing the proposals of the first, unless it is many times longer.
+WORTH, FEW = 20, 1000
 
 ALIASES: dict[str, dict[str, str]] = {
     # The SDK asks for items in no collection by these short names.
@@ -23,7 +32,7 @@ ALIASES: dict[str, dict[str, str]] = {
 # Fields that hold strings, so that a comparison in SQL means what it means on the document.
 _TEXT_COLUMNS = {"id", "scope", "parent", "name", "dir", "type"}
 _SQL_ORDER = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
-_NARROW = ("name IN", "dir IN", "parent IN")
+_NARROW = ("name IN", "dir IN", "parent IN", "name >=", "dir >=")
 _WIDE = ("type IN", "hidden =")
 _SORT_WORDS = {"ascending": False, "descending": True, "asc": False, "desc": True, 1: False, -1: True}
 
@@ -54,7 +63,8 @@ class Plan:
     where: list[str] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
     rest: list[dql.Node] = field(default_factory=list)
-    members: list[tuple[str, set[str]]] = field(default_factory=list)
+    # Where the index or a join narrows the answer: the only documents that can match.
+    ids: set[str] | None = None
     euclid: vectors.Euclid | None = None
     # Where a distance orders the answer: the place of each id.
     places: dict[str, int] = field(default_factory=dict)
@@ -94,7 +104,7 @@ def search(store: Store, kind: str, query: Any, scope: tuple[str, tuple[Any, ...
     """
     page, size, order = _paging(query)
     plan = plan_for(store, kind, query, scope)
-    if not plan.rest and not plan.members and plan.euclid is None and _by_id(order):
+    if not plan.rest and plan.euclid is None and not plan.places and _by_id(order):
         return _page_in_sql(store, kind, plan, page, size, descending=bool(order and order[0][1]))
     rows = list(matching(store, kind, plan))
     if plan.euclid is not None:
@@ -111,11 +121,15 @@ def search(store: Store, kind: str, query: Any, scope: tuple[str, tuple[Any, ...
 def matching(store: Store, kind: str, plan: Plan) -> Iterator[Row]:
     """Iterate, by id, over all rows that a plan lets through."""
     holds = dql.compile_filter(dql.All(tuple(plan.rest))) if plan.rest else None
-    for row in store.select(kind, plan.sql, plan.values, "ORDER BY id"):
-        if all(getattr(row, column) in allowed for column, allowed in plan.members) and (
-            holds is None or holds(store.parsed(row))
-        ):
+    for row in _rows(store, kind, plan):
+        if holds is None or holds(store.parsed(row)):
             yield row
+
+
+def _rows(store: Store, kind: str, plan: Plan) -> Iterable[Row]:
+    if plan.ids is None:
+        return store.select(kind, plan.sql, plan.values, "ORDER BY id")
+    return store.among(kind, sorted(plan.ids), plan.sql, plan.values)
 
 
 def everything(
@@ -141,6 +155,7 @@ def plan_for(store: Store, kind: str, query: Any, scope: tuple[str, tuple[Any, .
     _push_down(dql.parse(condition, ALIASES.get(kind)), kind, plan)
     if join:
         _add_join(store, kind, join, scope, plan)
+    _narrow(store, kind, plan)
     return plan
 
 
@@ -163,6 +178,8 @@ def _as_sql(node: dql.Where, kind: str, plan: Plan) -> bool:
     column = _column(kind, node.path)
     if column is None:
         return False
+    if column in ("name", "dir") and node.operator == "$eq" and dql.is_pattern(node.path, node.value):
+        return _prefix(column, node, plan)
     if column == "hidden":
         if node.operator == "$eq" and isinstance(node.value, bool):
             plan.where.append("hidden = ?")
@@ -181,6 +198,23 @@ def _as_sql(node: dql.Where, kind: str, plan: Plan) -> bool:
         plan.values.append(node.value)
         return True
     return False
+
+
+def _prefix(column: str, node: dql.Where, plan: Plan) -> bool:
+    """Bound a pattern by the text before its first star; say whether that is all it means."""
+    head, stars, tail = index.split_pattern(node.value)
+    if not index.encodable(head):
+        return False
+    if len(head) > 1:
+        plan.where.append(f"{column} >= ?")
+        plan.values.append(head)
+        after = index.after(head)
+        if after:
+            plan.where.append(f"{column} < ?")
+            plan.values.append(after)
+    elif head != "/" or column != "name":
+        return False
+    return not tail and (len(stars) > 1 or node.path not in dql.PATH_FIELDS)
 
 
 def _column(kind: str, path: str) -> str | None:
@@ -203,7 +237,7 @@ def _add_join(store: Store, kind: str, join: Any, scope: tuple[str, tuple[Any, .
     if isinstance(on, dict) and on.get("resource") == "feature_vectors" and kind in ("items", "annotations"):
         _join_vectors(store, join, plan)
     else:
-        plan.members.append(_join(store, kind, join, scope))
+        _join(store, kind, join, scope, plan)
 
 
 def _join_vectors(store: Store, join: dict[str, Any], plan: Plan) -> None:
@@ -215,11 +249,11 @@ def _join_vectors(store: Store, join: dict[str, Any], plan: Plan) -> None:
         if other.euclid.descending is not None:
             for row in rows:
                 plan.places.setdefault(row.parent or "", len(plan.places))
-    plan.members.append(("id", {row.parent or "" for row in rows}))
+    plan.ids = {row.parent or "" for row in rows}
 
 
-def _join(store: Store, kind: str, join: Any, scope: tuple[str, tuple[Any, ...]]) -> tuple[str, set[str]]:
-    """Find which rows the other side of a join allows: as (column of this side, allowed values)."""
+def _join(store: Store, kind: str, join: Any, scope: tuple[str, tuple[Any, ...]], plan: Plan) -> None:
+    """Restrict a plan to the rows that the other side of a join allows."""
     if not isinstance(join, dict):
         raise bad_request(f"'join' must be an object with 'filter', got {type(join).__name__}")
     other = {"items": "annotations", "annotations": "items"}.get(kind)
@@ -230,11 +264,82 @@ def _join(store: Store, kind: str, join: Any, scope: tuple[str, tuple[Any, ...]]
             " both join feature_vectors"
         )
     # Items and annotations are asked for in one dataset, which is the first value of their scope.
-    plan = Plan(["scope = ?"], list(scope[1][:1]))
-    _push_down(dql.parse(join.get("filter"), ALIASES.get(other)), other, plan)
+    inner = Plan(["scope = ?"], list(scope[1][:1]))
+    _push_down(dql.parse(join.get("filter"), ALIASES.get(other)), other, inner)
+    _narrow(store, other, inner)
     if kind == "items":
-        return "id", {row.parent for row in matching(store, other, plan) if row.parent}
-    return "parent", {row.id for row in matching(store, other, plan)}
+        plan.ids = {row.parent for row in matching(store, other, inner) if row.parent}
+    else:
+        plan.where.append("parent IN (SELECT value FROM json_each(?))")
+        plan.values.append(json.dumps([row.id for row in matching(store, other, inner)]))
+
+
+# ---------------------------------------------------------------------------------------------------- narrowing
+
+
+def _narrow(store: Store, kind: str, plan: Plan) -> None:
+    """Let the index propose ids, when one of the conditions is selective."""
+    scope = _scope(plan)
+    if kind not in index.KINDS or scope is None or not plan.rest:
+        return
+    large = index.Range("path = ?", (index.overflow(kind, scope),))
+    # Documents that are too large for the index can always match; while there are any, nothing is exact.
+    trusted = store.entries_in([large], 1) == 0
+    lookups = {}
+    for number, node in enumerate(plan.rest):
+        found = _lookup(store, kind, scope, node)
+        if found is not None:
+            lookups[number] = found
+    first = _rarest(store, lookups, MAX_PROPOSED if plan.ids is None else len(plan.ids))
+    if first is not None:
+        proposed = store.proposed((*lookups[first].ranges, large))
+        plan.ids = proposed if plan.ids is None else plan.ids & proposed
+    if plan.ids is None or not trusted:
+        return
+    answered = set() if first is None or not lookups[first].exact else {first}
+    most = WORTH * len(plan.ids) + FEW
+    for number, found in lookups.items():
+        if number != first and found.exact and store.entries_in(found.ranges, most) < most:
+            plan.ids = plan.ids & store.proposed(found.ranges)
+            answered.add(number)
+    plan.rest = [node for number, node in enumerate(plan.rest) if number not in answered]
+
+
+def _rarest(store: Store, lookups: dict[int, index.Lookup], most: int) -> int | None:
+    """Find the lookup with the fewest entries, if it has less than `most`; count no further than needed."""
+    limit = min(FEW, most)
+    while True:
+        counts = {number: store.entries_in(found.ranges, limit) for number, found in lookups.items()}
+        first = min(counts, key=lambda number: counts[number], default=None)
+        if first is None or counts[first] < limit:
+            return first
+        if limit >= most:
+            return None
+        limit = min(8 * limit, most)
+
+
+def _lookup(store: Store, kind: str, scope: str, node: dql.Node) -> index.Lookup | None:
+    """Find entries for a condition: for alternatives those of all, for a conjunction those of its rarest part."""
+    if isinstance(node, dql.Where):
+        return index.lookup(kind, scope, node)
+    parts = [_lookup(store, kind, scope, child) for child in node.children]
+    if isinstance(node, dql.Some):
+        return index.union(parts)
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+    rarest = min(known, key=lambda part: store.entries_in(part.ranges, MAX_PROPOSED))
+    return index.Lookup(rarest.ranges, exact=rarest.exact and len(parts) == 1)
+
+
+def _scope(plan: Plan) -> str | None:
+    """Give the one scope that all answers have, if the plan says so."""
+    at = 0
+    for condition in plan.where:
+        if condition in ("scope = ?", "scope IN (?)"):
+            return plan.values[at]
+        at += condition.count("?")
+    return None
 
 
 # ----------------------------------------------------------------------------------------------------- paging
@@ -267,6 +372,10 @@ def _by_id(order: list[tuple[str, bool]]) -> bool:
 
 
 def _page_in_sql(store: Store, kind: str, plan: Plan, page: int, size: int, descending: bool) -> Page:
+    if plan.ids is not None:
+        found = store.ids_among(kind, sorted(plan.ids, reverse=descending), plan.sql, plan.values)
+        wanted = found[page * size : (page + 1) * size]
+        return Page(list(store.among(kind, wanted)), len(found), page, size)
     total = store.count(kind, plan.sql, plan.values)
     # SQLite has 64-bit offsets; a page beyond the end is empty whatever its number.
     if page * size >= total:

@@ -5,6 +5,7 @@ whole or leaves nothing. File bytes are complete under their final name before t
 a crash leaves behind is a file that no row mentions, and the next start sweeps those.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -16,11 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from . import index
 from .errors import StateUnusable, bad_request, not_found
 from .events import Event
 
-# Raise this with every change of the schema that older databases do not fit; a new database starts at 0.
-VERSION = 0
+# Raise this with every change of the schema that older databases do not fit. Version 0 had no index of values: it is
+# built at the first start with such a database.
+VERSION = 1
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (
     id TEXT NOT NULL PRIMARY KEY,
@@ -40,6 +43,12 @@ CREATE INDEX IF NOT EXISTS by_dir ON documents (kind, scope, dir);
 CREATE INDEX IF NOT EXISTS by_parent ON documents (kind, parent);
 CREATE INDEX IF NOT EXISTS by_scope_parent ON documents (kind, scope, parent);
 CREATE INDEX IF NOT EXISTS by_blob ON documents (blob) WHERE blob IS NOT NULL;
+CREATE TABLE IF NOT EXISTS entries (
+    path INTEGER NOT NULL,
+    value NOT NULL,
+    id TEXT NOT NULL,
+    PRIMARY KEY (path, value, id)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
@@ -82,6 +91,7 @@ COLUMNS: dict[str, dict[str, str]] = {
 }
 
 CACHED_DOCUMENTS = 50_000
+WRITTEN_AT_ONCE = 500
 
 # A field has one type in all requests, so that a wrong one is refused in one place.
 SHAPES: dict[str, type] = {
@@ -124,12 +134,14 @@ class Store:
         self._database = sqlite3.connect(
             folder / "platform.sqlite", isolation_level=None, check_same_thread=False
         )
-        self._check_version(folder)
+        version = self._check_version(folder)
         self._database.execute("PRAGMA journal_mode=WAL")
         # NORMAL syncs at checkpoints only: a killed process loses nothing, a power cut at most the last seconds.
         self._database.execute("PRAGMA synchronous=NORMAL")
         self._database.execute("PRAGMA cache_size=-65536")
         self._database.executescript(SCHEMA)
+        if version < VERSION:
+            self._build_index()
         row = self._database.execute("SELECT value FROM meta WHERE key = 'last_id'").fetchone()
         self._last_id = int(row[0], 16) if row else 0
         self._saved_id = self._last_id
@@ -139,18 +151,19 @@ class Store:
         self._parsed: dict[str, tuple[str, Any]] = {}
         self._sweep()
 
-    def _check_version(self, folder: Path) -> None:
-        """Refuse a database that is broken, or that another version of this program wrote."""
+    def _check_version(self, folder: Path) -> int:
+        """Refuse a database that is broken, or that a later version of this program wrote."""
         try:
             (found,) = self._database.execute("PRAGMA user_version").fetchone()
         except sqlite3.DatabaseError as error:
             found = error
-        if found != VERSION:
+        if found not in range(VERSION + 1):
             self._database.close()
             raise StateUnusable(
                 f"{folder / 'platform.sqlite'} is no database of version {VERSION}: {found}."
                 " Move the state folder away, or choose another one; it cannot be converted."
             )
+        return found
 
     def close(self) -> None:
         """Close the database; nothing else may be called afterwards."""
@@ -198,24 +211,30 @@ class Store:
     def put_all(self, kind: str, documents: Iterable[Mapping[str, Any]], *, blob: str | None = None) -> None:
         """Write many documents of one kind."""
         columns = COLUMNS[kind]
-        names = ("scope", "parent", "name", "dir", "type", "hidden")
-        fields = [columns.get(name) for name in names]
-        self._database.executemany(
-            "INSERT INTO documents (id, kind, scope, parent, name, dir, type, hidden, blob, doc)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET scope = excluded.scope,"
-            " parent = excluded.parent, name = excluded.name, dir = excluded.dir, type = excluded.type,"
-            " hidden = excluded.hidden, blob = coalesce(excluded.blob, blob), doc = excluded.doc",
-            (
+        fields = [columns.get(name) for name in ("scope", "parent", "name", "dir", "type", "hidden")]
+        documents = iter(documents)
+        while part := list(itertools.islice(documents, WRITTEN_AT_ONCE)):
+            rows = [
                 (
                     document["id"],
                     kind,
                     *(_column_value(document, field) for field in fields),
                     blob,
-                    json.dumps(document, separators=(",", ":")),
+                    _text(document),
                 )
-                for document in documents
-            ),
-        )
+                for document in part
+            ]
+            if kind in index.KINDS:
+                self._index(
+                    kind, [(row[0], row[2], document) for row, document in zip(rows, part, strict=True)]
+                )
+            self._database.executemany(
+                "INSERT INTO documents (id, kind, scope, parent, name, dir, type, hidden, blob, doc)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET scope = excluded.scope,"
+                " parent = excluded.parent, name = excluded.name, dir = excluded.dir, type = excluded.type,"
+                " hidden = excluded.hidden, blob = coalesce(excluded.blob, blob), doc = excluded.doc",
+                rows,
+            )
 
     def row(self, kind: str, document_id: str, label: str | None = None) -> Row:
         """Fetch one document as stored.
@@ -247,6 +266,24 @@ class Store:
         )
         return map(Row._make, cursor)
 
+    def among(self, kind: str, ids: list[str], where: str = "1", values: Iterable[Any] = ()) -> Iterator[Row]:
+        """Iterate over those of some documents, in the order given, that satisfy an SQL condition on columns."""
+        return map(Row._make, self._among("id, scope, parent, blob, doc", kind, ids, where, values))
+
+    def ids_among(self, kind: str, ids: list[str], where: str = "1", values: Iterable[Any] = ()) -> list[str]:
+        """List the ids of those of some documents that satisfy an SQL condition, in the order given."""
+        return [document_id for (document_id,) in self._among("id", kind, ids, where, values)]
+
+    def _among(
+        self, columns: str, kind: str, ids: list[str], where: str, values: Iterable[Any]
+    ) -> sqlite3.Cursor:
+        # CROSS JOIN makes SQLite go through the ids in their order, and look each one up.
+        return self._database.execute(
+            f"SELECT {columns} FROM (SELECT value AS wanted FROM json_each(?)) CROSS JOIN documents"
+            f" ON id = wanted WHERE +kind = ? AND {where}",
+            (json.dumps(ids), kind, *values),
+        )
+
     def find(self, kind: str, where: str, *values: Any) -> dict[str, Any] | None:
         """Fetch the first document (by id) that satisfies an SQL condition, or None."""
         for row in self.select(kind, where, values, "ORDER BY id LIMIT 1"):
@@ -270,6 +307,12 @@ class Store:
         ).fetchall()
         for (blob,) in blobs:
             self.drop_blob(blob)
+        if kind in index.KINDS:
+            stored = self._database.execute(
+                f"SELECT id, scope, doc FROM documents WHERE kind = ? AND {where}", (kind, *values)
+            )
+            for document_id, scope, doc in stored:
+                self._unindex(document_id, index.entries(kind, scope, json.loads(doc)))
         return self._database.execute(
             f"DELETE FROM documents WHERE kind = ? AND {where}", (kind, *values)
         ).rowcount
@@ -284,6 +327,79 @@ class Store:
             self._parsed.clear()
         self._parsed[row.id] = (row.doc, document)
         return document
+
+    # ------------------------------------------------------------------------------------------------- index
+
+    def _index(self, kind: str, documents: list[tuple[str, str | None, Mapping[str, Any]]]) -> None:
+        """Bring the index up to date with documents (id, scope, content) that are about to be written."""
+        before = self._indexed(kind, [document_id for document_id, _, _ in documents])
+        after = {
+            document_id: index.entries(kind, scope, document) for document_id, scope, document in documents
+        }
+        added = []
+        for document_id, fresh in after.items():
+            old = before.get(document_id, set())
+            self._unindex(document_id, old - fresh)
+            added += [(path, value, document_id) for path, value in fresh - old]
+        self._database.executemany("INSERT INTO entries VALUES (?, ?, ?)", sorted(added, key=_place))
+
+    def _indexed(self, kind: str, document_ids: list[str]) -> dict[str, set[index.Entry]]:
+        """Work out which entries the stored documents have."""
+        marks = ",".join("?" * len(document_ids))
+        stored = self._database.execute(
+            f"SELECT id, scope, doc FROM documents WHERE id IN ({marks}) AND +kind = ?", (*document_ids, kind)
+        )
+        return {
+            document_id: index.entries(kind, scope, json.loads(doc)) for document_id, scope, doc in stored
+        }
+
+    def _unindex(self, document_id: str, entries: Iterable[index.Entry]) -> None:
+        self._database.executemany(
+            "DELETE FROM entries WHERE path = ? AND value = ? AND id = ?",
+            [(path, value, document_id) for path, value in entries],
+        )
+
+    def _build_index(self) -> None:
+        """Index everything anew."""
+        self._database.execute("BEGIN")
+        self._database.execute("DELETE FROM entries")
+        for kind in sorted(index.KINDS):
+            stored = self._database.execute("SELECT id, scope, doc FROM documents WHERE kind = ?", (kind,))
+            self._database.executemany(
+                "INSERT INTO entries VALUES (?, ?, ?)",
+                (
+                    (path, value, document_id)
+                    for document_id, scope, doc in stored
+                    for path, value in index.entries(kind, scope, json.loads(doc))
+                ),
+            )
+        self._database.execute(f"PRAGMA user_version = {VERSION}")
+        self._database.execute("COMMIT")
+
+    def proposed(self, ranges: Iterable[index.Range]) -> set[str]:
+        """List the ids of the documents that have an entry in one of the ranges."""
+        found: set[str] = set()
+        for part in ranges:
+            found.update(
+                document_id
+                for (document_id,) in self._database.execute(
+                    f"SELECT id FROM entries WHERE {part.sql}", part.values
+                )
+            )
+        return found
+
+    def entries_in(self, ranges: Iterable[index.Range], limit: int) -> int:
+        """Count the entries in some ranges, up to a limit."""
+        number = 0
+        for part in ranges:
+            (more,) = self._database.execute(
+                f"SELECT count(*) FROM (SELECT 1 FROM entries WHERE {part.sql} LIMIT ?)",
+                (*part.values, limit - number),
+            ).fetchone()
+            number += more
+            if number >= limit:
+                break
+        return number
 
     # ------------------------------------------------------------------------------------------------- bytes
 
@@ -337,6 +453,20 @@ class Store:
 
 
 # --------------------------------------------------------------------------------------------- small helpers
+
+
+def _text(document: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(document, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        raise bad_request(
+            f"a number that is no number (NaN or infinite) cannot be stored: {error}"
+        ) from error
+
+
+def _place(entry: tuple[int, Any, str]) -> tuple[int, str]:
+    """Neighbours in the index are written one after the other."""
+    return entry[0], entry[2]
 
 
 def _column_value(document: Mapping[str, Any], field: str | None) -> Any:

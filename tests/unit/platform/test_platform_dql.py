@@ -2,11 +2,11 @@
 
 import re
 import time
-from operator import ge, gt, le, lt
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from platform_matcher import brute
 
 from alhelpers.platform import dql
 from alhelpers.platform.errors import ApiError
@@ -158,55 +158,6 @@ QUERIES = st.recursive(
     ),
     max_leaves=5,
 )
-
-
-def brute(query, document):
-    """The documented rules, written once more and as plainly as possible."""
-    ((key, value),) = query.items()
-    if key == "$and":
-        return all([brute(part, document) for part in value])
-    if key == "$or":
-        return any([brute(part, document) for part in value])
-    ((operator, operand),) = value.items()
-    reached = brute_reach(document, key.split("."))
-    if operator == "$exists":
-        return (len(reached) > 0) == operand
-    if operator in ("$ne", "$nin"):
-        positive = {"$ne": "$eq", "$nin": "$in"}[operator]
-        return not brute({key: {positive: operand}}, document)
-    candidates = reached + [element for each in reached if isinstance(each, list) for element in each]
-    if operator == "$eq":
-        return any(canonical(each) == canonical(operand) for each in candidates) or (
-            operand is None and not reached
-        )
-    if operator == "$in":
-        return any(brute({key: {"$eq": each}}, document) for each in operand)
-    compare = {"$gt": gt, "$gte": ge, "$lt": lt, "$lte": le}[operator]
-    same_type = [each for each in candidates if type(each) is type(operand)]
-    return any(compare(each, operand) for each in same_type)
-
-
-def brute_reach(value, parts):
-    if not parts:
-        return [value]
-    reached = []
-    if isinstance(value, dict) and parts[0] in value:
-        reached += brute_reach(value[parts[0]], parts[1:])
-    if isinstance(value, list):
-        if re.fullmatch(r"\d+", parts[0]) and int(parts[0]) < len(value):
-            reached += brute_reach(value[int(parts[0])], parts[1:])
-        for element in value:
-            if isinstance(element, dict):
-                reached += brute_reach(element, parts)
-    return reached
-
-
-def canonical(value):
-    if isinstance(value, dict):
-        return ("object", sorted((key, repr(canonical(inner))) for key, inner in value.items()))
-    if isinstance(value, list):
-        return ("array", [repr(canonical(inner)) for inner in value])
-    return (type(value).__name__, value)
 
 
 @settings(max_examples=1500, deadline=None)

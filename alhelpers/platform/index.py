@@ -1,0 +1,279 @@
+"""An index of the scalar values in documents, so that a selective filter looks at its matches and not at everything.
+
+Each document gives entries (path code, value); a condition gives ranges of entries that hold every document it can
+match. What a condition means stays in :mod:`dql`: the index only proposes, unless a range is known to be exact.
+A path code is a hash of kind, scope, path and type of value: equal only for equal ones, so values of one type lie
+together, in their order, and no table of names is kept.
+"""
+
+import functools
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import dql
+
+# Kinds that are numerous. Fields that hold long arrays of numbers would cost more than they could ever give.
+KINDS = frozenset({"items", "annotations", "models", "executions", "cycles", "feature_vectors"})
+_USERS = frozenset({"creator", "updatedBy"})
+_IMAGE = frozenset(
+    f"metadata.system.{key}" for key in ("originalname", "size", "width", "height", "channels", "refs")
+)
+SKIPPED: dict[str, frozenset[str]] = {
+    "items": frozenset({"id", "datasetId", "filename", "dir", "type", "hidden"}) | _USERS | _IMAGE,
+    "annotations": frozenset({"id", "datasetId", "itemId", "type", "coordinates", "source", "hash"}) | _USERS,
+    "models": frozenset({"id", "configuration"}),
+    "executions": frozenset({"id", "input", "output"}),
+    "cycles": frozenset({"id", "nodes", "executions"}),
+    "feature_vectors": frozenset({"id", "value"}),
+}
+# Objects above this depth ("metadata", "metadata.system") are in nearly every document.
+MIN_CONTAINER = 2
+# Documents beyond these bounds have one entry that says so, and are tested one by one: hostile metadata stays small.
+MAX_ENTRIES = 200
+MAX_TEXT = 120
+MAX_PATH = 300
+MAX_DEPTH = 30
+# Above this, doubles no longer tell whole numbers apart.
+MAX_EXACT = 2**53
+
+Entry = tuple[int, Any]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Entries of one path code, as an SQL condition on ``path`` and ``value``."""
+
+    sql: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Ranges that together hold every document a condition can match; exact when they hold no other."""
+
+    ranges: tuple[Range, ...]
+    exact: bool
+
+
+# --------------------------------------------------------------------------------------------------- documents
+
+
+class _TooMuch(Exception):
+    """The document goes beyond the bounds, or holds what SQLite cannot compare as we do."""
+
+
+def entries(kind: str, scope: str | None, document: Mapping[str, Any]) -> set[Entry]:
+    """List the index entries of a document."""
+    if kind not in KINDS or scope is None:
+        return set()
+    found: set[Entry] = set()
+    try:
+        for key, value in document.items():
+            if "." not in key:  # no path reaches such a key
+                _collect(found, kind, scope, key, value, 1)
+    except _TooMuch:
+        return {(overflow(kind, scope), 0)}
+    return found
+
+
+def _collect(found: set[Entry], kind: str, scope: str, path: str, value: Any, depth: int) -> None:
+    if path in SKIPPED[kind]:
+        return
+    if len(found) > MAX_ENTRIES or depth > MAX_DEPTH:
+        raise _TooMuch
+    if isinstance(value, dict):
+        if path.count(".") >= MIN_CONTAINER:
+            found.add((code(kind, scope, path, "container"), 0))
+        for key, inner in value.items():
+            if "." not in key:
+                _collect(found, kind, scope, f"{path}.{key}", inner, depth + 1)
+    elif isinstance(value, list):
+        if path.count(".") >= MIN_CONTAINER:
+            found.add((code(kind, scope, path, "container"), 0))
+        for element in value:
+            if isinstance(element, list):
+                # A path looks into one level of arrays; what lies deeper only a $match can see.
+                found.add((code(kind, scope, path, "nested"), 0))
+            else:
+                _collect(found, kind, scope, path, element, depth + 1)
+    else:
+        found.add(_entry(kind, scope, path, value))
+
+
+def _entry(kind: str, scope: str, path: str, value: Any) -> Entry:
+    if len(path) > MAX_PATH:
+        raise _TooMuch
+    stored = stored_value(value)
+    if stored is None:
+        raise _TooMuch
+    return code(kind, scope, path, stored[0]), stored[1]
+
+
+def stored_value(value: Any) -> tuple[str, Any] | None:
+    """Give a scalar's type and the value that the index keeps; None for what it cannot keep."""
+    if isinstance(value, str):
+        moment = dql.instant(value)
+        if moment is not None:
+            return "date", moment
+        text = value[:MAX_TEXT]
+        return ("string", text) if text.isascii() or encodable(text) else None
+    if isinstance(value, bool):
+        return "bool", int(value)
+    if value is None:
+        return "null", 0
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf if value > 0 else -math.inf
+    return None if math.isnan(number) else ("number", number)
+
+
+def encodable(text: str) -> bool:
+    """Say whether a text has a place in the order of UTF-8: a lone surrogate has none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@functools.lru_cache(maxsize=200_000)
+def code(kind: str, scope: str, path: str, type_: str) -> int:
+    """Give the number under which the values of one type at one path are kept."""
+    text = "\0".join((kind, scope, type_, path)).encode(errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
+
+
+def overflow(kind: str, scope: str) -> int:
+    """Give the path code of the documents that are too large to be indexed."""
+    return code(kind, scope, "", "overflow")
+
+
+# -------------------------------------------------------------------------------------------------- conditions
+
+_TYPES = ("string", "date", "number", "bool", "null", "container")
+_ORDER = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
+
+
+def lookup(kind: str, scope: str, node: dql.Where) -> Lookup | None:
+    """Say where the documents lie that a condition can match; None where the index cannot say."""
+    return _Lookups(kind, scope).where(node, "")
+
+
+@dataclass(frozen=True)
+class _Lookups:
+    kind: str
+    scope: str
+
+    def where(self, node: dql.Where, prefix: str) -> Lookup | None:
+        path = ".".join(part for part in (prefix, node.path) if part)
+        if not self.indexed(path):
+            return None
+        if node.operator in ("$eq", "$in"):
+            wanted = node.value if node.operator == "$in" else (node.value,)
+            return union([self.equal(path, value) for value in wanted])
+        if node.operator in _ORDER:
+            return self.ordered(path, node.operator, node.value)
+        if node.operator == "$exists" and node.value is True and path.count(".") >= MIN_CONTAINER:
+            return Lookup(tuple(self.all(path, type_) for type_ in _TYPES), exact=True)
+        if node.operator == "$glob":
+            return self.globbed(path, node.value)
+        if node.operator == "$match":
+            return self.element(path, node.value)
+        return None
+
+    def indexed(self, path: str) -> bool:
+        parts = path.split(".")
+        return (
+            bool(path)
+            and not any(".".join(parts[:end]) in SKIPPED[self.kind] for end in range(1, len(parts) + 1))
+            and len(path) <= MAX_PATH
+            and not any(part.isdecimal() for part in parts)  # may be a place in an array
+        )
+
+    def all(self, path: str, type_: str) -> Range:
+        return Range("path = ?", (code(self.kind, self.scope, path, type_),))
+
+    def compared(self, path: str, type_: str, operator: str, value: Any) -> Range:
+        return Range(f"path = ? AND value {operator} ?", (code(self.kind, self.scope, path, type_), value))
+
+    def equal(self, path: str, value: Any) -> Lookup | None:
+        if value is None:
+            return None  # also matches what is not there
+        if isinstance(value, dict | list):
+            deep = path.count(".") >= MIN_CONTAINER
+            return Lookup((self.all(path, "container"),), exact=False) if deep else None
+        if dql.is_pattern(path, value):
+            return self.globbed(path, value)
+        stored = stored_value(value)
+        if stored is None:
+            return None
+        return Lookup((self.compared(path, stored[0], "=", stored[1]),), exact=_exact(*stored))
+
+    def ordered(self, path: str, operator: str, value: Any) -> Lookup | None:
+        stored = stored_value(value)
+        if stored is None:
+            return None
+        type_, bound = stored
+        exact = _exact(*stored)
+        sign = _ORDER[operator] if exact else _ORDER[operator][0] + "="
+        ranges = [self.compared(path, type_, sign, bound)]
+        # A date and text that is no date are compared as text.
+        if type_ == "date":
+            ranges.append(self.compared(path, "string", sign[0] + "=", value))
+        elif type_ == "string":
+            ranges.append(self.all(path, "date"))
+        return Lookup(tuple(ranges), exact=exact and type_ in ("number", "bool", "null"))
+
+    def globbed(self, path: str, pattern: str) -> Lookup | None:
+        head = split_pattern(pattern)[0][:MAX_TEXT]
+        if not head or not encodable(head):
+            return None
+        texts = self.compared(path, "string", ">=", head)
+        if end := after(head):
+            texts = Range(f"{texts.sql} AND value < ?", (*texts.values, end))
+        return Lookup((texts, self.all(path, "date")), exact=False)
+
+    def element(self, path: str, node: dql.Node) -> Lookup | None:
+        """Any condition inside a $match that the index knows narrows it."""
+        if isinstance(node, dql.Where):
+            found = self.where(node, path)
+        elif isinstance(node, dql.All):
+            parts = [self.element(path, child) for child in node.children]
+            found = next((part for part in parts if part is not None), None)
+        else:
+            found = union([self.element(path, child) for child in node.children])
+        return None if found is None else Lookup((*found.ranges, self.all(path, "nested")), exact=False)
+
+
+def split_pattern(pattern: str) -> tuple[str, str, str]:
+    """Split a pattern into the text before its first star, the stars, and what follows them."""
+    head = pattern.partition("*")[0]
+    tail = pattern[len(head) :].lstrip("*")
+    return head, pattern[len(head) : len(pattern) - len(tail)], tail
+
+
+def after(head: str) -> str:
+    """Give the first text behind all that start with `head`, or nothing where there is none."""
+    last = ord(head[-1]) + 1
+    if last > 0x10FFFF:
+        return ""
+    return head[:-1] + chr(0xE000 if 0xD800 <= last < 0xE000 else last)
+
+
+def _exact(type_: str, stored: Any) -> bool:
+    if type_ == "string":
+        return len(stored) < MAX_TEXT
+    return type_ != "number" or abs(stored) < MAX_EXACT
+
+
+def union(lookups: Sequence[Lookup | None]) -> Lookup | None:
+    """Join the lookups of alternatives; None where one of them could match anything."""
+    known = [found for found in lookups if found is not None]
+    if len(known) < len(lookups):
+        return None
+    ranges = tuple(part for found in known for part in found.ranges)
+    return Lookup(ranges, all(found.exact for found in known))
