@@ -166,7 +166,7 @@ def large(tmp_path):
         ({"$and": [{"metadata.system.tags.rare": True}, {"metadata.user.group": 1}]}, 0, 0),
         ({"$and": [{"metadata.user.group": {"$ne": 0}}, {"metadata.system.tags.rare": True}]}, 30, 1),
         ({"$or": [{"metadata.system.tags.rare": True}, {"n": {"$gte": 2990}}]}, 40, 0),
-        ({"n": {"$gt": 10, "$lt": 20}}, 9, 0),
+        ({"n": {"$gt": 10, "$lt": 20}}, 20, 1),
         ({"name": "299*"}, 11, 1),
         ({"metadata.user.group": {"$ne": 1}}, None, 1),
         ({"$or": [{"metadata.system.tags.rare": True}, {"metadata.user.group": {"$ne": 1}}]}, None, 1),
