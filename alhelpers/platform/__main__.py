@@ -12,14 +12,20 @@ from pathlib import Path
 
 from .errors import StateFolderBusy, StateUnusable
 from .launcher import own
-from .server import UPLOAD_LIMIT, Server
+from .server import LOOPBACK, UPLOAD_LIMIT, Server, is_loopback
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until stopped, and say in one line of JSON when ready."""
     parser = argparse.ArgumentParser(prog="python -m alhelpers.platform", description="the offline platform")
     parser.add_argument("--state-dir", type=Path, required=True, help="the folder with the platform's state")
-    parser.add_argument("--port", type=int, default=0, help="the port on 127.0.0.1 (0: a free one)")
+    parser.add_argument("--port", type=int, default=0, help="the port (0: a free one)")
+    parser.add_argument(
+        "--host",
+        default=LOOPBACK,
+        help="the address to listen on; any but 127.0.0.1 lets other machines in, over plain HTTP: only in a network"
+        " that you trust",
+    )
     parser.add_argument("--upload-limit", type=int, default=UPLOAD_LIMIT, help="the largest upload, in bytes")
     parser.add_argument(
         "--stop-with-clients", action="store_true", help="stop after the last registered client"
@@ -50,12 +56,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 async def _serve(folder: Path, options: argparse.Namespace) -> None:
-    server = Server(folder, options.upload_limit, options.stop_with_clients)
+    server = Server(folder, options.upload_limit, options.stop_with_clients, options.host)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         # Windows has no such handlers: there the process just ends, and the state survives that.
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, server.stopped.set)
+
+    if not is_loopback(options.host):
+        logging.warning(
+            "listening on %s: other machines can reach this server, over plain HTTP", options.host
+        )
 
     def ready() -> None:
         print(json.dumps({"url": server.url, "state_dir": str(folder), "pid": os.getpid()}), flush=True)

@@ -19,7 +19,7 @@ import psutil
 
 from .errors import StateFolderBusy
 from .lock import FileLock
-from .server import API, UPLOAD_LIMIT, Server
+from .server import API, LOOPBACK, UPLOAD_LIMIT, Server
 
 LAUNCH_SECONDS = 60.0
 
@@ -68,7 +68,11 @@ class Platform:
 
 
 def start(
-    state_dir: str | os.PathLike[str] | None = None, port: int = 0, *, upload_limit: int = UPLOAD_LIMIT
+    state_dir: str | os.PathLike[str] | None = None,
+    port: int = 0,
+    *,
+    upload_limit: int = UPLOAD_LIMIT,
+    host: str = LOOPBACK,
 ) -> Platform:
     """Start a platform in a daemon thread of this process.
 
@@ -77,9 +81,12 @@ def start(
     state_dir : path, optional
         Where its state lives. Without one: a temporary folder, which ``stop()`` deletes.
     port : int
-        The port on 127.0.0.1; 0 lets the system pick one.
+        The port; 0 lets the system pick one.
     upload_limit : int
         The largest file that an upload may bring, in bytes.
+    host : str
+        The address to listen on. Leave it at 127.0.0.1 unless other machines must reach the platform, and then only in
+        a network that you trust: it speaks plain HTTP, and whoever has the token can do everything.
 
     Returns
     -------
@@ -102,7 +109,7 @@ def start(
     )
     folder = Path(temporary.name if temporary else state_dir or "").resolve()
     lock = own(folder)
-    running_server = _Thread(folder, port, upload_limit)
+    running_server = _Thread(folder, port, upload_limit, host)
     try:
         server = running_server.launch()
     except BaseException:
@@ -152,8 +159,8 @@ def own(folder: Path, timeout: float = 0.0) -> FileLock:
 class _Thread:
     """A server and its event loop in a daemon thread."""
 
-    def __init__(self, folder: Path, port: int, upload_limit: int) -> None:
-        self.folder, self.port, self.upload_limit = folder, port, upload_limit
+    def __init__(self, folder: Path, port: int, upload_limit: int, host: str) -> None:
+        self.folder, self.port, self.upload_limit, self.host = folder, port, upload_limit, host
         self.server: Server | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.error: BaseException | None = None
@@ -183,7 +190,7 @@ class _Thread:
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.server = Server(self.folder, self.upload_limit)
+        self.server = Server(self.folder, self.upload_limit, host=self.host)
         try:
             await self.server.run(self.port, self.ready.set)
         except OSError:

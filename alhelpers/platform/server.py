@@ -1,6 +1,7 @@
 """The HTTP server: aiohttp for the wire, one thread for the state."""
 
 import asyncio
+import ipaddress
 import json
 import logging
 import os
@@ -28,6 +29,7 @@ from .store import Store, require
 logger = logging.getLogger(__name__)
 
 API = "/api/v1"
+LOOPBACK = "127.0.0.1"
 UPLOAD_LIMIT = 1 << 30
 BODY_LIMIT = 1 << 28
 FIELD_LIMIT = 1 << 24
@@ -67,11 +69,15 @@ class Server:
         The largest file that an upload may bring, in bytes.
     stop_with_clients : bool
         Whether to stop a few seconds after the last registered client has ended.
+    host : str
+        The address to listen on. Any but a loopback address lets other machines in: whoever reads the token on the
+        way (it is plain HTTP) can do everything.
     """
 
     folder: Path
     upload_limit: int = UPLOAD_LIMIT
     stop_with_clients: bool = False
+    host: str = LOOPBACK
     url: str = ""
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -91,7 +97,7 @@ class Server:
     # ----------------------------------------------------------------------------------------- life and death
 
     async def start(self, port: int) -> None:
-        """Listen on 127.0.0.1; with port 0 the system picks a free one."""
+        """Listen; with port 0 the system picks a free one."""
         # No access log: a line a request would cost more than the request, and urls may name private files.
         self._runner = web.AppRunner(
             self._application(),
@@ -101,8 +107,11 @@ class Server:
             handle_signals=False,
         )
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", port).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, self.host, port).start()
+        # From this machine every address can be reached as itself, but for those that mean "all".
+        reached = LOOPBACK if self.host in ("", "0.0.0.0", "::") else self.host
+        reached = f"[{reached}]" if ":" in reached else reached
+        self.url = f"http://{reached}:{self._runner.addresses[0][1]}"
         content = {"url": self.url, "pid": os.getpid(), "token": self.credentials.token}
         write_private(self.folder / "server.json", content)
 
@@ -136,6 +145,7 @@ class Server:
 
     def _application(self) -> web.Application:
         application = web.Application(middlewares=[self._guard], client_max_size=BODY_LIMIT)
+        application.on_response_prepare.append(_harden)
         add = application.router.add_route
         add("POST", "/token", self._login)
         add("GET", f"{API}/local/health", self._health)
@@ -156,6 +166,7 @@ class Server:
     ) -> web.StreamResponse:
         """Let nobody in without the token, and answer every failure as JSON with a message."""
         try:
+            self._check_host(request)
             if request.path != "/token" and not self.credentials.accepts(
                 request.headers.get("Authorization")
             ):
@@ -178,6 +189,14 @@ class Server:
             # 500 is the one 5xx that the SDK does not retry for half a minute.
             return _failure(
                 500, f"the offline platform failed on {request.method} {request.path}: see its log"
+            )
+
+    def _check_host(self, request: web.Request) -> None:
+        """Refuse what was meant for another host: a web page whose name was pointed at 127.0.0.1 (DNS rebinding)."""
+        if is_loopback(self.host) and not is_loopback(_host_of(request.headers.get("Host", LOOPBACK))):
+            raise ApiError(
+                403,
+                f"this server answers to 127.0.0.1 and localhost only, not to {request.headers['Host']!r}",
             )
 
     def _endpoint(self, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -335,6 +354,35 @@ class Server:
         return _slice(request, content, headers)
 
 
+# ---------------------------------------------------------------------------------------------------- defences
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host name or address means this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_of(header: str) -> str:
+    """Give the host in a Host header, without its port and brackets."""
+    header = header.strip().lower()
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.partition(":")[0]
+
+
+async def _harden(request: web.Request, response: web.StreamResponse) -> None:
+    """Tell browsers to take every answer for what it is, and to run nothing that an item's bytes may hold."""
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Referrer-Policy", "no-referrer")
+    if request.path.startswith(API):
+        response.headers.setdefault("Content-Security-Policy", "default-src 'none'; sandbox")
+
+
 # ------------------------------------------------------------------------------------ handlers on the state thread
 
 
@@ -394,9 +442,18 @@ async def _body(request: web.Request) -> Any:
     try:
         if request.content_type == "application/x-www-form-urlencoded":
             return dict(parse_qsl(content.decode(), keep_blank_values=True))
-        return json.loads(content)
+        return strict_json(content)
     except (ValueError, UnicodeDecodeError) as error:
         raise bad_request(f"the request's body is no JSON: {error}") from error
+
+
+def strict_json(text: str | bytes) -> Any:
+    """Parse JSON, without the NaN and Infinity that Python's parser lets through."""
+    return json.loads(text, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 async def _text(part: BodyPartReader) -> str:
@@ -409,7 +466,7 @@ async def _text(part: BodyPartReader) -> str:
 
 
 def _metadata(text: str | None) -> dict[str, Any]:
-    metadata = json.loads(text) if text else {}
+    metadata = strict_json(text) if text else {}
     if not isinstance(metadata, dict):
         raise bad_request(f"'metadata' of an upload must be a JSON object, got {text!r}")
     return metadata

@@ -1,0 +1,450 @@
+"""What a hostile or broken client sends is refused or harmless; one test a way in."""
+
+import gzip
+import http.client
+import io
+import json
+import socket
+import struct
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+from platform_client import Client, Refused
+
+import alhelpers.platform
+from alhelpers.platform.auth import Credentials
+from alhelpers.platform.server import Server, is_loopback
+
+LIMIT = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory):
+    with alhelpers.platform.start(tmp_path_factory.mktemp("secure"), upload_limit=LIMIT) as platform:
+        yield platform
+
+
+@pytest.fixture(scope="module")
+def client(platform):
+    return Client(platform.url, platform.token)
+
+
+@pytest.fixture
+def dataset(client):
+    dataset.number = getattr(dataset, "number", 0) + 1
+    return client.dataset(f"d{dataset.number}")["id"]
+
+
+def speak(platform, text, timeout=20.0):
+    """Send bytes as they are, and return the whole answer."""
+    host, port = platform.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=timeout) as connection:
+        connection.sendall(text if isinstance(text, bytes) else text.encode())
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    return answer
+
+
+def ask(platform, method, path, headers, body=None):
+    """Send a request with exactly these headers, and return status, headers and content."""
+    connection = http.client.HTTPConnection(platform.url.removeprefix("http://"), timeout=20)
+    try:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+    finally:
+        connection.close()
+
+
+def refused(client, *arguments, **options):
+    with pytest.raises(Refused) as caught:
+        client.send(*arguments, **options)
+    return caught.value
+
+
+# ------------------------------------------------------------------------------------------------- who gets in
+
+
+def api_routes(folder):
+    """List (method, path) of every route of a server."""
+    server = Server(folder)
+    try:
+        return sorted(
+            {(route.method, route.resource.canonical) for route in server._application().router.routes()}
+        )
+    finally:
+        server.store.close()
+
+
+def test_every_route_but_the_login_needs_the_token(platform, tmp_path):
+    routes = [route for route in api_routes(tmp_path) if route[1].startswith("/api/")]
+    assert len(routes) > 50
+    wrong = [
+        {},
+        {"Authorization": "Bearer x"},
+        {"Authorization": f"Basic {platform.token}"},
+        {"Authorization": f"Bearer {platform.token}x"},
+        {"Authorization": f"Bearer {platform.token[:-1]}"},
+        {"Cookie": f"Authorization=Bearer {platform.token}; token={platform.token}"},
+    ]
+    for method, path in routes:
+        for headers in wrong:
+            path = path.replace("{", "").replace("}", "")
+            status, _, content = ask(platform, method.replace("*", "GET"), path, headers)
+            assert status == 401, (method, path)
+            assert method == "HEAD" or "no valid token" in json.loads(content)["message"]
+        assert ask(platform, method.replace("*", "GET"), f"{path}?token={platform.token}", {})[0] == 401
+
+
+def test_unknown_addresses_need_the_token_too(platform):
+    for path in ("/api/v1/nothing", "/api/v1/../../etc/passwd", "//etc/passwd", "/api/v2/items"):
+        assert ask(platform, "GET", path, {})[0] == 401
+        assert ask(platform, "GET", path, {"Authorization": f"Bearer {platform.token}"})[0] == 404
+
+
+def test_tokens_are_compared_in_constant_time(monkeypatch):
+    compared = []
+    monkeypatch.setattr(
+        "alhelpers.platform.auth.hmac.compare_digest", lambda *pair: compared.append(pair) or False
+    )
+    credentials = Credentials(secret="s", token="t", email="e")
+    assert not credentials.accepts("Bearer t") and not credentials.login({"password": "s"})
+    assert compared == [(b"t", b"t"), (b"s", b"s")]
+
+
+@pytest.mark.parametrize(
+    "body", [{"password": None}, {"password": ["x"]}, {"type": "refresh_token"}, {}, {"password": ""}]
+)
+def test_a_login_without_the_secret(platform, body):
+    status, _, _ = ask(platform, "POST", "/token", {"Content-Type": "application/json"}, json.dumps(body))
+    assert status == 401
+
+
+def test_a_foreign_host_is_refused(platform):
+    """A page at evil.example whose name is made to point here sends its own name as Host."""
+    token = {"Authorization": f"Bearer {platform.token}"}
+    port = platform.url.rsplit(":", 1)[1]
+    for host in (
+        "evil.example",
+        f"evil.example:{port}",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "[::2]:80",
+        "localhost.evil",
+    ):
+        status, _, content = ask(platform, "GET", "/api/v1/users/me", token | {"Host": host})
+        assert (status, b"127.0.0.1 and localhost only" in content) == (403, True), host
+        assert ask(platform, "POST", "/token", {"Host": host})[0] == 403
+    for host in (f"localhost:{port}", "LOCALHOST", f"127.0.0.1:{port}", "[::1]:8080", "127.9.9.9"):
+        assert ask(platform, "GET", "/api/v1/users/me", token | {"Host": host})[0] == 200, host
+
+
+def test_no_other_origin_is_let_in(platform):
+    headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    status, answered, _ = ask(platform, "OPTIONS", "/api/v1/projects", headers)
+    assert status == 401 and not any(name.lower().startswith("access-control") for name in answered)
+    status, answered, _ = ask(
+        platform, "GET", "/api/v1/projects", headers | {"Authorization": f"Bearer {platform.token}"}
+    )
+    assert status == 200 and not any(name.lower().startswith("access-control") for name in answered)
+    assert "Set-Cookie" not in answered
+
+
+def test_it_listens_on_the_loopback_interface_unless_asked_otherwise(platform, tmp_path):
+    assert platform.url.startswith("http://127.0.0.1:")
+    other = [
+        address[4][0]
+        for address in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
+        if not is_loopback(address[4][0])
+    ]
+    port = int(platform.url.rsplit(":", 1)[1])
+    for address in other:
+        with pytest.raises(OSError), socket.create_connection((address, port), timeout=1):
+            pass
+    with alhelpers.platform.start(tmp_path, host="0.0.0.0") as open_platform:
+        assert open_platform.url.startswith("http://127.0.0.1:")
+        token = {"Authorization": f"Bearer {open_platform.token}"}
+        assert ask(open_platform, "GET", "/api/v1/users/me", token | {"Host": "my.machine"})[0] == 200
+        assert ask(open_platform, "GET", "/api/v1/users/me", {"Host": "my.machine"})[0] == 401
+
+
+# ------------------------------------------------------------------------------------------------------ paths
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../../../etc/passwd",
+        "/../../x",
+        "..",
+        "/a/../../b",
+        "a/./b//c",
+        "....//x",
+        "C:\\x",
+        "/%2e%2e/x",
+        "\u2025/x",
+    ],
+)
+def test_a_path_cannot_leave_the_dataset(platform, client, dataset, path):
+    before = {each for each in Path(platform.state_dir).parent.rglob("*") if "blobs" not in each.parts}
+    try:
+        item = client.upload(dataset, path, b"x")
+    except Refused as error:
+        assert error.status == 400
+    else:
+        assert item["filename"].startswith("/") and ".." not in item["filename"].split("/")
+        assert client.stream(item["id"]) == b"x"
+    after = {each for each in Path(platform.state_dir).parent.rglob("*") if "blobs" not in each.parts}
+    assert {each.name for each in after - before} <= {"platform.sqlite-wal", "platform.sqlite-shm"}
+
+
+def test_a_nul_or_nothing_in_a_path(client, dataset):
+    for path in ("a\0b", "", "/", " "):
+        with pytest.raises(Refused) as caught:
+            client.upload(dataset, path, b"x")
+        assert caught.value.status == 400
+
+
+def test_ids_in_addresses_are_only_ids(client):
+    for name in (
+        "%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+        "..%00",
+        "%27%20OR%201%3D1",
+        "%F0%9F%92%A9",
+        "x" * 5000,
+        "%ff%fe",
+    ):
+        for method, path in (("GET", "/items/{}"), ("GET", "/items/{}/stream"), ("GET", "/datasets/{}")):
+            assert refused(client, method, path.format(name)).status in (400, 404)
+
+
+# ------------------------------------------------------------------------------------------------------ sizes
+
+
+def test_an_upload_over_the_limit_leaves_nothing(platform, client, dataset):
+    with pytest.raises(Refused, match="larger than the limit of 1048576 bytes"):
+        client.upload(dataset, "/large.bin", b"x" * (LIMIT + 1))
+    assert client.send("POST", f"/datasets/{dataset}/query", {"filter": {}})["totalItemsCount"] == 0
+    assert list((Path(platform.state_dir) / "incoming").iterdir()) == []
+
+
+def test_a_compressed_bomb_counts_as_large_as_it_unpacks(platform, client, dataset):
+    head = b'--b\r\nContent-Disposition: form-data; name="path"\r\n\r\n/x\r\n--b\r\nContent-Disposition: form-data;'
+    form = head + b' name="file"; filename="f"\r\n\r\n' + bytes(64 << 20) + b"\r\n--b--\r\n"
+    headers = {"Authorization": f"Bearer {platform.token}", "Content-Type": "multipart/form-data; boundary=b"}
+    body = gzip.compress(form)
+    status, _, _ = ask(
+        platform, "POST", f"/api/v1/datasets/{dataset}/items", headers | {"Content-Encoding": "gzip"}, body
+    )
+    assert status == 400 and len(body) < LIMIT
+    assert list((Path(platform.state_dir) / "incoming").iterdir()) == []
+
+
+def test_a_picture_that_claims_to_be_huge_is_stored_and_never_decoded(client, dataset):
+    def chunk(kind, content):
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    bomb = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(100_000)))
+        + chunk(b"IEND", b"")
+    )
+    item = client.upload(dataset, "/bomb.png", bomb)
+    assert client.stream(item["id"]) == bomb
+    assert refused(client, "GET", f"/items/{item['id']}/thumbnail", raw=True).status in (400, 404)
+
+
+def test_an_archive_is_a_file_like_any_other(platform, client, dataset):
+    import zipfile
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("../../escaped.txt", "x")
+        archive.writestr("zeros", bytes(50 << 20))
+    item = client.upload(dataset, "/codebase.zip", buffer.getvalue())
+    assert client.stream(item["id"]) == buffer.getvalue()
+    assert not list(Path(platform.state_dir).parent.rglob("escaped.txt"))
+
+
+def test_headers_and_addresses_have_limits(platform):
+    large = f"GET /api/v1/users/me HTTP/1.1\r\nHost: localhost\r\nX: {'x' * 100_000}\r\n\r\n"
+    long = f"GET /api/v1/{'x' * 100_000} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    for text in (large, long, "GET / HTTP/9.9\r\n\r\n", "\0\0\0\r\n\r\n", b"\xff\xfe\r\n\r\n"):
+        assert not speak(platform, text).startswith(b"HTTP/1.1 5")
+    assert ask(platform, "GET", "/api/v1/users/me", {"Authorization": f"Bearer {platform.token}"})[0] == 200
+
+
+def test_bodies_that_never_end_stop_nobody_else(platform, client):
+    host, port = platform.url.removeprefix("http://").split(":")
+    waiting = []
+    try:
+        for path in ("/api/v1/projects", "/api/v1/datasets/x/items") * 20:
+            connection = socket.create_connection((host, int(port)))
+            connection.sendall(
+                f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {platform.token}\r\n"
+                "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000\r\n\r\n--b\r\n".encode()
+            )
+            waiting.append(connection)
+        assert client.send("GET", "/users/me")
+        assert client.project("while-others-hang")["id"]
+    finally:
+        for connection in waiting:
+            connection.close()
+    assert client.send("GET", "/users/me")
+
+
+# ------------------------------------------------------------------------------------------------- what is said
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/xml", "text/html", ""])
+@pytest.mark.parametrize(
+    "body", [b"{", b"\xff\xfe", b"[1,", b"<a/>", b"a=b&c", b'{"name": NaN}', b'{"x": Infinity}']
+)
+def test_what_is_no_json_is_a_400(client, dataset, kind, body):
+    error = refused(client, "POST", f"/datasets/{dataset}/query", body, kind)
+    assert error.status == 400 and "no JSON" in str(error)
+
+
+def test_numbers_beyond_floats_are_refused_and_large_whole_ones_kept(client, dataset):
+    item = client.upload(dataset, "/x", b"x")["id"]
+    error = refused(client, "PATCH", f"/items/{item}", b'{"metadata": {"user": {"x": 1e999}}}')
+    assert error.status == 400
+    assert (
+        refused(client, "PATCH", f"/items/{item}", b'{"metadata": {"x": ' + b"9" * 5000 + b"}}").status == 400
+    )
+    for number in (2**63, -(2**64) - 1, 10**300):
+        client.send("PATCH", f"/items/{item}", {"metadata": {"user": {"x": number}}})
+        assert client.send("GET", f"/items/{item}")["metadata"]["user"]["x"] == number
+        found = client.send("POST", f"/datasets/{dataset}/query", {"filter": {"metadata.user.x": number}})
+        assert found["totalItemsCount"] == 1
+    for page in ({"page": 10**30, "pageSize": 10**30}, {"page": 2**63, "pageSize": 1}):
+        found = client.send("POST", f"/datasets/{dataset}/query", {"filter": {}} | page)
+        assert found["items"] == [] and found["totalItemsCount"] == 1
+    for page in ({"page": -1}, {"pageSize": -5}, {"page": True}, {"pageSize": "10"}, {"page": 1.5}):
+        assert refused(client, "POST", f"/datasets/{dataset}/query", {"filter": {}} | page).status == 400
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udfffb", "\0", "a\0b", "\u202egnp", "\ufeff", "é" * 1000])
+def test_odd_text_is_stored_as_it_is_or_refused(client, dataset, text):
+    item = client.upload(dataset, "/x", b"x")["id"]
+    client.send(
+        "PATCH", f"/items/{item}", {"metadata": {"user": {"text": text, text: "key"}}, "description": text}
+    )
+    found = client.send("GET", f"/items/{item}")
+    assert found["metadata"]["user"] == {"text": text, text: "key"} and found["description"] == text
+    for condition in ({"metadata.user.text": text}, {f"metadata.user.{text}": "key"}, {"description": text}):
+        found = client.send("POST", f"/datasets/{dataset}/query", {"filter": condition})
+        assert found["totalItemsCount"] == 1, condition
+    for path, field in ((f"/items/{item}", "filename"), (f"/datasets/{dataset}", "name")):
+        try:
+            client.send("PATCH", path, {field: f"/{text}"})
+        except Refused as error:
+            assert error.status == 400
+
+
+SQL = [
+    "' OR '1'='1",
+    "'; DROP TABLE documents; --",
+    '" OR 1=1 --',
+    "x') UNION SELECT doc FROM documents --",
+    "%",
+    "_",
+]
+
+
+@pytest.mark.parametrize("text", SQL)
+def test_sql_in_values_and_fields_is_text(client, dataset, text):
+    client.upload(dataset, "/x", b"x")
+    for field in (
+        "name",
+        "filename",
+        "dir",
+        "type",
+        "id",
+        "hidden",
+        "metadata.user.x",
+        text,
+        f"metadata.{text}",
+    ):
+        for condition in (
+            {field: text},
+            {field: {"$in": [text]}},
+            {field: {"$gt": "~" + text}},
+            {field: f"{text}*"},
+        ):
+            body = {"filter": condition}
+            assert client.send("POST", f"/datasets/{dataset}/query", body)["totalItemsCount"] == 0
+    for body in ({"sort": {text: "ascending"}}, {"filter": {field: {"$ne": text}}}):
+        assert (
+            client.send("POST", f"/datasets/{dataset}/query", {"filter": {}} | body)["totalItemsCount"] == 1
+        )
+    assert client.send("GET", f"/datasets/{dataset}")["id"] == dataset
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>'])
+def test_html_comes_back_as_data_that_no_browser_runs(platform, client, dataset, name):
+    item = client.upload(dataset, f"/{name.replace('/', '')}.html", name.encode())
+    client.send("PATCH", f"/items/{item['id']}", {"description": name})
+    token = {"Authorization": f"Bearer {platform.token}"}
+    status, headers, content = ask(platform, "GET", f"/api/v1/items/{item['id']}", token)
+    assert status == 200 and json.loads(content)["description"] == name
+    assert headers["Content-Type"].startswith("application/json")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    status, headers, content = ask(platform, "GET", f"/api/v1/items/{item['id']}/stream", token)
+    assert content == name.encode() and headers["X-Content-Type-Options"] == "nosniff"
+    assert "sandbox" in headers["Content-Security-Policy"]
+    for path in (f"/api/v1/{name}", "/api/v1/items/<b>", "/<script>"):
+        status, headers, _ = ask(platform, "GET", path.replace(" ", "%20"), token)
+        assert headers["Content-Type"].startswith("application/json") and status == 404
+        assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+# ----------------------------------------------------------------------------------------------------- costs
+
+
+def test_deep_filters_and_deep_json_are_refused(client, dataset):
+    deep = "1"
+    for _ in range(60):
+        deep = f'{{"$or":[{deep}]}}' if deep != "1" else '{"a":1}'
+    assert "nests deeper" in str(
+        refused(client, "POST", f"/datasets/{dataset}/query", f'{{"filter":{deep}}}'.encode())
+    )
+    item = client.upload(dataset, "/x", b"x")["id"]
+    for opened, closed in (("[", "]"), ('{"a":', "}")):
+        body = f'{{"metadata":{{"user":{{"x":{opened * 100_000}1{closed * 100_000}}}}}}}'.encode()
+        assert refused(client, "PATCH", f"/items/{item}", body).status == 400
+        assert refused(client, "POST", f"/datasets/{dataset}/query", opened.encode() * 100_000).status == 400
+    assert client.send("GET", f"/items/{item}")["id"] == item
+
+
+def test_expressions_that_explode(client, dataset):
+    client.upload(dataset, "/" + "a" * 200, b"x")
+    error = refused(client, "POST", f"/datasets/{dataset}/query", {"filter": {"name": {"$regex": "(a+)+$"}}})
+    assert error.status == 400 and "unknown operator '$regex'" in str(error)
+    pattern = "*a" * 1000 + "b"
+    for condition in (
+        {"name": pattern},
+        {"filename": {"$glob": "**a" * 1000 + "b"}},
+        {"$or": [{"name": pattern}] * 50},
+    ):
+        started = time.process_time()
+        assert (
+            client.send("POST", f"/datasets/{dataset}/query", {"filter": condition})["totalItemsCount"] == 0
+        )
+        # The patterns' length times the text's, not two to the power of it: generous for any machine.
+        assert time.process_time() - started < 20
+    assert (
+        refused(client, "POST", f"/datasets/{dataset}/query", {"filter": {"name": "*" * 5000}}).status == 400
+    )
+    assert (
+        refused(client, "POST", f"/datasets/{dataset}/query", {"filter": {"$or": [{"a": 1}] * 20_001}}).status
+        == 400
+    )
