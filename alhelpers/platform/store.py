@@ -76,7 +76,13 @@ COLUMNS: dict[str, dict[str, str]] = {
     "commands": {},
     "tasks": {"scope": "projectId", "name": "name", "type": "status"},
     "assignments": {"scope": "projectId", "parent": "taskId", "name": "name"},
-    "task_items": {"scope": "group", "parent": "itemId", "type": "status"},
+    "task_items": {
+        "scope": "group",
+        "parent": "itemId",
+        "type": "status",
+        "name": "review",
+        "dir": "datasetId",
+    },
     "services": {"scope": "projectId", "name": "name"},
     "service_revisions": {"parent": "serviceId", "name": "version"},
     "packages": {"scope": "projectId", "name": "name"},
@@ -295,9 +301,9 @@ class Store:
         query = f"SELECT count({what}) FROM documents WHERE kind = ? AND {where}"
         return self._database.execute(query, (kind, *values)).fetchone()[0]
 
-    def tally(self, kind: str, where: str, *values: Any) -> dict[str | None, int]:
-        """Count the documents of a kind that satisfy an SQL condition, for each value of the type column."""
-        query = f"SELECT type, count(*) FROM documents WHERE kind = ? AND {where} GROUP BY type"
+    def tally(self, kind: str, column: str, where: str, *values: Any) -> dict[str | None, int]:
+        """Count the documents of a kind that satisfy an SQL condition, for each value of a column."""
+        query = f"SELECT {column}, count(*) FROM documents WHERE kind = ? AND {where} GROUP BY {column}"
         return dict(self._database.execute(query, (kind, *values)))
 
     def delete(self, kind: str, where: str, *values: Any) -> int:

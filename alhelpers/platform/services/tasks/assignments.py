@@ -70,8 +70,7 @@ def hand_over(store: Store, assignment: dict[str, Any], shares: workload.Workloa
     for assignee, item_ids in workload.share(list(inside), shares):
         receiver = models.assignment_of(store, task, assignee, user)["id"]
         receivers.append(receiver)
-        place = {"group": receiver, "assignmentId": receiver}
-        moved += [inside[item_id] | place for item_id in item_ids]
+        moved += [members.move(inside[item_id], receiver) for item_id in item_ids]
     members.place(store, moved)
     counters.recount(store, task["id"])
     return receivers

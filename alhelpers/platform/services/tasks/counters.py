@@ -1,6 +1,8 @@
 """The counters and statuses of tasks and assignments: worked out from the places of their items."""
 
 import json
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...store import Store
@@ -8,12 +10,49 @@ from ...store import Store
 OPEN, COMPLETED = "open", "completed"
 TODO, IN_PROGRESS, DONE = "todo", "in progress", "done"
 
-Tally = dict[str | None, int]
 
+@dataclass
+class Count:
+    """How many places have which status (None: none yet), and how many of the items have issues or await review."""
 
-def empty(actions: list[dict[str, Any]]) -> dict[str, Any]:
-    """Give the counters of something without items."""
-    return _counted({}, actions)
+    statuses: Counter[str | None] = field(default_factory=Counter)
+    reviews: Counter[str | None] = field(default_factory=Counter)
+
+    @classmethod
+    def of_group(cls, store: Store, group: str) -> "Count":
+        """Count an assignment, or (with the id of a task) what nobody has yet."""
+        return cls(
+            Counter(store.tally("task_items", "type", "scope = ?", group)),
+            Counter(store.tally("task_items", "name", "scope = ? AND name IS NOT NULL", group)),
+        )
+
+    def add(self, other: "Count") -> None:
+        """Add another count to this one."""
+        self.statuses += other.statuses
+        self.reviews += other.reviews
+
+    @property
+    def total(self) -> int:
+        """How many places there are."""
+        return self.statuses.total()
+
+    @property
+    def remaining(self) -> int:
+        """How many have no status."""
+        return self.statuses[None]
+
+    def fields(self, actions: list[dict[str, Any]]) -> dict[str, Any]:
+        """Give the counters as the SDK reads them."""
+        by_action = {action["action"]: 0 for action in actions}
+        by_action |= {status: number for status, number in self.statuses.items() if status}
+        completed = self.total - self.remaining
+        return {
+            "totalItems": self.total,
+            "itemStatus": {"completed": completed, "remaining": self.remaining, "actions": by_action},
+            "progress": round(100 * completed / self.total) if self.total else 0,
+            "issues": self.reviews["issue"],
+            "forReview": self.reviews["review"],
+        }
 
 
 def recount(store: Store, task_id: str) -> dict[str, Any] | None:
@@ -28,46 +67,36 @@ def recount(store: Store, task_id: str) -> dict[str, Any] | None:
     if row is None:
         return None
     task = json.loads(row.doc)
-    total: Tally = store.tally("task_items", "scope = ?", task_id)
-    assignment_ids = []
+    whole = Count.of_group(store, task_id)
+    kept = []
     for found in list(store.select("assignments", "parent = ?", (task_id,), "ORDER BY id")):
-        tally = store.tally("task_items", "scope = ?", found.id)
-        if not tally:
+        count = Count.of_group(store, found.id)
+        if not count.total:
             store.delete("assignments", "id = ?", found.id)
-            store.emit("Assignment", "Deleted", found.id, task=task_id)
+            store.emit("Assignment", "Deleted", found.id, task=task_id, project=task["projectId"])
             continue
-        assignment_ids.append(found.id)
-        _refresh_assignment(store, json.loads(found.doc), tally, task)
-        for status, number in tally.items():
-            total[status] = total.get(status, 0) + number
-    counted = task | _counted(total, task["availableActions"]) | {"assignmentIds": assignment_ids}
-    if task["status"] != "dismissed":
-        counted["status"] = COMPLETED if total and not total.get(None) else OPEN
-    _write(store, "tasks", "Task", task, counted)
-    return counted
+        kept.append(found.id)
+        whole.add(count)
+        fields = count.fields(task["availableActions"]) | {"status": _assignment_status(count)}
+        _write(store, "assignments", "Assignment", json.loads(found.doc), fields)
+    done = whole.total and not whole.remaining
+    fields = whole.fields(task["availableActions"]) | {"assignmentIds": kept}
+    return _write(store, "tasks", "Task", task, fields | {"status": COMPLETED if done else OPEN})
 
 
-def _refresh_assignment(store: Store, assignment: dict[str, Any], tally: Tally, task: dict[str, Any]) -> None:
-    remaining = tally.get(None, 0)
-    status = DONE if not remaining else TODO if remaining == sum(tally.values()) else IN_PROGRESS
-    counted = assignment | _counted(tally, task["availableActions"]) | {"status": status}
-    _write(store, "assignments", "Assignment", assignment, counted)
+def _assignment_status(count: Count) -> str:
+    if not count.remaining:
+        return DONE
+    return TODO if count.remaining == count.total else IN_PROGRESS
 
 
-def _write(store: Store, kind: str, resource: str, before: dict[str, Any], after: dict[str, Any]) -> None:
-    if after == before:
-        return
-    store.put(kind, after)
+def _write(
+    store: Store, kind: str, resource: str, before: dict[str, Any], fields: dict[str, Any]
+) -> dict[str, Any]:
+    after = before | fields
+    if after != before:
+        store.put(kind, after)
     if after["status"] != before["status"]:
-        store.emit(resource, "statusChanged", after["id"], status=after["status"], project=after["projectId"])
-
-
-def _counted(tally: Tally, actions: list[dict[str, Any]]) -> dict[str, Any]:
-    total, remaining = sum(tally.values()), tally.get(None, 0)
-    by_action = {action["action"]: 0 for action in actions}
-    by_action |= {status: number for status, number in tally.items() if status}
-    return {
-        "totalItems": total,
-        "itemStatus": {"completed": total - remaining, "remaining": remaining, "actions": by_action},
-        "progress": round(100 * (total - remaining) / total) if total else 0,
-    }
+        detail = {"status": after["status"], "project": after["projectId"]}
+        store.emit(resource, "statusChanged", after["id"], **detail)
+    return after

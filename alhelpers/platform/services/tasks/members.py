@@ -36,15 +36,18 @@ def of_task(store: Store, task: dict[str, Any]) -> list[Member]:
     return [member for group in groups for member in of_group(store, group)]
 
 
-def new(store: Store, task_id: str, item_id: str, assignment_id: str | None) -> Member:
+def new(store: Store, task: dict[str, Any], item_id: str, assignment_id: str | None) -> Member:
     """Describe an item's place in a task; the caller stores it."""
     return {
         "id": store.new_id(),
-        "group": assignment_id or task_id,
-        "taskId": task_id,
+        "group": assignment_id or task["id"],
+        "taskId": task["id"],
         "assignmentId": assignment_id,
+        "datasetId": task["datasetId"],
         "itemId": item_id,
         "status": None,
+        "issues": 0,
+        "review": None,
     }
 
 
@@ -61,6 +64,11 @@ def remove(store: Store, members: Iterable[Member]) -> None:
     for member in members:
         store.delete("task_items", "id = ?", member["id"])
     mirror(store, [member["itemId"] for member in members])
+
+
+def move(member: Member, assignment_id: str) -> Member:
+    """Give an item's place to an assignment; the caller stores it."""
+    return member | {"group": assignment_id, "assignmentId": assignment_id}
 
 
 def mark(member: Member, status: str | None, user: str) -> Member:
@@ -101,17 +109,23 @@ def _describe(system: dict[str, Any], members: list[Member]) -> None:
         for ref in system.get("refs") or []
         if not isinstance(ref, dict) or ref.get("type") not in OWN_REFS
     ]
-    refs: dict[tuple[str, str], dict[str, Any]] = {}
-    for member in members:
-        metadata = {key: member[key] for key in ("status", "timestamp", "creator") if member.get(key)}
-        for kind, target in (("task", member["taskId"]), ("assignment", member["assignmentId"])):
-            if target:
-                # No status, no metadata: filters ask whether 'metadata.status' exists.
-                refs[kind, target] = {"id": target, "type": kind} | (
-                    {"metadata": metadata} if metadata else {}
-                )
-    system["refs"] = others + list(refs.values())
+    refs = []
+    for task_id in dict.fromkeys(member["taskId"] for member in members):
+        places = [member for member in members if member["taskId"] == task_id]
+        # Several annotators may have the same item; it is done in the task when all of them have done it.
+        last = max(places, key=lambda member: member.get("timestamp") or "")
+        refs.append(_ref("task", task_id, last if all(member["status"] for member in places) else {}))
+        refs += [
+            _ref("assignment", member["assignmentId"], member) for member in places if member["assignmentId"]
+        ]
+    system["refs"] = others + refs
     statuses = list(dict.fromkeys(member["status"] for member in members if member["status"]))
     system["annotationStatus"] = statuses
     if not statuses:
         del system["annotationStatus"]
+
+
+def _ref(kind: str, target: str, member: Member) -> dict[str, Any]:
+    # No status, no metadata: filters ask whether 'metadata.status' exists.
+    metadata = {key: member[key] for key in ("status", "timestamp", "creator") if member.get(key)}
+    return {"id": target, "type": kind} | ({"metadata": metadata} if metadata else {})

@@ -91,13 +91,11 @@ def _described(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
         "assignmentIds": [],
         "availableActions": actions,
         "metadata": metadata | {"system": _check_system(metadata.get("system") or {})},
-        "forReview": 0,
-        "issues": 0,
         "createdAt": time,
         "updatedAt": time,
         "updatedBy": user,
         **({"description": body["description"]} if body.get("description") else {}),
-        **counters.empty(actions),
+        **counters.Count().fields(actions),
     }
 
 
@@ -251,21 +249,39 @@ def add_items(
     if shares is None:
         shares = workload.parse(system.get("workloadDistribution") or [])
     fresh = [item_id for item_id in item_ids if not members.of_item(store, item_id, task["id"])]
-    if is_pulling(task) or not shares:
-        pieces = []
-    else:
-        pieces = workload.share(fresh, shares)
+    pieces = [] if is_pulling(task) else _shared(task, fresh, shares)
     placed = []
     for assignee, piece in pieces:
         assignment_id = assignment_of(store, task, assignee, user)["id"]
-        placed += [members.new(store, task["id"], item_id, assignment_id) for item_id in piece]
+        placed += [members.new(store, task, item_id, assignment_id) for item_id in piece]
     if not pieces:
-        placed = [members.new(store, task["id"], item_id, None) for item_id in fresh]
+        placed = [members.new(store, task, item_id, None) for item_id in fresh]
     members.place(store, placed)
     if is_pulling(task):
         for assignee, _ in shares:
             pull(store, task, assignee, user)
     return counters.recount(store, task["id"]) or task
+
+
+def _shared(
+    task: dict[str, Any], item_ids: list[str], shares: workload.Workload
+) -> list[tuple[str, list[str]]]:
+    """Cut new items in pieces, one an assignee; in a consensus task some of the items go to several of them."""
+    system = task["metadata"]["system"]
+    if not shares:
+        return []
+    if not (system.get("consensusAssignees") or system.get("consensusPercentage")):
+        return workload.share(item_ids, shares)
+    times = system.get("consensusAssignees") or len(shares)
+    if times > len(shares):
+        raise bad_request(
+            f"consensus_assignees ({times}) is greater than the number of assignees ({len(shares)})"
+        )
+    repeated = round(len(item_ids) * (system.get("consensusPercentage") or 100) / 100)
+    return [
+        *workload.share_repeatedly(item_ids[:repeated], shares, times),
+        *workload.share(item_ids[repeated:], shares),
+    ]
 
 
 def pull(store: Store, task: dict[str, Any], assignee: str, user: str) -> int:
@@ -276,9 +292,8 @@ def pull(store: Store, task: dict[str, Any], assignee: str, user: str) -> int:
     assignment = assignment_of(store, task, assignee, user)
     if store.count("task_items", "scope = ? AND type IS NULL", (assignment["id"],)):
         return 0
-    taken = [member | {"group": assignment["id"], "assignmentId": assignment["id"]} for member in waiting]
-    members.place(store, taken)
-    return len(taken)
+    members.place(store, [members.move(member, assignment["id"]) for member in waiting])
+    return len(waiting)
 
 
 def assignment_of(store: Store, task: dict[str, Any], assignee: str, user: str) -> dict[str, Any]:
@@ -298,12 +313,10 @@ def assignment_of(store: Store, task: dict[str, Any], assignee: str, user: str) 
         "taskType": task["spec"]["type"],
         "metadata": {"system": {"taskId": task["id"], "datasetId": task["datasetId"]}},
         "priority": task["priority"],
-        "forReview": 0,
-        "issues": 0,
         "createdAt": time,
         "updatedAt": time,
         "updatedBy": user,
-        **counters.empty(task["availableActions"]),
+        **counters.Count().fields(task["availableActions"]),
     }
     store.put("assignments", assignment)
     store.emit("Assignment", "Created", assignment["id"], task=task["id"], project=task["projectId"])

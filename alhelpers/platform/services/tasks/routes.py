@@ -1,6 +1,5 @@
 """Routes of tasks and their assignments."""
 
-import json
 from typing import Any
 
 from ...api import Call, Raw, Route, one, paged
@@ -9,7 +8,7 @@ from ...events import Event, Listener
 from ...query import everything, search
 from ...store import require
 from ..exports.models import finished
-from . import assignments, counters, members, models, statuses, workload
+from . import assignments, counters, members, models, reviews, statuses, workload
 
 # --------------------------------------------------------------------------------------------------------- tasks
 
@@ -166,10 +165,14 @@ def forget_item(call: Call, event: Event) -> None:
     gone = members.of_item(call.store, event.id)
     call.store.delete("task_items", "parent = ?", event.id)
     for task_id in dict.fromkeys(member["taskId"] for member in gone):
-        # A thousand deleted items are counted once: the count waits behind all that has happened so far.
-        recent = [(waiting.action, waiting.id) for waiting in call.store.events[-8:]]
-        if ("itemsDeleted", task_id) not in recent:
-            call.store.emit("Task", "itemsDeleted", task_id)
+        _later(call, "Task", "itemsDeleted", task_id)
+
+
+def _later(call: Call, resource: str, action: str, document_id: str) -> None:
+    """Put work behind all that has happened so far, once: a thousand deleted items are counted in one go."""
+    recent = [(event.resource, event.action, event.id) for event in call.store.events[-8:]]
+    if (resource, action, document_id) not in recent:
+        call.store.emit(resource, action, document_id)
 
 
 def recount(call: Call, event: Event) -> None:
@@ -178,17 +181,23 @@ def recount(call: Call, event: Event) -> None:
 
 
 def forget_dataset(call: Call, event: Event) -> None:
-    """Delete the tasks of a deleted dataset."""
-    for row in list(call.store.select("tasks", "doc LIKE ?", (f"%{event.id}%",))):
-        task = json.loads(row.doc)
+    """Delete the tasks of a deleted dataset, which took its items with it."""
+    call.store.delete("task_items", "dir = ?", event.id)
+    for row in list(call.store.select("tasks")):
+        task = call.store.parsed(row)
         if task["datasetId"] == event.id:
             models.delete(call.store, task)
 
 
-def forget_project(call: Call, event: Event) -> None:
-    """Delete the tasks of a deleted project."""
-    for row in list(call.store.select("tasks", "scope = ?", (event.id,))):
-        models.delete(call.store, json.loads(row.doc))
+def annotation_changed(call: Call, event: Event) -> None:
+    """Let the tasks of an item know that its annotations have changed, once for all of them."""
+    if call.store.count("task_items", "parent = ?", (event.detail["item"],)):
+        _later(call, "Item", "annotationsChanged", event.detail["item"])
+
+
+def follow_annotations(call: Call, event: Event) -> None:
+    """Bring the tasks of an item up to date with its annotations."""
+    reviews.follow(call.store, event.id, call.user)
 
 
 ROUTES = [
@@ -211,5 +220,8 @@ LISTENERS: dict[tuple[str, str], Listener] = {
     ("Item", "Deleted"): forget_item,
     ("Task", "itemsDeleted"): recount,
     ("Dataset", "Deleted"): forget_dataset,
-    ("Project", "Deleted"): forget_project,
+    ("Item", "annotationsChanged"): follow_annotations,
+    ("Annotation", "Created"): annotation_changed,
+    ("Annotation", "Updated"): annotation_changed,
+    ("Annotation", "Deleted"): annotation_changed,
 }

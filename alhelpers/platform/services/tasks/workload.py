@@ -61,3 +61,13 @@ def share(item_ids: list[str], workload: Workload) -> list[tuple[str, list[str]]
             pieces.append((assignee, item_ids[start:stop]))
         start = stop
     return pieces
+
+
+def share_repeatedly(item_ids: list[str], workload: Workload, times: int) -> list[tuple[str, list[str]]]:
+    """Give each item to `times` different assignees, in turn."""
+    pieces: dict[str, list[str]] = {assignee: [] for assignee, _ in workload}
+    names = list(pieces)
+    for place, item_id in enumerate(item_ids):
+        for turn in range(times):
+            pieces[names[(place * times + turn) % len(names)]].append(item_id)
+    return [(assignee, piece) for assignee, piece in pieces.items() if piece]

@@ -1,0 +1,52 @@
+"""What the statuses of annotations mean for tasks: an issue sends an item back to who labelled it."""
+
+import json
+from typing import Any
+
+from ...store import Store
+from . import counters, members, statuses
+
+ISSUE, REVIEW = "issue", "review"
+
+
+def follow(store: Store, item_id: str, user: str) -> None:
+    """Bring the tasks of an item up to date with the statuses of its annotations.
+
+    The hosted platform takes an item with a new issue in a QA task back: it loses its status in the task that labelled
+    it, and is open there again.
+    """
+    places = members.of_item(store, item_id)
+    if not places:
+        return
+    issues, review = _state(store, item_id)
+    fresh = issues > max(member["issues"] for member in places)
+    changed = [member for member in places if (member["issues"], member["review"]) != (issues, review)]
+    store.put_all("task_items", [member | {"issues": issues, "review": review} for member in changed])
+    for task_id in dict.fromkeys(member["taskId"] for member in changed):
+        counters.recount(store, task_id)
+    if fresh:
+        for task in _labelling_tasks(store, places):
+            statuses.change(store, task, [item_id], None, user)
+
+
+def _state(store: Store, item_id: str) -> tuple[int, str | None]:
+    found = [
+        json.loads(row.doc)["metadata"].get("system", {}).get("status")
+        for row in store.select("annotations", "parent = ?", (item_id,))
+    ]
+    issues = found.count(ISSUE)
+    return issues, ISSUE if issues else REVIEW if REVIEW in found else None
+
+
+def _labelling_tasks(store: Store, places: list[members.Member]) -> list[dict[str, Any]]:
+    """Find the tasks whose work the QA tasks of an item review: their parents, or else all that label it."""
+    tasks = {member["taskId"]: store.get("tasks", member["taskId"]) for member in places}
+    reviews = [task for task in tasks.values() if task["spec"]["type"] == "qa"]
+    parents = {task["spec"].get("parentTaskId") for task in reviews}
+    if not reviews:
+        return []
+    return [
+        task
+        for task in tasks.values()
+        if task["id"] in parents or (None in parents and task["spec"]["type"] == "annotation")
+    ]
