@@ -507,3 +507,14 @@ def test_nobody_writes_refs_by_hand(dl, dataset, items):
     assert refs(dataset, items[0]) == before
     assert refs(dataset, items[5]) == []
     assert task.get_items().items_count == 2
+
+
+def test_an_overwritten_item_stays_in_its_task(dataset, items, fill):
+    task = make(dataset)
+    items[0].update_status("completed", task_id=task.id)
+    before = dataset.items.get(item_id=items[0].id).metadata["system"]
+    again = fill(6, overwrite=True, item_metadata={"user": {"again": True}})
+    after = dataset.items.get(item_id=items[0].id).metadata["system"]
+    assert again[0].id == items[0].id
+    assert after["refs"] == before["refs"] and after["taskStatusLog"] == before["taskStatusLog"]
+    assert dataset.tasks.get(task_id=task.id).total_items == 6

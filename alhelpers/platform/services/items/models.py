@@ -39,8 +39,12 @@ FIXED = {
     "name",
 }
 COMPUTED_SYSTEM = ("size", "mimetype", "originalname", "width", "height", "channels", "shebang")
+# What the tasks of an item write on it, and nobody else.
+WORK_SYSTEM = ("refs", "taskStatusLog")
+# The size is what it is, and tasks keep their own books: no metadata that is sent changes these.
+FIXED_SYSTEM = ("size", *WORK_SYSTEM)
 # System metadata that belongs to one item, not to what it shows: a copy does not inherit it.
-OWN_SYSTEM = (*COMPUTED_SYSTEM, "refs")
+OWN_SYSTEM = (*COMPUTED_SYSTEM, *WORK_SYSTEM)
 
 THUMBNAILS = "/.dataloop/thumbnails"
 THUMBNAIL_SIZE = (256, 256)
@@ -232,7 +236,8 @@ def drop_thumbnail(store: Store, item: dict[str, Any]) -> None:
 
 def _describe(item: dict[str, Any], upload: Upload) -> None:
     system = item["metadata"].get("system", {})
-    for key in COMPUTED_SYSTEM:
+    work = {key: system[key] for key in WORK_SYSTEM if key in system}
+    for key in OWN_SYSTEM:
         system.pop(key, None)
     merge(item["metadata"], upload.metadata)
     given = item["metadata"].get("system")
@@ -241,6 +246,7 @@ def _describe(item: dict[str, Any], upload: Upload) -> None:
         "size": upload.size,
         "mimetype": guess_type(item["name"]),
         "refs": [],
+        **work,
         **upload.content,
     }
     item["metadata"]["system"] = {"refs": []} | (given if isinstance(given, dict) else {}) | computed
@@ -281,10 +287,11 @@ def merge_metadata(item: dict[str, Any], metadata: dict[str, Any]) -> None:
     """Apply a diff to an item's metadata; what the platform worked out can be corrected, but not removed."""
     before = item["metadata"].get("system", {})
     computed = {key: before[key] for key in COMPUTED_SYSTEM if key in before}
+    fixed = {key: before[key] for key in FIXED_SYSTEM if key in before}
     merge(item, {"metadata": metadata})
     kept = computed | item["metadata"].get("system", {})
-    # The size is what it is.
-    item["metadata"]["system"] = kept | {key: computed[key] for key in ("size",) if key in computed}
+    free = {key: value for key, value in kept.items() if key not in FIXED_SYSTEM}
+    item["metadata"]["system"] = free | fixed
 
 
 def move(store: Store, item: dict[str, Any], filename: str, user: str) -> None:
@@ -372,6 +379,7 @@ def copy(
         key: value
         for key, value in metadata["system"].items()
         if key in COMPUTED_SYSTEM or (with_metadata and (with_status or key != "annotationStatus"))
+        if key not in WORK_SYSTEM
     }
     if "collections" in kept:
         kept["collections"] = _shared_collections(store, source, dataset_id, kept["collections"])

@@ -191,8 +191,12 @@ def forget_dataset(call: Call, event: Event) -> None:
 
 def annotation_changed(call: Call, event: Event) -> None:
     """Let the tasks of an item know that its annotations have changed, once for all of them."""
-    if call.store.count("task_items", "parent = ?", (event.detail["item"],)):
-        _later(call, "Item", "annotationsChanged", event.detail["item"])
+    item_id = event.detail.get("item")
+    if item_id is None:
+        row = next(call.store.select("annotations", "id = ?", (event.id,)), None)
+        item_id = row.parent if row else None
+    if item_id and call.store.count("task_items", "parent = ?", (item_id,)):
+        _later(call, "Item", "annotationsChanged", item_id)
 
 
 def follow_annotations(call: Call, event: Event) -> None:
