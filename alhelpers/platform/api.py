@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from .clock import Clock
 from .query import Page
 from .store import Row, Store
 
@@ -35,6 +36,8 @@ class Call:
         The query string.
     body : object
         The parsed JSON (or form) body, or None.
+    clock : Clock
+        The time that cron triggers follow.
     """
 
     store: Store
@@ -43,6 +46,7 @@ class Call:
     params: Mapping[str, str]
     query: Mapping[str, str]
     body: Any
+    clock: Clock = field(default_factory=Clock)
 
     @property
     def system(self) -> bool:

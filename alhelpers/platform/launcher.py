@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from .clock import Clock
 from .errors import StateFolderBusy
 from .lock import FileLock
 from .server import API, LOOPBACK, UPLOAD_LIMIT, Server
@@ -55,6 +56,23 @@ class Platform:
         """Stop the server, for all who use it; what it stored stays. Stopping twice does no harm."""
         self._stop()
 
+    def advance_clock(self, seconds: float) -> str:
+        """Move the clock that cron triggers follow ahead; what falls due has fired when this returns.
+
+        However many times of a trigger lie between, it fires once.
+
+        Parameters
+        ----------
+        seconds : float
+            How far; a week is 604800.
+
+        Returns
+        -------
+        str
+            The clock's new time, ISO, UTC.
+        """
+        return call(self, "POST", "/local/clock", {"seconds": seconds}, timeout=60.0)["now"]
+
     def __enter__(self) -> "Platform":
         return self
 
@@ -73,6 +91,7 @@ def start(
     *,
     upload_limit: int = UPLOAD_LIMIT,
     host: str = LOOPBACK,
+    clock: Clock | None = None,
 ) -> Platform:
     """Start a platform in a daemon thread of this process.
 
@@ -87,6 +106,8 @@ def start(
     host : str
         The address to listen on. Leave it at 127.0.0.1 unless other machines must reach the platform, and then only in
         a network that you trust: it speaks plain HTTP, and whoever has the token can do everything.
+    clock : Clock, optional
+        The time that cron triggers follow; the real time, where not given.
 
     Returns
     -------
@@ -109,7 +130,7 @@ def start(
     )
     folder = Path(temporary.name if temporary else state_dir or "").resolve()
     lock = own(folder)
-    running_server = _Thread(folder, port, upload_limit, host)
+    running_server = _Thread(folder, port, upload_limit, host, clock or Clock())
     try:
         server = running_server.launch()
     except BaseException:
@@ -159,8 +180,9 @@ def own(folder: Path, timeout: float = 0.0) -> FileLock:
 class _Thread:
     """A server and its event loop in a daemon thread."""
 
-    def __init__(self, folder: Path, port: int, upload_limit: int, host: str) -> None:
-        self.folder, self.port, self.upload_limit, self.host = folder, port, upload_limit, host
+    def __init__(self, folder: Path, port: int, upload_limit: int, host: str, clock: Clock) -> None:
+        self.folder, self.port, self.upload_limit = folder, port, upload_limit
+        self.host, self.clock = host, clock
         self.server: Server | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.error: BaseException | None = None
@@ -190,7 +212,7 @@ class _Thread:
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.server = Server(self.folder, self.upload_limit, host=self.host)
+        self.server = Server(self.folder, self.upload_limit, host=self.host, clock=self.clock)
         try:
             await self.server.run(self.port, self.ready.set)
         except OSError:

@@ -20,10 +20,13 @@ from aiohttp.client_exceptions import ClientPayloadError
 
 from .api import Call, Raw, Route, render
 from .auth import Credentials, load_credentials, write_private
+from .clock import Alarm, Clock
 from .errors import ApiError, bad_request, not_emulated, not_found
 from .events import settle
 from .services import LISTENERS, ROUTES
 from .services.items import models as items
+from .services.triggers import models as triggers
+from .services.triggers import routes as trigger_routes
 from .store import Store, require
 
 logger = logging.getLogger(__name__)
@@ -72,12 +75,15 @@ class Server:
     host : str
         The address to listen on. Any but a loopback address lets other machines in: whoever reads the token on the
         way (it is plain HTTP) can do everything.
+    clock : Clock
+        The time that cron triggers follow.
     """
 
     folder: Path
     upload_limit: int = UPLOAD_LIMIT
     stop_with_clients: bool = False
     host: str = LOOPBACK
+    clock: Clock = field(default_factory=Clock)
     url: str = ""
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -88,6 +94,8 @@ class Server:
         self._clients: list[Client] = []
         self._deadline = time.monotonic() + FIRST_CLIENT
         self._runner: web.AppRunner | None = None
+        self._alarm = Alarm(self.clock)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def base(self) -> str:
@@ -119,9 +127,11 @@ class Server:
         """Serve until someone sets ``stopped``."""
         await self.start(port)
         ready()
-        watcher = asyncio.create_task(self._watch_clients()) if self.stop_with_clients else None
+        watchers = [asyncio.create_task(self._watch_clock())]
+        if self.stop_with_clients:
+            watchers.append(asyncio.create_task(self._watch_clients()))
         await self.stopped.wait()
-        if watcher is not None:
+        for watcher in watchers:
             watcher.cancel()
         await self.close()
 
@@ -141,6 +151,20 @@ class Server:
                 self._deadline = time.monotonic() + LAST_CLIENT
         self.stopped.set()
 
+    async def _watch_clock(self) -> None:
+        """Fire cron triggers when their time has come: those that were missed first, then each at its time."""
+        self._loop = asyncio.get_running_loop()
+        while True:
+            planned = await self._work(lambda call: triggers.planned(call.store))
+            if planned and planned[0][0] <= self.clock.now():
+                await self._work(trigger_routes.fire_due)
+            else:
+                await self._alarm.wait(planned[0][0] if planned else None)
+
+    async def _work(self, task: Callable[[Call], Any]) -> Any:
+        """Do something of the server's own on the state thread, as one transaction."""
+        return await asyncio.get_running_loop().run_in_executor(self._state, self._within, task, {}, {}, None)
+
     # -------------------------------------------------------------------------------------------------- wiring
 
     def _application(self) -> web.Application:
@@ -151,6 +175,7 @@ class Server:
         add("GET", f"{API}/local/health", self._health)
         add("POST", f"{API}/local/clients", self._register)
         add("POST", f"{API}/local/stop", self._stop)
+        add("POST", f"{API}/local/clock", self._move_clock)
         add("POST", f"{API}/datasets/{{dataset_id}}/items", self._upload)
         add("GET", f"{API}/items/{{item_id}}/stream", self._download)
         add("GET", f"{API}/items/{{item_id}}/thumbnail", self._thumbnail)
@@ -221,11 +246,17 @@ class Server:
         )
 
     def _transact(self, handler: Callable[[Call], Any], params: dict[str, str], query: Any, body: Any) -> Raw:
+        result = self._within(handler, params, query, body)
+        return result if isinstance(result, Raw) else Raw(json.dumps(result))
+
+    def _within(self, task: Callable[[Call], Any], params: Any, query: Any, body: Any) -> Any:
         with self.store.transaction():
-            call = Call(self.store, self.base, self.credentials.email, params, query, body)
-            result = handler(call)
-            settle(call, LISTENERS)
-            return result if isinstance(result, Raw) else Raw(json.dumps(result))
+            call = Call(self.store, self.base, self.credentials.email, params, query, body, self.clock)
+            result = task(call)
+            happened = settle(call, LISTENERS)
+        if self._loop is not None and any(event.resource == "Trigger" for event in happened):
+            self._loop.call_soon_threadsafe(self._alarm.ring)
+        return result
 
     async def _unknown(self, request: web.Request) -> web.Response:
         raise not_emulated(f"{request.method} {request.path}")
@@ -255,6 +286,13 @@ class Server:
         self._clients.append(Client(pid, float(created)))
         self._deadline = time.monotonic() + LAST_CLIENT
         return web.json_response({"clients": len(self._clients)})
+
+    async def _move_clock(self, request: web.Request) -> web.Response:
+        """Move the clock ahead, and fire what falls due before the answer is sent."""
+        time = self.clock.advance(require(await _body(request)).get("seconds"))
+        await self._work(trigger_routes.fire_due)
+        self._alarm.ring()
+        return web.json_response({"now": time.isoformat()})
 
     async def _stop(self, request: web.Request) -> web.Response:
         # After the answer is on its way, not before.

@@ -91,7 +91,9 @@ COLUMNS: dict[str, dict[str, str]] = {
         **{"name": "pipeline.executionId", "dir": "model.id", "type": "latestStatus.status"},
     },
     "triggers": {"scope": "projectId", "name": "name", "type": "type"},
+    "trigger_log": {"scope": "triggerId", "parent": "entityId"},
     "cycles": {"scope": "projectId", "parent": "pipelineId", "type": "status"},
+    "task_waits": {"scope": "taskId", "parent": "itemId"},
     "feature_sets": {"scope": "project", "name": "name"},
     "feature_vectors": {"scope": "featureSetId", "parent": "entityId", "dir": "datasetId"},
 }
@@ -197,7 +199,7 @@ class Store:
         for action in self._after_commit:
             action()
 
-    def emit(self, resource: str, action: str, document_id: str, **detail: Any) -> None:
+    def emit(self, resource: str, action: str, document_id: str, /, **detail: Any) -> None:
         """Say that something happened in this transaction, for other services to react to."""
         self.events.append(Event(resource, action, document_id, detail))
 

@@ -67,8 +67,3 @@ def test_the_context_of_a_node(dl, pipeline):
     context = dl.Context(execution_dict={"pipeline": {"id": pipeline.id, "nodeId": "node-1"}}, sdk=dl)
     assert context.pipeline.name == "flow"
     assert context.node.metadata["customNodeConfig"]["name"] == "Split"
-
-
-def test_running_is_not_emulated(dl, pipeline):
-    with pytest.raises(dl.exceptions.NotFound, match="not emulated offline: running pipelines"):
-        pipeline.install()

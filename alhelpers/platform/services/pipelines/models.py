@@ -1,12 +1,17 @@
-"""What a pipeline is: a stored document with nodes, connections and variables."""
+"""What a pipeline is: a stored document with nodes, connections, variables and a place to start."""
 
+import copy
 from typing import Any
 
 from ...errors import bad_request
 from ...store import Store, merge, now, require
 from ..projects.models import ORGANIZATION
+from . import engine, graph, validation
 
-FIXED = {"id", "url", "projectId", "creator", "createdAt", "updatedAt", "updatedBy", "status"}
+FIXED = {
+    *("id", "url", "projectId", "orgId", "creator", "createdAt", "updatedAt", "updatedBy"),
+    *("status", "compositionId", "taskIds", "countedFrom"),
+}
 
 
 def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
@@ -16,23 +21,33 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     check_name(store, body["projectId"], body["name"])
     time = now()
     pipeline = {
-        "orgId": ORGANIZATION["id"],
-        "compositionId": None,
+        "nodes": [],
         "startNodes": [],
         "connections": [],
+        "variables": [],
         "settings": {},
-        **{key: value for key, value in body.items() if key not in FIXED},
+        **{key: value for key, value in body.items() if key not in FIXED and value is not None},
         "id": store.new_id(),
+        "orgId": ORGANIZATION["id"],
         "projectId": body["projectId"],
         "status": "Created",
+        "compositionId": store.new_id(),
         "revisions": [],
+        "taskIds": {},
+        "countedFrom": "",
         "creator": user,
         "createdAt": time,
         "updatedAt": time,
         "updatedBy": user,
     }
-    pipeline["nodes"] = check_nodes(body.get("nodes") or [])
-    pipeline["variables"] = check_variables(store, body.get("variables") or [], pipeline["id"])
+    pipeline["variables"] = checked_variables(store, pipeline["variables"], pipeline["id"], user)
+    validation.check_drawing(pipeline)
+    for node in pipeline["nodes"]:
+        # What an exported pipeline has loaded already, a new one has not.
+        loading = (node.get("metadata") or {}).get("triggerToPipeline")
+        if isinstance(loading, dict):
+            loading.pop("triggered", None)
+            loading.pop("commandId", None)
     store.put("pipelines", pipeline)
     return pipeline
 
@@ -43,27 +58,17 @@ def check_name(store: Store, project_id: str, name: str) -> None:
         raise bad_request(f"a pipeline named {name!r} exists in project {project_id}: choose another name")
 
 
-def check_nodes(nodes: Any) -> list[Any]:
-    """Check that each node has an id of its own and a type, which the SDK reads unasked."""
-    if not isinstance(nodes, list):
-        raise bad_request(f"'nodes' must be a list, got {nodes!r}")
-    for node in nodes:
-        require(node, "id", "type")
-    ids = [node["id"] for node in nodes]
-    if len(set(ids)) != len(ids):
-        raise bad_request(f"the nodes of a pipeline need different ids, got {ids}")
-    return nodes
-
-
-def check_variables(store: Store, variables: Any, pipeline_id: str) -> list[Any]:
-    """Check variables, and give each an id and a reference to its pipeline."""
+def checked_variables(store: Store, variables: Any, pipeline_id: str, user: str) -> list[Any]:
+    """Check variables, and give each an id, its times and a reference to its pipeline."""
     if not isinstance(variables, list):
         raise bad_request(f"'variables' must be a list, got {variables!r}")
+    time = now()
     checked = []
     for variable in variables:
         require(variable, "name", "type")
         checked.append(
-            variable
+            {"createdAt": time, "updatedAt": time, "creator": user}
+            | variable
             | {
                 "id": variable.get("id") or store.new_id(),
                 "reference": variable.get("reference") or pipeline_id,
@@ -76,12 +81,53 @@ def check_variables(store: Store, variables: Any, pipeline_id: str) -> list[Any]
 
 
 def update(store: Store, pipeline: dict[str, Any], body: dict[str, Any], user: str) -> None:
-    """Change a stored pipeline."""
+    """Change a stored pipeline, in place; what does not hold together changes nothing."""
     if body.get("name", pipeline["name"]) != pipeline["name"]:
         check_name(store, pipeline["projectId"], require(body, "name")["name"])
     changes = {key: value for key, value in body.items() if key not in FIXED and value is not None}
-    if "nodes" in changes:
-        check_nodes(changes["nodes"])
     if "variables" in changes:
-        changes["variables"] = check_variables(store, changes["variables"], pipeline["id"])
+        changes["variables"] = checked_variables(store, changes["variables"], pipeline["id"], user)
+    if "nodes" in changes and isinstance(changes["nodes"], list):
+        _keep_loaded(pipeline, changes["nodes"])
+    validation.check_drawing(pipeline | changes)
     store.put("pipelines", merge(pipeline, changes) | {"updatedAt": now(), "updatedBy": user})
+
+
+def _keep_loaded(pipeline: dict[str, Any], nodes: list[Any]) -> None:
+    """Remember what a dataset node has loaded, though the caller's copy of it may be older."""
+    for node in nodes:
+        known = graph.node_by_id(pipeline, node.get("id")) if isinstance(node, dict) else None
+        loaded = ((known or {}).get("metadata") or {}).get("triggerToPipeline") or {}
+        given = ((node.get("metadata") or {}) if isinstance(node, dict) else {}).get("triggerToPipeline")
+        if loaded.get("triggered") and isinstance(given, dict):
+            given |= {key: loaded[key] for key in ("triggered", "commandId") if key in loaded}
+
+
+# ------------------------------------------------------------------------------------------------- how it is shown
+
+
+def shown(pipeline: dict[str, Any]) -> dict[str, Any]:
+    """Give a pipeline as callers see it."""
+    return {key: value for key, value in pipeline.items() if key not in ("taskIds", "countedFrom")}
+
+
+def shown_cycle(cycle: dict[str, Any], executed: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """Give a cycle as callers see it, with its executions by node where they are asked for."""
+    document = {key: value for key, value in cycle.items() if key not in engine.PRIVATE}
+    by_node: dict[str, list[dict[str, Any]]] = {}
+    for execution in executed or []:
+        by_node.setdefault(execution["pipeline"]["nodeId"], []).append(copy.copy(execution))
+    return document | {"executions": by_node}
+
+
+def composition(pipeline: dict[str, Any]) -> dict[str, Any]:
+    """Give what the platform has set up for a pipeline: its status, and the tasks behind its nodes."""
+    tasks = pipeline.get("taskIds") or {}
+    spec = [
+        {"id": node["id"], "name": node.get("name"), "type": node["type"], "taskId": tasks.get(node["id"])}
+        for node in graph.nodes(pipeline)
+    ]
+    keys = ("projectId", "name", "status", "creator", "createdAt", "updatedAt")
+    return {"id": pipeline["compositionId"], "pipelineId": pipeline["id"], "spec": spec} | {
+        key: pipeline[key] for key in keys
+    }

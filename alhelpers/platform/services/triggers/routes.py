@@ -1,7 +1,194 @@
-"""Routes of triggers."""
+"""Routes of triggers, and what makes them fire: events of the platform, and its clock."""
 
-from ...api import Route
-from ...events import Listener
+import json
+from typing import Any
 
-ROUTES: list[Route] = []
-LISTENERS: dict[tuple[str, str], Listener] = {}
+from ...api import Call, Raw, Route, one
+from ...events import Event, Listener
+from ...store import Store, require
+from ..executions import models as executions
+from ..pipelines import engine, graph
+from . import models
+
+
+def create(call: Call) -> Raw:
+    """Make a trigger."""
+    trigger = models.create(call.store, require(call.body), call.user, call.clock.now())
+    return one(call, "triggers", trigger["id"])
+
+
+def get(call: Call) -> Raw:
+    """Fetch a trigger."""
+    return one(call, "triggers", call.params["trigger_id"])
+
+
+def update(call: Call) -> Raw:
+    """Change a trigger."""
+    trigger = call.store.get("triggers", call.params["trigger_id"])
+    models.update(call.store, trigger, require(call.body), call.user, call.clock.now())
+    return one(call, "triggers", trigger["id"])
+
+
+def delete(call: Call) -> dict[str, Any]:
+    """Delete a trigger."""
+    call.store.row("triggers", call.params["trigger_id"])
+    models.delete(call.store, "id = ?", call.params["trigger_id"])
+    return {"id": call.params["trigger_id"]}
+
+
+def free_name(call: Call) -> dict[str, Any]:
+    """Suggest a trigger's name: the one asked for."""
+    return {"name": call.params["name"]}
+
+
+# --------------------------------------------------------------------------------------------------------- firing
+
+KINDS = {"Item": "items", "Annotation": "annotations", "Dataset": "datasets", "Task": "tasks"} | {
+    "Assignment": "assignments",
+    "Model": "models",
+}
+
+
+def on_event(call: Call, event: Event) -> None:
+    """Fire the triggers that wait for an event."""
+    row = next(call.store.select(KINDS[event.resource], "id = ?", (event.id,)), None)
+    document = call.store.parsed(row) if row else {"id": event.id}
+    dataset_id = document.get("datasetId") or event.detail.get("dataset")
+    project_id = _project(call.store, event, document, dataset_id)
+    if project_id is None or document.get("type") == "dir":
+        return
+    for resource, action in _names(event):
+        for trigger in list(models.listening(call.store, project_id, resource, action)):
+            if row is not None and not models.lets_through(trigger, document):
+                continue
+            _fire_for(call, trigger, event, document, dataset_id)
+
+
+def _names(event: Event) -> list[tuple[str, str]]:
+    """Give the words for an event: the status of an item in a task is a resource of its own."""
+    names = [(event.resource, event.action)]
+    if (event.resource, event.action) == ("Item", "statusChanged"):
+        changed = "Updated" if event.detail.get("previous") else "Created"
+        names.append(("ItemStatus", changed if event.detail.get("status") else "Deleted"))
+        names.append(("ItemStatus", event.action))
+    return names
+
+
+def _project(store: Store, event: Event, document: dict[str, Any], dataset_id: Any) -> str | None:
+    if event.resource == "Dataset":
+        return next(iter(document.get("projects") or []), None)
+    known = document.get("projectId") or event.detail.get("project")
+    if known or not dataset_id:
+        return known
+    row = next(store.select("datasets", "id = ? AND type <> 'system'", (dataset_id,)), None)
+    return row.scope if row else None
+
+
+def _fire_for(
+    call: Call, trigger: dict[str, Any], event: Event, document: dict[str, Any], dataset_id: Any
+) -> None:
+    operation = trigger["spec"]["operation"]
+    pipeline = call.store.find("pipelines", "id = ?", operation.get("id"))
+    if operation["type"] == "pipeline" and not _concerns(pipeline, operation, event, document):
+        return
+    if not models.first_time(call.store, trigger, event.id):
+        return
+    name = event.resource.lower()
+    reference = {f"{name}_id": event.id}
+    if dataset_id and event.resource in ("Item", "Annotation"):
+        reference["dataset_id"] = dataset_id
+    about = {
+        "source": "trigger",
+        "resource": event.resource,
+        "action": event.action,
+        "resourceId": event.id,
+        "userId": call.user,
+        "datasetId": dataset_id,
+        "projectId": trigger["projectId"],
+    }
+    if event.action == "statusChanged" and event.resource == "Item":
+        status = {"taskId": event.detail.get("task"), "assignmentId": event.detail.get("assignment")}
+        status |= {"status": event.detail.get("status"), "creator": event.detail.get("user")}
+        about["itemStatusEvent"] = {"action": "create" if status["status"] else "delete", "status": status}
+    _fire(call, trigger, pipeline, {name: reference}, about)
+
+
+def _concerns(
+    pipeline: dict[str, Any] | None, operation: dict[str, Any], event: Event, document: dict[str, Any]
+) -> bool:
+    """Say whether an event is one for a pipeline's start node: a dataset's node hears of its own items only."""
+    node = graph.node_by_id(pipeline or {}, operation.get("nodeId") or graph.root_id(pipeline or {}) or "")
+    if node is None or pipeline is None:
+        return False
+    own = graph.dataset_id(pipeline, node) if node["type"] == graph.STORAGE else None
+    if event.resource != "Item" or own is None:
+        return True
+    folder = (node.get("metadata") or {}).get("dir")
+    return document.get("datasetId") == own and folder in (None, "/", document.get("dir"))
+
+
+def _fire(
+    call: Call,
+    trigger: dict[str, Any],
+    pipeline: dict[str, Any] | None,
+    inputs: dict[str, Any],
+    about: dict[str, Any] | None,
+) -> None:
+    operation = trigger["spec"]["operation"]
+    inputs = (trigger["spec"].get("input") or {}) | inputs
+    if operation["type"] == "pipeline":
+        if pipeline is None:
+            return
+        node_id = operation.get("nodeId") or graph.root_id(pipeline)
+        if graph.node_by_id(pipeline, node_id or "") is None:
+            return  # taken out of the pipeline while it is paused
+        # A trigger that stays active while its pipeline is paused collects work for later.
+        engine.begin(
+            call.store,
+            pipeline,
+            call.user,
+            inputs=inputs,
+            node_id=node_id,
+            trigger_id=trigger["id"],
+            collect=True,
+        )
+        return
+    service = call.store.find("services", "id = ?", operation["serviceId"])
+    if service is None:
+        return  # deleted since
+    executions.create(
+        call.store,
+        project_id=trigger["projectId"],
+        user=call.user,
+        function_name=operation["functionName"],
+        inputs=inputs,
+        service=service,
+        triggerId=trigger["id"],
+        event=about,
+    )
+
+
+def fire_due(call: Call) -> None:
+    """Fire the cron triggers whose time has come."""
+    for trigger in models.take_due(call.store, call.clock.now()):
+        pipeline = call.store.find("pipelines", "id = ?", trigger["spec"]["operation"].get("id"))
+        _fire(call, json.loads(json.dumps(trigger)), pipeline, {}, None)
+
+
+def forget(call: Call, event: Event) -> None:
+    """Delete the triggers of a service that is gone."""
+    for row in list(call.store.select("triggers")):
+        if call.store.parsed(row)["spec"]["operation"].get("serviceId") == event.id:
+            models.delete(call.store, "id = ?", row.id)
+
+
+ROUTES: list[Route] = [
+    Route("POST", "/triggers", create),
+    Route("GET", "/triggers/{trigger_id}", get),
+    Route("PATCH", "/triggers/{trigger_id}", update),
+    Route("DELETE", "/triggers/{trigger_id}", delete),
+    Route("GET", "/piper-misc/naming/triggers/{name}", free_name),
+]
+LISTENERS: dict[tuple[str, str], Listener] = {
+    (resource, action): on_event for resource in KINDS for action in models.ACTIONS
+} | {("Service", "Deleted"): forget}

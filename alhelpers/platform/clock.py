@@ -1,0 +1,63 @@
+"""The time that cron triggers follow. It can be moved ahead, so that nobody waits for a Monday."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from .errors import bad_request
+
+
+@dataclass
+class Clock:
+    """The real time, moved ahead by as much as was asked for.
+
+    Parameters
+    ----------
+    source : callable, optional
+        Gives the real time, in UTC; tests hand in a time that stands still.
+    ahead : timedelta
+        How far this clock is ahead of it.
+
+    Examples
+    --------
+    >>> clock = Clock(lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    >>> clock.advance(3600).isoformat()
+    '2026-01-01T01:00:00+00:00'
+    """
+
+    source: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ahead: timedelta = timedelta(0)
+
+    def now(self) -> datetime:
+        """Give the time of this clock, in UTC."""
+        return self.source() + self.ahead
+
+    def advance(self, seconds: float) -> datetime:
+        """Move the clock ahead, and give its new time; time never runs backwards."""
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e10:
+            raise bad_request(f"a clock moves ahead by a number of seconds, 0 or more, got {seconds!r}")
+        self.ahead += timedelta(seconds=seconds)
+        return self.now()
+
+
+class Alarm:
+    """Waits until a time of the clock, or until someone rings because that time has changed."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        """End the wait now."""
+        self._rung.set()
+
+    async def wait(self, until: datetime | None) -> None:
+        """Wait until this time, or for ever when there is none."""
+        seconds = None if until is None else max(0.0, (until - self.clock.now()).total_seconds())
+        try:
+            # A real clock may be set by hand, so look again at least once an hour.
+            await asyncio.wait_for(self._rung.wait(), None if seconds is None else min(seconds, 3600.0))
+        except TimeoutError:
+            pass
+        self._rung.clear()

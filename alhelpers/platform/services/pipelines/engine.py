@@ -1,0 +1,420 @@
+"""Cycles: one run of a pipeline each. An execution that ends moves its cycle on, in the same transaction.
+
+A crash therefore leaves no half step: either an execution has ended and those after it exist, or neither. Nothing runs
+between requests, so a restart has nothing to catch up on.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from ... import dql
+from ...errors import ApiError, bad_request
+from ...store import Store, now
+from ..executions import models as executions
+from . import graph, nodes, values
+
+INSTALLED = "Installed"
+PENDING, RUNNING, SUCCESS, FAILED, TERMINATED = "pending", "in-progress", "success", "failed", "terminated"
+FAILURES = (FAILED, "aborted", "canceled", "system-failure")
+MAX_FAN_OUT = 1000
+# What a cycle keeps for itself; callers do not see it.
+PRIVATE = ("counts", "forgiven", "waiting", "held", "input", "startNodeId", "broken")
+
+FROM_NODES, FROM_FAILED, FROM_BEGINNING = "startFromNodes", "startFromFailedExecutions", "startFromBeginning"
+RERUN_METHODS = (FROM_NODES, FROM_FAILED, FROM_BEGINNING)
+
+
+# ------------------------------------------------------------------------------------------------------ beginning
+
+
+def begin(
+    store: Store,
+    pipeline: dict[str, Any],
+    user: str,
+    *,
+    inputs: dict[str, Any],
+    node_id: str | None = None,
+    trigger_id: str | None = None,
+    test: bool = False,
+    collect: bool = False,
+) -> dict[str, Any]:
+    """Start a cycle.
+
+    Parameters
+    ----------
+    store : Store
+        The state.
+    pipeline : dict
+        The pipeline; it must be installed.
+    user : str
+        Who starts it.
+    inputs : dict
+        The first node's inputs by name.
+    node_id : str, optional
+        The node to start from; without it the root. The nodes before it stay pending.
+    trigger_id : str, optional
+        The trigger that starts it.
+    test : bool
+        Whether it is marked as a test; it runs like any other.
+    collect : bool
+        Whether a pipeline that is paused takes it all the same, for later.
+
+    Returns
+    -------
+    dict
+        The cycle.
+
+    Raises
+    ------
+    ApiError
+        400, when the pipeline is not installed or has no such node.
+    """
+    if pipeline["status"] != INSTALLED and not collect:
+        raise bad_request(
+            f"pipeline {pipeline['name']!r} is not installed (it is {pipeline['status']}):"
+            " start it with pipeline.install()"
+        )
+    node = graph.node_by_id(pipeline, node_id or graph.root_id(pipeline) or "")
+    if node is None:
+        raise bad_request(f"pipeline {pipeline['name']!r} has no node {node_id!r}")
+    time = now()
+    cycle = {
+        "id": store.new_id(),
+        "pipelineId": pipeline["id"],
+        "projectId": pipeline["projectId"],
+        "status": PENDING,
+        "nodes": [_snapshot(each) for each in graph.nodes(pipeline)],
+        "maxAttempts": 1,
+        "testMode": test,
+        "triggerId": trigger_id,
+        "creator": user,
+        "createdAt": time,
+        "updatedAt": time,
+        "startNodeId": node["id"],
+        "input": inputs,
+        "counts": {},
+        "forgiven": {},
+        "waiting": {},
+        "held": [],
+        "broken": None,
+    }
+    _run(store, pipeline, cycle, node, inputs)
+    _settle(store, cycle)
+    return cycle
+
+
+def _snapshot(node: dict[str, Any]) -> dict[str, Any]:
+    """Give what a cycle shows of a node."""
+    shown = {key: node.get(key) for key in ("id", "name", "type", "namespace", "projectId", "metadata")}
+    return shown | {"ports": [*graph.inputs(node), *graph.outputs(node)], "status": PENDING}
+
+
+def _run(
+    store: Store,
+    pipeline: dict[str, Any],
+    cycle: dict[str, Any],
+    node: dict[str, Any],
+    inputs: dict[str, Any],
+) -> None:
+    """Let a node work on these inputs; while the pipeline is paused they wait at its door."""
+    if pipeline["status"] != INSTALLED:
+        cycle["held"].append({"nodeId": node["id"], "inputs": inputs})
+        return
+    complete = values.filled(pipeline, node, inputs)
+    execution = nodes.launch(store, pipeline, cycle, node, complete)
+    _count(cycle, execution["pipeline"]["nodeId"], RUNNING, 1)
+
+
+# ------------------------------------------------------------------------------------------------------ advancing
+
+
+def finished(store: Store, execution_id: str) -> None:
+    """Move a cycle on, after one of its executions has ended."""
+    row = next(store.select("executions", "id = ?", (execution_id,)), None)
+    execution = store.parsed(row) if row else {}
+    link = execution.get("pipeline") or {}
+    found = next(store.select("cycles", "id = ?", (link.get("executionId"),)), None)
+    pipeline = store.find("pipelines", "id = ?", link.get("id"))
+    if found is None or pipeline is None:
+        return
+    cycle = json.loads(found.doc)
+    status = execution["latestStatus"]["status"]
+    _count(cycle, link["nodeId"], RUNNING, -1)
+    _count(cycle, link["nodeId"], status, 1)
+    if status == SUCCESS and cycle["status"] != TERMINATED:
+        route(store, pipeline, cycle, execution)
+    _settle(store, cycle)
+
+
+def route(store: Store, pipeline: dict[str, Any], cycle: dict[str, Any], execution: dict[str, Any]) -> None:
+    """Hand what an execution returned to the nodes behind its own."""
+    node = graph.node_by_id(pipeline, execution["pipeline"]["nodeId"])
+    if node is None:
+        return  # taken out of the pipeline while it ran
+    found = values.by_port(graph.outputs(node), execution["output"])
+    for connection in graph.leaving(pipeline, node["id"]):
+        if not _takes(connection, execution.get("action")):
+            continue
+        target = graph.node_by_id(pipeline, connection["tgt"]["nodeId"])
+        source_port = graph.port_by_id(graph.outputs(node), connection["src"]["portId"])
+        port = graph.port_by_id(graph.inputs(target or {}), connection["tgt"]["portId"])
+        if target is None or port is None or source_port is None:
+            continue
+        value = found.get(source_port["portId"])
+        value = values.default(pipeline, port) if value is None else value
+        if value is None:
+            _break(
+                cycle,
+                execution,
+                f"{graph.label(node)} gave nothing for {port['name']!r} of {graph.label(target)}",
+            )
+            continue
+        arriving = values.spread(source_port, port, value)
+        if len(arriving) > MAX_FAN_OUT:
+            _break(
+                cycle, execution, f"{graph.label(node)} gave {len(arriving)} values, more than {MAX_FAN_OUT}"
+            )
+            continue
+        for each in arriving:
+            if _holds(store, connection, port, each):
+                _arrive(store, pipeline, cycle, target, port, each)
+
+
+def _takes(connection: dict[str, Any], action: str | None) -> bool:
+    wanted = connection.get("action")
+    return not wanted or nodes.same_action(wanted, action)
+
+
+def _holds(store: Store, connection: dict[str, Any], port: dict[str, Any], value: Any) -> bool:
+    """Say whether a connection's filter lets a value through; an entity is judged by its document."""
+    condition = graph.condition(connection)
+    if condition is None:
+        return True
+    kind = graph.single(port["type"])
+    document = value
+    if kind in values.ID_KEYS:
+        entity = values.entity_id(kind, value)
+        row = next(store.select(f"{kind.lower()}s", "id = ?", (entity,)), None)
+        document = store.parsed(row) if row else {}
+    return dql.compile_filter(dql.parse(condition))(document)
+
+
+def _arrive(
+    store: Store,
+    pipeline: dict[str, Any],
+    cycle: dict[str, Any],
+    node: dict[str, Any],
+    port: dict[str, Any],
+    value: Any,
+) -> None:
+    """Bring a value to an in-port. A node with several connected in-ports runs when each of them has a value."""
+    needed = graph.connected_inputs(pipeline, node)
+    if len(needed) <= 1:
+        _run(store, pipeline, cycle, node, {port["name"]: value})
+        return
+    # In a loop a port may get its second value before another its first: values queue, and are taken in turn.
+    queues = cycle["waiting"].setdefault(node["id"], {})
+    queues.setdefault(port["portId"], []).append(value)
+    if all(queues.get(each) for each in needed):
+        names = {each["portId"]: each["name"] for each in graph.inputs(node)}
+        _run(store, pipeline, cycle, node, {names[each]: queues[each].pop(0) for each in needed})
+
+
+# --------------------------------------------------------------------------------------------------------- status
+
+
+def _count(cycle: dict[str, Any], node_id: str, status: str, step: int) -> None:
+    counts = cycle["counts"].setdefault(node_id, {})
+    counts[status] = counts.get(status, 0) + step
+    if counts[status] <= 0:
+        del counts[status]
+
+
+def _break(cycle: dict[str, Any], execution: dict[str, Any], reason: str) -> None:
+    """Fail a cycle for what an execution that succeeded has returned."""
+    cycle["broken"] = {"executionId": execution["id"], "nodeId": execution["pipeline"]["nodeId"]}
+    cycle["errors"] = [*cycle.get("errors", []), reason]
+
+
+def _settle(store: Store, cycle: dict[str, Any]) -> None:
+    """Work out the status of a cycle and its nodes from their executions, and write it."""
+    before = cycle["status"]
+    found = set()
+    for node in cycle["nodes"]:
+        forgiven = cycle["forgiven"].get(node["id"], {})
+        counts = cycle["counts"].get(node["id"], {})
+        present = {status for status, count in counts.items() if count > forgiven.get(status, 0)}
+        node["status"] = _overall(present) if present else PENDING
+        found |= present
+    if cycle["held"]:
+        found.add(RUNNING if found else PENDING)
+    if cycle["broken"]:
+        found.add(FAILED)
+    if before != TERMINATED:
+        cycle["status"] = _overall(found) if found else SUCCESS
+    cycle["updatedAt"] = now()
+    store.put("cycles", cycle)
+    if cycle["status"] != before:
+        store.emit("Cycle", "StatusChanged", cycle["id"], status=cycle["status"])
+
+
+def _overall(statuses: Iterable[str]) -> str:
+    statuses = set(statuses)
+    for failure in FAILURES:
+        if failure in statuses:
+            return FAILED
+    for status in (RUNNING, PENDING, TERMINATED):
+        if status in statuses:
+            return status
+    return SUCCESS
+
+
+def restarted(store: Store, execution_id: str) -> None:
+    """Bring a cycle up to date when one of its executions begins again."""
+    row = next(store.select("executions", "id = ?", (execution_id,)), None)
+    execution = store.parsed(row) if row else {}
+    link = execution.get("pipeline") or {}
+    found = next(store.select("cycles", "id = ?", (link.get("executionId"),)), None)
+    log = [entry["status"] for entry in execution.get("statusLog", [])]
+    if found is None or log.count(executions.CREATED) < 2:
+        return  # a new execution was counted when its node made it
+    before = log[len(log) - 2 - log[::-1].index(executions.CREATED)]
+    cycle = json.loads(found.doc)
+    _count(cycle, link["nodeId"], before, -1)
+    _count(cycle, link["nodeId"], RUNNING, 1)
+    if cycle["status"] == TERMINATED:
+        cycle["status"] = RUNNING
+    _settle(store, cycle)
+
+
+def decided_again(store: Store, execution: dict[str, Any], action: str) -> None:
+    """Hand on an item whose status in a task was set anew, where the task's node is repeatable."""
+    link = execution["pipeline"]
+    found = next(store.select("cycles", "id = ?", (link["executionId"],)), None)
+    pipeline = store.find("pipelines", "id = ?", link["id"])
+    node = graph.node_by_id(pipeline or {}, link["nodeId"])
+    if found is None or pipeline is None or node is None:
+        return
+    if (node.get("metadata") or {}).get("repeatable", True) is False:
+        return
+    execution["action"] = action
+    store.put("executions", execution)
+    cycle = json.loads(found.doc)
+    if cycle["status"] != TERMINATED:
+        route(store, pipeline, cycle, execution)
+        _settle(store, cycle)
+
+
+# --------------------------------------------------------------------------------------- pausing, ending, again
+
+
+def resume(store: Store, pipeline: dict[str, Any]) -> None:
+    """Let the nodes work that were held while the pipeline was paused."""
+    for row in list(store.select("cycles", "parent = ?", (pipeline["id"],), "ORDER BY id")):
+        if not store.parsed(row)["held"]:
+            continue
+        cycle = json.loads(row.doc)
+        held, cycle["held"] = cycle["held"], []
+        for each in held:
+            node = graph.node_by_id(pipeline, each["nodeId"])
+            if node is not None:
+                _run(store, pipeline, cycle, node, each["inputs"])
+        _settle(store, cycle)
+
+
+def terminate(store: Store, cycle: dict[str, Any]) -> None:
+    """End a cycle with everything in it that is under way."""
+    cycle |= {"status": TERMINATED, "held": [], "waiting": {}}
+    store.put("cycles", cycle)
+    for execution in executions.of_cycle(store, cycle["projectId"], cycle["id"]):
+        if not executions.ended(execution):
+            copy = json.loads(json.dumps(execution))
+            executions.finish(store, copy, TERMINATED, message="the pipeline's cycle was terminated")
+
+
+def terminate_all(store: Store, pipeline_id: str) -> None:
+    """End every cycle of a pipeline that is under way."""
+    open_ones = ("parent = ? AND type IN (?, ?)", (pipeline_id, PENDING, RUNNING))
+    for row in list(store.select("cycles", *open_ones)):
+        terminate(store, json.loads(row.doc))
+
+
+def rerun(
+    store: Store, pipeline: dict[str, Any], cycle: dict[str, Any], method: str, start_ids: list[str]
+) -> None:
+    """Run a cycle again: all of it, what has failed, or from some nodes on.
+
+    Failed executions begin again under their own ids; otherwise new ones are made beside the old.
+    """
+    if pipeline["status"] != INSTALLED:
+        raise bad_request(
+            f"pipeline {pipeline['name']!r} is not installed: start it before its cycles run again"
+        )
+    done = executions.of_cycle(store, cycle["projectId"], cycle["id"])
+    broken, cycle["broken"] = cycle["broken"], None
+    cycle.pop("errors", None)
+    if method == FROM_FAILED:
+        again = [
+            each
+            for each in done
+            if _is_failed(cycle, each) or each["id"] == (broken or {}).get("executionId")
+        ]
+        cycle["status"] = RUNNING
+        store.put("cycles", cycle)
+        for execution in again:
+            copy = json.loads(json.dumps(execution))
+            executions.restart(store, copy, "the pipeline's cycle runs again")
+            nodes.relaunched(store, pipeline, copy)
+        if not again:
+            _settle(store, cycle)
+        return  # the events of the executions bring the cycle up to date
+    if method == FROM_BEGINNING:
+        start_ids = [cycle["startNodeId"]]
+    _end_open(store, cycle, done, graph.below(pipeline, set(start_ids)))
+    for node_id in graph.below(pipeline, set(start_ids)):
+        forgiven = dict(cycle["counts"].get(node_id, {}))
+        # What was under way has just been told to end, and is counted so a moment later.
+        forgiven[TERMINATED] = forgiven.get(TERMINATED, 0) + forgiven.pop(RUNNING, 0)
+        cycle["forgiven"][node_id] = forgiven
+        cycle["waiting"].pop(node_id, None)
+    cycle["status"] = RUNNING
+    for node_id in start_ids:
+        node = graph.node_by_id(pipeline, node_id)
+        if node is None:
+            raise bad_request(f"pipeline {pipeline['name']!r} has no node {node_id!r}")
+        first = [each["input"] for each in done if each["pipeline"]["nodeId"] == node_id]
+        for inputs in [cycle["input"]] if method == FROM_BEGINNING else first:
+            _run(store, pipeline, cycle, node, inputs)
+    _settle(store, cycle)
+
+
+def _is_failed(cycle: dict[str, Any], execution: dict[str, Any]) -> bool:
+    node_id, status = execution["pipeline"]["nodeId"], execution["latestStatus"]["status"]
+    return status in FAILURES and not cycle["forgiven"].get(node_id, {}).get(status)
+
+
+def _end_open(store: Store, cycle: dict[str, Any], done: list[dict[str, Any]], node_ids: set[str]) -> None:
+    """Terminate what is under way in nodes that are about to run again."""
+    for execution in done:
+        if execution["pipeline"]["nodeId"] in node_ids and not executions.ended(execution):
+            # Detached, so that its end no longer moves this cycle on.
+            copy = json.loads(json.dumps(execution))
+            executions.finish(store, copy, TERMINATED, message="the pipeline's cycle runs again")
+    cycle["held"] = [each for each in cycle["held"] if each["nodeId"] not in node_ids]
+
+
+def check_method(method: Any, start_ids: Any, pipeline: dict[str, Any]) -> tuple[str, list[str]]:
+    """Check how cycles are to run again."""
+    method = method or FROM_BEGINNING
+    if method not in RERUN_METHODS:
+        raise bad_request(f"cycles run again by {', '.join(RERUN_METHODS)}; got {method!r}")
+    start_ids = start_ids or []
+    if not isinstance(start_ids, list) or not all(isinstance(each, str) for each in start_ids):
+        raise bad_request(f"'startNodeIds' must be a list of node ids, got {start_ids!r}")
+    if method == FROM_NODES and not start_ids:
+        raise bad_request(f"to run again from nodes, name them: {FROM_NODES} needs 'startNodeIds'")
+    for node_id in start_ids:
+        if graph.node_by_id(pipeline, node_id) is None:
+            raise ApiError(404, f"pipeline {pipeline['name']!r} has no node {node_id!r}")
+    return method, start_ids

@@ -1,0 +1,182 @@
+"""A pipeline's life: installed, paused, reset, deleted; with its triggers, tasks and services."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from ...errors import bad_request
+from ...query import everything
+from ...store import Row, Store, now
+from ..triggers import models as triggers
+from . import engine, graph, tasks, validation, workers
+
+INSTALLED, PAUSED = engine.INSTALLED, "Uninstalled"
+TERMINATE, RESUME = "terminateExistingCycles", "resumeExistingCycles"
+
+Document = dict[str, Any]
+
+
+def install(store: Store, pipeline: Document, user: str, moment: datetime, option: Any = None) -> None:
+    """Start a pipeline: check it, make its tasks and services, wake its triggers, load the data that it asks for."""
+    option = option or (pipeline.get("settings") or {}).get("defaultResumeOption") or RESUME
+    if option not in (TERMINATE, RESUME):
+        raise bad_request(f"'resumeOption' is {TERMINATE!r} or {RESUME!r}, got {option!r}")
+    validation.check_drawing(pipeline)
+    validation.check_settings(store, pipeline)
+    pipeline |= {"status": INSTALLED, "updatedAt": now(), "updatedBy": user}
+    pipeline["compositionId"] = pipeline.get("compositionId") or store.new_id()
+    store.put("pipelines", pipeline)
+    for node in graph.nodes(pipeline):
+        if node["type"] == graph.TASK:
+            tasks.ensure(store, pipeline, node, user)
+    workers.prepare(store, pipeline, user)
+    sync_triggers(store, pipeline, user, moment)
+    if option == TERMINATE:
+        engine.terminate_all(store, pipeline["id"])
+    else:
+        engine.resume(store, pipeline)
+    load_existing(store, pipeline, user)
+
+
+def follow(store: Store, pipeline: Document, user: str, moment: datetime) -> None:
+    """Bring what an installed pipeline has set up in line with its changed document."""
+    validation.check_settings(store, pipeline)
+    for node in graph.nodes(pipeline):
+        if node["type"] == graph.TASK:
+            tasks.ensure(store, pipeline, node, user)
+    workers.prepare(store, pipeline, user)
+    sync_triggers(store, pipeline, user, moment)
+
+
+def pause(store: Store, pipeline: Document, user: str, moment: datetime, *, keep_triggers: bool) -> None:
+    """Stop a pipeline: what runs comes to its end, what would come next waits; triggers sleep unless told otherwise."""
+    pipeline |= {"status": PAUSED, "updatedAt": now(), "updatedBy": user}
+    store.put("pipelines", pipeline)
+    if not keep_triggers:
+        for row in list(of_pipeline(store, pipeline)):
+            triggers.update(store, json.loads(row.doc), {"active": False}, user, moment)
+
+
+def reset(store: Store, pipeline: Document, user: str) -> None:
+    """Set the counters to zero; cycles under way end."""
+    engine.terminate_all(store, pipeline["id"])
+    store.put("pipelines", pipeline | {"countedFrom": store.new_id(), "updatedAt": now(), "updatedBy": user})
+
+
+def delete(store: Store, pipeline: Document) -> None:
+    """Delete a pipeline with its triggers and cycles; its tasks stay, and the executions as history."""
+    engine.terminate_all(store, pipeline["id"])
+    for row in list(of_pipeline(store, pipeline)):
+        triggers.delete(store, "id = ?", row.id)
+    store.delete("cycles", "parent = ?", pipeline["id"])
+    store.delete("pipelines", "id = ?", pipeline["id"])
+
+
+# ------------------------------------------------------------------------------------------------------ triggers
+
+
+def of_pipeline(store: Store, pipeline: Document) -> list[Row]:
+    """List the triggers that start a pipeline."""
+    rows = store.select("triggers", "scope = ?", (pipeline["projectId"],), "ORDER BY id")
+    return [row for row in rows if store.parsed(row)["spec"]["operation"].get("id") == pipeline["id"]]
+
+
+def sync_triggers(store: Store, pipeline: Document, user: str, moment: datetime) -> None:
+    """Make the triggers of an installed pipeline what its start nodes say."""
+    existing = {
+        store.parsed(row)["spec"]["operation"].get("nodeId"): row for row in of_pipeline(store, pipeline)
+    }
+    for start in pipeline.get("startNodes") or []:
+        wanted = start.get("trigger")
+        row = existing.pop(start["nodeId"], None) if wanted else None
+        if not wanted:
+            continue
+        spec = dict(wanted.get("spec") or {})
+        spec["operation"] = {"type": "pipeline", "id": pipeline["id"], "nodeId": start["nodeId"]}
+        kind = wanted.get("type")
+        if row is not None and store.parsed(row)["type"] == kind:
+            triggers.update(store, json.loads(row.doc), {"active": True, "spec": spec}, user, moment)
+            continue
+        if row is not None:
+            triggers.delete(store, "id = ?", row.id)
+        node = graph.node_by_id(pipeline, start["nodeId"]) or {"id": start["nodeId"]}
+        name = wanted.get("name") or f"{pipeline['name']}-{graph.label(node)}"
+        body = {"projectId": pipeline["projectId"], "name": name, "type": kind, "spec": spec}
+        triggers.create(store, body, user, moment)
+    for row in existing.values():
+        triggers.delete(store, "id = ?", row.id)
+
+
+# --------------------------------------------------------------------------------------------------------- batches
+
+
+def load_existing(store: Store, pipeline: Document, user: str) -> None:
+    """Send what lies in the datasets of nodes that ask for it through the pipeline: once in a pipeline's life."""
+    for node in graph.nodes(pipeline):
+        metadata = node.get("metadata") or {}
+        loading = metadata.get("triggerToPipeline") or {}
+        if node["type"] != graph.STORAGE or not loading.get("active") or loading.get("triggered"):
+            continue
+        condition = triggers.read_filter(loading.get("filter")) or {
+            "$and": [{"hidden": False}, {"type": "file"}]
+        }
+        query: Document = {"filter": condition, "context": {"datasets": [graph.dataset_id(pipeline, node)]}}
+        if metadata.get("dir"):
+            query["filter"] = {"$and": [condition, {"dir": metadata["dir"]}]}
+        command = batch(store, pipeline, user, query, {}, node["id"])
+        metadata["triggerToPipeline"] = loading | {"triggered": True, "commandId": command["id"]}
+        store.put("pipelines", pipeline)
+
+
+def batch(
+    store: Store, pipeline: Document, user: str, query: Document, args: Document, node_id: str | None
+) -> Document:
+    """Start a cycle for each item that a query finds; return the command that says so."""
+    node = graph.node_by_id(pipeline, node_id or graph.root_id(pipeline) or "")
+    ports = [port["name"] for port in graph.inputs(node or {}) if graph.single(port["type"]) == "Item"]
+    name = ports[0] if ports else "item"
+    found = list(items_of(store, pipeline["projectId"], query))
+    for row in found:
+        engine.begin(store, pipeline, user, inputs=args | {name: {"item_id": row.id}}, node_id=node_id)
+    spec = {"pipelineId": pipeline["id"], "nodeId": node_id, "query": query, "count": len(found)}
+    return command(store, "PipelineExecuteBatch", spec)
+
+
+def items_of(store: Store, project_id: str, query: Document) -> list[Row]:
+    """List the items that a query finds in the datasets of its context, or else in all of the project."""
+    context = query.get("context")
+    wanted = context.get("datasets") if isinstance(context, dict) else None
+    if query.get("resource", "items") != "items":
+        raise bad_request(f"a batch is a query of items, got one of {query['resource']!r}")
+    if wanted is not None and (
+        not isinstance(wanted, list) or not all(isinstance(each, str) for each in wanted)
+    ):
+        raise bad_request(f"'context.datasets' must be a list of ids, got {wanted!r}")
+    if wanted:
+        for dataset_id in wanted:
+            store.row("datasets", dataset_id)
+    own = store.select("datasets", "scope = ? AND type <> 'system'", (project_id,), "ORDER BY id")
+    chosen = wanted or [row.id for row in own]
+    plain = {key: query[key] for key in ("filter", "join") if key in query}
+    return [
+        row
+        for dataset_id in chosen
+        for row in everything(store, "items", plain, ("scope = ? AND type = 'file'", (dataset_id,)))
+    ]
+
+
+def command(store: Store, kind: str, spec: Document) -> Document:
+    """Record a command that is done."""
+    time = now()
+    done = {
+        "id": store.new_id(),
+        "type": kind,
+        "status": "success",
+        "progress": 100,
+        "spec": spec,
+        "error": None,
+        "createdAt": time,
+        "updatedAt": time,
+    }
+    store.put("commands", done)
+    return done

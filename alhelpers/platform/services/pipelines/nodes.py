@@ -1,0 +1,139 @@
+"""What each type of node does with its inputs: some work is the platform's own, the rest is a service's."""
+
+import json
+import posixpath
+from collections.abc import Callable
+from typing import Any
+
+from ...errors import ApiError, bad_request
+from ...store import Store
+from ..executions import models as executions
+from ..items import models as items
+from . import graph, tasks, values, workers
+
+Document = dict[str, Any]
+same_action = tasks.same_action
+
+
+def launch(store: Store, pipeline: Document, cycle: Document, node: Document, inputs: Document) -> Document:
+    """Make the execution of a node; what needs no worker is done at once, in the same transaction."""
+    link = {"id": pipeline["id"], "nodeId": node["id"], "executionId": cycle["id"]}
+    user = cycle["creator"]
+    if node["type"] not in _OWN:
+        try:
+            return workers.launch(store, pipeline, node, inputs, link, user)
+        except ApiError as error:
+            execution = _internal(store, pipeline, node, inputs, link, user)
+            executions.finish(store, execution, executions.FAILED, message=error.message)
+            return execution
+    execution = _internal(store, pipeline, node, inputs, link, user)
+    _do(store, pipeline, node, execution)
+    return execution
+
+
+def _internal(
+    store: Store, pipeline: Document, node: Document, inputs: Document, link: Document, user: str
+) -> Document:
+    namespace = node.get("namespace") or {}
+    return executions.create(
+        store,
+        project_id=pipeline["projectId"],
+        user=user,
+        function_name=namespace.get("functionName") or node["type"],
+        inputs=inputs,
+        pipeline=link,
+        internal=True,
+        serviceName=namespace.get("serviceName"),
+        packageName=namespace.get("packageName"),
+    )
+
+
+def relaunched(store: Store, pipeline: Document, execution: Document) -> None:
+    """Do the platform's own part of an execution that has begun again."""
+    node = graph.node_by_id(pipeline, execution["pipeline"]["nodeId"])
+    if node is not None and node["type"] in _OWN:
+        _do(store, pipeline, node, execution)
+
+
+def _do(store: Store, pipeline: Document, node: Document, execution: Document) -> None:
+    executions.start(store, execution)
+    try:
+        output = _OWN[node["type"]](store, pipeline, node, execution)
+    except ApiError as error:
+        executions.finish(store, execution, executions.FAILED, message=error.message)
+        return
+    if output is not None:
+        executions.finish(store, execution, executions.SUCCESS, output=output)
+
+
+# ---------------------------------------------------------------------------------------------- the platform's own
+
+
+def _item(store: Store, node: Document, execution: Document) -> Document:
+    names = [port["name"] for port in graph.inputs(node) if graph.single(port["type"]) == "Item"] or ["item"]
+    item_id = values.entity_id("Item", execution["input"].get(names[0]))
+    if item_id is None:
+        raise bad_request(f"node {graph.label(node)!r} needs an item as {names[0]!r}")
+    return store.get("items", item_id)
+
+
+def _into_dataset(store: Store, pipeline: Document, node: Document, execution: Document) -> Document:
+    """Clone an item into the node's dataset; one that is there already passes."""
+    item = _item(store, node, execution)
+    target = graph.dataset_id(pipeline, node) or ""
+    folder = (node.get("metadata") or {}).get("dir")
+    if item["datasetId"] != target:
+        wanted = posixpath.join("/", folder, item["name"]) if folder else item["filename"]
+        path = _free_path(store, target, items.clean_path(wanted), item["id"])
+        item = items.copy(store, item, target, path, execution["creator"])
+    return {"item": {"item_id": item["id"]}}
+
+
+def _free_path(store: Store, dataset_id: str, path: str, source_id: str) -> str:
+    """Find a path for a clone: an older clone of the same item gives way, another file does not."""
+    stem, extension = posixpath.splitext(path)
+    number = 0
+    while (taken := items.by_path(store, dataset_id, path)) is not None:
+        if taken.get("srcItem") == source_id:
+            items.delete(store, [taken["id"]])
+            break
+        number += 1
+        path = f"{stem} ({number}){extension}"
+    return path
+
+
+def _into_task(store: Store, pipeline: Document, node: Document, execution: Document) -> None:
+    """Put an item into the node's task; the execution ends when the item gets a status there."""
+    tasks.accept(store, pipeline, node, execution, _item(store, node, execution)["id"])
+
+
+def _update_variables(store: Store, pipeline: Document, node: Document, execution: Document) -> Document:
+    """Write what has arrived into the variables of these names."""
+    updated = {}
+    for port in graph.inputs(node):
+        value = execution["input"].get(port["name"])
+        if value is None:
+            raise bad_request(f"node {graph.label(node)!r} got nothing for the variable {port['name']!r}")
+        kind = graph.single(port["type"])
+        plain = values.entity_id(kind, value) if kind in values.ID_KEYS else None
+        set_variable(store, pipeline, port["name"], plain or value)
+        updated[port["name"]] = value
+    workers.refresh(store, pipeline, execution["creator"])
+    return updated
+
+
+def set_variable(store: Store, pipeline: Document, name: str, value: Any) -> None:
+    """Give a variable of a pipeline a new value."""
+    for variable in pipeline.get("variables") or []:
+        if variable["name"] == name:
+            variable["value"] = json.loads(json.dumps(value))
+            store.put("pipelines", pipeline)
+            return
+    raise bad_request(f"pipeline {pipeline['name']!r} has no variable {name!r}")
+
+
+_OWN: dict[str, Callable[[Store, Document, Document, Document], Document | None]] = {
+    graph.STORAGE: _into_dataset,
+    graph.TASK: _into_task,
+    graph.VARIABLE: _update_variables,
+}

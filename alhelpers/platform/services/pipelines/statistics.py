@@ -1,0 +1,51 @@
+"""How a pipeline is doing: its cycles and its nodes' executions, counted by status."""
+
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+from ...store import Store
+from . import graph
+
+
+def count(store: Store, pipeline: dict[str, Any]) -> dict[str, Any]:
+    """Count the cycles of a pipeline, and the executions of its nodes, since its counters were reset."""
+    cycles: Counter[str] = Counter()
+    nodes: dict[str, Counter[str]] = {node["id"]: Counter() for node in graph.nodes(pipeline)}
+    seconds: list[float] = []
+    days = set()
+    where = "parent = ? AND id > ?"
+    for row in store.select("cycles", where, (pipeline["id"], pipeline.get("countedFrom") or "")):
+        cycle = store.parsed(row)
+        cycles[cycle["status"]] += 1
+        days.add(cycle["createdAt"][:10])
+        seconds.append(_seconds(cycle))
+        for node_id, counts in cycle["counts"].items():
+            nodes.setdefault(node_id, Counter()).update(counts)
+    return {
+        "pipelineExecutionCounters": _counters(cycles),
+        "nodeExecutionsCounters": [
+            {"nodeId": node_id, "statusCount": _counters(counts)} for node_id, counts in nodes.items()
+        ],
+        "pipelineExecutionStatistics": _averages(seconds, sum(cycles.values()), len(days)),
+        "nodeExecutionStatistics": [
+            {"nodeId": node_id, "executionStatistics": _averages([], sum(counts.values()), len(days))}
+            for node_id, counts in nodes.items()
+        ],
+    }
+
+
+def _counters(counts: Counter[str]) -> list[dict[str, Any]]:
+    return [{"status": status, "count": number} for status, number in sorted(counts.items()) if number]
+
+
+def _averages(seconds: list[float], total: int, days: int) -> dict[str, Any]:
+    return {
+        "avgTimePerExecution": round(sum(seconds) / len(seconds), 3) if seconds else "NA",
+        "avgExecutionsPerDay": round(total / days, 3) if days else "NA",
+    }
+
+
+def _seconds(cycle: dict[str, Any]) -> float:
+    begun, ended = (datetime.fromisoformat(cycle[key]) for key in ("createdAt", "updatedAt"))
+    return (ended - begun).total_seconds()

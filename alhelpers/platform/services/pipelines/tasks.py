@@ -1,0 +1,135 @@
+"""Task nodes: each has a task; an item that arrives goes into it, and leaves with the status that it gets there."""
+
+import json
+from typing import Any
+
+from ...events import Event
+from ...store import Store, is_id
+from ..executions import models as executions
+from ..tasks import models as tasks
+from ..tasks import statuses
+from . import graph, values
+
+# The words for the same decision: the SDK's nodes say 'complete', its items 'completed'.
+SAME = {"complete": "completed", "approve": "approved"}
+# What a node's settings are called there, and in the task's own metadata.
+SETTINGS = (
+    *("batchSize", "maxBatchWorkload", "consensusTaskType", "consensusPercentage", "consensusAssignees"),
+    "groups",
+)
+
+
+def same_action(one: str | None, other: str | None) -> bool:
+    """Say whether two words mean the same way out of a node."""
+    return SAME.get(one or "", one) == SAME.get(other or "", other)
+
+
+def ensure(store: Store, pipeline: dict[str, Any], node: dict[str, Any], user: str) -> dict[str, Any]:
+    """Fetch the task of a node, made if missing; the pipeline remembers which it is."""
+    remembered = pipeline.setdefault("taskIds", {})
+    row = next(store.select("tasks", "id = ?", (remembered.get(node["id"]),)), None)
+    if row is not None:
+        return json.loads(row.doc)
+    task = tasks.create(store, _body(store, pipeline, node, user), user)
+    remembered[node["id"]] = task["id"]
+    store.put("pipelines", pipeline)
+    return task
+
+
+def _body(store: Store, pipeline: dict[str, Any], node: dict[str, Any], user: str) -> dict[str, Any]:
+    metadata = node.get("metadata") or {}
+    kind = metadata.get("taskType") or "annotation"
+    owner = metadata.get("taskOwner") or user
+    system = {key: metadata[key] for key in SETTINGS if metadata.get(key) is not None}
+    system |= {"pipelineId": pipeline["id"], "nodeId": node["id"]}
+    shares = [
+        {"assigneeId": unit.get("assigneeId"), "load": unit.get("load", 0)}
+        for unit in metadata.get("workload") or []
+        if isinstance(unit, dict)
+    ] or [{"assigneeId": owner, "load": 100}]
+    recipe_id = metadata.get("recipeId")
+    return {
+        "name": f"{pipeline['name']} - {graph.label(node)}",
+        "projectId": pipeline["projectId"],
+        "datasetId": graph.dataset_id(pipeline, node),
+        "recipeId": recipe_id if isinstance(recipe_id, str) and is_id(recipe_id) else None,
+        "taskOwner": owner,
+        "workload": shares,
+        "spec": {"type": kind},
+        "dueDate": metadata.get("dueDate"),
+        "priority": metadata.get("priority"),
+        "availableActions": _actions(kind, graph.outputs(node)),
+        "metadata": {"system": system},
+    }
+
+
+def _actions(kind: str, ports: list[dict[str, Any]]) -> list[dict[str, str]]:
+    names = [SAME.get(name, name) for port in ports for name in port.get("actions") or []]
+    known = {action["action"]: action for action in tasks.ACTIONS.get(kind, [])}
+    return [
+        known.get(name, {"action": name, "displayName": name.capitalize()}) for name in dict.fromkeys(names)
+    ]
+
+
+def accept(
+    store: Store, pipeline: dict[str, Any], node: dict[str, Any], execution: dict[str, Any], item_id: str
+) -> None:
+    """Put an item into a node's task; one that comes again loses the status that it had there."""
+    user = execution["creator"]
+    task = ensure(store, pipeline, node, user)
+    before = store.find("task_waits", "scope = ? AND parent = ?", task["id"], item_id)
+    if before is not None:
+        statuses.change(store, task, [item_id], None, user)
+    tasks.add_items(store, task, [item_id], user, shares=_next_assignee(store, task))
+    wait = {
+        "id": store.new_id(),
+        "taskId": task["id"],
+        "itemId": item_id,
+        "nodeId": node["id"],
+        "pipelineId": pipeline["id"],
+        "executionId": execution["id"],
+    }
+    store.put("task_waits", wait)
+
+
+def _next_assignee(store: Store, task: dict[str, Any]) -> list[tuple[str, float]] | None:
+    """Choose who gets one more item: the assignee furthest behind their share."""
+    shares = task["metadata"]["system"].get("workloadDistribution") or []
+    if tasks.is_pulling(task) or len(shares) < 2:
+        return None
+    has: dict[str, int] = {}
+    for row in store.select("assignments", "parent = ?", (task["id"],)):
+        assignment = store.parsed(row)
+        has[assignment["annotator"]] = store.count("task_items", "scope = ?", (row.id,))
+    total = sum(share["load"] for share in shares) or len(shares)
+    size = sum(has.values()) + 1
+    behind = [
+        (has.get(share["assigneeId"], 0) - size * (share["load"] or 1) / total, number, share["assigneeId"])
+        for number, share in enumerate(shares)
+    ]
+    return [(min(behind)[2], 100.0)]
+
+
+def decided(store: Store, event: Event) -> list[tuple[dict[str, Any], str]]:
+    """End the executions that waited for the status which an item has got.
+
+    Returns
+    -------
+    list of tuple
+        The executions that had ended before, and the status: their item has been decided again.
+    """
+    status = event.detail.get("status")
+    if status is None:
+        return []
+    again = []
+    waits = store.select("task_waits", "scope = ? AND parent = ?", (event.detail.get("task"), event.id))
+    # An execution that began again has waited twice; it ends once.
+    found = dict.fromkeys(store.parsed(row)["executionId"] for row in waits)
+    executed = [store.get("executions", execution_id) for execution_id in sorted(found)]
+    waiting = [each for each in executed if not executions.ended(each)]
+    for execution in waiting:
+        output = {"item": values.reference("Item", event.id)}
+        executions.finish(store, execution, executions.SUCCESS, output=output, action=status)
+    if not waiting and executed and executed[-1]["latestStatus"]["status"] == executions.SUCCESS:
+        again.append((executed[-1], status))
+    return again

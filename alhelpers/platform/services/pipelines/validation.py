@@ -1,0 +1,173 @@
+"""What makes a pipeline wrong: in its drawing, at any time, and in its settings, when it starts."""
+
+import json
+from typing import Any
+
+from ... import dql
+from ...errors import bad_request
+from ...store import Store, require
+from . import graph
+
+INTERNAL = (graph.STORAGE, graph.TASK, graph.VARIABLE)
+
+
+def check_drawing(pipeline: dict[str, Any]) -> None:
+    """Check nodes, ports, connections and the start.
+
+    Raises
+    ------
+    ApiError
+        400, naming the first thing that is wrong.
+    """
+    _check_nodes(pipeline.get("nodes") or [])
+    _check_starts(pipeline)
+    for connection in pipeline.get("connections") or []:
+        _check_connection(pipeline, connection)
+    _check_loops(pipeline)
+
+
+def _check_nodes(nodes: list[Any]) -> None:
+    for node in nodes:
+        require(node, "id", "type")
+        for side in ("inputs", "outputs"):
+            ports = node.get(side) or []
+            if not isinstance(ports, list):
+                raise bad_request(f"{side!r} of node {graph.label(node)!r} must be a list, got {ports!r}")
+            for port in ports:
+                require(port, "name", "type")
+            ids = [port.get("portId") for port in ports]
+            if len(set(ids)) != len(ids):
+                raise bad_request(
+                    f"the {side} of node {graph.label(node)!r} need different portIds, got {ids}"
+                )
+    ids = [node["id"] for node in nodes]
+    if len(set(ids)) != len(ids):
+        raise bad_request(f"the nodes of a pipeline need different ids, got {ids}")
+
+
+def _check_starts(pipeline: dict[str, Any]) -> None:
+    starts = pipeline.get("startNodes") or []
+    if not isinstance(starts, list):
+        raise bad_request(f"'startNodes' must be a list, got {starts!r}")
+    for start in starts:
+        require(start, "nodeId")
+        if graph.node_by_id(pipeline, start["nodeId"]) is None:
+            raise bad_request(f"start node {start['nodeId']!r} is no node of the pipeline")
+        if start.get("trigger") is not None:
+            require(start["trigger"], "type")
+    if sum(start.get("type") == "root" for start in starts) > 1:
+        raise bad_request("Pipeline may only include 1 root node")
+
+
+def _check_connection(pipeline: dict[str, Any], connection: Any) -> None:
+    ends = []
+    for end, side in (("src", graph.outputs), ("tgt", graph.inputs)):
+        place = require(require(connection).get(end), "nodeId", "portId")
+        node = graph.node_by_id(pipeline, place["nodeId"])
+        port = graph.port_by_id(side(node), place["portId"]) if node else None
+        if port is None:
+            where = "output" if end == "src" else "input"
+            raise bad_request(
+                f"connection {end} names {where} port {place['portId']!r} of node {place['nodeId']!r},"
+                " which is not there"
+            )
+        ends.append(port)
+    source, target = ends
+    if graph.single(source["type"]) != graph.single(target["type"]):
+        raise bad_request(
+            "connection source and target ports must be of the same type:"
+            f" {source['name']!r} is {source['type']}, {target['name']!r} is {target['type']}"
+        )
+    action, actions = connection.get("action"), source.get("actions") or []
+    if action and action not in actions:
+        raise bad_request(
+            f"connection action do not includes in port actions: {action!r} is none of {actions}"
+        )
+    _check_condition(connection)
+
+
+def _check_condition(connection: dict[str, Any]) -> None:
+    try:
+        dql.parse(graph.condition(connection))
+    except json.JSONDecodeError as error:
+        raise bad_request(
+            f"a connection's condition is a filter as JSON, got {connection['condition']!r}"
+        ) from error
+
+
+def _check_loops(pipeline: dict[str, Any]) -> None:
+    """Refuse a ring that nothing can leave: of connections without an action or a condition."""
+    targets: dict[str, list[str]] = {}
+    for connection in pipeline.get("connections") or []:
+        if graph.free(connection):
+            targets.setdefault(connection["src"]["nodeId"], []).append(connection["tgt"]["nodeId"])
+    done: set[str] = set()
+    for start in targets:
+        path = [start]
+        pending = [iter(targets[start])]
+        while pending:
+            following = next(pending[-1], None)
+            if following is None:
+                done.add(path.pop())
+                pending.pop()
+            elif following in path:
+                node = graph.node_by_id(pipeline, following)
+                raise bad_request(f"Infinite Loop detected for node {graph.label(node or {'id': following})}")
+            elif following not in done:
+                path.append(following)
+                pending.append(iter(targets.get(following, ())))
+
+
+# ------------------------------------------------------------------------------------------------------ settings
+
+
+def check_settings(store: Store, pipeline: dict[str, Any]) -> None:
+    """Check what a pipeline needs before it can start.
+
+    Raises
+    ------
+    ApiError
+        400, naming the node and what it lacks.
+    """
+    if not graph.nodes(pipeline):
+        raise bad_request(f"pipeline {pipeline.get('name')!r} has no nodes: add some before it starts")
+    if graph.root_id(pipeline) is None:
+        raise bad_request("Pipeline must include 1 root node: set it with pipeline.set_start_node(node)")
+    for node in graph.nodes(pipeline):
+        _check_node(store, pipeline, node)
+
+
+def _check_node(store: Store, pipeline: dict[str, Any], node: dict[str, Any]) -> None:
+    names = {variable["name"] for variable in pipeline.get("variables") or []}
+    metadata = node.get("metadata") or {}
+    used = [metadata.get(key) for key in ("variableDataset", "variableModel")]
+    used += [port.get("variableName") for port in graph.inputs(node)]
+    for name in used:
+        if name and name not in names:
+            raise bad_request(
+                f"node {graph.label(node)!r} uses the variable {name!r}, which the pipeline does not have"
+            )
+    if node["type"] in (graph.STORAGE, graph.TASK):
+        _check_dataset(store, pipeline, node)
+    elif node["type"] == graph.VARIABLE:
+        for port in graph.inputs(node):
+            if port["name"] not in names:
+                raise bad_request(
+                    f"node {graph.label(node)!r} updates the variable {port['name']!r},"
+                    " which the pipeline does not have"
+                )
+    elif node["type"] not in (graph.ML, graph.CODE, graph.FUNCTION, graph.CUSTOM):
+        raise bad_request(f"node {graph.label(node)!r} is of an unknown type: {node['type']!r}")
+
+
+def _check_dataset(store: Store, pipeline: dict[str, Any], node: dict[str, Any]) -> None:
+    dataset_id = graph.dataset_id(pipeline, node)
+    if dataset_id is None:
+        raise bad_request(f"Node {graph.label(node)!r} of type {node['type']} must have a datasetId")
+    if next(store.select("datasets", "id = ?", (dataset_id,)), None) is None:
+        raise bad_request(f"node {graph.label(node)!r}: there is no dataset {dataset_id!r}")
+    loads = (node["metadata"].get("triggerToPipeline") or {}).get("active")
+    if node["type"] == graph.STORAGE and loads and graph.connected_inputs(pipeline, node):
+        raise bad_request(
+            f"node {graph.label(node)!r} loads existing data, so its input port may not be connected"
+        )

@@ -1,0 +1,212 @@
+"""What a trigger is: an event or a time, and the function or pipeline that it starts."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from cronsim import CronSim, CronSimError
+
+from ... import dql
+from ...errors import bad_request
+from ...store import Row, Store, merge, now, require
+
+EVENT, CRON = "Event", "Cron"
+ONCE, ALWAYS = "Once", "Always"
+RESOURCES = ("Item", "Dataset", "Annotation", "Task", "Assignment", "ItemStatus", "Model")
+ACTIONS = ("Created", "Updated", "Deleted", "statusChanged", "Clone")
+FIXED = {"id", "url", "projectId", "creator", "createdAt", "updatedAt", "updatedBy", "type"}
+
+
+def create(store: Store, body: dict[str, Any], user: str, moment: datetime) -> dict[str, Any]:
+    """Make a trigger; `moment` is the time on the platform's clock, from which a cron trigger counts."""
+    require(body, "projectId", "name")
+    store.row("projects", body["projectId"])
+    time = now()
+    trigger = {
+        "id": store.new_id(),
+        "name": body["name"],
+        "projectId": body["projectId"],
+        "type": body.get("type") or EVENT,
+        "active": body.get("active", True) is not False,
+        "scope": body.get("scope") or "project",
+        "global": False,
+        "special": False,
+        "spec": checked_spec(store, body.get("type") or EVENT, body.get("spec")),
+        "creator": user,
+        "createdAt": time,
+        "updatedAt": time,
+        "updatedBy": user,
+    }
+    _plan(trigger, moment)
+    store.put("triggers", trigger)
+    store.emit("Trigger", "Changed", trigger["id"])
+    return trigger
+
+
+def update(store: Store, trigger: dict[str, Any], body: dict[str, Any], user: str, moment: datetime) -> None:
+    """Change a trigger, in place and in the store; one that wakes up does not catch up on what it slept through."""
+    changes = {key: value for key, value in body.items() if key not in FIXED and value is not None}
+    if "active" in changes and not isinstance(changes["active"], bool):
+        raise bad_request(f"'active' must be true or false, got {changes['active']!r}")
+    spec = changes.pop("spec", None)
+    merge(trigger, changes)
+    if spec is not None:
+        if not isinstance(spec, dict):
+            raise bad_request(f"'spec' must be an object, got {spec!r}")
+        trigger["spec"] = checked_spec(store, trigger["type"], {**trigger["spec"], **spec})
+    _plan(trigger, moment)
+    store.put("triggers", trigger | {"updatedAt": now(), "updatedBy": user})
+    store.emit("Trigger", "Changed", trigger["id"])
+
+
+def delete(store: Store, where: str, *values: Any) -> None:
+    """Delete triggers, with the record of what they have fired for."""
+    for row in list(store.select("triggers", where, values)):
+        store.delete("trigger_log", "scope = ?", row.id)
+        store.delete("triggers", "id = ?", row.id)
+        store.emit("Trigger", "Changed", row.id)
+
+
+# ------------------------------------------------------------------------------------------------------- checks
+
+
+def checked_spec(store: Store, kind: Any, spec: Any) -> dict[str, Any]:
+    """Check a trigger's specification, and give it with its defaults."""
+    if kind not in (EVENT, CRON):
+        raise bad_request(f"a trigger's 'type' is 'Event' or 'Cron', got {kind!r}")
+    if not isinstance(spec, dict):
+        raise bad_request(f"a trigger needs a 'spec', got {spec!r}")
+    operation = checked_operation(store, spec.get("operation"))
+    if kind == CRON:
+        return checked_cron(spec) | {"operation": operation, "input": spec.get("input") or {}}
+    return checked_event(spec) | {"operation": operation, "input": spec.get("input") or {}}
+
+
+def checked_event(spec: dict[str, Any]) -> dict[str, Any]:
+    """Check when an event trigger fires."""
+    resource = spec.get("resource") or "Item"
+    actions = spec.get("actions") or ["Created"]
+    actions = actions if isinstance(actions, list) else [actions]
+    mode = str(spec.get("executionMode") or ONCE).capitalize()
+    if resource not in RESOURCES:
+        raise bad_request(f"a trigger's 'resource' is one of {', '.join(RESOURCES)}; got {resource!r}")
+    if not all(action in ACTIONS for action in actions):
+        raise bad_request(f"a trigger's 'actions' are out of {', '.join(ACTIONS)}; got {actions!r}")
+    if mode not in (ONCE, ALWAYS):
+        raise bad_request(f"a trigger's 'executionMode' is 'Once' or 'Always', got {mode!r}")
+    condition = read_filter(spec.get("filter"))
+    dql.parse(condition)
+    return {"filter": condition, "resource": resource, "executionMode": mode, "actions": actions}
+
+
+def checked_cron(spec: dict[str, Any]) -> dict[str, Any]:
+    """Check when a cron trigger fires."""
+    cron = spec.get("cron")
+    try:
+        CronSim(cron if isinstance(cron, str) else "", datetime(2000, 1, 1, tzinfo=UTC))
+    except CronSimError as error:
+        raise bad_request(
+            f"'cron' must be an expression such as '0 9 * * 1', got {cron!r}: {error}"
+        ) from error
+    for name in ("startAt", "endAt"):
+        _moment(name, spec.get(name))
+    return {"cron": cron, "startAt": spec.get("startAt"), "endAt": spec.get("endAt")}
+
+
+def checked_operation(store: Store, operation: Any) -> dict[str, Any]:
+    """Check what a trigger starts: a service's function, or a pipeline."""
+    operation = require(operation)
+    kind = operation.get("type")
+    if kind == "function":
+        store.row("services", require(operation, "serviceId", "functionName")["serviceId"], "service")
+    elif kind == "pipeline":
+        store.row("pipelines", require(operation, "id")["id"])
+    else:
+        raise bad_request(
+            "a trigger's operation is of type 'function' or 'pipeline', others are not emulated offline;"
+            f" got {kind!r}"
+        )
+    return operation
+
+
+def read_filter(value: Any) -> Any:
+    """Read a filter that the SDK sends as an object, or as JSON text."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise bad_request(f"a filter is an object or its JSON, got {value!r}") from error
+    value = value or {}
+    return value["filter"] if isinstance(value, dict) and isinstance(value.get("filter"), dict) else value
+
+
+def _moment(name: str, value: Any) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError) as error:
+        raise bad_request(f"{name!r} must be an ISO date and time, got {value!r}") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+# ------------------------------------------------------------------------------------------------------ matching
+
+
+def listening(store: Store, project_id: str, resource: str, action: str) -> Iterator[dict[str, Any]]:
+    """Iterate over the active triggers of a project that wait for this."""
+    for row in list(store.select("triggers", "scope = ? AND type = ?", (project_id, EVENT), "ORDER BY id")):
+        trigger = store.parsed(row)
+        spec = trigger["spec"]
+        if trigger["active"] and spec["resource"] == resource and action in spec["actions"]:
+            yield trigger
+
+
+def lets_through(trigger: dict[str, Any], document: dict[str, Any]) -> bool:
+    """Say whether a trigger's filter holds for an entity."""
+    condition = trigger["spec"]["filter"]
+    return not condition or dql.compile_filter(dql.parse(condition))(document)
+
+
+def first_time(store: Store, trigger: dict[str, Any], document_id: str) -> bool:
+    """Say whether a trigger may fire for an entity, and note that it does: in mode 'Once' only the first time."""
+    if trigger["spec"]["executionMode"] == ALWAYS:
+        return True
+    if store.find("trigger_log", "scope = ? AND parent = ?", trigger["id"], document_id) is not None:
+        return False
+    store.put("trigger_log", {"id": store.new_id(), "triggerId": trigger["id"], "entityId": document_id})
+    return True
+
+
+# ---------------------------------------------------------------------------------------------------------- cron
+
+
+def _plan(trigger: dict[str, Any], moment: datetime) -> None:
+    """Work out when a cron trigger fires next; not at all while it is inactive, or after its end."""
+    trigger.pop("nextAt", None)
+    if trigger["type"] != CRON or not trigger["active"]:
+        return
+    spec = trigger["spec"]
+    start, end = _moment("startAt", spec["startAt"]), _moment("endAt", spec["endAt"])
+    following = next(CronSim(spec["cron"], max(start, moment) if start else moment), None)
+    if following is not None and (end is None or following <= end):
+        trigger["nextAt"] = following.isoformat()
+
+
+def planned(store: Store) -> list[tuple[datetime, Row]]:
+    """List the cron triggers that will fire, soonest first."""
+    found = []
+    for row in store.select("triggers", "type = ?", (CRON,)):
+        if at := store.parsed(row).get("nextAt"):
+            found.append((datetime.fromisoformat(at), row))
+    return sorted(found, key=lambda each: (each[0], each[1].id))
+
+
+def take_due(store: Store, moment: datetime) -> list[dict[str, Any]]:
+    """Give the cron triggers whose time has come, planned anew: however many times were missed, each fires once."""
+    due = [json.loads(row.doc) for at, row in planned(store) if at <= moment]
+    for trigger in due:
+        _plan(trigger, moment)
+        store.put("triggers", trigger)
+    return due
