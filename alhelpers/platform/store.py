@@ -86,6 +86,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "services": {"scope": "projectId", "name": "name"},
     "service_revisions": {"parent": "serviceId", "name": "version"},
     "packages": {"scope": "projectId", "name": "name"},
+    "package_revisions": {"parent": "packageId", "name": "version"},
     "executions": {
         **{"scope": "projectId", "parent": "serviceId"},
         **{"name": "pipeline.executionId", "dir": "model.id", "type": "latestStatus.status"},

@@ -11,6 +11,7 @@ from .exports import routes as exports
 from .features import routes as features
 from .items import routes as items
 from .models import routes as models
+from .packages import routes as packages
 from .pipelines import routes as pipelines
 from .projects import routes as projects
 from .recipes import routes as recipes
@@ -34,7 +35,7 @@ _SERVICES = (
         features,
         tasks,
     ),
-    *(models, apps, services, executions, triggers, pipelines),
+    *(models, apps, packages, services, executions, triggers, pipelines),
 )
 ROUTES: list[Route] = [route for service in _SERVICES for route in service.ROUTES]
 

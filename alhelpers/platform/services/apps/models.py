@@ -1,5 +1,6 @@
 """What dpks and apps are: a published manifest with revisions, and its installation in a project."""
 
+import re
 from typing import Any
 
 from ...errors import ApiError, bad_request
@@ -12,10 +13,21 @@ OUTPUT_TYPES = set(
     " ref_semantic_3d polyline_3d text ref_image embedding audio video image folder".split()
 )
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}(?:[-+.][A-Za-z0-9.+-]{1,64})?")
+COMPONENTS = (
+    *("panels", "modules", "services", "triggers", "pipelineNodes", "toolbars", "models"),
+    *("computeConfigs", "channels", "pipelineTemplates", "integrations"),
+)
+DESCRIPTIVE = ("displayName", "description", "icon", "attributes", "tags", "metadata", "scope")
+APP_FIELDS = ("name", "settings", "customInstallation", "integrations", "scope")
+INSTALLED, UNINSTALLED = "Installed", "Uninstalled"
+
 
 def publish(store: Store, manifest: dict[str, Any], user: str) -> dict[str, Any]:
     """Publish a manifest: the first revision of a new dpk, or the next one of a known dpk."""
     require(manifest, "name")
+    check_manifest(manifest)
     revisions = [
         store.parsed(row) for row in store.select("dpks", "name = ?", (manifest["name"],), "ORDER BY id")
     ]
@@ -43,6 +55,39 @@ def publish(store: Store, manifest: dict[str, Any], user: str) -> dict[str, Any]
     dpk.pop("url", None)
     store.put_all("dpks", [revision | {"latest": False} for revision in revisions])
     store.put("dpks", dpk)
+    store.emit("Dpk", "Created", dpk_id)
+    return dpk
+
+
+def check_manifest(manifest: dict[str, Any]) -> None:
+    """Refuse a manifest that cannot be installed under any circumstances."""
+    if not NAME.fullmatch(manifest["name"]):
+        raise bad_request(
+            f"a dpk's name has letters, digits, '-', '_' and '.', at most 128 of them, got {manifest['name']!r}"
+        )
+    version = manifest.get("version")
+    if version is not None and not (isinstance(version, str) and VERSION.fullmatch(version)):
+        raise bad_request(f"a dpk's version is MAJOR.MINOR.PATCH such as '1.0.0', got {version!r}")
+    for part in COMPONENTS:
+        given = (manifest.get("components") or {}).get(part)
+        if given is not None and not (isinstance(given, list) and all(isinstance(e, dict) for e in given)):
+            raise bad_request(f"'components.{part}' of a manifest must be a list of objects, got {given!r}")
+    for dependency in _dependencies(manifest):
+        require(dependency, "name")
+
+
+def _dependencies(manifest: dict[str, Any]) -> list[Any]:
+    given = manifest.get("dependencies") or []
+    if not isinstance(given, list):
+        raise bad_request(f"'dependencies' of a manifest must be a list, got {given!r}")
+    return given
+
+
+def update(store: Store, dpk: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+    """Change what a revision says about itself; what runs changes only with a new revision."""
+    dpk = dpk | {key: body[key] for key in DESCRIPTIVE if key in body} | {"updatedAt": now()}
+    store.put("dpks", dpk)
+    store.emit("Dpk", "Updated", dpk["id"])
     return dpk
 
 
@@ -53,7 +98,7 @@ def _next_version(revisions: list[dict[str, Any]]) -> str:
     return f"{head}.{int(last) + 1}" if head and last.isdecimal() else f"{revisions[-1]['version']}.1"
 
 
-def by_id(store: Store, dpk_id: str) -> dict[str, Any]:
+def by_id(store: Store, dpk_id: str, label: str = "dpk") -> dict[str, Any]:
     """Fetch a revision by its id, or the latest one by the id that all revisions share."""
     for row in store.select("dpks", "id = ?", (dpk_id,)):
         dpk = store.parsed(row)
@@ -62,18 +107,23 @@ def by_id(store: Store, dpk_id: str) -> dict[str, Any]:
     for row in store.select("dpks", tail="ORDER BY id DESC"):
         if store.parsed(row)["baseId"] == dpk_id:
             return store.parsed(row)
-    raise ApiError(404, f"dpk not found: {dpk_id!r}. Publish it, or look for it with dl.dpks.list().")
+    raise ApiError(404, f"{label} not found: {dpk_id!r}. Publish it, or look for it with dl.dpks.list().")
 
 
 def install(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Install a dpk in a project, and make the models that its manifest lists."""
+    """Install a dpk in a project: first what it depends on, then the models that its manifest lists."""
     require(body, "projectId", "dpkName")
+    return _install(store, body, user, ())
+
+
+def _install(store: Store, body: dict[str, Any], user: str, parents: tuple[str, ...]) -> dict[str, Any]:
     project_id = body["projectId"]
     store.row("projects", project_id)
     dpk = revision(store, body["dpkName"], body.get("dpkVersion"))
-    for row in store.select("apps", "scope = ?", (project_id,)):
-        if store.parsed(row)["dpkName"] == dpk["name"]:
-            raise bad_request(f"dpk {dpk['name']!r} is installed in this project already, as app {row.id}")
+    found = installed(store, project_id, dpk["name"])
+    if found is not None:
+        raise bad_request(f"dpk {dpk['name']!r} is installed in this project already, as app {found['id']}")
+    _install_dependencies(store, dpk, project_id, user, parents)
     time = now()
     app = {
         "id": store.new_id(),
@@ -83,7 +133,7 @@ def install(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
         "dpkVersion": dpk["version"],
         "dpk": dpk,
         "scope": body.get("scope") or "project",
-        "status": "Installed",
+        "status": INSTALLED,
         "metadata": {"system": {}},
         "creator": user,
         "createdAt": time,
@@ -93,9 +143,88 @@ def install(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
         key: body[key] for key in ("orgId", "customInstallation", "integrations", "settings") if body.get(key)
     }
     store.put("apps", app)
-    for component in (dpk.get("components") or {}).get("models") or []:
-        _install_model(store, app, dpk, component, user)
+    install_models(store, app, user)
+    store.emit("App", "Created", app["id"])
     return app
+
+
+def installed(store: Store, project_id: str, dpk_name: str) -> dict[str, Any] | None:
+    """Fetch the app that a dpk has in a project, or None."""
+    for row in store.select("apps", "scope = ?", (project_id,)):
+        if store.parsed(row)["dpkName"] == dpk_name:
+            return store.parsed(row)
+    return None
+
+
+def _install_dependencies(
+    store: Store, dpk: dict[str, Any], project_id: str, user: str, parents: tuple[str, ...]
+) -> None:
+    for dependency in _dependencies(dpk):
+        name = dependency["name"]
+        if name in (*parents, dpk["name"]) or installed(store, project_id, name) is not None:
+            continue
+        if store.find("dpks", "name = ?", name) is None:
+            if dependency.get("mandatory", True) is False:
+                continue
+            raise ApiError(
+                424,
+                f"error installing an app: dpk {dpk['name']!r} depends on {name!r}, which is not published;"
+                " publish it first, or mark the dependency as 'mandatory': false",
+            )
+        body = {"projectId": project_id, "dpkName": name, "dpkVersion": dependency.get("version")}
+        _install(store, body, user, (*parents, dpk["name"]))
+
+
+def components(app: dict[str, Any], part: str) -> list[dict[str, Any]]:
+    """List what an app has of one kind of component: as in its manifest, unless the installation says otherwise."""
+    chosen = (app.get("customInstallation") or {}).get("components") or {}
+    return (chosen if part in chosen else app["dpk"].get("components") or {}).get(part) or []
+
+
+def install_models(store: Store, app: dict[str, Any], user: str, known: frozenset[str] = frozenset()) -> None:
+    """Make the models of an app's manifest, but for the known ones; those of the project follow the app's version."""
+    dpk = app["dpk"]
+    for row in list(store.select("models", "scope = ?", (app["projectId"],))):
+        model = store.get("models", row.id)
+        link = model.get("app") or {}
+        if link.get("dpkName") == dpk["name"]:
+            link = link | {"id": app["id"], "dpkVersion": dpk["version"], "dpkId": dpk["baseId"]}
+            store.put("models", model | {"app": link, "packageId": dpk["id"]})
+    for component in components(app, "models"):
+        if component.get("name") not in known:
+            _install_model(store, app, dpk, component, user)
+
+
+def update_app(store: Store, app: dict[str, Any], body: dict[str, Any], user: str) -> None:
+    """Change an app; another version of its dpk takes its models along."""
+    version = body.get("dpkVersion") or app["dpkVersion"]
+    changed = version != app["dpkVersion"]
+    known = frozenset(component.get("name") for component in components(app, "models"))
+    app |= {key: body[key] for key in APP_FIELDS if key in body}
+    require(app, "name")
+    if isinstance(body.get("metadata"), dict):
+        app["metadata"] = body["metadata"]
+    app |= {"dpk": revision(store, app["dpkName"], version), "dpkVersion": version, "updatedAt": now()}
+    store.put("apps", app)
+    if changed:
+        install_models(store, app, user, known)
+    store.emit("App", "Updated", app["id"], versionChanged=changed)
+
+
+def activate(store: Store, app: dict[str, Any], *, active: bool) -> None:
+    """Let an app work, or rest."""
+    status = INSTALLED if active else UNINSTALLED
+    if app["status"] == status:
+        raise bad_request(f"Application is already {'active' if active else 'inactive'}")
+    store.put("apps", app | {"status": status, "updatedAt": now()})
+    store.emit("App", "Resumed" if active else "Paused", app["id"])
+
+
+def uninstall(store: Store, app_id: str) -> None:
+    """Uninstall an app; the models that it made stay."""
+    app = store.get("apps", app_id)
+    store.emit("App", "Deleted", app_id, app=app)
+    store.delete("apps", "id = ?", app_id)
 
 
 def revision(store: Store, name: str, version: str | None) -> dict[str, Any]:
@@ -109,9 +238,9 @@ def revision(store: Store, name: str, version: str | None) -> dict[str, Any]:
 
 
 def _install_model(store: Store, app: dict[str, Any], dpk: dict[str, Any], component: Any, user: str) -> None:
-    output = component.get("outputType", "class") if isinstance(component, dict) else None
+    output = component.get("outputType") or "class" if isinstance(component, dict) else None
     outputs = output if isinstance(output, list) else [output]
-    if not isinstance(component, dict) or not component.get("name") or not set(outputs) <= OUTPUT_TYPES:
+    if not _is_name(component) or not all(isinstance(each, str) and each in OUTPUT_TYPES for each in outputs):
         raise ApiError(
             424,
             "error installing an app: Validation Failed: each of components.models needs a 'name', and an 'outputType'"
@@ -126,12 +255,14 @@ def _install_model(store: Store, app: dict[str, Any], dpk: dict[str, Any], compo
     }
     existing = store.find("models", "scope = ? AND name = ?", app["projectId"], component["name"])
     if existing is not None and (existing.get("app") or {}).get("dpkName") == dpk["name"]:
-        # Left by an earlier installation of the same dpk.
-        store.put("models", existing | {"app": link, "packageId": dpk["id"]})
-        return
+        return  # left by an earlier installation of the same dpk
     status = component.get("status") or "pre-trained"
     body = component | {"projectId": app["projectId"], "packageId": dpk["id"], "app": link, "status": status}
     models.create(store, body | {"artifacts": _artifacts(component)}, user)
+
+
+def _is_name(component: Any) -> bool:
+    return isinstance(component, dict) and isinstance(component.get("name"), str) and component["name"] != ""
 
 
 def _artifacts(component: dict[str, Any]) -> list[Any]:

@@ -1,11 +1,11 @@
-"""Routes of dpks, apps, and the packages that older parts of the SDK still ask for."""
+"""Routes of dpks and apps."""
 
 from typing import Any
 
-from ...api import Call, Raw, Route, one, paged
+from ...api import Call, Raw, Route, one, paged, render
 from ...errors import not_found
 from ...query import search
-from ...store import merge, now, require
+from ...store import require
 from . import models
 
 
@@ -41,6 +41,13 @@ def get_revision(call: Call) -> Raw:
     raise not_found(f"version of dpk {name!r}", version)
 
 
+def update_dpk(call: Call) -> Raw:
+    """Change what a dpk says about itself."""
+    dpk = models.update(call.store, models.by_id(call.store, call.params["dpk_id"]), require(call.body))
+    text = render(call, "dpks", call.store.row("dpks", dpk["id"]))
+    return Raw(f'{{"message":"dpk {dpk["id"]} is updated","dpk":{text}}}')
+
+
 def delete_dpk(call: Call) -> dict[str, Any]:
     """Delete a dpk with its revisions."""
     name = models.by_id(call.store, call.params["dpk_id"])["name"]
@@ -66,26 +73,26 @@ def get_app(call: Call) -> Raw:
 def update_app(call: Call) -> Raw:
     """Change an app; a new dpkVersion brings that revision in."""
     app = call.store.get("apps", call.params["app_id"])
-    body = require(call.body)
-    fixed = {key: app[key] for key in ("id", "projectId", "dpkName", "creator", "createdAt", "status")}
-    version = body.get("dpkVersion", app["dpkVersion"])
-    body = {key: value for key, value in body.items() if key not in ("dpk", "url")}
-    app = merge(app, body) | fixed | {"updatedAt": now()}
-    app["dpk"] = models.revision(call.store, app["dpkName"], version)
-    call.store.put("apps", app)
+    models.update_app(call.store, app, require(call.body), call.user)
     return one(call, "apps", app["id"])
+
+
+def resume(call: Call) -> Raw:
+    """Let a paused app work again."""
+    models.activate(call.store, call.store.get("apps", call.params["app_id"]), active=True)
+    return one(call, "apps", call.params["app_id"])
+
+
+def pause(call: Call) -> Raw:
+    """Let an app rest."""
+    models.activate(call.store, call.store.get("apps", call.params["app_id"]), active=False)
+    return one(call, "apps", call.params["app_id"])
 
 
 def uninstall(call: Call) -> dict[str, Any]:
     """Uninstall an app; the models that it made stay."""
-    call.store.row("apps", call.params["app_id"])
-    call.store.delete("apps", "id = ?", call.params["app_id"])
+    models.uninstall(call.store, call.params["app_id"])
     return {"id": call.params["app_id"]}
-
-
-def free_name(call: Call) -> dict[str, Any]:
-    """Suggest a package name: the one asked for."""
-    return {"name": call.params["name"]}
 
 
 ROUTES = [
@@ -94,12 +101,13 @@ ROUTES = [
     Route("POST", "/app-registry/{dpk_id}/revisions", query_revisions),
     Route("GET", "/app-registry/{dpk_id}", get_dpk),
     Route("GET", "/app-registry/{dpk_id}/revisions/{version}", get_revision),
+    Route("PATCH", "/app-registry/{dpk_id}", update_dpk),
     Route("DELETE", "/app-registry/{dpk_id}", delete_dpk),
     Route("POST", "/apps", install),
     Route("POST", "/apps/query", query_apps),
     Route("GET", "/apps/{app_id}", get_app),
     Route("PUT", "/apps/{app_id}", update_app),
+    Route("POST", "/apps/{app_id}/activate", resume),
+    Route("POST", "/apps/{app_id}/deactivate", pause),
     Route("DELETE", "/apps/{app_id}", uninstall),
-    Route("GET", "/piper-misc/naming/packages/{name}", free_name),
-    Route("GET", "/packages/{dpk_id}", get_dpk),
 ]

@@ -204,9 +204,8 @@ def package_of(store: Store, service: dict[str, Any]) -> dict[str, Any]:
 def package_by_id(store: Store, package_id: str, version: str | None = None) -> dict[str, Any]:
     """Fetch a package or dpk by its id, or by the id that the revisions of a dpk share."""
     for row in store.select("packages", "id = ?", (package_id,)):
-        package = store.parsed(row)
-        older = [each for each in package.get("revisions") or [] if each.get("version") == version]
-        return package | older[0] if older else package
+        older = store.find("package_revisions", "parent = ? AND name = ?", package_id, version or "")
+        return store.parsed(row) if older is None else older | {"id": package_id}
     for row in store.select("dpks", "id = ?", (package_id,)):
         return store.parsed(row)
     raise ApiError(404, f"package not found: {package_id!r}. It may have been deleted; publish it again.")

@@ -1,0 +1,1 @@
+"""Packages: code in revisions, as older parts of the SDK push it."""
