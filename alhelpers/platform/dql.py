@@ -24,8 +24,11 @@ KNOWN = (*LOGICAL, *EQUALITY, *ORDERING, "$exists", "$match", "$glob")
 
 # Plain values with a `*` are patterns in these fields only; everywhere else a star is a star.
 WILDCARD_FIELDS = frozenset({"dir", "filename", "name", "metadata.system.mimetype"})
-# In these a single star stops at a slash; in other fields a slash is a character like any other.
-PATH_FIELDS = frozenset({"dir", "filename"})
+# Here a single star stops at a slash; in other fields a slash is a character like any other. In `dir` too: the SDK
+# asks for a folder and all that is below it as '/folder' or '/folder/*'.
+PATH_FIELDS = frozenset({"filename"})
+# A number that was sent as text: it compares with numbers as well. Ids may be all digits, but are longer.
+_NUMBER = re.compile(r"-?\d{1,18}(?:\.\d{1,18})?")
 
 Predicate = Callable[[Any], bool]
 # Says whether the values that a path reaches satisfy an operator.
@@ -122,7 +125,11 @@ class _Parser:
         if key == "$glob" and not isinstance(value, str):
             raise bad_request(f"operator '$glob' on {path!r} needs a string with '*', got {_short(value)}")
         if key == "$match":
+            if isinstance(value, str):
+                return self.where(path, "$glob", value)
             return self.where(path, key, self.match(path, value, depth))
+        if key in ORDERING and isinstance(value, str) and _NUMBER.fullmatch(value):
+            return Some((self.where(path, key, value), self.where(path, key, float(value))))
         return self.where(path, key, value)
 
     def match(self, path: str, value: Any, depth: int) -> Node:
@@ -144,6 +151,8 @@ class _Parser:
                 raise bad_request(
                     f"the pattern on {path!r} has {len(pattern)} characters, at most {MAX_PATTERN} work"
                 )
+        if path == "dir":
+            value = tuple(map(_directory, value)) if isinstance(value, tuple) else _directory(value)
         return Where(path, operator, value)
 
     def parts(self, key: str, value: Any) -> list[Any]:
@@ -165,6 +174,11 @@ class _Parser:
     def unknown(self, key: str, path: str) -> Exception:
         where = f" on {path!r}" if path else ""
         return bad_request(f"unknown operator {key!r}{where} in filter; known operators: {', '.join(KNOWN)}")
+
+
+def _directory(value: Any) -> Any:
+    """Give a directory as items have it: without a slash at the end."""
+    return value.rstrip("/") or "/" if isinstance(value, str) and value.startswith("/") else value
 
 
 def _combine(key: str, parts: list[Node]) -> Node:
@@ -401,7 +415,7 @@ def instant(text: str) -> float | None:
 
 
 def glob(pattern: str, path: str = "filename") -> Callable[[str], bool]:
-    """Compile a pattern: in paths ``*`` is any run of characters but '/', and ``**`` any run at all.
+    """Compile a pattern: in a filename ``*`` is any run of characters but '/', and ``**`` any run at all.
 
     Parameters
     ----------
@@ -417,6 +431,9 @@ def glob(pattern: str, path: str = "filename") -> Callable[[str], bool]:
     """
     if path not in PATH_FIELDS:
         pattern = re.sub(r"\*+", "**", pattern)
+    elif pattern.startswith("*"):
+        # Every path begins with a slash: a star before it means any folder.
+        pattern = "**" + pattern.lstrip("*")
     head, star, tail = pattern.partition("*")
     if star and tail == "*":
         return lambda text: text.startswith(head)

@@ -155,8 +155,29 @@ def plan_for(store: Store, kind: str, query: Any, scope: tuple[str, tuple[Any, .
     _push_down(dql.parse(condition, ALIASES.get(kind)), kind, plan)
     if join:
         _add_join(store, kind, join, scope, plan)
+    _combine_sets(store, kind, query, scope, plan)
     _narrow(store, kind, plan)
     return plan
+
+
+def _combine_sets(
+    store: Store, kind: str, query: dict[str, Any], scope: tuple[str, tuple[Any, ...]], plan: Plan
+) -> None:
+    """Keep what another query answers too (intersect), or leave it out (except)."""
+    for word in ("intersect", "except"):
+        given = query.get(word)
+        if not given:
+            continue
+        inner = given.get("query") if isinstance(given, dict) else None
+        if not isinstance(inner, dict) or inner.keys() & {"intersect", "except"}:
+            raise bad_request(
+                f"{word!r} must be {{'query': {{'filter': ..., 'join': ...}}}}, without another in it"
+            )
+        ids = {row.id for row in everything(store, kind, inner, scope)}
+        if word == "intersect":
+            plan.ids = ids if plan.ids is None else plan.ids & ids
+        else:
+            plan.rest.append(dql.Where("id", "$nin", tuple(ids)))
 
 
 def _is_join(value: Any) -> bool:

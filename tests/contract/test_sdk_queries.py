@@ -193,3 +193,317 @@ def test_saved_filters(dl, project, dataset, fill):
     item.annotations.upload([dl.Annotation.new(annotation_definition=dl.Classification("a"))])
     fill(names=["y.png"])
     assert [each.id for each in dataset.items.list(loaded).all()] == [item.id]
+
+
+@pytest.fixture
+def tree(fill):
+    """Lay out images in folders: a name for each path."""
+    for path, name in (
+        ("/", "a.png"),
+        ("/dir1", "b cat.png"),
+        ("/dir1/dir2", "c.png"),
+        ("/dir1/dir2/dir3", "d.cat.png"),
+        ("/dir10", "e.png"),
+    ):
+        fill(names=[name], remote_path=path)
+
+
+PATHS = [
+    ("dir", "/dir1", "b"),
+    ("dir", "/dir1/", "b"),
+    ("dir", "/", "a"),
+    ("dir", "/dir1*", "bcde"),
+    ("dir", "/dir1/*", "cd"),
+    ("dir", "dir1", ""),
+    ("filename", "/dir1/**", "bcd"),
+    ("filename", "/dir1", "bcd"),
+    ("filename", "/dir1/dir2/*", "c"),
+    ("filename", "/**", "abcde"),
+    ("filename", "/*", "a"),
+    ("filename", "/dir1/dir2/c.png", "c"),
+    ("filename", "**/c.png", "c"),
+    ("filename", "*.png", "abcde"),
+    ("filename", "/DIR1/**", ""),
+    ("name", "*cat*", "bd"),
+    ("name", "c.png", "c"),
+    ("name", "c.*", "c"),
+    ("name", "c", ""),
+    ("metadata.system.mimetype", "image*", "abcde"),
+    ("metadata.system.mimetype", "video*", ""),
+    ("metadata.system.originalname", "c.png", "c"),
+]
+
+
+def test_paths_and_wildcards(dl, dataset, tree, names):
+    for field, value, expected in PATHS:
+        found = names(dl.Filters(field=field, values=value))
+        assert "".join(name[0] for name in found) == expected, (field, value)
+
+
+def test_wildcards_negated_and_in_lists(dl, tree, names):
+    def first(filters):
+        return "".join(name[0] for name in names(filters))
+
+    assert first(dl.Filters(field="name", values="*cat*", operator="ne")) == "ace"
+    assert first(dl.Filters(field="name", values=["a*", "*cat*"], operator="in")) == "abd"
+    assert first(dl.Filters(field="dir", values=["/dir1", "/dir10/"], operator="in")) == "be"
+    assert first(dl.Filters(field="dir", values=["/dir1", "/"], operator="nin")) == "cde"
+    assert first(dl.Filters(field="filename", values="*.cat.png", operator="match")) == "d"
+
+
+def test_a_folder_is_downloaded_with_what_is_below_it(dl, dataset, tree, tmp_path):
+    dataset.download_folder(folder_path="dir1", local_path=str(tmp_path / "out"))
+    found = sorted(
+        str(path.relative_to(tmp_path / "out/items")) for path in (tmp_path / "out").rglob("*.png")
+    )
+    assert found == ["dir1/b cat.png", "dir1/dir2/c.png", "dir1/dir2/dir3/d.cat.png"]
+
+
+def test_either_of_two_conditions(dl, tree, names):
+    filters = dl.Filters()
+    filters.add(field="dir", values="/dir10", method=dl.FiltersMethod.OR)
+    filters.add(field="name", values="a.png", method=dl.FiltersMethod.OR)
+    assert names(filters) == ["a.png", "e.png"]
+    filters.add(field="name", values="e*")
+    assert names(filters) == ["e.png"]
+    filters.pop("name")
+    filters = dl.Filters()
+    filters.add(field="dir", values="/dir10")
+    filters.add(field="dir", values="/dir1")
+    assert names(filters) == []
+
+
+def test_defaults_and_directories(dl, dataset, fill):
+    fill(names=["a.png"], remote_path="/d")
+    fill(names=["b.png"], remote_path="/.h")
+
+    def paths(filters):
+        return sorted(item.filename for item in dataset.items.list(filters).all())
+
+    assert paths(dl.Filters()) == ["/d/a.png"]
+    assert paths(dl.Filters(field="type", values="dir")) == ["/d"]
+    assert paths(dl.Filters(use_defaults=False)) == ["/.h", "/.h/b.png", "/d", "/d/a.png"]
+    filters = dl.Filters()
+    filters.pop("type")
+    assert paths(filters) == ["/d", "/d/a.png"]
+    assert paths(dl.Filters(field="hidden", values=True)) == ["/.h/b.png"]
+
+
+def test_numbers_compare_as_numbers_even_as_text(dl, dataset, fill, names):
+    fill(2)
+    for operator, bound, expected in (
+        ("gt", 5, 2),
+        ("gt", 6, 0),
+        ("gte", 6, 2),
+        ("lt", 10, 2),
+        ("lte", 5, 0),
+    ):
+        for value in (bound, str(bound)):
+            found = names(dl.Filters(field="metadata.system.width", values=value, operator=operator))
+            assert len(found) == expected, (operator, value)
+    assert len(names(dl.Filters(field="metadata.system.width", values=6))) == 2
+    assert len(names(dl.Filters(field="metadata.system.width", values="6"))) == 0
+
+
+def test_values_have_types(dl, dataset, fill, names):
+    first, second, third = fill(3)
+    for item, value in ((first, True), (second, 1), (third, "true")):
+        item.metadata["user"] = {"value": value}
+        item.update()
+    for value, expected in ((True, "0000.png"), (1, "0001.png"), ("true", "0002.png")):
+        assert names(dl.Filters(field="metadata.user.value", values=value)) == [expected]
+    assert len(names(dl.Filters(field="metadata.user.value", values=None))) == 0
+    assert len(names(dl.Filters(field="metadata.user.missing", values=None))) == 3
+
+
+def test_keys_with_dashes_and_underscores(dl, dataset, fill, names):
+    (item,) = fill(1)
+    item.metadata["user"] = {"a-b_c": {"d e": 1, "é": [{"x-y": 2}]}}
+    item.update()
+    for field, value in (("a-b_c.d e", 1), ("a-b_c.é.x-y", 2), ("a-b_c.é.0.x-y", 2)):
+        assert names(dl.Filters(field=f"metadata.user.{field}", values=value)) == ["0000.png"]
+        assert names(dl.Filters(field=f"metadata.user.{field}", values=True, operator="exists")) == [
+            "0000.png"
+        ]
+        assert names(dl.Filters(field=f"metadata.user.{field}", values=False, operator="exists")) == []
+
+
+def test_match_looks_at_one_element(dl, dataset, fill, names):
+    both, apart, none = fill(3)
+
+    def ref(task, status, day):
+        return {
+            "id": task,
+            "type": "task",
+            "metadata": {"status": status, "timestamp": f"2024-05-{day}T00:00:00Z"},
+        }
+
+    refs = [
+        (both, [ref("t1", "done", "02")]),
+        (apart, [ref("t1", "open", "03"), ref("t2", "done", "03")]),
+        (none, []),
+    ]
+    for item, marks in refs:
+        item.metadata["user"] = {"refs": marks}
+        item.update()
+
+    def found(values, operator="match"):
+        return names(dl.Filters(field="metadata.user.refs", values=values, operator=operator))
+
+    assert found({"id": "t1", "metadata": {"status": {"$eq": "done"}}}) == ["0000.png"]
+    assert found({"id": "t1", "metadata": {"timestamp": {"$gt": "2024-05-02T12:00:00Z"}}}) == ["0001.png"]
+    assert found({"id": {"$in": ["t1", "t2"]}, "metadata": {"status": "done"}}) == ["0000.png", "0001.png"]
+    assert found({"id": "t1", "metadata": {"status": {"$exists": False}}}) == []
+    assert found([], operator=None) == ["0002.png"]
+    # Without match the conditions may hold for different elements.
+    spread = dl.Filters(field="metadata.user.refs.id", values="t1")
+    spread.add(field="metadata.user.refs.metadata.status", values="done")
+    assert names(spread) == ["0000.png", "0001.png"]
+    assert names(dl.Filters(field="metadata.user.refs.id", values="t2", operator="ne")) == [
+        "0000.png",
+        "0002.png",
+    ]
+
+
+def test_created_and_updated_compare_with_dates(dl, dataset, fill, names):
+    import datetime
+
+    before = datetime.datetime.now(datetime.UTC).replace(tzinfo=None).isoformat()
+    first, second = fill(2)
+    filters = dl.Filters(field="createdAt", values=before, operator=dl.FiltersOperations.GREATER_THAN)
+    filters.add(field="createdAt", values="2199-01-01", operator=dl.FiltersOperations.LESS_THAN)
+    assert names(filters) == ["0000.png", "0001.png"]
+    assert names(dl.Filters(field="createdAt", values=first.created_at)) != []
+    second.set_description("x")
+    changed_at = dataset.items.get(item_id=second.id).updated_at
+    assert names(dl.Filters(field="updatedAt", values=changed_at, operator="gte")) == ["0001.png"]
+    assert names(dl.Filters(field="updatedAt", values=before, operator="lt")) == []
+
+
+def test_sorting_by_several_keys_over_pages(dl, dataset, fill):
+    items = fill(7)
+    for number, item in enumerate(items):
+        item.metadata["user"] = {"group": number % 2, "made": f"2024-01-0{7 - number}"}
+        item.update()
+
+    def names(*keys, size=3):
+        filters = dl.Filters()
+        for field, direction in keys:
+            filters.sort_by(field, direction)
+        return [item.name[3] for item in dataset.items.list(filters, page_size=size).all()]
+
+    down, up = dl.FiltersOrderByDirection.DESCENDING, dl.FiltersOrderByDirection.ASCENDING
+    assert names(("name", down)) == list("6543210")
+    assert names(("metadata.user.group", up), ("name", down)) == list("6420531")
+    assert names(("metadata.user.group", down), ("name", up)) == list("1350246")
+    assert names(("metadata.user.made", up)) == list("6543210")
+    by_creation = names(("createdAt", up))
+    assert by_creation == names() == [item.name[3] for item in sorted(items, key=lambda item: item.id)]
+    assert names(("createdAt", down)) == by_creation[::-1]
+    # Equal keys keep one order on all pages, so nothing is shown twice or lost.
+    assert sorted(names(("type", up), size=2)) == list("0123456")
+    with pytest.raises(dl.exceptions.BadRequest, match="ascending or descending"):
+        dl.Filters().sort_by("name", "sideways")
+
+
+def test_walking_through_pages(dl, dataset, fill):
+    fill(7)
+    filters = dl.Filters()
+    filters.sort_by("name")
+    pages = dataset.items.list(filters, page_size=3)
+    assert (pages.items_count, pages.total_pages_count, pages.has_next_page) == (7, 3, True)
+    assert [item.name[3] for item in pages.items] == list("012")
+    pages.next_page()
+    assert [item.name[3] for item in pages.items] == list("345")
+    pages.prev_page()
+    assert [item.name[3] for item in pages.items] == list("012")
+    pages.go_to_page(2)
+    assert [item.name[3] for item in pages.items] == list("6") and pages.has_next_page is False
+    assert [item.name[3] for item in pages[1]] == list("345")
+    assert [[item.name[3] for item in page] for page in reversed(pages)] == [["6"], list("345"), list("012")]
+    beyond = dataset.items.list(dl.Filters(), page_size=3, page_offset=9)
+    assert list(beyond.items) == [] and beyond.items_count == 7
+    assert len(dataset.items.get_all_items()) == 7
+
+
+def test_custom_filters(dl, dataset, tagged, names):
+    assert names(dl.Filters(custom_filter={"$and": [{"hidden": False}, {"type": "file"}]})) == [
+        "0000.png",
+        "0001.png",
+        "0002.png",
+    ]
+    assert names(
+        dl.Filters(custom_filter={"$or": [{"name": "0000.png"}, {"$and": [{"name": "0002*"}]}]})
+    ) == [
+        "0000.png",
+        "0002.png",
+    ]
+    with_paging = {"filter": {"type": "file"}, "page": 1, "pageSize": 2, "sort": {"name": "descending"}}
+    assert [item.name for item in dataset.items.list(dl.Filters(custom_filter=with_paging)).items] == [
+        "0000.png"
+    ]
+
+
+@pytest.fixture
+def labelled(dl, fill):
+    """Give three items: one with 'car' and 'person', one with 'car', one with nothing."""
+    both, one, _ = fill(3)
+    for item, labels in ((both, ("car", "person")), (one, ("car",))):
+        item.annotations.upload(
+            [dl.Annotation.new(annotation_definition=dl.Box(1, 1, 2, 2, label=label)) for label in labels]
+        )
+
+
+def test_joins(dl, dataset, labelled, names):
+    def found(*conditions, method=dl.FiltersMethod.AND):
+        filters = dl.Filters()
+        for field, values, operator in conditions:
+            filters.add_join(field=field, values=values, operator=operator, method=method)
+        return names(filters)
+
+    assert found(("label", ["person", "dog"], dl.FiltersOperations.IN)) == ["0000.png"]
+    assert found(("type", "box", None)) == ["0000.png", "0001.png"]
+    # One annotation has to satisfy all conditions.
+    assert found(("label", "person", None), ("label", "car", None)) == []
+    assert found(("label", "person", None), ("label", "car", None), method=dl.FiltersMethod.OR) == [
+        "0000.png",
+        "0001.png",
+    ]
+    # Not equal still asks for an annotation.
+    assert found(("label", "car", dl.FiltersOperations.NOT_EQUAL)) == ["0000.png"]
+    assert found(("label", "dog", dl.FiltersOperations.NOT_EQUAL)) == ["0000.png", "0001.png"]
+    filters = dl.Filters(field="annotated", values=True)
+    filters.add_join(field="label", values="person")
+    filters.pop_join("label")
+    assert names(filters) == ["0000.png", "0001.png"]
+    assert names(dl.Filters(field="annotated", values=False)) == ["0002.png"]
+    with pytest.raises(dl.exceptions.BadRequest, match="Cannot join"):
+        dl.Filters(resource=dl.FiltersResource.DATASET).add_join(field="label", values="x")
+
+
+def test_intersect_and_except(dl, dataset, labelled, names):
+    def joined(label):
+        return {
+            "on": {"resource": "annotations", "local": "itemId", "forigen": "id"},
+            "filter": {"label": label},
+        }
+
+    files = {"$and": [{"hidden": False}, {"type": "file"}]}
+    query = {"filter": files, "join": joined("car")}
+    both = query | {"intersect": {"query": {"filter": files, "join": joined("person")}}}
+    assert names(dl.Filters(custom_filter=both)) == ["0000.png"]
+    without = {"filter": files, "except": {"query": {"join": joined("person")}}}
+    assert names(dl.Filters(custom_filter=without)) == ["0001.png", "0002.png"]
+    for broken in ({"query": 1}, 1, {"query": both}):
+        with pytest.raises(dl.exceptions.BadRequest, match="'except' must be"):
+            dataset.items._list(dl.Filters(custom_filter={"filter": files, "except": broken}))
+
+
+def test_annotations_are_sorted_and_paged(dl, dataset, labelled):
+    filters = dl.Filters(resource=dl.FiltersResource.ANNOTATION)
+    filters.sort_by("label", dl.FiltersOrderByDirection.DESCENDING)
+    filters.sort_by("createdAt")
+    pages = dataset.annotations.list(filters, page_size=2)
+    assert [annotation.label for annotation in pages.all()] == ["person", "car", "car"]
+    assert pages.items_count == 3
+    assert dataset.items.list(dl.Filters(resource=dl.FiltersResource.ANNOTATION)).items_count == 3
