@@ -23,6 +23,8 @@ def brute_entry(key, value, document):
 
 
 def brute_operator(path, operator, operand, document):
+    if path == "dir" and isinstance(operand, str) and operand.startswith("/"):
+        operand = operand.rstrip("/") or "/"
     reached = brute_reach(document, path.split(".")) if path else [document]
     if operator == "$exists":
         return (len(reached) > 0) == operand
@@ -52,7 +54,10 @@ def brute_operator(path, operator, operand, document):
             operand is None and not reached
         )
     compare = {"$gt": gt, "$gte": ge, "$lt": lt, "$lte": le}[operator]
-    return any(brute_compare(compare, each, operand) for each in candidates)
+    bounds = [operand]
+    if isinstance(operand, str) and re.fullmatch(r"-?\d{1,18}(\.\d{1,18})?", operand):
+        bounds.append(float(operand))  # a number that was sent as text
+    return any(brute_compare(compare, each, bound) for each in candidates for bound in bounds)
 
 
 def brute_compare(compare, left, right):
@@ -80,7 +85,10 @@ def brute_reach(value, parts):
 
 
 def brute_pattern(pattern, path):
-    one = "[^/]*" if path in ("dir", "filename") else ".*"
+    one = "[^/]*" if path == "filename" else ".*"
+    if path == "filename":
+        # Every path begins with a slash: a star before it means any folder.
+        pattern = re.sub(r"^\*+", "**", pattern)
     parts = re.split(r"(\*+)", pattern)
     return "".join(
         re.escape(part) if not part.startswith("*") else (one if part == "*" else ".*") for part in parts
