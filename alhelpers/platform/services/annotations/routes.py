@@ -16,6 +16,8 @@ def create(call: Call) -> Raw:
     annotations = [models.create(call.store, item, annotation, call.user) for annotation in given]
     call.store.put_all("annotations", annotations)
     items.count_annotations(call.store, {item["id"]})
+    for each in annotations:
+        call.store.emit("Annotation", "Created", each["id"], item=item["id"], dataset=item["datasetId"])
     return listed(call, "annotations", [call.store.row("annotations", each["id"]) for each in annotations])
 
 
@@ -40,6 +42,8 @@ def update(call: Call) -> Raw:
     call.store.put(
         "annotations", models.update(annotation, require(call.body), call.user, system=call.system)
     )
+    about = {"item": annotation["itemId"], "dataset": annotation["datasetId"]}
+    call.store.emit("Annotation", "Updated", annotation["id"], **about)
     return one(call, "annotations", annotation["id"])
 
 
@@ -49,6 +53,7 @@ def delete(call: Call) -> dict[str, Any]:
     row = call.store.row("annotations", call.params["annotation_id"])
     call.store.delete("annotations", "id = ?", row.id)
     items.count_annotations(call.store, {row.parent or ""})
+    call.store.emit("Annotation", "Deleted", row.id, item=row.parent, dataset=row.scope)
     return {"id": row.id}
 
 
