@@ -20,6 +20,7 @@ import psutil
 from .clock import Clock
 from .errors import StateFolderBusy
 from .lock import FileLock
+from .page.session import link_key
 from .server import API, LOOPBACK, UPLOAD_LIMIT, Server
 
 LAUNCH_SECONDS = 60.0
@@ -51,6 +52,11 @@ class Platform:
     def environment(self) -> str:
         """The url of the API: what the SDK calls an environment."""
         return self.url + API
+
+    @property
+    def page(self) -> str:
+        """The link that opens the platform's page in a browser and logs it in. Keep it as private as the token."""
+        return f"{self.url}/?token={link_key(self.token)}"
 
     def stop(self) -> None:
         """Stop the server, for all who use it; what it stored stays. Stopping twice does no harm."""

@@ -23,6 +23,7 @@ from .auth import Credentials, load_credentials, write_private
 from .clock import Alarm, Clock
 from .errors import ApiError, bad_request, not_emulated, not_found
 from .events import settle
+from .page.routes import Pages, is_page
 from .services import LISTENERS, ROUTES
 from .services.items import models as items
 from .services.triggers import models as triggers
@@ -96,6 +97,7 @@ class Server:
         self._runner: web.AppRunner | None = None
         self._alarm = Alarm(self.clock)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pages = Pages(self.credentials, self._on_state, self._thumbnail)
 
     @property
     def base(self) -> str:
@@ -182,6 +184,7 @@ class Server:
         add("POST", f"{API}/items/{{item_id}}/revisions", self._revise)
         for route in ROUTES:
             add(route.method, API + route.path, self._endpoint(route))
+        self._pages.add_to(application.router)
         add("*", "/{path:.*}", self._unknown)
         return application
 
@@ -189,9 +192,12 @@ class Server:
     async def _guard(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Let nobody in without the token, and answer every failure as JSON with a message."""
+        """Let nobody in without the token, and answer every failure with a message: JSON, or a page."""
+        failure = self._pages.failure if is_page(request.path) else _failure
         try:
             self._check_host(request)
+            if is_page(request.path):
+                return await self._pages.serve(request, handler)
             if request.path != "/token" and not self.credentials.accepts(
                 request.headers.get("Authorization")
             ):
@@ -200,19 +206,19 @@ class Server:
                 )
             return await handler(request)
         except ApiError as error:
-            return _failure(error.status, error.message)
+            return failure(error.status, error.message)
         except web.HTTPRequestEntityTooLarge:
-            return _failure(400, f"the request is larger than {BODY_LIMIT} bytes: send it in parts")
+            return failure(400, f"the request is larger than {BODY_LIMIT} bytes: send it in parts")
         except RecursionError:
-            return _failure(400, "the JSON in the request nests too deeply")
+            return failure(400, "the JSON in the request nests too deeply")
         except UnicodeEncodeError as error:
-            return _failure(400, f"the request holds text that is no valid Unicode: {error.reason}")
+            return failure(400, f"the request holds text that is no valid Unicode: {error.reason}")
         except web.HTTPException as error:
-            return _failure(error.status, error.reason)
+            return failure(error.status, error.reason)
         except Exception:
             logger.exception("%s %s failed", request.method, request.path)
             # 500 is the one 5xx that the SDK does not retry for half a minute.
-            return _failure(
+            return failure(
                 500, f"the offline platform failed on {request.method} {request.path}: see its log"
             )
 
@@ -259,6 +265,8 @@ class Server:
         return result
 
     async def _unknown(self, request: web.Request) -> web.Response:
+        if is_page(request.path):
+            raise ApiError(404, f"there is no page {request.path}")
         raise not_emulated(f"{request.method} {request.path}")
 
     # --------------------------------------------------------------------------------------------- own routes

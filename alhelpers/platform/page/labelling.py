@@ -1,0 +1,129 @@
+"""What the page shows of tasks, and the one thing that it changes: the status of an item in a task."""
+
+from typing import Any
+
+from ..api import Call
+from ..errors import bad_request
+from ..services.tasks import members, statuses
+from . import views
+
+MAX_ASSIGNMENTS = 200
+OPEN = "open"
+
+
+def task(call: Call) -> dict[str, Any]:
+    """Show a task: how far it is, who has what, and its items with buttons for their statuses."""
+    row = call.store.row("tasks", call.params["task_id"])
+    shown = call.store.parsed(row)
+    rows = call.store.select("assignments", "parent = ?", (row.id,), f"ORDER BY id LIMIT {MAX_ASSIGNMENTS}")
+    assignments = {one.id: call.store.parsed(one) for one in rows}
+    only = {name: call.query.get(name, "") for name in ("status", "assignment")}
+    where, values = _places(row.id, assignments, only)
+    paging, places = views.listing(call, "task_items", where, values, "ORDER BY id")
+    colours = views.label_colours(call, shown["datasetId"])
+    return {
+        "task": shown,
+        "crumbs": [
+            *views.project_crumbs(call, row.scope),
+            *_dataset_crumb(call, shown["datasetId"]),
+        ],
+        "actions": actions_of(shown),
+        "counts": _counts(shown),
+        "assignments": list(assignments.values()),
+        "only": only,
+        "items": [
+            one for place in places if (one := _card(call, call.store.parsed(place), assignments, colours))
+        ],
+        "paging": paging,
+    }
+
+
+def _places(task_id: str, assignments: dict[str, Any], only: dict[str, str]) -> tuple[str, tuple[str, ...]]:
+    """Say, in SQL, which places of the task are to be shown."""
+    groups = [task_id, *assignments]
+    if only["assignment"] in assignments:
+        groups = [only["assignment"]]
+    where = f"scope IN ({','.join('?' * len(groups))})"
+    if only["status"] == OPEN:
+        return f"{where} AND type IS NULL", tuple(groups)
+    if only["status"]:
+        return f"{where} AND type = ?", (*groups, only["status"])
+    return where, tuple(groups)
+
+
+def _dataset_crumb(call: Call, dataset_id: str) -> list[views.Crumb]:
+    name = views.name_of(call, "datasets", dataset_id)
+    return [(name, f"/datasets/{dataset_id}")] if name else []
+
+
+def _card(
+    call: Call, place: dict[str, Any], assignments: dict[str, Any], colours: dict[str, str]
+) -> dict[str, Any] | None:
+    row = next(call.store.select("items", "id = ?", (place["itemId"],)), None)
+    if row is None:
+        return None
+    assignment = assignments.get(place["assignmentId"]) or {}
+    return views.card(call, row, colours) | {
+        "status": place["status"],
+        "assignment": place["assignmentId"],
+        "annotator": assignment.get("annotator"),
+    }
+
+
+def actions_of(task: dict[str, Any]) -> list[dict[str, str]]:
+    """List the statuses that a task offers."""
+    return [
+        {"action": action["action"], "text": str(action.get("displayName") or action["action"])}
+        for action in task["availableActions"]
+    ]
+
+
+def _counts(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Count the items by status, for the tabs of the page."""
+    status = task["itemStatus"]
+    tabs = [
+        {"status": "", "text": "All", "count": task["totalItems"]},
+        {"status": OPEN, "text": "Open", "count": status["remaining"]},
+    ]
+    names = {one["action"]: one["text"] for one in actions_of(task)}
+    return tabs + [
+        {"status": action, "text": names.get(action, action), "count": count}
+        for action, count in status["actions"].items()
+    ]
+
+
+def item(call: Call) -> dict[str, Any]:
+    """Show an item, and its statuses in tasks."""
+    return views.item(call) | {"places": _of_item(call, call.params["item_id"])}
+
+
+def _of_item(call: Call, item_id: str) -> list[dict[str, Any]]:
+    """List the places of an item in tasks, with what each task offers."""
+    found = []
+    for place in members.of_item(call.store, item_id)[:50]:
+        row = next(call.store.select("tasks", "id = ?", (place["taskId"],)), None)
+        if row is not None:
+            task = call.store.parsed(row)
+            found.append(
+                {
+                    "task": row.id,
+                    "name": task["name"],
+                    "status": place["status"],
+                    "assignment": place["assignmentId"],
+                    "actions": actions_of(task),
+                }
+            )
+    return found
+
+
+def set_status(call: Call) -> dict[str, Any]:
+    """Give an item a status in a task, or (with an empty one) take it back."""
+    task = call.store.get("tasks", call.params["task_id"])
+    status = call.body.get("status")
+    if status is None:
+        raise bad_request("the form says no 'status'")
+    assignment_id = call.body.get("assignment") or None
+    statuses.change(
+        call.store, task, [call.params["item_id"]], status or None, call.user, assignment_id=assignment_id
+    )
+    return {}

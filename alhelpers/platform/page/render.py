@@ -1,0 +1,58 @@
+"""Templates to HTML: everything is escaped, and a field that a document lacks is an empty text."""
+
+from typing import Any
+
+from jinja2 import ChainableUndefined, Environment, PackageLoader
+
+from .runs import mood
+from .views import pretty
+
+
+def environment() -> Environment:
+    """Build what renders the templates."""
+    made = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        undefined=ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.filters |= {"pretty": pretty, "when": when, "bytes": size, "mood": mood, "percent": percent}
+    made.filters |= {"short": short, "number": number}
+    return made
+
+
+def when(value: Any) -> str:
+    """Write a time of the platform's to be read: to the second, in UTC."""
+    text = str(value or "")
+    return f"{text[:10]} {text[11:19]}" if text[10:11] == "T" else text
+
+
+def size(value: Any) -> str:
+    """Write a number of bytes to be read."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "unknown"
+    for unit in ("bytes", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"
+
+
+def percent(value: Any) -> str:
+    """Write a confidence to be read."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    return f"{value:.1%}"
+
+
+def short(value: Any, length: int = 24) -> str:
+    """Cut a text that has a fixed place; its whole is said elsewhere."""
+    text = str(value)
+    return text if len(text) <= length else f"{text[: length - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def number(value: Any) -> str:
+    """Write a count with thin groups of three."""
+    return f"{value:,}" if isinstance(value, int) else str(value)

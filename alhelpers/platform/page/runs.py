@@ -1,0 +1,193 @@
+"""What the page shows of models and pipelines: plain data for the templates, as in views.py."""
+
+from collections import Counter
+from typing import Any
+
+from ..api import Call
+from ..services.executions import models
+from . import charts, graph
+from .views import PAGE, listing, name_of, page_number, pages, project_crumbs, system_of
+
+MAX_SAMPLES = 20_000
+MAX_ARTIFACTS = 50
+MAX_CYCLES = 1000
+MAX_EXECUTIONS = 200
+# How the words for a state are coloured.
+GOOD = ("success", "completed", "trained", "deployed", "pre-trained", "approved", "installed")
+BAD = ("failed", "error", "terminated", "aborted", "failure", "rejected")
+BUSY = ("in-progress", "inprogress", "running", "training", "pending", "queue", "cloning")
+
+
+def mood(status: Any) -> str:
+    """Say how a state is coloured."""
+    word = str(status).lower()
+    for name, words in (("good", GOOD), ("bad", BAD), ("busy", BUSY)):
+        if word in words:
+            return name
+    return "plain"
+
+
+# ------------------------------------------------------------------------------------------------------- models
+
+
+def model(call: Call) -> dict[str, Any]:
+    """Show a model: where it comes from, what happened to it, its curves and evaluations."""
+    row = call.store.row("models", call.params["model_id"])
+    shown = call.store.parsed(row)
+    samples = call.store.select("metrics", "parent = ?", (row.id,), f"ORDER BY id LIMIT {MAX_SAMPLES}")
+    return {
+        "model": shown,
+        "crumbs": project_crumbs(call, row.scope),
+        "figures": charts.figures(call.store.parsed(one) for one in samples),
+        "lineage": _lineage(call, shown),
+        "evaluations": _evaluations(call, shown),
+        "artifacts": _artifacts(call, shown),
+    }
+
+
+def _lineage(call: Call, model: dict[str, Any]) -> list[dict[str, Any]]:
+    """List what a model was made of, and what was made of it."""
+    app = model.get("app") if isinstance(model.get("app"), dict) else {}
+    found = [
+        _link(call, "Trained on", "datasets", model.get("datasetId")),
+        _link(call, "App", "apps", app.get("id"), linked=False),
+        _link(call, "App's package", "dpks", app.get("dpkId"), linked=False),
+        _link(call, "Cloned from", "models", _source(model)),
+    ]
+    clones = call.store.select("models", "scope = ?", (model["projectId"],), "ORDER BY id LIMIT 1000")
+    for clone in (call.store.parsed(row) for row in clones):
+        if _source(clone) == model["id"]:
+            found.append(_link(call, "Cloned to", "models", clone["id"]))
+    return [one for one in found if one]
+
+
+def _source(model: dict[str, Any]) -> Any:
+    return model.get("srcModelId") or system_of(model).get("srcModelId")
+
+
+def _link(call: Call, what: str, kind: str, found: Any, *, linked: bool = True) -> dict[str, Any] | None:
+    name = name_of(call, kind, found)
+    return {"what": what, "name": name, "url": f"/{kind}/{found}" if linked else None} if name else None
+
+
+def _evaluations(call: Call, model: dict[str, Any]) -> list[dict[str, Any]]:
+    evaluate = system_of(model).get("evaluate")
+    datasets = evaluate.get("datasets") if isinstance(evaluate, dict) else None
+    ids = [str(found) for found in datasets[:20]] if isinstance(datasets, list) else []
+    return [{"id": found, "name": name_of(call, "datasets", found)} for found in ids]
+
+
+def _artifacts(call: Call, model: dict[str, Any]) -> list[dict[str, Any]]:
+    found = []
+    for artifact in (model.get("artifacts") or [])[:MAX_ARTIFACTS]:
+        item_id = artifact.get("itemId") if isinstance(artifact, dict) else None
+        name = name_of(call, "items", item_id)
+        if name:
+            found.append({"id": item_id, "name": name})
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------- pipelines
+
+
+def pipeline(call: Call) -> dict[str, Any]:
+    """Show a pipeline as a graph, with how often each node ran and how that ended."""
+    row = call.store.row("pipelines", call.params["pipeline_id"])
+    shown = call.store.parsed(row)
+    number = page_number(call)
+    total = call.store.count("cycles", "parent = ?", (row.id,))
+    newest = call.store.select("cycles", "parent = ?", (row.id,), f"ORDER BY id DESC LIMIT {MAX_CYCLES}")
+    cycles = [call.store.parsed(one) for one in newest]
+    begin = (number - 1) * PAGE
+    return {
+        "pipeline": shown,
+        "crumbs": project_crumbs(call, row.scope),
+        "graph": drawn(shown, _counts(cycles)),
+        "cycles": cycles[begin : begin + PAGE],
+        "cycles_total": total,
+        "counted": len(cycles),
+        "paging": pages(call, number, min(total, MAX_CYCLES)),
+        "live": any(mood(cycle.get("status")) == "busy" for cycle in cycles),
+    }
+
+
+def cycle(call: Call) -> dict[str, Any]:
+    """Show one run of a pipeline: the same graph, with the state of each node in this run."""
+    row = call.store.row("cycles", call.params["cycle_id"])
+    shown = call.store.parsed(row)
+    pipeline_row = call.store.row("pipelines", str(row.parent))
+    whole = call.store.parsed(pipeline_row)
+    crumbs = [*project_crumbs(call, pipeline_row.scope), (whole["name"], f"/pipelines/{pipeline_row.id}")]
+    mine = "scope = ? AND name = ?", (pipeline_row.scope, row.id)
+    found = call.store.select("executions", *mine, f"ORDER BY id LIMIT {MAX_EXECUTIONS}")
+    return {
+        "cycle": shown,
+        "pipeline": whole,
+        "crumbs": crumbs,
+        "graph": drawn(whole, _counts([shown])),
+        "executions": [call.store.parsed(one) for one in found],
+        "executions_total": call.store.count("executions", *mine),
+        "live": mood(shown.get("status")) == "busy",
+    }
+
+
+def _counts(cycles: list[dict[str, Any]]) -> dict[str, Counter[str]]:
+    """Count, for each node, the states that it has in these cycles."""
+    counts: dict[str, Counter[str]] = {}
+    for one in cycles:
+        for node in one.get("nodes") or []:
+            counts.setdefault(str(node.get("id")), Counter())[str(node.get("status"))] += 1
+    return counts
+
+
+def drawn(pipeline: dict[str, Any], counts: dict[str, Counter[str]]) -> dict[str, Any]:
+    """Lay a pipeline out, and join each place with what is known of its node."""
+    nodes = {str(node.get("id")): node for node in pipeline.get("nodes") or []}
+    layout = graph.lay_out(list(nodes.values()), pipeline.get("connections") or [])
+    names = {node_id: str(node.get("name") or node.get("type")) for node_id, node in nodes.items()}
+    for place in layout["nodes"]:
+        node = nodes[place["id"]]
+        place["name"] = names[place["id"]]
+        place["lines"] = graph.lines(names[place["id"]])
+        place["type"] = str(node.get("type"))
+        place["counts"] = [
+            {"status": status, "count": count, "mood": mood(status)}
+            for status, count in sorted(counts.get(place["id"], Counter()).items())
+        ]
+    for edge in layout["edges"]:
+        edge |= {"from_name": names[edge["from"]], "to_name": names[edge["to"]]}
+    return layout
+
+
+def executions(call: Call) -> dict[str, Any]:
+    """Show the executions of a project."""
+    row = call.store.row("projects", call.params["project_id"])
+    paging, rows = listing(call, "executions", "scope = ?", (row.id,))
+    return {
+        "project": call.store.parsed(row),
+        "crumbs": project_crumbs(call, row.id),
+        "executions": [call.store.parsed(one) for one in rows],
+        "paging": paging,
+    }
+
+
+def execution(call: Call) -> dict[str, Any]:
+    """Show one execution: how it went, what went in and out, and what it logged."""
+    row = call.store.row("executions", call.params["execution_id"])
+    shown = call.store.parsed(row)
+    pipeline = shown.get("pipeline") if isinstance(shown.get("pipeline"), dict) else {}
+    model = shown.get("model") if isinstance(shown.get("model"), dict) else {}
+    links = [
+        _link(call, "Model", "models", model.get("id")),
+        _link(call, "Pipeline", "pipelines", pipeline.get("id")),
+        _link(call, "Run", "cycles", pipeline.get("executionId")),
+    ]
+    crumbs = project_crumbs(call, row.scope)
+    return {
+        "execution": shown,
+        "crumbs": [*crumbs, *(("Executions", f"{url}/executions") for _, url in crumbs)],
+        "links": [link for link in links if link],
+        "logs": [],
+        "logs_left_out": 0,
+        "live": not models.ended(shown),
+    }

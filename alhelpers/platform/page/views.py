@@ -1,0 +1,365 @@
+"""What the page shows of projects, datasets and items: plain data for the templates.
+
+Each view runs on the state thread, inside one transaction that only reads, and looks at a bounded number of documents.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+from ..api import Call
+from ..errors import bad_request, not_found
+from ..query import search
+from ..services.items.models import guess_type
+from ..services.recipes.models import PALETTE
+from ..store import Row
+from . import drawing
+
+PAGE = 48
+LISTED = 100
+MAX_FOLDERS = 300
+MAX_SHAPES = 300
+THUMBNAIL_SHAPES = 24
+# What a browser shows as a picture and never as a document.
+PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/avif"})
+Crumb = tuple[str, str]
+
+
+def projects(call: Call) -> dict[str, Any]:
+    """Show all projects."""
+    paging, rows = listing(call, "projects", tail="ORDER BY name")
+    return {"paging": paging, "projects": [_project_card(call, row) for row in rows]}
+
+
+def _project_card(call: Call, row: Row) -> dict[str, Any]:
+    project = call.store.parsed(row)
+    kinds = ("datasets", "models", "pipelines", "tasks", "executions")
+    return {
+        "id": row.id,
+        "name": project["name"],
+        "created": project.get("createdAt"),
+        "counts": {kind: call.store.count(kind, *_in_project(kind, row.id)) for kind in kinds},
+    }
+
+
+def _in_project(kind: str, project_id: str) -> tuple[str, tuple[Any, ...]]:
+    if kind == "datasets":  # the system's own dataset, with artifacts, is no dataset to look at
+        return "scope = ? AND type != 'system'", (project_id,)
+    return "scope = ?", (project_id,)
+
+
+def project(call: Call) -> dict[str, Any]:
+    """Show what one project holds: the newest of each kind."""
+    row = call.store.row("projects", call.params["project_id"])
+    shown: dict[str, Any] = {"project": call.store.parsed(row), "crumbs": []}
+    for kind in ("datasets", "models", "pipelines", "tasks", "executions", "apps", "services"):
+        where, values = _in_project(kind, row.id)
+        limit = 10 if kind == "executions" else LISTED
+        newest = call.store.select(kind, where, values, f"ORDER BY id DESC LIMIT {limit}")
+        shown[kind] = [call.store.parsed(one) for one in newest]
+        shown[f"{kind}_total"] = call.store.count(kind, where, values)
+    shown["datasets"] = [one | _dataset_counts(call, one["id"]) for one in shown["datasets"]]
+    return shown
+
+
+def _dataset_counts(call: Call, dataset_id: str) -> dict[str, int]:
+    scope = (dataset_id,)
+    return {
+        "itemsCount": call.store.count("items", "scope = ? AND type = 'file' AND hidden = 0", scope),
+        "annotationsCount": call.store.count("annotations", "scope = ?", scope),
+    }
+
+
+# ----------------------------------------------------------------------------------------------------- datasets
+
+
+def dataset(call: Call) -> dict[str, Any]:
+    """Show a page of a dataset's items, filtered by folder, tag, label and name."""
+    row = call.store.row("datasets", call.params["dataset_id"])
+    shown = call.store.parsed(row)
+    filters = {name: call.query.get(name, "").strip() for name in ("folder", "tag", "label", "name")}
+    number = page_number(call)
+    page = search(call.store, "items", _items_query(filters, number), ("scope = ?", (row.id,)))
+    colours = label_colours(call, row.id)
+    folders = call.store.select(
+        "items", "scope = ? AND type = 'dir' AND hidden = 0", (row.id,), f"ORDER BY name LIMIT {MAX_FOLDERS}"
+    )
+    cards = [card(call, one, colours) for one in page.rows]
+    tags = {tag for one in cards for tag in one["tags"]} | {"train", "validation", "test"}
+    return {
+        "dataset": shown,
+        "counts": _dataset_counts(call, row.id),
+        "crumbs": project_crumbs(call, row.scope),
+        "filters": filters,
+        "filtered": any(filters.values()),
+        "folders": ["/"] + [call.store.parsed(one)["filename"] for one in folders],
+        "tags": sorted(tags),
+        "labels": sorted(colours),
+        "items": cards,
+        "paging": pages(call, number, page.total),
+    }
+
+
+def _items_query(filters: dict[str, str], number: int) -> dict[str, Any]:
+    conditions: list[dict[str, Any]] = [{"type": "file"}, {"hidden": False}]
+    if filters["folder"] not in ("", "/"):
+        folder = "/" + filters["folder"].strip("/")
+        conditions.append({"$or": [{"dir": folder}, {"dir": f"{folder}/**"}]})
+    if filters["tag"]:
+        conditions.append({"metadata": {"system": {"tags": {filters["tag"]: True}}}})
+    if filters["name"]:
+        name = filters["name"] if "*" in filters["name"] else f"*{filters['name']}*"
+        conditions.append({"name": name})
+    query: dict[str, Any] = {"filter": {"$and": conditions}, "page": number - 1, "pageSize": PAGE}
+    if filters["label"]:
+        query["join"] = {
+            "on": {"resource": "annotations", "local": "itemId", "forigen": "id"},
+            "filter": {"$and": [{"label": filters["label"]}]},
+        }
+    return query
+
+
+def card(call: Call, row: Row, colours: dict[str, str]) -> dict[str, Any]:
+    """Describe an item as a thumbnail with what is drawn over it."""
+    item = call.store.parsed(row)
+    tail = f"ORDER BY id LIMIT {THUMBNAIL_SHAPES}"
+    found = [
+        call.store.parsed(one) for one in call.store.select("annotations", "parent = ?", (row.id,), tail)
+    ]
+    return {
+        "id": row.id,
+        "name": item["name"],
+        "filename": item["filename"],
+        "tags": tags_of(item),
+        "labels": sorted({str(annotation.get("label")) for annotation in found}),
+        "annotations": item.get("annotationsCount", 0),
+        "picture": picture(item, 150, found, colours),
+        "suffix": item["name"].rpartition(".")[2][:5] if "." in item["name"] else "file",
+    }
+
+
+# -------------------------------------------------------------------------------------------------------- items
+
+
+def item(call: Call) -> dict[str, Any]:
+    """Show one item with its annotations and metadata."""
+    row = call.store.row("items", call.params["item_id"])
+    shown = call.store.parsed(row)
+    dataset_row = call.store.row("datasets", shown["datasetId"])
+    colours = label_colours(call, dataset_row.id)
+    tail = f"ORDER BY id LIMIT {MAX_SHAPES}"
+    found = [
+        call.store.parsed(one) for one in call.store.select("annotations", "parent = ?", (row.id,), tail)
+    ]
+    name = call.store.parsed(dataset_row)["name"]
+    return {
+        "item": shown,
+        "crumbs": [
+            *project_crumbs(call, dataset_row.scope),
+            (name, f"/datasets/{dataset_row.id}"),
+        ],
+        "picture": picture(shown, 720, found, colours),
+        "annotations": [_annotation(one, colours) for one in found],
+        "annotations_total": call.store.count("annotations", "parent = ?", (row.id,)),
+        "tags": tags_of(shown),
+        "system": system_of(shown),
+        "previous": _neighbour(call, row, "<", "DESC"),
+        "next": _neighbour(call, row, ">", "ASC"),
+        "is_file": row.blob is not None,
+    }
+
+
+def _neighbour(call: Call, row: Row, comparison: str, order: str) -> str | None:
+    where = f"scope = ? AND type = 'file' AND hidden = 0 AND id {comparison} ?"
+    rows = call.store.select("items", where, (row.scope, row.id), f"ORDER BY id {order} LIMIT 1")
+    return next((one.id for one in rows), None)
+
+
+def _annotation(annotation: dict[str, Any], colours: dict[str, str]) -> dict[str, Any]:
+    return {
+        "id": annotation["id"],
+        "type": annotation.get("type"),
+        "label": annotation.get("label"),
+        "colour": label_colour(annotation.get("label"), colours),
+        "confidence": _model(annotation).get("confidence"),
+        "model": _model(annotation).get("name"),
+        "attributes": system_of(annotation).get("attributes") or annotation.get("attributes"),
+        "status": system_of(annotation).get("status"),
+        "creator": annotation.get("creator"),
+        "drawn": drawing.shape(annotation) is not None,
+        "messages": drawing.messages(annotation),
+        "description": annotation.get("description"),
+    }
+
+
+def _model(annotation: dict[str, Any]) -> dict[str, Any]:
+    user = _dict(_dict(annotation.get("metadata")).get("user"))
+    return _dict(user.get("model"))
+
+
+def picture(
+    item: dict[str, Any], size: int, annotations: list[dict[str, Any]], colours: dict[str, str]
+) -> dict[str, Any] | None:
+    """Describe an image with shapes over it, when it is shown about `size` pixels wide; None for other files."""
+    width, height = (system_of(item).get(side) for side in ("width", "height"))
+    if guess_type(item["name"]) not in PICTURES or not _size(width) or not _size(height):
+        return None
+    shapes = []
+    for annotation in annotations:
+        drawn = drawing.shape(annotation)
+        if drawn is not None:
+            label = str(annotation.get("label"))
+            shapes.append(
+                drawn | {"id": annotation["id"], "label": label, "colour": label_colour(label, colours)}
+            )
+    return {
+        "id": item["id"],
+        "width": width,
+        "height": height,
+        # How many pixels of the image one pixel of the screen is, about; texts and points keep their size so.
+        "unit": max(width / size, height / (size * 0.85)),
+        "coarse": max(width, height) < size / 2,
+        "shapes": shapes,
+        "alt": _alternative(item, annotations),
+    }
+
+
+def _alternative(item: dict[str, Any], annotations: list[dict[str, Any]]) -> str:
+    labels = [f"{annotation.get('label')} ({annotation.get('type')})" for annotation in annotations[:8]]
+    if not labels:
+        return f"{item['name']}, no annotations"
+    more = f" and {len(annotations) - 8} more" if len(annotations) > 8 else ""
+    return f"{item['name']}, annotated: {', '.join(labels)}{more}"
+
+
+def _size(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6
+
+
+def content(call: Call) -> dict[str, Any]:
+    """Say where the bytes of an item lie, and whether a browser may show them."""
+    row = call.store.row("items", call.params["item_id"])
+    if row.blob is None:
+        raise bad_request(f"item {row.id} is a directory: it has no bytes")
+    name = call.store.parsed(row)["name"]
+    mimetype = guess_type(name)
+    return {
+        "path": str(call.store.blob_path(row.blob)),
+        "name": name,
+        "mimetype": mimetype if mimetype in PICTURES else None,
+    }
+
+
+def mask(call: Call) -> dict[str, Any]:
+    """Give the annotation with the mask."""
+    annotation = call.store.get("annotations", call.params["annotation_id"])
+    if annotation.get("type") != "binary" or drawing.mask_png(annotation) is None:
+        raise not_found("mask of annotation", annotation["id"])
+    return annotation
+
+
+# ------------------------------------------------------------------------------------------------------- shared
+
+
+def listing(
+    call: Call, kind: str, where: str = "1", values: tuple[Any, ...] = (), tail: str = "ORDER BY id DESC"
+) -> tuple[dict[str, Any], Iterator[Row]]:
+    """Give one page of a kind's documents."""
+    number = page_number(call)
+    total = call.store.count(kind, where, values)
+    rows = call.store.select(kind, where, values, f"{tail} LIMIT {PAGE} OFFSET {(number - 1) * PAGE}")
+    return pages(call, number, total), rows
+
+
+def page_number(call: Call) -> int:
+    """Read the number of the page, from 1."""
+    text = call.query.get("page") or "1"
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:12]) <= 10**9:
+        raise bad_request(f"'page' must be a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def pages(call: Call, number: int, total: int, size: int = PAGE) -> dict[str, Any]:
+    """Describe where in a listing a page is, with the addresses of its neighbours."""
+    last = max(1, -(-total // size))
+    query = {name: value for name, value in call.query.items() if name != "page" and value}
+
+    def address(page: int) -> str | None:
+        # A page past the end leads back to the last one.
+        return "?" + urlencode(query | {"page": page}, errors="replace") if 1 <= page <= last else None
+
+    return {
+        "number": number,
+        "last": last,
+        "total": total,
+        "previous": address(min(number - 1, last)),
+        "next": address(number + 1),
+    }
+
+
+def project_crumbs(call: Call, project_id: str | None) -> list[Crumb]:
+    """Give the way back to a project."""
+    for row in call.store.select("projects", "id = ?", (project_id,)):
+        return [(call.store.parsed(row)["name"], f"/projects/{row.id}")]
+    return []
+
+
+def name_of(call: Call, kind: str, document_id: Any) -> str | None:
+    """Give the name of a document that another one mentions; None when there is no such."""
+    if not isinstance(document_id, str):
+        return None
+    row = next(call.store.select(kind, "id = ?", (document_id,)), None)
+    return str(call.store.parsed(row).get("name") or row.id) if row else None
+
+
+def label_colours(call: Call, dataset_id: str) -> dict[str, str]:
+    """Collect the labels of a dataset's recipe with their colours; nested ones with dots."""
+    dataset = call.store.parsed(call.store.row("datasets", dataset_id))
+    colours: dict[str, str] = {}
+    for recipe_id in _list(system_of(dataset).get("recipes"))[:5]:
+        for recipe in call.store.select("recipes", "id = ?", (str(recipe_id),)):
+            for ontology_id in _list(call.store.parsed(recipe).get("ontologyIds"))[:5]:
+                for ontology in call.store.select("ontologies", "id = ?", (str(ontology_id),)):
+                    _collect(_list(call.store.parsed(ontology).get("roots")), "", colours)
+    return colours
+
+
+def _collect(nodes: list[Any], prefix: str, colours: dict[str, str]) -> None:
+    for node in nodes:
+        tag = prefix + str(_dict(_dict(node).get("value")).get("tag"))
+        colours[tag] = drawing.colour(node["value"].get("color"), _palette(tag))
+        _collect(_list(node.get("children")), f"{tag}.", colours)
+
+
+def label_colour(label: Any, colours: dict[str, str]) -> str:
+    """Give the colour of a label, whether or not the recipe knows it."""
+    return colours.get(str(label)) or _palette(str(label))
+
+
+def _palette(tag: str) -> str:
+    return PALETTE[sum(tag.encode(errors="replace")) % len(PALETTE)]
+
+
+def tags_of(item: dict[str, Any]) -> list[str]:
+    """List the tags that an item has; the subset is one of them."""
+    return sorted(str(tag) for tag, value in _dict(system_of(item).get("tags")).items() if value)
+
+
+def system_of(document: dict[str, Any]) -> dict[str, Any]:
+    """Give a document's system metadata, whatever shape it has."""
+    return _dict(_dict(document.get("metadata")).get("system"))
+
+
+def pretty(value: Any, limit: int = 20_000) -> str:
+    """Write JSON to be read, but not for ever."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return text if len(text) <= limit else f"{text[:limit]}\n... and {len(text) - limit} characters more"
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
