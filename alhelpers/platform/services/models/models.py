@@ -31,6 +31,8 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     require(body, "name", "projectId")
     store.row("projects", body["projectId"])
     check_name(store, body["projectId"], body["name"])
+    if body.get("datasetId"):
+        store.row("datasets", body["datasetId"])
     metadata = body.get("metadata") or {}
     time = now()
     model = {
@@ -61,6 +63,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     }
     log_status(model, model["status"], user)
     store.put("models", model)
+    store.emit("Model", "Created", model["id"])
     return model
 
 
@@ -84,6 +87,8 @@ def update(store: Store, model: dict[str, Any], body: dict[str, Any], user: str,
     """Write a model as the SDK sends it: whole, its system metadata only where that was asked for."""
     if body.get("name", model["name"]) != model["name"]:
         check_name(store, model["projectId"], require(body, "name")["name"])
+    if body.get("datasetId") and body["datasetId"] != model["datasetId"]:
+        store.row("datasets", body["datasetId"])
     status = body.get("status", model["status"])
     model |= {key: value for key, value in body.items() if key not in FIXED | {"status", "metadata"}}
     if isinstance(body.get("metadata"), dict):
@@ -95,6 +100,7 @@ def update(store: Store, model: dict[str, Any], body: dict[str, Any], user: str,
         log_status(model, status, user)
     model["artifacts"] = own_artifacts(store, model)
     store.put("models", model | {"updatedAt": now(), "updatedBy": user})
+    store.emit("Model", "Updated", model["id"])
 
 
 def own_artifacts(store: Store, model: dict[str, Any]) -> list[Any]:
@@ -108,7 +114,7 @@ def own_artifacts(store: Store, model: dict[str, Any]) -> list[Any]:
         item_id = artifact.get("itemId") if isinstance(artifact, dict) else None
         row = next(store.select("items", "id = ?", (item_id,)), None) if item_id else None
         owner = _folder_owner(store.parsed(row)["filename"]) if row else None
-        if owner is None or owner == model["name"] or not _exists(store, model["projectId"], owner):
+        if owner is None or owner == model["name"] or not _is_other(store, model, owner):
             kept.append(artifact)
     return kept
 
@@ -118,16 +124,29 @@ def _folder_owner(filename: str) -> str | None:
     return rest.split("/")[0] if rest != filename else None
 
 
-def _exists(store: Store, project_id: str, name: str) -> bool:
-    return store.count("models", "scope = ? AND name = ?", (project_id, name)) > 0
+def _is_other(store: Store, model: dict[str, Any], name: str) -> bool:
+    """Say whether another model of the project has this name; a renamed model still has files under its old one."""
+    return (
+        store.count("models", "scope = ? AND name = ? AND id != ?", (model["projectId"], name, model["id"]))
+        > 0
+    )
+
+
+def forget_artifact(store: Store, project_id: str, item_id: str) -> None:
+    """Take a deleted item out of the artifacts of a project's models."""
+    for row in list(store.select("models", "scope = ?", (project_id,))):
+        if item_id in row.doc:
+            model = json.loads(row.doc)
+            kept = [each for each in model["artifacts"] if each.get("itemId") != item_id]
+            store.put("models", model | {"artifacts": kept})
 
 
 def clone(store: Store, source: dict[str, Any], body: dict[str, Any], user: str) -> dict[str, Any]:
     """Copy a model under a new name, with its artifacts; it is ready at once."""
     body = {key: value for key, value in require(body, "name").items() if value is not None}
     inherited = {key: value for key, value in source.items() if key not in FIXED | {"status", "artifacts"}}
-    body = inherited | {"projectId": source["projectId"]} | body
-    body["metadata"] = _cloned_metadata(source, body.get("metadata") or {})
+    metadata = _cloned_metadata(source, body.get("metadata") or {})
+    body = inherited | {"projectId": source["projectId"]} | body | {"metadata": metadata}
     model = create(store, body | {"status": "cloning", "artifacts": []}, user)
     model["artifacts"] = copy_artifacts(store, source, model, user)
     log_status(model, body.get("status") or "pre-trained", user)
@@ -169,14 +188,24 @@ def _clear(store: Store, dataset_id: str, filename: str) -> None:
 
 
 def delete(store: Store, model_id: str) -> None:
-    """Delete a model with its metrics and the folder of its artifacts."""
+    """Delete a model with its metrics, its artifacts and their folder."""
     model = store.get("models", model_id)
-    binaries = datasets.binaries(store, model["projectId"])["id"]
-    folder = f"{ARTIFACTS}/{model['name']}"
-    rows = store.select("items", "scope = ? AND name = ? AND type = 'dir'", (binaries, folder))
-    items.delete(store, [row.id for row in rows])
     store.delete("metrics", "parent = ?", model_id)
     store.delete("models", "id = ?", model_id)
+    binaries = datasets.binaries(store, model["projectId"])["id"]
+    own = {each.get("itemId") for each in own_artifacts(store, model)}
+    folder = f"{ARTIFACTS}/{model['name']}"
+    rows = store.select("items", "scope = ? AND name = ? AND type = 'dir'", (binaries, folder))
+    ids = [row.id for row in rows]
+    ids += [
+        row.id
+        for each in own
+        if each
+        for row in store.select("items", "id = ?", (each,))
+        if row.scope == binaries
+    ]
+    items.delete(store, ids)
+    store.emit("Model", "Deleted", model_id)
 
 
 def publish_metrics(store: Store, samples: Any) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from ...api import Call, Raw, Route, one, paged
 from ...errors import not_emulated
+from ...events import Event, Listener
 from ...query import search
 from ...store import require
 from . import models
@@ -63,6 +64,13 @@ def query_metrics(call: Call) -> Raw:
     return paged(call, "metrics", search(call.store, "metrics", require(call.body)))
 
 
+def forget_artifact(call: Call, event: Event) -> None:
+    """Take a deleted item of a project's binaries out of the artifacts of its models."""
+    for row in call.store.select("datasets", "id = ? AND type = 'system'", (event.detail.get("dataset"),)):
+        models.forget_artifact(call.store, row.scope or "", event.id)
+
+
+LISTENERS: dict[tuple[str, str], Listener] = {("Item", "Deleted"): forget_artifact}
 ROUTES = [
     Route("POST", "/ml/models", create),
     Route("POST", "/ml/models/query", query),
