@@ -1,69 +1,271 @@
-"""Pipelines as stored documents, and the context that nodes run in."""
+"""Pipelines as documents: created from JSON, validated, changed, installed, paused; their variables and context."""
+
+import json
 
 import pytest
+from pipeline_samples import ITEM_CREATED, connect, node, pipeline, port
 
 
 def template():
-    return {
-        "name": "flow",
-        "nodes": [
-            {
-                "id": "node-1",
-                "name": "Split",
-                "type": "code",
-                "inputs": [],
-                "outputs": [],
-                "namespace": {"functionName": "f", "projectName": "p", "serviceName": "s", "moduleName": "m"},
-                "metadata": {
-                    "position": {"x": 0, "y": 0},
-                    "customNodeConfig": {"name": "Split", "groups": []},
-                },
-                "config": {"package": {}},
-            }
-        ],
-        "connections": [],
-        "startNodes": [{"nodeId": "node-1", "type": "root", "id": "start"}],
-        "variables": [{"name": "best_model", "type": "Model", "value": "m"}],
-    }
+    split = node("code", "Split", inputs=[], outputs=[], metadata={"customNodeConfig": {"groups": []}})
+    split["id"] = "node-1"
+    return pipeline([split], name="flow", variables=[{"name": "best_model", "type": "Model", "value": "m"}])
 
 
 @pytest.fixture
-def pipeline(project):
+def flow(project):
     return project.pipelines.create(pipeline_json=template())
 
 
-def test_create_get_list(dl, project, pipeline):
-    assert pipeline.status == "Created"
-    assert dl.pipelines.get(pipeline_id=pipeline.id).name == "flow"
-    assert project.pipelines.get(pipeline_name="flow").id == pipeline.id
+@pytest.fixture
+def storage(dataset):
+    """Make a storage node of the test's dataset."""
+
+    def make(name="data", **metadata):
+        return node("storage", name, metadata={"datasetId": dataset.id} | metadata)
+
+    return make
+
+
+def refused(dl, project, match, body):
+    """Check that a pipeline is refused when it is created, validated, and when another one becomes like it."""
+    with pytest.raises(dl.exceptions.BadRequest, match=match):
+        project.pipelines.create(pipeline_json=body)
+    with pytest.raises(dl.exceptions.BadRequest, match=match):
+        project.pipelines.validate(pipeline_json=body)
+    assert project.pipelines.list().items_count == 0
+    empty = project.pipelines.create(name="empty")
+    success, response = dl.client_api.gen_request("patch", f"/pipelines/{empty.id}", json_req=body)
+    assert not success and response.status_code == 400
+    assert dl.pipelines.get(pipeline_id=empty.id).to_json()["nodes"] == []
+    empty.delete()
+
+
+# ------------------------------------------------------------------------------------------------------ documents
+
+
+def test_create_get_list(dl, project, flow):
+    assert flow.status == "Created"
+    assert dl.pipelines.get(pipeline_id=flow.id).name == "flow"
+    assert project.pipelines.get(pipeline_name="flow").id == flow.id
     assert project.pipelines.list().items_count == 1
     with pytest.raises(dl.exceptions.BadRequest, match="'flow' exists in project"):
         project.pipelines.create(pipeline_json=template())
-    pipeline.delete()
+    flow.delete()
     with pytest.raises(dl.exceptions.NotFound):
-        dl.pipelines.get(pipeline_id=pipeline.id)
+        dl.pipelines.get(pipeline_id=flow.id)
+    with pytest.raises(dl.exceptions.NotFound):
+        project.pipelines.get(pipeline_name="flow")
 
 
-def test_variables_and_changes(dl, project, pipeline):
-    (variable,) = pipeline.variables
-    assert variable.id and variable.reference == pipeline.id
+def test_to_json_is_what_the_platform_says(dl, project, flow):
+    success, response = dl.client_api.gen_request("get", f"/pipelines/{flow.id}")
+    stored, shown = response.json(), dl.pipelines.get(pipeline_id=flow.id).to_json()
+    for key in ("id", "name", "projectId", "creator", "status", "createdAt", "updatedAt", "updatedBy", "url"):
+        assert shown[key] == stored[key], key
+    assert shown["variables"] == stored["variables"] and shown["startNodes"] == stored["startNodes"]
+    assert shown["compositionId"] == stored["compositionId"] and shown["orgId"] == stored["orgId"]
+    assert project.compositions.get(composition_id=flow.composition_id)["status"] == "Created"
+
+
+def test_an_empty_pipeline(dl, project):
+    empty = project.pipelines.create(name="empty")
+    assert empty.nodes == [] and empty.connections == [] and empty.variables == []
+    with pytest.raises(dl.exceptions.BadRequest, match="has no nodes"):
+        empty.install()
+
+
+def test_variables_and_changes(dl, project, flow):
+    (variable,) = flow.variables
+    assert variable.id and variable.reference == flow.id
     variable.value = "other"
-    pipeline.variables.append(
-        dl.entities.Variable({"name": "config", "type": "Json", "value": {"epochs": 2}})
-    )
-    pipeline.nodes[0].metadata["customNodeConfig"]["groups"] = [{"name": "train", "distribution": 80}]
-    pipeline.update()
-    read = dl.pipelines.get(pipeline_id=pipeline.id)
+    flow.variables.append(dl.entities.Variable({"name": "config", "type": "Json", "value": {"epochs": 2}}))
+    flow.nodes[0].metadata["customNodeConfig"]["groups"] = [{"name": "train", "distribution": 80}]
+    flow.update()
+    read = dl.pipelines.get(pipeline_id=flow.id)
     assert {each.name: each.value for each in read.variables} == {
         "best_model": "other",
         "config": {"epochs": 2},
     }
-    assert read.variables[0].id == variable.id
+    assert read.variables[0].id == variable.id and read.variables[1].creator
     assert read.nodes[0].metadata["customNodeConfig"]["groups"][0]["distribution"] == 80
     assert len(read.nodes) == 1
+    read.update_variables_values(best_model="third")
+    assert read.update().variables[0].value == "third"
+    read.variables.append(dl.entities.Variable({"name": "config", "type": "Json", "value": {}}))
+    with pytest.raises(dl.exceptions.BadRequest, match="need different names"):
+        read.update()
 
 
-def test_the_context_of_a_node(dl, pipeline):
-    context = dl.Context(execution_dict={"pipeline": {"id": pipeline.id, "nodeId": "node-1"}}, sdk=dl)
+def test_rename_and_settings(dl, project, flow):
+    flow.name = "renamed"
+    assert flow.update().name == "renamed"
+    settings = dl.PipelineSettings(default_resume_option=dl.PipelineResumeOption.TERMINATE_EXISTING_CYCLES)
+    read = project.pipelines.update_settings(flow, settings)
+    assert read.settings.default_resume_option == "terminateExistingCycles"
+
+
+def test_the_context_of_a_node(dl, flow):
+    context = dl.Context(execution_dict={"pipeline": {"id": flow.id, "nodeId": "node-1"}}, sdk=dl)
     assert context.pipeline.name == "flow"
-    assert context.node.metadata["customNodeConfig"]["name"] == "Split"
+    assert context.node.metadata["customNodeConfig"] == {"groups": []}
+
+
+# ----------------------------------------------------------------------------------------------------- validation
+
+
+def test_ports_of_different_types(dl, project, storage):
+    one, other = storage("a"), node("storage", "b", inputs=[port("dataset", "Dataset")])
+    refused(
+        dl,
+        project,
+        "connection source and target ports must be of the same type",
+        pipeline([one, other], [connect(one, other)]),
+    )
+
+
+def test_a_list_may_meet_an_input_for_one(dl, project, storage):
+    one, other = node("code", "a", outputs=[port("items", "Item[]")]), storage("b")
+    assert project.pipelines.create(pipeline_json=pipeline([one, other])).id
+
+
+def test_an_action_that_the_port_does_not_have(dl, project, storage):
+    one, other = storage("a"), storage("b")
+    one["outputs"] = [port(actions=["completed", "discard"])]
+    match = "connection action do not includes in port actions"
+    refused(dl, project, match, pipeline([one, other], [connect(one, other, action="approved")]))
+
+
+def test_two_roots(dl, project, storage):
+    one, other = storage("a"), storage("b")
+    body = pipeline([one, other])
+    body["startNodes"].append({"nodeId": other["id"], "type": "root"})
+    refused(dl, project, "Pipeline may only include 1 root node", body)
+
+
+def test_infinite_loops(dl, project, storage):
+    one, other, third = storage("first"), storage("second"), storage("third")
+    ring = [connect(one, other), connect(other, third), connect(third, other)]
+    refused(dl, project, "Infinite Loop detected for node second", pipeline([one, other, third], ring))
+    refused(dl, project, "Infinite Loop detected for node first", pipeline([one], [connect(one, one)]))
+
+
+def test_a_loop_with_a_way_out(dl, project, storage):
+    one, other = storage("a"), storage("b")
+    other["outputs"] = [port(actions=["again", "done"])]
+    body = pipeline([one, other], [connect(one, other), connect(other, one, action="again")])
+    assert project.pipelines.create(pipeline_json=body).id
+    filtered = [connect(one, other), connect(other, one, action="again", condition={"annotated": True})]
+    assert project.pipelines.create(pipeline_json=pipeline([one, other], filtered)).id
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"connections": [{"src": {"nodeId": "x", "portId": "y"}, "tgt": {}}]}, "which is not there"),
+        ({"connections": ["a"]}, "needs a JSON object"),
+        ({"startNodes": [{"nodeId": "x", "type": "root"}]}, "is no node of the pipeline"),
+        ({"nodes": [{"id": "a"}]}, "'type' must be a non-empty string"),
+        ({"variables": [{"name": "a"}]}, "'type' must be a non-empty string"),
+    ],
+)
+def test_broken_documents(dl, project, storage, change, match):
+    refused(dl, project, match, pipeline([storage()]) | change)
+
+
+def test_a_condition_that_is_no_filter(dl, project, storage):
+    one, other = storage("a"), storage("b")
+    body = pipeline([one, other])
+    body["connections"][0]["condition"] = "{nonsense"
+    refused(dl, project, "condition is a filter as JSON", body)
+
+
+def test_what_is_missing_shows_when_it_starts(dl, project, storage):
+    broken = project.pipelines.create(pipeline_json=pipeline([node("storage", "Raw")]))
+    for attempt in (broken.install, broken.validate):
+        with pytest.raises(dl.exceptions.BadRequest, match="'Raw' of type storage must have a datasetId"):
+            attempt()
+    assert dl.pipelines.get(pipeline_id=broken.id).status == "Created"
+    body = pipeline([node("task", "Label"), node("storage", metadata={"datasetId": "0" * 24})])
+    with pytest.raises(dl.exceptions.BadRequest, match="'Label' of type task must have a datasetId"):
+        project.pipelines.validate(body)
+    gone = pipeline([node("storage", metadata={"datasetId": "0" * 24})])
+    with pytest.raises(dl.exceptions.BadRequest, match="there is no dataset"):
+        project.pipelines.validate(gone)
+    unknown = storage(variableDataset="Raw Dataset")
+    with pytest.raises(dl.exceptions.BadRequest, match="uses the variable 'Raw Dataset'"):
+        project.pipelines.validate(pipeline([unknown]))
+
+
+def test_a_dataset_that_loads_data_takes_none(dl, project, storage):
+    one, other = storage("a"), storage("b", triggerToPipeline={"active": True})
+    made = project.pipelines.create(pipeline_json=pipeline([one, other]))
+    with pytest.raises(dl.exceptions.BadRequest, match="its input port may not be connected"):
+        made.install()
+
+
+def test_a_valid_pipeline(dl, project, storage):
+    body = pipeline([storage("a"), storage("b")])
+    assert project.pipelines.validate(body)["valid"] is True
+    made = project.pipelines.create(pipeline_json=body)
+    assert made.validate()["valid"] is True
+
+
+# ------------------------------------------------------------------------------------------------- life of a pipeline
+
+
+def test_install_and_pause(dl, project, storage):
+    made = project.pipelines.create(pipeline_json=pipeline([storage()]))
+    with pytest.raises(dl.exceptions.BadRequest, match="is not installed"):
+        made.execute()
+    made = made.install()
+    assert made.status == dl.CompositionStatus.INSTALLED
+    assert project.compositions.get(composition_id=made.composition_id)["status"] == "Installed"
+    made.pause()
+    assert dl.pipelines.get(pipeline_id=made.id).status == dl.CompositionStatus.UNINSTALLED
+    with pytest.raises(dl.exceptions.BadRequest, match="resumeOption"):
+        made.install(resume_option="perhaps")
+
+
+def test_triggers_come_with_the_installation(dl, project, storage):
+    one, cron = storage("a"), storage("b")
+    every = {"type": "Cron", "spec": {"cron": "0 9 * * 1"}}
+    triggers = {one["id"]: ITEM_CREATED, cron["id"]: every}
+    body = pipeline([one, cron], [], triggers)
+    made = project.pipelines.create(pipeline_json=body)
+    assert made.triggers.list().items_count == 0
+    made = made.install()
+    found = made.triggers.list()
+    assert found.items_count == 2 and project.triggers.list().items_count == 2
+    assert {each.type for each in found.items} == {"Event", "Cron"}
+    assert all(each.active and each.pipeline_id == made.id for each in found.items)
+    made.pause(keep_triggers_active=True)
+    assert all(each.active for each in made.triggers.list().items)
+    made.pause()
+    assert not any(each.active for each in made.triggers.list().items)
+    made.install()
+    again = made.triggers.list().items
+    assert all(each.active for each in again) and {each.id for each in again} == {
+        each.id for each in found.items
+    }
+    made.delete()
+    assert project.triggers.list().items_count == 0
+
+
+def test_triggers_follow_an_installed_pipeline(dl, project, dataset):
+    made = project.pipelines.create(name="built")
+    made.nodes.add(dl.DatasetNode(name="data", project_id=project.id, dataset_id=dataset.id))
+    made.nodes[0].add_trigger(filters=dl.Filters(field="metadata.user.wanted", values=True))
+    made = made.update().install()
+    (trigger,) = made.triggers.list().items
+    assert trigger.resource == "Item" and trigger.actions == ["Created"]
+    assert json.dumps(trigger.filters) == json.dumps(
+        dl.Filters(field="metadata.user.wanted", values=True).prepare(query_only=True)["filter"]
+    )
+    made.nodes[0].add_trigger(trigger_type=dl.TriggerType.CRON, cron="*/5 * * * *")
+    made = made.update()
+    (trigger,) = made.triggers.list().items
+    assert trigger.type == "Cron" and trigger.cron == "*/5 * * * *"
+    made.start_nodes[0].pop("trigger")
+    made.update()
+    assert made.triggers.list().items_count == 0

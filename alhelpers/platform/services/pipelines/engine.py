@@ -281,7 +281,7 @@ def restarted(store: Store, execution_id: str) -> None:
         return  # a new execution was counted when its node made it
     before = log[len(log) - 2 - log[::-1].index(executions.CREATED)]
     cycle = json.loads(found.doc)
-    _count(cycle, link["nodeId"], before, -1)
+    _count(cycle, link["nodeId"], RUNNING if before == executions.CREATED else before, -1)
     _count(cycle, link["nodeId"], RUNNING, 1)
     if cycle["status"] == TERMINATED:
         cycle["status"] = RUNNING

@@ -80,7 +80,7 @@ def _item(store: Store, node: Document, execution: Document) -> Document:
 def _into_dataset(store: Store, pipeline: Document, node: Document, execution: Document) -> Document:
     """Clone an item into the node's dataset; one that is there already passes."""
     item = _item(store, node, execution)
-    target = graph.dataset_id(pipeline, node) or ""
+    target = store.row("datasets", graph.dataset_id(pipeline, node) or "", "dataset").id
     folder = (node.get("metadata") or {}).get("dir")
     if item["datasetId"] != target:
         wanted = posixpath.join("/", folder, item["name"]) if folder else item["filename"]

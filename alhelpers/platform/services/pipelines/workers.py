@@ -3,8 +3,11 @@
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store
-from . import graph
+from ...store import Store, now
+from ..apps import models as apps
+from ..executions import models as executions
+from ..services import models as services
+from . import graph, ml
 
 Document = dict[str, Any]
 
@@ -13,12 +16,166 @@ def launch(
     store: Store, pipeline: Document, node: Document, inputs: Document, link: Document, user: str
 ) -> Document:
     """Make the execution of a node, for a worker to run."""
-    raise bad_request(f"node {graph.label(node)!r}: not yet")
+    if node["type"] == graph.ML:
+        return ml.launch(store, pipeline, node, inputs, link, user)
+    service = _remembered(store, pipeline, node) or service_of(store, pipeline, node, user)
+    return executions.create(
+        store,
+        project_id=pipeline["projectId"],
+        user=user,
+        function_name=_function_name(node),
+        inputs=inputs,
+        service=service,
+        pipeline=link,
+        **executions.ml_fields(service),
+    )
 
 
 def prepare(store: Store, pipeline: Document, user: str) -> None:
     """Make the services that a pipeline's nodes need."""
+    for node in graph.nodes(pipeline):
+        if node["type"] == graph.ML:
+            ml.prepare(store, pipeline, node, user)
+        elif node["type"] in (graph.CODE, graph.FUNCTION, graph.CUSTOM):
+            pipeline.setdefault("serviceIds", {})[node["id"]] = service_of(store, pipeline, node, user)["id"]
+    store.put("pipelines", pipeline)
 
 
 def refresh(store: Store, pipeline: Document, user: str) -> None:
-    """Bring services up to date with the pipeline's variables."""
+    """Bring the services of models up to date with the pipeline's variables."""
+    for node in graph.nodes(pipeline):
+        if node["type"] == graph.ML:
+            ml.prepare(store, pipeline, node, user)
+
+
+def _remembered(store: Store, pipeline: Document, node: Document) -> Document | None:
+    service_id = (pipeline.get("serviceIds") or {}).get(node["id"])
+    return store.find("services", "id = ?", service_id) if service_id else None
+
+
+def _function_name(node: Document) -> str:
+    package = (node.get("config") or {}).get("package") or {}
+    return (node.get("namespace") or {}).get("functionName") or package.get("name") or "run"
+
+
+def service_of(store: Store, pipeline: Document, node: Document, user: str) -> Document:
+    """Fetch the service that does a node's work, made or brought up to date where it is the pipeline's own."""
+    if node["type"] == graph.CODE:
+        return _code_service(store, pipeline, node, user)
+    namespace = node.get("namespace") or {}
+    named = store.find(
+        "services", "scope = ? AND name = ?", pipeline["projectId"], namespace.get("serviceName")
+    )
+    package_name = node.get("dpkName") or namespace.get("packageName")
+    if named is not None and (node["type"] == graph.FUNCTION or not package_name):
+        return named
+    if not package_name:
+        raise bad_request(
+            f"node {graph.label(node)!r}: there is no service {namespace.get('serviceName')!r} in the project,"
+            " and the node names no dpk"
+        )
+    return _app_service(store, pipeline, node, package_name, named, user)
+
+
+def _app_service(
+    store: Store,
+    pipeline: Document,
+    node: Document,
+    dpk_name: str,
+    named: Document | None,
+    user: str,
+) -> Document:
+    """Fetch the service of a module of an app; without an installed app the dpk's latest revision will do."""
+    namespace = node.get("namespace") or {}
+    app = _app(store, pipeline["projectId"], dpk_name)
+    package = app["dpk"] if app else apps.revision(store, dpk_name, None)
+    module = services.module_of(package, namespace.get("moduleName"))
+    if named is not None and (named["packageName"], named["moduleName"]) == (dpk_name, module["name"]):
+        return named
+    if services.function_of(module, _function_name(node)) is None and module.get("functions"):
+        names = [each.get("name") for each in module["functions"]]
+        raise bad_request(
+            f"node {graph.label(node)!r}: module {module['name']!r} of dpk {dpk_name!r} has no function"
+            f" {_function_name(node)!r}; it has {names}"
+        )
+    config = (node.get("metadata") or {}).get("serviceConfig") or {}
+    name = namespace.get("serviceName") or config.get("name") or f"{dpk_name}-{module['name']}"
+    other = store.find("services", "scope = ? AND name = ?", pipeline["projectId"], name)
+    if other is not None and (other["packageName"], other["moduleName"]) != (dpk_name, module["name"]):
+        name = f"{name}-{pipeline['id'][:8]}"
+    settings = {key: config[key] for key in ("runtime", "initParams", "executionTimeout") if config.get(key)}
+    return services.ensure(
+        store,
+        project_id=pipeline["projectId"],
+        name=name,
+        package=package,
+        user=user,
+        module=module["name"],
+        app=app,
+        **settings,
+    )
+
+
+def _app(store: Store, project_id: str, dpk_name: str) -> Document | None:
+    for row in store.select("apps", "scope = ?", (project_id,), "ORDER BY id"):
+        if store.parsed(row)["dpkName"] == dpk_name:
+            return store.parsed(row)
+    return None
+
+
+def _code_service(store: Store, pipeline: Document, node: Document, user: str) -> Document:
+    """Fetch the service of a code node: its package holds the code as the node does."""
+    given = (node.get("config") or {}).get("package") or {}
+    code = given.get("code")
+    if not isinstance(code, str) or not code.strip():
+        raise bad_request(f"node {graph.label(node)!r} has no code: 'config.package.code' must hold it")
+    name = f"{graph.label(node)}-{pipeline['id'][:8]}-{node['id'][:8]}"
+    package = _code_package(store, pipeline, node, name, code, user)
+    config = (node.get("metadata") or {}).get("serviceConfig") or (node.get("config") or {})
+    settings = {key: config[key] for key in ("runtime", "initParams", "executionTimeout") if config.get(key)}
+    return services.ensure(
+        store, project_id=pipeline["projectId"], name=name, package=package, user=user, **settings
+    )
+
+
+def _code_package(
+    store: Store, pipeline: Document, node: Document, name: str, code: str, user: str
+) -> Document:
+    function = {
+        "name": _function_name(node),
+        "input": [{"name": port["name"], "type": port["type"]} for port in graph.inputs(node)],
+        "output": [{"name": port["name"], "type": port["type"]} for port in graph.outputs(node)],
+    }
+    modules = [
+        {
+            "name": "default_module",
+            "className": "ServiceRunner",
+            "entryPoint": "main.py",
+            "initInputs": [],
+            "functions": [function],
+        }
+    ]
+    codebase = {"type": "code", "code": code}
+    found = store.find("packages", "scope = ? AND name = ?", pipeline["projectId"], name)
+    if found is not None and (found["codebase"], found["modules"]) == (codebase, modules):
+        return found
+    time = now()
+    package = {
+        "id": store.new_id(),
+        "name": name,
+        "projectId": pipeline["projectId"],
+        "version": "1.0.0",
+        "type": "faas",
+        "global": False,
+        "codebase": codebase,
+        "modules": modules,
+        "revisions": [],
+        "metadata": {},
+        "creator": user,
+        "createdAt": time,
+        "updatedAt": time,
+    }
+    if found is not None:
+        store.delete("packages", "id = ?", found["id"])
+    store.put("packages", package)
+    return package

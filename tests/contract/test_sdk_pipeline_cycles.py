@@ -1,0 +1,434 @@
+"""Cycles of pipelines whose nodes are the platform's own: datasets, tasks, variables. No worker process is needed."""
+
+import pytest
+from pipeline_samples import ITEM_CREATED, connect, executed, node, pipeline, port, statuses, successes
+
+
+@pytest.fixture
+def truth(project):
+    return project.datasets.create("truth")
+
+
+def storage(dataset, name="data", **metadata):
+    return node("storage", name, metadata={"datasetId": dataset.id} | metadata)
+
+
+def label(dataset, name="Label", **metadata):
+    actions = ["approved", "discard"] if metadata.get("taskType") == "qa" else ["completed", "discard"]
+    metadata = {"datasetId": dataset.id} | metadata
+    return node("task", name, outputs=[port(actions=actions)], metadata=metadata)
+
+
+def install(project, nodes, *rest, **fields):
+    return project.pipelines.create(pipeline_json=pipeline(nodes, *rest, **fields)).install()
+
+
+def reread(flow, cycle):
+    return flow.pipeline_executions.get(cycle.id)
+
+
+def run(flow, inputs=None, **options):
+    """Execute a pipeline and see how far its cycle comes by itself: the answer shows only how it began."""
+    begun = flow.execute(execution_input=inputs, **options)
+    assert begun.status == "in-progress" and begun.in_progress()
+    return reread(flow, begun)
+
+
+# ------------------------------------------------------------------------------------------------------- datasets
+
+
+def test_an_item_goes_through_datasets(dl, project, dataset, truth, fill):
+    (item,) = fill(1, remote_path="/some")
+    item.annotations.upload([dl.Annotation.new(annotation_definition=dl.Classification(label="a"))])
+    nodes = [storage(dataset, "raw"), storage(truth, "copy"), storage(truth, "folder", dir="/x")]
+    flow = install(project, nodes)
+    cycle = run(flow, {"item": item.id})
+    assert cycle.status == "success" and not cycle.in_progress()
+    assert statuses(cycle) == {"raw": "success", "copy": "success", "folder": "success"}
+    assert len(executed(cycle)) == 3 and cycle.pipeline_id == flow.id
+    (copy,) = truth.items.list().items
+    assert copy.filename == "/some/0000.png" and copy.to_json()["srcItem"] == item.id
+    assert [each.label for each in copy.annotations.list()] == ["a"]
+    (first,) = cycle.executions[nodes[0]["id"]]
+    assert first["input"] == {"item": {"item_id": item.id}} and first["latestStatus"]["status"] == "success"
+    assert first["pipeline"] == {"id": flow.id, "nodeId": nodes[0]["id"], "executionId": cycle.id}
+
+
+@pytest.mark.parametrize("form", ["text", "dict", "io"])
+def test_ways_to_give_an_input(dl, project, dataset, fill, form):
+    (item,) = fill(1)
+    flow = install(project, [storage(dataset)])
+    given = {
+        "text": {"item": item.id},
+        "dict": {"item": {"item_id": item.id, "dataset_id": dataset.id}},
+        "io": dl.FunctionIO(type=dl.PackageInputType.ITEM, name="item", value={"item_id": item.id}),
+    }[form]
+    assert run(flow, given).status == "success"
+    assert flow.test(execution_input=given).wait().status == "success"
+
+
+def test_a_second_clone_takes_the_place_of_the_first(dl, project, dataset, truth, fill):
+    (item,) = fill(1)
+    flow = install(project, [storage(dataset), storage(truth)])
+    run(flow, {"item": item.id})
+    run(flow, {"item": item.id})
+    assert truth.items.list().items_count == 1
+    other = project.datasets.create("other")
+    namesake = item.clone(dst_dataset_id=other.id)
+    run(flow, {"item": namesake.id}, node_id=flow.nodes[1].node_id)
+    assert sorted(each.name for each in truth.items.list().items) == ["0000 (1).png", "0000.png"]
+
+
+def test_an_execution_that_fails(dl, project, dataset, truth):
+    flow = install(project, [storage(dataset, "a"), storage(truth, "b")])
+    cycle = run(flow, {"item": "0" * 24})
+    assert cycle.status == "failed" and statuses(cycle) == {"a": "failed", "b": "pending"}
+    (failed,) = executed(cycle)
+    assert "item not found" in failed["latestStatus"]["message"]
+    nothing = run(flow)
+    assert nothing.status == "failed"
+    assert "needs an item" in executed(nothing)[0]["latestStatus"]["message"]
+
+
+def test_start_at_a_later_node(dl, project, dataset, truth, fill):
+    (item,) = fill(1)
+    flow = install(project, [storage(dataset, "root"), storage(truth, "later")])
+    cycle = run(flow, {"item": item.id}, node_id=flow.nodes[1].node_id)
+    assert statuses(cycle) == {"root": "pending", "later": "success"} and cycle.status == "success"
+    with pytest.raises(dl.exceptions.BadRequest, match="has no node 'nowhere'"):
+        flow.execute(execution_input={"item": item.id}, node_id="nowhere")
+    assert flow.pipeline_executions.list().items_count == 1
+
+
+def test_conditions_on_connections(dl, project, dataset, truth, fill):
+    one, two = fill(2)
+    two.metadata["user"] = {"wanted": True}
+    two.update()
+    nodes = [storage(dataset, "raw"), storage(truth, "wanted")]
+    flow = install(project, nodes, [connect(*nodes, condition={"metadata.user.wanted": True})])
+    assert statuses(run(flow, {"item": one.id})) == {"raw": "success", "wanted": "pending"}
+    assert statuses(run(flow, {"item": two.id})) == {"raw": "success", "wanted": "success"}
+
+
+def test_batches_and_statistics(dl, project, dataset, truth, fill):
+    fill(3, remote_path="/a")
+    fill(2, remote_path="/b")
+    flow = install(project, [storage(dataset, "raw"), storage(truth, "copy")])
+    filters = dl.Filters(field="dir", values="/a", context={"datasets": [dataset.id]})
+    command = flow.execute_batch(filters=filters)
+    assert command.status == "success"
+    cycles = flow.pipeline_executions.list()
+    assert cycles.items_count == 3 and all(each.status == "success" for each in cycles.items)
+    stats = flow.stats()
+    assert [(each.status, each.count) for each in stats.pipeline_counters] == [("success", 3)]
+    for each in flow.nodes:
+        found = [one for cycle in cycles.items for one in cycle.executions[each.node_id]]
+        assert successes(stats, each.node_id) == len(found) == 3
+    for cycle in cycles.items:
+        by_cycle = dl.Filters(resource="executions", field="pipeline.executionId", values=cycle.id)
+        found = project.executions.list(filters=by_cycle)
+        assert {each.id for each in found.items} == {each["id"] for each in executed(cycle)}
+        assert all(each.pipeline_execution_id == cycle.id for each in found.items)
+    assert flow.reset()
+    assert flow.stats().pipeline_counters == [] and successes(flow.stats(), flow.nodes[0].node_id) == 0
+    everywhere = flow.execute_batch(dl.Filters(field="dir", values="/b"), node_id=flow.nodes[1].node_id)
+    assert everywhere.spec["count"] == 2
+    assert successes(flow.stats(), flow.nodes[1].node_id) == 2
+    nowhere = dl.Filters(context={"datasets": ["0" * 24]})
+    with pytest.raises(dl.exceptions.NotFound):
+        flow.execute_batch(filters=nowhere)
+
+
+def test_list_cycles(dl, project, dataset, fill):
+    one, two = fill(2)
+    flow = install(project, [storage(dataset)])
+    first = run(flow, {"item": one.id})
+    run(flow, {"item": "0" * 24})
+    failed = dl.Filters(resource=dl.FiltersResource.PIPELINE_EXECUTION, field="status", values="failed")
+    assert flow.pipeline_executions.list(filters=failed).items_count == 1
+    read = flow.pipeline_executions.get(first.id)
+    assert read.to_json() == first.to_json()
+    other = install(project, [storage(dataset)])
+    with pytest.raises(dl.exceptions.NotFound):
+        other.pipeline_executions.get(first.id)
+    assert other.pipeline_executions.list().items_count == 0
+
+
+def test_existing_data_is_loaded_once(dl, project, dataset, truth, fill):
+    fill(3)
+    raw = dl.DatasetNode(
+        name="raw",
+        project_id=project.id,
+        dataset_id=dataset.id,
+        load_existing_data=True,
+    )
+    flow = project.pipelines.create(name="loading")
+    flow.nodes.add(raw).connect(dl.DatasetNode(name="copy", project_id=project.id, dataset_id=truth.id))
+    flow = flow.update().install()
+    loading = flow.nodes.get("raw").metadata["triggerToPipeline"]
+    assert loading["active"] and loading["triggered"]
+    assert dl.commands.get(loading["commandId"]).status == "success"
+    assert flow.pipeline_executions.list().items_count == 3 and truth.items.list().items_count == 3
+    flow.pause()
+    flow = flow.install()
+    flow.update()
+    assert flow.pipeline_executions.list().items_count == 3
+    again = flow.nodes.get("raw").metadata["triggerToPipeline"]
+    assert again["commandId"] == loading["commandId"]
+
+
+def test_existing_data_by_filter(dl, project, dataset, fill):
+    fill(3)
+    wanted = dl.Filters(field="name", values="0001.png")
+    flow = project.pipelines.create(name="loading")
+    flow.nodes.add(
+        dl.DatasetNode("raw", project.id, dataset.id, load_existing_data=True, data_filters=wanted)
+    )
+    flow = flow.update().install()
+    assert flow.pipeline_executions.list().items_count == 1
+
+
+# ---------------------------------------------------------------------------------------------------------- tasks
+
+
+@pytest.fixture
+def labelling(project, dataset, truth):
+    """Install raw -> task -> truth."""
+
+    def make(**metadata):
+        nodes = [storage(dataset, "raw"), label(dataset, **metadata), storage(truth, "truth")]
+        actions = [connect(nodes[0], nodes[1]), connect(nodes[1], nodes[2], action="completed")]
+        return install(project, nodes, actions)
+
+    return make
+
+
+def task_of(project):
+    (task,) = project.tasks.list()
+    return task
+
+
+def set_status(item, task, status="completed", *, clear=False):
+    item.update_status(status=status, task_id=task.id, clear=clear)
+
+
+def test_an_item_waits_in_its_task(dl, project, truth, labelling, fill):
+    one, two = fill(2)
+    flow = labelling()
+    task = task_of(project)
+    assert task.name == f"{flow.name} - Label" and task.spec["type"] == "annotation"
+    cycle, other = run(flow, {"item": one.id}), run(flow, {"item": two.id})
+    assert cycle.status == "in-progress" and cycle.in_progress()
+    assert statuses(cycle) == {"raw": "success", "Label": "in-progress", "truth": "pending"}
+    assert {item.id for item in task.get_items().items} == {one.id, two.id}
+    set_status(one, task)
+    set_status(two, task, "discard")
+    assert statuses(reread(flow, cycle)) == dict.fromkeys(("raw", "Label", "truth"), "success")
+    assert statuses(reread(flow, other)) == {"raw": "success", "Label": "success", "truth": "pending"}
+    assert reread(flow, other).status == "success"
+    assert [item.name for item in truth.items.list().items] == ["0000.png"]
+
+
+@pytest.mark.parametrize(("repeatable", "count"), [(True, 4), (False, 3)])
+def test_repeatable_tasks(project, labelling, fill, repeatable, count):
+    (item,) = fill(1)
+    flow = labelling(repeatable=repeatable)
+    cycle, task = run(flow, {"item": item.id}), task_of(project)
+    set_status(item, task)
+    set_status(item, task, clear=True)
+    set_status(item, task)
+    cycle = reread(flow, cycle)
+    assert cycle.status == "success" and len(executed(cycle)) == count
+
+
+def test_an_item_that_comes_again_is_open_again(dl, project, labelling, fill):
+    (item,) = fill(1)
+    flow = labelling()
+    task = task_of(project)
+    first = run(flow, {"item": item.id})
+    set_status(item, task)
+    second = run(flow, {"item": item.id})
+    assert reread(flow, first).status == "success" and second.status == "in-progress"
+    assert project.tasks.get(task_id=task.id).item_status.get("completed", 0) == 0
+    set_status(item, task)
+    assert reread(flow, second).status == "success"
+    assert [len(executed(reread(flow, each))) for each in (first, second)] == [3, 3]
+
+
+def test_a_task_outlives_its_node(dl, project, labelling, fill):
+    fill(1)
+    flow = labelling()
+    task = task_of(project)
+    flow.nodes.remove("Label")
+    flow = flow.update()
+    assert [each.name for each in flow.nodes] == ["raw", "truth"] and flow.connections == []
+    assert project.tasks.get(task_id=task.id).id == task.id
+    flow.delete()
+    assert project.tasks.get(task_id=task.id).id == task.id
+
+
+def test_label_then_review(dl, project, dataset, truth, fill):
+    items = fill(4)
+    nodes = [
+        storage(dataset, "raw"),
+        label(dataset, "Label"),
+        label(dataset, "Review", taskType="qa"),
+        storage(truth, "truth"),
+    ]
+    ways = [
+        connect(nodes[0], nodes[1]),
+        connect(nodes[1], nodes[2], action="completed"),
+        connect(nodes[2], nodes[3], action="approved"),
+        connect(nodes[2], nodes[1], action="discard"),
+    ]
+    flow = install(project, nodes, ways)
+    tasks = {each.name.split(" - ")[1]: each for each in project.tasks.list()}
+    assert tasks["Review"].spec["type"] == "qa"
+    flow.execute_batch(dl.Filters(context={"datasets": [dataset.id]}))
+    for item in items:
+        set_status(item, tasks["Label"])
+    set_status(items[0], tasks["Review"], "discard")
+    for item in items[1:]:
+        set_status(item, tasks["Review"], "approved")
+    assert truth.items.list().items_count == 3
+    # The rejected one went back to the labellers, where its status is gone.
+    set_status(items[0], tasks["Label"])
+    set_status(items[0], tasks["Review"], "approved")
+    assert truth.items.list().items_count == 4
+    assert {each.status for each in flow.pipeline_executions.list().items} == {"success"}
+    assert successes(flow.stats(), nodes[1]["id"]) == 5
+
+
+def test_the_sdks_task_node(dl, project, dataset, truth, fill):
+    (item,) = fill(1)
+    recipe = dataset.recipes.list()[0]
+    shares = [dl.WorkloadUnit("Ann@example.com", 50), dl.WorkloadUnit("ben@example.com", 50)]
+    task_node = dl.TaskNode(
+        "Label",
+        project.id,
+        dataset.id,
+        recipe.title,
+        recipe.id,
+        "ann@example.com",
+        shares,
+        priority=dl.TaskPriority.HIGH,
+    )
+    flow = project.pipelines.create(name="built")
+    flow.nodes.add(task_node).connect(dl.DatasetNode("truth", project.id, truth.id))
+    flow = flow.update().install()
+    task = task_of(project)
+    assert task.priority == 3 and task.recipe_id == recipe.id and task.task_owner == "ann@example.com"
+    more = fill(5, remote_path="/more")
+    for each in (item, *more):
+        run(flow, {"item": each.id})
+    shares = {each.annotator: each.total_items for each in task.assignments.list()}
+    assert shares == {"ann@example.com": 3, "ben@example.com": 3}
+    set_status(item, task)
+    assert truth.items.list().items_count == 1
+
+
+# ------------------------------------------------------------------------------------------------------ variables
+
+
+def test_update_variable(dl, project, dataset, truth, fill):
+    (item,) = fill(1)
+    update = node("updateVariable", inputs=[port("target", "Dataset")], outputs=[port("target", "Dataset")])
+    copy = node("storage", "copy", metadata={"variableDataset": "target"})
+    flow = install(
+        project, [copy, update], [], variables=[{"name": "target", "type": "Dataset", "value": dataset.id}]
+    )
+    assert run(flow, {"item": item.id}).status == "success"
+    assert truth.items.list().items_count == 0
+    cycle = run(flow, {"target": truth.id}, node_id=update["id"])
+    assert cycle.status == "success"
+    assert dl.pipelines.get(pipeline_id=flow.id).variables[0].value == truth.id
+    run(flow, {"item": item.id})
+    assert truth.items.list().items_count == 1
+
+
+# ------------------------------------------------------------------------------------- paused, terminated, run again
+
+
+def test_work_waits_while_a_pipeline_is_paused(project, truth, labelling, fill):
+    one, two = fill(2)
+    flow = labelling()
+    cycle, other, task = run(flow, {"item": one.id}), run(flow, {"item": two.id}), task_of(project)
+    flow.pause()
+    set_status(one, task)
+    assert statuses(reread(flow, cycle))["truth"] == "pending" and reread(flow, cycle).in_progress()
+    flow = flow.install(resume_option="resumeExistingCycles")
+    assert reread(flow, cycle).status == "success" and truth.items.list().items_count == 1
+    assert task_of(project).id == task.id
+    flow.pause()
+    flow.install(resume_option="terminateExistingCycles")
+    assert reread(flow, other).status == "terminated"
+    set_status(two, task)
+    assert truth.items.list().items_count == 1
+
+
+def test_terminate_an_execution(dl, project, labelling, fill):
+    (item,) = fill(1)
+    flow = labelling()
+    cycle = run(flow, {"item": item.id})
+    (waiting,) = cycle.executions[flow.nodes.get("Label").node_id]
+    dl.executions.get(execution_id=waiting["id"]).terminate()
+    cycle = reread(flow, cycle)
+    assert cycle.status == "terminated" and statuses(cycle)["Label"] == "terminated"
+
+
+def test_rerun(dl, project, dataset, truth, fill):
+    one, two = fill(2)
+    nodes = [storage(dataset, "raw"), storage(truth, "copy"), storage(truth, "folder", dir="/x")]
+    flow = install(project, nodes)
+    cycle = run(flow, {"item": one.id})
+    untouched = run(flow, {"item": two.id})
+    assert cycle.rerun(method=dl.CycleRerunMethod.START_FROM_BEGINNING)
+    assert len(executed(reread(flow, cycle))) == 6 and reread(flow, cycle).status == "success"
+    assert cycle.rerun(dl.CycleRerunMethod.START_FROM_NODES, start_nodes_ids=[nodes[1]["id"]])
+    again = reread(flow, cycle)
+    assert [len(again.executions[each["id"]]) for each in nodes] == [2, 4, 4]
+    assert len(executed(reread(flow, untouched))) == 3
+    with pytest.raises(dl.exceptions.BadRequest, match="needs 'startNodeIds'"):
+        cycle.rerun(dl.CycleRerunMethod.START_FROM_NODES)
+    with pytest.raises(dl.exceptions.NotFound, match="has no node 'x'"):
+        cycle.rerun(dl.CycleRerunMethod.START_FROM_NODES, start_nodes_ids=["x"])
+    with pytest.raises(dl.exceptions.BadRequest, match="cycles run again by"):
+        cycle.rerun("somehow")
+
+
+def test_rerun_from_what_has_failed(dl, project, dataset, truth, fill):
+    (item,) = fill(1)
+    nodes = [storage(dataset, "raw"), node("storage", "copy", metadata={"variableDataset": "target"})]
+    variables = [{"name": "target", "type": "Dataset", "value": truth.id}]
+    flow = install(project, nodes, variables=variables)
+    truth.delete(sure=True, really=True)
+    cycle = run(flow, {"item": item.id})
+    assert cycle.status == "failed" and statuses(cycle) == {"raw": "success", "copy": "failed"}
+    ids = {each["id"] for each in executed(cycle)}
+    flow.update_variables_values(target=project.datasets.create("new").id)
+    flow = flow.update()
+    assert flow.pipeline_executions.rerun(method=dl.CycleRerunMethod.START_FROM_FAILED_EXECUTIONS)
+    cycle = reread(flow, cycle)
+    assert cycle.status == "success" and {each["id"] for each in executed(cycle)} == ids
+    assert successes(flow.stats(), nodes[1]["id"]) == 1
+    assert project.datasets.get("new").items.list().items_count == 1
+
+
+def test_a_trigger_starts_cycles(dl, project, dataset, truth, fill):
+    nodes = [storage(dataset, "raw"), storage(truth, "copy")]
+    flow = install(project, nodes, None, {nodes[0]["id"]: ITEM_CREATED})
+    items = fill(3)
+    # The clones are new items too, but not of the dataset that the trigger's node stands for.
+    assert flow.pipeline_executions.list().items_count == 3 and truth.items.list().items_count == 3
+    items[0].metadata["user"] = {"seen": True}
+    items[0].update()
+    assert flow.pipeline_executions.list().items_count == 3
+    flow.pause()
+    fill(1, remote_path="/paused")
+    flow.install()
+    assert flow.pipeline_executions.list().items_count == 3
+    flow.pause(keep_triggers_active=True)
+    fill(1, remote_path="/kept")
+    assert truth.items.list().items_count == 3
+    flow.install()
+    assert flow.pipeline_executions.list().items_count == 4 and truth.items.list().items_count == 4
