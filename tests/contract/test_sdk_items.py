@@ -157,16 +157,82 @@ def test_directories(dl, dataset, fill):
     assert dataset.items.list(dl.Filters(use_defaults=False)).items_count == 2
 
 
-def test_move(dl, dataset, fill):
+@pytest.mark.parametrize(
+    ("destination", "expected"),
+    [
+        ("/there", "/there/0000.png"),
+        ("there", "/there/0000.png"),
+        ("/there/", "/there/0000.png"),
+        ("there/", "/there/0000.png"),
+        ("/new/", "/new/0000.png"),
+        ("/new", "/new"),
+        ("/new/deep/renamed.png", "/new/deep/renamed.png"),
+        ("/there/renamed.png", "/there/renamed.png"),
+        ("renamed.png", "/renamed.png"),
+    ],
+)
+def test_move(dataset, fill, destination, expected):
+    (item,) = fill(1, remote_path="/here")
+    dataset.items.make_dir("/there")
+    moved = item.move(destination)
+    read = dataset.items.get(item_id=item.id)
+    assert moved.filename == read.filename == expected
+    assert (read.dir, read.name) == tuple(os.path.split(expected))
+    assert dataset.items.get(filepath=read.dir, is_dir=True) if read.dir != "/" else True
+    assert read.download(save_locally=False).getbuffer().nbytes == item.size
+
+
+def test_moves_that_cannot_be(dl, dataset, fill):
     first, second = fill(2)
-    fill(1, names=["keep.png"], remote_path="/there")
-    first.move("/there")
-    assert dataset.items.get(item_id=first.id).filename == "/there/0000.png"
-    second.move("/elsewhere/renamed.png")
-    read = dataset.items.get(item_id=second.id)
-    assert (read.dir, read.name) == ("/elsewhere", "renamed.png")
-    with pytest.raises(dl.exceptions.BadRequest, match="keep.png"):
-        read.move("/there/keep.png")
+    with pytest.raises(dl.exceptions.BadRequest, match="'/0001.png' exists"):
+        first.move("/0001.png")
+    read = dataset.items.get(item_id=first.id)
+    read.filename = " / "
+    with pytest.raises(dl.exceptions.BadRequest, match="needs a path"):
+        read.update()
+    assert sorted(item.filename for item in dataset.items.list().all()) == ["/0000.png", "/0001.png"]
+    assert second.move("/0001.png").filename == "/0001.png"  # where it is
+
+
+def test_a_renamed_item_becomes_hidden_with_its_folder(dataset, fill):
+    (item,) = fill(1)
+    item.filename = "/.secret/x.png"
+    assert item.update().hidden is True
+    assert dataset.items.list().items_count == 0
+
+
+def test_a_directory_moves_with_what_is_in_it(dl, dataset, fill):
+    (item,) = fill(1, remote_path="/a/b")
+    fill(1, remote_path="/ab")
+    directory = dataset.items.get(filepath="/a", is_dir=True)
+    directory.move("/new/place")
+    assert dataset.items.get(item_id=item.id).filename == "/new/place/b/0000.png"
+    names = dl.datasets.get(dataset_id=dataset.id).directory_tree.dir_names
+    assert names == ["/ab", "/new/place/b", "/new/place", "/new", "/"]
+    directory = dataset.items.get(filepath="/new", is_dir=True)
+    for place, message in (("/new/place/inside", "into itself"), ("/ab/new", None)):
+        directory.filename = place
+        if message:
+            with pytest.raises(dl.exceptions.BadRequest, match=message):
+                directory.update()
+    directory.update()
+    assert dataset.items.get(item_id=item.id).filename == "/ab/new/place/b/0000.png"
+
+
+def test_move_many(dl, dataset, fill):
+    first, second, third = fill(3)
+    assert dataset.items.move_items(destination="/to", items=[first, second]) is True
+    assert dataset.items.move_items(destination="/to", filters=dl.Filters(field="name", values="0002.png"))
+    assert sorted(item.filename for item in dataset.items.list().all()) == [
+        "/to/0000.png",
+        "/to/0001.png",
+        "/to/0002.png",
+    ]
+    with pytest.raises(dl.exceptions.NotFound):
+        dataset.items.move_items(
+            destination="/to", items=[dl.Item.from_json({"id": "0" * 24}, dl.client_api)]
+        )
+    assert third.id == dataset.items.get(filepath="/to/0002.png").id
 
 
 def test_bulk_update_with_system_metadata(dl, dataset, fill):
@@ -201,10 +267,103 @@ def test_missing_items(dl, dataset):
     for bad in ("nonsense", "0" * 24):
         with pytest.raises(dl.exceptions.NotFound):
             dataset.items.get(item_id=bad)
+        with pytest.raises(dl.exceptions.NotFound):
+            dl.items.get(item_id=bad)
     with pytest.raises(dl.exceptions.BadRequest):
         dataset.items.delete(item_id="nonsense")
     with pytest.raises(dl.exceptions.NotFound):
         dataset.items.delete(item_id="0" * 24)
+    for path in ("/none.png", "none.png", "/"):
+        with pytest.raises(dl.exceptions.NotFound):
+            dataset.items.get(filepath=path)
+        with pytest.raises(dl.exceptions.NotFound):
+            dataset.items.delete(filename=path)
+    with pytest.raises(dl.exceptions.BadRequest):
+        dataset.items.get()
+    with pytest.raises(dl.exceptions.BadRequest):
+        dataset.items.delete()
+
+
+def test_an_item_is_found_by_its_path(dl, dataset, fill):
+    (top,) = fill(names=["same.png"])
+    (deep,) = fill(names=["same.png"], remote_path="/deep/er")
+    assert dataset.items.get(filepath="/same.png").id == top.id
+    assert dataset.items.get(filepath="/deep/er/same.png").id == deep.id
+    assert dataset.items.get(filepath="/deep/**").id == deep.id
+    with pytest.raises(dl.exceptions.NotFound, match="More than one item"):
+        dataset.items.get(filepath="**/same.png")
+    with pytest.raises(dl.exceptions.NotFound):
+        dataset.items.get(filepath="/deep")
+    assert dataset.items.get(filepath="/deep", is_dir=True).type == "dir"
+    assert dl.items.get(item_id=deep.id).dataset.id == dataset.id
+
+
+def test_an_item_is_deleted_by_id_name_or_filter(dl, dataset, fill):
+    first, second, third, fourth = fill(4)
+    assert first.delete() is True
+    assert dataset.items.delete(item_id=second.id) is True
+    assert dataset.items.delete(filename="0002.png") is True
+    with pytest.raises(dl.exceptions.NotFound):
+        first.delete()
+    fourth.annotations.upload(dl.Annotation.new(annotation_definition=dl.Classification("x"), item=fourth))
+    assert dataset.items.delete(filters=dl.Filters()) is True
+    assert dataset.items.list().items_count == 0 == dl.datasets.get(dataset_id=dataset.id).annotations_count
+
+
+def test_descriptions(dl, dataset, fill):
+    (item,) = fill(1)
+    assert item.description is None and "description" not in item.to_json()
+    item.description = "blurred"
+    assert dataset.items.get(item_id=item.id).description == "blurred"
+    item.set_description("sharp")
+    read = dataset.items.get(item_id=item.id)
+    _, answer = dl.client_api.gen_request("get", f"/items/{item.id}")
+    assert read.description == "sharp" and read.to_json() == answer.json()
+    read.set_description(None)
+    _, answer = dl.client_api.gen_request("get", f"/items/{item.id}")
+    assert "description" not in answer.json()
+    with pytest.raises(ValueError, match="must get string"):
+        read.set_description(3)
+
+
+def test_metadata_is_merged_as_a_difference(dl, dataset, fill):
+    (item,) = fill(1)
+    other = dataset.items.get(item_id=item.id)
+    item.metadata["user"] = {"list": [1, {"a": 1}], "deep": {"x": 1, "y": 2}, "text": "é"}
+    item = item.update()
+    other.metadata["user"] = {"mine": True}
+    other.update()
+    read = dataset.items.get(item_id=item.id)
+    assert read.metadata["user"] == {
+        "list": [1, {"a": 1}],
+        "deep": {"x": 1, "y": 2},
+        "text": "é",
+        "mine": True,
+    }
+    read.metadata["user"]["deep"] = {"y": 3}
+    del read.metadata["user"]["list"]
+    read.update()
+    assert dataset.items.get(item_id=item.id).metadata["user"] == {
+        "deep": {"y": 3},
+        "text": "é",
+        "mine": True,
+    }
+    for path in ("id", "createdAt", "creator", "datasetId", "type", "annotationsCount", "stream"):
+        dl.client_api.gen_request("patch", f"/items/{item.id}", json_req={path: "changed"})
+    after = dataset.items.get(item_id=item.id).to_json()
+    assert {key: value for key, value in after.items() if value == "changed"} == {}
+    assert after["updatedBy"] == item.creator and after["updatedAt"] > item.created_at
+
+
+def test_updates_that_cannot_be(dl, dataset, fill):
+    (item,) = fill(1)
+    for arguments in ({}, {"filters": dl.Filters()}, {"item": item, "update_values": {"a": 1}}):
+        with pytest.raises(dl.exceptions.BadRequest):
+            dataset.items.update(**arguments)
+    for patch in ({"metadata": 3}, {"metadata": {"system": 3}}, [1]):
+        _, answer = dl.client_api.gen_request("patch", f"/items/{item.id}?system=true", json_req=patch)
+        assert answer.status_code == 400
+    assert dataset.items.get(item_id=item.id).metadata == item.metadata
 
 
 def test_subsets(dl, dataset, fill):
@@ -222,16 +381,39 @@ def test_subsets(dl, dataset, fill):
     assert dataset.items.list(dl.Filters(field="metadata.system.tags.train", values=True)).items_count == 10
 
 
-def test_clone_items_and_datasets(dl, dataset, fill):
+def test_clone_an_item(dl, project, dataset, fill):
     (item,) = fill(1, remote_path="/x")
+    item.metadata["user"] = {"a": 1}
+    item.update()
     item.annotations.upload(dl.Annotation.new(annotation_definition=dl.Classification("cat"), item=item))
-    copy = item.clone(remote_filepath="/y/copy.png")
+    copy = item.clone(remote_filepath="/y/copy.png", metadata={"user": {"b": 2}})
+    _, answer = dl.client_api.gen_request("get", f"/items/{copy.id}")
+    assert copy.to_json() == answer.json() and answer.json()["srcItem"] == item.id
     assert copy.filename == "/y/copy.png" and copy.id != item.id and copy.annotations_count == 1
-    other = dataset.clone(clone_name="copy")
-    assert sorted(each.filename for each in other.items.list().all()) == ["/x/0000.png", "/y/copy.png"]
-    assert other.labels_flat_dict == {}
-    dataset.delete(sure=True, really=True)
-    assert len(list(other.items.list().all())[0].download(save_locally=False).read()) > 0
+    assert copy.metadata["user"] == {"a": 1, "b": 2}
+    other = project.datasets.create("other")
+    bare = item.clone(dst_dataset_id=other.id, with_annotations=False, with_metadata=False)
+    assert (bare.dataset_id, bare.filename, bare.annotations_count) == (other.id, "/x/0000.png", 0)
+    assert "user" not in bare.metadata and bare.width == item.width
+    item.delete()
+    assert copy.download(save_locally=False).getbuffer().nbytes == copy.size
+
+
+def test_clones_that_cannot_be(dl, dataset, fill):
+    (item,) = fill(1)
+    with pytest.raises(dl.exceptions.BadRequest, match="has an item there already"):
+        item.clone()
+    first = item.clone(remote_filepath="/1.png")
+    with pytest.raises(dl.exceptions.BadRequest, match="allow_many=True"):
+        item.clone(remote_filepath="/2.png")
+    assert item.clone(remote_filepath="/2.png", allow_many=True).id != first.id
+    for wrong in ("0" * 24, "nonsense"):
+        with pytest.raises(dl.exceptions.NotFound):
+            item.clone(dst_dataset_id=wrong)
+    directory = dataset.items.make_dir("/d")
+    with pytest.raises(dl.exceptions.BadRequest, match="is a directory"):
+        directory.clone(remote_filepath="/e")
+    assert dataset.items.list().items_count == 3
 
 
 def test_an_upload_over_the_limit_says_so(monkeypatch, tmp_path):
