@@ -253,6 +253,10 @@ class Store:
         ApiError
             404, when there is none; `label` is what the message calls it.
         """
+        if not isinstance(document_id, str):
+            raise bad_request(
+                f"the id of a {label or kind.rstrip('s')} must be a string, got {document_id!r}"
+            )
         found = self._database.execute(
             "SELECT id, scope, parent, blob, doc FROM documents WHERE id = ? AND kind = ?",
             (document_id, kind),
@@ -465,6 +469,7 @@ class Store:
 
 
 def _text(document: Mapping[str, Any]) -> str:
+    _check_metadata(document.get("metadata"))
     try:
         return json.dumps(document, separators=(",", ":"), allow_nan=False)
     except ValueError as error:
@@ -550,5 +555,14 @@ def _check_shape(field: str, value: Any) -> None:
         raise bad_request(f"{field!r} must be {'a list' if shape is list else 'an object'}, got {value!r}")
     if field in TEXT_LISTS and not all(isinstance(element, str) for element in value or []):
         raise bad_request(f"{field!r} must be a list of strings, got {value!r}")
-    if field == "metadata" and not isinstance((value or {}).get("system") or {}, dict):
-        raise bad_request(f"'metadata.system' must be an object, got {value['system']!r}")
+    if field == "metadata":
+        _check_metadata(value)
+
+
+def _check_metadata(metadata: Any) -> None:
+    """Every reader of a document counts on this much."""
+    if metadata is not None and not isinstance(metadata, dict):
+        raise bad_request(f"'metadata' must be an object, got {metadata!r}")
+    system = (metadata or {}).get("system")
+    if system is not None and not isinstance(system, dict):
+        raise bad_request(f"'metadata.system' must be an object, got {system!r}")

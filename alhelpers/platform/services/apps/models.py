@@ -117,6 +117,7 @@ def install(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
 
 
 def _install(store: Store, body: dict[str, Any], user: str, parents: tuple[str, ...]) -> dict[str, Any]:
+    _check_custom(body.get("customInstallation"))
     project_id = body["projectId"]
     store.row("projects", project_id)
     dpk = revision(store, body["dpkName"], body.get("dpkVersion"))
@@ -146,6 +147,15 @@ def _install(store: Store, body: dict[str, Any], user: str, parents: tuple[str, 
     install_models(store, app, user)
     store.emit("App", "Created", app["id"])
     return app
+
+
+def _check_custom(custom: Any) -> None:
+    parts = require(custom or {}).get("components") or {}
+    for part, listed in parts.items():
+        if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+            raise bad_request(
+                f"{part!r} of a 'customInstallation' must be a list of components, got {listed!r}"
+            )
 
 
 def installed(store: Store, project_id: str, dpk_name: str) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import bad_request
 from ...query import everything
-from ...store import Store, merge, now
+from ...store import Store, merge, now, require
 from ..datasets import models as datasets
 from ..items import models as items
 
@@ -28,7 +28,10 @@ class Options:
 
 def options_of(given: dict[str, Any] | None) -> Options:
     """Read the parameters of a clone or a merge."""
-    given = given or {}
+    given = require(given or {})
+    for field in ("targetDatasetId", "targetDirectory"):
+        if given.get(field) is not None and not isinstance(given[field], str):
+            raise bad_request(f"{field!r} must be a string, got {given[field]!r}")
     return Options(
         given.get("targetDatasetId"),
         given.get("targetDirectory") or "/",

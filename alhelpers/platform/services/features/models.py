@@ -18,7 +18,7 @@ def create_set(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     size, entity = body.get("size"), body.get("entityType")
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise bad_request(f"'size' of a feature set is the length of its vectors, 1 or more, got {size!r}")
-    if entity not in ENTITIES:
+    if not isinstance(entity, str) or entity not in ENTITIES:
         raise bad_request(f"'entityType' must be one of {', '.join(ENTITIES)}, got {entity!r}")
     check_name(store, body["project"], body["name"])
     feature_set = {

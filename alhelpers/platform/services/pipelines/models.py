@@ -98,7 +98,8 @@ def _keep_loaded(pipeline: dict[str, Any], nodes: list[Any]) -> None:
     for node in nodes:
         known = graph.node_by_id(pipeline, node.get("id")) if isinstance(node, dict) else None
         loaded = ((known or {}).get("metadata") or {}).get("triggerToPipeline") or {}
-        given = ((node.get("metadata") or {}) if isinstance(node, dict) else {}).get("triggerToPipeline")
+        metadata = node.get("metadata") if isinstance(node, dict) else None
+        given = metadata.get("triggerToPipeline") if isinstance(metadata, dict) else None
         if loaded.get("triggered") and isinstance(given, dict):
             given |= {key: loaded[key] for key in ("triggered", "commandId") if key in loaded}
 

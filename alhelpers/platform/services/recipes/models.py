@@ -97,7 +97,17 @@ def update(document: dict[str, Any], body: dict[str, Any], fields: tuple[str, ..
         given = body["metadata"].get("system") if system else None
         kept = document["metadata"].get("system") or {}
         document["metadata"] = body["metadata"] | {"system": kept if given is None else given}
+        _check_metadata(document["metadata"])
     document["updatedAt"] = now()
+
+
+def _check_metadata(metadata: dict[str, Any]) -> None:
+    attributes = metadata.get("attributes")
+    if attributes is not None and not (
+        isinstance(attributes, list) and all(isinstance(each, dict) for each in attributes)
+    ):
+        raise bad_request(f"'metadata.attributes' must be a list of attributes, got {attributes!r}")
+    require({"projectIds": metadata["system"].get("projectIds")})
 
 
 def delete_recipe(store: Store, recipe_id: str) -> None:
@@ -155,7 +165,10 @@ def check_root(root: Any) -> dict[str, Any]:
         raise bad_request(
             f"a label must be {{'value': {{'tag': name, ...}}, 'children': [...]}}, got {root!r}"
         )
-    children = [check_root(child) for child in root.get("children") or []]
+    children = root.get("children") or []
+    if not isinstance(children, list):
+        raise bad_request(f"the 'children' of label {value['tag']!r} must be a list, got {children!r}")
+    children = [check_root(child) for child in children]
     return {"value": {"color": _colour(value["tag"]), "attributes": [], **value}, "children": children}
 
 

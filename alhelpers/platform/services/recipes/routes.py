@@ -87,7 +87,9 @@ def list_ontologies(call: Call) -> Raw:
     ids, projects = _values(call, "ids"), _values(call, "projects")
 
     def fits(ontology: dict[str, Any]) -> bool:
-        own = ontology["metadata"]["system"].get("projectIds") or []
+        own = [
+            each for each in ontology["metadata"]["system"].get("projectIds") or [] if isinstance(each, str)
+        ]
         return (not ids or ontology["id"] in ids) and (not projects or not projects.isdisjoint(own))
 
     return _listed(call, "ontologies", fits)
@@ -99,7 +101,8 @@ def _values(call: Call, key: str) -> set[str]:
 
 def _holds(document: dict[str, Any], field: str, values: set[str]) -> bool:
     value = document.get(field)
-    return not values.isdisjoint(value) if isinstance(value, list) else value in values
+    held = value if isinstance(value, list) else [value]
+    return any(isinstance(each, str) and each in values for each in held)
 
 
 def _listed(call: Call, kind: str, fits: Callable[[dict[str, Any]], bool]) -> Raw:
