@@ -19,10 +19,14 @@ from . import dql
 KINDS = frozenset({"items", "annotations", "models", "executions", "cycles", "feature_vectors"})
 _USERS = frozenset({"creator", "updatedBy"})
 _IMAGE = frozenset(
-    f"metadata.system.{key}" for key in ("originalname", "size", "width", "height", "channels", "refs")
+    f"metadata.system.{key}" for key in ("originalname", "size", "width", "height", "channels")
+)
+# Items are asked for by their tasks and statuses, not by when these came about.
+_WORK = frozenset({"metadata.system.taskStatusLog"}) | frozenset(
+    f"metadata.system.refs.metadata.{key}" for key in ("timestamp", "creator")
 )
 SKIPPED: dict[str, frozenset[str]] = {
-    "items": frozenset({"id", "datasetId", "filename", "dir", "type", "hidden"}) | _USERS | _IMAGE,
+    "items": frozenset({"id", "datasetId", "filename", "dir", "type", "hidden"}) | _USERS | _IMAGE | _WORK,
     "annotations": frozenset({"id", "datasetId", "itemId", "type", "coordinates", "source", "hash"}) | _USERS,
     "models": frozenset({"id", "configuration"}),
     "executions": frozenset({"id", "input", "output"}),

@@ -1,5 +1,7 @@
 """The statuses of items in tasks, and of annotations, through the real SDK."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from helpers_tasks import ANN, BOB, make, refs, status_of
 
@@ -310,3 +312,18 @@ def test_an_issue_in_a_review_opens_the_item_in_the_task_that_labelled_it(dl, da
         "completed",
         "approved",
     ]
+
+
+def test_annotators_at_the_same_time_lose_nothing(dl, dataset, fill):
+    items = fill(12)
+    task = make(dataset, assignees=[ANN, BOB])
+
+    def work(item):
+        for status, clear in (("completed", False), ("completed", True), ("discard", False)):
+            item.update_status(status, task_id=task.id, clear=clear)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, items))
+    assert counted(dataset, task) == ("completed", 12, 0, 100)
+    assert dataset.tasks.get(task_id=task.id).item_status["actions"] == {"completed": 0, "discard": 12}
+    assert {len(item.metadata["system"]["taskStatusLog"]) for item in dataset.items.list().all()} == {3}

@@ -518,3 +518,66 @@ def test_an_overwritten_item_stays_in_its_task(dataset, items, fill):
     assert again[0].id == items[0].id
     assert after["refs"] == before["refs"] and after["taskStatusLog"] == before["taskStatusLog"]
     assert dataset.tasks.get(task_id=task.id).total_items == 6
+
+
+# ------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": ""}, "'name' must be a non-empty string"),
+        ({"datasetId": None}, "'datasetId' must be a non-empty string"),
+        ({"query": "{"}, "'query' is no JSON"),
+        ({"query": '{"filter": {"x": {"$nonsense": 1}}}'}, "$nonsense"),
+        ({"query": 5}, "'query' must be a filter"),
+        ({"spec": {"type": "dance"}}, "'spec' must have a 'type'"),
+        ({"dueDate": "tomorrow"}, "'dueDate' must be a time in milliseconds"),
+        ({"priority": 4}, "'priority' must be"),
+        ({"limit": -1}, "'limit' must be a whole number"),
+        ({"workload": [{"assigneeId": 5, "load": 1}]}, "e-mail address"),
+        ({"workload": {"ann": 1}}, "'workload' must be a list"),
+        ({"availableActions": [{"name": "x"}]}, "'availableActions' must be a list"),
+        ({"metadata": {"system": {"allowedAssignees": "ann"}}}, "allowedAssignees"),
+        ({"description": 5}, "'description' must be"),
+        ({"checkIfExist": {"query": {"filter": {"x": {"$nonsense": 1}}}}}, "$nonsense"),
+    ],
+)
+def test_what_makes_no_task_is_refused_with_a_reason(dl, project, dataset, items, change, words):
+    body = {"name": "t", "projectId": project.id, "datasetId": dataset.id, "query": {"filter": {}}} | change
+    success, response = dl.client_api.gen_request(req_type="post", path="/annotationtasks", json_req=body)
+    assert not success and response.status_code == 400
+    assert words in response.json()["message"]
+    assert project.tasks.list() == [] and refs(dataset, items[0]) == []
+
+
+@pytest.mark.parametrize("field", ["projectId", "datasetId", "recipeId"])
+def test_a_task_needs_things_that_exist(dl, project, dataset, field):
+    body = {"name": "t", "projectId": project.id, "datasetId": dataset.id} | {
+        field: "000000000000000000000000"
+    }
+    success, response = dl.client_api.gen_request(req_type="post", path="/annotationtasks", json_req=body)
+    assert not success and response.status_code == 404
+    assert "000000000000000000000000" in response.json()["message"]
+
+
+def test_calls_for_tasks_that_do_not_exist_are_not_found(dl, project, dataset, items):
+    missing = "000000000000000000000000"
+    for call in (
+        lambda: dataset.tasks.delete(task_id=missing),
+        lambda: dataset.tasks.add_items(task_id=missing, items=items),
+        lambda: dataset.tasks.remove_items(task_id=missing, items=items),
+        lambda: dataset.tasks.set_status("completed", "create", missing, [items[0].id]),
+        lambda: dataset.tasks.get_items(task_id=missing),
+    ):
+        with pytest.raises(dl.exceptions.NotFound):
+            call()
+
+
+def test_items_of_another_dataset_do_not_enter_a_task(dl, project, dataset, items):
+    other = project.datasets.create("elsewhere")
+    task = make(other, items=items)
+    assert task.total_items == 0
+    task.add_items(items=items)
+    assert other.tasks.get(task_id=task.id).total_items == 0
+    assert refs(dataset, items[0]) == []

@@ -8,18 +8,24 @@ from ...query import MAX_PAGE, Page
 from ...store import Store, now, require
 from . import counters, members, models, workload
 
+MAX_PROJECTS = 500
+
+
+def in_projects(ids: Any) -> tuple[str, tuple[str, ...]]:
+    """Give the SQL condition, and its values, for what lies in some projects; none named means all."""
+    if not isinstance(ids, list) or not all(isinstance(project_id, str) for project_id in ids):
+        raise bad_request(f"projects are given as a list of ids, got {ids!r}")
+    if len(ids) > MAX_PROJECTS:
+        raise bad_request(f"ask for at most {MAX_PROJECTS} projects at once, not for {len(ids)}")
+    return (f"scope IN ({','.join('?' * len(ids))})", tuple(ids)) if ids else ("1", ())
+
 
 def listed(store: Store, query: Mapping[str, str]) -> Page:
     """List the assignments that a query string asks for, in the order of their making."""
-    conditions, values = ["1"], []
-    projects = [project for project in query.get("projects", "").split(",") if project]
-    if projects:
-        conditions.append(f"scope IN ({','.join('?' * len(projects))})")
-        values += projects
+    where, values = in_projects([project for project in query.get("projects", "").split(",") if project])
     if query.get("taskId"):
-        conditions.append("parent = ?")
-        values.append(query["taskId"])
-    rows = list(store.select("assignments", " AND ".join(conditions), values, "ORDER BY id"))
+        where, values = f"{where} AND parent = ?", (*values, query["taskId"])
+    rows = list(store.select("assignments", where, values, "ORDER BY id"))
     wanted = {key: query[key] for key in ("name", "status", "annotator") if query.get(key)}
     if "annotator" in wanted:
         # The SDK does not escape what it writes into the url, where a plus is a space.

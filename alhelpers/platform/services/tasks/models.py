@@ -94,7 +94,7 @@ def _described(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
         "createdAt": time,
         "updatedAt": time,
         "updatedBy": user,
-        **({"description": body["description"]} if body.get("description") else {}),
+        **({"description": check_description(body["description"])} if body.get("description") else {}),
         **counters.Count().fields(actions),
     }
 
@@ -168,6 +168,15 @@ def check_priority(value: Any) -> int:
     if isinstance(value, bool) or value not in (1, 2, 3):
         raise bad_request(f"'priority' must be 1 (low), 2 (medium) or 3 (high), got {value!r}")
     return int(value)
+
+
+def check_description(value: Any) -> dict[str, Any]:
+    """Check a description: an object with the text as its 'content'."""
+    if isinstance(value, str):
+        return {"content": value}
+    if not isinstance(value, dict):
+        raise bad_request(f"'description' must be {{'content': text}}, got {value!r}")
+    return value
 
 
 def check_actions(value: Any) -> list[dict[str, Any]]:
@@ -358,7 +367,7 @@ def update(store: Store, task: dict[str, Any], body: dict[str, Any], user: str) 
     if body.get("availableActions"):
         changed["availableActions"] = check_actions(body["availableActions"])
     if body.get("description") is not None:
-        changed["description"] = body["description"]
+        changed["description"] = check_description(body["description"])
     if body.get("metadata") is not None:
         changed["metadata"] = body["metadata"] | {"system": task["metadata"]["system"]}
     store.put("tasks", changed)

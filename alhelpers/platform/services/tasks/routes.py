@@ -29,13 +29,8 @@ def create(call: Call) -> Raw:
 def query(call: Call) -> Raw:
     """Answer a query for tasks, in the projects that its context names."""
     body = require(call.body)
-    context = body.get("context") or {}
-    ids = context.get("projectIds") or [] if isinstance(context, dict) else None
-    if not isinstance(ids, list) or not all(isinstance(project_id, str) for project_id in ids):
-        raise bad_request(f"'context' must be {{'projectIds': [id, ...]}}, got {context!r}")
-    scope: tuple[str, tuple[Any, ...]] = ("1", ())
-    if ids:
-        scope = (f"scope IN ({','.join('?' * len(ids))})", tuple(ids))
+    context = require(body.get("context") or {})
+    scope = assignments.in_projects(context.get("projectIds") or [])
     return paged(call, "tasks", search(call.store, "tasks", body, scope))
 
 
@@ -140,21 +135,30 @@ def update_assignment(call: Call) -> Raw:
 
 def reassign(call: Call) -> Raw:
     """Give an assignment's items to another annotator."""
-    assignment = call.store.get("assignments", call.params["assignment_id"])
-    to = assignments.hand_over(
-        call.store, assignment, workload.even([require(call.body, "annotator")["annotator"]]), call.user
-    )
+    assignment, body = _handed_over(call)
+    to_whom = workload.even([require(body, "annotator")["annotator"]])
+    to = assignments.hand_over(call.store, assignment, to_whom, call.user)
     spec = {"fromAssignment": assignment["id"], "toAssignment": to[0], "taskId": assignment["taskId"]}
     return finished(call, "ReassignAssignment", spec)
 
 
 def redistribute(call: Call) -> Raw:
     """Share an assignment's items among annotators."""
-    assignment = call.store.get("assignments", call.params["assignment_id"])
-    shares = workload.parse(_needed(require(call.body), "workload"))
+    assignment, body = _handed_over(call)
+    shares = workload.parse(_needed(body, "workload"))
     assignments.hand_over(call.store, assignment, shares, call.user)
     spec = {"fromAssignment": assignment["id"], "taskId": assignment["taskId"]}
     return finished(call, "RedistributeAssignment", spec | {"workload": workload.to_json(shares)})
+
+
+def _handed_over(call: Call) -> tuple[dict[str, Any], dict[str, Any]]:
+    assignment = call.store.get("assignments", call.params["assignment_id"])
+    body = require(call.body)
+    if body.get("taskId") not in (None, assignment["taskId"]):
+        raise bad_request(
+            f"assignment {assignment['id']} is in task {assignment['taskId']}, not in {body['taskId']!r}"
+        )
+    return assignment, body
 
 
 # ------------------------------------------------------------------------------------------------------- events
