@@ -143,8 +143,6 @@ def plan_for(store: Store, kind: str, query: Any, scope: tuple[str, tuple[Any, .
     """Check a query's filter and join, and decide what SQL does of them."""
     if not isinstance(query, dict):
         raise bad_request(f"a query must be an object with 'filter', got {type(query).__name__}")
-    if query.get("references"):
-        raise not_emulated("queries by task or assignment")
     condition, join = query.get("filter"), query.get("join")
     if isinstance(condition, dict) and _is_join(condition.get("join")):
         # dl.Filters.load() puts the join of a saved filter inside the filter.
@@ -153,6 +151,8 @@ def plan_for(store: Store, kind: str, query: Any, scope: tuple[str, tuple[Any, .
     if kind == "feature_vectors":
         condition, plan.euclid = vectors.take(store, condition)
     _push_down(dql.parse(condition, ALIASES.get(kind)), kind, plan)
+    if query.get("references"):
+        _push_down(dql.parse(_in_tasks(query["references"])), kind, plan)
     if join:
         _add_join(store, kind, join, scope, plan)
     _combine_sets(store, kind, query, scope, plan)
@@ -178,6 +178,16 @@ def _combine_sets(
             plan.ids = ids if plan.ids is None else plan.ids & ids
         else:
             plan.rest.append(dql.Where("id", "$nin", tuple(ids)))
+
+
+def _in_tasks(references: Any) -> dict[str, Any]:
+    """Give the condition that items are in one of some tasks or assignments."""
+    if not isinstance(references, dict) or not isinstance(references.get("refs"), list):
+        raise bad_request(f"'references' must be {{'refs': [{{'type', 'id'}}, ...]}}, got {references!r}")
+    if references.get("operation"):
+        raise not_emulated("changing a task by a query of items; use task.add_items and task.remove_items")
+    wanted = [ref.get("id") for ref in references["refs"] if isinstance(ref, dict)]
+    return {"metadata.system.refs.id": {"$in": wanted}}
 
 
 def _is_join(value: Any) -> bool:

@@ -327,3 +327,16 @@ def test_annotators_at_the_same_time_lose_nothing(dl, dataset, fill):
     assert counted(dataset, task) == ("completed", 12, 0, 100)
     assert dataset.tasks.get(task_id=task.id).item_status["actions"] == {"completed": 0, "discard": 12}
     assert {len(item.metadata["system"]["taskStatusLog"]) for item in dataset.items.list().all()} == {3}
+
+
+def test_filters_can_name_tasks_and_assignments(dl, dataset, items):
+    task, other = make(dataset, items=items[:2]), make(dataset, name="other", items=items[1:3])
+    filters = dl.Filters()
+    filters._ref_task, filters._ref_task_id = True, task.id
+    assert {item.id for item in dataset.items.list(filters=filters).all()} == {item.id for item in items[:2]}
+    filters._ref_assignment, filters._ref_assignment_id = True, other.assignmentIds
+    assert {item.id for item in dataset.items.list(filters=filters).all()} == {item.id for item in items[:3]}
+    filters._ref_op = "delete"
+    with pytest.raises(dl.exceptions.NotFound, match="not emulated"):
+        dataset.items.update(filters=filters)
+    assert dataset.tasks.get(task_id=task.id).total_items == 2
