@@ -76,3 +76,59 @@ def write_private(path: Path, content: dict[str, object]) -> None:
     with open(os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
         json.dump(content, file)
     os.replace(temporary, path)
+
+
+def sdk_cookie(url: str, environment: str, token: str, cache: Path) -> dict[str, object]:
+    """Give the content of the file that logs the SDK in.
+
+    Parameters
+    ----------
+    url : str
+        The server's address.
+    environment : str
+        The root of its API.
+    token : str
+        The bearer token.
+    cache : Path
+        Where the SDK may keep what it downloads.
+    """
+    login = {
+        "alias": "local",
+        "audience": environment,
+        "client_id": "local",
+        "auth0_url": url,
+        "token": token,
+        "refresh_token": None,
+        "gate_url": url,
+        "url": f"{url}/",
+        "verify_ssl": True,
+        "use_ssl_context": False,
+        "login_domain": None,
+    }
+    bars = (
+        "Iterate Pages",
+        "Command Progress",
+        "Download Dataset",
+        "Download Item",
+        "Upload Items",
+        "Download Annotations",
+        "Upload Annotations",
+        "Convert Annotations",
+    )
+    return {
+        "url": environment,
+        "login_parameters": {environment: login},
+        "fetch_entities": True,
+        "verbose": {
+            "logging_level": "warning",
+            "disable_progress_bar": True,
+            "print_all_responses": False,
+            "print_error_logs": False,
+            "progress_bar_setting": json.dumps(dict.fromkeys(bars, True)),
+        },
+        "cache_configs": {
+            "cache_path": str(cache / "objects"),
+            "cache_path_bin": str(cache),
+            "use_cache": False,
+        },
+    }

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from .auth import sdk_cookie
 from .clock import Clock
 from .errors import StateFolderBusy
 from .lock import FileLock
@@ -386,45 +387,4 @@ def cookie(platform: Platform) -> dict[str, Any]:
     dict
         JSON-ready content.
     """
-    environment = platform.environment
-    cache = platform.state_dir / "sdk"
-    login = {
-        "alias": "local",
-        "audience": environment,
-        "client_id": "local",
-        "auth0_url": platform.url,
-        "token": platform.token,
-        "refresh_token": None,
-        "gate_url": platform.url,
-        "url": f"{platform.url}/",
-        "verify_ssl": True,
-        "use_ssl_context": False,
-        "login_domain": None,
-    }
-    bars = (
-        "Iterate Pages",
-        "Command Progress",
-        "Download Dataset",
-        "Download Item",
-        "Upload Items",
-        "Download Annotations",
-        "Upload Annotations",
-        "Convert Annotations",
-    )
-    return {
-        "url": environment,
-        "login_parameters": {environment: login},
-        "fetch_entities": True,
-        "verbose": {
-            "logging_level": "warning",
-            "disable_progress_bar": True,
-            "print_all_responses": False,
-            "print_error_logs": False,
-            "progress_bar_setting": json.dumps(dict.fromkeys(bars, True)),
-        },
-        "cache_configs": {
-            "cache_path": str(cache / "objects"),
-            "cache_path_bin": str(cache),
-            "use_cache": False,
-        },
-    }
+    return sdk_cookie(platform.url, platform.environment, platform.token, platform.state_dir / "sdk")

@@ -19,16 +19,19 @@ from aiohttp import BodyPartReader, web
 from aiohttp.client_exceptions import ClientPayloadError
 
 from .api import Call, Raw, Route, render
-from .auth import Credentials, load_credentials, write_private
+from .auth import Credentials, load_credentials, sdk_cookie, write_private
 from .clock import Alarm, Clock
 from .errors import ApiError, bad_request, not_emulated, not_found
-from .events import settle
+from .events import Event, settle
+from .logs import Wanted
 from .page.routes import Pages, is_page
 from .services import LISTENERS, ROUTES
+from .services.executions import models as executions
 from .services.items import models as items
 from .services.triggers import models as triggers
 from .services.triggers import routes as trigger_routes
 from .store import Store, require
+from .workers import Dispatcher
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,9 @@ LOOPBACK = "127.0.0.1"
 UPLOAD_LIMIT = 1 << 30
 BODY_LIMIT = 1 << 28
 FIELD_LIMIT = 1 << 24
+# How many lines of a log one answer holds, and how long one who follows it waits for the next line.
+LOG_PAGE = 1000
+LOG_WAIT = 2.0
 # Up to this size reading a file costs less than arranging for the system to send it.
 SMALL_FILE = 1 << 18
 # How long a server that lives for its clients waits for the first one, and after the last one.
@@ -98,6 +104,7 @@ class Server:
         self._alarm = Alarm(self.clock)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pages = Pages(self.credentials, self._on_state, self._thumbnail)
+        self.workers = Dispatcher(self.folder, self._work, self._worker_cookie)
 
     @property
     def base(self) -> str:
@@ -124,6 +131,11 @@ class Server:
         self.url = f"http://{reached}:{self._runner.addresses[0][1]}"
         content = {"url": self.url, "pid": os.getpid(), "token": self.credentials.token}
         write_private(self.folder / "server.json", content)
+        self._loop = asyncio.get_running_loop()
+        await self.workers.start()
+
+    def _worker_cookie(self, cache: Path) -> dict[str, Any]:
+        return sdk_cookie(self.url, self.base, self.credentials.token, cache)
 
     async def run(self, port: int, ready: Callable[[], None]) -> None:
         """Serve until someone sets ``stopped``."""
@@ -139,6 +151,7 @@ class Server:
 
     async def close(self) -> None:
         """Stop listening, finish what is under way, and close the state."""
+        await self.workers.close()
         if self._runner is not None:
             await self._runner.cleanup()
         self._state.shutdown()
@@ -149,7 +162,8 @@ class Server:
         while time.monotonic() < self._deadline:
             await asyncio.sleep(0.5)
             self._clients = [client for client in self._clients if client.alive()]
-            if self._clients:
+            # A notebook may be closed while its model trains: the work goes on.
+            if self._clients or self.workers.busy:
                 self._deadline = time.monotonic() + LAST_CLIENT
         self.stopped.set()
 
@@ -178,6 +192,8 @@ class Server:
         add("POST", f"{API}/local/clients", self._register)
         add("POST", f"{API}/local/stop", self._stop)
         add("POST", f"{API}/local/clock", self._move_clock)
+        add("POST", f"{API}/services/logs", self._read_log)
+        add("GET", f"{API}/services/{{service_id}}/status", self._service_status)
         add("POST", f"{API}/datasets/{{dataset_id}}/items", self._upload)
         add("GET", f"{API}/items/{{item_id}}/stream", self._download)
         add("GET", f"{API}/items/{{item_id}}/thumbnail", self._thumbnail)
@@ -260,9 +276,18 @@ class Server:
             call = Call(self.store, self.base, self.credentials.email, params, query, body, self.clock)
             result = task(call)
             happened = settle(call, LISTENERS)
-        if self._loop is not None and any(event.resource == "Trigger" for event in happened):
-            self._loop.call_soon_threadsafe(self._alarm.ring)
+        self._announce(happened)
         return result
+
+    def _announce(self, events: list[Event]) -> None:
+        """Tell those who work in the event loop what was committed."""
+        if self._loop is None:
+            return
+        if any(event.resource == "Trigger" for event in events):
+            self._loop.call_soon_threadsafe(self._alarm.ring)
+        concerned = [event for event in events if event.resource in ("Execution", "Service")]
+        if concerned:
+            self._loop.call_soon_threadsafe(self.workers.notice, concerned)
 
     async def _unknown(self, request: web.Request) -> web.Response:
         if is_page(request.path):
@@ -306,6 +331,41 @@ class Server:
         # After the answer is on its way, not before.
         asyncio.get_running_loop().call_later(0.05, self.stopped.set)
         return web.json_response({"status": "stopping"})
+
+    # --------------------------------------------------------------------------------------- workers and logs
+
+    async def _service_status(self, request: web.Request) -> web.Response:
+        """Say which worker processes a service has at the moment."""
+        service_id = request.match_info["service_id"]
+        service = await self._work(lambda call: call.store.get("services", service_id))
+        replicas = self.workers.replicas(service_id)
+        return web.json_response(
+            {
+                "serviceId": service_id,
+                "active": service["active"],
+                "version": service["version"],
+                "runtimeStatus": replicas,
+                "numReplicas": len(replicas),
+            }
+        )
+
+    async def _read_log(self, request: web.Request) -> web.Response:
+        """Answer with the next lines of services' logs; one who follows a log waits a little for them."""
+        body = require(await _body(request))
+        wanted, size = Wanted(body), body.get("size")
+        size = size if isinstance(size, int) and 0 < size < LOG_PAGE else LOG_PAGE
+        sources = await self._work(lambda call: executions.log_sources(call.store, body))
+        checkpoint = body.get("checkpoint") if isinstance(body.get("checkpoint"), dict) else {}
+        grown = self.workers.logged
+        found, checkpoint = await asyncio.to_thread(
+            self.workers.logs.read_all, sources["services"], checkpoint, wanted, size
+        )
+        following = bool(body.get("follow")) and not sources["ended"]
+        if following and not found:
+            await self.workers.wait_for_log(grown, LOG_WAIT)
+        return web.json_response(
+            {"logs": found, "checkpoint": checkpoint, "stop": not found and not following}
+        )
 
     # -------------------------------------------------------------------------------------------------- bytes
 

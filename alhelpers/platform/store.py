@@ -89,7 +89,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "package_revisions": {"parent": "packageId", "name": "version"},
     "executions": {
         **{"scope": "projectId", "parent": "serviceId"},
-        **{"name": "pipeline.executionId", "dir": "model.id", "type": "latestStatus.status"},
+        **{"name": "pipeline.executionId", "dir": "model.modelId", "type": "latestStatus.status"},
     },
     "triggers": {"scope": "projectId", "name": "name", "type": "type"},
     "trigger_log": {"scope": "triggerId", "parent": "entityId"},

@@ -139,12 +139,6 @@ def test_more_metrics_than_a_page(dl, project, model):
     assert [sample.x for sample in pages.all()] == list(range(2300))
 
 
-def test_remote_operations_say_that_they_are_not_emulated(dl, project, model):
-    for operation in (lambda: dl.models.train(model_id=model.id), lambda: dl.models.evaluate(model.id, "d")):
-        with pytest.raises(dl.exceptions.NotFound, match="not emulated offline: model"):
-            operation()
-
-
 def made(model, name, **options):
     """Another model of the same component, made through its app."""
     app = model.project.apps.get(app_id=model.app["id"])
@@ -369,3 +363,10 @@ def test_a_wrong_sample_is_refused_with_all_that_came_with_it(dl, model, sample,
     answer = dl.client_api.gen_request("post", "/ml/metrics/publish", json_req=body)[1]
     assert answer.status_code == status and message in answer.json()["message"]
     assert model.metrics.list().items_count == 0
+
+
+def test_remote_operations_need_data(dl, project, model):
+    with pytest.raises(dl.exceptions.BadRequest, match="Must provide a dataset to train model"):
+        dl.models.train(model_id=model.id)
+    with pytest.raises(dl.exceptions.NotFound):
+        dl.models.evaluate(model.id, "d")

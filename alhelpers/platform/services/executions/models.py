@@ -14,7 +14,9 @@ RUNNING = "in-progress"
 SUCCESS = "success"
 FAILED = "failed"
 TERMINATED = "terminated"
-ENDED = (SUCCESS, FAILED, TERMINATED, "aborted", "canceled", "system-failure")
+# Ends that come from outside: what still runs must stop.
+STOPPED = (TERMINATED, "aborted", "canceled")
+ENDED = (SUCCESS, FAILED, *STOPPED, "system-failure")
 STATUSES = (CREATED, RUNNING, *ENDED)
 # The SDK's progress calls use other words for two of the states.
 SPELLINGS = {"inProgress": RUNNING, "completed": SUCCESS, "complete": SUCCESS, "error": FAILED}
@@ -102,11 +104,11 @@ def create(
     if pipeline is not None:
         execution["pipeline"] = pipeline
     if model_id is not None:
-        execution["model"] = {"id": model_id, "operation": model_operation}
+        execution["model"] = {"modelId": model_id, "modelOperation": model_operation}
     if internal or not service:
         execution["internal"] = True
     store.put("executions", execution)
-    store.emit("Execution", "Created", execution["id"])
+    _call_worker(store, execution)
     return execution
 
 
@@ -180,14 +182,9 @@ def finish(
     execution["duration"] = _seconds_since(begun)
     percent = 100 if status == SUCCESS else None
     log(store, execution, status, percent=percent, message=message, error=error)
-    store.emit(
-        "Execution",
-        "Finished",
-        execution["id"],
-        status=status,
-        output=execution["output"],
-        action=execution.get("action"),
-    )
+    store.emit("Execution", "Finished", execution["id"], status=status)
+    if status in STOPPED:
+        store.emit("Execution", "Stopped", execution["id"])
 
 
 def restart(store: Store, execution: dict[str, Any], message: str | None = None) -> None:
@@ -197,7 +194,12 @@ def restart(store: Store, execution: dict[str, Any], message: str | None = None)
     execution.pop("action", None)
     execution.pop("startedAt", None)
     log(store, execution, CREATED, percent=0, message=message)
-    store.emit("Execution", "Created", execution["id"])
+    _call_worker(store, execution)
+
+
+def _call_worker(store: Store, execution: dict[str, Any]) -> None:
+    service = None if execution.get("internal") else execution["serviceId"]
+    store.emit("Execution", "Created", execution["id"], service=service)
 
 
 def log(
@@ -226,7 +228,6 @@ def terminate(store: Store, execution: dict[str, Any]) -> None:
     if not ended(execution):
         execution["toTerminate"] = True
         finish(store, execution, TERMINATED, message="terminated on request")
-        store.emit("Execution", "Terminated", execution["id"])
 
 
 def rerun(store: Store, execution: dict[str, Any]) -> None:
@@ -288,3 +289,28 @@ def of_cycle(store: Store, project_id: str, cycle_id: str) -> list[dict[str, Any
 
 def _seconds_since(begun: str) -> float:
     return round((datetime.fromisoformat(now()) - datetime.fromisoformat(begun)).total_seconds(), 3)
+
+
+def log_sources(store: Store, body: dict[str, Any]) -> dict[str, Any]:
+    """Say which services' logs a request is about, and whether the executions that it names have all ended.
+
+    Raises
+    ------
+    ApiError
+        400 or 404, when it names no service and no model, or one that is not there.
+    """
+    service_id, model_id = body.get("serviceId"), body.get("modelId")
+    asked = body.get("executionId") or []
+    asked = [asked] if isinstance(asked, str) else asked
+    if service_id is not None:
+        found = [store.row("services", str(service_id)).id]
+    elif model_id is not None:
+        project_id = store.get("models", str(model_id))["projectId"]
+        found = [
+            each["id"]
+            for each in services.of_model(store, project_id, str(model_id), body.get("modelOperation"))
+        ]
+    else:
+        raise bad_request("a log needs 'serviceId' or 'modelId'")
+    rows = [row for each in asked for row in store.select("executions", "id = ?", (str(each),))]
+    return {"services": found, "ended": bool(rows) and all(ended(store.parsed(row)) for row in rows)}

@@ -3,7 +3,6 @@
 from typing import Any
 
 from ...api import Call, Raw, Route, one, paged
-from ...errors import not_emulated
 from ...events import Event, Listener
 from ...query import search
 from ...store import require
@@ -29,6 +28,10 @@ def update(call: Call) -> Raw:
     """Change a model."""
     model = call.store.get("models", call.params["model_id"])
     models.update(call.store, model, require(call.body), call.user, system=call.system)
+    if call.query.get("reloadServices") == "true":
+        # A deployed service holds the weights and the configuration that the model had when it started.
+        for service_id in (model["metadata"]["system"].get("deploy") or {}).get("services") or []:
+            call.store.emit("Service", "Restarted", service_id)
     return one(call, "models", model["id"])
 
 
@@ -42,15 +45,6 @@ def clone(call: Call) -> Raw:
     """Copy a model."""
     source = call.store.get("models", call.params["model_id"])
     return one(call, "models", models.clone(call.store, source, require(call.body), call.user)["id"])
-
-
-def remote(call: Call) -> None:
-    """Refuse operations that need the hosted platform's machines."""
-    operation = call.params["operation"]
-    raise not_emulated(
-        f"model.{operation}() on remote machines; call the model adapter in this process instead"
-        " (adapter.train_model, adapter.predict_items, adapter.evaluate_model)"
-    )
 
 
 def publish_metrics(call: Call) -> bool:
@@ -78,7 +72,6 @@ ROUTES = [
     Route("PATCH", "/ml/models/{model_id}", update),
     Route("DELETE", "/ml/models/{model_id}", delete),
     Route("POST", "/ml/models/{model_id}/clone", clone),
-    Route("POST", "/ml/models/{model_id}/{operation:train|evaluate|predict|embed|deploy}", remote),
     Route("POST", "/ml/metrics/publish", publish_metrics),
     Route("POST", "/ml/metrics/query", query_metrics),
 ]

@@ -26,6 +26,7 @@ def ensure(
     user: str,
     module: str | None = None,
     app: dict[str, Any] | None = None,
+    component: str | None = None,
     metadata: dict[str, Any] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
@@ -47,6 +48,8 @@ def ensure(
         The module of the package; without it the first one.
     app : dict, optional
         The installed app that it comes from.
+    component : str, optional
+        The component of the app's manifest that describes it.
     metadata : dict, optional
         For example ``{"ml": {"modelId": ..., "modelOperation": "train"}}``.
     **settings
@@ -77,7 +80,7 @@ def ensure(
             "dpkId": app["dpk"]["baseId"],
             "dpkName": app["dpkName"],
             "dpkVersion": app["dpkVersion"],
-        }
+        } | ({} if component is None else {"componentName": component})
     existing = store.find("services", "scope = ? AND name = ?", project_id, name)
     if existing is None:
         return create(store, body, user)
@@ -187,10 +190,21 @@ def _keep_revision(store: Store, service: dict[str, Any]) -> None:
 
 def delete(store: Store, service_id: str) -> None:
     """Delete a service; its executions stay, as history, and those under way are told to stop."""
-    store.row("services", service_id)
-    store.emit("Service", "Deleted", service_id)
+    store.emit("Service", "Deleted", service_id, service=store.get("services", service_id))
     store.delete("service_revisions", "parent = ?", service_id)
     store.delete("services", "id = ?", service_id)
+
+
+def of_model(
+    store: Store, project_id: str, model_id: str, operation: str | None = None
+) -> list[dict[str, Any]]:
+    """List the services of a model: all, or those for one operation."""
+    found = []
+    for row in store.select("services", "scope = ?", (project_id,), "ORDER BY id"):
+        ml = store.parsed(row)["metadata"].get("ml") or {}
+        if ml.get("modelId") == model_id and operation in (None, ml.get("modelOperation")):
+            found.append(store.parsed(row))
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------- packages
@@ -239,8 +253,13 @@ def function_of(module: dict[str, Any], name: str) -> dict[str, Any] | None:
 
 def compute_config(package: dict[str, Any], module: dict[str, Any]) -> dict[str, Any]:
     """Give the settings that a module's compute configuration brings."""
+    return config_of(package, module.get("computeConfig"))
+
+
+def config_of(package: dict[str, Any], name: str | None) -> dict[str, Any]:
+    """Give the settings of a manifest's compute configuration; none when there is none of that name."""
     components = package.get("components") or {}
     for config in components.get("computeConfigs") or []:
-        if isinstance(config, dict) and config.get("name") == module.get("computeConfig"):
+        if name is not None and isinstance(config, dict) and config.get("name") == name:
             return {key: config[key] for key in SETTINGS if config.get(key) is not None}
     return {}

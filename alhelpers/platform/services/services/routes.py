@@ -4,8 +4,10 @@ from typing import Any
 
 from ...api import Call, Raw, Route, one
 from ...errors import bad_request
+from ...events import Event, Listener
 from ...store import require
-from . import models
+from ..exports import models as commands
+from . import apps, ml, models
 
 
 def create(call: Call) -> Raw:
@@ -78,7 +80,96 @@ def free_name(call: Call) -> dict[str, Any]:
     return {"name": name}
 
 
+def train(call: Call) -> Raw:
+    """Train a model."""
+    model = call.store.get("models", call.params["model_id"])
+    return one(call, "executions", ml.train(call.store, model, _optional(call), call.user)["id"])
+
+
+def evaluate(call: Call) -> Raw:
+    """Evaluate a model."""
+    model = call.store.get("models", call.params["model_id"])
+    return one(call, "executions", ml.evaluate(call.store, model, _optional(call), call.user)["id"])
+
+
+def predict(call: Call) -> Raw:
+    """Predict or embed items with a deployed model."""
+    model, operation = call.store.get("models", call.params["model_id"]), call.params["operation"]
+    execution = ml.run_on_items(call.store, model, operation, _optional(call), call.user)
+    return one(call, "executions", execution["id"])
+
+
+def embed_datasets(call: Call) -> Raw:
+    """Embed whole datasets with a deployed model."""
+    model = call.store.get("models", call.params["model_id"])
+    count = ml.embed_datasets(call.store, model, _optional(call), call.user)
+    return commands.finished(call, "EmbedDatasets", {"modelId": model["id"], "count": count})
+
+
+def deploy(call: Call) -> Raw:
+    """Make a service that predicts with a model."""
+    model = call.store.get("models", call.params["model_id"])
+    return one(call, "services", ml.deploy(call.store, model, _optional(call), call.user)["id"])
+
+
+def _optional(call: Call) -> dict[str, Any]:
+    return {} if call.body is None else require(call.body)
+
+
+# ----------------------------------------------------------------------------------------- what others tell us
+
+
+def settle_model(call: Call, event: Event) -> None:
+    """Write down in a model how its training or evaluation ended."""
+    execution = call.store.get("executions", event.id)
+    if execution.get("model"):
+        ml.settle(call.store, execution, call.user)
+
+
+def undeploy(call: Call, event: Event) -> None:
+    """Take a deleted service out of its model."""
+    ml.undeploy(call.store, event.detail["service"], call.user)
+
+
+def install_app(call: Call, event: Event) -> None:
+    """Make or renew the services of an app."""
+    app = call.store.get("apps", event.id)
+    apps.install(call.store, app, call.user)
+    if event.detail.get("versionChanged"):
+        # Services of the app's models and nodes follow its version too.
+        for service in apps.of_app(call.store, app):
+            if service["packageId"] != app["dpk"]["id"]:
+                body = {"packageId": app["dpk"]["id"], "packageRevision": app["dpkVersion"]}
+                body["app"] = service["app"] | {"dpkVersion": app["dpkVersion"]}
+                models.update(call.store, service, body, call.user)
+
+
+def remove_app(call: Call, event: Event) -> None:
+    """Delete the services of an app."""
+    for service in apps.of_app(call.store, event.detail["app"]):
+        models.delete(call.store, service["id"])
+
+
+def rest_app(call: Call, event: Event) -> None:
+    """Let the services of an app rest, or work again."""
+    for service in apps.of_app(call.store, call.store.get("apps", event.id)):
+        models.activate(call.store, service, call.user, active=event.action == "Resumed")
+
+
+def remove_all(call: Call, event: Event) -> None:
+    """Delete the services of a project, and what they ran."""
+    for row in list(call.store.select("services", "scope = ?", (event.id,))):
+        models.delete(call.store, row.id)
+    call.store.delete("executions", "scope = ?", event.id)
+    call.store.delete("packages", "scope = ?", event.id)
+
+
 ROUTES = [
+    Route("POST", "/ml/models/{model_id}/train", train),
+    Route("POST", "/ml/models/{model_id}/evaluate", evaluate),
+    Route("POST", "/ml/models/{model_id}/{operation:predict|embed}", predict),
+    Route("POST", "/ml/models/{model_id}/embed/datasets", embed_datasets),
+    Route("POST", "/ml/models/{model_id}/deploy", deploy),
     Route("POST", "/services", create),
     Route("GET", "/services/{service_id}", get),
     Route("PATCH", "/services/{service_id}", update),
@@ -89,3 +180,13 @@ ROUTES = [
     Route("POST", "/services/{service_id}/restart", restart),
     Route("GET", "/piper-misc/naming/services/{name}", free_name),
 ]
+LISTENERS: dict[tuple[str, str], Listener] = {
+    ("Execution", "Finished"): settle_model,
+    ("Service", "Deleted"): undeploy,
+    ("App", "Created"): install_app,
+    ("App", "Updated"): install_app,
+    ("App", "Deleted"): remove_app,
+    ("App", "Paused"): rest_app,
+    ("App", "Resumed"): rest_app,
+    ("Project", "Deleted"): remove_all,
+}

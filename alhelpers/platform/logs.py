@@ -1,0 +1,133 @@
+"""The logs of services: one file of JSON lines each, in the state folder."""
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "WARN": 30, "ERROR": 40, "CRITICAL": 50}
+# A log that grows beyond this loses its older half.
+LARGEST = 32 << 20
+
+
+class Logs:
+    """The log files under one folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they lie; made if missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def add(self, service_id: str, entries: Iterable[dict[str, Any]]) -> None:
+        """Write entries at the end of a service's log; they are in the file when this returns."""
+        path = self._path(service_id)
+        text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries)
+        with open(path, "ab") as file:
+            file.write(text.encode())
+            size = file.tell()
+        if size > LARGEST:
+            content = path.read_bytes()[-LARGEST // 2 :]
+            path.write_bytes(content[content.index(b"\n") + 1 :])
+
+    def drop(self, service_id: str) -> None:
+        """Delete the log of a service."""
+        self._path(service_id).unlink(missing_ok=True)
+
+    def read(
+        self, service_id: str, offset: int, wanted: "Wanted", size: int
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Read entries of a service's log.
+
+        Parameters
+        ----------
+        service_id : str
+            The service.
+        offset : int
+            Where to begin: 0, or what the last call returned.
+        wanted : Wanted
+            Which entries to give.
+        size : int
+            How many entries to give at most.
+
+        Returns
+        -------
+        list of dict, int
+            The entries, and where the next call begins.
+        """
+        found: list[dict[str, Any]] = []
+        try:
+            file = open(self._path(service_id), "rb")
+        except FileNotFoundError:
+            return [], 0
+        with file:
+            file.seek(offset)
+            while len(found) < size and (line := file.readline()).endswith(b"\n"):
+                offset += len(line)
+                entry = json.loads(line)
+                if wanted.holds(entry):
+                    found.append(entry | {"serviceId": service_id})
+        return found, offset
+
+    def read_all(
+        self, service_ids: list[str], checkpoint: dict[str, Any], wanted: "Wanted", size: int
+    ) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        """Read entries of several logs, in the order of time; `checkpoint` holds where each begins."""
+        entries: list[dict[str, Any]] = []
+        offsets: dict[str, int] = {}
+        for service_id in service_ids:
+            offset = checkpoint.get(service_id)
+            offset = offset if isinstance(offset, int) and 0 < offset < 1 << 62 else 0
+            found, offsets[service_id] = self.read(service_id, offset, wanted, size)
+            entries += found
+        return sorted(entries, key=lambda entry: entry["timestamp"]), offsets
+
+    def _path(self, service_id: str) -> Path:
+        return self.folder / f"{service_id}.jsonl"
+
+
+class Wanted:
+    """Which entries of a log a request asks for.
+
+    Parameters
+    ----------
+    body : dict
+        The request, as the SDK sends it.
+    """
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        executions = body.get("executionId")
+        self.executions = [executions] if isinstance(executions, str) else executions
+        self.function = body.get("functionName")
+        self.replica = body.get("replicaId")
+        self.text = body.get("text")
+        self.level = LEVELS.get(str(body.get("logLevel") or "DEBUG").upper(), 0)
+        self.start, self.end = instant(body.get("start")), instant(body.get("end"))
+
+    def holds(self, entry: dict[str, Any]) -> bool:
+        """Say whether an entry is wanted."""
+        time = datetime.fromisoformat(entry["timestamp"])
+        return (
+            (not self.executions or entry.get("executionId") in self.executions)
+            and (not self.function or entry.get("functionName") == self.function)
+            and (not self.replica or entry.get("replicaId") == self.replica)
+            and (not self.text or self.text in entry["message"])
+            and LEVELS.get(entry["level"], 20) >= self.level
+            and (self.start is None or time >= self.start)
+            and (self.end is None or time <= self.end)
+        )
+
+
+def instant(value: Any) -> datetime | None:
+    """Read a time of a request; one without a zone is local time, as the SDK's default (midnight) is."""
+    if not isinstance(value, str) or not value:
+        return None
+    try:
+        return datetime.fromisoformat(value).astimezone()
+    except ValueError:
+        return None

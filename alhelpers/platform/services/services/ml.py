@@ -1,0 +1,270 @@
+"""The services of models: training, evaluating, deploying, predicting, embedding, as executions of a model's code."""
+
+import re
+from typing import Any
+
+from ...errors import ApiError, bad_request, not_emulated
+from ...store import Store, now
+from ..executions import models as executions
+from . import models as services
+
+TRAIN, EVALUATE, DEPLOY, PREDICT, EMBED = "train", "evaluate", "deploy", "predict", "embed"
+# One thread a model: adapters keep the network, and what it was last fed, in themselves.
+RUNTIME = services.RUNTIME | {"concurrency": 1}
+
+
+def train(
+    store: Store, model: dict[str, Any], body: dict[str, Any], user: str, **link: Any
+) -> dict[str, Any]:
+    """Make the execution that trains a model; the model waits as 'pending'.
+
+    Parameters
+    ----------
+    store : Store
+        The state.
+    model : dict
+        The model; changed and written.
+    body : dict
+        ``serviceConfig``, where given.
+    user : str
+        Who asks.
+    **link
+        More fields of the execution, such as ``pipeline``.
+
+    Raises
+    ------
+    ApiError
+        400, when the model has no dataset or no labels to train on.
+    """
+    if not model.get("datasetId"):
+        raise bad_request("Must provide a dataset to train model")
+    store.row("datasets", model["datasetId"])
+    if not model.get("labels"):
+        raise bad_request("Must provide labels to train model")
+    service = service_of(store, model, TRAIN, body.get("serviceConfig"), user)
+    set_status(store, model, "pending", user)
+    return _execute(
+        store, model, service, TRAIN, "train_model", {"model": {"model_id": model["id"]}}, user, link
+    )
+
+
+def evaluate(
+    store: Store, model: dict[str, Any], body: dict[str, Any], user: str, **link: Any
+) -> dict[str, Any]:
+    """Make the execution that evaluates a model on a dataset, or on the part of it that a query finds."""
+    given = _input(body)
+    dataset_id = given.get("datasetId")
+    if not isinstance(dataset_id, str):
+        raise bad_request("Must provide a dataset to evaluate model: 'input.datasetId'")
+    store.row("datasets", dataset_id)
+    service = service_of(store, model, EVALUATE, _config(body).get("serviceConfig"), user)
+    inputs = {
+        "model": {"model_id": model["id"]},
+        "dataset": {"dataset_id": dataset_id},
+        "filters": given.get("datasetQuery"),
+    }
+    return _execute(store, model, service, EVALUATE, "evaluate_model", inputs, user, link)
+
+
+def run_on_items(
+    store: Store, model: dict[str, Any], operation: str, body: dict[str, Any], user: str, **link: Any
+) -> dict[str, Any]:
+    """Make the execution that predicts or embeds items, or what a query finds in a dataset, on the deployed service."""
+    service = _deployed(store, model, _config(body).get("serviceId"))
+    given = _input(body)
+    item_ids, dataset_id = given.get("itemIds"), given.get("datasetId")
+    if item_ids:
+        if not isinstance(item_ids, list) or not all(isinstance(each, str) for each in item_ids):
+            raise bad_request(f"'input.itemIds' must be a list of ids, got {item_ids!r}")
+        for item_id in item_ids:
+            store.row("items", item_id)
+        inputs: dict[str, Any] = {"items": [{"item_id": item_id} for item_id in item_ids]}
+        return _execute(store, model, service, operation, f"{operation}_items", inputs, user, link)
+    if not isinstance(dataset_id, str):
+        raise bad_request(f"Must provide 'input.itemIds' or 'input.datasetId' to {operation}")
+    store.row("datasets", dataset_id)
+    query = given.get("datasetQuery")
+    # The SDK sends the bare condition of a filter; the adapter reads a whole query.
+    if isinstance(query, dict) and "filter" not in query:
+        query = {"filter": query}
+    inputs = {"dataset": {"dataset_id": dataset_id}, "filters": query}
+    return _execute(store, model, service, operation, f"{operation}_dataset", inputs, user, link)
+
+
+def embed_datasets(store: Store, model: dict[str, Any], body: dict[str, Any], user: str) -> int:
+    """Make an execution that embeds all of a dataset, for each dataset."""
+    if body.get("attachTrigger"):
+        raise not_emulated(
+            "embedding new items of a dataset by itself (attach_trigger=True); make a trigger for it"
+        )
+    dataset_ids = body.get("datasetIds")
+    if not isinstance(dataset_ids, list) or not dataset_ids:
+        raise bad_request(f"'datasetIds' must be a list of ids, got {dataset_ids!r}")
+    for dataset_id in dataset_ids:
+        request = {"input": {"datasetId": dataset_id}, "config": _config(body)}
+        run_on_items(store, model, EMBED, request, user)
+    return len(dataset_ids)
+
+
+def deploy(store: Store, model: dict[str, Any], body: dict[str, Any], user: str) -> dict[str, Any]:
+    """Make the service that predicts with a model, and note it in the model."""
+    service = service_of(store, model, DEPLOY, body.get("serviceConfig"), user)
+    deployed = model["metadata"]["system"].setdefault("deploy", {}).setdefault("services", [])
+    if service["id"] not in deployed:
+        deployed.append(service["id"])
+    if model["status"] != "deployed":
+        set_status(store, model, "deployed", user)
+    else:
+        store.put("models", model)
+    return service
+
+
+def service_of(store: Store, model: dict[str, Any], operation: str, config: Any, user: str) -> dict[str, Any]:
+    """Make the service for one operation of a model, or bring it up to date."""
+    if config is not None and not isinstance(config, dict):
+        raise bad_request(f"'serviceConfig' must be an object, got {config!r}")
+    config = {
+        key: value for key, value in (config or {}).items() if key in services.SETTINGS and value is not None
+    }
+    package = _package(store, model)
+    module = services.module_of(package, config.pop("moduleName", None) or model.get("moduleName"))
+    existing = services.of_model(store, model["projectId"], model["id"], operation)
+    app = model.get("app") or {}
+    rows = list(store.select("apps", "id = ?", (app.get("id"),))) if app.get("id") else []
+    configured = services.compute_config(package, module)
+    runtime = RUNTIME | (configured.get("runtime") or {}) | (config.pop("runtime", None) or {})
+    return services.ensure(
+        store,
+        project_id=model["projectId"],
+        name=existing[0]["name"] if existing else _free_name(store, model, operation),
+        package=package,
+        user=user,
+        module=module["name"],
+        app=store.parsed(rows[0]) if rows else None,
+        metadata={"ml": {"modelId": model["id"], "modelOperation": operation}},
+        **(
+            config
+            | {"runtime": runtime, "initParams": _init_params(module, model) | config.get("initParams", {})}
+        ),
+    )
+
+
+def _package(store: Store, model: dict[str, Any]) -> dict[str, Any]:
+    if not model.get("packageId"):
+        raise bad_request(f"model {model['name']!r} has no package: there is no code to run it with")
+    return services.package_by_id(store, model["packageId"])
+
+
+def _init_params(module: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+    """Give the model to whichever init input takes one; an adapter's is called ``model_entity``."""
+    names = [each["name"] for each in module.get("initInputs") or [] if each.get("type") == "Model"]
+    return {name: {"model_id": model["id"]} for name in names or ["model_entity"]}
+
+
+def _free_name(store: Store, model: dict[str, Any], operation: str) -> str:
+    name = f"{re.sub('[^a-z0-9]+', '-', model['name'].lower()).strip('-')[:60]}-{operation}"
+    taken = store.find("services", "scope = ? AND name = ?", model["projectId"], name)
+    return name if taken is None else f"{name}-{model['id']}"
+
+
+def _deployed(store: Store, model: dict[str, Any], service_id: Any) -> dict[str, Any]:
+    deployed = (model["metadata"]["system"].get("deploy") or {}).get("services") or []
+    if service_id is None and deployed:
+        service_id = deployed[0]
+    if not isinstance(service_id, str):
+        raise bad_request(f"model {model['name']!r} has no service: deploy it before predicting or embedding")
+    return store.get("services", service_id)
+
+
+def _execute(
+    store: Store,
+    model: dict[str, Any],
+    service: dict[str, Any],
+    operation: str,
+    function_name: str,
+    inputs: dict[str, Any],
+    user: str,
+    link: dict[str, Any],
+) -> dict[str, Any]:
+    return executions.create(
+        store,
+        project_id=model["projectId"],
+        user=user,
+        function_name=function_name,
+        inputs=inputs,
+        service=service,
+        model_id=model["id"],
+        model_operation=operation,
+        **link,
+    )
+
+
+def _input(body: dict[str, Any]) -> dict[str, Any]:
+    given = body.get("input")
+    return given if isinstance(given, dict) else {}
+
+
+def _config(body: dict[str, Any]) -> dict[str, Any]:
+    given = body.get("config")
+    return given if isinstance(given, dict) else {}
+
+
+# ---------------------------------------------------------------------------------------- what happens to the model
+
+
+def set_status(
+    store: Store, model: dict[str, Any], status: str, user: str, message: str | None = None
+) -> None:
+    """Give a model a status, and log the change."""
+    entry = {"status": status, "timestamp": now(), "creator": user}
+    if message is not None:
+        entry["message"] = message
+    model["status"] = status
+    model["statusLogs"] = [*model["statusLogs"], entry]
+    store.put("models", model | {"updatedAt": entry["timestamp"], "updatedBy": user})
+    store.emit("Model", "statusChanged", model["id"], status=status, project=model["projectId"])
+
+
+def settle(store: Store, execution: dict[str, Any], user: str) -> None:
+    """Write down in a model how its training or evaluation ended."""
+    link = execution.get("model") or {}
+    model = _model(store, link.get("modelId"))
+    if model is None:
+        return
+    status, message = execution["latestStatus"]["status"], execution["latestStatus"].get("message")
+    if link.get("modelOperation") == TRAIN:
+        if status != executions.SUCCESS:
+            set_status(store, model, "failed", user, message or f"the training was {status}")
+        elif model["status"] in ("pending", "training"):
+            set_status(store, model, "trained", user)
+    elif link.get("modelOperation") == EVALUATE and status == executions.SUCCESS:
+        dataset_id = ((execution["input"] or {}).get("dataset") or {}).get("dataset_id")
+        evaluated = model["metadata"]["system"].setdefault("evaluate", {}).setdefault("datasets", [])
+        if dataset_id and dataset_id not in evaluated:
+            evaluated.append(dataset_id)
+            store.put("models", model | {"updatedAt": now(), "updatedBy": user})
+
+
+def undeploy(store: Store, service: dict[str, Any], user: str) -> None:
+    """Take a deleted service out of its model, which then is what it was before it was deployed."""
+    ml = service["metadata"].get("ml") or {}
+    model = _model(store, ml.get("modelId"))
+    if model is None or ml.get("modelOperation") != DEPLOY:
+        return
+    deploy_info = model["metadata"]["system"].get("deploy") or {}
+    left = [each for each in deploy_info.get("services") or [] if each != service["id"]]
+    model["metadata"]["system"]["deploy"] = deploy_info | {"services": left}
+    if left or model["status"] != "deployed":
+        store.put("models", model)
+        return
+    before = [
+        entry["status"] for entry in model["statusLogs"] if entry["status"] in ("trained", "pre-trained")
+    ]
+    set_status(store, model, before[-1] if before else "trained", user)
+
+
+def _model(store: Store, model_id: Any) -> dict[str, Any] | None:
+    try:
+        return store.get("models", model_id) if isinstance(model_id, str) else None
+    except ApiError:
+        return None

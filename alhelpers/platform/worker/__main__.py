@@ -1,0 +1,63 @@
+"""Run the functions of one service for the server that started this process."""
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from .reporting import Reporter, take_output
+
+
+def main() -> int:
+    """Take the service and then its jobs from the standard input, until it ends."""
+    reporter = take_output()
+    messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(messages,), daemon=True).start()
+    # Imported here: the import takes a second or two, and what it prints belongs in the log.
+    from . import runner as running
+
+    # The SDK's own handler would print its records a second time.
+    logging.getLogger("dtlpy").handlers.clear()
+    setup = messages.get()
+    try:
+        runner = running.Runner(setup, Path.cwd(), reporter)
+    # Anything that the service's code raises while it is made, SystemExit included, is told to the server.
+    except BaseException as error:  # noqa: BLE001
+        reporter.send("broken", **running.describe(error))
+        return 1
+    reporter.send("ready")
+    _work(runner, messages, reporter, setup["concurrency"])
+    return 0
+
+
+def _work(
+    runner: Any, messages: "queue.SimpleQueue[dict[str, Any]]", reporter: Reporter, threads: int
+) -> None:
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="execution")
+    while True:
+        message = messages.get()
+        if message["kind"] == "run":
+            pool.submit(runner.run, message["job"])
+        elif message["kind"] == "interrupt":
+            runner.interrupt(message["id"])
+
+
+def _listen(messages: "queue.SimpleQueue[dict[str, Any]]") -> None:
+    """Pass the server's messages on; when the server is gone, end this process and all that it started."""
+    for line in sys.stdin.buffer:
+        messages.put(json.loads(line))
+    with contextlib.suppress(AttributeError, OSError):  # Windows has no process groups
+        if os.getpgrp() == os.getpid():
+            os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""What a worker tells the server: results, progress, and everything that the service's code prints or logs."""
+
+import contextvars
+import io
+import json
+import logging
+import os
+import sys
+import threading
+from datetime import UTC, datetime
+from typing import IO, Any
+
+# Which execution the current thread works on; threads that the code itself starts know nothing of it.
+CURRENT: contextvars.ContextVar[str | None] = contextvars.ContextVar("execution", default=None)
+LONGEST_LINE = 10_000
+
+
+class Reporter:
+    """Writes messages to the server, one JSON line each.
+
+    Parameters
+    ----------
+    pipe : binary file
+        Where the server reads.
+    """
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+        self.running: set[str] = set()
+
+    def send(self, kind: str, **content: Any) -> None:
+        """Send a message."""
+        line = json.dumps({"kind": kind, **content}).encode() + b"\n"
+        with self._lock:
+            self._pipe.write(line)
+            self._pipe.flush()
+
+    def log(self, level: str, text: str) -> None:
+        """Send lines for the log, with the execution that they belong to."""
+        execution = CURRENT.get()
+        if execution is None and len(self.running) == 1:
+            execution = next(iter(self.running), None)
+        time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        for line in text.splitlines():
+            if line.strip():
+                self.send("log", id=execution, level=level, time=time, text=line[:LONGEST_LINE])
+
+
+class Printed(io.TextIOBase):
+    """Stands in for ``sys.stdout`` or ``sys.stderr``, and sends whole lines to the log."""
+
+    def __init__(self, reporter: Reporter, level: str) -> None:
+        self._reporter, self._level = reporter, level
+        self._open: dict[int, str] = {}
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Take text; what follows the last line break waits for more."""
+        thread = threading.get_ident()
+        # A progress bar goes back to the start of its line; its last state is what counts.
+        whole, line_break, rest = (self._open.pop(thread, "") + text).rpartition("\n")
+        if line_break:
+            lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in whole.split("\n")]
+            self._reporter.log(self._level, "\n".join(lines))
+        rest = rest.rsplit("\r", 1)[-1][-LONGEST_LINE:]
+        if rest:
+            self._open[thread] = rest
+        return len(text)
+
+    def finish_line(self) -> None:
+        """Send what the current thread has printed without a line break."""
+        self._reporter.log(self._level, self._open.pop(threading.get_ident(), ""))
+
+
+class Logged(logging.Handler):
+    """Sends the records of Python's logging to the log."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__(logging.INFO)
+        self._reporter = reporter
+        self.setFormatter(logging.Formatter("[%(name)s] %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a record."""
+        self._reporter.log(record.levelname, self.format(record))
+
+
+def take_output() -> Reporter:
+    """Keep the standard output for messages to the server, and send all else that is printed to the log."""
+    reporter = Reporter(os.fdopen(os.dup(1), "wb"))
+    # What is written below Python (by a library, by a child process) joins the standard error, which is logged too.
+    os.dup2(2, 1)
+    sys.stdout = Printed(reporter, "INFO")
+    sys.stderr = Printed(reporter, "ERROR")
+    logging.getLogger().addHandler(Logged(reporter))
+    logging.getLogger().setLevel(logging.INFO)
+    return reporter

@@ -1,0 +1,125 @@
+"""Arguments and results: ids become entities before a call, entities become ids after it."""
+
+import json
+from pathlib import PurePath
+from typing import Any
+
+import dtlpy as dl
+
+# The repository that fetches each type of entity; its get() takes '<type>_id'.
+REPOSITORIES = {
+    "Dataset": "datasets",
+    "Item": "items",
+    "Annotation": "annotations",
+    "Execution": "executions",
+    "Task": "tasks",
+    "Assignment": "assignments",
+    "Service": "services",
+    "Package": "packages",
+    "Project": "projects",
+    "Recipe": "recipes",
+    "Model": "models",
+}
+PLAIN = {"String": str, "Number": float, "Integer": int, "Float": float, "Boolean": bool}
+LARGEST_OUTPUT = 16 << 20
+
+
+class ValueProblem(Exception):
+    """An argument or a result does not fit what the function declares."""
+
+
+def resolve(name: str, declared: str | None, value: Any) -> Any:
+    """Turn an argument into what the function expects.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for messages.
+    declared : str, optional
+        Its type in the manifest, such as ``Item``, ``Item[]``, ``Json``; without one the value says what it is.
+    value : object
+        An id, ``{'item_id': ...}``, a list of those, or a plain value.
+    """
+    declared = declared or _guess(value)
+    if value is None or declared is None:
+        return value
+    if declared.endswith("[]"):
+        values = value if isinstance(value, list) else [value]
+        return [resolve(name, declared[:-2], each) for each in values]
+    if declared in REPOSITORIES:
+        return _fetch(name, declared, value)
+    return _plain(name, declared, value)
+
+
+def _guess(value: Any) -> str | None:
+    if isinstance(value, dict):
+        # An annotation is also given with its item's id, an item with its dataset's.
+        for kind in ("Annotation", "Item", "Dataset", "Model", "Task", "Project"):
+            if f"{kind.lower()}_id" in value:
+                return kind
+    return None
+
+
+def _fetch(name: str, kind: str, value: Any) -> Any:
+    key = f"{kind.lower()}_id"
+    if isinstance(value, dict):
+        value = value.get(key) or value.get("id")
+    if not isinstance(value, str):
+        raise ValueProblem(f"input {name!r} must be the id of a {kind}, or {{{key!r}: id}}; got {value!r}")
+    try:
+        return getattr(dl, REPOSITORIES[kind]).get(**{key: value})
+    except dl.exceptions.NotFound:
+        if kind == "Package":
+            return dl.dpks.get(dpk_id=value)
+        raise
+
+
+def _plain(name: str, declared: str, value: Any) -> Any:
+    wanted = PLAIN.get(declared)
+    if wanted is None or (declared == "Number" and isinstance(value, int | float)):
+        return value
+    if isinstance(value, wanted) and not (isinstance(value, bool) and wanted is not bool):
+        return value
+    try:
+        if wanted is bool:
+            return {"true": True, "false": False}[str(value).lower()]
+        return wanted(value)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueProblem(f"input {name!r} must be of type {declared}, got {value!r}") from error
+
+
+def pack(value: Any) -> Any:
+    """Turn what a function returned into JSON; entities become their ids, several results a list.
+
+    Raises
+    ------
+    ValueProblem
+        When it cannot be written as JSON, or is too large.
+    """
+    try:
+        text = json.dumps(value, default=_encode, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueProblem(f"the function's output cannot be written as JSON: {error}") from error
+    if len(text) > LARGEST_OUTPUT:
+        raise ValueProblem(
+            f"the function's output has {len(text)} characters of JSON; the limit is {LARGEST_OUTPUT}"
+        )
+    return json.loads(text)
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, dl.Filters):
+        return value.prepare()
+    if isinstance(getattr(value, "id", None), str):
+        return value.id
+    if isinstance(value, dl.AnnotationCollection):
+        return value.annotations
+    if isinstance(value, dl.Annotation):
+        return value.id
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, set | frozenset | range):
+        return list(value)
+    if hasattr(value, "tolist"):  # arrays and numbers of numpy and torch
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no JSON, and no entity of the platform")

@@ -1,0 +1,450 @@
+"""Executions of services through the real SDK: worker processes run a published codebase."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+FUNCTIONS = Path(__file__).parent / "apps" / "functions"
+PATIENCE = 60
+
+
+def ended(dl, execution):
+    """Wait for an execution; the SDK's own wait() begins with two seconds of sleep."""
+    limit = time.monotonic() + PATIENCE
+    while execution.in_progress():
+        assert time.monotonic() < limit, f"still {execution.latest_status}"
+        time.sleep(0.02)
+        execution = dl.executions.get(execution_id=execution.id)
+    return execution
+
+
+def until(condition):
+    limit = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def statuses(execution):
+    return [entry["status"] for entry in execution.status_log]
+
+
+def publish(project, folder, tmp_path, **changes):
+    """Publish a copy of a folder with a dataloop.json."""
+    target = tmp_path / "code"
+    shutil.copytree(folder, target, ignore=shutil.ignore_patterns("__pycache__"))
+    manifest = json.loads((target / "dataloop.json").read_text()) | changes
+    (target / "dataloop.json").write_text(json.dumps(manifest))
+    return project.dpks.publish(manifest_filepath=str(target / "dataloop.json"), local_path=str(target))
+
+
+def make_service(dl, project, dpk, name="functions-service", **fields):
+    body = {"name": name, "projectId": project.id, "packageId": dpk.id, **fields}
+    success, answer = dl.client_api.gen_request("post", "/services", json_req=body)
+    dl.client_api.check_response(success, answer)
+    return project.services.get(service_name=name)
+
+
+@pytest.fixture(scope="module")
+def home(dl):
+    return dl.projects.create(f"execution-{os.getpid()}")
+
+
+@pytest.fixture(scope="module")
+def dpk(home, tmp_path_factory):
+    return publish(home, FUNCTIONS, tmp_path_factory.mktemp("dpk"), name=f"functions-{os.getpid()}")
+
+
+@pytest.fixture(scope="module")
+def service(dl, home, dpk):
+    return make_service(dl, home, dpk)
+
+
+@pytest.fixture(scope="module")
+def run(dl, home, service):
+    """Execute a function of the service and wait for its end."""
+
+    def execute(function_name, wait=True, on=service, **inputs):
+        execution = on.execute(execution_input=inputs, function_name=function_name, project_id=home.id)
+        return ended(dl, execution) if wait else execution
+
+    return execute
+
+
+@pytest.fixture(scope="module")
+def item(home, tmp_path_factory):
+    path = tmp_path_factory.mktemp("item") / "one.txt"
+    path.write_text("one")
+    return home.datasets.create("of-executions").items.upload(str(path), raise_on_error=True)
+
+
+# ------------------------------------------------------------------------------------------------ what a run is
+
+
+def test_an_execution_runs_and_tells(dl, home, service, run):
+    execution = run("double", x=21)
+    assert execution.latest_status["status"] == dl.ExecutionStatus.SUCCESS == "success"
+    assert execution.latest_status["percentComplete"] == 100
+    assert statuses(execution) == ["created", "in-progress", "in-progress", "success"]
+    assert (
+        execution.status_log[2]["message"] == "half way" and execution.status_log[2]["percentComplete"] == 50
+    )
+    assert execution.status == execution.status_log
+    assert execution.output == 42
+    assert execution.input == {"x": 21} and execution.function_name == "double"
+    assert execution.service_id == service.id and execution.project_id == home.id
+    assert execution.package_id == service.package_id and execution.service_version == service.version
+    assert execution.duration >= 0 and execution.attempts == 1 and execution.max_attempts == 1
+    success, answer = dl.client_api.gen_request("get", f"/executions/{execution.id}")
+    document = answer.json()
+    assert success and document["action"] == "big"
+    sent = execution.to_json()
+    assert {key: sent[key] for key in sent.keys() & document.keys()} == {
+        key: document[key] for key in sent.keys() & document.keys()
+    }
+    assert sent.keys() - document.keys() == {"syncReplyTo "}  # the SDK misspells one of its own keys
+
+
+def test_sync_gives_the_output(home, service):
+    assert (
+        service.execute(
+            execution_input={"x": 4}, function_name="double", project_id=home.id, sync=True, stream_logs=False
+        )
+        == 8
+    )
+    answer = service.executions.create(
+        execution_input={"x": 4}, function_name="double", project_id=home.id, sync=True
+    )
+    assert answer.output == 8 and answer.latest_status["status"] == "success"
+
+
+def test_wait(home, service):
+    execution = service.execute(execution_input={"x": 1}, function_name="double", project_id=home.id)
+    assert execution.wait().output == 2
+
+
+def test_an_item_by_resource(dl, home, service, item):
+    execution = service.execute(
+        item_id=item.id, dataset_id=item.dataset_id, function_name="run", project_id=home.id
+    )
+    execution = ended(dl, execution)
+    assert execution.input == {"item": {"dataset_id": item.dataset_id, "item_id": item.id}}
+    assert execution.output == item.id
+
+
+def test_every_type_of_input(dl, home, service, run, item):
+    annotation = item.annotations.upload(
+        [dl.Annotation.new(annotation_definition=dl.Classification(label="x"), item=item)]
+    )[0]
+    package = service.package
+    model = make_model(dl, home, service.package_id)
+    recipe = item.dataset.recipes.list()[0]
+    inputs = {
+        "item": {"item_id": item.id},
+        "items": [item.id, {"item_id": item.id}],
+        "dataset": item.dataset_id,
+        "annotation": annotation.id,
+        "model": {"model_id": model.id},
+        "models": [model.id],
+        "project": home.id,
+        "recipe": recipe.id,
+        "service": service.id,
+        "package": package.id,
+        "json": {"a": [1, None, {"item_id": "not touched"}]},
+        "string": "word",
+        "number": 1.5,
+        "integer": "7",
+        "floating": 2,
+        "boolean": "true",
+        "strings": ["a", "b"],
+        "jsons": [{"b": 1}],
+    }
+    execution = run("kinds", **inputs)
+    assert execution.latest_status["status"] == "success", execution.latest_status
+    assert execution.output == {
+        "item": ["Item", item.id],
+        "items": [["Item", item.id]] * 2,
+        "dataset": ["Dataset", item.dataset_id],
+        "annotation": ["Annotation", annotation.id],
+        "model": ["Model", model.id],
+        "models": [["Model", model.id]],
+        "project": ["Project", home.id],
+        "recipe": ["Recipe", recipe.id],
+        "service": ["Service", service.id],
+        "package": execution.output["package"],
+        "json": ["dict", inputs["json"]],
+        "string": ["str", "word"],
+        "number": ["float", 1.5],
+        "integer": ["int", 7],
+        "floating": ["float", 2.0],
+        "boolean": ["bool", True],
+        "strings": [["str", "a"], ["str", "b"]],
+        "jsons": [["dict", {"b": 1}]],
+    }
+    assert execution.output["package"][1] == package.id
+
+
+def make_model(dl, project, package_id):
+    body = {"name": "a model", "projectId": project.id, "packageId": package_id}
+    success, answer = dl.client_api.gen_request("post", "/ml/models", json_req=body)
+    dl.client_api.check_response(success, answer)
+    return project.models.get(model_id=answer.json()["id"])
+
+
+def test_function_inputs_as_entities_of_the_sdk(dl, home, service):
+    given = [
+        dl.FunctionIO(name="x", type=dl.PackageInputType.INT, value=3),
+    ]
+    execution = service.execute(execution_input=given, function_name="double", project_id=home.id)
+    assert ended(dl, execution).output == 6
+
+
+def test_several_outputs(run, item):
+    assert run("several", item=item.id, items=[item.id, item.id]).output == [item.id, [item.id, item.id]]
+
+
+def test_the_context_and_one_instance(dl, home, service, run, item):
+    service.init_input = {"base": item.dataset_id, "greeting": "good day"}
+    service.update()
+    first = run("double", x=1)
+    assert "good day 1" in log_of(service, execution_id=first.id)
+    found = run("context")
+    assert found.output == {
+        "service": service.id,
+        "project": home.id,
+        "execution": found.id,
+        "same": True,
+        "calls": 1,
+        "base": ["Dataset", item.dataset_id],
+    }
+
+
+# ---------------------------------------------------------------------------------------------------- failures
+
+
+def test_a_failing_function(run, service):
+    execution = run("fail")
+    assert execution.latest_status["status"] == "failed"
+    assert execution.latest_status["message"] == "ValueError: the cat is out"
+    trace = execution.latest_status["error"]
+    assert "main.py" in trace and 'raise ValueError("the cat is out")' in trace and "runner.py" not in trace
+    assert "the cat is out" in log_of(service, execution_id=execution.id)
+    assert run("double", x=1).output == 2
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "message"),
+    [
+        ("leave", {}, "SystemExit: 3"),
+        ("say_failed", {}, "said so"),
+        ("no_json", {}, "cannot be written as JSON: object is no JSON"),
+        ("double", {}, "needs the inputs"),
+        ("double", {"x": "many"}, "input 'x' must be of type Integer, got 'many'"),
+        ("run", {"item": 7}, "input 'item' must be the id of a Item"),
+        ("run", {"item": "0" * 24}, "not found"),
+        ("double", {"x": 1, "z": 2}, None),
+    ],
+)
+def test_what_a_function_refuses(run, function, inputs, message):
+    execution = run(function, **inputs)
+    if message is None:
+        assert execution.latest_status["status"] == "success"  # what nobody asked for is left out
+    else:
+        assert execution.latest_status["status"] == "failed"
+        assert message in execution.latest_status["message"]
+
+
+def test_what_the_platform_refuses(dl, home, service, run):
+    with pytest.raises(dl.exceptions.BadRequest, match="no function 'nothing'"):
+        run("nothing")
+    with pytest.raises(dl.exceptions.NotFound):
+        dl.executions.get(execution_id="nothing")
+    with pytest.raises(dl.exceptions.NotFound):
+        dl.executions.create(service_id="0" * 24, execution_input={}, project_id=home.id)
+    with pytest.raises(dl.exceptions.NotFound):
+        dl.executions.create(service_id=service.id, execution_input={}, project_id="0" * 24)
+
+
+def test_a_worker_that_crashes(run, service, tmp_path):
+    execution = run("crash")
+    assert execution.latest_status["status"] == "failed"
+    assert execution.latest_status["message"] == "its worker process died (exit code 7)"
+    assert run("double", x=1).output == 2
+    service.on_reset, service.max_attempts = "rerun", 3
+    service.update()
+    again = run("crash", path=str(tmp_path / "crashed"))
+    assert again.output == "survived" and again.attempts == 2
+    assert statuses(again) == ["created", "in-progress", "created", "in-progress", "success"]
+    service.on_reset = "failed"
+    service.update()
+
+
+def test_a_timeout(service, run, tmp_path):
+    service.execution_timeout = 0.5
+    service.update()
+    execution = run("sleep", seconds=60, path=str(tmp_path / "s"))
+    assert execution.latest_status["status"] == "failed"
+    assert "longer than the 0.5 seconds" in execution.latest_status["message"]
+    service.execution_timeout = 3600
+    service.update()
+    (pid,) = {int(line) for line in (tmp_path / "s").read_text().split()}
+    until(lambda: not psutil.pid_exists(pid))
+
+
+# --------------------------------------------------------------------------------------- terminate, rerun, pause
+
+
+def test_terminate_and_rerun(dl, run, tmp_path):
+    path = tmp_path / "grandchild"
+    execution = run("child", wait=False, path=str(path))
+    until(lambda: path.exists() and path.read_text())
+    stopped = execution.terminate()
+    assert stopped.id == execution.id and stopped.to_terminate
+    assert stopped.latest_status["status"] == "terminated" and not stopped.in_progress()
+    until(lambda: not alive(int(path.read_text())))
+    assert dl.executions.get(execution_id=execution.id).latest_status["status"] == "terminated"
+    assert run("double", x=2).output == 4
+    assert stopped.terminate().latest_status["status"] == "terminated"
+
+
+def alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_rerun(dl, service, run):
+    execution = run("double", x=5)
+    again = ended(dl, execution.rerun())
+    assert again.id == execution.id and again.output == 10
+    assert statuses(again) == ["created", "in-progress", "in-progress", "success"] * 2
+    assert execution.rerun(sync=True).latest_status["status"] == "success"
+    command = service.rerun_batch(
+        dl.Filters(resource=dl.FiltersResource.EXECUTION, field="id", values=execution.id)
+    )
+    assert command.status == "success"
+    assert ended(dl, dl.executions.get(execution_id=execution.id)).attempts == 4
+
+
+def test_a_running_execution_is_not_run_again(dl, run, tmp_path):
+    execution = run("sleep", wait=False, seconds=60, path=str(tmp_path / "s"))
+    with pytest.raises(dl.exceptions.BadRequest, match="has not ended"):
+        execution.rerun()
+    execution.terminate()
+
+
+def test_pause_and_resume(dl, service, run):
+    assert service.pause() is True
+    assert dl.services.get(service_id=service.id).active is False
+    execution = run("double", wait=False, x=1)
+    assert run_status(service) == []
+    time.sleep(0.2)
+    assert dl.executions.get(execution_id=execution.id).latest_status["status"] == "created"
+    assert service.resume()["active"] is True
+    assert ended(dl, execution).output == 2
+    assert [each["status"] for each in run_status(service)] == ["Running"]
+    assert service.restart() is True
+    assert run("double", x=1).output == 2
+
+
+def run_status(service):
+    return service.status()["runtimeStatus"]
+
+
+def test_progress_from_outside(dl, service, run, tmp_path):
+    execution = run("sleep", wait=False, seconds=1, path=str(tmp_path / "s"))
+    until(lambda: (tmp_path / "s").exists())
+    told = execution.progress_update(percent_complete=40, message="forty")
+    assert told.latest_status["status"] == "in-progress" and told.latest_status["percentComplete"] == 40
+    assert told.latest_status["message"] == "forty"
+    told = execution.progress_update(status="failed", message="enough", output={"a": 1})
+    assert told.latest_status["status"] == "failed" and told.output == {"a": 1}
+    execution.increment()
+    assert execution.attempts == 2
+    with pytest.raises(dl.exceptions.BadRequest, match="unknown execution status 'asleep'"):
+        execution.progress_update(status="asleep")
+
+
+# -------------------------------------------------------------------------------------------------- lists, logs
+
+
+def test_lists(dl, home, service, run):
+    made = [run("double", x=number).id for number in range(3)]
+    failed = run("fail").id
+    by_service = service.executions.list()
+    assert {*made, failed} <= {each.id for each in by_service.all()}
+    assert home.executions.list().items_count >= by_service.items_count
+    filters = dl.Filters(resource=dl.FiltersResource.EXECUTION)
+    filters.add(field="latestStatus.status", values="failed")
+    filters.add(field="id", values=[*made, failed], operator=dl.FiltersOperations.IN)
+    assert [each.id for each in service.executions.list(filters).all()] == [failed]
+    filters = dl.Filters(resource=dl.FiltersResource.EXECUTION)
+    filters.add(field="functionName", values="double")
+    filters.sort_by(field="createdAt", value=dl.FiltersOrderByDirection.DESCENDING)
+    filters.page_size = 2
+    page = service.executions.list(filters)
+    assert [each.id for each in page.items] == made[:0:-1] and page.items_count >= 3
+    assert dl.executions.get(execution_id=made[0]).service.id == service.id
+
+
+def log_of(service, **options):
+    """Give the lines of a log as the SDK shows them."""
+    return "\n".join(service.log(view=False, **options))
+
+
+def test_logs(service, run, capsys):
+    execution = run("double", x=77)
+    other = run("double", x=78)
+    lines = log_of(service, execution_id=execution.id).splitlines()
+    assert [line.split(": ", 1)[1] for line in lines] == [
+        "[Start] Executing function.",
+        lines[1].split(": ", 1)[1],
+        "[functions] logged 77",
+        "[Done] Executing function.",
+    ]
+    assert lines[1].endswith(" 77")
+    execution.logs()
+    assert "logged 77" in capsys.readouterr().out
+    assert "logged 78" in log_of(service, text="logged 78") and "77" not in log_of(service, text="logged 78")
+    assert log_of(service, start=other.created_at).count("[Start]") == 1
+    followed = io.StringIO()
+    with contextlib.redirect_stdout(followed):
+        service.log(execution_id=other.id, follow=True)
+    assert "[Done]" in followed.getvalue()
+
+
+def test_all_that_is_printed_is_logged_and_nothing_secret_shows(dl, platform, service, run):
+    execution = run("noise")
+    log = log_of(service, execution_id=execution.id)
+    assert "no line break" in log and "an error line" in log
+    until(lambda: "below python" in log_of(service))
+    found = execution.output
+    assert platform.token not in json.dumps(found) and platform.token not in log_of(service)
+    assert found["argv"][1:] == []
+    folder = Path(found["environ"]["DATALOOP_PATH"])
+    assert (folder / "cookie.json").stat().st_mode & 0o077 == 0
+    assert folder.parent.parent == platform.state_dir / "workers"
+    assert found["environ"]["NO_PROXY"] == "127.0.0.1,localhost"
+
+
+def test_a_query_makes_an_execution_for_each_item(dl, home, service, tmp_path):
+    dataset = home.datasets.create("batch")
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text("x")
+    items = dataset.items.upload(f"{tmp_path}/*", raise_on_error=True, return_as_list=True)
+    filters = dl.Filters(field="name", values="*.txt", context={"datasets": [dataset.id]})
+    command = service.execute_batch(filters=filters, function_name="run")
+    assert command.status == "success" and command.spec["count"] == 3
+    filters = dl.Filters(
+        resource=dl.FiltersResource.EXECUTION, field="input.item.dataset_id", values=dataset.id
+    )
+    found = [ended(dl, each) for each in service.executions.list(filters).all()]
+    assert sorted(each.output for each in found) == sorted(item.id for item in items)
