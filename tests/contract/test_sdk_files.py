@@ -373,6 +373,19 @@ def test_export_as_zip_and_folders(dl, boxed, tmp_path):
     assert answer.status_code == 400 and "'exportType' must be" in answer.json()["message"]
 
 
+def test_export_with_feature_vectors(dl, project, boxed, tmp_path):
+    features = project.feature_sets.create(
+        name="f", size=2, set_type="x", entity_type=dl.FeatureEntityType.ITEM
+    )
+    item = boxed.items.get(filepath="/pics/a.png")
+    features.features.create(value=[[0.5, 1]], entity=[item])
+    file = boxed.export(local_path=str(tmp_path), include_feature_vectors=True)
+    exported = {each["filename"]: each for each in json.loads(open(file).read())}
+    expected = [{"featureSetId": features.id, "datasetId": boxed.id, "value": [0.5, 1]}]
+    assert exported["/pics/a.png"]["itemVectors"] == expected and exported["/pics/b.png"]["itemVectors"] == []
+    assert exported["/pics/a.png"]["annotations"] == item.annotations_link
+
+
 # -------------------------------------------------------------------------------------------------- thumbnails
 
 

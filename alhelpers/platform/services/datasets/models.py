@@ -92,12 +92,12 @@ def shown(store: Store, row: Row, base: str) -> dict[str, Any]:
 
 def delete(store: Store, dataset_id: str) -> None:
     """Delete a dataset with its items and annotations."""
-    store.row("datasets", dataset_id)
+    project_id = store.row("datasets", dataset_id).scope
     store.delete("annotations", "scope = ?", dataset_id)
     store.delete("items", "scope = ?", dataset_id)
     store.delete("settings", "scope = ?", dataset_id)
     store.delete("datasets", "id = ?", dataset_id)
-    store.emit("Dataset", "Deleted", dataset_id)
+    store.emit("Dataset", "Deleted", dataset_id, project=project_id)
 
 
 def directory_tree(store: Store, dataset_id: str) -> dict[str, Any]:

@@ -41,21 +41,39 @@ def forget_old(call: Call, dataset_id: str) -> None:
 
 
 def exported_items(call: Call, dataset_id: str, body: dict[str, Any]) -> list[tuple[Row, str]]:
-    """Give each item that an export asks for, as its row and its JSON with annotations."""
-    scope = ("scope = ?", (dataset_id,))
+    """Give each item that an export asks for, as its row and its JSON with annotations and vectors."""
     files = ("scope = ? AND type = 'file'", (dataset_id,))
     rows = everything(call.store, "items", body.get("itemsQuery") or {}, files)
     options = body.get("annotations") if isinstance(body.get("annotations"), dict) else {}
-    if not options.get("include", True):
-        return [(row, render(call, "items", row)) for row in rows]
+    annotations = _annotations(call, dataset_id, body) if options.get("include", True) else None
+    vectors = _vectors(call, dataset_id, body) if body.get("includeItemVectors") else None
+    exported = []
+    for row in rows:
+        extra = f'"annotations":"{call.base}/items/{row.id}/annotations",'
+        if annotations is not None:
+            extra = f'"annotations":[{",".join(annotations.get(row.id, []))}],'
+        if vectors is not None:
+            extra += f'"itemVectors":{json.dumps(vectors.get(row.id, []))},'
+        exported.append((row, render(call, "items", row, extra)))
+    return exported
+
+
+def _annotations(call: Call, dataset_id: str, body: dict[str, Any]) -> dict[str | None, list[str]]:
     by_item: dict[str | None, list[str]] = {}
-    for row in everything(call.store, "annotations", body.get("annotationsQuery") or {}, scope):
+    query = body.get("annotationsQuery") or {}
+    for row in everything(call.store, "annotations", query, ("scope = ?", (dataset_id,))):
         by_item.setdefault(row.parent, []).append(render(call, "annotations", row))
-    return [(row, _with_annotations(call, row, by_item.get(row.id, []))) for row in rows]
+    return by_item
 
 
-def _with_annotations(call: Call, row: Row, annotations: list[str]) -> str:
-    return render(call, "items", row, f'"annotations":[{",".join(annotations)}],')
+def _vectors(call: Call, dataset_id: str, body: dict[str, Any]) -> dict[str | None, list[Any]]:
+    by_item: dict[str | None, list[Any]] = {}
+    query = body.get("itemsVectorQuery") or {}
+    for row in everything(call.store, "feature_vectors", query, ("dir = ?", (dataset_id,))):
+        vector = call.store.parsed(row)
+        shown = {key: vector.get(key) for key in ("featureSetId", "datasetId", "value")}
+        by_item.setdefault(row.parent, []).append(shown)
+    return by_item
 
 
 def as_zip(call: Call, exported: list[tuple[Row, str]], version: str | None) -> bytes:

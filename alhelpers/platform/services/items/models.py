@@ -337,6 +337,8 @@ def delete(store: Store, item_ids: list[str]) -> int:
             deleted += delete(store, [inner["id"] for inner in _below(store, item)])
         else:
             drop_thumbnail(store, item)
+        for annotation in list(store.select("annotations", "parent = ?", (item_id,))):
+            store.emit("Annotation", "Deleted", annotation.id, dataset=item["datasetId"], item=item_id)
         store.delete("annotations", "parent = ?", item_id)
         store.emit("Item", "Deleted", item_id, dataset=item["datasetId"])
         deleted += store.delete("items", "id = ?", item_id)

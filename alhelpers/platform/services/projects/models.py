@@ -99,7 +99,7 @@ def delete(store: Store, project_id: str) -> None:
     for row in list(store.select("feature_sets", "scope = ?", (project_id,))):
         store.delete("feature_vectors", "scope = ?", row.id)
     for kind, columns in COLUMNS.items():
-        if columns.get("scope") == "projectId":
+        if columns.get("scope") in ("project", "projectId"):
             store.delete(kind, "scope = ?", project_id)
     store.delete("settings", "scope = ?", project_id)
     store.delete("projects", "id = ?", project_id)

@@ -76,7 +76,7 @@ def _names(event: Event) -> list[tuple[str, str]]:
 
 def _project(store: Store, event: Event, document: dict[str, Any], dataset_id: Any) -> str | None:
     if event.resource == "Dataset":
-        return next(iter(document.get("projects") or []), None)
+        return next(iter(document.get("projects") or [event.detail.get("project")]), None)
     known = document.get("projectId") or event.detail.get("project")
     if known or not dataset_id:
         return known
