@@ -1,0 +1,388 @@
+"""Killing servers under load: a nursery of server processes, clients that keep books, and an audit of what is left.
+
+Run as a script it kills as often as it is told: ``python tests/unit/platform/platform_crash.py --kills 300``.
+"""
+
+import argparse
+import hashlib
+import http.client
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alhelpers.platform import index
+from alhelpers.platform.store import Store
+
+# A process that has imported the server, and forks one for each line "folder" it reads: no second of imports a start.
+NURSERY = """
+import os, signal, sys
+from alhelpers.platform.__main__ import main
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        folder, log = line.rstrip("\\n").split("\\t")
+        os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
+        os._exit(main(["--state-dir", folder]))
+    print(f"forked {child}", flush=True)
+"""
+
+
+class Lost(Exception):
+    """The server went away in the middle of a request: it may have been done, or not."""
+
+
+class Nursery:
+    """Starts servers fast."""
+
+    def __init__(self) -> None:
+        root = Path(__file__).resolve().parents[3]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", NURSERY],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(root)},
+        )
+
+    def fork(self, folder: Path) -> int:
+        """Begin a server, and return its process id without waiting for it."""
+        self.process.stdin.write(f"{folder}\t{folder.with_suffix('.log')}\n")
+        self.process.stdin.flush()
+        while True:  # the servers' own lines come the same way
+            line = self.process.stdout.readline()
+            if line.startswith("forked "):
+                return int(line.split()[1])
+
+    def start(self, folder: Path) -> tuple[int, str]:
+        """Start a server, and return its process id and address."""
+        child = self.fork(folder)
+        while True:
+            line = self.process.stdout.readline()
+            if line.startswith("{") and json.loads(line)["pid"] == child:
+                return child, json.loads(line)["url"].removeprefix("http://")
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(10)
+        self.process.stdout.close()
+
+
+def kill(pid: int) -> None:
+    """Kill a process, and wait until it is gone."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+        while True:
+            os.kill(pid, 0)
+            time.sleep(0.001)
+
+
+# ------------------------------------------------------------------------------------------------------- clients
+
+
+@dataclass
+class Book:
+    """What a client knows of its own things: what the server has acknowledged, and what it was asked last."""
+
+    seed: int
+    dataset: str = ""
+    project: str = ""
+    model: str = ""
+    # id -> {"sha", "user", "annotations"}
+    items: dict[str, dict] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
+    metrics: int = 0
+    artifacts: list[str] = field(default_factory=list)
+    pending: tuple | None = None
+    number: int = 0
+    requests: int = 0
+
+
+class Caller:
+    """A client that works on its own dataset and model until the server dies."""
+
+    def __init__(self, book: Book, address: str, token: str) -> None:
+        self.book = book
+        self.token = token
+        self.connection = http.client.HTTPConnection(address, timeout=30)
+        self.random = random.Random(book.seed * 1000 + book.requests)
+
+    def send(self, method: str, path: str, body: object = None, kind: str = "application/json") -> object:
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Content-Type": kind, "Authorization": f"Bearer {self.token}"}
+        try:
+            self.connection.request(method, f"/api/v1{path}", data, headers)
+            answer = self.connection.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Lost from error
+        assert answer.status == 200, (method, path, answer.status, content)
+        self.book.requests += 1
+        return json.loads(content)
+
+    def upload(
+        self, path: str, content: bytes, metadata: dict, mode: str = "skip", dataset: str = ""
+    ) -> dict:
+        form = b"".join(
+            f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+            for name, value in (("path", path), ("metadata", json.dumps(metadata)))
+        )
+        form += (
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
+            + content
+            + b"\r\n--b--\r\n"
+        )
+        dataset = dataset or self.book.dataset
+        kind = "multipart/form-data; boundary=b"
+        return self.send("POST", f"/datasets/{dataset}/items?mode={mode}", form, kind)
+
+    def prepare(self) -> None:
+        """Make what this client works on."""
+        form = f"name=p{self.book.seed}".encode()
+        self.book.project = self.send("POST", "/projects", form, "application/x-www-form-urlencoded")["id"]
+        body = {"name": "d", "projects": [self.book.project]}
+        self.book.dataset = self.send("POST", "/datasets", body)["id"]
+        self.book.model = self.send("POST", "/ml/models", {"name": "m", "projectId": self.book.project})["id"]
+
+    def work(self) -> None:
+        """Send requests until the server is gone."""
+        with suppress(Lost):
+            while True:
+                self.step()
+        self.connection.close()
+
+    def step(self) -> None:
+        book = self.book
+        book.number += 1
+        known = list(book.items)
+        choice = self.random.random() if known else 0.0
+        item = self.random.choice(known) if known else ""
+        if choice < 0.3:
+            content = self.random.randbytes(self.random.choice([0, 10, 5_000, 300_000]))
+            expected = {"sha": digest(content), "user": {"n": book.number}, "annotations": 0}
+            book.pending = ("new", expected)
+            made = self.upload(
+                f"/f{book.number % 3}/{book.number}.bin", content, {"user": {"n": book.number}}
+            )
+            book.items[made["id"]] = expected
+        elif choice < 0.5:
+            change = {f"k{self.random.randrange(3)}": book.number}
+            book.pending = ("user", item, change)
+            self.send("PATCH", f"/items/{item}", {"metadata": {"user": change}})
+            book.items[item]["user"] |= change
+        elif choice < 0.6:
+            book.pending = ("annotations", item, 3)
+            annotation = {"type": "class", "label": str(book.number)}
+            self.send("POST", f"/items/{item}/annotations", [annotation] * 3)
+            book.items[item]["annotations"] += 3
+        elif choice < 0.68:
+            book.pending = ("bulk", {"bulk": book.number})
+            update = {"metadata": {"user": {"bulk": book.number}}}
+            self.send(
+                "POST", f"/datasets/{book.dataset}/query", {"filter": {"type": "file"}, "update": update}
+            )
+            for known_item in book.items.values():
+                known_item["user"] |= {"bulk": book.number}
+        elif choice < 0.76:
+            book.pending = ("delete", item)
+            self.send("DELETE", f"/items/{item}")
+            book.deleted.add(item)
+            del book.items[item]
+        elif choice < 0.84:
+            expected = json.loads(json.dumps(book.items[item]))
+            book.pending = ("new", expected)
+            body = {
+                "targetDatasetId": book.dataset,
+                "remoteFileName": f"/c/{book.number}.bin",
+                "allowMany": True,
+            }
+            made = self.send("POST", f"/items/{item}/clone", body)
+            book.items[made["spec"]["returnedModelId"][0]] = expected
+        elif choice < 0.9:
+            content = self.random.randbytes(2_000)
+            name = self.send("GET", f"/items/{item}")["filename"]
+            book.pending = ("content", item, digest(content))
+            self.upload(name, content, {}, mode="overwrite")
+            book.items[item]["sha"] = digest(content)
+        elif choice < 0.95:
+            book.pending = ("metrics", 5)
+            sample = {
+                "modelId": book.model,
+                "figure": "loss",
+                "legend": "train",
+                "data": {"x": book.number, "y": 1},
+            }
+            self.send("POST", "/ml/metrics/publish", [sample] * 5)
+            book.metrics += 5
+        else:
+            artifacts = [f"{book.number}-{each}" for each in range(2)]
+            book.pending = ("artifacts", artifacts)
+            body = {"artifacts": [{"type": "link", "url": each} for each in artifacts], "status": "trained"}
+            self.send("PATCH", f"/ml/models/{book.model}", body)
+            book.artifacts = artifacts
+        book.pending = None
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+# --------------------------------------------------------------------------------------------------------- audit
+
+
+def audit(folder: Path, books: list[Book], thorough: bool) -> None:
+    """Compare what is stored with the books, and settle what was asked last as it turned out."""
+    store = Store(folder)
+    try:
+        for book in books:
+            audit_book(store, book)
+            book.pending = None
+        blobs = {row.blob for row in store.select("items") if row.blob}
+        assert blobs == {path.name for path in store.blobs.glob("*/*")}
+        assert not list(store.incoming.iterdir())
+        if thorough:
+            (found,) = store._database.execute("PRAGMA integrity_check").fetchone()
+            assert found == "ok", found
+            stored = set(store._database.execute("SELECT path, value, id FROM entries"))
+            fresh = {
+                (path, value, row.id)
+                for kind in index.KINDS
+                for row in store.select(kind)
+                for path, value in index.entries(kind, row.scope, json.loads(row.doc))
+            }
+            assert stored == fresh
+    finally:
+        store.close()
+
+
+def audit_book(store: Store, book: Book) -> None:
+    pending = book.pending or ("nothing",)
+    found = {}
+    for row in store.select("items", "scope = ? AND type = 'file'", (book.dataset,)):
+        document = json.loads(row.doc)
+        content = store.blob_path(row.blob).read_bytes()
+        assert document["metadata"]["system"]["size"] == len(content), document
+        number = store.count("annotations", "parent = ?", (row.id,))
+        assert document["annotationsCount"] == number
+        found[row.id] = {
+            "sha": digest(content),
+            "user": document["metadata"].get("user", {}),
+            "annotations": number,
+        }
+    for item, expected in book.items.items():
+        actual = found.pop(item, None)
+        if actual is None:
+            assert pending == ("delete", item), f"item {item} is lost"
+            continue
+        allowed = [expected]
+        if pending[0] == "user" and pending[1] == item:
+            allowed.append(expected | {"user": expected["user"] | pending[2]})
+        elif pending[0] == "annotations" and pending[1] == item:
+            allowed.append(expected | {"annotations": expected["annotations"] + pending[2]})
+        elif pending[0] == "content" and pending[1] == item:
+            allowed.append(expected | {"sha": pending[2]})
+        elif pending[0] == "bulk":
+            allowed.append(expected | {"user": expected["user"] | pending[1]})
+        assert actual in allowed, (pending, expected, actual)
+        book.items[item] = actual
+    if pending[0] == "bulk" and book.items:  # all of them, or none
+        assert len({each["user"].get("bulk") == pending[1]["bulk"] for each in book.items.values()}) == 1
+    if pending[0] == "delete" and store.count("items", "id = ?", (pending[1],)) == 0:
+        assert store.count("annotations", "parent = ?", (pending[1],)) == 0
+        book.items.pop(pending[1])
+        book.deleted.add(pending[1])
+    assert len(found) <= (pending[0] == "new"), (pending, found)
+    for item, actual in found.items():
+        assert actual == pending[1], (pending, actual)
+        book.items[item] = actual
+    assert not [item for item in book.deleted if store.count("items", "id = ?", (item,))]
+    audit_model(store, book, pending)
+
+
+def audit_model(store: Store, book: Book, pending: tuple) -> None:
+    metrics = store.count("metrics", "parent = ?", (book.model,))
+    assert metrics in (book.metrics, book.metrics + (pending[1] if pending[0] == "metrics" else 0))
+    book.metrics = metrics
+    artifacts = [each["url"] for each in store.get("models", book.model)["artifacts"]]
+    assert artifacts == book.artifacts or pending == ("artifacts", artifacts)
+    book.artifacts = artifacts
+
+
+# ---------------------------------------------------------------------------------------------------- the killing
+
+
+def soak(
+    folder: Path, kills: int, clients: int = 3, seed: int = 0, stop_at: float | None = None
+) -> tuple[int, int]:
+    """Kill a server again and again under load and while it starts; return the kills and the acknowledged requests."""
+    chance = random.Random(seed)
+    nursery = Nursery()
+    books: list[Book] = []
+    done, state, generation = 0, folder, 0
+    total = 0
+    try:
+        while done < kills and (stop_at is None or time.monotonic() < stop_at):
+            if done % 25 == 0:  # a new folder, so that audits stay short
+                generation += 1
+                total += sum(book.requests for book in books)
+                state, books = folder / f"state{generation}", [Book(number) for number in range(clients)]
+            if books[0].dataset and chance.random() < 0.3:  # while it starts, recovers and sweeps
+                pid = nursery.fork(state)
+                time.sleep(chance.random() * 0.15)
+                kill(pid)
+                done += 1
+            pid, address = nursery.start(state)
+            token = json.loads((state / "credentials.json").read_text())["token"]
+            callers = [Caller(book, address, token) for book in books]
+            if not books[0].dataset:
+                for caller in callers:
+                    caller.prepare()
+            failures: list[BaseException] = []
+            threads = [threading.Thread(target=_work, args=(caller, failures)) for caller in callers]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.02 + chance.random() * 0.3)
+            kill(pid)
+            for thread in threads:
+                thread.join(40)
+            assert not failures, failures
+            done += 1
+            audit(state, books, thorough=done % 10 < 2)
+    finally:
+        nursery.close()
+    return done, total + sum(book.requests for book in books)
+
+
+def _work(caller: Caller, failures: list[BaseException]) -> None:
+    try:
+        caller.work()
+    except BaseException as error:  # noqa: BLE001 - handed to the main thread
+        failures.append(error)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="kill servers under load, and check what is left")
+    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--clients", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        kills, requests = soak(Path(folder), options.kills, options.clients, options.seed)
+    print(
+        f"{kills} kills, {requests} acknowledged requests checked, none lost, in {time.monotonic() - started:.0f} s"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""One of many clients that work on the same things at once; run by `test_platform_concurrency` as a process.
+
+``python platform_load.py URL TOKEN DATASET MODEL PROJECT NAME ROUNDS plain|sdk``: the plain ones speak HTTP with the
+standard library, the others are the SDK.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+
+def plain(client, dataset, model, project, name, rounds):
+    shared = [f"/shared/{number}.bin" for number in range(3)]
+    ids = [find(client, dataset, path)["id"] for path in shared]
+    won = 0
+    for number in range(rounds):
+        item = ids[number % len(ids)]
+        client.send("PATCH", f"/items/{item}", {"metadata": {"user": {f"{name}-{number}": number}}})
+        client.send("POST", f"/items/{item}/annotations", [{"type": "class", "label": name}])
+        mine = client.upload(
+            dataset, f"/deep/{number % 4}/er/{name}-{number}.bin", f"{name} {number}".encode()
+        )
+        assert client.stream(mine["id"]) == f"{name} {number}".encode()
+        query = {"filter": {"filename": "/shared/**", "type": "file"}, "resource": "items"}
+        update = {"metadata": {"user": {f"bulk-{name}": number}}}
+        assert (
+            client.send("POST", f"/datasets/{dataset}/query", query | {"update": update})["updatedCount"] == 3
+        )
+        found = client.send(
+            "POST", f"/datasets/{dataset}/query", {"filter": {f"metadata.user.{name}-{number}": number}}
+        )
+        assert [each["id"] for each in found["items"]] == [item]
+        sample = {"modelId": model, "figure": "f", "legend": name, "data": {"x": number, "y": 0}}
+        client.send("POST", "/ml/metrics/publish", [sample] * 3)
+        won += made(client, project, f"race-{number}")
+        if number % 3 == 0:
+            client.send("DELETE", f"/items/{mine['id']}")
+    return {"won": won}
+
+
+def made(client, project, name):
+    """Say whether this client was the one that made a dataset with a name that all of them want."""
+    from platform_client import Refused
+
+    try:
+        client.send("POST", "/datasets", {"name": name, "projects": [project]})
+    except Refused as error:
+        assert error.status == 400 and name in str(error)
+        return 0
+    return 1
+
+
+def find(client, dataset, path):
+    return client.send("POST", f"/datasets/{dataset}/query", {"filter": {"filename": path}})["items"][0]
+
+
+def sdk(url, token, dataset_id, name, rounds):
+    folder = Path(tempfile.mkdtemp())
+    os.environ["DATALOOP_PATH"] = str(folder)
+    environment = f"{url}/api/v1"
+    login = {"alias": "local", "token": token, "gate_url": url, "url": f"{environment}/", "verify_ssl": True}
+    content = {"url": environment, "login_parameters": {environment: login}}
+    (folder / "cookie.json").write_text(json.dumps(content))
+    import dtlpy
+
+    dataset = dtlpy.datasets.get(dataset_id=dataset_id)
+    for number in range(rounds):
+        item = dataset.items.get(filepath=f"/shared/{number % 3}.bin")
+        item.metadata.setdefault("user", {})[f"{name}-{number}"] = number
+        item.update()
+        item.annotations.upload([{"type": "class", "label": name}])
+        file = folder / f"{name}-{number}.txt"
+        file.write_text(name)
+        dataset.items.upload(local_path=str(file), remote_path=f"/deep/{number % 4}/er", raise_on_error=True)
+        assert dataset.items.list(filters=dtlpy.Filters(field="name", values=file.name)).items_count == 1
+    return {"won": 0}
+
+
+def main():
+    url, token, dataset, model, project, name, rounds, kind = sys.argv[1:]
+    if kind == "sdk":
+        result = sdk(url, token, dataset, name, int(rounds))
+    else:
+        from platform_client import Client
+
+        result = plain(Client(url, token), dataset, model, project, name, int(rounds))
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
