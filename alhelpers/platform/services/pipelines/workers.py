@@ -1,11 +1,16 @@
 """Nodes whose work is done by a service: functions, custom nodes, code, and the operations of models."""
 
+import hashlib
+import io
+import zipfile
 from typing import Any
 
 from ...errors import bad_request
 from ...store import Store, now
 from ..apps import models as apps
+from ..datasets import models as datasets
 from ..executions import models as executions
+from ..items import models as items
 from ..services import models as services
 from . import graph, ml
 
@@ -102,7 +107,7 @@ def _app_service(
     name = namespace.get("serviceName") or config.get("name") or f"{dpk_name}-{module['name']}"
     other = store.find("services", "scope = ? AND name = ?", pipeline["projectId"], name)
     if other is not None and (other["packageName"], other["moduleName"]) != (dpk_name, module["name"]):
-        name = f"{name}-{pipeline['id'][:8]}"
+        name = f"{name}-{pipeline['id']}"
     settings = {key: config[key] for key in ("runtime", "initParams", "executionTimeout") if config.get(key)}
     return services.ensure(
         store,
@@ -129,7 +134,8 @@ def _code_service(store: Store, pipeline: Document, node: Document, user: str) -
     code = given.get("code")
     if not isinstance(code, str) or not code.strip():
         raise bad_request(f"node {graph.label(node)!r} has no code: 'config.package.code' must hold it")
-    name = f"{graph.label(node)}-{pipeline['id'][:8]}-{node['id'][:8]}"
+    # A template may be used twice, so the node's id alone does not tell the services apart.
+    name = f"{pipeline['id']}-{node['id']}"
     package = _code_package(store, pipeline, node, name, code, user)
     config = (node.get("metadata") or {}).get("serviceConfig") or (node.get("config") or {})
     settings = {key: config[key] for key in ("runtime", "initParams", "executionTimeout") if config.get(key)}
@@ -155,10 +161,13 @@ def _code_package(
             "functions": [function],
         }
     ]
-    codebase = {"type": "code", "code": code}
+    digest = hashlib.sha256(code.encode()).hexdigest()
     found = store.find("packages", "scope = ? AND name = ?", pipeline["projectId"], name)
-    if found is not None and (found["codebase"], found["modules"]) == (codebase, modules):
+    if found is not None and (found["metadata"].get("code"), found["modules"]) == (digest, modules):
         return found
+    binaries = datasets.binaries(store, pipeline["projectId"])["id"]
+    path = f"/codebases/pipelines/{pipeline['id']}/{digest}.zip"
+    item = items.by_path(store, binaries, path) or items.add_bytes(store, binaries, path, _zipped(code), user)
     time = now()
     package = {
         "id": store.new_id(),
@@ -167,10 +176,10 @@ def _code_package(
         "version": "1.0.0",
         "type": "faas",
         "global": False,
-        "codebase": codebase,
+        "codebase": {"type": "item", "itemId": item["id"]},
         "modules": modules,
         "revisions": [],
-        "metadata": {},
+        "metadata": {"code": digest},
         "creator": user,
         "createdAt": time,
         "updatedAt": time,
@@ -179,3 +188,10 @@ def _code_package(
         store.delete("packages", "id = ?", found["id"])
     store.put("packages", package)
     return package
+
+
+def _zipped(code: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("main.py", code)
+    return buffer.getvalue()

@@ -1,0 +1,229 @@
+"""Pipelines whose nodes run code: the SDK's code nodes, functions of services, custom nodes of apps."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from pipeline_samples import code, executed, node, pipeline, port, statuses, successes
+
+import alhelpers.platform
+from alhelpers.platform.launcher import call
+
+DEADLINE = 60
+
+
+def ended(flow, cycle):
+    """Wait for a cycle more often than the SDK asks, which sleeps two seconds and then twice as long."""
+    limit = time.monotonic() + DEADLINE
+    while (read := flow.pipeline_executions.get(cycle.id)).in_progress():
+        assert time.monotonic() < limit, [each["latestStatus"] for each in executed(read)]
+        time.sleep(0.05)
+    return read
+
+
+def messages(cycle):
+    return [each["latestStatus"].get("message") for each in executed(cycle)]
+
+
+def test_a_code_node_of_the_sdk(dl, project, dataset, fill):
+    """What the function gets, and which way it sends its item."""
+
+    def tag(item, progress, context):
+        item.metadata["user"] = {"node": context.node.name, "cycle": context.pipeline_execution_id}
+        item = item.update()
+        progress.update(action="no" if item.name == "0001.png" else "yes")
+        return item
+
+    one, two = fill(2)
+    truth = project.datasets.create("truth")
+    flow = project.pipelines.create(name="coded")
+    output = dl.PipelineNodeIO("Item", "item", "item", actions=["yes", "no"])
+    tagger = dl.CodeNode("Tag", project.id, project.name, tag, outputs=[output])
+    flow.nodes.add(tagger).connect(dl.DatasetNode("truth", project.id, truth.id), action="yes")
+    flow = flow.update().install()
+    service = project.services.list().items[0]
+    assert service.module_name == "default_module"
+    cycles = [flow.execute({"item": each.id}) for each in (one, two)]
+    cycles = [ended(flow, each) for each in cycles]
+    assert [each.status for each in cycles] == ["success", "success"]
+    assert [statuses(each)["truth"] for each in cycles] == ["success", "pending"]
+    (copy,) = truth.items.list().items
+    assert copy.metadata["user"] == {"node": "Tag", "cycle": cycles[0].id}
+    first = dl.executions.get(execution_id=executed(cycles[0])[0]["id"])
+    assert first.service_id == service.id and first.node_id == tagger.node_id and first.function_name == "tag"
+    assert cycles[0].wait().status == "success"
+    # Changed code runs with the next cycle.
+    tagger = flow.nodes.get("Tag")
+    tagger.config["package"]["code"] = tagger.config["package"]["code"].replace('"no" if', '"yes" if')
+    flow = flow.update()
+    assert statuses(ended(flow, flow.execute({"item": two.id})))["truth"] == "success"
+
+
+def test_lists_nulls_failures_and_rerun(dl, project, dataset, fill):
+    """One service for the whole story: it plays the part that its input names."""
+    (item,) = fill(1)
+    text = """\
+if part == "many":
+    return [item.id] * 1000
+if part == "too many":
+    return [item.id] * 1001
+if part == "nothing":
+    return None
+if not item.metadata.get("user"):
+    raise ValueError("not ready")
+return [item.id]"""
+    play = code("Play", text, [port(), port("part", "String")], [port("items", "Item[]")])
+    end = node("storage", "end", metadata={"datasetId": dataset.id})
+    flow = project.pipelines.create(pipeline_json=pipeline([play, end])).install()
+
+    def run(part):
+        return ended(flow, flow.execute({"item": item.id, "part": part}))
+
+    many = run("many")
+    assert many.status == "success" and len(executed(many)) == 1001
+    assert successes(flow.stats(), end["id"]) == 1000
+    too_many = run("too many")
+    assert too_many.status == "failed" and len(executed(too_many)) == 1
+    nothing = run("nothing")
+    assert nothing.status == "failed" and statuses(nothing) == {"Play": "success", "end": "pending"}
+    failed = run("ready?")
+    assert failed.status == "failed" and messages(failed) == ["ValueError: not ready"]
+    item.metadata["user"] = {"ready": True}
+    item.update()
+    assert failed.rerun(method=dl.CycleRerunMethod.START_FROM_FAILED_EXECUTIONS)
+    again = ended(flow, failed)
+    assert again.status == "success" and len(executed(again)) == 2
+    assert {each.status: each.count for each in flow.stats().pipeline_counters} == {"success": 2, "failed": 2}
+
+
+def test_custom_and_function_nodes(dl, project, tmp_path):
+    (tmp_path / "main.py").write_text(
+        "import dtlpy as dl\n\nclass ServiceRunner(dl.BaseServiceRunner):\n"
+        "    def double(self, x):\n        return 2 * x\n"
+        "    def both(self, x, y, context):\n"
+        "        return x + y, context.node.metadata['customNodeConfig']['word']\n"
+    )
+    functions = [
+        {
+            "name": "double",
+            "input": [{"name": "x", "type": "Integer"}],
+            "output": [{"name": "twice", "type": "Integer"}],
+        },
+        {
+            "name": "both",
+            "input": [{"name": "x", "type": "Integer"}, {"name": "y", "type": "Integer"}],
+            "output": [{"name": "sum", "type": "Integer"}, {"name": "word", "type": "String"}],
+        },
+    ]
+    manifest = {
+        "name": f"sums-{project.id}",
+        "components": {
+            "modules": [
+                {
+                    "name": "sums",
+                    "entryPoint": "main.py",
+                    "className": "ServiceRunner",
+                    "functions": functions,
+                }
+            ]
+        },
+    }
+    dpk = dl.Dpk.from_json(manifest, client_api=dl.client_api, project=project)
+    project.apps.install(dpk=project.dpks.publish(dpk=dpk, local_path=str(tmp_path)))
+    number = dict(kind="Integer")
+    custom = {"dpkName": manifest["name"], "namespace": {"functionName": "double", "moduleName": "sums"}}
+    root = node("custom", "Double", [port("x", **number)], [port("twice", **number)], **custom)
+    joined = node(
+        "custom",
+        "Both",
+        [port("x", **number), port("y", **number, defaultValue=100)],
+        [port("sum", **number), port("word", "String")],
+        metadata={"customNodeConfig": {"word": "configured"}},
+    ) | {**custom, "namespace": custom["namespace"] | {"functionName": "both"}}
+    flow = project.pipelines.create(pipeline_json=pipeline([root, joined])).install()
+    (service,) = project.services.list().items
+    cycle = ended(flow, flow.execute({"x": 4}))
+    assert cycle.status == "success", messages(cycle)
+    assert [each["output"] for each in executed(cycle)] == [8, [108, "configured"]]
+    function = dl.FunctionNode("Again", service, "double")
+    assert function.inputs[0].name == "x"
+    other = project.pipelines.create(name="functions")
+    other.nodes.add(function)
+    other = other.update().install()
+    assert executed(ended(other, other.execute({"x": 5})))[0]["output"] == 10
+    assert project.services.list().items_count == 1
+    broken = pipeline([root | {"namespace": {"functionName": "triple", "moduleName": "sums"}}])
+    with pytest.raises(dl.exceptions.BadRequest, match="has no function 'triple'"):
+        project.pipelines.create(pipeline_json=broken).install()
+    with pytest.raises(dl.exceptions.NotFound, match="dpk not found"):
+        project.pipelines.create(pipeline_json=pipeline([root | {"dpkName": "nowhere"}])).install()
+
+
+# ------------------------------------------------------------------------------------------------------- survival
+
+
+def serve(folder):
+    command = [sys.executable, "-m", "alhelpers.platform", "--state-dir", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    process.stdout.readline()
+    return process
+
+
+def kill(process):
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_run_survives_the_death_of_the_server(tmp_path):
+    """Killed while the second of three nodes runs: the first does not run again, the second does, the third once."""
+    state, notes = tmp_path / "state", tmp_path / "notes"
+    notes.mkdir()
+
+    def writer(name, wait):
+        text = (
+            f"import time, uuid, pathlib\nfolder = pathlib.Path({str(notes)!r})\n"
+            f"(folder / f'{name}-{{uuid.uuid4().hex}}').touch()\n"
+            f"while {wait} and not (folder / 'go').exists():\n    time.sleep(0.05)\n"
+            "return x + 1"
+        )
+        return code(name, text, [port("x", "Integer")], [port("x", "Integer")])
+
+    nodes = [writer("first", False), writer("second", True), writer("third", False)]
+
+    def count(name):
+        return len(list(notes.glob(f"{name}-*")))
+
+    def until(condition):
+        limit = time.monotonic() + DEADLINE
+        while not condition():
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+
+    def send(method, path, body=None):
+        return call(alhelpers.platform.running(state), method, path, body)
+
+    process = serve(state)
+    try:
+        body = pipeline(nodes) | {"projectId": send("POST", "/projects", {"name": "p"})["id"]}
+        path = f"/pipelines/{send('POST', '/pipelines', body)['id']}"
+        send("POST", f"{path}/install", {})
+        cycle = send("POST", f"{path}/execute", {"pipeline": {"input": {"x": 1}}})["id"]
+        until(lambda: count("second") == 1)
+        kill(process)
+        process = serve(state)
+        before = send("GET", f"{path}/executions/{cycle}")
+        assert [each["status"] for each in before["nodes"]] == ["success", "in-progress", "pending"]
+        until(lambda: count("second") == 2)
+        (notes / "go").touch()
+        until(lambda: send("GET", f"{path}/executions/{cycle}")["status"] != "in-progress")
+        after = send("GET", f"{path}/executions/{cycle}")
+        assert after["status"] == "success"
+        assert [count(name) for name in ("first", "second", "third")] == [1, 2, 1]
+        outputs = [each["output"] for each in sum(after["executions"].values(), [])]
+        assert outputs == [2, 3, 4]
+    finally:
+        kill(process)
