@@ -436,3 +436,13 @@ def test_collections_that_cannot_be(dl, dataset, fill):
         dataset.collections.create("eleven")
     _, answer = dl.client_api.gen_request("post", path, json_req={"name": "eleven"})
     assert answer.status_code == 400 and "no more fit" in answer.json()["message"]
+
+
+def test_the_system_dataset_stays(dl, project):
+    binaries = project.datasets._get_binaries_dataset()
+    with pytest.raises(dl.exceptions.BadRequest, match="system dataset"):
+        binaries.delete(sure=True, really=True)
+    binaries.name = "mine"
+    with pytest.raises(dl.exceptions.BadRequest, match="system dataset"):
+        binaries.update()
+    assert [each.name for each in project.datasets.list()] == []

@@ -445,3 +445,23 @@ def test_an_upload_over_the_limit_says_so(monkeypatch, tmp_path):
             send(f"/datasets/{dataset['id']}/items", form, "multipart/form-data; boundary=b")
         assert caught.value.code == 400 and "limit of 10 bytes" in caught.value.read().decode()
         assert os.listdir(tmp_path / "state" / "incoming") == []
+
+
+def test_a_name_is_changed_in_its_folder(dl, dataset, fill):
+    (item,) = fill(1, remote_path="/a")
+    item.name = "new.png"
+    assert item.update().filename == "/a/new.png"
+    item = dataset.items.get(item_id=item.id)
+    item.name = "b/c.png"
+    with pytest.raises(dl.exceptions.BadRequest, match="without '/'"):
+        item.update()
+
+
+def test_an_update_changes_what_it_says_and_nothing_else(dl, dataset, fill):
+    (item,) = fill(1)
+    before = item.to_json()
+    item.metadata["user"] = {"a": 1}
+    after = item.update().to_json()
+    changed = {key for key in before if before[key] != after[key]}
+    assert changed == {"metadata", "updatedAt"} and before.keys() == after.keys()
+    assert after["metadata"] == before["metadata"] | {"user": {"a": 1}}

@@ -57,6 +57,12 @@ def check_name(store: Store, project_id: str, name: str) -> None:
         )
 
 
+def check_not_system(dataset: dict[str, Any]) -> None:
+    """Refuse to rename or delete the dataset in which the platform keeps a project's files."""
+    if dataset["readableType"] == "system":
+        raise bad_request(f"{dataset['name']!r} is a system dataset: it can be neither renamed nor deleted")
+
+
 def check_expiration(options: Any) -> dict[str, int] | None:
     """Refuse expiration options that are no number of days; none at all give None."""
     days = options.get("itemMaxDays") if isinstance(options, dict) else None

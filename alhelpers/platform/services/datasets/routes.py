@@ -72,6 +72,7 @@ def update(call: Call) -> dict[str, Any]:
     dataset = call.store.get("datasets", call.params["dataset_id"])
     body = require(call.body)
     if body.get("name", dataset["name"]) != dataset["name"]:
+        models.check_not_system(dataset)
         models.check_name(call.store, dataset["projects"][0], require(body, "name")["name"])
     if "expirationOptions" in body:
         body["expirationOptions"] = models.check_expiration(body["expirationOptions"])
@@ -92,6 +93,7 @@ def update(call: Call) -> dict[str, Any]:
 
 def delete(call: Call) -> dict[str, Any]:
     """Delete a dataset."""
+    models.check_not_system(call.store.get("datasets", call.params["dataset_id"]))
     models.delete(call.store, call.params["dataset_id"])
     return {"id": call.params["dataset_id"]}
 

@@ -269,6 +269,8 @@ def add_bytes(store: Store, dataset_id: str, filename: str, content: bytes, user
 def update(store: Store, item: dict[str, Any], patch: dict[str, Any], user: str, *, system: bool) -> None:
     """Apply a diff to an item: user metadata, a move, and system metadata where that was asked for."""
     filename = patch.get("filename")
+    if filename is None and patch.get("name") is not None:
+        filename = posixpath.join(item["dir"], _plain_name(patch["name"]))
     patch = {key: value for key, value in patch.items() if key not in FIXED | {"filename"}}
     metadata = patch.pop("metadata", None) or {}
     if not system:
@@ -281,6 +283,14 @@ def update(store: Store, item: dict[str, Any], patch: dict[str, Any], user: str,
         move(store, item, clean_path(filename), user)
     store.put("items", item | {"updatedAt": now(), "updatedBy": user})
     store.emit("Item", "Updated", item["id"], dataset=item["datasetId"])
+
+
+def _plain_name(name: Any) -> str:
+    if not isinstance(name, str) or "/" in name:
+        raise bad_request(
+            f"an item's name is a text without '/', got {name!r}; move the item by its filename"
+        )
+    return name
 
 
 def merge_metadata(item: dict[str, Any], metadata: dict[str, Any]) -> None:

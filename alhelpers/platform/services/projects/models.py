@@ -14,14 +14,14 @@ FIXED = ("id", "creator", "createdAt", "org", "account", "role", "systemProject"
 ROLES = ("owner", "engineer", "annotator", "annotationManager")
 
 
-def check_name(store: Store, name: str) -> None:
+def check_name(store: Store, name: str, action: str = "create") -> None:
     """Refuse names that are taken, or could not be part of a path or a web address."""
     bad = sorted(character for character in set(name) if character in ILLEGAL or not character.isprintable())
     if bad:
-        raise bad_request(f"Failed to create project: the name {name!r} holds illegal characters {bad}")
+        raise bad_request(f"Failed to {action} project: the name {name!r} holds illegal characters {bad}")
     if store.find("projects", "name = ?", name):
         raise bad_request(
-            f"Failed to create project: a project named {name!r} exists; get it, or choose another name"
+            f"Failed to {action} project: a project named {name!r} exists; get it, or choose another name"
         )
 
 

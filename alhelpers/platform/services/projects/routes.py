@@ -38,7 +38,7 @@ def update(call: Call) -> dict[str, Any]:
     project = call.store.get("projects", call.params["project_id"])
     body = require(call.body)
     if body.get("name", project["name"]) != project["name"]:
-        models.check_name(call.store, require(body, "name")["name"])
+        models.check_name(call.store, require(body, "name")["name"], "update")
     kept = {key: project[key] for key in models.FIXED}
     project = merge(project, body) | kept | {"updatedAt": now()}
     call.store.put("projects", project)
