@@ -32,6 +32,13 @@ OPEN_SYSTEM = {
     "system",
 }
 
+# How an annotation of a type says where it is.
+PLACES: dict[str, type] = {
+    **dict.fromkeys(("box", "segment", "polyline"), list),
+    **dict.fromkeys(("point", "ellipse", "cube", "cube_3d", "note"), dict),
+}
+SHAPE_WORDS = {list: "a list of points", dict: "an object"}
+
 
 def create(store: Store, item: dict[str, Any], given: Any, user: str) -> dict[str, Any]:
     """Build an annotation from what a client sent; the caller stores it."""
@@ -42,6 +49,7 @@ def create(store: Store, item: dict[str, Any], given: Any, user: str) -> dict[st
             raise bad_request(
                 f"an annotation needs a {field!r} (a non-empty string), got {given.get(field)!r}"
             )
+    _check_place(given)
     metadata = require(given).get("metadata") or {}
     time = now()
     annotation = {
@@ -53,7 +61,7 @@ def create(store: Store, item: dict[str, Any], given: Any, user: str) -> dict[st
         "attributes": given.get("attributes"),
         "metadata": metadata | {"system": {"attributes": {}} | (metadata.get("system") or {})},
         "source": given.get("source") or "sdk",
-        "hash": None,
+        "hash": given.get("hash"),
         "creator": given.get("creator") or user,
         "createdAt": time,
         "updatedAt": time,
@@ -78,4 +86,15 @@ def update(annotation: dict[str, Any], patch: dict[str, Any], user: str, *, syst
     for field in ("type", "label"):
         if not isinstance(annotation.get(field), str) or not annotation[field]:
             raise bad_request(f"an annotation needs a {field!r}; it cannot be removed")
+    _check_place(annotation)
     return annotation | {"updatedAt": now(), "updatedBy": user}
+
+
+def _check_place(annotation: dict[str, Any]) -> None:
+    """Refuse an annotation of the image that does not say where: every reader of the item would stumble on it."""
+    kind, coordinates = annotation["type"], annotation.get("coordinates")
+    shape = PLACES.get(kind)
+    if shape is not None and not isinstance(coordinates, shape):
+        raise bad_request(
+            f"an annotation of type {kind!r} needs 'coordinates', {SHAPE_WORDS[shape]}, got {str(coordinates)[:80]!r}"
+        )

@@ -12,6 +12,8 @@ from . import models
 def create(call: Call) -> Raw:
     """Add annotations to an item: one, or a list; all of them or none."""
     item = call.store.get("items", call.params["item_id"])
+    if item["type"] == "dir":
+        raise bad_request(f"{item['filename']!r} is a directory: annotations belong to files")
     given = call.body if isinstance(call.body, list) else [call.body]
     annotations = [models.create(call.store, item, annotation, call.user) for annotation in given]
     call.store.put_all("annotations", annotations)
@@ -58,8 +60,13 @@ def delete(call: Call) -> dict[str, Any]:
 
 
 def _check(call: Call) -> None:
+    """Refuse an annotation that is not there, or not where the path says."""
     annotation_id = call.params["annotation_id"]
-    if next(call.store.select("annotations", "id = ?", (annotation_id,)), None) is None:
+    row = next(call.store.select("annotations", "id = ?", (annotation_id,)), None)
+    if row is None or any(
+        call.params.get(name, place) != place
+        for name, place in (("item_id", row.parent), ("dataset_id", row.scope))
+    ):
         raise bad_request(
             f"annotation not found: {annotation_id!r}. List the item's annotations to see which exist."
         )
