@@ -157,7 +157,10 @@ class World:
         self.look()
         for item in self.ids["items"]:
             if self.store.row("items", item).blob:
-                annotations = [{"type": "class", "label": "x"}, {"type": "point", "label": "y"}]
+                annotations = [
+                    {"type": "class", "label": "x"},
+                    {"type": "point", "label": "y", "coordinates": {"x": 1, "y": 2}},
+                ]
                 self.make("POST /items/{item_id}/annotations", annotations, item_id=item)
         dpk = {"name": "tiny", "scope": "project", "components": COMPONENTS, "context": {"project": project}}
         self.make("POST /app-registry", dpk)
