@@ -187,6 +187,7 @@ def test_labels_come_from_an_ontology(dl, dataset, model):
         ({"status": "asleep"}, "BadRequest", "unknown model status 'asleep'"),
         ({"model_name": "tiny-base"}, "BadRequest", "'tiny-base' exists in project"),
         ({"model_name": ""}, "BadRequest", "'name' must be a non-empty string"),
+        ({"dataset_id": ["x"]}, "BadRequest", "'datasetId' of a model must be a string"),
         ({"project_id": "nowhere"}, "NotFound", "project not found: 'nowhere'"),
     ],
 )

@@ -24,11 +24,14 @@ FIXED = {
     "module_name",
 }
 ARTIFACTS = "/artifacts/models"
+TEXTS = ("description", "datasetId", "packageId", "moduleName", "scope", "version", "status")
+APP_TEXTS = ("id", "componentName", "dpkName", "dpkVersion", "dpkId")
 
 
 def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     """Make a model; its name must be new in the project."""
     require(body, "name", "projectId")
+    check_fields(body)
     store.row("projects", body["projectId"])
     check_name(store, body["projectId"], body["name"])
     if body.get("datasetId"):
@@ -67,6 +70,20 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     return model
 
 
+def check_fields(body: dict[str, Any]) -> None:
+    """Refuse fields of a model that are not what everybody who reads them takes them for."""
+    texts = [(key, body.get(key)) for key in TEXTS]
+    texts += [(f"app.{key}", (body.get("app") or {}).get(key)) for key in APP_TEXTS]
+    for key, value in texts:
+        if not isinstance(value, str | None):
+            raise bad_request(f"{key!r} of a model must be a string, got {value!r}")
+    for artifact in body.get("artifacts") or []:
+        if not isinstance(artifact, dict) or not isinstance(artifact.get("itemId"), str | None):
+            raise bad_request(
+                f"an artifact is an object such as {{'type': 'item', 'itemId': ...}}, got {artifact!r}"
+            )
+
+
 def check_name(store: Store, project_id: str, name: str) -> None:
     """Refuse a name that another model of the project has."""
     if store.find("models", "scope = ? AND name = ?", project_id, name):
@@ -85,6 +102,7 @@ def log_status(model: dict[str, Any], status: Any, user: str) -> None:
 
 def update(store: Store, model: dict[str, Any], body: dict[str, Any], user: str, *, system: bool) -> None:
     """Write a model as the SDK sends it: whole, its system metadata only where that was asked for."""
+    check_fields(body)
     if body.get("name", model["name"]) != model["name"]:
         check_name(store, model["projectId"], require(body, "name")["name"])
     if body.get("datasetId") and body["datasetId"] != model["datasetId"]:
