@@ -87,10 +87,11 @@ def _ticks(values: list[float], *, whole: bool = False) -> list[float]:
         margin = abs(low) * 0.1 or 1.0
         low, high = low - margin, high + margin
     raw = (high - low) / 4
-    magnitude = 10.0 ** math.floor(math.log10(raw))
-    step = next(magnitude * factor for factor in (1, 2, 2.5, 5, 10) if magnitude * factor >= raw * 0.999)
+    factors: tuple[float, ...] = (1, 2, 2.5, 5, 10)
     if whole and all(value == int(value) for value in values):
-        step = max(1.0, float(math.ceil(step)))
+        raw, factors = max(raw, 1.0), (1, 2, 5, 10)
+    magnitude = 10.0 ** math.floor(math.log10(raw))
+    step = next(magnitude * factor for factor in factors if magnitude * factor >= raw * 0.999)
     first = math.floor(low / step + 1e-9)
     last = max(first + 1, math.ceil(high / step - 1e-9))
     return [number * step for number in range(first, last + 1)]

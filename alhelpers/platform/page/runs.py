@@ -5,8 +5,9 @@ from typing import Any
 
 from ..api import Call
 from ..services.executions import models
+from ..services.pipelines import graph as flow
 from . import charts, graph
-from .views import PAGE, listing, name_of, page_number, pages, project_crumbs, system_of
+from .views import listing, name_of, project_crumbs, system_of
 
 MAX_SAMPLES = 20_000
 MAX_ARTIFACTS = 50
@@ -94,20 +95,21 @@ def pipeline(call: Call) -> dict[str, Any]:
     """Show a pipeline as a graph, with how often each node ran and how that ended."""
     row = call.store.row("pipelines", call.params["pipeline_id"])
     shown = call.store.parsed(row)
-    number = page_number(call)
-    total = call.store.count("cycles", "parent = ?", (row.id,))
-    newest = call.store.select("cycles", "parent = ?", (row.id,), f"ORDER BY id DESC LIMIT {MAX_CYCLES}")
-    cycles = [call.store.parsed(one) for one in newest]
-    begin = (number - 1) * PAGE
+    # Resetting a pipeline starts its counters anew; its former runs stay.
+    since = "parent = ? AND id > ?", (row.id, shown.get("countedFrom") or "")
+    newest = call.store.select("cycles", *since, f"ORDER BY id DESC LIMIT {MAX_CYCLES}")
+    counted = [call.store.parsed(one) for one in newest]
+    paging, rows = listing(call, "cycles", "parent = ?", (row.id,))
     return {
         "pipeline": shown,
         "crumbs": project_crumbs(call, row.scope),
-        "graph": drawn(shown, _counts(cycles)),
-        "cycles": cycles[begin : begin + PAGE],
-        "cycles_total": total,
-        "counted": len(cycles),
-        "paging": pages(call, number, min(total, MAX_CYCLES)),
-        "live": any(mood(cycle.get("status")) == "busy" for cycle in cycles),
+        "graph": drawn(shown, _counts(counted)),
+        "opens": _opens(call, shown),
+        "cycles": [call.store.parsed(one) for one in rows],
+        "counted": len(counted),
+        "to_count": call.store.count("cycles", *since),
+        "paging": paging,
+        "live": any(mood(one.get("status")) == "busy" for one in counted),
     }
 
 
@@ -125,6 +127,8 @@ def cycle(call: Call) -> dict[str, Any]:
         "pipeline": whole,
         "crumbs": crumbs,
         "graph": drawn(whole, _counts([shown])),
+        "opens": _opens(call, whole),
+        "node_names": {str(node.get("id")): str(node.get("name")) for node in shown["nodes"]},
         "executions": [call.store.parsed(one) for one in found],
         "executions_total": call.store.count("executions", *mine),
         "live": mood(shown.get("status")) == "busy",
@@ -132,12 +136,29 @@ def cycle(call: Call) -> dict[str, Any]:
 
 
 def _counts(cycles: list[dict[str, Any]]) -> dict[str, Counter[str]]:
-    """Count, for each node, the states that it has in these cycles."""
+    """Count, for each node, its executions in these cycles by their state."""
     counts: dict[str, Counter[str]] = {}
     for one in cycles:
-        for node in one.get("nodes") or []:
-            counts.setdefault(str(node.get("id")), Counter())[str(node.get("status"))] += 1
+        for node_id, found in one["counts"].items():
+            counts.setdefault(node_id, Counter()).update(found)
     return counts
+
+
+def _opens(call: Call, pipeline: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Say which dataset, model or task stands behind each node."""
+    tasks = pipeline.get("taskIds") or {}
+    found = {}
+    for node in flow.nodes(pipeline)[: graph.MAX_NODES]:
+        known = [("tasks", tasks.get(node["id"]))]
+        if node["type"] == "storage":
+            known = [("datasets", flow.dataset_id(pipeline, node))]
+        if node["type"] == "ml":
+            known = [("models", flow.model_id(pipeline, node))]
+        for kind, document_id in known:
+            link = _link(call, kind, kind, document_id)
+            if link:
+                found[node["id"]] = link
+    return found
 
 
 def drawn(pipeline: dict[str, Any], counts: dict[str, Counter[str]]) -> dict[str, Any]:
@@ -160,12 +181,16 @@ def drawn(pipeline: dict[str, Any], counts: dict[str, Counter[str]]) -> dict[str
 
 
 def executions(call: Call) -> dict[str, Any]:
-    """Show the executions of a project."""
+    """Show the executions of a project, all or those in one state."""
     row = call.store.row("projects", call.params["project_id"])
-    paging, rows = listing(call, "executions", "scope = ?", (row.id,))
+    only = call.query.get("status", "")
+    mine = ("scope = ? AND type = ?", (row.id, only)) if only else ("scope = ?", (row.id,))
+    paging, rows = listing(call, "executions", *mine)
+    tally = call.store.tally("executions", "type", "scope = ?", row.id)
     return {
-        "project": call.store.parsed(row),
         "crumbs": project_crumbs(call, row.id),
+        "tabs": [("", sum(tally.values())), *sorted((str(status), count) for status, count in tally.items())],
+        "only": only,
         "executions": [call.store.parsed(one) for one in rows],
         "paging": paging,
     }

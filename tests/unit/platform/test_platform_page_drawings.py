@@ -1,0 +1,243 @@
+"""What the page computes before it draws: shapes, curves and the layout of pipelines."""
+
+import math
+import random
+import re
+
+import pytest
+
+from alhelpers.platform.page import charts, drawing, graph
+from alhelpers.platform.page.render import percent, short, size, when
+
+# ----------------------------------------------------------------------------------------------------- shapes
+
+SCRIPT = '"><script>'
+KINDS = ["box", "segment", "polyline", "point", "ellipse", "note", "binary"]
+NONSENSE = [
+    *(None, 7, "x", True, [], {}, [[]], [None], [[None]], [[], []], {"x": "1", "y": 2}, [{"x": 1}]),
+    *({"center": 1}, {"box": []}, {"box": None}, [{"x": math.nan, "y": 1}] * 2, [[{"x": True, "y": 1}]]),
+    *([{"x": 1e308, "y": 1}, {"x": -1e308, "y": 5}], [{"x": math.inf, "y": 1}] * 2, {"data": 5}),
+    *({"x": 1, "y": SCRIPT}, [{"x": SCRIPT, "y": 1}] * 2, [[{"x": 1, "y": SCRIPT}]], SCRIPT),
+    *({"center": {"x": 1, "y": 1}, "rx": SCRIPT, "ry": 1}, [{"x": 1, "y": 1}, {"x": 2, "y": 2}, SCRIPT]),
+    *("data:image/svg+xml;base64,AAAA", "data:text/html,<script>", [[{"x": 1, "y": 1}] * 3000]),
+]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "class", "cube_3d", None, 5, SCRIPT])
+@pytest.mark.parametrize("coordinates", NONSENSE, ids=range(len(NONSENSE)))
+def test_nonsense_has_no_shape(kind, coordinates):
+    assert drawing.shape({"type": kind, "coordinates": coordinates}) is None
+    assert drawing.mask_png({"type": kind, "coordinates": coordinates}) is None
+
+
+def test_no_coordinates_no_shape():
+    assert [drawing.shape({"type": kind}) for kind in KINDS] == [None] * len(KINDS)
+
+
+def test_a_box_may_be_given_from_any_corner_and_turned():
+    shape = drawing.shape({"type": "box", "coordinates": [{"x": 9, "y": 8}, {"x": 1, "y": 2}, 30.0]})
+    assert (shape["x"], shape["y"], shape["width"], shape["height"]) == (1, 2, 8, 6)
+    assert shape["turn"] == "rotate(30 5 5)"
+
+
+def test_a_polygon_with_a_hole_and_one_without_a_list_around():
+    ring = [{"x": 0, "y": 0}, {"x": 9, "y": 0}, {"x": 0, "y": 9}]
+    hole = [{"x": 1, "y": 1}, {"x": 2, "y": 1}, {"x": 1, "y": 2}]
+    path = drawing.shape({"type": "segment", "coordinates": [ring, hole]})["path"]
+    assert path == "M0 0 L9 0 L0 9 Z M1 1 L2 1 L1 2 Z"
+    assert drawing.shape({"type": "segment", "coordinates": ring})["path"] == "M0 0 L9 0 L0 9 Z"
+
+
+@pytest.mark.parametrize(
+    "value", ["red", "#12", "#12345g", "#123456 ", '#123"', "rgb(1,2,3)", None, 5, [1, 2, 3]]
+)
+def test_what_is_no_colour(value):
+    assert drawing.colour(value, "#000000") == "#000000"
+
+
+def test_colours():
+    assert drawing.colour("#aBc123", "") == "#aBc123" and drawing.colour("#abc", "") == "#abc"
+
+
+def test_messages_of_a_note():
+    note = {"note": {"messages": [{"body": "a"}, {"body": 5}]}}
+    assert drawing.messages({"coordinates": note}) == ["a", "5"]
+    for wrong in (None, {}, {"note": None}, {"note": {"messages": [None]}}, {"note": {"messages": 7}}):
+        assert drawing.messages({"coordinates": wrong}) == []
+
+
+# ----------------------------------------------------------------------------------------------------- curves
+
+
+def sample(figure, legend, x, y):
+    return {"figure": figure, "legend": legend, "data": {"x": x, "y": y}}
+
+
+def places(path):
+    return [(float(x), float(y)) for x, y in re.findall(r"([\d.]+) ([\d.]+)", path)]
+
+
+def test_figures_and_their_curves_by_name():
+    figures = charts.figures(
+        [sample("loss", "train", 2, 1.0), sample("loss", "train", 1, 3.0), sample("accuracy", "test", 1, 0.5)]
+        + [sample("loss", "test", 1, 2.0)]
+    )
+    assert [figure["name"] for figure in figures] == ["accuracy", "loss"]
+    train = next(line for line in figures[1]["series"] if line["legend"] == "train")
+    assert train["numbers"] == [("1", "3"), ("2", "1")]
+    assert train["words"] == "train: from 3 at 1 to 1 at 2, lowest 1 at 2, highest 3 at 1"
+
+
+def test_a_curve_stands_where_its_ticks_say():
+    (figure,) = charts.figures(sample("f", "l", x, x * x) for x in range(11))
+    (line,) = figure["series"]
+    ys = {float(tick["text"]): tick["at"] for tick in figure["ys"]}
+    xs = {float(tick["text"]): tick["at"] for tick in figure["xs"]}
+    first, *_, last = places(line["path"])
+    assert first == pytest.approx((xs[0], ys[0]), abs=0.11)
+    assert last == pytest.approx((xs[10], ys[100]), abs=0.11)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_every_curve_stays_in_its_frame_under_round_ticks(seed):
+    random_numbers = random.Random(seed)
+    scale, shift = 10 ** random_numbers.uniform(-9, 9), random_numbers.uniform(-1e3, 1e3)
+    count = random_numbers.choice([1, 2, 50, 1000])
+    points = [(x, random_numbers.gauss(0, 1) * scale + shift) for x in range(count)]
+    (figure,) = charts.figures(sample("f", "l", x, y) for x, y in points)
+    frame = figure["frame"]
+    shown = places(figure["series"][0]["path"])
+    assert 1 <= len(shown) <= charts.MAX_POINTS
+    for x, y in shown:
+        assert frame["left"] - 0.1 <= x <= frame["right"] + 0.1
+        assert frame["top"] - 0.1 <= y <= frame["bottom"] + 0.1
+    for ticks in (figure["xs"], figure["ys"]):
+        assert 2 <= len(ticks) <= 10
+
+
+def test_what_is_no_number_is_left_out():
+    wrong = [None, "1", True, math.nan, math.inf, 1e300, [1]]
+    samples = [sample("f", "l", 1, y) for y in wrong] + [{"figure": "f", "legend": "l", "data": 5}, {}]
+    assert charts.figures(samples) == []
+    assert charts.figures([*samples, sample("f", "l", 1, 2)])[0]["series"][0]["count"] == 1
+
+
+def test_too_many_curves_are_counted():
+    (figure,) = charts.figures(sample("f", f"l{number:02}", 1, 1) for number in range(charts.MAX_SERIES + 3))
+    assert len(figure["series"]) == charts.MAX_SERIES and figure["left_out"] == 3
+
+
+# ------------------------------------------------------------------------------------------------------- graphs
+
+
+def node(name, position=None):
+    metadata = {} if position is None else {"position": dict(zip("xy", position, strict=True))}
+    return {"id": name, "name": name, "metadata": metadata}
+
+
+def connect(*pairs):
+    return [
+        {"src": {"nodeId": source, "portId": "o"}, "tgt": {"nodeId": target, "portId": "i"}}
+        for source, target in pairs
+    ]
+
+
+def at(layout):
+    return {node["id"]: (node["x"], node["y"]) for node in layout["nodes"]}
+
+
+def check_apart(layout):
+    stands = list(at(layout).values())
+    for number, (x, y) in enumerate(stands):
+        assert 0 <= x and x + graph.WIDTH <= layout["width"]
+        assert 0 <= y and y + graph.HEIGHT <= layout["height"]
+        for left, top in stands[:number]:
+            assert abs(x - left) >= graph.WIDTH or abs(y - top) >= graph.HEIGHT
+
+
+def test_a_chain_stands_in_a_row():
+    layout = graph.lay_out([node(name) for name in "cab"], connect(("a", "b"), ("b", "c")))
+    stands = at(layout)
+    assert stands["a"][0] < stands["b"][0] < stands["c"][0]
+    assert len({y for _, y in stands.values()}) == 1
+
+
+def test_given_positions_are_kept_in_their_order():
+    nodes = [node("a", (0, 0)), node("b", (340, 0)), node("c", (340, 130))]
+    stands = at(graph.lay_out(nodes, connect(("c", "a"))))
+    assert stands["a"][0] < stands["b"][0] == stands["c"][0]
+    assert stands["a"][1] == stands["b"][1] < stands["c"][1]
+
+
+@pytest.mark.parametrize("position", [(0, 0), (10, 5), (1e9, 0), (math.nan, 0), ("1", 2)])
+def test_positions_that_do_not_help_are_replaced(position):
+    layout = graph.lay_out([node("a", (0, 0)), node("b", position)], connect(("a", "b")))
+    check_apart(layout)
+    assert at(layout)["a"][0] < at(layout)["b"][0]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_graph_has_a_layout(seed):
+    random_numbers = random.Random(seed)
+    names = [f"n{number}" for number in range(random_numbers.randint(1, 25))]
+    pairs = [
+        (random_numbers.choice(names), random_numbers.choice(names))
+        for _ in range(random_numbers.randint(0, 40))
+    ]
+    layout = graph.lay_out([node(name) for name in names], connect(*pairs))
+    check_apart(layout)
+    assert len(layout["edges"]) == len(pairs)
+
+
+def test_edges_that_close_no_circle_lead_to_the_right():
+    pairs = [("a", "b"), ("b", "c"), ("a", "c"), ("c", "d"), ("a", "d")]
+    layout = graph.lay_out([node(name) for name in "abcd"], connect(*pairs))
+    stands = at(layout)
+    assert all(stands[source][0] < stands[target][0] for source, target in pairs)
+
+
+def test_a_long_edge_passes_no_node():
+    layout = graph.lay_out([node(name) for name in "abc"], connect(("a", "b"), ("b", "c"), ("a", "c")))
+    x, y = at(layout)["b"]
+    (long,) = [edge for edge in layout["edges"] if (edge["from"], edge["to"]) == ("a", "c")]
+    # The curve's end points and its handles keep outside of the node between.
+    for left, top in places(long["path"]):
+        assert not (x < left < x + graph.WIDTH and y < top < y + graph.HEIGHT)
+
+
+def test_a_circle_is_drawn_too():
+    layout = graph.lay_out([node(name) for name in "ab"], connect(("a", "b"), ("b", "a"), ("a", "a")))
+    check_apart(layout)
+    assert len(layout["edges"]) == 3
+
+
+@pytest.mark.parametrize(
+    "connection", [None, 5, {}, {"src": None, "tgt": None}, {"src": {"nodeId": "a"}, "tgt": 7}]
+)
+def test_connections_of_nothing_are_left_out(connection):
+    assert graph.lay_out([node("a")], [connection])["edges"] == []
+
+
+def test_no_nodes():
+    assert graph.lay_out([], [])["nodes"] == []
+
+
+def test_a_name_has_two_lines():
+    assert graph.lines("Train Model") == ["Train Model"]
+    assert graph.lines("") == [""]
+    long = graph.lines("a name that goes on and on and on and on")
+    assert len(long) == 2 and long[1].endswith("…") and max(map(len, long)) <= 17
+    assert len(graph.lines("x" * 100)[0]) <= 17
+
+
+# -------------------------------------------------------------------------------------------------------- texts
+
+
+def test_texts():
+    assert when("2026-11-22T02:38:36.123Z") == "2026-11-22 02:38:36"
+    assert when(None) == "" and when("soon") == "soon"
+    assert [size(value) for value in (0, 2048, 5 << 20, 3 << 30, None, "x")] == [
+        *("0 bytes", "2.0 KiB", "5.0 MiB", "3.0 GiB", "unknown", "unknown"),
+    ]
+    assert percent(0.8731) == "87.3%" and percent(None) == "" and percent("1") == ""
+    assert short("abcdef", 4) == "abc…" and short("abcd", 4) == "abcd"
