@@ -1,7 +1,6 @@
 """The page at '/': who may see it, that hostile text stays text, and that it shows what the platform holds."""
 
 import base64
-import http.client
 import io
 import json
 import urllib.parse
@@ -9,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from bs4 import BeautifulSoup
+from page_browser import Browser, check_harmless, texts
 from PIL import Image
 from platform_client import Client, Refused
 
@@ -22,44 +22,6 @@ def png(width=20, height=10, colour=(10, 200, 90)):
     file = io.BytesIO()
     Image.new("RGB", (width, height), colour).save(file, "PNG")
     return file.getvalue()
-
-
-class Browser:
-    """Follows no redirect by itself, and keeps cookies as a browser does."""
-
-    def __init__(self, url):
-        self.host = url.removeprefix("http://")
-        self.cookies = {}
-
-    def send(self, method, path, form=None, headers=None):
-        connection = http.client.HTTPConnection(self.host, timeout=30)
-        headers = dict(headers or {})
-        if self.cookies:
-            headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        body = None
-        if form is not None:
-            body = urllib.parse.urlencode(form)
-            headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
-        connection.request(method, path, body, headers)
-        answer = connection.getresponse()
-        content = answer.read()
-        connection.close()
-        cookies = [value for name, value in answer.getheaders() if name == "Set-Cookie"]
-        for cookie in cookies:
-            name, value = cookie.split(";")[0].split("=", 1)
-            self.cookies[name] = value.strip('"')
-        return SimpleNamespace(
-            status=answer.status,
-            headers=answer.headers,
-            content=content,
-            text=content.decode(errors="replace"),
-            cookies=cookies,
-        )
-
-    def page(self, path, status=200):
-        answer = self.send("GET", path)
-        assert answer.status == status, answer.text
-        return BeautifulSoup(answer.text, "html.parser")
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +60,6 @@ def world(client):
 
 def annotate(client, item_id, *annotations):
     return client.send("POST", f"/items/{item_id}/annotations", list(annotations))
-
-
-def texts(page):
-    return " ".join(page.stripped_strings)
 
 
 # ------------------------------------------------------------------------------------------------------ who may
@@ -260,16 +218,6 @@ def pages_of(world):
         f"/datasets/{world.dataset['id']}",
         f"/items/{world.items[0]['id']}",
     ]
-
-
-def check_harmless(page):
-    """What browsers would run is not there, and what comes from elsewhere neither."""
-    assert not page.find("script") and not page.find("iframe") and not page.find("style")
-    for element in page.find_all(True):
-        assert not [name for name in element.attrs if name.startswith("on") or name == "style"], element
-        for name in ("href", "src", "action", "xlink:href"):
-            value = element.get(name, "/")
-            assert value.startswith(("/", "#", "?")) and not value.startswith("//"), element
 
 
 def test_hostile_names_stay_text(browser, world):
