@@ -1,6 +1,7 @@
 """The logs of services: one file of JSON lines each, in the state folder."""
 
 import json
+from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -73,6 +74,23 @@ class Logs:
                 if wanted.holds(entry):
                     found.append(entry | {"serviceId": service_id})
         return found, offset
+
+    def last(self, service_id: str, execution_id: str, size: int) -> tuple[list[dict[str, Any]], int]:
+        """Read the last entries that one execution has written, and count all of them."""
+        # The id is plain text in its line; what else mentions it is sorted out after parsing.
+        needle, kept, total = execution_id.encode(), deque[dict[str, Any]](maxlen=size), 0
+        try:
+            file = open(self._path(service_id), "rb")
+        except FileNotFoundError:
+            return [], 0
+        with file:
+            for line in file:
+                if needle in line and line.endswith(b"\n"):
+                    entry = json.loads(line)
+                    if entry.get("executionId") == execution_id:
+                        kept.append(entry)
+                        total += 1
+        return list(kept), total
 
     def read_all(
         self, service_ids: list[str], checkpoint: dict[str, Any], wanted: "Wanted", size: int

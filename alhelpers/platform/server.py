@@ -103,8 +103,8 @@ class Server:
         self._runner: web.AppRunner | None = None
         self._alarm = Alarm(self.clock)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pages = Pages(self.credentials, self._on_state, self._thumbnail)
         self.workers = Dispatcher(self.folder, self._work, self._worker_cookie)
+        self._pages = Pages(self.credentials, self.workers.logs, self._on_state, self._thumbnail)
 
     @property
     def base(self) -> str:

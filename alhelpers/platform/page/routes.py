@@ -1,7 +1,7 @@
 """How the page is reached: its addresses, who may come in, and the headers that make a browser wary."""
 
+import asyncio
 import json
-import logging
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,10 +13,9 @@ from aiohttp import web
 from ..api import Call, Raw
 from ..auth import Credentials
 from ..errors import ApiError, bad_request, not_found
+from ..logs import Logs
 from . import drawing, labelling, runs, session, views
 from .render import environment
-
-logger = logging.getLogger(__name__)
 
 View = Callable[[Call], dict[str, Any]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -26,6 +25,7 @@ OnState = Callable[[View, web.Request, Any], Awaitable[Raw]]
 FORM_LIMIT = 1 << 16
 # How often a page reloads while something runs.
 LIVE_SECONDS = 5
+LOG_LINES = 1000
 # No script, nothing from elsewhere, no frame: what a hostile name could still smuggle in has nothing to work with.
 POLICY = (
     "default-src 'none'; img-src 'self'; style-src 'self'; form-action 'self'; base-uri 'none';"
@@ -51,7 +51,6 @@ PAGES: dict[str, tuple[str, View]] = {
     "/datasets/{dataset_id}": ("dataset.html", views.dataset),
     "/items/{item_id}": ("item.html", labelling.item),
     "/tasks/{task_id}": ("task.html", labelling.task),
-    "/executions/{execution_id}": ("execution.html", runs.execution),
     "/models/{model_id}": ("model.html", runs.model),
     "/pipelines/{pipeline_id}": ("pipeline.html", runs.pipeline),
     "/cycles/{cycle_id}": ("cycle.html", runs.cycle),
@@ -70,14 +69,17 @@ class Pages:
     ----------
     credentials : Credentials
         What lets a browser in.
+    logs : Logs
+        What the services have logged.
     on_state : callable
         Runs a view on the state thread.
     thumbnail : callable
         Answers with the small picture of an item, as it does for the SDK.
     """
 
-    def __init__(self, credentials: Credentials, on_state: OnState, thumbnail: Handler) -> None:
+    def __init__(self, credentials: Credentials, logs: Logs, on_state: OnState, thumbnail: Handler) -> None:
         self.credentials = credentials
+        self.logs = logs
         self.on_state = on_state
         self.thumbnail = thumbnail
         self.templates = environment()
@@ -87,6 +89,7 @@ class Pages:
         """Add all routes."""
         for path, (template, view) in PAGES.items():
             router.add_get(path, self._page(template, view))
+        router.add_get("/executions/{execution_id}", self._execution)
         router.add_get("/items/{item_id}/content", self._content)
         router.add_get("/items/{item_id}/thumbnail", self.thumbnail)
         router.add_get("/annotations/{annotation_id}/mask", self._mask)
@@ -170,12 +173,17 @@ class Pages:
 
     def _page(self, template: str, view: View) -> Handler:
         async def page(request: web.Request) -> web.Response:
-            values = await self._view(view, request)
-            if values.get("live") and request.query.get("live") != "no":
-                values["refresh"] = LIVE_SECONDS
-            return self._html(template, values, request)
+            return self._html(template, await self._view(view, request), request)
 
         return page
+
+    async def _execution(self, request: web.Request) -> web.Response:
+        shown = await self._view(runs.execution, request)
+        execution = shown["execution"]
+        logs, total = await asyncio.to_thread(
+            self.logs.last, str(execution["serviceId"]), execution["id"], LOG_LINES
+        )
+        return self._html("execution.html", shown | {"logs": logs, "logs_total": total}, request)
 
     async def _set_status(self, request: web.Request) -> web.Response:
         form = await self._checked_form(request)
@@ -189,12 +197,13 @@ class Pages:
         self, template: str, values: dict[str, Any], request: web.Request | None = None, status: int = 200
     ) -> web.Response:
         cookie = _cookie(request) if request is not None else None
+        live = request is not None and values.get("live") and request.query.get("live") != "no"
         values = {
             "form_token": session.form_token(self.credentials, cookie) if cookie else "",
             "logged_in": cookie is not None,
             "path": request.path if request is not None else "",
             "here": _inside(request.path_qs) if request is not None else "/",
-            "refresh": None,
+            "refresh": LIVE_SECONDS if live else None,
         } | values
         text = self.templates.get_template(template).render(values)
         # A document may hold half a character (a lone surrogate), which has no UTF-8.

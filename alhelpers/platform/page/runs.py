@@ -63,7 +63,7 @@ def _lineage(call: Call, model: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _source(model: dict[str, Any]) -> Any:
-    return model.get("srcModelId") or system_of(model).get("srcModelId")
+    return next((entry["srcModelId"] for entry in model["statusLogs"] if entry.get("srcModelId")), None)
 
 
 def _link(call: Call, what: str, kind: str, found: Any, *, linked: bool = True) -> dict[str, Any] | None:
@@ -212,7 +212,5 @@ def execution(call: Call) -> dict[str, Any]:
         "execution": shown,
         "crumbs": [*crumbs, *(("Executions", f"{url}/executions") for _, url in crumbs)],
         "links": [link for link in links if link],
-        "logs": [],
-        "logs_left_out": 0,
         "live": not models.ended(shown),
     }

@@ -13,7 +13,11 @@ from PIL import Image
 from platform_client import Client, Refused
 
 import alhelpers.platform
+from alhelpers.platform.logs import Logs
 from alhelpers.platform.page import session
+from alhelpers.platform.services.executions import models
+from alhelpers.platform.services.projects import models as projects
+from alhelpers.platform.store import Store
 
 HOSTILE = """"><script>alert('x')</script><img src=x onerror=alert(1)>&{{7*7}}{%raw%}"""
 
@@ -481,3 +485,72 @@ def test_a_recipe_gives_the_colours_and_only_colours(browser, client, world):
     check_harmless(page)
     cat, dog = page.select("svg.picture .mark")
     assert cat["stroke"] == "#123456" and dog["stroke"].startswith("#") and len(dog["stroke"]) == 7
+
+
+# ----------------------------------------------------------------------------------------------------- executions
+
+
+@pytest.fixture
+def executions(tmp_path):
+    """A platform with one execution that has failed and one that runs, and what they have logged."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    store = Store(folder)
+    with store.transaction():
+        project = projects.create(store, "runs", "me")
+        made = [
+            models.create(
+                store,
+                project_id=project["id"],
+                user="me",
+                function_name=HOSTILE,
+                inputs={"x": HOSTILE},
+                internal=True,
+                serviceId="service",
+                serviceName=HOSTILE,
+            )
+            for _ in range(2)
+        ]
+        for execution in made:
+            models.start(store, execution)
+        models.finish(store, made[0], "failed", message=f"no {HOSTILE}", error=f"Traceback {HOSTILE}")
+        models.progress(store, made[1], percent=40)
+    store.close()
+    logs = Logs(folder / "logs")
+    entry = {"timestamp": "2026-01-02T03:04:05.678Z", "level": "ERROR", "executionId": made[0]["id"]}
+    logs.add("service", [entry | {"message": f"line {number} {HOSTILE}"} for number in range(3)])
+    logs.add("service", [entry | {"executionId": "other", "message": f"mentions {made[0]['id']}"}])
+    with alhelpers.platform.start(folder) as server:
+        browser = Browser(server.url)
+        browser.send("GET", server.page.removeprefix(server.url))
+        yield SimpleNamespace(browser=browser, failed=made[0]["id"], running=made[1]["id"], logs=logs)
+
+
+def test_an_execution_with_its_logs(executions):
+    page = executions.browser.page(f"/executions/{executions.failed}")
+    check_harmless(page)
+    assert page.h1.text == HOSTILE
+    lines = page.select(".lines > span")
+    assert [texts(line) for line in lines] == [
+        f"2026-01-02 03:04:05 ERROR line {number} {HOSTILE}" for number in range(3)
+    ]
+    assert page.select_one(".state").text == "failed"
+    assert f"no {HOSTILE}" in texts(page) and f"Traceback {HOSTILE}" in texts(page)
+    assert json.loads(page.find("summary", string="Input").parent.pre.text) == {"x": HOSTILE}
+    assert not page.find("meta", {"http-equiv": "refresh"})
+
+
+def test_an_execution_that_runs_is_shown_again(executions):
+    page = executions.browser.page(f"/executions/{executions.running}")
+    assert page.find("meta", {"http-equiv": "refresh"})["content"] == "5"
+    assert page.progress["value"] == "40" and "No log lines" in texts(page)
+    assert not executions.browser.page(f"/executions/{executions.running}?live=no").find(
+        "meta", {"http-equiv": "refresh"}
+    )
+
+
+def test_the_end_of_a_long_log(executions):
+    assert executions.logs.last("service", executions.failed, 2)[1] == 3
+    kept, total = executions.logs.last("service", executions.failed, 2)
+    assert [entry["message"][:6] for entry in kept] == ["line 1", "line 2"]
+    assert executions.logs.last("nobody", executions.failed, 2) == ([], 0)

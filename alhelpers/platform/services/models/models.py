@@ -166,6 +166,8 @@ def clone(store: Store, source: dict[str, Any], body: dict[str, Any], user: str)
     metadata = _cloned_metadata(source, body.get("metadata") or {})
     body = inherited | {"projectId": source["projectId"]} | body | {"metadata": metadata}
     model = create(store, body | {"status": "cloning", "artifacts": []}, user)
+    # The log remembers where the model comes from; the SDK passes it on as it is.
+    model["statusLogs"][-1]["srcModelId"] = source["id"]
     model["artifacts"] = copy_artifacts(store, source, model, user)
     log_status(model, body.get("status") or "pre-trained", user)
     store.put("models", model)
