@@ -3,6 +3,7 @@
 import argparse
 import ast
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,11 @@ def main(arguments: list[str] | None = None) -> int:
     for command in (tutorial, run):
         command.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
     run.add_argument("-o", "--output", type=Path, required=True)
+    page = commands.add_parser("page", help="print the link to the offline platform's page")
+    page.add_argument("--state-dir", type=Path, help="the platform's folder (default: that of the notebooks)")
     options = parser.parse_args(arguments)
+    if options.command == "page":
+        return _page(options.state_dir)
     # Imported here, so that --help does not wait for Jupyter.
     from alhelpers.experiments import NotebookError, ParameterError
     from alhelpers.experiments import run as run_notebook
@@ -37,6 +42,27 @@ def main(arguments: list[str] | None = None) -> int:
             for name, value in finished.recorded.items():
                 print(f"{name} = {value}")
     except (NotebookError, ParameterError, FileNotFoundError, FileExistsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _page(state_dir: Path | None) -> int:
+    """Print the link to the page of a state folder; serve the folder until Ctrl-C where nothing serves it yet."""
+    from alhelpers import datasets, platform
+
+    folder = state_dir or datasets.cache_folder() / "platform"
+    found = platform.running(folder)
+    if found is not None:
+        print(found.page)
+        return 0
+    try:
+        with platform.start(folder) as own:
+            print(f"{own.page}\n(Ctrl-C stops it)", flush=True)
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        return 0
+    except (platform.StateFolderBusy, platform.StateUnusable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -3,6 +3,9 @@
 import base64
 import io
 import json
+import signal
+import subprocess
+import sys
 import urllib.parse
 from types import SimpleNamespace
 
@@ -13,6 +16,7 @@ from PIL import Image
 from platform_client import Client, Refused
 
 import alhelpers.platform
+from alhelpers import cli
 from alhelpers.platform.logs import Logs
 from alhelpers.platform.page import session
 from alhelpers.platform.services.executions import models
@@ -554,3 +558,33 @@ def test_the_end_of_a_long_log(executions):
     kept, total = executions.logs.last("service", executions.failed, 2)
     assert [entry["message"][:6] for entry in kept] == ["line 1", "line 2"]
     assert executions.logs.last("nobody", executions.failed, 2) == ([], 0)
+
+
+# ------------------------------------------------------------------------------------------------------- the link
+
+
+def test_the_command_prints_the_link_of_a_running_platform(server, capsys):
+    assert cli.main(["page", "--state-dir", str(server.state_dir)]) == 0
+    assert capsys.readouterr().out == server.page + "\n"
+
+
+def test_the_command_serves_a_folder_that_nothing_serves(tmp_path):
+    command = [sys.executable, "-m", "alhelpers.cli", "page", "--state-dir", str(tmp_path / "state")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        link = process.stdout.readline().strip()
+        url, _, query = link.partition("/?")
+        assert Browser(url).send("GET", f"/?{query}").status == 303
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+
+
+def test_starting_a_server_prints_no_key(tmp_path):
+    command = [sys.executable, "-m", "alhelpers.platform", "--state-dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        said = process.stdout.readline()
+        running = alhelpers.platform.running(tmp_path)
+        process.send_signal(signal.SIGTERM)
+        said += process.stdout.read()
+    assert json.loads(said.splitlines()[0])["url"] == running.url
+    assert running.token not in said and running.page.partition("token=")[2] not in said
+    assert running.page.partition("token=")[2] not in repr(running)
