@@ -86,6 +86,7 @@ LINKS: dict[str, Callable[[str, Row], str]] = {
     "metrics": lambda base, row: "{",
     "tasks": lambda base, row: f'{{"url":"{base}/tasks/{row.id}",',
     "assignments": lambda base, row: f'{{"url":"{base}/assignments/{row.id}",',
+    "scores": lambda base, row: f'{{"url":"{base}/scores/{row.id}",',
     "services": lambda base, row: f'{{"url":"{base}/services/{row.id}",',
     "packages": lambda base, row: f'{{"url":"{base}/packages/{row.id}",',
     "executions": lambda base, row: f'{{"url":"{base}/executions/{row.id}",',

@@ -76,6 +76,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "commands": {},
     "tasks": {"scope": "projectId", "name": "name", "type": "status"},
     "assignments": {"scope": "projectId", "parent": "taskId", "name": "name"},
+    "scores": {"scope": "taskId", "parent": "itemId", "name": "entityId"},
     "task_items": {
         "scope": "group",
         "parent": "itemId",
@@ -516,6 +517,16 @@ def merge(document: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
         else:
             document[key] = value
     return document
+
+
+def whole_number(query: Mapping[str, str], name: str, default: int) -> int:
+    """Read a whole number, 0 or more, from a query string."""
+    text = query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise bad_request(f"{name!r} must be a whole number, got {text!r}")
+    return int(text)
 
 
 def require(body: Any, *fields: str) -> dict[str, Any]:

@@ -192,11 +192,18 @@ def test_a_finished_batch_brings_the_next_one(dataset, fill):
     assert dataset.tasks.get(task_id=task.id).status == "completed"
 
 
+@pytest.mark.parametrize("options", [{"batch_size": 2}, {"max_batch_workload": 2}])
+def test_one_of_the_two_sizes_of_a_batch_is_enough(dataset, items, options):
+    assert [a.total_items for a in make(dataset, assignees=[ANN, BOB], **options).assignments.list()] == [
+        2,
+        2,
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"batch_size": 5, "max_batch_workload": 4}, "batch_size (5) cannot be greater"),
-        ({"batch_size": 5}, "needs both batch_size and max_batch_workload"),
         ({"batch_size": -1, "max_batch_workload": 5}, "batchSize"),
     ],
 )

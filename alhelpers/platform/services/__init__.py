@@ -15,6 +15,7 @@ from .packages import routes as packages
 from .pipelines import routes as pipelines
 from .projects import routes as projects
 from .recipes import routes as recipes
+from .scores import routes as scores
 from .services import routes as services
 from .settings import routes as settings
 from .tasks import routes as tasks
@@ -34,6 +35,7 @@ _SERVICES = (
         exports,
         features,
         tasks,
+        scores,
     ),
     *(models, apps, packages, services, executions, triggers, pipelines),
 )

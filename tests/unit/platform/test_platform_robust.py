@@ -121,6 +121,7 @@ def store(tmp_path_factory):
         pipeline_id=pipeline,
         task_id=task["id"],
         assignment_id=task["assignmentIds"][0],
+        score_id="none",
         command_id="none",
         name="p",
         version="1.0.0",

@@ -78,9 +78,10 @@ def accept(
     user = execution["creator"]
     task = ensure(store, pipeline, node, user)
     before = store.find("task_waits", "scope = ? AND parent = ?", task["id"], item_id)
+    # Somebody may have taken it out of the task since.
+    tasks.add_items(store, task, [item_id], user, shares=_next_assignee(store, task))
     if before is not None:
         statuses.change(store, task, [item_id], None, user)
-    tasks.add_items(store, task, [item_id], user, shares=_next_assignee(store, task))
     wait = {
         "id": store.new_id(),
         "taskId": task["id"],

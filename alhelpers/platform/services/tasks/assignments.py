@@ -5,7 +5,7 @@ from typing import Any
 
 from ...errors import bad_request
 from ...query import MAX_PAGE, Page
-from ...store import Store, now, require
+from ...store import Store, now, require, whole_number
 from . import counters, members, models, workload
 
 MAX_PROJECTS = 500
@@ -32,22 +32,13 @@ def listed(store: Store, query: Mapping[str, str]) -> Page:
         wanted["annotator"] = wanted["annotator"].lower().replace(" ", "+")
     if wanted:
         rows = [row for row in rows if wanted.items() <= _strings(store.parsed(row)).items()]
-    size = min(_number(query, "pageSize", 100), MAX_PAGE)
-    page = _number(query, "pageOffset", 0)
+    size = min(whole_number(query, "pageSize", 100), MAX_PAGE)
+    page = whole_number(query, "pageOffset", 0)
     return Page(rows[page * size : (page + 1) * size], len(rows), page, size)
 
 
 def _strings(document: dict[str, Any]) -> dict[str, str]:
     return {key: value for key, value in document.items() if isinstance(value, str)}
-
-
-def _number(query: Mapping[str, str], name: str, default: int) -> int:
-    text = query.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise bad_request(f"{name!r} must be a whole number, got {text!r}")
-    return int(text)
 
 
 def update(

@@ -25,9 +25,10 @@ def of_item(store: Store, item_id: str, task_id: str | None = None) -> list[Memb
     return [member for member in found if task_id in (None, member["taskId"])]
 
 
-def of_group(store: Store, group: str) -> list[Member]:
+def of_group(store: Store, group: str, limit: int = -1) -> list[Member]:
     """List the items of an assignment, or (with the id of a task) those of the task that nobody has yet."""
-    return [json.loads(row.doc) for row in store.select("task_items", "scope = ?", (group,), "ORDER BY id")]
+    rows = store.select("task_items", "scope = ?", (group,), f"ORDER BY id LIMIT {limit}")
+    return [json.loads(row.doc) for row in rows]
 
 
 def of_task(store: Store, task: dict[str, Any]) -> list[Member]:

@@ -107,9 +107,7 @@ def is_pulling(task: dict[str, Any]) -> bool:
 
 def _check_pulling(system: dict[str, Any], shares: workload.Workload) -> workload.Workload:
     batch, most = system.get("batchSize"), system.get("maxBatchWorkload")
-    if not batch or not most:
-        raise bad_request("a pulling task needs both batch_size and max_batch_workload")
-    if batch > most:
+    if batch and most and batch > most:
         raise bad_request(
             f"batch_size ({batch}) cannot be greater than max_batch_workload ({most}): raise the latter"
         )
@@ -295,7 +293,9 @@ def _shared(
 
 def pull(store: Store, task: dict[str, Any], assignee: str, user: str) -> int:
     """Give an annotator of a pulling task the next batch, unless they have open items; return its size."""
-    waiting = members.of_group(store, task["id"])[: task["metadata"]["system"]["batchSize"]]
+    system = task["metadata"]["system"]
+    size = system.get("batchSize") or system["maxBatchWorkload"]
+    waiting = members.of_group(store, task["id"], size)
     if not waiting:
         return 0
     assignment = assignment_of(store, task, assignee, user)

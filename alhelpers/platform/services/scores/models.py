@@ -1,0 +1,56 @@
+"""What a score is: a number about an entity (an item, an annotation, a user), in the context of a task."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import bad_request
+from ...store import Row, Store, now, require
+
+# A score says where it belongs in its context; these parts of it are kept as columns too.
+CONTEXT = ("taskId", "itemId")
+
+
+def create(store: Store, given: Any, user: str) -> dict[str, Any]:
+    """Store a score."""
+    body = require(given, "type", "entityId")
+    value, context = body.get("value"), require(body.get("context") or {})
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise bad_request(f"the 'value' of a score must be a number, got {value!r}")
+    for key in CONTEXT:
+        if not isinstance(context.get(key), str | None):
+            raise bad_request(f"'context.{key}' of a score must be an id, got {context[key]!r}")
+    if context.get("taskId"):
+        store.row("tasks", context["taskId"], "task")
+    time = now()
+    score = {
+        "id": store.new_id(),
+        "type": body["type"],
+        "entityId": body["entityId"],
+        "value": value,
+        "context": context,
+        **{key: context.get(key) for key in CONTEXT},
+        "creator": user,
+        "createdAt": time,
+        "updatedAt": time,
+    }
+    store.put("scores", score)
+    return score
+
+
+def matching(store: Store, context: Mapping[str, Any]) -> list[Row]:
+    """List the scores whose context holds all of these."""
+    if not context:
+        raise bad_request("'context' is empty: say whose scores, as in {'taskId': ..., 'itemId': ...}")
+    where, values = "1", []
+    for column, key in (("scope", "taskId"), ("parent", "itemId")):
+        if isinstance(context.get(key), str):
+            where, values = f"{where} AND {column} = ?", [*values, context[key]]
+    return [
+        row
+        for row in store.select("scores", where, values, "ORDER BY id")
+        if context.items() <= _plain(store.parsed(row)["context"]).items()
+    ]
+
+
+def _plain(context: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in context.items() if not isinstance(value, dict | list)}

@@ -1,0 +1,90 @@
+"""Routes of scores."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...api import Call, Raw, Route, listed, one, paged
+from ...errors import bad_request
+from ...events import Event, Listener
+from ...query import MAX_PAGE, Page
+from ...store import require, whole_number
+from . import models
+
+
+def create(call: Call) -> Raw:
+    """Store scores: all of them or none."""
+    given = require(call.body).get("scores")
+    if not isinstance(given, list):
+        raise bad_request(f"'scores' must be a list of scores, got {given!r}")
+    made = [models.create(call.store, score, call.user) for score in given]
+    return listed(call, "scores", [call.store.row("scores", score["id"]) for score in made])
+
+
+def delete(call: Call) -> dict[str, Any]:
+    """Delete the scores of a context."""
+    context = require(require(call.body).get("context"))
+    if not all(isinstance(value, str | int | float | None) for value in context.values()):
+        raise bad_request(f"'context' must hold plain values, got {context!r}")
+    found = models.matching(call.store, context)
+    for row in found:
+        call.store.delete("scores", "id = ?", row.id)
+    return {"deletedCount": len(found)}
+
+
+def get(call: Call) -> Raw:
+    """Fetch a score."""
+    return one(call, "scores", call.params["score_id"])
+
+
+def of_task(call: Call) -> Raw:
+    """List the scores of a task."""
+    return _page(call, "scope = ?", [_task(call)])
+
+
+def of_item(call: Call) -> Raw:
+    """List the scores of an item in a task, with those of its annotations."""
+    return _page(call, "scope = ? AND parent = ?", [_task(call), call.params["item_id"]])
+
+
+def of_annotation(call: Call) -> Raw:
+    """List the scores of an annotation in a task."""
+    return _page(call, "scope = ? AND name = ?", [_task(call), call.params["annotation_id"]])
+
+
+def _task(call: Call) -> str:
+    return call.store.row("tasks", call.params["task_id"], "task").id
+
+
+def _page(call: Call, where: str, values: list[str]) -> Raw:
+    rows = list(call.store.select("scores", where, values, "ORDER BY id"))
+    size, page = min(_number(call.query, "pageSize", 100), MAX_PAGE), _number(call.query, "page", 0)
+    return paged(call, "scores", Page(rows[page * size : (page + 1) * size], len(rows), page, size))
+
+
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    # The SDK writes what it was not given as the word None.
+    return default if query.get(name) == "None" else whole_number(query, name, default)
+
+
+def forget_task(call: Call, event: Event) -> None:
+    """Delete the scores of a deleted task."""
+    call.store.delete("scores", "scope = ?", event.id)
+
+
+def forget_item(call: Call, event: Event) -> None:
+    """Delete the scores of a deleted item."""
+    call.store.delete("scores", "parent = ?", event.id)
+
+
+ROUTES = [
+    Route("POST", "/scores", create),
+    Route("DELETE", "/scores", delete),
+    Route("GET", "/scores/{score_id}", get),
+    Route("GET", "/scores/tasks/{task_id}", of_task),
+    Route("GET", "/scores/tasks/{task_id}/items/{item_id}", of_item),
+    Route("GET", "/scores/tasks/{task_id}/annotations/{annotation_id}", of_annotation),
+]
+LISTENERS: dict[tuple[str, str], Listener] = {
+    ("Task", "Deleted"): forget_task,
+    ("Item", "Deleted"): forget_item,
+}

@@ -1,0 +1,81 @@
+"""Scores of annotators' work: dtlpymetrics writes them, the SDK reads them."""
+
+import pytest
+from dtlpymetrics.dtlpy_scores import Score, Scores
+from helpers_tasks import make
+
+
+@pytest.fixture
+def scored(dl, dataset, fill):
+    """A task of two items, each with one score of its own and one of an annotation."""
+    items = fill(2)
+    task = make(dataset)
+    annotations = [
+        item.annotations.upload(dl.Annotation.new(annotation_definition=dl.Classification(label="x")))[0]
+        for item in items
+    ]
+    context = [{"taskId": task.id, "itemId": item.id, "datasetId": dataset.id} for item in items]
+    scores = [
+        Score(type=kind, value=value, entity_id=entity, context=context[number])
+        for number in (0, 1)
+        for kind, value, entity in (
+            ("item_overall", 0.5 + number / 10, items[number].id),
+            ("annotation_overall", 0.25, annotations[number].id),
+        )
+    ]
+    made = Scores(client_api=dl.client_api).create(scores)
+    return task, items, annotations, made
+
+
+def test_scores_are_read_by_task_item_and_annotation(dl, dataset, scored):
+    task, items, annotations, made = scored
+    assert [(score.type, score.value) for score in made] == [
+        ("item_overall", 0.5),
+        ("annotation_overall", 0.25),
+        ("item_overall", 0.6),
+        ("annotation_overall", 0.25),
+    ]
+    page = dataset.tasks.task_scores(task_id=task.id)
+    assert (page["totalItemsCount"], [score["id"] for score in page["items"]]) == (
+        4,
+        [score.id for score in made],
+    )
+    page = dataset.tasks.task_scores(task_id=task.id, page_offset=1, page_size=3)
+    assert [score["id"] for score in page["items"]] == [made[3].id]
+    assert {score["entityId"] for score in items[0].task_scores(task_id=task.id)["items"]} == {
+        items[0].id,
+        annotations[0].id,
+    }
+    (score,) = annotations[1].task_scores(task_id=task.id)["items"]
+    assert (score["entityId"], score["value"]) == (annotations[1].id, 0.25)
+    assert score["context"]["taskId"] == task.id
+
+
+def test_scores_are_deleted_by_context(dl, dataset, scored):
+    task, items, _, _ = scored
+    assert Scores(client_api=dl.client_api).delete(context={"itemId": items[0].id, "taskId": task.id})
+    left = dataset.tasks.task_scores(task_id=task.id)["items"]
+    assert {score["context"]["itemId"] for score in left} == {items[1].id}
+    items[1].delete()
+    assert dataset.tasks.task_scores(task_id=task.id)["items"] == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"scores": [{"type": "t", "entityId": "e", "value": "high"}]},
+        {"scores": [{"type": "t", "value": 1}]},
+        {"scores": [{"type": "t", "entityId": "e", "value": 1, "context": {"taskId": 5}}]},
+    ],
+)
+def test_what_is_no_score_is_refused(dl, body):
+    success, response = dl.client_api.gen_request(req_type="post", path="/scores", json_req=body)
+    assert not success and response.status_code == 400
+
+
+def test_scores_of_nothing_are_not_deleted(dl, dataset):
+    success, response = dl.client_api.gen_request(req_type="delete", path="/scores", json_req={"context": {}})
+    assert not success and response.status_code == 400
+    with pytest.raises(dl.exceptions.NotFound):
+        dl.tasks.task_scores(task_id="000000000000000000000000")
