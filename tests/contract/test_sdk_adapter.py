@@ -3,9 +3,8 @@
 import json
 import pathlib
 
-import numpy as np
 import pytest
-from helpers_contract import install, png
+from helpers_contract import install
 
 
 @pytest.fixture
@@ -54,28 +53,6 @@ def adapter_class(dl):
             return collections
 
     return Tiny
-
-
-@pytest.fixture
-def labelled(dl, dataset, tmp_path):
-    """Eight images whose names are their brightness, labelled, in two subsets."""
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for value in (10, 20, 30, 40, 200, 210, 220, 230):
-        (folder / f"{value}.png").write_bytes(png(np.full((8, 8, 3), value, np.uint8)))
-    items = dataset.items.upload(f"{folder}/*", raise_on_error=True, return_as_list=True)
-    dataset.add_labels(["dark", "light"])
-    for item in items:
-        value = int(item.name.split(".")[0])
-        item.annotations.upload(
-            dl.Annotation.new(
-                annotation_definition=dl.Classification("light" if value > 100 else "dark"), item=item
-            )
-        )
-        subset = "train" if value in (10, 20, 200, 210) else "validation"
-        item.metadata["system"]["tags"] = {subset: True}
-        item.update(system_metadata=True)
-    return dataset
 
 
 def subset(name):

@@ -4,45 +4,12 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-
-FUNCTIONS = Path(__file__).parent / "apps" / "functions"
-PATIENCE = 60
-
-
-def ended(dl, execution):
-    """Wait for an execution; the SDK's own wait() begins with two seconds of sleep."""
-    limit = time.monotonic() + PATIENCE
-    while execution.in_progress():
-        assert time.monotonic() < limit, f"still {execution.latest_status}"
-        time.sleep(0.02)
-        execution = dl.executions.get(execution_id=execution.id)
-    return execution
-
-
-def until(condition):
-    limit = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.02)
-
-
-def statuses(execution):
-    return [entry["status"] for entry in execution.status_log]
-
-
-def publish(project, folder, tmp_path, **changes):
-    """Publish a copy of a folder with a dataloop.json."""
-    target = tmp_path / "code"
-    shutil.copytree(folder, target, ignore=shutil.ignore_patterns("__pycache__"))
-    manifest = json.loads((target / "dataloop.json").read_text()) | changes
-    (target / "dataloop.json").write_text(json.dumps(manifest))
-    return project.dpks.publish(manifest_filepath=str(target / "dataloop.json"), local_path=str(target))
+from helpers_execution import ended, publish, statuses, until
 
 
 def make_service(dl, project, dpk, name="functions-service", **fields):
@@ -59,7 +26,7 @@ def home(dl):
 
 @pytest.fixture(scope="module")
 def dpk(home, tmp_path_factory):
-    return publish(home, FUNCTIONS, tmp_path_factory.mktemp("dpk"), name=f"functions-{os.getpid()}")
+    return publish(home, "functions", tmp_path_factory.mktemp("dpk"), name=f"functions-{os.getpid()}")
 
 
 @pytest.fixture(scope="module")

@@ -234,7 +234,7 @@ def settle(store: Store, execution: dict[str, Any], user: str) -> None:
     status, message = execution["latestStatus"]["status"], execution["latestStatus"].get("message")
     if link.get("modelOperation") == TRAIN:
         if status != executions.SUCCESS:
-            set_status(store, model, "failed", user, message or f"the training was {status}")
+            _fail(store, model, message or f"the training was {status}", user)
         elif model["status"] in ("pending", "training"):
             set_status(store, model, "trained", user)
     elif link.get("modelOperation") == EVALUATE and status == executions.SUCCESS:
@@ -243,6 +243,16 @@ def settle(store: Store, execution: dict[str, Any], user: str) -> None:
         if dataset_id and dataset_id not in evaluated:
             evaluated.append(dataset_id)
             store.put("models", model | {"updatedAt": now(), "updatedBy": user})
+
+
+def _fail(store: Store, model: dict[str, Any], message: str, user: str) -> None:
+    """Give a model the status 'failed' with a message; an adapter that has set it itself left the message out."""
+    last = model["statusLogs"][-1] if model["statusLogs"] else {}
+    if model["status"] == last.get("status") == "failed" and "message" not in last:
+        model["statusLogs"] = [*model["statusLogs"][:-1], last | {"message": message}]
+        store.put("models", model)
+    else:
+        set_status(store, model, "failed", user, message)
 
 
 def undeploy(store: Store, service: dict[str, Any], user: str) -> None:
