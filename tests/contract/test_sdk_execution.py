@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import time
@@ -10,6 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers_execution import ended, publish, statuses, until
+
+# Tests are shared among processes as these become free: a module's fixtures may be made several times in one of them.
+_numbers = itertools.count(1)
 
 
 def make_service(dl, project, dpk, name="functions-service", **fields):
@@ -21,12 +25,14 @@ def make_service(dl, project, dpk, name="functions-service", **fields):
 
 @pytest.fixture(scope="module")
 def home(dl):
-    return dl.projects.create(f"execution-{os.getpid()}")
+    return dl.projects.create(f"execution-{os.getpid()}-{next(_numbers)}")
 
 
 @pytest.fixture(scope="module")
 def dpk(home, tmp_path_factory):
-    return publish(home, "functions", tmp_path_factory.mktemp("dpk"), name=f"functions-{os.getpid()}")
+    return publish(
+        home, "functions", tmp_path_factory.mktemp("dpk"), name=f"functions-{os.getpid()}-{next(_numbers)}"
+    )
 
 
 @pytest.fixture(scope="module")
