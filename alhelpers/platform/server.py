@@ -374,18 +374,27 @@ class Server:
         if not request.content_type.startswith("multipart/"):
             return await self._answer(_make_directory, request, await _body(request))
         overwrite = request.query.get("mode") == "overwrite"
-        return await self._take(request, overwrite, _add_upload)
+        return await self._take(request, _add_upload, overwrite=overwrite)
 
     async def _revise(self, request: web.Request) -> web.Response:
         """Take other bytes for an item (multipart)."""
-        return await self._take(request, True, _replace_content)
+        item = json.loads((await self._on_state(_item, request, None)).text)
+        return await self._take(request, _replace_content, path=item["filename"])
 
     async def _take(
-        self, request: web.Request, overwrite: bool, store: Callable[[Call, items.Upload], Raw]
+        self,
+        request: web.Request,
+        store: Callable[[Call, items.Upload], Raw],
+        *,
+        overwrite: bool = True,
+        path: str | None = None,
     ) -> web.Response:
+        """Receive a file, and store it as a whole or not at all; with `path` it is the bytes of that item."""
         incoming = self.store.incoming / uuid.uuid4().hex
         try:
             fields, size = await self._receive(request, incoming)
+            if path is not None:
+                fields["path"] = path
             upload = await self._described(fields, incoming, size, overwrite=overwrite)
             return await self._answer(lambda call: store(call, upload), request, None)
         except (ValueError, ClientPayloadError, AssertionError) as error:
@@ -403,8 +412,6 @@ class Server:
                     "an upload has the form fields 'type', 'path', 'metadata', 'description' and 'file'"
                 )
             if part.name == "file":
-                # A revision gives no path: the item has one, and the file's name tells its type.
-                fields.setdefault("path", part.filename or "")
                 size = await self._save(part, incoming)
             else:
                 fields[part.name] = await _text(part)
@@ -495,6 +502,10 @@ async def _harden(request: web.Request, response: web.StreamResponse) -> None:
 def _add_upload(call: Call, upload: items.Upload) -> Raw:
     item_id, done = items.add_upload(call.store, call.params["dataset_id"], upload, call.user)
     return Raw(render(call, "items", call.store.row("items", item_id)), {"x-item-op": done})
+
+
+def _item(call: Call) -> Raw:
+    return Raw(call.store.row("items", call.params["item_id"]).doc)
 
 
 def _replace_content(call: Call, upload: items.Upload) -> Raw:

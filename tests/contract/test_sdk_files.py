@@ -157,6 +157,42 @@ def test_metadata_description_and_annotations_come_along(dl, dataset, folder, tm
         dataset.items.upload(str(folder / "a.png"), item_metadata="none")
 
 
+@pytest.mark.parametrize("version", ["V1", "V2"])
+def test_a_folder_comes_back_with_its_annotations(dl, project, boxed, tmp_path, version):
+    options = dl.ViewAnnotationOptions
+    boxed.download(local_path=str(tmp_path / "out"), annotation_options=options.JSON, export_version=version)
+    other = project.datasets.create("other")
+    other.items.upload(
+        f"{tmp_path}/out/items/*",
+        local_annotations_path=f"{tmp_path}/out/json",
+        export_version=version,
+        raise_on_error=True,
+    )
+    counts = {item.filename: item.annotations_count for item in other.items.list().all()}
+    assert counts == {"/notes.txt": 0, "/pics/a.png": 1, "/pics/b.png": 0}
+
+
+def test_conversion_to_coco(dl, boxed, tmp_path):
+    dl.Converter().convert_dataset(dataset=boxed, to_format="coco", local_path=str(tmp_path / "out"))
+    (file,) = (path for path in (tmp_path / "out").glob("*.json"))
+    converted = json.loads(file.read_text())
+    (annotation,) = converted["annotations"]
+    assert annotation["bbox"] == [5, 5, 10, 10] and len(converted["images"]) == 3
+
+
+def test_modalities(dl, dataset, folder):
+    item = dataset.items.upload(str(folder / "a.png"), raise_on_error=True)
+    item.modalities.create(name="depth", ref=item.id)
+    item.update(system_metadata=True)
+    read = dataset.items.get(item_id=item.id)
+    assert [(each.name, each.ref, each.type) for each in read.modalities.list()] == [
+        ("depth", item.id, "overlay")
+    ]
+    read.modalities.delete("depth")
+    read.update(system_metadata=True)
+    assert dataset.items.get(item_id=item.id).modalities.list() == []
+
+
 def test_the_same_path_twice(dl, dataset, folder):
     def upload(**options):
         return dataset.items.upload(str(folder / "a.png"), raise_on_error=True, **options)

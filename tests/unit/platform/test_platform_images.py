@@ -1,11 +1,18 @@
 """What is read of images: dimensions of whole ones, nothing of broken ones, and never an error."""
 
 import io
+import random
 
 import pytest
 from PIL import Image
 
-from alhelpers.platform.services.items.models import clean_path, guess_type, path_fields, read_image
+from alhelpers.platform.services.items.models import (
+    clean_path,
+    guess_type,
+    make_thumbnail,
+    path_fields,
+    read_image,
+)
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
@@ -20,6 +27,50 @@ def test_truncated_images_never_fail(tmp_path, form):
         assert read_image(path) in ({}, read_image(path))
         path.write_bytes(buffer.getvalue()[:length] + b"\xff" * 20)
         read_image(path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_image_has_an_upright_thumbnail(tmp_path, orientation):
+    upright = Image.new("RGB", (40, 20), "white")
+    upright.paste("black", (0, 0, 10, 10))  # the top left corner, however the camera was held
+    turn = {
+        1: lambda image: image,
+        2: lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: lambda image: image.rotate(180),
+        4: lambda image: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: lambda image: image.transpose(Image.Transpose.TRANSPOSE),
+        6: lambda image: image.rotate(90, expand=True),
+        7: lambda image: image.transpose(Image.Transpose.TRANSVERSE),
+        8: lambda image: image.rotate(270, expand=True),
+    }
+    stored = turn[orientation](upright)
+    exif = stored.getexif()
+    exif[0x0112] = orientation
+    file = tmp_path / "image.jpg"
+    stored.save(file, exif=exif, quality=95)
+    found = read_image(file)
+    assert (found["width"], found["height"]) == stored.size
+    assert found.get("exif") == ({"Orientation": orientation} if orientation > 1 else None)
+    thumbnail = Image.open(io.BytesIO(make_thumbnail(file))).convert("L")
+    assert thumbnail.size == (40, 20) and thumbnail.getpixel((3, 3)) < 50 < 200 < thumbnail.getpixel((35, 15))
+
+
+def test_broken_headers_never_fail(tmp_path):
+    image = Image.new("RGB", (30, 20))
+    exif = image.getexif()
+    exif[0x0112], exif[0x010E] = 6, "text"
+    chance = random.Random(0)
+    file = tmp_path / "image"
+    for form in ("JPEG", "TIFF", "PNG", "WEBP"):
+        buffer = io.BytesIO()
+        image.save(buffer, form, exif=exif)
+        for _ in range(200):
+            content = bytearray(buffer.getvalue())
+            for _ in range(3):
+                content[chance.randrange(min(len(content), 250))] = chance.randrange(256)
+            file.write_bytes(content)
+            assert set(read_image(file)) <= {"width", "height", "channels", "exif"}
+            assert make_thumbnail(file) is None or read_image(file)
 
 
 def test_paths():

@@ -4,12 +4,13 @@ import io
 import json
 import mimetypes
 import posixpath
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from ...errors import bad_request
 from ...store import Store, merge, now
@@ -38,7 +39,22 @@ FIXED = {
     "dir",
     "name",
 }
-COMPUTED_SYSTEM = ("size", "mimetype", "originalname", "width", "height", "channels", "shebang")
+COMPUTED_SYSTEM = ("size", "mimetype", "originalname", "width", "height", "channels", "exif", "shebang")
+# How an image is turned upright, by what its camera says.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow raises over broken images.
+UNREADABLE = (
+    *(OSError, ValueError, SyntaxError, TypeError, KeyError, struct.error),
+    Image.DecompressionBombError,
+)
 # What the tasks of an item write on it, and nobody else.
 WORK_SYSTEM = ("refs", "taskStatusLog")
 # The size is what it is, and tasks keep their own books: no metadata that is sent changes these.
@@ -133,15 +149,18 @@ def read_content(file: Path, name: str) -> dict[str, Any]:
     return read_shebang(file) if name.endswith(".json") else read_image(file)
 
 
-def read_image(file: Path) -> dict[str, int]:
-    """Read width, height and channels from an image's header; nothing for what is no image, or a broken one."""
+def read_image(file: Path) -> dict[str, Any]:
+    """Read what an image's header says; nothing for what is no image, or a broken one."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a large image is stored all the same, never decoded
             with Image.open(file) as image:
-                return {"width": image.width, "height": image.height, "channels": len(image.getbands())}
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+                found = {"width": image.width, "height": image.height, "channels": len(image.getbands())}
+                orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except UNREADABLE:
         return {}
+    # Width and height are those of the stored pixels; the SDK turns its masks by this.
+    return found | ({"exif": {"Orientation": orientation}} if orientation in UPRIGHT else {})
 
 
 def read_shebang(file: Path) -> dict[str, Any]:
@@ -172,9 +191,12 @@ def make_thumbnail(file: Path) -> bytes | None:
                 if image.width * image.height > MAX_PIXELS:
                     return None
                 image.draft("RGB", THUMBNAIL_SIZE)
+                orientation = image.getexif().get(ExifTags.Base.Orientation)
                 small = image.convert("RGB")
+                if orientation in UPRIGHT:
+                    small = small.transpose(UPRIGHT[orientation])
                 small.thumbnail(THUMBNAIL_SIZE)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except UNREADABLE:
         return None
     buffer = io.BytesIO()
     small.save(buffer, format="JPEG")
