@@ -347,6 +347,18 @@ def test_the_default_split(dl, dataset, fill):
     assert set(map(str, _tags(dataset).values())) == {"{'validation': True}"}
 
 
+def test_a_split_mixes_and_can_be_repeated(dl, project, dataset, fill):
+    fill(30)
+    tested = []
+    for part in (dataset, project.datasets.create("again")):
+        if part is not dataset:
+            dataset.clone(dst_dataset_id=part.id, with_metadata=False)
+        part.split_ml_subsets(percentages={"train": 50, "validation": 0, "test": 50})
+        tested.append({name for name, tags in _tags(part).items() if tags == {"test": True}})
+    assert tested[0] == tested[1] and len(tested[0]) == 15
+    assert tested[0] != {f"{number:04}.png" for number in range(15, 30)}
+
+
 def test_splits_that_cannot_be(dl, dataset):
     for percentages in ({"train": 100}, {"train": 50, "validation": 25, "test": 24}):
         with pytest.raises(ValueError):

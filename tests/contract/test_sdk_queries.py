@@ -507,3 +507,29 @@ def test_annotations_are_sorted_and_paged(dl, dataset, labelled):
     assert [annotation.label for annotation in pages.all()] == ["person", "car", "car"]
     assert pages.items_count == 3
     assert dataset.items.list(dl.Filters(resource=dl.FiltersResource.ANNOTATION)).items_count == 3
+
+
+def test_paging_by_id(dl, dataset, fill):
+    items = fill(7)
+    for item in items[:5]:
+        item.annotations.upload(dl.Annotation.new(annotation_definition=dl.Classification("x"), item=item))
+    pages = dataset.items.list(page_size=3)
+    assert pages.use_id_based_paging is True
+    seen = [[item.id for item in page] for page in pages]
+    assert [len(page) for page in seen] == [3, 3, 1]
+    assert sum(seen, []) == sorted(item.id for item in items)
+    found = [annotation.id for annotation in dataset.annotations.list(page_size=2).all()]
+    assert len(found) == 5 and found == sorted(found)
+    # What is deleted on the way disturbs nothing.
+    assert sum(item.delete() for item in dataset.items.list(page_size=2).all()) == 7
+    assert dataset.items.list().items_count == 0
+
+
+def test_ranges_of_ids_cover_everything_once(dl, dataset, fill):
+    fill(7)
+    only = dl.Filters(field="name", values="0000.png", operator="ne")
+    ranges = list(dl.Filters._get_split_filters(dataset=dataset, filters=only, max_items=2))
+    found = [
+        item.name for each in ranges for item in dataset.items.list(dl.Filters(custom_filter=each)).all()
+    ]
+    assert len(ranges) > 2 and sorted(found) == [f"{number:04}.png" for number in range(1, 7)]

@@ -1,5 +1,6 @@
 """Routes of items: queries in a dataset, single items, bulk changes."""
 
+import hashlib
 import json
 import posixpath
 from typing import Any
@@ -91,7 +92,8 @@ def split(call: Call) -> Raw:
     for name, share in shares.items():
         reached += share * len(rows) / 100
         bounds[name] = round(reached)
-    # In the order of the ids: the same items give the same split.
+    # Shuffled, for items often arrive class by class; by their paths, so that the same items give the same split.
+    rows.sort(key=lambda row: hashlib.sha256(call.store.parsed(row)["filename"].encode()).digest())
     for place, row in enumerate(rows):
         subset = next(name for name, bound in bounds.items() if place < bound)
         tags = {name: True if name == subset else None for name in shares}
