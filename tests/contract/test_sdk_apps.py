@@ -100,7 +100,7 @@ def test_a_dpk_is_updated_and_deleted(dl, project):
         ({"name": ""}, "'name' must be a non-empty string"),
         ({"name": "../up"}, "a dpk's name has letters"),
         ({"version": "first"}, "MAJOR.MINOR.PATCH"),
-        ({"components": {"channels": "news"}}, "'components.channels' of a manifest must be a list"),
+        ({"components": {"channels": "news"}}, "'components.channels' must be a list"),
         ({"dependencies": [{"version": "1.0.0"}]}, "'name' must be a non-empty string"),
     ],
 )
@@ -200,6 +200,9 @@ def test_a_custom_installation_chooses_components(dl, project):
     app = project.apps.install(dpk=dpk, custom_installation={"components": {"models": []}})
     assert project.models.list().items_count == 0
     assert app.custom_installation == {"components": {"models": []}}
+    app.custom_installation = {"components": {"models": "all"}}
+    with pytest.raises(dl.exceptions.BadRequest, match=r"'components\.models' must be a list"):
+        app.update()
 
 
 def test_an_app_is_paused_and_resumed(dl, project):

@@ -68,12 +68,20 @@ def check_manifest(manifest: dict[str, Any]) -> None:
     version = manifest.get("version")
     if version is not None and not (isinstance(version, str) and VERSION.fullmatch(version)):
         raise bad_request(f"a dpk's version is MAJOR.MINOR.PATCH such as '1.0.0', got {version!r}")
-    for part in COMPONENTS:
-        given = (manifest.get("components") or {}).get(part)
-        if given is not None and not (isinstance(given, list) and all(isinstance(e, dict) for e in given)):
-            raise bad_request(f"'components.{part}' of a manifest must be a list of objects, got {given!r}")
+    _check_components(manifest)
     for dependency in _dependencies(manifest):
         require(dependency, "name")
+
+
+def _check_components(holder: Any) -> None:
+    """Check the components of a manifest, or those that a custom installation has in their place."""
+    if not isinstance(holder, dict):
+        raise bad_request(f"'customInstallation' must be an object, got {holder!r}")
+    require(holder)
+    for part in COMPONENTS:
+        given = (holder.get("components") or {}).get(part)
+        if given is not None and not (isinstance(given, list) and all(isinstance(e, dict) for e in given)):
+            raise bad_request(f"'components.{part}' must be a list of objects, got {given!r}")
 
 
 def _dependencies(manifest: dict[str, Any]) -> list[Any]:
@@ -120,6 +128,7 @@ def _install(store: Store, body: dict[str, Any], user: str, parents: tuple[str, 
     _check_custom(body.get("customInstallation"))
     project_id = body["projectId"]
     store.row("projects", project_id)
+    _check_components(body.get("customInstallation") or {})
     dpk = revision(store, body["dpkName"], body.get("dpkVersion"))
     found = installed(store, project_id, dpk["name"])
     if found is not None:
@@ -209,6 +218,7 @@ def update_app(store: Store, app: dict[str, Any], body: dict[str, Any], user: st
     """Change an app; another version of its dpk takes its models along."""
     version = body.get("dpkVersion") or app["dpkVersion"]
     changed = version != app["dpkVersion"]
+    _check_components(body.get("customInstallation") or {})
     known = frozenset(component.get("name") for component in components(app, "models"))
     app |= {key: body[key] for key in APP_FIELDS if key in body}
     require(app, "name")
