@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from alhelpers.platform.api import Call
@@ -155,6 +155,7 @@ def expect(document, places):
     assert document["forReview"] == sum(review == "review" for _, _, review in places)
 
 
+@example([("annotate", 5, "issue"), ("add", 5, 0)])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_counters_and_refs_agree_whatever_happens(world, steps):

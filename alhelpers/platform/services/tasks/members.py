@@ -14,6 +14,7 @@ from ...store import Store, now
 # An item may go around a pipeline for ever; its history may not.
 KEPT_LOG = 50
 OWN_REFS = ("task", "assignment")
+ISSUE, REVIEW = "issue", "review"
 
 Member = dict[str, Any]
 
@@ -47,9 +48,18 @@ def new(store: Store, task: dict[str, Any], item_id: str, assignment_id: str | N
         "datasetId": task["datasetId"],
         "itemId": item_id,
         "status": None,
-        "issues": 0,
-        "review": None,
+        **review_state(store, item_id),
     }
+
+
+def review_state(store: Store, item_id: str) -> dict[str, Any]:
+    """Say how many issues the annotations of an item have, and what the item awaits: mending, review or nothing."""
+    found = [
+        json.loads(row.doc)["metadata"].get("system", {}).get("status")
+        for row in store.select("annotations", "parent = ?", (item_id,))
+    ]
+    issues = found.count(ISSUE)
+    return {"issues": issues, "review": ISSUE if issues else REVIEW if REVIEW in found else None}
 
 
 def place(store: Store, members: Iterable[Member]) -> None:

@@ -1,12 +1,9 @@
 """What the statuses of annotations mean for tasks: an issue sends an item back to who labelled it."""
 
-import json
 from typing import Any
 
 from ...store import Store
 from . import counters, members, statuses
-
-ISSUE, REVIEW = "issue", "review"
 
 
 def follow(store: Store, item_id: str, user: str) -> None:
@@ -18,24 +15,15 @@ def follow(store: Store, item_id: str, user: str) -> None:
     places = members.of_item(store, item_id)
     if not places:
         return
-    issues, review = _state(store, item_id)
-    fresh = issues > max(member["issues"] for member in places)
-    changed = [member for member in places if (member["issues"], member["review"]) != (issues, review)]
-    store.put_all("task_items", [member | {"issues": issues, "review": review} for member in changed])
+    state = members.review_state(store, item_id)
+    fresh = state["issues"] > max(member["issues"] for member in places)
+    changed = [member for member in places if member | state != member]
+    store.put_all("task_items", [member | state for member in changed])
     for task_id in dict.fromkeys(member["taskId"] for member in changed):
         counters.recount(store, task_id)
     if fresh:
         for task in _labelling_tasks(store, places):
             statuses.change(store, task, [item_id], None, user)
-
-
-def _state(store: Store, item_id: str) -> tuple[int, str | None]:
-    found = [
-        json.loads(row.doc)["metadata"].get("system", {}).get("status")
-        for row in store.select("annotations", "parent = ?", (item_id,))
-    ]
-    issues = found.count(ISSUE)
-    return issues, ISSUE if issues else REVIEW if REVIEW in found else None
 
 
 def _labelling_tasks(store: Store, places: list[members.Member]) -> list[dict[str, Any]]:
