@@ -49,9 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _page(state_dir: Path | None) -> int:
     """Print the link to the page of a state folder; serve the folder until Ctrl-C where nothing serves it yet."""
-    from alhelpers import datasets, platform
+    from alhelpers import platform
 
-    folder = state_dir or datasets.cache_folder() / "platform"
+    folder = state_dir or _platform_folder()
     found = platform.running(folder)
     if found is not None:
         print(found.page)
@@ -66,6 +66,12 @@ def _page(state_dir: Path | None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _platform_folder() -> Path:
+    from alhelpers import datasets
+
+    return datasets.cache_folder() / "platform"
 
 
 def _parameters(pairs: list[str]) -> dict[str, object]:

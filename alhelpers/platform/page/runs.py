@@ -7,10 +7,11 @@ from ..api import Call
 from ..services.executions import models
 from ..services.pipelines import graph as flow
 from . import charts, graph
-from .views import listing, name_of, project_crumbs, system_of
+from .views import as_dict, as_list, listing, name_of, project_crumbs, system_of
 
 MAX_SAMPLES = 20_000
 MAX_ARTIFACTS = 50
+MAX_LOG = 30
 MAX_CYCLES = 1000
 MAX_EXECUTIONS = 200
 # How the words for a state are coloured.
@@ -39,6 +40,9 @@ def model(call: Call) -> dict[str, Any]:
     return {
         "model": shown,
         "crumbs": project_crumbs(call, row.scope),
+        "tags": [str(tag) for tag in as_list(shown.get("tags"))],
+        "labels": [str(label) for label in as_list(shown.get("labels"))],
+        "log": shown["statusLogs"][-MAX_LOG:],
         "figures": charts.figures(call.store.parsed(one) for one in samples),
         "lineage": _lineage(call, shown),
         "evaluations": _evaluations(call, shown),
@@ -48,7 +52,7 @@ def model(call: Call) -> dict[str, Any]:
 
 def _lineage(call: Call, model: dict[str, Any]) -> list[dict[str, Any]]:
     """List what a model was made of, and what was made of it."""
-    app = model.get("app") if isinstance(model.get("app"), dict) else {}
+    app = as_dict(model.get("app"))
     found = [
         _link(call, "Trained on", "datasets", model.get("datasetId")),
         _link(call, "App", "apps", app.get("id"), linked=False),
@@ -72,16 +76,15 @@ def _link(call: Call, what: str, kind: str, found: Any, *, linked: bool = True) 
 
 
 def _evaluations(call: Call, model: dict[str, Any]) -> list[dict[str, Any]]:
-    evaluate = system_of(model).get("evaluate")
-    datasets = evaluate.get("datasets") if isinstance(evaluate, dict) else None
-    ids = [str(found) for found in datasets[:20]] if isinstance(datasets, list) else []
+    evaluate = as_dict(system_of(model).get("evaluate"))
+    ids = [str(found) for found in as_list(evaluate.get("datasets"))[:20]]
     return [{"id": found, "name": name_of(call, "datasets", found)} for found in ids]
 
 
 def _artifacts(call: Call, model: dict[str, Any]) -> list[dict[str, Any]]:
     found = []
-    for artifact in (model.get("artifacts") or [])[:MAX_ARTIFACTS]:
-        item_id = artifact.get("itemId") if isinstance(artifact, dict) else None
+    for artifact in as_list(model.get("artifacts"))[:MAX_ARTIFACTS]:
+        item_id = as_dict(artifact).get("itemId")
         name = name_of(call, "items", item_id)
         if name:
             found.append({"id": item_id, "name": name})
@@ -200,8 +203,7 @@ def execution(call: Call) -> dict[str, Any]:
     """Show one execution: how it went, what went in and out, and what it logged."""
     row = call.store.row("executions", call.params["execution_id"])
     shown = call.store.parsed(row)
-    pipeline = shown.get("pipeline") if isinstance(shown.get("pipeline"), dict) else {}
-    model = shown.get("model") if isinstance(shown.get("model"), dict) else {}
+    pipeline, model = as_dict(shown.get("pipeline")), as_dict(shown.get("model"))
     links = [
         _link(call, "Model", "models", model.get("id")),
         _link(call, "Pipeline", "pipelines", pipeline.get("id")),

@@ -194,8 +194,8 @@ def _annotation(annotation: dict[str, Any], colours: dict[str, str]) -> dict[str
 
 
 def _model(annotation: dict[str, Any]) -> dict[str, Any]:
-    user = _dict(_dict(annotation.get("metadata")).get("user"))
-    return _dict(user.get("model"))
+    user = as_dict(as_dict(annotation.get("metadata")).get("user"))
+    return as_dict(user.get("model"))
 
 
 def picture(
@@ -317,19 +317,19 @@ def label_colours(call: Call, dataset_id: str) -> dict[str, str]:
     """Collect the labels of a dataset's recipe with their colours; nested ones with dots."""
     dataset = call.store.parsed(call.store.row("datasets", dataset_id))
     colours: dict[str, str] = {}
-    for recipe_id in _list(system_of(dataset).get("recipes"))[:5]:
+    for recipe_id in as_list(system_of(dataset).get("recipes"))[:5]:
         for recipe in call.store.select("recipes", "id = ?", (str(recipe_id),)):
-            for ontology_id in _list(call.store.parsed(recipe).get("ontologyIds"))[:5]:
+            for ontology_id in as_list(call.store.parsed(recipe).get("ontologyIds"))[:5]:
                 for ontology in call.store.select("ontologies", "id = ?", (str(ontology_id),)):
-                    _collect(_list(call.store.parsed(ontology).get("roots")), "", colours)
+                    _collect(as_list(call.store.parsed(ontology).get("roots")), "", colours)
     return colours
 
 
 def _collect(nodes: list[Any], prefix: str, colours: dict[str, str]) -> None:
     for node in nodes:
-        tag = prefix + str(_dict(_dict(node).get("value")).get("tag"))
+        tag = prefix + str(as_dict(as_dict(node).get("value")).get("tag"))
         colours[tag] = drawing.colour(node["value"].get("color"), _palette(tag))
-        _collect(_list(node.get("children")), f"{tag}.", colours)
+        _collect(as_list(node.get("children")), f"{tag}.", colours)
 
 
 def label_colour(label: Any, colours: dict[str, str]) -> str:
@@ -343,12 +343,12 @@ def _palette(tag: str) -> str:
 
 def tags_of(item: dict[str, Any]) -> list[str]:
     """List the tags that an item has; the subset is one of them."""
-    return sorted(str(tag) for tag, value in _dict(system_of(item).get("tags")).items() if value)
+    return sorted(str(tag) for tag, value in as_dict(system_of(item).get("tags")).items() if value)
 
 
 def system_of(document: dict[str, Any]) -> dict[str, Any]:
     """Give a document's system metadata, whatever shape it has."""
-    return _dict(_dict(document.get("metadata")).get("system"))
+    return as_dict(as_dict(document.get("metadata")).get("system"))
 
 
 def pretty(value: Any, limit: int = 20_000) -> str:
@@ -357,9 +357,11 @@ def pretty(value: Any, limit: int = 20_000) -> str:
     return text if len(text) <= limit else f"{text[:limit]}\n... and {len(text) - limit} characters more"
 
 
-def _dict(value: Any) -> dict[str, Any]:
+def as_dict(value: Any) -> dict[str, Any]:
+    """Give an object, whatever a client has put in its place."""
     return value if isinstance(value, dict) else {}
 
 
-def _list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
+    """Give a list, whatever a client has put in its place."""
     return value if isinstance(value, list) else []

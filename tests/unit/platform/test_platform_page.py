@@ -1,6 +1,7 @@
 """The page at '/': who may see it, that hostile text stays text, and that it shows what the platform holds."""
 
 import base64
+import contextlib
 import io
 import json
 import signal
@@ -588,3 +589,118 @@ def test_starting_a_server_prints_no_key(tmp_path):
     assert json.loads(said.splitlines()[0])["url"] == running.url
     assert running.token not in said and running.page.partition("token=")[2] not in said
     assert running.page.partition("token=")[2] not in repr(running)
+
+
+# ------------------------------------------------------------------------------------------------------- nonsense
+
+JUNK = [
+    None,
+    True,
+    0,
+    -1.5,
+    1e300,
+    "",
+    HOSTILE,
+    [],
+    [None],
+    [[]],
+    [{}],
+    {},
+    {"x": None},
+    {"get": 1},
+    {"items": []},
+]
+JUNK += [
+    {"system": junk} for junk in (None, 5, [], {"tags": 5, "recipes": 7}, {"tags": [1], "recipes": [None]})
+]
+JUNK += [
+    {"system": {"recipes": [{}], "tags": {"a": []}, "evaluate": junk}} for junk in (5, {"datasets": [None]})
+]
+JUNK += [
+    {"user": {"model": junk}} for junk in (5, {"confidence": "high", "name": [1]}, {"confidence": 1e308})
+]
+
+
+@pytest.fixture(scope="module")
+def strange(client):
+    """A dataset of its own, for documents that are full of nonsense."""
+    dataset = client.dataset("strange")
+    return SimpleNamespace(dataset=dataset, item=client.upload(dataset["id"], "/strange.png", png()))
+
+
+FIELDS = {
+    "items": ("metadata", "description", "spec", "name", "filename", "annotationsCount", "createdAt"),
+    "datasets": ("metadata", "name", "description", "createdAt"),
+    "ml/models": (
+        *("metadata", "configuration", "labels", "tags", "artifacts", "version", "description", "app"),
+        *("inputType", "datasetId", "statusLogs", "status", "name"),
+    ),
+    "pipelines": ("nodes", "connections", "variables", "metadata", "description", "settings", "startNodes"),
+    "annotationtasks": ("metadata", "spec", "availableActions", "name", "description", "dueDate"),
+}
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_documents_full_of_nonsense_are_shown(browser, client, strange, kind):
+    dataset, item = strange.dataset, strange.item
+    project = dataset["projects"][0]
+    named = {"name": "strange", "projectId": project}
+    if kind == "ml/models":
+        document = client.send("POST", "/ml/models", named)
+    elif kind == "pipelines":
+        document = client.send("POST", "/pipelines", named)
+    elif kind == "annotationtasks":
+        command = client.send("POST", "/annotationtasks", named | {"datasetId": dataset["id"], "query": {}})
+        document = {"id": command["spec"]["createdTaskId"]}
+    else:
+        document = {"items": item, "datasets": dataset}[kind]
+    page = "/" + {"ml/models": "models", "annotationtasks": "tasks"}.get(kind, kind) + f"/{document['id']}"
+    for field in FIELDS[kind]:
+        for junk in JUNK:
+            try:
+                client.send("PATCH", f"/{kind}/{document['id']}?system=true", {field: junk})
+            except Refused:
+                continue
+            check_harmless(browser.page(page))
+    check_harmless(browser.page(f"/projects/{project}"))
+    check_harmless(browser.page(f"/datasets/{dataset['id']}"))
+
+
+def test_annotations_full_of_nonsense_are_shown(browser, client, strange):
+    path = f"/items/{strange.item['id']}/annotations"
+    for field in ("metadata", "attributes", "creator", "description", "status", "label", "type"):
+        for junk in JUNK:
+            with contextlib.suppress(Refused):
+                client.send("POST", path, [{"type": "box", "label": "a", "coordinates": [], field: junk}])
+    check_harmless(browser.page(f"/items/{strange.item['id']}"))
+    check_harmless(browser.page(f"/datasets/{strange.dataset['id']}"))
+
+
+def test_a_pipeline_full_of_nonsense_is_drawn(browser, client, strange):
+    nodes = [
+        {"id": f"n{number}", "type": "code", "name": junk, "metadata": junk}
+        for number, junk in enumerate(JUNK)
+    ]
+    for node in nodes:
+        body = {"name": f"of {node['id']}", "projectId": strange.dataset["projects"][0], "nodes": [node]}
+        body["connections"] = [{"src": junk, "tgt": {"nodeId": "n1"}, "action": junk} for junk in JUNK]
+        body["variables"] = [{"name": "v", "type": "Json", "value": JUNK}]
+        try:
+            made = client.send("POST", "/pipelines", body)
+        except Refused:
+            continue
+        check_harmless(browser.page(f"/pipelines/{made['id']}"))
+
+
+def test_metrics_full_of_nonsense_are_drawn(browser, client, strange):
+    model = client.send(
+        "POST", "/ml/models", {"name": "metrics", "projectId": strange.dataset["projects"][0]}
+    )
+    sample = {"modelId": model["id"], "figure": HOSTILE, "legend": HOSTILE, "data": {"x": 1, "y": 2}}
+    samples = [sample | {"data": {"x": junk, "y": 1}} for junk in JUNK] + [sample]
+    for one in samples:
+        with contextlib.suppress(Refused):
+            client.send("POST", "/ml/metrics/publish", [one])
+    page = browser.page(f"/models/{model['id']}")
+    check_harmless(page)
+    assert page.figcaption.text == HOSTILE
