@@ -8,6 +8,7 @@ from ..projects.models import ORGANIZATION
 
 CONCURRENCY = 10
 RUNTIME = {"podType": "regular-s", "numReplicas": 1, "concurrency": CONCURRENCY, "autoscaler": None}
+ON_RESET = ("rerun", "failed")
 FIXED = {"id", "url", "projectId", "creator", "createdAt", "updatedAt", "updatedBy", "version", "orgId"}
 # What a manifest's compute configuration says about a service, and what a caller's service configuration may say.
 SETTINGS = (
@@ -180,6 +181,11 @@ def _check(service: dict[str, Any]) -> None:
     timeout = service.get("executionTimeout")
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0:
         raise bad_request(f"'executionTimeout' must be a number of seconds above 0, got {timeout!r}")
+    attempts = service.get("maxAttempts")
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+        raise bad_request(f"'maxAttempts' must be a whole number, 1 or more, got {attempts!r}")
+    if service.get("onReset") not in ON_RESET:
+        raise bad_request(f"'onReset' must be one of {', '.join(ON_RESET)}, got {service.get('onReset')!r}")
     if not isinstance(service.get("initParams"), dict):
         raise bad_request(f"'initParams' must be an object, got {service.get('initParams')!r}")
 
