@@ -367,6 +367,18 @@ def test_splits_that_cannot_be(dl, dataset):
         "post", f"/datasets/{dataset.id}/split", json_req={"itemsQuery": {}, "MLSplitList": {"train": "all"}}
     )
     assert not success and answer.status_code == 400
+    for action in ("split", "items/bulk-update-metadata"):
+        _, answer = dl.client_api.gen_request(
+            "post",
+            f"/datasets/{'0' * 24}/{action}",
+            json_req={
+                "itemsQuery": {},
+                "MLSplitList": {"train": 100},
+                "query": {},
+                "updateQuery": {"update": {}},
+            },
+        )
+        assert answer.status_code == 404
 
 
 def test_subsets_of_items(dl, dataset, fill):
@@ -382,6 +394,12 @@ def test_subsets_of_items(dl, dataset, fill):
     assert dataset.remove_subset_from_items(only) is True
     assert sorted(dataset.get_items_missing_ml_subset()) == sorted([second.id, third.id])
     assert dataset.items.get(item_id=first.id).remove_subset().get_current_subset() is None
+    everything = dl.Filters(use_defaults=False)
+    dataset.items.make_dir("/folder")
+    assert dataset.assign_subset_to_items("train", everything) and dataset.remove_subset_from_items(
+        everything
+    )
+    assert "tags" not in dataset.items.get(filepath="/folder", is_dir=True).metadata["system"]
     with pytest.raises(ValueError, match="subset must be one of"):
         first.assign_subset("dev")
     assert len(dataset.get_items_missing_ml_subset()) == 3

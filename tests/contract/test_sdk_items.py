@@ -31,6 +31,17 @@ def test_what_the_sdk_writes_equals_what_the_platform_sent(dl, dataset, fill):
         assert entity.to_json() == answer.json()
 
 
+def test_what_an_entity_shows_and_what_not(dl, project, dataset, fill):
+    def keys(path):
+        return dl.client_api.gen_request("get", path)[1].json().keys()
+
+    (item,) = fill(1)
+    assert not {"projectId", "description", "srcItem"} & keys(f"/items/{item.id}")
+    assert {"updatedBy", "isSyncing", "readonly", "annotated"} <= keys(f"/datasets/{dataset.id}")
+    assert not {"srcDataset", "expirationOptions"} & keys(f"/datasets/{dataset.id}")
+    assert {"systemProject", "contributors", "role", "org"} <= keys(f"/projects/{project.id}")
+
+
 def test_update_sends_no_spurious_difference(dl, dataset, fill):
     (item,) = fill(1)
     calls = dl.client_api.calls_counter.number

@@ -71,7 +71,7 @@ def bulk_update_metadata(call: Call) -> Raw:
     """Merge metadata into the items of a query; the SDK assigns subsets this way."""
     body = require(call.body)
     changes = body.get("updateQuery") if isinstance(body.get("updateQuery"), dict) else {}
-    scope = ("scope = ?", (call.params["dataset_id"],))
+    scope = _files(call)
     query = require(body.get("query")) | {
         "systemSpace": changes.get("systemSpace"),
         "update": changes.get("update"),
@@ -80,13 +80,18 @@ def bulk_update_metadata(call: Call) -> Raw:
     return finished(call, "BulkUpdateMetadata", {"updatedCount": changed})
 
 
+def _files(call: Call) -> tuple[str, tuple[Any, ...]]:
+    """Give the scope of what can be trained on: files, not directories."""
+    return "scope = ? AND type = 'file'", (call.store.row("datasets", call.params["dataset_id"]).id,)
+
+
 def split(call: Call) -> Raw:
     """Tag the items of a query as train, validation and test, in these percentages."""
     body = require(call.body)
     shares = body.get("MLSplitList")
     if not _are_percentages(shares):
         raise bad_request(f"'MLSplitList' must give percentages that add up to 100, got {shares!r}")
-    scope = ("scope = ?", (call.params["dataset_id"],))
+    scope = _files(call)
     rows = everything(call.store, "items", require(body.get("itemsQuery")), scope)
     bounds, reached = {}, 0.0
     for name, share in shares.items():
