@@ -3,6 +3,7 @@
 import pytest
 
 from alhelpers.platform.api import Call
+from alhelpers.platform.events import settle
 from alhelpers.platform.services.annotations import routes as annotations
 from alhelpers.platform.services.collections import routes as collections
 from alhelpers.platform.services.datasets import models as datasets
@@ -103,3 +104,18 @@ def test_datasets(happened, dataset):
     assert happened(dataset_routes.delete, dataset_id=dataset["id"]) == [
         ("Dataset", "Deleted", dataset["id"])
     ]
+
+
+def test_any_number_of_events_but_no_ring_of_them(store, monkeypatch):
+    monkeypatch.setattr("alhelpers.platform.events.MAX_EVENTS", 10)
+    told = []
+    listeners = {("Item", "Updated"): [lambda call, event: told.append(event.id)]}
+    with store.transaction():
+        call = Call(store, "http://x", USER, {}, {}, None)
+        for number in range(50):
+            store.emit("Item", "Updated", str(number))
+        assert len(settle(call, listeners)) == len(told) == 50
+    listeners = {("Item", "Updated"): [lambda call, event: call.store.emit("Item", "Updated", event.id)]}
+    with pytest.raises(RuntimeError, match="cause each other"), store.transaction():
+        store.emit("Item", "Updated", "1")
+        settle(Call(store, "http://x", USER, {}, {}, None), listeners)
