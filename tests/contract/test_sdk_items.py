@@ -403,6 +403,8 @@ def test_clone_an_item(dl, project, dataset, fill):
     assert copy.filename == "/y/copy.png" and copy.id != item.id and copy.annotations_count == 1
     assert copy.metadata["user"] == {"a": 1, "b": 2}
     other = project.datasets.create("other")
+    assert item.clone(dst_dataset_id=other.id, remote_filepath="/in/").filename == "/in/0000.png"
+    other.items.delete(filters=dl.Filters())
     bare = item.clone(dst_dataset_id=other.id, with_annotations=False, with_metadata=False)
     assert (bare.dataset_id, bare.filename, bare.annotations_count) == (other.id, "/x/0000.png", 0)
     assert "user" not in bare.metadata and bare.width == item.width

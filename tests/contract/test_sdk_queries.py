@@ -406,6 +406,26 @@ def test_sorting_by_several_keys_over_pages(dl, dataset, fill):
         dl.Filters().sort_by("name", "sideways")
 
 
+def test_sorting_by_times_and_types(dl, dataset, fill):
+    items = fill(4)
+    for number in (2, 0, 3, 1):
+        items[number].set_description("x")
+    filters = dl.Filters()
+    filters.sort_by("updatedAt", dl.FiltersOrderByDirection.DESCENDING)
+    assert [item.name[3] for item in dataset.items.list(filters, page_size=2).all()] == list("1302")
+    definitions = [dl.Point(x=1, y=1, label="x"), dl.Box(1, 1, 2, 2, label="x"), dl.Classification("x")]
+    for definition in definitions * 2:
+        items[0].annotations.upload(dl.Annotation.new(annotation_definition=definition, item=items[0]))
+    for field, expected in (
+        ("type", ["box", "box", "class", "class", "point", "point"]),
+        ("createdAt", ["point", "box", "class"] * 2),
+    ):
+        filters = dl.Filters(resource=dl.FiltersResource.ANNOTATION)
+        filters.sort_by(field)
+        found = list(dataset.annotations.list(filters, page_size=2).all())
+        assert [annotation.type for annotation in found] == expected and len({each.id for each in found}) == 6
+
+
 def test_walking_through_pages(dl, dataset, fill):
     fill(7)
     filters = dl.Filters()

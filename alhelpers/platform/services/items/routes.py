@@ -174,7 +174,7 @@ def clone(call: Call) -> Raw:
         call.store,
         source,
         target_id,
-        models.clean_path(body.get("remoteFileName") or source["filename"]),
+        models.clean_path(_target(body.get("remoteFileName"), source)),
         call.user,
         with_metadata=options.get("withMetadata", True),
         with_annotations=options.get("withItemsAnnotations", True),
@@ -184,6 +184,13 @@ def clone(call: Call) -> Raw:
         models.merge_metadata(item, body["metadata"])
         call.store.put("items", item)
     return finished(call, "CloneItem", {"returnedModelId": [item["id"]]})
+
+
+def _target(filename: Any, source: dict[str, Any]) -> Any:
+    """Give the path of a copy: that of its source, unless another one is wanted, or another folder."""
+    if isinstance(filename, str) and filename.endswith("/"):
+        return filename + source["name"]
+    return filename or source["filename"]
 
 
 def _has_clone(call: Call, source_id: str, dataset_id: str) -> bool:
