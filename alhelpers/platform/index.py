@@ -44,6 +44,7 @@ MAX_DEPTH = 30
 MAX_EXACT = 2**53
 
 Entry = tuple[int, Any]
+POINT = "path = ? AND value = ?"
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Lookup:
 
     ranges: tuple[Range, ...]
     exact: bool
+
+    @property
+    def is_point(self) -> bool:
+        """Say whether this is one value of one path, whose entries lie in the order of their ids."""
+        return len(self.ranges) == 1 and self.ranges[0].sql == POINT
 
 
 # --------------------------------------------------------------------------------------------------- documents

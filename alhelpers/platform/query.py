@@ -322,18 +322,31 @@ def _narrow(store: Store, kind: str, plan: Plan) -> None:
         if found is not None:
             lookups[number] = found
     first = _rarest(store, lookups, MAX_PROPOSED if plan.ids is None else len(plan.ids))
-    if first is not None:
-        proposed = store.proposed((*lookups[first].ranges, large))
-        plan.ids = proposed if plan.ids is None else plan.ids & proposed
-    if plan.ids is None or not trusted:
-        return
-    answered = set() if first is None or not lookups[first].exact else {first}
-    most = WORTH * len(plan.ids) + FEW
-    for number, found in lookups.items():
-        if number != first and found.exact and store.entries_in(found.ranges, most) < most:
-            plan.ids = plan.ids & store.proposed(found.ranges)
-            answered.add(number)
+    chosen = [] if first is None else [first]
+    if trusted and (first is not None or plan.ids is not None):
+        least = (
+            len(plan.ids or ()) if first is None else store.entries_in(lookups[first].ranges, MAX_PROPOSED)
+        )
+        most = WORTH * least + FEW
+        chosen += [
+            number
+            for number, found in lookups.items()
+            if number != first and found.exact and store.entries_in(found.ranges, most) < most
+        ]
+    points = [lookups[number].ranges[0] for number in chosen if lookups[number].is_point]
+    if len(points) > 1:
+        _keep(plan, store.in_all(points))
+    for number in chosen:
+        if len(points) < 2 or not lookups[number].is_point:
+            _keep(
+                plan, store.proposed(lookups[number].ranges if trusted else (*lookups[number].ranges, large))
+            )
+    answered = {number for number in chosen if lookups[number].exact and trusted}
     plan.rest = [node for number, node in enumerate(plan.rest) if number not in answered]
+
+
+def _keep(plan: Plan, ids: set[str]) -> None:
+    plan.ids = ids if plan.ids is None else plan.ids & ids
 
 
 def _rarest(store: Store, lookups: dict[int, index.Lookup], most: int) -> int | None:

@@ -402,6 +402,14 @@ class Store:
             )
         return found
 
+    def in_all(self, points: Iterable[index.Range]) -> set[str]:
+        """List the ids of the documents that have an entry at each of some points."""
+        points = list(points)
+        # SQLite merges lists that are in order already, as those of points are.
+        query = " INTERSECT ".join(f"SELECT id FROM entries WHERE {part.sql}" for part in points)
+        values = [value for part in points for value in part.values]
+        return {document_id for (document_id,) in self._database.execute(f"{query} ORDER BY 1", values)}
+
     def entries_in(self, ranges: Iterable[index.Range], limit: int) -> int:
         """Count the entries in some ranges, up to a limit."""
         number = 0
