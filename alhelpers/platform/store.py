@@ -87,7 +87,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "services": {"scope": "projectId", "name": "name"},
     "service_revisions": {"parent": "serviceId", "name": "version"},
     "packages": {"scope": "projectId", "name": "name"},
-    "package_revisions": {"parent": "packageId", "name": "version"},
+    "package_revisions": {"scope": "projectId", "parent": "packageId", "name": "version"},
     "executions": {
         **{"scope": "projectId", "parent": "serviceId"},
         **{"name": "pipeline.executionId", "dir": "model.modelId", "type": "latestStatus.status"},

@@ -14,6 +14,7 @@ from alhelpers.platform.services.items import routes as item_routes
 from alhelpers.platform.services.models import routes as models
 from alhelpers.platform.services.packages import routes as packages
 from alhelpers.platform.services.projects import models as projects
+from alhelpers.platform.services.projects import routes as project_routes
 from alhelpers.platform.store import Store
 
 USER = "a@example.com"
@@ -123,3 +124,21 @@ def test_packages(store, run, project):
     assert run(packages.update, {"type": "ml"}, package_id=package) == [("Package", "Updated")]
     assert run(packages.delete, package_id=package) == [("Package", "Deleted")]
     assert store.count("package_revisions") == 0
+
+
+def test_a_deleted_project_leaves_nothing(store, run, project, dataset, item):
+    run(packages.create, {"name": "mine", "projectId": project})
+    run(features.create_set, {"name": "f", "size": 1, "entityType": "item", "project": project})
+    run(
+        features.create_vectors,
+        [{"featureSetId": only(store, "feature_sets"), "entityId": item, "value": [1]}],
+    )
+    run(models.create, {"name": "m", "projectId": project, "datasetId": dataset})
+    assert store.count("recipes") == store.count("ontologies") == 1
+    with store.transaction():
+        other = datasets.create(store, "d", projects.create(store, "other", USER)["id"], USER)
+    run(project_routes.delete, project_id=project)
+    for kind in ("packages", "package_revisions", "feature_sets", "feature_vectors", "models", "items"):
+        assert store.count(kind) == 0, kind
+    assert only(store, "recipes") == other["metadata"]["system"]["recipes"][0]
+    assert store.count("ontologies") == 1

@@ -135,6 +135,16 @@ def delete_ontology(store: Store, ontology_id: str) -> None:
     store.delete("ontologies", "id = ?", ontology_id)
 
 
+def forget_project(store: Store, project_id: str) -> None:
+    """Delete the recipes and ontologies that belonged to a deleted project alone."""
+    for row in list(store.select("recipes")):
+        if store.parsed(row)["projectIds"] == [project_id]:
+            store.delete("recipes", "id = ?", row.id)
+    for row in list(store.select("ontologies")):
+        if store.parsed(row)["metadata"]["system"].get("projectIds") == [project_id]:
+            store.delete("ontologies", "id = ?", row.id)
+
+
 def put_attribute(ontology: dict[str, Any], attribute: dict[str, Any]) -> None:
     """Add an attribute to an ontology, or replace the one with its key."""
     require(attribute, "key", "title")

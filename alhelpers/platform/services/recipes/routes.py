@@ -5,6 +5,7 @@ from typing import Any
 
 from ...api import Call, Raw, Route, one, paged
 from ...errors import bad_request
+from ...events import Event, Listener
 from ...query import Page
 from ...store import now, require
 from . import models
@@ -177,6 +178,12 @@ def delete_attributes(call: Call) -> Raw:
     return one(call, "ontologies", ontology["id"])
 
 
+def forget_project(call: Call, event: Event) -> None:
+    """Delete what a deleted project leaves."""
+    models.forget_project(call.store, event.id)
+
+
+LISTENERS: dict[tuple[str, str], Listener] = {("Project", "Deleted"): forget_project}
 ROUTES = [
     Route("POST", "/recipes", create_recipe),
     Route("GET", "/recipes", list_recipes),
