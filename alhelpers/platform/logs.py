@@ -7,6 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from .errors import bad_request
+
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "WARN": 30, "ERROR": 40, "CRITICAL": 50}
 # A log that grows beyond this loses its older half.
 LARGEST = 32 << 20
@@ -119,11 +121,12 @@ class Wanted:
     """
 
     def __init__(self, body: dict[str, Any]) -> None:
-        executions = body.get("executionId")
+        executions = body.get("executionId") or []
         self.executions = [executions] if isinstance(executions, str) else executions
-        self.function = body.get("functionName")
-        self.replica = body.get("replicaId")
+        self.function, self.replica = body.get("functionName"), body.get("replicaId")
         self.text = body.get("text")
+        if not isinstance(self.executions, list) or not isinstance(self.text, str | None):
+            raise bad_request("'executionId' of a log is an id or a list of ids, 'text' is text to look for")
         self.level = LEVELS.get(str(body.get("logLevel") or "DEBUG").upper(), 0)
         self.start, self.end = instant(body.get("start")), instant(body.get("end"))
 

@@ -1,6 +1,7 @@
 """The code of services: what is unpacked, what is refused, what is imported."""
 
 import io
+import subprocess
 import sys
 import zipfile
 
@@ -118,3 +119,16 @@ def test_classes_and_plain_functions(folder):
     assert code.find_class(module, None) is None
     with pytest.raises(code.CodeError, match="no class 'Other'"):
         code.find_class(module, "Other")
+
+
+def test_a_codebase_with_this_programs_name_comes_first(folder):
+    (folder / "alhelpers").mkdir()
+    (folder / "alhelpers" / "__init__.py").write_text("")
+    (folder / "alhelpers" / "thing.py").write_text("from . import other\nvalue = other.value")
+    (folder / "alhelpers" / "other.py").write_text("value = 'published'")
+    script = (
+        "from pathlib import Path; from alhelpers.platform.worker import code;"
+        f" print(code.load('alhelpers/thing.py', Path({str(folder)!r})).value)"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "published"
