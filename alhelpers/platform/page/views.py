@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from ..api import Call
 from ..errors import bad_request, not_found
 from ..query import search
-from ..services.items.models import guess_type
+from ..services.items.models import MAX_PIXELS, guess_type
 from ..services.recipes.models import PALETTE
 from ..store import Row
 from . import drawing
@@ -21,6 +21,8 @@ LISTED = 100
 MAX_FOLDERS = 300
 MAX_SHAPES = 300
 THUMBNAIL_SHAPES = 24
+# What a camera writes on a picture that was taken with the camera on its side.
+LYING = (5, 6, 7, 8)
 # What a browser shows as a picture and never as a document.
 PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/avif"})
 Crumb = tuple[str, str]
@@ -127,6 +129,7 @@ def card(call: Call, row: Row, colours: dict[str, str]) -> dict[str, Any]:
     found = [
         call.store.parsed(one) for one in call.store.select("annotations", "parent = ?", (row.id,), tail)
     ]
+    drawn = picture(item, 150, found, colours)
     return {
         "id": row.id,
         "name": item["name"],
@@ -134,7 +137,8 @@ def card(call: Call, row: Row, colours: dict[str, str]) -> dict[str, Any]:
         "tags": tags_of(item),
         "labels": sorted({str(annotation.get("label")) for annotation in found}),
         "annotations": item.get("annotationsCount", 0),
-        "picture": picture(item, 150, found, colours),
+        # No thumbnail is made of what would fill the memory.
+        "picture": drawn if drawn and drawn["width"] * drawn["height"] <= MAX_PIXELS else None,
         "suffix": item["name"].rpartition(".")[2][:5] if "." in item["name"] else "file",
     }
 
@@ -202,9 +206,12 @@ def picture(
     item: dict[str, Any], size: int, annotations: list[dict[str, Any]], colours: dict[str, str]
 ) -> dict[str, Any] | None:
     """Describe an image with shapes over it, when it is shown about `size` pixels wide; None for other files."""
-    width, height = (system_of(item).get(side) for side in ("width", "height"))
+    system = system_of(item)
+    width, height = system.get("width"), system.get("height")
     if guess_type(item["name"]) not in PICTURES or not _size(width) or not _size(height):
         return None
+    if as_dict(system.get("exif")).get("Orientation") in LYING:
+        width, height = height, width  # shown upright, which is how it is annotated
     shapes = []
     for annotation in annotations:
         drawn = drawing.shape(annotation)

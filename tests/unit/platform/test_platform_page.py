@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from bs4 import BeautifulSoup
 from page_browser import Browser, check_harmless, texts
-from PIL import Image
+from PIL import ExifTags, Image
 from platform_client import Client, Refused
 
 import alhelpers.platform
@@ -411,6 +411,26 @@ def test_annotations_are_drawn_over_the_image(browser, client, world, kind):
     assert "87.3%" in texts(row) and "detector" in texts(row)
     if kind == "note":
         assert "look <b>here</b>" in texts(row)
+
+
+def test_a_picture_that_the_camera_turned_is_annotated_upright(browser, client, world):
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (20, 10)).save(file, "JPEG", exif=exif)
+    item = client.upload(world.dataset["id"], "/turned.jpg", file.getvalue())
+    page = browser.page(f"/items/{item['id']}")
+    assert page.select_one("svg.picture")["viewbox"] == "0 0 10 20"
+
+
+def test_thumbnails_of_large_pictures_are_small_files(browser, client, world):
+    item = client.upload(world.dataset["id"], "/large.png", png(600, 300))
+    page = browser.page(f"/datasets/{world.dataset['id']}?name=large")
+    source = page.select_one(".thumb image")["href"]
+    assert source == f"/items/{item['id']}/thumbnail"
+    answer = browser.send("GET", source)
+    assert answer.headers["Content-Type"] == "image/jpeg"
+    assert Image.open(io.BytesIO(answer.content)).size == (256, 128)
 
 
 def test_a_mask_is_a_picture_of_its_own(browser, client, world):
