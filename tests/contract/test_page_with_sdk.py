@@ -1,5 +1,7 @@
 """The page shows what the SDK has made, and a person can give the statuses that the SDK then reads."""
 
+import json
+
 import pytest
 from helpers_contract import install
 from page_browser import Browser, check_harmless, fields, texts
@@ -53,6 +55,28 @@ def test_a_model_with_its_curves(dl, browser, dataset, model):
     assert [texts(entry) for entry in chart.select(".legend li")] == ["<b>val", "train"]
     assert len(drawing.select(".series path")) == 2
     assert {tick.text for tick in drawing.select("text.tick")} >= {"1", "2", "0.4"}
+
+
+def test_a_model_with_its_evaluation(browser, dataset, model, tmp_path):
+    curve = {"0.5": {"recall": [0, 0.5, 1], "precision": [1, 0.75, 0.5], "confidence": [0.9, 0.8, 0.7]}}
+    (tmp_path / f"{model.id}-interpolated.json").write_text(json.dumps(curve))
+    (tmp_path / f"{model.id}.csv").write_text("score")
+    dataset.items.upload(f"{tmp_path}/*", remote_path="/.modelscores", raise_on_error=True)
+    model.metadata["system"] = {"evaluate": {"datasets": [dataset.id, "0" * 24]}}
+    model.update(system_metadata=True)
+    page = browser.page(f"/models/{model.id}")
+    (figure,) = page.select("figure")
+    assert figure.figcaption.text == "Precision by recall on images"
+    assert "from 1 at 0 to 0.5 at 1" in figure.svg["aria-label"]
+    listed = page.find("h2", string="Evaluations").find_next("ul")
+    assert texts(listed) == "on images ( scores ) on a deleted dataset"
+    assert browser.send("GET", listed.find("a", string="scores")["href"]).content == b"score"
+
+
+def test_a_clone_knows_its_source(browser, model):
+    copy = model.clone(model_name="copy")
+    assert browser.page(f"/models/{copy.id}").find("a", string=model.name)["href"] == f"/models/{model.id}"
+    assert browser.page(f"/models/{model.id}").find("a", string="copy")["href"] == f"/models/{copy.id}"
 
 
 def test_a_model_that_has_done_nothing(browser, model):

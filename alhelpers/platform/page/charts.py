@@ -34,12 +34,27 @@ def figures(samples: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [draw(name, found[name]) for name in sorted(found)[:MAX_FIGURES]]
 
 
-def draw(name: str, series: dict[str, list[Point]]) -> dict[str, Any]:
-    """Lay out one figure: its axes, a path and a description for each of its series."""
+def precision_recall(name: str, content: Any) -> dict[str, Any] | None:
+    """Draw what the evaluation of a model has written, at a few overlaps; None when that is no such curve."""
+    series: dict[str, list[Point]] = {}
+    for overlap in ("0.5", "0.7", "0.9"):
+        found = content.get(overlap) if isinstance(content, dict) else None
+        lists = [found.get(key) for key in ("recall", "precision")] if isinstance(found, dict) else []
+        if len(lists) == 2 and all(isinstance(one, list) for one in lists):
+            points = [_point({"x": x, "y": y}) for x, y in zip(*lists, strict=False)]
+            points = [point for point in points if point is not None]
+            # Without boxes, the overlap makes no difference.
+            if points and points not in series.values():
+                series[f"overlap {overlap}"] = points
+    return draw(name, series, at_least=[0.0, 1.0]) if series else None
+
+
+def draw(name: str, series: dict[str, list[Point]], at_least: Sequence[float] = ()) -> dict[str, Any]:
+    """Lay out one figure: its axes, which hold the values `at_least`, and each series as a path and in words."""
     shown = {legend: sorted(points, key=lambda point: point[0]) for legend, points in series.items()}
     shown = dict(sorted(shown.items())[:MAX_SERIES])
-    xs = _ticks([x for points in shown.values() for x, _ in points], whole=True)
-    ys = _ticks([y for points in shown.values() for _, y in points])
+    xs = _ticks([*at_least, *(x for points in shown.values() for x, _ in points)], whole=True)
+    ys = _ticks([*at_least, *(y for points in shown.values() for _, y in points)])
     return {
         "name": name,
         "width": WIDTH,

@@ -51,7 +51,6 @@ PAGES: dict[str, tuple[str, View]] = {
     "/datasets/{dataset_id}": ("dataset.html", views.dataset),
     "/items/{item_id}": ("item.html", labelling.item),
     "/tasks/{task_id}": ("task.html", labelling.task),
-    "/models/{model_id}": ("model.html", runs.model),
     "/pipelines/{pipeline_id}": ("pipeline.html", runs.pipeline),
     "/cycles/{cycle_id}": ("cycle.html", runs.cycle),
 }
@@ -89,6 +88,7 @@ class Pages:
         """Add all routes."""
         for path, (template, view) in PAGES.items():
             router.add_get(path, self._page(template, view))
+        router.add_get("/models/{model_id}", self._model)
         router.add_get("/executions/{execution_id}", self._execution)
         router.add_get("/items/{item_id}/content", self._content)
         router.add_get("/items/{item_id}/thumbnail", self.thumbnail)
@@ -176,6 +176,11 @@ class Pages:
             return self._html(template, await self._view(view, request), request)
 
         return page
+
+    async def _model(self, request: web.Request) -> web.Response:
+        shown = await self._view(runs.model, request)
+        curves = await asyncio.to_thread(runs.curves, shown["evaluations"])
+        return self._html("model.html", shown | {"figures": curves + shown["figures"]}, request)
 
     async def _execution(self, request: web.Request) -> web.Response:
         shown = await self._view(runs.execution, request)

@@ -1,10 +1,14 @@
 """What the page shows of models and pipelines: plain data for the templates, as in views.py."""
 
+import contextlib
+import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from ..api import Call
 from ..services.executions import models
+from ..services.items import models as items
 from ..services.pipelines import graph as flow
 from . import charts, graph
 from .views import as_dict, as_list, listing, name_of, project_crumbs, system_of
@@ -12,6 +16,10 @@ from .views import as_dict, as_list, listing, name_of, project_crumbs, system_of
 MAX_SAMPLES = 20_000
 MAX_ARTIFACTS = 50
 MAX_LOG = 30
+MAX_MODEL_EXECUTIONS = 20
+# Where the evaluation of models leaves its files, and how large one may be to be drawn.
+SCORES = "/.modelscores"
+MAX_CURVE = 4 << 20
 MAX_CYCLES = 1000
 MAX_EXECUTIONS = 200
 # How the words for a state are coloured.
@@ -36,6 +44,8 @@ def model(call: Call) -> dict[str, Any]:
     """Show a model: where it comes from, what happened to it, its curves and evaluations."""
     row = call.store.row("models", call.params["model_id"])
     shown = call.store.parsed(row)
+    mine = "scope = ? AND dir = ?", (row.scope, row.id)
+    newest = call.store.select("executions", *mine, f"ORDER BY id DESC LIMIT {MAX_MODEL_EXECUTIONS}")
     samples = call.store.select("metrics", "parent = ?", (row.id,), f"ORDER BY id LIMIT {MAX_SAMPLES}")
     return {
         "model": shown,
@@ -47,6 +57,8 @@ def model(call: Call) -> dict[str, Any]:
         "lineage": _lineage(call, shown),
         "evaluations": _evaluations(call, shown),
         "artifacts": _artifacts(call, shown),
+        "executions": [call.store.parsed(one) for one in newest],
+        "executions_total": call.store.count("executions", *mine),
     }
 
 
@@ -78,7 +90,32 @@ def _link(call: Call, what: str, kind: str, found: Any, *, linked: bool = True) 
 def _evaluations(call: Call, model: dict[str, Any]) -> list[dict[str, Any]]:
     evaluate = as_dict(system_of(model).get("evaluate"))
     ids = [str(found) for found in as_list(evaluate.get("datasets"))[:20]]
-    return [{"id": found, "name": name_of(call, "datasets", found)} for found in ids]
+    found = []
+    for dataset_id in ids:
+        curve = items.by_path(call.store, dataset_id, f"{SCORES}/{model['id']}-interpolated.json")
+        scores = items.by_path(call.store, dataset_id, f"{SCORES}/{model['id']}.csv")
+        blob = call.store.row("items", curve["id"]).blob if curve else None
+        found.append(
+            {
+                "id": dataset_id,
+                "name": name_of(call, "datasets", dataset_id),
+                "scores": scores["id"] if scores else None,
+                "curve": str(call.store.blob_path(blob)) if blob else None,
+            }
+        )
+    return found
+
+
+def curves(evaluations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Draw what evaluations have written into files; not on the state thread, for it reads them."""
+    drawn = []
+    for one in evaluations:
+        path = Path(one["curve"]) if one["curve"] else None
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            if path is not None and path.stat().st_size <= MAX_CURVE:
+                name = f"Precision by recall on {one['name']}"
+                drawn.append(charts.precision_recall(name, json.loads(path.read_bytes())))
+    return [one for one in drawn if one]
 
 
 def _artifacts(call: Call, model: dict[str, Any]) -> list[dict[str, Any]]:
@@ -205,7 +242,7 @@ def execution(call: Call) -> dict[str, Any]:
     shown = call.store.parsed(row)
     pipeline, model = as_dict(shown.get("pipeline")), as_dict(shown.get("model"))
     links = [
-        _link(call, "Model", "models", model.get("id")),
+        _link(call, "Model", "models", model.get("modelId")),
         _link(call, "Pipeline", "pipelines", pipeline.get("id")),
         _link(call, "Run", "cycles", pipeline.get("executionId")),
     ]

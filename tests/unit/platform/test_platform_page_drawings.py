@@ -127,6 +127,23 @@ def test_too_many_curves_are_counted():
     assert len(figure["series"]) == charts.MAX_SERIES and figure["left_out"] == 3
 
 
+def test_precision_by_recall_at_the_overlaps_that_differ():
+    same = {"recall": [0.0, 0.5, 1.0], "precision": [1.0, 0.75, 0.5], "confidence": [0.9, 0.8, 0.7]}
+    other = {"recall": [0.0, 1.0], "precision": [0.5, 0.25]}
+    figure = charts.precision_recall("pr", {"0.1": other, "0.5": same, "0.7": same, "0.9": other})
+    assert [line["legend"] for line in figure["series"]] == ["overlap 0.5", "overlap 0.9"]
+    assert figure["series"][0]["numbers"] == [("0", "1"), ("0.5", "0.75"), ("1", "0.5")]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, 5, [], {}, {"0.5": None}, {"0.5": {}}, {"0.5": {"recall": 5, "precision": []}}]
+    + [{"0.5": {"recall": [None, "x", math.nan], "precision": [1, 1, 1]}}],
+)
+def test_no_precision_by_recall(content):
+    assert charts.precision_recall("pr", content) is None
+
+
 # ------------------------------------------------------------------------------------------------------- graphs
 
 
