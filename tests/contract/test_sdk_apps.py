@@ -88,6 +88,10 @@ def test_a_dpk_is_updated_and_deleted(dl, project):
     dpk.display_name, dpk.version = "Better", "7.0.0"
     updated = dpk.update()
     assert (updated.display_name, updated.version, updated.id) == ("Better", "1.0.0", dpk.id)
+    app = project.apps.install(dpk=updated)
+    with pytest.raises(dl.exceptions.BadRequest, match="uninstall that first"):
+        dpk.delete()
+    app.uninstall()
     assert dpk.delete()
     for look in (lambda: dl.dpks.get(dpk_id=dpk.id), lambda: dl.dpks.get(dpk_name=dpk.name), dpk.delete):
         with pytest.raises(dl.exceptions.NotFound):
@@ -189,10 +193,14 @@ def test_models_follow_the_version_of_their_app(dl, project):
     for each in models.values():
         assert each.app["dpkVersion"] == "2.0.0" and each.app["id"] == app.id
         assert each.package.version == "2.0.0" and each.package_id == newer.id
+    newest = publish(dl, project, version="2.0.1")
+    app.dpk_version = "latest"
+    assert app.update()
+    assert dl.apps.get(app_id=app.id).dpk_version == newest.version
     app.dpk_version = "3.0.0"
     with pytest.raises(dl.exceptions.NotFound, match=r"version '3\.0\.0'"):
         app.update()
-    assert dl.apps.get(app_id=app.id).dpk_version == "2.0.0"
+    assert dl.apps.get(app_id=app.id).dpk_version == "2.0.1"
 
 
 def test_a_custom_installation_chooses_components(dl, project):

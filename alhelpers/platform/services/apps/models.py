@@ -118,6 +118,20 @@ def by_id(store: Store, dpk_id: str, label: str = "dpk") -> dict[str, Any]:
     raise ApiError(404, f"{label} not found: {dpk_id!r}. Publish it, or look for it with dl.dpks.list().")
 
 
+def delete(store: Store, dpk_id: str) -> str:
+    """Delete a dpk with all its revisions, unless a project has it installed; return its name."""
+    name = by_id(store, dpk_id)["name"]
+    for row in store.select("apps"):
+        app = store.parsed(row)
+        if app["dpkName"] == name:
+            raise bad_request(
+                f"dpk {name!r} is installed in project {app['projectId']} as app {app['name']!r}: uninstall that first"
+            )
+    store.delete("dpks", "name = ?", name)
+    store.emit("Dpk", "Deleted", dpk_id)
+    return name
+
+
 def install(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     """Install a dpk in a project: first what it depends on, then the models that its manifest lists."""
     require(body, "projectId", "dpkName")
@@ -217,14 +231,15 @@ def install_models(store: Store, app: dict[str, Any], user: str, known: frozense
 def update_app(store: Store, app: dict[str, Any], body: dict[str, Any], user: str) -> None:
     """Change an app; another version of its dpk takes its models along."""
     version = body.get("dpkVersion") or app["dpkVersion"]
-    changed = version != app["dpkVersion"]
     _check_components(body.get("customInstallation") or {})
     known = frozenset(component.get("name") for component in components(app, "models"))
     app |= {key: body[key] for key in APP_FIELDS if key in body}
     require(app, "name")
     if isinstance(body.get("metadata"), dict):
         app["metadata"] = body["metadata"]
-    app |= {"dpk": revision(store, app["dpkName"], version), "dpkVersion": version, "updatedAt": now()}
+    dpk = revision(store, app["dpkName"], version)
+    changed = dpk["version"] != app["dpkVersion"]
+    app |= {"dpk": dpk, "dpkVersion": dpk["version"], "updatedAt": now()}
     store.put("apps", app)
     if changed:
         install_models(store, app, user, known)
@@ -248,9 +263,9 @@ def uninstall(store: Store, app_id: str) -> None:
 
 
 def revision(store: Store, name: str, version: str | None) -> dict[str, Any]:
-    """Fetch a dpk by name, in this version or (None) the latest."""
+    """Fetch a dpk by name, in this version or (None, or the word) the latest."""
     for row in store.select("dpks", "name = ?", (name,), "ORDER BY id DESC"):
-        if version in (None, store.parsed(row)["version"]):
+        if version in (None, "latest", store.parsed(row)["version"]):
             return store.parsed(row)
     raise ApiError(
         404, f"dpk not found: {name!r} version {version!r}. Publish it first, with project.dpks.publish()."

@@ -50,9 +50,7 @@ def update_dpk(call: Call) -> Raw:
 
 def delete_dpk(call: Call) -> dict[str, Any]:
     """Delete a dpk with its revisions."""
-    name = models.by_id(call.store, call.params["dpk_id"])["name"]
-    call.store.delete("dpks", "name = ?", name)
-    return {"name": name}
+    return {"name": models.delete(call.store, call.params["dpk_id"])}
 
 
 def install(call: Call) -> Raw:
