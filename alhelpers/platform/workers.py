@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 # How long a worker without work is kept, in seconds.
 IDLE = 300.0
+# How many workers may rest, ready for the next execution of their service, beside those that work.
+RESTING = 4
 # How long executions may wait while all workers are busy before one more is started: they may wait for each other.
 STALLED = 20.0
 # How long code that was told to stop may go on before its process is killed.
@@ -64,6 +66,11 @@ class Worker:
     running: dict[str, asyncio.TimerHandle | None] = field(default_factory=dict)
     process: asyncio.subprocess.Process | None = None
     idle: asyncio.TimerHandle | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Say whether it starts, works, or ends: whether it takes a processor."""
+        return bool(self.running) or self.retired or not self.ready
 
     def tell(self, kind: str, **content: Any) -> None:
         """Send a message to the process, if it still listens."""
@@ -190,11 +197,14 @@ class Dispatcher:
             if service_id in self._resting:
                 continue
             worker = self._worker_of(service_id)
-            if worker is None and self._make_room():
-                worker = self._launch(service_id)
-            short = short or worker is None
-            if worker is not None and worker.ready:
+            if worker is not None and worker.busy:
                 self._feed(worker)
+            elif not self._may_work():
+                short = True
+            elif worker is not None:
+                self._feed(worker)
+            elif self._make_room():
+                self._launch(service_id)
         self._watch(short)
 
     def _worker_of(self, service_id: str) -> Worker | None:
@@ -203,9 +213,16 @@ class Dispatcher:
         )
         return next(found, None)
 
+    def _may_work(self) -> bool:
+        """Say whether one more worker may be at work."""
+        return self._working() < self.limit + self._extra
+
+    def _working(self) -> int:
+        return sum(worker.busy for worker in self._workers.values())
+
     def _make_room(self) -> bool:
         """Say whether one more process may be started, after stopping an idle one if need be."""
-        if len(self._workers) < self.limit + self._extra:
+        if len(self._workers) < self.limit + self._extra + RESTING:
             return True
         for worker in self._workers.values():  # the least recently used one comes first
             if worker.ready and not worker.running and not worker.retired:
@@ -215,7 +232,7 @@ class Dispatcher:
 
     def _watch(self, short: bool) -> None:
         """Allow one more process when nothing moves: executions may wait for executions that find no worker."""
-        if not short:
+        if not short and self._working() < self.limit:
             self._extra = 0
         if not short and self._stalled is not None:
             self._stalled.cancel()
@@ -231,7 +248,7 @@ class Dispatcher:
 
     def _feed(self, worker: Worker) -> None:
         queue = self._queues.get(worker.service_id)
-        while queue and len(worker.running) < worker.slots and not worker.retired:
+        while queue and worker.ready and len(worker.running) < worker.slots and not worker.retired:
             execution_id = queue.popleft()
             worker.running[execution_id] = None
             worker.retired = worker.single_use

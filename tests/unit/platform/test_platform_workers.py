@@ -1,0 +1,164 @@
+"""Which worker runs what, when: the dispatcher's choices, with workers that only pretend."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from alhelpers.platform import workers
+from alhelpers.platform.events import Event
+
+
+class Pretending(workers.Dispatcher):
+    """A dispatcher whose workers start at once, and run until they are told to end."""
+
+    def __init__(self, folder, limit=2, slots=1):
+        super().__init__(folder, change=None, cookie=None)
+        self.limit, self.slots = limit, slots
+        self.started, self.launched = [], []
+
+    def _launch(self, service_id):
+        worker = workers.Worker(
+            service_id, self.folder / f"{service_id}-{len(self.launched)}", slots=self.slots
+        )
+        worker.ready = True
+        self._workers[worker.folder.name] = worker
+        self.launched.append(service_id)
+        self._feed(worker)
+
+    async def _run(self, worker, execution_id):
+        self.started.append(execution_id)
+
+    def _retire(self, worker):
+        super()._retire(worker)
+        if not worker.running:
+            self._workers.pop(worker.folder.name)
+
+    async def ask(self, *executions):
+        """Tell of new executions, each as 'service:number'."""
+        self.notice(
+            [Event("Execution", "Created", each, {"service": each.split(":")[0]}) for each in executions]
+        )
+        await asyncio.sleep(0)
+
+    async def end(self, execution_id):
+        (worker,) = [each for each in self._workers.values() if execution_id in each.running]
+        self._release(worker, execution_id)
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def play(tmp_path):
+    """Run a scene with a dispatcher."""
+
+    def run(scene, **options):
+        async def main():
+            dispatcher = Pretending(tmp_path, **options)
+            with contextlib.suppress(asyncio.CancelledError):
+                await scene(dispatcher)
+            dispatcher._closing = True
+
+        asyncio.run(main())
+
+    return run
+
+
+def test_one_process_a_service_and_one_execution_at_a_time(play):
+    async def scene(dispatcher):
+        await dispatcher.ask("a:1", "a:2", "b:1")
+        assert dispatcher.launched == ["a", "b"] and dispatcher.started == ["a:1", "b:1"]
+        await dispatcher.end("a:1")
+        assert dispatcher.launched == ["a", "b"] and dispatcher.started[2:] == ["a:2"]
+        assert dispatcher.busy
+        await dispatcher.end("a:2")
+        await dispatcher.end("b:1")
+        assert not dispatcher.busy and len(dispatcher._workers) == 2
+
+    play(scene)
+
+
+def test_threads_share_a_process(play):
+    async def scene(dispatcher):
+        await dispatcher.ask("a:1", "a:2", "a:3", "a:4")
+        assert dispatcher.launched == ["a"] and dispatcher.started == ["a:1", "a:2", "a:3"]
+
+    play(scene, slots=3)
+
+
+def test_no_more_work_than_allowed_and_the_longest_waiting_comes_first(play):
+    async def scene(dispatcher):
+        await dispatcher.ask("a:1", "b:2", "d:4")
+        await dispatcher.ask("c:3")
+        assert dispatcher.started == ["a:1", "b:2"]
+        await dispatcher.end("a:1")
+        assert dispatcher.started[2:] == ["c:3"]  # its id is the smaller one
+        await dispatcher.end("b:2")
+        assert dispatcher.started[3:] == ["d:4"]
+
+    play(scene)
+
+
+def test_the_one_that_has_rested_longest_makes_room(play):
+    async def scene(dispatcher):
+        services = "abcdef"  # two at work and four at rest
+        for service in services:
+            await dispatcher.ask(f"{service}:1")
+            await dispatcher.end(f"{service}:1")
+        await dispatcher.ask("a:2")
+        await dispatcher.end("a:2")
+        await dispatcher.ask("g:1")
+        dispatcher._schedule()
+        left = [worker.service_id for worker in dispatcher._workers.values()]
+        assert left == ["c", "d", "e", "f", "a", "g"]
+
+    play(scene)
+
+
+def test_a_changed_service_gets_a_new_process_after_what_runs(play):
+    async def scene(dispatcher):
+        await dispatcher.ask("a:1", "a:2")
+        dispatcher.notice([Event("Service", "Updated", "a")])
+        assert dispatcher.launched == ["a", "a"] and dispatcher.started == ["a:1"]
+        await asyncio.sleep(0)
+        assert dispatcher.started == ["a:1", "a:2"]  # beside it: there was room
+
+    play(scene)
+
+
+def test_what_is_stopped_while_it_waits_never_starts(play):
+    async def scene(dispatcher):
+        await dispatcher.ask("a:1", "a:2", "a:3")
+        dispatcher.notice([Event("Execution", "Stopped", "a:2")])
+        await dispatcher.end("a:1")
+        assert dispatcher.started == ["a:1", "a:3"]
+
+    play(scene)
+
+
+def test_executions_that_wait_for_each_other_get_one_more_worker(play, monkeypatch):
+    monkeypatch.setattr(workers, "STALLED", 0.01)
+
+    async def scene(dispatcher):
+        await dispatcher.ask("a:1", "b:1", "c:1", "c:2")
+        assert dispatcher.started == ["a:1", "b:1"]
+        await asyncio.sleep(0.1)
+        assert dispatcher.started[2:] == ["c:1"]
+        await dispatcher.end("c:1")
+        assert dispatcher.started[3:] == ["c:2"]  # at once: the room stays while it is needed
+        await dispatcher.end("c:2")
+        await dispatcher.end("b:1")
+        assert dispatcher._extra == 0
+
+    play(scene)
+
+
+def test_rest_does_not_count_as_work(play):
+    async def scene(dispatcher):
+        dispatcher._resting.add("a")
+        await dispatcher.ask("a:1")
+        assert dispatcher.started == [] and not dispatcher.busy
+        dispatcher.notice([Event("Service", "Resumed", "a")])
+        await asyncio.sleep(0)
+        assert dispatcher.started == ["a:1"] and dispatcher.busy
+
+    play(scene)
