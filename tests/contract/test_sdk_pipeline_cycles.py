@@ -267,6 +267,18 @@ def test_a_task_outlives_its_node(dl, project, labelling, fill):
     assert project.tasks.get(task_id=task.id).id == task.id
 
 
+def test_a_deleted_task_holds_nobody(dl, project, truth, labelling, fill):
+    one, two = fill(2)
+    flow = labelling()
+    cycle, task = run(flow, {"item": one.id}), task_of(project)
+    task.delete()
+    assert reread(flow, cycle).status == "terminated"
+    again = run(flow, {"item": two.id})
+    assert again.status == "in-progress" and task_of(project).id != task.id
+    set_status(two, task_of(project))
+    assert reread(flow, again).status == "success" and truth.items.list().items_count == 1
+
+
 def test_label_then_review(dl, project, dataset, truth, fill):
     items = fill(4)
     nodes = [

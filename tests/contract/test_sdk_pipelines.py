@@ -167,6 +167,16 @@ def test_a_loop_with_a_way_out(dl, project, storage):
         ({"startNodes": [{"nodeId": "x", "type": "root"}]}, "is no node of the pipeline"),
         ({"nodes": [{"id": "a"}]}, "'type' must be a non-empty string"),
         ({"variables": [{"name": "a"}]}, "'type' must be a non-empty string"),
+        (
+            {"nodes": [{"id": "a", "type": "code", "namespace": "b"}]},
+            "'namespace' of node 'a' must be an object",
+        ),
+        (
+            {"nodes": [{"id": "a", "type": "code", "inputs": [{"name": "b", "type": "c", "actions": "d"}]}]},
+            "a list",
+        ),
+        ({"nodes": [{"id": "a", "type": "code", "metadata": {"repeatable": 1}}]}, "must be true or false"),
+        ({"nodes": [{"id": "a", "type": "task"}, {"id": "a", "type": "task"}]}, "need different ids"),
     ],
 )
 def test_broken_documents(dl, project, storage, change, match):

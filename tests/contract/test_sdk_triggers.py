@@ -89,6 +89,13 @@ def test_a_service_that_is_not_there(dl, project):
         project.triggers.create(name="t", service_id="0" * 24, function_name="run")
 
 
+def test_templates_are_not_emulated(dl, project, service):
+    trigger = function_trigger(service)
+    with pytest.raises(dl.exceptions.NotFound, match="not emulated offline: templates of triggers"):
+        trigger.clone(project_id=project.id)
+    assert project.triggers.name_validation("a-name") is None
+
+
 # ---------------------------------------------------------------------------------------------------------- events
 
 

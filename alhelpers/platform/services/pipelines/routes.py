@@ -225,6 +225,11 @@ def on_status(call: Call, event: Event) -> None:
         engine.decided_again(call.store, execution, status)
 
 
+def on_task_deleted(call: Call, event: Event) -> None:
+    """End what waits for statuses in a task that is gone."""
+    tasks.abandoned(call.store, event.id)
+
+
 ROUTES = [
     Route("POST", "/pipelines", create),
     Route("POST", "/pipelines/query", query),
@@ -246,4 +251,5 @@ LISTENERS = {
     ("Execution", "Finished"): on_finished,
     ("Execution", "Created"): on_created,
     ("Item", "statusChanged"): on_status,
+    ("Task", "Deleted"): on_task_deleted,
 }

@@ -134,3 +134,11 @@ def decided(store: Store, event: Event) -> list[tuple[dict[str, Any], str]]:
     if not waiting and executed and executed[-1]["latestStatus"]["status"] == executions.SUCCESS:
         again.append((executed[-1], status))
     return again
+
+
+def abandoned(store: Store, task_id: str) -> None:
+    """Terminate what waits for statuses in a task that was deleted."""
+    for row in list(store.select("task_waits", "scope = ?", (task_id,))):
+        execution = store.get("executions", store.parsed(row)["executionId"])
+        executions.finish(store, execution, executions.TERMINATED, message="the task was deleted")
+    store.delete("task_waits", "scope = ?", task_id)

@@ -8,7 +8,18 @@ from ...errors import bad_request
 from ...store import Store, require
 from . import graph
 
-INTERNAL = (graph.STORAGE, graph.TASK, graph.VARIABLE)
+# What a document must hold where it holds anything; more than this nobody reads.
+NODE_FIELDS = {
+    **{"inputs": list, "outputs": list, "namespace": dict, "config": dict, "name": str},
+    **{"dpkName": str, "appName": str},
+}
+METADATA_FIELDS = {
+    **{"triggerToPipeline": dict, "serviceConfig": dict, "workload": list, "repeatable": bool, "dir": str},
+    **{"variableDataset": str, "variableModel": str, "taskType": str, "taskOwner": str},
+}
+NAMESPACE_FIELDS = {"functionName": str, "serviceName": str, "moduleName": str, "packageName": str}
+PORT_FIELDS = {"portId": str, "actions": list, "variableName": str}
+WORDS = {list: "a list", dict: "an object", str: "a text", bool: "true or false"}
 
 
 def check_drawing(pipeline: dict[str, Any]) -> None:
@@ -29,13 +40,16 @@ def check_drawing(pipeline: dict[str, Any]) -> None:
 def _check_nodes(nodes: list[Any]) -> None:
     for node in nodes:
         require(node, "id", "type")
+        _check_fields(node, f"node {node['id']!r}", NODE_FIELDS)
+        _check_fields(node.get("metadata") or {}, f"the metadata of node {node['id']!r}", METADATA_FIELDS)
+        _check_fields(node.get("config") or {}, f"the config of node {node['id']!r}", {"package": dict})
+        _check_fields(node.get("namespace") or {}, f"the namespace of node {node['id']!r}", NAMESPACE_FIELDS)
         for side in ("inputs", "outputs"):
-            ports = node.get(side) or []
-            if not isinstance(ports, list):
-                raise bad_request(f"{side!r} of node {graph.label(node)!r} must be a list, got {ports!r}")
-            for port in ports:
-                require(port, "name", "type")
-            ids = [port.get("portId") for port in ports]
+            for port in node.get(side) or []:
+                _check_fields(require(port, "name", "type"), f"a port of node {node['id']!r}", PORT_FIELDS)
+                if not all(isinstance(action, str) for action in port.get("actions") or []):
+                    raise bad_request(f"the actions of a port are texts, got {port['actions']!r}")
+            ids = [port.get("portId") for port in node.get(side) or []]
             if len(set(ids)) != len(ids):
                 raise bad_request(
                     f"the {side} of node {graph.label(node)!r} need different portIds, got {ids}"
@@ -43,6 +57,15 @@ def _check_nodes(nodes: list[Any]) -> None:
     ids = [node["id"] for node in nodes]
     if len(set(ids)) != len(ids):
         raise bad_request(f"the nodes of a pipeline need different ids, got {ids}")
+
+
+def _check_fields(document: dict[str, Any], where: str, fields: dict[str, type]) -> None:
+    for name, kind in fields.items():
+        value = document.get(name)
+        if value is not None and (
+            not isinstance(value, kind) or isinstance(value, bool) and kind is not bool
+        ):
+            raise bad_request(f"{name!r} of {where} must be {WORDS[kind]}, got {value!r}")
 
 
 def _check_starts(pipeline: dict[str, Any]) -> None:
@@ -54,7 +77,8 @@ def _check_starts(pipeline: dict[str, Any]) -> None:
         if graph.node_by_id(pipeline, start["nodeId"]) is None:
             raise bad_request(f"start node {start['nodeId']!r} is no node of the pipeline")
         if start.get("trigger") is not None:
-            require(start["trigger"], "type")
+            trigger = require(start["trigger"], "type")
+            _check_fields(trigger, "a start node's trigger", {"spec": dict, "name": str})
     if sum(start.get("type") == "root" for start in starts) > 1:
         raise bad_request("Pipeline may only include 1 root node")
 
@@ -78,6 +102,7 @@ def _check_connection(pipeline: dict[str, Any], connection: Any) -> None:
             "connection source and target ports must be of the same type:"
             f" {source['name']!r} is {source['type']}, {target['name']!r} is {target['type']}"
         )
+    _check_condition(connection)
     action, actions = connection.get("action"), source.get("actions") or []
     if action and action not in actions:
         raise bad_request(
@@ -87,6 +112,7 @@ def _check_connection(pipeline: dict[str, Any], connection: Any) -> None:
 
 
 def _check_condition(connection: dict[str, Any]) -> None:
+    _check_fields(connection, "a connection", {"action": str})
     try:
         dql.parse(graph.condition(connection))
     except json.JSONDecodeError as error:

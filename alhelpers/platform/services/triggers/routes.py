@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from ...api import Call, Raw, Route, one
+from ...errors import not_emulated
 from ...events import Event, Listener
 from ...store import Store, require
 from ..executions import models as executions
@@ -34,6 +35,12 @@ def delete(call: Call) -> dict[str, Any]:
     call.store.row("triggers", call.params["trigger_id"])
     models.delete(call.store, "id = ?", call.params["trigger_id"])
     return {"id": call.params["trigger_id"]}
+
+
+def clone(call: Call) -> Raw:
+    """Refuse to clone: only templates can be cloned, and nobody makes templates here."""
+    call.store.row("triggers", call.params["trigger_id"])
+    raise not_emulated("templates of triggers; create the trigger in the other project instead")
 
 
 def free_name(call: Call) -> dict[str, Any]:
@@ -187,6 +194,7 @@ ROUTES: list[Route] = [
     Route("GET", "/triggers/{trigger_id}", get),
     Route("PATCH", "/triggers/{trigger_id}", update),
     Route("DELETE", "/triggers/{trigger_id}", delete),
+    Route("POST", "/triggers/{trigger_id}/clone", clone),
     Route("GET", "/piper-misc/naming/triggers/{name}", free_name),
 ]
 LISTENERS: dict[tuple[str, str], Listener] = {
