@@ -27,6 +27,7 @@ from .logs import Wanted
 from .page.routes import Pages, is_page
 from .services import LISTENERS, ROUTES
 from .services.executions import models as executions
+from .services.items import content as contents
 from .services.items import models as items
 from .services.triggers import models as triggers
 from .services.triggers import routes as trigger_routes
@@ -437,17 +438,20 @@ class Server:
         path = items.clean_path(fields.get("path", ""))
         metadata = _metadata(fields.get("metadata"))
         content: dict[str, Any] = {}
-        if items.tells_content(path):
-            content = await asyncio.to_thread(items.read_content, incoming, path)
+        if contents.tells_content(path):
+            content = await asyncio.to_thread(contents.read_content, incoming, path)
         return items.Upload(path, incoming, size, content, metadata, fields.get("description"), overwrite)
 
     async def _thumbnail(self, request: web.Request) -> web.StreamResponse:
         """Send a small picture of an item; it is made when it is asked for, and kept in the dataset."""
         found = json.loads((await self._on_state(_locate_thumbnail, request, None)).text)
         if "thumbnail" in found:
-            content = await asyncio.to_thread(Path(found["thumbnail"]).read_bytes)
+            try:
+                content = await asyncio.to_thread(Path(found["thumbnail"]).read_bytes)
+            except FileNotFoundError as error:  # deleted since we looked
+                raise not_found("thumbnail of item", request.match_info["item_id"]) from error
         else:
-            content = await asyncio.to_thread(items.make_thumbnail, Path(found["path"]))
+            content = await asyncio.to_thread(contents.make_thumbnail, Path(found["path"]))
             if content is None:
                 raise not_found("thumbnail of item (only images have one)", request.match_info["item_id"])
             await self._on_state(_keep_thumbnail, request, content)
@@ -545,7 +549,7 @@ def _locate(call: Call) -> dict[str, Any]:
         raise bad_request(f"item {row.id} is a directory: it has no bytes")
     system = call.store.parsed(row)["metadata"].get("system", {})
     path = call.store.blob_path(row.blob)
-    mimetype = items.guess_type(call.store.parsed(row)["name"])
+    mimetype = contents.guess_type(call.store.parsed(row)["name"])
     return {"path": str(path), "size": system.get("size"), "mimetype": mimetype}
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from ..api import Call
 from ..errors import bad_request, not_found
 from ..query import search
-from ..services.items.models import MAX_PIXELS, guess_type
+from ..services.items.content import MAX_PIXELS, guess_type
 from ..services.recipes.models import PALETTE
 from ..store import Row
 from . import drawing

@@ -6,13 +6,8 @@ import random
 import pytest
 from PIL import Image
 
-from alhelpers.platform.services.items.models import (
-    clean_path,
-    guess_type,
-    make_thumbnail,
-    path_fields,
-    read_image,
-)
+from alhelpers.platform.services.items.content import guess_type, make_thumbnail, read_image
+from alhelpers.platform.services.items.models import clean_path, path_fields
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
