@@ -421,3 +421,41 @@ def test_a_query_makes_an_execution_for_each_item(dl, home, service, tmp_path):
     )
     found = [ended(dl, each) for each in service.executions.list(filters).all()]
     assert sorted(each.output for each in found) == sorted(item.id for item in items)
+
+
+def test_executions_of_an_item(dl, home, service, run, tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("mine")
+    item = home.datasets.create("of-items").items.upload(str(path), raise_on_error=True)
+    assert item.resource_executions.list().items_count == 0
+    ran = [run("run", item={"item_id": item.id}), run("several", item=item.id, items=[item.id])]
+    run("kinds", json={"a": item.id})  # no entity there
+    found = item.resource_executions.list()
+    assert found.items_count == 2
+    assert {(each.execution_id, each.status) for each in found.items} == {
+        (each.id, "success") for each in ran
+    }
+    first = found.items[0]
+    assert (first.resource_id, first.resource_type) == (item.id, "Item")
+    assert first.service_name == service.name and first.function_name == "run" and first.progress == 100
+    with pytest.raises(dl.exceptions.BadRequest, match="need a filter with its 'resourceId'"):
+        item.resource_executions._list(dl.Filters(resource=dl.FiltersResource.RESOURCE_EXECUTION))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "needs 'serviceId' or 'modelId'"),
+        ({"serviceId": "0" * 24}, "not found"),
+        ({"serviceId": {"a": 1}}, "not found"),
+        ({"text": 5}, "'text' is text"),
+        ({"executionId": 5}, "is an id or a list of ids"),
+        ({"executionId": [{}, None], "start": [], "size": -1, "checkpoint": 3, "logLevel": {}}, None),
+        ({"start": "tomorrow", "checkpoint": {"a": "b"}, "functionName": 3, "follow": "no"}, None),
+    ],
+)
+def test_odd_requests_for_logs(dl, service, body, message):
+    base = {} if not body or "serviceId" in body else {"serviceId": service.id}
+    success, answer = dl.client_api.gen_request("post", "/services/logs", json_req=base | body)
+    assert answer.status_code == (200 if message is None else 404 if "not found" in message else 400)
+    assert message is None or message in answer.json()["message"]

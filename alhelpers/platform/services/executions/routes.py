@@ -8,7 +8,7 @@ from ...events import Event
 from ...query import everything, search
 from ...store import is_id, require
 from ..exports import models as commands
-from . import models
+from . import models, resources
 
 QUERIED = ("executions", "services", "packages", "triggers")
 # The largest number of executions that one request may make.
@@ -143,6 +143,11 @@ def query_faas(call: Call) -> Raw:
     return paged(call, kind, search(call.store, kind, body))
 
 
+def query_resources(call: Call) -> dict[str, Any]:
+    """List the executions that an entity was an input of."""
+    return resources.query(call.store, require(call.body))
+
+
 def command(call: Call) -> Raw:
     """Fetch a command of this area."""
     if not is_id(call.params["command_id"]):
@@ -161,6 +166,7 @@ def stop_all(call: Call, event: Event) -> None:
 ROUTES = [
     Route("POST", "/query/faas", query_faas),
     Route("POST", "/executions/rerun", rerun_batch),
+    Route("POST", "/executions/resource/query", query_resources),
     Route("POST", "/executions/{service_id}", create),
     Route("GET", "/executions/{execution_id}", get),
     Route("PATCH", "/executions/{execution_id}", update),
