@@ -337,7 +337,6 @@ def test_download_with_annotations_as_json(dl, boxed, tmp_path):
 
 
 def test_download_with_annotations_drawn(dl, boxed, tmp_path):
-    pytest.importorskip("cv2")
     options = dl.ViewAnnotationOptions
     boxed.download(
         local_path=str(tmp_path / "out"),
