@@ -139,6 +139,17 @@ def test_batches_and_statistics(dl, project, dataset, truth, fill):
         flow.execute_batch(filters=nowhere)
 
 
+def test_a_batch_that_is_too_large(dl, project, dataset, fill, monkeypatch):
+    from alhelpers.platform.services.pipelines import lifecycle
+
+    monkeypatch.setattr(lifecycle, "LARGEST_BATCH", 2)
+    fill(3)
+    flow = install(project, [storage(dataset)])
+    with pytest.raises(dl.exceptions.BadRequest, match="finds 3 items; one batch takes at most 2"):
+        flow.execute_batch(dl.Filters(context={"datasets": [dataset.id]}))
+    assert flow.pipeline_executions.list().items_count == 0
+
+
 def test_list_cycles(dl, project, dataset, fill):
     one, two = fill(2)
     flow = install(project, [storage(dataset)])
@@ -424,6 +435,16 @@ def test_rerun_from_what_has_failed(dl, project, dataset, truth, fill):
     assert cycle.status == "success" and {each["id"] for each in executed(cycle)} == ids
     assert successes(flow.stats(), nodes[1]["id"]) == 1
     assert project.datasets.get("new").items.list().items_count == 1
+
+
+def test_a_triggers_entity_goes_to_the_port_of_its_type(dl, project, dataset, fill):
+    named = storage(dataset, "raw") | {"inputs": [port("picture")]}
+    flow = install(project, [named], [], {named["id"]: ITEM_CREATED})
+    (item,) = fill(1)
+    (cycle,) = flow.pipeline_executions.list().items
+    assert executed(cycle)[0]["input"]["picture"]["item_id"] == item.id and cycle.status == "success"
+    flow.execute_batch(dl.Filters(context={"datasets": [dataset.id]}))
+    assert {each.status for each in flow.pipeline_executions.list().items} == {"success"}
 
 
 def test_a_trigger_starts_cycles(dl, project, dataset, truth, fill):

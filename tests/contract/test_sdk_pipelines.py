@@ -199,6 +199,12 @@ def test_what_is_missing_shows_when_it_starts(dl, project, storage):
     body = pipeline([node("task", "Label"), node("storage", metadata={"datasetId": "0" * 24})])
     with pytest.raises(dl.exceptions.BadRequest, match="'Label' of type task must have a datasetId"):
         project.pipelines.validate(body)
+    unfilled = pipeline(
+        [node("storage", "Raw", metadata={"variableDataset": "D"})],
+        variables=[{"name": "D", "type": "Dataset", "value": "$var(D__dataset)"}],
+    )
+    with pytest.raises(dl.exceptions.BadRequest, match="'Raw' of type storage must have a datasetId"):
+        project.pipelines.validate(unfilled)
     gone = pipeline([node("storage", metadata={"datasetId": "0" * 24})])
     with pytest.raises(dl.exceptions.BadRequest, match="there is no dataset"):
         project.pipelines.validate(gone)

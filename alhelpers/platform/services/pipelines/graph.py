@@ -124,4 +124,10 @@ def model_id(pipeline: Document, node: Document) -> str | None:
 def _id(value: Any) -> str | None:
     if isinstance(value, dict):
         value = next((value[key] for key in ("id", "dataset_id", "model_id") if value.get(key)), None)
-    return value if isinstance(value, str) and value else None
+    # A template's placeholder, which nobody has filled in, is no id.
+    return value if isinstance(value, str) and value and not value.startswith("$var(") else None
+
+
+def input_of(node: Document, kind: str) -> str | None:
+    """Give the name of the first in-port for entities of a type."""
+    return next((port["name"] for port in inputs(node) if single(port["type"]) == kind), None)

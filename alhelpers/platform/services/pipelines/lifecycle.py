@@ -12,6 +12,8 @@ from . import engine, graph, tasks, validation, workers
 
 INSTALLED, PAUSED = engine.INSTALLED, "Uninstalled"
 TERMINATE, RESUME = "terminateExistingCycles", "resumeExistingCycles"
+# A batch is one transaction, and nobody else is served meanwhile.
+LARGEST_BATCH = 5000
 
 Document = dict[str, Any]
 
@@ -133,9 +135,12 @@ def batch(
 ) -> Document:
     """Start a cycle for each item that a query finds; return the command that says so."""
     node = graph.node_by_id(pipeline, node_id or graph.root_id(pipeline) or "")
-    ports = [port["name"] for port in graph.inputs(node or {}) if graph.single(port["type"]) == "Item"]
-    name = ports[0] if ports else "item"
+    name = graph.input_of(node or {}, "Item") or "item"
     found = list(items_of(store, pipeline["projectId"], query))
+    if len(found) > LARGEST_BATCH:
+        raise bad_request(
+            f"the query finds {len(found)} items; one batch takes at most {LARGEST_BATCH}: narrow the query"
+        )
     for row in found:
         engine.begin(store, pipeline, user, inputs=args | {name: {"item_id": row.id}}, node_id=node_id)
     spec = {"pipelineId": pipeline["id"], "nodeId": node_id, "query": query, "count": len(found)}

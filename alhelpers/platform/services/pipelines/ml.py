@@ -61,10 +61,10 @@ def _settings(node: Document) -> Document:
 
 
 def _items(node: Document, inputs: Document) -> list[str]:
-    names = [port["name"] for port in graph.inputs(node) if graph.single(port["type"]) == "Item"] or ["item"]
-    given = inputs.get(names[0])
+    name = graph.input_of(node, "Item") or "item"
+    given = inputs.get(name)
     found = [values.entity_id("Item", each) for each in (given if isinstance(given, list) else [given])]
     ids = [each for each in found if each]
     if not ids:
-        raise bad_request(f"node {graph.label(node)!r} needs an item as {names[0]!r}")
+        raise bad_request(f"node {graph.label(node)!r} needs an item as {name!r}")
     return ids

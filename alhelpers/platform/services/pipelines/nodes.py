@@ -70,10 +70,10 @@ def _do(store: Store, pipeline: Document, node: Document, execution: Document) -
 
 
 def _item(store: Store, node: Document, execution: Document) -> Document:
-    names = [port["name"] for port in graph.inputs(node) if graph.single(port["type"]) == "Item"] or ["item"]
-    item_id = values.entity_id("Item", execution["input"].get(names[0]))
+    name = graph.input_of(node, "Item") or "item"
+    item_id = values.entity_id("Item", execution["input"].get(name))
     if item_id is None:
-        raise bad_request(f"node {graph.label(node)!r} needs an item as {names[0]!r}")
+        raise bad_request(f"node {graph.label(node)!r} needs an item as {name!r}")
     return store.get("items", item_id)
 
 

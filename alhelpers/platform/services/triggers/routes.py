@@ -147,8 +147,13 @@ def _fire(
         if pipeline is None:
             return
         node_id = operation.get("nodeId") or graph.root_id(pipeline)
-        if graph.node_by_id(pipeline, node_id or "") is None:
+        node = graph.node_by_id(pipeline, node_id or "")
+        if node is None:
             return  # taken out of the pipeline while it is paused
+        if about is not None:
+            # The event's entity goes to the port of its type, whatever the port is called.
+            own = graph.input_of(node, about["resource"]) or about["resource"].lower()
+            inputs = {own if name == about["resource"].lower() else name: inputs[name] for name in inputs}
         # A trigger that stays active while its pipeline is paused collects work for later.
         engine.begin(
             call.store,
