@@ -416,6 +416,8 @@ def test_a_query_makes_an_execution_for_each_item(dl, home, service, tmp_path):
     filters = dl.Filters(field="name", values="*.txt", context={"datasets": [dataset.id]})
     command = service.execute_batch(filters=filters, function_name="run")
     assert command.status == "success" and command.spec["count"] == 3
+    everywhere = service.execute_batch(filters=dl.Filters(field="name", values="*.zip"), function_name="run")
+    assert everywhere.spec["count"] == 0  # codebases are no data
     filters = dl.Filters(
         resource=dl.FiltersResource.EXECUTION, field="input.item.dataset_id", values=dataset.id
     )
@@ -459,3 +461,12 @@ def test_odd_requests_for_logs(dl, service, body, message):
     success, answer = dl.client_api.gen_request("post", "/services/logs", json_req=base | body)
     assert answer.status_code == (200 if message is None else 404 if "not found" in message else 400)
     assert message is None or message in answer.json()["message"]
+
+
+def test_a_talkative_function_keeps_a_short_status_log(dl, run):
+    execution = run("chatter", times=500)
+    entries = execution.status_log
+    assert (
+        len(entries) == 200 and statuses(execution)[0] == "created" and statuses(execution)[-1] == "success"
+    )
+    assert entries[-2]["message"] == "step 499"

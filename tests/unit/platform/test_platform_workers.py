@@ -162,3 +162,19 @@ def test_rest_does_not_count_as_work(play):
         assert dispatcher.started == ["a:1"] and dispatcher.busy
 
     play(scene)
+
+
+def test_an_execution_ends_even_if_those_who_are_told_fail(play):
+    async def scene(dispatcher):
+        settled = []
+
+        async def change(task):
+            settled.append(task)
+            if len(settled) == 1:
+                raise RuntimeError("a listener failed")
+
+        dispatcher._change = change
+        await dispatcher._settle(["a:1"], lambda call: None)
+        assert len(settled) == 2  # the second one only writes the end down
+
+    play(scene)

@@ -18,6 +18,8 @@ TERMINATED = "terminated"
 STOPPED = (TERMINATED, "aborted", "canceled")
 ENDED = (SUCCESS, FAILED, *STOPPED, "system-failure")
 STATUSES = (CREATED, RUNNING, *ENDED)
+# A function that tells of each of its thousand steps must not make its execution a book.
+LONGEST_LOG = 200
 # The SDK's progress calls use other words for two of the states.
 SPELLINGS = {"inProgress": RUNNING, "completed": SUCCESS, "complete": SUCCESS, "error": FAILED}
 
@@ -217,7 +219,10 @@ def log(
     entry: dict[str, Any] = {"timestamp": now(), "status": status, "percentComplete": percent}
     entry |= {key: value for key, value in (("message", message), ("error", error)) if value is not None}
     execution["latestStatus"] = entry
-    execution["statusLog"] = [*execution["statusLog"], entry]
+    kept = execution["statusLog"]
+    if len(kept) >= LONGEST_LOG:
+        kept = [*kept[:2], *kept[3:]]
+    execution["statusLog"] = [*kept, entry]
     execution["status"] = execution["statusLog"]
     execution["updatedAt"] = entry["timestamp"]
     store.put("executions", execution)

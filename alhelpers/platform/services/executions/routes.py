@@ -7,6 +7,7 @@ from ...errors import bad_request, not_emulated
 from ...events import Event
 from ...query import everything, search
 from ...store import is_id, require
+from ..datasets import models as stored
 from ..exports import models as commands
 from . import models, resources
 
@@ -44,8 +45,10 @@ def _create_batch(call: Call, service: dict[str, Any], name: str, batch: dict[st
     query, extra = require(batch.get("query")), batch.get("args") or {}
     datasets = (query.get("context") or {}).get("datasets") or []
     if not datasets:
-        projects = call.store.select("datasets", "scope = ?", (service["projectId"],))
-        datasets = [row.id for row in projects]
+        # All datasets of the project but the system's own.
+        system = stored.binaries(call.store, service["projectId"])["id"]
+        rows = call.store.select("datasets", "scope = ? AND id != ?", (service["projectId"], system))
+        datasets = [row.id for row in rows]
     rows = [
         row
         for dataset_id in datasets

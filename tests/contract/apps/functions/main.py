@@ -52,6 +52,10 @@ class ServiceRunner(dl.BaseServiceRunner):
     def say_failed(self, progress):
         progress.update(status="failed", message="said so")
 
+    def chatter(self, times, progress):
+        for step in range(times):
+            progress.update(message=f"step {step}")
+
     def no_json(self):
         return object()
 
