@@ -30,7 +30,9 @@ SKIPPED: dict[str, frozenset[str]] = {
     "annotations": frozenset({"id", "datasetId", "itemId", "type", "coordinates", "source", "hash"}) | _USERS,
     "models": frozenset({"id", "configuration"}),
     "executions": frozenset({"id", "input", "output"}),
-    "cycles": frozenset({"id", "nodes", "executions"}),
+    "cycles": frozenset(
+        {"id", "nodes", "executions", "counts", "forgiven", "waiting", "held", "input", "broken"}
+    ),
     "feature_vectors": frozenset({"id", "value"}),
 }
 # Objects above this depth ("metadata", "metadata.system") are in nearly every document.

@@ -1,6 +1,5 @@
 """What a pipeline is: a stored document with nodes, connections, variables and a place to start."""
 
-import copy
 from typing import Any
 
 from ...errors import bad_request
@@ -117,7 +116,7 @@ def shown_cycle(cycle: dict[str, Any], executed: list[dict[str, Any]] | None = N
     document = {key: value for key, value in cycle.items() if key not in engine.PRIVATE}
     by_node: dict[str, list[dict[str, Any]]] = {}
     for execution in executed or []:
-        by_node.setdefault(execution["pipeline"]["nodeId"], []).append(copy.copy(execution))
+        by_node.setdefault(execution["pipeline"]["nodeId"], []).append(execution)
     return document | {"executions": by_node}
 
 

@@ -56,7 +56,9 @@ def relaunched(store: Store, pipeline: Document, execution: Document) -> None:
 
 
 def _do(store: Store, pipeline: Document, node: Document, execution: Document) -> None:
-    executions.start(store, execution)
+    # Only an item in a task stays under way; the rest is done before anybody could see it run.
+    if node["type"] == graph.TASK:
+        executions.start(store, execution)
     try:
         output = _OWN[node["type"]](store, pipeline, node, execution)
     except ApiError as error:
