@@ -1,6 +1,25 @@
+import os
+
 import numpy as np
 import pytest
+import sdk_coverage
 from helpers_contract import png
+
+
+@pytest.fixture(scope="session")
+def _recorder(dl):
+    recorder = sdk_coverage.Recorder()
+    recorder.install()
+    return recorder
+
+
+@pytest.fixture(autouse=True)
+def _coverage(request):
+    """Record which methods of the SDK are called, when `./run coverage` asks for it."""
+    recorder = request.getfixturevalue("_recorder") if sdk_coverage.FOLDER in os.environ else None
+    yield
+    if recorder is not None:
+        recorder.save()
 
 
 @pytest.fixture

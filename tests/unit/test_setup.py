@@ -173,7 +173,7 @@ def test_a_change_installs_anew(entry, change):
     (command,) = entry.calls
     assert command[:2] == ["pip", "install"]
     assert command[command.index("-c") + 1] == "constraints.txt"
-    assert command[command.index("-e") + 1] == ".[notebooks,test]"
+    assert command[command.index("-e") + 1] == ".[bench,notebooks,test]"
     entry.calls.clear()
     entry.PYTHON.touch()
     entry.install()
