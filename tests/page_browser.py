@@ -42,7 +42,9 @@ class Browser:
     def page(self, path, status=200):
         answer = self.send("GET", path)
         assert answer.status == status, answer.text
-        return BeautifulSoup(answer.text, "html.parser")
+        page = BeautifulSoup(answer.text, "html.parser")
+        check_sound(page)
+        return page
 
 
 def texts(page):
@@ -62,3 +64,28 @@ def check_harmless(page):
 def fields(form):
     """Give what a form sends beside the button that is pressed."""
     return {field["name"]: field.get("value", "") for field in form.select("input")}
+
+
+def check_sound(page):
+    """What people need who do not see the page, or have no mouse: checked on every page of every test."""
+    assert page.html["lang"] == "en" and page.title.text and len(page.select("h1")) == 1 and page.main
+    ids = [element["id"] for element in page.select("[id]")]
+    assert "" not in ids and len(set(ids)) == len(ids)
+    for drawing in page.select("svg[role=img]"):
+        assert drawing.get("aria-label")
+    for image in page.select("svg:not([role=img])"):
+        assert image.get("aria-hidden") == "true"
+    for field in page.select("input:not([type=hidden]), select, progress"):
+        assert (
+            field.find_parent("label")
+            or field.get("aria-label")
+            or page.find("label", {"for": field.get("id")})
+        )
+    for element in page.select("a, button, nav, [role=region]"):
+        assert element.get_text(strip=True) or element.get("aria-label"), element
+    for part in page.select("nav, [role=region]"):
+        assert part.get("aria-label")
+    for table in page.select("table"):
+        assert all(cell.get("scope") for cell in table.select("th"))
+    for link in page.select("main a[href^='#']"):
+        assert link["href"][1:] in ids, link

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ import alhelpers.platform
 from alhelpers import cli
 from alhelpers.platform.logs import Logs
 from alhelpers.platform.page import session
+from alhelpers.platform.page.routes import is_page
+from alhelpers.platform.server import Server
 from alhelpers.platform.services.executions import models
 from alhelpers.platform.services.projects import models as projects
 from alhelpers.platform.store import Store
@@ -74,27 +77,34 @@ def annotate(client, item_id, *annotations):
 # ------------------------------------------------------------------------------------------------------ who may
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        *("/", "/projects/x", "/datasets/x", "/items/x", "/items/x/content", "/items/x/thumbnail"),
-        *(
-            "/models/x",
-            "/pipelines/x",
-            "/cycles/x",
-            "/tasks/x",
-            "/executions/x",
-            "/annotations/x/mask",
-            "/nowhere",
-        ),
-    ],
-)
-def test_without_a_token_every_page_is_the_login(server, path):
-    answer = Browser(server.url).send("GET", path)
-    assert answer.status == 401
-    page = BeautifulSoup(answer.text, "html.parser")
-    assert page.find("input", {"type": "password"})
-    assert page.find("input", {"name": "next"})["value"] == path
+@pytest.fixture(scope="module")
+def routes(tmp_path_factory):
+    """Every route of the page, as (method, path) with the id of nothing."""
+    made = Server(tmp_path_factory.mktemp("routes"))
+    try:
+        found = [(route.method, route.resource.canonical) for route in made._application().router.routes()]
+    finally:
+        made.store.close()
+    paths = {(method, re.sub(r"\{[^}]*\}", "x", path)) for method, path in found if method != "*"}
+    return sorted((method, path) for method, path in paths if is_page(path))
+
+
+def test_without_a_token_every_page_is_the_login(server, routes):
+    closed = [(method, path) for method, path in routes if not path.startswith("/login")]
+    assert len(closed) > 25 and ("GET", "/") in closed and ("POST", "/logout") in closed
+    for method, path in [*closed, ("GET", "/nowhere"), ("PUT", "/"), ("DELETE", "/items/x")]:
+        for headers in ({}, {"Cookie": "alhelpers-page=x"}, {"Authorization": f"Basic {server.token}"}):
+            answer = Browser(server.url).send(method, path, headers=headers)
+            assert answer.status == 401 and not answer.cookies, (method, path)
+            if method == "GET":
+                page = BeautifulSoup(answer.text, "html.parser")
+                assert page.find("input", {"type": "password"})
+                assert page.find("input", {"name": "next"})["value"] == path
+
+
+def test_a_page_is_read_by_no_other_method(browser):
+    for method in ("PUT", "DELETE", "PATCH", "POST"):
+        assert browser.send(method, "/").status in (404, 405)
 
 
 @pytest.mark.parametrize("path", ["/tasks/x/items/y/status", "/logout"])

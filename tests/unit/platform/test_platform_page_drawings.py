@@ -3,6 +3,7 @@
 import math
 import random
 import re
+from pathlib import Path
 
 import pytest
 
@@ -258,3 +259,30 @@ def test_texts():
     ]
     assert percent(0.8731) == "87.3%" and percent(None) == "" and percent("1") == ""
     assert short("abcdef", 4) == "abc…" and short("abcd", 4) == "abcd"
+
+
+# ------------------------------------------------------------------------------------------------------- colours
+
+
+def luminance(colour):
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_texts_and_curves_are_legible(theme):
+    """WCAG 2 asks for a contrast of 4.5 of texts; curves get the same here."""
+    sheet = (Path(charts.__file__).parent / "style.css").read_text()
+    block = re.findall(r":root \{(.*?)\n\s*\}", sheet, re.S)[theme]
+    colours = dict(re.findall(r"--([\w-]+): (#\w{6})", block))
+    pairs = [
+        (front, back) for front in ("ink", "soft", "link", "bad", "busy") for back in ("ground", "plate")
+    ]
+    pairs += [(name, f"{name}-back") for name in ("good", "bad", "busy", "tag", "label")]
+    pairs += [("ink", "plain-back"), *((f"s{number}", "plate") for number in range(charts.MAX_SERIES))]
+    for front, back in pairs:
+        dark, light = sorted((luminance(colours[front]), luminance(colours[back])))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, (front, back)
