@@ -21,6 +21,8 @@ LOGICAL = ("$and", "$or")
 ORDERING = ("$gt", "$gte", "$lt", "$lte")
 EQUALITY = ("$eq", "$ne", "$in", "$nin")
 KNOWN = (*LOGICAL, *EQUALITY, *ORDERING, "$exists", "$match", "$glob")
+# What a plain list means: that very list, or one of its values where the document holds a single one.
+LISTED = "listed"
 
 # Plain values with a `*` are patterns in these fields only; everywhere else a star is a star.
 WILDCARD_FIELDS = frozenset({"dir", "filename", "name", "metadata.system.mimetype"})
@@ -94,6 +96,9 @@ class _Parser:
     def field(self, path: str, value: Any, depth: int) -> Node:
         """Parse what a field is compared with: a plain value, operators, or a nested document."""
         self.check_depth(depth)
+        if isinstance(value, list) and value:
+            self.count(len(value))
+            return self.where(path, LISTED, tuple(value))
         if not isinstance(value, dict):
             return self.where(path, "$eq", value)
         operators = [key for key in value if isinstance(key, str) and key.startswith("$")]
@@ -284,6 +289,18 @@ def _is_in(node: Where) -> Test:
     return _matcher(node.path, node.value)
 
 
+def _is_listed(node: Where) -> Test:
+    one_of, whole = _matcher(node.path, node.value), list(node.value)
+
+    def matches(values: list[Any]) -> bool:
+        lists = [value for value in values if isinstance(value, list)]
+        if any(same(value, whole) for value in lists):
+            return True
+        return len(lists) < len(values) and one_of([each for each in values if not isinstance(each, list)])
+
+    return matches
+
+
 def _negated(test: Callable[[Where], Test]) -> Callable[[Where], Test]:
     def build(node: Where) -> Test:
         holds = test(node)
@@ -390,6 +407,7 @@ _TESTS: dict[str, Callable[[Where], Test]] = {
     "$eq": _equals,
     "$ne": _negated(_equals),
     "$in": _is_in,
+    LISTED: _is_listed,
     "$nin": _negated(_is_in),
     "$exists": _exists,
     "$match": _element,

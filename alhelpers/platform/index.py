@@ -187,6 +187,11 @@ class _Lookups:
         if node.operator in ("$eq", "$in"):
             wanted = node.value if node.operator == "$in" else (node.value,)
             return union([self.equal(path, value) for value in wanted])
+        if node.operator == dql.LISTED:
+            whole = self.equal(path, list(node.value))
+            found = union([whole, *(self.equal(path, value) for value in node.value)])
+            # A list in the document has its elements indexed, but only counts as a whole.
+            return found and Lookup(found.ranges, exact=False)
         if node.operator in _ORDER:
             return self.ordered(path, node.operator, node.value)
         if node.operator == "$exists" and node.value is True and path.count(".") >= MIN_CONTAINER:

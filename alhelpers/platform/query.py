@@ -217,8 +217,8 @@ def _as_sql(node: dql.Where, kind: str, plan: Plan) -> bool:
             plan.values.append(node.value)
             return True
         return False
-    if node.operator in ("$eq", "$in"):
-        wanted = node.value if node.operator == "$in" else (node.value,)
+    if node.operator in ("$eq", "$in", dql.LISTED):
+        wanted = (node.value,) if node.operator == "$eq" else node.value
         if len(wanted) > 500 or not all(_plain(node.path, value) for value in wanted):
             return False
         plan.where.append(f"{column} IN ({','.join('?' * len(wanted))})")

@@ -221,6 +221,20 @@ def test_children_know_their_parent(dl, dataset, item):
     assert dl.annotations.get(annotation_id=child.id).parent_id is None
 
 
+def test_nobody_is_their_own_ancestor(dl, dataset, item):
+    first = upload(dl, item, dl.Box(0, 0, 5, 5, label="car"))
+    second = upload(dl, item, dl.Box(1, 1, 2, 2, label="wheel"), parent_id=first.id)
+    third = upload(dl, item, dl.Box(1, 1, 2, 2, label="screw"), parent_id=second.id)
+    for parent in (first, third):
+        change = {"metadata": {"system": {"parentId": parent.id}}}
+        path = f"/annotations/{first.id}?system=true"
+        answer = dl.client_api.gen_request("put", path, json_req=change)[1]
+        assert answer.status_code == 400 and "circular" in answer.json()["message"]
+        assert dl.annotations.get(annotation_id=first.id).parent_id is None
+    third.parent_id = first.id
+    assert third.update(system_metadata=True).parent_id == first.id
+
+
 # ---------------------------------------------------------------------------------------------------- changing
 
 

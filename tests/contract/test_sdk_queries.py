@@ -305,6 +305,22 @@ def test_numbers_compare_as_numbers_even_as_text(dl, dataset, fill, names):
     assert len(names(dl.Filters(field="metadata.system.width", values="6"))) == 0
 
 
+def test_a_plain_list_is_one_of_its_values_or_the_list_itself(dl, dataset, fill, names):
+    first, second, third = fill(3)
+    for item, value in ((first, "day"), (second, "night"), (third, ["day", "night"])):
+        item.metadata["user"] = {"when": value}
+        item.update()
+    assert names(dl.Filters(field="id", values=[first.id, third.id])) == ["0000.png", "0002.png"]
+    assert names(dl.Filters(field="metadata.user.when", values=["day"])) == ["0000.png"]
+    assert len(names(dl.Filters(field="metadata.user.when", values=["day", "night"]))) == 3
+    assert len(names(dl.Filters(field="metadata.system.refs", values=[]))) == 3
+    filters = dl.Filters(field="id", values=[first.id, second.id])
+    task = dataset.tasks.create(task_name="two", assignee_ids=["ann@example.com"], filters=filters)
+    assert task.total_items == 2
+    assert names(dl.Filters(field="metadata.system.refs", values=[])) == ["0002.png"]
+    assert len(names(dl.Filters(field="metadata.system.refs.id", values=[task.id]))) == 2
+
+
 def test_values_have_types(dl, dataset, fill, names):
     first, second, third = fill(3)
     for item, value in ((first, True), (second, 1), (third, "true")):

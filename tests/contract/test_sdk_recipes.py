@@ -64,6 +64,16 @@ def test_nested_labels_bring_their_parents(dl, dataset):
     assert fresh(dl, dataset).labels_flat_dict["animal.cat.persian"].hex == "#0000ff"
 
 
+def test_labels_are_what_the_platform_says_they_are(dl, project, dataset, ontology):
+    dataset.add_labels(["cat", {"label_name": "car", "children": [{"label_name": "wheel"}]}])
+    dataset.add_label("dog", color=(1, 2, 3), attributes=["calm"], display_label="Hound")
+    made = project.ontologies.create(title="other", labels=[dl.Label(tag, color=(1, 2, 3)) for tag in "ab"])
+    for each in (project.ontologies.get(ontology_id=ontology.id), made):
+        sent = each.to_json()
+        assert sent["roots"] == platform_json(dl, f"/ontologies/{each.id}")["roots"]
+        assert len(sent["roots"]) >= 2
+
+
 def test_a_label_that_exists_is_changed_not_doubled(dl, dataset):
     dataset.add_label("cat", color=(255, 0, 0))
     dataset.add_label("cat.persian")

@@ -231,6 +231,19 @@ def test_a_consensus_task_gives_items_to_several_annotators(dataset, fill):
     assert all(len(set(ids)) == len(ids) for ids in held)
 
 
+def test_a_qualification_task_gives_everything_to_everybody(dl, dataset, fill):
+    fill(3)
+    task = dataset.tasks.create_qualification_task(name="exam", assignee_ids=[ANN, BOB])
+    assert task.metadata["system"]["consensusTaskType"] == "qualification"
+    assert [assignment.total_items for assignment in task.assignments.list()] == [3, 3]
+
+
+def test_a_honeypot_task_gives_each_item_to_one(dl, dataset, fill):
+    fill(4)
+    task = dataset.tasks.create_honeypot_task(name="pot", assignee_ids=[ANN, BOB], consensus_percentage=50)
+    assert sum(assignment.total_items for assignment in task.assignments.list()) == 4
+
+
 def test_an_item_of_two_annotators_is_done_when_both_have_done_it(dataset, fill):
     (item,) = fill(1)
     task = dataset.tasks.create(

@@ -17,6 +17,13 @@ def brute_entry(key, value, document):
         return all([brute(part, document) for part in value])
     if key == "$or":
         return any([brute(part, document) for part in value])
+    if isinstance(value, list) and value:
+        return any(
+            canonical(each) == canonical(value)
+            if isinstance(each, list)
+            else brute_operator("", "$in", value, each)
+            for each in brute_reach(document, key.split("."))
+        )
     if not isinstance(value, dict):
         value = {"$eq": value}
     return all([brute_operator(key, operator, operand, document) for operator, operand in value.items()])

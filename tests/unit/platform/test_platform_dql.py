@@ -85,6 +85,16 @@ def matches(query, document):
         ({"name": "*cat*"}, {"name": "a cat.png"}, True),
         ({"metadata.system.mimetype": "video*"}, {"metadata": {"system": {"mimetype": "video/mp4"}}}, True),
         ({"label": "a*"}, {"label": "ab"}, False),
+        ({"label": ["a", "b"]}, {"label": "b"}, True),
+        ({"label": ["a", "b"]}, {"label": "c"}, False),
+        ({"name": ["a*", "b"]}, {"name": "ab"}, True),
+        ({"dir": ["/a/", "/b"]}, {"dir": "/a"}, True),
+        ({"tags": ["a", "b"]}, {"tags": ["a", "b"]}, True),
+        ({"tags": ["a"]}, {"tags": ["a", "b"]}, False),
+        ({"tags": ["a", "b"]}, {"tags": ["a"]}, False),
+        ({"tags": []}, {"tags": []}, True),
+        ({"tags": []}, {"tags": ["a"]}, False),
+        ({"refs.id": ["x", "y"]}, {"refs": [{"id": "z"}, {"id": "x"}]}, True),
         ({"label": {"$glob": "a*b"}}, {"label": "a/b"}, True),
         (
             {"r": {"$match": {"id": "x", "m": {"s": {"$eq": "done"}, "t": {"$gt": "2024-01-01T00:00:00Z"}}}}},
@@ -161,7 +171,10 @@ OPERATORS = st.one_of(
     st.tuples(st.sampled_from(["$gt", "$gte", "$lt", "$lte"]), ORDERABLE),
     st.tuples(st.just("$exists"), st.booleans()),
 )
-FIELDS = st.tuples(PATHS, OPERATORS).map(lambda pair: {pair[0]: {pair[1][0]: pair[1][1]}})
+FIELDS = st.one_of(
+    st.tuples(PATHS, OPERATORS).map(lambda pair: {pair[0]: {pair[1][0]: pair[1][1]}}),
+    st.tuples(PATHS, st.lists(VALUES, max_size=3)).map(lambda pair: {pair[0]: pair[1]}),
+)
 QUERIES = st.recursive(
     FIELDS,
     lambda inner: st.tuples(st.sampled_from(["$and", "$or"]), st.lists(inner, max_size=3)).map(

@@ -50,7 +50,12 @@ OPERATORS = st.one_of(
     st.tuples(st.just("$glob"), st.sampled_from(["a*", "*", "2024*", "é*", "\U0010ffff*", "a*b", "\ud800*"])),
     st.tuples(st.just("$match"), st.one_of(INNER, st.fixed_dictionaries({"$gt": ORDERED, "$lt": ORDERED}))),
 )
-CONDITIONS = st.tuples(FIELDS, OPERATORS).map(lambda pair: {pair[0]: {pair[1][0]: pair[1][1]}})
+CONDITIONS = st.one_of(
+    st.tuples(FIELDS, OPERATORS).map(lambda pair: {pair[0]: {pair[1][0]: pair[1][1]}}),
+    st.tuples(FIELDS.filter(lambda field: field != "name"), st.lists(VALUES, max_size=3)).map(
+        lambda pair: {pair[0]: pair[1]}
+    ),
+)
 PATTERNS = st.tuples(
     st.sampled_from(["filename", "dir", "name"]),
     st.sampled_from(["/**", "/a/**", "/a*", "/a/*", "*", "**", "a*", "0*", "/\ud800*", "/a/0.png", "/*/1*"]),

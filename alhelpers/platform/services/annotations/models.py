@@ -90,6 +90,25 @@ def update(annotation: dict[str, Any], patch: dict[str, Any], user: str, *, syst
     return annotation | {"updatedAt": now(), "updatedBy": user}
 
 
+def check_parents(store: Store, annotation: dict[str, Any]) -> None:
+    """Refuse an annotation that would be its own ancestor."""
+    seen = {annotation["id"]}
+    parent_id = _parent(annotation)
+    while parent_id is not None:
+        if parent_id in seen:
+            raise bad_request(
+                f"annotation {annotation['id']} cannot have the parent {_parent(annotation)}: it would be circular"
+            )
+        seen.add(parent_id)
+        row = next(store.select("annotations", "id = ?", (parent_id,)), None)
+        parent_id = _parent(store.parsed(row)) if row else None
+
+
+def _parent(annotation: dict[str, Any]) -> str | None:
+    parent_id = annotation["metadata"]["system"].get("parentId")
+    return parent_id if isinstance(parent_id, str) else None
+
+
 def _check_place(annotation: dict[str, Any]) -> None:
     """Refuse an annotation of the image that does not say where: every reader of the item would stumble on it."""
     kind, coordinates = annotation["type"], annotation.get("coordinates")

@@ -41,9 +41,9 @@ def update(call: Call) -> Raw:
     """Apply a diff to an annotation."""
     _check(call)
     annotation = call.store.get("annotations", call.params["annotation_id"])
-    call.store.put(
-        "annotations", models.update(annotation, require(call.body), call.user, system=call.system)
-    )
+    annotation = models.update(annotation, require(call.body), call.user, system=call.system)
+    models.check_parents(call.store, annotation)
+    call.store.put("annotations", annotation)
     about = {"item": annotation["itemId"], "dataset": annotation["datasetId"]}
     call.store.emit("Annotation", "Updated", annotation["id"], **about)
     return one(call, "annotations", annotation["id"])

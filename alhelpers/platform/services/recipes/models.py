@@ -179,7 +179,18 @@ def check_root(root: Any) -> dict[str, Any]:
     if not isinstance(children, list):
         raise bad_request(f"the 'children' of label {value['tag']!r} must be a list, got {children!r}")
     children = [check_root(child) for child in children]
-    return {"value": {"color": _colour(value["tag"]), "attributes": [], **value}, "children": children}
+    return {"value": _new_label(value["tag"], value["tag"]) | value, "children": children}
+
+
+def _new_label(tag: str, full_tag: str) -> dict[str, Any]:
+    """Give a label with every key that the SDK writes of one."""
+    return {
+        "tag": tag,
+        "color": _colour(full_tag),
+        "attributes": [],
+        "displayLabel": None,
+        "displayData": {},
+    }
 
 
 def put_labels(ontology: dict[str, Any], labels: Any, *, upsert: bool) -> None:
@@ -203,8 +214,7 @@ def _put_label(ontology: dict[str, Any], tag: str, label: dict[str, Any], *, ups
                 raise bad_request(
                     f"label {tag!r} is not in the ontology {ontology['id']}; add it first, or upsert"
                 )
-            node = {"value": {"tag": part, "color": _colour(".".join(parts[: depth + 1])), "attributes": []}}
-            node["children"] = []
+            node = {"value": _new_label(part, ".".join(parts[: depth + 1])), "children": []}
             siblings.append(node)
         siblings = node["children"]
     given = {

@@ -273,11 +273,15 @@ def add_items(
 def _shared(
     task: dict[str, Any], item_ids: list[str], shares: workload.Workload
 ) -> list[tuple[str, list[str]]]:
-    """Cut new items in pieces, one an assignee; in a consensus task some of the items go to several of them."""
+    """Cut new items in pieces, one an assignee; some tasks give some of the items, or all, to several of them."""
     system = task["metadata"]["system"]
+    kind = system.get("consensusTaskType")
     if not shares:
         return []
-    if not (system.get("consensusAssignees") or system.get("consensusPercentage")):
+    if kind == "qualification":  # an examination: everybody does all of it
+        return workload.share_repeatedly(item_ids, shares, len(shares))
+    # The percentage of a honeypot task is that of known items among the others.
+    if kind == "honeypot" or not (system.get("consensusAssignees") or system.get("consensusPercentage")):
         return workload.share(item_ids, shares)
     times = system.get("consensusAssignees") or len(shares)
     if times > len(shares):
