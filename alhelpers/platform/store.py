@@ -278,7 +278,7 @@ class Store:
         """Iterate over the documents of a kind that satisfy an SQL condition on columns."""
         cursor = self._database.execute(
             f"SELECT id, scope, parent, blob, doc FROM documents WHERE kind = ? AND {where} {tail}",
-            (kind, *values),
+            (kind, *_bound(values)),
         )
         return map(Row._make, cursor)
 
@@ -309,7 +309,7 @@ class Store:
     def count(self, kind: str, where: str = "1", values: Iterable[Any] = (), what: str = "*") -> int:
         """Count the documents of a kind that satisfy an SQL condition."""
         query = f"SELECT count({what}) FROM documents WHERE kind = ? AND {where}"
-        return self._database.execute(query, (kind, *values)).fetchone()[0]
+        return self._database.execute(query, (kind, *_bound(values))).fetchone()[0]
 
     def tally(self, kind: str, column: str, where: str, *values: Any) -> dict[str | None, int]:
         """Count the documents of a kind that satisfy an SQL condition, for each value of a column."""
@@ -492,6 +492,15 @@ def _text(document: Mapping[str, Any]) -> str:
 def _place(entry: tuple[int, Any, str]) -> tuple[int, str]:
     """Neighbours in the index are written one after the other."""
     return entry[0], entry[2]
+
+
+def _bound(values: Iterable[Any]) -> Iterator[Any]:
+    """Let through what can be compared with a column."""
+    for value in values:
+        fits = abs(value) < 1 << 63 if isinstance(value, int) else isinstance(value, str | float | None)
+        if not fits:
+            raise bad_request(f"a name, an id or a number was expected, got {value!r}")
+        yield value
 
 
 def _column_value(document: Mapping[str, Any], field: str | None) -> Any:

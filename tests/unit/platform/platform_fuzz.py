@@ -99,6 +99,9 @@ class World:
         self.handlers = {f"{route.method} {route.path}": route.handler for route in ROUTES}
         corpus = json.loads(CORPUS.read_text())
         self.corpus = {key: corpus.get(key, []) for key in self.handlers}
+        self.bodies = [
+            requests for requests in self.corpus.values() if requests and isinstance(requests[0][2], dict)
+        ]
         self.ids: dict[str, list[str]] = {}
         self.first: dict[str, list[str]] = {}
         self.failures: dict[str, str] = {}
@@ -274,6 +277,8 @@ class World:
             names = re.findall(r"{(\w+)", key)
             params = {name: self.thing(self.kind_of(name, key), honest=False) for name in names}
             query, body = {}, self.value()
+            if self.random.random() < 0.7:  # what another route gets looks like what this one wants
+                body = self.filled(self.random.choice(self.random.choice(self.bodies)))[2]
         for _ in range(self.random.choice([0, 1, 1, 2, 4])):
             body = self.changed(body)
         if self.random.random() < 0.1:
