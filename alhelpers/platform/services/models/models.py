@@ -225,7 +225,7 @@ def delete(store: Store, model_id: str) -> None:
         if row.scope == binaries
     ]
     items.delete(store, ids)
-    store.emit("Model", "Deleted", model_id)
+    store.emit("Model", "Deleted", model_id, project=model["projectId"])
 
 
 def publish_metrics(store: Store, samples: Any) -> None:

@@ -66,10 +66,11 @@ def reset(store: Store, pipeline: Document, user: str) -> None:
 
 
 def delete(store: Store, pipeline: Document) -> None:
-    """Delete a pipeline with its triggers and cycles; its tasks stay, and the executions as history."""
+    """Delete a pipeline with its triggers, code and cycles; its tasks stay, and the executions as history."""
     engine.terminate_all(store, pipeline["id"])
     for row in list(of_pipeline(store, pipeline)):
         triggers.delete(store, "id = ?", row.id)
+    workers.remove_code(store, pipeline)
     store.delete("cycles", "parent = ?", pipeline["id"])
     store.delete("pipelines", "id = ?", pipeline["id"])
 

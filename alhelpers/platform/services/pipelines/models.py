@@ -9,8 +9,9 @@ from . import engine, graph, validation
 
 FIXED = {
     *("id", "url", "projectId", "orgId", "creator", "createdAt", "updatedAt", "updatedBy"),
-    *("status", "compositionId", "taskIds", "countedFrom"),
+    *("status", "compositionId", "taskIds", "serviceIds", "countedFrom"),
 }
+PRIVATE = ("taskIds", "serviceIds", "countedFrom")
 
 
 def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def _keep_loaded(pipeline: dict[str, Any], nodes: list[Any]) -> None:
 
 def shown(pipeline: dict[str, Any]) -> dict[str, Any]:
     """Give a pipeline as callers see it."""
-    return {key: value for key, value in pipeline.items() if key not in ("taskIds", "countedFrom")}
+    return {key: value for key, value in pipeline.items() if key not in PRIVATE}
 
 
 def shown_cycle(cycle: dict[str, Any], executed: list[dict[str, Any]] | None = None) -> dict[str, Any]:

@@ -42,7 +42,10 @@ def prepare(store: Store, pipeline: Document, user: str) -> None:
         if node["type"] == graph.ML:
             ml.prepare(store, pipeline, node, user)
         elif node["type"] in (graph.CODE, graph.FUNCTION, graph.CUSTOM):
-            pipeline.setdefault("serviceIds", {})[node["id"]] = service_of(store, pipeline, node, user)["id"]
+            service = service_of(store, pipeline, node, user)
+            pipeline.setdefault("serviceIds", {})[node["id"]] = service["id"]
+            # Whoever reads the pipeline finds a node's service by this name.
+            node["namespace"] = (node.get("namespace") or {}) | {"serviceName": service["name"]}
     store.put("pipelines", pipeline)
 
 
@@ -51,6 +54,16 @@ def refresh(store: Store, pipeline: Document, user: str) -> None:
     for node in graph.nodes(pipeline):
         if node["type"] == graph.ML:
             ml.prepare(store, pipeline, node, user)
+
+
+def remove_code(store: Store, pipeline: Document) -> None:
+    """Delete the services that a pipeline has made for its own code; those of apps are there for others as well."""
+    prefix = f"{pipeline['id']}-"
+    for row in list(store.select("services", "scope = ?", (pipeline["projectId"],))):
+        service = store.parsed(row)
+        if service["name"].startswith(prefix):
+            services.delete(store, service["id"])
+            store.delete("packages", "id = ?", service["packageId"])
 
 
 def _remembered(store: Store, pipeline: Document, node: Document) -> Document | None:

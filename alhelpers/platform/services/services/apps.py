@@ -1,33 +1,64 @@
-"""The services that installed apps bring, and what becomes of them with their app."""
+"""The services and triggers that installed apps bring, and what becomes of them with their app."""
 
+import json
+from datetime import datetime
 from typing import Any
 
-from ...errors import ApiError
+from ...errors import ApiError, bad_request
 from ...store import Store, require
+from ..triggers import models as triggers
 from . import models
 
 
-def install(store: Store, app: dict[str, Any], user: str) -> None:
-    """Make the services that an app's manifest lists, or bring them up to a new version of it.
+def install(store: Store, app: dict[str, Any], user: str, moment: datetime) -> None:
+    """Make the services and triggers that an app's manifest lists, or bring them up to a new version of it.
+
+    `moment` is the time on the platform's clock, from which a cron trigger counts.
 
     Raises
     ------
     ApiError
         424, when a component is wrong, or its name is taken by a service of someone else.
     """
-    for component in components(app):
-        try:
+    try:
+        for component in components(app, "services"):
             require(component, "name")
             _install_one(store, app, component, user)
-        except ApiError as error:
-            raise ApiError(424, f"error installing an app: Validation Failed: {error.message}") from error
+        for component in components(app, "triggers"):
+            require(component, "name")
+            _install_trigger(store, app, component, user, moment)
+    except ApiError as error:
+        raise ApiError(424, f"error installing an app: Validation Failed: {error.message}") from error
 
 
-def components(app: dict[str, Any]) -> list[dict[str, Any]]:
-    """List the services in an app's manifest, or in its custom installation."""
+def _install_trigger(
+    store: Store, app: dict[str, Any], component: dict[str, Any], user: str, moment: datetime
+) -> None:
+    """Make a trigger of one of the app's services, which it names as 'services.<name>'."""
+    name = str(component.get("namespace") or "").removeprefix("services.")
+    known = [service for service in of_app(store, app) if name in ("", service["name"])]
+    if not known:
+        raise bad_request(
+            f"trigger {component['name']!r} is for {component.get('namespace')!r}, and the app has no such service"
+        )
+    spec = dict(require(component.get("spec")))
+    spec["operation"] = (
+        {"type": "function"} | require(spec.get("operation") or {}) | {"serviceId": known[0]["id"]}
+    )
+    link = {"id": app["id"], "dpkName": app["dpkName"], "componentName": component["name"]}
+    for row in list(store.select("triggers", "scope = ?", (app["projectId"],))):
+        if (store.parsed(row).get("app") or {}) == link:
+            triggers.update(store, json.loads(row.doc), {"spec": spec}, user, moment)
+            return
+    body = {key: component[key] for key in ("name", "type", "active") if key in component}
+    triggers.create(store, body | {"projectId": app["projectId"], "spec": spec, "app": link}, user, moment)
+
+
+def components(app: dict[str, Any], part: str) -> list[dict[str, Any]]:
+    """List what an app has of one kind of component, in its manifest or in its custom installation."""
     chosen = (app.get("customInstallation") or {}).get("components") or {}
-    found = chosen if "services" in chosen else app["dpk"].get("components") or {}
-    return found.get("services") or []
+    found = chosen if part in chosen else app["dpk"].get("components") or {}
+    return found.get(part) or []
 
 
 def _install_one(store: Store, app: dict[str, Any], component: dict[str, Any], user: str) -> None:

@@ -131,10 +131,16 @@ def undeploy(call: Call, event: Event) -> None:
     ml.undeploy(call.store, event.detail["service"], call.user)
 
 
+def remove_of_model(call: Call, event: Event) -> None:
+    """Delete the services of a deleted model: they have nothing to work with."""
+    for service in models.of_model(call.store, event.detail["project"], event.id):
+        models.delete(call.store, service["id"])
+
+
 def install_app(call: Call, event: Event) -> None:
-    """Make or renew the services of an app."""
+    """Make or renew the services and triggers of an app."""
     app = call.store.get("apps", event.id)
-    apps.install(call.store, app, call.user)
+    apps.install(call.store, app, call.user, call.clock.now())
     if event.detail.get("versionChanged"):
         # Services of the app's models and nodes follow its version too.
         for service in apps.of_app(call.store, app):
@@ -183,6 +189,7 @@ ROUTES = [
 LISTENERS: dict[tuple[str, str], Listener] = {
     ("Execution", "Finished"): settle_model,
     ("Service", "Deleted"): undeploy,
+    ("Model", "Deleted"): remove_of_model,
     ("App", "Created"): install_app,
     ("App", "Updated"): install_app,
     ("App", "Deleted"): remove_app,

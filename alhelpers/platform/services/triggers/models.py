@@ -38,6 +38,8 @@ def create(store: Store, body: dict[str, Any], user: str, moment: datetime) -> d
         "updatedAt": time,
         "updatedBy": user,
     }
+    if body.get("app"):
+        trigger["app"] = body["app"]
     _plan(trigger, moment)
     store.put("triggers", trigger)
     store.emit("Trigger", "Changed", trigger["id"])
