@@ -221,6 +221,10 @@ def test_items_are_found_by_task_and_status(dl, dataset, items):
         "0000.png",
         "0001.png",
     ]
+    # A list means exactly these statuses.
+    assert found("metadata.system.annotationStatus", ["completed"]) == ["0000.png"]
+    assert found("metadata.system.annotationStatus", ["completed", "discard"]) == []
+    assert found("id", [items[1].id, items[3].id]) == ["0001.png", "0003.png"]
     assert [i.name for i in task.get_items(filters=dl.Filters(field="name", values="0001.png")).all()] == [
         "0001.png"
     ]

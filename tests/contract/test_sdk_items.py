@@ -309,6 +309,17 @@ def test_an_item_is_found_by_its_path(dl, dataset, fill):
     assert dl.items.get(item_id=deep.id).dataset.id == dataset.id
 
 
+def test_an_item_has_an_address_in_its_dataset(dl, project, dataset, fill):
+    (item,) = fill(1)
+    other = project.datasets.create("other")
+    for path, status in ((f"/datasets/{dataset.id}", 200), (f"/datasets/{other.id}", 404)):
+        answer = dl.client_api.gen_request("get", f"{path}/items/{item.id}")[1]
+        assert answer.status_code == status
+        if status == 200:
+            assert answer.json() == item.to_json()
+    assert dataset.collections.list_all_collections() == []
+
+
 def test_an_item_is_deleted_by_id_name_or_filter(dl, dataset, fill):
     first, second, third, fourth = fill(4)
     assert first.delete() is True

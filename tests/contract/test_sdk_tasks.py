@@ -55,7 +55,7 @@ def test_a_task_is_what_the_platform_says_it_is(dl, dataset, items):
     again = dataset.tasks.get(task_id=task.id)
     assert again.to_json() == task.to_json()
     answer = dl.client_api.gen_request(req_type="get", path=f"/annotationtasks/{task.id}")[1].json()
-    written = {key: value for key, value in task.to_json().items() if value is not None}
+    written = task.to_json()
     assert written == {key: answer[key] for key in written}
     assert answer["metadata"]["user"] == {"batch": 3}
     assert (answer["priority"], answer["hasParent"]) == (3, False)

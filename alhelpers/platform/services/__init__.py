@@ -29,8 +29,8 @@ _SERVICES = (
         settings,
         datasets,
         recipes,
+        collections,  # before the items: its paths are words where theirs are ids
         items,
-        collections,
         annotations,
         exports,
         features,

@@ -6,7 +6,7 @@ import posixpath
 from typing import Any
 
 from ...api import Call, Raw, Route, one, paged
-from ...errors import bad_request
+from ...errors import bad_request, not_found
 from ...query import everything, search
 from ...store import is_id, merge, now, require
 from ..exports.models import finished
@@ -120,6 +120,14 @@ def get(call: Call) -> Raw:
     return one(call, "items", call.params["item_id"])
 
 
+def get_in_dataset(call: Call) -> Raw:
+    """Fetch an item of a dataset."""
+    item_id = call.params["item_id"]
+    if call.store.row("items", item_id).scope != call.params["dataset_id"]:
+        raise not_found(f"item in dataset {call.params['dataset_id']}", item_id)
+    return one(call, "items", item_id)
+
+
 def update(call: Call) -> Raw:
     """Apply a diff to an item."""
     item = call.store.get("items", call.params["item_id"])
@@ -203,6 +211,7 @@ ROUTES = [
     Route("POST", "/datasets/{dataset_id}/items/bulk-update-metadata", bulk_update_metadata),
     Route("PUT", "/datasets/{dataset_id}/items/{directory_id}", move_into),
     Route("GET", "/items/{item_id}", get),
+    Route("GET", "/datasets/{dataset_id}/items/{item_id}", get_in_dataset),
     Route("PATCH", "/items/{item_id}", update),
     Route("DELETE", "/items/{item_id}", delete),
     Route("POST", "/items/{item_id}/clone", clone),

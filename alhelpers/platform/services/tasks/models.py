@@ -94,7 +94,7 @@ def _described(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
         "createdAt": time,
         "updatedAt": time,
         "updatedBy": user,
-        **({"description": check_description(body["description"])} if body.get("description") else {}),
+        "description": check_description(body["description"]) if body.get("description") else None,
         **counters.Count().fields(actions),
     }
 
