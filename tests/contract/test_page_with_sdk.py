@@ -243,3 +243,31 @@ def test_a_pipeline_with_live_counts(dl, browser, project, dataset, fill):
     assert [texts(tab) for tab in listed.select(".tabs a")] == ["All 7", "in-progress 2", "success 5"]
     only = browser.page(f"/projects/{project.id}/executions?status=success")
     assert len(only.select("[aria-label=Executions] tbody tr")) == 5
+
+
+def test_what_the_sdk_opens_in_a_browser_is_there(
+    dl, platform, browser, monkeypatch, project, dataset, fill, model
+):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda url, **_: opened.append(url))
+
+    def seen():
+        path = opened[-1].removeprefix(platform.url)
+        return browser.page(browser.send("GET", path).headers.get("Location", path))
+
+    (item,) = fill(1)
+    task = dataset.tasks.create(task_name="label", assignee_ids=["ann@example.com"])
+    pipeline = project.pipelines.create(name="flow")
+    own_page = ((dataset, "images"), (item, "/0000.png"), (task, "label"), (pipeline, "flow"))
+    for entity, title in (*own_page, (model, model.name)):
+        entity.open_in_web()
+        assert seen().h1.text == title
+    for entity in (project, dataset.recipes.list()[0], task.assignments.list()[0], project.models):
+        entity.open_in_web()
+        assert seen().h1.text == project.name
+    for entity in (project.datasets, project.pipelines, dataset.tasks, dl.projects):
+        entity.open_in_web()
+        seen()
+    dl.Filters(field="annotated", values=True).open_in_web(dataset)
+    assert seen().h1.text == "images"
+    assert len(opened) == 14

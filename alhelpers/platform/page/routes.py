@@ -55,6 +55,21 @@ PAGES: dict[str, tuple[str, View]] = {
     "/cycles/{cycle_id}": ("cycle.html", runs.cycle),
 }
 
+# The addresses that the SDK opens in a browser (`open_in_web`), and where the page shows the same.
+ADDRESSES = {
+    "/projects": "/",
+    "/projects/{project_id}/datasets/{id}/items": "/datasets/{id}",
+    "/projects/{project_id}/datasets/{dataset_id}/items/{id}": "/items/{id}",
+    "/projects/{project_id}/tasks/{id}": "/tasks/{id}",
+    "/projects/{project_id}/pipelines/{id}": "/pipelines/{id}",
+    "/projects/{project_id}/model/{id}": "/models/{id}",
+    "/projects/{project_id}/services/{id}/main": "/projects/{project_id}/executions",
+    # The rest has no page of its own: lists, assignments, recipes, packages.
+    "/projects/{project_id}/{kind}": "/projects/{project_id}",
+    "/projects/{project_id}/{kind}/{id}": "/projects/{project_id}",
+    "/projects/{project_id}/packages/{id}/main": "/projects/{project_id}",
+}
+
 
 def is_page(path: str) -> bool:
     """Say whether a path belongs to the page, and not to the SDK."""
@@ -88,6 +103,8 @@ class Pages:
         """Add all routes."""
         for path, (template, view) in PAGES.items():
             router.add_get(path, self._page(template, view))
+        for path, target in ADDRESSES.items():
+            router.add_get(path, _lead_to(target))
         router.add_get("/models/{model_id}", self._model)
         router.add_get("/executions/{execution_id}", self._execution)
         router.add_get("/items/{item_id}/content", self._content)
@@ -261,6 +278,16 @@ def _cookie_name(request: web.Request) -> str:
 
 def _cookie(request: web.Request) -> str | None:
     return request.cookies.get(_cookie_name(request))
+
+
+def _lead_to(target: str) -> Handler:
+    """Make a handler that leads to the address at which the page shows the same."""
+
+    async def lead(request: web.Request) -> web.Response:
+        parts = {name: quote(value, safe="") for name, value in request.match_info.items()}
+        return web.Response(status=303, headers={"Location": target.format_map(parts)})
+
+    return lead
 
 
 def _inside(target: str) -> str:
