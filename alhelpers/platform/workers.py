@@ -64,6 +64,8 @@ class Worker:
     # Takes no more work: its service has changed, or it is done.
     retired: bool = False
     running: dict[str, asyncio.TimerHandle | None] = field(default_factory=dict)
+    # Which function each of them runs.
+    functions: dict[str, str] = field(default_factory=dict)
     process: asyncio.subprocess.Process | None = None
     idle: asyncio.TimerHandle | None = None
 
@@ -169,8 +171,12 @@ class Dispatcher:
         self._schedule()
 
     def _service_changed(self, event: Event) -> None:
-        self._resting.discard(event.id)
-        if event.action in ("Updated", "Restarted", "Deleted"):
+        if event.action == "Paused":
+            self._resting.add(event.id)
+        else:
+            # Where it still rests, that shows when a worker is to be started.
+            self._resting.discard(event.id)
+        if event.action in ("Updated", "Restarted", "Paused", "Deleted"):
             for worker in self._workers.values():
                 if worker.service_id == event.id:
                     self._retire(worker)
@@ -356,6 +362,7 @@ class Dispatcher:
             worker.retired = worker.retired and not worker.single_use
             self._release(worker, execution_id)
             return
+        worker.functions[execution_id] = job["functionName"]
         seconds = job["executionTimeout"]
         worker.running[execution_id] = asyncio.get_running_loop().call_later(
             seconds, lambda: self._spawn(self._time_out(execution_id, seconds))
@@ -364,6 +371,7 @@ class Dispatcher:
 
     def _release(self, worker: Worker, execution_id: str) -> None:
         timer = worker.running.pop(execution_id, None)
+        worker.functions.pop(execution_id, None)
         if timer is not None:
             timer.cancel()
         if worker.retired and not worker.running:
@@ -466,7 +474,8 @@ class Dispatcher:
         self, worker: Worker, execution_id: str | None, level: str, text: str, time: str | None = None
     ) -> None:
         entry = {"timestamp": time or now(), "level": level, "message": text, "executionId": execution_id}
-        self.logs.add(worker.service_id, [entry | {"replicaId": worker.folder.name}])
+        about = {"functionName": worker.functions.get(execution_id or ""), "replicaId": worker.folder.name}
+        self.logs.add(worker.service_id, [entry | about])
         self.logged.set()
         self.logged = asyncio.Event()
 

@@ -328,6 +328,28 @@ def test_pause_and_resume(dl, service, run):
     assert run("double", x=1).output == 2
 
 
+def test_pause_stops_a_worker_that_waits_for_work(dl, service, run):
+    assert run("double", x=1).output == 2
+    assert len(run_status(service)) == 1
+    service.pause()
+    execution = run("double", wait=False, x=2)
+    with pytest.raises(TimeoutError, match="created"):
+        dl.executions.wait(execution_id=execution.id, timeout=1)
+    until(lambda: run_status(service) == [])
+    service.resume()
+    assert ended(dl, execution).output == 4
+
+
+def test_logs_of_one_function(service, run):
+    run("double", x=5)
+    run("run")
+    assert "[Start] Executing function." in log_of(service, function_name="run")
+    assert "hello" not in log_of(service, function_name="run") and "5" in log_of(
+        service, function_name="double"
+    )
+    assert log_of(service, function_name="leave_me") == ""
+
+
 def run_status(service):
     return service.status()["runtimeStatus"]
 
