@@ -290,6 +290,61 @@ def test_a_deleted_task_holds_nobody(dl, project, truth, labelling, fill):
     assert reread(flow, again).status == "success" and truth.items.list().items_count == 1
 
 
+@pytest.mark.parametrize("percentage", [100, 50])
+def test_consensus(dl, project, dataset, truth, fill, percentage):
+    """An item leaves when everybody who has it has decided, by the way that says so."""
+    names = ["ann@x.com", "bob@x.com"]
+    metadata = {
+        "consensusTaskType": "consensus",
+        "consensusPercentage": percentage,
+        "consensusAssignees": 2,
+        "workload": [{"assigneeId": name, "load": 50} for name in names],
+    }
+    task_node = label(dataset, **metadata)
+    task_node["outputs"] = [port(actions=["completed", "discard", "consensus_done"])]
+    nodes = [storage(dataset, "raw"), task_node, storage(truth, "truth")]
+    actions = [connect(nodes[0], nodes[1]), connect(nodes[1], nodes[2], action="consensus_done")]
+    flow = install(project, nodes, actions)
+    task = task_of(project)
+    assert [action.action for action in task.available_actions] == ["completed", "discard"]
+    items = fill(4)
+    cycles = [run(flow, {"item": item.id}) for item in items]
+    assignments = task.assignments.list()
+    has = {each.annotator: {item.id for item in each.get_items().all()} for each in assignments}
+    both = has[names[0]] & has[names[1]]
+    assert len(both) == 4 * percentage // 100 and has[names[0]] | has[names[1]] == {item.id for item in items}
+    for assignment in assignments:
+        # The first of two cannot end it alone.
+        assert {reread(flow, cycle).status for cycle in cycles if cycle_item(cycle) in both} == {
+            "in-progress"
+        }
+        for item in assignment.get_items().all():
+            item.update_status(status="completed", assignment_id=assignment.id)
+    assert {reread(flow, cycle).status for cycle in cycles} == {"success"}
+    assert truth.items.list().items_count == len(both)
+
+
+def cycle_item(cycle):
+    (execution,) = next(iter(cycle.executions.values()))
+    return execution["input"]["item"]["item_id"]
+
+
+def test_a_consensus_that_is_set_at_once_counts_once(dl, project, dataset, truth, fill):
+    workload = [{"assigneeId": name, "load": 50} for name in ("ann@x.com", "bob@x.com")]
+    nodes = [
+        storage(dataset, "raw"),
+        label(dataset, consensusTaskType="consensus", consensusAssignees=2, workload=workload),
+        storage(truth, "truth"),
+    ]
+    actions = [connect(nodes[0], nodes[1]), connect(nodes[1], nodes[2], action="completed")]
+    flow = install(project, nodes, actions)
+    (item,) = fill(1)
+    cycle = run(flow, {"item": item.id})
+    set_status(item, task_of(project))
+    assert reread(flow, cycle).status == "success"
+    assert project.executions.list().items_count == 3
+
+
 def test_label_then_review(dl, project, dataset, truth, fill):
     items = fill(4)
     nodes = [

@@ -6,13 +6,15 @@ from typing import Any
 from ...events import Event
 from ...store import Store, is_id
 from ..executions import models as executions
+from ..tasks import members, statuses
 from ..tasks import models as tasks
-from ..tasks import statuses
 from . import graph, values
 
 # The words for the same decision: the SDK's nodes say 'complete', its items 'completed'.
 SAME = {"complete": "completed", "approve": "approved"}
 # What a node's settings are called there, and in the task's own metadata.
+# The way out of a consensus task for an item that all of its annotators have decided on; nobody can choose it.
+CONSENSUS_DONE = "consensus_done"
 SETTINGS = (
     *("batchSize", "maxBatchWorkload", "consensusTaskType", "consensusPercentage", "consensusAssignees"),
     "groups",
@@ -64,7 +66,8 @@ def _body(store: Store, pipeline: dict[str, Any], node: dict[str, Any], user: st
 
 
 def _actions(kind: str, ports: list[dict[str, Any]]) -> list[dict[str, str]]:
-    names = [SAME.get(name, name) for port in ports for name in port.get("actions") or []]
+    ways = [name for port in ports for name in port.get("actions") or [] if name != CONSENSUS_DONE]
+    names = [SAME.get(name, name) for name in ways]
     known = {action["action"]: action for action in tasks.ACTIONS.get(kind, [])}
     return [
         known.get(name, {"action": name, "displayName": name.capitalize()}) for name in dict.fromkeys(names)
@@ -96,7 +99,7 @@ def accept(
 def _next_assignee(store: Store, task: dict[str, Any]) -> list[tuple[str, float]] | None:
     """Choose who gets one more item: the assignee furthest behind their share."""
     shares = task["metadata"]["system"].get("workloadDistribution") or []
-    if tasks.is_pulling(task) or len(shares) < 2:
+    if tasks.is_pulling(task) or tasks.is_consensus(task) or len(shares) < 2:
         return None
     has: dict[str, int] = {}
     for row in store.select("assignments", "parent = ?", (task["id"],)):
@@ -128,12 +131,22 @@ def decided(store: Store, event: Event) -> list[tuple[dict[str, Any], str]]:
     found = dict.fromkeys(store.parsed(row)["executionId"] for row in waits)
     executed = [store.get("executions", execution_id) for execution_id in sorted(found)]
     waiting = [each for each in executed if not executions.ended(each)]
+    places = members.of_item(store, event.id, event.detail.get("task"))
+    if len(places) > 1 and (not waiting or not all(place["status"] for place in places)):
+        return []  # others are still to decide, or the first of several statuses set at once has done it
     for execution in waiting:
         output = {"item": values.reference("Item", event.id)}
-        executions.finish(store, execution, executions.SUCCESS, output=output, action=status)
+        way = CONSENSUS_DONE if len(places) > 1 and _ends_in_consensus(store, execution) else status
+        executions.finish(store, execution, executions.SUCCESS, output=output, action=way)
     if not waiting and executed and executed[-1]["latestStatus"]["status"] == executions.SUCCESS:
         again.append((executed[-1], status))
     return again
+
+
+def _ends_in_consensus(store: Store, execution: dict[str, Any]) -> bool:
+    pipeline = store.find("pipelines", "id = ?", execution["pipeline"]["id"])
+    node = graph.node_by_id(pipeline or {}, execution["pipeline"]["nodeId"])
+    return any(CONSENSUS_DONE in (port.get("actions") or []) for port in graph.outputs(node or {}))
 
 
 def abandoned(store: Store, task_id: str) -> None:

@@ -256,7 +256,7 @@ def add_items(
     if shares is None:
         shares = workload.parse(system.get("workloadDistribution") or [])
     fresh = [item_id for item_id in item_ids if not members.of_item(store, item_id, task["id"])]
-    pieces = [] if is_pulling(task) else _shared(task, fresh, shares)
+    pieces = [] if is_pulling(task) else _shared(task, fresh, shares, _held(store, task))
     placed = []
     for assignee, piece in pieces:
         assignment_id = assignment_of(store, task, assignee, user)["id"]
@@ -270,8 +270,23 @@ def add_items(
     return counters.recount(store, task["id"]) or task
 
 
+def _held(store: Store, task: dict[str, Any]) -> int:
+    """Count the items that a task has already, where that decides who gets the next one."""
+    if not is_consensus(task):
+        return 0
+    return len({member["itemId"] for member in members.of_task(store, task)})
+
+
+def is_consensus(task: dict[str, Any]) -> bool:
+    """Say whether a task gives some of its items to several assignees."""
+    system = task["metadata"]["system"]
+    kind = system.get("consensusTaskType")
+    several = system.get("consensusAssignees") or system.get("consensusPercentage")
+    return kind == "qualification" or bool(kind != "honeypot" and several)
+
+
 def _shared(
-    task: dict[str, Any], item_ids: list[str], shares: workload.Workload
+    task: dict[str, Any], item_ids: list[str], shares: workload.Workload, held: int
 ) -> list[tuple[str, list[str]]]:
     """Cut new items in pieces, one an assignee; some tasks give some of the items, or all, to several of them."""
     system = task["metadata"]["system"]
@@ -281,14 +296,16 @@ def _shared(
     if kind == "qualification":  # an examination: everybody does all of it
         return workload.share_repeatedly(item_ids, shares, len(shares))
     # The percentage of a honeypot task is that of known items among the others.
-    if kind == "honeypot" or not (system.get("consensusAssignees") or system.get("consensusPercentage")):
+    if not is_consensus(task):
         return workload.share(item_ids, shares)
     times = system.get("consensusAssignees") or len(shares)
     if times > len(shares):
         raise bad_request(
             f"consensus_assignees ({times}) is greater than the number of assignees ({len(shares)})"
         )
-    repeated = round(len(item_ids) * (system.get("consensusPercentage") or 100) / 100)
+    part = (system.get("consensusPercentage") or 100) / 100
+    # Items that come one by one are counted together with those that are there.
+    repeated = round((held + len(item_ids)) * part) - round(held * part)
     return [
         *workload.share_repeatedly(item_ids[:repeated], shares, times),
         *workload.share(item_ids[repeated:], shares),
