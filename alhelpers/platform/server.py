@@ -5,7 +5,6 @@ import ipaddress
 import json
 import logging
 import os
-import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -16,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import psutil
-from aiohttp import BodyPartReader, web
+from aiohttp import web
 from aiohttp.client_exceptions import ClientPayloadError
 
 from .api import Call, Raw, Route, render
@@ -33,6 +32,7 @@ from .services.items import models as items
 from .services.triggers import models as triggers
 from .services.triggers import routes as trigger_routes
 from .store import Store, require
+from .uploads import is_form, receive
 from .workers import Dispatcher
 
 logger = logging.getLogger(__name__)
@@ -41,13 +41,11 @@ API = "/api/v1"
 LOOPBACK = "127.0.0.1"
 UPLOAD_LIMIT = 1 << 30
 BODY_LIMIT = 1 << 28
-FIELD_LIMIT = 1 << 24
 # How many lines of a log one answer holds, and how long one who follows it waits for the next line.
 LOG_PAGE = 1000
 LOG_WAIT = 2.0
 # Up to this size reading a file costs less than arranging for the system to send it.
 SMALL_FILE = 1 << 18
-_PLAIN_NAME = re.compile(r'form-data; name="(\w+)"(?:; filename="[^"\\]*")?')
 # How long a server that lives for its clients waits for the first one, and after the last one.
 FIRST_CLIENT = 60.0
 LAST_CLIENT = 5.0
@@ -374,7 +372,7 @@ class Server:
 
     async def _upload(self, request: web.Request) -> web.Response:
         """Take a file (multipart), or make a directory (a form)."""
-        if not request.content_type.startswith("multipart/"):
+        if not is_form(request.headers.get("Content-Type", "")):
             return await self._answer(_make_directory, request, await _body(request))
         overwrite = request.query.get("mode") == "overwrite"
         return await self._take(request, _add_upload, overwrite=overwrite)
@@ -395,45 +393,16 @@ class Server:
         """Receive a file, and store it as a whole or not at all; with `path` it is the bytes of that item."""
         incoming = self.store.incoming / uuid.uuid4().hex
         try:
-            fields, size = await self._receive(request, incoming)
+            chunks, kind = request.content.iter_any(), request.headers.get("Content-Type", "")
+            fields, size = await receive(chunks, kind, incoming, self.upload_limit)
             if path is not None:
                 fields["path"] = path
             upload = await self._described(fields, incoming, size, overwrite=overwrite)
             return await self._answer(lambda call: store(call, upload), request, None)
-        except (ValueError, ClientPayloadError, AssertionError) as error:
+        except (ValueError, ClientPayloadError) as error:
             raise bad_request(f"the upload is no complete multipart form: {error}") from error
         finally:
             incoming.unlink(missing_ok=True)
-
-    async def _receive(self, request: web.Request, incoming: Path) -> tuple[dict[str, str], int]:
-        """Stream the file part to disk; return the text fields and the file's size."""
-        fields: dict[str, str] = {}
-        size = -1
-        async for part in await request.multipart():
-            name = _part_name(part) if isinstance(part, BodyPartReader) else None
-            if name is None:
-                raise bad_request(
-                    "an upload has the form fields 'type', 'path', 'metadata', 'description' and 'file'"
-                )
-            if name == "file":
-                size = await self._save(part, incoming)
-            else:
-                fields[name] = await _text(part)
-        if size < 0:
-            raise bad_request("the upload brings no 'file'")
-        return fields, size
-
-    async def _save(self, part: BodyPartReader, incoming: Path) -> int:
-        size = 0
-        with open(incoming, "wb") as file:
-            while chunk := await part.read_chunk(1 << 18):
-                size += len(chunk)
-                if size > self.upload_limit:
-                    raise bad_request(
-                        f"the file is larger than the limit of {self.upload_limit} bytes for an upload"
-                    )
-                file.write(chunk)
-        return size
 
     async def _described(
         self, fields: dict[str, str], incoming: Path, size: int, *, overwrite: bool
@@ -582,21 +551,6 @@ def strict_json(text: str | bytes) -> Any:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
-
-
-def _part_name(part: BodyPartReader) -> str | None:
-    # aiohttp's own parser takes longer than the rest of a small upload; it is asked only about what is unusual.
-    plain = _PLAIN_NAME.fullmatch(part.headers.get("Content-Disposition", ""))
-    return plain[1] if plain else part.name
-
-
-async def _text(part: BodyPartReader) -> str:
-    content = bytearray()
-    while chunk := await part.read_chunk():
-        content += chunk
-        if len(content) > FIELD_LIMIT:
-            raise bad_request(f"the form field {part.name!r} is larger than {FIELD_LIMIT} bytes")
-    return content.decode()
 
 
 def _metadata(text: str | None) -> dict[str, Any]:

@@ -160,6 +160,7 @@ class Store:
         self._after_commit: list[Callable[[], None]] = []
         # What happened in the running transaction; the server tells those who listen before it commits.
         self.events: list[Event] = []
+        self._folders: set[Path] = set()
         self._parsed: dict[str, tuple[str, Any]] = {}
         self._sweep()
 
@@ -461,7 +462,9 @@ class Store:
     def _new_blob(self) -> tuple[str, Path]:
         blob = self.new_id()
         path = self.blob_path(blob)
-        path.parent.mkdir(exist_ok=True)
+        if path.parent not in self._folders:
+            path.parent.mkdir(exist_ok=True)
+            self._folders.add(path.parent)
         return blob, path
 
     def _sweep(self) -> None:

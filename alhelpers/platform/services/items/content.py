@@ -56,7 +56,9 @@ def read_image(file: Path) -> dict[str, Any]:
             warnings.simplefilter("ignore")  # a large image is stored all the same, never decoded
             with Image.open(file) as image:
                 found = {"width": image.width, "height": image.height, "channels": len(image.getbands())}
-                orientation = image.getexif().get(ExifTags.Base.Orientation)
+                # For a PNG without it, Pillow would decode all pixels to be sure.
+                told = image.format != "PNG" or "exif" in image.info
+                orientation = image.getexif().get(ExifTags.Base.Orientation) if told else None
     except UNREADABLE:
         return {}
     # Width and height are those of the stored pixels; the SDK turns its masks by this.
@@ -91,7 +93,9 @@ def make_thumbnail(file: Path) -> bytes | None:
                 if image.width * image.height > MAX_PIXELS:
                     return None
                 image.draft("RGB", THUMBNAIL_SIZE)
-                orientation = image.getexif().get(ExifTags.Base.Orientation)
+                # For a PNG without it, Pillow would decode all pixels to be sure.
+                told = image.format != "PNG" or "exif" in image.info
+                orientation = image.getexif().get(ExifTags.Base.Orientation) if told else None
                 small = image.convert("RGB")
                 if orientation in UPRIGHT:
                     small = small.transpose(UPRIGHT[orientation])
