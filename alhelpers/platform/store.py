@@ -102,6 +102,7 @@ COLUMNS: dict[str, dict[str, str]] = {
 
 CACHED_DOCUMENTS = 50_000
 WRITTEN_AT_ONCE = 500
+ENTRIES_AT_ONCE = 100
 
 # A field has one type in all requests, so that a wrong one is refused in one place.
 SHAPES: dict[str, type] = {
@@ -358,7 +359,14 @@ class Store:
             old = before.get(document_id, set())
             self._unindex(document_id, old - fresh)
             added += [(path, value, document_id) for path, value in fresh - old]
-        self._database.executemany("INSERT INTO entries VALUES (?, ?, ?)", sorted(added, key=_place))
+        added.sort(key=_place)
+        for start in range(0, len(added), ENTRIES_AT_ONCE):
+            # One statement for many rows: each step of a statement hands the interpreter to another thread and back.
+            part = added[start : start + ENTRIES_AT_ONCE]
+            marks = ",".join(["(?,?,?)"] * len(part))
+            self._database.execute(
+                f"INSERT INTO entries VALUES {marks}", [field for row in part for field in row]
+            )
 
     def _indexed(self, kind: str, document_ids: list[str]) -> dict[str, set[index.Entry]]:
         """Work out which entries the stored documents have."""
