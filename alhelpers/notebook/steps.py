@@ -103,6 +103,8 @@ def install_app(project: dl.Project) -> dl.App:
     for app in project.apps.list().all():
         if app.dpk_name == manifest["name"]:
             return app
+    # Without a version the platform counts up: a name is known to all projects, and each install brings today's code.
+    manifest.pop("version", None)
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(PACKAGE, Path(folder) / "alhelpers", ignore=shutil.ignore_patterns("__pycache__"))
         dpk = dl.Dpk.from_json(manifest, client_api=dl.client_api, project=project)
