@@ -9,7 +9,7 @@ from typing import Any
 
 from ...api import Call, Raw, one, render
 from ...query import everything
-from ...store import Row, now
+from ...store import Row, Store, now
 
 FOLDER = "/.dataloop/exports"
 KEPT = timedelta(minutes=30)
@@ -17,9 +17,14 @@ KEPT = timedelta(minutes=30)
 
 def finished(call: Call, kind: str, spec: dict[str, Any]) -> Raw:
     """Record a command that has succeeded, and answer with it: work here is done before the answer is sent."""
+    return one(call, "commands", record(call.store, kind, spec)["id"])
+
+
+def record(store: Store, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Record a command that has succeeded."""
     time = now()
     command = {
-        "id": call.store.new_id(),
+        "id": store.new_id(),
         "type": kind,
         "status": "success",
         "progress": 100,
@@ -28,8 +33,8 @@ def finished(call: Call, kind: str, spec: dict[str, Any]) -> Raw:
         "createdAt": time,
         "updatedAt": time,
     }
-    call.store.put("commands", command)
-    return one(call, "commands", command["id"])
+    store.put("commands", command)
+    return command
 
 
 def forget_old(call: Call, dataset_id: str) -> None:

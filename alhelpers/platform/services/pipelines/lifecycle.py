@@ -7,6 +7,7 @@ from typing import Any
 from ...errors import bad_request
 from ...query import everything
 from ...store import Row, Store, now
+from ..exports import models as commands
 from ..triggers import models as triggers
 from . import engine, graph, tasks, validation, workers
 
@@ -145,7 +146,7 @@ def batch(
     for row in found:
         engine.begin(store, pipeline, user, inputs=args | {name: {"item_id": row.id}}, node_id=node_id)
     spec = {"pipelineId": pipeline["id"], "nodeId": node_id, "query": query, "count": len(found)}
-    return command(store, "PipelineExecuteBatch", spec)
+    return commands.record(store, "PipelineExecuteBatch", spec)
 
 
 def items_of(store: Store, project_id: str, query: Document) -> list[Row]:
@@ -169,20 +170,3 @@ def items_of(store: Store, project_id: str, query: Document) -> list[Row]:
         for dataset_id in chosen
         for row in everything(store, "items", plain, ("scope = ? AND type = 'file'", (dataset_id,)))
     ]
-
-
-def command(store: Store, kind: str, spec: Document) -> Document:
-    """Record a command that is done."""
-    time = now()
-    done = {
-        "id": store.new_id(),
-        "type": kind,
-        "status": "success",
-        "progress": 100,
-        "spec": spec,
-        "error": None,
-        "createdAt": time,
-        "updatedAt": time,
-    }
-    store.put("commands", done)
-    return done

@@ -8,6 +8,7 @@ from ...errors import bad_request, not_found
 from ...events import Event
 from ...query import Page, everything, search
 from ...store import require
+from ..exports.models import finished
 from . import engine, lifecycle, models, statistics, tasks, validation
 
 
@@ -203,7 +204,7 @@ def rerun(call: Call) -> Raw:
         engine.rerun(call.store, pipeline, json.loads(row.doc), method, start_ids)
     cycle_options = {"method": method, "startNodeIds": start_ids, "pipelineId": pipeline["id"]}
     spec = {"cycleOptions": cycle_options, "query": found, "count": len(rows)}
-    return one(call, "commands", lifecycle.command(call.store, "PipelineRerun", spec)["id"])
+    return finished(call, "PipelineRerun", spec)
 
 
 # --------------------------------------------------------------------------------------------------------- events

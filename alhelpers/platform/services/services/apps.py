@@ -6,6 +6,7 @@ from typing import Any
 
 from ...errors import ApiError, bad_request
 from ...store import Store, require
+from ..apps.models import components
 from ..triggers import models as triggers
 from . import models
 
@@ -52,13 +53,6 @@ def _install_trigger(
             return
     body = {key: component[key] for key in ("name", "type", "active") if key in component}
     triggers.create(store, body | {"projectId": app["projectId"], "spec": spec, "app": link}, user, moment)
-
-
-def components(app: dict[str, Any], part: str) -> list[dict[str, Any]]:
-    """List what an app has of one kind of component, in its manifest or in its custom installation."""
-    chosen = (app.get("customInstallation") or {}).get("components") or {}
-    found = chosen if part in chosen else app["dpk"].get("components") or {}
-    return found.get(part) or []
 
 
 def _install_one(store: Store, app: dict[str, Any], component: dict[str, Any], user: str) -> None:
