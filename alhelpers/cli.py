@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import signal
 import sys
 import threading
 from functools import partial
@@ -56,12 +57,14 @@ def _page(state_dir: Path | None) -> int:
     if found is not None:
         print(found.page)
         return 0
+    stop = threading.Event()
+    # Said outright: a process that a shell has put into the background would not hear Ctrl-C otherwise.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     try:
         with platform.start(folder) as own:
             print(f"{own.page}\n(Ctrl-C stops it)", flush=True)
-            threading.Event().wait()
-    except KeyboardInterrupt:
-        return 0
+            stop.wait()
     except (platform.StateFolderBusy, platform.StateUnusable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

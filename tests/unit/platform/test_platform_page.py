@@ -607,9 +607,12 @@ def test_the_command_serves_a_folder_that_nothing_serves(tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         link = process.stdout.readline().strip()
         url, _, query = link.partition("/?")
-        assert Browser(url).send("GET", f"/?{query}").status == 303
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        try:
+            assert Browser(url).send("GET", f"/?{query}").status == 303
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
 
 
 def test_starting_a_server_prints_no_key(tmp_path):
