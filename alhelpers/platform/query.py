@@ -321,13 +321,10 @@ def _narrow(store: Store, kind: str, plan: Plan) -> None:
         found = _lookup(store, kind, scope, node)
         if found is not None:
             lookups[number] = found
-    first = _rarest(store, lookups, MAX_PROPOSED if plan.ids is None else len(plan.ids))
+    first, least = _rarest(store, lookups, MAX_PROPOSED if plan.ids is None else len(plan.ids))
     chosen = [] if first is None else [first]
     if trusted and (first is not None or plan.ids is not None):
-        least = (
-            len(plan.ids or ()) if first is None else store.entries_in(lookups[first].ranges, MAX_PROPOSED)
-        )
-        most = WORTH * least + FEW
+        most = WORTH * (len(plan.ids or ()) if first is None else least) + FEW
         chosen += [
             number
             for number, found in lookups.items()
@@ -349,17 +346,15 @@ def _keep(plan: Plan, ids: set[str]) -> None:
     plan.ids = ids if plan.ids is None else plan.ids & ids
 
 
-def _rarest(store: Store, lookups: dict[int, index.Lookup], most: int) -> int | None:
-    """Find the lookup with the fewest entries, if it has less than `most`; count no further than needed."""
-    limit = min(FEW, most)
-    while True:
+def _rarest(store: Store, lookups: dict[int, index.Lookup], most: int) -> tuple[int | None, int]:
+    """Find the lookup with the fewest entries, if it has less than `most`, and count them."""
+    # First a few of each: where one is rare, the others are not counted to their ends.
+    for limit in (min(FEW, most), most):
         counts = {number: store.entries_in(found.ranges, limit) for number, found in lookups.items()}
         first = min(counts, key=lambda number: counts[number], default=None)
-        if first is None or counts[first] < limit:
-            return first
-        if limit >= most:
-            return None
-        limit = min(8 * limit, most)
+        if first is not None and counts[first] < limit:
+            return first, counts[first]
+    return None, 0
 
 
 def _lookup(store: Store, kind: str, scope: str, node: dql.Node) -> index.Lookup | None:
