@@ -170,7 +170,6 @@ class Server:
 
     async def _watch_clock(self) -> None:
         """Fire cron triggers when their time has come: those that were missed first, then each at its time."""
-        self._loop = asyncio.get_running_loop()
         while True:
             planned = await self._work(lambda call: triggers.planned(call.store))
             if planned and planned[0][0] <= self.clock.now():
@@ -323,10 +322,10 @@ class Server:
 
     async def _move_clock(self, request: web.Request) -> web.Response:
         """Move the clock ahead, and fire what falls due before the answer is sent."""
-        time = self.clock.advance(require(await _body(request)).get("seconds"))
+        moment = self.clock.advance(require(await _body(request)).get("seconds"))
         await self._work(trigger_routes.fire_due)
         self._alarm.ring()
-        return web.json_response({"now": time.isoformat()})
+        return web.json_response({"now": moment.isoformat()})
 
     async def _stop(self, request: web.Request) -> web.Response:
         # After the answer is on its way, not before.

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
-from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+from multipart import MultipartSegment, PushMultipartParser, parse_options_header
 
 from .errors import bad_request
 
@@ -43,19 +43,20 @@ async def receive(
     Raises
     ------
     ApiError
-        400, when the form is broken or incomplete, too large, or without a file.
+        400, when the form is too large, or without a file.
+    ValueError
+        When it is broken or incomplete; the parser's own errors are such, too.
     """
     form = _Form(limit)
-    try:
-        with open(incoming, "wb") as file:
-            boundary = parse_options_header(content_type)[1].get("boundary", "")
-            with PushMultipartParser(boundary, max_segment_count=MAX_PARTS) as parser:
-                async for chunk in chunks:
-                    for event in parser.parse(chunk):
-                        form.take(event, file)
-        return form.finished()
-    except (MultipartError, UnicodeDecodeError) as error:
-        raise bad_request(f"the upload is no complete multipart form: {error}") from error
+    boundary = parse_options_header(content_type)[1].get("boundary", "")
+    with (
+        open(incoming, "wb") as file,
+        PushMultipartParser(boundary, max_segment_count=MAX_PARTS) as parser,
+    ):
+        async for chunk in chunks:
+            for event in parser.parse(chunk):
+                form.take(event, file)
+    return form.finished()
 
 
 class _Form:
