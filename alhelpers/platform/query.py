@@ -321,14 +321,15 @@ def _narrow(store: Store, kind: str, plan: Plan) -> None:
         found = _lookup(store, kind, scope, node)
         if found is not None:
             lookups[number] = found
-    first, least = _rarest(store, lookups, MAX_PROPOSED if plan.ids is None else len(plan.ids))
+    counts = _counted(store, lookups, MAX_PROPOSED if plan.ids is None else len(plan.ids))
+    first = min(counts, key=lambda number: counts[number], default=None)
     chosen = [] if first is None else [first]
     if trusted and (first is not None or plan.ids is not None):
-        most = WORTH * (len(plan.ids or ()) if first is None else least) + FEW
+        most = WORTH * (len(plan.ids or ()) if first is None else counts[first]) + FEW
         chosen += [
             number
             for number, found in lookups.items()
-            if number != first and found.exact and store.entries_in(found.ranges, most) < most
+            if number != first and found.exact and _fewer(store, found, most, counts.get(number))
         ]
     points = [lookups[number].ranges[0] for number in chosen if lookups[number].is_point]
     if len(points) > 1:
@@ -346,15 +347,20 @@ def _keep(plan: Plan, ids: set[str]) -> None:
     plan.ids = ids if plan.ids is None else plan.ids & ids
 
 
-def _rarest(store: Store, lookups: dict[int, index.Lookup], most: int) -> tuple[int | None, int]:
-    """Find the lookup with the fewest entries, if it has less than `most`, and count them."""
+def _counted(store: Store, lookups: dict[int, index.Lookup], most: int) -> dict[int, int]:
+    """Count the entries of those lookups that have less than `most`; where one is rare, only of the rare ones."""
     # First a few of each: where one is rare, the others are not counted to their ends.
     for limit in (min(FEW, most), most):
         counts = {number: store.entries_in(found.ranges, limit) for number, found in lookups.items()}
-        first = min(counts, key=lambda number: counts[number], default=None)
-        if first is not None and counts[first] < limit:
-            return first, counts[first]
-    return None, 0
+        below = {number: count for number, count in counts.items() if count < limit}
+        if below:
+            return below
+    return {}
+
+
+def _fewer(store: Store, found: index.Lookup, most: int, counted: int | None) -> bool:
+    """Say whether a lookup has less than `most` entries, counting them only where that is not known."""
+    return (store.entries_in(found.ranges, most) if counted is None else counted) < most
 
 
 def _lookup(store: Store, kind: str, scope: str, node: dql.Node) -> index.Lookup | None:
