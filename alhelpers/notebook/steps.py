@@ -4,7 +4,6 @@ The notebooks show every one of these steps in their own cells; here they are on
 """
 
 import json
-import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,10 +16,10 @@ import pandas as pd
 from alhelpers import datasets
 from alhelpers.models.digit_classifier import DigitClassifier, annotations_of, model_info, read_image
 from alhelpers.nodes import ModelCreator
+from alhelpers.nodes.app import write_codebase
 from alhelpers.nodes.data_split import split_dataset
 
-PACKAGE = Path(__file__).resolve().parents[1]
-CONFIGS = PACKAGE.parent / "pipeline_configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "pipeline_configs"
 GROUPS = {"train": 70, "validation": 10, "test": 20}
 FIRST_BATCH = 60
 IMAGE_SIZES = {"digits": 8, "mnist": 28}
@@ -106,9 +105,8 @@ def install_app(project: dl.Project) -> dl.App:
     # Without a version the platform counts up: a name is known to all projects, and each install brings today's code.
     manifest.pop("version", None)
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(PACKAGE, Path(folder) / "alhelpers", ignore=shutil.ignore_patterns("__pycache__"))
         dpk = dl.Dpk.from_json(manifest, client_api=dl.client_api, project=project)
-        published = project.dpks.publish(dpk=dpk, local_path=folder)
+        published = project.dpks.publish(dpk=dpk, local_path=str(write_codebase(folder)))
     return project.apps.install(dpk=published)
 
 
