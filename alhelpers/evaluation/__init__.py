@@ -1,0 +1,38 @@
+"""Evaluation: matching, precision and recall, average precision, F1, calibration, and the decision between models.
+
+Everything is computed from the predictions and the ground truth alone: the order of the rows, the hash
+seed of Python and the order of equal scores do not matter.
+"""
+
+from alhelpers.evaluation.boxes import iou
+from alhelpers.evaluation.classification import (
+    Classifications,
+    accuracy,
+    classification_average_precision,
+    top1_average_precision,
+)
+from alhelpers.evaluation.curves import Curve, Evaluation
+from alhelpers.evaluation.decision import PairedBootstrap, is_better, paired_bootstrap, resamples
+from alhelpers.evaluation.detection import COCO_THRESHOLDS, Detections, average_precision
+from alhelpers.evaluation.errors import EvaluationError, NoGroundTruth
+from alhelpers.evaluation.measures import Measure
+
+__all__ = [
+    "COCO_THRESHOLDS",
+    "Classifications",
+    "Curve",
+    "Detections",
+    "Evaluation",
+    "EvaluationError",
+    "Measure",
+    "NoGroundTruth",
+    "PairedBootstrap",
+    "accuracy",
+    "average_precision",
+    "classification_average_precision",
+    "iou",
+    "is_better",
+    "paired_bootstrap",
+    "resamples",
+    "top1_average_precision",
+]

@@ -1,0 +1,152 @@
+"""Whether a new model is better, and how sure one may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from alhelpers.evaluation.errors import EvaluationError
+from alhelpers.evaluation.measures import Measure
+
+# Numbers held at once for a batch of resamples: bounds their memory to some 100 MB.
+NUMBERS_AT_ONCE = 1 << 22
+
+
+def is_better(new: float, old: float, min_delta: float = 0.0) -> bool:
+    """Decide whether a new model replaces the old one: new - old > min_delta.
+
+    Parameters
+    ----------
+    new, old : float
+        The models' results on the same test set, higher is better.
+    min_delta : float
+        By how much the new one must be better, 0 or more.
+
+    Returns
+    -------
+    bool
+        True if the new model wins; a tie keeps the old one.
+
+    Raises
+    ------
+    EvaluationError
+        If a number is not finite, or ``min_delta`` is negative.
+    """
+    for name, value in (("new", new), ("old", old), ("min_delta", min_delta)):
+        if not math.isfinite(value):
+            raise EvaluationError(f"cannot compare: {name} is {value!r}; evaluate the model again")
+    if min_delta < 0:
+        raise EvaluationError(f"min_delta must be 0 or more, got {min_delta!r}")
+    return bool(new - old > min_delta)
+
+
+@dataclass(frozen=True)
+class PairedBootstrap:
+    """How the difference of two models varies when the test items are drawn again.
+
+    Parameters
+    ----------
+    difference : float
+        New minus previous on the test items as they are.
+    differences : numpy.ndarray of shape (S,), float64
+        The same on each resample that has a value for both models.
+    low, high : float
+        The percentile interval of the differences.
+    level : float
+        The share of the differences inside it.
+    """
+
+    difference: float
+    differences: np.ndarray
+    low: float
+    high: float
+    level: float
+
+
+def paired_bootstrap(
+    previous: Measure, new: Measure, samples: int = 1000, level: float = 0.95, seed: int = 0
+) -> PairedBootstrap:
+    """Draw the test items again, the same ones for both models, and see how their difference varies.
+
+    Nothing is evaluated anew: a resample only weighs the items of results that are matched and sorted
+    already. A label without ground truth in a resample drops out of both macro means of that resample.
+
+    Parameters
+    ----------
+    previous, new : Measure
+        The same metric of both models on the same items.
+    samples : int
+        How many resamples, 1 or more.
+    level : float
+        The share of the differences inside the interval, above 0 and below 1.
+    seed : int
+        Draws the resamples.
+
+    Returns
+    -------
+    PairedBootstrap
+        The interval and all differences.
+
+    Raises
+    ------
+    EvaluationError
+        If the metrics or the items differ, a number is out of range, or no resample has a value.
+
+    References
+    ----------
+    Efron & Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.
+    """
+    if previous.method != new.method:
+        raise EvaluationError(f"two metrics cannot be compared: {previous.method!r} and {new.method!r}")
+    if previous.items != new.items:
+        raise EvaluationError(
+            f"the models were measured on other items: {len(previous.items)} and {len(new.items)}; give both the same "
+            "items in the same order"
+        )
+    if isinstance(samples, bool) or int(samples) != samples or samples < 1:
+        raise EvaluationError(f"samples must be a whole number, 1 or more, got {samples!r}")
+    if not 0 < level < 1:
+        raise EvaluationError(f"level must be above 0 and below 1, got {level!r}")
+    rows = max(previous.term.rows, new.term.rows, len(new.items))
+    at_once = max(1, NUMBERS_AT_ONCE // rows)
+    found = np.concatenate(
+        [
+            new.term.values(counts) - previous.term.values(counts)
+            for counts in resamples(len(new.items), samples, seed, at_once)
+        ]
+    )
+    differences = found[~np.isnan(found)]
+    if not len(differences):
+        raise EvaluationError("no resample has ground truth and predictions: there are too few test items")
+    low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
+    return PairedBootstrap(new.value - previous.value, differences, float(low), float(high), level)
+
+
+def resamples(items: int, samples: int, seed: int = 0, at_once: int = 1000) -> Iterator[np.ndarray]:
+    """Draw as many items as there are, with replacement, again and again.
+
+    Parameters
+    ----------
+    items : int
+        How many there are.
+    samples : int
+        How many resamples.
+    seed : int
+        The same seed gives the same resamples, however many are made at once.
+    at_once : int
+        How many are made at once.
+
+    Yields
+    ------
+    numpy.ndarray of shape (items, at_once or fewer), float64
+        How often each item was drawn, a column a resample.
+    """
+    rng = np.random.default_rng(seed)
+    for start in range(0, samples, at_once):
+        batch = min(at_once, samples - start)
+        drawn = rng.integers(items, size=(batch, items)) + np.arange(batch)[:, None] * items
+        counts = np.bincount(drawn.ravel(), minlength=batch * items).reshape(batch, items)
+        yield np.ascontiguousarray(counts.T, dtype=np.float64)

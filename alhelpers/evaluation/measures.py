@@ -1,0 +1,216 @@
+"""Metrics in a form that can be weighted by test item, so that a resampled test set costs no new evaluation.
+
+What a metric needs is sorted and matched once. A resample then only says how often each item counts: matching
+inside an image does not depend on the other images, and the order of the scores stays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+class Term(Protocol):
+    """A number that follows from how often each test item counts."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows it looks at together: its memory is this many numbers a resample."""
+
+    def values(self, counts: np.ndarray) -> np.ndarray:
+        """Compute the number, (B,) float64, for counts (I, B); NaN where it has no meaning."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One metric of one model on a test set.
+
+    Parameters
+    ----------
+    value : float
+        The metric.
+    per_label : dict
+        The metric of each label, in sorted order: of the labels that have ground truth, and for the
+        calibration error of those that were predicted.
+    method : str
+        What was computed, with its thresholds.
+    items : sequence of length I
+        The test items.
+    higher_is_better : bool
+        False for an error.
+    warnings : tuple of str
+        What the numbers hide.
+    term : Term
+        The same metric by item, for `alhelpers.evaluation.paired_bootstrap`.
+    """
+
+    value: float
+    per_label: dict[Hashable, float]
+    method: str
+    items: Sequence[Hashable]
+    higher_is_better: bool
+    warnings: tuple[str, ...]
+    term: Term
+
+
+@dataclass(frozen=True)
+class Macro:
+    """The mean over the labels that have ground truth in the resample."""
+
+    labels: Mapping[Hashable, Term]
+
+    @property
+    def rows(self) -> int:
+        """The most rows of one label: they are weighed one after the other."""
+        return max(term.rows for term in self.labels.values())
+
+    def values(self, counts: np.ndarray) -> np.ndarray:
+        """Compute the mean for each resample."""
+        total, present = np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
+        for term in self.labels.values():
+            value = term.values(counts)
+            known = ~np.isnan(value)
+            total[known] += value[known]
+            present += known
+        return _ratio(total, present)
+
+    def once(self, items: int) -> tuple[float, dict[Hashable, float]]:
+        """Compute the mean, and each label's value, where every item counts once."""
+        ones = np.ones((items, 1))
+        per_label = {label: float(term.values(ones)[0]) for label, term in self.labels.items()}
+        return math.fsum(per_label.values()) / len(per_label), per_label
+
+
+@dataclass(frozen=True)
+class Hits:
+    """The right predictions of a ranking: their rows, and the last row and hit of equal score."""
+
+    row: np.ndarray
+    last_row: np.ndarray
+    last_hit: np.ndarray
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The average precision of one label, or its mean over several ways to match."""
+
+    item: np.ndarray
+    hits: tuple[Hits, ...]
+    truth_item: np.ndarray
+    interpolated: bool
+
+    @classmethod
+    def build(
+        cls,
+        item: np.ndarray,
+        score: np.ndarray,
+        rights: Sequence[np.ndarray],
+        truth_item: np.ndarray,
+        interpolated: bool = True,
+    ) -> Ranking:
+        """Sort predictions once; what comes after the last right one plays no part and is cut off."""
+        order = np.argsort(-score, kind="stable")
+        falling = -score[order]
+        last_of_tie = np.searchsorted(falling, falling, side="right") - 1
+        hits = []
+        for right in rights:
+            row = np.flatnonzero(right[order])
+            last_row = last_of_tie[row]
+            hits.append(Hits(row, last_row, np.searchsorted(row, last_row, side="right") - 1))
+        length = max((int(hit.last_row[-1]) + 1 for hit in hits if len(hit.row)), default=0)
+        return cls(item[order[:length]], tuple(hits), truth_item, interpolated)
+
+    @property
+    def rows(self) -> int:
+        """The predictions and ground truths of the label."""
+        return len(self.item) + len(self.truth_item)
+
+    def values(self, counts: np.ndarray) -> np.ndarray:
+        """Compute the area for each resample; only right predictions add to it, or can be its best point."""
+        count = counts[self.item]
+        seen = np.cumsum(count, axis=0)
+        area = np.zeros(counts.shape[1])
+        for hit in self.hits:
+            gain = count[hit.row]
+            found = np.cumsum(gain, axis=0)[hit.last_hit]
+            # Before the first item that counts nothing is seen, and nothing found either.
+            precision = found / np.maximum(seen[hit.last_row], 1)
+            if self.interpolated:
+                precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+            area += np.einsum("pb,pb->b", gain, precision)
+        return _ratio(area, len(self.hits) * counts[self.truth_item].sum(axis=0))
+
+
+@dataclass(frozen=True)
+class LabelF1:
+    """The F1 of one label: the items of its right predictions, its predictions, and its ground truths."""
+
+    right_item: np.ndarray
+    found_item: np.ndarray
+    truth_item: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """The rows of the longest list."""
+        return max(len(self.found_item), len(self.truth_item))
+
+    def values(self, counts: np.ndarray) -> np.ndarray:
+        """Compute the harmonic mean of precision and recall for each resample."""
+        right, found, truth = (
+            counts[item].sum(axis=0) for item in (self.right_item, self.found_item, self.truth_item)
+        )
+        return np.where(truth > 0, 2 * right / np.maximum(found + truth, 1), np.nan)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The share of items that are right."""
+
+    right: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """The items."""
+        return len(self.right)
+
+    def values(self, counts: np.ndarray) -> np.ndarray:
+        """Compute the share for each resample."""
+        return self.right.astype(np.float64) @ counts / counts.sum(axis=0)
+
+
+@dataclass(frozen=True)
+class CalibrationBins:
+    """How far confidence and the share of right predictions are apart: the items and gaps of each bin."""
+
+    bins: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+    @classmethod
+    def build(cls, item: np.ndarray, confidence: np.ndarray, right: np.ndarray, bins: int) -> CalibrationBins:
+        """Sort predictions into bins of equal width, each open below and closed above."""
+        edges = np.arange(1, bins) / bins
+        place = np.searchsorted(edges, confidence, side="left")
+        gap = confidence - right
+        return cls(tuple((item[place == one], gap[place == one]) for one in np.unique(place)))
+
+    @property
+    def rows(self) -> int:
+        """The predictions of the fullest bin."""
+        return max(len(item) for item, _ in self.bins)
+
+    def values(self, counts: np.ndarray) -> np.ndarray:
+        """Compute the expected calibration error for each resample."""
+        error, seen = np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
+        for item, gap in self.bins:
+            count = counts[item]
+            error += np.abs(gap @ count)
+            seen += count.sum(axis=0)
+        return _ratio(error, seen)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Divide, with NaN where there is nothing to divide by."""
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
