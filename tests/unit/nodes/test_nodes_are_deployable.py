@@ -29,6 +29,19 @@ NODES = {
         "compare_models",
         ["previous_model", "new_model", "progress", "context", "compare_config", "dataset"],
     ),
+    "mine_items": (
+        "ItemMiner",
+        "mine_items",
+        [
+            "dataset",
+            "model",
+            "pool_filter",
+            "miner_configuration",
+            "reference_dataset",
+            "progress",
+            "context",
+        ],
+    ),
 }
 FOLDER = Path(alhelpers.nodes.__file__).parent
 
@@ -50,6 +63,8 @@ def test_a_node_imports_nothing_that_is_not_on_the_platform(name):
     allowed = sys.stdlib_module_names | {"dtlpy", "numpy"}
     if name == "compare_models":
         allowed = allowed | {"alhelpers", "alhelpers.evaluation"}
+    if name == "mine_items":
+        allowed = allowed | {"alhelpers", "alhelpers.configurations", "alhelpers.mining"}
     imported = set()
     for node in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text())):
         if isinstance(node, ast.Import):

@@ -1,0 +1,1112 @@
+"""The pipeline node "Mine Items": which of the waiting items are labelled next; the rest wait for another round.
+
+Each execution is one round. What it chose is written on the items, with the reason, so no item is chosen twice.
+"""
+
+import copy
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import dtlpy as dl
+import numpy as np
+
+from alhelpers import configurations, mining
+
+logger = logging.getLogger(__name__)
+
+MINED = "mined"
+WAIT = "wait"
+#: The key of an item's user metadata that says in which round it was chosen, and why.
+MARK_KEY = "mining"
+#: A node's output list becomes one execution an item, and the platform makes at most so many.
+LARGEST_SIZE = 1000
+DEFAULT_CONFIG: dict[str, Any] = {"strategy": "margin", "size": 20}
+REFERENCE_FILTER: dict[str, Any] = {
+    "filter": {
+        "$and": [{"hidden": False}, {"type": "file"}, {"metadata": {"system": {"tags": {"train": True}}}}]
+    }
+}
+CONFIG_SCHEMA: dict[str, Any] = {
+    "$schema": configurations.DIALECT,
+    "title": "miner configuration",
+    "description": f"an object such as {DEFAULT_CONFIG}",
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "strategy": {
+            "description": "the name of a strategy of alhelpers.mining, such as 'margin'",
+            "type": "string",
+            "minLength": 1,
+        },
+        "options": {"description": "an object with the strategy's options", "type": "object"},
+        "plan": {
+            "description": "what alhelpers.mining.combine takes: a list of parts, or an object with a 'cascade'",
+            "type": ["array", "object"],
+            "minItems": 1,
+        },
+        "size": {
+            "description": f"a whole number of items a round, from 1 to {LARGEST_SIZE}",
+            "type": "integer",
+            "minimum": 1,
+            "maximum": LARGEST_SIZE,
+        },
+        "seed": {"description": "a whole number of at least 0", "type": "integer", "minimum": 0},
+        "wait_for": {
+            "description": "a whole number of at least 1: how many items must wait before any is chosen",
+            "type": "integer",
+            "minimum": 1,
+        },
+        "predict_missing": {
+            "description": "true (the model predicts what it has not yet) or false (such items are left out)",
+            "type": "boolean",
+        },
+        "feature_set": {
+            "description": "the name of a feature set whose vectors are the embeddings",
+            "type": "string",
+            "minLength": 1,
+        },
+        "reference_filter": {
+            "description": "a query like that of train_subset_filter.json",
+            "type": "object",
+            "required": ["filter"],
+            "properties": {"filter": {"description": "an object", "type": "object"}},
+        },
+    },
+}
+
+_IDS_PER_QUERY = 500
+_VECTORS_PER_QUERY = 1000
+_ITEMS_PER_PREDICTION = 200
+_PARALLEL_UPDATES = 8
+_LONGEST_PAUSE = 5.0  # seconds between two looks at a prediction that runs
+_PREDICTION_FIELDS = ("confidences", "logits", "embeddings", "mc_dropout", "query_by_committee")
+_LAYER = "embeddings:"
+
+
+# ----------------------------------------------------------------------------- the configuration
+
+
+@dataclass(frozen=True)
+class MinerConfig:
+    """A checked configuration of the node.
+
+    Parameters
+    ----------
+    strategy : str or None
+        The one strategy; None with a plan.
+    options : dict
+        Its options.
+    plan : list or dict or None
+        Several strategies, as `alhelpers.mining.combine` takes them.
+    size : int
+        How many items a round chooses.
+    seed : int
+        Where randomness comes from.
+    wait_for : int
+        How many items must wait before any is chosen.
+    predict_missing : bool
+        Whether the model predicts the items that it has not predicted.
+    feature_set : str or None
+        Where embeddings come from, in place of the predictions.
+    reference_filter : dict
+        A query for the labelled items.
+    """
+
+    strategy: str | None = "margin"
+    options: dict[str, Any] = field(default_factory=dict)
+    plan: list[Any] | dict[str, Any] | None = None
+    size: int = 20
+    seed: int = 0
+    wait_for: int = 1
+    predict_missing: bool = True
+    feature_set: str | None = None
+    reference_filter: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(REFERENCE_FILTER))
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """The names of all strategies in use, each once."""
+        if self.plan is None:
+            return (str(self.strategy),)
+        parts = [self.plan] if isinstance(self.plan, Mapping) else self.plan
+        stages = [stage for part in parts for stage in part.get("cascade", [part])]
+        return tuple(dict.fromkeys(stage["strategy"] for stage in stages))
+
+    @property
+    def needs_predictions(self) -> bool:
+        """Whether the strategies look at anything of the waiting items that only predictions hold."""
+        return any(self._is_unserved(need) for name in self.strategies for need in _known(name)["fields"])
+
+    @property
+    def uses_embeddings(self) -> bool:
+        """Whether any strategy looks at embeddings."""
+        return any(_uses_embeddings(name) for name in self.strategies)
+
+    @property
+    def with_reference(self) -> tuple[str, ...]:
+        """The strategies that look at labelled items where there are any."""
+        return tuple(name for name in self.strategies if _known(name)["reference"] != "none")
+
+    @property
+    def needing_reference(self) -> tuple[str, ...]:
+        """The strategies that cannot do without labelled items."""
+        return tuple(name for name in self.strategies if _known(name)["reference"] == "required")
+
+    @property
+    def reference_embeddings(self) -> bool:
+        """Whether any strategy looks at the embeddings of labelled items."""
+        return any(_uses_embeddings(name) for name in self.with_reference)
+
+    @property
+    def reference_labels(self) -> bool:
+        """Whether any strategy looks at nothing of labelled items but their labels."""
+        return any(not _uses_embeddings(name) for name in self.with_reference)
+
+    def _is_unserved(self, need: Sequence[str]) -> bool:
+        return self.feature_set is None or "embeddings" not in need
+
+
+def _known(strategy: str) -> dict[str, Any]:
+    return mining.strategies()[strategy]
+
+
+def _uses_embeddings(strategy: str) -> bool:
+    return any("embeddings" in need for need in _known(strategy)["fields"])
+
+
+def parse_config(config: Mapping[str, Any] | None) -> MinerConfig:
+    """Read and check a configuration; the given object is not changed.
+
+    Parameters
+    ----------
+    config : mapping or None
+        As `CONFIG_SCHEMA` describes it: a ``strategy`` with ``options``, or a ``plan``, and ``size``, ``seed``,
+        ``wait_for``, ``predict_missing``, ``feature_set``, ``reference_filter``. None and ``{}`` mean
+        `DEFAULT_CONFIG`.
+
+    Returns
+    -------
+    MinerConfig
+        The configuration.
+
+    Raises
+    ------
+    ValueError
+        For an unknown key or a value that cannot be used; it names the place. An unknown strategy or option,
+        and a plan whose parts do not fit the size, are `alhelpers.mining.MiningError`s that list the known.
+
+    Examples
+    --------
+    >>> parse_config({"strategy": "entropy", "size": 50}).size
+    50
+    """
+    given = copy.deepcopy({} if config is None else config)
+    configurations.check(given, CONFIG_SCHEMA, "miner_configuration")
+    if "plan" in given and ("strategy" in given or "options" in given):
+        raise ValueError(
+            "miner_configuration has a 'plan' beside a 'strategy' or 'options': leave one out; a plan's parts have "
+            "strategies and options of their own"
+        )
+    if "options" in given and "strategy" not in given:
+        raise ValueError("miner_configuration has 'options' without the 'strategy' that they belong to")
+    if "plan" in given:
+        given["strategy"] = None
+    for key in ("size", "seed", "wait_for"):
+        if key in given:
+            given[key] = int(given[key])
+    parsed = MinerConfig(**given)
+    _check_strategies(parsed)
+    return parsed
+
+
+def _check_strategies(config: MinerConfig) -> None:
+    """Raise unless mining takes the strategies: of a record without fields it misses nothing but these."""
+    try:
+        _run([{"id": "none"}], config, config.size, None)
+    except (mining.MissingField, mining.PoolExhausted):
+        return
+
+
+# ----------------------------------------------------------------------------- records and the choice
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a round chooses, best first.
+
+    Parameters
+    ----------
+    ids : list of str
+        The items.
+    scores : list of float
+        The score of each, finite.
+    strategies : list of str
+        Which strategy chose each.
+    """
+
+    ids: list[str]
+    scores: list[float]
+    strategies: list[str]
+
+
+def predicted_by(metadata: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
+    """Read which model made an annotation.
+
+    Parameters
+    ----------
+    metadata : mapping or None
+        The annotation's metadata.
+
+    Returns
+    -------
+    (str or None, str or None)
+        The model's id and name; both None when the annotation is ground truth.
+    """
+    for section in ("system", "user"):
+        info = ((metadata or {}).get(section) or {}).get("model") or {}
+        if info.get("model_id") or info.get("name"):
+            return info.get("model_id"), info.get("name")
+    return None, None
+
+
+def to_record(item_id: str, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Turn one model's predictions of one item into a record.
+
+    Parameters
+    ----------
+    item_id : str
+        The item.
+    predictions : sequence of mapping
+        Rows with ``id``, ``type`` (``"class"`` or ``"box"``), ``label`` and ``metadata``; of a box also
+        ``left``, ``top``, ``right``, ``bottom``.
+
+    Returns
+    -------
+    dict
+        ``id``; of a classification ``class_name``, ``confidence`` and the fields that the adapter kept in
+        ``metadata.user.prediction``; of boxes ``detections``. Of several classifications, one that has fields
+        comes before the others, then the most confident.
+    """
+    record: dict[str, Any] = {"id": item_id}
+    classes = [row for row in predictions if row["type"] == "class"]
+    if classes:
+        best = min(classes, key=lambda row: (not _fields(row), -(_confidence(row) or 0.0), row["id"]))
+        record |= _predicted(best)
+    boxes = sorted((row for row in predictions if row["type"] == "box"), key=lambda row: row["id"])
+    if boxes:
+        record["detections"] = [_predicted(row) | _box(row) for row in boxes]
+    return record
+
+
+def _predicted(row: Mapping[str, Any]) -> dict[str, Any]:
+    fields = _fields(row)
+    known = {"class_name": row["label"]}
+    if (confidence := _confidence(row)) is not None:
+        known["confidence"] = confidence
+    if fields.get("class_names"):
+        known["class_names"] = list(fields["class_names"])
+    return known | {
+        key: _as_array(value)
+        for key, value in fields.items()
+        if value is not None and (key in _PREDICTION_FIELDS or key.startswith(_LAYER))
+    }
+
+
+def _fields(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    fields = (row["metadata"].get("user") or {}).get("prediction")
+    return fields if isinstance(fields, Mapping) else {}
+
+
+def _confidence(row: Mapping[str, Any]) -> float | None:
+    for section in ("user", "system"):
+        info = (row["metadata"].get(section) or {}).get("model") or {}
+        if isinstance(info.get("confidence"), int | float):
+            return float(info["confidence"])
+    return None
+
+
+def _as_array(value: Any) -> Any:
+    """Keep numbers as an array, an eighth of a list's memory; mining names the record of what are none."""
+    try:
+        return np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError):
+        return value
+
+
+def _box(row: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        "left": row["left"],
+        "top": row["top"],
+        "width": row["right"] - row["left"],
+        "height": row["bottom"] - row["top"],
+    }
+
+
+def choose(
+    records: Sequence[Mapping[str, Any]],
+    config: MinerConfig,
+    reference: Sequence[Mapping[str, Any]] | None = None,
+) -> Choice:
+    """Choose what `alhelpers.mining` chooses, or all records where there are not more than the size.
+
+    Parameters
+    ----------
+    records : sequence of mapping
+        The waiting items.
+    config : MinerConfig
+        How to choose.
+    reference : sequence of mapping, optional
+        The labelled items.
+
+    Returns
+    -------
+    Choice
+        The items, best first.
+
+    Raises
+    ------
+    ValueError
+        What mining raises: a missing field, no reference, numbers that cannot be scored.
+    """
+    selection = _run(records, config, min(config.size, len(records)), reference)
+    by = selection.meta.get("strategies") or {}
+    return Choice(
+        ids=list(selection.ids),
+        scores=[float(np.nan_to_num(score)) for score in selection.scores],
+        strategies=[by.get(id, str(config.strategy)) for id in selection.ids],
+    )
+
+
+def _run(
+    records: Sequence[Mapping[str, Any]],
+    config: MinerConfig,
+    size: int,
+    reference: Sequence[Mapping[str, Any]] | None,
+) -> mining.Selection:
+    if config.plan is None:
+        return mining.mine(
+            records, str(config.strategy), size, reference=reference, seed=config.seed, **config.options
+        )
+    plan = _for_size(config.plan, config.size, size)
+    return mining.combine(records, plan, size, reference=reference, seed=config.seed)
+
+
+def _for_size(plan: Any, planned: int, size: int) -> Any:
+    """Make the sizes in a plan shares, where fewer items wait than it was made for."""
+    if size == planned:
+        return plan
+    return [
+        {key: value for key, value in part.items() if key != "size"} | {"share": part["size"] / planned}
+        if "size" in part
+        else part
+        for part in ([plan] if isinstance(plan, Mapping) else plan)
+    ]
+
+
+def complete(choice: Choice, taken: Mapping[str, int], size: int) -> dict[str, int]:
+    """Say which items of a choice are still to be taken, when a run that died has taken some of them.
+
+    Parameters
+    ----------
+    choice : Choice
+        The choice, made once more; of the same items it is the same.
+    taken : mapping of str to int
+        The items that were taken, and their ranks.
+    size : int
+        How many items the run that died had chosen.
+
+    Returns
+    -------
+    dict of str to int
+        The other items and their ranks, from 1, so many that there are ``size`` in all.
+    """
+    free = (rank for rank in range(1, size + 1) if rank not in taken.values())
+    rest = [id for id in choice.ids if id not in taken][: max(0, size - len(taken))]
+    return dict(zip(rest, free, strict=False))
+
+
+# ----------------------------------------------------------------------------- reading the platform
+
+
+@dataclass
+class Pool:
+    """The waiting items and what is known of them.
+
+    Parameters
+    ----------
+    records : list of dict
+        A record an item.
+    notes : list of str
+        What the reader of the result should know.
+    """
+
+    records: list[dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
+
+
+def pool_query(pool_filter: dl.Filters | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Narrow a filter to the files that no round has chosen.
+
+    Parameters
+    ----------
+    pool_filter : dl.Filters, mapping or None
+        A filter of items, or a query in the form of ``train_subset_filter.json``; it is not changed. None and
+        ``{}`` mean all files.
+
+    Returns
+    -------
+    dict
+        The query.
+
+    Raises
+    ------
+    ValueError
+        When it is no filter of items.
+    """
+    given = copy.deepcopy(pool_filter)
+    if isinstance(given, dl.Filters):
+        given = given.prepare()
+    if given is not None and not isinstance(given, Mapping):
+        raise ValueError(f"pool_filter {pool_filter!r} must be a query like that of train_subset_filter.json")
+    query = dict(given or {})
+    if query.get("resource", "items") != "items":
+        raise ValueError(f"pool_filter asks for {query['resource']}: it must be a filter of items")
+    for key in ("page", "pageSize", "resource"):
+        query.pop(key, None)
+    if query and "filter" not in query:  # the SDK takes conditions alone as well
+        query = {"filter": query}
+    conditions = [query["filter"]] if query.get("filter") else []
+    query["filter"] = {
+        "$and": [
+            *conditions,
+            {"hidden": False},
+            {"type": "file"},
+            {f"metadata.user.{MARK_KEY}": {"$exists": False}},
+        ]
+    }
+    return query
+
+
+def _find_items(dataset: dl.Dataset, query: Mapping[str, Any]) -> list[dl.Item]:
+    # The SDK writes page numbers into the dict it is given.
+    filters = dl.Filters(custom_filter=copy.deepcopy(dict(query)))
+    return list({item.id: item for item in dataset.items.list(filters=filters).all()}.values())
+
+
+def _find_ids(dataset: dl.Dataset, ids: Sequence[str]) -> dict[str, dl.Item]:
+    found: dict[str, dl.Item] = {}
+    for chunk in _chunks(ids, _IDS_PER_QUERY):
+        filters = dl.Filters(use_defaults=False)
+        filters.add(field="id", values=chunk, operator=dl.FiltersOperations.IN)
+        found |= {item.id: item for item in dataset.items.list(filters=filters).all()}
+    return found
+
+
+def _chunks(values: Sequence[str], size: int) -> list[list[str]]:
+    return [list(values[start : start + size]) for start in range(0, len(values), size)]
+
+
+def _mark(item: dl.Item) -> Mapping[str, Any] | None:
+    return ((item.metadata or {}).get("user") or {}).get(MARK_KEY)
+
+
+def _last_round(dataset: dl.Dataset) -> int:
+    filters = dl.Filters(
+        field=f"metadata.user.{MARK_KEY}.round", values=0, operator=dl.FiltersOperations.GREATER_THAN
+    )
+    filters.sort_by(field=f"metadata.user.{MARK_KEY}.round", value=dl.FiltersOrderByDirection.DESCENDING)
+    latest = dataset.items.list(filters=filters, page_size=1).items
+    return int(_mark(latest[0])["round"]) if latest else 0
+
+
+def _own_items(dataset: dl.Dataset, execution_id: str | None) -> list[dl.Item]:
+    """Find what this same execution chose before it died; best first."""
+    if execution_id is None:
+        return []
+    filters = dl.Filters(field=f"metadata.user.{MARK_KEY}.execution_id", values=execution_id)
+    return sorted(dataset.items.list(filters=filters).all(), key=lambda item: _mark(item)["rank"])
+
+
+def _annotations(
+    dataset: dl.Dataset, item_ids: Sequence[str], narrow: Callable[[dl.Filters], Any]
+) -> Iterator[dl.Annotation]:
+    for chunk in _chunks(item_ids, _IDS_PER_QUERY):
+        filters = dl.Filters(resource=dl.FiltersResource.ANNOTATION, use_defaults=False)
+        filters.add("itemId", chunk, dl.FiltersOperations.IN)
+        narrow(filters)
+        yield from dataset.annotations.list(filters=filters).all()
+
+
+def read_records(dataset: dl.Dataset, item_ids: Sequence[str], model_id: str) -> dict[str, dict[str, Any]]:
+    """Read one model's predictions as records, in a query for five hundred items.
+
+    Parameters
+    ----------
+    dataset : dl.Dataset
+        The dataset.
+    item_ids : sequence of str
+        The items.
+    model_id : str
+        The model; predictions that bear its name and another id, or none, do not count.
+
+    Returns
+    -------
+    dict of str to dict
+        A record for each item that has a prediction of a class or of boxes.
+    """
+
+    def narrow(filters: dl.Filters) -> None:
+        filters.add("type", ["class", "box"], dl.FiltersOperations.IN)
+        for section in ("system", "user"):
+            filters.add(f"metadata.{section}.model.model_id", model_id, method=dl.FiltersMethod.OR)
+
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for annotation in _annotations(dataset, item_ids, narrow):
+        if predicted_by(annotation.metadata)[0] == model_id:
+            rows.setdefault(annotation.item_id, []).append(_row(annotation))
+    return {item_id: to_record(item_id, found) for item_id, found in rows.items()}
+
+
+def _row(annotation: dl.Annotation) -> dict[str, Any]:
+    row = {
+        "id": annotation.id,
+        "type": annotation.type,
+        "label": annotation.label,
+        "metadata": annotation.metadata,
+    }
+    if annotation.type == "box":
+        row |= {side: getattr(annotation, side) for side in ("left", "top", "right", "bottom")}
+    return row
+
+
+def read_labels(dataset: dl.Dataset, item_ids: Sequence[str]) -> dict[str, str]:
+    """Read the ground-truth class of items.
+
+    Parameters
+    ----------
+    dataset : dl.Dataset
+        The dataset.
+    item_ids : sequence of str
+        The items.
+
+    Returns
+    -------
+    dict of str to str
+        The class of each item that has exactly one.
+    """
+
+    def narrow(filters: dl.Filters) -> None:
+        filters.add("type", "class")
+        filters.add("metadata.system.model.model_id", False, dl.FiltersOperations.EXISTS)
+
+    labels: dict[str, set[str]] = {}
+    for annotation in _annotations(dataset, item_ids, narrow):
+        if predicted_by(annotation.metadata) == (None, None):
+            labels.setdefault(annotation.item_id, set()).add(annotation.label)
+    return {item_id: found.pop() for item_id, found in labels.items() if len(found) == 1}
+
+
+def read_vectors(
+    project: dl.Project, feature_set_name: str, item_ids: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Read the vectors of items, in a query for a thousand.
+
+    Parameters
+    ----------
+    project : dl.Project
+        Where the feature set is.
+    feature_set_name : str
+        The feature set.
+    item_ids : sequence of str
+        The items.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray of shape (D,), float32
+        The vector of each item that has one; of several the newest.
+
+    Raises
+    ------
+    ValueError
+        When there is no such feature set; it lists the ones that there are.
+    """
+    try:
+        feature_set = project.feature_sets.get(feature_set_name=feature_set_name)
+    except dl.exceptions.NotFound as error:
+        there = ", ".join(sorted(each.name for each in project.feature_sets.list().all())) or "none"
+        raise ValueError(
+            f"miner_configuration.feature_set {feature_set_name!r} is not in project {project.name!r}; there are: "
+            f"{there}"
+        ) from error
+    vectors: dict[str, np.ndarray] = {}
+    for chunk in _chunks(item_ids, _VECTORS_PER_QUERY):
+        filters = dl.Filters(resource=dl.FiltersResource.FEATURE, use_defaults=False)
+        filters.add("entityId", chunk, dl.FiltersOperations.IN)
+        for vector in feature_set.features.list(filters=filters).all():
+            vectors[vector.entity_id] = np.asarray(vector.value, dtype=np.float32)
+    return vectors
+
+
+def read_pool(
+    dataset: dl.Dataset,
+    model: dl.Model,
+    item_ids: Sequence[str],
+    config: MinerConfig,
+    *,
+    reference: bool = False,
+) -> Pool:
+    """Read the records of waiting items, or of labelled ones; the model predicts what it has not yet.
+
+    Parameters
+    ----------
+    dataset : dl.Dataset
+        Where the items are.
+    model : dl.Model
+        Whose predictions count.
+    item_ids : sequence of str
+        The items.
+    config : MinerConfig
+        Which fields are needed, and whether missing predictions are made.
+    reference : bool
+        Whether the items are labelled ones: other models' predictions are left on these, as they are compared
+        there, and the labels are read.
+
+    Returns
+    -------
+    Pool
+        The records of all items of which everything needed is known.
+
+    Raises
+    ------
+    ValueError
+        When nothing is known of any item.
+    RuntimeError
+        When the model fails to predict.
+    """
+    embedded = config.reference_embeddings if reference else config.uses_embeddings
+    predicted = embedded and config.feature_set is None if reference else config.needs_predictions
+    records: dict[str, dict[str, Any]] = {item_id: {"id": item_id} for item_id in item_ids}
+    notes: list[str] = []
+    if predicted:
+        records = _read_predictions(dataset, model, item_ids, config, notes, clean=not reference)
+    if embedded and config.feature_set is not None:
+        records = _with_vectors(dataset, config.feature_set, records, notes)
+    if reference and config.reference_labels:
+        labels = read_labels(dataset, list(records))
+        records = {
+            item_id: record | {"groundtruth": labels.get(item_id)} for item_id, record in records.items()
+        }
+    return Pool(list(records.values()), notes)
+
+
+def _read_predictions(
+    dataset: dl.Dataset,
+    model: dl.Model,
+    item_ids: Sequence[str],
+    config: MinerConfig,
+    notes: list[str],
+    *,
+    clean: bool,
+) -> dict[str, dict[str, Any]]:
+    records = read_records(dataset, item_ids, model.id)
+    missing = [item_id for item_id in item_ids if item_id not in records]
+    if missing and config.predict_missing:
+        ready = _deployed(model, len(missing), dataset)
+        if clean:
+            remove_other_predictions(dataset, missing, model.id)
+        predict(ready, missing)
+        records |= read_records(dataset, missing, model.id)
+        notes.append(f"{len(missing)} of dataset {dataset.name!r} were predicted first")
+        missing = [item_id for item_id in missing if item_id not in records]
+    if not records:
+        raise ValueError(
+            f"none of {len(item_ids)} items of dataset {dataset.name!r} has a class or box prediction of model "
+            f"{model.name!r} ({model.id}): deploy the model and predict them, or leave predict_missing on"
+        )
+    if missing:
+        notes.append(
+            f"{len(missing)} of dataset {dataset.name!r} without a prediction of {model.name!r} were left out"
+        )
+    return records
+
+
+def _with_vectors(
+    dataset: dl.Dataset, feature_set: str, records: Mapping[str, dict[str, Any]], notes: list[str]
+) -> dict[str, dict[str, Any]]:
+    vectors = read_vectors(dataset.project, feature_set, list(records))
+    known = {
+        item_id: row | {"embeddings": vectors[item_id]}
+        for item_id, row in records.items()
+        if item_id in vectors
+    }
+    if not known:
+        raise ValueError(
+            f"none of {len(records)} items of dataset {dataset.name!r} has a vector in feature set {feature_set!r}: "
+            "embed them first"
+        )
+    if len(known) < len(records):
+        notes.append(
+            f"{len(records) - len(known)} of dataset {dataset.name!r} without a vector in {feature_set!r} were left "
+            "out"
+        )
+    return known
+
+
+def read_reference(dataset: dl.Dataset | None, model: dl.Model, config: MinerConfig) -> Pool | None:
+    """Read the labelled items, if any strategy looks at them.
+
+    Parameters
+    ----------
+    dataset : dl.Dataset or None
+        Where they are.
+    model : dl.Model
+        Whose predictions count.
+    config : MinerConfig
+        Which of the items, and what of them is needed.
+
+    Returns
+    -------
+    Pool or None
+        The labelled items; None where there are none, and none are needed.
+
+    Raises
+    ------
+    ValueError
+        When a strategy needs labelled items and the filter selects none; it names the strategy.
+    """
+    if dataset is None or not config.with_reference:
+        return None
+    items = [item.id for item in _find_items(dataset, config.reference_filter) if item.type != "dir"]
+    if items:
+        return read_pool(dataset, model, items, config, reference=True)
+    if config.needing_reference:
+        raise ValueError(
+            f"strategy {config.needing_reference[0]!r} needs labelled items to compare with, but the "
+            f"reference_filter selects no item of dataset {dataset.name!r}: {config.reference_filter}"
+        )
+    return Pool([], [f"dataset {dataset.name!r} holds no labelled items yet"])
+
+
+# ----------------------------------------------------------------------------- changing the platform
+
+
+def _deployed(model: dl.Model, missing: int, dataset: dl.Dataset) -> dl.Model:
+    """Read the model again, and refuse one that cannot predict before anything is removed."""
+    fresh = model.models.get(model_id=model.id)
+    services = (((fresh.metadata or {}).get("system") or {}).get("deploy") or {}).get("services")
+    if not services:
+        raise ValueError(
+            f"{missing} items of dataset {dataset.name!r} have no prediction of model {model.name!r}, which is not "
+            'deployed: run model.deploy(), or leave these items out with "predict_missing": false'
+        )
+    return fresh
+
+
+def remove_other_predictions(dataset: dl.Dataset, item_ids: Sequence[str], model_id: str) -> int:
+    """Remove what other models predicted on items: after a review all of it would be ground truth.
+
+    Parameters
+    ----------
+    dataset : dl.Dataset
+        The dataset.
+    item_ids : sequence of str
+        The items.
+    model_id : str
+        The model whose predictions stay. Annotations that name no model always stay.
+
+    Returns
+    -------
+    int
+        How many annotations were removed.
+    """
+
+    def narrow(filters: dl.Filters) -> None:
+        for section in ("system", "user"):
+            for key in ("model_id", "name"):
+                filters.add(
+                    f"metadata.{section}.model.{key}",
+                    True,
+                    dl.FiltersOperations.EXISTS,
+                    method=dl.FiltersMethod.OR,
+                )
+
+    stale = [
+        annotation.id
+        for annotation in _annotations(dataset, item_ids, narrow)
+        if predicted_by(annotation.metadata) != (None, None)
+        and predicted_by(annotation.metadata)[0] != model_id
+    ]
+    for chunk in _chunks(stale, _IDS_PER_QUERY):
+        dataset.annotations.delete(annotation_id=chunk)
+    return len(stale)
+
+
+def predict(model: dl.Model, item_ids: Sequence[str]) -> None:
+    """Have a deployed model predict items, and wait for it.
+
+    Parameters
+    ----------
+    model : dl.Model
+        The model.
+    item_ids : sequence of str
+        The items.
+
+    Raises
+    ------
+    RuntimeError
+        When it fails, with the execution's message.
+    """
+    executions = [model.predict(item_ids=chunk) for chunk in _chunks(item_ids, _ITEMS_PER_PREDICTION)]
+    for execution in executions:
+        status = _ended(execution).latest_status
+        if status["status"] != "success":
+            raise RuntimeError(
+                f"model {model.name!r} could not predict {len(item_ids)} items, execution {execution.id} is "
+                f"{status['status']!r}: {status.get('message') or status.get('error')}. Nothing was chosen"
+            )
+
+
+def _ended(execution: dl.Execution) -> dl.Execution:
+    pause = 0.1
+    while execution.in_progress():
+        time.sleep(pause)
+        pause = min(1.5 * pause, _LONGEST_PAUSE)
+        execution = execution.executions.get(execution_id=execution.id)
+    return execution
+
+
+def write_mark(item: dl.Item, mark: Mapping[str, Any]) -> dl.Item:
+    """Write on an item in which round it was chosen, and why, beside the rest of its metadata.
+
+    Parameters
+    ----------
+    item : dl.Item
+        The item, freshly read.
+    mark : mapping
+        Plain data.
+
+    Returns
+    -------
+    dl.Item
+        The item as the platform holds it now.
+    """
+    item.metadata = item.metadata or {}
+    item.metadata["user"] = (item.metadata.get("user") or {}) | {MARK_KEY: dict(mark)}
+    return item.update()
+
+
+def _mark_all(dataset: dl.Dataset, marks: Mapping[str, Mapping[str, Any]]) -> tuple[list[dl.Item], list[str]]:
+    """Mark items in parallel; give them, and the reasons why some were dropped."""
+    fresh = _find_ids(dataset, list(marks))
+    free = [item for item in fresh.values() if _mark(item) is None]
+    warnings = []
+    if len(free) < len(fresh):
+        warnings.append(f"{len(fresh) - len(free)} chosen items were taken by another round meanwhile")
+
+    def attempt(item: dl.Item) -> dl.Item | None:
+        try:
+            return write_mark(item, marks[item.id])
+        except dl.exceptions.NotFound:
+            return None
+
+    try:
+        with ThreadPoolExecutor(_PARALLEL_UPDATES) as workers:
+            marked = [item for item in workers.map(attempt, free) if item is not None]
+    except dl.exceptions.PlatformException as error:
+        raise RuntimeError(
+            f"some of {len(free)} chosen items of dataset {dataset.name!r} could not be marked: run this same "
+            "execution again, which takes up its round"
+        ) from error
+    deleted = len(marks) - len(fresh) + len(free) - len(marked)
+    if deleted:
+        warnings.append(f"{deleted} chosen items were deleted meanwhile")
+    return marked, warnings
+
+
+# ----------------------------------------------------------------------------- the round
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one execution did.
+
+    Parameters
+    ----------
+    items : list of dl.Item
+        The chosen items, best first, as the platform holds them now.
+    message : str
+        What was done, in one sentence.
+    """
+
+    items: list[dl.Item]
+    message: str
+
+    @property
+    def action(self) -> str:
+        """The node's action: ``"mined"`` or ``"wait"``."""
+        return MINED if self.items else WAIT
+
+
+def run_round(
+    dataset: dl.Dataset,
+    model: dl.Model,
+    pool_filter: dl.Filters | Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    reference_dataset: dl.Dataset | None = None,
+    execution_id: str | None = None,
+) -> Round:
+    """Choose the next items of a dataset and mark them.
+
+    Parameters
+    ----------
+    dataset, model, pool_filter, config, reference_dataset
+        As `ItemMiner.mine_items` takes them.
+    execution_id : str, optional
+        Who chooses: the same one again takes up its own round.
+
+    Returns
+    -------
+    Round
+        The items.
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        As `ItemMiner.mine_items`.
+    """
+    parsed = parse_config(config)
+    query = pool_query(pool_filter)
+    if reference_dataset is None and parsed.needing_reference:
+        raise ValueError(
+            f"strategy {parsed.needing_reference[0]!r} needs labelled items to compare with: give the node a "
+            "reference_dataset, or choose another strategy"
+        )
+    own = _own_items(dataset, execution_id)
+    size = min(parsed.size, _mark(own[0])["pool"]) if own else parsed.size
+    if own and len(own) >= size:
+        return Round(own, f"{len(own)} items had been chosen by this execution already")
+    waiting = _find_items(dataset, query)
+    if not own and len(waiting) < parsed.wait_for:
+        return Round([], _waiting_message(dataset, len(waiting), parsed.wait_for))
+    ids = [item.id for item in (*own, *waiting)]
+    labelled = read_reference(reference_dataset, model, parsed)
+    pool = read_pool(dataset, model, ids, parsed)
+    choice = choose(pool.records, parsed, labelled.records or None if labelled else None)
+    ranks = complete(choice, {item.id: _mark(item)["rank"] for item in own}, min(size, len(pool.records)))
+    predicted = ranks if parsed.needs_predictions else read_records(dataset, list(ranks), model.id)
+    remove_other_predictions(dataset, list(predicted), model.id)
+    shared = {
+        "round": _mark(own[0])["round"] if own else _last_round(dataset) + 1,
+        "model_id": model.id,
+        "model_name": model.name,
+        "pool": _mark(own[0])["pool"] if own else len(pool.records),
+        "mined_at": datetime.now(UTC).isoformat(),
+    }
+    if execution_id is not None:
+        shared["execution_id"] = execution_id
+    marked, warnings = _mark_all(dataset, _marks(choice, ranks, shared))
+    items = sorted((*own, *marked), key=lambda item: _mark(item)["rank"])
+    notes = [*pool.notes, *(labelled.notes if labelled else []), *warnings]
+    for note in notes:
+        logger.warning(note)
+    return Round(items, _mined_message(items, len(ids), notes))
+
+
+def _marks(choice: Choice, ranks: Mapping[str, int], shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        item_id: {**shared, "rank": ranks[item_id], "score": score, "strategy": strategy}
+        for item_id, score, strategy in zip(choice.ids, choice.scores, choice.strategies, strict=True)
+        if item_id in ranks
+    }
+
+
+def _waiting_message(dataset: dl.Dataset, waiting: int, needed: int) -> str:
+    if not waiting:
+        return f"no item of dataset {dataset.name!r} waits: nothing was chosen"
+    return f"{waiting} items of dataset {dataset.name!r} wait, {needed} are needed (wait_for): nothing was chosen"
+
+
+def _mined_message(items: Sequence[dl.Item], waiting: int, notes: Iterable[str]) -> str:
+    marks = [_mark(item) for item in items]
+    by = Counter(mark["strategy"] for mark in marks)
+    parts = []
+    for strategy, count in by.items():
+        scores = [mark["score"] for mark in marks if mark["strategy"] == strategy]
+        parts.append(f"{count} by {strategy} with scores from {max(scores):.4g} to {min(scores):.4g}")
+    chosen = f": {', '.join(parts)}" if parts else ""
+    return "; ".join([f"{len(items)} of {waiting} waiting items were chosen{chosen}", *notes])
+
+
+class ItemMiner(dl.BaseServiceRunner):
+    """The service behind the node "Mine Items"."""
+
+    @staticmethod
+    def mine_items(
+        dataset: dl.Dataset,
+        model: dl.Model,
+        pool_filter: dl.Filters | dict | None = None,
+        miner_configuration: dict | None = None,
+        reference_dataset: dl.Dataset | None = None,
+        progress: dl.Progress | None = None,
+        context: dl.Context | None = None,
+    ) -> list[dl.Item]:
+        """Choose which of the waiting items are labelled next.
+
+        Each chosen item gets ``metadata.user.mining``: round, rank, score, strategy, model, execution, size of
+        the pool and time. It keeps the item out of later rounds; the others wait. An execution that died and
+        is run again under its id takes up its own round: what it had marked comes first, and no more is
+        chosen than it would have been. Without an execution (in a notebook) each call is a new round.
+
+        Items that the model has not predicted, as after an update of the model, are predicted first. Other
+        models' predictions are removed from these, and from the chosen items that carry the model's: a review
+        makes ground truth of all that is there. Ground truth is never removed, nor anything on labelled items.
+
+        Parameters
+        ----------
+        dataset : dl.Dataset
+            The raw data.
+        model : dl.Model
+            Whose predictions count, told apart by the model's id.
+        pool_filter : dl.Filters or dict, optional
+            Which items may be chosen, in the form of ``train_subset_filter.json``; all files by default. Items
+            that were chosen before are never among them.
+        miner_configuration : dict, optional
+            As `parse_config` takes it; it is not changed.
+        reference_dataset : dl.Dataset, optional
+            The labelled items, for strategies that look at them.
+        progress : dl.Progress, optional
+            Gets the action, ``"mined"`` or ``"wait"``, and what was done as the message.
+        context : dl.Context, optional
+            Tells the execution's id.
+
+        Returns
+        -------
+        list of dl.Item
+            The chosen items, best first, as the platform holds them now; none with the action ``"wait"``.
+
+        Raises
+        ------
+        ValueError
+            For an unusable configuration, filter or reference, and for missing predictions or fields; no item
+            is marked then.
+        RuntimeError
+            When the model fails to predict; no item is marked then.
+
+        Examples
+        --------
+        >>> config = {"strategy": "margin", "size": 20}  # doctest: +SKIP
+        >>> items = ItemMiner.mine_items(raw, model, miner_configuration=config)  # doctest: +SKIP
+        """
+        for name, value in (("dataset", dataset), ("model", model)):
+            if value is None:
+                raise ValueError(f"{name} is missing: connect it to the node, or set its variable")
+        execution_id = None if context is None else context.execution_id
+        done = run_round(dataset, model, pool_filter, miner_configuration, reference_dataset, execution_id)
+        if progress is not None:
+            progress.update(progress=100, action=done.action, message=done.message)
+        return done.items

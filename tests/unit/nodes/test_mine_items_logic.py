@@ -1,0 +1,352 @@
+"""The miner's configuration, records and choice, without a platform."""
+
+import copy
+import json
+from pathlib import Path
+
+import dtlpy as dl
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alhelpers import configurations, mining
+from alhelpers.nodes.mine_items import (
+    CONFIG_SCHEMA,
+    DEFAULT_CONFIG,
+    Choice,
+    choose,
+    complete,
+    parse_config,
+    pool_query,
+    predicted_by,
+    to_record,
+)
+
+CONFIGS = sorted((Path(__file__).parents[3] / "pipeline_configs").glob("miner_configurations*.json"))
+NOT_MINED = {"metadata.user.mining": {"$exists": False}}
+
+
+def records(count, seed=0, classes=4, passes=3):
+    rng = np.random.default_rng(seed)
+    confidences = rng.dirichlet(np.ones(classes), count).astype(np.float32)
+    samples = rng.dirichlet(np.ones(classes), (count, passes)).astype(np.float32)
+    vectors = rng.normal(size=(count, 5)).astype(np.float32)
+    return [
+        {
+            "id": f"{row:04}",
+            "confidences": confidences[row],
+            "embeddings": vectors[row],
+            "mc_dropout": samples[row],
+            "query_by_committee": samples[row],
+        }
+        for row in range(count)
+    ]
+
+
+# ------------------------------------------------------------------------------------------- configuration
+
+
+def test_nothing_given_is_the_default():
+    assert parse_config(None) == parse_config({}) == parse_config(DEFAULT_CONFIG)
+    parsed = parse_config({})
+    assert (parsed.strategy, parsed.size, parsed.wait_for, parsed.predict_missing) == ("margin", 20, 1, True)
+    assert parsed.reference_filter["filter"]["$and"][-1] == {
+        "metadata": {"system": {"tags": {"train": True}}}
+    }
+
+
+def test_the_schema_is_one():
+    from jsonschema import Draft202012Validator
+
+    Draft202012Validator.check_schema(CONFIG_SCHEMA)
+    configurations.check(DEFAULT_CONFIG, CONFIG_SCHEMA, "default")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_kits_configurations_choose(path):
+    config = json.loads(path.read_text())
+    choice = choose(records(250), parse_config(config))
+    assert len(set(choice.ids)) == config["size"] == 20
+
+
+def test_there_are_the_four_configurations():
+    found = {parse_config(json.loads(path.read_text())).strategies for path in CONFIGS}
+    assert found == {("margin",), ("mc_dropout",), ("margin", "coreset"), ("typicality", "margin")}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ([1], r"miner_configuration \[1\] must be an object such as"),
+        ("margin", "miner_configuration 'margin' must be an object"),
+        ({"stratgy": "margin"}, "unknown key 'stratgy'; known are 'strategy', 'options', 'plan', 'size'"),
+        ({"strategy": 3}, "strategy 3 must be the name of a strategy"),
+        ({"strategy": "margn"}, "'margn' is unknown; did you mean 'margin'.*there are: .*entropy.*random"),
+        ({"strategy": "mc_dropout", "options": {"scor": 1}}, "no option 'scor'; its options are: score"),
+        ({"strategy": "margin", "options": {"score": 1}}, "no option 'score'; its options are: none"),
+        ({"options": {"score": "bald"}}, "'options' without the 'strategy'"),
+        ({"plan": [{"strategy": "margin"}], "strategy": "margin"}, "a 'plan' beside a 'strategy'"),
+        ({"plan": [{"strategy": "margin"}], "options": {}}, "a 'plan' beside a 'strategy' or 'options'"),
+        ({"plan": []}, r"plan \[\] must be what alhelpers.mining.combine takes"),
+        ({"plan": [{"strategy": "nothing"}]}, "'nothing' is unknown"),
+        (
+            {"plan": [{"strategy": "margin", "share": 0.5}, {"strategy": "random", "share": 0.2}]},
+            "14 records",
+        ),
+        ({"plan": [{"strategy": "margin", "size": 30}]}, "ask for 30 records in all, but size=20"),
+        (
+            {"plan": {"cascade": [{"strategy": "margin"}, {"strategy": "coreset"}]}},
+            "every stage but the last",
+        ),
+        ({"size": 0}, "size 0 must be a whole number of items a round, from 1 to 1000"),
+        ({"size": 1001}, "size 1001 must be"),
+        ({"size": 2.5}, "size 2.5 must be"),
+        ({"size": True}, "size True must be"),
+        ({"size": "20"}, "size '20' must be"),
+        ({"size": float("nan")}, "size nan must be"),
+        ({"seed": -1}, "seed -1 must be a whole number of at least 0"),
+        ({"wait_for": 0}, "wait_for 0 must be a whole number of at least 1"),
+        ({"predict_missing": 1}, "predict_missing 1 must be true"),
+        ({"feature_set": ""}, "feature_set '' must be the name"),
+        ({"reference_filter": {"$and": []}}, "reference_filter lacks 'filter'"),
+        ({"reference_filter": {"filter": []}}, r"reference_filter.filter \[\] must be an object"),
+    ],
+)
+def test_a_wrong_configuration_is_named(config, message):
+    with pytest.raises(ValueError, match=message):
+        parse_config(config)
+
+
+def test_every_strategy_can_be_configured_and_a_wrong_option_lists_the_known():
+    for name, known in mining.strategies().items():
+        assert parse_config({"strategy": name, "options": known["options"]}).strategies == (name,)
+        with pytest.raises(
+            mining.UnknownOption, match="its options are: " + (", ".join(known["options"]) or "none")
+        ):
+            parse_config({"strategy": name, "options": {"of_another": 1}})
+
+
+def test_whole_numbers_may_come_as_floats_and_nothing_is_changed():
+    given_config = {"plan": [{"strategy": "margin", "size": 7.0}], "size": 7.0, "wait_for": 3.0}
+    before = copy.deepcopy(given_config)
+    with pytest.raises(mining.MiningError, match="whole"):
+        parse_config(given_config)
+    given_config["plan"][0]["size"] = before["plan"][0]["size"] = 7
+    parsed = parse_config(given_config)
+    assert isinstance(parsed.size, int) and parsed.size == 7 and parsed.wait_for == 3
+    parsed.plan[0]["size"] = 1
+    assert given_config == before
+
+
+def test_what_is_needed_follows_from_the_strategies():
+    def needs(config):
+        parsed = parse_config(config)
+        return (
+            parsed.needs_predictions,
+            parsed.uses_embeddings,
+            parsed.with_reference,
+            parsed.needing_reference,
+        )
+
+    vectors = {"feature_set": "of the network"}
+    assert needs({"strategy": "random"}) == (False, False, (), ())
+    assert needs({"strategy": "margin"}) == needs({"strategy": "margin"} | vectors) == (True, False, (), ())
+    assert needs({"strategy": "typicality"}) == (True, True, ("typicality",), ())
+    assert needs({"strategy": "typicality"} | vectors) == (False, True, ("typicality",), ())
+    assert needs({"strategy": "badge"} | vectors) == (True, True, (), ())
+    assert needs({"strategy": "novelty"} | vectors) == (False, True, ("novelty",), ("novelty",))
+    plan = [
+        {"cascade": [{"strategy": "margin", "keep": "2x"}, {"strategy": "coreset"}], "share": 0.5},
+        {"strategy": "embedding_distance", "share": 0.5},
+    ]
+    both = ("coreset", "embedding_distance")
+    assert needs({"plan": plan} | vectors) == (True, True, both, both[1:])
+    weighted = parse_config({"strategy": "weighted_entropy"})
+    assert weighted.reference_labels and not weighted.reference_embeddings
+    assert parse_config({"strategy": "coreset"}).reference_embeddings
+
+
+# ------------------------------------------------------------------------------------------- the pool
+
+
+def test_the_pool_is_what_no_round_has_chosen():
+    everything = {"filter": {"$and": [{"hidden": False}, {"type": "file"}, NOT_MINED]}}
+    assert pool_query(None) == pool_query({}) == pool_query({"page": 3, "pageSize": 10}) == everything
+
+
+def test_a_pool_filter_is_narrowed_and_not_changed():
+    query = {"filter": {"dir": "/x"}, "page": 0, "join": {"filter": {"type": "class"}}}
+    before = copy.deepcopy(query)
+    narrowed = pool_query(query)
+    assert narrowed["filter"]["$and"][0] == {"dir": "/x"} and NOT_MINED in narrowed["filter"]["$and"]
+    assert narrowed["join"] == query["join"] and "page" not in narrowed
+    narrowed["filter"]["$and"][0]["dir"] = "/y"
+    assert query == before
+    assert pool_query({"dir": "/x"})["filter"]["$and"][0] == {"dir": "/x"}
+
+
+def test_a_pool_filter_of_the_sdk_is_taken_and_not_changed():
+    filters = dl.Filters(field="dir", values="/x")
+    before = filters.prepare()
+    assert {"dir": "/x"} in pool_query(filters)["filter"]["$and"][0]["$and"]
+    assert filters.prepare() == before
+
+
+def test_a_wrong_pool_filter_is_refused():
+    with pytest.raises(ValueError, match="pool_filter 'all' must be a query"):
+        pool_query("all")
+    with pytest.raises(ValueError, match="pool_filter asks for annotations"):
+        pool_query(dl.Filters(resource=dl.FiltersResource.ANNOTATION))
+
+
+# ------------------------------------------------------------------------------------------- records
+
+
+def row(id="a", label="cat", confidence=0.75, prediction=None, type="class", **more):
+    info = {"name": "m", "model_id": "1"}
+    user = {"model": info if confidence is None else info | {"confidence": confidence}}
+    if prediction is not None:
+        user["prediction"] = prediction
+    return {"id": id, "type": type, "label": label, "metadata": {"user": user}} | more
+
+
+def test_a_prediction_with_fields_becomes_a_record():
+    fields = {
+        "class_names": ["cat", "dog"],
+        "confidences": [0.75, 0.25],
+        "logits": [1.5, 0.5],
+        "embeddings": [1.0, 2.0, 3.0],
+        "embeddings:early": [4.0],
+        "mc_dropout": [[0.5, 0.5], [1.0, 0.0]],
+        "query_by_committee": None,
+        "comment": "no field of a record",
+    }
+    record = to_record("item", [row(prediction=fields)])
+    plain = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in record.items()}
+    expected = {key: value for key, value in fields.items() if key not in ("query_by_committee", "comment")}
+    assert plain == {"id": "item", "class_name": "cat", "confidence": 0.75} | expected
+    assert all(value.dtype == np.float32 for value in record.values() if isinstance(value, np.ndarray))
+
+
+def test_any_adapter_gives_class_and_confidence():
+    assert to_record("item", [row()]) == {"id": "item", "class_name": "cat", "confidence": 0.75}
+    system = {
+        "id": "a",
+        "type": "class",
+        "label": "dog",
+        "metadata": {"system": {"model": {"confidence": 0.5}}},
+    }
+    assert to_record("item", [system]) == {"id": "item", "class_name": "dog", "confidence": 0.5}
+    assert to_record("item", [row(confidence=None)]) == {"id": "item", "class_name": "cat"}
+
+
+def test_of_several_classes_fields_come_first_then_the_most_confident():
+    weak, strong = row("b", "dog", 0.2), row("c", "cat", 0.8)
+    full = row("d", "cow", 0.1, {"confidences": [0.1, 0.9]})
+    for order in ([weak, strong, full], [full, strong, weak]):
+        assert to_record("item", order)["class_name"] == "cow"
+        assert to_record("item", [each for each in order if each is not full])["class_name"] == "cat"
+    assert to_record("item", [row("z", "x", 0.5), row("y", "w", 0.5)])["class_name"] == "w"
+
+
+def test_boxes_become_detections():
+    sides = {"left": 1, "top": 2, "right": 5, "bottom": 9}
+    boxes = [row("b", type="box", **sides), row("a", "dog", None, type="box", **sides)]
+    place = {"left": 1, "top": 2, "width": 4, "height": 7}
+    record = to_record("item", boxes)
+    assert record["detections"] == [
+        {"class_name": "dog"} | place,
+        {"class_name": "cat", "confidence": 0.75} | place,
+    ]
+    with pytest.raises(mining.MissingField, match="'margin' needs confidences or logits.*id, detections"):
+        choose([record], parse_config({}))
+
+
+def test_numbers_that_are_none_are_named_by_mining():
+    wrong = to_record("item", [row(prediction={"confidences": ["high", "low"]})])
+    with pytest.raises(ValueError, match="record 'item': confidences must be numbers"):
+        choose([wrong], parse_config({}))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "owner"),
+    [
+        (None, (None, None)),
+        ({}, (None, None)),
+        ({"user": None, "system": {}}, (None, None)),
+        ({"user": {"model": {}}}, (None, None)),
+        ({"user": {"model": {"name": "m", "model_id": "1"}}}, ("1", "m")),
+        ({"system": {"model": {"name": "m"}}}, (None, "m")),
+        ({"system": {"model": {"model_id": "2"}}, "user": {"model": {"model_id": "1"}}}, ("2", None)),
+    ],
+)
+def test_who_predicted(metadata, owner):
+    assert predicted_by(metadata) == owner
+
+
+# ------------------------------------------------------------------------------------------- the choice
+
+
+@pytest.mark.parametrize("strategy", mining.strategies())
+def test_the_choice_is_minings(strategy):
+    pool, labelled = records(60), [row | {"id": f"r{row['id']}"} for row in records(25, seed=1)]
+    config = parse_config({"strategy": strategy, "size": 12, "seed": 3})
+    reference = labelled if config.with_reference else None
+    expected = mining.mine(pool, strategy, 12, reference=reference, seed=3)
+    choice = choose(pool, config, reference)
+    assert choice.ids == expected.ids and choice.strategies == [strategy] * 12
+    assert choice.scores == expected.scores.tolist() and np.isfinite(choice.scores).all()
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        [{"strategy": "margin", "share": 0.7}, {"strategy": "random", "share": 0.3}],
+        [
+            {"strategy": "mc_dropout", "options": {"score": "bald"}, "size": 8},
+            {"strategy": "coreset", "size": 2},
+        ],
+        {"cascade": [{"strategy": "margin", "keep": "3x"}, {"strategy": "coreset"}]},
+    ],
+)
+def test_the_choice_of_a_plan_is_minings(plan):
+    pool = records(60)
+    expected = mining.combine(pool, plan, 10, seed=1)
+    choice = choose(pool, parse_config({"plan": plan, "size": 10, "seed": 1}))
+    assert (choice.ids, choice.scores) == (expected.ids, expected.scores.tolist())
+    assert choice.strategies == [expected.meta["strategies"][id] for id in choice.ids]
+
+
+@given(st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_neither_the_order_of_the_items_nor_a_second_run_matters(count, seed):
+    pool = records(count, seed=seed % 100)
+    config = parse_config({"plan": [{"strategy": "margin", "size": 15}, {"strategy": "random", "size": 5}]})
+    shuffled = [pool[place] for place in np.random.default_rng(seed).permutation(count)]
+    choice = choose(pool, config)
+    assert choose(shuffled, config) == choice
+    # fewer than the size are all of them, in the plan's proportions
+    assert len(choice.ids) == len(set(choice.ids)) == min(count, 20)
+    assert abs(choice.strategies.count("random") - len(choice.ids) / 4) < 1
+
+
+def test_few_items_fit_a_plan_with_one_size():
+    for plan in ({"strategy": "margin", "size": 20}, [{"strategy": "margin", "size": 20}]):
+        assert len(choose(records(3), parse_config({"plan": plan})).ids) == 3
+
+
+@given(st.sets(st.integers(0, 9)))
+def test_a_round_that_died_is_completed_with_the_rest_of_it(taken):
+    ids = [f"i{number}" for number in range(10)]
+    choice = Choice(ids, [0.0] * 10, ["margin"] * 10)
+    done = {ids[place]: place + 1 for place in taken}
+    assert complete(choice, done, 10) | done == {id: place + 1 for place, id in enumerate(ids)}
+
+
+@given(st.sets(st.integers(0, 30), max_size=10), st.permutations(range(30)), st.integers(10, 20))
+def test_a_round_that_died_is_never_more_than_it_was(taken, order, size):
+    choice = Choice([f"i{number}" for number in order[:size]], [0.0] * size, ["margin"] * size)
+    done = {f"i{number}": rank for rank, number in enumerate(sorted(taken), start=1)}
+    rest = complete(choice, done, 10)
+    assert not rest.keys() & done.keys() and len(rest) + len(done) == 10
+    assert sorted([*rest.values(), *done.values()]) == list(range(1, 11))
