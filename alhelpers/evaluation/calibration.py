@@ -61,7 +61,7 @@ def measure_calibration(
             f"the calibration error needs confidences from 0 to 1, row {outside[0]} of the predictions has "
             f"{confidence[outside[0]]}"
         )
-    once = np.ones((len(items), 1))
+    once = np.ones((len(items), 1), dtype=np.int32)
     known: dict[Hashable, int] = {}
     place = codes(labels, known)
     by_label = {

@@ -11,8 +11,8 @@ import numpy as np
 from alhelpers.evaluation.errors import EvaluationError
 from alhelpers.evaluation.measures import Measure
 
-# Numbers held at once for a batch of resamples: bounds their memory to some 100 MB.
-NUMBERS_AT_ONCE = 1 << 22
+# Numbers of a batch of resamples that are held at once: bounds their memory to some 50 MB.
+NUMBERS_AT_ONCE = 1 << 20
 
 
 def is_better(new: float, old: float, min_delta: float = 0.0) -> bool:
@@ -141,7 +141,7 @@ def resamples(items: int, samples: int, seed: int = 0, at_once: int = 1000) -> I
 
     Yields
     ------
-    numpy.ndarray of shape (items, at_once or fewer), float64
+    numpy.ndarray of shape (items, at_once or fewer), int32
         How often each item was drawn, a column a resample.
     """
     rng = np.random.default_rng(seed)
@@ -149,4 +149,4 @@ def resamples(items: int, samples: int, seed: int = 0, at_once: int = 1000) -> I
         batch = min(at_once, samples - start)
         drawn = rng.integers(items, size=(batch, items)) + np.arange(batch)[:, None] * items
         counts = np.bincount(drawn.ravel(), minlength=batch * items).reshape(batch, items)
-        yield np.ascontiguousarray(counts.T, dtype=np.float64)
+        yield np.ascontiguousarray(counts.T, dtype=np.int32)

@@ -22,7 +22,7 @@ class Term(Protocol):
         """How many rows it looks at together: its memory is this many numbers a resample."""
 
     def values(self, counts: np.ndarray) -> np.ndarray:
-        """Compute the number, (B,) float64, for counts (I, B); NaN where it has no meaning."""
+        """Compute the number, (B,) float64, for counts (I, B) int32; NaN where it has no meaning."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Macro:
 
     def once(self, items: int) -> tuple[float, dict[Hashable, float]]:
         """Compute the mean, and each label's value, where every item counts once."""
-        ones = np.ones((items, 1))
+        ones = np.ones((items, 1), dtype=np.int32)
         per_label = {label: float(term.values(ones)[0]) for label, term in self.labels.items()}
         return math.fsum(per_label.values()) / len(per_label), per_label
 
@@ -132,16 +132,16 @@ class Ranking:
     def values(self, counts: np.ndarray) -> np.ndarray:
         """Compute the area for each resample; only right predictions add to it, or can be its best point."""
         count = counts[self.item]
-        seen = np.cumsum(count, axis=0)
+        seen = running(np.add, count.copy())
         area = np.zeros(counts.shape[1])
         for hit in self.hits:
             gain = count[hit.row]
-            found = np.cumsum(gain, axis=0)[hit.last_hit]
+            found = running(np.add, gain.copy())[hit.last_hit]
             # Before the first item that counts nothing is seen, and nothing found either.
             precision = found / np.maximum(seen[hit.last_row], 1)
             if self.interpolated:
-                precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-            area += np.einsum("pb,pb->b", gain, precision)
+                precision = running(np.maximum, precision[::-1])[::-1]
+            area += (gain * precision).sum(axis=0)
         return _ratio(area, len(self.hits) * counts[self.truth_item].sum(axis=0))
 
 
@@ -209,6 +209,37 @@ class CalibrationBins:
             error += np.abs(gap @ count)
             seen += count.sum(axis=0)
         return _ratio(error, seen)
+
+
+def running(combine: np.ufunc, values: np.ndarray) -> np.ndarray:
+    """Replace each row by the combination of all rows up to it, as ``combine.accumulate(values, axis=0)``.
+
+    That call goes down one column after the other. Here whole rows are combined, first inside blocks and then
+    from block to block, which is several times faster and as exact for counts and maxima.
+
+    Parameters
+    ----------
+    combine : numpy.ufunc
+        `numpy.add` for whole numbers, or `numpy.maximum`.
+    values : numpy.ndarray of shape (n, B)
+        Changed in place.
+
+    Returns
+    -------
+    numpy.ndarray of shape (n, B)
+        The same array.
+    """
+    size = max(1, math.isqrt(len(values)))
+    whole = len(values) // size * size
+    blocks = values[:whole].reshape(-1, size, values.shape[1])
+    for place in range(1, size):
+        combine(blocks[:, place], blocks[:, place - 1], out=blocks[:, place])
+    for block in range(1, len(blocks)):
+        combine(blocks[block, -1], blocks[block - 1, -1], out=blocks[block, -1])
+    combine(blocks[1:, :-1], blocks[:-1, -1:], out=blocks[1:, :-1])
+    for row in range(max(1, whole), len(values)):
+        combine(values[row], values[row - 1], out=values[row])
+    return values
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -71,9 +71,11 @@ def check_same_kind(labels: list[Hashable], names: list[Hashable]) -> None:
         )
 
 
-def codes(values: Iterable[Hashable], known: dict[Hashable, int]) -> np.ndarray:
+def codes(values: Sequence[Hashable], known: dict[Hashable, int]) -> np.ndarray:
     """Give each value its number in ``known``, to which new values are added."""
-    return np.fromiter((known.setdefault(value, len(known)) for value in values), dtype=np.intp)
+    for value in dict.fromkeys(values):
+        known.setdefault(value, len(known))
+    return np.fromiter(map(known.__getitem__, values), dtype=np.intp, count=len(values))
 
 
 def sort_names(values: Iterable[Hashable]) -> list[Hashable]:
