@@ -98,12 +98,8 @@ class MinerConfig:
 
     Parameters
     ----------
-    strategy : str or None
-        The one strategy; None with a plan.
-    options : dict
-        Its options.
-    plan : list or dict or None
-        Several strategies, as `alhelpers.mining.combine` takes them.
+    plan : list of dict
+        One or several strategies, as `alhelpers.mining.combine` takes them.
     size : int
         How many items a round chooses.
     seed : int
@@ -118,9 +114,7 @@ class MinerConfig:
         A query for the labelled items.
     """
 
-    strategy: str | None = "margin"
-    options: dict[str, Any] = field(default_factory=dict)
-    plan: list[Any] | dict[str, Any] | None = None
+    plan: list[dict[str, Any]]
     size: int = 20
     seed: int = 0
     wait_for: int = 1
@@ -131,10 +125,7 @@ class MinerConfig:
     @property
     def strategies(self) -> tuple[str, ...]:
         """The names of all strategies in use, each once."""
-        if self.plan is None:
-            return (str(self.strategy),)
-        parts = [self.plan] if isinstance(self.plan, Mapping) else self.plan
-        stages = [stage for part in parts for stage in part.get("cascade", [part])]
+        stages = [stage for part in self.plan for stage in part.get("cascade", [part])]
         return tuple(dict.fromkeys(stage["strategy"] for stage in stages))
 
     @property
@@ -214,8 +205,10 @@ def parse_config(config: Mapping[str, Any] | None) -> MinerConfig:
         )
     if "options" in given and "strategy" not in given:
         raise ValueError("miner_configuration has 'options' without the 'strategy' that they belong to")
-    if "plan" in given:
-        given["strategy"] = None
+    plan = given.pop("plan", None)
+    if plan is None:
+        plan = {"strategy": given.pop("strategy", "margin"), "options": given.pop("options", {})}
+    given["plan"] = [plan] if isinstance(plan, Mapping) else list(plan)
     for key in ("size", "seed", "wait_for"):
         if key in given:
             given[key] = int(given[key])
@@ -227,7 +220,7 @@ def parse_config(config: Mapping[str, Any] | None) -> MinerConfig:
 def _check_strategies(config: MinerConfig) -> None:
     """Raise unless mining takes the strategies: of a record without fields it misses nothing but these."""
     try:
-        _run([{"id": "none"}], config, config.size, None)
+        _run([{"id": "none"}], config, config.size)
     except (mining.MissingField, mining.PoolExhausted):
         return
 
@@ -374,11 +367,10 @@ def choose(
         What mining raises: a missing field, no reference, numbers that cannot be scored.
     """
     selection = _run(records, config, min(config.size, len(records)), reference)
-    by = selection.meta.get("strategies") or {}
     return Choice(
         ids=list(selection.ids),
         scores=[float(np.nan_to_num(score)) for score in selection.scores],
-        strategies=[by.get(id, str(config.strategy)) for id in selection.ids],
+        strategies=[selection.meta["strategies"][id] for id in selection.ids],
     )
 
 
@@ -386,17 +378,13 @@ def _run(
     records: Sequence[Mapping[str, Any]],
     config: MinerConfig,
     size: int,
-    reference: Sequence[Mapping[str, Any]] | None,
+    reference: Sequence[Mapping[str, Any]] | None = None,
 ) -> mining.Selection:
-    if config.plan is None:
-        return mining.mine(
-            records, str(config.strategy), size, reference=reference, seed=config.seed, **config.options
-        )
     plan = _for_size(config.plan, config.size, size)
     return mining.combine(records, plan, size, reference=reference, seed=config.seed)
 
 
-def _for_size(plan: Any, planned: int, size: int) -> Any:
+def _for_size(plan: list[dict[str, Any]], planned: int, size: int) -> list[dict[str, Any]]:
     """Make the sizes in a plan shares, where fewer items wait than it was made for."""
     if size == planned:
         return plan
@@ -404,7 +392,7 @@ def _for_size(plan: Any, planned: int, size: int) -> Any:
         {key: value for key, value in part.items() if key != "size"} | {"share": part["size"] / planned}
         if "size" in part
         else part
-        for part in ([plan] if isinstance(plan, Mapping) else plan)
+        for part in plan
     ]
 
 
@@ -917,7 +905,7 @@ def _mark_all(dataset: dl.Dataset, marks: Mapping[str, Mapping[str, Any]]) -> tu
     try:
         with ThreadPoolExecutor(_PARALLEL_UPDATES) as workers:
             marked = [item for item in workers.map(attempt, free) if item is not None]
-    except dl.exceptions.PlatformException as error:
+    except (dl.exceptions.ExceptionMain, OSError) as error:
         raise RuntimeError(
             f"some of {len(free)} chosen items of dataset {dataset.name!r} could not be marked: run this same "
             "execution again, which takes up its round"

@@ -50,7 +50,8 @@ def records(count, seed=0, classes=4, passes=3):
 def test_nothing_given_is_the_default():
     assert parse_config(None) == parse_config({}) == parse_config(DEFAULT_CONFIG)
     parsed = parse_config({})
-    assert (parsed.strategy, parsed.size, parsed.wait_for, parsed.predict_missing) == ("margin", 20, 1, True)
+    assert parsed.plan == [{"strategy": "margin", "options": {}}]
+    assert (parsed.size, parsed.seed, parsed.wait_for, parsed.predict_missing) == (20, 0, 1, True)
     assert parsed.reference_filter["filter"]["$and"][-1] == {
         "metadata": {"system": {"tags": {"train": True}}}
     }
@@ -85,6 +86,8 @@ def test_there_are_the_four_configurations():
         ({"strategy": "margn"}, "'margn' is unknown; did you mean 'margin'.*there are: .*entropy.*random"),
         ({"strategy": "mc_dropout", "options": {"scor": 1}}, "no option 'scor'; its options are: score"),
         ({"strategy": "margin", "options": {"score": 1}}, "no option 'score'; its options are: none"),
+        ({"strategy": "margin", "options": {"seed": 1}}, "no option 'seed'; its options are: none"),
+        ({"plan": ["margin"]}, "a part of the plan is a dict, got 'margin'"),
         ({"options": {"score": "bald"}}, "'options' without the 'strategy'"),
         ({"plan": [{"strategy": "margin"}], "strategy": "margin"}, "a 'plan' beside a 'strategy'"),
         ({"plan": [{"strategy": "margin"}], "options": {}}, "a 'plan' beside a 'strategy' or 'options'"),
