@@ -13,6 +13,7 @@ from pipeline_samples import executed, statuses, successes
 from alhelpers import datasets
 
 CONFIGS = Path(__file__).parents[2] / "pipeline_configs"
+TEMPLATES = ["active_learning_pipeline.json", "active_learning_pipeline_with_mining.json"]
 ITEMS = 50
 # So that a test and a validation item are sure to be among fifty.
 SHARES = {"train": 60, "validation": 20, "test": 20}
@@ -31,9 +32,12 @@ def until(condition):
         time.sleep(0.2)
 
 
-def test_the_manifest_brings_the_template():
-    manifest, template = read("dataloop.json"), read("active_learning_pipeline.json")
-    assert manifest["components"]["pipelineTemplates"] == [template]
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_manifest_brings_the_templates(place):
+    manifest = read("dataloop.json")
+    templates = [read(name) for name in TEMPLATES]
+    assert manifest["components"]["pipelineTemplates"] == templates
+    template = templates[place]
     modules = {each["name"]: each for each in manifest["components"]["modules"]}
     for node in template["nodes"]:
         if node["type"] != "custom":
@@ -46,8 +50,9 @@ def test_the_manifest_brings_the_template():
             assert ports == {each["name"]: each["type"] for each in function[declared]}
 
 
-def test_the_template_asks_for_what_it_needs(dl, project, dataset):
-    template = read("active_learning_pipeline.json")
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_asks_for_what_it_needs(dl, project, dataset, name):
+    template = read(name)
     flow = project.pipelines.create(pipeline_json=template)
     with pytest.raises(dl.exceptions.BadRequest, match="'Raw Data' of type storage must have a datasetId"):
         flow.install()

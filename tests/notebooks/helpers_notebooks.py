@@ -12,6 +12,7 @@ NAMES = [path.stem for path in PATHS]
 SMALL = {
     "items": 120,
     "pool_items": 120,
+    "arrivals": 12,
     "size": 20,
     "steps_of_base": 60,
     "training_steps": 80,

@@ -16,7 +16,7 @@ LONGEST_CELL = 15
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=NAMES)
 
 
-def test_the_seven_are_there_in_reading_order():
+def test_all_are_there_in_reading_order():
     assert NAMES == [
         "01_split_data",
         "02_clone_model",
@@ -25,6 +25,7 @@ def test_the_seven_are_there_in_reading_order():
         "05_compare_models",
         "06_mine_pool",
         "07_run_active_learning",
+        "08_run_the_pipeline",
     ]
 
 
@@ -126,3 +127,11 @@ def test_no_cell_waits_sleeps_or_evaluates_text(path):
         tree = ast.parse(cell.source)  # which also refuses magics such as %pip
         called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         assert called.isdisjoint({"input", "time.sleep", "eval", "exec"})
+
+
+def test_the_list_for_the_hosted_platform_names_every_cell_that_is_run():
+    document = read(PATHS[NAMES.index("08_run_the_pipeline")])
+    (listing,) = [cell.source for cell in document.cells if "## On the hosted platform" in cell.source]
+    named = re.findall(r"n08-\d\d", listing)
+    code = [cell.id for cell in code_cells(document) if not cell.metadata.get("tags")]
+    assert sorted(named) == sorted(code), "each code cell once, but for the parameters and the checks"

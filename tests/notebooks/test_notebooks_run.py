@@ -1,5 +1,6 @@
 """Every notebook is run by papermill: alone on a fresh platform, and all in order; the recorded values are checked."""
 
+import itertools
 import math
 import re
 
@@ -74,6 +75,28 @@ def check_loop(recorded, parameters):
     assert all(accuracy > 4 * CHANCE for accuracy in recorded["final_accuracy"].values())
 
 
+def check_pipeline(recorded, parameters):
+    whole = [
+        "Create New Model",
+        "Train Model",
+        "Evaluate: New Model",
+        "Evaluate: Base Model",
+        "Compare Models",
+    ]
+    updates = [row["action"] == "update model" for row in (recorded["first"], *recorded["rounds"][1:])]
+    assert recorded["executions"] == whole + ["Update Variables"] * updates[0]
+    assert updates[0] == (recorded["first"]["new"] > recorded["first"]["previous"])
+    assert [row["labels bought"] for row in recorded["rounds"]] == [
+        number * parameters["round_size"] for number in range(parameters["rounds"] + 1)
+    ]
+    best = [row["best model"] for row in recorded["rounds"]]
+    assert [one != other for one, other in itertools.pairwise(best)] == updates[1:]
+    # The first model is right for three of four: to be right for two of twelve or fewer happens once in 26,000 runs.
+    assert recorded["suggestions_right"] > 2 * CHANCE
+    assert len(recorded["mined_scores"]) == parameters["round_size"]
+    assert recorded["mined_scores"] == sorted(recorded["mined_scores"], reverse=True)
+
+
 CHECKS = dict(
     zip(
         NAMES,
@@ -85,6 +108,7 @@ CHECKS = dict(
             check_compare,
             check_mine,
             check_loop,
+            check_pipeline,
         ],
         strict=True,
     )

@@ -21,6 +21,7 @@ CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 
 #: DESIGN: each room imports only from rooms above it.
 ROOMS = [
+    "configurations",
     "scores",
     "evaluation",
     "records",
@@ -268,19 +269,22 @@ def test_every_room_is_in_the_plan():
     assert present - {"__init__", "__main__"} <= set(ROOMS)
 
 
+def files_of(room):
+    folder = PACKAGE / room
+    return sorted(folder.rglob("*.py")) if folder.is_dir() else [PACKAGE / f"{room}.py"]
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_only_from_rooms_above_it(room):
-    folder = PACKAGE / room
-    files = sorted(folder.rglob("*.py")) if folder.is_dir() else [PACKAGE / f"{room}.py"]
     allowed = {room, *ROOMS[: ROOMS.index(room)]} if room != "platform" else {room}
-    for path in files:
+    for path in files_of(room):
         below = set(rooms_imported(path)) - allowed
         assert not below, f"{path.relative_to(ROOT)} imports {', '.join(sorted(below))}"
 
 
 @pytest.mark.parametrize("room", ["scores", "evaluation"])
 def test_the_arithmetic_needs_numpy_only(room):
-    assert third_party(PACKAGE / f"{room}.py") == {"numpy"}
+    assert {top for path in files_of(room) for top in third_party(path)} == {"numpy"}
 
 
 def test_only_the_notebook_room_imports_ipython_and_widgets():
