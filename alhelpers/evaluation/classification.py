@@ -246,11 +246,10 @@ class Classifications:
             return self._measure(Macro(terms), method, warn_of_unfounded(predicted, terms))
         full = classification_average_precision(self._truth, confidences, names)
         values, place = np.asarray(confidences), {name: column for column, name in enumerate(names)}
-        everyone, nobody = np.arange(len(self._truth)), np.empty(0, dtype=np.intp)
         terms = {}
         for label in full.per_label:
-            # What the model does not know, it never predicts.
-            rows = everyone if label in place else nobody
+            # What the model does not know, it never predicts; where it predicted nothing, it found nothing.
+            rows = self._item if label in place else self._item[:0]
             right = np.isin(rows, self._by_label[label])
             scores = values[rows, place.get(label, 0)].astype(np.float64)
             terms[label] = Ranking.build(rows, scores, [right], self._by_label[label], interpolated=False)

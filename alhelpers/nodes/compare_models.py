@@ -1,7 +1,8 @@
 """The pipeline node "Compare Models": whether the new model replaces the one in use.
 
-Two ways to tell, as the node's configuration says: the area under the precision-recall curve (average
-precision) of both models on the same test items, or the metrics that both wrote while they were trained.
+Two ways to tell, as the node's configuration says: metrics of both models on the same test items, each with
+the interval in which its difference lies when the items are drawn again; or the metrics that both models wrote
+while they were trained.
 """
 
 import copy
@@ -14,8 +15,8 @@ from typing import Any
 import dtlpy as dl
 import numpy as np
 
-from alhelpers import evaluation
-from alhelpers.evaluation import Evaluation
+from alhelpers import configurations, evaluation
+from alhelpers.evaluation import Classifications, Detections, Measure
 
 logger = logging.getLogger(__name__)
 
@@ -25,11 +26,159 @@ DEFAULT_CONFIG: dict[str, Any] = {"precision_recall": {"iou_threshold": 0.5, "mi
 # The key of the new model's user metadata that keeps the decision: system metadata is the platform's own.
 SUMMARY_KEY = "compare"
 _IDS_PER_QUERY = 300
+# On fewer items a bootstrap interval is too narrow to be relied on.
+_FEW_ITEMS = 30
 _TRUE = {"true", "yes", "1"}
-_FALSE = {"false", "no", "0"}
+
+# ------------------------------------------------------------------------------
+# the configuration's schema
+# ------------------------------------------------------------------------------
+
+# The pipeline's editor writes numbers as text too. Their range is checked once they are read.
+_NUMBER: dict[str, Any] = {
+    "description": "a finite number",
+    "type": ["number", "string"],
+    "pattern": r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$",
+}
 
 
-# -------------------------------------------------------------------------------------------- the co
+def _number_with(description: str, **limits: float) -> dict[str, Any]:
+    return {"description": description, "allOf": [_NUMBER, {"description": description, **limits}]}
+
+
+_MIN_DELTA = _number_with("0 or more: a worse model must not replace a better one", minimum=0)
+_IOU_THRESHOLD = _number_with("above 0 and at most 1", exclusiveMinimum=0, maximum=1)
+_TEST_FILTER = {
+    "description": "a query like that of test_subset_filter.json",
+    "type": ["object", "null"],
+}
+_LEVEL = "above 0 and below 1, such as 0.95"
+
+
+def _metric(description: str, **properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "description": f"an object such as {description}",
+        "type": ["object", "null"],
+        "properties": {
+            **properties,
+            "min_delta": _MIN_DELTA,
+            "min_confidence": {
+                "description": f"{_LEVEL}, or null for off",
+                "anyOf": [
+                    {"description": "null, for off", "type": "null"},
+                    _number_with(_LEVEL, exclusiveMinimum=0, exclusiveMaximum=1),
+                ],
+            },
+        },
+        "additionalProperties": False,
+    }
+
+
+_METRICS: dict[str, dict[str, Any]] = {
+    "precision_recall": _metric(
+        str(DEFAULT_CONFIG["precision_recall"]), iou_threshold=_IOU_THRESHOLD, test_filter=_TEST_FILTER
+    ),
+    "accuracy": _metric("{'min_delta': 0}"),
+    "f1": _metric(
+        "{'iou_threshold': 0.5, 'score_threshold': 0.5, 'min_delta': 0}",
+        iou_threshold=_IOU_THRESHOLD,
+        score_threshold=_number_with("from 0 to 1", minimum=0, maximum=1),
+    ),
+    "mean_average_precision": _metric("{'min_delta': 0}"),
+    "calibration": _metric(
+        "{'bins': 10, 'min_delta': 0}",
+        bins={
+            "description": "a whole number from 1 to 1000",
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 1000,
+        },
+        iou_threshold=_IOU_THRESHOLD,
+    ),
+}
+_TRUTH = "true (more is better) or false (less is better)"
+_CHECK = {
+    "description": "an object with 'figure', 'legend' and 'maximize'",
+    "type": "object",
+    "properties": {
+        "type": {"description": "'plot', the only type that is supported", "const": "plot"},
+        "figure": {
+            "description": "the figure that the training wrote",
+            "type": "string",
+            "minLength": 1,
+        },
+        "legend": {
+            "description": "the legend that the training wrote",
+            "type": "string",
+            "minLength": 1,
+        },
+        "maximize": {
+            "description": _TRUTH,
+            "type": ["boolean", "integer", "string"],
+            "minimum": 0,
+            "maximum": 1,
+            "pattern": r"^\s*([Tt][Rr][Uu][Ee]|[Yy][Ee][Ss]|1|[Ff][Aa][Ll][Ss][Ee]|[Nn][Oo]|0)\s*$",
+        },
+        "x_index": {
+            "description": "a whole number: 0 is the first sample, -1 the last",
+            "type": ["integer", "string"],
+            "pattern": r"^\s*[+-]?\d+\s*$",
+        },
+        "x_value": {
+            "description": "a finite number, or null",
+            "anyOf": [{"description": "null", "type": "null"}, _NUMBER],
+        },
+        "min_delta": _MIN_DELTA,
+    },
+    "required": ["figure", "legend", "maximize"],
+    "additionalProperties": False,
+}
+_WINS = {
+    "description": "a fraction above 0 and at most 1, 'any' or 'all'",
+    "type": ["number", "string"],
+    "exclusiveMinimum": 0,
+    "maximum": 1,
+    "pattern": r"^\s*([Aa][Nn][Yy]|[Aa][Ll][Ll]|\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)\s*$",
+}
+
+#: A name that is not here is a metric of somebody else's: it is ignored, with a warning.
+CONFIG_SCHEMA: dict[str, Any] = {
+    "$schema": configurations.DIALECT,
+    "title": "Compare Models",
+    "description": f"an object such as {DEFAULT_CONFIG}",
+    "type": "object",
+    "properties": {
+        **_METRICS,
+        "checks": {
+            "description": "a list with at least one check: without one no model can win",
+            "type": "array",
+            "minItems": 1,
+            "items": _CHECK,
+        },
+        "wins": _WINS,
+        "test_filter": _TEST_FILTER,
+        "bootstrap": {
+            "description": "an object such as {'samples': 1000, 'level': 0.95, 'seed': 0}",
+            "type": "object",
+            "properties": {
+                "samples": {
+                    "description": "a whole number from 1 to 100000",
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": 100_000,
+                },
+                "level": _number_with(_LEVEL, exclusiveMinimum=0, exclusiveMaximum=1),
+                "seed": {"description": "a whole number, 0 or more", "type": "integer", "minimum": 0},
+            },
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+# ------------------------------------------------------------------------------
+# the configuration
+# ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -59,31 +208,61 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Metric:
+    """One metric to compare on the test items.
+
+    Parameters
+    ----------
+    name : str
+        ``"precision_recall"`` (average precision), ``"accuracy"`` (of classes), ``"f1"``,
+        ``"mean_average_precision"`` (of boxes) or ``"calibration"`` (expected calibration error, less is better).
+    min_delta : float
+        By how much more than this the new model must be better.
+    min_confidence : float or None
+        The level of the interval that must lie wholly beyond ``min_delta`` for the new model to win.
+    iou_threshold : float
+        For boxes: the intersection over union from which on one is right.
+    score_threshold : float
+        For the F1 of boxes: the least score of one that counts.
+    bins : int
+        For the calibration: how many ranges of confidence.
+    """
+
+    name: str
+    min_delta: float = 0.0
+    min_confidence: float | None = None
+    iou_threshold: float = 0.5
+    score_threshold: float = 0.5
+    bins: int = 10
+
+
+@dataclass(frozen=True)
 class CompareConfig:
     """A checked configuration of the node.
 
     Parameters
     ----------
-    precision_recall : bool
-        Whether the average precision is to be compared.
-    iou_threshold, min_delta : float
-        For the average precision.
+    metrics : tuple of Metric
+        What to compare on the test items.
     test_filter : dict or None
-        A query for the test items, in the form of ``test_subset_filter.json``.
-    wins : float, "any" or "all"
-        Which part of the checks the new model must win.
+        A query for the test items of all metrics, in the form of ``test_subset_filter.json``.
     checks : tuple of Check
         The training metrics.
+    wins : float, "any" or "all"
+        Which part of the metrics, or of the checks, the new model must win.
+    samples, level, seed : int, float, int
+        How the interval of a difference is made: resamples, the share of them inside, and what draws them.
     warnings : tuple of str
         What was ignored.
     """
 
-    precision_recall: bool = False
-    iou_threshold: float = 0.5
-    min_delta: float = 0.0
+    metrics: tuple[Metric, ...] = ()
     test_filter: dict[str, Any] | None = None
-    wins: float | str = "all"
     checks: tuple[Check, ...] = ()
+    wins: float | str = "all"
+    samples: int = 1000
+    level: float = 0.95
+    seed: int = 0
     warnings: tuple[str, ...] = ()
 
 
@@ -93,9 +272,12 @@ def parse_config(config: Mapping[str, Any] | None) -> CompareConfig:
     Parameters
     ----------
     config : mapping or None
-        ``{"precision_recall": {"iou_threshold": 0.5, "min_delta": 0, "test_filter": {...}}}`` (the test
-        filter is ours), or ``{"wins": 0.6 | "any" | "all", "checks": [{"type": "plot", "figure", "legend",
-        "x_index" | "x_value", "maximize", "min_delta"}]}``. None and ``{}`` mean `DEFAULT_CONFIG`.
+        As `CONFIG_SCHEMA` says. Metrics on the test items, ``{"precision_recall": {"iou_threshold": 0.5,
+        "min_delta": 0}, "accuracy": {}, "f1": {}, "mean_average_precision": {}, "calibration": {"bins": 10}}``,
+        each with ``min_delta`` and ``min_confidence``; or training metrics, ``{"checks": [{"type": "plot",
+        "figure", "legend", "x_index" | "x_value", "maximize", "min_delta"}]}``; and ``"wins": 0.6 | "any" |
+        "all"``, how many of them must be won. ``test_filter`` (of precision_recall, or beside the metrics) and
+        ``bootstrap`` are ours. None and ``{}`` mean `DEFAULT_CONFIG`.
 
     Returns
     -------
@@ -105,87 +287,77 @@ def parse_config(config: Mapping[str, Any] | None) -> CompareConfig:
     Raises
     ------
     ValueError
-        For a value that cannot be used, and when nothing to compare is left.
+        For an unknown key or a value that cannot be used, and when nothing to compare is left.
     """
-    if config is not None and not isinstance(config, Mapping):
-        raise ValueError(f"compare_config {config!r} must be an object such as {DEFAULT_CONFIG}")
-    given = copy.deepcopy(dict(config or DEFAULT_CONFIG))
-    warnings = [
-        f"metric {key!r} is not known and ignored; known are 'precision_recall' and 'checks' with 'wins'"
+    given = DEFAULT_CONFIG if config is None or config == {} else config
+    configurations.check(given, CONFIG_SCHEMA, "compare_config")
+    given = _numbers_read(given)
+    configurations.check(given, CONFIG_SCHEMA, "compare_config")
+    known = ", ".join(map(repr, (*_METRICS, "checks")))
+    warnings = tuple(
+        f"metric {key!r} is not known and ignored; known are {known} with 'wins'"
         for key in given
-        if key not in ("precision_recall", "wins", "checks", "test_filter")
-    ]
-    has_checks = "checks" in given or "wins" in given
-    if "precision_recall" not in given and not has_checks:
+        if key not in CONFIG_SCHEMA["properties"]
+    )
+    metrics = tuple(_metric_of(name, given[name] or {}) for name in given if name in _METRICS)
+    if not metrics and "checks" not in given:
+        if "wins" in given:
+            raise ValueError(
+                f"compare_config {dict(given)!r} has 'wins' and needs at least one check or metric: without one no "
+                "model can win"
+            )
         raise ValueError(
-            f"compare_config {given!r} names nothing to compare: use for example {DEFAULT_CONFIG}"
+            f"compare_config {dict(given)!r} names nothing to compare: use for example {DEFAULT_CONFIG}"
         )
-    parsed: dict[str, Any] = {}
-    if "precision_recall" in given:
-        parsed |= _parse_precision_recall(given["precision_recall"], given.get("test_filter"), warnings)
-    if has_checks:
-        parsed |= _parse_training_metrics(given)
-    return CompareConfig(**parsed, warnings=tuple(warnings))
+    inner_filter = (given.get("precision_recall") or {}).get("test_filter")
+    test_filter = inner_filter or given.get("test_filter")
+    return CompareConfig(
+        metrics=metrics,
+        test_filter=copy.deepcopy(dict(test_filter)) if test_filter else None,
+        checks=tuple(_check_of(check) for check in given.get("checks", ())),
+        wins=parse_wins(given.get("wins", "all")),
+        **_bootstrap_of(given.get("bootstrap", {})),
+        warnings=warnings,
+    )
 
 
-def _parse_precision_recall(section: Any, outer_filter: Any, warnings: list[str]) -> dict[str, Any]:
-    section = {} if section is None else section
-    if not isinstance(section, Mapping):
-        raise ValueError(
-            f"precision_recall {section!r} must be an object such as {DEFAULT_CONFIG['precision_recall']}"
-        )
-    for key in set(section) - {"iou_threshold", "min_delta", "test_filter"}:
-        warnings.append(f"precision_recall.{key} is not known and ignored")
-    test_filter = section.get("test_filter") or outer_filter
-    if test_filter is not None and not isinstance(test_filter, Mapping):
-        raise ValueError(f"test_filter {test_filter!r} must be a query like that of test_subset_filter.json")
-    iou_threshold = _number(section.get("iou_threshold", 0.5), "precision_recall.iou_threshold")
-    if not 0 < iou_threshold <= 1:
-        raise ValueError(f"precision_recall.iou_threshold {iou_threshold} must be above 0 and at most 1")
-    return {
-        "precision_recall": True,
-        "iou_threshold": iou_threshold,
-        "min_delta": _min_delta(section, "precision_recall"),
-        "test_filter": dict(test_filter) if test_filter else None,
-    }
+_NUMBERS = {"iou_threshold", "score_threshold", "min_delta", "min_confidence", "x_index", "x_value", "level"}
 
 
-def _parse_training_metrics(given: Mapping[str, Any]) -> dict[str, Any]:
-    checks = given.get("checks")
-    if not isinstance(checks, Sequence) or isinstance(checks, str) or not checks:
-        raise ValueError(
-            f"checks {checks!r} must be a list with at least one check: without one no model can win"
-        )
-    return {
-        "wins": parse_wins(given.get("wins", "all")),
-        "checks": tuple(_parse_check(check, f"checks[{index}]") for index, check in enumerate(checks)),
-    }
+def _numbers_read(value: Any, key: str = "") -> Any:
+    """Copy a configuration with the numbers that came as text read; queries are left alone."""
+    if key == "test_filter":
+        return value
+    if isinstance(value, Mapping):
+        return {name: _numbers_read(inner, name) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_numbers_read(inner) for inner in value]
+    return float(value) if key in _NUMBERS and isinstance(value, str) else value
 
 
-def _parse_check(check: Any, where: str) -> Check:
-    if not isinstance(check, Mapping):
-        raise ValueError(f"{where} {check!r} must be an object with 'figure', 'legend' and 'maximize'")
-    if check.get("type", "plot") != "plot":
-        raise ValueError(f"{where}.type {check['type']!r} is not supported: only 'plot' is")
-    for key in ("figure", "legend"):
-        if not isinstance(check.get(key), str) or not check[key]:
-            raise ValueError(f"{where}.{key} {check.get(key)!r} must be the {key} that the training wrote")
-    x_index = _number(check.get("x_index", -1), f"{where}.x_index")
-    if x_index != int(x_index):
-        raise ValueError(f"{where}.x_index {x_index} must be a whole number: -1 is the last sample")
-    x_value = check.get("x_value")
+def _bootstrap_of(section: Mapping[str, Any]) -> dict[str, Any]:
+    # JSON may write a whole number as 10.0.
+    return {key: value if key == "level" else int(value) for key, value in section.items()}
+
+
+def _metric_of(name: str, section: Mapping[str, Any]) -> Metric:
+    given = {key: value for key, value in section.items() if key != "test_filter"}
+    return Metric(name, **given | ({"bins": int(given["bins"])} if "bins" in given else {}))
+
+
+def _check_of(check: Mapping[str, Any]) -> Check:
     return Check(
         figure=check["figure"],
         legend=check["legend"],
-        maximize=_boolean(check.get("maximize"), f"{where}.maximize"),
-        x_index=int(x_index),
-        x_value=None if x_value is None else _number(x_value, f"{where}.x_value"),
-        min_delta=_min_delta(check, where),
+        maximize=str(check["maximize"]).strip().lower() in _TRUE,
+        x_index=int(check.get("x_index", -1)),
+        x_value=check.get("x_value"),
+        min_delta=check.get("min_delta", 0),
     )
 
 
 def parse_wins(wins: Any) -> float | str:
-    """Read which part of the checks must be won.
+    """Read which part of the metrics or checks must be won.
 
     Parameters
     ----------
@@ -203,52 +375,38 @@ def parse_wins(wins: Any) -> float | str:
     ValueError
         For anything else.
     """
-    if isinstance(wins, str) and wins.strip().lower() in ("any", "all"):
-        return wins.strip().lower()
-    fraction = _number(wins, "wins", "a fraction above 0 and at most 1, 'any' or 'all'")
-    if not 0 < fraction <= 1:
-        raise ValueError(f"wins {wins!r} must be a fraction above 0 and at most 1, 'any' or 'all'")
-    return fraction
+    configurations.check(wins, _WINS, "wins")
+    if isinstance(wins, str):
+        if wins.strip().lower() in ("any", "all"):
+            return wins.strip().lower()
+        return parse_wins(float(wins))
+    return float(wins)
 
 
-def _number(value: Any, where: str, expected: str = "a finite number") -> float:
+def _number(value: Any, where: str) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{where} {value!r} must be {expected}")
+        raise ValueError(f"{where} {value!r} must be a finite number")
     return number
 
 
-def _min_delta(section: Mapping[str, Any], where: str) -> float:
-    value = _number(section.get("min_delta", 0), f"{where}.min_delta")
-    if value < 0:
-        raise ValueError(
-            f"{where}.min_delta {value} must be 0 or more: a worse model must not replace a better one"
-        )
-    return value
-
-
-def _boolean(value: Any, where: str) -> bool:
-    """Read a truth value; `1` and `"true"` are true, and what is neither is refused, not taken for false."""
-    text = str(value).strip().lower()
-    if text in _TRUE | _FALSE and not isinstance(value, float):
-        return text in _TRUE
-    raise ValueError(f"{where} {value!r} must be true (more is better) or false (less is better)")
-
-
-# ------------------------------------------------------------------------------------------------- t
+# ------------------------------------------------------------------------------
+# the decision
+# ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Why the new model replaces the previous one, or does not. Printing it shows a table.
+    """Why the new model replaces the previous one, or does not. Printing it shows tables.
 
     Parameters
     ----------
     metric : str
-        ``"precision_recall"`` or ``"training_metrics"``.
+        ``"training_metrics"``, or the name of the metric; of several the first, and so are ``previous``, ``new``,
+        ``difference``, ``min_delta``, ``rows`` and ``method``.
     better : bool
         Whether the new model won.
     message : str
@@ -256,13 +414,19 @@ class Comparison:
     previous_model, new_model : str
         The models' names.
     previous, new, difference, min_delta : float or None
-        The average precisions; None for training metrics.
+        The metric of both models, new minus previous, and what is asked; None for training metrics.
     rows : list of dict
         A row a label (or a check): ``name``, ``previous``, ``new``, and for checks ``won``.
     test_items : int
         How many items were evaluated.
     method : str
         How the values were computed.
+    metrics : list of dict
+        Each metric: ``name``, ``method``, ``previous``, ``new``, ``difference``, ``higher_is_better``,
+        ``min_delta``, ``min_confidence``, ``interval`` (``low``, ``high``, ``level``, ``samples``, ``seed``: where the
+        difference lies when the test items are drawn again), ``won``, and ``rows``, by label.
+    wins : float or str
+        Which part of the metrics or checks had to be won.
     warnings : list of str
         What to keep in mind about them.
     """
@@ -279,6 +443,8 @@ class Comparison:
     rows: list[dict[str, Any]] = field(default_factory=list)
     test_items: int = 0
     method: str = ""
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    wins: float | str = "all"
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -297,14 +463,37 @@ class Comparison:
         return {**asdict(self), "action": self.action}
 
     def __str__(self) -> str:
-        width = max([len(str(row["name"])) for row in self.rows] + [5])
-        lines = [self.message, f"{'':{width}}  {'previous':>9}  {'new':>9}"]
-        if self.previous is not None and self.new is not None:
-            lines.append(f"{'macro':{width}}  {self.previous:9.4f}  {self.new:9.4f}")
-        lines += [
-            f"{row['name']!s:{width}}  {_cell(row['previous'])}  {_cell(row['new'])}" for row in self.rows
-        ]
+        lines = [self.message]
+        for metric in self.metrics:
+            lines += ["", _verdict(metric), *_table(metric["rows"], metric)]
+        if not self.metrics:
+            lines += _table(self.rows)
         return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
+
+
+def _verdict(metric: Mapping[str, Any]) -> str:
+    asked = f"min_delta {metric['min_delta']:g}"
+    if metric["min_confidence"] is not None:
+        asked += f", min_confidence {metric['min_confidence']:g}"
+    samples = metric["interval"]["samples"]
+    return (
+        f"{metric['name']}, {'won' if metric['won'] else 'not won'}: {metric['difference']:+.4f}, {_interval(metric)} "
+        f"of {samples} resamples, {asked}"
+    )
+
+
+def _interval(metric: Mapping[str, Any]) -> str:
+    interval = metric["interval"]
+    return f"{100 * interval['level']:g} % interval {interval['low']:+.4f} to {interval['high']:+.4f}"
+
+
+def _table(rows: Sequence[Mapping[str, Any]], total: Mapping[str, Any] | None = None) -> list[str]:
+    if total is not None:
+        whole = "all" if total["name"] in ("accuracy", "calibration") else "macro"
+        rows = [{"name": whole, "previous": total["previous"], "new": total["new"]}, *rows]
+    width = max([len(str(row["name"])) for row in rows] + [5])
+    lines = [f"{'':{width}}  {'previous':>9}  {'new':>9}"]
+    return lines + [f"{row['name']!s:{width}}  {_cell(row['previous'])}  {_cell(row['new'])}" for row in rows]
 
 
 def _cell(value: float | None) -> str:
@@ -312,12 +501,12 @@ def _cell(value: float | None) -> str:
 
 
 def check_wins(won: Sequence[bool], wins: float | str) -> bool:
-    """Tell whether enough checks were won.
+    """Tell whether enough metrics or checks were won.
 
     Parameters
     ----------
     won : sequence of bool
-        The result of each check.
+        The result of each.
     wins : float or str
         As `parse_wins` takes it: the part that must be won at least.
 
@@ -329,10 +518,10 @@ def check_wins(won: Sequence[bool], wins: float | str) -> bool:
     Raises
     ------
     ValueError
-        When there are no checks, or `wins` is unusable.
+        When there is nothing to win, or `wins` is unusable.
     """
     if not won:
-        raise ValueError("no checks: without one no model can win")
+        raise ValueError("no checks and no metrics: without one no model can win")
     needed = parse_wins(wins)
     if needed == "any":
         return any(won)
@@ -438,6 +627,7 @@ def compare_metrics(
         new_model=names[1],
         rows=rows,
         method="training metrics",
+        wins=config.wins,
         warnings=list(config.warnings),
     )
 
@@ -482,17 +672,51 @@ class TestSet:
     warnings: list[str] = field(default_factory=list)
 
 
+#: What each metric can compare, and what it is called in a sentence.
+_FITS: dict[str, tuple[tuple[str, ...], str]] = {
+    "precision_recall": (("class", "box"), "average precision"),
+    "accuracy": (("class",), "accuracy"),
+    "f1": (("class", "box"), "F1"),
+    "mean_average_precision": (("box",), "mean average precision"),
+    "calibration": (("class", "box"), "calibration error"),
+}
+
+
+def check_fit(config: CompareConfig, output_type: str) -> None:
+    """Raise unless every metric can compare the models' annotations.
+
+    Parameters
+    ----------
+    config : CompareConfig
+        The metrics.
+    output_type : str
+        What the models give, such as ``"class"`` or ``"box"``.
+
+    Raises
+    ------
+    ValueError
+        Names the metric, the type, and the metrics that fit it.
+    """
+    fitting = [name for name, (types, _) in _FITS.items() if output_type in types]
+    for metric in config.metrics:
+        if metric.name not in fitting:
+            instead = ", ".join(map(repr, fitting)) or "training metrics ('checks')"
+            raise ValueError(
+                f"{metric.name} cannot compare models that give {output_type!r} annotations: use {instead}"
+            )
+
+
 def compare_predictions(
     test: TestSet, config: CompareConfig, names: tuple[str, str] = ("previous", "new")
 ) -> Comparison:
-    """Compare two models by their average precision on the same test items.
+    """Compare two models by one or several metrics on the same test items.
 
     Parameters
     ----------
     test : TestSet
         Ground truth and both models' predictions.
     config : CompareConfig
-        The IoU threshold and the least difference.
+        The metrics, and how many of them must be won.
     names : (str, str)
         The models' names.
 
@@ -505,45 +729,181 @@ def compare_predictions(
     ------
     alhelpers.evaluation.NoGroundTruth
         When the test items have no ground truth: nothing can be compared then.
+    ValueError
+        When a metric does not fit the annotations, or cannot be computed; it names the metric and the model.
     """
+    check_fit(config, test.output_type)
     if not test.ground_truth:
         raise evaluation.NoGroundTruth(
             f"cannot compare {names[0]!r} and {names[1]!r}: none of the {len(test.item_ids)} test items has "
             f"ground-truth annotations of type {test.output_type!r}. Label the test subset first"
         )
     warnings = [*config.warnings, *test.warnings]
+    models: tuple[Classifications | Detections, ...]
     if test.output_type == "class":
-        (old, new), method, count = _evaluate_classes(test, warnings)
+        models = _classifications(test, config, names, warnings)
     else:
-        old, new = (
-            evaluation.average_precision(test.ground_truth, rows, config.iou_threshold)
-            for rows in test.predictions
+        models = tuple(Detections(test.ground_truth, rows, test.item_ids) for rows in test.predictions)
+    results = []
+    for metric in config.metrics:
+        old, new = (_measure(model, metric, name) for model, name in zip(models, names, strict=True))
+        for name, measure in zip(names, (old, new), strict=True):
+            warnings += [f"{name}: {warning}" for warning in measure.warnings]
+        results.append(_judge(metric, old, new, config))
+    count = len(old.items)
+    if count < _FEW_ITEMS and any(metric.min_confidence for metric in config.metrics):
+        warnings.append(
+            f"{count} test items are too few for min_confidence: an interval of fewer than {_FEW_ITEMS} is too narrow"
         )
-        method, count = f"average precision of boxes at IoU {config.iou_threshold:g}", len(test.item_ids)
-    for name, result in zip(names, (old, new), strict=True):
-        warnings += [f"{name}: {warning}" for warning in result.warnings]
-    return _decide(old, new, config.min_delta, names, method=method, test_items=count, warnings=warnings)
+    won = [result["won"] for result in results]
+    better = check_wins(won, config.wins)
+    first = results[0]
+    return Comparison(
+        metric=first["name"],
+        better=better,
+        message=_message(results, better, config, names, count),
+        previous_model=names[0],
+        new_model=names[1],
+        **{key: first[key] for key in ("previous", "new", "difference", "min_delta", "rows", "method")},
+        test_items=count,
+        metrics=results,
+        wins=config.wins,
+        warnings=list(dict.fromkeys(warnings)),
+    )
 
 
-def _evaluate_classes(test: TestSet, warnings: list[str]) -> tuple[tuple[Evaluation, Evaluation], str, int]:
-    """Evaluate both classifiers in the same way: by full confidences if both kept them, else by the top one."""
+def _measure(model: Classifications | Detections, metric: Metric, model_name: str) -> Measure:
+    boxes = isinstance(model, Detections)
+    overlap = {"iou_threshold": metric.iou_threshold} if boxes else {}
+    try:
+        if metric.name == "precision_recall":
+            return model.average_precision(**overlap)
+        if metric.name == "f1":
+            return model.f1(**overlap, **({"score_threshold": metric.score_threshold} if boxes else {}))
+        if metric.name == "calibration":
+            return model.calibration_error(bins=metric.bins, **overlap)
+        return model.mean_average_precision() if boxes else model.accuracy()
+    except evaluation.EvaluationError as error:
+        raise evaluation.EvaluationError(f"{metric.name} of model {model_name!r}: {error}") from error
+
+
+def _judge(metric: Metric, old: Measure, new: Measure, config: CompareConfig) -> dict[str, Any]:
+    """Compare one metric of both models: what is stored of it."""
+    level = config.level if metric.min_confidence is None else metric.min_confidence
+    bootstrap = evaluation.paired_bootstrap(old, new, config.samples, level, config.seed)
+    pair = (new.value, old.value) if new.higher_is_better else (old.value, new.value)
+    least_gain = bootstrap.low if new.higher_is_better else -bootstrap.high
+    won = evaluation.is_better(*pair, metric.min_delta)
+    if metric.min_confidence is not None:
+        won = won and least_gain > metric.min_delta
+    labels = sorted({*old.per_label, *new.per_label}, key=str)
+    return {
+        "name": metric.name,
+        "method": new.method,
+        "previous": float(old.value),
+        "new": float(new.value),
+        "difference": float(bootstrap.difference),
+        "higher_is_better": new.higher_is_better,
+        "min_delta": metric.min_delta,
+        "min_confidence": metric.min_confidence,
+        "interval": {
+            "low": bootstrap.low,
+            "high": bootstrap.high,
+            "level": level,
+            "samples": len(bootstrap.differences),
+            "seed": config.seed,
+        },
+        "won": bool(won),
+        "rows": [
+            {"name": label, "previous": old.per_label.get(label), "new": new.per_label.get(label)}
+            for label in labels
+        ],
+    }
+
+
+def _message(
+    results: Sequence[Mapping[str, Any]],
+    better: bool,
+    config: CompareConfig,
+    names: tuple[str, str],
+    count: int,
+) -> str:
+    action = UPDATE_MODEL if better else DISCARD
+    if len(results) == 1:
+        result = results[0]
+        return (
+            f"{_FITS[result['name']][1]} {result['new']:.4f} of {names[1]!r} against {result['previous']:.4f} of "
+            f"{names[0]!r} on {count} test items: a difference of {result['difference']:+.4f} ({_interval(result)}), "
+            f"{_asked(result)}: {action}"
+        )
+    each = "; ".join(
+        f"{result['name']} {result['difference']:+.4f} ({_interval(result)}), "
+        f"{'won' if result['won'] else f'not won, as {_asked(result)}'}"
+        for result in results
+    )
+    won = sum(result["won"] for result in results)
+    return (
+        f"{names[1]!r} won {won} of {len(results)} metrics against {names[0]!r} on {count} test items "
+        f"(needed: {config.wins}): {each}: {action}"
+    )
+
+
+def _asked(result: Mapping[str, Any]) -> str:
+    """Say what the difference must be, and whether it is the interval that falls short."""
+    more = result["higher_is_better"]
+    bound = result["min_delta"] if more else -result["min_delta"] or 0
+    asked = f"{'more' if more else 'less'} than {bound:g} is needed"
+    if result["min_confidence"] is None:
+        return asked
+    asked += f" of the whole interval (min_confidence {result['min_confidence']:g})"
+    gain = result["difference"] if more else -result["difference"]
+    if not result["won"] and gain > result["min_delta"]:
+        asked += ", which reaches beyond: the difference may be luck"
+    return asked
+
+
+def _classifications(
+    test: TestSet, config: CompareConfig, names: tuple[str, str], warnings: list[str]
+) -> tuple[Classifications, ...]:
+    """Set both classifiers beside the truth in the same way: by full confidences if both kept them."""
     truth = _one_label_an_item(test, warnings)
     best = tuple(_best_prediction(rows) for rows in test.predictions)
-    method = "average precision from full confidences"
-    if all(row.get("confidences") for rows in best for row in rows.values()):
-        names = sorted(
-            {name for rows in best for row in rows.values() for name in row["confidences"]}
-            | {*truth.values()}
-        )
-        results = tuple(_full_evaluation(truth, rows, names) for rows in best)
-    else:
-        method = "class-aware average precision from the top-1 confidence"
+    full = all(row.get("confidences") for rows in best for row in rows.values())
+    if not full and any(metric.name == "precision_recall" for metric in config.metrics):
         warnings.append(
             "not every prediction holds the full confidences (metadata.user.prediction), so both models are "
             "compared by the confidence of the predicted class alone"
         )
-        results = tuple(_top1_evaluation(truth, rows) for rows in best)
-    return (results[0], results[1]), method, len(truth)
+    for name, rows in zip(names, best, strict=True):
+        missing = len(truth.keys() - rows.keys())
+        if missing:
+            warnings.append(f"{missing} test items have no prediction of {name!r}: they count as misses")
+    classes = sorted(
+        {name for rows in best for row in rows.values() for name in row.get("confidences", ())}
+        | {*truth.values()}
+    )
+    return tuple(
+        Classifications(
+            list(truth.values()),
+            [rows.get(item, {}).get("label") for item in truth],
+            [rows.get(item, {}).get("score", 0.0) for item in truth],
+            _confidences(truth, rows, classes) if full else None,
+            classes if full else None,
+            items=list(truth),
+        )
+        for rows in best
+    )
+
+
+def _confidences(
+    truth: Mapping[str, str], best: Mapping[str, dict[str, Any]], classes: Sequence[str]
+) -> np.ndarray:
+    confidences = np.zeros((len(truth), len(classes)))
+    place = {name: column for column, name in enumerate(classes)}
+    for row, item in enumerate(truth):
+        for name, value in best.get(item, {}).get("confidences", {}).items():
+            confidences[row, place[name]] = value
+    return confidences
 
 
 def _one_label_an_item(test: TestSet, warnings: list[str]) -> dict[str, str]:
@@ -571,73 +931,16 @@ def _one_label_an_item(test: TestSet, warnings: list[str]) -> dict[str, str]:
 
 
 def _best_prediction(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Keep each item's most confident prediction."""
+    """Keep each item's most confident prediction; among equals the first label, whatever the order of the rows."""
     best: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        if row["image_id"] not in best or row["score"] > best[row["image_id"]]["score"]:
-            best[row["image_id"]] = row
+    for row in sorted(rows, key=lambda row: (-row["score"], row["label"])):
+        best.setdefault(row["image_id"], row)
     return best
 
 
-def _full_evaluation(
-    truth: Mapping[str, str], best: Mapping[str, dict[str, Any]], names: Sequence[str]
-) -> Evaluation:
-    # An item without a prediction ranks last for every class: a miss.
-    confidences = np.zeros((len(truth), len(names)))
-    place = {name: column for column, name in enumerate(names)}
-    for row, item in enumerate(truth):
-        for name, value in best.get(item, {}).get("confidences", {}).items():
-            confidences[row, place[name]] = value
-    return evaluation.classification_average_precision(list(truth.values()), confidences, names)
-
-
-def _top1_evaluation(truth: Mapping[str, str], best: Mapping[str, dict[str, Any]]) -> Evaluation:
-    missing = {"label": "(no prediction)", "score": 0.0}
-    rows = [best.get(item, missing) for item in truth]
-    return evaluation.top1_average_precision(
-        list(truth.values()), [row["label"] for row in rows], [row["score"] for row in rows]
-    )
-
-
-def _decide(
-    old: Evaluation, new: Evaluation, min_delta: float, names: tuple[str, str], **details: Any
-) -> Comparison:
-    better = bool(evaluation.is_better(new.macro, old.macro, min_delta))
-    difference = float(new.macro - old.macro)
-    message = (
-        f"average precision {new.macro:.4f} of {names[1]!r} against {old.macro:.4f} of {names[0]!r} on "
-        f"{details['test_items']} test items: a difference of {difference:+.4f}, more than {min_delta:g} is "
-        f"needed: {UPDATE_MODEL if better else DISCARD}"
-    )
-    labels = sorted({*old.per_label, *new.per_label}, key=str)
-    return Comparison(
-        metric="precision_recall",
-        better=better,
-        message=message,
-        previous_model=names[0],
-        new_model=names[1],
-        previous=float(old.macro),
-        new=float(new.macro),
-        difference=difference,
-        min_delta=min_delta,
-        rows=[
-            {
-                "name": label,
-                "previous": _plain(old.per_label.get(label)),
-                "new": _plain(new.per_label.get(label)),
-            }
-            for label in labels
-        ],
-        **details,
-    )
-
-
-def _plain(value: Any) -> float | None:
-    """Turn a label's value into JSON: a label without ground truth has none."""
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
-# ------------------------------------------------------------------------------------------------- p
+# ------------------------------------------------------------------------------
+# the platform
+# ------------------------------------------------------------------------------
 
 
 def prediction_owner(metadata: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
@@ -667,7 +970,7 @@ def read_test_set(
     dataset: dl.Dataset,
     test_filter: Mapping[str, Any] | None = None,
 ) -> TestSet:
-    """Read both models' predictions and the ground truth of the test items, in a call a thousand annotations.
+    """Read each model's predictions once, and the ground truth of the test items once, in pages of a thousand.
 
     Parameters
     ----------
@@ -690,7 +993,11 @@ def read_test_set(
         selected, or when a prediction has no usable confidence.
     """
     output_type = _output_type(previous_model, new_model)
-    found = tuple(_read_predictions(dataset, model, output_type) for model in (previous_model, new_model))
+    # A name that both bear tells nothing; a prediction without a model's id then belongs to neither.
+    by_name = previous_model.name != new_model.name
+    found = tuple(
+        _read_predictions(dataset, model, output_type, by_name) for model in (previous_model, new_model)
+    )
     warnings: list[str] = []
     if test_filter is not None:
         items = _item_ids(dataset, test_filter)
@@ -727,7 +1034,7 @@ def _output_type(previous_model: dl.Model, new_model: dl.Model) -> str:
         )
     if types[0] not in ("class", "box"):
         raise ValueError(
-            f"precision_recall compares 'class' and 'box' annotations, and {new_model.name!r} gives "
+            f"predictions can be compared where they are 'class' or 'box' annotations, and {new_model.name!r} gives "
             f"{types[0]!r}: compare by training metrics ('checks')"
         )
     return types[0]
@@ -763,16 +1070,19 @@ def _item_ids(dataset: dl.Dataset, test_filter: Mapping[str, Any]) -> list[str]:
     return ids
 
 
-def _read_predictions(dataset: dl.Dataset, model: dl.Model, output_type: str) -> list[dict[str, Any]]:
+def _read_predictions(
+    dataset: dl.Dataset, model: dl.Model, output_type: str, by_name: bool
+) -> list[dict[str, Any]]:
     filters = dl.Filters(resource=dl.FiltersResource.ANNOTATION, use_defaults=False)
     for section in ("system", "user"):
         filters.add(f"metadata.{section}.model.model_id", model.id, method=dl.FiltersMethod.OR)
-        filters.add(f"metadata.{section}.model.name", model.name, method=dl.FiltersMethod.OR)
+        if by_name:
+            filters.add(f"metadata.{section}.model.name", model.name, method=dl.FiltersMethod.OR)
     rows = []
     for annotation in dataset.annotations.list(filters=filters).all():
         owner, name = prediction_owner(annotation.metadata)
-        # A name counts only where no id is known: models may be renamed, ids are not.
-        mine = owner == model.id if owner else name == model.name
+        # A name counts only where no id is known: models may be renamed, and versions may share one; ids differ.
+        mine = owner == model.id if owner else by_name and name == model.name
         if mine and annotation.type == output_type:
             rows.append(_row(annotation) | _confidence(annotation, model))
     return sorted(rows, key=lambda row: (row["image_id"], row["annotation_id"]))
@@ -858,8 +1168,8 @@ def compare(
     config : mapping, optional
         As `parse_config` takes it.
     dataset : dl.Dataset, optional
-        The dataset that both were evaluated on. With it, and with ``precision_recall`` in the configuration,
-        they are compared by average precision, else by training metrics.
+        The dataset that both were evaluated on. With it, and with a metric on test items in the configuration,
+        they are compared by these metrics, else by training metrics (``checks``).
 
     Returns
     -------
@@ -878,14 +1188,23 @@ def compare(
     """
     parsed = parse_config(config)
     names = (previous_model.name, new_model.name)
-    if dataset is not None and parsed.precision_recall:
+    if dataset is not None and parsed.metrics:
+        check_fit(parsed, _output_type(previous_model, new_model))
         test = read_test_set(previous_model, new_model, dataset, parsed.test_filter)
+        if parsed.checks:
+            test.warnings.append("the checks of training metrics are not compared: the test items decide")
         return compare_predictions(test, parsed, names)
     if parsed.checks:
-        return compare_metrics(read_samples(previous_model), read_samples(new_model), parsed, names)
+        comparison = compare_metrics(read_samples(previous_model), read_samples(new_model), parsed, names)
+        if parsed.metrics:
+            left_out = ", ".join(metric.name for metric in parsed.metrics)
+            comparison.warnings.append(
+                f"no dataset is given, so {left_out} is not compared: the checks decide"
+            )
+        return comparison
     raise ValueError(
-        "comparing by precision_recall needs the dataset that both models were evaluated on: pass dataset=, or a "
-        "configuration with 'checks' to compare by training metrics"
+        f"comparing by {parsed.metrics[0].name} needs the dataset that both models were evaluated on: pass dataset=, "
+        "or a configuration with 'checks' to compare by training metrics"
     )
 
 

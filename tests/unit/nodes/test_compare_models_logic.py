@@ -7,12 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
+from sklearn.metrics import f1_score, recall_score
 
-from alhelpers.evaluation import NoGroundTruth
+from alhelpers.evaluation import Classifications, NoGroundTruth, paired_bootstrap
 from alhelpers.nodes.compare_models import (
+    CONFIG_SCHEMA,
     DEFAULT_CONFIG,
     Check,
     CompareConfig,
+    Metric,
     TestSet,
     check_wins,
     compare_metrics,
@@ -50,7 +54,7 @@ def test_the_files_hold_the_documented_configurations():
 def test_no_configuration_is_the_default_wherever_we_are(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert parse_config(None) == parse_config({}) == parse_config(DEFAULT_CONFIG)
-    assert parse_config(None).precision_recall and parse_config(None).iou_threshold == 0.5
+    assert parse_config(None).metrics == (Metric("precision_recall", min_delta=0, iou_threshold=0.5),)
 
 
 def test_the_configuration_is_not_changed():
@@ -61,12 +65,48 @@ def test_the_configuration_is_not_changed():
 
 
 def test_unknown_metrics_are_ignored_with_a_warning():
-    parsed = parse_config({"precision_recall": {"min_delta": 0.1, "speed": 1}, "f1": {"a": 1}})
-    assert parsed.min_delta == 0.1
-    assert any("'f1'" in warning for warning in parsed.warnings)
-    assert any("precision_recall.speed" in warning for warning in parsed.warnings)
+    parsed = parse_config({"precision_recall": {"min_delta": 0.1}, "speed": {"a": 1}})
+    assert parsed.metrics == (Metric("precision_recall", min_delta=0.1),)
+    assert len(parsed.warnings) == 1 and "metric 'speed' is not known and ignored" in parsed.warnings[0]
     with pytest.raises(ValueError, match="names nothing to compare"):
-        parse_config({"f1": {}})
+        parse_config({"speed": {}})
+
+
+def test_every_metric_takes_its_own_numbers_in_the_order_given():
+    parsed = parse_config(
+        {
+            "calibration": {"bins": 5.0, "iou_threshold": "0.75", "min_confidence": "0.9"},
+            "f1": {"score_threshold": 0.3, "iou_threshold": 0.6, "min_delta": "1e-2"},
+            "accuracy": None,
+            "mean_average_precision": {},
+            "wins": "ANY",
+            "test_filter": {"filter": {}},
+            "bootstrap": {"samples": 50, "level": "0.8", "seed": 3},
+        }
+    )
+    assert parsed.metrics == (
+        Metric("calibration", bins=5, iou_threshold=0.75, min_confidence=0.9),
+        Metric("f1", score_threshold=0.3, iou_threshold=0.6, min_delta=0.01),
+        Metric("accuracy"),
+        Metric("mean_average_precision"),
+    )
+    assert (parsed.wins, parsed.samples, parsed.level, parsed.seed) == ("any", 50, 0.8, 3)
+    assert parsed.test_filter == {"filter": {}} and not parsed.warnings
+
+
+def subschemas(schema):
+    yield schema
+    inner = [*schema.get("properties", {}).values(), *schema.get("anyOf", ()), *schema.get("allOf", ())]
+    for one in inner + ([schema["items"]] if "items" in schema else []):
+        yield from subschemas(one)
+
+
+def test_the_schema_is_one_and_says_what_every_value_must_be():
+    Draft202012Validator.check_schema(CONFIG_SCHEMA)
+    assert all(schema.get("description") for schema in subschemas(CONFIG_SCHEMA))
+    assert json.loads(json.dumps(CONFIG_SCHEMA)) == CONFIG_SCHEMA
+    for path in CONFIGS.glob("compare_configurations*.json"):
+        Draft202012Validator(CONFIG_SCHEMA).validate(json.loads(path.read_text()))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +114,7 @@ def test_unknown_metrics_are_ignored_with_a_warning():
     [
         ("x", "must be an object"),
         ({"precision_recall": 5}, "precision_recall 5 must be an object"),
-        ({"precision_recall": {"iou_threshold": 0}}, "iou_threshold 0.0 must be above 0"),
+        ({"precision_recall": {"iou_threshold": 0}}, "iou_threshold 0 must be above 0"),
         ({"precision_recall": {"iou_threshold": "half"}}, "iou_threshold 'half' must be a finite number"),
         ({"precision_recall": {"min_delta": math.nan}}, "min_delta nan must be a finite number"),
         ({"precision_recall": {"min_delta": -0.1}}, "min_delta -0.1 must be 0 or more"),
@@ -84,10 +124,31 @@ def test_unknown_metrics_are_ignored_with_a_warning():
         ({"wins": 0.6, "checks": []}, "at least one check"),
         ({"wins": 0.6}, "at least one check"),
         ({"wins": 0.6, "checks": ["loss"]}, r"checks\[0\] 'loss' must be an object"),
-        ({"checks": [CHECK | {"type": "table"}]}, r"checks\[0\].type 'table' is not supported"),
+        ({"checks": [CHECK | {"type": "table"}]}, r"checks\[0\].type 'table' must be 'plot', the only type"),
         ({"checks": [CHECK, CHECK | {"figure": None}]}, r"checks\[1\].figure None"),
         ({"checks": [CHECK | {"x_index": 0.5}]}, r"checks\[0\].x_index 0.5"),
-        ({"checks": [{key: CHECK[key] for key in ("figure", "legend")}]}, r"checks\[0\].maximize None"),
+        (
+            {"checks": [{key: CHECK[key] for key in ("figure", "legend")}]},
+            r"checks\[0\] lacks 'maximize', .* true",
+        ),
+        ({"checks": [CHECK | {"maximise": True}]}, r"checks\[0\] has the unknown key 'maximise'; known are"),
+        ({"checks": [CHECK | {"x_value": "soon"}]}, r"checks\[0\].x_value 'soon' must be a finite number"),
+        ({"checks": [CHECK | {"min_delta": "1e999"}]}, r"checks\[0\].min_delta inf must be a finite number"),
+        ({"precision_recall": {"speed": 1}}, "precision_recall has the unknown key 'speed'; known are"),
+        ({"precision_recall": {}, "f1": {"bins": 3}}, "compare_config.f1 has the unknown key 'bins'"),
+        ({"precision_recall": {"iou_threshold": "1.5"}}, "iou_threshold 1.5 must be above 0 and at most 1"),
+        ({"accuracy": {"iou_threshold": 0.5}}, "accuracy has the unknown key 'iou_threshold'"),
+        ({"accuracy": []}, r"compare_config.accuracy \[\] must be an object"),
+        ({"f1": {"score_threshold": 2}}, "f1.score_threshold 2 must be from 0 to 1"),
+        ({"calibration": {"bins": 0}}, "calibration.bins 0 must be a whole number from 1"),
+        ({"accuracy": {"min_confidence": 1}}, "min_confidence 1 must be above 0 and below 1"),
+        ({"accuracy": {"min_confidence": "95 %"}}, "min_confidence '95 %' must be"),
+        ({"accuracy": {"min_confidence": True}}, "min_confidence True must be"),
+        ({"accuracy": {}, "wins": 0}, "compare_config.wins 0 must be a fraction above 0"),
+        ({"accuracy": {}, "wins": "1.5"}, "wins 1.5 must be a fraction above 0"),
+        ({"accuracy": {}, "test_filter": "test"}, "test_filter 'test' must be a query"),
+        ({"accuracy": {}, "bootstrap": {"samples": 0}}, "bootstrap.samples 0 must be a whole number from 1"),
+        ({"accuracy": {}, "bootstrap": {"times": 5}}, "bootstrap has the unknown key 'times'"),
     ],
 )
 def test_an_unusable_configuration_is_refused_by_key(config, message):
@@ -403,4 +464,179 @@ def test_who_made_an_annotation():
 
 
 def test_an_empty_config_object_compares_nothing_by_itself():
-    assert CompareConfig().checks == () and not CompareConfig().precision_recall
+    assert CompareConfig().checks == CompareConfig().metrics == ()
+
+
+# ------------------------------------------------------------------------------
+# several metrics, intervals, confidence
+# ------------------------------------------------------------------------------
+
+
+def by_name(comparison):
+    return {metric["name"]: metric for metric in comparison.metrics}
+
+
+def test_classifiers_are_compared_by_several_metrics_at_once():
+    truth, old, new = "aaabbbccc", "aabbbccca", "aaabbbcca"
+    test = class_test(truth, class_rows(old, score=0.9), class_rows(new, score=0.8))
+    config = {"accuracy": {}, "f1": {}, "calibration": {"bins": 10}, "precision_recall": {}, "wins": "all"}
+    result = compare_predictions(test, parse_config(config))
+    found = by_name(result)
+    assert list(found) == ["accuracy", "f1", "calibration", "precision_recall"]
+    assert (found["accuracy"]["previous"], found["accuracy"]["new"]) == (6 / 9, 8 / 9)
+    names = sorted(set(truth))
+    for side, labels in (("previous", old), ("new", new)):
+        assert found["f1"][side] == pytest.approx(f1_score(list(truth), list(labels), average="macro"))
+        recalls = recall_score(list(truth), list(labels), labels=names, average=None)
+        assert [row[side] for row in found["accuracy"]["rows"]] == pytest.approx(recalls.tolist())
+    assert found["calibration"]["previous"] == pytest.approx(0.9 - 6 / 9)
+    assert found["calibration"]["new"] == pytest.approx(8 / 9 - 0.8)
+    assert found["calibration"]["difference"] < 0 and found["calibration"]["won"]
+    assert result.better and "won 4 of 4 metrics" in result.message and "(needed: all)" in result.message
+    # What a single metric has is the first one's.
+    assert result.metric == "accuracy" and result.rows == found["accuracy"]["rows"]
+    assert (result.previous, result.new, result.test_items) == (6 / 9, 8 / 9, 9)
+
+
+@pytest.mark.parametrize(("wins", "better"), [("all", False), ("any", True), (0.5, True), (0.6, False)])
+def test_wins_says_how_many_metrics_must_be_won(wins, better):
+    # Right more often, and much too sure of itself.
+    old, new = class_rows("aabb", score=0.5), class_rows("abab", score=1.0)
+    test = class_test("abba", old, new)
+    assert not compare_predictions(test, parse_config({"accuracy": {}})).better
+    test = class_test("abaa", old, new)
+    config = {"accuracy": {}, "calibration": {}, "wins": wins}
+    result = compare_predictions(test, parse_config(config))
+    assert [metric["won"] for metric in result.metrics] == [True, False]
+    assert result.better is better and result.wins == wins
+    assert "calibration" in result.message and "not won, as less than 0 is needed" in result.message
+
+
+def test_the_interval_is_that_of_a_paired_bootstrap_and_one_seed_gives_one_interval():
+    truth = "ab" * 30
+    old, new = class_rows("ab" * 15 + "aa" * 15), class_rows("ab" * 24 + "ba" * 6)
+    test = class_test(truth, old, new)
+    config = {"accuracy": {}, "bootstrap": {"samples": 200, "level": 0.9, "seed": 5}}
+    metric = compare_predictions(test, parse_config(config)).metrics[0]
+    order = sorted(range(60), key=lambda place: f"i{place}")  # the items are taken in the order of their ids
+    models = [
+        Classifications([truth[k] for k in order], [rows[k]["label"] for k in order], [1] * 60)
+        for rows in (old, new)
+    ]
+    bootstrap = paired_bootstrap(*(model.accuracy() for model in models), 200, 0.9, 5)
+    expected = {"low": bootstrap.low, "high": bootstrap.high, "level": 0.9, "samples": 200, "seed": 5}
+    assert metric["interval"] == expected
+    assert metric["interval"]["low"] < metric["difference"] < metric["interval"]["high"]
+    assert compare_predictions(test, parse_config(config)).metrics[0] == metric
+
+
+def lucky(better_items, items=100):
+    """A new model that is right on a few more of many items, and wrong on some that the old one knew."""
+    truth = "ab" * (items // 2)
+    old = class_rows("".join("ba"["ab".index(c)] if i < 20 else c for i, c in enumerate(truth)))
+    new = class_rows(
+        "".join(
+            "ba"["ab".index(c)] if better_items <= i < 20 or 20 <= i < 24 else c for i, c in enumerate(truth)
+        )
+    )
+    return class_test(truth, old, new)
+
+
+def test_min_confidence_asks_for_more_than_luck():
+    accuracy = {"min_delta": 0}
+    few, many = lucky(8), lucky(20)
+    assert compare_predictions(few, parse_config({"accuracy": accuracy})).better
+    sure = parse_config({"accuracy": accuracy | {"min_confidence": 0.95}})
+    result = compare_predictions(few, sure)
+    assert not result.better and result.difference == pytest.approx(0.04)
+    assert "min_confidence 0.95" in result.message and "may be luck: discard" in result.message
+    interval = result.metrics[0]["interval"]
+    assert interval["level"] == 0.95 and interval["low"] <= 0 < interval["high"]
+    result = compare_predictions(many, sure)
+    assert result.better and result.metrics[0]["interval"]["low"] > 0 and "luck" not in result.message
+    # The interval must lie above min_delta, not only above zero.
+    asked = {"min_delta": 0.1, "min_confidence": 0.95}
+    assert not compare_predictions(many, parse_config({"accuracy": asked})).better
+    # At a lower level less is asked.
+    asked = {"min_confidence": 0.3}
+    assert compare_predictions(few, parse_config({"accuracy": asked})).better
+
+
+def test_min_confidence_of_an_error_looks_at_the_other_end():
+    old, new = class_rows("ab" * 50, score=0.6), class_rows("ab" * 50, score=0.9)
+    config = parse_config({"calibration": {"min_confidence": 0.95, "min_delta": 0.1}})
+    result = compare_predictions(class_test("ab" * 50, old, new), config)
+    assert result.better and result.difference == pytest.approx(-0.3)
+    assert result.metrics[0]["interval"]["high"] < -0.1 and "less than -0.1 is needed" in result.message
+    assert not compare_predictions(class_test("ab" * 50, new, old), config).better
+
+
+def test_few_items_and_confidence_are_warned_of():
+    config = parse_config({"accuracy": {"min_confidence": 0.95}})
+    result = compare_predictions(class_test("ab", class_rows("ba"), class_rows("ab")), config)
+    assert any("2 test items are too few for min_confidence" in warning for warning in result.warnings)
+
+
+def test_detectors_are_compared_by_several_metrics_at_once():
+    truth = boxes(*"aabb")
+    shifted = [row | {"left": 2, "right": 12} for row in boxes(*"aabb", score=0.9)]  # IoU 2/3
+    perfect = boxes(*"aabb", score=0.9)
+    config = {"precision_recall": {}, "mean_average_precision": {}, "f1": {}, "calibration": {"bins": 10}}
+    result = compare_predictions(box_test(truth, shifted, perfect), parse_config(config | {"wins": 0.25}))
+    found = by_name(result)
+    assert (found["precision_recall"]["previous"], found["precision_recall"]["new"]) == (1, 1)
+    assert found["mean_average_precision"]["previous"] == pytest.approx(0.4)  # .50, .55, .60, .65 of ten
+    assert (found["f1"]["new"], found["calibration"]["new"]) == (1, pytest.approx(0.1))
+    assert [metric["won"] for metric in result.metrics] == [False, True, False, False] and result.better
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "message"),
+    [
+        (
+            "box",
+            "accuracy",
+            "accuracy cannot compare models that give 'box' annotations: use 'precision_recall'",
+        ),
+        ("class", "mean_average_precision", "mean_average_precision cannot compare .* 'class' annotations"),
+    ],
+)
+def test_a_metric_that_does_not_fit_is_named_with_those_that_do(kind, metric, message):
+    test = TestSet(kind, ["i0"], boxes("a"), (boxes("a", score=1), boxes("a", score=1)))
+    with pytest.raises(ValueError, match=message):
+        compare_predictions(test, parse_config({metric: {}}))
+
+
+def test_a_metric_that_cannot_be_computed_names_the_model():
+    truth = boxes("a")
+    config = parse_config({"calibration": {}})
+    with pytest.raises(ValueError, match="calibration of model 'new': .* there is none"):
+        compare_predictions(box_test(truth, boxes("a", score=1), []), config)
+    with pytest.raises(ValueError, match="calibration of model 'previous': .* has 7.0"):
+        compare_predictions(box_test(truth, boxes("a", score=7), boxes("a", score=1)), config)
+
+
+def test_a_classifier_that_predicts_nothing_has_nothing():
+    config = parse_config({"precision_recall": {}, "accuracy": {}, "f1": {}})
+    full = class_rows("ab", names="ab")
+    result = compare_predictions(class_test("ab", full, []), config)
+    assert [metric["new"] for metric in result.metrics] == [0, 0, 0] and not result.better
+    assert "2 test items have no prediction of 'new': they count as misses" in result.warnings
+
+
+def test_several_metrics_are_printed_as_tables_and_stored_as_plain_json():
+    test = class_test("ab", class_rows("aa"), class_rows("ab"))
+    result = compare_predictions(test, parse_config({"accuracy": {"min_confidence": 0.9}, "calibration": {}}))
+    text = str(result)
+    assert "accuracy, not won: +0.5000, 90 % interval" in text and "of 1000 resamples" in text
+    assert "calibration, " in text and "min_delta 0, min_confidence 0.9" in text
+    # A label that a model never predicted has no calibration: a dash, and null.
+    line = next(line for line in text.splitlines()[::-1] if line.startswith("b "))
+    assert line.split()[1] == "-"
+    stored = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert stored == result.to_dict() and stored["metrics"][1]["rows"][1]["previous"] is None
+
+
+def test_training_metrics_keep_how_many_must_be_won():
+    values = {LOSS: [(1, 0.5)]}
+    assert compare_metrics(values, values, metrics_config(wins="ANY")).to_dict()["wins"] == "any"
