@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from node_samples import label, predict, read_tags, upload
 
-from alhelpers.nodes import DataSplitter, node_context
-from alhelpers.nodes.data_split import assign_group, parse_groups, split_dataset
+from alhelpers.nodes import DataSplitter, data_split, node_context
+from alhelpers.nodes.data_split import assign_group, parse_groups, plan_split, split_dataset
 
 CONFIGS = Path(__file__).parents[3] / "pipeline_configs"
 EQUAL = {
@@ -137,10 +137,57 @@ def test_a_folder_and_a_node_without_configuration_are_refused(dl, pool, context
         DataSplitter.data_split(folder, context=context)
     with pytest.raises(ValueError, match="no pipeline node"):
         DataSplitter.data_split(items["10.png"], context=dl.Context(sdk=dl))
-    with pytest.raises(ValueError, match="no groups"):
-        DataSplitter.data_split(
-            items["10.png"], context=node_context(shared_project, {"name": "x"}, "no groups")
-        )
+    with pytest.raises(ValueError, match="customNodeConfig lacks 'groups'"):
+        DataSplitter.data_split(items["10.png"], context=node_context(shared_project, {}, "empty"))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"name": "x"}, "customNodeConfig lacks 'groups', which must be a list of at least one group"),
+        ({"groups": []}, "the split has no groups"),
+        ({"groups": "train"}, "customNodeConfig.groups 'train' must be a list"),
+        ({"groups": [{"name": "train", "distribution": -80}]}, "group 'train': distribution -80 must be"),
+        ({"groups": [{"name": "train"}]}, "group 'train': distribution None must be"),
+        ({**EQUAL, "itemMetaData": True}, "customNodeConfig has the unknown key 'itemMetaData'"),
+        ({**EQUAL, "groupBy": 5}, "customNodeConfig.groupBy 5 must be a dotted path"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_and_nothing_is_tagged(dl, pool, shared_project, config, message):
+    dataset, items = pool
+    with pytest.raises(ValueError, match=message):
+        DataSplitter.data_split(items["10.png"], context=node_context(shared_project, config, "wrong"))
+    assert read_tags(dataset, items["10.png"]) == {}
+
+
+def test_items_of_one_source_get_one_group(dl, make_dataset, shared_project, progress):
+    dataset, _ = make_dataset()
+    for source in range(6):
+        metadata = {"user": {"source": f"writer {source}"}}
+        upload(dataset, [f"{source}-{page}.png" for page in range(3)], metadata=metadata)
+    config = {**EQUAL, "itemMetadata": True, "groupBy": "metadata.user.source", "seed": 2}
+    context = node_context(shared_project, config, "by source")
+    groups = parse_groups(EQUAL["groups"])
+    actions = set()
+    for item in dataset.items.list().all():
+        DataSplitter.data_split(item, progress, context)
+        assert progress.action == assign_group(item.metadata["user"]["source"], groups, 2)
+        assert read_tags(dataset, item) == {progress.action: True}
+        actions.add((item.metadata["user"]["source"], progress.action))
+    assert len(actions) == 6 and len({action for _, action in actions}) == 2
+    without = upload(dataset, ["none.png"])["none.png"]
+    message = rf"item '/none.png' \({without.id}\) has no 'metadata.user.source'"
+    with pytest.raises(ValueError, match=message):
+        DataSplitter.data_split(without, progress, context)
+    assert read_tags(dataset, without) == {}
+
+
+def test_a_deleted_item_is_not_found(dl, pool, context):
+    dataset, _ = pool
+    item = upload(dataset, ["gone.png"])["gone.png"]
+    item.delete()
+    with pytest.raises(dl.exceptions.NotFound):
+        DataSplitter.data_split(item, context=context)
 
 
 def test_a_context_for_notebooks_is_a_real_one_and_is_used_again(dl, shared_project):
@@ -179,23 +226,22 @@ def whole(dl, make_dataset):
     return dataset, items
 
 
-def test_a_dataset_is_split_as_the_node_would(dl, whole):
+def test_a_dataset_is_split_exactly_and_else_as_the_node_would(dl, whole):
     dataset, items = whole
     result = split_dataset(dataset, GROUPS, seed=3)
-    assert (
-        sum(result.counts.values()) == 60
-        and result.assigned == 59
-        and result.kept == 1
-        and result.skipped == 1
-    )
-    assert any("1 items" in warning and "no images" in warning for warning in result.warnings)
+    assert result.counts == result.wanted == {"train": 30, "validation": 15, "test": 15}
+    assert (result.assigned, result.kept, result.skipped, result.deleted) == (59, 1, 1, 0)
+    assert len(result.warnings) == 1 and "1 items" in result.warnings[0] and "no images" in result.warnings[0]
     subsets = {name: subset(dl, dataset, name) for name in GROUPS}
     assert {name: len(ids) for name, ids in subsets.items()} == result.counts
-    assert all(result.counts.values())
+    plan = plan_split(
+        [item.id for item in items.values()], GROUPS, 3, kept={items["001.png"].id: "validation"}
+    )
+    assert {item_id: name for name, ids in subsets.items() for item_id in ids} == plan
     groups = parse_groups(GROUPS)
-    for name, item in items.items():
-        expected = "validation" if name == "001.png" else assign_group(item.id, groups, 3)
-        assert [subset for subset, ids in subsets.items() if item.id in ids] == [expected]
+    as_node = sum(assign_group(item.id, groups, 3) == plan[item.id] for item in items.values())
+    # The ids are new each time: that half of the items are not where they were drawn has a probability below 1e-4.
+    assert as_node > 30
     assert read_tags(dataset, items["000.png"])["blurry"] is True
 
 
@@ -230,3 +276,187 @@ def test_models_info_is_cleared_on_request(dl, make_dataset, make_model):
     assert training_annotations(dl, item) == 0
     split_dataset(dataset, GROUPS, clear_models=True)
     assert training_annotations(dl, item) == 1
+
+
+# ------------------------------------------------------------------------------------ strata and sources
+
+
+@pytest.fixture
+def requests(dl, monkeypatch):
+    """Count what the SDK asks the platform for."""
+    made = []
+    ask = type(dl.client_api).gen_request
+
+    def counting(self, *arguments, **options):
+        made.append(options.get("path", arguments[1:2]))
+        return ask(self, *arguments, **options)
+
+    monkeypatch.setattr(type(dl.client_api), "gen_request", counting)
+    return made
+
+
+@pytest.fixture(scope="module")
+def labelled(dl, make_dataset, make_model):
+    """Make 40 items: 24 a, 10 b, 2 both, 4 without ground truth, of which one has a prediction; by 10 writers."""
+    dataset, _ = make_dataset()
+    for writer in range(10):
+        metadata = {"user": {"writer": writer, "batch": writer % 2}}
+        upload(dataset, [f"{writer}-{page}.png" for page in range(4)], metadata=metadata)
+    items = sorted(dataset.items.list().all(), key=lambda item: item.name)
+    for number, item in enumerate(items[:36]):
+        for name in ["a"] * (number < 26) + ["b"] * (number >= 24):
+            label(dl, item, name)
+    predict(dl, items[36], make_model(), "a", 0.9)
+    label(dl, items[37], "a", left=1, top=1, right=4, bottom=4)
+    return dataset, items
+
+
+def test_every_label_is_split_alike_in_a_few_requests(dl, labelled, requests):
+    dataset, items = labelled
+    result = split_dataset(dataset, {"train": 50, "validation": 25, "test": 25}, seed=1, stratify="label")
+    assert len(requests) < 20 < len(items)
+    assert result.counts == result.wanted == {"train": 20, "validation": 10, "test": 10}
+    rows = {(row["stratum"], row["group"]): row for row in result.strata}
+    wanted = {(None, "train"): 2, ("a", "train"): 12, ("a, b", "test"): 0.5, ("b", "validation"): 2.5}
+    assert {key: rows[key]["wanted"] for key in wanted} == wanted
+    assert len(rows) == 4 * 3 and sum(row["reached"] for row in rows.values()) == 40
+    assert all(abs(row["reached"] - row["wanted"]) < 1 for row in rows.values())
+    bs = {item.id for item in items[26:36]}
+    for name in GROUPS:
+        assert len(subset(dl, dataset, name) & bs) == rows["b", name]["reached"]
+    # A second split of other strata changes nothing, and says what it found.
+    again = split_dataset(dataset, GROUPS, stratify="metadata.user.batch")
+    assert again.assigned == 0 and {row["stratum"] for row in again.strata} == {"0", "1"}
+
+
+def test_sources_stay_together_and_a_missing_one_is_named(dl, make_dataset):
+    dataset, _ = make_dataset()
+    for writer, pages in enumerate([5, 4, 3, 3, 2, 2, 1]):
+        upload(dataset, [f"{writer}-{page}.png" for page in range(pages)], {"user": {"writer": f"w{writer}"}})
+    result = split_dataset(dataset, GROUPS, group_by="metadata.user.writer", stratify="label")
+    assert result.counts == {"train": 10, "validation": 5, "test": 5} and not result.warnings
+    for writer in range(7):
+        tags = [
+            read_tags(dataset, item) for item in dataset.items.list().all() if item.name[0] == str(writer)
+        ]
+        assert all(tag == tags[0] for tag in tags)
+    # A later page goes where its writer is.
+    late = upload(dataset, ["0-late.png"], {"user": {"writer": "w0"}})
+    result = split_dataset(dataset, GROUPS, group_by="metadata.user.writer")
+    assert read_tags(dataset, late["0-late.png"]) == read_tags(dataset, late["0-0.png"])
+    assert result.assigned == 1
+    other = upload(dataset, ["other.png"])["other.png"]
+    with pytest.raises(ValueError, match=r"item '/other.png' .* has no 'metadata.user.writer'"):
+        split_dataset(dataset, GROUPS, group_by="metadata.user.writer")
+    assert read_tags(dataset, other) == {}
+
+
+def test_sources_that_cannot_be_divided_and_empty_groups_are_said(dl, make_dataset):
+    dataset, _ = make_dataset([f"{number}.png" for number in range(6)])
+    result = split_dataset(dataset, GROUPS, group_by="dir")
+    assert sorted(result.counts.values()) == [0, 0, 6]
+    assert any("sources are not divided" in warning for warning in result.warnings)
+    assert any("no item is in 'validation', 'test'" in warning for warning in result.warnings)
+
+
+# ------------------------------------------------------------------------ what happens while the split runs
+
+
+def test_items_that_are_deleted_meanwhile_are_counted_and_no_error(dl, make_dataset, monkeypatch):
+    dataset, items = make_dataset([f"{number:02}.png" for number in range(20)])
+    items["00.png"].metadata["system"]["tags"] = {"blurry": True}
+    items["00.png"].update(system_metadata=True)
+    tag_all = data_split._tag_all
+
+    def late(*arguments):
+        for name in ("00.png", "01.png", "02.png"):
+            items[name].delete()
+        tag_all(*arguments)
+
+    monkeypatch.setattr(data_split, "_tag_all", late)
+    result = split_dataset(dataset, GROUPS)
+    assert (result.deleted, result.assigned, result.kept) == (3, 17, 0)
+    assert sum(result.counts.values()) == 17 and sum(result.wanted.values()) == 20
+    assert ["3 items" in warning and "deleted" in warning for warning in result.warnings] == [True]
+    monkeypatch.undo()
+    again = split_dataset(dataset, GROUPS)
+    assert (again.deleted, again.assigned, again.kept) == (0, 0, 17) and again.counts == result.counts
+
+
+def test_items_that_come_meanwhile_are_said_and_taken_by_the_next_run(dl, make_dataset, monkeypatch):
+    dataset, _ = make_dataset([f"{number:02}.png" for number in range(10)])
+    tag_all = data_split._tag_all
+
+    def late(*arguments):
+        upload(dataset, ["late 0.png", "late 1.png"])
+        tag_all(*arguments)
+
+    monkeypatch.setattr(data_split, "_tag_all", late)
+    result = split_dataset(dataset, {"train": 50, "test": 50})
+    assert result.counts == {"train": 5, "test": 5}
+    assert ["2 items" in warning and "run the split again" in warning for warning in result.warnings] == [
+        True
+    ]
+    monkeypatch.undo()
+    again = split_dataset(dataset, {"train": 50, "test": 50})
+    assert again.counts == {"train": 6, "test": 6} and again.assigned == 2 and not again.warnings
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"stratify": "metadata.user.kind"}, {"group_by": "metadata.user.kind"}]
+)
+def test_a_run_that_is_cut_off_is_finished_by_the_next(dl, make_dataset, monkeypatch, options):
+    dataset, _ = make_dataset()
+    for kind in "uvwxyz":
+        upload(dataset, [f"{kind}{number}.png" for number in range(4)], {"user": {"kind": kind}})
+    items = list(dataset.items.list().all())
+    kinds = [item.metadata["user"]["kind"] for item in items]
+    names = {"stratify": "strata", "group_by": "sources"}
+    plan = plan_split([item.id for item in items], GROUPS, 4, **{names[option]: kinds for option in options})
+    monkeypatch.setattr(data_split, "_IDS_PER_QUERY", 3)
+    update, calls = type(dataset.items).update, itertools.count()
+
+    def cut_off(self, **arguments):
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return update(self, **arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(dataset.items), "update", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            split_dataset(dataset, GROUPS, seed=4, **options)
+    half = {name: subset(dl, dataset, name) for name in GROUPS}
+    assert 0 < sum(map(len, half.values())) < 24
+    result = split_dataset(dataset, GROUPS, seed=4, **options)
+    assert result.kept == sum(map(len, half.values())) and result.kept + result.assigned == 24
+    done = {item_id: name for name in GROUPS for item_id in subset(dl, dataset, name)}
+    assert done == plan and result.counts == {"train": 12, "validation": 6, "test": 6} | (
+        {name: list(plan.values()).count(name) for name in GROUPS} if "group_by" in options else {}
+    )
+
+
+def test_an_item_that_the_pipeline_tags_meanwhile_keeps_that_group(dl, make_dataset, monkeypatch):
+    dataset, items = make_dataset([f"{number}.png" for number in range(6)])
+    items["5.png"].metadata["system"]["tags"] = {"blurry": True}
+    items["5.png"].update(system_metadata=True)
+    tag_all = data_split._tag_all
+
+    def late(dataset, listed, plan, groups):
+        for name in ("0.png", "5.png"):
+            item = dataset.items.get(item_id=items[name].id)
+            data_split.tag_item(item, "test" if plan[item.id] == "train" else "train")
+        tag_all(dataset, listed, plan, groups)
+
+    monkeypatch.setattr(data_split, "_tag_all", late)
+    result = split_dataset(dataset, {"train": 50, "test": 50})
+    assert (result.assigned, result.kept) == (4, 2)
+    for item in items.values():
+        tags = read_tags(dataset, item)
+        assert sum(tags.get(name) is True for name in ("train", "test")) == 1
+
+
+def test_tags_that_are_not_written_are_an_error(dl, make_dataset, monkeypatch):
+    dataset, _ = make_dataset(["a.png", "b.png"])
+    monkeypatch.setattr(type(dataset.items), "update", lambda self, **_: None)
+    with pytest.raises(RuntimeError, match="2 of 2 items .* did not get the tag .* run the split again"):
+        split_dataset(dataset, {"train": 1})
