@@ -480,10 +480,22 @@ def pool_query(pool_filter: dl.Filters | Mapping[str, Any] | None) -> dict[str, 
     return query
 
 
+def _all(pages: Any) -> Iterator[Any]:
+    """Give what is on all pages; the SDK's own `all` asks for the first page twice."""
+    # A query that is refused is an empty page to the SDK, which only logs it; asked for the page alone, it raises.
+    yield from pages.items or pages.return_page()
+    while pages.has_next_page:
+        pages.next_page()
+        yield from pages.items
+
+
 def _find_items(dataset: dl.Dataset, query: Mapping[str, Any]) -> list[dl.Item]:
     # The SDK writes page numbers into the dict it is given.
     filters = dl.Filters(custom_filter=copy.deepcopy(dict(query)))
-    return list({item.id: item for item in dataset.items.list(filters=filters).all()}.values())
+    try:
+        return list({item.id: item for item in _all(dataset.items.list(filters=filters))}.values())
+    except dl.exceptions.BadRequest as error:
+        raise ValueError(f"the platform refuses the query {query}: {error.message}") from error
 
 
 def _find_ids(dataset: dl.Dataset, ids: Sequence[str]) -> dict[str, dl.Item]:
@@ -491,7 +503,7 @@ def _find_ids(dataset: dl.Dataset, ids: Sequence[str]) -> dict[str, dl.Item]:
     for chunk in _chunks(ids, _IDS_PER_QUERY):
         filters = dl.Filters(use_defaults=False)
         filters.add(field="id", values=chunk, operator=dl.FiltersOperations.IN)
-        found |= {item.id: item for item in dataset.items.list(filters=filters).all()}
+        found |= {item.id: item for item in _all(dataset.items.list(filters=filters))}
     return found
 
 
@@ -517,7 +529,7 @@ def _own_items(dataset: dl.Dataset, execution_id: str | None) -> list[dl.Item]:
     if execution_id is None:
         return []
     filters = dl.Filters(field=f"metadata.user.{MARK_KEY}.execution_id", values=execution_id)
-    return sorted(dataset.items.list(filters=filters).all(), key=lambda item: _mark(item)["rank"])
+    return sorted(_all(dataset.items.list(filters=filters)), key=lambda item: _mark(item)["rank"])
 
 
 def _annotations(
@@ -527,7 +539,7 @@ def _annotations(
         filters = dl.Filters(resource=dl.FiltersResource.ANNOTATION, use_defaults=False)
         filters.add("itemId", chunk, dl.FiltersOperations.IN)
         narrow(filters)
-        yield from dataset.annotations.list(filters=filters).all()
+        yield from _all(dataset.annotations.list(filters=filters))
 
 
 def read_records(dataset: dl.Dataset, item_ids: Sequence[str], model_id: str) -> dict[str, dict[str, Any]]:
@@ -635,7 +647,7 @@ def read_vectors(
     for chunk in _chunks(item_ids, _VECTORS_PER_QUERY):
         filters = dl.Filters(resource=dl.FiltersResource.FEATURE, use_defaults=False)
         filters.add("entityId", chunk, dl.FiltersOperations.IN)
-        for vector in feature_set.features.list(filters=filters).all():
+        for vector in _all(feature_set.features.list(filters=filters)):
             vectors[vector.entity_id] = np.asarray(vector.value, dtype=np.float32)
     return vectors
 

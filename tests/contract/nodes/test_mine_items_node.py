@@ -204,6 +204,26 @@ def test_any_adapters_confidence_is_enough_for_one_strategy(dl, make_dataset, ma
     assert [item.name for item in chosen] == ["b.png", "c.png", "a.png"]
 
 
+def test_pools_of_several_pages_and_queries_are_read_whole(dl, make_pool, monkeypatch):
+    dataset, items, model, records = make_pool(11)
+    for name in ("_IDS_PER_QUERY", "_VECTORS_PER_QUERY"):
+        monkeypatch.setattr(mine_items, name, 4)
+    made = []
+
+    class SmallPages(dl.Filters):
+        def __init__(self, *arguments, custom_filter=None, **options):
+            if custom_filter is not None:
+                custom_filter["pageSize"] = 3
+            super().__init__(*arguments, custom_filter=custom_filter, **options)
+            self.page_size = 3
+            made.append(self)
+
+    monkeypatch.setattr(dl, "Filters", SmallPages)
+    chosen = mine(dataset, model, {"strategy": "mc_dropout", "size": 9}, context=context(dl, "small"))
+    assert ids(chosen) == mining.mine(records, "mc_dropout", 9).ids and made
+    assert ids(mine(dataset, model, {"size": 9}, context=context(dl, "small"))) == ids(chosen)
+
+
 # ------------------------------------------------------------------------------------------- what is refused
 
 
@@ -224,6 +244,8 @@ def test_missing_fields_and_predictions_are_named_and_nothing_is_marked(dl, make
         mine(dataset, model, {"strategy": "magic"})
     with pytest.raises(ValueError, match="size 2000 must be a whole number of items a round"):
         mine(dataset, model, {"size": 2000})
+    with pytest.raises(ValueError, match=r"the platform refuses the query .*\$near.*: .*operator"):
+        mine(dataset, model, pool_filter={"filter": {"name": {"$near": 1}}})
     with pytest.raises(ValueError, match="model is missing"):
         mine(dataset, None)
     with pytest.raises(ValueError, match="dataset is missing"):
