@@ -1064,7 +1064,9 @@ def _item_ids(dataset: dl.Dataset, test_filter: Mapping[str, Any]) -> list[str]:
     query = copy.deepcopy(dict(test_filter))
     for key in ("page", "pageSize", "resource"):
         query.pop(key, None)
-    ids = sorted(item.id for item in dataset.items.list(filters=dl.Filters(custom_filter=query)).all())
+    ids = sorted(
+        item.id for item in _of_all_pages(dataset.items.list(filters=dl.Filters(custom_filter=query)))
+    )
     if not ids:
         raise ValueError(f"the test_filter selects no item of dataset {dataset.name!r}: {dict(test_filter)}")
     return ids
@@ -1079,7 +1081,7 @@ def _read_predictions(
         if by_name:
             filters.add(f"metadata.{section}.model.name", model.name, method=dl.FiltersMethod.OR)
     rows = []
-    for annotation in dataset.annotations.list(filters=filters).all():
+    for annotation in _of_all_pages(dataset.annotations.list(filters=filters)):
         owner, name = prediction_owner(annotation.metadata)
         # A name counts only where no id is known: models may be renamed, and versions may share one; ids differ.
         mine = owner == model.id if owner else by_name and name == model.name
@@ -1098,10 +1100,20 @@ def _read_ground_truth(
         filters.add("type", output_type)
         # Most annotations of a test item are predictions of the models of earlier rounds; they need not travel.
         filters.add("metadata.system.model.model_id", False, dl.FiltersOperations.EXISTS)
-        for annotation in dataset.annotations.list(filters=filters).all():
+        for annotation in _of_all_pages(dataset.annotations.list(filters=filters)):
             if prediction_owner(annotation.metadata) == (None, None):
                 rows.append(_row(annotation))
     return sorted(rows, key=lambda row: (row["image_id"], row["annotation_id"]))
+
+
+def _of_all_pages(pages: dl.entities.PagedEntities) -> Iterable[Any]:
+    """Give what is on all pages. `pages.all()` asks once more for the first page, which is here already."""
+    yield from pages.items
+    while pages.has_next_page:
+        pages.next_page()
+        if not pages.items:
+            return
+        yield from pages.items
 
 
 def _row(annotation: dl.Annotation) -> dict[str, Any]:
@@ -1148,7 +1160,7 @@ def read_samples(model: dl.Model) -> dict[tuple[str, str], list[tuple[Any, Any]]
         The samples in the order of the platform.
     """
     samples: dict[tuple[str, str], list[tuple[Any, Any]]] = {}
-    for sample in model.metrics.list().all():
+    for sample in _of_all_pages(model.metrics.list()):
         samples.setdefault((sample.figure, sample.legend), []).append((sample.x, sample.y))
     return samples
 

@@ -6,7 +6,7 @@ import pytest
 from node_samples import label, predict
 
 from alhelpers.evaluation import NoGroundTruth
-from alhelpers.nodes import ModelComparer
+from alhelpers.nodes import ModelComparer, node_context
 from alhelpers.nodes.compare_models import compare
 from alhelpers.nodes.data_split import split_dataset
 
@@ -229,3 +229,220 @@ def test_a_model_without_metrics_is_named(trained, make_model):
 def test_a_dataset_with_checks_alone_compares_the_checks(trained):
     dataset, short, long = trained
     assert compare(short, long, TRAINING, dataset).metric == "training_metrics"
+
+
+SEVERAL = json.loads((CONFIGS / "compare_configurations_several_metrics.json").read_text())
+
+
+@pytest.fixture
+def asked(dl, monkeypatch):
+    """The queries that the SDK sends, with the ids that came back."""
+    queries = []
+    send = dl.client_api.gen_request
+
+    def recording(*args, **options):
+        success, response = send(*args, **options)
+        path = options.get("path", args[1] if len(args) > 1 else "")
+        if path.endswith("/query"):
+            body = options.get("json_req") or {}
+            ids = [entry["id"] for entry in response.json()["items"]]
+            queries.append((body.get("resource"), json.dumps(body["filter"]), ids))
+        return success, response
+
+    monkeypatch.setattr(dl.client_api, "gen_request", recording)
+    return queries
+
+
+@pytest.fixture(scope="module")
+def crowded(dl, make_dataset, make_model):
+    """Test images that carry the predictions of two detectors and of two that are not compared."""
+    dataset, items = make_dataset([f"{number}.png" for number in range(8)])
+    models = [make_model(output_type="box") for _ in range(4)]
+    for item in items.values():
+        label(dl, item, "a", **BOX)
+        for model in models:
+            predict(dl, item, model, "a", 0.9, **BOX)
+    return dataset, *models
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        DEFAULT,
+        {"precision_recall": {}, "f1": {}, "mean_average_precision": {}, "calibration": {}, "wins": "any"},
+    ],
+    ids=["one metric", "four metrics"],
+)
+def test_each_annotation_is_read_once_however_many_metrics(crowded, asked, config):
+    dataset, old, new, *_ = crowded
+    comparison = compare(old, new, config, dataset)
+    assert len(comparison.metrics) == len([key for key in config if key != "wins"])
+    # One query for each model's predictions, one for the ground truth, and nothing of other models.
+    assert [resource for resource, *_ in asked] == ["annotations"] * 3
+    ids = [one for *_, found in asked for one in found]
+    assert len(ids) == len(set(ids)) == 3 * 8
+    assert [model.id in query for model, (_, query, _) in zip((old, new), asked, strict=False)] == [
+        True,
+        True,
+    ]
+
+
+def test_a_test_filter_costs_one_query_of_items(crowded, asked):
+    dataset, old, new, *_ = crowded
+    everything = {"filter": {"$and": [{"hidden": False}, {"type": "file"}]}}
+    config = {"f1": {}, "calibration": {}, "wins": "any", "test_filter": everything}
+    assert compare(old, new, config, dataset).test_items == 8
+    assert sorted(str(resource) for resource, *_ in asked) == ["annotations"] * 3 + ["items"]
+
+
+def test_several_metrics_are_decided_and_stored(dl, shared_project, classified, progress):
+    dataset, poor, good = classified
+    config = copy.deepcopy(SEVERAL)
+    context = node_context(shared_project, {})
+    winner = ModelComparer.compare_models(poor, good, progress, context, config, dataset)
+    assert winner.id == good.id and config == SEVERAL and progress.action == "update model"
+    kept = shared_project.models.get(model_id=good.id).metadata["user"]["compare"]
+    assert [metric["name"] for metric in kept["metrics"]] == [
+        "precision_recall",
+        "accuracy",
+        "f1",
+        "calibration",
+    ]
+    assert kept["metrics"][1]["previous"] == 0.5 and kept["metrics"][1]["new"] == 1.0 and kept["wins"] == 0.75
+    for metric in kept["metrics"]:
+        interval = metric["interval"]
+        assert interval["level"] == 0.95 and interval["samples"] > 900
+        assert interval["low"] <= metric["difference"] <= interval["high"]
+    # What it says is kept when the model is discarded too.
+    ModelComparer.compare_models(good, poor, progress, context, config, dataset)
+    kept = shared_project.models.get(model_id=poor.id).metadata["user"]["compare"]
+    assert kept["action"] == "discard" and len(kept["metrics"]) == 4
+
+
+def test_min_confidence_discards_what_may_be_luck(dl, make_dataset, make_model, progress):
+    dataset, items = make_dataset([f"{number:02}.png" for number in range(40)])
+    old, new = make_model(), make_model()
+    for number, item in enumerate(items.values()):
+        label(dl, item, "a")
+        predict(dl, item, old, "b" if number < 8 else "a", 0.9)
+        predict(dl, item, new, "b" if 6 <= number < 12 else "a", 0.9)
+    loose, sure = {"accuracy": {}}, {"accuracy": {"min_confidence": 0.95}}
+    assert ModelComparer.compare_models(old, new, progress, None, loose, dataset).id == new.id
+    assert ModelComparer.compare_models(old, new, progress, None, sure, dataset).id == old.id
+    assert progress.action == "discard" and "may be luck" in progress.message
+
+
+def test_versions_that_share_a_name_are_kept_apart_by_id(dl, make_dataset, make_model):
+    dataset, items = make_dataset(["a.png", "b.png"])
+    first, second = make_model(), make_model()
+    for name, item in items.items():
+        label(dl, item, name[0])
+        for model, guess in ((first, "ba"["ab".index(name[0])]), (second, name[0])):
+            annotation = dl.Annotation.new(annotation_definition=dl.Classification(label=guess))
+            info = {"name": "detector", "model_id": model.id, "confidence": 0.9}
+            annotation.metadata = {"user": {"model": dict(info)}, "system": {"model": dict(info)}}
+            item.annotations.upload(annotation)
+        # Of a version that nobody knows any more.
+        nameless = dl.Annotation.new(annotation_definition=dl.Classification(label="a"))
+        nameless.metadata = {"user": {"model": {"name": "detector", "confidence": 1.0}}}
+        item.annotations.upload(nameless)
+    first.name = second.name = "detector"
+    result = compare(first, second, {"accuracy": {}}, dataset)
+    assert (result.previous, result.new) == (0.0, 1.0)
+
+
+BAD = {
+    "unknown key": ({"precision_recall": {"speed": 1}}, "unknown key 'speed'"),
+    "wrong value": ({"accuracy": {"min_confidence": 95}}, "min_confidence 95 must be"),
+    "unknown metric": ({"speed": {}}, "names nothing to compare"),
+    "metric of boxes": (
+        {"mean_average_precision": {}},
+        "cannot compare models that give 'class' annotations",
+    ),
+    "empty test subset": (
+        {"accuracy": {}, "test_filter": {"filter": {"$and": [{"dir": "/no"}]}}},
+        "selects no item",
+    ),
+    "no metrics of training": (TRAINING | {"wins": "any"}, "has no metric 'loss' / 'val'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_leaves_both_models_as_they_were_and_can_be_run_again(
+    shared_project, classified, progress, case
+):
+    dataset, poor, good = classified
+    config, message = BAD[case]
+    before = [shared_project.models.get(model_id=model.id).to_json() for model in (poor, good)]
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message):
+            ModelComparer.compare_models(poor, good, progress, None, config, dataset)
+    with pytest.raises(ValueError, match="needs the dataset"):
+        ModelComparer.compare_models(poor, good, progress, None, {"accuracy": {}})
+    assert [shared_project.models.get(model_id=model.id).to_json() for model in (poor, good)] == before
+    assert progress.action is None
+    assert ModelComparer.compare_models(poor, good, progress, None, DEFAULT, dataset).id == good.id
+
+
+def test_an_unknown_metric_beside_a_known_one_is_ignored_and_said(classified, progress, caplog):
+    dataset, poor, good = classified
+    winner = ModelComparer.compare_models(poor, good, progress, None, {"speed": {}, **DEFAULT}, dataset)
+    assert winner.id == good.id and "metric 'speed' is not known and ignored" in caplog.text
+    assert any("'speed'" in warning for warning in winner.metadata["user"]["compare"]["warnings"])
+
+
+def test_a_prediction_without_a_confidence_is_named(dl, make_dataset, make_model):
+    dataset, items = make_dataset(["a.png"])
+    models = make_model(), make_model("unsure")
+    label(dl, items["a.png"], "a")
+    for model, confidence in zip(models, (0.9, None), strict=True):
+        predict(dl, items["a.png"], model, "a", confidence)
+    with pytest.raises(
+        ValueError, match="model 'unsure', prediction .* confidence None must be a finite number"
+    ):
+        compare(*models, DEFAULT, dataset)
+
+
+def test_nan_in_a_training_metric_is_named(dl, make_model, classified, progress):
+    dataset, *_ = classified
+    good, broken = make_model(), make_model("broken")
+    publish(dl, good, dataset, [(1, 0.5)])
+    publish(dl, broken, dataset, [(1, "nan")])
+    for pair in ((good, broken), (broken, good)):
+        with pytest.raises(ValueError, match="model 'broken', metric 'loss' / 'val', x = 1: the value"):
+            ModelComparer.compare_models(*pair, progress, None, TRAINING)
+    assert progress.action is None
+
+
+def test_what_is_left_out_is_said(trained, classified):
+    dataset, poor, good = classified
+    both = DEFAULT | TRAINING
+    assert any("checks of training metrics" in text for text in compare(poor, good, both, dataset).warnings)
+    _, short, long = trained
+    by_training = compare(short, long, both)
+    assert by_training.metric == "training_metrics"
+    assert any("precision_recall is not compared" in text for text in by_training.warnings)
+
+
+def test_more_than_a_page_of_annotations_is_read_to_the_end_and_once(dl, make_dataset, make_model, asked):
+    dataset, items = make_dataset(["0.png"])
+    item, (old, new) = items["0.png"], [make_model(output_type="box") for _ in range(2)]
+    corners = [(40 * (place % 40), 40 * (place // 40)) for place in range(1010)]
+    places = [{"left": x, "top": y, "right": x + 20, "bottom": y + 20} for x, y in corners]
+    truth = [dl.Annotation.new(annotation_definition=dl.Box(label="a", **place)) for place in places]
+    found = [
+        dl.Annotation.new(
+            annotation_definition=dl.Box(label="a", **place),
+            metadata={"system": {"model": {"name": new.name, "model_id": new.id, "confidence": 0.9}}},
+        )
+        for place in places
+    ]
+    item.annotations.upload(truth + found)
+    predict(dl, item, old, "a", 0.9, **places[0])
+    asked.clear()
+    result = compare(old, new, {"precision_recall": {}, "f1": {}}, dataset)
+    assert (
+        result.new == 1.0 and result.metrics[1]["new"] == 1.0 and result.previous == pytest.approx(1 / 1010)
+    )
+    ids = [one for *_, page in asked for one in page]
+    assert len(ids) == len(set(ids)) == 2 * 1010 + 1 and len(asked) == 1 + 2 + 2
