@@ -27,6 +27,7 @@ ENTRY_POINTS = [
     "nodes/data_split",
     "nodes/create_new_model",
     "nodes/compare_models",
+    "nodes/mine_items",
     "models/digit_classifier",
 ]
 # These compute next to nothing, so they start fast.
