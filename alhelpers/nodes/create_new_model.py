@@ -4,11 +4,75 @@ import copy
 import json
 import re
 import string
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import dtlpy as dl
+
+from alhelpers import configurations
+
+#: What the pipeline's editor writes.
+CONFIG_SCHEMA: dict[str, Any] = {
+    "$schema": configurations.DIALECT,
+    "title": "Create New Model",
+    "description": "an object with the new model's name template",
+    "type": "object",
+    "properties": {
+        "name": {"description": "the node's name", "type": "string"},
+        "modelName": {
+            "description": "a template of the new model's name, such as '{base_model.name}_{datetime}'",
+            "type": "string",
+        },
+        "validation": {"description": "what the pipeline's editor found"},
+        "ports": {"description": "a list of the node's ports", "type": ["array", "null"]},
+    },
+    "additionalProperties": False,
+}
+#: A query of items: what a model stores for a subset, and what ``pipeline_configs/*_subset_filter.json`` hold.
+SUBSET_SCHEMA: dict[str, Any] = {
+    "$schema": configurations.DIALECT,
+    "title": "Subset filter",
+    "description": "a dl.Filters, or a query such as {'filter': {'$and': [...]}}",
+    "type": "object",
+    "properties": {
+        "filter": {"$ref": "#/$defs/condition"},
+        "join": {"description": "an object with 'filter' and 'on'", "type": "object"},
+        "sort": {"description": "an object of fields and 'ascending' or 'descending'", "type": "object"},
+        "page": {"description": "a whole number of 0 or more", "type": "integer", "minimum": 0},
+        "pageSize": {"description": "a whole number of 1 or more", "type": "integer", "minimum": 1},
+        "resource": {"description": "'items': a model is trained on items", "const": "items"},
+        "context": {"description": "an object; the SDK writes it", "type": "object"},
+        "systemSpace": {"description": "true or false; the SDK writes it", "type": "boolean"},
+    },
+    "additionalProperties": False,
+    "$defs": {
+        "condition": {
+            "description": "an object with fields and their values, '$and' or '$or'",
+            "type": "object",
+            "properties": {"$and": {"$ref": "#/$defs/conditions"}, "$or": {"$ref": "#/$defs/conditions"}},
+            "propertyNames": {
+                "description": "a field, '$and' or '$or'",
+                "anyOf": [{"enum": ["$and", "$or"]}, {"pattern": r"^[^$]"}],
+            },
+            "additionalProperties": {"$ref": "#/$defs/value"},
+        },
+        "conditions": {
+            "description": "a list of conditions",
+            "type": "array",
+            "items": {"$ref": "#/$defs/condition"},
+        },
+        "value": {
+            "if": {"type": "object"},
+            "then": {
+                "propertyNames": {
+                    "description": "an operator or a part of a field: '$and' and '$or' stand beside fields",
+                    "not": {"enum": ["$and", "$or"]},
+                }
+            },
+        },
+    },
+}
 
 DEFAULT_DATETIME_FORMAT = "%Y-%m-%dT%H-%M-%S"
 DEFAULT_NAME_TEMPLATE = "{base_model.name}_{datetime}"
@@ -230,31 +294,27 @@ def normalize_filter(subset: dl.Filters | Mapping[str, Any] | str | None, name: 
     Raises
     ------
     ValueError
-        When it is no filter, or one of something other than items.
+        When it is no filter of items, with the place of the mistake.
     """
     if isinstance(subset, dl.Filters):
         subset = subset.prepare()
     if isinstance(subset, str):
         subset = _filter_from_text(subset, name)
-    if not subset:
+    if subset is None:
         return None
-    if not isinstance(subset, Mapping):
-        raise ValueError(
-            f"the {name} subset {subset!r} must be a dl.Filters or a query like {{'filter': {{...}}}}"
-        )
-    query = copy.deepcopy(dict(subset))
-    if query.get("resource", "items") != "items":
-        raise ValueError(f"the {name} subset must filter items, not {query['resource']!r}")
-    is_query = any(key in query for key in ("filter", "join", "page", "pageSize", "resource", "sort"))
-    condition = query.get("filter") if is_query else query
+    query = copy.deepcopy(dict(subset)) if isinstance(subset, Mapping) else subset
+    if isinstance(query, dict) and not any(key in query for key in SUBSET_SCHEMA["properties"]):
+        query = {"filter": query}
+    if isinstance(query, dict):
+        query = {key: value for key, value in query.items() if value is not None}
+    configurations.check(query, SUBSET_SCHEMA, f"{name}_subset")
+    condition = query.get("filter") or {}
     if not _selects_something(condition) and not query.get("join"):
         return None
     # The SDK's training appends conditions to "$and"; the page would cut the subset off.
-    condition = condition or {}
-    keeps = {key: query[key] for key in ("join", "sort") if is_query and query.get(key)}
     return {
         "filter": condition if "$and" in condition else {"$and": [condition] if condition else []},
-        **keeps,
+        **{key: query[key] for key in ("join", "sort") if query.get(key)},
     }
 
 
@@ -264,14 +324,15 @@ def _filter_from_text(text: str, name: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"the {name} subset {text!r} is no JSON ({error})") from error
+        raise ValueError(f"{name}_subset {text!r} is no JSON ({error})") from error
 
 
-def _selects_something(condition: Any) -> bool:
-    """Tell a condition from `{}`, `{"$and": []}` and `{"$or": []}`, which a platform takes for "everything"."""
-    if not isinstance(condition, Mapping):
-        return False
-    return any(value != [] for value in condition.values())
+def _selects_something(condition: Mapping[str, Any]) -> bool:
+    """Tell a condition from `{}`, `{"$and": []}` and `{"$or": [{}]}`, which a platform takes for "everything"."""
+    return any(
+        any(map(_selects_something, value)) if key in ("$and", "$or") else True
+        for key, value in condition.items()
+    )
 
 
 def merged_configuration(base: Mapping[str, Any] | None, changes: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -299,7 +360,7 @@ def merged_configuration(base: Mapping[str, Any] | None, changes: Mapping[str, A
     return copy.deepcopy({**(base or {}), **(changes or {})})
 
 
-# ------------------------------------------------------------------------------------------------- p
+# -------------------------------------------------------------------------------------------- on the platform
 
 
 def choose_subset(
@@ -388,21 +449,50 @@ def _clone_with_free_name(base_model: dl.Model, dataset: dl.Dataset, name: str, 
 
     Only a refusal that such a model explains is tried again; whatever else is wrong is raised at once.
     """
-    candidate = name
+    candidate, refusal = name, None
     for _ in range(MAX_NAME_CONFLICTS):
         # clone() removes keys from the configuration of the model it is called on, so it gets a copy of that.
         source = copy.copy(base_model)
         source.configuration = copy.deepcopy(base_model.configuration or {})
         try:
             return source.clone(model_name=candidate, dataset=dataset, **copy.deepcopy(arguments))
-        except dl.exceptions.BadRequest:
+        except dl.exceptions.BadRequest as error:
             if not _is_taken(dataset, candidate):
                 raise
+            refusal = error
             candidate = free_name(name, _taken_names(dataset, name) | {candidate})
     raise RuntimeError(
         f"no free name for the new model: {name!r} and {MAX_NAME_CONFLICTS - 1} numbered ones were taken "
         "meanwhile. Put {datetime} into the node's modelName"
-    )
+    ) from refusal
+
+
+def _see_that_it_exists(name: str, entity: Any, kind: type, get: Callable[[], Any]) -> None:
+    """Raise unless an input of the node is there, so that its absence is not met halfway.
+
+    Parameters
+    ----------
+    name : str
+        The input's name.
+    entity : object
+        What the node was given.
+    kind : type
+        What it must be, ``dl.Model`` or ``dl.Dataset``.
+    get : callable
+        Fetches it from the platform.
+    """
+    if not isinstance(entity, kind):
+        raise ValueError(
+            f"{name} {entity!r} must be a dl.{kind.__name__}: connect the node's input, or give the pipeline's "
+            "variable a value"
+        )
+    try:
+        get()
+    except dl.exceptions.NotFound as error:
+        raise ValueError(
+            f"{name} {entity.name!r} ({entity.id}) is not on the platform any more: choose another one in the "
+            "pipeline's variable"
+        ) from error
 
 
 class ModelCreator(dl.BaseServiceRunner):
@@ -446,8 +536,8 @@ class ModelCreator(dl.BaseServiceRunner):
         Raises
         ------
         ValueError
-            For an unusable name template, and for a subset without a filter, without items, or with test
-            items in it.
+            For a base model or a dataset that is missing, an unusable name template or configuration, and for
+            a subset without a filter, without items, or with test items in it. Nothing is created then.
         RuntimeError
             When no free name was found, or the platform failed to clone the model.
 
@@ -456,6 +546,10 @@ class ModelCreator(dl.BaseServiceRunner):
         >>> train = json.loads(Path("pipeline_configs/train_subset_filter.json").read_text())  # doctest: +SKIP
         >>> new_model, _ = ModelCreator.create_new_model(model, dataset, train, validation, {})  # doctest: +SKIP
         """
+        _see_that_it_exists(
+            "base_model", base_model, dl.Model, lambda: base_model.models.get(model_id=base_model.id)
+        )
+        _see_that_it_exists("dataset", dataset, dl.Dataset, lambda: dl.datasets.get(dataset_id=dataset.id))
         template = _name_template(context)
         name = render_name(template, base_model.name, dataset.name)
         train = choose_subset("train", train_subset, base_model, dataset)
@@ -488,5 +582,8 @@ class ModelCreator(dl.BaseServiceRunner):
 
 def _name_template(context: dl.Context | None) -> str:
     node = context.node if context is not None else None
-    config = (node.metadata.get("customNodeConfig") or {}) if node is not None else {}
+    config = node.metadata.get("customNodeConfig") if node is not None else None
+    if config is None:
+        return DEFAULT_NAME_TEMPLATE
+    configurations.check(config, CONFIG_SCHEMA, "customNodeConfig")
     return config.get("modelName") or DEFAULT_NAME_TEMPLATE

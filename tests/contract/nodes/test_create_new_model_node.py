@@ -142,11 +142,79 @@ def test_other_labels_replace_the_numbering(dl, make_dataset, bare):
     assert "id_to_label_map" not in new.configuration and "id_to_label_map" in bare.configuration
 
 
-def test_a_refusal_that_no_name_explains_is_raised_at_once(dl, shared_project, ground_truth, make_model):
-    gone = make_model()
-    gone.delete()
-    with pytest.raises((dl.exceptions.NotFound, dl.exceptions.BadRequest)):
-        ModelCreator.create_new_model(gone, ground_truth, TRAIN, VALIDATION, {})
+def test_a_missing_input_is_named(dl, shared_project, ground_truth, make_dataset, make_model):
+    before = names(shared_project)
+    base = make_model()
+    as_json = base.to_json()
+    deleted = make_model()
+    deleted.delete()
+    nowhere, _ = make_dataset()
+    nowhere.delete(sure=True, really=True)
+    for model, dataset, message in [
+        (None, ground_truth, "base_model None must be a dl.Model: connect the node's input"),
+        (as_json, ground_truth, "base_model {.* must be a dl.Model"),
+        (base, None, "dataset None must be a dl.Dataset: connect the node's input"),
+        (deleted, ground_truth, f"base_model '{deleted.name}' .* is not on the platform any more"),
+        (base, nowhere, f"dataset '{nowhere.name}' .* is not on the platform any more"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ModelCreator.create_new_model(model, dataset, TRAIN, VALIDATION, {})
+    base.delete()
+    assert names(shared_project) == before
+
+
+def test_the_pipelines_variables_stay_what_they_are(dl, shared_project, ground_truth, bare):
+    variables = json.loads((CONFIGS / "active_learning_pipeline.json").read_text())["variables"]
+    context = node_context(shared_project, {"modelName": "{base_model.name}_{datetime}"}, "with variables")
+    pipeline = context.pipeline
+    pipeline.variables = dl.Pipeline.from_json(
+        client_api=dl.client_api, project=shared_project, _json={**pipeline.to_json(), "variables": variables}
+    ).variables
+    pipeline.update()
+    context = node_context(shared_project, {"modelName": "{base_model.name}_{datetime}"}, "with variables")
+    kinds = [type(variable) for variable in context.pipeline.variables]
+    before = context.pipeline.to_json()
+    ModelCreator.create_new_model(bare, ground_truth, TRAIN, VALIDATION, {}, context)
+    assert len(kinds) == len(variables) and [type(one) for one in context.pipeline.variables] == kinds
+    assert dict not in kinds
+    stored = shared_project.pipelines.get(pipeline_id=context.pipeline_id)
+    assert stored.to_json() == before
+    assert [variable.value for variable in stored.variables] == [variable["value"] for variable in variables]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"modelName": 5}, "customNodeConfig.modelName 5 must be a template"),
+        ({"modelname": "x"}, "customNodeConfig has the unknown key 'modelname'"),
+        ({"modelName": "{base_model.__class__}"}, "unknown placeholder {base_model.__class__}"),
+        (
+            {"modelName": "{base_model.name.__init__.__globals__}"},
+            "unknown placeholder {base_model.name.__init__",
+        ),
+    ],
+)
+def test_a_wrong_configuration_creates_nothing(shared_project, ground_truth, bare, config, message):
+    before = names(shared_project)
+    with pytest.raises(ValueError, match=message):
+        ModelCreator.create_new_model(
+            bare, ground_truth, TRAIN, VALIDATION, {}, node_context(shared_project, config, "wrong")
+        )
+    assert names(shared_project) == before
+
+
+def test_a_wrong_filter_names_its_place_and_creates_nothing(shared_project, ground_truth, bare):
+    before = names(shared_project)
+    for train, validation, message in [
+        ({**TRAIN, "pagesize": 5}, VALIDATION, "train_subset has the unknown key 'pagesize'"),
+        (TRAIN, {"filter": {"$and": {}}}, r"validation_subset.filter.\$and {} must be a list of conditions"),
+        (TRAIN, "{", "validation_subset '{' is no JSON"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ModelCreator.create_new_model(bare, ground_truth, train, validation, {})
+    with pytest.raises(ValueError, match=r"model_configuration \['epochs'\] must be an object"):
+        ModelCreator.create_new_model(bare, ground_truth, TRAIN, VALIDATION, ["epochs"])
+    assert names(shared_project) == before
 
 
 def test_new_items_of_a_subset_are_trained_on(dl, make_dataset, bare):

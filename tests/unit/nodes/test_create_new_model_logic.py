@@ -1,12 +1,18 @@
 import copy
+import json
 from datetime import datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 import dtlpy as dl
 import pytest
+from jsonschema import Draft202012Validator
 
+from alhelpers.configurations import check
 from alhelpers.nodes.create_new_model import (
+    CONFIG_SCHEMA,
     DEFAULT_NAME_TEMPLATE,
+    SUBSET_SCHEMA,
     _clone_with_free_name,
     free_name,
     merged_configuration,
@@ -15,6 +21,7 @@ from alhelpers.nodes.create_new_model import (
     render_name,
 )
 
+CONFIGS = Path(__file__).parents[3] / "pipeline_configs"
 NOW = datetime(2025, 3, 4, 5, 6, 7)
 TRAIN = {
     "filter": {
@@ -56,7 +63,11 @@ def test_the_default_yields_the_current_time():
     [
         "{base_model.id}",
         "{base_model.project._client_api.token}",
+        "{base_model.__class__}",
         "{base_model.__class__.__init__.__globals__}",
+        "{base_model.name.__init__.__globals__}",
+        "{base_model.name[0]}",
+        "{base_model.name.upper()}",
         "{dataset}",
         "{__import__('os').getcwd()}",
         "{dl.token()}",
@@ -160,7 +171,9 @@ def test_filters_of_every_form_become_the_one_that_models_store():
         {"filter": {}},
         {"filter": None},
         {"filter": {"$and": []}},
+        {"filter": {"$and": [{}, {"$or": []}]}},
         {"$or": []},
+        {"$or": [{}]},
     ],
 )
 def test_an_empty_filter_is_none_not_everything(empty):
@@ -170,12 +183,33 @@ def test_an_empty_filter_is_none_not_everything(empty):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ("not json", "train subset 'not json' is no JSON"),
-        ([1], r"train subset \[1\] must be"),
+        ("not json", "train_subset 'not json' is no JSON"),
+        ([1], r"train_subset \[1\] must be a dl.Filters, or a query such as"),
+        (5, "train_subset 5 must be a dl.Filters"),
+        ("[]", r"train_subset \[\] must be a dl.Filters"),
         (
             {"filter": {"$and": [{"type": "box"}]}, "resource": "annotations"},
-            "must filter items, not 'annotations'",
+            "train_subset.resource 'annotations' must be 'items'",
         ),
+        ({**TRAIN, "pagesize": 5}, "train_subset has the unknown key 'pagesize'; known are 'filter', "),
+        ({**TRAIN, "references": {"operation": "or"}}, "train_subset has the unknown key 'references'"),
+        ({**TRAIN, "page": -1}, "train_subset.page -1 must be a whole number of 0 or more"),
+        ({"filter": [{"type": "file"}]}, r"train_subset.filter \[.*\] must be an object with"),
+        (
+            {"filter": {"$and": {"type": "file"}}},
+            r"train_subset.filter.\$and {.*} must be a list of conditions",
+        ),
+        (
+            {"filter": {"$or": ["train"]}},
+            r"train_subset.filter.\$or\[0\] 'train' must be an object with fields",
+        ),
+        ({"$nor": [{"type": "file"}]}, r"train_subset.filter '\$nor' must be a field, '\$and' or '\$or'"),
+        (
+            {"filter": {"$and": [{"$not": {"a": 1}}]}},
+            r"train_subset.filter.\$and\[0\] '\$not' must be a field",
+        ),
+        ({"fliter": {"$and": [{"type": "file"}]}}, r"train_subset.filter.fliter '\$and' must be an operator"),
+        ({**TRAIN, "join": [1]}, r"train_subset.join \[1\] must be an object"),
     ],
 )
 def test_what_is_no_filter_of_items_is_refused(wrong, message):
@@ -235,6 +269,74 @@ def test_a_refusal_that_the_name_does_not_explain_is_raised_at_once(error):
 def test_names_that_are_always_taken_meanwhile_end_in_an_error():
     refusing = Refusing(dl.exceptions.BadRequest("400", "name exists"), "wanted", "wanted-2")
     refusing.steals = True
-    with pytest.raises(RuntimeError, match="no free name for the new model: 'wanted'"):
+    with pytest.raises(RuntimeError, match="no free name for the new model: 'wanted'") as raised:
         _clone_with_free_name(refusing, refusing, "wanted")
+    assert raised.value.__cause__ is refusing.error
     assert refusing.tried == ["wanted", "wanted-3", "wanted-4", "wanted-5", "wanted-6"]
+
+
+# ------------------------------------------------------------------------------------------ the schemas
+
+
+@pytest.mark.parametrize("schema", [CONFIG_SCHEMA, SUBSET_SCHEMA])
+def test_the_schemas_are_ones(schema):
+    Draft202012Validator.check_schema(schema)
+
+
+def nodes_of(function):
+    for path in sorted(CONFIGS.glob("*pipeline*.json")):
+        for node in json.loads(path.read_text())["nodes"]:
+            if node["namespace"]["functionName"] == function:
+                yield node["metadata"]["customNodeConfig"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {
+            "name": "Create New Model",
+            "modelName": "{base_model.name}",
+            "ports": [],
+            "validation": {"valid": True},
+        },
+        *nodes_of("create_new_model"),
+    ],
+)
+def test_configurations_of_the_editor_pass(config):
+    check(config, CONFIG_SCHEMA, "config")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ([], r"config \[\] must be an object with the new model's name template"),
+        ({"modelname": "x"}, "config has the unknown key 'modelname'; known are 'name', 'modelName'"),
+        ({"modelName": 5}, "config.modelName 5 must be a template of the new model's name"),
+        ({"modelName": None}, "config.modelName None must be a template"),
+        ({"ports": "none"}, "config.ports 'none' must be a list"),
+    ],
+)
+def test_a_wrong_configuration_is_named(config, message):
+    with pytest.raises(ValueError, match=message):
+        check(config, CONFIG_SCHEMA, "config")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*_subset_filter.json")), ids=lambda path: path.stem)
+def test_the_kits_filters_pass(path):
+    check(json.loads(path.read_text()), SUBSET_SCHEMA, "subset")
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        dl.Filters(),
+        dl.Filters(field="metadata.system.tags.train", values=True),
+        dl.Filters(field="dir", values=["/a", "/b"], operator="in"),
+        dl.Filters(field="createdAt", values="2025-01-01", operator="gt"),
+    ],
+)
+def test_what_the_sdk_writes_passes(filters):
+    filters.sort_by(field="name")
+    filters.add_join(field="label", values="a")
+    check(filters.prepare(), SUBSET_SCHEMA, "subset")
