@@ -721,7 +721,7 @@ def _read_predictions(
             remove_other_predictions(dataset, missing, model.id)
         predict(ready, missing)
         records |= read_records(dataset, missing, model.id)
-        notes.append(f"{len(missing)} of dataset {dataset.name!r} were predicted first")
+        notes.append(f"{len(missing)} items of dataset {dataset.name!r} were predicted first")
         missing = [item_id for item_id in missing if item_id not in records]
     if not records:
         raise ValueError(
@@ -730,7 +730,7 @@ def _read_predictions(
         )
     if missing:
         notes.append(
-            f"{len(missing)} of dataset {dataset.name!r} without a prediction of {model.name!r} were left out"
+            f"{len(missing)} items of dataset {dataset.name!r} without a prediction of {model.name!r} were left out"
         )
     return records
 
@@ -751,8 +751,8 @@ def _with_vectors(
         )
     if len(known) < len(records):
         notes.append(
-            f"{len(records) - len(known)} of dataset {dataset.name!r} without a vector in {feature_set!r} were left "
-            "out"
+            f"{len(records) - len(known)} items of dataset {dataset.name!r} without a vector in {feature_set!r} "
+            "were left out"
         )
     return known
 

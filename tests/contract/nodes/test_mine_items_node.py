@@ -1,6 +1,9 @@
 """Rounds of mining through the real SDK: what is chosen, what waits, and what a round that died leaves behind."""
 
 import copy
+import signal
+import subprocess
+import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -358,7 +361,9 @@ def test_embeddings_come_from_a_feature_set(dl, shared_project, make_dataset, ma
     expected = mining.mine(records, "typicality", 5, seed=2)
     # the model has predicted nothing, and need not
     assert ids(mine(dataset, model, config, progress=progress)) == expected.ids
-    assert f"1 of dataset {dataset.name!r} without a vector in {name!r} were left out" in progress.message
+    assert (
+        f"1 items of dataset {dataset.name!r} without a vector in {name!r} were left out" in progress.message
+    )
     reference = [record for record in records if record["id"] in expected.ids]
     left = [record for record in records if record["id"] not in expected.ids]
     config |= {
@@ -409,6 +414,38 @@ def test_a_round_that_died_is_taken_up_again(dl, make_pool, die, monkeypatch, pr
     assert not set(ids(following)) & set(expected)
     assert {item.metadata["user"]["mining"]["round"] for item in following} == {2}
     assert ids(mine(dataset, model, config, context=context(dl, "first"))) == expected
+
+
+KILLED = """
+import os, signal, sys
+import dtlpy as dl
+from alhelpers.nodes import ItemMiner, mine_items
+
+write, calls = mine_items.write_mark, []
+
+def write_mark(item, mark):
+    calls.append(item)
+    if len(calls) > 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write(item, mark)
+
+mine_items._PARALLEL_UPDATES, mine_items.write_mark = 1, write_mark
+dataset, model = dl.datasets.get(dataset_id=sys.argv[1]), dl.models.get(model_id=sys.argv[2])
+context = dl.Context(execution_dict={"id": "killed"}, sdk=dl)
+ItemMiner.mine_items(dataset, model, miner_configuration={"size": 10}, context=context)
+"""
+
+
+def test_a_process_that_is_killed_leaves_a_round_that_can_be_taken_up(dl, make_pool):
+    dataset, _, model, records = make_pool(25)
+    expected = mining.mine(records, "margin", 10).ids
+    command = [sys.executable, "-c", KILLED, dataset.id, model.id]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(marks(dataset)) == 3 and set(marks(dataset)) < set(expected)
+    again = mine(dataset, model, {"size": 10}, context=context(dl, "killed"))
+    assert ids(again) == expected and set(marks(dataset)) == set(expected)
+    assert [item.metadata["user"]["mining"]["rank"] for item in again] == list(range(1, 11))
 
 
 def test_a_round_of_all_that_waits_takes_no_more_when_it_is_run_again(dl, make_pool, die, monkeypatch):
@@ -606,11 +643,11 @@ def test_after_an_update_of_the_model_what_waits_is_predicted_again(dl, deployed
     first = mine(dataset, old, {"size": 2}, progress=progress)
     # items are the lighter the later they were made; the lightest, 11 of 255, is the least certain
     assert [item.name for item in first] == ["011.png", "010.png"]
-    assert f"12 of dataset {dataset.name!r} were predicted first" in progress.message
+    assert f"12 items of dataset {dataset.name!r} were predicted first" in progress.message
     label(dl, items["000.png"], "a")
     second = mine(dataset, new, {"size": 3}, progress=progress)
     assert [item.name for item in second] == ["009.png", "008.png", "007.png"]
-    assert f"10 of dataset {dataset.name!r} were predicted first" in progress.message
+    assert f"10 items of dataset {dataset.name!r} were predicted first" in progress.message
     assert sorted(map(str, owners(items["000.png"]))) == sorted(["None", new.id])
     assert all(owners(items[name]) == [new.id] for name in names(9, start=1))
     assert all(owners(item) == [old.id] for item in first)
@@ -632,7 +669,7 @@ def test_what_is_labelled_is_predicted_too_and_keeps_all_predictions(dl, deploye
     config = {"strategy": "embedding_distance", "size": 1}
     (chosen,) = mine(dataset, new, config, reference_dataset=labelled, progress=progress)
     assert chosen.name == "003.png"
-    assert f"2 of dataset {labelled.name!r} were predicted first" in progress.message
+    assert f"2 items of dataset {labelled.name!r} were predicted first" in progress.message
     assert all(sorted(map(str, owners(item))) == sorted(["None", old.id, new.id]) for item in items.values())
 
 
