@@ -72,6 +72,7 @@ def test_the_kits_configurations_choose(path):
 
 
 def test_there_are_the_four_configurations():
+    assert json.loads(CONFIGS[0].read_text()) == DEFAULT_CONFIG
     found = {parse_config(json.loads(path.read_text())).strategies for path in CONFIGS}
     assert found == {("margin",), ("mc_dropout",), ("margin", "coreset"), ("typicality", "margin")}
 
