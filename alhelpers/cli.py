@@ -25,9 +25,13 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("-o", "--output", type=Path, required=True)
     page = commands.add_parser("page", help="print the link to the offline platform's page")
     page.add_argument("--state-dir", type=Path, help="the platform's folder (default: that of the notebooks)")
+    check = commands.add_parser("check", help="check configuration files, named as in pipeline_configs")
+    check.add_argument("files", type=Path, nargs="+", metavar="FILE")
     options = parser.parse_args(arguments)
     if options.command == "page":
         return _page(options.state_dir)
+    if options.command == "check":
+        return _check(options.files)
     # Imported here, so that --help does not wait for Jupyter.
     from alhelpers.experiments import NotebookError, ParameterError
     from alhelpers.experiments import run as run_notebook
@@ -46,6 +50,20 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _check(files: list[Path]) -> int:
+    """Say of each configuration file what it is, or where it is wrong."""
+    from alhelpers.nodes.schemas import check_file
+
+    failed = False
+    for path in files:
+        try:
+            print(f"{path}: {check_file(path)}")
+        except (ValueError, OSError) as error:
+            failed = True
+            print(f"error: {error}", file=sys.stderr)
+    return int(failed)
 
 
 def _page(state_dir: Path | None) -> int:
