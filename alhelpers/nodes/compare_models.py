@@ -852,13 +852,13 @@ def _asked(result: Mapping[str, Any]) -> str:
     """Say what the difference must be, and whether it is the interval that falls short."""
     more = result["higher_is_better"]
     bound = result["min_delta"] if more else -result["min_delta"] or 0
-    asked = f"{'more' if more else 'less'} than {bound:g} is needed"
+    limit = f"{'more' if more else 'less'} than {bound:g}"
     if result["min_confidence"] is None:
-        return asked
-    asked += f" of the whole interval (min_confidence {result['min_confidence']:g})"
+        return f"{limit} is needed"
+    asked = f"the whole interval must be {limit} (min_confidence {result['min_confidence']:g})"
     gain = result["difference"] if more else -result["difference"]
     if not result["won"] and gain > result["min_delta"]:
-        asked += ", which reaches beyond: the difference may be luck"
+        asked += ", and it is not, so the difference may be luck"
     return asked
 
 

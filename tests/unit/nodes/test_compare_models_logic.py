@@ -567,7 +567,7 @@ def test_min_confidence_of_an_error_looks_at_the_other_end():
     config = parse_config({"calibration": {"min_confidence": 0.95, "min_delta": 0.1}})
     result = compare_predictions(class_test("ab" * 50, old, new), config)
     assert result.better and result.difference == pytest.approx(-0.3)
-    assert result.metrics[0]["interval"]["high"] < -0.1 and "less than -0.1 is needed" in result.message
+    assert result.metrics[0]["interval"]["high"] < -0.1 and "must be less than -0.1" in result.message
     assert not compare_predictions(class_test("ab" * 50, new, old), config).better
 
 
