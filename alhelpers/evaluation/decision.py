@@ -95,6 +95,12 @@ def paired_bootstrap(
     EvaluationError
         If the metrics or the items differ, a number is out of range, or no resample has a value.
 
+    Notes
+    -----
+    The calibration error of few items is larger than that of many, most of all for a well calibrated model. So
+    the interval of its difference lies too near to zero, and covers less often than its level says, when one model
+    is much better calibrated than the other: a gain is missed rather than made up.
+
     References
     ----------
     Efron & Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.
