@@ -8,7 +8,7 @@ import numpy as np
 
 from alhelpers.evaluation.errors import EvaluationError
 from alhelpers.evaluation.measures import CalibrationBins, Measure
-from alhelpers.evaluation.rows import codes, sort_names
+from alhelpers.evaluation.rows import check_whole, codes, sort_names
 
 
 def measure_calibration(
@@ -47,12 +47,13 @@ def measure_calibration(
     Raises
     ------
     EvaluationError
-        If there is no prediction, or a confidence is not from 0 to 1.
+        If there is no prediction, a confidence is not from 0 to 1, or ``bins`` is not a whole number from 1.
 
     References
     ----------
     Guo et al., "On calibration of modern neural networks", ICML 2017.
     """
+    check_whole(bins, "bins")
     if not len(labels):
         raise EvaluationError("the calibration error needs predictions, and there is none")
     outside = np.flatnonzero((confidence < 0) | (confidence > 1))
@@ -80,9 +81,3 @@ def measure_calibration(
         warnings=(),
         term=term,
     )
-
-
-def check_bins(bins: int) -> None:
-    """Raise unless the number of bins is a whole number from 1."""
-    if isinstance(bins, bool) or int(bins) != bins or bins < 1:
-        raise EvaluationError(f"bins must be a whole number, 1 or more, got {bins!r}")

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from alhelpers.evaluation.calibration import check_bins, measure_calibration
+from alhelpers.evaluation.calibration import measure_calibration
 from alhelpers.evaluation.curves import (
     Evaluation,
     curve_of,
@@ -308,7 +308,6 @@ class Classifications:
         EvaluationError
             If there is no prediction, or a confidence is not from 0 to 1.
         """
-        check_bins(bins)
         return measure_calibration(
             self._item, self._predicted, self._confidence, self._right, bins, self._items,
             "expected calibration error of the top confidence",

@@ -10,6 +10,7 @@ import numpy as np
 
 from alhelpers.evaluation.errors import EvaluationError
 from alhelpers.evaluation.measures import Measure
+from alhelpers.evaluation.rows import check_whole
 
 # Numbers of a batch of resamples that are held at once: bounds their memory to some 50 MB.
 NUMBERS_AT_ONCE = 1 << 20
@@ -112,8 +113,7 @@ def paired_bootstrap(
             f"the models were measured on other items: {len(previous.items)} and {len(new.items)}; give both the same "
             "items in the same order"
         )
-    if isinstance(samples, bool) or int(samples) != samples or samples < 1:
-        raise EvaluationError(f"samples must be a whole number, 1 or more, got {samples!r}")
+    check_whole(samples, "samples")
     if not 0 < level < 1:
         raise EvaluationError(f"level must be above 0 and below 1, got {level!r}")
     rows = max(previous.term.rows, new.term.rows, len(new.items))

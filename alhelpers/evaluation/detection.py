@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from alhelpers.evaluation.boxes import Boxes, Pairs
-from alhelpers.evaluation.calibration import check_bins, measure_calibration
+from alhelpers.evaluation.calibration import measure_calibration
 from alhelpers.evaluation.curves import Evaluation, evaluate_hits, warn_of_unfounded
 from alhelpers.evaluation.errors import EvaluationError, NoGroundTruth
 from alhelpers.evaluation.measures import LabelF1, Macro, Measure, Ranking
@@ -183,7 +183,6 @@ class Detections:
         EvaluationError
             If there is no prediction, or a score is not from 0 to 1.
         """
-        check_bins(bins)
         right = self._right(iou_threshold)
         return measure_calibration(
             self._found_image, self._found.label, self._score, right, bins, self.items,

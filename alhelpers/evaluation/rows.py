@@ -62,6 +62,12 @@ def floats(values: Sequence[Any] | np.ndarray, key: str, name: str) -> np.ndarra
     return numbers
 
 
+def check_whole(value: Any, name: str) -> None:
+    """Raise unless a number is whole, and 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise EvaluationError(f"{name} must be a whole number, 1 or more, got {value!r}")
+
+
 def check_same_kind(labels: list[Hashable], names: list[Hashable]) -> None:
     """Raise where labels are numbers and names are not, or the other way: nothing would ever match."""
     kinds = [any(isinstance(value, str) for value in values) for values in (labels, names)]

@@ -492,12 +492,16 @@ def _table(rows: Sequence[Mapping[str, Any]], total: Mapping[str, Any] | None = 
         whole = "all" if total["name"] in ("accuracy", "calibration") else "macro"
         rows = [{"name": whole, "previous": total["previous"], "new": total["new"]}, *rows]
     width = max([len(str(row["name"])) for row in rows] + [5])
-    lines = [f"{'':{width}}  {'previous':>9}  {'new':>9}"]
-    return lines + [f"{row['name']!s:{width}}  {_cell(row['previous'])}  {_cell(row['new'])}" for row in rows]
+    lines = [f"{'':{width}}  {'previous':>10}  {'new':>10}  {'difference':>10}"]
+    for row in rows:
+        old, new = row["previous"], row["new"]
+        change = None if old is None or new is None else new - old
+        lines.append(f"{row['name']!s:{width}}  {_cell(old)}  {_cell(new)}  {_cell(change, '+')}")
+    return lines
 
 
-def _cell(value: float | None) -> str:
-    return f"{'-':>9}" if value is None else f"{value:9.4f}"
+def _cell(value: float | None, sign: str = "") -> str:
+    return f"{'-':>10}" if value is None else f"{value:{sign}10.4f}"
 
 
 def check_wins(won: Sequence[bool], wins: float | str) -> bool:
