@@ -27,6 +27,11 @@ from alhelpers import configurations
 
 logger = logging.getLogger(__name__)
 
+_GROUP_NAME = {
+    "description": "a text with neither '.' nor '$': it becomes the key of a tag",
+    "type": "string",
+    "pattern": r"^[^.$]*[^.$\s][^.$]*$",
+}
 _DISTRIBUTION = {
     "description": "a number of 0 or more, such as 80 or '33.3%'",
     "anyOf": [
@@ -47,19 +52,17 @@ CONFIG_SCHEMA: dict[str, Any] = {
             "type": "boolean",
         },
         "groups": {
-            "description": "a list of at least one group with a name and a distribution",
-            "type": "array",
+            "description": "a list of at least one group with a name and a distribution, or {name: distribution}",
+            "type": ["array", "object"],
             "minItems": 1,
+            "minProperties": 1,
+            "propertyNames": _GROUP_NAME,
             "items": {
                 "description": "an object with 'name' and 'distribution'",
                 "type": "object",
                 "properties": {
                     "id": {"description": "a text or a number", "type": ["string", "number"]},
-                    "name": {
-                        "description": "a text with neither '.' nor '$': it becomes the key of a tag",
-                        "type": "string",
-                        "pattern": r"^[^.$]*[^.$\s][^.$]*$",
-                    },
+                    "name": _GROUP_NAME,
                     "distribution": {"description": "read unless 'distributeEqually' is true"},
                 },
                 "required": ["name"],
@@ -91,7 +94,10 @@ CONFIG_SCHEMA: dict[str, Any] = {
     "if": {"properties": {"distributeEqually": {"const": True}}, "required": ["distributeEqually"]},
     "else": {
         "properties": {
-            "groups": {"items": {"properties": {"distribution": _DISTRIBUTION}, "required": ["distribution"]}}
+            "groups": {
+                "items": {"properties": {"distribution": _DISTRIBUTION}, "required": ["distribution"]},
+                "additionalProperties": _DISTRIBUTION,
+            }
         }
     },
 }
@@ -1317,7 +1323,7 @@ def _node_config(context: dl.Context) -> Mapping[str, Any]:
             f"node {context.node.name!r} has no metadata.customNodeConfig with its groups: configure the node"
         )
     groups = config.get("groups")
-    if isinstance(groups, list):
+    if isinstance(groups, list | Mapping):
         # Before the schema, because these errors name the group.
         parse_groups(groups, config.get("distributeEqually") is True)
     configurations.check(config, CONFIG_SCHEMA, "customNodeConfig")

@@ -540,6 +540,7 @@ def test_the_schema_is_one():
             "ports": [],
         },
         {"groups": [{"name": "a"}, {"name": "b", "distribution": None}], "distributeEqually": True},
+        {"groups": {"train": 80, "hold out": "20%"}, "itemMetadata": True},
         {"groups": [GROUP], "seed": "2025", "groupBy": "metadata.user.source", "clearModelInfo": False},
         {
             "groups": [
@@ -562,6 +563,9 @@ def test_configurations_of_the_editor_and_ours_pass(config):
         ({"grupBy": "dir"}, "config has the unknown key 'grupBy'; known are 'name', "),
         ({"groups": []}, r"config.groups \[\] must be a list of at least one group"),
         ({"groups": None}, "config.groups None must be a list"),
+        ({"groups": {}}, "config.groups {} must be a list of at least one group"),
+        ({"groups": {"a.b": 1}}, "config.groups 'a.b' must be a text with neither"),
+        ({"groups": {"a": -1}}, "config.groups.a -1 must be a number of 0"),
         ({"groups": ["train"]}, r"config.groups\[0\] 'train' must be an object with 'name'"),
         ({"groups": [{"distribution": 1}]}, r"config.groups\[0\] lacks 'name'"),
         ({"groups": [{"name": "a"}]}, r"config.groups\[0\] lacks 'distribution'"),
