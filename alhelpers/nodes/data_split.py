@@ -542,7 +542,8 @@ def plan_split(
     Raises
     ------
     ValueError
-        As `parse_groups`; for an id that is there twice; when items of one source are kept in two groups.
+        As `parse_groups`; for an id that is there twice, or strata or sources of another number than the items;
+        when items of one source are kept in two groups.
 
     Examples
     --------
@@ -555,7 +556,10 @@ def plan_split(
     repeated = [item_id for item_id, count in Counter(ids).items() if count > 1]
     if repeated:
         raise ValueError(f"item {repeated[0]!r} is there more than once: give every id once")
-    levels = dict(zip(ids, strata if strata is not None else itertools.repeat(None, len(ids)), strict=True))
+    for argument, values in (("strata", strata), ("sources", sources)):
+        if values is not None and len(values) != len(ids):
+            raise ValueError(f"{argument} has {len(values)} values for {len(ids)} items: give one for each")
+    levels = dict(zip(ids, strata if strata is not None else [None] * len(ids), strict=True))
     source = None if sources is None else dict(zip(ids, sources, strict=True))
     fixed = {item_id: name for item_id, name in (kept or {}).items() if item_id in levels}
     if source is not None:
@@ -1216,7 +1220,7 @@ def _warnings(dataset: dl.Dataset, groups: Sequence[Group], result: SplitResult,
     empty = [group.name for group in groups if group.weight > 0 and not result.counts[group.name]]
     if empty:
         warnings.append(
-            f"no item is in {', '.join(map(repr, empty))}: {sum(result.counts.values())} are too few"
+            f"no item is in {', '.join(map(repr, empty))}: {sum(result.counts.values())} are too few, or of too few sources"
         )
     return warnings
 
