@@ -1219,8 +1219,9 @@ def _warnings(dataset: dl.Dataset, groups: Sequence[Group], result: SplitResult,
         )
     empty = [group.name for group in groups if group.weight > 0 and not result.counts[group.name]]
     if empty:
+        count = sum(result.counts.values())
         warnings.append(
-            f"no item is in {', '.join(map(repr, empty))}: {sum(result.counts.values())} are too few, or of too few sources"
+            f"no item is in {', '.join(map(repr, empty))}: {count} are too few, or of too few sources"
         )
     return warnings
 
