@@ -5,7 +5,7 @@ Both give (N, S, C) confidences, which :mod:`alhelpers.scores` turns into scores
 """
 
 from alhelpers.uncertainty.committee import Committee, CommitteeError, CommitteeWarning
-from alhelpers.uncertainty.mc_dropout import DropoutError, mc_dropout
+from alhelpers.uncertainty.mc_dropout import DropoutError, mc_dropout, mc_dropout_scores
 
 __all__ = [
     "Committee",
@@ -13,4 +13,5 @@ __all__ = [
     "CommitteeWarning",
     "DropoutError",
     "mc_dropout",
+    "mc_dropout_scores",
 ]

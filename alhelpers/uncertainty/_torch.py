@@ -51,6 +51,34 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
+def working_device(
+    model: nn.Module, inputs: torch.Tensor | np.ndarray, device: str | torch.device
+) -> torch.device:
+    """Return where to work: on ``device``, or by itself where the model is, on a GPU if there is one.
+
+    Inputs in the computer's own memory are moved there batch by batch; on any other device they must be there.
+    """
+    home, given = device_of(model), inputs.device if isinstance(inputs, torch.Tensor) else torch.device("cpu")
+    if home.type == "meta":
+        raise ValueError("the model is on the device meta, so it has no weights: load them first")
+    if device != "auto":
+        place = torch.device(device)
+    elif home.type != "cpu":
+        place = home
+    elif given.type not in ("cpu", "meta"):
+        place = given
+    else:
+        place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if place.type == "cuda" and place.index is None:
+        place = torch.device("cuda", torch.cuda.current_device())
+    if given.type != "cpu" and given != place:
+        raise ValueError(
+            f"inputs are on the device {given} and the model works on {place}: pass inputs.cpu(), which is moved "
+            f'batch by batch, or device="{given}"'
+        )
+    return place
+
+
 def dtype_of(model: nn.Module) -> torch.dtype:
     """Return the type of the first floating parameter; float32 where there is none."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)

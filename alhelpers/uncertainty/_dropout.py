@@ -1,0 +1,106 @@
+"""Finding the modules of a model whose training flag turns dropout on."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+from torch.overrides import TorchFunctionMode
+
+DROPOUT_FUNCTIONS = {
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "alpha_dropout",
+    "feature_alpha_dropout",
+    "feature_dropout",
+}
+_NORM_FUNCTIONS = {"batch_norm", "instance_norm"}
+
+
+class DropoutError(ValueError):
+    """A model that MC dropout cannot sample; the message says why and names the module."""
+
+
+def stochastic_modules(model: nn.Module, few: torch.Tensor) -> set[nn.Module]:
+    """Return the modules whose training flag turns dropout on."""
+    found = {module for module in model.modules() if _drops_itself(module)}
+    found |= _functional_droppers(model, few)
+    if not found:
+        raise DropoutError(
+            "MC dropout would give identical passes: the model has no dropout with p above 0; "
+            "add nn.Dropout before its last layers, or use a Committee"
+        )
+    # In evaluation mode this layer may take a fused path that passes its dropout modules by.
+    fused = {module for module in model.modules() if isinstance(module, nn.TransformerEncoderLayer)}
+    return found | {layer for layer in fused if any(module in found for module in layer.modules())}
+
+
+def _drops_itself(module: nn.Module) -> bool:
+    """Tell whether torch's own module drops units when it trains."""
+    if isinstance(module, _DropoutNd):
+        return module.p > 0
+    if isinstance(module, nn.MultiheadAttention):
+        return module.dropout > 0
+    return isinstance(module, nn.RNNBase) and module.dropout > 0 and module.num_layers > 1
+
+
+def _functional_droppers(model: nn.Module, few: torch.Tensor) -> set[nn.Module]:
+    """Return the modules whose own forward calls functional dropout, found by watching one small batch."""
+    watch = _Watch()
+    with ExitStack() as stack:
+        for module in model.modules():
+            stack.callback(module.register_forward_pre_hook(watch.enter).remove)
+            stack.callback(module.register_forward_hook(watch.leave, always_call=True).remove)
+        stack.enter_context(watch)
+        model(few)
+    both = watch.droppers & watch.normalisers
+    if both:
+        raise DropoutError(
+            f"{_names(model, both)} calls functional dropout and functional batch norm by itself: its training "
+            "flag would switch both; give it an nn.Dropout module"
+        )
+    return watch.droppers
+
+
+class _Watch(TorchFunctionMode):
+    """Sees the calls of functional dropout and batch norm, and in which module each happens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside: list[nn.Module] = []
+        self.droppers: set[nn.Module] = set()
+        self.normalisers: set[nn.Module] = set()
+
+    def enter(self, module: nn.Module, _: Any) -> None:
+        self.inside.append(module)
+
+    def leave(self, *_: Any) -> None:
+        self.inside.pop()
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(function, "__name__", "")
+        module = self.inside[-1] if self.inside else None
+        if module is not None and name in DROPOUT_FUNCTIONS:
+            if kwargs.get("p", args[1] if len(args) > 1 else 0.5) > 0:
+                self.droppers.add(module)
+        elif module is not None and name in _NORM_FUNCTIONS:
+            self.normalisers.add(module)
+        return function(*args, **kwargs)
+
+
+def _names(model: nn.Module, modules: set[nn.Module]) -> str:
+    """Name modules as the model does, with their types."""
+    named = [
+        f"{name or 'the model'} ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if module in modules
+    ]
+    return ", ".join(named)

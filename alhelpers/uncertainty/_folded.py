@@ -1,0 +1,232 @@
+"""Passes with shared masks as smaller matrix products.
+
+Where one mask holds for all records, a dropped unit is a column of the next linear layer that nothing reaches, and
+a row of the layer before it that nothing reads. Both are left out of the weights, once for each pass: with half of
+the units dropped before and after a layer, its product is a quarter of the work. The results are those of the
+general way with the same masks, to the rounding of the sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from alhelpers.uncertainty._masks import SharedMasks
+from alhelpers.uncertainty._split import GraphPlan, Plan, nearly_equal
+
+# Functions of one element at a time: what they do to a unit does not depend on which other units are there.
+_ELEMENTWISE = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.SELU,
+    nn.CELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Mish,
+    nn.Hardswish,
+    nn.Hardtanh,
+    nn.Softplus,
+    nn.Sigmoid,
+    nn.Tanh,
+)
+# Columns are taken out of the features where that saves more products than it costs to move the others.
+_WORTH_A_COPY = 0.75
+# Folded weights that are kept for the next batch, in elements; those of further passes are folded again.
+_KEPT_ELEMENTS = 1 << 23
+
+
+@dataclass
+class Layer:
+    """A linear layer, the dropout before it, and the functions after it."""
+
+    dropout: nn.Dropout | None
+    linear: nn.Linear
+    functions: list[nn.Module]
+
+
+@dataclass
+class FoldedLayer:
+    """What is left of a layer in one pass: weights (outputs, inputs), bias (outputs, 1), which inputs to take."""
+
+    inputs: torch.Tensor | None
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    functions: list[nn.Module]
+
+
+@dataclass
+class FoldedPlan:
+    """Runs a head of linear layers with the masks of a pass folded into its weights."""
+
+    plan: GraphPlan
+    layers: list[Layer]
+    masks: SharedMasks
+    kept: dict[int, list[FoldedLayer]] = field(default_factory=dict)
+    room: int = _KEPT_ELEMENTS
+
+    def once(self, batch: torch.Tensor) -> tuple[dict, torch.Tensor | None]:
+        """Run the part before the first dropout, and turn the features round: one row a unit."""
+        shared = self.plan.once(batch)
+        features = shared[self.plan.crossing[0]]
+        # Units that are left out hide numbers that are not finite: the general way shows them.
+        usable = features.ndim == 2 and bool(torch.isfinite(features).all())
+        return shared, features.t().contiguous() if usable else None
+
+    def each(self, shared: tuple[dict, torch.Tensor | None]) -> torch.Tensor:
+        """Run what is left of the head in the pass that the masks are at."""
+        values, units = shared
+        if units is None:
+            return self.plan.each(values)
+        for layer in self._folded(units):
+            if layer.inputs is not None:
+                units = units.index_select(0, layer.inputs)
+            units = (
+                layer.weight @ units if layer.bias is None else torch.addmm(layer.bias, layer.weight, units)
+            )
+            for function in layer.functions:
+                units = function(units)
+        return units.t()
+
+    def _folded(self, units: torch.Tensor) -> list[FoldedLayer]:
+        """Return the layers of this pass, from before or anew."""
+        number = self.masks.number
+        if number in self.kept:
+            return self.kept[number]
+        layers = self._fold(units)
+        size = sum(layer.weight.numel() for layer in layers)
+        if size <= self.room:
+            self.room -= size
+            self.kept[number] = layers
+        return layers
+
+    def _fold(self, units: torch.Tensor) -> list[FoldedLayer]:
+        """Fold the masks of this pass: the calls are numbered as the general way meets them."""
+        scales = []
+        for layer in self.layers:
+            if layer.dropout is None:
+                scales.append(None)
+                continue
+            row = units.new_empty(1, layer.linear.in_features)
+            call = sum(scale is not None for scale in scales)
+            scales.append(self.masks.mask(layer.dropout, self.masks.number, call, row)[0][0])
+        folded = []
+        for place, (layer, scale) in enumerate(zip(self.layers, scales, strict=True)):
+            following = scales[place + 1] if place + 1 < len(scales) else None
+            folded.append(_fold_layer(layer, scale, following, first=place == 0))
+        return folded
+
+
+def _fold_layer(
+    layer: Layer, scale: torch.Tensor | None, following: torch.Tensor | None, *, first: bool
+) -> FoldedLayer:
+    """Leave out the outputs that the following mask drops, and the inputs that this layer's mask drops."""
+    weight, bias, inputs = layer.linear.weight, layer.linear.bias, None
+    if following is not None:
+        outputs = following.nonzero()[:, 0]
+        weight, bias = (
+            weight.index_select(0, outputs),
+            None if bias is None else bias.index_select(0, outputs),
+        )
+    if scale is not None:
+        taken = scale.nonzero()[:, 0]
+        # an inner layer's input has only the units that the layer before it made
+        if not first or len(taken) <= _WORTH_A_COPY * len(scale):
+            weight, scale = weight.index_select(1, taken), scale.index_select(0, taken)
+            inputs = taken if first else None
+        weight = weight * scale
+    return FoldedLayer(inputs, weight, None if bias is None else bias[:, None], layer.functions)
+
+
+def folded(plan: GraphPlan, masks: SharedMasks, few: torch.Tensor) -> FoldedPlan | None:
+    """Return the folded plan of a model's graph, or None where its head is not a chain of linear layers.
+
+    Parameters
+    ----------
+    plan : GraphPlan
+        The checked plan of the model.
+    masks : SharedMasks
+        The masks of the passes.
+    few : torch.Tensor
+        A small batch.
+
+    Returns
+    -------
+    FoldedPlan or None
+        The head must be ``nn.Dropout``, ``nn.Linear``, functions of one element, and so on; every dropout stands
+        right before a linear layer, nothing has hooks, and the weights are finite.
+    """
+    modules = _chain(plan)
+    layers = None if modules is None else _layers(modules)
+    if layers is None or len(plan.crossing) != 1:
+        return None
+    features = plan.once(few.clone())[plan.crossing[0]]
+    fits = (
+        isinstance(features, torch.Tensor)
+        and features.ndim == 2
+        and features.shape == (len(few), layers[0].linear.in_features)
+        and all(_one_kind(layer.linear, features) for layer in layers)
+    )
+    if not fits:
+        return None
+    found = FoldedPlan(plan, layers, masks)
+    general, same = _first_pass(plan, masks, few), _first_pass(found, masks, few)
+    return found if nearly_equal(same, general) else None
+
+
+def _first_pass(plan: Plan, masks: SharedMasks, few: torch.Tensor) -> Any:
+    shared = plan.once(few.clone())
+    masks.begin(0, len(few))
+    return plan.each(shared)
+
+
+def _chain(plan: GraphPlan) -> list[nn.Module] | None:
+    """Return the modules after the cut if each reads nothing but what the one before it gives."""
+    modules, previous = [], plan.crossing[0] if plan.crossing else None
+    for node in plan.after[:-1]:
+        if node.op != "call_module" or node.args != (previous,) or node.kwargs:
+            return None
+        modules.append(plan.modules[node.target])
+        previous = node
+    return modules if plan.after[-1].args == (previous,) else None
+
+
+def _layers(modules: Sequence[nn.Module]) -> list[Layer] | None:
+    """Group modules into linear layers with what stands before and after them; None where they do not group."""
+    layers: list[Layer] = []
+    waiting: nn.Dropout | None = None
+    for module in modules:
+        if not _is_torchs_own(module):
+            return None
+        if type(module) is nn.Dropout and module.p == 0:
+            continue  # draws no mask, and gives what it gets
+        if type(module) is nn.Dropout and waiting is None:
+            waiting = module
+        elif type(module) is nn.Linear:
+            layers.append(Layer(waiting, module, []))
+            waiting = None
+        elif type(module) in _ELEMENTWISE and waiting is None and layers:
+            layers[-1].functions.append(module)
+        else:
+            return None
+    return layers if layers and waiting is None else None
+
+
+def _is_torchs_own(module: nn.Module) -> bool:
+    """Tell whether calling a module is nothing but its class's forward, or our masks in its place."""
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    return not hooked and ("forward" not in module.__dict__ or type(module) is nn.Dropout)
+
+
+def _one_kind(linear: nn.Linear, features: torch.Tensor) -> bool:
+    """Tell whether a layer has the type and the place of the features, and only finite weights."""
+    tensors = [linear.weight] if linear.bias is None else [linear.weight, linear.bias]
+    return all(
+        tensor.dtype == features.dtype and tensor.device == features.device and bool(tensor.isfinite().all())
+        for tensor in tensors
+    )

@@ -1,0 +1,431 @@
+"""Splitting a model into what is the same in every pass and what is not.
+
+A :class:`Plan` runs the first part once for a batch and the second once for a pass. Three of them are tried in
+turn, the cheapest first, and each is believed only after it has given what the whole model gives.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import fx, nn
+
+from alhelpers.uncertainty._dropout import DROPOUT_FUNCTIONS
+from alhelpers.uncertainty._torch import derived_seed, reseed
+
+# What code that is not made for symbolic tracing, or for copying, may raise.
+_UNTRACEABLE = (
+    fx.proxy.TraceError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+    ArithmeticError,
+)
+_CHECKED_PASSES = 2  # the second shows whether the first has spoiled what the two share
+
+
+class Plan(Protocol):
+    """A way to run a model: ``once`` for a batch, then ``each`` for every pass over it."""
+
+    def once(self, batch: torch.Tensor) -> Any:
+        """Return what every pass over this batch shares."""
+
+    def each(self, shared: Any) -> Any:
+        """Return the model's output in one pass; ``shared`` stays as it is."""
+
+
+def plan_for(model: nn.Module, stochastic: set[nn.Module], few: torch.Tensor, seed: int) -> Plan:
+    """Return the cheapest plan that does what the model does.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        With the modules of ``stochastic`` in training mode and the others in evaluation mode.
+    stochastic : set of torch.nn.Module
+        The modules that drop units.
+    few : torch.Tensor
+        A small batch to check the plan with.
+    seed : int
+        Of the masks of the check.
+
+    Returns
+    -------
+    Plan
+        The model's graph, the layers of an ``nn.Sequential``, or the whole model.
+    """
+    whole = LayerPlan([], [model])
+    expected = _outputs(whole, few, seed)
+    graph = _graph_plan(model, stochastic, few)
+    for plan in (graph, LayerPlan(*_layers_split(model, stochastic))):
+        if plan is not None and _agrees(plan, few, seed, expected):
+            return plan
+    return whole
+
+
+# ------------------------------------------------------------------------------
+# checking
+# ------------------------------------------------------------------------------
+
+
+def _outputs(plan: Plan, few: torch.Tensor, seed: int) -> list[Any]:
+    """Return the outputs of the passes of a check, which draw the same masks for every plan."""
+    reseed(derived_seed(seed, 1), few.device)
+    shared = plan.once(few.clone())
+    return [plan.each(shared) for _ in range(_CHECKED_PASSES)]
+
+
+def _agrees(plan: Plan, few: torch.Tensor, seed: int, expected: list[Any]) -> bool:
+    """Tell whether a plan gives what the whole model gives, pass by pass, with the same random numbers."""
+    try:
+        found = _outputs(plan, few, seed)
+    except _UNTRACEABLE:
+        return False
+    return all(nearly_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def nearly_equal(found: Any, expected: Any) -> bool:
+    """Compare two outputs: the same numbers, or as near as another order of the same sums can bring them."""
+    if not isinstance(found, torch.Tensor) or not isinstance(expected, torch.Tensor):
+        return False
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return False
+    if torch.equal(found, expected) or not expected.is_floating_point():
+        return torch.equal(found, expected)
+    finite = expected[expected.isfinite()]
+    largest = finite.abs().max().item() if finite.numel() else 0.0
+    near = 64 * torch.finfo(expected.dtype).eps * largest
+    return torch.allclose(found, expected, rtol=0, atol=near, equal_nan=True)
+
+
+# ------------------------------------------------------------------------------
+# layers one after the other
+# ------------------------------------------------------------------------------
+
+
+@dataclass
+class LayerPlan:
+    """Runs the layers before the first dropout once; with no such layers, the whole model in every pass."""
+
+    trunk: Sequence[nn.Module]
+    head: Sequence[nn.Module]
+
+    def once(self, batch: torch.Tensor) -> Any:
+        """Run the trunk."""
+        return _run(self.trunk, batch)
+
+    def each(self, shared: Any) -> Any:
+        """Run the head on a copy, as it may work in place."""
+        return _run(self.head, _copied(shared))
+
+
+def _run(layers: Sequence[nn.Module], value: Any) -> Any:
+    for layer in layers:
+        value = layer(value)
+    return value
+
+
+def _copied(features: Any) -> Any:
+    """Copy what the trunk gave, which may be a tuple, as from a recurrent module."""
+    if isinstance(features, torch.Tensor):
+        return features.clone()
+    if type(features) in (tuple, list):
+        return type(features)(_copied(part) for part in features)
+    return copy.deepcopy(features)
+
+
+def _layers_split(
+    model: nn.Module, stochastic: set[nn.Module]
+) -> tuple[Sequence[nn.Module], Sequence[nn.Module]]:
+    """Split the layers of a model before the first that drops units."""
+    layers = _layers(model)
+    first = next(
+        place for place, layer in enumerate(layers) if any(module in stochastic for module in layer.modules())
+    )
+    return layers[:first], layers[first:]
+
+
+def _layers(model: nn.Module) -> list[nn.Module]:
+    """Return the layers that a model runs one after the other: its own, where it is a plain nn.Sequential."""
+    if type(model).forward is not nn.Sequential.forward or "forward" in model.__dict__ or _hooked(model):
+        return [model]  # hooks belong to the whole and run only with it
+    return [layer for child in model for layer in _layers(child)]
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+# ------------------------------------------------------------------------------
+# the graph of a model
+# ------------------------------------------------------------------------------
+
+
+@dataclass
+class GraphPlan:
+    """Runs the nodes of a model's graph that do not depend on dropout once, the others in every pass.
+
+    Parameters
+    ----------
+    before, after : list of torch.fx.Node
+        The nodes that run once, and those that run in every pass; each in the order of the model.
+    modules : dict of str to torch.nn.Module
+        The model's own modules by the names of the graph.
+    tensors : torch.nn.Module
+        Holds the parameters, buffers and constants that the graph reads.
+    crossing : list of torch.fx.Node
+        The nodes of ``before`` that ``after`` reads.
+    """
+
+    before: list[fx.Node]
+    after: list[fx.Node]
+    modules: dict[str, nn.Module]
+    tensors: nn.Module
+    crossing: list[fx.Node]
+
+    def __post_init__(self) -> None:
+        self._forget = [_last_used(nodes, set(self.crossing)) for nodes in (self.before, self.after)]
+        self._as_is = {
+            node for node in self.crossing if node.op == "get_attr" or _only_read(node, self.modules)
+        }
+
+    def once(self, batch: torch.Tensor) -> dict[fx.Node, Any]:
+        """Run the nodes before the cut and keep what the others read."""
+        values: dict[fx.Node, Any] = {}
+        for node, forget in zip(self.before, self._forget[0], strict=True):
+            values[node] = batch if node.op == "placeholder" else self.value(node, values)
+            for other in forget:
+                values.pop(other, None)
+        return values
+
+    def each(self, shared: dict[fx.Node, Any]) -> Any:
+        """Run the nodes after the cut; what they may change in place is copied."""
+        values = {node: value if node in self._as_is else _copied(value) for node, value in shared.items()}
+        for node, forget in zip(self.after, self._forget[1], strict=True):
+            values[node] = self.value(node, values)
+            for other in forget:
+                del values[other]
+        return values[self.after[-1]]
+
+    def value(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+        """Do what one node says."""
+        if node.op == "get_attr":
+            owner, _, name = node.target.rpartition(".")
+            return getattr(self.tensors.get_submodule(owner), name)
+        args = fx.node.map_arg(node.args, values.__getitem__)
+        kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
+        if node.op == "output":
+            return args[0]
+        if node.op == "call_method":
+            return getattr(args[0], node.target)(*args[1:], **kwargs)
+        return (self.modules[node.target] if node.op == "call_module" else node.target)(*args, **kwargs)
+
+
+class _Root(nn.Module):
+    """Calls a model with one input, so that its other arguments have their defaults."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: torch.Tensor) -> Any:
+        return self.model(batch)
+
+
+class _Tracer(fx.Tracer):
+    """Traces into the modules that hold dropout, unless they are torch's own."""
+
+    proxy_buffer_attributes = True
+
+    def __init__(self, holders: set[nn.Module]) -> None:
+        super().__init__()
+        self.holders = holders
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return m not in self.holders or super().is_leaf_module(m, module_qualified_name)
+
+
+def _graph_plan(model: nn.Module, stochastic: set[nn.Module], few: torch.Tensor) -> GraphPlan | None:
+    """Return the plan of a model's graph, or None where it has no graph that is sure to say all it does."""
+    try:
+        plan = _traced(model, stochastic, few.device)
+        return plan if plan is not None and _order_does_not_matter(plan, few) else None
+    except _UNTRACEABLE:
+        return None
+
+
+def _traced(model: nn.Module, stochastic: set[nn.Module], device: torch.device) -> GraphPlan | None:
+    """Trace a model and part its nodes."""
+    holds = {module for module in model.modules() if any(part in stochastic for part in module.modules())}
+    if _has_global_hooks():
+        return None
+    # A copy of the modules with the same tensors: code that is traced may store what it sees in its module.
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    names = {name: module for name, module in model.named_modules(remove_duplicate=False)}
+    twin = copy.deepcopy(model, shared)
+    twins = dict(twin.named_modules(remove_duplicate=False))
+    holders = {twins[name] for name, module in names.items() if module in holds}
+    tracer, root = _Tracer(holders), _Root(twin)
+    tracer.holders |= {root}
+    traced_through = [module for module in holders if not tracer.is_leaf_module(module, "")]
+    if any(_hooked(module) for module in traced_through):
+        return None
+    before, state = [_attributes(module) for module in traced_through], _random_state(device)
+    graph = tracer.trace(root)
+    changed = not all(_same(a, _attributes(module)) for a, module in zip(before, traced_through, strict=True))
+    if changed or not torch.equal(state, _random_state(device)):
+        return None  # the graph says neither what is stored nor what is drawn outside of it
+    modules = {_joined("model", name): module for name, module in names.items()}
+    return _parted(graph, modules, root, stochastic)
+
+
+def _joined(*names: str) -> str:
+    return ".".join(name for name in names if name)
+
+
+def _parted(
+    graph: fx.Graph, modules: dict[str, nn.Module], tensors: nn.Module, stochastic: set[nn.Module]
+) -> GraphPlan | None:
+    """Part the nodes of a graph into those that depend on dropout and those that do not."""
+    varying: set[fx.Node] = set()
+    for node in graph.nodes:
+        drops = (
+            any(part in stochastic for part in modules[node.target].modules())
+            if node.op == "call_module"
+            else _name(node) in DROPOUT_FUNCTIONS
+        )
+        if drops or node.op == "output" or any(source in varying for source in node.all_input_nodes):
+            varying.add(node)
+    before = [node for node in graph.nodes if node not in varying]
+    after = [node for node in graph.nodes if node in varying]
+    read = {source for node in after for source in node.all_input_nodes}
+    if len(after) < 2:
+        return None  # an output alone: the dropout is out of the graph's sight
+    return GraphPlan(before, after, modules, tensors, [node for node in before if node in read])
+
+
+def _name(node: fx.Node) -> str:
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "").rstrip("_")
+
+
+def _last_used(nodes: list[fx.Node], kept: set[fx.Node]) -> list[list[fx.Node]]:
+    """Return for each node the nodes whose values no later one reads."""
+    last: dict[fx.Node, int] = {}
+    for place, node in enumerate(nodes):
+        last[node] = place
+        last |= dict.fromkeys(node.all_input_nodes, place)
+    own = set(nodes)
+    forget: list[list[fx.Node]] = [[] for _ in nodes]
+    for node, place in last.items():
+        if node.op != "output" and not (node in kept and node in own):
+            forget[place].append(node)
+    return forget
+
+
+# ------------------------------------------------------------------------------
+# what could make a graph say less than its model
+# ------------------------------------------------------------------------------
+
+
+def _order_does_not_matter(plan: GraphPlan, few: torch.Tensor) -> bool:
+    """Tell whether the nodes may run in the plan's order: neither part changes in place what the other reads.
+
+    Two cases are refused: a node that runs before the cut, stands after it in the model, and changes a value in
+    place; and values that share memory and cross the cut, where a later node changes one of them, as a copy would
+    part them.
+    """
+    values: dict[fx.Node, Any] = {}
+    place = {node: number for number, node in enumerate(plan.after[0].graph.nodes)}
+    for node in plan.before:
+        late = place[node] > place[plan.after[0]]
+        versions = _versions(values) if late else {}
+        value = few.clone() if node.op == "placeholder" else plan.value(node, values)
+        if late and versions != _versions(values):
+            return False
+        values[node] = value
+    crossing = {node: values[node] for node in plan.crossing}
+    versions = _versions(values)
+    after = dict(crossing)
+    for node in plan.after:
+        after[node] = plan.value(node, after)
+    changed = {node for node, version in _versions(values).items() if version != versions[node]}
+    tensors = [(node, tensor) for node in crossing for tensor in _tensors(values[node])]
+    memory = [tensor.untyped_storage().data_ptr() for _, tensor in tensors]
+    shared = {node for (node, _), place in zip(tensors, memory, strict=True) if memory.count(place) > 1}
+    return not any(node in shared or node.op == "get_attr" for node in changed)
+
+
+def _versions(values: dict[fx.Node, Any]) -> dict[fx.Node, list[int]]:
+    """Return how often the tensors of each value were changed in place."""
+    return {node: [tensor._version for tensor in _tensors(value)] for node, value in values.items()}
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    """Return the tensors of a value: itself, or those of a tuple, list or dict."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    return [tensor for part in parts for tensor in _tensors(part)]
+
+
+# Modules that neither change their input nor return it, if they have no hooks and torch's own forward.
+_READING = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.LSTM, nn.GRU, nn.RNN, nn.MultiheadAttention)
+_READING_FUNCTIONS = {"add", "mul", "sub", "truediv", "matmul", "cat", "stack", "linear"}
+
+
+def _only_read(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Tell whether all that reads a value is known to leave it alone, so that no pass needs a copy."""
+    return all(_reads(user, modules) for user in node.users)
+
+
+def _reads(user: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if user.op == "call_function":
+        name = getattr(user.target, "__name__", "")
+        return name in _READING_FUNCTIONS and "out" not in user.kwargs
+    if user.op != "call_module":
+        return False
+    module = modules[user.target]
+    plain = "forward" not in module.__dict__ and not _hooked(module)
+    drops = type(module) is nn.Dropout and module.p > 0 and not module.inplace and not _hooked(module)
+    return drops or (plain and type(module) in _READING)
+
+
+def _has_global_hooks() -> bool:
+    place = nn.modules.module
+    return bool(place._global_forward_hooks or place._global_forward_pre_hooks)
+
+
+def _random_state(device: torch.device) -> torch.Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _attributes(module: nn.Module) -> dict[str, tuple[Any, Any]]:
+    """Return the attributes of a module, with what its containers hold."""
+    return {name: (value, _held(value)) for name, value in vars(module).items()}
+
+
+def _held(value: Any) -> Any:
+    if isinstance(value, dict):
+        return [*value.items()]
+    return [*value] if isinstance(value, list | set | tuple) else None
+
+
+def _same(before: dict[str, tuple[Any, Any]], after: dict[str, tuple[Any, Any]]) -> bool:
+    """Compare attributes by identity: values of any type, some of which cannot be compared."""
+    if before.keys() != after.keys():
+        return False
+    return all(
+        before[name][0] is after[name][0] and _identical(before[name][1], after[name][1]) for name in before
+    )
+
+
+def _identical(before: Any, after: Any) -> bool:
+    if not isinstance(before, list | tuple) or not isinstance(after, list | tuple):
+        return before is after
+    return len(before) == len(after) and all(map(_identical, before, after))
