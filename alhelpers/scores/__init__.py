@@ -1,0 +1,41 @@
+"""Acquisition scores on plain arrays: how much a model would learn from each record.
+
+Every score takes an array and returns one float32 number a record, and for every score higher means mine it
+first. ``confidences`` are (N, C) with rows that sum to 1, ``samples`` are (N, S, C): S passes of MC
+dropout or S members of a committee. Entropies are divided by log C, so that 0 is certain and 1 is maximal
+whatever the number of classes. Logits are never guessed from their values: turn them into confidences with
+:func:`confidences_from_logits` first.
+"""
+
+from alhelpers.scores.confidences import entropy, least_confidence, margin, rarity, weighted_entropy
+from alhelpers.scores.errors import ScoreError
+from alhelpers.scores.logits import confidences_from_logits
+from alhelpers.scores.samples import (
+    bald,
+    consensus_kl,
+    mean_margin,
+    predictive_entropy,
+    variance,
+    variation_ratio,
+    vote_entropy,
+)
+from alhelpers.scores.vectors import activation, energy
+
+__all__ = [
+    "ScoreError",
+    "activation",
+    "bald",
+    "confidences_from_logits",
+    "consensus_kl",
+    "energy",
+    "entropy",
+    "least_confidence",
+    "margin",
+    "mean_margin",
+    "predictive_entropy",
+    "rarity",
+    "variance",
+    "variation_ratio",
+    "vote_entropy",
+    "weighted_entropy",
+]

@@ -1,0 +1,64 @@
+"""Logits into confidences: the softmax, with a temperature."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from alhelpers.scores._blocks import CHUNK_ELEMENTS, check_finite, numbers
+from alhelpers.scores.errors import ScoreError
+
+# Where the classes are, by the number of dimensions: (N, C), (N, S, C), (N, C, H, W), (N, T, C, H, W).
+_CLASSES = {2: 1, 3: 2, 4: 1, 5: 2}
+
+
+def confidences_from_logits(logits: ArrayLike, temperature: float = 1.0) -> np.ndarray:
+    """Turn logits into confidences by the softmax over the classes.
+
+    Parameters
+    ----------
+    logits : array_like of shape (N, C), (N, S, C), (N, C, H, W) or (N, T, C, H, W)
+        Unnormalised class scores, C at least 2.
+    temperature : float
+        What the logits are divided by first, as :func:`calibrate` finds it: above 1 makes confidences milder,
+        and none changes which class is predicted.
+
+    Returns
+    -------
+    numpy.ndarray of the same shape, float32
+        Confidences; they sum to 1 over the classes.
+
+    Raises
+    ------
+    ScoreError
+        If the shape is another one, the temperature is not a positive number, or a row holds a number that is
+        not finite; the message names the row.
+
+    References
+    ----------
+    Guo et al., "On calibration of modern neural networks", ICML 2017.
+    """
+    given = numbers(logits, "logits")
+    axis = _CLASSES.get(given.ndim)
+    if axis is None or given.shape[axis] < 2:
+        raise ScoreError(
+            "logits must have shape (N, C) or (N, S, C), or (N, C, H, W) or (N, T, C, H, W), with C at least 2, "
+            f"got {given.shape}"
+        )
+    if not 0 < np.float32(temperature) < np.inf:
+        raise ScoreError(f"temperature must be a finite number above 0, got {temperature!r}")
+    confidences = np.empty(given.shape, dtype=np.float32)
+    step = max(1, CHUNK_ELEMENTS // max(1, math.prod(given.shape[1:])))
+    for start in range(0, len(given), step):
+        rows = given[start : start + step]
+        check_finite(rows, "logits", start)
+        out = confidences[start : start + step]
+        # the highest logit is taken off before the division, so that nothing overflows whatever the temperature
+        np.subtract(rows, rows.max(axis=axis, keepdims=True), out=out, casting="same_kind")
+        with np.errstate(over="ignore"):  # a far lower logit may go to minus infinity: its confidence is 0
+            out /= np.float32(temperature)
+        np.exp(out, out=out)
+        out /= out.sum(axis=axis, keepdims=True)
+    return confidences

@@ -1,0 +1,189 @@
+"""Scores of several predictions a record: the passes of MC dropout, or the members of a committee."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from alhelpers.scores import _kernels
+from alhelpers.scores._blocks import map_samples
+from alhelpers.scores.errors import ScoreError
+
+
+def predictive_entropy(samples: ArrayLike) -> np.ndarray:
+    """Score by the entropy of the mean prediction, divided by log C: all of the uncertainty.
+
+    Parameters
+    ----------
+    samples : array_like of shape (N, S, C)
+        Confidences of S passes or members, S at least 2; the last axis sums to 1.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float32
+        From 0 to 1. The mean is taken over confidences, not over logits.
+
+    Raises
+    ------
+    ScoreError
+        If the shape is not (N, S, C) with S and C at least 2, or a record's confidences are at fault.
+
+    References
+    ----------
+    Gal, Islam and Ghahramani, "Deep Bayesian active learning with image data", ICML 2017.
+    """
+    return map_samples(samples, _kernels.predictive_entropy)
+
+
+def mean_margin(samples: ArrayLike) -> np.ndarray:
+    """Score by the margin of the mean prediction: 1 - (first - second).
+
+    Parameters
+    ----------
+    samples : array_like of shape (N, S, C)
+        Confidences of S passes or members, S at least 2; the last axis sums to 1.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float32
+        From 0 (certain) to 1 (the two best classes are tied).
+
+    Raises
+    ------
+    ScoreError
+        If the shape is not (N, S, C) with S and C at least 2, or a record's confidences are at fault.
+    """
+    return map_samples(samples, _kernels.mean_margin)
+
+
+def bald(samples: ArrayLike) -> np.ndarray:
+    """Score by what the passes disagree about: entropy of the mean minus mean entropy, divided by log C.
+
+    Parameters
+    ----------
+    samples : array_like of shape (N, S, C)
+        Confidences of S passes or members, S at least 2; the last axis sums to 1.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float32
+        From 0 (all passes agree, however unsure each is) to 1 (each is sure of another class).
+
+    Raises
+    ------
+    ScoreError
+        If the shape is not (N, S, C) with S and C at least 2, or a record's confidences are at fault.
+
+    References
+    ----------
+    Houlsby et al., "Bayesian active learning for classification and preference learning", arXiv:1112.5745.
+    """
+    return map_samples(samples, _kernels.bald)
+
+
+def variance(samples: ArrayLike) -> np.ndarray:
+    """Score by the variance of the confidences over the passes, averaged over the classes.
+
+    Parameters
+    ----------
+    samples : array_like of shape (N, S, C)
+        Confidences of S passes or members, S at least 2; the last axis sums to 1.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float32
+        Population variance (ddof 0) over S, mean over C; from 0 to 1/4.
+
+    Raises
+    ------
+    ScoreError
+        If the shape is not (N, S, C) with S and C at least 2, or a record's confidences are at fault.
+
+    References
+    ----------
+    Kampffmeyer, Salberg and Jenssen, "Semantic segmentation of small objects and modeling of uncertainty",
+    2016.
+    """
+    return map_samples(samples, _kernels.variance)
+
+
+def variation_ratio(samples: ArrayLike) -> np.ndarray:
+    """Score by the share of passes that do not vote for the most voted class.
+
+    Parameters
+    ----------
+    samples : array_like of shape (N, S, C)
+        Confidences of S passes or members, S at least 2; the last axis sums to 1.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float32
+        From 0 (all vote alike) to 1 - 1/min(S, C). A pass votes for its first most confident class.
+
+    Raises
+    ------
+    ScoreError
+        If the shape is not (N, S, C) with S and C at least 2, or a record's confidences are at fault.
+
+    References
+    ----------
+    Freeman, "Elementary applied statistics", 1965; Gal et al., ICML 2017.
+    """
+    return map_samples(samples, _kernels.variation_ratio)
+
+
+def vote_entropy(samples: ArrayLike) -> np.ndarray:
+    """Score by the entropy of the members' votes, divided by log C.
+
+    Parameters
+    ----------
+    samples : array_like of shape (N, S, C)
+        Confidences of S passes or members, S at least 2; the last axis sums to 1.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float32
+        From 0 (all vote alike) to log(min(S, C)) / log(C). A member votes for its first most confident class.
+
+    Raises
+    ------
+    ScoreError
+        If the shape is not (N, S, C) with S and C at least 2, or a record's confidences are at fault.
+
+    References
+    ----------
+    Dagan and Engelson, "Committee-based sampling for training probabilistic classifiers", ICML 1995.
+    """
+    return map_samples(samples, _kernels.vote_entropy)
+
+
+def consensus_kl(samples: ArrayLike, reduction: Literal["mean", "max"] = "mean") -> np.ndarray:
+    """Score by how far the members are from their mean prediction: the KL divergence, in nats.
+
+    Parameters
+    ----------
+    samples : array_like of shape (N, S, C)
+        Confidences of S passes or members, S at least 2; the last axis sums to 1.
+    reduction : {"mean", "max"}
+        The mean over the members (the published definition), or the member that is farthest away.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float32
+        From 0 (all predict alike) to log S. The mean is BALD in nats.
+
+    Raises
+    ------
+    ScoreError
+        If the reduction is unknown, the shape is not (N, S, C) with S and C at least 2, or a record's
+        confidences are at fault.
+
+    References
+    ----------
+    McCallum and Nigam, "Employing EM and pool-based active learning for text classification", ICML 1998.
+    """
+    if reduction not in ("mean", "max"):
+        raise ScoreError(f'reduction must be "mean" or "max", got {reduction!r}')
+    return map_samples(samples, _kernels.mean_kl if reduction == "mean" else _kernels.max_kl)

@@ -1,0 +1,60 @@
+"""Scores of vectors: how strongly a layer responds, and the energy of logits."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from alhelpers.scores import _kernels
+from alhelpers.scores._blocks import map_vectors
+
+
+def activation(vectors: ArrayLike) -> np.ndarray:
+    """Score by how weakly a layer responds: minus the Euclidean norm of the vector.
+
+    Parameters
+    ----------
+    vectors : array_like of shape (N, D)
+        Embeddings or other activations.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float32
+        At most 0, which is no response at all.
+
+    Raises
+    ------
+    ScoreError
+        If the shape is not (N, D) or a row holds a number that is not finite; the message names the row.
+
+    References
+    ----------
+    Dhamija, Guenther and Boult, "Reducing network agnostophobia", NeurIPS 2018 (unknown inputs have small
+    norms).
+    """
+    return map_vectors(vectors, "vectors", _kernels.activation)
+
+
+def energy(logits: ArrayLike) -> np.ndarray:
+    """Score by the free energy of the logits, -logsumexp: high for inputs unlike the training data.
+
+    Parameters
+    ----------
+    logits : array_like of shape (N, C)
+        Unnormalised class scores.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float32
+        The energy at temperature 1, in nats.
+
+    Raises
+    ------
+    ScoreError
+        If the shape is not (N, C) or a row holds a number that is not finite; the message names the row.
+
+    References
+    ----------
+    Liu et al., "Energy-based out-of-distribution detection", NeurIPS 2020.
+    """
+    return map_vectors(logits, "logits", _kernels.energy)
