@@ -23,6 +23,7 @@ from PIL import Image
 from alhelpers.evaluation import accuracy, classification_average_precision
 from alhelpers.models.networks import build_network
 from alhelpers.models.prediction import predict, to_inputs
+from alhelpers.reading import annotations_of, is_ground_truth, made_by
 from alhelpers.training import History, train
 from alhelpers.uncertainty import mc_dropout
 
@@ -266,15 +267,14 @@ class DigitClassifier(dl.BaseModelAdapter):
         for annotation in annotations_of(dataset, list(names)):
             if annotation.type != "class":
                 continue
-            info = model_info(annotation)
-            if info is None:
+            if is_ground_truth(annotation):
                 if truth.get(annotation.item_id, annotation.label) != annotation.label:
                     raise ValueError(
                         f"item {names[annotation.item_id]!r} has the labels {truth[annotation.item_id]!r} and"
                         f" {annotation.label!r}: remove one of them to evaluate"
                     )
                 truth[annotation.item_id] = annotation.label
-            elif info.get("model_id") == model.id:
+            elif made_by(annotation.metadata)[0] == model.id:
                 found[annotation.item_id] = annotation.metadata["user"]["prediction"]["confidences"]
         both = sorted(truth.keys() & found.keys())
         if not both:
@@ -337,19 +337,6 @@ def _training_samples(history: History) -> list[dl.PlotSample]:
             history.steps, values, strict=False
         )  # without a validation subset its lists are empty
     ]
-
-
-def model_info(annotation: dl.Annotation) -> dict[str, Any] | None:
-    """Return what an annotation says of the model that made it; None for ground truth, made by people."""
-    return annotation.metadata.get("user", {}).get("model")
-
-
-def annotations_of(dataset: dl.Dataset, item_ids: list[str], *, chunk: int = 200) -> Iterable[dl.Annotation]:
-    """Yield the annotations of some items, in a few queries instead of one an item."""
-    for start in range(0, len(item_ids), chunk):
-        filters = dl.Filters(resource=dl.FiltersResource.ANNOTATION, use_defaults=False)
-        filters.add(field="itemId", values=item_ids[start : start + chunk], operator=dl.FiltersOperations.IN)
-        yield from dataset.annotations.list(filters=filters).all()
 
 
 def read_image(source: Any, name: str, size: int) -> np.ndarray:

@@ -13,8 +13,10 @@ ROOMS = (
     "mining",
     "models",
     "nodes",
+    "reading",
     "records",
     "scores",
+    "splitting",
     "training",
     "uncertainty",
 )

@@ -15,7 +15,7 @@ from typing import Any
 import dtlpy as dl
 import numpy as np
 
-from alhelpers import configurations, evaluation
+from alhelpers import configurations, evaluation, reading
 from alhelpers.evaluation import Classifications, Detections, Measure
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,6 @@ DISCARD = "discard"
 DEFAULT_CONFIG: dict[str, Any] = {"precision_recall": {"iou_threshold": 0.5, "min_delta": 0}}
 # The key of the new model's user metadata that keeps the decision: system metadata is the platform's own.
 SUMMARY_KEY = "compare"
-_IDS_PER_QUERY = 300
 # On fewer items a bootstrap interval is too narrow to be relied on.
 _FEW_ITEMS = 30
 _TRUE = {"true", "yes", "1"}
@@ -947,27 +946,6 @@ def _best_prediction(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]
 # ------------------------------------------------------------------------------
 
 
-def prediction_owner(metadata: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
-    """Read which model made an annotation.
-
-    Parameters
-    ----------
-    metadata : mapping or None
-        The annotation's metadata.
-
-    Returns
-    -------
-    (str or None, str or None)
-        The model's id and name, from the system metadata or, failing that, from the user metadata; both None
-        when the annotation is ground truth.
-    """
-    for section in ("system", "user"):
-        info = ((metadata or {}).get(section) or {}).get("model") or {}
-        if info.get("model_id") or info.get("name"):
-            return info.get("model_id"), info.get("name")
-    return None, None
-
-
 def read_test_set(
     previous_model: dl.Model,
     new_model: dl.Model,
@@ -1069,7 +1047,7 @@ def _item_ids(dataset: dl.Dataset, test_filter: Mapping[str, Any]) -> list[str]:
     for key in ("page", "pageSize", "resource"):
         query.pop(key, None)
     ids = sorted(
-        item.id for item in _of_all_pages(dataset.items.list(filters=dl.Filters(custom_filter=query)))
+        item.id for item in reading.pages(dataset.items.list(filters=dl.Filters(custom_filter=query)))
     )
     if not ids:
         raise ValueError(f"the test_filter selects no item of dataset {dataset.name!r}: {dict(test_filter)}")
@@ -1085,8 +1063,8 @@ def _read_predictions(
         if by_name:
             filters.add(f"metadata.{section}.model.name", model.name, method=dl.FiltersMethod.OR)
     rows = []
-    for annotation in _of_all_pages(dataset.annotations.list(filters=filters)):
-        owner, name = prediction_owner(annotation.metadata)
+    for annotation in reading.pages(dataset.annotations.list(filters=filters)):
+        owner, name = reading.made_by(annotation.metadata)
         # A name counts only where no id is known: models may be renamed, and versions may share one; ids differ.
         mine = owner == model.id if owner else by_name and name == model.name
         if mine and annotation.type == output_type:
@@ -1097,27 +1075,14 @@ def _read_predictions(
 def _read_ground_truth(
     dataset: dl.Dataset, item_ids: Sequence[str], output_type: str
 ) -> list[dict[str, Any]]:
-    rows = []
-    for start in range(0, len(item_ids), _IDS_PER_QUERY):
-        filters = dl.Filters(resource=dl.FiltersResource.ANNOTATION, use_defaults=False)
-        filters.add("itemId", list(item_ids[start : start + _IDS_PER_QUERY]), dl.FiltersOperations.IN)
+    def narrow(filters: dl.Filters) -> None:
         filters.add("type", output_type)
         # Most annotations of a test item are predictions of the models of earlier rounds; they need not travel.
         filters.add("metadata.system.model.model_id", False, dl.FiltersOperations.EXISTS)
-        for annotation in _of_all_pages(dataset.annotations.list(filters=filters)):
-            if prediction_owner(annotation.metadata) == (None, None):
-                rows.append(_row(annotation))
+
+    found = reading.annotations_of(dataset, item_ids, narrow)
+    rows = [_row(annotation) for annotation in found if reading.is_ground_truth(annotation)]
     return sorted(rows, key=lambda row: (row["image_id"], row["annotation_id"]))
-
-
-def _of_all_pages(pages: dl.entities.PagedEntities) -> Iterable[Any]:
-    """Give what is on all pages. `pages.all()` asks once more for the first page, which is here already."""
-    yield from pages.items
-    while pages.has_next_page:
-        pages.next_page()
-        if not pages.items:
-            return
-        yield from pages.items
 
 
 def _row(annotation: dl.Annotation) -> dict[str, Any]:
@@ -1164,7 +1129,7 @@ def read_samples(model: dl.Model) -> dict[tuple[str, str], list[tuple[Any, Any]]
         The samples in the order of the platform.
     """
     samples: dict[tuple[str, str], list[tuple[Any, Any]]] = {}
-    for sample in _of_all_pages(model.metrics.list()):
+    for sample in reading.pages(model.metrics.list()):
         samples.setdefault((sample.figure, sample.legend), []).append((sample.x, sample.y))
     return samples
 

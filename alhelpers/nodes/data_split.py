@@ -6,24 +6,28 @@ can never turn up in the test subset later. `split_dataset` sees all items at on
 chance: exact totals, the same mix of labels in every subset, and no source in two of them.
 """
 
-import bisect
 import copy
-import hashlib
-import itertools
 import json
 import logging
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import dtlpy as dl
-import numpy as np
 
-from alhelpers import configurations
+from alhelpers import configurations, reading
+from alhelpers.splitting import (
+    Group,
+    assign_group,
+    check_total,
+    exact_shares,
+    none_first,
+    parse_groups,
+    plan_split,
+    whole_counts,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -115,32 +119,7 @@ DEFAULT_CONFIG: dict[str, Any] = {
 # Keys under which a prediction says which model made it; `prediction` is where this kit's adapters keep the
 # full confidence vector.
 _MODEL_INFO_KEYS = (("system", "model"), ("user", "model"), ("user", "prediction"))
-_IDS_PER_QUERY = 500
 _PARALLEL_UPDATES = 8
-# Costs of rounding are whole numbers, so that equal ones are equal: this many for one item.
-_COST_OF_ITEM = 1_000_000
-_NEVER = 1 << 60
-# Sources of one group that an exchange looks at, the orders in which sources are dealt out, and the totals that
-# are all tried out.
-_EXCHANGED_SOURCES = 300
-_DEALS = 8
-_REACHABLE_TOTALS = 5_000
-
-
-@dataclass(frozen=True)
-class Group:
-    """One group of the split.
-
-    Parameters
-    ----------
-    name : str
-        The group's name: the node's action and the tag that the item gets.
-    weight : float
-        Its share of the items, relative to the other groups.
-    """
-
-    name: str
-    weight: float
 
 
 @dataclass
@@ -179,160 +158,6 @@ class SplitResult:
 
 
 # --------------------------------------------------------------------------------------------------
-
-
-def parse_weight(name: str, value: Any) -> float:
-    """Read one group's distribution.
-
-    Parameters
-    ----------
-    name : str
-        The group's name, for the error.
-    value : float, int or str
-        A number, or a text such as ``"33.3"`` or ``"80%"``.
-
-    Returns
-    -------
-    float
-        The weight, 0 or more.
-
-    Raises
-    ------
-    ValueError
-        When it is missing, no number, negative, or not finite.
-    """
-    text = value.strip().removesuffix("%").strip() if isinstance(value, str) else value
-    try:
-        # bool is an int in Python, but `true` is no share of anything.
-        weight = math.nan if isinstance(text, bool) or text is None else float(text)
-    except (TypeError, ValueError):
-        weight = math.nan
-    if not math.isfinite(weight) or weight < 0:
-        raise ValueError(
-            f"group {name!r}: distribution {value!r} must be a number of 0 or more, such as 80 or '33.3%'"
-        )
-    return weight
-
-
-def parse_groups(
-    groups: Mapping[str, Any] | Iterable[Group | Mapping[str, Any]], distribute_equally: bool = False
-) -> tuple[Group, ...]:
-    """Check the groups of a split.
-
-    Parameters
-    ----------
-    groups : mapping of name to distribution, or iterable of Group or of ``{"name", "distribution"}``
-        The groups as the node's configuration holds them, or as a notebook writes them: ``{"train": 80,
-        "test": 20}``.
-    distribute_equally : bool
-        Give every group the same share and ignore the distributions.
-
-    Returns
-    -------
-    tuple of Group
-        The groups, in the given order.
-
-    Raises
-    ------
-    ValueError
-        For no groups, an empty, duplicate or untaggable name, an unreadable distribution, or a total of 0.
-    """
-    parsed = []
-    for name, distribution in _name_and_distribution(groups):
-        if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"group name {name!r} is empty: every group of the split needs a name")
-        # A dot or a dollar would make the filter on the tag look elsewhere and find nothing.
-        if "." in name or "$" in name:
-            raise ValueError(f"group name {name!r} may not hold '.' or '$': it becomes a metadata key")
-        parsed.append(Group(name, 1.0 if distribute_equally else parse_weight(name, distribution)))
-    names = [group.name.strip() for group in parsed]
-    duplicates = sorted({name for name in names if names.count(name) > 1})
-    if duplicates:
-        raise ValueError(f"group name {duplicates[0]!r} is used more than once: rename one of the groups")
-    if not parsed:
-        raise ValueError("the split has no groups: give at least one name with a distribution")
-    if sum(group.weight for group in parsed) <= 0:
-        raise ValueError(f"the distributions of {names} add up to 0: give at least one group a share")
-    return tuple(parsed)
-
-
-def _name_and_distribution(
-    groups: Mapping[str, Any] | Iterable[Group | Mapping[str, Any]],
-) -> list[tuple[Any, Any]]:
-    if isinstance(groups, Mapping):
-        return list(groups.items())
-    pairs: list[tuple[Any, Any]] = []
-    for group in groups:
-        if isinstance(group, Group):
-            pairs.append((group.name, group.weight))
-        elif isinstance(group, Mapping):
-            pairs.append((group.get("name"), group.get("distribution")))
-        else:
-            raise ValueError(f"group {group!r} must be an object with 'name' and 'distribution'")
-    return pairs
-
-
-def check_total(groups: Sequence[Group]) -> str | None:
-    """Say when the distributions are neither fractions nor percentages of a whole.
-
-    Parameters
-    ----------
-    groups : sequence of Group
-        The groups.
-
-    Returns
-    -------
-    str or None
-        The warning, or None when they add up to 1 or to 100 (three thirds written as 33.3 do).
-    """
-    total = sum(group.weight for group in groups)
-    # The tolerance of the fractions is the one of the percentages, a hundredth of it.
-    if abs(total - 100) <= 0.1 + 1e-9 or abs(total - 1) <= 0.001 + 1e-9:
-        return None
-    shares = ", ".join(f"{group.name} {100 * group.weight / total:.1f} %" for group in groups)
-    return f"the distributions add up to {total:g}, neither 1 nor 100; they are used as shares: {shares}"
-
-
-def assign_group(
-    item_id: str, groups: Mapping[str, Any] | Iterable[Group | Mapping[str, Any]], seed: int | str = 0
-) -> str:
-    """Choose an item's group from its id alone.
-
-    Parameters
-    ----------
-    item_id : str
-        The item's id, or a name that all items of one source share, to keep them together.
-    groups : mapping or iterable
-        The groups, as `parse_groups` takes or returns them.
-    seed : int or str
-        Another seed, another split.
-
-    Returns
-    -------
-    str
-        The group's name. The same arguments give the same name in every process and at every time.
-
-    Raises
-    ------
-    ValueError
-        As `parse_groups`.
-
-    Examples
-    --------
-    >>> assign_group("65f1", {"train": 80, "validation": 10, "test": 10}, seed=0)
-    'train'
-    """
-    drawable = [group for group in parse_groups(groups) if group.weight > 0]
-    edges = list(itertools.accumulate(group.weight for group in drawable))
-    index = bisect.bisect_right(edges, _position(item_id, seed) * edges[-1])
-    return drawable[min(index, len(drawable) - 1)].name
-
-
-def _position(key: str, seed: int | str) -> float:
-    """Hash a key to a place from 0 to below 1."""
-    digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
-    # 53 bits are what a float holds exactly: more could round up to 1.0, outside every group.
-    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
 def value_at(item: dl.Item, path: str) -> str | None:
@@ -456,435 +281,6 @@ def without_model_info(metadata: Mapping[str, Any] | None) -> tuple[dict[str, An
             del part[key]
             changed = True
     return cleaned, changed
-
-
-# ---------------------------------------------------------------------------------- all items at once
-
-
-def whole_counts(total: int, weights: Sequence[float]) -> list[int]:
-    """Share out whole items by the largest remainder.
-
-    Parameters
-    ----------
-    total : int
-        How many items there are.
-    weights : sequence of float
-        Each group's share, relative to the others.
-
-    Returns
-    -------
-    list of int
-        The groups' numbers of items; they add up to `total`, and each is its exact share rounded down or up.
-        Among equal remainders the earlier group is rounded up.
-
-    Examples
-    --------
-    >>> whole_counts(14, [70, 10, 20])
-    [10, 1, 3]
-    """
-    exact = _exact_shares(total, weights)
-    counts = [math.floor(share) for share in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda index: counts[index] - exact[index])
-    for index in by_remainder[: total - sum(counts)]:
-        counts[index] += 1
-    return counts
-
-
-def _exact_shares(total: int, weights: Sequence[float]) -> list[Fraction]:
-    # The number as it is written: 0.1 is a tenth, and not the binary fraction beside it.
-    written = [Fraction(repr(float(weight))) for weight in weights]
-    whole = sum(written) or Fraction(1)
-    return [total * weight / whole for weight in written]
-
-
-def plan_split(
-    item_ids: Sequence[str],
-    groups: Mapping[str, Any] | Iterable[Group | Mapping[str, Any]],
-    seed: int | str = 0,
-    *,
-    strata: Sequence[str | None] | None = None,
-    sources: Sequence[str] | None = None,
-    kept: Mapping[str, str] | None = None,
-) -> dict[str, str]:
-    """Choose the groups of all items at once.
-
-    Parameters
-    ----------
-    item_ids : sequence of str, length N
-        The items; their order does not matter.
-    groups : mapping or iterable
-        The groups, as `parse_groups` takes or returns them.
-    seed : int or str
-        Another seed, another split.
-    strata : sequence of str or None, length N, optional
-        The stratum of each item, such as its label: every group gets its share of each. None is a stratum
-        like the others.
-    sources : sequence of str, length N, optional
-        What each item comes from: all items of one source get the same group.
-    kept : mapping of str to str, optional
-        The groups of items that have one already; they keep it.
-
-    Returns
-    -------
-    dict of str to str
-        The group of every item.
-
-        Without sources the totals are those of `whole_counts`, unless the kept items stand against it, and
-        then as near as can be. Of all tables of strata and groups with these totals it is the nearest to the
-        exact shares: every number is its share rounded down or up wherever the totals allow it.
-
-        With sources the totals come first, then the strata. Dividing sources is a packing problem: the
-        totals are the nearest of all when there are few to try out (with two groups, up to thousands of
-        items), else, as always for the strata, the best of several searches. Where all that is kept agrees
-        with the plan that nothing was kept for, the two plans are the same: a split that was cut off ends as
-        one that was not.
-
-    Raises
-    ------
-    ValueError
-        As `parse_groups`; for an id that is there twice, or strata or sources of another number than the items;
-        when items of one source are kept in two groups.
-
-    Examples
-    --------
-    >>> plan = plan_split(["a", "b", "c", "d"], {"train": 50, "test": 50}, strata=["x", "x", "y", "y"])
-    >>> sorted(plan[item_id] for item_id in "ab")
-    ['test', 'train']
-    """
-    parsed = parse_groups(groups)
-    ids = list(item_ids)
-    repeated = [item_id for item_id, count in Counter(ids).items() if count > 1]
-    if repeated:
-        raise ValueError(f"item {repeated[0]!r} is there more than once: give every id once")
-    for argument, values in (("strata", strata), ("sources", sources)):
-        if values is not None and len(values) != len(ids):
-            raise ValueError(f"{argument} has {len(values)} values for {len(ids)} items: give one for each")
-    levels = dict(zip(ids, strata if strata is not None else [None] * len(ids), strict=True))
-    source = None if sources is None else dict(zip(ids, sources, strict=True))
-    fixed = {item_id: name for item_id, name in (kept or {}).items() if item_id in levels}
-    if source is not None:
-        fixed = _whole_sources(source, fixed)
-    if fixed:
-        plan = _plan(levels, source, {}, parsed, seed)
-        if all(plan[item_id] == name for item_id, name in fixed.items()):
-            return plan
-    return _plan(levels, source, fixed, parsed, seed)
-
-
-def _whole_sources(source: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
-    """Keep the rest of a source where some of its items are."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for item_id, name in kept.items():
-        found[source[item_id]].add(name)
-    broken = sorted(name for name, groups in found.items() if len(groups) > 1)
-    if broken:
-        raise ValueError(
-            f"items of source {broken[0]!r} are in several groups already, {sorted(found[broken[0]])}: remove "
-            "their tags from metadata.system.tags, and all of them are put into one"
-            + (f" ({len(broken)} sources are divided so)" if len(broken) > 1 else "")
-        )
-    return {item_id: min(found[name]) for item_id, name in source.items() if name in found}
-
-
-def _plan(
-    levels: Mapping[str, str | None],
-    source: Mapping[str, str] | None,
-    fixed: Mapping[str, str],
-    groups: Sequence[Group],
-    seed: int | str,
-) -> dict[str, str]:
-    rows = {level: row for row, level in enumerate(sorted(set(levels.values()), key=_none_first))}
-    columns = {group.name: column for column, group in enumerate(groups)}
-    if source is None:
-        return _plan_items(levels, rows, columns, fixed, groups, seed)
-    return _plan_sources(levels, rows, columns, source, fixed, groups, seed)
-
-
-def _none_first(level: str | None) -> tuple[bool, str]:
-    return level is not None, level or ""
-
-
-# ------------------------------------------------------------------------------- items that stand alone
-
-
-def _plan_items(
-    levels: Mapping[str, str | None],
-    rows: Mapping[str | None, int],
-    columns: Mapping[str, int],
-    fixed: Mapping[str, str],
-    groups: Sequence[Group],
-    seed: int | str,
-) -> dict[str, str]:
-    weights = [group.weight for group in groups]
-    taken = np.zeros((len(rows), len(columns)), dtype=np.int64)
-    for item_id, name in fixed.items():
-        taken[rows[levels[item_id]], columns[name]] += 1
-    lacking = np.maximum(whole_counts(len(levels), weights) - taken.sum(axis=0), 0)
-    # In proportion to what each group lacks, and so never more than that.
-    totals = taken.sum(axis=0) + whole_counts(len(levels) - len(fixed), lacking.tolist())
-    waiting: list[list[tuple[float, str]]] = [[] for _ in rows]
-    for item_id, level in levels.items():
-        if item_id not in fixed:
-            waiting[rows[level]].append((_position(item_id, seed), item_id))
-    sizes = taken.sum(axis=1) + [len(items) for items in waiting]
-    exact = [_exact_shares(int(size), weights) for size in sizes]
-    table = totals[None] if len(rows) == 1 else _round_table(exact, taken, sizes, totals)
-    plan = dict(fixed)
-    for items, counts in zip(waiting, table - taken, strict=True):
-        # By the position of the node's own rule, so that all but the items near an edge are where it puts them.
-        names = itertools.chain.from_iterable(map(itertools.repeat, columns, counts.tolist()))
-        plan |= {item_id: name for (_, item_id), name in zip(sorted(items), names, strict=True)}
-    return plan
-
-
-def _round_table(
-    exact: Sequence[Sequence[Fraction]], least: np.ndarray, sizes: np.ndarray, totals: np.ndarray
-) -> np.ndarray:
-    """Round a table of shares to whole numbers with given sums of rows and columns.
-
-    A transport problem with convex costs. A number outside its share rounded down or up costs more than all
-    that can be gained elsewhere by it; between the two the nearer one is the cheaper.
-
-    Parameters
-    ----------
-    exact : sequence of sequence of Fraction, shape (strata, groups)
-        The shares.
-    least : numpy.ndarray, shape (strata, groups)
-        What each cell holds already.
-    sizes, totals : numpy.ndarray, shapes (strata,) and (groups,)
-        The sums of the rows and of the columns.
-
-    Returns
-    -------
-    numpy.ndarray, shape (strata, groups), int64
-        The cheapest table.
-    """
-    floor = np.array([[math.floor(share) for share in row] for row in exact], dtype=np.int64)
-    ceiling = np.array([[math.ceil(share) for share in row] for row in exact], dtype=np.int64)
-    # What rounding up adds to the squared distance from the share e above the floor: (1 - e)^2 - e^2.
-    inside = np.array([[round((1 - 2 * (share % 1)) * _COST_OF_ITEM) for share in row] for row in exact])
-    outside = 4 * len(totals) * _COST_OF_ITEM
-
-    def one_more(table: np.ndarray, row: int | slice = slice(None)) -> np.ndarray:
-        low, high = floor[row], ceiling[row]
-        under, over = (2 * (table - low) + 1) * outside, (2 * (table - high) + 1) * outside
-        return np.where(table < low, under, np.where(table < high, inside[row], over))
-
-    table = np.maximum(floor, least)
-    for row, size in enumerate(sizes):
-        cells = table[row]
-        while cells.sum() < size:
-            cells[np.argmin(one_more(cells, row))] += 1
-        while cells.sum() > size:
-            cells[np.argmin(np.where(cells > least[row], -one_more(cells - 1, row), _NEVER))] -= 1
-    # Each row is the cheapest by itself; now move single items along the cheapest ways until the columns are right.
-    while (table.sum(axis=0) != totals).any():
-        less = np.where(table > least, -one_more(table - 1), _NEVER)
-        _move_items(table, less, one_more(table), table.sum(axis=0) - totals)
-    return table
-
-
-def _move_items(table: np.ndarray, less: np.ndarray, more: np.ndarray, excess: np.ndarray) -> None:
-    """Move an item out of a column that has too many into one that has too few, by the cheapest way.
-
-    Parameters
-    ----------
-    table : numpy.ndarray, shape (strata, groups)
-        Is changed.
-    less, more : numpy.ndarray, shape (strata, groups)
-        What one item less or more costs in each cell.
-    excess : numpy.ndarray, shape (groups,)
-        How many items each column has too many.
-    """
-    columns = range(len(excess))
-    step = np.array([(less[:, [start]] + more).min(axis=0) for start in columns])
-    cost = [0 if excess[column] > 0 else _NEVER for column in columns]
-    before: list[int | None] = [None for _ in columns]
-    for _, start, end in itertools.product(columns, columns, columns):
-        if cost[start] + step[start, end] < cost[end]:
-            cost[end], before[end] = cost[start] + step[start, end], start
-    end = min((column for column in columns if excess[column] < 0), key=lambda column: cost[column])
-    ways = []
-    start = before[end]
-    while start is not None:
-        ways.append((start, end))
-        start, end = before[start], start
-    for start, end in ways:
-        price = less[:, start] + more[:, end]
-        # A direct way stays the cheapest until the rows that offer it at this price are used up.
-        room = min(excess[start], -excess[end]) if len(ways) == 1 else 1
-        chosen = np.flatnonzero(price == price.min())[:room]
-        table[chosen, start] -= 1
-        table[chosen, end] += 1
-
-
-# ------------------------------------------------------------------------------ items that stay together
-
-
-def _plan_sources(
-    levels: Mapping[str, str | None],
-    rows: Mapping[str | None, int],
-    columns: Mapping[str, int],
-    source: Mapping[str, str],
-    fixed: Mapping[str, str],
-    groups: Sequence[Group],
-    seed: int | str,
-) -> dict[str, str]:
-    """Deal out the largest sources first, then move and exchange sources until nothing gets better."""
-    weights = [group.weight for group in groups]
-    names = sorted(set(source.values()))
-    index = {name: number for number, name in enumerate(names)}
-    # A row a source: its items of each stratum, and at the end all of them.
-    sizes = np.zeros((len(names), len(rows) + 1), dtype=np.int64)
-    for item_id, level in levels.items():
-        sizes[index[source[item_id]], [rows[level], -1]] += 1
-    goal = np.empty((len(groups), len(rows) + 1))
-    goal[:, :-1] = np.array([_exact_shares(int(size), weights) for size in sizes[:, :-1].sum(axis=0)]).T
-    goal[:, -1] = whole_counts(len(levels), weights)
-    owner = np.full(len(names), -1)
-    for item_id, name in fixed.items():
-        owner[index[source[item_id]]] = columns[name]
-    free = np.flatnonzero(owner < 0)
-    usable = [column for column, weight in enumerate(weights) if weight > 0]
-    places = [[_position(names[number], f"{seed}/{deal}") for number in free] for deal in range(_DEALS)]
-    # With many sources the first deal is as near as the others.
-    deals = places[: _DEALS if len(free) <= _EXCHANGED_SOURCES else 1]
-    starts = [_deal_out(sizes, owner, goal, free, usable, np.array(deal)) for deal in deals]
-    nearest = _nearest_totals(sizes[:, -1], owner, goal[:, -1], free, usable)
-    if nearest is not None:
-        starts.append(nearest)
-    price_of_total = len(levels) ** 2 + 1  # more than the strata can ever gain
-    for start in starts:
-        _exchange(sizes, start, goal, free, usable, price_of_total)
-    best = min(starts, key=lambda dealt: _distance(sizes, dealt, goal))
-    group_names = list(columns)
-    return {item_id: group_names[best[index[name]]] for item_id, name in source.items()}
-
-
-def _deal_out(
-    sizes: np.ndarray,
-    owner: np.ndarray,
-    goal: np.ndarray,
-    free: np.ndarray,
-    usable: Sequence[int],
-    places: np.ndarray,
-) -> np.ndarray:
-    """Give the free sources owners; `places` (0 to 1, one for each) vary the order."""
-    owner = owner.copy()
-    order = free[np.lexsort((places, -sizes[free, -1] * (1 + places)))]
-    off = _table(sizes, owner, len(goal)) - goal
-    for number in order:
-        column = usable[int(np.argmin(off[usable] @ sizes[number]))]
-        owner[number] = column
-        off[column] += sizes[number]
-    _exchange(sizes, owner, goal, order, usable, price_of_total=0)
-    return owner
-
-
-def _nearest_totals(
-    sizes: np.ndarray, owner: np.ndarray, goal: np.ndarray, free: np.ndarray, usable: Sequence[int]
-) -> np.ndarray | None:
-    """Try out all totals that can be reached, source by source; None when they are too many.
-
-    Parameters
-    ----------
-    sizes, owner : numpy.ndarray, shape (sources,)
-        Items of each source, and its group, -1 for a free one.
-    goal : numpy.ndarray, shape (groups,)
-        The wanted totals.
-    free, usable
-        The free sources, and the groups that may get them.
-
-    Returns
-    -------
-    numpy.ndarray or None, shape (sources,)
-        Owners whose totals are the nearest of all.
-    """
-    start = tuple(int(sizes[owner == column].sum()) for column in range(len(goal)))
-    reached: list[dict[tuple[int, ...], tuple[tuple[int, ...], int]]] = []
-    totals: Iterable[tuple[int, ...]] = [start]
-    for number in free:
-        layer: dict[tuple[int, ...], tuple[tuple[int, ...], int]] = {}
-        for before, column in itertools.product(totals, usable):
-            after = (*before[:column], before[column] + int(sizes[number]), *before[column + 1 :])
-            layer.setdefault(after, (before, column))
-        if len(layer) > _REACHABLE_TOTALS:
-            return None
-        reached.append(layer)
-        totals = layer
-    end = min(totals, key=lambda total: float(np.abs(np.array(total) - goal).sum()))
-    owner = owner.copy()
-    for number, layer in zip(free[::-1], reached[::-1], strict=True):
-        end, owner[number] = layer[end]
-    return owner
-
-
-def _table(sizes: np.ndarray, owner: np.ndarray, groups: int) -> np.ndarray:
-    return np.array([sizes[owner == column].sum(axis=0) for column in range(groups)])
-
-
-def _distance(sizes: np.ndarray, owner: np.ndarray, goal: np.ndarray) -> tuple[float, float]:
-    off = _table(sizes, owner, len(goal)) - goal
-    return float(np.abs(off[:, -1]).sum()), float((off[:, :-1] ** 2).sum())
-
-
-def _exchange(
-    sizes: np.ndarray,
-    owner: np.ndarray,
-    goal: np.ndarray,
-    free: np.ndarray,
-    usable: Sequence[int],
-    price_of_total: int,
-) -> None:
-    """Move one source, or exchange two, always the best such change, until none makes the distance smaller.
-
-    The distance is the sum of the squares over all strata and totals, plus the price for each item that a
-    total is off.
-    """
-    while True:
-        off = _table(sizes, owner, len(goal)) - goal
-        gain, best = -1e-6, None
-        for left, right in itertools.combinations(usable, 2):
-            mine, theirs = (free[owner[free] == column][:_EXCHANGED_SOURCES] for column in (left, right))
-            change = _changes(sizes[mine], sizes[theirs], off[left], off[right], price_of_total)
-            if change.min() < gain:
-                gain = change.min()
-                best = (left, right, mine, theirs, *np.unravel_index(change.argmin(), change.shape))
-        if best is None:
-            return
-        left, right, mine, theirs, first, second = best
-        # The row and the column after the last source stand for giving nothing.
-        owner[mine[first : first + 1]] = right
-        owner[theirs[second : second + 1]] = left
-
-
-def _changes(
-    mine: np.ndarray, theirs: np.ndarray, off_left: np.ndarray, off_right: np.ndarray, price_of_total: int
-) -> np.ndarray:
-    """Say how the distance changes with each pair of sources that two groups exchange.
-
-    Parameters
-    ----------
-    mine, theirs : numpy.ndarray, shapes (M, strata + 1) and (K, strata + 1)
-        The sources' sizes.
-    off_left, off_right : numpy.ndarray, shape (strata + 1,)
-        What the groups have too many.
-    price_of_total : int
-        As in `_exchange`.
-
-    Returns
-    -------
-    numpy.ndarray, shape (M + 1, K + 1)
-        Negative is better; the last row and column give nothing in return.
-    """
-    nothing = np.zeros((1, len(off_left)))
-    mine, theirs = np.vstack([mine, nothing]), np.vstack([theirs, nothing])
-    slope = off_right - off_left
-    alone = [(side**2).sum(axis=1) + sign * (side @ slope) for side, sign in ((mine, 1), (theirs, -1))]
-    squares = 2 * (alone[0][:, None] + alone[1][None] - 2 * mine @ theirs.T)
-    moved = mine[:, -1][:, None] - theirs[:, -1][None]
-    totals = np.abs(off_left[-1] - moved) + np.abs(off_right[-1] + moved)
-    return squares + price_of_total * (totals - np.abs(off_left[-1]) - np.abs(off_right[-1]))
 
 
 # -------------------------------------------------------------------------------------------- on the platform
@@ -1055,7 +451,7 @@ def _items_to_split(
 
 def _list_files(dataset: dl.Dataset, filters: dl.Filters | None) -> dict[str, dl.Item]:
     # The SDK writes the page into the filters it is given. A list that changes meanwhile may name an item twice.
-    listed = dataset.items.list(filters=copy.deepcopy(filters)).all()
+    listed = reading.pages(dataset.items.list(filters=copy.deepcopy(filters)))
     return {item.id: item for item in listed if item.type != "dir"}
 
 
@@ -1067,15 +463,15 @@ def _strata(dataset: dl.Dataset, items: Sequence[dl.Item], stratify: str) -> lis
     if stratify != "label":
         return [value_at(item, stratify) for item in items]
     labels: dict[str, set[str]] = defaultdict(set)
-    for ids in _chunks([item.id for item in items]):
-        filters = dl.Filters(resource=dl.FiltersResource.ANNOTATION, use_defaults=False)
-        filters.add(field="itemId", values=list(ids), operator=dl.FiltersOperations.IN)
+
+    def narrow(filters: dl.Filters) -> None:
         filters.add(field="type", values="class")
         # The rule of an adapter's training download: what names a model is no ground truth.
         filters.add(field="metadata.system.model.name", values=False, operator=dl.FiltersOperations.EXISTS)
-        for annotation in dataset.annotations.list(filters=filters).all():
-            if not without_model_info(annotation.metadata)[1]:
-                labels[annotation.item_id].add(annotation.label)
+
+    for annotation in reading.annotations_of(dataset, [item.id for item in items], narrow):
+        if not without_model_info(annotation.metadata)[1]:
+            labels[annotation.item_id].add(annotation.label)
     return [", ".join(sorted(labels[item.id])) if item.id in labels else None for item in items]
 
 
@@ -1103,8 +499,8 @@ def _tag_all(
     """Tag items without any tag in bulk, and the others one by one: a bulk update could drop their own tags."""
     for group in groups:
         bare = [item.id for item in items if plan[item.id] == group.name and not _tags(item)]
-        for ids in _chunks(bare):
-            query = _by_ids(ids)
+        for ids in reading.chunks(bare):
+            query = reading.by_ids(ids)
             # An item that a pipeline has tagged meanwhile keeps that group.
             for other in groups:
                 query.add(f"metadata.system.tags.{other.name}", True, dl.FiltersOperations.NOT_EQUAL)
@@ -1147,8 +543,8 @@ def _read_back(
         and current_group(item.metadata, groups, item.id) is None
     ]
     # Not listed any more: deleted, or only no match for the filter.
-    for ids in _chunks([item.id for item in items if item.id not in listed]):
-        listed |= _list_files(dataset, _by_ids(ids))
+    for ids in reading.chunks([item.id for item in items if item.id not in listed]):
+        listed |= _list_files(dataset, reading.by_ids(ids))
     now = {
         item.id: current_group(listed[item.id].metadata, groups, item.id)
         for item in items
@@ -1184,8 +580,8 @@ def _strata_table(
     sizes = Counter(level_of.values())
     reached = Counter((level_of[item_id], name) for item_id, name in now.items())
     table = []
-    for level in sorted(sizes, key=_none_first):
-        exact = _exact_shares(sizes[level], [group.weight for group in groups])
+    for level in sorted(sizes, key=none_first):
+        exact = exact_shares(sizes[level], [group.weight for group in groups])
         table += [
             {
                 "stratum": level,
@@ -1228,16 +624,6 @@ def _warnings(dataset: dl.Dataset, groups: Sequence[Group], result: SplitResult,
 
 def _tags(item: dl.Item) -> Mapping[str, Any]:
     return ((item.metadata or {}).get("system") or {}).get("tags") or {}
-
-
-def _chunks(ids: Sequence[str]) -> list[Sequence[str]]:
-    return [ids[start : start + _IDS_PER_QUERY] for start in range(0, len(ids), _IDS_PER_QUERY)]
-
-
-def _by_ids(ids: Sequence[str]) -> dl.Filters:
-    filters = dl.Filters(use_defaults=False)
-    filters.add(field="id", values=list(ids), operator=dl.FiltersOperations.IN)
-    return filters
 
 
 # --------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import copy
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from typing import Any
 import dtlpy as dl
 import numpy as np
 
-from alhelpers import configurations, mining
+from alhelpers import configurations, mining, reading
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,6 @@ CONFIG_SCHEMA: dict[str, Any] = {
     },
 }
 
-_IDS_PER_QUERY = 500
 _VECTORS_PER_QUERY = 1000
 _ITEMS_PER_PREDICTION = 200
 _PARALLEL_UPDATES = 8
@@ -245,26 +244,6 @@ class Choice:
     ids: list[str]
     scores: list[float]
     strategies: list[str]
-
-
-def predicted_by(metadata: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
-    """Read which model made an annotation.
-
-    Parameters
-    ----------
-    metadata : mapping or None
-        The annotation's metadata.
-
-    Returns
-    -------
-    (str or None, str or None)
-        The model's id and name; both None when the annotation is ground truth.
-    """
-    for section in ("system", "user"):
-        info = ((metadata or {}).get(section) or {}).get("model") or {}
-        if info.get("model_id") or info.get("name"):
-            return info.get("model_id"), info.get("name")
-    return None, None
 
 
 def to_record(item_id: str, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -480,35 +459,13 @@ def pool_query(pool_filter: dl.Filters | Mapping[str, Any] | None) -> dict[str, 
     return query
 
 
-def _all(pages: Any) -> Iterator[Any]:
-    """Give what is on all pages; the SDK's own `all` asks for the first page twice."""
-    # A query that is refused is an empty page to the SDK, which only logs it; asked for the page alone, it raises.
-    yield from pages.items or pages.return_page()
-    while pages.has_next_page:
-        pages.next_page()
-        yield from pages.items
-
-
 def _find_items(dataset: dl.Dataset, query: Mapping[str, Any]) -> list[dl.Item]:
     # The SDK writes page numbers into the dict it is given.
     filters = dl.Filters(custom_filter=copy.deepcopy(dict(query)))
     try:
-        return list({item.id: item for item in _all(dataset.items.list(filters=filters))}.values())
+        return list({item.id: item for item in reading.pages(dataset.items.list(filters=filters))}.values())
     except dl.exceptions.BadRequest as error:
         raise ValueError(f"the platform refuses the query {query}: {error.message}") from error
-
-
-def _find_ids(dataset: dl.Dataset, ids: Sequence[str]) -> dict[str, dl.Item]:
-    found: dict[str, dl.Item] = {}
-    for chunk in _chunks(ids, _IDS_PER_QUERY):
-        filters = dl.Filters(use_defaults=False)
-        filters.add(field="id", values=chunk, operator=dl.FiltersOperations.IN)
-        found |= {item.id: item for item in _all(dataset.items.list(filters=filters))}
-    return found
-
-
-def _chunks(values: Sequence[str], size: int) -> list[list[str]]:
-    return [list(values[start : start + size]) for start in range(0, len(values), size)]
 
 
 def _mark(item: dl.Item) -> Mapping[str, Any] | None:
@@ -529,17 +486,7 @@ def _own_items(dataset: dl.Dataset, execution_id: str | None) -> list[dl.Item]:
     if execution_id is None:
         return []
     filters = dl.Filters(field=f"metadata.user.{MARK_KEY}.execution_id", values=execution_id)
-    return sorted(_all(dataset.items.list(filters=filters)), key=lambda item: _mark(item)["rank"])
-
-
-def _annotations(
-    dataset: dl.Dataset, item_ids: Sequence[str], narrow: Callable[[dl.Filters], Any]
-) -> Iterator[dl.Annotation]:
-    for chunk in _chunks(item_ids, _IDS_PER_QUERY):
-        filters = dl.Filters(resource=dl.FiltersResource.ANNOTATION, use_defaults=False)
-        filters.add("itemId", chunk, dl.FiltersOperations.IN)
-        narrow(filters)
-        yield from _all(dataset.annotations.list(filters=filters))
+    return sorted(reading.pages(dataset.items.list(filters=filters)), key=lambda item: _mark(item)["rank"])
 
 
 def read_records(dataset: dl.Dataset, item_ids: Sequence[str], model_id: str) -> dict[str, dict[str, Any]]:
@@ -566,8 +513,8 @@ def read_records(dataset: dl.Dataset, item_ids: Sequence[str], model_id: str) ->
             filters.add(f"metadata.{section}.model.model_id", model_id, method=dl.FiltersMethod.OR)
 
     rows: dict[str, list[dict[str, Any]]] = {}
-    for annotation in _annotations(dataset, item_ids, narrow):
-        if predicted_by(annotation.metadata)[0] == model_id:
+    for annotation in reading.annotations_of(dataset, item_ids, narrow):
+        if reading.made_by(annotation.metadata)[0] == model_id:
             rows.setdefault(annotation.item_id, []).append(_row(annotation))
     return {item_id: to_record(item_id, found) for item_id, found in rows.items()}
 
@@ -605,8 +552,8 @@ def read_labels(dataset: dl.Dataset, item_ids: Sequence[str]) -> dict[str, str]:
         filters.add("metadata.system.model.model_id", False, dl.FiltersOperations.EXISTS)
 
     labels: dict[str, set[str]] = {}
-    for annotation in _annotations(dataset, item_ids, narrow):
-        if predicted_by(annotation.metadata) == (None, None):
+    for annotation in reading.annotations_of(dataset, item_ids, narrow):
+        if reading.is_ground_truth(annotation):
             labels.setdefault(annotation.item_id, set()).add(annotation.label)
     return {item_id: found.pop() for item_id, found in labels.items() if len(found) == 1}
 
@@ -644,10 +591,10 @@ def read_vectors(
             f"{there}"
         ) from error
     vectors: dict[str, np.ndarray] = {}
-    for chunk in _chunks(item_ids, _VECTORS_PER_QUERY):
+    for chunk in reading.chunks(item_ids, _VECTORS_PER_QUERY):
         filters = dl.Filters(resource=dl.FiltersResource.FEATURE, use_defaults=False)
         filters.add("entityId", chunk, dl.FiltersOperations.IN)
-        for vector in _all(feature_set.features.list(filters=filters)):
+        for vector in reading.pages(feature_set.features.list(filters=filters)):
             vectors[vector.entity_id] = np.asarray(vector.value, dtype=np.float32)
     return vectors
 
@@ -837,11 +784,10 @@ def remove_other_predictions(dataset: dl.Dataset, item_ids: Sequence[str], model
 
     stale = [
         annotation.id
-        for annotation in _annotations(dataset, item_ids, narrow)
-        if predicted_by(annotation.metadata) != (None, None)
-        and predicted_by(annotation.metadata)[0] != model_id
+        for annotation in reading.annotations_of(dataset, item_ids, narrow)
+        if not reading.is_ground_truth(annotation) and reading.made_by(annotation.metadata)[0] != model_id
     ]
-    for chunk in _chunks(stale, _IDS_PER_QUERY):
+    for chunk in reading.chunks(stale):
         dataset.annotations.delete(annotation_id=chunk)
     return len(stale)
 
@@ -861,7 +807,7 @@ def predict(model: dl.Model, item_ids: Sequence[str]) -> None:
     RuntimeError
         When it fails, with the execution's message.
     """
-    executions = [model.predict(item_ids=chunk) for chunk in _chunks(item_ids, _ITEMS_PER_PREDICTION)]
+    executions = [model.predict(item_ids=chunk) for chunk in reading.chunks(item_ids, _ITEMS_PER_PREDICTION)]
     for execution in executions:
         status = _ended(execution).latest_status
         if status["status"] != "success":
@@ -902,7 +848,7 @@ def write_mark(item: dl.Item, mark: Mapping[str, Any]) -> dl.Item:
 
 def _mark_all(dataset: dl.Dataset, marks: Mapping[str, Mapping[str, Any]]) -> tuple[list[dl.Item], list[str]]:
     """Mark items in parallel; give them, and the reasons why some were dropped."""
-    fresh = _find_ids(dataset, list(marks))
+    fresh = reading.items_of(dataset, list(marks))
     free = [item for item in fresh.values() if _mark(item) is None]
     warnings = []
     if len(free) < len(fresh):

@@ -69,7 +69,8 @@ def _draw_arrow(axis: Axes, source: tuple[float, float], target: tuple[float, fl
         words = (x + 8, (y + to_y) / 2)
     else:
         start, end, bend = (x + _WIDE, y), (to_x - _WIDE, to_y), "arc3"
-        words = ((x + to_x) / 2, min(y, to_y) - _HIGH - 6)  # the gap between two boxes is too narrow for a word
+        # Above the boxes: the gap between them is too narrow for a word.
+        words = ((x + to_x) / 2, min(y, to_y) - _HIGH - 6)
     arrow = {"arrowstyle": "-|>", "connectionstyle": bend, "color": "#555555", "shrinkA": 0, "shrinkB": 0}
     axis.annotate("", xy=end, xytext=start, arrowprops=arrow)
     axis.text(*words, action.replace(", ", ",\n"), fontsize=6.5, ha="center", va="bottom", color="#333333")
@@ -91,7 +92,9 @@ def _draw_node(axis: Axes, place: tuple[float, float], node: Mapping[str, Any], 
     axis.text(x, y, text, fontsize=8, ha="center", va="center")
 
 
-def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 600.0, every: float = 0.2) -> None:
+def wait_until(
+    condition: Callable[[], bool], what: str, *, seconds: float = 600.0, every: float = 0.2
+) -> None:
     """Wait for something that happens elsewhere, such as in a pipeline's services.
 
     Parameters

@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 
 from alhelpers import datasets
-from alhelpers.models.digit_classifier import DigitClassifier, annotations_of, model_info, read_image
+from alhelpers.models.digit_classifier import DigitClassifier, read_image
 from alhelpers.nodes import ModelCreator
 from alhelpers.nodes.app import write_codebase
 from alhelpers.nodes.data_split import split_dataset
+from alhelpers.reading import annotations_of, is_ground_truth
 
 CONFIGS = Path(__file__).resolve().parents[2] / "pipeline_configs"
 GROUPS = {"train": 70, "validation": 10, "test": 20}
@@ -192,6 +193,6 @@ def labelled_images(
     label_of = {
         annotation.item_id: model.labels.index(annotation.label)
         for annotation in annotations_of(dataset, [item.id for item in items])
-        if model_info(annotation) is None
+        if is_ground_truth(annotation)
     }
     return items, download_images(items, model), np.array([label_of[item.id] for item in items])

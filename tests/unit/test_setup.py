@@ -24,12 +24,14 @@ ROOMS = [
     "configurations",
     "scores",
     "evaluation",
+    "splitting",
     "records",
     "datasets",
     "platform",
     "mining",
     "training",
     "uncertainty",
+    "reading",
     "models",
     "nodes",
     "experiments",
@@ -282,7 +284,7 @@ def test_a_room_imports_only_from_rooms_above_it(room):
         assert not below, f"{path.relative_to(ROOT)} imports {', '.join(sorted(below))}"
 
 
-@pytest.mark.parametrize("room", ["scores", "evaluation"])
+@pytest.mark.parametrize("room", ["scores", "evaluation", "splitting"])
 def test_the_arithmetic_needs_numpy_only(room):
     assert {top for path in files_of(room) for top in third_party(path)} == {"numpy"}
 

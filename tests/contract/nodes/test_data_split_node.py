@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from node_samples import label, predict, read_tags, upload
 
+from alhelpers import reading
 from alhelpers.nodes import DataSplitter, data_split, node_context
-from alhelpers.nodes.data_split import assign_group, parse_groups, plan_split, split_dataset
+from alhelpers.nodes.data_split import split_dataset
+from alhelpers.splitting import assign_group, parse_groups, plan_split
 
 CONFIGS = Path(__file__).parents[3] / "pipeline_configs"
 EQUAL = {
@@ -413,7 +415,7 @@ def test_a_run_that_is_cut_off_is_finished_by_the_next(dl, make_dataset, monkeyp
     kinds = [item.metadata["user"]["kind"] for item in items]
     names = {"stratify": "strata", "group_by": "sources"}
     plan = plan_split([item.id for item in items], GROUPS, 4, **{names[option]: kinds for option in options})
-    monkeypatch.setattr(data_split, "_IDS_PER_QUERY", 3)
+    monkeypatch.setattr(reading, "IDS_PER_QUERY", 3)
     update, calls = type(dataset.items).update, itertools.count()
 
     def cut_off(self, **arguments):

@@ -13,7 +13,7 @@ from helpers_execution import succeeded, until
 from node_samples import label, upload
 from pipeline_samples import code, executed, node, pipeline, port
 
-from alhelpers import mining
+from alhelpers import mining, reading
 from alhelpers.nodes import ItemMiner, mine_items
 from alhelpers.nodes.app import write_codebase
 
@@ -209,8 +209,8 @@ def test_any_adapters_confidence_is_enough_for_one_strategy(dl, make_dataset, ma
 
 def test_pools_of_several_pages_and_queries_are_read_whole(dl, make_pool, monkeypatch):
     dataset, items, model, records = make_pool(11)
-    for name in ("_IDS_PER_QUERY", "_VECTORS_PER_QUERY"):
-        monkeypatch.setattr(mine_items, name, 4)
+    monkeypatch.setattr(reading, "IDS_PER_QUERY", 4)
+    monkeypatch.setattr(mine_items, "_VECTORS_PER_QUERY", 4)
     made = []
 
     class SmallPages(dl.Filters):

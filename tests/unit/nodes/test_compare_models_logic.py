@@ -24,7 +24,6 @@ from alhelpers.nodes.compare_models import (
     parse_config,
     parse_wins,
     pick_value,
-    prediction_owner,
 )
 
 CONFIGS = Path(__file__).parents[3] / "pipeline_configs"
@@ -447,20 +446,6 @@ def test_the_decision_can_be_printed_and_stored():
     stored = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert stored["action"] == "update model" and stored["new"] == 1.0 and stored["test_items"] == 2
     assert stored["rows"][0] == {"name": "a", "previous": 0.0, "new": 1.0}
-
-
-def test_who_made_an_annotation():
-    assert prediction_owner({"system": {"model": {"model_id": "1", "name": "m"}}}) == ("1", "m")
-    assert prediction_owner({"system": {}, "user": {"model": {"model_id": "2"}}}) == ("2", None)
-    assert prediction_owner({"user": {"model": {"name": "m"}}}) == (None, "m")
-    for none in (
-        None,
-        {},
-        {"user": None, "system": None},
-        {"system": {"model": None}},
-        {"user": {"model": {}}},
-    ):
-        assert prediction_owner(none) == (None, None)
 
 
 def test_an_empty_config_object_compares_nothing_by_itself():

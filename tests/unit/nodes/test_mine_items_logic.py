@@ -19,7 +19,6 @@ from alhelpers.nodes.mine_items import (
     complete,
     parse_config,
     pool_query,
-    predicted_by,
     to_record,
 )
 
@@ -271,22 +270,6 @@ def test_numbers_that_are_none_are_named_by_mining():
     wrong = to_record("item", [row(prediction={"confidences": ["high", "low"]})])
     with pytest.raises(ValueError, match="record 'item': confidences must be numbers"):
         choose([wrong], parse_config({}))
-
-
-@pytest.mark.parametrize(
-    ("metadata", "owner"),
-    [
-        (None, (None, None)),
-        ({}, (None, None)),
-        ({"user": None, "system": {}}, (None, None)),
-        ({"user": {"model": {}}}, (None, None)),
-        ({"user": {"model": {"name": "m", "model_id": "1"}}}, ("1", "m")),
-        ({"system": {"model": {"name": "m"}}}, (None, "m")),
-        ({"system": {"model": {"model_id": "2"}}, "user": {"model": {"model_id": "1"}}}, ("2", None)),
-    ],
-)
-def test_who_predicted(metadata, owner):
-    assert predicted_by(metadata) == owner
 
 
 # ------------------------------------------------------------------------------------------- the choice

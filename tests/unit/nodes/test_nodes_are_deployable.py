@@ -43,6 +43,13 @@ NODES = {
         ],
     ),
 }
+#: The room whose work a node brings to the platform.
+ROOM_OF = {
+    "data_split": {"alhelpers.splitting"},
+    "create_new_model": set(),
+    "compare_models": {"alhelpers.evaluation"},
+    "mine_items": {"alhelpers.mining"},
+}
 FOLDER = Path(alhelpers.nodes.__file__).parent
 
 
@@ -60,11 +67,8 @@ def test_a_node_loads_from_its_file_alone(name):
 
 @pytest.mark.parametrize("name", NODES)
 def test_a_node_imports_nothing_that_is_not_on_the_platform(name):
-    allowed = sys.stdlib_module_names | {"dtlpy", "numpy", "alhelpers", "alhelpers.configurations"}
-    if name == "compare_models":
-        allowed = allowed | {"alhelpers.evaluation"}
-    if name == "mine_items":
-        allowed = allowed | {"alhelpers.mining"}
+    allowed = sys.stdlib_module_names | {"dtlpy", "numpy", "alhelpers"}
+    allowed |= {"alhelpers.configurations", "alhelpers.reading", *ROOM_OF[name]}
     imported = set()
     for node in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text())):
         if isinstance(node, ast.Import):
