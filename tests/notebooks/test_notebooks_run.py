@@ -10,6 +10,7 @@ from helpers_notebooks import NAMES, NOTEBOOKS, SMALL, code_cells, read
 from alhelpers.experiments import run
 from alhelpers.experiments.runner import parameters_of
 from alhelpers.experiments.tutorial import run_tutorial
+from alhelpers.splitting import whole_counts
 
 #: An untrained network is right on one image of ten.
 CHANCE = 0.1
@@ -18,9 +19,9 @@ CHANCE = 0.1
 def check_split(recorded, parameters):
     subsets = recorded["subsets"]
     assert sum(subsets.values()) == recorded["items"] == parameters["items"]
-    # Binomial: with 120 items, fewer than 60 in train has a probability below 1e-5.
-    assert subsets["train"] >= parameters["items"] / 2
-    assert min(subsets.values()) > 0
+    exact = whole_counts(parameters["items"], [70, 10, 20])
+    assert subsets == dict(zip(["train", "validation", "test"], exact, strict=True)), "the platform was fresh"
+    assert recorded["accuracy_one_by_one"]["test"] > recorded["accuracy_together"]["test"]
     # Two draws agree with probability .54: more than .7 or less than .2 moved has a probability below 1e-6.
     assert 0.2 < recorded["moved_by_lots"] < 0.7
     assert recorded["moved_by_hash"] == 0
