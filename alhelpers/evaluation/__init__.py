@@ -5,6 +5,7 @@ seed of Python and the order of equal scores do not matter.
 """
 
 from alhelpers.evaluation.boxes import iou
+from alhelpers.evaluation.calibration import reliability
 from alhelpers.evaluation.classification import (
     Classifications,
     accuracy,
@@ -33,6 +34,7 @@ __all__ = [
     "iou",
     "is_better",
     "paired_bootstrap",
+    "reliability",
     "resamples",
     "top1_average_precision",
 ]

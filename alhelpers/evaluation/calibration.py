@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from alhelpers.evaluation.errors import EvaluationError
-from alhelpers.evaluation.measures import CalibrationBins, Measure
-from alhelpers.evaluation.rows import check_whole, codes, sort_names
+from alhelpers.evaluation.measures import CalibrationBins, Measure, bin_of
+from alhelpers.evaluation.rows import check_whole, codes, floats, sort_names
 
 
 def measure_calibration(
@@ -56,12 +57,7 @@ def measure_calibration(
     check_whole(bins, "bins")
     if not len(labels):
         raise EvaluationError("the calibration error needs predictions, and there is none")
-    outside = np.flatnonzero((confidence < 0) | (confidence > 1))
-    if len(outside):
-        raise EvaluationError(
-            f"the calibration error needs confidences from 0 to 1, row {outside[0]} of the predictions has "
-            f"{confidence[outside[0]]}"
-        )
+    _check_range(confidence)
     once = np.ones((len(items), 1), dtype=np.int32)
     known: dict[Hashable, int] = {}
     place = codes(labels, known)
@@ -81,3 +77,79 @@ def measure_calibration(
         warnings=(),
         term=term,
     )
+
+
+def reliability(
+    confidence: ArrayLike, right: ArrayLike, bins: int = 10
+) -> list[dict[str, float | int | None]]:
+    """Compute the rows of a reliability diagram: how sure a model was, and how often it was right.
+
+    Parameters
+    ----------
+    confidence : array_like of shape (N,)
+        The confidence of each prediction, from 0 to 1.
+    right : array_like of shape (N,), bool
+        Whether it is right.
+    bins : int
+        How many ranges of equal width; each is open below and closed above, the first closed below too.
+
+    Returns
+    -------
+    list of dict
+        A row a bin: ``low``, ``high``, ``count``, and ``confidence`` and ``accuracy``, the means over the bin;
+        None where it is empty. The expected calibration error is the mean of the distance between the two,
+        weighted by the count.
+
+    Raises
+    ------
+    EvaluationError
+        If there is no prediction, the lengths differ, a confidence is not from 0 to 1, or ``bins`` is not a whole
+        number from 1.
+
+    References
+    ----------
+    Guo et al., "On calibration of modern neural networks", ICML 2017.
+
+    Examples
+    --------
+    >>> [row["accuracy"] for row in reliability([0.1, 0.6, 0.9], [False, False, True], bins=2)]
+    [0.0, 0.5]
+    """
+    check_whole(bins, "bins")
+    sure, hit = floats(confidence, "confidence", "the predictions"), np.asarray(right)
+    if hit.dtype != bool or hit.shape != sure.shape:
+        raise EvaluationError(
+            f"right must be {len(sure)} truth values, one a prediction; got {hit.dtype} of shape {hit.shape}"
+        )
+    if not len(sure):
+        raise EvaluationError("a reliability diagram needs predictions, and there is none")
+    _check_range(sure)
+    place = bin_of(sure, bins)
+    count = np.bincount(place, minlength=bins)
+    sums = (np.bincount(place, weights=values, minlength=bins) for values in (sure, hit))
+    means = [
+        [total / many if many else None for total, many in zip(part, count, strict=True)] for part in sums
+    ]
+    return [
+        {
+            "low": number / bins,
+            "high": (number + 1) / bins,
+            "count": int(count[number]),
+            "confidence": _plain(means[0][number]),
+            "accuracy": _plain(means[1][number]),
+        }
+        for number in range(bins)
+    ]
+
+
+def _plain(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _check_range(confidence: np.ndarray) -> None:
+    outside = np.flatnonzero((confidence < 0) | (confidence > 1))
+    if len(outside):
+        raise EvaluationError(
+            f"the calibration error needs confidences from 0 to 1, row {outside[0]} of the predictions has "
+            f"{confidence[outside[0]]}"
+        )

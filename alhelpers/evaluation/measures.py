@@ -191,8 +191,7 @@ class CalibrationBins:
     @classmethod
     def build(cls, item: np.ndarray, confidence: np.ndarray, right: np.ndarray, bins: int) -> CalibrationBins:
         """Sort predictions into bins of equal width, each open below and closed above."""
-        edges = np.arange(1, bins) / bins
-        place = np.searchsorted(edges, confidence, side="left")
+        place = bin_of(confidence, bins)
         gap = confidence - right
         return cls(tuple((item[place == one], gap[place == one]) for one in np.unique(place)))
 
@@ -209,6 +208,11 @@ class CalibrationBins:
             error += np.abs(gap @ count)
             seen += count.sum(axis=0)
         return _ratio(error, seen)
+
+
+def bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """Find the bin of each confidence: bins of equal width, each open below and closed above."""
+    return np.searchsorted(np.arange(1, bins) / bins, confidence, side="left")
 
 
 def running(combine: np.ufunc, values: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from alhelpers.evaluation import (
     NoGroundTruth,
     average_precision,
     classification_average_precision,
+    reliability,
     top1_average_precision,
 )
 from alhelpers.evaluation.boxes import Boxes, Pairs
@@ -271,3 +272,44 @@ def test_what_cannot_be_measured_is_named(measure, message):
 def test_no_ground_truth_cannot_be_measured(build):
     with pytest.raises(NoGroundTruth, match="cannot compare"):
         build()
+
+
+# ------------------------------------------------------------------------------------------- reliability
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 20).map(lambda step: step / 20), st.booleans()), min_size=1, max_size=60
+    ),
+    st.integers(1, 12),
+)
+def test_the_rows_of_a_reliability_diagram_are_their_definition(predictions, bins):
+    confidence, right = (np.array(column) for column in zip(*predictions, strict=True))
+    rows = reliability(confidence, right, bins)
+    assert [row["low"] for row in rows] == [number / bins for number in range(bins)]
+    for number, row in enumerate(rows):
+        inside = (confidence > row["low"]) & (confidence <= row["high"]) | (confidence == 0) & (number == 0)
+        assert row["count"] == inside.sum()
+        if row["count"]:
+            assert row["confidence"] == pytest.approx(confidence[inside].mean())
+            assert row["accuracy"] == pytest.approx(right[inside].mean())
+        else:
+            assert row["confidence"] is row["accuracy"] is None
+    gaps = [row["count"] * abs(row["confidence"] - row["accuracy"]) for row in rows if row["count"]]
+    assert sum(gaps) / len(right) == pytest.approx(plain_calibration_error(confidence, right, bins))
+
+
+@pytest.mark.parametrize(
+    ("confidence", "right", "bins", "message"),
+    [
+        ([], np.array([], bool), 10, "needs predictions, and there is none"),
+        ([0.5], [1], 10, "right must be 1 truth values, one a prediction; got int"),
+        ([0.5, 0.5], [True], 10, "right must be 2 truth values"),
+        ([1.5], [True], 10, "row 0 of the predictions has 1.5"),
+        ([np.nan], [True], 10, "confidence is nan"),
+        ([0.5], [True], 0, "bins"),
+    ],
+)
+def test_what_is_no_reliability_diagram(confidence, right, bins, message):
+    with pytest.raises(EvaluationError, match=message):
+        reliability(confidence, right, bins)
