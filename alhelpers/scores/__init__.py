@@ -7,9 +7,12 @@ whatever the number of classes. Logits are never guessed from their values: turn
 :func:`confidences_from_logits` first.
 """
 
+from alhelpers.scores.calibration import calibrate
 from alhelpers.scores.confidences import entropy, least_confidence, margin, rarity, weighted_entropy
 from alhelpers.scores.errors import ScoreError
 from alhelpers.scores.logits import confidences_from_logits
+from alhelpers.scores.pixels import RegionScores, over_pixels, over_regions, pixel_map
+from alhelpers.scores.regression import regression_variance
 from alhelpers.scores.samples import (
     bald,
     consensus_kl,
@@ -22,9 +25,11 @@ from alhelpers.scores.samples import (
 from alhelpers.scores.vectors import activation, energy
 
 __all__ = [
+    "RegionScores",
     "ScoreError",
     "activation",
     "bald",
+    "calibrate",
     "confidences_from_logits",
     "consensus_kl",
     "energy",
@@ -32,8 +37,12 @@ __all__ = [
     "least_confidence",
     "margin",
     "mean_margin",
+    "over_pixels",
+    "over_regions",
+    "pixel_map",
     "predictive_entropy",
     "rarity",
+    "regression_variance",
     "variance",
     "variation_ratio",
     "vote_entropy",

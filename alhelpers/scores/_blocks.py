@@ -15,7 +15,7 @@ from alhelpers.scores.errors import ScoreError
 SUM_TOLERANCE = 1e-3
 
 # Elements worked on at once: a few float32 temporaries of this size stay in the processor's cache.
-CHUNK_ELEMENTS = 1 << 16
+CHUNK_ELEMENTS = 1 << 17
 
 # From so many classes on, numpy's reductions along a row of memory no longer spend their time on starting,
 # and rows are worked on as they lie. Fewer classes are turned around, the records last.

@@ -67,10 +67,17 @@ def _turned_top_two(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _wide_top_two(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the highest and the second of (n, C) values."""
-    rows, best = np.arange(len(values)), values.argmax(axis=1)
-    rest = values.copy()
-    rest[rows, best] = -1  # below every confidence
-    return values[rows, best], rest.max(axis=1)
+    # Halves play against each other, which leaves half the numbers to search. The second is either the highest of
+    # the other winners or the one that lost to the first.
+    half = values.shape[1] // 2
+    winners = np.empty((len(values), values.shape[1] - half), dtype=values.dtype)
+    np.maximum(values[:, :half], values[:, half : 2 * half], out=winners[:, :half])
+    winners[:, half:] = values[:, 2 * half :]  # the last of an odd number has no rival
+    rows, best = np.arange(len(values)), winners.argmax(axis=1)
+    first = winners[rows, best]
+    rival = np.minimum(values[rows, best], values[rows, np.minimum(best + half, values.shape[1] - 1)])
+    winners[rows, best] = np.where(best < half, rival, -1)  # -1 is below every confidence
+    return first, winners.max(axis=1)
 
 
 def _sum_p_log_p(block: Block) -> np.ndarray:
@@ -101,7 +108,7 @@ def mean(block: Block) -> Block:
     """Return the block of the mean prediction of each record."""
     axis = block.classes - 1
     total = np.add.reduce(block.values, axis=axis)
-    return Block(np.multiply(total, np.float32(1 / block.values.shape[axis]), out=total), axis)
+    return Block(np.multiply(total, _one_over_samples(block), out=total), axis)
 
 
 def predictive_entropy(block: Block) -> np.ndarray:
@@ -116,17 +123,17 @@ def mean_margin(block: Block) -> np.ndarray:
 
 def bald(block: Block) -> np.ndarray:
     """Return the entropy of the mean minus the mean entropy, divided by log C."""
-    return np.clip(mean_kl(block) / np.float32(np.log(_classes(block))), 0, 1)
+    each = np.add.reduce(_sum_p_log_p(block), axis=block.classes - 1) * _one_over_samples(block)
+    difference = each - _sum_p_log_p(mean(block))
+    return np.clip(difference / np.float32(np.log(_classes(block))), 0, 1)
 
 
 def variance(block: Block) -> np.ndarray:
     """Return the variance over the samples (ddof 0), meaned over the classes."""
     values, axis = block
     away = values - np.expand_dims(mean(block).values, axis - 1)
-    squares = _sum_of_products(away, Block(away, axis))
-    return np.add.reduce(squares, axis=axis - 1) * np.float32(
-        1 / (values.shape[axis] * values.shape[axis - 1])
-    )
+    squares = np.add.reduce(_sum_of_products(away, Block(away, axis)), axis=axis - 1)
+    return squares * (_one_over_samples(block) / np.float32(_classes(block)))
 
 
 def variation_ratio(block: Block) -> np.ndarray:
@@ -149,19 +156,25 @@ def vote_entropy(block: Block) -> np.ndarray:
 
 
 def mean_kl(block: Block) -> np.ndarray:
-    """Return the mean KL divergence of the samples from their mean, in nats: its entropy minus theirs."""
-    each = _sum_p_log_p(block)
-    each = np.add.reduce(each, axis=block.classes - 1) * np.float32(1 / block.values.shape[block.classes - 1])
-    return np.maximum(each - _sum_p_log_p(mean(block)), 0)
+    """Return the mean KL divergence of the samples from their mean, in nats."""
+    return np.maximum(np.add.reduce(_kl(block), axis=block.classes - 1) * _one_over_samples(block), 0)
 
 
 def max_kl(block: Block) -> np.ndarray:
     """Return the KL divergence of the sample that is farthest from the mean, in nats."""
-    values, axis = block
-    ratio = values + _TINY
+    return np.maximum(_kl(block).max(axis=block.classes - 1), 0)
+
+
+def _kl(block: Block) -> np.ndarray:
+    """Return the KL divergence of each sample from the mean, (S, n) or (n, S)."""
+    ratio = block.values + _TINY
     np.log(ratio, out=ratio)
-    ratio -= np.expand_dims(np.log(mean(block).values + _TINY), axis - 1)
-    return np.maximum(_sum_of_products(ratio, block).max(axis=axis - 1), 0)
+    ratio -= np.expand_dims(np.log(mean(block).values + _TINY), block.classes - 1)
+    return _sum_of_products(ratio, block)
+
+
+def _one_over_samples(block: Block) -> np.float32:
+    return np.float32(1 / block.values.shape[block.classes - 1])
 
 
 def _votes(block: Block) -> np.ndarray:

@@ -1,0 +1,217 @@
+"""Scores of semantic segmentation: a map of every pixel's score, and its reductions to images and regions."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from alhelpers.scores._blocks import CHUNK_ELEMENTS, Block, bad_sums, check_finite, numbers, what_is_wrong
+from alhelpers.scores._kernels import OF_CONFIDENCES, OF_SAMPLES
+from alhelpers.scores.errors import ScoreError
+
+
+def pixel_map(predictions: ArrayLike, score: str) -> np.ndarray:
+    """Score every pixel, with the definitions of classification.
+
+    Parameters
+    ----------
+    predictions : array_like of shape (N, C, H, W) or (N, T, C, H, W)
+        Confidences of one prediction, or samples of T passes or members; the classes of each pixel sum to 1.
+    score : str
+        Of confidences ``"least_confidence"``, ``"margin"`` or ``"entropy"``; of samples ``"predictive_entropy"``,
+        ``"mean_margin"``, ``"bald"``, ``"variance"``, ``"variation_ratio"``, ``"vote_entropy"``,
+        ``"consensus_kl"`` (the mean over the members) or ``"consensus_kl_max"``: what the function of that name
+        gives for each pixel.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N, H, W), float32
+        Higher means label it first. :func:`over_pixels` and :func:`over_regions` reduce it.
+
+    Raises
+    ------
+    ScoreError
+        If the score is none of those for this shape, or a pixel's confidences are negative, not finite or do not
+        sum to 1; the message names the image and the pixel.
+
+    References
+    ----------
+    Kendall and Gal, "What uncertainties do we need in Bayesian deep learning for computer vision?", NeurIPS 2017.
+    """
+    given = numbers(predictions, "predictions")
+    kernels = {4: OF_CONFIDENCES, 5: OF_SAMPLES}.get(given.ndim)
+    classes = given.ndim - 3
+    if kernels is None or given.shape[classes] < 2 or (given.ndim == 5 and given.shape[1] < 2):
+        raise ScoreError(
+            "predictions must be confidences (N, C, H, W) or samples (N, T, C, H, W), with at least 2 classes and at "
+            f"least 2 passes or members, got shape {given.shape}"
+        )
+    if score not in kernels:
+        form = "confidences (N, C, H, W)" if given.ndim == 4 else "samples (N, T, C, H, W)"
+        raise ScoreError(f"score of {form} must be one of {', '.join(kernels)}, got {score!r}")
+    maps = np.empty((len(given), given.shape[-2], given.shape[-1]), dtype=np.float32)
+    step = max(1, CHUNK_ELEMENTS // max(1, math.prod(given.shape[1:-2]) * given.shape[-1]))
+    for image in range(len(given)):
+        for top in range(0, given.shape[-2], step):
+            lines = np.ascontiguousarray(given[image, ..., top : top + step, :], dtype=np.float32)
+            # pixels are records, and lie last as they should: flat, so that each step works on whole lines
+            block = Block(lines.reshape(*lines.shape[:-2], -1), classes - 1)
+            _check_pixels(block, image, top, given.shape[-1])
+            maps[image, top : top + step] = kernels[score](block).reshape(lines.shape[-2:])
+    return maps
+
+
+def over_pixels(
+    maps: ArrayLike, how: Literal["mean", "top_k"] = "mean", *, k: float | None = None
+) -> np.ndarray:
+    """Reduce a map to one score an image.
+
+    Parameters
+    ----------
+    maps : array_like of shape (N, H, W)
+        Pixel scores, as of :func:`pixel_map`.
+    how : {"mean", "top_k"}
+        The mean of all pixels, in which small objects hardly count; or the mean of the ``k`` highest pixels, in
+        which an image needs one doubtful place to be chosen.
+    k : int or float
+        Of ``"top_k"``: a whole number of pixels from 1 to H * W, or a share of them above 0 and below 1, rounded
+        up.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float32
+        Higher means label it first.
+
+    Raises
+    ------
+    ScoreError
+        If the shape is another one, a map is not finite (the message names the image), or ``how`` or ``k`` is out
+        of range.
+    """
+    given = _maps(maps)
+    flat = given.reshape(len(given), given.shape[1] * given.shape[2])
+    if how == "mean":
+        if k is not None:
+            raise ScoreError(f'k goes with how="top_k" only, got {k!r} with how="mean"')
+        return flat.mean(axis=1, dtype=np.float64).astype(np.float32)
+    if how != "top_k":
+        raise ScoreError(f'how must be "mean" or "top_k", got {how!r}')
+    rest = flat.shape[1] - _pixels(k, flat.shape[1])
+    result = np.empty(len(flat), dtype=np.float32)
+    for image, values in enumerate(flat):
+        result[image] = np.partition(values, rest)[rest:].mean(dtype=np.float64)
+    return result
+
+
+class RegionScores(NamedTuple):
+    """The scores of regions, one row for each region of each image, by image and then by label.
+
+    Attributes
+    ----------
+    image : numpy.ndarray of shape (R,), int64
+        The number of the image.
+    region : numpy.ndarray of shape (R,), int64
+        The label of the region in its image.
+    pixels : numpy.ndarray of shape (R,), int64
+        How many pixels it has.
+    score : numpy.ndarray of shape (R,), float32
+        The sum or mean of their scores.
+    """
+
+    image: np.ndarray
+    region: np.ndarray
+    pixels: np.ndarray
+    score: np.ndarray
+
+
+def over_regions(
+    maps: ArrayLike,
+    regions: ArrayLike,
+    reduction: Literal["sum", "mean"] = "sum",
+    *,
+    ignore_label: int | None = None,
+) -> RegionScores:
+    """Reduce a map to one score a region, to choose superpixels instead of images.
+
+    Parameters
+    ----------
+    maps : array_like of shape (N, H, W)
+        Pixel scores, as of :func:`pixel_map`.
+    regions : array_like of shape (N, H, W), integers
+        The label of the region that each pixel is in. The same label in two images is two regions.
+    reduction : {"sum", "mean"}
+        The sum favours large regions, as suits a price per region; the mean suits a price per pixel.
+    ignore_label : int, optional
+        Pixels with this label are in no region.
+
+    Returns
+    -------
+    RegionScores
+        Rows of image, region, pixels and score.
+
+    Raises
+    ------
+    ScoreError
+        If the shapes differ, a map is not finite (the message names the image), labels are no integers, or the
+        reduction is unknown.
+    """
+    given, labels = _maps(maps), np.asarray(regions)
+    if labels.dtype.kind not in "iu" or labels.shape != given.shape:
+        raise ScoreError(
+            f"regions must be integers of the maps' shape {given.shape}, got {labels.dtype} of shape {labels.shape}"
+        )
+    if reduction not in ("sum", "mean"):
+        raise ScoreError(f'reduction must be "sum" or "mean", got {reduction!r}')
+    rows = [_regions_of(image, given[image], labels[image], ignore_label) for image in range(len(given))]
+    if not rows:
+        whole = np.empty(0, dtype=np.int64)
+        return RegionScores(whole, whole, whole, np.empty(0, dtype=np.float32))
+    image, region, pixels, total = (np.concatenate(column) for column in zip(*rows, strict=True))
+    score = total / pixels if reduction == "mean" else total
+    return RegionScores(image, region.astype(np.int64), pixels, score.astype(np.float32))
+
+
+def _regions_of(
+    image: int, values: np.ndarray, labels: np.ndarray, ignore_label: int | None
+) -> tuple[np.ndarray, ...]:
+    """Return image, region, pixels and sum of each region of one image."""
+    found, place, pixels = np.unique(labels, return_inverse=True, return_counts=True)
+    total = np.bincount(place.ravel(), weights=values.ravel(), minlength=len(found))
+    kept = found != ignore_label if ignore_label is not None else np.ones(len(found), dtype=bool)
+    return np.full(kept.sum(), image), found[kept], pixels[kept], total[kept]
+
+
+def _maps(maps: ArrayLike) -> np.ndarray:
+    """Return maps after checking them."""
+    given = numbers(maps, "maps")
+    if given.ndim != 3 or 0 in given.shape[1:]:
+        raise ScoreError(f"maps must have shape (N, H, W), got {given.shape}")
+    check_finite(given, "maps")
+    return given
+
+
+def _pixels(k: float | None, size: int) -> int:
+    """Return how many pixels k asks for."""
+    whole = isinstance(k, int | np.integer) and not isinstance(k, bool)
+    if whole and 1 <= k <= size:
+        return int(k)
+    if isinstance(k, float | np.floating) and 0 < k < 1:
+        return math.ceil(float(k) * size)
+    raise ScoreError(
+        f"k must be a whole number of pixels from 1 to {size}, or a share of them above 0 and below 1, got {k!r}"
+    )
+
+
+def _check_pixels(block: Block, image: int, top: int, width: int) -> None:
+    """Raise unless every pixel of a block holds confidences."""
+    bad = bad_sums(block)
+    if bad is None:
+        return
+    *sample, pixel = np.argwhere(bad)[0].tolist()
+    line, column = divmod(pixel, width)
+    place = f"row {image} of predictions" + "".join(f", sample {number}" for number in sample)
+    problem = what_is_wrong(block.values[*sample, :, pixel])
+    raise ScoreError(f"{place}, pixel ({top + line}, {column}), {problem}", row=image)

@@ -1,0 +1,67 @@
+"""The score of several predicted numbers a record: their variance."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from alhelpers.scores._blocks import CHUNK_ELEMENTS, check_finite, numbers
+from alhelpers.scores.errors import ScoreError
+
+
+def regression_variance(samples: ArrayLike, reduction: Literal["mean", "sum"] = "mean") -> np.ndarray:
+    """Score by the variance of predicted numbers over the passes.
+
+    Parameters
+    ----------
+    samples : array_like of shape (N, T) or (N, T, D)
+        The numbers that T passes or members predict, T at least 2; D outputs a record, in the units of the model.
+    reduction : {"mean", "sum"}
+        Over the outputs. The sum is the trace of the covariance, the mean does not grow with D. Outputs of
+        different units are to be divided by their scales first: the one with the largest numbers counts most.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float32
+        Population variance (ddof 0), in squared units; 0 where all passes agree.
+
+    Raises
+    ------
+    ScoreError
+        If the reduction is unknown, the shape is another one, or a row holds a number that is not finite; the
+        message names the row.
+
+    References
+    ----------
+    Gal and Ghahramani, "Dropout as a Bayesian approximation", ICML 2016 (the variance of the passes; the noise
+    of the data is not in it).
+    """
+    if reduction not in ("mean", "sum"):
+        raise ScoreError(f'reduction must be "mean" or "sum", got {reduction!r}')
+    given = numbers(samples, "samples")
+    if given.ndim not in (2, 3) or given.shape[1] < 2 or 0 in given.shape[2:]:
+        raise ScoreError(
+            "samples must have shape (N, T) or (N, T, D) with at least 2 passes or members, "
+            f"got {given.shape}; one pass shows no spread"
+        )
+    given = given.reshape(*given.shape[:2], math.prod(given.shape[2:]))
+    result = np.empty(len(given), dtype=np.float32)
+    step = max(1, CHUNK_ELEMENTS // (given.shape[1] * given.shape[2]))
+    for start in range(0, len(given), step):
+        rows = given[start : start + step]
+        check_finite(rows, "samples", start)
+        result[start : start + step] = _variance(rows) * (1 if reduction == "mean" else given.shape[2])
+    return result
+
+
+def _variance(rows: np.ndarray) -> np.ndarray:
+    """Return the variance over the passes of (n, T, D) rows, meaned over the outputs."""
+    # Variance does not change when each record is moved: what its passes have in common is taken off before the
+    # numbers become float32, which could not tell large and nearly equal ones apart.
+    exact = rows if rows.dtype.kind == "f" and rows.dtype.itemsize >= 4 else rows.astype(np.float64)
+    away = np.moveaxis(exact - exact[:, :1], 0, -1).astype(np.float32, order="C")
+    away -= away.mean(axis=0)
+    return np.square(away, out=away).mean(axis=(0, 1))

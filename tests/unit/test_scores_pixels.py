@@ -1,0 +1,195 @@
+"""Semantic segmentation: every pixel is scored as a record is, and maps are reduced as their definitions say."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import softmax
+
+from alhelpers import scores
+
+OF_CONFIDENCES = ["least_confidence", "margin", "entropy"]
+OF_SAMPLES = [
+    *["predictive_entropy", "mean_margin", "bald", "variance", "variation_ratio", "vote_entropy"],
+    *["consensus_kl", "consensus_kl_max"],
+]
+
+
+def predictions_of(seed, shape, axis):
+    values = np.random.default_rng(seed).normal(size=shape) * 2
+    return softmax(values, axis=axis).astype(np.float32)
+
+
+def of_records(name, records):
+    """The score of classification, which other tests hold to its definition."""
+    if name == "consensus_kl_max":
+        return scores.consensus_kl(records, reduction="max")
+    return getattr(scores, name)(records)
+
+
+@pytest.mark.parametrize("name", OF_CONFIDENCES)
+@pytest.mark.parametrize("shape", [(2, 2, 1, 1), (3, 5, 4, 7), (1, 80, 6, 5), (2, 300, 3, 3)])
+def test_pixels_of_confidences_are_scored_as_records(name, shape):
+    confidences = predictions_of(1, shape, axis=1)
+    found = scores.pixel_map(confidences, score=name)
+    assert found.dtype == np.float32 and found.shape == (shape[0], *shape[2:])
+    for image, line, column in np.ndindex(*found.shape):
+        expected = of_records(name, confidences[None, image, :, line, column])
+        np.testing.assert_allclose(found[image, line, column], expected[0], atol=3e-6)
+
+
+@pytest.mark.parametrize("name", OF_SAMPLES)
+@pytest.mark.parametrize("shape", [(2, 2, 2, 1, 3), (2, 4, 5, 3, 4), (1, 3, 70, 2, 5), (1, 3, 300, 2, 2)])
+def test_pixels_of_samples_are_scored_as_records(name, shape):
+    samples = predictions_of(2, shape, axis=2)
+    found = scores.pixel_map(samples, score=name)
+    assert found.dtype == np.float32 and found.shape == (shape[0], *shape[3:])
+    for image, line, column in np.ndindex(*found.shape):
+        expected = of_records(name, samples[None, image, :, :, line, column])
+        np.testing.assert_allclose(found[image, line, column], expected[0], atol=3e-6)
+
+
+def test_blocks_do_not_show():
+    samples = predictions_of(3, (2, 4, 6, 90, 120), axis=2)  # several blocks an image
+    found = scores.pixel_map(samples, score="bald")
+    records = np.moveaxis(samples, (3, 4), (1, 2)).reshape(-1, 4, 6)
+    np.testing.assert_allclose(found.ravel(), scores.bald(records), atol=1e-6)
+    np.testing.assert_array_equal(found[:, 40:50], scores.pixel_map(samples[:, :, :, 40:50], score="bald"))
+
+
+def test_inputs_are_read_whatever_their_type_and_not_changed():
+    samples = predictions_of(4, (2, 3, 4, 5, 6), axis=2)
+    expected = scores.pixel_map(samples, score="bald")
+    samples.flags.writeable = False
+    np.testing.assert_array_equal(scores.pixel_map(np.asfortranarray(samples), "bald"), expected)
+    np.testing.assert_array_equal(scores.pixel_map(samples.astype(np.float64), "bald"), expected)
+    assert np.isfinite(scores.pixel_map(samples.astype(np.float16), "bald")).all()
+
+
+def test_memory_is_the_maps_and_a_few_blocks():
+    samples = predictions_of(5, (4, 8, 8, 128, 128), axis=2)  # 16 MiB
+    tracemalloc.start()
+    try:
+        scores.pixel_map(samples, score="bald")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [([np.nan, 0.5, 0.5], "NaN"), ([0.2, 0.2, 0.2], "sums to 0.6"), ([2.0, -1.0, 0.0], "negative number -1")],
+)
+def test_a_bad_pixel_is_named(values, problem):
+    confidences = predictions_of(6, (3, 3, 300, 200), axis=1)
+    confidences[1, :, 277, 13] = values
+    with pytest.raises(
+        scores.ScoreError, match=rf"row 1 of predictions, pixel \(277, 13\), .*{problem}"
+    ) as error:
+        scores.pixel_map(confidences, score="entropy")
+    assert error.value.row == 1
+    samples = predictions_of(7, (3, 4, 3, 5, 6), axis=2)
+    samples[2, 3, :, 4, 1] = values
+    with pytest.raises(
+        scores.ScoreError, match=rf"row 2 of predictions, sample 3, pixel \(4, 1\), .*{problem}"
+    ):
+        scores.pixel_map(samples, score="bald")
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4), (2, 1, 4, 4), (2, 1, 3, 4, 4), (2, 3, 1, 4, 4)])
+def test_predictions_of_a_wrong_shape_are_refused(shape):
+    with pytest.raises(scores.ScoreError, match="predictions must be confidences"):
+        scores.pixel_map(np.full(shape, 0.5), score="entropy")
+
+
+def test_a_score_of_the_other_shape_is_refused_and_the_right_ones_named():
+    with pytest.raises(
+        scores.ScoreError, match="must be one of least_confidence, margin, entropy, got 'bald'"
+    ):
+        scores.pixel_map(np.full((1, 2, 3, 3), 0.5), score="bald")
+    with pytest.raises(scores.ScoreError, match="must be one of predictive_entropy, .*, got 'entropy'"):
+        scores.pixel_map(np.full((1, 2, 2, 3, 3), 0.5), score="entropy")
+
+
+def test_no_image_gives_no_map():
+    assert scores.pixel_map(np.empty((0, 3, 4, 5)), score="margin").shape == (0, 4, 5)
+    assert scores.over_pixels(np.empty((0, 4, 5))).shape == (0,)
+    assert [len(column) for column in scores.over_regions(np.empty((0, 4, 5)), np.empty((0, 4, 5), int))] == [
+        0
+    ] * 4
+
+
+# ------------------------------------------------------------------------------
+# reductions
+# ------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), tied=st.booleans())
+def test_reductions_equal_their_definitions(seed, tied):
+    rng = np.random.default_rng(seed)
+    maps = rng.uniform(size=rng.integers(1, 7, size=3)).astype(np.float32)
+    maps = np.round(maps, 1) if tied else maps
+    regions = rng.integers(-2, 4, size=maps.shape)
+    size = maps[0].size
+    np.testing.assert_allclose(
+        scores.over_pixels(maps), [sum(m.ravel().tolist()) / size for m in maps], rtol=1e-6
+    )
+    k, share = int(rng.integers(1, size + 1)), float(rng.uniform(0.01, 0.99))
+    for given_k, count in ((k, k), (share, int(np.ceil(share * size)))):
+        expected = [sum(sorted(m.ravel().tolist())[-count:]) / count for m in maps]
+        np.testing.assert_allclose(scores.over_pixels(maps, "top_k", k=given_k), expected, rtol=1e-6)
+    for ignored in (None, 1):
+        rows = [
+            (image, label, maps[image][regions[image] == label].tolist())
+            for image in range(len(maps))
+            for label in sorted(set(regions[image].ravel().tolist()) - {ignored})
+        ]
+        for reduction in ("sum", "mean"):
+            found = scores.over_regions(maps, regions, reduction, ignore_label=ignored)
+            assert found.image.tolist() == [row[0] for row in rows]
+            assert found.region.tolist() == [row[1] for row in rows]
+            assert found.pixels.tolist() == [len(row[2]) for row in rows]
+            by = [len(row[2]) if reduction == "mean" else 1 for row in rows]
+            expected = [sum(row[2]) / divisor for row, divisor in zip(rows, by, strict=True)]
+            np.testing.assert_allclose(found.score, expected, rtol=1e-6)
+
+
+def test_sums_over_regions_are_sums_over_pixels():
+    maps = np.random.default_rng(8).uniform(size=(3, 20, 30)).astype(np.float32)
+    regions = np.random.default_rng(9).integers(5, size=maps.shape)
+    found = scores.over_regions(maps, regions)
+    totals = np.bincount(found.image, weights=found.score)
+    np.testing.assert_allclose(totals / 600, scores.over_pixels(maps), rtol=1e-6)
+    np.testing.assert_allclose(scores.over_pixels(maps, "top_k", k=600), scores.over_pixels(maps), rtol=1e-6)
+    np.testing.assert_array_equal(scores.over_pixels(maps, "top_k", k=1), maps.max(axis=(1, 2)))
+
+
+@pytest.mark.parametrize("k", [None, 0, 13, -1, True, 0.0, 1.0, 1.5, float("nan"), "3"])
+def test_a_k_out_of_range_is_refused(k):
+    with pytest.raises(
+        scores.ScoreError, match="k must be a whole number of pixels from 1 to 12, or a share"
+    ):
+        scores.over_pixels(np.zeros((2, 3, 4)), "top_k", k=k)
+
+
+def test_other_mistakes_are_named():
+    maps = np.zeros((2, 3, 4))
+    with pytest.raises(scores.ScoreError, match='how must be "mean" or "top_k", got \'max\''):
+        scores.over_pixels(maps, "max")
+    with pytest.raises(scores.ScoreError, match='k goes with how="top_k" only, got 3'):
+        scores.over_pixels(maps, "mean", k=3)
+    with pytest.raises(scores.ScoreError, match=r"maps must have shape \(N, H, W\), got \(3, 4\)"):
+        scores.over_pixels(maps[0])
+    with pytest.raises(
+        scores.ScoreError, match=r"regions must be integers of the maps' shape \(2, 3, 4\), got float64"
+    ):
+        scores.over_regions(maps, maps)
+    with pytest.raises(scores.ScoreError, match='reduction must be "sum" or "mean", got \'max\''):
+        scores.over_regions(maps, maps.astype(int), "max")
+    maps[1, 2, 3] = np.nan
+    with pytest.raises(scores.ScoreError, match="row 1 of maps holds NaN or infinity"):
+        scores.over_pixels(maps)
