@@ -104,7 +104,7 @@ def thinned(values: np.ndarray, p: float, words: np.random.BitGenerator, out: np
     keep = round((1 - p) * _WORDS)
     threshold, scale = np.int16(keep - _WORDS // 2), out.dtype.type(_WORDS / keep)
     # rows of the outermost dimension of the memory, so that no copy of a transposed tensor is needed
-    order = np.argsort([-step for step in values.strides], kind="stable") if values.ndim else []
+    order = np.argsort([-abs(step) for step in values.strides], kind="stable") if values.ndim else []
     source, target = (np.atleast_1d(array.transpose(order)) for array in (values, out))
     row = max(1, source[:1].size)
     step = max(1, _BLOCK // row)

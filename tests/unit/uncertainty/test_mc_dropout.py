@@ -218,6 +218,7 @@ def test_masks_need_the_records_in_the_first_dimension():
 
 def test_the_trunk_runs_once_and_the_head_in_every_pass():
     model, calls = mlp(), {"trunk": 0, "head": 0}
+
     def counts(part):
         # the two records that the split is checked with are a smaller batch than any that counts
         return lambda module, args, output: calls.update({part: calls[part] + (len(args[0]) > 2)})
