@@ -55,9 +55,11 @@ def confidences_from_logits(logits: ArrayLike, temperature: float = 1.0) -> np.n
         rows = given[start : start + step]
         check_finite(rows, "logits", start)
         out = confidences[start : start + step]
-        # the highest logit is taken off before the division, so that nothing overflows whatever the temperature
-        np.subtract(rows, rows.max(axis=axis, keepdims=True), out=out, casting="same_kind")
+        # the highest logit is taken off before the division, so that nothing overflows whatever the temperature,
+        # and before the numbers become float32; the differences of whole numbers need room for a sign
+        rows = rows if rows.dtype.kind == "f" else rows.astype(np.float64)
         with np.errstate(over="ignore"):  # a far lower logit may go to minus infinity: its confidence is 0
+            np.subtract(rows, rows.max(axis=axis, keepdims=True), out=out, casting="same_kind")
             out /= np.float32(temperature)
         np.exp(out, out=out)
         out /= out.sum(axis=axis, keepdims=True)

@@ -85,6 +85,10 @@ def test_confidences_of_extreme_logits_and_temperatures():
     logits = np.array([[1e30, 0.0], [-1e30, 1e30], [1.0, 1.0]])
     np.testing.assert_array_equal(scores.confidences_from_logits(logits, 1e-6), [[1, 0], [0, 1], [0.5, 0.5]])
     np.testing.assert_array_equal(scores.confidences_from_logits([[3.0, 1.0]], 1e30), [[0.5, 0.5]])
+    far = np.array([[3e38, -3e38]], dtype=np.float32)
+    np.testing.assert_array_equal(scores.confidences_from_logits(far), [[1, 0]])
+    whole = np.array([[1, 3, 0]], dtype=np.uint8)
+    np.testing.assert_allclose(scores.confidences_from_logits(whole), softmax([[1.0, 3.0, 0.0]]), rtol=1e-6)
     many = np.zeros((200_000, 2))
     many[150_001, 1] = np.nan
     with pytest.raises(scores.ScoreError, match="row 150001 of logits holds NaN"):
