@@ -19,6 +19,7 @@ DROPOUT_FUNCTIONS = {
     "feature_alpha_dropout",
     "feature_dropout",
 }
+ATTENTION_FUNCTION = "scaled_dot_product_attention"
 _NORM_FUNCTIONS = {"batch_norm", "instance_norm"}
 
 
@@ -51,13 +52,15 @@ def _drops_itself(module: nn.Module) -> bool:
 
 def _functional_droppers(model: nn.Module, few: torch.Tensor) -> set[nn.Module]:
     """Return the modules whose own forward calls functional dropout, found by watching one small batch."""
-    watch = _Watch()
-    with ExitStack() as stack:
-        for module in model.modules():
-            stack.callback(module.register_forward_pre_hook(watch.enter).remove)
-            stack.callback(module.register_forward_hook(watch.leave, always_call=True).remove)
-        stack.enter_context(watch)
-        model(few)
+    watch = _watched(model, few)
+    # Attention is told to drop only in training mode: those who call it are asked in that mode, too.
+    asked = {module for module in watch.attending - watch.normalisers if not _is_torchs(module)}
+    for module in asked:
+        module.training = True
+    if asked:
+        watch.droppers |= _watched(model, few).droppers & asked
+    for module in asked:
+        module.training = False
     both = watch.droppers & watch.normalisers
     if both:
         raise DropoutError(
@@ -65,6 +68,22 @@ def _functional_droppers(model: nn.Module, few: torch.Tensor) -> set[nn.Module]:
             "flag would switch both; give it an nn.Dropout module"
         )
     return watch.droppers
+
+
+def _is_torchs(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.nn")
+
+
+def _watched(model: nn.Module, few: torch.Tensor) -> _Watch:
+    """Run a model on a small batch, which it leaves alone, and return what was seen."""
+    watch = _Watch()
+    with ExitStack() as stack:
+        for module in model.modules():
+            stack.callback(module.register_forward_pre_hook(watch.enter).remove)
+            stack.callback(module.register_forward_hook(watch.leave, always_call=True).remove)
+        stack.enter_context(watch)
+        model(few.clone())
+    return watch
 
 
 class _Watch(TorchFunctionMode):
@@ -75,6 +94,7 @@ class _Watch(TorchFunctionMode):
         self.inside: list[nn.Module] = []
         self.droppers: set[nn.Module] = set()
         self.normalisers: set[nn.Module] = set()
+        self.attending: set[nn.Module] = set()
 
     def enter(self, module: nn.Module, _: Any) -> None:
         self.inside.append(module)
@@ -91,9 +111,18 @@ class _Watch(TorchFunctionMode):
         if module is not None and name in DROPOUT_FUNCTIONS:
             if kwargs.get("p", args[1] if len(args) > 1 else 0.5) > 0:
                 self.droppers.add(module)
+        elif module is not None and name == ATTENTION_FUNCTION:
+            self.attending.add(module)
+            if attention_p(args, kwargs) > 0:
+                self.droppers.add(module)
         elif module is not None and name in _NORM_FUNCTIONS:
             self.normalisers.add(module)
         return function(*args, **kwargs)
+
+
+def attention_p(args: tuple, kwargs: dict[str, Any]) -> float:
+    """Return the dropout probability of a call of scaled_dot_product_attention."""
+    return kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0)
 
 
 def _names(model: nn.Module, modules: set[nn.Module]) -> str:

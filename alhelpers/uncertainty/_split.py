@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import fx, nn
 
-from alhelpers.uncertainty._dropout import DROPOUT_FUNCTIONS
+from alhelpers.uncertainty._dropout import ATTENTION_FUNCTION, DROPOUT_FUNCTIONS, attention_p
 from alhelpers.uncertainty._torch import derived_seed, reseed
 
 # What code that is not made for symbolic tracing, or for copying, may raise.
@@ -298,7 +298,7 @@ def _parted(
         drops = (
             any(part in stochastic for part in modules[node.target].modules())
             if node.op == "call_module"
-            else _name(node) in DROPOUT_FUNCTIONS
+            else _drops(node)
         )
         if drops or node.op == "output" or any(source in varying for source in node.all_input_nodes):
             varying.add(node)
@@ -308,6 +308,13 @@ def _parted(
     if len(after) < 2:
         return None  # an output alone: the dropout is out of the graph's sight
     return GraphPlan(before, after, modules, tensors, [node for node in before if node in read])
+
+
+def _drops(node: fx.Node) -> bool:
+    """Tell whether a function's node drops units; one too many costs time only."""
+    if _name(node) == ATTENTION_FUNCTION:
+        return attention_p(node.args, node.kwargs) != 0
+    return _name(node) in DROPOUT_FUNCTIONS
 
 
 def _name(node: fx.Node) -> str:

@@ -48,7 +48,7 @@ def mc_dropout(
     """Sample predictions with dropout left on and everything else, batch norm above all, in evaluation mode.
 
     Dropout is found by what it does, not by its name: dropout modules of every kind, attention and recurrent
-    modules with dropout inside, and modules whose own ``forward`` calls functional dropout with
+    modules with dropout inside, and modules whose own ``forward`` calls functional dropout or attention with
     ``self.training``. What does not depend on dropout runs once a batch, the rest in every pass: the model is
     traced, and the split is believed only after it gave what the whole model gives. A model that cannot be
     split runs whole in every pass. The model, its modes, the inputs and torch's random state are left as they
@@ -104,9 +104,9 @@ def mc_dropout(
     masks. With ``masks="pass"`` and linear layers after the first dropout, the units that a pass drops
     are left out of the weights; at most 50 MB of masks and weights are kept between the batches.
 
-    Not seen: dropout that is off whenever ``self.training`` is false in code other than torch's dropout
-    functions, as in ``scaled_dot_product_attention(dropout_p=p if self.training else 0)`` of a module of your
-    own. A forward that stores something outside of its module stores it once a batch.
+    Not seen: functional dropout that a forward calls only ``if self.training``; with ``training=self.training``, and
+    ``scaled_dot_product_attention(dropout_p=p if self.training else 0)``, it is. A forward that stores something
+    outside of its module stores it once a batch.
 
     References
     ----------

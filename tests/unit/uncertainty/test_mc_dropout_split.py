@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from alhelpers.uncertainty import mc_dropout
+from alhelpers.uncertainty import DropoutError, mc_dropout
 from alhelpers.uncertainty._dropout import stochastic_modules
 from alhelpers.uncertainty._split import GraphPlan, LayerPlan, plan_for
 from alhelpers.uncertainty._torch import kept_modes
@@ -179,6 +179,19 @@ class Attended(nn.Module):
         return self.last(self.norm(tokens + self.attention(tokens, tokens, tokens)[0]).mean(1))
 
 
+class OwnAttention(nn.Module):
+    """Calls torch's attention by itself, with dropout in training mode only."""
+
+    def __init__(self, p=0.3):
+        super().__init__()
+        self.embed, self.last, self.p = nn.Linear(2, 8), nn.Linear(8, 4), p
+
+    def forward(self, x):
+        tokens = self.embed(x.reshape(x.shape[0], 3, 2))
+        p = self.p if self.training else 0.0
+        return self.last(F.scaled_dot_product_attention(tokens, tokens, tokens, dropout_p=p).mean(1))
+
+
 class Encoded(nn.Module):
     def __init__(self):
         super().__init__()
@@ -323,6 +336,7 @@ TRACED = {
     "functional": Functional,
     "no_default": NoDefault,
     "attended": Attended,
+    "own_attention": OwnAttention,
     "encoded": Encoded,
     "recurrent": Recurrent,
     "root": lambda: nn.Dropout(0.4),
@@ -395,6 +409,11 @@ def test_which_models_have_a_graph(name):
         assert isinstance(plan, LayerPlan) and not plan.trunk
     if name in LAYERED:
         assert isinstance(plan, LayerPlan) and plan.trunk
+
+
+def test_attention_without_dropout_is_not_dropout():
+    with pytest.raises(DropoutError, match="MC dropout would give identical passes"):
+        mc_dropout(OwnAttention(p=0.0), data())
 
 
 def test_randomness_that_torch_does_not_know_is_drawn_in_every_pass():
