@@ -1,6 +1,10 @@
-"""Train a classifier on arrays: one loop for single models, committees, and the model adapter."""
+"""Train a classifier on arrays: one recipe for single models, committees, and the model adapter."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,14 +24,23 @@ class History(NamedTuple):
 
 def augment(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Turn, scale and shift each image a little: up to 10 degrees, 10 % and 7 % of the width."""
-    count = len(inputs)
-    draw = (torch.rand(4, count, generator=generator) * 2 - 1).to(inputs.device)
+    return move(inputs, moves(len(inputs), generator))
+
+
+def moves(count: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw how to turn, scale and shift each image, (4, count) numbers from 0 to 1."""
+    return torch.rand(4, count, generator=generator)
+
+
+def move(inputs: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    """Turn, scale and shift each image as drawn by :func:`moves`."""
+    draw = (drawn * 2 - 1).to(inputs.device)
     angle, scale = draw[0] * (np.pi / 18), 1 + 0.1 * draw[1]
     cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
     shift = draw[2:] * 0.14  # the grid spans 2, so this is 7 % of the width
     matrices = torch.stack(
         [torch.stack([cosine, -sine, shift[0]], 1), torch.stack([sine, cosine, shift[1]], 1)], 1
-    )
+    ).to(inputs.dtype)
     grid = functional.affine_grid(matrices, list(inputs.shape), align_corners=False)
     return functional.grid_sample(inputs, grid, align_corners=False)
 
@@ -45,6 +58,7 @@ def train(
     validation: tuple[torch.Tensor, np.ndarray] | None = None,
     looks: int = 10,
     on_look: Callable[[int, int], None] | None = None,
+    patience: int | None = None,
 ) -> History:
     """Train in place with AdamW and a one-cycle learning rate, a fixed number of steps.
 
@@ -63,11 +77,14 @@ def train(
     seed : int
         Order of the batches, dropout and augmentation. torch's own random state is left as it was.
     validation : (tensor, integers), optional
-        Looked at ``looks`` times; nothing is chosen by it.
+        Looked at ``looks`` times; nothing is chosen by it unless there is a ``patience``.
     looks : int
         How many rows the history gets, evenly spread and the last one at the end; at most one a step.
     on_look : callable, optional
         Called with (step, steps) at each look.
+    patience : int, optional
+        Stop after this many looks in a row without a lower validation loss, and keep the weights of the look
+        with the lowest. None: train all steps, and keep the last weights.
 
     Returns
     -------
@@ -81,24 +98,22 @@ def train(
     Raises
     ------
     ValueError
-        If there is nothing to learn from, the counts differ, the labels are no whole numbers from 0 on, or a
-        number of steps is not positive.
+        If there is nothing to learn from, the counts differ, the labels are no whole numbers from 0 on, a
+        number of steps is not positive, or there is a patience and no validation.
     """
-    targets = _targets(inputs, labels)
+    targets = checked_targets(inputs, labels)
     if validation is not None:
-        validation = (validation[0], _targets(*validation))
-    if steps < 1 or batch_size < 1:
-        raise ValueError(f"steps is {steps} and batch_size {batch_size}: both must be at least 1")
-    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2))
+        validation = (validation[0], checked_targets(*validation))
+    check_recipe(steps, batch_size, patience, validated=validation is not None)
+    optimizer, schedule = optimization(network.parameters(), steps, learning_rate)
     generator = torch.Generator().manual_seed(seed)
-    history = History([], [], [], [])
-    look_at = {-(-steps * number // looks) for number in range(1, looks + 1)}
+    history, best, best_weights = History([], [], [], []), Best(patience), None
+    looking = look_at(steps, looks)
     with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
         torch.manual_seed(seed)
         network.train()
         running = []
-        for step, rows in enumerate(_batches(len(inputs), batch_size, steps, generator), start=1):
+        for step, rows in enumerate(batches(len(inputs), batch_size, steps, generator), start=1):
             batch = augment(inputs[rows], generator) if augmentation else inputs[rows]
             loss = functional.cross_entropy(network(batch), targets[rows])
             optimizer.zero_grad()
@@ -106,16 +121,70 @@ def train(
             optimizer.step()
             schedule.step()
             running.append(loss.item())
-            if step in look_at:
-                _look(history, network, step, running, validation)
-                running = []
-                if on_look is not None:
-                    on_look(step, steps)
+            if step not in looking:
+                continue
+            _look(history, network, step, running, validation)
+            running = []
+            if on_look is not None:
+                on_look(step, steps)
+            if patience is not None and best.improved_by(history.validation_loss[-1]):
+                best_weights = copy.deepcopy(network.state_dict())
+            if best.tired:
+                break
+    if best_weights is not None:
+        network.load_state_dict(best_weights)
     network.eval()
     return history
 
 
-def _targets(inputs: torch.Tensor, labels: np.ndarray | torch.Tensor) -> torch.Tensor:
+class Best:
+    """Remembers the lowest validation loss, and how many looks ago it was."""
+
+    def __init__(self, patience: int | None) -> None:
+        self.patience = patience
+        self.loss = math.inf
+        self.looks_since = 0
+
+    def improved_by(self, loss: float) -> bool:
+        """Take in the loss of a look, and tell whether it is the lowest; one that is not finite never is."""
+        improved = math.isfinite(loss) and loss < self.loss
+        self.loss, self.looks_since = (loss, 0) if improved else (self.loss, self.looks_since + 1)
+        return improved
+
+    @property
+    def tired(self) -> bool:
+        """Whether there were as many looks without a lower loss as there is patience."""
+        return self.patience is not None and self.looks_since >= self.patience
+
+
+def check_recipe(steps: int, batch_size: int, patience: int | None, *, validated: bool) -> None:
+    """Raise a ValueError that names the option that is out of range."""
+    if steps < 1 or batch_size < 1:
+        raise ValueError(f"steps is {steps} and batch_size {batch_size}: both must be at least 1")
+    if patience is None:
+        return
+    if isinstance(patience, bool) or not isinstance(patience, int | np.integer) or patience < 1:
+        raise ValueError(f"patience is {patience!r}: it must be a whole number of looks, at least 1, or None")
+    if not validated:
+        raise ValueError(
+            f"patience is {patience}, but there is no validation to look at: pass validation=(inputs, labels)"
+        )
+
+
+def optimization(
+    parameters: Iterable[nn.Parameter], steps: int, learning_rate: float, *, fused: bool | None = None
+) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.OneCycleLR]:
+    """Return the optimiser and its schedule; both work element by element, with nothing shared by parameters."""
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=1e-2, fused=fused)
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2))
+
+
+def look_at(steps: int, looks: int) -> set[int]:
+    """Return the steps after which to look, evenly spread and the last one at the end."""
+    return {-(-steps * number // looks) for number in range(1, looks + 1)}
+
+
+def checked_targets(inputs: torch.Tensor, labels: np.ndarray | torch.Tensor) -> torch.Tensor:
     """Return the labels as torch wants them, checked, on the device of the inputs."""
     values = labels.cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
     if len(inputs) == 0 or values.shape != (len(inputs),):
@@ -131,7 +200,7 @@ def _targets(inputs: torch.Tensor, labels: np.ndarray | torch.Tensor) -> torch.T
     return torch.as_tensor(values, dtype=torch.int64, device=inputs.device)
 
 
-def _batches(count: int, batch_size: int, steps: int, generator: torch.Generator) -> list[torch.Tensor]:
+def batches(count: int, batch_size: int, steps: int, generator: torch.Generator) -> list[torch.Tensor]:
     """Return the rows of each step: every row once before any row twice."""
     size = min(batch_size, count)
     epochs = -(-steps * size // count)

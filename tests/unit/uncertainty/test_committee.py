@@ -8,7 +8,7 @@ from torch import nn
 
 from alhelpers import scores
 from alhelpers.uncertainty import Committee, CommitteeError, CommitteeWarning
-from alhelpers.uncertainty.committee import _folds
+from alhelpers.uncertainty._committee_folds import stratified_folds as _folds
 
 torch.set_num_threads(1)
 
