@@ -40,7 +40,7 @@ class CommitteeError(ValueError):
 
 
 class CommitteeWarning(UserWarning):
-    """A member was trained without one of the classes."""
+    """A member was trained without one of the classes, as ``allow_missing`` permits."""
 
 
 class Way(NamedTuple):
@@ -101,6 +101,7 @@ class Committee:
         *,
         patience: int | None = None,
         batched: bool = True,
+        allow_missing: bool = False,
         train: Callable[..., Any] = train,
         **training: Any,
     ) -> Committee:
@@ -124,6 +125,9 @@ class Committee:
         batched : bool
             Whether to train all members as one network where that is possible. The members are the same either
             way, but for rounding; ``way`` tells which it was. On a GPU the dropout masks differ too.
+        allow_missing : bool
+            Whether a member may train without any record of a class: then a warning says so, and the member never
+            predicts the class knowingly; an estimator gives it a confidence of 0.
         train : callable
             ``train(model, inputs, labels, seed=seed, **training)`` trains a member in place. Another one than the
             default trains one after another.
@@ -138,13 +142,13 @@ class Committee:
         Raises
         ------
         CommitteeError
-            If there are fewer records than members (with folds), no record, labels that do not fit, or nothing
-            to look at with a ``patience``.
+            If there are fewer records than members (with folds), no record, labels that do not fit, a class that
+            a member would not see, or nothing to look at with a ``patience``.
 
         Warns
         -----
         CommitteeWarning
-            If a member's rows hold no record of a class, so that it never sees the class.
+            If a member's rows hold no record of a class, with ``allow_missing``.
         """
         classes = _class_indices(labels, len(inputs))
         try:
@@ -153,7 +157,11 @@ class Committee:
         except ValueError as error:
             raise CommitteeError(str(error)) from error
         for member in range(self.members):
-            _warn_of_missing(classes, rows[member], member)
+            missing = _missing_class(classes, rows[member], member, folds)
+            if missing and not allow_missing:
+                raise CommitteeError(missing)
+            if missing:
+                warnings.warn(missing, CommitteeWarning, stacklevel=2)
         built = [self._built(seed, member) for member in range(self.members)]
         models = [model for model, _ in built]
         _check_distinct(models)
@@ -466,15 +474,21 @@ def _outside(rows: np.ndarray, count: int, member: int, folds: str) -> np.ndarra
     return outside
 
 
-def _warn_of_missing(classes: np.ndarray, rows: np.ndarray, member: int) -> None:
-    missing = sorted(set(classes.tolist()) - set(classes[rows].tolist()))
-    if missing:
-        warnings.warn(
-            f"member {member} trains without any record of class {', '.join(map(str, missing))}: "
-            "label at least two records of each class (one a member for disjoint folds), or pass folds=False",
-            CommitteeWarning,
-            stacklevel=3,
-        )
+def _missing_class(classes: np.ndarray, rows: np.ndarray, member: int, folds: Folds) -> str | None:
+    """Say what a member would not learn, and the way out; None where it sees every class."""
+    missing = np.setdiff1d(classes, classes[rows])
+    if not len(missing):
+        return None
+    has = ", ".join(f"class {number} (it has {(classes == number).sum()})" for number in missing)
+    more = {
+        "leave_one_out": "label at least two records of each class",
+        "disjoint": "label at least one record of each class a member",
+        "bootstrap": "take another seed, label more",
+    }
+    return (
+        f'member {member} trains without any record of {has} with folds="{folds}": {more[folds]}, pass'
+        ' folds="all", or allow_missing=True'
+    )
 
 
 def _check_distinct(models: Sequence[Any]) -> None:

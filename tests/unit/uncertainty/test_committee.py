@@ -142,14 +142,63 @@ def test_predict_restores_modes_and_ignores_batches():
     np.testing.assert_array_equal(inputs, before)
 
 
-def test_a_fold_that_leaves_a_class_out_is_reported():
-    inputs, labels = blobs(10)
-    labels = np.array([0] * 5 + [1] * 4 + [2])
-    with pytest.warns(CommitteeWarning, match=r"member \d trains without any record of class 2"):
-        Committee(build, members=2).fit(inputs, labels, train=Recorder())
+@pytest.mark.parametrize(
+    "folds, members, sizes, message",
+    [
+        (True, 2, [5, 4, 1], r'class 2 \(it has 1\) with folds="leave_one_out": label at least two'),
+        (
+            "disjoint",
+            4,
+            [5, 4, 3],
+            r'class 2 \(it has 3\) with folds="disjoint": label at least one .* a member',
+        ),
+        ("bootstrap", 20, [5, 4, 1], r'class 2 \(it has 1\) with folds="bootstrap": take another seed'),
+    ],
+)
+def test_a_member_that_would_not_see_a_class_is_refused(folds, members, sizes, message):
+    inputs, labels = np.zeros((sum(sizes), 4), dtype=np.float32), np.repeat([0, 1, 2], sizes)
+    committee = Committee(build, members=members)
+    with pytest.raises(CommitteeError, match=r"member \d+ trains without any record of " + message):
+        committee.fit(inputs, labels, folds, train=Recorder())
+    assert committee.models == []
+    with pytest.warns(CommitteeWarning, match=message):
+        committee.fit(inputs, labels, folds, train=Recorder(), allow_missing=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Committee(build, members=2).fit(inputs, labels, folds=False, train=Recorder())
+        committee.fit(inputs, labels, folds=False, train=Recorder())
+
+
+def test_bootstrap_draws_as_many_records_with_replacement():
+    inputs, labels = blobs(600)
+    committee = Committee(build, members=8).fit(inputs, labels, "bootstrap", seed=2, train=Recorder())
+    again = Committee(build, members=8).fit(inputs, labels, "bootstrap", seed=2, train=Recorder())
+    for rows, expected in zip(committee.rows, again.rows, strict=True):
+        assert len(rows) == 600
+        np.testing.assert_array_equal(rows, expected)
+        # 1 - 1/e are drawn, with a standard deviation of 0.0126: eight within 0.07 fail once in a million seeds
+        assert abs(len(np.unique(rows)) / 600 - (1 - np.exp(-1))) < 0.07
+    assert len({tuple(rows) for rows in committee.rows}) == 8
+
+
+def test_disjoint_folds_are_the_folds_that_leave_one_out_leaves_out():
+    inputs, labels = blobs(31)
+    alone = Committee(build).fit(inputs, labels, "disjoint", seed=3, train=Recorder())
+    left_out = Committee(build).fit(inputs, labels, seed=3, train=Recorder())
+    for own, rest in zip(alone.rows, left_out.rows, strict=True):
+        np.testing.assert_array_equal(np.sort(np.concatenate([own, rest])), np.arange(31))
+    np.testing.assert_array_equal(np.sort(np.concatenate(alone.rows)), np.arange(31))
+
+
+def test_a_patience_needs_records_to_look_at():
+    inputs, labels = blobs(30)
+    for folds in ("disjoint", "all"):
+        with pytest.raises(CommitteeError, match=f'member 0 has no records to look at with folds="{folds}"'):
+            Committee(build, members=2).fit(inputs, labels, folds, patience=2)
+    Committee(build, members=2).fit(
+        inputs, labels, "all", patience=2, steps=3, validation=(torch.zeros(3, 4), [0, 1, 2])
+    )
+    with pytest.raises(ValueError, match="patience is 0"):
+        Committee(build, members=2).fit(inputs, labels, patience=0)
 
 
 @pytest.mark.parametrize("members", [1, 0, 2.0, True])
@@ -162,6 +211,10 @@ def test_errors_are_named():
     inputs, labels = blobs(4)
     with pytest.raises(CommitteeError, match="4 records cannot be cut into 5 folds"):
         Committee(build).fit(inputs, labels)
+    with pytest.raises(
+        CommitteeError, match="folds must be one of leave_one_out, bootstrap, disjoint, all, got 'kfold'"
+    ):
+        Committee(build).fit(inputs, labels, "kfold")
     with pytest.raises(CommitteeError, match="call fit or load before predict"):
         Committee(build).predict(inputs)
     with pytest.raises(CommitteeError, match="call fit or load before save"):
