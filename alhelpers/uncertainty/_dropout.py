@@ -53,8 +53,9 @@ def _drops_itself(module: nn.Module) -> bool:
 def _functional_droppers(model: nn.Module, few: torch.Tensor) -> set[nn.Module]:
     """Return the modules whose own forward calls functional dropout, found by watching one small batch."""
     watch = _watched(model, few)
-    # Attention is told to drop only in training mode: those who call it are asked in that mode, too.
-    asked = {module for module in watch.attending - watch.normalisers if not _is_torchs(module)}
+    # Some drop only in training mode, and show nothing in the other: those who might are asked in that mode, too.
+    might = watch.attending | {module for module in model.modules() if _may_drop_in_training(module)}
+    asked = {module for module in might - watch.droppers - watch.normalisers if not _is_torchs(module)}
     for module in asked:
         module.training = True
     if asked:
@@ -72,6 +73,15 @@ def _functional_droppers(model: nn.Module, few: torch.Tensor) -> set[nn.Module]:
 
 def _is_torchs(module: nn.Module) -> bool:
     return type(module).__module__.startswith("torch.nn")
+
+
+def _may_drop_in_training(module: nn.Module) -> bool:
+    """Tell whether a method of a module names both its training flag and functional dropout."""
+    methods = [
+        value for kind in type(module).__mro__ if kind is not nn.Module for value in vars(kind).values()
+    ]
+    names = [set(method.__code__.co_names) for method in methods if hasattr(method, "__code__")]
+    return any("training" in found and found & (DROPOUT_FUNCTIONS | {ATTENTION_FUNCTION}) for found in names)
 
 
 def _watched(model: nn.Module, few: torch.Tensor) -> _Watch:

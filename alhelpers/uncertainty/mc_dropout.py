@@ -104,9 +104,9 @@ def mc_dropout(
     masks. With ``masks="pass"`` and linear layers after the first dropout, the units that a pass drops
     are left out of the weights; at most 50 MB of masks and weights are kept between the batches.
 
-    Not seen: functional dropout that a forward calls only ``if self.training``; with ``training=self.training``, and
-    ``scaled_dot_product_attention(dropout_p=p if self.training else 0)``, it is. A forward that stores something
-    outside of its module stores it once a batch.
+    Not seen: dropout that a forward makes by itself, of random numbers, and calls of torch's functional dropout
+    from other functions than methods of a module. A forward that stores something outside of its module stores it
+    once a batch.
 
     References
     ----------

@@ -158,6 +158,20 @@ class Functional(Images):
         return self.last(F.dropout(x, 0.4, training=self.training))
 
 
+class Guarded(Images):
+    """Calls functional dropout in training mode only."""
+
+    def __init__(self, p=0.4):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        return self.last(self.thinned(self.image(x)).flatten(1))
+
+    def thinned(self, x):
+        return F.dropout(x, self.p) if self.training else x
+
+
 class NoDefault(Images):
     """Has further arguments."""
 
@@ -334,6 +348,7 @@ TRACED = {
     "twice": Twice,
     "shared_weights": SharedWeights,
     "functional": Functional,
+    "guarded": Guarded,
     "no_default": NoDefault,
     "attended": Attended,
     "own_attention": OwnAttention,
@@ -411,9 +426,11 @@ def test_which_models_have_a_graph(name):
         assert isinstance(plan, LayerPlan) and plan.trunk
 
 
-def test_attention_without_dropout_is_not_dropout():
+@pytest.mark.parametrize("model", [OwnAttention(p=0.0), Guarded(p=0.0)])
+def test_functions_without_a_probability_are_not_dropout(model):
+    model.drop = nn.Identity()
     with pytest.raises(DropoutError, match="MC dropout would give identical passes"):
-        mc_dropout(OwnAttention(p=0.0), data())
+        mc_dropout(model, data())
 
 
 def test_randomness_that_torch_does_not_know_is_drawn_in_every_pass():
