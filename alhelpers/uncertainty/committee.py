@@ -126,8 +126,8 @@ class Committee:
             Whether to train all members as one network where that is possible. The members are the same either
             way, but for rounding; ``way`` tells which it was. On a GPU the dropout masks differ too.
         allow_missing : bool
-            Whether a member may train without any record of a class: then a warning says so, and the member never
-            predicts the class knowingly; an estimator gives it a confidence of 0.
+            Whether a member may train without any record of a class: then a warning says so. Estimators give a
+            class that they have not seen a confidence of 0.
         train : callable
             ``train(model, inputs, labels, seed=seed, **training)`` trains a member in place. Another one than the
             default trains one after another.
