@@ -176,7 +176,7 @@ class Committee:
         ]
         if patience is not None:
             training["patience"] = patience
-        if is_estimator(models[0]) and not isinstance(models[0], nn.Module):
+        if not isinstance(models[0], nn.Module):
             way, histories = Way(False, "the members are estimators"), []
             _fit_estimators(models, inputs, classes, lessons, train, training)
         else:
@@ -492,7 +492,13 @@ def _missing_class(classes: np.ndarray, rows: np.ndarray, member: int, folds: Fo
 
 
 def _check_distinct(models: Sequence[Any]) -> None:
-    """Raise if two members are one."""
+    """Raise if two members are one, or torch models and estimators are mixed."""
+    for model in models:
+        if isinstance(model, nn.Module) != isinstance(models[0], nn.Module):
+            raise CommitteeError(
+                f"build made a {type(models[0]).__name__} and a {type(model).__name__}: the members must be all torch"
+                " models or all estimators"
+            )
     parts = [[model, *(model.parameters() if isinstance(model, nn.Module) else ())] for model in models]
     identities = [id(part) for own in parts for part in {id(part): part for part in own}.values()]
     if len(set(identities)) < len(identities):
