@@ -1,6 +1,7 @@
 """What runs once and what in every pass: the plan of a model gives what the whole model gives, or is not used."""
 
 import copy
+import importlib
 
 import numpy as np
 import pytest
@@ -503,3 +504,33 @@ def test_hooks_on_every_module_keep_the_model_whole():
             assert isinstance(planned(model, data(2)), LayerPlan)
     finally:
         handle.remove()
+
+
+def small_network():
+    torch.manual_seed(1)
+    return nn.Sequential(
+        *[nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 4, 1), nn.ReLU(inplace=True), nn.Flatten()],
+        *[nn.Dropout(0.4), nn.Linear(24, 4)],
+    )[1:]
+
+
+def batch_normalised():
+    """Normalises by the batch even in evaluation mode: records depend on each other."""
+    model = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), *small_network())
+    return model
+
+
+@pytest.mark.parametrize(("build_one", "in_parts"), [(small_network, True), (batch_normalised, False)])
+def test_the_part_that_runs_once_is_cut_only_where_records_do_not_meet(build_one, in_parts, monkeypatch):
+    split = importlib.import_module("alhelpers.uncertainty._split")
+    monkeypatch.setattr(split, "_CACHED_ELEMENTS", 0)
+    monkeypatch.setattr(split, "_FEWEST_ROWS", 2)
+    model = build_one()
+    inputs = data().reshape(9, 1, 2, 3)
+    with torch.no_grad(), kept_modes(model):
+        plan = planned(model, inputs[:2])
+        assert isinstance(plan, GraphPlan) and (plan.rows == 2) == in_parts
+        (features,) = plan.once(inputs.clone()).values()
+        plan.rows = None
+        (expected,) = plan.once(inputs.clone()).values()
+    torch.testing.assert_close(features, expected, rtol=1e-5, atol=1e-6)
