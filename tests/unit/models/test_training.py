@@ -173,6 +173,15 @@ def test_fewer_images_than_a_batch(digits):
         (2, [0, -100], {}, "labels hold -100"),
         (2, [0, 1], {"steps": 0}, "steps is 0"),
         (2, [0, 1], {"batch_size": 0}, "batch_size 0"),
+        (
+            2,
+            [0, 1],
+            {"patience": 0},
+            "patience is 0: it must be a whole number of looks, at least 1, or None",
+        ),
+        (2, [0, 1], {"patience": True}, "patience is True"),
+        (2, [0, 1], {"patience": 1.5}, "patience is 1.5"),
+        (2, [0, 1], {"patience": 2}, "no validation to look at: pass validation="),
         (2, [0, 1], {"validation": (torch.zeros(2, 1, 8, 8), np.array([1]))}, "2 images and labels of shape"),
     ],
 )
@@ -182,6 +191,48 @@ def test_what_cannot_be_learnt_from_is_named_before_a_weight_changes(count, labe
     with pytest.raises(ValueError, match=message):
         train(network, torch.zeros(count, 1, 8, 8), np.array(labels), **options)
     assert torch.equal(weights(network), before)
+
+
+# ---------------------------------------------------------------------------------------------- early stopping
+
+
+def loss_of(network, validation):
+    """The validation loss that the network has now, by its confidences."""
+    predicted = predict(network, validation[0]).confidences
+    return -np.log(predicted[np.arange(len(validation[1])), validation[1]]).mean()
+
+
+def test_a_patience_stops_and_keeps_the_weights_of_the_best_look(digits):
+    (inputs, labels), (others, _) = digits
+    shuffled = np.random.default_rng(0).permutation(labels)  # nothing to learn, so that it soon gets worse
+    validation = (others[:200], labels)
+    network, options = build_network(8), {"steps": 40, "looks": 20, "validation": validation, "seed": 3}
+    history = train(network, inputs, shuffled, patience=3, **options)
+    best = int(np.argmin(history.validation_loss))
+    assert len(history.steps) == best + 1 + 3 < 20
+    assert loss_of(network, validation) == pytest.approx(history.validation_loss[best], rel=1e-4)
+    assert not any(module.training for module in network.modules())
+    # up to where it stopped, it is the training without a patience
+    plain = train(build_network(8), inputs, shuffled, **options)
+    assert plain.validation_loss[: len(history.steps)] == history.validation_loss
+
+
+def test_a_patience_that_is_never_used_up_keeps_the_best_look_too(digits):
+    (inputs, labels), (others, truth) = digits
+    network, validation = build_network(8), (others[:200], truth[:200])
+    history = train(network, inputs, labels, steps=20, looks=5, validation=validation, patience=9)
+    assert len(history.steps) == 5
+    assert loss_of(network, validation) == pytest.approx(min(history.validation_loss), rel=1e-4)
+
+
+def test_losses_that_are_not_finite_are_no_best_look():
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    validation = (torch.full((2, 4), torch.nan), np.array([0, 1]))
+    history = train(
+        network, torch.rand(8, 4), np.arange(8) % 2, steps=10, looks=10, validation=validation, patience=2
+    )
+    assert len(history.steps) == 2
+    assert torch.isfinite(weights(network)).all()
 
 
 # ------------------------------------------------------------------------------------------------ augmentation
