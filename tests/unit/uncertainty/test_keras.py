@@ -1,0 +1,186 @@
+"""MC dropout of Keras models, each test in a process of its own environment: Keras reads it when it is imported."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+SETUP = """
+import itertools, sys
+import numpy as np
+import keras
+from alhelpers.uncertainty.keras import MonteCarloDropout, mc_dropout
+from alhelpers.uncertainty import DropoutError
+
+def raises(kind, words, call):
+    try:
+        call()
+    except kind as error:
+        assert words in str(error), str(error)
+    else:
+        raise AssertionError(f"nothing said {words!r}")
+
+def numbers(variable):
+    return keras.ops.convert_to_numpy(variable.value).copy()
+
+def classifier(*middle, end="softmax"):
+    keras.utils.set_random_seed(1)
+    return keras.Sequential([keras.Input((5,)), keras.layers.Dense(4, activation="relu"), *middle,
+                             keras.layers.Dense(3, activation=end)])
+
+inputs = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
+"""
+
+
+@pytest.fixture
+def keras_process(tmp_path):
+    """Runs code with Keras on torch, at home in a folder of the test."""
+
+    def run(code, setup=SETUP, backend="torch"):
+        env = os.environ | {"KERAS_BACKEND": backend, "KERAS_HOME": str(tmp_path / "keras")}
+        command = [sys.executable, "-c", setup + textwrap.dedent(code)]
+        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_passes_have_the_closed_form_distribution(keras_process):
+    # All 2^4 masks of the hidden units are enumerated. The standard error of a mean over 4000 passes is at most
+    # 0.5 / sqrt(4000) = 0.008 and that of a second moment no larger; 90 means of each are compared at 6 of them:
+    # the chance of failing is below 10^-6.
+    keras_process("""
+        for layer in (MonteCarloDropout(0.4), keras.layers.Dropout(0.4)):
+            model = classifier(layer)
+            hidden = np.maximum(inputs @ numbers(model.layers[0].kernel), 0)
+            kernel = numbers(model.layers[-1].kernel)
+            first = second = 0
+            for mask in itertools.product([0, 1], repeat=4):
+                chance = np.prod([0.6 if kept else 0.4 for kept in mask])
+                logits = hidden * np.array(mask) / 0.6 @ kernel
+                each = np.exp(logits - logits.max(1, keepdims=True))
+                each /= each.sum(1, keepdims=True)
+                first, second = first + chance * each, second + chance * each**2
+            samples, confidences = mc_dropout(model, np.repeat(inputs, 100, axis=0), 40, batch_size=3000)
+            assert samples.shape == (3000, 40, 3) and samples.dtype == confidences.dtype == np.float32
+            np.testing.assert_allclose(confidences, samples.mean(axis=1), atol=1e-6)
+            samples = samples.reshape(30, 4000, 3)  # masks are drawn for each record, the same one or not
+            limit = 6 * 0.5 / np.sqrt(4000)
+            assert abs(samples.mean(1) - first).max() < limit
+            assert abs((samples**2).mean(1) - second).max() < limit
+            assert samples.std(axis=1).max() > 0.05
+    """)
+
+
+def test_seeds_batch_norm_and_random_state(keras_process):
+    keras_process("""
+        model = classifier(keras.layers.BatchNormalization(), keras.layers.Dropout(0.5), MonteCarloDropout(0.2, seed=8))
+        model.layers[1].moving_mean.assign(np.arange(4.0))
+        before = [numbers(v) for v in model.variables]
+        one, other, third = (mc_dropout(model, inputs, 6, batch_size=7, seed=s)[0] for s in (3, 3, 4))
+        for was, now in zip(before, model.variables, strict=True):
+            np.testing.assert_array_equal(was, numbers(now))
+        np.testing.assert_array_equal(one, other)
+        assert abs(one - third).max() > 0.01
+        import torch
+        state = torch.random.get_rng_state()
+        mc_dropout(model, inputs, 2)
+        assert torch.equal(state, torch.random.get_rng_state())
+        assert abs(np.diff(one, axis=1)).max(axis=(1, 2)).min() > 0  # passes differ for every record
+        # plain dropout is off again, its neighbour that stays on is not
+        plain = classifier(keras.layers.Dropout(0.5))
+        mc_dropout(plain, inputs, 2)
+        np.testing.assert_array_equal(plain.predict(inputs, verbose=0), plain.predict(inputs, verbose=0))
+        assert (model.predict(inputs, verbose=0) != model.predict(inputs, verbose=0)).any()
+    """)
+
+
+def test_the_layer_is_saved_and_loaded(keras_process):
+    keras_process("""
+        layer = MonteCarloDropout(0.3, seed=5, name="doubt")
+        again = MonteCarloDropout.from_config(layer.get_config())
+        assert again.get_config() == layer.get_config() and again.rate == 0.3
+        model = classifier(layer)
+        model.save("model.keras")
+        for options in ({}, {"custom_objects": {"MonteCarloDropout": MonteCarloDropout}}):
+            loaded = keras.models.load_model("model.keras", **options)
+            assert type(loaded.layers[1]) is MonteCarloDropout
+            for was, now in zip(mc_dropout(model, inputs, 3), mc_dropout(loaded, inputs, 3), strict=True):
+                np.testing.assert_array_equal(was, now)
+    """)
+
+
+def test_dropout_of_every_kind_and_nested(keras_process):
+    keras_process("""
+        L = keras.layers
+        def over(shape, *layers):
+            return keras.Sequential([keras.Input(shape), *layers, L.Flatten(), L.Dense(3)])
+        models = [
+            (over((4, 4, 6), L.SpatialDropout2D(0.5)), (4, 4, 6)),
+            (over((6,), L.AlphaDropout(0.5)), (6,)),
+            (over((6,), L.GaussianDropout(0.5)), (6,)),
+            (over((5, 4), L.LSTM(3, dropout=0.5)), (5, 4)),
+            (over((5, 4), L.GRU(3, recurrent_dropout=0.5)), (5, 4)),
+            (over((6,), keras.Sequential([L.Dense(5), L.Dropout(0.5)])), (6,)),
+        ]
+        sequence = keras.Input((5, 4))
+        attended = L.MultiHeadAttention(2, 3, dropout=0.5)(sequence, sequence)
+        models.append((keras.Model(sequence, L.Dense(3)(L.Flatten()(attended))), (5, 4)))
+        for model, shape in models:
+            given = np.random.default_rng(1).normal(size=(6, *shape)).astype(np.float32)
+            samples, _ = mc_dropout(model, given, 4, outputs="logits", batch_size=4)
+            assert (samples.std(axis=1).max(axis=1) > 0).all(), model.layers
+            np.testing.assert_allclose(samples.sum(axis=2), 1, rtol=1e-5)
+    """)
+
+
+def test_mistakes_are_named(keras_process):
+    keras_process("""
+        good = classifier(MonteCarloDropout(0.5))
+        raises(DropoutError, "identical passes", lambda: mc_dropout(classifier(keras.layers.Dropout(0.0)), inputs))
+        logits = classifier(MonteCarloDropout(0.5), end=None)
+        raises(ValueError, 'say outputs="logits"', lambda: mc_dropout(logits, inputs))
+        raises(ValueError, "got 1: one pass", lambda: mc_dropout(good, inputs, 1))
+        raises(ValueError, "got 'odds'", lambda: mc_dropout(good, inputs, outputs="odds"))
+        raises(ValueError, "batch_size", lambda: mc_dropout(good, inputs, batch_size=0))
+        raises(ValueError, "at least one record", lambda: mc_dropout(good, inputs[:0]))
+        raises(DropoutError, "not finite", lambda: mc_dropout(good, inputs * np.nan))
+        images = keras.Sequential([keras.Input((5, 5)), keras.layers.Dropout(0.5)])
+        raises(ValueError, "it returned (30, 5, 5)", lambda: mc_dropout(images, np.zeros((30, 5, 5))))
+        assert "call" not in vars(good.layers[1])
+    """)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "tensorflow"])
+def test_another_backend_is_refused(keras_process, backend):
+    said = keras_process(
+        """
+        try:
+            import alhelpers.uncertainty.keras
+        except ImportError as error:
+            print(error)
+        """,
+        setup="",
+        backend=backend,
+    )
+    assert "set KERAS_BACKEND=torch in the environment" in said
+
+
+def test_without_keras_the_way_out_is_said_and_the_rooms_stay_free_of_it(keras_process):
+    said = keras_process(
+        """
+        import sys
+        import alhelpers.uncertainty, alhelpers.models, alhelpers.scores, alhelpers.mining
+        assert "keras" not in sys.modules
+        sys.modules["keras"] = None  # as if it were not installed
+        try:
+            import alhelpers.uncertainty.keras
+        except ImportError as error:
+            print(error)
+        """,
+        setup="",
+    )
+    assert 'pip install "alhelpers[keras]"' in said
