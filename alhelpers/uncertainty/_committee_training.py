@@ -150,7 +150,7 @@ class _Group:
         for step in range(1, steps + 1):
             members = self.stack.members
             rows = order[step - 1][:, members]  # (B, K)
-            batch = inputs[rows]
+            batch = inputs.index_select(0, rows.flatten()).unflatten(0, rows.shape)
             if augmentation:
                 batch = _augmented(batch, [generators[member] for member in members])
             losses = _losses(self.stack(batch), targets[rows])

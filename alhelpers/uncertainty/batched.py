@@ -263,10 +263,20 @@ class _Convolution(_Layer):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         merged = _merged(inputs, (self.dimensions,), self.name)
         count = inputs.shape[1]
+        if self.places != slice(None) and merged.ndim == 4:
+            merged = _channels_last(merged)
         outputs = self.convolve(
             merged, self.flat("weight"), self.flat("bias"), groups=count * self.groups, **self.options
         )
         return outputs.unflatten(1, (count, -1))
+
+
+def _channels_last(images: torch.Tensor) -> torch.Tensor:
+    """Lay images out with their channels last; one channel looks like both orders, but for its strides."""
+    order = torch.channels_last
+    return (
+        images.clone(memory_format=order) if images.shape[1] == 1 else images.contiguous(memory_format=order)
+    )
 
 
 class _BatchNorm(_Layer):
@@ -338,9 +348,7 @@ class _MemberByMember(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         outputs = []
         for place, own in enumerate(inputs.unbind(1)):
-            # a clone even where there is one channel: its strides alone tell which order is meant
-            value = own.clone(memory_format=torch.channels_last) if own.ndim == 4 else own
-            value = value.unsqueeze(1)
+            value = own.unsqueeze(1)
             for layer in self.layers:
                 layer.places = slice(place, place + 1)
                 value = layer(value)
