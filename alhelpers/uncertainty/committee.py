@@ -101,7 +101,7 @@ class Committee:
         *,
         patience: int | None = None,
         batched: bool = True,
-        allow_missing: bool = False,
+        allow_missing: bool = True,
         train: Callable[..., Any] = train,
         **training: Any,
     ) -> Committee:
@@ -126,8 +126,8 @@ class Committee:
             Whether to train all members as one network where that is possible. The members are the same either
             way, but for rounding; ``way`` tells which it was. On a GPU the dropout masks differ too.
         allow_missing : bool
-            Whether a member may train without any record of a class: then a warning says so. Estimators give a
-            class that they have not seen a confidence of 0.
+            Whether a member may train without any record of a class, as is common in the first rounds: then a
+            warning says so, and estimators give the class a confidence of 0. False: it is an error.
         train : callable
             ``train(model, inputs, labels, seed=seed, **training)`` trains a member in place. Another one than the
             default trains one after another.
@@ -143,7 +143,7 @@ class Committee:
         ------
         CommitteeError
             If there are fewer records than members (with folds), no record, labels that do not fit, a class that
-            a member would not see, or nothing to look at with a ``patience``.
+            a member would not see without ``allow_missing``, or nothing to look at with a ``patience``.
 
         Warns
         -----
@@ -159,7 +159,7 @@ class Committee:
         for member in range(self.members):
             missing = _missing_class(classes, rows[member], member, folds)
             if missing and not allow_missing:
-                raise CommitteeError(missing)
+                raise CommitteeError(f"{missing}, or allow_missing=True")
             if missing:
                 warnings.warn(missing, CommitteeWarning, stacklevel=2)
         built = [self._built(seed, member) for member in range(self.members)]
@@ -486,8 +486,8 @@ def _missing_class(classes: np.ndarray, rows: np.ndarray, member: int, folds: Fo
         "bootstrap": "take another seed, label more",
     }
     return (
-        f'member {member} trains without any record of {has} with folds="{folds}": {more[folds]}, pass'
-        ' folds="all", or allow_missing=True'
+        f'member {member} trains without any record of {has} with folds="{folds}": {more[folds]}, or'
+        ' pass folds="all"'
     )
 
 
