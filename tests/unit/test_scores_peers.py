@@ -182,3 +182,37 @@ def test_a_bad_row_among_many_classes_is_named(classes):
     samples[31, 2, 8] = np.nan
     with pytest.raises(scores.ScoreError, match="row 31 of samples, sample 2, holds NaN"):
         scores.bald(samples)
+
+
+@pytest.mark.parametrize("name", ["bald", "predictive_entropy", "mean_margin", "variance"])
+def test_pixels_and_their_means(name, baal):
+    samples = np.moveaxis(confidences_of(8, (3, 6, 5, 7, 4)), -1, 2)  # (N, T, C, H, W)
+    passes_last = np.moveaxis(samples, 1, -1)
+    theirs = {
+        "bald": lambda: baal.BALD().compute_score(passes_last) / np.log(4),
+        "predictive_entropy": lambda: baal.Entropy().compute_score(passes_last) / np.log(4),
+        "mean_margin": lambda: 1 - baal.Margin().compute_score(passes_last),
+        "variance": lambda: baal.Variance().compute_score(passes_last).mean(axis=1),
+    }[name]()
+    maps = scores.pixel_map(samples, score=name)
+    np.testing.assert_allclose(maps, theirs, atol=3e-6)
+    np.testing.assert_allclose(scores.over_pixels(maps), theirs.mean(axis=(1, 2)), atol=3e-6)
+
+
+@pytest.mark.parametrize("shape", SAMPLE_SHAPES)
+def test_bald_is_the_first_step_of_batch_bald(shape, skactiveml):
+    samples = confidences_of(9, shape)
+    members = np.moveaxis(samples.astype(np.float64), 1, 0).copy()  # it clips confidences in place, too
+    theirs = skactiveml.batch_bald(members, batch_size=1, eps=1e-30, random_state=0)[0]
+    np.testing.assert_allclose(scores.bald(samples), theirs / np.log(shape[2]), atol=3e-6)
+
+
+def test_where_baal_goes_wrong_the_kit_stops(baal):
+    given = confidences_of(10, (50, 4))
+    broken = given.copy()
+    broken[3] = np.nan
+    # after one bad row baal takes the softmax of every row, so the scores of the others are no longer theirs
+    theirs = baal.Entropy().compute_score(broken)
+    assert np.abs(theirs[4:] / np.log(4) - scores.entropy(given)[4:]).max() > 0.1
+    with pytest.raises(scores.ScoreError, match="row 3 of confidences holds NaN"):
+        scores.entropy(broken)
