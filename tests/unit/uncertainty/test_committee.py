@@ -159,10 +159,10 @@ def test_a_member_that_would_not_see_a_class_is_refused(folds, members, sizes, m
     inputs, labels = np.zeros((sum(sizes), 4), dtype=np.float32), np.repeat([0, 1, 2], sizes)
     committee = Committee(build, members=members)
     with pytest.raises(CommitteeError, match=r"member \d+ trains without any record of " + message):
-        committee.fit(inputs, labels, folds, train=Recorder(), allow_missing=False)
+        committee.fit(inputs, labels, folds, train=Recorder())
     assert committee.models == []
     with pytest.warns(CommitteeWarning, match=message):
-        committee.fit(inputs, labels, folds, train=Recorder())
+        committee.fit(inputs, labels, folds, train=Recorder(), allow_missing=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         committee.fit(inputs, labels, folds=False, train=Recorder())
