@@ -3,7 +3,8 @@
 The limits are those of the kit's plan. Each is printed with what was measured, and beside it the floor: what reading
 the numbers once, or taking as many logarithms with numpy, costs alone. Where the floor is above what a limit leaves,
 no code in numpy can hold it on this machine. Validation is part of the kit's time; of the peers only scikit-activeml
-validates. Peers in turn, medians; numpy's functions of this kind use one thread.
+validates. Peers in turn, medians of processor time, in which threads count in full and other work on the machine
+hardly does.
 """
 
 import statistics
@@ -62,13 +63,13 @@ def confidences_of(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 
 
 def interleaved(variants: Variants) -> dict[str, float]:
-    """Return the median milliseconds of each variant, run in turn."""
+    """Return the median milliseconds of processor time of each variant, run in turn."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(ROUNDS):
         for name, run in variants.items():
-            started = time.perf_counter()
+            started = time.process_time()
             run()
-            times[name].append(1000 * (time.perf_counter() - started))
+            times[name].append(1000 * (time.process_time() - started))
     return {name: statistics.median(values) for name, values in times.items()}
 
 
