@@ -101,7 +101,7 @@ class Committee:
         *,
         patience: int | None = None,
         batched: bool = True,
-        allow_missing: bool = False,
+        allow_missing: bool = True,
         train: Callable[..., Any] = train,
         **training: Any,
     ) -> Committee:
@@ -127,7 +127,7 @@ class Committee:
             way, but for rounding; ``way`` tells which it was. On a GPU the dropout masks differ too.
         allow_missing : bool
             Whether a member may train without any record of a class, as is common in the first rounds: then a
-            warning says so, and estimators give the class a confidence of 0. Otherwise it is an error.
+            warning says so, and estimators give the class a confidence of 0. False: it is an error.
         train : callable
             ``train(model, inputs, labels, seed=seed, **training)`` trains a member in place. Another one than the
             default trains one after another.

@@ -155,14 +155,14 @@ def test_predict_restores_modes_and_ignores_batches():
         ("bootstrap", 20, [5, 4, 1], r'class 2 \(it has 1\) with folds="bootstrap": take another seed'),
     ],
 )
-def test_a_member_that_would_not_see_a_class_is_refused(folds, members, sizes, message):
+def test_a_member_that_does_not_see_a_class_is_reported_or_refused(folds, members, sizes, message):
     inputs, labels = np.zeros((sum(sizes), 4), dtype=np.float32), np.repeat([0, 1, 2], sizes)
     committee = Committee(build, members=members)
     with pytest.raises(CommitteeError, match=r"member \d+ trains without any record of " + message):
-        committee.fit(inputs, labels, folds, train=Recorder())
+        committee.fit(inputs, labels, folds, train=Recorder(), allow_missing=False)
     assert committee.models == []
     with pytest.warns(CommitteeWarning, match=message):
-        committee.fit(inputs, labels, folds, train=Recorder(), allow_missing=True)
+        committee.fit(inputs, labels, folds, train=Recorder())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         committee.fit(inputs, labels, folds=False, train=Recorder())
