@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
@@ -13,10 +11,6 @@ from alhelpers.training import train
 from alhelpers.uncertainty import (
     Committee,
     CommitteeError,
-    CommitteeWarning,
-    DropoutError,
-    mc_dropout,
-    split_uncertainty,
 )
 from alhelpers.uncertainty._torch import derived_seed
 
@@ -88,17 +82,6 @@ def test_patience_without_validation_is_named():
 # ----------------------------------------------------------------------------------------------------- estimators
 
 
-def test_estimators_are_fitted_on_their_folds():
-    inputs, labels = blobs(90)
-    committee = Committee(lambda: make_pipeline(StandardScaler(), LogisticRegression()), members=3)
-    samples = committee.fit(inputs, labels, seed=4).predict(inputs)
-    assert samples.shape == (90, 3, 3) and samples.dtype == np.float32
-    for member, rows in enumerate(committee.rows):
-        alone = make_pipeline(StandardScaler(), LogisticRegression()).fit(inputs[rows], labels[rows])
-        np.testing.assert_allclose(samples[:, member], alone.predict_proba(inputs), atol=1e-6)
-    assert not committee.way.batched and "estimators" in committee.way.reason
-
-
 def test_estimators_start_from_the_members_seeds():
     inputs, labels = blobs(60)
     committee = Committee(lambda: DecisionTreeClassifier(random_state=1), members=3).fit(
@@ -106,19 +89,6 @@ def test_estimators_start_from_the_members_seeds():
     )
     expected = [derived_seed(7, member) % 2**32 for member in range(3)]
     assert [model.random_state for model in committee.models] == expected
-
-
-def test_a_class_that_an_estimator_has_not_seen_has_no_confidence():
-    inputs, _ = blobs(12)
-    labels = np.array([0, 2] * 5 + [1, 1])
-    committee = Committee(DecisionTreeClassifier, members=3)
-    with pytest.warns(CommitteeWarning, match="class 1"):
-        committee.fit(inputs, labels, "disjoint", allow_missing=True)
-    samples = committee.predict(inputs)
-    assert samples.shape == (12, 3, 3)
-    np.testing.assert_allclose(samples.sum(axis=2), 1)
-    for member, model in enumerate(committee.models):
-        assert (samples[:, member, 1] > 0).any() == (1 in model.classes_)
 
 
 def test_what_estimators_cannot_do_is_named(tmp_path):
@@ -134,63 +104,6 @@ def test_what_estimators_cannot_do_is_named(tmp_path):
     Committee(build, members=2).fit(inputs, labels, steps=1).save(tmp_path)
     with pytest.raises(CommitteeError, match="LogisticRegression, and only torch models are saved"):
         Committee(LogisticRegression, members=2).load(tmp_path)
-
-
-# -------------------------------------------------------------------------------------------- passes and members
-
-
-def test_a_committee_of_mc_dropout_models():
-    inputs, labels = blobs(30)
-    committee = Committee(build, members=3).fit(inputs, labels, steps=10)
-    samples = committee.predict(inputs, passes=4, seed=9)
-    assert samples.shape == (30, 3, 4, 3) and samples.dtype == np.float32
-    for member, model in enumerate(committee.models):
-        expected, _ = mc_dropout(model, inputs, 4, seed=derived_seed(9, member))
-        np.testing.assert_array_equal(samples[:, member], expected)
-    plain = Committee(lambda: nn.Linear(4, 3), members=2).fit(inputs, labels, steps=1)
-    with pytest.raises(DropoutError, match="identical passes"):
-        plain.predict(inputs, passes=4)
-
-
-def entropy(confidences):
-    return -sum(p * np.log(p) for p in confidences if p > 0) / np.log(len(confidences))
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_parts_of_uncertainty_are_their_definitions_and_add_up(seed):
-    rng = np.random.default_rng(seed)
-    samples = rng.dirichlet([0.3] * 4, size=(20, 3, 5)).astype(np.float32)
-    parts = split_uncertainty(samples)
-    assert all(part.shape == (20,) and part.dtype == np.float32 and (part >= 0).all() for part in parts)
-    np.testing.assert_allclose(parts.aleatoric + parts.passes + parts.members, parts.total, rtol=0, atol=1e-6)
-    for row, own in enumerate(samples.astype(float)):
-        each = np.mean([[entropy(one) for one in member] for member in own])
-        of_members = np.mean([entropy(member.mean(axis=0)) for member in own])
-        total = entropy(own.mean(axis=(0, 1)))
-        expected = (total, each, of_members - each, total - of_members)
-        np.testing.assert_allclose([part[row] for part in parts], expected, atol=1e-6)
-
-
-def test_each_kind_of_disagreement_lands_in_its_part():
-    sure, other, unsure = [1.0, 0.0], [0.0, 1.0], [0.5, 0.5]
-    samples = [
-        [[unsure, unsure], [unsure, unsure]],  # nobody knows
-        [[sure, other], [sure, other]],  # passes contradict each other, in every member alike
-        [[sure, sure], [other, other]],  # members contradict each other
-        [[sure, sure], [sure, sure]],
-    ]
-    parts = split_uncertainty(samples)
-    np.testing.assert_allclose(parts.aleatoric, [1, 0, 0, 0], atol=1e-7)
-    np.testing.assert_allclose(parts.passes, [0, 1, 0, 0], atol=1e-7)
-    np.testing.assert_allclose(parts.members, [0, 0, 1, 0], atol=1e-7)
-    np.testing.assert_allclose(parts.total, [1, 1, 1, 0], atol=1e-7)
-
-
-def test_samples_that_cannot_be_split_are_named():
-    with pytest.raises(ValueError, match=r"\(N, K, T, C\) .* got \(2, 3, 4\)"):
-        split_uncertainty(np.full((2, 3, 4), 0.25))
-    with pytest.raises(ValueError, match="sum"):
-        split_uncertainty(np.full((2, 3, 4, 2), 0.4))
 
 
 # ------------------------------------------------------------------------------------------------------- artifacts
