@@ -21,6 +21,7 @@ from alhelpers.scores.samples import (
     variance,
     variation_ratio,
     vote_entropy,
+    vote_entropy_from_votes,
 )
 from alhelpers.scores.vectors import activation, energy
 
@@ -46,5 +47,6 @@ __all__ = [
     "variance",
     "variation_ratio",
     "vote_entropy",
+    "vote_entropy_from_votes",
     "weighted_entropy",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +22,9 @@ CHUNK_ELEMENTS = 1 << 17
 # From so many classes on, numpy's reductions along a row of memory no longer spend their time on starting,
 # and rows are worked on as they lie. Fewer classes are turned around, the records last.
 WIDE = 64
+
+# From so many elements on, starting a thread for each core costs little beside the work.
+THREADED_ELEMENTS = 1 << 20
 
 # A turned block holds this many records at least, so that each step has whole rows of memory to work on.
 _TURNED_RECORDS = 128
@@ -79,18 +84,41 @@ def numbers(values: ArrayLike, name: str) -> np.ndarray:
 
 
 def map_blocks(given: np.ndarray, kernel: Kernel, check: Check) -> np.ndarray:
-    """Apply a kernel to the records of an array, a block at a time, after checking each block."""
+    """Apply a kernel to the records of an array, a block at a time, after checking each block.
+
+    Large arrays are cut into one run of blocks a core; numpy lets threads work side by side. Every record is scored
+    by itself, so the number of threads changes nothing but the time.
+    """
     result = np.empty(len(given), dtype=np.float32)
     width = max(1, int(np.prod(given.shape[1:])))
     wide = given.shape[-1] >= WIDE
     step = max(1 if wide else _TURNED_RECORDS, CHUNK_ELEMENTS // width)
-    room = None if wide else np.empty(width * min(step, len(given)), dtype=np.float32)
-    for start in range(0, len(given), step):
-        rows = given[start : start + step]
-        block = _rows_as_they_lie(rows) if room is None else _turned(rows, room)
-        check(block, start)
-        result[start : start + step] = kernel(block)
+
+    def run(first: int, last: int) -> None:
+        room = None if wide else np.empty(width * max(2, min(step, last - first)), dtype=np.float32)
+        for start in range(first, last, step):
+            rows = given[start : min(start + step, last)]
+            block = _rows_as_they_lie(rows) if room is None else _turned(rows, room)
+            check(block, start)
+            result[start : start + len(rows)] = kernel(block)[: len(rows)]
+
+    threads = min(_cores(), len(given) // step) if given.size >= THREADED_ELEMENTS else 1
+    if threads < 2:
+        run(0, len(given))
+        return result
+    bounds = [len(given) * number // threads for number in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        runs = [pool.submit(run, first, last) for first, last in zip(bounds, bounds[1:], strict=False)]
+    for finished in runs:  # in order, so that of several records at fault the first is named
+        finished.result()
     return result
+
+
+def _cores() -> int:
+    """Return how many cores this process may use: fewer where OMP_NUM_THREADS says so, as for other libraries."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(there, int(asked)) if asked.isdecimal() and int(asked) else there
 
 
 def _rows_as_they_lie(rows: np.ndarray) -> Block:
@@ -99,9 +127,14 @@ def _rows_as_they_lie(rows: np.ndarray) -> Block:
 
 
 def _turned(rows: np.ndarray, room: np.ndarray) -> Block:
-    """Return a block of the rows with the records last, written into the room."""
-    values = room[: rows.size].reshape(*rows.shape[1:], len(rows))
-    np.copyto(values, np.moveaxis(rows, 0, -1), casting="same_kind")
+    """Return a block of the rows with the records last, written into the room.
+
+    One record comes twice: numpy adds up a single column in another order than columns side by side, and a record's
+    score may not depend, not even in its last bit, on what it is scored with.
+    """
+    count = max(2, len(rows))
+    values = room[: rows[0].size * count].reshape(*rows.shape[1:], count)
+    np.copyto(values, np.moveaxis(rows, 0, -1), casting="same_kind")  # one record is spread over two
     return Block(values, rows.ndim - 2)
 
 

@@ -145,14 +145,19 @@ def variation_ratio(block: Block) -> np.ndarray:
 
 def vote_entropy(block: Block) -> np.ndarray:
     """Return the entropy of the votes, divided by log C."""
-    votes, classes = _votes(block), _classes(block)
+    return entropy_of_votes(_votes(block), _classes(block))
+
+
+def entropy_of_votes(votes: np.ndarray, classes: int) -> np.ndarray:
+    """Return the entropy of (S, n) votes, divided by log C."""
     counts = _counts(votes, classes)
     share = np.arange(len(votes) + 1) / len(votes)
     # A class with k votes adds -share log share: once, or spread evenly over the k members that voted for it.
     each = -np.log(np.maximum(share, 1 / len(votes))) / np.log(classes)
     weight = share if len(counts) == classes else 1 / len(votes)
     table = (each * weight).astype(np.float32)
-    return np.clip(np.add.reduce(table[counts], axis=0), 0, 1)
+    # told to clip, take looks nothing up twice; no count is beyond the table
+    return np.clip(np.add.reduce(table.take(counts, mode="clip"), axis=0), 0, 1)
 
 
 def mean_kl(block: Block) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from alhelpers.scores import _kernels
-from alhelpers.scores._blocks import map_samples
+from alhelpers.scores._blocks import CHUNK_ELEMENTS, map_samples
 from alhelpers.scores.errors import ScoreError
 
 
@@ -157,6 +157,53 @@ def vote_entropy(samples: ArrayLike) -> np.ndarray:
     Dagan and Engelson, "Committee-based sampling for training probabilistic classifiers", ICML 1995.
     """
     return map_samples(samples, _kernels.vote_entropy)
+
+
+def vote_entropy_from_votes(votes: ArrayLike, classes: int) -> np.ndarray:
+    """Score by the entropy of votes, divided by log C: for members that name a class and no confidences.
+
+    Parameters
+    ----------
+    votes : array_like of shape (N, S)
+        The number of the class that each of S members votes for, S at least 2.
+    classes : int
+        How many classes C there are, at least 2.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float32
+        As :func:`vote_entropy`.
+
+    Raises
+    ------
+    ScoreError
+        If the shape is not (N, S) with S at least 2, the votes are no whole numbers, or a vote is not from 0 to
+        C - 1; the message names the row.
+
+    References
+    ----------
+    Dagan and Engelson, "Committee-based sampling for training probabilistic classifiers", ICML 1995.
+    """
+    given = np.asarray(votes)
+    if given.dtype.kind not in "iu" or given.ndim != 2 or given.shape[1] < 2:
+        raise ScoreError(
+            "votes must be whole numbers of shape (N, S) with at least 2 members, got "
+            f"{given.dtype} of shape {given.shape}"
+        )
+    if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 2:
+        raise ScoreError(f"classes must be a whole number of at least 2, got {classes!r}")
+    if given.size and not (given.min() >= 0 and given.max() < classes):
+        row, member = np.argwhere((given < 0) | (given >= classes))[0].tolist()
+        raise ScoreError(
+            f"row {row} of votes has {given[row, member]}, which is no class: they are 0 to {classes - 1}",
+            row,
+        )
+    result = np.empty(len(given), dtype=np.float32)
+    step = max(1, CHUNK_ELEMENTS // given.shape[1])
+    for start in range(0, len(given), step):
+        members_first = np.ascontiguousarray(given[start : start + step].T, dtype=np.min_scalar_type(classes))
+        result[start : start + step] = _kernels.entropy_of_votes(members_first, int(classes))
+    return result
 
 
 def consensus_kl(samples: ArrayLike, reduction: Literal["mean", "max"] = "mean") -> np.ndarray:

@@ -1,0 +1,129 @@
+"""Large arrays, which threads share: the same scores, the first fault named; and votes without confidences."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alhelpers import scores
+from alhelpers.scores import _blocks
+
+ROWS = 2 * _blocks.THREADED_ELEMENTS // 10
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request, monkeypatch):
+    monkeypatch.setattr(_blocks, "_cores", lambda: request.param)
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def many():
+    rows = np.random.default_rng(0).random((ROWS, 10), dtype=np.float32)
+    return rows / rows.sum(axis=1, keepdims=True)
+
+
+def test_threads_change_no_score(many, threads):
+    for score in (scores.entropy, scores.margin, scores.least_confidence):
+        piece = 1000  # too small for threads
+        alone = np.concatenate([score(many[start : start + piece]) for start in range(0, len(many), piece)])
+        np.testing.assert_array_equal(score(many), alone)
+
+
+SCORES = {
+    "least_confidence": (scores.least_confidence, 2),
+    "margin": (scores.margin, 2),
+    "entropy": (scores.entropy, 2),
+    "energy": (scores.energy, 2),
+    "activation": (scores.activation, 2),
+    "predictive_entropy": (scores.predictive_entropy, 3),
+    "mean_margin": (scores.mean_margin, 3),
+    "bald": (scores.bald, 3),
+    "variance": (scores.variance, 3),
+    "variation_ratio": (scores.variation_ratio, 3),
+    "vote_entropy": (scores.vote_entropy, 3),
+    "consensus_kl": (scores.consensus_kl, 3),
+}
+
+
+@pytest.mark.parametrize("classes", [2, 10, 63, 64, 65, 200])
+@pytest.mark.parametrize("name", SCORES)
+def test_no_bit_of_a_score_depends_on_the_records_beside_it(name, classes):
+    score, dimensions = SCORES[name]
+    shape = (40, 6, classes) if dimensions == 3 else (40, classes)
+    rows = np.random.default_rng(classes).random(shape, dtype=np.float32)
+    rows /= rows.sum(axis=-1, keepdims=True)
+    together = score(rows)
+    for size in (1, 2, 3, 7, 16, 39):
+        pieces = [score(rows[start : start + size]) for start in range(0, len(rows), size)]
+        np.testing.assert_array_equal(np.concatenate(pieces), together)
+
+
+def test_of_faults_in_several_threads_the_first_row_is_named(many, threads):
+    broken = many.copy()
+    first, last = ROWS // 10, ROWS - 1
+    broken[[first, last], 3] = np.nan
+    with pytest.raises(scores.ScoreError, match=f"row {first} of confidences holds NaN") as caught:
+        scores.margin(broken)
+    assert caught.value.row == first
+
+
+@pytest.mark.parametrize(("asked", "given_cores"), [("1", 1), ("", 2), ("many", 2), ("0", 2), ("64", 2)])
+def test_omp_num_threads_asks_for_fewer_threads(monkeypatch, asked, given_cores):
+    monkeypatch.setattr(_blocks.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert _blocks._cores() == given_cores
+
+
+def plain_entropy_of_votes(votes, classes):
+    shares = [count / len(votes) for count in Counter(votes).values()]
+    return -sum(share * math.log(share) for share in shares) / math.log(classes)
+
+
+@given(
+    st.integers(2, 300).flatmap(
+        lambda classes: st.tuples(
+            st.just(classes),
+            st.integers(2, 12).flatmap(
+                lambda members: st.lists(
+                    st.lists(st.integers(0, classes - 1), min_size=members, max_size=members), min_size=1
+                )
+            ),
+        )
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_entropy_of_votes_is_its_definition(case):
+    classes, votes = case
+    expected = [plain_entropy_of_votes(row, classes) for row in votes]
+    np.testing.assert_allclose(scores.vote_entropy_from_votes(votes, classes), expected, atol=1e-6)
+
+
+def test_votes_score_as_confidences_that_are_certain():
+    votes = np.random.default_rng(1).integers(0, 4, (500, 7))
+    np.testing.assert_array_equal(
+        scores.vote_entropy_from_votes(votes, 4), scores.vote_entropy(np.eye(4, dtype=np.float32)[votes])
+    )
+
+
+@pytest.mark.parametrize(
+    ("votes", "classes", "message"),
+    [
+        ([[0.0, 1.0]], 2, "votes must be whole numbers of shape"),
+        ([0, 1], 2, "at least 2 members"),
+        ([[0], [1]], 2, "at least 2 members"),
+        ([[0, 1], [0, 2]], 2, "row 1 of votes has 2, which is no class: they are 0 to 1"),
+        ([[0, -1]], 2, "row 0 of votes has -1"),
+        ([[0, 0]], 1, "classes must be a whole number of at least 2, got 1"),
+    ],
+)
+def test_votes_at_fault_are_named(votes, classes, message):
+    with pytest.raises(scores.ScoreError, match=message):
+        scores.vote_entropy_from_votes(votes, classes)
+
+
+def test_no_votes_have_no_scores():
+    assert scores.vote_entropy_from_votes(np.empty((0, 3), dtype=int), 2).shape == (0,)
