@@ -148,11 +148,10 @@ def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
     path = tmp_path / "a.parquet"
     records.write(path, full_table())
 
-    def broken(table, file, **options):
-        file.write(b"half")
+    def broken(writer, table, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pq, "write_table", broken)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", broken)
     with pytest.raises(KeyboardInterrupt):
         records.write(path, full_table(3))
     monkeypatch.undo()
@@ -203,7 +202,7 @@ def lacking(place, name):
             "several kinds",
         ),
         ([3], None, "id", "must be a dict"),
-        (3, None, None, "must be a list of dicts, a pyarrow.Table, or a path"),
+        (3, None, None, "must be a list of dicts, a pyarrow.Table, a query, or a path"),
     ],
 )
 def test_records_that_break_the_schema_are_named(tmp_path, given_rows, record, column, message):
@@ -262,7 +261,7 @@ def test_reading_what_is_not_there_is_named(tmp_path):
     with pytest.raises(RecordError, match="not a Parquet file"):
         records.read(tmp_path / "a.parquet")
     pq.write_table(pa.table({"name": ["a"]}), tmp_path / "b.parquet")
-    with pytest.raises(RecordError, match="has no column 'id'"):
+    with pytest.raises(RecordError, match="b.parquet have no column 'id'"):
         records.read(tmp_path / "b.parquet")
     records.write(tmp_path / "c0.parquet", [{"id": "a", "confidences": [0.5, 0.5]}])
     records.write(tmp_path / "c1.parquet", [{"id": "b", "confidences": [0.5, 0.25, 0.25]}])

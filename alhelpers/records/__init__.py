@@ -1,0 +1,41 @@
+"""Records: one prediction a row, with its fields in columns; Parquet in and out, and selection filters.
+
+The columns are ``id``, ``split``, ``class_names``, ``class_name``, ``confidence``, ``confidences``,
+``logits``, ``embeddings`` (the default layer) and ``embeddings:<layer>``, ``mc_dropout``,
+``query_by_committee``, ``groundtruth``, ``tags`` and ``metadata``; all but ``id`` are optional. Vectors are
+lists of one fixed size, so that a column of a file becomes a numpy array without a copy of each row.
+
+Records come as a list of dicts, a table, the path or glob of Parquet files, or a :func:`query` on any of these.
+Where there are too many for the memory, :func:`parts` cuts any of them into parts that are read one by one.
+"""
+
+from alhelpers.records.filters import OPERATORS
+from alhelpers.records.ids import check_distinct
+from alhelpers.records.partition import PART_ROWS, RecordPart, count, field_names, parts
+from alhelpers.records.queries import query, select
+from alhelpers.records.schema import COLUMNS, RecordError
+from alhelpers.records.sources import PATHS, Query, Records
+from alhelpers.records.tables import as_table, column, from_arrays, read
+from alhelpers.records.writing import write
+
+__all__ = [
+    "COLUMNS",
+    "OPERATORS",
+    "PART_ROWS",
+    "PATHS",
+    "Query",
+    "RecordError",
+    "RecordPart",
+    "Records",
+    "as_table",
+    "check_distinct",
+    "column",
+    "count",
+    "field_names",
+    "from_arrays",
+    "parts",
+    "query",
+    "read",
+    "select",
+    "write",
+]

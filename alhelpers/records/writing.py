@@ -1,0 +1,97 @@
+"""Records written to Parquet: all of them, or the file stays as it was."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alhelpers.records.ids import check_distinct
+from alhelpers.records.parquet import ROW_GROUP
+from alhelpers.records.partition import parts
+from alhelpers.records.schema import RecordError
+from alhelpers.records.sources import Records
+
+
+def write(path: str | Path, table: Records) -> None:
+    """Check records and write them to one Parquet file, a part at a time.
+
+    The file is written beside its place and then moved there, so an interrupted write leaves the old file
+    whole.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The file; its folder is made if missing.
+    table : list of dict, pyarrow.Table, str, pathlib.Path or Query
+        The records.
+
+    Raises
+    ------
+    RecordError
+        If the records break the schema; nothing is written then.
+    """
+    _write_tables(path, (part.load() for part in parts(table)))
+
+
+def _write_tables(path: str | Path, tables: Iterator[pa.Table]) -> None:
+    """Write tables of one schema to one file, if no id comes twice in them."""
+    ids: list[pa.ChunkedArray] = []
+    with _in_place_of(Path(path)) as file:
+        first = next(tables)
+        with _writer(file, first.schema) as writer:
+            for table in itertools.chain([first], tables):
+                if table.num_rows:
+                    ids.append(table["id"])
+                    writer.write_table(table, row_group_size=ROW_GROUP)
+        if not ids:
+            raise RecordError("records hold no record")
+        check_distinct(ids)
+
+
+def _writer(file: object, schema: pa.Schema) -> pq.ParquetWriter:
+    # float bytes that lie together by significance compress well; a dictionary of floats would not
+    floats = [leaf for field in schema for leaf in _float_leaves(field)]
+    texts = [name for name in ("split", "class_name", "groundtruth") if name in schema.names]
+    texts += ["class_names.list.element"] if "class_names" in schema.names else []
+    return pq.ParquetWriter(
+        file, schema, compression="zstd", use_dictionary=texts, use_byte_stream_split=floats or False
+    )
+
+
+@contextmanager
+def _in_place_of(target: Path) -> Iterator[object]:
+    """Open a new file, and move it to its place when all of it is on the disk."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(part, 0o666 & ~_umask())
+        os.replace(part, target)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
+def _float_leaves(field: pa.Field) -> list[str]:
+    """Return the Parquet paths of a column of floats; none for other columns."""
+    path, kind = field.name, field.type
+    while pa.types.is_fixed_size_list(kind):
+        path, kind = f"{path}.list.element", kind.value_type
+    return [path] if pa.types.is_floating(kind) else []
+
+
+def _umask() -> int:
+    """Return the mask of new files' modes, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
