@@ -123,3 +123,35 @@ def made_by(metadata: Mapping[str, Any] | None) -> tuple[str | None, str | None]
 def is_ground_truth(annotation: dl.Annotation) -> bool:
     """Say whether people made an annotation, and no model."""
     return made_by(annotation.metadata) == (None, None)
+
+
+# ------------------------------------------------------------------------------
+# ground truth
+# ------------------------------------------------------------------------------
+
+
+def labels_of(dataset: dl.Dataset, item_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Read the ground-truth classes of items.
+
+    Parameters
+    ----------
+    dataset : dl.Dataset
+        The dataset.
+    item_ids : sequence of str
+        The items.
+
+    Returns
+    -------
+    dict of str to list of str
+        For each item that has any, its classes in order, each once.
+    """
+
+    def narrow(filters: dl.Filters) -> None:
+        filters.add(field="type", values="class")
+        filters.add(field="metadata.system.model.name", values=False, operator=dl.FiltersOperations.EXISTS)
+
+    labels: dict[str, set[str]] = {}
+    for annotation in annotations_of(dataset, item_ids, narrow):
+        if is_ground_truth(annotation):
+            labels.setdefault(annotation.item_id, set()).add(annotation.label)
+    return {item_id: sorted(found) for item_id, found in labels.items()}

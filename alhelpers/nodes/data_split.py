@@ -9,7 +9,7 @@ chance: exact totals, the same mix of labels in every subset, and no source in t
 import copy
 import json
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -462,17 +462,8 @@ def _is_image(item: dl.Item) -> bool:
 def _strata(dataset: dl.Dataset, items: Sequence[dl.Item], stratify: str) -> list[str | None]:
     if stratify != "label":
         return [value_at(item, stratify) for item in items]
-    labels: dict[str, set[str]] = defaultdict(set)
-
-    def narrow(filters: dl.Filters) -> None:
-        filters.add(field="type", values="class")
-        # The rule of an adapter's training download: what names a model is no ground truth.
-        filters.add(field="metadata.system.model.name", values=False, operator=dl.FiltersOperations.EXISTS)
-
-    for annotation in reading.annotations_of(dataset, [item.id for item in items], narrow):
-        if not without_model_info(annotation.metadata)[1]:
-            labels[annotation.item_id].add(annotation.label)
-    return [", ".join(sorted(labels[item.id])) if item.id in labels else None for item in items]
+    labels = reading.labels_of(dataset, [item.id for item in items])
+    return [", ".join(labels[item.id]) if item.id in labels else None for item in items]
 
 
 def _clear_models(items: Sequence[dl.Item]) -> None:

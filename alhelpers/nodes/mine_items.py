@@ -531,33 +531,6 @@ def _row(annotation: dl.Annotation) -> dict[str, Any]:
     return row
 
 
-def read_labels(dataset: dl.Dataset, item_ids: Sequence[str]) -> dict[str, str]:
-    """Read the ground-truth class of items.
-
-    Parameters
-    ----------
-    dataset : dl.Dataset
-        The dataset.
-    item_ids : sequence of str
-        The items.
-
-    Returns
-    -------
-    dict of str to str
-        The class of each item that has exactly one.
-    """
-
-    def narrow(filters: dl.Filters) -> None:
-        filters.add("type", "class")
-        filters.add("metadata.system.model.model_id", False, dl.FiltersOperations.EXISTS)
-
-    labels: dict[str, set[str]] = {}
-    for annotation in reading.annotations_of(dataset, item_ids, narrow):
-        if reading.is_ground_truth(annotation):
-            labels.setdefault(annotation.item_id, set()).add(annotation.label)
-    return {item_id: found.pop() for item_id, found in labels.items() if len(found) == 1}
-
-
 def read_vectors(
     project: dl.Project, feature_set_name: str, item_ids: Sequence[str]
 ) -> dict[str, np.ndarray]:
@@ -644,10 +617,9 @@ def read_pool(
     if embedded and config.feature_set is not None:
         records = _with_vectors(dataset, config.feature_set, records, notes)
     if reference and config.reference_labels:
-        labels = read_labels(dataset, list(records))
-        records = {
-            item_id: record | {"groundtruth": labels.get(item_id)} for item_id, record in records.items()
-        }
+        labels = reading.labels_of(dataset, list(records))
+        one = {item_id: found[0] for item_id, found in labels.items() if len(found) == 1}
+        records = {item_id: row | {"groundtruth": one.get(item_id)} for item_id, row in records.items()}
     return Pool(list(records.values()), notes)
 
 

@@ -18,7 +18,7 @@ from alhelpers.models.digit_classifier import DigitClassifier, read_image
 from alhelpers.nodes import ModelCreator
 from alhelpers.nodes.app import write_codebase
 from alhelpers.nodes.data_split import split_dataset
-from alhelpers.reading import annotations_of, is_ground_truth
+from alhelpers.reading import labels_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "pipeline_configs"
 GROUPS = {"train": 70, "validation": 10, "test": 20}
@@ -190,9 +190,6 @@ def labelled_images(
         At the size and in the class order of ``model``.
     """
     items = sorted(dataset.items.list(filters=filters).all(), key=lambda item: item.name)
-    label_of = {
-        annotation.item_id: model.labels.index(annotation.label)
-        for annotation in annotations_of(dataset, [item.id for item in items])
-        if is_ground_truth(annotation)
-    }
-    return items, download_images(items, model), np.array([label_of[item.id] for item in items])
+    classes = labels_of(dataset, [item.id for item in items])
+    labels = np.array([model.labels.index(classes[item.id][0]) for item in items])
+    return items, download_images(items, model), labels
