@@ -2,13 +2,15 @@
 
 The columns are ``id``, ``split``, ``class_names``, ``class_name``, ``confidence``, ``confidences``,
 ``logits``, ``embeddings`` (the default layer) and ``embeddings:<layer>``, ``mc_dropout``,
-``query_by_committee``, ``groundtruth``, ``tags`` and ``metadata``; all but ``id`` are optional. Vectors are
-lists of one fixed size, so that a column of a file becomes a numpy array without a copy of each row.
+``query_by_committee``, ``detections``, ``groundtruth``, ``tags`` and ``metadata``; all but ``id`` are
+optional. Vectors are lists of one fixed size, so that a column of a file becomes a numpy array without a copy
+of each row. ``detections`` are a list of boxes a record, which :func:`boxes` turns into flat arrays.
 
 Records come as a list of dicts, a table, the path or glob of Parquet files, or a :func:`query` on any of these.
 Where there are too many for the memory, :func:`parts` cuts any of them into parts that are read one by one.
 """
 
+from alhelpers.records.detections import Boxes, boxes
 from alhelpers.records.filters import OPERATORS
 from alhelpers.records.ids import check_distinct
 from alhelpers.records.partition import PART_ROWS, RecordPart, count, field_names, parts
@@ -20,6 +22,7 @@ from alhelpers.records.writing import write
 
 __all__ = [
     "COLUMNS",
+    "Boxes",
     "OPERATORS",
     "PART_ROWS",
     "PATHS",
@@ -28,6 +31,7 @@ __all__ = [
     "RecordPart",
     "Records",
     "as_table",
+    "boxes",
     "check_distinct",
     "column",
     "count",

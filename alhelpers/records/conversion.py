@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from alhelpers.records.schema import DOCUMENTS, RecordError, depth, is_numeric
+from alhelpers.records.detections import from_boxes
+from alhelpers.records.numbers import from_numbers
+from alhelpers.records.schema import DETECTIONS, DOCUMENTS, RecordError, is_numeric
 
 
 def from_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None, name: str) -> pa.Table:
@@ -37,7 +39,9 @@ def from_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None, 
 def from_values(values: Any, column: str, ids: Sequence[Any]) -> pa.Array:
     """Turn the values of one column into an arrow array."""
     if is_numeric(column):
-        return _from_numbers(values, column, ids)
+        return from_numbers(values, column, ids)
+    if column == DETECTIONS:
+        return from_boxes(values, ids)
     plain = values.tolist() if isinstance(values, np.ndarray) else list(values)
     if column in DOCUMENTS:
         plain = [_pruned(value) for value in plain]
@@ -48,43 +52,6 @@ def from_values(values: Any, column: str, ids: Sequence[Any]) -> pa.Array:
         return pa.array(plain)
     except pa.ArrowException as error:
         raise RecordError(f"{column} has values of several kinds: {error}", column=column) from error
-
-
-def _from_numbers(values: Any, column: str, ids: Sequence[Any]) -> pa.Array:
-    """Turn numbers, vectors or samples into an arrow array of fixed size, naming the record that does not fit."""
-    dimensions = depth(column)
-    if not isinstance(values, np.ndarray):
-        pairs = list(zip(values, ids, strict=True))
-        shapes = [None if value is None else _array(value, column, id).shape for value, id in pairs]
-        for shape, id in zip(shapes, ids, strict=True):
-            if shape is None:
-                raise RecordError(f"record {id!r} has no {column}, other records have", id, column)
-            if shape != shapes[0]:
-                raise RecordError(
-                    f"record {id!r}: {column} has shape {shape}, record {ids[0]!r} has {shapes[0]}",
-                    id,
-                    column,
-                )
-    numbers = np.ascontiguousarray(values, dtype=np.float32)
-    if numbers.ndim != dimensions + 1 or 0 in numbers.shape[1:]:
-        form = ("a number", "a vector of numbers", "predictions x classes")[dimensions]
-        raise RecordError(
-            f"{column} must be {form} in each record, got shape {numbers.shape[1:]}", column=column
-        )
-    array = pa.array(numbers.ravel())
-    for size in reversed(numbers.shape[1:]):
-        array = pa.FixedSizeListArray.from_arrays(array, size)
-    return array
-
-
-def _array(value: Any, column: str, id: Any) -> np.ndarray:
-    """Return one record's numbers as an array."""
-    try:
-        return np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError):
-        raise RecordError(
-            f"record {id!r}: {column} must be numbers, rows of one length, got {value!r:.80}", id, column
-        ) from None
 
 
 def _pruned(value: Any) -> Any:

@@ -57,13 +57,14 @@ def check_distinct(ids: Sequence[pa.Array | pa.ChunkedArray], name: str = "recor
         _raise_if_twice(whole, alike, name)
 
 
-def checked_ids(ids: pa.ChunkedArray | pa.Array, name: str) -> pa.Array:
-    """Return ids in one piece, as strings or 64-bit numbers, if each is there, once."""
+def checked_ids(ids: pa.ChunkedArray | pa.Array, name: str, distinct: bool = True) -> pa.Array:
+    """Return ids in one piece, as strings or 64-bit numbers, if each is there, and once."""
     whole = _plain(one_piece(ids), name)
     if whole.null_count:
         place = int(np.flatnonzero(whole.is_null().to_numpy(zero_copy_only=False))[0])
         raise RecordError(f"record {place} of {name} has no id", column="id")
-    check_distinct([whole], name)
+    if distinct:
+        check_distinct([whole], name)
     return whole
 
 

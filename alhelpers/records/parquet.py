@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,11 +103,11 @@ def footer(file: str) -> Footer:
     return Footer(file, schema, groups)
 
 
-def first_row(file: str, columns: list[str]) -> pa.Table:
-    """Read the first row of a file that has one."""
+def batches(file: str, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+    """Read a file from its beginning, some rows at a time."""
     try:
         with pq.ParquetFile(file) as parquet:
-            return pa.Table.from_batches([next(parquet.iter_batches(batch_size=1, columns=columns))])
+            yield from parquet.iter_batches(batch_size=rows, columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise not_parquet(file, error) from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -10,15 +10,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alhelpers.records.checks import CLASS_NAMES, check_has_id, checked, sizes_of
+from alhelpers.records.checks import CLASS_NAMES, check_has_id, checked
 from alhelpers.records.conversion import from_rows
+from alhelpers.records.detections import box_kind, box_sizes, box_sizes_of_first, joined_boxes, widened_boxes
 from alhelpers.records.filters import columns_of, field_values, met
-from alhelpers.records.parquet import ROW_GROUP, FileRows, files_of, first_row, footer
-from alhelpers.records.schema import DOCUMENTS, TEXTS, RecordError, is_numeric
+from alhelpers.records.ids import one_piece
+from alhelpers.records.numbers import sizes_of
+from alhelpers.records.parquet import ROW_GROUP, FileRows, Footer, batches, files_of, footer
+from alhelpers.records.schema import DETECTIONS, DOCUMENTS, TEXTS, RecordError, is_numeric
 from alhelpers.records.sources import PATHS, Query, Records
 
 #: About how many records a part has.
 PART_ROWS = ROW_GROUP
+
+_ROWS_READ_ON = 1000
 
 
 @dataclass(frozen=True)
@@ -61,22 +66,32 @@ class Layout:
     sizes: Mapping[str, tuple[int, ...]]
     name: str
 
-    def fit(self, table: pa.Table) -> pa.Table:
+    def fit(self, table: pa.Table, distinct: bool) -> pa.Table:
         """Check a table, and give it all the columns, in the types that the others have."""
-        found = checked(table, None, self.name, dict(self.sizes))
-        for kind in self.schema:
-            if kind.name not in found.column_names:
-                found = found.append_column(kind, _absent(kind, found["id"], self.name))
-            elif kind.name in DOCUMENTS and found.schema.field(kind.name).type != kind.type:
-                whole = pa.schema([kind]).empty_table()
-                both = pa.concat_tables([whole, found.select([kind.name])], promote_options="permissive")
-                found = found.set_column(found.column_names.index(kind.name), kind, both[kind.name])
-        return found.select(self.schema.names)
+        found = checked(table, None, self.name, self.sizes, distinct)
+        ids = found["id"]
+        columns = {
+            kind.name: _widened(found[kind.name], kind, ids)
+            if kind.name in found.column_names
+            else _absent(kind, ids, self.name)
+            for kind in self.schema
+        }
+        return pa.table(columns)
+
+
+def _widened(values: pa.ChunkedArray, kind: pa.Field, ids: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    """Give a column the parts of a document or box that only other records have."""
+    if kind.name == DETECTIONS and values.type != kind.type:
+        return widened_boxes(one_piece(values), kind.type, ids)
+    if kind.name in DOCUMENTS and values.type != kind.type:
+        whole = [pa.schema([kind]).empty_table(), pa.table({kind.name: values})]
+        return pa.concat_tables(whole, promote_options="permissive")[kind.name]
+    return values
 
 
 def _absent(kind: pa.Field, ids: pa.ChunkedArray, name: str) -> pa.Array:
     """Return a column that these records lack and others have: null, where that is allowed."""
-    if is_numeric(kind.name) and len(ids):
+    if len(ids) and (is_numeric(kind.name) or kind.name == DETECTIONS):
         id = ids[0].as_py()
         raise RecordError(f"record {id!r} of {name} has no {kind.name}, other records have", id, kind.name)
     return pa.nulls(len(ids), kind.type)
@@ -106,8 +121,14 @@ class RecordPart:
     columns: tuple[str, ...]
     steps: tuple[Callable[[pa.Table], pa.Table], ...] = field(default=())
 
-    def load(self) -> pa.Table:
+    def load(self, *, distinct: bool = True) -> pa.Table:
         """Read and check the records, and choose among them.
+
+        Parameters
+        ----------
+        distinct : bool
+            Whether to check that no id comes twice within the part. Whoever checks the ids of all parts
+            together, with :func:`alhelpers.records.check_distinct`, has no use for it.
 
         Returns
         -------
@@ -121,7 +142,7 @@ class RecordPart:
             If the records break the schema, an id comes twice within the part, or the file was changed
             meanwhile; the message names the record and the column.
         """
-        table = self.layout.fit(self.origin.read(self.layout.schema.names))
+        table = self.layout.fit(self.origin.read(self.layout.schema.names), distinct)
         for step in self.steps:
             table = step(table)
         return table.select(list(self.columns))
@@ -223,13 +244,7 @@ def _parts_of_files(
 ) -> list[RecordPart]:
     footers = [footer(file) for file in files]
     schema = _narrowed(_unified([each.schema for each in footers], files), columns)
-    sizes = {}
-    for kind in filter(lambda kind: is_numeric(kind.name), schema):
-        first = next((f for f in footers if kind.name in f.schema.names and sum(f.groups)), None)
-        if first is not None:
-            known = sizes_of(first.schema.field(kind.name).type)
-            sizes[kind.name] = known or _sizes_of_first(first_row(first.file, [kind.name]), kind.name)
-    layout = Layout(schema, sizes, name)
+    layout = _layout(schema, partial(_read_on, footers), name)
     found = [
         RecordPart(stop - start, FileRows(each.file, groups, start, stop, whole), layout, tuple(schema.names))
         for each in footers
@@ -242,15 +257,7 @@ def _parts_of_files(
 def _parts_of_table(table: pa.Table, columns: Sequence[str] | None, rows: int, name: str) -> list[RecordPart]:
     check_has_id(table.column_names, name)
     schema = _narrowed(table.schema, columns)
-    layout = Layout(
-        schema,
-        {
-            kind.name: sizes_of(kind.type) or _sizes_of_first(table, kind.name)
-            for kind in schema
-            if is_numeric(kind.name) and table.num_rows
-        },
-        name,
-    )
+    layout = _layout(schema, lambda column: iter(table[column].chunks), name)
     table = table.select(schema.names)
     return [
         RecordPart(stop - start, TableRows(table.slice(start, stop - start)), layout, tuple(schema.names))
@@ -292,13 +299,34 @@ def _cut(groups: Sequence[int], rows: int) -> list[tuple[tuple[int, ...], int, i
     return found
 
 
-def _sizes_of_first(table: pa.Table, column: str) -> tuple[int, ...]:
+def _layout(schema: pa.Schema, values_of: Callable[[str], Iterator[pa.Array]], name: str) -> Layout:
+    """Return the layout of records, and read on only where their types do not tell the sizes of vectors."""
+    sizes: dict[str, tuple[int, ...]] = {}
+    for kind in schema:
+        if is_numeric(kind.name):
+            sizes[kind.name] = sizes_of(kind.type) or _sizes_of_first(values_of(kind.name))
+        elif kind.name == DETECTIONS:
+            sizes |= box_sizes(kind.type) or box_sizes_of_first(values_of(kind.name))
+            place = schema.get_field_index(kind.name)
+            schema = schema.set(place, pa.field(kind.name, box_kind(kind.type, sizes)))
+    return Layout(schema, sizes, name)
+
+
+def _sizes_of_first(values: Iterator[pa.Array]) -> tuple[int, ...]:
     """Return the sizes of the nested lists of the first record; none where it has none."""
-    sizes, value = [], table[column][0].as_py()
+    value = next((piece[0].as_py() for piece in values if len(piece)), None)
+    sizes = []
     while isinstance(value, list) and value:
         sizes.append(len(value))
         value = value[0]
     return tuple(sizes)
+
+
+def _read_on(footers: Sequence[Footer], column: str) -> Iterator[pa.Array]:
+    """Yield a column from the first file that has it on, a few rows at a time."""
+    for each in footers:
+        if column in each.schema.names:
+            yield from (batch.column(0) for batch in batches(each.file, [column], _ROWS_READ_ON))
 
 
 def _unified(schemas: Sequence[pa.Schema], files: Sequence[str]) -> pa.Schema:
@@ -324,6 +352,8 @@ def _joined(first: pa.Field, other: pa.Field, file: str, other_file: str) -> pa.
         sizes, other_sizes = sizes_of(first.type), sizes_of(other.type)
         fits = not sizes or not other_sizes or sizes == other_sizes
         first = first if sizes else other
+    elif name == DETECTIONS:
+        return pa.field(name, joined_boxes(first.type, other.type))
     elif name in DOCUMENTS and first.type != other.type:
         try:
             return pa.unify_schemas([pa.schema([first]), pa.schema([other])], promote_options="permissive")[0]

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 TEXTS = ("split", "class_name", "groundtruth")
 VECTORS = ("confidences", "logits", "embeddings")
 SAMPLES = ("mc_dropout", "query_by_committee")
+DETECTIONS = "detections"
+BOX_FIELDS = ("class_name", "confidence", "confidences", "logits", "left", "top", "width", "height")
 DOCUMENTS = ("tags", "metadata")
 #: What the column of a named layer's embeddings begins with.
 LAYER = "embeddings:"
@@ -20,6 +22,7 @@ COLUMNS = (
     "confidence",
     *VECTORS,
     *SAMPLES,
+    DETECTIONS,
     "groundtruth",
     *DOCUMENTS,
 )
@@ -50,11 +53,13 @@ def is_numeric(column: str) -> bool:
 
 
 def depth(column: str) -> int:
-    """Return how many dimensions a record's value has in a numeric column."""
-    return 0 if column == "confidence" else 2 if column in SAMPLES else 1
+    """Return how many dimensions a value has in a numeric column, or in a box as ``detections.<field>``."""
+    if column in SAMPLES:
+        return 2
+    return int(column.removeprefix(f"{DETECTIONS}.") in VECTORS or column.startswith(LAYER))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the ending of a message about an unknown name: the one most like it, if there is any."""
+    """Return what to put behind an unknown name: a question for the known one that is most like it, if any is."""
     found = difflib.get_close_matches(str(name), list(known), n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    return f" (did you mean {found[0]!r}?)" if found else ""

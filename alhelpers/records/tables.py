@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from alhelpers.records.checks import checked
 from alhelpers.records.conversion import from_rows, from_values
+from alhelpers.records.detections import Boxes
 from alhelpers.records.ids import one_piece
 from alhelpers.records.queries import loaded
 from alhelpers.records.schema import LAYER, RecordError
@@ -64,6 +65,7 @@ def from_arrays(
     embeddings: np.ndarray | Mapping[str, np.ndarray] | None = None,
     mc_dropout: np.ndarray | None = None,
     query_by_committee: np.ndarray | None = None,
+    detections: Sequence[Sequence[Mapping[str, Any]]] | Boxes | None = None,
     groundtruth: Sequence[str] | np.ndarray | None = None,
     tags: Sequence[Mapping[str, Any]] | None = None,
     metadata: Sequence[Mapping[str, Any]] | None = None,
@@ -87,6 +89,9 @@ def from_arrays(
         One layer, or several by name.
     mc_dropout, query_by_committee : numpy.ndarray of shape (N, T, C) or (N, K, C), optional
         Confidences of the passes or of the members.
+    detections : sequence of length N of lists of dict, or Boxes, optional
+        The boxes of each record, with those of ``class_name``, ``confidence``, ``confidences``, ``logits``,
+        ``left``, ``top``, ``width`` and ``height`` that there are; an empty list where nothing was found.
     groundtruth : sequence of length N, optional
         The true class names, None where there is none.
     tags, metadata : sequence of dict, optional
@@ -122,6 +127,7 @@ def from_arrays(
         **{f"{LAYER}{layer}" if layer else "embeddings": values for layer, values in layers.items()},
         "mc_dropout": mc_dropout,
         "query_by_committee": query_by_committee,
+        "detections": detections,
         "groundtruth": groundtruth,
         "tags": tags,
         "metadata": metadata,
@@ -129,8 +135,9 @@ def from_arrays(
     table = {}
     for column, values in given.items():
         if values is not None:
-            if len(values) != count:
-                raise RecordError(f"{column} has {len(values)} rows for {count} ids", column=column)
+            rows = len(values.offsets) - 1 if isinstance(values, Boxes) else len(values)
+            if rows != count:
+                raise RecordError(f"{column} has {rows} rows for {count} ids", column=column)
             table[column] = from_values(values, column, ids)
     if class_names is not None:
         table["class_names"] = _repeated(class_names, count)

@@ -15,8 +15,17 @@ import pyarrow.parquet as pq
 from alhelpers.records.ids import check_distinct
 from alhelpers.records.parquet import ROW_GROUP
 from alhelpers.records.partition import parts
-from alhelpers.records.schema import RecordError
+from alhelpers.records.schema import DOCUMENTS, RecordError
 from alhelpers.records.sources import Records
+
+# Texts that are the same for many records.
+_REPEATED = (
+    "split",
+    "class_name",
+    "groundtruth",
+    "class_names.list.element",
+    "detections.list.element.class_name",
+)
 
 
 def write(path: str | Path, table: Records) -> None:
@@ -37,7 +46,7 @@ def write(path: str | Path, table: Records) -> None:
     RecordError
         If the records break the schema; nothing is written then.
     """
-    _write_tables(path, (part.load() for part in parts(table)))
+    _write_tables(path, (part.load(distinct=False) for part in parts(table)))
 
 
 def _write_tables(path: str | Path, tables: Iterator[pa.Table]) -> None:
@@ -56,10 +65,12 @@ def _write_tables(path: str | Path, tables: Iterator[pa.Table]) -> None:
 
 
 def _writer(file: object, schema: pa.Schema) -> pq.ParquetWriter:
+    leaves = [leaf for field in schema for leaf in _leaves(field.name, field.type)]
     # float bytes that lie together by significance compress well; a dictionary of floats would not
-    floats = [leaf for field in schema for leaf in _float_leaves(field)]
-    texts = [name for name in ("split", "class_name", "groundtruth") if name in schema.names]
-    texts += ["class_names.list.element"] if "class_names" in schema.names else []
+    floats = [
+        path for path, kind in leaves if pa.types.is_floating(kind) and path.split(".")[0] not in DOCUMENTS
+    ]
+    texts = [path for path, _ in leaves if path in _REPEATED]
     return pq.ParquetWriter(
         file, schema, compression="zstd", use_dictionary=texts, use_byte_stream_split=floats or False
     )
@@ -82,12 +93,13 @@ def _in_place_of(target: Path) -> Iterator[object]:
         raise
 
 
-def _float_leaves(field: pa.Field) -> list[str]:
-    """Return the Parquet paths of a column of floats; none for other columns."""
-    path, kind = field.name, field.type
-    while pa.types.is_fixed_size_list(kind):
-        path, kind = f"{path}.list.element", kind.value_type
-    return [path] if pa.types.is_floating(kind) else []
+def _leaves(path: str, kind: pa.DataType) -> list[tuple[str, pa.DataType]]:
+    """Return the Parquet paths of what a column holds inside, with their types."""
+    if pa.types.is_struct(kind):
+        return [leaf for part in kind for leaf in _leaves(f"{path}.{part.name}", part.type)]
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _leaves(f"{path}.list.element", kind.value_type)
+    return [(path, kind)]
 
 
 def _umask() -> int:

@@ -345,7 +345,7 @@ def test_select_takes_every_form_of_records(tmp_path):
     [
         (
             {"filters": [{"left": "tags.run", "op": "=", "right": 1}]},
-            "field 'tags.run' is unknown; .*tags.run_id",
+            r"field 'tags.run' is unknown \(did you mean 'tags.run_id'\?\); the records have: id, .*tags.run_id",
         ),
         ({"filters": [{"left": "confidences", "op": "=", "right": 1}]}, "field 'confidences' is unknown"),
         ({"filters": [{"left": "id", "op": "==", "right": 1}]}, "operator '==' is unknown; there are: <, <="),

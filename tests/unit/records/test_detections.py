@@ -1,0 +1,156 @@
+import itertools
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alhelpers import records
+from alhelpers.records import RecordError
+
+
+def box(name="cat", confidences=(0.75, 0.25), left=1.0):
+    return {
+        "class_name": name,
+        "confidence": max(confidences),
+        "confidences": list(confidences),
+        "left": left,
+        "top": 2.0,
+        "width": 3.0,
+        "height": 0.5,
+    }
+
+
+ROWS = [
+    {"id": "a", "detections": [box(left=0.0), box("dog", (0.25, 0.75))]},
+    {"id": "b", "detections": []},
+    {"id": "c", "detections": [box(None, (0.5, 0.5), left=-4.5)]},
+    {"id": "d", "detections": []},
+]
+
+
+def check_boxes(found):
+    assert found.offsets.tolist() == [0, 2, 2, 3, 3] and len(found) == 3
+    assert found.class_name.tolist() == ["cat", "dog", None]
+    assert found.confidence.tolist() == [0.75, 0.75, 0.5]
+    assert found.confidences.tolist() == [[0.75, 0.25], [0.25, 0.75], [0.5, 0.5]]
+    assert found.left.tolist() == [0.0, 1.0, -4.5] and found.height.tolist() == [0.5] * 3
+    assert found.logits is None
+
+
+def test_boxes_of_every_form_are_flat_arrays(tmp_path):
+    path, lists = tmp_path / "a.parquet", tmp_path / "lists.parquet"
+    records.write(path, ROWS)
+    pq.write_table(
+        pa.table({"id": ["a", "b", "c", "d"], "detections": [r["detections"] for r in ROWS]}), lists
+    )
+    for form in (ROWS, records.as_table(ROWS), path, lists, pq.read_table(lists)):
+        check_boxes(records.boxes(records.as_table(form)))
+        loaded = [part.load() for part in records.parts(form, ["detections"], rows=1)]
+        assert len(loaded) == 4
+        check_boxes(records.boxes(pa.concat_tables(loaded)))
+        empty = records.boxes(loaded[1])
+        assert len(empty) == 0 and empty.confidences.shape == (0, 2) and empty.left.shape == (0,)
+        chosen = records.select(form, [{"left": "id", "op": "in", "right": ["c", "d"]}])
+        assert records.boxes(chosen).offsets.tolist() == [0, 1, 1]
+
+
+def test_boxes_to_records_and_back():
+    first = records.boxes(records.as_table(ROWS))
+    table = records.from_arrays(["a", "b", "c", "d"], detections=first)
+    assert table.equals(records.as_table(ROWS))
+    with pytest.raises(RecordError, match="detections has 4 rows for 3 ids"):
+        records.from_arrays(["a", "b", "c"], detections=first)
+
+
+def test_a_region_has_what_it_has():
+    table = records.as_table([{"id": 1, "detections": [{"confidences": np.array([0.25, 0.75])}] * 2}])
+    found = records.boxes(table)
+    assert found.left is None and found.class_name.tolist() == [None, None]
+    assert found.confidence.tolist() == [0.75, 0.75]
+
+
+def test_files_with_and_without_boxes_fit_together(tmp_path):
+    records.write(tmp_path / "1.parquet", ROWS[:1])
+    records.write(tmp_path / "2.parquet", [{"id": "z", "detections": []}])
+    table = records.read(tmp_path / "*.parquet")
+    assert records.boxes(table).offsets.tolist() == [0, 2, 2]
+    first, second = (part.load() for part in records.parts(tmp_path / "*.parquet"))
+    assert first.schema == second.schema
+    assert records.boxes(second).confidences.shape == (0, 2)
+    records.write(tmp_path / "3.parquet", [{"id": "y", "detections": [{"class_name": "cat"}]}])
+    with pytest.raises(
+        RecordError, match="record 'y' has a box without confidence, other records' boxes have"
+    ):
+        records.read(tmp_path / "*.parquet")
+
+
+def broken(**values):
+    return [ROWS[0], {"id": "b", "detections": [{**box(), **values}]}]
+
+
+@pytest.mark.parametrize(
+    ("given_rows", "record", "message"),
+    [
+        (broken(left=float("nan")), "b", "record 'b': detections.left holds NaN"),
+        (broken(confidences=[0.5, np.inf]), "b", "record 'b': detections.confidences holds NaN"),
+        (broken(confidences=[1.0]), "b", "record 'b': detections.confidences has shape"),
+        (broken(left=None), "b", "record 'b' has no detections.left, other records have"),
+        (broken(left="wide"), "b", "record 'b': detections.left must be numbers"),
+        (broken(class_name=3), None, "detections.class_name must be text"),
+        (
+            broken(widht=3),
+            "b",
+            r"a box has no field 'widht' \(did you mean 'width'\?\); its fields are: class",
+        ),
+        ([ROWS[0], {"id": "b"}], "b", "record 'b': detections must be a list of boxes, an empty one where"),
+        ([ROWS[0], {"id": "b", "detections": box()}], "b", "must be a list of boxes"),
+        ([ROWS[0], {"id": "b", "detections": [None]}], "b", "record 'b': a box must be a dict, got None"),
+    ],
+)
+def test_boxes_that_break_the_schema_are_named(given_rows, record, message):
+    with pytest.raises(RecordError, match=message) as error:
+        records.as_table(given_rows)
+    assert error.value.record == record
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (
+            [[{"left": 1.0}], [{"left": None}]],
+            "record 'b' has no detections.left, or a part of it is missing",
+        ),
+        ([[{"left": 1.0}], [{"left": float("nan")}]], "record 'b': detections.left holds NaN"),
+        ([[{"logits": [1.0]}], [{"logits": [1.0, 2.0]}]], "record 'b': detections.logits has a list of 2"),
+        ([[{"left": 1.0}], None], "record 'b' has no detections, other records have: an empty list says"),
+        ([[{"left": 1.0}], [None]], "record 'b' has a box that is null"),
+        ([[{"left": 1.0}], [{"right": 3.0}]], "a box has no field 'right'"),
+        ([1, 2], "detections must be a list of boxes in each record, got int64"),
+    ],
+)
+def test_tables_of_boxes_that_break_the_schema_are_named(column, message):
+    with pytest.raises(RecordError, match=message):
+        records.as_table(pa.table({"id": ["a", "b"], "detections": column}))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    counts=st.lists(st.integers(0, 3), min_size=1, max_size=8),
+    rows=st.integers(1, 4),
+    kept=st.sets(st.integers(0, 7)),
+)
+def test_parts_of_boxes_are_the_boxes_of_the_parts(counts, rows, kept):
+    given_rows = [
+        {"id": k, "detections": [{"left": 10.0 * k + j, "logits": [k, j]} for j in range(count)]}
+        for k, count in enumerate(counts)
+    ]
+    query = records.query(given_rows, [{"left": "id", "op": "in", "right": sorted(kept)}])
+    lefts = []
+    for part in records.parts(query, rows=rows):
+        found = records.boxes(part.load())
+        for start, stop in itertools.pairwise(found.offsets):
+            lefts.append([] if found.left is None else found.left[start:stop].tolist())
+    assert lefts == [[10.0 * k + j for j in range(count)] for k, count in enumerate(counts) if k in kept]
