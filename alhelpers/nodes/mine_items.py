@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,57 +26,46 @@ WAIT = "wait"
 MARK_KEY = "mining"
 #: A node's output list becomes one execution an item, and the platform makes at most so many.
 LARGEST_SIZE = 1000
-DEFAULT_CONFIG: dict[str, Any] = {"strategy": "margin", "size": 20}
 REFERENCE_FILTER: dict[str, Any] = {
     "filter": {
         "$and": [{"hidden": False}, {"type": "file"}, {"metadata": {"system": {"tags": {"train": True}}}}]
     }
 }
+#: The keys of the node beside those of any miner configuration.
+_OWN_KEYS: dict[str, Any] = {
+    "wait_for": {
+        "description": "a whole number of at least 1: how many items must wait before any is chosen",
+        "type": "integer",
+        "minimum": 1,
+    },
+    "predict_missing": {
+        "description": "true (the model predicts what it has not yet) or false (such items are left out)",
+        "type": "boolean",
+    },
+    "feature_set": {
+        "description": "the name of a feature set whose vectors are the embeddings",
+        "type": "string",
+        "minLength": 1,
+    },
+    "reference_filter": {
+        "description": "a query like that of train_subset_filter.json",
+        "type": "object",
+        "required": ["filter"],
+        "properties": {"filter": {"description": "an object", "type": "object"}},
+    },
+}
 CONFIG_SCHEMA: dict[str, Any] = {
     "$schema": configurations.DIALECT,
-    "title": "miner configuration",
-    "description": f"an object such as {DEFAULT_CONFIG}",
-    "type": "object",
-    "additionalProperties": False,
+    **mining.CONFIG_SCHEMA,
     "properties": {
-        "strategy": {
-            "description": "the name of a strategy of alhelpers.mining, such as 'margin'",
-            "type": "string",
-            "minLength": 1,
-        },
-        "options": {"description": "an object with the strategy's options", "type": "object"},
-        "plan": {
-            "description": "what alhelpers.mining.combine takes: a list of parts, or an object with a 'cascade'",
-            "type": ["array", "object"],
-            "minItems": 1,
-        },
+        **mining.CONFIG_SCHEMA["properties"],
         "size": {
             "description": f"a whole number of items a round, from 1 to {LARGEST_SIZE}",
             "type": "integer",
             "minimum": 1,
             "maximum": LARGEST_SIZE,
         },
-        "seed": {"description": "a whole number of at least 0", "type": "integer", "minimum": 0},
-        "wait_for": {
-            "description": "a whole number of at least 1: how many items must wait before any is chosen",
-            "type": "integer",
-            "minimum": 1,
-        },
-        "predict_missing": {
-            "description": "true (the model predicts what it has not yet) or false (such items are left out)",
-            "type": "boolean",
-        },
-        "feature_set": {
-            "description": "the name of a feature set whose vectors are the embeddings",
-            "type": "string",
-            "minLength": 1,
-        },
-        "reference_filter": {
-            "description": "a query like that of train_subset_filter.json",
-            "type": "object",
-            "required": ["filter"],
-            "properties": {"filter": {"description": "an object", "type": "object"}},
-        },
+        **_OWN_KEYS,
     },
 }
 
@@ -86,102 +75,114 @@ _PARALLEL_UPDATES = 8
 _LONGEST_PAUSE = 5.0  # seconds between two looks at a prediction that runs
 _PREDICTION_FIELDS = ("confidences", "logits", "embeddings", "mc_dropout", "query_by_committee")
 _LAYER = "embeddings:"
+#: A strategy's name and options.
+Stage = tuple[str, dict[str, Any]]
 
 
 # ----------------------------------------------------------------------------- the configuration
 
 
 @dataclass(frozen=True)
-class MinerConfig:
+class NodeConfig:
     """A checked configuration of the node.
 
     Parameters
     ----------
-    plan : list of dict
-        One or several strategies, as `alhelpers.mining.combine` takes them.
-    size : int
-        How many items a round chooses.
-    seed : int
-        Where randomness comes from.
+    miner : mining.MinerConfig
+        What is chosen.
     wait_for : int
         How many items must wait before any is chosen.
     predict_missing : bool
         Whether the model predicts the items that it has not predicted.
     feature_set : str or None
-        Where embeddings come from, in place of the predictions.
+        Where the embeddings of the default layer come from, in place of the predictions.
     reference_filter : dict
         A query for the labelled items.
     """
 
-    plan: list[dict[str, Any]]
-    size: int = 20
-    seed: int = 0
+    miner: mining.MinerConfig
     wait_for: int = 1
     predict_missing: bool = True
     feature_set: str | None = None
     reference_filter: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(REFERENCE_FILTER))
 
     @property
-    def strategies(self) -> tuple[str, ...]:
-        """The names of all strategies in use, each once."""
-        stages = [stage for part in self.plan for stage in part.get("cascade", [part])]
-        return tuple(dict.fromkeys(stage["strategy"] for stage in stages))
-
-    @property
     def needs_predictions(self) -> bool:
-        """Whether the strategies look at anything of the waiting items that only predictions hold."""
-        return any(self._is_unserved(need) for name in self.strategies for need in _known(name)["fields"])
+        """Whether anything of the waiting items is looked at that only predictions hold."""
+        return bool(_fields_of(self.miner.select)) or any(map(self._needs_predictions, self.miner.stages))
 
     @property
-    def uses_embeddings(self) -> bool:
-        """Whether any strategy looks at embeddings."""
-        return any(_uses_embeddings(name) for name in self.strategies)
+    def needs_vectors(self) -> bool:
+        """Whether any strategy looks at the feature set's vectors of the waiting items."""
+        return any(map(self._needs_vectors, self.miner.stages))
 
     @property
     def with_reference(self) -> tuple[str, ...]:
         """The strategies that look at labelled items where there are any."""
-        return tuple(name for name in self.strategies if _known(name)["reference"] != "none")
+        return tuple(name for name in self.miner.strategies if _known(name)["reference"] != "none")
 
     @property
     def needing_reference(self) -> tuple[str, ...]:
         """The strategies that cannot do without labelled items."""
-        return tuple(name for name in self.strategies if _known(name)["reference"] == "required")
+        return tuple(name for name in self.miner.strategies if _known(name)["reference"] == "required")
 
     @property
-    def reference_embeddings(self) -> bool:
-        """Whether any strategy looks at the embeddings of labelled items."""
-        return any(_uses_embeddings(name) for name in self.with_reference)
+    def reference_predictions(self) -> bool:
+        """Whether anything of the labelled items is looked at that only predictions hold."""
+        chosen_by = _fields_of(self.miner.select_reference) - {"groundtruth"}
+        embedded = [stage for stage in self._reference_stages if _uses_embeddings(stage)]
+        return bool(chosen_by) or any(not self._needs_vectors(stage) for stage in embedded)
+
+    @property
+    def reference_vectors(self) -> bool:
+        """Whether any strategy looks at the feature set's vectors of the labelled items."""
+        return any(map(self._needs_vectors, self._reference_stages))
 
     @property
     def reference_labels(self) -> bool:
-        """Whether any strategy looks at nothing of labelled items but their labels."""
-        return any(not _uses_embeddings(name) for name in self.with_reference)
+        """Whether the labels of labelled items are looked at."""
+        by_label = any(not _uses_embeddings(stage) for stage in self._reference_stages)
+        return by_label or "groundtruth" in _fields_of(self.miner.select_reference)
 
-    def _is_unserved(self, need: Sequence[str]) -> bool:
-        return self.feature_set is None or "embeddings" not in need
+    @property
+    def _reference_stages(self) -> list[Stage]:
+        return [stage for stage in self.miner.stages if stage[0] in self.with_reference]
+
+    def _needs_predictions(self, stage: Stage) -> bool:
+        vectors = self._needs_vectors(stage)
+        return any(not vectors or "embeddings" not in need for need in _known(stage[0])["fields"])
+
+    def _needs_vectors(self, stage: Stage) -> bool:
+        default_layer = stage[1].get("layer") is None
+        return self.feature_set is not None and default_layer and _uses_embeddings(stage)
 
 
 def _known(strategy: str) -> dict[str, Any]:
     return mining.strategies()[strategy]
 
 
-def _uses_embeddings(strategy: str) -> bool:
-    return any("embeddings" in need for need in _known(strategy)["fields"])
+def _uses_embeddings(stage: Stage) -> bool:
+    return any("embeddings" in need for need in _known(stage[0])["fields"])
 
 
-def parse_config(config: Mapping[str, Any] | None) -> MinerConfig:
+def _fields_of(select: Mapping[str, Any]) -> set[str]:
+    """Name what a choice of records looks at, beside the id, which is always known."""
+    lefts = {condition["left"] for condition in select.get("filters", [])}
+    return (lefts | {select.get("order_by", "id")}) - {"id"}
+
+
+def parse_config(config: Mapping[str, Any] | None) -> NodeConfig:
     """Read and check a configuration; the given object is not changed.
 
     Parameters
     ----------
     config : mapping or None
-        As `CONFIG_SCHEMA` describes it: a ``strategy`` with ``options``, or a ``plan``, and ``size``, ``seed``,
-        ``wait_for``, ``predict_missing``, ``feature_set``, ``reference_filter``. None and ``{}`` mean
-        `DEFAULT_CONFIG`.
+        What `alhelpers.mining.parse_config` takes, and beside it ``wait_for``, ``predict_missing``,
+        ``feature_set`` and ``reference_filter``. None and ``{}`` mean `alhelpers.mining.DEFAULT_CONFIG`.
 
     Returns
     -------
-    MinerConfig
+    NodeConfig
         The configuration.
 
     Raises
@@ -192,36 +193,15 @@ def parse_config(config: Mapping[str, Any] | None) -> MinerConfig:
 
     Examples
     --------
-    >>> parse_config({"strategy": "entropy", "size": 50}).size
-    50
+    >>> parse_config({"strategy": "entropy", "size": 50, "wait_for": 100}).wait_for
+    100
     """
     given = copy.deepcopy({} if config is None else config)
     configurations.check(given, CONFIG_SCHEMA, "miner_configuration")
-    if "plan" in given and ("strategy" in given or "options" in given):
-        raise ValueError(
-            "miner_configuration has a 'plan' beside a 'strategy' or 'options': leave one out; a plan's parts have "
-            "strategies and options of their own"
-        )
-    if "options" in given and "strategy" not in given:
-        raise ValueError("miner_configuration has 'options' without the 'strategy' that they belong to")
-    plan = given.pop("plan", None)
-    if plan is None:
-        plan = {"strategy": given.pop("strategy", "margin"), "options": given.pop("options", {})}
-    given["plan"] = [plan] if isinstance(plan, Mapping) else list(plan)
-    for key in ("size", "seed", "wait_for"):
-        if key in given:
-            given[key] = int(given[key])
-    parsed = MinerConfig(**given)
-    _check_strategies(parsed)
-    return parsed
-
-
-def _check_strategies(config: MinerConfig) -> None:
-    """Raise unless mining takes the strategies: of a record without fields it misses nothing but these."""
-    try:
-        _run([{"id": "none"}], config, config.size)
-    except (mining.MissingField, mining.PoolExhausted):
-        return
+    own = {key: given.pop(key) for key in _OWN_KEYS if key in given}
+    if "wait_for" in own:
+        own["wait_for"] = int(own["wait_for"])
+    return NodeConfig(mining.parse_config(given), **own)
 
 
 # ----------------------------------------------------------------------------- records and the choice
@@ -239,11 +219,14 @@ class Choice:
         The score of each, finite.
     strategies : list of str
         Which strategy chose each.
+    pool : int
+        Among how many items they were chosen.
     """
 
     ids: list[str]
     scores: list[float]
     strategies: list[str]
+    pool: int
 
 
 def to_record(item_id: str, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -321,16 +304,16 @@ def _box(row: Mapping[str, Any]) -> dict[str, float]:
 
 def choose(
     records: Sequence[Mapping[str, Any]],
-    config: MinerConfig,
+    miner: mining.MinerConfig,
     reference: Sequence[Mapping[str, Any]] | None = None,
 ) -> Choice:
-    """Choose what `alhelpers.mining` chooses, or all records where there are not more than the size.
+    """Choose what `alhelpers.mining.run` chooses, or nothing where no record fits the configuration.
 
     Parameters
     ----------
     records : sequence of mapping
         The waiting items.
-    config : MinerConfig
+    miner : mining.MinerConfig
         How to choose.
     reference : sequence of mapping, optional
         The labelled items.
@@ -345,34 +328,18 @@ def choose(
     ValueError
         What mining raises: a missing field, no reference, numbers that cannot be scored.
     """
-    selection = _run(records, config, min(config.size, len(records)), reference)
+    if reference is None:  # the labelled items are never among the waiting ones
+        miner = replace(miner, select_reference={})
+    try:
+        selection = mining.run(miner, records, reference)
+    except mining.PoolExhausted:
+        return Choice([], [], [], 0)
     return Choice(
         ids=list(selection.ids),
         scores=[float(np.nan_to_num(score)) for score in selection.scores],
         strategies=[selection.meta["strategies"][id] for id in selection.ids],
+        pool=selection.meta["left"],
     )
-
-
-def _run(
-    records: Sequence[Mapping[str, Any]],
-    config: MinerConfig,
-    size: int,
-    reference: Sequence[Mapping[str, Any]] | None = None,
-) -> mining.Selection:
-    plan = _for_size(config.plan, config.size, size)
-    return mining.combine(records, plan, size, reference=reference, seed=config.seed)
-
-
-def _for_size(plan: list[dict[str, Any]], planned: int, size: int) -> list[dict[str, Any]]:
-    """Make the sizes in a plan shares, where fewer items wait than it was made for."""
-    if size == planned:
-        return plan
-    return [
-        {key: value for key, value in part.items() if key != "size"} | {"share": part["size"] / planned}
-        if "size" in part
-        else part
-        for part in plan
-    ]
 
 
 def complete(choice: Choice, taken: Mapping[str, int], size: int) -> dict[str, int]:
@@ -576,7 +543,7 @@ def read_pool(
     dataset: dl.Dataset,
     model: dl.Model,
     item_ids: Sequence[str],
-    config: MinerConfig,
+    config: NodeConfig,
     *,
     reference: bool = False,
 ) -> Pool:
@@ -590,7 +557,7 @@ def read_pool(
         Whose predictions count.
     item_ids : sequence of str
         The items.
-    config : MinerConfig
+    config : NodeConfig
         Which fields are needed, and whether missing predictions are made.
     reference : bool
         Whether the items are labelled ones: other models' predictions are left on these, as they are compared
@@ -608,13 +575,13 @@ def read_pool(
     RuntimeError
         When the model fails to predict.
     """
-    embedded = config.reference_embeddings if reference else config.uses_embeddings
-    predicted = embedded and config.feature_set is None if reference else config.needs_predictions
+    predicted = config.reference_predictions if reference else config.needs_predictions
+    embedded = config.reference_vectors if reference else config.needs_vectors
     records: dict[str, dict[str, Any]] = {item_id: {"id": item_id} for item_id in item_ids}
     notes: list[str] = []
     if predicted:
         records = _read_predictions(dataset, model, item_ids, config, notes, clean=not reference)
-    if embedded and config.feature_set is not None:
+    if embedded:
         records = _with_vectors(dataset, config.feature_set, records, notes)
     if reference and config.reference_labels:
         labels = reading.labels_of(dataset, list(records))
@@ -627,7 +594,7 @@ def _read_predictions(
     dataset: dl.Dataset,
     model: dl.Model,
     item_ids: Sequence[str],
-    config: MinerConfig,
+    config: NodeConfig,
     notes: list[str],
     *,
     clean: bool,
@@ -676,7 +643,7 @@ def _with_vectors(
     return known
 
 
-def read_reference(dataset: dl.Dataset | None, model: dl.Model, config: MinerConfig) -> Pool | None:
+def read_reference(dataset: dl.Dataset | None, model: dl.Model, config: NodeConfig) -> Pool | None:
     """Read the labelled items, if any strategy looks at them.
 
     Parameters
@@ -685,7 +652,7 @@ def read_reference(dataset: dl.Dataset | None, model: dl.Model, config: MinerCon
         Where they are.
     model : dl.Model
         Whose predictions count.
-    config : MinerConfig
+    config : NodeConfig
         Which of the items, and what of them is needed.
 
     Returns
@@ -899,13 +866,9 @@ def run_round(
     """
     parsed = parse_config(config)
     query = pool_query(pool_filter)
-    if reference_dataset is None and parsed.needing_reference:
-        raise ValueError(
-            f"strategy {parsed.needing_reference[0]!r} needs labelled items to compare with: give the node a "
-            "reference_dataset, or choose another strategy"
-        )
+    _check_inputs(parsed, model, reference_dataset)
     own = _own_items(dataset, execution_id)
-    size = min(parsed.size, _mark(own[0])["pool"]) if own else parsed.size
+    size = min(parsed.miner.size, _mark(own[0])["pool"]) if own else parsed.miner.size
     if own and len(own) >= size:
         return Round(own, f"{len(own)} items had been chosen by this execution already")
     waiting = _find_items(dataset, query)
@@ -914,15 +877,16 @@ def run_round(
     ids = [item.id for item in (*own, *waiting)]
     labelled = read_reference(reference_dataset, model, parsed)
     pool = read_pool(dataset, model, ids, parsed)
-    choice = choose(pool.records, parsed, labelled.records or None if labelled else None)
-    ranks = complete(choice, {item.id: _mark(item)["rank"] for item in own}, min(size, len(pool.records)))
+    miner = replace(parsed.miner, model_name=None)  # only the model's own predictions are read
+    choice = choose(pool.records, miner, labelled.records or None if labelled else None)
+    ranks = complete(choice, {item.id: _mark(item)["rank"] for item in own}, min(size, choice.pool))
     predicted = ranks if parsed.needs_predictions else read_records(dataset, list(ranks), model.id)
     remove_other_predictions(dataset, list(predicted), model.id)
     shared = {
         "round": _mark(own[0])["round"] if own else _last_round(dataset) + 1,
         "model_id": model.id,
         "model_name": model.name,
-        "pool": _mark(own[0])["pool"] if own else len(pool.records),
+        "pool": _mark(own[0])["pool"] if own else choice.pool,
         "mined_at": datetime.now(UTC).isoformat(),
     }
     if execution_id is not None:
@@ -930,9 +894,30 @@ def run_round(
     marked, warnings = _mark_all(dataset, _marks(choice, ranks, shared))
     items = sorted((*own, *marked), key=lambda item: _mark(item)["rank"])
     notes = [*pool.notes, *(labelled.notes if labelled else []), *warnings]
+    if not choice.ids:
+        notes.append(f"none fits miner_configuration.select {parsed.miner.select}")
     for note in notes:
         logger.warning(note)
     return Round(items, _mined_message(items, len(ids), notes))
+
+
+def _check_inputs(config: NodeConfig, model: dl.Model, reference_dataset: dl.Dataset | None) -> None:
+    """Raise unless the node was given what the configuration asks for."""
+    if reference_dataset is None and config.needing_reference:
+        raise ValueError(
+            f"strategy {config.needing_reference[0]!r} needs labelled items to compare with: give the node a "
+            "reference_dataset, or choose another strategy"
+        )
+    if reference_dataset is None and config.miner.select_reference:
+        raise ValueError(
+            "miner_configuration has a 'select_reference', which chooses among labelled items: give the node a "
+            "reference_dataset, or leave it out"
+        )
+    if config.miner.model_name not in (None, model.name):
+        raise ValueError(
+            f"miner_configuration.model_name is {config.miner.model_name!r}, but the node mines by the predictions "
+            f"of its model, {model.name!r}: leave model_name out, or give the node that model"
+        )
 
 
 def _marks(choice: Choice, ranks: Mapping[str, int], shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

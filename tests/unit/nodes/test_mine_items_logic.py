@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alhelpers import configurations, mining
+from alhelpers.mining import DEFAULT_CONFIG
 from alhelpers.nodes.mine_items import (
     CONFIG_SCHEMA,
-    DEFAULT_CONFIG,
     Choice,
     choose,
     complete,
@@ -49,8 +49,8 @@ def records(count, seed=0, classes=4, passes=3):
 def test_nothing_given_is_the_default():
     assert parse_config(None) == parse_config({}) == parse_config(DEFAULT_CONFIG)
     parsed = parse_config({})
-    assert parsed.plan == [{"strategy": "margin", "options": {}}]
-    assert (parsed.size, parsed.seed, parsed.wait_for, parsed.predict_missing) == (20, 0, 1, True)
+    assert parsed.miner == mining.parse_config({})
+    assert (parsed.wait_for, parsed.predict_missing, parsed.feature_set) == (1, True, None)
     assert parsed.reference_filter["filter"]["$and"][-1] == {
         "metadata": {"system": {"tags": {"train": True}}}
     }
@@ -66,13 +66,13 @@ def test_the_schema_is_one():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_kits_configurations_choose(path):
     config = json.loads(path.read_text())
-    choice = choose(records(250), parse_config(config))
+    choice = choose(records(250), parse_config(config).miner)
     assert len(set(choice.ids)) == config["size"] == 20
 
 
 def test_there_are_the_four_configurations():
     assert json.loads(CONFIGS[0].read_text()) == DEFAULT_CONFIG
-    found = {parse_config(json.loads(path.read_text())).strategies for path in CONFIGS}
+    found = {parse_config(json.loads(path.read_text())).miner.strategies for path in CONFIGS}
     assert found == {("margin",), ("mc_dropout",), ("margin", "coreset"), ("typicality", "margin")}
 
 
@@ -123,7 +123,7 @@ def test_a_wrong_configuration_is_named(config, message):
 
 def test_every_strategy_can_be_configured_and_a_wrong_option_lists_the_known():
     for name, known in mining.strategies().items():
-        assert parse_config({"strategy": name, "options": known["options"]}).strategies == (name,)
+        assert parse_config({"strategy": name, "options": known["options"]}).miner.strategies == (name,)
         with pytest.raises(
             mining.UnknownOption, match="its options are: " + (", ".join(known["options"]) or "none")
         ):
@@ -137,37 +137,74 @@ def test_whole_numbers_may_come_as_floats_and_nothing_is_changed():
         parse_config(given_config)
     given_config["plan"][0]["size"] = before["plan"][0]["size"] = 7
     parsed = parse_config(given_config)
-    assert isinstance(parsed.size, int) and parsed.size == 7 and parsed.wait_for == 3
-    parsed.plan[0]["size"] = 1
+    assert isinstance(parsed.miner.size, int) and parsed.miner.size == 7 and parsed.wait_for == 3
+    parsed.miner.plan[0]["size"] = 1
     assert given_config == before
 
 
-def test_what_is_needed_follows_from_the_strategies():
-    def needs(config):
-        parsed = parse_config(config)
-        return (
-            parsed.needs_predictions,
-            parsed.uses_embeddings,
-            parsed.with_reference,
-            parsed.needing_reference,
-        )
+VECTORS = {"feature_set": "of the network"}
+PLAN = [
+    {"cascade": [{"strategy": "margin", "keep": "2x"}, {"strategy": "coreset"}], "share": 0.5},
+    {"strategy": "embedding_distance", "share": 0.5},
+]
+EARLY = {"strategy": "novelty", "embeddings_field": "embeddings:early"}
 
-    vectors = {"feature_set": "of the network"}
-    assert needs({"strategy": "random"}) == (False, False, (), ())
-    assert needs({"strategy": "margin"}) == needs({"strategy": "margin"} | vectors) == (True, False, (), ())
-    assert needs({"strategy": "typicality"}) == (True, True, ("typicality",), ())
-    assert needs({"strategy": "typicality"} | vectors) == (False, True, ("typicality",), ())
-    assert needs({"strategy": "badge"} | vectors) == (True, True, (), ())
-    assert needs({"strategy": "novelty"} | vectors) == (False, True, ("novelty",), ("novelty",))
-    plan = [
-        {"cascade": [{"strategy": "margin", "keep": "2x"}, {"strategy": "coreset"}], "share": 0.5},
-        {"strategy": "embedding_distance", "share": 0.5},
-    ]
-    both = ("coreset", "embedding_distance")
-    assert needs({"plan": plan} | vectors) == (True, True, both, both[1:])
-    weighted = parse_config({"strategy": "weighted_entropy"})
-    assert weighted.reference_labels and not weighted.reference_embeddings
-    assert parse_config({"strategy": "coreset"}).reference_embeddings
+
+@pytest.mark.parametrize(
+    ("config", "predictions", "vectors"),
+    [
+        ({"strategy": "random"}, False, False),
+        ({"strategy": "margin"}, True, False),
+        ({"strategy": "margin"} | VECTORS, True, False),
+        ({"strategy": "typicality"}, True, False),
+        ({"strategy": "typicality"} | VECTORS, False, True),
+        ({"strategy": "badge"} | VECTORS, True, True),
+        ({"plan": PLAN} | VECTORS, True, True),
+        (EARLY | VECTORS, True, False),
+        ({"strategy": "random", "select": {"order_by": "id", "limit": 9}}, False, False),
+        ({"strategy": "random", "select": {"order_by": "confidence"}}, True, False),
+        (
+            {"strategy": "random", "select": {"filters": [{"left": "class_name", "op": "=", "right": "a"}]}},
+            True,
+            False,
+        ),
+    ],
+)
+def test_what_is_needed_of_the_waiting_items_follows_from_the_configuration(config, predictions, vectors):
+    parsed = parse_config(config)
+    assert (parsed.needs_predictions, parsed.needs_vectors) == (predictions, vectors)
+
+
+BY_CLASS = {"select_reference": {"filters": [{"left": "groundtruth", "op": "=", "right": "a"}]}}
+
+
+@pytest.mark.parametrize(
+    ("config", "predictions", "vectors", "labels"),
+    [
+        ({"strategy": "coreset"}, True, False, False),
+        ({"strategy": "coreset"} | VECTORS, False, True, False),
+        ({"strategy": "weighted_entropy"}, False, False, True),
+        ({"plan": PLAN} | VECTORS, False, True, False),
+        (EARLY | VECTORS, True, False, False),
+        ({"strategy": "coreset"} | VECTORS | BY_CLASS, False, True, True),
+        ({"strategy": "weighted_entropy", "select_reference": {"order_by": "confidence"}}, True, False, True),
+    ],
+)
+def test_what_is_needed_of_the_labelled_items_follows_too(config, predictions, vectors, labels):
+    parsed = parse_config(config)
+    found = (parsed.reference_predictions, parsed.reference_vectors, parsed.reference_labels)
+    assert found == (predictions, vectors, labels)
+
+
+def test_the_strategies_that_look_at_labelled_items():
+    for config, looking, needing in [
+        ({"strategy": "margin"}, (), ()),
+        ({"strategy": "typicality"}, ("typicality",), ()),
+        ({"strategy": "novelty"}, ("novelty",), ("novelty",)),
+        ({"plan": PLAN}, ("coreset", "embedding_distance"), ("embedding_distance",)),
+    ]:
+        parsed = parse_config(config)
+        assert (parsed.with_reference, parsed.needing_reference) == (looking, needing)
 
 
 # ------------------------------------------------------------------------------------------- the pool
@@ -263,13 +300,13 @@ def test_boxes_become_detections():
         {"class_name": "cat", "confidence": 0.75} | place,
     ]
     with pytest.raises(mining.MissingField, match="'margin' needs confidences or logits.*id, detections"):
-        choose([record], parse_config({}))
+        choose([record], mining.parse_config({}))
 
 
 def test_numbers_that_are_none_are_named_by_mining():
     wrong = to_record("item", [row(prediction={"confidences": ["high", "low"]})])
     with pytest.raises(ValueError, match="record 'item': confidences must be numbers"):
-        choose([wrong], parse_config({}))
+        choose([wrong], mining.parse_config({}))
 
 
 # ------------------------------------------------------------------------------------------- the choice
@@ -278,8 +315,8 @@ def test_numbers_that_are_none_are_named_by_mining():
 @pytest.mark.parametrize("strategy", mining.strategies())
 def test_the_choice_is_minings(strategy):
     pool, labelled = records(60), [row | {"id": f"r{row['id']}"} for row in records(25, seed=1)]
-    config = parse_config({"strategy": strategy, "size": 12, "seed": 3})
-    reference = labelled if config.with_reference else None
+    config = mining.parse_config({"strategy": strategy, "size": 12, "seed": 3})
+    reference = labelled if mining.strategies()[strategy]["reference"] != "none" else None
     expected = mining.mine(pool, strategy, 12, reference=reference, seed=3)
     choice = choose(pool, config, reference)
     assert choice.ids == expected.ids and choice.strategies == [strategy] * 12
@@ -300,7 +337,7 @@ def test_the_choice_is_minings(strategy):
 def test_the_choice_of_a_plan_is_minings(plan):
     pool = records(60)
     expected = mining.combine(pool, plan, 10, seed=1)
-    choice = choose(pool, parse_config({"plan": plan, "size": 10, "seed": 1}))
+    choice = choose(pool, mining.parse_config({"plan": plan, "size": 10, "seed": 1}))
     assert (choice.ids, choice.scores) == (expected.ids, expected.scores.tolist())
     assert choice.strategies == [expected.meta["strategies"][id] for id in choice.ids]
 
@@ -308,31 +345,36 @@ def test_the_choice_of_a_plan_is_minings(plan):
 @given(st.integers(1, 40), st.integers(0, 2**32 - 1))
 def test_neither_the_order_of_the_items_nor_a_second_run_matters(count, seed):
     pool = records(count, seed=seed % 100)
-    config = parse_config({"plan": [{"strategy": "margin", "size": 15}, {"strategy": "random", "size": 5}]})
+    config = mining.parse_config(
+        {"plan": [{"strategy": "margin", "size": 15}, {"strategy": "random", "size": 5}]}
+    )
     shuffled = [pool[place] for place in np.random.default_rng(seed).permutation(count)]
     choice = choose(pool, config)
     assert choose(shuffled, config) == choice
     # fewer than the size are all of them, in the plan's proportions
+    assert choice.pool == count
     assert len(choice.ids) == len(set(choice.ids)) == min(count, 20)
     assert abs(choice.strategies.count("random") - len(choice.ids) / 4) < 1
 
 
-def test_few_items_fit_a_plan_with_one_size():
-    for plan in ({"strategy": "margin", "size": 20}, [{"strategy": "margin", "size": 20}]):
-        assert len(choose(records(3), parse_config({"plan": plan})).ids) == 3
+def test_nothing_is_chosen_where_nothing_fits_and_labelled_items_are_never_among_the_waiting():
+    miner = mining.parse_config({"size": 5, "select": {"filters": [{"left": "id", "op": "<", "right": "0"}]}})
+    assert choose(records(9), miner) == Choice([], [], [], 0)
+    miner = mining.parse_config({"strategy": "coreset", "size": 5, "select_reference": {"limit": 3}})
+    assert choose(records(9), miner).ids == mining.mine(records(9), "coreset", 5).ids
 
 
 @given(st.sets(st.integers(0, 9)))
 def test_a_round_that_died_is_completed_with_the_rest_of_it(taken):
     ids = [f"i{number}" for number in range(10)]
-    choice = Choice(ids, [0.0] * 10, ["margin"] * 10)
+    choice = Choice(ids, [0.0] * 10, ["margin"] * 10, 10)
     done = {ids[place]: place + 1 for place in taken}
     assert complete(choice, done, 10) | done == {id: place + 1 for place, id in enumerate(ids)}
 
 
 @given(st.sets(st.integers(0, 30), max_size=10), st.permutations(range(30)), st.integers(10, 20))
 def test_a_round_that_died_is_never_more_than_it_was(taken, order, size):
-    choice = Choice([f"i{number}" for number in order[:size]], [0.0] * size, ["margin"] * size)
+    choice = Choice([f"i{number}" for number in order[:size]], [0.0] * size, ["margin"] * size, size)
     done = {f"i{number}": rank for rank, number in enumerate(sorted(taken), start=1)}
     rest = complete(choice, done, 10)
     assert not rest.keys() & done.keys() and len(rest) + len(done) == 10

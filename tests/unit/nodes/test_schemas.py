@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from alhelpers import mining
 from alhelpers.cli import main
-from alhelpers.nodes import compare_models, data_split, mine_items
+from alhelpers.nodes import compare_models, data_split
 from alhelpers.nodes.schemas import KINDS, check_file, write
 
 CONFIGS = Path(__file__).parents[3] / "pipeline_configs"
@@ -141,7 +142,7 @@ def test_what_is_wrong_is_named(tmp_path, name, config, message):
 def test_the_defaults_of_the_nodes_and_the_nodes_of_the_templates_fit(tmp_path):
     defaults = {
         "compare_configurations.json": compare_models.DEFAULT_CONFIG,
-        "miner_configurations.json": mine_items.DEFAULT_CONFIG,
+        "miner_configurations.json": mining.DEFAULT_CONFIG,
         "data_split_node.json": data_split.DEFAULT_CONFIG,
     }
     for name, config in defaults.items():

@@ -1,0 +1,141 @@
+"""What a miner has picked, round after round, in one Parquet file."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from alhelpers.mining._selection import MiningError, Selection
+
+#: The columns beside ``id``.
+_COLUMNS = {
+    "score": pa.float32(),
+    "strategy": pa.string(),
+    "round": pa.int32(),
+    "rank": pa.int32(),
+    "picked_at": pa.timestamp("us", tz="UTC"),
+    "configuration": pa.string(),
+}
+
+
+def read_picks(path: str | Path) -> pa.Table:
+    """Read what was picked so far.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        A file that :func:`append_picks` wrote, or that is not there yet.
+
+    Returns
+    -------
+    pyarrow.Table
+        A row a record: ``id``, ``score``, ``strategy``, ``round`` (from 1), ``rank`` in the round (from 1),
+        ``picked_at``, and ``configuration``, the digest of the miner configuration. No row where there is no
+        file.
+
+    Raises
+    ------
+    MiningError
+        If the file is none of picks.
+    """
+    if not os.path.exists(path):
+        return pa.schema([("id", pa.string()), *_COLUMNS.items()]).empty_table()
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise MiningError(f"{path} is no file of picks: {error}; give another name") from error
+    if table.column_names != ["id", *_COLUMNS]:
+        raise MiningError(
+            f"{path} is no file of picks: it has the columns {', '.join(table.column_names)}; give another name"
+        )
+    return table
+
+
+def picks_of(selection: Selection, number: int, picked_at: datetime | None = None) -> pa.Table:
+    """Turn a selection into the rows that :func:`append_picks` would append.
+
+    Parameters
+    ----------
+    selection : Selection
+        What :func:`run` gives.
+    number : int
+        The round, from 1.
+    picked_at : datetime.datetime, optional
+        When; now without it.
+
+    Returns
+    -------
+    pyarrow.Table
+        The rows, best first, in the columns of :func:`read_picks`.
+    """
+    count = len(selection)
+    by = selection.meta["strategies"]
+    values = {
+        "id": pa.array(selection.ids),
+        "score": selection.scores,
+        "strategy": [by[id] for id in selection.ids],
+        "round": [number] * count,
+        "rank": range(1, count + 1),
+        "picked_at": [picked_at or datetime.now(UTC)] * count,
+        "configuration": [selection.meta["configuration"]] * count,
+    }
+    kinds = {"id": values["id"].type, **_COLUMNS}
+    return pa.table({name: pa.array(values[name], type=kind) for name, kind in kinds.items()})
+
+
+def append_picks(path: str | Path, selection: Selection, picked_at: datetime | None = None) -> pa.Table:
+    """Add a round to a file of picks: all of it, or the file stays as it was.
+
+    Two that append to one file at once must take turns, or the rounds of one are lost.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The file; it is made, with its folder, where it is missing.
+    selection : Selection
+        What :func:`run` gives.
+    picked_at : datetime.datetime, optional
+        When; now without it.
+
+    Returns
+    -------
+    pyarrow.Table
+        The rows of this round.
+
+    Raises
+    ------
+    MiningError
+        If the file is none of picks, or holds one of the ids already.
+    """
+    known = read_picks(path)
+    number = (pc.max(known["round"]).as_py() or 0) + 1
+    new = picks_of(selection, number, picked_at)
+    if not len(known):
+        known = new.slice(0, 0)
+    if known.schema.field("id").type != new.schema.field("id").type:
+        raise MiningError(
+            f"{path} holds picks of other records: {known['id'][0].as_py()!r} is one, and "
+            f"{selection.ids[0]!r} is to come; give another name"
+        )
+    twice = new["id"].filter(pc.is_in(new["id"], value_set=known["id"]))
+    if len(twice):
+        raise MiningError(f"{path} holds {twice[0].as_py()!r} already: give its ids to the run as picked")
+    _replace(Path(path), pa.concat_tables([known, new]))
+    return new
+
+
+def _replace(target: Path, table: pa.Table) -> None:
+    """Write a table beside its place, and move it there when all of it is on the disk."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")  # one name, so that a run that was killed leaves no heap
+    with part.open("wb") as file:
+        pq.write_table(table, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, target)
