@@ -13,7 +13,8 @@ Where there are too many for the memory, :func:`parts` cuts any of them into par
 from alhelpers.records.detections import Boxes, boxes
 from alhelpers.records.filters import OPERATORS
 from alhelpers.records.ids import check_distinct
-from alhelpers.records.partition import PART_ROWS, RecordPart, count, field_names, parts
+from alhelpers.records.part import RecordPart
+from alhelpers.records.partition import PART_ROWS, count, field_names, parts
 from alhelpers.records.queries import query, select
 from alhelpers.records.schema import COLUMNS, RecordError
 from alhelpers.records.sources import PATHS, Query, Records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from alhelpers.records.computed import COMPUTED, Computed, computed_fields, computed_values
 from alhelpers.records.schema import RecordError, nearest
 
 _COMPARISONS: Mapping[str, Callable[..., pa.ChunkedArray]] = {
@@ -35,31 +37,47 @@ def check_filters(filters: Sequence[Mapping[str, Any]]) -> None:
 
 def met(table: pa.Table, filters: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return the records that meet all conditions."""
-    for condition in filters:
-        table = table.filter(_holds(field_values(table, condition["left"]), condition))
-    return table
+    holds = [_holds(field_values(table, condition["left"]), condition) for condition in filters]
+    return table.filter(functools.reduce(pc.and_, holds)) if holds else table
 
 
 def field_values(table: pa.Table, name: str) -> pa.ChunkedArray:
-    """Return the values of a field: a column, or a part of a document."""
-    top, *steps = _steps(table.schema, name)
+    """Return the values of a field: a column, a part of a document, or what is computed."""
+    found = _found(table.schema, name)
+    if isinstance(found, Computed):
+        return computed_values(table, name, found)
+    top, *steps = found
     return pc.struct_field(table[top], steps) if steps else table[top]
 
 
 def columns_of(schema: pa.Schema, name: str) -> list[str]:
     """Return the columns that a field is read from; raise if there is no such field."""
-    return [_steps(schema, name)[0]]
+    found = _found(schema, name)
+    return found.columns(schema.names) if isinstance(found, Computed) else [found[0]]
 
 
-def _steps(schema: pa.Schema, name: str) -> tuple[str, ...]:
-    """Return the column of a field, and the keys that lead to it from there."""
-    known = {path: steps for field in schema for path, steps in _paths(field.name, field.type, ())}
-    if name not in known:
+def _found(schema: pa.Schema, name: str) -> tuple[str, ...] | Computed:
+    """Return the column of a field and the keys that lead to it from there, or how it is computed."""
+    known: dict[str, tuple[str, ...] | Computed] = {
+        path: steps for field in schema for path, steps in _paths(field.name, field.type, ())
+    }
+    known = {
+        **known,
+        **{path: field for path, field in computed_fields(schema.names).items() if path not in known},
+    }
+    if name in known:
+        return known[name]
+    if name in COMPUTED:
+        field = COMPUTED[name]
+        needs = " or ".join(field.needs) + (f" and {field.beside}" if field.beside else "")
         raise RecordError(
-            f"field {name!r} is unknown{nearest(name, known)}; the records have: {', '.join(known)}",
-            column=str(name),
+            f"field {name!r} is computed from {needs}; the records have: {', '.join(schema.names)}",
+            column=name,
         )
-    return known[name]
+    raise RecordError(
+        f"field {name!r} is unknown{nearest(name, [*known, *COMPUTED])}; the records have: {', '.join(known)}",
+        column=str(name),
+    )
 
 
 def _paths(name: str, kind: pa.DataType, above: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from alhelpers.records.ids import one_piece
 from alhelpers.records.schema import RecordError, depth
 
 
@@ -104,6 +105,24 @@ def _check_present(values: pa.Array, column: str, ids: pa.Array) -> None:
         raise RecordError(
             f"record {id!r} has no {column}, or a part of it is missing; other records have", id, column
         )
+
+
+def as_array(values: pa.ChunkedArray, name: str) -> np.ndarray:
+    """Return a column as an array, of numbers without a copy."""
+    whole = one_piece(values)
+    shape = [len(whole)]
+    while pa.types.is_fixed_size_list(whole.type):
+        if whole.null_count:
+            raise RecordError(f"{name} is missing in {whole.null_count} records", column=name)
+        shape.append(whole.type.list_size)
+        whole = whole.flatten()
+    if not pa.types.is_floating(whole.type):
+        return (
+            np.array(whole.to_pylist(), dtype=object) if len(shape) == 1 else whole.to_numpy().reshape(shape)
+        )
+    if whole.null_count:
+        raise RecordError(f"{name} is missing in {whole.null_count} records", column=name)
+    return whole.to_numpy(zero_copy_only=True).reshape(shape)
 
 
 def sizes_of(kind: pa.DataType) -> tuple[int, ...]:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from alhelpers.records.choices import order
 from alhelpers.records.conversion import from_rows
 from alhelpers.records.filters import check_filters, columns_of, field_values
 from alhelpers.records.ids import check_distinct
-from alhelpers.records.partition import order, parts, schema_of
+from alhelpers.records.partition import parts, schema_of
 from alhelpers.records.schema import RecordError
 from alhelpers.records.sources import PATHS, Query, Records
 
@@ -75,9 +76,13 @@ def select(
         The records.
     filters : sequence of dict, optional
         Conditions ``{"left": field, "op": operator, "right": value}``, all of which must hold. A field is a
-        column or a part of one, as ``tags.run_id``. Operators: ``< <= > >= = !=``, ``in`` and ``not in`` a
-        list, ``like`` and ``not like`` a text where ``%`` stands for any characters and ``_`` for one. A
-        record without the field meets no condition but ``= None``; ``!= None`` asks that it is there.
+        column, a part of one as ``tags.run_id``, or computed: ``prediction.confidence``, ``.class_name``,
+        ``.entropy``, ``.margin``, ``.least_confidence``; ``mc_dropout.bald``, ``.variance``,
+        ``.predictive_entropy``, ``.margin``, ``.variation_ratio``; ``query_by_committee.vote_entropy``,
+        ``.consensus_kl``; ``embeddings.norm``, ``embeddings:<layer>.norm``; ``detections.count``.
+        Operators: ``< <= > >= = !=``, ``in`` and ``not in`` a list, ``like`` and ``not like`` a text where
+        ``%`` stands for any characters and ``_`` for one. A record without the field meets no condition but
+        ``= None``; ``!= None`` asks that it is there.
     limit : int, optional
         At most so many records, after ordering.
     order_by : str, optional

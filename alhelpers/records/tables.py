@@ -12,7 +12,7 @@ import pyarrow as pa
 from alhelpers.records.checks import checked
 from alhelpers.records.conversion import from_rows, from_values
 from alhelpers.records.detections import Boxes
-from alhelpers.records.ids import one_piece
+from alhelpers.records.numbers import as_array
 from alhelpers.records.queries import loaded
 from alhelpers.records.schema import LAYER, RecordError
 from alhelpers.records.sources import PATHS, Query, Records
@@ -192,20 +192,7 @@ def column(records: pa.Table, name: str) -> np.ndarray:
     """
     if name not in records.column_names:
         raise RecordError(f"records have no column {name!r}, they have {records.column_names}", column=name)
-    whole = one_piece(records[name])
-    shape = [len(whole)]
-    while pa.types.is_fixed_size_list(whole.type):
-        if whole.null_count:
-            raise RecordError(f"{name} is missing in {whole.null_count} records", column=name)
-        shape.append(whole.type.list_size)
-        whole = whole.flatten()
-    if not pa.types.is_floating(whole.type):
-        return (
-            np.array(whole.to_pylist(), dtype=object) if len(shape) == 1 else whole.to_numpy().reshape(shape)
-        )
-    if whole.null_count:
-        raise RecordError(f"{name} is missing in {whole.null_count} records", column=name)
-    return whole.to_numpy(zero_copy_only=True).reshape(shape)
+    return as_array(records[name], name)
 
 
 def _check_class_count(names: int, arrays: Mapping[str, np.ndarray | None]) -> None:
