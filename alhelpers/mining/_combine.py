@@ -7,16 +7,18 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from alhelpers import records as rec
-from alhelpers.mining._mine import check_engine, check_seed, check_size, mine
-from alhelpers.mining._registry import find
-from alhelpers.mining._selection import MiningError, PoolExhausted, Selection
+from alhelpers.mining._engine import Engine, engine_of
+from alhelpers.mining._mine import check_seed, check_size, mined, scored
+from alhelpers.mining._pool import Best, Pool, Progress, best_of, check_enough
+from alhelpers.mining._registry import STRATEGIES, find
+from alhelpers.mining._selection import MiningError, Selection
+from alhelpers.mining._strategy import Part, Picked, Strategy
 from alhelpers.records import Records
 
 Plan = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -30,6 +32,7 @@ def combine(
     reference: Records | None = None,
     seed: int = 0,
     engine: Any = None,
+    progress: Progress | None = None,
 ) -> Selection:
     """Choose records by several strategies, never one record twice.
 
@@ -47,47 +50,64 @@ def combine(
     ``keep`` is a number of records, or a multiple of the budget; where the pool is smaller, all of it. A
     cascade may be a part: ``{"cascade": [...], "share": 0.5}``.
 
+    With weights, the scores of several strategies are made ranks, from 0 to 1 for the highest (equals share the
+    mean of theirs), and the weighted mean of the ranks decides::
+
+        {"weights": [{"strategy": "margin", "weight": 2}, {"strategy": "embedding_distance", "weight": 1}]}
+
+    Weights may be a part, or a stage of a cascade in place of a strategy.
+
     Parameters
     ----------
-    records : list of dict, pyarrow.Table, str or pathlib.Path
-        The pool, as for :func:`mine`.
+    records : list of dict, pyarrow.Table, str, pathlib.Path or Query
+        The pool, as for :func:`mine`. Of files each stage reads only its own fields, and after the first stage of
+        a cascade those of the kept records alone stay in memory.
     plan : dict or list of dict
-        One part, or several. A part has a ``strategy`` (with ``options``) or a ``cascade``, and, where there
-        are several, a ``share`` of the budget or a ``size``.
+        One part, or several. A part has a ``strategy`` (with ``options``), a ``cascade`` or ``weights``, and,
+        where there are several, a ``share`` of the budget or a ``size``.
     size : int
         How many records to choose in all.
-    reference : list of dict, pyarrow.Table, str or pathlib.Path, optional
+    reference : list of dict, pyarrow.Table, str, pathlib.Path or Query, optional
         The labelled records, given to every strategy that looks at them.
     seed : int
         Given to every strategy.
-    engine : None
-        Where to compute: None is this process, the only engine there is.
+    engine, progress
+        As for :func:`mine`; every strategy reports for itself.
 
     Returns
     -------
     Selection
         Part after part, each best first; scores of different strategies do not compare.
-        ``meta["strategies"]`` says for each id which strategy chose it (a cascade's are joined by ``>``),
-        ``meta["parts"]`` how.
+        ``meta["strategies"]`` says for each id which strategy chose it (a cascade's are joined by ``>``, those
+        that were weighed by ``+``), ``meta["parts"]`` how.
 
     Raises
     ------
     MiningError
         If the plan is not one, its sizes do not add up, or a strategy cannot be run.
+    RecordError
+        If the records break their schema, or there are none.
     """
-    check_engine(engine)
+    where = engine_of(engine)
     check_size(size)
     check_seed(seed)
     parts = _parts(plan, int(size))
     stages = [stage for part in parts for stage in part.stages]
-    pool, labelled = (_read_once(source, stages) for source in (records, reference))
-    if 0 < len(pool) < size:  # of no records at all, mining says what is wrong
-        raise PoolExhausted(f"size={size} records were asked for, but the pool holds {len(pool)}")
+    for term in (term for stage in stages for term in stage.terms):  # before anything is read
+        term.strategy.columns_of(records, term.options)
+        term.strategy.reference_columns(reference, term.options)
+    pool = _in_reach(records, {name for stage in stages for name in stage.columns})
+    labelled = _read_once(reference, stages)
+    count = rec.count(pool)
+    if not count:
+        raise rec.RecordError("records hold no record")
+    check_enough(size, count)
     chosen: list[Selection] = []
     for part in parts:
         taken = [id for selection in chosen for id in selection.ids]
-        left = _without(pool, taken) if taken else pool
-        chosen.append(_cascade(left, part, labelled, seed))
+        left = rec.query(pool, [{"left": "id", "op": "not in", "right": taken}]) if taken else pool
+        run = _Run(labelled, int(seed), where, progress)
+        chosen.append(_cascade(left, count - len(taken), part, run))
     ids = [id for selection in chosen for id in selection.ids]
     by = [part.name for part, selection in zip(parts, chosen, strict=True) for _ in selection.ids]
     meta = {
@@ -102,12 +122,29 @@ def combine(
 
 
 @dataclass(frozen=True)
-class _Stage:
-    """One strategy in a cascade, and how many records it hands on."""
+class _Term:
+    """One strategy, and how much its scores weigh beside those of others."""
 
-    strategy: str
+    strategy: Strategy
     options: Mapping[str, Any]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A stage of a cascade: one strategy, or several that are weighed, and how many records it hands on."""
+
+    terms: tuple[_Term, ...]
     keep: int
+
+    @property
+    def name(self) -> str:
+        return " + ".join(term.strategy.name for term in self.terms)
+
+    @property
+    def columns(self) -> set[str]:
+        """All fields that it may read, of the pool and of the reference."""
+        return {name for term in self.terms for name in term.strategy.columns(term.options)}
 
 
 @dataclass(frozen=True)
@@ -118,7 +155,7 @@ class _PlanPart:
 
     @property
     def name(self) -> str:
-        return " > ".join(stage.strategy for stage in self.stages)
+        return " > ".join(stage.name for stage in self.stages)
 
 
 # ------------------------------------------------------------------------------
@@ -126,43 +163,111 @@ class _PlanPart:
 # ------------------------------------------------------------------------------
 
 
-def _cascade(pool: Records, part: _PlanPart, reference: Records | None, seed: int) -> Selection:
+class _Run(NamedTuple):
+    """What all stages share."""
+
+    reference: Records | None
+    seed: int
+    engine: Engine
+    progress: Progress | None
+
+
+def _cascade(pool: Records, count: int, part: _PlanPart, run: _Run) -> Selection:
     """Run the stages of a part, each on what the one before it kept."""
     metas = []
     for place, stage in enumerate(part.stages):
         last = place == len(part.stages) - 1
-        keep = stage.keep if last else min(stage.keep, len(pool))
-        selection = mine(pool, stage.strategy, keep, reference=reference, seed=seed, **stage.options)
+        selection = _staged(pool, stage, stage.keep if last else min(stage.keep, count), run)
         metas.append(selection.meta)
-        pool = pool if last else _only(pool, selection.ids)
+        if not last:
+            pool = _only(pool, selection.ids, part.stages[place + 1 :], run.engine)
     return Selection(selection.ids, selection.scores, metas[0] if len(metas) == 1 else {"cascade": metas})
 
 
-def _read_once(source: Records | None, stages: Sequence[_Stage]) -> Any:
-    """Read files once for all stages, with the fields that any of them may need."""
-    if source is None or isinstance(source, pa.Table | Sequence) and not isinstance(source, rec.PATHS):
+def _staged(pool: Records, stage: _Stage, keep: int, run: _Run) -> Selection:
+    """Run one stage."""
+    pools = [
+        Pool(pool, term.strategy.columns_of(pool, term.options), run.engine, run.progress)
+        for term in stage.terms
+    ]
+    references = [term.strategy.labelled(run.reference, term.options) for term in stage.terms]
+    terms = list(zip(stage.terms, pools, references, strict=True))
+    if len(terms) == 1:
+        picked = [mined(term.strategy, one, base, keep, run.seed, term.options) for term, one, base in terms][
+            0
+        ]
+    else:
+        picked = _weighed(terms, keep, run.seed)
+    meta = {"size": keep, "pool": picked.pool, "seed": run.seed}
+    described = [
+        {
+            "strategy": term.strategy.name,
+            "options": dict(term.options),
+            "reference": None if base is None else len(base),
+        }
+        for term, _, base in terms
+    ]
+    if len(terms) == 1:
+        return Selection(list(picked.ids), picked.scores, described[0] | meta | dict(picked.notes))
+    weights = [
+        each | {"weight": term.weight} | dict(notes)
+        for each, (term, _, _), notes in zip(described, terms, picked.notes["weights"], strict=True)
+    ]
+    return Selection(list(picked.ids), picked.scores, {"weights": weights} | meta)
+
+
+def _weighed(terms: Sequence[tuple[_Term, Pool, Part | None]], keep: int, seed: int) -> Picked:
+    """Choose by the weighted mean of the ranks that several strategies give."""
+    total, notes = np.zeros(1), []
+    for term, pool, reference in terms:
+        found = scored(term.strategy, pool, reference, seed, term.options)
+        total = total + term.weight * _ranks(found.scores)
+        notes.append(found.notes)
+    ids = pa.concat_arrays(terms[0][1].ids())
+    check_enough(keep, len(ids))
+    best = best_of([Best(ids, total / sum(term.weight for term, _, _ in terms))], keep)
+    return Picked(best.ids.to_pylist(), best.scores.astype(np.float32), len(ids), {"weights": notes})
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Return the rank of each value as a share of all, (N,) float64 up to 1 for the highest; equals share theirs."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    ends = np.append(starts[1:], len(values))
+    ranks = np.empty(len(values))
+    ranks[order] = np.repeat((starts + 1 + ends) / 2, ends - starts)
+    return ranks / len(values)
+
+
+def _in_reach(source: Records, columns: set[str]) -> Records:
+    """Turn rows into a table once for all stages; files are read by each stage, and only its columns."""
+    if isinstance(source, (*rec.PATHS, rec.Query, pa.Table)):
         return source
-    strategies = [(find(stage.strategy), stage.options) for stage in stages]
-    columns = {
-        name for strategy, options in strategies for name in strategy.columns(strategy.resolved(options))
-    }
-    return rec.read(source, sorted(columns)) if isinstance(source, rec.PATHS) else rec.as_table(source)
+    return rec.as_table(source, sorted(columns))
 
 
-def _only(pool: Any, ids: Sequence[Any]) -> Any:
-    """Return the records with these ids."""
-    if isinstance(pool, pa.Table):
-        return pool.filter(pc.is_in(pool["id"], value_set=pa.array(ids, type=pool["id"].type)))
-    kept = set(ids)
-    return [row for row in pool if row["id"] in kept]
+def _read_once(reference: Records | None, stages: Sequence[_Stage]) -> Records | None:
+    """Read the reference once for all stages, with the fields that any of them may need."""
+    looking = [stage for stage in stages if any(term.strategy.reference != "none" for term in stage.terms)]
+    if reference is None or not looking:
+        return None
+    there = rec.field_names(reference)
+    columns = {name for stage in looking for name in stage.columns if name in there}
+    return rec.as_table(reference, sorted(columns), "reference") if there else reference
 
 
-def _without(pool: Any, ids: Sequence[Any]) -> Any:
-    """Return the records with other ids."""
-    if isinstance(pool, pa.Table):
-        return pool.filter(pc.invert(pc.is_in(pool["id"], value_set=pa.array(ids, type=pool["id"].type))))
-    taken = set(ids)
-    return [row for row in pool if row["id"] not in taken]
+def _only(pool: Records, ids: Sequence[Any], stages: Sequence[_Stage], engine: Engine) -> Records:
+    """Return the records with these ids: where they are as few as a part, in memory with what later stages need."""
+    kept = rec.query(pool, [{"left": "id", "op": "in", "right": list(ids)}])
+    if len(ids) > rec.PART_ROWS:
+        return kept
+    columns = {name for stage in stages for name in stage.columns}
+    return pa.concat_tables(engine.map(_loaded, rec.parts(kept, sorted(columns)), None))
+
+
+def _loaded(part: rec.RecordPart, context: None) -> pa.Table:
+    return part.load()
 
 
 # ------------------------------------------------------------------------------
@@ -170,21 +275,31 @@ def _without(pool: Any, ids: Sequence[Any]) -> Any:
 # ------------------------------------------------------------------------------
 
 
+# What a part of a plan is, one of these.
+_FORMS = ("strategy", "cascade", "weights")
+
+
 def _parts(plan: Plan, size: int) -> list[_PlanPart]:
     """Check a plan, and settle how many records each part chooses."""
     given = [plan] if isinstance(plan, Mapping) else plan
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
         raise MiningError(
-            f"a plan is a dict or a list of dicts with a 'strategy' or a 'cascade', got {plan!r}"
+            "a plan is a dict or a list of dicts with a 'strategy', a 'cascade' or 'weights', got "
+            + repr(plan)
         )
     for part in given:
-        _check_keys(part, {"strategy", "cascade", "options", "share", "size"}, "a part of the plan")
-        if ("strategy" in part) == ("cascade" in part):
+        _check_keys(part, {*_FORMS, "options", "share", "size"}, "a part of the plan")
+        if sum(form in part for form in _FORMS) != 1:
             raise MiningError(
-                f"a part of the plan has either a 'strategy' or a 'cascade', got {dict(part)!r}"
+                f"a part of the plan has either a 'strategy' or a 'cascade' or 'weights', got {dict(part)!r}"
             )
-        if "cascade" in part and "options" in part:
-            raise MiningError("a cascade has its options in its stages, each beside its 'strategy'")
+        if "strategy" not in part and "options" in part:
+            where = (
+                "a cascade has its options in its stages"
+                if "cascade" in part
+                else "weights have their options"
+            )
+            raise MiningError(f"{where}, each beside its 'strategy'")
     budgets = _budgets(given, size)
     return [_PlanPart(_stages(part, budget)) for part, budget in zip(given, budgets, strict=True) if budget]
 
@@ -218,26 +333,56 @@ def _budgets(parts: Sequence[Mapping[str, Any]], size: int) -> list[int]:
 
 def _stages(part: Mapping[str, Any], budget: int) -> tuple[_Stage, ...]:
     """Return the checked stages of a part."""
-    given = (
-        part["cascade"] if "cascade" in part else [{k: part[k] for k in ("strategy", "options") if k in part}]
-    )
+    one = {key: part[key] for key in ("strategy", "options", "weights") if key in part}
+    given = part["cascade"] if "cascade" in part else [one]
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
         raise MiningError(f"a cascade is a list of stages, got {given!r}")
     stages = []
     for place, stage in enumerate(given):
-        _check_keys(stage, {"strategy", "options", "keep"}, "a stage of a cascade")
+        _check_keys(stage, {"strategy", "options", "weights", "keep"}, "a stage of a cascade")
         last = place == len(given) - 1
-        if ("keep" in stage) == last or "strategy" not in stage:
+        if ("keep" in stage) == last or ("strategy" in stage) == ("weights" in stage):
             raise MiningError(
-                f"a stage has a 'strategy', and every stage but the last a 'keep'; got {dict(stage)!r} as "
-                f"stage {place + 1} of {len(given)}"
+                "a stage has a 'strategy' (or 'weights'), and every stage but the last a 'keep'; got "
+                f"{dict(stage)!r} as stage {place + 1} of {len(given)}"
             )
-        options = stage.get("options", {})
-        if not isinstance(options, Mapping):
-            raise MiningError(f"'options' is a dict, got {options!r}")
-        find(stage["strategy"]).resolved(options)
-        stages.append(_Stage(stage["strategy"], options, budget if last else _keep(stage["keep"], budget)))
+        terms = _terms(stage["weights"]) if "weights" in stage else (_term(stage),)
+        stages.append(_Stage(terms, budget if last else _keep(stage["keep"], budget)))
     return tuple(stages)
+
+
+def _terms(given: Any) -> tuple[_Term, ...]:
+    """Return the checked strategies that are weighed."""
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) < 2:
+        raise MiningError(
+            "'weights' is a list of at least two dicts with a 'strategy' and a 'weight', got " + repr(given)
+        )
+    for term in given:
+        _check_keys(term, {"strategy", "options", "weight"}, "a part of 'weights'")
+        weight = term.get("weight")
+        number = isinstance(weight, int | float | np.number) and not isinstance(weight, bool)
+        if "strategy" not in term or not number or not 0 < weight < math.inf:
+            raise MiningError(
+                f"each of 'weights' has a 'strategy' and a 'weight' above 0, got {dict(term)!r}"
+            )
+    terms = tuple(_term(term) for term in given)
+    for term in terms:
+        if term.strategy.kind == "together":
+            those = ", ".join(name for name, each in STRATEGIES.items() if each.kind != "together")
+            raise MiningError(
+                f"strategy {term.strategy.name!r} chooses records together and has no score of each, which 'weights' "
+                f"need; put it behind them in a cascade, or take one of: {those}"
+            )
+    return terms
+
+
+def _term(given: Mapping[str, Any]) -> _Term:
+    """Return a checked strategy with all its options."""
+    options = given.get("options", {})
+    if not isinstance(options, Mapping):
+        raise MiningError(f"'options' is a dict, got {options!r}")
+    strategy = find(given["strategy"])
+    return _Term(strategy, strategy.resolved(options), float(given.get("weight", 1)))
 
 
 def _keep(keep: Any, budget: int) -> int:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
+from alhelpers.mining._engine import engine_of
+from alhelpers.mining._pool import Best, Pool, Progress, Readable, best_of, check_enough
 from alhelpers.mining._registry import STRATEGIES, find
-from alhelpers.mining._selection import MiningError, PoolExhausted, Selection, best_places
-from alhelpers.mining._strategy import Part, Picked, Strategy
-from alhelpers.records import RecordError, Records
-from alhelpers.scores import ScoreError
+from alhelpers.mining._selection import MiningError, Selection
+from alhelpers.mining._strategy import Part, Picked, Prepared, Scored, Strategy, naming_record
+from alhelpers.records import Records
 
 
 def mine(
@@ -21,28 +24,33 @@ def mine(
     reference: Records | None = None,
     seed: int = 0,
     engine: Any = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Selection:
     """Choose the records of a pool that are worth a label most.
 
-    The same records, options and seed give the same selection, in whatever order the records come; ties go to
-    the smaller id. Nothing that is passed in is changed.
+    The same records, options and seed give the same selection, in whatever order and in however many files the
+    records come, and on every engine; ties go to the smaller id. Nothing that is passed in is changed.
 
     Parameters
     ----------
-    records : list of dict, pyarrow.Table, str or pathlib.Path
-        The pool: records, or the path or glob of their Parquet files, of which only the fields needed are
-        read.
+    records : list of dict, pyarrow.Table, str, pathlib.Path or Query
+        The pool: records, the path or glob of their Parquet files, or a query. Only the fields needed are read,
+        a part of about 100,000 records at a time, so that a pool may be larger than the memory.
     strategy : str
         How to choose; :func:`strategies` lists them, with their fields and options.
     size : int
         How many records to choose.
-    reference : list of dict, pyarrow.Table, str or pathlib.Path, optional
+    reference : list of dict, pyarrow.Table, str, pathlib.Path or Query, optional
         The labelled records, for the strategies that look at them; the others do not read it.
     seed : int
         Where randomness comes from, for the strategies that have any.
-    engine : None
-        Where to compute: None is this process, the only engine there is.
+    engine : None, concurrent.futures.Executor or dask.distributed.Client
+        Where to compute: in this process, in the workers of a pool, or on a cluster. Files are read where the
+        work is, so all workers must see them under the same path.
+    progress : callable, optional
+        Called in this process with how much is done and how much there is: records that were scored, or, where
+        records are chosen together, those that were chosen.
     **options
         The strategy's own options.
 
@@ -55,30 +63,29 @@ def mine(
     ------
     UnknownStrategy, UnknownOption, MissingField, PoolExhausted
         MiningErrors that name what is wrong, and what there is instead.
+    MiningError
+        If the engine is unknown, or a size or seed is none.
     RecordError
         If the records break their schema, have an id twice, or hold numbers that cannot be scored.
     """
-    check_engine(engine)
+    where = engine_of(engine)
     chosen = find(strategy)
     resolved = chosen.resolved(options)
     check_size(size)
     check_seed(seed)
-    pool = chosen.pool(records, resolved)
-    if size > len(pool):
-        raise PoolExhausted(f"size={size} records were asked for, but the pool holds {len(pool)}")
+    pool = Pool(records, chosen.columns_of(records, resolved), where, progress)
     labelled = chosen.labelled(reference, resolved)
-    picked = _run(chosen, pool, labelled, int(size), seed, resolved)
+    picked = mined(chosen, pool, labelled, int(size), int(seed), resolved)
     meta = {
         "strategy": strategy,
         "options": resolved,
         "size": int(size),
-        "pool": len(pool),
+        "pool": picked.pool,
         "reference": None if labelled is None else len(labelled),
         "seed": int(seed),
         **picked.notes,
     }
-    ids = pool.table["id"].take(picked.places).to_pylist()
-    return Selection(ids, picked.scores, meta)
+    return Selection(list(picked.ids), picked.scores, meta)
 
 
 def strategies() -> dict[str, dict[str, Any]]:
@@ -102,29 +109,89 @@ def strategies() -> dict[str, dict[str, Any]]:
     }
 
 
-def _run(
-    strategy: Strategy, pool: Part, reference: Part | None, size: int, seed: int, options: dict[str, Any]
+# ------------------------------------------------------------------------------
+# running
+# ------------------------------------------------------------------------------
+
+
+def mined(
+    strategy: Strategy, pool: Pool, reference: Part | None, size: int, seed: int, options: Mapping[str, Any]
 ) -> Picked:
-    """Run a strategy and order what it gives, best first."""
-    try:
-        if strategy.picks:
-            result = strategy.run(pool, reference, size, np.random.default_rng(seed), **options)
-            order = np.argsort(-result.scores, kind="stable")
-            return Picked(result.places[order], result.scores[order], result.notes)
+    """Run a strategy, and order what it gives, best first."""
+    if strategy.kind == "together":
+        check_enough(size, pool.most)  # before filters: there cannot be more
+        picked = strategy.run(pool, reference, size, seed, **options)
+        order = np.argsort(-picked.scores, kind="stable")
+        return picked._replace(ids=[picked.ids[place] for place in order], scores=picked.scores[order])
+    if strategy.kind == "all":
         scored = strategy.run(pool, reference, **options)
-    except ScoreError as error:
-        if error.row is None:
-            raise
-        id = pool.table["id"][error.row].as_py()
-        raise RecordError(f"record {id!r} cannot be scored by {strategy.name!r}: {error}", id) from error
-    places = best_places(scored.scores, pool.table["id"].combine_chunks(), size)
-    return Picked(places, scored.scores[places], scored.notes)
+        count, best = len(scored.scores), Best(pa.concat_arrays(pool.ids()), scored.scores)
+        check_enough(size, count)
+        best, notes = best_of([best], size), scored.notes
+    else:
+        context, notes = prepared(strategy, pool, reference, seed, options)
+        ids, parts = [], []
+        for found in _scored_parts(strategy, pool, context, options, size):
+            ids.append(found[0])
+            parts.append(found[1])
+        count = sum(map(len, pool.checked(ids)))
+        check_enough(size, count)
+        best = best_of(parts, size)
+    return Picked(best.ids.to_pylist(), best.scores.astype(np.float32), count, notes)
 
 
-def check_engine(engine: Any) -> None:
-    """Raise unless the engine exists."""
-    if engine is not None:
-        raise MiningError(f"engine {engine!r} is unknown; the engines that exist are: None (this process)")
+def scored(
+    strategy: Strategy, pool: Pool, reference: Part | None, seed: int, options: Mapping[str, Any]
+) -> Scored:
+    """Score every record of the pool, in the order of its parts."""
+    if strategy.kind == "all":
+        return strategy.run(pool, reference, **options)
+    context, notes = prepared(strategy, pool, reference, seed, options)
+    parts = [found[1].scores for found in _scored_parts(strategy, pool, context, options, None)]
+    return Scored(np.concatenate(parts), notes)
+
+
+def prepared(
+    strategy: Strategy, pool: Pool, reference: Part | None, seed: int, options: Mapping[str, Any]
+) -> Prepared:
+    """Settle what a strategy of kind "each" needs before it scores parts."""
+    if strategy.prepare is None:
+        return Prepared(None)
+    return strategy.prepare(pool, reference, seed, **options)
+
+
+def _scored_parts(
+    strategy: Strategy, pool: Pool, context: Any, options: Mapping[str, Any], size: int | None
+) -> Iterator[tuple[pa.Array, Best]]:
+    """Return, part after part, all ids and the best records; of size None the scores of all, in their order."""
+    shared = _Scoring(strategy.name, strategy.run, context, options, size)
+    done = 0
+    for part, found in zip(pool.parts, pool.map(_score_part, shared), strict=True):
+        done += part.rows
+        pool.report(done, pool.most)
+        yield found
+
+
+class _Scoring(NamedTuple):
+    """What tasks that score parts share."""
+
+    name: str
+    run: Callable[..., np.ndarray]
+    context: Any
+    options: Mapping[str, Any]
+    size: int | None
+
+
+def _score_part(part: Readable, shared: _Scoring) -> tuple[pa.Array, Best]:
+    """Score a part; a task."""
+    records = Part(part.load())
+    ids = records.ids
+    values = np.empty(0, dtype=np.float32)
+    if len(records):
+        with naming_record(ids, shared.name):
+            values = shared.run(records, shared.context, **shared.options)
+    best = Best(ids, values)
+    return ids, best if shared.size is None else best_of([best], shared.size)
 
 
 def check_size(size: Any) -> None:

@@ -1,21 +1,123 @@
-"""Nearest neighbours, shared by the strategies on embeddings."""
+"""Exact nearest neighbours in numpy, shared by the strategies on embeddings.
+
+Products screen, differences decide. Blocks of products of all pairs, sized for the processor's cache, give each
+squared distance up to a known error at a small part of the cost; the few pairs that could matter are measured
+again by differences. So equal vectors are at distance exactly 0, and a distance depends on its two vectors
+alone: not on the block, the part of the pool or the worker in which they met.
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+
+from alhelpers.scores import ScoreError
 
 METRICS = ("euclidean", "cosine")
 
-# Elements of a float32 buffer that stays in the processor's cache.
+# Products in a block, and its columns: 8 MiB of float32, which the processor's cache holds.
+_BLOCK, _COLUMNS = 1 << 21, 8192
+
+# Columns that share one minimum.
+_GROUP = 32
+
+# Elements of the differences that are worked on at once.
 _CHUNK_ELEMENTS = 1 << 16
+
+_UNIT_ROUNDOFF = 2.0**-24
+
+
+class Nearest(NamedTuple):
+    """The nearest vectors of a base, nearest first, ties by the smaller place.
+
+    Attributes
+    ----------
+    squared : numpy.ndarray of shape (N, k), float32
+        Squared Euclidean distances; infinite beyond the last where there are fewer than k.
+    places : numpy.ndarray of shape (N, k), int64
+        Their places in the base; -1 beyond the last.
+    """
+
+    squared: np.ndarray
+    places: np.ndarray
+
+
+def nearest(vectors: np.ndarray, base: np.ndarray, k: int, own: np.ndarray | None = None) -> Nearest:
+    """Find the k nearest vectors of a base for each vector.
+
+    Parameters
+    ----------
+    vectors : numpy.ndarray of shape (N, D), float32
+        What to find neighbours of.
+    base : numpy.ndarray of shape (M, D), float32
+        Where to find them.
+    k : int
+        How many to find.
+    own : numpy.ndarray of shape (N,), optional
+        The place of each vector in the base, which is not its own neighbour; -1 for one that is not there.
+
+    Returns
+    -------
+    Nearest
+        Squared distances and places.
+
+    Raises
+    ------
+    ScoreError
+        If a vector's squares leave the range of float32; the message names its row.
+    """
+    screen = _Screen(base)
+    squared = np.full((len(vectors), k), np.inf, dtype=np.float32)
+    places = np.full((len(vectors), k), -1, dtype=np.int64)
+    for start in range(0, len(vectors), screen.rows):
+        rows = slice(start, start + screen.rows)
+        query = _Query(screen, vectors[rows], start)
+        for first in range(0, len(base), _COLUMNS):
+            products = query.products(first)
+            if own is not None:
+                _leave_out(products, own[rows] - first)
+            bound = query.bound(squared[rows, -1])
+            # places grow: what is at 0 as the last of k cannot be beaten by equals that come later
+            bound[squared[rows, -1] == 0] = -np.inf
+            row, place, distance = query.candidates(products, first, bound, k)
+            _keep_nearest(squared[rows], places[rows], row, place, distance)
+    return Nearest(squared, places)
+
+
+def squared_to_nearest(vectors: np.ndarray, base: np.ndarray, limits: np.ndarray | None = None) -> np.ndarray:
+    """Return the squared Euclidean distance of each vector to the nearest one of a base, (N,) float32.
+
+    Parameters
+    ----------
+    vectors : numpy.ndarray of shape (N, D), float32
+        What to measure from.
+    base : numpy.ndarray of shape (M, D), float32
+        What to measure to.
+    limits : numpy.ndarray of shape (N,), float32, optional
+        Squared distances that are known already: the result is the smaller of both.
+
+    Raises
+    ------
+    ScoreError
+        If a vector's squares leave the range of float32; the message names its row.
+    """
+    result = np.full(len(vectors), np.inf, dtype=np.float32) if limits is None else limits.copy()
+    screen = _Screen(base)
+    for start in range(0, len(vectors), screen.rows):
+        rows = slice(start, start + screen.rows)
+        found, query = result[rows], _Query(screen, vectors[rows], start)
+        for first in range(0, len(base), _COLUMNS):
+            row, _, distance = query.candidates(query.products(first), first, query.bound(found), 1)
+            if len(row):
+                starts = np.flatnonzero(np.diff(row, prepend=-1))
+                least = np.minimum.reduceat(distance, starts)
+                found[row[starts]] = np.minimum(found[row[starts]], least)
+    return result
 
 
 def squared_distances(vectors: np.ndarray, center: np.ndarray) -> np.ndarray:
-    """Return the squared Euclidean distance of each vector to one, (N,) float32.
-
-    By differences, not by the cheaper expansion into products: equal vectors are at exactly 0, and memory
-    stays N.
-    """
+    """Return the squared Euclidean distance of each vector to one, by differences; (N,) float32."""
     result = np.empty(len(vectors), dtype=np.float32)
     step = max(1, _CHUNK_ELEMENTS // max(1, vectors.shape[1]))
     for start in range(0, len(vectors), step):
@@ -24,22 +126,142 @@ def squared_distances(vectors: np.ndarray, center: np.ndarray) -> np.ndarray:
     return result
 
 
-def squared_distances_to_nearest(vectors: np.ndarray, base: np.ndarray) -> np.ndarray:
-    """Return the squared Euclidean distance of each vector to the nearest one of a base, (N,) float32."""
-    # imported here: it takes a second, which other strategies need not pay
-    from sklearn.neighbors import NearestNeighbors
-
-    nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(base)
-    places = nearest.kneighbors(vectors, return_distance=False)[:, 0]
-    result = np.empty(len(vectors), dtype=np.float32)
-    step = max(1, _CHUNK_ELEMENTS // max(1, vectors.shape[1]))
-    for start in range(0, len(vectors), step):
-        # again by differences: the search finds the right neighbour, but not that equal vectors are at 0
-        difference = vectors[start : start + step] - base[places[start : start + step]]
-        np.einsum("ij,ij->i", difference, difference, out=result[start : start + step])
-    return result
-
-
 def as_distance(squared: np.ndarray, metric: str) -> np.ndarray:
     """Turn squared Euclidean distances (for the cosine, of unit vectors) into distances of the metric, float32."""
     return (squared / 2 if metric == "cosine" else np.sqrt(squared)).astype(np.float32)
+
+
+# ------------------------------------------------------------------------------
+# screening
+# ------------------------------------------------------------------------------
+
+
+class _Screen:
+    """A base, ready to be multiplied: around its mean, where rounding errors are small.
+
+    Columns beyond the last are at infinite distance, so that all groups are of one size.
+    """
+
+    def __init__(self, base: np.ndarray) -> None:
+        self.base = base
+        self.center = base.mean(axis=0, dtype=np.float64).astype(np.float32)
+        centred = base - self.center
+        lengths = _squared_lengths(centred, 0)
+        self.longest = float(lengths.max(initial=0))
+        count, size = base.shape
+        padded = -(-count // _GROUP) * _GROUP
+        # x (-2 y) + 1 |y|^2 in one product; such products are fastest with a base that lies in columns
+        self.factors = np.zeros((size + 1, padded), dtype=np.float32)
+        np.multiply(centred.T, -2, out=self.factors[:size, :count])
+        self.factors[size, :count] = lengths
+        self.factors[size, count:] = np.inf
+        # Products, lengths, centring and the differences that decide add up, each D roundings or fewer: with
+        # S = |x|^2 + |y|^2, D S for the products, D S for the lengths, 2 D S for the differences, 16 S for the rest.
+        self.error = (4 * size + 16) * _UNIT_ROUNDOFF
+        self.rows = max(1, _BLOCK // max(min(padded, _COLUMNS), size))
+        self.room = np.empty(self.rows * min(padded, _COLUMNS), dtype=np.float32)
+
+
+class _Query:
+    """Some vectors that look for neighbours in a screened base."""
+
+    def __init__(self, screen: _Screen, vectors: np.ndarray, first_row: int) -> None:
+        self.screen, self.vectors = screen, vectors
+        self.factors = np.ones((len(vectors), vectors.shape[1] + 1), dtype=np.float32)
+        centred = np.subtract(vectors, screen.center, out=self.factors[:, :-1])
+        self.lengths = _squared_lengths(centred, first_row)
+        self.error = screen.error * (self.lengths + screen.longest)
+
+    def products(self, first: int) -> np.ndarray:
+        """Return squared distances to a block of the base, less the vector's squared length; (n, columns).
+
+        The next block is written in the same place.
+        """
+        factors = self.screen.factors[:, first : first + _COLUMNS]
+        products = self.screen.room[: len(self.vectors) * factors.shape[1]].reshape(-1, factors.shape[1])
+        return np.matmul(self.factors, factors, out=products)
+
+    def bound(self, squared: np.ndarray) -> np.ndarray:
+        """Return what the product of a pair does not exceed that is as near as this; (n,)."""
+        return (squared - self.lengths) + self.error
+
+    def candidates(
+        self, products: np.ndarray, first: int, bound: np.ndarray, k: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return row, place and squared distance of all pairs that can be among the k nearest, by row."""
+        groups = products.shape[1] // _GROUP
+        members = products.reshape(len(products), _GROUP, groups)
+        minima = np.minimum.reduce(members, axis=1)
+        lowest = minima.min(axis=1)
+        if k <= groups:
+            # the k smallest of a row lie in the k groups with the smallest minima, none above the largest of these
+            largest = lowest if k == 1 else np.partition(minima, k - 1, axis=1)[:, k - 1]
+            bound = np.minimum(bound, largest + 2 * self.error)
+        bound = np.minimum(bound, np.finfo(np.float32).max)  # what was put at infinity is no candidate
+        row = np.flatnonzero(lowest <= bound)
+        hit, group = np.nonzero(minima[row] <= bound[row, None])
+        row = row[hit]
+        hit, member = np.nonzero(members[row, :, group] <= bound[row, None])
+        row, place = row[hit], first + member * groups + group[hit]
+        return row, place, self._measured(row, place)
+
+    def _measured(self, row: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """Return the squared distances of pairs, by differences."""
+        result = np.empty(len(row), dtype=np.float32)
+        step = max(1, _CHUNK_ELEMENTS // max(1, self.vectors.shape[1]))
+        for start in range(0, len(row), step):
+            pairs = slice(start, start + step)
+            difference = self.vectors[row[pairs]]
+            difference -= self.screen.base[place[pairs]]
+            np.einsum("ij,ij->i", difference, difference, out=result[pairs])
+        return result
+
+
+def _squared_lengths(vectors: np.ndarray, first_row: int) -> np.ndarray:
+    """Return squared lengths, (N,) float32, all in the range of float32."""
+    with np.errstate(over="ignore"):
+        lengths = np.einsum("ij,ij->i", vectors, vectors)
+    if not np.isfinite(lengths).all():
+        row = first_row + int(np.flatnonzero(~np.isfinite(lengths))[0])
+        raise ScoreError(
+            f"row {row} holds numbers whose squares are too large for float32; scale them down", row
+        )
+    return lengths
+
+
+def _leave_out(products: np.ndarray, columns: np.ndarray) -> None:
+    """Put the columns, one a row, at an infinite distance, where they are in this block."""
+    rows = np.flatnonzero((columns >= 0) & (columns < products.shape[1]))
+    products[rows, columns[rows]] = np.inf
+
+
+def _keep_nearest(
+    squared: np.ndarray, places: np.ndarray, row: np.ndarray, place: np.ndarray, distance: np.ndarray
+) -> None:
+    """Merge found pairs into the k nearest of each row, in place; ties by the smaller place."""
+    rows, k = squared.shape
+    known = np.isfinite(squared)
+    row = np.concatenate([np.nonzero(known)[0], row])
+    place = np.concatenate([places[known], place])
+    distance = np.concatenate([squared[known], distance])
+    # the bits of floats that are not negative are in their order
+    key = row.astype(np.uint64) << np.uint64(32) | distance.view(np.uint32)
+    order = np.argsort(key)
+    ordered = key[order]
+    if (ordered[1:] == ordered[:-1]).any():
+        order = np.lexsort((place, key))
+    row = row[order]
+    number = np.arange(len(row)) - np.searchsorted(row, np.arange(rows))[row]
+    kept = order[number < k]
+    row, number = row[number < k], number[number < k]
+    squared[row, number], places[row, number] = distance[kept], place[kept]
+
+
+def merged(first: Nearest, second: Nearest, k: int) -> Nearest:
+    """Merge the neighbours found in two parts of a base, whose places differ; ties by the smaller place."""
+    squared = np.full((len(first.squared), k), np.inf, dtype=np.float32)
+    places = np.full((len(first.squared), k), -1, dtype=np.int64)
+    for found in (first, second):
+        there = found.places >= 0
+        _keep_nearest(squared, places, np.nonzero(there)[0], found.places[there], found.squared[there])
+    return Nearest(squared, places)

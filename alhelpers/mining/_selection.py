@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 
 class MiningError(ValueError):
@@ -50,11 +48,3 @@ class Selection:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-
-def best_places(scores: np.ndarray, ids: pa.Array, size: int) -> np.ndarray:
-    """Return the places of the highest scores, best first, ties by id; (size,) int."""
-    threshold = np.partition(scores, len(scores) - size)[len(scores) - size]
-    candidates = np.flatnonzero(scores >= threshold)
-    by_id = candidates[pc.sort_indices(ids.take(pa.array(candidates))).to_numpy()]
-    return by_id[np.argsort(-scores[by_id], kind="stable")][:size]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -13,30 +14,41 @@ import pyarrow as pa
 
 from alhelpers import records as rec
 from alhelpers import scores
-from alhelpers.mining._selection import MissingField, UnknownOption
+from alhelpers.mining._pool import ids_of
+from alhelpers.mining._selection import MiningError, MissingField, UnknownOption
 
 # One need is met by any of its fields, the first that is there; a strategy has one or more needs.
 Needs = tuple[tuple[str, ...], ...]
 
+NO_NOTES: Mapping[str, Any] = MappingProxyType({})
+
+
+class Prepared(NamedTuple):
+    """What a strategy settles before it scores parts: a context for all of them, and notes for the meta."""
+
+    context: Any
+    notes: Mapping[str, Any] = NO_NOTES
+
 
 class Scored(NamedTuple):
-    """What a scoring strategy returns: a score for each record of the pool, (N,) float32, and notes for the meta."""
+    """The scores of the whole pool, in the order of its parts, (N,), and notes for the meta."""
 
     scores: np.ndarray
-    notes: Mapping[str, Any] = MappingProxyType({})
+    notes: Mapping[str, Any] = NO_NOTES
 
 
 class Picked(NamedTuple):
-    """What a picking strategy returns: places in the pool, their scores, and notes for the meta."""
+    """Ids that were chosen together, the scores of each, how many records there are, and notes for the meta."""
 
-    places: np.ndarray
+    ids: Sequence[Any]
     scores: np.ndarray
-    notes: Mapping[str, Any] = MappingProxyType({})
+    pool: int
+    notes: Mapping[str, Any] = NO_NOTES
 
 
 @dataclass(frozen=True)
 class Part:
-    """Checked records, as a strategy sees them.
+    """Checked records, as a strategy sees them: some of the pool, or the reference, which is in the order of its ids.
 
     Parameters
     ----------
@@ -48,6 +60,11 @@ class Part:
 
     def __len__(self) -> int:
         return self.table.num_rows
+
+    @property
+    def ids(self) -> pa.Array:
+        """The ids, in one piece."""
+        return ids_of(self.table)
 
     def has(self, name: str) -> bool:
         """Tell whether a field is there."""
@@ -86,30 +103,34 @@ class Strategy:
     name : str
         What :func:`mine` calls it.
     run : callable
-        ``(pool, reference, **options) -> Scored``, or, with ``picks``,
-        ``(pool, reference, size, rng, **options) -> Picked``. Its keyword-only parameters are the options.
+        By ``kind``; its keyword-only parameters are the options. ``"each"``: ``(part, context, **options)``
+        to the scores (n,) of a part, where a record's score depends on its own row alone, bit for bit.
+        ``"all"``: ``(pool, reference, **options) -> Scored``, where it depends on other records too.
+        ``"together"``: ``(pool, reference, size, seed, **options) -> Picked``, where records are chosen
+        together, as their worth depends on each other.
     needs : callable
         From the options to the fields that the pool must have.
+    kind : {"each", "all", "together"}
+        What ``run`` is.
+    prepare : callable, optional
+        ``(pool, reference, seed, **options) -> Prepared``, the context of kind ``"each"``; None without it.
     reference : {"none", "optional", "required"}
         Whether the strategy looks at the labelled records.
     reference_needs : callable, optional
         From the options to the fields that the reference must have.
-    extras : tuple of str
-        Fields of the pool and the reference that are used where they are there.
-    picks : bool
-        The strategy chooses the records together, as their worth depends on each other.
-    elementwise : bool
-        A record's score depends on its own row alone, bit for bit, so that the order of the rows cannot show.
+    extras, reference_extras : tuple of str
+        Fields of the pool, and of the reference, that are used where they are there.
     """
 
     name: str
-    run: Callable[..., Scored | Picked]
+    run: Callable[..., Any]
     needs: Callable[[Mapping[str, Any]], Needs]
+    kind: Literal["each", "all", "together"] = "each"
+    prepare: Callable[..., Prepared] | None = None
     reference: Literal["none", "optional", "required"] = "none"
     reference_needs: Callable[[Mapping[str, Any]], Needs] = field(default=lambda options: ())
     extras: tuple[str, ...] = ()
-    picks: bool = False
-    elementwise: bool = False
+    reference_extras: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -135,48 +156,66 @@ class Strategy:
     def columns(self, options: Mapping[str, Any]) -> set[str]:
         """Return all fields that the strategy may read, of the pool and of the reference."""
         needs = (*self.needs(options), *self.reference_needs(options))
-        return {name for need in needs for name in need} | set(self.extras)
+        named = {_DETECTIONS if _is_of_boxes(name) else name for need in needs for name in need}
+        return named | set(self.extras) | set(self.reference_extras)
 
-    def pool(self, records: rec.Records, options: Mapping[str, Any]) -> Part:
-        """Load and check the pool."""
-        return self._load(records, self.needs(options), "records", options)
+    def columns_of(self, records: rec.Records, options: Mapping[str, Any]) -> list[str]:
+        """Return the fields to read of the pool: what meets the needs, and the extras."""
+        return self._found(records, self.needs(options), self.extras, "records")
 
-    def labelled(self, reference: rec.Records | None, options: Mapping[str, Any]) -> Part | None:
-        """Load and check the reference; None for a strategy that does not look at it."""
+    def reference_columns(
+        self, reference: rec.Records | None, options: Mapping[str, Any]
+    ) -> list[str] | None:
+        """Return the fields to read of the reference; None for a strategy that does not look at it."""
         if reference is None and self.reference == "required":
             raise MissingField(
                 f"strategy {self.name!r} needs a reference: pass the labelled records as reference=..."
             )
         if reference is None or self.reference == "none":
             return None
-        return self._load(reference, self.reference_needs(options), "reference", options)
+        return self._found(reference, self.reference_needs(options), self.reference_extras, "reference")
 
-    def _load(self, source: rec.Records, needs: Needs, name: str, options: Mapping[str, Any]) -> Part:
-        """Read the fields that meet the needs, and check no others."""
-        if isinstance(source, rec.PATHS):
-            source = rec.read(source, sorted(self.columns(options)))
-        there = _field_names(source)
-        wanted = set(self.extras)
-        for need in needs if there else ():
-            found = next((field for field in need if field in there), None)
+    def labelled(self, reference: rec.Records | None, options: Mapping[str, Any]) -> Part | None:
+        """Load and check the reference; None for a strategy that does not look at it."""
+        columns = self.reference_columns(reference, options)
+        if columns is None:
+            return None
+        # in one order, whatever order they came in: ties go by it
+        return Part(rec.as_table(reference, columns, "reference").sort_by("id").combine_chunks())
+
+    def _found(self, source: rec.Records, needs: Needs, extras: Sequence[str], name: str) -> list[str]:
+        """Return the fields that meet the needs, the first of each that is there, and the extras."""
+        there = rec.field_names(source)
+        wanted = set(extras)
+        for need in needs if there else ():  # of what are no records at all, reading them says what is wrong
+            of_boxes = _box_fields(source) if _DETECTIONS in there and any(map(_is_of_boxes, need)) else []
+            found = next((field for field in need if field in (*there, *of_boxes)), None)
             if found is None:
                 raise MissingField(
                     f"strategy {self.name!r} needs {' or '.join(need)} in the {name}, which have: "
-                    f"{', '.join(there)}"
+                    f"{', '.join((*there, *of_boxes))}"
                 )
-            wanted.add(found)
-        table = rec.as_table(source, sorted(wanted), name)
-        # In one order, whatever order they came in: sums of floats and random draws depend on it.
-        return Part(table if self.elementwise else table.sort_by("id"))
+            wanted.add(_DETECTIONS if _is_of_boxes(found) else found)
+        return sorted(wanted)
 
 
-def _field_names(source: Any) -> list[str]:
-    """Return the fields of records in any form; none for what are no records, which as_table will name."""
-    if isinstance(source, pa.Table):
-        return source.column_names
-    if isinstance(source, Sequence) and all(isinstance(row, Mapping) for row in source):
-        return list(dict.fromkeys(key for row in source for key in row))
-    return []
+_DETECTIONS = "detections"
+
+
+def _is_of_boxes(field: str) -> bool:
+    return field.startswith(f"{_DETECTIONS}.")
+
+
+def _box_fields(source: rec.Records) -> list[str]:
+    """Return the fields that boxes have, as ``detections.confidence``, without reading any from files."""
+    if isinstance(source, list | tuple):
+        boxes = (box for row in source for box in row.get(_DETECTIONS) or () if isinstance(box, Mapping))
+        names = list(dict.fromkeys(name for box in boxes for name, value in box.items() if value is not None))
+    else:
+        kind = rec.parts(source, [_DETECTIONS])[0].layout.schema.field(_DETECTIONS).type
+        inner = getattr(kind, "value_type", None)
+        names = [field.name for field in inner] if inner is not None and pa.types.is_struct(inner) else []
+    return [f"{_DETECTIONS}.{name}" for name in names]
 
 
 def embeddings_field(layer: str | None) -> str:
@@ -207,3 +246,24 @@ def check_count(strategy: str, option: str, value: Any, least: int = 1) -> None:
         raise UnknownOption(
             f"option {option} of strategy {strategy!r} must be a whole number of at least {least}, got {value!r}"
         )
+
+
+def check_same_size(strategy: str, vectors: np.ndarray, base: np.ndarray) -> None:
+    """Raise unless the embeddings of the pool and of the reference are of one size."""
+    if vectors.shape[1] != base.shape[1]:
+        raise MiningError(
+            f"strategy {strategy!r}: the records' embeddings have {vectors.shape[1]} numbers, the reference's "
+            f"{base.shape[1]}; take both from one layer of one model"
+        )
+
+
+@contextmanager
+def naming_record(ids: pa.Array, strategy: str) -> Iterator[None]:
+    """Turn what the scores say of a row into an error that names the record."""
+    try:
+        yield
+    except scores.ScoreError as error:
+        if error.row is None:
+            raise
+        id = ids[error.row].as_py()
+        raise rec.RecordError(f"record {id!r} cannot be scored by {strategy!r}: {error}", id) from error

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from alhelpers import scores
-from alhelpers.mining._strategy import Needs, Part, Scored, Strategy, check_choice, embeddings_field
+from alhelpers.mining._pool import Pool
+from alhelpers.mining._strategy import Needs, Part, Prepared, Strategy, check_choice, embeddings_field
 
 
 def activation(
-    pool: Part, reference: Part | None, *, source: str | None = None, layer: str | None = None
-) -> Scored:
+    part: Part, context: None, *, source: str | None = None, layer: str | None = None
+) -> np.ndarray:
     """Mine where the network responds least: low magnitude first.
 
     Needs ``embeddings`` (N, D), scored by minus the Euclidean norm, or ``logits`` (N, C), scored by the
@@ -25,9 +28,16 @@ def activation(
     out-of-distribution detection", NeurIPS 2020.
     """
     field = embeddings_field(layer)
-    if source == "logits" or not pool.has(field):
-        return Scored(scores.energy(pool.numbers("logits")), {"source": "logits"})
-    return Scored(scores.activation(pool.numbers(field)), {"source": field})
+    if source == "logits" or not part.has(field):
+        return scores.energy(part.numbers("logits"))
+    return scores.activation(part.numbers(field))
+
+
+def _prepare(
+    pool: Pool, reference: Part | None, seed: int, *, source: str | None, layer: str | None
+) -> Prepared:
+    field = embeddings_field(layer)
+    return Prepared(None, {"source": field if field in pool.columns else "logits"})
 
 
 def _needs(options: Mapping[str, Any]) -> Needs:
@@ -39,4 +49,4 @@ def _needs(options: Mapping[str, Any]) -> Needs:
     return ((*fields["embeddings"], *(fields["logits"] if options["layer"] is None else ())),)
 
 
-STRATEGIES = (Strategy("activation", activation, _needs, elementwise=True),)
+STRATEGIES = (Strategy("activation", activation, _needs, prepare=_prepare),)

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from alhelpers import scores
-from alhelpers.mining._strategy import Needs, Part, Picked, Strategy, needs_confidences, needs_embeddings
+from alhelpers.mining._draws import gumbel
+from alhelpers.mining._pool import Pool, Readable, best_places, check_enough
+from alhelpers.mining._strategy import (
+    Needs,
+    Part,
+    Picked,
+    Strategy,
+    naming_record,
+    needs_confidences,
+    needs_embeddings,
+)
 
 # Squared distances come from float32 products: below this share of the norms they are rounding.
 _ROUNDING = 1e-6
 
+# What puts records at distance 0 behind all others, whatever they draw.
+_BEHIND = 1e6
 
-def badge(
-    pool: Part, reference: Part | None, size: int, rng: np.random.Generator, *, layer: str | None = None
-) -> Picked:
+# How many candidates a part sends for each draw, and for how many draws at first.
+_CANDIDATES, _FIRST_DRAWS = 8, 8
+
+
+def badge(pool: Pool, reference: Part | None, size: int, seed: int, *, layer: str | None = None) -> Picked:
     """Mine a batch of large and different gradients: k-means++ on gradient embeddings.
 
     Needs ``confidences`` or ``logits`` (N, C) and the ``embeddings`` (N, D) of the layer before the last.
@@ -28,43 +43,181 @@ def badge(
 
     References
     ----------
-    Ash et al., "Deep batch active learning by diverse, uncertain gradient lower bounds", ICLR 2020.
+    Ash et al., "Deep batch active learning by diverse, uncertain gradient lower bounds", ICLR 2020; Yellott, "The
+    relationship between Luce's choice axiom, Thurstone's theory ...", 1977 (drawing by Gumbel noise).
     """
-    confidences, embeddings = pool.confidences(), pool.embeddings(layer)
-    scores.margin(confidences)  # checks them as every strategy on confidences does
-    errors = confidences.copy()
-    errors[np.arange(len(errors)), confidences.argmax(axis=1)] -= 1
-    # the product of two outer products is the product of their factors' products
-    norms = np.einsum("ij,ij->i", errors, errors).astype(np.float64)
-    norms *= np.einsum("ij,ij->i", embeddings, embeddings)
-    nearest, places, values = norms.copy(), np.empty(size, dtype=np.intp), np.empty(size)
-    taken = np.zeros(len(norms), dtype=bool)
-    for pick in range(size):
-        place = int(nearest.argmax()) if pick == 0 else _draw(nearest, taken, rng)
-        places[pick], values[pick] = place, nearest[place]
-        taken[place] = True
-        shared = (errors @ errors[place]).astype(np.float64) * (embeddings @ embeddings[place])
-        total = norms + norms[place]
+    count = sum(map(len, pool.ids()))
+    check_enough(size, count)
+    pool.keep()
+    picks = _Picks(pool, size, seed, layer)
+    while len(picks.ids) < size:
+        picks.go_on()
+    return Picked(picks.ids, np.array(picks.squared, dtype=np.float32), count)
+
+
+class _Gradients(NamedTuple):
+    """Gradient embeddings of records as their two factors, whose outer products they are."""
+
+    errors: np.ndarray
+    embeddings: np.ndarray
+    lengths: np.ndarray
+
+    @classmethod
+    def of(cls, part: Part, layer: str | None) -> _Gradients:
+        """Return the gradients of a part."""
+        confidences, embeddings = part.confidences(), part.embeddings(layer)
+        if len(part):
+            scores.margin(confidences)  # checks them as every strategy on confidences does
+        errors = confidences.copy()
+        errors[np.arange(len(errors)), confidences.argmax(axis=1)] -= 1
+        # the product of two outer products is the product of their factors' products
+        lengths = np.einsum("ij,ij->i", errors, errors).astype(np.float64)
+        lengths *= np.einsum("ij,ij->i", embeddings, embeddings)
+        return cls(errors, embeddings, lengths)
+
+    def take(self, places: np.ndarray) -> _Gradients:
+        """Return those of some records."""
+        return _Gradients(*(values[places] for values in self))
+
+    def squared_to(self, other: _Gradients, place: int) -> np.ndarray:
+        """Return the squared distances to one of others, (N,) float64, each from its own row alone."""
+        shared = np.einsum("ij,j->i", self.errors, other.errors[place]).astype(np.float64)
+        shared *= np.einsum("ij,j->i", self.embeddings, other.embeddings[place])
+        total = self.lengths + other.lengths[place]
         squared = total - 2 * shared
         squared[squared <= _ROUNDING * total] = 0
-        # the first pick is measured from nothing, all later ones from the nearest pick
-        nearest = squared if pick == 0 else np.minimum(nearest, squared)
-        nearest[taken] = 0
-    return Picked(places, values.astype(np.float32))
+        return squared
 
 
-def _draw(weights: np.ndarray, taken: np.ndarray, rng: np.random.Generator) -> int:
-    """Draw a place that is not taken, in proportion to its weight; any one where all weights are 0."""
-    sums = np.cumsum(weights)
-    if sums[-1] <= 0:
-        return int(rng.choice(np.flatnonzero(~taken)))
-    # a draw that rounds up to the whole sum would fall off the end
-    last = int(np.flatnonzero(weights > 0)[-1])
-    return min(int(np.searchsorted(sums, rng.random() * sums[-1], side="right")), last)
+# ------------------------------------------------------------------------------
+# rounds
+# ------------------------------------------------------------------------------
+# The draw in proportion to a weight is the largest log weight + Gumbel noise, and the noise of a record belongs to its
+# id and the number of the draw. So the draws to come are known up to weights that only shrink: in a round each part
+# sends, for several draws, the records that are ahead, and how far behind the next one is. Draws are decided among what
+# was sent as long as the best of it is ahead of all that was not.
+
+
+class _State(NamedTuple):
+    """What is known of a part: squared distances to the nearest pick, -1 for the picks; None before the first."""
+
+    squared: np.ndarray | None
+    taken: list[int]
+
+
+class _Round(NamedTuple):
+    """What tasks of a round share."""
+
+    new: list[_Gradients]  # the picks of the last round, one row each
+    first: int  # the number of the first draw
+    draws: int
+    seed: int
+    layer: str | None
+
+
+class _Sent(NamedTuple):
+    """What a part sends: its state, the records that are ahead, and where the next one is for each draw."""
+
+    squared: np.ndarray | None
+    places: np.ndarray
+    ids: pa.Array
+    gradients: _Gradients
+    left: np.ndarray
+
+
+class _Picks:
+    """The picks, and the state of each part."""
+
+    def __init__(self, pool: Pool, size: int, seed: int, layer: str | None) -> None:
+        self.pool, self.size, self.seed, self.layer = pool, size, seed, layer
+        self.ids: list[Any] = []
+        self.squared: list[float] = []
+        self._states = [_State(None, []) for _ in pool.parts]
+        self._new: list[_Gradients] = []
+        self._draws = _FIRST_DRAWS
+
+    def go_on(self) -> None:
+        """Run a round, and draw as far as what the parts sent goes."""
+        begun = len(self.ids)
+        # the first pick is the longest gradient, which no noise decides
+        draws = min(self._draws, self.size - begun) if begun else 1
+        shared = _Round(self._new, begun, draws, self.seed, self.layer)
+        items = zip(self.pool.parts, self._states, strict=True)
+        sent = []
+        for number, part in enumerate(self.pool.map(_round_of_part, shared, items)):
+            self._states[number] = _State(part.squared, [])
+            sent.append(part)
+        self._new = []
+        self._draw(sent, begun, draws)
+        drawn = len(self.ids) - begun
+        self._draws = max(_FIRST_DRAWS, 2 * drawn)
+        self.pool.report(len(self.ids), self.size)
+
+    def _draw(self, sent: list[_Sent], begun: int, draws: int) -> None:
+        ids = pa.concat_arrays([part.ids for part in sent])
+        parts = np.repeat(np.arange(len(sent)), [len(part.ids) for part in sent])
+        places = np.concatenate([part.places for part in sent])
+        gradients = _Gradients(*map(np.concatenate, zip(*(part.gradients for part in sent), strict=True)))
+        squared = gradients.lengths.copy()
+        if begun:
+            squared = np.concatenate([part.squared[part.places] for part in sent])
+        left = np.max([part.left for part in sent], axis=0)
+        for draw in range(draws):
+            keys = _keys(squared, ids, self.seed, begun + draw)
+            best = int(best_places(keys, ids, 1)[0])
+            if keys[best] < left[draw]:
+                break
+            self.ids.append(ids[best].as_py())
+            self.squared.append(float(squared[best]))
+            self._states[parts[best]].taken.append(int(places[best]))
+            self._new.append(gradients.take(np.array([best])))
+            away = gradients.squared_to(gradients, best)
+            # the first pick is measured from nothing, all later ones from the nearest pick
+            squared = np.minimum(squared, away) if begun + draw else away
+            squared[best] = -1
+
+
+def _keys(squared: np.ndarray, ids: pa.Array, seed: int, draw: int) -> np.ndarray:
+    """Return what the largest of is drawn, (N,) float64; the picks are last of all."""
+    if draw == 0:
+        return squared
+    keys = gumbel(ids, seed, draw)
+    positive = squared > 0
+    keys[positive] += np.log(squared[positive])
+    keys[~positive] -= _BEHIND  # equals of picks are drawn when there is nothing else
+    keys[squared < 0] = -np.inf
+    return keys
+
+
+def _round_of_part(item: tuple[Readable, _State], shared: _Round) -> _Sent:
+    """Measure the distances to new picks, and send the records that are ahead in the draws to come; a task."""
+    part, state = item
+    records = Part(part.load())
+    with naming_record(records.ids, "badge"):
+        gradients = _Gradients.of(records, shared.layer)
+    squared = state.squared
+    for new in shared.new:
+        away = gradients.squared_to(new, 0)
+        squared = away if squared is None else np.minimum(squared, away)
+    if squared is None:
+        squared = gradients.lengths
+    else:
+        squared[state.taken] = -1
+    count = min(_CANDIDATES + 1, len(records))
+    ahead, left = [], np.full(shared.draws, -np.inf)
+    for draw in range(shared.draws):
+        keys = _keys(squared, records.ids, shared.seed, shared.first + draw)
+        best = best_places(keys, records.ids, count)
+        ahead.append(best[:_CANDIDATES])
+        if count > _CANDIDATES:
+            left[draw] = keys[best[-1]]
+    places = np.unique(np.concatenate(ahead)).astype(np.intp)
+    ids = records.ids.take(pa.array(places))
+    return _Sent(squared if shared.new else None, places, ids, gradients.take(places), left)
 
 
 def _needs(options: Mapping[str, Any]) -> Needs:
     return needs_confidences(options) + needs_embeddings(options)
 
 
-STRATEGIES = (Strategy("badge", badge, _needs, picks=True),)
+STRATEGIES = (Strategy("badge", badge, _needs, kind="together"),)

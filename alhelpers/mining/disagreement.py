@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from alhelpers import scores
-from alhelpers.mining._strategy import Part, Scored, Strategy, check_choice
+from alhelpers.mining._strategy import Part, Strategy, check_choice
 
 _COMMITTEE: Mapping[str, Callable[[np.ndarray, str], np.ndarray]] = {
     "vote_entropy": lambda samples, reduction: scores.vote_entropy(samples),
@@ -23,8 +23,8 @@ _DROPOUT: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def query_by_committee(
-    pool: Part, reference: Part | None, *, score: str = "vote_entropy", reduction: str = "mean"
-) -> Scored:
+    part: Part, context: None, *, score: str = "vote_entropy", reduction: str = "mean"
+) -> np.ndarray:
     """Mine where the members of a committee disagree.
 
     Needs ``query_by_committee`` (N, K, C), the members' confidences. ``score``: ``"vote_entropy"`` of the
@@ -40,10 +40,10 @@ def query_by_committee(
     """
     check_choice("query_by_committee", "score", score, tuple(_COMMITTEE))
     check_choice("query_by_committee", "reduction", reduction, ("mean", "max"))
-    return Scored(_COMMITTEE[score](pool.numbers("query_by_committee"), reduction))
+    return _COMMITTEE[score](part.numbers("query_by_committee"), reduction)
 
 
-def mc_dropout(pool: Part, reference: Part | None, *, score: str = "margin") -> Scored:
+def mc_dropout(part: Part, context: None, *, score: str = "margin") -> np.ndarray:
     """Mine where passes with dropout leave the class open.
 
     Needs ``mc_dropout`` (N, T, C), the confidences of the passes. ``score``: ``"margin"`` of the mean
@@ -57,12 +57,10 @@ def mc_dropout(pool: Part, reference: Part | None, *, score: str = "margin") -> 
     Gal, Islam and Ghahramani, "Deep Bayesian active learning with image data", ICML 2017.
     """
     check_choice("mc_dropout", "score", score, tuple(_DROPOUT))
-    return Scored(_DROPOUT[score](pool.numbers("mc_dropout")))
+    return _DROPOUT[score](part.numbers("mc_dropout"))
 
 
 STRATEGIES = (
-    Strategy(
-        "query_by_committee", query_by_committee, lambda options: (("query_by_committee",),), elementwise=True
-    ),
-    Strategy("mc_dropout", mc_dropout, lambda options: (("mc_dropout",),), elementwise=True),
+    Strategy("query_by_committee", query_by_committee, lambda options: (("query_by_committee",),)),
+    Strategy("mc_dropout", mc_dropout, lambda options: (("mc_dropout",),)),
 )

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from alhelpers.mining._neighbours import METRICS, as_distance, squared_distances_to_nearest
-from alhelpers.mining._selection import MiningError
-from alhelpers.mining._strategy import Part, Scored, Strategy, check_choice, needs_embeddings
+from alhelpers.mining._neighbours import METRICS, as_distance, squared_to_nearest
+from alhelpers.mining._pool import Pool
+from alhelpers.mining._strategy import (
+    Part,
+    Prepared,
+    Strategy,
+    check_choice,
+    check_same_size,
+    needs_embeddings,
+)
 
 
 def embedding_distance(
-    pool: Part, reference: Part, *, metric: str = "euclidean", layer: str | None = None
-) -> Scored:
+    part: Part, context: np.ndarray, *, metric: str = "euclidean", layer: str | None = None
+) -> np.ndarray:
     """Mine far from everything that is labelled: the distance to the nearest reference record.
 
     Needs ``embeddings`` (N, D) in the pool and in the reference. ``metric``: ``"euclidean"`` or
@@ -24,12 +33,12 @@ def embedding_distance(
     Hu, Mac Namee and Delany, "Off to a good start: using clustering to select the initial training set in
     active learning", FLAIRS 2010 (furthest-first).
     """
-    return Scored(_distance("embedding_distance", pool, reference, metric, layer))
+    return _distance("embedding_distance", part, context, metric, layer)
 
 
 def nearest_neighbors(
-    pool: Part, reference: Part, *, metric: str = "cosine", layer: str | None = None
-) -> Scored:
+    part: Part, context: np.ndarray, *, metric: str = "cosine", layer: str | None = None
+) -> np.ndarray:
     """Mine more records like these: the similarity to the nearest reference record, the seed.
 
     Needs ``embeddings`` (N, D) in the pool and in the reference. ``metric``: ``"cosine"``, scored by the
@@ -41,25 +50,23 @@ def nearest_neighbors(
     ----------
     Coleman et al., "Similarity search for efficient active learning and search of rare concepts", AAAI 2022.
     """
-    distance = _distance("nearest_neighbors", pool, reference, metric, layer)
-    return Scored(1 - distance if metric == "cosine" else -distance)
+    distance = _distance("nearest_neighbors", part, context, metric, layer)
+    return 1 - distance if metric == "cosine" else -distance
 
 
-def _distance(strategy: str, pool: Part, reference: Part, metric: str, layer: str | None) -> np.ndarray:
+def _distance(strategy: str, part: Part, base: np.ndarray, metric: str, layer: str | None) -> np.ndarray:
     """Return the distance of each record to the nearest reference record, (N,) float32."""
-    check_choice(strategy, "metric", metric, METRICS)
-    vectors, base = pool.embeddings(layer, metric), reference.embeddings(layer, metric)
+    vectors = part.embeddings(layer, metric)
     check_same_size(strategy, vectors, base)
-    return as_distance(squared_distances_to_nearest(vectors, base), metric)
+    return as_distance(squared_to_nearest(vectors, base), metric)
 
 
-def check_same_size(strategy: str, vectors: np.ndarray, base: np.ndarray) -> None:
-    """Raise unless the embeddings of the pool and of the reference are of one size."""
-    if vectors.shape[1] != base.shape[1]:
-        raise MiningError(
-            f"strategy {strategy!r}: the records' embeddings have {vectors.shape[1]} numbers, the reference's "
-            f"{base.shape[1]}; take both from one layer of one model"
-        )
+def _prepare(strategy: str) -> Callable[..., Prepared]:
+    def prepare(pool: Pool, reference: Part, seed: int, *, metric: str, layer: str | None) -> Prepared:
+        check_choice(strategy, "metric", metric, METRICS)
+        return Prepared(reference.embeddings(layer, metric))
+
+    return prepare
 
 
 STRATEGIES = (
@@ -67,6 +74,7 @@ STRATEGIES = (
         "embedding_distance",
         embedding_distance,
         needs_embeddings,
+        prepare=_prepare("embedding_distance"),
         reference="required",
         reference_needs=needs_embeddings,
     ),
@@ -74,6 +82,7 @@ STRATEGIES = (
         "nearest_neighbors",
         nearest_neighbors,
         needs_embeddings,
+        prepare=_prepare("nearest_neighbors"),
         reference="required",
         reference_needs=needs_embeddings,
     ),

@@ -5,19 +5,32 @@ from __future__ import annotations
 import heapq
 
 import numpy as np
+import pyarrow as pa
 
-from alhelpers.mining._strategy import Part, Picked, Strategy, check_count, needs_embeddings
-from alhelpers.mining.distance import check_same_size
+from alhelpers.mining._draws import uniform
+from alhelpers.mining._neighbours import as_distance, nearest
+from alhelpers.mining._pool import Pool, Readable, check_enough, ids_of
+from alhelpers.mining._strategy import (
+    Part,
+    Picked,
+    Strategy,
+    check_count,
+    check_same_size,
+    needs_embeddings,
+)
+
+# How many records of the pool are looked at; k-means on more would take hours.
+_MOST = 100_000
 
 # The paper's: k-means up to here, mini-batches of it beyond.
 _EXACT_CLUSTERS = 50
 
 
 def typicality(
-    pool: Part,
+    pool: Pool,
     reference: Part | None,
     size: int,
-    rng: np.random.Generator,
+    seed: int,
     *,
     n_neighbors: int = 20,
     max_clusters: int = 500,
@@ -28,10 +41,10 @@ def typicality(
     Needs ``embeddings`` (N, D), in the reference too where there is one. Pool and reference are cut by
     k-means into as many clusters as there will be labels, ``max_clusters`` at most; the largest clusters
     with the fewest labels come first, and of each the densest record. The score is the typicality, 1 /
-    (mean distance to the ``n_neighbors`` nearest in the cluster); the selection is ordered by it. Use it
-    for the first labels of all, on embeddings that were learnt without labels, or on few principal
-    components of the pixels. It fails later: once a model is any good, uncertainty tells more, and in
-    embeddings without clusters.
+    (mean distance to the ``n_neighbors`` nearest in the cluster); the selection is ordered by it. Of a pool of
+    more than 100,000 records it looks at as many, drawn by the seed. Use it for the first labels of all, on
+    embeddings that were learnt without labels, or on few principal components of the pixels. It fails later:
+    once a model is any good, uncertainty tells more, and in embeddings without clusters.
 
     References
     ----------
@@ -40,19 +53,38 @@ def typicality(
     """
     check_count("typicality", "n_neighbors", n_neighbors)
     check_count("typicality", "max_clusters", max_clusters)
-    points, covered = pool.embeddings(layer), 0
+    count = sum(map(len, pool.ids()))
+    check_enough(size, count)
+    looked_at = _looked_at(pool, max(_MOST, size), seed)
+    points, covered = looked_at.embeddings(layer), 0
     if reference is not None:
         base = reference.embeddings(layer)
         check_same_size("typicality", points, base)
         points, covered = np.concatenate([points, base]), len(base)
-    count = min(size + covered, max_clusters, len(points))
-    cluster = _clusters(points, count, int(rng.integers(2**31)))
+    clusters = min(size + covered, max_clusters, len(points))
+    cluster = _clusters(points, clusters, int(np.random.default_rng(seed).integers(2**31)))
     typical = np.empty(len(points), dtype=np.float32)
-    for number in range(count):
+    for number in range(clusters):
         members = np.flatnonzero(cluster == number)
         typical[members] = _typicality(points[members], n_neighbors)
-    places = _most_typical(cluster, typical, len(pool), count, size)
-    return Picked(places, typical[places], {"clusters": count})
+    places = _most_typical(cluster, typical, len(looked_at), clusters, size)
+    ids = looked_at.ids.take(pa.array(places)).to_pylist()
+    return Picked(ids, typical[places], count, {"clusters": clusters, "looked_at": len(looked_at)})
+
+
+def _looked_at(pool: Pool, most: int, seed: int) -> Part:
+    """Return the records of the pool in the order of their ids; of too many, those that draw the smallest numbers."""
+    drawn = np.concatenate([uniform(ids, seed) for ids in pool.ids()])
+    limit = np.partition(drawn, most - 1)[most - 1] if len(drawn) > most else 1.0
+    table = pa.concat_tables(pool.map(_below, (seed, limit)))
+    return Part(table.sort_by("id").combine_chunks())
+
+
+def _below(part: Readable, drawing: tuple[int, float]) -> pa.Table:
+    """Return the records that draw a number up to the limit; a task."""
+    seed, limit = drawing
+    table = part.load()
+    return table if limit == 1 else table.filter(pa.array(uniform(ids_of(table), seed) <= limit))
 
 
 def _clusters(points: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -72,14 +104,11 @@ def _clusters(points: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 def _typicality(members: np.ndarray, n_neighbors: int) -> np.ndarray:
     """Return 1 / (mean distance to the nearest others) of the members of one cluster; 0 for one alone."""
-    from sklearn.neighbors import NearestNeighbors
-
     if len(members) < 2:
         return np.zeros(len(members), dtype=np.float32)
     others = min(n_neighbors, len(members) - 1)
-    # asked for without points, the search leaves each record itself out by its place: duplicates do count
-    distances, _ = NearestNeighbors(n_neighbors=others, algorithm="brute").fit(members).kneighbors()
-    return (1 / (distances.mean(axis=1) + 1e-5)).astype(np.float32)
+    found = nearest(members, members, others, own=np.arange(len(members)))  # duplicates do count
+    return (1 / (as_distance(found.squared, "euclidean").mean(axis=1) + 1e-5)).astype(np.float32)
 
 
 def _most_typical(
@@ -110,8 +139,8 @@ STRATEGIES = (
         "typicality",
         typicality,
         needs_embeddings,
+        kind="together",
         reference="optional",
         reference_needs=needs_embeddings,
-        picks=True,
     ),
 )

@@ -2,64 +2,181 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from alhelpers import records as rec
 from alhelpers import scores
-from alhelpers.mining._selection import MissingField
-from alhelpers.mining._strategy import Part, Scored, Strategy, needs_confidences
+from alhelpers.mining._pool import Pool, Readable
+from alhelpers.mining._selection import MissingField, UnknownOption
+from alhelpers.mining._strategy import (
+    Needs,
+    Part,
+    Prepared,
+    Strategy,
+    check_choice,
+    check_count,
+    needs_confidences,
+)
+from alhelpers.records import Boxes, RecordError
 
 
-def confidence(pool: Part, reference: Part | None) -> Scored:
+def confidence(part: Part, context: None, *, over: str = "max", top_k: int | None = None) -> np.ndarray:
     """Mine where the model believes least in the class that it predicts: 1 - confidence.
 
-    Needs ``confidence`` (N,), or ``confidences`` or ``logits`` (N, C). Use it when nothing but the
-    predicted class's confidence was kept. It fails where the model is sure and wrong, and with many classes
-    it does not tell two rivals from a broad spread: then prefer margin.
+    Needs ``confidence`` (N,), or ``confidences`` or ``logits`` (N, C), or ``detections`` whose boxes have one of
+    these. Use it when nothing but the predicted class's confidence was kept. It fails where the model is sure and
+    wrong, and with many classes it does not tell two rivals from a broad spread: then prefer margin. Of boxes it
+    knows only those that were found: what the model overlooks does not count.
+
+    Where records have nothing but detections, a record is scored by its boxes. ``over`` takes the ``"max"``,
+    ``"mean"`` or ``"sum"`` of their scores, or with ``"top_k"`` the mean of the ``top_k`` highest (of all, where
+    they are fewer). A record without boxes scores 0, behind all others.
 
     References
     ----------
-    Lewis and Gale, "A sequential algorithm for training text classifiers", SIGIR 1994.
+    Lewis and Gale, "A sequential algorithm for training text classifiers", SIGIR 1994; Brust, Käding and Denzler,
+    "Active learning for deep object detection", VISAPP 2019 (over boxes).
     """
-    if not pool.has("confidence"):
-        return Scored(scores.least_confidence(pool.confidences()))
-    values = pool.numbers("confidence")
-    outside = np.flatnonzero((values < 0) | (values > 1))
-    if len(outside):
-        row = int(outside[0])
-        raise scores.ScoreError(f"confidence must be from 0 to 1, got {values[row]:.6g}", row)
-    return Scored(1 - values)
+    return _scored(part, _doubt, over, top_k)
 
 
-def margin(pool: Part, reference: Part | None) -> Scored:
+def margin(part: Part, context: None, *, over: str = "max", top_k: int | None = None) -> np.ndarray:
     """Mine where the two most likely classes are closest: 1 - (first - second).
 
-    Needs ``confidences`` or ``logits`` (N, C). Use it first: it is the best single score in most
-    comparisons, as a label there moves the boundary between two classes. It fails in the first rounds, when
-    confidences mean little, and picks near duplicates: put coreset behind it in a cascade.
+    Needs ``confidences`` or ``logits`` (N, C), or ``detections`` whose boxes have one of these; ``over`` and
+    ``top_k`` say how the scores of boxes become one, as for confidence. Use it first: it is the best single score
+    in most comparisons, as a label there moves the boundary between two classes. It fails in the first rounds,
+    when confidences mean little, and picks near duplicates: put coreset behind it in a cascade.
 
     References
     ----------
     Scheffer, Decomain and Wrobel, "Active hidden Markov models for information extraction", IDA 2001.
     """
-    return Scored(scores.margin(pool.confidences()))
+    return _scored(part, lambda fields: scores.margin(fields.confidences()), over, top_k)
 
 
-def entropy(pool: Part, reference: Part | None) -> Scored:
+def entropy(part: Part, context: None, *, over: str = "max", top_k: int | None = None) -> np.ndarray:
     """Mine where the confidences are spread most: entropy / log C.
 
-    Needs ``confidences`` or ``logits`` (N, C). Use it when all rival classes count, as for abstaining. It
-    fails with many classes: the unlikely ones outweigh the two that compete, and margin is better.
+    Needs ``confidences`` or ``logits`` (N, C), or ``detections`` whose boxes have one of these; ``over`` and
+    ``top_k`` say how the scores of boxes become one, as for confidence. Use it when all rival classes count, as
+    for abstaining. It fails with many classes: the unlikely ones outweigh the two that compete, and margin is
+    better.
 
     References
     ----------
     Settles, "Active learning literature survey", 2009, section 3.1.
     """
-    return Scored(scores.entropy(pool.confidences()))
+    return _scored(part, lambda fields: scores.entropy(fields.confidences()), over, top_k)
 
 
-def weighted_entropy(pool: Part, reference: Part | None) -> Scored:
+# ------------------------------------------------------------------------------
+# boxes
+# ------------------------------------------------------------------------------
+
+_OVER = ("max", "mean", "sum", "top_k")
+_CLASSIFIED = ("confidence", "confidences", "logits")
+
+
+class _BoxFields:
+    """What a score looks at, of all boxes of a part."""
+
+    def __init__(self, boxes: Boxes) -> None:
+        self.boxes = boxes
+
+    def has(self, name: str) -> bool:
+        """Tell whether the boxes have a field."""
+        return getattr(self.boxes, name) is not None
+
+    def numbers(self, name: str) -> np.ndarray:
+        """Return a field of numbers or vectors."""
+        return getattr(self.boxes, name)
+
+    def confidences(self) -> np.ndarray:
+        """Return confidences, (M, C): the field, or else the softmax of the logits."""
+        if self.has("confidences"):
+            return self.boxes.confidences
+        return scores.confidences_from_logits(self.boxes.logits)
+
+
+def _doubt(fields: Part | _BoxFields) -> np.ndarray:
+    if not fields.has("confidence"):
+        return scores.least_confidence(fields.confidences())
+    values = fields.numbers("confidence")
+    outside = np.flatnonzero((values < 0) | (values > 1))
+    if len(outside):
+        row = int(outside[0])
+        raise scores.ScoreError(f"confidence must be from 0 to 1, got {values[row]:.6g}", row)
+    return 1 - values
+
+
+def _scored(
+    part: Part, score: Callable[[Part | _BoxFields], np.ndarray], over: str, top_k: int | None
+) -> np.ndarray:
+    """Score records by their own fields, or else by those of their boxes."""
+    if any(map(part.has, _CLASSIFIED)):
+        return score(part)
+    boxes = rec.boxes(part.table)
+    values = np.empty(0, dtype=np.float32)
+    if len(boxes):
+        try:
+            values = score(_BoxFields(boxes))
+        except scores.ScoreError as error:
+            if error.row is None:
+                raise
+            row = int(np.searchsorted(boxes.offsets, error.row, side="right")) - 1
+            number = error.row - int(boxes.offsets[row])
+            raise scores.ScoreError(f"of box {number} of this record: {error}", row) from error
+    return _over_boxes(values, boxes.offsets, over, top_k)
+
+
+def _over_boxes(values: np.ndarray, offsets: np.ndarray, over: str, top_k: int | None) -> np.ndarray:
+    """Return one score a record from those of its boxes, (N,) float32; 0 for a record without boxes."""
+    counts = np.diff(offsets)
+    if over == "top_k":
+        owner = np.repeat(np.arange(len(counts)), counts)
+        order = np.lexsort((-values, owner))
+        kept = order[np.arange(len(values)) - offsets[owner] < top_k]
+        values, counts = values[kept], np.minimum(counts, top_k)
+    some = np.flatnonzero(counts)
+    result = np.zeros(len(counts), dtype=np.float32)
+    if len(some):
+        starts = np.append(0, np.cumsum(counts)[:-1])[some]
+        reduce = np.maximum if over == "max" else np.add
+        total = reduce.reduceat(values.astype(np.float64), starts)
+        result[some] = total if over in ("max", "sum") else total / counts[some]
+    return result
+
+
+def _prepare_over(strategy: str) -> Callable[..., Prepared]:
+    def prepare(pool: Pool, reference: Part | None, seed: int, *, over: str, top_k: int | None) -> Prepared:
+        check_choice(strategy, "over", over, _OVER)
+        if over == "top_k":
+            check_count(strategy, "top_k", top_k)
+        elif top_k is not None:
+            raise UnknownOption(
+                f'option top_k of strategy {strategy!r} goes with over="top_k" only, got {top_k!r}'
+            )
+        return Prepared(None)
+
+    return prepare
+
+
+def _needs_of(*names: str) -> Callable[[Mapping[str, Any]], Needs]:
+    return lambda options: ((*names, *(f"detections.{name}" for name in names)),)
+
+
+# ------------------------------------------------------------------------------
+# weighted entropy
+# ------------------------------------------------------------------------------
+
+
+def weighted_entropy(part: Part, context: np.ndarray) -> np.ndarray:
     """Mine by entropy times the rarity of the predicted class in the reference.
 
     Needs ``confidences`` or ``logits`` (N, C); the reference's ``groundtruth`` and the ``class_names``.
@@ -69,39 +186,62 @@ def weighted_entropy(pool: Part, reference: Part | None) -> Scored:
 
     The weight of class c is ``(n + C) / (C * (count of c + 1))``: 1 for all where the reference is balanced.
     """
-    confidences = pool.confidences()
-    counts, source = _class_counts(pool, reference, confidences)
-    return Scored(
-        scores.weighted_entropy(confidences, scores.rarity(counts)),
-        {"classes_counted": source, "class_counts": counts.tolist()},
-    )
+    confidences = part.confidences()
+    if confidences.shape[1] != len(context):
+        raise MissingField(
+            f"strategy 'weighted_entropy' counted {len(context)} classes, the records have confidences of "
+            f"{confidences.shape[1]}; take both from one model"
+        )
+    return scores.weighted_entropy(confidences, context)
 
 
-def _class_counts(pool: Part, reference: Part | None, confidences: np.ndarray) -> tuple[np.ndarray, str]:
+def _prepare(pool: Pool, reference: Part | None, seed: int) -> Prepared:
+    counts, source = _class_counts(pool, reference)
+    return Prepared(scores.rarity(counts), {"classes_counted": source, "class_counts": counts.tolist()})
+
+
+def _class_counts(pool: Pool, reference: Part | None) -> tuple[np.ndarray, str]:
     """Count the records of each class, and say which were counted."""
-    classes = confidences.shape[1]
     if reference is None:
-        return _predicted_counts(confidences), "predictions of the records"
-    names = next((found for found in map(_class_names, (pool, reference)) if found), None)
+        parts = [counts for counts in pool.map(_predicted_in_part) if counts is not None]
+        if not parts:
+            raise RecordError("records hold no record")
+        return np.sum(parts, axis=0), "predictions of the records"
     labelled = reference.has("groundtruth") and reference.table["groundtruth"].null_count < len(reference)
-    if labelled and names is not None and len(names) == classes:
-        places = pc.index_in(
-            reference.table["groundtruth"].drop_null(), value_set=pa.array(names)
-        ).drop_null()
-        return np.bincount(places.to_numpy(), minlength=classes), "ground truth of the reference"
+    names = (_names_of_pool(pool) or _class_names(reference)) if labelled else None
+    if names is not None:
+        truth = reference.table["groundtruth"].drop_null()
+        places = pc.index_in(truth, value_set=pa.array(names)).drop_null()
+        return np.bincount(places.to_numpy(), minlength=len(names)), "ground truth of the reference"
     if reference.has("confidences") or reference.has("logits"):
-        predicted = reference.confidences()
-        if predicted.shape[1] == classes:
-            return _predicted_counts(predicted), "predictions of the reference"
+        return _predicted_counts(reference.confidences()), "predictions of the reference"
     raise MissingField(
-        "strategy 'weighted_entropy' needs, to count classes, groundtruth in the reference and class_names (one "
-        f"for each of the {classes} confidences), or as many confidences or logits in the reference, which has: "
-        f"{', '.join(reference.table.column_names)}"
+        "strategy 'weighted_entropy' needs, to count classes, groundtruth in the reference and class_names, or "
+        f"confidences or logits in the reference, which has: {', '.join(reference.table.column_names)}"
     )
+
+
+def _predicted_in_part(part: Readable, context: None) -> np.ndarray | None:
+    records = Part(part.load())
+    return _predicted_counts(records.confidences()) if len(records) else None
 
 
 def _predicted_counts(confidences: np.ndarray) -> np.ndarray:
     return np.bincount(confidences.argmax(axis=1), minlength=confidences.shape[1])
+
+
+def _names_of_pool(pool: Pool) -> list[str] | None:
+    """Return the class names, the same in every record of the pool; None where there are none."""
+    if "class_names" not in pool.columns:
+        return None
+    found = [names for names in pool.map(_names_in_part) if names is not None]
+    if any(names != found[0] for names in found):
+        _raise_unlike_names()
+    return found[0] if found else None
+
+
+def _names_in_part(part: Readable, context: None) -> list[str] | None:
+    return _class_names(Part(part.load()))
 
 
 def _class_names(part: Part) -> list[str] | None:
@@ -115,22 +255,26 @@ def _class_names(part: Part) -> list[str] | None:
     lengths = pc.list_value_length(column).to_numpy()
     flat = pc.list_flatten(column)
     if (lengths != len(first)).any() or not pc.all(pc.equal(flat, pa.array(first * len(column)))).as_py():
-        raise MissingField("strategy 'weighted_entropy' needs the same class_names in every record")
+        _raise_unlike_names()
     return first
 
 
+def _raise_unlike_names() -> NoReturn:
+    raise MissingField("strategy 'weighted_entropy' needs the same class_names in every record")
+
+
 STRATEGIES = (
-    Strategy(
-        "confidence", confidence, lambda options: (("confidence", "confidences", "logits"),), elementwise=True
+    *(
+        Strategy(run.__name__, run, _needs_of(*names), prepare=_prepare_over(run.__name__))
+        for run, names in ((confidence, _CLASSIFIED), (margin, _CLASSIFIED[1:]), (entropy, _CLASSIFIED[1:]))
     ),
-    Strategy("margin", margin, needs_confidences, elementwise=True),
-    Strategy("entropy", entropy, needs_confidences, elementwise=True),
     Strategy(
         "weighted_entropy",
         weighted_entropy,
         needs_confidences,
+        prepare=_prepare,
         reference="optional",
-        extras=("class_names", "groundtruth", "confidences", "logits"),
-        elementwise=True,
+        extras=("class_names",),
+        reference_extras=("class_names", "groundtruth", "confidences", "logits"),
     ),
 )
