@@ -1,6 +1,19 @@
-"""Run notebooks with parameters, and read what they recorded."""
+"""Run notebooks with parameters, once or with many settings, and read and compare what they recorded."""
 
+from alhelpers.experiments.errors import NotebookError, SweepError
 from alhelpers.experiments.parameters import ParameterError
-from alhelpers.experiments.runner import NotebookError, Run, recorded, run
+from alhelpers.experiments.processes import Processes
+from alhelpers.experiments.runner import Run, recorded, run
+from alhelpers.experiments.sweeps import results, sweep
 
-__all__ = ["NotebookError", "ParameterError", "Run", "recorded", "run"]
+__all__ = [
+    "NotebookError",
+    "ParameterError",
+    "Processes",
+    "Run",
+    "SweepError",
+    "recorded",
+    "results",
+    "run",
+    "sweep",
+]

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,25 +14,17 @@ from typing import Any
 sys.modules.setdefault("rfc3987_syntax", None)
 
 import nbformat  # noqa: E402
-from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel  # noqa: E402
-from jupyter_client.manager import AsyncKernelManager  # noqa: E402
-from nbclient.exceptions import DeadKernelError  # noqa: E402
-from traitlets import default  # noqa: E402
 
-from alhelpers.experiments.parameters import ParameterError, check, declared  # noqa: E402
+from alhelpers.experiments.errors import NotebookError  # noqa: E402
+from alhelpers.experiments.kernels import ForkedKernel, Guard, check_kernel, manager_class  # noqa: E402
+from alhelpers.experiments.parameters import Parameter, ParameterError, check, declared  # noqa: E402
+from alhelpers.experiments.processes import Processes  # noqa: E402
 
 #: The mime type under which ``notebook.record`` leaves a value in an executed notebook.
 RECORD_MIME = "application/vnd.alhelpers.record+json"
 
-#: A Unix socket's name has at most 107 bytes, on some systems 103.
-_LONGEST_SOCKET_NAME = 103
-
 #: What nbformat raises for a file that is no notebook.
 _UNREADABLE = (OSError, ValueError, AttributeError, nbformat.ValidationError)
-
-
-class NotebookError(RuntimeError):
-    """A notebook stopped: which one, at which cell, and with which error."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +38,14 @@ class Run:
 
 
 def run(
-    notebook: str | Path, parameters: dict[str, Any], output: str | Path, *, cwd: str | Path | None = None
+    notebook: str | Path,
+    parameters: dict[str, Any],
+    output: str | Path,
+    *,
+    cwd: str | Path | None = None,
+    seconds: float | None = None,
+    memory: int | None = None,
+    processes: Processes | None = None,
 ) -> Run:
     """Execute a notebook with parameters, and keep the executed copy.
 
@@ -56,9 +56,16 @@ def run(
     parameters : dict
         Values by name; the rest keep their defaults.
     output : path
-        Where the executed copy goes; it is kept, as far as it came, when a cell fails.
+        Where the executed copy goes; it is kept, as far as it came, when a cell fails or the kernel dies.
     cwd : path, optional
         Working folder of the notebook; the default is the notebook's own folder.
+    seconds : float, optional
+        The kernel is ended after so long.
+    memory : int, optional
+        Bytes: the kernel is ended when it and the processes that it started hold more.
+    processes : Processes, optional
+        Runs it in a fresh process with its imports behind it; the default is this process, and a kernel that
+        imports everything itself. Worth it from two runs on.
 
     Returns
     -------
@@ -69,7 +76,7 @@ def run(
     ParameterError
         If a parameter is unknown or has another type; nothing is run or written.
     NotebookError
-        If a cell fails, or the kernel dies.
+        If a cell fails, the kernel dies, or a limit is passed.
     FileExistsError
         If the output is the notebook itself.
     """
@@ -79,38 +86,132 @@ def run(
         raise FileExistsError(
             f"the output {output} is the notebook itself: choose another path for the executed copy"
         )
-    _check_kernel()
+    check_kernel()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    wanted = request(notebook, parameters, output, cwd=cwd, seconds=seconds, memory=memory)
+    if processes is None:
+        return Run(notebook, output, dict(parameters), execute(wanted))
+    return Run(notebook, output, dict(parameters), execute_in(processes, wanted))
+
+
+def request(
+    notebook: Path,
+    parameters: dict[str, Any],
+    output: Path,
+    *,
+    cwd: str | Path | None = None,
+    seconds: float | None = None,
+    memory: int | None = None,
+) -> dict[str, Any]:
+    """Return a run as plain JSON, for this process or another one."""
+    return {
+        "notebook": os.path.abspath(notebook),
+        "parameters": parameters,
+        "output": os.path.abspath(output),
+        "shown": str(output),
+        "cwd": os.path.abspath(cwd or notebook.parent),
+        "seconds": seconds,
+        "memory": memory,
+    }
+
+
+def execute_in(processes: Processes, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Execute a request in a fresh process; return what was recorded, and raise what was raised there."""
+    found = processes.execute(wanted)
+    if "recorded" in found:
+        return found["recorded"]
+    if "errno" in found:
+        raise OSError(found["errno"], found["message"], found["file"])
+    raise NotebookError(found["message"], found["cell"], found["error"])
+
+
+def answer(wanted: dict[str, Any], waiting: ForkedKernel | None = None) -> dict[str, Any]:
+    """Execute a request in this process; return what was recorded or went wrong as plain JSON."""
+    started = time.monotonic()
+    try:
+        found = {"recorded": execute(wanted, waiting)}
+    except NotebookError as error:
+        found = failure(error)
+    except OSError as error:
+        found = {"errno": error.errno, "message": error.strerror or str(error), "file": error.filename}
+    return found | {"seconds": round(time.monotonic() - started, 3)}
+
+
+def failure(error: NotebookError) -> dict[str, Any]:
+    """Return a failure as plain JSON."""
+    return {"message": str(error), "cell": error.cell, "error": error.error}
+
+
+def execute(wanted: dict[str, Any], waiting: ForkedKernel | None = None) -> dict[str, Any]:
+    """Execute a request in this process, and return what the notebook recorded.
+
+    Parameters
+    ----------
+    wanted : dict
+        What ``request`` returned.
+    waiting : ForkedKernel, optional
+        The process that becomes the kernel.
+
+    Raises
+    ------
+    NotebookError
+        If a cell fails, the kernel dies, or a limit is passed.
+    OSError
+        If the executed copy can't be written.
+    """
     import papermill  # only a run needs it, and it is slow to import
 
-    output.parent.mkdir(parents=True, exist_ok=True)
+    from alhelpers.experiments.engine import ENGINE, KernelDied, register
+
+    register()
+    name, guard = Path(wanted["notebook"]).name, Guard(wanted["seconds"], wanted["memory"])
     try:
         with tempfile.TemporaryDirectory(prefix="alhelpers-") as folder:
             papermill.execute_notebook(
-                str(notebook),
-                str(output),
-                parameters=parameters,
-                cwd=str(cwd or notebook.parent),
+                wanted["notebook"],
+                wanted["output"],
+                parameters=wanted["parameters"],
+                cwd=wanted["cwd"],
+                engine_name=ENGINE,
                 kernel_name="python3",
                 language="python",
                 progress_bar=False,
                 request_save_on_cell_execute=False,
                 autosave_cell_every=0,
-                kernel_manager_class=_kernel_manager_class(folder),
+                kernel_manager_class=manager_class(folder, guard, waiting),
             )
     except papermill.PapermillExecutionError as error:
-        cell = (error.source or "").strip().splitlines()
+        number, line = error.exec_count, _first_line(error.source)
+        what = f"{error.ename}: {error.evalue}"
         raise NotebookError(
-            f"{notebook.name} stopped at code cell [{error.exec_count}], which begins {cell[0] if cell else ''!r}:"
-            f" {error.ename}: {error.evalue}\nThe executed copy is {output}"
+            f"{name} stopped at code cell [{number}], which begins {line!r}: {what}\n"
+            f"The executed copy is {wanted['shown']}",
+            f"[{number}] {line}",
+            what,
         ) from error
-    except DeadKernelError as error:
+    except KernelDied as error:
+        papermill.iorw.write_ipynb(error.notebook, wanted["output"])
+        number, line = error.number, _first_line(error.source)
+        fate, what = ("was ended", guard.reason) if guard.reason else ("died", "did it run out of memory?")
         raise NotebookError(
-            f"the kernel of {notebook.name} died: did it run out of memory? Run it in JupyterLab to see at which cell"
+            f"the kernel of {name} {fate} at code cell [{number}], which begins {line!r}: {what}\n"
+            f"The executed copy is {wanted['shown']}",
+            f"[{number}] {line}",
+            guard.reason or "the kernel died",
         ) from error
-    return Run(notebook, output, dict(parameters), recorded(output))
+    except RuntimeError as error:
+        raise NotebookError(f"the kernel of {name} did not start: {error}") from error
+    finally:
+        guard.stop()
+    return recorded(wanted["output"])
 
 
-def parameters_of(notebook: str | Path) -> dict[str, Any]:
+def _first_line(source: str | None) -> str:
+    lines = (source or "").strip().splitlines()
+    return lines[0] if lines else ""
+
+
+def parameters_of(notebook: str | Path) -> dict[str, Parameter]:
     """Read the parameters of a notebook file.
 
     Raises
@@ -118,16 +219,26 @@ def parameters_of(notebook: str | Path) -> dict[str, Any]:
     ParameterError
         If the file is no notebook or has no cell tagged ``parameters``.
     """
-    try:
-        document = nbformat.read(str(notebook), as_version=4)
-    except _UNREADABLE as error:
-        raise ParameterError(f"{notebook} can't be read as a notebook: {error}") from error
-    for cell in document.cells:
+    for cell in read_notebook(notebook).cells:
         if "parameters" in cell.metadata.get("tags", []):
             return declared(cell.source)
     raise ParameterError(
         f"{notebook} has no cell tagged 'parameters': add the tag to the cell with its parameters"
     )
+
+
+def read_notebook(path: str | Path) -> nbformat.NotebookNode:
+    """Read a notebook file.
+
+    Raises
+    ------
+    ParameterError
+        If it is none.
+    """
+    try:
+        return nbformat.read(str(path), as_version=4)
+    except _UNREADABLE as error:
+        raise ParameterError(f"{path} can't be read as a notebook: {error}") from error
 
 
 def recorded(executed: str | Path) -> dict[str, Any]:
@@ -139,47 +250,3 @@ def recorded(executed: str | Path) -> dict[str, Any]:
             if entry is not None:
                 values.update(json.loads(entry) if isinstance(entry, str) else entry)
     return values
-
-
-def _kernel_manager_class(folder: str) -> type[AsyncKernelManager]:
-    """Return a manager whose kernels talk over sockets in a folder, where the system can do that.
-
-    Two kernels that start at once may be given the same TCP port. Without a folder of its own for every kernel,
-    Jupyter puts the sockets into the working folder, where kernels of two runs take each other's messages.
-    """
-    sockets = os.path.join(folder, "kernel")
-
-    class FolderTransport(AsyncKernelManager):
-        @default("transport")
-        def _transport(self) -> str:
-            return "ipc"
-
-        @default("ip")
-        def _ip(self) -> str:
-            return sockets
-
-    usable = os.name == "posix" and len(f"{sockets}-5".encode()) <= _LONGEST_SOCKET_NAME
-    return FolderTransport if usable else AsyncKernelManager
-
-
-def _check_kernel() -> None:
-    """Raise unless the kernel ``python3`` is this interpreter: another one would run other versions."""
-    try:
-        executable = KernelSpecManager().get_kernel_spec("python3").argv[0]
-    except NoSuchKernel as error:
-        raise NotebookError(
-            f"there is no kernel python3: install one with '{sys.executable} -m pip install ipykernel'"
-        ) from error
-    # Jupyter starts a bare name as this interpreter. The Pythons of two environments may be links to one file, so
-    # the folders count too.
-    if executable not in ("python", "python3") and not (
-        _same(executable, sys.executable) and _same(Path(executable).parent, Path(sys.executable).parent)
-    ):
-        raise NotebookError(
-            f"the kernel python3 starts {executable}, not {sys.executable}: set JUPYTER_PREFER_ENV_PATH=1, or remove"
-            " that kernel with 'jupyter kernelspec remove python3'"
-        )
-
-
-def _same(one: str | Path, other: str | Path) -> bool:
-    return os.path.exists(one) and os.path.samefile(one, other)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alhelpers import cli
-from alhelpers.experiments import NotebookError, ParameterError, recorded, run, runner
+from alhelpers.experiments import NotebookError, ParameterError, kernels, recorded, run, runner
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def kernel_of(monkeypatch):
         class Spec:
             argv = [str(executable), "-m", "ipykernel_launcher"]
 
-        monkeypatch.setattr(runner.KernelSpecManager, "get_kernel_spec", lambda self, name: Spec)
+        monkeypatch.setattr(kernels.KernelSpecManager, "get_kernel_spec", lambda self, name: Spec)
 
     return use
 
@@ -179,27 +179,27 @@ def test_the_kernel_of_another_environment_is_refused(kernel_of, write_notebook,
 @pytest.mark.parametrize("executable", ["python", "python3", sys.executable])
 def test_the_kernel_of_this_environment_is_taken(kernel_of, executable):
     kernel_of(executable)
-    runner._check_kernel()
+    kernels.check_kernel()
 
 
 def test_a_missing_kernel_is_named(monkeypatch):
     def missing(self, name):
-        raise runner.NoSuchKernel(name)
+        raise kernels.NoSuchKernel(name)
 
-    monkeypatch.setattr(runner.KernelSpecManager, "get_kernel_spec", missing)
+    monkeypatch.setattr(kernels.KernelSpecManager, "get_kernel_spec", missing)
     with pytest.raises(NotebookError, match="no kernel python3.*pip install ipykernel"):
-        runner._check_kernel()
+        kernels.check_kernel()
 
 
-def test_a_dead_kernel_is_named(monkeypatch, write_notebook, tmp_path):
+def test_a_kernel_that_does_not_start_is_named(monkeypatch, write_notebook, tmp_path):
     import papermill
 
-    def die(*_, **__):
-        raise runner.DeadKernelError("Kernel died")
+    def fail(*_, **__):
+        raise RuntimeError("Kernel didn't respond in 60 seconds")
 
-    monkeypatch.setattr(papermill, "execute_notebook", die)
+    monkeypatch.setattr(papermill, "execute_notebook", fail)
     path = write_notebook(tmp_path / "01_a.ipynb", "seed: int = 0")
-    with pytest.raises(NotebookError, match="the kernel of 01_a.ipynb died: did it run out of memory"):
+    with pytest.raises(NotebookError, match="the kernel of 01_a.ipynb did not start: .* 60 seconds"):
         run(path, {}, tmp_path / "out.ipynb")
 
 

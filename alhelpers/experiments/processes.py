@@ -1,0 +1,195 @@
+"""A fresh process for every run: forked from one that has everything imported, or started where none can be forked."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from alhelpers.experiments.errors import NotebookError
+from alhelpers.experiments.messages import receive, send
+
+#: What numerical libraries read when they are loaded, to know how many threads to start.
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+_STOPPED = "the processes were stopped before this run had finished"
+
+#: How much of what a process said last goes into an error, in bytes.
+_LAST_WORDS = 2000
+
+
+class Processes:
+    """Run notebooks, each in a fresh process that has its imports behind it.
+
+    On Linux a server process imports the numerical packages once and is forked for each run: the run's own process, and
+    its kernel. Such a kernel differs from a started one only in what is imported already. Elsewhere, where forking
+    is not safe, each run starts a process and a kernel in the usual way.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Threads that the numerical libraries of one run may use; None leaves it to them.
+    fork : bool, optional
+        Whether to fork; the default is to do it where the system can.
+
+    Notes
+    -----
+    Use it as a context manager, or call ``stop``. Methods may be called from several threads.
+    """
+
+    def __init__(self, threads: int | None = None, *, fork: bool | None = None) -> None:
+        self.threads = threads
+        self.forks = sys.platform == "linux" if fork is None else fork
+        self._lock = threading.Lock()
+        self._server: subprocess.Popen | None = None
+        self._channel: socket.socket | None = None
+        self._started: set[subprocess.Popen] = set()
+        self._stopped = False
+        self._log = tempfile.TemporaryFile()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def execute(self, request: dict[str, Any]) -> Any:
+        """Execute a request in a fresh process, and return its answer.
+
+        Parameters
+        ----------
+        request : dict
+            What ``runner.execute`` takes, as JSON.
+
+        Returns
+        -------
+        Any
+            The answer, as JSON.
+
+        Raises
+        ------
+        NotebookError
+            If the process died without an answer; its last words are in the message.
+        """
+        answer, code = self._fork(request) if self.forks else self._start(request)
+        if answer is None:
+            raise NotebookError(f"the process of the run {_ending(code)}{self._last_words()}")
+        return answer
+
+    def stop(self) -> None:
+        """End all processes; runs that have not finished are lost."""
+        with self._lock:
+            self._stopped = True
+            if self._channel is not None:
+                self._channel.close()  # on which the server ends its children, and then itself
+            for process in self._started:
+                process.kill()
+        if self._server is not None:
+            self._server.wait()
+
+    # ------------------------------------------------------------------------------------------------- forked
+
+    def _fork(self, request: dict[str, Any]) -> tuple[Any, int | None]:
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                pid = self._ask({"fork": request, "environment": self._environment()}, [theirs.fileno()])
+            if pid is None:
+                return None, None
+            answer, _ = receive(ours)
+        return answer, self._ask({"reap": pid})
+
+    def _ask(self, question: dict[str, Any], files: list[int] | None = None) -> int | None:
+        """Ask the server; the answer is None if it has died, and the next question goes to a new one."""
+        with self._lock:
+            if self._stopped:
+                raise NotebookError(_STOPPED)
+            if self._channel is None:
+                self._launch()
+            try:
+                send(self._channel, question, files)
+                answer, _ = receive(self._channel)
+            except BrokenPipeError:
+                answer = None
+            if answer is None and "fork" in question:
+                self._channel.close()
+                self._channel = None
+                self._server.wait()
+        return answer
+
+    def _launch(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "alhelpers.experiments.run_process", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=[theirs.fileno()],
+                env=self._environment(),
+                start_new_session=True,  # Ctrl-C is for this process alone
+            )
+        self._channel = ours
+
+    # ------------------------------------------------------------------------------------------------ started
+
+    def _start(self, request: dict[str, Any]) -> tuple[Any, int]:
+        with self._lock:
+            if self._stopped:
+                raise NotebookError(_STOPPED)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "alhelpers.experiments.run_process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=self._environment(),
+                start_new_session=True,
+            )
+            self._started.add(process)
+        output, _ = process.communicate(json.dumps(request).encode())
+        self._started.discard(process)
+        return json.loads(output) if output else None, process.returncode
+
+    # ------------------------------------------------------------------------------------------------- shared
+
+    def _environment(self) -> dict[str, str]:
+        limits = {} if self.threads is None else dict.fromkeys(_THREAD_VARIABLES, str(self.threads))
+        return dict(os.environ) | limits
+
+    def _last_words(self) -> str:
+        size = os.fstat(self._log.fileno()).st_size
+        said = os.pread(self._log.fileno(), _LAST_WORDS, max(0, size - _LAST_WORDS))
+        text = said.decode(errors="replace").strip()
+        return f"; the last it said:\n{text}" if text else ""
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "died with the server that forks it"
+    if code >= 0:
+        return f"ended with code {code}"
+    return f"was killed by signal {-code} ({signal.Signals(-code).name}): was there too little memory?"
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def package_folder() -> Path:
+    """Return the folder of the package's source."""
+    return Path(__file__).resolve().parents[1]

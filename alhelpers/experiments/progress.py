@@ -1,0 +1,73 @@
+"""How far a sweep has come, and how long the rest will take."""
+
+import sys
+import time
+from collections.abc import Callable
+
+#: Where lines are not overwritten: how many of them a sweep prints at most.
+_LINES = 20
+
+
+class Progress:
+    """Tell of a number of runs, in one line that changes on a terminal, and in a few lines elsewhere.
+
+    Parameters
+    ----------
+    total : int
+        How many runs there are.
+    done : int
+        How many of them an earlier call has finished.
+    say : callable, optional
+        Takes each line; the default prints.
+    """
+
+    def __init__(self, total: int, done: int, say: Callable[[str], None] | None) -> None:
+        self.total, self.done, self.failed = total, done, 0
+        self._before, self._started = done, time.monotonic()
+        self._changes = say is None and sys.stderr.isatty()
+        self._say = say or _print
+        if done:
+            self.note(f"{done} of {total} runs are finished already")
+
+    def step(self, *, failed: bool) -> None:
+        """Count a run that has ended."""
+        self.done += 1
+        self.failed += failed
+        if self._changes:
+            sys.stderr.write(f"\r\x1b[K{self.line()}" + "\n" * (self.done == self.total))
+            sys.stderr.flush()
+        elif (
+            self.done == self.total
+            or self.done * _LINES // self.total > (self.done - 1) * _LINES // self.total
+        ):
+            self._say(self.line())
+
+    def line(self) -> str:
+        """Return a bar with the counts and an estimate of the time that is left."""
+        width = 20
+        filled = width * self.done // self.total
+        failed = f", {self.failed} failed" if self.failed else ""
+        elapsed = time.monotonic() - self._started
+        if self.done == self.total:
+            rest = f"after {duration(elapsed)}"
+        else:
+            rest = f"about {duration(elapsed / (self.done - self._before) * (self.total - self.done))} left"
+        return f"[{'#' * filled}{'.' * (width - filled)}] {self.done} of {self.total} runs{failed}, {rest}"
+
+    def note(self, text: str) -> None:
+        """Tell something else."""
+        if self._changes:
+            sys.stderr.write("\r\x1b[K")
+        self._say(text)
+
+
+def duration(seconds: float) -> str:
+    """Write a time for a person: 42 s, 3 min, 1 h 20 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _print(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
