@@ -13,13 +13,15 @@ Where there are too many for the memory, :func:`parts` cuts any of them into par
 from alhelpers.records.detections import Boxes, boxes
 from alhelpers.records.filters import OPERATORS
 from alhelpers.records.ids import check_distinct
+from alhelpers.records.json_lines import convert, from_json_lines, to_json_lines
 from alhelpers.records.part import RecordPart
 from alhelpers.records.partition import PART_ROWS, count, field_names, parts
 from alhelpers.records.queries import query, select
 from alhelpers.records.schema import COLUMNS, RecordError
 from alhelpers.records.sources import PATHS, Query, Records
+from alhelpers.records.summary import describe, validate
 from alhelpers.records.tables import as_table, column, from_arrays, read
-from alhelpers.records.writing import write
+from alhelpers.records.writing import append, write
 
 __all__ = [
     "COLUMNS",
@@ -31,16 +33,22 @@ __all__ = [
     "RecordError",
     "RecordPart",
     "Records",
+    "append",
     "as_table",
     "boxes",
     "check_distinct",
     "column",
+    "convert",
     "count",
+    "describe",
     "field_names",
     "from_arrays",
+    "from_json_lines",
     "parts",
     "query",
     "read",
     "select",
+    "to_json_lines",
+    "validate",
     "write",
 ]

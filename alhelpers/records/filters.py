@@ -56,6 +56,11 @@ def columns_of(schema: pa.Schema, name: str) -> list[str]:
     return found.columns(schema.names) if isinstance(found, Computed) else [found[0]]
 
 
+def names_of(kind: pa.Field) -> list[str]:
+    """Return the names of the fields in a column that can be compared."""
+    return [name for name, _ in _paths(kind.name, kind.type, ())]
+
+
 def _found(schema: pa.Schema, name: str) -> tuple[str, ...] | Computed:
     """Return the column of a field and the keys that lead to it from there, or how it is computed."""
     known: dict[str, tuple[str, ...] | Computed] = {

@@ -121,11 +121,15 @@ def schema_of(source: Records) -> pa.Schema:
 
 
 def parts_of_files(
-    files: Sequence[str], columns: Sequence[str] | None, rows: int, name: str
+    files: Sequence[str],
+    columns: Sequence[str] | None,
+    rows: int,
+    name: str,
+    file_names: Sequence[str] | None = None,
 ) -> list[RecordPart]:
-    """Cut files into parts, which agree on one layout."""
+    """Cut files into parts, which agree on one layout; errors call the files by other names, if they have any."""
     footers = [footer(file) for file in files]
-    schema = _narrowed(unified([each.schema for each in footers], files), columns)
+    schema = _narrowed(unified([each.schema for each in footers], file_names or files), columns)
     layout = layout_of(schema, partial(_read_on, footers), name)
     found = [
         RecordPart(stop - start, FileRows(each.file, groups, start, stop, whole), layout, tuple(schema.names))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from alhelpers.records.ids import check_distinct
 from alhelpers.records.parquet import ROW_GROUP
-from alhelpers.records.partition import parts
+from alhelpers.records.partition import parts, parts_of_files
 from alhelpers.records.schema import DOCUMENTS, RecordError
 from alhelpers.records.sources import Records
 
@@ -49,19 +49,75 @@ def write(path: str | Path, table: Records) -> None:
     _write_tables(path, (part.load(distinct=False) for part in parts(table)))
 
 
-def _write_tables(path: str | Path, tables: Iterator[pa.Table]) -> None:
+def append(path: str | Path, records: Records) -> None:
+    """Add records to the end of a Parquet file, which is made if it is missing.
+
+    The whole file is written anew, a part at a time, beside its place, so an interrupted append leaves the old
+    file whole. Where that takes too long, write the records to another file and read both as a glob.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The file.
+    records : list of dict, pyarrow.Table, str, pathlib.Path or Query
+        The records to add. They have all the numeric columns and detections of the file and no others; a text
+        or document that either lacks is null there.
+
+    Raises
+    ------
+    RecordError
+        If the records break the schema or do not fit to those in the file, an id is in the file already, or
+        another process changed the file meanwhile; the file stays as it is then.
+    """
+    target = Path(path)
+    if not target.exists():
+        write(target, records)
+        return
+    before = _state(target)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+        added = Path(folder) / "added.parquet"
+        write(added, records)
+        write_files(target, [target, added], ["the file", "the records to append"], before)
+
+
+def write_files(
+    path: Path, files: Sequence[Path], names: Sequence[str], before: tuple[int, ...] | None = None
+) -> None:
+    """Write the records of several files to one, which may be among them."""
+    found = parts_of_files([str(file) for file in files], None, ROW_GROUP, str(path), names)
+    _write_tables(path, (part.load(distinct=False) for part in found), before)
+
+
+def _write_tables(
+    path: str | Path, tables: Iterator[pa.Table], before: tuple[int, ...] | None = None
+) -> None:
     """Write tables of one schema to one file, if no id comes twice in them."""
     ids: list[pa.ChunkedArray] = []
-    with _in_place_of(Path(path)) as file:
+    with in_place_of(Path(path), before) as file:
         first = next(tables)
         with _writer(file, first.schema) as writer:
-            for table in itertools.chain([first], tables):
-                if table.num_rows:
-                    ids.append(table["id"])
-                    writer.write_table(table, row_group_size=ROW_GROUP)
+            for table in _regrouped(itertools.chain([first], tables)):
+                ids.append(table["id"])
+                writer.write_table(table, row_group_size=ROW_GROUP)
         if not ids:
             raise RecordError("records hold no record")
         check_distinct(ids)
+
+
+def _regrouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Yield the same rows in tables of one row group each, of which only the last is smaller."""
+    waiting: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        waiting.append(table)
+        rows += table.num_rows
+        while rows >= ROW_GROUP:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, ROW_GROUP)
+            waiting = [whole.slice(ROW_GROUP)]
+            rows -= ROW_GROUP
+    if rows:
+        yield pa.concat_tables(waiting)
 
 
 def _writer(file: object, schema: pa.Schema) -> pq.ParquetWriter:
@@ -77,8 +133,8 @@ def _writer(file: object, schema: pa.Schema) -> pq.ParquetWriter:
 
 
 @contextmanager
-def _in_place_of(target: Path) -> Iterator[object]:
-    """Open a new file, and move it to its place when all of it is on the disk."""
+def in_place_of(target: Path, before: tuple[int, ...] | None = None) -> Iterator[object]:
+    """Open a new file, and move it to its place when all of it is on the disk and nothing else came there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     try:
@@ -87,10 +143,18 @@ def _in_place_of(target: Path) -> Iterator[object]:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(part, 0o666 & ~_umask())
+        if before is not None and _state(target) != before:
+            raise RecordError(f"{target} was changed by another process meanwhile: append once more")
         os.replace(part, target)
     except BaseException:
         os.unlink(part)
         raise
+
+
+def _state(file: Path) -> tuple[int, ...] | None:
+    """Return what changes when another file takes the place of this one."""
+    found = file.stat() if file.exists() else None
+    return None if found is None else (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 def _leaves(path: str, kind: pa.DataType) -> list[tuple[str, pa.DataType]]:

@@ -1,0 +1,84 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from alhelpers import records
+from alhelpers.records import RecordError, summary
+
+
+def given(count=30):
+    rng = np.random.default_rng(0)
+    return records.from_arrays(
+        np.arange(count),
+        class_names=["cat", "dog"],
+        confidences=rng.dirichlet([1, 1], size=count),
+        mc_dropout=rng.dirichlet([1, 1], size=(count, 3)),
+        groundtruth=[["cat", "dog", None][k % 3] for k in range(count)],
+        detections=[[{"left": float(j)} for j in range(k % 3)] for k in range(count)],
+        tags=[{"run": k, "deep": {"on": k % 2 == 0}} for k in range(count)],
+    )
+
+
+def in_small_parts(monkeypatch):
+    parts = records.parts
+    monkeypatch.setattr(summary, "parts", lambda source: parts(source, rows=4))
+
+
+def test_describe_tells_what_is_in_each_column(monkeypatch):
+    in_small_parts(monkeypatch)
+    table = given()
+    found = {row["column"]: row for row in records.describe(table)}
+    assert list(found["id"].values()) == ["id", "int64", (), 1.0, None, None, None, None]
+    passes = records.column(table, "mc_dropout")
+    assert found["mc_dropout"]["shape"] == (3, 2) and found["mc_dropout"]["type"] == "float"
+    assert found["mc_dropout"]["min"] == passes.min() and found["mc_dropout"]["max"] == passes.max()
+    assert found["mc_dropout"]["mean"] == pytest.approx(passes.mean(dtype=np.float64))
+    assert found["groundtruth"]["present"] == pytest.approx(2 / 3)
+    assert found["groundtruth"]["top"] == {"cat": 10, "dog": 10}
+    assert (found["tags.run"]["min"], found["tags.run"]["max"]) == (0, 29)
+    assert found["tags.deep.on"]["top"] == {False: 15, True: 15}
+    assert (found["detections"]["mean"], found["detections"]["max"]) == (1.0, 2)
+    assert (found["detections.left"]["present"], found["detections.left"]["mean"]) == (
+        1.0,
+        pytest.approx(1 / 3),
+    )
+
+
+def test_describe_does_not_count_texts_that_all_differ(monkeypatch):
+    monkeypatch.setattr(summary, "_MOST_TEXTS", 3)
+    in_small_parts(monkeypatch)
+    rows = [{"id": k, "split": "train", "metadata": {"name": f"n{k}"}} for k in range(20)]
+    found = {row["column"]: row["top"] for row in records.describe(rows)}
+    assert found == {"id": None, "split": {"train": 20}, "metadata.name": None}
+
+
+def test_validate_counts_records_that_are_right(monkeypatch, tmp_path):
+    in_small_parts(monkeypatch)
+    records.write(tmp_path / "a.parquet", given())
+    assert records.validate(given()) == records.validate(tmp_path / "a.parquet") == 30
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("confidences", [0.5, 0.75], "record 17: confidences are at fault: .*"),
+        ("confidences", [-0.5, 1.5], "record 17: confidences are at fault: .*"),
+        ("mc_dropout", [[1, 0], [0.5, 0.5], [0.5, 0.25]], "record 17: mc_dropout are at fault"),
+        ("class_names", ["cat"], "record 17: confidences has 2 classes for 1 class names"),
+        ("id", 2, "id 2 comes more than once"),
+    ],
+)
+def test_validate_names_the_record_and_the_column(monkeypatch, column, value, message):
+    in_small_parts(monkeypatch)
+    rows = given().to_pylist()
+    rows[17][column] = value
+    table = pa.Table.from_pylist(rows)
+    with pytest.raises(RecordError, match=message) as error:
+        records.validate(table)
+    assert error.value.record == (2 if column == "id" else 17)
+
+
+def test_validate_looks_at_the_confidences_of_boxes():
+    boxes = [{"confidences": [0.5, 0.5]}, {"confidences": [0.5, 0.25]}]
+    with pytest.raises(RecordError, match="record 'b': detections.confidences are at fault"):
+        records.validate([{"id": "a", "detections": boxes[:1]}, {"id": "b", "detections": boxes}])

@@ -1,0 +1,174 @@
+import os
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from alhelpers import records
+from alhelpers.records import RecordError, writing
+
+
+def rows(start, stop):
+    return [{"id": f"r{k:03d}", "confidences": [0.25, 0.75], "tags": {"n": k}} for k in range(start, stop)]
+
+
+def test_append_adds_behind_what_is_there(tmp_path):
+    path = tmp_path / "deep" / "a.parquet"
+    records.append(path, rows(0, 3))
+    records.append(path, records.as_table(rows(3, 5)))
+    records.write(tmp_path / "b.parquet", rows(5, 9))
+    records.append(path, records.query(tmp_path / "b.parquet", [{"left": "tags.n", "op": "<", "right": 7}]))
+    assert records.read(path).equals(records.as_table(rows(0, 7)))
+    assert os.listdir(path.parent) == ["a.parquet"]
+
+
+def test_row_groups_stay_full_whatever_is_appended(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "ROW_GROUP", 10)
+    path = tmp_path / "a.parquet"
+    for start, stop in [(0, 4), (4, 9), (9, 33), (33, 34)]:
+        records.append(path, rows(start, stop))
+    meta = pq.ParquetFile(path).metadata
+    assert [meta.row_group(k).num_rows for k in range(meta.num_row_groups)] == [10, 10, 10, 4]
+    assert records.read(path).equals(records.as_table(rows(0, 34)))
+
+
+def test_documents_of_the_appended_records_may_have_other_keys(tmp_path):
+    path = tmp_path / "a.parquet"
+    records.append(path, [{"id": 1, "tags": {"x": 1}, "split": "train"}])
+    records.append(path, [{"id": 2, "tags": {"x": 0.5, "y": "n"}, "groundtruth": "cat"}])
+    assert records.read(path).to_pylist() == [
+        {"id": 1, "tags": {"x": 1.0, "y": None}, "split": "train", "groundtruth": None},
+        {"id": 2, "tags": {"x": 0.5, "y": "n"}, "split": None, "groundtruth": "cat"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        (rows(1, 2), "id 'r001' comes more than once"),
+        (
+            [{"id": 1, "confidences": [0.5, 0.5]}],
+            "id is string in the file and int64 in the records to append",
+        ),
+        ([{"id": "a", "confidences": [1.0]}], r"confidences is fixed_size_list<.*>\[2\] in the file and"),
+        ([{"id": "a"}], "record 'a' of .*a.parquet has no confidences, other records have"),
+        (
+            [{"id": "a", "confidences": [1, 0], "confidence": 1}],
+            "record 'r000' of .*has no confidence, other",
+        ),
+        ([{"id": "a", "confidences": [1, 0], "tags": {"n": "x"}}], "tags is struct.* in the file and"),
+        ([{"id": "a", "confidences": [float("nan"), 0]}], "record 'a': confidences holds NaN"),
+        ([], "hold no record"),
+    ],
+)
+def test_what_cannot_be_appended_leaves_the_file_as_it_is(tmp_path, added, message):
+    path = tmp_path / "a.parquet"
+    records.write(path, rows(0, 3))
+    whole = path.read_bytes()
+    with pytest.raises(RecordError, match=message):
+        records.append(path, added)
+    assert path.read_bytes() == whole and os.listdir(tmp_path) == ["a.parquet"]
+
+
+def test_an_append_that_another_process_overtook_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "a.parquet"
+    records.write(path, rows(0, 3))
+    write_files = writing.write_files
+
+    def overtaken(*given):
+        records.write(path, rows(0, 4))
+        write_files(*given)
+
+    monkeypatch.setattr(writing, "write_files", overtaken)
+    with pytest.raises(RecordError, match="was changed by another process meanwhile: append once more"):
+        records.append(path, rows(5, 6))
+    assert records.count(path) == 4 and os.listdir(tmp_path) == ["a.parquet"]
+
+
+@pytest.mark.parametrize("point", ["pyarrow.parquet.ParquetWriter.write_table", "os.fsync", "os.replace"])
+def test_a_process_that_dies_while_it_writes_leaves_the_old_file_whole(tmp_path, point):
+    path = tmp_path / "a.parquet"
+    records.write(path, rows(0, 300))
+    whole = path.read_bytes()
+    module, _, name = point.rpartition(".")
+    code = f"""
+import os, signal, sys
+import pyarrow.parquet
+from alhelpers import records
+done = {module}.{name}
+calls = []
+
+def die(*given, **options):
+    # the records to append are written before: it is the file itself that is being written now
+    calls.append(None)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done(*given, **options)
+
+{module}.{name} = die
+records.append(sys.argv[1], [{{"id": "new", "confidences": [0.5, 0.5], "tags": {{"n": 1}}}}])
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, check=False)
+    assert done.returncode == -9, done.stderr
+    assert path.read_bytes() == whole
+    assert records.read(str(tmp_path / "*.parquet")).num_rows == 300
+    records.append(path, rows(300, 301))
+    assert records.count(path) == 301
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_file_that_is_cut_off_is_named(tmp_path, share):
+    path = tmp_path / "a.parquet"
+    records.write(path, rows(0, 300))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    for look in (records.read, records.parts, records.count, records.field_names, records.validate):
+        with pytest.raises(
+            RecordError, match=r"a.parquet is not a Parquet file of records, or a part of it is missing"
+        ):
+            look(path)
+    with pytest.raises(RecordError, match="a.parquet is not a Parquet file"):
+        records.append(path, rows(400, 401))
+
+
+def test_a_file_whose_middle_is_lost_is_named_when_it_is_read(tmp_path):
+    path = tmp_path / "a.parquet"
+    records.write(path, rows(0, 3000))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + bytes(1000) + whole[1004:])
+    (part,) = records.parts(path)
+    with pytest.raises(
+        RecordError, match="a.parquet is not a Parquet file of records, or a part of it is missing"
+    ):
+        part.load()
+
+
+def test_a_part_whose_file_went_away_is_named(tmp_path):
+    records.write(tmp_path / "a.parquet", rows(0, 3))
+    (part,) = records.parts(tmp_path / "a.parquet")
+    os.unlink(tmp_path / "a.parquet")
+    with pytest.raises(RecordError, match="a.parquet .*No such file"):
+        part.load()
+
+
+def test_no_file_at_all_is_named(tmp_path):
+    for look in (records.read, records.parts, records.count, records.query, records.describe):
+        with pytest.raises(RecordError, match="no file matches"):
+            look(str(tmp_path / "*.parquet"))
+    with pytest.raises(RecordError, match="no file matches"):
+        records.write(tmp_path / "a.parquet", tmp_path / "b.parquet")
+    with pytest.raises(RecordError, match="hold no record"):
+        records.parts([])
+
+
+def test_files_without_a_record_are_no_records(tmp_path):
+    none = pa.table({"id": pa.array([], pa.string()), "confidences": pa.array([], pa.list_(pa.float32()))})
+    pq.write_table(none, tmp_path / "a.parquet")
+    (part,) = records.parts(tmp_path / "a.parquet")
+    assert (part.rows, part.load().num_rows, records.count(tmp_path / "a.parquet")) == (0, 0, 0)
+    with pytest.raises(RecordError, match="hold no record"):
+        records.read(tmp_path / "a.parquet")
+    with pytest.raises(RecordError, match="hold no record"):
+        records.write(tmp_path / "b.parquet", tmp_path / "a.parquet")
