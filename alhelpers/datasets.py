@@ -1,6 +1,6 @@
 """Small real images: as arrays, and as folders that the SDK uploads.
 
-Nothing is downloaded: the digits come with scikit-learn, the MNIST subset with the kit
+Nothing is downloaded: the digits and two photographs come with scikit-learn, the MNIST subset with the kit
 (see ``data/README.md``).
 """
 
@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_sample_images
 from sklearn.model_selection import train_test_split
 
 NAMES = ("digits", "mnist")
 DIGIT_TEST_IMAGES = 500
+
+#: Height and width of what is cut out of a photograph, before it is made small.
+_PATCH = 64
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,41 @@ def _mnist(seed: int) -> tuple[ImageSet, ImageSet]:
         test = ImageSet("mnist", arrays["xte"], arrays["yte"].astype(np.int64), class_names)
     draw = np.random.default_rng(seed)
     return pool.take(draw.permutation(len(pool))), test.take(draw.permutation(len(test)))
+
+
+def photo_patches(count: int, size: int, *, seed: int = 0) -> np.ndarray:
+    """Cut squares out of two photographs: images that no digit looks like.
+
+    Parameters
+    ----------
+    count : int
+        How many; the photographs, which come with scikit-learn, take turns.
+    size : int
+        Height and width of the result; 64 pixels of a photograph are shrunk to them.
+    seed : int
+        Where the squares are.
+
+    Returns
+    -------
+    numpy.ndarray, shape (count, size, size), uint8
+        Grey levels, 0 to 255.
+
+    Raises
+    ------
+    ValueError
+        If the count or the size is not positive.
+    """
+    if count < 1 or size < 1:
+        raise ValueError(f"count is {count} and size {size}: both must be at least 1")
+    photos = [Image.fromarray(photo).convert("L") for photo in load_sample_images().images]
+    draw = np.random.default_rng(seed)
+    patches = []
+    for number in range(count):
+        photo = photos[number % len(photos)]
+        left, top = draw.integers(0, [photo.width - _PATCH + 1, photo.height - _PATCH + 1]).tolist()
+        patch = photo.crop((left, top, left + _PATCH, top + _PATCH))
+        patches.append(np.asarray(patch.resize((size, size), Image.Resampling.BOX)))
+    return np.stack(patches)
 
 
 def write_folder(

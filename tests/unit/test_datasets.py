@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_sample_images
 
 from alhelpers import datasets
 
@@ -32,6 +32,35 @@ def test_digits_pool_and_test_partition_the_source():
     scaled = np.round(source.images * (255 / 16)).astype(np.uint8)
     theirs = sorted((int(label), image.tobytes()) for image, label in zip(scaled, source.target, strict=True))
     assert ours == theirs
+
+
+@pytest.mark.parametrize("size", [8, 28])
+def test_patches_are_squares_of_the_two_photographs_in_turn(size):
+    patches = datasets.photo_patches(6, size, seed=2)
+    assert patches.shape == (6, size, size) and patches.dtype == np.uint8
+    assert np.array_equal(patches, datasets.photo_patches(6, size, seed=2))
+    assert np.array_equal(patches[:4], datasets.photo_patches(4, size, seed=2)), "more of them begin alike"
+    assert not np.array_equal(patches, datasets.photo_patches(6, size, seed=3))
+    assert len({patch.tobytes() for patch in patches}) == 6
+
+
+def test_a_patch_is_cut_out_of_a_photograph_and_shrunk():
+    """At full size each patch is found in its photograph, pixel by pixel."""
+    photos = [np.asarray(Image.fromarray(photo).convert("L")) for photo in load_sample_images().images]
+    for number, patch in enumerate(datasets.photo_patches(4, 64, seed=5)):
+        squares = np.lib.stride_tricks.sliding_window_view(photos[number % 2], (64, 64))
+        row_starts = np.argwhere((squares[:, :, 0] == patch[0]).all(axis=-1))
+        assert any(np.array_equal(squares[row, column], patch) for row, column in row_starts)
+    (small,) = datasets.photo_patches(1, 8, seed=5)
+    (large,) = datasets.photo_patches(1, 64, seed=5)
+    means = large.reshape(8, 8, 8, 8).mean(axis=(1, 3))
+    assert np.abs(small - means).max() <= 1, "rounded twice: across, then down"
+
+
+@pytest.mark.parametrize(("count", "size"), [(0, 8), (3, 0)])
+def test_patches_that_cannot_be_cut_are_refused(count, size):
+    with pytest.raises(ValueError, match=f"count is {count} and size {size}"):
+        datasets.photo_patches(count, size)
 
 
 def test_unknown_name_lists_the_known_ones():
