@@ -27,6 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
     page.add_argument("--state-dir", type=Path, help="the platform's folder (default: that of the notebooks)")
     check = commands.add_parser("check", help="check configuration files, named as in pipeline_configs")
     check.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    commands.add_parser("sweep", help="run one notebook with many settings (alhelpers sweep --help)")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["sweep"]:  # it has a parser of its own
+        from alhelpers.experiments import cli_sweep
+
+        return cli_sweep.main(arguments[1:])
     options = parser.parse_args(arguments)
     if options.command == "page":
         return _page(options.state_dir)
