@@ -1,12 +1,28 @@
-"""Read from the platform in few requests: every page once, some hundred items a query, and whose annotation it is."""
+"""Read from the platform in few requests: every page once, some hundred items a query, and whose annotation it is.
 
+What models predicted becomes records here, for the nodes and for notebooks.
+"""
+
+from __future__ import annotations
+
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dtlpy as dl
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: Ids in one query: more would make it longer than servers like.
 IDS_PER_QUERY = 500
+
+_VECTORS_PER_QUERY = 1000
+_SUBSETS = ("train", "validation", "test")
+_BOX_FIELDS = ("confidences", "logits")
+_FIELDS = (*_BOX_FIELDS, "embeddings", "mc_dropout", "query_by_committee")
+_LAYER = "embeddings:"
 
 
 def pages(listing: dl.entities.PagedEntities) -> Iterator[Any]:
@@ -50,6 +66,39 @@ def by_ids(ids: Sequence[str]) -> dl.Filters:
     filters = dl.Filters(use_defaults=False)
     filters.add(field="id", values=list(ids), operator=dl.FiltersOperations.IN)
     return filters
+
+
+def find_items(dataset: dl.Dataset, filters: dl.Filters | Mapping[str, Any] | None = None) -> list[dl.Item]:
+    """Read the items that a filter selects.
+
+    Parameters
+    ----------
+    dataset : dl.Dataset
+        The dataset.
+    filters : dl.Filters or mapping, optional
+        A filter of items, or a query in the form of ``train_subset_filter.json``; it is not changed. All files
+        that are not hidden by default.
+
+    Returns
+    -------
+    list of dl.Item
+        The items in the platform's order, each once, without folders.
+
+    Raises
+    ------
+    ValueError
+        When the platform refuses the query.
+    """
+    # The SDK writes page numbers into what it is given.
+    given = copy.deepcopy(filters)
+    if not isinstance(given, dl.Filters):
+        given = dl.Filters(custom_filter=dict(given)) if given else dl.Filters()
+    try:
+        found = {item.id: item for item in pages(dataset.items.list(filters=given))}
+    except dl.exceptions.BadRequest as error:
+        query = filters.prepare() if isinstance(filters, dl.Filters) else filters
+        raise ValueError(f"the platform refuses the query {query}: {error.message}") from error
+    return [item for item in found.values() if item.type != "dir"]
 
 
 def items_of(dataset: dl.Dataset, ids: Sequence[str]) -> dict[str, dl.Item]:
@@ -155,3 +204,216 @@ def labels_of(dataset: dl.Dataset, item_ids: Sequence[str]) -> dict[str, list[st
         if is_ground_truth(annotation):
             labels.setdefault(annotation.item_id, set()).add(annotation.label)
     return {item_id: sorted(found) for item_id, found in labels.items()}
+
+
+# ------------------------------------------------------------------------------
+# predictions
+# ------------------------------------------------------------------------------
+
+
+def records_of(
+    dataset: dl.Dataset, model: dl.Model, filters: dl.Filters | Mapping[str, Any] | None = None
+) -> pa.Table:
+    """Read what a model predicted on a dataset as a table of records.
+
+    Parameters
+    ----------
+    dataset : dl.Dataset
+        The dataset.
+    model : dl.Model
+        Whose predictions count, told apart by the model's id.
+    filters : dl.Filters or mapping, optional
+        Which items, in a form that :func:`find_items` takes; all files by default.
+
+    Returns
+    -------
+    pyarrow.Table
+        A record for each item with a prediction, in the platform's order: what :func:`predictions_of` gives,
+        and ``groundtruth`` where the item has exactly one class, ``split`` where it is in one subset, and the
+        file's name under ``metadata``.
+
+    Raises
+    ------
+    ValueError
+        When none of the items has a prediction of the model, or the platform refuses the query. What the
+        records lack is a :class:`alhelpers.records.RecordError` that names the item.
+    """
+    from alhelpers import records
+
+    items = find_items(dataset, filters)
+    found = predictions_of(dataset, [item.id for item in items], model.id)
+    if not found:
+        raise ValueError(
+            f"none of {len(items)} items of dataset {dataset.name!r} has a class or box prediction of model "
+            f"{model.name!r} ({model.id}): deploy the model and predict them"
+        )
+    labels = labels_of(dataset, list(found))
+    rows = []
+    for item in items:
+        if item.id in found:
+            row = found[item.id] | {"metadata": {"filename": item.filename}}
+            if len(names := labels.get(item.id, [])) == 1:
+                row["groundtruth"] = names[0]
+            if len(subsets := _subsets_of(item)) == 1:
+                row["split"] = subsets[0]
+            rows.append(row)
+    if any("detections" in row for row in rows):
+        # the model has predicted these, and no box
+        rows = [{"detections": []} | row for row in rows]
+    return records.as_table(rows)
+
+
+def predictions_of(dataset: dl.Dataset, item_ids: Sequence[str], model_id: str) -> dict[str, dict[str, Any]]:
+    """Read one model's predictions as records.
+
+    Parameters
+    ----------
+    dataset : dl.Dataset
+        The dataset.
+    item_ids : sequence of str
+        The items.
+    model_id : str
+        The model; predictions that bear its name and another id, or none, do not count.
+
+    Returns
+    -------
+    dict of str to dict
+        A record, as :func:`to_record` makes it, for each item that has a prediction of a class or of boxes.
+    """
+
+    def narrow(filters: dl.Filters) -> None:
+        filters.add("type", ["class", "box"], dl.FiltersOperations.IN)
+        for section in ("system", "user"):
+            filters.add(f"metadata.{section}.model.model_id", model_id, method=dl.FiltersMethod.OR)
+
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for annotation in annotations_of(dataset, item_ids, narrow):
+        if made_by(annotation.metadata)[0] == model_id:
+            rows.setdefault(annotation.item_id, []).append(_row(annotation))
+    return {item_id: to_record(item_id, found) for item_id, found in rows.items()}
+
+
+def to_record(item_id: str, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Turn one model's predictions of one item into a record.
+
+    Parameters
+    ----------
+    item_id : str
+        The item.
+    predictions : sequence of mapping
+        Rows with ``id``, ``type`` (``"class"`` or ``"box"``), ``label`` and ``metadata``; of a box also
+        ``left``, ``top``, ``right``, ``bottom``.
+
+    Returns
+    -------
+    dict
+        ``id``; of a classification ``class_name``, ``confidence`` and the fields of records that the adapter
+        kept in ``metadata.user.prediction``; of boxes ``detections``. Of several classifications, one that has
+        fields comes before the others, then the most confident.
+    """
+    record: dict[str, Any] = {"id": item_id}
+    classes = [row for row in predictions if row["type"] == "class"]
+    if classes:
+        best = min(classes, key=lambda row: (not _kept(row), -(_confidence(row) or 0.0), row["id"]))
+        record |= _predicted(best)
+        if names := _kept(best).get("class_names"):
+            record["class_names"] = list(names)
+        layers = [key for key in _kept(best) if key.startswith(_LAYER)]
+        record |= _numbers(best, (*_FIELDS, *layers))
+    boxes = sorted((row for row in predictions if row["type"] == "box"), key=lambda row: row["id"])
+    if boxes:
+        record["detections"] = [_predicted(row) | _numbers(row, _BOX_FIELDS) | _place(row) for row in boxes]
+    return record
+
+
+def vectors_of(project: dl.Project, feature_set_name: str, item_ids: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read the vectors of items, in a query for a thousand.
+
+    Parameters
+    ----------
+    project : dl.Project
+        Where the feature set is.
+    feature_set_name : str
+        The feature set.
+    item_ids : sequence of str
+        The items.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray of shape (D,), float32
+        The vector of each item that has one; of several the newest.
+
+    Raises
+    ------
+    ValueError
+        When there is no such feature set; it lists the ones that there are.
+    """
+    try:
+        feature_set = project.feature_sets.get(feature_set_name=feature_set_name)
+    except dl.exceptions.NotFound as error:
+        there = ", ".join(sorted(each.name for each in project.feature_sets.list().all())) or "none"
+        raise ValueError(
+            f"feature set {feature_set_name!r} is not in project {project.name!r}; there are: {there}"
+        ) from error
+    vectors: dict[str, np.ndarray] = {}
+    for chunk in chunks(item_ids, _VECTORS_PER_QUERY):
+        filters = dl.Filters(resource=dl.FiltersResource.FEATURE, use_defaults=False)
+        filters.add("entityId", chunk, dl.FiltersOperations.IN)
+        for vector in pages(feature_set.features.list(filters=filters)):
+            vectors[vector.entity_id] = np.asarray(vector.value, dtype=np.float32)
+    return vectors
+
+
+def _row(annotation: dl.Annotation) -> dict[str, Any]:
+    row = {
+        "id": annotation.id,
+        "type": annotation.type,
+        "label": annotation.label,
+        "metadata": annotation.metadata,
+    }
+    if annotation.type == "box":
+        row |= {side: getattr(annotation, side) for side in ("left", "top", "right", "bottom")}
+    return row
+
+
+def _predicted(row: Mapping[str, Any]) -> dict[str, Any]:
+    confidence = _confidence(row)
+    return {"class_name": row["label"]} | ({} if confidence is None else {"confidence": confidence})
+
+
+def _kept(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    fields = (row["metadata"].get("user") or {}).get("prediction")
+    return fields if isinstance(fields, Mapping) else {}
+
+
+def _confidence(row: Mapping[str, Any]) -> float | None:
+    for section in ("user", "system"):
+        info = (row["metadata"].get(section) or {}).get("model") or {}
+        if isinstance(info.get("confidence"), int | float):
+            return float(info["confidence"])
+    return None
+
+
+def _numbers(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return some of the fields that the adapter kept, as arrays: an eighth of a list's memory."""
+    found = {name: value for name, value in _kept(row).items() if name in names and value is not None}
+    for name, value in found.items():
+        try:
+            found[name] = np.asarray(value, dtype=np.float32)
+        except (TypeError, ValueError):
+            continue  # no numbers: the check of the records names the item
+    return found
+
+
+def _place(row: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        "left": row["left"],
+        "top": row["top"],
+        "width": row["right"] - row["left"],
+        "height": row["bottom"] - row["top"],
+    }
+
+
+def _subsets_of(item: dl.Item) -> list[str]:
+    tags = ((item.metadata or {}).get("system") or {}).get("tags") or {}
+    return [subset for subset in _SUBSETS if tags.get(subset)]
