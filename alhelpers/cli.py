@@ -2,17 +2,30 @@
 
 import argparse
 import ast
+import json
+import math
 import signal
 import sys
+import tempfile
 import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from alhelpers.mining import MinerConfig, Selection
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit code: 0 done, 1 failed, 2 wrong usage."""
+    """Run the command line; return its exit code: 0 done, 1 failed, 2 wrong usage, 3 nothing left to pick."""
     parser = argparse.ArgumentParser(prog="alhelpers", description="Active Learning Notebook Kit")
     commands = parser.add_subparsers(dest="command", required=True)
     tutorial = commands.add_parser("tutorial", help="run every notebook in order and write one HTML report")
@@ -27,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     page.add_argument("--state-dir", type=Path, help="the platform's folder (default: that of the notebooks)")
     check = commands.add_parser("check", help="check configuration files, named as in pipeline_configs")
     check.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    _add_mine(commands)
     commands.add_parser("sweep", help="run one notebook with many settings (alhelpers sweep --help)")
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["sweep"]:  # it has a parser of its own
@@ -38,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _page(options.state_dir)
     if options.command == "check":
         return _check(options.files)
+    if options.command == "mine":
+        return _mine(options)
     # Imported here, so that --help does not wait for Jupyter.
     from alhelpers.experiments import NotebookError, ParameterError
     from alhelpers.experiments import run as run_notebook
@@ -70,6 +86,200 @@ def _check(files: list[Path]) -> int:
             failed = True
             print(f"error: {error}", file=sys.stderr)
     return int(failed)
+
+
+def _add_mine(commands: Any) -> None:
+    """Describe the command that runs a miner configuration."""
+    mine = commands.add_parser(
+        "mine",
+        help="choose the records that are worth a label most",
+        description="Run one round of a miner configuration. PICKS remembers every round, and no record is picked "
+        "twice: run the same command again for the next round.",
+        epilog="exit codes: 0 done, 1 failed, 2 wrong usage or a wrong configuration, 3 nothing left to pick",
+    )
+    mine.add_argument("configuration", type=Path, metavar="CONFIG", help="a miner configuration, a JSON file")
+    mine.add_argument(
+        "records", metavar="RECORDS", help="a Parquet file, a glob of them in quotes, or JSON lines (.jsonl)"
+    )
+    mine.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="PICKS",
+        help="a Parquet file of all rounds; made if missing",
+    )
+    mine.add_argument(
+        "--reference",
+        metavar="FILE",
+        help="the labelled records (default: what select_reference chooses of RECORDS)",
+    )
+    engine = mine.add_mutually_exclusive_group()
+    engine.add_argument("--workers", type=_count, metavar="N", help="compute in so many processes")
+    engine.add_argument(
+        "--scheduler", metavar="ADDRESS", help="compute on the Dask cluster of this scheduler"
+    )
+    mine.add_argument("--dry-run", action="store_true", help="show what would be picked, and write nothing")
+    mine.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _mine(options: argparse.Namespace) -> int:
+    """Run one round of a miner configuration, and append it to the picks."""
+    from alhelpers import mining
+    from alhelpers.platform.lock import FileLock
+    from alhelpers.records import RecordError
+
+    output = options.output
+    try:
+        config = mining.parse_config(_read_json(options.configuration))
+    except (ValueError, OSError) as error:
+        return _fail(f"{options.configuration}: {error}", 2)
+    lock = FileLock(output.with_name(f".{output.name}.lock"))
+    try:
+        if not options.dry_run:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            if not lock.acquire():
+                return _fail(
+                    f"another run picks for {output} at this moment: wait for it, or give another name"
+                )
+        _say_picks(options, *_round(options, config))
+    except mining.PoolExhausted as error:
+        if options.json:
+            print(json.dumps({"output": str(output), "picked": 0, "dry_run": options.dry_run, "picks": []}))
+        print(error, file=sys.stderr)
+        return 3
+    except (mining.MiningError, RecordError, OSError) as error:
+        return _fail(error)
+    except KeyboardInterrupt:
+        return _fail(f"interrupted: {output} stays as it was")
+    finally:
+        lock.release()
+    return 0
+
+
+def _round(options: argparse.Namespace, config: "MinerConfig") -> tuple["Selection", "pa.Table"]:
+    """Pick, and write it down unless this is a dry run; return what was chosen, also as rows of the picks."""
+    from alhelpers import mining
+
+    known = mining.read_picks(options.output)
+    with (
+        _source(options.records) as source,
+        _source(options.reference) as reference,
+        _engine(options) as engine,
+        _progress_bar() as progress,
+    ):
+        selection = mining.run(
+            config,
+            source,
+            reference,
+            engine=engine,
+            picked=known["id"].to_pylist(),
+            progress=progress,
+        )
+    if options.dry_run:
+        return selection, mining.picks_of(selection, max(known["round"].to_pylist(), default=0) + 1)
+    return selection, mining.append_picks(options.output, selection)
+
+
+def _say_picks(options: argparse.Namespace, selection: "Selection", picks: "pa.Table") -> None:
+    """Print what was picked."""
+    rows = picks.select(["id", "score", "strategy", "rank"]).to_pylist()
+    number = picks["round"][0].as_py()
+    if options.json:
+        picked = [row | {"score": row["score"] if math.isfinite(row["score"]) else None} for row in rows]
+        said = {
+            "output": str(options.output),
+            "round": number,
+            "picked": len(rows),
+            "pool": selection.meta["pool"],
+            "configuration": selection.meta["configuration"],
+            "dry_run": options.dry_run,
+            "picks": picked,
+        }
+        print(json.dumps(said))
+        return
+    by = ", ".join(f"{count} by {name}" for name, count in Counter(row["strategy"] for row in rows).items())
+    done = "would pick" if options.dry_run else "picked"
+    where = "" if options.dry_run else f"; {options.output} holds them"
+    print(f"round {number}: {done} {len(rows)} of {selection.meta['pool']} records, {by}{where}")
+    if options.dry_run:
+        for row in rows:
+            print(f"{row['id']}\t{row['score']:.6g}\t{row['strategy']}")
+
+
+@contextmanager
+def _source(path: str | None) -> Iterator[str | None]:
+    """Give the path of Parquet files; of JSON lines that of a file with their records, for as long as it is needed."""
+    if path is None or not path.endswith(".jsonl"):
+        yield path
+        return
+    from alhelpers.records import convert
+
+    with tempfile.TemporaryDirectory() as folder:
+        convert(path, Path(folder) / "records.parquet")
+        yield str(Path(folder) / "records.parquet")
+
+
+@contextmanager
+def _engine(options: argparse.Namespace) -> Iterator[Any]:
+    """Make the engine that was asked for, and close it behind."""
+    if options.workers is not None:
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
+        # Not forked: a fork of a process that computes in threads may hang.
+        with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as executor:
+            yield executor
+    elif options.scheduler is not None:
+        from alhelpers.mining import MiningError
+
+        try:
+            from distributed import Client, KilledWorker
+        except ImportError as error:
+            raise MiningError('--scheduler needs Dask: pip install "alhelpers[dask]"') from error
+        try:
+            with Client(options.scheduler, timeout=10) as client:
+                yield client
+        except (KilledWorker, CancelledError) as error:
+            raise MiningError(f"the cluster {options.scheduler} lost the work: {error}") from error
+    else:
+        yield None
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[int, int], None] | None]:
+    """Draw a progress bar where somebody may be looking: on a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(desc="mining", unit="", unit_scale=True) as bar:
+
+        def show(done: int, total: int) -> None:
+            if total != bar.total or done < bar.n:  # the next strategy of a plan begins
+                bar.reset(total)
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"no JSON: {error}") from error
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _fail(error: object, code: int = 1) -> int:
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    return code
 
 
 def _page(state_dir: Path | None) -> int:

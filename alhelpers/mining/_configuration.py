@@ -14,6 +14,7 @@ import pyarrow as pa
 from alhelpers import records as rec
 from alhelpers.mining._combine import combine
 from alhelpers.mining._neighbours import METRICS
+from alhelpers.mining._pool import Progress
 from alhelpers.mining._registry import find
 from alhelpers.mining._selection import MiningError, MissingField, PoolExhausted, Selection, UnknownOption
 from alhelpers.records import RecordError, Records
@@ -207,6 +208,7 @@ def run(
     *,
     engine: Any = None,
     picked: Collection[Any] = (),
+    progress: Progress | None = None,
 ) -> Selection:
     """Run a miner configuration: one round of it.
 
@@ -224,13 +226,15 @@ def run(
         Where to compute, as for :func:`mine`.
     picked : collection of str or int
         The ids that earlier rounds chose; they are not chosen again.
+    progress : callable, optional
+        Called with how much is done and how much there is, as by :func:`mine`.
 
     Returns
     -------
     Selection
         As many records as ``size`` says, or all that are left where these are fewer; parts of a plan shrink in
         proportion. ``meta`` is that of :func:`combine`, and ``meta["configuration"]`` the configuration's
-        digest, ``meta["left"]`` how many records there were to choose from.
+        digest, ``meta["pool"]`` how many records there were to choose from.
 
     Raises
     ------
@@ -257,8 +261,9 @@ def run(
         reference=_reference(records, reference, miner),
         seed=miner.seed,
         engine=engine,
+        progress=progress,
     )
-    meta = {**selection.meta, "configuration": digest, "left": left}
+    meta = {**selection.meta, "configuration": digest, "pool": left}
     return Selection(selection.ids, selection.scores, meta)
 
 
@@ -316,10 +321,11 @@ def _nothing_left(records: Records, miner: MinerConfig, picked: int) -> str:
     """Say why there is nothing to choose."""
     conditions = {"select": miner.select, "model_name": miner.model_name}
     narrowed = " and ".join(f"{key} {value!r}" for key, value in conditions.items() if value)
-    those = f"the {rec.count(records)} records" + (f" that fit {narrowed}" if narrowed else "")
-    return (
-        f"no record is left to choose: of {those}, none is there that is not among the {picked} picked ones"
-    )
+    total = rec.count(records)
+    if not picked:
+        return f"there is nothing to choose: none of {total} records fits {narrowed or 'the configuration'}"
+    fitting = f"every record that fits {narrowed}" if narrowed else "every record"
+    return f"nothing is left to choose: {fitting} was picked before ({picked} picks, {total} records)"
 
 
 def _query_options(given: Mapping[str, Any]) -> dict[str, Any]:

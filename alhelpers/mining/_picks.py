@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from alhelpers.mining._selection import MiningError, Selection
+from alhelpers.records.writing import in_place_of
 
 #: The columns beside ``id``.
 _COLUMNS = {
@@ -126,16 +127,6 @@ def append_picks(path: str | Path, selection: Selection, picked_at: datetime | N
     twice = new["id"].filter(pc.is_in(new["id"], value_set=known["id"]))
     if len(twice):
         raise MiningError(f"{path} holds {twice[0].as_py()!r} already: give its ids to the run as picked")
-    _replace(Path(path), pa.concat_tables([known, new]))
+    with in_place_of(Path(path)) as file:
+        pq.write_table(pa.concat_tables([known, new]), file, compression="zstd")
     return new
-
-
-def _replace(target: Path, table: pa.Table) -> None:
-    """Write a table beside its place, and move it there when all of it is on the disk."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")  # one name, so that a run that was killed leaves no heap
-    with part.open("wb") as file:
-        pq.write_table(table, file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, target)

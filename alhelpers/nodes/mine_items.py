@@ -338,7 +338,7 @@ def choose(
         ids=list(selection.ids),
         scores=[float(np.nan_to_num(score)) for score in selection.scores],
         strategies=[selection.meta["strategies"][id] for id in selection.ids],
-        pool=selection.meta["left"],
+        pool=selection.meta["pool"],
     )
 
 

@@ -162,7 +162,7 @@ def test_a_run_is_mining(strategy, pool, reference):
     expected = mining.mine(pool, strategy, 9, reference=reference, seed=5)
     assert found.ids == expected.ids
     np.testing.assert_array_equal(found.scores, expected.scores)
-    assert set(found.meta["strategies"].values()) == {strategy} and found.meta["left"] == 60
+    assert set(found.meta["strategies"].values()) == {strategy} and found.meta["pool"] == 60
     assert json.loads(json.dumps(found.meta)) == found.meta
 
 
@@ -184,7 +184,7 @@ def test_select_says_what_may_be_chosen(pool):
         (row for row in rows(pool).values() if row["class_name"] in ("cat", "dog")),
         key=lambda row: (row["confidence"], row["id"]),
     )
-    assert found.ids == mining.mine(fitting[:12], "margin", 5).ids and found.meta["left"] == 12
+    assert found.ids == mining.mine(fitting[:12], "margin", 5).ids and found.meta["pool"] == 12
     last = run({"strategy": "random", "size": 12, "select": select | {"desc": True}}, pool)
     assert set(last.ids) == {row["id"] for row in fitting[-12:]}
 
@@ -200,7 +200,7 @@ def test_what_was_picked_is_not_chosen_again_and_the_limit_counts_what_is_left(p
         picked += found.ids
 
 
-@pytest.mark.parametrize("strategy", ["margin", "confidence", "mc_dropout"])
+@pytest.mark.parametrize("strategy", ["margin", "confidence", "mc_dropout", "random"])
 def test_rounds_of_pointwise_scores_are_one_large_round(strategy, pool):
     picked = []
     for size in (7, 1, 40, 30):
@@ -218,10 +218,10 @@ def test_few_that_are_left_are_all_taken_in_the_plans_proportions(pool):
 
 def test_nothing_left_is_said(pool):
     ids = pool["id"].to_pylist()
-    with pytest.raises(mining.PoolExhausted, match="of the 60 records, none is .* the 60 picked ones"):
+    with pytest.raises(mining.PoolExhausted, match="every record was picked before .60 picks, 60 records"):
         run({}, pool, picked=ids)
     select = {"filters": [where("class_name", "=", "cow")]}
-    with pytest.raises(mining.PoolExhausted, match="of the 60 records that fit select {.*'cow'.*}, none"):
+    with pytest.raises(mining.PoolExhausted, match="none of 60 records fits select {.*'cow'.*}"):
         run({"select": select}, pool)
 
 
@@ -270,8 +270,8 @@ def test_the_predictions_of_one_model_count(tmp_path):
         records.write(tmp_path / f"{name}.parquet", by_model(table, name))
     for name, table in (("first", first), ("second", second)):
         found = run({"size": 7, "model_name": name}, tmp_path / "*.parquet")
-        assert found.ids == mining.mine(table, "margin", 7).ids and found.meta["left"] == 60
-    with pytest.raises(mining.PoolExhausted, match="that fit model_name 'third'"):
+        assert found.ids == mining.mine(table, "margin", 7).ids and found.meta["pool"] == 60
+    with pytest.raises(mining.PoolExhausted, match="none of 120 records fits model_name 'third'"):
         run({"model_name": "third"}, tmp_path / "*.parquet")
 
 
