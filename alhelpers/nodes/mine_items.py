@@ -69,12 +69,9 @@ CONFIG_SCHEMA: dict[str, Any] = {
     },
 }
 
-_VECTORS_PER_QUERY = 1000
 _ITEMS_PER_PREDICTION = 200
 _PARALLEL_UPDATES = 8
 _LONGEST_PAUSE = 5.0  # seconds between two looks at a prediction that runs
-_PREDICTION_FIELDS = ("confidences", "logits", "embeddings", "mc_dropout", "query_by_committee")
-_LAYER = "embeddings:"
 #: A strategy's name and options.
 Stage = tuple[str, dict[str, Any]]
 
@@ -204,7 +201,7 @@ def parse_config(config: Mapping[str, Any] | None) -> NodeConfig:
     return NodeConfig(mining.parse_config(given), **own)
 
 
-# ----------------------------------------------------------------------------- records and the choice
+# ----------------------------------------------------------------------------- the choice
 
 
 @dataclass(frozen=True)
@@ -227,79 +224,6 @@ class Choice:
     scores: list[float]
     strategies: list[str]
     pool: int
-
-
-def to_record(item_id: str, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Turn one model's predictions of one item into a record.
-
-    Parameters
-    ----------
-    item_id : str
-        The item.
-    predictions : sequence of mapping
-        Rows with ``id``, ``type`` (``"class"`` or ``"box"``), ``label`` and ``metadata``; of a box also
-        ``left``, ``top``, ``right``, ``bottom``.
-
-    Returns
-    -------
-    dict
-        ``id``; of a classification ``class_name``, ``confidence`` and the fields that the adapter kept in
-        ``metadata.user.prediction``; of boxes ``detections``. Of several classifications, one that has fields
-        comes before the others, then the most confident.
-    """
-    record: dict[str, Any] = {"id": item_id}
-    classes = [row for row in predictions if row["type"] == "class"]
-    if classes:
-        best = min(classes, key=lambda row: (not _fields(row), -(_confidence(row) or 0.0), row["id"]))
-        record |= _predicted(best)
-    boxes = sorted((row for row in predictions if row["type"] == "box"), key=lambda row: row["id"])
-    if boxes:
-        record["detections"] = [_predicted(row) | _box(row) for row in boxes]
-    return record
-
-
-def _predicted(row: Mapping[str, Any]) -> dict[str, Any]:
-    fields = _fields(row)
-    known = {"class_name": row["label"]}
-    if (confidence := _confidence(row)) is not None:
-        known["confidence"] = confidence
-    if fields.get("class_names"):
-        known["class_names"] = list(fields["class_names"])
-    return known | {
-        key: _as_array(value)
-        for key, value in fields.items()
-        if value is not None and (key in _PREDICTION_FIELDS or key.startswith(_LAYER))
-    }
-
-
-def _fields(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    fields = (row["metadata"].get("user") or {}).get("prediction")
-    return fields if isinstance(fields, Mapping) else {}
-
-
-def _confidence(row: Mapping[str, Any]) -> float | None:
-    for section in ("user", "system"):
-        info = (row["metadata"].get(section) or {}).get("model") or {}
-        if isinstance(info.get("confidence"), int | float):
-            return float(info["confidence"])
-    return None
-
-
-def _as_array(value: Any) -> Any:
-    """Keep numbers as an array, an eighth of a list's memory; mining names the record of what are none."""
-    try:
-        return np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError):
-        return value
-
-
-def _box(row: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        "left": row["left"],
-        "top": row["top"],
-        "width": row["right"] - row["left"],
-        "height": row["bottom"] - row["top"],
-    }
 
 
 def choose(
@@ -426,15 +350,6 @@ def pool_query(pool_filter: dl.Filters | Mapping[str, Any] | None) -> dict[str, 
     return query
 
 
-def _find_items(dataset: dl.Dataset, query: Mapping[str, Any]) -> list[dl.Item]:
-    # The SDK writes page numbers into the dict it is given.
-    filters = dl.Filters(custom_filter=copy.deepcopy(dict(query)))
-    try:
-        return list({item.id: item for item in reading.pages(dataset.items.list(filters=filters))}.values())
-    except dl.exceptions.BadRequest as error:
-        raise ValueError(f"the platform refuses the query {query}: {error.message}") from error
-
-
 def _mark(item: dl.Item) -> Mapping[str, Any] | None:
     return ((item.metadata or {}).get("user") or {}).get(MARK_KEY)
 
@@ -454,89 +369,6 @@ def _own_items(dataset: dl.Dataset, execution_id: str | None) -> list[dl.Item]:
         return []
     filters = dl.Filters(field=f"metadata.user.{MARK_KEY}.execution_id", values=execution_id)
     return sorted(reading.pages(dataset.items.list(filters=filters)), key=lambda item: _mark(item)["rank"])
-
-
-def read_records(dataset: dl.Dataset, item_ids: Sequence[str], model_id: str) -> dict[str, dict[str, Any]]:
-    """Read one model's predictions as records, in a query for five hundred items.
-
-    Parameters
-    ----------
-    dataset : dl.Dataset
-        The dataset.
-    item_ids : sequence of str
-        The items.
-    model_id : str
-        The model; predictions that bear its name and another id, or none, do not count.
-
-    Returns
-    -------
-    dict of str to dict
-        A record for each item that has a prediction of a class or of boxes.
-    """
-
-    def narrow(filters: dl.Filters) -> None:
-        filters.add("type", ["class", "box"], dl.FiltersOperations.IN)
-        for section in ("system", "user"):
-            filters.add(f"metadata.{section}.model.model_id", model_id, method=dl.FiltersMethod.OR)
-
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for annotation in reading.annotations_of(dataset, item_ids, narrow):
-        if reading.made_by(annotation.metadata)[0] == model_id:
-            rows.setdefault(annotation.item_id, []).append(_row(annotation))
-    return {item_id: to_record(item_id, found) for item_id, found in rows.items()}
-
-
-def _row(annotation: dl.Annotation) -> dict[str, Any]:
-    row = {
-        "id": annotation.id,
-        "type": annotation.type,
-        "label": annotation.label,
-        "metadata": annotation.metadata,
-    }
-    if annotation.type == "box":
-        row |= {side: getattr(annotation, side) for side in ("left", "top", "right", "bottom")}
-    return row
-
-
-def read_vectors(
-    project: dl.Project, feature_set_name: str, item_ids: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """Read the vectors of items, in a query for a thousand.
-
-    Parameters
-    ----------
-    project : dl.Project
-        Where the feature set is.
-    feature_set_name : str
-        The feature set.
-    item_ids : sequence of str
-        The items.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray of shape (D,), float32
-        The vector of each item that has one; of several the newest.
-
-    Raises
-    ------
-    ValueError
-        When there is no such feature set; it lists the ones that there are.
-    """
-    try:
-        feature_set = project.feature_sets.get(feature_set_name=feature_set_name)
-    except dl.exceptions.NotFound as error:
-        there = ", ".join(sorted(each.name for each in project.feature_sets.list().all())) or "none"
-        raise ValueError(
-            f"miner_configuration.feature_set {feature_set_name!r} is not in project {project.name!r}; there are: "
-            f"{there}"
-        ) from error
-    vectors: dict[str, np.ndarray] = {}
-    for chunk in reading.chunks(item_ids, _VECTORS_PER_QUERY):
-        filters = dl.Filters(resource=dl.FiltersResource.FEATURE, use_defaults=False)
-        filters.add("entityId", chunk, dl.FiltersOperations.IN)
-        for vector in reading.pages(feature_set.features.list(filters=filters)):
-            vectors[vector.entity_id] = np.asarray(vector.value, dtype=np.float32)
-    return vectors
 
 
 def read_pool(
@@ -599,14 +431,14 @@ def _read_predictions(
     *,
     clean: bool,
 ) -> dict[str, dict[str, Any]]:
-    records = read_records(dataset, item_ids, model.id)
+    records = reading.predictions_of(dataset, item_ids, model.id)
     missing = [item_id for item_id in item_ids if item_id not in records]
     if missing and config.predict_missing:
         ready = _deployed(model, len(missing), dataset)
         if clean:
             remove_other_predictions(dataset, missing, model.id)
         predict(ready, missing)
-        records |= read_records(dataset, missing, model.id)
+        records |= reading.predictions_of(dataset, missing, model.id)
         notes.append(f"{len(missing)} items of dataset {dataset.name!r} were predicted first")
         missing = [item_id for item_id in missing if item_id not in records]
     if not records:
@@ -624,7 +456,7 @@ def _read_predictions(
 def _with_vectors(
     dataset: dl.Dataset, feature_set: str, records: Mapping[str, dict[str, Any]], notes: list[str]
 ) -> dict[str, dict[str, Any]]:
-    vectors = read_vectors(dataset.project, feature_set, list(records))
+    vectors = reading.vectors_of(dataset.project, feature_set, list(records))
     known = {
         item_id: row | {"embeddings": vectors[item_id]}
         for item_id, row in records.items()
@@ -667,7 +499,7 @@ def read_reference(dataset: dl.Dataset | None, model: dl.Model, config: NodeConf
     """
     if dataset is None or not config.with_reference:
         return None
-    items = [item.id for item in _find_items(dataset, config.reference_filter) if item.type != "dir"]
+    items = [item.id for item in reading.find_items(dataset, config.reference_filter)]
     if items:
         return read_pool(dataset, model, items, config, reference=True)
     if config.needing_reference:
@@ -871,7 +703,7 @@ def run_round(
     size = min(parsed.miner.size, _mark(own[0])["pool"]) if own else parsed.miner.size
     if own and len(own) >= size:
         return Round(own, f"{len(own)} items had been chosen by this execution already")
-    waiting = _find_items(dataset, query)
+    waiting = reading.find_items(dataset, query)
     if not own and len(waiting) < parsed.wait_for:
         return Round([], _waiting_message(dataset, len(waiting), parsed.wait_for))
     ids = [item.id for item in (*own, *waiting)]
@@ -880,7 +712,7 @@ def run_round(
     miner = replace(parsed.miner, model_name=None)  # only the model's own predictions are read
     choice = choose(pool.records, miner, labelled.records or None if labelled else None)
     ranks = complete(choice, {item.id: _mark(item)["rank"] for item in own}, min(size, choice.pool))
-    predicted = ranks if parsed.needs_predictions else read_records(dataset, list(ranks), model.id)
+    predicted = ranks if parsed.needs_predictions else reading.predictions_of(dataset, list(ranks), model.id)
     remove_other_predictions(dataset, list(predicted), model.id)
     shared = {
         "round": _mark(own[0])["round"] if own else _last_round(dataset) + 1,

@@ -185,6 +185,27 @@ def test_the_pool_filter_says_what_may_be_chosen(dl, make_pool, of_the_sdk):
     assert set(ids(mine(dataset, model, pool_filter={}))) == set(ids(items[5:]))
 
 
+def test_the_configuration_chooses_among_what_waits(dl, make_pool, progress):
+    dataset, items, model, records = make_pool(12)
+    doubtful = {
+        "filters": [{"left": "prediction.entropy", "op": ">", "right": 0.6}],
+        "limit": 6,
+        "order_by": "id",
+    }
+    config = {"strategy": "margin", "size": 4, "select": doubtful, "model_name": model.name}
+    expected = mining.run({key: config[key] for key in ("strategy", "size", "select")}, records)
+    chosen = mine(dataset, model, config, progress=progress, context=context(dl, "selecting"))
+    assert ids(chosen) == expected.ids and progress.message.startswith("4 of 12 waiting items were chosen")
+    assert {mark["pool"] for mark in marks(dataset).values()} == {6}
+    assert ids(mine(dataset, model, config, context=context(dl, "selecting"))) == expected.ids
+    none = {"size": 4, "select": {"filters": [{"left": "class_name", "op": "=", "right": "z"}]}}
+    assert mine(dataset, model, none, progress=progress) == [] and progress.action == "wait"
+    assert progress.message.startswith(
+        "0 of 8 waiting items were chosen; none fits miner_configuration.select"
+    )
+    assert len(marks(dataset)) == 4
+
+
 def test_folders_and_hidden_items_are_never_chosen(dl, make_pool):
     dataset, items, model, _ = make_pool(3)
     dataset.items.make_dir("/folder")
@@ -210,7 +231,7 @@ def test_any_adapters_confidence_is_enough_for_one_strategy(dl, make_dataset, ma
 def test_pools_of_several_pages_and_queries_are_read_whole(dl, make_pool, monkeypatch):
     dataset, items, model, records = make_pool(11)
     monkeypatch.setattr(reading, "IDS_PER_QUERY", 4)
-    monkeypatch.setattr(mine_items, "_VECTORS_PER_QUERY", 4)
+    monkeypatch.setattr(reading, "_VECTORS_PER_QUERY", 4)
     made = []
 
     class SmallPages(dl.Filters):
@@ -256,7 +277,7 @@ def test_missing_fields_and_predictions_are_named_and_nothing_is_marked(dl, make
     assert marks(dataset) == {}
 
 
-def test_boxes_are_records_that_no_strategy_reads_yet(dl, make_dataset, make_model):
+def test_boxes_are_records_of_which_strategies_read_what_the_adapter_kept(dl, make_dataset, make_model):
     dataset, items = make_dataset(["a.png"], CLASSES)
     model = make_model(output_type="box")
     annotation = dl.Annotation.new(
@@ -264,12 +285,12 @@ def test_boxes_are_records_that_no_strategy_reads_yet(dl, make_dataset, make_mod
         metadata={"user": {"model": {"name": model.name, "model_id": model.id, "confidence": 0.5}}},
     )
     items["a.png"].annotations.upload(annotation)
-    (record,) = mine_items.read_records(dataset, [items["a.png"].id], model.id).values()
+    (record,) = reading.predictions_of(dataset, [items["a.png"].id], model.id).values()
     (detection,) = record["detections"]
     assert detection == {"class_name": "a", "confidence": 0.5, "left": 1, "top": 1, "width": 3, "height": 4}
     with pytest.raises(mining.MissingField, match="id, detections"):
         mine(dataset, model)
-    assert len(mine(dataset, model, {"strategy": "random"})) == 1
+    assert len(mine(dataset, model, {"strategy": "confidence"})) == 1
 
 
 # ------------------------------------------------------------------------------------------- the reference
@@ -300,6 +321,22 @@ def test_strategies_look_at_the_labelled_items(dl, make_pool, truth, make_model)
         chosen = mine(dataset, model, {"strategy": strategy, "size": 3}, reference_dataset=labelled)
         assert ids(chosen) == expected.ids
     assert {each.id for each in items[0].annotations.list()} == before
+
+
+def test_the_configuration_chooses_among_the_labelled_items(dl, make_pool, truth):
+    dataset, _, model, records = make_pool(12)
+    labelled, items = truth
+    reference = predict_all(dl, items, model, first_seed=100)[:5]  # these are of class a
+    of_class = {"select_reference": {"filters": [{"left": "groundtruth", "op": "=", "right": "a"}]}}
+    config = {"strategy": "novelty", "metric": "cosine", "size": 3} | of_class
+    expected = mining.mine(records, "novelty", 3, reference=reference, metric="cosine")
+    assert ids(mine(dataset, model, config, reference_dataset=labelled)) == expected.ids
+    with pytest.raises(
+        ValueError, match="'select_reference', which chooses among labelled items: give the node a"
+    ):
+        mine(dataset, model, {"strategy": "coreset"} | of_class)
+    with pytest.raises(ValueError, match=f"model_name is 'another', but .* of its model, {model.name!r}"):
+        mine(dataset, model, {"model_name": "another"})
 
 
 def test_rare_classes_are_counted_by_the_labels(dl, make_pool, truth):
@@ -347,7 +384,7 @@ def test_embeddings_come_from_a_feature_set(dl, shared_project, make_dataset, ma
     name = f"vectors-{uuid.uuid4().hex[:8]}"
     config = {"strategy": "typicality", "size": 5, "feature_set": name, "seed": 2}
     model = make_model()
-    with pytest.raises(ValueError, match=f"feature_set {name!r} is not in project.*there are: "):
+    with pytest.raises(ValueError, match=f"feature set {name!r} is not in project.*there are: "):
         mine(dataset, model, config)
     features = shared_project.feature_sets.create(name, 3, "embeddings", "item")
     with pytest.raises(

@@ -19,7 +19,6 @@ from alhelpers.nodes.mine_items import (
     complete,
     parse_config,
     pool_query,
-    to_record,
 )
 
 CONFIGS = sorted((Path(__file__).parents[3] / "pipeline_configs").glob("miner_configurations*.json"))
@@ -238,75 +237,6 @@ def test_a_wrong_pool_filter_is_refused():
         pool_query("all")
     with pytest.raises(ValueError, match="pool_filter asks for annotations"):
         pool_query(dl.Filters(resource=dl.FiltersResource.ANNOTATION))
-
-
-# ------------------------------------------------------------------------------------------- records
-
-
-def row(id="a", label="cat", confidence=0.75, prediction=None, type="class", **more):
-    info = {"name": "m", "model_id": "1"}
-    user = {"model": info if confidence is None else info | {"confidence": confidence}}
-    if prediction is not None:
-        user["prediction"] = prediction
-    return {"id": id, "type": type, "label": label, "metadata": {"user": user}} | more
-
-
-def test_a_prediction_with_fields_becomes_a_record():
-    fields = {
-        "class_names": ["cat", "dog"],
-        "confidences": [0.75, 0.25],
-        "logits": [1.5, 0.5],
-        "embeddings": [1.0, 2.0, 3.0],
-        "embeddings:early": [4.0],
-        "mc_dropout": [[0.5, 0.5], [1.0, 0.0]],
-        "query_by_committee": None,
-        "comment": "no field of a record",
-    }
-    record = to_record("item", [row(prediction=fields)])
-    plain = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in record.items()}
-    expected = {key: value for key, value in fields.items() if key not in ("query_by_committee", "comment")}
-    assert plain == {"id": "item", "class_name": "cat", "confidence": 0.75} | expected
-    assert all(value.dtype == np.float32 for value in record.values() if isinstance(value, np.ndarray))
-
-
-def test_any_adapter_gives_class_and_confidence():
-    assert to_record("item", [row()]) == {"id": "item", "class_name": "cat", "confidence": 0.75}
-    system = {
-        "id": "a",
-        "type": "class",
-        "label": "dog",
-        "metadata": {"system": {"model": {"confidence": 0.5}}},
-    }
-    assert to_record("item", [system]) == {"id": "item", "class_name": "dog", "confidence": 0.5}
-    assert to_record("item", [row(confidence=None)]) == {"id": "item", "class_name": "cat"}
-
-
-def test_of_several_classes_fields_come_first_then_the_most_confident():
-    weak, strong = row("b", "dog", 0.2), row("c", "cat", 0.8)
-    full = row("d", "cow", 0.1, {"confidences": [0.1, 0.9]})
-    for order in ([weak, strong, full], [full, strong, weak]):
-        assert to_record("item", order)["class_name"] == "cow"
-        assert to_record("item", [each for each in order if each is not full])["class_name"] == "cat"
-    assert to_record("item", [row("z", "x", 0.5), row("y", "w", 0.5)])["class_name"] == "w"
-
-
-def test_boxes_become_detections():
-    sides = {"left": 1, "top": 2, "right": 5, "bottom": 9}
-    boxes = [row("b", type="box", **sides), row("a", "dog", None, type="box", **sides)]
-    place = {"left": 1, "top": 2, "width": 4, "height": 7}
-    record = to_record("item", boxes)
-    assert record["detections"] == [
-        {"class_name": "dog"} | place,
-        {"class_name": "cat", "confidence": 0.75} | place,
-    ]
-    with pytest.raises(mining.MissingField, match="'margin' needs confidences or logits.*id, detections"):
-        choose([record], mining.parse_config({}))
-
-
-def test_numbers_that_are_none_are_named_by_mining():
-    wrong = to_record("item", [row(prediction={"confidences": ["high", "low"]})])
-    with pytest.raises(ValueError, match="record 'item': confidences must be numbers"):
-        choose([wrong], mining.parse_config({}))
 
 
 # ------------------------------------------------------------------------------------------- the choice
