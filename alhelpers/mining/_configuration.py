@@ -80,7 +80,7 @@ CONFIG_SCHEMA: dict[str, Any] = {
         },
         "options": {"description": "an object with the strategy's options", "type": "object"},
         "plan": {
-            "description": "what alhelpers.mining.combine takes: a list of parts, or an object with a 'cascade'",
+            "description": "what alhelpers.mining.combine takes: a list of parts, a 'cascade' or 'weights'",
             "type": ["array", "object"],
             "minItems": 1,
         },

@@ -75,6 +75,16 @@ def test_layer_and_metric_go_to_every_strategy_that_has_them_and_sets_none_itsel
         ("outlier", {"layer": "early", "metric": "cosine"}),
     ]
     assert config == before
+    weighted = {
+        "weights": [{"strategy": "margin", "weight": 2}, {"strategy": "outlier", "weight": 1}],
+        "keep": "2x",
+    }
+    config = {"plan": {"cascade": [weighted, {"strategy": "badge"}]}, "embeddings_field": "embeddings:early"}
+    assert parse_config(config).stages == [
+        ("margin", {}),
+        ("outlier", {"layer": "early"}),
+        ("badge", {"layer": "early"}),
+    ]
     plain = parse_config({"strategy": "activation", "embeddings_field": "embeddings"})
     assert plain.stages == [("activation", {"layer": None})]
 

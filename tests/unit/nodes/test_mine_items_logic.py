@@ -25,7 +25,7 @@ CONFIGS = sorted((Path(__file__).parents[3] / "pipeline_configs").glob("miner_co
 NOT_MINED = {"metadata.user.mining": {"$exists": False}}
 
 
-def records(count, seed=0, classes=4, passes=3):
+def records(count, seed=0, classes=4, passes=3, **more):
     rng = np.random.default_rng(seed)
     confidences = rng.dirichlet(np.ones(classes), count).astype(np.float32)
     samples = rng.dirichlet(np.ones(classes), (count, passes)).astype(np.float32)
@@ -33,10 +33,12 @@ def records(count, seed=0, classes=4, passes=3):
     return [
         {
             "id": f"{row:04}",
+            "confidence": float(confidences[row].max()),
             "confidences": confidences[row],
             "embeddings": vectors[row],
             "mc_dropout": samples[row],
             "query_by_committee": samples[row],
+            **more,
         }
         for row in range(count)
     ]
@@ -65,14 +67,23 @@ def test_the_schema_is_one():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_kits_configurations_choose(path):
     config = json.loads(path.read_text())
-    choice = choose(records(250), parse_config(config).miner)
+    pool, labelled = records(250, split="pool"), records(40, 1, split="train", groundtruth="cat")
+    choice = choose(pool, parse_config(config).miner, labelled)
     assert len(set(choice.ids)) == config["size"] == 20
+    # what `alhelpers mine` runs, if no key is the node's own
+    if not {"wait_for"} & set(config):
+        assert mining.run(config, pool, labelled).ids == choice.ids
 
 
-def test_there_are_the_four_configurations():
+def test_the_kits_configurations_are_of_every_kind():
     assert json.loads(CONFIGS[0].read_text()) == DEFAULT_CONFIG
-    found = {parse_config(json.loads(path.read_text())).miner.strategies for path in CONFIGS}
-    assert found == {("margin",), ("mc_dropout",), ("margin", "coreset"), ("typicality", "margin")}
+    configs = [json.loads(path.read_text()) for path in CONFIGS]
+    keys = set().union(*configs)
+    own = {"predict_missing", "feature_set", "reference_filter"}
+    assert set(CONFIG_SCHEMA["properties"]) - keys == own | {"model_name"}
+    found = {parse_config(config).miner.strategies for config in configs}
+    assert found >= {("margin",), ("entropy",), ("mc_dropout",), ("typicality",), ("novelty",)}
+    assert found >= {("margin", "coreset"), ("typicality", "margin"), ("margin", "outlier")}
 
 
 @pytest.mark.parametrize(
