@@ -1,10 +1,12 @@
 """Small real images: as arrays, and as folders that the SDK uploads.
 
 Nothing is downloaded: the digits and two photographs come with scikit-learn, the MNIST subset with the kit
-(see ``data/README.md``).
+(see ``data/README.md``). Whole MNIST and Fashion-MNIST are read where their files have been put.
 """
 
+import gzip
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,24 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 from sklearn.model_selection import train_test_split
 
-NAMES = ("digits", "mnist")
+NAMES = ("digits", "mnist", "mnist-whole", "fashion-mnist")
 DIGIT_TEST_IMAGES = 500
+
+#: What the reader may put into folders of the cache, named as the data sets are.
+IDX_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+_DIGITS = tuple(str(digit) for digit in range(10))
+_IDX_CLASSES = {
+    "mnist-whole": _DIGITS,
+    "fashion-mnist": (
+        *("T-shirt", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    ),
+}
 
 #: Height and width of what is cut out of a photograph, before it is made small.
 _PATCH = 64
@@ -79,8 +97,9 @@ def load(name: str, *, seed: int = 0) -> tuple[ImageSet, ImageSet]:
 
     Parameters
     ----------
-    name : {"digits", "mnist"}
-        ``digits``: 1297 + 500 images of 8x8, drawn by class. ``mnist``: 5000 + 2000 of 28x28, as they ship.
+    name : {"digits", "mnist", "mnist-whole", "fashion-mnist"}
+        ``digits``: 1297 + 500 images of 8x8, drawn by class. ``mnist``: 5000 + 2000 of 28x28, as they ship. The
+        last two: 60000 + 10000 of 28x28, if their files are in the cache folder.
     seed : int
         Order of the images, and for the digits which of them are the test set.
 
@@ -94,12 +113,14 @@ def load(name: str, *, seed: int = 0) -> tuple[ImageSet, ImageSet]:
     ValueError
         If the name is unknown.
     FileNotFoundError
-        If the kit's data folder lacks the MNIST file.
+        If the kit's data folder lacks the files; the message says where they belong.
     """
     if name == "digits":
         return _digits(seed)
     if name == "mnist":
         return _mnist(seed)
+    if name in _IDX_CLASSES:
+        return _from_idx(name, seed)
     raise ValueError(f"unknown data set {name!r}: choose one of {', '.join(NAMES)}")
 
 
@@ -110,7 +131,7 @@ def _digits(seed: int) -> tuple[ImageSet, ImageSet]:
     pool, test = train_test_split(
         np.arange(len(labels)), test_size=DIGIT_TEST_IMAGES, stratify=labels, random_state=seed
     )
-    whole = ImageSet("digits", images, labels, tuple(str(digit) for digit in range(10)))
+    whole = ImageSet("digits", images, labels, _DIGITS)
     return whole.take(pool), whole.take(test)
 
 
@@ -120,12 +141,48 @@ def _mnist(seed: int) -> tuple[ImageSet, ImageSet]:
         raise FileNotFoundError(
             f"{path} is missing: set ALHELPERS_DATA to the data folder of a clone of the kit"
         )
-    class_names = tuple(str(digit) for digit in range(10))
     with np.load(path) as arrays:
-        pool = ImageSet("mnist", arrays["xtr"], arrays["ytr"].astype(np.int64), class_names)
-        test = ImageSet("mnist", arrays["xte"], arrays["yte"].astype(np.int64), class_names)
+        pool = ImageSet("mnist", arrays["xtr"], arrays["ytr"].astype(np.int64), _DIGITS)
+        test = ImageSet("mnist", arrays["xte"], arrays["yte"].astype(np.int64), _DIGITS)
+    return _shuffled(pool, test, seed)
+
+
+def _shuffled(pool: ImageSet, test: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
     draw = np.random.default_rng(seed)
     return pool.take(draw.permutation(len(pool))), test.take(draw.permutation(len(test)))
+
+
+def _from_idx(name: str, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Read the four files of a data set in the form of MNIST, packed by gzip or not."""
+    folder = cache_folder() / name
+    arrays = [_read_idx(folder / file, name) for file in IDX_FILES]
+    sets = []
+    for images, labels in (arrays[:2], arrays[2:]):
+        if images.ndim != 3 or labels.shape != images.shape[:1]:
+            raise ValueError(
+                f"{folder}: images of shape {images.shape} with labels of shape {labels.shape} do not belong together"
+            )
+        sets.append(ImageSet(name, images, labels.astype(np.int64), _IDX_CLASSES[name]))
+    return _shuffled(*sets, seed)
+
+
+def _read_idx(path: Path, name: str) -> np.ndarray:
+    """Read bytes in the idx format: two zeros, the type (8 for bytes), the dimensions, their sizes, the values."""
+    packed = path.with_name(f"{path.name}.gz")
+    if path.exists():
+        content = path.read_bytes()
+    elif packed.exists():
+        content = gzip.decompress(packed.read_bytes())
+    else:
+        raise FileNotFoundError(
+            f"{path} is missing, packed (.gz) or not: put the four files of {name!r} there ({', '.join(IDX_FILES)}); "
+            "data/README.md says where they are to be had"
+        )
+    dimensions = content[3] if content[:3] == b"\0\0\x08" else 0
+    shape = tuple(np.frombuffer(content, ">u4", dimensions, 4).tolist()) if dimensions else ()
+    if not dimensions or len(content) != 4 + 4 * dimensions + math.prod(shape):
+        raise ValueError(f"{path} is no whole idx file of bytes: fetch it again")
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 
 def photo_patches(count: int, size: int, *, seed: int = 0) -> np.ndarray:

@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import numpy as np
@@ -90,3 +91,55 @@ def test_unlabelled_folder_has_no_annotation_files(tmp_path):
     rows = datasets.write_folder(pool.take(np.arange(3)), tmp_path, labelled=False)
     assert all(row["local_annotations_path"] is None for row in rows)
     assert list((tmp_path / "json").iterdir()) == []
+
+
+def write_idx(path, array, packed):
+    sizes = np.array(array.shape, ">u4").tobytes()
+    content = bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes()
+    if packed:
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(content))
+    else:
+        path.write_bytes(content)
+
+
+@pytest.fixture
+def idx_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALHELPERS_DATA", str(tmp_path))
+    folder = tmp_path / "cache" / "mnist-whole"
+    folder.mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for number, name in enumerate(datasets.IDX_FILES):
+        count = 30 if number < 2 else 12
+        array = draw.integers(0, 256, (count, 28, 28)) if number % 2 == 0 else np.arange(count) % 10
+        write_idx(folder / name, array, packed=number == 0)
+    return folder
+
+
+def test_whole_mnist_is_read_where_its_files_are_put(idx_folder):
+    pool, test = datasets.load("mnist-whole", seed=1)
+    assert pool.images.shape == (30, 28, 28) and test.images.shape == (12, 28, 28)
+    source = np.random.default_rng(0).integers(0, 256, (30, 28, 28)).astype(np.uint8)
+    label_of = {image.tobytes(): number % 10 for number, image in enumerate(source)}
+    assert [label_of[image.tobytes()] for image in pool.images] == pool.labels.tolist()
+    assert pool.labels.tolist() != (np.arange(30) % 10).tolist(), "shuffled"
+
+
+def test_what_is_missing_of_whole_mnist_is_named_with_its_place(idx_folder):
+    (idx_folder / datasets.IDX_FILES[3]).unlink()
+    with pytest.raises(FileNotFoundError, match="mnist-whole.*t10k-labels-idx1-ubyte is missing"):
+        datasets.load("mnist-whole")
+    with pytest.raises(FileNotFoundError, match="fashion-mnist.*train-images"):
+        datasets.load("fashion-mnist")
+
+
+def test_a_file_that_was_cut_in_half_is_named(idx_folder):
+    path = idx_folder / datasets.IDX_FILES[2]
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="t10k-images-idx3-ubyte is no whole idx file"):
+        datasets.load("mnist-whole")
+
+
+def test_images_and_labels_that_do_not_belong_together(idx_folder):
+    write_idx(idx_folder / datasets.IDX_FILES[1], np.zeros(7), packed=False)
+    with pytest.raises(ValueError, match="do not belong together"):
+        datasets.load("mnist-whole")
