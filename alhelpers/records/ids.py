@@ -112,12 +112,21 @@ def _hashes(ids: pa.Array) -> np.ndarray:
 
 def _hashes_of_words(words: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Mix in eight bytes of each id at a time."""
+    starts = starts.astype(np.int64)
     hashes = lengths.astype(np.uint64)
-    for done in range(0, int(lengths.max(initial=0)), 8):
-        rows = np.flatnonzero(lengths > done)
-        word = words[starts[rows] + done]
-        # bytes behind the end of an id belong to the next one
-        word <<= (8 * np.maximum(8 - (lengths[rows] - done), 0)).astype(np.uint64)
-        mixed = (hashes[rows] ^ word) * _FACTOR
-        hashes[rows] = mixed ^ (mixed >> np.uint64(29))
+    shortest = int(lengths.min())
+    for done in range(0, int(lengths.max()), 8):
+        all_of_them = shortest > done
+        rows = slice(None) if all_of_them else np.flatnonzero(lengths > done)
+        mixed = words[starts[rows] + done]
+        if shortest < done + 8:
+            # bytes behind the end of an id belong to the next one
+            mixed <<= (8 * np.maximum(done + 8 - lengths[rows], 0)).astype(np.uint64)
+        mixed ^= hashes[rows]
+        mixed *= _FACTOR
+        mixed ^= mixed >> np.uint64(29)
+        if all_of_them:
+            hashes = mixed
+        else:
+            hashes[rows] = mixed
     return hashes

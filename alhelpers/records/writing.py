@@ -127,8 +127,10 @@ def _writer(file: object, schema: pa.Schema) -> pq.ParquetWriter:
         path for path, kind in leaves if pa.types.is_floating(kind) and path.split(".")[0] not in DOCUMENTS
     ]
     texts = [path for path, _ in leaves if path in _REPEATED]
+    # ids are read along with every column: they should cost little time rather than little space
+    compression = {path: "lz4" if path == "id" else "zstd" for path, _ in leaves}
     return pq.ParquetWriter(
-        file, schema, compression="zstd", use_dictionary=texts, use_byte_stream_split=floats or False
+        file, schema, compression=compression, use_dictionary=texts, use_byte_stream_split=floats or False
     )
 
 
