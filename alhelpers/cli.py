@@ -53,7 +53,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "check":
         return _check(options.files)
     if options.command == "mine":
-        return _mine(options)
+        try:
+            return _mine(options)
+        except KeyboardInterrupt:
+            return _fail(f"interrupted: {options.output} stays as it was")
     # Imported here, so that --help does not wait for Jupyter.
     from alhelpers.experiments import NotebookError, ParameterError
     from alhelpers.experiments import run as run_notebook
@@ -150,8 +153,6 @@ def _mine(options: argparse.Namespace) -> int:
         return 3
     except (mining.MiningError, RecordError, OSError) as error:
         return _fail(error)
-    except KeyboardInterrupt:
-        return _fail(f"interrupted: {output} stays as it was")
     finally:
         lock.release()
     return 0
@@ -227,8 +228,10 @@ def _engine(options: argparse.Namespace) -> Iterator[Any]:
         from concurrent.futures import ProcessPoolExecutor
         from multiprocessing import get_context
 
-        # Not forked: a fork of a process that computes in threads may hang.
-        with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as executor:
+        # Not forked: a fork of a process that computes in threads may hang. Ctrl-C is for this process to hear.
+        with ProcessPoolExecutor(
+            options.workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+        ) as executor:
             yield executor
     elif options.scheduler is not None:
         from alhelpers.mining import MiningError

@@ -205,6 +205,18 @@ def test_two_at_once_on_one_file_are_refused(pool, command, capsys):
     assert not os.path.exists("picks.parquet") and main(command({})) == 0
 
 
+def test_an_interrupt_leaves_the_picks_as_they_are(pool, command, capsys, monkeypatch):
+    assert main(command({})) == 0
+    before = open("picks.parquet", "rb").read()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", lambda *_: signal.raise_signal(signal.SIGINT))
+        assert main(command({})) == 1
+    assert capsys.readouterr().err == "error: interrupted: picks.parquet stays as it was\n"
+    assert open("picks.parquet", "rb").read() == before
+    assert sorted(os.listdir()) == [".picks.parquet.lock", "config.json", "picks.parquet", "pool.parquet"]
+    assert main(command({})) == 0
+
+
 # --------------------------------------------------------------------------------------- processes of their own
 
 
