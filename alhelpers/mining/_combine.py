@@ -267,7 +267,7 @@ def _only(pool: Records, ids: Sequence[Any], stages: Sequence[_Stage], engine: E
 
 
 def _loaded(part: rec.RecordPart, context: None) -> pa.Table:
-    return part.load()
+    return part.load(distinct=False)  # the stage that chose them has checked the ids
 
 
 # ------------------------------------------------------------------------------

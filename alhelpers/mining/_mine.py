@@ -184,7 +184,7 @@ class _Scoring(NamedTuple):
 
 def _score_part(part: Readable, shared: _Scoring) -> tuple[pa.Array, Best]:
     """Score a part; a task."""
-    records = Part(part.load())
+    records = Part.of(part)
     ids = records.ids
     values = np.empty(0, dtype=np.float32)
     if len(records):

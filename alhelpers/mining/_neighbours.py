@@ -19,8 +19,8 @@ METRICS = ("euclidean", "cosine")
 # Products in a block, and its columns: 8 MiB of float32, which the processor's cache holds.
 _BLOCK, _COLUMNS = 1 << 21, 8192
 
-# Columns that share one minimum.
-_GROUP = 32
+# Columns that share one minimum, at most; and how many groups there should be for each neighbour.
+_GROUP, _GROUPS = 32, 8
 
 # Elements of the differences that are worked on at once.
 _CHUNK_ELEMENTS = 1 << 16
@@ -67,7 +67,7 @@ def nearest(vectors: np.ndarray, base: np.ndarray, k: int, own: np.ndarray | Non
     ScoreError
         If a vector's squares leave the range of float32; the message names its row.
     """
-    screen = _Screen(base)
+    screen = _Screen(base, k)
     squared = np.full((len(vectors), k), np.inf, dtype=np.float32)
     places = np.full((len(vectors), k), -1, dtype=np.int64)
     for start in range(0, len(vectors), screen.rows):
@@ -80,7 +80,7 @@ def nearest(vectors: np.ndarray, base: np.ndarray, k: int, own: np.ndarray | Non
             bound = query.bound(squared[rows, -1])
             # places grow: what is at 0 as the last of k cannot be beaten by equals that come later
             bound[squared[rows, -1] == 0] = -np.inf
-            row, place, distance = query.candidates(products, first, bound, k)
+            row, place, distance = query.candidates(products, first, bound)
             _keep_nearest(squared[rows], places[rows], row, place, distance)
     return Nearest(squared, places)
 
@@ -103,12 +103,12 @@ def squared_to_nearest(vectors: np.ndarray, base: np.ndarray, limits: np.ndarray
         If a vector's squares leave the range of float32; the message names its row.
     """
     result = np.full(len(vectors), np.inf, dtype=np.float32) if limits is None else limits.copy()
-    screen = _Screen(base)
+    screen = _Screen(base, 1)
     for start in range(0, len(vectors), screen.rows):
         rows = slice(start, start + screen.rows)
         found, query = result[rows], _Query(screen, vectors[rows], start)
         for first in range(0, len(base), _COLUMNS):
-            row, _, distance = query.candidates(query.products(first), first, query.bound(found), 1)
+            row, _, distance = query.candidates(query.products(first), first, query.bound(found))
             if len(row):
                 starts = np.flatnonzero(np.diff(row, prepend=-1))
                 least = np.minimum.reduceat(distance, starts)
@@ -142,14 +142,16 @@ class _Screen:
     Columns beyond the last are at infinite distance, so that all groups are of one size.
     """
 
-    def __init__(self, base: np.ndarray) -> None:
-        self.base = base
+    def __init__(self, base: np.ndarray, k: int) -> None:
+        self.base, self.k = base, k
         self.center = base.mean(axis=0, dtype=np.float64).astype(np.float32)
         centred = base - self.center
         lengths = _squared_lengths(centred, 0)
         self.longest = float(lengths.max(initial=0))
         count, size = base.shape
-        padded = -(-count // _GROUP) * _GROUP
+        wanted = min(_GROUP, max(1, min(count, _COLUMNS) // (_GROUPS * k)))
+        self.group = 1 << wanted.bit_length() - 1  # a power of two, so that blocks are made of whole groups
+        padded = -(-count // self.group) * self.group
         # x (-2 y) + 1 |y|^2 in one product; such products are fastest with a base that lies in columns
         self.factors = np.zeros((size + 1, padded), dtype=np.float32)
         np.multiply(centred.T, -2, out=self.factors[:size, :count])
@@ -186,12 +188,12 @@ class _Query:
         return (squared - self.lengths) + self.error
 
     def candidates(
-        self, products: np.ndarray, first: int, bound: np.ndarray, k: int
+        self, products: np.ndarray, first: int, bound: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return row, place and squared distance of all pairs that can be among the k nearest, by row."""
-        groups = products.shape[1] // _GROUP
-        members = products.reshape(len(products), _GROUP, groups)
-        minima = np.minimum.reduce(members, axis=1)
+        k, groups = self.screen.k, products.shape[1] // self.screen.group
+        members = products.reshape(len(products), self.screen.group, groups)
+        minima = np.minimum.reduce(members, axis=1) if self.screen.group > 1 else products
         lowest = minima.min(axis=1)
         if k <= groups:
             # the k smallest of a row lie in the k groups with the smallest minima, none above the largest of these

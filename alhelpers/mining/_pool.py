@@ -24,7 +24,7 @@ class Readable(Protocol):
 
     rows: int
 
-    def load(self) -> pa.Table:
+    def load(self, *, distinct: bool = True) -> pa.Table:
         """Return its records."""
 
 
@@ -34,7 +34,7 @@ class Kept(NamedTuple):
     rows: int
     table: pa.Table
 
-    def load(self) -> pa.Table:
+    def load(self, *, distinct: bool = True) -> pa.Table:
         """Return its records."""
         return self.table
 
@@ -84,9 +84,10 @@ class Pool:
 
     def checked(self, ids: list[pa.Array]) -> list[pa.Array]:
         """Return the ids of all parts, if there are any, and none comes twice."""
-        rec.check_distinct(ids)
         if not sum(map(len, ids)):
             raise rec.RecordError("records hold no record")
+        if not _in_order(ids):
+            rec.check_distinct(ids)
         return ids
 
     def keep(self) -> None:
@@ -95,7 +96,7 @@ class Pool:
             return
         room = _KEPT_BYTES
         for place, part in enumerate(self.parts):
-            table = part.load()
+            table = part.load(distinct=False)
             room -= table.nbytes
             if room < 0:
                 break
@@ -116,8 +117,10 @@ class Best(NamedTuple):
 
 def best_of(parts: Sequence[Best], size: int) -> Best:
     """Merge the best records of parts."""
-    ids = pa.concat_arrays([part.ids for part in parts])
-    scores = np.concatenate([part.scores for part in parts])
+    ids, scores = parts[0]
+    if len(parts) > 1:
+        ids = pa.concat_arrays([part.ids for part in parts])
+        scores = np.concatenate([part.scores for part in parts])
     places = best_places(scores, ids, min(size, len(scores)))
     return Best(ids.take(pa.array(places)), scores[places])
 
@@ -128,8 +131,12 @@ def best_places(scores: np.ndarray, ids: pa.Array, size: int) -> np.ndarray:
         return np.empty(0, dtype=np.intp)
     threshold = np.partition(scores, len(scores) - size)[len(scores) - size]
     candidates = np.flatnonzero(scores >= threshold)
-    by_id = candidates[pc.sort_indices(ids.take(pa.array(candidates))).to_numpy()]
-    return by_id[np.argsort(-scores[by_id], kind="stable")][:size]
+    candidates = candidates[np.argsort(-scores[candidates], kind="stable")]
+    ordered = scores[candidates]
+    if (ordered[1:] == ordered[:-1]).any():
+        candidates = candidates[pc.sort_indices(ids.take(pa.array(candidates))).to_numpy()]
+        candidates = candidates[np.argsort(-scores[candidates], kind="stable")]
+    return candidates[:size]
 
 
 def check_enough(size: int, count: int) -> None:
@@ -145,4 +152,19 @@ def ids_of(table: pa.Table) -> pa.Array:
 
 
 def _ids_of(part: Readable, context: None) -> pa.Array:
-    return ids_of(part.load())
+    return ids_of(part.load(distinct=False))  # checked all together
+
+
+def _in_order(ids: Sequence[pa.Array]) -> bool:
+    """Tell whether each id is larger than the one before it: so they differ, and need not be compared with all."""
+    before = None
+    for part in ids:
+        if not len(part):
+            continue
+        first = part[0].as_py()
+        if before is not None and (type(before) is not type(first) or not before < first):
+            return False
+        if not pc.all(pc.less(part[:-1], part[1:]), min_count=0).as_py():
+            return False
+        before = part[-1].as_py()
+    return True

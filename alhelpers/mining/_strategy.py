@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from alhelpers import records as rec
 from alhelpers import scores
-from alhelpers.mining._pool import ids_of
+from alhelpers.mining._pool import Readable, ids_of
 from alhelpers.mining._selection import MiningError, MissingField, UnknownOption
 
 # One need is met by any of its fields, the first that is there; a strategy has one or more needs.
@@ -57,6 +57,11 @@ class Part:
     """
 
     table: pa.Table
+
+    @classmethod
+    def of(cls, part: Readable) -> Part:
+        """Read a part of the pool, whose ids are checked together with those of all others."""
+        return cls(part.load(distinct=False))
 
     def __len__(self) -> int:
         return self.table.num_rows

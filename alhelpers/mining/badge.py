@@ -192,7 +192,7 @@ def _keys(squared: np.ndarray, ids: pa.Array, seed: int, draw: int) -> np.ndarra
 def _round_of_part(item: tuple[Readable, _State], shared: _Round) -> _Sent:
     """Measure the distances to new picks, and send the records that are ahead in the draws to come; a task."""
     part, state = item
-    records = Part(part.load())
+    records = Part.of(part)
     with naming_record(records.ids, "badge"):
         gradients = _Gradients.of(records, shared.layer)
     squared = state.squared

@@ -186,7 +186,7 @@ class _Cover:
 
 def _sum_of_part(part: Readable, shared: _Round) -> np.ndarray:
     """Return the sum of a part's vectors, (D,) float64."""
-    return Part(part.load()).embeddings(shared.layer, shared.metric).sum(axis=0, dtype=np.float64)
+    return Part.of(part).embeddings(shared.layer, shared.metric).sum(axis=0, dtype=np.float64)
 
 
 def _middle_of_part(part: Readable, shared: _Round) -> _Middle | None:
@@ -214,7 +214,7 @@ def _round_of_part(item: tuple[Readable, _State], shared: _Round) -> _Sent:
 
 def _read(part: Readable, shared: _Round) -> tuple[Part, np.ndarray]:
     """Return a part's records and their vectors."""
-    records = Part(part.load())
+    records = Part.of(part)
     vectors = records.embeddings(shared.layer, shared.metric)
     check_same_size("coreset", vectors, shared.centres)
     return records, vectors

@@ -175,13 +175,13 @@ def _within(
 
 def _neighbors_of_part(number: int, shared: _Search) -> Nearest:
     """Find the neighbours of a part's records in every part; a task."""
-    records, k = Part(shared.parts[number].load()), shared.n_neighbors
+    records, k = Part.of(shared.parts[number]), shared.n_neighbors
     vectors = records.embeddings(shared.layer, shared.metric)
     best = Nearest(np.full((len(vectors), k), np.inf, np.float32), np.full((len(vectors), k), -1))
     for other, part in enumerate(shared.parts):
         order = np.argsort(shared.ranks[other])  # ties go by id
         if len(order) and len(vectors):
-            base = vectors if other == number else Part(part.load()).embeddings(shared.layer, shared.metric)
+            base = vectors if other == number else Part.of(part).embeddings(shared.layer, shared.metric)
             own = np.argsort(order) if other == number else None
             with naming_record(records.ids, "outlier"):
                 found = nearest(vectors, base[order], k, own)

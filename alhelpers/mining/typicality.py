@@ -83,7 +83,7 @@ def _looked_at(pool: Pool, most: int, seed: int) -> Part:
 def _below(part: Readable, drawing: tuple[int, float]) -> pa.Table:
     """Return the records that draw a number up to the limit; a task."""
     seed, limit = drawing
-    table = part.load()
+    table = part.load(distinct=False)
     return table if limit == 1 else table.filter(pa.array(uniform(ids_of(table), seed) <= limit))
 
 

@@ -222,7 +222,7 @@ def _class_counts(pool: Pool, reference: Part | None) -> tuple[np.ndarray, str]:
 
 
 def _predicted_in_part(part: Readable, context: None) -> np.ndarray | None:
-    records = Part(part.load())
+    records = Part.of(part)
     return _predicted_counts(records.confidences()) if len(records) else None
 
 
@@ -241,7 +241,7 @@ def _names_of_pool(pool: Pool) -> list[str] | None:
 
 
 def _names_in_part(part: Readable, context: None) -> list[str] | None:
-    return _class_names(Part(part.load()))
+    return _class_names(Part.of(part))
 
 
 def _class_names(part: Part) -> list[str] | None:
