@@ -111,11 +111,18 @@ class Cluster:
 
     def map(self, task: Task, items: Iterable[Any], context: Any) -> Iterator[Any]:
         """Return the results in order."""
-        shared = None if context is None else self.client.scatter(context, broadcast=True, hash=False)
+        shared = None if context is None else self._sent(context)
         threads = sum(self.client.nthreads().values())
         yield from _in_order(
             lambda item: self.client.submit(task, item, shared, pure=False), items, 2 + 2 * threads
         )
+
+    def _sent(self, context: Any) -> Any:
+        """Make the context the result of a task, which is run again where its worker dies; scattered, it is lost."""
+        from dask import config
+
+        with config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
+            return self.client.submit(pickle.loads, pickle.dumps(context, protocol=5), pure=False)
 
 
 def _in_order(submit: Callable[[Any], Any], items: Iterable[Any], window: int) -> Iterator[Any]:

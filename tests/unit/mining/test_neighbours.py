@@ -1,0 +1,129 @@
+"""Nearest neighbours against brute force by differences, which is their definition, and scikit-learn."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.neighbors import NearestNeighbors
+
+from alhelpers.mining import _neighbours
+from alhelpers.mining._neighbours import merged, nearest, squared_distances, squared_to_nearest
+from alhelpers.scores import ScoreError
+
+
+def plain(vectors, base, k, own=None):
+    """All distances by differences; ties to the smaller place, the own place left out."""
+    squared = np.stack([squared_distances(base, vector) for vector in vectors])
+    if own is not None:
+        squared[np.flatnonzero(own >= 0), own[own >= 0]] = np.inf
+    places = np.argsort(squared, axis=1, kind="stable")[:, :k]
+    found = np.take_along_axis(squared, places, axis=1)
+    missing = k - places.shape[1]
+    places = np.where(np.isfinite(found), places, -1)
+    return np.pad(found, ((0, 0), (0, missing)), constant_values=np.inf), np.pad(
+        places, ((0, 0), (0, missing)), constant_values=-1
+    )
+
+
+cases = given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(1, 60),
+    base=st.integers(1, 300),
+    size=st.integers(1, 9),
+    spread=st.sampled_from([0, 1, 2, 5]),  # 0 is anything; small whole numbers give many ties and duplicates
+)
+
+
+def drawn(seed, count, base, size, spread):
+    rng = np.random.default_rng(seed)
+    if spread:
+        return tuple(rng.integers(spread, size=(n, size)).astype(np.float32) for n in (count, base))
+    return tuple((rng.normal(size=(n, size)) + rng.normal() * 100).astype(np.float32) for n in (count, base))
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(_neighbours, "_BLOCK", 1 << 10)
+    monkeypatch.setattr(_neighbours, "_COLUMNS", 64)
+
+
+@cases
+@settings(max_examples=60, deadline=None)
+def test_nearest_is_brute_force(seed, count, base, size, spread):
+    vectors, others = drawn(seed, count, base, size, spread)
+    for k in (1, 3, 20):
+        squared, places = plain(vectors, others, k)
+        found = nearest(vectors, others, k)
+        np.testing.assert_array_equal(found.places, places)
+        np.testing.assert_array_equal(found.squared, squared)
+    np.testing.assert_array_equal(squared_to_nearest(vectors, others), squared[:, 0])
+    limits = np.random.default_rng(seed).permutation(squared[:, 0])
+    np.testing.assert_array_equal(
+        squared_to_nearest(vectors, others, limits), np.minimum(limits, squared[:, 0])
+    )
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("spread", [0, 1, 3])
+@pytest.mark.parametrize("k", [1, 7, 70])
+def test_nearest_in_several_blocks_is_brute_force(spread, k):
+    vectors, base = drawn(5, 50, 300, 4, spread)
+    own = np.arange(50) * 3 - 1  # -1 is not there
+    squared, places = plain(vectors, base, k, own)
+    found = nearest(vectors, base, k, own)
+    np.testing.assert_array_equal(found.places, places)
+    np.testing.assert_array_equal(found.squared, squared)
+    np.testing.assert_array_equal(squared_to_nearest(vectors, base), plain(vectors, base, 1)[0][:, 0])
+
+
+@given(seed=st.integers(0, 2**32 - 1), cut=st.integers(0, 40), spread=st.sampled_from([0, 2]))
+@settings(max_examples=30, deadline=None)
+def test_neighbours_of_two_parts_are_those_of_the_whole(seed, cut, spread):
+    vectors, base = drawn(seed, 10, 40, 3, spread)
+    k = 6
+    whole = nearest(vectors, base, k)
+    parts = [nearest(vectors, part, k) for part in (base[:cut], base[cut:]) if len(part)]
+    if cut and cut < 40:
+        parts[1] = parts[1]._replace(places=np.where(parts[1].places < 0, -1, parts[1].places + cut))
+    empty = parts[0]._replace(
+        squared=np.full_like(whole.squared, np.inf), places=np.full_like(whole.places, -1)
+    )
+    for order in (parts, parts[::-1]):
+        found = empty
+        for part in order:
+            found = merged(found, part, k)
+        np.testing.assert_array_equal(found.places, whole.places)
+        np.testing.assert_array_equal(found.squared, whole.squared)
+
+
+def test_a_record_is_not_its_own_neighbour_but_its_duplicates_are():
+    base = np.ones((5, 3), dtype=np.float32)
+    found = nearest(base, base, 2, own=np.arange(5))
+    assert found.places.tolist() == [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1]]
+    np.testing.assert_array_equal(found.squared, 0)
+
+
+def test_neighbours_far_from_the_origin_and_of_many_numbers_agree_with_scikit_learn():
+    rng = np.random.default_rng(0)
+    base, vectors = (rng.normal(size=(n, 96)).astype(np.float32) + 50 for n in (3000, 200))
+    peer = NearestNeighbors(n_neighbors=12, algorithm="brute").fit(base.astype(np.float64))
+    distances, places = peer.kneighbors(vectors.astype(np.float64))
+    found = nearest(vectors, base, 12)
+    np.testing.assert_array_equal(found.places, places)
+    np.testing.assert_allclose(np.sqrt(found.squared), distances, rtol=1e-6)
+
+
+def test_a_distance_depends_on_its_two_vectors_alone():
+    vectors, base = drawn(1, 60, 300, 9, 0)
+    whole = squared_to_nearest(vectors, base)
+    alone = [squared_to_nearest(vectors[row : row + 1], base)[0] for row in range(60)]
+    np.testing.assert_array_equal(whole, np.array(alone))
+
+
+def test_numbers_whose_squares_are_too_large_are_named():
+    base = np.ones((4, 2), dtype=np.float32)
+    vectors = base.copy()
+    vectors[2] = 3e30
+    with pytest.raises(ScoreError, match="row 2 holds numbers whose squares are too large") as error:
+        squared_to_nearest(vectors, base)
+    assert error.value.row == 2
