@@ -13,7 +13,7 @@ import pyarrow as pa
 from alhelpers.records.checks import checked
 from alhelpers.records.conversion import from_rows
 from alhelpers.records.detections import box_sizes
-from alhelpers.records.numbers import sizes_of
+from alhelpers.records.numbers import as_array, sizes_of
 from alhelpers.records.partition import count, parts
 from alhelpers.records.schema import DETECTIONS, LAYER, SAMPLES, RecordError, is_numeric, nearest
 from alhelpers.records.sources import Records
@@ -111,7 +111,7 @@ def to_json_lines(path: str | Path, records: Records) -> None:
         for part in parts(records):
             table = part.load()
             for start in range(0, table.num_rows, _CHUNK_LINES):
-                for row in table.slice(start, _CHUNK_LINES).to_pylist():
+                for row in _rows(table.slice(start, _CHUNK_LINES)):
                     file.write(json.dumps(_document(row), ensure_ascii=False).encode() + b"\n")
 
 
@@ -264,6 +264,16 @@ def _groundtruth(value: Any, where: str) -> Any:
 # ------------------------------------------------------------------------------
 # writing
 # ------------------------------------------------------------------------------
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield records as dicts, of numbers by way of numpy, which takes a tenth of the time."""
+    columns = [
+        as_array(table[name], name).tolist() if is_numeric(name) else table[name].to_pylist()
+        for name in table.column_names
+    ]
+    for values in zip(*columns, strict=True):
+        yield dict(zip(table.column_names, values, strict=True))
 
 
 def _document(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,19 +16,18 @@ from alhelpers.records.schema import RecordError, depth
 def from_numbers(values: Any, column: str, ids: Sequence[Any]) -> pa.Array:
     """Turn numbers, vectors or samples into an arrow array of fixed size, naming the record that does not fit."""
     dimensions = depth(column)
-    if not isinstance(values, np.ndarray):
-        pairs = list(zip(values, ids, strict=True))
-        shapes = [None if value is None else _array(value, column, id).shape for value, id in pairs]
-        for shape, id in zip(shapes, ids, strict=True):
-            if shape is None:
-                raise RecordError(f"record {id!r} has no {column}, other records have", id, column)
-            if shape != shapes[0]:
+    if isinstance(values, np.ndarray):
+        numbers = np.ascontiguousarray(values, dtype=np.float32)
+    else:
+        found = [_array(value, column, id) for value, id in zip(values, ids, strict=True)]
+        for array, id in zip(found, ids, strict=True):
+            if array.shape != found[0].shape:
                 raise RecordError(
-                    f"record {id!r}: {column} has shape {shape}, record {ids[0]!r} has {shapes[0]}",
+                    f"record {id!r}: {column} has shape {array.shape}, record {ids[0]!r} has {found[0].shape}",
                     id,
                     column,
                 )
-    numbers = np.ascontiguousarray(values, dtype=np.float32)
+        numbers = np.stack(found)
     if numbers.ndim != dimensions + 1 or 0 in numbers.shape[1:]:
         form = ("a number", "a vector of numbers", "predictions x classes")[dimensions]
         raise RecordError(
@@ -42,6 +41,8 @@ def from_numbers(values: Any, column: str, ids: Sequence[Any]) -> pa.Array:
 
 def _array(value: Any, column: str, id: Any) -> np.ndarray:
     """Return one record's numbers as an array."""
+    if value is None:
+        raise RecordError(f"record {id!r} has no {column}, other records have", id, column)
     try:
         return np.asarray(value, dtype=np.float32)
     except (TypeError, ValueError):

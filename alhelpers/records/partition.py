@@ -46,7 +46,8 @@ def parts(
     Returns
     -------
     list of RecordPart
-        The parts, in the order of the records; at least one.
+        The parts, in the order of the records; at least one. A query's own order decides which records its
+        limit keeps, and not where they come.
 
     Raises
     ------

@@ -70,7 +70,7 @@ def append(path: str | Path, records: Records) -> None:
         another process changed the file meanwhile; the file stays as it is then.
     """
     target = Path(path)
-    if not target.exists():
+    if not target.is_file():
         write(target, records)
         return
     before = _state(target)
@@ -137,6 +137,8 @@ def _writer(file: object, schema: pa.Schema) -> pq.ParquetWriter:
 @contextmanager
 def in_place_of(target: Path, before: tuple[int, ...] | None = None) -> Iterator[object]:
     """Open a new file, and move it to its place when all of it is on the disk and nothing else came there."""
+    if target.is_dir() or set(target.name) & set("*?"):
+        raise RecordError(f"cannot write records to {str(target)!r}: name one file, not a folder or a glob")
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     try:

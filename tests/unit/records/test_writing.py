@@ -172,3 +172,11 @@ def test_files_without_a_record_are_no_records(tmp_path):
         records.read(tmp_path / "a.parquet")
     with pytest.raises(RecordError, match="hold no record"):
         records.write(tmp_path / "b.parquet", tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("name", [".", "*.parquet", "part?.parquet"])
+def test_records_are_written_to_one_file(tmp_path, name):
+    for put in (records.write, records.append, records.to_json_lines):
+        with pytest.raises(RecordError, match="name one file, not a folder or a glob"):
+            put(tmp_path / name, rows(0, 1))
+    assert os.listdir(tmp_path) == []
