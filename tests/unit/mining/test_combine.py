@@ -3,9 +3,20 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from alhelpers import records
-from alhelpers.mining import MiningError, PoolExhausted, UnknownOption, UnknownStrategy, combine, mine
+from alhelpers.mining import (
+    MiningError,
+    MissingField,
+    PoolExhausted,
+    UnknownOption,
+    UnknownStrategy,
+    combine,
+    mine,
+)
+from alhelpers.mining._combine import _ranks
 
 
 def test_one_part_is_mining(pool, reference):
@@ -116,8 +127,21 @@ def test_every_form_of_records_gives_the_same_and_nothing_changes(pool, referenc
         ([], MiningError, "a plan is a dict or a list"),
         ("margin", MiningError, "a plan is a dict or a list"),
         (["margin"], MiningError, "a part of the plan is a dict, got 'margin'"),
-        ([{"share": 1.0}], MiningError, "either a 'strategy' or a 'cascade'"),
-        ([{"strategy": "margin", "cascade": []}], MiningError, "either a 'strategy' or a 'cascade'"),
+        ([{"share": 1.0}], MiningError, "either a 'strategy' or a 'cascade' or 'weights'"),
+        ([{"strategy": "margin", "cascade": []}], MiningError, "either a 'strategy' or a 'cascade' or"),
+        ({"weights": []}, MiningError, "a list of at least two dicts"),
+        ({"weights": [{"strategy": "margin", "weight": 1}]}, MiningError, "a list of at least two dicts"),
+        ({"weights": [{"strategy": "margin"}] * 2}, MiningError, "a 'strategy' and a 'weight' above 0"),
+        ({"weights": [{"strategy": "margin", "weight": 0}] * 2}, MiningError, "a 'weight' above 0"),
+        ({"weights": [{"strategy": "margin", "weight": "2"}] * 2}, MiningError, "a 'weight' above 0"),
+        ({"weights": [{"strategy": "margn", "weight": 2}] * 2}, UnknownStrategy, "did you mean 'margin'"),
+        ({"weights": [{"weight": 1, "keep": 2}] * 2}, MiningError, "has no key 'keep'"),
+        (
+            {"weights": [{"strategy": "badge", "weight": 1}] * 2},
+            MiningError,
+            "'badge' chooses records together",
+        ),
+        ({"weights": [], "options": {}}, MiningError, "weights have their options, each beside its"),
         (
             [{"strategy": "margin", "metric": "cosine"}],
             MiningError,
@@ -151,6 +175,101 @@ def test_every_form_of_records_gives_the_same_and_nothing_changes(pool, referenc
 def test_plans_that_are_none_are_named(plan, error, message, pool):
     with pytest.raises(error, match=message):
         combine(pool, plan, 10)
+
+
+# ------------------------------------------------------------------------------
+# weights
+# ------------------------------------------------------------------------------
+
+
+def ranks_of(values):
+    """Ranks from 1 for the lowest, as shares of all; equals share the mean of theirs."""
+    return np.array([(np.sum(values < v) + np.sum(values <= v) + 1) / 2 for v in values]) / len(values)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=30))
+def test_ranks_of_equals_are_the_mean_of_theirs(values):
+    np.testing.assert_allclose(_ranks(np.array(values)), ranks_of(np.array(values)), rtol=1e-12)
+
+
+def test_weights_choose_by_the_weighted_mean_of_ranks(pool, reference):
+    plan = {
+        "weights": [
+            {"strategy": "query_by_committee", "weight": 2},  # votes tie often
+            {"strategy": "outlier", "weight": 1, "options": {"n_neighbors": 5}},
+            {"strategy": "embedding_distance", "weight": 0.5},
+        ]
+    }
+    found = combine(pool, plan, 12, reference=reference)
+    total = np.zeros(60)
+    ids = np.array(sorted(pool["id"].to_pylist()))
+    for term in plan["weights"]:
+        whole = mine(pool, term["strategy"], 60, reference=reference, **term.get("options", {}))
+        values = np.empty(60)
+        values[np.searchsorted(ids, whole.ids)] = whole.scores
+        total += term["weight"] / 3.5 * ranks_of(values)
+    order = np.argsort(-total.round(9), kind="stable")[:12]
+    assert found.ids == ids[order].tolist()
+    np.testing.assert_allclose(found.scores, total[order], rtol=1e-6)
+    assert set(found.meta["strategies"].values()) == {"query_by_committee + outlier + embedding_distance"}
+    weighed = found.meta["parts"][0]
+    assert [each["weight"] for each in weighed["weights"]] == [2, 1, 0.5]
+    assert weighed["weights"][1]["n_neighbors"] == 5 and weighed["size"] == 12
+    assert json.loads(json.dumps(found.meta)) == found.meta
+
+
+def test_weights_are_a_part_and_a_stage(pool, reference):
+    weights = [{"strategy": "margin", "weight": 1}, {"strategy": "entropy", "weight": 1}]
+    alone = combine(pool, {"weights": weights}, 20)
+    plan = {"cascade": [{"weights": weights, "keep": "2x"}, {"strategy": "coreset"}]}
+    found = combine(pool, plan, 10)
+    assert set(found.ids) <= set(alone.ids)
+    assert set(found.meta["strategies"].values()) == {"margin + entropy > coreset"}
+    beside = combine(pool, [{"weights": weights, "size": 4}, {"strategy": "random", "size": 4}], 8)
+    assert beside.ids[:4] == alone.ids[:4] and len(set(beside.ids)) == 8
+
+
+# ------------------------------------------------------------------------------
+# pools
+# ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plan", [{"strategy": "margin"}, {"cascade": [{"strategy": "margin", "keep": "2x"},
+                                                                      {"strategy": "coreset"}]}])  # fmt: skip
+def test_no_records_at_all(plan, pool, tmp_path):
+    for nothing in ([], pool.slice(0, 0)):
+        with pytest.raises(records.RecordError, match="records hold no record"):
+            combine(nothing, plan, 5)
+    with pytest.raises(records.RecordError, match="no file matches"):
+        combine(tmp_path / "*.parquet", plan, 5)
+
+
+def test_a_stage_reads_of_files_only_its_own_columns(pool, tmp_path, monkeypatch):
+    records.write(tmp_path / "pool.parquet", pool)
+    asked, parts = [], records.parts
+
+    def spied(source, columns=None, *more, **named):
+        asked.append(set(columns))
+        return parts(source, columns, *more, **named)
+
+    monkeypatch.setattr(records, "parts", spied)
+    combine(
+        tmp_path / "pool.parquet",
+        {"cascade": [{"strategy": "margin", "keep": "2x"}, {"strategy": "coreset"}]},
+        5,
+    )
+    assert {"embeddings"} in asked and {"confidences"} in asked
+    assert not any({"embeddings", "confidences"} <= columns for columns in asked)
+
+
+def test_a_field_that_a_later_stage_lacks_is_named_at_once(pool):
+    left = pool.drop_columns(["embeddings", "embeddings:early"])
+    plan = {"cascade": [{"strategy": "margin", "keep": "2x"}, {"strategy": "coreset"}]}
+    with pytest.raises(
+        MissingField, match="'coreset' needs embeddings in the records, which have: id, confidences, "
+    ):
+        combine(left.to_pylist(), plan, 5)
 
 
 def test_a_pool_that_is_too_small(pool):

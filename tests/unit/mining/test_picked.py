@@ -1,12 +1,16 @@
 """Strategies that pick records together: coreset, BADGE, typicality, random."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alhelpers import records
-from alhelpers.mining import mine
+from alhelpers.mining import badge, coreset, mine
+from alhelpers.mining._draws import gumbel
 from alhelpers.records import column
 
 
@@ -40,9 +44,12 @@ def plain_k_center(points, size, first=None, base=None):
     return picks, found
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("candidates", [1, 3, 64])  # few candidates make many rounds
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1), with_base=st.booleans(), spread=st.sampled_from([2, 5, 100]))
-def test_coreset_equals_brute_force(seed, with_base, spread):
+def test_coreset_equals_brute_force(seed, with_base, spread, candidates, monkeypatch):
+    monkeypatch.setattr(coreset, "_CANDIDATES", candidates)
+    monkeypatch.setattr(coreset, "_LEAST_CANDIDATES", candidates)
     rng = np.random.default_rng(seed)
     points = rng.integers(0, spread, size=(25, 3)).astype(float)  # many ties, and exact in float32
     base = rng.integers(0, spread, size=(4, 3)).astype(float) if with_base else None
@@ -52,6 +59,24 @@ def test_coreset_equals_brute_force(seed, with_base, spread):
     assert found.ids == picks
     np.testing.assert_allclose(found.scores[1:], distances[1:], rtol=1e-6)
     assert len(set(mine(table_of(points), "coreset", 25, reference=reference).ids)) == 25
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), spread=st.sampled_from([3, 20]), rows=st.integers(1, 40))
+def test_coreset_equals_brute_force_where_labelled_records_are_scattered(seed, spread, rows):
+    rng = np.random.default_rng(seed)
+    points = rng.integers(0, spread, size=(40, 2)).astype(float)
+    labelled = rng.permutation(40)[:7]
+    rest = np.setdiff1d(np.arange(40), labelled)
+    picks, distances = plain_k_center(points[rest], 15, base=points[labelled])
+    pool = rng.permutation(table_of(points[rest], ids=rest.tolist()).to_pylist()).tolist()
+    with TemporaryDirectory() as folder:
+        for start in range(0, len(pool), rows):
+            records.write(Path(folder) / f"{start:02d}.parquet", pool[start : start + rows])
+        reference = table_of(points[labelled], ids=labelled.tolist())
+        found = mine(f"{folder}/*.parquet", "coreset", 15, reference=reference)
+    assert found.ids == rest[picks].tolist()
+    np.testing.assert_allclose(found.scores, distances, rtol=1e-6)
 
 
 def test_coreset_without_reference_begins_in_the_middle():
@@ -114,6 +139,26 @@ def test_badge_draws_in_proportion_to_the_squared_distance():
     expected = np.array([1, 9, 36]) / 46 * 600
     counts = np.bincount(drawn, minlength=4)[1:]
     assert ((counts - expected) ** 2 / expected).sum() < 27.6
+
+
+def plain_badge(table, size, seed):
+    """k-means++ by definition on whole gradients: a draw is the largest log weight + the id's own noise."""
+    gradients, ids = gradient_embeddings(table), table["id"].combine_chunks()
+    weight, picks = (gradients**2).sum(axis=1), []
+    for draw in range(size):
+        keys = np.log(np.maximum(weight, 1e-300)) + (gumbel(ids, seed, draw) if draw else 0)
+        keys[picks] = -np.inf
+        picks.append(int(keys.argmax()))
+        away = ((gradients - gradients[picks[-1]]) ** 2).sum(axis=1)
+        weight = np.minimum(weight, away) if draw else away
+    return {ids[place].as_py() for place in picks}
+
+
+@pytest.mark.parametrize("candidates", [1, 2, 8])  # few candidates make many rounds
+def test_badge_equals_brute_force(candidates, pool, monkeypatch):
+    monkeypatch.setattr(badge, "_CANDIDATES", candidates)
+    for seed in range(4):
+        assert set(mine(pool, "badge", 25, seed=seed).ids) == plain_badge(pool, 25, seed)
 
 
 @settings(max_examples=25, deadline=None)

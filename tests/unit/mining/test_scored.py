@@ -5,7 +5,7 @@ import pytest
 from sklearn.neighbors import LocalOutlierFactor
 
 from alhelpers import records, scores
-from alhelpers.mining import MiningError, MissingField, mine
+from alhelpers.mining import MiningError, MissingField, UnknownOption, mine
 from alhelpers.records import RecordError, column
 
 
@@ -34,6 +34,108 @@ def test_confidence_takes_the_confidence_of_the_predicted_class_first():
     assert mine(rows, "confidence", 1).ids == ["b"]
     with pytest.raises(RecordError, match=r"record 'a' cannot be scored .* from 0 to 1, got 1.5"):
         mine([{"id": "a", "confidence": 1.5}], "confidence", 1)
+
+
+# ------------------------------------------------------------------------------
+# detections
+# ------------------------------------------------------------------------------
+
+
+def with_boxes(counts, seed=0, **fields):
+    """Records of boxes: the table, and the (C,) confidences of each record's boxes."""
+    rng = np.random.default_rng(seed)
+    found = [rng.dirichlet(np.ones(4), size=count).astype(np.float32) for count in counts]
+    place = {"left": 1.0, "top": 2.0, "width": 3.0, "height": 4.0}
+    rows = [
+        {
+            "id": f"i{k:03d}",
+            "detections": [{"class_name": "cat", "confidences": box} | place for box in boxes],
+        }
+        for k, boxes in enumerate(found)
+    ]
+    return records.as_table(rows), found
+
+
+OVER = {
+    "max": ({}, np.max),
+    "mean": ({"over": "mean"}, np.mean),
+    "sum": ({"over": "sum"}, np.sum),
+    "top_k": ({"over": "top_k", "top_k": 2}, lambda values: np.mean(np.sort(values)[::-1][:2])),
+}
+
+
+@pytest.mark.parametrize("over", OVER)
+@pytest.mark.parametrize(
+    ("name", "score"),
+    [("confidence", scores.least_confidence), ("margin", scores.margin), ("entropy", scores.entropy)],
+)
+def test_boxes_become_one_score(name, score, over):
+    counts = np.random.default_rng(1).integers(0, 6, size=40)
+    counts[[0, 39]] = 0  # without boxes, first and last too
+    table, found = with_boxes(counts)
+    options, reduce = OVER[over]
+    expected = [reduce(score(boxes).astype(float)) if len(boxes) else 0.0 for boxes in found]
+    check(table, name, np.array(expected, dtype=np.float32), size=40, **options)
+
+
+def test_boxes_with_nothing_but_a_confidence_or_logits():
+    place = {"left": 1.0, "top": 2.0, "width": 3.0, "height": 4.0, "class_name": "cat"}
+    rows = [{"id": id, "detections": [{"confidence": c} | place for c in values]}
+            for id, values in (("a", [0.9, 0.4]), ("b", []), ("c", [0.5]))]  # fmt: skip
+    found = mine(rows, "confidence", 3)
+    assert found.ids == ["a", "c", "b"]
+    np.testing.assert_allclose(found.scores, [0.6, 0.5, 0], rtol=1e-6)
+    with pytest.raises(
+        MissingField,
+        match="'margin' needs confidences or logits or .*which have: id, detections, detections.confid",
+    ):
+        mine(rows, "margin", 1)
+    rows = [
+        {"id": id, "detections": [{"logits": logits} | place]}
+        for id, logits in (("a", [3.0, 0]), ("b", [1.0, 0]))
+    ]
+    assert mine(rows, "margin", 2).ids == ["b", "a"]
+
+
+def test_no_boxes_at_all():
+    rows = [{"id": id, "detections": []} for id in "cab"]
+    with pytest.raises(MissingField, match="'confidence' needs confidence or .*which have: id, detections"):
+        mine(rows, "confidence", 2)
+
+
+def test_confidences_of_the_record_come_before_those_of_its_boxes():
+    table, _ = with_boxes([2, 3, 1])
+    own = records.from_arrays(
+        ["i000", "i001", "i002"], confidences=np.array([[1, 0], [0.5, 0.5], [0.7, 0.3]])
+    )
+    both = own.append_column("detections", table["detections"])
+    assert mine(both, "margin", 3).ids == ["i001", "i002", "i000"]
+
+
+def test_a_box_at_fault_is_named():
+    rows = [{"id": id, "detections": [{"confidences": c} for c in boxes]}
+            for id, boxes in (("a", [[0.5, 0.5]]), ("b", []), ("c", [[0.5, 0.5], [2.0, 0.5]]))]  # fmt: skip
+    with pytest.raises(RecordError, match="record 'c' cannot be scored by 'margin': of box 1 .*sums to 2.5"):
+        mine(rows, "margin", 1)
+
+
+def test_options_of_boxes():
+    table, _ = with_boxes([1, 2])
+    for options, message in (
+        ({"over": "best"}, "option over of strategy 'margin' must be one of 'max', .* got 'best'"),
+        (
+            {"over": "top_k"},
+            "option top_k of strategy 'margin' must be a whole number of at least 1, got None",
+        ),
+        ({"over": "mean", "top_k": 2}, 'goes with over="top_k" only, got 2'),
+    ):
+        with pytest.raises(UnknownOption, match=message):
+            mine(table, "margin", 1, **options)
+
+
+# ------------------------------------------------------------------------------
+# weighted entropy
+# ------------------------------------------------------------------------------
 
 
 def test_weighted_entropy_counts_the_ground_truth_of_the_reference(pool, reference):
@@ -156,6 +258,25 @@ def test_outlier_agrees_with_scikit_learn(options, pool):
     )
     peer.fit(column(pool, "embeddings"))
     check(pool, "outlier", -peer.negative_outlier_factor_, **options)
+
+
+def test_the_most_outlying_of_many_are_scikit_learns():
+    # with this seed no two neighbours are nearer to each other than float32 tells apart
+    rng = np.random.default_rng(4)
+    base, vectors = (rng.normal(size=(n, 16)).astype(np.float32) + 20 for n in (2000, 3000))
+    base[100:110] = base[100]  # duplicates, fewer than the neighbours
+    table = records.from_arrays(list(range(3000)), embeddings=vectors)
+    reference = records.from_arrays(list(range(2000)), embeddings=base)
+    peer = LocalOutlierFactor(n_neighbors=20, novelty=True).fit(base.astype(np.float64))
+    expected = -peer.score_samples(vectors.astype(np.float64))
+    found = mine(table, "novelty", 1000, reference=reference)
+    assert set(found.ids) == set(np.argsort(-expected)[:1000].tolist())
+    np.testing.assert_allclose(found.scores, np.sort(expected)[::-1][:1000], rtol=1e-5)
+    peer = LocalOutlierFactor(n_neighbors=20).fit(base.astype(np.float64))
+    expected = -peer.negative_outlier_factor_
+    found = mine(reference, "outlier", 1000)
+    assert set(found.ids) == set(np.argsort(-expected)[:1000].tolist())
+    np.testing.assert_allclose(found.scores, np.sort(expected)[::-1][:1000], rtol=1e-5)
 
 
 def test_local_outliers_need_neighbours(pool, reference):

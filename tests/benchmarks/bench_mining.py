@@ -1,0 +1,281 @@
+"""Mining of a large pool: the kit against reading alone, faiss, scikit-activeml, small-text and scikit-learn.
+
+The limits are those of the kit's plan. Each is printed with what was measured. Peers in turn, medians of processor
+time on one core, as threads that wait would count as work. Where a peer would take minutes, it does a part of the work,
+and its time is scaled by its known cost, as is said beside it.
+"""
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sklearn.neighbors import LocalOutlierFactor
+from threadpoolctl import threadpool_limits
+
+from alhelpers import records, scores
+from alhelpers.mining import mine, strategies
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # the peers import what is deprecated
+    from skactiveml.pool import CoreSet
+    from small_text.query_strategies.coresets import greedy_coreset
+
+READ_LIMIT, FAISS_LIMIT = 1.5, 1.2
+SKACTIVEML_LIMIT, SMALL_TEXT_LIMIT, LOF_LIMIT = 4.0, 300.0, 1.0
+#: Bytes that the process that mines may take at its peak.
+MEMORY = 2 << 30
+MANY = 10_000_000
+
+Variants = dict[str, Callable[[], Any]]
+
+
+def interleaved(variants: Variants, rounds: int) -> dict[str, float]:
+    """Return the median seconds of processor time of each variant, run in turn."""
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, run in variants.items():
+            started = time.process_time()
+            run()
+            times[name].append(time.process_time() - started)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def at_most(what: str, value: float, limit: float, unit: str) -> bool:
+    """Print a number beside its upper limit; tell whether it is held."""
+    held = value <= limit
+    print(
+        f"    {what}: {value:.2f}{unit}; the limit of {limit:g}{unit} is {'held' if held else 'BROKEN'}",
+        flush=True,
+    )
+    return held
+
+
+def at_least(what: str, value: float, limit: float) -> bool:
+    """Print a ratio beside its lower limit; tell whether it is held."""
+    held = value >= limit
+    print(f"    {what}: {value:.1f}x; the limit of {limit:g}x is {'held' if held else 'BROKEN'}", flush=True)
+    return held
+
+
+def confidences_of(count: int, seed: int) -> np.ndarray:
+    """Make confidences as a classifier's softmax gives them."""
+    logits = np.random.default_rng(seed).standard_normal((count, 10), dtype=np.float32) * 2
+    return scores.confidences_from_logits(logits)
+
+
+def vectors_of(count: int, size: int, seed: int) -> np.ndarray:
+    """Make embeddings in ten clusters."""
+    rng = np.random.default_rng(seed)
+    centers = np.random.default_rng(0).standard_normal((10, size), dtype=np.float32) * 2
+    return rng.standard_normal((count, size), dtype=np.float32) + centers[rng.integers(10, size=count)]
+
+
+def ids_of(start: int, count: int) -> list[str]:
+    """Make ids like those of a platform."""
+    return [f"item-{number:010d}" for number in range(start, start + count)]
+
+
+# ------------------------------------------------------------------------------
+# one million records
+# ------------------------------------------------------------------------------
+
+
+def reading(folder: Path) -> bool:
+    """Compare the entropy's best with reading its column alone."""
+    file = folder / "million.parquet"
+    table = records.from_arrays(
+        ids_of(0, 1_000_000),
+        confidences=confidences_of(1_000_000, 1),
+        embeddings=vectors_of(1_000_000, 128, 1),
+    )
+    records.write(file, table)
+    del table
+    times = interleaved(
+        {
+            "pyarrow": lambda: pq.read_table(file, columns=["id", "confidences"]),
+            "alhelpers": lambda: mine(file, "entropy", 1000),
+            "confidences alone": lambda: pq.read_table(file, columns=["confidences"]),
+        },
+        5,
+    )
+    print(
+        f"entropy, 1,000,000 x 10, the best 1000: alhelpers {times['alhelpers']:.2f} s; pyarrow reads the columns id "
+        f"and confidences in {times['pyarrow']:.2f} s (confidences alone in {times['confidences alone']:.2f} s)"
+    )
+    return at_most("over reading", times["alhelpers"] / times["pyarrow"], READ_LIMIT, "x")
+
+
+def nearest_reference() -> bool:
+    """Compare the distance to the nearest of 10,000 references with faiss, on 50,000 of the million records."""
+    count, base = 50_000, vectors_of(10_000, 128, 2)
+    pool = vectors_of(count, 128, 3)
+    table = records.from_arrays(ids_of(0, count), embeddings=pool)
+    reference = records.from_arrays(ids_of(count, len(base)), embeddings=base)
+    faiss.omp_set_num_threads(1)
+
+    def with_faiss() -> np.ndarray:
+        index = faiss.IndexFlatL2(128)
+        index.add(base)
+        squared, _ = index.search(pool, 1)
+        return np.argsort(-squared[:, 0], kind="stable")[:1000]
+
+    def ours() -> Any:
+        return mine(table, "embedding_distance", 1000, reference=reference)
+
+    times = interleaved({"alhelpers": ours, "faiss": with_faiss}, 3)
+    same = len({f"item-{place:010d}" for place in with_faiss()} & set(ours().ids))
+    print(
+        f"embedding distance, {count:,} x 128 to 10,000 (time grows with the pool; a million takes 20 times as long): "
+        f"alhelpers {times['alhelpers']:.2f} s, faiss flat {times['faiss']:.2f} s, {same} of the best 1000 the same"
+    )
+    return at_most("over faiss", times["alhelpers"] / times["faiss"], FAISS_LIMIT, "x")
+
+
+def k_center() -> list[bool]:
+    """Compare the greedy cover with scikit-activeml and small-text."""
+    count, budget = 100_000, 500
+    pool = vectors_of(count, 128, 4)
+    table = records.from_arrays(ids_of(0, count), embeddings=pool)
+    labels = np.full(count, np.nan)
+    labels[0] = 0  # it begins at a labelled record
+    few, more = 5, 25
+    # small-text measures all records to all picks anew at each pick: one pick after 250 stands for the mean of 500
+    small, middle = 5_000, 250
+
+    def with_skactiveml(budget: int) -> None:
+        CoreSet(random_state=0).query(pool, labels, batch_size=budget)
+
+    def with_small_text() -> None:
+        greedy_coreset(
+            pool[:small], np.arange(middle, small), np.arange(middle), 2, distance_metric="euclidean"
+        )
+
+    times = interleaved(
+        {
+            "alhelpers": lambda: mine(table, "coreset", budget),
+            "few": lambda: with_skactiveml(few),
+            "more": lambda: with_skactiveml(more),
+            "small-text": with_small_text,
+        },
+        3,
+    )
+    skactiveml = (times["more"] - times["few"]) / (more - few) * budget
+    small_text = times["small-text"] / 2 * budget * count / small
+    print(
+        f"k-center, 100,000 x 128, budget 500: alhelpers {times['alhelpers']:.2f} s; scikit-activeml {skactiveml:.0f} "
+        f"s (linear in the budget: {few} in {times['few']:.2f} s, {more} in {times['more']:.2f} s); small-text "
+        f"{small_text:.0f} s (linear in the records, and each pick in those before it: 2 picks after {middle} of "
+        f"{small:,} records in {times['small-text']:.2f} s)"
+    )
+    return [
+        at_least("over scikit-activeml", skactiveml / times["alhelpers"], SKACTIVEML_LIMIT),
+        at_least("over small-text", small_text / times["alhelpers"], SMALL_TEXT_LIMIT),
+    ]
+
+
+def local_outliers() -> list[bool]:
+    """Compare the local outlier factor with scikit-learn."""
+    base, pool = vectors_of(20_000, 64, 5), vectors_of(50_000, 64, 6)
+    table = records.from_arrays(ids_of(0, len(pool)), embeddings=pool)
+    reference = records.from_arrays(ids_of(len(pool), len(base)), embeddings=base)
+    found: dict[str, Any] = {}
+
+    def ours() -> None:
+        found["ours"] = mine(table, "novelty", 1000, reference=reference)
+
+    def with_sklearn() -> None:
+        factor = LocalOutlierFactor(n_neighbors=20, novelty=True).fit(base)
+        found["scikit-learn"] = -factor.score_samples(pool)
+
+    times = interleaved({"alhelpers": ours, "scikit-learn": with_sklearn}, 3)
+    best = np.argsort(-found["scikit-learn"], kind="stable")[:1000]
+    same = len({f"item-{place:010d}" for place in best} & set(found["ours"].ids))
+    away = np.abs(np.sort(found["scikit-learn"][best])[::-1] - found["ours"].scores).max()
+    print(
+        f"local outlier factor, 20,000 fitted and 50,000 scored x 64: alhelpers {times['alhelpers']:.2f} s, "
+        f"scikit-learn {times['scikit-learn']:.2f} s; {same} of the best 1000 the same, scores within {away:.1e}"
+    )
+    same_best = same == 1000
+    print(f"    the same best 1000: {'held' if same_best else 'BROKEN'}")
+    return [at_least("over scikit-learn", times["scikit-learn"] / times["alhelpers"], LOF_LIMIT), same_best]
+
+
+# ------------------------------------------------------------------------------
+# ten million records
+# ------------------------------------------------------------------------------
+
+
+def memory(folder: Path) -> list[bool]:
+    """Mine ten million records by every strategy that scores each by itself and by coreset, each in a new process."""
+    file = folder / "many.parquet"
+    write_many(file)
+    names = [
+        name
+        for name in strategies()
+        if name not in ("query_by_committee", "mc_dropout", "novelty", "outlier", "badge", "typicality")
+    ]
+    held = []
+    for name in names:
+        command = [sys.executable, __file__, "mine", str(file), name]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        peak, seconds = map(float, done.stdout.split())
+        print(f"{name}, {MANY:,} records of {file.stat().st_size >> 20} MiB: {seconds:.0f} s")
+        held.append(at_most("peak", peak / 2**30, MEMORY / 2**30, " GiB"))
+    return held
+
+
+def write_many(file: Path) -> None:
+    """Write ten million records, a row group at a time: what is measured must not need what is measured."""
+    rows, size = 100_000, 8
+    writer = None
+    for start in range(0, MANY, rows):
+        table = records.from_arrays(
+            ids_of(start, rows),
+            class_names=[f"class {number}" for number in range(10)],
+            confidences=confidences_of(rows, start),
+            embeddings=vectors_of(rows, size, start),
+        )
+        if writer is None:
+            writer = pq.ParquetWriter(file, table.schema, compression="none", use_dictionary=False)
+        writer.write_table(table, row_group_size=rows)
+    writer.close()
+
+
+def mine_many(file: str, name: str) -> None:
+    """Mine, and print the peak of this process's memory in bytes and the seconds that it took."""
+    started = time.process_time()
+    reference = records.from_arrays(
+        ids_of(MANY, 10), confidences=confidences_of(10, 1), embeddings=vectors_of(10, 8, 1)
+    )
+    mine(file, name, 100, reference=None if name == "coreset" else reference)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(peak, time.process_time() - started)
+
+
+def main() -> int:
+    """Print the times, ratios and memory; return 1 if a limit is broken."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    pa.set_cpu_count(1)
+    with tempfile.TemporaryDirectory() as folder, threadpool_limits(limits=1):
+        held = [reading(Path(folder)), nearest_reference(), *k_center(), *local_outliers()]
+        held += memory(Path(folder))
+    return 0 if all(held) else 1
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["mine"]:
+        mine_many(*sys.argv[2:])
+    else:
+        raise SystemExit(main())
