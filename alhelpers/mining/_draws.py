@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from alhelpers.records.ids import _hashes
+from alhelpers.records import id_hashes
 
 _STEP, _FIRST, _SECOND = (
     np.uint64(number) for number in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
@@ -36,7 +36,7 @@ def uniform(ids: pa.Array, seed: int, draw: int = 0) -> np.ndarray:
     key = np.uint64(0)
     for word in (*_words(seed), draw):
         key = _mixed(np.atleast_1d(key ^ np.uint64(word)))[0]
-    bits = _mixed(_hashes(ids) ^ key)
+    bits = _mixed(id_hashes(ids) ^ key)
     return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 

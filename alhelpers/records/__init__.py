@@ -12,7 +12,7 @@ Where there are too many for the memory, :func:`parts` cuts any of them into par
 
 from alhelpers.records.detections import Boxes, boxes
 from alhelpers.records.filters import OPERATORS
-from alhelpers.records.ids import check_distinct
+from alhelpers.records.ids import check_distinct, id_hashes
 from alhelpers.records.json_lines import convert, from_json_lines, to_json_lines
 from alhelpers.records.part import RecordPart
 from alhelpers.records.partition import PART_ROWS, count, field_names, parts
@@ -44,6 +44,7 @@ __all__ = [
     "field_names",
     "from_arrays",
     "from_json_lines",
+    "id_hashes",
     "parts",
     "query",
     "read",

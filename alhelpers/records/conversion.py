@@ -50,8 +50,10 @@ def from_values(values: Any, column: str, ids: Sequence[Any]) -> pa.Array:
     plain = [value.item() if isinstance(value, np.generic) else value for value in plain]
     try:
         return pa.array(plain)
-    except pa.ArrowException as error:
-        raise RecordError(f"{column} has values of several kinds: {error}", column=column) from error
+    except (pa.ArrowException, OverflowError) as error:
+        raise RecordError(
+            f"{column} has values of several kinds, or a number beyond 64 bits: {error}", column=column
+        ) from error
 
 
 def _pruned(value: Any) -> Any:

@@ -50,7 +50,7 @@ def check_distinct(ids: Sequence[pa.Array | pa.ChunkedArray], name: str = "recor
             other[0].as_py(),
             "id",
         )
-    hashes = np.concatenate([_hashes(part) for part in whole])
+    hashes = np.concatenate([id_hashes(part) for part in whole])
     hashes.sort()
     alike = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
     if len(alike):
@@ -68,32 +68,22 @@ def checked_ids(ids: pa.ChunkedArray | pa.Array, name: str, distinct: bool = Tru
     return whole
 
 
-def _plain(ids: pa.Array, name: str) -> pa.Array:
-    """Return ids in the type of their kind: string, or int64."""
-    kind = ids.type
-    if kind in (pa.string(), pa.int64()):
-        return ids
-    if pa.types.is_dictionary(kind):
-        return _plain(ids.dictionary_decode(), name)
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return ids.cast(pa.string())
-    if pa.types.is_integer(kind):
-        return ids.cast(pa.int64())
-    raise RecordError(f"ids of {name} must be strings or whole numbers, got {kind}", column="id")
+def id_hashes(ids: pa.Array) -> np.ndarray:
+    """Return a hash of each id: the same on every machine, in every version and wherever the id stands.
 
+    Parameters
+    ----------
+    ids : pyarrow.Array of length N
+        Strings, or whole numbers of 64 bits, none of them missing.
 
-def _raise_if_twice(ids: Sequence[pa.Array], alike: np.ndarray, name: str) -> None:
-    """Raise if records whose hashes are alike have the same id; unlike ids may have one hash."""
-    found = [part.filter(pa.array(np.isin(_hashes(part), alike))) for part in ids]
-    counts = pc.value_counts(pa.chunked_array(found))
-    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    if len(twice):
-        id = min(twice.to_pylist())
-        raise RecordError(f"id {id!r} comes more than once in {name}; ids must differ", id, "id")
-
-
-def _hashes(ids: pa.Array) -> np.ndarray:
-    """Return a hash of each id, (N,) uint64; whole numbers are their own."""
+    Returns
+    -------
+    numpy.ndarray of shape (N,), uint64
+        Unlike ids are alike in about one of 2^64 pairs; whole numbers are their own hash. Mix it with a seed
+        before drawing from it.
+    """
+    if not len(ids):
+        return np.empty(0, np.uint64)
     if pa.types.is_integer(ids.type):
         return ids.to_numpy().view(np.uint64)
     _, ends, characters = ids.buffers()
@@ -106,11 +96,38 @@ def _hashes(ids: pa.Array) -> np.ndarray:
     hashes = np.empty(len(ids), np.uint64)
     for start in range(0, len(ids), _BLOCK):
         block = ends[start : start + _BLOCK + 1] - ends[0]
-        hashes[start : start + _BLOCK] = _hashes_of_words(words, block[:-1], np.diff(block))
+        hashes[start : start + _BLOCK] = _word_hashes(words, block[:-1], np.diff(block))
     return hashes
 
 
-def _hashes_of_words(words: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def _plain(ids: pa.Array, name: str) -> pa.Array:
+    """Return ids in the type of their kind: string, or int64."""
+    kind = ids.type
+    if kind in (pa.string(), pa.int64()):
+        return ids
+    if pa.types.is_dictionary(kind):
+        return _plain(ids.dictionary_decode(), name)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return ids.cast(pa.string())
+    if pa.types.is_integer(kind):
+        try:
+            return ids.cast(pa.int64())
+        except pa.ArrowException as error:
+            raise RecordError(f"ids of {name} must fit into 64 bits: {error}", column="id") from error
+    raise RecordError(f"ids of {name} must be strings or whole numbers, got {kind}", column="id")
+
+
+def _raise_if_twice(ids: Sequence[pa.Array], alike: np.ndarray, name: str) -> None:
+    """Raise if records whose hashes are alike have the same id; unlike ids may have one hash."""
+    found = [part.filter(pa.array(np.isin(id_hashes(part), alike))) for part in ids]
+    counts = pc.value_counts(pa.chunked_array(found))
+    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    if len(twice):
+        id = min(twice.to_pylist())
+        raise RecordError(f"id {id!r} comes more than once in {name}; ids must differ", id, "id")
+
+
+def _word_hashes(words: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Mix in eight bytes of each id at a time."""
     starts = starts.astype(np.int64)
     hashes = lengths.astype(np.uint64)

@@ -206,7 +206,7 @@ def test_ids_are_distinct_as_a_set_says(pieces, skipped):
 
 
 def test_unlike_ids_of_one_hash_are_distinct(monkeypatch):
-    monkeypatch.setattr("alhelpers.records.ids._hashes", lambda ids: np.zeros(len(ids), np.uint64))
+    monkeypatch.setattr("alhelpers.records.ids.id_hashes", lambda ids: np.zeros(len(ids), np.uint64))
     records.check_distinct([pa.array(["a", "b"]), pa.array(["c"])])
     with pytest.raises(RecordError, match="id 'b' comes more than once in pool"):
         records.check_distinct([pa.array(["a", "b"]), pa.array(["b"])], "pool")
@@ -215,3 +215,28 @@ def test_unlike_ids_of_one_hash_are_distinct(monkeypatch):
 def test_ids_of_two_kinds_are_named():
     with pytest.raises(RecordError, match="string as 'a' and int64 as 3"):
         records.check_distinct([pa.array(["a"]), pa.array([3], pa.int8())])
+
+
+def test_the_hash_of_an_id_is_for_ever():
+    # random draws of mining belong to it: another hash would be other picks
+    ids = ["", "a", "item-000000001", "0123456789abcdef01234567", "\0", "é" * 9]
+
+    def mixed(id):
+        text = id.encode()
+        bits = len(text)
+        for start in range(0, len(text), 8):
+            word = text[start : start + 8]
+            bits ^= int.from_bytes(bytes(8 - len(word)) + word, "little")
+            bits = bits * 0x9E3779B97F4A7C15 % 2**64
+            bits ^= bits >> 29
+        return bits
+
+    assert records.id_hashes(pa.array(["x", *ids])[1:]).tolist() == [mixed(id) for id in ids]
+    assert records.id_hashes(pa.array([3, -1])).tolist() == [3, 2**64 - 1]
+    assert records.id_hashes(pa.array([], pa.string())).tolist() == []
+
+
+def test_ids_beyond_64_bits_are_named():
+    for source in ([{"id": 2**70}], pa.table({"id": pa.array([2**63], pa.uint64())})):
+        with pytest.raises(RecordError, match="64 bits"):
+            records.as_table(source)
