@@ -13,10 +13,12 @@ import pyarrow as pa
 
 from alhelpers import records as rec
 from alhelpers.mining._combine import combine
+from alhelpers.mining._mine import mine
 from alhelpers.mining._neighbours import METRICS
 from alhelpers.mining._pool import Progress
 from alhelpers.mining._registry import find
 from alhelpers.mining._selection import MiningError, MissingField, PoolExhausted, Selection, UnknownOption
+from alhelpers.mining._strategy import embeddings_field
 from alhelpers.records import RecordError, Records
 
 #: The field that says which model predicted a record.
@@ -191,6 +193,8 @@ def parse_config(config: Mapping[str, Any] | None) -> MinerConfig:
         _give(plan, "layer", layer, "embeddings_field", given["embeddings_field"])
     if "metric" in given:
         _give(plan, "metric", given["metric"], "metric", given["metric"])
+    for stage in _stages(plan):
+        _check_options(stage["strategy"], stage.get("options", {}))
     return MinerConfig(
         plan,
         size,
@@ -357,6 +361,26 @@ def _check_plan(plan: list[dict[str, Any]], size: int) -> None:
     try:
         combine([{"id": "none"}], plan, size)
     except (MissingField, PoolExhausted):
+        return
+
+
+def _check_options(strategy: str, options: Mapping[str, Any]) -> None:
+    """Raise if a strategy does not take the value of an option: try it on records that have every field."""
+    rows = [
+        {
+            "id": number,
+            "groundtruth": "a",
+            **dict.fromkeys(("confidences", "logits"), [0.5, 0.5]),
+            **dict.fromkeys(("mc_dropout", "query_by_committee"), [[0.5, 0.5]] * 2),
+            **dict.fromkeys(("embeddings", embeddings_field(options.get("layer"))), [1.0, float(number)]),
+        }
+        for number in range(10)
+    ]
+    try:
+        mine(rows[5:], strategy, 1, reference=rows[:5], **options)
+    except UnknownOption:
+        raise
+    except (MiningError, RecordError):  # of these records, not of the options
         return
 
 

@@ -94,6 +94,15 @@ def test_whole_numbers_may_come_as_floats():
     assert [type(value) for value in (parsed.size, parsed.seed, parsed.select["limit"])] == [int] * 3
 
 
+def test_every_strategy_is_taken_with_its_options_as_they_are_and_as_many_neighbours_as_one_likes():
+    for name, known in mining.strategies().items():
+        assert parse_config({"strategy": name, "options": known["options"]}).stages == [
+            (name, known["options"])
+        ]
+    for name in ("novelty", "outlier", "typicality"):
+        assert parse_config({"strategy": name, "options": {"n_neighbors": 5000}}).strategies == (name,)
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -102,6 +111,30 @@ def test_whole_numbers_may_come_as_floats():
         ({"strategy": 3}, "strategy 3 must be the name of a strategy"),
         ({"strategy": "margn"}, "'margn' is unknown; did you mean 'margin'"),
         ({"strategy": "mc_dropout", "options": {"scor": 1}}, "no option 'scor'; its options are: score"),
+        (
+            {"strategy": "mc_dropout", "options": {"score": "bold"}},
+            "option score of .* must be one of .*got 'bold'",
+        ),
+        ({"strategy": "coreset", "options": {"metric": "cosin"}}, "option metric of .* got 'cosin'"),
+        (
+            {"strategy": "novelty", "options": {"n_neighbors": 0}},
+            "option n_neighbors of .* at least 1, got 0",
+        ),
+        (
+            {"strategy": "activation", "options": {"source": "x", "layer": "early"}},
+            "option source of .* got 'x'",
+        ),
+        (
+            {
+                "plan": {
+                    "cascade": [
+                        {"strategy": "margin", "keep": "2x", "options": {"over": 1}},
+                        {"strategy": "random"},
+                    ]
+                }
+            },
+            "option over of strategy 'margin' must be one of .* got 1",
+        ),
         ({"options": {"score": "bald"}}, "'options' without the 'strategy'"),
         ({"plan": [{"strategy": "margin"}], "strategy": "margin"}, "a 'plan' beside a 'strategy'"),
         ({"plan": []}, r"plan \[\] must be what alhelpers.mining.combine takes"),

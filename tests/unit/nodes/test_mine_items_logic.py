@@ -7,7 +7,7 @@ from pathlib import Path
 import dtlpy as dl
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alhelpers import configurations, mining
@@ -283,15 +283,18 @@ def test_the_choice_of_a_plan_is_minings(plan):
     assert choice.strategies == [expected.meta["strategies"][id] for id in choice.ids]
 
 
+SIDE_BY_SIDE = mining.parse_config(
+    {"plan": [{"strategy": "margin", "size": 15}, {"strategy": "random", "size": 5}]}
+)
+
+
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(0, 2**32 - 1))
 def test_neither_the_order_of_the_items_nor_a_second_run_matters(count, seed):
     pool = records(count, seed=seed % 100)
-    config = mining.parse_config(
-        {"plan": [{"strategy": "margin", "size": 15}, {"strategy": "random", "size": 5}]}
-    )
     shuffled = [pool[place] for place in np.random.default_rng(seed).permutation(count)]
-    choice = choose(pool, config)
-    assert choose(shuffled, config) == choice
+    choice = choose(pool, SIDE_BY_SIDE)
+    assert choose(shuffled, SIDE_BY_SIDE) == choice
     # fewer than the size are all of them, in the plan's proportions
     assert choice.pool == count
     assert len(choice.ids) == len(set(choice.ids)) == min(count, 20)
