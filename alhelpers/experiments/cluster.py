@@ -25,16 +25,18 @@ class ProcessesPlugin(WorkerPlugin):
     name : str
         Under which a run finds it.
     threads : int, optional
-        Threads of one run; the default shares the worker's among the runs that it does at a time.
+        Threads of one run; the default is one, as a worker does a run for each of its own threads.
     fork : bool, optional
+    preload : list of str
+        As of ``Processes``.
     """
 
-    def __init__(self, name: str, threads: int | None, fork: bool | None) -> None:
-        self.name, self.threads, self.fork = name, threads, fork
+    def __init__(self, name: str, threads: int | None, fork: bool | None, preload: list[str]) -> None:
+        self.name, self.threads, self.fork, self.preload = name, threads, fork, preload
 
     def setup(self, worker: Worker) -> None:
         """Be ready for runs; the first one starts the server."""
-        self.processes = Processes(self.threads or 1, fork=self.fork)
+        self.processes = Processes(self.threads or 1, fork=self.fork, preload=self.preload)
 
     def teardown(self, worker: Worker) -> None:
         """End what runs."""
@@ -43,10 +45,10 @@ class ProcessesPlugin(WorkerPlugin):
 
 @contextmanager
 def cluster(
-    client: Client, threads: int | None, fork: bool | None
+    client: Client, threads: int | None, fork: bool | None, preload: list[str]
 ) -> Iterator[Callable[[dict[str, Any]], concurrent.futures.Future]]:
     """Give a function that submits a run to a cluster; a run takes one of the threads of a worker."""
-    plugin = ProcessesPlugin(f"alhelpers-{uuid.uuid4().hex}", threads, fork)
+    plugin = ProcessesPlugin(f"alhelpers-{uuid.uuid4().hex}", threads, fork, preload)
     client.register_plugin(plugin)
     executor = client.get_executor(pure=False, retries=0)
     futures: list[concurrent.futures.Future] = []

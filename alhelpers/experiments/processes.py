@@ -8,12 +8,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from alhelpers.experiments.errors import NotebookError
 from alhelpers.experiments.messages import receive, send
+from alhelpers.experiments.preload import PRELOADED
 
 #: What numerical libraries read when they are loaded, to know how many threads to start.
 _THREAD_VARIABLES = (
@@ -43,14 +45,22 @@ class Processes:
         Threads that the numerical libraries of one run may use; None leaves it to them.
     fork : bool, optional
         Whether to fork; the default is to do it where the system can.
+    preload : sequence of str
+        Modules that the server imports; one that asks for its surroundings when it is imported must not be among them.
 
     Notes
     -----
     Use it as a context manager, or call ``stop``. Methods may be called from several threads.
     """
 
-    def __init__(self, threads: int | None = None, *, fork: bool | None = None) -> None:
-        self.threads = threads
+    def __init__(
+        self,
+        threads: int | None = None,
+        *,
+        fork: bool | None = None,
+        preload: Sequence[str] = PRELOADED,
+    ) -> None:
+        self.threads, self.preload = threads, preload
         self.forks = sys.platform == "linux" if fork is None else fork
         self._lock = threading.Lock()
         self._server: subprocess.Popen | None = None
@@ -107,7 +117,7 @@ class Processes:
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                pid = self._ask({"fork": request, "environment": self._environment()}, [theirs.fileno()])
+                pid = self._ask({"fork": request, "environment": self.environment()}, [theirs.fileno()])
             if pid is None:
                 return None, None
             answer, _ = receive(ours)
@@ -135,12 +145,18 @@ class Processes:
         ours, theirs = socket.socketpair()
         with theirs:
             self._server = subprocess.Popen(
-                [sys.executable, "-m", "alhelpers.experiments.run_process", str(theirs.fileno())],
+                [
+                    sys.executable,
+                    "-m",
+                    "alhelpers.experiments.run_process",
+                    str(theirs.fileno()),
+                    *self.preload,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
                 pass_fds=[theirs.fileno()],
-                env=self._environment(),
+                env=self.environment(),
                 start_new_session=True,  # Ctrl-C is for this process alone
             )
         self._channel = ours
@@ -156,7 +172,7 @@ class Processes:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env=self._environment(),
+                env=self.environment(),
                 start_new_session=True,
             )
             self._started.add(process)
@@ -166,7 +182,8 @@ class Processes:
 
     # ------------------------------------------------------------------------------------------------- shared
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a run: this one, with the limits of threads."""
         limits = {} if self.threads is None else dict.fromkeys(_THREAD_VARIABLES, str(self.threads))
         return dict(os.environ) | limits
 

@@ -1,4 +1,4 @@
-"""The process that runs one notebook; as a server it imports everything first, then forks a process for each run.
+"""The process that runs one notebook; as a server it does its imports first, then forks a process for each run.
 
 The server computes nothing and starts no thread: a fork takes along only the thread that forks. Each fork of it forks
 once more before it does anything else: into the run, which drives papermill, and into the notebook's kernel.
@@ -19,50 +19,12 @@ import traceback
 from types import SimpleNamespace
 from typing import Any
 
-#: Imported once, in this order. What looks at its surroundings when it is imported must stay out: ipywidgets and
-#: tqdm.auto ask whether there is a kernel, dtlpy reads its settings.
-PRELOADED = (
-    "numpy",
-    "pandas",
-    "pyarrow.dataset",
-    "pyarrow.parquet",
-    "scipy.stats",
-    "sklearn.cluster",
-    "sklearn.decomposition",
-    "sklearn.ensemble",
-    "sklearn.isotonic",
-    "sklearn.linear_model",
-    "sklearn.metrics",
-    "sklearn.neighbors",
-    "torch",
-    "torch._dynamo",  # which the first optimizer imports
-    "matplotlib.pyplot",
-    "matplotlib.backends.backend_agg",
-    "ipykernel.kernelapp",
-    "ipykernel.ipkernel",
-    "nbclient",
-    "papermill",
-    "alhelpers.experiments.runner",
-    "alhelpers.mining",
-    "alhelpers.models",
-    "alhelpers.notebook",
-    "alhelpers.training",
-    "alhelpers.uncertainty",
-    # What dtlpy imports.
-    "aiohttp",
-    "bson",
-    "diskcache",
-    "jinja2",
-    "jwt",
-    "redis",
-    "requests_toolbelt",
-    "tqdm",
-    "validators",
-)
-
 
 def main() -> None:
-    """Serve on the socket whose descriptor is the argument; without one, answer the request on standard input."""
+    """Serve on the socket whose descriptor is the argument, with what the others name imported.
+
+    Without arguments, answer the request on standard input.
+    """
     if len(sys.argv) == 1:
         _run_once()
         return
@@ -71,12 +33,12 @@ def main() -> None:
     # As in a kernel, whose own start removes the working folder too.
     if sys.path[0] in ("", os.getcwd()):
         del sys.path[0]
-    _preload()
+    by_imports = _preload(sys.argv[2:])
     request, answers = _serve(channel)
     if request is None:
         return
     os.setsid()
-    _set_environment(request["environment"])
+    _set_environment(by_imports | request["environment"])
     from alhelpers.experiments.kernels import ForkedKernel
     from alhelpers.experiments.messages import receive
 
@@ -112,15 +74,17 @@ def _answer(request: dict[str, Any], answers: socket.socket, kernel: Any) -> Non
     answers.close()
 
 
-def _preload() -> None:
+def _preload(names: list[str]) -> dict[str, str]:
+    """Import everything; return what the imports set in the environment."""
     # OpenBLAS would start its threads at once; a kernel that may have more than one asks for them later.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     # As a kernel sets it before the notebook imports matplotlib.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    before = os.environ.copy()
     # pandas shows tables in another way if it finds itself in a terminal when it is imported.
     builtins.get_ipython = lambda: SimpleNamespace(kernel=None)  # type: ignore[attr-defined]
     try:
-        for name in PRELOADED:
+        for name in names:
             try:
                 importlib.import_module(name)
             except Exception:  # noqa: BLE001 - absent or broken: only a notebook that imports it is to fail
@@ -132,6 +96,7 @@ def _preload() -> None:
     nbformat.validate(nbformat.v4.new_notebook())  # makes the validator once
     gc.collect()
     gc.freeze()  # else the first collection in each child would copy these pages
+    return {name: value for name, value in os.environ.items() if before.get(name) != value}
 
 
 def _serve(channel: socket.socket) -> tuple[dict[str, Any] | None, Any]:
@@ -179,11 +144,9 @@ def _become_kernel(command: dict[str, Any]) -> None:
     os.chdir(command["folder"])
     parent = os.getppid()
     _set_environment(command["environment"] | {"JPY_PARENT_PID": str(parent)})
-    import numpy
     from ipykernel.kernelapp import IPKernelApp
 
-    # Or all kernels would draw the same numbers where a notebook sets no seed.
-    numpy.random.seed()  # noqa: NPY002
+    _draw_anew()
     threads = int(
         os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or os.cpu_count()
     )
@@ -196,6 +159,14 @@ def _become_kernel(command: dict[str, Any]) -> None:
     # The application has read the parent's number from the environment when it was imported.
     IPKernelApp.launch_instance(argv=[*arguments, f"--IPKernelApp.parent_handle={parent}"])
     _leave(IPKernelApp.instance().shell)
+
+
+def _draw_anew() -> None:
+    """Seed the generators from the system, as a fresh import does; else all kernels would draw the same numbers."""
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+    if "torch" in sys.modules:
+        sys.modules["torch"].default_generator.seed()
 
 
 def _leave(shell: Any) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from alhelpers.experiments.errors import NotebookError, SweepError
 from alhelpers.experiments.kernels import check_kernel
+from alhelpers.experiments.preload import preloads
 from alhelpers.experiments.processes import Processes, cores
 from alhelpers.experiments.progress import Progress
-from alhelpers.experiments.runner import failure, request
+from alhelpers.experiments.runner import failure, read_notebook, request
 from alhelpers.experiments.settings import Grid, Setting, settings_of
 from alhelpers.experiments.store import Outcome, Store
 
@@ -107,7 +108,7 @@ def sweep(
         with _room(store, settings):
             try:
                 if waiting:
-                    with _place(workers, threads, fork) as submit:
+                    with _place(workers, threads, fork, _preloads(notebook)) as submit:
                         _perform(wanted, submit, store, progress)
             finally:
                 store.write_results(settings)
@@ -177,23 +178,30 @@ def _perform(wanted: dict[Setting, dict[str, Any]], submit: Submit, store: Store
         progress.step(failed=outcome.state == "failed")
 
 
-def _place(workers: Any, threads: int | None, fork: bool | None) -> AbstractContextManager[Submit]:
+def _preloads(notebook: Path) -> list[str]:
+    cells = read_notebook(notebook).cells
+    return preloads("\n".join(cell.source for cell in cells if cell.cell_type == "code"))
+
+
+def _place(
+    workers: Any, threads: int | None, fork: bool | None, preload: list[str]
+) -> AbstractContextManager[Submit]:
     """Return where the runs go: processes of this machine, or a cluster."""
     if hasattr(workers, "scheduler_info"):
         from alhelpers.experiments.cluster import cluster
 
-        return cluster(workers, threads, fork)
+        return cluster(workers, threads, fork, preload)
     workers = cores() if workers is None else workers
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise SweepError(f"workers is {workers!r}: give a number, 1 or more, or a Dask client")
-    return _here(workers, threads or max(1, cores() // workers), fork)
+    return _here(workers, threads or max(1, cores() // workers), fork, preload)
 
 
 @contextmanager
-def _here(workers: int, threads: int, fork: bool | None) -> Iterator[Submit]:
+def _here(workers: int, threads: int, fork: bool | None, preload: list[str]) -> Iterator[Submit]:
     pool = concurrent.futures.ThreadPoolExecutor(workers)
     try:
-        with Processes(threads, fork=fork) as processes:
+        with Processes(threads, fork=fork, preload=preload) as processes:
             try:
                 yield lambda wanted: pool.submit(execute_safely, processes, wanted)
             finally:
