@@ -95,8 +95,8 @@ def strategies() -> dict[str, dict[str, Any]]:
     -------
     dict
         For each name: ``summary``; ``fields``, the needs with default options, each a list of fields of which
-        one must be there; ``reference``, whether it looks at labelled records (none, optional, required);
-        ``options`` with their defaults.
+        one must be there (``detections.confidences`` is a field of boxes); ``reference``, whether it looks at
+        labelled records (none, optional, required); ``options`` with their defaults.
     """
     return {
         name: {
@@ -119,7 +119,6 @@ def mined(
 ) -> Picked:
     """Run a strategy, and order what it gives, best first."""
     if strategy.kind == "together":
-        check_enough(size, pool.most)  # before filters: there cannot be more
         picked = strategy.run(pool, reference, size, seed, **options)
         order = np.argsort(-picked.scores, kind="stable")
         return picked._replace(ids=[picked.ids[place] for place in order], scores=picked.scores[order])

@@ -69,6 +69,7 @@ def typicality(
         typical[members] = _typicality(points[members], n_neighbors)
     places = _most_typical(cluster, typical, len(looked_at), clusters, size)
     ids = looked_at.ids.take(pa.array(places)).to_pylist()
+    pool.report(size, size)
     return Picked(ids, typical[places], count, {"clusters": clusters, "looked_at": len(looked_at)})
 
 

@@ -141,7 +141,14 @@ def test_threads_are_an_engine(table, files):
 
 def test_progress_goes_up_to_the_whole(files, labelled, engines):
     for engine in engines:
-        for name, total in (("margin", 240), ("embedding_distance", 240), ("coreset", 12), ("badge", 12)):
+        for name, total in (
+            ("margin", 240),
+            ("embedding_distance", 240),
+            ("coreset", 12),
+            ("badge", 12),
+            ("typicality", 12),
+            ("outlier", 240),
+        ):
             calls = []
             reference = None if ALL[name]["reference"] == "none" else labelled
             mine(files / "many-*.parquet", name, 12, reference=reference, engine=engine,
