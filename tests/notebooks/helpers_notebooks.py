@@ -18,6 +18,8 @@ SMALL = {
     "training_steps": 80,
     "passes": 5,
     "members": 3,
+    "strange": 10,
+    "scale": [2000, 4000, 8000],
     "rounds": 1,
     "round_size": 5,
     "strategies": ["random", "margin + typicality"],

@@ -7,6 +7,7 @@ import re
 import pytest
 from helpers_notebooks import NAMES, NOTEBOOKS, SMALL, code_cells, read
 
+from alhelpers import mining
 from alhelpers.experiments import run
 from alhelpers.experiments.runner import parameters_of
 from alhelpers.experiments.tutorial import run_tutorial
@@ -55,12 +56,24 @@ def check_compare(recorded, parameters):
 
 
 def check_mine(recorded, parameters):
-    assert recorded["strategies"] == len(recorded["wrong"]) == len(recorded["classes"]) == 15
+    names = set(mining.strategies())
+    assert recorded["strategies"] == len(names)
+    assert set(recorded["wrong"]) == set(recorded["classes"]) == names
+    assert set(recorded["strange"]) == names | {"in the pool"}
     doubt = [recorded["wrong"][name] for name in ("confidence", "margin", "entropy", "mc_dropout")]
     # If three of five doubtful picks are wrong and two of five images, this fails once in ten thousand runs.
     luck = 2 * math.sqrt(recorded["pool_wrong"] * (1 - recorded["pool_wrong"]) / parameters["size"])
     assert sum(doubt) / len(doubt) >= recorded["pool_wrong"] - luck
     assert all(1 <= count <= min(10, parameters["size"]) for count in recorded["classes"].values())
+    strange = [share for shares in recorded["strange"].values() for share in shares.values()]
+    strange += [area for areas in recorded["apart"].values() for area in areas.values()]
+    assert all(0 <= share <= 1 for share in strange)
+    # A photograph leaves more doubt than a digit, and its strokes are none.
+    assert recorded["apart"]["entropy"]["far"] > 0.7 and recorded["apart"]["novelty, early"]["far"] > 0.7
+    # Of two hundred tests without drift more than 26 alarms come three times in a million runs.
+    assert recorded["drift"]["false alarms"] <= 0.13
+    # The cluster picks as one process does, also when a worker is killed.
+    assert len(recorded["same_on_cluster"]) == 4 and all(recorded["same_on_cluster"].values())
 
 
 def check_loop(recorded, parameters):
