@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alhelpers.scores import ScoreError
-
 METRICS = ("euclidean", "cosine")
 
 # Products in a block, and its columns: 8 MiB of float32, which the processor's cache holds.
@@ -61,18 +59,13 @@ def nearest(vectors: np.ndarray, base: np.ndarray, k: int, own: np.ndarray | Non
     -------
     Nearest
         Squared distances and places.
-
-    Raises
-    ------
-    ScoreError
-        If a vector's squares leave the range of float32; the message names its row.
     """
     screen = _Screen(base, k)
     squared = np.full((len(vectors), k), np.inf, dtype=np.float32)
     places = np.full((len(vectors), k), -1, dtype=np.int64)
     for start in range(0, len(vectors), screen.rows):
         rows = slice(start, start + screen.rows)
-        query = _Query(screen, vectors[rows], start)
+        query = _Query(screen, vectors[rows])
         for first in range(0, len(base), _COLUMNS):
             products = query.products(first)
             if own is not None:
@@ -96,19 +89,16 @@ def squared_to_nearest(vectors: np.ndarray, base: np.ndarray, limits: np.ndarray
         What to measure to.
     limits : numpy.ndarray of shape (N,), float32, optional
         Squared distances that are known already: the result is the smaller of both.
-
-    Raises
-    ------
-    ScoreError
-        If a vector's squares leave the range of float32; the message names its row.
     """
     result = np.full(len(vectors), np.inf, dtype=np.float32) if limits is None else limits.copy()
     screen = _Screen(base, 1)
     for start in range(0, len(vectors), screen.rows):
         rows = slice(start, start + screen.rows)
-        found, query = result[rows], _Query(screen, vectors[rows], start)
+        found, query = result[rows], _Query(screen, vectors[rows])
         for first in range(0, len(base), _COLUMNS):
-            row, _, distance = query.candidates(query.products(first), first, query.bound(found))
+            bound = query.bound(found)
+            bound[found <= 0] = -np.inf  # nothing is nearer
+            row, _, distance = query.candidates(query.products(first), first, bound)
             if len(row):
                 starts = np.flatnonzero(np.diff(row, prepend=-1))
                 least = np.minimum.reduceat(distance, starts)
@@ -146,7 +136,7 @@ class _Screen:
         self.base, self.k = base, k
         self.center = base.mean(axis=0, dtype=np.float64).astype(np.float32)
         centred = base - self.center
-        lengths = _squared_lengths(centred, 0)
+        lengths = np.einsum("ij,ij->i", centred, centred)
         self.longest = float(lengths.max(initial=0))
         count, size = base.shape
         wanted = min(_GROUP, max(1, min(count, _COLUMNS) // (_GROUPS * k)))
@@ -167,11 +157,11 @@ class _Screen:
 class _Query:
     """Some vectors that look for neighbours in a screened base."""
 
-    def __init__(self, screen: _Screen, vectors: np.ndarray, first_row: int) -> None:
+    def __init__(self, screen: _Screen, vectors: np.ndarray) -> None:
         self.screen, self.vectors = screen, vectors
         self.factors = np.ones((len(vectors), vectors.shape[1] + 1), dtype=np.float32)
         centred = np.subtract(vectors, screen.center, out=self.factors[:, :-1])
-        self.lengths = _squared_lengths(centred, first_row)
+        self.lengths = np.einsum("ij,ij->i", centred, centred)
         self.error = screen.error * (self.lengths + screen.longest)
 
     def products(self, first: int) -> np.ndarray:
@@ -217,18 +207,6 @@ class _Query:
             difference -= self.screen.base[place[pairs]]
             np.einsum("ij,ij->i", difference, difference, out=result[pairs])
         return result
-
-
-def _squared_lengths(vectors: np.ndarray, first_row: int) -> np.ndarray:
-    """Return squared lengths, (N,) float32, all in the range of float32."""
-    with np.errstate(over="ignore"):
-        lengths = np.einsum("ij,ij->i", vectors, vectors)
-    if not np.isfinite(lengths).all():
-        row = first_row + int(np.flatnonzero(~np.isfinite(lengths))[0])
-        raise ScoreError(
-            f"row {row} holds numbers whose squares are too large for float32; scale them down", row
-        )
-    return lengths
 
 
 def _leave_out(products: np.ndarray, columns: np.ndarray) -> None:

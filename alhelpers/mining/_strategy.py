@@ -20,6 +20,9 @@ from alhelpers.mining._selection import MiningError, MissingField, UnknownOption
 # One need is met by any of its fields, the first that is there; a strategy has one or more needs.
 Needs = tuple[tuple[str, ...], ...]
 
+# The largest number of an embedding: thousands of its squares are in the range of float32.
+_LARGEST = 1e17
+
 NO_NOTES: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -89,6 +92,10 @@ class Part:
         """Return a layer's embeddings, (N, D); for the cosine of unit length."""
         name = embeddings_field(layer)
         vectors = self.numbers(name)
+        if len(vectors) and max(vectors.max(), -vectors.min()) > _LARGEST:
+            id = self.ids[int(np.abs(vectors).max(axis=1).argmax())].as_py()
+            message = f"record {id!r}: {name} holds numbers beyond {_LARGEST:g}, whose squares float32 cannot add up; "
+            raise rec.RecordError(f"{message}scale all embeddings down", id, name)
         if metric != "cosine":
             return vectors
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -17,7 +17,6 @@ from alhelpers.mining._strategy import (
     Strategy,
     check_choice,
     check_same_size,
-    naming_record,
     needs_embeddings,
 )
 
@@ -203,8 +202,7 @@ def _round_of_part(item: tuple[Readable, _State], shared: _Round) -> _Sent:
     """Measure the distances to new centres, and send the farthest records."""
     part, state = item
     records, vectors = _read(part, shared)
-    with naming_record(records.ids, "coreset"):
-        squared = squared_to_nearest(vectors, shared.centres, state.squared)
+    squared = squared_to_nearest(vectors, shared.centres, state.squared)
     squared[state.taken] = -1  # below the 0 of what equals a pick, so that none comes twice
     farthest = best_places(squared, records.ids, min(shared.candidates + 1, len(records)))
     sent, rest = farthest[: shared.candidates], farthest[shared.candidates :]

@@ -21,7 +21,6 @@ from alhelpers.mining._strategy import (
     check_choice,
     check_count,
     check_same_size,
-    naming_record,
     needs_embeddings,
 )
 
@@ -59,8 +58,7 @@ def _prepare(
 ) -> Prepared:
     neighbors = _neighbors("novelty", n_neighbors, metric, len(reference), "reference")
     base = reference.embeddings(layer, metric)
-    with naming_record(reference.ids, "novelty"):
-        found = nearest(base, base, neighbors, own=np.arange(len(base)))
+    found = nearest(base, base, neighbors, own=np.arange(len(base)))
     return Prepared(_Base(base, neighbors, _Density.of(found, metric)), {"n_neighbors": neighbors})
 
 
@@ -183,8 +181,7 @@ def _neighbors_of_part(number: int, shared: _Search) -> Nearest:
         if len(order) and len(vectors):
             base = vectors if other == number else Part.of(part).embeddings(shared.layer, shared.metric)
             own = np.argsort(order) if other == number else None
-            with naming_record(records.ids, "outlier"):
-                found = nearest(vectors, base[order], k, own)
+            found = nearest(vectors, base[order], k, own)
             ranks = np.append(shared.ranks[other][order], -1)  # where there are too few, the last of these
             best = merged(best, Nearest(found.squared, ranks[found.places]), k)
     return best

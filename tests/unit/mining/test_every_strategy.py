@@ -169,6 +169,22 @@ def test_embeddings_that_are_not_finite_are_named(name, pool, reference):
         mine(broken, name, 3, reference=reference_for(name, reference))
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in ALL if "layer" in ALL[name]["options"] and name != "activation"]
+)
+def test_embeddings_that_are_too_large_are_named(name, pool, reference):
+    vectors = records.column(pool, "embeddings").copy()
+    vectors[17, 2] = -3e30
+    large = pool.set_column(pool.column_names.index("embeddings"), "embeddings",
+                            records.from_arrays(pool["id"].to_pylist(), embeddings=vectors)["embeddings"])  # fmt: skip
+    message = f"record '{pool['id'][17].as_py()}': embeddings holds numbers beyond 1e\\+17"
+    with pytest.raises(records.RecordError, match=message):
+        mine(large, name, 3, reference=reference_for(name, reference))
+    if ALL[name]["reference"] != "none":
+        with pytest.raises(records.RecordError, match=message):
+            mine(reference, name, 3, reference=large)
+
+
 @pytest.mark.parametrize("name", [name for name in ALL if "metric" in ALL[name]["options"]])
 def test_zero_vectors_have_no_cosine(name, reference):
     rows = [{"id": f"r{k}", "embeddings": [float(k), 0, 0, 0, 0, 0]} for k in (3, 0, 2)]

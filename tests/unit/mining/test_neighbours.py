@@ -8,7 +8,6 @@ from sklearn.neighbors import NearestNeighbors
 
 from alhelpers.mining import _neighbours
 from alhelpers.mining._neighbours import merged, nearest, squared_distances, squared_to_nearest
-from alhelpers.scores import ScoreError
 
 
 def plain(vectors, base, k, own=None):
@@ -120,10 +119,15 @@ def test_a_distance_depends_on_its_two_vectors_alone():
     np.testing.assert_array_equal(whole, np.array(alone))
 
 
-def test_numbers_whose_squares_are_too_large_are_named():
-    base = np.ones((4, 2), dtype=np.float32)
-    vectors = base.copy()
-    vectors[2] = 3e30
-    with pytest.raises(ScoreError, match="row 2 holds numbers whose squares are too large") as error:
-        squared_to_nearest(vectors, base)
-    assert error.value.row == 2
+def test_equals_are_found_at_once(small_blocks, monkeypatch):
+    measured = []
+    original = _neighbours._Query._measured
+    monkeypatch.setattr(
+        _neighbours._Query,
+        "_measured",
+        lambda self, *pairs: measured.append(len(pairs[0])) or original(self, *pairs),
+    )
+    same = np.ones((64, 4), dtype=np.float32)
+    assert not squared_to_nearest(same, np.repeat(same, 20, axis=0)).any()
+    assert nearest(same, np.repeat(same, 20, axis=0), 3).places.tolist() == [[0, 1, 2]] * 64
+    assert sum(measured) <= 2 * 64 * 64  # no more than one block of columns each, of twenty
