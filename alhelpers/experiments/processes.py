@@ -67,7 +67,8 @@ class Processes:
         self._channel: socket.socket | None = None
         self._started: set[subprocess.Popen] = set()
         self._stopped = False
-        self._log = tempfile.TemporaryFile()
+        self._folder = tempfile.TemporaryDirectory(prefix="alhelpers-", ignore_cleanup_errors=True)
+        self._log = Path(self._folder.name) / "log"
 
     def __enter__(self) -> Self:
         return self
@@ -110,6 +111,7 @@ class Processes:
                 process.kill()
         if self._server is not None:
             self._server.wait()
+        self._folder.cleanup()
 
     # ------------------------------------------------------------------------------------------------- forked
 
@@ -143,7 +145,7 @@ class Processes:
 
     def _launch(self) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, open(self._log, "ab") as log:
             self._server = subprocess.Popen(
                 [
                     sys.executable,
@@ -153,8 +155,8 @@ class Processes:
                     *self.preload,
                 ],
                 stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
+                stdout=log,
+                stderr=log,
                 pass_fds=[theirs.fileno()],
                 env=self.environment(),
                 start_new_session=True,  # Ctrl-C is for this process alone
@@ -167,14 +169,15 @@ class Processes:
         with self._lock:
             if self._stopped:
                 raise NotebookError(_STOPPED)
-            process = subprocess.Popen(
-                [sys.executable, "-m", "alhelpers.experiments.run_process"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-                env=self.environment(),
-                start_new_session=True,
-            )
+            with open(self._log, "ab") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "alhelpers.experiments.run_process"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    env=self.environment(),
+                    start_new_session=True,
+                )
             self._started.add(process)
         output, _ = process.communicate(json.dumps(request).encode())
         self._started.discard(process)
@@ -188,8 +191,7 @@ class Processes:
         return dict(os.environ) | limits
 
     def _last_words(self) -> str:
-        size = os.fstat(self._log.fileno()).st_size
-        said = os.pread(self._log.fileno(), _LAST_WORDS, max(0, size - _LAST_WORDS))
+        said = self._log.read_bytes()[-_LAST_WORDS:] if self._log.exists() else b""
         text = said.decode(errors="replace").strip()
         return f"; the last it said:\n{text}" if text else ""
 

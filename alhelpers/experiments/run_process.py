@@ -17,7 +17,7 @@ import sys
 import threading
 import traceback
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     by_imports = _preload(sys.argv[2:])
     request, answers = _serve(channel)
     if request is None:
-        return
+        _leave()
     os.setsid()
     _set_environment(by_imports | request["environment"])
     from alhelpers.experiments.kernels import ForkedKernel
@@ -51,9 +51,10 @@ def main() -> None:
         theirs.close()
         if command is not None:  # None: the run ended without a kernel
             _become_kernel(command)
-        return
+        _leave()
     theirs.close()
     _answer(request["fork"], answers, ForkedKernel(pid, ours))
+    _leave()
 
 
 def _run_once() -> None:
@@ -154,11 +155,16 @@ def _become_kernel(command: dict[str, Any]) -> None:
         import threadpoolctl
 
         threadpoolctl.threadpool_limits(threads, user_api="blas")
-    _, _, launcher, *arguments = command["command"]  # python -m ipykernel_launcher
+    words = command["command"]  # python -m ipykernel_launcher -f FILE, with options of Python before the -m
+    launcher, *arguments = words[words.index("-m") + 1 :]
     sys.argv = [importlib.util.find_spec(launcher).origin, *arguments]
     # The application has read the parent's number from the environment when it was imported.
     IPKernelApp.launch_instance(argv=[*arguments, f"--IPKernelApp.parent_handle={parent}"])
-    _leave(IPKernelApp.instance().shell)
+    threading._shutdown()  # waits for the notebook's threads
+    atexit._run_exitfuncs()
+    IPKernelApp.instance().shell.user_ns.clear()  # closes the notebook's files
+    gc.collect()
+    _leave()
 
 
 def _draw_anew() -> None:
@@ -169,15 +175,11 @@ def _draw_anew() -> None:
         sys.modules["torch"].default_generator.seed()
 
 
-def _leave(shell: Any) -> None:
-    """End the kernel as Python ends a program, but without taking all modules apart.
+def _leave() -> NoReturn:
+    """End this process without taking all modules apart.
 
-    That would touch, and so copy, most of the memory that the kernel shares with its server: half a second.
+    That would touch, and so copy, most of the memory that is shared with the server: half a second.
     """
-    threading._shutdown()  # waits for the notebook's threads
-    atexit._run_exitfuncs()
-    shell.user_ns.clear()  # closes the notebook's files
-    gc.collect()
     for stream in (sys.__stdout__, sys.__stderr__):
         stream.flush()
     os._exit(0)

@@ -13,6 +13,7 @@ from nbconvert import HTMLExporter
 
 from alhelpers import platform
 from alhelpers.experiments.parameters import check
+from alhelpers.experiments.processes import Processes
 from alhelpers.experiments.runner import Run, parameters_of, run
 
 
@@ -60,11 +61,12 @@ def run_tutorial(
     _clear(output)
     runs = []
     try:
-        for number, path in enumerate(paths, start=1):
-            say(f"{number} of {len(paths)}: {path.name} ...")
-            started = time.monotonic()
-            runs.append(run(path, given[path], output / path.name))
-            say(f"    done in {time.monotonic() - started:.0f} s{_headline(runs[-1])}")
+        with Processes() as processes:
+            for number, path in enumerate(paths, start=1):
+                say(f"{number} of {len(paths)}: {path.name} ...")
+                started = time.monotonic()
+                runs.append(run(path, given[path], output / path.name, processes=processes))
+                say(f"    done in {time.monotonic() - started:.0f} s{_headline(runs[-1])}")
     finally:
         executed = sorted(output.glob("[0-9][0-9]_*.ipynb"))
         if executed:

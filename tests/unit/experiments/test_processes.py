@@ -70,23 +70,14 @@ print(json.dumps({
 """
 
 
-@pytest.fixture(scope="module")
-def full():
-    """Processes with everything imported."""
-    with Processes(threads=1) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def pair(full, write_notebook, tmp_path_factory):
-    """The same notebook, which fails at its end, by papermill alone and in a forked process."""
+def run_both(write_notebook, folder):
+    """Run the same notebook, which fails at its end, by papermill alone and in a forked process."""
     import papermill
 
-    folder = tmp_path_factory.mktemp("pair")
     path = write_notebook(
         folder / "a.ipynb", "seed: int = 0", *CELLS, STATE, "def f():\n    1 / 0\n\nf()", "1"
     )
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, Processes(threads=1) as full:
         for name, value in full.environment().items():
             patch.setenv(name, value)
         with pytest.raises(papermill.PapermillExecutionError):
@@ -140,14 +131,12 @@ def state(document):
 
 
 @forked
-def test_the_executed_copy_is_that_of_papermill(pair):
+def test_a_forked_run_is_that_of_papermill(write_notebook, tmp_path):
+    pair = run_both(write_notebook, tmp_path)
     plain, forked = map(comparable, pair)
     assert forked == plain
     assert len(plain) > 200 and any("application/vnd.jupyter.widget-state+json" in line for line in plain)
-
-
-@forked
-def test_the_kernel_is_in_the_state_of_a_fresh_one(pair):
+    # The kernels are in the same state.
     plain, forked = map(state, pair)
     for found in (plain, forked):
         del found["environment"]["JPY_PARENT_PID"]
@@ -166,7 +155,7 @@ def processes():
 
 
 @forked
-def test_each_run_is_fresh(full, write_notebook, tmp_path):
+def test_each_run_is_fresh(write_notebook, tmp_path):
     path = write_notebook(
         tmp_path / "a.ipynb",
         "seed: int = 0",
@@ -178,10 +167,11 @@ def test_each_run_is_fresh(full, write_notebook, tmp_path):
         "open('kept.txt', 'w').write('x' * 10) and None\nfile = open('open.txt', 'w')\nfile.write('unclosed')",
     )
     found = []
-    for seed in range(2):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("GIVEN", str(seed))
-            found.append(run(path, {}, tmp_path / f"{seed}.ipynb", processes=full).recorded)
+    with Processes(preload=[*LITTLE, "torch"]) as processes:
+        for seed in range(2):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("GIVEN", str(seed))
+                found.append(run(path, {}, tmp_path / f"{seed}.ipynb", processes=processes).recorded)
     assert [values["left"] for values in found] == [False, False]
     assert [values["precision"] for values in found] == [1, 1]
     assert [values["given"] for values in found] == ["0", "1"]

@@ -54,7 +54,7 @@ def calls(monkeypatch):
     """Copy a notebook, with a picture in it, instead of running it; fail where asked to."""
     made = []
 
-    def fake(notebook, parameters, output):
+    def fake(notebook, parameters, output, *, processes):
         import nbformat
 
         made.append((notebook.name, parameters))
