@@ -8,13 +8,20 @@ import pytest
 from helpers_notebooks import NAMES, NOTEBOOKS, SMALL, code_cells, read
 
 from alhelpers import mining
-from alhelpers.experiments import run
+from alhelpers.experiments import Processes, run
 from alhelpers.experiments.runner import parameters_of
 from alhelpers.experiments.tutorial import run_tutorial
 from alhelpers.splitting import whole_counts
 
 #: An untrained network is right on one image of ten.
 CHANCE = 0.1
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Fresh processes for runs, their imports behind them."""
+    with Processes() as running:
+        yield running
 
 
 def check_split(recorded, parameters):
@@ -167,15 +174,16 @@ def test_all_in_order_on_one_platform_with_the_larger_images(tmp_path):
     assert "No description has been provided" not in page
 
 
-def test_mined_labels_are_worth_at_least_twice_as_many_random_ones(tmp_path):
+def test_mined_labels_are_worth_at_least_twice_as_many_random_ones(processes, tmp_path):
     """The headline of notebook 07, measured with its own seeds, budget and recipe."""
     parameters = {
         "rounds": 1,
         "strategies": ["random", "margin + typicality"],
         "state_dir": str(tmp_path / "platform"),
     }
-    finished = run(NOTEBOOKS / "07_run_active_learning.ipynb", parameters, tmp_path / "07.ipynb")
-    defaults = parameters_of(NOTEBOOKS / "07_run_active_learning.ipynb")
+    notebook = NOTEBOOKS / "07_run_active_learning.ipynb"
+    finished = run(notebook, parameters, tmp_path / "07.ipynb", processes=processes)
+    defaults = parameters_of(notebook)
     assert defaults["seeds"].default >= 3 and defaults["target"].default == 0.95
     needed = finished.recorded["labels_to_target"]
     assert needed["margin + typicality"] is not None
@@ -183,9 +191,10 @@ def test_mined_labels_are_worth_at_least_twice_as_many_random_ones(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_alone_on_a_fresh_platform(name, tmp_path):
+def test_alone_on_a_fresh_platform(name, processes, tmp_path):
     parameters = parameters_for(name)
     state = {"state_dir": str(tmp_path / "platform")}
-    finished = run(NOTEBOOKS / f"{name}.ipynb", parameters | state, tmp_path / f"{name}.ipynb")
+    notebook = NOTEBOOKS / f"{name}.ipynb"
+    finished = run(notebook, parameters | state, tmp_path / notebook.name, processes=processes)
     CHECKS[name](finished.recorded, parameters)
     check_outputs(finished.output)
