@@ -15,6 +15,9 @@ from alhelpers.scores._blocks import Block, Kernel
 
 _TINY = np.finfo(np.float32).tiny
 
+# What the entropy of votes is counted in: far below the last bit of a float32, with room for millions of members.
+_VOTE_UNIT = 2.0**-40
+
 
 # ------------------------------------------------------------------------------
 # one prediction a record
@@ -155,9 +158,11 @@ def entropy_of_votes(votes: np.ndarray, classes: int) -> np.ndarray:
     # A class with k votes adds -share log share: once, or spread evenly over the k members that voted for it.
     each = -np.log(np.maximum(share, 1 / len(votes))) / np.log(classes)
     weight = share if len(counts) == classes else 1 / len(votes)
-    table = (each * weight).astype(np.float32)
+    # In whole numbers sums are exact, so that records whose votes differ in nothing but the classes tie.
+    table = np.rint(each * weight / _VOTE_UNIT).astype(np.int64)
     # told to clip, take looks nothing up twice; no count is beyond the table
-    return np.clip(np.add.reduce(table.take(counts, mode="clip"), axis=0), 0, 1)
+    total = np.add.reduce(table.take(counts, mode="clip"), axis=0)
+    return np.minimum(total * _VOTE_UNIT, 1).astype(np.float32)
 
 
 def mean_kl(block: Block) -> np.ndarray:

@@ -109,6 +109,15 @@ def test_votes_score_as_confidences_that_are_certain():
     )
 
 
+@pytest.mark.parametrize(("members", "classes"), [(5, 10), (20, 4), (9, 300)])
+def test_votes_that_differ_in_the_classes_only_tie(members, classes):
+    draw = np.random.default_rng(members)
+    votes = np.array([draw.integers(0, min(classes, 6), members)] * 200)
+    for row in votes:
+        row[:] = draw.permutation(draw.permutation(classes)[row])
+    assert len(np.unique(scores.vote_entropy_from_votes(votes, classes))) == 1
+
+
 @pytest.mark.parametrize(
     ("votes", "classes", "message"),
     [
