@@ -23,6 +23,8 @@ SMALL = {
     "rounds": 1,
     "round_size": 5,
     "strategies": ["random", "margin + typicality"],
+    "contenders": ["margin", "mc_dropout > typicality"],
+    "steps": 80,
     "seeds": 2,
     "budget": 40,
 }

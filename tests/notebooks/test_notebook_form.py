@@ -10,7 +10,8 @@ from papermill import inspect_notebook
 
 from alhelpers.experiments.runner import parameters_of
 
-COMMON = {"dataset", "seed", "platform", "project_name", "state_dir"}
+COMMON = {"dataset", "seed"}
+ON_THE_PLATFORM = {"platform", "project_name", "state_dir"}
 LONGEST_CELL = 15
 
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=NAMES)
@@ -26,6 +27,7 @@ def test_all_are_there_in_reading_order():
         "06_mine_pool",
         "07_run_active_learning",
         "08_run_the_pipeline",
+        "11_compare_strategies",
     ]
 
 
@@ -68,6 +70,8 @@ def test_parameters_are_read_alike_by_us_and_by_papermill_and_all_explained(path
     theirs = inspect_notebook(str(path))
     assert list(ours) == list(theirs)
     assert set(ours) >= COMMON
+    connects = "notebook.connect(" in "".join(cell.source for cell in code_cells(read(path)))
+    assert set(ours) & ON_THE_PLATFORM == (ON_THE_PLATFORM if connects else set())
     for name, parameter in ours.items():
         assert parameter.help, f"{name} has no help"
         assert theirs[name]["help"] == parameter.help
@@ -91,7 +95,8 @@ def test_prose_comes_before_every_run_of_code(path):
 @every_notebook
 def test_parameters_are_checked_before_anything_else_happens(path):
     code = "\n".join(cell.source for cell in code_cells(read(path)))
-    assert code.index("notebook.check_parameters()") < code.index("notebook.connect(")
+    work = re.search(r"notebook\.connect\(|datasets\.load\(", code)
+    assert code.index("notebook.check_parameters()") < work.start()
 
 
 @every_notebook

@@ -118,6 +118,17 @@ def check_pipeline(recorded, parameters):
     assert recorded["mined_scores"] == sorted(recorded["mined_scores"], reverse=True)
 
 
+def check_comparison(recorded, parameters):
+    entries = ["random", *parameters["contenders"]]
+    counts = [20, 40]
+    assert recorded["strategy"] == [
+        name for name in entries for _ in range(parameters["seeds"] * len(counts))
+    ]
+    assert recorded["labels"] == counts * parameters["seeds"] * len(entries)
+    assert all(accuracy > 2 * CHANCE for accuracy in recorded["accuracy"])
+    assert set(recorded["labels_to_target"]) == set(recorded["area"]) == set(entries)
+
+
 CHECKS = dict(
     zip(
         NAMES,
@@ -130,6 +141,7 @@ CHECKS = dict(
             check_mine,
             check_loop,
             check_pipeline,
+            check_comparison,
         ],
         strict=True,
     )
@@ -192,9 +204,8 @@ def test_mined_labels_are_worth_at_least_twice_as_many_random_ones(processes, tm
 
 @pytest.mark.parametrize("name", NAMES)
 def test_alone_on_a_fresh_platform(name, processes, tmp_path):
-    parameters = parameters_for(name)
-    state = {"state_dir": str(tmp_path / "platform")}
+    parameters = parameters_for(name, {"state_dir": str(tmp_path / "platform")})
     notebook = NOTEBOOKS / f"{name}.ipynb"
-    finished = run(notebook, parameters | state, tmp_path / notebook.name, processes=processes)
+    finished = run(notebook, parameters, tmp_path / notebook.name, processes=processes)
     CHECKS[name](finished.recorded, parameters)
     check_outputs(finished.output)
