@@ -84,6 +84,14 @@ SETTINGS = (
         (0, 2, 4),
     ),
     Setting(
+        "mnist_augmented",
+        "MNIST, augmentation, nothing without labels",
+        "The network is trained anew from the labels alone, whose images are bent while it trains.",
+        (0.90, 0.95),
+        _MNIST | {"augmentation": "elastic", "steps": 300, "batch": 20, "budget": 300},
+        (0, 2, 4),
+    ),
+    Setting(
         "mnist_plain",
         "MNIST, no augmentation, nothing without labels",
         "The recipe that is nearest to the published ones: the network is trained anew from the labels alone.",
@@ -94,7 +102,9 @@ SETTINGS = (
     Setting(
         "digits",
         "Digits (8x8), no augmentation",
-        "The kit's default data: 1,297 images in the pool less 300 for validation, 500 test images.",
+        "The kit's default data: 1,297 images in the pool less 300 for validation, 500 test images. The number of "
+        "training steps was chosen on other divisions of the same 1,797 images, so that here, unlike MNIST, images of "
+        "the test set have had a say in it; longer training helps chance more than the contender.",
         (0.90, 0.95),
         {
             "dataset": "digits",
