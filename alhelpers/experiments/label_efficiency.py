@@ -231,9 +231,8 @@ def _published() -> str:
     table = markdown_table(["published, MNIST", "labels to 10 % error", "labels to 5 % error"], rows)
     return (
         f"\n## Beside what is published\n\n{table}\n"
-        "Gal, Islam and Ghahramani, ICML 2017 (1,000 points to the pool are drawn anew, 10 labels at a time, no "
-        "augmentation); Kirsch, van Amersfoort and Gal, NeurIPS 2019. Other networks, other recipes: compare the "
-        "ratio to chance under one recipe before you compare the numbers.\n"
+        "Gal, Islam and Ghahramani, ICML 2017; Kirsch, van Amersfoort and Gal, NeurIPS 2019. Other networks, other "
+        "recipes: compare the ratio to chance under one recipe before you compare the numbers.\n"
     )
 
 
