@@ -208,9 +208,14 @@ def test_two_at_once_on_one_file_are_refused(pool, command, capsys):
 def test_an_interrupt_leaves_the_picks_as_they_are(pool, command, capsys, monkeypatch):
     assert main(command({})) == 0
     before = open("picks.parquet", "rb").read()
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "replace", lambda *_: signal.raise_signal(signal.SIGINT))
-        assert main(command({})) == 1
+    # a process that a shell put into the background does not hear Ctrl-C, and the tests may be one
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", lambda *_: signal.raise_signal(signal.SIGINT))
+            assert main(command({})) == 1
+    finally:
+        signal.signal(signal.SIGINT, heard)
     assert capsys.readouterr().err == "error: interrupted: picks.parquet stays as it was\n"
     assert open("picks.parquet", "rb").read() == before
     assert sorted(os.listdir()) == [".picks.parquet.lock", "config.json", "picks.parquet", "pool.parquet"]
