@@ -1,32 +1,5 @@
-import numpy as np
 import pytest
-
-from alhelpers import records
-
-NAMES = ["cat", "dog", "fox", "owl"]
-
-
-def make_table(count=60, seed=0, prefix="r", dims=6, classes=4):
-    """Records with every field that any strategy needs; the ids are not in the order of the rows."""
-    rng = np.random.default_rng(seed)
-    group = rng.integers(classes, size=count)
-    logits = rng.normal(size=(count, classes)) + 2 * np.eye(classes)[group]
-    order = rng.permutation(count)
-    return records.from_arrays(
-        [f"{prefix}{k:04d}" for k in order],
-        class_names=NAMES[:classes],
-        confidences=(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32),
-        logits=logits.astype(np.float32),
-        embeddings={
-            "": (rng.normal(size=(count, dims)) + 4 * rng.normal(size=(classes, dims))[group]).astype(
-                np.float32
-            ),
-            "early": rng.normal(size=(count, 3)).astype(np.float32),
-        },
-        mc_dropout=rng.dirichlet(np.ones(classes), size=(count, 7)).astype(np.float32),
-        query_by_committee=rng.dirichlet(np.ones(classes) / 2, size=(count, 5)).astype(np.float32),
-        groundtruth=[NAMES[k] for k in group],
-    )
+from helpers_mining import make_table
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import NAMES, make_table
+from helpers_mining import NAMES, make_table
 from jsonschema import Draft202012Validator
 
 from alhelpers import configurations, mining, records

@@ -8,8 +8,8 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import make_table
 from dask.distributed import Client, LocalCluster
+from helpers_mining import make_table
 
 from alhelpers import records
 from alhelpers.mining import MiningError, badge, combine, coreset, mine, strategies, typicality
