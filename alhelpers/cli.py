@@ -1,7 +1,6 @@
 """The command ``alhelpers``: a thin shell over the rooms."""
 
 import argparse
-import ast
 import json
 import math
 import signal
@@ -60,10 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
     # Imported here, so that --help does not wait for Jupyter.
     from alhelpers.experiments import NotebookError, ParameterError
     from alhelpers.experiments import run as run_notebook
+    from alhelpers.experiments.parameters import given
     from alhelpers.experiments.tutorial import run_tutorial
 
     try:
-        parameters = _parameters(options.parameter)
+        parameters = dict(map(given, options.parameter))
         if options.command == "tutorial":
             say = partial(print, flush=True)
             run_tutorial(options.notebooks, options.output, parameters, say=say)
@@ -312,22 +312,6 @@ def _platform_folder() -> Path:
     from alhelpers import datasets
 
     return datasets.cache_folder() / "platform"
-
-
-def _parameters(pairs: list[str]) -> dict[str, object]:
-    """Read ``name=value`` pairs; a value that is no Python literal is a string."""
-    values: dict[str, object] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            from alhelpers.experiments import ParameterError
-
-            raise ParameterError(f"{pair!r} is not NAME=VALUE")
-        try:
-            values[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            values[name] = text
-    return values
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alhelpers.experiments.errors import NotebookError, SweepError
-from alhelpers.experiments.parameters import ParameterError
+from alhelpers.experiments.parameters import ParameterError, given, given_text, literal
 from alhelpers.experiments.sweeps import sweep
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "B": 1}
@@ -71,8 +71,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _grid(values: list[str], grid: list[str], settings: Path | None) -> Any:
     """Return the settings that the options name."""
-    fixed = {name: _value(text) for name, text in map(_split, values)}
-    lists = {name: _values(text) for name, text in map(_split, grid)}
+    fixed = dict(map(given, values))
+    lists = {name: _values(text) for name, text in map(given_text, grid)}
     twice = fixed.keys() & lists.keys()
     if len(fixed) < len(values) or len(lists) < len(grid) or twice:
         raise ParameterError(f"a parameter is given twice, in {', '.join([*values, *grid])}")
@@ -91,27 +91,12 @@ def _grid(values: list[str], grid: list[str], settings: Path | None) -> Any:
     return [fixed | entry for entry in entries]
 
 
-def _split(pair: str) -> tuple[str, str]:
-    name, equals, text = pair.partition("=")
-    if not equals:
-        raise ParameterError(f"{pair!r} is not NAME=VALUE")
-    return name, text
-
-
-def _value(text: str) -> Any:
-    """Read a Python literal; anything else is a string."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
 def _values(text: str) -> list[Any]:
     """Read values with commas between them."""
     try:
         return ast.literal_eval(f"[{text}]")
     except (ValueError, SyntaxError):
-        return [_value(part.strip()) for part in text.split(",")]
+        return [literal(part.strip()) for part in text.split(",")]
 
 
 def _bytes(text: str) -> int:

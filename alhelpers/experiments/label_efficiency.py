@@ -18,6 +18,7 @@ import numpy as np
 from alhelpers.experiments.comparison import markdown_table
 from alhelpers.experiments.curves import LearningCurves, learning_curves
 from alhelpers.experiments.sweeps import sweep
+from alhelpers.files import write_text
 
 if TYPE_CHECKING:
     import pandas
@@ -139,7 +140,7 @@ def make(output: Path, page: Path, names: Sequence[str], workers: int | None = N
     page : pathlib.Path
         The page, replaced.
     names : sequence of str
-        The settings to run; the page shows those that ``output`` holds.
+        The settings to run, which are those that the page shows.
     workers : int, optional
         Runs at a time; as :func:`alhelpers.experiments.sweep` has it.
 
@@ -150,26 +151,22 @@ def make(output: Path, page: Path, names: Sequence[str], workers: int | None = N
     """
     sections = []
     for setting in SETTINGS:
-        grid = [dict(setting.parameters) | {"seed": seed} for seed in setting.first_seeds]
         if setting.name not in names:
             continue
+        grid = [dict(setting.parameters) | {"seed": seed} for seed in setting.first_seeds]
         table = sweep(_NOTEBOOK, grid, output / setting.name, workers)
         failed = table[table["run.state"] != "done"]
         if len(failed):
             raise RuntimeError(f"{setting.name}: {failed['run.name'].iloc[0]}: {failed['run.error'].iloc[0]}")
         sections.append(_section(setting, table))
-    page.write_text(_head(names) + "\n".join(sections) + _published(), encoding="utf-8")
+    write_text(page, _head(names) + "\n".join(sections) + _published())
 
 
 def curves_of(table: pandas.DataFrame) -> LearningCurves:
     """Gather the races of all runs of notebook 11 into learning curves."""
-    columns = {"strategy": "strategy", "seed": "race_seed", "labels": "labels", "value": "accuracy"}
-    rows = [
-        dict(zip(columns, point, strict=True))
-        for run in table.to_dict("records")
-        for point in zip(*(run[column] for column in columns.values()), strict=True)
-    ]
-    return learning_curves(rows)
+    columns = ["strategy", "race_seed", "labels", "accuracy"]
+    points = table[columns].explode(columns).astype({"accuracy": float})
+    return learning_curves(points, seed="race_seed", value="accuracy")
 
 
 def _section(setting: Setting, table: pandas.DataFrame) -> str:
@@ -219,7 +216,7 @@ def _head(names: Sequence[str]) -> str:
         f"{chosen}` runs [notebook 11](11_compare_strategies.ipynb) with the settings below and writes it anew (for "
         "MNIST its four files must be there: see [the data sheet](../data/README.md)).\n\n"
         "The protocol is that of notebook 11: chance (`random`) from the first label on, under the same recipe, the "
-        "same numbers of labels and the whole test set; no test image chose anything. "
+        "same numbers of labels and the whole test set; no test image chose anything, unless a section says so. "
         f"`{_CONTENDER}` starts with the most typical image of each of 20 groups; then MC-dropout margin keeps ten "
         "times the budget, and of these the most typical of each group are labelled. Labels to a target are read off "
         "each seed's curve after isotonic regression.\n\n"

@@ -154,3 +154,31 @@ def _is_a(value: Any, annotation: ast.expr) -> bool:
         of_keys, of_values = annotation.slice.elts
         return all(_is_a(key, of_keys) and _is_a(entry, of_values) for key, entry in value.items())
     return all(_is_a(entry, annotation.slice) for entry in value)
+
+
+def given(pair: str) -> tuple[str, Any]:
+    """Read ``NAME=VALUE`` of a command line; a value that is no Python literal is a string.
+
+    Raises
+    ------
+    ParameterError
+        If there is no ``=``.
+    """
+    name, text = given_text(pair)
+    return name, literal(text)
+
+
+def given_text(pair: str) -> tuple[str, str]:
+    """Cut ``NAME=TEXT`` in two."""
+    name, equals, text = pair.partition("=")
+    if not equals:
+        raise ParameterError(f"{pair!r} is not NAME=VALUE")
+    return name, text
+
+
+def literal(text: str) -> Any:
+    """Read a Python literal; anything else is a string."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from alhelpers.experiments.errors import SweepError
-from alhelpers.experiments.files import replacing, write_text
 from alhelpers.experiments.settings import Setting
+from alhelpers.files import replacing, write_text
 from alhelpers.platform.lock import FileLock
 
 _PLAN, _LOCK = "sweep.json", ".lock"

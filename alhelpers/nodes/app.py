@@ -10,6 +10,7 @@ ROOMS = (
     "__init__",
     "configurations",
     "evaluation",
+    "files",
     "mining",
     "models",
     "nodes",

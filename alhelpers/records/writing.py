@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alhelpers.files import replacing
 from alhelpers.records.ids import check_distinct
 from alhelpers.records.parquet import ROW_GROUP
 from alhelpers.records.partition import parts, parts_of_files
@@ -139,20 +139,11 @@ def in_place_of(target: Path, before: tuple[int, ...] | None = None) -> Iterator
     """Open a new file, and move it to its place when all of it is on the disk and nothing else came there."""
     if target.is_dir() or set(target.name) & set("*?"):
         raise RecordError(f"cannot write records to {str(target)!r}: name one file, not a folder or a glob")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with replacing(target) as part:
+        with open(part, "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(part, 0o666 & ~_umask())
         if before is not None and _state(target) != before:
             raise RecordError(f"{target} was changed by another process meanwhile: append once more")
-        os.replace(part, target)
-    except BaseException:
-        os.unlink(part)
-        raise
 
 
 def _state(file: Path) -> tuple[int, ...] | None:
@@ -168,10 +159,3 @@ def _leaves(path: str, kind: pa.DataType) -> list[tuple[str, pa.DataType]]:
     if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
         return _leaves(f"{path}.list.element", kind.value_type)
     return [(path, kind)]
-
-
-def _umask() -> int:
-    """Return the mask of new files' modes, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

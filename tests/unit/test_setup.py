@@ -21,6 +21,7 @@ CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 
 #: DESIGN: each room imports only from rooms above it.
 ROOMS = [
+    "files",
     "configurations",
     "scores",
     "evaluation",
