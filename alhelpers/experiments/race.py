@@ -29,6 +29,9 @@ CLUSTER_MARGIN: Mapping[str, Any] = {
 # Principal components of the pixels that the cold start groups the images by.
 _COMPONENTS = 50
 
+# Images looked at at once: larger batches than in training, as there is nothing to keep for a backward pass.
+_BATCH = 1024
+
 
 def race(
     pool: ImageSet,
@@ -201,14 +204,16 @@ class _Look:
         if not wanted:
             return records.from_arrays(rows)
         with torch.inference_mode():
-            values = torch.cat([self.trunk(part) for part in self.images[rows].split(1024)])
+            values = torch.cat([self.trunk(part) for part in self.images[rows].split(_BATCH)])
         fields = {}
         if wanted - {"mc_dropout"}:
             prediction = predict(self.head, values)
             fields["confidences"] = confidences_from_logits(prediction.logits / self.temperature)
             fields["embeddings"] = prediction.embeddings
         if passes and "mc_dropout" in wanted:
-            samples, _ = mc_dropout(self.head, values, self.passes, outputs="values", seed=self.seed)
+            samples, _ = mc_dropout(
+                self.head, values, self.passes, outputs="values", batch_size=_BATCH, seed=self.seed
+            )
             fields["mc_dropout"] = torch.from_numpy(samples / self.temperature).softmax(2).numpy()
         return records.from_arrays(rows, **fields)
 

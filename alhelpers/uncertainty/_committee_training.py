@@ -141,7 +141,7 @@ class _Group:
         on_look: Callable[[int, int], None] | None,
     ) -> None:
         """Run the steps, until the end or until the last member has stopped."""
-        optimizer, schedule = optimization(self.stack.parameters(), steps, learning_rate, fused=True)
+        optimizer, schedule = optimization(self.stack.parameters(), steps, learning_rate)
         generators = [torch.Generator().manual_seed(lesson.seed) for lesson in self.lessons]
         order = self._order(batch_size, steps, generators).to(inputs.device)
         looking = look_at(steps, looks)
