@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import torch
 from torch import nn
 from torch.nn import functional
@@ -14,49 +12,6 @@ from alhelpers.training import optimization
 
 # The projection is only there for the loss: it is thrown away.
 _PROJECTION = 64
-
-
-def build_normed_network(classes: int = 10, *, dropout: float = 0.5, seed: int = 0) -> nn.Sequential:
-    """Build a classifier of 28x28 images with batch norm, without which pretraining learns less.
-
-    Three convolutions and a linear layer (the embedding), each with batch norm; then dropout and the last layer.
-
-    Parameters
-    ----------
-    classes : int
-        Number of classes C.
-    dropout : float
-        Probability that a unit of the embedding is dropped, 0 <= dropout < 1.
-    seed : int
-        Seed of the initial weights. torch's own random state is left as it was.
-
-    Returns
-    -------
-    torch.nn.Sequential
-        (N, 1, 28, 28) float32 -> (N, C) logits.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return nn.Sequential(
-            OrderedDict(
-                conv1=nn.Conv2d(1, 16, kernel_size=5, stride=2, padding=2, bias=False),
-                norm1=nn.BatchNorm2d(16),
-                relu1=nn.ReLU(),
-                conv2=nn.Conv2d(16, 32, kernel_size=3, padding=1, bias=False),
-                norm2=nn.BatchNorm2d(32),
-                pool=nn.MaxPool2d(2),
-                relu2=nn.ReLU(),
-                conv3=nn.Conv2d(32, 64, kernel_size=3, padding=1, bias=False),
-                norm3=nn.BatchNorm2d(64),
-                relu3=nn.ReLU(),
-                flatten=nn.Flatten(),
-                hidden=nn.Linear(64 * 7 * 7, 128, bias=False),
-                norm4=nn.BatchNorm1d(128),
-                embedding=nn.ReLU(),
-                dropout=nn.Dropout(dropout),
-                logits=nn.Linear(128, classes),
-            )
-        )
 
 
 def pretrain(
