@@ -1,5 +1,7 @@
 """The page of the record: what a sweep's table gives, and settings that notebook 11 takes."""
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -81,3 +83,11 @@ def test_notebook_11_takes_the_settings(setting):
     assert len(setting.first_seeds) * setting.parameters["seeds"] >= 5
     steps = range(0, max(setting.first_seeds) + 1, setting.parameters["seeds"])
     assert setting.first_seeds == tuple(steps), "no seed twice, none left out"
+
+
+def test_the_committed_page_shows_every_setting_as_the_module_has_it_now():
+    page = label_efficiency._PAGE.read_text()
+    for setting in label_efficiency.SETTINGS:
+        section = page.split(f"## {setting.title}\n")[1].split("\n## ")[0]
+        assert setting.what in section
+        assert f"`{json.dumps(dict(setting.parameters))}`" in section
