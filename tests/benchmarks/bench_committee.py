@@ -2,10 +2,10 @@
 
 The limits, with one thread and with both cores: perceptrons at least 2.5 times, convolutional networks at least 1.3
 times faster than a loop in plain torch, which is what one writes without the kit. Beside it stands the kit's own
-training, one after another (``Committee.fit`` with ``batched=False``), which is faster than that loop: its AdamW is
-fused. The perceptrons have two hidden layers, for digits of 8 x 8 and of 28 x 28 pixels; the convolutional networks
-are the kit's own. With the same seeds both ways of the kit give members that are alike, which is checked first.
-Rounds are interleaved, and medians compared.
+training, one after another (``Committee.fit`` with ``batched=False``), faster than that loop for small networks: its
+AdamW is fused. The perceptrons have two hidden layers, for digits of 8 x 8 and of 28 x 28 pixels; the convolutional
+networks are the kit's own. With the same seeds both ways of the kit give members that are alike, which is checked
+first. Rounds are interleaved, and medians compared.
 
 The batched way has fewer and larger calls, one step of AdamW for all members, and on a CPU images in the order that
 convolutions are fastest in. What multiplies is the same, so that the ratio falls as the layers grow: most of the
