@@ -1,6 +1,7 @@
 """The page of the record: what a sweep's table gives, and settings that notebook 11 takes."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -85,9 +86,25 @@ def test_notebook_11_takes_the_settings(setting):
     assert setting.first_seeds == tuple(steps), "no seed twice, none left out"
 
 
-def test_the_committed_page_shows_every_setting_as_the_module_has_it_now():
+def committed_section(setting):
     page = label_efficiency._PAGE.read_text()
-    for setting in label_efficiency.SETTINGS:
-        section = page.split(f"## {setting.title}\n")[1].split("\n## ")[0]
-        assert setting.what in section
-        assert f"`{json.dumps(dict(setting.parameters))}`" in section
+    return page.split(f"## {setting.title}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("setting", label_efficiency.SETTINGS, ids=lambda setting: setting.name)
+def test_the_committed_page_shows_every_setting_as_the_module_has_it_now(setting):
+    section = committed_section(setting)
+    assert setting.what in section
+    assert f"`{json.dumps(dict(setting.parameters))}`" in section
+
+
+def test_the_readme_says_what_the_committed_page_says():
+    readme = (label_efficiency._ROOT / "README.md").read_text()
+    ours, chance = re.search(r"(\d+) labels reach 5 % error where chance takes (\d+)", readme).groups()
+    (setting,) = [one for one in label_efficiency.SETTINGS if one.name == "mnist_augmented"]
+    medians = {row[1]: row[3].split()[0] for row in table_rows(committed_section(setting))}
+    assert (medians[CONTENDER], medians["random"]) == (ours, chance)
+
+
+def table_rows(text):
+    return [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if line.startswith("|")]
