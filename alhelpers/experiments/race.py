@@ -1,10 +1,10 @@
-"""A fair race: one strategy and one seed of the comparison of strategies, on arrays in memory."""
+"""A fair race: strategies and seeds under one protocol, on arrays in memory."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +17,12 @@ from alhelpers.models.networks import EMBEDDING_LAYER, build_network
 from alhelpers.models.prediction import predict, to_inputs
 from alhelpers.scores import confidences_from_logits
 from alhelpers.uncertainty import mc_dropout
+from alhelpers.uncertainty.batched import NotBatchable
+from alhelpers.uncertainty.training_together import Lesson, train_together
 
 Augmentation = Literal["none", "affine", "elastic"]
 Build = Callable[[int], nn.Sequential]
+Plan = str | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 #: Uncertainty keeps ten times the budget, and of these one of each group is picked: what the comparison favours.
 CLUSTER_MARGIN: Mapping[str, Any] = {
@@ -32,16 +35,39 @@ _COMPONENTS = 50
 # Images looked at at once: larger batches than in training, as there is nothing to keep for a backward pass.
 _BATCH = 1024
 
+# Seeds of a race lie 100,000 apart, a round's is that and its number of labels; those of members are far from both.
+_MEMBERS_APART = 10**12
+
+
+class Entry(NamedTuple):
+    """Who takes part in a race.
+
+    Parameters
+    ----------
+    strategy : str or plan
+        A strategy of :func:`alhelpers.mining.mine`, or a plan of :func:`alhelpers.mining.combine`, such as
+        :data:`CLUSTER_MARGIN`.
+    seed : int
+        Of the cold start, the networks, the order of the training and the strategy.
+    name : str, optional
+        What the rows call the strategy; the default is its own name, or those of the plan.
+    cold_start : {"random", "typicality"}
+        How the first images are picked: by chance, or the most typical one of each group of images, by the
+        pretrained network's embeddings, or else by 50 principal components of the pixels.
+    """
+
+    strategy: Plan
+    seed: int = 0
+    name: str | None = None
+    cold_start: Literal["random", "typicality"] = "typicality"
+
 
 def race(
     pool: ImageSet,
     test: ImageSet,
-    strategy: str | Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    entries: Sequence[Entry],
     *,
     label_counts: Sequence[int] = (20, 30, 40, 50, 60, 70, 80, 90, 100),
-    seed: int = 0,
-    name: str | None = None,
-    cold_start: Literal["random", "typicality"] = "typicality",
     augmentation: Augmentation = "elastic",
     steps: int = 300,
     batch_size: int = 32,
@@ -50,34 +76,26 @@ def race(
     network: Build | None = None,
     pretrained: nn.Sequential | None = None,
     warm_start: bool = False,
+    members: int = 1,
     passes: int = 20,
     temperature: float = 1.0,
     candidates: int | None = None,
-    on_round: Callable[[dict[str, Any]], None] | None = None,
-) -> list[dict[str, Any]]:
-    """Label, train, measure, and pick the next images by a strategy, until the last number of labels.
+) -> Iterator[dict[str, Any]]:
+    """Label, train, measure, and pick the next images by each entry's strategy, until the last number of labels.
 
     The fair protocol: of one seed all strategies with the same ``cold_start`` begin with the same labels, all
-    are measured at the same ``label_counts`` on the whole test set, and nothing is ever chosen by the test
-    images. Give every strategy, random too, the same options.
+    are measured at the same ``label_counts`` on the whole test set, under the same options, and nothing is ever
+    chosen by the test images.
 
     Parameters
     ----------
     pool, test : ImageSet
         The labels of the pool are the oracle's: read only for images that were picked.
-    strategy : str or plan
-        A strategy of :func:`alhelpers.mining.mine`, or a plan of :func:`alhelpers.mining.combine`, such as
-        :data:`CLUSTER_MARGIN`. They see ``embeddings``, ``confidences``, ``mc_dropout``, and the labelled images
-        as the reference.
+    entries : sequence of Entry
+        The strategies, a seed each. They see ``embeddings``, ``confidences``, ``mc_dropout``, with several members
+        ``query_by_committee`` too, and the labelled images as the reference.
     label_counts : sequence of int
         Numbers of labels to measure at, rising; the first is that of the cold start.
-    seed : int
-        Of the cold start, the networks, the order of the training and the strategy.
-    name : str, optional
-        What the rows call the strategy; the default is its own name, or those of the plan.
-    cold_start : {"random", "typicality"}
-        How the first images are picked: by chance, or the most typical one of each group of images, by the
-        pretrained network's embeddings, or else by 50 principal components of the pixels.
     augmentation : {"none", "affine", "elastic"}
         How images are changed while training: not at all; turned, scaled and shifted
         (:func:`alhelpers.training.augment`); or deformed (:class:`alhelpers.experiments.deforming.Deform`).
@@ -92,87 +110,69 @@ def race(
         (:func:`alhelpers.experiments.pretraining.pretrain`).
     warm_start : bool
         Train on from the network of the round before, not anew.
+    members : int
+        How many networks each entry trains on the same labels, which differ in their start and the order of the
+        training. Their mean predicts, and MC dropout asks each of them. ``embeddings`` are the first one's.
     passes : int
-        MC-dropout passes.
+        MC-dropout passes of each member.
     temperature : float
         Divides the logits before they become confidences.
     candidates : int, optional
         At most so many of the unlabelled images are looked at in a round, drawn anew each time. None: all.
-    on_round : callable, optional
-        Called with each row as soon as it is there.
 
     Returns
     -------
-    list of dict
-        A row a number of labels: ``strategy``, ``seed``, ``labels``, ``accuracy`` on the test images, and the
-        ``seconds`` of the round (train, measure, pick).
+    iterator of dict
+        A row for each number of labels and, within it, each entry, as soon as it is there: ``strategy``, ``seed``,
+        ``labels``, ``accuracy`` on the test images, and the ``seconds`` of the round (train, measure, pick).
 
     Raises
     ------
     ValueError
         If the numbers of labels do not rise or are more than the pool, or an option is out of range.
     MiningError
-        If the strategy or the plan is none.
+        If a strategy or a plan is none.
 
     Notes
     -----
+    The networks of all entries are trained side by side, as one batched network
+    (:func:`alhelpers.uncertainty.training_together.train_together`): the same batches and masks as alone, in less
+    time. The rounding is another, so an entry alone may differ by an image or two from the same among others.
+
     The convolutions of the candidates are computed once a round and shared by the passes, the confidences and
     the embeddings: dropout comes after them.
     """
     counts = _checked_counts(label_counts, len(pool))
-    if augmentation not in ("none", "affine", "elastic"):
-        raise ValueError(f"augmentation is {augmentation!r}: it must be none, affine or elastic")
-    if cold_start not in ("random", "typicality"):
-        raise ValueError(f"cold_start is {cold_start!r}: it must be random or typicality")
-    if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}: it must be above 0")
-    plan = {"strategy": strategy} if isinstance(strategy, str) else strategy
-    names = _checked_strategies(plan)
+    _check_options(augmentation, temperature, members)
     build = network or _kit_network(pool, dropout)
     # one memory format, channels last: the fast one on processors
     images, test_images = (_fast(to_inputs(part.images)) for part in (pool, test))
-    labelled = _first(images, cold_start, counts[0], pretrained, seed)
-    last: nn.Sequential | None = None
-    rows = []
-    for place, count in enumerate(counts):
-        started = time.perf_counter()
-        draw = 100_000 * seed + count
-        model = last if warm_start and last is not None else _begin(build, pretrained, draw)
-        _train(
-            model,
-            images[labelled],
-            pool.labels[labelled],
-            augmentation,
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            seed=draw,
-        )
-        right = predict(model, test_images).logits.argmax(1) == test.labels
-        if place + 1 < len(counts):
-            rest = _candidates(len(pool), labelled, candidates, draw)
-            look = _Look(model, images, names, passes, temperature, draw)
-            chosen = mining.combine(
-                look.records(rest),
-                plan,
-                counts[place + 1] - count,
-                reference=look.reference(labelled),
-                seed=draw,
-            )
-            labelled = np.concatenate([labelled, np.array(chosen.ids)])
-        last = model
-        rows.append(
-            {
-                "strategy": name or "+".join(names),
-                "seed": seed,
-                "labels": count,
-                "accuracy": float(right.mean()),
-                "seconds": time.perf_counter() - started,
-            }
-        )
-        if on_round is not None:
-            on_round(rows[-1])
-    return rows
+    racers = [_Racer(entry, members) for entry in _checked_entries(entries, members)]
+    recipe = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
+
+    def rounds() -> Iterator[dict[str, Any]]:
+        for racer in racers:
+            racer.labelled = _first(images, racer.entry.cold_start, counts[0], pretrained, racer.entry.seed)
+        for place, count in enumerate(counts):
+            started = time.perf_counter()
+            for racer in racers:
+                racer.begin_round(count, build, pretrained, warm_start)
+            _train(racers, images, pool.labels, augmentation, recipe)
+            shared = (time.perf_counter() - started) / len(racers)
+            for racer in racers:
+                started = time.perf_counter()
+                right = racer.predict(test_images) == test.labels
+                if place + 1 < len(counts):
+                    racer.pick(images, counts[place + 1] - count, candidates, passes, temperature)
+                yield {
+                    "strategy": racer.name,
+                    "seed": racer.entry.seed,
+                    "labels": count,
+                    "accuracy": float(right.mean()),
+                    "seconds": shared + time.perf_counter() - started,
+                }
+
+    return rounds()
 
 
 # ------------------------------------------------------------------------------
@@ -180,41 +180,91 @@ def race(
 # ------------------------------------------------------------------------------
 
 
+class _Racer:
+    """An entry on its way: its labels and its networks."""
+
+    def __init__(self, entry: Entry, members: int) -> None:
+        self.entry, self.members = entry, members
+        self.plan = _as_plan(entry.strategy)
+        self.strategies = _strategies_of(self.plan)
+        self.name = entry.name or "+".join(self.strategies)
+        self.labelled = np.array([], dtype=np.int64)
+        self.models: list[nn.Sequential] = []
+        self.draw = 0
+
+    def begin_round(
+        self, count: int, build: Build, pretrained: nn.Sequential | None, warm_start: bool
+    ) -> None:
+        """Draw for the round, and make the networks."""
+        self.draw = 100_000 * self.entry.seed + count
+        if not (warm_start and self.models):
+            self.models = [_begin(build, pretrained, seed) for seed in self.seeds]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the members in this round."""
+        return [self.draw + member * _MEMBERS_APART for member in range(self.members)]
+
+    def predict(self, images: torch.Tensor) -> np.ndarray:
+        """Return the classes that the members' mean finds most likely."""
+        confidences = [confidences_from_logits(predict(model, images).logits) for model in self.models]
+        return np.mean(confidences, axis=0).argmax(1)
+
+    def pick(
+        self, images: torch.Tensor, count: int, candidates: int | None, passes: int, temperature: float
+    ) -> None:
+        """Label what the strategy picks."""
+        rest = _candidates(len(images), self.labelled, candidates, self.draw)
+        look = _Look(self.models, images, self.strategies, passes, temperature, self.seeds)
+        chosen = mining.combine(
+            look.records(rest), self.plan, count, reference=look.reference(self.labelled), seed=self.draw
+        )
+        self.labelled = np.concatenate([self.labelled, np.array(chosen.ids)])
+
+
 class _Look:
-    """What a network says of images, in as many fields as the strategies of a plan look at."""
+    """What an entry's networks say of images, in as many fields as the strategies of a plan look at."""
 
     def __init__(
         self,
-        model: nn.Sequential,
+        models: Sequence[nn.Sequential],
         images: torch.Tensor,
         names: Sequence[str],
         passes: int,
         temperature: float,
-        seed: int,
+        seeds: Sequence[int],
     ) -> None:
         about = [mining.strategies()[name] for name in names]
         self.fields = {field for strategy in about for need in strategy["fields"] for field in need}
         self.compares = any(strategy["reference"] != "none" for strategy in about)
-        self.trunk, self.head = _cut(model)
-        self.images, self.passes, self.temperature, self.seed = images, passes, temperature, seed
+        self.models = [_cut(model) for model in models]
+        self.images, self.passes, self.temperature, self.seeds = images, passes, temperature, seeds
 
     def records(self, rows: np.ndarray, *, passes: bool = True) -> Any:
         """Return records of some images with the fields that are needed."""
-        wanted = self.fields & {"confidences", "logits", "embeddings", "mc_dropout"}
+        wanted = self.fields & {"confidences", "logits", "embeddings", "mc_dropout", "query_by_committee"}
         if not wanted:
             return records.from_arrays(rows)
-        with torch.inference_mode():
-            values = torch.cat([self.trunk(part) for part in self.images[rows].split(_BATCH)])
+        predictions, samples = [], []
+        for (trunk, head), seed in zip(self.models, self.seeds, strict=True):
+            with torch.inference_mode():
+                values = torch.cat([trunk(part) for part in self.images[rows].split(_BATCH)])
+            if wanted - {"mc_dropout"}:
+                predictions.append(predict(head, values))
+            if passes and "mc_dropout" in wanted:
+                logits, _ = mc_dropout(
+                    head, values, self.passes, outputs="values", batch_size=_BATCH, seed=seed
+                )
+                samples.append(torch.from_numpy(logits / self.temperature).softmax(2).numpy())
         fields = {}
-        if wanted - {"mc_dropout"}:
-            prediction = predict(self.head, values)
-            fields["confidences"] = confidences_from_logits(prediction.logits / self.temperature)
-            fields["embeddings"] = prediction.embeddings
-        if passes and "mc_dropout" in wanted:
-            samples, _ = mc_dropout(
-                self.head, values, self.passes, outputs="values", batch_size=_BATCH, seed=self.seed
-            )
-            fields["mc_dropout"] = torch.from_numpy(samples / self.temperature).softmax(2).numpy()
+        if predictions:
+            each = [confidences_from_logits(one.logits / self.temperature) for one in predictions]
+            fields["confidences"] = np.mean(each, axis=0)
+            fields["embeddings"] = predictions[0].embeddings
+            if len(each) > 1:
+                fields["query_by_committee"] = np.stack(each, axis=1)
+        if samples:
+            fields["mc_dropout"] = np.concatenate(samples, axis=1)
         return records.from_arrays(rows, **fields)
 
     def reference(self, labelled: np.ndarray) -> Any:
@@ -239,16 +289,34 @@ def _begin(build: Build, pretrained: nn.Sequential | None, seed: int) -> nn.Sequ
 
 
 def _train(
-    model: nn.Sequential,
-    inputs: torch.Tensor,
+    racers: Sequence[_Racer],
+    images: torch.Tensor,
     labels: np.ndarray,
     augmentation: Augmentation,
-    **recipe: Any,
+    recipe: Mapping[str, Any],
 ) -> None:
+    """Train the networks of all racers: side by side where their layers can be batched, else one after another."""
+    lessons: list[Lesson] = []
+    models: list[nn.Module] = []
+    first = 0
+    for racer in racers:
+        rows = np.arange(first, first + len(racer.labelled))
+        lessons += [Lesson(rows, rows[:0], seed) for seed in racer.seeds]
+        models += racer.models
+        first += len(rows)
     if augmentation == "elastic":
-        training.train(nn.Sequential(Deform(), model), inputs, labels, **recipe)
-    else:
-        training.train(model, inputs, labels, augmentation=augmentation == "affine", **recipe)
+        models = [nn.Sequential(Deform(), model) for model in models]
+    labelled = np.concatenate([racer.labelled for racer in racers])
+    inputs, targets = images[labelled], labels[labelled]
+    options = {**recipe, "augmentation": augmentation == "affine"}
+    if len(models) > 1:
+        try:
+            train_together(models, inputs, torch.from_numpy(targets), lessons, **options)
+            return
+        except NotBatchable:  # a network of the caller's own
+            pass
+    for model, lesson in zip(models, lessons, strict=True):
+        training.train(model, inputs[lesson.rows], targets[lesson.rows], seed=lesson.seed, **options)
 
 
 def _first(
@@ -301,12 +369,32 @@ def _checked_counts(label_counts: Sequence[int], size: int) -> list[int]:
     return counts
 
 
-def _checked_strategies(plan: Any) -> list[str]:
-    names, known = _strategies_of(plan), mining.strategies()
-    for name in names:
-        if name not in known:
-            raise mining.UnknownStrategy(f"strategy {name!r} is unknown; there are: {', '.join(known)}")
-    return names
+def _check_options(augmentation: str, temperature: float, members: int) -> None:
+    if augmentation not in ("none", "affine", "elastic"):
+        raise ValueError(f"augmentation is {augmentation!r}: it must be none, affine or elastic")
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}: it must be above 0")
+    if members < 1:
+        raise ValueError(f"members is {members}: it must be at least 1")
+
+
+def _checked_entries(entries: Sequence[Entry], members: int) -> list[Entry]:
+    if not entries:
+        raise ValueError("there are no entries: a race needs at least one")
+    known = mining.strategies()
+    for entry in entries:
+        if entry.cold_start not in ("random", "typicality"):
+            raise ValueError(f"cold_start is {entry.cold_start!r}: it must be random or typicality")
+        for name in _strategies_of(_as_plan(entry.strategy)):
+            if name not in known:
+                raise mining.UnknownStrategy(f"strategy {name!r} is unknown; there are: {', '.join(known)}")
+            if name == "query_by_committee" and members < 2:
+                raise ValueError(f"members is {members}, but query_by_committee needs at least 2 to disagree")
+    return list(entries)
+
+
+def _as_plan(strategy: Plan) -> Any:
+    return {"strategy": strategy} if isinstance(strategy, str) else strategy
 
 
 def _strategies_of(plan: Any) -> list[str]:

@@ -27,7 +27,9 @@ class BatchedNetwork(nn.Module):
     ----------
     models : sequence of torch.nn.Module
         Plain ``nn.Sequential`` models, nested or not, of linear and convolutional layers, batch norm, dropout,
-        pooling, activations and flatten; the same layers in all of them. Their weights are copied.
+        pooling, activations and flatten; the same layers in all of them. Their weights are copied. A layer of
+        another kind, without weights, may have an attribute ``takes_generator = True``: then it is called for
+        one member after the other, with the generator that draws for the member as second argument.
     generators : sequence of torch.Generator, optional
         Draws each member's dropout masks, as the member alone would draw them from torch's own (on the CPU).
         Needed to train with dropout.
@@ -181,6 +183,8 @@ def _batched(place: int, members: Sequence[nn.Module], generators: list[torch.Ge
         return _BatchNorm(members)
     if kind in _DROPOUTS:
         return _Dropout(layer, generators)
+    if getattr(layer, "takes_generator", False) and not list(layer.children()) and not _tensors(layer):
+        return _Drawn(layer, generators)
     if kind in _POOLINGS and not getattr(layer, "return_indices", False):
         return _Pooling(layer)
     if kind in _ACTIVATIONS:
@@ -322,6 +326,19 @@ class _Dropout(_Layer):
         for own, generator in zip(mask, self.generators[self.places], strict=True):
             own.bernoulli_(1 - self.p, generator=generator)
         return inputs * mask.div_(1 - self.p).transpose(0, 1)
+
+
+class _Drawn(_Layer):
+    """A layer of the caller's own that draws random numbers, run for one member after the other."""
+
+    def __init__(self, source: nn.Module, generators: list[torch.Generator]) -> None:
+        super().__init__()
+        self.source, self.generators = copy.deepcopy(source), generators
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        generators = self.generators[self.places] or [None] * inputs.shape[1]
+        pairs = zip(inputs.unbind(1), generators, strict=True)
+        return torch.stack([self.source(own, generator) for own, generator in pairs], dim=1)
 
 
 class _Pooling(_Layer):

@@ -17,7 +17,6 @@ from torch import nn
 from alhelpers.training import History, train
 from alhelpers.uncertainty._committee_estimators import is_estimator, predict_all_classes, start_from
 from alhelpers.uncertainty._committee_folds import Folds, named_folds, rows_of_members
-from alhelpers.uncertainty._committee_training import Lesson, same_batches, train_together
 from alhelpers.uncertainty._torch import (
     as_inputs,
     checked_logits,
@@ -30,6 +29,7 @@ from alhelpers.uncertainty._torch import (
 )
 from alhelpers.uncertainty.batched import BatchedNetwork, NotBatchable
 from alhelpers.uncertainty.mc_dropout import mc_dropout
+from alhelpers.uncertainty.training_together import Lesson, same_batches, train_together
 
 _CPU = torch.device("cpu")
 _default_train = train

@@ -6,7 +6,7 @@ import torch
 
 from alhelpers import datasets, mining, models, records, training
 from alhelpers.experiments import race as race_module
-from alhelpers.experiments.race import CLUSTER_MARGIN, race
+from alhelpers.experiments.race import CLUSTER_MARGIN, Entry, race
 from alhelpers.scores import confidences_from_logits
 from alhelpers.uncertainty import mc_dropout
 
@@ -39,8 +39,14 @@ def _whole_digits():
 
 
 def _run(digits, strategy="mc_dropout", **options):
+    """Run one entry."""
+    entry = Entry(strategy, **{name: options.pop(name) for name in Entry._fields if name in options})
+    return _run_all(digits, [entry], **options)
+
+
+def _run_all(digits, entries, **options):
     options = {"label_counts": COUNTS, "steps": 4, "passes": 3, "augmentation": "none"} | options
-    return race(*digits, strategy, **options)
+    return list(race(*digits, entries, **options))
 
 
 def _without_seconds(rows):
@@ -59,12 +65,10 @@ def _without_seconds(rows):
     ],
 )
 def test_a_race_gives_a_tidy_row_for_each_number_of_labels(digits, strategy, name):
-    seen = []
-    rows = _run(digits, strategy, label_counts=(12, 16), seed=3, on_round=seen.append)
+    rows = _run(digits, strategy, label_counts=(12, 16), seed=3)
     assert [(row["strategy"], row["seed"], row["labels"]) for row in rows] == [(name, 3, 12), (name, 3, 16)]
     assert all(set(row) == {"strategy", "seed", "labels", "accuracy", "seconds"} for row in rows)
     assert all(0 <= row["accuracy"] <= 1 and row["seconds"] > 0 for row in rows)
-    assert seen == rows
 
 
 def test_the_same_seed_gives_the_same_race(digits):
@@ -128,7 +132,7 @@ def test_the_first_round_is_what_the_parts_of_the_kit_give_by_hand(digits):
 def test_convolutions_computed_once_change_nothing(digits):
     network = models.build_network(8, 10, seed=1)
     images = models.to_inputs(digits[0].images)
-    look = race_module._Look(network, images, ["mc_dropout", "badge"], 4, 2.0, 7)
+    look = race_module._Look([network], images, ["mc_dropout", "badge"], 4, 2.0, [7])
     rows = np.arange(5, 140, 2)
     table = look.records(rows)
     prediction = models.predict(network, images[rows])
@@ -145,7 +149,9 @@ def test_only_the_fields_that_a_strategy_needs_are_computed(digits):
     images = models.to_inputs(digits[0].images)
     network = models.build_network(8, 10)
     fields = {
-        name: set(race_module._Look(network, images, [name], 2, 1.0, 0).records(np.arange(9)).column_names)
+        name: set(
+            race_module._Look([network], images, [name], 2, 1.0, [0]).records(np.arange(9)).column_names
+        )
         for name in ("random", "mc_dropout")
     }
     assert fields["random"] == {"id"}
@@ -179,7 +185,9 @@ def test_no_more_candidates_than_asked_for_are_looked_at():
 
 
 def test_training_on_more_labels_gets_better():
-    rows = race(*_whole_digits(), "random", label_counts=(20, 300), augmentation="none", steps=100)
+    rows = list(
+        race(*_whole_digits(), [Entry("random")], label_counts=(20, 300), augmentation="none", steps=100)
+    )
     assert rows[1]["accuracy"] > rows[0]["accuracy"]
     assert rows[1]["accuracy"] > 0.85
 
@@ -194,8 +202,119 @@ def test_training_on_more_labels_gets_better():
         ({"cold_start": "margin"}, "cold_start is 'margin'"),
         ({"temperature": 0}, "temperature is 0"),
         ({"strategy": "guess"}, "guess"),
+        ({"strategy": "query_by_committee"}, "members is 1, but query_by_committee needs at least 2"),
+        ({"members": 0}, "members is 0: it must be at least 1"),
     ],
 )
 def test_wrong_options_are_named(digits, options, message):
     with pytest.raises(ValueError, match=message):
         _run(digits, **options)
+
+
+# ------------------------------------------------------------------------------
+# several entries, several members
+# ------------------------------------------------------------------------------
+
+
+def _racers(digits, members=1):
+    """Two racers with labels of their own, and the images."""
+    images = race_module._fast(models.to_inputs(digits[0].images))
+    racers = [race_module._Racer(Entry("random", seed=seed), members) for seed in (1, 2)]
+    for racer in racers:
+        racer.labelled = np.random.default_rng(racer.entry.seed).choice(len(images), 40, replace=False)
+        racer.begin_round(40, race_module._kit_network(digits[0], 0.5), None, False)
+    return racers, images
+
+
+def _train(racers, images, labels, augmentation):
+    recipe = {"steps": 8, "batch_size": 16, "learning_rate": 6e-3}
+    race_module._train(racers, images, labels, augmentation, recipe)
+    return [model.state_dict() for racer in racers for model in racer.models]
+
+
+@pytest.mark.parametrize("augmentation", ["none", "affine", "elastic"])
+def test_networks_trained_side_by_side_become_what_each_becomes_alone(digits, augmentation):
+    labels = digits[0].labels
+    together = _train(*_racers(digits, members=2), labels, augmentation)
+    racers, images = _racers(digits, members=2)
+    alone = []
+    for racer in racers:
+        for model, seed in zip(racer.models, racer.seeds, strict=True):
+            whole = torch.nn.Sequential(race_module.Deform(), model) if augmentation == "elastic" else model
+            rows = racer.labelled
+            options = {"steps": 8, "batch_size": 16, "augmentation": augmentation == "affine", "seed": seed}
+            training.train(whole, images[rows], labels[rows], **options)
+            alone.append(model.state_dict())
+    assert len(together) == len(alone) == 4
+    for one, other in zip(together, alone, strict=True):
+        for name, value in one.items():
+            torch.testing.assert_close(value, other[name], atol=2e-4, rtol=1e-3)
+    assert not torch.allclose(alone[0]["logits.weight"], alone[1]["logits.weight"], atol=0.01)
+
+
+def test_a_network_that_cannot_be_batched_is_trained_one_after_another(digits, trainings):
+    class OwnReLU(torch.nn.ReLU):
+        pass
+
+    def build(seed):
+        network = models.build_network(8, 10, seed=seed)
+        network.relu1 = OwnReLU()
+        return network
+
+    entries = [Entry("random", seed=seed) for seed in (0, 1)]
+    rows = _run_all(digits, entries, network=build)
+    assert len(trainings) == 2 * len(COUNTS)
+    for seed in (0, 1):
+        alone = _run(digits, "random", seed=seed, network=build)
+        assert _without_seconds(rows[seed::2]) == _without_seconds(alone)
+
+
+def test_entries_keep_apart_and_run_side_by_side(digits):
+    entries = [
+        Entry(strategy, seed, name, start)
+        for strategy, name, start in (("random", "chance", "random"), ("margin", None, "typicality"))
+        for seed in (4, 5)
+    ]
+    rows = _run_all(digits, entries)
+    wanted = [(count, name, seed) for count in COUNTS for name in ("chance", "margin") for seed in (4, 5)]
+    assert [(row["labels"], row["strategy"], row["seed"]) for row in rows] == wanted
+    # The rounding differs, and so may the class of an image of the 80, and what is picked after it.
+    for place, entry in enumerate(entries):
+        alone = [row["accuracy"] for row in _run_all(digits, [entry])]
+        together = [row["accuracy"] for row in rows[place :: len(entries)]]
+        np.testing.assert_allclose(together, alone, atol=1.5 / 80)
+
+
+def test_options_are_checked_before_the_first_row_is_asked_for(digits):
+    with pytest.raises(ValueError, match="there are no entries"):
+        race(*digits, [])
+    with pytest.raises(ValueError, match="temperature is -1"):
+        race(*digits, [Entry("random")], temperature=-1)
+
+
+def test_members_predict_by_their_mean_and_all_are_asked(digits):
+    images = models.to_inputs(digits[0].images)
+    (racer, _), _ = _racers(digits, members=3)
+    each = [models.predict(model, images).confidences for model in racer.models]
+    np.testing.assert_array_equal(racer.predict(images), np.mean(each, axis=0).argmax(1))
+    names = ["mc_dropout", "query_by_committee", "badge"]
+    look = race_module._Look(racer.models, images, names, 4, 1.0, racer.seeds)
+    table = look.records(np.arange(30))
+    samples = records.column(table, "mc_dropout")
+    assert samples.shape == (30, 12, 10)
+    for member, (model, seed) in enumerate(zip(racer.models, racer.seeds, strict=True)):
+        own, _ = mc_dropout(model, images[:30], 4, seed=seed)
+        np.testing.assert_allclose(samples[:, 4 * member : 4 * member + 4], own, atol=1e-6)
+    committee = records.column(table, "query_by_committee")
+    np.testing.assert_allclose(committee, np.stack(each, axis=1)[:30], atol=1e-6)
+    np.testing.assert_allclose(records.column(table, "confidences"), committee.mean(1), atol=1e-6)
+    np.testing.assert_allclose(
+        records.column(table, "embeddings"),
+        models.predict(racer.models[0], images).embeddings[:30],
+        atol=1e-5,
+    )
+
+
+def test_a_committee_races_by_its_disagreement(digits):
+    rows = _run(digits, "query_by_committee", members=2, label_counts=(12, 16))
+    assert [row["labels"] for row in rows] == [12, 16]

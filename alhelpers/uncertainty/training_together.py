@@ -1,4 +1,4 @@
-"""Train the members of a committee side by side, as one batched network."""
+"""Train networks of one design side by side, as one batched network."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def train_together(
     steps: int,
     batch_size: int,
     learning_rate: float,
-    augmentation: bool,
-    validation: tuple[torch.Tensor, np.ndarray | torch.Tensor] | None,
-    looks: int,
-    on_look: Callable[[int, int], None] | None,
-    patience: int | None,
+    augmentation: bool = False,
+    validation: tuple[torch.Tensor, np.ndarray | torch.Tensor] | None = None,
+    looks: int = 10,
+    on_look: Callable[[int, int], None] | None = None,
+    patience: int | None = None,
 ) -> list[History]:
     """Train models in place as :func:`alhelpers.training.train` trains each alone.
 
@@ -73,6 +73,8 @@ def train_together(
     ------
     ValueError
         As ``train`` does.
+    NotBatchable
+        If the models cannot run as one network. They are left as they were.
     """
     targets = checked_targets(inputs, labels)
     looking = [_validation(inputs, targets, lesson, validation) for lesson in lessons]
