@@ -76,12 +76,14 @@ def run(
     ParameterError
         If a parameter is unknown or has another type; nothing is run or written.
     NotebookError
-        If a cell fails, the kernel dies, or a limit is passed.
+        If a cell fails, the kernel dies, a limit is passed, or the output's name does not end in ``.ipynb``.
     FileExistsError
         If the output is the notebook itself.
     """
     notebook, output = Path(notebook), Path(output)
     check(parameters_of(notebook), parameters, where=notebook.name)
+    if output.suffix != ".ipynb":
+        raise NotebookError(f"the output {output} is to be a notebook: give it a name that ends in .ipynb")
     if output.resolve() == notebook.resolve():
         raise FileExistsError(
             f"the output {output} is the notebook itself: choose another path for the executed copy"

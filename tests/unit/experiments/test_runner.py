@@ -122,6 +122,15 @@ def test_the_source_is_never_the_output(write_notebook, tmp_path, monkeypatch):
     assert path.read_bytes() == before
 
 
+def test_an_output_that_is_not_named_as_a_notebook_is_refused(write_notebook, tmp_path):
+    path = write_notebook(tmp_path / "01_a.ipynb", "seed: int = 0")
+    with pytest.raises(
+        NotebookError, match="out/copy is to be a notebook: give it a name that ends in .ipynb"
+    ):
+        run(path, {}, tmp_path / "out" / "copy")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"text", b"[]", b'{"a": 1}', b"\xff\xfe", b'{"nbformat": 9, "nbformat_minor": 0, "cells": []}'],
