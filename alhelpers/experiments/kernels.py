@@ -17,7 +17,7 @@ from jupyter_client.provisioning import LocalProvisioner
 from traitlets import default
 
 from alhelpers.experiments.errors import NotebookError
-from alhelpers.experiments.messages import send
+from alhelpers.forking import send
 
 #: A Unix socket's name has at most 107 bytes, on some systems 103.
 _LONGEST_SOCKET_NAME = 103

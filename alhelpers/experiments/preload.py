@@ -2,23 +2,12 @@
 
 import re
 
+from alhelpers.forking import NUMERICAL, OF_THE_SDK
+
 #: Imported once, in this order. What looks at its surroundings when it is imported must stay out: ipywidgets and
-#: tqdm.auto ask whether there is a kernel, dtlpy reads its settings.
+#: tqdm.auto ask whether there is a kernel.
 PRELOADED = (
-    "numpy",
-    "pandas",
-    "pyarrow.dataset",
-    "pyarrow.parquet",
-    "scipy.stats",
-    "sklearn.cluster",
-    "sklearn.decomposition",
-    "sklearn.ensemble",
-    "sklearn.isotonic",
-    "sklearn.linear_model",
-    "sklearn.metrics",
-    "sklearn.neighbors",
-    "torch",
-    "torch._dynamo",  # which the first optimizer imports
+    *NUMERICAL,
     "matplotlib.pyplot",
     "matplotlib.backends.backend_agg",
     "ipykernel.kernelapp",
@@ -31,16 +20,7 @@ PRELOADED = (
     "alhelpers.notebook",
     "alhelpers.training",
     "alhelpers.uncertainty",
-    # What dtlpy imports.
-    "aiohttp",
-    "bson",
-    "diskcache",
-    "jinja2",
-    "jwt",
-    "redis",
-    "requests_toolbelt",
-    "tqdm",
-    "validators",
+    *OF_THE_SDK,
 )
 
 #: What the run itself needs, whatever the notebook imports.

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from alhelpers.experiments.errors import NotebookError
-from alhelpers.experiments.messages import receive, send
 from alhelpers.experiments.preload import PRELOADED
+from alhelpers.forking import ServerProcess, receive
 
 #: What numerical libraries read when they are loaded, to know how many threads to start.
 _THREAD_VARIABLES = (
@@ -63,8 +63,7 @@ class Processes:
         self.threads, self.preload = threads, preload
         self.forks = sys.platform == "linux" if fork is None else fork
         self._lock = threading.Lock()
-        self._server: subprocess.Popen | None = None
-        self._channel: socket.socket | None = None
+        self._server: ServerProcess | None = None
         self._started: set[subprocess.Popen] = set()
         self._stopped = False
         self._folder = tempfile.TemporaryDirectory(prefix="alhelpers-", ignore_cleanup_errors=True)
@@ -105,12 +104,10 @@ class Processes:
         """End all processes; runs that have not finished are lost."""
         with self._lock:
             self._stopped = True
-            if self._channel is not None:
-                self._channel.close()  # on which the server ends its children, and then itself
             for process in self._started:
                 process.kill()
-        if self._server is not None:
-            self._server.wait()
+            if self._server is not None:
+                self._server.close()
         self._folder.cleanup()
 
     # ------------------------------------------------------------------------------------------------- forked
@@ -130,38 +127,16 @@ class Processes:
         with self._lock:
             if self._stopped:
                 raise NotebookError(_STOPPED)
-            if self._channel is None:
-                self._launch()
-            try:
-                send(self._channel, question, files)
-                answer, _ = receive(self._channel)
-            except BrokenPipeError:
-                answer = None
+            if self._server is None:
+                with open(self._log, "ab") as log:
+                    self._server = ServerProcess(
+                        "alhelpers.experiments.run_process", self.preload, self.environment(), log
+                    )
+            answer = self._server.ask(question, files)
             if answer is None and "fork" in question:
-                self._channel.close()
-                self._channel = None
-                self._server.wait()
+                self._server.close()
+                self._server = None
         return answer
-
-    def _launch(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs, open(self._log, "ab") as log:
-            self._server = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "alhelpers.experiments.run_process",
-                    str(theirs.fileno()),
-                    *self.preload,
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=[theirs.fileno()],
-                env=self.environment(),
-                start_new_session=True,  # Ctrl-C is for this process alone
-            )
-        self._channel = ours
 
     # ------------------------------------------------------------------------------------------------ started
 

@@ -1,7 +1,7 @@
 """Worker processes: who runs which execution, when.
 
-There is one process a service, which lives on between executions: importing the SDK takes it one or two seconds, and
-making the service's instance may load a model. Executions wait in the state as 'created' and here in queues; what is
+There is one process a service, which lives on between executions: making the service's instance may load a model, and
+the first processes import what the later ones are forked with. Executions wait in the state as 'created' and here in queues; what is
 lost when the server dies is read back from the state at its next start.
 """
 
@@ -12,7 +12,6 @@ import logging
 import os
 import shutil
 import signal
-import sys
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -20,12 +19,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alhelpers.forking import end_group
+
 from .api import Call
 from .auth import write_private
 from .errors import ApiError
 from .events import Event
 from .logs import Logs
 from .services.executions import jobs
+from .starting import Forked, Starter
 from .store import now
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,6 @@ RESTING = 4
 STALLED = 20.0
 # How long code that was told to stop may go on before its process is killed.
 GRACE = 3.0
-LONGEST_LINE = 1 << 26
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 Change = Callable[[Callable[[Call], Any]], Awaitable[Any]]
@@ -66,7 +67,7 @@ class Worker:
     running: dict[str, asyncio.TimerHandle | None] = field(default_factory=dict)
     # Which function each of them runs.
     functions: dict[str, str] = field(default_factory=dict)
-    process: asyncio.subprocess.Process | None = None
+    process: asyncio.subprocess.Process | Forked | None = None
     idle: asyncio.TimerHandle | None = None
 
     @property
@@ -87,7 +88,7 @@ class Worker:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if hasattr(os, "killpg"):
-                os.killpg(self.process.pid, signal.SIGKILL)
+                end_group(self.process.pid)
             else:
                 self.process.kill()
 
@@ -110,6 +111,7 @@ class Dispatcher:
         self.logs = Logs(folder / "logs")
         self.limit = max(2, os.cpu_count() or 1)
         self._change, self._cookie = change, cookie
+        self._starter = Starter()
         self._queues: dict[str, deque[str]] = {}
         self._workers: dict[str, Worker] = {}
         self._resting: set[str] = set()
@@ -157,6 +159,7 @@ class Dispatcher:
             self._stalled.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await self._starter.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def notice(self, events: list[Event]) -> None:
@@ -308,17 +311,7 @@ class Dispatcher:
             **{"DATALOOP_PATH": str(sdk), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
             **{"NO_PROXY": local, "no_proxy": local},
         }
-        worker.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "alhelpers.platform.worker"),
-            cwd=home,
-            env=environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=LONGEST_LINE,
-            # A group of its own: Ctrl-C in the server's terminal is not for it, and its children end with it.
-            start_new_session=True,
-        )
+        worker.process = await self._starter.start(home, environment)
         if worker.retired:
             worker.kill()
         worker.tell("setup", **setup)
@@ -340,11 +333,14 @@ class Dispatcher:
             worker.kill()
             await strays
             code = await worker.process.wait()
+            worker.process = None
         return f"its worker process died ({_cause(code)})"
 
     async def _hear(self, worker: Worker, message: dict[str, Any]) -> None:
         if message["kind"] == "log":
             self._log(worker, message["id"], message["level"], message["text"], message["time"])
+        elif message["kind"] == "imported":
+            self._spawn(self._starter.learn(message["names"]))
         elif message["kind"] == "ready":
             worker.ready = True
             self._rest(worker)
@@ -495,7 +491,9 @@ class Dispatcher:
             logger.error("the dispatcher of workers failed", exc_info=task.exception())
 
 
-def _cause(code: int) -> str:
+def _cause(code: int | None) -> str:
+    if code is None:
+        return "as did the process that forked it, so nothing tells why"
     if code < 0:
         names = {each.value: each.name for each in signal.Signals}
         return f"signal {names.get(-code, -code)}"

@@ -22,6 +22,7 @@ CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 #: DESIGN: each room imports only from rooms above it.
 ROOMS = [
     "files",
+    "forking",
     "configurations",
     "scores",
     "evaluation",
@@ -279,7 +280,8 @@ def files_of(room):
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_only_from_rooms_above_it(room):
-    allowed = {room, *ROOMS[: ROOMS.index(room)]} if room != "platform" else {room}
+    # The platform knows nothing of the rooms beside it; how a process is forked is no room's matter.
+    allowed = {room, *ROOMS[: ROOMS.index(room)]} if room != "platform" else {room, "forking"}
     for path in files_of(room):
         below = set(rooms_imported(path)) - allowed
         assert not below, f"{path.relative_to(ROOT)} imports {', '.join(sorted(below))}"
@@ -288,6 +290,10 @@ def test_a_room_imports_only_from_rooms_above_it(room):
 @pytest.mark.parametrize("room", ["scores", "evaluation", "splitting"])
 def test_the_arithmetic_needs_numpy_only(room):
     assert {top for path in files_of(room) for top in third_party(path)} == {"numpy"}
+
+
+def test_forking_needs_the_standard_library_and_where_it_is_there_threadpoolctl():
+    assert set().union(*map(third_party, files_of("forking"))) == {"threadpoolctl"}
 
 
 def test_only_the_notebook_room_imports_ipython_and_widgets():

@@ -12,11 +12,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from alhelpers.forking import Server, leave, set_anew
+
 from .reporting import Reporter, take_output
 
 
 def main() -> int:
-    """Take the service and then its jobs from the standard input, until it ends."""
+    """Take the service and then its jobs from the standard input, until it ends.
+
+    With arguments, be forked into such processes: asked for on the socket whose descriptor is the first of them, with
+    what the others name imported.
+    """
+    if len(sys.argv) > 1:
+        _wait_to_be_forked()
     reporter = take_output()
     messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(messages,), daemon=True).start()
@@ -32,9 +40,28 @@ def main() -> int:
     except BaseException as error:  # noqa: BLE001
         reporter.send("broken", **running.describe(error))
         return 1
+    reporter.tell_imports()
     reporter.send("ready")
     _work(runner, messages, reporter, setup["concurrency"])
     return 0
+
+
+def _wait_to_be_forked() -> None:
+    """Return in a fork that is like a process started for a worker."""
+    server = Server(int(sys.argv[1]), sys.argv[2:])
+    question, files = server.serve()
+    if question is None:
+        leave()
+    os.setsid()
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(question["folder"])
+    server.set_environment(question["environment"])
+    del sys.argv[1:]
+    if not sys.flags.safe_path:
+        sys.path.insert(0, question["folder"])
+    set_anew()
 
 
 def _work(

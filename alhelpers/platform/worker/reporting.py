@@ -10,6 +10,8 @@ import threading
 from datetime import UTC, datetime
 from typing import IO, Any
 
+from alhelpers.forking import NUMERICAL
+
 # Which execution the current thread works on; threads that the code itself starts know nothing of it.
 CURRENT: contextvars.ContextVar[str | None] = contextvars.ContextVar("execution", default=None)
 LONGEST_LINE = 10_000
@@ -35,6 +37,10 @@ class Reporter:
         with self._lock:
             self._pipe.write(line)
             self._pipe.flush()
+
+    def tell_imports(self) -> None:
+        """Send which of the large packages the service's code has imported."""
+        self.send("imported", names=[name for name in NUMERICAL if name in sys.modules])
 
     def log(self, level: str, text: str) -> None:
         """Send lines for the log, with the execution that they belong to."""

@@ -125,6 +125,7 @@ class Runner:
                 stream.finish_line()
         self.reporter.running.discard(job["id"])
         CURRENT.set(None)
+        self.reporter.tell_imports()
         self.reporter.send("end", id=job["id"], **end)
 
     def interrupt(self, execution_id: str) -> None:

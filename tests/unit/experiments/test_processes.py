@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -91,6 +92,11 @@ def run_both(write_notebook, folder):
             )
         with pytest.raises(NotebookError, match="ZeroDivisionError"):
             run(path, {"seed": 7}, folder / "forked.ipynb", cwd=folder, processes=full)
+        # A fork takes along one thread only: nothing that is imported has started another.
+        threads = Path(f"/proc/{full._server._process.pid}/task")
+        assert {(each / "comm").read_text().strip() for each in threads.iterdir()} <= {
+            *(Path(sys.executable).resolve().name, Path(sys.executable).name, "jemalloc_bg_thd")
+        }
     return [nbformat.read(folder / f"{name}.ipynb", 4) for name in ("plain", "forked")]
 
 

@@ -1,0 +1,186 @@
+"""How a worker process comes into being: forked from one that has imported what workers import, or started."""
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from alhelpers.forking import OF_THE_SDK, ServerProcess
+
+MODULE = "alhelpers.platform.worker"
+LONGEST_LINE = 1 << 26
+#: Variables that are read only when a process starts, or a library is loaded, begin so.
+READ_AT_START = (
+    *("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "SSL_", "TQDM_", "ARROW_", "TORCH", "PYTORCH"),
+    *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "VECLIB_", "NUMEXPR_", "NPY_", "NUMPY_"),
+)
+
+
+class Forked:
+    """A forked worker, with what the dispatcher needs of asyncio's ``Process``.
+
+    Parameters
+    ----------
+    pid : int
+        Its number.
+    server : ServerProcess
+        Whose child it is.
+    stdin : asyncio.WriteTransport
+        Its standard input.
+    stdout, stderr : asyncio.StreamReader
+        What it writes.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        server: "_Server",
+        stdin: asyncio.WriteTransport,
+        stdout: asyncio.StreamReader,
+        stderr: asyncio.StreamReader,
+    ) -> None:
+        self.pid, self.stdin, self.stdout, self.stderr = pid, stdin, stdout, stderr
+        self.returncode: int | None = None
+        self._server = server
+
+    async def wait(self) -> int | None:
+        """Wait for its end; return its exit code, or None if its server, who alone is told of it, has died."""
+        if self.returncode is None:
+            self.returncode = await self._server.ask({"reap": self.pid})
+        self.stdin.close()
+        return self.returncode
+
+
+class _Server:
+    """The process that is forked, asked in turn and outside the event loop: it may be importing."""
+
+    def __init__(self, preload: Iterable[str], environment: dict[str, str]) -> None:
+        self.surroundings = _read_at_start(environment)
+        self.alive = True
+        self._preload, self._environment = list(preload), environment
+        self._process: ServerProcess | None = None
+        self._turn = threading.Lock()
+
+    async def ask(self, question: dict, files: list[int] | None = None) -> int | None:
+        return await asyncio.to_thread(self._ask, question, files)
+
+    def _ask(self, question: dict, files: list[int] | None) -> int | None:
+        with self._turn:
+            if not self.alive:
+                return None
+            if self._process is None:
+                self._process = ServerProcess(MODULE, self._preload, self._environment)
+            answer = self._process.ask(question, files)
+            if answer is None:
+                self._end()
+            return answer
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        with self._turn:
+            self._end()
+
+    def _end(self) -> None:
+        self.alive = False
+        if self._process is not None:
+            self._process.close()
+            self._process = None
+
+
+class Starter:
+    """Starts worker processes: on Linux by forking, elsewhere from nothing.
+
+    Importing the SDK takes seconds of a processor, importing torch as long again. The process that is forked, which
+    comes with the first worker, begins with what the SDK imports; what a service's code has imported beyond that, it
+    imports then for the next workers. The SDK reads its settings when it is imported: each worker does that itself.
+    """
+
+    def __init__(self) -> None:
+        self.forks = sys.platform == "linux"
+        self._server: _Server | None = None
+        self._imported = list(OF_THE_SDK)
+
+    async def start(self, folder: Path, environment: dict[str, str]) -> "Forked | asyncio.subprocess.Process":
+        """Start a worker.
+
+        Parameters
+        ----------
+        folder : Path
+            Its working folder.
+        environment : dict
+            Its environment.
+
+        Returns
+        -------
+        Forked or asyncio.subprocess.Process
+            The process, in a session of its own, with pipes for its input, its output and its errors.
+
+        Raises
+        ------
+        OSError
+            When the system starts no more processes.
+        """
+        if self.forks:
+            if self._server is None or not self._server.alive:
+                self._server = _Server(self._imported, environment)
+            if self._server.surroundings == _read_at_start(environment):
+                forked = await self._fork(self._server, folder, environment)
+                if forked is not None:
+                    return forked
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", MODULE),
+            cwd=folder,
+            env=environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=LONGEST_LINE,
+            # A group of its own: Ctrl-C in the server's terminal is not for it, and its children end with it.
+            start_new_session=True,
+        )
+
+    async def learn(self, names: list[str]) -> None:
+        """Have modules that a worker has imported imported for the next ones."""
+        new = [name for name in names if name not in self._imported]
+        self._imported += new
+        if new and self._server is not None:
+            await self._server.ask({"import": new})
+
+    async def close(self) -> None:
+        """End the process that is forked, and what is left of its forks."""
+        if self._server is not None:
+            await self._server.close()
+
+    async def _fork(self, server: _Server, folder: Path, environment: dict[str, str]) -> Forked | None:
+        """Fork a worker; None when the process to be forked has died."""
+        (input_, stdin), (stdout, output), (errors, stderr) = (os.pipe() for _ in range(3))
+        ours, theirs = (stdin, stdout, errors), (input_, output, stderr)
+        pid = None
+        try:
+            question = {"fork": True, "folder": str(folder), "environment": environment}
+            pid = await server.ask(question, list(theirs))
+        finally:
+            for descriptor in theirs if pid is not None else (*theirs, *ours):
+                os.close(descriptor)
+        if pid is None:
+            return None
+        writer, _ = await asyncio.get_running_loop().connect_write_pipe(
+            asyncio.BaseProtocol, os.fdopen(stdin, "wb", buffering=0)
+        )
+        return Forked(pid, server, writer, await _reader(stdout), await _reader(errors))
+
+
+async def _reader(descriptor: int) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader(limit=LONGEST_LINE)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
+    )
+    return reader
+
+
+def _read_at_start(environment: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}

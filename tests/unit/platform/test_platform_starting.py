@@ -1,0 +1,197 @@
+"""Worker processes, forked and started: they are alike, and what happens to the process that is forked harms none."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from alhelpers import forking
+from alhelpers.platform.starting import Forked, Starter
+from alhelpers.platform.workers import _cause
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+
+STATE = """
+import gc, json, logging, os, random, signal, sys, threading, threadpoolctl
+import numpy as np
+print(json.dumps({
+    "environment": dict(os.environ), "cwd": os.getcwd(), "argv": sys.argv, "path": sys.path,
+    "main": [sys.modules["__main__"].__file__, sys.modules["__main__"].__spec__.name, sys.modules["__main__"].__name__],
+    "python": [str(sys.flags), sys.executable],
+    "session": [os.getsid(0) == os.getpid(), os.getpgrp() == os.getpid()],
+    "signals": [str(signal.getsignal(number)) for number in (2, 13, 15, 17)],
+    "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])],
+    "files": sorted(os.readlink(f"/proc/self/fd/{number}").split(":")[0] for number in (0, 1, 2)),
+    "streams": [sys.stdin.encoding, sys.__stdout__.encoding, sys.__stdout__.write_through, os.isatty(0)],
+    "threads": [threading.active_count(), threading.current_thread().name, threading.main_thread().name],
+    "blas": sorted([str(pool["internal_api"]), pool["num_threads"]] for pool in threadpoolctl.threadpool_info()),
+    "logging": [logging.root.level, [type(each).__name__ for each in logging.root.handlers], os.umask(0o22)],
+    "collector": [gc.isenabled(), gc.get_threshold()], "hooks": len(sys.meta_path),
+}))
+print(json.dumps([random.random(), np.random.rand(), os.urandom(4).hex()]))
+"""
+
+
+def played(scene):
+    """Play a scene with a starter whose processes are gone afterwards, and the files to them closed."""
+
+    async def play():
+        starter = Starter()
+        try:
+            await scene(starter)
+        finally:
+            await starter.close()
+
+    before = len(os.listdir("/proc/self/fd"))
+    asyncio.run(play())
+    assert not [each for each in psutil.Process().children() if "alhelpers.platform.worker" in each.cmdline()]
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+async def start(starter, folder, code, **variables):
+    """Start a worker with a service's code."""
+    (folder / "code").mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"DATALOOP_PATH": str(folder), "PYTHONUNBUFFERED": "1"} | variables
+    worker = await starter.start(folder / "code", environment)
+    setup = {"service": {"id": "1", "name": "s"}, "package": {}, "module": {}, "concurrency": 1}
+    setup["codebase"] = {"kind": "text", "text": f"{code}\ndef run():\n    return 7\n"}
+    tell(worker, "setup", **setup)
+    return worker
+
+
+def tell(worker, kind, **content):
+    worker.stdin.write(json.dumps({"kind": kind, **content}).encode() + b"\n")
+
+
+async def heard(worker, kind):
+    """Listen until there is a message of a kind; return it and the lines that were printed before."""
+    printed = []
+    async for line in worker.stdout:
+        message = json.loads(line)
+        if message["kind"] == kind:
+            return message, printed
+        assert message["kind"] != "broken", message["error"]
+        if message["kind"] == "log":
+            printed.append(message["text"])
+    raise AssertionError(f"the worker ended without the message {kind!r}; it said {printed}")
+
+
+async def ended(worker):
+    forking.end_group(worker.pid)
+    while await worker.stdout.read(1 << 16) or await worker.stderr.read(1 << 16):
+        pass
+    return await worker.wait()
+
+
+def server_of(starter):
+    return psutil.Process(starter._server._process._process.pid)
+
+
+def test_a_forked_worker_is_like_a_started_one(tmp_path):
+    found, drawn = [], []
+
+    async def scene(starter):
+        for number, forks in enumerate((False, True, True)):
+            starter.forks = forks
+            # An environment, too, of its own.
+            worker = await start(starter, tmp_path / "same", STATE, GIVEN=str(min(number, 1)))
+            assert isinstance(worker, Forked) == forks
+            _, printed = await heard(worker, "ready")
+            for into, line in zip((found, drawn), printed[-2:], strict=True):
+                into.append(json.loads(line))
+            if forks:
+                assert psutil.Process(worker.pid).ppid() == server_of(starter).pid
+                assert os.getsid(server_of(starter).pid) == server_of(starter).pid  # Ctrl-C is not for it
+            assert await ended(worker) == -signal.SIGKILL
+            (tmp_path / "same" / "code" / "main.py").unlink()
+
+    played(scene)
+    started, forked, again = found
+    assert [each["environment"].pop("GIVEN") for each in found] == ["0", "1", "1"]
+    for part, value in started.items():
+        assert forked[part] == again[part] == value, part
+    assert started["session"] == [True, True] and Path(started["cwd"]) == tmp_path / "same" / "code"
+    assert len({value for values in drawn for value in values}) == 9
+    assert "dtlpy" not in forking.OF_THE_SDK  # it has read its settings anew
+
+
+def test_how_a_worker_ended_is_known(tmp_path):
+    async def scene(starter):
+        for way, cause in {
+            "os._exit(7)": "exit code 7",
+            "os.kill(os.getpid(), 11)": "signal SIGSEGV",
+        }.items():
+            worker = await start(starter, tmp_path / way, f"import os\n{way}")
+            while await worker.stdout.readline():
+                pass
+            assert _cause(await worker.wait()) == cause
+
+    played(scene)
+
+
+def test_when_the_process_that_is_forked_dies_the_workers_go_on_and_the_next_ones_get_another(tmp_path):
+    async def scene(starter):
+        first = await start(starter, tmp_path / "first", "")
+        await heard(first, "ready")
+        server = server_of(starter)
+        server.kill()
+        server.wait()
+        # Its death is noticed now: this one is started.
+        second = await start(starter, tmp_path / "second", "")
+        third = await start(starter, tmp_path / "third", "")
+        assert [isinstance(each, Forked) for each in (first, second, third)] == [True, False, True]
+        assert server_of(starter).pid != server.pid
+        for worker in (first, second, third):
+            tell(worker, "run", job={"id": "1", "functionName": "run", "input": {}})
+            message, _ = await heard(worker, "end")
+            assert message["output"] == 7
+        codes = [await ended(worker) for worker in (first, second, third)]
+        assert codes == [None, -signal.SIGKILL, -signal.SIGKILL]
+        assert "nothing tells why" in _cause(codes[0])
+
+    played(scene)
+
+
+def test_when_it_dies_in_the_middle_of_its_imports_the_worker_is_started(tmp_path):
+    (tmp_path / "deadly.py").write_text("import os\nos.kill(os.getpid(), 9)")
+
+    async def scene(starter):
+        path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+        starter._imported = ["deadly"]
+        worker = await start(starter, tmp_path / "worker", "", PYTHONPATH=path)
+        assert not isinstance(worker, Forked)
+        await heard(worker, "ready")
+        await ended(worker)
+
+    played(scene)
+
+
+def test_what_one_worker_has_imported_is_there_for_the_next(tmp_path):
+    asks = "import sys\nprint('pyarrow.dataset' in sys.modules)\nimport pyarrow.dataset"
+
+    async def scene(starter):
+        for there in ("False", "True"):
+            worker = await start(starter, tmp_path / there, asks)
+            message, printed = await heard(worker, "imported")
+            assert printed == [there]
+            assert set(message["names"]) >= {"numpy", "pyarrow.dataset"} and "torch" not in message["names"]
+            # What cannot be imported is left to the code that wants it.
+            await starter.learn([*message["names"], "no_such_module", "antigravity.nothing"])
+            await ended(worker)
+
+    played(scene)
+
+
+def test_where_what_is_read_at_the_start_has_changed_a_worker_is_started(tmp_path):
+    async def scene(starter):
+        for variables, forked in (({}, True), ({"OMP_NUM_THREADS": "3"}, False), ({}, True)):
+            worker = await start(starter, tmp_path / "worker", "", **variables)
+            assert isinstance(worker, Forked) == forked
+            await ended(worker)
+
+    played(scene)
