@@ -1,8 +1,8 @@
 """Worker processes: who runs which execution, when.
 
 There is one process a service, which lives on between executions: making the service's instance may load a model, and
-the first processes import what the later ones are forked with. Executions wait in the state as 'created' and here in queues; what is
-lost when the server dies is read back from the state at its next start.
+the first processes import what the later ones are forked with. Executions wait in the state as 'created' and here in
+queues; what is lost when the server dies is read back from the state at its next start.
 """
 
 import asyncio
