@@ -63,7 +63,7 @@ def test_the_group_follows_from_seed_and_id_alone():
 
 def test_the_group_does_not_depend_on_the_hash_seed_of_the_process():
     code = (
-        "from alhelpers.nodes.data_split import assign_group, parse_groups\n"
+        "from alhelpers.splitting import assign_group, parse_groups\n"
         "g = parse_groups({'train': 80, 'validation': 10, 'test': 10})\n"
         "print([assign_group(f'{n:024x}', g, 7) for n in range(8)])"
     )

@@ -1,5 +1,6 @@
 """MC dropout of Keras models, each test in a process of its own environment: Keras reads it when it is imported."""
 
+import json
 import os
 import subprocess
 import sys
@@ -34,16 +35,78 @@ inputs = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
 """
 
 
-@pytest.fixture
-def keras_process(tmp_path):
-    """Runs code with Keras on torch, at home in a folder of the test."""
+#: Importing Keras and torch takes longer than most tests: they are run in forks of a process that has done it.
+SERVER = """
+import json, os, sys, traceback
+for line in sys.stdin:
+    job = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.chdir(job["folder"])
+            exec(job["code"], dict(globals()))
+            code = 0
+        except BaseException:
+            with open("error.txt", "w") as file:
+                traceback.print_exc(file=file)
+        os._exit(code)
+    print(os.waitpid(pid, 0)[1], flush=True)
+"""
 
-    def run(code, setup=SETUP, backend="torch"):
-        env = os.environ | {"KERAS_BACKEND": backend, "KERAS_HOME": str(tmp_path / "keras")}
-        command = [sys.executable, "-c", setup + textwrap.dedent(code)]
-        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+def environment(folder, backend="torch"):
+    return os.environ | {"KERAS_BACKEND": backend, "KERAS_HOME": str(folder / "keras")}
+
+
+@pytest.fixture
+def fresh_process(tmp_path):
+    """Runs code in a fresh Python, and gives what it prints."""
+
+    def run(code, backend="torch"):
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            env=environment(tmp_path, backend),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A process with Keras on torch imported, to be forked."""
+    folder = tmp_path_factory.mktemp("keras")
+    with subprocess.Popen(
+        [sys.executable, "-c", SETUP + SERVER],
+        env=environment(folder),
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        process.stdin.close()
+
+
+@pytest.fixture
+def keras_process(server, tmp_path):
+    """Runs code in a fork of the process with Keras, in a folder of the test."""
+
+    def run(code):
+        print(
+            json.dumps({"code": textwrap.dedent(code), "folder": str(tmp_path)}),
+            file=server.stdin,
+            flush=True,
+        )
+        status = server.stdout.readline().strip()
+        error = tmp_path / "error.txt"
+        assert status == "0", error.read_text() if error.exists() else f"it ended with the status {status!r}"
 
     return run
 
@@ -155,22 +218,21 @@ def test_mistakes_are_named(keras_process):
 
 
 @pytest.mark.parametrize("backend", ["numpy", "tensorflow"])
-def test_another_backend_is_refused(keras_process, backend):
-    said = keras_process(
+def test_another_backend_is_refused(fresh_process, backend):
+    said = fresh_process(
         """
         try:
             import alhelpers.uncertainty.keras
         except ImportError as error:
             print(error)
         """,
-        setup="",
         backend=backend,
     )
     assert "set KERAS_BACKEND=torch in the environment" in said
 
 
-def test_without_keras_the_way_out_is_said_and_the_rooms_stay_free_of_it(keras_process):
-    said = keras_process(
+def test_without_keras_the_way_out_is_said_and_the_rooms_stay_free_of_it(fresh_process):
+    said = fresh_process(
         """
         import sys
         import alhelpers.uncertainty, alhelpers.models, alhelpers.scores, alhelpers.mining
@@ -181,6 +243,5 @@ def test_without_keras_the_way_out_is_said_and_the_rooms_stay_free_of_it(keras_p
         except ImportError as error:
             print(error)
         """,
-        setup="",
     )
     assert 'pip install "alhelpers[keras]"' in said
