@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,7 +24,7 @@ class Forked:
     ----------
     pid : int
         Its number.
-    server : ServerProcess
+    server : _Server
         Whose child it is.
     stdin : asyncio.WriteTransport
         Its standard input.
@@ -61,28 +60,25 @@ class _Server:
         self.alive = True
         self._preload, self._environment = list(preload), environment
         self._process: ServerProcess | None = None
-        self._turn = threading.Lock()
+        self._turn = asyncio.Lock()
 
     async def ask(self, question: dict, files: list[int] | None = None) -> int | None:
-        return await asyncio.to_thread(self._ask, question, files)
-
-    def _ask(self, question: dict, files: list[int] | None) -> int | None:
-        with self._turn:
-            if not self.alive:
-                return None
-            if self._process is None:
-                self._process = ServerProcess(MODULE, self._preload, self._environment)
-            answer = self._process.ask(question, files)
-            if answer is None:
-                self._end()
-            return answer
+        async with self._turn:
+            return await asyncio.to_thread(self._ask, question, files)
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._close)
+        async with self._turn:
+            await asyncio.to_thread(self._end)
 
-    def _close(self) -> None:
-        with self._turn:
+    def _ask(self, question: dict, files: list[int] | None) -> int | None:
+        if not self.alive:
+            return None
+        if self._process is None:
+            self._process = ServerProcess(MODULE, self._preload, self._environment)
+        answer = self._process.ask(question, files)
+        if answer is None:
             self._end()
+        return answer
 
     def _end(self) -> None:
         self.alive = False
