@@ -12,6 +12,8 @@ from typing import IO, Any
 
 from alhelpers.forking import NUMERICAL
 
+# jsonschema takes two seconds where Jupyter has brought all its formats along.
+_LARGE = (*NUMERICAL, "jsonschema")
 # Which execution the current thread works on; threads that the code itself starts know nothing of it.
 CURRENT: contextvars.ContextVar[str | None] = contextvars.ContextVar("execution", default=None)
 LONGEST_LINE = 10_000
@@ -40,7 +42,7 @@ class Reporter:
 
     def tell_imports(self) -> None:
         """Send which of the large packages the service's code has imported."""
-        self.send("imported", names=[name for name in NUMERICAL if name in sys.modules])
+        self.send("imported", names=[name for name in _LARGE if name in sys.modules])
 
     def log(self, level: str, text: str) -> None:
         """Send lines for the log, with the execution that they belong to."""
