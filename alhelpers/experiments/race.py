@@ -54,12 +54,16 @@ class Entry(NamedTuple):
     cold_start : {"random", "typicality"}
         How the first images are picked: by chance, or the most typical one of each group of images, by the
         pretrained network's embeddings, or else by 50 principal components of the pixels.
+    members : int
+        How many networks the strategy asks: all are trained on the same labels, and differ in their start and the
+        order of the training. The first one alone is measured, as that of any other entry, and gives the embeddings.
     """
 
     strategy: Plan
     seed: int = 0
     name: str | None = None
     cold_start: Literal["random", "typicality"] = "typicality"
+    members: int = 1
 
 
 def race(
@@ -76,7 +80,6 @@ def race(
     network: Build | None = None,
     pretrained: nn.Sequential | None = None,
     warm_start: bool = False,
-    members: int = 1,
     passes: int = 20,
     temperature: float = 1.0,
     candidates: int | None = None,
@@ -110,9 +113,6 @@ def race(
         (:func:`alhelpers.experiments.pretraining.pretrain`).
     warm_start : bool
         Train on from the network of the round before, not anew.
-    members : int
-        How many networks each entry trains on the same labels, which differ in their start and the order of the
-        training. Their mean predicts, and MC dropout asks each of them. ``embeddings`` are the first one's.
     passes : int
         MC-dropout passes of each member.
     temperature : float
@@ -143,11 +143,11 @@ def race(
     the embeddings: dropout comes after them.
     """
     counts = _checked_counts(label_counts, len(pool))
-    _check_options(augmentation, temperature, members)
+    _check_options(augmentation, temperature)
     build = network or _kit_network(pool, dropout)
     # one memory format, channels last: the fast one on processors
     images, test_images = (_fast(to_inputs(part.images)) for part in (pool, test))
-    racers = [_Racer(entry, members) for entry in _checked_entries(entries, members)]
+    racers = [_Racer(entry) for entry in _checked_entries(entries)]
     recipe = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
 
     def rounds() -> Iterator[dict[str, Any]]:
@@ -183,8 +183,8 @@ def race(
 class _Racer:
     """An entry on its way: its labels and its networks."""
 
-    def __init__(self, entry: Entry, members: int) -> None:
-        self.entry, self.members = entry, members
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
         self.plan = _as_plan(entry.strategy)
         self.strategies = _strategies_of(self.plan)
         self.name = entry.name or "+".join(self.strategies)
@@ -203,12 +203,11 @@ class _Racer:
     @property
     def seeds(self) -> list[int]:
         """The seeds of the members in this round."""
-        return [self.draw + member * _MEMBERS_APART for member in range(self.members)]
+        return [self.draw + member * _MEMBERS_APART for member in range(self.entry.members)]
 
     def predict(self, images: torch.Tensor) -> np.ndarray:
-        """Return the classes that the members' mean finds most likely."""
-        confidences = [confidences_from_logits(predict(model, images).logits) for model in self.models]
-        return np.mean(confidences, axis=0).argmax(1)
+        """Return the classes that the first network finds most likely."""
+        return predict(self.models[0], images).logits.argmax(1)
 
     def pick(
         self, images: torch.Tensor, count: int, candidates: int | None, passes: int, temperature: float
@@ -369,27 +368,29 @@ def _checked_counts(label_counts: Sequence[int], size: int) -> list[int]:
     return counts
 
 
-def _check_options(augmentation: str, temperature: float, members: int) -> None:
+def _check_options(augmentation: str, temperature: float) -> None:
     if augmentation not in ("none", "affine", "elastic"):
         raise ValueError(f"augmentation is {augmentation!r}: it must be none, affine or elastic")
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}: it must be above 0")
-    if members < 1:
-        raise ValueError(f"members is {members}: it must be at least 1")
 
 
-def _checked_entries(entries: Sequence[Entry], members: int) -> list[Entry]:
+def _checked_entries(entries: Sequence[Entry]) -> list[Entry]:
     if not entries:
         raise ValueError("there are no entries: a race needs at least one")
     known = mining.strategies()
     for entry in entries:
         if entry.cold_start not in ("random", "typicality"):
             raise ValueError(f"cold_start is {entry.cold_start!r}: it must be random or typicality")
+        if entry.members < 1:
+            raise ValueError(f"members is {entry.members}: it must be at least 1")
         for name in _strategies_of(_as_plan(entry.strategy)):
             if name not in known:
                 raise mining.UnknownStrategy(f"strategy {name!r} is unknown; there are: {', '.join(known)}")
-            if name == "query_by_committee" and members < 2:
-                raise ValueError(f"members is {members}, but query_by_committee needs at least 2 to disagree")
+            if name == "query_by_committee" and entry.members < 2:
+                raise ValueError(
+                    f"members is {entry.members}, but query_by_committee needs at least 2 to disagree"
+                )
     return list(entries)
 
 
