@@ -101,6 +101,16 @@ SETTINGS = (
         (0, 2, 4),
     ),
     Setting(
+        "mnist_plain_16",
+        "MNIST, the same in batches of 16",
+        "A training sees half as many images, and nothing else is different. The contender needs a few labels more for "
+        "it, chance many more. How much a strategy gains is a property of the recipe, too: the shorter the training, "
+        "the more it matters which labels it gets. Choose the recipe first, and for its error; then read the gain.",
+        (0.90, 0.95),
+        _MNIST | {"network": "strided", "steps": 300, "batch_size": 16, "batch": 20, "budget": 1000},
+        (0, 2, 4),
+    ),
+    Setting(
         "digits",
         "Digits (8x8), no augmentation",
         "The kit's default data: 1,297 images in the pool less 300 for validation, 500 test images. The number of "
