@@ -144,10 +144,12 @@ def race(
     """
     counts = _checked_counts(label_counts, len(pool))
     _check_options(augmentation, temperature)
+    if not entries:
+        raise ValueError("there are no entries: a race needs at least one")
     build = network or _kit_network(pool, dropout)
     # one memory format, channels last: the fast one on processors
     images, test_images = (_fast(to_inputs(part.images)) for part in (pool, test))
-    racers = [_Racer(entry) for entry in _checked_entries(entries)]
+    racers = [_Racer(entry) for entry in entries]
     recipe = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
 
     def rounds() -> Iterator[dict[str, Any]]:
@@ -185,8 +187,9 @@ class _Racer:
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
-        self.plan = _as_plan(entry.strategy)
+        self.plan = {"strategy": entry.strategy} if isinstance(entry.strategy, str) else entry.strategy
         self.strategies = _strategies_of(self.plan)
+        _check_entry(entry, self.strategies)
         self.name = entry.name or "+".join(self.strategies)
         self.labelled = np.array([], dtype=np.int64)
         self.models: list[nn.Sequential] = []
@@ -375,27 +378,19 @@ def _check_options(augmentation: str, temperature: float) -> None:
         raise ValueError(f"temperature is {temperature}: it must be above 0")
 
 
-def _checked_entries(entries: Sequence[Entry]) -> list[Entry]:
-    if not entries:
-        raise ValueError("there are no entries: a race needs at least one")
+def _check_entry(entry: Entry, strategies: Sequence[str]) -> None:
+    if entry.cold_start not in ("random", "typicality"):
+        raise ValueError(f"cold_start is {entry.cold_start!r}: it must be random or typicality")
+    if entry.members < 1:
+        raise ValueError(f"members is {entry.members}: it must be at least 1")
     known = mining.strategies()
-    for entry in entries:
-        if entry.cold_start not in ("random", "typicality"):
-            raise ValueError(f"cold_start is {entry.cold_start!r}: it must be random or typicality")
-        if entry.members < 1:
-            raise ValueError(f"members is {entry.members}: it must be at least 1")
-        for name in _strategies_of(_as_plan(entry.strategy)):
-            if name not in known:
-                raise mining.UnknownStrategy(f"strategy {name!r} is unknown; there are: {', '.join(known)}")
-            if name == "query_by_committee" and entry.members < 2:
-                raise ValueError(
-                    f"members is {entry.members}, but query_by_committee needs at least 2 to disagree"
-                )
-    return list(entries)
-
-
-def _as_plan(strategy: Plan) -> Any:
-    return {"strategy": strategy} if isinstance(strategy, str) else strategy
+    for name in strategies:
+        if name not in known:
+            raise mining.UnknownStrategy(f"strategy {name!r} is unknown; there are: {', '.join(known)}")
+        if name == "query_by_committee" and entry.members < 2:
+            raise ValueError(
+                f"members is {entry.members}, but query_by_committee needs at least 2 to disagree"
+            )
 
 
 def _strategies_of(plan: Any) -> list[str]:
