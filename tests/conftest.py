@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +23,18 @@ _numbers = itertools.count(1)
 
 def pytest_unconfigure(config):
     shutil.rmtree(SDK_FOLDER, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def printed_with_hash_seed():
+    """Run code in a Python whose hashes have a seed, and give what it prints."""
+
+    def run(code, seed):
+        env = os.environ | {"PYTHONHASHSEED": str(seed)}
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+
+    return run
 
 
 @pytest.fixture(scope="session")

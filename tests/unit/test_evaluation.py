@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -347,7 +344,7 @@ def test_the_decision():
         is_better(0.8, 0.7, -0.1)
 
 
-def test_the_hash_seed_does_not_matter():
+def test_the_hash_seed_does_not_matter(printed_with_hash_seed):
     code = (
         "import numpy as np\n"
         "from alhelpers.evaluation import top1_average_precision as ap\n"
@@ -355,14 +352,4 @@ def test_the_hash_seed_does_not_matter():
         "found = ap(rng.choice(list('abcdef'), 300), rng.choice(list('abcdefxyz'), 300), rng.uniform(size=300))\n"
         "print(found.macro.hex(), found.micro.hex(), list(found.per_label), found.warnings)"
     )
-    printed = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            check=True,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"PYTHONHASHSEED": seed},
-        ).stdout
-        for seed in ("0", "1", "2")
-    }
-    assert len(printed) == 1
+    assert len({printed_with_hash_seed(code, seed) for seed in (0, 1, 2)}) == 1

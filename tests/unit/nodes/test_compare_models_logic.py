@@ -1,10 +1,9 @@
 import copy
+import inspect
 import json
 import math
 import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -417,24 +416,22 @@ def test_the_order_of_the_rows_does_not_matter():
     assert compare_predictions(shuffled, parse_config(None)) == expected
 
 
-def test_the_hash_seed_does_not_matter(capsys):
-    code = (
-        "from alhelpers.nodes.compare_models import TestSet, compare_predictions, parse_config\n"
-        "t = [{'image_id': str(i), 'label': 'abc'[i % 3]} for i in range(30)]\n"
-        "p = [{'image_id': str(i), 'label': 'abc'[i % 2], 'score': 0.5 + i / 99} for i in range(30)]\n"
-        "r = compare_predictions(TestSet('class', [str(i) for i in range(30)], t, (p, p)), parse_config(None))\n"
-        "print(r.new, r.rows)"
-    )
-    exec(code, {})  # noqa: S102 - our own lines, by the seed of this process
-    other = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONHASHSEED": other},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == capsys.readouterr().out != ""
+def _decision_on_thirty_images():
+    from alhelpers.nodes.compare_models import TestSet, compare_predictions, parse_config
+
+    names = [str(number) for number in range(30)]
+    truth = [{"image_id": name, "label": "abc"[int(name) % 3]} for name in names]
+    found = [
+        {"image_id": name, "label": "abc"[int(name) % 2], "score": 0.5 + int(name) / 99} for name in names
+    ]
+    decision = compare_predictions(TestSet("class", names, truth, (found, found)), parse_config(None))
+    return f"{decision.new} {decision.rows}"
+
+
+def test_the_hash_seed_does_not_matter(printed_with_hash_seed):
+    code = f"{inspect.getsource(_decision_on_thirty_images)}\nprint({_decision_on_thirty_images.__name__}())"
+    other = 2 if os.environ.get("PYTHONHASHSEED") == "1" else 1
+    assert printed_with_hash_seed(code, other).strip() == _decision_on_thirty_images()
 
 
 def test_the_decision_can_be_printed_and_stored():

@@ -1,7 +1,5 @@
 import itertools
 import math
-import subprocess
-import sys
 from collections import Counter
 from fractions import Fraction
 
@@ -61,21 +59,14 @@ def test_the_group_follows_from_seed_and_id_alone():
     assert first[:8] == GOLDEN
 
 
-def test_the_group_does_not_depend_on_the_hash_seed_of_the_process():
+def test_the_group_does_not_depend_on_the_hash_seed_of_the_process(printed_with_hash_seed):
     code = (
         "from alhelpers.splitting import assign_group, parse_groups\n"
         "g = parse_groups({'train': 80, 'validation': 10, 'test': 10})\n"
         "print([assign_group(f'{n:024x}', g, 7) for n in range(8)])"
     )
-    for hash_seed in ("1", "2"):
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env={"PYTHONHASHSEED": hash_seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert done.stdout.strip() == str(GOLDEN)
+    for seed in (1, 2):
+        assert printed_with_hash_seed(code, seed).strip() == str(GOLDEN)
 
 
 def test_a_group_without_share_gets_nothing():
