@@ -1,58 +1,14 @@
 """MC dropout of Keras models, each test in a process of its own environment: Keras reads it when it is imported."""
 
-import json
 import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
-SETUP = """
-import itertools, sys
-import numpy as np
-import keras
-from alhelpers.uncertainty.keras import MonteCarloDropout, mc_dropout
-from alhelpers.uncertainty import DropoutError
-
-def raises(kind, words, call):
-    try:
-        call()
-    except kind as error:
-        assert words in str(error), str(error)
-    else:
-        raise AssertionError(f"nothing said {words!r}")
-
-def numbers(variable):
-    return keras.ops.convert_to_numpy(variable.value).copy()
-
-def classifier(*middle, end="softmax"):
-    keras.utils.set_random_seed(1)
-    return keras.Sequential([keras.Input((5,)), keras.layers.Dense(4, activation="relu"), *middle,
-                             keras.layers.Dense(3, activation=end)])
-
-inputs = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
-"""
-
-
-#: Importing Keras and torch takes longer than most tests: they are run in forks of a process that has done it.
-SERVER = """
-import json, os, sys, traceback
-for line in sys.stdin:
-    job = json.loads(line)
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            os.chdir(job["folder"])
-            exec(job["code"], dict(globals()))
-            code = 0
-        except BaseException:
-            with open("error.txt", "w") as file:
-                traceback.print_exc(file=file)
-        os._exit(code)
-    print(os.waitpid(pid, 0)[1], flush=True)
-"""
+from alhelpers.forking import ServerProcess
 
 
 def environment(folder, backend="torch"):
@@ -80,18 +36,14 @@ def fresh_process(tmp_path):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """A process with Keras on torch imported, to be forked."""
-    folder = tmp_path_factory.mktemp("keras")
-    with subprocess.Popen(
-        [sys.executable, "-c", SETUP + SERVER],
-        env=environment(folder),
-        cwd=folder,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        yield process
-        process.stdin.close()
+    """A process with Keras on torch imported: importing them takes longer than most tests."""
+    home = environment(tmp_path_factory.mktemp("keras"))
+    home["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])
+    )
+    process = ServerProcess("helpers_keras", [], home)
+    yield process
+    process.close()
 
 
 @pytest.fixture
@@ -99,14 +51,11 @@ def keras_process(server, tmp_path):
     """Runs code in a fork of the process with Keras, in a folder of the test."""
 
     def run(code):
-        print(
-            json.dumps({"code": textwrap.dedent(code), "folder": str(tmp_path)}),
-            file=server.stdin,
-            flush=True,
-        )
-        status = server.stdout.readline().strip()
+        pid = server.ask({"fork": True, "code": textwrap.dedent(code), "folder": str(tmp_path)})
+        assert pid is not None, "the process with Keras has died"
+        code = server.ask({"reap": pid})
         error = tmp_path / "error.txt"
-        assert status == "0", error.read_text() if error.exists() else f"it ended with the status {status!r}"
+        assert code == 0, error.read_text() if error.exists() else f"it ended with code {code}"
 
     return run
 
