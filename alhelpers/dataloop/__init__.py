@@ -15,7 +15,7 @@ _FILE_OF = {
     "node_context": "context",
 }
 
-__all__ = ["DataSplitter", "ItemMiner", "ModelComparer", "ModelCreator", "node_context"]  # noqa: F822
+__all__ = ["DataSplitter", "ItemMiner", "ModelComparer", "ModelCreator", "node_context"]
 
 
 def __getattr__(name: str) -> Any:
