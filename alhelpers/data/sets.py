@@ -7,12 +7,13 @@ Nothing is downloaded: the digits and two photographs come with scikit-learn, th
 import gzip
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from alhelpers import files
 
 NAMES = ("digits", "mnist", "mnist-whole", "fashion-mnist")
 DIGIT_TEST_IMAGES = 500
@@ -80,16 +81,6 @@ class ImageSet:
         return self.take(np.arange(start, start + count))
 
 
-def data_folder() -> Path:
-    """Return the kit's ``data`` folder (``ALHELPERS_DATA``, or the one beside the package)."""
-    return Path(os.environ.get("ALHELPERS_DATA") or Path(__file__).resolve().parents[2] / "data")
-
-
-def cache_folder() -> Path:
-    """Return the folder for what is generated; git ignores it."""
-    return data_folder() / "cache"
-
-
 def load(name: str, *, seed: int = 0) -> tuple[ImageSet, ImageSet]:
     """Return a pool of images and a test set that shares no image with it.
 
@@ -137,11 +128,9 @@ def _digits(seed: int) -> tuple[ImageSet, ImageSet]:
 
 
 def _mnist(seed: int) -> tuple[ImageSet, ImageSet]:
-    path = data_folder() / "mnist_5k_2k.npz"
+    path = files.SHIPPED_DATA / "mnist_5k_2k.npz"
     if not path.exists():
-        raise FileNotFoundError(
-            f"{path} is missing: set ALHELPERS_DATA to the data folder of a clone of the kit"
-        )
+        raise FileNotFoundError(f"{path} is missing: install the kit again, or restore it in the clone")
     with np.load(path) as arrays:
         pool = ImageSet("mnist", arrays["xtr"], arrays["ytr"].astype(np.int64), _DIGITS)
         test = ImageSet("mnist", arrays["xte"], arrays["yte"].astype(np.int64), _DIGITS)
@@ -155,7 +144,7 @@ def _shuffled(pool: ImageSet, test: ImageSet, seed: int) -> tuple[ImageSet, Imag
 
 def _from_idx(name: str, seed: int) -> tuple[ImageSet, ImageSet]:
     """Read the four files of a data set in the form of MNIST, packed by gzip or not."""
-    folder = cache_folder() / name
+    folder = files.cache_folder() / name
     arrays = [_read_idx(folder / file, name) for file in IDX_FILES]
     sets = []
     for images, labels in (arrays[:2], arrays[2:]):

@@ -6,7 +6,6 @@ The notebooks show every one of these steps in their own cells; here they are on
 import json
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import dtlpy as dl
@@ -19,8 +18,8 @@ from alhelpers.dataloop.app import write_codebase
 from alhelpers.dataloop.data_split import split_dataset
 from alhelpers.dataloop.digit_classifier import DigitClassifier, read_image
 from alhelpers.dataloop.reading import labels_of
+from alhelpers.files import CONFIGURATIONS
 
-CONFIGS = Path(__file__).resolve().parents[2] / "pipeline_configs"
 GROUPS = {"train": 70, "validation": 10, "test": 20}
 FIRST_BATCH = 60
 IMAGE_SIZES = {"digits": 8, "mnist": 28}
@@ -28,7 +27,7 @@ IMAGE_SIZES = {"digits": 8, "mnist": 28}
 
 def config(name: str) -> dict[str, Any]:
     """Read a JSON file of ``pipeline_configs``."""
-    return json.loads((CONFIGS / name).read_text())
+    return json.loads((CONFIGURATIONS / name).read_text())
 
 
 def subset_filter(subset: str) -> dl.Filters:

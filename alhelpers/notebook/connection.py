@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-from alhelpers import data
 from alhelpers import platform as local_platform
+from alhelpers.files import platform_folder
 
 #: How the name of our own SDK folder begins; the user's is another, and never touched.
 _PREFIX = "alhelpers-sdk-"
@@ -31,7 +31,7 @@ def connect(
     project : str
         Name of the project.
     state_dir : path, optional
-        Folder of the offline platform's state; the default is ``data/cache/platform`` of the kit.
+        Folder of the offline platform's state; the default is :func:`alhelpers.files.platform_folder`.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def connect(
         If dtlpy was imported before, with the user's own settings: they are not touched.
     """
     if platform == "local":
-        dl = _local(Path(state_dir or data.cache_folder() / "platform"))
+        dl = _local(Path(state_dir or platform_folder()))
     elif platform == "dataloop":
         dl = _hosted()
     else:

@@ -311,7 +311,7 @@ def test_two_sweeps_at_once_in_one_folder(path, tmp_path, ran, monkeypatch):
     errors = []
 
     def again(self, request):
-        with pytest.raises(SweepError, match="another sweep is at work in") as caught:
+        with pytest.raises(SweepError, match="another sweep is running in") as caught:
             sweep(path, {}, tmp_path / "out", 1, say=silent)
         errors.append(caught.value)
         raise NotebookError("enough")
