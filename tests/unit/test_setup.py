@@ -424,4 +424,4 @@ def test_the_sdk_is_imported_in_few_places():
 
 def test_the_map_has_every_module_in_this_order():
     rows = re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
-    assert [row for row in rows if row in ROOMS] == present()
+    assert [row for row in rows if row in ROOMS or row == "_moved"] == list(ROOMS)
