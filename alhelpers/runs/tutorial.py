@@ -31,11 +31,11 @@ def run_tutorial(
     notebooks : Path
         Folder of ``NN_verb_object.ipynb``.
     output : Path
-        Gets the executed copies, ``report.html`` and the platform's state, and loses those of an earlier run.
+        Folder for the executed copies, ``report.html`` and the platform's state; those of an earlier run are removed.
     parameters : dict, optional
-        Values by name; each goes to all notebooks that have a parameter of that name.
+        Values by name, for every notebook that has a parameter of that name.
     say : callable
-        Told what happens.
+        Receives lines about the progress.
 
     Returns
     -------
@@ -46,9 +46,9 @@ def run_tutorial(
     ParameterError
         If no notebook has a parameter of that name, or one has it with another type; nothing is run.
     NotebookError
-        If a notebook fails; the executed copies so far are kept, and so is the report of them.
+        If a notebook fails; the executed copies so far are kept, with a report of them.
     FileNotFoundError
-        If there is no notebook.
+        If the folder has no notebooks.
     FileExistsError
         If the output is the folder of the notebooks.
     """
@@ -76,7 +76,7 @@ def run_tutorial(
 
 
 def _given(paths: list[Path], parameters: dict[str, Any], *, state_dir: str) -> dict[Path, dict[str, Any]]:
-    """Return each notebook's share of the parameters, all of them checked."""
+    """Return the parameters of each notebook, checked."""
     declared = {path: parameters_of(path) for path in paths}
     known = {name: parameter for names in declared.values() for name, parameter in names.items()}
     check(known, parameters, where="the tutorial")
@@ -88,7 +88,7 @@ def _given(paths: list[Path], parameters: dict[str, Any], *, state_dir: str) -> 
 
 
 def _clear(output: Path) -> None:
-    """Remove what an earlier run left, and nothing else: the folder may be any that the user named."""
+    """Remove the files of an earlier run, and nothing else: the folder may be any that the user named."""
     if earlier := platform.running(output / "platform"):
         earlier.stop()
     shutil.rmtree(output / "platform", ignore_errors=True)
@@ -102,17 +102,9 @@ def _headline(finished: Run) -> str:
 
 
 def report(executed: list[Path]) -> str:
-    """Return one HTML page with the executed notebooks one after another, and a table of contents.
+    """Return one HTML page of executed notebooks in the given order, with a table of contents.
 
-    Parameters
-    ----------
-    executed : list of Path
-        Executed notebooks, in reading order.
-
-    Returns
-    -------
-    str
-        A page that needs no other file and no network; formulas stay as they are written.
+    It needs no other file and no network; formulas stay as they are written.
     """
     whole = nbformat.v4.new_notebook()
     contents = []

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from alhelpers.forking import Server, leave, set_anew
+from alhelpers.forking import Server, exit_fast, reinitialize
 
 from .reporting import Reporter, take_output
 
@@ -51,7 +51,7 @@ def _wait_to_be_forked() -> None:
     server = Server(int(sys.argv[1]), sys.argv[2:])
     question, files = server.serve()
     if question is None:
-        leave()
+        exit_fast()
     os.setsid()
     for number, file in enumerate(files):
         os.dup2(file, number)
@@ -61,7 +61,7 @@ def _wait_to_be_forked() -> None:
     del sys.argv[1:]
     if not sys.flags.safe_path:
         sys.path.insert(0, question["folder"])
-    set_anew()
+    reinitialize()
 
 
 def _work(

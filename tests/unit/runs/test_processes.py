@@ -224,10 +224,13 @@ def test_limits_and_deaths_are_named_and_the_copy_is_kept(fork, processes, write
             {},
             "the kernel of a.ipynb died at code cell .4., which begins .*did it run out of memory",
         ),
-        "slow": ({"seconds": 2}, "a.ipynb was ended at code cell .4.*: it took longer than the limit of 2 s"),
+        "slow": (
+            {"seconds": 2},
+            "a.ipynb was killed at code cell .4.*: it took longer than the limit of 2 s",
+        ),
         "large": (
             {"memory": 1 << 30},
-            r"ended at code cell .4.*: it held \d+ MiB of memory; the limit is 1024 MiB",
+            r"killed at code cell .4.*: it held \d+ MiB of memory; the limit is 1024 MiB",
         ),
     }
     if not fork:

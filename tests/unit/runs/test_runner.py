@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -124,9 +125,7 @@ def test_the_source_is_never_the_output(write_notebook, tmp_path, monkeypatch):
 
 def test_an_output_that_is_not_named_as_a_notebook_is_refused(write_notebook, tmp_path):
     path = write_notebook(tmp_path / "01_a.ipynb", "seed: int = 0")
-    with pytest.raises(
-        NotebookError, match="out/copy is to be a notebook: give it a name that ends in .ipynb"
-    ):
+    with pytest.raises(NotebookError, match="out/copy must be a notebook: choose a name that ends in .ipynb"):
         run(path, {}, tmp_path / "out" / "copy")
     assert not (tmp_path / "out").exists()
 
@@ -259,3 +258,15 @@ def test_wrong_usage_ends_with_2():
     with pytest.raises(SystemExit) as caught:
         cli.main(["dance"])
     assert caught.value.code == 2
+
+
+@pytest.mark.process
+def test_other_users_of_jsonschema_still_get_its_formats_checked():
+    code = (
+        "import alhelpers.runs, sys, jsonschema\n"
+        "assert 'rfc3987_syntax' not in sys.modules  # loading it takes seconds\n"
+        "checker = jsonschema.Draft202012Validator.FORMAT_CHECKER\n"
+        "assert checker.conforms('http://example.invalid/ä', 'iri') and not checker.conforms('a b', 'iri')\n"
+        "assert type(sys.modules['rfc3987_syntax'].__spec__.loader).__name__ == 'SourceFileLoader'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
