@@ -5,6 +5,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ def run_tutorial(
     say: Callable[[str], None] = print,
 ) -> list[Run]:
     """Run every notebook of a folder in order, on a fresh offline platform that they share.
+
+    Notebooks that do not use the platform, without the parameter ``state_dir``, run beside the others.
 
     Parameters
     ----------
@@ -59,20 +62,38 @@ def run_tutorial(
         raise FileExistsError(f"the output {output} is the folder of the notebooks: choose another one")
     given = _given(paths, parameters or {}, state_dir=str((output / "platform").resolve()))
     _clear(output)
-    runs = []
+
+    def execute(path: Path, processes: Processes) -> Run:
+        say(f"{paths.index(path) + 1} of {len(paths)}: {path.name} ...")
+        started = time.monotonic()
+        finished = run(path, given[path], output / path.name, processes=processes)
+        say(f"    {path.name} done in {time.monotonic() - started:.0f} s{_headline(finished)}")
+        return finished
+
     try:
-        with Processes() as processes:
-            for number, path in enumerate(paths, start=1):
-                say(f"{number} of {len(paths)}: {path.name} ...")
-                started = time.monotonic()
-                runs.append(run(path, given[path], output / path.name, processes=processes))
-                say(f"    done in {time.monotonic() - started:.0f} s{_headline(runs[-1])}")
+        return _run_all(paths, [path for path in paths[1:] if "state_dir" not in given[path]], execute)
     finally:
         executed = sorted(output.glob("[0-9][0-9]_*.ipynb"))
         if executed:
             (output / "report.html").write_text(report(executed), encoding="utf-8")
             say(f"report: {output / 'report.html'}")
-    return runs
+
+
+def _run_all(paths: list[Path], apart: list[Path], execute: Callable[[Path, Processes], Run]) -> list[Run]:
+    """Run notebooks in order; those that do not use the platform run beside the others, after the first one."""
+    runs: dict[Path, Run] = {}
+    pool = ThreadPoolExecutor(1)
+    try:
+        with Processes() as processes:
+            runs[paths[0]] = execute(paths[0], processes)
+            beside = {path: pool.submit(execute, path, processes) for path in apart}
+            for path in paths[1:]:
+                if path not in beside:
+                    runs[path] = execute(path, processes)
+            runs |= {path: future.result() for path, future in beside.items()}
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return [runs[path] for path in paths]
 
 
 def _given(paths: list[Path], parameters: dict[str, Any], *, state_dir: str) -> dict[Path, dict[str, Any]]:
