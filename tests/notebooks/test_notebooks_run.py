@@ -198,8 +198,8 @@ def test_the_first_ones_in_order_on_one_platform_with_the_larger_images(tmp_path
     for name in names:
         shutil.copy(NOTEBOOKS / f"{name}.ipynb", notebooks)
     # Images of 28 x 28 take ten times as long as those of 8 x 8.
-    parameters = SMALL | {"dataset": "mnist", "items": 80, "pool_items": 60, "members": 2, "passes": 3}
-    parameters |= {"steps_of_base": 40, "scale": [500, 1000]}
+    parameters = SMALL | {"dataset": "mnist", "pool_items": 60, "steps_of_base": 40, "passes": 3}
+    parameters |= {"scale": [500, 1000]}
     parameters = {name: parameters[name] for name in names_of_parameters(names) & parameters.keys()}
     runs = run_tutorial(notebooks, tmp_path / "tutorial", parameters, say=lambda _: None)
     assert [finished.notebook.stem for finished in runs] == names
@@ -222,5 +222,6 @@ def test_alone_on_a_fresh_platform(name, processes, tmp_path):
 
 
 def test_a_comparison_with_the_larger_images(processes, tmp_path):
-    changes = {"dataset": "mnist", "contenders": ["mc_dropout > typicality"], "pool_images": 500}
+    changes = {"dataset": "mnist", "contenders": ["mc_dropout > typicality"], "pool_images": 300}
+    changes |= {"steps": 40, "passes": 2}
     run_alone("11_compare_strategies", changes, processes, tmp_path)
