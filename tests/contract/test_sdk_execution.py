@@ -217,7 +217,7 @@ def test_a_failing_function(run, service):
     [
         ("leave", {}, "SystemExit: 3"),
         ("say_failed", {}, "said so"),
-        ("no_json", {}, "cannot be written as JSON: object is no JSON"),
+        ("no_json", {}, "cannot be written as JSON: object is neither JSON"),
         ("double", {}, "needs the inputs"),
         ("double", {"x": "many"}, "input 'x' must be of type Integer, got 'many'"),
         ("run", {"item": 7}, "input 'item' must be the id of a Item"),
