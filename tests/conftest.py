@@ -27,7 +27,7 @@ def pytest_unconfigure(config):
 
 @pytest.fixture(scope="session")
 def printed_with_hash_seed():
-    """Run code in a Python whose hashes have a seed, and give what it prints."""
+    """Run code in a new Python with a hash seed, and return what it prints."""
 
     def run(code, seed):
         env = os.environ | {"PYTHONHASHSEED": str(seed)}
@@ -50,14 +50,16 @@ def platform():
 def dl(platform):
     """The real dtlpy module, logged in to the platform."""
     import alhelpers.platform
+    from alhelpers.platform.worker.speed import speed_up_sdk
 
     content = alhelpers.platform.cookie(platform)
     imported = "dtlpy" in sys.modules
     (SDK_FOLDER / "cookie.json").write_text(json.dumps(content))
     import dtlpy
 
+    speed_up_sdk()
     if imported:
-        # It has read an empty cookie before: tell it again.
+        # It has read an empty cookie before.
         dtlpy.client_api.environments = content["login_parameters"]
         dtlpy.setenv("local")
         dtlpy.client_api.token = platform.token

@@ -29,7 +29,9 @@ def main() -> int:
     threading.Thread(target=_listen, args=(messages,), daemon=True).start()
     # Imported here, as what the import prints belongs in the log.
     from . import runner as running
+    from .speed import speed_up_sdk
 
+    speed_up_sdk()
     # The SDK's own handler would log its records twice.
     logging.getLogger("dtlpy").handlers.clear()
     setup = messages.get()
