@@ -38,6 +38,7 @@ def finished(write_notebook, tmp_path_factory):
     return folder, result
 
 
+@pytest.mark.process
 def test_parameters_arrive_and_recorded_values_come_back(finished):
     folder, result = finished
     assert result.parameters == {"seed": 7, "sizes": [3, 4]}
@@ -69,6 +70,7 @@ def test_two_runs_at_once_in_one_folder_keep_apart(write_notebook, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.ipynb", "01_meet.ipynb", "1.ipynb", "pipe"]
 
 
+@pytest.mark.process
 def test_the_notebook_itself_is_left_alone(finished):
     folder, result = finished
     assert recorded(folder / result.notebook) == {}
@@ -76,6 +78,7 @@ def test_the_notebook_itself_is_left_alone(finished):
     assert list((folder / "elsewhere").iterdir()) == []
 
 
+@pytest.mark.process
 def test_a_failing_cell_is_named_and_the_copy_kept(write_notebook, tmp_path):
     path = write_notebook(
         tmp_path / "02_fail.ipynb",
