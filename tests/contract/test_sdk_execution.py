@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers_contract import MISSING, classify, not_found
 from helpers_execution import ended, publish, statuses, until
 
 # Tests are shared among processes as these become free: a module's fixtures may be made several times in one of them.
@@ -113,9 +114,7 @@ def test_an_item_by_resource(dl, home, service, item):
 
 
 def test_every_type_of_input(dl, home, service, run, item):
-    annotation = item.annotations.upload(
-        [dl.Annotation.new(annotation_definition=dl.Classification(label="x"), item=item)]
-    )[0]
+    annotation = classify(dl, item, "x")[0]
     package = service.package
     model = make_model(dl, home, service.package_id)
     recipe = item.dataset.recipes.list()[0]
@@ -221,7 +220,7 @@ def test_a_failing_function(run, service):
         ("double", {}, "needs the inputs"),
         ("double", {"x": "many"}, "input 'x' must be of type Integer, got 'many'"),
         ("run", {"item": 7}, "input 'item' must be the id of a Item"),
-        ("run", {"item": "0" * 24}, "not found"),
+        ("run", {"item": MISSING}, "not found"),
         ("double", {"x": 1, "z": 2}, None),
     ],
 )
@@ -237,12 +236,12 @@ def test_what_a_function_refuses(run, function, inputs, message):
 def test_what_the_platform_refuses(dl, home, service, run):
     with pytest.raises(dl.exceptions.BadRequest, match="no function 'nothing'"):
         run("nothing")
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.executions.get(execution_id="nothing")
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.executions.create(service_id="0" * 24, execution_input={}, project_id=home.id)
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.executions.create(service_id=service.id, execution_input={}, project_id="0" * 24)
+    not_found(
+        dl,
+        lambda: dl.executions.get(execution_id="nothing"),
+        lambda: dl.executions.create(service_id=MISSING, execution_input={}, project_id=home.id),
+        lambda: dl.executions.create(service_id=service.id, execution_input={}, project_id=MISSING),
+    )
 
 
 def test_a_worker_that_crashes(run, service, tmp_path):
@@ -470,7 +469,7 @@ def test_executions_of_an_item(dl, home, service, run, tmp_path):
     ("body", "message"),
     [
         ({}, "needs 'serviceId' or 'modelId'"),
-        ({"serviceId": "0" * 24}, "not found"),
+        ({"serviceId": MISSING}, "not found"),
         ({"serviceId": {"a": 1}}, "not found"),
         ({"text": 5}, "'text' is text"),
         ({"executionId": 5}, "is an id or a list of ids"),

@@ -3,9 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from helpers_contract import MISSING, not_found
 from helpers_tasks import ANN, BOB, make, refs, status_of
-
-NOBODY = "000000000000000000000000"
 
 
 @pytest.fixture
@@ -159,10 +158,11 @@ def test_an_item_outside_the_task_gets_no_status(dl, dataset, items):
         items[1].update_status("completed", task_id=task.id)
     with pytest.raises(dl.exceptions.NotFound, match="item in assignment"):
         items[1].update_status("completed", assignment_id=assignment.id)
-    with pytest.raises(dl.exceptions.NotFound):
-        items[0].update_status("completed", task_id=NOBODY)
-    with pytest.raises(dl.exceptions.NotFound):
-        items[0].update_status("completed", assignment_id=NOBODY)
+    not_found(
+        dl,
+        lambda: items[0].update_status("completed", task_id=MISSING),
+        lambda: items[0].update_status("completed", assignment_id=MISSING),
+    )
     with pytest.raises(dl.exceptions.BadRequest, match="must provide"):
         items[1].update_status("completed")
 

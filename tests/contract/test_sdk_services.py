@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from helpers_contract import MISSING
 from helpers_execution import ended, publish, succeeded, until
 
 _numbers = itertools.count(1)
@@ -105,7 +106,7 @@ def test_names(dl, project, service):
 
 
 def test_a_broken_service_fails_its_executions_and_says_why(dl, project, service):
-    service.init_input = {"base": "0" * 24}
+    service.init_input = {"base": MISSING}
     service.update()
     execution = service.execute(execution_input={"x": 2}, function_name="double", project_id=project.id)
     execution = ended(dl, execution)

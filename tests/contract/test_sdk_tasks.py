@@ -4,6 +4,7 @@ import datetime
 import json
 
 import pytest
+from helpers_contract import MISSING, classify, not_found, refused
 from helpers_tasks import ANN, BOB, CID, make, refs, status_of
 
 
@@ -93,7 +94,7 @@ def test_filters_items_and_limit_say_which_items(dl, dataset, fill):
 
 
 def test_an_annotated_filter_takes_the_annotated_items_only(dl, dataset, items):
-    items[2].annotations.upload(dl.Annotation.new(annotation_definition=dl.Classification(label="x")))
+    classify(dl, items[2], "x")
     task = make(dataset, filters=dl.Filters(field="annotated", values=True))
     assert [item.id for item in task.get_items().all()] == [items[2].id]
 
@@ -244,8 +245,7 @@ def test_a_honeypot_task_gives_each_item_to_one(dl, dataset, fill):
     assert sum(assignment.total_items for assignment in task.assignments.list()) == 4
 
 
-def test_an_item_of_two_annotators_is_done_when_both_have_done_it(dataset, fill):
-    (item,) = fill(1)
+def test_an_item_of_two_annotators_is_done_when_both_have_done_it(dataset, item):
     task = dataset.tasks.create(
         task_name="both",
         assignee_ids=[ANN, BOB],
@@ -294,13 +294,13 @@ def test_tasks_are_found_by_what_is_known_of_them(dl, project, dataset, items):
     assert names(creator=dl.client_api.info()["user_email"]) == ["first", "first_qa"]
     assert names(creator="nobody@example.com") == []
     assert names(recipe=dataset.recipes.list()[0]) == ["first", "first_qa"]
-    assert names(recipe="000000000000000000000000") == []
+    assert names(recipe=MISSING) == []
     assert names(assignments=second.assignments.list()) == ["first_qa"]
     assert names(assignments=[first.assignmentIds[0], second.assignmentIds[0]]) == ["first", "first_qa"]
     assert names(pages_size=1) == ["first"]
     assert names(pages_size=1, page_offset=1) == ["first_qa"]
     assert [task.id for task in project.tasks.list(project_ids=[project.id])] == [first.id, second.id]
-    assert dl.tasks.list(project_ids="000000000000000000000000") == []
+    assert dl.tasks.list(project_ids=MISSING) == []
 
 
 def test_a_dataset_lists_its_own_tasks(project, dataset, items):
@@ -329,7 +329,7 @@ def test_a_task_is_fetched_by_name_or_id(dl, project, dataset, items):
     task = make(dataset)
     assert project.tasks.get(task_name="label").id == task.id
     assert dataset.tasks.get(task_name="label").id == task.id
-    for missing in ("000000000000000000000000", "no-id"):
+    for missing in (MISSING, "no-id"):
         with pytest.raises(dl.exceptions.NotFound):
             project.tasks.get(task_id=missing)
     with pytest.raises(dl.exceptions.NotFound):
@@ -460,12 +460,11 @@ def test_a_deleted_task_leaves_no_trace_on_its_items(dl, project, dataset, items
     task, kept = make(dataset), make(dataset, name="kept", items=items[:1])
     assignment = task.assignments.list()[0]
     assert task.delete() is True
-    for gone in (
+    not_found(
+        dl,
         lambda: project.tasks.get(task_id=task.id),
         lambda: dl.assignments.get(assignment_id=assignment.id),
-    ):
-        with pytest.raises(dl.exceptions.NotFound):
-            gone()
+    )
     assert [ref["id"] for ref in refs(dataset, items[0])] == [kept.id, kept.assignmentIds[0]]
     assert refs(dataset, items[1]) == []
     assert dataset.tasks.delete(task_name="kept") is True
@@ -565,33 +564,26 @@ def test_an_overwritten_item_stays_in_its_task(dataset, items, fill):
 )
 def test_what_makes_no_task_is_refused_with_a_reason(dl, project, dataset, items, change, words):
     body = {"name": "t", "projectId": project.id, "datasetId": dataset.id, "query": {"filter": {}}} | change
-    success, response = dl.client_api.gen_request(req_type="post", path="/annotationtasks", json_req=body)
-    assert not success and response.status_code == 400
-    assert words in response.json()["message"]
+    refused(dl, "post", "/annotationtasks", body, words)
     assert project.tasks.list() == [] and refs(dataset, items[0]) == []
 
 
 @pytest.mark.parametrize("field", ["projectId", "datasetId", "recipeId"])
 def test_a_task_needs_things_that_exist(dl, project, dataset, field):
-    body = {"name": "t", "projectId": project.id, "datasetId": dataset.id} | {
-        field: "000000000000000000000000"
-    }
-    success, response = dl.client_api.gen_request(req_type="post", path="/annotationtasks", json_req=body)
-    assert not success and response.status_code == 404
-    assert "000000000000000000000000" in response.json()["message"]
+    body = {"name": "t", "projectId": project.id, "datasetId": dataset.id} | {field: MISSING}
+    refused(dl, "post", "/annotationtasks", body, MISSING, status=404)
 
 
 def test_calls_for_tasks_that_do_not_exist_are_not_found(dl, project, dataset, items):
-    missing = "000000000000000000000000"
-    for call in (
+    missing = MISSING
+    not_found(
+        dl,
         lambda: dataset.tasks.delete(task_id=missing),
         lambda: dataset.tasks.add_items(task_id=missing, items=items),
         lambda: dataset.tasks.remove_items(task_id=missing, items=items),
         lambda: dataset.tasks.set_status("completed", "create", missing, [items[0].id]),
         lambda: dataset.tasks.get_items(task_id=missing),
-    ):
-        with pytest.raises(dl.exceptions.NotFound):
-            call()
+    )
 
 
 def test_items_of_another_dataset_do_not_enter_a_task(dl, project, dataset, items):
