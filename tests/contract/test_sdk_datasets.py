@@ -19,15 +19,11 @@ def test_a_dataset_round_trips(dl, project):
     assert read.updated_by == read.creator and read.is_syncing is False and read.index_driver == "v1"
     assert read.projects == [project.id] and read.project.id == project.id and read.readonly is False
     assert (read.items_count, read.annotated, read.annotations_count) == (0, 0, 0)
-
-
-def test_expiration_is_taken_back(dl, project):
-    made = project.datasets.create("d", expiration_options=dl.ExpirationOptions(item_max_days=3))
     project.datasets.update(made, patch={"expirationOptions": None})
     assert dl.datasets.get(dataset_id=made.id).expiration_options is None
 
 
-def test_options_that_are_none(dl, project):
+def test_options_of_a_new_dataset(dl, project):
     with pytest.raises(dl.exceptions.BadRequest, match="'expirationOptions' must be"):
         project.datasets.create("d", expiration_options=dl.ExpirationOptions(item_max_days=-1))
     with pytest.raises(dl.exceptions.BadRequest, match="'indexDriver' must be"):
@@ -37,9 +33,6 @@ def test_options_that_are_none(dl, project):
     with pytest.raises(dl.exceptions.BadRequest, match="'name' must be a non-empty string"):
         project.datasets.create("")
     assert len(project.datasets.list()) == 0
-
-
-def test_index_driver(dl, project):
     assert project.datasets.create("d", index_driver=dl.IndexDriver.V2).index_driver == "v2"
 
 

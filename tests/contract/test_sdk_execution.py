@@ -86,7 +86,7 @@ def test_an_execution_runs_and_tells(dl, home, service, run):
     assert sent.keys() - document.keys() == {"syncReplyTo "}  # the SDK misspells one of its own keys
 
 
-def test_sync_gives_the_output(home, service):
+def test_ways_to_execute_and_to_wait(home, service, dl):
     assert (
         service.execute(
             execution_input={"x": 4}, function_name="double", project_id=home.id, sync=True, stream_logs=False
@@ -97,11 +97,13 @@ def test_sync_gives_the_output(home, service):
         execution_input={"x": 4}, function_name="double", project_id=home.id, sync=True
     )
     assert answer.output == 8 and answer.latest_status["status"] == "success"
-
-
-def test_wait(home, service):
     execution = service.execute(execution_input={"x": 1}, function_name="double", project_id=home.id)
     assert execution.wait().output == 2
+    given = [
+        dl.FunctionIO(name="x", type=dl.PackageInputType.INT, value=3),
+    ]
+    execution = service.execute(execution_input=given, function_name="double", project_id=home.id)
+    assert ended(dl, execution).output == 6
 
 
 def test_an_item_by_resource(dl, home, service, item):
@@ -168,14 +170,6 @@ def make_model(dl, project, package_id):
     success, answer = dl.client_api.gen_request("post", "/ml/models", json_req=body)
     dl.client_api.check_response(success, answer)
     return project.models.get(model_id=answer.json()["id"])
-
-
-def test_function_inputs_as_entities_of_the_sdk(dl, home, service):
-    given = [
-        dl.FunctionIO(name="x", type=dl.PackageInputType.INT, value=3),
-    ]
-    execution = service.execute(execution_input=given, function_name="double", project_id=home.id)
-    assert ended(dl, execution).output == 6
 
 
 def test_several_outputs(run, item):
@@ -293,7 +287,7 @@ def alive(pid):
         return False
 
 
-def test_rerun(dl, service, run):
+def test_rerun(dl, service, run, tmp_path):
     execution = run("double", x=5)
     again = ended(dl, execution.rerun())
     assert again.id == execution.id and again.output == 10
@@ -304,9 +298,6 @@ def test_rerun(dl, service, run):
     )
     assert command.status == "success"
     assert ended(dl, dl.executions.get(execution_id=execution.id)).attempts == 4
-
-
-def test_a_running_execution_is_not_run_again(dl, run, tmp_path):
     execution = run("sleep", wait=False, seconds=60, path=str(tmp_path / "s"))
     with pytest.raises(dl.exceptions.BadRequest, match="has not ended"):
         execution.rerun()
@@ -337,16 +328,6 @@ def test_pause_stops_a_worker_that_waits_for_work(dl, service, run):
     until(lambda: run_status(service) == [])
     service.resume()
     assert ended(dl, execution).output == 4
-
-
-def test_logs_of_one_function(service, run):
-    run("double", x=5)
-    run("run")
-    assert "[Start] Executing function." in log_of(service, function_name="run")
-    assert "hello" not in log_of(service, function_name="run") and "5" in log_of(
-        service, function_name="double"
-    )
-    assert log_of(service, function_name="leave_me") == ""
 
 
 def run_status(service):
@@ -413,6 +394,13 @@ def test_logs(service, run, capsys):
     with contextlib.redirect_stdout(followed):
         service.log(execution_id=other.id, follow=True)
     assert "[Done]" in followed.getvalue()
+    run("double", x=5)
+    run("run")
+    assert "[Start] Executing function." in log_of(service, function_name="run")
+    assert "hello" not in log_of(service, function_name="run") and "5" in log_of(
+        service, function_name="double"
+    )
+    assert log_of(service, function_name="leave_me") == ""
 
 
 def test_all_that_is_printed_is_logged_and_nothing_secret_shows(dl, platform, service, run):

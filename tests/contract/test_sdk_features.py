@@ -161,14 +161,11 @@ def test_a_model_has_a_feature_set(dl, project):
     assert model.feature_set.id == made.id
 
 
-def test_items_near_a_vector_come_nearest_first(dl, dataset, features, placed):
+def test_items_and_vectors_near_a_vector(dl, dataset, features, placed, project):
     query = near(features, {"input": [1.9, 1.9], "$euclidSort": {"eu_dist": "ascending"}}, size=2)
     pages = dataset.items.list(filters=dl.Filters(custom_filter=query))
     assert pages.items_count == 3
     assert [item.name for item in pages.all()] == ["0002.png", "0001.png", "0000.png"]
-
-
-def test_items_within_a_distance_of_a_stored_vector(dl, dataset, features, placed):
     (origin,) = placed[0].features.list().all()
     euclid = {
         "input": origin.id,
@@ -177,14 +174,8 @@ def test_items_within_a_distance_of_a_stored_vector(dl, dataset, features, place
     }
     items = dataset.items.list(filters=dl.Filters(custom_filter=near(features, euclid)))
     assert [item.name for item in items.all()] == ["0001.png", "0000.png"]
-
-
-def test_items_that_have_a_vector(dl, dataset, features, placed):
     items = dataset.items.list(filters=dl.Filters(custom_filter=near(features, None)))
     assert sorted(item.name for item in items.all()) == ["0000.png", "0001.png", "0002.png"]
-
-
-def test_vectors_near_a_vector(dl, project, features, placed):
     near_one = {"value": {"$euclid": {"input": [1, 1.1], "$euclidSort": {"eu_dist": "ascending"}}}}
     filters = dl.Filters(
         custom_filter=near_one | {"featureSetId": features.id}, resource=dl.FiltersResource.FEATURE

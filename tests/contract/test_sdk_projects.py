@@ -18,9 +18,6 @@ def test_a_name_with_illegal_characters_is_refused(dl, name):
         dl.projects.create(name)
     with pytest.raises(dl.exceptions.NotFound):
         dl.projects.get(project_name=name)
-
-
-def test_a_project_needs_a_name(dl):
     with pytest.raises(dl.exceptions.BadRequest):
         dl.projects.create(" ")
 

@@ -159,8 +159,6 @@ def test_paths_and_wildcards(dl, dataset, tree, names):
         found = names(dl.Filters(field=field, values=value))
         assert "".join(name[0] for name in found) == expected, (field, value)
 
-
-def test_wildcards_negated_and_in_lists(dl, tree, names):
     def first(filters):
         return "".join(name[0] for name in names(filters))
 
