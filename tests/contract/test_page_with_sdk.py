@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers_contract import install
+from helpers_contract import MISSING, install
 from page_browser import Browser, check_harmless, fields, texts
 
 
@@ -62,7 +62,7 @@ def test_a_model_with_its_evaluation(browser, dataset, model, tmp_path):
     (tmp_path / f"{model.id}-interpolated.json").write_text(json.dumps(curve))
     (tmp_path / f"{model.id}.csv").write_text("score")
     dataset.items.upload(f"{tmp_path}/*", remote_path="/.modelscores", raise_on_error=True)
-    model.metadata["system"] = {"evaluate": {"datasets": [dataset.id, "0" * 24]}}
+    model.metadata["system"] = {"evaluate": {"datasets": [dataset.id, MISSING]}}
     model.update(system_metadata=True)
     page = browser.page(f"/models/{model.id}")
     (figure,) = page.select("figure")
@@ -169,7 +169,7 @@ def test_a_status_that_the_task_does_not_know(browser, task):
     assert answer.status == 400 and "&lt;b&gt;wrong" in answer.text
     without = {name: value for name, value in form.items() if name != "status"}
     assert browser.send("POST", path, without).status == 400
-    assert browser.send("POST", path.replace(path.split("/")[4], "0" * 24), form).status == 404
+    assert browser.send("POST", path.replace(path.split("/")[4], MISSING), form).status == 404
     assert browser.send("POST", path, form, {"Content-Type": "text/plain"}).status == 400
 
 

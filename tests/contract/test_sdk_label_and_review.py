@@ -1,6 +1,7 @@
 """The story of a label-then-review round: an oracle labels, a reviewer approves, discards, or sends back."""
 
 import pytest
+from helpers_contract import MISSING, classify
 from helpers_tasks import make, status_of
 
 LABELS = ["cat", "dog"]
@@ -11,7 +12,7 @@ def oracle(dl, truth, item):
     label = truth.get(item.name)
     if label is None:
         return "discard"
-    item.annotations.upload(dl.Annotation.new(annotation_definition=dl.Classification(label=label)))
+    classify(dl, item, label)
     return "completed"
 
 
@@ -121,4 +122,4 @@ def test_a_review_of_chosen_items(dl, dataset, fill):
 def test_a_review_of_a_task_that_does_not_exist_is_refused(dl, dataset, fill):
     fill(1)
     with pytest.raises(dl.exceptions.NotFound):
-        make(dataset, task_type="qa", task_parent_id="000000000000000000000000")
+        make(dataset, task_type="qa", task_parent_id=MISSING)

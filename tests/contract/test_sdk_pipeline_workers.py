@@ -62,9 +62,8 @@ def test_a_code_node_of_the_sdk(dl, project, dataset, fill):
     assert statuses(ended(flow, flow.execute({"item": two.id})))["truth"] == "success"
 
 
-def test_lists_nulls_failures_and_rerun(dl, project, dataset, fill):
+def test_lists_nulls_failures_and_rerun(dl, project, dataset, item):
     """One service for the whole story: it plays the part that its input names."""
-    (item,) = fill(1)
     text = """\
 if part == "many":
     return [item.id] * 1000

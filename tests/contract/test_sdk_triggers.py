@@ -3,7 +3,7 @@
 import urllib.error
 
 import pytest
-from helpers_contract import install
+from helpers_contract import MISSING, classify, install, not_found
 from pipeline_samples import node, pipeline
 
 from alhelpers.platform.launcher import call
@@ -48,10 +48,11 @@ def test_create_get_update_delete(dl, project, service):
     changed = trigger.update()
     assert changed.active is False and changed.actions == ["Deleted"] and changed.updated_by
     assert trigger.delete() is True
-    with pytest.raises(dl.exceptions.NotFound):
-        project.triggers.get(trigger_id=trigger.id)
-    with pytest.raises(dl.exceptions.NotFound):
-        project.triggers.get(trigger_name="t")
+    not_found(
+        dl,
+        lambda: project.triggers.get(trigger_id=trigger.id),
+        lambda: project.triggers.get(trigger_name="t"),
+    )
 
 
 def test_cron_triggers(dl, project, service):
@@ -86,7 +87,7 @@ def test_what_is_refused(dl, project, service, fields, match):
 
 def test_a_service_that_is_not_there(dl, project):
     with pytest.raises(dl.exceptions.NotFound):
-        project.triggers.create(name="t", service_id="0" * 24, function_name="run")
+        project.triggers.create(name="t", service_id=MISSING, function_name="run")
 
 
 def test_templates_are_not_emulated(dl, project, service):
@@ -146,7 +147,7 @@ def test_annotations_and_datasets(dl, project, service, dataset, fill):
     sets = function_trigger(service, resource="Dataset")
     (item,) = fill(1)
     for name in ("wanted", "other"):
-        item.annotations.upload([dl.Annotation.new(annotation_definition=dl.Classification(label=name))])
+        classify(dl, item, name)
     (execution,) = fired(project, notes)
     wanted = next(each for each in item.annotations.list() if each.label == "wanted")
     assert execution.input == {"annotation": {"annotation_id": wanted.id, "dataset_id": dataset.id}}
@@ -154,8 +155,7 @@ def test_annotations_and_datasets(dl, project, service, dataset, fill):
     assert [each.input for each in fired(project, sets)] == [{"dataset": {"dataset_id": made.id}}]
 
 
-def test_item_statuses(dl, project, service, dataset, fill):
-    (item,) = fill(1)
+def test_item_statuses(dl, project, service, dataset, item):
     trigger = function_trigger(
         service, resource="ItemStatus", actions=["Created", "Updated", "Deleted"], execution_mode="Always"
     )

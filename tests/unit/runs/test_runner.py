@@ -37,6 +37,7 @@ def finished(write_notebook, tmp_path_factory):
     return folder, result
 
 
+@pytest.mark.process
 def test_parameters_arrive_and_recorded_values_come_back(finished):
     folder, result = finished
     assert result.parameters == {"seed": 7, "sizes": [3, 4]}
@@ -53,6 +54,7 @@ def test_parameters_arrive_and_recorded_values_come_back(finished):
     assert recorded(folder / result.output) == result.recorded
 
 
+@pytest.mark.process
 def test_the_notebook_itself_is_left_alone(finished):
     folder, result = finished
     assert recorded(folder / result.notebook) == {}
@@ -60,6 +62,7 @@ def test_the_notebook_itself_is_left_alone(finished):
     assert list((folder / "elsewhere").iterdir()) == []
 
 
+@pytest.mark.process
 def test_a_failing_cell_is_named_and_the_copy_kept(write_notebook, tmp_path):
     path = write_notebook(
         tmp_path / "02_fail.ipynb",

@@ -61,6 +61,7 @@ def silent(_):
 # ------------------------------------------------------------------------------------------------ whole sweeps
 
 
+@pytest.mark.process
 def test_a_sweep_from_its_first_run_to_its_table(path, tmp_path):
     said, output = [], tmp_path / "out" / "deep"
     table = sweep(path, {"seed": [1, 2], "rate": [1, 0.25]}, output, 2, cwd=tmp_path, say=said.append)
