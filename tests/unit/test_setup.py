@@ -1,6 +1,7 @@
 """The set-up: packages, the entry point, and modules that import only from those above them."""
 
 import ast
+import functools
 import graphlib
 import importlib.machinery
 import importlib.util
@@ -156,13 +157,16 @@ def test_every_third_party_import_is_declared_or_comes_with_what_is():
 # ----------------------------------------------------------------------------------------------------------- run
 
 
+@functools.cache
 def imports(path):
-    """Yield (module, names, level) of every import of a file, also those inside functions."""
+    """List (module, names, level) of every import of a file, also those inside functions."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, [], 0) for alias in node.names)
+            found += [(alias.name, [], 0) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            yield node.module or "", [alias.name for alias in node.names], node.level
+            found.append((node.module or "", [alias.name for alias in node.names], node.level))
+    return found
 
 
 def third_party(path):
