@@ -8,10 +8,12 @@ import importlib.util
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -119,6 +121,29 @@ def test_extras_include_extras_that_are_there():
 def test_the_package_alone_is_light():
     heavy = {"torch", "dtlpy", "aiohttp", "pandas", "scikit-learn", "pillow", "papermill", "dask"}
     assert heavy.isdisjoint(PROJECT["dependencies"])
+
+
+def test_the_wheel_has_every_file(monkeypatch):
+    given = {}
+    stand_in = SimpleNamespace(
+        setup=lambda **options: given.update(options), find_packages=lambda include: []
+    )
+    monkeypatch.setitem(sys.modules, "setuptools", stand_in)
+    runpy.run_path(str(ROOT / "setup.py"))
+    folders = {package: ROOT / folder for package, folder in given["package_dir"].items()}
+    assert folders.keys() == set(given["packages"])
+    folders |= {name: ROOT / name.replace(".", "/") for name in given["package_data"] if name not in folders}
+    packed = {
+        path
+        for package, patterns in given["package_data"].items()
+        for pattern in patterns
+        for path in folders[package].glob(pattern)
+    }
+    there = {
+        path for name in ("alhelpers", "pipeline_configs", "data") for path in (ROOT / name).rglob("*.*")
+    }
+    left_out = {path for path in there - packed if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert not [path for path in left_out if not path.is_relative_to(ROOT / "data" / "cache")]
 
 
 def test_the_license_is_named_and_there():
