@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alhelpers.files import write_text
+from alhelpers.files import CLONE, write_text
 from alhelpers.loop.comparison import markdown_table
 from alhelpers.loop.curves import LearningCurves, learning_curves
 from alhelpers.runs.sweeps import sweep
@@ -23,7 +23,7 @@ from alhelpers.runs.sweeps import sweep
 if TYPE_CHECKING:
     import pandas
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = CLONE or Path()
 _NOTEBOOK = _ROOT / "notebooks" / "11_compare_strategies.ipynb"
 _PAGE = _ROOT / "notebooks" / "label-efficiency.md"
 _CONTENDER = "mc_dropout > typicality"
