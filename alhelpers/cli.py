@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 
 _HOME = CLONE or Path()
 
+#: The extra of the package that each command needs; "mine" needs it for strategies that cluster.
+_EXTRAS = {
+    "tutorial": "notebooks",
+    "run": "notebooks",
+    "sweep": "notebooks",
+    "page": "platform",
+    "check": "dataloop",
+    "mine": "torch",
+}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
@@ -41,11 +51,25 @@ def main(arguments: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["sweep"]:  # it has a parser of its own
-        from alhelpers.runs import cli_sweep
+        command, run = "sweep", partial(_sweep, arguments[1:])
+    else:
+        options = _parser().parse_args(arguments)
+        command, run = options.command, partial(options.function, options)
+    try:
+        return run()
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "alhelpers":
+            raise
+        extra = _EXTRAS[command]
+        return _fail(
+            f"alhelpers {command} needs {error.name}: install it with pip install 'alhelpers[{extra}]'"
+        )
 
-        return cli_sweep.main(arguments[1:])
-    options = _parser().parse_args(arguments)
-    return options.function(options)
+
+def _sweep(arguments: list[str]) -> int:
+    from alhelpers.runs import cli_sweep
+
+    return cli_sweep.main(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:

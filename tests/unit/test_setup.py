@@ -384,8 +384,12 @@ table = records.from_arrays(list("abcdefghi"), class_names=["x", "y", "z"], conf
 records.write({str(pool)!r}, table)
 config = files.CONFIGURATIONS / "miner_configurations.json"
 print(cli.main(["mine", str(config), {str(pool)!r}, "-o", {str(tmp_path / "picks.parquet")!r}]))
+sys.stderr = sys.stdout
+cli.main(["check", str(config)])
 """
-    assert run_python(code).splitlines()[-1] == "0"
+    mined, checked = run_python(code).splitlines()[-2:]
+    assert mined == "0"
+    assert checked == "error: alhelpers check needs dtlpy: install it with pip install 'alhelpers[dataloop]'"
 
 
 def name_of(path):
