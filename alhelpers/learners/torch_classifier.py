@@ -292,7 +292,7 @@ def _built(build: Callable[..., nn.Module], seed: int) -> nn.Module:
         module = build(seed) if takes_seed else build()
     if not isinstance(module, nn.Module):
         raise ValueError(f"build must return a torch.nn.Module, it returned a {type(module).__name__}")
-    return module
+    return module.eval()
 
 
 def _cut(network: nn.Module, embedding: str | None) -> tuple[nn.Module | None, nn.Module]:
