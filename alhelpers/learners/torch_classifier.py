@@ -166,7 +166,7 @@ class TorchClassifier:
         if not finite.all():
             row = int(np.flatnonzero(~finite)[0])
             raise ValueError(
-                f"the logits of {dataset.ids[row]!r} are not finite: check its input and the network's weights, or"
+                f"the logits of record {dataset.ids[row]} are not finite: check its input and the network's weights, or"
                 " train with a lower learning_rate"
             )
         names = None if dataset.class_names is None else tuple(dataset.class_names)
