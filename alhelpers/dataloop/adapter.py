@@ -36,7 +36,7 @@ _SHARED = ("image_size", "colour", "seed")
 class LearnerAdapter(dl.BaseModelAdapter):
     """Classifies images with any registered learner.
 
-    A subclass in the app's own codebase registers learners of its own: configurations name them, and hold no code.
+    A subclass in the app's own codebase registers its learners; a configuration names one, and contains no code.
 
     >>> class MyAdapter(LearnerAdapter):
     ...     learners = {"my_network": make_my_network}
@@ -113,7 +113,7 @@ class LearnerAdapter(dl.BaseModelAdapter):
         Raises
         ------
         ValueError
-            If there is no train subset, or an item of a subset can't be learnt from; the message names it.
+            If there is no train subset, or an item of a subset cannot be trained on; the message names it.
         """
         filters = self.model_entity.metadata["system"]["subsets"]
         if "train" not in filters:
@@ -133,7 +133,7 @@ class LearnerAdapter(dl.BaseModelAdapter):
             )
 
     def _check_complete(self, subset: str, custom: dict, folder: Path) -> None:
-        """Raise if the SDK left items of a subset out: it does so, and raises nothing, where a label is missing."""
+        """Raise if the SDK left out items of a subset, which it does without an error if a label is missing."""
         files = list((folder / "json").rglob("*.json"))
         pages = self.model_entity.dataset.items.list(filters=dl.Filters(custom_filter=copy.deepcopy(custom)))
         if pages.items_count == len(files):
@@ -162,7 +162,7 @@ class LearnerAdapter(dl.BaseModelAdapter):
         self._publish(_training_samples(history), self.model_entity.dataset_id)
 
     def train_model(self, model: dl.Model, *args: Any, **kwargs: Any) -> dl.Model:
-        """Train as the SDK does, then remove the downloaded data; a training that fails leaves that status."""
+        """Train as the SDK does, then remove the downloaded data; a failure sets the status to ``failed``."""
         self._workspace = None
         try:
             return super().train_model(model, *args, **kwargs)
@@ -237,7 +237,7 @@ class LearnerAdapter(dl.BaseModelAdapter):
         """Publish accuracy and average precision over the items that ``evaluate_model`` has just predicted.
 
         It replaces the SDK's default scorer, which writes beside the working folder, scores left-over files, and
-        takes any prediction of any class for a match.
+        counts any prediction of any class as a match.
 
         Raises
         ------

@@ -203,7 +203,7 @@ def test_a_file_that_was_cut_in_half_is_named(idx_folder):
         data.load("mnist-whole")
 
 
-def test_images_and_labels_that_do_not_belong_together(idx_folder):
+def test_images_and_labels_that_do_not_match(idx_folder):
     write_idx(idx_folder / data.IDX_FILES[1], np.zeros(7), packed=False)
-    with pytest.raises(ValueError, match="do not belong together"):
+    with pytest.raises(ValueError, match="do not match"):
         data.load("mnist-whole")
