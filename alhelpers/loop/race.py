@@ -159,11 +159,11 @@ def race(
             started = time.perf_counter()
             for racer in racers:
                 racer.begin_round(count, build, pretrained, warm_start)
-            _train(racers, images, pool.labels, augmentation, recipe)
+            _train(racers, images, pool.labels(), augmentation, recipe)
             shared = (time.perf_counter() - started) / len(racers)
             for racer in racers:
                 started = time.perf_counter()
-                right = racer.predict(test_images) == test.labels
+                right = racer.predict(test_images) == test.labels()
                 if place + 1 < len(counts):
                     racer.pick(images, counts[place + 1] - count, candidates, passes, temperature)
                 yield {

@@ -16,7 +16,7 @@ from alhelpers.training import (
     batches,
     check_recipe,
     checked_targets,
-    look_at,
+    evaluation_steps,
     move,
     moves,
     optimization,
@@ -43,8 +43,8 @@ def train_together(
     learning_rate: float,
     augmentation: bool = False,
     validation: tuple[torch.Tensor, np.ndarray | torch.Tensor] | None = None,
-    looks: int = 10,
-    on_look: Callable[[int, int], None] | None = None,
+    evaluations: int = 10,
+    progress: Callable[[int, int], None] | None = None,
     patience: int | None = None,
 ) -> list[History]:
     """Train models in place as :func:`alhelpers.training.train` trains each alone.
@@ -60,8 +60,8 @@ def train_together(
         The data that the lessons' rows are of, on the models' device.
     lessons : sequence of Lesson
         One a member.
-    steps, batch_size, learning_rate, augmentation, validation, looks, on_look, patience
-        As ``train`` has them. ``on_look`` is called for each member at each look. Without ``validation``, a
+    steps, batch_size, learning_rate, augmentation, validation, looks, progress, patience
+        As ``train`` has them. ``progress`` is called for each member at each look. Without ``validation``, a
         member looks at its own validation rows, if it has some.
 
     Returns
@@ -92,7 +92,7 @@ def train_together(
             [histories[member] for member in members],
             patience,
         )
-        group.train(inputs, targets, steps, batch_size, learning_rate, augmentation, looks, on_look)
+        group.train(inputs, targets, steps, batch_size, learning_rate, augmentation, evaluations, progress)
     for model in models:
         model.eval()
     return histories
@@ -139,14 +139,14 @@ class _Group:
         batch_size: int,
         learning_rate: float,
         augmentation: bool,
-        looks: int,
-        on_look: Callable[[int, int], None] | None,
+        evaluations: int,
+        progress: Callable[[int, int], None] | None,
     ) -> None:
         """Run the steps, until the end or until the last member has stopped."""
         optimizer, schedule = optimization(self.stack.parameters(), steps, learning_rate)
         generators = [torch.Generator().manual_seed(lesson.seed) for lesson in self.lessons]
         order = self._order(batch_size, steps, generators).to(inputs.device)
-        looking = look_at(steps, looks)
+        looking = evaluation_steps(steps, evaluations)
         self.stack.train()
         running: list[torch.Tensor] = []
         for step in range(1, steps + 1):
@@ -164,8 +164,8 @@ class _Group:
             if step in looking:
                 self._look(step, running)
                 running = []
-                for _ in members if on_look is not None else ():
-                    on_look(step, steps)
+                for _ in members if progress is not None else ():
+                    progress(step, steps)
                 self._stop_the_tired(optimizer)
             if not self.stack.members:
                 return
@@ -207,7 +207,7 @@ class _Group:
     def _stop_the_tired(self, optimizer: torch.optim.Optimizer) -> None:
         """Take the members out of the stack that have stopped; one without a best look leaves its last weights."""
         places = range(len(self.stack.members))
-        tired = [place for place in places if self.best[self.stack.members[place]].tired]
+        tired = [place for place in places if self.best[self.stack.members[place]].exhausted]
         self.stack.write_back(
             [place for place in tired if self.best[self.stack.members[place]].loss == float("inf")]
         )

@@ -187,7 +187,7 @@ def test_training_through_the_sdk_is_training_on_the_arrays(dl, trained, pool, a
     network = build_network(8, 10, seed=3)
     part = pool.part(TRAIN)
     # The SDK's download comes in the order of the file names, as the upload did.
-    train(network, to_inputs(part.images), part.labels, steps=STEPS, seed=3)
+    train(network, to_inputs(part.images), part.labels(), steps=STEPS, seed=3)
     adapter = adapter_class(model_entity=dl.models.get(model_id=trained.id))
     for name, value in network.state_dict().items():
         assert torch.allclose(adapter.network.state_dict()[name], value, atol=1e-4), name

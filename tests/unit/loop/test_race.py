@@ -104,7 +104,7 @@ def test_neither_test_images_nor_labels_that_were_not_asked_for_choose_anything(
     labelled = trainings[-1][2]
     keys = {image.numpy().tobytes() for image in labelled}
     asked = np.array([image.numpy().tobytes() in keys for image in learners.to_inputs(pool.images)])
-    hidden = data.ImageSet(pool.name, pool.images, np.where(asked, pool.labels, 0), pool.class_names)
+    hidden = data.ImageSet(pool.name, pool.images, np.where(asked, pool.labels(), 0), pool.class_names)
     assert _without_seconds(_run((hidden, test))) == _without_seconds(rows)
     _run((pool, test.part(10)))
     assert torch.equal(trainings[-1][2], labelled)
@@ -119,13 +119,13 @@ def test_the_first_round_is_what_the_parts_of_the_kit_give_by_hand(digits):
     learners.train(
         network,
         inputs,
-        pool.labels[first],
+        pool.labels()[first],
         steps=6,
         batch_size=32,
         augmentation=True,
         seed=200_012,
     )
-    right = learners.predict(network, learners.to_inputs(test.images)).logits.argmax(1) == test.labels
+    right = learners.predict(network, learners.to_inputs(test.images)).logits.argmax(1) == test.labels()
     assert row["accuracy"] == pytest.approx(right.mean())
 
 
@@ -234,7 +234,7 @@ def _train(racers, images, labels, augmentation):
 
 @pytest.mark.parametrize("augmentation", ["none", "affine", "elastic"])
 def test_networks_trained_side_by_side_become_what_each_becomes_alone(digits, augmentation):
-    labels = digits[0].labels
+    labels = digits[0].labels()
     together = _train(*_racers(digits, members=2), labels, augmentation)
     racers, images = _racers(digits, members=2)
     alone = []

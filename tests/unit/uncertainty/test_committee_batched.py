@@ -164,7 +164,7 @@ def test_the_kits_network_in_float32():
 
 @pytest.mark.parametrize("folds", ["leave_one_out", "bootstrap"])
 def test_a_member_that_stops_early_is_the_same_too(folds):
-    options = {"folds": folds, "patience": 1, "looks": 12, "learning_rate": 0.1}
+    options = {"folds": folds, "patience": 1, "evaluations": 12, "learning_rate": 0.1}
     together, alone = both(batch_norm, members=5, **options)
     assert_same(together, alone)
     lengths = {len(history.steps) for history in together.histories}
@@ -179,16 +179,16 @@ def test_looks_are_reported_for_every_member():
             inputs.float(),
             labels,
             steps=4,
-            looks=2,
+            evaluations=2,
             batched=batched,
-            on_look=lambda *call, to=calls[batched]: to.append(call),
+            progress=lambda *call, to=calls[batched]: to.append(call),
         )
     assert calls[0] == [(2, 4), (4, 4)] * 3 and sorted(calls[0]) == calls[1]
 
 
 def test_common_validation_data():
     inputs, labels = pictures(30, seed=1)
-    together, alone = both(linear, validation=(inputs, labels), looks=3)
+    together, alone = both(linear, validation=(inputs, labels), evaluations=3)
     assert_same(together, alone)
     assert all(len(history.validation_loss) == 3 for history in together.histories)
 

@@ -63,7 +63,7 @@ def test_bad_folds_are_named():
 def test_a_member_keeps_the_weights_of_its_best_look(batched):
     inputs, labels = blobs(60)
     labels = np.random.default_rng(0).permutation(labels)  # nothing to learn: the loss outside grows soon
-    options = {"steps": 60, "looks": 20, "learning_rate": 0.05}
+    options = {"steps": 60, "evaluations": 20, "learning_rate": 0.05}
     committee = Committee(build, members=3).fit(inputs, labels, patience=2, batched=batched, **options)
     for member, history in enumerate(committee.histories):
         best = int(np.argmin(history.validation_loss))
@@ -75,7 +75,7 @@ def test_a_member_keeps_the_weights_of_its_best_look(batched):
 
 def test_patience_without_validation_is_named():
     inputs, labels = blobs(30)
-    with pytest.raises(ValueError, match="no validation to look at"):
+    with pytest.raises(ValueError, match="no validation data"):
         train(build(), torch.from_numpy(inputs), labels, patience=2)
 
 
