@@ -146,13 +146,19 @@ def test_options_are_checked_at_once(options, message):
 def test_a_script_without_a_guard_is_not_run_again(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
         "from alhelpers import parallel\n"
-        "import os, time\n"
+        "def wait(number):\n"
+        "    Path(sys.path[0], str(number)).touch()\n"
+        "    while not Path(sys.path[0], str(1 - number)).exists():\n"
+        "        time.sleep(0.01)\n"
+        "    return os.getpid()\n"
         "print('started')\n"
-        "print(len(set(parallel.run(lambda _: (time.sleep(1), os.getpid())[1], range(20), workers=2))))\n"
+        "print(len(set(parallel.run(wait, [0, 1], workers=2))))\n"
     )
     environment = {name: value for name, value in os.environ.items() if name != parallel.WORKER_VARIABLE}
     found = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=120, env=environment
+        [sys.executable, script], check=False, capture_output=True, text=True, timeout=120, env=environment
     )
     assert found.returncode == 0 and found.stderr == "" and found.stdout.split() == ["started", "2"]
