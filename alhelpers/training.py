@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from alhelpers.data.arrays import each, parts_of
 from alhelpers.protocols import Dataset, History, Progress
 
 #: What changes a batch while training, from its inputs and a generator of random numbers.
@@ -161,7 +162,7 @@ class Batches:
     def __getitem__(self, rows: torch.Tensor) -> Any:
         if self.values is None:
             return as_tensors(self.dataset.inputs(rows.numpy()), self.device)
-        return map_tensors(lambda values: values[rows], self.values)
+        return each(lambda values: values[rows], self.values)
 
     def parts(self) -> list[Any]:
         """Return all inputs: in one batch if they are in memory, else in several."""
@@ -177,31 +178,20 @@ def is_dataset(inputs: Any) -> bool:
 
 def row_bytes(dataset: Dataset) -> float:
     """Return the size of one row of inputs."""
-    few = as_tensors(dataset.inputs(np.arange(min(len(dataset), 2))))
-    sizes: list[int] = []
-    map_tensors(lambda values: sizes.append(values.numel() * values.element_size()), few)
-    return sum(sizes) / min(len(dataset), 2)
+    few = min(len(dataset), 2)
+    return sum(values.nbytes for values in parts_of(as_tensors(dataset.inputs(np.arange(few))))) / few
 
 
 def as_tensors(values: Any, device: torch.device | str = "cpu") -> Any:
-    """Return an array, or a dict or tuple of arrays, as tensors on a device; float64 becomes float32."""
-    if isinstance(values, Mapping):
-        return {name: as_tensors(value, device) for name, value in values.items()}
-    if isinstance(values, tuple):
-        return tuple(as_tensors(value, device) for value in values)
-    tensor = values if isinstance(values, torch.Tensor) else torch.as_tensor(np.ascontiguousarray(values))
-    if not isinstance(values, torch.Tensor) and tensor.dtype == torch.float64:
-        tensor = tensor.float()
-    return tensor.to(device)
+    """Return an array, or a dict or tuple of arrays, as tensors on a device; arrays of float64 become float32."""
 
+    def convert(array: Any) -> torch.Tensor:
+        if isinstance(array, torch.Tensor):
+            return array.to(device)
+        tensor = torch.as_tensor(np.ascontiguousarray(array))
+        return tensor.to(device, torch.float32 if tensor.dtype == torch.float64 else None)
 
-def map_tensors(function: Callable[[torch.Tensor], Any], values: Any) -> Any:
-    """Apply a function to a tensor, or to each of a dict or tuple of tensors."""
-    if isinstance(values, Mapping):
-        return {name: map_tensors(function, value) for name, value in values.items()}
-    if isinstance(values, tuple):
-        return tuple(map_tensors(function, value) for value in values)
-    return function(values)
+    return each(convert, values)
 
 
 class Best:
@@ -260,9 +250,7 @@ def checked_targets(inputs: Any, labels: Any, device: torch.device | str = "cpu"
         count = len(inputs)
         labels = inputs.labels(np.arange(count)) if labels is None else labels
     else:
-        sizes: list[int] = []
-        map_tensors(lambda values: sizes.append(len(values)), inputs)
-        count = sizes[0]
+        count = len(parts_of(inputs)[0])
     values = labels.cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
     if count == 0 or values.shape != (count,):
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -44,8 +44,8 @@ class ArrayDataset:
         task: Task = "classification",
         ids: Sequence[Any] | None = None,
     ) -> None:
-        self._inputs = _each(_as_array, inputs)
-        counts = _lengths(self._inputs)
+        self._inputs = each(_as_array, inputs)
+        counts = [values.shape[0] for values in parts_of(self._inputs)]
         self._labels = None if labels is None else np.asarray(labels)
         self.ids: Sequence[Any] = np.arange(counts[0]) if ids is None else np.asarray(ids)
         counts += [len(self.ids)] + ([] if self._labels is None else [len(self._labels)])
@@ -64,7 +64,7 @@ class ArrayDataset:
 
     def inputs(self, rows: Rows = None) -> Any:
         """Return the inputs of the rows, or of all, in the form that they were passed in."""
-        return _each(lambda values: values[_index(rows)], self._inputs)
+        return each(lambda values: values[_index(rows)], self._inputs)
 
     def labels(self, rows: Rows = None) -> np.ndarray:
         """Return the labels of the rows, or of all.
@@ -82,7 +82,7 @@ class ArrayDataset:
         """Return the data set of the given rows, in the given order."""
         taken = object.__new__(type(self))
         taken.__dict__.update(self.__dict__)
-        taken._inputs = _each(lambda values: values[_index(rows)], self._inputs)
+        taken._inputs = each(lambda values: values[_index(rows)], self._inputs)
         taken._labels = None if self._labels is None else self._labels[_index(rows)]
         taken.ids = self.ids[_index(rows)]
         return taken
@@ -180,24 +180,22 @@ def to_planes(images: np.ndarray) -> np.ndarray:
     return scaled[:, None] if images.ndim == 3 else np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
-def _each(function: Any, values: Any) -> Any:
+def each(function: Callable[[Any], Any], values: Any) -> Any:
     """Apply a function to an array, or to each of a dict or tuple of arrays."""
     if isinstance(values, Mapping):
         return {name: function(value) for name, value in values.items()}
-    if isinstance(values, tuple):
-        return tuple(function(value) for value in values)
-    return function(values)
+    return tuple(map(function, values)) if isinstance(values, tuple) else function(values)
+
+
+def parts_of(values: Any) -> list[Any]:
+    """Return an array, or those of a dict or tuple, in a list."""
+    if isinstance(values, Mapping):
+        return [*values.values()]
+    return [*values] if isinstance(values, tuple) else [values]
 
 
 def _as_array(values: Any) -> Any:
     return values if hasattr(values, "shape") else np.asarray(values)
-
-
-def _lengths(values: Any) -> list[int]:
-    parts = (
-        values.values() if isinstance(values, Mapping) else values if isinstance(values, tuple) else [values]
-    )
-    return [part.shape[0] for part in parts]
 
 
 def _index(rows: Rows) -> Any:

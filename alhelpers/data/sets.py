@@ -1,7 +1,7 @@
-"""Small real images: as arrays, and as folders that the SDK uploads.
+"""The kit's small real images: as arrays, and as folders that the SDK uploads.
 
 Nothing is downloaded: the digits and two photographs come with scikit-learn, the MNIST subset with the kit
-(see ``data/README.md``). Whole MNIST and Fashion-MNIST are read where their files have been put.
+(see ``data/README.md``). Whole MNIST and Fashion-MNIST are read if their files are in the cache.
 """
 
 import gzip
@@ -18,7 +18,7 @@ from alhelpers.data.arrays import ImageSet
 NAMES = ("digits", "mnist", "mnist-whole", "fashion-mnist")
 DIGIT_TEST_IMAGES = 500
 
-#: What the reader may put into folders of the cache, named as the data sets are.
+#: Files of a data set in the format of MNIST, in a folder of the cache that has its name.
 IDX_FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -34,7 +34,7 @@ _IDX_CLASSES = {
     ),
 }
 
-#: Height and width of what is cut out of a photograph, before it is made small.
+# Height and width of the squares that are cut out of photographs, before they are shrunk.
 _PATCH = 64
 
 
@@ -126,7 +126,7 @@ def _from_idx(name: str, seed: int) -> tuple[ImageSet, ImageSet]:
     for images, labels in (arrays[:2], arrays[2:]):
         if images.ndim != 3 or labels.shape != images.shape[:1]:
             raise ValueError(
-                f"{folder}: images of shape {images.shape} with labels of shape {labels.shape} do not belong together"
+                f"{folder}: images of shape {images.shape} with labels of shape {labels.shape} do not match"
             )
         make = _test_set if sets else ImageSet
         sets.append(make(name, images, labels, _IDX_CLASSES[name]))

@@ -1,4 +1,4 @@
-"""Deform images while training: turned, scaled, slanted, shifted, and bent like rubber."""
+"""Deform images while training: turned, scaled, slanted, shifted, and bent elastically."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BEND, _BEND_POINTS = 0.06, 5
 
 
 class Deform(nn.Module):
-    """A layer that deforms images at random while training, and passes them on as they are otherwise.
+    """A layer that deforms images at random while training, and returns them unchanged otherwise.
 
     Up to 15 degrees, 15 % of each side, a slant of 0.2 and a shift of 10 % of the width; on top of it the
     elastic deformation: a smooth random field of shifts. It draws from torch's own random state, as dropout does,

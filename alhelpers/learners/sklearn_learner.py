@@ -39,13 +39,11 @@ class SklearnLearner:
     """
 
     def __init__(self, estimator: Any, *, seed: int = 0) -> None:
-        from sklearn.base import is_classifier, is_regressor
-
         self._is_classifier = hasattr(estimator, "predict_proba")
-        if not hasattr(estimator, "fit") or not (self._is_classifier or is_regressor(estimator)):
-            way_out = " (wrap it in CalibratedClassifierCV)" if is_classifier(estimator) else ""
+        if not hasattr(estimator, "fit") or not (self._is_classifier or _is_regressor(estimator)):
             raise ValueError(
-                f"{type(estimator).__name__} must have fit and predict_proba{way_out}, or be a regressor"
+                f"{type(estimator).__name__} must have fit and predict_proba, or be a regressor: wrap a classifier"
+                " without probabilities in CalibratedClassifierCV"
             )
         self.estimator = _unfitted(estimator)
         self._seed, self._classes = seed, 0
@@ -116,7 +114,7 @@ class SklearnLearner:
         finite = np.isfinite(output.reshape(len(output), -1)).all(axis=1)
         if not finite.all():
             row = int(np.flatnonzero(~finite)[0])
-            raise ValueError(f"the prediction of {dataset.ids[row]!r} is not finite: check its inputs")
+            raise ValueError(f"the prediction of record {dataset.ids[row]} is not finite: check its inputs")
         names = None if dataset.class_names is None else tuple(dataset.class_names)
         found = {"embeddings": np.concatenate(vectors) if embeddings else None, "class_names": names}
         return (
@@ -152,6 +150,15 @@ class SklearnLearner:
         steps = getattr(self.estimator, "steps", ())
         found = self.estimator[:-1].transform(inputs) if len(steps) > 1 else inputs
         return np.asarray(found.toarray() if hasattr(found, "toarray") else found, dtype=np.float32)
+
+
+def _is_regressor(estimator: Any) -> bool:
+    from sklearn.base import is_regressor
+
+    try:
+        return is_regressor(estimator)
+    except AttributeError:  # not derived from scikit-learn's base classes
+        return hasattr(estimator, "predict")
 
 
 def _unfitted(estimator: Any) -> Any:

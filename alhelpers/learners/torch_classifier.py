@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from alhelpers.data.arrays import each, parts_of
 from alhelpers.files import replacing
 from alhelpers.learners.prediction import run
 from alhelpers.learners.predictions import Predictions
 from alhelpers.protocols import Dataset, History, Progress
-from alhelpers.training import Augmentation, as_tensors, map_tensors, row_bytes, train
+from alhelpers.training import Augmentation, as_tensors, row_bytes, train
 from alhelpers.uncertainty import mc_dropout
 from alhelpers.uncertainty._torch import derived_seed, seeded
 
@@ -166,7 +167,7 @@ class TorchClassifier:
         if not finite.all():
             row = int(np.flatnonzero(~finite)[0])
             raise ValueError(
-                f"the logits of {dataset.ids[row]!r} are not finite: check its input and the network's weights, or"
+                f"the logits of record {dataset.ids[row]} are not finite: check its input and the network's weights, or"
                 " train with a lower learning_rate"
             )
         names = None if dataset.class_names is None else tuple(dataset.class_names)
@@ -242,7 +243,7 @@ class TorchClassifier:
         if passes:
             module, rows, place = head, values, "auto"
             if not isinstance(values, torch.Tensor):
-                moved = map_tensors(lambda each: each.to(device), values)
+                moved = each(lambda each: each.to(device), values)
                 module, rows, place = _ByRow(head, moved), torch.arange(len(logits), device=device), device
             samples, _ = mc_dropout(module, rows, passes, batch_size=size, device=place, seed=seed)
         return (
@@ -278,7 +279,7 @@ class _ByRow(nn.Module):
         self.module, self.inputs = module, inputs
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return self.module(map_tensors(lambda values: values[rows], self.inputs))
+        return self.module(each(lambda values: values[rows], self.inputs))
 
 
 def _built(build: Callable[..., nn.Module], seed: int) -> nn.Module:
@@ -292,7 +293,7 @@ def _built(build: Callable[..., nn.Module], seed: int) -> nn.Module:
         module = build(seed) if takes_seed else build()
     if not isinstance(module, nn.Module):
         raise ValueError(f"build must return a torch.nn.Module, it returned a {type(module).__name__}")
-    return module
+    return module.eval()
 
 
 def _cut(network: nn.Module, embedding: str | None) -> tuple[nn.Module | None, nn.Module]:
@@ -319,7 +320,5 @@ def _is_deterministic(layer: nn.Module) -> bool:
 
 def _batches(inputs: Any, size: int, device: torch.device) -> Iterator[Any]:
     """Cut inputs into batches on a device."""
-    count: list[int] = []
-    map_tensors(lambda values: count.append(len(values)), inputs)
-    for start in range(0, count[0], size):
-        yield map_tensors(lambda values, at=start: values[at : at + size].to(device), inputs)
+    for start in range(0, len(parts_of(inputs)[0]), size):
+        yield each(lambda values, at=start: values[at : at + size].to(device), inputs)
