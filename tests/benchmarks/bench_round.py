@@ -27,7 +27,7 @@ from torch.utils.data import TensorDataset
 
 from alhelpers import data
 from alhelpers.learners import build_network, to_inputs
-from alhelpers.loop.race import Entry, race
+from alhelpers.loop import Entry, race
 
 LIMIT = 1 / 3
 # 128 labels are 4 whole batches of 32, so that an epoch of baal is 4 steps.

@@ -25,6 +25,7 @@ ROOMS = [
     "protocols",
     "files",
     "forking",
+    "parallel",
     "configurations",
     "scores",
     "evaluation",
