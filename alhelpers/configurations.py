@@ -1,80 +1,246 @@
-"""JSON configurations, checked against their schemas: an error names the key, its value, and what is right.
+"""Configurations as pydantic models: an error names the place, the value there, and what the value must be.
 
-A schema's ``description`` ends the sentence "the value must be ...", so it is what the reader of an error is told.
+The description of a field, or of a model, ends the sentence "the value must be ...": it is what an error states, and
+what the JSON schema of the model holds.
 """
 
+from __future__ import annotations
+
+import difflib
+import functools
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError, best_match
-from jsonschema.validators import extend
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 
-#: The dialect that every schema of the kit names.
+#: The dialect that every JSON schema of the kit names.
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def check(config: Any, schema: Mapping[str, Any], name: str) -> None:
-    """Raise unless a configuration fits its schema.
+class Configuration(BaseModel):
+    """Base of all configurations: JSON types are not converted, unknown keys and infinite numbers are refused.
+
+    A subclass describes what an object of it must be by `described`; a validator refuses a value with a ValueError,
+    whose text is put after the place, or which is empty where the description says enough.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Model = TypeVar("Model", bound=Configuration)
+
+
+def described(description: str, **options: Any) -> ConfigDict:
+    """Return the ``model_config`` of a configuration that must be, for example, "an object with 'size'"."""
+    return ConfigDict(json_schema_extra={"description": description}, **options)
+
+
+def _integer(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+#: An integer, which JSON may also write as ``2.0``.
+Integer = Annotated[int, BeforeValidator(_integer)]
+#: A text that is not empty.
+Text = Annotated[str, Field(min_length=1)]
+
+
+def read(model_class: type[Model], given: Any, name: str) -> Model:
+    """Check a configuration and return it as a model.
 
     Parameters
     ----------
-    config : object
-        The configuration, as JSON gives it; it is not changed. Numbers must be finite, and `True` is none.
-    schema : mapping
-        A JSON schema (2020-12).
+    model_class : type
+        A subclass of `Configuration`.
+    given : mapping or Configuration
+        The configuration, as JSON holds it; it is not changed, and the model shares no object or list with it. An
+        instance of `model_class` is returned as it is.
     name : str
-        What the error calls the configuration.
+        What an error calls the configuration.
+
+    Returns
+    -------
+    Configuration
+        An instance of `model_class`.
 
     Raises
     ------
     ValueError
-        Names the place in the configuration (``compare_config.checks[0].figure``), the value there, and what it
-        must be; for an unknown key, the known ones.
+        For the outermost mistake; it names the place in the configuration (``compare_config.checks[0].figure``),
+        the value there, and what it must be; for an unknown key the known ones and the nearest of them.
     """
-    error = best_match(_Validator(schema).iter_errors(config), key=_relevance)
-    if error is not None:
-        raise ValueError(_message(error, name))
+    if isinstance(given, model_class):
+        return given
+    plain = _plain(given)
+    try:
+        return model_class.model_validate(plain)
+    except ValidationError as error:
+        raise ValueError(_message(error, plain, _schema(model_class), name)) from None
 
 
-def _relevance(error: ValidationError) -> tuple[int, bool]:
+def json_schema(model_class: type[Configuration], title: str) -> dict[str, Any]:
+    """Return the JSON schema (2020-12) of a configuration.
+
+    Parameters
+    ----------
+    model_class : type
+        A subclass of `Configuration`.
+    title : str
+        The schema's title.
+
+    Returns
+    -------
+    dict
+        The schema, ready for JSON.
+    """
+    return {"$schema": DIALECT, **_schema(model_class), "title": title}
+
+
+class _Generator(GenerateJsonSchema):
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def _schema(model_class: type[BaseModel]) -> dict[str, Any]:
+    return model_class.model_json_schema(schema_generator=_Generator)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+# ------------------------------------------------------------------------------
+# messages
+# ------------------------------------------------------------------------------
+
+_UNKNOWN = ("extra_forbidden", "invalid_key")
+
+
+def _message(error: ValidationError, given: Any, schema: dict[str, Any], name: str) -> str:
+    found = [(_place(each, given), each) for each in error.errors(include_url=False)]
     # The outermost mistake first, and an unknown key before a missing one: it is often its misspelling.
-    return -len(error.absolute_path), error.validator == "additionalProperties"
+    place, first = min(found, key=lambda pair: (len(pair[0]), pair[1]["type"] not in _UNKNOWN))
+    where = name + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
+    parts = _parts(schema, place)
+    known = {key: part for each in parts for key, part in each.get("properties", {}).items()}
+    if first["type"] in _UNKNOWN:
+        unknown = next(key for key in _inside(given, place) if key not in known)
+        near = difflib.get_close_matches(str(unknown), known, 1)
+        names = ", ".join(map(repr, known))
+        return f"{where} has the unknown key {unknown!r}; known are {names}" + (
+            f"; did you mean {near[0]!r}?" if near else ""
+        )
+    if first["type"] == "missing":
+        missing = first["loc"][-1]
+        what = _description(_parts(schema, [*place, missing])) or "there"
+        return f"{where} lacks {missing!r}, which must be {what}: {first['input']!r}"
+    if first["type"] == "value_error" and (text := str(first["ctx"]["error"])):
+        return f"{where} {text}"
+    if description := _description(parts):
+        return f"{where} {first['input']!r} must be {description}"
+    return f"{where} {first['input']!r}: {first['msg']}"
 
 
-def _message(error: ValidationError, name: str) -> str:
-    where = name + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in error.absolute_path)
-    schema, value = error.schema, error.instance
-    properties = schema.get("properties", {}) if isinstance(schema, Mapping) else {}
+def _place(error: Any, given: Any) -> list[str | int]:
+    """Return where an error is: pydantic's location without the alternatives of a union, and without the key."""
+    place: list[str | int] = []
+    location = error["loc"][:-1] if error["type"] in ("missing", *_UNKNOWN) else error["loc"]
+    for step in location:
+        there = isinstance(given, dict) if isinstance(step, str) else isinstance(given, list)
+        if there and (isinstance(step, int) or step in given):
+            place.append(step)
+            given = given[step]
+    return place
+
+
+def _inside(given: Any, place: Sequence[str | int]) -> Any:
+    for step in place:
+        given = given[step]
+    return given
+
+
+def _parts(schema: dict[str, Any], place: Sequence[str | int]) -> list[dict[str, Any]]:
+    """Return the parts of a schema that are about a place, the outermost first."""
+    parts = list(_alternatives(schema, schema))
+    for step in place:
+        inner = [_step(part, step) for part in parts]
+        parts = [part for each in inner if each for part in _alternatives(each, schema)]
+    return parts
+
+
+def _alternatives(part: dict[str, Any], schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield part
+    if "$ref" in part:
+        yield from _alternatives(schema["$defs"][part["$ref"].rpartition("/")[2]], schema)
+    for each in part.get("anyOf", ()):
+        yield from _alternatives(each, schema)
+
+
+def _step(part: dict[str, Any], step: str | int) -> dict[str, Any] | None:
+    if isinstance(step, int):
+        return part.get("items")
+    inner = part.get("properties", {}).get(step, part.get("additionalProperties"))
+    return inner if isinstance(inner, dict) else None
+
+
+def _description(parts: Sequence[dict[str, Any]]) -> str | None:
+    return next((part["description"] for part in parts if "description" in part), None)
+
+
+# ------------------------------------------------------------------------------
+# JSON schemas that are written by hand
+# ------------------------------------------------------------------------------
+
+
+def check(config: Any, schema: Mapping[str, Any], name: str) -> None:
+    """Raise a ValueError, worded as those of `read`, unless a configuration fits a JSON schema."""
+    # Imported here, as models need no jsonschema.
+    from jsonschema.exceptions import best_match
+
+    error = best_match(_validator()(schema).iter_errors(config), key=_relevance)
+    if error is None:
+        return
+    where = name + "".join(
+        f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path
+    )
+    part, value = error.schema, error.instance
+    properties = part.get("properties", {}) if isinstance(part, Mapping) else {}
     if error.validator == "additionalProperties":
         unknown = next(key for key in value if key not in properties)
-        return f"{where} has the unknown key {unknown!r}; known are {', '.join(map(repr, properties))}"
+        raise ValueError(
+            f"{where} has the unknown key {unknown!r}; known are {', '.join(map(repr, properties))}"
+        )
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in value)
         what = properties.get(missing, {}).get("description", "there")
-        return f"{where} lacks {missing!r}, which must be {what}: {value!r}"
-    if isinstance(schema, Mapping) and "description" in schema:
-        return f"{where} {value!r} must be {schema['description']}"
-    return f"{where}: {error.message}"
+        raise ValueError(f"{where} lacks {missing!r}, which must be {what}: {value!r}")
+    if isinstance(part, Mapping) and "description" in part:
+        raise ValueError(f"{where} {value!r} must be {part['description']}")
+    raise ValueError(f"{where}: {error.message}")
 
 
-def _is_number(_: Any, value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _relevance(error: Any) -> tuple[int, bool]:
+    return -len(error.absolute_path), error.validator == "additionalProperties"
 
 
-def _is_integer(_: Any, value: Any) -> bool:
-    return _is_number(_, value) and value == int(value)
+@functools.cache
+def _validator() -> Any:
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
 
+    def is_number(_: Any, value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
-_Validator = extend(
-    Draft202012Validator,
-    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
+    checker = Draft202012Validator.TYPE_CHECKER.redefine_many(
         {
-            "number": _is_number,
-            "integer": _is_integer,
+            "number": is_number,
+            "integer": lambda _, value: is_number(_, value) and value == int(value),
             "object": lambda _, value: isinstance(value, Mapping),
             "array": lambda _, value: isinstance(value, list | tuple),
         }
-    ),
-)
+    )
+    return extend(Draft202012Validator, type_checker=checker)

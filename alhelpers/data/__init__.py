@@ -4,11 +4,11 @@ The kit's small images as arrays, and as folders that the SDK uploads; :mod:`alh
 into subsets.
 """
 
+from alhelpers.data.arrays import ArrayDataset, ImageSet
 from alhelpers.data.sets import (
     DIGIT_TEST_IMAGES,
     IDX_FILES,
     NAMES,
-    ImageSet,
     load,
     photo_patches,
     write_folder,
@@ -19,6 +19,7 @@ __all__ = [
     "DIGIT_TEST_IMAGES",
     "IDX_FILES",
     "NAMES",
+    "ArrayDataset",
     "ImageSet",
     "cache_folder",
     "data_folder",

@@ -1,24 +1,24 @@
-"""Small real images: as arrays, and as folders that the SDK uploads.
+"""The kit's small real images: as arrays, and as folders that the SDK uploads.
 
 Nothing is downloaded: the digits and two photographs come with scikit-learn, the MNIST subset with the kit
-(see ``data/README.md``). Whole MNIST and Fashion-MNIST are read where their files have been put.
+(see ``data/README.md``). Whole MNIST and Fashion-MNIST are read if their files are in the cache.
 """
 
 import gzip
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from alhelpers import files
+from alhelpers.data.arrays import ImageSet
 
 NAMES = ("digits", "mnist", "mnist-whole", "fashion-mnist")
 DIGIT_TEST_IMAGES = 500
 
-#: What the reader may put into folders of the cache, named as the data sets are.
+#: Files of a data set in the format of MNIST, in a folder of the cache that has its name.
 IDX_FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -34,51 +34,8 @@ _IDX_CLASSES = {
     ),
 }
 
-#: Height and width of what is cut out of a photograph, before it is made small.
+# Height and width of the squares that are cut out of photographs, before they are shrunk.
 _PATCH = 64
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """Images with their labels, in a fixed order.
-
-    Attributes
-    ----------
-    name : str
-        The data set's name.
-    images : numpy.ndarray, shape (N, H, W), uint8
-        Grey levels, 0 to 255.
-    labels : numpy.ndarray, shape (N,), int64
-        Index into ``class_names``.
-    class_names : tuple of str
-        One name a class.
-    """
-
-    name: str
-    images: np.ndarray
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, rows: np.ndarray) -> "ImageSet":
-        """Return the given rows, in the given order."""
-        return ImageSet(self.name, self.images[rows], self.labels[rows], self.class_names)
-
-    def part(self, count: int, *, start: int = 0) -> "ImageSet":
-        """Return ``count`` images from row ``start`` on.
-
-        Raises
-        ------
-        ValueError
-            If there are not that many.
-        """
-        if count < 1 or start < 0 or start + count > len(self):
-            raise ValueError(
-                f"{count} images from row {start} on were asked for, but {self.name!r} has {len(self)}: ask for fewer"
-            )
-        return self.take(np.arange(start, start + count))
 
 
 def load(name: str, *, seed: int = 0) -> tuple[ImageSet, ImageSet]:
@@ -119,7 +76,7 @@ def _digits(seed: int) -> tuple[ImageSet, ImageSet]:
 
     source = load_digits()
     images = np.round(source.images * (255 / 16)).astype(np.uint8)
-    labels = source.target.astype(np.int64)
+    labels = source.target
     pool, test = train_test_split(
         np.arange(len(labels)), test_size=DIGIT_TEST_IMAGES, stratify=labels, random_state=seed
     )
@@ -132,9 +89,16 @@ def _mnist(seed: int) -> tuple[ImageSet, ImageSet]:
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: install the kit again, or restore it in the clone")
     with np.load(path) as arrays:
-        pool = ImageSet("mnist", arrays["xtr"], arrays["ytr"].astype(np.int64), _DIGITS)
-        test = ImageSet("mnist", arrays["xte"], arrays["yte"].astype(np.int64), _DIGITS)
+        pool = ImageSet("mnist", arrays["xtr"], arrays["ytr"], _DIGITS)
+        test = _test_set("mnist", arrays["xte"], arrays["yte"], _DIGITS)
     return _shuffled(pool, test, seed)
+
+
+def _test_set(name: str, images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> ImageSet:
+    """Return a test set whose ids differ from those of the pool of the same name."""
+    return ImageSet(
+        name, images, labels, class_names, ids=[f"{name}-test-{row:05d}" for row in range(len(images))]
+    )
 
 
 def _shuffled(pool: ImageSet, test: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
@@ -150,9 +114,10 @@ def _from_idx(name: str, seed: int) -> tuple[ImageSet, ImageSet]:
     for images, labels in (arrays[:2], arrays[2:]):
         if images.ndim != 3 or labels.shape != images.shape[:1]:
             raise ValueError(
-                f"{folder}: images of shape {images.shape} with labels of shape {labels.shape} do not belong together"
+                f"{folder}: images of shape {images.shape} with labels of shape {labels.shape} do not match"
             )
-        sets.append(ImageSet(name, images, labels.astype(np.int64), _IDX_CLASSES[name]))
+        make = _test_set if sets else ImageSet
+        sets.append(make(name, images, labels, _IDX_CLASSES[name]))
     return _shuffled(*sets, seed)
 
 
@@ -166,17 +131,17 @@ def _read_idx(path: Path, name: str) -> np.ndarray:
     else:
         raise FileNotFoundError(
             f"{path} is missing, packed (.gz) or not: put the four files of {name!r} there ({', '.join(IDX_FILES)}); "
-            "data/README.md says where they are to be had"
+            "data/README.md names their sources"
         )
     dimensions = content[3] if content[:3] == b"\0\0\x08" else 0
     shape = tuple(np.frombuffer(content, ">u4", dimensions, 4).tolist()) if dimensions else ()
     if not dimensions or len(content) != 4 + 4 * dimensions + math.prod(shape):
-        raise ValueError(f"{path} is no whole idx file of bytes: fetch it again")
+        raise ValueError(f"{path} is not a complete idx file of bytes: download it again")
     return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 
 def photo_patches(count: int, size: int, *, seed: int = 0) -> np.ndarray:
-    """Cut squares out of two photographs: images that no digit looks like.
+    """Cut squares out of two photographs: images that do not resemble digits.
 
     Parameters
     ----------
@@ -238,7 +203,7 @@ def write_folder(
     (folder / "items").mkdir(parents=True, exist_ok=True)
     (folder / "json").mkdir(exist_ok=True)
     rows = []
-    for number, (image, label) in enumerate(zip(images.images, images.labels, strict=True)):
+    for number, (image, label) in enumerate(zip(images.images, images.labels(), strict=True)):
         name = f"{prefix or images.name}-{number:05d}"
         path = folder / "items" / f"{name}.png"
         Image.fromarray(image).save(path)

@@ -14,9 +14,10 @@ import pandas as pd
 
 from alhelpers import data
 from alhelpers.dataloop import ModelCreator
+from alhelpers.dataloop.adapter import DigitClassifier
 from alhelpers.dataloop.app import write_codebase
 from alhelpers.dataloop.data_split import split_dataset
-from alhelpers.dataloop.digit_classifier import DigitClassifier, read_image
+from alhelpers.dataloop.images import read_image
 from alhelpers.dataloop.reading import labels_of
 from alhelpers.files import CONFIGURATIONS
 
@@ -169,11 +170,16 @@ def _clones(project: dl.Project, dataset: dl.Dataset, base: dl.Model, *, status:
 
 
 def download_images(items: list[dl.Item], model: dl.Model) -> np.ndarray:
-    """Download items as grey images of the size that a model takes, shape (N, H, W), uint8."""
-    size = model.configuration["image_size"]
+    """Download items as images of the size that a model takes, (N, H, W) uint8, or (N, H, W, 3) in colour."""
+    size, colour = model.configuration["image_size"], bool(model.configuration.get("colour"))
     with ThreadPoolExecutor(8) as pool:
         files = list(pool.map(lambda item: item.download(save_locally=False), items))
-    return np.stack([read_image(file, item.filename, size) for file, item in zip(files, items, strict=True)])
+    return np.stack(
+        [
+            read_image(file, item.filename, size, colour=colour)
+            for file, item in zip(files, items, strict=True)
+        ]
+    )
 
 
 def labelled_images(
@@ -185,7 +191,7 @@ def labelled_images(
     -------
     items : list of dl.Item
         What the filter selects, sorted by name.
-    images, labels : numpy.ndarray, shapes (N, H, W) uint8 and (N,) int64
+    images, labels : numpy.ndarray, shapes (N, H, W) or (N, H, W, 3) uint8, and (N,) int64
         At the size and in the class order of ``model``.
     """
     items = sorted(dataset.items.list(filters=filters).all(), key=lambda item: item.name)

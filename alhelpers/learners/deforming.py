@@ -1,4 +1,4 @@
-"""Deform images while training: turned, scaled, slanted, shifted, and bent like rubber."""
+"""Deform images while training: turned, scaled, slanted, shifted, and bent elastically."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BEND, _BEND_POINTS = 0.06, 5
 
 
 class Deform(nn.Module):
-    """A layer that deforms images at random while training, and passes them on as they are otherwise.
+    """A layer that deforms images at random while training, and returns them unchanged otherwise.
 
     Up to 15 degrees, 15 % of each side, a slant of 0.2 and a shift of 10 % of the width; on top of it the
     elastic deformation: a smooth random field of shifts. It draws from torch's own random state, as dropout does,
@@ -32,12 +32,12 @@ class Deform(nn.Module):
     takes_generator = True
 
     def forward(self, images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Deform, (N, 1, H, W) -> (N, 1, H, W)."""
+        """Deform, (N, C, H, W) -> (N, C, H, W)."""
         return deform(images, generator) if self.training else images
 
 
 def deform(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Deform each image by its own draw, from torch's random state or a generator, (N, 1, H, W) -> (N, 1, H, W)."""
+    """Deform each image by its own draw, from torch's random state or a generator, (N, C, H, W) -> (N, C, H, W)."""
     count, _, height, width = images.shape
     angle, wide, high, slant, *shift = torch.rand(6, count, generator=generator) * 2 - 1
     cosine, sine = torch.cos(angle * _TURN), torch.sin(angle * _TURN)
@@ -51,3 +51,11 @@ def deform(images: torch.Tensor, generator: torch.Generator | None = None) -> to
     smooth = functional.interpolate(bends, size=(height, width), mode="bicubic", align_corners=True)
     grid = (grid + smooth.permute(0, 2, 3, 1)).to(images)
     return functional.grid_sample(images, grid, align_corners=False)
+
+
+def elastic(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Deform a batch as :class:`Deform` does while training: an ``augmentation`` of :func:`alhelpers.training.train`.
+
+    Like dropout, it draws from torch's random state, which ``train`` seeds.
+    """
+    return deform(images)

@@ -15,7 +15,7 @@ _DROPOUT = 0.5
 
 
 def build_design(design: str, size: int, classes: int = 10, *, seed: int = 0) -> nn.Sequential:
-    """Build a classifier of grey images by the name of its design.
+    """Build a classifier of grey images by the name of its design: the networks that comparisons are run with.
 
     Parameters
     ----------

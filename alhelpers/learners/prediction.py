@@ -1,16 +1,21 @@
-"""Predict with a trained network: confidences, logits and embeddings in one pass."""
+"""Predict with a torch network: logits and embeddings in one pass."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from alhelpers.learners.networks import EMBEDDING_LAYER
+from alhelpers.data.arrays import check_images, to_planes
+from alhelpers.uncertainty._torch import kept_modes
 
 
 class Prediction(NamedTuple):
-    """What a network says about N images.
+    """What a network predicts for N images.
 
     ``confidences`` (N, C) with rows that sum to 1, ``logits`` (N, C), ``embeddings`` (N, D); all float32.
     """
@@ -21,27 +26,24 @@ class Prediction(NamedTuple):
 
 
 def to_inputs(images: np.ndarray) -> torch.Tensor:
-    """Turn grey images into network inputs.
+    """Turn images into network inputs.
 
     Parameters
     ----------
-    images : numpy.ndarray, shape (N, H, W), uint8
+    images : numpy.ndarray, shape (N, H, W) or (N, H, W, C), uint8
 
     Returns
     -------
-    torch.Tensor, shape (N, 1, H, W), float32
-        Grey levels from 0 to 1.
+    torch.Tensor, shape (N, C, H, W), float32
+        Grey levels or colours from 0 to 1.
 
     Raises
     ------
     ValueError
-        If the array is not (N, H, W) or not uint8.
+        If the array has another shape or type.
     """
-    if images.ndim != 3 or images.dtype != np.uint8:
-        raise ValueError(
-            f"images are {images.dtype} {images.shape}: grey uint8 images of shape (N, H, W) are needed"
-        )
-    return torch.from_numpy(images.astype(np.float32) / 255)[:, None]
+    check_images(images)
+    return torch.from_numpy(to_planes(images))
 
 
 def predict(network: nn.Module, inputs: torch.Tensor, *, batch_size: int = 1024) -> Prediction:
@@ -50,11 +52,11 @@ def predict(network: nn.Module, inputs: torch.Tensor, *, batch_size: int = 1024)
     Parameters
     ----------
     network : torch.nn.Module
-        As ``build_network`` makes it: its layer ``embedding`` gives the embeddings. Its mode, and that of each
-        of its layers, is restored.
-    inputs : torch.Tensor, shape (N, 1, H, W)
+        Returns logits (N, C); what goes into its last linear layer is the embedding. Its mode, and that of each of
+        its layers, is restored.
+    inputs : torch.Tensor, shape (N, ...)
     batch_size : int
-        Images in one forward; the result does not depend on it.
+        Rows in one forward pass; the result does not depend on it but for rounding.
 
     Returns
     -------
@@ -69,18 +71,37 @@ def predict(network: nn.Module, inputs: torch.Tensor, *, batch_size: int = 1024)
         raise ValueError("there are no images to predict: pass at least one")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: it must be at least 1")
+    logits, embeddings = run(network, inputs.split(batch_size), None)
+    return Prediction(logits.softmax(1).cpu().numpy(), logits.cpu().numpy(), embeddings.cpu().numpy())
+
+
+def run(
+    network: nn.Module, batches: Iterable[Any], embedding: str | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the outputs of a network in evaluation mode, and its embeddings, (N, D)."""
+    outputs, embeddings = [], []
+    with kept_modes(network), kept_embeddings(network, embedding) as kept, torch.inference_mode():
+        for batch in batches:
+            outputs.append(network(batch))
+            embeddings.append(kept.pop().flatten(1) if kept else outputs[-1][:, :0])
+            kept.clear()
+    return torch.cat(outputs), torch.cat(embeddings)
+
+
+@contextmanager
+def kept_embeddings(network: nn.Module, embedding: str | None) -> Iterator[list[torch.Tensor]]:
+    """Collect the output of a layer, or by default the inputs of linear layers in the order of their calls."""
     kept: list[torch.Tensor] = []
-    hook = network.get_submodule(EMBEDDING_LAYER).register_forward_hook(
-        lambda _, __, output: kept.append(output)
-    )
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
+    if embedding is None:
+        linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+        hooks = [
+            module.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0])) for module in linear
+        ]
+    else:
+        layer = network.get_submodule(embedding)
+        hooks = [layer.register_forward_hook(lambda _, __, output: kept.append(output))]
     try:
-        with torch.inference_mode():
-            logits = torch.cat([network(batch) for batch in inputs.split(batch_size)])
+        yield kept
     finally:
-        hook.remove()
-        for module, mode in modes:
-            module.training = mode
-    confidences = logits.softmax(1)
-    return Prediction(confidences.numpy(), logits.numpy(), torch.cat(kept).numpy())
+        for hook in hooks:
+            hook.remove()

@@ -24,17 +24,17 @@ def pretrain(
     temperature: float = 0.3,
     seed: int = 0,
 ) -> list[float]:
-    """Teach a network, in place, to know an image again after it was deformed (SimCLR).
+    """Pretrain a network in place, so that it recognizes an image after it was deformed (SimCLR).
 
-    Of each image of a batch two deformed copies are made; the embedding of one must be nearer to that of the
-    other than to those of all other images. The layers up to the embedding are trained, with dropout off; those
+    Of each image of a batch two deformed copies are made; the loss is low if the embedding of one is nearer to that
+    of the other than to those of all other images. The layers up to the embedding are trained, with dropout off; those
     behind it are left as they are.
 
     Parameters
     ----------
     network : torch.nn.Sequential
-        As ``build_network`` makes it, with a layer ``embedding``. Left in evaluation mode.
-    inputs : torch.Tensor, shape (N, 1, H, W)
+        As ``build_network`` returns it, with a layer ``embedding``. Left in evaluation mode.
+    inputs : torch.Tensor, shape (N, C, H, W)
         The pool; its labels are not needed.
     steps, batch_size, learning_rate : int, int, float
         The recipe; ``learning_rate`` is the highest of a one-cycle schedule.
@@ -58,7 +58,7 @@ def pretrain(
     Chen et al., "A simple framework for contrastive learning of visual representations", ICML 2020.
     """
     if len(inputs) < 2:
-        raise ValueError(f"{len(inputs)} images: at least two are needed, to tell them apart")
+        raise ValueError(f"{len(inputs)} images: at least two are needed")
     if steps < 1 or batch_size < 2:
         raise ValueError(f"steps is {steps} and batch_size {batch_size}: at least 1 and 2 are needed")
     last = [name for name, _ in network.named_children()].index(EMBEDDING_LAYER)
@@ -88,7 +88,7 @@ def pretrain(
 
 
 def _contrast(views: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Return the loss of telling which view is the other one of the same image; (2B, D), both halves alike."""
+    """Return the cross entropy of finding the other view of each image; views are (2B, D), the halves in one order."""
     unit = functional.normalize(views, dim=1)
     nearness = (unit @ unit.T / temperature).fill_diagonal_(-torch.inf)
     return functional.cross_entropy(nearness, torch.arange(len(views)).roll(len(views) // 2))

@@ -2,5 +2,6 @@
 
 from alhelpers.loop.comparison import Comparison
 from alhelpers.loop.curves import LearningCurves, learning_curves
+from alhelpers.loop.races import CLUSTER_MARGIN, Entry, race
 
-__all__ = ["Comparison", "LearningCurves", "learning_curves"]
+__all__ = ["CLUSTER_MARGIN", "Comparison", "Entry", "LearningCurves", "learning_curves", "race"]

@@ -1,12 +1,15 @@
-"""Uncertainty: a model and inputs become samples, several predictions of each record.
+"""Uncertainty: several predictions of each record, its samples, from a model and inputs.
 
-:func:`mc_dropout` asks one model many times with its dropout left on, :class:`Committee` asks several models.
-Both give (N, S, C) confidences, which :mod:`alhelpers.scores` turns into scores. A committee asked with its dropout
-on gives (N, K, T, C), and :func:`split_uncertainty` tells what its members and its passes disagree about.
+:func:`mc_dropout` predicts many times with one model whose dropout stays on, :class:`Committee` with several models.
+Both return (N, S, C) confidences, from which :mod:`alhelpers.scores` computes scores. A committee with dropout on
+returns (N, K, T, C), and :func:`split_uncertainty` separates the disagreement of its members and of its passes.
 """
 
-from alhelpers.uncertainty.committee import Committee, CommitteeError, CommitteeWarning, Way
+from typing import Any
+
+from alhelpers.uncertainty.committee import Committee
 from alhelpers.uncertainty.decomposition import Uncertainty, split_uncertainty
+from alhelpers.uncertainty.errors import CommitteeError, CommitteeWarning
 from alhelpers.uncertainty.mc_dropout import DropoutError, mc_dropout, mc_dropout_scores
 
 __all__ = [
@@ -15,8 +18,16 @@ __all__ = [
     "CommitteeWarning",
     "DropoutError",
     "Uncertainty",
-    "Way",
     "mc_dropout",
     "mc_dropout_scores",
     "split_uncertainty",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Way":
+        raise ImportError(
+            "alhelpers.uncertainty.Way is gone: members are trained in processes, and Committee.threads is the number"
+            " of threads of each"
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

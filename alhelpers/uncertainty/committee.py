@@ -3,76 +3,91 @@
 from __future__ import annotations
 
 import inspect
-import os
-import warnings
+import shutil
 from collections.abc import Callable, Sequence
+from os import PathLike
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from alhelpers.training import History, train
-from alhelpers.uncertainty._committee_estimators import is_estimator, predict_all_classes, start_from
-from alhelpers.uncertainty._committee_folds import Folds, named_folds, rows_of_members
+from alhelpers import parallel
+from alhelpers.files import replacing
+from alhelpers.protocols import Dataset, History, Learner, Progress
+from alhelpers.training import train
+from alhelpers.uncertainty._committee_estimators import (
+    as_features,
+    is_estimator,
+    predict_all_classes,
+    set_random_states,
+)
+from alhelpers.uncertainty._committee_folds import (
+    Folds,
+    class_indices,
+    length_of,
+    rows_of_members,
+    rows_outside,
+)
+from alhelpers.uncertainty._committee_members import (
+    ArrayJob,
+    LearnerJob,
+    check_distinct,
+    combined,
+    mean_history,
+    predict_module,
+    train_member,
+)
 from alhelpers.uncertainty._torch import (
-    as_inputs,
-    checked_logits,
-    confidences_of,
     derived_seed,
     device_of,
-    dtype_of,
-    kept_modes,
     seeded,
 )
-from alhelpers.uncertainty.batched import BatchedNetwork, NotBatchable
+from alhelpers.uncertainty.errors import CommitteeError, CommitteeWarning
 from alhelpers.uncertainty.mc_dropout import mc_dropout
-from alhelpers.uncertainty.training_together import Lesson, same_batches, train_together
+
+__all__ = ["Committee", "CommitteeError", "CommitteeWarning"]
 
 _CPU = torch.device("cpu")
 _default_train = train
 
 
-class CommitteeError(ValueError):
-    """A committee that cannot be built, trained, asked, or loaded; the message says why and the way out."""
-
-
-class CommitteeWarning(UserWarning):
-    """A member was trained without one of the classes, as ``allow_missing`` permits."""
-
-
-class Way(NamedTuple):
-    """How the members of a committee were trained: as one batched network or one after another, and why so."""
-
-    batched: bool
-    reason: str
-
-
 class Committee:
-    """A committee of classifiers that share a design and differ in their start and their training data.
+    """A committee of models that share a design and differ in their start and their training data.
+
+    Of a learner, it is a :class:`~alhelpers.protocols.Learner` itself: it is fitted and predicts on data sets. Of a
+    function that builds models, it is fitted and predicts on arrays.
 
     Parameters
     ----------
-    build : callable
-        Makes one untrained member: ``build()``, or ``build(seed)`` where it has a parameter without default. A
-        ``torch.nn.Module`` that returns logits, or a classifier with scikit-learn's ``fit`` and
-        ``predict_proba``. Either way torch's random numbers are seeded for each member, and every
-        ``random_state`` of an estimator is set, so the members start differently.
+    build : Learner or callable
+        A learner, of which each member is a fresh one; or a function that makes one untrained member: ``build()``,
+        or ``build(seed)`` if it has a parameter without default. It returns a ``torch.nn.Module`` that returns
+        logits, or a classifier with scikit-learn's ``fit`` and ``predict_proba``. torch's random numbers are seeded
+        for each member, and every ``random_state`` of an estimator is set, so the members start differently.
     members : int
         The number K of members, at least 2.
 
     Attributes
     ----------
     models : list
-        The members, once they are fitted or loaded.
+        The members, once they are fitted or loaded; learners are there from the start.
     rows : list of numpy.ndarray
         The rows that each member was trained on, once they are fitted.
-    way : Way or None
-        Whether ``fit`` trained the members as one batched network, and why or why not.
-    histories : list of alhelpers.training.History
+    histories : list of alhelpers.protocols.History
         The course of each member's training, if ``train`` returned it.
+    threads : int or None
+        The number of threads of each member's training, once they are fitted.
+    class_names : list or None
+        The classes of labels that were not class indices, once they are fitted.
+
+    Notes
+    -----
+    The members are trained side by side in processes (:func:`alhelpers.parallel.run`), with one thread each unless
+    ``threads`` is set. Their weights depend on ``threads`` in the last bits, and not on ``workers``. Members on a
+    GPU are trained one after another.
 
     References
     ----------
@@ -81,176 +96,184 @@ class Committee:
     "Bagging predictors", 1996, for the bootstrap.
     """
 
-    def __init__(self, build: Callable[..., Any], members: int = 5) -> None:
+    def __init__(self, build: Learner | Callable[..., Any], members: int = 5) -> None:
         if isinstance(members, bool) or not isinstance(members, int | np.integer) or members < 2:
             raise CommitteeError(f"members must be a whole number of at least 2, got {members!r}")
         self.build = build
         self.members = int(members)
-        self.models: list[Any] = []
         self.rows: list[np.ndarray] = []
-        self.way: Way | None = None
         self.histories: list[History] = []
+        self.threads: int | None = None
+        self.class_names: list[Any] | None = None
         self._classes = 0  # how many the labels have, for estimators: they know those that they have seen
+        self._of_learners = isinstance(build, Learner) and not isinstance(build, type)
+        self.models: list[Any] = self._fresh_learners(0) if self._of_learners else []
 
     def fit(
         self,
-        inputs: torch.Tensor | np.ndarray,
-        labels: torch.Tensor | np.ndarray,
+        inputs: Any,
+        labels: torch.Tensor | np.ndarray | None = None,
         folds: Folds | bool = "leave_one_out",
         seed: int = 0,
         *,
+        validation: Any = None,
+        progress: Progress | None = None,
         patience: int | None = None,
-        batched: bool = True,
         allow_missing: bool = True,
+        workers: Any = None,
+        threads: int = 1,
         train: Callable[..., Any] = train,
         **training: Any,
-    ) -> Committee:
-        """Build and train the members, as one batched network where their layers allow it.
+    ) -> Any:
+        """Train the members side by side: learners from their current weights, other members anew.
 
         Parameters
         ----------
-        inputs : torch.Tensor or numpy.ndarray of shape (N, ...)
-            What the members take.
-        labels : torch.Tensor or numpy.ndarray of shape (N,)
-            Class indices from 0.
+        inputs : Dataset, or torch.Tensor, numpy.ndarray, sparse matrix or data frame of shape (N, ...)
+            What to learn from: a data set for learners, else what the members take.
+        labels : torch.Tensor or numpy.ndarray of shape (N,), optional
+            Class indices from 0; or texts or truth values, whose sorted values are the classes. A data set has its
+            own.
         folds : {"leave_one_out", "bootstrap", "disjoint", "all"} or bool
             What member k trains on. ``"leave_one_out"`` (True): all but the k-th of K stratified folds.
             ``"bootstrap"``: N records drawn with replacement. ``"disjoint"``: the k-th fold alone, a K-th of the
             labels, which loses to random. ``"all"`` (False): everything, from other starts.
         seed : int
             The same seed gives the same committee; torch's global random state is left as it was.
+        validation : Dataset or (inputs, labels), optional
+            Passed to each member's training.
+        progress : callable, optional
+            Called with (members trained, members) where they are learners. Else passed on to ``train``.
         patience : int, optional
-            Stop a member after this many looks in a row without a lower loss on the records that it does not
-            train on (or on ``validation=`` if that is passed on to ``train``), and keep its best weights.
-        batched : bool
-            Whether to train all members as one network where that is possible. The members are the same either
-            way, but for rounding; ``way`` tells which it was. On a GPU the dropout masks differ too.
+            Stop a member after this many evaluations in a row without a lower loss on the records that it does not
+            train on, or on ``validation``, and keep its best weights. Learners have their own.
         allow_missing : bool
             Whether a member may train without any record of a class, as is common in the first rounds: then a
             warning says so, and estimators give the class a confidence of 0. False: it is an error.
+        workers : int, dask.distributed.Client or concurrent.futures.Executor, optional
+            How many members are trained at a time, or who trains them. The default is one a core; but functions of
+            the caller's among the options run in this process, one after another, as they may change things here.
+        threads : int
+            Threads of each training.
         train : callable
-            ``train(model, inputs, labels, seed=seed, **training)`` trains a member in place. Another one than the
-            default trains one after another.
+            ``train(model, inputs, labels, seed=seed, **training)`` trains a member in place.
         **training
-            Options of ``train``; for the default see :func:`alhelpers.training.train`. Estimators have none.
+            Options of ``train``; for the default see :func:`alhelpers.training.train`. Estimators and learners have
+            none.
 
         Returns
         -------
-        Committee
-            Itself.
+        Committee or History
+            Itself; of learners, the mean of the members' histories.
 
         Raises
         ------
         CommitteeError
             If there are fewer records than members (with folds), no record, labels that do not fit, a class that
-            a member would not see without ``allow_missing``, or nothing to look at with a ``patience``.
+            a member would not see without ``allow_missing``, or no validation data with a ``patience``.
 
         Warns
         -----
         CommitteeWarning
             If a member's rows hold no record of a class, with ``allow_missing``.
         """
-        classes = _class_indices(labels, len(inputs))
-        try:
-            folds = named_folds(folds)
-            rows = rows_of_members(classes, self.members, folds, seed)
-        except ValueError as error:
-            raise CommitteeError(str(error)) from error
-        for member in range(self.members):
-            missing = _missing_class(classes, rows[member], member, folds)
-            if missing and not allow_missing:
-                raise CommitteeError(f"{missing}, or allow_missing=True")
-            if missing:
-                warnings.warn(missing, CommitteeWarning, stacklevel=2)
-        built = [self._built(seed, member) for member in range(self.members)]
-        models = [model for model, _ in built]
-        _check_distinct(models)
-        looked_at = patience is not None and training.get("validation") is None
-        outside = [
-            _outside(rows[member], len(classes), member, folds)
-            for member in range(self.members if looked_at else 0)
-        ]
-        lessons = [
-            Lesson(rows[member], outside[member] if looked_at else np.empty(0, np.int64), member_seed)
-            for member, (_, member_seed) in enumerate(built)
-        ]
-        if patience is not None:
-            training["patience"] = patience
-        if not isinstance(models[0], nn.Module):
-            way, histories = Way(False, "the members are estimators"), []
-            _fit_estimators(models, inputs, classes, lessons, train, training)
-        else:
-            way = self._way(models, inputs, batched, train, lessons, training)
-            fit = _fit_together if way.batched else _fit_one_after_another
-            histories = fit(models, inputs, classes, lessons, train, training)
-        self.models, self.rows, self.way = models, rows, way
-        self.histories = [history for history in histories if isinstance(history, History)]
-        self._classes = int(classes.max()) + 1
+        options = {"validation": validation, "patience": patience}
+        options = training | {name: value for name, value in options.items() if value is not None}
+        if self._of_learners:
+            if labels is not None or set(options) - {"validation"} or train is not _default_train:
+                raise CommitteeError(
+                    "a committee of learners is fitted to a data set, such as alhelpers.data.ArrayDataset(inputs, "
+                    "labels); the options of the training belong to its learner"
+                )
+            return self._fit_learners(
+                inputs, folds, seed, validation, progress, allow_missing, workers, threads
+            )
+        if labels is None:
+            raise CommitteeError(
+                "labels must be passed, one a record: only a committee of learners, such as"
+                " Committee(TorchClassifier(build)), is fitted to a data set"
+            )
+        if progress is not None:
+            options["progress"] = progress
+        if workers is None and (train is not _default_train or any(map(callable, options.values()))):
+            workers = 1
+        self._fit_arrays(inputs, labels, folds, seed, allow_missing, workers, threads, train, options)
         return self
 
     def predict(
         self,
-        inputs: torch.Tensor | np.ndarray,
+        inputs: Any,
         batch_size: int = 256,
         *,
         passes: int | None = None,
         masks: Literal["sample", "pass"] = "sample",
+        embeddings: bool = False,
         seed: int = 0,
-    ) -> np.ndarray:
-        """Ask every member, in evaluation mode, or with its dropout on.
+    ) -> Any:
+        """Predict with every member, in evaluation mode, or with its dropout on.
 
         Parameters
         ----------
-        inputs : torch.Tensor or numpy.ndarray of shape (N, ...)
-            What the members take.
+        inputs : Dataset, or torch.Tensor, numpy.ndarray, sparse matrix or data frame of shape (N, ...)
+            A data set for learners, else what the members take.
         batch_size : int
-            Records in one forward pass.
+            Records in one forward pass. Learners have their own.
         passes : int, optional
-            Ask every member T times with its dropout on, as :func:`mc_dropout` does. The members draw masks of
-            their own.
+            The number T of passes of every member with its dropout on, as of :func:`mc_dropout`. The members draw
+            masks of their own. None or 0: no dropout.
         masks, seed : str, int
-            As in :func:`mc_dropout`; they count only with ``passes``.
+            As in :func:`mc_dropout`; they count only with ``passes``. Learners have masks of their own.
+        embeddings : bool
+            Whether to return the first learner's embeddings.
 
         Returns
         -------
-        numpy.ndarray of shape (N, K, C), or with passes (N, K, T, C), float32
-            The confidences of each member, in each pass.
+        Predictions, or numpy.ndarray of shape (N, K, C), or with passes (N, K, T, C), float32
+            Of learners, predictions with these confidences as ``samples``, and their means over the members without
+            dropout as ``confidences``. Else the confidences of each member, in each pass.
 
         Raises
         ------
         CommitteeError
             If the committee was neither fitted nor loaded, there is no record, or an output is not finite.
         ValueError
-            With passes: what :func:`mc_dropout` raises, such as for members without dropout.
+            What the learners raise; with passes, what :func:`mc_dropout` raises, such as for members without dropout.
         """
+        if self._of_learners:
+            predictions = [
+                learner.predict(
+                    inputs, passes=passes or 0, embeddings=embeddings, seed=derived_seed(seed, member)
+                )
+                for member, learner in enumerate(self.models)
+            ]
+            return combined(predictions, passes)
         self._check_ready("predict")
-        if not len(inputs):
+        if not length_of(inputs):
             raise CommitteeError("inputs must hold at least one record, got none")
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise CommitteeError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
         if not isinstance(self.models[0], nn.Module):
             return self._predict_estimators(inputs, passes)
-        if passes is not None:
-            return np.stack(
-                [
-                    mc_dropout(
-                        model,
-                        inputs,
-                        passes,
-                        masks=masks,
-                        batch_size=batch_size,
-                        seed=derived_seed(seed, member),
-                    )[0]
-                    for member, model in enumerate(self.models)
-                ],
-                axis=1,
-            )
-        return np.stack(
-            [_predict(model, inputs, batch_size, member) for member, model in enumerate(self.models)], axis=1
-        )
+        samples = []
+        for member, model in enumerate(self.models):
+            if passes:
+                options = {"masks": masks, "batch_size": batch_size, "seed": derived_seed(seed, member)}
+                samples.append(mc_dropout(model, inputs, passes, **options)[0])
+            else:
+                samples.append(predict_module(model, inputs, batch_size, member))
+        return np.stack(samples, axis=1)
 
-    def save(self, folder: str | Path) -> None:
+    def fresh(self, seed: int) -> Committee:
+        """Return an untrained committee of the same design; the members of one of learners start from the seed."""
+        fresh = Committee(self.build, self.members)
+        if self._of_learners:
+            fresh.models = self._fresh_learners(seed)
+        return fresh
+
+    def save(self, folder: str | PathLike[str]) -> None:
         """Write the members' weights: ``member_0.pt``, ``member_1.pt``, ... as plain state dicts.
+
+        Of learners, each writes a folder of its own: ``member_0``, ``member_1``, ...
 
         Parameters
         ----------
@@ -264,24 +287,26 @@ class Committee:
             only as pickles, which run code when they are read.
         """
         self._check_ready("save")
+        target = Path(folder)
+        if self._of_learners:
+            for member, learner in enumerate(self.models):
+                learner.save(target / f"member_{member}")
+            for stale in _member_folders(target)[self.members :]:
+                shutil.rmtree(stale)
+            return
         if not isinstance(self.models[0], nn.Module):
             raise CommitteeError(
                 f"the members are of type {type(self.models[0]).__name__}, which only a pickle can hold, and a pickle"
                 " runs code when it is read: keep the labelled records and the seed, and fit again, which gives the"
                 " same committee; or store committee.models yourself, with skops or ONNX"
             )
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        files = [target / f"member_{member}.pt" for member in range(self.members)]
-        parts = [file.with_suffix(".pt.part") for file in files]
-        for model, part in zip(self.models, parts, strict=True):
-            torch.save(model.state_dict(), part)
-        for part, file in zip(parts, files, strict=True):  # an interrupted write leaves the old files whole
-            os.replace(part, file)
-        for stale in set(_member_files(target)[self.members :]):
+        for member, model in enumerate(self.models):
+            with replacing(target / f"member_{member}.pt") as part:
+                torch.save(model.state_dict(), part)
+        for stale in _member_files(target)[self.members :]:
             stale.unlink()
 
-    def load(self, folder: str | Path) -> Committee:
+    def load(self, folder: str | PathLike[str]) -> Committee:
         """Read the weights that :meth:`save` wrote, as data only: no code of the files runs.
 
         Parameters
@@ -299,29 +324,90 @@ class Committee:
         CommitteeError
             If the folder does not hold exactly K members, or their weights do not fit what ``build`` makes.
         """
-        files = _member_files(Path(folder))
+        files = (_member_folders if self._of_learners else _member_files)(Path(folder))
         if len(files) != self.members:
             raise CommitteeError(f"{folder} holds {len(files)} members, this committee has {self.members}")
-        models = []
-        for member, file in enumerate(files):
-            model, _ = self._built(0, member)
-            if not isinstance(model, nn.Module):
-                raise CommitteeError(
-                    f"build makes a {type(model).__name__}, and only torch models are saved and loaded: fit it again"
-                )
-            try:
-                state = torch.load(file, map_location=device_of(model), weights_only=True)
-                model.load_state_dict(state)
-            except (UnpicklingError, EOFError, TypeError) as error:
-                raise CommitteeError(f"{file} is damaged, or no weights that save wrote: {error}") from error
-            except RuntimeError as error:
-                raise CommitteeError(f"{file} does not fit the model that build makes: {error}") from error
-            models.append(model)
-        _check_distinct(models)
-        for model in models:
-            model.eval()
-        self.models, self.rows, self.way, self.histories = models, [], None, []
+        if self._of_learners:
+            models = self._fresh_learners(0)
+            for learner, file in zip(models, files, strict=True):
+                learner.load(file)
+        else:
+            models = [self._loaded(member, file) for member, file in enumerate(files)]
+            check_distinct(models)
+        self.models, self.rows, self.histories, self.threads = models, [], [], None
         return self
+
+    def _fit_learners(
+        self,
+        dataset: Dataset,
+        folds: Folds | bool,
+        seed: int,
+        validation: Dataset | None,
+        progress: Progress | None,
+        allow_missing: bool,
+        workers: Any,
+        threads: int,
+    ) -> History:
+        classes = np.zeros(len(dataset), dtype=np.int64)
+        if dataset.task == "classification":
+            classes, _ = class_indices(dataset.labels(np.arange(len(dataset))), len(dataset))
+        rows = rows_of_members(classes, self.members, folds, seed, allow_missing=allow_missing)
+        jobs = [
+            LearnerJob(learner, derived_seed(seed, member), dataset.take(rows[member]), validation)
+            for member, learner in enumerate(self.models)
+        ]
+        trained = []
+        for member in self._trained(jobs, self.models, workers, threads):
+            trained.append(member)
+            if progress is not None:
+                progress(len(trained), self.members)
+        self.models = [learner for learner, _ in trained]
+        self.histories = [history for _, history in trained]
+        self.rows, self.threads = rows, threads
+        return mean_history(self.histories)
+
+    def _fit_arrays(
+        self,
+        inputs: Any,
+        labels: Any,
+        folds: Folds | bool,
+        seed: int,
+        allow_missing: bool,
+        workers: Any,
+        threads: int,
+        train: Callable[..., Any],
+        options: dict[str, Any],
+    ) -> None:
+        classes, names = class_indices(labels, length_of(inputs))
+        rows = rows_of_members(classes, self.members, folds, seed, allow_missing=allow_missing)
+        built = [self._built(seed, member) for member in range(self.members)]
+        models = [model for model, _ in built]
+        check_distinct(models)
+        if not isinstance(models[0], nn.Module) and train is _default_train and options:
+            raise CommitteeError(
+                f"{', '.join(options)}: options of torch's training; set an estimator's own where build makes it"
+            )
+        outside: Sequence[np.ndarray | None] = [None] * self.members
+        if "patience" in options and "validation" not in options:
+            outside = rows_outside(rows, len(classes), folds)
+        jobs = [
+            ArrayJob(model, member_seed, inputs, classes, rows[member], outside[member], train, options)
+            for member, (model, member_seed) in enumerate(built)
+        ]
+        trained = list(self._trained(jobs, models, workers, threads))
+        self.models = [model for model, _ in trained]
+        self.histories = [history for _, history in trained if isinstance(history, History)]
+        self.rows, self.threads, self.class_names = rows, threads, names
+        self._classes = int(classes.max()) + 1
+
+    def _trained(self, jobs: Sequence[Any], models: Sequence[Any], workers: Any, threads: int) -> Any:
+        modules = (getattr(model, "network", model) for model in models)
+        if any(isinstance(module, nn.Module) and device_of(module) != _CPU for module in modules):
+            workers = 1
+        return parallel.run(train_member, jobs, workers=workers, threads=threads)
+
+    def _fresh_learners(self, seed: int) -> list[Learner]:
+        return [self.build.fresh(derived_seed(seed, member)) for member in range(self.members)]
 
     def _built(self, seed: int, member: int) -> tuple[Any, int]:
         """Build a member from its own seed."""
@@ -335,49 +421,34 @@ class Committee:
                 f"build must return a torch.nn.Module, or an estimator with fit and predict_proba; it returned a"
                 f" {type(model).__name__}"
             )
-        start_from(model, member_seed)
+        set_random_states(model, member_seed)
         return model, member_seed
 
-    def _way(
-        self,
-        models: Sequence[nn.Module],
-        inputs: torch.Tensor | np.ndarray,
-        batched: bool,
-        train: Callable[..., Any],
-        lessons: Sequence[Lesson],
-        training: dict[str, Any],
-    ) -> Way:
-        """Tell whether the members can be trained as one network."""
-        if not batched:
-            return Way(False, "batched=False")
-        if train is not _default_train:
-            return Way(False, "the members are trained by a function of the caller's")
+    def _loaded(self, member: int, file: Path) -> nn.Module:
+        model, _ = self._built(0, member)
+        if not isinstance(model, nn.Module):
+            raise CommitteeError(
+                f"build makes a {type(model).__name__}, and only torch models are saved and loaded: fit it again"
+            )
         try:
-            stack = BatchedNetwork(models)
-            few = as_inputs(inputs, dtype_of(models[0]))[:2].to(device_of(models[0]), copy=True)
-            with torch.no_grad(), kept_modes(models[0]):
-                models[0](few.clone())  # what the member itself refuses, it names itself
-                stack.eval()
-                stack(few[:, None].expand(-1, self.members, *few.shape[1:]))
-        except NotBatchable as error:
-            return Way(False, str(error))
-        options = _bound(training)
-        sizes = [len(group) for group in same_batches(lessons, max(options["batch_size"], 1))]
-        groups = (
-            "" if len(sizes) == 1 else f", in groups of {' and '.join(map(str, sizes))} with equal batches"
-        )
-        return Way(True, f"all layers can be batched{groups}")
+            state = torch.load(file, map_location=device_of(model), weights_only=True)
+            model.load_state_dict(state)
+        except (UnpicklingError, EOFError, TypeError) as error:
+            raise CommitteeError(f"{file} is damaged, or was not written by save: {error}") from error
+        except RuntimeError as error:
+            raise CommitteeError(f"{file} does not fit the model that build makes: {error}") from error
+        return model.eval()
 
-    def _predict_estimators(self, inputs: torch.Tensor | np.ndarray, passes: int | None) -> np.ndarray:
-        if passes is not None:
+    def _predict_estimators(self, inputs: Any, passes: int | None) -> np.ndarray:
+        if passes:
             raise CommitteeError("passes are for torch members: estimators have no dropout")
-        data = _as_array(inputs)
+        features = as_features(inputs)
         samples = []
         for member, model in enumerate(self.models):
             try:
-                samples.append(predict_all_classes(model, data, self._classes))
+                samples.append(predict_all_classes(model, features, self._classes))
             except ValueError as error:
-                raise CommitteeError(f"member {member} gives {error}") from error
+                raise CommitteeError(f"member {member} returns {error}") from error
         return np.stack(samples, axis=1)
 
     def _check_ready(self, what: str) -> None:
@@ -386,151 +457,12 @@ class Committee:
 
 
 # ------------------------------------------------------------------------------
-# training
+# building, predicting, files
 # ------------------------------------------------------------------------------
-
-
-def _fit_together(
-    models: Sequence[nn.Module],
-    inputs: torch.Tensor | np.ndarray,
-    classes: np.ndarray,
-    lessons: Sequence[Lesson],
-    train: Callable[..., Any],
-    training: dict[str, Any],
-) -> list[History]:
-    """Train the members as one batched network."""
-    data = as_inputs(inputs, dtype_of(models[0])).to(device_of(models[0]))
-    return train_together(
-        models, data, torch.from_numpy(classes).to(data.device), lessons, **_bound(training)
-    )
-
-
-def _fit_one_after_another(
-    models: Sequence[nn.Module],
-    inputs: torch.Tensor | np.ndarray,
-    classes: np.ndarray,
-    lessons: Sequence[Lesson],
-    train: Callable[..., Any],
-    training: dict[str, Any],
-) -> list[Any]:
-    """Train the members one after another; return what ``train`` returns."""
-    returned = []
-    for model, lesson in zip(models, lessons, strict=True):
-        device = device_of(model)
-        data, target = as_inputs(inputs, dtype_of(model)), torch.from_numpy(classes)
-        options = dict(training)
-        if len(lesson.validation_rows):
-            rows = lesson.validation_rows
-            options["validation"] = (data[rows].to(device), target[rows].to(device))
-        with seeded(lesson.seed, device):
-            returned.append(
-                train(
-                    model,
-                    data[lesson.rows].to(device),
-                    target[lesson.rows].to(device),
-                    seed=lesson.seed,
-                    **options,
-                )
-            )
-    return returned
-
-
-def _fit_estimators(
-    models: Sequence[Any],
-    inputs: torch.Tensor | np.ndarray,
-    classes: np.ndarray,
-    lessons: Sequence[Lesson],
-    train: Callable[..., Any],
-    training: dict[str, Any],
-) -> None:
-    """Fit estimators, or train them with a function of the caller's."""
-    if train is _default_train and training:
-        raise CommitteeError(
-            f"{', '.join(training)}: options of torch's training; set an estimator's own where build makes it"
-        )
-    data = _as_array(inputs)
-    for model, lesson in zip(models, lessons, strict=True):
-        if train is _default_train:
-            model.fit(data[lesson.rows], classes[lesson.rows])
-        else:
-            train(model, data[lesson.rows], classes[lesson.rows], seed=lesson.seed, **training)
-
-
-def _bound(training: dict[str, Any]) -> dict[str, Any]:
-    """Return all options of the default training; one that it does not have is a TypeError, as in a call."""
-    bound = inspect.signature(_default_train).bind(None, None, None, **training)
-    bound.apply_defaults()
-    return {name: value for name, value in bound.kwargs.items() if name != "seed"}
-
-
-def _outside(rows: np.ndarray, count: int, member: int, folds: str) -> np.ndarray:
-    """Return the rows that a member does not train on, to look at."""
-    outside = np.setdiff1d(np.arange(count), rows)
-    if folds == "disjoint" or not len(outside):
-        raise CommitteeError(
-            f'member {member} has no records to look at with folds="{folds}": a patience needs '
-            'folds="leave_one_out" or "bootstrap" and enough records, or validation=(inputs, labels)'
-        )
-    return outside
-
-
-def _missing_class(classes: np.ndarray, rows: np.ndarray, member: int, folds: Folds) -> str | None:
-    """Say what a member would not learn, and the way out; None where it sees every class."""
-    missing = np.setdiff1d(classes, classes[rows])
-    if not len(missing):
-        return None
-    has = ", ".join(f"class {number} (it has {(classes == number).sum()})" for number in missing)
-    more = {
-        "leave_one_out": "label at least two records of each class",
-        "disjoint": "label at least one record of each class a member",
-        "bootstrap": "take another seed, label more",
-    }
-    return (
-        f'member {member} trains without any record of {has} with folds="{folds}": {more[folds]}, or'
-        ' pass folds="all"'
-    )
-
-
-def _check_distinct(models: Sequence[Any]) -> None:
-    """Raise if two members are one, or torch models and estimators are mixed."""
-    for model in models:
-        if isinstance(model, nn.Module) != isinstance(models[0], nn.Module):
-            raise CommitteeError(
-                f"build made a {type(models[0]).__name__} and a {type(model).__name__}: the members must be all torch"
-                " models or all estimators"
-            )
-    parts = [[model, *(model.parameters() if isinstance(model, nn.Module) else ())] for model in models]
-    identities = [id(part) for own in parts for part in {id(part): part for part in own}.values()]
-    if len(set(identities)) < len(identities):
-        raise CommitteeError(
-            "build returned the same model or weights twice: it must make a new one at each call"
-        )
-
-
-def _as_array(inputs: torch.Tensor | np.ndarray) -> np.ndarray:
-    return inputs.cpu().numpy() if isinstance(inputs, torch.Tensor) else np.asarray(inputs)
-
-
-# ------------------------------------------------------------------------------
-# labels, building, predicting, files
-# ------------------------------------------------------------------------------
-
-
-def _class_indices(labels: torch.Tensor | np.ndarray, count: int) -> np.ndarray:
-    """Return labels as int64 class indices."""
-    classes = labels.cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
-    if classes.shape != (count,) or classes.dtype.kind not in "iu" or (classes < 0).any():
-        raise CommitteeError(
-            f"labels must be {count} class indices from 0, one a record; got {classes.dtype} of shape "
-            f"{classes.shape}"
-        )
-    if not count:
-        raise CommitteeError("there is no labelled record to train on")
-    return classes.astype(np.int64)
 
 
 def _takes_seed(build: Callable[..., nn.Module]) -> bool:
-    """Tell whether ``build`` has a positional parameter without a default."""
+    """Return whether ``build`` has a positional parameter without a default."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return any(
         parameter.kind in kinds and parameter.default is inspect.Parameter.empty
@@ -538,21 +470,12 @@ def _takes_seed(build: Callable[..., nn.Module]) -> bool:
     )
 
 
-def _predict(model: nn.Module, inputs: torch.Tensor | np.ndarray, batch_size: int, member: int) -> np.ndarray:
-    """Return one member's confidences, (N, C)."""
-    data, device = as_inputs(inputs, dtype_of(model)), device_of(model)
-    parts = []
-    with torch.no_grad(), kept_modes(model):
-        for start in range(0, len(data), batch_size):
-            batch = data[start : start + batch_size].to(device, copy=True)  # a model may work in place
-            logits = checked_logits(model(batch), len(batch))
-            if not torch.isfinite(logits).all():
-                record = start + int(torch.nonzero(~torch.isfinite(logits).all(dim=1))[0])
-                raise CommitteeError(f"member {member} gives logits that are not finite for record {record}")
-            parts.append(confidences_of(logits))
-    return np.concatenate(parts)
-
-
 def _member_files(folder: Path) -> list[Path]:
     """Return the members' files in their order."""
     return sorted(folder.glob("member_*.pt"), key=lambda file: (len(file.name), file.name))
+
+
+def _member_folders(folder: Path) -> list[Path]:
+    """Return the folders of members that are learners, in their order."""
+    found = [path for path in folder.glob("member_*") if path.name[7:].isdecimal() and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name[7:]))

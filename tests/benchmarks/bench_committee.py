@@ -72,7 +72,7 @@ def fitted(design: Callable[[int], nn.Module], size: int, steps: int, *, batched
     """Train a committee with the kit."""
     images, labels = data(size)
     committee = Committee(lambda: design(size), members=MEMBERS)
-    committee.fit(images, labels, batched=batched, steps=steps, batch_size=BATCH, looks=1)
+    committee.fit(images, labels, batched=batched, steps=steps, batch_size=BATCH, evaluations=1)
     assert committee.way is not None and committee.way.batched == batched
     return committee
 

@@ -27,7 +27,7 @@ from torch.utils.data import TensorDataset
 
 from alhelpers import data
 from alhelpers.learners import build_network, to_inputs
-from alhelpers.loop.race import Entry, race
+from alhelpers.loop import Entry, race
 
 LIMIT = 1 / 3
 # 128 labels are 4 whole batches of 32, so that an epoch of baal is 4 steps.
@@ -60,8 +60,8 @@ def baal_round(
 ) -> float:
     """Run one round with baal and return its processor time, set-up included."""
     started = time.process_time()
-    data = TensorDataset(to_inputs(pool.images), torch.from_numpy(pool.labels))
-    measured = TensorDataset(to_inputs(test.images), torch.from_numpy(test.labels))
+    data = TensorDataset(to_inputs(pool.images), torch.from_numpy(pool.labels()))
+    measured = TensorDataset(to_inputs(test.images), torch.from_numpy(test.labels()))
     active = ActiveLearningDataset(data)
     active.label(list(range(LABELS)))
     model = MCDropoutModule(build_network(8, len(pool.class_names), seed=100_000 * seed + LABELS))

@@ -32,20 +32,20 @@ CELLS = [
     "notebook.check_parameters()\npool, test = data.load('digits', seed=seed)\n"
     "chosen = np.random.default_rng(seed).choice(len(pool), labels, replace=False)",
     "flat = pool.images.reshape(len(pool), -1) / 255\nplaces = PCA(2, random_state=0).fit_transform(flat)\n"
-    "simple = LogisticRegression(max_iter=200).fit(flat[chosen], pool.labels[chosen])\n"
-    "print(simple.score(flat, pool.labels))",
+    "simple = LogisticRegression(max_iter=200).fit(flat[chosen], pool.labels()[chosen])\n"
+    "print(simple.score(flat, pool.labels()))",
     "network = learners.build_network(pool.images.shape[1], len(pool.class_names), seed=seed)\n"
-    "models.train(network, learners.to_inputs(pool.images[chosen]), pool.labels[chosen], steps=60, seed=seed)",
+    "models.train(network, learners.to_inputs(pool.images[chosen]), pool.labels()[chosen], steps=60, seed=seed)",
     "prediction = learners.predict(network, learners.to_inputs(test.images))\n"
-    "accuracy = float((prediction.confidences.argmax(1) == test.labels).mean())",
+    "accuracy = float((prediction.confidences.argmax(1) == test.labels()).mean())",
     "rest = np.setdiff1d(np.arange(len(pool)), chosen)\n"
     "doubts = learners.predict(network, learners.to_inputs(pool.images[rest]))\n"
     "table = records.from_arrays(rest, confidences=doubts.confidences, embeddings=doubts.embeddings)\n"
     "picks = mining.mine(table, strategy, 20, seed=seed)\npd.Series(picks.scores).describe()",
     "figure, axis = plt.subplots(figsize=(4, 3), layout='constrained')\n"
-    "axis.scatter(*places.T, s=4, c=pool.labels)\naxis.scatter(*places[list(picks.ids)].T, s=20, c='black')\n"
+    "axis.scatter(*places.T, s=4, c=pool.labels())\naxis.scatter(*places[list(picks.ids)].T, s=20, c='black')\n"
     "notebook.show(figure, alt='dots', caption='the picks in black')",
-    "notebook.record('accuracy', accuracy)\nnotebook.record('classes', len(set(pool.labels[list(picks.ids)])))",
+    "notebook.record('accuracy', accuracy)\nnotebook.record('classes', len(set(pool.labels()[list(picks.ids)])))",
 ]
 
 

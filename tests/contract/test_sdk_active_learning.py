@@ -96,7 +96,7 @@ def upload(dataset, images):
         columns = ["local_path", "remote_path"]
         items = list(dataset.items.upload(rows[columns], raise_on_error=True, return_as_list=True))
     items.sort(key=lambda item: item.name)
-    labels = [images.class_names[label] for label in images.labels]
+    labels = [images.class_names[label] for label in images.labels()]
     return items, {item.id: label for item, label in zip(items, labels, strict=True)}
 
 

@@ -126,7 +126,7 @@ def test_create_new_model(dl, stage, codebase):
 
 
 def test_compare_models(dl, stage, codebase):
-    from alhelpers.dataloop.digit_classifier import DigitClassifier
+    from alhelpers.dataloop.adapter import DigitClassifier
 
     project, truth, _, base = stage
     new = DigitClassifier(model_entity=(model := clone(stage))).train_model(model)

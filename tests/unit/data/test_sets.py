@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
-from alhelpers import data, files
+from alhelpers import data, files, protocols
 
 
 @pytest.mark.parametrize(
@@ -15,24 +15,88 @@ from alhelpers import data, files
 def test_sizes_types_and_order(name, pool, test, side):
     first, held_out = data.load(name, seed=3)
     assert first.images.shape == (pool, side, side) and held_out.images.shape == (test, side, side)
-    assert first.images.dtype == np.uint8 and first.labels.dtype == np.int64
-    assert set(np.unique(first.labels)) == set(range(10))
+    assert first.images.dtype == np.uint8 and first.labels().dtype == np.int64
+    assert set(np.unique(first.labels())) == set(range(10))
     again, _ = data.load(name, seed=3)
     other, _ = data.load(name, seed=4)
     assert np.array_equal(first.images, again.images)
     assert not np.array_equal(first.images, other.images)
-    assert len(np.unique(first.labels[:100])) == len(np.unique(held_out.labels[:100])) == 10
+    assert len(np.unique(first.labels()[:100])) == len(np.unique(held_out.labels()[:100])) == 10
 
 
 def test_digits_pool_and_test_partition_the_source():
     pool, test = data.load("digits", seed=1)
     images = np.concatenate([pool.images, test.images])
-    labels = np.concatenate([pool.labels, test.labels])
+    labels = np.concatenate([pool.labels(), test.labels()])
     ours = sorted((int(label), image.tobytes()) for image, label in zip(images, labels, strict=True))
     source = load_digits()
     scaled = np.round(source.images * (255 / 16)).astype(np.uint8)
     theirs = sorted((int(label), image.tobytes()) for image, label in zip(scaled, source.target, strict=True))
     assert ours == theirs
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 7), (4, 5, 7, 1), (4, 5, 7, 3)])
+def test_images_of_any_size_and_colour_become_planes(shape):
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    dataset = data.ImageSet("own", images, [0, 1, 1, 0], [True, 7.5])
+    assert isinstance(dataset, protocols.Dataset) and dataset.task == "classification"
+    assert dataset.class_names == ("True", "7.5")
+    assert list(dataset.ids) == [f"own-{row:05d}" for row in range(4)]
+    inputs = dataset.inputs(np.array([2, 0]))
+    assert inputs.shape == (2, shape[3] if len(shape) == 4 else 1, 5, 7) and inputs.dtype == np.float32
+    expected = images[[2, 0]].reshape(2, 5, 7, -1).transpose(0, 3, 1, 2) / 255
+    np.testing.assert_allclose(inputs, expected, rtol=1e-6)
+    taken = dataset.take([3, 1])
+    assert list(taken.ids) == ["own-00003", "own-00001"] and taken.labels().tolist() == [0, 1]
+    np.testing.assert_array_equal(taken.images, images[[3, 1]])
+    assert [len(dataset), len(taken), len(dataset.take([1, 1, 1]))] == [4, 2, 3]
+
+
+def test_ids_of_the_kit_s_sets_are_distinct_and_stay_with_their_images():
+    for name in ("digits", "mnist"):
+        pool, test = data.load(name, seed=1)
+        other, _ = data.load(name, seed=2)
+        assert not set(pool.ids) & set(test.ids)
+        image_of = dict(zip(pool.ids.tolist(), pool.images, strict=True))
+        shared = [row for row, key in enumerate(other.ids.tolist()) if key in image_of][:20]
+        assert shared and all(np.array_equal(other.images[row], image_of[other.ids[row]]) for row in shared)
+
+
+def test_arrays_may_be_several_inputs_a_row_and_have_any_labels():
+    inputs = {"pixels": np.arange(12).reshape(4, 3), "text": np.array(list("abcd"))}
+    dataset = data.ArrayDataset(inputs, [0.5, 1, 2, 3], task="regression", ids=list("wxyz"))
+    assert dataset.inputs([1])["text"].tolist() == ["b"] and dataset.labels([3, 0]).tolist() == [3, 0.5]
+    assert dataset.part(2, start=1).inputs()["pixels"].tolist() == [[3, 4, 5], [6, 7, 8]]
+    assert dataset.class_names is None and list(dataset.take(slice(2)).ids) == ["w", "x"]
+    pair = data.ArrayDataset((np.zeros((2, 3)), [1, 2]))
+    assert [values.shape for values in pair.inputs([0])] == [(1, 3), (1,)]
+    with pytest.raises(ValueError, match="no labels: pass labels="):
+        pair.labels()
+
+
+IMAGES = np.zeros((2, 4, 4), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: data.ImageSet("x", IMAGES[0], [0, 0], "ab"), r"uint8 \(4, 4\): they must be a uint8 array"),
+        (lambda: data.ImageSet("x", IMAGES / 255, [0, 0], "ab"), r"images are float64 \(2, 4, 4\)"),
+        (lambda: data.ImageSet("x", IMAGES, [0, 2], "ab"), "labels hold 2.*from 0 to 1"),
+        (lambda: data.ImageSet("x", IMAGES, [0, -1], "ab"), "labels hold -1"),
+        (lambda: data.ImageSet("x", IMAGES, [0, 0], "aa"), "class_names must be distinct, got a, a"),
+        (lambda: data.ImageSet("x", IMAGES, [0], "ab"), r"lengths \[2, 2, 1\]"),
+        (lambda: data.ImageSet("x", IMAGES, None, "ab", ids=[1, 1]), "ids must be distinct"),
+        (lambda: data.ArrayDataset(IMAGES, [0.5, 1], "ab"), "labels are float64: they must be indices"),
+        (
+            lambda: data.ImageSet("x", IMAGES, None, "ab").part(3),
+            "3 rows from row 0.*'x' has 2: ask for fewer",
+        ),
+    ],
+)
+def test_data_that_does_not_fit_together_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 @pytest.mark.parametrize("size", [8, 28])
@@ -79,7 +143,7 @@ def test_written_folder_reads_back(tmp_path):
     pool, _ = data.load("digits")
     few = pool.take(np.arange(5))
     rows = data.write_folder(few, tmp_path, prefix="raw")
-    for row, image, label in zip(rows, few.images, few.labels, strict=True):
+    for row, image, label in zip(rows, few.images, few.labels(), strict=True):
         assert np.array_equal(np.asarray(Image.open(row["local_path"])), image)
         with open(row["local_annotations_path"]) as file:
             assert json.load(file)["annotations"][0]["label"] == few.class_names[label] == row["label"]
@@ -120,8 +184,8 @@ def test_whole_mnist_is_read_where_its_files_are_put(idx_folder):
     assert pool.images.shape == (30, 28, 28) and test.images.shape == (12, 28, 28)
     source = np.random.default_rng(0).integers(0, 256, (30, 28, 28)).astype(np.uint8)
     label_of = {image.tobytes(): number % 10 for number, image in enumerate(source)}
-    assert [label_of[image.tobytes()] for image in pool.images] == pool.labels.tolist()
-    assert pool.labels.tolist() != (np.arange(30) % 10).tolist(), "shuffled"
+    assert [label_of[image.tobytes()] for image in pool.images] == pool.labels().tolist()
+    assert pool.labels().tolist() != (np.arange(30) % 10).tolist(), "shuffled"
 
 
 def test_what_is_missing_of_whole_mnist_is_named_with_its_place(idx_folder):
@@ -135,11 +199,11 @@ def test_what_is_missing_of_whole_mnist_is_named_with_its_place(idx_folder):
 def test_a_file_that_was_cut_in_half_is_named(idx_folder):
     path = idx_folder / data.IDX_FILES[2]
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="t10k-images-idx3-ubyte is no whole idx file"):
+    with pytest.raises(ValueError, match="t10k-images-idx3-ubyte is not a complete idx file"):
         data.load("mnist-whole")
 
 
-def test_images_and_labels_that_do_not_belong_together(idx_folder):
+def test_images_and_labels_that_do_not_match(idx_folder):
     write_idx(idx_folder / data.IDX_FILES[1], np.zeros(7), packed=False)
-    with pytest.raises(ValueError, match="do not belong together"):
+    with pytest.raises(ValueError, match="do not match"):
         data.load("mnist-whole")

@@ -28,7 +28,7 @@ ENTRY_POINTS = [
     "dataloop/create_new_model",
     "dataloop/compare_models",
     "dataloop/mine_items",
-    "dataloop/digit_classifier",
+    "dataloop/adapter",
 ]
 # These compute next to nothing, so they start fast.
 LIGHT = ENTRY_POINTS[:3]

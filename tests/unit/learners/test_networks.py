@@ -4,13 +4,22 @@ import torch
 from alhelpers.learners import build_network
 
 
-@pytest.mark.parametrize("size", [8, 28])
-@pytest.mark.parametrize("classes", [2, 10])
-def test_logits_of_the_documented_shape(size, classes):
-    network = build_network(size, classes)
-    logits = network(torch.zeros(3, 1, size, size))
+@pytest.mark.parametrize("size", [2, 8, 15, 16, 28, 31, 64, (9, 40), (50, 17)])
+@pytest.mark.parametrize(("classes", "channels"), [(2, 3), (10, 1)])
+def test_logits_of_the_documented_shape(size, classes, channels):
+    network = build_network(size, classes, channels=channels)
+    height, width = size if isinstance(size, tuple) else (size, size)
+    logits = network(torch.zeros(3, channels, height, width))
     assert logits.shape == (3, classes)
     assert logits.dtype == torch.float32
+    assert network.hidden.in_features <= 64 * 7 * 7
+
+
+@pytest.mark.parametrize(("size", "weights"), [(8, 38282), (28, 422154)])
+def test_the_networks_for_digits_are_the_first_release_s(size, weights):
+    network = build_network(size)
+    assert sum(value.numel() for value in network.parameters()) == weights
+    assert [type(layer).__name__ for layer in network][4:6] == ["MaxPool2d", "Flatten"]
 
 
 def test_all_dropout_comes_after_the_convolutions():
@@ -42,7 +51,9 @@ def test_torch_random_state_is_left_alone():
 @pytest.mark.parametrize(
     "arguments, options, message",
     [
-        ((16,), {}, "image_size is 16.*8x8 or 28x28"),
+        ((1,), {}, "image_size is 1: height and width"),
+        (((8, 1),), {}, r"image_size is \(8, 1\)"),
+        ((8, 2), {"channels": 0}, "channels 0"),
         ((8, 0), {}, "classes is 0"),
         ((8,), {"dropout": 1.0}, "dropout is 1.0"),
         ((8,), {"dropout": -0.1}, "dropout is -0.1"),

@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeRegressor
 from torch import nn
 
-from alhelpers import scores
+from alhelpers import data, parallel, protocols, scores
+from alhelpers.learners import SklearnLearner, TorchClassifier, build_network
+from alhelpers.training import train
 from alhelpers.uncertainty import Committee, CommitteeError, CommitteeWarning
 from alhelpers.uncertainty._committee_folds import stratified_folds as _folds
+from alhelpers.uncertainty._torch import derived_seed
 
 torch.set_num_threads(1)
 
@@ -189,10 +194,12 @@ def test_disjoint_folds_are_the_folds_that_leave_one_out_leaves_out():
     np.testing.assert_array_equal(np.sort(np.concatenate(alone.rows)), np.arange(31))
 
 
-def test_a_patience_needs_records_to_look_at():
+def test_a_patience_needs_records_to_validate_on():
     inputs, labels = blobs(30)
     for folds in ("disjoint", "all"):
-        with pytest.raises(CommitteeError, match=f'member 0 has no records to look at with folds="{folds}"'):
+        with pytest.raises(
+            CommitteeError, match=f'member 0 has no records to validate it on with folds="{folds}"'
+        ):
             Committee(build, members=2).fit(inputs, labels, folds, patience=2)
     Committee(build, members=2).fit(
         inputs, labels, "all", patience=2, steps=3, validation=(torch.zeros(3, 4), [0, 1, 2])
@@ -211,6 +218,11 @@ def test_errors_are_named():
     inputs, labels = blobs(4)
     with pytest.raises(CommitteeError, match="4 records cannot be cut into 5 folds"):
         Committee(build).fit(inputs, labels)
+    with pytest.raises(CommitteeError, match="4 records cannot be cut into 5 folds"):
+        Committee(build).fit(inputs, labels, "disjoint")
+    model = build()
+    with pytest.raises(CommitteeError, match="same model or weights twice"):
+        Committee(lambda: model, members=2).fit(inputs, labels, False)
     with pytest.raises(
         CommitteeError, match="folds must be one of leave_one_out, bootstrap, disjoint, all, got 'kfold'"
     ):
@@ -227,9 +239,221 @@ def test_errors_are_named():
     with pytest.raises(CommitteeError, match="build must return a torch.nn.Module"):
         Committee(lambda: 3, members=2).fit(inputs, labels, folds=False)
     committee = Committee(build, members=2).fit(inputs, labels, folds=False, train=Recorder())
-    with pytest.raises(CommitteeError, match="member 0 gives logits that are not finite for record 1"):
+    with pytest.raises(CommitteeError, match="member 0 returns logits that are not finite for record 1"):
         committee.predict(np.array([[0, 0, 0, 0], [np.nan, 0, 0, 0]], dtype=np.float32))
     with pytest.raises(CommitteeError, match="at least one record"):
         committee.predict(inputs[:0])
     with pytest.raises(CommitteeError, match="batch_size"):
         committee.predict(inputs, batch_size=0)
+
+
+@pytest.mark.parametrize("short, name", [(True, "leave_one_out"), (False, "all")])
+def test_true_and_false_are_short_names(short, name):
+    inputs, labels = blobs(20)
+    rows = [
+        Committee(build, members=3).fit(inputs, labels, folds, train=Recorder()).rows
+        for folds in (short, name)
+    ]
+    for one, other in zip(*rows, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_member_keeps_the_weights_of_its_best_evaluation():
+    inputs, labels = blobs(60)
+    labels = np.random.default_rng(0).permutation(labels)  # nothing to learn: the loss outside grows soon
+    options = {"steps": 60, "evaluations": 20, "learning_rate": 0.05}
+    committee = Committee(build, members=3).fit(inputs, labels, patience=2, **options)
+    for member, history in enumerate(committee.histories):
+        best = int(np.argmin(history.validation_loss))
+        assert len(history.steps) == best + 3 < 20
+        outside = np.setdiff1d(np.arange(60), committee.rows[member])
+        own = committee.predict(inputs[outside])[np.arange(len(outside)), member, labels[outside]]
+        assert -np.log(own).mean() == pytest.approx(history.validation_loss[best], rel=1e-4)
+
+
+def test_a_damaged_file_is_named_and_the_committee_kept(tmp_path):
+    inputs, labels = blobs(30)
+    committee = Committee(build, members=2).fit(inputs, labels, steps=1)
+    committee.save(tmp_path)
+    before = committee.predict(inputs)
+    for damage in (b"", b"no weights"):
+        (tmp_path / "member_1.pt").write_bytes(damage)
+        with pytest.raises(CommitteeError, match=r"member_1\.pt is damaged, or was not written"):
+            committee.load(tmp_path)
+    np.testing.assert_array_equal(committee.predict(inputs), before)
+
+
+def test_a_committee_is_kept_as_the_artifacts_of_a_model(dl, project, tmp_path):
+    inputs, labels = blobs(30)
+    committee = Committee(build, members=3).fit(inputs, labels, steps=3)
+    committee.save(tmp_path / "saved")
+    entry = {"name": "committee", "moduleName": "main", "labels": ["a", "b", "c"], "outputType": "class"}
+    manifest = {
+        "name": f"committee-{project.id}",
+        "displayName": "Committee",
+        "version": "1.0.0",
+        "scope": "project",
+        "context": {"project": project.id},
+        "components": {
+            "modules": [{"name": "main", "entryPoint": "main.py", "className": "Main", "functions": []}],
+            "models": [entry],
+        },
+    }
+    dpk = project.dpks.publish(dpk=dl.Dpk.from_json(manifest, client_api=dl.client_api, project=project))
+    project.apps.install(dpk=dpk)
+    model = project.models.get(model_name="committee")
+    model.artifacts.upload(filepath=str(tmp_path / "saved" / "*"))
+    dl.models.get(model_id=model.id).artifacts.download(local_path=str(tmp_path / "down"))
+    loaded = Committee(build, members=3).load(tmp_path / "down")
+    np.testing.assert_array_equal(loaded.predict(inputs), committee.predict(inputs))
+
+
+# ------------------------------------------------------------------------------
+# processes
+# ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other_process():
+    """An executor of one process, which is kept for other tests."""
+    process = parallel._take_process()
+    yield process
+    parallel._idle.append(process)
+
+
+def convolutional(seed):
+    return build_network(8, 10, seed=seed)
+
+
+def test_members_of_another_process_have_the_weights_that_each_gets_alone(other_process):
+    digits = load_digits()
+    inputs, labels = digits.images[:200, None].astype(np.float32) / 16, digits.target[:200]
+    options = {"seed": 4, "steps": 15, "augmentation": True, "patience": 9}
+    committee = Committee(convolutional, members=3)
+    committee.fit(inputs, labels, workers=other_process, **options)
+    here = Committee(convolutional, members=3).fit(inputs, labels, workers=1, **options)
+    assert committee.threads == here.threads == 1
+    with parallel.limited_threads(1):
+        for member, (model, rows) in enumerate(zip(committee.models, committee.rows, strict=True)):
+            seed = derived_seed(4, member)
+            alone, outside = convolutional(seed), np.setdiff1d(np.arange(200), rows)
+            validation = torch.from_numpy(inputs[outside]), labels[outside]
+            options |= {"seed": seed, "validation": validation}
+            history = train(alone, torch.from_numpy(inputs[rows]), labels[rows], **options)
+            assert torch.equal(weights_of(model), weights_of(alone))
+            assert torch.equal(weights_of(model), weights_of(here.models[member]))
+            assert history == committee.histories[member] and not model.training
+
+
+def test_estimators_of_another_process_are_the_same(other_process):
+    inputs, labels = blobs()
+    assert Committee(build, members=2).fit(inputs, labels, steps=1, threads=2).threads == 2
+    samples = [
+        Committee(LogisticRegression, members=2).fit(inputs, labels, workers=workers).predict(inputs)
+        for workers in (1, other_process)
+    ]
+    np.testing.assert_array_equal(*samples)
+
+
+def test_functions_of_the_callers_run_in_this_process_unless_workers_are_passed(monkeypatch, other_process):
+    inputs, labels = blobs()
+    monkeypatch.setattr(parallel, "_side_by_side", None)
+    calls, recorder = [], Recorder()
+    Committee(build, members=2).fit(inputs, labels, steps=2, progress=lambda *call: calls.append(call))
+    Committee(build, members=2).fit(inputs, labels, train=recorder)
+    assert calls == [(1, 2), (2, 2)] * 2 and len(recorder.calls) == 2
+    Committee(build, members=2).fit(inputs, labels, train=recorder, workers=other_process)
+    assert len(recorder.calls) == 2
+
+
+def test_options_that_went_are_named():
+    with pytest.raises(ImportError, match="Way is gone: members are trained in processes"):
+        from alhelpers.uncertainty import Way  # noqa: F401
+    with pytest.raises(TypeError, match="batched"):
+        Committee(build, members=2).fit(*blobs(), batched=True)
+
+
+# ------------------------------------------------------------------------------
+# learners
+# ------------------------------------------------------------------------------
+
+
+def of_learners(members=3, **options):
+    return Committee(TorchClassifier(build, **{"steps": 6, "evaluations": 3} | options), members)
+
+
+def blobs_set(count=60, seed=0):
+    return data.ArrayDataset(*blobs(count, seed), ["a", "b", "c"])
+
+
+def test_a_committee_of_learners_is_a_learner_whose_members_are_trained_on_their_folds(other_process):
+    dataset, calls = blobs_set(), []
+    committee = of_learners()
+    assert isinstance(committee, protocols.Learner)
+    start = [learner.predict(dataset).logits for learner in committee.models]
+    assert not np.array_equal(start[0], start[1])
+    history = committee.fit(dataset, seed=5, workers=other_process, progress=lambda *call: calls.append(call))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+    assert history.steps == [2, 4, 6]
+    np.testing.assert_allclose(history.loss, np.mean([each.loss for each in committee.histories], axis=0))
+    for member, (learner, rows) in enumerate(zip(committee.models, committee.rows, strict=True)):
+        alone = of_learners().models[member]
+        alone.fit(dataset.take(rows), seed=derived_seed(5, member))
+        assert torch.equal(weights_of(alone.network), weights_of(learner.network))
+
+
+def test_predictions_of_a_committee_of_learners(tmp_path):
+    dataset = blobs_set()
+    committee = of_learners()
+    committee.fit(dataset, folds="bootstrap")
+    predictions = committee.predict(dataset, embeddings=True)
+    each = [learner.predict(dataset, embeddings=True) for learner in committee.models]
+    np.testing.assert_array_equal(predictions.samples, np.stack([one.confidences for one in each], axis=1))
+    np.testing.assert_allclose(predictions.confidences, predictions.samples.mean(axis=1), atol=1e-6)
+    np.testing.assert_array_equal(predictions.embeddings, each[0].embeddings)
+    nested = committee.predict(dataset, passes=4, seed=8)
+    assert nested.samples.shape == (60, 3, 4, 3)
+    own = committee.models[1].predict(dataset, passes=4, seed=derived_seed(8, 1)).samples
+    np.testing.assert_array_equal(nested.samples[:, 1], own)
+    columns = nested.to_records(dataset.ids).column_names
+    assert {"mc_dropout", "query_by_committee", "class_name"} <= set(columns)
+
+
+def test_a_committee_of_learners_is_saved_and_loaded(tmp_path):
+    dataset = blobs_set()
+    of_learners(12).save(tmp_path)
+    committee = of_learners()
+    committee.fit(dataset)
+    committee.save(tmp_path)
+    other = committee.fresh(9)
+    fresh = other.predict(dataset).samples
+    assert not np.array_equal(fresh, of_learners().predict(dataset).samples)
+    np.testing.assert_array_equal(fresh, committee.fresh(9).predict(dataset).samples)
+    np.testing.assert_array_equal(
+        other.load(tmp_path).predict(dataset).samples, committee.predict(dataset).samples
+    )
+    with pytest.raises(CommitteeError, match="holds 3 members, this committee has 4"):
+        of_learners(4).load(tmp_path)
+    (tmp_path / "member_1" / "weights.pt").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match="damaged"):
+        other.load(tmp_path)
+    np.testing.assert_array_equal(other.predict(dataset).samples, committee.predict(dataset).samples)
+
+
+def test_regressors_are_combined():
+    inputs, _ = blobs()
+    dataset = data.ArrayDataset(inputs, inputs.sum(axis=1), task="regression")
+    committee = Committee(SklearnLearner(DecisionTreeRegressor()), 3)
+    committee.fit(dataset, folds="bootstrap")
+    predictions = committee.predict(dataset)
+    assert predictions.samples.shape == (60, 3)
+    np.testing.assert_allclose(predictions.values, predictions.samples.mean(axis=1), rtol=1e-5, atol=1e-5)
+
+
+def test_data_sets_are_for_learners_and_arrays_for_models():
+    with pytest.raises(CommitteeError, match="a committee of learners is fitted to a data set"):
+        of_learners().fit(*blobs())
+    with pytest.raises(CommitteeError, match="the options of the training belong to its learner"):
+        of_learners().fit(blobs_set(), steps=3)
+    with pytest.raises(CommitteeError, match=r"such as Committee\(TorchClassifier\(build\)\)"):
+        Committee(build).fit(blobs_set())

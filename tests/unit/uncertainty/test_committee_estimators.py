@@ -1,8 +1,10 @@
 """Committees of scikit-learn estimators."""
 
 import numpy as np
+import pandas
 import pytest
 import torch
+from scipy import sparse
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
@@ -10,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from alhelpers.uncertainty import Committee, CommitteeError, CommitteeWarning, Way
+from alhelpers.uncertainty import Committee, CommitteeError, CommitteeWarning
 from alhelpers.uncertainty._torch import derived_seed
 
 
@@ -28,7 +30,6 @@ def blobs(count=60, seed=0):
 def test_each_member_is_the_estimator_fitted_on_its_rows(folds):
     inputs, labels = blobs()
     committee = Committee(forest, members=3).fit(inputs, labels, folds, seed=4)
-    assert committee.way == Way(False, "the members are estimators")
     samples = committee.predict(inputs)
     assert samples.shape == (60, 3, 3) and samples.dtype == np.float32
     for member, rows in enumerate(committee.rows):
@@ -87,6 +88,35 @@ def test_a_function_of_the_callers_fits_them():
     assert len(set(seeds)) == 2 and committee.predict(inputs).shape == (60, 2, 3)
 
 
+@pytest.mark.parametrize("form", [sparse.csr_matrix, pandas.DataFrame])
+def test_sparse_matrices_and_data_frames_are_taken(form):
+    inputs, labels = blobs()
+    expected = Committee(GaussianNB, members=2).fit(inputs, labels).predict(inputs)
+    design = GaussianNB if form is pandas.DataFrame else LogisticRegression
+    samples = Committee(design, members=2).fit(form(inputs), labels).predict(form(inputs))
+    assert samples.shape == expected.shape
+    if form is pandas.DataFrame:
+        np.testing.assert_array_equal(samples, expected)
+
+
+@pytest.mark.parametrize(
+    "labels, classes",
+    [
+        (np.array(["b", "c", "a"] * 20), ["a", "b", "c"]),
+        (np.array(["b", "c", "a"] * 20, dtype=object), ["a", "b", "c"]),
+        (np.arange(60) % 3 == 0, [False, True]),
+    ],
+)
+def test_texts_and_truth_values_are_classes_in_their_order(labels, classes):
+    inputs, numbers = blobs()
+    committee = Committee(GaussianNB, members=2).fit(inputs, labels)
+    assert committee.class_names == classes
+    indices = np.searchsorted(classes, labels.tolist())
+    expected = Committee(GaussianNB, members=2).fit(inputs, indices)
+    assert expected.class_names is None
+    np.testing.assert_array_equal(committee.predict(inputs), expected.predict(inputs))
+
+
 def test_saving_names_the_way_out(tmp_path):
     committee = Committee(forest, members=2).fit(*blobs())
     with pytest.raises(CommitteeError, match="RandomForestClassifier, which only a pickle .* fit again"):
@@ -122,5 +152,5 @@ def test_confidences_that_are_not_finite_are_named():
             return known
 
     committee = Committee(Broken, members=2).fit(*blobs())
-    with pytest.raises(CommitteeError, match="member 0 gives confidences that are not finite for record 1"):
+    with pytest.raises(CommitteeError, match="member 0 returns confidences that are not finite for record 1"):
         committee.predict(blobs()[0])

@@ -16,7 +16,7 @@ import torch._dynamo  # torch imports it with the first optimizer, and makes a f
 
 from alhelpers import data
 from alhelpers.evaluation import accuracy, classification_average_precision
-from alhelpers.learners import build_network, predict, to_inputs, train
+from alhelpers.learners import TorchClassifier, build_network, predict, to_inputs, train
 
 ROOT = Path(__file__).parents[2]
 TRAIN, VALIDATION, TEST = 120, 40, 40
@@ -53,7 +53,7 @@ def traces(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def adapter_class(dl):
-    from alhelpers.dataloop.digit_classifier import DigitClassifier
+    from alhelpers.dataloop.adapter import DigitClassifier
 
     return DigitClassifier
 
@@ -72,7 +72,9 @@ def app(dl, home, tmp_path_factory):
     del manifest["version"]
     folder = tmp_path_factory.mktemp("app")
     shutil.copytree(
-        ROOT / "alhelpers" / "models", folder / "alhelpers" / "models", ignore=shutil.ignore_patterns("__*__")
+        ROOT / "alhelpers" / "dataloop",
+        folder / "alhelpers" / "dataloop",
+        ignore=shutil.ignore_patterns("__*__"),
     )
     dpk = home.dpks.publish(
         dpk=dl.Dpk.from_json(copy.deepcopy(manifest), client_api=dl.client_api, project=home),
@@ -187,7 +189,7 @@ def test_training_through_the_sdk_is_training_on_the_arrays(dl, trained, pool, a
     network = build_network(8, 10, seed=3)
     part = pool.part(TRAIN)
     # The SDK's download comes in the order of the file names, as the upload did.
-    train(network, to_inputs(part.images), part.labels, steps=STEPS, seed=3)
+    train(network, to_inputs(part.images), part.labels(), steps=STEPS, seed=3)
     adapter = adapter_class(model_entity=dl.models.get(model_id=trained.id))
     for name, value in network.state_dict().items():
         assert torch.allclose(adapter.network.state_dict()[name], value, atol=1e-4), name
@@ -218,7 +220,7 @@ def test_training_tells_its_progress_in_percent(trained):
 
 
 def test_predictions_are_records(dl, trained, labelled, adapter_class):
-    from alhelpers.dataloop.digit_classifier import to_records
+    from alhelpers.dataloop.adapter import to_records
 
     items = items_of(dl, labelled, "test")
     adapter = adapter_class(model_entity=dl.models.get(model_id=trained.id))
@@ -263,7 +265,7 @@ def test_predictions_are_records(dl, trained, labelled, adapter_class):
 def test_records_need_the_predictions_of_one_model():
     from types import SimpleNamespace
 
-    from alhelpers.dataloop.digit_classifier import to_records
+    from alhelpers.dataloop.adapter import to_records
 
     def annotation(item_id, **user):
         return SimpleNamespace(item_id=item_id, label="3", metadata={"user": user})
@@ -367,6 +369,85 @@ def test_a_model_without_labels_is_an_error_that_names_it(dl, home, app, labelle
         adapter_class(model_entity=model)
 
 
+# ------------------------------------------------------------------------------------------------ own learners
+
+
+def stripes(parameters, class_names):
+    """A learner as an app registers it: for colour images that are wider than high."""
+    width, (height, wide) = parameters["hidden"], parameters["image_size"]
+
+    def build():
+        layers = torch.nn.Linear(3 * height * wide, width), torch.nn.Linear(width, len(class_names))
+        return torch.nn.Sequential(torch.nn.Flatten(), *layers)
+
+    return TorchClassifier(build, steps=40, learning_rate=0.01, seed=parameters["seed"])
+
+
+@pytest.fixture(scope="module")
+def colour_adapter(dl):
+    from alhelpers.dataloop.adapter import DigitClassifier
+
+    class ColourClassifier(DigitClassifier):
+        learners = DigitClassifier.learners | {"stripes": stripes}
+
+    return ColourClassifier
+
+
+def test_an_own_learner_is_trained_on_colour_images_with_any_class_names(
+    dl, home, make_model, colour_adapter, adapter_class
+):
+    draw, names = np.random.default_rng(0), ["light red", "grün"]
+    pixels = draw.integers(0, 80, (16, 12, 20, 3), dtype=np.uint8)
+    for row, image in enumerate(pixels):
+        image[..., row % 2] += 120
+    images = data.ImageSet("colour", pixels, np.arange(16) % 2, names)
+    dataset = home.datasets.create("colour stripes")
+    dataset.add_labels(names)
+    items = upload(dl, dataset, images, "train")
+    configuration = {"learner": "stripes", "image_size": [12, 20], "colour": True}
+    model = make_model(
+        dataset, labels=names, **configuration, parameters={"hidden": 5}, store_embeddings=True
+    )
+    with pytest.raises(ValueError, match="has the learner 'stripes'; registered are digits_cnn"):
+        adapter_class(model_entity=model)
+    model = colour_adapter(model_entity=model).train_model(model)
+    adapter = colour_adapter(model_entity=dl.models.get(model_id=model.id))
+    _, annotations = adapter.predict_items(items)
+    labels = {item.id: names[row % 2] for row, item in enumerate(items)}
+    assert [each.label for each in annotations] == [labels[each.item_id] for each in annotations]
+    assert len(annotations[0].metadata["user"]["prediction"]["embeddings"]) == 5
+    adapter.evaluate_model(model, dataset, filters=in_folder("train"))
+    assert {each.figure for each in model.metrics.list().all()} == {"loss", "evaluation"}
+
+
+@pytest.mark.parametrize(
+    ("configuration", "message"),
+    [
+        ({"steps": "many"}, "parameters.steps 'many' must be a whole number"),
+        ({"parameters": {"step": 3}}, "parameters has the unknown key 'step'.*did you mean 'steps'"),
+        ({"image_size": 0}, "configuration of model .*image_size 0 must be a number of pixels"),
+        ({"mc_dropout_passes": 1}, "mc_dropout_passes 1 must be 0, or a whole number of at least 2"),
+        ({"learner": "os.system"}, "has the learner 'os.system'; registered are digits_cnn"),
+    ],
+)
+def test_a_configuration_that_is_not_valid_is_named(
+    make_model, labelled, adapter_class, configuration, message
+):
+    model = make_model(labelled, **configuration)
+    with pytest.raises(ValueError, match=message):
+        adapter_class(model_entity=model)
+
+
+def test_parameters_may_stand_in_the_configuration_or_in_an_object_of_their_own(
+    make_model, labelled, adapter_class
+):
+    flat = make_model(labelled, image_size=9, dropout=0.25, seed=3, root_path="of the SDK")
+    nested = make_model(labelled, image_size=None, parameters={"image_size": 9, "dropout": 0.25, "seed": 3})
+    one, other = (adapter_class(model_entity=model).network for model in (flat, nested))
+    assert str(one) == str(other) and one.dropout1.p == 0.25
+    assert all(torch.equal(*pair) for pair in zip(one.parameters(), other.parameters(), strict=True))
+
+
 # ------------------------------------------------------------------------------------------------- bad items
 
 
@@ -394,7 +475,7 @@ def spoilt(dl, home, pool):
         ),
         ("twice", "item '/twice/twice-00001.png' has the labels"),
         ("unknown", r"item '/unknown/unknown-00001.png' has the labels \['x'\]: exactly one of 0, 1, 2"),
-        ("text", "item '/text/words.png' is no image that can be read"),
+        ("text", "item '/text/words.png' is not an image that can be read"),
     ],
 )
 def test_an_item_that_cannot_be_learnt_from_is_named(dl, spoilt, make_model, adapter_class, folder, message):
@@ -417,7 +498,7 @@ def test_a_model_without_a_train_subset_is_named(dl, labelled, make_model, adapt
 
 def test_an_item_that_cannot_be_predicted_is_named(dl, spoilt, trained, adapter_class):
     adapter = adapter_class(model_entity=dl.models.get(model_id=trained.id))
-    with pytest.raises(ValueError, match="item '/text/words.png' is no image that can be read"):
+    with pytest.raises(ValueError, match="item '/text/words.png' is not an image that can be read"):
         adapter.predict_items(items_of(dl, spoilt, "text"))
 
 

@@ -1,0 +1,327 @@
+"""The dtlpy model adapter over any learner: the same class trains on a laptop and on the hosted platform.
+
+The SDK's base class drives it: ``train_model``, ``predict_items`` and ``evaluate_model`` download, call the
+methods below, and upload. Contract: ``dtlpy.BaseModelAdapter``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import dtlpy as dl
+import numpy as np
+import torch
+
+from alhelpers.configurations import read
+from alhelpers.data import ImageSet
+from alhelpers.dataloop.images import read_image, read_subset
+from alhelpers.dataloop.model_configuration import AdapterConfiguration, DigitParameters, digits_cnn
+from alhelpers.dataloop.predictions import to_annotations, to_records, truth_and_predictions
+from alhelpers.evaluation import accuracy, classification_average_precision
+from alhelpers.protocols import History, Learner, LearnerFactory
+
+__all__ = ["DigitClassifier", "LearnerAdapter", "to_records"]
+
+# Options of the adapter that a learner is made with, too: its parameters may hold them.
+_SHARED = ("image_size", "colour", "seed")
+
+
+class LearnerAdapter(dl.BaseModelAdapter):
+    """Classifies images with any registered learner.
+
+    A subclass in the app's own codebase registers its learners; a configuration names one, and contains no code.
+
+    >>> class MyAdapter(LearnerAdapter):
+    ...     learners = {"my_network": make_my_network}
+    ...     defaults = {"learner": "my_network", "image_size": [48, 64], "colour": True}
+
+    A model's configuration is an :class:`AdapterConfiguration`. The learner is made by its factory from
+    ``parameters``, together with ``image_size``, ``colour`` and ``seed``, and from the model's labels.
+
+    Each prediction is one classification with the model's name, id and confidence, and in
+    ``annotation.metadata["user"]["prediction"]`` the fields of a record: ``class_names``, ``confidences``,
+    ``logits`` and, if asked for, ``embeddings`` and ``mc_dropout``.
+
+    Attributes
+    ----------
+    learners : mapping of str to callable
+        Each makes an untrained learner from its parameters and the class names.
+    defaults : mapping
+        The configuration's values where a model's configuration has none.
+    flat_parameters : collection of str
+        Parameters of the learner that may also stand in the configuration itself.
+    learner : Learner
+        The model's own, once it is loaded.
+    """
+
+    learners: ClassVar[Mapping[str, LearnerFactory]] = {}
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    flat_parameters: ClassVar[Iterable[str]] = ()
+
+    def load(self, local_path: str, **kwargs: Any) -> None:
+        """Make the learner, with the weights in ``local_path`` if there are some.
+
+        Raises
+        ------
+        ValueError
+            If the model has no labels, its configuration is not valid, or the weights are of another learner.
+        """
+        if not self.model_entity.labels:
+            raise ValueError(
+                f"model {self.model_entity.name!r} has no labels: set model.labels to the class names"
+            )
+        options = self._options()
+        # The SDK predicts 4 images at a time unless the configuration says otherwise.
+        self.configuration.setdefault("batch_size", options.batch_size)
+        self.learner = self._untrained()
+        # A file may also be left over from another model of this name.
+        if not self.model_entity.model_artifacts:
+            return
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                self.learner.load(local_path)
+        except ValueError as error:
+            raise ValueError(
+                f"the weights of model {self.model_entity.name!r} are damaged, or for another network than its"
+                f" configuration's (learner {options.learner}, image_size {options.image_size},"
+                f" {len(self.model_entity.labels)} labels). Train it again, or set the configuration that it was"
+                f" trained with. {error}"
+            ) from error
+
+    def save(self, local_path: str, **kwargs: Any) -> None:
+        """Write the weights into ``local_path``."""
+        self.learner.save(local_path)
+
+    def prepare_data(
+        self, dataset: dl.Dataset, root_path: str | None = None, **kwargs: Any
+    ) -> tuple[str, str, str]:
+        """Download into a fresh folder: the SDK's own choice, ``tmp`` in the working folder, keeps old items."""
+        self._workspace = tempfile.mkdtemp(prefix="alhelpers-train-")
+        with _temporary_files_in(self._workspace):
+            return super().prepare_data(dataset=dataset, root_path=self._workspace, **kwargs)
+
+    def convert_from_dtlpy(self, data_path: str, **kwargs: Any) -> None:
+        """Read the downloaded subsets into arrays, so that a bad item is found before training starts.
+
+        Raises
+        ------
+        ValueError
+            If there is no train subset, or an item of a subset cannot be trained on; the message names it.
+        """
+        filters = self.model_entity.metadata["system"]["subsets"]
+        if "train" not in filters:
+            raise ValueError(
+                f"model {self.model_entity.name!r} has no 'train' subset in metadata.system.subsets: make it with a"
+                " train_filter"
+            )
+        options = self._options()
+        self._subsets = {}
+        for subset in ("train", "validation"):
+            if subset not in filters:
+                continue
+            folder = Path(data_path) / subset
+            self._check_complete(subset, filters[subset], folder)
+            self._subsets[subset] = read_subset(
+                folder, self.model_entity.labels, options.image_size, colour=options.colour
+            )
+
+    def _check_complete(self, subset: str, custom: dict, folder: Path) -> None:
+        """Raise if the SDK left out items of a subset, which it does without an error if a label is missing."""
+        files = list((folder / "json").rglob("*.json"))
+        pages = self.model_entity.dataset.items.list(filters=dl.Filters(custom_filter=copy.deepcopy(custom)))
+        if pages.items_count == len(files):
+            return
+        downloaded = {json.loads(path.read_text())["filename"] for path in files}
+        missing = sorted(item.filename for item in pages.all() if item.filename not in downloaded)
+        names = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise ValueError(
+            f"{len(missing)} of the {pages.items_count} items of the {subset} subset have no label: {names}. Label"
+            " them, or narrow the subset's filter to labelled items"
+        )
+
+    def train(self, data_path: str, output_path: str, **kwargs: Any) -> None:
+        """Train on the train subset, and publish loss and accuracy as the model's metrics."""
+        on_epoch_end: Callable[[int, int], None] | None = kwargs.get("on_epoch_end_callback")
+        options = self._options()
+        if not options.warm_start:
+            self.learner = self._untrained()
+        history = self.learner.fit(
+            self._subsets["train"],
+            validation=self._subsets.get("validation"),
+            seed=options.seed,
+            # The SDK counts from 0, and makes a percentage of it.
+            progress=None if on_epoch_end is None else lambda step, steps: on_epoch_end(step - 1, steps),
+        )
+        self._publish(_training_samples(history), self.model_entity.dataset_id)
+
+    def train_model(self, model: dl.Model, *args: Any, **kwargs: Any) -> dl.Model:
+        """Train as the SDK does, then remove the downloaded data; a failure sets the status to ``failed``."""
+        self._workspace = None
+        try:
+            return super().train_model(model, *args, **kwargs)
+        except Exception:
+            # The SDK says that it does this, but leaves it to the platform's service, which a local run has not.
+            if self._model_entity is not None and self._model_entity.status == "training":
+                self.model_entity.status = "failed"
+                self.model_entity.update(reload_services=False)
+            raise
+        finally:
+            if self._workspace is not None:
+                shutil.rmtree(self._workspace, ignore_errors=True)
+                # The SDK stores the folder in the model; the next training, on any machine, gets one of its own.
+                self.configuration["root_path"] = None
+
+    def prepare_item_func(self, item: dl.Item) -> np.ndarray:
+        """Download one item as an image of the model's size and colours.
+
+        Raises
+        ------
+        ValueError
+            If the item is not an image.
+        """
+        options = self._options()
+        content = item.download(save_locally=False)
+        return read_image(content, item.filename, options.image_size, colour=options.colour)
+
+    def predict(self, batch: list[np.ndarray], **kwargs: Any) -> list[dl.AnnotationCollection]:
+        """Return one classification an image.
+
+        ``predict_items`` passes its further arguments on: ``mc_dropout_passes`` and ``store_embeddings`` replace
+        the configuration's for this call.
+        """
+        options = {name: kwargs.get(name) for name in ("mc_dropout_passes", "store_embeddings")}
+        fields = self.predict_fields(np.stack(batch), **options)
+        return [to_annotations(row, self.model_entity) for row in fields]
+
+    def predict_fields(
+        self,
+        images: np.ndarray,
+        *,
+        mc_dropout_passes: int | None = None,
+        store_embeddings: bool | None = None,
+    ) -> list[dict[str, list]]:
+        """Return each image's prediction as the fields of a record.
+
+        Parameters
+        ----------
+        images : numpy.ndarray, shape (N, H, W) or (N, H, W, 3), uint8
+        mc_dropout_passes, store_embeddings : int, bool, optional
+            The default is the configuration's.
+
+        Returns
+        -------
+        list of dict
+            ``class_names``, ``confidences``, ``logits``, and as configured ``embeddings``, ``mc_dropout``.
+        """
+        options, names = self._options(), list(self.model_entity.labels)
+        predictions = self.learner.predict(
+            ImageSet("images", images, None, names),
+            passes=options.mc_dropout_passes if mc_dropout_passes is None else mc_dropout_passes,
+            embeddings=options.store_embeddings if store_embeddings is None else store_embeddings,
+            seed=options.seed,
+        )
+        columns = predictions.fields()
+        return [
+            {"class_names": names} | {name: column[row].tolist() for name, column in columns.items()}
+            for row in range(len(images))
+        ]
+
+    def evaluate(self, model: dl.Model, dataset: dl.Dataset, filters: dl.Filters | dict | None) -> dl.Model:
+        """Publish accuracy and average precision over the items that ``evaluate_model`` has just predicted.
+
+        It replaces the SDK's default scorer, which writes beside the working folder, scores left-over files, and
+        counts any prediction of any class as a match.
+
+        Raises
+        ------
+        ValueError
+            If no item has both a ground-truth label and a prediction, or one has several labels.
+        """
+        labels, confidences = truth_and_predictions(model, dataset, filters)
+        names = list(model.labels)
+        result = classification_average_precision(labels, confidences, names)
+        predicted = [names[row] for row in confidences.argmax(1)]
+        samples = [
+            dl.PlotSample(
+                figure="evaluation", legend="accuracy", x=len(labels), y=accuracy(labels, predicted)
+            ),
+            dl.PlotSample(figure="evaluation", legend="average precision", x=len(labels), y=result.macro),
+        ]
+        self._publish(samples, dataset.id)
+        return model
+
+    def _options(self) -> AdapterConfiguration:
+        """Check the configuration, without the keys that the SDK keeps there."""
+        given = self._given()
+        parameters = given.get("parameters")
+        if isinstance(parameters, Mapping):
+            given |= {name: parameters[name] for name in _SHARED if name in parameters}
+        own = {name: given[name] for name in AdapterConfiguration.model_fields if name in given}
+        return read(AdapterConfiguration, own, f"the configuration of model {self.model_entity.name!r}")
+
+    def _given(self) -> dict[str, Any]:
+        """Return the configuration with the defaults where it has no value."""
+        there = {name: value for name, value in self.model_entity.configuration.items() if value is not None}
+        return {**self.defaults, **there}
+
+    def _untrained(self) -> Learner:
+        """Make the learner that the configuration names."""
+        options, given = self._options(), self._given()
+        if options.learner not in self.learners:
+            raise ValueError(
+                f"model {self.model_entity.name!r} has the learner {options.learner!r}; registered are"
+                f" {', '.join(self.learners)}. Add yours to `learners` of {type(self).__name__} in the app's code"
+            )
+        flat = {name: given[name] for name in self.flat_parameters if name in given}
+        shared = {name: getattr(options, name) for name in _SHARED}
+        return self.learners[options.learner](
+            {**flat, **options.parameters, **shared}, self.model_entity.labels
+        )
+
+    def _publish(self, samples: list[dl.PlotSample], dataset_id: str) -> None:
+        self.model_entity.metrics.create(samples=samples, dataset_id=dataset_id)
+
+
+class DigitClassifier(LearnerAdapter):
+    """Classifies small images, by default grey ones of 8x8; its configuration may hold all :class:`DigitParameters`."""
+
+    learners: ClassVar[Mapping[str, LearnerFactory]] = {"digits_cnn": digits_cnn}
+    defaults: ClassVar[Mapping[str, Any]] = {"learner": "digits_cnn", "image_size": 8}
+    flat_parameters: ClassVar[Iterable[str]] = tuple(DigitParameters.model_fields)
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The learner's network."""
+        return self.learner.network
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    """Make temporary files in a folder of ours: the SDK's download leaves some behind."""
+    former, tempfile.tempdir = tempfile.tempdir, folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = former
+
+
+def _training_samples(history: History) -> list[dl.PlotSample]:
+    lines = {
+        ("loss", "train"): history.loss,
+        ("loss", "validation"): history.validation_loss,
+        ("accuracy", "validation"): history.validation_accuracy,
+    }
+    return [
+        dl.PlotSample(figure=figure, legend=legend, x=x, y=y)
+        for (figure, legend), values in lines.items()
+        for x, y in zip(
+            history.steps, values, strict=False
+        )  # without a validation subset its lists are empty
+    ]

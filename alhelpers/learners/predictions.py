@@ -1,0 +1,79 @@
+"""What a learner predicts, as arrays and as records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from alhelpers import records
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predictions of N rows; what does not apply is None, all arrays are float32.
+
+    Attributes
+    ----------
+    confidences : numpy.ndarray of shape (N, C)
+        Rows that sum to 1.
+    logits : numpy.ndarray of shape (N, C)
+    embeddings : numpy.ndarray of shape (N, D)
+    samples : numpy.ndarray of shape (N, T, C), (N, K, C) or (N, K, T, C)
+        Confidences of T passes, of K members, or of the passes of each member. For regression, values instead of
+        confidences.
+    sampled_by : {"mc_dropout", "query_by_committee"}
+        What the samples with three dimensions come from, named as their field in records is.
+    values : numpy.ndarray of shape (N,) or (N, O)
+        Predicted numbers of a regression.
+    class_names : tuple of str
+    """
+
+    confidences: np.ndarray | None = None
+    logits: np.ndarray | None = None
+    embeddings: np.ndarray | None = None
+    samples: np.ndarray | None = None
+    sampled_by: Literal["mc_dropout", "query_by_committee"] = "mc_dropout"
+    values: np.ndarray | None = None
+    class_names: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        outputs = (self.confidences, self.values, self.logits, self.samples, self.embeddings)
+        return next((len(output) for output in outputs if output is not None), 0)
+
+    def fields(self) -> dict[str, np.ndarray]:
+        """Return the arrays that are there by their names in records.
+
+        Samples of several members and passes become both the passes of all members, (N, K T, C), and the means
+        of each member, (N, K, C).
+        """
+        named = {"confidences": self.confidences, "logits": self.logits, "embeddings": self.embeddings}
+        if self.samples is not None and self.samples.ndim == 4:
+            count, members, passes, classes = self.samples.shape
+            named["mc_dropout"] = self.samples.reshape(count, members * passes, classes)
+            named["query_by_committee"] = self.samples.mean(axis=2)
+        else:
+            named[self.sampled_by] = self.samples
+        return {name: values for name, values in named.items() if values is not None}
+
+    def to_records(self, ids: Sequence[Any]) -> pa.Table:
+        """Return the predictions as records.
+
+        Parameters
+        ----------
+        ids : sequence of length N
+            All strings or all whole numbers, each once.
+
+        Returns
+        -------
+        pyarrow.Table
+            As :func:`alhelpers.records.from_arrays` returns it; the values of a regression are in ``metadata``.
+        """
+        names = None if self.class_names is None else list(self.class_names)
+        values = None if self.values is None else [{"value": value} for value in self.values.tolist()]
+        return records.from_arrays(ids, class_names=names, metadata=values, **self.fields())

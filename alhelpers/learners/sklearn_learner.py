@@ -1,0 +1,190 @@
+"""A learner of any estimator of scikit-learn, or one that works as these do."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from os import PathLike
+from typing import Any, NoReturn
+
+import numpy as np
+
+from alhelpers.learners.predictions import Predictions
+from alhelpers.protocols import Dataset, History, Progress
+
+# Rows that a prediction reads at once.
+_ROWS = 10_000
+
+
+class SklearnLearner:
+    """A classifier or regressor with scikit-learn's methods; a :class:`~alhelpers.protocols.Learner`.
+
+    Parameters
+    ----------
+    estimator : object
+        Has ``fit`` and ``predict_proba`` (a classifier) or ``predict`` (a regressor). It is copied, never changed.
+        Every ``random_state`` in it is set from the seeds.
+    seed : int
+        With the seed of ``fit``, the estimator's ``random_state``.
+
+    Attributes
+    ----------
+    estimator : object
+        The copy, fitted by the last ``fit``.
+
+    Notes
+    -----
+    Inputs with more than two dimensions, such as images, become rows of numbers. Embeddings are what goes into the
+    last step of a pipeline, or else the inputs. A ``fit`` starts anew.
+    """
+
+    def __init__(self, estimator: Any, *, seed: int = 0) -> None:
+        self._is_classifier = hasattr(estimator, "predict_proba")
+        if not hasattr(estimator, "fit") or not (self._is_classifier or _is_regressor(estimator)):
+            raise ValueError(
+                f"{type(estimator).__name__} must have fit and predict_proba, or be a regressor: wrap a classifier"
+                " without probabilities in CalibratedClassifierCV"
+            )
+        self.estimator = _unfitted(estimator)
+        self._seed, self._classes = seed, 0
+
+    def fit(
+        self,
+        dataset: Dataset,
+        *,
+        validation: Dataset | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> History:
+        """Fit a new copy of the estimator; the validation data is not used, and the history is empty.
+
+        Raises
+        ------
+        ValueError
+            If the data set is empty, or its labels are not class indices.
+        """
+        if not len(dataset):
+            raise ValueError("the data set is empty: label at least one row to learn from")
+        labels = np.asarray(dataset.labels(np.arange(len(dataset))))
+        classes = len(dataset.class_names or ())
+        if self._is_classifier:
+            if labels.dtype.kind not in "iu" or labels.min() < 0 or (classes and labels.max() >= classes):
+                kind = labels.dtype if labels.dtype.kind not in "iu" else f"{labels.min()} to {labels.max()}"
+                raise ValueError(
+                    f"labels hold {kind}: they must be whole numbers from 0 on, the place in class_names"
+                )
+            classes = classes or int(labels.max()) + 1
+        estimator = _unfitted(self.estimator)
+        _set_random_states(estimator, np.random.SeedSequence((self._seed, seed)))
+        estimator.fit(_matrix(dataset, np.arange(len(dataset))), labels)
+        self.estimator, self._classes = estimator, classes
+        if progress is not None:
+            progress(1, 1)
+        return History([], [], [], [])
+
+    def predict(
+        self, dataset: Dataset, *, passes: int = 0, embeddings: bool = False, seed: int = 0
+    ) -> Predictions:
+        """Predict without changing the estimator.
+
+        Returns
+        -------
+        Predictions
+            ``confidences`` (N, C) of a classifier, classes that it never saw with 0, or ``values`` (N,) of a
+            regressor, and if asked for ``embeddings`` (N, D).
+
+        Raises
+        ------
+        ValueError
+            If the data set is empty, an output is not finite, the learner is not fitted, or passes is not 0.
+        """
+        if not len(dataset):
+            raise ValueError("the data set is empty: there is nothing to predict")
+        if passes:
+            raise ValueError(
+                f"passes is {passes!r}, but an estimator has no dropout: it must be 0. Use a Committee for samples"
+            )
+        outputs, vectors = [], []
+        for rows in _parts(len(dataset)):
+            inputs = _matrix(dataset, rows)
+            outputs.append(self._outputs(inputs))
+            if embeddings:
+                vectors.append(self._embeddings(inputs))
+        output = np.concatenate(outputs)
+        finite = np.isfinite(output.reshape(len(output), -1)).all(axis=1)
+        if not finite.all():
+            row = int(np.flatnonzero(~finite)[0])
+            raise ValueError(f"the prediction of record {dataset.ids[row]} is not finite: check its inputs")
+        names = None if dataset.class_names is None else tuple(dataset.class_names)
+        found = {"embeddings": np.concatenate(vectors) if embeddings else None, "class_names": names}
+        return (
+            Predictions(confidences=output, **found)
+            if self._is_classifier
+            else Predictions(values=output, **found)
+        )
+
+    def fresh(self, seed: int) -> SklearnLearner:
+        """Return a learner with an unfitted copy of the estimator."""
+        return SklearnLearner(self.estimator, seed=seed)
+
+    def save(self, folder: str | PathLike[str]) -> NoReturn:
+        """Raise a ValueError: only pickles can store estimators, and a pickle runs code when it is read."""
+        raise ValueError(
+            f"a {type(self.estimator).__name__} can only be stored as a pickle, which runs code when it is read: keep"
+            " the labelled data and the seed and fit again, or store learner.estimator yourself, with skops or ONNX"
+        )
+
+    def load(self, folder: str | PathLike[str]) -> NoReturn:
+        """Raise a ValueError, as nothing was saved."""
+        self.save(folder)
+
+    def _outputs(self, inputs: Any) -> np.ndarray:
+        if not self._is_classifier:
+            return np.asarray(self.estimator.predict(inputs), dtype=np.float32)
+        known = np.asarray(self.estimator.predict_proba(inputs))
+        confidences = np.zeros((len(known), self._classes), dtype=np.float32)
+        confidences[:, np.asarray(self.estimator.classes_)] = known
+        return confidences
+
+    def _embeddings(self, inputs: Any) -> np.ndarray:
+        steps = getattr(self.estimator, "steps", ())
+        found = self.estimator[:-1].transform(inputs) if len(steps) > 1 else inputs
+        return np.asarray(found.toarray() if hasattr(found, "toarray") else found, dtype=np.float32)
+
+
+def _is_regressor(estimator: Any) -> bool:
+    from sklearn.base import is_regressor
+
+    try:
+        return is_regressor(estimator)
+    except AttributeError:  # not derived from scikit-learn's base classes
+        return hasattr(estimator, "predict")
+
+
+def _unfitted(estimator: Any) -> Any:
+    """Return an unfitted copy."""
+    from sklearn.base import clone
+
+    return clone(estimator) if hasattr(estimator, "get_params") else copy.deepcopy(estimator)
+
+
+def _set_random_states(estimator: Any, seeds: np.random.SeedSequence) -> None:
+    """Set every ``random_state`` of an estimator, and of those inside it."""
+    parameters = estimator.get_params() if hasattr(estimator, "get_params") else {}
+    states = [name for name in parameters if name == "random_state" or name.endswith("__random_state")]
+    if states:
+        estimator.set_params(**dict.fromkeys(states, int(seeds.generate_state(1)[0])))
+
+
+def _matrix(dataset: Dataset, rows: np.ndarray) -> Any:
+    """Return inputs as a matrix, one row each."""
+    inputs = dataset.inputs(rows)
+    if not hasattr(inputs, "shape"):
+        raise ValueError(
+            f"inputs are a {type(inputs).__name__}: an estimator takes one array, put the columns side by side"
+        )
+    return inputs if len(inputs.shape) == 2 else np.asarray(inputs).reshape(len(rows), -1)
+
+
+def _parts(count: int) -> Iterator[np.ndarray]:
+    yield from np.split(np.arange(count), range(_ROWS, count, _ROWS))

@@ -1,0 +1,374 @@
+"""A fair race: strategies and seeds under one protocol, on data sets in memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from alhelpers import mining, parallel, records
+from alhelpers.learners import TorchClassifier, build_network
+from alhelpers.learners.deforming import elastic
+from alhelpers.protocols import Dataset, Learner
+
+Augmentation = Literal["none", "affine", "elastic"]
+Build = Callable[[int], nn.Sequential]
+Plan = str | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+#: Uncertainty keeps ten times the budget, and of these one of each group is picked: what the comparison favours.
+CLUSTER_MARGIN: Mapping[str, Any] = {
+    "cascade": [{"strategy": "mc_dropout", "keep": "10x"}, {"strategy": "typicality"}]
+}
+
+_AUGMENTATIONS: Mapping[str, Any] = {"none": False, "affine": True, "elastic": elastic}
+
+# Principal components of the inputs that the cold start groups the records by.
+_COMPONENTS = 50
+
+# Images predicted at once: larger batches than in training, as there is nothing to keep for a backward pass.
+_BATCH = 1024
+
+# Seeds of a race lie 100,000 apart, a round's is that and its number of labels; those of members are far from both.
+_MEMBERS_APART = 10**12
+
+
+class Entry(NamedTuple):
+    """A participant of a race.
+
+    Parameters
+    ----------
+    strategy : str or plan
+        A strategy of :func:`alhelpers.mining.mine`, or a plan of :func:`alhelpers.mining.combine`, such as
+        :data:`CLUSTER_MARGIN`.
+    seed : int
+        Of the cold start, the learners, their training and the strategy.
+    name : str, optional
+        The name of the strategy in the rows; the default is its own name, or those of the plan.
+    cold_start : {"random", "typicality"}
+        How the first records are picked: at random, or the most typical one of each group of records, by the
+        pretrained network's embeddings, or else by 50 principal components of the inputs.
+    members : int
+        How many learners make the predictions that the strategy sees: all are trained on the same labels, from
+        different seeds. The first one alone is measured, as that of any other entry, and computes the embeddings.
+    """
+
+    strategy: Plan
+    seed: int = 0
+    name: str | None = None
+    cold_start: Literal["random", "typicality"] = "typicality"
+    members: int = 1
+
+
+def race(
+    pool: Dataset,
+    test: Dataset,
+    entries: Sequence[Entry],
+    *,
+    learner: Learner | None = None,
+    label_counts: Sequence[int] = (20, 30, 40, 50, 60, 70, 80, 90, 100),
+    augmentation: Augmentation = "elastic",
+    steps: int = 300,
+    batch_size: int = 32,
+    learning_rate: float = 6e-3,
+    dropout: float = 0.5,
+    network: Build | None = None,
+    pretrained: nn.Sequential | None = None,
+    warm_start: bool = False,
+    passes: int = 20,
+    temperature: float = 1.0,
+    candidates: int | None = None,
+    workers: Any = None,
+    threads: int = 1,
+) -> Iterator[dict[str, Any]]:
+    """Label, train, measure, and pick the next records by each entry's strategy, until the last number of labels.
+
+    The fair protocol: of one seed all strategies with the same ``cold_start`` begin with the same labels, all
+    are measured at the same ``label_counts`` on the whole test set, under the same options, and nothing is ever
+    chosen by the test set.
+
+    Parameters
+    ----------
+    pool, test : Dataset
+        Of a classification. The labels of the pool are the oracle's: read only for records that were picked.
+    entries : sequence of Entry
+        The strategies, a seed each. They see ``embeddings``, ``confidences``, ``mc_dropout``, with several members
+        ``query_by_committee`` too, and the labelled records as the reference.
+    learner : Learner, optional
+        Each entry trains fresh ones of this design. The default is a :class:`alhelpers.learners.TorchClassifier`
+        of the kit's own network or of ``network``, with the options ``augmentation`` to ``pretrained``; these do
+        not apply to a learner that is passed.
+    label_counts : sequence of int
+        Numbers of labels to measure at, rising; the first is that of the cold start.
+    augmentation : {"none", "affine", "elastic"}
+        How images are changed while training: not at all; turned, scaled and shifted
+        (:func:`alhelpers.training.augment`); or deformed (:class:`alhelpers.learners.deforming.Deform`).
+    steps, batch_size, learning_rate : int, int, float
+        Of the training in each round, :func:`alhelpers.training.train`.
+    dropout : float
+        Of the kit's own network.
+    network : callable, optional
+        Builds another network from a seed.
+    pretrained : torch.nn.Sequential, optional
+        A network of the same design whose layers but the last every training starts from
+        (:func:`alhelpers.learners.pretraining.pretrain`).
+    warm_start : bool
+        Whether to continue the training of the round before, instead of training a fresh learner.
+    passes : int
+        MC-dropout passes of each member.
+    temperature : float
+        Divides the logits before they become confidences.
+    candidates : int, optional
+        Use a random sample of at most so many unlabelled records in each round. None: all.
+    workers : int, dask.distributed.Client or concurrent.futures.Executor, optional
+        How many entries are computed at a time, each in a process (:func:`alhelpers.parallel.run`). The default is
+        one a core.
+    threads : int
+        Threads of each entry; results depend on it in their last bits, but not on ``workers``.
+
+    Returns
+    -------
+    iterator of dict
+        A row for each number of labels and, within it, each entry, as soon as it is there: ``strategy``, ``seed``,
+        ``labels``, ``accuracy`` on the test set, and the ``seconds`` of the round (train, measure, pick).
+
+    Raises
+    ------
+    ValueError
+        If the numbers of labels do not rise or exceed the pool, or an option is out of range.
+    MiningError
+        If a strategy or a plan is not valid.
+    """
+    counts = _checked_counts(label_counts, len(pool))
+    _check_options(pool, test, augmentation, temperature)
+    if learner is not None and network is not None:
+        raise ValueError("learner and network exclude each other: pass learner=TorchClassifier(network)")
+    if not entries:
+        raise ValueError("there are no entries: a race needs at least one")
+    if learner is None:
+        learner = TorchClassifier(
+            _starting_from(pretrained, network or _kit_network(pool, dropout)),
+            augmentation=_AUGMENTATIONS[augmentation],
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            prediction_batch_size=_BATCH,
+        )
+    course = _Course(pool, test, learner, pretrained, warm_start, passes, temperature, candidates)
+    racers = [_Racer(entry) for entry in entries]
+
+    def rounds() -> Iterator[dict[str, Any]]:
+        current = racers
+        for count, following in zip(counts, [*counts[1:], counts[-1]], strict=True):
+            jobs = [(course, racer, count, following - count) for racer in current]
+            current = []
+            for racer, row in parallel.run(_round, jobs, workers=workers, threads=threads):
+                current.append(racer)
+                yield row
+
+    return rounds()
+
+
+# ------------------------------------------------------------------------------
+# a round
+# ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What is the same for all entries."""
+
+    pool: Dataset
+    test: Dataset
+    learner: Learner
+    pretrained: nn.Sequential | None
+    warm_start: bool
+    passes: int
+    temperature: float
+    candidates: int | None
+
+
+class _Racer:
+    """An entry with its labels and, for a warm start, its learners."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.plan = {"strategy": entry.strategy} if isinstance(entry.strategy, str) else entry.strategy
+        self.strategies = _strategies_of(self.plan)
+        _check_entry(entry, self.strategies)
+        self.name = entry.name or "+".join(self.strategies)
+        self.labelled: np.ndarray | None = None
+        self.learners: list[Learner] = []
+
+
+def _round(job: tuple[_Course, _Racer, int, int]) -> tuple[_Racer, dict[str, Any]]:
+    """Train, measure, and label as many records as are to be picked."""
+    course, racer, count, picks = job
+    started = time.perf_counter()
+    draw = 100_000 * racer.entry.seed + count
+    seeds = [draw + member * _MEMBERS_APART for member in range(racer.entry.members)]
+    if racer.labelled is None:
+        racer.labelled = _first(course.pool, racer.entry, count, course.pretrained)
+    learners = racer.learners or [course.learner.fresh(seed) for seed in seeds]
+    labelled = course.pool.take(racer.labelled)
+    for learner, seed in zip(learners, seeds, strict=True):
+        learner.fit(labelled, seed=seed)
+    predicted = learners[0].predict(course.test).confidences.argmax(1)
+    right = predicted == course.test.labels(np.arange(len(course.test)))
+    if picks:
+        rows = _candidates(len(course.pool), racer.labelled, course.candidates, draw)
+        fields = _Fields(course, racer.strategies, learners, seeds)
+        chosen = mining.combine(
+            fields.records(rows), racer.plan, picks, reference=fields.reference(racer.labelled), seed=draw
+        )
+        racer.labelled = np.concatenate([racer.labelled, np.array(chosen.ids)])
+    racer.learners = learners if course.warm_start else []
+    return racer, {
+        "strategy": racer.name,
+        "seed": racer.entry.seed,
+        "labels": count,
+        "accuracy": float(right.mean()),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+class _Fields:
+    """The fields of records that the strategies of a plan need."""
+
+    def __init__(
+        self, course: _Course, names: Sequence[str], learners: Sequence[Learner], seeds: Sequence[int]
+    ) -> None:
+        described = [mining.strategies()[name] for name in names]
+        computed = {"confidences", "logits", "embeddings", "mc_dropout", "query_by_committee"}
+        self.needed = computed & {field for entry in described for need in entry["fields"] for field in need}
+        self.compares = any(entry["reference"] != "none" for entry in described)
+        self.course, self.learners, self.seeds = course, learners, seeds
+
+    def records(self, rows: np.ndarray, *, samples: bool = True) -> Any:
+        """Return records of rows of the pool, whose ids are the rows."""
+        if not self.needed:
+            return records.from_arrays(rows)
+        dataset = self.course.pool.take(rows)
+        passes = self.course.passes if samples and "mc_dropout" in self.needed else 0
+        predictions = [
+            learner.predict(dataset, passes=passes, embeddings="embeddings" in self.needed, seed=seed)
+            for learner, seed in zip(self.learners, self.seeds, strict=True)
+        ]
+        each = [self._cooled(prediction.confidences) for prediction in predictions]
+        fields = {"confidences": np.mean(each, axis=0)}
+        if predictions[0].embeddings is not None:
+            fields["embeddings"] = predictions[0].embeddings
+        if len(each) > 1:
+            fields["query_by_committee"] = np.stack(each, axis=1)
+        if passes:
+            all_samples = [self._cooled(prediction.samples) for prediction in predictions]
+            fields["mc_dropout"] = np.concatenate(all_samples, axis=1)
+        return records.from_arrays(rows, **fields)
+
+    def reference(self, labelled: np.ndarray) -> Any:
+        """Return records of the labelled rows, if a strategy compares with them."""
+        return self.records(labelled, samples=False) if self.compares else None
+
+    def _cooled(self, confidences: np.ndarray) -> np.ndarray:
+        """Divide the logits of confidences by the temperature."""
+        if self.course.temperature == 1:
+            return confidences
+        return (torch.from_numpy(confidences).log() / self.course.temperature).softmax(-1).numpy()
+
+
+def _first(pool: Dataset, entry: Entry, count: int, pretrained: nn.Sequential | None) -> np.ndarray:
+    """Return the rows of the cold start."""
+    rows = np.arange(len(pool))
+    if entry.cold_start == "random":
+        return np.array(mining.mine(records.from_arrays(rows), "random", count, seed=entry.seed).ids)
+    if pretrained is None:
+        from sklearn.decomposition import PCA
+
+        inputs = np.asarray(pool.inputs(rows)).reshape(len(rows), -1)
+        vectors = PCA(min(_COMPONENTS, *inputs.shape), random_state=entry.seed).fit_transform(inputs)
+    else:
+        vectors = TorchClassifier(pretrained).predict(pool, embeddings=True).embeddings
+        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+    table = records.from_arrays(rows, embeddings=vectors.astype(np.float32))
+    return np.array(mining.mine(table, "typicality", count, seed=entry.seed).ids)
+
+
+def _candidates(count: int, labelled: np.ndarray, most: int | None, seed: int) -> np.ndarray:
+    """Return the unlabelled rows, or a random sample of at most so many, in rising order."""
+    rows = np.setdiff1d(np.arange(count), labelled)
+    if most is None or most >= len(rows):
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+
+
+# ------------------------------------------------------------------------------
+# arguments
+# ------------------------------------------------------------------------------
+
+
+def _kit_network(pool: Dataset, dropout: float) -> Build:
+    channels, *size = pool.inputs(np.arange(1)).shape[1:]
+    classes = len(pool.class_names or ()) or int(pool.labels(np.arange(len(pool))).max()) + 1
+    return lambda seed: build_network(tuple(size), classes, channels=channels, dropout=dropout, seed=seed)
+
+
+def _starting_from(pretrained: nn.Sequential | None, build: Build) -> Build:
+    """Return a builder whose networks take all layers but the last from a pretrained one."""
+
+    def started(seed: int) -> nn.Sequential:
+        model = build(seed).to(memory_format=torch.channels_last)  # the fast one on processors
+        if pretrained is not None:
+            model[:-1].load_state_dict(pretrained[:-1].state_dict())
+        return model
+
+    return started
+
+
+def _checked_counts(label_counts: Sequence[int], size: int) -> list[int]:
+    counts = [int(count) for count in label_counts]
+    if not counts or counts[0] < 1 or any(b <= a for a, b in zip(counts, counts[1:], strict=False)):
+        raise ValueError(f"label_counts are {counts}: they must be whole numbers from 1 on that rise")
+    if counts[-1] > size:
+        raise ValueError(f"label_counts end with {counts[-1]}, but the pool holds {size}: end sooner")
+    return counts
+
+
+def _check_options(pool: Dataset, test: Dataset, augmentation: str, temperature: float) -> None:
+    for name, dataset in (("pool", pool), ("test", test)):
+        if dataset.task != "classification":
+            raise ValueError(
+                f"the task of {name} is {dataset.task!r}: a race measures accuracy, so it must be classification"
+            )
+    if augmentation not in _AUGMENTATIONS:
+        raise ValueError(f"augmentation is {augmentation!r}: it must be none, affine or elastic")
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}: it must be above 0")
+
+
+def _check_entry(entry: Entry, strategies: Sequence[str]) -> None:
+    if entry.cold_start not in ("random", "typicality"):
+        raise ValueError(f"cold_start is {entry.cold_start!r}: it must be random or typicality")
+    if entry.members < 1:
+        raise ValueError(f"members is {entry.members}: it must be at least 1")
+    known = mining.strategies()
+    for name in strategies:
+        if name not in known:
+            raise mining.UnknownStrategy(f"strategy {name!r} is unknown; there are: {', '.join(known)}")
+        if name == "query_by_committee" and entry.members < 2:
+            raise ValueError(
+                f"members is {entry.members}, but query_by_committee needs at least 2 to disagree"
+            )
+
+
+def _strategies_of(plan: Any) -> list[str]:
+    """Return the names of all strategies in a plan, in their order."""
+    if isinstance(plan, Mapping):
+        own = [plan["strategy"]] if "strategy" in plan else []
+        return own + [name for value in plan.values() for name in _strategies_of(value)]
+    if isinstance(plan, list | tuple):
+        return [name for part in plan for name in _strategies_of(part)]
+    return []

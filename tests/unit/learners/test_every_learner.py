@@ -1,0 +1,338 @@
+"""What every learner must do, as scikit-learn's estimator checks do for estimators.
+
+A new learner joins by an entry in ``LEARNERS``.
+"""
+
+import copy
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from alhelpers import data, protocols
+from alhelpers.learners import SklearnLearner, TorchClassifier, build_network
+from alhelpers.learners.deforming import elastic
+
+torch.set_num_threads(1)
+ROWS, CLASSES = 60, 4
+RECIPE = {"steps": 12, "batch_size": 16, "prediction_batch_size": 7}
+
+
+class Counting(data.ArrayDataset):
+    """A data set that counts how many rows are read at once."""
+
+    most = 0
+
+    def inputs(self, rows):
+        self.most = max(self.most, len(rows))
+        return super().inputs(rows)
+
+
+def small_images(seed=0, shape=(ROWS, 9, 12, 3)):
+    """Noisy colour images, whose class is the place of their bright stripe."""
+    draw = np.random.default_rng(seed)
+    images = draw.integers(0, 120, shape, dtype=np.uint8)
+    labels = np.arange(shape[0]) % CLASSES
+    for image, label in zip(images, labels, strict=True):
+        image[2 * label : 2 * label + 2] += 130
+    return data.ImageSet("stripes", images, labels, ["a", "b", "c d", "é"])
+
+
+def planes(inputs_of):
+    """The same images as another form of inputs."""
+
+    def make(seed=0):
+        images = small_images(seed)
+        return data.ArrayDataset(
+            inputs_of(images.inputs()), images.labels(), images.class_names, ids=images.ids
+        )
+
+    return make
+
+
+def table(seed=0):
+    images = small_images(seed)
+    features = images.inputs().mean(axis=(1, 3))
+    return data.ArrayDataset(features, features @ np.arange(9.0), task="regression", ids=images.ids)
+
+
+def colour_network(seed):
+    return build_network((9, 12), CLASSES, channels=3, seed=seed)
+
+
+class TwoInputs(nn.Module):
+    """Takes images and a column of numbers by name, and returns a dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.drop, self.head = (
+            nn.Linear(9 * 12 * 3 + 9, 16),
+            nn.Dropout(0.3),
+            nn.Linear(16, CLASSES),
+        )
+
+    def forward(self, pixels, rows):
+        features = torch.relu(self.hidden(torch.cat([pixels.flatten(1), rows], 1)))
+        return {"features": features, "logits": self.head(self.drop(features))}
+
+
+class Auxiliary(nn.Module):
+    """Takes two positional inputs, and returns a tuple."""
+
+    def __init__(self):
+        super().__init__()
+        self.both = TwoInputs()
+
+    def forward(self, pixels, rows):
+        output = self.both(pixels, rows)
+        return output["features"], output["logits"]
+
+
+class Case(NamedTuple):
+    make: object
+    dataset: object = small_images
+    stored: bool = True
+    passes: int = 3
+    builds: bool = True
+    embedding: int = 64
+
+
+def _two(inputs):
+    return {"pixels": inputs, "rows": inputs.mean((1, 3))}
+
+
+LEARNERS = {
+    "build": Case(lambda: TorchClassifier(colour_network, **RECIPE)),
+    "augmented": Case(lambda: TorchClassifier(colour_network, augmentation=elastic, **RECIPE)),
+    "module": Case(lambda: TorchClassifier(colour_network(3), **RECIPE), builds=False),
+    "layer by name": Case(
+        lambda: TorchClassifier(colour_network, embedding="conv1", **RECIPE), embedding=16 * 9 * 12
+    ),
+    "dict": Case(
+        lambda: TorchClassifier(
+            TwoInputs, logits=lambda output: output["logits"], embedding="hidden", **RECIPE
+        ),
+        planes(_two),
+        embedding=16,
+    ),
+    "tuple": Case(
+        lambda: TorchClassifier(Auxiliary, logits=lambda output: output[1], **RECIPE),
+        planes(lambda inputs: tuple(_two(inputs).values())),
+        embedding=16,
+    ),
+    "classifier": Case(
+        lambda: SklearnLearner(RandomForestClassifier(5)), stored=False, passes=0, embedding=9 * 12 * 3
+    ),
+    "pipeline": Case(
+        lambda: SklearnLearner(make_pipeline(StandardScaler(), RandomForestClassifier(5))),
+        stored=False,
+        passes=0,
+        embedding=9 * 12 * 3,
+    ),
+    "regressor": Case(
+        lambda: SklearnLearner(RandomForestRegressor(5)), table, stored=False, passes=0, embedding=9
+    ),
+}
+every_learner = pytest.mark.parametrize("case", LEARNERS.values(), ids=LEARNERS)
+
+
+def outputs(predictions):
+    """All arrays of predictions in one flat array."""
+    arrays = [*predictions.fields().values(), *([] if predictions.values is None else [predictions.values])]
+    return np.concatenate([np.ravel(values) for values in arrays])
+
+
+def fitted(case, *, start=1, seed=2):
+    learner = case.make().fresh(start)
+    return learner, learner.fit(case.dataset(), seed=seed)
+
+
+@every_learner
+def test_it_fulfils_the_protocols(case):
+    learner, history = fitted(case)
+    assert isinstance(learner, protocols.Learner) and isinstance(case.dataset(), protocols.Dataset)
+    assert isinstance(history, protocols.History)
+    assert isinstance(learner.predict(case.dataset()), protocols.Predictions)
+
+
+@every_learner
+def test_fit_is_deterministic_by_seed(case):
+    one, again, other = (fitted(case, seed=seed) for seed in (2, 2, 3))
+    assert one[1] == again[1]
+    found = [outputs(learner.predict(case.dataset(1))) for learner, _ in (one, again, other)]
+    np.testing.assert_array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])
+
+
+@every_learner
+def test_fresh_is_untrained_and_starts_by_its_seed(case):
+    trained, _ = fitted(case)
+    before = outputs(trained.predict(case.dataset()))
+    found = []
+    for seed in (1, 1, 4):
+        learner = trained.fresh(seed)
+        learner.fit(case.dataset(), seed=2)
+        found.append(outputs(learner.predict(case.dataset())))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], before)
+    assert np.array_equal(found[0], found[2]) != case.builds
+    np.testing.assert_array_equal(outputs(trained.predict(case.dataset())), before)
+
+
+@every_learner
+def test_it_learns(case):
+    """Better than chance on other rows; for the regressor, than the mean."""
+    learner, dataset = case.make().fresh(0), case.dataset(5)
+    for seed in range(4):
+        learner.fit(case.dataset(), seed=seed)
+    predictions, truth = learner.predict(dataset), dataset.labels()
+    if predictions.values is None:
+        assert (predictions.confidences.argmax(1) == truth).mean() > 0.7
+    else:
+        assert ((predictions.values - truth) ** 2).mean() < 0.5 * truth.var()
+
+
+@every_learner
+def test_predict_changes_nothing(case):
+    learner, _ = fitted(case)
+    if case.stored:
+        learner.network.train()
+        next(learner.network.children()).eval()
+    state = copy.deepcopy(learner.__dict__)
+    dataset, read = case.dataset(), case.dataset()
+    random_states = _random_states()
+    first = outputs(learner.predict(dataset, passes=case.passes, embeddings=True))
+    np.testing.assert_array_equal(
+        outputs(learner.predict(dataset, passes=case.passes, embeddings=True)), first
+    )
+    assert _random_states() == random_states
+    for values, expected in zip(_flat(dataset.inputs(None)), _flat(read.inputs(None)), strict=True):
+        np.testing.assert_array_equal(values, expected)
+    if case.stored:
+        modes = [module.training for module in learner.network.modules()]
+        assert modes == [module.training for module in state["network"].modules()]
+        for name, value in learner.network.state_dict().items():
+            assert torch.equal(value, state["network"].state_dict()[name])
+        assert not any(
+            module._forward_hooks or module._forward_pre_hooks for module in learner.network.modules()
+        )
+
+
+def _random_states():
+    return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()  # noqa: NPY002
+
+
+def _flat(inputs):
+    return (
+        [*inputs.values()] if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else [inputs]
+    )
+
+
+@every_learner
+def test_predictions_have_the_documented_shapes(case):
+    learner, _ = fitted(case)
+    dataset = case.dataset().part(23, start=4)
+    found = learner.predict(dataset, passes=case.passes, embeddings=True, seed=1)
+    assert len(found) == 23 and found.embeddings.shape == (23, case.embedding)
+    assert all(values.dtype == np.float32 for values in found.fields().values())
+    table = found.to_records(dataset.ids)
+    assert table["id"].to_pylist() == list(dataset.ids)
+    assert set(found.fields()) <= set(table.column_names)
+    if found.values is not None:
+        assert found.values.shape == (23,)
+        assert [row["value"] for row in table["metadata"].to_pylist()] == pytest.approx(found.values.tolist())
+        return
+    assert found.confidences.shape == (23, CLASSES)
+    np.testing.assert_allclose(found.confidences.sum(1), 1, atol=1e-5)
+    names = list(dataset.class_names)
+    assert table["class_name"].to_pylist() == [names[row] for row in found.confidences.argmax(1)]
+    if case.passes:
+        assert found.samples.shape == (23, case.passes, CLASSES)
+        np.testing.assert_allclose(found.samples.sum(2), 1, atol=1e-5)
+        assert not np.array_equal(found.samples[:, 0], found.samples[:, 1])
+        other = learner.predict(dataset, passes=case.passes, seed=2).samples
+        assert not np.array_equal(found.samples, other)
+    plain = learner.predict(dataset)
+    assert plain.samples is None and plain.embeddings is None
+
+
+@every_learner
+def test_save_and_load_keep_every_bit(case, tmp_path):
+    learner, _ = fitted(case)
+    if not case.stored:
+        with pytest.raises(ValueError, match="can only be stored as a pickle.*fit again.*skops"):
+            learner.save(tmp_path)
+        with pytest.raises(ValueError, match="pickle"):
+            learner.load(tmp_path)
+        assert not any(tmp_path.iterdir())
+        return
+    learner.save(tmp_path / "a")
+    other = case.make().fresh(9)
+    other.load(tmp_path / "a")
+    other.save(tmp_path / "b")
+    expected = outputs(learner.predict(case.dataset()))
+    np.testing.assert_array_equal(outputs(other.predict(case.dataset())), expected)
+    (file,) = (tmp_path / "a").iterdir()
+    for content, message in ((b"no weights", "is damaged"), (file.read_bytes()[:500], "is damaged")):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            other.load(tmp_path / "a")
+    np.testing.assert_array_equal(outputs(other.predict(case.dataset())), expected)
+    TorchClassifier(nn.Linear(2, 2)).save(tmp_path / "a")
+    with pytest.raises(ValueError, match="the weights of another network"):
+        other.load(tmp_path / "a")
+    with pytest.raises(FileNotFoundError):
+        other.load(tmp_path / "none")
+
+
+@every_learner
+def test_wrong_input_is_named(case):
+    learner, _ = fitted(case)
+    dataset, empty = case.dataset(), case.dataset().take(np.array([], dtype=int))
+    with pytest.raises(ValueError, match="the data set is empty: label at least one"):
+        learner.fit(empty)
+    with pytest.raises(ValueError, match="the data set is empty: there is nothing to predict"):
+        learner.predict(empty)
+    for passes in (1, -2, True, 2.5):
+        with pytest.raises(ValueError, match=f"passes is {passes}"):
+            learner.predict(dataset, passes=passes)
+    before = outputs(learner.predict(dataset))
+    if dataset.task == "classification":
+        for labels, message in (
+            (np.full(ROWS, CLASSES), f"labels hold .*{CLASSES}"),
+            (np.full(ROWS, -1), "labels hold -1"),
+            (np.full(ROWS, 0.5), "labels hold float64"),
+        ):
+            wrong = data.ArrayDataset(dataset.inputs(None), labels, None, ids=dataset.ids)
+            if message != f"labels hold .*{CLASSES}" or case.stored:
+                with pytest.raises(ValueError, match=message):
+                    learner.fit(wrong)
+    np.testing.assert_array_equal(outputs(learner.predict(dataset)), before)
+
+
+@every_learner
+def test_a_large_data_set_is_read_part_by_part(case, monkeypatch):
+    """The same predictions, and the same training, as from memory."""
+    whole = case.dataset()
+    lazy = Counting(whole.inputs(None), whole.labels(), whole.class_names, task=whole.task, ids=whole.ids)
+    learner, _ = fitted(case)
+    expected = outputs(learner.predict(whole, embeddings=True))
+    for name in ("torch_classifier._CHUNK", "sklearn_learner._ROWS"):
+        monkeypatch.setattr(f"alhelpers.learners.{name}", 10)
+    np.testing.assert_allclose(outputs(learner.predict(lazy, embeddings=True)), expected, atol=1e-5)
+    assert lazy.most <= 10
+    if case.stored:
+        monkeypatch.setattr("alhelpers.training._IN_MEMORY", 1)
+        monkeypatch.setattr("alhelpers.training._VALIDATION_ROWS", 20)
+        lazy.most = 0
+        other = case.make().fresh(1)
+        history = other.fit(lazy, seed=2, validation=lazy)
+        assert lazy.most == 20 and len(history.validation_loss) == 10
+        np.testing.assert_array_equal(outputs(other.predict(whole, embeddings=True)), expected)
+        samples = other.predict(lazy, passes=2).samples
+        assert not np.array_equal(samples[:7], samples[7:14])

@@ -1,0 +1,179 @@
+"""What is particular to torch: trunks, embeddings, hooks, builders and modules."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from alhelpers import data
+from alhelpers.learners import TorchClassifier, build_network, predict, to_inputs, train
+from alhelpers.uncertainty import DropoutError, mc_dropout
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    pool, test = data.load("digits", seed=0)
+    return pool.part(100), test.part(60)
+
+
+def digits_network(seed):
+    return build_network(8, 10, seed=seed)
+
+
+class Counted(nn.Flatten):
+    """A layer of torch's own kind that counts the rows that pass through it."""
+
+    rows = 0
+
+    def forward(self, inputs):
+        self.rows += len(inputs)
+        return super().forward(inputs)
+
+
+Counted.__module__ = nn.Flatten.__module__
+
+
+def test_it_trains_and_predicts_what_the_functions_do(digits):
+    """The CNN for digits is TorchClassifier(build): the same weights and numbers, bit for bit."""
+    labelled, test = digits
+    learner = TorchClassifier(digits_network, steps=8, augmentation=True, prediction_batch_size=16)
+    history = learner.fit(labelled, validation=test, seed=5)
+    network = digits_network(0)
+    inputs = to_inputs(test.images)
+    expected = train(
+        network,
+        to_inputs(labelled.images),
+        labelled.labels(),
+        steps=8,
+        augmentation=True,
+        validation=(inputs, test.labels()),
+        seed=5,
+    )
+    assert history == expected
+    for value, other in zip(learner.network.parameters(), network.parameters(), strict=True):
+        assert torch.equal(value, other)
+    found = learner.predict(test, passes=4, embeddings=True, seed=2)
+    plain = predict(network, inputs, batch_size=16)
+    samples, _ = mc_dropout(network, inputs, 4, batch_size=16, seed=2)
+    for values, other in (
+        (found.confidences, plain.confidences),
+        (found.logits, plain.logits),
+        (found.embeddings, plain.embeddings),
+        (found.samples, samples),
+    ):
+        np.testing.assert_array_equal(values, other)
+
+
+@pytest.mark.parametrize(
+    ("layers", "calls"),
+    [
+        (lambda: [nn.Dropout(0.5)], 1),
+        (lambda: [nn.Sequential(nn.ReLU(), nn.Dropout(0.5))], 1),
+        (lambda: [nn.ReLU(), nn.Dropout(0.5), nn.Linear(64, 64), nn.Dropout(0.5)], 1),
+        (lambda: [nn.RReLU(), nn.Dropout(0.5)], 1),
+    ],
+)
+def test_layers_before_the_first_dropout_run_once(digits, layers, calls):
+    trunk = Counted()
+    network = nn.Sequential(trunk, *layers(), nn.Linear(64, 10))
+    learner = TorchClassifier(network)
+    found = learner.predict(digits[1], passes=6)
+    assert trunk.rows == calls * 60
+    samples, _ = mc_dropout(network, to_inputs(digits[1].images), 6)
+    np.testing.assert_array_equal(found.samples, samples)
+
+
+def test_dropout_of_another_kind_is_never_taken_for_a_layer_that_runs_once(digits):
+    """A layer of the caller's own may drop units by itself, as may a block before the last dropout."""
+
+    class Own(nn.Module):
+        def forward(self, inputs):
+            return nn.functional.dropout(inputs.flatten(1), 0.5, self.training)
+
+    for first in (Own(), nn.Sequential(nn.Flatten(), nn.Dropout(0.5))):
+        network = nn.Sequential(first, nn.Linear(64, 32), nn.Dropout(1e-9), nn.Linear(32, 10))
+        samples = TorchClassifier(network).predict(digits[1], passes=2).samples
+        assert np.abs(samples[:, 0] - samples[:, 1]).max() > 1e-3
+
+
+def test_a_module_is_trained_in_place_and_fresh_returns_to_its_first_weights(digits):
+    network = digits_network(4)
+    learner = TorchClassifier(network, steps=3)
+    learner.fit(digits[0])
+    assert learner.network is network
+    again = learner.fresh(9)
+    for value, first in zip(again.network.parameters(), digits_network(4).parameters(), strict=True):
+        assert torch.equal(value, first)
+    again.fit(digits[0])
+    for value, other in zip(again.network.parameters(), network.parameters(), strict=True):
+        assert torch.equal(value, other) and value is not other
+
+
+def test_a_builder_takes_a_seed_or_is_called_under_it():
+    learners = [TorchClassifier(lambda: nn.Linear(4, 2), seed=seed) for seed in (1, 1, 2)]
+    one, again, other = (learner.network.weight for learner in learners)
+    assert torch.equal(one, again) and not torch.equal(one, other)
+    assert torch.equal(learners[2].fresh(1).network.weight, one)
+    assert torch.equal(
+        TorchClassifier(digits_network, seed=3).network.conv1.weight, digits_network(3).conv1.weight
+    )
+    with pytest.raises(ValueError, match="build must return a torch.nn.Module, it returned a str"):
+        TorchClassifier(lambda: "network")
+
+
+def test_the_embedding_is_what_goes_into_the_last_linear_layer_that_is_called(digits):
+    class Head(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last, self.first = nn.Linear(12, 10), nn.Linear(64, 12)
+
+        def forward(self, inputs):
+            return self.last(torch.tanh(self.first(inputs.flatten(1))))
+
+    learner, inputs = TorchClassifier(Head), to_inputs(digits[1].images)
+    found = learner.predict(digits[1], embeddings=True).embeddings
+    with torch.no_grad():
+        expected = torch.tanh(learner.network.first(inputs.flatten(1)))
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
+    convolutions = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())
+    with pytest.raises(ValueError, match="no nn.Linear.*name a layer, embedding="):
+        TorchClassifier(convolutions).predict(digits[1], embeddings=True)
+    named = TorchClassifier(convolutions, embedding="0").predict(digits[1], embeddings=True)
+    np.testing.assert_array_equal(named.embeddings, named.logits)
+    with pytest.raises(AttributeError, match="hidden"):
+        TorchClassifier(convolutions, embedding="hidden").predict(digits[1], embeddings=True)
+
+
+def test_what_a_network_must_not_return_is_named(digits):
+    labelled, test = digits
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    with pytest.raises(ValueError, match="must return logits of shape .*returned a dict.*logits=lambda"):
+        TorchClassifier(network, logits=lambda output: {"logits": output}).fit(labelled)
+    with pytest.raises(ValueError, match=r"must return logits of shape \(N, C\).*it returned \(64,\)"):
+        TorchClassifier(network, logits=lambda output: output[:, 0]).fit(labelled)
+    with pytest.raises(
+        ValueError, match="labels hold 9, but the network has 4 outputs: labels must be from 0 to 3"
+    ):
+        TorchClassifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 4))).fit(labelled)
+    with pytest.raises(DropoutError, match="no dropout"):
+        TorchClassifier(network).predict(test, passes=2)
+    with torch.no_grad():
+        network[1].bias[3] = torch.nan
+    with pytest.raises(ValueError, match=f"logits of record {test.ids[0]} are not finite"):
+        TorchClassifier(network).predict(test)
+
+
+def test_a_patience_and_the_batch_sizes_are_checked(digits):
+    learner = TorchClassifier(digits_network, patience=1, steps=30, learning_rate=1.0, evaluations=30)
+    with pytest.raises(ValueError, match="patience is 1, but there is no validation data"):
+        learner.fit(digits[0])
+    assert len(learner.fit(digits[0], validation=digits[1]).steps) < 30
+    with pytest.raises(ValueError, match="prediction_batch_size is 0"):
+        TorchClassifier(digits_network, prediction_batch_size=0)
+    calls = []
+    TorchClassifier(digits_network, steps=4, evaluations=2).fit(
+        digits[0], progress=lambda *call: calls.append(call)
+    )
+    assert calls == [(2, 4), (4, 4)]

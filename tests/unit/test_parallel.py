@@ -1,0 +1,164 @@
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from joblib.externals.loky import ProcessPoolExecutor as LokyExecutor
+
+from alhelpers import parallel
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch):
+    """Start the other process at once, as if there were two cores and nothing set."""
+    monkeypatch.setattr(parallel, "_PATIENCE", 0)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv(parallel.WORKER_VARIABLE, raising=False)
+
+
+def wait_for_the_other(folder, number):
+    """Return this process's id when another one, too, has come here."""
+    (folder / f"{number}-{os.getpid()}").touch()
+    for _ in range(2000):
+        if len({path.name.split("-")[1] for path in folder.iterdir()}) > 1:
+            return number, os.getpid()
+        threading.Event().wait(0.01)
+    raise TimeoutError("no other process came")
+
+
+def test_results_come_in_order_from_this_process_and_another_one(tmp_path):
+    results = list(parallel.run(lambda number: wait_for_the_other(tmp_path, number), [3, 1, 2, 0], workers=2))
+    assert [number for number, _ in results] == [3, 1, 2, 0]
+    assert os.getpid() in {pid for _, pid in results} and len({pid for _, pid in results}) == 2
+    assert len(parallel._idle) == 1
+    (tmp_path / "warm").mkdir()
+    warm = list(parallel.run(lambda number: wait_for_the_other(tmp_path / "warm", number), [5, 6], workers=2))
+    assert {pid for _, pid in warm} == {pid for _, pid in results}  # the process was kept
+
+
+def threads_and_product(matrix):
+    return torch.get_num_threads(), (matrix @ matrix).numpy().tobytes()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_are_fixed_and_results_the_same_anywhere(threads):
+    matrices = list(torch.rand(6, 300, 300, generator=torch.Generator().manual_seed(0)))
+    before = torch.get_num_threads()
+    with LokyExecutor(1) as executor:
+        results = [
+            list(parallel.run(threads_and_product, matrices, workers=workers, threads=threads))
+            for workers in (1, 2, executor)
+        ]
+    assert results[0] == results[1] == results[2]
+    assert {count for count, _ in results[0]} == {threads} and torch.get_num_threads() == before
+
+
+def test_jobs_inside_a_worker_run_one_after_another(tmp_path, monkeypatch):
+    def pids(_):
+        return {pid for pid in parallel.run(lambda _: os.getpid(), range(3), workers=2)}, os.getpid()
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(parallel.nested).result()
+    with LokyExecutor(1) as pool:
+        assert pool.submit(parallel.nested).result()
+    inner, outer = next(parallel.run(pids, [0, 1], workers=2))
+    assert inner == {outer}
+    assert not parallel.nested()
+    monkeypatch.setenv(parallel.WORKER_VARIABLE, "1")
+    assert parallel.nested()
+    monkeypatch.setattr(parallel, "_side_by_side", None)
+    assert list(parallel.run(str, [1, 2], workers=2)) == ["1", "2"]
+
+
+def test_what_cannot_be_sent_is_computed_here(tmp_path):
+    class Unreadable:
+        def __reduce__(self):
+            return os.strerror, ("no number",)  # fails where it is read
+
+    lock = threading.Lock()
+    jobs = [lock, Unreadable(), lock, Unreadable()]
+    assert list(parallel.run(lambda job: (os.getpid(), type(job)), jobs, workers=2)) == [
+        (os.getpid(), type(job)) for job in jobs
+    ]
+
+
+def test_an_error_is_raised_in_its_place_and_ends_the_rest():
+    results = parallel.run(lambda number: 1 // number, [1, 0, 1, 1], workers=2)
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert list(parallel.run(abs, [-1, -2], workers=2)) == [1, 2]
+
+
+def test_a_process_that_dies_is_named_and_replaced(tmp_path):
+    here = os.getpid()
+
+    def die_elsewhere(number):
+        wait_for_the_other(tmp_path, number)
+        return os.getpid() == here or os._exit(3)
+
+    with pytest.raises(RuntimeError, match="terminated"):
+        list(parallel.run(die_elsewhere, range(2), workers=2))
+    assert list(parallel.run(abs, [-1, -2], workers=2)) == [1, 2]
+
+
+def test_short_jobs_start_no_process(monkeypatch):
+    monkeypatch.setattr(parallel, "_PATIENCE", 60)
+    monkeypatch.setattr(parallel, "_idle", [])
+    monkeypatch.setattr(parallel, "_take_process", None)
+    assert list(parallel.run(abs, [-1, -2, -3], workers=3)) == [1, 2, 3]
+
+
+def test_a_dask_cluster_computes():
+    from distributed import Client, LocalCluster
+
+    with LocalCluster(1, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        results = list(parallel.run(lambda number: (number, os.getpid()), [2, 1], workers=client))
+    assert [number for number, _ in results] == [2, 1] and os.getpid() not in {pid for _, pid in results}
+
+
+def test_cores_follow_the_variable_of_other_libraries(monkeypatch):
+    everything = parallel.cores()
+    for value, expected in (("1", 1), ("0", everything), ("many", everything), ("9999", everything)):
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        assert parallel.cores() == expected
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (
+            {"workers": 0},
+            "workers must be a whole number of at least 1, or a Dask client or an executor; got 0",
+        ),
+        ({"workers": "all"}, "workers must be .* got 'all'"),
+        ({"threads": True}, "threads must be a whole number of at least 1; got True"),
+    ],
+)
+def test_options_are_checked_at_once(options, message):
+    with pytest.raises(ValueError, match=message):
+        parallel.run(abs, [1], **options)
+
+
+def test_a_script_without_a_guard_is_not_run_again(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from alhelpers import parallel\n"
+        "def wait(number):\n"
+        "    Path(sys.path[0], str(number)).touch()\n"
+        "    while not Path(sys.path[0], str(1 - number)).exists():\n"
+        "        time.sleep(0.01)\n"
+        "    return os.getpid()\n"
+        "print('started')\n"
+        "print(len(set(parallel.run(wait, [0, 1], workers=2))))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != parallel.WORKER_VARIABLE}
+    found = subprocess.run(
+        [sys.executable, script], check=False, capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert found.returncode == 0 and found.stderr == "" and found.stdout.split() == ["started", "2"]
