@@ -14,7 +14,9 @@ from typing import Any
 
 from alhelpers import configurations
 from alhelpers.configurations import Configuration
-from alhelpers.dataloop import create_new_model, data_split, mine_items
+from alhelpers.dataloop import data_split, mine_items
+from alhelpers.dataloop.model_names import CreateModelConfig
+from alhelpers.dataloop.subset_filters import SubsetFilter
 from alhelpers.evaluation import CompareConfig
 
 
@@ -325,7 +327,7 @@ class Kind:
 
 #: The first kind whose pattern matches a file's name counts.
 KINDS = (
-    Kind("*_subset_filter.json", "subset_filter", "subset filter", create_new_model.SUBSET_SCHEMA),
+    Kind("*_subset_filter.json", "subset_filter", "subset filter", SubsetFilter),
     Kind("compare_configurations*.json", "compare_configuration", "compare configuration", CompareConfig),
     Kind(
         "miner_configurations*.json",
@@ -341,7 +343,7 @@ KINDS = (
         "create_new_model_node*.json",
         "create_new_model_node",
         "Create New Model",
-        create_new_model.CONFIG_SCHEMA,
+        CreateModelConfig,
     ),
 )
 

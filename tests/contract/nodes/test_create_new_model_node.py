@@ -208,7 +208,7 @@ def test_a_wrong_filter_names_its_place_and_creates_nothing(shared_project, grou
     for train, validation, message in [
         ({**TRAIN, "pagesize": 5}, VALIDATION, "train_subset has the unknown key 'pagesize'"),
         (TRAIN, {"filter": {"$and": {}}}, r"validation_subset.filter.\$and {} must be a list of conditions"),
-        (TRAIN, "{", "validation_subset '{' is no JSON"),
+        (TRAIN, "{", "validation_subset '{' is not valid JSON"),
     ]:
         with pytest.raises(ValueError, match=message):
             ModelCreator.create_new_model(bare, ground_truth, train, validation, {})

@@ -73,6 +73,8 @@ def test_a_node_imports_nothing_that_is_not_on_the_platform(name):
         "alhelpers.dataloop",
         "alhelpers.dataloop.reading",
         "alhelpers.dataloop.test_sets",
+        "alhelpers.dataloop.model_names",
+        "alhelpers.dataloop.subset_filters",
         *ROOM_OF[name],
     }
     imported = set()
