@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from alhelpers import configurations
-from alhelpers.dataloop import compare_models, create_new_model, data_split, mine_items
+from alhelpers.configurations import Configuration
+from alhelpers.data.splitting import SplitConfiguration
+from alhelpers.dataloop import compare_models, create_new_model, mine_items
 
 
 def _object(description: str, properties: dict[str, Any], required: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -284,37 +286,75 @@ class Kind:
     Parameters
     ----------
     pattern : str
-        What such a file is called, in the form of a shell's pattern.
+        The names of such files, as a shell pattern.
     name : str
-        What the kind is called.
-    schema : dict
-        Its JSON schema.
-    parse : callable, optional
-        What checks the rest: what one key says of another, and names that only the code knows.
+        The name of the kind.
+    title : str
+        The title of its JSON schema.
+    model : type or dict
+        The pydantic model of the configuration, or its JSON schema.
+    check : callable, optional
+        Checks of a read configuration that go beyond its model; raises a ValueError.
     """
 
     pattern: str
     name: str
-    schema: dict[str, Any]
-    parse: Callable[[Any], object] | None = None
+    title: str
+    model: type[Configuration] | dict[str, Any]
+    check: Callable[[Any], object] | None = None
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema."""
+        return (
+            self.model if isinstance(self.model, dict) else configurations.json_schema(self.model, self.title)
+        )
+
+    def read(self, config: Any, name: str) -> None:
+        """Raise a ValueError unless a configuration, which errors call `name`, is valid."""
+        if isinstance(self.model, dict):
+            configurations.check(config, self.model, name)
+        else:
+            config = configurations.read(self.model, config, name)
+        if self.check is not None:
+            try:
+                self.check(config)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
 
 
-#: The first kind whose pattern fits a file's name counts.
+#: The first kind whose pattern matches a file's name counts.
 KINDS = (
-    Kind("*_subset_filter.json", "subset_filter", create_new_model.SUBSET_SCHEMA),
+    Kind("*_subset_filter.json", "subset_filter", "subset filter", create_new_model.SUBSET_SCHEMA),
     Kind(
         "compare_configurations*.json",
         "compare_configuration",
+        "compare configuration",
         compare_models.CONFIG_SCHEMA,
         compare_models.parse_config,
     ),
     Kind(
-        "miner_configurations*.json", "miner_configuration", mine_items.CONFIG_SCHEMA, mine_items.parse_config
+        "miner_configurations*.json",
+        "miner_configuration",
+        "miner configuration",
+        mine_items.CONFIG_SCHEMA,
+        mine_items.parse_config,
     ),
-    Kind("dataloop.json", "app_manifest", MANIFEST_SCHEMA),
-    Kind("*pipeline*.json", "pipeline", PIPELINE_SCHEMA),
-    Kind("data_split_node*.json", "data_split_node", data_split.CONFIG_SCHEMA),
-    Kind("create_new_model_node*.json", "create_new_model_node", create_new_model.CONFIG_SCHEMA),
+    Kind("dataloop.json", "app_manifest", "app manifest", MANIFEST_SCHEMA),
+    Kind("*pipeline*.json", "pipeline", "pipeline", PIPELINE_SCHEMA),
+    Kind(
+        "data_split_node*.json",
+        "data_split_node",
+        "Model Data Split",
+        SplitConfiguration,
+        SplitConfiguration.parsed_groups,
+    ),
+    Kind(
+        "create_new_model_node*.json",
+        "create_new_model_node",
+        "Create New Model",
+        create_new_model.CONFIG_SCHEMA,
+    ),
 )
 
 
@@ -348,12 +388,7 @@ def check_file(path: str | Path) -> str:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name} is no JSON: {error}") from error
-    configurations.check(config, kind.schema, path.name)
-    if kind.parse is not None:
-        try:
-            kind.parse(config)
-        except ValueError as error:
-            raise ValueError(f"{path.name}: {error}") from error
+    kind.read(config, path.name)
     return kind.name
 
 

@@ -72,6 +72,7 @@ def test_a_node_imports_nothing_that_is_not_on_the_platform(name):
         "alhelpers.configurations",
         "alhelpers.dataloop",
         "alhelpers.dataloop.reading",
+        "alhelpers.dataloop.item_metadata",
         *ROOM_OF[name],
     }
     imported = set()
