@@ -15,7 +15,8 @@ from typing import Any
 from alhelpers import configurations
 from alhelpers.configurations import Configuration
 from alhelpers.data.splitting import SplitConfiguration
-from alhelpers.dataloop import compare_models, create_new_model, mine_items
+from alhelpers.dataloop import compare_models, create_new_model
+from alhelpers.dataloop.miner_config import NodeConfig
 
 
 def _object(description: str, properties: dict[str, Any], required: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -337,8 +338,8 @@ KINDS = (
         "miner_configurations*.json",
         "miner_configuration",
         "miner configuration",
-        mine_items.CONFIG_SCHEMA,
-        mine_items.parse_config,
+        NodeConfig,
+        NodeConfig.checked,
     ),
     Kind("dataloop.json", "app_manifest", "app manifest", MANIFEST_SCHEMA),
     Kind("*pipeline*.json", "pipeline", "pipeline", PIPELINE_SCHEMA),

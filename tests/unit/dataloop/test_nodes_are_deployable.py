@@ -43,12 +43,12 @@ NODES = {
         ],
     ),
 }
-#: The room whose work a node brings to the platform.
+#: The modules whose work a node brings to the platform.
 ROOM_OF = {
     "data_split": {"alhelpers.data.splitting"},
     "create_new_model": set(),
     "compare_models": {"alhelpers.evaluation"},
-    "mine_items": {"alhelpers.mining"},
+    "mine_items": {"alhelpers.mining", "alhelpers.dataloop.miner_config", "alhelpers.dataloop.mining_pool"},
 }
 FOLDER = Path(alhelpers.dataloop.__file__).parent
 
