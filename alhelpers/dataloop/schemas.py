@@ -14,7 +14,8 @@ from typing import Any
 
 from alhelpers import configurations
 from alhelpers.configurations import Configuration
-from alhelpers.dataloop import data_split, mine_items
+from alhelpers.data.splitting import SplitConfiguration
+from alhelpers.dataloop.miner_config import NodeConfig
 from alhelpers.dataloop.model_names import CreateModelConfig
 from alhelpers.dataloop.subset_filters import SubsetFilter
 from alhelpers.evaluation import CompareConfig
@@ -333,18 +334,19 @@ KINDS = (
         "miner_configurations*.json",
         "miner_configuration",
         "miner configuration",
-        mine_items.CONFIG_SCHEMA,
-        mine_items.parse_config,
+        NodeConfig,
+        NodeConfig.checked,
     ),
     Kind("dataloop.json", "app_manifest", "app manifest", MANIFEST_SCHEMA),
     Kind("*pipeline*.json", "pipeline", "pipeline", PIPELINE_SCHEMA),
-    Kind("data_split_node*.json", "data_split_node", "Model Data Split", data_split.CONFIG_SCHEMA),
     Kind(
-        "create_new_model_node*.json",
-        "create_new_model_node",
-        "Create New Model",
-        CreateModelConfig,
+        "data_split_node*.json",
+        "data_split_node",
+        "Model Data Split",
+        SplitConfiguration,
+        SplitConfiguration.parsed_groups,
     ),
+    Kind("create_new_model_node*.json", "create_new_model_node", "Create New Model", CreateModelConfig),
 )
 
 

@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator
 
 from alhelpers import mining
 from alhelpers.cli import main
-from alhelpers.dataloop import data_split
+from alhelpers.data import splitting
 from alhelpers.dataloop.schemas import KINDS, check_file, write
 from alhelpers.evaluation.compare_config import DEFAULT_CONFIG as COMPARE_CONFIG
 
@@ -158,7 +158,7 @@ def test_the_defaults_of_the_nodes_and_the_nodes_of_the_templates_fit(tmp_path):
     defaults = {
         "compare_configurations.json": COMPARE_CONFIG,
         "miner_configurations.json": mining.DEFAULT_CONFIG,
-        "data_split_node.json": data_split.DEFAULT_CONFIG,
+        "data_split_node.json": splitting.DEFAULT_CONFIG,
     }
     for name, config in defaults.items():
         check_file(save(tmp_path, name, config))
