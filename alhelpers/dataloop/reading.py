@@ -148,6 +148,14 @@ def annotations_of(
         yield from pages(dataset.annotations.list(filters=filters))
 
 
+def add_model(filters: dl.Filters, model_id: str, name: str | None = None) -> None:
+    """Narrow a filter of annotations to those that bear a model's id, or its name if there is one."""
+    for section in ("system", "user"):
+        filters.add(f"metadata.{section}.model.model_id", model_id, method=dl.FiltersMethod.OR)
+        if name is not None:
+            filters.add(f"metadata.{section}.model.name", name, method=dl.FiltersMethod.OR)
+
+
 def made_by(metadata: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
     """Read which model made an annotation.
 
@@ -170,13 +178,38 @@ def made_by(metadata: Mapping[str, Any] | None) -> tuple[str | None, str | None]
 
 
 def is_ground_truth(annotation: dl.Annotation) -> bool:
-    """Say whether people made an annotation, and no model."""
+    """Return whether people made an annotation, and no model."""
     return made_by(annotation.metadata) == (None, None)
+
+
+def confidence_of(metadata: Mapping[str, Any]) -> Any:
+    """Return the confidence in a prediction's metadata, of the user or else of the system; or None if not found."""
+    found = (((metadata.get(each) or {}).get("model") or {}).get("confidence") for each in ("user", "system"))
+    return next((value for value in found if value is not None), None)
+
+
+def sides_of(annotation: dl.Annotation) -> dict[str, float]:
+    """Return ``left``, ``top``, ``right`` and ``bottom`` of a box; nothing of another annotation."""
+    sides = ("left", "top", "right", "bottom") if annotation.type == "box" else ()
+    return {side: getattr(annotation, side) for side in sides}
 
 
 # ------------------------------------------------------------------------------
 # ground truth
 # ------------------------------------------------------------------------------
+
+
+def ground_truth_of(dataset: dl.Dataset, item_ids: Sequence[str], kind: str) -> Iterator[dl.Annotation]:
+    """Yield the annotations of one type, ``"class"`` or ``"box"``, that people and no model made on items."""
+
+    def narrow(filters: dl.Filters) -> None:
+        filters.add("type", kind)
+        # Most annotations may be predictions of the models of earlier rounds; they need not travel.
+        filters.add("metadata.system.model.model_id", False, dl.FiltersOperations.EXISTS)
+
+    for annotation in annotations_of(dataset, item_ids, narrow):
+        if is_ground_truth(annotation):
+            yield annotation
 
 
 def labels_of(dataset: dl.Dataset, item_ids: Sequence[str]) -> dict[str, list[str]]:
@@ -194,15 +227,9 @@ def labels_of(dataset: dl.Dataset, item_ids: Sequence[str]) -> dict[str, list[st
     dict of str to list of str
         For each item that has any, its classes in order, each once.
     """
-
-    def narrow(filters: dl.Filters) -> None:
-        filters.add(field="type", values="class")
-        filters.add(field="metadata.system.model.name", values=False, operator=dl.FiltersOperations.EXISTS)
-
     labels: dict[str, set[str]] = {}
-    for annotation in annotations_of(dataset, item_ids, narrow):
-        if is_ground_truth(annotation):
-            labels.setdefault(annotation.item_id, set()).add(annotation.label)
+    for annotation in ground_truth_of(dataset, item_ids, "class"):
+        labels.setdefault(annotation.item_id, set()).add(annotation.label)
     return {item_id: sorted(found) for item_id, found in labels.items()}
 
 
@@ -283,8 +310,7 @@ def predictions_of(dataset: dl.Dataset, item_ids: Sequence[str], model_id: str) 
 
     def narrow(filters: dl.Filters) -> None:
         filters.add("type", ["class", "box"], dl.FiltersOperations.IN)
-        for section in ("system", "user"):
-            filters.add(f"metadata.{section}.model.model_id", model_id, method=dl.FiltersMethod.OR)
+        add_model(filters, model_id)
 
     rows: dict[str, list[dict[str, Any]]] = {}
     for annotation in annotations_of(dataset, item_ids, narrow):
@@ -365,15 +391,13 @@ def vectors_of(project: dl.Project, feature_set_name: str, item_ids: Sequence[st
 
 
 def _row(annotation: dl.Annotation) -> dict[str, Any]:
-    row = {
+    return {
         "id": annotation.id,
         "type": annotation.type,
         "label": annotation.label,
         "metadata": annotation.metadata,
+        **sides_of(annotation),
     }
-    if annotation.type == "box":
-        row |= {side: getattr(annotation, side) for side in ("left", "top", "right", "bottom")}
-    return row
 
 
 def _predicted(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -387,11 +411,8 @@ def _kept(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _confidence(row: Mapping[str, Any]) -> float | None:
-    for section in ("user", "system"):
-        info = (row["metadata"].get(section) or {}).get("model") or {}
-        if isinstance(info.get("confidence"), int | float):
-            return float(info["confidence"])
-    return None
+    value = confidence_of(row["metadata"])
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _numbers(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

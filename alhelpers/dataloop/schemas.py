@@ -15,8 +15,9 @@ from typing import Any
 from alhelpers import configurations
 from alhelpers.configurations import Configuration
 from alhelpers.data.splitting import SplitConfiguration
-from alhelpers.dataloop import compare_models, create_new_model
+from alhelpers.dataloop import create_new_model
 from alhelpers.dataloop.miner_config import NodeConfig
+from alhelpers.evaluation import CompareConfig
 
 
 def _object(description: str, properties: dict[str, Any], required: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -327,13 +328,7 @@ class Kind:
 #: The first kind whose pattern matches a file's name counts.
 KINDS = (
     Kind("*_subset_filter.json", "subset_filter", "subset filter", create_new_model.SUBSET_SCHEMA),
-    Kind(
-        "compare_configurations*.json",
-        "compare_configuration",
-        "compare configuration",
-        compare_models.CONFIG_SCHEMA,
-        compare_models.parse_config,
-    ),
+    Kind("compare_configurations*.json", "compare_configuration", "compare configuration", CompareConfig),
     Kind(
         "miner_configurations*.json",
         "miner_configuration",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
@@ -60,6 +61,17 @@ def floats(values: Sequence[Any] | np.ndarray, key: str, name: str) -> np.ndarra
         row = int(np.flatnonzero(~np.isfinite(numbers))[0])
         raise EvaluationError(f"row {row} of {name}: {key} is {numbers[row]}, not a finite number")
     return numbers
+
+
+def finite(value: Any, where: str) -> float:
+    """Return a number that a row or a sample holds; `where` opens the error of one that is not finite."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise EvaluationError(f"{where} {value!r} must be a finite number")
+    return number
 
 
 def check_whole(value: Any, name: str) -> None:

@@ -357,7 +357,7 @@ BAD = {
     "unknown metric": ({"speed": {}}, "names nothing to compare"),
     "metric of boxes": (
         {"mean_average_precision": {}},
-        "cannot compare models that give 'class' annotations",
+        "cannot compare models that predict 'class' annotations",
     ),
     "empty test subset": (
         {"accuracy": {}, "test_filter": {"filter": {"$and": [{"dir": "/no"}]}}},

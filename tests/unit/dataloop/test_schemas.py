@@ -9,8 +9,8 @@ from jsonschema import Draft202012Validator
 from alhelpers import mining
 from alhelpers.cli import main
 from alhelpers.data import splitting
-from alhelpers.dataloop import compare_models
 from alhelpers.dataloop.schemas import KINDS, check_file, write
+from alhelpers.evaluation.compare_config import DEFAULT_CONFIG as COMPARE_CONFIG
 
 CONFIGS = Path(__file__).parents[3] / "pipeline_configs"
 FILES = sorted(CONFIGS.glob("*.json"))
@@ -156,7 +156,7 @@ def test_what_is_wrong_is_named(tmp_path, name, config, message):
 
 def test_the_defaults_of_the_nodes_and_the_nodes_of_the_templates_fit(tmp_path):
     defaults = {
-        "compare_configurations.json": compare_models.DEFAULT_CONFIG,
+        "compare_configurations.json": COMPARE_CONFIG,
         "miner_configurations.json": mining.DEFAULT_CONFIG,
         "data_split_node.json": splitting.DEFAULT_CONFIG,
     }
