@@ -421,7 +421,7 @@ def test_a_metric_that_does_not_fit_is_named_with_those_that_do(kind, metric, me
 def test_a_metric_that_cannot_be_computed_names_the_model():
     truth = boxes("a")
     config = {"calibration": {}}
-    with pytest.raises(ValueError, match="calibration of model 'new': .* there is none"):
+    with pytest.raises(ValueError, match="calibration of model 'new': .* needs at least one prediction"):
         decide(box_test(truth, boxes("a", score=1), []), config)
     with pytest.raises(ValueError, match="calibration of model 'previous': .* has 7.0"):
         decide(box_test(truth, boxes("a", score=7), boxes("a", score=1)), config)
