@@ -14,9 +14,10 @@ from typing import Any
 from alhelpers import configurations
 from alhelpers.configurations import Configuration
 from alhelpers.data.splitting import SplitConfiguration
-from alhelpers.dataloop import create_new_model
 from alhelpers.dataloop.manifest import Manifest, Pipeline
 from alhelpers.dataloop.miner_config import NodeConfig
+from alhelpers.dataloop.model_names import CreateModelConfig
+from alhelpers.dataloop.subset_filters import SubsetFilter
 from alhelpers.evaluation import CompareConfig
 
 
@@ -32,8 +33,8 @@ class Kind:
         The name of the kind.
     title : str
         The title of its JSON schema.
-    model : type or dict
-        The pydantic model of the configuration, or its JSON schema.
+    model : type
+        The pydantic model of the configuration.
     check : callable, optional
         Checks of a read configuration that go beyond its model; raises a ValueError.
     """
@@ -41,22 +42,17 @@ class Kind:
     pattern: str
     name: str
     title: str
-    model: type[Configuration] | dict[str, Any]
+    model: type[Configuration]
     check: Callable[[Any], object] | None = None
 
     @property
     def schema(self) -> dict[str, Any]:
         """The JSON schema."""
-        return (
-            self.model if isinstance(self.model, dict) else configurations.json_schema(self.model, self.title)
-        )
+        return configurations.json_schema(self.model, self.title)
 
     def read(self, config: Any, name: str) -> None:
         """Raise a ValueError unless a configuration, which errors call `name`, is valid."""
-        if isinstance(self.model, dict):
-            configurations.check(config, self.model, name)
-        else:
-            config = configurations.read(self.model, config, name)
+        config = configurations.read(self.model, config, name)
         if self.check is not None:
             try:
                 self.check(config)
@@ -66,7 +62,7 @@ class Kind:
 
 #: The first kind whose pattern matches a file's name counts.
 KINDS = (
-    Kind("*_subset_filter.json", "subset_filter", "subset filter", create_new_model.SUBSET_SCHEMA),
+    Kind("*_subset_filter.json", "subset_filter", "subset filter", SubsetFilter),
     Kind("compare_configurations*.json", "compare_configuration", "compare configuration", CompareConfig),
     Kind(
         "miner_configurations*.json",
@@ -84,12 +80,7 @@ KINDS = (
         SplitConfiguration,
         SplitConfiguration.parsed_groups,
     ),
-    Kind(
-        "create_new_model_node*.json",
-        "create_new_model_node",
-        "Create New Model",
-        create_new_model.CONFIG_SCHEMA,
-    ),
+    Kind("create_new_model_node*.json", "create_new_model_node", "Create New Model", CreateModelConfig),
 )
 
 

@@ -59,6 +59,7 @@ Truth = Annotated[
     WithJsonSchema({"type": ["boolean", "integer", "string"], "minimum": 0, "maximum": 1, "pattern": _TRUTH}),
 ]
 Level = Annotated[float, Field(gt=0, lt=1), BeforeValidator(_read_number), _or_text("number", _NUMBER)]
+Overlap = Annotated[float, Field(gt=0, le=1), BeforeValidator(_read_number), _or_text("number", _NUMBER)]
 TestFilter = dict[str, Any] | None
 
 _MIN_DELTA = "a finite number, 0 or more: a worse model must not replace a better one"
@@ -72,7 +73,7 @@ _QUERY = "a query like that of test_subset_filter.json"
 
 
 class Metric(Configuration):
-    """One metric to compare on the test items.
+    """One metric to compare on the test items: which method of the models' predictions, with which options.
 
     Parameters
     ----------
@@ -82,9 +83,10 @@ class Metric(Configuration):
         The level of the interval that must lie wholly beyond ``min_delta`` for the new model to win.
     """
 
-    #: The key in the configuration, and the words for it in a sentence.
+    #: The key in the configuration, the words for it in a sentence, and the method that computes it.
     name: ClassVar[str]
     title: ClassVar[str]
+    method: ClassVar[str]
     #: The types of annotations that it can compare.
     types: ClassVar[tuple[str, ...]] = ("class", "box")
 
@@ -93,52 +95,37 @@ class Metric(Configuration):
 
     def measure(self, model: Classifications | Detections) -> Measure:
         """Compute the metric of one model."""
-        raise NotImplementedError
+        skipped = {"min_delta", "min_confidence", "test_filter"}
+        if isinstance(model, Classifications):
+            skipped |= {"iou_threshold", "score_threshold"}
+        return getattr(model, self.method)(**self.model_dump(exclude=skipped))
 
 
-class _BoxMetric(Metric):
-    # The intersection over union from which on a box is right; classes have none.
-    iou_threshold: Number = Field(0.5, gt=0, le=1, description=_OVERLAP)
-
-    def _of_boxes(self, model: Classifications | Detections, *names: str) -> dict[str, float]:
-        return {name: getattr(self, name) for name in names} if isinstance(model, Detections) else {}
-
-
-class PrecisionRecall(_BoxMetric):
-    """Average precision; for boxes at one intersection over union, ``iou_threshold``."""
+class PrecisionRecall(Metric):
+    """Average precision; of boxes that overlap by at least ``iou_threshold``."""
 
     model_config = described(f"an object such as {DEFAULT_CONFIG['precision_recall']}")
-    name, title = "precision_recall", "average precision"
+    name, title, method = "precision_recall", "average precision", "average_precision"
+    iou_threshold: Overlap = Field(0.5, description=_OVERLAP)
     test_filter: TestFilter = Field(None, description=_QUERY)
-
-    def measure(self, model: Classifications | Detections) -> Measure:
-        """Compute the average precision."""
-        return model.average_precision(**self._of_boxes(model, "iou_threshold"))
 
 
 class Accuracy(Metric):
     """The share of items whose class is right."""
 
     model_config = described("an object such as {'min_delta': 0}")
-    name, title, types = "accuracy", "accuracy", ("class",)
-
-    def measure(self, model: Classifications) -> Measure:
-        """Compute the accuracy."""
-        return model.accuracy()
+    name, title, method, types = "accuracy", "accuracy", "accuracy", ("class",)
 
 
-class F1(_BoxMetric):
-    """F1; for boxes of a score of at least ``score_threshold``."""
+class F1(Metric):
+    """F1; of boxes that overlap by at least ``iou_threshold`` and have at least the score ``score_threshold``."""
 
     model_config = described(
         "an object such as {'iou_threshold': 0.5, 'score_threshold': 0.5, 'min_delta': 0}"
     )
-    name, title = "f1", "F1"
+    name, title, method = "f1", "F1", "f1"
+    iou_threshold: Overlap = Field(0.5, description=_OVERLAP)
     score_threshold: Number = Field(0.5, ge=0, le=1, description="a number from 0 to 1")
-
-    def measure(self, model: Classifications | Detections) -> Measure:
-        """Compute the F1."""
-        return model.f1(**self._of_boxes(model, "iou_threshold", "score_threshold"))
 
 
 class MeanAveragePrecision(Metric):
@@ -146,22 +133,16 @@ class MeanAveragePrecision(Metric):
 
     model_config = described("an object such as {'min_delta': 0}")
     name, title, types = "mean_average_precision", "mean average precision", ("box",)
-
-    def measure(self, model: Detections) -> Measure:
-        """Compute the mean average precision."""
-        return model.mean_average_precision()
+    method = "mean_average_precision"
 
 
-class Calibration(_BoxMetric):
+class Calibration(Metric):
     """The expected calibration error over ``bins`` ranges of confidence; less is better."""
 
     model_config = described("an object such as {'bins': 10, 'min_delta': 0}")
-    name, title = "calibration", "calibration error"
+    name, title, method = "calibration", "calibration error", "calibration_error"
     bins: Integer = Field(10, ge=1, le=1000, description="an integer from 1 to 1000")
-
-    def measure(self, model: Classifications | Detections) -> Measure:
-        """Compute the expected calibration error."""
-        return model.calibration_error(bins=self.bins, **self._of_boxes(model, "iou_threshold"))
+    iou_threshold: Overlap = Field(0.5, description=_OVERLAP)
 
 
 METRICS: tuple[type[Metric], ...] = (PrecisionRecall, Accuracy, F1, MeanAveragePrecision, Calibration)

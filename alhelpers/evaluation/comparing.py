@@ -129,28 +129,7 @@ def _value_of(samples: Samples, model_name: str, check: Check) -> float:
 
 
 def pick_value(samples: Iterable[tuple[Any, Any]], check: Check, model_name: str) -> float:
-    """Return the value of a training metric at the sample that a check names.
-
-    Parameters
-    ----------
-    samples : iterable of (x, y)
-        The metric's samples in the order they were written; a later one replaces an earlier one at the same x
-        (a training that was run again).
-    check : Check
-        Which one: by its place in the order of x, or at an x.
-    model_name : str
-        For the errors.
-
-    Returns
-    -------
-    float
-        The metric's value.
-
-    Raises
-    ------
-    ValueError
-        If there is no such sample, or its value is not a finite number.
-    """
+    """Return the value at the sample that a check names; of several at one x, the one written last."""
     what = f"model {model_name!r}, metric {check.figure!r} / {check.legend!r}"
     by_x = {finite(x, f"{what}: x"): y for x, y in samples}
     ordered = sorted(by_x)
@@ -175,20 +154,7 @@ def pick_value(samples: Iterable[tuple[Any, Any]], check: Check, model_name: str
 
 
 def check_fit(config: CompareConfig, output_type: str) -> None:
-    """Raise unless every metric can compare the models' annotations.
-
-    Parameters
-    ----------
-    config : CompareConfig
-        The metrics.
-    output_type : str
-        The type of the models' annotations, such as ``"class"`` or ``"box"``.
-
-    Raises
-    ------
-    ValueError
-        It names the metric, the type, and the metrics that fit the type.
-    """
+    """Raise unless every metric can compare annotations of a type, such as "class" or "box"."""
     fitting = [metric.name for metric in METRICS if output_type in metric.types]
     for metric in config.metrics:
         if metric.name not in fitting:

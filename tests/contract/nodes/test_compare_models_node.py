@@ -85,12 +85,6 @@ def test_a_model_that_was_not_evaluated_is_named(dl, make_model, classified, pro
     assert progress.action is None
 
 
-def test_without_a_dataset_precision_recall_cannot_be_compared(classified):
-    _, poor, good = classified
-    with pytest.raises(ValueError, match="needs the dataset"):
-        ModelComparer.compare_models(poor, good)
-
-
 def test_models_of_different_outputs_are_refused(classified, make_model):
     dataset, poor, _ = classified
     with pytest.raises(ValueError, match="different outputs"):
@@ -377,8 +371,9 @@ def test_bad_input_leaves_both_models_as_they_were_and_can_be_run_again(
     for _ in range(2):
         with pytest.raises(ValueError, match=message):
             ModelComparer.compare_models(poor, good, progress, None, config, dataset)
-    with pytest.raises(ValueError, match="needs the dataset"):
-        ModelComparer.compare_models(poor, good, progress, None, {"accuracy": {}})
+    for without_dataset in (None, {"accuracy": {}}):
+        with pytest.raises(ValueError, match="needs the dataset"):
+            ModelComparer.compare_models(poor, good, progress, None, without_dataset)
     assert [shared_project.models.get(model_id=model.id).to_json() for model in (poor, good)] == before
     assert progress.action is None
     assert ModelComparer.compare_models(poor, good, progress, None, DEFAULT, dataset).id == good.id

@@ -93,7 +93,9 @@ def test_the_filter_of_precision_recall_comes_first():
     assert read_compare_config({"accuracy": {}, "test_filter": {}}).test_query is None
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("compare_configurations*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(CONFIGS.glob("compare_configurations*.json")), ids=lambda path: path.stem
+)
 def test_the_schema_takes_the_files_of_the_kit(path):
     Draft202012Validator(json_schema(CompareConfig, "x")).validate(json.loads(path.read_text()))
 

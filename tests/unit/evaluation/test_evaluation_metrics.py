@@ -248,13 +248,13 @@ BOX = dict(image_id="x", label="a", left=0, top=0, right=4, bottom=4)
     [
         (lambda: Detections([BOX], []).f1(0), "iou_threshold must be above 0"),
         (lambda: Detections([BOX], []).f1(score_threshold=np.nan), "score_threshold must be a finite number"),
-        (lambda: Detections([BOX], []).calibration_error(), "needs predictions, and there is none"),
+        (lambda: Detections([BOX], []).calibration_error(), "needs at least one prediction"),
         (lambda: Detections([BOX], [BOX | {"score": 3}]).calibration_error(), "row 0 .* has 3.0"),
         (lambda: Detections([BOX], [], items=["y"]).f1(), "ground_truth has a row of image 'x'"),
         (lambda: Detections([BOX], [], items=["x", "x"]).f1(), "items holds an image twice"),
-        (lambda: Classifications(["a"], ["a"], [0.5]).calibration_error(0), "bins must be a whole number"),
-        (lambda: Classifications(["a"], ["a"], [0.5]).calibration_error(1.5), "bins must be a whole number"),
-        (lambda: Classifications(["a"], [None], [0]).calibration_error(), "needs predictions"),
+        (lambda: Classifications(["a"], ["a"], [0.5]).calibration_error(0), "bins must be an integer"),
+        (lambda: Classifications(["a"], ["a"], [0.5]).calibration_error(1.5), "bins must be an integer"),
+        (lambda: Classifications(["a"], [None], [0]).calibration_error(), "needs at least one prediction"),
         (lambda: Classifications(["a"], ["a"], [7]).calibration_error(), "row 0 .* has 7.0"),
         (lambda: Classifications(["a"], ["a", "b"], [1, 1]), "equally long, got 1, 2, 2"),
         (lambda: Classifications(["a"], ["a"], [1], items=[1, 2]), "items must be as many as labels"),
@@ -302,7 +302,7 @@ def test_the_rows_of_a_reliability_diagram_are_their_definition(predictions, bin
 @pytest.mark.parametrize(
     ("confidence", "right", "bins", "message"),
     [
-        ([], np.array([], bool), 10, "needs predictions, and there is none"),
+        ([], np.array([], bool), 10, "needs at least one prediction"),
         ([0.5], [1], 10, "right must be 1 truth values, one a prediction; got int"),
         ([0.5, 0.5], [True], 10, "right must be 2 truth values"),
         ([1.5], [True], 10, "row 0 of the predictions has 1.5"),
