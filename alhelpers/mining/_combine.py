@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from alhelpers import records as rec
 from alhelpers.mining._engine import Engine, engine_of
-from alhelpers.mining._mine import check_seed, check_size, mined, scored
+from alhelpers.mining._mine import check_seed, check_size, run_strategy, score_pool
 from alhelpers.mining._plan import Cascade, PlannedStage, PlannedTerm, PlanPart, read_plan, resolve
 from alhelpers.mining._pool import Best, Pool, Progress, best_of, check_enough
 from alhelpers.mining._selection import Selection
@@ -189,7 +189,7 @@ def _run_stage(pool: Records, stage: PlannedStage, keep: int, run: _Run) -> Sele
     ]
     if len(inputs) == 1:
         ((term, records, reference),) = inputs
-        picked = mined(term.strategy, records, reference, keep, run.seed, term.options)
+        picked = run_strategy(term.strategy, records, reference, keep, run.seed, term.options)
         meta = (
             inputs[0].describe() | {"size": keep, "pool": picked.pool, "seed": run.seed} | dict(picked.notes)
         )
@@ -204,7 +204,7 @@ def _pick_by_ranks(inputs: Sequence[_Input], keep: int, seed: int) -> Picked:
     total, described = np.zeros(1), []
     for each in inputs:
         term = each.term
-        found = scored(term.strategy, each.pool, each.reference, seed, term.options)
+        found = score_pool(term.strategy, each.pool, each.reference, seed, term.options)
         total = total + term.weight * _ranks(found.scores)
         described.append(each.describe() | {"weight": term.weight} | dict(found.notes))
     ids = pa.concat_arrays(inputs[0].pool.ids())

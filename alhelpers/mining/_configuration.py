@@ -220,7 +220,7 @@ def _with_option(parts: list[PlanPart], option: str, value: Any, key: str, given
 
 
 def _check_options(strategy: str, options: Mapping[str, Any]) -> None:
-    """Raise if a strategy does not take the value of an option: try it on records that have every field."""
+    """Raise if the value of an option is not valid, by running the strategy on records that have every field."""
     rows = [
         {
             "id": number,
@@ -253,33 +253,33 @@ def run(
     Parameters
     ----------
     config : mapping, MinerConfig or None
-        As :func:`parse_config` takes or gives it.
+        As :func:`parse_config` takes or returns it.
     records : list of dict, pyarrow.Table, str, pathlib.Path or Query
-        Where the pool is. ``select`` chooses it, among the records that were not picked, so ``limit`` counts
+        Where the pool is. ``select`` chooses among the records that were not picked, so ``limit`` counts
         those that are left.
     reference : list of dict, pyarrow.Table, str, pathlib.Path or Query, optional
-        The labelled records, of which ``select_reference`` chooses. Without it, ``select_reference`` chooses
-        from `records`; where it chooses none, strategies that can do without a reference do.
+        The labelled records, from which ``select_reference`` chooses. Without it, ``select_reference`` chooses
+        from `records`; if it chooses none, strategies for which a reference is optional run without one.
     engine : None, concurrent.futures.Executor or dask.distributed.Client
         Where to compute, as for :func:`mine`.
     picked : collection of str or int
         The ids that earlier rounds chose; they are not chosen again.
     progress : callable, optional
-        Called with how much is done and how much there is, as by :func:`mine`.
+        Called with the number done and the total, as by :func:`mine`.
 
     Returns
     -------
     Selection
-        As many records as ``size`` says, or all that are left where these are fewer; parts of a plan shrink in
-        proportion. ``meta`` is that of :func:`combine`, and ``meta["configuration"]`` the configuration's
-        digest, ``meta["pool"]`` how many records there were to choose from.
+        ``size`` records, or all that are left if these are fewer; parts of a plan shrink in proportion. ``meta``
+        is that of :func:`combine`; ``meta["configuration"]`` is the configuration's digest, ``meta["pool"]`` the
+        number of records to choose from.
 
     Raises
     ------
     PoolExhausted
         If no record is left to choose.
     MiningError, RecordError
-        If the configuration is none, the records lack what it asks for, or break their schema.
+        If the configuration is not valid, or the records lack a field that it needs, or break their schema.
     """
     miner = parse_config(config)
     digest = miner.digest
@@ -313,7 +313,7 @@ def run(
 
 
 def _of_model(source: Records, model_name: str | None, name: str) -> Records:
-    """Return the records that a model predicted; all of them where no model is named."""
+    """Return the records that a model predicted, or all of them if no model is named."""
     if model_name is None:
         return source
     try:
@@ -322,7 +322,7 @@ def _of_model(source: Records, model_name: str | None, name: str) -> Records:
         if error.column != MODEL_FIELD:
             raise
         raise MissingField(
-            f"model_name {model_name!r} asks for the records of one model, but the {name} have no {MODEL_FIELD}; "
+            f"model_name {model_name!r} selects the records of one model, but the {name} have no {MODEL_FIELD}; "
             "leave model_name out, or write the model's name there"
         ) from error
 
@@ -332,14 +332,14 @@ def _without(source: Records, picked: list[Any]) -> Records:
     kind = rec.parts(source, ())[0].load()["id"].type
     if any(pa.types.is_string(kind) != isinstance(id, str) for id in picked):
         raise MiningError(
-            f"the picked ids are no ids of these records: {picked[0]!r} is among them, and the records' ids are "
+            f"the picked ids are not ids of these records: {picked[0]!r} is among them, and the records' ids are "
             f"of the type {kind}; are the picks those of other records?"
         )
     return rec.query(source, [{"left": "id", "op": "not in", "right": picked}])
 
 
 def _reference(records: Records, reference: Records | None, miner: MinerConfig) -> Records | None:
-    """Return the labelled records; None where there are none, and no strategy needs any."""
+    """Return the labelled records, or None if there are none and no strategy needs any."""
     select = miner.select_reference.arguments()
     if reference is None and not select:
         return None
@@ -359,7 +359,7 @@ def _reference(records: Records, reference: Records | None, miner: MinerConfig) 
 
 
 def _nothing_left(records: Records, miner: MinerConfig, picked: int) -> str:
-    """Say why there is nothing to choose."""
+    """Return the reason why there is nothing to choose."""
     conditions = {"select": miner.select.arguments(), "model_name": miner.model_name}
     narrowed = " and ".join(f"{key} {value!r}" for key, value in conditions.items() if value)
     total = rec.count(records)

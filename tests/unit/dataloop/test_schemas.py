@@ -138,8 +138,8 @@ def test_a_missing_key_is_named(path, tmp_path):
 @pytest.mark.parametrize(
     ("name", "config", "message"),
     [
-        ("notes.json", {}, "'notes.json' is of no known kind: name it like one of "),
-        ("miner_configurations.json", "{", "miner_configurations.json is no JSON: "),
+        ("notes.json", {}, "'notes.json' is not a name of a known kind: name it like one of "),
+        ("miner_configurations.json", "{", "miner_configurations.json is not JSON: "),
         ("miner_configurations.json", {"size": 0}, "miner_configurations.json.size 0 must be a whole number"),
         ("miner_configurations.json", {"strategy": "best"}, "miner_configurations.json: .*'best'.*margin"),
         ("compare_configurations.json", {"wins": 2, "checks": []}, "compare_configurations.json.* must be "),

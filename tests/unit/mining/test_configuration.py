@@ -325,7 +325,7 @@ def test_the_reference_is_the_models_too(pool):
 
 def test_a_model_that_records_do_not_name_is_said(pool, reference):
     with pytest.raises(
-        mining.MissingField, match="model_name 'm' asks for .* the records have no metadata.model_name"
+        mining.MissingField, match="model_name 'm' selects .* the records have no metadata.model_name"
     ):
         run({"model_name": "m"}, pool)
     with pytest.raises(mining.MissingField, match="the reference have no metadata.model_name"):
@@ -342,7 +342,7 @@ def test_fields_that_are_not_there_are_named(pool):
 
 
 def test_picks_of_other_records_are_named(pool):
-    with pytest.raises(MiningError, match="no ids of these records: 7 is among them, and .* type string"):
+    with pytest.raises(MiningError, match="not ids of these records: 7 is among them, and .* type string"):
         run({}, pool, picked=[7])
     numbered = [row | {"id": place} for place, row in enumerate(pool.to_pylist())]
     with pytest.raises(MiningError, match="'a' is among them, and .* type int64"):
