@@ -11,7 +11,7 @@ from typing import Any
 
 import dtlpy as dl
 
-from alhelpers.dataloop.test_sets import output_type, read_samples, read_test_set
+from alhelpers.dataloop.evaluation_data import output_type, read_samples, read_test_set
 from alhelpers.evaluation import (
     CompareConfig,
     Comparison,
