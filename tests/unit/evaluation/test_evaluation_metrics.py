@@ -310,6 +310,6 @@ def test_the_rows_of_a_reliability_diagram_are_their_definition(predictions, bin
         ([0.5], [True], 0, "bins"),
     ],
 )
-def test_what_is_no_reliability_diagram(confidence, right, bins, message):
+def test_an_unusable_reliability_diagram_is_named(confidence, right, bins, message):
     with pytest.raises(EvaluationError, match=message):
         reliability(confidence, right, bins)
