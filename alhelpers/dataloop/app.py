@@ -23,7 +23,7 @@ ROOMS = (
     "uncertainty",
 )
 #: The packages that these rooms import.
-REQUIREMENTS = ("dtlpy", "jsonschema", "numpy", "pillow", "pyarrow", "pydantic", "scikit-learn", "torch")
+REQUIREMENTS = ("dtlpy", "numpy", "pillow", "pyarrow", "pydantic", "scikit-learn", "torch")
 
 
 def write_codebase(folder: str | Path) -> Path:

@@ -167,7 +167,7 @@ def test_one_file_for_all_records(command, tmp_path, capsys):
             1,
             "cannot read records from 'gone.parquet'",
         ),
-        ({}, ["-o", "pool.parquet"], 1, "pool.parquet is no file of picks: it has the columns id"),
+        ({}, ["-o", "pool.parquet"], 1, "pool.parquet is not a file of picks: it has the columns id"),
         (
             {"select": {"filters": [{"left": "id", "op": "=", "right": "x"}]}},
             [],

@@ -71,7 +71,7 @@ def engines(processes, dask):
 def many_rounds(monkeypatch):
     """Let strategies that go in rounds need several of them also in a small pool."""
     monkeypatch.setattr(coreset, "_CANDIDATES", 4)
-    monkeypatch.setattr(coreset, "_LEAST_CANDIDATES", 2)
+    monkeypatch.setattr(coreset, "_MIN_CANDIDATES", 2)
     monkeypatch.setattr(badge, "_CANDIDATES", 1)
 
 
@@ -111,15 +111,15 @@ def test_plans_too(name, table, labelled, files, engines):
 
 
 def test_a_pool_larger_than_is_kept_is_read_again(table, labelled, files, monkeypatch):
-    monkeypatch.setattr("alhelpers.mining._pool._KEPT_BYTES", 3000)
+    monkeypatch.setattr("alhelpers.mining._pool._CACHE_BYTES", 3000)
     for name in ("coreset", "badge", "outlier"):
         same(mine(table, name, 30), mine(files / "many-*.parquet", name, 30))
 
 
 def test_typicality_looks_at_as_many_as_it_can(table, files, dask, monkeypatch):
-    monkeypatch.setattr(typicality, "_MOST", 100)
+    monkeypatch.setattr(typicality, "_MAX_RECORDS", 100)
     found = mine(table, "typicality", 20, seed=2)
-    assert found.meta["looked_at"] == 100 and found.meta["pool"] == 240
+    assert found.meta["sample"] == 100 and found.meta["pool"] == 240
     drawn = set(mine(table, "random", 140, seed=2).ids)  # the largest numbers: those that it does not look at
     assert not drawn & set(found.ids)
     same(found, mine(files / "many-*.parquet", "typicality", 20, seed=2, engine=dask))

@@ -44,7 +44,7 @@ def test_what_is_nothing_like_a_strategy(pool):
 def test_engines_that_do_not_exist_are_named(pool):
     for call in (
         lambda: mine(pool, "entropy", 3, engine="dask"),
-        lambda: mining.combine(pool, [], 3, engine="dask"),
+        lambda: mining.combine(pool, {"strategy": "margin"}, 3, engine="dask"),
     ):
         with pytest.raises(ValueError, match="engine 'dask' is unknown; the engines that exist are: None"):
             call()
