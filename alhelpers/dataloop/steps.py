@@ -170,7 +170,7 @@ def _clones(project: dl.Project, dataset: dl.Dataset, base: dl.Model, *, status:
 
 
 def download_images(items: list[dl.Item], model: dl.Model) -> np.ndarray:
-    """Download items as grey images of a model's input size, shape (N, H, W), uint8."""
+    """Download items as grey images of the size that a model takes, shape (N, H, W), uint8."""
     size = model.configuration["image_size"]
     with ThreadPoolExecutor(8) as pool:
         files = list(pool.map(lambda item: item.download(save_locally=False), items))
@@ -185,9 +185,9 @@ def labelled_images(
     Returns
     -------
     items : list of dl.Item
-        The items that the filter selects, sorted by name.
+        What the filter selects, sorted by name.
     images, labels : numpy.ndarray, shapes (N, H, W) uint8 and (N,) int64
-        In the input size and the class order of ``model``.
+        At the size and in the class order of ``model``.
     """
     items = sorted(dataset.items.list(filters=filters).all(), key=lambda item: item.name)
     classes = labels_of(dataset, [item.id for item in items])
