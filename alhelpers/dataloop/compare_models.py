@@ -11,7 +11,7 @@ from typing import Any
 
 import dtlpy as dl
 
-from alhelpers.dataloop.test_sets import output_type, read_samples, read_test_set
+from alhelpers.dataloop.evaluation_data import output_type, read_samples, read_test_set
 from alhelpers.evaluation import (
     CompareConfig,
     Comparison,
@@ -85,15 +85,7 @@ def compare(
 def store_summary(model: dl.Model, comparison: Comparison, ids: Mapping[str, str | None]) -> None:
     """Store the decision in the new model's user metadata, where ``model.update()`` leaves it.
 
-    Parameters
-    ----------
-    model : dl.Model
-        The new model.
-    comparison : Comparison
-        The decision.
-    ids : mapping
-        ``previous_model_id``, ``new_model_id`` and ``dataset_id``: a clone may inherit the summary of another model,
-        and they show which one.
+    The ids show which models it is about: a clone may inherit the summary of another one.
     """
     # update() sends the whole model, so an outdated copy would turn its status back.
     fresh = model.models.get(model_id=model.id)

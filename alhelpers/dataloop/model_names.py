@@ -81,7 +81,7 @@ def render_name(template: str, base_model_name: str, dataset_name: str, now: dat
     Raises
     ------
     ValueError
-        As `parse_template`, and if nothing is left of the name.
+        For an empty template, an unknown placeholder, braces that do not match, and if nothing is left of the name.
 
     Examples
     --------
@@ -109,24 +109,9 @@ def render_name(template: str, base_model_name: str, dataset_name: str, now: dat
 
 
 def parse_template(template: str) -> list[tuple[str, str | None, str]]:
-    """Split a name template into its literal texts and placeholders.
+    """Split a template into literal texts, each with the placeholder that follows it, or None, and its date format.
 
-    Parameters
-    ----------
-    template : str
-        Such as ``"{base_model.name}_{datetime:%Y-%m-%d}"``. Nothing in it is evaluated.
-
-    Returns
-    -------
-    list of (str, str or None, str)
-        The literal text, the placeholder that follows it (None at the end), and the placeholder's date
-        format.
-
-    Raises
-    ------
-    ValueError
-        For an empty template, an unknown placeholder, or braces that do not match; it names the known
-        placeholders.
+    Nothing is evaluated; an unknown placeholder and braces that do not match raise a ValueError.
     """
     if not isinstance(template, str) or not template.strip():
         raise ValueError(f"the name template {template!r} is empty; the default is {DEFAULT_NAME_TEMPLATE!r}")
@@ -151,20 +136,7 @@ def parse_template(template: str) -> list[tuple[str, str | None, str]]:
 
 
 def original_name(template: str, base_model_name: str, dataset_name: str) -> str:
-    """Remove the suffixes of former rounds from a model's name, so that names do not grow with the rounds.
-
-    Parameters
-    ----------
-    template : str
-        The name template: what it renders is recognised and removed.
-    base_model_name, dataset_name : str
-        The names that go into it.
-
-    Returns
-    -------
-    str
-        The name that the first round started from.
-    """
+    """Remove the suffixes that the template added in former rounds, so that names do not grow with the rounds."""
     parts = parse_template(template)
     names = [name for _, name, _ in parts]
     adds_something = "datetime" in names or any(text for text, _, _ in parts) or "dataset.name" in names

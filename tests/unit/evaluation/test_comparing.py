@@ -207,7 +207,7 @@ def test_a_classifier_that_is_always_wrong_does_not_win(names):
     assert not decide(class_test(truth, perfect, wrong)).better
 
 
-def test_the_method_is_said_and_is_the_same_for_both():
+def test_the_method_is_named_and_is_the_same_for_both():
     full, top = class_rows("ab", names="ab"), class_rows("ab")
     assert "full confidences" in decide(class_test("ab", full, full)).method
     mixed = decide(class_test("ab", full, top))
@@ -316,7 +316,7 @@ def test_classifiers_are_compared_by_several_metrics_at_once():
 
 
 @pytest.mark.parametrize(("wins", "better"), [("all", False), ("any", True), (0.5, True), (0.6, False)])
-def test_wins_says_how_many_metrics_must_be_won(wins, better):
+def test_wins_sets_how_many_metrics_must_be_won(wins, better):
     # Right more often, and much too sure of itself.
     old, new = class_rows("aabb", score=0.5), class_rows("abab", score=1.0)
     test = class_test("abba", old, new)
@@ -359,7 +359,7 @@ def lucky(better_items, items=100):
     return class_test(truth, old, new)
 
 
-def test_min_confidence_asks_for_more_than_luck():
+def test_min_confidence_requires_more_than_luck():
     accuracy = {"min_delta": 0}
     few, many = lucky(8), lucky(20)
     assert decide(few, {"accuracy": accuracy}).better
@@ -379,7 +379,7 @@ def test_min_confidence_asks_for_more_than_luck():
     assert decide(few, {"accuracy": asked}).better
 
 
-def test_min_confidence_of_an_error_looks_at_the_other_end():
+def test_min_confidence_of_an_error_takes_the_upper_end():
     old, new = class_rows("ab" * 50, score=0.6), class_rows("ab" * 50, score=0.9)
     config = {"calibration": {"min_confidence": 0.95, "min_delta": 0.1}}
     result = decide(class_test("ab" * 50, old, new), config)
