@@ -13,25 +13,7 @@ _MODEL_INFO_KEYS = (("system", "model"), ("user", "model"), ("user", "prediction
 
 
 def value_at(item: dl.Item, path: str) -> str | None:
-    """Read a value of an item as text.
-
-    Parameters
-    ----------
-    item : dl.Item
-        The item.
-    path : str
-        A dotted path into the item's JSON, such as ``"metadata.user.source"`` or ``"dir"``.
-
-    Returns
-    -------
-    str or None
-        The value; numbers and booleans as JSON writes them. None if it is missing or empty.
-
-    Raises
-    ------
-    ValueError
-        If the value is an object or a list.
-    """
+    """Return the value at a dotted path into an item's JSON as text, or None if it is missing or empty."""
     first, *rest = path.split(".")
     # Most paths lead into the metadata, and the whole item takes long to write as JSON.
     value = item.metadata if first == "metadata" else item.to_json().get(first)
@@ -45,25 +27,7 @@ def value_at(item: dl.Item, path: str) -> str | None:
 
 
 def source_of(item: dl.Item, path: str) -> str:
-    """Read the source of an item; items of one source belong in one subset.
-
-    Parameters
-    ----------
-    item : dl.Item
-        The item.
-    path : str
-        As in `value_at`.
-
-    Returns
-    -------
-    str
-        The source.
-
-    Raises
-    ------
-    ValueError
-        If the item does not name its source.
-    """
+    """Return the source of an item, the value at a path; items of one source belong in one subset."""
     source = value_at(item, path)
     if source is None:
         raise ValueError(
@@ -81,27 +45,7 @@ def tags_of(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
 def current_group(
     metadata: Mapping[str, Any] | None, groups: Sequence[Group], item_id: str = "?"
 ) -> str | None:
-    """Read which group of a split an item is tagged with.
-
-    Parameters
-    ----------
-    metadata : mapping or None
-        The item's metadata. Only tags that name a group and are `True` count.
-    groups : sequence of Group
-        The groups of the split.
-    item_id : str
-        For the error.
-
-    Returns
-    -------
-    str or None
-        The group's name, or None if the item has no group yet.
-
-    Raises
-    ------
-    ValueError
-        If the item is tagged with two of the groups: only its owner can decide between them.
-    """
+    """Return the group of a split that an item is tagged with, or None; only tags that are `True` count."""
     tags = tags_of(metadata)
     found = [group.name for group in groups if tags.get(group.name) is True]
     if len(found) > 1:
@@ -113,20 +57,7 @@ def current_group(
 
 
 def without_model_info(metadata: Mapping[str, Any] | None) -> tuple[dict[str, Any], bool]:
-    """Copy an annotation's metadata without the traces of the model that predicted it.
-
-    Parameters
-    ----------
-    metadata : mapping or None
-        The annotation's metadata; it is not changed.
-
-    Returns
-    -------
-    cleaned : dict
-        The metadata without model info.
-    changed : bool
-        Whether there was any.
-    """
+    """Copy an annotation's metadata without model info; return also whether there was any."""
     cleaned = {
         key: dict(value) if isinstance(value, Mapping) else value for key, value in (metadata or {}).items()
     }
@@ -140,25 +71,10 @@ def without_model_info(metadata: Mapping[str, Any] | None) -> tuple[dict[str, An
 
 
 def clear_model_info(item: dl.Item) -> int:
-    """Make an item's annotations ground truth.
+    """Make an item's annotations ground truth, and return how many were changed; calling again is safe.
 
     An adapter's training download leaves out every annotation that still names a model
     (`metadata.system.model.name`), so a reviewed prediction counts only once its model info is removed.
-
-    Parameters
-    ----------
-    item : dl.Item
-        The item.
-
-    Returns
-    -------
-    int
-        How many annotations were changed.
-
-    Raises
-    ------
-    RuntimeError
-        If the platform did not store some of the changes; calling again is safe.
     """
     stale = []
     for annotation in item.annotations.list():
@@ -179,20 +95,7 @@ def clear_model_info(item: dl.Item) -> int:
 
 
 def tag_item(item: dl.Item, group: str) -> dl.Item:
-    """Write an item's group into its system tags and keep every other tag.
-
-    Parameters
-    ----------
-    item : dl.Item
-        The item, freshly read.
-    group : str
-        The group's name.
-
-    Returns
-    -------
-    dl.Item
-        The item as the platform stores it now.
-    """
+    """Write a group into the system tags of a freshly read item, and keep every other tag."""
     item.metadata = item.metadata or {}
     for key in ("system", "tags"):
         parent = item.metadata if key == "system" else item.metadata["system"]

@@ -141,22 +141,7 @@ def choose(
 
 
 def complete(choice: Choice, taken: Mapping[str, int], size: int) -> dict[str, int]:
-    """Return the items of a choice that an interrupted run has not taken yet, with their ranks.
-
-    Parameters
-    ----------
-    choice : Choice
-        The choice, made again; for the same items it is the same.
-    taken : mapping of str to int
-        The items that were taken, and their ranks.
-    size : int
-        How many items the interrupted run had chosen.
-
-    Returns
-    -------
-    dict of str to int
-        The other items and their ranks, from 1, so many that there are ``size`` in all.
-    """
+    """Return the other items of a choice and their ranks, so that with the `taken` ones there are `size` in all."""
     free = (rank for rank in range(1, size + 1) if rank not in taken.values())
     remaining = [id for id in choice.ids if id not in taken][: max(0, size - len(taken))]
     return dict(zip(remaining, free, strict=False))

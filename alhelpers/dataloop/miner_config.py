@@ -119,28 +119,5 @@ def _fields_of(select: Any) -> set[str]:
 
 
 def parse_config(config: Mapping[str, Any] | NodeConfig | None) -> NodeConfig:
-    """Read and check a configuration; the given object is not changed.
-
-    Parameters
-    ----------
-    config : mapping, NodeConfig or None
-        What `alhelpers.mining.parse_config` takes, and beside it ``wait_for``, ``predict_missing``,
-        ``feature_set`` and ``reference_filter``. None and ``{}`` mean `alhelpers.mining.DEFAULT_CONFIG`.
-
-    Returns
-    -------
-    NodeConfig
-        The configuration, which `alhelpers.mining.run` takes as well.
-
-    Raises
-    ------
-    ValueError
-        For an unknown key or a value that cannot be used; it names the place. An unknown strategy or option,
-        and a plan whose parts do not fit the size, are `alhelpers.mining.MiningError`s that list the known ones.
-
-    Examples
-    --------
-    >>> parse_config({"strategy": "entropy", "size": 50, "wait_for": 100}).wait_for
-    100
-    """
+    """Read and check a configuration, which `alhelpers.mining.run` takes as well; None means its default."""
     return read(NodeConfig, {} if config is None else config, "miner_configuration").checked()

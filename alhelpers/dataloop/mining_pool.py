@@ -24,39 +24,14 @@ _LONGEST_PAUSE = 5.0  # seconds between two requests for the status of a running
 
 @dataclass
 class Pool:
-    """The records of items.
-
-    Parameters
-    ----------
-    records : list of dict
-        A record for each item.
-    notes : list of str
-        Messages for the user.
-    """
+    """The records of items, and messages for the user."""
 
     records: list[dict[str, Any]]
     notes: list[str] = field(default_factory=list)
 
 
 def pool_query(pool_filter: dl.Filters | Mapping[str, Any] | None) -> dict[str, Any]:
-    """Restrict a filter to the files that no round has chosen.
-
-    Parameters
-    ----------
-    pool_filter : dl.Filters, mapping or None
-        A filter of items, or a query in the form of ``train_subset_filter.json``; it is not changed. None and
-        ``{}`` mean all files.
-
-    Returns
-    -------
-    dict
-        The query.
-
-    Raises
-    ------
-    ValueError
-        If it is not a filter of items.
-    """
+    """Restrict a filter of items, or a query like train_subset_filter.json, to the files that no round has chosen."""
     given = copy.deepcopy(pool_filter)
     if isinstance(given, dl.Filters):
         given = given.prepare()
@@ -89,33 +64,9 @@ def read_pool(
     *,
     reference: bool = False,
 ) -> Pool:
-    """Read the records of waiting items, or of labelled ones; missing predictions are made.
+    """Read the records of waiting items, or of labelled ones (`reference`); missing predictions are made.
 
-    Parameters
-    ----------
-    dataset : dl.Dataset
-        The dataset of the items.
-    model : dl.Model
-        Whose predictions count.
-    item_ids : sequence of str
-        The items.
-    config : NodeConfig
-        Which fields are needed, and whether missing predictions are made.
-    reference : bool
-        Whether the items are labelled ones: their labels are read, and other models' predictions on them, which
-        comparisons use, are kept.
-
-    Returns
-    -------
-    Pool
-        The records of all items that have everything needed.
-
-    Raises
-    ------
-    ValueError
-        If no item has everything needed.
-    RuntimeError
-        If the model fails to predict.
+    Labelled items keep other models' predictions, which comparisons use, and their labels are read.
     """
     predicted = config.reference_predictions if reference else config.needs_predictions
     embedded = config.reference_vectors if reference else config.needs_vectors
@@ -186,27 +137,7 @@ def _with_vectors(
 
 
 def read_reference(dataset: dl.Dataset | None, model: dl.Model, config: NodeConfig) -> Pool | None:
-    """Read the labelled items, if any strategy uses them.
-
-    Parameters
-    ----------
-    dataset : dl.Dataset or None
-        The dataset of the items.
-    model : dl.Model
-        Whose predictions count.
-    config : NodeConfig
-        Which of the items, and which of their fields.
-
-    Returns
-    -------
-    Pool or None
-        The labelled items, or None if there is no dataset or no strategy uses labelled items.
-
-    Raises
-    ------
-    ValueError
-        If a strategy needs labelled items and the filter selects none; it names the strategy.
-    """
+    """Read the labelled items, or return None if there is no dataset or no strategy uses labelled items."""
     if dataset is None or not config.with_reference:
         return None
     query = config.reference_filter.model_dump()
@@ -239,22 +170,7 @@ def _deployed(model: dl.Model, missing: int, dataset: dl.Dataset) -> dl.Model:
 
 
 def remove_other_predictions(dataset: dl.Dataset, item_ids: Sequence[str], model_id: str) -> int:
-    """Remove other models' predictions on items: after a review all of them would be ground truth.
-
-    Parameters
-    ----------
-    dataset : dl.Dataset
-        The dataset.
-    item_ids : sequence of str
-        The items.
-    model_id : str
-        The model whose predictions stay. Annotations that name no model always stay.
-
-    Returns
-    -------
-    int
-        How many annotations were removed.
-    """
+    """Remove other models' predictions on items, and return how many; after a review they would be ground truth."""
 
     def narrow(filters: dl.Filters) -> None:
         for section in ("system", "user"):
@@ -277,20 +193,7 @@ def remove_other_predictions(dataset: dl.Dataset, item_ids: Sequence[str], model
 
 
 def predict(model: dl.Model, item_ids: Sequence[str]) -> None:
-    """Predict items by a deployed model, and wait for the predictions.
-
-    Parameters
-    ----------
-    model : dl.Model
-        The model.
-    item_ids : sequence of str
-        The items.
-
-    Raises
-    ------
-    RuntimeError
-        If it fails, with the execution's message.
-    """
+    """Predict items by a deployed model, and wait for the predictions."""
     executions = [model.predict(item_ids=chunk) for chunk in reading.chunks(item_ids, _ITEMS_PER_PREDICTION)]
     for execution in executions:
         status = _ended(execution).latest_status

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -124,7 +124,7 @@ class Strategy:
     reference : {"none", "optional", "required"}
         Whether the strategy uses the labelled records.
     reference_needs : callable, optional
-        Returns, for the options, the fields that the reference must have.
+        As ``needs``, for the reference; by default the same, if the strategy uses the reference.
     extras, reference_extras : tuple of str
         Fields of the pool, and of the reference, that are used if they exist.
     """
@@ -135,7 +135,7 @@ class Strategy:
     kind: Literal["each", "all", "together"] = "each"
     prepare: Callable[..., Prepared] | None = None
     reference: Literal["none", "optional", "required"] = "none"
-    reference_needs: Callable[[Mapping[str, Any]], Needs] = field(default=lambda options: ())
+    reference_needs: Callable[[Mapping[str, Any]], Needs] | None = None
     extras: tuple[str, ...] = ()
     reference_extras: tuple[str, ...] = ()
 
@@ -162,9 +162,14 @@ class Strategy:
 
     def columns(self, options: Mapping[str, Any]) -> set[str]:
         """Return all fields that the strategy may read, of the pool and of the reference."""
-        needs = (*self.needs(options), *self.reference_needs(options))
+        needs = (*self.needs(options), *self._needs_of_reference(options))
         named = {_DETECTIONS if _is_of_boxes(name) else name for need in needs for name in need}
         return named | set(self.extras) | set(self.reference_extras)
+
+    def _needs_of_reference(self, options: Mapping[str, Any]) -> Needs:
+        if self.reference == "none":
+            return ()
+        return (self.reference_needs or self.needs)(options)
 
     def columns_of(self, records: rec.Records, options: Mapping[str, Any]) -> list[str]:
         """Return the fields of the pool to read: those that meet the needs, and the extras."""
@@ -180,7 +185,7 @@ class Strategy:
             )
         if reference is None or self.reference == "none":
             return None
-        return self._found(reference, self.reference_needs(options), self.reference_extras, "reference")
+        return self._found(reference, self._needs_of_reference(options), self.reference_extras, "reference")
 
     def labelled(self, reference: rec.Records | None, options: Mapping[str, Any]) -> Part | None:
         """Load and check the reference, or return None if the strategy does not use it."""

@@ -219,13 +219,4 @@ def _read(part: Readable, shared: _Round) -> tuple[Part, np.ndarray]:
     return records, vectors
 
 
-STRATEGIES = (
-    Strategy(
-        "coreset",
-        coreset,
-        needs_embeddings,
-        kind="together",
-        reference="optional",
-        reference_needs=needs_embeddings,
-    ),
-)
+STRATEGIES = (Strategy("coreset", coreset, needs_embeddings, kind="together", reference="optional"),)

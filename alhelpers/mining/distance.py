@@ -76,7 +76,6 @@ STRATEGIES = (
         needs_embeddings,
         prepare=_prepare("embedding_distance"),
         reference="required",
-        reference_needs=needs_embeddings,
     ),
     Strategy(
         "nearest_neighbors",
@@ -84,6 +83,5 @@ STRATEGIES = (
         needs_embeddings,
         prepare=_prepare("nearest_neighbors"),
         reference="required",
-        reference_needs=needs_embeddings,
     ),
 )

@@ -194,13 +194,6 @@ def _neighbors(strategy: str, given: int | None, metric: str, count: int, name: 
 
 
 STRATEGIES = (
-    Strategy(
-        "novelty",
-        novelty,
-        needs_embeddings,
-        prepare=_prepare,
-        reference="required",
-        reference_needs=needs_embeddings,
-    ),
+    Strategy("novelty", novelty, needs_embeddings, prepare=_prepare, reference="required"),
     Strategy("outlier", outlier, needs_embeddings, kind="all"),
 )

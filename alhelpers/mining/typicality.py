@@ -135,13 +135,4 @@ def _pick_from_clusters(
     return np.array(places)
 
 
-STRATEGIES = (
-    Strategy(
-        "typicality",
-        typicality,
-        needs_embeddings,
-        kind="together",
-        reference="optional",
-        reference_needs=needs_embeddings,
-    ),
-)
+STRATEGIES = (Strategy("typicality", typicality, needs_embeddings, kind="together", reference="optional"),)

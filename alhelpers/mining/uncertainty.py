@@ -273,6 +273,7 @@ STRATEGIES = (
         needs_confidences,
         prepare=_prepare,
         reference="optional",
+        reference_needs=lambda options: (),
         extras=("class_names",),
         reference_extras=("class_names", "groundtruth", "confidences", "logits"),
     ),

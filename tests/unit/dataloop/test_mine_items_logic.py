@@ -76,35 +76,14 @@ def test_the_kits_configurations_are_of_every_kind():
     ("config", "message"),
     [
         ([1], r"miner_configuration \[1\] must be an object such as"),
-        ("margin", "miner_configuration 'margin' must be an object"),
-        ({"stratgy": "margin"}, "unknown key 'stratgy'; known are 'strategy', 'options', 'plan', 'size'"),
-        ({"strategy": 3}, "strategy 3 must be the name of a strategy"),
+        ({"stratgy": "margin"}, "unknown key 'stratgy'; known are .*'wait_for'.*did you mean 'strategy'"),
         ({"strategy": "margn"}, "'margn' is unknown; did you mean 'margin'.*there are: .*entropy.*random"),
-        ({"strategy": "mc_dropout", "options": {"scor": 1}}, "no option 'scor'; its options are: score"),
-        ({"strategy": "random", "options": {"score": 1}}, "no option 'score'; its options are: none"),
         ({"strategy": "random", "options": {"seed": 1}}, "no option 'seed'; its options are: none"),
-        ({"plan": ["margin"]}, r"plan\[0\] 'margin' must be an object with a 'strategy'"),
-        ({"options": {"score": "bald"}}, "'options' without the 'strategy'"),
-        ({"plan": [{"strategy": "margin"}], "strategy": "margin"}, "a 'plan' beside a 'strategy'"),
-        ({"plan": [{"strategy": "margin"}], "options": {}}, "a 'plan' beside a 'strategy' or 'options'"),
-        ({"plan": []}, r"plan \[\] must be what alhelpers.mining.combine takes"),
-        ({"plan": [{"strategy": "nothing"}]}, "'nothing' is unknown"),
-        (
-            {"plan": [{"strategy": "margin", "share": 0.5}, {"strategy": "random", "share": 0.2}]},
-            "14 records",
-        ),
         ({"plan": [{"strategy": "margin", "size": 30}]}, "ask for 30 records in all, but size=20"),
-        (
-            {"plan": {"cascade": [{"strategy": "margin"}, {"strategy": "coreset"}]}},
-            "every stage but the last",
-        ),
         ({"size": 0}, "size 0 must be a whole number of items a round, from 1 to 1000"),
         ({"size": 1001}, "size 1001 must be"),
-        ({"size": 2.5}, "size 2.5 must be"),
         ({"size": True}, "size True must be"),
-        ({"size": "20"}, "size '20' must be"),
         ({"size": float("nan")}, "size nan must be"),
-        ({"seed": -1}, "seed -1 must be a whole number of at least 0"),
         ({"wait_for": 0}, "wait_for 0 must be a whole number of at least 1"),
         ({"predict_missing": 1}, "predict_missing 1 must be true"),
         ({"feature_set": ""}, "feature_set '' must be the name"),
@@ -115,15 +94,6 @@ def test_the_kits_configurations_are_of_every_kind():
 def test_a_wrong_configuration_is_named(config, message):
     with pytest.raises(ValueError, match=message):
         parse_config(config)
-
-
-def test_every_strategy_can_be_configured_and_a_wrong_option_lists_the_known():
-    for name, known in mining.strategies().items():
-        assert parse_config({"strategy": name, "options": known["options"]}).strategies == (name,)
-        with pytest.raises(
-            mining.UnknownOption, match="its options are: " + (", ".join(known["options"]) or "none")
-        ):
-            parse_config({"strategy": name, "options": {"of_another": 1}})
 
 
 def test_whole_numbers_may_come_as_floats_and_nothing_is_changed():
@@ -238,34 +208,24 @@ def test_a_wrong_pool_filter_is_refused():
 # ------------------------------------------------------------------------------------------- the choice
 
 
-@pytest.mark.parametrize("strategy", mining.strategies())
-def test_the_choice_is_minings(strategy):
-    pool, labelled = records(60), [row | {"id": f"r{row['id']}"} for row in records(25, seed=1)]
-    config = mining.parse_config({"strategy": strategy, "size": 12, "seed": 3})
-    reference = labelled if mining.strategies()[strategy]["reference"] != "none" else None
-    expected = mining.mine(pool, strategy, 12, reference=reference, seed=3)
-    choice = choose(pool, config, reference)
-    assert choice.ids == expected.ids and choice.strategies == [strategy] * 12
-    assert choice.scores == expected.scores.tolist() and np.isfinite(choice.scores).all()
-
-
-@pytest.mark.parametrize(
-    "plan",
+PLANS = [
+    *({"strategy": name, "options": {}} for name in ("margin", "coreset", "novelty")),
     [
-        [{"strategy": "margin", "share": 0.7}, {"strategy": "random", "share": 0.3}],
-        [
-            {"strategy": "mc_dropout", "options": {"score": "bald"}, "size": 8},
-            {"strategy": "coreset", "size": 2},
-        ],
-        {"cascade": [{"strategy": "margin", "keep": "3x"}, {"strategy": "coreset"}]},
+        {"strategy": "mc_dropout", "options": {"score": "bald"}, "size": 8},
+        {"strategy": "random", "size": 2},
     ],
-)
-def test_the_choice_of_a_plan_is_minings(plan):
-    pool = records(60)
-    expected = mining.combine(pool, plan, 10, seed=1)
-    choice = choose(pool, mining.parse_config({"plan": plan, "size": 10, "seed": 1}))
+    {"cascade": [{"strategy": "margin", "keep": "3x"}, {"strategy": "coreset"}]},
+]
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_the_choice_is_minings(plan):
+    pool, labelled = records(60), [row | {"id": f"r{row['id']}"} for row in records(25, seed=1)]
+    expected = mining.combine(pool, plan, 10, reference=labelled, seed=1)
+    choice = choose(pool, parse_config({"plan": plan, "size": 10, "seed": 1}), labelled)
     assert (choice.ids, choice.scores) == (expected.ids, expected.scores.tolist())
     assert choice.strategies == [expected.meta["strategies"][id] for id in choice.ids]
+    assert np.isfinite(choice.scores).all()
 
 
 SIDE_BY_SIDE = mining.parse_config(

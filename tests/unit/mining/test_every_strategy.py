@@ -193,7 +193,7 @@ def test_zero_vectors_have_no_cosine(name, reference):
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if ["confidences", "logits"] in ALL[name]["fields"]])
-def test_confidences_that_are_none_are_named(name, pool):
+def test_confidences_that_are_not_valid_are_named(name, pool):
     rows = pool.select(["id", "confidences", "embeddings"]).to_pylist()
     rows[17]["confidences"] = [3.0, 1.0, 0.5, 0.5]
     with pytest.raises(records.RecordError, match=f"record '{rows[17]['id']}' .*sums to 5, not 1") as error:
@@ -202,7 +202,7 @@ def test_confidences_that_are_none_are_named(name, pool):
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if ALL[name]["reference"] == "none"])
-def test_a_reference_that_is_not_looked_at_is_not_read(name, pool, tmp_path):
+def test_an_unused_reference_is_not_read(name, pool, tmp_path):
     same(mine(pool, name, 3), mine(pool, name, 3, reference=tmp_path / "nowhere.parquet"))
 
 
