@@ -1,18 +1,66 @@
-"""Checks of a table of records, column by column; errors name the record and the column."""
+"""Lists of dicts and arrays turned into tables, and tables checked column by column."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from alhelpers.records.detections import checked_boxes
+from alhelpers.records.detections import checked_boxes, from_boxes
 from alhelpers.records.ids import checked_ids, one_piece
-from alhelpers.records.numbers import checked_numbers, checked_text
+from alhelpers.records.numbers import checked_numbers, checked_text, from_numbers
 from alhelpers.records.schema import COLUMNS, DETECTIONS, DOCUMENTS, TEXTS, RecordError, is_numeric
 
 CLASS_NAMES = pa.list_(pa.field("element", pa.string()))
+
+
+def from_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None, name: str) -> pa.Table:
+    """Convert a list of dicts into a table that is not checked yet."""
+    if not isinstance(rows, Sequence) or isinstance(rows, bytes):
+        raise RecordError(
+            f"{name} must be a list of dicts, a pyarrow.Table, a query, or a path of Parquet files, got "
+            f"{type(rows).__name__}"
+        )
+    if not rows:
+        raise RecordError(f"{name} hold no record")
+    for place, row in enumerate(rows):
+        if not isinstance(row, Mapping) or row.get("id") is None:
+            raise RecordError(
+                f"record {place} of {name} must be a dict with an 'id', got {row!r:.80}", column="id"
+            )
+    ids = [row["id"] for row in rows]
+    keys = dict.fromkeys(key for row in rows for key in row)
+    wanted = [key for key in keys if columns is None or key == "id" or key in columns]
+    return pa.table({key: from_values([row.get(key) for row in rows], key, ids) for key in wanted})
+
+
+def from_values(values: Any, column: str, ids: Sequence[Any]) -> pa.Array:
+    """Convert the values of one column into an arrow array."""
+    if is_numeric(column):
+        return from_numbers(values, column, ids)
+    if column == DETECTIONS:
+        return from_boxes(values, ids)
+    plain = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    if column in DOCUMENTS:
+        plain = [_pruned(value) for value in plain]
+    plain = [value.tolist() if isinstance(value, np.ndarray | np.generic) else value for value in plain]
+    try:
+        return pa.array(plain)
+    except (pa.ArrowException, OverflowError) as error:
+        raise RecordError(
+            f"{column} has values of several kinds, or a number beyond 64 bits: {error}", column=column
+        ) from error
+
+
+def _pruned(value: Any) -> Any:
+    """Leave empty dicts out of a document, as Parquet cannot store them."""
+    if not isinstance(value, Mapping):
+        return value
+    kept = {key: _pruned(part) for key, part in value.items()}
+    return {key: part for key, part in kept.items() if not (part is None and value[key] is not None)} or None
 
 
 def checked(
@@ -22,44 +70,15 @@ def checked(
     sizes: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
     distinct: bool = True,
 ) -> pa.Table:
-    """Return ``id`` and some columns of a table, all without a choice, in the types of the schema.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        The records; there may be none.
-    columns : sequence of str, optional
-        The columns to take, those of them that there are.
-    name : str
-        What to call the records in errors.
-    sizes : mapping of str to tuple of int
-        How long the vectors of a column are, where other records say so; else the first record does.
-    distinct : bool
-        Whether to check that no id comes twice.
-
-    Returns
-    -------
-    pyarrow.Table
-        The columns, each of numbers in one piece.
-
-    Raises
-    ------
-    RecordError
-        If the records break the schema.
-    """
+    """Return ``id`` and the wanted columns in the schema's types; ``sizes`` are those of other records' vectors."""
     check_has_id(table.column_names, name)
-    wanted = [c for c in table.column_names if columns is None or c == "id" or c in columns]
     ids = checked_ids(table["id"], name, distinct)
-    return pa.table(
-        {
-            column: ids if column == "id" else _checked(table[column], column, ids, name, sizes)
-            for column in wanted
-        }
-    )
+    wanted = [c for c in table.column_names if columns is None or c == "id" or c in columns]
+    return pa.table({c: ids if c == "id" else _checked(table[c], c, ids, name, sizes) for c in wanted})
 
 
 def check_has_id(columns: Sequence[str], name: str) -> None:
-    """Raise unless there is a column of ids."""
+    """Raise if there is no column of ids."""
     if "id" not in columns:
         raise RecordError(f"{name} have no column 'id', they have {list(columns)}", column="id")
 
@@ -67,7 +86,6 @@ def check_has_id(columns: Sequence[str], name: str) -> None:
 def _checked(
     values: pa.ChunkedArray, column: str, ids: pa.Array, name: str, sizes: Mapping[str, tuple[int, ...]]
 ) -> pa.Array | pa.ChunkedArray:
-    """Return a column in the type that the schema gives it."""
     if is_numeric(column):
         return checked_numbers(one_piece(values), column, ids, sizes.get(column, ()))
     if column == DETECTIONS:
@@ -82,6 +100,6 @@ def _checked(
         raise RecordError(f"{column} must be dicts with at least one key, got {values.type}", column=column)
     raise RecordError(
         f"column {column!r} is not in the schema of {name}: {', '.join(COLUMNS)}, embeddings:<layer>; "
-        "put what else there is under metadata",
+        "put everything else under metadata",
         column=column,
     )

@@ -1,14 +1,15 @@
-"""What all parts of the same records agree on: columns, types, and the sizes of vectors."""
+"""What all parts of the same records share: columns, types, and the sizes of vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from alhelpers.records.checks import CLASS_NAMES, checked
-from alhelpers.records.detections import box_kind, box_sizes, box_sizes_of_first, joined_boxes, widened_boxes
+from alhelpers.records.detections import box_fields, boxes_type, widened_boxes
 from alhelpers.records.ids import one_piece
 from alhelpers.records.numbers import sizes_of
 from alhelpers.records.schema import DETECTIONS, DOCUMENTS, TEXTS, RecordError, is_numeric
@@ -16,69 +17,70 @@ from alhelpers.records.schema import DETECTIONS, DOCUMENTS, TEXTS, RecordError, 
 
 @dataclass(frozen=True)
 class Layout:
-    """What all parts of the same records agree on.
-
-    Parameters
-    ----------
-    schema : pyarrow.Schema
-        The columns to read. The types of documents are those that hold the documents of all parts.
-    sizes : dict of str to tuple of int
-        How long the vectors of each numeric column are.
-    name : str
-        What to call the records in errors.
-    """
+    """The columns to read in the types of all parts, the sizes of their vectors, and the records' name in errors."""
 
     schema: pa.Schema
     sizes: Mapping[str, tuple[int, ...]]
     name: str
 
     def fit(self, table: pa.Table, distinct: bool) -> pa.Table:
-        """Check a table, and give it all the columns, in the types that the others have."""
+        """Check a table, and return it with all columns of the layout."""
         found = checked(table, None, self.name, self.sizes, distinct)
-        ids = found["id"]
-        columns = {
-            kind.name: _widened(found[kind.name], kind, ids)
-            if kind.name in found.column_names
-            else _absent(kind, ids, self.name)
-            for kind in self.schema
-        }
-        return pa.table(columns)
+        return pa.table({kind.name: self._column(found, kind) for kind in self.schema})
+
+    def _column(self, table: pa.Table, kind: pa.Field) -> pa.ChunkedArray | pa.Array:
+        """Return a column, with the parts of a document or box that only other records have, or nulls."""
+        column, ids = kind.name, table["id"]
+        if column not in table.column_names:
+            if len(ids) and must_be_in_all(column):
+                id = ids[0].as_py()
+                raise RecordError(
+                    f"record {id!r} of {self.name} has no {column}, other records have", id, column
+                )
+            return pa.nulls(len(ids), kind.type)
+        values = table[column]
+        if column == DETECTIONS and values.type != kind.type:
+            return widened_boxes(one_piece(values), kind.type, ids)
+        if column in DOCUMENTS and values.type != kind.type:
+            whole = [pa.schema([kind]).empty_table(), pa.table({column: values})]
+            return pa.concat_tables(whole, promote_options="permissive")[column]
+        return values
 
 
-def _widened(values: pa.ChunkedArray, kind: pa.Field, ids: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
-    """Give a column the parts of a document or box that only other records have."""
-    if kind.name == DETECTIONS and values.type != kind.type:
-        return widened_boxes(one_piece(values), kind.type, ids)
-    if kind.name in DOCUMENTS and values.type != kind.type:
-        whole = [pa.schema([kind]).empty_table(), pa.table({kind.name: values})]
-        return pa.concat_tables(whole, promote_options="permissive")[kind.name]
-    return values
-
-
-def _absent(kind: pa.Field, ids: pa.ChunkedArray, name: str) -> pa.Array:
-    """Return a column that these records lack and others have: null, where that is allowed."""
-    if len(ids) and (is_numeric(kind.name) or kind.name == DETECTIONS):
-        id = ids[0].as_py()
-        raise RecordError(f"record {id!r} of {name} has no {kind.name}, other records have", id, kind.name)
-    return pa.nulls(len(ids), kind.type)
+def must_be_in_all(column: str) -> bool:
+    """Return whether all records must have a column if one has it."""
+    return is_numeric(column) or column == DETECTIONS
 
 
 def layout_of(schema: pa.Schema, values_of: Callable[[str], Iterator[pa.Array]], name: str) -> Layout:
-    """Return the layout of records, and read on only where their types do not tell the sizes of vectors."""
-    sizes: dict[str, tuple[int, ...]] = {}
-    for kind in schema:
-        if is_numeric(kind.name):
-            sizes[kind.name] = sizes_of(kind.type) or _sizes_of_first(values_of(kind.name))
+    """Return the layout of records; values are read only where the types do not fix the sizes of vectors."""
+    sizes = fixed_sizes(schema)
+    for place, kind in enumerate(schema):
+        if is_numeric(kind.name) and kind.name not in sizes:
+            first = next((piece[0].as_py() for piece in values_of(kind.name) if len(piece)), None)
+            sizes[kind.name] = _nested_sizes(first)
         elif kind.name == DETECTIONS:
-            sizes |= box_sizes(kind.type) or box_sizes_of_first(values_of(kind.name))
-            place = schema.get_field_index(kind.name)
-            schema = schema.set(place, pa.field(kind.name, box_kind(kind.type, sizes)))
+            kinds = {"class_name": pa.string()}
+            columns = {field.name: f"{DETECTIONS}.{field.name}" for field in box_fields(kind.type)}
+            if columns and not any(column in sizes for column in columns.values()):
+                flat = (piece.flatten() for piece in values_of(DETECTIONS))
+                box = next((piece[0].as_py() for piece in flat if len(piece)), None) or {}
+                sizes |= {columns[field]: _nested_sizes(value) for field, value in box.items()}
+            for field, column in columns.items():
+                kinds.setdefault(field, _vectors(sizes.get(column, ())))
+            schema = schema.set(place, pa.field(DETECTIONS, boxes_type(kinds)))
     return Layout(schema, sizes, name)
 
 
-def _sizes_of_first(values: Iterator[pa.Array]) -> tuple[int, ...]:
-    """Return the sizes of the nested lists of the first record; none where it has none."""
-    value = next((piece[0].as_py() for piece in values if len(piece)), None)
+def fixed_sizes(schema: pa.Schema) -> dict[str, tuple[int, ...]]:
+    """Return the sizes of the vectors of columns, and of boxes as ``detections.<field>``, that the types fix."""
+    kinds = {kind.name: kind.type for kind in schema}
+    for field in box_fields(kinds.get(DETECTIONS, pa.null())):
+        kinds[f"{DETECTIONS}.{field.name}"] = field.type
+    return {column: sizes for column, kind in kinds.items() if (sizes := sizes_of(kind))}
+
+
+def _nested_sizes(value: Any) -> tuple[int, ...]:
     sizes = []
     while isinstance(value, list) and value:
         sizes.append(len(value))
@@ -86,8 +88,15 @@ def _sizes_of_first(values: Iterator[pa.Array]) -> tuple[int, ...]:
     return tuple(sizes)
 
 
+def _vectors(sizes: Sequence[int]) -> pa.DataType:
+    kind = pa.float32()
+    for size in reversed(sizes):
+        kind = pa.list_(kind, size)
+    return kind
+
+
 def unified(schemas: Sequence[pa.Schema], files: Sequence[str]) -> pa.Schema:
-    """Return all columns of several files, if they fit together."""
+    """Return all columns of several files; raise if two files do not fit together."""
     kinds: dict[str, pa.Field] = {}
     origin: dict[str, str] = {}
     for schema, file in zip(schemas, files, strict=True):
@@ -100,7 +109,7 @@ def unified(schemas: Sequence[pa.Schema], files: Sequence[str]) -> pa.Schema:
 
 
 def _joined(first: pa.Field, other: pa.Field, file: str, other_file: str) -> pa.Field:
-    """Return what holds a column of two files."""
+    """Return the field that holds a column of two files."""
     name = first.name
     fits = True
     if name == "id":
@@ -110,7 +119,8 @@ def _joined(first: pa.Field, other: pa.Field, file: str, other_file: str) -> pa.
         fits = not sizes or not other_sizes or sizes == other_sizes
         first = first if sizes else other
     elif name == DETECTIONS:
-        return pa.field(name, joined_boxes(first.type, other.type))
+        kinds = {field.name: field.type for kind in (first, other) for field in box_fields(kind.type)}
+        return pa.field(name, boxes_type(kinds))
     elif name in DOCUMENTS and first.type != other.type:
         try:
             return pa.unify_schemas([pa.schema([first]), pa.schema([other])], promote_options="permissive")[0]

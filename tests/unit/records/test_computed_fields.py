@@ -3,7 +3,7 @@ import pytest
 
 from alhelpers import records, scores
 from alhelpers.records import RecordError
-from alhelpers.records.computed import COMPUTED
+from alhelpers.records.filters import COMPUTED
 
 NAMES = ["cat", "dog", "fox"]
 COUNT = 40

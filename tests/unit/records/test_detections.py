@@ -125,7 +125,7 @@ def test_boxes_that_break_the_schema_are_named(given_rows, record, message):
         ),
         ([[{"left": 1.0}], [{"left": float("nan")}]], "record 'b': detections.left holds NaN"),
         ([[{"logits": [1.0]}], [{"logits": [1.0, 2.0]}]], "record 'b': detections.logits has a list of 2"),
-        ([[{"left": 1.0}], None], "record 'b' has no detections, other records have: an empty list says"),
+        ([[{"left": 1.0}], None], "record 'b' has no detections, other records have: use an empty list"),
         ([[{"left": 1.0}], [None]], "record 'b' has a box that is null"),
         ([[{"left": 1.0}], [{"right": 3.0}]], "a box has no field 'right'"),
         ([1, 2], "detections must be a list of boxes in each record, got int64"),

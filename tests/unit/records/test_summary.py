@@ -45,7 +45,7 @@ def test_describe_tells_what_is_in_each_column(monkeypatch):
 
 
 def test_describe_does_not_count_texts_that_all_differ(monkeypatch):
-    monkeypatch.setattr(summary, "_MOST_TEXTS", 3)
+    monkeypatch.setattr(summary, "_MAX_TEXTS", 3)
     in_small_parts(monkeypatch)
     rows = [{"id": k, "split": "train", "metadata": {"name": f"n{k}"}} for k in range(20)]
     found = {row["column"]: row["top"] for row in records.describe(rows)}
@@ -61,9 +61,9 @@ def test_validate_counts_records_that_are_right(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("confidences", [0.5, 0.75], "record 17: confidences are at fault: .*"),
-        ("confidences", [-0.5, 1.5], "record 17: confidences are at fault: .*"),
-        ("mc_dropout", [[1, 0], [0.5, 0.5], [0.5, 0.25]], "record 17: mc_dropout are at fault"),
+        ("confidences", [0.5, 0.75], "record 17: confidences are not valid: .*"),
+        ("confidences", [-0.5, 1.5], "record 17: confidences are not valid: .*"),
+        ("mc_dropout", [[1, 0], [0.5, 0.5], [0.5, 0.25]], "record 17: mc_dropout are not valid"),
         ("class_names", ["cat"], "record 17: confidences has 2 classes for 1 class names"),
         ("id", 2, "id 2 comes more than once"),
     ],
@@ -80,5 +80,5 @@ def test_validate_names_the_record_and_the_column(monkeypatch, column, value, me
 
 def test_validate_looks_at_the_confidences_of_boxes():
     boxes = [{"confidences": [0.5, 0.5]}, {"confidences": [0.5, 0.25]}]
-    with pytest.raises(RecordError, match="record 'b': detections.confidences are at fault"):
+    with pytest.raises(RecordError, match="record 'b': detections.confidences are not valid"):
         records.validate([{"id": "a", "detections": boxes[:1]}, {"id": "b", "detections": boxes}])
