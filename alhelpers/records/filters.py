@@ -107,17 +107,19 @@ def field_paths(kind: pa.Field, above: tuple[str, ...] = ()) -> Iterator[tuple[s
 
 def _find(schema: pa.Schema, name: str) -> tuple[str, ...] | Computed:
     """Return the path of a stored field, or how a field is computed."""
-    layers = {
-        f"{column}.norm": Computed((column,), _norm) for column in schema.names if column.startswith(LAYER)
+    known: dict[str, tuple[str, ...] | Computed] = {
+        ".".join(path): path for column in schema for path in field_paths(column)
     }
-    computed = {each: field for each, field in (COMPUTED | layers).items() if field.columns(schema.names)}
-    stored = {".".join(path): path for column in schema for path in field_paths(column)}
-    known = stored | {each: field for each, field in computed.items() if each not in stored}
+    layers = {
+        f"{column}.norm": Computed(((column,),), _norm) for column in schema.names if column.startswith(LAYER)
+    }
+    for each, field in (COMPUTED | layers).items():
+        if field.columns(schema.names):
+            known.setdefault(each, field)
     if name in known:
         return known[name]
     if name in COMPUTED:
-        field = COMPUTED[name]
-        needs = " or ".join(field.needs) + (f" and {field.beside}" if field.beside else "")
+        needs = " or ".join(" and ".join(need) for need in COMPUTED[name].needs)
         raise RecordError(
             f"field {name!r} is computed from {needs}; the records have: {', '.join(schema.names)}",
             column=name,
@@ -135,18 +137,14 @@ def _find(schema: pa.Schema, name: str) -> tuple[str, ...] | Computed:
 
 @dataclass(frozen=True)
 class Computed:
-    """A field computed from the first of ``needs`` that is there; from ``beside`` too, if that is not ``needs[0]``."""
+    """A field computed from some columns: the first of several sets that the records have."""
 
-    needs: tuple[str, ...]
+    needs: tuple[tuple[str, ...], ...]
     values: Callable[[pa.Table, str], pa.Array | pa.ChunkedArray | np.ndarray]
-    beside: str | None = None
 
     def columns(self, there: Sequence[str]) -> list[str]:
         """Return the columns that are read; empty if the field cannot be computed."""
-        taken = next((need for need in self.needs if need in there), None)
-        if taken is None or self.beside is None or taken == self.needs[0]:
-            return [] if taken is None else [taken]
-        return [taken, self.beside] if self.beside in there else []
+        return next((list(need) for need in self.needs if set(need) <= set(there)), [])
 
 
 def _computed_values(table: pa.Table, name: str, field: Computed) -> pa.ChunkedArray:
@@ -201,21 +199,24 @@ def _by(score: Callable[[np.ndarray], np.ndarray]) -> Callable[[pa.Table, str], 
 
 
 _CLASS_NAME = "prediction.class_name"
-_PREDICTION = ("confidences", "logits")
+_PREDICTION = ("confidences",), ("logits",)
+_MC_DROPOUT, _COMMITTEE = (("mc_dropout",),), (("query_by_committee",),)
 
 COMPUTED: dict[str, Computed] = {
-    "prediction.confidence": Computed(("confidence", *_PREDICTION), _confidence),
-    _CLASS_NAME: Computed(("class_name", *_PREDICTION), _class_name, beside="class_names"),
+    "prediction.confidence": Computed((("confidence",), *_PREDICTION), _confidence),
+    _CLASS_NAME: Computed(
+        (("class_name",), ("confidences", "class_names"), ("logits", "class_names")), _class_name
+    ),
     "prediction.entropy": Computed(_PREDICTION, _by(scores.entropy)),
     "prediction.margin": Computed(_PREDICTION, _by(scores.margin)),
-    "prediction.least_confidence": Computed((*_PREDICTION, "confidence"), _least_confidence),
-    "mc_dropout.bald": Computed(("mc_dropout",), _by(scores.bald)),
-    "mc_dropout.variance": Computed(("mc_dropout",), _by(scores.variance)),
-    "mc_dropout.predictive_entropy": Computed(("mc_dropout",), _by(scores.predictive_entropy)),
-    "mc_dropout.margin": Computed(("mc_dropout",), _by(scores.mean_margin)),
-    "mc_dropout.variation_ratio": Computed(("mc_dropout",), _by(scores.variation_ratio)),
-    "query_by_committee.vote_entropy": Computed(("query_by_committee",), _by(scores.vote_entropy)),
-    "query_by_committee.consensus_kl": Computed(("query_by_committee",), _by(scores.consensus_kl)),
-    "embeddings.norm": Computed(("embeddings",), _norm),
-    "detections.count": Computed((DETECTIONS,), lambda table, column: pc.list_value_length(table[column])),
+    "prediction.least_confidence": Computed((*_PREDICTION, ("confidence",)), _least_confidence),
+    "mc_dropout.bald": Computed(_MC_DROPOUT, _by(scores.bald)),
+    "mc_dropout.variance": Computed(_MC_DROPOUT, _by(scores.variance)),
+    "mc_dropout.predictive_entropy": Computed(_MC_DROPOUT, _by(scores.predictive_entropy)),
+    "mc_dropout.margin": Computed(_MC_DROPOUT, _by(scores.mean_margin)),
+    "mc_dropout.variation_ratio": Computed(_MC_DROPOUT, _by(scores.variation_ratio)),
+    "query_by_committee.vote_entropy": Computed(_COMMITTEE, _by(scores.vote_entropy)),
+    "query_by_committee.consensus_kl": Computed(_COMMITTEE, _by(scores.consensus_kl)),
+    "embeddings.norm": Computed((("embeddings",),), _norm),
+    "detections.count": Computed(((DETECTIONS,),), lambda table, column: pc.list_value_length(table[column])),
 }

@@ -135,16 +135,16 @@ def _word_hashes(words: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> 
 
 def _plain(ids: pa.Array, name: str) -> pa.Array:
     """Return ids as string or int64."""
+    if pa.types.is_dictionary(ids.type):
+        ids = ids.dictionary_decode()
     kind = ids.type
-    if kind in (pa.string(), pa.int64()):
-        return ids
-    if pa.types.is_dictionary(kind):
-        return _plain(ids.dictionary_decode(), name)
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return ids.cast(pa.string())
-    if not pa.types.is_integer(kind):
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        plain = pa.string()
+    elif pa.types.is_integer(kind):
+        plain = pa.int64()
+    else:
         raise RecordError(f"ids of {name} must be strings or whole numbers, got {kind}", column="id")
     try:
-        return ids.cast(pa.int64())
+        return ids if kind == plain else ids.cast(plain)
     except pa.ArrowException as error:
         raise RecordError(f"ids of {name} must fit into 64 bits: {error}", column="id") from error

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from alhelpers.records.checks import CLASS_NAMES, checked
-from alhelpers.records.detections import box_fields, boxes_type, widened_boxes
+from alhelpers.records.checks import CLASS_NAMES, box_fields, box_offsets, boxes_array, checked
 from alhelpers.records.ids import one_piece
 from alhelpers.records.numbers import sizes_of
-from alhelpers.records.schema import DETECTIONS, DOCUMENTS, TEXTS, RecordError, is_numeric
+from alhelpers.records.schema import BOX_FIELDS, DETECTIONS, DOCUMENTS, TEXTS, RecordError, is_numeric
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,27 @@ class Layout:
             return pa.nulls(len(ids), kind.type)
         values = table[column]
         if column == DETECTIONS and values.type != kind.type:
-            return widened_boxes(one_piece(values), kind.type, ids)
+            return _widened_boxes(one_piece(values), kind.type, ids)
         if column in DOCUMENTS and values.type != kind.type:
             whole = [pa.schema([kind]).empty_table(), pa.table({column: values})]
             return pa.concat_tables(whole, promote_options="permissive")[column]
         return values
+
+
+def _widened_boxes(values: pa.ListArray, kind: pa.DataType, ids: pa.Array) -> pa.ListArray:
+    """Add the fields of a type that checked detections lack; raise if there are boxes without them."""
+    flat = values.flatten()
+    fields = {field.name: flat.field(field.name) for field in flat.type}
+    for missing in [field for field in box_fields(kind) if field.name not in fields]:
+        if len(flat) and missing.name != "class_name":
+            id = ids[int(np.flatnonzero(values.value_lengths().to_numpy())[0])].as_py()
+            raise RecordError(
+                f"record {id!r} has a box without {missing.name}, other records' boxes have it",
+                id,
+                f"{DETECTIONS}.{missing.name}",
+            )
+        fields[missing.name] = pa.nulls(len(flat), missing.type)
+    return boxes_array(box_offsets(values), fields)
 
 
 def must_be_in_all(column: str) -> bool:
@@ -68,7 +84,7 @@ def layout_of(schema: pa.Schema, values_of: Callable[[str], Iterator[pa.Array]],
                 sizes |= {columns[field]: _nested_sizes(value) for field, value in box.items()}
             for field, column in columns.items():
                 kinds.setdefault(field, _vectors(sizes.get(column, ())))
-            schema = schema.set(place, pa.field(DETECTIONS, boxes_type(kinds)))
+            schema = schema.set(place, pa.field(DETECTIONS, _boxes_type(kinds)))
     return Layout(schema, sizes, name)
 
 
@@ -93,6 +109,13 @@ def _vectors(sizes: Sequence[int]) -> pa.DataType:
     for size in reversed(sizes):
         kind = pa.list_(kind, size)
     return kind
+
+
+def _boxes_type(kinds: Mapping[str, pa.DataType]) -> pa.DataType:
+    """Return the type of detections whose boxes have some fields, in the schema's order."""
+    return pa.list_(
+        pa.field("element", pa.struct([(name, kinds[name]) for name in BOX_FIELDS if name in kinds]))
+    )
 
 
 def unified(schemas: Sequence[pa.Schema], files: Sequence[str]) -> pa.Schema:
@@ -120,7 +143,7 @@ def _joined(first: pa.Field, other: pa.Field, file: str, other_file: str) -> pa.
         first = first if sizes else other
     elif name == DETECTIONS:
         kinds = {field.name: field.type for kind in (first, other) for field in box_fields(kind.type)}
-        return pa.field(name, boxes_type(kinds))
+        return pa.field(name, _boxes_type(kinds))
     elif name in DOCUMENTS and first.type != other.type:
         try:
             return pa.unify_schemas([pa.schema([first]), pa.schema([other])], promote_options="permissive")[0]

@@ -32,6 +32,8 @@ COLUMNS = (
     *DOCUMENTS,
 )
 
+_NUMERIC = {*VECTORS, *SAMPLES, "confidence"} | {f"{DETECTIONS}.{name}" for name in BOX_FIELDS[1:]}
+
 #: The types of a path of Parquet files.
 PATHS = (str, Path)
 
@@ -85,12 +87,12 @@ class RecordError(ValueError):
 
 
 def is_numeric(column: str) -> bool:
-    """Return whether a column holds numbers, vectors or samples."""
-    return column in (*VECTORS, *SAMPLES, "confidence") or column.startswith(LAYER)
+    """Return whether a column, or a field of boxes as ``detections.<field>``, holds numbers, vectors or samples."""
+    return column in _NUMERIC or column.startswith(LAYER)
 
 
 def depth(column: str) -> int:
-    """Return the number of dimensions of a value in a numeric column, or in ``detections.<field>``."""
+    """Return the number of dimensions of a value in a numeric column or field of boxes."""
     if column in SAMPLES:
         return 2
     return int(column.removeprefix(f"{DETECTIONS}.") in VECTORS or column.startswith(LAYER))

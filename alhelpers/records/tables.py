@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from alhelpers.records.checks import checked, from_rows, from_values
-from alhelpers.records.detections import Boxes
+from alhelpers.records.detections import Boxes, from_boxes
 from alhelpers.records.filters import check_filters, columns_of, field_values
 from alhelpers.records.ids import check_distinct
 from alhelpers.records.numbers import as_array
@@ -258,10 +258,11 @@ def from_arrays(
     table = {}
     for column, values in columns.items():
         if values is not None:
-            rows = len(values.offsets) - 1 if isinstance(values, Boxes) else len(values)
+            flat = isinstance(values, Boxes)
+            rows = len(values.offsets) - 1 if flat else len(values)
             if rows != count:
                 raise RecordError(f"{column} has {rows} rows for {count} ids", column=column)
-            table[column] = from_values(values, column, ids)
+            table[column] = from_boxes(values, ids) if flat else from_values(values, column, ids)
     if class_names is not None:
         table["class_names"] = _repeated(class_names, count)
         for column, values in {"confidences": confidences, "logits": logits}.items():

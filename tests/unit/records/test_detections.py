@@ -99,7 +99,7 @@ def broken(**values):
         (broken(confidences=[1.0]), "b", "record 'b': detections.confidences has shape"),
         (broken(left=None), "b", "record 'b' has no detections.left, other records have"),
         (broken(left="wide"), "b", "record 'b': detections.left must be numbers"),
-        (broken(class_name=3), None, "detections.class_name must be text"),
+        (broken(class_name=3), None, "detections.class_name has values of several kinds"),
         (
             broken(widht=3),
             "b",
