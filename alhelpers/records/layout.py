@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from alhelpers.records.checks import CLASS_NAMES, box_fields, box_offsets, boxes_array, checked
 from alhelpers.records.ids import one_piece
-from alhelpers.records.numbers import sizes_of
+from alhelpers.records.numbers import fixed_type, nested_sizes, sizes_of
 from alhelpers.records.schema import BOX_FIELDS, DETECTIONS, DOCUMENTS, TEXTS, RecordError, is_numeric
 
 
@@ -74,16 +73,16 @@ def layout_of(schema: pa.Schema, values_of: Callable[[str], Iterator[pa.Array]],
     for place, kind in enumerate(schema):
         if is_numeric(kind.name) and kind.name not in sizes:
             first = next((piece[0].as_py() for piece in values_of(kind.name) if len(piece)), None)
-            sizes[kind.name] = _nested_sizes(first)
+            sizes[kind.name] = nested_sizes(first)
         elif kind.name == DETECTIONS:
             kinds = {"class_name": pa.string()}
             columns = {field.name: f"{DETECTIONS}.{field.name}" for field in box_fields(kind.type)}
             if columns and not any(column in sizes for column in columns.values()):
                 flat = (piece.flatten() for piece in values_of(DETECTIONS))
                 box = next((piece[0].as_py() for piece in flat if len(piece)), None) or {}
-                sizes |= {columns[field]: _nested_sizes(value) for field, value in box.items()}
+                sizes |= {columns[field]: nested_sizes(value) for field, value in box.items()}
             for field, column in columns.items():
-                kinds.setdefault(field, _vectors(sizes.get(column, ())))
+                kinds.setdefault(field, fixed_type(sizes.get(column, ())))
             schema = schema.set(place, pa.field(DETECTIONS, _boxes_type(kinds)))
     return Layout(schema, sizes, name)
 
@@ -94,21 +93,6 @@ def fixed_sizes(schema: pa.Schema) -> dict[str, tuple[int, ...]]:
     for field in box_fields(kinds.get(DETECTIONS, pa.null())):
         kinds[f"{DETECTIONS}.{field.name}"] = field.type
     return {column: sizes for column, kind in kinds.items() if (sizes := sizes_of(kind))}
-
-
-def _nested_sizes(value: Any) -> tuple[int, ...]:
-    sizes = []
-    while isinstance(value, list) and value:
-        sizes.append(len(value))
-        value = value[0]
-    return tuple(sizes)
-
-
-def _vectors(sizes: Sequence[int]) -> pa.DataType:
-    kind = pa.float32()
-    for size in reversed(sizes):
-        kind = pa.list_(kind, size)
-    return kind
 
 
 def _boxes_type(kinds: Mapping[str, pa.DataType]) -> pa.DataType:

@@ -97,7 +97,10 @@ def test_fields_of_the_prediction_come_from_what_there_is():
             "query_by_committee.vote_entropy",
             "is computed from query_by_committee; the records have: id, conf",
         ),
-        ("prediction.class_name", "computed from class_name or confidences and class_names or logits and class_names; the"),
+        (
+            "prediction.class_name",
+            "computed from class_name or confidences and class_names or logits and class_names; the",
+        ),
     ],
 )
 def test_a_field_that_cannot_be_computed_is_named(field, message):

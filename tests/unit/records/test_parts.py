@@ -95,7 +95,7 @@ def test_lists_of_any_length_are_held_to_the_first_records(tmp_path):
         first, second, third = records.parts(source, rows=1)
         assert first.load().schema == second.load().schema
         with pytest.raises(
-            RecordError, match="record 3: confidences has a list of 1, the first record's has 2"
+            RecordError, match=r"record 3: confidences has shape \(1,\), other records have \(2,\)"
         ):
             third.load()
 
