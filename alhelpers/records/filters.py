@@ -27,11 +27,6 @@ _COMPARISONS: Mapping[str, Callable[..., pa.ChunkedArray]] = {
 OPERATORS = (*_COMPARISONS, "in", "not in", "like", "not like")
 
 
-# ------------------------------------------------------------------------------
-# filters
-# ------------------------------------------------------------------------------
-
-
 def check_filters(filters: Sequence[Mapping[str, Any]]) -> None:
     """Raise if a filter lacks one of the three keys, or its operator is unknown."""
     for condition in filters:
@@ -73,11 +68,6 @@ def _holds(values: pa.ChunkedArray, condition: Mapping[str, Any]) -> pa.ChunkedA
             column=left,
         ) from error
     return pc.and_(pc.invert(found), pc.is_valid(values)) if operator.startswith("not") else found
-
-
-# ------------------------------------------------------------------------------
-# fields
-# ------------------------------------------------------------------------------
 
 
 def field_values(table: pa.Table, name: str) -> pa.ChunkedArray:
@@ -128,11 +118,6 @@ def _find(schema: pa.Schema, name: str) -> tuple[str, ...] | Computed:
         f"field {name!r} is unknown{nearest(name, [*known, *COMPUTED])}; the records have: {', '.join(known)}",
         column=str(name),
     )
-
-
-# ------------------------------------------------------------------------------
-# computed fields
-# ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

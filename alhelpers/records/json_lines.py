@@ -114,11 +114,6 @@ def to_json_lines(path: str | Path, records: Records) -> None:
                     file.write(json.dumps(_document(row), ensure_ascii=False).encode() + b"\n")
 
 
-# ------------------------------------------------------------------------------
-# reading
-# ------------------------------------------------------------------------------
-
-
 def _tables(path: Path) -> Iterator[tuple[str, pa.Table]]:
     """Yield checked tables of some lines each, with their names; each fits to the first."""
     first: pa.Schema | None = None
@@ -205,13 +200,20 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
         _check_object(prediction, where, "prediction", _PREDICTION)
         row |= {name: value for name, value in prediction.items() if value is not None}
     for name in SAMPLES:
+        samples = document.get(name, [])
+        if not isinstance(samples, list):
+            raise RecordError(
+                f"{where}: {name} must be a list of confidences, got {samples!r:.80}", column=name
+            )
         if name in document:
-            row[name] = _samples(document[name], where, name)
+            row[name] = [
+                _unwrapped(each, "confidences", where, f"{name}[{k}]") for k, each in enumerate(samples)
+            ]
     embeddings = document.get("embeddings", {})
     layers = embeddings if isinstance(embeddings, dict) else {"": embeddings}
     row |= {f"{LAYER}{layer}" if layer else "embeddings": vector for layer, vector in layers.items()}
     if "groundtruth" in document:
-        row["groundtruth"] = _groundtruth(document["groundtruth"], where)
+        row["groundtruth"] = _unwrapped(document["groundtruth"], "class_name", where, "groundtruth")
     return row
 
 
@@ -228,31 +230,13 @@ def _check_object(value: Any, where: str, field: str, known: Sequence[str]) -> N
         )
 
 
-def _samples(values: Any, where: str, field: str) -> list[Any]:
-    """Return the confidences of the passes or members."""
-    if not isinstance(values, list):
-        raise RecordError(f"{where}: {field} must be a list of confidences, got {values!r:.80}", column=field)
-    for place, value in enumerate(values):
-        if isinstance(value, dict) and value.get("confidences") is None:
-            raise RecordError(
-                f"{where}: {field}[{place}] has no confidences, it has {list(value)}", column=field
-            )
-    return [value["confidences"] if isinstance(value, dict) else value for value in values]
-
-
-def _groundtruth(value: Any, where: str) -> Any:
+def _unwrapped(value: Any, key: str, where: str, field: str) -> Any:
+    """Return a value, or what an object has under its one known key."""
     if not isinstance(value, dict):
         return value
-    if value.get("class_name") is None:
-        raise RecordError(
-            f"{where}: groundtruth has no class_name, it has {list(value)}", column="groundtruth"
-        )
-    return value["class_name"]
-
-
-# ------------------------------------------------------------------------------
-# writing
-# ------------------------------------------------------------------------------
+    if value.get(key) is None:
+        raise RecordError(f"{where}: {field} has no {key}, it has {list(value)}", column=field.split("[")[0])
+    return value[key]
 
 
 def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:

@@ -34,14 +34,10 @@ class RecordPart:
     ----------
     rows : int
         The number of records before filters.
-    origin : FileRows or TableRows
-        Where the records are.
-    layout : Layout
-        The columns and types that it shares with the other parts.
+    origin, layout, steps
+        Where the records are, the columns and types of all parts, and the filters and limit of a query.
     columns : tuple of str
         The columns that :meth:`load` returns.
-    steps : tuple of callable
-        Functions from table to table: the filters and the limit of a query.
     """
 
     rows: int
