@@ -1,4 +1,4 @@
-"""What all parts of the same records share: columns, types, and the sizes of vectors."""
+"""What all parts of the same records share: their columns and types."""
 
 from __future__ import annotations
 
@@ -8,58 +8,33 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from alhelpers.records.checks import CLASS_NAMES, box_fields, box_offsets, boxes_array, checked
+from alhelpers.records.checks import CLASS_NAMES, box_fields, checked
 from alhelpers.records.ids import one_piece
 from alhelpers.records.numbers import fixed_type, nested_sizes, sizes_of
-from alhelpers.records.schema import BOX_FIELDS, DETECTIONS, DOCUMENTS, TEXTS, RecordError, is_numeric
+from alhelpers.records.schema import BOX_FIELDS, DETECTIONS, DOCUMENTS, TEXTS, RecordError, depth, is_numeric
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns to read in the types of all parts, the sizes of their vectors, and the records' name in errors."""
+    """The columns of all parts in the types of the schema, and the name of the records in errors."""
 
     schema: pa.Schema
-    sizes: Mapping[str, tuple[int, ...]]
     name: str
 
     def fit(self, table: pa.Table, distinct: bool) -> pa.Table:
         """Check a table, and return it with all columns of the layout."""
-        found = checked(table, None, self.name, self.sizes, distinct)
-        return pa.table({kind.name: self._column(found, kind) for kind in self.schema})
-
-    def _column(self, table: pa.Table, kind: pa.Field) -> pa.ChunkedArray | pa.Array:
-        """Return a column, with the parts of a document or box that only other records have, or nulls."""
-        column, ids = kind.name, table["id"]
-        if column not in table.column_names:
-            if len(ids) and must_be_in_all(column):
-                id = ids[0].as_py()
-                raise RecordError(
-                    f"record {id!r} of {self.name} has no {column}, other records have", id, column
-                )
-            return pa.nulls(len(ids), kind.type)
-        values = table[column]
-        if column == DETECTIONS and values.type != kind.type:
-            return _widened_boxes(one_piece(values), kind.type, ids)
-        if column in DOCUMENTS and values.type != kind.type:
-            whole = [pa.schema([kind]).empty_table(), pa.table({column: values})]
-            return pa.concat_tables(whole, promote_options="permissive")[column]
-        return values
-
-
-def _widened_boxes(values: pa.ListArray, kind: pa.DataType, ids: pa.Array) -> pa.ListArray:
-    """Add the fields of a type that checked detections lack; raise if there are boxes without them."""
-    flat = values.flatten()
-    fields = {field.name: flat.field(field.name) for field in flat.type}
-    for missing in [field for field in box_fields(kind) if field.name not in fields]:
-        if len(flat) and missing.name != "class_name":
-            id = ids[int(np.flatnonzero(values.value_lengths().to_numpy())[0])].as_py()
-            raise RecordError(
-                f"record {id!r} has a box without {missing.name}, other records' boxes have it",
-                id,
-                f"{DETECTIONS}.{missing.name}",
-            )
-        fields[missing.name] = pa.nulls(len(flat), missing.type)
-    return boxes_array(box_offsets(values), fields)
+        table = checked(table, None, self.name, fixed_sizes(self.schema), distinct)
+        for column, kind in zip(self.schema.names, self.schema.types, strict=True):
+            if column not in table.column_names:
+                if table.num_rows and must_be_in_all(column):
+                    id = table["id"][0].as_py()
+                    raise RecordError(
+                        f"record {id!r} of {self.name} has no {column}, other records have", id, column
+                    )
+                table = table.append_column(column, pa.nulls(table.num_rows, kind))
+            elif column == DETECTIONS:
+                _check_boxes_complete(table, kind)
+        return table.select(self.schema.names).cast(self.schema)
 
 
 def must_be_in_all(column: str) -> bool:
@@ -67,24 +42,48 @@ def must_be_in_all(column: str) -> bool:
     return is_numeric(column) or column == DETECTIONS
 
 
+def _check_boxes_complete(table: pa.Table, kind: pa.DataType) -> None:
+    """Raise if there are boxes without numbers that other records' boxes have."""
+    boxes = one_piece(table[DETECTIONS])
+    there = {"class_name", *(field.name for field in box_fields(boxes.type))}
+    missing = next((field.name for field in box_fields(kind) if field.name not in there), None)
+    owners = np.flatnonzero(boxes.value_lengths().to_numpy())
+    if missing is not None and len(owners):
+        id = table["id"][int(owners[0])].as_py()
+        raise RecordError(
+            f"record {id!r} has a box without {missing}, other records' boxes have it",
+            id,
+            f"{DETECTIONS}.{missing}",
+        )
+
+
 def layout_of(schema: pa.Schema, values_of: Callable[[str], Iterator[pa.Array]], name: str) -> Layout:
     """Return the layout of records; values are read only where the types do not fix the sizes of vectors."""
     sizes = fixed_sizes(schema)
-    for place, kind in enumerate(schema):
-        if is_numeric(kind.name) and kind.name not in sizes:
-            first = next((piece[0].as_py() for piece in values_of(kind.name) if len(piece)), None)
-            sizes[kind.name] = nested_sizes(first)
-        elif kind.name == DETECTIONS:
-            kinds = {"class_name": pa.string()}
-            columns = {field.name: f"{DETECTIONS}.{field.name}" for field in box_fields(kind.type)}
-            if columns and not any(column in sizes for column in columns.values()):
-                flat = (piece.flatten() for piece in values_of(DETECTIONS))
-                box = next((piece[0].as_py() for piece in flat if len(piece)), None) or {}
-                sizes |= {columns[field]: nested_sizes(value) for field, value in box.items()}
-            for field, column in columns.items():
-                kinds.setdefault(field, fixed_type(sizes.get(column, ())))
-            schema = schema.set(place, pa.field(DETECTIONS, _boxes_type(kinds)))
-    return Layout(schema, sizes, name)
+    for kind in schema:
+        column = kind.name
+        if is_numeric(column) and depth(column) and column not in sizes:
+            first = next((piece[0].as_py() for piece in values_of(column) if len(piece)), None)
+            sizes[column] = nested_sizes(first)
+        elif column == DETECTIONS and box_fields(kind.type) and not any(DETECTIONS in each for each in sizes):
+            flat = (piece.flatten() for piece in values_of(column))
+            box = next((piece[0].as_py() for piece in flat if len(piece)), None) or {}
+            sizes |= {f"{column}.{field}": nested_sizes(value) for field, value in box.items()}
+    return Layout(pa.schema([pa.field(kind.name, _checked_type(kind, sizes)) for kind in schema]), name)
+
+
+def _checked_type(kind: pa.Field, sizes: Mapping[str, tuple[int, ...]]) -> pa.DataType:
+    """Return the type of a column after the checks."""
+    column, found = kind.name, kind.type
+    if is_numeric(column):
+        return fixed_type(sizes.get(column) or (1,) * depth(column))
+    if column == "id":
+        plain = found.value_type if pa.types.is_dictionary(found) else found
+        return pa.int64() if pa.types.is_integer(plain) else pa.string()
+    if column == DETECTIONS:
+        fields = {field.name: pa.field(f"{column}.{field.name}", field.type) for field in box_fields(found)}
+        return _boxes_type({name: _checked_type(field, sizes) for name, field in fields.items()})
+    return {**dict.fromkeys(TEXTS, pa.string()), "class_names": CLASS_NAMES}.get(column, found)
 
 
 def fixed_sizes(schema: pa.Schema) -> dict[str, tuple[int, ...]]:
@@ -92,11 +91,13 @@ def fixed_sizes(schema: pa.Schema) -> dict[str, tuple[int, ...]]:
     kinds = {kind.name: kind.type for kind in schema}
     for field in box_fields(kinds.get(DETECTIONS, pa.null())):
         kinds[f"{DETECTIONS}.{field.name}"] = field.type
-    return {column: sizes for column, kind in kinds.items() if (sizes := sizes_of(kind))}
+    found = {column: sizes_of(kind) for column, kind in kinds.items() if is_numeric(column)}
+    return {column: sizes for column, sizes in found.items() if sizes and len(sizes) == depth(column)}
 
 
 def _boxes_type(kinds: Mapping[str, pa.DataType]) -> pa.DataType:
-    """Return the type of detections whose boxes have some fields, in the schema's order."""
+    """Return the type of detections whose boxes have some fields, and always a class name."""
+    kinds = {**kinds, "class_name": pa.string()}
     return pa.list_(
         pa.field("element", pa.struct([(name, kinds[name]) for name in BOX_FIELDS if name in kinds]))
     )
@@ -111,8 +112,7 @@ def unified(schemas: Sequence[pa.Schema], files: Sequence[str]) -> pa.Schema:
             first = kinds.get(kind.name)
             kinds[kind.name] = kind if first is None else _joined(first, kind, origin[kind.name], file)
             origin.setdefault(kind.name, file)
-    fixed = {**dict.fromkeys(TEXTS, pa.string()), "class_names": CLASS_NAMES}
-    return pa.schema([pa.field(name, fixed.get(name, kind.type)) for name, kind in kinds.items()])
+    return pa.schema(kinds.values())
 
 
 def _joined(first: pa.Field, other: pa.Field, file: str, other_file: str) -> pa.Field:
