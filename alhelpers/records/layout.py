@@ -83,7 +83,10 @@ def _checked_type(kind: pa.Field, sizes: Mapping[str, tuple[int, ...]]) -> pa.Da
     if column == DETECTIONS:
         fields = {field.name: pa.field(f"{column}.{field.name}", field.type) for field in box_fields(found)}
         return _boxes_type({name: _checked_type(field, sizes) for name, field in fields.items()})
-    return {**dict.fromkeys(TEXTS, pa.string()), "class_names": CLASS_NAMES}.get(column, found)
+    plain = {**dict.fromkeys(TEXTS, pa.string()), "class_names": CLASS_NAMES}.get(column, found)
+    return (
+        found if found == plain else plain
+    )  # types are equal whatever the elements of their lists are called
 
 
 def fixed_sizes(schema: pa.Schema) -> dict[str, tuple[int, ...]]:

@@ -41,6 +41,10 @@ def _array(value: Any, column: str, id: Any, shape: tuple[int, ...] | None) -> n
         raise RecordError(
             f"record {id!r}: {column} must be numbers, rows of one length, got {value!r:.80}", id, column
         ) from None
+    if 0 in array.shape:
+        raise RecordError(
+            f"record {id!r}: {column} must be {_FORMS[depth(column)]}, got {value!r}", id, column
+        )
     if shape is not None and array.shape != shape:
         raise RecordError(
             f"record {id!r}: {column} has shape {array.shape}, other records have {shape}", id, column
@@ -56,6 +60,8 @@ def checked_numbers(values: pa.Array, column: str, ids: pa.Array, sizes: tuple[i
     sizes = sizes or sizes_of(values.type)
     if len(sizes) < levels:
         sizes = nested_sizes(values[0].as_py() if len(values) else None) or (1,) * levels
+    if pa.types.is_null(kind):
+        _raise_first_wrong(values, column, ids, sizes)
     numeric = pa.types.is_floating(kind) or pa.types.is_integer(kind)
     if not numeric or levels != depth(column) or 0 in sizes:
         raise RecordError(
