@@ -128,7 +128,9 @@ def checked(
     check_has_id(table.column_names, name)
     ids = checked_ids(table["id"], name, distinct)
     wanted = [c for c in table.column_names if columns is None or c == "id" or c in columns]
-    return pa.table({c: ids if c == "id" else _checked(table[c], c, ids, name, sizes) for c in wanted})
+    columns = {c: ids if c == "id" else _checked(table[c], c, ids, name, sizes) for c in wanted}
+    # in one piece: arrow's filter and take read wrong numbers from slices of samples
+    return pa.table(columns).combine_chunks()
 
 
 def check_has_id(columns: Sequence[str], name: str) -> None:

@@ -34,7 +34,8 @@ def as_table(records: Records, columns: Sequence[str] | None = None, name: str =
     Returns
     -------
     pyarrow.Table
-        Vectors are float32 lists of fixed sizes. Columns that were so already are shared, not copied.
+        Vectors are float32 lists of fixed sizes, and every column is in one piece. Columns that were so already
+        are shared, not copied.
 
     Raises
     ------

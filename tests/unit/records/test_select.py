@@ -1,6 +1,8 @@
 import operator
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from helpers_records import full_table, ids_of
 from hypothesis import given, settings
@@ -66,6 +68,23 @@ def test_select_takes_every_form_of_records(tmp_path):
     records.write(path, table)
     for form in (table.to_pylist(), table, path, str(tmp_path / "*.parquet"), records.query(path)):
         assert ids_of(records.select(form, [{"left": "groundtruth", "op": "=", "right": "dog"}])) == ["r1"]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 100])
+def test_filters_keep_the_samples_of_tables_in_several_pieces(tmp_path, rows):
+    table = full_table(9)
+    pq.write_table(table, tmp_path / "one_group.parquet")
+    pieces = pa.concat_tables([table.slice(0, 2), table.slice(2, 3), table.slice(5)])
+    odd = [{"left": "metadata.deep.y", "op": "in", "right": [1, 3, 5, 7]}]
+    for source in (tmp_path / "one_group.parquet", pieces, records.as_table(pieces)):
+        loaded = [part.load() for part in records.parts(records.query(source, odd), rows=rows)]
+        for found in (
+            pa.concat_tables(loaded),
+            records.select(source, odd),
+            records.select(source, odd, 4, "id"),
+        ):
+            samples = records.column(found, "mc_dropout")
+            np.testing.assert_array_equal(samples, records.column(table, "mc_dropout")[1:8:2])
 
 
 @pytest.mark.parametrize(
