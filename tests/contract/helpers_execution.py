@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 APPS = Path(__file__).parent / "apps"
-PATIENCE = 60
+# Long enough for a machine that is busy with other tests.
+PATIENCE = 240
 
 
 def ended(dl, execution):
@@ -37,7 +38,7 @@ def until(condition):
 
 
 def statuses(execution):
-    """Give the states that an execution has gone through."""
+    """The statuses of an execution, in order."""
     return [entry["status"] for entry in execution.status_log]
 
 

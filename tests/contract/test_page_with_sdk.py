@@ -15,7 +15,7 @@ def browser(platform):
 
 
 def rows(page, caption):
-    """Give the texts of a table's cells, by the first one."""
+    """The texts of a table's cells, by the first one of their row."""
     region = page.find(attrs={"aria-label": caption})
     return {
         row.th.get_text(strip=True): [texts(cell) for cell in row("td")] for row in region.select("tbody tr")

@@ -13,12 +13,14 @@ WEEK = 7 * 24 * 3600
 
 @pytest.fixture
 def service(dl, project):
-    """A service whose executions nobody looks into: here it counts that they are made."""
+    """A paused service: only that executions are created matters here, so that no worker starts for them."""
     app = install(dl, project)
     body = {"name": f"counted-{project.id}", "projectId": project.id, "packageId": app.dpk.id}
     success, response = dl.client_api.gen_request("post", "/services", json_req=body)
     assert success, response.text
-    return project.services.get(service_id=response.json()["id"])
+    service = project.services.get(service_id=response.json()["id"])
+    service.pause()
+    return service
 
 
 def fired(project, trigger):
