@@ -79,12 +79,9 @@ def test_a_clone_knows_its_source(browser, model):
     assert browser.page(f"/models/{model.id}").find("a", string="copy")["href"] == f"/models/{copy.id}"
 
 
-def test_a_model_that_has_done_nothing(browser, model):
+def test_a_model_that_has_done_nothing_and_one_that_failed(browser, model, dl, platform):
     shown = texts(browser.page(f"/models/{model.id}"))
     assert "No metrics yet" in shown and "Not evaluated" in shown
-
-
-def test_a_failed_model_says_why(dl, platform, browser, model):
     model.status = "failed"
     model.update()
     assert browser.page(f"/models/{model.id}").select_one(".log .state.bad").text == "failed"

@@ -87,12 +87,9 @@ def test_what_is_refused(dl, project, service, fields, match):
     assert project.triggers.list().items_count == 0
 
 
-def test_a_service_that_is_not_there(dl, project):
+def test_services_that_do_not_exist_and_templates_are_refused(dl, project, service):
     with pytest.raises(dl.exceptions.NotFound):
         project.triggers.create(name="t", service_id=MISSING, function_name="run")
-
-
-def test_templates_are_not_emulated(dl, project, service):
     trigger = function_trigger(service)
     with pytest.raises(dl.exceptions.NotFound, match="not emulated offline: templates of triggers"):
         trigger.clone(project_id=project.id)
