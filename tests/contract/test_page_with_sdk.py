@@ -15,7 +15,7 @@ def browser(platform):
 
 
 def rows(page, caption):
-    """Give the texts of a table's cells, by the first one."""
+    """The texts of a table's cells, by the first one of their row."""
     region = page.find(attrs={"aria-label": caption})
     return {
         row.th.get_text(strip=True): [texts(cell) for cell in row("td")] for row in region.select("tbody tr")
@@ -79,12 +79,9 @@ def test_a_clone_knows_its_source(browser, model):
     assert browser.page(f"/models/{model.id}").find("a", string="copy")["href"] == f"/models/{copy.id}"
 
 
-def test_a_model_that_has_done_nothing(browser, model):
+def test_a_model_that_has_done_nothing_and_one_that_failed(browser, model, dl, platform):
     shown = texts(browser.page(f"/models/{model.id}"))
     assert "No metrics yet" in shown and "Not evaluated" in shown
-
-
-def test_a_failed_model_says_why(dl, platform, browser, model):
     model.status = "failed"
     model.update()
     assert browser.page(f"/models/{model.id}").select_one(".log .state.bad").text == "failed"

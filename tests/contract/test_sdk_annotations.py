@@ -1,4 +1,4 @@
-"""Annotations: upload, change, delete, count, export."""
+"""Many annotations at once: uploaded, deleted, downloaded and exported."""
 
 import json
 import pathlib

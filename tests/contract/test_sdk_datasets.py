@@ -180,7 +180,7 @@ def test_directory_tree(dl, project, dataset, fill):
 
 @pytest.fixture
 def marked(dl, dataset, fill):
-    """Give an item with metadata, a description, a tag and an annotation, and one without."""
+    """An item with metadata, a description, a tag and an annotation, and one without."""
     item, plain = fill(2, remote_path="/x")
     item.metadata["user"] = {"a": 1}
     item.metadata["system"]["tags"] = {"train": True}

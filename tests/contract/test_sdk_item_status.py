@@ -36,6 +36,11 @@ def test_a_status_is_written_in_both_refs_with_who_and_when(dl, dataset, items, 
     item = dataset.items.get(item_id=items[0].id)
     assert item.status(task_id=task.id) == item.status(assignment_id=to_assignment["id"]) == "completed"
     assert item.metadata["system"]["annotationStatus"] == ["completed"]
+    item = dataset.items.get(item_id=items[0].id)
+    item.update_status(dl.ItemStatus.DISCARDED)
+    assert status_of(dataset, item, task) == "discard"
+    with pytest.raises(dl.exceptions.BadRequest):
+        item.status()
 
 
 def test_counters_follow_every_status(dataset, items, task):
@@ -100,14 +105,6 @@ def test_clearing_takes_the_status_out_of_the_refs(dl, dataset, items, task):
     assert "annotationStatus" not in dataset.items.get(item_id=items[0].id).metadata["system"]
     items[1].update_status("completed", task_id=task.id, clear=True)  # had none: nothing to do
     assert counted(dataset, task) == ("open", 0, 4, 0)
-
-
-def test_without_ids_the_item_knows_its_only_task(dl, dataset, items, task):
-    item = dataset.items.get(item_id=items[0].id)
-    item.update_status(dl.ItemStatus.DISCARDED)
-    assert status_of(dataset, item, task) == "discard"
-    with pytest.raises(dl.exceptions.BadRequest):
-        item.status()
 
 
 def test_many_items_at_once(dl, dataset, items, task):

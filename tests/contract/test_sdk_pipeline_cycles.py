@@ -288,7 +288,7 @@ def test_a_deleted_task_holds_nobody(dl, project, truth, labelling, fill):
 
 @pytest.mark.parametrize("percentage", [100, 50])
 def test_consensus(dl, project, dataset, truth, fill, percentage):
-    """An item leaves when everybody who has it has decided, by the way that says so."""
+    """An item leaves by the action consensus_done when all its annotators have set a status."""
     names = ["ann@x.com", "bob@x.com"]
     metadata = {
         "consensusTaskType": "consensus",

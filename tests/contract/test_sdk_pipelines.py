@@ -118,34 +118,36 @@ def test_the_context_of_a_node(dl, flow):
 
 
 def test_connections_that_are_refused(dl, project, storage):
+    # Ports of different types.
     one, other = storage("a"), node("storage", "b", inputs=[port("dataset", "Dataset")])
-    check_invalid(
-        dl,
-        project,
-        "connection source and target ports must be of the same type",
-        pipeline([one, other], [connect(one, other)]),
-    )
+    match = "connection source and target ports must be of the same type"
+    check_invalid(dl, project, match, pipeline([one, other], [connect(one, other)]))
+    # An action that the port does not have.
     one, other = storage("a"), storage("b")
     one["outputs"] = [port(actions=["completed", "discard"])]
     match = "connection action do not includes in port actions"
     check_invalid(dl, project, match, pipeline([one, other], [connect(one, other, action="approved")]))
+    # Two roots.
     one, other = storage("a"), storage("b")
     body = pipeline([one, other])
     body["startNodes"].append({"nodeId": other["id"], "type": "root"})
     check_invalid(dl, project, "Pipeline may only include 1 root node", body)
+    # Cycles without a way out.
     one, other, third = storage("first"), storage("second"), storage("third")
     ring = [connect(one, other), connect(other, third), connect(third, other)]
     check_invalid(dl, project, "Infinite Loop detected for node second", pipeline([one, other, third], ring))
     check_invalid(dl, project, "Infinite Loop detected for node first", pipeline([one], [connect(one, one)]))
-    one, other = storage("a"), storage("b")
-    body = pipeline([one, other])
+    # A condition that is not a filter.
+    body = pipeline([storage("a"), storage("b")])
     body["connections"][0]["condition"] = "{nonsense"
     check_invalid(dl, project, "condition is a filter as JSON", body)
 
 
 def test_valid_pipelines(dl, project, storage):
+    # A list may meet an input for one item.
     one, other = node("code", "a", outputs=[port("items", "Item[]")]), storage("b")
     assert project.pipelines.create(pipeline_json=pipeline([one, other])).id
+    # A cycle may have a way out: another action, or a condition.
     one, other = storage("a"), storage("b")
     other["outputs"] = [port(actions=["again", "done"])]
     body = pipeline([one, other], [connect(one, other), connect(other, one, action="again")])

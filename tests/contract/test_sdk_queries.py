@@ -401,7 +401,7 @@ def test_custom_filters(dl, dataset, tagged, names):
 
 @pytest.fixture
 def labelled(dl, fill):
-    """Give three items: one with 'car' and 'person', one with 'car', one with nothing."""
+    """Three items: one with 'car' and 'person', one with 'car', one without annotations."""
     both, one, _ = fill(3)
     for item, labels in ((both, ("car", "person")), (one, ("car",))):
         item.annotations.upload(

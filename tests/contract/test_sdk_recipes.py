@@ -246,12 +246,9 @@ def test_ontologies_are_made_listed_changed_and_deleted(dl, project, dataset, re
     assert dl.recipes.get(recipe_id=recipe.id).ontology_ids == [ontology.id]
 
 
-def test_labels_become_roots(dl):
+def test_labels_become_roots_and_attributes_of_the_older_kind_are_kept(dl, project):
     roots = dl.ontologies.labels_to_roots({"a": (1, 2, 3)})
     assert roots == [{"value": {"tag": "a", "color": "#010203", "attributes": []}, "children": []}]
-
-
-def test_attributes_of_the_older_kind_are_kept(dl, project):
     made = dl.ontologies.create(labels=[], project_ids=[project.id], attributes=["calm", "wild"])
     assert dl.ontologies.get(ontology_id=made.id).attributes == ["calm", "wild"]
 

@@ -13,12 +13,14 @@ WEEK = 7 * 24 * 3600
 
 @pytest.fixture
 def service(dl, project):
-    """A service whose executions nobody looks into: here it counts that they are made."""
+    """A paused service: only that executions are created matters here, so that no worker starts for them."""
     app = install(dl, project)
     body = {"name": f"counted-{project.id}", "projectId": project.id, "packageId": app.dpk.id}
     success, response = dl.client_api.gen_request("post", "/services", json_req=body)
     assert success, response.text
-    return project.services.get(service_id=response.json()["id"])
+    service = project.services.get(service_id=response.json()["id"])
+    service.pause()
+    return service
 
 
 def fired(project, trigger):
@@ -85,12 +87,9 @@ def test_what_is_refused(dl, project, service, fields, match):
     assert project.triggers.list().items_count == 0
 
 
-def test_a_service_that_is_not_there(dl, project):
+def test_services_that_do_not_exist_and_templates_are_refused(dl, project, service):
     with pytest.raises(dl.exceptions.NotFound):
         project.triggers.create(name="t", service_id=MISSING, function_name="run")
-
-
-def test_templates_are_not_emulated(dl, project, service):
     trigger = function_trigger(service)
     with pytest.raises(dl.exceptions.NotFound, match="not emulated offline: templates of triggers"):
         trigger.clone(project_id=project.id)
