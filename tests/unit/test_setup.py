@@ -35,6 +35,7 @@ HEAVY = [
     "distributed",
     "dtlpy",
     "joblib",
+    "jsonschema",
     "pandas",
     "sklearn",
     "scipy",
@@ -59,7 +60,7 @@ ROOMS = {
     "files": "platformdirs",
     "forking": "threadpoolctl",
     "parallel": "cloudpickle joblib threadpoolctl",
-    "configurations": "jsonschema pydantic",
+    "configurations": "pydantic",
     "scores": "numpy",
     "evaluation": "numpy pydantic",
     "records": "numpy pyarrow",
@@ -72,7 +73,7 @@ ROOMS = {
     "platform": "PIL aiohttp cronsim dtlpy filelock jinja2 jwt multipart psutil",
     "runs": "distributed filelock ipykernel jupyter_client nbclient nbconvert nbformat numpy pandas papermill psutil"
     " pyarrow traitlets",
-    "dataloop": "PIL dtlpy jsonschema numpy pandas pyarrow pydantic torch",
+    "dataloop": "PIL dtlpy numpy pandas pyarrow pydantic torch",
     "notebook": "IPython dtlpy ipywidgets matplotlib numpy",
     "cli": "distributed filelock pyarrow tqdm",
 }
