@@ -31,8 +31,9 @@ from .services.items import content as contents
 from .services.items import models as items
 from .services.triggers import models as triggers
 from .services.triggers import routes as trigger_routes
-from .store import Store, require
+from .store import Store
 from .uploads import is_form, receive
+from .validation import require
 from .workers import Dispatcher
 
 logger = logging.getLogger(__name__)

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import index
+from .conditions import COLUMNS, Conditions, column_of, column_value
 from .errors import StateUnusable, bad_request, not_found
 from .events import Event
+from .validation import check_metadata
 
 # Raise this with every change of the schema that older databases do not fit. Version 0 had no index of values: it is
 # built at the first start with such a database.
@@ -52,70 +54,9 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE TABLE IF NOT EXISTS meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
-# Which fields of a document are kept as columns too. A filter on one of these fields becomes SQL.
-COLUMNS: dict[str, dict[str, str]] = {
-    "projects": {"name": "name"},
-    "settings": {"scope": "scopeId", "name": "name"},
-    "datasets": {"name": "name", "scope": "projects", "type": "readableType"},
-    "items": {
-        "scope": "datasetId",
-        "parent": "srcItem",
-        "name": "filename",
-        "dir": "dir",
-        "type": "type",
-        "hidden": "hidden",
-    },
-    "annotations": {"scope": "datasetId", "parent": "itemId", "type": "type"},
-    "models": {"scope": "projectId", "name": "name"},
-    "metrics": {"parent": "modelId"},
-    "dpks": {"name": "name", "type": "version"},
-    "apps": {"scope": "projectId", "name": "name"},
-    "pipelines": {"scope": "projectId", "name": "name"},
-    "recipes": {},
-    "ontologies": {},
-    "commands": {},
-    "tasks": {"scope": "projectId", "name": "name", "type": "status"},
-    "assignments": {"scope": "projectId", "parent": "taskId", "name": "name"},
-    "scores": {"scope": "taskId", "parent": "itemId", "name": "entityId"},
-    "task_items": {
-        "scope": "group",
-        "parent": "itemId",
-        "type": "status",
-        "name": "review",
-        "dir": "datasetId",
-    },
-    "services": {"scope": "projectId", "name": "name"},
-    "service_revisions": {"parent": "serviceId", "name": "version"},
-    "packages": {"scope": "projectId", "name": "name"},
-    "package_revisions": {"scope": "projectId", "parent": "packageId", "name": "version"},
-    "executions": {
-        **{"scope": "projectId", "parent": "serviceId"},
-        **{"name": "pipeline.executionId", "dir": "model.modelId", "type": "latestStatus.status"},
-    },
-    "triggers": {"scope": "projectId", "name": "name", "type": "type"},
-    "trigger_log": {"scope": "triggerId", "parent": "entityId"},
-    "cycles": {"scope": "projectId", "parent": "pipelineId", "type": "status"},
-    "task_waits": {"scope": "taskId", "parent": "itemId"},
-    "feature_sets": {"scope": "project", "name": "name"},
-    "feature_vectors": {"scope": "featureSetId", "parent": "entityId", "dir": "datasetId"},
-}
-
 CACHED_DOCUMENTS = 50_000
 WRITTEN_AT_ONCE = 500
 ENTRIES_AT_ONCE = 100
-
-# A field has one type in all requests, so that a wrong one is refused in one place.
-SHAPES: dict[str, type] = {
-    **dict.fromkeys(("metadata", "configuration", "settings", "context", "components", "app"), dict),
-    **dict.fromkeys(
-        ("updateQuery", "itemsQuery", "cloneDatasetParams", "mergeDatasetParams", "uiSettings"), dict
-    ),
-    **dict.fromkeys(
-        ("labels", "artifacts", "roots", "labelsNode", "nodes", "variables", "connections"), list
-    ),
-    **dict.fromkeys(("projects", "projectIds", "ontologyIds", "keys", "datasetsIds"), list),
-}
-TEXT_LISTS = ("projects", "projectIds", "ontologyIds", "keys", "datasetsIds")
 
 
 class Row(NamedTuple):
@@ -232,7 +173,7 @@ class Store:
                 (
                     document["id"],
                     kind,
-                    *(_column_value(document, field) for field in fields),
+                    *(column_value(document, field) for field in fields),
                     blob,
                     _text(document),
                 )
@@ -274,66 +215,89 @@ class Store:
         """Fetch one document, parsed and free to change; 404 when there is none."""
         return json.loads(self.row(kind, document_id, label).doc)
 
-    def select(
-        self, kind: str, where: str = "1", values: Iterable[Any] = (), tail: str = ""
+    def find(
+        self,
+        kind: str,
+        where: Conditions | None = None,
+        /,
+        *,
+        order: str = "id",
+        limit: int | None = None,
+        offset: int = 0,
+        **fields: Any,
     ) -> Iterator[Row]:
-        """Iterate over the documents of a kind that satisfy an SQL condition on columns."""
-        cursor = self._database.execute(
-            f"SELECT id, scope, parent, blob, doc FROM documents WHERE kind = ? AND {where} {tail}",
-            (kind, *_bound(values)),
-        )
-        return map(Row._make, cursor)
+        """Iterate over the documents of a kind that satisfy conditions on their fields.
 
-    def among(self, kind: str, ids: list[str], where: str = "1", values: Iterable[Any] = ()) -> Iterator[Row]:
-        """Iterate over those of some documents, in the order given, that satisfy an SQL condition on columns."""
-        return map(Row._make, self._among("id, scope, parent, blob, doc", kind, ids, where, values))
+        Parameters
+        ----------
+        kind : str
+            The kind: ``items``, ``annotations``, ``models``, ...
+        where : Conditions, optional
+            The conditions, where they are not given as fields.
+        order : str
+            The field to sort by; with a minus before it in descending order.
+        limit, offset : int
+            How many documents at most, after leaving out how many.
+        **fields
+            Conditions on fields: ``find("executions", cycle=..., status=["created", "failed"])``; see `Conditions`.
+        """
+        where = where or Conditions(kind, **fields)
+        tail = where.order(order)
+        if limit is not None:
+            tail += f" LIMIT {int(limit)} OFFSET {int(offset)}"
+        return map(Row._make, self._select("id, scope, parent, blob, doc", where, tail))
 
-    def ids_among(self, kind: str, ids: list[str], where: str = "1", values: Iterable[Any] = ()) -> list[str]:
-        """List the ids of those of some documents that satisfy an SQL condition, in the order given."""
-        return [document_id for (document_id,) in self._among("id", kind, ids, where, values)]
+    def first(self, kind: str, /, *, order: str = "id", **fields: Any) -> Row | None:
+        """Return the first document that satisfies conditions on its fields, or None."""
+        return next(self.find(kind, order=order, limit=1, **fields), None)
 
-    def _among(
-        self, columns: str, kind: str, ids: list[str], where: str, values: Iterable[Any]
-    ) -> sqlite3.Cursor:
+    def find_one(self, kind: str, /, **fields: Any) -> dict[str, Any] | None:
+        """Return the first document like :meth:`first`, parsed and free to change, or None."""
+        row = self.first(kind, **fields)
+        return None if row is None else json.loads(row.doc)
+
+    def count(
+        self, kind: str, where: Conditions | None = None, /, *, distinct: str | None = None, **fields: Any
+    ) -> int:
+        """Count the documents that satisfy conditions on their fields, or the different values of one field."""
+        what = f"DISTINCT {column_of(kind, distinct)}" if distinct else "*"
+        return self._select(f"count({what})", where or Conditions(kind, **fields)).fetchone()[0]
+
+    def count_by(self, kind: str, field: str, /, **fields: Any) -> dict[str | None, int]:
+        """Count the documents that satisfy conditions on their fields, for each value of one field."""
+        column = column_of(kind, field)
+        return dict(self._select(f"{column}, count(*)", Conditions(kind, **fields), f"GROUP BY {column}"))
+
+    def among(self, ids: list[str], where: Conditions) -> Iterator[Row]:
+        """Iterate over those of some documents, in the order given, that satisfy conditions."""
+        return map(Row._make, self._among("id, scope, parent, blob, doc", ids, where))
+
+    def ids_among(self, ids: list[str], where: Conditions) -> list[str]:
+        """List the ids of those of some documents, in the order given, that satisfy conditions."""
+        return [document_id for (document_id,) in self._among("id", ids, where)]
+
+    def _select(self, columns: str, where: Conditions, tail: str = "") -> sqlite3.Cursor:
+        query = f"SELECT {columns} FROM documents WHERE {where.sql} {tail}"
+        return self._database.execute(query, where.bound)
+
+    def _among(self, columns: str, ids: list[str], where: Conditions) -> sqlite3.Cursor:
         # CROSS JOIN makes SQLite go through the ids in their order, and look each one up.
         return self._database.execute(
             f"SELECT {columns} FROM (SELECT value AS wanted FROM json_each(?)) CROSS JOIN documents"
-            f" ON id = wanted WHERE +kind = ? AND {where}",
-            (json.dumps(ids), kind, *values),
+            f" ON id = wanted WHERE +{where.sql}",
+            [json.dumps(ids), *where.bound],
         )
 
-    def find(self, kind: str, where: str, *values: Any) -> dict[str, Any] | None:
-        """Fetch the first document (by id) that satisfies an SQL condition, or None."""
-        for row in self.select(kind, where, values, "ORDER BY id LIMIT 1"):
-            return json.loads(row.doc)
-        return None
-
-    def count(self, kind: str, where: str = "1", values: Iterable[Any] = (), what: str = "*") -> int:
-        """Count the documents of a kind that satisfy an SQL condition."""
-        query = f"SELECT count({what}) FROM documents WHERE kind = ? AND {where}"
-        return self._database.execute(query, (kind, *_bound(values))).fetchone()[0]
-
-    def tally(self, kind: str, column: str, where: str, *values: Any) -> dict[str | None, int]:
-        """Count the documents of a kind that satisfy an SQL condition, for each value of a column."""
-        query = f"SELECT {column}, count(*) FROM documents WHERE kind = ? AND {where} GROUP BY {column}"
-        return dict(self._database.execute(query, (kind, *values)))
-
-    def delete(self, kind: str, where: str, *values: Any) -> int:
-        """Delete the documents of a kind that satisfy an SQL condition, and their bytes; return how many."""
-        blobs = self._database.execute(
-            f"SELECT blob FROM documents WHERE kind = ? AND blob IS NOT NULL AND {where}", (kind, *values)
-        ).fetchall()
-        for (blob,) in blobs:
-            self.drop_blob(blob)
+    def delete(self, kind: str, /, **fields: Any) -> int:
+        """Delete the documents that satisfy conditions on their fields, and their bytes; return how many."""
+        where = Conditions(kind, **fields)
+        for (blob,) in self._select("blob", where).fetchall():
+            if blob is not None:
+                self.drop_blob(blob)
         if kind in index.KINDS:
-            stored = self._database.execute(
-                f"SELECT id, scope, doc FROM documents WHERE kind = ? AND {where}", (kind, *values)
-            )
-            for document_id, scope, doc in stored:
+            for document_id, scope, doc in self._select("id, scope, doc", where):
                 self._unindex(document_id, index.entries(kind, scope, json.loads(doc)))
-        return self._database.execute(
-            f"DELETE FROM documents WHERE kind = ? AND {where}", (kind, *values)
-        ).rowcount
+        return self._database.execute(f"DELETE FROM documents WHERE {where.sql}", where.bound).rowcount
 
     def parsed(self, row: Row) -> Any:
         """Parse a row for reading only; the same text is parsed once."""
@@ -491,7 +455,7 @@ class Store:
 
 
 def _text(document: Mapping[str, Any]) -> str:
-    _check_metadata(document.get("metadata"))
+    check_metadata(document.get("metadata"))
     try:
         return json.dumps(document, separators=(",", ":"), allow_nan=False)
     except ValueError as error:
@@ -505,27 +469,6 @@ def _place(entry: tuple[int, Any, str]) -> tuple[int, str]:
     return entry[0], entry[2]
 
 
-def _bound(values: Iterable[Any]) -> Iterator[Any]:
-    """Let through what can be compared with a column."""
-    for value in values:
-        fits = abs(value) < 1 << 63 if isinstance(value, int) else isinstance(value, str | float | None)
-        if not fits:
-            raise bad_request(f"a name, an id or a number was expected, got {value!r}")
-        yield value
-
-
-def _column_value(document: Mapping[str, Any], field: str | None) -> Any:
-    value = document.get(field) if field else None
-    if field and "." in field:
-        outer, inner = field.split(".")
-        value = (document.get(outer) or {}).get(inner)
-    if isinstance(value, list) and value:
-        value = value[0]
-    if not isinstance(value, str | bool | None):
-        raise bad_request(f"{field!r} must be a string, got {value!r}")
-    return value
-
-
 def now() -> str:
     """Give the time as the platform writes it: ISO, UTC, milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -534,76 +477,3 @@ def now() -> str:
 def is_id(value: str) -> bool:
     """Say whether a text has the form of an id."""
     return len(value) == 24 and set(value) <= set("0123456789abcdef")
-
-
-def merge(document: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply a diff in place: a null removes its key, an object goes deeper, anything else replaces."""
-    for key, value in patch.items():
-        if value is None:
-            document.pop(key, None)
-        elif isinstance(value, dict):
-            current = document.get(key)
-            document[key] = merge(current if isinstance(current, dict) else {}, value)
-        else:
-            document[key] = value
-    return document
-
-
-def whole_number(query: Mapping[str, str], name: str, default: int) -> int:
-    """Read a whole number, 0 or more, from a query string."""
-    text = query.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise bad_request(f"{name!r} must be a whole number, got {text!r}")
-    return int(text)
-
-
-def require(body: Any, *fields: str) -> dict[str, Any]:
-    """Check a request's body.
-
-    Parameters
-    ----------
-    body : object
-        What was sent: it must be an object, and known fields must have their types (a null is no field).
-    *fields : str
-        The fields that must hold non-empty strings.
-
-    Returns
-    -------
-    dict
-        The body.
-
-    Raises
-    ------
-    ApiError
-        400, with the field and the value that is wrong.
-    """
-    if not isinstance(body, dict):
-        raise bad_request(f"the request needs a JSON object, got {type(body).__name__}")
-    for field in fields:
-        value = body.get(field)
-        if not isinstance(value, str) or not value.strip():
-            raise bad_request(f"{field!r} must be a non-empty string, got {value!r}")
-    for field in body.keys() & SHAPES.keys():
-        _check_shape(field, body[field])
-    return body
-
-
-def _check_shape(field: str, value: Any) -> None:
-    shape = SHAPES[field]
-    if value is not None and not isinstance(value, shape):
-        raise bad_request(f"{field!r} must be {'a list' if shape is list else 'an object'}, got {value!r}")
-    if field in TEXT_LISTS and not all(isinstance(element, str) for element in value or []):
-        raise bad_request(f"{field!r} must be a list of strings, got {value!r}")
-    if field == "metadata":
-        _check_metadata(value)
-
-
-def _check_metadata(metadata: Any) -> None:
-    """Every reader of a document counts on this much."""
-    if metadata is not None and not isinstance(metadata, dict):
-        raise bad_request(f"'metadata' must be an object, got {metadata!r}")
-    system = (metadata or {}).get("system")
-    if system is not None and not isinstance(system, dict):
-        raise bad_request(f"'metadata.system' must be an object, got {system!r}")

@@ -246,7 +246,7 @@ def audit(folder: Path, books: list[Book], thorough: bool) -> None:
         for book in books:
             audit_book(store, book)
             book.pending = None
-        blobs = {row.blob for row in store.select("items") if row.blob}
+        blobs = {row.blob for row in store.find("items") if row.blob}
         assert blobs == {path.name for path in store.blobs.glob("*/*")}
         assert not list(store.incoming.iterdir())
         if thorough:
@@ -256,7 +256,7 @@ def audit(folder: Path, books: list[Book], thorough: bool) -> None:
             fresh = {
                 (path, value, row.id)
                 for kind in index.KINDS
-                for row in store.select(kind)
+                for row in store.find(kind)
                 for path, value in index.entries(kind, row.scope, json.loads(row.doc))
             }
             assert stored == fresh
@@ -267,11 +267,11 @@ def audit(folder: Path, books: list[Book], thorough: bool) -> None:
 def audit_book(store: Store, book: Book) -> None:
     pending = book.pending or ("nothing",)
     found = {}
-    for row in store.select("items", "scope = ? AND type = 'file'", (book.dataset,)):
+    for row in store.find("items", datasetId=book.dataset, type="file"):
         document = json.loads(row.doc)
         content = store.blob_path(row.blob).read_bytes()
         assert document["metadata"]["system"]["size"] == len(content), document
-        number = store.count("annotations", "parent = ?", (row.id,))
+        number = store.count("annotations", itemId=row.id)
         assert document["annotationsCount"] == number
         found[row.id] = {
             "sha": digest(content),
@@ -296,20 +296,20 @@ def audit_book(store: Store, book: Book) -> None:
         book.items[item] = actual
     if pending[0] == "bulk" and book.items:  # all of them, or none
         assert len({each["user"].get("bulk") == pending[1]["bulk"] for each in book.items.values()}) == 1
-    if pending[0] == "delete" and store.count("items", "id = ?", (pending[1],)) == 0:
-        assert store.count("annotations", "parent = ?", (pending[1],)) == 0
+    if pending[0] == "delete" and store.count("items", id=pending[1]) == 0:
+        assert store.count("annotations", itemId=pending[1]) == 0
         book.items.pop(pending[1])
         book.deleted.add(pending[1])
     assert len(found) <= (pending[0] == "new"), (pending, found)
     for item, actual in found.items():
         assert actual == pending[1], (pending, actual)
         book.items[item] = actual
-    assert not [item for item in book.deleted if store.count("items", "id = ?", (item,))]
+    assert not [item for item in book.deleted if store.count("items", id=item)]
     audit_model(store, book, pending)
 
 
 def audit_model(store: Store, book: Book, pending: tuple) -> None:
-    metrics = store.count("metrics", "parent = ?", (book.model,))
+    metrics = store.count("metrics", modelId=book.model)
     assert metrics in (book.metrics, book.metrics + (pending[1] if pending[0] == "metrics" else 0))
     book.metrics = metrics
     artifacts = [each["url"] for each in store.get("models", book.model)["artifacts"]]

@@ -64,7 +64,7 @@ def item(store, dataset):
 
 
 def only(store, kind):
-    (row,) = store.select(kind)
+    (row,) = store.find(kind)
     return row.id
 
 
@@ -75,7 +75,7 @@ def about(events, resource):
 def test_annotations(store, run, dataset, item):
     given = [{"type": "class", "label": "a"}, {"type": "class", "label": "b"}]
     assert about(run(annotations.create, given, item_id=item), "Annotation") == ["Created", "Created"]
-    first, second = (row.id for row in store.select("annotations", tail="ORDER BY id"))
+    first, second = (row.id for row in store.find("annotations"))
     assert about(run(annotations.update, {"label": "c"}, annotation_id=first), "Annotation") == ["Updated"]
     query = {"resource": "annotations", "filter": {"id": second}}
     change = query | {"update": {"metadata": {"user": {"x": 1}}}}

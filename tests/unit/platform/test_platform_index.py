@@ -11,7 +11,7 @@ from alhelpers.platform import index
 from alhelpers.platform.query import plan_for, search
 from alhelpers.platform.store import Store
 
-SCOPE = ("scope = ?", ("d",))
+SCOPE = {"datasetId": "d"}
 DATES = [
     "2024-01-01",
     "2024-01-01T00:00:00.000Z",
@@ -109,13 +109,13 @@ def test_indexed_answers_equal_a_plain_matcher(store, metadata, filters, chance)
                 each["metadata"] = chance.choice(metadata)
             store.put_all("items", changed)
             for each in chance.sample(documents, len(documents) // 3):
-                store.delete("items", "id = ?", each["id"])
+                store.delete("items", id=each["id"])
                 documents.remove(each)
             for condition in filters:
                 expected = sorted(each["id"] for each in documents if brute(condition, each))
-                found = search(store, "items", {"filter": condition}, SCOPE)
+                found = search(store, "items", {"filter": condition}, **SCOPE)
                 assert ([row.id for row in found.rows], found.total) == (expected, len(expected))
-                by_name = search(store, "items", {"filter": condition, "sort": {"n": "descending"}}, SCOPE)
+                by_name = search(store, "items", {"filter": condition, "sort": {"n": "descending"}}, **SCOPE)
                 assert [row.id for row in by_name.rows] == expected[::-1]
             assert stored_entries(store) == fresh_entries(store)
             raise Undo
@@ -128,7 +128,7 @@ def stored_entries(store):
 
 
 def fresh_entries(store):
-    rows = store.select("items")
+    rows = store.find("items")
     return {
         (path, value, row.id)
         for row in rows
@@ -178,7 +178,7 @@ def large(tmp_path):
     ],
 )
 def test_what_the_index_proposes(large, condition, proposed, left):
-    plan = plan_for(large, "items", {"filter": condition}, SCOPE)
+    plan = plan_for(large, "items", {"filter": condition}, **SCOPE)
     assert (None if plan.ids is None else len(plan.ids), len(plan.rest)) == (proposed, left)
 
 
@@ -186,10 +186,10 @@ def test_a_selective_page_parses_nothing_but_its_matches(large, monkeypatch):
     parsed = []
     monkeypatch.setattr(large, "parsed", lambda row: parsed.append(row.id) or Store.parsed(large, row))
     condition = {"$and": [{"metadata.system.tags.rare": True}, {"metadata.user.score": {"$gt": 0.5}}]}
-    page = search(large, "items", {"filter": condition, "pageSize": 5}, SCOPE)
+    page = search(large, "items", {"filter": condition, "pageSize": 5}, **SCOPE)
     assert len(page.rows) == 5 and page.total > 5 and parsed == []
-    search(large, "items", {"filter": condition, "sort": {"name": "descending"}}, SCOPE)
-    assert set(parsed) <= {row.id for row in search(large, "items", {"filter": condition}, SCOPE).rows}
+    search(large, "items", {"filter": condition, "sort": {"name": "descending"}}, **SCOPE)
+    assert set(parsed) <= {row.id for row in search(large, "items", {"filter": condition}, **SCOPE).rows}
 
 
 @pytest.mark.parametrize(
@@ -211,8 +211,8 @@ def test_hostile_metadata_stays_small_and_is_still_found(store, metadata):
             with store.transaction():
                 store.put("items", document(store, 0, {"user": each | {"found": "me"}}))
                 assert len(stored_entries(store)) <= index.MAX_ENTRIES + 10
-                assert search(store, "items", {"filter": {"metadata.user.found": "me"}}, SCOPE).total == 1
-                assert search(store, "items", {"filter": {"metadata.user.found": "you"}}, SCOPE).total == 0
+                assert search(store, "items", {"filter": {"metadata.user.found": "me"}}, **SCOPE).total == 1
+                assert search(store, "items", {"filter": {"metadata.user.found": "you"}}, **SCOPE).total == 0
                 raise Undo
         except Undo:
             pass

@@ -103,7 +103,7 @@ def store(tmp_path_factory):
         body = {"name": "t", "projectId": project, "datasetId": dataset["id"], "workload": workload}
         send("POST", "/annotationtasks", body | {"query": {"filter": {}}})
         task = send("POST", "/annotationtasks/query", {})["items"][0]
-    directory = next(row.id for row in store.select("items", "type = 'dir'"))
+    directory = next(row.id for row in store.find("items", type="dir"))
     IDS.update(
         project=project,
         project_id=project,

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alhelpers.platform.query import Plan, matching, plan_for, search
-from alhelpers.platform.store import Store, is_id, merge
+from alhelpers.platform.store import Store, is_id
+from alhelpers.platform.validation import merge
 
 
 @pytest.fixture
@@ -39,11 +40,11 @@ def test_bytes_go_with_the_transaction(store, tmp_path):
         store.put("items", document, blob=store.write_blob(b"x"))
     path = store.blob_path(store.row("items", document["id"]).blob)
     with pytest.raises(RuntimeError), store.transaction():
-        store.delete("items", "id = ?", document["id"])
+        store.delete("items", id=document["id"])
         raise RuntimeError
     assert path.read_bytes() == b"x" and store.count("items") == 1
     with store.transaction():
-        store.delete("items", "id = ?", document["id"])
+        store.delete("items", id=document["id"])
     assert not path.exists()
 
 
@@ -111,20 +112,20 @@ TREES = st.recursive(
 @given(TREES, st.integers(0, 3), st.integers(0, 12), st.sampled_from(["ascending", "descending"]))
 def test_sql_and_python_agree(filled, condition, page, size, direction):
     query = {"filter": condition, "page": page, "pageSize": size, "sort": {"id": direction}}
-    scope = ("scope = ?", ("d",))
-    found = search(filled, "items", query, scope)
-    plan = plan_for(filled, "items", {"filter": {"$or": [condition]}}, scope)
-    expected = sorted((row.id for row in matching(filled, "items", plan)), reverse=direction == "descending")
+    scope = {"datasetId": "d"}
+    found = search(filled, "items", query, **scope)
+    plan = plan_for(filled, "items", {"filter": {"$or": [condition]}}, **scope)
+    expected = sorted((row.id for row in matching(filled, plan)), reverse=direction == "descending")
     assert isinstance(plan, Plan) and found.total == len(expected)
     assert [row.id for row in found.rows] == expected[page * size : (page + 1) * size]
 
 
 def test_paging_by_id_reaches_everything_once(filled):
-    scope, last, seen = ("scope = ?", ("d",)), "", []
+    scope, last, seen = {"datasetId": "d"}, "", []
     while True:
         condition = {"$and": [{"type": "file"}, {"id": {"$gt": last}}]}
         page = search(
-            filled, "items", {"filter": condition, "pageSize": 7, "sort": {"id": "ascending"}}, scope
+            filled, "items", {"filter": condition, "pageSize": 7, "sort": {"id": "ascending"}}, **scope
         )
         if not page.rows:
             break

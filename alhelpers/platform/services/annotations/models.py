@@ -3,7 +3,8 @@
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, merge, now, require
+from ...store import Store, now
+from ...validation import merge, require
 
 FIXED = {
     "id",
@@ -100,7 +101,7 @@ def check_parents(store: Store, annotation: dict[str, Any]) -> None:
                 f"annotation {annotation['id']} cannot have the parent {_parent(annotation)}: it would be circular"
             )
         seen.add(parent_id)
-        row = next(store.select("annotations", "id = ?", (parent_id,)), None)
+        row = store.first("annotations", id=parent_id)
         parent_id = _parent(store.parsed(row)) if row else None
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from ...api import Call, Raw, Route, listed, one
 from ...errors import bad_request
-from ...store import require
+from ...validation import require
 from ..items import models as items
 from . import models
 
@@ -26,9 +26,7 @@ def create(call: Call) -> Raw:
 def list_of_item(call: Call) -> Raw:
     """List the annotations of an item."""
     row = call.store.row("items", call.params["item_id"])
-    return listed(
-        call, "annotations", call.store.select("annotations", "parent = ?", (row.id,), "ORDER BY id")
-    )
+    return listed(call, "annotations", call.store.find("annotations", itemId=row.id))
 
 
 def get(call: Call) -> Raw:
@@ -53,7 +51,7 @@ def delete(call: Call) -> dict[str, Any]:
     """Delete an annotation."""
     _check(call)
     row = call.store.row("annotations", call.params["annotation_id"])
-    call.store.delete("annotations", "id = ?", row.id)
+    call.store.delete("annotations", id=row.id)
     items.count_annotations(call.store, {row.parent or ""})
     call.store.emit("Annotation", "Deleted", row.id, item=row.parent, dataset=row.scope)
     return {"id": row.id}
@@ -62,7 +60,7 @@ def delete(call: Call) -> dict[str, Any]:
 def _check(call: Call) -> None:
     """Refuse an annotation that is not there, or not where the path says."""
     annotation_id = call.params["annotation_id"]
-    row = next(call.store.select("annotations", "id = ?", (annotation_id,)), None)
+    row = call.store.first("annotations", id=annotation_id)
     if row is None or any(
         call.params.get(name, place) != place
         for name, place in (("item_id", row.parent), ("dataset_id", row.scope))

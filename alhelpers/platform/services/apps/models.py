@@ -4,7 +4,8 @@ import re
 from typing import Any
 
 from ...errors import ApiError, bad_request
-from ...store import Store, now, require
+from ...store import Store, now
+from ...validation import require
 from ..models import models
 
 # The annotation types of the SDK, and what models without annotations may give.
@@ -28,9 +29,7 @@ def publish(store: Store, manifest: dict[str, Any], user: str) -> dict[str, Any]
     """Publish a manifest: the first revision of a new dpk, or the next one of a known dpk."""
     require(manifest, "name")
     check_manifest(manifest)
-    revisions = [
-        store.parsed(row) for row in store.select("dpks", "name = ?", (manifest["name"],), "ORDER BY id")
-    ]
+    revisions = [store.parsed(row) for row in store.find("dpks", name=manifest["name"])]
     version = manifest.get("version") or _next_version(revisions)
     if any(revision["version"] == version for revision in revisions):
         raise bad_request(
@@ -108,11 +107,11 @@ def _next_version(revisions: list[dict[str, Any]]) -> str:
 
 def by_id(store: Store, dpk_id: str, label: str = "dpk") -> dict[str, Any]:
     """Fetch a revision by its id, or the latest one by the id that all revisions share."""
-    for row in store.select("dpks", "id = ?", (dpk_id,)):
+    for row in store.find("dpks", id=dpk_id):
         dpk = store.parsed(row)
         if dpk["latest"] or dpk["baseId"] != dpk_id:
             return dpk
-    for row in store.select("dpks", tail="ORDER BY id DESC"):
+    for row in store.find("dpks", order="-id"):
         if store.parsed(row)["baseId"] == dpk_id:
             return store.parsed(row)
     raise ApiError(404, f"{label} not found: {dpk_id!r}. Publish it, or look for it with dl.dpks.list().")
@@ -121,13 +120,13 @@ def by_id(store: Store, dpk_id: str, label: str = "dpk") -> dict[str, Any]:
 def delete(store: Store, dpk_id: str) -> str:
     """Delete a dpk with all its revisions, unless a project has it installed; return its name."""
     name = by_id(store, dpk_id)["name"]
-    for row in store.select("apps"):
+    for row in store.find("apps"):
         app = store.parsed(row)
         if app["dpkName"] == name:
             raise bad_request(
                 f"dpk {name!r} is installed in project {app['projectId']} as app {app['name']!r}: uninstall that first"
             )
-    store.delete("dpks", "name = ?", name)
+    store.delete("dpks", name=name)
     store.emit("Dpk", "Deleted", dpk_id)
     return name
 
@@ -183,7 +182,7 @@ def _check_custom(custom: Any) -> None:
 
 def installed(store: Store, project_id: str, dpk_name: str) -> dict[str, Any] | None:
     """Fetch the app that a dpk has in a project, or None."""
-    for row in store.select("apps", "scope = ?", (project_id,)):
+    for row in store.find("apps", projectId=project_id):
         if store.parsed(row)["dpkName"] == dpk_name:
             return store.parsed(row)
     return None
@@ -196,7 +195,7 @@ def _install_dependencies(
         name = dependency["name"]
         if name in (*parents, dpk["name"]) or installed(store, project_id, name) is not None:
             continue
-        if store.find("dpks", "name = ?", name) is None:
+        if store.find_one("dpks", name=name) is None:
             if dependency.get("mandatory", True) is False:
                 continue
             raise ApiError(
@@ -217,7 +216,7 @@ def components(app: dict[str, Any], part: str) -> list[dict[str, Any]]:
 def install_models(store: Store, app: dict[str, Any], user: str, known: frozenset[str] = frozenset()) -> None:
     """Make the models of an app's manifest, but for the known ones; those of the project follow the app's version."""
     dpk = app["dpk"]
-    for row in list(store.select("models", "scope = ?", (app["projectId"],))):
+    for row in list(store.find("models", projectId=app["projectId"])):
         model = store.get("models", row.id)
         link = model.get("app") or {}
         if link.get("dpkName") == dpk["name"]:
@@ -259,12 +258,12 @@ def uninstall(store: Store, app_id: str) -> None:
     """Uninstall an app; the models that it made stay."""
     app = store.get("apps", app_id)
     store.emit("App", "Deleted", app_id, app=app)
-    store.delete("apps", "id = ?", app_id)
+    store.delete("apps", id=app_id)
 
 
 def revision(store: Store, name: str, version: str | None) -> dict[str, Any]:
     """Fetch a dpk by name, in this version or (None, or the word) the latest."""
-    for row in store.select("dpks", "name = ?", (name,), "ORDER BY id DESC"):
+    for row in store.find("dpks", name=name, order="-id"):
         if version in (None, "latest", store.parsed(row)["version"]):
             return store.parsed(row)
     raise ApiError(
@@ -288,7 +287,7 @@ def _install_model(store: Store, app: dict[str, Any], dpk: dict[str, Any], compo
         "dpkVersion": dpk["version"],
         "dpkId": dpk["baseId"],
     }
-    existing = store.find("models", "scope = ? AND name = ?", app["projectId"], component["name"])
+    existing = store.find_one("models", projectId=app["projectId"], name=component["name"])
     if existing is not None and (existing.get("app") or {}).get("dpkName") == dpk["name"]:
         return  # left by an earlier installation of the same dpk
     status = component.get("status") or "pre-trained"

@@ -5,7 +5,7 @@ from typing import Any
 from ...api import Call, Raw, Route, one, paged, render
 from ...errors import not_found
 from ...query import search
-from ...store import require
+from ...validation import require
 from . import models
 
 
@@ -23,8 +23,7 @@ def query_dpks(call: Call) -> Raw:
 
 def query_revisions(call: Call) -> Raw:
     """List the revisions of a dpk, by its name."""
-    scope = ("name = ?", (call.params["dpk_id"],))
-    return paged(call, "dpks", search(call.store, "dpks", require(call.body), scope))
+    return paged(call, "dpks", search(call.store, "dpks", require(call.body), name=call.params["dpk_id"]))
 
 
 def get_dpk(call: Call) -> Raw:
@@ -36,7 +35,7 @@ def get_revision(call: Call) -> Raw:
     """Fetch one revision of a dpk."""
     name = models.by_id(call.store, call.params["dpk_id"])["name"]
     version = call.params["version"]
-    for row in call.store.select("dpks", "name = ? AND type = ?", (name, version)):
+    for row in call.store.find("dpks", name=name, version=version):
         return one(call, "dpks", row.id)
     raise not_found(f"version of dpk {name!r}", version)
 

@@ -6,7 +6,8 @@ from typing import Any
 from ...api import Call, Raw, Route
 from ...errors import bad_request
 from ...query import everything
-from ...store import now, require
+from ...store import now
+from ...validation import require
 from ..exports.models import finished
 from . import models
 
@@ -68,8 +69,8 @@ def _bulk(call: Call, *, inside: bool) -> Raw:
 def _mark(
     call: Call, dataset: dict[str, Any], query: dict[str, Any], keys: list[str], *, inside: bool
 ) -> int:
-    files = ("scope = ? AND type = 'file'", (dataset["id"],))
-    documents = [json.loads(row.doc) for row in everything(call.store, "items", query, files)]
+    rows = everything(call.store, "items", query, datasetId=dataset["id"], type="file")
+    documents = [json.loads(row.doc) for row in rows]
     for document in documents:
         models.mark(document, keys, inside=inside)
         document |= {"updatedAt": now(), "updatedBy": call.user}

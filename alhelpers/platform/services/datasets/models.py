@@ -51,7 +51,7 @@ def create(
 
 def check_name(store: Store, project_id: str, name: str) -> None:
     """Refuse a name that the project already has."""
-    if store.find("datasets", "scope = ? AND name = ?", project_id, name):
+    if store.find_one("datasets", projects=project_id, name=name):
         raise bad_request(
             f"a dataset named {name!r} exists in project {project_id}; get it, or choose another name"
         )
@@ -75,7 +75,7 @@ def check_expiration(options: Any) -> dict[str, int] | None:
 
 def binaries(store: Store, project_id: str) -> dict[str, Any]:
     """Fetch the system dataset of a project."""
-    found = store.find("datasets", "scope = ? AND name = ? AND type = 'system'", project_id, BINARIES)
+    found = store.find_one("datasets", projects=project_id, name=BINARIES, readableType="system")
     if found is None:
         raise bad_request(f"project {project_id!r} has no dataset {BINARIES!r}: does the project exist?")
     return found
@@ -90,26 +90,26 @@ def shown(store: Store, row: Row, base: str) -> dict[str, Any]:
         "url": url,
         "items": f"{url}/items",
         "directoryTree": f"{url}/directoryTree",
-        "itemsCount": store.count("items", "scope = ? AND type = 'file' AND hidden = 0", (row.id,)),
-        "annotated": store.count("annotations", "scope = ?", (row.id,), what="DISTINCT parent"),
-        "annotationsCount": store.count("annotations", "scope = ?", (row.id,)),
+        "itemsCount": store.count("items", datasetId=row.id, type="file", hidden=False),
+        "annotated": store.count("annotations", datasetId=row.id, distinct="itemId"),
+        "annotationsCount": store.count("annotations", datasetId=row.id),
     }
 
 
 def delete(store: Store, dataset_id: str) -> None:
     """Delete a dataset with its items and annotations."""
     project_id = store.row("datasets", dataset_id).scope
-    store.delete("annotations", "scope = ?", dataset_id)
-    store.delete("items", "scope = ?", dataset_id)
-    store.delete("settings", "scope = ?", dataset_id)
-    store.delete("datasets", "id = ?", dataset_id)
+    store.delete("annotations", datasetId=dataset_id)
+    store.delete("items", datasetId=dataset_id)
+    store.delete("settings", scopeId=dataset_id)
+    store.delete("datasets", id=dataset_id)
     store.emit("Dataset", "Deleted", dataset_id, project=project_id)
 
 
 def directory_tree(store: Store, dataset_id: str) -> dict[str, Any]:
     """Build the tree of directories below the root."""
     nodes = {"/": {"value": {"filename": "/", "name": "", "dir": None, "metadata": {}}, "children": []}}
-    rows = store.select("items", "scope = ? AND type = 'dir'", (dataset_id,), "ORDER BY name")
+    rows = store.find("items", datasetId=dataset_id, type="dir", order="filename")
     for row in rows:
         item = store.parsed(row)
         value = {key: item[key] for key in ("id", "filename", "name", "dir", "metadata")}

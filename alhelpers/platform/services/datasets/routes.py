@@ -6,7 +6,8 @@ from typing import Any
 from ...api import Call, Raw, Route
 from ...errors import bad_request, not_found
 from ...query import search
-from ...store import now, require
+from ...store import now
+from ...validation import require
 from . import models
 
 COMPUTED = {"id", "url", "items", "directoryTree", "itemsCount", "annotated", "annotationsCount"}
@@ -52,12 +53,10 @@ def _index_driver(given: Any) -> str:
 def query(call: Call) -> Raw:
     """List datasets; the system ones only when asked for."""
     body = require(call.body)
-    where, values = ["1" if body.get("systemSpace") else "type != 'system'"], []
-    projects = require(body.get("context") or {}).get("projects")
-    if projects:
-        where.append(f"scope IN ({','.join('?' * len(projects))})")
-        values.extend(projects)
-    page = search(call.store, "datasets", body, (" AND ".join(where), tuple(values)))
+    where = {} if body.get("systemSpace") else {"readableType__ne": "system"}
+    if projects := require(body.get("context") or {}).get("projects"):
+        where["projects"] = projects
+    page = search(call.store, "datasets", body, **where)
     items = [models.shown(call.store, row, call.base) for row in page.rows]
     return Raw(json.dumps({"items": items, **page.envelope()}))
 

@@ -14,7 +14,7 @@ SINGLE_USE = ("train", "evaluate")
 
 def recover(call: Call) -> list[tuple[str, str]]:
     """Put executions that an earlier server was running back to their beginning; list (service, execution) to run."""
-    for row in list(call.store.select("executions", "type = ?", (models.RUNNING,), "ORDER BY id")):
+    for row in list(call.store.find("executions", status=models.RUNNING)):
         execution = call.store.get("executions", row.id)
         if not execution.get("internal"):
             models.restart(call.store, execution, "the platform was restarted while this ran: run again")
@@ -50,7 +50,7 @@ def _codebase(store: Store, package: dict[str, Any]) -> dict[str, Any]:
         return {"kind": "text", "text": codebase["code"]}
     if kind != "item":
         return {"kind": "installed", "why": f"package {name!r} has {f'a {kind}' if kind else 'no'} codebase"}
-    for row in store.select("items", "id = ?", (codebase.get("itemId"),)):
+    for row in store.find("items", id=codebase.get("itemId")):
         if row.blob is not None:
             return {"kind": "zip", "path": str(store.blob_path(row.blob))}
     why = f"the item {codebase.get('itemId')!r} with the codebase of package {name!r} was deleted"
@@ -59,7 +59,7 @@ def _codebase(store: Store, package: dict[str, Any]) -> dict[str, Any]:
 
 def begin(call: Call, execution_id: str) -> dict[str, Any] | None:
     """Mark an execution as running and give its job; None when it is not to be run any more."""
-    for row in call.store.select("executions", "id = ?", (execution_id,)):
+    for row in call.store.find("executions", id=execution_id):
         execution = call.store.get("executions", row.id)
         if execution["latestStatus"]["status"] == models.CREATED:
             models.start(call.store, execution)
@@ -125,7 +125,7 @@ def _running(store: Store, execution_id: str) -> dict[str, Any] | None:
 def _open(store: Store, execution_ids: list[str]) -> list[dict[str, Any]]:
     found = []
     for execution_id in execution_ids:
-        for row in store.select("executions", "id = ?", (execution_id,)):
+        for row in store.find("executions", id=execution_id):
             execution = store.get("executions", row.id)
             if not models.ended(execution):
                 found.append(execution)

@@ -280,7 +280,7 @@ def ml_fields(service: dict[str, Any]) -> dict[str, Any]:
 
 def waiting(store: Store) -> Iterable[dict[str, Any]]:
     """Iterate, oldest first, over the executions that wait for a worker."""
-    for row in store.select("executions", "type = ?", (CREATED,), "ORDER BY id"):
+    for row in store.find("executions", status=CREATED):
         execution = store.parsed(row)
         if not execution.get("internal"):
             yield execution
@@ -288,7 +288,7 @@ def waiting(store: Store) -> Iterable[dict[str, Any]]:
 
 def of_cycle(store: Store, project_id: str, cycle_id: str) -> list[dict[str, Any]]:
     """List the executions of one run of a pipeline, oldest first."""
-    rows = store.select("executions", "scope = ? AND name = ?", (project_id, cycle_id), "ORDER BY id")
+    rows = store.find("executions", projectId=project_id, cycle=cycle_id)
     return [store.parsed(row) for row in rows]
 
 
@@ -317,5 +317,5 @@ def log_sources(store: Store, body: dict[str, Any]) -> dict[str, Any]:
         ]
     else:
         raise bad_request("a log needs 'serviceId' or 'modelId'")
-    rows = [row for each in asked for row in store.select("executions", "id = ?", (str(each),))]
+    rows = [row for each in asked for row in store.find("executions", id=str(each))]
     return {"services": found, "ended": bool(rows) and all(ended(store.parsed(row)) for row in rows)}

@@ -38,7 +38,7 @@ def query(store: Store, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of(store: Store, resource_id: str) -> Iterator[dict[str, Any]]:
-    for row in store.select("executions", "instr(doc, ?)", (resource_id,), "ORDER BY id"):
+    for row in store.find("executions", containing=resource_id):
         execution = store.parsed(row)
         for kind in _kinds(execution["input"], resource_id):
             latest = execution["latestStatus"]

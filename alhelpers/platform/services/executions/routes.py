@@ -6,7 +6,8 @@ from ...api import Call, Raw, Route, one, paged
 from ...errors import bad_request, not_emulated
 from ...events import Event
 from ...query import everything, search
-from ...store import is_id, require
+from ...store import is_id
+from ...validation import require
 from ..datasets import models as stored
 from ..exports import models as commands
 from . import models, resources
@@ -47,12 +48,10 @@ def _create_batch(call: Call, service: dict[str, Any], name: str, batch: dict[st
     if not datasets:
         # All datasets of the project but the system's own.
         system = stored.binaries(call.store, service["projectId"])["id"]
-        rows = call.store.select("datasets", "scope = ? AND id != ?", (service["projectId"], system))
+        rows = call.store.find("datasets", projects=service["projectId"], id__ne=system)
         datasets = [row.id for row in rows]
     rows = [
-        row
-        for dataset_id in datasets
-        for row in everything(call.store, "items", query, ("scope = ?", (dataset_id,)))
+        row for dataset_id in datasets for row in everything(call.store, "items", query, datasetId=dataset_id)
     ]
     if len(rows) > BATCH:
         raise bad_request(f"the query finds {len(rows)} items; one request makes at most {BATCH} executions")
@@ -160,7 +159,7 @@ def command(call: Call) -> Raw:
 
 def stop_all(call: Call, event: Event) -> None:
     """Stop what runs on a service that is deleted."""
-    for row in list(call.store.select("executions", "parent = ?", (event.id,))):
+    for row in list(call.store.find("executions", serviceId=event.id)):
         execution = call.store.get("executions", row.id)
         if not models.ended(execution):
             models.terminate(call.store, execution)

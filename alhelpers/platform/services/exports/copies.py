@@ -7,7 +7,8 @@ from typing import Any
 
 from ...errors import bad_request
 from ...query import everything
-from ...store import Store, merge, now, require
+from ...store import Store, now
+from ...validation import merge, require
 from ..datasets import models as datasets
 from ..items import models as items
 
@@ -62,7 +63,7 @@ def copy_items(
 
 
 def _files(store: Store, dataset_id: str, query: dict[str, Any]) -> list[dict[str, Any]]:
-    rows = everything(store, "items", query, ("scope = ?", (dataset_id,)))
+    rows = everything(store, "items", query, datasetId=dataset_id)
     documents = (json.loads(row.doc) for row in rows)
     return [
         item for item in documents if item["type"] == "file" and not item["filename"].startswith(OWN_FOLDERS)
@@ -138,7 +139,7 @@ def _origin(store: Store, item: dict[str, Any]) -> str:
     seen = {item["id"]}
     while (source_id := item.get("srcItem")) and source_id not in seen:
         seen.add(source_id)
-        row = next(store.select("items", "id = ?", (source_id,)), None)
+        row = store.first("items", id=source_id)
         if row is None:
             return source_id
         item = store.parsed(row)

@@ -40,15 +40,15 @@ def record(store: Store, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
 def forget_old(call: Call, dataset_id: str) -> None:
     """Delete the files of exports that every client has long fetched."""
     limit = (datetime.now(UTC) - KEPT).isoformat()
-    for row in list(call.store.select("items", "scope = ? AND dir = ?", (dataset_id, FOLDER))):
+    for row in list(call.store.find("items", datasetId=dataset_id, dir=FOLDER)):
         if json.loads(row.doc)["createdAt"] < limit:
-            call.store.delete("items", "id = ?", row.id)
+            call.store.delete("items", id=row.id)
 
 
 def exported_items(call: Call, dataset_id: str, body: dict[str, Any]) -> list[tuple[Row, str]]:
     """Give each item that an export asks for, as its row and its JSON with annotations and vectors."""
-    files = ("scope = ? AND type = 'file'", (dataset_id,))
-    rows = everything(call.store, "items", body.get("itemsQuery") or {}, files)
+    query = body.get("itemsQuery") or {}
+    rows = everything(call.store, "items", query, datasetId=dataset_id, type="file")
     options = body.get("annotations") if isinstance(body.get("annotations"), dict) else {}
     annotations = _annotations(call, dataset_id, body) if options.get("include", True) else None
     vectors = _vectors(call, dataset_id, body) if body.get("includeItemVectors") else None
@@ -66,7 +66,7 @@ def exported_items(call: Call, dataset_id: str, body: dict[str, Any]) -> list[tu
 def _annotations(call: Call, dataset_id: str, body: dict[str, Any]) -> dict[str | None, list[str]]:
     by_item: dict[str | None, list[str]] = {}
     query = body.get("annotationsQuery") or {}
-    for row in everything(call.store, "annotations", query, ("scope = ?", (dataset_id,))):
+    for row in everything(call.store, "annotations", query, datasetId=dataset_id):
         by_item.setdefault(row.parent, []).append(render(call, "annotations", row))
     return by_item
 
@@ -74,7 +74,7 @@ def _annotations(call: Call, dataset_id: str, body: dict[str, Any]) -> dict[str 
 def _vectors(call: Call, dataset_id: str, body: dict[str, Any]) -> dict[str | None, list[Any]]:
     by_item: dict[str | None, list[Any]] = {}
     query = body.get("itemsVectorQuery") or {}
-    for row in everything(call.store, "feature_vectors", query, ("dir = ?", (dataset_id,))):
+    for row in everything(call.store, "feature_vectors", query, datasetId=dataset_id):
         vector = call.store.parsed(row)
         shown = {key: vector.get(key) for key in ("featureSetId", "datasetId", "value")}
         by_item.setdefault(row.parent, []).append(shown)

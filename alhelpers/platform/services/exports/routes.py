@@ -3,7 +3,7 @@
 from ...api import Call, Raw, Route, listed, one
 from ...errors import bad_request
 from ...query import MAX_PAGE
-from ...store import require
+from ...validation import require
 from ..datasets import models as datasets
 from ..items import models as items
 from . import copies, models
@@ -72,7 +72,7 @@ def get_command(call: Call) -> Raw:
 
 def list_commands(call: Call) -> Raw:
     """List the commands, the newest first, as far as a page holds."""
-    return listed(call, "commands", call.store.select("commands", tail=f"ORDER BY id DESC LIMIT {MAX_PAGE}"))
+    return listed(call, "commands", call.store.find("commands", order="-id", limit=MAX_PAGE))
 
 
 def abort_command(call: Call) -> Raw:

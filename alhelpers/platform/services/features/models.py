@@ -4,7 +4,8 @@ from typing import Any
 
 from ... import vectors
 from ...errors import bad_request
-from ...store import Store, now, require
+from ...store import Store, now
+from ...validation import require
 
 # What a vector can be about, and where such entities are stored.
 ENTITIES = {"item": "items", "annotation": "annotations", "dataset": "datasets"}
@@ -40,7 +41,7 @@ def create_set(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
 
 def check_name(store: Store, project_id: str, name: str) -> None:
     """Refuse a name that another feature set of the project has."""
-    if store.find("feature_sets", "scope = ? AND name = ?", project_id, name):
+    if store.find_one("feature_sets", project=project_id, name=name):
         raise bad_request(f"a feature set named {name!r} exists in project {project_id}: get it by that name")
 
 
@@ -55,8 +56,8 @@ def update_set(store: Store, feature_set: dict[str, Any], body: dict[str, Any], 
 def delete_set(store: Store, set_id: str) -> None:
     """Delete a feature set with its vectors."""
     store.row("feature_sets", set_id, "feature set")
-    store.delete("feature_vectors", "scope = ?", set_id)
-    store.delete("feature_sets", "id = ?", set_id)
+    store.delete("feature_vectors", featureSetId=set_id)
+    store.delete("feature_sets", id=set_id)
 
 
 def create_vectors(store: Store, given: Any, user: str) -> list[str]:
@@ -96,12 +97,10 @@ def create_vectors(store: Store, given: Any, user: str) -> list[str]:
 
 def counts(store: Store, project_id: str, dataset_ids: list[str]) -> list[dict[str, Any]]:
     """Count the vectors of each feature set of a project that belong to these datasets."""
-    marks = ",".join("?" * len(dataset_ids))
-    where = f"scope = ? AND dir IN ({marks})"
     return [
         {
             "featureSetId": row.id,
-            "count": store.count("feature_vectors", where, (row.id, *dataset_ids)),
+            "count": store.count("feature_vectors", featureSetId=row.id, datasetId=dataset_ids),
         }
-        for row in list(store.select("feature_sets", "scope = ?", (project_id,), "ORDER BY id"))
+        for row in list(store.find("feature_sets", project=project_id))
     ]

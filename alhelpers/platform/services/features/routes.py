@@ -6,7 +6,7 @@ from ...api import Call, Raw, Route, listed, one, paged
 from ...errors import bad_request
 from ...events import Event, Listener
 from ...query import search
-from ...store import require
+from ...validation import require
 from . import models
 
 
@@ -18,7 +18,9 @@ def create_set(call: Call) -> Raw:
 
 def query_sets(call: Call) -> Raw:
     """List feature sets, of some projects where the query names them."""
-    return paged(call, "feature_sets", search(call.store, "feature_sets", *_scoped(call, "scope")))
+    body, projects = _projects(call)
+    inside = {"project": projects} if projects else {}
+    return paged(call, "feature_sets", search(call.store, "feature_sets", body, **inside))
 
 
 def get_set(call: Call) -> Raw:
@@ -47,10 +49,11 @@ def create_vectors(call: Call) -> Raw:
 
 def query_vectors(call: Call) -> Raw:
     """List vectors, of some projects where the query names them."""
-    condition = "scope IN (SELECT id FROM documents WHERE kind = 'feature_sets' AND scope"
-    return paged(
-        call, "feature_vectors", search(call.store, "feature_vectors", *_scoped(call, condition, ")"))
-    )
+    body, projects = _projects(call)
+    inside = {}
+    if projects:
+        inside["featureSetId"] = [row.id for row in call.store.find("feature_sets", project=projects)]
+    return paged(call, "feature_vectors", search(call.store, "feature_vectors", body, **inside))
 
 
 def get_vector(call: Call) -> Raw:
@@ -61,7 +64,7 @@ def get_vector(call: Call) -> Raw:
 def delete_vector(call: Call) -> dict[str, Any]:
     """Delete a vector."""
     row = call.store.row("feature_vectors", call.params["id"], "feature vector")
-    call.store.delete("feature_vectors", "id = ?", row.id)
+    call.store.delete("feature_vectors", id=row.id)
     return {"id": row.id}
 
 
@@ -74,20 +77,17 @@ def count_vectors(call: Call) -> list[dict[str, Any]]:
     return models.counts(call.store, body["projectId"], datasets)
 
 
-def _scoped(call: Call, column: str, end: str = "") -> tuple[dict[str, Any], tuple[str, tuple[Any, ...]]]:
-    """Give the query, and what the projects in its context allow."""
+def _projects(call: Call) -> tuple[dict[str, Any], list[str] | None]:
+    """Return the query, and the projects in its context."""
     body = require(call.body)
-    projects = require(body.get("context") or {}).get("projects")
-    if not projects:
-        return body, ("1", ())
-    return body, (f"{column} IN ({','.join('?' * len(projects))}){end}", tuple(projects))
+    return body, require(body.get("context") or {}).get("projects")
 
 
 def forget_entity(call: Call, event: Event) -> None:
     """Delete the vectors of a deleted item, annotation or dataset."""
-    call.store.delete("feature_vectors", "parent = ?", event.id)
+    call.store.delete("feature_vectors", entityId=event.id)
     if event.resource == "Dataset":
-        call.store.delete("feature_vectors", "dir = ?", event.id)
+        call.store.delete("feature_vectors", datasetId=event.id)
 
 
 ROUTES = [

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, merge, now
+from ...store import Store, now
+from ...validation import merge
 from .content import guess_type
 
 # What a PATCH may not change: the platform computes it, or it never changes.
@@ -76,7 +77,7 @@ def ensure_directory(store: Store, dataset_id: str, directory: str, user: str) -
     """Make a directory, and those above it, unless they exist; the root is no item."""
     if directory == "/":
         return None
-    found = store.find("items", "scope = ? AND name = ? AND type = 'dir'", dataset_id, directory)
+    found = store.find_one("items", datasetId=dataset_id, filename=directory, type="dir")
     if found is not None:
         return found
     ensure_directory(store, dataset_id, posixpath.dirname(directory), user)
@@ -88,7 +89,7 @@ def ensure_directory(store: Store, dataset_id: str, directory: str, user: str) -
 
 def by_path(store: Store, dataset_id: str, filename: str) -> dict[str, Any] | None:
     """Fetch the file at a path, or None."""
-    return store.find("items", "scope = ? AND name = ? AND type = 'file'", dataset_id, filename)
+    return store.find_one("items", datasetId=dataset_id, filename=filename, type="file")
 
 
 def _new_item(store: Store, dataset_id: str, filename: str, kind: str, user: str) -> dict[str, Any]:
@@ -157,7 +158,7 @@ def _drop_content(store: Store, item: dict[str, Any]) -> None:
 
 def drop_thumbnail(store: Store, item: dict[str, Any]) -> None:
     """Delete the thumbnail of an item, if one was ever asked for."""
-    store.delete("items", "scope = ? AND name = ?", item["datasetId"], thumbnail_path(item["id"]))
+    store.delete("items", datasetId=item["datasetId"], filename=thumbnail_path(item["id"]))
 
 
 def _describe(item: dict[str, Any], upload: Upload) -> None:
@@ -233,9 +234,7 @@ def merge_metadata(item: dict[str, Any], metadata: dict[str, Any]) -> None:
 def move(store: Store, item: dict[str, Any], filename: str, user: str) -> None:
     """Give an item another path in its dataset; the caller writes it."""
     directory = item["type"] == "dir"
-    taken = store.find(
-        "items", "scope = ? AND name = ? AND type = ?", item["datasetId"], filename, item["type"]
-    )
+    taken = store.find_one("items", datasetId=item["datasetId"], filename=filename, type=item["type"])
     if taken is not None and taken["id"] != item["id"]:
         raise bad_request(f"cannot move {item['filename']!r}: {filename!r} exists (item {taken['id']})")
     if directory and filename.startswith(item["filename"] + "/"):
@@ -257,7 +256,9 @@ def move(store: Store, item: dict[str, Any], filename: str, user: str) -> None:
 
 
 def _below(store: Store, directory: dict[str, Any]) -> list[dict[str, Any]]:
-    rows = store.select("items", "scope = ? AND name > ? AND name < ?", _subtree(directory))
+    # '0' follows '/' in ASCII, so these bounds hold exactly the paths below the directory.
+    bounds = {"filename__gt": f"{directory['filename']}/", "filename__lt": f"{directory['filename']}0"}
+    rows = store.find("items", datasetId=directory["datasetId"], **bounds)
     return [json.loads(row.doc) for row in rows]
 
 
@@ -265,7 +266,7 @@ def delete(store: Store, item_ids: list[str]) -> int:
     """Delete items with their annotations and bytes, a directory with all that is in it."""
     deleted = 0
     for item_id in item_ids:
-        row = next(store.select("items", "id = ?", (item_id,)), None)
+        row = store.first("items", id=item_id)
         if row is None:
             continue  # went with its directory
         item = json.loads(row.doc)
@@ -273,25 +274,20 @@ def delete(store: Store, item_ids: list[str]) -> int:
             deleted += delete(store, [inner["id"] for inner in _below(store, item)])
         else:
             drop_thumbnail(store, item)
-        for annotation in list(store.select("annotations", "parent = ?", (item_id,))):
+        for annotation in list(store.find("annotations", itemId=item_id)):
             store.emit("Annotation", "Deleted", annotation.id, dataset=item["datasetId"], item=item_id)
-        store.delete("annotations", "parent = ?", item_id)
+        store.delete("annotations", itemId=item_id)
         store.emit("Item", "Deleted", item_id, dataset=item["datasetId"])
-        deleted += store.delete("items", "id = ?", item_id)
+        deleted += store.delete("items", id=item_id)
     return deleted
-
-
-def _subtree(item: dict[str, Any]) -> tuple[str, str, str]:
-    # '0' follows '/' in ASCII, so these bounds hold exactly the paths below the directory.
-    return item["datasetId"], f"{item['filename']}/", f"{item['filename']}0"
 
 
 def count_annotations(store: Store, item_ids: set[str]) -> None:
     """Bring the counters of items up to date with their annotations."""
     for item_id in item_ids:
-        row = next(store.select("items", "id = ?", (item_id,)), None)
+        row = store.first("items", id=item_id)
         if row is not None:
-            number = store.count("annotations", "parent = ?", (item_id,))
+            number = store.count("annotations", itemId=item_id)
             store.put("items", json.loads(row.doc) | {"annotationsCount": number, "annotated": number > 0})
 
 
@@ -345,11 +341,9 @@ def _shared_collections(store: Store, source: dict[str, Any], dataset_id: str, m
 
 def copy_annotations(store: Store, source_id: str, target: dict[str, Any], *, with_status: bool) -> None:
     """Copy the annotations of an item to another one, but those that it has already."""
-    present = {
-        _looks(store.parsed(row)) for row in store.select("annotations", "parent = ?", (target["id"],))
-    }
+    present = {_looks(store.parsed(row)) for row in store.find("annotations", itemId=target["id"])}
     copies = []
-    for row in list(store.select("annotations", "parent = ?", (source_id,), "ORDER BY id")):
+    for row in list(store.find("annotations", itemId=source_id)):
         annotation = json.loads(row.doc)
         if _looks(annotation) in present:
             continue

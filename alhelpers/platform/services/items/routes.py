@@ -8,7 +8,8 @@ from typing import Any
 from ...api import Call, Raw, Route, one, paged
 from ...errors import bad_request, not_found
 from ...query import everything, search
-from ...store import is_id, merge, now, require
+from ...store import is_id, now
+from ...validation import merge, require
 from ..exports.models import finished
 from . import models
 
@@ -24,25 +25,24 @@ def query(call: Call) -> Any:
     kind = body.get("resource", "items")
     if kind not in ("items", "annotations"):
         raise bad_request(f"a dataset holds 'items' and 'annotations', not {kind!r}")
-    scope = ("scope = ?", (dataset_id,))
     if body.get("delete"):
-        return {"deletedCount": _delete(call, kind, everything(call.store, kind, body, scope))}
+        return {"deletedCount": _delete(call, kind, everything(call.store, kind, body, datasetId=dataset_id))}
     if "update" in body:
-        return {"updatedCount": _bulk_update(call, kind, body, scope)}
-    return paged(call, kind, search(call.store, kind, body, scope))
+        return {"updatedCount": _bulk_update(call, kind, body, datasetId=dataset_id)}
+    return paged(call, kind, search(call.store, kind, body, datasetId=dataset_id))
 
 
 def _delete(call: Call, kind: str, rows: list[Any]) -> int:
     if kind == "items":
         return models.delete(call.store, [row.id for row in rows])
     for row in rows:
-        call.store.delete("annotations", "id = ?", row.id)
+        call.store.delete("annotations", id=row.id)
         call.store.emit("Annotation", "Deleted", row.id, dataset=row.scope, item=row.parent)
     models.count_annotations(call.store, {row.parent for row in rows})
     return len(rows)
 
 
-def _bulk_update(call: Call, kind: str, body: dict[str, Any], scope: tuple[str, tuple[Any, ...]]) -> int:
+def _bulk_update(call: Call, kind: str, body: dict[str, Any], **fields: Any) -> int:
     """Merge metadata into everything that a query matches, in one transaction."""
     update = body["update"]
     metadata = update.get("metadata", {}) if isinstance(update, dict) else None
@@ -53,7 +53,7 @@ def _bulk_update(call: Call, kind: str, body: dict[str, Any], scope: tuple[str, 
     if not body.get("systemSpace"):
         metadata = {key: value for key, value in metadata.items() if key != "system"}
     time = now()
-    rows = everything(call.store, kind, body, scope)
+    rows = everything(call.store, kind, body, **fields)
     documents = [json.loads(row.doc) for row in rows]
     for document in documents:
         if kind == "items":
@@ -71,18 +71,17 @@ def bulk_update_metadata(call: Call) -> Raw:
     """Merge metadata into the items of a query; the SDK assigns subsets this way."""
     body = require(call.body)
     changes = body.get("updateQuery") if isinstance(body.get("updateQuery"), dict) else {}
-    scope = _files(call)
     query = require(body.get("query")) | {
         "systemSpace": changes.get("systemSpace"),
         "update": changes.get("update"),
     }
-    changed = _bulk_update(call, "items", query, scope)
+    changed = _bulk_update(call, "items", query, **_files(call))
     return finished(call, "BulkUpdateMetadata", {"updatedCount": changed})
 
 
-def _files(call: Call) -> tuple[str, tuple[Any, ...]]:
-    """Give the scope of what can be trained on: files, not directories."""
-    return "scope = ? AND type = 'file'", (call.store.row("datasets", call.params["dataset_id"]).id,)
+def _files(call: Call) -> dict[str, str]:
+    """Return the conditions on what can be trained on: files, not directories."""
+    return {"datasetId": call.store.row("datasets", call.params["dataset_id"]).id, "type": "file"}
 
 
 def split(call: Call) -> Raw:
@@ -91,8 +90,7 @@ def split(call: Call) -> Raw:
     shares = body.get("MLSplitList")
     if not _are_percentages(shares):
         raise bad_request(f"'MLSplitList' must give percentages that add up to 100, got {shares!r}")
-    scope = _files(call)
-    rows = everything(call.store, "items", require(body.get("itemsQuery")), scope)
+    rows = everything(call.store, "items", require(body.get("itemsQuery")), **_files(call))
     bounds, reached = {}, 0.0
     for name, share in shares.items():
         reached += share * len(rows) / 100
@@ -202,7 +200,7 @@ def _target(filename: Any, source: dict[str, Any]) -> Any:
 
 
 def _has_clone(call: Call, source_id: str, dataset_id: str) -> bool:
-    return call.store.count("items", "scope = ? AND parent = ?", (dataset_id, source_id)) > 0
+    return call.store.count("items", datasetId=dataset_id, srcItem=source_id) > 0
 
 
 ROUTES = [

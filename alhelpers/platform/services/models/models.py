@@ -5,7 +5,8 @@ import posixpath
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, now, require
+from ...store import Store, now
+from ...validation import require
 from ..datasets import models as datasets
 from ..items import models as items
 from ..projects.models import ORGANIZATION
@@ -86,7 +87,7 @@ def check_fields(body: dict[str, Any]) -> None:
 
 def check_name(store: Store, project_id: str, name: str) -> None:
     """Refuse a name that another model of the project has."""
-    if store.find("models", "scope = ? AND name = ?", project_id, name):
+    if store.find_one("models", projectId=project_id, name=name):
         raise bad_request(
             f"a model named {name!r} exists in project {project_id}: choose another name, or get that one"
         )
@@ -130,7 +131,7 @@ def own_artifacts(store: Store, model: dict[str, Any]) -> list[Any]:
     kept = []
     for artifact in model.get("artifacts") or []:
         item_id = artifact.get("itemId") if isinstance(artifact, dict) else None
-        row = next(store.select("items", "id = ?", (item_id,)), None) if item_id else None
+        row = store.first("items", id=item_id) if item_id else None
         owner = _folder_owner(store.parsed(row)["filename"]) if row else None
         if owner is None or owner == model["name"] or not _is_other(store, model, owner):
             kept.append(artifact)
@@ -144,15 +145,12 @@ def _folder_owner(filename: str) -> str | None:
 
 def _is_other(store: Store, model: dict[str, Any], name: str) -> bool:
     """Say whether another model of the project has this name; a renamed model still has files under its old one."""
-    return (
-        store.count("models", "scope = ? AND name = ? AND id != ?", (model["projectId"], name, model["id"]))
-        > 0
-    )
+    return store.count("models", projectId=model["projectId"], name=name, id__ne=model["id"]) > 0
 
 
 def forget_artifact(store: Store, project_id: str, item_id: str) -> None:
     """Take a deleted item out of the artifacts of a project's models."""
-    for row in list(store.select("models", "scope = ?", (project_id,))):
+    for row in list(store.find("models", projectId=project_id)):
         if item_id in row.doc:
             model = json.loads(row.doc)
             kept = [each for each in model["artifacts"] if each.get("itemId") != item_id]
@@ -210,20 +208,14 @@ def _clear(store: Store, dataset_id: str, filename: str) -> None:
 def delete(store: Store, model_id: str) -> None:
     """Delete a model with its metrics, its artifacts and their folder."""
     model = store.get("models", model_id)
-    store.delete("metrics", "parent = ?", model_id)
-    store.delete("models", "id = ?", model_id)
+    store.delete("metrics", modelId=model_id)
+    store.delete("models", id=model_id)
     binaries = datasets.binaries(store, model["projectId"])["id"]
     own = {each.get("itemId") for each in own_artifacts(store, model)}
     folder = f"{ARTIFACTS}/{model['name']}"
-    rows = store.select("items", "scope = ? AND name = ? AND type = 'dir'", (binaries, folder))
+    rows = store.find("items", datasetId=binaries, filename=folder, type="dir")
     ids = [row.id for row in rows]
-    ids += [
-        row.id
-        for each in own
-        if each
-        for row in store.select("items", "id = ?", (each,))
-        if row.scope == binaries
-    ]
+    ids += [row.id for each in own if each for row in store.find("items", id=each) if row.scope == binaries]
     items.delete(store, ids)
     store.emit("Model", "Deleted", model_id, project=model["projectId"])
 

@@ -5,7 +5,7 @@ from typing import Any
 from ...api import Call, Raw, Route, one, paged
 from ...events import Event, Listener
 from ...query import search
-from ...store import require
+from ...validation import require
 from . import models
 
 
@@ -60,7 +60,7 @@ def query_metrics(call: Call) -> Raw:
 
 def forget_artifact(call: Call, event: Event) -> None:
     """Take a deleted item of a project's binaries out of the artifacts of its models."""
-    for row in call.store.select("datasets", "id = ? AND type = 'system'", (event.detail.get("dataset"),)):
+    for row in call.store.find("datasets", id=event.detail.get("dataset"), readableType="system"):
         models.forget_artifact(call.store, row.scope or "", event.id)
 
 

@@ -4,7 +4,8 @@ import re
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, now, require
+from ...store import Store, now
+from ...validation import require
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}")
@@ -78,12 +79,12 @@ def _write(store: Store, package: dict[str, Any]) -> None:
         raise bad_request(f"a package's version is MAJOR.MINOR.PATCH such as '1.0.0', got {version!r}")
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
         raise bad_request(f"'modules' of a package must be a list of objects, got {modules!r}")
-    other = store.find("packages", "scope = ? AND name = ?", package["projectId"], package["name"])
+    other = store.find_one("packages", projectId=package["projectId"], name=package["name"])
     if other is not None and other["id"] != package["id"]:
         raise bad_request(
             f"a package named {package['name']!r} exists in project {package['projectId']}: push a new version of it"
         )
-    if store.find("package_revisions", "parent = ? AND name = ?", package["id"], version):
+    if store.find_one("package_revisions", packageId=package["id"], version=version):
         raise bad_request(
             f"package {package['name']!r} has a version {version!r} already: choose a later one"
         )
@@ -93,7 +94,7 @@ def _write(store: Store, package: dict[str, Any]) -> None:
 
 def revisions(store: Store, package_id: str) -> list[dict[str, Any]]:
     """List all versions of a package, the latest first."""
-    rows = store.select("package_revisions", "parent = ?", (package_id,), "ORDER BY id DESC")
+    rows = store.find("package_revisions", packageId=package_id, order="-id")
     return [
         {key: value for key, value in store.parsed(row).items() if key != "packageId"} | {"id": package_id}
         for row in rows
@@ -103,12 +104,12 @@ def revisions(store: Store, package_id: str) -> list[dict[str, Any]]:
 def delete(store: Store, package_id: str) -> None:
     """Delete a package with its revisions; one that services run on stays."""
     package = store.get("packages", package_id)
-    for row in store.select("services", "scope = ?", (package["projectId"],)):
+    for row in store.find("services", projectId=package["projectId"]):
         service = store.parsed(row)
         if service["packageId"] == package_id:
             raise bad_request(
                 f"package {package['name']!r} is used by service {service['name']!r}: delete that service first"
             )
-    store.delete("package_revisions", "parent = ?", package_id)
-    store.delete("packages", "id = ?", package_id)
+    store.delete("package_revisions", packageId=package_id)
+    store.delete("packages", id=package_id)
     store.emit("Package", "Deleted", package_id)

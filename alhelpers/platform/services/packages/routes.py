@@ -3,7 +3,7 @@
 from typing import Any
 
 from ...api import Call, Raw, Route, one
-from ...store import require
+from ...validation import require
 from ..apps import models as apps
 from . import models
 
@@ -16,7 +16,7 @@ def create(call: Call) -> Raw:
 def get(call: Call) -> Raw:
     """Fetch a package, or the dpk of that id: a model names its code by one or the other."""
     package_id = call.params["package_id"]
-    if call.store.count("packages", "id = ?", (package_id,)):
+    if call.store.count("packages", id=package_id):
         return one(call, "packages", package_id)
     return one(call, "dpks", apps.by_id(call.store, package_id, "package")["id"])
 

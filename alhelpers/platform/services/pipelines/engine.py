@@ -131,11 +131,11 @@ def _run(
 
 def finished(store: Store, execution_id: str) -> None:
     """Move a cycle on, after one of its executions has ended."""
-    row = next(store.select("executions", "id = ?", (execution_id,)), None)
+    row = store.first("executions", id=execution_id)
     execution = store.parsed(row) if row else {}
     link = execution.get("pipeline") or {}
-    found = next(store.select("cycles", "id = ?", (link.get("executionId"),)), None)
-    pipeline = store.find("pipelines", "id = ?", link.get("id"))
+    found = store.first("cycles", id=link.get("executionId"))
+    pipeline = store.find_one("pipelines", id=link.get("id"))
     if found is None or pipeline is None:
         return
     cycle = json.loads(found.doc)
@@ -195,7 +195,7 @@ def _holds(store: Store, connection: dict[str, Any], port: dict[str, Any], value
     document = value
     if kind in values.ID_KEYS:
         entity = values.entity_id(kind, value)
-        row = next(store.select(f"{kind.lower()}s", "id = ?", (entity,)), None)
+        row = store.first(f"{kind.lower()}s", id=entity)
         document = store.parsed(row) if row else {}
     return dql.compile_filter(dql.parse(condition))(document)
 
@@ -272,10 +272,10 @@ def _overall(statuses: Iterable[str]) -> str:
 
 def restarted(store: Store, execution_id: str) -> None:
     """Bring a cycle up to date when one of its executions begins again."""
-    row = next(store.select("executions", "id = ?", (execution_id,)), None)
+    row = store.first("executions", id=execution_id)
     execution = store.parsed(row) if row else {}
     link = execution.get("pipeline") or {}
-    found = next(store.select("cycles", "id = ?", (link.get("executionId"),)), None)
+    found = store.first("cycles", id=link.get("executionId"))
     log = [entry["status"] for entry in execution.get("statusLog", [])]
     if found is None or log.count(executions.CREATED) < 2:
         return  # a new execution was counted when its node made it
@@ -291,8 +291,8 @@ def restarted(store: Store, execution_id: str) -> None:
 def decided_again(store: Store, execution: dict[str, Any], action: str) -> None:
     """Hand on an item whose status in a task was set anew, where the task's node is repeatable."""
     link = execution["pipeline"]
-    found = next(store.select("cycles", "id = ?", (link["executionId"],)), None)
-    pipeline = store.find("pipelines", "id = ?", link["id"])
+    found = store.first("cycles", id=link["executionId"])
+    pipeline = store.find_one("pipelines", id=link["id"])
     node = graph.node_by_id(pipeline or {}, link["nodeId"])
     if found is None or pipeline is None or node is None:
         return
@@ -311,7 +311,7 @@ def decided_again(store: Store, execution: dict[str, Any], action: str) -> None:
 
 def resume(store: Store, pipeline: dict[str, Any]) -> None:
     """Let the nodes work that were held while the pipeline was paused."""
-    for row in list(store.select("cycles", "parent = ?", (pipeline["id"],), "ORDER BY id")):
+    for row in list(store.find("cycles", pipelineId=pipeline["id"])):
         if not store.parsed(row)["held"]:
             continue
         cycle = json.loads(row.doc)
@@ -335,8 +335,7 @@ def terminate(store: Store, cycle: dict[str, Any]) -> None:
 
 def terminate_all(store: Store, pipeline_id: str) -> None:
     """End every cycle of a pipeline that is under way."""
-    open_ones = ("parent = ? AND type IN (?, ?)", (pipeline_id, PENDING, RUNNING))
-    for row in list(store.select("cycles", *open_ones)):
+    for row in list(store.find("cycles", pipelineId=pipeline_id, status=[PENDING, RUNNING])):
         terminate(store, json.loads(row.doc))
 
 

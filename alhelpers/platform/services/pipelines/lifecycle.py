@@ -70,10 +70,10 @@ def delete(store: Store, pipeline: Document) -> None:
     """Delete a pipeline with its triggers, code and cycles; its tasks stay, and the executions as history."""
     engine.terminate_all(store, pipeline["id"])
     for row in list(of_pipeline(store, pipeline)):
-        triggers.delete(store, "id = ?", row.id)
+        triggers.delete(store, row.id)
     workers.remove_code(store, pipeline)
-    store.delete("cycles", "parent = ?", pipeline["id"])
-    store.delete("pipelines", "id = ?", pipeline["id"])
+    store.delete("cycles", pipelineId=pipeline["id"])
+    store.delete("pipelines", id=pipeline["id"])
 
 
 # ------------------------------------------------------------------------------------------------------ triggers
@@ -81,7 +81,7 @@ def delete(store: Store, pipeline: Document) -> None:
 
 def of_pipeline(store: Store, pipeline: Document) -> list[Row]:
     """List the triggers that start a pipeline."""
-    rows = store.select("triggers", "scope = ?", (pipeline["projectId"],), "ORDER BY id")
+    rows = store.find("triggers", projectId=pipeline["projectId"])
     return [row for row in rows if store.parsed(row)["spec"]["operation"].get("id") == pipeline["id"]]
 
 
@@ -102,13 +102,13 @@ def sync_triggers(store: Store, pipeline: Document, user: str, moment: datetime)
             triggers.update(store, json.loads(row.doc), {"active": True, "spec": spec}, user, moment)
             continue
         if row is not None:
-            triggers.delete(store, "id = ?", row.id)
+            triggers.delete(store, row.id)
         node = graph.node_by_id(pipeline, start["nodeId"]) or {"id": start["nodeId"]}
         name = wanted.get("name") or f"{pipeline['name']}-{graph.label(node)}"
         body = {"projectId": pipeline["projectId"], "name": name, "type": kind, "spec": spec}
         triggers.create(store, body, user, moment)
     for row in existing.values():
-        triggers.delete(store, "id = ?", row.id)
+        triggers.delete(store, row.id)
 
 
 # --------------------------------------------------------------------------------------------------------- batches
@@ -162,11 +162,11 @@ def items_of(store: Store, project_id: str, query: Document) -> list[Row]:
     if wanted:
         for dataset_id in wanted:
             store.row("datasets", dataset_id)
-    own = store.select("datasets", "scope = ? AND type <> 'system'", (project_id,), "ORDER BY id")
+    own = store.find("datasets", projects=project_id, readableType__ne="system")
     chosen = wanted or [row.id for row in own]
     plain = {key: query[key] for key in ("filter", "join") if key in query}
     return [
         row
         for dataset_id in chosen
-        for row in everything(store, "items", plain, ("scope = ? AND type = 'file'", (dataset_id,)))
+        for row in everything(store, "items", plain, datasetId=dataset_id, type="file")
     ]

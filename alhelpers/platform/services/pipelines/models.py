@@ -3,7 +3,8 @@
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, merge, now, require
+from ...store import Store, now
+from ...validation import merge, require
 from ..projects.models import ORGANIZATION
 from . import engine, graph, validation
 
@@ -54,7 +55,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
 
 def check_name(store: Store, project_id: str, name: str) -> None:
     """Refuse a name that another pipeline of the project has."""
-    if store.find("pipelines", "scope = ? AND name = ?", project_id, name):
+    if store.find_one("pipelines", projectId=project_id, name=name):
         raise bad_request(f"a pipeline named {name!r} exists in project {project_id}: choose another name")
 
 

@@ -7,7 +7,7 @@ from ...api import Call, Raw, Route, one, render
 from ...errors import bad_request, not_found
 from ...events import Event
 from ...query import Page, everything, search
-from ...store import require
+from ...validation import require
 from ..exports.models import finished
 from . import engine, lifecycle, models, statistics, tasks, validation
 
@@ -92,7 +92,7 @@ def delete(call: Call) -> dict[str, Any]:
 
 def composition(call: Call) -> dict[str, Any]:
     """Fetch what is set up for a pipeline, by the id that the pipeline names."""
-    for row in call.store.select("pipelines"):
+    for row in call.store.find("pipelines"):
         if call.store.parsed(row).get("compositionId") == call.params["composition_id"]:
             return models.composition(call.store.parsed(row))
     raise not_found("composition", call.params["composition_id"])
@@ -175,9 +175,7 @@ def _node_id(options: dict[str, Any]) -> str | None:
 def _shown_cycle(call: Call, cycle_id: str) -> dict[str, Any]:
     row = call.store.row("cycles", cycle_id, "pipeline execution")
     cycle = call.store.parsed(row)
-    rows = call.store.select(
-        "executions", "scope = ? AND name = ?", (cycle["projectId"], cycle_id), "ORDER BY id"
-    )
+    rows = call.store.find("executions", projectId=cycle["projectId"], cycle=cycle_id)
     executed = [json.loads(render(call, "executions", each)) for each in rows]
     url = f"{call.base}/pipelines/{cycle['pipelineId']}/executions/{cycle_id}"
     return {"url": url} | models.shown_cycle(cycle, executed)
@@ -199,7 +197,7 @@ def rerun(call: Call) -> Raw:
     options = require(body.get("pipeline") or {})
     method, start_ids = engine.check_method(options.get("method"), options.get("startNodeIds"), pipeline)
     found = require(require(body.get("batch") or {}).get("query") or {})
-    rows = everything(call.store, "cycles", found, ("parent = ?", (pipeline["id"],)))
+    rows = everything(call.store, "cycles", found, pipelineId=pipeline["id"])
     for row in rows:
         engine.rerun(call.store, pipeline, json.loads(row.doc), method, start_ids)
     cycle_options = {"method": method, "startNodeIds": start_ids, "pipelineId": pipeline["id"]}

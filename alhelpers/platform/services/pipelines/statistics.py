@@ -14,8 +14,7 @@ def count(store: Store, pipeline: dict[str, Any]) -> dict[str, Any]:
     nodes: dict[str, Counter[str]] = {node["id"]: Counter() for node in graph.nodes(pipeline)}
     seconds: list[float] = []
     days = set()
-    where = "parent = ? AND id > ?"
-    for row in store.select("cycles", where, (pipeline["id"], pipeline.get("countedFrom") or "")):
+    for row in store.find("cycles", pipelineId=pipeline["id"], id__gt=pipeline.get("countedFrom") or ""):
         cycle = store.parsed(row)
         cycles[cycle["status"]] += 1
         days.add(cycle["createdAt"][:10])

@@ -29,7 +29,7 @@ def same_action(one: str | None, other: str | None) -> bool:
 def ensure(store: Store, pipeline: dict[str, Any], node: dict[str, Any], user: str) -> dict[str, Any]:
     """Fetch the task of a node, made if missing; the pipeline remembers which it is."""
     remembered = pipeline.setdefault("taskIds", {})
-    row = next(store.select("tasks", "id = ?", (remembered.get(node["id"]),)), None)
+    row = store.first("tasks", id=remembered.get(node["id"]))
     if row is not None:
         return json.loads(row.doc)
     task = tasks.create(store, _body(store, pipeline, node, user), user)
@@ -80,7 +80,7 @@ def accept(
     """Put an item into a node's task; one that comes again loses the status that it had there."""
     user = execution["creator"]
     task = ensure(store, pipeline, node, user)
-    before = store.find("task_waits", "scope = ? AND parent = ?", task["id"], item_id)
+    before = store.find_one("task_waits", taskId=task["id"], itemId=item_id)
     # Somebody may have taken it out of the task since.
     tasks.add_items(store, task, [item_id], user, shares=_next_assignee(store, task))
     if before is not None:
@@ -102,9 +102,9 @@ def _next_assignee(store: Store, task: dict[str, Any]) -> list[tuple[str, float]
     if tasks.is_pulling(task) or tasks.is_consensus(task) or len(shares) < 2:
         return None
     has: dict[str, int] = {}
-    for row in store.select("assignments", "parent = ?", (task["id"],)):
+    for row in store.find("assignments", taskId=task["id"]):
         assignment = store.parsed(row)
-        has[assignment["annotator"]] = store.count("task_items", "scope = ?", (row.id,))
+        has[assignment["annotator"]] = store.count("task_items", group=row.id)
     total = sum(share["load"] for share in shares) or len(shares)
     size = sum(has.values()) + 1
     behind = [
@@ -126,7 +126,7 @@ def decided(store: Store, event: Event) -> list[tuple[dict[str, Any], str]]:
     if status is None:
         return []
     again = []
-    waits = store.select("task_waits", "scope = ? AND parent = ?", (event.detail.get("task"), event.id))
+    waits = store.find("task_waits", taskId=event.detail.get("task"), itemId=event.id)
     # An execution that began again has waited twice; it ends once.
     found = dict.fromkeys(store.parsed(row)["executionId"] for row in waits)
     executed = [store.get("executions", execution_id) for execution_id in sorted(found)]
@@ -144,14 +144,14 @@ def decided(store: Store, event: Event) -> list[tuple[dict[str, Any], str]]:
 
 
 def _ends_in_consensus(store: Store, execution: dict[str, Any]) -> bool:
-    pipeline = store.find("pipelines", "id = ?", execution["pipeline"]["id"])
+    pipeline = store.find_one("pipelines", id=execution["pipeline"]["id"])
     node = graph.node_by_id(pipeline or {}, execution["pipeline"]["nodeId"])
     return any(CONSENSUS_DONE in (port.get("actions") or []) for port in graph.outputs(node or {}))
 
 
 def abandoned(store: Store, task_id: str) -> None:
     """Terminate what waits for statuses in a task that was deleted."""
-    for row in list(store.select("task_waits", "scope = ?", (task_id,))):
+    for row in list(store.find("task_waits", taskId=task_id)):
         execution = store.get("executions", store.parsed(row)["executionId"])
         executions.finish(store, execution, executions.TERMINATED, message="the task was deleted")
-    store.delete("task_waits", "scope = ?", task_id)
+    store.delete("task_waits", taskId=task_id)

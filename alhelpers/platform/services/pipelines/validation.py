@@ -5,7 +5,8 @@ from typing import Any
 
 from ... import dql
 from ...errors import bad_request
-from ...store import Store, require
+from ...store import Store
+from ...validation import require
 from . import graph
 
 # What a document must hold where it holds anything; more than this nobody reads.
@@ -190,7 +191,7 @@ def _check_dataset(store: Store, pipeline: dict[str, Any], node: dict[str, Any])
     dataset_id = graph.dataset_id(pipeline, node)
     if dataset_id is None:
         raise bad_request(f"Node {graph.label(node)!r} of type {node['type']} must have a datasetId")
-    if next(store.select("datasets", "id = ?", (dataset_id,)), None) is None:
+    if store.first("datasets", id=dataset_id) is None:
         raise bad_request(f"node {graph.label(node)!r}: there is no dataset {dataset_id!r}")
     loads = (node["metadata"].get("triggerToPipeline") or {}).get("active")
     if node["type"] == graph.STORAGE and loads and graph.connected_inputs(pipeline, node):

@@ -59,16 +59,16 @@ def refresh(store: Store, pipeline: Document, user: str) -> None:
 def remove_code(store: Store, pipeline: Document) -> None:
     """Delete the services that a pipeline has made for its own code; those of apps are there for others as well."""
     prefix = f"{pipeline['id']}-"
-    for row in list(store.select("services", "scope = ?", (pipeline["projectId"],))):
+    for row in list(store.find("services", projectId=pipeline["projectId"])):
         service = store.parsed(row)
         if service["name"].startswith(prefix):
             services.delete(store, service["id"])
-            store.delete("packages", "id = ?", service["packageId"])
+            store.delete("packages", id=service["packageId"])
 
 
 def _remembered(store: Store, pipeline: Document, node: Document) -> Document | None:
     service_id = (pipeline.get("serviceIds") or {}).get(node["id"])
-    return store.find("services", "id = ?", service_id) if service_id else None
+    return store.find_one("services", id=service_id) if service_id else None
 
 
 def _function_name(node: Document) -> str:
@@ -81,9 +81,7 @@ def service_of(store: Store, pipeline: Document, node: Document, user: str) -> D
     if node["type"] == graph.CODE:
         return _code_service(store, pipeline, node, user)
     namespace = node.get("namespace") or {}
-    named = store.find(
-        "services", "scope = ? AND name = ?", pipeline["projectId"], namespace.get("serviceName")
-    )
+    named = store.find_one("services", projectId=pipeline["projectId"], name=namespace.get("serviceName"))
     package_name = node.get("dpkName") or namespace.get("packageName")
     if named is not None and (node["type"] == graph.FUNCTION or not package_name):
         return named
@@ -118,7 +116,7 @@ def _app_service(
         )
     config = (node.get("metadata") or {}).get("serviceConfig") or {}
     name = namespace.get("serviceName") or config.get("name") or f"{dpk_name}-{module['name']}"
-    other = store.find("services", "scope = ? AND name = ?", pipeline["projectId"], name)
+    other = store.find_one("services", projectId=pipeline["projectId"], name=name)
     if other is not None and (other["packageName"], other["moduleName"]) != (dpk_name, module["name"]):
         name = f"{name}-{pipeline['id']}"
     settings = {key: config[key] for key in ("runtime", "initParams", "executionTimeout") if config.get(key)}
@@ -135,7 +133,7 @@ def _app_service(
 
 
 def _app(store: Store, project_id: str, dpk_name: str) -> Document | None:
-    for row in store.select("apps", "scope = ?", (project_id,), "ORDER BY id"):
+    for row in store.find("apps", projectId=project_id):
         if store.parsed(row)["dpkName"] == dpk_name:
             return store.parsed(row)
     return None
@@ -175,7 +173,7 @@ def _code_package(
         }
     ]
     digest = hashlib.sha256(code.encode()).hexdigest()
-    found = store.find("packages", "scope = ? AND name = ?", pipeline["projectId"], name)
+    found = store.find_one("packages", projectId=pipeline["projectId"], name=name)
     if found is not None and (found["metadata"].get("code"), found["modules"]) == (digest, modules):
         return found
     binaries = datasets.binaries(store, pipeline["projectId"])["id"]
@@ -198,7 +196,7 @@ def _code_package(
         "updatedAt": time,
     }
     if found is not None:
-        store.delete("packages", "id = ?", found["id"])
+        store.delete("packages", id=found["id"])
     store.put("packages", package)
     return package
 

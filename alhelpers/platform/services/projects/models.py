@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from ...conditions import kinds_with
 from ...errors import ApiError, bad_request
-from ...store import COLUMNS, Store, now
+from ...store import Store, now
 from ..datasets import models as datasets
 
 ORGANIZATION = {"id": "00000000-0000-0000-0000-000000000000", "name": "local"}
@@ -19,7 +20,7 @@ def check_name(store: Store, name: str, action: str = "create") -> None:
     bad = sorted(character for character in set(name) if character in ILLEGAL or not character.isprintable())
     if bad:
         raise bad_request(f"Failed to {action} project: the name {name!r} holds illegal characters {bad}")
-    if store.find("projects", "name = ?", name):
+    if store.find_one("projects", name=name):
         raise bad_request(
             f"Failed to {action} project: a project named {name!r} exists; get it, or choose another name"
         )
@@ -92,15 +93,15 @@ def check_owner_left(project: dict[str, Any]) -> None:
 def delete(store: Store, project_id: str) -> None:
     """Delete a project with everything in it."""
     store.row("projects", project_id)
-    for row in list(store.select("datasets", "scope = ?", (project_id,))):
+    for row in list(store.find("datasets", projects=project_id)):
         datasets.delete(store, row.id)
-    for row in list(store.select("models", "scope = ?", (project_id,))):
-        store.delete("metrics", "parent = ?", row.id)
-    for row in list(store.select("feature_sets", "scope = ?", (project_id,))):
-        store.delete("feature_vectors", "scope = ?", row.id)
-    for kind, columns in COLUMNS.items():
-        if columns.get("scope") in ("project", "projectId"):
-            store.delete(kind, "scope = ?", project_id)
-    store.delete("settings", "scope = ?", project_id)
-    store.delete("projects", "id = ?", project_id)
+    for row in list(store.find("models", projectId=project_id)):
+        store.delete("metrics", modelId=row.id)
+    for row in list(store.find("feature_sets", project=project_id)):
+        store.delete("feature_vectors", featureSetId=row.id)
+    for kind in kinds_with("projectId"):
+        store.delete(kind, projectId=project_id)
+    store.delete("feature_sets", project=project_id)
+    store.delete("settings", scopeId=project_id)
+    store.delete("projects", id=project_id)
     store.emit("Project", "Deleted", project_id)

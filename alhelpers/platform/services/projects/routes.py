@@ -5,7 +5,8 @@ from typing import Any
 
 from ...api import Call, Route
 from ...errors import bad_request, not_found
-from ...store import merge, now, require
+from ...store import now
+from ...validation import merge, require
 from . import models
 
 
@@ -16,7 +17,7 @@ def create(call: Call) -> dict[str, Any]:
 
 def list_all(call: Call) -> list[dict[str, Any]]:
     """List all projects."""
-    return [json.loads(row.doc) for row in call.store.select("projects", tail="ORDER BY id")]
+    return [json.loads(row.doc) for row in call.store.find("projects")]
 
 
 def get(call: Call) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def get(call: Call) -> dict[str, Any]:
 def get_by_name(call: Call) -> list[dict[str, Any]]:
     """Fetch the project of that name, as a list of one: the SDK takes an empty list for a fault of its own."""
     name = call.params["name"]
-    rows = list(call.store.select("projects", "name = ?", (name,)))
+    rows = list(call.store.find("projects", name=name))
     if not rows:
         raise not_found("project", name)
     return [json.loads(row.doc) for row in rows]

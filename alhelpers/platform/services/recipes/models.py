@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, now, require
+from ...store import Store, now
+from ...validation import require
 
 # What annotators fill in: choices (one or several), a number, yes or no, a text.
 ATTRIBUTE_TYPES = ("options", "range", "boolean", "freeText")
@@ -114,35 +115,35 @@ def delete_recipe(store: Store, recipe_id: str) -> None:
     """Delete a recipe; the datasets that used it have one recipe less."""
     recipe = store.get("recipes", recipe_id)
     for project_id in recipe["projectIds"]:
-        for row in list(store.select("datasets", "scope = ?", (project_id,))):
+        for row in list(store.find("datasets", projects=project_id)):
             dataset = json.loads(row.doc)
             recipes = dataset["metadata"]["system"].get("recipes") or []
             if recipe_id in recipes:
                 dataset["metadata"]["system"]["recipes"] = [each for each in recipes if each != recipe_id]
                 store.put("datasets", dataset)
-    store.delete("recipes", "id = ?", recipe_id)
+    store.delete("recipes", id=recipe_id)
 
 
 def delete_ontology(store: Store, ontology_id: str) -> None:
     """Delete an ontology; the recipes that used it have one ontology less."""
     ontology = store.get("ontologies", ontology_id, "ontology")
     projects = set(ontology["metadata"]["system"].get("projectIds") or [])
-    for row in list(store.select("recipes")):
+    for row in list(store.find("recipes")):
         recipe = json.loads(row.doc)
         if ontology_id in recipe["ontologyIds"] and projects & set(recipe["projectIds"]):
             recipe["ontologyIds"] = [each for each in recipe["ontologyIds"] if each != ontology_id]
             store.put("recipes", recipe)
-    store.delete("ontologies", "id = ?", ontology_id)
+    store.delete("ontologies", id=ontology_id)
 
 
 def forget_project(store: Store, project_id: str) -> None:
     """Delete the recipes and ontologies that belonged to a deleted project alone."""
-    for row in list(store.select("recipes")):
+    for row in list(store.find("recipes")):
         if store.parsed(row)["projectIds"] == [project_id]:
-            store.delete("recipes", "id = ?", row.id)
-    for row in list(store.select("ontologies")):
+            store.delete("recipes", id=row.id)
+    for row in list(store.find("ontologies")):
         if store.parsed(row)["metadata"]["system"].get("projectIds") == [project_id]:
-            store.delete("ontologies", "id = ?", row.id)
+            store.delete("ontologies", id=row.id)
 
 
 def put_attribute(ontology: dict[str, Any], attribute: dict[str, Any]) -> None:

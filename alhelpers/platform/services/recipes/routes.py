@@ -7,7 +7,8 @@ from ...api import Call, Raw, Route, one, paged
 from ...errors import bad_request
 from ...events import Event, Listener
 from ...query import Page
-from ...store import now, require
+from ...store import now
+from ...validation import require
 from . import models
 
 RECIPE_FIELDS = (
@@ -108,7 +109,7 @@ def _holds(document: dict[str, Any], field: str, values: set[str]) -> bool:
 
 def _listed(call: Call, kind: str, fits: Callable[[dict[str, Any]], bool]) -> Raw:
     offset, size = (_number(call, key, default) for key, default in (("pageOffset", 0), ("pageSize", 1000)))
-    rows = [row for row in call.store.select(kind, tail="ORDER BY id") if fits(call.store.parsed(row))]
+    rows = [row for row in call.store.find(kind) if fits(call.store.parsed(row))]
     return paged(call, kind, Page(rows[offset * size : (offset + 1) * size], len(rows), offset, size))
 
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Row, Store, now, require
+from ...store import Row, Store, now
+from ...validation import require
 
 # A score says where it belongs in its context; these parts of it are kept as columns too.
 CONTEXT = ("taskId", "itemId")
@@ -41,13 +42,10 @@ def matching(store: Store, context: Mapping[str, Any]) -> list[Row]:
     """List the scores whose context holds all of these."""
     if not context:
         raise bad_request("'context' is empty: say whose scores, as in {'taskId': ..., 'itemId': ...}")
-    where, values = "1", []
-    for column, key in (("scope", "taskId"), ("parent", "itemId")):
-        if isinstance(context.get(key), str):
-            where, values = f"{where} AND {column} = ?", [*values, context[key]]
+    where = {key: context[key] for key in CONTEXT if isinstance(context.get(key), str)}
     return [
         row
-        for row in store.select("scores", where, values, "ORDER BY id")
+        for row in store.find("scores", **where)
         if context.items() <= _plain(store.parsed(row)["context"]).items()
     ]
 

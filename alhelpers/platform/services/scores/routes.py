@@ -7,7 +7,7 @@ from ...api import Call, Raw, Route, listed, one, paged
 from ...errors import bad_request
 from ...events import Event, Listener
 from ...query import MAX_PAGE, Page
-from ...store import require, whole_number
+from ...validation import require, whole_number
 from . import models
 
 
@@ -27,7 +27,7 @@ def delete(call: Call) -> dict[str, Any]:
         raise bad_request(f"'context' must hold plain values, got {context!r}")
     found = models.matching(call.store, context)
     for row in found:
-        call.store.delete("scores", "id = ?", row.id)
+        call.store.delete("scores", id=row.id)
     return {"deletedCount": len(found)}
 
 
@@ -38,25 +38,22 @@ def get(call: Call) -> Raw:
 
 def of_task(call: Call) -> Raw:
     """List the scores of a task."""
-    return _page(call, "scope = ?", [_task(call)])
+    return _page(call)
 
 
 def of_item(call: Call) -> Raw:
     """List the scores of an item in a task, with those of its annotations."""
-    return _page(call, "scope = ? AND parent = ?", [_task(call), call.params["item_id"]])
+    return _page(call, itemId=call.params["item_id"])
 
 
 def of_annotation(call: Call) -> Raw:
     """List the scores of an annotation in a task."""
-    return _page(call, "scope = ? AND name = ?", [_task(call), call.params["annotation_id"]])
+    return _page(call, entityId=call.params["annotation_id"])
 
 
-def _task(call: Call) -> str:
-    return call.store.row("tasks", call.params["task_id"], "task").id
-
-
-def _page(call: Call, where: str, values: list[str]) -> Raw:
-    rows = list(call.store.select("scores", where, values, "ORDER BY id"))
+def _page(call: Call, **where: Any) -> Raw:
+    task = call.store.row("tasks", call.params["task_id"], "task")
+    rows = list(call.store.find("scores", taskId=task.id, **where))
     size, page = min(_number(call.query, "pageSize", 100), MAX_PAGE), _number(call.query, "page", 0)
     return paged(call, "scores", Page(rows[page * size : (page + 1) * size], len(rows), page, size))
 
@@ -68,12 +65,12 @@ def _number(query: Mapping[str, str], name: str, default: int) -> int:
 
 def forget_task(call: Call, event: Event) -> None:
     """Delete the scores of a deleted task."""
-    call.store.delete("scores", "scope = ?", event.id)
+    call.store.delete("scores", taskId=event.id)
 
 
 def forget_item(call: Call, event: Event) -> None:
     """Delete the scores of a deleted item."""
-    call.store.delete("scores", "parent = ?", event.id)
+    call.store.delete("scores", itemId=event.id)
 
 
 ROUTES = [

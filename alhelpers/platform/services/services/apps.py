@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from ...errors import ApiError, bad_request
-from ...store import Store, require
+from ...store import Store
+from ...validation import require
 from ..apps.models import components
 from ..triggers import models as triggers
 from . import models
@@ -47,7 +48,7 @@ def _install_trigger(
         {"type": "function"} | require(spec.get("operation") or {}) | {"serviceId": known[0]["id"]}
     )
     link = {"id": app["id"], "dpkName": app["dpkName"], "componentName": component["name"]}
-    for row in list(store.select("triggers", "scope = ?", (app["projectId"],))):
+    for row in list(store.find("triggers", projectId=app["projectId"])):
         if (store.parsed(row).get("app") or {}) == link:
             triggers.update(store, json.loads(row.doc), {"spec": spec}, user, moment)
             return
@@ -57,7 +58,7 @@ def _install_trigger(
 
 def _install_one(store: Store, app: dict[str, Any], component: dict[str, Any], user: str) -> None:
     name = component["name"]
-    existing = store.find("services", "scope = ? AND name = ?", app["projectId"], name)
+    existing = store.find_one("services", projectId=app["projectId"], name=name)
     if existing is not None and (existing.get("app") or {}).get("id") != app["id"]:
         raise ApiError(424, f"a service named {name!r} exists in the project already")
     config = {key: value for key, value in component.items() if key in models.SETTINGS}
@@ -78,7 +79,7 @@ def _install_one(store: Store, app: dict[str, Any], component: dict[str, Any], u
 
 def of_app(store: Store, app: dict[str, Any]) -> list[dict[str, Any]]:
     """List the services that belong to an app: those of its manifest, and those of its models and nodes."""
-    rows = store.select("services", "scope = ?", (app["projectId"],), "ORDER BY id")
+    rows = store.find("services", projectId=app["projectId"])
     return [
         store.get("services", row.id)
         for row in list(rows)

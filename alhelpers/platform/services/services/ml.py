@@ -130,7 +130,7 @@ def service_of(store: Store, model: dict[str, Any], operation: str, config: Any,
     module = services.module_of(package, config.pop("moduleName", None) or model.get("moduleName"))
     existing = services.of_model(store, model["projectId"], model["id"], operation)
     app = model.get("app") or {}
-    rows = list(store.select("apps", "id = ?", (app.get("id"),))) if app.get("id") else []
+    rows = list(store.find("apps", id=app.get("id"))) if app.get("id") else []
     configured = services.compute_config(package, module)
     runtime = RUNTIME | (configured.get("runtime") or {}) | (config.pop("runtime", None) or {})
     return services.ensure(
@@ -163,7 +163,7 @@ def _init_params(module: dict[str, Any], model: dict[str, Any]) -> dict[str, Any
 
 def _free_name(store: Store, model: dict[str, Any], operation: str) -> str:
     name = f"{re.sub('[^a-z0-9]+', '-', model['name'].lower()).strip('-')[:60]}-{operation}"
-    taken = store.find("services", "scope = ? AND name = ?", model["projectId"], name)
+    taken = store.find_one("services", projectId=model["projectId"], name=name)
     return name if taken is None else f"{name}-{model['id']}"
 
 

@@ -3,7 +3,8 @@
 from typing import Any
 
 from ...errors import ApiError, bad_request
-from ...store import Store, now, require
+from ...store import Store, now
+from ...validation import require
 from ..projects.models import ORGANIZATION
 
 CONCURRENCY = 10
@@ -82,7 +83,7 @@ def ensure(
             "dpkName": app["dpkName"],
             "dpkVersion": app["dpkVersion"],
         } | ({} if component is None else {"componentName": component})
-    existing = store.find("services", "scope = ? AND name = ?", project_id, name)
+    existing = store.find_one("services", projectId=project_id, name=name)
     if existing is None:
         return create(store, body, user)
     if any(existing.get(key) != value for key, value in body.items()):
@@ -94,7 +95,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     """Make a service; its name must be new in the project."""
     require(body, "name", "projectId", "packageId")
     store.row("projects", body["projectId"])
-    if store.find("services", "scope = ? AND name = ?", body["projectId"], body["name"]):
+    if store.find_one("services", projectId=body["projectId"], name=body["name"]):
         raise bad_request(
             f"a service named {body['name']!r} exists in project {body['projectId']}: choose another name, or update it"
         )
@@ -145,7 +146,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
 def update(store: Store, service: dict[str, Any], body: dict[str, Any], user: str) -> None:
     """Change a service: in place, and written as its next revision."""
     name = body.get("name") or service["name"]
-    other = store.find("services", "scope = ? AND name = ?", service["projectId"], name)
+    other = store.find_one("services", projectId=service["projectId"], name=name)
     if other is not None and other["id"] != service["id"]:
         raise bad_request(
             f"a service named {name!r} exists in project {service['projectId']}: choose another name"
@@ -197,8 +198,8 @@ def _keep_revision(store: Store, service: dict[str, Any]) -> None:
 def delete(store: Store, service_id: str) -> None:
     """Delete a service; its executions stay, as history, and those under way are told to stop."""
     store.emit("Service", "Deleted", service_id, service=store.get("services", service_id))
-    store.delete("service_revisions", "parent = ?", service_id)
-    store.delete("services", "id = ?", service_id)
+    store.delete("service_revisions", serviceId=service_id)
+    store.delete("services", id=service_id)
 
 
 def of_model(
@@ -206,7 +207,7 @@ def of_model(
 ) -> list[dict[str, Any]]:
     """List the services of a model: all, or those for one operation."""
     found = []
-    for row in store.select("services", "scope = ?", (project_id,), "ORDER BY id"):
+    for row in store.find("services", projectId=project_id):
         ml = store.parsed(row)["metadata"].get("ml") or {}
         if ml.get("modelId") == model_id and operation in (None, ml.get("modelOperation")):
             found.append(store.parsed(row))
@@ -223,10 +224,10 @@ def package_of(store: Store, service: dict[str, Any]) -> dict[str, Any]:
 
 def package_by_id(store: Store, package_id: str, version: str | None = None) -> dict[str, Any]:
     """Fetch a package or dpk by its id, or by the id that the revisions of a dpk share."""
-    for row in store.select("packages", "id = ?", (package_id,)):
-        older = store.find("package_revisions", "parent = ? AND name = ?", package_id, version or "")
+    for row in store.find("packages", id=package_id):
+        older = store.find_one("package_revisions", packageId=package_id, version=version or "")
         return store.parsed(row) if older is None else older | {"id": package_id}
-    for row in store.select("dpks", "id = ?", (package_id,)):
+    for row in store.find("dpks", id=package_id):
         return store.parsed(row)
     raise ApiError(404, f"package not found: {package_id!r}. It may have been deleted; publish it again.")
 

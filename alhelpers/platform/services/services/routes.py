@@ -5,7 +5,7 @@ from typing import Any
 from ...api import Call, Raw, Route, one
 from ...errors import bad_request
 from ...events import Event, Listener
-from ...store import require
+from ...validation import require
 from ..exports import models as commands
 from . import apps, ml, models
 
@@ -44,7 +44,7 @@ def delete(call: Call) -> dict[str, Any]:
 def revisions(call: Call) -> list[dict[str, Any]]:
     """List the revisions of a service, oldest first."""
     call.store.row("services", call.params["service_id"])
-    rows = call.store.select("service_revisions", "parent = ?", (call.params["service_id"],), "ORDER BY id")
+    rows = call.store.find("service_revisions", serviceId=call.params["service_id"])
     return [call.store.parsed(row) | {"id": call.params["service_id"]} for row in rows]
 
 
@@ -164,10 +164,10 @@ def rest_app(call: Call, event: Event) -> None:
 
 def remove_all(call: Call, event: Event) -> None:
     """Delete the services of a project, and what they ran."""
-    for row in list(call.store.select("services", "scope = ?", (event.id,))):
+    for row in list(call.store.find("services", projectId=event.id)):
         models.delete(call.store, row.id)
-    call.store.delete("executions", "scope = ?", event.id)
-    call.store.delete("packages", "scope = ?", event.id)
+    call.store.delete("executions", projectId=event.id)
+    call.store.delete("packages", projectId=event.id)
 
 
 ROUTES = [

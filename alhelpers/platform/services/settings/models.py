@@ -3,7 +3,8 @@
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, now, require
+from ...store import Store, now
+from ...validation import require
 
 # From the widest scope to the narrowest: a narrower one overrides, unless a wider one forbids it.
 SCOPES = ("DATALOOP", "org", "project", "dataset", "task", "user")
@@ -20,7 +21,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     if scope["type"] in KINDS:
         store.row(KINDS[scope["type"]], scope["id"])
     name = require(body, "name")["name"]
-    if store.find("settings", "scope = ? AND name = ?", scope["id"], name):
+    if store.find_one("settings", scopeId=scope["id"], name=name):
         raise bad_request(f"a setting named {name!r} exists in {scope['type']} {scope['id']}; update it")
     check_value(body)
     time = now()
@@ -52,7 +53,7 @@ def resolve(store: Store, scopes: dict[str, str]) -> list[dict[str, Any]]:
     for kind in SCOPES:
         if kind not in scopes:
             continue
-        for row in store.select("settings", "scope = ?", (scopes[kind],), "ORDER BY id"):
+        for row in store.find("settings", scopeId=scopes[kind]):
             setting = store.parsed(row)
             before = held.get(setting["name"])
             if before is None or not before["scope"].get("preventOverride"):

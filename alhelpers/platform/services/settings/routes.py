@@ -5,7 +5,8 @@ from typing import Any
 
 from ...api import Call, Raw, Route
 from ...query import search
-from ...store import merge, now, require
+from ...store import now
+from ...validation import merge, require
 from ..projects.models import ORGANIZATION
 from . import models
 
@@ -39,7 +40,7 @@ def update(call: Call) -> dict[str, Any]:
 def delete(call: Call) -> dict[str, Any]:
     """Delete a setting."""
     setting = call.store.row("settings", call.params["setting_id"])
-    call.store.delete("settings", "id = ?", setting.id)
+    call.store.delete("settings", id=setting.id)
     return {"id": setting.id}
 
 

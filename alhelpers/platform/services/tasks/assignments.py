@@ -5,27 +5,28 @@ from typing import Any
 
 from ...errors import bad_request
 from ...query import MAX_PAGE, Page
-from ...store import Store, now, require, whole_number
+from ...store import Store, now
+from ...validation import require, whole_number
 from . import counters, members, models, workload
 
 MAX_PROJECTS = 500
 
 
-def in_projects(ids: Any) -> tuple[str, tuple[str, ...]]:
-    """Give the SQL condition, and its values, for what lies in some projects; none named means all."""
+def in_projects(ids: Any) -> dict[str, Any]:
+    """Return the condition that documents lie in some projects; no ids mean all projects."""
     if not isinstance(ids, list) or not all(isinstance(project_id, str) for project_id in ids):
         raise bad_request(f"projects are given as a list of ids, got {ids!r}")
     if len(ids) > MAX_PROJECTS:
         raise bad_request(f"ask for at most {MAX_PROJECTS} projects at once, not for {len(ids)}")
-    return (f"scope IN ({','.join('?' * len(ids))})", tuple(ids)) if ids else ("1", ())
+    return {"projectId": ids} if ids else {}
 
 
 def listed(store: Store, query: Mapping[str, str]) -> Page:
     """List the assignments that a query string asks for, in the order of their making."""
-    where, values = in_projects([project for project in query.get("projects", "").split(",") if project])
+    where = in_projects([project for project in query.get("projects", "").split(",") if project])
     if query.get("taskId"):
-        where, values = f"{where} AND parent = ?", (*values, query["taskId"])
-    rows = list(store.select("assignments", where, values, "ORDER BY id"))
+        where["taskId"] = query["taskId"]
+    rows = list(store.find("assignments", **where))
     wanted = {key: query[key] for key in ("name", "status", "annotator") if query.get(key)}
     if "annotator" in wanted:
         # The SDK does not escape what it writes into the url, where a plus is a space.

@@ -22,8 +22,8 @@ class Count:
     def of_group(cls, store: Store, group: str) -> "Count":
         """Count an assignment, or (with the id of a task) what nobody has yet."""
         return cls(
-            Counter(store.tally("task_items", "type", "scope = ?", group)),
-            Counter(store.tally("task_items", "name", "scope = ? AND name IS NOT NULL", group)),
+            Counter(store.count_by("task_items", "status", group=group)),
+            Counter(store.count_by("task_items", "review", group=group, review__missing=False)),
         )
 
     def add(self, other: "Count") -> None:
@@ -63,16 +63,16 @@ def recount(store: Store, task_id: str) -> dict[str, Any] | None:
     dict or None
         The task; None when it is gone.
     """
-    row = next(store.select("tasks", "id = ?", (task_id,)), None)
+    row = store.first("tasks", id=task_id)
     if row is None:
         return None
     task = json.loads(row.doc)
     whole = Count.of_group(store, task_id)
     kept = []
-    for found in list(store.select("assignments", "parent = ?", (task_id,), "ORDER BY id")):
+    for found in list(store.find("assignments", taskId=task_id)):
         count = Count.of_group(store, found.id)
         if not count.total:
-            store.delete("assignments", "id = ?", found.id)
+            store.delete("assignments", id=found.id)
             store.emit("Assignment", "Deleted", found.id, task=task_id, project=task["projectId"])
             continue
         kept.append(found.id)

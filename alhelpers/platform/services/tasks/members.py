@@ -21,20 +21,20 @@ Member = dict[str, Any]
 
 def of_item(store: Store, item_id: str, task_id: str | None = None) -> list[Member]:
     """List the places of an item: in all tasks, or in one."""
-    rows = store.select("task_items", "parent = ?", (item_id,), "ORDER BY id")
+    rows = store.find("task_items", itemId=item_id)
     found = [json.loads(row.doc) for row in rows]
     return [member for member in found if task_id in (None, member["taskId"])]
 
 
 def of_group(store: Store, group: str, limit: int = -1) -> list[Member]:
     """List the items of an assignment, or (with the id of a task) those of the task that nobody has yet."""
-    rows = store.select("task_items", "scope = ?", (group,), f"ORDER BY id LIMIT {limit}")
+    rows = store.find("task_items", group=group, limit=limit)
     return [json.loads(row.doc) for row in rows]
 
 
 def of_task(store: Store, task: dict[str, Any]) -> list[Member]:
     """List all items of a task."""
-    groups = [task["id"], *(row.id for row in store.select("assignments", "parent = ?", (task["id"],)))]
+    groups = [task["id"], *(row.id for row in store.find("assignments", taskId=task["id"]))]
     return [member for group in groups for member in of_group(store, group)]
 
 
@@ -56,7 +56,7 @@ def review_state(store: Store, item_id: str) -> dict[str, Any]:
     """Say how many issues the annotations of an item have, and what the item awaits: mending, review or nothing."""
     found = [
         json.loads(row.doc)["metadata"].get("system", {}).get("status")
-        for row in store.select("annotations", "parent = ?", (item_id,))
+        for row in store.find("annotations", itemId=item_id)
     ]
     issues = found.count(ISSUE)
     return {"issues": issues, "review": ISSUE if issues else REVIEW if REVIEW in found else None}
@@ -73,7 +73,7 @@ def remove(store: Store, members: Iterable[Member]) -> None:
     """Take items out of where they are."""
     members = list(members)
     for member in members:
-        store.delete("task_items", "id = ?", member["id"])
+        store.delete("task_items", id=member["id"])
     mirror(store, [member["itemId"] for member in members])
 
 
@@ -102,7 +102,7 @@ def mirror(store: Store, item_ids: Iterable[str], log: dict[str, list[dict[str, 
     """
     documents = []
     for item_id in dict.fromkeys(item_ids):
-        row = next(store.select("items", "id = ?", (item_id,)), None)
+        row = store.first("items", id=item_id)
         if row is None:
             continue
         item = json.loads(row.doc)

@@ -5,7 +5,8 @@ from typing import Any
 
 from ...errors import bad_request
 from ...query import everything
-from ...store import Store, now, require
+from ...store import Store, now
+from ...validation import require
 from . import counters, members, workload
 
 ACTIONS: dict[str, list[dict[str, str]]] = {
@@ -219,8 +220,8 @@ def matching(store: Store, task: dict[str, Any], query: Any, limit: Any = None) 
         raise bad_request(f"'limit' must be a whole number, 0 or more, got {limit!r}")
     if query is None:
         return []
-    scope = ("scope = ? AND type = 'file'", (task["datasetId"],))
-    found = [row.id for row in everything(store, "items", parse_query(query), scope)]
+    rows = everything(store, "items", parse_query(query), datasetId=task["datasetId"], type="file")
+    found = [row.id for row in rows]
     return found[:limit] if limit is not None else found
 
 
@@ -320,7 +321,7 @@ def pull(store: Store, task: dict[str, Any], assignee: str, user: str) -> int:
     if not waiting:
         return 0
     assignment = assignment_of(store, task, assignee, user)
-    if store.count("task_items", "scope = ? AND type IS NULL", (assignment["id"],)):
+    if store.count("task_items", group=assignment["id"], status__missing=True):
         return 0
     members.place(store, [members.move(member, assignment["id"]) for member in waiting])
     return len(waiting)
@@ -328,7 +329,7 @@ def pull(store: Store, task: dict[str, Any], assignee: str, user: str) -> int:
 
 def assignment_of(store: Store, task: dict[str, Any], assignee: str, user: str) -> dict[str, Any]:
     """Fetch an annotator's assignment in a task, made if missing: each has one."""
-    for row in store.select("assignments", "parent = ?", (task["id"],), "ORDER BY id"):
+    for row in store.find("assignments", taskId=task["id"]):
         assignment = json.loads(row.doc)
         if assignment["annotator"] == assignee:
             return assignment
@@ -399,11 +400,11 @@ def update(store: Store, task: dict[str, Any], body: dict[str, Any], user: str) 
 def delete(store: Store, task: dict[str, Any]) -> None:
     """Delete a task and its assignments; its items no longer mention them."""
     inside = members.of_task(store, task)
-    for row in list(store.select("assignments", "parent = ?", (task["id"],))):
-        store.delete("task_items", "scope = ?", row.id)
-        store.delete("assignments", "id = ?", row.id)
+    for row in list(store.find("assignments", taskId=task["id"])):
+        store.delete("task_items", group=row.id)
+        store.delete("assignments", id=row.id)
         store.emit("Assignment", "Deleted", row.id, task=task["id"], project=task["projectId"])
-    store.delete("task_items", "scope = ?", task["id"])
-    store.delete("tasks", "id = ?", task["id"])
+    store.delete("task_items", group=task["id"])
+    store.delete("tasks", id=task["id"])
     members.mirror(store, [member["itemId"] for member in inside])
     store.emit("Task", "Deleted", task["id"], project=task["projectId"])

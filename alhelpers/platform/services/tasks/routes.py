@@ -6,7 +6,7 @@ from ...api import Call, Raw, Route, one, paged
 from ...errors import bad_request
 from ...events import Event, Listener
 from ...query import everything, search
-from ...store import require
+from ...validation import require
 from ..exports.models import finished
 from . import assignments, counters, members, models, reviews, statuses, workload
 
@@ -19,7 +19,7 @@ def create(call: Call) -> Raw:
     wanted = body.get("checkIfExist")
     if wanted:
         query = require(wanted).get("query")
-        found = everything(call.store, "tasks", query or {}, ("scope = ?", (body["projectId"],)))
+        found = everything(call.store, "tasks", query or {}, projectId=body["projectId"])
         if found:
             return one(call, "tasks", found[0].id)
     task = models.create(call.store, body, call.user)
@@ -31,7 +31,7 @@ def query(call: Call) -> Raw:
     body = require(call.body)
     context = require(body.get("context") or {})
     scope = assignments.in_projects(context.get("projectIds") or [])
-    return paged(call, "tasks", search(call.store, "tasks", body, scope))
+    return paged(call, "tasks", search(call.store, "tasks", body, **scope))
 
 
 def get(call: Call) -> Raw:
@@ -167,7 +167,7 @@ def _handed_over(call: Call) -> tuple[dict[str, Any], dict[str, Any]]:
 def forget_item(call: Call, event: Event) -> None:
     """Take a deleted item out of its tasks."""
     gone = members.of_item(call.store, event.id)
-    call.store.delete("task_items", "parent = ?", event.id)
+    call.store.delete("task_items", itemId=event.id)
     for task_id in dict.fromkeys(member["taskId"] for member in gone):
         _later(call, "Task", "itemsDeleted", task_id)
 
@@ -186,8 +186,8 @@ def recount(call: Call, event: Event) -> None:
 
 def forget_dataset(call: Call, event: Event) -> None:
     """Delete the tasks of a deleted dataset, which took its items with it."""
-    call.store.delete("task_items", "dir = ?", event.id)
-    for row in list(call.store.select("tasks")):
+    call.store.delete("task_items", datasetId=event.id)
+    for row in list(call.store.find("tasks")):
         task = call.store.parsed(row)
         if task["datasetId"] == event.id:
             models.delete(call.store, task)
@@ -197,9 +197,9 @@ def annotation_changed(call: Call, event: Event) -> None:
     """Let the tasks of an item know that its annotations have changed, once for all of them."""
     item_id = event.detail.get("item")
     if item_id is None:
-        row = next(call.store.select("annotations", "id = ?", (event.id,)), None)
+        row = call.store.first("annotations", id=event.id)
         item_id = row.parent if row else None
-    if item_id and call.store.count("task_items", "parent = ?", (item_id,)):
+    if item_id and call.store.count("task_items", itemId=item_id):
         _later(call, "Item", "annotationsChanged", item_id)
 
 

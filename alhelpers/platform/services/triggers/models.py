@@ -9,7 +9,8 @@ from cronsim import CronSim, CronSimError
 
 from ... import dql
 from ...errors import bad_request
-from ...store import Row, Store, merge, now, require
+from ...store import Row, Store, now
+from ...validation import merge, require
 
 EVENT, CRON = "Event", "Cron"
 ONCE, ALWAYS = "Once", "Always"
@@ -62,12 +63,11 @@ def update(store: Store, trigger: dict[str, Any], body: dict[str, Any], user: st
     store.emit("Trigger", "Changed", trigger["id"])
 
 
-def delete(store: Store, where: str, *values: Any) -> None:
-    """Delete triggers, with the record of what they have fired for."""
-    for row in list(store.select("triggers", where, values)):
-        store.delete("trigger_log", "scope = ?", row.id)
-        store.delete("triggers", "id = ?", row.id)
-        store.emit("Trigger", "Changed", row.id)
+def delete(store: Store, trigger_id: str) -> None:
+    """Delete a trigger, with the record of what it has fired for."""
+    store.delete("trigger_log", triggerId=trigger_id)
+    store.delete("triggers", id=trigger_id)
+    store.emit("Trigger", "Changed", trigger_id)
 
 
 # ------------------------------------------------------------------------------------------------------- checks
@@ -158,7 +158,7 @@ def _moment(name: str, value: Any) -> datetime | None:
 
 def listening(store: Store, project_id: str, resource: str, action: str) -> Iterator[dict[str, Any]]:
     """Iterate over the active triggers of a project that wait for this."""
-    for row in list(store.select("triggers", "scope = ? AND type = ?", (project_id, EVENT), "ORDER BY id")):
+    for row in list(store.find("triggers", projectId=project_id, type=EVENT)):
         trigger = store.parsed(row)
         spec = trigger["spec"]
         if trigger["active"] and spec["resource"] == resource and action in spec["actions"]:
@@ -175,7 +175,7 @@ def first_time(store: Store, trigger: dict[str, Any], document_id: str) -> bool:
     """Say whether a trigger may fire for an entity, and note that it does: in mode 'Once' only the first time."""
     if trigger["spec"]["executionMode"] == ALWAYS:
         return True
-    if store.find("trigger_log", "scope = ? AND parent = ?", trigger["id"], document_id) is not None:
+    if store.find_one("trigger_log", triggerId=trigger["id"], entityId=document_id) is not None:
         return False
     store.put("trigger_log", {"id": store.new_id(), "triggerId": trigger["id"], "entityId": document_id})
     return True
@@ -199,7 +199,7 @@ def _plan(trigger: dict[str, Any], moment: datetime) -> None:
 def planned(store: Store) -> list[tuple[datetime, Row]]:
     """List the cron triggers that will fire, soonest first."""
     found = []
-    for row in store.select("triggers", "type = ?", (CRON,)):
+    for row in store.find("triggers", type=CRON):
         if at := store.parsed(row).get("nextAt"):
             found.append((datetime.fromisoformat(at), row))
     return sorted(found, key=lambda each: (each[0], each[1].id))

@@ -6,7 +6,8 @@ from typing import Any
 from ...api import Call, Raw, Route, one
 from ...errors import not_emulated
 from ...events import Event, Listener
-from ...store import Store, require
+from ...store import Store
+from ...validation import require
 from ..executions import models as executions
 from ..pipelines import engine, graph
 from . import models
@@ -33,7 +34,7 @@ def update(call: Call) -> Raw:
 def delete(call: Call) -> dict[str, Any]:
     """Delete a trigger."""
     call.store.row("triggers", call.params["trigger_id"])
-    models.delete(call.store, "id = ?", call.params["trigger_id"])
+    models.delete(call.store, call.params["trigger_id"])
     return {"id": call.params["trigger_id"]}
 
 
@@ -58,7 +59,7 @@ KINDS = {"Item": "items", "Annotation": "annotations", "Dataset": "datasets", "T
 
 def on_event(call: Call, event: Event) -> None:
     """Fire the triggers that wait for an event."""
-    row = next(call.store.select(KINDS[event.resource], "id = ?", (event.id,)), None)
+    row = call.store.first(KINDS[event.resource], id=event.id)
     document = call.store.parsed(row) if row else {"id": event.id}
     dataset_id = document.get("datasetId") or event.detail.get("dataset")
     project_id = _project(call.store, event, document, dataset_id)
@@ -87,7 +88,7 @@ def _project(store: Store, event: Event, document: dict[str, Any], dataset_id: A
     known = document.get("projectId") or event.detail.get("project")
     if known or not dataset_id:
         return known
-    row = next(store.select("datasets", "id = ? AND type <> 'system'", (dataset_id,)), None)
+    row = store.first("datasets", id=dataset_id, readableType__ne="system")
     return row.scope if row else None
 
 
@@ -95,7 +96,7 @@ def _fire_for(
     call: Call, trigger: dict[str, Any], event: Event, document: dict[str, Any], dataset_id: Any
 ) -> None:
     operation = trigger["spec"]["operation"]
-    pipeline = call.store.find("pipelines", "id = ?", operation.get("id"))
+    pipeline = call.store.find_one("pipelines", id=operation.get("id"))
     if operation["type"] == "pipeline" and not _concerns(pipeline, operation, event, document):
         return
     if not models.first_time(call.store, trigger, event.id):
@@ -165,7 +166,7 @@ def _fire(
             collect=True,
         )
         return
-    service = call.store.find("services", "id = ?", operation["serviceId"])
+    service = call.store.find_one("services", id=operation["serviceId"])
     if service is None:
         return  # deleted since
     executions.create(
@@ -183,15 +184,15 @@ def _fire(
 def fire_due(call: Call) -> None:
     """Fire the cron triggers whose time has come."""
     for trigger in models.take_due(call.store, call.clock.now()):
-        pipeline = call.store.find("pipelines", "id = ?", trigger["spec"]["operation"].get("id"))
+        pipeline = call.store.find_one("pipelines", id=trigger["spec"]["operation"].get("id"))
         _fire(call, json.loads(json.dumps(trigger)), pipeline, {}, None)
 
 
 def forget(call: Call, event: Event) -> None:
     """Delete the triggers of a service that is gone."""
-    for row in list(call.store.select("triggers")):
+    for row in list(call.store.find("triggers")):
         if call.store.parsed(row)["spec"]["operation"].get("serviceId") == event.id:
-            models.delete(call.store, "id = ?", row.id)
+            models.delete(call.store, row.id)
 
 
 ROUTES: list[Route] = [
