@@ -1,6 +1,7 @@
 """Starting and finding servers: in a thread of this process, or as a process of its own."""
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -15,12 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import filelock
 import psutil
 
 from .auth import sdk_cookie
 from .clock import Clock
 from .errors import StateFolderBusy
-from .lock import FileLock
 from .page.session import link_key
 from .server import API, LOOPBACK, UPLOAD_LIMIT, Server
 
@@ -153,7 +154,7 @@ def start(
     return Platform(server.url, server.credentials.token, folder, os.getpid(), stop)
 
 
-def own(folder: Path, timeout: float = 0.0) -> FileLock:
+def own(folder: Path, timeout: float = 0.0) -> filelock.BaseFileLock:
     """Take a state folder for one server.
 
     Parameters
@@ -174,14 +175,21 @@ def own(folder: Path, timeout: float = 0.0) -> FileLock:
         When another server holds it.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = FileLock(folder / "server.lock")
-    if not lock.acquire(timeout):
+    lock = _lock(folder / "server.lock")
+    try:
+        lock.acquire(timeout)
+    except filelock.Timeout:
         url = (_server_json(folder) or {}).get("url", "an address not written down yet")
         raise StateFolderBusy(
             f"the state folder {folder} is served already, at {url}:"
             " use alhelpers.platform.running(), or another folder"
-        )
+        ) from None
     return lock
+
+
+def _lock(path: Path) -> filelock.BaseFileLock:
+    # The operating system releases it when its holder dies. Whichever thread stops the platform may release it.
+    return filelock.FileLock(path, mode=0o600, thread_local=False, poll_interval=0.02)
 
 
 class _Thread:
@@ -280,7 +288,7 @@ def ensure(state_dir: str | os.PathLike[str]) -> Platform:
     """
     folder = Path(state_dir).resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with FileLock(folder / "launch.lock"):
+    with _lock(folder / "launch.lock").acquire(timeout=60.0):
         for _ in range(3):
             platform = running(folder) or _spawn(folder)
             try:
@@ -348,9 +356,11 @@ def _stop_process(platform: Platform) -> None:
     except OSError:
         return  # it is gone already
     # The lock is free once the server has closed its state.
-    lock = FileLock(platform.state_dir / "server.lock")
-    if lock.acquire(timeout=30.0):
-        lock.release()
+    with (
+        contextlib.suppress(filelock.Timeout),
+        _lock(platform.state_dir / "server.lock").acquire(timeout=30.0),
+    ):
+        pass
 
 
 def _server_json(folder: Path) -> dict[str, Any] | None:

@@ -43,7 +43,7 @@ class Logs:
         self._path(service_id).unlink(missing_ok=True)
 
     def read(
-        self, service_id: str, offset: int, wanted: "Wanted", size: int
+        self, service_id: str, offset: int, wanted: "LogFilter", size: int
     ) -> tuple[list[dict[str, Any]], int]:
         """Read entries of a service's log.
 
@@ -53,7 +53,7 @@ class Logs:
             The service.
         offset : int
             Where to begin: 0, or what the last call returned.
-        wanted : Wanted
+        wanted : LogFilter
             Which entries to give.
         size : int
             How many entries to give at most.
@@ -95,7 +95,7 @@ class Logs:
         return list(kept), total
 
     def read_all(
-        self, service_ids: list[str], checkpoint: dict[str, Any], wanted: "Wanted", size: int
+        self, service_ids: list[str], checkpoint: dict[str, Any], wanted: "LogFilter", size: int
     ) -> tuple[list[dict[str, Any]], dict[str, int]]:
         """Read entries of several logs, in the order of time; `checkpoint` holds where each begins."""
         entries: list[dict[str, Any]] = []
@@ -111,7 +111,7 @@ class Logs:
         return self.folder / f"{service_id}.jsonl"
 
 
-class Wanted:
+class LogFilter:
     """Which entries of a log a request asks for.
 
     Parameters

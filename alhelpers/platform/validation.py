@@ -1,5 +1,6 @@
 """Checks of what clients send."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,3 +91,12 @@ def check_metadata(metadata: Any) -> None:
     system = (metadata or {}).get("system")
     if system is not None and not isinstance(system, dict):
         raise bad_request(f"'metadata.system' must be an object, got {system!r}")
+
+
+def strict_json(text: str | bytes) -> Any:
+    """Parse JSON, without the NaN and Infinity that Python's parser accepts."""
+    return json.loads(text, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")

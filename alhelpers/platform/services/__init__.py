@@ -1,7 +1,6 @@
 """The services of the platform, one folder each: what things are (models) apart from how they are reached (routes)."""
 
-from ..api import Route
-from ..events import Listener
+from ..api import Listener, Route
 from .annotations import routes as annotations
 from .apps import routes as apps
 from .collections import routes as collections

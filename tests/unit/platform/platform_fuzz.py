@@ -18,9 +18,8 @@ from collections import Counter
 from pathlib import Path
 
 import alhelpers.platform.services
-from alhelpers.platform.api import Call, Raw
+from alhelpers.platform.api import Call, Raw, run_listeners
 from alhelpers.platform.errors import ApiError
-from alhelpers.platform.events import settle
 from alhelpers.platform.services import LISTENERS, ROUTES
 from alhelpers.platform.services.items import models as items
 from alhelpers.platform.store import Store
@@ -117,7 +116,7 @@ class World:
             with self.store.transaction():
                 call = Call(self.store, "http://127.0.0.1:1/api/v1", "fuzz@example.com", params, query, body)
                 result = self.handlers[key](call)
-                settle(call, LISTENERS)
+                run_listeners(call, LISTENERS)
                 text = result.text if isinstance(result, Raw) else json.dumps(result)
                 json.loads(text, parse_constant=_no_constant)
                 if not keep:
@@ -146,7 +145,7 @@ class World:
         with self.store.transaction():
             call = Call(self.store, "http://127.0.0.1:1/api/v1", "fuzz@example.com", params, {}, body)
             result = self.handlers[key](call)
-            settle(call, LISTENERS)
+            run_listeners(call, LISTENERS)
         return json.loads(result.text) if isinstance(result, Raw) else result
 
     def grow(self) -> None:

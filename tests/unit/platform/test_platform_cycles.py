@@ -4,9 +4,8 @@ import itertools
 
 import pytest
 
-from alhelpers.platform.api import Call
+from alhelpers.platform.api import Call, run_listeners
 from alhelpers.platform.errors import ApiError
-from alhelpers.platform.events import settle
 from alhelpers.platform.services import LISTENERS
 from alhelpers.platform.services.executions import models as executions
 from alhelpers.platform.services.pipelines import engine, lifecycle, models, values
@@ -55,7 +54,7 @@ class Bench:
         with self.store.transaction():
             call = Call(self.store, "http://x", USER, {}, {}, None)
             result = work(self.store)
-            settle(call, LISTENERS)
+            run_listeners(call, LISTENERS)
         return result
 
     def install(self, nodes, connections, **fields):

@@ -2,8 +2,7 @@
 
 import pytest
 
-from alhelpers.platform.api import Call
-from alhelpers.platform.events import settle
+from alhelpers.platform.api import Call, run_listeners
 from alhelpers.platform.services import LISTENERS
 from alhelpers.platform.services.annotations import routes as annotations
 from alhelpers.platform.services.apps import routes as apps
@@ -40,7 +39,7 @@ def run(store):
         with store.transaction():
             call = Call(store, "http://x", USER, params, {}, body)
             handler(call)
-            return [(event.resource, event.action) for event in settle(call, LISTENERS)]
+            return [(event.resource, event.action) for event in run_listeners(call, LISTENERS)]
 
     return run
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from alhelpers.platform.api import Call
-from alhelpers.platform.events import settle
+from alhelpers.platform.api import Call, run_listeners
 from alhelpers.platform.services.annotations import routes as annotations
 from alhelpers.platform.services.collections import routes as collections
 from alhelpers.platform.services.datasets import models as datasets
@@ -107,15 +106,15 @@ def test_datasets(happened, dataset):
 
 
 def test_any_number_of_events_but_no_ring_of_them(store, monkeypatch):
-    monkeypatch.setattr("alhelpers.platform.events.MAX_EVENTS", 10)
+    monkeypatch.setattr("alhelpers.platform.api.MAX_EVENTS", 10)
     told = []
     listeners = {("Item", "Updated"): [lambda call, event: told.append(event.id)]}
     with store.transaction():
         call = Call(store, "http://x", USER, {}, {}, None)
         for number in range(50):
             store.emit("Item", "Updated", str(number))
-        assert len(settle(call, listeners)) == len(told) == 50
+        assert len(run_listeners(call, listeners)) == len(told) == 50
     listeners = {("Item", "Updated"): [lambda call, event: call.store.emit("Item", "Updated", event.id)]}
     with pytest.raises(RuntimeError, match="cause each other"), store.transaction():
         store.emit("Item", "Updated", "1")
-        settle(Call(store, "http://x", USER, {}, {}, None), listeners)
+        run_listeners(Call(store, "http://x", USER, {}, {}, None), listeners)

@@ -193,8 +193,8 @@ def test_bad_requests_are_400_with_a_way_out(folder):
         dataset = client.dataset()
         items = f"/datasets/{dataset['id']}/items"
         cases = [
-            ("POST", "/datasets", b"{not json", "no JSON"),
-            ("POST", "/datasets", b"[" * 100_000, "nests too deeply|no JSON"),
+            ("POST", "/datasets", b"{not json", "not valid JSON"),
+            ("POST", "/datasets", b"[" * 100_000, "nests too deeply|not valid JSON"),
             ("POST", "/datasets", ["list"], "needs a JSON object"),
             ("POST", "/datasets", {"name": ""}, "'name' must be a non-empty string"),
             ("POST", "/datasets", {"name": "x", "projects": "p"}, "'projects' must be a list"),

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from alhelpers.platform.api import Call
+from alhelpers.platform.api import Call, run_listeners
 from alhelpers.platform.errors import ApiError
-from alhelpers.platform.events import settle
 from alhelpers.platform.services import LISTENERS
 from alhelpers.platform.services.annotations import models as annotations
 from alhelpers.platform.services.datasets import models as datasets
@@ -168,7 +167,7 @@ def test_counters_and_refs_agree_whatever_happens(world, steps):
             call = Call(store, "http://h", USER, {}, {}, None)
             store.events.clear()
             step(call, store.get("tasks", task["id"]), ids, *each)
-            settle(call, LISTENERS)
+            run_listeners(call, LISTENERS)
             check(store, task["id"])
         models.delete(store, store.get("tasks", task["id"]))
         assert store.count("task_items") == store.count("assignments") == store.count("tasks") == 0

@@ -4,7 +4,7 @@ from typing import Any
 
 from ...api import Call, Raw, Route, listed, one, paged
 from ...errors import bad_request
-from ...events import Event, Listener
+from ...events import Event
 from ...query import search
 from ...validation import require
 from . import models
@@ -102,6 +102,4 @@ ROUTES = [
     Route("GET", "/features/vectors/{id}", get_vector),
     Route("DELETE", "/features/vectors/{id}", delete_vector),
 ]
-LISTENERS: dict[tuple[str, str], Listener] = {
-    (resource, "Deleted"): forget_entity for resource in ("Item", "Annotation", "Dataset")
-}
+LISTENERS = {(resource, "Deleted"): forget_entity for resource in ("Item", "Annotation", "Dataset")}

@@ -39,8 +39,8 @@ def guess_type(name: str) -> str:
     return _TYPES.guess_type(name, strict=False)[0] or _FALLBACK_TYPE
 
 
-def tells_content(name: str) -> bool:
-    """Say whether the bytes of a file with this name can say more about the item."""
+def has_header(name: str) -> bool:
+    """Return whether a file of this name begins with what describes it: an image, or JSON."""
     return guess_type(name).startswith("image/") or name.endswith(".json")
 
 

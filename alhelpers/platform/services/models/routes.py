@@ -3,7 +3,7 @@
 from typing import Any
 
 from ...api import Call, Raw, Route, one, paged
-from ...events import Event, Listener
+from ...events import Event
 from ...query import search
 from ...validation import require
 from . import models
@@ -64,7 +64,7 @@ def forget_artifact(call: Call, event: Event) -> None:
         models.forget_artifact(call.store, row.scope or "", event.id)
 
 
-LISTENERS: dict[tuple[str, str], Listener] = {("Item", "Deleted"): forget_artifact}
+LISTENERS = {("Item", "Deleted"): forget_artifact}
 ROUTES = [
     Route("POST", "/ml/models", create),
     Route("POST", "/ml/models/query", query),

@@ -5,7 +5,7 @@ from typing import Any
 
 from ...api import Call, Raw, Route, one, paged
 from ...errors import bad_request
-from ...events import Event, Listener
+from ...events import Event
 from ...query import Page
 from ...store import now
 from ...validation import require
@@ -184,7 +184,7 @@ def forget_project(call: Call, event: Event) -> None:
     models.forget_project(call.store, event.id)
 
 
-LISTENERS: dict[tuple[str, str], Listener] = {("Project", "Deleted"): forget_project}
+LISTENERS = {("Project", "Deleted"): forget_project}
 ROUTES = [
     Route("POST", "/recipes", create_recipe),
     Route("GET", "/recipes", list_recipes),

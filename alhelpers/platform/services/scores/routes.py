@@ -5,7 +5,7 @@ from typing import Any
 
 from ...api import Call, Raw, Route, listed, one, paged
 from ...errors import bad_request
-from ...events import Event, Listener
+from ...events import Event
 from ...query import MAX_PAGE, Page
 from ...validation import require, whole_number
 from . import models
@@ -81,7 +81,7 @@ ROUTES = [
     Route("GET", "/scores/tasks/{task_id}/items/{item_id}", of_item),
     Route("GET", "/scores/tasks/{task_id}/annotations/{annotation_id}", of_annotation),
 ]
-LISTENERS: dict[tuple[str, str], Listener] = {
+LISTENERS = {
     ("Task", "Deleted"): forget_task,
     ("Item", "Deleted"): forget_item,
 }

@@ -4,7 +4,7 @@ from typing import Any
 
 from ...api import Call, Raw, Route, one
 from ...errors import bad_request
-from ...events import Event, Listener
+from ...events import Event
 from ...validation import require
 from ..exports import models as commands
 from . import apps, ml, models
@@ -186,7 +186,7 @@ ROUTES = [
     Route("POST", "/services/{service_id}/restart", restart),
     Route("GET", "/piper-misc/naming/services/{name}", free_name),
 ]
-LISTENERS: dict[tuple[str, str], Listener] = {
+LISTENERS = {
     ("Execution", "Finished"): settle_model,
     ("Service", "Deleted"): undeploy,
     ("Model", "Deleted"): remove_of_model,

@@ -4,7 +4,7 @@ from typing import Any
 
 from ...api import Call, Raw, Route, one, paged
 from ...errors import bad_request
-from ...events import Event, Listener
+from ...events import Event
 from ...query import everything, search
 from ...validation import require
 from ..exports.models import finished
@@ -224,7 +224,7 @@ ROUTES = [
     Route("POST", "/assignments/{assignment_id}/reassign", reassign),
     Route("POST", "/assignments/{assignment_id}/redistribute", redistribute),
 ]
-LISTENERS: dict[tuple[str, str], Listener] = {
+LISTENERS = {
     ("Item", "Deleted"): forget_item,
     ("Task", "itemsDeleted"): recount,
     ("Dataset", "Deleted"): forget_dataset,

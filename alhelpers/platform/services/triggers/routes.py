@@ -5,7 +5,7 @@ from typing import Any
 
 from ...api import Call, Raw, Route, one
 from ...errors import not_emulated
-from ...events import Event, Listener
+from ...events import Event
 from ...store import Store
 from ...validation import require
 from ..executions import models as executions
@@ -203,6 +203,6 @@ ROUTES: list[Route] = [
     Route("POST", "/triggers/{trigger_id}/clone", clone),
     Route("GET", "/piper-misc/naming/triggers/{name}", free_name),
 ]
-LISTENERS: dict[tuple[str, str], Listener] = {
-    (resource, action): on_event for resource in KINDS for action in models.ACTIONS
-} | {("Service", "Deleted"): forget}
+LISTENERS = {(resource, action): on_event for resource in KINDS for action in models.ACTIONS} | {
+    ("Service", "Deleted"): forget
+}
