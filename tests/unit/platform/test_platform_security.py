@@ -310,7 +310,7 @@ def test_bodies_that_never_end_stop_nobody_else(platform, client):
 )
 def test_what_is_no_json_is_a_400(client, dataset, kind, body):
     error = refused(client, "POST", f"/datasets/{dataset}/query", body, kind)
-    assert error.status == 400 and "no JSON" in str(error)
+    assert error.status == 400 and "not valid JSON" in str(error)
 
 
 def test_numbers_beyond_floats_are_refused_and_large_whole_ones_kept(client, dataset):
