@@ -7,8 +7,9 @@ from typing import Any
 
 from .clock import Clock
 from .events import Event
-from .query import Page
+from .query import Page, search
 from .store import Row, Store
+from .validation import require
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Call:
 Handler = Callable[[Call], Any]
 # Runs inside the transaction of the request that caused the event: both commit, or neither.
 Listener = Callable[[Call, Event], None]
-# A listener may cause the next event (an item starts a pipeline, which creates an item); a ring of them must end.
+# A listener may cause the next event (an item starts a pipeline, which creates an item); such a loop must end.
 MAX_EVENTS = 100_000
 
 
@@ -57,7 +58,7 @@ class Route:
     handler: Handler
 
 
-# Links depend on the port, which may change between runs: they are added on the way out, never stored.
+# Links depend on the port, which may change between runs: they are added to answers, never stored.
 LINKS: dict[str, Callable[[str, Row], str]] = {
     "items": lambda base, row: (
         f'{{"url":"{base}/items/{row.id}","stream":"{base}/items/{row.id}/stream",'
@@ -109,6 +110,26 @@ def paged(call: Call, kind: str, page: Page) -> Raw:
     """Answer with a page, in the envelope that the SDK expects."""
     items = ",".join(render(call, kind, row) for row in page.rows)
     return Raw(f'{{"items":[{items}],{json.dumps(page.envelope())[1:]}')
+
+
+def fetch(kind: str, param: str, label: str | None = None) -> Handler:
+    """Build the handler that answers with the document whose id is in the path."""
+    return lambda call: one(call, kind, call.params[param], label)
+
+
+def remove(delete: Callable[[Store, str], Any], param: str) -> Handler:
+    """Build the handler that deletes what the id in the path names, and answers with the id."""
+
+    def handler(call: Call) -> dict[str, Any]:
+        delete(call.store, call.params[param])
+        return {"id": call.params[param]}
+
+    return handler
+
+
+def query_all(kind: str) -> Handler:
+    """Build the handler that answers a query for the documents of a kind."""
+    return lambda call: paged(call, kind, search(call.store, kind, require(call.body)))
 
 
 def run_listeners(call: Call, listeners: dict[tuple[str, str], list[Listener]]) -> list[Event]:

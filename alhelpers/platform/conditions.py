@@ -56,7 +56,7 @@ _FIELDS = {
     for kind, columns in COLUMNS.items()
 }
 _COMPARISONS = {"ne": "!=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
-# With a condition on one of the first, SQLite shall not walk all files by an index on the others.
+# With a condition on one of the first, SQLite must not walk all files by an index on the others.
 _SELECTIVE, _COMMON = ("name", "dir", "parent"), ("type", "hidden")
 # Longer lists are bound as one value.
 _LONG_LIST = 500

@@ -1,7 +1,7 @@
 """Filtered, sorted, paged listings.
 
-What can be SQL becomes SQL, the index of values proposes documents for what is selective, and the rest is tested
-document by document.
+Conditions on columns become SQL, the index of values proposes documents for selective conditions, and the rest is
+tested document by document.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from .errors import bad_request, not_emulated
 from .store import Row, Store
 
 MAX_PAGE = 1000
-# Beyond this many proposals, reading everything in order costs no more.
+# With more proposals than this, reading everything in order is as fast.
 MAX_PROPOSED = 50_000
 # A second exact range saves parsing the proposals of the first, unless it is many times longer.
 WORTH, FEW = 20, 1000
@@ -35,7 +35,7 @@ _SORT_WORDS = {"ascending": False, "descending": True, "asc": False, "desc": Tru
 
 @dataclass
 class Page:
-    """One page of rows, and how many there are in all."""
+    """One page of rows, and the total number of rows."""
 
     rows: list[Row]
     total: int
@@ -43,25 +43,21 @@ class Page:
     size: int
 
     def envelope(self) -> dict[str, Any]:
-        """Give the counters that the SDK reads beside the items."""
+        """Return the counters that the SDK reads beside the items."""
         pages = -(-self.total // self.size) if self.size else 0
-        return {
-            "totalItemsCount": self.total,
-            "totalPagesCount": pages,
-            "hasNextPage": self.page + 1 < pages,
-        }
+        return {"totalItemsCount": self.total, "totalPagesCount": pages, "hasNextPage": self.page + 1 < pages}
 
 
 @dataclass
 class Plan:
-    """A filter split into SQL on columns and a predicate on what SQL cannot say."""
+    """A filter split into conditions in SQL and a predicate on the documents."""
 
     where: Conditions
     rest: list[dql.Node] = field(default_factory=list)
-    # Where the index or a join narrows the answer: the only documents that can match.
+    # The only documents that can match, if the index or a join narrows them.
     ids: set[str] | None = None
     euclid: vectors.Euclid | None = None
-    # Where a distance orders the answer: the place of each id.
+    # The position of each id, if a distance orders the answer.
     places: dict[str, int] = field(default_factory=dict)
 
 
@@ -90,7 +86,7 @@ def search(store: Store, kind: str, query: Any, **fields: Any) -> Page:
         return _page_in_sql(store, plan, page, size, descending=bool(order and order[0][1]))
     rows = list(matching(store, plan))
     if plan.euclid is not None:
-        rows = [row for _, row in vectors.measured(store, rows, plan.euclid)]
+        rows = [row for _, row in vectors.within_distance(store, rows, plan.euclid)]
         order = [] if plan.euclid.descending is not None else order
     if plan.places:
         rows.sort(key=lambda row: plan.places[row.id])
@@ -118,7 +114,7 @@ def everything(store: Store, kind: str, query: Any, **fields: Any) -> list[Row]:
 
 
 def plan_for(store: Store, kind: str, query: Any, **fields: Any) -> Plan:
-    """Check a query's filter and join, and decide what SQL does of them."""
+    """Check a query's filter and join, and split them into SQL and a predicate."""
     if not isinstance(query, dict):
         raise bad_request(f"a query must be an object with 'filter', got {type(query).__name__}")
     condition, join = query.get("filter"), query.get("join")
@@ -127,7 +123,7 @@ def plan_for(store: Store, kind: str, query: Any, **fields: Any) -> Plan:
         condition, join = {key: value for key, value in condition.items() if key != "join"}, condition["join"]
     plan = Plan(Conditions(kind, **fields))
     if kind == "feature_vectors":
-        condition, plan.euclid = vectors.take(store, condition)
+        condition, plan.euclid = vectors.split(store, condition)
     _push_down(dql.parse(condition, ALIASES.get(kind)), plan)
     if query.get("references"):
         _push_down(dql.parse(_in_tasks(query["references"])), plan)
@@ -157,7 +153,7 @@ def _combine_sets(store: Store, query: dict[str, Any], fields: dict[str, Any], p
 
 
 def _in_tasks(references: Any) -> dict[str, Any]:
-    """Give the condition that items are in one of some tasks or assignments."""
+    """Return the condition that items are in one of some tasks or assignments."""
     if not isinstance(references, dict) or not isinstance(references.get("refs"), list):
         raise bad_request(f"'references' must be {{'refs': [{{'type', 'id'}}, ...]}}, got {references!r}")
     if references.get("operation"):
@@ -221,7 +217,7 @@ def _prefix(column: str, node: dql.Where, plan: Plan) -> bool:
 
 
 def _plain(path: str, value: Any) -> bool:
-    """Say whether equality with this value is equality of text: no pattern, and no date in another spelling."""
+    """Return whether equality with this value is equality of text: no pattern, and no date in another spelling."""
     return (
         isinstance(value, str)
         and not (path in dql.WILDCARD_FIELDS and "*" in value)
@@ -239,11 +235,11 @@ def _add_join(store: Store, join: Any, plan: Plan) -> None:
 
 
 def _join_vectors(store: Store, join: dict[str, Any], plan: Plan) -> None:
-    """Allow only what has a fitting feature vector; a distance gives the order."""
+    """Keep only documents with a matching feature vector; a distance also sorts them."""
     other = plan_for(store, "feature_vectors", {"filter": join.get("filter")})
     rows = list(matching(store, other))
     if other.euclid is not None:
-        rows = [row for _, row in vectors.measured(store, rows, other.euclid)]
+        rows = [row for _, row in vectors.within_distance(store, rows, other.euclid)]
         if other.euclid.descending is not None:
             for row in rows:
                 plan.places.setdefault(row.parent or "", len(plan.places))
@@ -251,7 +247,7 @@ def _join_vectors(store: Store, join: dict[str, Any], plan: Plan) -> None:
 
 
 def _join(store: Store, join: Any, plan: Plan) -> None:
-    """Restrict a plan to the rows that the other side of a join allows."""
+    """Keep only the rows that the other side of a join allows."""
     if not isinstance(join, dict):
         raise bad_request(f"'join' must be an object with 'filter', got {type(join).__name__}")
     kind = plan.where.kind
@@ -276,7 +272,7 @@ def _join(store: Store, join: Any, plan: Plan) -> None:
 
 
 def _narrow(store: Store, plan: Plan) -> None:
-    """Let the index propose ids, when one of the conditions is selective."""
+    """Let the index propose ids, if one of the conditions is selective."""
     kind, scope = plan.where.kind, plan.where.scope
     if kind not in index.KINDS or scope is None or not plan.rest:
         return
@@ -300,12 +296,10 @@ def _narrow(store: Store, plan: Plan) -> None:
         ]
     points = [lookups[number].ranges[0] for number in chosen if lookups[number].is_point]
     if len(points) > 1:
-        _keep(plan, store.in_all(points))
+        _keep(plan, store.ids_in_all(points))
     for number in chosen:
         if len(points) < 2 or not lookups[number].is_point:
-            _keep(
-                plan, store.proposed(lookups[number].ranges if trusted else (*lookups[number].ranges, large))
-            )
+            _keep(plan, store.ids_in(lookups[number].ranges if trusted else (*lookups[number].ranges, large)))
     answered = {number for number in chosen if lookups[number].exact and trusted}
     plan.rest = [node for number, node in enumerate(plan.rest) if number not in answered]
 
@@ -315,8 +309,8 @@ def _keep(plan: Plan, ids: set[str]) -> None:
 
 
 def _counted(store: Store, lookups: dict[int, index.Lookup], most: int) -> dict[int, int]:
-    """Count the entries of those lookups that have less than `most`; where one is rare, only of the rare ones."""
-    # First a few of each: where one is rare, the others are not counted to their ends.
+    """Count the entries of those lookups that have less than `most`; if one is rare, only of the rare ones."""
+    # First a few of each: if one is rare, the others need not be counted.
     for limit in (min(FEW, most), most):
         counts = {number: store.entries_in(found.ranges, limit) for number, found in lookups.items()}
         below = {number: count for number, count in counts.items() if count < limit}
@@ -326,12 +320,12 @@ def _counted(store: Store, lookups: dict[int, index.Lookup], most: int) -> dict[
 
 
 def _fewer(store: Store, found: index.Lookup, most: int, counted: int | None) -> bool:
-    """Say whether a lookup has less than `most` entries, counting them only where that is not known."""
+    """Return whether a lookup has less than `most` entries, counting them only if that is not known."""
     return (store.entries_in(found.ranges, most) if counted is None else counted) < most
 
 
 def _lookup(store: Store, kind: str, scope: str, node: dql.Node) -> index.Lookup | None:
-    """Find entries for a condition: for alternatives those of all, for a conjunction those of its rarest part."""
+    """Look a condition up: for alternatives all of them, for a conjunction its rarest part."""
     if isinstance(node, dql.Where):
         return index.lookup(kind, scope, node)
     parts = [_lookup(store, kind, scope, child) for child in node.children]

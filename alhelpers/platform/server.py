@@ -37,7 +37,7 @@ API = "/api/v1"
 LOOPBACK = "127.0.0.1"
 UPLOAD_LIMIT = 1 << 30
 BODY_LIMIT = 1 << 28
-# How long a server that lives for its clients waits for the first one, and after the last one.
+# How long a server with --stop-with-clients waits for the first client, and after the last one, in seconds.
 FIRST_CLIENT = 60.0
 LAST_CLIENT = 5.0
 
@@ -50,7 +50,6 @@ class Client:
     created: float
 
     def alive(self) -> bool:
-        """Say whether the process still runs."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.created) < 1.0
@@ -61,22 +60,7 @@ class Client:
 
 @dataclass
 class Server:
-    """One state folder, served over HTTP on the loopback interface.
-
-    Parameters
-    ----------
-    folder : Path
-        The state folder; the caller holds its lock.
-    upload_limit : int
-        The largest file that an upload may bring, in bytes.
-    stop_with_clients : bool
-        Whether to stop a few seconds after the last registered client has ended.
-    host : str
-        The address to listen on. Any but a loopback address lets other machines in: whoever reads the token on the
-        way (it is plain HTTP) can do everything.
-    clock : Clock
-        The time that cron triggers follow.
-    """
+    """One state folder, served over HTTP; the caller holds the folder's lock."""
 
     folder: Path
     upload_limit: int = UPLOAD_LIMIT
@@ -95,13 +79,13 @@ class Server:
         self._runner: web.AppRunner | None = None
         self._alarm = Alarm(self.clock)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.workers = Dispatcher(self.folder, self._work, self._worker_cookie)
+        self.workers = Dispatcher(self.folder, self._change, self._worker_cookie)
         self._files = ItemFiles(self._on_state, self.store.incoming, self.upload_limit)
         self._pages = Pages(self.credentials, self.workers.logs, self._on_state, self._files.thumbnail)
 
     @property
     def base(self) -> str:
-        """Give the root of the API, which is what the SDK calls an environment."""
+        """The root of the API, which the SDK calls an environment."""
         return self.url + API
 
     # ----------------------------------------------------------------------------------------- life and death
@@ -118,7 +102,7 @@ class Server:
         )
         await self._runner.setup()
         await web.TCPSite(self._runner, self.host, port).start()
-        # From this machine every address can be reached as itself, but for those that mean "all".
+        # Every address can be reached as itself from this machine, except those that mean "all".
         reached = LOOPBACK if self.host in ("", "0.0.0.0", "::") else self.host
         reached = f"[{reached}]" if ":" in reached else reached
         self.url = f"http://{reached}:{self._runner.addresses[0][1]}"
@@ -131,7 +115,7 @@ class Server:
         return sdk_cookie(self.url, self.base, self.credentials.token, cache)
 
     async def run(self, port: int, ready: Callable[[], None]) -> None:
-        """Serve until someone sets ``stopped``."""
+        """Serve until ``stopped`` is set."""
         await self.start(port)
         ready()
         watchers = [asyncio.create_task(self._watch_clock())]
@@ -163,28 +147,30 @@ class Server:
     async def _watch_clock(self) -> None:
         """Fire cron triggers when their time has come: those that were missed first, then each at its time."""
         while True:
-            planned = await self._work(lambda call: triggers.planned(call.store))
-            if planned and planned[0][0] <= self.clock.now():
-                await self._work(trigger_routes.fire_due)
+            scheduled = await self._change(lambda call: triggers.scheduled(call.store))
+            if scheduled and scheduled[0][0] <= self.clock.now():
+                await self._change(trigger_routes.fire_due)
             else:
-                await self._alarm.wait(planned[0][0] if planned else None)
+                await self._alarm.wait(scheduled[0][0] if scheduled else None)
 
-    async def _work(self, task: Callable[[Call], Any]) -> Any:
-        """Do something of the server's own on the state thread, as one transaction."""
-        return await asyncio.get_running_loop().run_in_executor(self._state, self._within, task, {}, {}, None)
+    async def _change(self, task: Callable[[Call], Any]) -> Any:
+        """Run a function of the server's own on the state thread, as one transaction."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._state, self._run_transaction, task, {}, {}, None
+        )
 
     # -------------------------------------------------------------------------------------------------- wiring
 
     def _application(self) -> web.Application:
-        application = web.Application(middlewares=[self._guard], client_max_size=BODY_LIMIT)
-        application.on_response_prepare.append(_harden)
+        application = web.Application(middlewares=[self._check_access], client_max_size=BODY_LIMIT)
+        application.on_response_prepare.append(_add_security_headers)
         add = application.router.add_route
         add("POST", "/token", self._login)
         add("GET", f"{API}/local/health", self._health)
         add("POST", f"{API}/local/clients", self._register)
         add("POST", f"{API}/local/stop", self._stop)
         add("POST", f"{API}/local/clock", self._move_clock)
-        ServiceLogs(self._work, self.workers).add_to(application.router, API)
+        ServiceLogs(self._change, self.workers).add_to(application.router, API)
         self._files.add_to(application.router, API)
         for route in ROUTES:
             add(route.method, API + route.path, self._endpoint(route))
@@ -193,10 +179,10 @@ class Server:
         return application
 
     @web.middleware
-    async def _guard(
+    async def _check_access(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Let nobody in without the token, and answer every failure with a message: JSON, or a page."""
+        """Refuse requests without the token, and answer every failure with a message: JSON, or a page."""
         failure = self._pages.failure if is_page(request.path) else _failure
         try:
             self._check_host(request)
@@ -216,7 +202,7 @@ class Server:
         except RecursionError:
             return failure(400, "the JSON in the request nests too deeply")
         except UnicodeEncodeError as error:
-            return failure(400, f"the request holds text that is no valid Unicode: {error.reason}")
+            return failure(400, f"the request holds text that is not valid Unicode: {error.reason}")
         except web.HTTPException as error:
             return failure(error.status, error.reason)
         except Exception:
@@ -227,7 +213,7 @@ class Server:
             )
 
     def _check_host(self, request: web.Request) -> None:
-        """Refuse what was meant for another host: a web page whose name was pointed at 127.0.0.1 (DNS rebinding)."""
+        """Refuse requests for another host: a web page whose name was pointed at 127.0.0.1 (DNS rebinding)."""
         if is_loopback(self.host) and not is_loopback(_host_of(request.headers.get("Host", LOOPBACK))):
             raise ApiError(
                 403,
@@ -248,7 +234,7 @@ class Server:
 
     async def _on_state(self, handler: Callable[[Call], Any], request: web.Request, body: Any) -> Raw:
         loop = asyncio.get_running_loop()
-        # A client that hangs up must not leave the event loop and the state thread with different ideas.
+        # If a client disconnects, the state thread still finishes its transaction.
         return await asyncio.shield(
             loop.run_in_executor(
                 self._state, self._transact, handler, dict(request.match_info), request.query, body
@@ -256,26 +242,26 @@ class Server:
         )
 
     def _transact(self, handler: Callable[[Call], Any], params: dict[str, str], query: Any, body: Any) -> Raw:
-        result = self._within(handler, params, query, body)
+        result = self._run_transaction(handler, params, query, body)
         return result if isinstance(result, Raw) else Raw(json.dumps(result))
 
-    def _within(self, task: Callable[[Call], Any], params: Any, query: Any, body: Any) -> Any:
+    def _run_transaction(self, task: Callable[[Call], Any], params: Any, query: Any, body: Any) -> Any:
         with self.store.transaction():
             call = Call(self.store, self.base, self.credentials.email, params, query, body, self.clock)
             result = task(call)
-            happened = run_listeners(call, LISTENERS)
-        self._announce(happened)
+            events = run_listeners(call, LISTENERS)
+        self._notify_loop(events)
         return result
 
-    def _announce(self, events: list[Event]) -> None:
-        """Tell those who work in the event loop what was committed."""
+    def _notify_loop(self, events: list[Event]) -> None:
+        """Pass committed events on to the alarm and the workers, which live in the event loop."""
         if self._loop is None:
             return
         if any(event.resource == "Trigger" for event in events):
             self._loop.call_soon_threadsafe(self._alarm.ring)
-        concerned = [event for event in events if event.resource in ("Execution", "Service")]
-        if concerned:
-            self._loop.call_soon_threadsafe(self.workers.notice, concerned)
+        for_workers = [event for event in events if event.resource in ("Execution", "Service")]
+        if for_workers:
+            self._loop.call_soon_threadsafe(self.workers.handle_events, for_workers)
 
     async def _unknown(self, request: web.Request) -> web.Response:
         if is_page(request.path):
@@ -311,7 +297,7 @@ class Server:
     async def _move_clock(self, request: web.Request) -> web.Response:
         """Move the clock ahead, and fire what falls due before the answer is sent."""
         moment = self.clock.advance(require(await read_body(request)).get("seconds"))
-        await self._work(trigger_routes.fire_due)
+        await self._change(trigger_routes.fire_due)
         self._alarm.ring()
         return web.json_response({"now": moment.isoformat()})
 
@@ -325,7 +311,7 @@ class Server:
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host name or address means this machine alone."""
+    """Return whether a host name or address is this machine's alone."""
     if host == "localhost":
         return True
     try:
@@ -335,15 +321,15 @@ def is_loopback(host: str) -> bool:
 
 
 def _host_of(header: str) -> str:
-    """Give the host in a Host header, without its port and brackets."""
+    """Return the host in a Host header, without its port and brackets."""
     header = header.strip().lower()
     if header.startswith("["):
         return header[1:].partition("]")[0]
     return header.partition(":")[0]
 
 
-async def _harden(request: web.Request, response: web.StreamResponse) -> None:
-    """Tell browsers to take every answer for what it is, and to run nothing that an item's bytes may hold."""
+async def _add_security_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Keep browsers from guessing content types, and from running what an item's bytes may hold."""
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "no-referrer")
     if request.path.startswith(API):

@@ -1,8 +1,8 @@
 """The state of the platform: documents in SQLite, file bytes beside them, one transaction a request.
 
 Only the server's state thread touches a :class:`Store`, so writes are serial and a request is atomic: it commits as a
-whole or leaves nothing. File bytes are complete under their final name before the row that mentions them commits; what
-a crash leaves behind is a file that no row mentions, and the next start sweeps those.
+whole or leaves nothing. File bytes are complete under their final name before the row that mentions them commits; a
+crash only leaves files that no row mentions, and the next start deletes those.
 """
 
 import itertools
@@ -100,7 +100,7 @@ class Store:
         self._last_id = int(row[0], 16) if row else 0
         self._saved_id = self._last_id
         self._after_commit: list[Callable[[], None]] = []
-        # What happened in the running transaction; the server tells those who listen before it commits.
+        # The events of the running transaction; their listeners run before it commits.
         self.events: list[Event] = []
         self._folders: set[Path] = set()
         self._parsed: dict[str, tuple[str, Any]] = {}
@@ -115,13 +115,12 @@ class Store:
         if found not in range(VERSION + 1):
             self._database.close()
             raise StateUnusable(
-                f"{folder / 'platform.sqlite'} is no database of version {VERSION}: {found}."
+                f"{folder / 'platform.sqlite'} is not a database of version {VERSION}: {found}."
                 " Move the state folder away, or choose another one; it cannot be converted."
             )
         return found
 
     def close(self) -> None:
-        """Close the database; nothing else may be called afterwards."""
         self._database.close()
 
     # ------------------------------------------------------------------------------------------ transactions
@@ -147,11 +146,11 @@ class Store:
             action()
 
     def emit(self, resource: str, action: str, document_id: str, /, **detail: Any) -> None:
-        """Say that something happened in this transaction, for other services to react to."""
+        """Record an event of this transaction, for other services to react to."""
         self.events.append(Event(resource, action, document_id, detail))
 
     def new_id(self) -> str:
-        """Give a new id: 24 hex digits, greater than every id given before, in this run or an earlier one."""
+        """Return a new id: 24 hex digits, greater than every earlier id, also of earlier runs."""
         # Time in the high bits spreads ids evenly, and the SDK halves ranges of ids to split long lists.
         seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
         self._last_id = max(self._last_id + 1, (seconds << 64) | (nanoseconds << 34))
@@ -164,7 +163,6 @@ class Store:
         self.put_all(kind, [document], blob=blob)
 
     def put_all(self, kind: str, documents: Iterable[Mapping[str, Any]], *, blob: str | None = None) -> None:
-        """Write many documents of one kind."""
         columns = COLUMNS[kind]
         fields = [columns.get(name) for name in ("scope", "parent", "name", "dir", "type", "hidden")]
         documents = iter(documents)
@@ -192,13 +190,7 @@ class Store:
             )
 
     def row(self, kind: str, document_id: str, label: str | None = None) -> Row:
-        """Fetch one document as stored.
-
-        Raises
-        ------
-        ApiError
-            404, when there is none; `label` is what the message calls it.
-        """
+        """Return a document as stored, or raise a 404 that calls it `label`."""
         if not isinstance(document_id, str):
             raise bad_request(
                 f"the id of a {label or kind.rstrip('s')} must be a string, got {document_id!r}"
@@ -212,7 +204,7 @@ class Store:
         return Row._make(found)
 
     def get(self, kind: str, document_id: str, label: str | None = None) -> dict[str, Any]:
-        """Fetch one document, parsed and free to change; 404 when there is none."""
+        """Return a document, parsed and free to change, or raise a 404."""
         return json.loads(self.row(kind, document_id, label).doc)
 
     def find(
@@ -255,6 +247,10 @@ class Store:
         """Return the first document like :meth:`first`, parsed and free to change, or None."""
         row = self.first(kind, **fields)
         return None if row is None else json.loads(row.doc)
+
+    def find_all(self, kind: str, /, **fields: Any) -> list[dict[str, Any]]:
+        """List the documents that satisfy conditions on their fields, parsed and free to change."""
+        return [json.loads(row.doc) for row in self.find(kind, **fields)]
 
     def count(
         self, kind: str, where: Conditions | None = None, /, *, distinct: str | None = None, **fields: Any
@@ -313,7 +309,7 @@ class Store:
     # ------------------------------------------------------------------------------------------------- index
 
     def _index(self, kind: str, documents: list[tuple[str, str | None, Mapping[str, Any]]]) -> None:
-        """Bring the index up to date with documents (id, scope, content) that are about to be written."""
+        """Update the index for documents (id, scope, content) that are about to be written."""
         before = self._indexed(kind, [document_id for document_id, _, _ in documents])
         after = {
             document_id: index.entries(kind, scope, document) for document_id, scope, document in documents
@@ -323,7 +319,7 @@ class Store:
             old = before.get(document_id, set())
             self._unindex(document_id, old - fresh)
             added += [(path, value, document_id) for path, value in fresh - old]
-        added.sort(key=_place)
+        added.sort(key=_sort_key)
         for start in range(0, len(added), ENTRIES_AT_ONCE):
             # One statement for many rows: each step of a statement hands the interpreter to another thread and back.
             part = added[start : start + ENTRIES_AT_ONCE]
@@ -333,7 +329,7 @@ class Store:
             )
 
     def _indexed(self, kind: str, document_ids: list[str]) -> dict[str, set[index.Entry]]:
-        """Work out which entries the stored documents have."""
+        """Compute the entries of the stored documents."""
         marks = ",".join("?" * len(document_ids))
         stored = self._database.execute(
             f"SELECT id, scope, doc FROM documents WHERE id IN ({marks}) AND +kind = ?", (*document_ids, kind)
@@ -349,7 +345,6 @@ class Store:
         )
 
     def _build_index(self) -> None:
-        """Index everything anew."""
         self._database.execute("BEGIN")
         self._database.execute("DELETE FROM entries")
         for kind in sorted(index.KINDS):
@@ -365,7 +360,7 @@ class Store:
         self._database.execute(f"PRAGMA user_version = {VERSION}")
         self._database.execute("COMMIT")
 
-    def proposed(self, ranges: Iterable[index.Range]) -> set[str]:
+    def ids_in(self, ranges: Iterable[index.Range]) -> set[str]:
         """List the ids of the documents that have an entry in one of the ranges."""
         found: set[str] = set()
         for part in ranges:
@@ -377,7 +372,7 @@ class Store:
             )
         return found
 
-    def in_all(self, points: Iterable[index.Range]) -> set[str]:
+    def ids_in_all(self, points: Iterable[index.Range]) -> set[str]:
         """List the ids of the documents that have an entry at each of some points."""
         points = list(points)
         # SQLite merges lists that are in order already, as those of points are.
@@ -401,7 +396,7 @@ class Store:
     # ------------------------------------------------------------------------------------------------- bytes
 
     def blob_path(self, blob: str) -> Path:
-        """Say where the bytes of a blob lie; the last digits spread them over folders."""
+        """Return the path of a blob; the last digits spread them over folders."""
         return self.blobs / blob[-2:] / blob
 
     def adopt(self, incoming: Path) -> str:
@@ -411,7 +406,6 @@ class Store:
         return blob
 
     def copy_blob(self, source: str) -> str:
-        """Copy a blob, and return the name of the copy."""
         blob, path = self._new_blob()
         try:
             os.link(self.blob_path(source), path)  # blobs never change, so two names may share the bytes
@@ -440,7 +434,7 @@ class Store:
         return blob, path
 
     def _sweep(self) -> None:
-        """Delete what a crash left: half uploads, and blobs that no document mentions."""
+        """Delete the leftovers of a crash: half uploads, and blobs that no document mentions."""
         for path in self.incoming.iterdir():
             path.unlink()
         known = {
@@ -459,21 +453,25 @@ def _text(document: Mapping[str, Any]) -> str:
     try:
         return json.dumps(document, separators=(",", ":"), allow_nan=False)
     except ValueError as error:
-        raise bad_request(
-            f"a number that is no number (NaN or infinite) cannot be stored: {error}"
-        ) from error
+        raise bad_request(f"NaN and infinite numbers cannot be stored: {error}") from error
 
 
-def _place(entry: tuple[int, Any, str]) -> tuple[int, str]:
-    """Neighbours in the index are written one after the other."""
+def _sort_key(entry: tuple[int, Any, str]) -> tuple[int, str]:
+    """Sort entries so that neighbours in the index are written one after the other."""
     return entry[0], entry[2]
 
 
 def now() -> str:
-    """Give the time as the platform writes it: ISO, UTC, milliseconds."""
+    """Return the time as the platform writes it: ISO, UTC, milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def created(user: str) -> dict[str, str]:
+    """Return the fields of a new document that record who made it, and when."""
+    time = now()
+    return {"creator": user, "createdAt": time, "updatedAt": time}
+
+
 def is_id(value: str) -> bool:
-    """Say whether a text has the form of an id."""
+    """Return whether a text has the form of an id."""
     return len(value) == 24 and set(value) <= set("0123456789abcdef")

@@ -42,10 +42,7 @@ async def receive(
     """
     form = _Form(limit)
     boundary = parse_options_header(content_type)[1].get("boundary", "")
-    with (
-        open(incoming, "wb") as file,
-        PushMultipartParser(boundary, max_segment_count=MAX_PARTS) as parser,
-    ):
+    with open(incoming, "wb") as file, PushMultipartParser(boundary, max_segment_count=MAX_PARTS) as parser:
         async for chunk in chunks:
             for event in parser.parse(chunk):
                 form.take(event, file)
@@ -77,11 +74,11 @@ class _Form:
         if name != "file":
             self.texts[name] = bytearray()
         elif self.size >= 0:
-            raise bad_request("an upload brings one 'file', this one brings more")
+            raise bad_request("an upload must have one 'file', this one has more")
         else:
             self.size = 0
 
     def finished(self) -> tuple[dict[str, str], int]:
         if self.size < 0:
-            raise bad_request("the upload brings no 'file'")
+            raise bad_request("the upload must have a 'file'")
         return {name: content.decode() for name, content in self.texts.items()}, self.size

@@ -44,25 +44,7 @@ def whole_number(query: Mapping[str, str], name: str, default: int) -> int:
 
 
 def require(body: Any, *fields: str) -> dict[str, Any]:
-    """Check a request's body.
-
-    Parameters
-    ----------
-    body : object
-        What was sent: it must be an object, and known fields must have their types (a null is no field).
-    *fields : str
-        The fields that must hold non-empty strings.
-
-    Returns
-    -------
-    dict
-        The body.
-
-    Raises
-    ------
-    ApiError
-        400, with the field and the value that is wrong.
-    """
+    """Check a request's body, an object: known fields have their types, `fields` are non-empty strings. Return it."""
     if not isinstance(body, dict):
         raise bad_request(f"the request needs a JSON object, got {type(body).__name__}")
     for field in fields:
@@ -85,7 +67,6 @@ def _check_shape(field: str, value: Any) -> None:
 
 
 def check_metadata(metadata: Any) -> None:
-    """Every reader of a document counts on this much."""
     if metadata is not None and not isinstance(metadata, dict):
         raise bad_request(f"'metadata' must be an object, got {metadata!r}")
     system = (metadata or {}).get("system")

@@ -145,7 +145,7 @@ def test_the_answer_holds_the_items_that_were_in_the_task(dl, dataset, items, fi
 
 
 def test_an_unknown_status_is_refused_and_changes_nothing(dl, dataset, items, task):
-    with pytest.raises(dl.exceptions.BadRequest, match="knows no status 'finished'"):
+    with pytest.raises(dl.exceptions.BadRequest, match="has no status 'finished'"):
         items[0].update_status("finished", task_id=task.id)
     with pytest.raises(dl.exceptions.BadRequest, match="'status' must be a non-empty string"):
         items[0].update_status("", task_id=task.id)

@@ -179,7 +179,7 @@ def test_a_null_without_default_fails_the_cycle(bench):
     bench.begin()
     bench.finish("one", None)
     assert bench.cycle["status"] == "failed" and bench.statuses == {"one": "success", "two": "pending"}
-    assert "gave nothing for 'y'" in bench.cycle["errors"][0]
+    assert "returned nothing for 'y'" in bench.cycle["errors"][0]
     again = [bench.cycle, engine.FROM_FAILED, []]
     bench.do(lambda store: engine.rerun(store, bench.pipeline, *again))
     assert bench.cycle["status"] == "in-progress" and len(bench.executed()) == 1

@@ -211,7 +211,7 @@ def test_bad_requests_are_400_with_a_way_out(folder):
             ("POST", "/local/clients", {"pid": "x"}, "a client is"),
             ("POST", "/local/clients", {"pid": 1 << 40, "createTime": 0}, "a client is"),
             ("POST", "/datasets", {"name": "\ud800", "projects": ["p"]}, "not found"),
-            ("POST", "/datasets/query", {"filter": {"name": "\ud800"}}, "no valid Unicode"),
+            ("POST", "/datasets/query", {"filter": {"name": "\ud800"}}, "not valid Unicode"),
             ("POST", "/datasets", {"name": "x", "metadata": []}, "'metadata' must be an object"),
         ]
         for method, path, body, message in cases:

@@ -108,7 +108,7 @@ def step(call, task, ids, action, number, *rest):
         own = [store.parsed(row) for row in store.find("assignments", taskId=task["id"])]
         found = [assignment for assignment in own if assignment["annotator"] == NAMES[number]]
         if found:
-            assignments.hand_over(store, found[0], [(NAMES[rest[0]], 100)], USER)
+            assignments.share_items(store, found[0], [(NAMES[rest[0]], 100)], USER)
 
 
 def check(store, task_id):
@@ -247,9 +247,9 @@ def test_an_issue_goes_back_once(world):
         statuses.change(store, task, ids[:1], "completed", USER)
         body = {"type": "class", "label": "x", "metadata": {"system": {"status": "issue"}}}
         store.put("annotations", annotations.create(store, store.get("items", ids[0]), body, USER))
-        reviews.follow(store, ids[0], USER)
+        reviews.update_tasks(store, ids[0], USER)
         assert [member["status"] for member in members.of_item(store, ids[0])] == [None, None]
         statuses.change(store, task, ids[:1], "completed", USER)
-        reviews.follow(store, ids[0], USER)  # the same issue still: the annotator's word stands
+        reviews.update_tasks(store, ids[0], USER)  # the same issue still: the annotator's word stands
         assert [member["status"] for member in members.of_item(store, ids[0])] == ["completed", None]
         raise Undo

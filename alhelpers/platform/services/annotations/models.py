@@ -6,34 +6,13 @@ from ...errors import bad_request
 from ...store import Store, now
 from ...validation import merge, require
 
-FIXED = {
-    "id",
-    "itemId",
-    "datasetId",
-    "url",
-    "item",
-    "dataset",
-    "creator",
-    "createdAt",
-    "updatedAt",
-    "updatedBy",
-    "hash",
-}
-# System metadata that annotators change in the normal course of work; the rest needs ?system=true.
-OPEN_SYSTEM = {
-    "attributes",
-    "automated",
-    "status",
-    "objectId",
-    "frame",
-    "startTime",
-    "endTime",
-    "endFrame",
-    "snapshots_",
-    "system",
-}
+FIXED = frozenset("id itemId datasetId url item dataset creator createdAt updatedAt updatedBy hash".split())
+# System metadata that annotators change in their work; the rest needs ?system=true.
+OPEN_SYSTEM = frozenset(
+    ("attributes automated status objectId frame startTime endTime endFrame snapshots_ system").split()
+)
 
-# How an annotation of a type says where it is.
+# The type of an annotation's coordinates.
 PLACES: dict[str, type] = {
     **dict.fromkeys(("box", "segment", "polyline"), list),
     **dict.fromkeys(("point", "ellipse", "cube", "cube_3d", "note"), dict),
@@ -68,14 +47,13 @@ def create(store: Store, item: dict[str, Any], given: Any, user: str) -> dict[st
         "updatedAt": time,
         "updatedBy": user,
     }
-    # A classification has no place in the image, and the SDK would report one as a difference.
+    # A classification has no coordinates; the SDK would report them as a difference.
     if annotation["type"] != "class":
         annotation["coordinates"] = given.get("coordinates")
     return annotation | {key: given[key] for key in ("description", "labelSuggestions") if given.get(key)}
 
 
 def update(annotation: dict[str, Any], patch: dict[str, Any], user: str, *, system: bool) -> dict[str, Any]:
-    """Apply a diff to an annotation."""
     patch = {key: value for key, value in patch.items() if key not in FIXED}
     metadata = patch.get("metadata")
     if isinstance(metadata, dict) and isinstance(metadata.get("system"), dict) and not system:
@@ -111,7 +89,7 @@ def _parent(annotation: dict[str, Any]) -> str | None:
 
 
 def _check_place(annotation: dict[str, Any]) -> None:
-    """Refuse an annotation of the image that does not say where: every reader of the item would stumble on it."""
+    """Refuse an annotation without the coordinates of its type, which every reader of the item expects."""
     kind, coordinates = annotation["type"], annotation.get("coordinates")
     shape = PLACES.get(kind)
     if shape is not None and not isinstance(coordinates, shape):

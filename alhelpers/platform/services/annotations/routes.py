@@ -10,7 +10,6 @@ from . import models
 
 
 def create(call: Call) -> Raw:
-    """Add annotations to an item: one, or a list; all of them or none."""
     item = call.store.get("items", call.params["item_id"])
     if item["type"] == "dir":
         raise bad_request(f"{item['filename']!r} is a directory: annotations belong to files")
@@ -24,19 +23,17 @@ def create(call: Call) -> Raw:
 
 
 def list_of_item(call: Call) -> Raw:
-    """List the annotations of an item."""
     row = call.store.row("items", call.params["item_id"])
     return listed(call, "annotations", call.store.find("annotations", itemId=row.id))
 
 
 def get(call: Call) -> Raw:
-    """Fetch an annotation; a missing one is a 400, as on the hosted platform."""
+    # a missing annotation is a 400, as on the hosted platform
     _check(call)
     return one(call, "annotations", call.params["annotation_id"])
 
 
 def update(call: Call) -> Raw:
-    """Apply a diff to an annotation."""
     _check(call)
     annotation = call.store.get("annotations", call.params["annotation_id"])
     annotation = models.update(annotation, require(call.body), call.user, system=call.system)
@@ -48,7 +45,6 @@ def update(call: Call) -> Raw:
 
 
 def delete(call: Call) -> dict[str, Any]:
-    """Delete an annotation."""
     _check(call)
     row = call.store.row("annotations", call.params["annotation_id"])
     call.store.delete("annotations", id=row.id)
@@ -58,7 +54,7 @@ def delete(call: Call) -> dict[str, Any]:
 
 
 def _check(call: Call) -> None:
-    """Refuse an annotation that is not there, or not where the path says."""
+    """Refuse an annotation that does not exist, or not in the item or dataset of the path."""
     annotation_id = call.params["annotation_id"]
     row = call.store.first("annotations", id=annotation_id)
     if row is None or any(

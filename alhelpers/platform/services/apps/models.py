@@ -4,11 +4,11 @@ import re
 from typing import Any
 
 from ...errors import ApiError, bad_request
-from ...store import Store, now
+from ...store import Store, created, now
 from ...validation import require
 from ..models import models
 
-# The annotation types of the SDK, and what models without annotations may give.
+# The annotation types of the SDK, and the outputs of models without annotations.
 OUTPUT_TYPES = set(
     "box cube cube_3d class comparison ellipse note point segment polyline pose binary subtitle text_mark gis"
     " ref_semantic_3d polyline_3d text ref_image embedding audio video image folder".split()
@@ -29,7 +29,7 @@ def publish(store: Store, manifest: dict[str, Any], user: str) -> dict[str, Any]
     """Publish a manifest: the first revision of a new dpk, or the next one of a known dpk."""
     require(manifest, "name")
     check_manifest(manifest)
-    revisions = [store.parsed(row) for row in store.find("dpks", name=manifest["name"])]
+    revisions = store.find_all("dpks", name=manifest["name"])
     version = manifest.get("version") or _next_version(revisions)
     if any(revision["version"] == version for revision in revisions):
         raise bad_request(
@@ -59,7 +59,7 @@ def publish(store: Store, manifest: dict[str, Any], user: str) -> dict[str, Any]
 
 
 def check_manifest(manifest: dict[str, Any]) -> None:
-    """Refuse a manifest that cannot be installed under any circumstances."""
+    """Refuse a manifest that can never be installed."""
     if not NAME.fullmatch(manifest["name"]):
         raise bad_request(
             f"a dpk's name has letters, digits, '-', '_' and '.', at most 128 of them, got {manifest['name']!r}"
@@ -73,7 +73,7 @@ def check_manifest(manifest: dict[str, Any]) -> None:
 
 
 def _check_components(holder: Any) -> None:
-    """Check the components of a manifest, or those that a custom installation has in their place."""
+    """Check the components of a manifest, or of a custom installation."""
     if not isinstance(holder, dict):
         raise bad_request(f"'customInstallation' must be an object, got {holder!r}")
     require(holder)
@@ -91,7 +91,7 @@ def _dependencies(manifest: dict[str, Any]) -> list[Any]:
 
 
 def update(store: Store, dpk: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
-    """Change what a revision says about itself; what runs changes only with a new revision."""
+    """Change the description of a revision; code and components change only with a new revision."""
     dpk = dpk | {key: body[key] for key in DESCRIPTIVE if key in body} | {"updatedAt": now()}
     store.put("dpks", dpk)
     store.emit("Dpk", "Updated", dpk["id"])
@@ -107,21 +107,19 @@ def _next_version(revisions: list[dict[str, Any]]) -> str:
 
 def by_id(store: Store, dpk_id: str, label: str = "dpk") -> dict[str, Any]:
     """Fetch a revision by its id, or the latest one by the id that all revisions share."""
-    for row in store.find("dpks", id=dpk_id):
-        dpk = store.parsed(row)
-        if dpk["latest"] or dpk["baseId"] != dpk_id:
+    dpk = store.find_one("dpks", id=dpk_id)
+    if dpk is not None and (dpk["latest"] or dpk["baseId"] != dpk_id):
+        return dpk
+    for dpk in store.find_all("dpks", order="-id"):
+        if dpk["baseId"] == dpk_id:
             return dpk
-    for row in store.find("dpks", order="-id"):
-        if store.parsed(row)["baseId"] == dpk_id:
-            return store.parsed(row)
     raise ApiError(404, f"{label} not found: {dpk_id!r}. Publish it, or look for it with dl.dpks.list().")
 
 
 def delete(store: Store, dpk_id: str) -> str:
     """Delete a dpk with all its revisions, unless a project has it installed; return its name."""
     name = by_id(store, dpk_id)["name"]
-    for row in store.find("apps"):
-        app = store.parsed(row)
+    for app in store.find_all("apps"):
         if app["dpkName"] == name:
             raise bad_request(
                 f"dpk {name!r} is installed in project {app['projectId']} as app {app['name']!r}: uninstall that first"
@@ -132,13 +130,12 @@ def delete(store: Store, dpk_id: str) -> str:
 
 
 def install(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Install a dpk in a project: first what it depends on, then the models that its manifest lists."""
+    """Install a dpk in a project: first its dependencies, then the models in its manifest."""
     require(body, "projectId", "dpkName")
     return _install(store, body, user, ())
 
 
 def _install(store: Store, body: dict[str, Any], user: str, parents: tuple[str, ...]) -> dict[str, Any]:
-    _check_custom(body.get("customInstallation"))
     project_id = body["projectId"]
     store.row("projects", project_id)
     _check_components(body.get("customInstallation") or {})
@@ -147,7 +144,6 @@ def _install(store: Store, body: dict[str, Any], user: str, parents: tuple[str, 
     if found is not None:
         raise bad_request(f"dpk {dpk['name']!r} is installed in this project already, as app {found['id']}")
     _install_dependencies(store, dpk, project_id, user, parents)
-    time = now()
     app = {
         "id": store.new_id(),
         "name": body.get("name") or dpk["displayName"],
@@ -158,9 +154,7 @@ def _install(store: Store, body: dict[str, Any], user: str, parents: tuple[str, 
         "scope": body.get("scope") or "project",
         "status": INSTALLED,
         "metadata": {"system": {}},
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
     }
     app |= {
         key: body[key] for key in ("orgId", "customInstallation", "integrations", "settings") if body.get(key)
@@ -171,21 +165,10 @@ def _install(store: Store, body: dict[str, Any], user: str, parents: tuple[str, 
     return app
 
 
-def _check_custom(custom: Any) -> None:
-    parts = require(custom or {}).get("components") or {}
-    for part, listed in parts.items():
-        if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-            raise bad_request(
-                f"{part!r} of a 'customInstallation' must be a list of components, got {listed!r}"
-            )
-
-
 def installed(store: Store, project_id: str, dpk_name: str) -> dict[str, Any] | None:
-    """Fetch the app that a dpk has in a project, or None."""
-    for row in store.find("apps", projectId=project_id):
-        if store.parsed(row)["dpkName"] == dpk_name:
-            return store.parsed(row)
-    return None
+    """Return the app of a dpk in a project, or None."""
+    apps = store.find_all("apps", projectId=project_id)
+    return next((app for app in apps if app["dpkName"] == dpk_name), None)
 
 
 def _install_dependencies(
@@ -208,16 +191,15 @@ def _install_dependencies(
 
 
 def components(app: dict[str, Any], part: str) -> list[dict[str, Any]]:
-    """List what an app has of one kind of component: as in its manifest, unless the installation says otherwise."""
+    """List an app's components of one kind: from its manifest, unless the installation overrides them."""
     chosen = (app.get("customInstallation") or {}).get("components") or {}
     return (chosen if part in chosen else app["dpk"].get("components") or {}).get(part) or []
 
 
 def install_models(store: Store, app: dict[str, Any], user: str, known: frozenset[str] = frozenset()) -> None:
-    """Make the models of an app's manifest, but for the known ones; those of the project follow the app's version."""
+    """Make the models of an app's manifest but the known ones; those of the project follow the app's version."""
     dpk = app["dpk"]
-    for row in list(store.find("models", projectId=app["projectId"])):
-        model = store.get("models", row.id)
+    for model in store.find_all("models", projectId=app["projectId"]):
         link = model.get("app") or {}
         if link.get("dpkName") == dpk["name"]:
             link = link | {"id": app["id"], "dpkVersion": dpk["version"], "dpkId": dpk["baseId"]}
@@ -246,7 +228,6 @@ def update_app(store: Store, app: dict[str, Any], body: dict[str, Any], user: st
 
 
 def activate(store: Store, app: dict[str, Any], *, active: bool) -> None:
-    """Let an app work, or rest."""
     status = INSTALLED if active else UNINSTALLED
     if app["status"] == status:
         raise bad_request(f"Application is already {'active' if active else 'inactive'}")
@@ -262,10 +243,10 @@ def uninstall(store: Store, app_id: str) -> None:
 
 
 def revision(store: Store, name: str, version: str | None) -> dict[str, Any]:
-    """Fetch a dpk by name, in this version or (None, or the word) the latest."""
-    for row in store.find("dpks", name=name, order="-id"):
-        if version in (None, "latest", store.parsed(row)["version"]):
-            return store.parsed(row)
+    """Fetch a revision of a dpk by name; without a version the latest one."""
+    for dpk in store.find_all("dpks", name=name, order="-id"):
+        if version in (None, "latest", dpk["version"]):
+            return dpk
     raise ApiError(
         404, f"dpk not found: {name!r} version {version!r}. Publish it first, with project.dpks.publish()."
     )

@@ -9,17 +9,16 @@ KEYS = tuple(f"collections{number}" for number in range(10))
 
 
 def named(dataset: dict[str, Any]) -> dict[str, str]:
-    """Give the collections of a dataset: a name for each key."""
+    """Return the names of a dataset's collections by key."""
     return dataset.setdefault("collections", {})
 
 
 def shown(dataset: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Give the collections as the SDK reads them, by the field that marks their items."""
+    """Return the collections as the SDK reads them, by the field that marks their items."""
     return {f"metadata.system.collections.{key}": {"name": name} for key, name in named(dataset).items()}
 
 
 def key_of(dataset: dict[str, Any], name: Any) -> str:
-    """Find a collection by its name; 404 when there is none."""
     for key, known in named(dataset).items():
         if known == name:
             return key
@@ -27,7 +26,6 @@ def key_of(dataset: dict[str, Any], name: Any) -> str:
 
 
 def check_name(dataset: dict[str, Any], name: str) -> str:
-    """Refuse a name that is taken, or could not be part of a web address."""
     if name in named(dataset).values():
         raise bad_request(f"a collection named {name!r} exists in dataset {dataset['name']!r}")
     if "/" in name:
@@ -44,7 +42,7 @@ def add(dataset: dict[str, Any], name: str) -> None:
 
 
 def mark(item: dict[str, Any], keys: list[str], *, inside: bool) -> None:
-    """Put an item into collections, or take it out of them; the caller writes the item."""
+    """Put an item into collections, or remove it from them; the caller writes the item."""
     marks = item["metadata"].setdefault("system", {}).setdefault("collections", {})
     for key in keys:
         if inside:

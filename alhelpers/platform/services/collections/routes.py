@@ -13,12 +13,10 @@ from . import models
 
 
 def list_all(call: Call) -> dict[str, Any]:
-    """List the collections of a dataset."""
     return models.shown(_dataset(call))
 
 
 def create(call: Call) -> dict[str, Any]:
-    """Add a collection to a dataset."""
     dataset = _dataset(call)
     models.add(dataset, require(call.body, "name")["name"])
     call.store.put("datasets", dataset)
@@ -26,7 +24,6 @@ def create(call: Call) -> dict[str, Any]:
 
 
 def rename(call: Call) -> dict[str, Any]:
-    """Give a collection another name; its items stay in it."""
     dataset = _dataset(call)
     key = models.key_of(dataset, call.params["name"])
     models.named(dataset)[key] = models.check_name(dataset, require(call.body, "name")["name"])
@@ -35,7 +32,6 @@ def rename(call: Call) -> dict[str, Any]:
 
 
 def delete(call: Call) -> Raw:
-    """Delete a collection; its items stay, without the mark."""
     dataset = _dataset(call)
     key = models.key_of(dataset, call.params["name"])
     query = {"filter": {f"metadata.system.collections.{key}": {"$exists": True}}}
@@ -46,12 +42,10 @@ def delete(call: Call) -> Raw:
 
 
 def assign(call: Call) -> Raw:
-    """Put the items of a query into collections."""
     return _bulk(call, inside=True)
 
 
 def unassign(call: Call) -> Raw:
-    """Take the items of a query out of collections."""
     return _bulk(call, inside=False)
 
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Row, Store, now
+from ...store import Row, Store, created
 from ..recipes import models as recipes
 
 BINARIES = "Binaries"
@@ -20,17 +20,14 @@ def create(
     with_recipe: bool = True,
     **fields: Any,
 ) -> dict[str, Any]:
-    """Make a dataset; its name must be new in the project, and `fields` are more of its fields."""
+    """Make a dataset; its name must be new in the project, `fields` are added to it."""
     store.row("projects", project_id)
     check_name(store, project_id, name)
-    time = now()
     dataset: dict[str, Any] = {
         "id": store.new_id(),
         "name": name,
         "projects": [project_id],
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
         "updatedBy": user,
         "metadata": {"system": {}},
         "driver": None,
@@ -50,7 +47,6 @@ def create(
 
 
 def check_name(store: Store, project_id: str, name: str) -> None:
-    """Refuse a name that the project already has."""
     if store.find_one("datasets", projects=project_id, name=name):
         raise bad_request(
             f"a dataset named {name!r} exists in project {project_id}; get it, or choose another name"
@@ -58,13 +54,13 @@ def check_name(store: Store, project_id: str, name: str) -> None:
 
 
 def check_not_system(dataset: dict[str, Any]) -> None:
-    """Refuse to rename or delete the dataset in which the platform keeps a project's files."""
+    """Refuse to rename or delete the dataset that keeps a project's files."""
     if dataset["readableType"] == "system":
         raise bad_request(f"{dataset['name']!r} is a system dataset: it can be neither renamed nor deleted")
 
 
 def check_expiration(options: Any) -> dict[str, int] | None:
-    """Refuse expiration options that are no number of days; none at all give None."""
+    """Check expiration options; an empty value returns None."""
     days = options.get("itemMaxDays") if isinstance(options, dict) else None
     if not options:
         return None
@@ -74,7 +70,7 @@ def check_expiration(options: Any) -> dict[str, int] | None:
 
 
 def binaries(store: Store, project_id: str) -> dict[str, Any]:
-    """Fetch the system dataset of a project."""
+    """Return the system dataset of a project."""
     found = store.find_one("datasets", projects=project_id, name=BINARIES, readableType="system")
     if found is None:
         raise bad_request(f"project {project_id!r} has no dataset {BINARIES!r}: does the project exist?")
@@ -82,7 +78,7 @@ def binaries(store: Store, project_id: str) -> dict[str, Any]:
 
 
 def shown(store: Store, row: Row, base: str) -> dict[str, Any]:
-    """Give a dataset as the SDK sees it, with its counters and links."""
+    """Return a dataset as the SDK reads it, with its counters and links."""
     dataset = json.loads(row.doc)
     dataset.pop("collections", None)  # has routes of its own
     url = f"{base}/datasets/{row.id}"
@@ -97,7 +93,6 @@ def shown(store: Store, row: Row, base: str) -> dict[str, Any]:
 
 
 def delete(store: Store, dataset_id: str) -> None:
-    """Delete a dataset with its items and annotations."""
     project_id = store.row("datasets", dataset_id).scope
     store.delete("annotations", datasetId=dataset_id)
     store.delete("items", datasetId=dataset_id)

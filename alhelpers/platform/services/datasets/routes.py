@@ -27,7 +27,6 @@ FIXED = COMPUTED | {
 
 
 def create(call: Call) -> dict[str, Any]:
-    """Make a dataset."""
     body = require(call.body, "name")
     projects = body.get("projects")
     if not projects or len(projects) != 1:
@@ -51,7 +50,7 @@ def _index_driver(given: Any) -> str:
 
 
 def query(call: Call) -> Raw:
-    """List datasets; the system ones only when asked for."""
+    """List datasets; system datasets only with ``systemSpace``."""
     body = require(call.body)
     where = {} if body.get("systemSpace") else {"readableType__ne": "system"}
     if projects := require(body.get("context") or {}).get("projects"):
@@ -62,7 +61,6 @@ def query(call: Call) -> Raw:
 
 
 def get(call: Call) -> dict[str, Any]:
-    """Fetch a dataset."""
     return _shown(call, call.params["dataset_id"])
 
 
@@ -91,20 +89,18 @@ def update(call: Call) -> dict[str, Any]:
 
 
 def delete(call: Call) -> dict[str, Any]:
-    """Delete a dataset."""
     models.check_not_system(call.store.get("datasets", call.params["dataset_id"]))
     models.delete(call.store, call.params["dataset_id"])
     return {"id": call.params["dataset_id"]}
 
 
 def unlock(call: Call) -> None:
-    """Refuse: an export locks its dataset only while it runs, and it ends before it is answered."""
+    """Refuse: a dataset is locked only while an export runs, and an export ends before it is answered."""
     call.store.row("datasets", call.params["dataset_id"])
     raise bad_request("dataset is not locked")
 
 
 def directory_tree(call: Call) -> dict[str, Any]:
-    """Show the directories of a dataset."""
     call.store.row("datasets", call.params["dataset_id"])
     return models.directory_tree(call.store, call.params["dataset_id"])
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, now
+from ...store import Store, created, now
 from ..projects.models import ORGANIZATION
 from ..services import models as services
 
@@ -14,11 +14,11 @@ RUNNING = "in-progress"
 SUCCESS = "success"
 FAILED = "failed"
 TERMINATED = "terminated"
-# Ends that come from outside: what still runs must stop.
+# Ends from outside, after which running code must be stopped.
 STOPPED = (TERMINATED, "aborted", "canceled")
 ENDED = (SUCCESS, FAILED, *STOPPED, "system-failure")
 STATUSES = (CREATED, RUNNING, *ENDED)
-# A function that tells of each of its thousand steps must not make its execution a book.
+# Older entries of a longer status log are dropped.
 LONGEST_LOG = 200
 # The SDK's progress calls use other words for two of the states.
 SPELLINGS = {"inProgress": RUNNING, "completed": SUCCESS, "complete": SUCCESS, "error": FAILED}
@@ -38,36 +38,7 @@ def create(
     internal: bool = False,
     **fields: Any,
 ) -> dict[str, Any]:
-    """Make an execution, ready to be run.
-
-    Parameters
-    ----------
-    store : Store
-        The state.
-    project_id : str
-        The project that it belongs to.
-    user : str
-        Who asked for it.
-    function_name : str
-        The function of the service's module to call.
-    inputs : dict
-        The function's arguments by name: values, or ids of entities (as text, or as ``{'item_id': ...}``).
-    service : dict, optional
-        The service that runs it.
-    pipeline : dict, optional
-        ``id``, ``nodeId`` and ``executionId`` (the cycle), when a pipeline's node asked for it.
-    model_id, model_operation : str, optional
-        The model that it works on, and how (``train``, ``evaluate``, ``predict``, ``embed``).
-    internal : bool
-        Whether no worker may take it: whoever made it finishes it.
-    **fields
-        More fields of the document, such as ``triggerId`` or ``event``.
-
-    Returns
-    -------
-    dict
-        The execution.
-    """
+    """Make an execution, ready to be run; with `internal` no worker takes it, and its maker finishes it."""
     time = now()
     service = service or {}
     entry = {"timestamp": time, "status": CREATED, "percentComplete": 0}
@@ -97,9 +68,7 @@ def create(
         "triggerId": None,
         "feedbackQueue": None,
         "syncReplyTo": None,
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
         "updatedBy": user,
         **fields,
     }
@@ -115,12 +84,10 @@ def create(
 
 
 def ended(execution: dict[str, Any]) -> bool:
-    """Say whether an execution has come to its end."""
     return execution["latestStatus"]["status"] in ENDED
 
 
 def start(store: Store, execution: dict[str, Any]) -> None:
-    """Note that an execution begins to run."""
     execution["startedAt"] = now()
     log(store, execution, RUNNING, percent=0)
 
@@ -134,7 +101,7 @@ def progress(
     output: Any = None,
     action: str | None = None,
 ) -> None:
-    """Note how far a running execution is; `action` is the pipeline's way out that the function has chosen."""
+    """Record the progress of a running execution; `action` is the way out of the pipeline node that it chose."""
     if output is not None:
         execution["output"] = output
     if action is not None:
@@ -153,25 +120,7 @@ def finish(
     action: str | None = None,
     error: str | None = None,
 ) -> None:
-    """Bring an execution to its end, unless it has one already.
-
-    Parameters
-    ----------
-    store : Store
-        The state.
-    execution : dict
-        The execution; changed in place and written.
-    status : str
-        One of ``success``, ``failed``, ``terminated``, ``aborted``, ``canceled``, ``system-failure``.
-    output : object, optional
-        What the function returned, as JSON; entities by their ids.
-    message : str, optional
-        What to tell the user.
-    action : str, optional
-        The pipeline's way out; without it the one that the function has set while it ran.
-    error : str, optional
-        The stack trace of a failure.
-    """
+    """End an execution, unless it has ended; `output` is JSON with entities as ids, `error` a stack trace."""
     if status not in ENDED:
         raise bad_request(f"an execution ends as one of {', '.join(ENDED)}, not as {status!r}")
     if ended(execution):
@@ -190,7 +139,7 @@ def finish(
 
 
 def restart(store: Store, execution: dict[str, Any], message: str | None = None) -> None:
-    """Put an execution back to its beginning, under the same id; its status log goes on."""
+    """Reset an execution, under the same id; its status log goes on."""
     execution |= {"toTerminate": False, "output": None, "duration": 0}
     execution["attempts"] += 1
     execution.pop("action", None)
@@ -229,20 +178,13 @@ def log(
 
 
 def terminate(store: Store, execution: dict[str, Any]) -> None:
-    """Stop an execution, running or not begun; one that has ended stays as it is."""
     if not ended(execution):
         execution["toTerminate"] = True
         finish(store, execution, TERMINATED, message="terminated on request")
 
 
 def rerun(store: Store, execution: dict[str, Any]) -> None:
-    """Run an ended execution again.
-
-    Raises
-    ------
-    ApiError
-        400, when it has not ended, or no service can run it.
-    """
+    """Run an ended execution again."""
     if not ended(execution):
         raise bad_request(f"execution {execution['id']} has not ended: terminate it first, or wait for it")
     if execution.get("internal"):
@@ -265,7 +207,7 @@ def check_function(store: Store, service: dict[str, Any], name: str) -> None:
 
 
 def item_input(store: Store, service: dict[str, Any], name: str) -> str:
-    """Say which argument of a function takes the item, when it runs for each item of a query."""
+    """Return the name of a function's argument for the item, when it runs for each item of a query."""
     module = services.module_of(services.package_of(store, service), service["moduleName"])
     function = services.function_of(module, name) or {}
     inputs = [each for each in function.get("input") or [] if each.get("type") in ("Item", "Item[]")]
@@ -273,13 +215,13 @@ def item_input(store: Store, service: dict[str, Any], name: str) -> str:
 
 
 def ml_fields(service: dict[str, Any]) -> dict[str, Any]:
-    """Give the fields that tie an execution to the model that its service serves."""
+    """Return the fields that link an execution to the model of its service."""
     ml = service["metadata"].get("ml") or {}
     return {"model_id": ml.get("modelId"), "model_operation": ml.get("modelOperation")} if ml else {}
 
 
 def waiting(store: Store) -> Iterable[dict[str, Any]]:
-    """Iterate, oldest first, over the executions that wait for a worker."""
+    """Iterate over the executions that wait for a worker, oldest first."""
     for row in store.find("executions", status=CREATED):
         execution = store.parsed(row)
         if not execution.get("internal"):
@@ -297,13 +239,7 @@ def _seconds_since(begun: str) -> float:
 
 
 def log_sources(store: Store, body: dict[str, Any]) -> dict[str, Any]:
-    """Say which services' logs a request is about, and whether the executions that it names have all ended.
-
-    Raises
-    ------
-    ApiError
-        400 or 404, when it names no service and no model, or one that is not there.
-    """
+    """Return the services whose logs a request asks for, and whether all executions in it have ended."""
     service_id, model_id = body.get("serviceId"), body.get("modelId")
     asked = body.get("executionId") or []
     asked = [asked] if isinstance(asked, str) else asked

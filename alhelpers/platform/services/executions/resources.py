@@ -13,13 +13,7 @@ LARGEST_PAGE = 1000
 
 
 def query(store: Store, body: dict[str, Any]) -> dict[str, Any]:
-    """Answer a query by ``resourceId``, with the counters that the SDK reads beside the items.
-
-    Raises
-    ------
-    ApiError
-        400, when the filter names no resource.
-    """
+    """Answer a query by ``resourceId``, with the counters that the SDK reads beside the items."""
     resource_id = _find(body.get("filter"), "resourceId")
     if not isinstance(resource_id, str) or not is_id(resource_id):
         raise bad_request(
@@ -62,7 +56,7 @@ def _of(store: Store, resource_id: str) -> Iterator[dict[str, Any]]:
 
 
 def _kinds(inputs: Any, resource_id: str) -> set[str]:
-    """Say as what a resource is among the inputs: by the key that holds its id, or by the input's name."""
+    """Return as what kinds a resource is in the inputs: by the key that holds its id, or by the input's name."""
     found: set[str] = set()
     for name, value in inputs.items() if isinstance(inputs, dict) else ():
         for each in value if isinstance(value, list) else [value]:

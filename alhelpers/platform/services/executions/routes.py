@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ...api import Call, Raw, Route, one, paged
+from ...api import Call, Raw, Route, fetch, one, paged
 from ...errors import bad_request, not_emulated
 from ...events import Event
 from ...query import everything, search
@@ -69,13 +69,8 @@ def _create_batch(call: Call, service: dict[str, Any], name: str, batch: dict[st
     return commands.finished(call, "CreateExecutions", {"serviceId": service["id"], "count": len(rows)})
 
 
-def get(call: Call) -> Raw:
-    """Fetch an execution."""
-    return one(call, "executions", call.params["execution_id"])
-
-
 def update(call: Call) -> Raw:
-    """Change what a client may change of an execution: its output, and whether it shall stop."""
+    """Change an execution's output, or ask for its end."""
     execution = call.store.get("executions", call.params["execution_id"])
     body = require(call.body)
     if body.get("toTerminate") and not models.ended(execution):
@@ -87,7 +82,7 @@ def update(call: Call) -> Raw:
 
 
 def progress(call: Call) -> Raw:
-    """Say how far an execution is, from outside the platform's workers."""
+    """Report the progress of an execution that no worker of the platform runs."""
     execution = call.store.get("executions", call.params["execution_id"])
     body = require(call.body)
     status = models.SPELLINGS.get(str(body.get("status")), body.get("status") or models.RUNNING)
@@ -104,14 +99,12 @@ def progress(call: Call) -> Raw:
 
 
 def terminate(call: Call) -> Raw:
-    """Stop an execution."""
     execution = call.store.get("executions", call.params["execution_id"])
     models.terminate(call.store, execution)
     return one(call, "executions", execution["id"])
 
 
 def attempt(call: Call) -> int:
-    """Count one more attempt of an execution."""
     execution = call.store.get("executions", call.params["execution_id"])
     execution["attempts"] += 1
     call.store.put("executions", execution)
@@ -119,14 +112,12 @@ def attempt(call: Call) -> int:
 
 
 def rerun(call: Call) -> Raw:
-    """Run an ended execution again, under the same id."""
     execution = call.store.get("executions", call.params["execution_id"])
     models.rerun(call.store, execution)
     return one(call, "executions", execution["id"])
 
 
 def rerun_batch(call: Call) -> Raw:
-    """Run all ended executions that a query finds again."""
     body = require(call.body)
     rows = everything(call.store, "executions", {"filter": body.get("query")})
     executions = [call.store.get("executions", row.id) for row in rows]
@@ -137,7 +128,6 @@ def rerun_batch(call: Call) -> Raw:
 
 
 def query_faas(call: Call) -> Raw:
-    """List executions, services, packages or triggers."""
     body = require(call.body)
     kind = body.get("resource")
     if kind not in QUERIED:
@@ -146,21 +136,18 @@ def query_faas(call: Call) -> Raw:
 
 
 def query_resources(call: Call) -> dict[str, Any]:
-    """List the executions that an entity was an input of."""
     return resources.query(call.store, require(call.body))
 
 
 def command(call: Call) -> Raw:
-    """Fetch a command of this area."""
     if not is_id(call.params["command_id"]):
         raise not_emulated(f"commands/faas/{call.params['command_id']}")
     return one(call, "commands", call.params["command_id"])
 
 
 def stop_all(call: Call, event: Event) -> None:
-    """Stop what runs on a service that is deleted."""
-    for row in list(call.store.find("executions", serviceId=event.id)):
-        execution = call.store.get("executions", row.id)
+    """Stop the executions of a deleted service."""
+    for execution in call.store.find_all("executions", serviceId=event.id):
         if not models.ended(execution):
             models.terminate(call.store, execution)
 
@@ -170,7 +157,7 @@ ROUTES = [
     Route("POST", "/executions/rerun", rerun_batch),
     Route("POST", "/executions/resource/query", query_resources),
     Route("POST", "/executions/{service_id}", create),
-    Route("GET", "/executions/{execution_id}", get),
+    Route("GET", "/executions/{execution_id}", fetch("executions", "execution_id")),
     Route("PATCH", "/executions/{execution_id}", update),
     Route("POST", "/executions/{execution_id}/attempts", attempt),
     Route("POST", "/executions/{execution_id}/progress", progress),

@@ -12,13 +12,13 @@ from ...validation import merge, require
 from ..datasets import models as datasets
 from ..items import models as items
 
-# What the platform keeps about items in the dataset itself; a copy gets its own.
+# Files about items that the platform keeps in the dataset itself; a copy gets its own.
 OWN_FOLDERS = ("/.dataloop/thumbnails/", "/.dataloop/exports/")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a copy takes along, and where it goes."""
+    """What to copy, and where to."""
 
     dataset_id: str | None
     directory: str
@@ -28,7 +28,7 @@ class Options:
 
 
 def options_of(given: dict[str, Any] | None) -> Options:
-    """Read the parameters of a clone or a merge."""
+    """Parse the parameters of a clone or a merge."""
     given = require(given or {})
     for field in ("targetDatasetId", "targetDirectory"):
         if given.get(field) is not None and not isinstance(given[field], str):
@@ -56,7 +56,6 @@ def new_dataset(store: Store, name: str, like: dict[str, Any], user: str, **fiel
 def copy_items(
     store: Store, source_id: str, target_id: str, query: dict[str, Any], options: Options, user: str
 ) -> None:
-    """Copy the files of a query into a dataset."""
     for item in _files(store, source_id, query):
         filename = posixpath.join(options.directory, item["filename"].lstrip("/"))
         _copy(store, item, target_id, items.clean_path(filename), options, user)
@@ -92,11 +91,7 @@ def _copy(
     )
 
 
-# ----------------------------------------------------------------------------------------------------- merging
-
-
 def check_recipes(store: Store, sources: list[dict[str, Any]]) -> None:
-    """Refuse to merge datasets whose recipes have different labels."""
     first = _labels(store, sources[0])
     for source in sources[1:]:
         if _labels(store, source) != first:
@@ -122,20 +117,20 @@ def _collect(nodes: list[dict[str, Any]], prefix: str, labels: set[str]) -> None
 
 
 def merge_items(store: Store, source_ids: list[str], target_id: str, options: Options, user: str) -> None:
-    """Copy the files of several datasets into one; what was cloned from one item is brought together again."""
+    """Copy the files of several datasets into one; clones of one item are merged again."""
     merged: dict[str, str] = {}
     for source_id in source_ids:
         for item in _files(store, source_id, {}):
             origin = _origin(store, item)
             if origin in merged:
-                _bring_together(store, store.get("items", merged[origin]), item, options, user)
+                _merge_clone(store, store.get("items", merged[origin]), item, options, user)
             else:
                 copy = _copy(store, item, target_id, item["filename"], options, user, beside=True)
                 merged[origin] = copy["id"]
 
 
 def _origin(store: Store, item: dict[str, Any]) -> str:
-    """Follow an item to what it was cloned from in the first place, as far as that exists."""
+    """Follow an item to the item that it was first cloned from, as far as those exist."""
     seen = {item["id"]}
     while (source_id := item.get("srcItem")) and source_id not in seen:
         seen.add(source_id)
@@ -146,7 +141,7 @@ def _origin(store: Store, item: dict[str, Any]) -> str:
     return item["id"]
 
 
-def _bring_together(
+def _merge_clone(
     store: Store, target: dict[str, Any], item: dict[str, Any], options: Options, user: str
 ) -> None:
     if options.with_metadata:

@@ -21,7 +21,6 @@ def finished(call: Call, kind: str, spec: dict[str, Any]) -> Raw:
 
 
 def record(store: Store, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
-    """Record a command that has succeeded."""
     time = now()
     command = {
         "id": store.new_id(),
@@ -38,15 +37,15 @@ def record(store: Store, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def forget_old(call: Call, dataset_id: str) -> None:
-    """Delete the files of exports that every client has long fetched."""
+    """Delete old export files, which every client has fetched by now."""
     limit = (datetime.now(UTC) - KEPT).isoformat()
-    for row in list(call.store.find("items", datasetId=dataset_id, dir=FOLDER)):
-        if json.loads(row.doc)["createdAt"] < limit:
-            call.store.delete("items", id=row.id)
+    for item in call.store.find_all("items", datasetId=dataset_id, dir=FOLDER):
+        if item["createdAt"] < limit:
+            call.store.delete("items", id=item["id"])
 
 
 def exported_items(call: Call, dataset_id: str, body: dict[str, Any]) -> list[tuple[Row, str]]:
-    """Give each item that an export asks for, as its row and its JSON with annotations and vectors."""
+    """Return the items of an export: the row of each, and its JSON with annotations and vectors."""
     query = body.get("itemsQuery") or {}
     rows = everything(call.store, "items", query, datasetId=dataset_id, type="file")
     options = body.get("annotations") if isinstance(body.get("annotations"), dict) else {}

@@ -7,13 +7,12 @@ from ...errors import bad_request
 from ...store import Store, now
 from ...validation import require
 
-# What a vector can be about, and where such entities are stored.
+# The kinds of entities that a vector can describe, and where they are stored.
 ENTITIES = {"item": "items", "annotation": "annotations", "dataset": "datasets"}
 CHANGEABLE = ("name", "modelId", "type", "metadata", "tags")
 
 
 def create_set(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Make a feature set; its name must be new in the project."""
     require(body, "name", "project")
     store.row("projects", body["project"])
     size, entity = body.get("size"), body.get("entityType")
@@ -40,13 +39,11 @@ def create_set(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
 
 
 def check_name(store: Store, project_id: str, name: str) -> None:
-    """Refuse a name that another feature set of the project has."""
     if store.find_one("feature_sets", project=project_id, name=name):
         raise bad_request(f"a feature set named {name!r} exists in project {project_id}: get it by that name")
 
 
 def update_set(store: Store, feature_set: dict[str, Any], body: dict[str, Any], user: str) -> None:
-    """Change a feature set; size and kind of entity stay, for the vectors are of them."""
     if body.get("name", feature_set["name"]) != feature_set["name"]:
         check_name(store, feature_set["project"], require(body, "name")["name"])
     feature_set |= {key: body[key] for key in CHANGEABLE if key in body}
@@ -54,20 +51,13 @@ def update_set(store: Store, feature_set: dict[str, Any], body: dict[str, Any], 
 
 
 def delete_set(store: Store, set_id: str) -> None:
-    """Delete a feature set with its vectors."""
     store.row("feature_sets", set_id, "feature set")
     store.delete("feature_vectors", featureSetId=set_id)
     store.delete("feature_sets", id=set_id)
 
 
 def create_vectors(store: Store, given: Any, user: str) -> list[str]:
-    """Store vectors: all of them or none.
-
-    Returns
-    -------
-    list of str
-        Their ids, in the order given.
-    """
+    """Store vectors, all or none; return their ids in the order given."""
     time = now()
     documents = []
     sets: dict[str, dict[str, Any]] = {}

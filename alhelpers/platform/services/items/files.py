@@ -17,7 +17,7 @@ from ...validation import require, strict_json
 from . import content as contents
 from . import models
 
-# Up to this size reading a file costs less than arranging for the system to send it.
+# Up to this size reading a file is faster than asking the system to send it.
 SMALL_FILE = 1 << 18
 # Runs a function on the state thread, as one transaction, and returns its answer.
 OnState = Callable[[Callable[[Call], Any], web.Request, Any], Awaitable[Raw]]
@@ -44,7 +44,7 @@ class ItemFiles:
         return await self._take(request, _add_upload, overwrite=overwrite)
 
     async def _revise(self, request: web.Request) -> web.Response:
-        """Take other bytes for an item (multipart)."""
+        """Replace the bytes of an item (multipart)."""
         item = json.loads((await self._on_state(_item, request, None)).text)
         return await self._take(request, _replace_content, path=item["filename"])
 
@@ -71,7 +71,7 @@ class ItemFiles:
             incoming.unlink(missing_ok=True)
 
     async def thumbnail(self, request: web.Request) -> web.StreamResponse:
-        """Send a small picture of an item; it is made when it is asked for, and kept in the dataset."""
+        """Send a small picture of an item, made when it is first asked for and then kept in the dataset."""
         found = json.loads((await self._on_state(_locate_thumbnail, request, None)).text)
         if "thumbnail" in found:
             try:
@@ -86,7 +86,6 @@ class ItemFiles:
         return web.Response(body=content, headers={"Content-Type": "image/jpeg"})
 
     async def _download(self, request: web.Request) -> web.StreamResponse:
-        """Send the bytes of an item, or the range that was asked for."""
         found = json.loads((await self._on_state(_locate, request, None)).text)
         headers = {"Content-Type": found["mimetype"]}
         if found["size"] > SMALL_FILE:
@@ -103,7 +102,7 @@ async def _described(fields: dict[str, str], incoming: Path, size: int, *, overw
     metadata = _metadata(fields.get("metadata"))
     content: dict[str, Any] = {}
     if contents.has_header(path):
-        # A small file's header is read sooner than another thread is awake.
+        # Reading a small file's header is faster than starting another thread.
         read = contents.read_content
         content = read(incoming, path) if size < SMALL_FILE else await asyncio.to_thread(read, incoming, path)
     return models.Upload(path, incoming, size, content, metadata, fields.get("description"), overwrite)
@@ -136,9 +135,6 @@ def _slice(request: web.Request, content: bytes, headers: dict[str, str]) -> web
         )
     headers = headers | {"Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"}
     return web.Response(status=206, body=content[start:stop], headers=headers)
-
-
-# ------------------------------------------------------------------------------------------- on the state thread
 
 
 def _add_upload(call: Call, upload: models.Upload) -> Raw:

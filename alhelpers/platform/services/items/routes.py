@@ -5,7 +5,7 @@ import json
 import posixpath
 from typing import Any
 
-from ...api import Call, Raw, Route, one, paged
+from ...api import Call, Raw, Route, fetch, one, paged
 from ...errors import bad_request, not_found
 from ...query import everything, search
 from ...store import is_id, now
@@ -18,7 +18,7 @@ RESOURCES = {"items": "Item", "annotations": "Annotation"}
 
 
 def query(call: Call) -> Any:
-    """Answer a query in a dataset: list, or change or delete in bulk, items or annotations."""
+    """Answer a query in a dataset: list, change in bulk, or delete in bulk its items or annotations."""
     dataset_id = call.params["dataset_id"]
     call.store.row("datasets", dataset_id)
     body = require(call.body)
@@ -43,7 +43,7 @@ def _delete(call: Call, kind: str, rows: list[Any]) -> int:
 
 
 def _bulk_update(call: Call, kind: str, body: dict[str, Any], **fields: Any) -> int:
-    """Merge metadata into everything that a query matches, in one transaction."""
+    """Merge metadata into all documents of a query, in one transaction."""
     update = body["update"]
     metadata = update.get("metadata", {}) if isinstance(update, dict) else None
     if not isinstance(metadata, dict) or not all(isinstance(part, dict) for part in metadata.values()):
@@ -85,11 +85,11 @@ def _files(call: Call) -> dict[str, str]:
 
 
 def split(call: Call) -> Raw:
-    """Tag the items of a query as train, validation and test, in these percentages."""
+    """Tag the items of a query as train, validation and test, in the given percentages."""
     body = require(call.body)
     shares = body.get("MLSplitList")
     if not _are_percentages(shares):
-        raise bad_request(f"'MLSplitList' must give percentages that add up to 100, got {shares!r}")
+        raise bad_request(f"'MLSplitList' must be percentages that add up to 100, got {shares!r}")
     rows = everything(call.store, "items", require(body.get("itemsQuery")), **_files(call))
     bounds, reached = {}, 0.0
     for name, share in shares.items():
@@ -113,13 +113,7 @@ def _are_percentages(shares: Any) -> bool:
     return len(whole) == len(shares) and sum(whole) == 100
 
 
-def get(call: Call) -> Raw:
-    """Fetch an item."""
-    return one(call, "items", call.params["item_id"])
-
-
 def get_in_dataset(call: Call) -> Raw:
-    """Fetch an item of a dataset."""
     item_id = call.params["item_id"]
     if call.store.row("items", item_id).scope != call.params["dataset_id"]:
         raise not_found(f"item in dataset {call.params['dataset_id']}", item_id)
@@ -127,14 +121,12 @@ def get_in_dataset(call: Call) -> Raw:
 
 
 def update(call: Call) -> Raw:
-    """Apply a diff to an item."""
     item = call.store.get("items", call.params["item_id"])
     models.update(call.store, item, require(call.body), call.user, system=call.system)
     return one(call, "items", item["id"])
 
 
 def delete(call: Call) -> dict[str, Any]:
-    """Delete an item."""
     item_id = call.params["item_id"]
     if not is_id(item_id):
         raise bad_request(f"cannot delete item {item_id!r}: an id is 24 hexadecimal digits")
@@ -144,7 +136,6 @@ def delete(call: Call) -> dict[str, Any]:
 
 
 def move_into(call: Call) -> dict[str, Any]:
-    """Move items into a directory."""
     directory = call.store.get("items", call.params["directory_id"])
     if directory["type"] != "dir" or not _are_ids(call.body):
         raise bad_request(f"moving needs a directory and a list of item ids, got {directory['filename']!r}")
@@ -164,7 +155,6 @@ def _are_ids(body: Any) -> bool:
 
 
 def clone(call: Call) -> Raw:
-    """Copy an item into a dataset."""
     body = require(call.body, "targetDatasetId")
     source = call.store.get("items", call.params["item_id"])
     if source["type"] != "file":
@@ -193,7 +183,7 @@ def clone(call: Call) -> Raw:
 
 
 def _target(filename: Any, source: dict[str, Any]) -> Any:
-    """Give the path of a copy: that of its source, unless another one is wanted, or another folder."""
+    """Return the path of a copy: that of its source, unless the request names another path or a folder."""
     if isinstance(filename, str) and filename.endswith("/"):
         return filename + source["name"]
     return filename or source["filename"]
@@ -208,7 +198,7 @@ ROUTES = [
     Route("POST", "/datasets/{dataset_id}/split", split),
     Route("POST", "/datasets/{dataset_id}/items/bulk-update-metadata", bulk_update_metadata),
     Route("PUT", "/datasets/{dataset_id}/items/{directory_id}", move_into),
-    Route("GET", "/items/{item_id}", get),
+    Route("GET", "/items/{item_id}", fetch("items", "item_id")),
     Route("GET", "/datasets/{dataset_id}/items/{item_id}", get_in_dataset),
     Route("PATCH", "/items/{item_id}", update),
     Route("DELETE", "/items/{item_id}", delete),

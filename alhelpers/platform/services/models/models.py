@@ -5,32 +5,22 @@ import posixpath
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, now
+from ...store import Store, created, now
 from ...validation import require
 from ..datasets import models as datasets
 from ..items import models as items
 from ..projects.models import ORGANIZATION
 
 STATUSES = ("created", "pre-trained", "pending", "training", "trained", "deployed", "failed", "cloning")
-FIXED = {
-    "id",
-    "url",
-    "creator",
-    "createdAt",
-    "updatedAt",
-    "updatedBy",
-    "context",
-    "projectId",
-    "statusLogs",
-    "module_name",
-}
+FIXED = frozenset(
+    ("id url creator createdAt updatedAt updatedBy context projectId statusLogs module_name").split()
+)
 ARTIFACTS = "/artifacts/models"
 TEXTS = ("description", "datasetId", "packageId", "moduleName", "scope", "version", "status")
 APP_TEXTS = ("id", "componentName", "dpkName", "dpkVersion", "dpkId")
 
 
 def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Make a model; its name must be new in the project."""
     require(body, "name", "projectId")
     check_fields(body)
     store.row("projects", body["projectId"])
@@ -38,7 +28,6 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     if body.get("datasetId"):
         store.row("datasets", body["datasetId"])
     metadata = body.get("metadata") or {}
-    time = now()
     model = {
         "id": store.new_id(),
         "name": body["name"],
@@ -60,9 +49,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
         "status": body.get("status") or "created",
         "statusLogs": [],
         "context": {"project": body["projectId"], "creator": user, "org": ORGANIZATION["id"]},
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
         "updatedBy": user,
     }
     log_status(model, model["status"], user)
@@ -72,7 +59,6 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
 
 
 def check_fields(body: dict[str, Any]) -> None:
-    """Refuse fields of a model that are not what everybody who reads them takes them for."""
     texts = [(key, body.get(key)) for key in TEXTS]
     texts += [(f"app.{key}", (body.get("app") or {}).get(key)) for key in APP_TEXTS]
     for key, value in texts:
@@ -86,7 +72,6 @@ def check_fields(body: dict[str, Any]) -> None:
 
 
 def check_name(store: Store, project_id: str, name: str) -> None:
-    """Refuse a name that another model of the project has."""
     if store.find_one("models", projectId=project_id, name=name):
         raise bad_request(
             f"a model named {name!r} exists in project {project_id}: choose another name, or get that one"
@@ -94,7 +79,7 @@ def check_name(store: Store, project_id: str, name: str) -> None:
 
 
 def log_status(model: dict[str, Any], status: Any, user: str) -> None:
-    """Give a model a status, and log the change."""
+    """Set the status of a model, and log the change."""
     if status not in STATUSES:
         raise bad_request(f"unknown model status {status!r}; known: {', '.join(STATUSES)}")
     model["status"] = status
@@ -102,7 +87,7 @@ def log_status(model: dict[str, Any], status: Any, user: str) -> None:
 
 
 def update(store: Store, model: dict[str, Any], body: dict[str, Any], user: str, *, system: bool) -> None:
-    """Write a model as the SDK sends it: whole, its system metadata only where that was asked for."""
+    """Write a model as the SDK sends it: whole, its system metadata only if `system`."""
     check_fields(body)
     if body.get("name", model["name"]) != model["name"]:
         check_name(store, model["projectId"], require(body, "name")["name"])
@@ -144,12 +129,11 @@ def _folder_owner(filename: str) -> str | None:
 
 
 def _is_other(store: Store, model: dict[str, Any], name: str) -> bool:
-    """Say whether another model of the project has this name; a renamed model still has files under its old one."""
+    """Return whether another model of the project has this name; a renamed model still has files under its old one."""
     return store.count("models", projectId=model["projectId"], name=name, id__ne=model["id"]) > 0
 
 
 def forget_artifact(store: Store, project_id: str, item_id: str) -> None:
-    """Take a deleted item out of the artifacts of a project's models."""
     for row in list(store.find("models", projectId=project_id)):
         if item_id in row.doc:
             model = json.loads(row.doc)
@@ -164,7 +148,7 @@ def clone(store: Store, source: dict[str, Any], body: dict[str, Any], user: str)
     metadata = _cloned_metadata(source, body.get("metadata") or {})
     body = inherited | {"projectId": source["projectId"]} | body | {"metadata": metadata}
     model = create(store, body | {"status": "cloning", "artifacts": []}, user)
-    # The log remembers where the model comes from; the SDK passes it on as it is.
+    # The log records the source of the model; the SDK passes it on as it is.
     model["statusLogs"][-1]["srcModelId"] = source["id"]
     model["artifacts"] = copy_artifacts(store, source, model, user)
     log_status(model, body.get("status") or "pre-trained", user)
@@ -173,7 +157,7 @@ def clone(store: Store, source: dict[str, Any], body: dict[str, Any], user: str)
 
 
 def _cloned_metadata(source: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    # What happened to the source (evaluations, deployments) did not happen to its copy.
+    # Evaluations and deployments of the source are not inherited.
     inherited = {
         key: value for key, value in source["metadata"]["system"].items() if key not in ("evaluate", "deploy")
     }
@@ -181,7 +165,6 @@ def _cloned_metadata(source: dict[str, Any], given: dict[str, Any]) -> dict[str,
 
 
 def copy_artifacts(store: Store, source: dict[str, Any], model: dict[str, Any], user: str) -> list[Any]:
-    """Copy a model's artifacts into the folder of another model."""
     target = datasets.binaries(store, model["projectId"])["id"]
     copies = []
     for artifact in source["artifacts"]:
@@ -193,20 +176,19 @@ def copy_artifacts(store: Store, source: dict[str, Any], model: dict[str, Any], 
         if inside.startswith(".."):
             inside = item["name"]
         filename = items.clean_path(f"{ARTIFACTS}/{model['name']}/{inside}")
-        _clear(store, target, filename)
+        _delete_leftover(store, target, filename)
         copies.append({"type": "item", "itemId": items.copy(store, item, target, filename, user)["id"]})
     return copies
 
 
-def _clear(store: Store, dataset_id: str, filename: str) -> None:
-    """Remove a file that a deleted model of the same name left."""
+def _delete_leftover(store: Store, dataset_id: str, filename: str) -> None:
+    """Delete a file that is left from a deleted model of the same name."""
     left = items.by_path(store, dataset_id, filename)
     if left is not None:
         items.delete(store, [left["id"]])
 
 
 def delete(store: Store, model_id: str) -> None:
-    """Delete a model with its metrics, its artifacts and their folder."""
     model = store.get("models", model_id)
     store.delete("metrics", modelId=model_id)
     store.delete("models", id=model_id)
@@ -221,7 +203,6 @@ def delete(store: Store, model_id: str) -> None:
 
 
 def publish_metrics(store: Store, samples: Any) -> None:
-    """Store the points of training curves."""
     if not isinstance(samples, list):
         raise bad_request(f"metrics must be a list of samples, got {type(samples).__name__}")
     time = now()

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, now
+from ...store import Store, created, now
 from ...validation import require
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -14,7 +14,7 @@ FIELDS = (
     *("name", "modules", "slots", "codebase", "requirements", "serviceConfig", "metadata"),
     *("type", "global", "uiHooks"),
 )
-# What runs when a package is pushed without saying what it holds.
+# The module of a package that is pushed without modules.
 DEFAULT_MODULE = {
     "name": "default_module",
     "className": "ServiceRunner",
@@ -25,17 +25,14 @@ DEFAULT_MODULE = {
 
 
 def check_name(name: Any) -> None:
-    """Refuse what cannot be the name of a package."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise bad_request(f"a package's name has letters, digits, '-' and '_', at most 128, got {name!r}")
 
 
 def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Make a package with its first revision; its name must be new in the project."""
     require(body, "name", "projectId")
     store.row("projects", body["projectId"])
     version = body.get("version") or FIRST
-    time = now()
     package = {
         "id": store.new_id(),
         "name": body["name"],
@@ -50,9 +47,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
         "type": body.get("type") or "faas",
         "global": bool(body.get("global")),
         "uiHooks": body.get("uiHooks"),
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
     }
     _write(store, package)
     store.emit("Package", "Created", package["id"])
@@ -60,7 +55,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
 
 
 def update(store: Store, package: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
-    """Write the next revision of a package; without a version of its own it has the next patch number."""
+    """Write the next revision of a package; by default with the next patch number."""
     version = body.get("version") or package["version"]
     if version == package["version"]:
         major, minor, patch = str(version).split(".")
@@ -93,19 +88,16 @@ def _write(store: Store, package: dict[str, Any]) -> None:
 
 
 def revisions(store: Store, package_id: str) -> list[dict[str, Any]]:
-    """List all versions of a package, the latest first."""
-    rows = store.find("package_revisions", packageId=package_id, order="-id")
+    found = store.find_all("package_revisions", packageId=package_id, order="-id")
     return [
-        {key: value for key, value in store.parsed(row).items() if key != "packageId"} | {"id": package_id}
-        for row in rows
+        {key: value for key, value in revision.items() if key != "packageId"} | {"id": package_id}
+        for revision in found
     ]
 
 
 def delete(store: Store, package_id: str) -> None:
-    """Delete a package with its revisions; one that services run on stays."""
     package = store.get("packages", package_id)
-    for row in store.find("services", projectId=package["projectId"]):
-        service = store.parsed(row)
+    for service in store.find_all("services", projectId=package["projectId"]):
         if service["packageId"] == package_id:
             raise bad_request(
                 f"package {package['name']!r} is used by service {service['name']!r}: delete that service first"

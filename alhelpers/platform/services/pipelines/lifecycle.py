@@ -13,14 +13,14 @@ from . import engine, graph, tasks, validation, workers
 
 INSTALLED, PAUSED = engine.INSTALLED, "Uninstalled"
 TERMINATE, RESUME = "terminateExistingCycles", "resumeExistingCycles"
-# A batch is one transaction, and nobody else is served meanwhile.
+# A batch is one transaction, and no other request is served meanwhile.
 LARGEST_BATCH = 5000
 
 Document = dict[str, Any]
 
 
 def install(store: Store, pipeline: Document, user: str, moment: datetime, option: Any = None) -> None:
-    """Start a pipeline: check it, make its tasks and services, wake its triggers, load the data that it asks for."""
+    """Start a pipeline: check it, make its tasks and services, activate its triggers, load existing data."""
     option = option or (pipeline.get("settings") or {}).get("defaultResumeOption") or RESUME
     if option not in (TERMINATE, RESUME):
         raise bad_request(f"'resumeOption' is {TERMINATE!r} or {RESUME!r}, got {option!r}")
@@ -41,8 +41,8 @@ def install(store: Store, pipeline: Document, user: str, moment: datetime, optio
     load_existing(store, pipeline, user)
 
 
-def follow(store: Store, pipeline: Document, user: str, moment: datetime) -> None:
-    """Bring what an installed pipeline has set up in line with its changed document."""
+def apply_changes(store: Store, pipeline: Document, user: str, moment: datetime) -> None:
+    """Update the tasks, services and triggers of an installed pipeline after a change."""
     validation.check_settings(store, pipeline)
     for node in graph.nodes(pipeline):
         if node["type"] == graph.TASK:
@@ -52,7 +52,7 @@ def follow(store: Store, pipeline: Document, user: str, moment: datetime) -> Non
 
 
 def pause(store: Store, pipeline: Document, user: str, moment: datetime, *, keep_triggers: bool) -> None:
-    """Stop a pipeline: what runs comes to its end, what would come next waits; triggers sleep unless told otherwise."""
+    """Pause a pipeline: running executions end, the next ones wait; triggers are deactivated unless `keep_triggers`."""
     pipeline |= {"status": PAUSED, "updatedAt": now(), "updatedBy": user}
     store.put("pipelines", pipeline)
     if not keep_triggers:
@@ -61,13 +61,13 @@ def pause(store: Store, pipeline: Document, user: str, moment: datetime, *, keep
 
 
 def reset(store: Store, pipeline: Document, user: str) -> None:
-    """Set the counters to zero; cycles under way end."""
+    """Reset the counters of a pipeline, and end its open cycles."""
     engine.terminate_all(store, pipeline["id"])
     store.put("pipelines", pipeline | {"countedFrom": store.new_id(), "updatedAt": now(), "updatedBy": user})
 
 
 def delete(store: Store, pipeline: Document) -> None:
-    """Delete a pipeline with its triggers, code and cycles; its tasks stay, and the executions as history."""
+    """Delete a pipeline with its triggers, code and cycles; its tasks and executions stay."""
     engine.terminate_all(store, pipeline["id"])
     for row in list(of_pipeline(store, pipeline)):
         triggers.delete(store, row.id)
@@ -76,17 +76,13 @@ def delete(store: Store, pipeline: Document) -> None:
     store.delete("pipelines", id=pipeline["id"])
 
 
-# ------------------------------------------------------------------------------------------------------ triggers
-
-
 def of_pipeline(store: Store, pipeline: Document) -> list[Row]:
-    """List the triggers that start a pipeline."""
     rows = store.find("triggers", projectId=pipeline["projectId"])
     return [row for row in rows if store.parsed(row)["spec"]["operation"].get("id") == pipeline["id"]]
 
 
 def sync_triggers(store: Store, pipeline: Document, user: str, moment: datetime) -> None:
-    """Make the triggers of an installed pipeline what its start nodes say."""
+    """Make or update the triggers that a pipeline's start nodes ask for, and delete the others."""
     existing = {
         store.parsed(row)["spec"]["operation"].get("nodeId"): row for row in of_pipeline(store, pipeline)
     }
@@ -111,11 +107,8 @@ def sync_triggers(store: Store, pipeline: Document, user: str, moment: datetime)
         triggers.delete(store, row.id)
 
 
-# --------------------------------------------------------------------------------------------------------- batches
-
-
 def load_existing(store: Store, pipeline: Document, user: str) -> None:
-    """Send what lies in the datasets of nodes that ask for it through the pipeline: once in a pipeline's life."""
+    """Send the existing items of dataset nodes that ask for it through the pipeline: once in its life."""
     for node in graph.nodes(pipeline):
         metadata = node.get("metadata") or {}
         loading = metadata.get("triggerToPipeline") or {}
@@ -135,7 +128,7 @@ def load_existing(store: Store, pipeline: Document, user: str) -> None:
 def batch(
     store: Store, pipeline: Document, user: str, query: Document, args: Document, node_id: str | None
 ) -> Document:
-    """Start a cycle for each item that a query finds; return the command that says so."""
+    """Start a cycle for each item that a query finds; return the command that records it."""
     node = graph.node_by_id(pipeline, node_id or graph.root_id(pipeline) or "")
     name = graph.input_of(node or {}, "Item") or "item"
     found = list(items_of(store, pipeline["projectId"], query))
@@ -150,7 +143,7 @@ def batch(
 
 
 def items_of(store: Store, project_id: str, query: Document) -> list[Row]:
-    """List the items that a query finds in the datasets of its context, or else in all of the project."""
+    """List the items that a query finds in the datasets of its context, by default in all of the project."""
     context = query.get("context")
     wanted = context.get("datasets") if isinstance(context, dict) else None
     if query.get("resource", "items") != "items":

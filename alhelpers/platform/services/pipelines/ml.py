@@ -13,7 +13,7 @@ DEPLOYED = (ml.PREDICT, ml.EMBED)
 
 
 def operation_of(node: Document) -> str:
-    """Say what a node does with its model; 'predict_items' is as good as 'predict'."""
+    """Return what a node does with its model; 'predict_items' is the same as 'predict'."""
     name = str((node.get("namespace") or {}).get("functionName") or "")
     operation = name.split("_")[0]
     if operation not in OPERATIONS:
@@ -26,7 +26,6 @@ def operation_of(node: Document) -> str:
 def launch(
     store: Store, pipeline: Document, node: Document, inputs: Document, link: Document, user: str
 ) -> Document:
-    """Make the execution of an operation of a model."""
     operation = operation_of(node)
     model = _model(store, pipeline, node, inputs)
     if operation == ml.TRAIN:

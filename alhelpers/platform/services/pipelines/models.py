@@ -3,7 +3,7 @@
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, now
+from ...store import Store, created, now
 from ...validation import merge, require
 from ..projects.models import ORGANIZATION
 from . import engine, graph, validation
@@ -16,11 +16,9 @@ PRIVATE = ("taskIds", "serviceIds", "countedFrom")
 
 
 def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Store a new pipeline; its name must be new in the project."""
     require(body, "name", "projectId")
     store.row("projects", body["projectId"])
     check_name(store, body["projectId"], body["name"])
-    time = now()
     pipeline = {
         "nodes": [],
         "startNodes": [],
@@ -36,15 +34,13 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
         "revisions": [],
         "taskIds": {},
         "countedFrom": "",
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
         "updatedBy": user,
     }
     pipeline["variables"] = checked_variables(store, pipeline["variables"], pipeline["id"], user)
     validation.check_drawing(pipeline)
     for node in pipeline["nodes"]:
-        # What an exported pipeline has loaded already, a new one has not.
+        # A new pipeline loads the data that the exported one had loaded.
         loading = (node.get("metadata") or {}).get("triggerToPipeline")
         if isinstance(loading, dict):
             loading.pop("triggered", None)
@@ -54,13 +50,12 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
 
 
 def check_name(store: Store, project_id: str, name: str) -> None:
-    """Refuse a name that another pipeline of the project has."""
     if store.find_one("pipelines", projectId=project_id, name=name):
         raise bad_request(f"a pipeline named {name!r} exists in project {project_id}: choose another name")
 
 
 def checked_variables(store: Store, variables: Any, pipeline_id: str, user: str) -> list[Any]:
-    """Check variables, and give each an id, its times and a reference to its pipeline."""
+    """Check variables, and add ids, times and references to their pipeline."""
     if not isinstance(variables, list):
         raise bad_request(f"'variables' must be a list, got {variables!r}")
     time = now()
@@ -82,7 +77,7 @@ def checked_variables(store: Store, variables: Any, pipeline_id: str, user: str)
 
 
 def update(store: Store, pipeline: dict[str, Any], body: dict[str, Any], user: str) -> None:
-    """Change a stored pipeline, in place; what does not hold together changes nothing."""
+    """Change a stored pipeline, in place, or raise and change nothing."""
     if body.get("name", pipeline["name"]) != pipeline["name"]:
         check_name(store, pipeline["projectId"], require(body, "name")["name"])
     changes = {key: value for key, value in body.items() if key not in FIXED and value is not None}
@@ -95,7 +90,7 @@ def update(store: Store, pipeline: dict[str, Any], body: dict[str, Any], user: s
 
 
 def _keep_loaded(pipeline: dict[str, Any], nodes: list[Any]) -> None:
-    """Remember what a dataset node has loaded, though the caller's copy of it may be older."""
+    """Keep the record of what a dataset node has loaded, though the caller's copy of it may be older."""
     for node in nodes:
         known = graph.node_by_id(pipeline, node.get("id")) if isinstance(node, dict) else None
         loaded = ((known or {}).get("metadata") or {}).get("triggerToPipeline") or {}
@@ -105,16 +100,12 @@ def _keep_loaded(pipeline: dict[str, Any], nodes: list[Any]) -> None:
             given |= {key: loaded[key] for key in ("triggered", "commandId") if key in loaded}
 
 
-# ------------------------------------------------------------------------------------------------- how it is shown
-
-
 def shown(pipeline: dict[str, Any]) -> dict[str, Any]:
-    """Give a pipeline as callers see it."""
     return {key: value for key, value in pipeline.items() if key not in PRIVATE}
 
 
 def shown_cycle(cycle: dict[str, Any], executed: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-    """Give a cycle as callers see it, with its executions by node where they are asked for."""
+    """Return a cycle as callers see it, with its executions by node."""
     document = {key: value for key, value in cycle.items() if key not in engine.PRIVATE}
     by_node: dict[str, list[dict[str, Any]]] = {}
     for execution in executed or []:
@@ -123,7 +114,7 @@ def shown_cycle(cycle: dict[str, Any], executed: list[dict[str, Any]] | None = N
 
 
 def composition(pipeline: dict[str, Any]) -> dict[str, Any]:
-    """Give what the platform has set up for a pipeline: its status, and the tasks behind its nodes."""
+    """Return what the platform has made for a pipeline: its status, and the tasks of its nodes."""
     tasks = pipeline.get("taskIds") or {}
     spec = [
         {"id": node["id"], "name": node.get("name"), "type": node["type"], "taskId": tasks.get(node["id"])}

@@ -25,16 +25,12 @@ def _page(call: Call, page: Page, documents: list[dict[str, Any]]) -> dict[str, 
     return {"items": documents} | page.envelope()
 
 
-# ------------------------------------------------------------------------------------------------------ documents
-
-
 def create(call: Call) -> Raw:
-    """Store a pipeline."""
     return _answer(call, models.create(call.store, require(call.body), call.user)["id"])
 
 
 def validate(call: Call) -> dict[str, Any]:
-    """Check a pipeline that need not be stored: its drawing, and whether it could start."""
+    """Check a pipeline that need not be stored: its graph, and whether it could start."""
     body = require(call.body)
     pipeline = body | {
         "variables": models.checked_variables(call.store, body.get("variables") or [], "", call.user)
@@ -58,12 +54,10 @@ def query(call: Call) -> dict[str, Any]:
 
 
 def get(call: Call) -> Raw:
-    """Fetch a pipeline."""
     return _answer(call, call.params["pipeline_id"])
 
 
 def update(call: Call) -> Raw:
-    """Change a pipeline; what is installed follows at once."""
     pipeline = _pipeline(call)
     models.update(call.store, pipeline, require(call.body), call.user)
     _follow(call, pipeline)
@@ -71,7 +65,6 @@ def update(call: Call) -> Raw:
 
 
 def update_variables(call: Call) -> Raw:
-    """Change the variables of a pipeline."""
     pipeline = _pipeline(call)
     models.update(call.store, pipeline, {"variables": require(call.body).get("variables") or []}, call.user)
     _follow(call, pipeline)
@@ -80,29 +73,23 @@ def update_variables(call: Call) -> Raw:
 
 def _follow(call: Call, pipeline: dict[str, Any]) -> None:
     if pipeline["status"] == engine.INSTALLED:
-        lifecycle.follow(call.store, pipeline, call.user, call.clock.now())
+        lifecycle.apply_changes(call.store, pipeline, call.user, call.clock.now())
 
 
 def delete(call: Call) -> dict[str, Any]:
-    """Delete a pipeline."""
     pipeline = _pipeline(call)
     lifecycle.delete(call.store, pipeline)
     return {"id": pipeline["id"]}
 
 
 def composition(call: Call) -> dict[str, Any]:
-    """Fetch what is set up for a pipeline, by the id that the pipeline names."""
-    for row in call.store.find("pipelines"):
-        if call.store.parsed(row).get("compositionId") == call.params["composition_id"]:
-            return models.composition(call.store.parsed(row))
+    for pipeline in call.store.find_all("pipelines"):
+        if pipeline.get("compositionId") == call.params["composition_id"]:
+            return models.composition(pipeline)
     raise not_found("composition", call.params["composition_id"])
 
 
-# ---------------------------------------------------------------------------------------------------------- life
-
-
 def install(call: Call) -> Raw:
-    """Start a pipeline."""
     pipeline = _pipeline(call)
     option = (require(call.body) if call.body else {}).get("resumeOption")
     lifecycle.install(call.store, pipeline, call.user, call.clock.now(), option)
@@ -110,7 +97,6 @@ def install(call: Call) -> Raw:
 
 
 def pause(call: Call) -> Raw:
-    """Stop a pipeline."""
     pipeline = _pipeline(call)
     body = require(call.body) if call.body else {}
     keep = body.get("keepTriggersActive")
@@ -121,18 +107,13 @@ def pause(call: Call) -> Raw:
 
 
 def reset(call: Call) -> Raw:
-    """Set a pipeline's counters to zero."""
     pipeline = _pipeline(call)
     lifecycle.reset(call.store, pipeline, call.user)
     return _answer(call, pipeline["id"])
 
 
 def count(call: Call) -> dict[str, Any]:
-    """Count a pipeline's cycles and executions by status."""
     return statistics.count(call.store, _pipeline(call))
-
-
-# --------------------------------------------------------------------------------------------------------- cycles
 
 
 def execute(call: Call) -> Any:
@@ -182,7 +163,6 @@ def _shown_cycle(call: Call, cycle_id: str) -> dict[str, Any]:
 
 
 def get_cycle(call: Call) -> dict[str, Any]:
-    """Fetch a cycle with its executions."""
     _pipeline(call)
     shown = _shown_cycle(call, call.params["cycle_id"])
     if shown["pipelineId"] != call.params["pipeline_id"]:
@@ -205,28 +185,21 @@ def rerun(call: Call) -> Raw:
     return finished(call, "PipelineRerun", spec)
 
 
-# --------------------------------------------------------------------------------------------------------- events
-
-
 def on_finished(call: Call, event: Event) -> None:
-    """Move a cycle on when one of its executions ends."""
     engine.finished(call.store, event.id)
 
 
 def on_created(call: Call, event: Event) -> None:
-    """Bring a cycle up to date when one of its executions begins again."""
     engine.restarted(call.store, event.id)
 
 
 def on_status(call: Call, event: Event) -> None:
-    """Let an item leave a task node when it gets a status there."""
-    for execution, status in tasks.decided(call.store, event):
-        engine.decided_again(call.store, execution, status)
+    for execution, status in tasks.end_waiting(call.store, event):
+        engine.pass_on_again(call.store, execution, status)
 
 
 def on_task_deleted(call: Call, event: Event) -> None:
-    """End what waits for statuses in a task that is gone."""
-    tasks.abandoned(call.store, event.id)
+    tasks.terminate_waiting(call.store, event.id)
 
 
 ROUTES = [

@@ -14,8 +14,8 @@ def count(store: Store, pipeline: dict[str, Any]) -> dict[str, Any]:
     nodes: dict[str, Counter[str]] = {node["id"]: Counter() for node in graph.nodes(pipeline)}
     seconds: list[float] = []
     days = set()
-    for row in store.find("cycles", pipelineId=pipeline["id"], id__gt=pipeline.get("countedFrom") or ""):
-        cycle = store.parsed(row)
+    since = pipeline.get("countedFrom") or ""
+    for cycle in map(store.parsed, store.find("cycles", pipelineId=pipeline["id"], id__gt=since)):
         cycles[cycle["status"]] += 1
         days.add(cycle["createdAt"][:10])
         seconds.append(_seconds(cycle))

@@ -1,6 +1,5 @@
 """Task nodes: each has a task; an item that arrives goes into it, and leaves with the status that it gets there."""
 
-import json
 from typing import Any
 
 from ...events import Event
@@ -10,11 +9,11 @@ from ..tasks import members, statuses
 from ..tasks import models as tasks
 from . import graph, values
 
-# The words for the same decision: the SDK's nodes say 'complete', its items 'completed'.
+# Synonyms: the SDK's nodes write 'complete', its items 'completed'.
 SAME = {"complete": "completed", "approve": "approved"}
-# What a node's settings are called there, and in the task's own metadata.
-# The way out of a consensus task for an item that all of its annotators have decided on; nobody can choose it.
+# The way out of a consensus task once all annotators have set a status; it cannot be set by hand.
 CONSENSUS_DONE = "consensus_done"
+# Settings of a node that go into the metadata of its task.
 SETTINGS = (
     *("batchSize", "maxBatchWorkload", "consensusTaskType", "consensusPercentage", "consensusAssignees"),
     "groups",
@@ -22,16 +21,16 @@ SETTINGS = (
 
 
 def same_action(one: str | None, other: str | None) -> bool:
-    """Say whether two words mean the same way out of a node."""
+    """Return whether two words mean the same way out of a node."""
     return SAME.get(one or "", one) == SAME.get(other or "", other)
 
 
 def ensure(store: Store, pipeline: dict[str, Any], node: dict[str, Any], user: str) -> dict[str, Any]:
-    """Fetch the task of a node, made if missing; the pipeline remembers which it is."""
+    """Return the task of a node, made if missing; the pipeline stores its id."""
     remembered = pipeline.setdefault("taskIds", {})
-    row = store.first("tasks", id=remembered.get(node["id"]))
-    if row is not None:
-        return json.loads(row.doc)
+    known = store.find_one("tasks", id=remembered.get(node["id"]))
+    if known is not None:
+        return known
     task = tasks.create(store, _body(store, pipeline, node, user), user)
     remembered[node["id"]] = task["id"]
     store.put("pipelines", pipeline)
@@ -77,11 +76,11 @@ def _actions(kind: str, ports: list[dict[str, Any]]) -> list[dict[str, str]]:
 def accept(
     store: Store, pipeline: dict[str, Any], node: dict[str, Any], execution: dict[str, Any], item_id: str
 ) -> None:
-    """Put an item into a node's task; one that comes again loses the status that it had there."""
+    """Put an item into a node's task; an item that comes again loses its status there."""
     user = execution["creator"]
     task = ensure(store, pipeline, node, user)
     before = store.find_one("task_waits", taskId=task["id"], itemId=item_id)
-    # Somebody may have taken it out of the task since.
+    # It may have been removed from the task since.
     tasks.add_items(store, task, [item_id], user, shares=_next_assignee(store, task))
     if before is not None:
         statuses.change(store, task, [item_id], None, user)
@@ -102,9 +101,8 @@ def _next_assignee(store: Store, task: dict[str, Any]) -> list[tuple[str, float]
     if tasks.is_pulling(task) or tasks.is_consensus(task) or len(shares) < 2:
         return None
     has: dict[str, int] = {}
-    for row in store.find("assignments", taskId=task["id"]):
-        assignment = store.parsed(row)
-        has[assignment["annotator"]] = store.count("task_items", group=row.id)
+    for assignment in store.find_all("assignments", taskId=task["id"]):
+        has[assignment["annotator"]] = store.count("task_items", group=assignment["id"])
     total = sum(share["load"] for share in shares) or len(shares)
     size = sum(has.values()) + 1
     behind = [
@@ -114,26 +112,20 @@ def _next_assignee(store: Store, task: dict[str, Any]) -> list[tuple[str, float]
     return [(min(behind)[2], 100.0)]
 
 
-def decided(store: Store, event: Event) -> list[tuple[dict[str, Any], str]]:
-    """End the executions that waited for the status which an item has got.
-
-    Returns
-    -------
-    list of tuple
-        The executions that had ended before, and the status: their item has been decided again.
-    """
+def end_waiting(store: Store, event: Event) -> list[tuple[dict[str, Any], str]]:
+    """End the executions that wait for an item's status; return those that had ended before, with the new status."""
     status = event.detail.get("status")
     if status is None:
         return []
     again = []
-    waits = store.find("task_waits", taskId=event.detail.get("task"), itemId=event.id)
-    # An execution that began again has waited twice; it ends once.
-    found = dict.fromkeys(store.parsed(row)["executionId"] for row in waits)
+    waits = store.find_all("task_waits", taskId=event.detail.get("task"), itemId=event.id)
+    # An execution that was run again has waited twice; it ends once.
+    found = {wait["executionId"] for wait in waits}
     executed = [store.get("executions", execution_id) for execution_id in sorted(found)]
     waiting = [each for each in executed if not executions.ended(each)]
     places = members.of_item(store, event.id, event.detail.get("task"))
     if len(places) > 1 and (not waiting or not all(place["status"] for place in places)):
-        return []  # others are still to decide, or the first of several statuses set at once has done it
+        return []  # other annotators have not decided yet, or the first of several statuses has ended it
     for execution in waiting:
         output = {"item": values.reference("Item", event.id)}
         way = CONSENSUS_DONE if len(places) > 1 and _ends_in_consensus(store, execution) else status
@@ -149,9 +141,9 @@ def _ends_in_consensus(store: Store, execution: dict[str, Any]) -> bool:
     return any(CONSENSUS_DONE in (port.get("actions") or []) for port in graph.outputs(node or {}))
 
 
-def abandoned(store: Store, task_id: str) -> None:
-    """Terminate what waits for statuses in a task that was deleted."""
-    for row in list(store.find("task_waits", taskId=task_id)):
-        execution = store.get("executions", store.parsed(row)["executionId"])
+def terminate_waiting(store: Store, task_id: str) -> None:
+    """Terminate the executions that wait for statuses in a deleted task."""
+    for wait in store.find_all("task_waits", taskId=task_id):
+        execution = store.get("executions", wait["executionId"])
         executions.finish(store, execution, executions.TERMINATED, message="the task was deleted")
     store.delete("task_waits", taskId=task_id)

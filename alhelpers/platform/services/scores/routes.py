@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ...api import Call, Raw, Route, listed, one, paged
+from ...api import Call, Raw, Route, fetch, listed, paged
 from ...errors import bad_request
 from ...events import Event
 from ...query import MAX_PAGE, Page
@@ -12,7 +12,6 @@ from . import models
 
 
 def create(call: Call) -> Raw:
-    """Store scores: all of them or none."""
     given = require(call.body).get("scores")
     if not isinstance(given, list):
         raise bad_request(f"'scores' must be a list of scores, got {given!r}")
@@ -21,7 +20,6 @@ def create(call: Call) -> Raw:
 
 
 def delete(call: Call) -> dict[str, Any]:
-    """Delete the scores of a context."""
     context = require(require(call.body).get("context"))
     if not all(isinstance(value, str | int | float | None) for value in context.values()):
         raise bad_request(f"'context' must hold plain values, got {context!r}")
@@ -31,13 +29,7 @@ def delete(call: Call) -> dict[str, Any]:
     return {"deletedCount": len(found)}
 
 
-def get(call: Call) -> Raw:
-    """Fetch a score."""
-    return one(call, "scores", call.params["score_id"])
-
-
 def of_task(call: Call) -> Raw:
-    """List the scores of a task."""
     return _page(call)
 
 
@@ -47,7 +39,6 @@ def of_item(call: Call) -> Raw:
 
 
 def of_annotation(call: Call) -> Raw:
-    """List the scores of an annotation in a task."""
     return _page(call, entityId=call.params["annotation_id"])
 
 
@@ -59,29 +50,24 @@ def _page(call: Call, **where: Any) -> Raw:
 
 
 def _number(query: Mapping[str, str], name: str, default: int) -> int:
-    # The SDK writes what it was not given as the word None.
+    # The SDK writes missing values as the word None.
     return default if query.get(name) == "None" else whole_number(query, name, default)
 
 
 def forget_task(call: Call, event: Event) -> None:
-    """Delete the scores of a deleted task."""
     call.store.delete("scores", taskId=event.id)
 
 
 def forget_item(call: Call, event: Event) -> None:
-    """Delete the scores of a deleted item."""
     call.store.delete("scores", itemId=event.id)
 
 
 ROUTES = [
     Route("POST", "/scores", create),
     Route("DELETE", "/scores", delete),
-    Route("GET", "/scores/{score_id}", get),
+    Route("GET", "/scores/{score_id}", fetch("scores", "score_id")),
     Route("GET", "/scores/tasks/{task_id}", of_task),
     Route("GET", "/scores/tasks/{task_id}/items/{item_id}", of_item),
     Route("GET", "/scores/tasks/{task_id}/annotations/{annotation_id}", of_annotation),
 ]
-LISTENERS = {
-    ("Task", "Deleted"): forget_task,
-    ("Item", "Deleted"): forget_item,
-}
+LISTENERS = {("Task", "Deleted"): forget_task, ("Item", "Deleted"): forget_item}

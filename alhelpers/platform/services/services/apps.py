@@ -1,6 +1,5 @@
 """The services and triggers that installed apps bring, and what becomes of them with their app."""
 
-import json
 from datetime import datetime
 from typing import Any
 
@@ -13,15 +12,7 @@ from . import models
 
 
 def install(store: Store, app: dict[str, Any], user: str, moment: datetime) -> None:
-    """Make the services and triggers that an app's manifest lists, or bring them up to a new version of it.
-
-    `moment` is the time on the platform's clock, from which a cron trigger counts.
-
-    Raises
-    ------
-    ApiError
-        424, when a component is wrong, or its name is taken by a service of someone else.
-    """
+    """Make or update the services and triggers of an app's manifest; cron triggers count from `moment`."""
     try:
         for component in components(app, "services"):
             require(component, "name")
@@ -48,9 +39,9 @@ def _install_trigger(
         {"type": "function"} | require(spec.get("operation") or {}) | {"serviceId": known[0]["id"]}
     )
     link = {"id": app["id"], "dpkName": app["dpkName"], "componentName": component["name"]}
-    for row in list(store.find("triggers", projectId=app["projectId"])):
-        if (store.parsed(row).get("app") or {}) == link:
-            triggers.update(store, json.loads(row.doc), {"spec": spec}, user, moment)
+    for trigger in store.find_all("triggers", projectId=app["projectId"]):
+        if trigger.get("app") == link:
+            triggers.update(store, trigger, {"spec": spec}, user, moment)
             return
     body = {key: component[key] for key in ("name", "type", "active") if key in component}
     triggers.create(store, body | {"projectId": app["projectId"], "spec": spec, "app": link}, user, moment)
@@ -78,10 +69,6 @@ def _install_one(store: Store, app: dict[str, Any], component: dict[str, Any], u
 
 
 def of_app(store: Store, app: dict[str, Any]) -> list[dict[str, Any]]:
-    """List the services that belong to an app: those of its manifest, and those of its models and nodes."""
-    rows = store.find("services", projectId=app["projectId"])
-    return [
-        store.get("services", row.id)
-        for row in list(rows)
-        if (store.parsed(row).get("app") or {}).get("id") == app["id"]
-    ]
+    """List the services of an app: those of its manifest, and those of its models and nodes."""
+    found = store.find_all("services", projectId=app["projectId"])
+    return [service for service in found if (service.get("app") or {}).get("id") == app["id"]]

@@ -32,7 +32,6 @@ class ServiceLogs:
         router.add_route("GET", f"{api}/services/{{service_id}}/status", self._status)
 
     async def _status(self, request: web.Request) -> web.Response:
-        """List the worker processes of a service."""
         service_id = request.match_info["service_id"]
         service = await self._change(lambda call: call.store.get("services", service_id))
         replicas = self._workers.replicas(service_id)

@@ -9,33 +9,14 @@ from ..executions import models as executions
 from . import models as services
 
 TRAIN, EVALUATE, DEPLOY, PREDICT, EMBED = "train", "evaluate", "deploy", "predict", "embed"
-# One thread a model: adapters keep the network, and what it was last fed, in themselves.
+# One thread a model: adapters are not thread-safe.
 RUNTIME = services.RUNTIME | {"concurrency": 1}
 
 
 def train(
     store: Store, model: dict[str, Any], body: dict[str, Any], user: str, **link: Any
 ) -> dict[str, Any]:
-    """Make the execution that trains a model; the model waits as 'pending'.
-
-    Parameters
-    ----------
-    store : Store
-        The state.
-    model : dict
-        The model; changed and written.
-    body : dict
-        ``serviceConfig``, where given.
-    user : str
-        Who asks.
-    **link
-        More fields of the execution, such as ``pipeline``.
-
-    Raises
-    ------
-    ApiError
-        400, when the model has no dataset or no labels to train on.
-    """
+    """Make the execution that trains a model, which becomes 'pending'; `link` holds more fields of the execution."""
     if not model.get("datasetId"):
         raise bad_request("Must provide a dataset to train model")
     store.row("datasets", model["datasetId"])
@@ -51,7 +32,7 @@ def train(
 def evaluate(
     store: Store, model: dict[str, Any], body: dict[str, Any], user: str, **link: Any
 ) -> dict[str, Any]:
-    """Make the execution that evaluates a model on a dataset, or on the part of it that a query finds."""
+    """Make the execution that evaluates a model on a dataset, or on the items of a query."""
     given = _input(body)
     dataset_id = given.get("datasetId")
     if not isinstance(dataset_id, str):
@@ -69,7 +50,7 @@ def evaluate(
 def run_on_items(
     store: Store, model: dict[str, Any], operation: str, body: dict[str, Any], user: str, **link: Any
 ) -> dict[str, Any]:
-    """Make the execution that predicts or embeds items, or what a query finds in a dataset, on the deployed service."""
+    """Make the execution that predicts or embeds items, or the items of a query, on the deployed service."""
     service = _deployed(store, model, _config(body).get("serviceId"))
     given = _input(body)
     item_ids, dataset_id = given.get("itemIds"), given.get("datasetId")
@@ -92,7 +73,7 @@ def run_on_items(
 
 
 def embed_datasets(store: Store, model: dict[str, Any], body: dict[str, Any], user: str) -> int:
-    """Make an execution that embeds all of a dataset, for each dataset."""
+    """Make an execution for each dataset that embeds all of it."""
     if body.get("attachTrigger"):
         raise not_emulated(
             "embedding new items of a dataset by itself (attach_trigger=True); make a trigger for it"
@@ -107,7 +88,7 @@ def embed_datasets(store: Store, model: dict[str, Any], body: dict[str, Any], us
 
 
 def deploy(store: Store, model: dict[str, Any], body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Make the service that predicts with a model, and note it in the model."""
+    """Make the service that predicts with a model, and record it in the model."""
     service = service_of(store, model, DEPLOY, body.get("serviceConfig"), user)
     deployed = model["metadata"]["system"].setdefault("deploy", {}).setdefault("services", [])
     if service["id"] not in deployed:
@@ -120,7 +101,7 @@ def deploy(store: Store, model: dict[str, Any], body: dict[str, Any], user: str)
 
 
 def service_of(store: Store, model: dict[str, Any], operation: str, config: Any, user: str) -> dict[str, Any]:
-    """Make the service for one operation of a model, or bring it up to date."""
+    """Make or update the service for one operation of a model."""
     if config is not None and not isinstance(config, dict):
         raise bad_request(f"'serviceConfig' must be an object, got {config!r}")
     config = {
@@ -130,7 +111,6 @@ def service_of(store: Store, model: dict[str, Any], operation: str, config: Any,
     module = services.module_of(package, config.pop("moduleName", None) or model.get("moduleName"))
     existing = services.of_model(store, model["projectId"], model["id"], operation)
     app = model.get("app") or {}
-    rows = list(store.find("apps", id=app.get("id"))) if app.get("id") else []
     configured = services.compute_config(package, module)
     runtime = RUNTIME | (configured.get("runtime") or {}) | (config.pop("runtime", None) or {})
     return services.ensure(
@@ -140,7 +120,7 @@ def service_of(store: Store, model: dict[str, Any], operation: str, config: Any,
         package=package,
         user=user,
         module=module["name"],
-        app=store.parsed(rows[0]) if rows else None,
+        app=store.find_one("apps", id=app.get("id")),
         metadata={"ml": {"modelId": model["id"], "modelOperation": operation}},
         **(
             config
@@ -156,7 +136,7 @@ def _package(store: Store, model: dict[str, Any]) -> dict[str, Any]:
 
 
 def _init_params(module: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
-    """Give the model to whichever init input takes one; an adapter's is called ``model_entity``."""
+    """Pass the model to the init inputs that take one; an adapter's is called ``model_entity``."""
     names = [each["name"] for each in module.get("initInputs") or [] if each.get("type") == "Model"]
     return {name: {"model_id": model["id"]} for name in names or ["model_entity"]}
 
@@ -209,13 +189,10 @@ def _config(body: dict[str, Any]) -> dict[str, Any]:
     return given if isinstance(given, dict) else {}
 
 
-# ---------------------------------------------------------------------------------------- what happens to the model
-
-
 def set_status(
     store: Store, model: dict[str, Any], status: str, user: str, message: str | None = None
 ) -> None:
-    """Give a model a status, and log the change."""
+    """Set the status of a model, and log the change."""
     entry = {"status": status, "timestamp": now(), "creator": user}
     if message is not None:
         entry["message"] = message
@@ -225,8 +202,8 @@ def set_status(
     store.emit("Model", "statusChanged", model["id"], status=status, project=model["projectId"])
 
 
-def settle(store: Store, execution: dict[str, Any], user: str) -> None:
-    """Write down in a model how its training or evaluation ended."""
+def record_result(store: Store, execution: dict[str, Any], user: str) -> None:
+    """Record in a model how its training or evaluation ended."""
     link = execution.get("model") or {}
     model = _model(store, link.get("modelId"))
     if model is None:
@@ -234,7 +211,7 @@ def settle(store: Store, execution: dict[str, Any], user: str) -> None:
     status, message = execution["latestStatus"]["status"], execution["latestStatus"].get("message")
     if link.get("modelOperation") == TRAIN:
         if status != executions.SUCCESS:
-            _fail(store, model, message or f"the training was {status}", user)
+            _set_failed(store, model, message or f"the training was {status}", user)
         elif model["status"] in ("pending", "training"):
             set_status(store, model, "trained", user)
     elif link.get("modelOperation") == EVALUATE and status == executions.SUCCESS:
@@ -245,8 +222,8 @@ def settle(store: Store, execution: dict[str, Any], user: str) -> None:
             store.put("models", model | {"updatedAt": now(), "updatedBy": user})
 
 
-def _fail(store: Store, model: dict[str, Any], message: str, user: str) -> None:
-    """Give a model the status 'failed' with a message; an adapter that has set it itself left the message out."""
+def _set_failed(store: Store, model: dict[str, Any], message: str, user: str) -> None:
+    """Set the status 'failed' with a message, which is missing if the adapter has set the status itself."""
     last = model["statusLogs"][-1] if model["statusLogs"] else {}
     if model["status"] == last.get("status") == "failed" and "message" not in last:
         model["statusLogs"] = [*model["statusLogs"][:-1], last | {"message": message}]
@@ -256,7 +233,7 @@ def _fail(store: Store, model: dict[str, Any], message: str, user: str) -> None:
 
 
 def undeploy(store: Store, service: dict[str, Any], user: str) -> None:
-    """Take a deleted service out of its model, which then is what it was before it was deployed."""
+    """Remove a deleted service from its model, which gets its former status back."""
     ml = service["metadata"].get("ml") or {}
     model = _model(store, ml.get("modelId"))
     if model is None or ml.get("modelOperation") != DEPLOY:

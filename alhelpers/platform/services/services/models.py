@@ -3,7 +3,7 @@
 from typing import Any
 
 from ...errors import ApiError, bad_request
-from ...store import Store, now
+from ...store import Store, created, now
 from ...validation import require
 from ..projects.models import ORGANIZATION
 
@@ -11,7 +11,7 @@ CONCURRENCY = 10
 RUNTIME = {"podType": "regular-s", "numReplicas": 1, "concurrency": CONCURRENCY, "autoscaler": None}
 ON_RESET = ("rerun", "failed")
 FIXED = {"id", "url", "projectId", "creator", "createdAt", "updatedAt", "updatedBy", "version", "orgId"}
-# What a manifest's compute configuration says about a service, and what a caller's service configuration may say.
+# The settings of a service in a manifest's compute configuration, or in a caller's service configuration.
 SETTINGS = (
     *("runtime", "executionTimeout", "drainTime", "onReset", "runExecutionAsProcess", "maxAttempts"),
     *("initParams", "versions", "driverId", "secrets", "integrations", "config", "settings", "mode"),
@@ -32,37 +32,7 @@ def ensure(
     metadata: dict[str, Any] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Make a service, or bring the one of that name up to date.
-
-    Parameters
-    ----------
-    store : Store
-        The state.
-    project_id : str
-        The project.
-    name : str
-        The service's name; the project has one of that name.
-    package : dict
-        The dpk (one revision) or the package whose code it runs.
-    user : str
-        Who asks for it.
-    module : str, optional
-        The module of the package; without it the first one.
-    app : dict, optional
-        The installed app that it comes from.
-    component : str, optional
-        The component of the app's manifest that describes it.
-    metadata : dict, optional
-        For example ``{"ml": {"modelId": ..., "modelOperation": "train"}}``.
-    **settings
-        Other fields, in the platform's words (``runtime``, ``executionTimeout``, ``initParams``, ...); those that are
-        not given come from the compute configuration that the manifest names.
-
-    Returns
-    -------
-    dict
-        The service.
-    """
+    """Make a service, or update the one of that name. Settings default to the manifest's compute configuration."""
     found = module_of(package, module)
     body = compute_config(package, found) | {
         key: value for key, value in settings.items() if value is not None
@@ -92,14 +62,12 @@ def ensure(
 
 
 def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Make a service; its name must be new in the project."""
     require(body, "name", "projectId", "packageId")
     store.row("projects", body["projectId"])
     if store.find_one("services", projectId=body["projectId"], name=body["name"]):
         raise bad_request(
             f"a service named {body['name']!r} exists in project {body['projectId']}: choose another name, or update it"
         )
-    time = now()
     given = {
         key: body[key]
         for key in (*SETTINGS, "metadata", "app", "packageRevision")
@@ -131,9 +99,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
         "scope": "project",
         **given,
         "runtime": _runtime(given.get("runtime")),
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
         "updatedBy": user,
     }
     _check(service)
@@ -144,7 +110,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
 
 
 def update(store: Store, service: dict[str, Any], body: dict[str, Any], user: str) -> None:
-    """Change a service: in place, and written as its next revision."""
+    """Change a service in place, and write it as its next revision."""
     name = body.get("name") or service["name"]
     other = store.find_one("services", projectId=service["projectId"], name=name)
     if other is not None and other["id"] != service["id"]:
@@ -162,7 +128,7 @@ def update(store: Store, service: dict[str, Any], body: dict[str, Any], user: st
 
 
 def activate(store: Store, service: dict[str, Any], user: str, *, active: bool) -> None:
-    """Let a service work, or rest; that is no new revision."""
+    """Pause or resume a service, without a new revision."""
     if service["active"] != active:
         service |= {"active": active, "updatedAt": now(), "updatedBy": user}
         store.put("services", service)
@@ -196,7 +162,7 @@ def _keep_revision(store: Store, service: dict[str, Any]) -> None:
 
 
 def delete(store: Store, service_id: str) -> None:
-    """Delete a service; its executions stay, as history, and those under way are told to stop."""
+    """Delete a service; its executions stay, and those under way are stopped."""
     store.emit("Service", "Deleted", service_id, service=store.get("services", service_id))
     store.delete("service_revisions", serviceId=service_id)
     store.delete("services", id=service_id)
@@ -207,45 +173,35 @@ def of_model(
 ) -> list[dict[str, Any]]:
     """List the services of a model: all, or those for one operation."""
     found = []
-    for row in store.find("services", projectId=project_id):
-        ml = store.parsed(row)["metadata"].get("ml") or {}
+    for service in store.find_all("services", projectId=project_id):
+        ml = service["metadata"].get("ml") or {}
         if ml.get("modelId") == model_id and operation in (None, ml.get("modelOperation")):
-            found.append(store.parsed(row))
+            found.append(service)
     return found
 
 
-# ------------------------------------------------------------------------------------------------------- packages
-
-
 def package_of(store: Store, service: dict[str, Any]) -> dict[str, Any]:
-    """Fetch the package whose code a service runs: a package, or a revision of a dpk."""
     return package_by_id(store, service["packageId"], service.get("packageRevision"))
 
 
 def package_by_id(store: Store, package_id: str, version: str | None = None) -> dict[str, Any]:
     """Fetch a package or dpk by its id, or by the id that the revisions of a dpk share."""
-    for row in store.find("packages", id=package_id):
+    package = store.find_one("packages", id=package_id)
+    if package is not None:
         older = store.find_one("package_revisions", packageId=package_id, version=version or "")
-        return store.parsed(row) if older is None else older | {"id": package_id}
-    for row in store.find("dpks", id=package_id):
-        return store.parsed(row)
+        return package if older is None else older | {"id": package_id}
+    if dpk := store.find_one("dpks", id=package_id):
+        return dpk
     raise ApiError(404, f"package not found: {package_id!r}. It may have been deleted; publish it again.")
 
 
 def modules(package: dict[str, Any]) -> list[dict[str, Any]]:
-    """List the modules of a dpk or a package."""
     found = package["components"].get("modules") if "components" in package else package.get("modules")
     return [each for each in found or [] if isinstance(each, dict)]
 
 
 def module_of(package: dict[str, Any], name: str | None = None) -> dict[str, Any]:
-    """Find a module of a package by name; without a name the first one.
-
-    Raises
-    ------
-    ApiError
-        400, when there is none.
-    """
+    """Find a module of a package by name; without a name the first one."""
     for module in modules(package):
         if name is None or module.get("name") == name:
             return module
@@ -254,17 +210,15 @@ def module_of(package: dict[str, Any], name: str | None = None) -> dict[str, Any
 
 
 def function_of(module: dict[str, Any], name: str) -> dict[str, Any] | None:
-    """Find the declaration of a module's function, or None."""
     return next((each for each in module.get("functions") or [] if each.get("name") == name), None)
 
 
 def compute_config(package: dict[str, Any], module: dict[str, Any]) -> dict[str, Any]:
-    """Give the settings that a module's compute configuration brings."""
     return config_of(package, module.get("computeConfig"))
 
 
 def config_of(package: dict[str, Any], name: str | None) -> dict[str, Any]:
-    """Give the settings of a manifest's compute configuration; none when there is none of that name."""
+    """Return the settings of a manifest's compute configuration; an empty dict if there is none of that name."""
     components = package.get("components") or {}
     for config in components.get("computeConfigs") or []:
         if name is not None and isinstance(config, dict) and config.get("name") == name:

@@ -1,9 +1,9 @@
-"""What a setting is, and which one holds where several speak about the same name."""
+"""Settings, and which one applies if several scopes have one of the same name."""
 
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, now
+from ...store import Store, created
 from ...validation import require
 
 # From the widest scope to the narrowest: a narrower one overrides, unless a wider one forbids it.
@@ -14,7 +14,6 @@ PLAIN_TYPES: dict[str, type | tuple[type, ...]] = {"boolean": bool, "number": (i
 
 
 def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Make a setting; its name must be new in its scope."""
     scope = require(body.get("scope"), "type", "id")
     if scope["type"] not in SCOPES:
         raise bad_request(f"a setting's scope must be one of {', '.join(SCOPES)}, got {scope['type']!r}")
@@ -24,20 +23,12 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     if store.find_one("settings", scopeId=scope["id"], name=name):
         raise bad_request(f"a setting named {name!r} exists in {scope['type']} {scope['id']}; update it")
     check_value(body)
-    time = now()
-    setting = body | {
-        "id": store.new_id(),
-        "scopeId": scope["id"],
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
-    }
+    setting = body | {"id": store.new_id(), "scopeId": scope["id"], **created(user)}
     store.put("settings", setting)
     return setting
 
 
 def check_value(setting: dict[str, Any]) -> None:
-    """Refuse a value that is not of the setting's type."""
     kind, value = setting.get("valueType"), setting.get("value")
     if kind not in VALUE_TYPES:
         raise bad_request(f"'valueType' must be one of {', '.join(VALUE_TYPES)}, got {kind!r}")
@@ -48,7 +39,7 @@ def check_value(setting: dict[str, Any]) -> None:
 
 
 def resolve(store: Store, scopes: dict[str, str]) -> list[dict[str, Any]]:
-    """List the settings that hold for these scopes (a type and an id each), one a name."""
+    """List the settings that apply in these scopes (ids by type), one a name."""
     held: dict[str, dict[str, Any]] = {}
     for kind in SCOPES:
         if kind not in scopes:

@@ -12,23 +12,19 @@ from . import models
 
 
 def create(call: Call) -> dict[str, Any]:
-    """Make a setting."""
     return models.create(call.store, require(call.body), call.user)
 
 
 def get(call: Call) -> dict[str, Any]:
-    """Fetch a setting."""
     return call.store.get("settings", call.params["setting_id"])
 
 
 def query(call: Call) -> Raw:
-    """List settings."""
     page = search(call.store, "settings", require(call.body))
     return Raw(json.dumps({"items": [json.loads(row.doc) for row in page.rows], **page.envelope()}))
 
 
 def update(call: Call) -> dict[str, Any]:
-    """Change a setting; its name and scope stay."""
     setting = call.store.get("settings", call.params["setting_id"])
     fixed = {key: setting[key] for key in ("id", "name", "scope", "scopeId", "creator", "createdAt")}
     setting = merge(setting, require(call.body)) | fixed | {"updatedAt": now()}
@@ -38,14 +34,12 @@ def update(call: Call) -> dict[str, Any]:
 
 
 def delete(call: Call) -> dict[str, Any]:
-    """Delete a setting."""
     setting = call.store.row("settings", call.params["setting_id"])
     call.store.delete("settings", id=setting.id)
     return {"id": setting.id}
 
 
 def resolve(call: Call) -> list[dict[str, Any]]:
-    """List the settings that hold for a user at a place."""
     body = require(call.body, "userId")
     scopes = {"DATALOOP": "DATALOOP", "org": ORGANIZATION["id"], "user": body["userId"]}
     for kind in models.KINDS:

@@ -22,7 +22,7 @@ def in_projects(ids: Any) -> dict[str, Any]:
 
 
 def listed(store: Store, query: Mapping[str, str]) -> Page:
-    """List the assignments that a query string asks for, in the order of their making."""
+    """List the assignments that a query string asks for, oldest first."""
     where = in_projects([project for project in query.get("projects", "").split(",") if project])
     if query.get("taskId"):
         where["taskId"] = query["taskId"]
@@ -45,7 +45,6 @@ def _strings(document: dict[str, Any]) -> dict[str, str]:
 def update(
     store: Store, assignment: dict[str, Any], body: dict[str, Any], user: str, *, system: bool
 ) -> None:
-    """Rename an assignment, or change its metadata; what it belongs to stays."""
     changed = assignment | {"updatedAt": now(), "updatedBy": user}
     if body.get("name") is not None:
         changed["name"] = require(body, "name")["name"]
@@ -58,8 +57,8 @@ def update(
     store.emit("Assignment", "Updated", assignment["id"], project=assignment["projectId"])
 
 
-def hand_over(store: Store, assignment: dict[str, Any], shares: workload.Workload, user: str) -> list[str]:
-    """Share all items of an assignment among annotators, who each get an assignment; return the ids of these."""
+def share_items(store: Store, assignment: dict[str, Any], shares: workload.Workload, user: str) -> list[str]:
+    """Share all items of an assignment among annotators; return the ids of their assignments."""
     if not shares:
         raise bad_request("'workload' is empty: say who gets the items")
     task = store.get("tasks", assignment["taskId"])

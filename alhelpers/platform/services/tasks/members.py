@@ -11,7 +11,7 @@ from typing import Any
 
 from ...store import Store, now
 
-# An item may go around a pipeline for ever; its history may not.
+# An item may go around a pipeline without end, so its history is cut.
 KEPT_LOG = 50
 OWN_REFS = ("task", "assignment")
 ISSUE, REVIEW = "issue", "review"
@@ -21,25 +21,22 @@ Member = dict[str, Any]
 
 def of_item(store: Store, item_id: str, task_id: str | None = None) -> list[Member]:
     """List the places of an item: in all tasks, or in one."""
-    rows = store.find("task_items", itemId=item_id)
-    found = [json.loads(row.doc) for row in rows]
+    found = store.find_all("task_items", itemId=item_id)
     return [member for member in found if task_id in (None, member["taskId"])]
 
 
-def of_group(store: Store, group: str, limit: int = -1) -> list[Member]:
-    """List the items of an assignment, or (with the id of a task) those of the task that nobody has yet."""
-    rows = store.find("task_items", group=group, limit=limit)
-    return [json.loads(row.doc) for row in rows]
+def of_group(store: Store, group: str, limit: int | None = None) -> list[Member]:
+    """List the places of an assignment, or (with a task's id) the unassigned places of a task."""
+    return store.find_all("task_items", group=group, limit=limit)
 
 
 def of_task(store: Store, task: dict[str, Any]) -> list[Member]:
-    """List all items of a task."""
     groups = [task["id"], *(row.id for row in store.find("assignments", taskId=task["id"]))]
     return [member for group in groups for member in of_group(store, group)]
 
 
 def new(store: Store, task: dict[str, Any], item_id: str, assignment_id: str | None) -> Member:
-    """Describe an item's place in a task; the caller stores it."""
+    """Build an item's place in a task; the caller stores it."""
     return {
         "id": store.new_id(),
         "group": assignment_id or task["id"],
@@ -53,7 +50,7 @@ def new(store: Store, task: dict[str, Any], item_id: str, assignment_id: str | N
 
 
 def review_state(store: Store, item_id: str) -> dict[str, Any]:
-    """Say how many issues the annotations of an item have, and what the item awaits: mending, review or nothing."""
+    """Count the issues of an item's annotations, and return its state of review: 'issue', 'review' or None."""
     found = [
         json.loads(row.doc)["metadata"].get("system", {}).get("status")
         for row in store.find("annotations", itemId=item_id)
@@ -63,43 +60,34 @@ def review_state(store: Store, item_id: str) -> dict[str, Any]:
 
 
 def place(store: Store, members: Iterable[Member]) -> None:
-    """Store places, new or changed, and let the items say so."""
+    """Store places, new or changed, and update the items."""
     members = list(members)
     store.put_all("task_items", members)
-    mirror(store, [member["itemId"] for member in members])
+    update_items(store, [member["itemId"] for member in members])
 
 
 def remove(store: Store, members: Iterable[Member]) -> None:
-    """Take items out of where they are."""
     members = list(members)
     for member in members:
         store.delete("task_items", id=member["id"])
-    mirror(store, [member["itemId"] for member in members])
+    update_items(store, [member["itemId"] for member in members])
 
 
 def move(member: Member, assignment_id: str) -> Member:
-    """Give an item's place to an assignment; the caller stores it."""
+    """Move an item's place to an assignment; the caller stores it."""
     return member | {"group": assignment_id, "assignmentId": assignment_id}
 
 
-def mark(member: Member, status: str | None, user: str) -> Member:
-    """Give a place a status (or none); the caller stores it."""
+def with_status(member: Member, status: str | None, user: str) -> Member:
+    """Set or clear the status of a place; the caller stores it."""
     stamp = {"creator": user, "timestamp": now()} if status else {"creator": None, "timestamp": None}
     return member | {"status": status} | stamp
 
 
-def mirror(store: Store, item_ids: Iterable[str], log: dict[str, list[dict[str, Any]]] | None = None) -> None:
-    """Write what the places of items say into the items' system metadata.
-
-    Parameters
-    ----------
-    store : Store
-        The state.
-    item_ids : iterable of str
-        The items; those that are gone are left out.
-    log : dict
-        What to put in front of an item's ``taskStatusLog``, newest first.
-    """
+def update_items(
+    store: Store, item_ids: Iterable[str], log: dict[str, list[dict[str, Any]]] | None = None
+) -> None:
+    """Write the places of items into their system metadata; `log` is added to their ``taskStatusLog``."""
     documents = []
     for item_id in dict.fromkeys(item_ids):
         row = store.first("items", id=item_id)

@@ -20,7 +20,7 @@ ACTIONS: dict[str, list[dict[str, str]]] = {
     ],
 }
 MEDIUM = 2
-# Numbers in the system metadata that a task of many annotators needs, and their least and greatest values.
+# Numbers in the system metadata of a task, with their least and greatest values.
 NUMBERS = {
     "batchSize": (1, 1_000_000),
     "maxBatchWorkload": (1, 1_000_000),
@@ -33,23 +33,7 @@ NUMBERS = {
 
 
 def create(store: Store, body: Any, user: str) -> dict[str, Any]:
-    """Make a task from what the SDK sends, with the items of its query, shared among its assignees.
-
-    Parameters
-    ----------
-    store : Store
-        The state.
-    body : dict
-        ``name``, ``projectId``, ``datasetId``, and where given ``query`` (an object, or its JSON), ``workload``,
-        ``limit``, ``spec``, ``recipeId``, ``dueDate`` (milliseconds), ``priority``, ``availableActions``, ``metadata``.
-    user : str
-        Who makes it.
-
-    Returns
-    -------
-    dict
-        The task, with its counters.
-    """
+    """Make a task from a request of the SDK, with the items of its query, shared among its assignees."""
     task = _described(store, require(body, "name", "projectId", "datasetId"), user)
     shares = workload.parse(body.get("workload") or [])
     system = task["metadata"]["system"]
@@ -101,7 +85,7 @@ def _described(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
 
 
 def is_pulling(task: dict[str, Any]) -> bool:
-    """Say whether annotators fetch their items in batches, instead of being given them all."""
+    """Return whether annotators fetch their items in batches, instead of being assigned all of them."""
     system = task["metadata"]["system"]
     return bool(system.get("batchSize") or system.get("maxBatchWorkload"))
 
@@ -115,7 +99,7 @@ def _check_pulling(system: dict[str, Any], shares: workload.Workload) -> workloa
     allowed = system.get("allowedAssignees") or [assignee for assignee, _ in shares]
     if not allowed:
         raise bad_request("a pulling task needs allowed_assignees: who may fetch its items")
-    shares = workload.even(allowed)
+    shares = workload.equal_shares(allowed)
     system["allowedAssignees"] = [assignee for assignee, _ in shares]
     return shares
 
@@ -141,7 +125,7 @@ def _check_system(system: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_spec(store: Store, spec: Any) -> dict[str, Any]:
-    """Check what kind of task is asked for; a QA task may name the task that it reviews."""
+    """Check the kind of a task; a QA task may name the task that it reviews."""
     spec = {"type": "annotation"} if spec is None else spec
     kind = spec.get("type", "annotation") if isinstance(spec, dict) else None
     if not isinstance(kind, str) or kind not in ACTIONS:
@@ -152,7 +136,7 @@ def check_spec(store: Store, spec: Any) -> dict[str, Any]:
 
 
 def check_due_date(value: Any) -> int | float:
-    """Check a date in milliseconds; none is 0."""
+    """Check a date in milliseconds; None becomes 0."""
     if value is None:
         return 0
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e17:
@@ -161,7 +145,6 @@ def check_due_date(value: Any) -> int | float:
 
 
 def check_priority(value: Any) -> int:
-    """Check a priority: 1 (low) to 3 (high)."""
     if value is None:
         return MEDIUM
     if isinstance(value, bool) or value not in (1, 2, 3):
@@ -170,7 +153,6 @@ def check_priority(value: Any) -> int:
 
 
 def check_description(value: Any) -> dict[str, Any]:
-    """Check a description: an object with the text as its 'content'."""
     if isinstance(value, str):
         return {"content": value}
     if not isinstance(value, dict):
@@ -179,7 +161,6 @@ def check_description(value: Any) -> dict[str, Any]:
 
 
 def check_actions(value: Any) -> list[dict[str, Any]]:
-    """Check the statuses that a task's items may get."""
     actions = [] if value is None else value
     if not isinstance(actions, list) or not all(
         isinstance(action, dict) and isinstance(action.get("action"), str) and action["action"]
@@ -199,12 +180,12 @@ def _text(value: Any, field: str) -> str:
 
 
 def parse_query(given: Any) -> dict[str, Any]:
-    """Read a query: an object, or its JSON, as the SDK sends it."""
+    """Parse a query: an object, or its JSON, as the SDK sends it."""
     if isinstance(given, str):
         try:
             given = json.loads(given)
         except ValueError as error:
-            raise bad_request(f"'query' is no JSON: {error}") from error
+            raise bad_request(f"'query' is not valid JSON: {error}") from error
     if not isinstance(given, dict):
         raise bad_request(f"'query' must be a filter of items, got {given!r}")
     return given if "filter" in given else {"filter": given}
@@ -233,26 +214,7 @@ def add_items(
     *,
     shares: workload.Workload | None = None,
 ) -> dict[str, Any]:
-    """Put items into a task and share them among assignees; items that are in it already stay where they are.
-
-    Parameters
-    ----------
-    store : Store
-        The state.
-    task : dict
-        The task.
-    item_ids : list of str
-        Items of the task's dataset.
-    user : str
-        Who does it.
-    shares : list of tuple
-        Who gets which share; as at the task's creation where not given. Without assignees nobody gets the items.
-
-    Returns
-    -------
-    dict
-        The task, with its counters.
-    """
+    """Add items to a task and share them among assignees, by default those of the task; items in it stay there."""
     system = task["metadata"]["system"]
     if shares is None:
         shares = workload.parse(system.get("workloadDistribution") or [])
@@ -272,14 +234,14 @@ def add_items(
 
 
 def _held(store: Store, task: dict[str, Any]) -> int:
-    """Count the items that a task has already, where that decides who gets the next one."""
+    """Count the items in a task, if that decides who gets the next one."""
     if not is_consensus(task):
         return 0
     return len({member["itemId"] for member in members.of_task(store, task)})
 
 
 def is_consensus(task: dict[str, Any]) -> bool:
-    """Say whether a task gives some of its items to several assignees."""
+    """Return whether a task assigns some of its items to several assignees."""
     system = task["metadata"]["system"]
     kind = system.get("consensusTaskType")
     several = system.get("consensusAssignees") or system.get("consensusPercentage")
@@ -289,14 +251,14 @@ def is_consensus(task: dict[str, Any]) -> bool:
 def _shared(
     task: dict[str, Any], item_ids: list[str], shares: workload.Workload, held: int
 ) -> list[tuple[str, list[str]]]:
-    """Cut new items in pieces, one an assignee; some tasks give some of the items, or all, to several of them."""
+    """Split new items among assignees; some tasks assign some of the items, or all, to several of them."""
     system = task["metadata"]["system"]
     kind = system.get("consensusTaskType")
     if not shares:
         return []
-    if kind == "qualification":  # an examination: everybody does all of it
+    if kind == "qualification":  # an examination: each assignee gets all items
         return workload.share_repeatedly(item_ids, shares, len(shares))
-    # The percentage of a honeypot task is that of known items among the others.
+    # In a honeypot task the percentage is the share of items with known labels.
     if not is_consensus(task):
         return workload.share(item_ids, shares)
     times = system.get("consensusAssignees") or len(shares)
@@ -314,7 +276,7 @@ def _shared(
 
 
 def pull(store: Store, task: dict[str, Any], assignee: str, user: str) -> int:
-    """Give an annotator of a pulling task the next batch, unless they have open items; return its size."""
+    """Assign the next batch to an annotator of a pulling task, unless they have open items; return its size."""
     system = task["metadata"]["system"]
     size = system.get("batchSize") or system["maxBatchWorkload"]
     waiting = members.of_group(store, task["id"], size)
@@ -328,9 +290,8 @@ def pull(store: Store, task: dict[str, Any], assignee: str, user: str) -> int:
 
 
 def assignment_of(store: Store, task: dict[str, Any], assignee: str, user: str) -> dict[str, Any]:
-    """Fetch an annotator's assignment in a task, made if missing: each has one."""
-    for row in store.find("assignments", taskId=task["id"]):
-        assignment = json.loads(row.doc)
+    """Return an annotator's assignment in a task, made if missing."""
+    for assignment in store.find_all("assignments", taskId=task["id"]):
         if assignment["annotator"] == assignee:
             return assignment
     time = now()
@@ -355,13 +316,7 @@ def assignment_of(store: Store, task: dict[str, Any], assignee: str, user: str) 
 
 
 def remove_items(store: Store, task: dict[str, Any], item_ids: list[str]) -> tuple[int, int]:
-    """Take items out of a task; those with a status stay.
-
-    Returns
-    -------
-    tuple of int
-        How many went, and how many of the given ones were in the task.
-    """
+    """Remove items without a status from a task; return the number of those, and of the given ones in the task."""
     present = [member for item_id in item_ids for member in members.of_item(store, item_id, task["id"])]
     leaving = [member for member in present if not member["status"]]
     members.remove(store, leaving)
@@ -373,7 +328,7 @@ def remove_items(store: Store, task: dict[str, Any], item_ids: list[str]) -> tup
 
 
 def update(store: Store, task: dict[str, Any], body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Change what people decide about a task; what the platform counts, and its system metadata, stays."""
+    """Change a task; its counters and system metadata stay."""
     changed = task | {"updatedAt": now(), "updatedBy": user}
     if body.get("name") is not None:
         changed["name"] = require(body, "name")["name"]
@@ -398,7 +353,6 @@ def update(store: Store, task: dict[str, Any], body: dict[str, Any], user: str) 
 
 
 def delete(store: Store, task: dict[str, Any]) -> None:
-    """Delete a task and its assignments; its items no longer mention them."""
     inside = members.of_task(store, task)
     for row in list(store.find("assignments", taskId=task["id"])):
         store.delete("task_items", group=row.id)
@@ -406,5 +360,5 @@ def delete(store: Store, task: dict[str, Any]) -> None:
         store.emit("Assignment", "Deleted", row.id, task=task["id"], project=task["projectId"])
     store.delete("task_items", group=task["id"])
     store.delete("tasks", id=task["id"])
-    members.mirror(store, [member["itemId"] for member in inside])
+    members.update_items(store, [member["itemId"] for member in inside])
     store.emit("Task", "Deleted", task["id"], project=task["projectId"])

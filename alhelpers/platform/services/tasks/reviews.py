@@ -6,7 +6,7 @@ from ...store import Store
 from . import counters, members, statuses
 
 
-def follow(store: Store, item_id: str, user: str) -> None:
+def update_tasks(store: Store, item_id: str, user: str) -> None:
     """Bring the tasks of an item up to date with the statuses of its annotations.
 
     The hosted platform takes an item with a new issue in a QA task back: it loses its status in the task that labelled
@@ -27,7 +27,7 @@ def follow(store: Store, item_id: str, user: str) -> None:
 
 
 def _labelling_tasks(store: Store, places: list[members.Member]) -> list[dict[str, Any]]:
-    """Find the tasks whose work the QA tasks of an item review: their parents, or else all that label it."""
+    """Find the tasks that the QA tasks of an item review: their parents, or else all that label it."""
     tasks = {member["taskId"]: store.get("tasks", member["taskId"]) for member in places}
     reviews = [task for task in tasks.values() if task["spec"]["type"] == "qa"]
     parents = {task["spec"].get("parentTaskId") for task in reviews}

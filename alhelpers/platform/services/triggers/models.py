@@ -9,7 +9,7 @@ from cronsim import CronSim, CronSimError
 
 from ... import dql
 from ...errors import bad_request
-from ...store import Row, Store, now
+from ...store import Row, Store, created, now
 from ...validation import merge, require
 
 EVENT, CRON = "Event", "Cron"
@@ -23,7 +23,6 @@ def create(store: Store, body: dict[str, Any], user: str, moment: datetime) -> d
     """Make a trigger; `moment` is the time on the platform's clock, from which a cron trigger counts."""
     require(body, "projectId", "name")
     store.row("projects", body["projectId"])
-    time = now()
     trigger = {
         "id": store.new_id(),
         "name": body["name"],
@@ -34,21 +33,19 @@ def create(store: Store, body: dict[str, Any], user: str, moment: datetime) -> d
         "global": False,
         "special": False,
         "spec": checked_spec(store, body.get("type") or EVENT, body.get("spec")),
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
         "updatedBy": user,
     }
     if body.get("app"):
         trigger["app"] = body["app"]
-    _plan(trigger, moment)
+    _schedule_next(trigger, moment)
     store.put("triggers", trigger)
     store.emit("Trigger", "Changed", trigger["id"])
     return trigger
 
 
 def update(store: Store, trigger: dict[str, Any], body: dict[str, Any], user: str, moment: datetime) -> None:
-    """Change a trigger, in place and in the store; one that wakes up does not catch up on what it slept through."""
+    """Change a trigger; one that is activated again does not catch up on what it missed."""
     changes = {key: value for key, value in body.items() if key not in FIXED and value is not None}
     if "active" in changes and not isinstance(changes["active"], bool):
         raise bad_request(f"'active' must be true or false, got {changes['active']!r}")
@@ -58,7 +55,7 @@ def update(store: Store, trigger: dict[str, Any], body: dict[str, Any], user: st
         if not isinstance(spec, dict):
             raise bad_request(f"'spec' must be an object, got {spec!r}")
         trigger["spec"] = checked_spec(store, trigger["type"], {**trigger["spec"], **spec})
-    _plan(trigger, moment)
+    _schedule_next(trigger, moment)
     store.put("triggers", trigger | {"updatedAt": now(), "updatedBy": user})
     store.emit("Trigger", "Changed", trigger["id"])
 
@@ -70,11 +67,8 @@ def delete(store: Store, trigger_id: str) -> None:
     store.emit("Trigger", "Changed", trigger_id)
 
 
-# ------------------------------------------------------------------------------------------------------- checks
-
-
 def checked_spec(store: Store, kind: Any, spec: Any) -> dict[str, Any]:
-    """Check a trigger's specification, and give it with its defaults."""
+    """Check a trigger's specification, and return it with its defaults."""
     if kind not in (EVENT, CRON):
         raise bad_request(f"a trigger's 'type' is 'Event' or 'Cron', got {kind!r}")
     if not isinstance(spec, dict):
@@ -86,7 +80,6 @@ def checked_spec(store: Store, kind: Any, spec: Any) -> dict[str, Any]:
 
 
 def checked_event(spec: dict[str, Any]) -> dict[str, Any]:
-    """Check when an event trigger fires."""
     resource = spec.get("resource") or "Item"
     actions = spec.get("actions") or ["Created"]
     actions = actions if isinstance(actions, list) else [actions]
@@ -103,7 +96,6 @@ def checked_event(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def checked_cron(spec: dict[str, Any]) -> dict[str, Any]:
-    """Check when a cron trigger fires."""
     cron = spec.get("cron")
     try:
         CronSim(cron if isinstance(cron, str) else "", datetime(2000, 1, 1, tzinfo=UTC))
@@ -153,11 +145,8 @@ def _moment(name: str, value: Any) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-# ------------------------------------------------------------------------------------------------------ matching
-
-
 def listening(store: Store, project_id: str, resource: str, action: str) -> Iterator[dict[str, Any]]:
-    """Iterate over the active triggers of a project that wait for this."""
+    """Iterate over the active triggers of a project for an event."""
     for row in list(store.find("triggers", projectId=project_id, type=EVENT)):
         trigger = store.parsed(row)
         spec = trigger["spec"]
@@ -165,14 +154,13 @@ def listening(store: Store, project_id: str, resource: str, action: str) -> Iter
             yield trigger
 
 
-def lets_through(trigger: dict[str, Any], document: dict[str, Any]) -> bool:
-    """Say whether a trigger's filter holds for an entity."""
+def matches(trigger: dict[str, Any], document: dict[str, Any]) -> bool:
     condition = trigger["spec"]["filter"]
     return not condition or dql.compile_filter(dql.parse(condition))(document)
 
 
-def first_time(store: Store, trigger: dict[str, Any], document_id: str) -> bool:
-    """Say whether a trigger may fire for an entity, and note that it does: in mode 'Once' only the first time."""
+def may_fire(store: Store, trigger: dict[str, Any], document_id: str) -> bool:
+    """Return whether a trigger may fire for an entity, and record it: in mode 'Once' only the first time."""
     if trigger["spec"]["executionMode"] == ALWAYS:
         return True
     if store.find_one("trigger_log", triggerId=trigger["id"], entityId=document_id) is not None:
@@ -181,11 +169,8 @@ def first_time(store: Store, trigger: dict[str, Any], document_id: str) -> bool:
     return True
 
 
-# ---------------------------------------------------------------------------------------------------------- cron
-
-
-def _plan(trigger: dict[str, Any], moment: datetime) -> None:
-    """Work out when a cron trigger fires next; not at all while it is inactive, or after its end."""
+def _schedule_next(trigger: dict[str, Any], moment: datetime) -> None:
+    """Compute when a cron trigger fires next; never while it is inactive, or after its end."""
     trigger.pop("nextAt", None)
     if trigger["type"] != CRON or not trigger["active"]:
         return
@@ -196,7 +181,7 @@ def _plan(trigger: dict[str, Any], moment: datetime) -> None:
         trigger["nextAt"] = following.isoformat()
 
 
-def planned(store: Store) -> list[tuple[datetime, Row]]:
+def scheduled(store: Store) -> list[tuple[datetime, Row]]:
     """List the cron triggers that will fire, soonest first."""
     found = []
     for row in store.find("triggers", type=CRON):
@@ -206,9 +191,9 @@ def planned(store: Store) -> list[tuple[datetime, Row]]:
 
 
 def take_due(store: Store, moment: datetime) -> list[dict[str, Any]]:
-    """Give the cron triggers whose time has come, planned anew: however many times were missed, each fires once."""
-    due = [json.loads(row.doc) for at, row in planned(store) if at <= moment]
+    """Return the cron triggers whose time has come, scheduled anew: each fires once, however many times it missed."""
+    due = [json.loads(row.doc) for at, row in scheduled(store) if at <= moment]
     for trigger in due:
-        _plan(trigger, moment)
+        _schedule_next(trigger, moment)
         store.put("triggers", trigger)
     return due

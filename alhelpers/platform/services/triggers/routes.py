@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from ...api import Call, Raw, Route, one
+from ...api import Call, Raw, Route, fetch, one
 from ...errors import not_emulated
 from ...events import Event
 from ...store import Store
@@ -14,42 +14,31 @@ from . import models
 
 
 def create(call: Call) -> Raw:
-    """Make a trigger."""
     trigger = models.create(call.store, require(call.body), call.user, call.clock.now())
     return one(call, "triggers", trigger["id"])
 
 
-def get(call: Call) -> Raw:
-    """Fetch a trigger."""
-    return one(call, "triggers", call.params["trigger_id"])
-
-
 def update(call: Call) -> Raw:
-    """Change a trigger."""
     trigger = call.store.get("triggers", call.params["trigger_id"])
     models.update(call.store, trigger, require(call.body), call.user, call.clock.now())
     return one(call, "triggers", trigger["id"])
 
 
 def delete(call: Call) -> dict[str, Any]:
-    """Delete a trigger."""
     call.store.row("triggers", call.params["trigger_id"])
     models.delete(call.store, call.params["trigger_id"])
     return {"id": call.params["trigger_id"]}
 
 
 def clone(call: Call) -> Raw:
-    """Refuse to clone: only templates can be cloned, and nobody makes templates here."""
+    """Refuse to clone: only templates can be cloned, and there are none here."""
     call.store.row("triggers", call.params["trigger_id"])
     raise not_emulated("templates of triggers; create the trigger in the other project instead")
 
 
 def free_name(call: Call) -> dict[str, Any]:
-    """Suggest a trigger's name: the one asked for."""
     return {"name": call.params["name"]}
 
-
-# --------------------------------------------------------------------------------------------------------- firing
 
 KINDS = {"Item": "items", "Annotation": "annotations", "Dataset": "datasets", "Task": "tasks"} | {
     "Assignment": "assignments",
@@ -58,7 +47,7 @@ KINDS = {"Item": "items", "Annotation": "annotations", "Dataset": "datasets", "T
 
 
 def on_event(call: Call, event: Event) -> None:
-    """Fire the triggers that wait for an event."""
+    """Fire the triggers of an event."""
     row = call.store.first(KINDS[event.resource], id=event.id)
     document = call.store.parsed(row) if row else {"id": event.id}
     dataset_id = document.get("datasetId") or event.detail.get("dataset")
@@ -67,13 +56,13 @@ def on_event(call: Call, event: Event) -> None:
         return
     for resource, action in _names(event):
         for trigger in list(models.listening(call.store, project_id, resource, action)):
-            if row is not None and not models.lets_through(trigger, document):
+            if row is not None and not models.matches(trigger, document):
                 continue
             _fire_for(call, trigger, event, document, dataset_id)
 
 
 def _names(event: Event) -> list[tuple[str, str]]:
-    """Give the words for an event: the status of an item in a task is a resource of its own."""
+    """Return the names of an event: the status of an item in a task is a resource of its own."""
     names = [(event.resource, event.action)]
     if (event.resource, event.action) == ("Item", "statusChanged"):
         changed = "Updated" if event.detail.get("previous") else "Created"
@@ -99,7 +88,7 @@ def _fire_for(
     pipeline = call.store.find_one("pipelines", id=operation.get("id"))
     if operation["type"] == "pipeline" and not _concerns(pipeline, operation, event, document):
         return
-    if not models.first_time(call.store, trigger, event.id):
+    if not models.may_fire(call.store, trigger, event.id):
         return
     name = event.resource.lower()
     reference = {f"{name}_id": event.id}
@@ -124,7 +113,7 @@ def _fire_for(
 def _concerns(
     pipeline: dict[str, Any] | None, operation: dict[str, Any], event: Event, document: dict[str, Any]
 ) -> bool:
-    """Say whether an event is one for a pipeline's start node: a dataset's node hears of its own items only."""
+    """Return whether an event concerns a pipeline's start node: a dataset node only takes its own items."""
     node = graph.node_by_id(pipeline or {}, operation.get("nodeId") or graph.root_id(pipeline or {}) or "")
     if node is None or pipeline is None:
         return False
@@ -150,7 +139,7 @@ def _fire(
         node_id = operation.get("nodeId") or graph.root_id(pipeline)
         node = graph.node_by_id(pipeline, node_id or "")
         if node is None:
-            return  # taken out of the pipeline while it is paused
+            return  # removed from the pipeline while it is paused
         if about is not None:
             # The event's entity goes to the port of its type, whatever the port is called.
             own = graph.input_of(node, about["resource"]) or about["resource"].lower()
@@ -189,15 +178,15 @@ def fire_due(call: Call) -> None:
 
 
 def forget(call: Call, event: Event) -> None:
-    """Delete the triggers of a service that is gone."""
-    for row in list(call.store.find("triggers")):
-        if call.store.parsed(row)["spec"]["operation"].get("serviceId") == event.id:
-            models.delete(call.store, row.id)
+    """Delete the triggers of a deleted service."""
+    for trigger in call.store.find_all("triggers"):
+        if trigger["spec"]["operation"].get("serviceId") == event.id:
+            models.delete(call.store, trigger["id"])
 
 
 ROUTES: list[Route] = [
     Route("POST", "/triggers", create),
-    Route("GET", "/triggers/{trigger_id}", get),
+    Route("GET", "/triggers/{trigger_id}", fetch("triggers", "trigger_id")),
     Route("PATCH", "/triggers/{trigger_id}", update),
     Route("DELETE", "/triggers/{trigger_id}", delete),
     Route("POST", "/triggers/{trigger_id}/clone", clone),
