@@ -12,6 +12,7 @@ from . import dql, index, vectors
 from .conditions import COLUMNS, Conditions
 from .errors import bad_request, not_emulated
 from .store import Row, Store
+from .validation import check_whole_number
 
 MAX_PAGE = 1000
 # With more proposals than this, reading everything in order is as fast.
@@ -41,6 +42,11 @@ class Page:
     total: int
     page: int
     size: int
+
+    @classmethod
+    def of(cls, rows: list[Row], number: int, size: int) -> "Page":
+        """Cut one page out of all rows."""
+        return cls(rows[number * size : (number + 1) * size], len(rows), number, size)
 
     def envelope(self) -> dict[str, Any]:
         """Return the counters that the SDK reads beside the items."""
@@ -93,7 +99,7 @@ def search(store: Store, kind: str, query: Any, **fields: Any) -> Page:
         order = []
     for path, descending in reversed(order):
         rows.sort(key=lambda row, path=path: dql.sort_key(store.parsed(row), path), reverse=descending)
-    return Page(rows[page * size : (page + 1) * size], len(rows), page, size)
+    return Page.of(rows, page, size)
 
 
 def matching(store: Store, plan: Plan) -> Iterator[Row]:
@@ -356,11 +362,7 @@ def _paging(query: Any) -> tuple[int, int, list[tuple[str, bool]]]:
 
 def _whole(query: Mapping[str, Any], name: str, default: int) -> int:
     value = query.get(name, default)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise bad_request(f"{name!r} must be a whole number, 0 or more, got {value!r}")
-    return value
+    return default if value is None else check_whole_number(name, value)
 
 
 def _by_id(order: list[tuple[str, bool]]) -> bool:

@@ -54,6 +54,9 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE TABLE IF NOT EXISTS meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
+# A JSON object: a stored document, a part of one, or the body of a request.
+Document = dict[str, Any]
+
 CACHED_DOCUMENTS = 50_000
 WRITTEN_AT_ONCE = 500
 ENTRIES_AT_ONCE = 100
@@ -294,6 +297,14 @@ class Store:
             for document_id, scope, doc in self._select("id, scope, doc", where):
                 self._unindex(document_id, index.entries(kind, scope, json.loads(doc)))
         return self._database.execute(f"DELETE FROM documents WHERE {where.sql}", where.bound).rowcount
+
+    def check_new_name(self, kind: str, name: str, **scope: str) -> None:
+        """Refuse a name that another document of the kind has in a project."""
+        if self.first(kind, name=name, **scope):
+            label, (project_id,) = kind.replace("_", " ").rstrip("s"), scope.values()
+            raise bad_request(
+                f"a {label} named {name!r} exists in project {project_id}: get it, or choose another name"
+            )
 
     def parsed(self, row: Row) -> Any:
         """Parse a row for reading only; the same text is parsed once."""

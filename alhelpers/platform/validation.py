@@ -33,6 +33,12 @@ def merge(document: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
+def with_system(document: dict[str, Any], metadata: dict[str, Any], *, system: bool) -> dict[str, Any]:
+    """Return new metadata of a document, whose system metadata change only if `system`."""
+    given = metadata.get("system") if system else None
+    return metadata | {"system": document["metadata"].get("system") or {} if given is None else given}
+
+
 def whole_number(query: Mapping[str, str], name: str, default: int) -> int:
     """Read a whole number, 0 or more, from a query string."""
     text = query.get(name)
@@ -41,6 +47,13 @@ def whole_number(query: Mapping[str, str], name: str, default: int) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
         raise bad_request(f"{name!r} must be a whole number, got {text!r}")
     return int(text)
+
+
+def check_whole_number(name: str, value: Any, least: int = 0) -> int:
+    """Check a whole number in a body."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise bad_request(f"{name!r} must be a whole number, {least} or more, got {value!r}")
+    return value
 
 
 def require(body: Any, *fields: str) -> dict[str, Any]:

@@ -73,6 +73,15 @@ class Worker:
             with contextlib.suppress(ConnectionError, RuntimeError):
                 self.process.stdin.write(json.dumps({"kind": kind, **content}).encode() + b"\n")
 
+    def drop_all(self) -> list[str]:
+        """Forget its executions, with their timers, and return their ids."""
+        for timer in self.running.values():
+            if timer is not None:
+                timer.cancel()
+        dropped = list(self.running)
+        self.running.clear()
+        return dropped
+
     def kill(self) -> None:
         """End the process and its children at once."""
         self.retired = True
@@ -366,8 +375,7 @@ class Dispatcher:
 
     async def _fail_service(self, worker: Worker, message: str, error: str | None = None) -> None:
         """Fail all executions of a service whose code cannot be loaded: each would fail for the same reason."""
-        waiting = [*worker.running, *self._queues.pop(worker.service_id, ())]
-        worker.running.clear()
+        waiting = [*worker.drop_all(), *self._queues.pop(worker.service_id, ())]
         for execution_id in waiting:
             self._log(worker, execution_id, "ERROR", error or message)
         await self._settle(waiting, lambda call: jobs.fail(call, waiting, message, error))
@@ -377,11 +385,7 @@ class Dispatcher:
         self._workers.pop(worker.folder.name, None)
         if worker.idle is not None:
             worker.idle.cancel()
-        for timer in worker.running.values():
-            if timer is not None:
-                timer.cancel()
-        left = list(worker.running)
-        worker.running.clear()
+        left = worker.drop_all()
         if left and not self._closing:
             reason = reason or "its worker process was stopped"
             await self._settle(left, lambda call: jobs.settle_lost(call, left, reason))
@@ -423,11 +427,7 @@ class Dispatcher:
                 await asyncio.sleep(0.1)
                 if execution_id not in worker.running:
                     return
-        others = [each for each in worker.running if each != execution_id]
-        for timer in worker.running.values():
-            if timer is not None:
-                timer.cancel()
-        worker.running.clear()
+        others = [each for each in worker.drop_all() if each != execution_id]
         worker.kill()
         if others:
             reason = "its worker was stopped to end another execution: run again"

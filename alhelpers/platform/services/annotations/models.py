@@ -1,9 +1,7 @@
-"""What an annotation is."""
-
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, now
+from ...store import Document, Store, now
 from ...validation import merge, require
 
 FIXED = frozenset("id itemId datasetId url item dataset creator createdAt updatedAt updatedBy hash".split())
@@ -20,7 +18,7 @@ PLACES: dict[str, type] = {
 SHAPE_WORDS = {list: "a list of points", dict: "an object"}
 
 
-def create(store: Store, item: dict[str, Any], given: Any, user: str) -> dict[str, Any]:
+def create(store: Store, item: Document, given: Any, user: str) -> Document:
     """Build an annotation from what a client sent; the caller stores it."""
     if not isinstance(given, dict):
         raise bad_request(f"an annotation must be an object, got {given!r}")
@@ -53,7 +51,7 @@ def create(store: Store, item: dict[str, Any], given: Any, user: str) -> dict[st
     return annotation | {key: given[key] for key in ("description", "labelSuggestions") if given.get(key)}
 
 
-def update(annotation: dict[str, Any], patch: dict[str, Any], user: str, *, system: bool) -> dict[str, Any]:
+def update(annotation: Document, patch: Document, user: str, *, system: bool) -> Document:
     patch = {key: value for key, value in patch.items() if key not in FIXED}
     metadata = patch.get("metadata")
     if isinstance(metadata, dict) and isinstance(metadata.get("system"), dict) and not system:
@@ -69,7 +67,7 @@ def update(annotation: dict[str, Any], patch: dict[str, Any], user: str, *, syst
     return annotation | {"updatedAt": now(), "updatedBy": user}
 
 
-def check_parents(store: Store, annotation: dict[str, Any]) -> None:
+def check_parents(store: Store, annotation: Document) -> None:
     """Refuse an annotation that would be its own ancestor."""
     seen = {annotation["id"]}
     parent_id = _parent(annotation)
@@ -83,12 +81,12 @@ def check_parents(store: Store, annotation: dict[str, Any]) -> None:
         parent_id = _parent(store.parsed(row)) if row else None
 
 
-def _parent(annotation: dict[str, Any]) -> str | None:
+def _parent(annotation: Document) -> str | None:
     parent_id = annotation["metadata"]["system"].get("parentId")
     return parent_id if isinstance(parent_id, str) else None
 
 
-def _check_place(annotation: dict[str, Any]) -> None:
+def _check_place(annotation: Document) -> None:
     """Refuse an annotation without the coordinates of its type, which every reader of the item expects."""
     kind, coordinates = annotation["type"], annotation.get("coordinates")
     shape = PLACES.get(kind)

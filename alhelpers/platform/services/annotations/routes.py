@@ -1,9 +1,6 @@
-"""Routes of annotations."""
-
-from typing import Any
-
 from ...api import Call, Raw, Route, listed, one
 from ...errors import bad_request
+from ...store import Document
 from ...validation import require
 from ..items import models as items
 from . import models
@@ -44,7 +41,7 @@ def update(call: Call) -> Raw:
     return one(call, "annotations", annotation["id"])
 
 
-def delete(call: Call) -> dict[str, Any]:
+def delete(call: Call) -> Document:
     _check(call)
     row = call.store.row("annotations", call.params["annotation_id"])
     call.store.delete("annotations", id=row.id)

@@ -1,10 +1,10 @@
-"""What dpks and apps are: a published manifest with revisions, and its installation in a project."""
+"""Dpks and apps: published manifests with revisions, and their installations in projects."""
 
 import re
 from typing import Any
 
 from ...errors import ApiError, bad_request
-from ...store import Store, created, now
+from ...store import Document, Store, created, now
 from ...validation import require
 from ..models import models
 
@@ -25,7 +25,7 @@ APP_FIELDS = ("name", "settings", "customInstallation", "integrations", "scope")
 INSTALLED, UNINSTALLED = "Installed", "Uninstalled"
 
 
-def publish(store: Store, manifest: dict[str, Any], user: str) -> dict[str, Any]:
+def publish(store: Store, manifest: Document, user: str) -> Document:
     """Publish a manifest: the first revision of a new dpk, or the next one of a known dpk."""
     require(manifest, "name")
     check_manifest(manifest)
@@ -58,7 +58,7 @@ def publish(store: Store, manifest: dict[str, Any], user: str) -> dict[str, Any]
     return dpk
 
 
-def check_manifest(manifest: dict[str, Any]) -> None:
+def check_manifest(manifest: Document) -> None:
     """Refuse a manifest that can never be installed."""
     if not NAME.fullmatch(manifest["name"]):
         raise bad_request(
@@ -83,14 +83,14 @@ def _check_components(holder: Any) -> None:
             raise bad_request(f"'components.{part}' must be a list of objects, got {given!r}")
 
 
-def _dependencies(manifest: dict[str, Any]) -> list[Any]:
+def _dependencies(manifest: Document) -> list[Any]:
     given = manifest.get("dependencies") or []
     if not isinstance(given, list):
         raise bad_request(f"'dependencies' of a manifest must be a list, got {given!r}")
     return given
 
 
-def update(store: Store, dpk: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+def update(store: Store, dpk: Document, body: Document) -> Document:
     """Change the description of a revision; code and components change only with a new revision."""
     dpk = dpk | {key: body[key] for key in DESCRIPTIVE if key in body} | {"updatedAt": now()}
     store.put("dpks", dpk)
@@ -98,14 +98,14 @@ def update(store: Store, dpk: dict[str, Any], body: dict[str, Any]) -> dict[str,
     return dpk
 
 
-def _next_version(revisions: list[dict[str, Any]]) -> str:
+def _next_version(revisions: list[Document]) -> str:
     if not revisions:
         return "1.0.0"
     head, _, last = str(revisions[-1]["version"]).rpartition(".")
     return f"{head}.{int(last) + 1}" if head and last.isdecimal() else f"{revisions[-1]['version']}.1"
 
 
-def by_id(store: Store, dpk_id: str, label: str = "dpk") -> dict[str, Any]:
+def by_id(store: Store, dpk_id: str, label: str = "dpk") -> Document:
     """Fetch a revision by its id, or the latest one by the id that all revisions share."""
     dpk = store.find_one("dpks", id=dpk_id)
     if dpk is not None and (dpk["latest"] or dpk["baseId"] != dpk_id):
@@ -129,13 +129,13 @@ def delete(store: Store, dpk_id: str) -> str:
     return name
 
 
-def install(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
+def install(store: Store, body: Document, user: str) -> Document:
     """Install a dpk in a project: first its dependencies, then the models in its manifest."""
     require(body, "projectId", "dpkName")
     return _install(store, body, user, ())
 
 
-def _install(store: Store, body: dict[str, Any], user: str, parents: tuple[str, ...]) -> dict[str, Any]:
+def _install(store: Store, body: Document, user: str, parents: tuple[str, ...]) -> Document:
     project_id = body["projectId"]
     store.row("projects", project_id)
     _check_components(body.get("customInstallation") or {})
@@ -165,14 +165,14 @@ def _install(store: Store, body: dict[str, Any], user: str, parents: tuple[str, 
     return app
 
 
-def installed(store: Store, project_id: str, dpk_name: str) -> dict[str, Any] | None:
+def installed(store: Store, project_id: str, dpk_name: str) -> Document | None:
     """Return the app of a dpk in a project, or None."""
     apps = store.find_all("apps", projectId=project_id)
     return next((app for app in apps if app["dpkName"] == dpk_name), None)
 
 
 def _install_dependencies(
-    store: Store, dpk: dict[str, Any], project_id: str, user: str, parents: tuple[str, ...]
+    store: Store, dpk: Document, project_id: str, user: str, parents: tuple[str, ...]
 ) -> None:
     for dependency in _dependencies(dpk):
         name = dependency["name"]
@@ -190,13 +190,13 @@ def _install_dependencies(
         _install(store, body, user, (*parents, dpk["name"]))
 
 
-def components(app: dict[str, Any], part: str) -> list[dict[str, Any]]:
+def components(app: Document, part: str) -> list[Document]:
     """List an app's components of one kind: from its manifest, unless the installation overrides them."""
     chosen = (app.get("customInstallation") or {}).get("components") or {}
     return (chosen if part in chosen else app["dpk"].get("components") or {}).get(part) or []
 
 
-def install_models(store: Store, app: dict[str, Any], user: str, known: frozenset[str] = frozenset()) -> None:
+def install_models(store: Store, app: Document, user: str, known: frozenset[str] = frozenset()) -> None:
     """Make the models of an app's manifest but the known ones; those of the project follow the app's version."""
     dpk = app["dpk"]
     for model in store.find_all("models", projectId=app["projectId"]):
@@ -209,7 +209,7 @@ def install_models(store: Store, app: dict[str, Any], user: str, known: frozense
             _install_model(store, app, dpk, component, user)
 
 
-def update_app(store: Store, app: dict[str, Any], body: dict[str, Any], user: str) -> None:
+def update_app(store: Store, app: Document, body: Document, user: str) -> None:
     """Change an app; another version of its dpk takes its models along."""
     version = body.get("dpkVersion") or app["dpkVersion"]
     _check_components(body.get("customInstallation") or {})
@@ -227,7 +227,7 @@ def update_app(store: Store, app: dict[str, Any], body: dict[str, Any], user: st
     store.emit("App", "Updated", app["id"], versionChanged=changed)
 
 
-def activate(store: Store, app: dict[str, Any], *, active: bool) -> None:
+def activate(store: Store, app: Document, *, active: bool) -> None:
     status = INSTALLED if active else UNINSTALLED
     if app["status"] == status:
         raise bad_request(f"Application is already {'active' if active else 'inactive'}")
@@ -242,7 +242,7 @@ def uninstall(store: Store, app_id: str) -> None:
     store.delete("apps", id=app_id)
 
 
-def revision(store: Store, name: str, version: str | None) -> dict[str, Any]:
+def revision(store: Store, name: str, version: str | None) -> Document:
     """Fetch a revision of a dpk by name; without a version the latest one."""
     for dpk in store.find_all("dpks", name=name, order="-id"):
         if version in (None, "latest", dpk["version"]):
@@ -252,7 +252,7 @@ def revision(store: Store, name: str, version: str | None) -> dict[str, Any]:
     )
 
 
-def _install_model(store: Store, app: dict[str, Any], dpk: dict[str, Any], component: Any, user: str) -> None:
+def _install_model(store: Store, app: Document, dpk: Document, component: Any, user: str) -> None:
     output = component.get("outputType") or "class" if isinstance(component, dict) else None
     outputs = output if isinstance(output, list) else [output]
     if not _is_name(component) or not all(isinstance(each, str) and each in OUTPUT_TYPES for each in outputs):
@@ -280,7 +280,7 @@ def _is_name(component: Any) -> bool:
     return isinstance(component, dict) and isinstance(component.get("name"), str) and component["name"] != ""
 
 
-def _artifacts(component: dict[str, Any]) -> list[Any]:
+def _artifacts(component: Document) -> list[Any]:
     # A manifest may name files that only the hosted platform can fetch; links and items work here.
     return [
         each for each in component.get("artifacts") or [] if each.get("type") in ("link", "item", "local")

@@ -1,10 +1,7 @@
-"""Routes of dpks and apps."""
-
-from typing import Any
-
 from ...api import Call, Raw, Route, fetch, one, paged, query_all, remove, render
 from ...errors import not_found
 from ...query import search
+from ...store import Document
 from ...validation import require
 from . import models
 
@@ -41,7 +38,7 @@ def update_dpk(call: Call) -> Raw:
     return Raw(f'{{"message":"dpk {dpk["id"]} is updated","dpk":{text}}}')
 
 
-def delete_dpk(call: Call) -> dict[str, Any]:
+def delete_dpk(call: Call) -> Document:
     return {"name": models.delete(call.store, call.params["dpk_id"])}
 
 

@@ -1,29 +1,26 @@
-"""Routes of collections."""
-
 import json
-from typing import Any
 
 from ...api import Call, Raw, Route
 from ...errors import bad_request
 from ...query import everything
-from ...store import now
+from ...store import Document, now
 from ...validation import require
 from ..exports.models import finished
 from . import models
 
 
-def list_all(call: Call) -> dict[str, Any]:
+def list_all(call: Call) -> Document:
     return models.shown(_dataset(call))
 
 
-def create(call: Call) -> dict[str, Any]:
+def create(call: Call) -> Document:
     dataset = _dataset(call)
     models.add(dataset, require(call.body, "name")["name"])
     call.store.put("datasets", dataset)
     return models.shown(dataset)
 
 
-def rename(call: Call) -> dict[str, Any]:
+def rename(call: Call) -> Document:
     dataset = _dataset(call)
     key = models.key_of(dataset, call.params["name"])
     models.named(dataset)[key] = models.check_name(dataset, require(call.body, "name")["name"])
@@ -60,9 +57,7 @@ def _bulk(call: Call, *, inside: bool) -> Raw:
     return finished(call, "UpdateCollections", {"datasetId": dataset["id"], "updatedCount": changed})
 
 
-def _mark(
-    call: Call, dataset: dict[str, Any], query: dict[str, Any], keys: list[str], *, inside: bool
-) -> int:
+def _mark(call: Call, dataset: Document, query: Document, keys: list[str], *, inside: bool) -> int:
     rows = everything(call.store, "items", query, datasetId=dataset["id"], type="file")
     documents = [json.loads(row.doc) for row in rows]
     for document in documents:
@@ -73,7 +68,7 @@ def _mark(
     return len(documents)
 
 
-def _dataset(call: Call) -> dict[str, Any]:
+def _dataset(call: Call) -> Document:
     return call.store.get("datasets", call.params["dataset_id"])
 
 

@@ -1,10 +1,10 @@
-"""What a dataset is: a named set of items in one project, with a recipe."""
+"""Datasets: named sets of items in one project, with a recipe."""
 
 import json
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Row, Store, created
+from ...store import Document, Row, Store, created
 from ..recipes import models as recipes
 
 BINARIES = "Binaries"
@@ -19,11 +19,11 @@ def create(
     system: bool = False,
     with_recipe: bool = True,
     **fields: Any,
-) -> dict[str, Any]:
+) -> Document:
     """Make a dataset; its name must be new in the project, `fields` are added to it."""
     store.row("projects", project_id)
-    check_name(store, project_id, name)
-    dataset: dict[str, Any] = {
+    store.check_new_name("datasets", projects=project_id, name=name)
+    dataset: Document = {
         "id": store.new_id(),
         "name": name,
         "projects": [project_id],
@@ -46,14 +46,7 @@ def create(
     return dataset
 
 
-def check_name(store: Store, project_id: str, name: str) -> None:
-    if store.find_one("datasets", projects=project_id, name=name):
-        raise bad_request(
-            f"a dataset named {name!r} exists in project {project_id}; get it, or choose another name"
-        )
-
-
-def check_not_system(dataset: dict[str, Any]) -> None:
+def check_not_system(dataset: Document) -> None:
     """Refuse to rename or delete the dataset that keeps a project's files."""
     if dataset["readableType"] == "system":
         raise bad_request(f"{dataset['name']!r} is a system dataset: it can be neither renamed nor deleted")
@@ -69,7 +62,7 @@ def check_expiration(options: Any) -> dict[str, int] | None:
     return {"itemMaxDays": days}
 
 
-def binaries(store: Store, project_id: str) -> dict[str, Any]:
+def binaries(store: Store, project_id: str) -> Document:
     """Return the system dataset of a project."""
     found = store.find_one("datasets", projects=project_id, name=BINARIES, readableType="system")
     if found is None:
@@ -77,7 +70,7 @@ def binaries(store: Store, project_id: str) -> dict[str, Any]:
     return found
 
 
-def shown(store: Store, row: Row, base: str) -> dict[str, Any]:
+def shown(store: Store, row: Row, base: str) -> Document:
     """Return a dataset as the SDK reads it, with its counters and links."""
     dataset = json.loads(row.doc)
     dataset.pop("collections", None)  # has routes of its own
@@ -101,7 +94,7 @@ def delete(store: Store, dataset_id: str) -> None:
     store.emit("Dataset", "Deleted", dataset_id, project=project_id)
 
 
-def directory_tree(store: Store, dataset_id: str) -> dict[str, Any]:
+def directory_tree(store: Store, dataset_id: str) -> Document:
     """Build the tree of directories below the root."""
     nodes = {"/": {"value": {"filename": "/", "name": "", "dir": None, "metadata": {}}, "children": []}}
     rows = store.find("items", datasetId=dataset_id, type="dir", order="filename")

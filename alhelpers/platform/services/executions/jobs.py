@@ -1,10 +1,8 @@
 """The functions that the dispatcher of workers runs on the state, each as one transaction."""
 
-from typing import Any
-
 from ...api import Call
 from ...errors import ApiError
-from ...store import Store
+from ...store import Document, Store
 from ..services import models as services
 from . import models
 
@@ -20,7 +18,7 @@ def recover(call: Call) -> list[tuple[str, str]]:
     return [(each["serviceId"], each["id"]) for each in models.waiting(call.store)]
 
 
-def worker_setup(call: Call, service_id: str) -> dict[str, Any] | None:
+def worker_setup(call: Call, service_id: str) -> Document | None:
     """Return what a worker needs to run a service, or None while the service is paused."""
     service = call.store.get("services", service_id)
     if not service["active"]:
@@ -36,7 +34,7 @@ def worker_setup(call: Call, service_id: str) -> dict[str, Any] | None:
     }
 
 
-def _codebase(store: Store, package: dict[str, Any]) -> dict[str, Any]:
+def _codebase(store: Store, package: Document) -> Document:
     codebase = package.get("codebase") or {}
     kind, name = codebase.get("type"), package.get("name")
     if kind == "code":
@@ -50,7 +48,7 @@ def _codebase(store: Store, package: dict[str, Any]) -> dict[str, Any]:
     return {"kind": "installed", "why": why}
 
 
-def start(call: Call, execution_id: str) -> dict[str, Any] | None:
+def start(call: Call, execution_id: str) -> Document | None:
     """Mark an execution as running and return its job, or None if it must not run any more."""
     execution = call.store.find_one("executions", id=execution_id)
     if execution is None or execution["latestStatus"]["status"] != models.CREATED:
@@ -60,7 +58,7 @@ def start(call: Call, execution_id: str) -> dict[str, Any] | None:
     return execution | {"executionTimeout": service["executionTimeout"]}
 
 
-def record_progress(call: Call, message: dict[str, Any]) -> None:
+def record_progress(call: Call, message: Document) -> None:
     """Record the progress that a worker reports."""
     execution = _running(call.store, message["id"])
     if execution is not None:
@@ -68,7 +66,7 @@ def record_progress(call: Call, message: dict[str, Any]) -> None:
         models.progress(call.store, execution, **fields)
 
 
-def record_end(call: Call, message: dict[str, Any]) -> None:
+def record_end(call: Call, message: Document) -> None:
     """Record how an execution ended; a result that comes too late changes nothing."""
     execution = _running(call.store, message["id"])
     if execution is not None:
@@ -107,13 +105,13 @@ def run_again(call: Call, execution_ids: list[str], message: str) -> None:
         models.restart(call.store, execution, message)
 
 
-def _running(store: Store, execution_id: str) -> dict[str, Any] | None:
+def _running(store: Store, execution_id: str) -> Document | None:
     for execution in _open(store, [execution_id]):
         if execution["latestStatus"]["status"] == models.RUNNING:
             return execution
     return None
 
 
-def _open(store: Store, execution_ids: list[str]) -> list[dict[str, Any]]:
+def _open(store: Store, execution_ids: list[str]) -> list[Document]:
     found = [store.find_one("executions", id=execution_id) for execution_id in execution_ids]
     return [execution for execution in found if execution is not None and not models.ended(execution)]

@@ -1,11 +1,11 @@
-"""What an execution is: one call of a function of a service, from 'created' to its end."""
+"""Executions: calls of functions of services, from 'created' to their end."""
 
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, created, now
+from ...store import Document, Store, created, now
 from ..projects.models import ORGANIZATION
 from ..services import models as services
 
@@ -30,19 +30,19 @@ def create(
     project_id: str,
     user: str,
     function_name: str,
-    inputs: dict[str, Any] | None,
-    service: dict[str, Any] | None = None,
+    inputs: Document | None,
+    service: Document | None = None,
     pipeline: dict[str, str] | None = None,
     model_id: str | None = None,
     model_operation: str | None = None,
     internal: bool = False,
     **fields: Any,
-) -> dict[str, Any]:
+) -> Document:
     """Make an execution, ready to be run; with `internal` no worker takes it, and its maker finishes it."""
     time = now()
     service = service or {}
     entry = {"timestamp": time, "status": CREATED, "percentComplete": 0}
-    execution: dict[str, Any] = {
+    execution: Document = {
         "id": store.new_id(),
         "projectId": project_id,
         "orgId": ORGANIZATION["id"],
@@ -83,18 +83,18 @@ def create(
     return execution
 
 
-def ended(execution: dict[str, Any]) -> bool:
+def ended(execution: Document) -> bool:
     return execution["latestStatus"]["status"] in ENDED
 
 
-def start(store: Store, execution: dict[str, Any]) -> None:
+def start(store: Store, execution: Document) -> None:
     execution["startedAt"] = now()
     log(store, execution, RUNNING, percent=0)
 
 
 def progress(
     store: Store,
-    execution: dict[str, Any],
+    execution: Document,
     *,
     percent: int | None = None,
     message: str | None = None,
@@ -112,7 +112,7 @@ def progress(
 
 def finish(
     store: Store,
-    execution: dict[str, Any],
+    execution: Document,
     status: str,
     *,
     output: Any = None,
@@ -138,7 +138,7 @@ def finish(
         store.emit("Execution", "Stopped", execution["id"])
 
 
-def restart(store: Store, execution: dict[str, Any], message: str | None = None) -> None:
+def restart(store: Store, execution: Document, message: str | None = None) -> None:
     """Reset an execution, under the same id; its status log goes on."""
     execution |= {"toTerminate": False, "output": None, "duration": 0}
     execution["attempts"] += 1
@@ -148,14 +148,14 @@ def restart(store: Store, execution: dict[str, Any], message: str | None = None)
     _call_worker(store, execution)
 
 
-def _call_worker(store: Store, execution: dict[str, Any]) -> None:
+def _call_worker(store: Store, execution: Document) -> None:
     service = None if execution.get("internal") else execution["serviceId"]
     store.emit("Execution", "Created", execution["id"], service=service)
 
 
 def log(
     store: Store,
-    execution: dict[str, Any],
+    execution: Document,
     status: str,
     *,
     percent: int | None = None,
@@ -165,7 +165,7 @@ def log(
     """Add an entry to an execution's status log, and write the execution."""
     if percent is None:
         percent = execution["latestStatus"].get("percentComplete", 0)
-    entry: dict[str, Any] = {"timestamp": now(), "status": status, "percentComplete": percent}
+    entry: Document = {"timestamp": now(), "status": status, "percentComplete": percent}
     entry |= {key: value for key, value in (("message", message), ("error", error)) if value is not None}
     execution["latestStatus"] = entry
     kept = execution["statusLog"]
@@ -177,13 +177,13 @@ def log(
     store.put("executions", execution)
 
 
-def terminate(store: Store, execution: dict[str, Any]) -> None:
+def terminate(store: Store, execution: Document) -> None:
     if not ended(execution):
         execution["toTerminate"] = True
         finish(store, execution, TERMINATED, message="terminated on request")
 
 
-def rerun(store: Store, execution: dict[str, Any]) -> None:
+def rerun(store: Store, execution: Document) -> None:
     """Run an ended execution again."""
     if not ended(execution):
         raise bad_request(f"execution {execution['id']} has not ended: terminate it first, or wait for it")
@@ -195,7 +195,7 @@ def rerun(store: Store, execution: dict[str, Any]) -> None:
     restart(store, execution, "run again on request")
 
 
-def check_function(store: Store, service: dict[str, Any], name: str) -> None:
+def check_function(store: Store, service: Document, name: str) -> None:
     """Refuse a function that the service's module does not declare."""
     module = services.module_of(services.package_of(store, service), service["moduleName"])
     names = [each.get("name") for each in module.get("functions") or []]
@@ -206,7 +206,7 @@ def check_function(store: Store, service: dict[str, Any], name: str) -> None:
         )
 
 
-def item_input(store: Store, service: dict[str, Any], name: str) -> str:
+def item_input(store: Store, service: Document, name: str) -> str:
     """Return the name of a function's argument for the item, when it runs for each item of a query."""
     module = services.module_of(services.package_of(store, service), service["moduleName"])
     function = services.function_of(module, name) or {}
@@ -214,13 +214,13 @@ def item_input(store: Store, service: dict[str, Any], name: str) -> str:
     return inputs[0]["name"] if inputs else "item"
 
 
-def ml_fields(service: dict[str, Any]) -> dict[str, Any]:
+def ml_fields(service: Document) -> Document:
     """Return the fields that link an execution to the model of its service."""
     ml = service["metadata"].get("ml") or {}
     return {"model_id": ml.get("modelId"), "model_operation": ml.get("modelOperation")} if ml else {}
 
 
-def waiting(store: Store) -> Iterable[dict[str, Any]]:
+def waiting(store: Store) -> Iterable[Document]:
     """Iterate over the executions that wait for a worker, oldest first."""
     for row in store.find("executions", status=CREATED):
         execution = store.parsed(row)
@@ -228,7 +228,7 @@ def waiting(store: Store) -> Iterable[dict[str, Any]]:
             yield execution
 
 
-def of_cycle(store: Store, project_id: str, cycle_id: str) -> list[dict[str, Any]]:
+def of_cycle(store: Store, project_id: str, cycle_id: str) -> list[Document]:
     """List the executions of one run of a pipeline, oldest first."""
     rows = store.find("executions", projectId=project_id, cycle=cycle_id)
     return [store.parsed(row) for row in rows]
@@ -238,7 +238,7 @@ def _seconds_since(begun: str) -> float:
     return round((datetime.fromisoformat(now()) - datetime.fromisoformat(begun)).total_seconds(), 3)
 
 
-def log_sources(store: Store, body: dict[str, Any]) -> dict[str, Any]:
+def log_sources(store: Store, body: Document) -> Document:
     """Return the services whose logs a request asks for, and whether all executions in it have ended."""
     service_id, model_id = body.get("serviceId"), body.get("modelId")
     asked = body.get("executionId") or []

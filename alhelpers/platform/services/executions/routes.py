@@ -1,12 +1,10 @@
 """Routes of executions, and the query that lists what services are made of."""
 
-from typing import Any
-
 from ...api import Call, Raw, Route, fetch, one, paged
 from ...errors import bad_request, not_emulated
 from ...events import Event
 from ...query import everything, search
-from ...store import is_id
+from ...store import Document, is_id
 from ...validation import require
 from ..datasets import models as stored
 from ..exports import models as commands
@@ -30,7 +28,14 @@ def create(call: Call) -> Raw:
         raise bad_request(f"'input' must be an object with the function's arguments, got {inputs!r}")
     project_id = body.get("projectId") or service["projectId"]
     call.store.row("projects", project_id)
-    execution = models.create(
+    execution = _call_function(call, service, name, inputs, project_id)
+    return one(call, "executions", execution["id"])
+
+
+def _call_function(
+    call: Call, service: Document, name: str, inputs: Document | None, project_id: str
+) -> Document:
+    return models.create(
         call.store,
         project_id=project_id,
         user=call.user,
@@ -39,10 +44,9 @@ def create(call: Call) -> Raw:
         service=service,
         **models.ml_fields(service),
     )
-    return one(call, "executions", execution["id"])
 
 
-def _create_batch(call: Call, service: dict[str, Any], name: str, batch: dict[str, Any]) -> Raw:
+def _create_batch(call: Call, service: Document, name: str, batch: Document) -> Raw:
     query, extra = require(batch.get("query")), batch.get("args") or {}
     datasets = (query.get("context") or {}).get("datasets") or []
     if not datasets:
@@ -57,15 +61,8 @@ def _create_batch(call: Call, service: dict[str, Any], name: str, batch: dict[st
         raise bad_request(f"the query finds {len(rows)} items; one request makes at most {BATCH} executions")
     port = models.item_input(call.store, service, name)
     for row in rows:
-        models.create(
-            call.store,
-            project_id=service["projectId"],
-            user=call.user,
-            function_name=name,
-            inputs=extra | {port: {"item_id": row.id, "dataset_id": row.scope}},
-            service=service,
-            **models.ml_fields(service),
-        )
+        inputs = extra | {port: {"item_id": row.id, "dataset_id": row.scope}}
+        _call_function(call, service, name, inputs, service["projectId"])
     return commands.finished(call, "CreateExecutions", {"serviceId": service["id"], "count": len(rows)})
 
 
@@ -135,7 +132,7 @@ def query_faas(call: Call) -> Raw:
     return paged(call, kind, search(call.store, kind, body))
 
 
-def query_resources(call: Call) -> dict[str, Any]:
+def query_resources(call: Call) -> Document:
     return resources.query(call.store, require(call.body))
 
 

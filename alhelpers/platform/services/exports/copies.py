@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import bad_request
 from ...query import everything
-from ...store import Store, now
+from ...store import Document, Store, now
 from ...validation import merge, require
 from ..datasets import models as datasets
 from ..items import models as items
@@ -27,7 +27,7 @@ class Options:
     with_status: bool
 
 
-def options_of(given: dict[str, Any] | None) -> Options:
+def options_of(given: Document | None) -> Options:
     """Parse the parameters of a clone or a merge."""
     given = require(given or {})
     for field in ("targetDatasetId", "targetDirectory"):
@@ -42,7 +42,7 @@ def options_of(given: dict[str, Any] | None) -> Options:
     )
 
 
-def new_dataset(store: Store, name: str, like: dict[str, Any], user: str, **fields: Any) -> dict[str, Any]:
+def new_dataset(store: Store, name: str, like: Document, user: str, **fields: Any) -> Document:
     """Make an empty dataset in the project of another one, with its recipes and collections."""
     fields |= {key: like[key] for key in ("collections",) if key in like}
     dataset = datasets.create(store, name, like["projects"][0], user, with_recipe=False, **fields)
@@ -54,14 +54,14 @@ def new_dataset(store: Store, name: str, like: dict[str, Any], user: str, **fiel
 
 
 def copy_items(
-    store: Store, source_id: str, target_id: str, query: dict[str, Any], options: Options, user: str
+    store: Store, source_id: str, target_id: str, query: Document, options: Options, user: str
 ) -> None:
     for item in _files(store, source_id, query):
         filename = posixpath.join(options.directory, item["filename"].lstrip("/"))
         _copy(store, item, target_id, items.clean_path(filename), options, user)
 
 
-def _files(store: Store, dataset_id: str, query: dict[str, Any]) -> list[dict[str, Any]]:
+def _files(store: Store, dataset_id: str, query: Document) -> list[Document]:
     rows = everything(store, "items", query, datasetId=dataset_id)
     documents = (json.loads(row.doc) for row in rows)
     return [
@@ -70,14 +70,8 @@ def _files(store: Store, dataset_id: str, query: dict[str, Any]) -> list[dict[st
 
 
 def _copy(
-    store: Store,
-    item: dict[str, Any],
-    target_id: str,
-    filename: str,
-    options: Options,
-    user: str,
-    **more: Any,
-) -> dict[str, Any]:
+    store: Store, item: Document, target_id: str, filename: str, options: Options, user: str, **more: Any
+) -> Document:
     return items.copy(
         store,
         item,
@@ -91,7 +85,7 @@ def _copy(
     )
 
 
-def check_recipes(store: Store, sources: list[dict[str, Any]]) -> None:
+def check_recipes(store: Store, sources: list[Document]) -> None:
     first = _labels(store, sources[0])
     for source in sources[1:]:
         if _labels(store, source) != first:
@@ -101,7 +95,7 @@ def check_recipes(store: Store, sources: list[dict[str, Any]]) -> None:
             )
 
 
-def _labels(store: Store, dataset: dict[str, Any]) -> set[str]:
+def _labels(store: Store, dataset: Document) -> set[str]:
     labels: set[str] = set()
     for recipe_id in dataset["metadata"]["system"].get("recipes") or []:
         for ontology_id in store.get("recipes", recipe_id)["ontologyIds"]:
@@ -109,7 +103,7 @@ def _labels(store: Store, dataset: dict[str, Any]) -> set[str]:
     return labels
 
 
-def _collect(nodes: list[dict[str, Any]], prefix: str, labels: set[str]) -> None:
+def _collect(nodes: list[Document], prefix: str, labels: set[str]) -> None:
     for node in nodes:
         tag = prefix + node["value"]["tag"]
         labels.add(tag)
@@ -129,7 +123,7 @@ def merge_items(store: Store, source_ids: list[str], target_id: str, options: Op
                 merged[origin] = copy["id"]
 
 
-def _origin(store: Store, item: dict[str, Any]) -> str:
+def _origin(store: Store, item: Document) -> str:
     """Follow an item to the item that it was first cloned from, as far as those exist."""
     seen = {item["id"]}
     while (source_id := item.get("srcItem")) and source_id not in seen:
@@ -141,9 +135,7 @@ def _origin(store: Store, item: dict[str, Any]) -> str:
     return item["id"]
 
 
-def _merge_clone(
-    store: Store, target: dict[str, Any], item: dict[str, Any], options: Options, user: str
-) -> None:
+def _merge_clone(store: Store, target: Document, item: Document, options: Options, user: str) -> None:
     if options.with_metadata:
         system = {
             key: value for key, value in item["metadata"]["system"].items() if key not in items.OWN_SYSTEM

@@ -1,4 +1,4 @@
-"""Commands (finished the moment they are made) and the files that exports write."""
+"""Commands (finished as soon as they are made), and the files that exports write."""
 
 import io
 import json
@@ -9,18 +9,18 @@ from typing import Any
 
 from ...api import Call, Raw, one, render
 from ...query import everything
-from ...store import Row, Store, now
+from ...store import Document, Row, Store, now
 
 FOLDER = "/.dataloop/exports"
 KEPT = timedelta(minutes=30)
 
 
-def finished(call: Call, kind: str, spec: dict[str, Any]) -> Raw:
+def finished(call: Call, kind: str, spec: Document) -> Raw:
     """Record a command that has succeeded, and answer with it: work here is done before the answer is sent."""
     return one(call, "commands", record(call.store, kind, spec)["id"])
 
 
-def record(store: Store, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+def record(store: Store, kind: str, spec: Document) -> Document:
     time = now()
     command = {
         "id": store.new_id(),
@@ -44,7 +44,7 @@ def forget_old(call: Call, dataset_id: str) -> None:
             call.store.delete("items", id=item["id"])
 
 
-def exported_items(call: Call, dataset_id: str, body: dict[str, Any]) -> list[tuple[Row, str]]:
+def exported_items(call: Call, dataset_id: str, body: Document) -> list[tuple[Row, str]]:
     """Return the items of an export: the row of each, and its JSON with annotations and vectors."""
     query = body.get("itemsQuery") or {}
     rows = everything(call.store, "items", query, datasetId=dataset_id, type="file")
@@ -62,7 +62,7 @@ def exported_items(call: Call, dataset_id: str, body: dict[str, Any]) -> list[tu
     return exported
 
 
-def _annotations(call: Call, dataset_id: str, body: dict[str, Any]) -> dict[str | None, list[str]]:
+def _annotations(call: Call, dataset_id: str, body: Document) -> dict[str | None, list[str]]:
     by_item: dict[str | None, list[str]] = {}
     query = body.get("annotationsQuery") or {}
     for row in everything(call.store, "annotations", query, datasetId=dataset_id):
@@ -70,7 +70,7 @@ def _annotations(call: Call, dataset_id: str, body: dict[str, Any]) -> dict[str 
     return by_item
 
 
-def _vectors(call: Call, dataset_id: str, body: dict[str, Any]) -> dict[str | None, list[Any]]:
+def _vectors(call: Call, dataset_id: str, body: Document) -> dict[str | None, list[Any]]:
     by_item: dict[str | None, list[Any]] = {}
     query = body.get("itemsVectorQuery") or {}
     for row in everything(call.store, "feature_vectors", query, datasetId=dataset_id):

@@ -1,11 +1,8 @@
-"""Routes of feature sets and vectors."""
-
-from typing import Any
-
 from ...api import Call, Raw, Route, fetch, listed, one, paged, remove
 from ...errors import bad_request
 from ...events import Event
 from ...query import search
+from ...store import Document
 from ...validation import require
 from . import models
 
@@ -40,13 +37,13 @@ def query_vectors(call: Call) -> Raw:
     return paged(call, "feature_vectors", search(call.store, "feature_vectors", body, **inside))
 
 
-def delete_vector(call: Call) -> dict[str, Any]:
+def delete_vector(call: Call) -> Document:
     row = call.store.row("feature_vectors", call.params["id"], "feature vector")
     call.store.delete("feature_vectors", id=row.id)
     return {"id": row.id}
 
 
-def count_vectors(call: Call) -> list[dict[str, Any]]:
+def count_vectors(call: Call) -> list[Document]:
     body = require(call.body, "projectId")
     datasets = body.get("datasetIds")
     if not isinstance(datasets, list) or not all(isinstance(each, str) for each in datasets):
@@ -54,7 +51,7 @@ def count_vectors(call: Call) -> list[dict[str, Any]]:
     return models.counts(call.store, body["projectId"], datasets)
 
 
-def _projects(call: Call) -> tuple[dict[str, Any], list[str] | None]:
+def _projects(call: Call) -> tuple[Document, list[str] | None]:
     """Return the query, and the projects in its context."""
     body = require(call.body)
     return body, require(body.get("context") or {}).get("projects")

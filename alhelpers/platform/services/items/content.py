@@ -6,9 +6,10 @@ import mimetypes
 import struct
 import warnings
 from pathlib import Path
-from typing import Any
 
 from PIL import ExifTags, Image
+
+from ...store import Document
 
 # An instance of its own: the module-level table depends on files of the machine.
 _TYPES = mimetypes.MimeTypes()
@@ -43,12 +44,12 @@ def has_header(name: str) -> bool:
     return guess_type(name).startswith("image/") or name.endswith(".json")
 
 
-def read_content(file: Path, name: str) -> dict[str, Any]:
+def read_content(file: Path, name: str) -> Document:
     """Return the system metadata that describe a file's bytes."""
     return read_shebang(file) if name.endswith(".json") else read_image(file)
 
 
-def read_image(file: Path) -> dict[str, Any]:
+def read_image(file: Path) -> Document:
     """Read the header of an image; an empty dict for other files and broken images."""
     try:
         with warnings.catch_warnings():
@@ -64,7 +65,7 @@ def read_image(file: Path) -> dict[str, Any]:
     return found | ({"exif": {"Orientation": orientation}} if orientation in ORIENTATIONS else {})
 
 
-def read_shebang(file: Path) -> dict[str, Any]:
+def read_shebang(file: Path) -> Document:
     """Read what a JSON file with ``"shebang": "dataloop"`` is: a link, a prompt, a saved filter."""
     if file.stat().st_size > SHEBANG_LIMIT:
         return {}

@@ -12,6 +12,7 @@ from aiohttp.client_exceptions import ClientPayloadError
 
 from ...api import Call, Raw, render
 from ...errors import ApiError, bad_request, not_found
+from ...store import Document
 from ...uploads import is_form, read_body, receive
 from ...validation import require, strict_json
 from . import content as contents
@@ -100,7 +101,7 @@ class ItemFiles:
 async def _described(fields: dict[str, str], incoming: Path, size: int, *, overwrite: bool) -> models.Upload:
     path = models.clean_path(fields.get("path", ""))
     metadata = _metadata(fields.get("metadata"))
-    content: dict[str, Any] = {}
+    content: Document = {}
     if contents.has_header(path):
         # Reading a small file's header is faster than starting another thread.
         read = contents.read_content
@@ -108,7 +109,7 @@ async def _described(fields: dict[str, str], incoming: Path, size: int, *, overw
     return models.Upload(path, incoming, size, content, metadata, fields.get("description"), overwrite)
 
 
-def _metadata(text: str | None) -> dict[str, Any]:
+def _metadata(text: str | None) -> Document:
     metadata = strict_json(text) if text else {}
     if not isinstance(metadata, dict):
         raise bad_request(f"'metadata' of an upload must be a JSON object, got {text!r}")
@@ -162,7 +163,7 @@ def _make_directory(call: Call) -> Raw:
     return Raw(render(call, "items", call.store.row("items", item["id"] if item else "")))
 
 
-def _locate(call: Call) -> dict[str, Any]:
+def _locate(call: Call) -> Document:
     row = call.store.row("items", call.params["item_id"])
     if row.blob is None:
         raise bad_request(f"item {row.id} is a directory: it has no bytes")
@@ -172,7 +173,7 @@ def _locate(call: Call) -> dict[str, Any]:
     return {"path": str(path), "size": system.get("size"), "mimetype": mimetype}
 
 
-def _locate_thumbnail(call: Call) -> dict[str, Any]:
+def _locate_thumbnail(call: Call) -> Document:
     found = _locate(call)
     item = call.store.get("items", call.params["item_id"])
     kept = models.by_path(call.store, item["datasetId"], models.thumbnail_path(item["id"]))
@@ -180,7 +181,7 @@ def _locate_thumbnail(call: Call) -> dict[str, Any]:
     return found | ({"thumbnail": str(call.store.blob_path(blob))} if blob else {})
 
 
-def _keep_thumbnail(call: Call) -> dict[str, Any]:
+def _keep_thumbnail(call: Call) -> Document:
     item = call.store.get("items", call.params["item_id"])
     path = models.thumbnail_path(item["id"])
     if models.by_path(call.store, item["datasetId"], path) is None:

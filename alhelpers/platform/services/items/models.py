@@ -1,4 +1,4 @@
-"""What an item is, and what the platform works out by itself: paths, types, sizes, counters."""
+"""Items: their paths, types, sizes, counters, uploads and copies."""
 
 import json
 import posixpath
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, created, now
+from ...store import Document, Store, created, now
 from ...validation import merge
 from .content import guess_type
 
@@ -36,8 +36,8 @@ class Upload:
     path: str
     file: Path
     size: int
-    content: dict[str, Any]
-    metadata: dict[str, Any]
+    content: Document
+    metadata: Document
     description: str | None
     overwrite: bool
 
@@ -53,14 +53,14 @@ def clean_path(path: str) -> str:
     return posixpath.normpath("/" + path.strip("/"))
 
 
-def path_fields(filename: str) -> dict[str, Any]:
+def path_fields(filename: str) -> Document:
     """Return the fields that follow from an item's path."""
     directory, name = posixpath.split(filename)
     hidden = any(part.startswith(".") for part in filename.split("/"))
     return {"filename": filename, "dir": directory, "name": name, "hidden": hidden}
 
 
-def ensure_directory(store: Store, dataset_id: str, directory: str, user: str) -> dict[str, Any] | None:
+def ensure_directory(store: Store, dataset_id: str, directory: str, user: str) -> Document | None:
     """Make a directory, and those above it, unless they exist; the root is not an item."""
     if directory == "/":
         return None
@@ -74,12 +74,12 @@ def ensure_directory(store: Store, dataset_id: str, directory: str, user: str) -
     return item
 
 
-def by_path(store: Store, dataset_id: str, filename: str) -> dict[str, Any] | None:
+def by_path(store: Store, dataset_id: str, filename: str) -> Document | None:
     """Return the file at a path, or None."""
     return store.find_one("items", datasetId=dataset_id, filename=filename, type="file")
 
 
-def _new_item(store: Store, dataset_id: str, filename: str, kind: str, user: str) -> dict[str, Any]:
+def _new_item(store: Store, dataset_id: str, filename: str, kind: str, user: str) -> Document:
     # Every key that Item.to_json writes is here, or item.update() would send a difference where there is none.
     return {
         "id": store.new_id(),
@@ -123,7 +123,7 @@ def add_upload(store: Store, dataset_id: str, upload: Upload, user: str) -> tupl
     return item["id"], "created" if existing is None else "overwrite"
 
 
-def replace_content(store: Store, item: dict[str, Any], upload: Upload, user: str) -> None:
+def replace_content(store: Store, item: Document, upload: Upload, user: str) -> None:
     """Replace the bytes of an item, and what follows from them."""
     if item["type"] != "file":
         raise bad_request(f"{item['filename']!r} is a directory: it has no bytes")
@@ -133,17 +133,17 @@ def replace_content(store: Store, item: dict[str, Any], upload: Upload, user: st
     store.emit("Item", "Updated", item["id"], dataset=item["datasetId"])
 
 
-def _drop_content(store: Store, item: dict[str, Any]) -> None:
+def _drop_content(store: Store, item: Document) -> None:
     """Delete the bytes of an item, and its thumbnail."""
     store.drop_blob(store.row("items", item["id"]).blob or "")
     drop_thumbnail(store, item)
 
 
-def drop_thumbnail(store: Store, item: dict[str, Any]) -> None:
+def drop_thumbnail(store: Store, item: Document) -> None:
     store.delete("items", datasetId=item["datasetId"], filename=thumbnail_path(item["id"]))
 
 
-def _describe(item: dict[str, Any], upload: Upload) -> None:
+def _describe(item: Document, upload: Upload) -> None:
     system = item["metadata"].get("system", {})
     work = {key: system[key] for key in WORK_SYSTEM if key in system}
     for key in OWN_SYSTEM:
@@ -163,7 +163,7 @@ def _describe(item: dict[str, Any], upload: Upload) -> None:
         item["description"] = upload.description
 
 
-def add_bytes(store: Store, dataset_id: str, filename: str, content: bytes, user: str) -> dict[str, Any]:
+def add_bytes(store: Store, dataset_id: str, filename: str, content: bytes, user: str) -> Document:
     """Store a file that the server made itself."""
     ensure_directory(store, dataset_id, posixpath.dirname(filename), user)
     item = _new_item(store, dataset_id, filename, "file", user)
@@ -175,7 +175,7 @@ def add_bytes(store: Store, dataset_id: str, filename: str, content: bytes, user
 # ----------------------------------------------------------------------------------------------------- changes
 
 
-def update(store: Store, item: dict[str, Any], patch: dict[str, Any], user: str, *, system: bool) -> None:
+def update(store: Store, item: Document, patch: Document, user: str, *, system: bool) -> None:
     """Apply a diff to an item: user metadata, a move, and system metadata if `system`."""
     filename = patch.get("filename")
     if filename is None and patch.get("name") is not None:
@@ -202,7 +202,7 @@ def _plain_name(name: Any) -> str:
     return name
 
 
-def merge_metadata(item: dict[str, Any], metadata: dict[str, Any]) -> None:
+def merge_metadata(item: Document, metadata: Document) -> None:
     """Apply a diff to an item's metadata; computed fields can be corrected, but not removed."""
     before = item["metadata"].get("system", {})
     computed = {key: before[key] for key in COMPUTED_SYSTEM if key in before}
@@ -213,7 +213,7 @@ def merge_metadata(item: dict[str, Any], metadata: dict[str, Any]) -> None:
     item["metadata"]["system"] = free | fixed
 
 
-def move(store: Store, item: dict[str, Any], filename: str, user: str) -> None:
+def move(store: Store, item: Document, filename: str, user: str) -> None:
     """Change the path of an item in its dataset; the caller writes it."""
     directory = item["type"] == "dir"
     taken = store.find_one("items", datasetId=item["datasetId"], filename=filename, type=item["type"])
@@ -237,7 +237,7 @@ def move(store: Store, item: dict[str, Any], filename: str, user: str) -> None:
     )
 
 
-def _contents(store: Store, directory: dict[str, Any]) -> list[dict[str, Any]]:
+def _contents(store: Store, directory: Document) -> list[Document]:
     # '0' follows '/' in ASCII, so these bounds hold exactly the paths below the directory.
     bounds = {"filename__gt": f"{directory['filename']}/", "filename__lt": f"{directory['filename']}0"}
     return store.find_all("items", datasetId=directory["datasetId"], **bounds)
@@ -273,7 +273,7 @@ def count_annotations(store: Store, item_ids: set[str]) -> None:
 
 def copy(
     store: Store,
-    source: dict[str, Any],
+    source: Document,
     dataset_id: str,
     filename: str,
     user: str,
@@ -282,7 +282,7 @@ def copy(
     with_annotations: bool = True,
     with_status: bool = True,
     beside: bool = False,
-) -> dict[str, Any]:
+) -> Document:
     """Copy an item, with its bytes, under a new id; with `beside` even if another item has that path."""
     if not beside and by_path(store, dataset_id, filename) is not None:
         raise bad_request(f"cannot copy to {filename!r}: dataset {dataset_id} has an item there already")
@@ -310,7 +310,7 @@ def copy(
     return store.get("items", item["id"])
 
 
-def _shared_collections(store: Store, source: dict[str, Any], dataset_id: str, marks: Any) -> dict[str, Any]:
+def _shared_collections(store: Store, source: Document, dataset_id: str, marks: Any) -> Document:
     """Keep the collections of an item that have the same names in another dataset."""
     here, there = (
         store.parsed(store.row("datasets", each)).get("collections", {})
@@ -319,7 +319,7 @@ def _shared_collections(store: Store, source: dict[str, Any], dataset_id: str, m
     return {key: value for key, value in marks.items() if key in there and there[key] == here.get(key)}
 
 
-def copy_annotations(store: Store, source_id: str, target: dict[str, Any], *, with_status: bool) -> None:
+def copy_annotations(store: Store, source_id: str, target: Document, *, with_status: bool) -> None:
     """Copy the annotations of an item to another one, except those that it already has."""
     present = {_fingerprint(store.parsed(row)) for row in store.find("annotations", itemId=target["id"])}
     copies = []
@@ -334,7 +334,7 @@ def copy_annotations(store: Store, source_id: str, target: dict[str, Any], *, wi
     count_annotations(store, {target["id"]})
 
 
-def _fingerprint(annotation: dict[str, Any]) -> str:
+def _fingerprint(annotation: Document) -> str:
     """Return the same text for two annotations that mark the same thing in the same way."""
     fields = ("type", "label", "coordinates", "attributes")
     return json.dumps([annotation.get(key) for key in fields], sort_keys=True)

@@ -8,7 +8,7 @@ from typing import Any
 from ...api import Call, Raw, Route, fetch, one, paged
 from ...errors import bad_request, not_found
 from ...query import everything, search
-from ...store import is_id, now
+from ...store import Document, is_id, now
 from ...validation import merge, require
 from ..exports.models import finished
 from . import models
@@ -42,7 +42,7 @@ def _delete(call: Call, kind: str, rows: list[Any]) -> int:
     return len(rows)
 
 
-def _bulk_update(call: Call, kind: str, body: dict[str, Any], **fields: Any) -> int:
+def _bulk_update(call: Call, kind: str, body: Document, **fields: Any) -> int:
     """Merge metadata into all documents of a query, in one transaction."""
     update = body["update"]
     metadata = update.get("metadata", {}) if isinstance(update, dict) else None
@@ -126,7 +126,7 @@ def update(call: Call) -> Raw:
     return one(call, "items", item["id"])
 
 
-def delete(call: Call) -> dict[str, Any]:
+def delete(call: Call) -> Document:
     item_id = call.params["item_id"]
     if not is_id(item_id):
         raise bad_request(f"cannot delete item {item_id!r}: an id is 24 hexadecimal digits")
@@ -135,7 +135,7 @@ def delete(call: Call) -> dict[str, Any]:
     return {"id": item_id}
 
 
-def move_into(call: Call) -> dict[str, Any]:
+def move_into(call: Call) -> Document:
     directory = call.store.get("items", call.params["directory_id"])
     if directory["type"] != "dir" or not _are_ids(call.body):
         raise bad_request(f"moving needs a directory and a list of item ids, got {directory['filename']!r}")
@@ -182,7 +182,7 @@ def clone(call: Call) -> Raw:
     return finished(call, "CloneItem", {"returnedModelId": [item["id"]]})
 
 
-def _target(filename: Any, source: dict[str, Any]) -> Any:
+def _target(filename: Any, source: Document) -> Any:
     """Return the path of a copy: that of its source, unless the request names another path or a folder."""
     if isinstance(filename, str) and filename.endswith("/"):
         return filename + source["name"]

@@ -1,12 +1,12 @@
-"""What a model is: a record of weights, configuration and status, with artifacts among the project's binaries."""
+"""Models: records of weights, configuration and status, with artifacts among the project's binaries."""
 
 import json
 import posixpath
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, created, now
-from ...validation import require
+from ...store import Document, Store, created, now
+from ...validation import require, with_system
 from ..datasets import models as datasets
 from ..items import models as items
 from ..projects.models import ORGANIZATION
@@ -20,11 +20,11 @@ TEXTS = ("description", "datasetId", "packageId", "moduleName", "scope", "versio
 APP_TEXTS = ("id", "componentName", "dpkName", "dpkVersion", "dpkId")
 
 
-def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
+def create(store: Store, body: Document, user: str) -> Document:
     require(body, "name", "projectId")
     check_fields(body)
     store.row("projects", body["projectId"])
-    check_name(store, body["projectId"], body["name"])
+    store.check_new_name("models", projectId=body["projectId"], name=body["name"])
     if body.get("datasetId"):
         store.row("datasets", body["datasetId"])
     metadata = body.get("metadata") or {}
@@ -58,7 +58,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     return model
 
 
-def check_fields(body: dict[str, Any]) -> None:
+def check_fields(body: Document) -> None:
     texts = [(key, body.get(key)) for key in TEXTS]
     texts += [(f"app.{key}", (body.get("app") or {}).get(key)) for key in APP_TEXTS]
     for key, value in texts:
@@ -71,14 +71,7 @@ def check_fields(body: dict[str, Any]) -> None:
             )
 
 
-def check_name(store: Store, project_id: str, name: str) -> None:
-    if store.find_one("models", projectId=project_id, name=name):
-        raise bad_request(
-            f"a model named {name!r} exists in project {project_id}: choose another name, or get that one"
-        )
-
-
-def log_status(model: dict[str, Any], status: Any, user: str) -> None:
+def log_status(model: Document, status: Any, user: str) -> None:
     """Set the status of a model, and log the change."""
     if status not in STATUSES:
         raise bad_request(f"unknown model status {status!r}; known: {', '.join(STATUSES)}")
@@ -86,20 +79,17 @@ def log_status(model: dict[str, Any], status: Any, user: str) -> None:
     model["statusLogs"].append({"status": status, "timestamp": now(), "creator": user})
 
 
-def update(store: Store, model: dict[str, Any], body: dict[str, Any], user: str, *, system: bool) -> None:
+def update(store: Store, model: Document, body: Document, user: str, *, system: bool) -> None:
     """Write a model as the SDK sends it: whole, its system metadata only if `system`."""
     check_fields(body)
     if body.get("name", model["name"]) != model["name"]:
-        check_name(store, model["projectId"], require(body, "name")["name"])
+        store.check_new_name("models", projectId=model["projectId"], name=require(body, "name")["name"])
     if body.get("datasetId") and body["datasetId"] != model["datasetId"]:
         store.row("datasets", body["datasetId"])
     status = body.get("status", model["status"])
     model |= {key: value for key, value in body.items() if key not in FIXED | {"status", "metadata"}}
     if isinstance(body.get("metadata"), dict):
-        given = body["metadata"].get("system") if system else None
-        model["metadata"] = body["metadata"] | {
-            "system": model["metadata"]["system"] if given is None else given
-        }
+        model["metadata"] = with_system(model, body["metadata"], system=system)
     if status != model["status"]:
         log_status(model, status, user)
     model["artifacts"] = own_artifacts(store, model)
@@ -107,7 +97,7 @@ def update(store: Store, model: dict[str, Any], body: dict[str, Any], user: str,
     store.emit("Model", "Updated", model["id"])
 
 
-def own_artifacts(store: Store, model: dict[str, Any]) -> list[Any]:
+def own_artifacts(store: Store, model: Document) -> list[Any]:
     """Leave out artifacts that lie in the folder of another model.
 
     After an upload the SDK lists ``/artifacts/models/<name>*`` and writes all it finds to the model. That pattern also
@@ -128,7 +118,7 @@ def _folder_owner(filename: str) -> str | None:
     return rest.split("/")[0] if rest != filename else None
 
 
-def _is_other(store: Store, model: dict[str, Any], name: str) -> bool:
+def _is_other(store: Store, model: Document, name: str) -> bool:
     """Return whether another model of the project has this name; a renamed model still has files under its old one."""
     return store.count("models", projectId=model["projectId"], name=name, id__ne=model["id"]) > 0
 
@@ -141,7 +131,7 @@ def forget_artifact(store: Store, project_id: str, item_id: str) -> None:
             store.put("models", model | {"artifacts": kept})
 
 
-def clone(store: Store, source: dict[str, Any], body: dict[str, Any], user: str) -> dict[str, Any]:
+def clone(store: Store, source: Document, body: Document, user: str) -> Document:
     """Copy a model under a new name, with its artifacts; it is ready at once."""
     body = {key: value for key, value in require(body, "name").items() if value is not None}
     inherited = {key: value for key, value in source.items() if key not in FIXED | {"status", "artifacts"}}
@@ -156,7 +146,7 @@ def clone(store: Store, source: dict[str, Any], body: dict[str, Any], user: str)
     return model
 
 
-def _cloned_metadata(source: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+def _cloned_metadata(source: Document, given: Document) -> Document:
     # Evaluations and deployments of the source are not inherited.
     inherited = {
         key: value for key, value in source["metadata"]["system"].items() if key not in ("evaluate", "deploy")
@@ -164,7 +154,7 @@ def _cloned_metadata(source: dict[str, Any], given: dict[str, Any]) -> dict[str,
     return source["metadata"] | given | {"system": inherited | (given.get("system") or {})}
 
 
-def copy_artifacts(store: Store, source: dict[str, Any], model: dict[str, Any], user: str) -> list[Any]:
+def copy_artifacts(store: Store, source: Document, model: Document, user: str) -> list[Any]:
     target = datasets.binaries(store, model["projectId"])["id"]
     copies = []
     for artifact in source["artifacts"]:

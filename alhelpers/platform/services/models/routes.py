@@ -1,5 +1,3 @@
-"""Routes of models and metrics."""
-
 from ...api import Call, Raw, Route, fetch, one, query_all, remove
 from ...events import Event
 from ...validation import require

@@ -1,10 +1,10 @@
-"""What a package is: modules with their code, in revisions, as it was before there were dpks."""
+"""Packages: modules with their code, in revisions; the predecessors of dpks."""
 
 import re
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, created, now
+from ...store import Document, Store, created, now
 from ...validation import require
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -29,7 +29,7 @@ def check_name(name: Any) -> None:
         raise bad_request(f"a package's name has letters, digits, '-' and '_', at most 128, got {name!r}")
 
 
-def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
+def create(store: Store, body: Document, user: str) -> Document:
     require(body, "name", "projectId")
     store.row("projects", body["projectId"])
     version = body.get("version") or FIRST
@@ -54,7 +54,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     return package
 
 
-def update(store: Store, package: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+def update(store: Store, package: Document, body: Document) -> Document:
     """Write the next revision of a package; by default with the next patch number."""
     version = body.get("version") or package["version"]
     if version == package["version"]:
@@ -67,7 +67,7 @@ def update(store: Store, package: dict[str, Any], body: dict[str, Any]) -> dict[
     return package
 
 
-def _write(store: Store, package: dict[str, Any]) -> None:
+def _write(store: Store, package: Document) -> None:
     check_name(package["name"])
     version, modules = package["version"], package["modules"]
     if not isinstance(version, str) or not VERSION.fullmatch(version):
@@ -87,7 +87,7 @@ def _write(store: Store, package: dict[str, Any]) -> None:
     store.put("package_revisions", package | {"id": store.new_id(), "packageId": package["id"]})
 
 
-def revisions(store: Store, package_id: str) -> list[dict[str, Any]]:
+def revisions(store: Store, package_id: str) -> list[Document]:
     found = store.find_all("package_revisions", packageId=package_id, order="-id")
     return [
         {key: value for key, value in revision.items() if key != "packageId"} | {"id": package_id}

@@ -1,8 +1,7 @@
 """Routes of packages; a list of them comes with the other queries about what runs (``/query/faas``)."""
 
-from typing import Any
-
 from ...api import Call, Raw, Route, one, remove
+from ...store import Document
 from ...validation import require
 from ..apps import models as apps
 from . import models
@@ -26,12 +25,12 @@ def update(call: Call) -> Raw:
     return one(call, "packages", package["id"])
 
 
-def revisions(call: Call) -> list[dict[str, Any]]:
+def revisions(call: Call) -> list[Document]:
     call.store.row("packages", call.params["package_id"])
     return models.revisions(call.store, call.params["package_id"])
 
 
-def free_name(call: Call) -> dict[str, Any]:
+def free_name(call: Call) -> Document:
     models.check_name(call.params["name"])
     return {"name": call.params["name"]}
 

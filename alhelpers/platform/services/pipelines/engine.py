@@ -10,7 +10,7 @@ from typing import Any
 
 from ... import dql
 from ...errors import ApiError, bad_request
-from ...store import Store, created, now
+from ...store import Document, Store, created, now
 from ..executions import models as executions
 from . import graph, nodes, values
 
@@ -30,15 +30,15 @@ RERUN_METHODS = (FROM_NODES, FROM_FAILED, FROM_BEGINNING)
 
 def begin(
     store: Store,
-    pipeline: dict[str, Any],
+    pipeline: Document,
     user: str,
     *,
-    inputs: dict[str, Any],
+    inputs: Document,
     node_id: str | None = None,
     trigger_id: str | None = None,
     test: bool = False,
     collect: bool = False,
-) -> dict[str, Any]:
+) -> Document:
     """Start a cycle at a node (by default the root) with its inputs by name; nodes before it stay pending.
 
     With `collect` a paused pipeline takes it for later.
@@ -74,19 +74,13 @@ def begin(
     return cycle
 
 
-def _snapshot(node: dict[str, Any]) -> dict[str, Any]:
+def _snapshot(node: Document) -> Document:
     """Return what a cycle shows of a node."""
     shown = {key: node.get(key) for key in ("id", "name", "type", "namespace", "projectId", "metadata")}
     return shown | {"ports": [*graph.inputs(node), *graph.outputs(node)], "status": PENDING}
 
 
-def _run(
-    store: Store,
-    pipeline: dict[str, Any],
-    cycle: dict[str, Any],
-    node: dict[str, Any],
-    inputs: dict[str, Any],
-) -> None:
+def _run(store: Store, pipeline: Document, cycle: Document, node: Document, inputs: Document) -> None:
     """Run a node on these inputs; while the pipeline is paused they are held."""
     if pipeline["status"] != INSTALLED:
         cycle["held"].append({"nodeId": node["id"], "inputs": inputs})
@@ -99,7 +93,7 @@ def _run(
 # ------------------------------------------------------------------------------------------------------ advancing
 
 
-def _located(store: Store, execution_id: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None]:
+def _located(store: Store, execution_id: str) -> tuple[Document, Document, Document | None]:
     """Return an execution, its place in a pipeline, and its cycle, or None if it belongs to no cycle."""
     row = store.first("executions", id=execution_id)
     execution = store.parsed(row) if row else {}
@@ -121,7 +115,7 @@ def finished(store: Store, execution_id: str) -> None:
     _update_status(store, cycle)
 
 
-def pass_on(store: Store, pipeline: dict[str, Any], cycle: dict[str, Any], execution: dict[str, Any]) -> None:
+def pass_on(store: Store, pipeline: Document, cycle: Document, execution: Document) -> None:
     """Pass the output of an execution on to the next nodes."""
     node = graph.node_by_id(pipeline, execution["pipeline"]["nodeId"])
     if node is None:
@@ -157,12 +151,12 @@ def pass_on(store: Store, pipeline: dict[str, Any], cycle: dict[str, Any], execu
                 _deliver(store, pipeline, cycle, target, port, each)
 
 
-def _matches_action(connection: dict[str, Any], action: str | None) -> bool:
+def _matches_action(connection: Document, action: str | None) -> bool:
     wanted = connection.get("action")
     return not wanted or nodes.same_action(wanted, action)
 
 
-def _passes_filter(store: Store, connection: dict[str, Any], port: dict[str, Any], value: Any) -> bool:
+def _passes_filter(store: Store, connection: Document, port: Document, value: Any) -> bool:
     """Return whether a connection's filter matches a value; of an entity it tests the document."""
     condition = graph.condition(connection)
     if condition is None:
@@ -177,12 +171,7 @@ def _passes_filter(store: Store, connection: dict[str, Any], port: dict[str, Any
 
 
 def _deliver(
-    store: Store,
-    pipeline: dict[str, Any],
-    cycle: dict[str, Any],
-    node: dict[str, Any],
-    port: dict[str, Any],
-    value: Any,
+    store: Store, pipeline: Document, cycle: Document, node: Document, port: Document, value: Any
 ) -> None:
     """Pass a value to an in-port. A node with several connected in-ports runs when each of them has a value."""
     needed = graph.connected_inputs(pipeline, node)
@@ -200,20 +189,20 @@ def _deliver(
 # --------------------------------------------------------------------------------------------------------- status
 
 
-def _count(cycle: dict[str, Any], node_id: str, status: str, step: int) -> None:
+def _count(cycle: Document, node_id: str, status: str, step: int) -> None:
     counts = cycle["counts"].setdefault(node_id, {})
     counts[status] = counts.get(status, 0) + step
     if counts[status] <= 0:
         del counts[status]
 
 
-def _fail_cycle(cycle: dict[str, Any], execution: dict[str, Any], reason: str) -> None:
+def _fail_cycle(cycle: Document, execution: Document, reason: str) -> None:
     """Fail a cycle because of the output of an execution that succeeded."""
     cycle["broken"] = {"executionId": execution["id"], "nodeId": execution["pipeline"]["nodeId"]}
     cycle["errors"] = [*cycle.get("errors", []), reason]
 
 
-def _update_status(store: Store, cycle: dict[str, Any]) -> None:
+def _update_status(store: Store, cycle: Document) -> None:
     """Compute the status of a cycle and its nodes from their executions, and write it."""
     before = cycle["status"]
     found = set()
@@ -260,7 +249,7 @@ def restarted(store: Store, execution_id: str) -> None:
     _update_status(store, cycle)
 
 
-def pass_on_again(store: Store, execution: dict[str, Any], action: str) -> None:
+def pass_on_again(store: Store, execution: Document, action: str) -> None:
     """Pass on an item whose status in a task was set again, if the task's node is repeatable."""
     link = execution["pipeline"]
     cycle = store.find_one("cycles", id=link["executionId"])
@@ -280,7 +269,7 @@ def pass_on_again(store: Store, execution: dict[str, Any], action: str) -> None:
 # --------------------------------------------------------------------------------------- pausing, ending, again
 
 
-def resume(store: Store, pipeline: dict[str, Any]) -> None:
+def resume(store: Store, pipeline: Document) -> None:
     """Run the nodes whose inputs were held while the pipeline was paused."""
     for row in list(store.find("cycles", pipelineId=pipeline["id"])):
         if not store.parsed(row)["held"]:
@@ -294,7 +283,7 @@ def resume(store: Store, pipeline: dict[str, Any]) -> None:
         _update_status(store, cycle)
 
 
-def terminate(store: Store, cycle: dict[str, Any]) -> None:
+def terminate(store: Store, cycle: Document) -> None:
     cycle |= {"status": TERMINATED, "held": [], "waiting": {}}
     store.put("cycles", cycle)
     for execution in executions.of_cycle(store, cycle["projectId"], cycle["id"]):
@@ -308,9 +297,7 @@ def terminate_all(store: Store, pipeline_id: str) -> None:
         terminate(store, cycle)
 
 
-def rerun(
-    store: Store, pipeline: dict[str, Any], cycle: dict[str, Any], method: str, start_ids: list[str]
-) -> None:
+def rerun(store: Store, pipeline: Document, cycle: Document, method: str, start_ids: list[str]) -> None:
     """Run a cycle again: all of it, its failed executions (under their own ids), or from some nodes on."""
     if pipeline["status"] != INSTALLED:
         raise bad_request(
@@ -354,12 +341,12 @@ def rerun(
     _update_status(store, cycle)
 
 
-def _is_failed(cycle: dict[str, Any], execution: dict[str, Any]) -> bool:
+def _is_failed(cycle: Document, execution: Document) -> bool:
     node_id, status = execution["pipeline"]["nodeId"], execution["latestStatus"]["status"]
     return status in FAILURES and not cycle["forgiven"].get(node_id, {}).get(status)
 
 
-def _end_open(store: Store, cycle: dict[str, Any], done: list[dict[str, Any]], node_ids: set[str]) -> None:
+def _end_open(store: Store, cycle: Document, done: list[Document], node_ids: set[str]) -> None:
     """Terminate the executions of nodes that are about to run again."""
     for execution in done:
         if execution["pipeline"]["nodeId"] in node_ids and not executions.ended(execution):
@@ -369,7 +356,7 @@ def _end_open(store: Store, cycle: dict[str, Any], done: list[dict[str, Any]], n
     cycle["held"] = [each for each in cycle["held"] if each["nodeId"] not in node_ids]
 
 
-def check_method(method: Any, start_ids: Any, pipeline: dict[str, Any]) -> tuple[str, list[str]]:
+def check_method(method: Any, start_ids: Any, pipeline: Document) -> tuple[str, list[str]]:
     method = method or FROM_BEGINNING
     if method not in RERUN_METHODS:
         raise bad_request(f"cycles run again by {', '.join(RERUN_METHODS)}; got {method!r}")

@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from ...store import Document
+
 STORAGE, TASK, ML, CODE, FUNCTION, CUSTOM, VARIABLE = (
     *("storage", "task", "ml", "code", "function", "custom", "updateVariable"),
 )
-
-Document = dict[str, Any]
 
 
 def nodes(pipeline: Document) -> list[Document]:

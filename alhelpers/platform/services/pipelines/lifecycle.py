@@ -1,4 +1,4 @@
-"""A pipeline's life: installed, paused, reset, deleted; with its triggers, tasks and services."""
+"""Installing, pausing, resetting and deleting pipelines, with their triggers, tasks and services."""
 
 import json
 from datetime import datetime
@@ -6,7 +6,7 @@ from typing import Any
 
 from ...errors import bad_request
 from ...query import everything
-from ...store import Row, Store, now
+from ...store import Document, Row, Store, now
 from ..exports import models as commands
 from ..triggers import models as triggers
 from . import engine, graph, tasks, validation, workers
@@ -15,8 +15,6 @@ INSTALLED, PAUSED = engine.INSTALLED, "Uninstalled"
 TERMINATE, RESUME = "terminateExistingCycles", "resumeExistingCycles"
 # A batch is one transaction, and no other request is served meanwhile.
 LARGEST_BATCH = 5000
-
-Document = dict[str, Any]
 
 
 def install(store: Store, pipeline: Document, user: str, moment: datetime, option: Any = None) -> None:

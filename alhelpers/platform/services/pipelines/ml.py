@@ -1,13 +1,10 @@
 """Nodes of models: training, evaluating, predicting, embedding, as the models' own operations do it."""
 
-from typing import Any
-
 from ...errors import bad_request
-from ...store import Store
+from ...store import Document, Store
 from ..services import ml
 from . import graph, values
 
-Document = dict[str, Any]
 OPERATIONS = (ml.TRAIN, ml.EVALUATE, ml.PREDICT, ml.EMBED)
 DEPLOYED = (ml.PREDICT, ml.EMBED)
 

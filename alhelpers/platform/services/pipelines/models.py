@@ -1,9 +1,9 @@
-"""What a pipeline is: a stored document with nodes, connections, variables and a place to start."""
+"""Pipelines: stored documents with nodes, connections, variables and a start."""
 
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, created, now
+from ...store import Document, Store, created, now
 from ...validation import merge, require
 from ..projects.models import ORGANIZATION
 from . import engine, graph, validation
@@ -15,10 +15,10 @@ FIXED = {
 PRIVATE = ("taskIds", "serviceIds", "countedFrom")
 
 
-def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
+def create(store: Store, body: Document, user: str) -> Document:
     require(body, "name", "projectId")
     store.row("projects", body["projectId"])
-    check_name(store, body["projectId"], body["name"])
+    store.check_new_name("pipelines", projectId=body["projectId"], name=body["name"])
     pipeline = {
         "nodes": [],
         "startNodes": [],
@@ -49,11 +49,6 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     return pipeline
 
 
-def check_name(store: Store, project_id: str, name: str) -> None:
-    if store.find_one("pipelines", projectId=project_id, name=name):
-        raise bad_request(f"a pipeline named {name!r} exists in project {project_id}: choose another name")
-
-
 def checked_variables(store: Store, variables: Any, pipeline_id: str, user: str) -> list[Any]:
     """Check variables, and add ids, times and references to their pipeline."""
     if not isinstance(variables, list):
@@ -76,10 +71,10 @@ def checked_variables(store: Store, variables: Any, pipeline_id: str, user: str)
     return checked
 
 
-def update(store: Store, pipeline: dict[str, Any], body: dict[str, Any], user: str) -> None:
+def update(store: Store, pipeline: Document, body: Document, user: str) -> None:
     """Change a stored pipeline, in place, or raise and change nothing."""
     if body.get("name", pipeline["name"]) != pipeline["name"]:
-        check_name(store, pipeline["projectId"], require(body, "name")["name"])
+        store.check_new_name("pipelines", projectId=pipeline["projectId"], name=require(body, "name")["name"])
     changes = {key: value for key, value in body.items() if key not in FIXED and value is not None}
     if "variables" in changes:
         changes["variables"] = checked_variables(store, changes["variables"], pipeline["id"], user)
@@ -89,7 +84,7 @@ def update(store: Store, pipeline: dict[str, Any], body: dict[str, Any], user: s
     store.put("pipelines", merge(pipeline, changes) | {"updatedAt": now(), "updatedBy": user})
 
 
-def _keep_loaded(pipeline: dict[str, Any], nodes: list[Any]) -> None:
+def _keep_loaded(pipeline: Document, nodes: list[Any]) -> None:
     """Keep the record of what a dataset node has loaded, though the caller's copy of it may be older."""
     for node in nodes:
         known = graph.node_by_id(pipeline, node.get("id")) if isinstance(node, dict) else None
@@ -100,20 +95,20 @@ def _keep_loaded(pipeline: dict[str, Any], nodes: list[Any]) -> None:
             given |= {key: loaded[key] for key in ("triggered", "commandId") if key in loaded}
 
 
-def shown(pipeline: dict[str, Any]) -> dict[str, Any]:
+def shown(pipeline: Document) -> Document:
     return {key: value for key, value in pipeline.items() if key not in PRIVATE}
 
 
-def shown_cycle(cycle: dict[str, Any], executed: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+def shown_cycle(cycle: Document, executed: list[Document] | None = None) -> Document:
     """Return a cycle as callers see it, with its executions by node."""
     document = {key: value for key, value in cycle.items() if key not in engine.PRIVATE}
-    by_node: dict[str, list[dict[str, Any]]] = {}
+    by_node: dict[str, list[Document]] = {}
     for execution in executed or []:
         by_node.setdefault(execution["pipeline"]["nodeId"], []).append(execution)
     return document | {"executions": by_node}
 
 
-def composition(pipeline: dict[str, Any]) -> dict[str, Any]:
+def composition(pipeline: Document) -> Document:
     """Return what the platform has made for a pipeline: its status, and the tasks of its nodes."""
     tasks = pipeline.get("taskIds") or {}
     spec = [

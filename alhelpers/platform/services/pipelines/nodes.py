@@ -1,4 +1,4 @@
-"""What each type of node does with its inputs: some work is the platform's own, the rest is a service's."""
+"""The work of each type of node: some types are the platform's own, the others run on a service."""
 
 import json
 import posixpath
@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ...errors import ApiError, bad_request
-from ...store import Store
+from ...store import Document, Store
 from ..executions import models as executions
 from ..items import models as items
 from . import graph, tasks, values, workers
 
-Document = dict[str, Any]
 same_action = tasks.same_action
 
 

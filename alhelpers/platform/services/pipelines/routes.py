@@ -7,12 +7,13 @@ from ...api import Call, Raw, Route, one, render
 from ...errors import bad_request, not_found
 from ...events import Event
 from ...query import Page, everything, search
+from ...store import Document
 from ...validation import require
 from ..exports.models import finished
 from . import engine, lifecycle, models, statistics, tasks, validation
 
 
-def _pipeline(call: Call) -> dict[str, Any]:
+def _pipeline(call: Call) -> Document:
     return call.store.get("pipelines", call.params["pipeline_id"])
 
 
@@ -21,7 +22,7 @@ def _answer(call: Call, pipeline_id: str) -> Raw:
     return Raw(json.dumps({"url": f"{call.base}/pipelines/{row.id}"} | models.shown(json.loads(row.doc))))
 
 
-def _page(call: Call, page: Page, documents: list[dict[str, Any]]) -> dict[str, Any]:
+def _page(call: Call, page: Page, documents: list[Document]) -> Document:
     return {"items": documents} | page.envelope()
 
 
@@ -29,7 +30,7 @@ def create(call: Call) -> Raw:
     return _answer(call, models.create(call.store, require(call.body), call.user)["id"])
 
 
-def validate(call: Call) -> dict[str, Any]:
+def validate(call: Call) -> Document:
     """Check a pipeline that need not be stored: its graph, and whether it could start."""
     body = require(call.body)
     pipeline = body | {
@@ -40,7 +41,7 @@ def validate(call: Call) -> dict[str, Any]:
     return {"valid": True, "errors": []}
 
 
-def query(call: Call) -> dict[str, Any]:
+def query(call: Call) -> Document:
     """List pipelines, or (resource 'pipelineState') their cycles."""
     body = require(call.body)
     if body.get("resource") == "pipelineState":
@@ -71,18 +72,18 @@ def update_variables(call: Call) -> Raw:
     return _answer(call, pipeline["id"])
 
 
-def _follow(call: Call, pipeline: dict[str, Any]) -> None:
+def _follow(call: Call, pipeline: Document) -> None:
     if pipeline["status"] == engine.INSTALLED:
         lifecycle.apply_changes(call.store, pipeline, call.user, call.clock.now())
 
 
-def delete(call: Call) -> dict[str, Any]:
+def delete(call: Call) -> Document:
     pipeline = _pipeline(call)
     lifecycle.delete(call.store, pipeline)
     return {"id": pipeline["id"]}
 
 
-def composition(call: Call) -> dict[str, Any]:
+def composition(call: Call) -> Document:
     for pipeline in call.store.find_all("pipelines"):
         if pipeline.get("compositionId") == call.params["composition_id"]:
             return models.composition(pipeline)
@@ -112,7 +113,7 @@ def reset(call: Call) -> Raw:
     return _answer(call, pipeline["id"])
 
 
-def count(call: Call) -> dict[str, Any]:
+def count(call: Call) -> Document:
     return statistics.count(call.store, _pipeline(call))
 
 
@@ -137,7 +138,7 @@ def execute(call: Call) -> Any:
     return _shown_cycle(call, cycle["id"])
 
 
-def _execute_batch(call: Call, pipeline: dict[str, Any], body: dict[str, Any]) -> Raw:
+def _execute_batch(call: Call, pipeline: Document, body: Document) -> Raw:
     batch = require(body["batch"])
     found, args = require(batch.get("query")), batch.get("args") or {}
     if not isinstance(args, dict):
@@ -146,14 +147,14 @@ def _execute_batch(call: Call, pipeline: dict[str, Any], body: dict[str, Any]) -
     return one(call, "commands", done["id"])
 
 
-def _node_id(options: dict[str, Any]) -> str | None:
+def _node_id(options: Document) -> str | None:
     value = options.get("nodeId")
     if value is not None and not isinstance(value, str):
         raise bad_request(f"'nodeId' must be a node's id, got {value!r}")
     return value
 
 
-def _shown_cycle(call: Call, cycle_id: str) -> dict[str, Any]:
+def _shown_cycle(call: Call, cycle_id: str) -> Document:
     row = call.store.row("cycles", cycle_id, "pipeline execution")
     cycle = call.store.parsed(row)
     rows = call.store.find("executions", projectId=cycle["projectId"], cycle=cycle_id)
@@ -162,7 +163,7 @@ def _shown_cycle(call: Call, cycle_id: str) -> dict[str, Any]:
     return {"url": url} | models.shown_cycle(cycle, executed)
 
 
-def get_cycle(call: Call) -> dict[str, Any]:
+def get_cycle(call: Call) -> Document:
     _pipeline(call)
     shown = _shown_cycle(call, call.params["cycle_id"])
     if shown["pipelineId"] != call.params["pipeline_id"]:

@@ -1,9 +1,7 @@
 """Task nodes: each has a task; an item that arrives goes into it, and leaves with the status that it gets there."""
 
-from typing import Any
-
 from ...events import Event
-from ...store import Store, is_id
+from ...store import Document, Store, is_id
 from ..executions import models as executions
 from ..tasks import members, statuses
 from ..tasks import models as tasks
@@ -25,7 +23,7 @@ def same_action(one: str | None, other: str | None) -> bool:
     return SAME.get(one or "", one) == SAME.get(other or "", other)
 
 
-def ensure(store: Store, pipeline: dict[str, Any], node: dict[str, Any], user: str) -> dict[str, Any]:
+def ensure(store: Store, pipeline: Document, node: Document, user: str) -> Document:
     """Return the task of a node, made if missing; the pipeline stores its id."""
     remembered = pipeline.setdefault("taskIds", {})
     known = store.find_one("tasks", id=remembered.get(node["id"]))
@@ -37,7 +35,7 @@ def ensure(store: Store, pipeline: dict[str, Any], node: dict[str, Any], user: s
     return task
 
 
-def _body(store: Store, pipeline: dict[str, Any], node: dict[str, Any], user: str) -> dict[str, Any]:
+def _body(store: Store, pipeline: Document, node: Document, user: str) -> Document:
     metadata = node.get("metadata") or {}
     kind = metadata.get("taskType") or "annotation"
     owner = metadata.get("taskOwner") or user
@@ -64,7 +62,7 @@ def _body(store: Store, pipeline: dict[str, Any], node: dict[str, Any], user: st
     }
 
 
-def _actions(kind: str, ports: list[dict[str, Any]]) -> list[dict[str, str]]:
+def _actions(kind: str, ports: list[Document]) -> list[dict[str, str]]:
     ways = [name for port in ports for name in port.get("actions") or [] if name != CONSENSUS_DONE]
     names = [SAME.get(name, name) for name in ways]
     known = {action["action"]: action for action in tasks.ACTIONS.get(kind, [])}
@@ -73,9 +71,7 @@ def _actions(kind: str, ports: list[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def accept(
-    store: Store, pipeline: dict[str, Any], node: dict[str, Any], execution: dict[str, Any], item_id: str
-) -> None:
+def accept(store: Store, pipeline: Document, node: Document, execution: Document, item_id: str) -> None:
     """Put an item into a node's task; an item that comes again loses its status there."""
     user = execution["creator"]
     task = ensure(store, pipeline, node, user)
@@ -95,7 +91,7 @@ def accept(
     store.put("task_waits", wait)
 
 
-def _next_assignee(store: Store, task: dict[str, Any]) -> list[tuple[str, float]] | None:
+def _next_assignee(store: Store, task: Document) -> list[tuple[str, float]] | None:
     """Choose who gets one more item: the assignee furthest behind their share."""
     shares = task["metadata"]["system"].get("workloadDistribution") or []
     if tasks.is_pulling(task) or tasks.is_consensus(task) or len(shares) < 2:
@@ -112,7 +108,7 @@ def _next_assignee(store: Store, task: dict[str, Any]) -> list[tuple[str, float]
     return [(min(behind)[2], 100.0)]
 
 
-def end_waiting(store: Store, event: Event) -> list[tuple[dict[str, Any], str]]:
+def end_waiting(store: Store, event: Event) -> list[tuple[Document, str]]:
     """End the executions that wait for an item's status; return those that had ended before, with the new status."""
     status = event.detail.get("status")
     if status is None:
@@ -135,7 +131,7 @@ def end_waiting(store: Store, event: Event) -> list[tuple[dict[str, Any], str]]:
     return again
 
 
-def _ends_in_consensus(store: Store, execution: dict[str, Any]) -> bool:
+def _ends_in_consensus(store: Store, execution: Document) -> bool:
     pipeline = store.find_one("pipelines", id=execution["pipeline"]["id"])
     node = graph.node_by_id(pipeline or {}, execution["pipeline"]["nodeId"])
     return any(CONSENSUS_DONE in (port.get("actions") or []) for port in graph.outputs(node or {}))

@@ -5,7 +5,7 @@ from typing import Any
 
 from ... import dql
 from ...errors import bad_request
-from ...store import Store
+from ...store import Document, Store
 from ...validation import require
 from . import graph
 
@@ -23,7 +23,7 @@ PORT_FIELDS = {"portId": str, "actions": list, "variableName": str}
 WORDS = {list: "a list", dict: "an object", str: "a text", bool: "true or false"}
 
 
-def check_drawing(pipeline: dict[str, Any]) -> None:
+def check_drawing(pipeline: Document) -> None:
     """Check nodes, ports, connections and the start of a pipeline."""
     _check_nodes(pipeline.get("nodes") or [])
     _check_starts(pipeline)
@@ -54,7 +54,7 @@ def _check_nodes(nodes: list[Any]) -> None:
         raise bad_request(f"the nodes of a pipeline need different ids, got {ids}")
 
 
-def _check_fields(document: dict[str, Any], where: str, fields: dict[str, type]) -> None:
+def _check_fields(document: Document, where: str, fields: dict[str, type]) -> None:
     for name, kind in fields.items():
         value = document.get(name)
         if value is not None and (
@@ -63,7 +63,7 @@ def _check_fields(document: dict[str, Any], where: str, fields: dict[str, type])
             raise bad_request(f"{name!r} of {where} must be {WORDS[kind]}, got {value!r}")
 
 
-def _check_starts(pipeline: dict[str, Any]) -> None:
+def _check_starts(pipeline: Document) -> None:
     starts = pipeline.get("startNodes") or []
     if not isinstance(starts, list):
         raise bad_request(f"'startNodes' must be a list, got {starts!r}")
@@ -78,7 +78,7 @@ def _check_starts(pipeline: dict[str, Any]) -> None:
         raise bad_request("Pipeline may only include 1 root node")
 
 
-def _check_connection(pipeline: dict[str, Any], connection: Any) -> None:
+def _check_connection(pipeline: Document, connection: Any) -> None:
     ends = []
     for end, side in (("src", graph.outputs), ("tgt", graph.inputs)):
         place = require(require(connection).get(end), "nodeId", "portId")
@@ -105,7 +105,7 @@ def _check_connection(pipeline: dict[str, Any], connection: Any) -> None:
         )
 
 
-def _check_condition(connection: dict[str, Any]) -> None:
+def _check_condition(connection: Document) -> None:
     _check_fields(connection, "a connection", {"action": str})
     try:
         dql.parse(graph.condition(connection))
@@ -115,7 +115,7 @@ def _check_condition(connection: dict[str, Any]) -> None:
         ) from error
 
 
-def _check_loops(pipeline: dict[str, Any]) -> None:
+def _check_loops(pipeline: Document) -> None:
     """Refuse an endless loop: of connections without an action or a condition."""
     targets: dict[str, list[str]] = {}
     for connection in pipeline.get("connections") or []:
@@ -138,7 +138,7 @@ def _check_loops(pipeline: dict[str, Any]) -> None:
                 pending.append(iter(targets.get(following, ())))
 
 
-def check_settings(store: Store, pipeline: dict[str, Any]) -> None:
+def check_settings(store: Store, pipeline: Document) -> None:
     """Check what a pipeline needs before it can start."""
     if not graph.nodes(pipeline):
         raise bad_request(f"pipeline {pipeline.get('name')!r} has no nodes: add some before it starts")
@@ -148,7 +148,7 @@ def check_settings(store: Store, pipeline: dict[str, Any]) -> None:
         _check_node(store, pipeline, node)
 
 
-def _check_node(store: Store, pipeline: dict[str, Any], node: dict[str, Any]) -> None:
+def _check_node(store: Store, pipeline: Document, node: Document) -> None:
     names = {variable["name"] for variable in pipeline.get("variables") or []}
     metadata = node.get("metadata") or {}
     used = [metadata.get(key) for key in ("variableDataset", "variableModel")]
@@ -171,7 +171,7 @@ def _check_node(store: Store, pipeline: dict[str, Any], node: dict[str, Any]) ->
         raise bad_request(f"node {graph.label(node)!r} is of an unknown type: {node['type']!r}")
 
 
-def _check_dataset(store: Store, pipeline: dict[str, Any], node: dict[str, Any]) -> None:
+def _check_dataset(store: Store, pipeline: Document, node: Document) -> None:
     dataset_id = graph.dataset_id(pipeline, node)
     if dataset_id is None:
         raise bad_request(f"Node {graph.label(node)!r} of type {node['type']} must have a datasetId")

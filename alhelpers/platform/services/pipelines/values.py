@@ -1,7 +1,8 @@
-"""What travels between nodes: values by port, and references to entities."""
+"""Values between nodes: outputs by port, and references to entities."""
 
 from typing import Any
 
+from ...store import Document
 from . import graph
 
 # A port of such a type carries an entity, which is written as its id under this name.
@@ -35,7 +36,7 @@ def entity_id(kind: str, value: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def by_port(ports: list[dict[str, Any]], output: Any) -> dict[str, Any]:
+def by_port(ports: list[Document], output: Any) -> Document:
     """Return an output by port id: it is one value, a list in the order of the ports, or a dict by port names."""
     names = {port["name"] for port in ports}
     if isinstance(output, dict) and output and output.keys() <= names:
@@ -49,7 +50,7 @@ def by_port(ports: list[dict[str, Any]], output: Any) -> dict[str, Any]:
     return {port["portId"]: reference(port["type"], value) for port, value in zip(ports, found, strict=False)}
 
 
-def filled(pipeline: dict[str, Any], node: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+def filled(pipeline: Document, node: Document, given: Document) -> Document:
     """Complete a node's inputs: given values, else the port's variable, else its default.
 
     Unknown inputs are kept: a function may take more than its ports show.
@@ -63,13 +64,13 @@ def filled(pipeline: dict[str, Any], node: dict[str, Any], given: dict[str, Any]
     return complete
 
 
-def default(pipeline: dict[str, Any], port: dict[str, Any]) -> Any:
+def default(pipeline: Document, port: Document) -> Any:
     """Return the default of an in-port: its variable's value, or its own."""
     value = graph.variable_value(pipeline, port.get("variableName"))
     return port.get("defaultValue") if value is None else value
 
 
-def spread(source: dict[str, Any], target: dict[str, Any], value: Any) -> list[Any]:
+def spread(source: Document, target: Document, value: Any) -> list[Any]:
     """List the values that arrive: a list at an input for one element arrives element by element."""
     if graph.is_list(target):
         return [value if isinstance(value, list) else [value]]

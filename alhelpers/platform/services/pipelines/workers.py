@@ -3,10 +3,9 @@
 import hashlib
 import io
 import zipfile
-from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, created
+from ...store import Document, Store, created
 from ..apps import models as apps
 from ..datasets import models as datasets
 from ..executions import models as executions
@@ -14,8 +13,6 @@ from ..items import models as items
 from ..packages import models as packages
 from ..services import models as services
 from . import graph, ml
-
-Document = dict[str, Any]
 
 
 def launch(

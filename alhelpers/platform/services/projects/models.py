@@ -1,10 +1,8 @@
-"""What a project is."""
-
 from typing import Any
 
 from ...conditions import kinds_with
 from ...errors import ApiError, bad_request
-from ...store import Store, now
+from ...store import Document, Store, now
 from ..datasets import models as datasets
 
 ORGANIZATION = {"id": "00000000-0000-0000-0000-000000000000", "name": "local"}
@@ -26,7 +24,7 @@ def check_name(store: Store, name: str, action: str = "create") -> None:
         )
 
 
-def create(store: Store, name: str, user: str) -> dict[str, Any]:
+def create(store: Store, name: str, user: str) -> Document:
     """Make a project, with the system dataset for its artifacts and codebases."""
     check_name(store, name)
     time = now()
@@ -50,7 +48,7 @@ def create(store: Store, name: str, user: str) -> dict[str, Any]:
     return project
 
 
-def member(email: str, role: str) -> dict[str, Any]:
+def member(email: str, role: str) -> Document:
     """Build a member; the e-mail address is the id."""
     time = now()
     return {
@@ -74,7 +72,7 @@ def check_role(role: Any) -> str:
     return role
 
 
-def find_member(project: dict[str, Any], email: str) -> dict[str, Any]:
+def find_member(project: Document, email: str) -> Document:
     for found in project["contributors"]:
         if found["email"] == email.lower():
             return found
@@ -82,7 +80,7 @@ def find_member(project: dict[str, Any], email: str) -> dict[str, Any]:
     raise ApiError(404, f"{email!r} is not a member of project {project['name']!r}; its members are {known}")
 
 
-def check_owner_left(project: dict[str, Any]) -> None:
+def check_owner_left(project: Document) -> None:
     """Refuse a change that would leave a project without an owner."""
     if not any(found["role"] == "owner" for found in project["contributors"]):
         raise bad_request(f"project {project['name']!r} needs an owner: make another member an owner first")

@@ -1,27 +1,23 @@
-"""Routes of projects."""
-
-from typing import Any
-
 from ...api import Call, Route, remove
 from ...errors import bad_request, not_found
-from ...store import now
+from ...store import Document, now
 from ...validation import merge, require
 from . import models
 
 
-def create(call: Call) -> dict[str, Any]:
+def create(call: Call) -> Document:
     return models.create(call.store, require(call.body, "name")["name"], call.user)
 
 
-def list_all(call: Call) -> list[dict[str, Any]]:
+def list_all(call: Call) -> list[Document]:
     return call.store.find_all("projects")
 
 
-def get(call: Call) -> dict[str, Any]:
+def get(call: Call) -> Document:
     return call.store.get("projects", call.params["project_id"])
 
 
-def get_by_name(call: Call) -> list[dict[str, Any]]:
+def get_by_name(call: Call) -> list[Document]:
     """Return the project of that name in a list: the SDK takes an empty list for an error of its own."""
     name = call.params["name"]
     found = call.store.find_all("projects", name=name)
@@ -30,7 +26,7 @@ def get_by_name(call: Call) -> list[dict[str, Any]]:
     return found
 
 
-def update(call: Call) -> dict[str, Any]:
+def update(call: Call) -> Document:
     project = call.store.get("projects", call.params["project_id"])
     body = require(call.body)
     if body.get("name", project["name"]) != project["name"]:
@@ -41,17 +37,17 @@ def update(call: Call) -> dict[str, Any]:
     return project
 
 
-def list_of_organization(call: Call) -> list[dict[str, Any]]:
+def list_of_organization(call: Call) -> list[Document]:
     if call.params["org_id"] != models.ORGANIZATION["id"]:
         raise not_found("organization", call.params["org_id"])
     return list_all(call)
 
 
-def list_members(call: Call) -> list[dict[str, Any]]:
+def list_members(call: Call) -> list[Document]:
     return call.store.get("projects", call.params["project_id"])["contributors"]
 
 
-def add_member(call: Call) -> dict[str, Any]:
+def add_member(call: Call) -> Document:
     project = call.store.get("projects", call.params["project_id"])
     email = call.params["email"].lower()
     role = models.check_role(require(call.body).get("role"))
@@ -65,7 +61,7 @@ def add_member(call: Call) -> dict[str, Any]:
     return member
 
 
-def update_member(call: Call) -> dict[str, Any]:
+def update_member(call: Call) -> Document:
     project = call.store.get("projects", call.params["project_id"])
     member = models.find_member(project, call.params["email"])
     member |= {"role": models.check_role(require(call.body).get("role")), "updatedAt": now()}
@@ -74,7 +70,7 @@ def update_member(call: Call) -> dict[str, Any]:
     return member
 
 
-def remove_member(call: Call) -> dict[str, Any]:
+def remove_member(call: Call) -> Document:
     project = call.store.get("projects", call.params["project_id"])
     member = models.find_member(project, call.params["email"])
     project["contributors"].remove(member)
@@ -83,7 +79,7 @@ def remove_member(call: Call) -> dict[str, Any]:
     return member
 
 
-def list_drivers(call: Call) -> list[dict[str, Any]]:
+def list_drivers(call: Call) -> list[Document]:
     """Return no storage drivers: all files are in the state folder."""
     call.store.row("projects", call.query.get("projectId", ""))
     return []

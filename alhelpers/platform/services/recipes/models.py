@@ -1,10 +1,10 @@
-"""What recipes and ontologies are, and how labels enter a tree of labels."""
+"""Recipes and ontologies: labels and their attributes."""
 
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, now
-from ...validation import require
+from ...store import Document, Store, now
+from ...validation import require, with_system
 
 # One or several choices, a number, yes or no, a text.
 ATTRIBUTE_TYPES = ("options", "range", "boolean", "freeText")
@@ -14,8 +14,8 @@ PALETTE = ("#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b
 
 
 def create_recipe(
-    store: Store, body: dict[str, Any], project_ids: list[str], ontology_ids: list[str], user: str
-) -> dict[str, Any]:
+    store: Store, body: Document, project_ids: list[str], ontology_ids: list[str], user: str
+) -> Document:
     time = now()
     recipe = {
         "id": store.new_id(),
@@ -44,7 +44,7 @@ def create_ontology(
     user: str,
     title: str | None = None,
     attributes: list[Any] | None = None,
-) -> dict[str, Any]:
+) -> Document:
     """Make an ontology with these trees of labels; `attributes` are those of the older kind."""
     if not isinstance(attributes or [], list):
         raise bad_request(f"'attributes' must be a list, got {attributes!r}")
@@ -63,14 +63,14 @@ def create_ontology(
     return ontology
 
 
-def create_default(store: Store, dataset_name: str, project_id: str, user: str) -> dict[str, Any]:
+def create_default(store: Store, dataset_name: str, project_id: str, user: str) -> Document:
     """Make the recipe and the empty ontology of a new dataset."""
     ontology = create_ontology(store, [], [project_id], user, f"{dataset_name} Default Ontology")
     body = {"title": f"{dataset_name} Default Recipe", "uiSettings": {"studioV2App": True}}
     return create_recipe(store, body, [project_id], [ontology["id"]], user)
 
 
-def clone_recipe(store: Store, recipe: dict[str, Any], user: str, *, shallow: bool) -> dict[str, Any]:
+def clone_recipe(store: Store, recipe: Document, user: str, *, shallow: bool) -> Document:
     """Copy a recipe; a shallow copy shares the ontologies."""
     ontology_ids = recipe["ontologyIds"]
     if not shallow:
@@ -82,25 +82,23 @@ def clone_recipe(store: Store, recipe: dict[str, Any], user: str, *, shallow: bo
     return store.get("recipes", copied)
 
 
-def _copy(store: Store, kind: str, document: dict[str, Any], user: str) -> str:
+def _copy(store: Store, kind: str, document: Document, user: str) -> str:
     time = now()
     copy = document | {"id": store.new_id(), "creator": user, "createdAt": time, "updatedAt": time}
     store.put(kind, copy)
     return copy["id"]
 
 
-def update(document: dict[str, Any], body: dict[str, Any], fields: tuple[str, ...], *, system: bool) -> None:
+def update(document: Document, body: Document, fields: tuple[str, ...], *, system: bool) -> None:
     """Change these fields of a recipe or an ontology; its system metadata only if `system`."""
     document |= {key: body[key] for key in fields if key in body}
     if isinstance(body.get("metadata"), dict):
-        given = body["metadata"].get("system") if system else None
-        kept = document["metadata"].get("system") or {}
-        document["metadata"] = body["metadata"] | {"system": kept if given is None else given}
+        document["metadata"] = with_system(document, body["metadata"], system=system)
         _check_metadata(document["metadata"])
     document["updatedAt"] = now()
 
 
-def _check_metadata(metadata: dict[str, Any]) -> None:
+def _check_metadata(metadata: Document) -> None:
     attributes = metadata.get("attributes")
     if attributes is not None and not (
         isinstance(attributes, list) and all(isinstance(each, dict) for each in attributes)
@@ -142,7 +140,7 @@ def forget_project(store: Store, project_id: str) -> None:
             store.delete("ontologies", id=ontology["id"])
 
 
-def put_attribute(ontology: dict[str, Any], attribute: dict[str, Any]) -> None:
+def put_attribute(ontology: Document, attribute: Document) -> None:
     """Add an attribute to an ontology, or replace the one with its key."""
     require(attribute, "key", "title")
     kind, values = attribute.get("type"), attribute.get("values")
@@ -165,7 +163,7 @@ def put_attribute(ontology: dict[str, Any], attribute: dict[str, Any]) -> None:
     attributes.append(new)
 
 
-def check_root(root: Any) -> dict[str, Any]:
+def check_root(root: Any) -> Document:
     """Check one label with its children."""
     value = root.get("value") if isinstance(root, dict) else None
     if not isinstance(value, dict) or not isinstance(value.get("tag"), str) or not value["tag"]:
@@ -179,12 +177,12 @@ def check_root(root: Any) -> dict[str, Any]:
     return {"value": _new_label(value["tag"], value["tag"]) | value, "children": children}
 
 
-def _new_label(tag: str, full_tag: str) -> dict[str, Any]:
+def _new_label(tag: str, full_tag: str) -> Document:
     """Build a label with every key that the SDK writes."""
     return {"tag": tag, "color": _colour(full_tag), "attributes": [], "displayLabel": None, "displayData": {}}
 
 
-def put_labels(ontology: dict[str, Any], labels: Any, *, upsert: bool) -> None:
+def put_labels(ontology: Document, labels: Any, *, upsert: bool) -> None:
     """Add or change labels, given as dotted tags ('animal.cat' is a child of 'animal')."""
     if not isinstance(labels, list):
         raise bad_request(f"'labelsNode' must be a list of labels, got {labels!r}")
@@ -195,7 +193,7 @@ def put_labels(ontology: dict[str, Any], labels: Any, *, upsert: bool) -> None:
         _put_label(ontology, tag, label, upsert=upsert)
 
 
-def _put_label(ontology: dict[str, Any], tag: str, label: dict[str, Any], *, upsert: bool) -> None:
+def _put_label(ontology: Document, tag: str, label: Document, *, upsert: bool) -> None:
     siblings, node = ontology["roots"], None
     parts = tag.split(".")
     for depth, part in enumerate(parts):

@@ -1,14 +1,11 @@
-"""Routes of recipes and ontologies."""
-
 from collections.abc import Callable
-from typing import Any
 
 from ...api import Call, Raw, Route, fetch, one, paged, remove
 from ...errors import bad_request
 from ...events import Event
 from ...query import Page
-from ...store import now
-from ...validation import require
+from ...store import Document, now
+from ...validation import require, whole_number
 from . import models
 
 RECIPE_FIELDS = (
@@ -50,7 +47,7 @@ def list_recipes(call: Call) -> Raw:
     """List recipes; each field in the query string keeps only those that hold one of its values."""
     wanted = {key: _values(call, key) for key in call.query.keys() - {"pageOffset", "pageSize"} if key}
 
-    def fits(recipe: dict[str, Any]) -> bool:
+    def fits(recipe: Document) -> bool:
         return all(_holds(recipe, RECIPE_NAMES.get(key, key), values) for key, values in wanted.items())
 
     return _listed(call, "recipes", fits)
@@ -73,7 +70,7 @@ def list_ontologies(call: Call) -> Raw:
     """List ontologies, by the ids or projects in the query string."""
     ids, projects = _values(call, "ids"), _values(call, "projects")
 
-    def fits(ontology: dict[str, Any]) -> bool:
+    def fits(ontology: Document) -> bool:
         own = [
             each for each in ontology["metadata"]["system"].get("projectIds") or [] if isinstance(each, str)
         ]
@@ -86,23 +83,16 @@ def _values(call: Call, key: str) -> set[str]:
     return set(filter(None, call.query.get(key, "").split(",")))
 
 
-def _holds(document: dict[str, Any], field: str, values: set[str]) -> bool:
+def _holds(document: Document, field: str, values: set[str]) -> bool:
     value = document.get(field)
     held = value if isinstance(value, list) else [value]
     return any(isinstance(each, str) and each in values for each in held)
 
 
-def _listed(call: Call, kind: str, fits: Callable[[dict[str, Any]], bool]) -> Raw:
-    offset, size = (_number(call, key, default) for key, default in (("pageOffset", 0), ("pageSize", 1000)))
+def _listed(call: Call, kind: str, fits: Callable[[Document], bool]) -> Raw:
+    number = whole_number(call.query, "pageOffset", 0)
     rows = [row for row in call.store.find(kind) if fits(call.store.parsed(row))]
-    return paged(call, kind, Page(rows[offset * size : (offset + 1) * size], len(rows), offset, size))
-
-
-def _number(call: Call, key: str, default: int) -> int:
-    value = call.query.get(key, str(default))
-    if not value.isdecimal() or len(value) > 9:
-        raise bad_request(f"{key!r} must be a whole number, 0 or more, got {value!r}")
-    return int(value)
+    return paged(call, kind, Page.of(rows, number, whole_number(call.query, "pageSize", 1000)))
 
 
 def update_ontology(call: Call) -> Raw:

@@ -1,17 +1,17 @@
-"""What a score is: a number about an entity (an item, an annotation, a user), in the context of a task."""
+"""Scores: numbers about entities (items, annotations, users), in the context of a task."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Row, Store, created
+from ...store import Document, Row, Store, created
 from ...validation import require
 
 # The parts of a score's context that are kept as fields of their own, too.
 CONTEXT = ("taskId", "itemId")
 
 
-def create(store: Store, given: Any, user: str) -> dict[str, Any]:
+def create(store: Store, given: Any, user: str) -> Document:
     body = require(given, "type", "entityId")
     value, context = body.get("value"), require(body.get("context") or {})
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -46,5 +46,5 @@ def matching(store: Store, context: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def _plain(context: dict[str, Any]) -> dict[str, Any]:
+def _plain(context: Document) -> Document:
     return {key: value for key, value in context.items() if not isinstance(value, dict | list)}

@@ -1,5 +1,3 @@
-"""Routes of scores."""
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +5,7 @@ from ...api import Call, Raw, Route, fetch, listed, paged
 from ...errors import bad_request
 from ...events import Event
 from ...query import MAX_PAGE, Page
+from ...store import Document
 from ...validation import require, whole_number
 from . import models
 
@@ -19,7 +18,7 @@ def create(call: Call) -> Raw:
     return listed(call, "scores", [call.store.row("scores", score["id"]) for score in made])
 
 
-def delete(call: Call) -> dict[str, Any]:
+def delete(call: Call) -> Document:
     context = require(require(call.body).get("context"))
     if not all(isinstance(value, str | int | float | None) for value in context.values()):
         raise bad_request(f"'context' must hold plain values, got {context!r}")
@@ -46,7 +45,7 @@ def _page(call: Call, **where: Any) -> Raw:
     task = call.store.row("tasks", call.params["task_id"], "task")
     rows = list(call.store.find("scores", taskId=task.id, **where))
     size, page = min(_number(call.query, "pageSize", 100), MAX_PAGE), _number(call.query, "page", 0)
-    return paged(call, "scores", Page(rows[page * size : (page + 1) * size], len(rows), page, size))
+    return paged(call, "scores", Page.of(rows, page, size))
 
 
 def _number(query: Mapping[str, str], name: str, default: int) -> int:

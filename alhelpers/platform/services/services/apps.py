@@ -1,17 +1,16 @@
 """The services and triggers that installed apps bring, and what becomes of them with their app."""
 
 from datetime import datetime
-from typing import Any
 
 from ...errors import ApiError, bad_request
-from ...store import Store
+from ...store import Document, Store
 from ...validation import require
 from ..apps.models import components
 from ..triggers import models as triggers
 from . import models
 
 
-def install(store: Store, app: dict[str, Any], user: str, moment: datetime) -> None:
+def install(store: Store, app: Document, user: str, moment: datetime) -> None:
     """Make or update the services and triggers of an app's manifest; cron triggers count from `moment`."""
     try:
         for component in components(app, "services"):
@@ -24,9 +23,7 @@ def install(store: Store, app: dict[str, Any], user: str, moment: datetime) -> N
         raise ApiError(424, f"error installing an app: Validation Failed: {error.message}") from error
 
 
-def _install_trigger(
-    store: Store, app: dict[str, Any], component: dict[str, Any], user: str, moment: datetime
-) -> None:
+def _install_trigger(store: Store, app: Document, component: Document, user: str, moment: datetime) -> None:
     """Make a trigger of one of the app's services, which it names as 'services.<name>'."""
     name = str(component.get("namespace") or "").removeprefix("services.")
     known = [service for service in of_app(store, app) if name in ("", service["name"])]
@@ -47,7 +44,7 @@ def _install_trigger(
     triggers.create(store, body | {"projectId": app["projectId"], "spec": spec, "app": link}, user, moment)
 
 
-def _install_one(store: Store, app: dict[str, Any], component: dict[str, Any], user: str) -> None:
+def _install_one(store: Store, app: Document, component: Document, user: str) -> None:
     name = component["name"]
     existing = store.find_one("services", projectId=app["projectId"], name=name)
     if existing is not None and (existing.get("app") or {}).get("id") != app["id"]:
@@ -68,7 +65,7 @@ def _install_one(store: Store, app: dict[str, Any], component: dict[str, Any], u
     )
 
 
-def of_app(store: Store, app: dict[str, Any]) -> list[dict[str, Any]]:
+def of_app(store: Store, app: Document) -> list[Document]:
     """List the services of an app: those of its manifest, and those of its models and nodes."""
     found = store.find_all("services", projectId=app["projectId"])
     return [service for service in found if (service.get("app") or {}).get("id") == app["id"]]

@@ -1,10 +1,10 @@
-"""What a service is: a module of a package, with its settings, that executions run on."""
+"""Services: modules of packages with their settings, which executions run on."""
 
 from typing import Any
 
 from ...errors import ApiError, bad_request
-from ...store import Store, created, now
-from ...validation import require
+from ...store import Document, Store, created, now
+from ...validation import check_whole_number, require
 from ..projects.models import ORGANIZATION
 
 CONCURRENCY = 10
@@ -24,14 +24,14 @@ def ensure(
     *,
     project_id: str,
     name: str,
-    package: dict[str, Any],
+    package: Document,
     user: str,
     module: str | None = None,
-    app: dict[str, Any] | None = None,
+    app: Document | None = None,
     component: str | None = None,
-    metadata: dict[str, Any] | None = None,
+    metadata: Document | None = None,
     **settings: Any,
-) -> dict[str, Any]:
+) -> Document:
     """Make a service, or update the one of that name. Settings default to the manifest's compute configuration."""
     found = module_of(package, module)
     body = compute_config(package, found) | {
@@ -61,7 +61,7 @@ def ensure(
     return existing
 
 
-def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
+def create(store: Store, body: Document, user: str) -> Document:
     require(body, "name", "projectId", "packageId")
     store.row("projects", body["projectId"])
     if store.find_one("services", projectId=body["projectId"], name=body["name"]):
@@ -73,7 +73,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
         for key in (*SETTINGS, "metadata", "app", "packageRevision")
         if body.get(key) is not None
     }
-    service: dict[str, Any] = {
+    service: Document = {
         "id": store.new_id(),
         "name": body["name"],
         "projectId": body["projectId"],
@@ -109,7 +109,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     return service
 
 
-def update(store: Store, service: dict[str, Any], body: dict[str, Any], user: str) -> None:
+def update(store: Store, service: Document, body: Document, user: str) -> None:
     """Change a service in place, and write it as its next revision."""
     name = body.get("name") or service["name"]
     other = store.find_one("services", projectId=service["projectId"], name=name)
@@ -127,7 +127,7 @@ def update(store: Store, service: dict[str, Any], body: dict[str, Any], user: st
     store.emit("Service", "Updated", service["id"])
 
 
-def activate(store: Store, service: dict[str, Any], user: str, *, active: bool) -> None:
+def activate(store: Store, service: Document, user: str, *, active: bool) -> None:
     """Pause or resume a service, without a new revision."""
     if service["active"] != active:
         service |= {"active": active, "updatedAt": now(), "updatedBy": user}
@@ -135,29 +135,25 @@ def activate(store: Store, service: dict[str, Any], user: str, *, active: bool) 
         store.emit("Service", "Resumed" if active else "Paused", service["id"])
 
 
-def _runtime(given: Any) -> dict[str, Any]:
+def _runtime(given: Any) -> Document:
     if given is not None and not isinstance(given, dict):
         raise bad_request(f"'runtime' must be an object such as {RUNTIME}, got {given!r}")
     return RUNTIME | (given or {})
 
 
-def _check(service: dict[str, Any]) -> None:
-    concurrency = service["runtime"].get("concurrency")
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-        raise bad_request(f"'runtime.concurrency' must be a whole number, 1 or more, got {concurrency!r}")
+def _check(service: Document) -> None:
+    check_whole_number("runtime.concurrency", service["runtime"].get("concurrency"), 1)
+    check_whole_number("maxAttempts", service.get("maxAttempts"), 1)
     timeout = service.get("executionTimeout")
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0:
         raise bad_request(f"'executionTimeout' must be a number of seconds above 0, got {timeout!r}")
-    attempts = service.get("maxAttempts")
-    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
-        raise bad_request(f"'maxAttempts' must be a whole number, 1 or more, got {attempts!r}")
     if service.get("onReset") not in ON_RESET:
         raise bad_request(f"'onReset' must be one of {', '.join(ON_RESET)}, got {service.get('onReset')!r}")
     if not isinstance(service.get("initParams"), dict):
         raise bad_request(f"'initParams' must be an object, got {service.get('initParams')!r}")
 
 
-def _keep_revision(store: Store, service: dict[str, Any]) -> None:
+def _keep_revision(store: Store, service: Document) -> None:
     store.put("service_revisions", service | {"id": store.new_id(), "serviceId": service["id"]})
 
 
@@ -168,9 +164,7 @@ def delete(store: Store, service_id: str) -> None:
     store.delete("services", id=service_id)
 
 
-def of_model(
-    store: Store, project_id: str, model_id: str, operation: str | None = None
-) -> list[dict[str, Any]]:
+def of_model(store: Store, project_id: str, model_id: str, operation: str | None = None) -> list[Document]:
     """List the services of a model: all, or those for one operation."""
     found = []
     for service in store.find_all("services", projectId=project_id):
@@ -180,11 +174,11 @@ def of_model(
     return found
 
 
-def package_of(store: Store, service: dict[str, Any]) -> dict[str, Any]:
+def package_of(store: Store, service: Document) -> Document:
     return package_by_id(store, service["packageId"], service.get("packageRevision"))
 
 
-def package_by_id(store: Store, package_id: str, version: str | None = None) -> dict[str, Any]:
+def package_by_id(store: Store, package_id: str, version: str | None = None) -> Document:
     """Fetch a package or dpk by its id, or by the id that the revisions of a dpk share."""
     package = store.find_one("packages", id=package_id)
     if package is not None:
@@ -195,12 +189,12 @@ def package_by_id(store: Store, package_id: str, version: str | None = None) -> 
     raise ApiError(404, f"package not found: {package_id!r}. It may have been deleted; publish it again.")
 
 
-def modules(package: dict[str, Any]) -> list[dict[str, Any]]:
+def modules(package: Document) -> list[Document]:
     found = package["components"].get("modules") if "components" in package else package.get("modules")
     return [each for each in found or [] if isinstance(each, dict)]
 
 
-def module_of(package: dict[str, Any], name: str | None = None) -> dict[str, Any]:
+def module_of(package: Document, name: str | None = None) -> Document:
     """Find a module of a package by name; without a name the first one."""
     for module in modules(package):
         if name is None or module.get("name") == name:
@@ -209,15 +203,15 @@ def module_of(package: dict[str, Any], name: str | None = None) -> dict[str, Any
     raise bad_request(f"package {package.get('name')!r} has no module {name!r}; it has {names}")
 
 
-def function_of(module: dict[str, Any], name: str) -> dict[str, Any] | None:
+def function_of(module: Document, name: str) -> Document | None:
     return next((each for each in module.get("functions") or [] if each.get("name") == name), None)
 
 
-def compute_config(package: dict[str, Any], module: dict[str, Any]) -> dict[str, Any]:
+def compute_config(package: Document, module: Document) -> Document:
     return config_of(package, module.get("computeConfig"))
 
 
-def config_of(package: dict[str, Any], name: str | None) -> dict[str, Any]:
+def config_of(package: Document, name: str | None) -> Document:
     """Return the settings of a manifest's compute configuration; an empty dict if there is none of that name."""
     components = package.get("components") or {}
     for config in components.get("computeConfigs") or []:

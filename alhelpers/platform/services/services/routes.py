@@ -1,10 +1,7 @@
-"""Routes of deployed services."""
-
-from typing import Any
-
 from ...api import Call, Raw, Route, fetch, one, remove
 from ...errors import bad_request
 from ...events import Event
+from ...store import Document
 from ...validation import require
 from ..exports import models as commands
 from . import apps, ml, models
@@ -28,7 +25,7 @@ def update(call: Call) -> Raw:
     return one(call, "services", service["id"])
 
 
-def revisions(call: Call) -> list[dict[str, Any]]:
+def revisions(call: Call) -> list[Document]:
     call.store.row("services", call.params["service_id"])
     found = call.store.find_all("service_revisions", serviceId=call.params["service_id"])
     return [revision | {"id": call.params["service_id"]} for revision in found]
@@ -49,13 +46,13 @@ def _activate(call: Call, *, active: bool) -> Raw:
     return one(call, "services", call.params["service_id"])
 
 
-def restart(call: Call) -> dict[str, Any]:
+def restart(call: Call) -> Document:
     call.store.row("services", call.params["service_id"])
     call.store.emit("Service", "Restarted", call.params["service_id"])
     return {"id": call.params["service_id"]}
 
 
-def free_name(call: Call) -> dict[str, Any]:
+def free_name(call: Call) -> Document:
     name = call.params["name"]
     if not name.strip():
         raise bad_request("a service needs a name")
@@ -89,7 +86,7 @@ def deploy(call: Call) -> Raw:
     return one(call, "services", ml.deploy(call.store, model, _optional(call), call.user)["id"])
 
 
-def _optional(call: Call) -> dict[str, Any]:
+def _optional(call: Call) -> Document:
     return {} if call.body is None else require(call.body)
 
 

@@ -1,9 +1,7 @@
 """Settings, and which one applies if several scopes have one of the same name."""
 
-from typing import Any
-
 from ...errors import bad_request
-from ...store import Store, created
+from ...store import Document, Store, created
 from ...validation import require
 
 # From the widest scope to the narrowest: a narrower one overrides, unless a wider one forbids it.
@@ -13,7 +11,7 @@ VALUE_TYPES = ("boolean", "number", "select", "multi-select", "string")
 PLAIN_TYPES: dict[str, type | tuple[type, ...]] = {"boolean": bool, "number": (int, float), "string": str}
 
 
-def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
+def create(store: Store, body: Document, user: str) -> Document:
     scope = require(body.get("scope"), "type", "id")
     if scope["type"] not in SCOPES:
         raise bad_request(f"a setting's scope must be one of {', '.join(SCOPES)}, got {scope['type']!r}")
@@ -28,7 +26,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     return setting
 
 
-def check_value(setting: dict[str, Any]) -> None:
+def check_value(setting: Document) -> None:
     kind, value = setting.get("valueType"), setting.get("value")
     if kind not in VALUE_TYPES:
         raise bad_request(f"'valueType' must be one of {', '.join(VALUE_TYPES)}, got {kind!r}")
@@ -38,9 +36,9 @@ def check_value(setting: dict[str, Any]) -> None:
         raise bad_request(f"setting {setting.get('name')!r} holds a {kind}, got {value!r}")
 
 
-def resolve(store: Store, scopes: dict[str, str]) -> list[dict[str, Any]]:
+def resolve(store: Store, scopes: dict[str, str]) -> list[Document]:
     """List the settings that apply in these scopes (ids by type), one a name."""
-    held: dict[str, dict[str, Any]] = {}
+    held: dict[str, Document] = {}
     for kind in SCOPES:
         if kind not in scopes:
             continue

@@ -1,21 +1,18 @@
-"""Routes of settings."""
-
 import json
-from typing import Any
 
 from ...api import Call, Raw, Route
 from ...query import search
-from ...store import now
+from ...store import Document, now
 from ...validation import merge, require
 from ..projects.models import ORGANIZATION
 from . import models
 
 
-def create(call: Call) -> dict[str, Any]:
+def create(call: Call) -> Document:
     return models.create(call.store, require(call.body), call.user)
 
 
-def get(call: Call) -> dict[str, Any]:
+def get(call: Call) -> Document:
     return call.store.get("settings", call.params["setting_id"])
 
 
@@ -24,7 +21,7 @@ def query(call: Call) -> Raw:
     return Raw(json.dumps({"items": [json.loads(row.doc) for row in page.rows], **page.envelope()}))
 
 
-def update(call: Call) -> dict[str, Any]:
+def update(call: Call) -> Document:
     setting = call.store.get("settings", call.params["setting_id"])
     fixed = {key: setting[key] for key in ("id", "name", "scope", "scopeId", "creator", "createdAt")}
     setting = merge(setting, require(call.body)) | fixed | {"updatedAt": now()}
@@ -33,13 +30,13 @@ def update(call: Call) -> dict[str, Any]:
     return setting
 
 
-def delete(call: Call) -> dict[str, Any]:
+def delete(call: Call) -> Document:
     setting = call.store.row("settings", call.params["setting_id"])
     call.store.delete("settings", id=setting.id)
     return {"id": setting.id}
 
 
-def resolve(call: Call) -> list[dict[str, Any]]:
+def resolve(call: Call) -> list[Document]:
     body = require(call.body, "userId")
     scopes = {"DATALOOP": "DATALOOP", "org": ORGANIZATION["id"], "user": body["userId"]}
     for kind in models.KINDS:

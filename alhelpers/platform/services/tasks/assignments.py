@@ -5,14 +5,14 @@ from typing import Any
 
 from ...errors import bad_request
 from ...query import MAX_PAGE, Page
-from ...store import Store, now
+from ...store import Document, Store, now
 from ...validation import require, whole_number
 from . import counters, members, models, workload
 
 MAX_PROJECTS = 500
 
 
-def in_projects(ids: Any) -> dict[str, Any]:
+def in_projects(ids: Any) -> Document:
     """Return the condition that documents lie in some projects; no ids mean all projects."""
     if not isinstance(ids, list) or not all(isinstance(project_id, str) for project_id in ids):
         raise bad_request(f"projects are given as a list of ids, got {ids!r}")
@@ -35,16 +35,14 @@ def listed(store: Store, query: Mapping[str, str]) -> Page:
         rows = [row for row in rows if wanted.items() <= _strings(store.parsed(row)).items()]
     size = min(whole_number(query, "pageSize", 100), MAX_PAGE)
     page = whole_number(query, "pageOffset", 0)
-    return Page(rows[page * size : (page + 1) * size], len(rows), page, size)
+    return Page.of(rows, page, size)
 
 
-def _strings(document: dict[str, Any]) -> dict[str, str]:
+def _strings(document: Document) -> dict[str, str]:
     return {key: value for key, value in document.items() if isinstance(value, str)}
 
 
-def update(
-    store: Store, assignment: dict[str, Any], body: dict[str, Any], user: str, *, system: bool
-) -> None:
+def update(store: Store, assignment: Document, body: Document, user: str, *, system: bool) -> None:
     changed = assignment | {"updatedAt": now(), "updatedBy": user}
     if body.get("name") is not None:
         changed["name"] = require(body, "name")["name"]
@@ -57,7 +55,7 @@ def update(
     store.emit("Assignment", "Updated", assignment["id"], project=assignment["projectId"])
 
 
-def share_items(store: Store, assignment: dict[str, Any], shares: workload.Workload, user: str) -> list[str]:
+def share_items(store: Store, assignment: Document, shares: workload.Workload, user: str) -> list[str]:
     """Share all items of an assignment among annotators; return the ids of their assignments."""
     if not shares:
         raise bad_request("'workload' is empty: say who gets the items")

@@ -1,10 +1,9 @@
-"""The counters and statuses of tasks and assignments: worked out from the places of their items."""
+"""The counters and statuses of tasks and assignments, computed from the places of their items."""
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
-from ...store import Store
+from ...store import Document, Store
 
 OPEN, COMPLETED = "open", "completed"
 TODO, IN_PROGRESS, DONE = "todo", "in progress", "done"
@@ -37,7 +36,7 @@ class Count:
     def remaining(self) -> int:
         return self.statuses[None]
 
-    def fields(self, actions: list[dict[str, Any]]) -> dict[str, Any]:
+    def fields(self, actions: list[Document]) -> Document:
         """Return the counters as the SDK reads them."""
         by_action = {action["action"]: 0 for action in actions}
         by_action |= {status: number for status, number in self.statuses.items() if status}
@@ -51,7 +50,7 @@ class Count:
         }
 
 
-def recount(store: Store, task_id: str) -> dict[str, Any] | None:
+def recount(store: Store, task_id: str) -> Document | None:
     """Update a task and its assignments, and delete empty assignments; return the task, or None if it was deleted."""
     task = store.find_one("tasks", id=task_id)
     if task is None:
@@ -79,9 +78,7 @@ def _assignment_status(count: Count) -> str:
     return TODO if count.remaining == count.total else IN_PROGRESS
 
 
-def _write(
-    store: Store, kind: str, resource: str, before: dict[str, Any], fields: dict[str, Any]
-) -> dict[str, Any]:
+def _write(store: Store, kind: str, resource: str, before: Document, fields: Document) -> Document:
     after = before | fields
     if after != before:
         store.put(kind, after)

@@ -7,16 +7,15 @@ them and is written anew with every change.
 
 import json
 from collections.abc import Iterable
-from typing import Any
 
-from ...store import Store, now
+from ...store import Document, Store, now
 
 # An item may go around a pipeline without end, so its history is cut.
 KEPT_LOG = 50
 OWN_REFS = ("task", "assignment")
 ISSUE, REVIEW = "issue", "review"
 
-Member = dict[str, Any]
+Member = Document
 
 
 def of_item(store: Store, item_id: str, task_id: str | None = None) -> list[Member]:
@@ -30,12 +29,12 @@ def of_group(store: Store, group: str, limit: int | None = None) -> list[Member]
     return store.find_all("task_items", group=group, limit=limit)
 
 
-def of_task(store: Store, task: dict[str, Any]) -> list[Member]:
+def of_task(store: Store, task: Document) -> list[Member]:
     groups = [task["id"], *(row.id for row in store.find("assignments", taskId=task["id"]))]
     return [member for group in groups for member in of_group(store, group)]
 
 
-def new(store: Store, task: dict[str, Any], item_id: str, assignment_id: str | None) -> Member:
+def new(store: Store, task: Document, item_id: str, assignment_id: str | None) -> Member:
     """Build an item's place in a task; the caller stores it."""
     return {
         "id": store.new_id(),
@@ -49,7 +48,7 @@ def new(store: Store, task: dict[str, Any], item_id: str, assignment_id: str | N
     }
 
 
-def review_state(store: Store, item_id: str) -> dict[str, Any]:
+def review_state(store: Store, item_id: str) -> Document:
     """Count the issues of an item's annotations, and return its state of review: 'issue', 'review' or None."""
     found = [
         json.loads(row.doc)["metadata"].get("system", {}).get("status")
@@ -84,9 +83,7 @@ def with_status(member: Member, status: str | None, user: str) -> Member:
     return member | {"status": status} | stamp
 
 
-def update_items(
-    store: Store, item_ids: Iterable[str], log: dict[str, list[dict[str, Any]]] | None = None
-) -> None:
+def update_items(store: Store, item_ids: Iterable[str], log: dict[str, list[Document]] | None = None) -> None:
     """Write the places of items into their system metadata; `log` is added to their ``taskStatusLog``."""
     documents = []
     for item_id in dict.fromkeys(item_ids):
@@ -102,7 +99,7 @@ def update_items(
     store.put_all("items", documents)
 
 
-def _describe(system: dict[str, Any], members: list[Member]) -> None:
+def _describe(system: Document, members: list[Member]) -> None:
     others = [
         ref
         for ref in system.get("refs") or []
@@ -124,7 +121,7 @@ def _describe(system: dict[str, Any], members: list[Member]) -> None:
         del system["annotationStatus"]
 
 
-def _ref(kind: str, target: str, member: Member) -> dict[str, Any]:
+def _ref(kind: str, target: str, member: Member) -> Document:
     # No status, no metadata: filters ask whether 'metadata.status' exists.
     metadata = {key: member[key] for key in ("status", "timestamp", "creator") if member.get(key)}
     return {"id": target, "type": kind} | ({"metadata": metadata} if metadata else {})

@@ -1,12 +1,12 @@
-"""What a task is: made from a query, shared among assignees, filled and emptied."""
+"""Tasks: made from a query of items and shared among assignees."""
 
 import json
 from typing import Any
 
 from ...errors import bad_request
 from ...query import everything
-from ...store import Store, now
-from ...validation import require
+from ...store import Document, Store, now
+from ...validation import check_whole_number, require
 from . import counters, members, workload
 
 ACTIONS: dict[str, list[dict[str, str]]] = {
@@ -32,7 +32,7 @@ NUMBERS = {
 # -------------------------------------------------------------------------------------------------------- making
 
 
-def create(store: Store, body: Any, user: str) -> dict[str, Any]:
+def create(store: Store, body: Any, user: str) -> Document:
     """Make a task from a request of the SDK, with the items of its query, shared among its assignees."""
     task = _described(store, require(body, "name", "projectId", "datasetId"), user)
     shares = workload.parse(body.get("workload") or [])
@@ -47,7 +47,7 @@ def create(store: Store, body: Any, user: str) -> dict[str, Any]:
     return add_items(store, task, items, user, shares=shares)
 
 
-def _described(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
+def _described(store: Store, body: Document, user: str) -> Document:
     store.row("projects", body["projectId"])
     dataset = store.get("datasets", body["datasetId"])
     recipe_id = body.get("recipeId") or next(iter(dataset["metadata"]["system"].get("recipes", [])), None)
@@ -84,13 +84,13 @@ def _described(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     }
 
 
-def is_pulling(task: dict[str, Any]) -> bool:
+def is_pulling(task: Document) -> bool:
     """Return whether annotators fetch their items in batches, instead of being assigned all of them."""
     system = task["metadata"]["system"]
     return bool(system.get("batchSize") or system.get("maxBatchWorkload"))
 
 
-def _check_pulling(system: dict[str, Any], shares: workload.Workload) -> workload.Workload:
+def _check_pulling(system: Document, shares: workload.Workload) -> workload.Workload:
     batch, most = system.get("batchSize"), system.get("maxBatchWorkload")
     if batch and most and batch > most:
         raise bad_request(
@@ -104,7 +104,7 @@ def _check_pulling(system: dict[str, Any], shares: workload.Workload) -> workloa
     return shares
 
 
-def _check_system(system: dict[str, Any]) -> dict[str, Any]:
+def _check_system(system: Document) -> Document:
     for name, (least, most) in NUMBERS.items():
         value = system.get(name)
         if value is not None and (
@@ -124,7 +124,7 @@ def _check_system(system: dict[str, Any]) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------------------- checks
 
 
-def check_spec(store: Store, spec: Any) -> dict[str, Any]:
+def check_spec(store: Store, spec: Any) -> Document:
     """Check the kind of a task; a QA task may name the task that it reviews."""
     spec = {"type": "annotation"} if spec is None else spec
     kind = spec.get("type", "annotation") if isinstance(spec, dict) else None
@@ -152,7 +152,7 @@ def check_priority(value: Any) -> int:
     return int(value)
 
 
-def check_description(value: Any) -> dict[str, Any]:
+def check_description(value: Any) -> Document:
     if isinstance(value, str):
         return {"content": value}
     if not isinstance(value, dict):
@@ -160,7 +160,7 @@ def check_description(value: Any) -> dict[str, Any]:
     return value
 
 
-def check_actions(value: Any) -> list[dict[str, Any]]:
+def check_actions(value: Any) -> list[Document]:
     actions = [] if value is None else value
     if not isinstance(actions, list) or not all(
         isinstance(action, dict) and isinstance(action.get("action"), str) and action["action"]
@@ -179,7 +179,7 @@ def _text(value: Any, field: str) -> str:
 # --------------------------------------------------------------------------------------------------------- items
 
 
-def parse_query(given: Any) -> dict[str, Any]:
+def parse_query(given: Any) -> Document:
     """Parse a query: an object, or its JSON, as the SDK sends it."""
     if isinstance(given, str):
         try:
@@ -195,10 +195,10 @@ def _stored_query(given: Any) -> str:
     return json.dumps({"sort": {}} | parse_query(given if given is not None else {"filter": {}}))
 
 
-def matching(store: Store, task: dict[str, Any], query: Any, limit: Any = None) -> list[str]:
+def matching(store: Store, task: Document, query: Any, limit: Any = None) -> list[str]:
     """List the files of a task's dataset that a query finds, at most `limit` of them."""
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
-        raise bad_request(f"'limit' must be a whole number, 0 or more, got {limit!r}")
+    if limit is not None:
+        check_whole_number("limit", limit)
     if query is None:
         return []
     rows = everything(store, "items", parse_query(query), datasetId=task["datasetId"], type="file")
@@ -207,13 +207,8 @@ def matching(store: Store, task: dict[str, Any], query: Any, limit: Any = None) 
 
 
 def add_items(
-    store: Store,
-    task: dict[str, Any],
-    item_ids: list[str],
-    user: str,
-    *,
-    shares: workload.Workload | None = None,
-) -> dict[str, Any]:
+    store: Store, task: Document, item_ids: list[str], user: str, *, shares: workload.Workload | None = None
+) -> Document:
     """Add items to a task and share them among assignees, by default those of the task; items in it stay there."""
     system = task["metadata"]["system"]
     if shares is None:
@@ -233,14 +228,14 @@ def add_items(
     return counters.recount(store, task["id"]) or task
 
 
-def _held(store: Store, task: dict[str, Any]) -> int:
+def _held(store: Store, task: Document) -> int:
     """Count the items in a task, if that decides who gets the next one."""
     if not is_consensus(task):
         return 0
     return len({member["itemId"] for member in members.of_task(store, task)})
 
 
-def is_consensus(task: dict[str, Any]) -> bool:
+def is_consensus(task: Document) -> bool:
     """Return whether a task assigns some of its items to several assignees."""
     system = task["metadata"]["system"]
     kind = system.get("consensusTaskType")
@@ -249,7 +244,7 @@ def is_consensus(task: dict[str, Any]) -> bool:
 
 
 def _shared(
-    task: dict[str, Any], item_ids: list[str], shares: workload.Workload, held: int
+    task: Document, item_ids: list[str], shares: workload.Workload, held: int
 ) -> list[tuple[str, list[str]]]:
     """Split new items among assignees; some tasks assign some of the items, or all, to several of them."""
     system = task["metadata"]["system"]
@@ -275,7 +270,7 @@ def _shared(
     ]
 
 
-def pull(store: Store, task: dict[str, Any], assignee: str, user: str) -> int:
+def pull(store: Store, task: Document, assignee: str, user: str) -> int:
     """Assign the next batch to an annotator of a pulling task, unless they have open items; return its size."""
     system = task["metadata"]["system"]
     size = system.get("batchSize") or system["maxBatchWorkload"]
@@ -289,7 +284,7 @@ def pull(store: Store, task: dict[str, Any], assignee: str, user: str) -> int:
     return len(waiting)
 
 
-def assignment_of(store: Store, task: dict[str, Any], assignee: str, user: str) -> dict[str, Any]:
+def assignment_of(store: Store, task: Document, assignee: str, user: str) -> Document:
     """Return an annotator's assignment in a task, made if missing."""
     for assignment in store.find_all("assignments", taskId=task["id"]):
         if assignment["annotator"] == assignee:
@@ -315,7 +310,7 @@ def assignment_of(store: Store, task: dict[str, Any], assignee: str, user: str) 
     return assignment
 
 
-def remove_items(store: Store, task: dict[str, Any], item_ids: list[str]) -> tuple[int, int]:
+def remove_items(store: Store, task: Document, item_ids: list[str]) -> tuple[int, int]:
     """Remove items without a status from a task; return the number of those, and of the given ones in the task."""
     present = [member for item_id in item_ids for member in members.of_item(store, item_id, task["id"])]
     leaving = [member for member in present if not member["status"]]
@@ -327,7 +322,7 @@ def remove_items(store: Store, task: dict[str, Any], item_ids: list[str]) -> tup
 # ------------------------------------------------------------------------------------------------------- changes
 
 
-def update(store: Store, task: dict[str, Any], body: dict[str, Any], user: str) -> dict[str, Any]:
+def update(store: Store, task: Document, body: Document, user: str) -> Document:
     """Change a task; its counters and system metadata stay."""
     changed = task | {"updatedAt": now(), "updatedBy": user}
     if body.get("name") is not None:
@@ -352,7 +347,7 @@ def update(store: Store, task: dict[str, Any], body: dict[str, Any], user: str) 
     return counters.recount(store, task["id"]) or changed
 
 
-def delete(store: Store, task: dict[str, Any]) -> None:
+def delete(store: Store, task: Document) -> None:
     inside = members.of_task(store, task)
     for row in list(store.find("assignments", taskId=task["id"])):
         store.delete("task_items", group=row.id)

@@ -1,8 +1,6 @@
-"""What the statuses of annotations mean for tasks: an issue sends an item back to who labelled it."""
+"""The effect of annotations' statuses on tasks: an issue sends an item back to its annotator."""
 
-from typing import Any
-
-from ...store import Store
+from ...store import Document, Store
 from . import counters, members, statuses
 
 
@@ -26,7 +24,7 @@ def update_tasks(store: Store, item_id: str, user: str) -> None:
             statuses.change(store, task, [item_id], None, user)
 
 
-def _labelling_tasks(store: Store, places: list[members.Member]) -> list[dict[str, Any]]:
+def _labelling_tasks(store: Store, places: list[members.Member]) -> list[Document]:
     """Find the tasks that the QA tasks of an item review: their parents, or else all that label it."""
     tasks = {member["taskId"]: store.get("tasks", member["taskId"]) for member in places}
     reviews = [task for task in tasks.values() if task["spec"]["type"] == "qa"]

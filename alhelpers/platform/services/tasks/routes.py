@@ -1,11 +1,10 @@
-"""Routes of tasks and their assignments."""
-
 from typing import Any
 
 from ...api import Call, Raw, Route, fetch, one, paged
 from ...errors import bad_request
 from ...events import Event
 from ...query import everything, search
+from ...store import Document
 from ...validation import require
 from ..exports.models import finished
 from . import assignments, counters, members, models, reviews, statuses, workload
@@ -61,13 +60,13 @@ def remove_items(call: Call) -> Raw:
     return finished(call, "RemoveFromTask", spec)
 
 
-def _needed(body: dict[str, Any], field: str) -> Any:
+def _needed(body: Document, field: str) -> Any:
     if body.get(field) is None:
         raise bad_request(f"{field!r} is missing: say which items")
     return body[field]
 
 
-def set_in_task(call: Call) -> dict[str, Any]:
+def set_in_task(call: Call) -> Document:
     """Set or clear the status of items in a task; the answer holds those that are in it."""
     task = call.store.get("tasks", call.params["task_id"])
     body = require(call.body)
@@ -77,7 +76,7 @@ def set_in_task(call: Call) -> dict[str, Any]:
     return statuses.change(call.store, task, item_ids, _status(body.get("statusPayload")), call.user)
 
 
-def set_in_assignment(call: Call) -> dict[str, Any]:
+def set_in_assignment(call: Call) -> Document:
     assignment = call.store.get("assignments", call.params["assignment_id"])
     task = call.store.get("tasks", assignment["taskId"])
     item_id = call.params["item_id"]
@@ -123,7 +122,7 @@ def redistribute(call: Call) -> Raw:
     return finished(call, "RedistributeAssignment", spec | {"workload": workload.to_json(shares)})
 
 
-def _handed_over(call: Call) -> tuple[dict[str, Any], dict[str, Any]]:
+def _handed_over(call: Call) -> tuple[Document, Document]:
     assignment = call.store.get("assignments", call.params["assignment_id"])
     body = require(call.body)
     if body.get("taskId") not in (None, assignment["taskId"]):

@@ -1,8 +1,9 @@
-"""Who gets how many items."""
+"""How items are shared among assignees."""
 
 from typing import Any
 
 from ...errors import bad_request
+from ...store import Document
 
 # An assignee's share, in percent.
 Workload = list[tuple[str, float]]
@@ -35,7 +36,7 @@ def equal_shares(assignees: list[Any]) -> Workload:
     return parse([{"assigneeId": assignee, "load": 100 / len(assignees)} for assignee in assignees])
 
 
-def to_json(workload: Workload) -> list[dict[str, Any]]:
+def to_json(workload: Workload) -> list[Document]:
     return [{"assigneeId": assignee, "load": load} for assignee, load in workload]
 
 

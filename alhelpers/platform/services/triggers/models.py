@@ -1,4 +1,4 @@
-"""What a trigger is: an event or a time, and the function or pipeline that it starts."""
+"""Triggers: an event or a time, and the function or pipeline that it starts."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from cronsim import CronSim, CronSimError
 
 from ... import dql
 from ...errors import bad_request
-from ...store import Row, Store, created, now
+from ...store import Document, Row, Store, created, now
 from ...validation import merge, require
 
 EVENT, CRON = "Event", "Cron"
@@ -19,7 +19,7 @@ ACTIONS = ("Created", "Updated", "Deleted", "statusChanged", "Clone")
 FIXED = {"id", "url", "projectId", "creator", "createdAt", "updatedAt", "updatedBy", "type"}
 
 
-def create(store: Store, body: dict[str, Any], user: str, moment: datetime) -> dict[str, Any]:
+def create(store: Store, body: Document, user: str, moment: datetime) -> Document:
     """Make a trigger; `moment` is the time on the platform's clock, from which a cron trigger counts."""
     require(body, "projectId", "name")
     store.row("projects", body["projectId"])
@@ -44,7 +44,7 @@ def create(store: Store, body: dict[str, Any], user: str, moment: datetime) -> d
     return trigger
 
 
-def update(store: Store, trigger: dict[str, Any], body: dict[str, Any], user: str, moment: datetime) -> None:
+def update(store: Store, trigger: Document, body: Document, user: str, moment: datetime) -> None:
     """Change a trigger; one that is activated again does not catch up on what it missed."""
     changes = {key: value for key, value in body.items() if key not in FIXED and value is not None}
     if "active" in changes and not isinstance(changes["active"], bool):
@@ -67,7 +67,7 @@ def delete(store: Store, trigger_id: str) -> None:
     store.emit("Trigger", "Changed", trigger_id)
 
 
-def checked_spec(store: Store, kind: Any, spec: Any) -> dict[str, Any]:
+def checked_spec(store: Store, kind: Any, spec: Any) -> Document:
     """Check a trigger's specification, and return it with its defaults."""
     if kind not in (EVENT, CRON):
         raise bad_request(f"a trigger's 'type' is 'Event' or 'Cron', got {kind!r}")
@@ -79,7 +79,7 @@ def checked_spec(store: Store, kind: Any, spec: Any) -> dict[str, Any]:
     return checked_event(spec) | {"operation": operation, "input": spec.get("input") or {}}
 
 
-def checked_event(spec: dict[str, Any]) -> dict[str, Any]:
+def checked_event(spec: Document) -> Document:
     resource = spec.get("resource") or "Item"
     actions = spec.get("actions") or ["Created"]
     actions = actions if isinstance(actions, list) else [actions]
@@ -95,7 +95,7 @@ def checked_event(spec: dict[str, Any]) -> dict[str, Any]:
     return {"filter": condition, "resource": resource, "executionMode": mode, "actions": actions}
 
 
-def checked_cron(spec: dict[str, Any]) -> dict[str, Any]:
+def checked_cron(spec: Document) -> Document:
     cron = spec.get("cron")
     try:
         CronSim(cron if isinstance(cron, str) else "", datetime(2000, 1, 1, tzinfo=UTC))
@@ -108,7 +108,7 @@ def checked_cron(spec: dict[str, Any]) -> dict[str, Any]:
     return {"cron": cron, "startAt": spec.get("startAt"), "endAt": spec.get("endAt")}
 
 
-def checked_operation(store: Store, operation: Any) -> dict[str, Any]:
+def checked_operation(store: Store, operation: Any) -> Document:
     """Check what a trigger starts: a service's function, or a pipeline."""
     operation = require(operation)
     kind = operation.get("type")
@@ -145,7 +145,7 @@ def _moment(name: str, value: Any) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def listening(store: Store, project_id: str, resource: str, action: str) -> Iterator[dict[str, Any]]:
+def listening(store: Store, project_id: str, resource: str, action: str) -> Iterator[Document]:
     """Iterate over the active triggers of a project for an event."""
     for row in list(store.find("triggers", projectId=project_id, type=EVENT)):
         trigger = store.parsed(row)
@@ -154,12 +154,12 @@ def listening(store: Store, project_id: str, resource: str, action: str) -> Iter
             yield trigger
 
 
-def matches(trigger: dict[str, Any], document: dict[str, Any]) -> bool:
+def matches(trigger: Document, document: Document) -> bool:
     condition = trigger["spec"]["filter"]
     return not condition or dql.compile_filter(dql.parse(condition))(document)
 
 
-def may_fire(store: Store, trigger: dict[str, Any], document_id: str) -> bool:
+def may_fire(store: Store, trigger: Document, document_id: str) -> bool:
     """Return whether a trigger may fire for an entity, and record it: in mode 'Once' only the first time."""
     if trigger["spec"]["executionMode"] == ALWAYS:
         return True
@@ -169,7 +169,7 @@ def may_fire(store: Store, trigger: dict[str, Any], document_id: str) -> bool:
     return True
 
 
-def _schedule_next(trigger: dict[str, Any], moment: datetime) -> None:
+def _schedule_next(trigger: Document, moment: datetime) -> None:
     """Compute when a cron trigger fires next; never while it is inactive, or after its end."""
     trigger.pop("nextAt", None)
     if trigger["type"] != CRON or not trigger["active"]:
@@ -190,7 +190,7 @@ def scheduled(store: Store) -> list[tuple[datetime, Row]]:
     return sorted(found, key=lambda each: (each[0], each[1].id))
 
 
-def take_due(store: Store, moment: datetime) -> list[dict[str, Any]]:
+def take_due(store: Store, moment: datetime) -> list[Document]:
     """Return the cron triggers whose time has come, scheduled anew: each fires once, however many times it missed."""
     due = [json.loads(row.doc) for at, row in scheduled(store) if at <= moment]
     for trigger in due:

@@ -6,7 +6,7 @@ from typing import Any
 from ...api import Call, Raw, Route, fetch, one
 from ...errors import not_emulated
 from ...events import Event
-from ...store import Store
+from ...store import Document, Store
 from ...validation import require
 from ..executions import models as executions
 from ..pipelines import engine, graph
@@ -24,7 +24,7 @@ def update(call: Call) -> Raw:
     return one(call, "triggers", trigger["id"])
 
 
-def delete(call: Call) -> dict[str, Any]:
+def delete(call: Call) -> Document:
     call.store.row("triggers", call.params["trigger_id"])
     models.delete(call.store, call.params["trigger_id"])
     return {"id": call.params["trigger_id"]}
@@ -36,7 +36,7 @@ def clone(call: Call) -> Raw:
     raise not_emulated("templates of triggers; create the trigger in the other project instead")
 
 
-def free_name(call: Call) -> dict[str, Any]:
+def free_name(call: Call) -> Document:
     return {"name": call.params["name"]}
 
 
@@ -71,7 +71,7 @@ def _names(event: Event) -> list[tuple[str, str]]:
     return names
 
 
-def _project(store: Store, event: Event, document: dict[str, Any], dataset_id: Any) -> str | None:
+def _project(store: Store, event: Event, document: Document, dataset_id: Any) -> str | None:
     if event.resource == "Dataset":
         return next(iter(document.get("projects") or [event.detail.get("project")]), None)
     known = document.get("projectId") or event.detail.get("project")
@@ -81,9 +81,7 @@ def _project(store: Store, event: Event, document: dict[str, Any], dataset_id: A
     return row.scope if row else None
 
 
-def _fire_for(
-    call: Call, trigger: dict[str, Any], event: Event, document: dict[str, Any], dataset_id: Any
-) -> None:
+def _fire_for(call: Call, trigger: Document, event: Event, document: Document, dataset_id: Any) -> None:
     operation = trigger["spec"]["operation"]
     pipeline = call.store.find_one("pipelines", id=operation.get("id"))
     if operation["type"] == "pipeline" and not _concerns(pipeline, operation, event, document):
@@ -110,9 +108,7 @@ def _fire_for(
     _fire(call, trigger, pipeline, {name: reference}, about)
 
 
-def _concerns(
-    pipeline: dict[str, Any] | None, operation: dict[str, Any], event: Event, document: dict[str, Any]
-) -> bool:
+def _concerns(pipeline: Document | None, operation: Document, event: Event, document: Document) -> bool:
     """Return whether an event concerns a pipeline's start node: a dataset node only takes its own items."""
     node = graph.node_by_id(pipeline or {}, operation.get("nodeId") or graph.root_id(pipeline or {}) or "")
     if node is None or pipeline is None:
@@ -125,11 +121,7 @@ def _concerns(
 
 
 def _fire(
-    call: Call,
-    trigger: dict[str, Any],
-    pipeline: dict[str, Any] | None,
-    inputs: dict[str, Any],
-    about: dict[str, Any] | None,
+    call: Call, trigger: Document, pipeline: Document | None, inputs: Document, about: Document | None
 ) -> None:
     operation = trigger["spec"]["operation"]
     inputs = (trigger["spec"].get("input") or {}) | inputs
