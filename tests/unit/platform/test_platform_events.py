@@ -7,17 +7,9 @@ from alhelpers.platform.services import LISTENERS, ROUTES
 from alhelpers.platform.services.datasets import models as datasets
 from alhelpers.platform.services.items import models as items
 from alhelpers.platform.services.projects import models as projects
-from alhelpers.platform.store import Store
 
 USER = "a@example.com"
 HANDLERS = {(route.method, route.path): route.handler for route in ROUTES}
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path)
-    yield store
-    store.close()
 
 
 @pytest.fixture
@@ -91,11 +83,7 @@ def test_changes_of_items(send, upload, dataset, item):
             "/datasets/{dataset_id}/items/bulk-update-metadata",
             {"query": query, "updateQuery": {"update": metadata, "systemSpace": True}},
         ),
-        (
-            "POST",
-            "/datasets/{dataset_id}/items/collections/bulk-add",
-            {"query": query, "collections": ["c"]},
-        ),
+        ("POST", "/datasets/{dataset_id}/items/collections/bulk-add", {"query": query, "collections": ["c"]}),
         (
             "POST",
             "/datasets/{dataset_id}/split",

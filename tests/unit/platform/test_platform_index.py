@@ -5,20 +5,15 @@ import random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from platform_matcher import brute
+from platform_matcher import brute, nested, single
 
 from alhelpers.platform import index
 from alhelpers.platform.query import plan_for, search
 from alhelpers.platform.store import Store
 
 SCOPE = {"datasetId": "d"}
-DATES = [
-    "2024-01-01",
-    "2024-01-01T00:00:00.000Z",
-    "2024-01-01T02:00:00+02:00",
-    "2024-06-01T00:00:00Z",
-    "2024-13-01",
-]
+DATES = ["2024-01-01", "2024-01-01T00:00:00.000Z", "2024-01-01T02:00:00+02:00", "2024-06-01T00:00:00Z"]
+DATES += ["2024-13-01"]
 TEXTS = ["", "a", "ab", "1", "true", "null", "é", "日本", "\U0010ffff", "\0", "a*", "/a/b", "\ud800", *DATES]
 LONG = ["a" * (index.MAX_TEXT + extra) for extra in (-1, 0, 1)] + ["a" * index.MAX_TEXT + "b"]
 NUMBERS = [0, 1, 1.0, -1, 1.5, 2, 2**53, 2**53 + 1, 2**63, -(2**64), 10**400]
@@ -51,22 +46,14 @@ OPERATORS = st.one_of(
     st.tuples(st.just("$match"), st.one_of(INNER, st.fixed_dictionaries({"$gt": ORDERED, "$lt": ORDERED}))),
 )
 CONDITIONS = st.one_of(
-    st.tuples(FIELDS, OPERATORS).map(lambda pair: {pair[0]: {pair[1][0]: pair[1][1]}}),
-    st.tuples(FIELDS.filter(lambda field: field != "name"), st.lists(VALUES, max_size=3)).map(
-        lambda pair: {pair[0]: pair[1]}
-    ),
+    single(FIELDS, single(OPERATORS)),
+    single(FIELDS.filter(lambda field: field != "name"), st.lists(VALUES, max_size=3)),
 )
-PATTERNS = st.tuples(
+PATTERNS = single(
     st.sampled_from(["filename", "dir", "name"]),
     st.sampled_from(["/**", "/a/**", "/a*", "/a/*", "*", "**", "a*", "0*", "/\ud800*", "/a/0.png", "/*/1*"]),
-).map(lambda pair: {pair[0]: pair[1]})
-FILTERS = st.recursive(
-    st.one_of(CONDITIONS, PATTERNS),
-    lambda inner: st.tuples(st.sampled_from(["$and", "$or"]), st.lists(inner, max_size=3)).map(
-        lambda pair: {pair[0]: pair[1]}
-    ),
-    max_leaves=5,
 )
+FILTERS = nested(st.one_of(CONDITIONS, PATTERNS), max_leaves=5)
 
 
 class Undo(Exception):
@@ -83,17 +70,13 @@ def store(tmp_path_factory):
 def document(store, number, metadata, scope="d"):
     directory = ["/a", "/a/b", "/"][number % 3]
     name = f"{number}.png"
-    return {
-        "id": store.new_id(),
+    place = {
         "datasetId": scope,
         "filename": f"{directory.rstrip('/')}/{name}",
         "dir": directory,
         "name": name,
-        "type": "file",
-        "hidden": False,
-        "n": number,
-        "metadata": metadata,
     }
+    return place | {"id": store.new_id(), "type": "file", "hidden": False, "n": number, "metadata": metadata}
 
 
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
@@ -136,20 +119,14 @@ def fresh_entries(store):
     }
 
 
-# ------------------------------------------------------------------------------------------------ by example
-
-
 def filled(store, number):
     chance = random.Random(0)
-    return [
-        document(
-            store,
-            each,
-            {"system": {"tags": {"rare": True} if each % 100 == 0 else {"common": True}}}
-            | {"user": {"group": each % 10, "score": chance.random()}},
-        )
-        for each in range(number)
-    ]
+    documents = []
+    for each in range(number):
+        system = {"tags": {"rare": True} if each % 100 == 0 else {"common": True}}
+        user = {"group": each % 10, "score": chance.random()}
+        documents.append(document(store, each, {"system": system, "user": user}))
+    return documents
 
 
 @pytest.fixture

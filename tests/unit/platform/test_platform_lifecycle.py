@@ -121,9 +121,8 @@ def test_a_killed_server_loses_no_acknowledged_write(folder):
             content = f"{worker}-{number}".encode() * 50
             try:
                 item = client.upload(dataset["id"], f"/{worker}/{number}.txt", content)
-                client.send(
-                    "POST", f"/items/{item['id']}/annotations", [{"type": "class", "label": str(number)}]
-                )
+                annotation = {"type": "class", "label": str(number)}
+                client.send("POST", f"/items/{item['id']}/annotations", [annotation])
             except (OSError, urllib.error.URLError):
                 return
             acknowledged[item["id"]] = content
