@@ -10,21 +10,7 @@ from .errors import bad_request
 
 @dataclass
 class Clock:
-    """The real time, moved ahead by as much as was asked for.
-
-    Parameters
-    ----------
-    source : callable, optional
-        Gives the real time, in UTC; tests hand in a time that stands still.
-    ahead : timedelta
-        How far this clock is ahead of it.
-
-    Examples
-    --------
-    >>> clock = Clock(lambda: datetime(2026, 1, 1, tzinfo=UTC))
-    >>> clock.advance(3600).isoformat()
-    '2026-01-01T01:00:00+00:00'
-    """
+    """The time of `source` (by default the real time, in UTC), moved ahead."""
 
     source: Callable[[], datetime] = lambda: datetime.now(UTC)
     ahead: timedelta = timedelta(0)

@@ -229,7 +229,7 @@ def running(state_dir: str | os.PathLike[str]) -> Platform | None:
     Returns
     -------
     Platform or None
-        The platform, once it has answered; None when nothing serves the folder.
+        The platform, if it answers, or None if nothing serves the folder.
     """
     folder = Path(state_dir).resolve()
     content = _server_json(folder)
@@ -357,7 +357,7 @@ def _log_tail(folder: Path) -> str:
 
 
 def cookie(platform: Platform) -> dict[str, Any]:
-    """Give the content of the ``cookie.json`` that logs the SDK in.
+    """Return the content of the ``cookie.json`` that logs the SDK in.
 
     Write it to ``$DATALOOP_PATH/cookie.json`` before ``dtlpy`` is imported. It holds the token: keep it private.
 

@@ -68,24 +68,7 @@ class Plan:
 
 
 def search(store: Store, kind: str, query: Any, **fields: Any) -> Page:
-    """Answer a query.
-
-    Parameters
-    ----------
-    store : Store
-        Where to look.
-    kind : str
-        What to look for: ``items``, ``annotations``, ``models``, ...
-    query : dict
-        ``filter``, ``sort``, ``page``, ``pageSize`` (0 counts only) and ``join``, as the SDK prepares them.
-    **fields
-        What every answer must satisfy besides, as in :meth:`Store.find`.
-
-    Raises
-    ------
-    ApiError
-        400, if the query is malformed.
-    """
+    """Answer a query (``filter``, ``sort``, ``page``, ``pageSize``, ``join``) among the documents with these fields."""
     page, size, order = _paging(query)
     plan = plan_for(store, kind, query, **fields)
     if not plan.rest and plan.euclid is None and not plan.places and _by_id(order):
@@ -278,7 +261,7 @@ def _join(store: Store, join: Any, plan: Plan) -> None:
 
 
 def _narrow(store: Store, plan: Plan) -> None:
-    """Let the index propose ids, if one of the conditions is selective."""
+    """Narrow a plan to the ids that the index proposes, if one of the conditions is selective."""
     kind, scope = plan.where.kind, plan.where.scope
     if kind not in index.KINDS or scope is None or not plan.rest:
         return

@@ -44,7 +44,7 @@ LAST_CLIENT = 5.0
 
 @dataclass
 class Client:
-    """A process that uses the server; its start time tells it from a later process with the same number."""
+    """A process that uses the server, identified by its number and its start time."""
 
     pid: int
     created: float

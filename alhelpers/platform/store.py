@@ -73,13 +73,7 @@ class Row(NamedTuple):
 
 
 class Store:
-    """The documents and blobs of one state folder.
-
-    Parameters
-    ----------
-    folder : Path
-        The state folder; made if missing.
-    """
+    """The documents and blobs of one state folder, which is made if missing."""
 
     def __init__(self, folder: Path) -> None:
         self.blobs = folder / "blobs"
@@ -221,21 +215,7 @@ class Store:
         offset: int = 0,
         **fields: Any,
     ) -> Iterator[Row]:
-        """Iterate over the documents of a kind that satisfy conditions on their fields.
-
-        Parameters
-        ----------
-        kind : str
-            The kind: ``items``, ``annotations``, ``models``, ...
-        where : Conditions, optional
-            The conditions, where they are not given as fields.
-        order : str
-            The field to sort by; with a minus before it in descending order.
-        limit, offset : int
-            How many documents at most, after leaving out how many.
-        **fields
-            Conditions on fields: ``find("executions", cycle=..., status=["created", "failed"])``; see `Conditions`.
-        """
+        """Iterate over the documents of a kind: ``find("executions", cycle=..., status=[...])``; see `Conditions`."""
         where = where or Conditions(kind, **fields)
         tail = where.order(order)
         if limit is not None:

@@ -89,6 +89,7 @@ def test_every_route_but_the_login_needs_the_token(platform, tmp_path):
     wrong = [
         {},
         {"Authorization": "Bearer x"},
+        {"Authorization": "Bearer \xe9"},
         {"Authorization": f"Basic {platform.token}"},
         {"Authorization": f"Bearer {platform.token}x"},
         {"Authorization": f"Bearer {platform.token[:-1]}"},
@@ -115,14 +116,6 @@ def test_tokens_are_compared_in_constant_time(monkeypatch):
     credentials = Credentials(secret="s", token="t", email="e")
     assert not credentials.accepts("Bearer t") and not credentials.login({"password": "s"})
     assert compared == [(b"t", b"t"), (b"s", b"s")]
-
-
-@pytest.mark.parametrize(
-    "body", [{"password": None}, {"password": ["x"]}, {"type": "refresh_token"}, {}, {"password": ""}]
-)
-def test_a_login_without_the_secret(platform, body):
-    status, _, _ = ask(platform, "POST", "/token", {"Content-Type": "application/json"}, json.dumps(body))
-    assert status == 401
 
 
 def test_a_foreign_host_is_refused(platform):

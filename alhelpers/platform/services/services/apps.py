@@ -29,7 +29,7 @@ def _install_trigger(store: Store, app: Document, component: Document, user: str
     known = [service for service in of_app(store, app) if name in ("", service["name"])]
     if not known:
         raise bad_request(
-            f"trigger {component['name']!r} is for {component.get('namespace')!r}, and the app has no such service"
+            f"trigger {component['name']!r} is for {component.get('namespace')!r}, which is not a service of the app"
         )
     spec = dict(require(component.get("spec")))
     spec["operation"] = (

@@ -5,11 +5,7 @@ from . import counters, members, statuses
 
 
 def update_tasks(store: Store, item_id: str, user: str) -> None:
-    """Bring the tasks of an item up to date with the statuses of its annotations.
-
-    The hosted platform takes an item with a new issue in a QA task back: it loses its status in the task that labelled
-    it, and is open there again.
-    """
+    """Update the tasks of an item after a change of its annotations; a new issue reopens it for its annotators."""
     places = members.of_item(store, item_id)
     if not places:
         return

@@ -31,7 +31,7 @@ def delete(call: Call) -> Document:
 
 
 def clone(call: Call) -> Raw:
-    """Refuse to clone: only templates can be cloned, and there are none here."""
+    """Refuse to clone: only templates can be cloned, and this server has none."""
     call.store.row("triggers", call.params["trigger_id"])
     raise not_emulated("templates of triggers; create the trigger in the other project instead")
 
