@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("sweep", help="run one notebook with many settings (alhelpers sweep --help)")
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["sweep"]:  # it has a parser of its own
-        from alhelpers.experiments import cli_sweep
+        from alhelpers.runs import cli_sweep
 
         return cli_sweep.main(arguments[1:])
     options = parser.parse_args(arguments)
@@ -57,10 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
         except KeyboardInterrupt:
             return _fail(f"interrupted: {options.output} stays as it was")
     # Imported here, so that --help does not wait for Jupyter.
-    from alhelpers.experiments import NotebookError, ParameterError
-    from alhelpers.experiments import run as run_notebook
-    from alhelpers.experiments.parameters import given
-    from alhelpers.experiments.tutorial import run_tutorial
+    from alhelpers.runs import NotebookError, ParameterError
+    from alhelpers.runs import run as run_notebook
+    from alhelpers.runs.parameters import given
+    from alhelpers.runs.tutorial import run_tutorial
 
     try:
         parameters = dict(map(given, options.parameter))
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _check(files: list[Path]) -> int:
     """Say of each configuration file what it is, or where it is wrong."""
-    from alhelpers.nodes.schemas import check_file
+    from alhelpers.dataloop.schemas import check_file
 
     failed = False
     for path in files:
@@ -309,9 +309,9 @@ def _page(state_dir: Path | None) -> int:
 
 
 def _platform_folder() -> Path:
-    from alhelpers import datasets
+    from alhelpers import data
 
-    return datasets.cache_folder() / "platform"
+    return data.cache_folder() / "platform"
 
 
 if __name__ == "__main__":

@@ -5,21 +5,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-
-class History(NamedTuple):
-    """The course of a training: the steps at which it was looked at, and what was seen there."""
-
-    steps: list[int]
-    loss: list[float]
-    validation_loss: list[float]
-    validation_accuracy: list[float]
+from alhelpers.protocols import History
 
 
 def augment(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -4,7 +4,7 @@ import ast
 
 from IPython import get_ipython
 
-from alhelpers.experiments.parameters import Parameter, ParameterError, check, declared
+from alhelpers.runs.parameters import Parameter, ParameterError, check, declared
 
 #: How papermill's injected cell begins.
 _INJECTED = "# Parameters\n"

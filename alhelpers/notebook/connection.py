@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-from alhelpers import datasets
+from alhelpers import data
 from alhelpers import platform as local_platform
 
 #: How the name of our own SDK folder begins; the user's is another, and never touched.
@@ -46,7 +46,7 @@ def connect(
         If dtlpy was imported before, with the user's own settings: they are not touched.
     """
     if platform == "local":
-        dl = _local(Path(state_dir or datasets.cache_folder() / "platform"))
+        dl = _local(Path(state_dir or data.cache_folder() / "platform"))
     elif platform == "dataloop":
         dl = _hosted()
     else:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from alhelpers.models import build_network
+from alhelpers.learners import build_network
 from alhelpers.uncertainty import Committee
 
 MEMBERS, RECORDS, BATCH, ROUNDS = 5, 600, 64, 5

@@ -29,7 +29,7 @@ from baal.bayesian.dropout import MCDropoutModule
 from baal.modelwrapper import TrainingArgs
 from torch import nn
 
-from alhelpers.models.networks import build_network
+from alhelpers.learners.networks import build_network
 from alhelpers.uncertainty import mc_dropout, mc_dropout_scores
 
 BATCH = 256

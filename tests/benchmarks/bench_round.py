@@ -5,7 +5,7 @@ size, T passes with dropout, the margin of their mean, the same pool and test im
 documentation says, with ``ActiveLearningDataset``, ``MCDropoutModule``, ``ModelWrapper`` and ``ActiveLearningLoop``,
 one seed after another; it loads its batches in its own process, as workers would have to be started in each round, and
 takes the faster of its two ways to predict; its AdamW is torch's default, where the kit's is fused. The kit's rounds
-are those of ``alhelpers.experiments.race``, which trains the networks of all seeds side by side; a round of one seed
+are those of ``alhelpers.loop.race``, which trains the networks of all seeds side by side; a round of one seed
 alone is printed, too. Rounds are interleaved, and medians of processor time compared. The limit: the kit's round costs
 at most a third.
 """
@@ -25,18 +25,16 @@ from baal.utils.metrics import Accuracy
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from alhelpers import datasets
-from alhelpers.experiments.race import Entry, race
-from alhelpers.models import build_network, to_inputs
+from alhelpers import data
+from alhelpers.learners import build_network, to_inputs
+from alhelpers.loop.race import Entry, race
 
 LIMIT = 1 / 3
 # 128 labels are 4 whole batches of 32, so that an epoch of baal is 4 steps.
 LABELS, PICKS, BATCH = 128, 10, 32
 
 
-def kit_rounds(
-    pool: datasets.ImageSet, test: datasets.ImageSet, steps: int, passes: int, seeds: int
-) -> float:
+def kit_rounds(pool: data.ImageSet, test: data.ImageSet, steps: int, passes: int, seeds: int) -> float:
     """Run the first round of a race and return its processor time for each seed, set-up included.
 
     The race has two numbers of labels, as nothing is mined after the last one.
@@ -58,7 +56,7 @@ def kit_rounds(
 
 
 def baal_round(
-    pool: datasets.ImageSet, test: datasets.ImageSet, steps: int, passes: int, seed: int, *, replicate: bool
+    pool: data.ImageSet, test: data.ImageSet, steps: int, passes: int, seed: int, *, replicate: bool
 ) -> float:
     """Run one round with baal and return its processor time, set-up included."""
     started = time.process_time()
@@ -108,7 +106,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     structlog.configure(processors=[lambda *_: ""], logger_factory=structlog.ReturnLoggerFactory())
-    pool, test = datasets.load("digits")
+    pool, test = data.load("digits")
     work = (pool, test, options.steps, options.passes)
     baal = [
         lambda replicate=replicate: mean(

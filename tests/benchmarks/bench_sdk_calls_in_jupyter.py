@@ -12,13 +12,13 @@ LIMIT_MS = 10
 CODE = """
 import inspect, json, statistics, time
 from types import SimpleNamespace
-from alhelpers import datasets, notebook
+from alhelpers import data, notebook
 dl = notebook.connect(project="bench", state_dir=STATE)
 import tempfile
-pool, _ = datasets.load("digits")
+pool, _ = data.load("digits")
 dataset = dl.projects.get(project_name="bench").datasets.create("bench")
 with tempfile.TemporaryDirectory() as folder:
-    datasets.write_folder(pool.part(20), folder, labelled=False)
+    data.write_folder(pool.part(20), folder, labelled=False)
     dataset.items.upload(local_path=folder + "/items/*", raise_on_error=True)
 ids = [item.id for item in dataset.items.list().all()]
 namespace = type(dl.client_api).token_expired.__globals__

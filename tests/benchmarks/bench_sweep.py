@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from alhelpers import experiments
-from alhelpers.experiments.runner import nbformat
+from alhelpers import runs
+from alhelpers.runs.runner import nbformat
 
 SETTINGS, CALLS, WORKERS, LIMIT = 20, 3, 2, 8.0
 
@@ -28,18 +28,18 @@ labels: int = 60  # labels bought at the start
 CELLS = [
     "import numpy as np\nimport pandas as pd\nimport torch\nfrom matplotlib import pyplot as plt\n"
     "from sklearn.decomposition import PCA\nfrom sklearn.linear_model import LogisticRegression",
-    "from alhelpers import datasets, mining, models, notebook, records",
-    "notebook.check_parameters()\npool, test = datasets.load('digits', seed=seed)\n"
+    "from alhelpers import data, learners, mining, notebook, records",
+    "notebook.check_parameters()\npool, test = data.load('digits', seed=seed)\n"
     "chosen = np.random.default_rng(seed).choice(len(pool), labels, replace=False)",
     "flat = pool.images.reshape(len(pool), -1) / 255\nplaces = PCA(2, random_state=0).fit_transform(flat)\n"
     "simple = LogisticRegression(max_iter=200).fit(flat[chosen], pool.labels[chosen])\n"
     "print(simple.score(flat, pool.labels))",
-    "network = models.build_network(pool.images.shape[1], len(pool.class_names), seed=seed)\n"
-    "models.train(network, models.to_inputs(pool.images[chosen]), pool.labels[chosen], steps=60, seed=seed)",
-    "prediction = models.predict(network, models.to_inputs(test.images))\n"
+    "network = learners.build_network(pool.images.shape[1], len(pool.class_names), seed=seed)\n"
+    "models.train(network, learners.to_inputs(pool.images[chosen]), pool.labels[chosen], steps=60, seed=seed)",
+    "prediction = learners.predict(network, learners.to_inputs(test.images))\n"
     "accuracy = float((prediction.confidences.argmax(1) == test.labels).mean())",
     "rest = np.setdiff1d(np.arange(len(pool)), chosen)\n"
-    "doubts = models.predict(network, models.to_inputs(pool.images[rest]))\n"
+    "doubts = learners.predict(network, learners.to_inputs(pool.images[rest]))\n"
     "table = records.from_arrays(rest, confidences=doubts.confidences, embeddings=doubts.embeddings)\n"
     "picks = mining.mine(table, strategy, 20, seed=seed)\npd.Series(picks.scores).describe()",
     "figure, axis = plt.subplots(figsize=(4, 3), layout='constrained')\n"
@@ -98,14 +98,12 @@ def main() -> int:
         write_notebook(notebook)
         theirs, their_cpu = measured(lambda: call_papermill(notebook, folder, settings))
         ours, our_cpu = measured(
-            lambda: tables.append(
-                experiments.sweep(notebook, grid, folder / "sweep", WORKERS, say=lambda _: None)
-            )
+            lambda: tables.append(runs.sweep(notebook, grid, folder / "sweep", WORKERS, say=lambda _: None))
         )
         (table,) = tables
         values = table.set_index(["strategy", "seed"])
         same = all(
-            experiments.recorded(folder / f"{number}.ipynb")
+            runs.recorded(folder / f"{number}.ipynb")
             == {name: values.loc[tuple(setting.values()), name] for name in ("accuracy", "classes")}
             for number, setting in enumerate(settings)
         )

@@ -14,9 +14,9 @@ import pytest
 import torch
 import torch._dynamo  # torch imports it with the first optimizer, and makes a folder for temporary files then
 
-from alhelpers import datasets
+from alhelpers import data
 from alhelpers.evaluation import accuracy, classification_average_precision
-from alhelpers.models import build_network, predict, to_inputs, train
+from alhelpers.learners import build_network, predict, to_inputs, train
 
 ROOT = Path(__file__).parents[2]
 TRAIN, VALIDATION, TEST = 120, 40, 40
@@ -53,7 +53,7 @@ def traces(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def adapter_class(dl):
-    from alhelpers.models.digit_classifier import DigitClassifier
+    from alhelpers.dataloop.digit_classifier import DigitClassifier
 
     return DigitClassifier
 
@@ -84,7 +84,7 @@ def app(dl, home, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pool():
-    return datasets.load("digits", seed=0)[0]
+    return data.load("digits", seed=0)[0]
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def labelled(dl, home, pool):
 def upload(dl, dataset, images, folder, labels=None):
     """Upload images into a remote folder, with their own labels or with the given lists of labels."""
     with tempfile.TemporaryDirectory() as local:
-        rows = datasets.write_folder(images, local, prefix=folder, labelled=labels is None)
+        rows = data.write_folder(images, local, prefix=folder, labelled=labels is None)
         table = pd.DataFrame(rows)[["local_path"] + ["local_annotations_path"] * (labels is None)]
         table["remote_path"] = f"/{folder}"
         uploaded = dataset.items.upload(local_path=table, raise_on_error=True, return_as_list=True)
@@ -218,7 +218,7 @@ def test_training_tells_its_progress_in_percent(trained):
 
 
 def test_predictions_are_records(dl, trained, labelled, adapter_class):
-    from alhelpers.models.digit_classifier import to_records
+    from alhelpers.dataloop.digit_classifier import to_records
 
     items = items_of(dl, labelled, "test")
     adapter = adapter_class(model_entity=dl.models.get(model_id=trained.id))
@@ -263,7 +263,7 @@ def test_predictions_are_records(dl, trained, labelled, adapter_class):
 def test_records_need_the_predictions_of_one_model():
     from types import SimpleNamespace
 
-    from alhelpers.models.digit_classifier import to_records
+    from alhelpers.dataloop.digit_classifier import to_records
 
     def annotation(item_id, **user):
         return SimpleNamespace(item_id=item_id, label="3", metadata={"user": user})

@@ -3,7 +3,7 @@
 import pytest
 from helpers_execution import succeeded
 
-from alhelpers.notebook import steps
+from alhelpers.dataloop import steps
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from pipeline_samples import executed, statuses, successes
 
-from alhelpers import datasets
+from alhelpers import data
 
 CONFIGS = Path(__file__).parents[2] / "pipeline_configs"
 TEMPLATES = ["active_learning_pipeline.json", "active_learning_pipeline_with_mining.json"]
@@ -67,9 +67,9 @@ def test_a_template_asks_for_what_it_needs(dl, project, dataset, name):
 @pytest.fixture
 def story(dl, project):
     """The pipeline, installed, with a model that has learnt nothing yet."""
-    from alhelpers.notebook import steps
+    from alhelpers.dataloop import steps
 
-    pool, _ = datasets.load("digits", seed=0)
+    pool, _ = data.load("digits", seed=0)
     raw, truth = (steps.get_or_create_dataset(project, name, pool.class_names) for name in ("raw", "truth"))
     steps.install_app(project)
     (model,) = project.models.list().items
@@ -91,7 +91,7 @@ def story(dl, project):
 def upload(dataset, images):
     """Upload images without labels; give each item's true label by its id."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = pd.DataFrame(datasets.write_folder(images, folder, labelled=False))
+        rows = pd.DataFrame(data.write_folder(images, folder, labelled=False))
         rows["remote_path"] = "/"
         columns = ["local_path", "remote_path"]
         items = list(dataset.items.upload(rows[columns], raise_on_error=True, return_as_list=True))

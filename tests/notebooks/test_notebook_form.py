@@ -8,7 +8,7 @@ import pytest
 from helpers_notebooks import NAMES, PATHS, code_cells, read
 from papermill import inspect_notebook
 
-from alhelpers.experiments.runner import parameters_of
+from alhelpers.runs.runner import parameters_of
 
 COMMON = {"dataset", "seed"}
 ON_THE_PLATFORM = {"platform", "project_name", "state_dir"}

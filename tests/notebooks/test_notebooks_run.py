@@ -8,10 +8,10 @@ import pytest
 from helpers_notebooks import NAMES, NOTEBOOKS, SMALL, code_cells, read
 
 from alhelpers import mining
-from alhelpers.experiments import Processes, run
-from alhelpers.experiments.runner import parameters_of
-from alhelpers.experiments.tutorial import run_tutorial
-from alhelpers.splitting import whole_counts
+from alhelpers.data.splitting import whole_counts
+from alhelpers.runs import Processes, run
+from alhelpers.runs.runner import parameters_of
+from alhelpers.runs.tutorial import run_tutorial
 
 #: An untrained network is right on one image of ten.
 CHANCE = 0.1

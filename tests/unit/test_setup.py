@@ -21,22 +21,23 @@ CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 
 #: DESIGN: each room imports only from rooms above it.
 ROOMS = [
+    "_moved",
+    "protocols",
     "files",
     "forking",
     "configurations",
     "scores",
     "evaluation",
-    "splitting",
     "records",
-    "datasets",
-    "platform",
     "mining",
+    "data",
     "training",
     "uncertainty",
-    "reading",
-    "models",
-    "nodes",
-    "experiments",
+    "learners",
+    "loop",
+    "platform",
+    "runs",
+    "dataloop",
     "notebook",
     "cli",
 ]
@@ -287,7 +288,7 @@ def test_a_room_imports_only_from_rooms_above_it(room):
         assert not below, f"{path.relative_to(ROOT)} imports {', '.join(sorted(below))}"
 
 
-@pytest.mark.parametrize("room", ["scores", "evaluation", "splitting"])
+@pytest.mark.parametrize("room", ["protocols", "scores", "evaluation"])
 def test_the_arithmetic_needs_numpy_only(room):
     assert {top for path in files_of(room) for top in third_party(path)} == {"numpy"}
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from node_samples import label, predict
 
+from alhelpers.dataloop import ModelComparer, node_context
+from alhelpers.dataloop.compare_models import compare
+from alhelpers.dataloop.data_split import split_dataset
 from alhelpers.evaluation import NoGroundTruth
-from alhelpers.nodes import ModelComparer, node_context
-from alhelpers.nodes.compare_models import compare
-from alhelpers.nodes.data_split import split_dataset
 
 CONFIGS = Path(__file__).parents[3] / "pipeline_configs"
 DEFAULT = json.loads((CONFIGS / "compare_configurations.json").read_text())

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from node_samples import upload
 
-from alhelpers.nodes import ModelCreator, node_context
-from alhelpers.nodes.data_split import split_dataset
+from alhelpers.dataloop import ModelCreator, node_context
+from alhelpers.dataloop.data_split import split_dataset
 
 CONFIGS = Path(__file__).parents[3] / "pipeline_configs"
 TRAIN, VALIDATION, TEST = (

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from node_samples import label, predict, read_tags, upload
 
-from alhelpers import reading
-from alhelpers.nodes import DataSplitter, data_split, node_context
-from alhelpers.nodes.data_split import split_dataset
-from alhelpers.splitting import assign_group, parse_groups, plan_split
+from alhelpers.data.splitting import assign_group, parse_groups, plan_split
+from alhelpers.dataloop import DataSplitter, data_split, node_context, reading
+from alhelpers.dataloop.data_split import split_dataset
 
 CONFIGS = Path(__file__).parents[3] / "pipeline_configs"
 EQUAL = {

@@ -13,9 +13,9 @@ from helpers_execution import succeeded, until
 from node_samples import label, upload
 from pipeline_samples import code, executed, node, pipeline, port
 
-from alhelpers import mining, reading
-from alhelpers.nodes import ItemMiner, mine_items
-from alhelpers.nodes.app import write_codebase
+from alhelpers import mining
+from alhelpers.dataloop import ItemMiner, mine_items, reading
+from alhelpers.dataloop.app import write_codebase
 
 CLASSES = ["a", "b", "c"]
 
@@ -456,7 +456,7 @@ def test_a_round_that_died_is_taken_up_again(dl, make_pool, die, monkeypatch, pr
 KILLED = """
 import os, signal, sys
 import dtlpy as dl
-from alhelpers.nodes import ItemMiner, mine_items
+from alhelpers.dataloop import ItemMiner, mine_items
 
 write, calls = mine_items.write_mark, []
 
@@ -643,7 +643,7 @@ def deployed(dl, shared_project, tmp_path_factory):
             "modules": [
                 module("adapter", "Grey", "adapter.py", [predict_items])
                 | {"initInputs": [{"type": "Model", "name": "model_entity"}]},
-                module("mine-items", "ItemMiner", "alhelpers/nodes/mine_items.py", [MINE_ITEMS]),
+                module("mine-items", "ItemMiner", "alhelpers/dataloop/mine_items.py", [MINE_ITEMS]),
             ],
             "models": [component],
         },

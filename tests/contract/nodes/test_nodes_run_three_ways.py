@@ -5,11 +5,10 @@ import uuid
 
 import pytest
 
-from alhelpers import datasets
-from alhelpers.nodes import DataSplitter, ItemMiner, ModelComparer, ModelCreator, node_context
-from alhelpers.nodes.app import write_codebase
-from alhelpers.nodes.data_split import DEFAULT_CONFIG, split_dataset
-from alhelpers.notebook import steps
+from alhelpers import data
+from alhelpers.dataloop import DataSplitter, ItemMiner, ModelComparer, ModelCreator, node_context, steps
+from alhelpers.dataloop.app import write_codebase
+from alhelpers.dataloop.data_split import DEFAULT_CONFIG, split_dataset
 from alhelpers.notebook.flow import wait_until
 
 MANIFEST = steps.config("dataloop.json")
@@ -21,7 +20,7 @@ SUBSETS = {name: steps.config(f"{name}_subset_filter.json") for name in ("train"
 def stage(dl):
     """A project with the kit's app, a labelled dataset in subsets, an unlabelled one, and a trained model, deployed."""
     project = dl.projects.create(f"three-ways-{uuid.uuid4().hex[:8]}")
-    pool, _ = datasets.load("digits", seed=0)
+    pool, _ = data.load("digits", seed=0)
     truth = steps.get_or_create_dataset(project, "truth", pool.class_names)
     steps.upload(truth, pool.part(90), labelled=True)
     split_dataset(truth, {"train": 60, "validation": 20, "test": 20}, seed=0)
@@ -127,7 +126,7 @@ def test_create_new_model(dl, stage, codebase):
 
 
 def test_compare_models(dl, stage, codebase):
-    from alhelpers.models.digit_classifier import DigitClassifier
+    from alhelpers.dataloop.digit_classifier import DigitClassifier
 
     project, truth, _, base = stage
     new = DigitClassifier(model_entity=(model := clone(stage))).train_model(model)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from node_samples import label, predict
 
-from alhelpers import reading, records
+from alhelpers import records
+from alhelpers.dataloop import reading
 
 
 def test_predictions_are_read_as_records(dl, make_dataset, make_model):

@@ -3,8 +3,8 @@
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from alhelpers.experiments import ParameterError
 from alhelpers.notebook import check_parameters
+from alhelpers.runs import ParameterError
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import textwrap
 import pytest
 
 from alhelpers import platform
-from alhelpers.experiments import recorded
 from alhelpers.notebook import connect
 from alhelpers.notebook.connection import _bypass_proxies
+from alhelpers.runs import recorded
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import RichOutput, capture_output
 from matplotlib import pyplot as plt
 
-from alhelpers.experiments.runner import RECORD_MIME
 from alhelpers.notebook import image_grid, progress, record, show
+from alhelpers.runs.runner import RECORD_MIME
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from alhelpers.models import build_network
+from alhelpers.learners import build_network
 from alhelpers.uncertainty import Committee
 from alhelpers.uncertainty.batched import BatchedNetwork, NotBatchable
 

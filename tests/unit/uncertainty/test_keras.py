@@ -184,7 +184,7 @@ def test_without_keras_the_way_out_is_said_and_the_rooms_stay_free_of_it(fresh_p
     said = fresh_process(
         """
         import sys
-        import alhelpers.uncertainty, alhelpers.models, alhelpers.scores, alhelpers.mining
+        import alhelpers.uncertainty, alhelpers.learners, alhelpers.scores, alhelpers.mining
         assert "keras" not in sys.modules
         sys.modules["keras"] = None  # as if it were not installed
         try:

@@ -1,0 +1,20 @@
+"""Splitting items into groups such as train, validation and test, on plain ids: by a hash, or exactly.
+
+:func:`assign_group` is the rule for one item at a time, :func:`plan_split` the one for all items at once.
+"""
+
+from alhelpers.data.splitting.groups import Group, assign_group, check_total, parse_groups, parse_weight
+from alhelpers.data.splitting.plan import none_first, plan_split
+from alhelpers.data.splitting.shares import exact_shares, whole_counts
+
+__all__ = [
+    "Group",
+    "assign_group",
+    "check_total",
+    "exact_shares",
+    "none_first",
+    "parse_groups",
+    "parse_weight",
+    "plan_split",
+    "whole_counts",
+]

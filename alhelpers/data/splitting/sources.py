@@ -1,0 +1,181 @@
+"""Items that stay together with others of their source: a packing problem, searched for the nearest totals."""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from alhelpers.data.splitting.groups import Group, position
+from alhelpers.data.splitting.shares import exact_shares, whole_counts
+
+# Sources of one group that an exchange looks at, the orders in which sources are dealt out, and the totals that
+# are all tried out.
+_EXCHANGED_SOURCES = 300
+_DEALS = 8
+_REACHABLE_TOTALS = 5_000
+
+
+def plan_sources(
+    levels: Mapping[str, str | None],
+    rows: Mapping[str | None, int],
+    columns: Mapping[str, int],
+    source: Mapping[str, str],
+    fixed: Mapping[str, str],
+    groups: Sequence[Group],
+    seed: int | str,
+) -> dict[str, str]:
+    """Deal out the largest sources first, then move and exchange sources until nothing gets better."""
+    weights = [group.weight for group in groups]
+    names = sorted(set(source.values()))
+    index = {name: number for number, name in enumerate(names)}
+    # A row a source: its items of each stratum, and at the end all of them.
+    sizes = np.zeros((len(names), len(rows) + 1), dtype=np.int64)
+    for item_id, level in levels.items():
+        sizes[index[source[item_id]], [rows[level], -1]] += 1
+    goal = np.empty((len(groups), len(rows) + 1))
+    goal[:, :-1] = np.array([exact_shares(int(size), weights) for size in sizes[:, :-1].sum(axis=0)]).T
+    goal[:, -1] = whole_counts(len(levels), weights)
+    owner = np.full(len(names), -1)
+    for item_id, name in fixed.items():
+        owner[index[source[item_id]]] = columns[name]
+    free = np.flatnonzero(owner < 0)
+    usable = [column for column, weight in enumerate(weights) if weight > 0]
+    places = [[position(names[number], f"{seed}/{deal}") for number in free] for deal in range(_DEALS)]
+    # With many sources the first deal is as near as the others.
+    deals = places[: _DEALS if len(free) <= _EXCHANGED_SOURCES else 1]
+    starts = [_deal_out(sizes, owner, goal, free, usable, np.array(deal)) for deal in deals]
+    nearest = _nearest_totals(sizes[:, -1], owner, goal[:, -1], free, usable)
+    if nearest is not None:
+        starts.append(nearest)
+    price_of_total = len(levels) ** 2 + 1  # more than the strata can ever gain
+    for start in starts:
+        _exchange(sizes, start, goal, free, usable, price_of_total)
+    best = min(starts, key=lambda dealt: _distance(sizes, dealt, goal))
+    group_names = list(columns)
+    return {item_id: group_names[best[index[name]]] for item_id, name in source.items()}
+
+
+def _deal_out(
+    sizes: np.ndarray,
+    owner: np.ndarray,
+    goal: np.ndarray,
+    free: np.ndarray,
+    usable: Sequence[int],
+    places: np.ndarray,
+) -> np.ndarray:
+    """Give the free sources owners; `places` (0 to 1, one for each) vary the order."""
+    owner = owner.copy()
+    order = free[np.lexsort((places, -sizes[free, -1] * (1 + places)))]
+    off = _table(sizes, owner, len(goal)) - goal
+    for number in order:
+        column = usable[int(np.argmin(off[usable] @ sizes[number]))]
+        owner[number] = column
+        off[column] += sizes[number]
+    _exchange(sizes, owner, goal, order, usable, price_of_total=0)
+    return owner
+
+
+def _nearest_totals(
+    sizes: np.ndarray, owner: np.ndarray, goal: np.ndarray, free: np.ndarray, usable: Sequence[int]
+) -> np.ndarray | None:
+    """Try out all totals that can be reached, source by source; None when they are too many.
+
+    Parameters
+    ----------
+    sizes, owner : numpy.ndarray, shape (sources,)
+        Items of each source, and its group, -1 for a free one.
+    goal : numpy.ndarray, shape (groups,)
+        The wanted totals.
+    free, usable
+        The free sources, and the groups that may get them.
+
+    Returns
+    -------
+    numpy.ndarray or None, shape (sources,)
+        Owners whose totals are the nearest of all.
+    """
+    start = tuple(int(sizes[owner == column].sum()) for column in range(len(goal)))
+    reached: list[dict[tuple[int, ...], tuple[tuple[int, ...], int]]] = []
+    totals: Iterable[tuple[int, ...]] = [start]
+    for number in free:
+        layer: dict[tuple[int, ...], tuple[tuple[int, ...], int]] = {}
+        for before, column in itertools.product(totals, usable):
+            after = (*before[:column], before[column] + int(sizes[number]), *before[column + 1 :])
+            layer.setdefault(after, (before, column))
+        if len(layer) > _REACHABLE_TOTALS:
+            return None
+        reached.append(layer)
+        totals = layer
+    end = min(totals, key=lambda total: float(np.abs(np.array(total) - goal).sum()))
+    owner = owner.copy()
+    for number, layer in zip(free[::-1], reached[::-1], strict=True):
+        end, owner[number] = layer[end]
+    return owner
+
+
+def _table(sizes: np.ndarray, owner: np.ndarray, groups: int) -> np.ndarray:
+    return np.array([sizes[owner == column].sum(axis=0) for column in range(groups)])
+
+
+def _distance(sizes: np.ndarray, owner: np.ndarray, goal: np.ndarray) -> tuple[float, float]:
+    off = _table(sizes, owner, len(goal)) - goal
+    return float(np.abs(off[:, -1]).sum()), float((off[:, :-1] ** 2).sum())
+
+
+def _exchange(
+    sizes: np.ndarray,
+    owner: np.ndarray,
+    goal: np.ndarray,
+    free: np.ndarray,
+    usable: Sequence[int],
+    price_of_total: int,
+) -> None:
+    """Move one source, or exchange two, always the best such change, until none makes the distance smaller.
+
+    The distance is the sum of the squares over all strata and totals, plus the price for each item that a
+    total is off.
+    """
+    while True:
+        off = _table(sizes, owner, len(goal)) - goal
+        gain, best = -1e-6, None
+        for left, right in itertools.combinations(usable, 2):
+            mine, theirs = (free[owner[free] == column][:_EXCHANGED_SOURCES] for column in (left, right))
+            change = _changes(sizes[mine], sizes[theirs], off[left], off[right], price_of_total)
+            if change.min() < gain:
+                gain = change.min()
+                best = (left, right, mine, theirs, *np.unravel_index(change.argmin(), change.shape))
+        if best is None:
+            return
+        left, right, mine, theirs, first, second = best
+        # The row and the column after the last source stand for giving nothing.
+        owner[mine[first : first + 1]] = right
+        owner[theirs[second : second + 1]] = left
+
+
+def _changes(
+    mine: np.ndarray, theirs: np.ndarray, off_left: np.ndarray, off_right: np.ndarray, price_of_total: int
+) -> np.ndarray:
+    """Say how the distance changes with each pair of sources that two groups exchange.
+
+    Parameters
+    ----------
+    mine, theirs : numpy.ndarray, shapes (M, strata + 1) and (K, strata + 1)
+        The sources' sizes.
+    off_left, off_right : numpy.ndarray, shape (strata + 1,)
+        What the groups have too many.
+    price_of_total : int
+        As in `_exchange`.
+
+    Returns
+    -------
+    numpy.ndarray, shape (M + 1, K + 1)
+        Negative is better; the last row and column give nothing in return.
+    """
+    nothing = np.zeros((1, len(off_left)))
+    mine, theirs = np.vstack([mine, nothing]), np.vstack([theirs, nothing])
+    slope = off_right - off_left
+    alone = [(side**2).sum(axis=1) + sign * (side @ slope) for side, sign in ((mine, 1), (theirs, -1))]
+    squares = 2 * (alone[0][:, None] + alone[1][None] - 2 * mine @ theirs.T)
+    moved = mine[:, -1][:, None] - theirs[:, -1][None]
+    totals = np.abs(off_left[-1] - moved) + np.abs(off_right[-1] + moved)
+    return squares + price_of_total * (totals - np.abs(off_left[-1]) - np.abs(off_right[-1]))

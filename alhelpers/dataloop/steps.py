@@ -1,0 +1,195 @@
+"""What each notebook leaves behind, made if it is missing: so each of them runs alone, or reuses what is there.
+
+The notebooks show every one of these steps in their own cells; here they are once more in short.
+"""
+
+import json
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import dtlpy as dl
+import numpy as np
+import pandas as pd
+
+from alhelpers import data
+from alhelpers.dataloop import ModelCreator
+from alhelpers.dataloop.app import write_codebase
+from alhelpers.dataloop.data_split import split_dataset
+from alhelpers.dataloop.digit_classifier import DigitClassifier, read_image
+from alhelpers.dataloop.reading import labels_of
+
+CONFIGS = Path(__file__).resolve().parents[2] / "pipeline_configs"
+GROUPS = {"train": 70, "validation": 10, "test": 20}
+FIRST_BATCH = 60
+IMAGE_SIZES = {"digits": 8, "mnist": 28}
+
+
+def config(name: str) -> dict[str, Any]:
+    """Read a JSON file of ``pipeline_configs``."""
+    return json.loads((CONFIGS / name).read_text())
+
+
+def subset_filter(subset: str) -> dl.Filters:
+    """Return the filter of a subset, ``train``, ``validation`` or ``test``, as a fresh object.
+
+    The SDK changes the dictionary that it is given, hence one for every call.
+    """
+    return dl.Filters(custom_filter=config(f"{subset}_subset_filter.json"))
+
+
+def first_batch_filter() -> dict[str, Any]:
+    """Return the train subset's filter, narrowed to the items that were labelled first."""
+    narrowed = config("train_subset_filter.json")
+    narrowed["filter"]["$and"].append({"metadata.user.batch": 1})
+    return narrowed
+
+
+def get_or_create_dataset(project: dl.Project, name: str, class_names: tuple[str, ...]) -> dl.Dataset:
+    """Return the dataset of that name, made with its labels if it is missing."""
+    for dataset in project.datasets.list():
+        if dataset.name == name:
+            return dataset
+    labels = [dl.Label(tag=tag, color=f"#{40 + 20 * row:02x}60c0") for row, tag in enumerate(class_names)]
+    return project.datasets.create(dataset_name=name, labels=labels)
+
+
+def upload(dataset: dl.Dataset, images: data.ImageSet, *, labelled: bool) -> None:
+    """Upload images that the dataset lacks; the first ones are marked as the first batch.
+
+    Raises
+    ------
+    RuntimeError
+        If the dataset does not hold all of them afterwards.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        rows = pd.DataFrame(data.write_folder(images, folder, labelled=labelled))
+        rows["item_metadata"] = [{"user": {"batch": 1 if row < FIRST_BATCH else 2}} for row in rows.index]
+        rows["remote_path"] = "/"
+        columns = ["local_path", "remote_path", "item_metadata"] + ["local_annotations_path"] * labelled
+        dataset.items.upload(local_path=rows[columns], raise_on_error=True)
+    count = dataset.items.list(filters=dl.Filters()).items_count
+    if count < len(images):
+        raise RuntimeError(
+            f"dataset {dataset.name!r} holds {count} items of {len(images)}: run the upload again"
+        )
+
+
+def labelled_dataset(project: dl.Project, source: str, items: int, *, seed: int = 0) -> dl.Dataset:
+    """Return the ground-truth dataset as notebook 01 leaves it: uploaded, labelled and split."""
+    pool, _ = data.load(source, seed=seed)
+    dataset = get_or_create_dataset(project, f"{source} ground truth", pool.class_names)
+    if dataset.items.list(filters=dl.Filters()).items_count < items:
+        upload(dataset, pool.part(items), labelled=True)
+    split_dataset(dataset, GROUPS, seed=seed)
+    return dataset
+
+
+def raw_dataset(
+    project: dl.Project, source: str, items: int, labelled_items: int, *, seed: int = 0
+) -> dl.Dataset:
+    """Return the raw dataset of notebook 06: images without labels, none of them in the ground truth."""
+    pool, _ = data.load(source, seed=seed)
+    dataset = get_or_create_dataset(project, f"{source} raw", pool.class_names)
+    if dataset.items.list(filters=dl.Filters()).items_count < items:
+        upload(dataset, pool.part(items, start=labelled_items), labelled=False)
+    return dataset
+
+
+def install_app(project: dl.Project) -> dl.App:
+    """Publish the kit as an app and install it, unless it is installed already."""
+    manifest = config("dataloop.json")
+    for app in project.apps.list().all():
+        if app.dpk_name == manifest["name"]:
+            return app
+    # Without a version the platform counts up: a name is known to all projects, and each install brings today's code.
+    manifest.pop("version", None)
+    with tempfile.TemporaryDirectory() as folder:
+        dpk = dl.Dpk.from_json(manifest, client_api=dl.client_api, project=project)
+        published = project.dpks.publish(dpk=dpk, local_path=str(write_codebase(folder)))
+    return project.apps.install(dpk=published)
+
+
+def base_model(project: dl.Project, dataset: dl.Dataset, source: str, **configuration: Any) -> dl.Model:
+    """Return the base model of notebook 02: trained on the first batch of labels only."""
+    name = f"{source} base"
+    for model in project.models.list().all():
+        if model.name == name and model.status == "trained":
+            return model
+    app = install_app(project)
+    model = project.models.create(
+        model_name=name,
+        dataset_id=dataset.id,
+        labels=[label.tag for label in dataset.labels],
+        configuration={"image_size": IMAGE_SIZES[source]} | configuration,
+        train_filter=dl.Filters(custom_filter=first_batch_filter()),
+        validation_filter=subset_filter("validation"),
+        app=app,
+        dpk_model_name="digit-classifier",
+    )
+    return DigitClassifier(model_entity=model).train_model(model)
+
+
+def untrained_clone(
+    project: dl.Project, dataset: dl.Dataset, base: dl.Model, **configuration: Any
+) -> dl.Model:
+    """Return the clone of notebook 02: the newest one that was not trained yet, or a fresh one."""
+    clones = _clones(project, dataset, base, status="pre-trained")
+    if clones:
+        return clones[-1]
+    clone, _ = ModelCreator.create_new_model(
+        base_model=base,
+        dataset=dataset,
+        train_subset=config("train_subset_filter.json"),
+        validation_subset=config("validation_subset_filter.json"),
+        model_configuration=configuration,
+    )
+    return clone
+
+
+def trained_clone(project: dl.Project, dataset: dl.Dataset, base: dl.Model, **configuration: Any) -> dl.Model:
+    """Return the trained clone of notebook 03: the newest one, or a fresh one."""
+    clones = _clones(project, dataset, base, status="trained")
+    if clones:
+        return clones[-1]
+    clone = untrained_clone(project, dataset, base, **configuration)
+    return DigitClassifier(model_entity=clone).train_model(clone)
+
+
+def _clones(project: dl.Project, dataset: dl.Dataset, base: dl.Model, *, status: str) -> list[dl.Model]:
+    """Return the clones of a base model with a status, oldest first."""
+    models = [
+        model
+        for model in project.models.list().all()
+        if model.name.startswith(f"{base.name}_")
+        and model.dataset_id == dataset.id
+        and model.status == status
+    ]
+    return sorted(models, key=lambda model: model.id)
+
+
+def download_images(items: list[dl.Item], model: dl.Model) -> np.ndarray:
+    """Download items as grey images of the size that a model takes, shape (N, H, W), uint8."""
+    size = model.configuration["image_size"]
+    with ThreadPoolExecutor(8) as pool:
+        files = list(pool.map(lambda item: item.download(save_locally=False), items))
+    return np.stack([read_image(file, item.filename, size) for file, item in zip(files, items, strict=True)])
+
+
+def labelled_images(
+    dataset: dl.Dataset, filters: dl.Filters, model: dl.Model
+) -> tuple[list[dl.Item], np.ndarray, np.ndarray]:
+    """Download labelled items as arrays.
+
+    Returns
+    -------
+    items : list of dl.Item
+        What the filter selects, sorted by name.
+    images, labels : numpy.ndarray, shapes (N, H, W) uint8 and (N,) int64
+        At the size and in the class order of ``model``.
+    """
+    items = sorted(dataset.items.list(filters=filters).all(), key=lambda item: item.name)
+    classes = labels_of(dataset, [item.id for item in items])
+    labels = np.array([model.labels.index(classes[item.id][0]) for item in items])
+    return items, download_images(items, model), labels

@@ -1,0 +1,263 @@
+"""Make the page ``notebooks/label-efficiency.md``: a sweep of notebook 11, and what it gave beside published numbers.
+
+``python -m alhelpers.runs.label_efficiency -o output/label-efficiency``, which goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alhelpers.files import write_text
+from alhelpers.loop.comparison import markdown_table
+from alhelpers.loop.curves import LearningCurves, learning_curves
+from alhelpers.runs.sweeps import sweep
+
+if TYPE_CHECKING:
+    import pandas
+
+_ROOT = Path(__file__).resolve().parents[2]
+_NOTEBOOK = _ROOT / "notebooks" / "11_compare_strategies.ipynb"
+_PAGE = _ROOT / "notebooks" / "label-efficiency.md"
+_CONTENDER = "mc_dropout > typicality"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One comparison of the record.
+
+    Parameters
+    ----------
+    name : str
+        Of its folder.
+    title, what : str
+        Its heading, and what the reader should know of it.
+    targets : tuple of float
+        The accuracies to reach.
+    parameters : mapping
+        Of notebook 11.
+    first_seeds : tuple of int
+        A run each; ``parameters["seeds"]`` seeds from there on.
+    """
+
+    name: str
+    title: str
+    what: str
+    targets: tuple[float, ...]
+    parameters: Mapping[str, Any]
+    first_seeds: tuple[int, ...]
+
+
+_MNIST: Mapping[str, Any] = {
+    "dataset": "mnist-whole",
+    "validation_images": 5000,
+    "pool_images": 10_000,
+    "candidates": 4000,
+    "contenders": [_CONTENDER],
+    "seeds": 2,
+}
+
+SETTINGS = (
+    Setting(
+        "mnist_pretrained",
+        "MNIST, training without labels first, and augmentation",
+        "The network first learns from the 10,000 images of the pool without a label (SimCLR, 600 steps, anew for each "
+        "run of two seeds), then from the labels, whose images are bent while it trains. Chance has all of that, too; "
+        "the published numbers have none of it.",
+        (0.90, 0.95),
+        _MNIST
+        | {
+            "network": "normed",
+            "pretrain_steps": 600,
+            "augmentation": "elastic",
+            "steps": 150,
+            "learning_rate": 2e-3,
+            "batch": 10,
+            "budget": 120,
+        },
+        (0, 2, 4),
+    ),
+    Setting(
+        "mnist_augmented",
+        "MNIST, augmentation, nothing without labels",
+        "The network is trained anew from the labels alone, whose images are bent while it trains.",
+        (0.90, 0.95),
+        _MNIST | {"augmentation": "elastic", "steps": 300, "batch": 20, "budget": 240},
+        (0, 2, 4),
+    ),
+    Setting(
+        "mnist_plain",
+        "MNIST, no augmentation, nothing without labels",
+        "What is nearest to the published: their network, but for a stride, trained anew from the labels alone.",
+        (0.90, 0.95),
+        _MNIST | {"network": "strided", "steps": 300, "batch": 20, "budget": 640},
+        (0, 2, 4),
+    ),
+    Setting(
+        "mnist_plain_16",
+        "MNIST, the same in batches of 16",
+        "A training sees half as many images, and nothing else is different. The contender needs a few labels more for "
+        "it, chance many more. How much a strategy gains is a property of the recipe, too: the shorter the training, "
+        "the more it matters which labels it gets. Choose the recipe first, and for its error; then read the gain.",
+        (0.90, 0.95),
+        _MNIST | {"network": "strided", "steps": 300, "batch_size": 16, "batch": 20, "budget": 1000},
+        (0, 2, 4),
+    ),
+    Setting(
+        "digits",
+        "Digits (8x8), no augmentation",
+        "The kit's default data: 1,297 images in the pool less 300 for validation, 500 test images. The number of "
+        "training steps was chosen on other divisions of the same 1,797 images, so that here, unlike MNIST, images of "
+        "the test set have had a say in it; longer training helps chance more than the contender.",
+        (0.90, 0.95),
+        {
+            "dataset": "digits",
+            "contenders": [_CONTENDER],
+            "seeds": 5,
+            "steps": 150,
+            "batch": 10,
+            "budget": 320,
+        },
+        (0, 5),
+    ),
+)
+
+#: Labels to 10 % and to 5 % error on MNIST, 20 labels at the start, as published; medians, where quartiles were given.
+_PUBLISHED = (
+    ("Gal 2017, random", 255, 835),
+    ("Gal 2017, BALD", 145, 335),
+    ("Gal 2017, variation ratio", 120, 295),
+    ("Gal 2017, maximal entropy", 165, 355),
+    ("BatchBALD 2019, 5 at a time", 90, 190),
+    ("BatchBALD 2019, BALD, 1 at a time", 97, 207),
+)
+
+
+def make(output: Path, page: Path, names: Sequence[str], workers: int | None = None) -> None:
+    """Run the sweeps that are not done, and write the page.
+
+    Parameters
+    ----------
+    output : pathlib.Path
+        Gets a folder a setting.
+    page : pathlib.Path
+        The page, replaced.
+    names : sequence of str
+        The settings to run, which are those that the page shows.
+    workers : int, optional
+        Runs at a time; as :func:`alhelpers.runs.sweep` has it.
+
+    Raises
+    ------
+    RuntimeError
+        If a run failed; the message names it with its error.
+    """
+    sections = []
+    for setting in SETTINGS:
+        if setting.name not in names:
+            continue
+        grid = [dict(setting.parameters) | {"seed": seed} for seed in setting.first_seeds]
+        table = sweep(_NOTEBOOK, grid, output / setting.name, workers)
+        failed = table[table["run.state"] != "done"]
+        if len(failed):
+            raise RuntimeError(f"{setting.name}: {failed['run.name'].iloc[0]}: {failed['run.error'].iloc[0]}")
+        sections.append(_section(setting, table))
+    write_text(page, _head(names) + "\n".join(sections) + _published())
+
+
+def curves_of(table: pandas.DataFrame) -> LearningCurves:
+    """Gather the races of all runs of notebook 11 into learning curves."""
+    columns = ["strategy", "race_seed", "labels", "accuracy"]
+    points = table[columns].explode(columns).astype({"accuracy": float})
+    return learning_curves(points, seed="race_seed", value="accuracy")
+
+
+def _section(setting: Setting, table: pandas.DataFrame) -> str:
+    """Write what a setting gave."""
+    curves = curves_of(table)
+    needed = {target: curves.labels_to(target) for target in setting.targets}
+    seeds = int(next(iter(needed.values()))["seeds"].iloc[0])
+    header = ["strategy", *(f"labels to {1 - target:.0%} error" for target in needed)]
+    header += [f"error at {curves.labels[-1]:g} labels", "mean accuracy of the curve"]
+    mean, area = curves.mean(), curves.area()["mean"]
+    rows = []
+    for name in curves.values:
+        end = mean[mean.strategy == name]["mean"].iloc[-1]
+        counts = [_labels(found.loc[name], curves.labels[-1]) for found in needed.values()]
+        rows.append([name, *counts, f"{1 - end:.1%}", f"{area[name]:.3f}"])
+    ratios = [_ratio(found, target) for target, found in needed.items()]
+    settings = json.dumps(dict(setting.parameters), ensure_ascii=False)
+    return (
+        f"## {setting.title}\n\n{setting.what} {seeds} seeds; medians over the seeds, from the least to the most in "
+        f"brackets.\n\n{markdown_table(header, rows)}\n{' '.join(ratios)}\n\n"
+        f"Parameters of notebook 11, with the first seeds {', '.join(map(str, setting.first_seeds))}: `{settings}`\n"
+    )
+
+
+def _labels(found: pandas.Series, last: float) -> str:
+    median, least, most = (
+        f"{value:.0f}" if np.isfinite(value) else f"more than {last:g}"
+        for value in (found["median"], found["least"], found["most"])
+    )
+    return f"{median} ({least} to {most})"
+
+
+def _ratio(found: pandas.DataFrame, target: float) -> str:
+    own, chance = found.loc[_CONTENDER, "median"], found.loc["random", "median"]
+    if not np.isfinite(own):
+        return f"{1 - target:.0%} error is not reached."
+    if not np.isfinite(chance):
+        return f"At {1 - target:.0%} error chance needs more than the budget."
+    return f"At {1 - target:.0%} error chance needs {chance / own:.1f} times as many labels."
+
+
+def _head(names: Sequence[str]) -> str:
+    chosen = "" if set(names) == {setting.name for setting in SETTINGS} else f" -s {' -s '.join(names)}"
+    return (
+        "# How many labels does it take?\n\n"
+        "This page is generated: `python -m alhelpers.runs.label_efficiency -o output/label-efficiency"
+        f"{chosen}` runs [notebook 11](11_compare_strategies.ipynb) with the settings below and writes it anew (for "
+        "MNIST its four files must be there: see [the data sheet](../data/README.md)).\n\n"
+        "The protocol is that of notebook 11: chance (`random`) from the first label on, under the same recipe, the "
+        "same numbers of labels and the whole test set; no test image chose anything, unless a section says so. "
+        f"`{_CONTENDER}` starts with the most typical image of each of 20 groups; then MC-dropout margin keeps ten "
+        "times the budget, and of these the most typical of each group are labelled. Labels to a target are read off "
+        "each seed's curve after isotonic regression.\n\n"
+    )
+
+
+def _published() -> str:
+    rows = [[name, str(ten), str(five)] for name, ten, five in _PUBLISHED]
+    table = markdown_table(["published, MNIST", "labels to 10 % error", "labels to 5 % error"], rows)
+    return (
+        f"\n## Beside what is published\n\n{table}\n"
+        "Gal, Islam and Ghahramani, ICML 2017; Kirsch, van Amersfoort and Gal, NeurIPS 2019. Other networks, other "
+        "recipes: compare the ratio to chance under one recipe before you compare the numbers.\n"
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    names = [setting.name for setting in SETTINGS]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--page", type=Path, default=_PAGE)
+    parser.add_argument(
+        "-s", "--setting", action="append", choices=names, help="only this one (default: all)"
+    )
+    parser.add_argument("-w", "--workers", type=int)
+    options = parser.parse_args(arguments)
+    make(options.output, options.page, options.setting or names, options.workers)
+    print(f"written: {options.page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

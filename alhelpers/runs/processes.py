@@ -1,0 +1,189 @@
+"""A fresh process for every run: forked from one that has everything imported, or started where none can be forked."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from alhelpers.forking import ServerProcess, receive
+from alhelpers.runs.errors import NotebookError
+from alhelpers.runs.preload import PRELOADED
+
+#: What numerical libraries read when they are loaded, to know how many threads to start.
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+_STOPPED = "the processes were stopped before this run had finished"
+
+#: How much of what a process said last goes into an error, in bytes.
+_LAST_WORDS = 2000
+
+
+class Processes:
+    """Run notebooks, each in a fresh process that has its imports behind it.
+
+    On Linux a server process imports the numerical packages once and is forked for each run: the run's own process, and
+    its kernel. Such a kernel differs from a started one only in what is imported already. Elsewhere, where forking
+    is not safe, each run starts a process and a kernel in the usual way.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Threads that the numerical libraries of one run may use; None leaves it to them.
+    fork : bool, optional
+        Whether to fork; the default is to do it where the system can.
+    preload : sequence of str
+        Modules that the server imports; one that asks for its surroundings when it is imported must not be among them.
+
+    Notes
+    -----
+    Use it as a context manager, or call ``stop``. Methods may be called from several threads.
+    """
+
+    def __init__(
+        self,
+        threads: int | None = None,
+        *,
+        fork: bool | None = None,
+        preload: Sequence[str] = PRELOADED,
+    ) -> None:
+        self.threads, self.preload = threads, preload
+        self.forks = sys.platform == "linux" if fork is None else fork
+        self._lock = threading.Lock()
+        self._server: ServerProcess | None = None
+        self._started: set[subprocess.Popen] = set()
+        self._stopped = False
+        self._folder = tempfile.TemporaryDirectory(prefix="alhelpers-", ignore_cleanup_errors=True)
+        self._log = Path(self._folder.name) / "log"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def execute(self, request: dict[str, Any]) -> Any:
+        """Execute a request in a fresh process, and return its answer.
+
+        Parameters
+        ----------
+        request : dict
+            What ``runner.execute`` takes, as JSON.
+
+        Returns
+        -------
+        Any
+            The answer, as JSON.
+
+        Raises
+        ------
+        NotebookError
+            If the process died without an answer; its last words are in the message.
+        """
+        answer, code = self._fork(request) if self.forks else self._start(request)
+        if answer is None:
+            raise NotebookError(f"the process of the run {_ending(code)}{self._last_words()}")
+        return answer
+
+    def stop(self) -> None:
+        """End all processes; runs that have not finished are lost."""
+        with self._lock:
+            self._stopped = True
+            for process in self._started:
+                process.kill()
+            if self._server is not None:
+                self._server.close()
+        self._folder.cleanup()
+
+    # ------------------------------------------------------------------------------------------------- forked
+
+    def _fork(self, request: dict[str, Any]) -> tuple[Any, int | None]:
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                pid = self._ask({"fork": request, "environment": self.environment()}, [theirs.fileno()])
+            if pid is None:
+                return None, None
+            answer, _ = receive(ours)
+        return answer, self._ask({"reap": pid})
+
+    def _ask(self, question: dict[str, Any], files: list[int] | None = None) -> int | None:
+        """Ask the server; the answer is None if it has died, and the next question goes to a new one."""
+        with self._lock:
+            if self._stopped:
+                raise NotebookError(_STOPPED)
+            if self._server is None:
+                with open(self._log, "ab") as log:
+                    self._server = ServerProcess(
+                        "alhelpers.runs.run_process", self.preload, self.environment(), log
+                    )
+            answer = self._server.ask(question, files)
+            if answer is None and "fork" in question:
+                self._server.close()
+                self._server = None
+        return answer
+
+    # ------------------------------------------------------------------------------------------------ started
+
+    def _start(self, request: dict[str, Any]) -> tuple[Any, int]:
+        with self._lock:
+            if self._stopped:
+                raise NotebookError(_STOPPED)
+            with open(self._log, "ab") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "alhelpers.runs.run_process"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    env=self.environment(),
+                    start_new_session=True,
+                )
+            self._started.add(process)
+        output, _ = process.communicate(json.dumps(request).encode())
+        self._started.discard(process)
+        return json.loads(output) if output else None, process.returncode
+
+    # ------------------------------------------------------------------------------------------------- shared
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a run: this one, with the limits of threads."""
+        limits = {} if self.threads is None else dict.fromkeys(_THREAD_VARIABLES, str(self.threads))
+        return dict(os.environ) | limits
+
+    def _last_words(self) -> str:
+        said = self._log.read_bytes()[-_LAST_WORDS:] if self._log.exists() else b""
+        text = said.decode(errors="replace").strip()
+        return f"; the last it said:\n{text}" if text else ""
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "died with the server that forks it"
+    if code >= 0:
+        return f"ended with code {code}"
+    return f"was killed by signal {-code} ({signal.Signals(-code).name}): was there too little memory?"
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def package_folder() -> Path:
+    """Return the folder of the package's source."""
+    return Path(__file__).resolve().parents[1]

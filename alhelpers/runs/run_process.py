@@ -1,0 +1,118 @@
+"""The process that runs one notebook; as a server it does its imports first, then forks a process for each run.
+
+The server computes nothing and starts no thread: a fork takes along only the thread that forks. Each fork of it forks
+once more before it does anything else: into the run, which drives papermill, and into the notebook's kernel.
+"""
+
+import atexit
+import builtins
+import gc
+import importlib.util
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+from alhelpers.forking import Server, leave, receive, send, set_anew
+
+
+def main() -> None:
+    """Serve on the socket whose descriptor is the argument, with what the others name imported.
+
+    Without arguments, answer the request on standard input.
+    """
+    if len(sys.argv) == 1:
+        _run_once()
+        return
+    with _as_in_a_kernel():
+        server = Server(int(sys.argv[1]), sys.argv[2:])
+    _make_validator()
+    request, files = server.serve()
+    if request is None:
+        leave()
+    (answers,) = (socket.socket(fileno=file) for file in files)
+    os.setsid()
+    server.set_environment(request["environment"])
+    from alhelpers.runs.kernels import ForkedKernel
+
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        answers.close()
+        command, _ = receive(theirs)
+        theirs.close()
+        if command is not None:  # None: the run ended without a kernel
+            _become_kernel(command, server)
+        leave()
+    theirs.close()
+    _answer(request["fork"], answers, ForkedKernel(pid, ours))
+    leave()
+
+
+def _run_once() -> None:
+    # Whatever the kernel prints past Jupyter must not mix with the answer.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    from alhelpers.runs.runner import answer
+
+    json.dump(answer(json.load(sys.stdin)), answers)
+    answers.close()
+
+
+def _answer(request: dict[str, Any], answers: socket.socket, kernel: Any) -> None:
+    from alhelpers.runs.runner import answer
+
+    send(answers, answer(request, kernel))
+    answers.close()
+
+
+@contextmanager
+def _as_in_a_kernel() -> Iterator[None]:
+    """Import as a kernel would."""
+    # As a kernel sets it before the notebook imports matplotlib.
+    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    # pandas shows tables in another way if it finds itself in a terminal when it is imported.
+    builtins.get_ipython = lambda: SimpleNamespace(kernel=None)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        del builtins.get_ipython  # type: ignore[attr-defined]
+
+
+def _make_validator() -> None:
+    """Make nbformat's validator once, for all runs."""
+    import nbformat
+
+    nbformat.validate(nbformat.v4.new_notebook())
+    gc.freeze()
+
+
+def _become_kernel(command: dict[str, Any], server: Server) -> None:
+    """Do what the command line of a kernel does; return when the kernel has ended."""
+    os.setsid()
+    os.chdir(command["folder"])
+    parent = os.getppid()
+    server.set_environment(command["environment"] | {"JPY_PARENT_PID": str(parent)})
+    from ipykernel.kernelapp import IPKernelApp
+
+    set_anew()
+    words = command["command"]  # python -m ipykernel_launcher -f FILE, with options of Python before the -m
+    launcher, *arguments = words[words.index("-m") + 1 :]
+    sys.argv = [importlib.util.find_spec(launcher).origin, *arguments]
+    # The application has read the parent's number from the environment when it was imported.
+    IPKernelApp.launch_instance(argv=[*arguments, f"--IPKernelApp.parent_handle={parent}"])
+    threading._shutdown()  # waits for the notebook's threads
+    atexit._run_exitfuncs()
+    IPKernelApp.instance().shell.user_ns.clear()  # closes the notebook's files
+    gc.collect()
+    leave()
+
+
+if __name__ == "__main__":
+    main()

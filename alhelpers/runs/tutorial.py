@@ -1,0 +1,145 @@
+"""Run the kit's notebooks in order, and write one HTML report of them."""
+
+import html
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbconvert import HTMLExporter
+
+from alhelpers import platform
+from alhelpers.runs.parameters import check
+from alhelpers.runs.processes import Processes
+from alhelpers.runs.runner import Run, parameters_of, run
+
+
+def run_tutorial(
+    notebooks: Path,
+    output: Path,
+    parameters: dict[str, Any] | None = None,
+    *,
+    say: Callable[[str], None] = print,
+) -> list[Run]:
+    """Run every notebook of a folder in order, on a fresh offline platform that they share.
+
+    Parameters
+    ----------
+    notebooks : Path
+        Folder of ``NN_verb_object.ipynb``.
+    output : Path
+        Gets the executed copies, ``report.html`` and the platform's state, and loses those of an earlier run.
+    parameters : dict, optional
+        Values by name; each goes to all notebooks that have a parameter of that name.
+    say : callable
+        Told what happens.
+
+    Returns
+    -------
+    list of Run
+
+    Raises
+    ------
+    ParameterError
+        If no notebook has a parameter of that name, or one has it with another type; nothing is run.
+    NotebookError
+        If a notebook fails; the executed copies so far are kept, and so is the report of them.
+    FileNotFoundError
+        If there is no notebook.
+    FileExistsError
+        If the output is the folder of the notebooks.
+    """
+    paths = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        raise FileNotFoundError(f"there are no notebooks in {notebooks}: run this in a clone of the kit")
+    if output.resolve() == notebooks.resolve():
+        raise FileExistsError(f"the output {output} is the folder of the notebooks: choose another one")
+    given = _given(paths, parameters or {}, state_dir=str((output / "platform").resolve()))
+    _clear(output)
+    runs = []
+    try:
+        with Processes() as processes:
+            for number, path in enumerate(paths, start=1):
+                say(f"{number} of {len(paths)}: {path.name} ...")
+                started = time.monotonic()
+                runs.append(run(path, given[path], output / path.name, processes=processes))
+                say(f"    done in {time.monotonic() - started:.0f} s{_headline(runs[-1])}")
+    finally:
+        executed = sorted(output.glob("[0-9][0-9]_*.ipynb"))
+        if executed:
+            (output / "report.html").write_text(report(executed), encoding="utf-8")
+            say(f"report: {output / 'report.html'}")
+    return runs
+
+
+def _given(paths: list[Path], parameters: dict[str, Any], *, state_dir: str) -> dict[Path, dict[str, Any]]:
+    """Return each notebook's share of the parameters, all of them checked."""
+    declared = {path: parameters_of(path) for path in paths}
+    known = {name: parameter for names in declared.values() for name, parameter in names.items()}
+    check(known, parameters, where="the tutorial")
+    values = {"state_dir": state_dir} | parameters
+    shares = {path: {name: values[name] for name in values if name in declared[path]} for path in paths}
+    for path, share in shares.items():
+        check(declared[path], share, where=path.name)
+    return shares
+
+
+def _clear(output: Path) -> None:
+    """Remove what an earlier run left, and nothing else: the folder may be any that the user named."""
+    if earlier := platform.running(output / "platform"):
+        earlier.stop()
+    shutil.rmtree(output / "platform", ignore_errors=True)
+    for path in [*output.glob("[0-9][0-9]_*.ipynb"), output / "report.html"]:
+        path.unlink(missing_ok=True)
+
+
+def _headline(finished: Run) -> str:
+    numbers = {name: value for name, value in finished.recorded.items() if isinstance(value, (int, float))}
+    return "".join(f"; {name} = {value:.4g}" for name, value in list(numbers.items())[:3])
+
+
+def report(executed: list[Path]) -> str:
+    """Return one HTML page with the executed notebooks one after another, and a table of contents.
+
+    Parameters
+    ----------
+    executed : list of Path
+        Executed notebooks, in reading order.
+
+    Returns
+    -------
+    str
+        A page that needs no other file and no network; formulas stay as they are written.
+    """
+    whole = nbformat.v4.new_notebook()
+    contents = []
+    for path in executed:
+        document = nbformat.read(str(path), as_version=4)
+        title = _title(document, path)
+        contents.append(f'<li><a href="#{path.stem}">{html.escape(title)}</a></li>')
+        whole.cells.append(nbformat.v4.new_markdown_cell(f'<a id="{path.stem}"></a>\n\n---'))
+        whole.cells.extend(_within_report(document.cells))
+    toc = f"# The tutorial, executed\n\n<ul>{''.join(contents)}</ul>"
+    whole.cells.insert(0, nbformat.v4.new_markdown_cell(toc))
+    whole.metadata["title"] = "Active Learning Notebook Kit: the tutorial, executed"
+    page, _ = HTMLExporter().from_notebook_node(whole)
+    # The template loads scripts from the network, for widgets and formulas.
+    return re.sub(r'<script\b[^>]*\bsrc="https?://[^>]*>\s*</script>', "", page)
+
+
+def _title(document: nbformat.NotebookNode, path: Path) -> str:
+    for cell in document.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("# "):
+            return cell.source.splitlines()[0].removeprefix("# ")
+    return path.stem
+
+
+def _within_report(cells: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Turn links between notebooks into links within the page."""
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb(?:#[^)]*)?\)", r"](#\1)", cell.source)
+    return cells

@@ -1,0 +1,20 @@
+import pytest
+
+
+@pytest.fixture(scope="session")
+def write_notebook():
+    """Write a notebook of some cells; the first one holds the parameters, texts that begin with # are prose."""
+    from alhelpers.runs.runner import nbformat  # imported there in the fast way
+
+    def write(path, parameters, *sources):
+        new = nbformat.v4
+        cells = [new.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+        for source in sources:
+            make = new.new_markdown_cell if source.startswith("#") else new.new_code_cell
+            cells.append(make(source))
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(new.new_notebook(cells=cells, metadata=kernel), path)
+        return path
+
+    return write

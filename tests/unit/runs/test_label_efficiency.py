@@ -1,0 +1,110 @@
+"""The page of the record: what a sweep's table gives, and settings that notebook 11 takes."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from alhelpers.runs import label_efficiency
+from alhelpers.runs.parameters import check
+from alhelpers.runs.runner import parameters_of
+
+CONTENDER = "mc_dropout > typicality"
+
+
+def table(seeds=(0, 1), state="done"):
+    """A run whose contender reaches 95 % at 30 and 50 labels, and whose chance does at 60 and never."""
+    curves = {
+        ("random", 0): [0.5, 0.85, 0.95],
+        ("random", 1): [0.5, 0.75, 0.85],
+        (CONTENDER, 0): [0.95, 0.97, 0.99],
+        (CONTENDER, 1): [0.75, 0.95, 0.99],
+    }
+    points = [
+        (name, seed, labels, value)
+        for (name, seed), values in curves.items()
+        for labels, value in zip((30, 50, 60), values, strict=True)
+    ]
+    columns = dict(
+        zip(("strategy", "race_seed", "labels", "accuracy"), zip(*points, strict=True), strict=True)
+    )
+    run = {name: list(values) for name, values in columns.items()}
+    return pd.DataFrame([run | {"run.name": "a1", "run.state": state, "run.error": "it broke"}])
+
+
+@pytest.fixture
+def swept(monkeypatch):
+    asked = []
+
+    def sweep(notebook, grid, output, workers):
+        asked.append((notebook.stem, grid, output, workers))
+        return swept.table
+
+    monkeypatch.setattr(label_efficiency, "sweep", sweep)
+    swept.asked, swept.table = asked, table()
+    return swept
+
+
+def test_the_page_says_what_the_table_gave(swept, tmp_path):
+    page = tmp_path / "page.md"
+    label_efficiency.make(tmp_path / "out", page, ["digits"], 2)
+    text = page.read_text()
+    ((notebook, grid, output, workers),) = swept.asked
+    assert (notebook, output, workers) == ("11_compare_strategies", tmp_path / "out" / "digits", 2)
+    assert [run["seed"] for run in grid] == [0, 5]
+    # Medians of (30, 50) and of (60, never); at 90 % of (30, 45) and of (55, never).
+    assert f"| {CONTENDER} | 38 (30 to 45) | 40 (30 to 50) | 1.0% |" in text
+    assert (
+        "| random | more than 60 (55 to more than 60) | more than 60 (60 to more than 60) | 10.0% |" in text
+    )
+    assert "At 5% error chance needs more than the budget." in text
+    assert "-s digits" in text and "MNIST, no augmentation" not in text
+    assert "| BatchBALD 2019, 5 at a time | 90 | 190 |" in text
+
+
+def test_how_many_times_as_many_labels_chance_needs(swept, tmp_path):
+    run = swept.table.iloc[0]
+    run["accuracy"][3:6] = [0.5, 0.75, 0.95]
+    label_efficiency.make(tmp_path, tmp_path / "page.md", ["digits"])
+    assert "At 5% error chance needs 1.5 times as many labels." in (tmp_path / "page.md").read_text()
+
+
+def test_a_failed_run_writes_no_page(swept, tmp_path):
+    swept.table = table(state="failed")
+    with pytest.raises(RuntimeError, match="digits: a1: it broke"):
+        label_efficiency.make(tmp_path, tmp_path / "page.md", ["digits"])
+    assert not (tmp_path / "page.md").exists()
+
+
+@pytest.mark.parametrize("setting", label_efficiency.SETTINGS, ids=lambda setting: setting.name)
+def test_notebook_11_takes_the_settings(setting):
+    declared = parameters_of(label_efficiency._NOTEBOOK)
+    check(declared, dict(setting.parameters) | {"seed": 0}, where="notebook 11")
+    assert len(setting.first_seeds) * setting.parameters["seeds"] >= 5
+    steps = range(0, max(setting.first_seeds) + 1, setting.parameters["seeds"])
+    assert setting.first_seeds == tuple(steps), "no seed twice, none left out"
+
+
+def committed_section(setting):
+    page = label_efficiency._PAGE.read_text()
+    return page.split(f"## {setting.title}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("setting", label_efficiency.SETTINGS, ids=lambda setting: setting.name)
+def test_the_committed_page_shows_every_setting_as_the_module_has_it_now(setting):
+    section = committed_section(setting)
+    assert setting.what in section
+    assert f"`{json.dumps(dict(setting.parameters))}`" in section
+
+
+def test_the_readme_says_what_the_committed_page_says():
+    readme = (label_efficiency._ROOT / "README.md").read_text()
+    ours, chance = re.search(r"(\d+) labels reach 5 % error where chance takes (\d+)", readme).groups()
+    (setting,) = [one for one in label_efficiency.SETTINGS if one.name == "mnist_augmented"]
+    medians = {row[1]: row[3].split()[0] for row in table_rows(committed_section(setting))}
+    assert (medians[CONTENDER], medians["random"]) == (ours, chance)
+
+
+def table_rows(text):
+    return [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if line.startswith("|")]

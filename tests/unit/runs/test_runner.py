@@ -1,0 +1,261 @@
+import multiprocessing
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from alhelpers import cli
+from alhelpers.runs import NotebookError, ParameterError, kernels, recorded, run, runner
+
+
+@pytest.fixture(scope="module")
+def finished(write_notebook, tmp_path_factory):
+    """A run by relative paths, in another working folder than the notebook's and the caller's."""
+    folder = tmp_path_factory.mktemp("run")
+    write_notebook(
+        folder / "books" / "01_try_it.ipynb",
+        'seed: int = 0\nname: str = "a"\nsizes: list[int] = [1]\n',
+        "# Try it\n\nSee [the next one](02_go_on.ipynb#more) and [this](https://example.invalid/01_try_it.ipynb).",
+        "import os, sys\nimport numpy as np\nfrom matplotlib import pyplot as plt\n"
+        "from alhelpers.notebook import record, show",
+        'record("seed", np.int64(seed))\nrecord("name", name)\nrecord("sizes", sizes)\nrecord("twice", 1)',
+        'record("twice", 2)\nrecord("cwd", os.getcwd())\nrecord("python", sys.executable)\n'
+        'record("values", {"mean": np.float32(0.5), "all": np.arange(2)})',
+        'figure, axis = plt.subplots(figsize=(1, 1))\nshow(figure, alt="an <empty> frame", caption="Nothing in it.")',
+    )
+    (folder / "elsewhere").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        result = run(
+            "books/01_try_it.ipynb",
+            {"seed": 7, "sizes": [3, 4]},
+            Path("out/deep/01_try_it.ipynb"),
+            cwd="elsewhere",
+        )
+        assert Path.cwd() == folder
+    return folder, result
+
+
+def test_parameters_arrive_and_recorded_values_come_back(finished):
+    folder, result = finished
+    assert result.parameters == {"seed": 7, "sizes": [3, 4]}
+    values = dict(result.recorded)
+    assert os.path.samefile(values.pop("cwd"), folder / "elsewhere")
+    assert values.pop("python") == sys.executable
+    assert values == {
+        "seed": 7,
+        "name": "a",
+        "sizes": [3, 4],
+        "twice": 2,
+        "values": {"mean": 0.5, "all": [0, 1]},
+    }
+    assert recorded(folder / result.output) == result.recorded
+
+
+def test_two_runs_at_once_in_one_folder_keep_apart(write_notebook, tmp_path):
+    # Each opens its end of a pipe, which waits for the other: so both kernels are alive at the same time.
+    os.mkfifo(tmp_path / "pipe")
+    notebook = write_notebook(
+        tmp_path / "01_meet.ipynb",
+        "end: int = 0\n",
+        "from alhelpers.notebook import record",
+        'with open("pipe", "rw"[end]) as pipe:\n    record("end", end)',
+    )
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        runs = [pool.submit(run, notebook, {"end": end}, tmp_path / f"{end}.ipynb") for end in (0, 1)]
+        assert [finished.result().recorded for finished in runs] == [{"end": 0}, {"end": 1}]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.ipynb", "01_meet.ipynb", "1.ipynb", "pipe"]
+
+
+def test_the_notebook_itself_is_left_alone(finished):
+    folder, result = finished
+    assert recorded(folder / result.notebook) == {}
+    assert sorted(path.name for path in folder.iterdir()) == ["books", "elsewhere", "out"]
+    assert list((folder / "elsewhere").iterdir()) == []
+
+
+def test_a_failing_cell_is_named_and_the_copy_kept(write_notebook, tmp_path):
+    path = write_notebook(
+        tmp_path / "02_fail.ipynb",
+        "seed: int = 0",
+        "from alhelpers.notebook import record\nrecord('before', seed)",
+        "where = 'here'\nraise KeyError(where)",
+        "record('after', 1)",
+    )
+    output = tmp_path / "out" / "02_fail.ipynb"
+    with pytest.raises(NotebookError) as caught:
+        run(path, {"seed": 3}, output)
+    message = str(caught.value)
+    assert message.startswith("02_fail.ipynb stopped at code cell [4], which begins \"where = 'here'\"")
+    assert "KeyError: 'here'" in message and str(output) in message
+    assert recorded(output) == {"before": 3}
+
+
+# ------------------------------------------------------------------------------------------ refused before a run
+
+
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        ({"sede": 1}, "01_a.ipynb has no parameter 'sede': did you mean 'seed'"),
+        ({"seed": "1"}, r"'seed' is '1' \(str\): it takes int, such as 0"),
+        ({"seed": None}, r"'seed' is None"),
+    ],
+)
+def test_wrong_parameters_are_refused_before_anything_is_written(
+    write_notebook, tmp_path, parameters, message
+):
+    path = write_notebook(tmp_path / "01_a.ipynb", "seed: int = 0")
+    with pytest.raises(ParameterError, match=message):
+        run(path, parameters, tmp_path / "out" / "01_a.ipynb")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_source_is_never_the_output(write_notebook, tmp_path, monkeypatch):
+    path = write_notebook(tmp_path / "01_a.ipynb", "seed: int = 0")
+    before = path.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileExistsError, match="is the notebook itself"):
+        run(path, {}, "01_a.ipynb")
+    assert path.read_bytes() == before
+
+
+def test_an_output_that_is_not_named_as_a_notebook_is_refused(write_notebook, tmp_path):
+    path = write_notebook(tmp_path / "01_a.ipynb", "seed: int = 0")
+    with pytest.raises(
+        NotebookError, match="out/copy is to be a notebook: give it a name that ends in .ipynb"
+    ):
+        run(path, {}, tmp_path / "out" / "copy")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"text", b"[]", b'{"a": 1}', b"\xff\xfe", b'{"nbformat": 9, "nbformat_minor": 0, "cells": []}'],
+)
+def test_what_is_no_notebook_is_named(tmp_path, content):
+    path = tmp_path / "01_a.ipynb"
+    path.write_bytes(content)
+    with pytest.raises(ParameterError, match="01_a.ipynb can't be read as a notebook"):
+        run(path, {}, tmp_path / "out.ipynb")
+
+
+def test_a_missing_notebook_is_named(tmp_path):
+    with pytest.raises(ParameterError, match="01_a.ipynb can't be read as a notebook"):
+        run(tmp_path / "01_a.ipynb", {}, tmp_path / "out.ipynb")
+
+
+def test_a_notebook_without_a_parameters_cell_is_named(write_notebook, tmp_path):
+    import nbformat
+
+    path = tmp_path / "01_a.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), path)
+    with pytest.raises(ParameterError, match="01_a.ipynb has no cell tagged 'parameters': add the tag"):
+        run(path, {}, tmp_path / "out.ipynb")
+
+
+# ------------------------------------------------------------------------------------------------------ kernels
+
+
+@pytest.fixture
+def kernel_of(monkeypatch):
+    """Have the kernel python3 start a given program."""
+
+    def use(executable):
+        class Spec:
+            argv = [str(executable), "-m", "ipykernel_launcher"]
+
+        monkeypatch.setattr(kernels.KernelSpecManager, "get_kernel_spec", lambda self, name: Spec)
+
+    return use
+
+
+def test_the_kernel_of_another_environment_is_refused(kernel_of, write_notebook, tmp_path):
+    # As in a virtual environment, whose Python is a link to the same file.
+    other = tmp_path / "other" / Path(sys.executable).name
+    other.parent.mkdir()
+    other.symlink_to(Path(sys.executable).resolve())
+    path = write_notebook(tmp_path / "01_a.ipynb", "seed: int = 0")
+    for executable in (other, tmp_path / "removed" / "python"):
+        kernel_of(executable)
+        with pytest.raises(NotebookError, match=f"python3 starts {executable}.*kernelspec remove python3"):
+            run(path, {}, tmp_path / "out" / "01_a.ipynb")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("executable", ["python", "python3", sys.executable])
+def test_the_kernel_of_this_environment_is_taken(kernel_of, executable):
+    kernel_of(executable)
+    kernels.check_kernel()
+
+
+def test_a_missing_kernel_is_named(monkeypatch):
+    def missing(self, name):
+        raise kernels.NoSuchKernel(name)
+
+    monkeypatch.setattr(kernels.KernelSpecManager, "get_kernel_spec", missing)
+    with pytest.raises(NotebookError, match="no kernel python3.*pip install ipykernel"):
+        kernels.check_kernel()
+
+
+def test_a_kernel_that_does_not_start_is_named(monkeypatch, write_notebook, tmp_path):
+    import papermill
+
+    def fail(*_, **__):
+        raise RuntimeError("Kernel didn't respond in 60 seconds")
+
+    monkeypatch.setattr(papermill, "execute_notebook", fail)
+    path = write_notebook(tmp_path / "01_a.ipynb", "seed: int = 0")
+    with pytest.raises(NotebookError, match="the kernel of 01_a.ipynb did not start: .* 60 seconds"):
+        run(path, {}, tmp_path / "out.ipynb")
+
+
+# -------------------------------------------------------------------------------------------------- command line
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """What the command line hands to the runner."""
+    calls = []
+
+    def fake(notebook, parameters, output):
+        calls.append(parameters)
+        return runner.Run(notebook, output, parameters, {"accuracy": 0.5})
+
+    import alhelpers.runs
+
+    monkeypatch.setattr(alhelpers.runs, "run", fake)
+    return calls
+
+
+def test_the_command_line_passes_typed_values_and_prints_what_was_recorded(given, capsys):
+    words = ["seed=3", "name=mnist", "sizes=[1, 2]", "flag=True", "path=a=b", "text='5'", "nothing="]
+    options = [part for word in words for part in ("-p", word)]
+    assert cli.main(["run", "a.ipynb", *options, "-o", "out.ipynb"]) == 0
+    assert given == [
+        {"seed": 3, "name": "mnist", "sizes": [1, 2], "flag": True, "path": "a=b", "text": "5", "nothing": ""}
+    ]
+    assert capsys.readouterr().out == "accuracy = 0.5\n"
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["run", "none.ipynb", "-o", "out.ipynb"], "error: none.ipynb can't be read as a notebook"),
+        (["run", "none.ipynb", "-o", "out.ipynb", "-p", "seed"], "error: 'seed' is not NAME=VALUE"),
+        (["tutorial", "--notebooks", "none", "--output", "out"], "error: there are no notebooks in none"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 1
+    assert capsys.readouterr().err.startswith(message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_usage_ends_with_2():
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["dance"])
+    assert caught.value.code == 2

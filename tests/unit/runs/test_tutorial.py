@@ -1,0 +1,153 @@
+"""The tutorial's order and report; what runs a notebook is tested beside this and replaced here."""
+
+import base64
+import html.parser
+
+import pytest
+
+from alhelpers import platform
+from alhelpers.runs import NotebookError, runner, tutorial
+
+PIXEL = base64.b64encode(b"not really a picture").decode()
+
+
+class Page(html.parser.HTMLParser):
+    """The links, anchors and pictures of a page, and what it loads."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.ids, self.pictures, self.loaded = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
+        if tag == "a" and "href" in attributes:
+            self.links.append(attributes["href"])
+        if tag == "img":
+            self.pictures.append((attributes.get("alt"), attributes["src"]))
+        if tag == "link" or "src" in attributes and tag != "img":
+            self.loaded.append(attributes.get("href") or attributes["src"])
+
+
+@pytest.fixture
+def folder(write_notebook, tmp_path):
+    """Three notebooks, and a file that is none of them."""
+    books = tmp_path / "notebooks"
+    write_notebook(
+        books / "02_go_on.ipynb", "seed: int = 0", "# Go <on>\n\nBack to [the first](01_begin.ipynb)."
+    )
+    write_notebook(
+        books / "01_begin.ipynb",
+        'state_dir: str = "x"',
+        "# Begin\n\nNext: [go on](02_go_on.ipynb), [its end](02_go_on.ipynb#end), [out](https://a.invalid/b).",
+        "1 + 1",
+    )
+    write_notebook(books / "10_end.ipynb", "seed: int = 0", "No title here")
+    write_notebook(books / "draft.ipynb", "seed: int = 0", "# Draft")
+    return books
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Copy a notebook, with a picture in it, instead of running it; fail where asked to."""
+    made = []
+
+    def fake(notebook, parameters, output, *, processes):
+        import nbformat
+
+        made.append((notebook.name, parameters))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        document = nbformat.read(notebook, as_version=4)
+        page = f'<figure><img alt="shows {notebook.stem}" src="data:image/png;base64,{PIXEL}"></figure>'
+        data = {"text/html": page, "image/png": PIXEL, "text/plain": "a picture"}
+        document.cells[0].outputs = [nbformat.v4.new_output("display_data", data=data)]
+        nbformat.write(document, output)
+        if notebook.stem in failing:
+            raise NotebookError(f"{notebook.name} stopped")
+        return runner.Run(notebook, output, parameters, {"accuracy": 0.51234, "action": "update", "items": 3})
+
+    failing = set()
+    monkeypatch.setattr(tutorial, "run", fake)
+    return made, failing
+
+
+def test_notebooks_run_in_order_on_one_platform_and_make_one_report(folder, calls, tmp_path):
+    made, _ = calls
+    output, told = tmp_path / "output", []
+    runs = tutorial.run_tutorial(folder, output, say=told.append)
+    assert made == [
+        ("01_begin.ipynb", {"state_dir": str(output / "platform")}),
+        ("02_go_on.ipynb", {}),
+        ("10_end.ipynb", {}),
+    ]
+    assert [run.notebook.name for run in runs] == [name for name, _ in made]
+    assert sum("accuracy = 0.5123; items = 3" in line for line in told) == 3
+    assert (output / "report.html").is_file() and str(output / "report.html") in told[-1]
+
+
+def test_the_report_is_one_page_with_anchors_and_pictures(folder, calls, tmp_path):
+    tutorial.run_tutorial(folder, tmp_path / "output", say=lambda _: None)
+    text = (tmp_path / "output" / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    names = ["01_begin", "02_go_on", "10_end"]
+    inside = [link[1:] for link in page.links if link[1:] in names]
+    assert inside[:3] == names  # the table of contents
+    assert all(page.ids.count(name) == 1 for name in names)
+    assert page.links.count("#02_go_on") == 3 and page.links.count("#01_begin") == 2
+    assert not [link for link in page.links if ".ipynb" in link]
+    assert "https://a.invalid/b" in page.links
+    assert [alt for alt, _ in page.pictures] == ["shows 01_begin", "shows 02_go_on", "shows 10_end"]
+    assert all(source.startswith("data:") for _, source in page.pictures)
+    assert page.loaded == []  # no style sheet, no script
+    assert len(page.ids) == len(set(page.ids))
+    assert "Go &lt;on&gt;" in text and "Draft" not in text
+
+
+def test_a_failure_keeps_the_copies_and_the_report_so_far(folder, calls, tmp_path):
+    made, failing = calls
+    failing.add("02_go_on")
+    with pytest.raises(NotebookError, match="02_go_on.ipynb stopped"):
+        tutorial.run_tutorial(folder, tmp_path / "output", say=lambda _: None)
+    assert [name for name, _ in made] == ["01_begin.ipynb", "02_go_on.ipynb"]
+    text = (tmp_path / "output" / "report.html").read_text(encoding="utf-8")
+    assert "shows 02_go_on" in text and "shows 10_end" not in text
+
+
+def test_only_what_an_earlier_run_left_is_removed(folder, calls, tmp_path):
+    output = tmp_path / "output"
+    keep = [output / "thesis.txt", output / "photos" / "cat.png", output / "my.ipynb"]
+    remove = [output / "03_old.ipynb", output / "platform" / "old.db"]
+    for path in [*keep, *remove]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    tutorial.run_tutorial(folder, output, say=lambda _: None)
+    assert all(path.exists() for path in keep)
+    assert not any(path.exists() for path in remove)
+
+
+def test_an_earlier_platform_is_stopped_before_its_folder_goes(folder, calls, tmp_path, monkeypatch):
+    stopped = []
+
+    class Earlier:
+        def stop(self):
+            stopped.append((tmp_path / "output" / "platform" / "state.db").exists())
+
+    (tmp_path / "output" / "platform").mkdir(parents=True)
+    (tmp_path / "output" / "platform" / "state.db").write_text("x")
+    monkeypatch.setattr(platform, "running", lambda folder: Earlier())
+    tutorial.run_tutorial(folder, tmp_path / "output", say=lambda _: None)
+    assert stopped == [True]
+
+
+def test_the_notebooks_are_never_the_output(folder, calls):
+    with pytest.raises(FileExistsError, match="is the folder of the notebooks"):
+        tutorial.run_tutorial(folder, folder / ".." / "notebooks")
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_a_folder_without_notebooks_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"there are no notebooks in {tmp_path}"):
+        tutorial.run_tutorial(tmp_path, tmp_path / "output")
+    assert not (tmp_path / "output").exists()
