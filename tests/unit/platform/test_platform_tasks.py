@@ -45,9 +45,6 @@ def body_for(about, ids, *loads, **more):
     return about | {"workload": given, "query": {"filter": {"id": {"$in": ids}}}} | more
 
 
-# --------------------------------------------------------------------------------------------------------- shares
-
-
 @given(st.integers(0, 200), st.lists(st.integers(0, 100), min_size=1, max_size=3))
 def test_shares_follow_the_loads_to_within_one_item(number, loads):
     ids = [str(place) for place in range(number)]
@@ -70,8 +67,6 @@ def test_a_consensus_gives_each_item_to_different_annotators_evenly(number, peop
     sizes = [len(piece) for _, piece in pieces]
     assert not sizes or max(sizes) - min(sizes) <= 1
 
-
-# ----------------------------------------------------------------------------------------------- whatever happens
 
 STEPS = st.lists(
     st.one_of(
@@ -173,9 +168,6 @@ def test_counters_and_refs_agree_whatever_happens(world, steps):
         assert store.count("task_items") == store.count("assignments") == store.count("tasks") == 0
         assert all(store.parsed(row)["metadata"]["system"]["refs"] == [] for row in store.find("items"))
         raise Undo
-
-
-# --------------------------------------------------------------------------------------------------------- events
 
 
 def told(store, resource):

@@ -1,7 +1,7 @@
 """Cycles: one run of a pipeline each. An execution that ends moves its cycle on, in the same transaction.
 
-A crash therefore leaves no half step: either an execution has ended and those after it exist, or neither. Nothing runs
-between requests, so a restart has nothing to catch up on.
+A crash therefore leaves no half step: either an execution has ended and the next ones exist, or neither. Nothing runs
+between requests, so a restart has nothing to make up for.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""Which items are in a task, at whom, and with which status.
+"""The items of tasks: their assignments and statuses.
 
-One record says that an item is in an assignment (or in a task, and in none of its assignments yet): these are the
-truth. What the SDK reads, the item's ``metadata.system.refs`` and the counters of assignments and tasks, follows from
-them and is written anew with every change.
+Each record (a place) puts an item into an assignment, or into a task without an assignment yet. What the SDK reads, the
+item's ``metadata.system.refs`` and the counters of assignments and tasks, is computed from these records after every
+change.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from ...store import Document, Store, now
 
-# An item may go around a pipeline without end, so its history is cut.
+# The longest history of an item's statuses: in a loop of a pipeline it could grow without limit.
 KEPT_LOG = 50
 OWN_REFS = ("task", "assignment")
 ISSUE, REVIEW = "issue", "review"
