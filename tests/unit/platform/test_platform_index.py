@@ -5,6 +5,7 @@ import random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from platform_client import undone
 from platform_matcher import brute, nested, single
 
 from alhelpers.platform import index
@@ -56,10 +57,6 @@ PATTERNS = single(
 FILTERS = nested(st.one_of(CONDITIONS, PATTERNS), max_leaves=5)
 
 
-class Undo(Exception):
-    pass
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("index"))
@@ -82,28 +79,24 @@ def document(store, number, metadata, scope="d"):
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(METADATA, max_size=6), st.lists(FILTERS, min_size=1, max_size=4), st.randoms())
 def test_indexed_answers_equal_a_plain_matcher(store, metadata, filters, chance):
-    try:
-        with store.transaction():
-            documents = [document(store, number, each) for number, each in enumerate(metadata)]
-            other = [document(store, 9, each, scope="elsewhere") for each in metadata]
-            store.put_all("items", documents + other)
-            changed = chance.sample(documents, len(documents) // 2)
-            for each in changed:
-                each["metadata"] = chance.choice(metadata)
-            store.put_all("items", changed)
-            for each in chance.sample(documents, len(documents) // 3):
-                store.delete("items", id=each["id"])
-                documents.remove(each)
-            for condition in filters:
-                expected = sorted(each["id"] for each in documents if brute(condition, each))
-                found = search(store, "items", {"filter": condition}, **SCOPE)
-                assert ([row.id for row in found.rows], found.total) == (expected, len(expected))
-                by_name = search(store, "items", {"filter": condition, "sort": {"n": "descending"}}, **SCOPE)
-                assert [row.id for row in by_name.rows] == expected[::-1]
-            assert stored_entries(store) == fresh_entries(store)
-            raise Undo
-    except Undo:
-        pass
+    with undone(store):
+        documents = [document(store, number, each) for number, each in enumerate(metadata)]
+        other = [document(store, 9, each, scope="elsewhere") for each in metadata]
+        store.put_all("items", documents + other)
+        changed = chance.sample(documents, len(documents) // 2)
+        for each in changed:
+            each["metadata"] = chance.choice(metadata)
+        store.put_all("items", changed)
+        for each in chance.sample(documents, len(documents) // 3):
+            store.delete("items", id=each["id"])
+            documents.remove(each)
+        for condition in filters:
+            expected = sorted(each["id"] for each in documents if brute(condition, each))
+            found = search(store, "items", {"filter": condition}, **SCOPE)
+            assert ([row.id for row in found.rows], found.total) == (expected, len(expected))
+            by_name = search(store, "items", {"filter": condition, "sort": {"n": "descending"}}, **SCOPE)
+            assert [row.id for row in by_name.rows] == expected[::-1]
+        assert stored_entries(store) == fresh_entries(store)
 
 
 def stored_entries(store):
@@ -184,15 +177,11 @@ def test_hostile_metadata_stays_small_and_is_still_found(store, metadata):
     for _ in range(200):
         deep = {"d": deep}
     for each in (metadata, metadata | {"deep": deep}):
-        try:
-            with store.transaction():
-                store.put("items", document(store, 0, {"user": each | {"found": "me"}}))
-                assert len(stored_entries(store)) <= index.MAX_ENTRIES + 10
-                assert search(store, "items", {"filter": {"metadata.user.found": "me"}}, **SCOPE).total == 1
-                assert search(store, "items", {"filter": {"metadata.user.found": "you"}}, **SCOPE).total == 0
-                raise Undo
-        except Undo:
-            pass
+        with undone(store):
+            store.put("items", document(store, 0, {"user": each | {"found": "me"}}))
+            assert len(stored_entries(store)) <= index.MAX_ENTRIES + 10
+            assert search(store, "items", {"filter": {"metadata.user.found": "me"}}, **SCOPE).total == 1
+            assert search(store, "items", {"filter": {"metadata.user.found": "you"}}, **SCOPE).total == 0
 
 
 def test_a_database_without_an_index_gets_one(tmp_path):
