@@ -128,8 +128,9 @@ def _add_mine(commands: Any) -> None:
 
 def _mine(options: argparse.Namespace) -> int:
     """Run one round of a miner configuration, and append it to the picks."""
+    import filelock
+
     from alhelpers import mining
-    from alhelpers.platform.lock import FileLock
     from alhelpers.records import RecordError
 
     output = options.output
@@ -137,15 +138,14 @@ def _mine(options: argparse.Namespace) -> int:
         config = mining.parse_config(_read_json(options.configuration))
     except (ValueError, OSError) as error:
         return _fail(f"{options.configuration}: {error}", 2)
-    lock = FileLock(output.with_name(f".{output.name}.lock"))
+    lock = filelock.FileLock(output.with_name(f".{output.name}.lock"), mode=0o600)
     try:
         if not options.dry_run:
             output.parent.mkdir(parents=True, exist_ok=True)
-            if not lock.acquire():
-                return _fail(
-                    f"another run picks for {output} at this moment: wait for it, or give another name"
-                )
+            lock.acquire(blocking=False)
         _say_picks(options, *_round(options, config))
+    except filelock.Timeout:
+        return _fail(f"another run picks for {output} at this moment: wait for it, or give another name")
     except mining.PoolExhausted as error:
         if options.json:
             print(json.dumps({"output": str(output), "picked": 0, "dry_run": options.dry_run, "picks": []}))

@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from alhelpers.files import replacing, write_text
-from alhelpers.platform.lock import FileLock
 from alhelpers.runs.errors import SweepError
 from alhelpers.runs.settings import Setting
 
@@ -46,7 +47,7 @@ class Store:
 
     def __init__(self, folder: Path, notebook: Path) -> None:
         self.folder, self.notebook = folder, notebook
-        self._lock = FileLock(folder / _LOCK)
+        self._lock = filelock.FileLock(folder / _LOCK, mode=0o600, thread_local=False)
 
     def claim(self, settings: list[Setting]) -> None:
         """Take the folder for a sweep; an earlier sweep there must be the same one, or a part of it.
@@ -57,10 +58,12 @@ class Store:
             If another sweep is at work there, or has been, or the folder holds something else.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self._lock.acquire():
+        try:
+            self._lock.acquire(blocking=False)
+        except filelock.Timeout:
             raise SweepError(
                 f"another sweep is at work in {self.folder}: wait for it, or choose another folder"
-            )
+            ) from None
         try:
             self._check(settings)
             plan = {"notebook": self.notebook.name, "settings": [setting.given for setting in settings]}

@@ -520,7 +520,7 @@ def test_an_overwritten_item_stays_in_its_task(dataset, items, fill):
     [
         ({"name": ""}, "'name' must be a non-empty string"),
         ({"datasetId": None}, "'datasetId' must be a non-empty string"),
-        ({"query": "{"}, "'query' is no JSON"),
+        ({"query": "{"}, "'query' is not valid JSON"),
         ({"query": '{"filter": {"x": {"$nonsense": 1}}}'}, "$nonsense"),
         ({"query": 5}, "'query' must be a filter"),
         ({"spec": {"type": "dance"}}, "'spec' must have a 'type'"),

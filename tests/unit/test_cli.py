@@ -9,10 +9,10 @@ from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from alhelpers import mining, records
 from alhelpers.cli import main
-from alhelpers.platform.lock import FileLock
 
 
 def make_table(count=60, seed=0, split=None, prefix="r"):
