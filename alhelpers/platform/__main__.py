@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 
 from .errors import StateFolderBusy, StateUnusable
-from .launcher import own
+from .launcher import lock_folder
 from .server import LOOPBACK, UPLOAD_LIMIT, Server, is_loopback
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until stopped, and say in one line of JSON when ready."""
+    """Serve until stopped; print one line of JSON when ready."""
     parser = argparse.ArgumentParser(prog="python -m alhelpers.platform", description="the offline platform")
     parser.add_argument("--state-dir", type=Path, required=True, help="the folder with the platform's state")
     parser.add_argument("--port", type=int, default=0, help="the port (0: a free one)")
@@ -33,13 +33,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    # What was imported stays, so the collector need not look at it; and requests leave little that only it can free.
+    # Imported modules stay, so the collector need not visit them; requests leave few reference cycles.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     folder = options.state_dir.resolve()
     try:
-        # A server that has lost its last client may be closing at this moment.
-        lock = own(folder, timeout=10.0 if options.stop_with_clients else 0.0)
+        # A server without clients may be closing at this moment.
+        lock = lock_folder(folder, timeout=10.0 if options.stop_with_clients else 0.0)
     except StateFolderBusy as error:
         print(error, file=sys.stderr)
         return 1
@@ -63,7 +63,7 @@ async def _serve(folder: Path, options: argparse.Namespace) -> None:
     server = Server(folder, options.upload_limit, options.stop_with_clients, options.host)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Windows has no such handlers: there the process just ends, and the state survives that.
+        # Windows has no such handlers: there the process just ends, which does not harm the state.
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, server.stopped.set)
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .clock import Clock
-from .query import Page
+from .events import Event
+from .query import Page, search
 from .store import Row, Store
+from .validation import require
 
 
 @dataclass(frozen=True)
@@ -20,24 +22,10 @@ class Raw:
 
 @dataclass(frozen=True)
 class Call:
-    """One request, as a service sees it.
+    """One request, as a service sees it, inside its transaction.
 
-    Parameters
-    ----------
-    store : Store
-        The state, inside the request's transaction.
-    base : str
-        The url of the API, for links.
-    user : str
-        The e-mail address in the token.
-    params : mapping
-        The variable parts of the path.
-    query : mapping
-        The query string.
-    body : object
-        The parsed JSON (or form) body, or None.
-    clock : Clock
-        The time that cron triggers follow.
+    ``base`` is the url of the API, for links; ``user`` is the e-mail address in the token, ``params`` are the variable
+    parts of the path, ``query`` is the query string, ``body`` is the parsed JSON or form, or None.
     """
 
     store: Store
@@ -50,11 +38,15 @@ class Call:
 
     @property
     def system(self) -> bool:
-        """Say whether the caller may change system metadata."""
+        """Whether the caller may change system metadata."""
         return self.query.get("system") == "true"
 
 
 Handler = Callable[[Call], Any]
+# Runs inside the transaction of the request that caused the event: both commit, or neither.
+Listener = Callable[[Call, Event], None]
+# A listener may cause the next event (an item starts a pipeline, which creates an item); such a loop must end.
+MAX_EVENTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,7 @@ class Route:
     handler: Handler
 
 
-# Links depend on the port, which may change between runs: they are added on the way out, never stored.
+# Links depend on the port, which may change between runs: they are added to answers, never stored.
 LINKS: dict[str, Callable[[str, Row], str]] = {
     "items": lambda base, row: (
         f'{{"url":"{base}/items/{row.id}","stream":"{base}/items/{row.id}/stream",'
@@ -98,7 +90,7 @@ LINKS: dict[str, Callable[[str, Row], str]] = {
 
 
 def render(call: Call, kind: str, row: Row, extra: str = "") -> str:
-    """Give a document as JSON text, with its links and (where given) more fields in `extra`."""
+    """Render a document as JSON, with its links and the fields in `extra`."""
     if kind == "items" and not extra:
         extra = f'"annotations":"{call.base}/items/{row.id}/annotations",'
     return LINKS[kind](call.base, row) + extra + row.doc[1:]
@@ -118,3 +110,41 @@ def paged(call: Call, kind: str, page: Page) -> Raw:
     """Answer with a page, in the envelope that the SDK expects."""
     items = ",".join(render(call, kind, row) for row in page.rows)
     return Raw(f'{{"items":[{items}],{json.dumps(page.envelope())[1:]}')
+
+
+def fetch(kind: str, param: str, label: str | None = None) -> Handler:
+    """Build the handler that answers with the document whose id is in the path."""
+    return lambda call: one(call, kind, call.params[param], label)
+
+
+def remove(delete: Callable[[Store, str], Any], param: str) -> Handler:
+    """Build the handler that deletes what the id in the path names, and answers with the id."""
+
+    def handler(call: Call) -> dict[str, Any]:
+        delete(call.store, call.params[param])
+        return {"id": call.params[param]}
+
+    return handler
+
+
+def query_all(kind: str) -> Handler:
+    """Build the handler that answers a query for the documents of a kind."""
+    return lambda call: paged(call, kind, search(call.store, kind, require(call.body)))
+
+
+def run_listeners(call: Call, listeners: dict[tuple[str, str], list[Listener]]) -> list[Event]:
+    """Call the listeners of all events of a transaction, and of the events that these cause; return all events."""
+    done = 0
+    events = call.store.events
+    # A request may itself emit any number of events, such as a change of all items of a large dataset.
+    limit = len(events) + MAX_EVENTS
+    while done < len(events):
+        if done >= limit:
+            raise RuntimeError(
+                f"more than {MAX_EVENTS} events caused by events: do listeners cause each other?"
+            )
+        event = events[done]
+        done += 1
+        for listener in listeners.get((event.resource, event.action), ()):
+            listener(call, event)
+    return list(events)

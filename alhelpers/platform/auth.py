@@ -10,23 +10,13 @@ from pathlib import Path
 import jwt
 
 EMAIL = "local@alhelpers.invalid"
-# Far ahead: a notebook that was logged in once stays logged in as long as its state folder lives.
+# Far ahead: a notebook stays logged in as long as its state folder exists.
 EXPIRES = 4_102_444_800  # 2100-01-01
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What lets a client in. Kept in the state folder, readable by its owner only, and never logged.
-
-    Parameters
-    ----------
-    secret : str
-        Signs the token, and serves as the password and the refresh token of the login route.
-    token : str
-        The bearer token of every other route, a JWT.
-    email : str
-        The user that the token names.
-    """
+    """The secret and the token; kept in the state folder, readable by its owner only, and never logged."""
 
     secret: str
     token: str
@@ -40,7 +30,7 @@ class Credentials:
         return hmac.compare_digest(offered, self.token.encode()) and scheme.lower() == "bearer"
 
     def login(self, body: dict[str, object]) -> bool:
-        """Say whether a login request knows the secret."""
+        """Return whether a login request contains the secret."""
         offered = body.get("refresh_token" if body.get("type") == "refresh_token" else "password")
         return isinstance(offered, str) and hmac.compare_digest(
             offered.encode(errors="surrogatepass"), self.secret.encode()
@@ -48,18 +38,7 @@ class Credentials:
 
 
 def load_credentials(folder: Path) -> Credentials:
-    """Read the credentials of a state folder, or make them.
-
-    Parameters
-    ----------
-    folder : Path
-        The state folder; the caller holds its lock.
-
-    Returns
-    -------
-    Credentials
-        The same ones at every start, so that a cookie written earlier still works.
-    """
+    """Read the credentials of a state folder, or make them; the caller holds its lock."""
     path = folder / "credentials.json"
     if path.is_file():
         return Credentials(**json.loads(path.read_text()))
@@ -79,19 +58,7 @@ def write_private(path: Path, content: dict[str, object]) -> None:
 
 
 def sdk_cookie(url: str, environment: str, token: str, cache: Path) -> dict[str, object]:
-    """Give the content of the file that logs the SDK in.
-
-    Parameters
-    ----------
-    url : str
-        The server's address.
-    environment : str
-        The root of its API.
-    token : str
-        The bearer token.
-    cache : Path
-        Where the SDK may keep what it downloads.
-    """
+    """Build the content of the file that logs the SDK in; `environment` is the root of the API."""
     login = {
         "alias": "local",
         "audience": environment,

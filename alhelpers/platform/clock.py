@@ -1,4 +1,4 @@
-"""The time that cron triggers follow. It can be moved ahead, so that nobody waits for a Monday."""
+"""The time that cron triggers follow. It can be moved ahead, to try triggers that fire next week."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,31 +10,17 @@ from .errors import bad_request
 
 @dataclass
 class Clock:
-    """The real time, moved ahead by as much as was asked for.
-
-    Parameters
-    ----------
-    source : callable, optional
-        Gives the real time, in UTC; tests hand in a time that stands still.
-    ahead : timedelta
-        How far this clock is ahead of it.
-
-    Examples
-    --------
-    >>> clock = Clock(lambda: datetime(2026, 1, 1, tzinfo=UTC))
-    >>> clock.advance(3600).isoformat()
-    '2026-01-01T01:00:00+00:00'
-    """
+    """The time of `source` (by default the real time, in UTC), moved ahead."""
 
     source: Callable[[], datetime] = lambda: datetime.now(UTC)
     ahead: timedelta = timedelta(0)
 
     def now(self) -> datetime:
-        """Give the time of this clock, in UTC."""
+        """Return the time of this clock, in UTC."""
         return self.source() + self.ahead
 
     def advance(self, seconds: float) -> datetime:
-        """Move the clock ahead, and give its new time; time never runs backwards."""
+        """Move the clock ahead, and return its new time; time never runs backwards."""
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e10:
             raise bad_request(f"a clock moves ahead by a number of seconds, 0 or more, got {seconds!r}")
         self.ahead += timedelta(seconds=seconds)
@@ -42,7 +28,7 @@ class Clock:
 
 
 class Alarm:
-    """Waits until a time of the clock, or until someone rings because that time has changed."""
+    """Waits until a time of the clock, or until the time to wait for has changed."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -53,10 +39,10 @@ class Alarm:
         self._rung.set()
 
     async def wait(self, until: datetime | None) -> None:
-        """Wait until this time, or for ever when there is none."""
+        """Wait until this time, or for ever if it is None."""
         seconds = None if until is None else max(0.0, (until - self.clock.now()).total_seconds())
         try:
-            # A real clock may be set by hand, so look again at least once an hour.
+            # The system's clock may be set by hand, so check again at least once an hour.
             await asyncio.wait_for(self._rung.wait(), None if seconds is None else min(seconds, 3600.0))
         except TimeoutError:
             pass

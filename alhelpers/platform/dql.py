@@ -21,10 +21,10 @@ LOGICAL = ("$and", "$or")
 ORDERING = ("$gt", "$gte", "$lt", "$lte")
 EQUALITY = ("$eq", "$ne", "$in", "$nin")
 KNOWN = (*LOGICAL, *EQUALITY, *ORDERING, "$exists", "$match", "$glob")
-# What a plain list means: that very list, or one of its values where the document holds a single one.
+# A plain list matches that very list, or one of its values if the document has a single value.
 LISTED = "listed"
 
-# Plain values with a `*` are patterns in these fields only; everywhere else a star is a star.
+# Plain values with a `*` are patterns in these fields only.
 WILDCARD_FIELDS = frozenset({"dir", "filename", "name", "metadata.system.mimetype"})
 # Here a single star stops at a slash; in other fields a slash is a character like any other. In `dir` too: the SDK
 # asks for a folder and all that is below it as '/folder' or '/folder/*'.
@@ -33,20 +33,20 @@ PATH_FIELDS = frozenset({"filename"})
 _NUMBER = re.compile(r"-?\d{1,18}(?:\.\d{1,18})?")
 
 Predicate = Callable[[Any], bool]
-# Says whether the values that a path reaches satisfy an operator.
+# Returns whether the values that a path reaches satisfy an operator.
 Test = Callable[[list[Any]], bool]
 
 
 @dataclass(frozen=True)
 class All:
-    """Every child holds (and an empty list always does)."""
+    """Every child matches (and an empty list always does)."""
 
     children: tuple["Node", ...]
 
 
 @dataclass(frozen=True)
 class Some:
-    """At least one child holds."""
+    """At least one child matches."""
 
     children: tuple["Node", ...]
 
@@ -142,7 +142,7 @@ class _Parser:
             raise bad_request(
                 f"operator '$match' on {path!r} needs an object of conditions, got {_short(value)}"
             )
-        # Inside $match the conditions speak about one element: either its fields, or the element itself.
+        # Inside $match the conditions are about one element: either its fields, or the element itself.
         inner = _Parser({})
         inner.conditions = self.conditions
         if all(isinstance(key, str) and key.startswith("$") and key not in LOGICAL for key in value):
@@ -182,7 +182,7 @@ class _Parser:
 
 
 def _directory(value: Any) -> Any:
-    """Give a directory as items have it: without a slash at the end."""
+    """Return a directory as items have it: without a slash at the end."""
     return value.rstrip("/") or "/" if isinstance(value, str) and value.startswith("/") else value
 
 
@@ -196,24 +196,9 @@ def _short(value: Any) -> str:
 
 
 def parse(query: Any, aliases: Mapping[str, str] | None = None) -> Node:
-    """Check a filter and turn it into a tree.
+    """Check a filter and turn it into a tree; None and ``{}`` match everything.
 
-    Parameters
-    ----------
-    query : object
-        The ``filter`` of a query; ``None`` and ``{}`` match everything.
-    aliases : mapping, optional
-        Other names for fields, such as ``annotationId`` for an annotation's ``id``.
-
-    Returns
-    -------
-    Node
-        The tree.
-
-    Raises
-    ------
-    ApiError
-        400, when the filter is malformed or names an unknown operator.
+    `aliases` are other names for fields.
     """
     try:
         return _Parser(aliases or {}).document({} if query is None else query, "", 0)
@@ -225,7 +210,7 @@ def parse(query: Any, aliases: Mapping[str, str] | None = None) -> Node:
 
 
 def compile_filter(node: Node) -> Predicate:
-    """Turn a tree into a function that says whether a document matches."""
+    """Turn a tree into a function that returns whether a document matches."""
     if isinstance(node, All | Some):
         children = [compile_filter(child) for child in node.children]
         if isinstance(node, All):
@@ -333,12 +318,12 @@ def _matcher(path: str, targets: tuple[Any, ...]) -> Test:
 
 
 def is_pattern(path: str, target: Any) -> bool:
-    """Say whether a plain value is compared as a pattern with `*`."""
+    """Return whether a plain value is compared as a pattern with `*`."""
     return path in WILDCARD_FIELDS and isinstance(target, str) and "*" in target
 
 
 def _key(value: Any) -> tuple[str, Any] | None:
-    """Give equal scalars equal keys; true and 1 differ, 1 and 1.0 do not, nor do two spellings of an instant."""
+    """Return equal keys for equal scalars; true and 1 differ, 1 and 1.0 do not, nor do two spellings of an instant."""
     if isinstance(value, str):
         moment = instant(value)
         return ("string", value) if moment is None else ("date", moment)
@@ -350,7 +335,7 @@ def _key(value: Any) -> tuple[str, Any] | None:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Say whether two JSON values are equal (booleans are not numbers)."""
+    """Return whether two JSON values are equal (booleans are not numbers)."""
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
     if isinstance(left, list) and isinstance(right, list):
@@ -372,7 +357,7 @@ def _orders(node: Where) -> Test:
             return False
         if key[0] == kind:
             return compare(key[1], bound)
-        # A date against text that is no date: both are strings, compare them as such.
+        # A date is compared with other text as text.
         return isinstance(value, str) and isinstance(node.value, str) and compare(value, node.value)
 
     return lambda values: any(holds(value) for value in _spread(values))
@@ -433,20 +418,7 @@ def instant(text: str) -> float | None:
 
 
 def glob(pattern: str, path: str = "filename") -> Callable[[str], bool]:
-    """Compile a pattern: in a filename ``*`` is any run of characters but '/', and ``**`` any run at all.
-
-    Parameters
-    ----------
-    pattern : str
-        The pattern; every character but ``*`` stands for itself.
-    path : str
-        The field that it is compared with; in a field that holds no path ``*`` is any run at all.
-
-    Returns
-    -------
-    callable
-        Says whether a text matches, in at most len(pattern) * len(text) steps.
-    """
+    """Compile a pattern; a test takes at most len(pattern) * len(text) steps."""
     if path not in PATH_FIELDS:
         pattern = re.sub(r"\*+", "**", pattern)
     elif pattern.startswith("*"):
@@ -462,7 +434,7 @@ def glob(pattern: str, path: str = "filename") -> Callable[[str], bool]:
 
 
 def _glob_states(tokens: list[str], text: str) -> bool:
-    """Follow all ways to match at once: the set of text positions reachable after each token."""
+    """Compute the set of text positions reachable after each token, to follow all ways to match at once."""
     positions = {0}
     for token in tokens:
         if not token.startswith("*"):
@@ -492,7 +464,7 @@ _RANKS = {"null": 0, "number": 1, "string": 2, "date": 2, "bool": 5}
 
 
 def sort_key(document: Any, path: str) -> tuple[int, Any]:
-    """Give the place of a document in an ascending order by one field: missing first, then by type, then by value."""
+    """Return the sort key of a document by one field: missing first, then by type, then by value."""
     values = values_at(document, path.split("."))
     value = values[0] if values else None
     key = _key(value)

@@ -15,13 +15,13 @@ from typing import Any
 
 from . import dql
 
-# Kinds that are numerous. Fields that hold long arrays of numbers would cost more than they could ever give.
+# Numerous kinds. Fields with long arrays of numbers would cost more than they could gain.
 KINDS = frozenset({"items", "annotations", "models", "executions", "cycles", "feature_vectors"})
 _USERS = frozenset({"creator", "updatedBy"})
 _IMAGE = frozenset(
     f"metadata.system.{key}" for key in ("originalname", "size", "width", "height", "channels")
 )
-# Items are asked for by their tasks and statuses, not by when these came about.
+# Items are found by their tasks and statuses, not by the times of these.
 _WORK = frozenset({"metadata.system.taskStatusLog"}) | frozenset(
     f"metadata.system.refs.metadata.{key}" for key in ("timestamp", "creator")
 )
@@ -37,12 +37,12 @@ SKIPPED: dict[str, frozenset[str]] = {
 }
 # Objects above this depth ("metadata", "metadata.system") are in nearly every document.
 MIN_CONTAINER = 2
-# Documents beyond these bounds have one entry that says so, and are tested one by one: hostile metadata stays small.
+# Documents beyond these limits have one entry that marks them, and are tested one by one.
 MAX_ENTRIES = 200
 MAX_TEXT = 120
 MAX_PATH = 300
 MAX_DEPTH = 30
-# Above this, doubles no longer tell whole numbers apart.
+# Above this, doubles cannot represent every whole number.
 MAX_EXACT = 2**53
 
 Entry = tuple[int, Any]
@@ -66,15 +66,15 @@ class Lookup:
 
     @property
     def is_point(self) -> bool:
-        """Say whether this is one value of one path, whose entries lie in the order of their ids."""
+        """Whether this is one value of one path, whose entries lie in the order of their ids."""
         return len(self.ranges) == 1 and self.ranges[0].sql == POINT
 
 
 # --------------------------------------------------------------------------------------------------- documents
 
 
-class _TooMuch(Exception):
-    """The document goes beyond the bounds, or holds what SQLite cannot compare as we do."""
+class _TooLarge(Exception):
+    """The document exceeds the limits, or holds values that SQLite compares differently."""
 
 
 def entries(kind: str, scope: str | None, document: Mapping[str, Any]) -> set[Entry]:
@@ -86,7 +86,7 @@ def entries(kind: str, scope: str | None, document: Mapping[str, Any]) -> set[En
         for key, value in document.items():
             if "." not in key:  # no path reaches such a key
                 _collect(found, kind, scope, key, value, 1)
-    except _TooMuch:
+    except _TooLarge:
         return {(overflow(kind, scope), 0)}
     return found
 
@@ -95,7 +95,7 @@ def _collect(found: set[Entry], kind: str, scope: str, path: str, value: Any, de
     if path in SKIPPED[kind]:
         return
     if len(found) > MAX_ENTRIES or depth > MAX_DEPTH:
-        raise _TooMuch
+        raise _TooLarge
     if isinstance(value, dict):
         if path.count(".") >= MIN_CONTAINER:
             found.add((code(kind, scope, path, "container"), 0))
@@ -117,15 +117,15 @@ def _collect(found: set[Entry], kind: str, scope: str, path: str, value: Any, de
 
 def _entry(kind: str, scope: str, path: str, value: Any) -> Entry:
     if len(path) > MAX_PATH:
-        raise _TooMuch
+        raise _TooLarge
     stored = stored_value(value)
     if stored is None:
-        raise _TooMuch
+        raise _TooLarge
     return code(kind, scope, path, stored[0]), stored[1]
 
 
 def stored_value(value: Any) -> tuple[str, Any] | None:
-    """Give a scalar's type and the value that the index keeps; None for what it cannot keep."""
+    """Return a scalar's type and the value that the index keeps, or None if it cannot keep it."""
     if isinstance(value, str):
         moment = dql.instant(value)
         if moment is not None:
@@ -144,7 +144,7 @@ def stored_value(value: Any) -> tuple[str, Any] | None:
 
 
 def encodable(text: str) -> bool:
-    """Say whether a text has a place in the order of UTF-8: a lone surrogate has none."""
+    """Return whether a text can be encoded as UTF-8: a lone surrogate cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -154,13 +154,13 @@ def encodable(text: str) -> bool:
 
 @functools.lru_cache(maxsize=200_000)
 def code(kind: str, scope: str, path: str, type_: str) -> int:
-    """Give the number under which the values of one type at one path are kept."""
+    """Return the number under which the values of one type at one path are kept."""
     text = "\0".join((kind, scope, type_, path)).encode(errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
 
 
 def overflow(kind: str, scope: str) -> int:
-    """Give the path code of the documents that are too large to be indexed."""
+    """Return the path code of the documents that are too large to be indexed."""
     return code(kind, scope, "", "overflow")
 
 
@@ -171,7 +171,7 @@ _ORDER = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
 
 def lookup(kind: str, scope: str, node: dql.Where) -> Lookup | None:
-    """Say where the documents lie that a condition can match; None where the index cannot say."""
+    """Return the ranges of all documents that a condition can match, or None if the index cannot narrow it."""
     return _Lookups(kind, scope).where(node, "")
 
 
@@ -238,7 +238,7 @@ class _Lookups:
         exact = _exact(*stored)
         sign = _ORDER[operator] if exact else _ORDER[operator][0] + "="
         ranges = [self.compared(path, type_, sign, bound)]
-        # A date and text that is no date are compared as text.
+        # A date is compared with other text as text.
         if type_ == "date":
             ranges.append(self.compared(path, "string", sign[0] + "=", value))
         elif type_ == "string":
@@ -255,7 +255,7 @@ class _Lookups:
         return Lookup((texts, self.all(path, "date")), exact=False)
 
     def element(self, path: str, node: dql.Node) -> Lookup | None:
-        """Any condition inside a $match that the index knows narrows it."""
+        """Narrow a $match by any of its conditions that the index can narrow."""
         if isinstance(node, dql.Where):
             found = self.where(node, path)
         elif isinstance(node, dql.All):
@@ -274,7 +274,7 @@ def split_pattern(pattern: str) -> tuple[str, str, str]:
 
 
 def after(head: str) -> str:
-    """Give the first text behind all that start with `head`, or nothing where there is none."""
+    """Return the first text after all that start with `head`, or an empty one."""
     last = ord(head[-1]) + 1
     if last > 0x10FFFF:
         return ""
@@ -288,7 +288,7 @@ def _exact(type_: str, stored: Any) -> bool:
 
 
 def union(lookups: Sequence[Lookup | None]) -> Lookup | None:
-    """Join the lookups of alternatives; None where one of them could match anything."""
+    """Join the lookups of alternatives; None if one of them could match anything."""
     known = [found for found in lookups if found is not None]
     if len(known) < len(lookups):
         return None

@@ -1,6 +1,7 @@
 """Starting and finding servers: in a thread of this process, or as a process of its own."""
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -15,12 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import filelock
 import psutil
 
 from .auth import sdk_cookie
 from .clock import Clock
 from .errors import StateFolderBusy
-from .lock import FileLock
 from .page.session import link_key
 from .server import API, LOOPBACK, UPLOAD_LIMIT, Server
 
@@ -38,7 +39,7 @@ class Platform:
     token : str
         The bearer token. Keep it out of logs and outputs.
     state_dir : Path
-        The folder with everything that the platform knows.
+        The folder with the platform's state.
     pid : int
         The process that serves it.
     """
@@ -60,7 +61,7 @@ class Platform:
         return f"{self.url}/?token={link_key(self.token)}"
 
     def stop(self) -> None:
-        """Stop the server, for all who use it; what it stored stays. Stopping twice does no harm."""
+        """Stop the server for all clients; its state stays. Stopping twice does no harm."""
         self._stop()
 
     def advance_clock(self, seconds: float) -> str:
@@ -136,8 +137,8 @@ def start(
         else None
     )
     folder = Path(temporary.name if temporary else state_dir or "").resolve()
-    lock = own(folder)
-    running_server = _Thread(folder, port, upload_limit, host, clock or Clock())
+    lock = lock_folder(folder)
+    running_server = _ServerThread(folder, port, upload_limit, host, clock or Clock())
     try:
         server = running_server.launch()
     except BaseException:
@@ -153,40 +154,27 @@ def start(
     return Platform(server.url, server.credentials.token, folder, os.getpid(), stop)
 
 
-def own(folder: Path, timeout: float = 0.0) -> FileLock:
-    """Take a state folder for one server.
-
-    Parameters
-    ----------
-    folder : Path
-        The state folder; made if missing, for its owner only.
-    timeout : float
-        How many seconds to wait for a server that is about to stop.
-
-    Returns
-    -------
-    FileLock
-        The lock, held until it is released or the process ends.
-
-    Raises
-    ------
-    StateFolderBusy
-        When another server holds it.
-    """
+def lock_folder(folder: Path, timeout: float = 0.0) -> filelock.BaseFileLock:
+    """Lock a state folder, made if missing, after at most `timeout` seconds; its server may be stopping."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = FileLock(folder / "server.lock")
-    if not lock.acquire(timeout):
+    lock = _lock(folder / "server.lock")
+    try:
+        lock.acquire(timeout)
+    except filelock.Timeout:
         url = (_server_json(folder) or {}).get("url", "an address not written down yet")
         raise StateFolderBusy(
             f"the state folder {folder} is served already, at {url}:"
             " use alhelpers.platform.running(), or another folder"
-        )
+        ) from None
     return lock
 
 
-class _Thread:
-    """A server and its event loop in a daemon thread."""
+def _lock(path: Path) -> filelock.BaseFileLock:
+    # The operating system releases it when its holder dies. Whichever thread stops the platform may release it.
+    return filelock.FileLock(path, mode=0o600, thread_local=False, poll_interval=0.02)
 
+
+class _ServerThread:
     def __init__(self, folder: Path, port: int, upload_limit: int, host: str, clock: Clock) -> None:
         self.folder, self.port, self.upload_limit = folder, port, upload_limit
         self.host, self.clock = host, clock
@@ -241,7 +229,7 @@ def running(state_dir: str | os.PathLike[str]) -> Platform | None:
     Returns
     -------
     Platform or None
-        The platform, once it has answered; None when nothing serves the folder.
+        The platform, if it answers, or None if nothing serves the folder.
     """
     folder = Path(state_dir).resolve()
     content = _server_json(folder)
@@ -250,7 +238,7 @@ def running(state_dir: str | os.PathLike[str]) -> Platform | None:
     platform = Platform(content["url"], content["token"], folder, content["pid"])
     platform._stop = lambda: _stop_process(platform)
     try:
-        # A file left by a server that was killed may name a port that another program has now.
+        # The file of a killed server may name a port that another program has now.
         alive = call(platform, "GET", "/local/health", timeout=5.0).get("pid") == platform.pid
     except (OSError, ValueError):
         return None
@@ -280,14 +268,14 @@ def ensure(state_dir: str | os.PathLike[str]) -> Platform:
     """
     folder = Path(state_dir).resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with FileLock(folder / "launch.lock"):
+    with _lock(folder / "launch.lock").acquire(timeout=60.0):
         for _ in range(3):
             platform = running(folder) or _spawn(folder)
             try:
                 created = psutil.Process().create_time()
                 call(platform, "POST", "/local/clients", {"pid": os.getpid(), "createTime": created})
             except OSError:
-                continue  # it stopped between our two questions: start another
+                continue  # it stopped between the two requests: start another
             return platform
     raise RuntimeError(f"the servers of {folder} stopped as soon as they started; {_log_tail(folder)}")
 
@@ -306,7 +294,7 @@ def _spawn(folder: Path) -> Platform:
             env=os.environ | {"PYTHONPATH": path},
             start_new_session=True,
         )
-    # The first line on its output says that it serves; a child that fails closes the output instead.
+    # It prints a line once it serves; if it fails, its output is closed instead.
     timer = threading.Timer(LAUNCH_SECONDS, process.kill)
     timer.start()
     line = process.stdout.readline() if process.stdout else b""
@@ -324,13 +312,7 @@ def _spawn(folder: Path) -> Platform:
 def call(
     platform: Platform, method: str, path: str, body: Any = None, timeout: float = 10.0
 ) -> dict[str, Any]:
-    """Call a platform's own routes, past any proxy.
-
-    Raises
-    ------
-    OSError
-        When it does not answer, or refuses.
-    """
+    """Call a platform's own routes, without a proxy; an OSError if it does not answer, or refuses."""
     request = urllib.request.Request(
         platform.environment + path,
         method=method,
@@ -348,9 +330,11 @@ def _stop_process(platform: Platform) -> None:
     except OSError:
         return  # it is gone already
     # The lock is free once the server has closed its state.
-    lock = FileLock(platform.state_dir / "server.lock")
-    if lock.acquire(timeout=30.0):
-        lock.release()
+    with (
+        contextlib.suppress(filelock.Timeout),
+        _lock(platform.state_dir / "server.lock").acquire(timeout=30.0),
+    ):
+        pass
 
 
 def _server_json(folder: Path) -> dict[str, Any] | None:
@@ -373,7 +357,7 @@ def _log_tail(folder: Path) -> str:
 
 
 def cookie(platform: Platform) -> dict[str, Any]:
-    """Give the content of the ``cookie.json`` that logs the SDK in.
+    """Return the content of the ``cookie.json`` that logs the SDK in.
 
     Write it to ``$DATALOOP_PATH/cookie.json`` before ``dtlpy`` is imported. It holds the token: keep it private.
 

@@ -10,25 +10,19 @@ from typing import Any
 from .errors import bad_request
 
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "WARN": 30, "ERROR": 40, "CRITICAL": 50}
-# A log that grows beyond this loses its older half.
+# A log that grows beyond this size (in bytes) loses its older half.
 LARGEST = 32 << 20
 
 
 class Logs:
-    """The log files under one folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Where they lie; made if missing.
-    """
+    """The log files in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
 
     def add(self, service_id: str, entries: Iterable[dict[str, Any]]) -> None:
-        """Write entries at the end of a service's log; they are in the file when this returns."""
+        """Append entries to a service's log; they are in the file when this returns."""
         path = self._path(service_id)
         text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries)
         with open(path, "ab") as file:
@@ -39,30 +33,12 @@ class Logs:
             path.write_bytes(content[content.index(b"\n") + 1 :])
 
     def drop(self, service_id: str) -> None:
-        """Delete the log of a service."""
         self._path(service_id).unlink(missing_ok=True)
 
     def read(
-        self, service_id: str, offset: int, wanted: "Wanted", size: int
+        self, service_id: str, offset: int, wanted: "LogFilter", size: int
     ) -> tuple[list[dict[str, Any]], int]:
-        """Read entries of a service's log.
-
-        Parameters
-        ----------
-        service_id : str
-            The service.
-        offset : int
-            Where to begin: 0, or what the last call returned.
-        wanted : Wanted
-            Which entries to give.
-        size : int
-            How many entries to give at most.
-
-        Returns
-        -------
-        list of dict, int
-            The entries, and where the next call begins.
-        """
+        """Read at most `size` entries from an offset on: 0, or what the last call returned beside the entries."""
         found: list[dict[str, Any]] = []
         try:
             file = open(self._path(service_id), "rb")
@@ -73,13 +49,13 @@ class Logs:
             while len(found) < size and (line := file.readline()).endswith(b"\n"):
                 offset += len(line)
                 entry = json.loads(line)
-                if wanted.holds(entry):
+                if wanted.matches(entry):
                     found.append(entry | {"serviceId": service_id})
         return found, offset
 
     def last(self, service_id: str, execution_id: str, size: int) -> tuple[list[dict[str, Any]], int]:
-        """Read the last entries that one execution has written, and count all of them."""
-        # The id is plain text in its line; what else mentions it is sorted out after parsing.
+        """Read the last entries of one execution, and count all of them."""
+        # The id is plain text in its line; other lines that contain it are left out after parsing.
         needle, kept, total = execution_id.encode(), deque[dict[str, Any]](maxlen=size), 0
         try:
             file = open(self._path(service_id), "rb")
@@ -95,7 +71,7 @@ class Logs:
         return list(kept), total
 
     def read_all(
-        self, service_ids: list[str], checkpoint: dict[str, Any], wanted: "Wanted", size: int
+        self, service_ids: list[str], checkpoint: dict[str, Any], wanted: "LogFilter", size: int
     ) -> tuple[list[dict[str, Any]], dict[str, int]]:
         """Read entries of several logs, in the order of time; `checkpoint` holds where each begins."""
         entries: list[dict[str, Any]] = []
@@ -111,14 +87,8 @@ class Logs:
         return self.folder / f"{service_id}.jsonl"
 
 
-class Wanted:
-    """Which entries of a log a request asks for.
-
-    Parameters
-    ----------
-    body : dict
-        The request, as the SDK sends it.
-    """
+class LogFilter:
+    """The entries of a log that a request of the SDK asks for."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         executions = body.get("executionId") or []
@@ -130,8 +100,7 @@ class Wanted:
         self.level = LEVELS.get(str(body.get("logLevel") or "DEBUG").upper(), 0)
         self.start, self.end = instant(body.get("start")), instant(body.get("end"))
 
-    def holds(self, entry: dict[str, Any]) -> bool:
-        """Say whether an entry is wanted."""
+    def matches(self, entry: dict[str, Any]) -> bool:
         time = datetime.fromisoformat(entry["timestamp"])
         return (
             (not self.executions or entry.get("executionId") in self.executions)
@@ -145,7 +114,7 @@ class Wanted:
 
 
 def instant(value: Any) -> datetime | None:
-    """Read a time of a request; one without a zone is local time, as the SDK's default (midnight) is."""
+    """Parse a time in a request; one without a zone is local time, as the SDK's default (midnight) is."""
     if not isinstance(value, str) or not value:
         return None
     try:

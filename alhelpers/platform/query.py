@@ -1,20 +1,21 @@
 """Filtered, sorted, paged listings.
 
-What can be SQL becomes SQL, the index of values proposes documents for what is selective, and the rest is tested
-document by document.
+Conditions on columns become SQL, the index of values proposes documents for selective conditions, and the rest is
+tested document by document.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import dql, index, vectors
+from .conditions import COLUMNS, Conditions
 from .errors import bad_request, not_emulated
-from .store import COLUMNS, Row, Store
+from .store import Row, Store
+from .validation import check_whole_number
 
 MAX_PAGE = 1000
-# Beyond this many proposals, reading everything in order costs no more.
+# With more proposals than this, reading everything in order is as fast.
 MAX_PROPOSED = 50_000
 # A second exact range saves parsing the proposals of the first, unless it is many times longer.
 WORTH, FEW = 20, 1000
@@ -29,141 +30,101 @@ ALIASES: dict[str, dict[str, str]] = {
     "dpks": {"dpkName": "name"},
 }
 
-# Fields that hold strings, so that a comparison in SQL means what it means on the document.
-_TEXT_COLUMNS = {"id", "scope", "parent", "name", "dir", "type"}
-_SQL_ORDER = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
-_NARROW = ("name IN", "dir IN", "parent IN", "name >=", "dir >=")
-_WIDE = ("type IN", "hidden =")
+_SQL_ORDER = {"$gt": "gt", "$gte": "gte", "$lt": "lt", "$lte": "lte"}
 _SORT_WORDS = {"ascending": False, "descending": True, "asc": False, "desc": True, 1: False, -1: True}
 
 
 @dataclass
 class Page:
-    """One page of rows, and how many there are in all."""
+    """One page of rows, and the total number of rows."""
 
     rows: list[Row]
     total: int
     page: int
     size: int
 
+    @classmethod
+    def of(cls, rows: list[Row], number: int, size: int) -> "Page":
+        """Cut one page out of all rows."""
+        return cls(rows[number * size : (number + 1) * size], len(rows), number, size)
+
     def envelope(self) -> dict[str, Any]:
-        """Give the counters that the SDK reads beside the items."""
+        """Return the counters that the SDK reads beside the items."""
         pages = -(-self.total // self.size) if self.size else 0
-        return {
-            "totalItemsCount": self.total,
-            "totalPagesCount": pages,
-            "hasNextPage": self.page + 1 < pages,
-        }
+        return {"totalItemsCount": self.total, "totalPagesCount": pages, "hasNextPage": self.page + 1 < pages}
 
 
 @dataclass
 class Plan:
-    """A filter split into SQL on columns and a predicate on what SQL cannot say."""
+    """A filter split into conditions in SQL and a predicate on the documents."""
 
-    where: list[str] = field(default_factory=list)
-    values: list[Any] = field(default_factory=list)
+    where: Conditions
     rest: list[dql.Node] = field(default_factory=list)
-    # Where the index or a join narrows the answer: the only documents that can match.
+    # The only documents that can match, if the index or a join narrows them.
     ids: set[str] | None = None
     euclid: vectors.Euclid | None = None
-    # Where a distance orders the answer: the place of each id.
+    # The position of each id, if a distance orders the answer.
     places: dict[str, int] = field(default_factory=dict)
 
-    @property
-    def sql(self) -> str:
-        """The condition for SQL."""
-        if any(condition.startswith(_NARROW) for condition in self.where):
-            # A path or a parent finds a few rows at once; the plus keeps SQLite from walking all files instead.
-            return " AND ".join(f"+{part}" if part.startswith(_WIDE) else part for part in self.where)
-        return " AND ".join(self.where)
 
-
-def search(store: Store, kind: str, query: Any, scope: tuple[str, tuple[Any, ...]] = ("1", ())) -> Page:
-    """Answer a query.
-
-    Parameters
-    ----------
-    store : Store
-        Where to look.
-    kind : str
-        What to look for: ``items``, ``annotations``, ``models``, ...
-    query : dict
-        ``filter``, ``sort``, ``page``, ``pageSize`` (0 counts only) and ``join``, as the SDK prepares them.
-    scope : tuple
-        An SQL condition, and its values, that every answer must satisfy besides.
-
-    Returns
-    -------
-    Page
-        The page of rows with the total.
-
-    Raises
-    ------
-    ApiError
-        400, when the query is malformed.
-    """
+def search(store: Store, kind: str, query: Any, **fields: Any) -> Page:
+    """Answer a query (``filter``, ``sort``, ``page``, ``pageSize``, ``join``) among the documents with these fields."""
     page, size, order = _paging(query)
-    plan = plan_for(store, kind, query, scope)
+    plan = plan_for(store, kind, query, **fields)
     if not plan.rest and plan.euclid is None and not plan.places and _by_id(order):
-        return _page_in_sql(store, kind, plan, page, size, descending=bool(order and order[0][1]))
-    rows = list(matching(store, kind, plan))
+        return _page_in_sql(store, plan, page, size, descending=bool(order and order[0][1]))
+    rows = list(matching(store, plan))
     if plan.euclid is not None:
-        rows = [row for _, row in vectors.measured(store, rows, plan.euclid)]
+        rows = [row for _, row in vectors.within_distance(store, rows, plan.euclid)]
         order = [] if plan.euclid.descending is not None else order
     if plan.places:
         rows.sort(key=lambda row: plan.places[row.id])
         order = []
     for path, descending in reversed(order):
         rows.sort(key=lambda row, path=path: dql.sort_key(store.parsed(row), path), reverse=descending)
-    return Page(rows[page * size : (page + 1) * size], len(rows), page, size)
+    return Page.of(rows, page, size)
 
 
-def matching(store: Store, kind: str, plan: Plan) -> Iterator[Row]:
-    """Iterate, by id, over all rows that a plan lets through."""
+def matching(store: Store, plan: Plan) -> Iterator[Row]:
+    """Iterate, by id, over all rows that satisfy a plan."""
     holds = dql.compile_filter(dql.All(tuple(plan.rest))) if plan.rest else None
-    for row in _rows(store, kind, plan):
+    if plan.ids is None:
+        rows = store.find(plan.where.kind, plan.where)
+    else:
+        rows = store.among(sorted(plan.ids), plan.where)
+    for row in rows:
         if holds is None or holds(store.parsed(row)):
             yield row
 
 
-def _rows(store: Store, kind: str, plan: Plan) -> Iterable[Row]:
-    if plan.ids is None:
-        return store.select(kind, plan.sql, plan.values, "ORDER BY id")
-    return store.among(kind, sorted(plan.ids), plan.sql, plan.values)
+def everything(store: Store, kind: str, query: Any, **fields: Any) -> list[Row]:
+    """List all rows that satisfy a query's filter and join, whatever its page."""
+    return list(matching(store, plan_for(store, kind, query, **fields)))
 
 
-def everything(
-    store: Store, kind: str, query: Any, scope: tuple[str, tuple[Any, ...]] = ("1", ())
-) -> list[Row]:
-    """List all rows that a query's filter and join let through, whatever its page."""
-    return list(matching(store, kind, plan_for(store, kind, query, scope)))
-
-
-def plan_for(store: Store, kind: str, query: Any, scope: tuple[str, tuple[Any, ...]]) -> Plan:
-    """Check a query's filter and join, and decide what SQL does of them."""
+def plan_for(store: Store, kind: str, query: Any, **fields: Any) -> Plan:
+    """Check a query's filter and join, and split them into SQL and a predicate."""
     if not isinstance(query, dict):
         raise bad_request(f"a query must be an object with 'filter', got {type(query).__name__}")
     condition, join = query.get("filter"), query.get("join")
     if isinstance(condition, dict) and _is_join(condition.get("join")):
         # dl.Filters.load() puts the join of a saved filter inside the filter.
         condition, join = {key: value for key, value in condition.items() if key != "join"}, condition["join"]
-    plan = Plan([scope[0]], list(scope[1]))
+    plan = Plan(Conditions(kind, **fields))
     if kind == "feature_vectors":
-        condition, plan.euclid = vectors.take(store, condition)
-    _push_down(dql.parse(condition, ALIASES.get(kind)), kind, plan)
+        condition, plan.euclid = vectors.split(store, condition)
+    _push_down(dql.parse(condition, ALIASES.get(kind)), plan)
     if query.get("references"):
-        _push_down(dql.parse(_in_tasks(query["references"])), kind, plan)
+        _push_down(dql.parse(_in_tasks(query["references"])), plan)
     if join:
-        _add_join(store, kind, join, scope, plan)
-    _combine_sets(store, kind, query, scope, plan)
-    _narrow(store, kind, plan)
+        _add_join(store, join, plan)
+    _combine_sets(store, query, fields, plan)
+    _narrow(store, plan)
     return plan
 
 
-def _combine_sets(
-    store: Store, kind: str, query: dict[str, Any], scope: tuple[str, tuple[Any, ...]], plan: Plan
-) -> None:
-    """Keep what another query answers too (intersect), or leave it out (except)."""
+def _combine_sets(store: Store, query: dict[str, Any], fields: dict[str, Any], plan: Plan) -> None:
+    """Keep only what another query finds too (intersect), or only what it does not find (except)."""
     for word in ("intersect", "except"):
         given = query.get(word)
         if not given:
@@ -173,7 +134,7 @@ def _combine_sets(
             raise bad_request(
                 f"{word!r} must be {{'query': {{'filter': ..., 'join': ...}}}}, without another in it"
             )
-        ids = {row.id for row in everything(store, kind, inner, scope)}
+        ids = {row.id for row in everything(store, plan.where.kind, inner, **fields)}
         if word == "intersect":
             plan.ids = ids if plan.ids is None else plan.ids & ids
         else:
@@ -181,7 +142,7 @@ def _combine_sets(
 
 
 def _in_tasks(references: Any) -> dict[str, Any]:
-    """Give the condition that items are in one of some tasks or assignments."""
+    """Return the condition that items are in one of some tasks or assignments."""
     if not isinstance(references, dict) or not isinstance(references.get("refs"), list):
         raise bad_request(f"'references' must be {{'refs': [{{'type', 'id'}}, ...]}}, got {references!r}")
     if references.get("operation"):
@@ -197,65 +158,55 @@ def _is_join(value: Any) -> bool:
 # -------------------------------------------------------------------------------------------------- push-down
 
 
-def _push_down(node: dql.Node, kind: str, plan: Plan) -> None:
+def _push_down(node: dql.Node, plan: Plan) -> None:
     if isinstance(node, dql.All):
         for child in node.children:
-            _push_down(child, kind, plan)
-    elif not (isinstance(node, dql.Where) and _as_sql(node, kind, plan)):
+            _push_down(child, plan)
+    elif not (isinstance(node, dql.Where) and _as_sql(node, plan)):
         plan.rest.append(node)
 
 
-def _as_sql(node: dql.Where, kind: str, plan: Plan) -> bool:
-    column = _column(kind, node.path)
+def _as_sql(node: dql.Where, plan: Plan) -> bool:
+    """Add a condition on a column to a plan, if SQL means the same by it; return whether it does."""
+    columns = {field: column for column, field in COLUMNS[plan.where.kind].items()} | {"id": "id"}
+    column = columns.get(node.path)
     if column is None:
         return False
     if column in ("name", "dir") and node.operator == "$eq" and dql.is_pattern(node.path, node.value):
         return _prefix(column, node, plan)
     if column == "hidden":
         if node.operator == "$eq" and isinstance(node.value, bool):
-            plan.where.append("hidden = ?")
-            plan.values.append(node.value)
+            plan.where.on("hidden", "", node.value)
             return True
         return False
     if node.operator in ("$eq", "$in", dql.LISTED):
-        wanted = (node.value,) if node.operator == "$eq" else node.value
+        wanted = [node.value] if node.operator == "$eq" else list(node.value)
         if len(wanted) > 500 or not all(_plain(node.path, value) for value in wanted):
             return False
-        plan.where.append(f"{column} IN ({','.join('?' * len(wanted))})")
-        plan.values.extend(wanted)
+        plan.where.on(column, "", wanted)
         return True
     if node.operator in _SQL_ORDER and column == "id" and isinstance(node.value, str):
-        plan.where.append(f"id {_SQL_ORDER[node.operator]} ?")
-        plan.values.append(node.value)
+        plan.where.on("id", _SQL_ORDER[node.operator], node.value)
         return True
     return False
 
 
 def _prefix(column: str, node: dql.Where, plan: Plan) -> bool:
-    """Bound a pattern by the text before its first star; say whether that is all it means."""
+    """Bound a pattern by the text before its first star; return whether that is all it means."""
     head, stars, tail = index.split_pattern(node.value)
     if not index.encodable(head):
         return False
     if len(head) > 1:
-        plan.where.append(f"{column} >= ?")
-        plan.values.append(head)
-        after = index.after(head)
-        if after:
-            plan.where.append(f"{column} < ?")
-            plan.values.append(after)
+        plan.where.on(column, "gte", head)
+        if after := index.after(head):
+            plan.where.on(column, "lt", after)
     elif head != "/" or column != "name":
         return False
     return not tail and (len(stars) > 1 or node.path not in dql.PATH_FIELDS)
 
 
-def _column(kind: str, path: str) -> str | None:
-    if path == "id":
-        return "id"
-    return next((column for column, name in COLUMNS[kind].items() if name == path), None)
-
-
 def _plain(path: str, value: Any) -> bool:
-    """Say whether equality with this value is equality of text: no pattern, and no date in another spelling."""
+    """Return whether equality with this value is equality of text: no pattern, and no date in another spelling."""
     return (
         isinstance(value, str)
         and not (path in dql.WILDCARD_FIELDS and "*" in value)
@@ -263,30 +214,32 @@ def _plain(path: str, value: Any) -> bool:
     )
 
 
-def _add_join(store: Store, kind: str, join: Any, scope: tuple[str, tuple[Any, ...]], plan: Plan) -> None:
+def _add_join(store: Store, join: Any, plan: Plan) -> None:
     on = join.get("on") if isinstance(join, dict) else None
-    if isinstance(on, dict) and on.get("resource") == "feature_vectors" and kind in ("items", "annotations"):
+    joins_vectors = isinstance(on, dict) and on.get("resource") == "feature_vectors"
+    if joins_vectors and plan.where.kind in ("items", "annotations"):
         _join_vectors(store, join, plan)
     else:
-        _join(store, kind, join, scope, plan)
+        _join(store, join, plan)
 
 
 def _join_vectors(store: Store, join: dict[str, Any], plan: Plan) -> None:
-    """Allow only what has a fitting feature vector; a distance gives the order."""
-    other = plan_for(store, "feature_vectors", {"filter": join.get("filter")}, ("1", ()))
-    rows = list(matching(store, "feature_vectors", other))
+    """Keep only documents with a matching feature vector; a distance also sorts them."""
+    other = plan_for(store, "feature_vectors", {"filter": join.get("filter")})
+    rows = list(matching(store, other))
     if other.euclid is not None:
-        rows = [row for _, row in vectors.measured(store, rows, other.euclid)]
+        rows = [row for _, row in vectors.within_distance(store, rows, other.euclid)]
         if other.euclid.descending is not None:
             for row in rows:
                 plan.places.setdefault(row.parent or "", len(plan.places))
     plan.ids = {row.parent or "" for row in rows}
 
 
-def _join(store: Store, kind: str, join: Any, scope: tuple[str, tuple[Any, ...]], plan: Plan) -> None:
-    """Restrict a plan to the rows that the other side of a join allows."""
+def _join(store: Store, join: Any, plan: Plan) -> None:
+    """Keep only the rows that the other side of a join allows."""
     if not isinstance(join, dict):
         raise bad_request(f"'join' must be an object with 'filter', got {type(join).__name__}")
+    kind = plan.where.kind
     other = {"items": "annotations", "annotations": "items"}.get(kind)
     joined = join.get("on", {}).get("resource", other) if isinstance(join.get("on", {}), dict) else None
     if other is None or joined != other:
@@ -294,23 +247,22 @@ def _join(store: Store, kind: str, join: Any, scope: tuple[str, tuple[Any, ...]]
             f"cannot join {kind} with {joined!r}; items join annotations, annotations join items,"
             " both join feature_vectors"
         )
-    # Items and annotations are asked for in one dataset, which is the first value of their scope.
-    inner = Plan(["scope = ?"], list(scope[1][:1]))
-    _push_down(dql.parse(join.get("filter"), ALIASES.get(other)), other, inner)
-    _narrow(store, other, inner)
+    # Items and annotations are always asked for in one dataset.
+    inner = Plan(Conditions(other, datasetId=plan.where.scope))
+    _push_down(dql.parse(join.get("filter"), ALIASES.get(other)), inner)
+    _narrow(store, inner)
     if kind == "items":
-        plan.ids = {row.parent for row in matching(store, other, inner) if row.parent}
+        plan.ids = {row.parent for row in matching(store, inner) if row.parent}
     else:
-        plan.where.append("parent IN (SELECT value FROM json_each(?))")
-        plan.values.append(json.dumps([row.id for row in matching(store, other, inner)]))
+        plan.where.add("itemId", [row.id for row in matching(store, inner)])
 
 
 # ---------------------------------------------------------------------------------------------------- narrowing
 
 
-def _narrow(store: Store, kind: str, plan: Plan) -> None:
-    """Let the index propose ids, when one of the conditions is selective."""
-    scope = _scope(plan)
+def _narrow(store: Store, plan: Plan) -> None:
+    """Narrow a plan to the ids that the index proposes, if one of the conditions is selective."""
+    kind, scope = plan.where.kind, plan.where.scope
     if kind not in index.KINDS or scope is None or not plan.rest:
         return
     large = index.Range("path = ?", (index.overflow(kind, scope),))
@@ -333,12 +285,10 @@ def _narrow(store: Store, kind: str, plan: Plan) -> None:
         ]
     points = [lookups[number].ranges[0] for number in chosen if lookups[number].is_point]
     if len(points) > 1:
-        _keep(plan, store.in_all(points))
+        _keep(plan, store.ids_in_all(points))
     for number in chosen:
         if len(points) < 2 or not lookups[number].is_point:
-            _keep(
-                plan, store.proposed(lookups[number].ranges if trusted else (*lookups[number].ranges, large))
-            )
+            _keep(plan, store.ids_in(lookups[number].ranges if trusted else (*lookups[number].ranges, large)))
     answered = {number for number in chosen if lookups[number].exact and trusted}
     plan.rest = [node for number, node in enumerate(plan.rest) if number not in answered]
 
@@ -348,8 +298,8 @@ def _keep(plan: Plan, ids: set[str]) -> None:
 
 
 def _counted(store: Store, lookups: dict[int, index.Lookup], most: int) -> dict[int, int]:
-    """Count the entries of those lookups that have less than `most`; where one is rare, only of the rare ones."""
-    # First a few of each: where one is rare, the others are not counted to their ends.
+    """Count the entries of those lookups that have less than `most`; if one is rare, only of the rare ones."""
+    # First a few of each: if one is rare, the others need not be counted.
     for limit in (min(FEW, most), most):
         counts = {number: store.entries_in(found.ranges, limit) for number, found in lookups.items()}
         below = {number: count for number, count in counts.items() if count < limit}
@@ -359,12 +309,12 @@ def _counted(store: Store, lookups: dict[int, index.Lookup], most: int) -> dict[
 
 
 def _fewer(store: Store, found: index.Lookup, most: int, counted: int | None) -> bool:
-    """Say whether a lookup has less than `most` entries, counting them only where that is not known."""
+    """Return whether a lookup has less than `most` entries, counting them only if that is not known."""
     return (store.entries_in(found.ranges, most) if counted is None else counted) < most
 
 
 def _lookup(store: Store, kind: str, scope: str, node: dql.Node) -> index.Lookup | None:
-    """Find entries for a condition: for alternatives those of all, for a conjunction those of its rarest part."""
+    """Look a condition up: for alternatives all of them, for a conjunction its rarest part."""
     if isinstance(node, dql.Where):
         return index.lookup(kind, scope, node)
     parts = [_lookup(store, kind, scope, child) for child in node.children]
@@ -375,16 +325,6 @@ def _lookup(store: Store, kind: str, scope: str, node: dql.Node) -> index.Lookup
         return None
     rarest = min(known, key=lambda part: store.entries_in(part.ranges, MAX_PROPOSED))
     return index.Lookup(rarest.ranges, exact=rarest.exact and len(parts) == 1)
-
-
-def _scope(plan: Plan) -> str | None:
-    """Give the one scope that all answers have, if the plan says so."""
-    at = 0
-    for condition in plan.where:
-        if condition in ("scope = ?", "scope IN (?)"):
-            return plan.values[at]
-        at += condition.count("?")
-    return None
 
 
 # ----------------------------------------------------------------------------------------------------- paging
@@ -405,25 +345,22 @@ def _paging(query: Any) -> tuple[int, int, list[tuple[str, bool]]]:
 
 def _whole(query: Mapping[str, Any], name: str, default: int) -> int:
     value = query.get(name, default)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise bad_request(f"{name!r} must be a whole number, 0 or more, got {value!r}")
-    return value
+    return default if value is None else check_whole_number(name, value)
 
 
 def _by_id(order: list[tuple[str, bool]]) -> bool:
     return not order or order[0][0] == "id"
 
 
-def _page_in_sql(store: Store, kind: str, plan: Plan, page: int, size: int, descending: bool) -> Page:
+def _page_in_sql(store: Store, plan: Plan, page: int, size: int, descending: bool) -> Page:
     if plan.ids is not None:
-        found = store.ids_among(kind, sorted(plan.ids, reverse=descending), plan.sql, plan.values)
+        found = store.ids_among(sorted(plan.ids, reverse=descending), plan.where)
         wanted = found[page * size : (page + 1) * size]
-        return Page(list(store.among(kind, wanted)), len(found), page, size)
-    total = store.count(kind, plan.sql, plan.values)
+        return Page(list(store.among(wanted, plan.where)), len(found), page, size)
+    total = store.count(plan.where.kind, plan.where)
     # SQLite has 64-bit offsets; a page beyond the end is empty whatever its number.
     if page * size >= total:
         return Page([], total, page, size)
-    tail = f"ORDER BY id {'DESC' if descending else 'ASC'} LIMIT {size} OFFSET {page * size}"
-    return Page(list(store.select(kind, plan.sql, plan.values, tail)), total, page, size)
+    order = "-id" if descending else "id"
+    rows = store.find(plan.where.kind, plan.where, order=order, limit=size, offset=page * size)
+    return Page(list(rows), total, page, size)

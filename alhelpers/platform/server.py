@@ -6,33 +6,29 @@ import json
 import logging
 import os
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 import psutil
 from aiohttp import web
-from aiohttp.client_exceptions import ClientPayloadError
 
-from .api import Call, Raw, Route, render
+from .api import Call, Raw, Route, run_listeners
 from .auth import Credentials, load_credentials, sdk_cookie, write_private
 from .clock import Alarm, Clock
-from .errors import ApiError, bad_request, not_emulated, not_found
-from .events import Event, settle
-from .logs import Wanted
+from .errors import ApiError, bad_request, not_emulated
+from .events import Event
 from .page.routes import Pages, is_page
 from .services import LISTENERS, ROUTES
-from .services.executions import models as executions
-from .services.items import content as contents
-from .services.items import models as items
+from .services.items.files import ItemFiles
+from .services.services.logs import ServiceLogs
 from .services.triggers import models as triggers
 from .services.triggers import routes as trigger_routes
-from .store import Store, require
-from .uploads import is_form, receive
+from .store import Store
+from .uploads import read_body
+from .validation import require
 from .workers import Dispatcher
 
 logger = logging.getLogger(__name__)
@@ -41,25 +37,19 @@ API = "/api/v1"
 LOOPBACK = "127.0.0.1"
 UPLOAD_LIMIT = 1 << 30
 BODY_LIMIT = 1 << 28
-# How many lines of a log one answer holds, and how long one who follows it waits for the next line.
-LOG_PAGE = 1000
-LOG_WAIT = 2.0
-# Up to this size reading a file costs less than arranging for the system to send it.
-SMALL_FILE = 1 << 18
-# How long a server that lives for its clients waits for the first one, and after the last one.
+# How long a server with --stop-with-clients waits for the first client, and after the last one, in seconds.
 FIRST_CLIENT = 60.0
 LAST_CLIENT = 5.0
 
 
 @dataclass
 class Client:
-    """A process that uses the server; its start time tells it from a later process with the same number."""
+    """A process that uses the server, identified by its number and its start time."""
 
     pid: int
     created: float
 
     def alive(self) -> bool:
-        """Say whether the process still runs."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.created) < 1.0
@@ -70,22 +60,7 @@ class Client:
 
 @dataclass
 class Server:
-    """One state folder, served over HTTP on the loopback interface.
-
-    Parameters
-    ----------
-    folder : Path
-        The state folder; the caller holds its lock.
-    upload_limit : int
-        The largest file that an upload may bring, in bytes.
-    stop_with_clients : bool
-        Whether to stop a few seconds after the last registered client has ended.
-    host : str
-        The address to listen on. Any but a loopback address lets other machines in: whoever reads the token on the
-        way (it is plain HTTP) can do everything.
-    clock : Clock
-        The time that cron triggers follow.
-    """
+    """One state folder, served over HTTP; the caller holds the folder's lock."""
 
     folder: Path
     upload_limit: int = UPLOAD_LIMIT
@@ -104,12 +79,13 @@ class Server:
         self._runner: web.AppRunner | None = None
         self._alarm = Alarm(self.clock)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.workers = Dispatcher(self.folder, self._work, self._worker_cookie)
-        self._pages = Pages(self.credentials, self.workers.logs, self._on_state, self._thumbnail)
+        self.workers = Dispatcher(self.folder, self._change, self._worker_cookie)
+        self._files = ItemFiles(self._on_state, self.store.incoming, self.upload_limit)
+        self._pages = Pages(self.credentials, self.workers.logs, self._on_state, self._files.thumbnail)
 
     @property
     def base(self) -> str:
-        """Give the root of the API, which is what the SDK calls an environment."""
+        """The root of the API, which the SDK calls an environment."""
         return self.url + API
 
     # ----------------------------------------------------------------------------------------- life and death
@@ -126,7 +102,7 @@ class Server:
         )
         await self._runner.setup()
         await web.TCPSite(self._runner, self.host, port).start()
-        # From this machine every address can be reached as itself, but for those that mean "all".
+        # Every address can be reached as itself from this machine, except those that mean "all".
         reached = LOOPBACK if self.host in ("", "0.0.0.0", "::") else self.host
         reached = f"[{reached}]" if ":" in reached else reached
         self.url = f"http://{reached}:{self._runner.addresses[0][1]}"
@@ -139,7 +115,7 @@ class Server:
         return sdk_cookie(self.url, self.base, self.credentials.token, cache)
 
     async def run(self, port: int, ready: Callable[[], None]) -> None:
-        """Serve until someone sets ``stopped``."""
+        """Serve until ``stopped`` is set."""
         await self.start(port)
         ready()
         watchers = [asyncio.create_task(self._watch_clock())]
@@ -171,33 +147,31 @@ class Server:
     async def _watch_clock(self) -> None:
         """Fire cron triggers when their time has come: those that were missed first, then each at its time."""
         while True:
-            planned = await self._work(lambda call: triggers.planned(call.store))
-            if planned and planned[0][0] <= self.clock.now():
-                await self._work(trigger_routes.fire_due)
+            scheduled = await self._change(lambda call: triggers.scheduled(call.store))
+            if scheduled and scheduled[0][0] <= self.clock.now():
+                await self._change(trigger_routes.fire_due)
             else:
-                await self._alarm.wait(planned[0][0] if planned else None)
+                await self._alarm.wait(scheduled[0][0] if scheduled else None)
 
-    async def _work(self, task: Callable[[Call], Any]) -> Any:
-        """Do something of the server's own on the state thread, as one transaction."""
-        return await asyncio.get_running_loop().run_in_executor(self._state, self._within, task, {}, {}, None)
+    async def _change(self, task: Callable[[Call], Any]) -> Any:
+        """Run a function of the server's own on the state thread, as one transaction."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._state, self._run_transaction, task, {}, {}, None
+        )
 
     # -------------------------------------------------------------------------------------------------- wiring
 
     def _application(self) -> web.Application:
-        application = web.Application(middlewares=[self._guard], client_max_size=BODY_LIMIT)
-        application.on_response_prepare.append(_harden)
+        application = web.Application(middlewares=[self._check_access], client_max_size=BODY_LIMIT)
+        application.on_response_prepare.append(_add_security_headers)
         add = application.router.add_route
         add("POST", "/token", self._login)
         add("GET", f"{API}/local/health", self._health)
         add("POST", f"{API}/local/clients", self._register)
         add("POST", f"{API}/local/stop", self._stop)
         add("POST", f"{API}/local/clock", self._move_clock)
-        add("POST", f"{API}/services/logs", self._read_log)
-        add("GET", f"{API}/services/{{service_id}}/status", self._service_status)
-        add("POST", f"{API}/datasets/{{dataset_id}}/items", self._upload)
-        add("GET", f"{API}/items/{{item_id}}/stream", self._download)
-        add("GET", f"{API}/items/{{item_id}}/thumbnail", self._thumbnail)
-        add("POST", f"{API}/items/{{item_id}}/revisions", self._revise)
+        ServiceLogs(self._change, self.workers).add_to(application.router, API)
+        self._files.add_to(application.router, API)
         for route in ROUTES:
             add(route.method, API + route.path, self._endpoint(route))
         self._pages.add_to(application.router)
@@ -205,10 +179,10 @@ class Server:
         return application
 
     @web.middleware
-    async def _guard(
+    async def _check_access(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Let nobody in without the token, and answer every failure with a message: JSON, or a page."""
+        """Refuse requests without the token, and answer every failure with a message: JSON, or a page."""
         failure = self._pages.failure if is_page(request.path) else _failure
         try:
             self._check_host(request)
@@ -228,7 +202,7 @@ class Server:
         except RecursionError:
             return failure(400, "the JSON in the request nests too deeply")
         except UnicodeEncodeError as error:
-            return failure(400, f"the request holds text that is no valid Unicode: {error.reason}")
+            return failure(400, f"the request holds text that is not valid Unicode: {error.reason}")
         except web.HTTPException as error:
             return failure(error.status, error.reason)
         except Exception:
@@ -239,7 +213,7 @@ class Server:
             )
 
     def _check_host(self, request: web.Request) -> None:
-        """Refuse what was meant for another host: a web page whose name was pointed at 127.0.0.1 (DNS rebinding)."""
+        """Refuse requests for another host: a web page whose name was pointed at 127.0.0.1 (DNS rebinding)."""
         if is_loopback(self.host) and not is_loopback(_host_of(request.headers.get("Host", LOOPBACK))):
             raise ApiError(
                 403,
@@ -248,7 +222,7 @@ class Server:
 
     def _endpoint(self, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def endpoint(request: web.Request) -> web.Response:
-            body = await _body(request)
+            body = await read_body(request)
             return await self._answer(route.handler, request, body)
 
         return endpoint
@@ -260,7 +234,7 @@ class Server:
 
     async def _on_state(self, handler: Callable[[Call], Any], request: web.Request, body: Any) -> Raw:
         loop = asyncio.get_running_loop()
-        # A client that hangs up must not leave the event loop and the state thread with different ideas.
+        # If a client disconnects, the state thread still finishes its transaction.
         return await asyncio.shield(
             loop.run_in_executor(
                 self._state, self._transact, handler, dict(request.match_info), request.query, body
@@ -268,26 +242,26 @@ class Server:
         )
 
     def _transact(self, handler: Callable[[Call], Any], params: dict[str, str], query: Any, body: Any) -> Raw:
-        result = self._within(handler, params, query, body)
+        result = self._run_transaction(handler, params, query, body)
         return result if isinstance(result, Raw) else Raw(json.dumps(result))
 
-    def _within(self, task: Callable[[Call], Any], params: Any, query: Any, body: Any) -> Any:
+    def _run_transaction(self, task: Callable[[Call], Any], params: Any, query: Any, body: Any) -> Any:
         with self.store.transaction():
             call = Call(self.store, self.base, self.credentials.email, params, query, body, self.clock)
             result = task(call)
-            happened = settle(call, LISTENERS)
-        self._announce(happened)
+            events = run_listeners(call, LISTENERS)
+        self._notify_loop(events)
         return result
 
-    def _announce(self, events: list[Event]) -> None:
-        """Tell those who work in the event loop what was committed."""
+    def _notify_loop(self, events: list[Event]) -> None:
+        """Pass committed events on to the alarm and the workers, which live in the event loop."""
         if self._loop is None:
             return
         if any(event.resource == "Trigger" for event in events):
             self._loop.call_soon_threadsafe(self._alarm.ring)
-        concerned = [event for event in events if event.resource in ("Execution", "Service")]
-        if concerned:
-            self._loop.call_soon_threadsafe(self.workers.notice, concerned)
+        for_workers = [event for event in events if event.resource in ("Execution", "Service")]
+        if for_workers:
+            self._loop.call_soon_threadsafe(self.workers.handle_events, for_workers)
 
     async def _unknown(self, request: web.Request) -> web.Response:
         if is_page(request.path):
@@ -297,7 +271,7 @@ class Server:
     # --------------------------------------------------------------------------------------------- own routes
 
     async def _login(self, request: web.Request) -> web.Response:
-        body = require(await _body(request))
+        body = require(await read_body(request))
         if not self.credentials.login(body):
             raise ApiError(
                 401, "login failed: the password is the 'secret' in the state folder's credentials.json"
@@ -310,7 +284,7 @@ class Server:
         return web.json_response({"status": "ok", "pid": os.getpid()})
 
     async def _register(self, request: web.Request) -> web.Response:
-        body = require(await _body(request))
+        body = require(await read_body(request))
         pid, created = body.get("pid"), body.get("createTime")
         if not isinstance(pid, int) or not 0 < pid < 1 << 31 or not isinstance(created, int | float):
             raise bad_request(f"a client is {{'pid': number, 'createTime': seconds}}, got {body!r}")
@@ -322,8 +296,8 @@ class Server:
 
     async def _move_clock(self, request: web.Request) -> web.Response:
         """Move the clock ahead, and fire what falls due before the answer is sent."""
-        moment = self.clock.advance(require(await _body(request)).get("seconds"))
-        await self._work(trigger_routes.fire_due)
+        moment = self.clock.advance(require(await read_body(request)).get("seconds"))
+        await self._change(trigger_routes.fire_due)
         self._alarm.ring()
         return web.json_response({"now": moment.isoformat()})
 
@@ -332,125 +306,12 @@ class Server:
         asyncio.get_running_loop().call_later(0.05, self.stopped.set)
         return web.json_response({"status": "stopping"})
 
-    # --------------------------------------------------------------------------------------- workers and logs
-
-    async def _service_status(self, request: web.Request) -> web.Response:
-        """Say which worker processes a service has at the moment."""
-        service_id = request.match_info["service_id"]
-        service = await self._work(lambda call: call.store.get("services", service_id))
-        replicas = self.workers.replicas(service_id)
-        return web.json_response(
-            {
-                "serviceId": service_id,
-                "active": service["active"],
-                "version": service["version"],
-                "runtimeStatus": replicas,
-                "numReplicas": len(replicas),
-            }
-        )
-
-    async def _read_log(self, request: web.Request) -> web.Response:
-        """Answer with the next lines of services' logs; one who follows a log waits a little for them."""
-        body = require(await _body(request))
-        wanted, size = Wanted(body), body.get("size")
-        size = size if isinstance(size, int) and 0 < size < LOG_PAGE else LOG_PAGE
-        sources = await self._work(lambda call: executions.log_sources(call.store, body))
-        checkpoint = body.get("checkpoint") if isinstance(body.get("checkpoint"), dict) else {}
-        grown = self.workers.logged
-        found, checkpoint = await asyncio.to_thread(
-            self.workers.logs.read_all, sources["services"], checkpoint, wanted, size
-        )
-        following = bool(body.get("follow")) and not sources["ended"]
-        if following and not found:
-            await self.workers.wait_for_log(grown, LOG_WAIT)
-        return web.json_response(
-            {"logs": found, "checkpoint": checkpoint, "stop": not found and not following}
-        )
-
-    # -------------------------------------------------------------------------------------------------- bytes
-
-    async def _upload(self, request: web.Request) -> web.Response:
-        """Take a file (multipart), or make a directory (a form)."""
-        if not is_form(request.headers.get("Content-Type", "")):
-            return await self._answer(_make_directory, request, await _body(request))
-        overwrite = request.query.get("mode") == "overwrite"
-        return await self._take(request, _add_upload, overwrite=overwrite)
-
-    async def _revise(self, request: web.Request) -> web.Response:
-        """Take other bytes for an item (multipart)."""
-        item = json.loads((await self._on_state(_item, request, None)).text)
-        return await self._take(request, _replace_content, path=item["filename"])
-
-    async def _take(
-        self,
-        request: web.Request,
-        store: Callable[[Call, items.Upload], Raw],
-        *,
-        overwrite: bool = True,
-        path: str | None = None,
-    ) -> web.Response:
-        """Receive a file, and store it as a whole or not at all; with `path` it is the bytes of that item."""
-        incoming = self.store.incoming / uuid.uuid4().hex
-        try:
-            chunks, kind = request.content.iter_any(), request.headers.get("Content-Type", "")
-            fields, size = await receive(chunks, kind, incoming, self.upload_limit)
-            if path is not None:
-                fields["path"] = path
-            upload = await self._described(fields, incoming, size, overwrite=overwrite)
-            return await self._answer(lambda call: store(call, upload), request, None)
-        except (ValueError, ClientPayloadError) as error:
-            raise bad_request(f"the upload is no complete multipart form: {error}") from error
-        finally:
-            incoming.unlink(missing_ok=True)
-
-    async def _described(
-        self, fields: dict[str, str], incoming: Path, size: int, *, overwrite: bool
-    ) -> items.Upload:
-        path = items.clean_path(fields.get("path", ""))
-        metadata = _metadata(fields.get("metadata"))
-        content: dict[str, Any] = {}
-        if contents.tells_content(path):
-            # A small file's header is read sooner than another thread is awake.
-            read = contents.read_content
-            content = (
-                read(incoming, path) if size < SMALL_FILE else await asyncio.to_thread(read, incoming, path)
-            )
-        return items.Upload(path, incoming, size, content, metadata, fields.get("description"), overwrite)
-
-    async def _thumbnail(self, request: web.Request) -> web.StreamResponse:
-        """Send a small picture of an item; it is made when it is asked for, and kept in the dataset."""
-        found = json.loads((await self._on_state(_locate_thumbnail, request, None)).text)
-        if "thumbnail" in found:
-            try:
-                content = await asyncio.to_thread(Path(found["thumbnail"]).read_bytes)
-            except FileNotFoundError as error:  # deleted since we looked
-                raise not_found("thumbnail of item", request.match_info["item_id"]) from error
-        else:
-            content = await asyncio.to_thread(contents.make_thumbnail, Path(found["path"]))
-            if content is None:
-                raise not_found("thumbnail of item (only images have one)", request.match_info["item_id"])
-            await self._on_state(_keep_thumbnail, request, content)
-        return web.Response(body=content, headers={"Content-Type": "image/jpeg"})
-
-    async def _download(self, request: web.Request) -> web.StreamResponse:
-        """Send the bytes of an item, or the range that was asked for."""
-        answer = await self._on_state(_locate, request, None)
-        found = json.loads(answer.text)
-        headers = {"Content-Type": found["mimetype"]}
-        if found["size"] > SMALL_FILE:
-            return web.FileResponse(found["path"], headers=headers)
-        try:
-            content = Path(found["path"]).read_bytes()
-        except FileNotFoundError as error:  # deleted or overwritten since we looked
-            raise not_found("the bytes of item", request.match_info["item_id"]) from error
-        return _slice(request, content, headers)
-
 
 # ---------------------------------------------------------------------------------------------------- defences
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host name or address means this machine alone."""
+    """Return whether a host name or address is this machine's alone."""
     if host == "localhost":
         return True
     try:
@@ -460,121 +321,19 @@ def is_loopback(host: str) -> bool:
 
 
 def _host_of(header: str) -> str:
-    """Give the host in a Host header, without its port and brackets."""
+    """Return the host in a Host header, without its port and brackets."""
     header = header.strip().lower()
     if header.startswith("["):
         return header[1:].partition("]")[0]
     return header.partition(":")[0]
 
 
-async def _harden(request: web.Request, response: web.StreamResponse) -> None:
-    """Tell browsers to take every answer for what it is, and to run nothing that an item's bytes may hold."""
+async def _add_security_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Keep browsers from guessing content types, and from running what an item's bytes may hold."""
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "no-referrer")
     if request.path.startswith(API):
         response.headers.setdefault("Content-Security-Policy", "default-src 'none'; sandbox")
-
-
-# ------------------------------------------------------------------------------------ handlers on the state thread
-
-
-def _add_upload(call: Call, upload: items.Upload) -> Raw:
-    item_id, done = items.add_upload(call.store, call.params["dataset_id"], upload, call.user)
-    return Raw(render(call, "items", call.store.row("items", item_id)), {"x-item-op": done})
-
-
-def _item(call: Call) -> Raw:
-    return Raw(call.store.row("items", call.params["item_id"]).doc)
-
-
-def _replace_content(call: Call, upload: items.Upload) -> Raw:
-    item = call.store.get("items", call.params["item_id"])
-    items.replace_content(call.store, item, upload, call.user)
-    return Raw(render(call, "items", call.store.row("items", item["id"])))
-
-
-def _locate_thumbnail(call: Call) -> dict[str, Any]:
-    found = _locate(call)
-    item = call.store.get("items", call.params["item_id"])
-    kept = items.by_path(call.store, item["datasetId"], items.thumbnail_path(item["id"]))
-    blob = call.store.row("items", kept["id"]).blob if kept else None
-    return found | ({"thumbnail": str(call.store.blob_path(blob))} if blob else {})
-
-
-def _keep_thumbnail(call: Call) -> dict[str, Any]:
-    item = call.store.get("items", call.params["item_id"])
-    path = items.thumbnail_path(item["id"])
-    if items.by_path(call.store, item["datasetId"], path) is None:
-        items.add_bytes(call.store, item["datasetId"], path, call.body, call.user)
-    return {}
-
-
-def _make_directory(call: Call) -> Raw:
-    body = require(call.body)
-    if body.get("type") != "dir":
-        raise bad_request("an upload is a multipart form with a file, or a form with type=dir and path")
-    dataset_id = call.store.row("datasets", call.params["dataset_id"]).id
-    item = items.ensure_directory(call.store, dataset_id, items.clean_path(body.get("path", "")), call.user)
-    return Raw(render(call, "items", call.store.row("items", item["id"] if item else "")))
-
-
-def _locate(call: Call) -> dict[str, Any]:
-    row = call.store.row("items", call.params["item_id"])
-    if row.blob is None:
-        raise bad_request(f"item {row.id} is a directory: it has no bytes")
-    system = call.store.parsed(row)["metadata"].get("system", {})
-    path = call.store.blob_path(row.blob)
-    mimetype = contents.guess_type(call.store.parsed(row)["name"])
-    return {"path": str(path), "size": system.get("size"), "mimetype": mimetype}
-
-
-# ------------------------------------------------------------------------------------------------------ parsing
-
-
-async def _body(request: web.Request) -> Any:
-    content = await request.read()
-    if not content:
-        return None
-    try:
-        if request.content_type == "application/x-www-form-urlencoded":
-            return dict(parse_qsl(content.decode(), keep_blank_values=True))
-        return strict_json(content)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise bad_request(f"the request's body is no JSON: {error}") from error
-
-
-def strict_json(text: str | bytes) -> Any:
-    """Parse JSON, without the NaN and Infinity that Python's parser lets through."""
-    return json.loads(text, parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _metadata(text: str | None) -> dict[str, Any]:
-    metadata = strict_json(text) if text else {}
-    if not isinstance(metadata, dict):
-        raise bad_request(f"'metadata' of an upload must be a JSON object, got {text!r}")
-    return metadata
-
-
-def _slice(request: web.Request, content: bytes, headers: dict[str, str]) -> web.Response:
-    """Answer with a file's bytes, or with the range that was asked for."""
-    try:
-        start, stop, _ = request.http_range.indices(len(content))
-    except ValueError as error:
-        raise bad_request(
-            f"cannot read the range {request.headers.get('Range')!r}: use 'bytes=FIRST-LAST'"
-        ) from error
-    if not content or (start, stop) == (0, len(content)):
-        return web.Response(body=content, headers=headers)
-    if start >= stop:
-        raise ApiError(
-            416, f"the file has {len(content)} bytes: none of them are in {request.headers.get('Range')!r}"
-        )
-    headers = headers | {"Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"}
-    return web.Response(status=206, body=content[start:stop], headers=headers)
 
 
 def _failure(status: int, message: str) -> web.Response:

@@ -1,4 +1,4 @@
-"""How a worker process comes into being: forked from one that has imported what workers import, or started."""
+"""Starting worker processes: forked from one that has imported the modules that workers import, or from nothing."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from alhelpers.forking import SDK_DEPENDENCIES, ServerProcess
 
 MODULE = "alhelpers.platform.worker"
 LONGEST_LINE = 1 << 26
-#: Variables that are read only when a process starts, or a library is loaded, begin so.
+# Prefixes of variables that are read only when a process starts, or a library is loaded.
 READ_AT_START = (
     *("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "SSL_", "TQDM_", "ARROW_", "TORCH", "PYTORCH"),
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "VECLIB_", "NUMEXPR_", "NPY_", "NUMPY_"),
@@ -18,19 +18,7 @@ READ_AT_START = (
 
 
 class Forked:
-    """A forked worker, with what the dispatcher needs of asyncio's ``Process``.
-
-    Parameters
-    ----------
-    pid : int
-        Its number.
-    server : _Server
-        Whose child it is.
-    stdin : asyncio.WriteTransport
-        Its standard input.
-    stdout, stderr : asyncio.StreamReader
-        What it writes.
-    """
+    """A forked worker, with the parts of asyncio's ``Process`` that the dispatcher uses."""
 
     def __init__(
         self,
@@ -45,7 +33,7 @@ class Forked:
         self._server = server
 
     async def wait(self) -> int | None:
-        """Wait for its end; return its exit code, or None if its server, who alone is told of it, has died."""
+        """Wait for its end; return its exit code, or None if the server that forked it has died."""
         if self.returncode is None:
             self.returncode = await self._server.ask({"reap": self.pid})
         self.stdin.close()
@@ -53,7 +41,7 @@ class Forked:
 
 
 class _Server:
-    """The process that is forked, asked in turn and outside the event loop: it may be importing."""
+    """The process that is forked; requests to it wait in threads, one after the other, as it may be importing."""
 
     def __init__(self, preload: Iterable[str], environment: dict[str, str]) -> None:
         self.surroundings = _read_at_start(environment)
@@ -101,25 +89,7 @@ class Starter:
         self._imported = list(SDK_DEPENDENCIES)
 
     async def start(self, folder: Path, environment: dict[str, str]) -> "Forked | asyncio.subprocess.Process":
-        """Start a worker.
-
-        Parameters
-        ----------
-        folder : Path
-            Its working folder.
-        environment : dict
-            Its environment.
-
-        Returns
-        -------
-        Forked or asyncio.subprocess.Process
-            The process, in a session of its own, with pipes for its input, its output and its errors.
-
-        Raises
-        ------
-        OSError
-            When the system starts no more processes.
-        """
+        """Start a worker: a process in a session of its own, with pipes for its input, output and errors."""
         if self.forks:
             if self._server is None or not self._server.alive:
                 self._server = _Server(self._imported, environment)
@@ -139,20 +109,20 @@ class Starter:
             start_new_session=True,
         )
 
-    async def learn(self, names: list[str]) -> None:
-        """Have modules that a worker has imported imported for the next ones."""
+    async def preload(self, names: list[str]) -> None:
+        """Import modules that a worker has imported for the next workers, too."""
         new = [name for name in names if name not in self._imported]
         self._imported += new
         if new and self._server is not None:
             await self._server.ask({"import": new})
 
     async def close(self) -> None:
-        """End the process that is forked, and what is left of its forks."""
+        """End the process that is forked, and its remaining forks."""
         if self._server is not None:
             await self._server.close()
 
     async def _fork(self, server: _Server, folder: Path, environment: dict[str, str]) -> Forked | None:
-        """Fork a worker; None when the process to be forked has died."""
+        """Fork a worker; None if the process to be forked has died."""
         (input_, stdin), (stdout, output), (errors, stderr) = (os.pipe() for _ in range(3))
         ours, theirs = (stdin, stdout, errors), (input_, output, stderr)
         pid = None

@@ -1,8 +1,8 @@
 """The state of the platform: documents in SQLite, file bytes beside them, one transaction a request.
 
 Only the server's state thread touches a :class:`Store`, so writes are serial and a request is atomic: it commits as a
-whole or leaves nothing. File bytes are complete under their final name before the row that mentions them commits; what
-a crash leaves behind is a file that no row mentions, and the next start sweeps those.
+whole or leaves nothing. File bytes are complete under their final name before the row that mentions them commits; a
+crash only leaves files that no row mentions, and the next start deletes those.
 """
 
 import itertools
@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import index
+from .conditions import COLUMNS, Conditions, column_of, column_value
 from .errors import StateUnusable, bad_request, not_found
 from .events import Event
+from .validation import check_metadata
 
 # Raise this with every change of the schema that older databases do not fit. Version 0 had no index of values: it is
 # built at the first start with such a database.
@@ -52,70 +54,12 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE TABLE IF NOT EXISTS meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
-# Which fields of a document are kept as columns too. A filter on one of these fields becomes SQL.
-COLUMNS: dict[str, dict[str, str]] = {
-    "projects": {"name": "name"},
-    "settings": {"scope": "scopeId", "name": "name"},
-    "datasets": {"name": "name", "scope": "projects", "type": "readableType"},
-    "items": {
-        "scope": "datasetId",
-        "parent": "srcItem",
-        "name": "filename",
-        "dir": "dir",
-        "type": "type",
-        "hidden": "hidden",
-    },
-    "annotations": {"scope": "datasetId", "parent": "itemId", "type": "type"},
-    "models": {"scope": "projectId", "name": "name"},
-    "metrics": {"parent": "modelId"},
-    "dpks": {"name": "name", "type": "version"},
-    "apps": {"scope": "projectId", "name": "name"},
-    "pipelines": {"scope": "projectId", "name": "name"},
-    "recipes": {},
-    "ontologies": {},
-    "commands": {},
-    "tasks": {"scope": "projectId", "name": "name", "type": "status"},
-    "assignments": {"scope": "projectId", "parent": "taskId", "name": "name"},
-    "scores": {"scope": "taskId", "parent": "itemId", "name": "entityId"},
-    "task_items": {
-        "scope": "group",
-        "parent": "itemId",
-        "type": "status",
-        "name": "review",
-        "dir": "datasetId",
-    },
-    "services": {"scope": "projectId", "name": "name"},
-    "service_revisions": {"parent": "serviceId", "name": "version"},
-    "packages": {"scope": "projectId", "name": "name"},
-    "package_revisions": {"scope": "projectId", "parent": "packageId", "name": "version"},
-    "executions": {
-        **{"scope": "projectId", "parent": "serviceId"},
-        **{"name": "pipeline.executionId", "dir": "model.modelId", "type": "latestStatus.status"},
-    },
-    "triggers": {"scope": "projectId", "name": "name", "type": "type"},
-    "trigger_log": {"scope": "triggerId", "parent": "entityId"},
-    "cycles": {"scope": "projectId", "parent": "pipelineId", "type": "status"},
-    "task_waits": {"scope": "taskId", "parent": "itemId"},
-    "feature_sets": {"scope": "project", "name": "name"},
-    "feature_vectors": {"scope": "featureSetId", "parent": "entityId", "dir": "datasetId"},
-}
+# A JSON object: a stored document, a part of one, or the body of a request.
+Document = dict[str, Any]
 
 CACHED_DOCUMENTS = 50_000
 WRITTEN_AT_ONCE = 500
 ENTRIES_AT_ONCE = 100
-
-# A field has one type in all requests, so that a wrong one is refused in one place.
-SHAPES: dict[str, type] = {
-    **dict.fromkeys(("metadata", "configuration", "settings", "context", "components", "app"), dict),
-    **dict.fromkeys(
-        ("updateQuery", "itemsQuery", "cloneDatasetParams", "mergeDatasetParams", "uiSettings"), dict
-    ),
-    **dict.fromkeys(
-        ("labels", "artifacts", "roots", "labelsNode", "nodes", "variables", "connections"), list
-    ),
-    **dict.fromkeys(("projects", "projectIds", "ontologyIds", "keys", "datasetsIds"), list),
-}
-TEXT_LISTS = ("projects", "projectIds", "ontologyIds", "keys", "datasetsIds")
 
 
 class Row(NamedTuple):
@@ -129,13 +73,7 @@ class Row(NamedTuple):
 
 
 class Store:
-    """The documents and blobs of one state folder.
-
-    Parameters
-    ----------
-    folder : Path
-        The state folder; made if missing.
-    """
+    """The documents and blobs of one state folder, which is made if missing."""
 
     def __init__(self, folder: Path) -> None:
         self.blobs = folder / "blobs"
@@ -159,7 +97,7 @@ class Store:
         self._last_id = int(row[0], 16) if row else 0
         self._saved_id = self._last_id
         self._after_commit: list[Callable[[], None]] = []
-        # What happened in the running transaction; the server tells those who listen before it commits.
+        # The events of the running transaction; their listeners run before it commits.
         self.events: list[Event] = []
         self._folders: set[Path] = set()
         self._parsed: dict[str, tuple[str, Any]] = {}
@@ -174,13 +112,12 @@ class Store:
         if found not in range(VERSION + 1):
             self._database.close()
             raise StateUnusable(
-                f"{folder / 'platform.sqlite'} is no database of version {VERSION}: {found}."
+                f"{folder / 'platform.sqlite'} is not a database of version {VERSION}: {found}."
                 " Move the state folder away, or choose another one; it cannot be converted."
             )
         return found
 
     def close(self) -> None:
-        """Close the database; nothing else may be called afterwards."""
         self._database.close()
 
     # ------------------------------------------------------------------------------------------ transactions
@@ -206,11 +143,11 @@ class Store:
             action()
 
     def emit(self, resource: str, action: str, document_id: str, /, **detail: Any) -> None:
-        """Say that something happened in this transaction, for other services to react to."""
+        """Record an event of this transaction, for other services to react to."""
         self.events.append(Event(resource, action, document_id, detail))
 
     def new_id(self) -> str:
-        """Give a new id: 24 hex digits, greater than every id given before, in this run or an earlier one."""
+        """Return a new id: 24 hex digits, greater than every earlier id, also of earlier runs."""
         # Time in the high bits spreads ids evenly, and the SDK halves ranges of ids to split long lists.
         seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
         self._last_id = max(self._last_id + 1, (seconds << 64) | (nanoseconds << 34))
@@ -223,7 +160,6 @@ class Store:
         self.put_all(kind, [document], blob=blob)
 
     def put_all(self, kind: str, documents: Iterable[Mapping[str, Any]], *, blob: str | None = None) -> None:
-        """Write many documents of one kind."""
         columns = COLUMNS[kind]
         fields = [columns.get(name) for name in ("scope", "parent", "name", "dir", "type", "hidden")]
         documents = iter(documents)
@@ -232,7 +168,7 @@ class Store:
                 (
                     document["id"],
                     kind,
-                    *(_column_value(document, field) for field in fields),
+                    *(column_value(document, field) for field in fields),
                     blob,
                     _text(document),
                 )
@@ -251,13 +187,7 @@ class Store:
             )
 
     def row(self, kind: str, document_id: str, label: str | None = None) -> Row:
-        """Fetch one document as stored.
-
-        Raises
-        ------
-        ApiError
-            404, when there is none; `label` is what the message calls it.
-        """
+        """Return a document as stored, or raise a 404 that calls it `label`."""
         if not isinstance(document_id, str):
             raise bad_request(
                 f"the id of a {label or kind.rstrip('s')} must be a string, got {document_id!r}"
@@ -271,69 +201,90 @@ class Store:
         return Row._make(found)
 
     def get(self, kind: str, document_id: str, label: str | None = None) -> dict[str, Any]:
-        """Fetch one document, parsed and free to change; 404 when there is none."""
+        """Return a document, parsed and free to change, or raise a 404."""
         return json.loads(self.row(kind, document_id, label).doc)
 
-    def select(
-        self, kind: str, where: str = "1", values: Iterable[Any] = (), tail: str = ""
+    def find(
+        self,
+        kind: str,
+        where: Conditions | None = None,
+        /,
+        *,
+        order: str = "id",
+        limit: int | None = None,
+        offset: int = 0,
+        **fields: Any,
     ) -> Iterator[Row]:
-        """Iterate over the documents of a kind that satisfy an SQL condition on columns."""
-        cursor = self._database.execute(
-            f"SELECT id, scope, parent, blob, doc FROM documents WHERE kind = ? AND {where} {tail}",
-            (kind, *_bound(values)),
-        )
-        return map(Row._make, cursor)
+        """Iterate over the documents of a kind: ``find("executions", cycle=..., status=[...])``; see `Conditions`."""
+        where = where or Conditions(kind, **fields)
+        tail = where.order(order)
+        if limit is not None:
+            tail += f" LIMIT {int(limit)} OFFSET {int(offset)}"
+        return map(Row._make, self._select("id, scope, parent, blob, doc", where, tail))
 
-    def among(self, kind: str, ids: list[str], where: str = "1", values: Iterable[Any] = ()) -> Iterator[Row]:
-        """Iterate over those of some documents, in the order given, that satisfy an SQL condition on columns."""
-        return map(Row._make, self._among("id, scope, parent, blob, doc", kind, ids, where, values))
+    def first(self, kind: str, /, *, order: str = "id", **fields: Any) -> Row | None:
+        """Return the first document that satisfies conditions on its fields, or None."""
+        return next(self.find(kind, order=order, limit=1, **fields), None)
 
-    def ids_among(self, kind: str, ids: list[str], where: str = "1", values: Iterable[Any] = ()) -> list[str]:
-        """List the ids of those of some documents that satisfy an SQL condition, in the order given."""
-        return [document_id for (document_id,) in self._among("id", kind, ids, where, values)]
+    def find_one(self, kind: str, /, **fields: Any) -> dict[str, Any] | None:
+        """Return the first document like :meth:`first`, parsed and free to change, or None."""
+        row = self.first(kind, **fields)
+        return None if row is None else json.loads(row.doc)
 
-    def _among(
-        self, columns: str, kind: str, ids: list[str], where: str, values: Iterable[Any]
-    ) -> sqlite3.Cursor:
+    def find_all(self, kind: str, /, **fields: Any) -> list[dict[str, Any]]:
+        """List the documents that satisfy conditions on their fields, parsed and free to change."""
+        return [json.loads(row.doc) for row in self.find(kind, **fields)]
+
+    def count(
+        self, kind: str, where: Conditions | None = None, /, *, distinct: str | None = None, **fields: Any
+    ) -> int:
+        """Count the documents that satisfy conditions on their fields, or the different values of one field."""
+        what = f"DISTINCT {column_of(kind, distinct)}" if distinct else "*"
+        return self._select(f"count({what})", where or Conditions(kind, **fields)).fetchone()[0]
+
+    def count_by(self, kind: str, field: str, /, **fields: Any) -> dict[str | None, int]:
+        """Count the documents that satisfy conditions on their fields, for each value of one field."""
+        column = column_of(kind, field)
+        return dict(self._select(f"{column}, count(*)", Conditions(kind, **fields), f"GROUP BY {column}"))
+
+    def among(self, ids: list[str], where: Conditions) -> Iterator[Row]:
+        """Iterate over those of some documents, in the order given, that satisfy conditions."""
+        return map(Row._make, self._among("id, scope, parent, blob, doc", ids, where))
+
+    def ids_among(self, ids: list[str], where: Conditions) -> list[str]:
+        """List the ids of those of some documents, in the order given, that satisfy conditions."""
+        return [document_id for (document_id,) in self._among("id", ids, where)]
+
+    def _select(self, columns: str, where: Conditions, tail: str = "") -> sqlite3.Cursor:
+        query = f"SELECT {columns} FROM documents WHERE {where.sql} {tail}"
+        return self._database.execute(query, where.bound)
+
+    def _among(self, columns: str, ids: list[str], where: Conditions) -> sqlite3.Cursor:
         # CROSS JOIN makes SQLite go through the ids in their order, and look each one up.
         return self._database.execute(
             f"SELECT {columns} FROM (SELECT value AS wanted FROM json_each(?)) CROSS JOIN documents"
-            f" ON id = wanted WHERE +kind = ? AND {where}",
-            (json.dumps(ids), kind, *values),
+            f" ON id = wanted WHERE +{where.sql}",
+            [json.dumps(ids), *where.bound],
         )
 
-    def find(self, kind: str, where: str, *values: Any) -> dict[str, Any] | None:
-        """Fetch the first document (by id) that satisfies an SQL condition, or None."""
-        for row in self.select(kind, where, values, "ORDER BY id LIMIT 1"):
-            return json.loads(row.doc)
-        return None
-
-    def count(self, kind: str, where: str = "1", values: Iterable[Any] = (), what: str = "*") -> int:
-        """Count the documents of a kind that satisfy an SQL condition."""
-        query = f"SELECT count({what}) FROM documents WHERE kind = ? AND {where}"
-        return self._database.execute(query, (kind, *_bound(values))).fetchone()[0]
-
-    def tally(self, kind: str, column: str, where: str, *values: Any) -> dict[str | None, int]:
-        """Count the documents of a kind that satisfy an SQL condition, for each value of a column."""
-        query = f"SELECT {column}, count(*) FROM documents WHERE kind = ? AND {where} GROUP BY {column}"
-        return dict(self._database.execute(query, (kind, *values)))
-
-    def delete(self, kind: str, where: str, *values: Any) -> int:
-        """Delete the documents of a kind that satisfy an SQL condition, and their bytes; return how many."""
-        blobs = self._database.execute(
-            f"SELECT blob FROM documents WHERE kind = ? AND blob IS NOT NULL AND {where}", (kind, *values)
-        ).fetchall()
-        for (blob,) in blobs:
-            self.drop_blob(blob)
+    def delete(self, kind: str, /, **fields: Any) -> int:
+        """Delete the documents that satisfy conditions on their fields, and their bytes; return how many."""
+        where = Conditions(kind, **fields)
+        for (blob,) in self._select("blob", where).fetchall():
+            if blob is not None:
+                self.drop_blob(blob)
         if kind in index.KINDS:
-            stored = self._database.execute(
-                f"SELECT id, scope, doc FROM documents WHERE kind = ? AND {where}", (kind, *values)
-            )
-            for document_id, scope, doc in stored:
+            for document_id, scope, doc in self._select("id, scope, doc", where):
                 self._unindex(document_id, index.entries(kind, scope, json.loads(doc)))
-        return self._database.execute(
-            f"DELETE FROM documents WHERE kind = ? AND {where}", (kind, *values)
-        ).rowcount
+        return self._database.execute(f"DELETE FROM documents WHERE {where.sql}", where.bound).rowcount
+
+    def check_new_name(self, kind: str, name: str, **scope: str) -> None:
+        """Refuse a name that another document of the kind has in a project."""
+        if self.first(kind, name=name, **scope):
+            label, (project_id,) = kind.replace("_", " ").rstrip("s"), scope.values()
+            raise bad_request(
+                f"a {label} named {name!r} exists in project {project_id}: get it, or choose another name"
+            )
 
     def parsed(self, row: Row) -> Any:
         """Parse a row for reading only; the same text is parsed once."""
@@ -349,7 +300,7 @@ class Store:
     # ------------------------------------------------------------------------------------------------- index
 
     def _index(self, kind: str, documents: list[tuple[str, str | None, Mapping[str, Any]]]) -> None:
-        """Bring the index up to date with documents (id, scope, content) that are about to be written."""
+        """Update the index for documents (id, scope, content) that are about to be written."""
         before = self._indexed(kind, [document_id for document_id, _, _ in documents])
         after = {
             document_id: index.entries(kind, scope, document) for document_id, scope, document in documents
@@ -359,7 +310,7 @@ class Store:
             old = before.get(document_id, set())
             self._unindex(document_id, old - fresh)
             added += [(path, value, document_id) for path, value in fresh - old]
-        added.sort(key=_place)
+        added.sort(key=_sort_key)
         for start in range(0, len(added), ENTRIES_AT_ONCE):
             # One statement for many rows: each step of a statement hands the interpreter to another thread and back.
             part = added[start : start + ENTRIES_AT_ONCE]
@@ -369,7 +320,7 @@ class Store:
             )
 
     def _indexed(self, kind: str, document_ids: list[str]) -> dict[str, set[index.Entry]]:
-        """Work out which entries the stored documents have."""
+        """Compute the entries of the stored documents."""
         marks = ",".join("?" * len(document_ids))
         stored = self._database.execute(
             f"SELECT id, scope, doc FROM documents WHERE id IN ({marks}) AND +kind = ?", (*document_ids, kind)
@@ -385,7 +336,6 @@ class Store:
         )
 
     def _build_index(self) -> None:
-        """Index everything anew."""
         self._database.execute("BEGIN")
         self._database.execute("DELETE FROM entries")
         for kind in sorted(index.KINDS):
@@ -401,7 +351,7 @@ class Store:
         self._database.execute(f"PRAGMA user_version = {VERSION}")
         self._database.execute("COMMIT")
 
-    def proposed(self, ranges: Iterable[index.Range]) -> set[str]:
+    def ids_in(self, ranges: Iterable[index.Range]) -> set[str]:
         """List the ids of the documents that have an entry in one of the ranges."""
         found: set[str] = set()
         for part in ranges:
@@ -413,7 +363,7 @@ class Store:
             )
         return found
 
-    def in_all(self, points: Iterable[index.Range]) -> set[str]:
+    def ids_in_all(self, points: Iterable[index.Range]) -> set[str]:
         """List the ids of the documents that have an entry at each of some points."""
         points = list(points)
         # SQLite merges lists that are in order already, as those of points are.
@@ -437,7 +387,7 @@ class Store:
     # ------------------------------------------------------------------------------------------------- bytes
 
     def blob_path(self, blob: str) -> Path:
-        """Say where the bytes of a blob lie; the last digits spread them over folders."""
+        """Return the path of a blob; the last digits spread them over folders."""
         return self.blobs / blob[-2:] / blob
 
     def adopt(self, incoming: Path) -> str:
@@ -447,7 +397,6 @@ class Store:
         return blob
 
     def copy_blob(self, source: str) -> str:
-        """Copy a blob, and return the name of the copy."""
         blob, path = self._new_blob()
         try:
             os.link(self.blob_path(source), path)  # blobs never change, so two names may share the bytes
@@ -476,7 +425,7 @@ class Store:
         return blob, path
 
     def _sweep(self) -> None:
-        """Delete what a crash left: half uploads, and blobs that no document mentions."""
+        """Delete the leftovers of a crash: half uploads, and blobs that no document mentions."""
         for path in self.incoming.iterdir():
             path.unlink()
         known = {
@@ -491,119 +440,29 @@ class Store:
 
 
 def _text(document: Mapping[str, Any]) -> str:
-    _check_metadata(document.get("metadata"))
+    check_metadata(document.get("metadata"))
     try:
         return json.dumps(document, separators=(",", ":"), allow_nan=False)
     except ValueError as error:
-        raise bad_request(
-            f"a number that is no number (NaN or infinite) cannot be stored: {error}"
-        ) from error
+        raise bad_request(f"NaN and infinite numbers cannot be stored: {error}") from error
 
 
-def _place(entry: tuple[int, Any, str]) -> tuple[int, str]:
-    """Neighbours in the index are written one after the other."""
+def _sort_key(entry: tuple[int, Any, str]) -> tuple[int, str]:
+    """Sort entries so that neighbours in the index are written one after the other."""
     return entry[0], entry[2]
 
 
-def _bound(values: Iterable[Any]) -> Iterator[Any]:
-    """Let through what can be compared with a column."""
-    for value in values:
-        fits = abs(value) < 1 << 63 if isinstance(value, int) else isinstance(value, str | float | None)
-        if not fits:
-            raise bad_request(f"a name, an id or a number was expected, got {value!r}")
-        yield value
-
-
-def _column_value(document: Mapping[str, Any], field: str | None) -> Any:
-    value = document.get(field) if field else None
-    if field and "." in field:
-        outer, inner = field.split(".")
-        value = (document.get(outer) or {}).get(inner)
-    if isinstance(value, list) and value:
-        value = value[0]
-    if not isinstance(value, str | bool | None):
-        raise bad_request(f"{field!r} must be a string, got {value!r}")
-    return value
-
-
 def now() -> str:
-    """Give the time as the platform writes it: ISO, UTC, milliseconds."""
+    """Return the time as the platform writes it: ISO, UTC, milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def created(user: str) -> dict[str, str]:
+    """Return the fields of a new document that record who made it, and when."""
+    time = now()
+    return {"creator": user, "createdAt": time, "updatedAt": time}
+
+
 def is_id(value: str) -> bool:
-    """Say whether a text has the form of an id."""
+    """Return whether a text has the form of an id."""
     return len(value) == 24 and set(value) <= set("0123456789abcdef")
-
-
-def merge(document: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply a diff in place: a null removes its key, an object goes deeper, anything else replaces."""
-    for key, value in patch.items():
-        if value is None:
-            document.pop(key, None)
-        elif isinstance(value, dict):
-            current = document.get(key)
-            document[key] = merge(current if isinstance(current, dict) else {}, value)
-        else:
-            document[key] = value
-    return document
-
-
-def whole_number(query: Mapping[str, str], name: str, default: int) -> int:
-    """Read a whole number, 0 or more, from a query string."""
-    text = query.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise bad_request(f"{name!r} must be a whole number, got {text!r}")
-    return int(text)
-
-
-def require(body: Any, *fields: str) -> dict[str, Any]:
-    """Check a request's body.
-
-    Parameters
-    ----------
-    body : object
-        What was sent: it must be an object, and known fields must have their types (a null is no field).
-    *fields : str
-        The fields that must hold non-empty strings.
-
-    Returns
-    -------
-    dict
-        The body.
-
-    Raises
-    ------
-    ApiError
-        400, with the field and the value that is wrong.
-    """
-    if not isinstance(body, dict):
-        raise bad_request(f"the request needs a JSON object, got {type(body).__name__}")
-    for field in fields:
-        value = body.get(field)
-        if not isinstance(value, str) or not value.strip():
-            raise bad_request(f"{field!r} must be a non-empty string, got {value!r}")
-    for field in body.keys() & SHAPES.keys():
-        _check_shape(field, body[field])
-    return body
-
-
-def _check_shape(field: str, value: Any) -> None:
-    shape = SHAPES[field]
-    if value is not None and not isinstance(value, shape):
-        raise bad_request(f"{field!r} must be {'a list' if shape is list else 'an object'}, got {value!r}")
-    if field in TEXT_LISTS and not all(isinstance(element, str) for element in value or []):
-        raise bad_request(f"{field!r} must be a list of strings, got {value!r}")
-    if field == "metadata":
-        _check_metadata(value)
-
-
-def _check_metadata(metadata: Any) -> None:
-    """Every reader of a document counts on this much."""
-    if metadata is not None and not isinstance(metadata, dict):
-        raise bad_request(f"'metadata' must be an object, got {metadata!r}")
-    system = (metadata or {}).get("system")
-    if system is not None and not isinstance(system, dict):
-        raise bad_request(f"'metadata.system' must be an object, got {system!r}")

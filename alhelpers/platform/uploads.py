@@ -1,58 +1,48 @@
-"""Uploads: a multipart form that is read as it arrives, its file to disk and its text fields to memory."""
+"""What requests bring: JSON or a form, or a multipart form that is read as it arrives, its file to disk."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+from urllib.parse import parse_qsl
 
+from aiohttp import web
 from multipart import MultipartSegment, PushMultipartParser, parse_options_header
 
 from .errors import bad_request
+from .validation import strict_json
 
 FIELD_LIMIT = 1 << 24
 MAX_PARTS = 100
 
 
+async def read_body(request: web.Request) -> Any:
+    """Parse the JSON or the form in a request; None if it has no body."""
+    content = await request.read()
+    if not content:
+        return None
+    try:
+        if request.content_type == "application/x-www-form-urlencoded":
+            return dict(parse_qsl(content.decode(), keep_blank_values=True))
+        return strict_json(content)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise bad_request(f"the request's body is not valid JSON: {error}") from error
+
+
 def is_form(content_type: str) -> bool:
-    """Say whether a Content-Type header announces a multipart form."""
+    """Return whether a Content-Type header announces a multipart form."""
     return content_type.lower().startswith("multipart/")
 
 
 async def receive(
     chunks: AsyncIterator[bytes], content_type: str, incoming: Path, limit: int
 ) -> tuple[dict[str, str], int]:
-    """Read a form with one file.
+    """Read a form with one file of at most `limit` bytes into `incoming`; the caller removes it, whatever happens.
 
-    Parameters
-    ----------
-    chunks : async iterator of bytes
-        The body of the request.
-    content_type : str
-        Its Content-Type header, with the boundary.
-    incoming : Path
-        Where the file's bytes go; the caller removes it, whatever happens.
-    limit : int
-        The largest file, in bytes.
-
-    Returns
-    -------
-    fields : dict
-        The text fields by name.
-    size : int
-        The size of the file, in bytes.
-
-    Raises
-    ------
-    ApiError
-        400, when the form is too large, or without a file.
-    ValueError
-        When it is broken or incomplete; the parser's own errors are such, too.
+    Returns the text fields by name, and the size of the file. A ValueError means that the form is broken or incomplete.
     """
     form = _Form(limit)
     boundary = parse_options_header(content_type)[1].get("boundary", "")
-    with (
-        open(incoming, "wb") as file,
-        PushMultipartParser(boundary, max_segment_count=MAX_PARTS) as parser,
-    ):
+    with open(incoming, "wb") as file, PushMultipartParser(boundary, max_segment_count=MAX_PARTS) as parser:
         async for chunk in chunks:
             for event in parser.parse(chunk):
                 form.take(event, file)
@@ -60,8 +50,6 @@ async def receive(
 
 
 class _Form:
-    """What has arrived of a form."""
-
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.size = -1
@@ -69,7 +57,6 @@ class _Form:
         self.name = ""
 
     def take(self, event: MultipartSegment | bytes | None, file: BinaryIO) -> None:
-        """Take the beginning of a part, or bytes of the one that has begun."""
         if isinstance(event, MultipartSegment):
             self._begin(event.name)
         elif event is not None and self.name == "file":
@@ -87,12 +74,11 @@ class _Form:
         if name != "file":
             self.texts[name] = bytearray()
         elif self.size >= 0:
-            raise bad_request("an upload brings one 'file', this one brings more")
+            raise bad_request("an upload must have one 'file', this one has more")
         else:
             self.size = 0
 
     def finished(self) -> tuple[dict[str, str], int]:
-        """Give the fields and the file's size, once all has arrived."""
         if self.size < 0:
-            raise bad_request("the upload brings no 'file'")
+            raise bad_request("the upload must have a 'file'")
         return {name: content.decode() for name, content in self.texts.items()}, self.size

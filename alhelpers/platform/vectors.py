@@ -19,17 +19,7 @@ _DIRECTIONS = {"ascending": False, "descending": True}
 
 @dataclass(frozen=True)
 class Euclid:
-    """A question about distances.
-
-    Parameters
-    ----------
-    target : list of float
-        The vector from which distances are measured.
-    holds : Predicate
-        Says whether a document ``{"eu_dist": distance}`` is close enough.
-    descending : bool or None
-        Far ones first, near ones first, or (None) no order.
-    """
+    """A condition on the distance from `target`, and the order by distance (None: no order)."""
 
     target: list[float]
     holds: dql.Predicate
@@ -37,7 +27,7 @@ class Euclid:
 
 
 def check(value: Any, size: int | None = None) -> list[float]:
-    """Check that something is a vector, of this length where one is given."""
+    """Check that a value is a vector, of this length if given."""
     numbers = isinstance(value, list) and all(
         isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
         for number in value
@@ -49,14 +39,8 @@ def check(value: Any, size: int | None = None) -> list[float]:
     return value
 
 
-def take(store: Store, condition: Any) -> tuple[Any, Euclid | None]:
-    """Take the ``$euclid`` out of a filter.
-
-    Returns
-    -------
-    tuple
-        The filter without it, and the question about distances; None where the filter has none.
-    """
+def split(store: Store, condition: Any) -> tuple[Any, Euclid | None]:
+    """Split a filter into the rest of it and its ``$euclid``, or None."""
     if not isinstance(condition, dict):
         return condition, None
     value = condition.get("value")
@@ -65,7 +49,7 @@ def take(store: Store, condition: Any) -> tuple[Any, Euclid | None]:
         return rest, _parse(store, value)
     parts = condition.get("$and")
     for place, part in enumerate(parts if isinstance(parts, list) else ()):
-        rest, euclid = take(store, part) if isinstance(part, dict) else (part, None)
+        rest, euclid = split(store, part) if isinstance(part, dict) else (part, None)
         if euclid is not None:
             return condition | {"$and": [*parts[:place], rest, *parts[place + 1 :]]}, euclid
     return condition, None
@@ -92,14 +76,8 @@ def _parse(store: Store, value: dict[str, Any]) -> Euclid:
     return Euclid(check(target), close, None if direction is None else _DIRECTIONS[direction])
 
 
-def measured(store: Store, rows: Iterable[Row], euclid: Euclid) -> list[tuple[float, Row]]:
-    """Measure the vectors in these rows; those that are too far away are left out.
-
-    Raises
-    ------
-    ApiError
-        400, when a vector has another length than the one it is compared with.
-    """
+def within_distance(store: Store, rows: Iterable[Row], euclid: Euclid) -> list[tuple[float, Row]]:
+    """Return the rows that are near enough, each with its distance; vectors of another length are a 400."""
     found = []
     for row in rows:
         value = store.parsed(row)["value"]

@@ -1,4 +1,4 @@
-"""Worker processes: who runs which execution, when.
+"""Worker processes: which of them runs which execution, and when.
 
 There is one process a service, which lives on between executions: making the service's instance may load a model, and
 the first processes import what the later ones are forked with. Executions wait in the state as 'created' and here in
@@ -34,11 +34,11 @@ logger = logging.getLogger(__name__)
 
 # How long a worker without work is kept, in seconds.
 IDLE = 300.0
-# How many workers may rest, ready for the next execution of their service, beside those that work.
-RESTING = 4
-# How long executions may wait while all workers are busy before one more is started: they may wait for each other.
+# How many idle workers are kept for the next execution of their service, beside those that work.
+MAX_IDLE = 4
+# After how long a wait for busy workers one more is started, in seconds: executions may wait for each other.
 STALLED = 20.0
-# How long code that was told to stop may go on before its process is killed.
+# How long interrupted code may go on before its process is killed, in seconds.
 GRACE = 3.0
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,15 +47,7 @@ Change = Callable[[Callable[[Call], Any]], Awaitable[Any]]
 
 @dataclass
 class Worker:
-    """One child process, and what it is doing.
-
-    Parameters
-    ----------
-    service_id : str
-        Whose functions it runs.
-    folder : Path
-        Its folder: the SDK's files, and the working folder.
-    """
+    """One child process: the executions that it runs, its service, and its folder with the SDK's files and the code."""
 
     service_id: str
     folder: Path
@@ -72,17 +64,26 @@ class Worker:
 
     @property
     def busy(self) -> bool:
-        """Say whether it starts, works, or ends: whether it takes a processor."""
+        """Whether it starts, works or ends: whether it takes a processor."""
         return bool(self.running) or self.retired or not self.ready
 
-    def tell(self, kind: str, **content: Any) -> None:
+    def send(self, kind: str, **content: Any) -> None:
         """Send a message to the process, if it still listens."""
         if self.process is not None and self.process.stdin is not None:
             with contextlib.suppress(ConnectionError, RuntimeError):
                 self.process.stdin.write(json.dumps({"kind": kind, **content}).encode() + b"\n")
 
+    def drop_all(self) -> list[str]:
+        """Forget its executions, with their timers, and return their ids."""
+        for timer in self.running.values():
+            if timer is not None:
+                timer.cancel()
+        dropped = list(self.running)
+        self.running.clear()
+        return dropped
+
     def kill(self) -> None:
-        """End the process, and what it has started itself, at once."""
+        """End the process and its children at once."""
         self.retired = True
         if self.process is None or self.process.returncode is not None:
             return
@@ -94,17 +95,7 @@ class Worker:
 
 
 class Dispatcher:
-    """Gives executions to workers; lives in the server's event loop.
-
-    Parameters
-    ----------
-    folder : Path
-        The state folder.
-    change : callable
-        Runs a function on the state thread, as one transaction.
-    cookie : callable
-        Gives the content of the SDK's cookie file for a worker whose caches lie in the folder that it is given.
-    """
+    """Assigns executions to workers; lives in the server's event loop. `change` runs a function on the state thread."""
 
     def __init__(self, folder: Path, change: Change, cookie: Callable[[Path], dict[str, Any]]) -> None:
         self.folder = folder / "workers"
@@ -114,22 +105,21 @@ class Dispatcher:
         self._starter = Starter()
         self._queues: dict[str, deque[str]] = {}
         self._workers: dict[str, Worker] = {}
-        self._resting: set[str] = set()
+        self._paused: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stalled: asyncio.TimerHandle | None = None
         self._extra = 0
         self._closing = False
-        # Set, and replaced by a fresh one, whenever a log grows: for those who follow it.
+        # Set, and replaced by a new one, whenever a log grows.
         self.logged = asyncio.Event()
 
     @property
     def busy(self) -> bool:
-        """Say whether executions run or wait for a worker."""
-        waiting = any(queue for service, queue in self._queues.items() if service not in self._resting)
+        """Whether executions run or wait for a worker."""
+        waiting = any(queue for service, queue in self._queues.items() if service not in self._paused)
         return waiting or any(worker.running for worker in self._workers.values())
 
     def replicas(self, service_id: str) -> list[dict[str, Any]]:
-        """List the worker processes of a service."""
         return [
             {
                 "name": worker.folder.name,
@@ -143,7 +133,7 @@ class Dispatcher:
     # ------------------------------------------------------------------------------------------ life and death
 
     async def start(self) -> None:
-        """Take up what an earlier server left."""
+        """Take over the executions that an earlier server left."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(mode=0o700)
         for service_id, execution_id in await self._change(jobs.recover):
@@ -151,7 +141,7 @@ class Dispatcher:
         self._schedule()
 
     async def close(self) -> None:
-        """Kill the workers; what they ran is run again by the next server."""
+        """Kill the workers; the next server runs their executions again."""
         self._closing = True
         for worker in list(self._workers.values()):
             worker.kill()
@@ -162,8 +152,8 @@ class Dispatcher:
         await self._starter.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def notice(self, events: list[Event]) -> None:
-        """React to what happened in a transaction."""
+    def handle_events(self, events: list[Event]) -> None:
+        """React to the events of a transaction."""
         for event in events:
             if event.resource == "Execution" and event.action == "Created" and event.detail.get("service"):
                 self._enqueue(event.detail["service"], event.id)
@@ -175,10 +165,10 @@ class Dispatcher:
 
     def _service_changed(self, event: Event) -> None:
         if event.action == "Paused":
-            self._resting.add(event.id)
+            self._paused.add(event.id)
         else:
-            # Where it still rests, that shows when a worker is to be started.
-            self._resting.discard(event.id)
+            # If it is still paused, that shows when a worker is started.
+            self._paused.discard(event.id)
         if event.action in ("Updated", "Restarted", "Paused", "Deleted"):
             for worker in self._workers.values():
                 if worker.service_id == event.id:
@@ -195,7 +185,7 @@ class Dispatcher:
             queue.append(execution_id)
 
     def _schedule(self) -> None:
-        """Give waiting executions to workers that are free, and start workers where there is room."""
+        """Assign waiting executions to free workers, and start workers if there is room."""
         if self._closing:
             return
         short = False
@@ -203,18 +193,18 @@ class Dispatcher:
         for service_id in sorted(
             (s for s in self._queues if self._queues[s]), key=lambda s: self._queues[s][0]
         ):
-            if service_id in self._resting:
+            if service_id in self._paused:
                 continue
             worker = self._worker_of(service_id)
             if worker is not None and worker.busy:
-                self._feed(worker)
-            elif not self._may_work():
+                self._assign(worker)
+            elif not self._has_capacity():
                 short = True
             elif worker is not None:
-                self._feed(worker)
+                self._assign(worker)
             elif self._make_room():
                 self._launch(service_id)
-        self._watch(short)
+        self._watch_for_stall(short)
 
     def _worker_of(self, service_id: str) -> Worker | None:
         found = (
@@ -222,16 +212,15 @@ class Dispatcher:
         )
         return next(found, None)
 
-    def _may_work(self) -> bool:
-        """Say whether one more worker may be at work."""
+    def _has_capacity(self) -> bool:
         return self._working() < self.limit + self._extra
 
     def _working(self) -> int:
         return sum(worker.busy for worker in self._workers.values())
 
     def _make_room(self) -> bool:
-        """Say whether one more process may be started, after stopping an idle one if need be."""
-        if len(self._workers) < self.limit + self._extra + RESTING:
+        """Return whether one more process may be started, after stopping an idle one if need be."""
+        if len(self._workers) < self.limit + self._extra + MAX_IDLE:
             return True
         for worker in self._workers.values():  # the least recently used one comes first
             if worker.ready and not worker.running and not worker.retired:
@@ -239,8 +228,8 @@ class Dispatcher:
                 break
         return False  # its end schedules again
 
-    def _watch(self, short: bool) -> None:
-        """Allow one more process when nothing moves: executions may wait for executions that find no worker."""
+    def _watch_for_stall(self, short: bool) -> None:
+        """Allow one more process when nothing moves: executions may wait for executions without a worker."""
         if not short and self._working() < self.limit:
             self._extra = 0
         if not short and self._stalled is not None:
@@ -255,20 +244,20 @@ class Dispatcher:
             self._extra += 1
         self._schedule()
 
-    def _feed(self, worker: Worker) -> None:
+    def _assign(self, worker: Worker) -> None:
         queue = self._queues.get(worker.service_id)
         while queue and worker.ready and len(worker.running) < worker.slots and not worker.retired:
             execution_id = queue.popleft()
             worker.running[execution_id] = None
             worker.retired = worker.single_use
-            # Moved to the end, so that the first worker is the one that has rested longest.
+            # Moved to the end, so that the first worker is the one that has been idle longest.
             self._workers[worker.folder.name] = self._workers.pop(worker.folder.name)
             if worker.idle is not None:
                 worker.idle.cancel()
-            self._spawn(self._run(worker, execution_id))
+            self._create_task(self._run_execution(worker, execution_id))
 
     def _retire(self, worker: Worker) -> None:
-        """Let a worker finish what it runs, and end then."""
+        """Stop a worker after the executions that it runs."""
         worker.retired = True
         if not worker.running:
             worker.kill()
@@ -278,29 +267,29 @@ class Dispatcher:
     def _launch(self, service_id: str) -> Worker:
         worker = Worker(service_id, self.folder / uuid.uuid4().hex)
         self._workers[worker.folder.name] = worker
-        self._spawn(self._live(worker))
+        self._create_task(self._run_worker(worker))
         return worker
 
-    async def _live(self, worker: Worker) -> None:
-        """Start a worker, listen to it until it ends, and settle what it leaves."""
-        problem: str | None = None
+    async def _run_worker(self, worker: Worker) -> None:
+        """Start a worker, handle its messages until it ends, and settle its executions."""
+        reason: str | None = None
         try:
-            setup = await self._change(lambda call: jobs.describe(call, worker.service_id))
+            setup = await self._change(lambda call: jobs.worker_setup(call, worker.service_id))
             if setup is None:
-                self._resting.add(worker.service_id)
+                self._paused.add(worker.service_id)
             else:
                 worker.slots, worker.single_use = setup["concurrency"], setup["singleUse"]
-                await self._begin(worker, setup)
-                problem = await self._listen(worker)
+                await self._start_process(worker, setup)
+                reason = await self._handle_messages(worker)
         except ApiError as error:
-            await self._give_up(worker, error.message)
+            await self._fail_service(worker, error.message)
         except OSError as error:
-            await self._give_up(worker, f"the worker process cannot be started: {error}")
+            await self._fail_service(worker, f"the worker process cannot be started: {error}")
         finally:
             worker.kill()
-            await self._bury(worker, problem)
+            await self._clean_up(worker, reason)
 
-    async def _begin(self, worker: Worker, setup: dict[str, Any]) -> None:
+    async def _start_process(self, worker: Worker, setup: dict[str, Any]) -> None:
         home, sdk = worker.folder / "code", worker.folder / "sdk"
         home.mkdir(mode=0o700, parents=True)
         sdk.mkdir(mode=0o700)
@@ -314,46 +303,45 @@ class Dispatcher:
         worker.process = await self._starter.start(home, environment)
         if worker.retired:
             worker.kill()
-        worker.tell("setup", **setup)
+        worker.send("setup", **setup)
 
-    async def _listen(self, worker: Worker) -> str | None:
-        """Act on a worker's messages until it ends; say why, if it went wrong before it was ready."""
+    async def _handle_messages(self, worker: Worker) -> str | None:
+        """Handle a worker's messages until it ends; return the reason if it failed."""
         assert worker.process is not None and worker.process.stdout is not None
-        strays = asyncio.create_task(self._read_strays(worker))
+        stderr = asyncio.create_task(self._log_stderr(worker))
         try:
             async for line in worker.process.stdout:
                 message = json.loads(line)
                 if message["kind"] == "broken":
-                    await self._give_up(worker, message["message"], message["error"])
+                    await self._fail_service(worker, message["message"], message["error"])
                     return None
-                await self._hear(worker, message)
+                await self._handle_message(worker, message)
         except ValueError as error:
-            return f"its worker sent what cannot be read: {error}"
+            return f"its worker sent an unreadable message: {error}"
         finally:
             worker.kill()
-            await strays
+            await stderr
             code = await worker.process.wait()
             worker.process = None
         return f"its worker process died ({_cause(code)})"
 
-    async def _hear(self, worker: Worker, message: dict[str, Any]) -> None:
+    async def _handle_message(self, worker: Worker, message: dict[str, Any]) -> None:
         if message["kind"] == "log":
             self._log(worker, message["id"], message["level"], message["text"], message["time"])
         elif message["kind"] == "imported":
-            self._spawn(self._starter.learn(message["names"]))
+            self._create_task(self._starter.preload(message["names"]))
         elif message["kind"] == "ready":
             worker.ready = True
-            self._rest(worker)
+            self._schedule_idle_timeout(worker)
             self._schedule()
         elif message["kind"] == "progress":
-            await self._change(lambda call: jobs.note(call, message))
+            await self._change(lambda call: jobs.record_progress(call, message))
         elif message["kind"] == "end":
-            await self._settle([message["id"]], lambda call: jobs.end(call, message))
+            await self._settle([message["id"]], lambda call: jobs.record_end(call, message))
             self._release(worker, message["id"])
 
-    async def _run(self, worker: Worker, execution_id: str) -> None:
-        """Hand one execution to a worker."""
-        job = await self._change(lambda call: jobs.begin(call, execution_id))
+    async def _run_execution(self, worker: Worker, execution_id: str) -> None:
+        job = await self._change(lambda call: jobs.start(call, execution_id))
         if job is None:
             worker.retired = worker.retired and not worker.single_use
             self._release(worker, execution_id)
@@ -361,9 +349,9 @@ class Dispatcher:
         worker.functions[execution_id] = job["functionName"]
         seconds = job["executionTimeout"]
         worker.running[execution_id] = asyncio.get_running_loop().call_later(
-            seconds, lambda: self._spawn(self._time_out(execution_id, seconds))
+            seconds, lambda: self._create_task(self._time_out(execution_id, seconds))
         )
-        worker.tell("run", job=job)
+        worker.send("run", job=job)
 
     def _release(self, worker: Worker, execution_id: str) -> None:
         timer = worker.running.pop(execution_id, None)
@@ -373,54 +361,49 @@ class Dispatcher:
         if worker.retired and not worker.running:
             worker.kill()
         elif not worker.running:
-            self._rest(worker)
+            self._schedule_idle_timeout(worker)
         self._schedule()
 
-    def _rest(self, worker: Worker) -> None:
+    def _schedule_idle_timeout(self, worker: Worker) -> None:
         if worker.idle is not None:
             worker.idle.cancel()
-        worker.idle = asyncio.get_running_loop().call_later(IDLE, self._end_idle, worker)
+        worker.idle = asyncio.get_running_loop().call_later(IDLE, self._stop_if_idle, worker)
 
-    def _end_idle(self, worker: Worker) -> None:
+    def _stop_if_idle(self, worker: Worker) -> None:
         if not worker.running:
             self._retire(worker)
 
-    async def _give_up(self, worker: Worker, message: str, error: str | None = None) -> None:
-        """Fail all that waits for a service whose code cannot be had or made: it would fail for the same reason."""
-        waiting = [*worker.running, *self._queues.pop(worker.service_id, ())]
-        worker.running.clear()
+    async def _fail_service(self, worker: Worker, message: str, error: str | None = None) -> None:
+        """Fail all executions of a service whose code cannot be loaded: each would fail for the same reason."""
+        waiting = [*worker.drop_all(), *self._queues.pop(worker.service_id, ())]
         for execution_id in waiting:
             self._log(worker, execution_id, "ERROR", error or message)
         await self._settle(waiting, lambda call: jobs.fail(call, waiting, message, error))
 
-    async def _bury(self, worker: Worker, problem: str | None) -> None:
-        """Settle what a worker that has ended leaves, and make room for the next one."""
+    async def _clean_up(self, worker: Worker, reason: str | None) -> None:
+        """Settle the executions of a worker that has ended, and schedule others in its place."""
         self._workers.pop(worker.folder.name, None)
         if worker.idle is not None:
             worker.idle.cancel()
-        for timer in worker.running.values():
-            if timer is not None:
-                timer.cancel()
-        left = list(worker.running)
-        worker.running.clear()
+        left = worker.drop_all()
         if left and not self._closing:
-            reason = problem or "its worker process was stopped"
-            await self._settle(left, lambda call: jobs.lost(call, left, reason))
-        elif problem and not worker.ready and not worker.retired and not self._closing:
-            await self._give_up(worker, problem)
+            reason = reason or "its worker process was stopped"
+            await self._settle(left, lambda call: jobs.settle_lost(call, left, reason))
+        elif reason and not worker.ready and not worker.retired and not self._closing:
+            await self._fail_service(worker, reason)
         shutil.rmtree(worker.folder, ignore_errors=True)
         self._schedule()
 
     # ------------------------------------------------------------------------------------------------- stopping
 
     async def _settle(self, execution_ids: list[str], settle: Callable[[Call], None]) -> None:
-        """Bring executions to their end; they end even if what reacts to that fails."""
+        """End executions, even if a listener to that fails."""
         try:
             await self._change(settle)
         except Exception as error:
             logger.exception("cannot settle the executions %s", execution_ids)
             message = f"the platform failed on the end of this execution: {error}"
-            await self._change(lambda call: jobs.abandon(call, execution_ids, message))
+            await self._change(lambda call: jobs.force_fail(call, execution_ids, message))
 
     async def _time_out(self, execution_id: str, seconds: float) -> None:
         message = f"the execution took longer than the {seconds:g} seconds of its service's executionTimeout"
@@ -428,36 +411,32 @@ class Dispatcher:
         self._stop(execution_id)
 
     def _stop(self, execution_id: str) -> None:
-        """Stop the code of an execution that has ended for the state already."""
+        """Stop the code of an execution that has ended in the state already."""
         for queue in self._queues.values():
             with contextlib.suppress(ValueError):
                 queue.remove(execution_id)
         for worker in self._workers.values():
             if execution_id in worker.running:
-                self._spawn(self._stop_on(worker, execution_id))
+                self._create_task(self._stop_on(worker, execution_id))
 
     async def _stop_on(self, worker: Worker, execution_id: str) -> None:
         if len(worker.running) > 1:
-            # Others run beside it: ask first. A thread that waits below Python does not hear.
-            worker.tell("interrupt", id=execution_id)
+            # Others run in the same process: interrupt first, which a thread that waits in C code does not notice.
+            worker.send("interrupt", id=execution_id)
             for _ in range(int(GRACE / 0.1)):
                 await asyncio.sleep(0.1)
                 if execution_id not in worker.running:
                     return
-        others = [each for each in worker.running if each != execution_id]
-        for timer in worker.running.values():
-            if timer is not None:
-                timer.cancel()
-        worker.running.clear()
+        others = [each for each in worker.drop_all() if each != execution_id]
         worker.kill()
         if others:
             reason = "its worker was stopped to end another execution: run again"
-            await self._change(lambda call: jobs.again(call, others, reason))
+            await self._change(lambda call: jobs.run_again(call, others, reason))
 
     # ----------------------------------------------------------------------------------------------------- logs
 
-    async def _read_strays(self, worker: Worker) -> None:
-        """Log what a worker's process, or its children, write past Python."""
+    async def _log_stderr(self, worker: Worker) -> None:
+        """Log what a worker's process, or its children, write to standard error."""
         assert worker.process is not None and worker.process.stderr is not None
         with contextlib.suppress(ValueError):
             async for line in worker.process.stderr:
@@ -476,11 +455,11 @@ class Dispatcher:
         self.logged = asyncio.Event()
 
     async def wait_for_log(self, grown: asyncio.Event, seconds: float) -> None:
-        """Wait until a log has grown, or some time has passed."""
+        """Wait until a log has grown, or for some seconds."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(grown.wait(), seconds)
 
-    def _spawn(self, work: Any) -> None:
+    def _create_task(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -493,7 +472,7 @@ class Dispatcher:
 
 def _cause(code: int | None) -> str:
     if code is None:
-        return "as did the process that forked it, so nothing tells why"
+        return "as did the process that forked it, so the cause is unknown"
     if code < 0:
         names = {each.value: each.name for each in signal.Signals}
         return f"signal {names.get(-code, -code)}"

@@ -40,7 +40,7 @@ class Store:
 
     def __init__(self, folder: Path, notebook: Path) -> None:
         self.folder, self.notebook = folder, notebook
-        self._lock = filelock.FileLock(folder / _LOCK, mode=0o600)
+        self._lock = filelock.FileLock(folder / _LOCK, mode=0o600, thread_local=False)
 
     def claim(self, settings: list[Setting]) -> None:
         """Lock the folder; raise SweepError if it is in use, or holds another sweep or other files."""

@@ -351,19 +351,9 @@ def test_splits_that_cannot_be(dl, dataset):
         with pytest.raises(ValueError):
             dataset.split_ml_subsets(percentages=percentages)
     refused(dl, "post", f"/datasets/{dataset.id}/split", {"itemsQuery": {}, "MLSplitList": {"train": "all"}})
+    body = {"itemsQuery": {}, "MLSplitList": {"train": 100}, "query": {}, "updateQuery": {"update": {}}}
     for action in ("split", "items/bulk-update-metadata"):
-        refused(
-            dl,
-            "post",
-            f"/datasets/{MISSING}/{action}",
-            {
-                "itemsQuery": {},
-                "MLSplitList": {"train": 100},
-                "query": {},
-                "updateQuery": {"update": {}},
-            },
-            status=404,
-        )
+        refused(dl, "post", f"/datasets/{MISSING}/{action}", body, status=404)
 
 
 def test_subsets_of_items(dl, dataset, fill):

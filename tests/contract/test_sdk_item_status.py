@@ -141,7 +141,7 @@ def test_the_answer_holds_the_items_that_were_in_the_task(dl, dataset, items, fi
 
 
 def test_unknown_statuses_and_items_of_others_are_refused_and_change_nothing(dl, dataset, items, task):
-    with pytest.raises(dl.exceptions.BadRequest, match="knows no status 'finished'"):
+    with pytest.raises(dl.exceptions.BadRequest, match="has no status 'finished'"):
         items[0].update_status("finished", task_id=task.id)
     with pytest.raises(dl.exceptions.BadRequest, match="'status' must be a non-empty string"):
         items[0].update_status("", task_id=task.id)

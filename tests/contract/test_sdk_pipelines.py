@@ -165,7 +165,7 @@ def test_valid_pipelines(dl, project, storage):
     [
         ({"connections": [{"src": {"nodeId": "x", "portId": "y"}, "tgt": {}}]}, "which is not there"),
         ({"connections": ["a"]}, "needs a JSON object"),
-        ({"startNodes": [{"nodeId": "x", "type": "root"}]}, "is no node of the pipeline"),
+        ({"startNodes": [{"nodeId": "x", "type": "root"}]}, "is not a node of the pipeline"),
         ({"nodes": [{"id": "a"}]}, "'type' must be a non-empty string"),
         ({"variables": [{"name": "a"}]}, "'type' must be a non-empty string"),
         (

@@ -93,7 +93,7 @@ def test_what_members_cannot_be(dl, project):
     with pytest.raises(ValueError, match="Unknown role"):
         project.add_member(email="x@example.com", role="king")
     for change in (project.update_member, project.remove_member):
-        with pytest.raises(dl.exceptions.NotFound, match="no member of project"):
+        with pytest.raises(dl.exceptions.NotFound, match="not a member of project"):
             change(email="x@example.com")
     with pytest.raises(dl.exceptions.BadRequest, match="needs an owner"):
         project.remove_member(email=project.creator)

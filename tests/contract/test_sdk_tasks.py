@@ -520,7 +520,7 @@ def test_an_overwritten_item_stays_in_its_task(dataset, items, fill):
     [
         ({"name": ""}, "'name' must be a non-empty string"),
         ({"datasetId": None}, "'datasetId' must be a non-empty string"),
-        ({"query": "{"}, "'query' is no JSON"),
+        ({"query": "{"}, "'query' is not valid JSON"),
         ({"query": '{"filter": {"x": {"$nonsense": 1}}}'}, "$nonsense"),
         ({"query": 5}, "'query' must be a filter"),
         ({"spec": {"type": "dance"}}, "'spec' must have a 'type'"),
@@ -548,14 +548,13 @@ def test_a_task_needs_things_that_exist(dl, project, dataset, field):
 
 
 def test_calls_for_tasks_that_do_not_exist_are_not_found(dl, project, dataset, items):
-    missing = MISSING
     not_found(
         dl,
-        lambda: dataset.tasks.delete(task_id=missing),
-        lambda: dataset.tasks.add_items(task_id=missing, items=items),
-        lambda: dataset.tasks.remove_items(task_id=missing, items=items),
-        lambda: dataset.tasks.set_status("completed", "create", missing, [items[0].id]),
-        lambda: dataset.tasks.get_items(task_id=missing),
+        lambda: dataset.tasks.delete(task_id=MISSING),
+        lambda: dataset.tasks.add_items(task_id=MISSING, items=items),
+        lambda: dataset.tasks.remove_items(task_id=MISSING, items=items),
+        lambda: dataset.tasks.set_status("completed", "create", MISSING, [items[0].id]),
+        lambda: dataset.tasks.get_items(task_id=MISSING),
     )
 
 

@@ -15,11 +15,10 @@ def task(call: Call) -> dict[str, Any]:
     """Show a task: its progress, assignments, and items with buttons for their statuses."""
     row = call.store.row("tasks", call.params["task_id"])
     shown = call.store.parsed(row)
-    rows = call.store.select("assignments", "parent = ?", (row.id,), f"ORDER BY id LIMIT {MAX_ASSIGNMENTS}")
+    rows = call.store.find("assignments", taskId=row.id, limit=MAX_ASSIGNMENTS)
     assignments = {one.id: call.store.parsed(one) for one in rows}
     only = {name: call.query.get(name, "") for name in ("status", "assignment")}
-    where, values = _places(row.id, assignments, only)
-    paging, places = views.listing(call, "task_items", where, values, "ORDER BY id")
+    paging, places = views.listing(call, "task_items", "id", **_places(row.id, assignments, only))
     colours = views.label_colours(call, shown["datasetId"])
     return {
         "task": shown,
@@ -38,17 +37,14 @@ def task(call: Call) -> dict[str, Any]:
     }
 
 
-def _places(task_id: str, assignments: dict[str, Any], only: dict[str, str]) -> tuple[str, tuple[str, ...]]:
-    """Return the SQL condition and values for the task's items that are shown."""
+def _places(task_id: str, assignments: dict[str, Any], only: dict[str, str]) -> dict[str, Any]:
+    """Return the conditions on the task's items that are shown."""
     groups = [task_id, *assignments]
     if only["assignment"] in assignments:
         groups = [only["assignment"]]
-    where = f"scope IN ({','.join('?' * len(groups))})"
     if only["status"] == OPEN:
-        return f"{where} AND type IS NULL", tuple(groups)
-    if only["status"]:
-        return f"{where} AND type = ?", (*groups, only["status"])
-    return where, tuple(groups)
+        return {"group": groups, "status__missing": True}
+    return {"group": groups} | ({"status": only["status"]} if only["status"] else {})
 
 
 def _dataset_crumb(call: Call, dataset_id: str) -> list[views.Crumb]:
@@ -59,7 +55,7 @@ def _dataset_crumb(call: Call, dataset_id: str) -> list[views.Crumb]:
 def _card(
     call: Call, place: dict[str, Any], assignments: dict[str, Any], colours: dict[str, str]
 ) -> dict[str, Any] | None:
-    row = next(call.store.select("items", "id = ?", (place["itemId"],)), None)
+    row = call.store.first("items", id=place["itemId"])
     if row is None:
         return None
     assignment = assignments.get(place["assignmentId"]) or {}
@@ -101,7 +97,7 @@ def _of_item(call: Call, item_id: str) -> list[dict[str, Any]]:
     """List the tasks of an item, with its status and the statuses of each."""
     found = []
     for place in members.of_item(call.store, item_id)[:50]:
-        row = next(call.store.select("tasks", "id = ?", (place["taskId"],)), None)
+        row = call.store.first("tasks", id=place["taskId"])
         if row is not None:
             task = call.store.parsed(row)
             found.append(

@@ -44,9 +44,9 @@ def model(call: Call) -> dict[str, Any]:
     """Show a model with its lineage, log, curves and evaluations."""
     row = call.store.row("models", call.params["model_id"])
     shown = call.store.parsed(row)
-    mine = "scope = ? AND dir = ?", (row.scope, row.id)
-    newest = call.store.select("executions", *mine, f"ORDER BY id DESC LIMIT {MAX_MODEL_EXECUTIONS}")
-    samples = call.store.select("metrics", "parent = ?", (row.id,), f"ORDER BY id LIMIT {MAX_SAMPLES}")
+    mine = {"projectId": row.scope, "model": row.id}
+    newest = call.store.find("executions", order="-id", limit=MAX_MODEL_EXECUTIONS, **mine)
+    samples = call.store.find("metrics", modelId=row.id, limit=MAX_SAMPLES)
     return {
         "model": shown,
         "crumbs": project_crumbs(call, row.scope),
@@ -58,7 +58,7 @@ def model(call: Call) -> dict[str, Any]:
         "evaluations": _evaluations(call, shown),
         "artifacts": _artifacts(call, shown),
         "executions": [call.store.parsed(one) for one in newest],
-        "executions_total": call.store.count("executions", *mine),
+        "executions_total": call.store.count("executions", **mine),
     }
 
 
@@ -71,7 +71,7 @@ def _lineage(call: Call, model: dict[str, Any]) -> list[dict[str, Any]]:
         _link(call, "App's package", "dpks", app.get("dpkId"), linked=False),
         _link(call, "Cloned from", "models", _source(model)),
     ]
-    clones = call.store.select("models", "scope = ?", (model["projectId"],), "ORDER BY id LIMIT 1000")
+    clones = call.store.find("models", projectId=model["projectId"], limit=1000)
     for clone in (call.store.parsed(row) for row in clones):
         if _source(clone) == model["id"]:
             found.append(_link(call, "Cloned to", "models", clone["id"]))
@@ -133,10 +133,10 @@ def pipeline(call: Call) -> dict[str, Any]:
     row = call.store.row("pipelines", call.params["pipeline_id"])
     shown = call.store.parsed(row)
     # A reset restarts the counters and keeps earlier cycles.
-    since = "parent = ? AND id > ?", (row.id, shown.get("countedFrom") or "")
-    newest = call.store.select("cycles", *since, f"ORDER BY id DESC LIMIT {MAX_CYCLES}")
+    since = {"pipelineId": row.id, "id__gt": shown.get("countedFrom") or ""}
+    newest = call.store.find("cycles", order="-id", limit=MAX_CYCLES, **since)
     counted = [call.store.parsed(one) for one in newest]
-    paging, rows = listing(call, "cycles", "parent = ?", (row.id,))
+    paging, rows = listing(call, "cycles", pipelineId=row.id)
     return {
         "pipeline": shown,
         "crumbs": project_crumbs(call, row.scope),
@@ -144,7 +144,7 @@ def pipeline(call: Call) -> dict[str, Any]:
         "opens": _opens(call, shown),
         "cycles": [call.store.parsed(one) for one in rows],
         "counted": len(counted),
-        "to_count": call.store.count("cycles", *since),
+        "to_count": call.store.count("cycles", **since),
         "paging": paging,
         "live": any(mood(one.get("status")) == "busy" for one in counted),
     }
@@ -157,8 +157,8 @@ def cycle(call: Call) -> dict[str, Any]:
     pipeline_row = call.store.row("pipelines", str(row.parent))
     whole = call.store.parsed(pipeline_row)
     crumbs = [*project_crumbs(call, pipeline_row.scope), (whole["name"], f"/pipelines/{pipeline_row.id}")]
-    mine = "scope = ? AND name = ?", (pipeline_row.scope, row.id)
-    found = call.store.select("executions", *mine, f"ORDER BY id LIMIT {MAX_EXECUTIONS}")
+    mine = {"projectId": pipeline_row.scope, "cycle": row.id}
+    found = call.store.find("executions", limit=MAX_EXECUTIONS, **mine)
     return {
         "cycle": shown,
         "pipeline": whole,
@@ -167,7 +167,7 @@ def cycle(call: Call) -> dict[str, Any]:
         "opens": _opens(call, whole),
         "node_names": {str(node.get("id")): str(node.get("name")) for node in shown["nodes"]},
         "executions": [call.store.parsed(one) for one in found],
-        "executions_total": call.store.count("executions", *mine),
+        "executions_total": call.store.count("executions", **mine),
         "live": mood(shown.get("status")) == "busy",
     }
 
@@ -219,9 +219,9 @@ def executions(call: Call) -> dict[str, Any]:
     """Show the executions of a project, all or those with one status."""
     row = call.store.row("projects", call.params["project_id"])
     only = call.query.get("status", "")
-    mine = ("scope = ? AND type = ?", (row.id, only)) if only else ("scope = ?", (row.id,))
-    paging, rows = listing(call, "executions", *mine)
-    tally = call.store.tally("executions", "type", "scope = ?", row.id)
+    mine = {"status": only} if only else {}
+    paging, rows = listing(call, "executions", projectId=row.id, **mine)
+    tally = call.store.count_by("executions", "status", projectId=row.id)
     return {
         "crumbs": project_crumbs(call, row.id),
         "tabs": [("", sum(tally.values())), *sorted((str(status), count) for status, count in tally.items())],

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from ..api import Call
 from ..errors import bad_request, not_found
-from ..query import Plan, matching, plan_for
+from ..query import matching, plan_for
 from ..services.items.content import MAX_PIXELS, guess_type
 from ..services.recipes.models import PALETTE
 from ..store import Row
@@ -28,12 +28,14 @@ THUMBNAIL_SHAPES = 24
 LYING = (5, 6, 7, 8)
 # Types that browsers show as images, never as documents.
 PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/avif"})
+# The items that a dataset's page shows.
+FILES = {"type": "file", "hidden": False}
 Crumb = tuple[str, str]
 
 
 def projects(call: Call) -> dict[str, Any]:
     """Show all projects."""
-    paging, rows = listing(call, "projects", tail="ORDER BY name")
+    paging, rows = listing(call, "projects", "name")
     return {"paging": paging, "projects": [_project_card(call, row) for row in rows]}
 
 
@@ -44,14 +46,14 @@ def _project_card(call: Call, row: Row) -> dict[str, Any]:
         "id": row.id,
         "name": project["name"],
         "created": project.get("createdAt"),
-        "counts": {kind: call.store.count(kind, *_in_project(kind, row.id)) for kind in kinds},
+        "counts": {kind: call.store.count(kind, **_in_project(kind, row.id)) for kind in kinds},
     }
 
 
-def _in_project(kind: str, project_id: str) -> tuple[str, tuple[Any, ...]]:
+def _in_project(kind: str, project_id: str) -> dict[str, Any]:
     if kind == "datasets":  # the system's own dataset, with artifacts, is not shown
-        return "scope = ? AND type != 'system'", (project_id,)
-    return "scope = ?", (project_id,)
+        return {"projects": project_id, "readableType__ne": "system"}
+    return {"projectId": project_id}
 
 
 def project(call: Call) -> dict[str, Any]:
@@ -59,20 +61,19 @@ def project(call: Call) -> dict[str, Any]:
     row = call.store.row("projects", call.params["project_id"])
     shown: dict[str, Any] = {"project": call.store.parsed(row), "crumbs": []}
     for kind in ("datasets", "models", "pipelines", "tasks", "executions", "apps", "services"):
-        where, values = _in_project(kind, row.id)
+        inside = _in_project(kind, row.id)
         limit = 10 if kind == "executions" else LISTED
-        newest = call.store.select(kind, where, values, f"ORDER BY id DESC LIMIT {limit}")
+        newest = call.store.find(kind, order="-id", limit=limit, **inside)
         shown[kind] = [call.store.parsed(one) for one in newest]
-        shown[f"{kind}_total"] = call.store.count(kind, where, values)
+        shown[f"{kind}_total"] = call.store.count(kind, **inside)
     shown["datasets"] = [one | _dataset_counts(call, one["id"]) for one in shown["datasets"]]
     return shown
 
 
 def _dataset_counts(call: Call, dataset_id: str) -> dict[str, int]:
-    scope = (dataset_id,)
     return {
-        "itemsCount": call.store.count("items", "scope = ? AND type = 'file' AND hidden = 0", scope),
-        "annotationsCount": call.store.count("annotations", "scope = ?", scope),
+        "itemsCount": call.store.count("items", datasetId=dataset_id, **FILES),
+        "annotationsCount": call.store.count("annotations", datasetId=dataset_id),
     }
 
 
@@ -86,9 +87,7 @@ def dataset(call: Call) -> dict[str, Any]:
     filters = {name: call.query.get(name, "").strip() for name in ("folder", "tag", "label", "name")}
     paging, rows = _items(call, row.id, filters)
     colours = label_colours(call, row.id)
-    folders = call.store.select(
-        "items", "scope = ? AND type = 'dir' AND hidden = 0", (row.id,), f"ORDER BY id LIMIT {MAX_FOLDERS}"
-    )
+    folders = call.store.find("items", datasetId=row.id, type="dir", hidden=False, limit=MAX_FOLDERS)
     cards = [card(call, one, colours) for one in rows]
     tags = {tag for one in cards for tag in one["tags"]} | {"train", "validation", "test"}
     return {
@@ -108,35 +107,27 @@ def dataset(call: Call) -> dict[str, Any]:
 def _items(call: Call, dataset_id: str, filters: dict[str, str]) -> tuple[dict[str, Any], list[Row]]:
     """Return one page of items; filtered items are not counted, as that would read all of them."""
     if not any(filters.values()):
-        where = "scope = ? AND type = 'file' AND hidden = 0"
-        paging, rows = listing(call, "items", where, (dataset_id,), "ORDER BY id")
+        paging, rows = listing(call, "items", "id", datasetId=dataset_id, **FILES)
         return paging, list(rows)
     number = page_number(call)
     if number > MAX_FILTERED:
         raise bad_request(f"'page' must be at most {MAX_FILTERED} with a filter, got {number}: filter more")
-    plan = plan_for(call.store, "items", _items_query(filters), ("scope = ?", (dataset_id,)))
-    _narrow(plan, filters)
+    plan = plan_for(call.store, "items", _items_query(filters), datasetId=dataset_id, **_narrowed(filters))
     begin = (number - 1) * PAGE
-    found = list(islice(matching(call.store, "items", plan), begin, begin + PAGE + 1))
+    found = list(islice(matching(call.store, plan), begin, begin + PAGE + 1))
     total = begin + len(found) if len(found) <= PAGE and (found or number == 1) else None
     paging = pages(call, number, begin + len(found))
     return paging | {"total": total, "last": None}, found[:PAGE]
 
 
-def _narrow(plan: Plan, filters: dict[str, str]) -> None:
-    """Add conditions on columns: files only, the folder with its subfolders, a part of the name."""
-    # +dir and +name keep SQLite from other indexes than the one on ids, in whose order the page is.
-    plan.where.append("type = 'file' AND hidden = 0")
+def _narrowed(filters: dict[str, str]) -> dict[str, Any]:
+    """Return conditions on columns: files only, the folder with its subfolders, a part of the path."""
+    narrowed: dict[str, Any] = dict(FILES)
     if filters["folder"] not in ("", "/"):
-        folder = "/" + filters["folder"].strip("/")
-        # '0' follows '/' in ASCII, so these bounds hold exactly the folders below.
-        plan.where.append("(+dir = ? OR +dir > ? AND +dir < ?)")
-        plan.values += [folder, f"{folder}/", f"{folder}0"]
+        narrowed["dir__below"] = "/" + filters["folder"].strip("/")
     if filters["name"]:
-        # Other special characters of GLOB are literal inside brackets.
-        name = "".join(f"[{one}]" if one in "?[" else one for one in filters["name"].lower())
-        plan.where.append("lower(+name) GLOB ?")
-        plan.values.append(f"*{name}*")
+        narrowed["filename__like"] = f"*{filters['name']}*"
+    return narrowed
 
 
 def _items_query(filters: dict[str, str]) -> dict[str, Any]:
@@ -154,10 +145,8 @@ def _items_query(filters: dict[str, str]) -> dict[str, Any]:
 def card(call: Call, row: Row, colours: dict[str, str]) -> dict[str, Any]:
     """Describe an item as a thumbnail with its annotations."""
     item = call.store.parsed(row)
-    tail = f"ORDER BY id LIMIT {THUMBNAIL_SHAPES}"
-    found = [
-        call.store.parsed(one) for one in call.store.select("annotations", "parent = ?", (row.id,), tail)
-    ]
+    rows = call.store.find("annotations", itemId=row.id, limit=THUMBNAIL_SHAPES)
+    found = [call.store.parsed(one) for one in rows]
     drawn = picture(item, 150, found, colours)
     return {
         "id": row.id,
@@ -181,29 +170,26 @@ def item(call: Call) -> dict[str, Any]:
     shown = call.store.parsed(row)
     dataset_row = call.store.row("datasets", shown["datasetId"])
     colours = label_colours(call, dataset_row.id)
-    tail = f"ORDER BY id LIMIT {MAX_SHAPES}"
-    found = [
-        call.store.parsed(one) for one in call.store.select("annotations", "parent = ?", (row.id,), tail)
-    ]
+    rows = call.store.find("annotations", itemId=row.id, limit=MAX_SHAPES)
+    found = [call.store.parsed(one) for one in rows]
     name = call.store.parsed(dataset_row)["name"]
     return {
         "item": shown,
         "crumbs": [*project_crumbs(call, dataset_row.scope), (name, f"/datasets/{dataset_row.id}")],
         "picture": picture(shown, 720, found, colours),
         "annotations": [_annotation(one, colours) for one in found],
-        "annotations_total": call.store.count("annotations", "parent = ?", (row.id,)),
+        "annotations_total": call.store.count("annotations", itemId=row.id),
         "tags": tags_of(shown),
         "system": system_of(shown),
-        "previous": _neighbour(call, row, "<", "DESC"),
-        "next": _neighbour(call, row, ">", "ASC"),
+        "previous": _neighbour(call, row, order="-id", id__lt=row.id),
+        "next": _neighbour(call, row, order="id", id__gt=row.id),
         "is_file": row.blob is not None,
     }
 
 
-def _neighbour(call: Call, row: Row, comparison: str, order: str) -> str | None:
-    where = f"scope = ? AND type = 'file' AND hidden = 0 AND id {comparison} ?"
-    rows = call.store.select("items", where, (row.scope, row.id), f"ORDER BY id {order} LIMIT 1")
-    return next((one.id for one in rows), None)
+def _neighbour(call: Call, row: Row, **where: Any) -> str | None:
+    found = call.store.first("items", datasetId=row.scope, **FILES, **where)
+    return found.id if found else None
 
 
 def _annotation(annotation: dict[str, Any], colours: dict[str, str]) -> dict[str, Any]:
@@ -293,13 +279,11 @@ def mask(call: Call) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------- shared
 
 
-def listing(
-    call: Call, kind: str, where: str = "1", values: tuple[Any, ...] = (), tail: str = "ORDER BY id DESC"
-) -> tuple[dict[str, Any], Iterator[Row]]:
+def listing(call: Call, kind: str, order: str = "-id", **fields: Any) -> tuple[dict[str, Any], Iterator[Row]]:
     """Return one page of a kind's documents."""
     number = page_number(call)
-    total = call.store.count(kind, where, values)
-    rows = call.store.select(kind, where, values, f"{tail} LIMIT {PAGE} OFFSET {(number - 1) * PAGE}")
+    total = call.store.count(kind, **fields)
+    rows = call.store.find(kind, order=order, limit=PAGE, offset=(number - 1) * PAGE, **fields)
     return pages(call, number, total), rows
 
 
@@ -331,7 +315,7 @@ def pages(call: Call, number: int, total: int, size: int = PAGE) -> dict[str, An
 
 def project_crumbs(call: Call, project_id: str | None) -> list[Crumb]:
     """Return the link back to a project."""
-    for row in call.store.select("projects", "id = ?", (project_id,)):
+    for row in call.store.find("projects", id=project_id):
         return [(call.store.parsed(row)["name"], f"/projects/{row.id}")]
     return []
 
@@ -340,7 +324,7 @@ def name_of(call: Call, kind: str, document_id: Any) -> str | None:
     """Return the name of a document, or None if not found."""
     if not isinstance(document_id, str):
         return None
-    row = next(call.store.select(kind, "id = ?", (document_id,)), None)
+    row = call.store.first(kind, id=document_id)
     return str(call.store.parsed(row).get("name") or row.id) if row else None
 
 
@@ -349,9 +333,9 @@ def label_colours(call: Call, dataset_id: str) -> dict[str, str]:
     dataset = call.store.parsed(call.store.row("datasets", dataset_id))
     colours: dict[str, str] = {}
     for recipe_id in as_list(system_of(dataset).get("recipes"))[:5]:
-        for recipe in call.store.select("recipes", "id = ?", (str(recipe_id),)):
+        for recipe in call.store.find("recipes", id=str(recipe_id)):
             for ontology_id in as_list(call.store.parsed(recipe).get("ontologyIds"))[:5]:
-                for ontology in call.store.select("ontologies", "id = ?", (str(ontology_id),)):
+                for ontology in call.store.find("ontologies", id=str(ontology_id)):
                     _collect(as_list(call.store.parsed(ontology).get("roots")), "", colours)
     return colours
 

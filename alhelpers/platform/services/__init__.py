@@ -1,7 +1,6 @@
 """The services of the platform, one folder each: what things are (models) apart from how they are reached (routes)."""
 
-from ..api import Route
-from ..events import Listener
+from ..api import Listener, Route
 from .annotations import routes as annotations
 from .apps import routes as apps
 from .collections import routes as collections
@@ -41,7 +40,7 @@ _SERVICES = (
 )
 ROUTES: list[Route] = [route for service in _SERVICES for route in service.ROUTES]
 
-# Who reacts to what: (resource, action) of an event -> functions, in the order of the services above.
+# (resource, action) of an event -> its listeners, in the order of the services above.
 LISTENERS: dict[tuple[str, str], list[Listener]] = {}
 for _service in _SERVICES:
     for _key, _listener in getattr(_service, "LISTENERS", {}).items():

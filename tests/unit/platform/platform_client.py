@@ -1,9 +1,22 @@
-"""A plain HTTP client for tests that start, kill and restart servers of their own."""
+"""A plain HTTP client for tests that start, kill and restart servers of their own, and transactions that are undone."""
 
+import contextlib
 import json
 import urllib.error
 import urllib.parse
 import urllib.request
+
+
+class _Undo(Exception):
+    pass
+
+
+@contextlib.contextmanager
+def undone(store):
+    """A transaction that is rolled back at its end."""
+    with contextlib.suppress(_Undo), store.transaction():
+        yield
+        raise _Undo
 
 
 class Refused(Exception):

@@ -4,6 +4,8 @@ import re
 from datetime import UTC, datetime
 from operator import ge, gt, le, lt
 
+from hypothesis import strategies as st
+
 WILDCARDS = ("dir", "filename", "name", "metadata.system.mimetype")
 
 
@@ -120,3 +122,16 @@ def canonical(value):
             return ("string", value)
         return ("date", (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
     return ("string", value)
+
+
+def single(keys, values=None):
+    """Objects with one key; without values `keys` are pairs."""
+    return (keys if values is None else st.tuples(keys, values)).map(lambda pair: {pair[0]: pair[1]})
+
+
+def nested(conditions, max_leaves):
+    """Conditions, and trees of them."""
+    words = st.sampled_from(["$and", "$or"])
+    return st.recursive(
+        conditions, lambda each: single(words, st.lists(each, max_size=3)), max_leaves=max_leaves
+    )

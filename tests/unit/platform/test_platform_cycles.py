@@ -4,14 +4,12 @@ import itertools
 
 import pytest
 
-from alhelpers.platform.api import Call
+from alhelpers.platform.api import Call, run_listeners
 from alhelpers.platform.errors import ApiError
-from alhelpers.platform.events import settle
 from alhelpers.platform.services import LISTENERS
 from alhelpers.platform.services.executions import models as executions
 from alhelpers.platform.services.pipelines import engine, lifecycle, models, values
 from alhelpers.platform.services.projects import models as projects
-from alhelpers.platform.store import Store
 
 USER = "me@example.com"
 
@@ -24,15 +22,9 @@ _numbers = itertools.count()
 
 
 def function(name, inputs, outputs):
-    return {
-        "id": name,
-        "name": name,
-        "type": "function",
-        "inputs": inputs,
-        "outputs": outputs,
-        "metadata": {},
-        "namespace": {"functionName": name, "serviceName": "service"},
-    }
+    namespace = {"functionName": name, "serviceName": "service"}
+    node = {"id": name, "name": name, "type": "function", "metadata": {}, "namespace": namespace}
+    return node | {"inputs": inputs, "outputs": outputs}
 
 
 def connect(source, target, output=0, into=0, **fields):
@@ -45,8 +37,8 @@ def connect(source, target, output=0, into=0, **fields):
 class Bench:
     """One installed pipeline and one cycle of it."""
 
-    def __init__(self, folder):
-        self.store = Store(folder)
+    def __init__(self, store):
+        self.store = store
         self.project = self.do(lambda store: projects.create(store, "p", USER))
         service = {"id": "service", "name": "service", "projectId": self.project["id"], "metadata": {}}
         self.do(lambda store: store.put("services", service | {"packageName": "x", "moduleName": "m"}))
@@ -55,17 +47,12 @@ class Bench:
         with self.store.transaction():
             call = Call(self.store, "http://x", USER, {}, {}, None)
             result = work(self.store)
-            settle(call, LISTENERS)
+            run_listeners(call, LISTENERS)
         return result
 
     def install(self, nodes, connections, **fields):
-        body = {
-            "name": "flow",
-            "projectId": self.project["id"],
-            "nodes": nodes,
-            "connections": connections,
-            "startNodes": [{"nodeId": nodes[0]["id"], "type": "root"}],
-        }
+        body = {"name": "flow", "projectId": self.project["id"], "nodes": nodes, "connections": connections}
+        body["startNodes"] = [{"nodeId": nodes[0]["id"], "type": "root"}]
 
         def both(store):
             pipeline = models.create(store, body | fields, USER)
@@ -75,10 +62,8 @@ class Bench:
         self.pipeline = self.do(both)
 
     def begin(self, inputs=None, **options):
-        begun = self.do(
-            lambda store: engine.begin(store, self.pipeline, USER, inputs=inputs or {}, **options)
-        )
-        self.id = begun["id"]
+        options = {"inputs": inputs or {}} | options
+        self.id = self.do(lambda store: engine.begin(store, self.pipeline, USER, **options))["id"]
 
     @property
     def cycle(self):
@@ -103,28 +88,27 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path):
-    return Bench(tmp_path)
+def bench(store):
+    return Bench(store)
 
 
-def line(**fields):
-    one = function("one", [port("x")], [port("out", **fields)])
+@pytest.fixture
+def line(bench):
+    """A pipeline of two nodes."""
+    one = function("one", [port("x")], [port("out")])
     two = function("two", [port("y")], [port("end")])
+    bench.install([one, two], [connect(one, two)])
     return one, two
 
 
-def test_one_value_goes_on(bench):
-    one, two = line()
-    bench.install([one, two], [connect(one, two)])
+def test_one_value_goes_on(bench, line):
     bench.begin({"x": 1})
     assert bench.inputs("one") == [{"x": 1}] and bench.statuses == {"one": "in-progress", "two": "pending"}
     bench.finish("one", {"any": [1, 2]})
     assert bench.inputs("two") == [{"y": {"any": [1, 2]}}]
     bench.finish("two")
-    assert bench.cycle["status"] == "success" and bench.cycle["counts"] == {
-        "one": {"success": 1},
-        "two": {"success": 1},
-    }
+    assert bench.cycle["status"] == "success"
+    assert bench.cycle["counts"] == {"one": {"success": 1}, "two": {"success": 1}}
 
 
 @pytest.mark.parametrize(
@@ -149,10 +133,8 @@ def test_a_list_stays_together_for_an_input_of_lists(bench):
     bench.install([one, two], [connect(one, two), connect(one, two, output=1)])
     bench.begin()
     bench.finish("one", [["a", "b"], "c"])
-    assert bench.inputs("two") == [
-        {"items": [{"item_id": "a"}, {"item_id": "b"}]},
-        {"items": [{"item_id": "c"}]},
-    ]
+    expected = [[{"item_id": "a"}, {"item_id": "b"}], [{"item_id": "c"}]]
+    assert bench.inputs("two") == [{"items": each} for each in expected]
 
 
 @pytest.mark.parametrize("output", [["m", {"a": 1}], {"model": "m", "config": {"a": 1}}])
@@ -166,23 +148,20 @@ def test_several_results(bench, output):
 
 
 def test_a_null_takes_the_default(bench):
-    one, two = line()
-    two["inputs"][0]["defaultValue"] = 7
+    one = function("one", [port("x")], [port("out")])
+    two = function("two", [port("y", defaultValue=7)], [port("end")])
     bench.install([one, two], [connect(one, two)])
     bench.begin()
     bench.finish("one", None)
     assert bench.inputs("two") == [{"y": 7}]
 
 
-def test_a_null_without_default_fails_the_cycle(bench):
-    one, two = line()
-    bench.install([one, two], [connect(one, two)])
+def test_a_null_without_default_fails_the_cycle(bench, line):
     bench.begin()
     bench.finish("one", None)
     assert bench.cycle["status"] == "failed" and bench.statuses == {"one": "success", "two": "pending"}
-    assert "gave nothing for 'y'" in bench.cycle["errors"][0]
-    again = [bench.cycle, engine.FROM_FAILED, []]
-    bench.do(lambda store: engine.rerun(store, bench.pipeline, *again))
+    assert "returned nothing for 'y'" in bench.cycle["errors"][0]
+    bench.do(lambda store: engine.rerun(store, bench.pipeline, bench.cycle, engine.FROM_FAILED, []))
     assert bench.cycle["status"] == "in-progress" and len(bench.executed()) == 1
     bench.finish("one", 3)
     bench.finish("two")
@@ -190,20 +169,10 @@ def test_a_null_without_default_fails_the_cycle(bench):
 
 
 def test_variables_and_defaults_fill_inputs(bench):
-    one = function(
-        "one",
-        [
-            port("a"),
-            port("b", variableName="v"),
-            port("c", defaultValue=3),
-            port("m", "Model", variableName="w"),
-        ],
-        [],
-    )
-    variables = [
-        {"name": "v", "type": "Json", "value": {"k": 1}},
-        {"name": "w", "type": "Model", "value": "id"},
-    ]
+    ports = [port("a"), port("b", variableName="v"), port("c", defaultValue=3)]
+    one = function("one", [*ports, port("m", "Model", variableName="w")], [])
+    variables = [{"name": "v", "type": "Json", "value": {"k": 1}}]
+    variables += [{"name": "w", "type": "Model", "value": "id"}]
     bench.install([one], [], variables=variables)
     bench.begin({"c": 4, "more": 5})
     assert bench.inputs("one") == [{"b": {"k": 1}, "c": 4, "m": {"model_id": "id"}, "more": 5}]
@@ -217,12 +186,8 @@ def test_actions_choose_the_way(bench):
     bench.install([one, left, right, always], ways)
     bench.begin()
     bench.finish("one", 1, action="right")
-    assert bench.statuses == {
-        "one": "success",
-        "left": "pending",
-        "right": "in-progress",
-        "always": "in-progress",
-    }
+    running = {"right": "in-progress", "always": "in-progress"}
+    assert bench.statuses == {"one": "success", "left": "pending"} | running
 
 
 def test_several_inputs_wait_for_each_other(bench):
@@ -247,13 +212,8 @@ def test_a_join_in_a_loop_pairs_in_turn(bench):
     fast = function("fast", [port("x")], [port("out", actions=["again", "on"])])
     slow = function("slow", [port("x")], [port("out")])
     both = function("both", [port("left"), port("right")], [])
-    ways = [
-        connect(root, fast),
-        connect(root, slow),
-        connect(fast, fast, action="again"),
-        connect(fast, both),
-        connect(slow, both, 0, 1),
-    ]
+    ways = [connect(root, fast), connect(root, slow), connect(fast, fast, action="again")]
+    ways += [connect(fast, both), connect(slow, both, 0, 1)]
     bench.install([root, fast, slow, both], ways)
     bench.begin()
     bench.finish("root", 0)
@@ -288,9 +248,7 @@ def test_one_failure_fails_the_cycle_while_others_run(bench):
     assert bench.cycle["status"] == "success" and bench.cycle["counts"]["two"] == {"success": 2}
 
 
-def test_rerun_ends_what_is_under_way(bench):
-    one, two = line()
-    bench.install([one, two], [connect(one, two)])
+def test_rerun_ends_what_is_under_way(bench, line):
     bench.begin({"x": 1})
     bench.finish("one", 5)
     bench.do(lambda store: engine.rerun(store, bench.pipeline, bench.cycle, engine.FROM_BEGINNING, []))
@@ -301,9 +259,7 @@ def test_rerun_ends_what_is_under_way(bench):
     assert bench.cycle["status"] == "success" and bench.inputs("two") == [{"y": 5}, {"y": 6}]
 
 
-def test_terminate(bench):
-    one, two = line()
-    bench.install([one, two], [connect(one, two)])
+def test_terminate(bench, line):
     bench.begin()
     bench.do(lambda store: engine.terminate_all(store, bench.pipeline["id"]))
     assert bench.cycle["status"] == "terminated" and bench.statuses["one"] == "terminated"
@@ -312,12 +268,10 @@ def test_terminate(bench):
         bench.begin(node_id="nowhere")
 
 
-def test_a_node_that_is_gone_ends_its_branch(bench):
-    one, two = line()
-    bench.install([one, two], [connect(one, two)])
+def test_a_node_that_is_gone_ends_its_branch(bench, line):
     bench.begin()
     pipeline = bench.store.get("pipelines", bench.pipeline["id"])
-    bench.do(lambda store: models.update(store, pipeline, {"nodes": [one], "connections": []}, USER))
+    bench.do(lambda store: models.update(store, pipeline, {"nodes": [line[0]], "connections": []}, USER))
     bench.finish("one", 1)
     assert bench.cycle["status"] == "success" and bench.inputs("two") == []
 

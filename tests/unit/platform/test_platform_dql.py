@@ -6,7 +6,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from platform_matcher import brute
+from platform_matcher import brute, nested, single
 
 from alhelpers.platform import dql
 from alhelpers.platform.errors import ApiError
@@ -14,9 +14,6 @@ from alhelpers.platform.errors import ApiError
 
 def matches(query, document):
     return dql.compile_filter(dql.parse(query))(document)
-
-
-# ------------------------------------------------------------------------------------------- rules one by one
 
 
 @pytest.mark.parametrize(
@@ -132,11 +129,8 @@ def test_malformed(query, message):
 
 
 def test_depth_is_limited_however_a_filter_nests():
-    for wrap in (
-        lambda inner: {"a": inner},
-        lambda inner: {"$or": [inner]},
-        lambda inner: {"a": {"$match": inner}},
-    ):
+    wraps = (lambda each: {"a": each}), (lambda each: {"$or": [each]}), (lambda each: {"a": {"$match": each}})
+    for wrap in wraps:
         query = {"a": 1}
         for _ in range(60):
             query = wrap(query)
@@ -151,8 +145,6 @@ def test_a_hostile_pattern_takes_no_time():
     assert not dql.glob("**a" * 200 + "b")("a" * 1000)
     assert time.perf_counter() - begin < 2.0
 
-
-# -------------------------------------------------------------------------------- against another matcher
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-2, 3), st.sampled_from(["", "a", "b", "a/b"]))
 VALUES = st.recursive(
@@ -171,17 +163,8 @@ OPERATORS = st.one_of(
     st.tuples(st.sampled_from(["$gt", "$gte", "$lt", "$lte"]), ORDERABLE),
     st.tuples(st.just("$exists"), st.booleans()),
 )
-FIELDS = st.one_of(
-    st.tuples(PATHS, OPERATORS).map(lambda pair: {pair[0]: {pair[1][0]: pair[1][1]}}),
-    st.tuples(PATHS, st.lists(VALUES, max_size=3)).map(lambda pair: {pair[0]: pair[1]}),
-)
-QUERIES = st.recursive(
-    FIELDS,
-    lambda inner: st.tuples(st.sampled_from(["$and", "$or"]), st.lists(inner, max_size=3)).map(
-        lambda p: {p[0]: p[1]}
-    ),
-    max_leaves=5,
-)
+FIELDS = st.one_of(single(PATHS, single(OPERATORS)), single(PATHS, st.lists(VALUES, max_size=3)))
+QUERIES = nested(FIELDS, max_leaves=5)
 
 
 @settings(max_examples=1500, deadline=None)

@@ -5,20 +5,16 @@ import random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from platform_matcher import brute
+from platform_client import undone
+from platform_matcher import brute, nested, single
 
 from alhelpers.platform import index
 from alhelpers.platform.query import plan_for, search
 from alhelpers.platform.store import Store
 
-SCOPE = ("scope = ?", ("d",))
-DATES = [
-    "2024-01-01",
-    "2024-01-01T00:00:00.000Z",
-    "2024-01-01T02:00:00+02:00",
-    "2024-06-01T00:00:00Z",
-    "2024-13-01",
-]
+SCOPE = {"datasetId": "d"}
+DATES = ["2024-01-01", "2024-01-01T00:00:00.000Z", "2024-01-01T02:00:00+02:00", "2024-06-01T00:00:00Z"]
+DATES += ["2024-13-01"]
 TEXTS = ["", "a", "ab", "1", "true", "null", "é", "日本", "\U0010ffff", "\0", "a*", "/a/b", "\ud800", *DATES]
 LONG = ["a" * (index.MAX_TEXT + extra) for extra in (-1, 0, 1)] + ["a" * index.MAX_TEXT + "b"]
 NUMBERS = [0, 1, 1.0, -1, 1.5, 2, 2**53, 2**53 + 1, 2**63, -(2**64), 10**400]
@@ -51,26 +47,14 @@ OPERATORS = st.one_of(
     st.tuples(st.just("$match"), st.one_of(INNER, st.fixed_dictionaries({"$gt": ORDERED, "$lt": ORDERED}))),
 )
 CONDITIONS = st.one_of(
-    st.tuples(FIELDS, OPERATORS).map(lambda pair: {pair[0]: {pair[1][0]: pair[1][1]}}),
-    st.tuples(FIELDS.filter(lambda field: field != "name"), st.lists(VALUES, max_size=3)).map(
-        lambda pair: {pair[0]: pair[1]}
-    ),
+    single(FIELDS, single(OPERATORS)),
+    single(FIELDS.filter(lambda field: field != "name"), st.lists(VALUES, max_size=3)),
 )
-PATTERNS = st.tuples(
+PATTERNS = single(
     st.sampled_from(["filename", "dir", "name"]),
     st.sampled_from(["/**", "/a/**", "/a*", "/a/*", "*", "**", "a*", "0*", "/\ud800*", "/a/0.png", "/*/1*"]),
-).map(lambda pair: {pair[0]: pair[1]})
-FILTERS = st.recursive(
-    st.one_of(CONDITIONS, PATTERNS),
-    lambda inner: st.tuples(st.sampled_from(["$and", "$or"]), st.lists(inner, max_size=3)).map(
-        lambda pair: {pair[0]: pair[1]}
-    ),
-    max_leaves=5,
 )
-
-
-class Undo(Exception):
-    pass
+FILTERS = nested(st.one_of(CONDITIONS, PATTERNS), max_leaves=5)
 
 
 @pytest.fixture(scope="module")
@@ -83,44 +67,36 @@ def store(tmp_path_factory):
 def document(store, number, metadata, scope="d"):
     directory = ["/a", "/a/b", "/"][number % 3]
     name = f"{number}.png"
-    return {
-        "id": store.new_id(),
+    place = {
         "datasetId": scope,
         "filename": f"{directory.rstrip('/')}/{name}",
         "dir": directory,
         "name": name,
-        "type": "file",
-        "hidden": False,
-        "n": number,
-        "metadata": metadata,
     }
+    return place | {"id": store.new_id(), "type": "file", "hidden": False, "n": number, "metadata": metadata}
 
 
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(METADATA, max_size=6), st.lists(FILTERS, min_size=1, max_size=4), st.randoms())
 def test_indexed_answers_equal_a_plain_matcher(store, metadata, filters, chance):
-    try:
-        with store.transaction():
-            documents = [document(store, number, each) for number, each in enumerate(metadata)]
-            other = [document(store, 9, each, scope="elsewhere") for each in metadata]
-            store.put_all("items", documents + other)
-            changed = chance.sample(documents, len(documents) // 2)
-            for each in changed:
-                each["metadata"] = chance.choice(metadata)
-            store.put_all("items", changed)
-            for each in chance.sample(documents, len(documents) // 3):
-                store.delete("items", "id = ?", each["id"])
-                documents.remove(each)
-            for condition in filters:
-                expected = sorted(each["id"] for each in documents if brute(condition, each))
-                found = search(store, "items", {"filter": condition}, SCOPE)
-                assert ([row.id for row in found.rows], found.total) == (expected, len(expected))
-                by_name = search(store, "items", {"filter": condition, "sort": {"n": "descending"}}, SCOPE)
-                assert [row.id for row in by_name.rows] == expected[::-1]
-            assert stored_entries(store) == fresh_entries(store)
-            raise Undo
-    except Undo:
-        pass
+    with undone(store):
+        documents = [document(store, number, each) for number, each in enumerate(metadata)]
+        other = [document(store, 9, each, scope="elsewhere") for each in metadata]
+        store.put_all("items", documents + other)
+        changed = chance.sample(documents, len(documents) // 2)
+        for each in changed:
+            each["metadata"] = chance.choice(metadata)
+        store.put_all("items", changed)
+        for each in chance.sample(documents, len(documents) // 3):
+            store.delete("items", id=each["id"])
+            documents.remove(each)
+        for condition in filters:
+            expected = sorted(each["id"] for each in documents if brute(condition, each))
+            found = search(store, "items", {"filter": condition}, **SCOPE)
+            assert ([row.id for row in found.rows], found.total) == (expected, len(expected))
+            by_name = search(store, "items", {"filter": condition, "sort": {"n": "descending"}}, **SCOPE)
+            assert [row.id for row in by_name.rows] == expected[::-1]
+        assert stored_entries(store) == fresh_entries(store)
 
 
 def stored_entries(store):
@@ -128,7 +104,7 @@ def stored_entries(store):
 
 
 def fresh_entries(store):
-    rows = store.select("items")
+    rows = store.find("items")
     return {
         (path, value, row.id)
         for row in rows
@@ -136,20 +112,14 @@ def fresh_entries(store):
     }
 
 
-# ------------------------------------------------------------------------------------------------ by example
-
-
 def filled(store, number):
     chance = random.Random(0)
-    return [
-        document(
-            store,
-            each,
-            {"system": {"tags": {"rare": True} if each % 100 == 0 else {"common": True}}}
-            | {"user": {"group": each % 10, "score": chance.random()}},
-        )
-        for each in range(number)
-    ]
+    documents = []
+    for each in range(number):
+        system = {"tags": {"rare": True} if each % 100 == 0 else {"common": True}}
+        user = {"group": each % 10, "score": chance.random()}
+        documents.append(document(store, each, {"system": system, "user": user}))
+    return documents
 
 
 @pytest.fixture
@@ -178,7 +148,7 @@ def large(tmp_path):
     ],
 )
 def test_what_the_index_proposes(large, condition, proposed, left):
-    plan = plan_for(large, "items", {"filter": condition}, SCOPE)
+    plan = plan_for(large, "items", {"filter": condition}, **SCOPE)
     assert (None if plan.ids is None else len(plan.ids), len(plan.rest)) == (proposed, left)
 
 
@@ -186,10 +156,10 @@ def test_a_selective_page_parses_nothing_but_its_matches(large, monkeypatch):
     parsed = []
     monkeypatch.setattr(large, "parsed", lambda row: parsed.append(row.id) or Store.parsed(large, row))
     condition = {"$and": [{"metadata.system.tags.rare": True}, {"metadata.user.score": {"$gt": 0.5}}]}
-    page = search(large, "items", {"filter": condition, "pageSize": 5}, SCOPE)
+    page = search(large, "items", {"filter": condition, "pageSize": 5}, **SCOPE)
     assert len(page.rows) == 5 and page.total > 5 and parsed == []
-    search(large, "items", {"filter": condition, "sort": {"name": "descending"}}, SCOPE)
-    assert set(parsed) <= {row.id for row in search(large, "items", {"filter": condition}, SCOPE).rows}
+    search(large, "items", {"filter": condition, "sort": {"name": "descending"}}, **SCOPE)
+    assert set(parsed) <= {row.id for row in search(large, "items", {"filter": condition}, **SCOPE).rows}
 
 
 @pytest.mark.parametrize(
@@ -207,15 +177,11 @@ def test_hostile_metadata_stays_small_and_is_still_found(store, metadata):
     for _ in range(200):
         deep = {"d": deep}
     for each in (metadata, metadata | {"deep": deep}):
-        try:
-            with store.transaction():
-                store.put("items", document(store, 0, {"user": each | {"found": "me"}}))
-                assert len(stored_entries(store)) <= index.MAX_ENTRIES + 10
-                assert search(store, "items", {"filter": {"metadata.user.found": "me"}}, SCOPE).total == 1
-                assert search(store, "items", {"filter": {"metadata.user.found": "you"}}, SCOPE).total == 0
-                raise Undo
-        except Undo:
-            pass
+        with undone(store):
+            store.put("items", document(store, 0, {"user": each | {"found": "me"}}))
+            assert len(stored_entries(store)) <= index.MAX_ENTRIES + 10
+            assert search(store, "items", {"filter": {"metadata.user.found": "me"}}, **SCOPE).total == 1
+            assert search(store, "items", {"filter": {"metadata.user.found": "you"}}, **SCOPE).total == 0
 
 
 def test_a_database_without_an_index_gets_one(tmp_path):

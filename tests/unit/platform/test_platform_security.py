@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 import time
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -60,22 +61,24 @@ def ask(platform, method, path, headers, body=None):
         connection.close()
 
 
+def total(client, dataset, condition=None, **query):
+    """Query a dataset, and return how many items it found."""
+    body = {"filter": condition or {}} | query
+    return client.send("POST", f"/datasets/{dataset}/query", body)["totalItemsCount"]
+
+
 def refused(client, *arguments, **options):
     with pytest.raises(Refused) as caught:
         client.send(*arguments, **options)
     return caught.value
 
 
-# ------------------------------------------------------------------------------------------------- who gets in
-
-
 def api_routes(folder):
     """List (method, path) of every route of a server."""
     server = Server(folder)
     try:
-        return sorted(
-            {(route.method, route.resource.canonical) for route in server._application().router.routes()}
-        )
+        routes = server._application().router.routes()
+        return sorted({(route.method, route.resource.canonical) for route in routes})
     finally:
         server.store.close()
 
@@ -86,6 +89,7 @@ def test_every_route_but_the_login_needs_the_token(platform, tmp_path):
     wrong = [
         {},
         {"Authorization": "Bearer x"},
+        {"Authorization": "Bearer \xe9"},
         {"Authorization": f"Basic {platform.token}"},
         {"Authorization": f"Bearer {platform.token}x"},
         {"Authorization": f"Bearer {platform.token[:-1]}"},
@@ -107,35 +111,19 @@ def test_unknown_addresses_need_the_token_too(platform):
 
 
 def test_tokens_are_compared_in_constant_time(monkeypatch):
-    compared = []
-    monkeypatch.setattr(
-        "alhelpers.platform.auth.hmac.compare_digest", lambda *pair: compared.append(pair) or False
-    )
+    compared, compare = [], "alhelpers.platform.auth.hmac.compare_digest"
+    monkeypatch.setattr(compare, lambda *pair: compared.append(pair) or False)
     credentials = Credentials(secret="s", token="t", email="e")
     assert not credentials.accepts("Bearer t") and not credentials.login({"password": "s"})
     assert compared == [(b"t", b"t"), (b"s", b"s")]
-
-
-@pytest.mark.parametrize(
-    "body", [{"password": None}, {"password": ["x"]}, {"type": "refresh_token"}, {}, {"password": ""}]
-)
-def test_a_login_without_the_secret(platform, body):
-    status, _, _ = ask(platform, "POST", "/token", {"Content-Type": "application/json"}, json.dumps(body))
-    assert status == 401
 
 
 def test_a_foreign_host_is_refused(platform):
     """A page at evil.example whose name is made to point here sends its own name as Host."""
     token = {"Authorization": f"Bearer {platform.token}"}
     port = platform.url.rsplit(":", 1)[1]
-    for host in (
-        "evil.example",
-        f"evil.example:{port}",
-        "127.0.0.1.evil.example",
-        "10.0.0.1",
-        "[::2]:80",
-        "localhost.evil",
-    ):
+    foreign = f"evil.example evil.example:{port} 127.0.0.1.evil.example 10.0.0.1 [::2]:80 localhost.evil"
+    for host in foreign.split():
         status, _, content = ask(platform, "GET", "/api/v1/users/me", token | {"Host": host})
         assert (status, b"127.0.0.1 and localhost only" in content) == (403, True), host
         assert ask(platform, "POST", "/token", {"Host": host})[0] == 403
@@ -145,26 +133,20 @@ def test_a_foreign_host_is_refused(platform):
 
 def test_no_other_origin_is_let_in(platform):
     headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
-    status, answered, _ = ask(platform, "OPTIONS", "/api/v1/projects", headers)
-    assert status == 401 and not any(name.lower().startswith("access-control") for name in answered)
-    status, answered, _ = ask(
-        platform, "GET", "/api/v1/projects", headers | {"Authorization": f"Bearer {platform.token}"}
-    )
-    assert status == 200 and not any(name.lower().startswith("access-control") for name in answered)
-    assert "Set-Cookie" not in answered
+    token = {"Authorization": f"Bearer {platform.token}"}
+    for method, more, expected in (("OPTIONS", {}, 401), ("GET", token, 200)):
+        status, answered, _ = ask(platform, method, "/api/v1/projects", headers | more)
+        assert status == expected and "Set-Cookie" not in answered
+        assert not any(name.lower().startswith("access-control") for name in answered)
 
 
 def test_it_listens_on_the_loopback_interface_unless_asked_otherwise(platform, tmp_path):
     assert platform.url.startswith("http://127.0.0.1:")
-    other = [
-        address[4][0]
-        for address in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
-        if not is_loopback(address[4][0])
-    ]
     port = int(platform.url.rsplit(":", 1)[1])
-    for address in other:
-        with pytest.raises(OSError), socket.create_connection((address, port), timeout=1):
-            pass
+    for *_, (address, _) in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET):
+        if not is_loopback(address):
+            with pytest.raises(OSError), socket.create_connection((address, port), timeout=1):
+                pass
     with alhelpers.platform.start(tmp_path, host="0.0.0.0") as open_platform:
         assert open_platform.url.startswith("http://127.0.0.1:")
         token = {"Authorization": f"Bearer {open_platform.token}"}
@@ -172,25 +154,15 @@ def test_it_listens_on_the_loopback_interface_unless_asked_otherwise(platform, t
         assert ask(open_platform, "GET", "/api/v1/users/me", {"Host": "my.machine"})[0] == 401
 
 
-# ------------------------------------------------------------------------------------------------------ paths
+PATHS = "../../../etc/passwd /../../x .. /a/../../b a/./b//c ....//x C:\\x /%2e%2e/x \u2025/x".split()
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "../../../etc/passwd",
-        "/../../x",
-        "..",
-        "/a/../../b",
-        "a/./b//c",
-        "....//x",
-        "C:\\x",
-        "/%2e%2e/x",
-        "\u2025/x",
-    ],
-)
+@pytest.mark.parametrize("path", PATHS)
 def test_a_path_cannot_leave_the_dataset(platform, client, dataset, path):
-    before = {each for each in Path(platform.state_dir).parent.rglob("*") if "blobs" not in each.parts}
+    def files():
+        return {each for each in Path(platform.state_dir).parent.rglob("*") if "blobs" not in each.parts}
+
+    before = files()
     try:
         item = client.upload(dataset, path, b"x")
     except Refused as error:
@@ -198,8 +170,7 @@ def test_a_path_cannot_leave_the_dataset(platform, client, dataset, path):
     else:
         assert item["filename"].startswith("/") and ".." not in item["filename"].split("/")
         assert client.stream(item["id"]) == b"x"
-    after = {each for each in Path(platform.state_dir).parent.rglob("*") if "blobs" not in each.parts}
-    assert {each.name for each in after - before} <= {"platform.sqlite-wal", "platform.sqlite-shm"}
+    assert {each.name for each in files() - before} <= {"platform.sqlite-wal", "platform.sqlite-shm"}
 
 
 def test_a_nul_or_nothing_in_a_path(client, dataset):
@@ -210,25 +181,16 @@ def test_a_nul_or_nothing_in_a_path(client, dataset):
 
 
 def test_ids_in_addresses_are_only_ids(client):
-    for name in (
-        "%2e%2e%2f%2e%2e%2fetc%2fpasswd",
-        "..%00",
-        "%27%20OR%201%3D1",
-        "%F0%9F%92%A9",
-        "x" * 5000,
-        "%ff%fe",
-    ):
+    names = "%2e%2e%2f%2e%2e%2fetc%2fpasswd ..%00 %27%20OR%201%3D1 %F0%9F%92%A9 %ff%fe".split()
+    for name in (*names, "x" * 5000):
         for method, path in (("GET", "/items/{}"), ("GET", "/items/{}/stream"), ("GET", "/datasets/{}")):
             assert refused(client, method, path.format(name)).status in (400, 404)
-
-
-# ------------------------------------------------------------------------------------------------------ sizes
 
 
 def test_an_upload_over_the_limit_leaves_nothing(platform, client, dataset):
     with pytest.raises(Refused, match="larger than the limit of 1048576 bytes"):
         client.upload(dataset, "/large.bin", b"x" * (LIMIT + 1))
-    assert client.send("POST", f"/datasets/{dataset}/query", {"filter": {}})["totalItemsCount"] == 0
+    assert total(client, dataset) == 0
     assert list((Path(platform.state_dir) / "incoming").iterdir()) == []
 
 
@@ -236,35 +198,27 @@ def test_a_compressed_bomb_counts_as_large_as_it_unpacks(platform, client, datas
     head = b'--b\r\nContent-Disposition: form-data; name="path"\r\n\r\n/x\r\n--b\r\nContent-Disposition: form-data;'
     form = head + b' name="file"; filename="f"\r\n\r\n' + bytes(64 << 20) + b"\r\n--b--\r\n"
     headers = {"Authorization": f"Bearer {platform.token}", "Content-Type": "multipart/form-data; boundary=b"}
+    headers |= {"Content-Encoding": "gzip"}
     body = gzip.compress(form)
-    status, _, _ = ask(
-        platform, "POST", f"/api/v1/datasets/{dataset}/items", headers | {"Content-Encoding": "gzip"}, body
-    )
-    assert status == 400 and len(body) < LIMIT
+    assert ask(platform, "POST", f"/api/v1/datasets/{dataset}/items", headers, body)[0] == 400
+    assert len(body) < LIMIT
     assert list((Path(platform.state_dir) / "incoming").iterdir()) == []
 
 
 def test_a_picture_that_claims_to_be_huge_is_stored_and_never_decoded(client, dataset):
     def chunk(kind, content):
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
 
     header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
-    bomb = (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(bytes(100_000)))
-        + chunk(b"IEND", b"")
-    )
+    pixels = chunk(b"IDAT", zlib.compress(bytes(100_000)))
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
     item = client.upload(dataset, "/bomb.png", bomb)
     assert client.stream(item["id"]) == bomb
     assert refused(client, "GET", f"/items/{item['id']}/thumbnail", raw=True).status in (400, 404)
 
 
 def test_an_archive_is_a_file_like_any_other(platform, client, dataset):
-    import zipfile
-
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("../../escaped.txt", "x")
@@ -301,30 +255,24 @@ def test_bodies_that_never_end_stop_nobody_else(platform, client):
     assert client.send("GET", "/users/me")
 
 
-# ------------------------------------------------------------------------------------------------- what is said
-
-
 @pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/xml", "text/html", ""])
 @pytest.mark.parametrize(
     "body", [b"{", b"\xff\xfe", b"[1,", b"<a/>", b"a=b&c", b'{"name": NaN}', b'{"x": Infinity}']
 )
 def test_what_is_no_json_is_a_400(client, dataset, kind, body):
     error = refused(client, "POST", f"/datasets/{dataset}/query", body, kind)
-    assert error.status == 400 and "no JSON" in str(error)
+    assert error.status == 400 and "not valid JSON" in str(error)
 
 
 def test_numbers_beyond_floats_are_refused_and_large_whole_ones_kept(client, dataset):
     item = client.upload(dataset, "/x", b"x")["id"]
-    error = refused(client, "PATCH", f"/items/{item}", b'{"metadata": {"user": {"x": 1e999}}}')
-    assert error.status == 400
-    assert (
-        refused(client, "PATCH", f"/items/{item}", b'{"metadata": {"x": ' + b"9" * 5000 + b"}}").status == 400
-    )
+    for number in (b"1e999", b"9" * 5000):
+        body = b'{"metadata": {"user": {"x": ' + number + b"}}}"
+        assert refused(client, "PATCH", f"/items/{item}", body).status == 400
     for number in (2**63, -(2**64) - 1, 10**300):
         client.send("PATCH", f"/items/{item}", {"metadata": {"user": {"x": number}}})
         assert client.send("GET", f"/items/{item}")["metadata"]["user"]["x"] == number
-        found = client.send("POST", f"/datasets/{dataset}/query", {"filter": {"metadata.user.x": number}})
-        assert found["totalItemsCount"] == 1
+        assert total(client, dataset, {"metadata.user.x": number}) == 1
     for page in ({"page": 10**30, "pageSize": 10**30}, {"page": 2**63, "pageSize": 1}):
         found = client.send("POST", f"/datasets/{dataset}/query", {"filter": {}} | page)
         assert found["items"] == [] and found["totalItemsCount"] == 1
@@ -335,14 +283,12 @@ def test_numbers_beyond_floats_are_refused_and_large_whole_ones_kept(client, dat
 @pytest.mark.parametrize("text", ["\ud800", "a\udfffb", "\0", "a\0b", "\u202egnp", "\ufeff", "é" * 1000])
 def test_odd_text_is_stored_as_it_is_or_refused(client, dataset, text):
     item = client.upload(dataset, "/x", b"x")["id"]
-    client.send(
-        "PATCH", f"/items/{item}", {"metadata": {"user": {"text": text, text: "key"}}, "description": text}
-    )
+    body = {"metadata": {"user": {"text": text, text: "key"}}, "description": text}
+    client.send("PATCH", f"/items/{item}", body)
     found = client.send("GET", f"/items/{item}")
     assert found["metadata"]["user"] == {"text": text, text: "key"} and found["description"] == text
     for condition in ({"metadata.user.text": text}, {f"metadata.user.{text}": "key"}, {"description": text}):
-        found = client.send("POST", f"/datasets/{dataset}/query", {"filter": condition})
-        assert found["totalItemsCount"] == 1, condition
+        assert total(client, dataset, condition) == 1, condition
     for path, field in ((f"/items/{item}", "filename"), (f"/datasets/{dataset}", "name")):
         try:
             client.send("PATCH", path, {field: f"/{text}"})
@@ -363,29 +309,11 @@ SQL = [
 @pytest.mark.parametrize("text", SQL)
 def test_sql_in_values_and_fields_is_text(client, dataset, text):
     client.upload(dataset, "/x", b"x")
-    for field in (
-        "name",
-        "filename",
-        "dir",
-        "type",
-        "id",
-        "hidden",
-        "metadata.user.x",
-        text,
-        f"metadata.{text}",
-    ):
-        for condition in (
-            {field: text},
-            {field: {"$in": [text]}},
-            {field: {"$gt": "~" + text}},
-            {field: f"{text}*"},
-        ):
-            body = {"filter": condition}
-            assert client.send("POST", f"/datasets/{dataset}/query", body)["totalItemsCount"] == 0
-    for body in ({"sort": {text: "ascending"}}, {"filter": {field: {"$ne": text}}}):
-        assert (
-            client.send("POST", f"/datasets/{dataset}/query", {"filter": {}} | body)["totalItemsCount"] == 1
-        )
+    for field in (*"name filename dir type id hidden metadata.user.x".split(), text, f"metadata.{text}"):
+        for value in (text, {"$in": [text]}, {"$gt": "~" + text}, f"{text}*"):
+            assert total(client, dataset, {field: value}) == 0
+    assert total(client, dataset, sort={text: "ascending"}) == 1
+    assert total(client, dataset, {field: {"$ne": text}}) == 1
     assert client.send("GET", f"/datasets/{dataset}")["id"] == dataset
 
 
@@ -407,16 +335,12 @@ def test_html_comes_back_as_data_that_no_browser_runs(platform, client, dataset,
         assert headers["X-Content-Type-Options"] == "nosniff"
 
 
-# ----------------------------------------------------------------------------------------------------- costs
-
-
 def test_deep_filters_and_deep_json_are_refused(client, dataset):
-    deep = "1"
+    deep = '{"a":1}'
     for _ in range(60):
-        deep = f'{{"$or":[{deep}]}}' if deep != "1" else '{"a":1}'
-    assert "nests deeper" in str(
-        refused(client, "POST", f"/datasets/{dataset}/query", f'{{"filter":{deep}}}'.encode())
-    )
+        deep = f'{{"$or":[{deep}]}}'
+    error = refused(client, "POST", f"/datasets/{dataset}/query", f'{{"filter":{deep}}}'.encode())
+    assert "nests deeper" in str(error)
     item = client.upload(dataset, "/x", b"x")["id"]
     for opened, closed in (("[", "]"), ('{"a":', "}")):
         body = f'{{"metadata":{{"user":{{"x":{opened * 100_000}1{closed * 100_000}}}}}}}'.encode()
@@ -430,21 +354,16 @@ def test_expressions_that_explode(client, dataset):
     error = refused(client, "POST", f"/datasets/{dataset}/query", {"filter": {"name": {"$regex": "(a+)+$"}}})
     assert error.status == 400 and "unknown operator '$regex'" in str(error)
     pattern = "*a" * 1000 + "b"
-    for condition in (
+    explosive = [
         {"name": pattern},
         {"filename": {"$glob": "**a" * 1000 + "b"}},
         {"$or": [{"name": pattern}] * 50},
-    ):
+    ]
+    for condition in explosive:
         started = time.process_time()
-        assert (
-            client.send("POST", f"/datasets/{dataset}/query", {"filter": condition})["totalItemsCount"] == 0
-        )
+        assert total(client, dataset, condition) == 0
         # The patterns' length times the text's, not two to the power of it: generous for any machine.
         assert time.process_time() - started < 20
-    assert (
-        refused(client, "POST", f"/datasets/{dataset}/query", {"filter": {"name": "*" * 5000}}).status == 400
-    )
-    assert (
-        refused(client, "POST", f"/datasets/{dataset}/query", {"filter": {"$or": [{"a": 1}] * 20_001}}).status
-        == 400
-    )
+    for condition in ({"name": "*" * 5000}, {"$or": [{"a": 1}] * 20_001}):
+        body = {"filter": condition}
+        assert refused(client, "POST", f"/datasets/{dataset}/query", body).status == 400

@@ -152,7 +152,7 @@ def test_when_the_process_that_is_forked_dies_the_workers_go_on_and_the_next_one
             assert message["output"] == 7
         codes = [await ended(worker) for worker in (first, second, third)]
         assert codes == [None, -signal.SIGKILL, -signal.SIGKILL]
-        assert "nothing tells why" in _cause(codes[0])
+        assert "the cause is unknown" in _cause(codes[0])
 
     played(scene)
 
@@ -181,7 +181,7 @@ def test_what_one_worker_has_imported_is_there_for_the_next(tmp_path):
             assert printed == [there]
             assert set(message["names"]) >= {"numpy", "pyarrow.dataset"} and "torch" not in message["names"]
             # What cannot be imported is left to the code that wants it.
-            await starter.learn([*message["names"], "no_such_module", "antigravity.nothing"])
+            await starter.preload([*message["names"], "no_such_module", "antigravity.nothing"])
             await ended(worker)
 
     played(scene)

@@ -3,27 +3,19 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from platform_matcher import nested
 
 from alhelpers.platform.query import Plan, matching, plan_for, search
-from alhelpers.platform.store import Store, is_id, merge
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path)
-    yield store
-    store.close()
+from alhelpers.platform.store import Store, is_id
+from alhelpers.platform.validation import merge
 
 
 def item(store, number, **fields):
     name = f"/{'abc'[number % 3]}/{number}.png"
     hidden = number % 4 == 0
     document = {"id": store.new_id(), "datasetId": "d", "filename": name, "dir": name[:2], "hidden": hidden}
-    return (
-        document
-        | {"type": "dir" if number % 5 == 0 else "file", "name": f"{number}.png", "n": number}
-        | fields
-    )
+    kind = "dir" if number % 5 == 0 else "file"
+    return document | {"type": kind, "name": f"{number}.png", "n": number} | fields
 
 
 def test_a_failed_transaction_leaves_nothing(store):
@@ -39,11 +31,11 @@ def test_bytes_go_with_the_transaction(store, tmp_path):
         store.put("items", document, blob=store.write_blob(b"x"))
     path = store.blob_path(store.row("items", document["id"]).blob)
     with pytest.raises(RuntimeError), store.transaction():
-        store.delete("items", "id = ?", document["id"])
+        store.delete("items", id=document["id"])
         raise RuntimeError
     assert path.read_bytes() == b"x" and store.count("items") == 1
     with store.transaction():
-        store.delete("items", "id = ?", document["id"])
+        store.delete("items", id=document["id"])
     assert not path.exists()
 
 
@@ -88,44 +80,36 @@ def filled(tmp_path_factory):
     store.close()
 
 
+DIRECTORIES = st.lists(st.sampled_from(["/a", "/b", "/c*"]), max_size=2)
 CONDITIONS = st.one_of(
-    st.builds(lambda value: {"hidden": value}, st.booleans()),
-    st.builds(lambda value: {"type": value}, st.sampled_from(["file", "dir", "other"])),
-    st.builds(lambda value: {"dir": value}, st.sampled_from(["/a", "/b", "/*", "/zzz"])),
-    st.builds(
-        lambda value: {"dir": {"$in": value}}, st.lists(st.sampled_from(["/a", "/b", "/c*"]), max_size=2)
-    ),
-    st.builds(lambda value: {"filename": value}, st.sampled_from(["/a/**", "/b/1.png", "/a/3.png", "/**"])),
-    st.builds(lambda value: {"n": {"$gt": value}}, st.integers(0, 40)),
+    st.fixed_dictionaries({"hidden": st.booleans()}),
+    st.fixed_dictionaries({"type": st.sampled_from(["file", "dir", "other"])}),
+    st.fixed_dictionaries({"dir": st.sampled_from(["/a", "/b", "/*", "/zzz"])}),
+    st.fixed_dictionaries({"dir": st.fixed_dictionaries({"$in": DIRECTORIES})}),
+    st.fixed_dictionaries({"filename": st.sampled_from(["/a/**", "/b/1.png", "/a/3.png", "/**"])}),
+    st.fixed_dictionaries({"n": st.fixed_dictionaries({"$gt": st.integers(0, 40)})}),
 )
-TREES = st.recursive(
-    CONDITIONS,
-    lambda inner: st.tuples(st.sampled_from(["$and", "$or"]), st.lists(inner, max_size=3)).map(
-        lambda p: {p[0]: p[1]}
-    ),
-    max_leaves=6,
-)
+TREES = nested(CONDITIONS, max_leaves=6)
 
 
 @settings(max_examples=300, deadline=None)
 @given(TREES, st.integers(0, 3), st.integers(0, 12), st.sampled_from(["ascending", "descending"]))
 def test_sql_and_python_agree(filled, condition, page, size, direction):
     query = {"filter": condition, "page": page, "pageSize": size, "sort": {"id": direction}}
-    scope = ("scope = ?", ("d",))
-    found = search(filled, "items", query, scope)
-    plan = plan_for(filled, "items", {"filter": {"$or": [condition]}}, scope)
-    expected = sorted((row.id for row in matching(filled, "items", plan)), reverse=direction == "descending")
+    scope = {"datasetId": "d"}
+    found = search(filled, "items", query, **scope)
+    plan = plan_for(filled, "items", {"filter": {"$or": [condition]}}, **scope)
+    expected = sorted((row.id for row in matching(filled, plan)), reverse=direction == "descending")
     assert isinstance(plan, Plan) and found.total == len(expected)
     assert [row.id for row in found.rows] == expected[page * size : (page + 1) * size]
 
 
 def test_paging_by_id_reaches_everything_once(filled):
-    scope, last, seen = ("scope = ?", ("d",)), "", []
+    scope, last, seen = {"datasetId": "d"}, "", []
     while True:
         condition = {"$and": [{"type": "file"}, {"id": {"$gt": last}}]}
-        page = search(
-            filled, "items", {"filter": condition, "pageSize": 7, "sort": {"id": "ascending"}}, scope
-        )
+        query = {"filter": condition, "pageSize": 7, "sort": {"id": "ascending"}}
+        page = search(filled, "items", query, **scope)
         if not page.rows:
             break
         seen += [row.id for row in page.rows]

@@ -24,9 +24,9 @@ class Pretending(workers.Dispatcher):
         worker.ready = True
         self._workers[worker.folder.name] = worker
         self.launched.append(service_id)
-        self._feed(worker)
+        self._assign(worker)
 
-    async def _run(self, worker, execution_id):
+    async def _run_execution(self, worker, execution_id):
         self.started.append(execution_id)
 
     def _retire(self, worker):
@@ -36,7 +36,7 @@ class Pretending(workers.Dispatcher):
 
     async def ask(self, *executions):
         """Tell of new executions, each as 'service:number'."""
-        self.notice(
+        self.handle_events(
             [Event("Execution", "Created", each, {"service": each.split(":")[0]}) for each in executions]
         )
         await asyncio.sleep(0)
@@ -117,7 +117,7 @@ def test_the_one_that_has_rested_longest_makes_room(play):
 def test_a_changed_service_gets_a_new_process_after_what_runs(play):
     async def scene(dispatcher):
         await dispatcher.ask("a:1", "a:2")
-        dispatcher.notice([Event("Service", "Updated", "a")])
+        dispatcher.handle_events([Event("Service", "Updated", "a")])
         assert dispatcher.launched == ["a", "a"] and dispatcher.started == ["a:1"]
         await asyncio.sleep(0)
         assert dispatcher.started == ["a:1", "a:2"]  # beside it: there was room
@@ -128,7 +128,7 @@ def test_a_changed_service_gets_a_new_process_after_what_runs(play):
 def test_what_is_stopped_while_it_waits_never_starts(play):
     async def scene(dispatcher):
         await dispatcher.ask("a:1", "a:2", "a:3")
-        dispatcher.notice([Event("Execution", "Stopped", "a:2")])
+        dispatcher.handle_events([Event("Execution", "Stopped", "a:2")])
         await dispatcher.end("a:1")
         assert dispatcher.started == ["a:1", "a:3"]
 
@@ -154,10 +154,10 @@ def test_executions_that_wait_for_each_other_get_one_more_worker(play, monkeypat
 
 def test_rest_does_not_count_as_work(play):
     async def scene(dispatcher):
-        dispatcher._resting.add("a")
+        dispatcher._paused.add("a")
         await dispatcher.ask("a:1")
         assert dispatcher.started == [] and not dispatcher.busy
-        dispatcher.notice([Event("Service", "Resumed", "a")])
+        dispatcher.handle_events([Event("Service", "Resumed", "a")])
         await asyncio.sleep(0)
         assert dispatcher.started == ["a:1"] and dispatcher.busy
 

@@ -1,38 +1,16 @@
-"""What an annotation is."""
-
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, merge, now, require
+from ...store import Document, Store, now
+from ...validation import merge, require
 
-FIXED = {
-    "id",
-    "itemId",
-    "datasetId",
-    "url",
-    "item",
-    "dataset",
-    "creator",
-    "createdAt",
-    "updatedAt",
-    "updatedBy",
-    "hash",
-}
-# System metadata that annotators change in the normal course of work; the rest needs ?system=true.
-OPEN_SYSTEM = {
-    "attributes",
-    "automated",
-    "status",
-    "objectId",
-    "frame",
-    "startTime",
-    "endTime",
-    "endFrame",
-    "snapshots_",
-    "system",
-}
+FIXED = frozenset("id itemId datasetId url item dataset creator createdAt updatedAt updatedBy hash".split())
+# System metadata that annotators change in their work; the rest needs ?system=true.
+OPEN_SYSTEM = frozenset(
+    ("attributes automated status objectId frame startTime endTime endFrame snapshots_ system").split()
+)
 
-# How an annotation of a type says where it is.
+# The type of an annotation's coordinates.
 PLACES: dict[str, type] = {
     **dict.fromkeys(("box", "segment", "polyline"), list),
     **dict.fromkeys(("point", "ellipse", "cube", "cube_3d", "note"), dict),
@@ -40,7 +18,7 @@ PLACES: dict[str, type] = {
 SHAPE_WORDS = {list: "a list of points", dict: "an object"}
 
 
-def create(store: Store, item: dict[str, Any], given: Any, user: str) -> dict[str, Any]:
+def create(store: Store, item: Document, given: Any, user: str) -> Document:
     """Build an annotation from what a client sent; the caller stores it."""
     if not isinstance(given, dict):
         raise bad_request(f"an annotation must be an object, got {given!r}")
@@ -67,14 +45,13 @@ def create(store: Store, item: dict[str, Any], given: Any, user: str) -> dict[st
         "updatedAt": time,
         "updatedBy": user,
     }
-    # A classification has no place in the image, and the SDK would report one as a difference.
+    # A classification has no coordinates; the SDK would report them as a difference.
     if annotation["type"] != "class":
         annotation["coordinates"] = given.get("coordinates")
     return annotation | {key: given[key] for key in ("description", "labelSuggestions") if given.get(key)}
 
 
-def update(annotation: dict[str, Any], patch: dict[str, Any], user: str, *, system: bool) -> dict[str, Any]:
-    """Apply a diff to an annotation."""
+def update(annotation: Document, patch: Document, user: str, *, system: bool) -> Document:
     patch = {key: value for key, value in patch.items() if key not in FIXED}
     metadata = patch.get("metadata")
     if isinstance(metadata, dict) and isinstance(metadata.get("system"), dict) and not system:
@@ -90,7 +67,7 @@ def update(annotation: dict[str, Any], patch: dict[str, Any], user: str, *, syst
     return annotation | {"updatedAt": now(), "updatedBy": user}
 
 
-def check_parents(store: Store, annotation: dict[str, Any]) -> None:
+def check_parents(store: Store, annotation: Document) -> None:
     """Refuse an annotation that would be its own ancestor."""
     seen = {annotation["id"]}
     parent_id = _parent(annotation)
@@ -100,17 +77,17 @@ def check_parents(store: Store, annotation: dict[str, Any]) -> None:
                 f"annotation {annotation['id']} cannot have the parent {_parent(annotation)}: it would be circular"
             )
         seen.add(parent_id)
-        row = next(store.select("annotations", "id = ?", (parent_id,)), None)
+        row = store.first("annotations", id=parent_id)
         parent_id = _parent(store.parsed(row)) if row else None
 
 
-def _parent(annotation: dict[str, Any]) -> str | None:
+def _parent(annotation: Document) -> str | None:
     parent_id = annotation["metadata"]["system"].get("parentId")
     return parent_id if isinstance(parent_id, str) else None
 
 
-def _check_place(annotation: dict[str, Any]) -> None:
-    """Refuse an annotation of the image that does not say where: every reader of the item would stumble on it."""
+def _check_place(annotation: Document) -> None:
+    """Refuse an annotation without the coordinates of its type, which every reader of the item expects."""
     kind, coordinates = annotation["type"], annotation.get("coordinates")
     shape = PLACES.get(kind)
     if shape is not None and not isinstance(coordinates, shape):

@@ -1,16 +1,12 @@
-"""Routes of annotations."""
-
-from typing import Any
-
 from ...api import Call, Raw, Route, listed, one
 from ...errors import bad_request
-from ...store import require
+from ...store import Document
+from ...validation import require
 from ..items import models as items
 from . import models
 
 
 def create(call: Call) -> Raw:
-    """Add annotations to an item: one, or a list; all of them or none."""
     item = call.store.get("items", call.params["item_id"])
     if item["type"] == "dir":
         raise bad_request(f"{item['filename']!r} is a directory: annotations belong to files")
@@ -24,21 +20,17 @@ def create(call: Call) -> Raw:
 
 
 def list_of_item(call: Call) -> Raw:
-    """List the annotations of an item."""
     row = call.store.row("items", call.params["item_id"])
-    return listed(
-        call, "annotations", call.store.select("annotations", "parent = ?", (row.id,), "ORDER BY id")
-    )
+    return listed(call, "annotations", call.store.find("annotations", itemId=row.id))
 
 
 def get(call: Call) -> Raw:
-    """Fetch an annotation; a missing one is a 400, as on the hosted platform."""
+    # a missing annotation is a 400, as on the hosted platform
     _check(call)
     return one(call, "annotations", call.params["annotation_id"])
 
 
 def update(call: Call) -> Raw:
-    """Apply a diff to an annotation."""
     _check(call)
     annotation = call.store.get("annotations", call.params["annotation_id"])
     annotation = models.update(annotation, require(call.body), call.user, system=call.system)
@@ -49,20 +41,19 @@ def update(call: Call) -> Raw:
     return one(call, "annotations", annotation["id"])
 
 
-def delete(call: Call) -> dict[str, Any]:
-    """Delete an annotation."""
+def delete(call: Call) -> Document:
     _check(call)
     row = call.store.row("annotations", call.params["annotation_id"])
-    call.store.delete("annotations", "id = ?", row.id)
+    call.store.delete("annotations", id=row.id)
     items.count_annotations(call.store, {row.parent or ""})
     call.store.emit("Annotation", "Deleted", row.id, item=row.parent, dataset=row.scope)
     return {"id": row.id}
 
 
 def _check(call: Call) -> None:
-    """Refuse an annotation that is not there, or not where the path says."""
+    """Refuse an annotation that does not exist, or not in the item or dataset of the path."""
     annotation_id = call.params["annotation_id"]
-    row = next(call.store.select("annotations", "id = ?", (annotation_id,)), None)
+    row = call.store.first("annotations", id=annotation_id)
     if row is None or any(
         call.params.get(name, place) != place
         for name, place in (("item_id", row.parent), ("dataset_id", row.scope))

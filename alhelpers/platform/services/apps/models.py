@@ -1,13 +1,14 @@
-"""What dpks and apps are: a published manifest with revisions, and its installation in a project."""
+"""Dpks and apps: published manifests with revisions, and their installations in projects."""
 
 import re
 from typing import Any
 
 from ...errors import ApiError, bad_request
-from ...store import Store, now, require
+from ...store import Document, Store, created, now
+from ...validation import require
 from ..models import models
 
-# The annotation types of the SDK, and what models without annotations may give.
+# The annotation types of the SDK, and the outputs of models without annotations.
 OUTPUT_TYPES = set(
     "box cube cube_3d class comparison ellipse note point segment polyline pose binary subtitle text_mark gis"
     " ref_semantic_3d polyline_3d text ref_image embedding audio video image folder".split()
@@ -24,13 +25,11 @@ APP_FIELDS = ("name", "settings", "customInstallation", "integrations", "scope")
 INSTALLED, UNINSTALLED = "Installed", "Uninstalled"
 
 
-def publish(store: Store, manifest: dict[str, Any], user: str) -> dict[str, Any]:
+def publish(store: Store, manifest: Document, user: str) -> Document:
     """Publish a manifest: the first revision of a new dpk, or the next one of a known dpk."""
     require(manifest, "name")
     check_manifest(manifest)
-    revisions = [
-        store.parsed(row) for row in store.select("dpks", "name = ?", (manifest["name"],), "ORDER BY id")
-    ]
+    revisions = store.find_all("dpks", name=manifest["name"])
     version = manifest.get("version") or _next_version(revisions)
     if any(revision["version"] == version for revision in revisions):
         raise bad_request(
@@ -59,8 +58,8 @@ def publish(store: Store, manifest: dict[str, Any], user: str) -> dict[str, Any]
     return dpk
 
 
-def check_manifest(manifest: dict[str, Any]) -> None:
-    """Refuse a manifest that cannot be installed under any circumstances."""
+def check_manifest(manifest: Document) -> None:
+    """Refuse a manifest that can never be installed."""
     if not NAME.fullmatch(manifest["name"]):
         raise bad_request(
             f"a dpk's name has letters, digits, '-', '_' and '.', at most 128 of them, got {manifest['name']!r}"
@@ -74,7 +73,7 @@ def check_manifest(manifest: dict[str, Any]) -> None:
 
 
 def _check_components(holder: Any) -> None:
-    """Check the components of a manifest, or those that a custom installation has in their place."""
+    """Check the components of a manifest, or of a custom installation."""
     if not isinstance(holder, dict):
         raise bad_request(f"'customInstallation' must be an object, got {holder!r}")
     require(holder)
@@ -84,62 +83,59 @@ def _check_components(holder: Any) -> None:
             raise bad_request(f"'components.{part}' must be a list of objects, got {given!r}")
 
 
-def _dependencies(manifest: dict[str, Any]) -> list[Any]:
+def _dependencies(manifest: Document) -> list[Any]:
     given = manifest.get("dependencies") or []
     if not isinstance(given, list):
         raise bad_request(f"'dependencies' of a manifest must be a list, got {given!r}")
     return given
 
 
-def update(store: Store, dpk: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
-    """Change what a revision says about itself; what runs changes only with a new revision."""
+def update(store: Store, dpk: Document, body: Document) -> Document:
+    """Change the description of a revision; code and components change only with a new revision."""
     dpk = dpk | {key: body[key] for key in DESCRIPTIVE if key in body} | {"updatedAt": now()}
     store.put("dpks", dpk)
     store.emit("Dpk", "Updated", dpk["id"])
     return dpk
 
 
-def _next_version(revisions: list[dict[str, Any]]) -> str:
+def _next_version(revisions: list[Document]) -> str:
     if not revisions:
         return "1.0.0"
     head, _, last = str(revisions[-1]["version"]).rpartition(".")
     return f"{head}.{int(last) + 1}" if head and last.isdecimal() else f"{revisions[-1]['version']}.1"
 
 
-def by_id(store: Store, dpk_id: str, label: str = "dpk") -> dict[str, Any]:
+def by_id(store: Store, dpk_id: str, label: str = "dpk") -> Document:
     """Fetch a revision by its id, or the latest one by the id that all revisions share."""
-    for row in store.select("dpks", "id = ?", (dpk_id,)):
-        dpk = store.parsed(row)
-        if dpk["latest"] or dpk["baseId"] != dpk_id:
+    dpk = store.find_one("dpks", id=dpk_id)
+    if dpk is not None and (dpk["latest"] or dpk["baseId"] != dpk_id):
+        return dpk
+    for dpk in store.find_all("dpks", order="-id"):
+        if dpk["baseId"] == dpk_id:
             return dpk
-    for row in store.select("dpks", tail="ORDER BY id DESC"):
-        if store.parsed(row)["baseId"] == dpk_id:
-            return store.parsed(row)
     raise ApiError(404, f"{label} not found: {dpk_id!r}. Publish it, or look for it with dl.dpks.list().")
 
 
 def delete(store: Store, dpk_id: str) -> str:
     """Delete a dpk with all its revisions, unless a project has it installed; return its name."""
     name = by_id(store, dpk_id)["name"]
-    for row in store.select("apps"):
-        app = store.parsed(row)
+    for app in store.find_all("apps"):
         if app["dpkName"] == name:
             raise bad_request(
                 f"dpk {name!r} is installed in project {app['projectId']} as app {app['name']!r}: uninstall that first"
             )
-    store.delete("dpks", "name = ?", name)
+    store.delete("dpks", name=name)
     store.emit("Dpk", "Deleted", dpk_id)
     return name
 
 
-def install(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Install a dpk in a project: first what it depends on, then the models that its manifest lists."""
+def install(store: Store, body: Document, user: str) -> Document:
+    """Install a dpk in a project: first its dependencies, then the models in its manifest."""
     require(body, "projectId", "dpkName")
     return _install(store, body, user, ())
 
 
-def _install(store: Store, body: dict[str, Any], user: str, parents: tuple[str, ...]) -> dict[str, Any]:
-    _check_custom(body.get("customInstallation"))
+def _install(store: Store, body: Document, user: str, parents: tuple[str, ...]) -> Document:
     project_id = body["projectId"]
     store.row("projects", project_id)
     _check_components(body.get("customInstallation") or {})
@@ -148,7 +144,6 @@ def _install(store: Store, body: dict[str, Any], user: str, parents: tuple[str, 
     if found is not None:
         raise bad_request(f"dpk {dpk['name']!r} is installed in this project already, as app {found['id']}")
     _install_dependencies(store, dpk, project_id, user, parents)
-    time = now()
     app = {
         "id": store.new_id(),
         "name": body.get("name") or dpk["displayName"],
@@ -159,9 +154,7 @@ def _install(store: Store, body: dict[str, Any], user: str, parents: tuple[str, 
         "scope": body.get("scope") or "project",
         "status": INSTALLED,
         "metadata": {"system": {}},
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
     }
     app |= {
         key: body[key] for key in ("orgId", "customInstallation", "integrations", "settings") if body.get(key)
@@ -172,31 +165,20 @@ def _install(store: Store, body: dict[str, Any], user: str, parents: tuple[str, 
     return app
 
 
-def _check_custom(custom: Any) -> None:
-    parts = require(custom or {}).get("components") or {}
-    for part, listed in parts.items():
-        if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-            raise bad_request(
-                f"{part!r} of a 'customInstallation' must be a list of components, got {listed!r}"
-            )
-
-
-def installed(store: Store, project_id: str, dpk_name: str) -> dict[str, Any] | None:
-    """Fetch the app that a dpk has in a project, or None."""
-    for row in store.select("apps", "scope = ?", (project_id,)):
-        if store.parsed(row)["dpkName"] == dpk_name:
-            return store.parsed(row)
-    return None
+def installed(store: Store, project_id: str, dpk_name: str) -> Document | None:
+    """Return the app of a dpk in a project, or None."""
+    apps = store.find_all("apps", projectId=project_id)
+    return next((app for app in apps if app["dpkName"] == dpk_name), None)
 
 
 def _install_dependencies(
-    store: Store, dpk: dict[str, Any], project_id: str, user: str, parents: tuple[str, ...]
+    store: Store, dpk: Document, project_id: str, user: str, parents: tuple[str, ...]
 ) -> None:
     for dependency in _dependencies(dpk):
         name = dependency["name"]
         if name in (*parents, dpk["name"]) or installed(store, project_id, name) is not None:
             continue
-        if store.find("dpks", "name = ?", name) is None:
+        if store.find_one("dpks", name=name) is None:
             if dependency.get("mandatory", True) is False:
                 continue
             raise ApiError(
@@ -208,17 +190,16 @@ def _install_dependencies(
         _install(store, body, user, (*parents, dpk["name"]))
 
 
-def components(app: dict[str, Any], part: str) -> list[dict[str, Any]]:
-    """List what an app has of one kind of component: as in its manifest, unless the installation says otherwise."""
+def components(app: Document, part: str) -> list[Document]:
+    """List an app's components of one kind: from its manifest, unless the installation overrides them."""
     chosen = (app.get("customInstallation") or {}).get("components") or {}
     return (chosen if part in chosen else app["dpk"].get("components") or {}).get(part) or []
 
 
-def install_models(store: Store, app: dict[str, Any], user: str, known: frozenset[str] = frozenset()) -> None:
-    """Make the models of an app's manifest, but for the known ones; those of the project follow the app's version."""
+def install_models(store: Store, app: Document, user: str, known: frozenset[str] = frozenset()) -> None:
+    """Make the models of an app's manifest but the known ones; those of the project follow the app's version."""
     dpk = app["dpk"]
-    for row in list(store.select("models", "scope = ?", (app["projectId"],))):
-        model = store.get("models", row.id)
+    for model in store.find_all("models", projectId=app["projectId"]):
         link = model.get("app") or {}
         if link.get("dpkName") == dpk["name"]:
             link = link | {"id": app["id"], "dpkVersion": dpk["version"], "dpkId": dpk["baseId"]}
@@ -228,7 +209,7 @@ def install_models(store: Store, app: dict[str, Any], user: str, known: frozense
             _install_model(store, app, dpk, component, user)
 
 
-def update_app(store: Store, app: dict[str, Any], body: dict[str, Any], user: str) -> None:
+def update_app(store: Store, app: Document, body: Document, user: str) -> None:
     """Change an app; another version of its dpk takes its models along."""
     version = body.get("dpkVersion") or app["dpkVersion"]
     _check_components(body.get("customInstallation") or {})
@@ -246,8 +227,7 @@ def update_app(store: Store, app: dict[str, Any], body: dict[str, Any], user: st
     store.emit("App", "Updated", app["id"], versionChanged=changed)
 
 
-def activate(store: Store, app: dict[str, Any], *, active: bool) -> None:
-    """Let an app work, or rest."""
+def activate(store: Store, app: Document, *, active: bool) -> None:
     status = INSTALLED if active else UNINSTALLED
     if app["status"] == status:
         raise bad_request(f"Application is already {'active' if active else 'inactive'}")
@@ -259,20 +239,20 @@ def uninstall(store: Store, app_id: str) -> None:
     """Uninstall an app; the models that it made stay."""
     app = store.get("apps", app_id)
     store.emit("App", "Deleted", app_id, app=app)
-    store.delete("apps", "id = ?", app_id)
+    store.delete("apps", id=app_id)
 
 
-def revision(store: Store, name: str, version: str | None) -> dict[str, Any]:
-    """Fetch a dpk by name, in this version or (None, or the word) the latest."""
-    for row in store.select("dpks", "name = ?", (name,), "ORDER BY id DESC"):
-        if version in (None, "latest", store.parsed(row)["version"]):
-            return store.parsed(row)
+def revision(store: Store, name: str, version: str | None) -> Document:
+    """Fetch a revision of a dpk by name; without a version the latest one."""
+    for dpk in store.find_all("dpks", name=name, order="-id"):
+        if version in (None, "latest", dpk["version"]):
+            return dpk
     raise ApiError(
         404, f"dpk not found: {name!r} version {version!r}. Publish it first, with project.dpks.publish()."
     )
 
 
-def _install_model(store: Store, app: dict[str, Any], dpk: dict[str, Any], component: Any, user: str) -> None:
+def _install_model(store: Store, app: Document, dpk: Document, component: Any, user: str) -> None:
     output = component.get("outputType") or "class" if isinstance(component, dict) else None
     outputs = output if isinstance(output, list) else [output]
     if not _is_name(component) or not all(isinstance(each, str) and each in OUTPUT_TYPES for each in outputs):
@@ -288,7 +268,7 @@ def _install_model(store: Store, app: dict[str, Any], dpk: dict[str, Any], compo
         "dpkVersion": dpk["version"],
         "dpkId": dpk["baseId"],
     }
-    existing = store.find("models", "scope = ? AND name = ?", app["projectId"], component["name"])
+    existing = store.find_one("models", projectId=app["projectId"], name=component["name"])
     if existing is not None and (existing.get("app") or {}).get("dpkName") == dpk["name"]:
         return  # left by an earlier installation of the same dpk
     status = component.get("status") or "pre-trained"
@@ -300,7 +280,7 @@ def _is_name(component: Any) -> bool:
     return isinstance(component, dict) and isinstance(component.get("name"), str) and component["name"] != ""
 
 
-def _artifacts(component: dict[str, Any]) -> list[Any]:
+def _artifacts(component: Document) -> list[Any]:
     # A manifest may name files that only the hosted platform can fetch; links and items work here.
     return [
         each for each in component.get("artifacts") or [] if each.get("type") in ("link", "item", "local")

@@ -1,33 +1,32 @@
-"""What a collection is: a name in the dataset, and a mark on each item that is in it."""
+"""Collections: names in a dataset, and a mark on each item in one of them."""
 
 from typing import Any
 
 from ...errors import bad_request, not_found
+from ...store import Document
 
 # The hosted platform allows ten, and the SDK knows their keys.
 KEYS = tuple(f"collections{number}" for number in range(10))
 
 
-def named(dataset: dict[str, Any]) -> dict[str, str]:
-    """Give the collections of a dataset: a name for each key."""
+def named(dataset: Document) -> dict[str, str]:
+    """Return the names of a dataset's collections by key."""
     return dataset.setdefault("collections", {})
 
 
-def shown(dataset: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Give the collections as the SDK reads them, by the field that marks their items."""
+def shown(dataset: Document) -> dict[str, dict[str, str]]:
+    """Return the collections as the SDK reads them, by the field that marks their items."""
     return {f"metadata.system.collections.{key}": {"name": name} for key, name in named(dataset).items()}
 
 
-def key_of(dataset: dict[str, Any], name: Any) -> str:
-    """Find a collection by its name; 404 when there is none."""
+def key_of(dataset: Document, name: Any) -> str:
     for key, known in named(dataset).items():
         if known == name:
             return key
     raise not_found("collection", name)
 
 
-def check_name(dataset: dict[str, Any], name: str) -> str:
-    """Refuse a name that is taken, or could not be part of a web address."""
+def check_name(dataset: Document, name: str) -> str:
     if name in named(dataset).values():
         raise bad_request(f"a collection named {name!r} exists in dataset {dataset['name']!r}")
     if "/" in name:
@@ -35,7 +34,7 @@ def check_name(dataset: dict[str, Any], name: str) -> str:
     return name
 
 
-def add(dataset: dict[str, Any], name: str) -> None:
+def add(dataset: Document, name: str) -> None:
     """Add a collection to a dataset; the caller writes the dataset."""
     free = [key for key in KEYS if key not in named(dataset)]
     if not free:
@@ -43,8 +42,8 @@ def add(dataset: dict[str, Any], name: str) -> None:
     named(dataset)[free[0]] = check_name(dataset, name)
 
 
-def mark(item: dict[str, Any], keys: list[str], *, inside: bool) -> None:
-    """Put an item into collections, or take it out of them; the caller writes the item."""
+def mark(item: Document, keys: list[str], *, inside: bool) -> None:
+    """Put an item into collections, or remove it from them; the caller writes the item."""
     marks = item["metadata"].setdefault("system", {}).setdefault("collections", {})
     for key in keys:
         if inside:

@@ -1,31 +1,26 @@
-"""Routes of collections."""
-
 import json
-from typing import Any
 
 from ...api import Call, Raw, Route
 from ...errors import bad_request
 from ...query import everything
-from ...store import now, require
+from ...store import Document, now
+from ...validation import require
 from ..exports.models import finished
 from . import models
 
 
-def list_all(call: Call) -> dict[str, Any]:
-    """List the collections of a dataset."""
+def list_all(call: Call) -> Document:
     return models.shown(_dataset(call))
 
 
-def create(call: Call) -> dict[str, Any]:
-    """Add a collection to a dataset."""
+def create(call: Call) -> Document:
     dataset = _dataset(call)
     models.add(dataset, require(call.body, "name")["name"])
     call.store.put("datasets", dataset)
     return models.shown(dataset)
 
 
-def rename(call: Call) -> dict[str, Any]:
-    """Give a collection another name; its items stay in it."""
+def rename(call: Call) -> Document:
     dataset = _dataset(call)
     key = models.key_of(dataset, call.params["name"])
     models.named(dataset)[key] = models.check_name(dataset, require(call.body, "name")["name"])
@@ -34,7 +29,6 @@ def rename(call: Call) -> dict[str, Any]:
 
 
 def delete(call: Call) -> Raw:
-    """Delete a collection; its items stay, without the mark."""
     dataset = _dataset(call)
     key = models.key_of(dataset, call.params["name"])
     query = {"filter": {f"metadata.system.collections.{key}": {"$exists": True}}}
@@ -45,12 +39,10 @@ def delete(call: Call) -> Raw:
 
 
 def assign(call: Call) -> Raw:
-    """Put the items of a query into collections."""
     return _bulk(call, inside=True)
 
 
 def unassign(call: Call) -> Raw:
-    """Take the items of a query out of collections."""
     return _bulk(call, inside=False)
 
 
@@ -65,11 +57,9 @@ def _bulk(call: Call, *, inside: bool) -> Raw:
     return finished(call, "UpdateCollections", {"datasetId": dataset["id"], "updatedCount": changed})
 
 
-def _mark(
-    call: Call, dataset: dict[str, Any], query: dict[str, Any], keys: list[str], *, inside: bool
-) -> int:
-    files = ("scope = ? AND type = 'file'", (dataset["id"],))
-    documents = [json.loads(row.doc) for row in everything(call.store, "items", query, files)]
+def _mark(call: Call, dataset: Document, query: Document, keys: list[str], *, inside: bool) -> int:
+    rows = everything(call.store, "items", query, datasetId=dataset["id"], type="file")
+    documents = [json.loads(row.doc) for row in rows]
     for document in documents:
         models.mark(document, keys, inside=inside)
         document |= {"updatedAt": now(), "updatedBy": call.user}
@@ -78,7 +68,7 @@ def _mark(
     return len(documents)
 
 
-def _dataset(call: Call) -> dict[str, Any]:
+def _dataset(call: Call) -> Document:
     return call.store.get("datasets", call.params["dataset_id"])
 
 

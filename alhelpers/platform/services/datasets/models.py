@@ -1,10 +1,10 @@
-"""What a dataset is: a named set of items in one project, with a recipe."""
+"""Datasets: named sets of items in one project, with a recipe."""
 
 import json
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Row, Store, now
+from ...store import Document, Row, Store, created
 from ..recipes import models as recipes
 
 BINARIES = "Binaries"
@@ -19,18 +19,15 @@ def create(
     system: bool = False,
     with_recipe: bool = True,
     **fields: Any,
-) -> dict[str, Any]:
-    """Make a dataset; its name must be new in the project, and `fields` are more of its fields."""
+) -> Document:
+    """Make a dataset; its name must be new in the project, `fields` are added to it."""
     store.row("projects", project_id)
-    check_name(store, project_id, name)
-    time = now()
-    dataset: dict[str, Any] = {
+    store.check_new_name("datasets", projects=project_id, name=name)
+    dataset: Document = {
         "id": store.new_id(),
         "name": name,
         "projects": [project_id],
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
         "updatedBy": user,
         "metadata": {"system": {}},
         "driver": None,
@@ -49,22 +46,14 @@ def create(
     return dataset
 
 
-def check_name(store: Store, project_id: str, name: str) -> None:
-    """Refuse a name that the project already has."""
-    if store.find("datasets", "scope = ? AND name = ?", project_id, name):
-        raise bad_request(
-            f"a dataset named {name!r} exists in project {project_id}; get it, or choose another name"
-        )
-
-
-def check_not_system(dataset: dict[str, Any]) -> None:
-    """Refuse to rename or delete the dataset in which the platform keeps a project's files."""
+def check_not_system(dataset: Document) -> None:
+    """Refuse to rename or delete the dataset that keeps a project's files."""
     if dataset["readableType"] == "system":
         raise bad_request(f"{dataset['name']!r} is a system dataset: it can be neither renamed nor deleted")
 
 
 def check_expiration(options: Any) -> dict[str, int] | None:
-    """Refuse expiration options that are no number of days; none at all give None."""
+    """Check expiration options; an empty value returns None."""
     days = options.get("itemMaxDays") if isinstance(options, dict) else None
     if not options:
         return None
@@ -73,16 +62,16 @@ def check_expiration(options: Any) -> dict[str, int] | None:
     return {"itemMaxDays": days}
 
 
-def binaries(store: Store, project_id: str) -> dict[str, Any]:
-    """Fetch the system dataset of a project."""
-    found = store.find("datasets", "scope = ? AND name = ? AND type = 'system'", project_id, BINARIES)
+def binaries(store: Store, project_id: str) -> Document:
+    """Return the system dataset of a project."""
+    found = store.find_one("datasets", projects=project_id, name=BINARIES, readableType="system")
     if found is None:
         raise bad_request(f"project {project_id!r} has no dataset {BINARIES!r}: does the project exist?")
     return found
 
 
-def shown(store: Store, row: Row, base: str) -> dict[str, Any]:
-    """Give a dataset as the SDK sees it, with its counters and links."""
+def shown(store: Store, row: Row, base: str) -> Document:
+    """Return a dataset as the SDK reads it, with its counters and links."""
     dataset = json.loads(row.doc)
     dataset.pop("collections", None)  # has routes of its own
     url = f"{base}/datasets/{row.id}"
@@ -90,26 +79,25 @@ def shown(store: Store, row: Row, base: str) -> dict[str, Any]:
         "url": url,
         "items": f"{url}/items",
         "directoryTree": f"{url}/directoryTree",
-        "itemsCount": store.count("items", "scope = ? AND type = 'file' AND hidden = 0", (row.id,)),
-        "annotated": store.count("annotations", "scope = ?", (row.id,), what="DISTINCT parent"),
-        "annotationsCount": store.count("annotations", "scope = ?", (row.id,)),
+        "itemsCount": store.count("items", datasetId=row.id, type="file", hidden=False),
+        "annotated": store.count("annotations", datasetId=row.id, distinct="itemId"),
+        "annotationsCount": store.count("annotations", datasetId=row.id),
     }
 
 
 def delete(store: Store, dataset_id: str) -> None:
-    """Delete a dataset with its items and annotations."""
     project_id = store.row("datasets", dataset_id).scope
-    store.delete("annotations", "scope = ?", dataset_id)
-    store.delete("items", "scope = ?", dataset_id)
-    store.delete("settings", "scope = ?", dataset_id)
-    store.delete("datasets", "id = ?", dataset_id)
+    store.delete("annotations", datasetId=dataset_id)
+    store.delete("items", datasetId=dataset_id)
+    store.delete("settings", scopeId=dataset_id)
+    store.delete("datasets", id=dataset_id)
     store.emit("Dataset", "Deleted", dataset_id, project=project_id)
 
 
-def directory_tree(store: Store, dataset_id: str) -> dict[str, Any]:
+def directory_tree(store: Store, dataset_id: str) -> Document:
     """Build the tree of directories below the root."""
     nodes = {"/": {"value": {"filename": "/", "name": "", "dir": None, "metadata": {}}, "children": []}}
-    rows = store.select("items", "scope = ? AND type = 'dir'", (dataset_id,), "ORDER BY name")
+    rows = store.find("items", datasetId=dataset_id, type="dir", order="filename")
     for row in rows:
         item = store.parsed(row)
         value = {key: item[key] for key in ("id", "filename", "name", "dir", "metadata")}

@@ -1,12 +1,11 @@
-"""Routes of datasets."""
-
 import json
 from typing import Any
 
 from ...api import Call, Raw, Route
 from ...errors import bad_request, not_found
 from ...query import search
-from ...store import now, require
+from ...store import Document, now
+from ...validation import require, with_system
 from . import models
 
 COMPUTED = {"id", "url", "items", "directoryTree", "itemsCount", "annotated", "annotationsCount"}
@@ -25,15 +24,14 @@ FIXED = COMPUTED | {
 }
 
 
-def create(call: Call) -> dict[str, Any]:
-    """Make a dataset."""
+def create(call: Call) -> Document:
     body = require(call.body, "name")
     projects = body.get("projects")
     if not projects or len(projects) != 1:
         raise bad_request(f"'projects' must be a list with one project id, got {projects!r}")
     if body.get("driver"):
         raise not_found("driver", body["driver"])
-    fields: dict[str, Any] = {"indexDriver": _index_driver(body.get("indexDriver"))}
+    fields: Document = {"indexDriver": _index_driver(body.get("indexDriver"))}
     if expiration := models.check_expiration(body.get("expirationOptions")):
         fields["expirationOptions"] = expiration
     with_recipe = body.get("createDefaultRecipe", True)
@@ -50,67 +48,58 @@ def _index_driver(given: Any) -> str:
 
 
 def query(call: Call) -> Raw:
-    """List datasets; the system ones only when asked for."""
+    """List datasets; system datasets only with ``systemSpace``."""
     body = require(call.body)
-    where, values = ["1" if body.get("systemSpace") else "type != 'system'"], []
-    projects = require(body.get("context") or {}).get("projects")
-    if projects:
-        where.append(f"scope IN ({','.join('?' * len(projects))})")
-        values.extend(projects)
-    page = search(call.store, "datasets", body, (" AND ".join(where), tuple(values)))
+    where = {} if body.get("systemSpace") else {"readableType__ne": "system"}
+    if projects := require(body.get("context") or {}).get("projects"):
+        where["projects"] = projects
+    page = search(call.store, "datasets", body, **where)
     items = [models.shown(call.store, row, call.base) for row in page.rows]
     return Raw(json.dumps({"items": items, **page.envelope()}))
 
 
-def get(call: Call) -> dict[str, Any]:
-    """Fetch a dataset."""
+def get(call: Call) -> Document:
     return _shown(call, call.params["dataset_id"])
 
 
-def update(call: Call) -> dict[str, Any]:
+def update(call: Call) -> Document:
     """Change a dataset; its system metadata only with ``?system=true``."""
     dataset = call.store.get("datasets", call.params["dataset_id"])
     body = require(call.body)
     if body.get("name", dataset["name"]) != dataset["name"]:
         models.check_not_system(dataset)
-        models.check_name(call.store, dataset["projects"][0], require(body, "name")["name"])
+        call.store.check_new_name("datasets", require(body, "name")["name"], projects=dataset["projects"][0])
     if "expirationOptions" in body:
         body["expirationOptions"] = models.check_expiration(body["expirationOptions"])
     dataset |= {key: value for key, value in body.items() if key not in FIXED}
     if dataset.get("expirationOptions") is None:
         dataset.pop("expirationOptions", None)
-    metadata = body.get("metadata")
-    if isinstance(metadata, dict):
-        system = metadata.get("system") if call.system else None
-        dataset["metadata"] = metadata | {
-            "system": dataset["metadata"]["system"] if system is None else system
-        }
+    if isinstance(body.get("metadata"), dict):
+        dataset["metadata"] = with_system(dataset, body["metadata"], system=call.system)
     dataset |= {"updatedAt": now(), "updatedBy": call.user}
     call.store.put("datasets", dataset)
     call.store.emit("Dataset", "Updated", dataset["id"])
     return _shown(call, dataset["id"])
 
 
-def delete(call: Call) -> dict[str, Any]:
-    """Delete a dataset."""
+def delete(call: Call) -> Document:
     models.check_not_system(call.store.get("datasets", call.params["dataset_id"]))
     models.delete(call.store, call.params["dataset_id"])
     return {"id": call.params["dataset_id"]}
 
 
 def unlock(call: Call) -> None:
-    """Refuse: an export locks its dataset only while it runs, and it ends before it is answered."""
+    """Refuse: a dataset is locked only while an export runs, and an export ends before it is answered."""
     call.store.row("datasets", call.params["dataset_id"])
     raise bad_request("dataset is not locked")
 
 
-def directory_tree(call: Call) -> dict[str, Any]:
-    """Show the directories of a dataset."""
+def directory_tree(call: Call) -> Document:
     call.store.row("datasets", call.params["dataset_id"])
     return models.directory_tree(call.store, call.params["dataset_id"])
 
 
-def _shown(call: Call, dataset_id: str) -> dict[str, Any]:
+def _shown(call: Call, dataset_id: str) -> Document:
     return models.shown(call.store, call.store.row("datasets", dataset_id), call.base)
 
 

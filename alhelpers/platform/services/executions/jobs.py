@@ -1,10 +1,8 @@
-"""What the dispatcher of workers asks and tells the state, each as one transaction."""
-
-from typing import Any
+"""The functions that the dispatcher of workers runs on the state, each as one transaction."""
 
 from ...api import Call
 from ...errors import ApiError
-from ...store import Store
+from ...store import Document, Store
 from ..services import models as services
 from . import models
 
@@ -13,22 +11,15 @@ SINGLE_USE = ("train", "evaluate")
 
 
 def recover(call: Call) -> list[tuple[str, str]]:
-    """Put executions that an earlier server was running back to their beginning; list (service, execution) to run."""
-    for row in list(call.store.select("executions", "type = ?", (models.RUNNING,), "ORDER BY id")):
-        execution = call.store.get("executions", row.id)
+    """Reset the executions that an earlier server was running; list the (service, execution) pairs to run."""
+    for execution in call.store.find_all("executions", status=models.RUNNING):
         if not execution.get("internal"):
             models.restart(call.store, execution, "the platform was restarted while this ran: run again")
     return [(each["serviceId"], each["id"]) for each in models.waiting(call.store)]
 
 
-def describe(call: Call, service_id: str) -> dict[str, Any] | None:
-    """Give what a worker needs to know of its service; None while the service rests.
-
-    Raises
-    ------
-    ApiError
-        When the service or its package is gone.
-    """
+def worker_setup(call: Call, service_id: str) -> Document | None:
+    """Return what a worker needs to run a service, or None while the service is paused."""
     service = call.store.get("services", service_id)
     if not service["active"]:
         return None
@@ -43,49 +34,48 @@ def describe(call: Call, service_id: str) -> dict[str, Any] | None:
     }
 
 
-def _codebase(store: Store, package: dict[str, Any]) -> dict[str, Any]:
+def _codebase(store: Store, package: Document) -> Document:
     codebase = package.get("codebase") or {}
     kind, name = codebase.get("type"), package.get("name")
     if kind == "code":
         return {"kind": "text", "text": codebase["code"]}
     if kind != "item":
         return {"kind": "installed", "why": f"package {name!r} has {f'a {kind}' if kind else 'no'} codebase"}
-    for row in store.select("items", "id = ?", (codebase.get("itemId"),)):
-        if row.blob is not None:
-            return {"kind": "zip", "path": str(store.blob_path(row.blob))}
+    row = store.first("items", id=codebase.get("itemId"))
+    if row is not None and row.blob is not None:
+        return {"kind": "zip", "path": str(store.blob_path(row.blob))}
     why = f"the item {codebase.get('itemId')!r} with the codebase of package {name!r} was deleted"
     return {"kind": "installed", "why": why}
 
 
-def begin(call: Call, execution_id: str) -> dict[str, Any] | None:
-    """Mark an execution as running and give its job; None when it is not to be run any more."""
-    for row in call.store.select("executions", "id = ?", (execution_id,)):
-        execution = call.store.get("executions", row.id)
-        if execution["latestStatus"]["status"] == models.CREATED:
-            models.start(call.store, execution)
-            service = call.store.get("services", execution["serviceId"])
-            return execution | {"executionTimeout": service["executionTimeout"]}
-    return None
+def start(call: Call, execution_id: str) -> Document | None:
+    """Mark an execution as running and return its job, or None if it must not run any more."""
+    execution = call.store.find_one("executions", id=execution_id)
+    if execution is None or execution["latestStatus"]["status"] != models.CREATED:
+        return None
+    models.start(call.store, execution)
+    service = call.store.get("services", execution["serviceId"])
+    return execution | {"executionTimeout": service["executionTimeout"]}
 
 
-def note(call: Call, message: dict[str, Any]) -> None:
-    """Write down the progress that a worker tells of, while the execution runs."""
+def record_progress(call: Call, message: Document) -> None:
+    """Record the progress that a worker reports."""
     execution = _running(call.store, message["id"])
     if execution is not None:
         fields = {key: message.get(key) for key in ("percent", "message", "output", "action")}
         models.progress(call.store, execution, **fields)
 
 
-def end(call: Call, message: dict[str, Any]) -> None:
-    """Write down how an execution ended; a result that comes too late changes nothing."""
+def record_end(call: Call, message: Document) -> None:
+    """Record how an execution ended; a result that comes too late changes nothing."""
     execution = _running(call.store, message["id"])
     if execution is not None:
         fields = {key: message.get(key) for key in ("output", "message", "error")}
         models.finish(call.store, execution, message["status"], **fields)
 
 
-def abandon(call: Call, execution_ids: list[str], message: str) -> None:
-    """Fail executions without telling anyone: the last way out, when those who are told fail themselves."""
+def force_fail(call: Call, execution_ids: list[str], message: str) -> None:
+    """Fail executions without an event: the last resort if a listener fails."""
     for execution in _open(call.store, execution_ids):
         models.log(call.store, execution, models.FAILED, message=message)
 
@@ -96,8 +86,8 @@ def fail(call: Call, execution_ids: list[str], message: str, error: str | None =
         models.finish(call.store, execution, models.FAILED, message=message, error=error)
 
 
-def lost(call: Call, execution_ids: list[str], message: str) -> None:
-    """Settle what ran on a worker that died: run again where the service says so, fail otherwise."""
+def settle_lost(call: Call, execution_ids: list[str], message: str) -> None:
+    """Settle the executions of a worker that died: run again if the service is set so, fail otherwise."""
     for execution in _open(call.store, execution_ids):
         try:
             again = call.store.get("services", execution["serviceId"])["onReset"] == "rerun"
@@ -109,24 +99,19 @@ def lost(call: Call, execution_ids: list[str], message: str) -> None:
             models.finish(call.store, execution, models.FAILED, message=message)
 
 
-def again(call: Call, execution_ids: list[str], message: str) -> None:
-    """Run executions again that lost their worker through no fault of their own."""
+def run_again(call: Call, execution_ids: list[str], message: str) -> None:
+    """Run executions again that lost their worker for another reason."""
     for execution in _open(call.store, execution_ids):
         models.restart(call.store, execution, message)
 
 
-def _running(store: Store, execution_id: str) -> dict[str, Any] | None:
+def _running(store: Store, execution_id: str) -> Document | None:
     for execution in _open(store, [execution_id]):
         if execution["latestStatus"]["status"] == models.RUNNING:
             return execution
     return None
 
 
-def _open(store: Store, execution_ids: list[str]) -> list[dict[str, Any]]:
-    found = []
-    for execution_id in execution_ids:
-        for row in store.select("executions", "id = ?", (execution_id,)):
-            execution = store.get("executions", row.id)
-            if not models.ended(execution):
-                found.append(execution)
-    return found
+def _open(store: Store, execution_ids: list[str]) -> list[Document]:
+    found = [store.find_one("executions", id=execution_id) for execution_id in execution_ids]
+    return [execution for execution in found if execution is not None and not models.ended(execution)]

@@ -1,11 +1,11 @@
-"""What an execution is: one call of a function of a service, from 'created' to its end."""
+"""Executions: calls of functions of services, from 'created' to their end."""
 
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, now
+from ...store import Document, Store, created, now
 from ..projects.models import ORGANIZATION
 from ..services import models as services
 
@@ -14,11 +14,11 @@ RUNNING = "in-progress"
 SUCCESS = "success"
 FAILED = "failed"
 TERMINATED = "terminated"
-# Ends that come from outside: what still runs must stop.
+# Ends from outside, after which running code must be stopped.
 STOPPED = (TERMINATED, "aborted", "canceled")
 ENDED = (SUCCESS, FAILED, *STOPPED, "system-failure")
 STATUSES = (CREATED, RUNNING, *ENDED)
-# A function that tells of each of its thousand steps must not make its execution a book.
+# Older entries of a longer status log are dropped.
 LONGEST_LOG = 200
 # The SDK's progress calls use other words for two of the states.
 SPELLINGS = {"inProgress": RUNNING, "completed": SUCCESS, "complete": SUCCESS, "error": FAILED}
@@ -30,48 +30,19 @@ def create(
     project_id: str,
     user: str,
     function_name: str,
-    inputs: dict[str, Any] | None,
-    service: dict[str, Any] | None = None,
+    inputs: Document | None,
+    service: Document | None = None,
     pipeline: dict[str, str] | None = None,
     model_id: str | None = None,
     model_operation: str | None = None,
     internal: bool = False,
     **fields: Any,
-) -> dict[str, Any]:
-    """Make an execution, ready to be run.
-
-    Parameters
-    ----------
-    store : Store
-        The state.
-    project_id : str
-        The project that it belongs to.
-    user : str
-        Who asked for it.
-    function_name : str
-        The function of the service's module to call.
-    inputs : dict
-        The function's arguments by name: values, or ids of entities (as text, or as ``{'item_id': ...}``).
-    service : dict, optional
-        The service that runs it.
-    pipeline : dict, optional
-        ``id``, ``nodeId`` and ``executionId`` (the cycle), when a pipeline's node asked for it.
-    model_id, model_operation : str, optional
-        The model that it works on, and how (``train``, ``evaluate``, ``predict``, ``embed``).
-    internal : bool
-        Whether no worker may take it: whoever made it finishes it.
-    **fields
-        More fields of the document, such as ``triggerId`` or ``event``.
-
-    Returns
-    -------
-    dict
-        The execution.
-    """
+) -> Document:
+    """Make an execution, ready to be run; with `internal` no worker takes it, and its maker finishes it."""
     time = now()
     service = service or {}
     entry = {"timestamp": time, "status": CREATED, "percentComplete": 0}
-    execution: dict[str, Any] = {
+    execution: Document = {
         "id": store.new_id(),
         "projectId": project_id,
         "orgId": ORGANIZATION["id"],
@@ -97,9 +68,7 @@ def create(
         "triggerId": None,
         "feedbackQueue": None,
         "syncReplyTo": None,
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
         "updatedBy": user,
         **fields,
     }
@@ -114,27 +83,25 @@ def create(
     return execution
 
 
-def ended(execution: dict[str, Any]) -> bool:
-    """Say whether an execution has come to its end."""
+def ended(execution: Document) -> bool:
     return execution["latestStatus"]["status"] in ENDED
 
 
-def start(store: Store, execution: dict[str, Any]) -> None:
-    """Note that an execution begins to run."""
+def start(store: Store, execution: Document) -> None:
     execution["startedAt"] = now()
     log(store, execution, RUNNING, percent=0)
 
 
 def progress(
     store: Store,
-    execution: dict[str, Any],
+    execution: Document,
     *,
     percent: int | None = None,
     message: str | None = None,
     output: Any = None,
     action: str | None = None,
 ) -> None:
-    """Note how far a running execution is; `action` is the pipeline's way out that the function has chosen."""
+    """Record the progress of a running execution; `action` is the way out of the pipeline node that it chose."""
     if output is not None:
         execution["output"] = output
     if action is not None:
@@ -145,7 +112,7 @@ def progress(
 
 def finish(
     store: Store,
-    execution: dict[str, Any],
+    execution: Document,
     status: str,
     *,
     output: Any = None,
@@ -153,25 +120,7 @@ def finish(
     action: str | None = None,
     error: str | None = None,
 ) -> None:
-    """Bring an execution to its end, unless it has one already.
-
-    Parameters
-    ----------
-    store : Store
-        The state.
-    execution : dict
-        The execution; changed in place and written.
-    status : str
-        One of ``success``, ``failed``, ``terminated``, ``aborted``, ``canceled``, ``system-failure``.
-    output : object, optional
-        What the function returned, as JSON; entities by their ids.
-    message : str, optional
-        What to tell the user.
-    action : str, optional
-        The pipeline's way out; without it the one that the function has set while it ran.
-    error : str, optional
-        The stack trace of a failure.
-    """
+    """End an execution, unless it has ended; `output` is JSON with entities as ids, `error` a stack trace."""
     if status not in ENDED:
         raise bad_request(f"an execution ends as one of {', '.join(ENDED)}, not as {status!r}")
     if ended(execution):
@@ -189,8 +138,8 @@ def finish(
         store.emit("Execution", "Stopped", execution["id"])
 
 
-def restart(store: Store, execution: dict[str, Any], message: str | None = None) -> None:
-    """Put an execution back to its beginning, under the same id; its status log goes on."""
+def restart(store: Store, execution: Document, message: str | None = None) -> None:
+    """Reset an execution, under the same id; its status log goes on."""
     execution |= {"toTerminate": False, "output": None, "duration": 0}
     execution["attempts"] += 1
     execution.pop("action", None)
@@ -199,14 +148,14 @@ def restart(store: Store, execution: dict[str, Any], message: str | None = None)
     _call_worker(store, execution)
 
 
-def _call_worker(store: Store, execution: dict[str, Any]) -> None:
+def _call_worker(store: Store, execution: Document) -> None:
     service = None if execution.get("internal") else execution["serviceId"]
     store.emit("Execution", "Created", execution["id"], service=service)
 
 
 def log(
     store: Store,
-    execution: dict[str, Any],
+    execution: Document,
     status: str,
     *,
     percent: int | None = None,
@@ -216,7 +165,7 @@ def log(
     """Add an entry to an execution's status log, and write the execution."""
     if percent is None:
         percent = execution["latestStatus"].get("percentComplete", 0)
-    entry: dict[str, Any] = {"timestamp": now(), "status": status, "percentComplete": percent}
+    entry: Document = {"timestamp": now(), "status": status, "percentComplete": percent}
     entry |= {key: value for key, value in (("message", message), ("error", error)) if value is not None}
     execution["latestStatus"] = entry
     kept = execution["statusLog"]
@@ -228,21 +177,14 @@ def log(
     store.put("executions", execution)
 
 
-def terminate(store: Store, execution: dict[str, Any]) -> None:
-    """Stop an execution, running or not begun; one that has ended stays as it is."""
+def terminate(store: Store, execution: Document) -> None:
     if not ended(execution):
         execution["toTerminate"] = True
         finish(store, execution, TERMINATED, message="terminated on request")
 
 
-def rerun(store: Store, execution: dict[str, Any]) -> None:
-    """Run an ended execution again.
-
-    Raises
-    ------
-    ApiError
-        400, when it has not ended, or no service can run it.
-    """
+def rerun(store: Store, execution: Document) -> None:
+    """Run an ended execution again."""
     if not ended(execution):
         raise bad_request(f"execution {execution['id']} has not ended: terminate it first, or wait for it")
     if execution.get("internal"):
@@ -253,7 +195,7 @@ def rerun(store: Store, execution: dict[str, Any]) -> None:
     restart(store, execution, "run again on request")
 
 
-def check_function(store: Store, service: dict[str, Any], name: str) -> None:
+def check_function(store: Store, service: Document, name: str) -> None:
     """Refuse a function that the service's module does not declare."""
     module = services.module_of(services.package_of(store, service), service["moduleName"])
     names = [each.get("name") for each in module.get("functions") or []]
@@ -264,31 +206,31 @@ def check_function(store: Store, service: dict[str, Any], name: str) -> None:
         )
 
 
-def item_input(store: Store, service: dict[str, Any], name: str) -> str:
-    """Say which argument of a function takes the item, when it runs for each item of a query."""
+def item_input(store: Store, service: Document, name: str) -> str:
+    """Return the name of a function's argument for the item, when it runs for each item of a query."""
     module = services.module_of(services.package_of(store, service), service["moduleName"])
     function = services.function_of(module, name) or {}
     inputs = [each for each in function.get("input") or [] if each.get("type") in ("Item", "Item[]")]
     return inputs[0]["name"] if inputs else "item"
 
 
-def ml_fields(service: dict[str, Any]) -> dict[str, Any]:
-    """Give the fields that tie an execution to the model that its service serves."""
+def ml_fields(service: Document) -> Document:
+    """Return the fields that link an execution to the model of its service."""
     ml = service["metadata"].get("ml") or {}
     return {"model_id": ml.get("modelId"), "model_operation": ml.get("modelOperation")} if ml else {}
 
 
-def waiting(store: Store) -> Iterable[dict[str, Any]]:
-    """Iterate, oldest first, over the executions that wait for a worker."""
-    for row in store.select("executions", "type = ?", (CREATED,), "ORDER BY id"):
+def waiting(store: Store) -> Iterable[Document]:
+    """Iterate over the executions that wait for a worker, oldest first."""
+    for row in store.find("executions", status=CREATED):
         execution = store.parsed(row)
         if not execution.get("internal"):
             yield execution
 
 
-def of_cycle(store: Store, project_id: str, cycle_id: str) -> list[dict[str, Any]]:
+def of_cycle(store: Store, project_id: str, cycle_id: str) -> list[Document]:
     """List the executions of one run of a pipeline, oldest first."""
-    rows = store.select("executions", "scope = ? AND name = ?", (project_id, cycle_id), "ORDER BY id")
+    rows = store.find("executions", projectId=project_id, cycle=cycle_id)
     return [store.parsed(row) for row in rows]
 
 
@@ -296,14 +238,8 @@ def _seconds_since(begun: str) -> float:
     return round((datetime.fromisoformat(now()) - datetime.fromisoformat(begun)).total_seconds(), 3)
 
 
-def log_sources(store: Store, body: dict[str, Any]) -> dict[str, Any]:
-    """Say which services' logs a request is about, and whether the executions that it names have all ended.
-
-    Raises
-    ------
-    ApiError
-        400 or 404, when it names no service and no model, or one that is not there.
-    """
+def log_sources(store: Store, body: Document) -> Document:
+    """Return the services whose logs a request asks for, and whether all executions in it have ended."""
     service_id, model_id = body.get("serviceId"), body.get("modelId")
     asked = body.get("executionId") or []
     asked = [asked] if isinstance(asked, str) else asked
@@ -317,5 +253,5 @@ def log_sources(store: Store, body: dict[str, Any]) -> dict[str, Any]:
         ]
     else:
         raise bad_request("a log needs 'serviceId' or 'modelId'")
-    rows = [row for each in asked for row in store.select("executions", "id = ?", (str(each),))]
+    rows = [row for each in asked for row in store.find("executions", id=str(each))]
     return {"services": found, "ended": bool(rows) and all(ended(store.parsed(row)) for row in rows)}

@@ -1,4 +1,4 @@
-"""The executions that an item (or another entity) was an input of: worked out from the executions when asked for."""
+"""The executions with an item (or another entity) among their inputs."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,39 +6,30 @@ from typing import Any
 from ... import dql
 from ...errors import bad_request
 from ...query import Page
-from ...store import Store, is_id
+from ...store import Document, Store, is_id
+from ...validation import check_whole_number
 from ..projects.models import ORGANIZATION
 
 LARGEST_PAGE = 1000
 
 
-def query(store: Store, body: dict[str, Any]) -> dict[str, Any]:
-    """Answer a query by ``resourceId``, with the counters that the SDK reads beside the items.
-
-    Raises
-    ------
-    ApiError
-        400, when the filter names no resource.
-    """
+def query(store: Store, body: Document) -> Document:
+    """Answer a query by ``resourceId``, with the counters that the SDK reads beside the items."""
     resource_id = _find(body.get("filter"), "resourceId")
     if not isinstance(resource_id, str) or not is_id(resource_id):
         raise bad_request(
             f"executions of a resource need a filter with its 'resourceId', got {resource_id!r}"
         )
-    page, size = body.get("page") or 0, body.get("pageSize", 100)
-    if not all(isinstance(each, int) and each >= 0 for each in (page, size)):
-        raise bad_request(
-            f"'page' and 'pageSize' must be whole numbers, 0 or more, got {page!r} and {size!r}"
-        )
-    size = min(size, LARGEST_PAGE)
+    page = check_whole_number("page", body.get("page") or 0)
+    size = min(check_whole_number("pageSize", body.get("pageSize", 100)), LARGEST_PAGE)
     holds = dql.compile_filter(dql.parse(body["filter"]))
     found = [each for each in _of(store, resource_id) if holds(each)]
     counters = Page([], len(found), page, size).envelope()
     return {"items": found[page * size : (page + 1) * size], **counters}
 
 
-def _of(store: Store, resource_id: str) -> Iterator[dict[str, Any]]:
-    for row in store.select("executions", "instr(doc, ?)", (resource_id,), "ORDER BY id"):
+def _of(store: Store, resource_id: str) -> Iterator[Document]:
+    for row in store.find("executions", containing=resource_id):
         execution = store.parsed(row)
         for kind in _kinds(execution["input"], resource_id):
             latest = execution["latestStatus"]
@@ -62,7 +53,7 @@ def _of(store: Store, resource_id: str) -> Iterator[dict[str, Any]]:
 
 
 def _kinds(inputs: Any, resource_id: str) -> set[str]:
-    """Say as what a resource is among the inputs: by the key that holds its id, or by the input's name."""
+    """Return as what kinds a resource is in the inputs: by the key that holds its id, or by the input's name."""
     found: set[str] = set()
     for name, value in inputs.items() if isinstance(inputs, dict) else ():
         for each in value if isinstance(value, list) else [value]:

@@ -1,12 +1,11 @@
 """Routes of executions, and the query that lists what services are made of."""
 
-from typing import Any
-
-from ...api import Call, Raw, Route, one, paged
+from ...api import Call, Raw, Route, fetch, one, paged
 from ...errors import bad_request, not_emulated
 from ...events import Event
 from ...query import everything, search
-from ...store import is_id, require
+from ...store import Document, is_id
+from ...validation import require
 from ..datasets import models as stored
 from ..exports import models as commands
 from . import models, resources
@@ -29,7 +28,14 @@ def create(call: Call) -> Raw:
         raise bad_request(f"'input' must be an object with the function's arguments, got {inputs!r}")
     project_id = body.get("projectId") or service["projectId"]
     call.store.row("projects", project_id)
-    execution = models.create(
+    execution = _call_function(call, service, name, inputs, project_id)
+    return one(call, "executions", execution["id"])
+
+
+def _call_function(
+    call: Call, service: Document, name: str, inputs: Document | None, project_id: str
+) -> Document:
+    return models.create(
         call.store,
         project_id=project_id,
         user=call.user,
@@ -38,45 +44,30 @@ def create(call: Call) -> Raw:
         service=service,
         **models.ml_fields(service),
     )
-    return one(call, "executions", execution["id"])
 
 
-def _create_batch(call: Call, service: dict[str, Any], name: str, batch: dict[str, Any]) -> Raw:
+def _create_batch(call: Call, service: Document, name: str, batch: Document) -> Raw:
     query, extra = require(batch.get("query")), batch.get("args") or {}
     datasets = (query.get("context") or {}).get("datasets") or []
     if not datasets:
         # All datasets of the project but the system's own.
         system = stored.binaries(call.store, service["projectId"])["id"]
-        rows = call.store.select("datasets", "scope = ? AND id != ?", (service["projectId"], system))
+        rows = call.store.find("datasets", projects=service["projectId"], id__ne=system)
         datasets = [row.id for row in rows]
     rows = [
-        row
-        for dataset_id in datasets
-        for row in everything(call.store, "items", query, ("scope = ?", (dataset_id,)))
+        row for dataset_id in datasets for row in everything(call.store, "items", query, datasetId=dataset_id)
     ]
     if len(rows) > BATCH:
         raise bad_request(f"the query finds {len(rows)} items; one request makes at most {BATCH} executions")
     port = models.item_input(call.store, service, name)
     for row in rows:
-        models.create(
-            call.store,
-            project_id=service["projectId"],
-            user=call.user,
-            function_name=name,
-            inputs=extra | {port: {"item_id": row.id, "dataset_id": row.scope}},
-            service=service,
-            **models.ml_fields(service),
-        )
+        inputs = extra | {port: {"item_id": row.id, "dataset_id": row.scope}}
+        _call_function(call, service, name, inputs, service["projectId"])
     return commands.finished(call, "CreateExecutions", {"serviceId": service["id"], "count": len(rows)})
 
 
-def get(call: Call) -> Raw:
-    """Fetch an execution."""
-    return one(call, "executions", call.params["execution_id"])
-
-
 def update(call: Call) -> Raw:
-    """Change what a client may change of an execution: its output, and whether it shall stop."""
+    """Change an execution's output, or ask for its end."""
     execution = call.store.get("executions", call.params["execution_id"])
     body = require(call.body)
     if body.get("toTerminate") and not models.ended(execution):
@@ -88,7 +79,7 @@ def update(call: Call) -> Raw:
 
 
 def progress(call: Call) -> Raw:
-    """Say how far an execution is, from outside the platform's workers."""
+    """Report the progress of an execution that no worker of the platform runs."""
     execution = call.store.get("executions", call.params["execution_id"])
     body = require(call.body)
     status = models.SPELLINGS.get(str(body.get("status")), body.get("status") or models.RUNNING)
@@ -105,14 +96,12 @@ def progress(call: Call) -> Raw:
 
 
 def terminate(call: Call) -> Raw:
-    """Stop an execution."""
     execution = call.store.get("executions", call.params["execution_id"])
     models.terminate(call.store, execution)
     return one(call, "executions", execution["id"])
 
 
 def attempt(call: Call) -> int:
-    """Count one more attempt of an execution."""
     execution = call.store.get("executions", call.params["execution_id"])
     execution["attempts"] += 1
     call.store.put("executions", execution)
@@ -120,14 +109,12 @@ def attempt(call: Call) -> int:
 
 
 def rerun(call: Call) -> Raw:
-    """Run an ended execution again, under the same id."""
     execution = call.store.get("executions", call.params["execution_id"])
     models.rerun(call.store, execution)
     return one(call, "executions", execution["id"])
 
 
 def rerun_batch(call: Call) -> Raw:
-    """Run all ended executions that a query finds again."""
     body = require(call.body)
     rows = everything(call.store, "executions", {"filter": body.get("query")})
     executions = [call.store.get("executions", row.id) for row in rows]
@@ -138,7 +125,6 @@ def rerun_batch(call: Call) -> Raw:
 
 
 def query_faas(call: Call) -> Raw:
-    """List executions, services, packages or triggers."""
     body = require(call.body)
     kind = body.get("resource")
     if kind not in QUERIED:
@@ -146,22 +132,19 @@ def query_faas(call: Call) -> Raw:
     return paged(call, kind, search(call.store, kind, body))
 
 
-def query_resources(call: Call) -> dict[str, Any]:
-    """List the executions that an entity was an input of."""
+def query_resources(call: Call) -> Document:
     return resources.query(call.store, require(call.body))
 
 
 def command(call: Call) -> Raw:
-    """Fetch a command of this area."""
     if not is_id(call.params["command_id"]):
         raise not_emulated(f"commands/faas/{call.params['command_id']}")
     return one(call, "commands", call.params["command_id"])
 
 
 def stop_all(call: Call, event: Event) -> None:
-    """Stop what runs on a service that is deleted."""
-    for row in list(call.store.select("executions", "parent = ?", (event.id,))):
-        execution = call.store.get("executions", row.id)
+    """Stop the executions of a deleted service."""
+    for execution in call.store.find_all("executions", serviceId=event.id):
         if not models.ended(execution):
             models.terminate(call.store, execution)
 
@@ -171,7 +154,7 @@ ROUTES = [
     Route("POST", "/executions/rerun", rerun_batch),
     Route("POST", "/executions/resource/query", query_resources),
     Route("POST", "/executions/{service_id}", create),
-    Route("GET", "/executions/{execution_id}", get),
+    Route("GET", "/executions/{execution_id}", fetch("executions", "execution_id")),
     Route("PATCH", "/executions/{execution_id}", update),
     Route("POST", "/executions/{execution_id}/attempts", attempt),
     Route("POST", "/executions/{execution_id}/progress", progress),

@@ -7,17 +7,18 @@ from typing import Any
 
 from ...errors import bad_request
 from ...query import everything
-from ...store import Store, merge, now, require
+from ...store import Document, Store, now
+from ...validation import merge, require
 from ..datasets import models as datasets
 from ..items import models as items
 
-# What the platform keeps about items in the dataset itself; a copy gets its own.
+# Files about items that the platform keeps in the dataset itself; a copy gets its own.
 OWN_FOLDERS = ("/.dataloop/thumbnails/", "/.dataloop/exports/")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a copy takes along, and where it goes."""
+    """What to copy, and where to."""
 
     dataset_id: str | None
     directory: str
@@ -26,8 +27,8 @@ class Options:
     with_status: bool
 
 
-def options_of(given: dict[str, Any] | None) -> Options:
-    """Read the parameters of a clone or a merge."""
+def options_of(given: Document | None) -> Options:
+    """Parse the parameters of a clone or a merge."""
     given = require(given or {})
     for field in ("targetDatasetId", "targetDirectory"):
         if given.get(field) is not None and not isinstance(given[field], str):
@@ -41,7 +42,7 @@ def options_of(given: dict[str, Any] | None) -> Options:
     )
 
 
-def new_dataset(store: Store, name: str, like: dict[str, Any], user: str, **fields: Any) -> dict[str, Any]:
+def new_dataset(store: Store, name: str, like: Document, user: str, **fields: Any) -> Document:
     """Make an empty dataset in the project of another one, with its recipes and collections."""
     fields |= {key: like[key] for key in ("collections",) if key in like}
     dataset = datasets.create(store, name, like["projects"][0], user, with_recipe=False, **fields)
@@ -53,16 +54,15 @@ def new_dataset(store: Store, name: str, like: dict[str, Any], user: str, **fiel
 
 
 def copy_items(
-    store: Store, source_id: str, target_id: str, query: dict[str, Any], options: Options, user: str
+    store: Store, source_id: str, target_id: str, query: Document, options: Options, user: str
 ) -> None:
-    """Copy the files of a query into a dataset."""
     for item in _files(store, source_id, query):
         filename = posixpath.join(options.directory, item["filename"].lstrip("/"))
         _copy(store, item, target_id, items.clean_path(filename), options, user)
 
 
-def _files(store: Store, dataset_id: str, query: dict[str, Any]) -> list[dict[str, Any]]:
-    rows = everything(store, "items", query, ("scope = ?", (dataset_id,)))
+def _files(store: Store, dataset_id: str, query: Document) -> list[Document]:
+    rows = everything(store, "items", query, datasetId=dataset_id)
     documents = (json.loads(row.doc) for row in rows)
     return [
         item for item in documents if item["type"] == "file" and not item["filename"].startswith(OWN_FOLDERS)
@@ -70,14 +70,8 @@ def _files(store: Store, dataset_id: str, query: dict[str, Any]) -> list[dict[st
 
 
 def _copy(
-    store: Store,
-    item: dict[str, Any],
-    target_id: str,
-    filename: str,
-    options: Options,
-    user: str,
-    **more: Any,
-) -> dict[str, Any]:
+    store: Store, item: Document, target_id: str, filename: str, options: Options, user: str, **more: Any
+) -> Document:
     return items.copy(
         store,
         item,
@@ -91,11 +85,7 @@ def _copy(
     )
 
 
-# ----------------------------------------------------------------------------------------------------- merging
-
-
-def check_recipes(store: Store, sources: list[dict[str, Any]]) -> None:
-    """Refuse to merge datasets whose recipes have different labels."""
+def check_recipes(store: Store, sources: list[Document]) -> None:
     first = _labels(store, sources[0])
     for source in sources[1:]:
         if _labels(store, source) != first:
@@ -105,7 +95,7 @@ def check_recipes(store: Store, sources: list[dict[str, Any]]) -> None:
             )
 
 
-def _labels(store: Store, dataset: dict[str, Any]) -> set[str]:
+def _labels(store: Store, dataset: Document) -> set[str]:
     labels: set[str] = set()
     for recipe_id in dataset["metadata"]["system"].get("recipes") or []:
         for ontology_id in store.get("recipes", recipe_id)["ontologyIds"]:
@@ -113,7 +103,7 @@ def _labels(store: Store, dataset: dict[str, Any]) -> set[str]:
     return labels
 
 
-def _collect(nodes: list[dict[str, Any]], prefix: str, labels: set[str]) -> None:
+def _collect(nodes: list[Document], prefix: str, labels: set[str]) -> None:
     for node in nodes:
         tag = prefix + node["value"]["tag"]
         labels.add(tag)
@@ -121,33 +111,31 @@ def _collect(nodes: list[dict[str, Any]], prefix: str, labels: set[str]) -> None
 
 
 def merge_items(store: Store, source_ids: list[str], target_id: str, options: Options, user: str) -> None:
-    """Copy the files of several datasets into one; what was cloned from one item is brought together again."""
+    """Copy the files of several datasets into one; clones of one item are merged again."""
     merged: dict[str, str] = {}
     for source_id in source_ids:
         for item in _files(store, source_id, {}):
             origin = _origin(store, item)
             if origin in merged:
-                _bring_together(store, store.get("items", merged[origin]), item, options, user)
+                _merge_clone(store, store.get("items", merged[origin]), item, options, user)
             else:
                 copy = _copy(store, item, target_id, item["filename"], options, user, beside=True)
                 merged[origin] = copy["id"]
 
 
-def _origin(store: Store, item: dict[str, Any]) -> str:
-    """Follow an item to what it was cloned from in the first place, as far as that exists."""
+def _origin(store: Store, item: Document) -> str:
+    """Follow an item to the item that it was first cloned from, as far as those exist."""
     seen = {item["id"]}
     while (source_id := item.get("srcItem")) and source_id not in seen:
         seen.add(source_id)
-        row = next(store.select("items", "id = ?", (source_id,)), None)
+        row = store.first("items", id=source_id)
         if row is None:
             return source_id
         item = store.parsed(row)
     return item["id"]
 
 
-def _bring_together(
-    store: Store, target: dict[str, Any], item: dict[str, Any], options: Options, user: str
-) -> None:
+def _merge_clone(store: Store, target: Document, item: Document, options: Options, user: str) -> None:
     if options.with_metadata:
         system = {
             key: value for key, value in item["metadata"]["system"].items() if key not in items.OWN_SYSTEM

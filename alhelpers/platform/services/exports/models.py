@@ -1,4 +1,4 @@
-"""Commands (finished the moment they are made) and the files that exports write."""
+"""Commands (finished as soon as they are made), and the files that exports write."""
 
 import io
 import json
@@ -9,19 +9,18 @@ from typing import Any
 
 from ...api import Call, Raw, one, render
 from ...query import everything
-from ...store import Row, Store, now
+from ...store import Document, Row, Store, now
 
 FOLDER = "/.dataloop/exports"
 KEPT = timedelta(minutes=30)
 
 
-def finished(call: Call, kind: str, spec: dict[str, Any]) -> Raw:
+def finished(call: Call, kind: str, spec: Document) -> Raw:
     """Record a command that has succeeded, and answer with it: work here is done before the answer is sent."""
     return one(call, "commands", record(call.store, kind, spec)["id"])
 
 
-def record(store: Store, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
-    """Record a command that has succeeded."""
+def record(store: Store, kind: str, spec: Document) -> Document:
     time = now()
     command = {
         "id": store.new_id(),
@@ -38,17 +37,17 @@ def record(store: Store, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def forget_old(call: Call, dataset_id: str) -> None:
-    """Delete the files of exports that every client has long fetched."""
+    """Delete old export files, which every client has fetched by now."""
     limit = (datetime.now(UTC) - KEPT).isoformat()
-    for row in list(call.store.select("items", "scope = ? AND dir = ?", (dataset_id, FOLDER))):
-        if json.loads(row.doc)["createdAt"] < limit:
-            call.store.delete("items", "id = ?", row.id)
+    for item in call.store.find_all("items", datasetId=dataset_id, dir=FOLDER):
+        if item["createdAt"] < limit:
+            call.store.delete("items", id=item["id"])
 
 
-def exported_items(call: Call, dataset_id: str, body: dict[str, Any]) -> list[tuple[Row, str]]:
-    """Give each item that an export asks for, as its row and its JSON with annotations and vectors."""
-    files = ("scope = ? AND type = 'file'", (dataset_id,))
-    rows = everything(call.store, "items", body.get("itemsQuery") or {}, files)
+def exported_items(call: Call, dataset_id: str, body: Document) -> list[tuple[Row, str]]:
+    """Return the items of an export: the row of each, and its JSON with annotations and vectors."""
+    query = body.get("itemsQuery") or {}
+    rows = everything(call.store, "items", query, datasetId=dataset_id, type="file")
     options = body.get("annotations") if isinstance(body.get("annotations"), dict) else {}
     annotations = _annotations(call, dataset_id, body) if options.get("include", True) else None
     vectors = _vectors(call, dataset_id, body) if body.get("includeItemVectors") else None
@@ -63,18 +62,18 @@ def exported_items(call: Call, dataset_id: str, body: dict[str, Any]) -> list[tu
     return exported
 
 
-def _annotations(call: Call, dataset_id: str, body: dict[str, Any]) -> dict[str | None, list[str]]:
+def _annotations(call: Call, dataset_id: str, body: Document) -> dict[str | None, list[str]]:
     by_item: dict[str | None, list[str]] = {}
     query = body.get("annotationsQuery") or {}
-    for row in everything(call.store, "annotations", query, ("scope = ?", (dataset_id,))):
+    for row in everything(call.store, "annotations", query, datasetId=dataset_id):
         by_item.setdefault(row.parent, []).append(render(call, "annotations", row))
     return by_item
 
 
-def _vectors(call: Call, dataset_id: str, body: dict[str, Any]) -> dict[str | None, list[Any]]:
+def _vectors(call: Call, dataset_id: str, body: Document) -> dict[str | None, list[Any]]:
     by_item: dict[str | None, list[Any]] = {}
     query = body.get("itemsVectorQuery") or {}
-    for row in everything(call.store, "feature_vectors", query, ("dir = ?", (dataset_id,))):
+    for row in everything(call.store, "feature_vectors", query, datasetId=dataset_id):
         vector = call.store.parsed(row)
         shown = {key: vector.get(key) for key in ("featureSetId", "datasetId", "value")}
         by_item.setdefault(row.parent, []).append(shown)

@@ -1,16 +1,15 @@
 """Routes of exports, of whole datasets copied, and of commands."""
 
-from ...api import Call, Raw, Route, listed, one
+from ...api import Call, Raw, Route, fetch, listed
 from ...errors import bad_request
 from ...query import MAX_PAGE
-from ...store import require
+from ...validation import require
 from ..datasets import models as datasets
 from ..items import models as items
 from . import copies, models
 
 
 def export(call: Call) -> Raw:
-    """Write the items of a query, with their annotations, into one file."""
     dataset = call.store.get("datasets", call.params["dataset_id"])
     body = require(call.body)
     exported = models.exported_items(call, dataset["id"], body)
@@ -29,7 +28,6 @@ def export(call: Call) -> Raw:
 
 
 def clone_dataset(call: Call) -> Raw:
-    """Copy the items of a query into a new dataset, or an existing one."""
     source = call.store.get("datasets", call.params["dataset_id"])
     body = require(call.body)
     options = copies.options_of(body.get("cloneDatasetParams"))
@@ -45,7 +43,7 @@ def clone_dataset(call: Call) -> Raw:
 
 def merge_datasets(call: Call) -> Raw:
     """Make a new dataset of the items of several; clones of one item become one item."""
-    # The SDK's signature says a text, its documentation a list; the datasets say it themselves.
+    # The SDK sends a text or a list as 'projectIds'; the datasets have their projects anyway.
     given = {
         key: value
         for key, value in (call.body if isinstance(call.body, dict) else {}).items()
@@ -65,19 +63,8 @@ def merge_datasets(call: Call) -> Raw:
     return models.finished(call, "MergeDatasets", spec)
 
 
-def get_command(call: Call) -> Raw:
-    """Fetch a command."""
-    return one(call, "commands", call.params["command_id"])
-
-
 def list_commands(call: Call) -> Raw:
-    """List the commands, the newest first, as far as a page holds."""
-    return listed(call, "commands", call.store.select("commands", tail=f"ORDER BY id DESC LIMIT {MAX_PAGE}"))
-
-
-def abort_command(call: Call) -> Raw:
-    """Abort a command: one that has ended stays as it is."""
-    return one(call, "commands", call.params["command_id"])
+    return listed(call, "commands", call.store.find("commands", order="-id", limit=MAX_PAGE))
 
 
 ROUTES = [
@@ -85,7 +72,7 @@ ROUTES = [
     Route("POST", "/datasets/{dataset_id}/clone", clone_dataset),
     Route("POST", "/datasets/merge", merge_datasets),
     Route("GET", "/commands", list_commands),
-    Route("GET", "/commands/{command_id}", get_command),
-    Route("POST", "/commands/{command_id}/abort", abort_command),
-    Route("GET", "/commands/faas/{command_id}", get_command),
+    Route("GET", "/commands/{command_id}", fetch("commands", "command_id")),
+    Route("POST", "/commands/{command_id}/abort", fetch("commands", "command_id")),
+    Route("GET", "/commands/faas/{command_id}", fetch("commands", "command_id")),
 ]

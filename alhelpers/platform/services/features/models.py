@@ -1,18 +1,18 @@
-"""What a feature set is: vectors of one length, each about one item, annotation or dataset."""
+"""Feature sets: vectors of one length, each of one item, annotation or dataset."""
 
 from typing import Any
 
 from ... import vectors
 from ...errors import bad_request
-from ...store import Store, now, require
+from ...store import Document, Store, now
+from ...validation import require
 
-# What a vector can be about, and where such entities are stored.
+# The kinds of entities that a vector can describe, and where they are stored.
 ENTITIES = {"item": "items", "annotation": "annotations", "dataset": "datasets"}
 CHANGEABLE = ("name", "modelId", "type", "metadata", "tags")
 
 
-def create_set(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Make a feature set; its name must be new in the project."""
+def create_set(store: Store, body: Document, user: str) -> Document:
     require(body, "name", "project")
     store.row("projects", body["project"])
     size, entity = body.get("size"), body.get("entityType")
@@ -20,7 +20,7 @@ def create_set(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
         raise bad_request(f"'size' of a feature set is the length of its vectors, 1 or more, got {size!r}")
     if not isinstance(entity, str) or entity not in ENTITIES:
         raise bad_request(f"'entityType' must be one of {', '.join(ENTITIES)}, got {entity!r}")
-    check_name(store, body["project"], body["name"])
+    store.check_new_name("feature_sets", project=body["project"], name=body["name"])
     feature_set = {
         "id": store.new_id(),
         "name": body["name"],
@@ -38,38 +38,26 @@ def create_set(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     return feature_set
 
 
-def check_name(store: Store, project_id: str, name: str) -> None:
-    """Refuse a name that another feature set of the project has."""
-    if store.find("feature_sets", "scope = ? AND name = ?", project_id, name):
-        raise bad_request(f"a feature set named {name!r} exists in project {project_id}: get it by that name")
-
-
-def update_set(store: Store, feature_set: dict[str, Any], body: dict[str, Any], user: str) -> None:
-    """Change a feature set; size and kind of entity stay, for the vectors are of them."""
+def update_set(store: Store, feature_set: Document, body: Document, user: str) -> None:
     if body.get("name", feature_set["name"]) != feature_set["name"]:
-        check_name(store, feature_set["project"], require(body, "name")["name"])
+        store.check_new_name(
+            "feature_sets", project=feature_set["project"], name=require(body, "name")["name"]
+        )
     feature_set |= {key: body[key] for key in CHANGEABLE if key in body}
     store.put("feature_sets", feature_set | {"updatedBy": user})
 
 
 def delete_set(store: Store, set_id: str) -> None:
-    """Delete a feature set with its vectors."""
     store.row("feature_sets", set_id, "feature set")
-    store.delete("feature_vectors", "scope = ?", set_id)
-    store.delete("feature_sets", "id = ?", set_id)
+    store.delete("feature_vectors", featureSetId=set_id)
+    store.delete("feature_sets", id=set_id)
 
 
 def create_vectors(store: Store, given: Any, user: str) -> list[str]:
-    """Store vectors: all of them or none.
-
-    Returns
-    -------
-    list of str
-        Their ids, in the order given.
-    """
+    """Store vectors, all or none; return their ids in the order given."""
     time = now()
     documents = []
-    sets: dict[str, dict[str, Any]] = {}
+    sets: dict[str, Document] = {}
     for one in given if isinstance(given, list) else [given]:
         require(one, "featureSetId", "entityId")
         set_id = one["featureSetId"]
@@ -94,14 +82,12 @@ def create_vectors(store: Store, given: Any, user: str) -> list[str]:
     return [document["id"] for document in documents]
 
 
-def counts(store: Store, project_id: str, dataset_ids: list[str]) -> list[dict[str, Any]]:
+def counts(store: Store, project_id: str, dataset_ids: list[str]) -> list[Document]:
     """Count the vectors of each feature set of a project that belong to these datasets."""
-    marks = ",".join("?" * len(dataset_ids))
-    where = f"scope = ? AND dir IN ({marks})"
     return [
         {
             "featureSetId": row.id,
-            "count": store.count("feature_vectors", where, (row.id, *dataset_ids)),
+            "count": store.count("feature_vectors", featureSetId=row.id, datasetId=dataset_ids),
         }
-        for row in list(store.select("feature_sets", "scope = ?", (project_id,), "ORDER BY id"))
+        for row in list(store.find("feature_sets", project=project_id))
     ]

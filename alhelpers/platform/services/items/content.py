@@ -1,4 +1,4 @@
-"""What the bytes of an item say about it: its type, the size of an image, what a JSON file stands for."""
+"""Types of files, headers of images, JSON files that stand for something else, and thumbnails."""
 
 import io
 import json
@@ -6,16 +6,17 @@ import mimetypes
 import struct
 import warnings
 from pathlib import Path
-from typing import Any
 
 from PIL import ExifTags, Image
 
-# Our own instance: the module-level table depends on files of the machine.
+from ...store import Document
+
+# An instance of its own: the module-level table depends on files of the machine.
 _TYPES = mimetypes.MimeTypes()
 _FALLBACK_TYPE = "application/octet-stream"
 
-# How an image is turned upright, by what its camera says.
-UPRIGHT = {
+# How to turn an image upright, by its EXIF orientation.
+ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -35,38 +36,37 @@ SHEBANG_LIMIT = 1 << 23
 
 
 def guess_type(name: str) -> str:
-    """Guess a file's type from its name."""
     return _TYPES.guess_type(name, strict=False)[0] or _FALLBACK_TYPE
 
 
-def tells_content(name: str) -> bool:
-    """Say whether the bytes of a file with this name can say more about the item."""
+def has_header(name: str) -> bool:
+    """Return whether a file of this name begins with what describes it: an image, or JSON."""
     return guess_type(name).startswith("image/") or name.endswith(".json")
 
 
-def read_content(file: Path, name: str) -> dict[str, Any]:
-    """Read what the system metadata of an item say about its bytes."""
+def read_content(file: Path, name: str) -> Document:
+    """Return the system metadata that describe a file's bytes."""
     return read_shebang(file) if name.endswith(".json") else read_image(file)
 
 
-def read_image(file: Path) -> dict[str, Any]:
-    """Read what an image's header says; nothing for what is no image, or a broken one."""
+def read_image(file: Path) -> Document:
+    """Read the header of an image; an empty dict for other files and broken images."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a large image is stored all the same, never decoded
             with Image.open(file) as image:
                 found = {"width": image.width, "height": image.height, "channels": len(image.getbands())}
-                # For a PNG without it, Pillow would decode all pixels to be sure.
-                told = image.format != "PNG" or "exif" in image.info
-                orientation = image.getexif().get(ExifTags.Base.Orientation) if told else None
+                # Pillow would decode all pixels of a PNG without EXIF data.
+                has_exif = image.format != "PNG" or "exif" in image.info
+                orientation = image.getexif().get(ExifTags.Base.Orientation) if has_exif else None
     except UNREADABLE:
         return {}
     # Width and height are those of the stored pixels; the SDK turns its masks by this.
-    return found | ({"exif": {"Orientation": orientation}} if orientation in UPRIGHT else {})
+    return found | ({"exif": {"Orientation": orientation}} if orientation in ORIENTATIONS else {})
 
 
-def read_shebang(file: Path) -> dict[str, Any]:
-    """Read what a JSON file with ``"shebang": "dataloop"`` says it is: a link, a prompt, a saved filter."""
+def read_shebang(file: Path) -> Document:
+    """Read what a JSON file with ``"shebang": "dataloop"`` is: a link, a prompt, a saved filter."""
     if file.stat().st_size > SHEBANG_LIMIT:
         return {}
     content = file.read_bytes()
@@ -85,7 +85,7 @@ def read_shebang(file: Path) -> dict[str, Any]:
 
 
 def make_thumbnail(file: Path) -> bytes | None:
-    """Draw an image small, as JPEG; None for what is no image, a broken one, or one too large to decode."""
+    """Make a small JPEG of an image; None for other files, broken images and those too large to decode."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -93,12 +93,12 @@ def make_thumbnail(file: Path) -> bytes | None:
                 if image.width * image.height > MAX_PIXELS:
                     return None
                 image.draft("RGB", THUMBNAIL_SIZE)
-                # For a PNG without it, Pillow would decode all pixels to be sure.
-                told = image.format != "PNG" or "exif" in image.info
-                orientation = image.getexif().get(ExifTags.Base.Orientation) if told else None
+                # Pillow would decode all pixels of a PNG without EXIF data.
+                has_exif = image.format != "PNG" or "exif" in image.info
+                orientation = image.getexif().get(ExifTags.Base.Orientation) if has_exif else None
                 small = image.convert("RGB")
-                if orientation in UPRIGHT:
-                    small = small.transpose(UPRIGHT[orientation])
+                if orientation in ORIENTATIONS:
+                    small = small.transpose(ORIENTATIONS[orientation])
                 small.thumbnail(THUMBNAIL_SIZE)
     except UNREADABLE:
         return None

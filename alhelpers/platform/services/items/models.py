@@ -1,4 +1,4 @@
-"""What an item is, and what the platform works out by itself: paths, types, sizes, counters."""
+"""Items: their paths, types, sizes, counters, uploads and copies."""
 
 import json
 import posixpath
@@ -7,35 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, merge, now
+from ...store import Document, Store, created, now
+from ...validation import merge
 from .content import guess_type
 
-# What a PATCH may not change: the platform computes it, or it never changes.
-FIXED = {
-    "id",
-    "datasetId",
-    "dataset",
-    "url",
-    "stream",
-    "thumbnail",
-    "annotations",
-    "annotated",
-    "annotationsCount",
-    "createdAt",
-    "updatedAt",
-    "updatedBy",
-    "creator",
-    "type",
-    "hidden",
-    "dir",
-    "name",
-}
+# Fields that a PATCH may not change: they are computed, or never change.
+FIXED = frozenset(
+    (
+        "id datasetId dataset url stream thumbnail annotations annotated annotationsCount createdAt updatedAt "
+        "updatedBy creator type hidden dir name"
+    ).split()
+)
 COMPUTED_SYSTEM = ("size", "mimetype", "originalname", "width", "height", "channels", "exif", "shebang")
-# What the tasks of an item write on it, and nobody else.
+# System metadata that only the tasks of an item write.
 WORK_SYSTEM = ("refs", "taskStatusLog")
-# The size is what it is, and tasks keep their own books: no metadata that is sent changes these.
+# System metadata that clients cannot change.
 FIXED_SYSTEM = ("size", *WORK_SYSTEM)
-# System metadata that belongs to one item, not to what it shows: a copy does not inherit it.
+# System metadata that a copy does not inherit.
 OWN_SYSTEM = (*COMPUTED_SYSTEM, *WORK_SYSTEM)
 
 THUMBNAILS = "/.dataloop/thumbnails"
@@ -43,13 +31,13 @@ THUMBNAILS = "/.dataloop/thumbnails"
 
 @dataclass(frozen=True)
 class Upload:
-    """A file that has arrived, with what came beside it."""
+    """A file that has arrived, with the fields of its form."""
 
     path: str
     file: Path
     size: int
-    content: dict[str, Any]
-    metadata: dict[str, Any]
+    content: Document
+    metadata: Document
     description: str | None
     overwrite: bool
 
@@ -58,25 +46,25 @@ class Upload:
 
 
 def clean_path(path: str) -> str:
-    """Give the one spelling of a path in a dataset: absolute, with single slashes and without dots."""
+    """Normalise a path in a dataset: absolute, with single slashes and without dots."""
     if not isinstance(path, str) or not path.strip("/ ") or "\0" in path:
         raise bad_request(f"an item needs a path such as '/folder/name.png', got {path!r}")
     # normpath keeps two leading slashes, and a path that climbs above the root stops at the root.
     return posixpath.normpath("/" + path.strip("/"))
 
 
-def path_fields(filename: str) -> dict[str, Any]:
-    """Work out what follows from an item's path."""
+def path_fields(filename: str) -> Document:
+    """Return the fields that follow from an item's path."""
     directory, name = posixpath.split(filename)
     hidden = any(part.startswith(".") for part in filename.split("/"))
     return {"filename": filename, "dir": directory, "name": name, "hidden": hidden}
 
 
-def ensure_directory(store: Store, dataset_id: str, directory: str, user: str) -> dict[str, Any] | None:
-    """Make a directory, and those above it, unless they exist; the root is no item."""
+def ensure_directory(store: Store, dataset_id: str, directory: str, user: str) -> Document | None:
+    """Make a directory, and those above it, unless they exist; the root is not an item."""
     if directory == "/":
         return None
-    found = store.find("items", "scope = ? AND name = ? AND type = 'dir'", dataset_id, directory)
+    found = store.find_one("items", datasetId=dataset_id, filename=directory, type="dir")
     if found is not None:
         return found
     ensure_directory(store, dataset_id, posixpath.dirname(directory), user)
@@ -86,14 +74,13 @@ def ensure_directory(store: Store, dataset_id: str, directory: str, user: str) -
     return item
 
 
-def by_path(store: Store, dataset_id: str, filename: str) -> dict[str, Any] | None:
-    """Fetch the file at a path, or None."""
-    return store.find("items", "scope = ? AND name = ? AND type = 'file'", dataset_id, filename)
+def by_path(store: Store, dataset_id: str, filename: str) -> Document | None:
+    """Return the file at a path, or None."""
+    return store.find_one("items", datasetId=dataset_id, filename=filename, type="file")
 
 
-def _new_item(store: Store, dataset_id: str, filename: str, kind: str, user: str) -> dict[str, Any]:
-    time = now()
-    # Every key that Item.to_json writes is here, or item.update() would send a difference that is none.
+def _new_item(store: Store, dataset_id: str, filename: str, kind: str, user: str) -> Document:
+    # Every key that Item.to_json writes is here, or item.update() would send a difference where there is none.
     return {
         "id": store.new_id(),
         "datasetId": dataset_id,
@@ -102,9 +89,7 @@ def _new_item(store: Store, dataset_id: str, filename: str, kind: str, user: str
         "annotated": False,
         "annotationsCount": 0,
         "metadata": {},
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
         "updatedBy": user,
     }
 
@@ -113,7 +98,6 @@ def _new_item(store: Store, dataset_id: str, filename: str, kind: str, user: str
 
 
 def thumbnail_path(item_id: str) -> str:
-    """Say where the thumbnail of an item lies in its dataset."""
     return f"{THUMBNAILS}/{item_id}.jpg"
 
 
@@ -139,8 +123,8 @@ def add_upload(store: Store, dataset_id: str, upload: Upload, user: str) -> tupl
     return item["id"], "created" if existing is None else "overwrite"
 
 
-def replace_content(store: Store, item: dict[str, Any], upload: Upload, user: str) -> None:
-    """Give an item other bytes; all but what follows from them stays."""
+def replace_content(store: Store, item: Document, upload: Upload, user: str) -> None:
+    """Replace the bytes of an item, and what follows from them."""
     if item["type"] != "file":
         raise bad_request(f"{item['filename']!r} is a directory: it has no bytes")
     _drop_content(store, item)
@@ -149,18 +133,17 @@ def replace_content(store: Store, item: dict[str, Any], upload: Upload, user: st
     store.emit("Item", "Updated", item["id"], dataset=item["datasetId"])
 
 
-def _drop_content(store: Store, item: dict[str, Any]) -> None:
-    """Forget the bytes of an item, and the thumbnail made of them."""
+def _drop_content(store: Store, item: Document) -> None:
+    """Delete the bytes of an item, and its thumbnail."""
     store.drop_blob(store.row("items", item["id"]).blob or "")
     drop_thumbnail(store, item)
 
 
-def drop_thumbnail(store: Store, item: dict[str, Any]) -> None:
-    """Delete the thumbnail of an item, if one was ever asked for."""
-    store.delete("items", "scope = ? AND name = ?", item["datasetId"], thumbnail_path(item["id"]))
+def drop_thumbnail(store: Store, item: Document) -> None:
+    store.delete("items", datasetId=item["datasetId"], filename=thumbnail_path(item["id"]))
 
 
-def _describe(item: dict[str, Any], upload: Upload) -> None:
+def _describe(item: Document, upload: Upload) -> None:
     system = item["metadata"].get("system", {})
     work = {key: system[key] for key in WORK_SYSTEM if key in system}
     for key in OWN_SYSTEM:
@@ -180,7 +163,7 @@ def _describe(item: dict[str, Any], upload: Upload) -> None:
         item["description"] = upload.description
 
 
-def add_bytes(store: Store, dataset_id: str, filename: str, content: bytes, user: str) -> dict[str, Any]:
+def add_bytes(store: Store, dataset_id: str, filename: str, content: bytes, user: str) -> Document:
     """Store a file that the server made itself."""
     ensure_directory(store, dataset_id, posixpath.dirname(filename), user)
     item = _new_item(store, dataset_id, filename, "file", user)
@@ -192,8 +175,8 @@ def add_bytes(store: Store, dataset_id: str, filename: str, content: bytes, user
 # ----------------------------------------------------------------------------------------------------- changes
 
 
-def update(store: Store, item: dict[str, Any], patch: dict[str, Any], user: str, *, system: bool) -> None:
-    """Apply a diff to an item: user metadata, a move, and system metadata where that was asked for."""
+def update(store: Store, item: Document, patch: Document, user: str, *, system: bool) -> None:
+    """Apply a diff to an item: user metadata, a move, and system metadata if `system`."""
     filename = patch.get("filename")
     if filename is None and patch.get("name") is not None:
         filename = posixpath.join(item["dir"], _plain_name(patch["name"]))
@@ -219,8 +202,8 @@ def _plain_name(name: Any) -> str:
     return name
 
 
-def merge_metadata(item: dict[str, Any], metadata: dict[str, Any]) -> None:
-    """Apply a diff to an item's metadata; what the platform worked out can be corrected, but not removed."""
+def merge_metadata(item: Document, metadata: Document) -> None:
+    """Apply a diff to an item's metadata; computed fields can be corrected, but not removed."""
     before = item["metadata"].get("system", {})
     computed = {key: before[key] for key in COMPUTED_SYSTEM if key in before}
     fixed = {key: before[key] for key in FIXED_SYSTEM if key in before}
@@ -230,18 +213,16 @@ def merge_metadata(item: dict[str, Any], metadata: dict[str, Any]) -> None:
     item["metadata"]["system"] = free | fixed
 
 
-def move(store: Store, item: dict[str, Any], filename: str, user: str) -> None:
-    """Give an item another path in its dataset; the caller writes it."""
+def move(store: Store, item: Document, filename: str, user: str) -> None:
+    """Change the path of an item in its dataset; the caller writes it."""
     directory = item["type"] == "dir"
-    taken = store.find(
-        "items", "scope = ? AND name = ? AND type = ?", item["datasetId"], filename, item["type"]
-    )
+    taken = store.find_one("items", datasetId=item["datasetId"], filename=filename, type=item["type"])
     if taken is not None and taken["id"] != item["id"]:
         raise bad_request(f"cannot move {item['filename']!r}: {filename!r} exists (item {taken['id']})")
     if directory and filename.startswith(item["filename"] + "/"):
         raise bad_request(f"cannot move the directory {item['filename']!r} into itself, to {filename!r}")
     ensure_directory(store, item["datasetId"], posixpath.dirname(filename), user)
-    inner = _below(store, item) if directory else []
+    inner = _contents(store, item) if directory else []
     old = item["filename"]
     item |= path_fields(filename)
     time = now()
@@ -256,48 +237,43 @@ def move(store: Store, item: dict[str, Any], filename: str, user: str) -> None:
     )
 
 
-def _below(store: Store, directory: dict[str, Any]) -> list[dict[str, Any]]:
-    rows = store.select("items", "scope = ? AND name > ? AND name < ?", _subtree(directory))
-    return [json.loads(row.doc) for row in rows]
+def _contents(store: Store, directory: Document) -> list[Document]:
+    # '0' follows '/' in ASCII, so these bounds hold exactly the paths below the directory.
+    bounds = {"filename__gt": f"{directory['filename']}/", "filename__lt": f"{directory['filename']}0"}
+    return store.find_all("items", datasetId=directory["datasetId"], **bounds)
 
 
 def delete(store: Store, item_ids: list[str]) -> int:
-    """Delete items with their annotations and bytes, a directory with all that is in it."""
+    """Delete items with their annotations and bytes, a directory with its contents."""
     deleted = 0
     for item_id in item_ids:
-        row = next(store.select("items", "id = ?", (item_id,)), None)
-        if row is None:
-            continue  # went with its directory
-        item = json.loads(row.doc)
+        item = store.find_one("items", id=item_id)
+        if item is None:
+            continue  # deleted with its directory
         if item["type"] == "dir":
-            deleted += delete(store, [inner["id"] for inner in _below(store, item)])
+            deleted += delete(store, [inner["id"] for inner in _contents(store, item)])
         else:
             drop_thumbnail(store, item)
-        for annotation in list(store.select("annotations", "parent = ?", (item_id,))):
+        for annotation in list(store.find("annotations", itemId=item_id)):
             store.emit("Annotation", "Deleted", annotation.id, dataset=item["datasetId"], item=item_id)
-        store.delete("annotations", "parent = ?", item_id)
+        store.delete("annotations", itemId=item_id)
         store.emit("Item", "Deleted", item_id, dataset=item["datasetId"])
-        deleted += store.delete("items", "id = ?", item_id)
+        deleted += store.delete("items", id=item_id)
     return deleted
 
 
-def _subtree(item: dict[str, Any]) -> tuple[str, str, str]:
-    # '0' follows '/' in ASCII, so these bounds hold exactly the paths below the directory.
-    return item["datasetId"], f"{item['filename']}/", f"{item['filename']}0"
-
-
 def count_annotations(store: Store, item_ids: set[str]) -> None:
-    """Bring the counters of items up to date with their annotations."""
+    """Update the counters of items."""
     for item_id in item_ids:
-        row = next(store.select("items", "id = ?", (item_id,)), None)
-        if row is not None:
-            number = store.count("annotations", "parent = ?", (item_id,))
-            store.put("items", json.loads(row.doc) | {"annotationsCount": number, "annotated": number > 0})
+        item = store.find_one("items", id=item_id)
+        if item is not None:
+            number = store.count("annotations", itemId=item_id)
+            store.put("items", item | {"annotationsCount": number, "annotated": number > 0})
 
 
 def copy(
     store: Store,
-    source: dict[str, Any],
+    source: Document,
     dataset_id: str,
     filename: str,
     user: str,
@@ -306,8 +282,8 @@ def copy(
     with_annotations: bool = True,
     with_status: bool = True,
     beside: bool = False,
-) -> dict[str, Any]:
-    """Copy an item, with its bytes, under a new id; with `beside` even where another item has that path."""
+) -> Document:
+    """Copy an item, with its bytes, under a new id; with `beside` even if another item has that path."""
     if not beside and by_path(store, dataset_id, filename) is not None:
         raise bad_request(f"cannot copy to {filename!r}: dataset {dataset_id} has an item there already")
     ensure_directory(store, dataset_id, posixpath.dirname(filename), user)
@@ -334,8 +310,8 @@ def copy(
     return store.get("items", item["id"])
 
 
-def _shared_collections(store: Store, source: dict[str, Any], dataset_id: str, marks: Any) -> dict[str, Any]:
-    """Keep the collections of an item that mean the same in another dataset."""
+def _shared_collections(store: Store, source: Document, dataset_id: str, marks: Any) -> Document:
+    """Keep the collections of an item that have the same names in another dataset."""
     here, there = (
         store.parsed(store.row("datasets", each)).get("collections", {})
         for each in (source["datasetId"], dataset_id)
@@ -343,15 +319,12 @@ def _shared_collections(store: Store, source: dict[str, Any], dataset_id: str, m
     return {key: value for key, value in marks.items() if key in there and there[key] == here.get(key)}
 
 
-def copy_annotations(store: Store, source_id: str, target: dict[str, Any], *, with_status: bool) -> None:
-    """Copy the annotations of an item to another one, but those that it has already."""
-    present = {
-        _looks(store.parsed(row)) for row in store.select("annotations", "parent = ?", (target["id"],))
-    }
+def copy_annotations(store: Store, source_id: str, target: Document, *, with_status: bool) -> None:
+    """Copy the annotations of an item to another one, except those that it already has."""
+    present = {_fingerprint(store.parsed(row)) for row in store.find("annotations", itemId=target["id"])}
     copies = []
-    for row in list(store.select("annotations", "parent = ?", (source_id,), "ORDER BY id")):
-        annotation = json.loads(row.doc)
-        if _looks(annotation) in present:
+    for annotation in store.find_all("annotations", itemId=source_id):
+        if _fingerprint(annotation) in present:
             continue
         if not with_status:
             annotation.get("metadata", {}).get("system", {}).pop("status", None)
@@ -361,7 +334,7 @@ def copy_annotations(store: Store, source_id: str, target: dict[str, Any], *, wi
     count_annotations(store, {target["id"]})
 
 
-def _looks(annotation: dict[str, Any]) -> str:
-    """Give two annotations that mark the same thing in the same way the same text."""
-    told = ("type", "label", "coordinates", "attributes")
-    return json.dumps([annotation.get(key) for key in told], sort_keys=True)
+def _fingerprint(annotation: Document) -> str:
+    """Return the same text for two annotations that mark the same thing in the same way."""
+    fields = ("type", "label", "coordinates", "attributes")
+    return json.dumps([annotation.get(key) for key in fields], sort_keys=True)

@@ -5,10 +5,11 @@ import json
 import posixpath
 from typing import Any
 
-from ...api import Call, Raw, Route, one, paged
+from ...api import Call, Raw, Route, fetch, one, paged
 from ...errors import bad_request, not_found
 from ...query import everything, search
-from ...store import is_id, merge, now, require
+from ...store import Document, is_id, now
+from ...validation import merge, require
 from ..exports.models import finished
 from . import models
 
@@ -17,33 +18,32 @@ RESOURCES = {"items": "Item", "annotations": "Annotation"}
 
 
 def query(call: Call) -> Any:
-    """Answer a query in a dataset: list, or change or delete in bulk, items or annotations."""
+    """Answer a query in a dataset: list, change in bulk, or delete in bulk its items or annotations."""
     dataset_id = call.params["dataset_id"]
     call.store.row("datasets", dataset_id)
     body = require(call.body)
     kind = body.get("resource", "items")
     if kind not in ("items", "annotations"):
         raise bad_request(f"a dataset holds 'items' and 'annotations', not {kind!r}")
-    scope = ("scope = ?", (dataset_id,))
     if body.get("delete"):
-        return {"deletedCount": _delete(call, kind, everything(call.store, kind, body, scope))}
+        return {"deletedCount": _delete(call, kind, everything(call.store, kind, body, datasetId=dataset_id))}
     if "update" in body:
-        return {"updatedCount": _bulk_update(call, kind, body, scope)}
-    return paged(call, kind, search(call.store, kind, body, scope))
+        return {"updatedCount": _bulk_update(call, kind, body, datasetId=dataset_id)}
+    return paged(call, kind, search(call.store, kind, body, datasetId=dataset_id))
 
 
 def _delete(call: Call, kind: str, rows: list[Any]) -> int:
     if kind == "items":
         return models.delete(call.store, [row.id for row in rows])
     for row in rows:
-        call.store.delete("annotations", "id = ?", row.id)
+        call.store.delete("annotations", id=row.id)
         call.store.emit("Annotation", "Deleted", row.id, dataset=row.scope, item=row.parent)
     models.count_annotations(call.store, {row.parent for row in rows})
     return len(rows)
 
 
-def _bulk_update(call: Call, kind: str, body: dict[str, Any], scope: tuple[str, tuple[Any, ...]]) -> int:
-    """Merge metadata into everything that a query matches, in one transaction."""
+def _bulk_update(call: Call, kind: str, body: Document, **fields: Any) -> int:
+    """Merge metadata into all documents of a query, in one transaction."""
     update = body["update"]
     metadata = update.get("metadata", {}) if isinstance(update, dict) else None
     if not isinstance(metadata, dict) or not all(isinstance(part, dict) for part in metadata.values()):
@@ -53,7 +53,7 @@ def _bulk_update(call: Call, kind: str, body: dict[str, Any], scope: tuple[str, 
     if not body.get("systemSpace"):
         metadata = {key: value for key, value in metadata.items() if key != "system"}
     time = now()
-    rows = everything(call.store, kind, body, scope)
+    rows = everything(call.store, kind, body, **fields)
     documents = [json.loads(row.doc) for row in rows]
     for document in documents:
         if kind == "items":
@@ -71,28 +71,26 @@ def bulk_update_metadata(call: Call) -> Raw:
     """Merge metadata into the items of a query; the SDK assigns subsets this way."""
     body = require(call.body)
     changes = body.get("updateQuery") if isinstance(body.get("updateQuery"), dict) else {}
-    scope = _files(call)
     query = require(body.get("query")) | {
         "systemSpace": changes.get("systemSpace"),
         "update": changes.get("update"),
     }
-    changed = _bulk_update(call, "items", query, scope)
+    changed = _bulk_update(call, "items", query, **_files(call))
     return finished(call, "BulkUpdateMetadata", {"updatedCount": changed})
 
 
-def _files(call: Call) -> tuple[str, tuple[Any, ...]]:
-    """Give the scope of what can be trained on: files, not directories."""
-    return "scope = ? AND type = 'file'", (call.store.row("datasets", call.params["dataset_id"]).id,)
+def _files(call: Call) -> dict[str, str]:
+    """Return the conditions on what can be trained on: files, not directories."""
+    return {"datasetId": call.store.row("datasets", call.params["dataset_id"]).id, "type": "file"}
 
 
 def split(call: Call) -> Raw:
-    """Tag the items of a query as train, validation and test, in these percentages."""
+    """Tag the items of a query as train, validation and test, in the given percentages."""
     body = require(call.body)
     shares = body.get("MLSplitList")
     if not _are_percentages(shares):
-        raise bad_request(f"'MLSplitList' must give percentages that add up to 100, got {shares!r}")
-    scope = _files(call)
-    rows = everything(call.store, "items", require(body.get("itemsQuery")), scope)
+        raise bad_request(f"'MLSplitList' must be percentages that add up to 100, got {shares!r}")
+    rows = everything(call.store, "items", require(body.get("itemsQuery")), **_files(call))
     bounds, reached = {}, 0.0
     for name, share in shares.items():
         reached += share * len(rows) / 100
@@ -115,13 +113,7 @@ def _are_percentages(shares: Any) -> bool:
     return len(whole) == len(shares) and sum(whole) == 100
 
 
-def get(call: Call) -> Raw:
-    """Fetch an item."""
-    return one(call, "items", call.params["item_id"])
-
-
 def get_in_dataset(call: Call) -> Raw:
-    """Fetch an item of a dataset."""
     item_id = call.params["item_id"]
     if call.store.row("items", item_id).scope != call.params["dataset_id"]:
         raise not_found(f"item in dataset {call.params['dataset_id']}", item_id)
@@ -129,14 +121,12 @@ def get_in_dataset(call: Call) -> Raw:
 
 
 def update(call: Call) -> Raw:
-    """Apply a diff to an item."""
     item = call.store.get("items", call.params["item_id"])
     models.update(call.store, item, require(call.body), call.user, system=call.system)
     return one(call, "items", item["id"])
 
 
-def delete(call: Call) -> dict[str, Any]:
-    """Delete an item."""
+def delete(call: Call) -> Document:
     item_id = call.params["item_id"]
     if not is_id(item_id):
         raise bad_request(f"cannot delete item {item_id!r}: an id is 24 hexadecimal digits")
@@ -145,8 +135,7 @@ def delete(call: Call) -> dict[str, Any]:
     return {"id": item_id}
 
 
-def move_into(call: Call) -> dict[str, Any]:
-    """Move items into a directory."""
+def move_into(call: Call) -> Document:
     directory = call.store.get("items", call.params["directory_id"])
     if directory["type"] != "dir" or not _are_ids(call.body):
         raise bad_request(f"moving needs a directory and a list of item ids, got {directory['filename']!r}")
@@ -166,7 +155,6 @@ def _are_ids(body: Any) -> bool:
 
 
 def clone(call: Call) -> Raw:
-    """Copy an item into a dataset."""
     body = require(call.body, "targetDatasetId")
     source = call.store.get("items", call.params["item_id"])
     if source["type"] != "file":
@@ -194,15 +182,15 @@ def clone(call: Call) -> Raw:
     return finished(call, "CloneItem", {"returnedModelId": [item["id"]]})
 
 
-def _target(filename: Any, source: dict[str, Any]) -> Any:
-    """Give the path of a copy: that of its source, unless another one is wanted, or another folder."""
+def _target(filename: Any, source: Document) -> Any:
+    """Return the path of a copy: that of its source, unless the request names another path or a folder."""
     if isinstance(filename, str) and filename.endswith("/"):
         return filename + source["name"]
     return filename or source["filename"]
 
 
 def _has_clone(call: Call, source_id: str, dataset_id: str) -> bool:
-    return call.store.count("items", "scope = ? AND parent = ?", (dataset_id, source_id)) > 0
+    return call.store.count("items", datasetId=dataset_id, srcItem=source_id) > 0
 
 
 ROUTES = [
@@ -210,7 +198,7 @@ ROUTES = [
     Route("POST", "/datasets/{dataset_id}/split", split),
     Route("POST", "/datasets/{dataset_id}/items/bulk-update-metadata", bulk_update_metadata),
     Route("PUT", "/datasets/{dataset_id}/items/{directory_id}", move_into),
-    Route("GET", "/items/{item_id}", get),
+    Route("GET", "/items/{item_id}", fetch("items", "item_id")),
     Route("GET", "/datasets/{dataset_id}/items/{item_id}", get_in_dataset),
     Route("PATCH", "/items/{item_id}", update),
     Route("DELETE", "/items/{item_id}", delete),

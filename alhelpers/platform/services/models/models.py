@@ -1,43 +1,33 @@
-"""What a model is: a record of weights, configuration and status, with artifacts among the project's binaries."""
+"""Models: records of weights, configuration and status, with artifacts among the project's binaries."""
 
 import json
 import posixpath
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, now, require
+from ...store import Document, Store, created, now
+from ...validation import require, with_system
 from ..datasets import models as datasets
 from ..items import models as items
 from ..projects.models import ORGANIZATION
 
 STATUSES = ("created", "pre-trained", "pending", "training", "trained", "deployed", "failed", "cloning")
-FIXED = {
-    "id",
-    "url",
-    "creator",
-    "createdAt",
-    "updatedAt",
-    "updatedBy",
-    "context",
-    "projectId",
-    "statusLogs",
-    "module_name",
-}
+FIXED = frozenset(
+    ("id url creator createdAt updatedAt updatedBy context projectId statusLogs module_name").split()
+)
 ARTIFACTS = "/artifacts/models"
 TEXTS = ("description", "datasetId", "packageId", "moduleName", "scope", "version", "status")
 APP_TEXTS = ("id", "componentName", "dpkName", "dpkVersion", "dpkId")
 
 
-def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Make a model; its name must be new in the project."""
+def create(store: Store, body: Document, user: str) -> Document:
     require(body, "name", "projectId")
     check_fields(body)
     store.row("projects", body["projectId"])
-    check_name(store, body["projectId"], body["name"])
+    store.check_new_name("models", projectId=body["projectId"], name=body["name"])
     if body.get("datasetId"):
         store.row("datasets", body["datasetId"])
     metadata = body.get("metadata") or {}
-    time = now()
     model = {
         "id": store.new_id(),
         "name": body["name"],
@@ -59,9 +49,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
         "status": body.get("status") or "created",
         "statusLogs": [],
         "context": {"project": body["projectId"], "creator": user, "org": ORGANIZATION["id"]},
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
         "updatedBy": user,
     }
     log_status(model, model["status"], user)
@@ -70,8 +58,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     return model
 
 
-def check_fields(body: dict[str, Any]) -> None:
-    """Refuse fields of a model that are not what everybody who reads them takes them for."""
+def check_fields(body: Document) -> None:
     texts = [(key, body.get(key)) for key in TEXTS]
     texts += [(f"app.{key}", (body.get("app") or {}).get(key)) for key in APP_TEXTS]
     for key, value in texts:
@@ -84,36 +71,25 @@ def check_fields(body: dict[str, Any]) -> None:
             )
 
 
-def check_name(store: Store, project_id: str, name: str) -> None:
-    """Refuse a name that another model of the project has."""
-    if store.find("models", "scope = ? AND name = ?", project_id, name):
-        raise bad_request(
-            f"a model named {name!r} exists in project {project_id}: choose another name, or get that one"
-        )
-
-
-def log_status(model: dict[str, Any], status: Any, user: str) -> None:
-    """Give a model a status, and log the change."""
+def log_status(model: Document, status: Any, user: str) -> None:
+    """Set the status of a model, and log the change."""
     if status not in STATUSES:
         raise bad_request(f"unknown model status {status!r}; known: {', '.join(STATUSES)}")
     model["status"] = status
     model["statusLogs"].append({"status": status, "timestamp": now(), "creator": user})
 
 
-def update(store: Store, model: dict[str, Any], body: dict[str, Any], user: str, *, system: bool) -> None:
-    """Write a model as the SDK sends it: whole, its system metadata only where that was asked for."""
+def update(store: Store, model: Document, body: Document, user: str, *, system: bool) -> None:
+    """Write a model as the SDK sends it: whole, its system metadata only if `system`."""
     check_fields(body)
     if body.get("name", model["name"]) != model["name"]:
-        check_name(store, model["projectId"], require(body, "name")["name"])
+        store.check_new_name("models", projectId=model["projectId"], name=require(body, "name")["name"])
     if body.get("datasetId") and body["datasetId"] != model["datasetId"]:
         store.row("datasets", body["datasetId"])
     status = body.get("status", model["status"])
     model |= {key: value for key, value in body.items() if key not in FIXED | {"status", "metadata"}}
     if isinstance(body.get("metadata"), dict):
-        given = body["metadata"].get("system") if system else None
-        model["metadata"] = body["metadata"] | {
-            "system": model["metadata"]["system"] if given is None else given
-        }
+        model["metadata"] = with_system(model, body["metadata"], system=system)
     if status != model["status"]:
         log_status(model, status, user)
     model["artifacts"] = own_artifacts(store, model)
@@ -121,7 +97,7 @@ def update(store: Store, model: dict[str, Any], body: dict[str, Any], user: str,
     store.emit("Model", "Updated", model["id"])
 
 
-def own_artifacts(store: Store, model: dict[str, Any]) -> list[Any]:
+def own_artifacts(store: Store, model: Document) -> list[Any]:
     """Leave out artifacts that lie in the folder of another model.
 
     After an upload the SDK lists ``/artifacts/models/<name>*`` and writes all it finds to the model. That pattern also
@@ -130,7 +106,7 @@ def own_artifacts(store: Store, model: dict[str, Any]) -> list[Any]:
     kept = []
     for artifact in model.get("artifacts") or []:
         item_id = artifact.get("itemId") if isinstance(artifact, dict) else None
-        row = next(store.select("items", "id = ?", (item_id,)), None) if item_id else None
+        row = store.first("items", id=item_id) if item_id else None
         owner = _folder_owner(store.parsed(row)["filename"]) if row else None
         if owner is None or owner == model["name"] or not _is_other(store, model, owner):
             kept.append(artifact)
@@ -142,31 +118,27 @@ def _folder_owner(filename: str) -> str | None:
     return rest.split("/")[0] if rest != filename else None
 
 
-def _is_other(store: Store, model: dict[str, Any], name: str) -> bool:
-    """Say whether another model of the project has this name; a renamed model still has files under its old one."""
-    return (
-        store.count("models", "scope = ? AND name = ? AND id != ?", (model["projectId"], name, model["id"]))
-        > 0
-    )
+def _is_other(store: Store, model: Document, name: str) -> bool:
+    """Return whether another model of the project has this name; a renamed model still has files under its old one."""
+    return store.count("models", projectId=model["projectId"], name=name, id__ne=model["id"]) > 0
 
 
 def forget_artifact(store: Store, project_id: str, item_id: str) -> None:
-    """Take a deleted item out of the artifacts of a project's models."""
-    for row in list(store.select("models", "scope = ?", (project_id,))):
+    for row in list(store.find("models", projectId=project_id)):
         if item_id in row.doc:
             model = json.loads(row.doc)
             kept = [each for each in model["artifacts"] if each.get("itemId") != item_id]
             store.put("models", model | {"artifacts": kept})
 
 
-def clone(store: Store, source: dict[str, Any], body: dict[str, Any], user: str) -> dict[str, Any]:
+def clone(store: Store, source: Document, body: Document, user: str) -> Document:
     """Copy a model under a new name, with its artifacts; it is ready at once."""
     body = {key: value for key, value in require(body, "name").items() if value is not None}
     inherited = {key: value for key, value in source.items() if key not in FIXED | {"status", "artifacts"}}
     metadata = _cloned_metadata(source, body.get("metadata") or {})
     body = inherited | {"projectId": source["projectId"]} | body | {"metadata": metadata}
     model = create(store, body | {"status": "cloning", "artifacts": []}, user)
-    # The log remembers where the model comes from; the SDK passes it on as it is.
+    # The log records the source of the model; the SDK passes it on as it is.
     model["statusLogs"][-1]["srcModelId"] = source["id"]
     model["artifacts"] = copy_artifacts(store, source, model, user)
     log_status(model, body.get("status") or "pre-trained", user)
@@ -174,16 +146,15 @@ def clone(store: Store, source: dict[str, Any], body: dict[str, Any], user: str)
     return model
 
 
-def _cloned_metadata(source: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    # What happened to the source (evaluations, deployments) did not happen to its copy.
+def _cloned_metadata(source: Document, given: Document) -> Document:
+    # Evaluations and deployments of the source are not inherited.
     inherited = {
         key: value for key, value in source["metadata"]["system"].items() if key not in ("evaluate", "deploy")
     }
     return source["metadata"] | given | {"system": inherited | (given.get("system") or {})}
 
 
-def copy_artifacts(store: Store, source: dict[str, Any], model: dict[str, Any], user: str) -> list[Any]:
-    """Copy a model's artifacts into the folder of another model."""
+def copy_artifacts(store: Store, source: Document, model: Document, user: str) -> list[Any]:
     target = datasets.binaries(store, model["projectId"])["id"]
     copies = []
     for artifact in source["artifacts"]:
@@ -195,41 +166,33 @@ def copy_artifacts(store: Store, source: dict[str, Any], model: dict[str, Any], 
         if inside.startswith(".."):
             inside = item["name"]
         filename = items.clean_path(f"{ARTIFACTS}/{model['name']}/{inside}")
-        _clear(store, target, filename)
+        _delete_leftover(store, target, filename)
         copies.append({"type": "item", "itemId": items.copy(store, item, target, filename, user)["id"]})
     return copies
 
 
-def _clear(store: Store, dataset_id: str, filename: str) -> None:
-    """Remove a file that a deleted model of the same name left."""
+def _delete_leftover(store: Store, dataset_id: str, filename: str) -> None:
+    """Delete a file that is left from a deleted model of the same name."""
     left = items.by_path(store, dataset_id, filename)
     if left is not None:
         items.delete(store, [left["id"]])
 
 
 def delete(store: Store, model_id: str) -> None:
-    """Delete a model with its metrics, its artifacts and their folder."""
     model = store.get("models", model_id)
-    store.delete("metrics", "parent = ?", model_id)
-    store.delete("models", "id = ?", model_id)
+    store.delete("metrics", modelId=model_id)
+    store.delete("models", id=model_id)
     binaries = datasets.binaries(store, model["projectId"])["id"]
     own = {each.get("itemId") for each in own_artifacts(store, model)}
     folder = f"{ARTIFACTS}/{model['name']}"
-    rows = store.select("items", "scope = ? AND name = ? AND type = 'dir'", (binaries, folder))
+    rows = store.find("items", datasetId=binaries, filename=folder, type="dir")
     ids = [row.id for row in rows]
-    ids += [
-        row.id
-        for each in own
-        if each
-        for row in store.select("items", "id = ?", (each,))
-        if row.scope == binaries
-    ]
+    ids += [row.id for each in own if each for row in store.find("items", id=each) if row.scope == binaries]
     items.delete(store, ids)
     store.emit("Model", "Deleted", model_id, project=model["projectId"])
 
 
 def publish_metrics(store: Store, samples: Any) -> None:
-    """Store the points of training curves."""
     if not isinstance(samples, list):
         raise bad_request(f"metrics must be a list of samples, got {type(samples).__name__}")
     time = now()

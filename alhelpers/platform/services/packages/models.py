@@ -1,10 +1,11 @@
-"""What a package is: modules with their code, in revisions, as it was before there were dpks."""
+"""Packages: modules with their code, in revisions; the predecessors of dpks."""
 
 import re
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, now, require
+from ...store import Document, Store, created, now
+from ...validation import require
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}")
@@ -13,7 +14,7 @@ FIELDS = (
     *("name", "modules", "slots", "codebase", "requirements", "serviceConfig", "metadata"),
     *("type", "global", "uiHooks"),
 )
-# What runs when a package is pushed without saying what it holds.
+# The module of a package that is pushed without modules.
 DEFAULT_MODULE = {
     "name": "default_module",
     "className": "ServiceRunner",
@@ -24,17 +25,14 @@ DEFAULT_MODULE = {
 
 
 def check_name(name: Any) -> None:
-    """Refuse what cannot be the name of a package."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise bad_request(f"a package's name has letters, digits, '-' and '_', at most 128, got {name!r}")
 
 
-def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Make a package with its first revision; its name must be new in the project."""
+def create(store: Store, body: Document, user: str) -> Document:
     require(body, "name", "projectId")
     store.row("projects", body["projectId"])
     version = body.get("version") or FIRST
-    time = now()
     package = {
         "id": store.new_id(),
         "name": body["name"],
@@ -49,17 +47,15 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
         "type": body.get("type") or "faas",
         "global": bool(body.get("global")),
         "uiHooks": body.get("uiHooks"),
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
     }
     _write(store, package)
     store.emit("Package", "Created", package["id"])
     return package
 
 
-def update(store: Store, package: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
-    """Write the next revision of a package; without a version of its own it has the next patch number."""
+def update(store: Store, package: Document, body: Document) -> Document:
+    """Write the next revision of a package; by default with the next patch number."""
     version = body.get("version") or package["version"]
     if version == package["version"]:
         major, minor, patch = str(version).split(".")
@@ -71,19 +67,19 @@ def update(store: Store, package: dict[str, Any], body: dict[str, Any]) -> dict[
     return package
 
 
-def _write(store: Store, package: dict[str, Any]) -> None:
+def _write(store: Store, package: Document) -> None:
     check_name(package["name"])
     version, modules = package["version"], package["modules"]
     if not isinstance(version, str) or not VERSION.fullmatch(version):
         raise bad_request(f"a package's version is MAJOR.MINOR.PATCH such as '1.0.0', got {version!r}")
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
         raise bad_request(f"'modules' of a package must be a list of objects, got {modules!r}")
-    other = store.find("packages", "scope = ? AND name = ?", package["projectId"], package["name"])
+    other = store.find_one("packages", projectId=package["projectId"], name=package["name"])
     if other is not None and other["id"] != package["id"]:
         raise bad_request(
             f"a package named {package['name']!r} exists in project {package['projectId']}: push a new version of it"
         )
-    if store.find("package_revisions", "parent = ? AND name = ?", package["id"], version):
+    if store.find_one("package_revisions", packageId=package["id"], version=version):
         raise bad_request(
             f"package {package['name']!r} has a version {version!r} already: choose a later one"
         )
@@ -91,24 +87,21 @@ def _write(store: Store, package: dict[str, Any]) -> None:
     store.put("package_revisions", package | {"id": store.new_id(), "packageId": package["id"]})
 
 
-def revisions(store: Store, package_id: str) -> list[dict[str, Any]]:
-    """List all versions of a package, the latest first."""
-    rows = store.select("package_revisions", "parent = ?", (package_id,), "ORDER BY id DESC")
+def revisions(store: Store, package_id: str) -> list[Document]:
+    found = store.find_all("package_revisions", packageId=package_id, order="-id")
     return [
-        {key: value for key, value in store.parsed(row).items() if key != "packageId"} | {"id": package_id}
-        for row in rows
+        {key: value for key, value in revision.items() if key != "packageId"} | {"id": package_id}
+        for revision in found
     ]
 
 
 def delete(store: Store, package_id: str) -> None:
-    """Delete a package with its revisions; one that services run on stays."""
     package = store.get("packages", package_id)
-    for row in store.select("services", "scope = ?", (package["projectId"],)):
-        service = store.parsed(row)
+    for service in store.find_all("services", projectId=package["projectId"]):
         if service["packageId"] == package_id:
             raise bad_request(
                 f"package {package['name']!r} is used by service {service['name']!r}: delete that service first"
             )
-    store.delete("package_revisions", "parent = ?", package_id)
-    store.delete("packages", "id = ?", package_id)
+    store.delete("package_revisions", packageId=package_id)
+    store.delete("packages", id=package_id)
     store.emit("Package", "Deleted", package_id)

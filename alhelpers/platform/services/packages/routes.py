@@ -1,47 +1,36 @@
 """Routes of packages; a list of them comes with the other queries about what runs (``/query/faas``)."""
 
-from typing import Any
-
-from ...api import Call, Raw, Route, one
-from ...store import require
+from ...api import Call, Raw, Route, one, remove
+from ...store import Document
+from ...validation import require
 from ..apps import models as apps
 from . import models
 
 
 def create(call: Call) -> Raw:
-    """Make a package."""
     return one(call, "packages", models.create(call.store, require(call.body), call.user)["id"])
 
 
 def get(call: Call) -> Raw:
     """Fetch a package, or the dpk of that id: a model names its code by one or the other."""
     package_id = call.params["package_id"]
-    if call.store.count("packages", "id = ?", (package_id,)):
+    if call.store.count("packages", id=package_id):
         return one(call, "packages", package_id)
     return one(call, "dpks", apps.by_id(call.store, package_id, "package")["id"])
 
 
 def update(call: Call) -> Raw:
-    """Write the next revision of a package."""
     package = call.store.get("packages", call.params["package_id"])
     models.update(call.store, package, require(call.body))
     return one(call, "packages", package["id"])
 
 
-def delete(call: Call) -> dict[str, Any]:
-    """Delete a package."""
-    models.delete(call.store, call.params["package_id"])
-    return {"id": call.params["package_id"]}
-
-
-def revisions(call: Call) -> list[dict[str, Any]]:
-    """List the versions of a package."""
+def revisions(call: Call) -> list[Document]:
     call.store.row("packages", call.params["package_id"])
     return models.revisions(call.store, call.params["package_id"])
 
 
-def free_name(call: Call) -> dict[str, Any]:
-    """Say that a name can be a package's, or refuse it."""
+def free_name(call: Call) -> Document:
     models.check_name(call.params["name"])
     return {"name": call.params["name"]}
 
@@ -52,5 +41,5 @@ ROUTES = [
     Route("GET", "/packages/{package_id}", get),
     Route("GET", "/packages/{package_id}/revisions", revisions),
     Route("PATCH", "/packages/{package_id}", update),
-    Route("DELETE", "/packages/{package_id}", delete),
+    Route("DELETE", "/packages/{package_id}", remove(models.delete, "package_id")),
 ]

@@ -1,1 +1,1 @@
-"""Pipelines as stored documents; nothing runs them."""
+"""Pipelines and their cycles."""

@@ -1,7 +1,7 @@
 """Cycles: one run of a pipeline each. An execution that ends moves its cycle on, in the same transaction.
 
-A crash therefore leaves no half step: either an execution has ended and those after it exist, or neither. Nothing runs
-between requests, so a restart has nothing to catch up on.
+A crash therefore leaves no half step: either an execution has ended and the next ones exist, or neither. Nothing runs
+between requests, so a restart has nothing to make up for.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 from ... import dql
 from ...errors import ApiError, bad_request
-from ...store import Store, now
+from ...store import Document, Store, created, now
 from ..executions import models as executions
 from . import graph, nodes, values
 
@@ -18,7 +18,7 @@ INSTALLED = "Installed"
 PENDING, RUNNING, SUCCESS, FAILED, TERMINATED = "pending", "in-progress", "success", "failed", "terminated"
 FAILURES = (FAILED, "aborted", "canceled", "system-failure")
 MAX_FAN_OUT = 1000
-# What a cycle keeps for itself; callers do not see it.
+# Fields of a cycle that callers do not see.
 PRIVATE = ("counts", "forgiven", "waiting", "held", "input", "startNodeId", "broken")
 
 FROM_NODES, FROM_FAILED, FROM_BEGINNING = "startFromNodes", "startFromFailedExecutions", "startFromBeginning"
@@ -30,45 +30,18 @@ RERUN_METHODS = (FROM_NODES, FROM_FAILED, FROM_BEGINNING)
 
 def begin(
     store: Store,
-    pipeline: dict[str, Any],
+    pipeline: Document,
     user: str,
     *,
-    inputs: dict[str, Any],
+    inputs: Document,
     node_id: str | None = None,
     trigger_id: str | None = None,
     test: bool = False,
     collect: bool = False,
-) -> dict[str, Any]:
-    """Start a cycle.
+) -> Document:
+    """Start a cycle at a node (by default the root) with its inputs by name; nodes before it stay pending.
 
-    Parameters
-    ----------
-    store : Store
-        The state.
-    pipeline : dict
-        The pipeline; it must be installed.
-    user : str
-        Who starts it.
-    inputs : dict
-        The first node's inputs by name.
-    node_id : str, optional
-        The node to start from; without it the root. The nodes before it stay pending.
-    trigger_id : str, optional
-        The trigger that starts it.
-    test : bool
-        Whether it is marked as a test; it runs like any other.
-    collect : bool
-        Whether a pipeline that is paused takes it all the same, for later.
-
-    Returns
-    -------
-    dict
-        The cycle.
-
-    Raises
-    ------
-    ApiError
-        400, when the pipeline is not installed or has no such node.
+    With `collect` a paused pipeline takes it for later.
     """
     if pipeline["status"] != INSTALLED and not collect:
         raise bad_request(
@@ -78,7 +51,6 @@ def begin(
     node = graph.node_by_id(pipeline, node_id or graph.root_id(pipeline) or "")
     if node is None:
         raise bad_request(f"pipeline {pipeline['name']!r} has no node {node_id!r}")
-    time = now()
     cycle = {
         "id": store.new_id(),
         "pipelineId": pipeline["id"],
@@ -88,9 +60,7 @@ def begin(
         "maxAttempts": 1,
         "testMode": test,
         "triggerId": trigger_id,
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
         "startNodeId": node["id"],
         "input": inputs,
         "counts": {},
@@ -100,24 +70,18 @@ def begin(
         "broken": None,
     }
     _run(store, pipeline, cycle, node, inputs)
-    _settle(store, cycle)
+    _update_status(store, cycle)
     return cycle
 
 
-def _snapshot(node: dict[str, Any]) -> dict[str, Any]:
-    """Give what a cycle shows of a node."""
+def _snapshot(node: Document) -> Document:
+    """Return what a cycle shows of a node."""
     shown = {key: node.get(key) for key in ("id", "name", "type", "namespace", "projectId", "metadata")}
     return shown | {"ports": [*graph.inputs(node), *graph.outputs(node)], "status": PENDING}
 
 
-def _run(
-    store: Store,
-    pipeline: dict[str, Any],
-    cycle: dict[str, Any],
-    node: dict[str, Any],
-    inputs: dict[str, Any],
-) -> None:
-    """Let a node work on these inputs; while the pipeline is paused they wait at its door."""
+def _run(store: Store, pipeline: Document, cycle: Document, node: Document, inputs: Document) -> None:
+    """Run a node on these inputs; while the pipeline is paused they are held."""
     if pipeline["status"] != INSTALLED:
         cycle["held"].append({"nodeId": node["id"], "inputs": inputs})
         return
@@ -129,32 +93,36 @@ def _run(
 # ------------------------------------------------------------------------------------------------------ advancing
 
 
-def finished(store: Store, execution_id: str) -> None:
-    """Move a cycle on, after one of its executions has ended."""
-    row = next(store.select("executions", "id = ?", (execution_id,)), None)
+def _located(store: Store, execution_id: str) -> tuple[Document, Document, Document | None]:
+    """Return an execution, its place in a pipeline, and its cycle, or None if it belongs to no cycle."""
+    row = store.first("executions", id=execution_id)
     execution = store.parsed(row) if row else {}
     link = execution.get("pipeline") or {}
-    found = next(store.select("cycles", "id = ?", (link.get("executionId"),)), None)
-    pipeline = store.find("pipelines", "id = ?", link.get("id"))
-    if found is None or pipeline is None:
+    return execution, link, store.find_one("cycles", id=link.get("executionId"))
+
+
+def finished(store: Store, execution_id: str) -> None:
+    """Move a cycle on after one of its executions has ended."""
+    execution, link, cycle = _located(store, execution_id)
+    pipeline = store.find_one("pipelines", id=link.get("id"))
+    if cycle is None or pipeline is None:
         return
-    cycle = json.loads(found.doc)
     status = execution["latestStatus"]["status"]
     _count(cycle, link["nodeId"], RUNNING, -1)
     _count(cycle, link["nodeId"], status, 1)
     if status == SUCCESS and cycle["status"] != TERMINATED:
-        route(store, pipeline, cycle, execution)
-    _settle(store, cycle)
+        pass_on(store, pipeline, cycle, execution)
+    _update_status(store, cycle)
 
 
-def route(store: Store, pipeline: dict[str, Any], cycle: dict[str, Any], execution: dict[str, Any]) -> None:
-    """Hand what an execution returned to the nodes behind its own."""
+def pass_on(store: Store, pipeline: Document, cycle: Document, execution: Document) -> None:
+    """Pass the output of an execution on to the next nodes."""
     node = graph.node_by_id(pipeline, execution["pipeline"]["nodeId"])
     if node is None:
-        return  # taken out of the pipeline while it ran
+        return  # removed from the pipeline while it ran
     found = values.by_port(graph.outputs(node), execution["output"])
     for connection in graph.leaving(pipeline, node["id"]):
-        if not _takes(connection, execution.get("action")):
+        if not _matches_action(connection, execution.get("action")):
             continue
         target = graph.node_by_id(pipeline, connection["tgt"]["nodeId"])
         source_port = graph.port_by_id(graph.outputs(node), connection["src"]["portId"])
@@ -164,30 +132,32 @@ def route(store: Store, pipeline: dict[str, Any], cycle: dict[str, Any], executi
         value = found.get(source_port["portId"])
         value = values.default(pipeline, port) if value is None else value
         if value is None:
-            _break(
+            _fail_cycle(
                 cycle,
                 execution,
-                f"{graph.label(node)} gave nothing for {port['name']!r} of {graph.label(target)}",
+                f"{graph.label(node)} returned nothing for {port['name']!r} of {graph.label(target)}",
             )
             continue
         arriving = values.spread(source_port, port, value)
         if len(arriving) > MAX_FAN_OUT:
-            _break(
-                cycle, execution, f"{graph.label(node)} gave {len(arriving)} values, more than {MAX_FAN_OUT}"
+            _fail_cycle(
+                cycle,
+                execution,
+                f"{graph.label(node)} returned {len(arriving)} values, more than {MAX_FAN_OUT}",
             )
             continue
         for each in arriving:
-            if _holds(store, connection, port, each):
-                _arrive(store, pipeline, cycle, target, port, each)
+            if _passes_filter(store, connection, port, each):
+                _deliver(store, pipeline, cycle, target, port, each)
 
 
-def _takes(connection: dict[str, Any], action: str | None) -> bool:
+def _matches_action(connection: Document, action: str | None) -> bool:
     wanted = connection.get("action")
     return not wanted or nodes.same_action(wanted, action)
 
 
-def _holds(store: Store, connection: dict[str, Any], port: dict[str, Any], value: Any) -> bool:
-    """Say whether a connection's filter lets a value through; an entity is judged by its document."""
+def _passes_filter(store: Store, connection: Document, port: Document, value: Any) -> bool:
+    """Return whether a connection's filter matches a value; of an entity it tests the document."""
     condition = graph.condition(connection)
     if condition is None:
         return True
@@ -195,20 +165,15 @@ def _holds(store: Store, connection: dict[str, Any], port: dict[str, Any], value
     document = value
     if kind in values.ID_KEYS:
         entity = values.entity_id(kind, value)
-        row = next(store.select(f"{kind.lower()}s", "id = ?", (entity,)), None)
+        row = store.first(f"{kind.lower()}s", id=entity)
         document = store.parsed(row) if row else {}
     return dql.compile_filter(dql.parse(condition))(document)
 
 
-def _arrive(
-    store: Store,
-    pipeline: dict[str, Any],
-    cycle: dict[str, Any],
-    node: dict[str, Any],
-    port: dict[str, Any],
-    value: Any,
+def _deliver(
+    store: Store, pipeline: Document, cycle: Document, node: Document, port: Document, value: Any
 ) -> None:
-    """Bring a value to an in-port. A node with several connected in-ports runs when each of them has a value."""
+    """Pass a value to an in-port. A node with several connected in-ports runs when each of them has a value."""
     needed = graph.connected_inputs(pipeline, node)
     if len(needed) <= 1:
         _run(store, pipeline, cycle, node, {port["name"]: value})
@@ -224,21 +189,21 @@ def _arrive(
 # --------------------------------------------------------------------------------------------------------- status
 
 
-def _count(cycle: dict[str, Any], node_id: str, status: str, step: int) -> None:
+def _count(cycle: Document, node_id: str, status: str, step: int) -> None:
     counts = cycle["counts"].setdefault(node_id, {})
     counts[status] = counts.get(status, 0) + step
     if counts[status] <= 0:
         del counts[status]
 
 
-def _break(cycle: dict[str, Any], execution: dict[str, Any], reason: str) -> None:
-    """Fail a cycle for what an execution that succeeded has returned."""
+def _fail_cycle(cycle: Document, execution: Document, reason: str) -> None:
+    """Fail a cycle because of the output of an execution that succeeded."""
     cycle["broken"] = {"executionId": execution["id"], "nodeId": execution["pipeline"]["nodeId"]}
     cycle["errors"] = [*cycle.get("errors", []), reason]
 
 
-def _settle(store: Store, cycle: dict[str, Any]) -> None:
-    """Work out the status of a cycle and its nodes from their executions, and write it."""
+def _update_status(store: Store, cycle: Document) -> None:
+    """Compute the status of a cycle and its nodes from their executions, and write it."""
     before = cycle["status"]
     found = set()
     for node in cycle["nodes"]:
@@ -271,47 +236,42 @@ def _overall(statuses: Iterable[str]) -> str:
 
 
 def restarted(store: Store, execution_id: str) -> None:
-    """Bring a cycle up to date when one of its executions begins again."""
-    row = next(store.select("executions", "id = ?", (execution_id,)), None)
-    execution = store.parsed(row) if row else {}
-    link = execution.get("pipeline") or {}
-    found = next(store.select("cycles", "id = ?", (link.get("executionId"),)), None)
+    """Update a cycle when one of its executions starts again."""
+    execution, link, cycle = _located(store, execution_id)
     log = [entry["status"] for entry in execution.get("statusLog", [])]
-    if found is None or log.count(executions.CREATED) < 2:
+    if cycle is None or log.count(executions.CREATED) < 2:
         return  # a new execution was counted when its node made it
     before = log[len(log) - 2 - log[::-1].index(executions.CREATED)]
-    cycle = json.loads(found.doc)
     _count(cycle, link["nodeId"], RUNNING if before == executions.CREATED else before, -1)
     _count(cycle, link["nodeId"], RUNNING, 1)
     if cycle["status"] == TERMINATED:
         cycle["status"] = RUNNING
-    _settle(store, cycle)
+    _update_status(store, cycle)
 
 
-def decided_again(store: Store, execution: dict[str, Any], action: str) -> None:
-    """Hand on an item whose status in a task was set anew, where the task's node is repeatable."""
+def pass_on_again(store: Store, execution: Document, action: str) -> None:
+    """Pass on an item whose status in a task was set again, if the task's node is repeatable."""
     link = execution["pipeline"]
-    found = next(store.select("cycles", "id = ?", (link["executionId"],)), None)
-    pipeline = store.find("pipelines", "id = ?", link["id"])
+    cycle = store.find_one("cycles", id=link["executionId"])
+    pipeline = store.find_one("pipelines", id=link["id"])
     node = graph.node_by_id(pipeline or {}, link["nodeId"])
-    if found is None or pipeline is None or node is None:
+    if cycle is None or pipeline is None or node is None:
         return
     if (node.get("metadata") or {}).get("repeatable", True) is False:
         return
     execution["action"] = action
     store.put("executions", execution)
-    cycle = json.loads(found.doc)
     if cycle["status"] != TERMINATED:
-        route(store, pipeline, cycle, execution)
-        _settle(store, cycle)
+        pass_on(store, pipeline, cycle, execution)
+        _update_status(store, cycle)
 
 
 # --------------------------------------------------------------------------------------- pausing, ending, again
 
 
-def resume(store: Store, pipeline: dict[str, Any]) -> None:
-    """Let the nodes work that were held while the pipeline was paused."""
-    for row in list(store.select("cycles", "parent = ?", (pipeline["id"],), "ORDER BY id")):
+def resume(store: Store, pipeline: Document) -> None:
+    """Run the nodes whose inputs were held while the pipeline was paused."""
+    for row in list(store.find("cycles", pipelineId=pipeline["id"])):
         if not store.parsed(row)["held"]:
             continue
         cycle = json.loads(row.doc)
@@ -320,11 +280,10 @@ def resume(store: Store, pipeline: dict[str, Any]) -> None:
             node = graph.node_by_id(pipeline, each["nodeId"])
             if node is not None:
                 _run(store, pipeline, cycle, node, each["inputs"])
-        _settle(store, cycle)
+        _update_status(store, cycle)
 
 
-def terminate(store: Store, cycle: dict[str, Any]) -> None:
-    """End a cycle with everything in it that is under way."""
+def terminate(store: Store, cycle: Document) -> None:
     cycle |= {"status": TERMINATED, "held": [], "waiting": {}}
     store.put("cycles", cycle)
     for execution in executions.of_cycle(store, cycle["projectId"], cycle["id"]):
@@ -334,19 +293,12 @@ def terminate(store: Store, cycle: dict[str, Any]) -> None:
 
 
 def terminate_all(store: Store, pipeline_id: str) -> None:
-    """End every cycle of a pipeline that is under way."""
-    open_ones = ("parent = ? AND type IN (?, ?)", (pipeline_id, PENDING, RUNNING))
-    for row in list(store.select("cycles", *open_ones)):
-        terminate(store, json.loads(row.doc))
+    for cycle in store.find_all("cycles", pipelineId=pipeline_id, status=[PENDING, RUNNING]):
+        terminate(store, cycle)
 
 
-def rerun(
-    store: Store, pipeline: dict[str, Any], cycle: dict[str, Any], method: str, start_ids: list[str]
-) -> None:
-    """Run a cycle again: all of it, what has failed, or from some nodes on.
-
-    Failed executions begin again under their own ids; otherwise new ones are made beside the old.
-    """
+def rerun(store: Store, pipeline: Document, cycle: Document, method: str, start_ids: list[str]) -> None:
+    """Run a cycle again: all of it, its failed executions (under their own ids), or from some nodes on."""
     if pipeline["status"] != INSTALLED:
         raise bad_request(
             f"pipeline {pipeline['name']!r} is not installed: start it before its cycles run again"
@@ -367,14 +319,14 @@ def rerun(
             executions.restart(store, copy, "the pipeline's cycle runs again")
             nodes.relaunched(store, pipeline, copy)
         if not again:
-            _settle(store, cycle)
+            _update_status(store, cycle)
         return  # the events of the executions bring the cycle up to date
     if method == FROM_BEGINNING:
         start_ids = [cycle["startNodeId"]]
     _end_open(store, cycle, done, graph.below(pipeline, set(start_ids)))
     for node_id in graph.below(pipeline, set(start_ids)):
         forgiven = dict(cycle["counts"].get(node_id, {}))
-        # What was under way has just been told to end, and is counted so a moment later.
+        # Executions that were running have just been terminated, and are counted so after this transaction.
         forgiven[TERMINATED] = forgiven.get(TERMINATED, 0) + forgiven.pop(RUNNING, 0)
         cycle["forgiven"][node_id] = forgiven
         cycle["waiting"].pop(node_id, None)
@@ -386,26 +338,25 @@ def rerun(
         first = [each["input"] for each in done if each["pipeline"]["nodeId"] == node_id]
         for inputs in [cycle["input"]] if method == FROM_BEGINNING else first:
             _run(store, pipeline, cycle, node, inputs)
-    _settle(store, cycle)
+    _update_status(store, cycle)
 
 
-def _is_failed(cycle: dict[str, Any], execution: dict[str, Any]) -> bool:
+def _is_failed(cycle: Document, execution: Document) -> bool:
     node_id, status = execution["pipeline"]["nodeId"], execution["latestStatus"]["status"]
     return status in FAILURES and not cycle["forgiven"].get(node_id, {}).get(status)
 
 
-def _end_open(store: Store, cycle: dict[str, Any], done: list[dict[str, Any]], node_ids: set[str]) -> None:
-    """Terminate what is under way in nodes that are about to run again."""
+def _end_open(store: Store, cycle: Document, done: list[Document], node_ids: set[str]) -> None:
+    """Terminate the executions of nodes that are about to run again."""
     for execution in done:
         if execution["pipeline"]["nodeId"] in node_ids and not executions.ended(execution):
-            # Detached, so that its end no longer moves this cycle on.
+            # A copy, so that its end no longer moves this cycle on.
             copy = json.loads(json.dumps(execution))
             executions.finish(store, copy, TERMINATED, message="the pipeline's cycle runs again")
     cycle["held"] = [each for each in cycle["held"] if each["nodeId"] not in node_ids]
 
 
-def check_method(method: Any, start_ids: Any, pipeline: dict[str, Any]) -> tuple[str, list[str]]:
-    """Check how cycles are to run again."""
+def check_method(method: Any, start_ids: Any, pipeline: Document) -> tuple[str, list[str]]:
     method = method or FROM_BEGINNING
     if method not in RERUN_METHODS:
         raise bad_request(f"cycles run again by {', '.join(RERUN_METHODS)}; got {method!r}")

@@ -4,45 +4,39 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from ...store import Document
+
 STORAGE, TASK, ML, CODE, FUNCTION, CUSTOM, VARIABLE = (
     *("storage", "task", "ml", "code", "function", "custom", "updateVariable"),
 )
 
-Document = dict[str, Any]
-
 
 def nodes(pipeline: Document) -> list[Document]:
-    """List the nodes."""
     return pipeline.get("nodes") or []
 
 
 def node_by_id(pipeline: Document, node_id: str) -> Document | None:
-    """Find a node, or None."""
     return next((node for node in nodes(pipeline) if node["id"] == node_id), None)
 
 
 def label(node: Document) -> str:
-    """Name a node for a message."""
     return node.get("name") or node["id"]
 
 
 def inputs(node: Document) -> list[Document]:
-    """List a node's in-ports."""
     return node.get("inputs") or []
 
 
 def outputs(node: Document) -> list[Document]:
-    """List a node's out-ports."""
     return node.get("outputs") or []
 
 
 def port_by_id(ports: list[Document], port_id: str) -> Document | None:
-    """Find a port, or None."""
     return next((port for port in ports if port.get("portId") == port_id), None)
 
 
 def root_id(pipeline: Document) -> str | None:
-    """Give the id of the node that a pipeline starts with."""
+    """Return the id of the node that a pipeline starts with."""
     for start in pipeline.get("startNodes") or []:
         if start.get("type") == "root":
             return start.get("nodeId")
@@ -50,12 +44,10 @@ def root_id(pipeline: Document) -> str | None:
 
 
 def leaving(pipeline: Document, node_id: str) -> Iterator[Document]:
-    """Iterate over the connections that leave a node."""
     return (each for each in pipeline.get("connections") or [] if each["src"]["nodeId"] == node_id)
 
 
 def arriving(pipeline: Document, node_id: str) -> Iterator[Document]:
-    """Iterate over the connections that reach a node."""
     return (each for each in pipeline.get("connections") or [] if each["tgt"]["nodeId"] == node_id)
 
 
@@ -66,19 +58,19 @@ def connected_inputs(pipeline: Document, node: Document) -> list[str]:
 
 
 def condition(connection: Document) -> Any:
-    """Read the filter of a connection: an object, or None where everything passes."""
+    """Parse the filter of a connection: an object, or None if everything passes."""
     text = connection.get("condition")
     value = json.loads(text) if isinstance(text, str) and text else text
     return value or None
 
 
 def free(connection: Document) -> bool:
-    """Say whether everything that leaves the port takes this connection."""
+    """Return whether everything that leaves the port takes this connection."""
     return not connection.get("action") and condition(connection) is None
 
 
 def below(pipeline: Document, node_ids: set[str]) -> set[str]:
-    """Give the nodes that can be reached from these, and these."""
+    """Return these nodes and all that can be reached from them."""
     reached, todo = set(node_ids), list(node_ids)
     while todo:
         for connection in leaving(pipeline, todo.pop()):
@@ -90,17 +82,15 @@ def below(pipeline: Document, node_ids: set[str]) -> set[str]:
 
 
 def single(kind: Any) -> str:
-    """Give the type of one element: 'Item' for 'Item' and for 'Item[]'."""
+    """Return the type of one element: 'Item' for 'Item' and for 'Item[]'."""
     return str(kind).removesuffix("[]")
 
 
 def is_list(port: Document) -> bool:
-    """Say whether a port carries a list."""
     return str(port.get("type")).endswith("[]")
 
 
 def variable_value(pipeline: Document, name: str | None) -> Any:
-    """Give the value of a variable, or None."""
     for variable in pipeline.get("variables") or []:
         if variable["name"] == name:
             return variable.get("value")
@@ -108,14 +98,14 @@ def variable_value(pipeline: Document, name: str | None) -> Any:
 
 
 def dataset_id(pipeline: Document, node: Document) -> str | None:
-    """Give the dataset of a storage or task node: its own, or a variable's."""
+    """Return the dataset of a storage or task node: its own, or a variable's."""
     metadata = node.get("metadata") or {}
     named = metadata.get("variableDataset")
     return _id(variable_value(pipeline, named) if named else metadata.get("datasetId"))
 
 
 def model_id(pipeline: Document, node: Document) -> str | None:
-    """Give the model of an ml node that has one of its own: fixed, or a variable's."""
+    """Return the model of an ml node: its own, or a variable's, or None."""
     metadata = node.get("metadata") or {}
     named = metadata.get("variableModel")
     return _id(variable_value(pipeline, named) if named else metadata.get("modelId"))
@@ -124,10 +114,10 @@ def model_id(pipeline: Document, node: Document) -> str | None:
 def _id(value: Any) -> str | None:
     if isinstance(value, dict):
         value = next((value[key] for key in ("id", "dataset_id", "model_id") if value.get(key)), None)
-    # A template's placeholder, which nobody has filled in, is no id.
+    # An unfilled placeholder of a template is not an id.
     return value if isinstance(value, str) and value and not value.startswith("$var(") else None
 
 
 def input_of(node: Document, kind: str) -> str | None:
-    """Give the name of the first in-port for entities of a type."""
+    """Return the name of the first in-port for entities of a type."""
     return next((port["name"] for port in inputs(node) if single(port["type"]) == kind), None)

@@ -1,4 +1,4 @@
-"""A pipeline's life: installed, paused, reset, deleted; with its triggers, tasks and services."""
+"""Installing, pausing, resetting and deleting pipelines, with their triggers, tasks and services."""
 
 import json
 from datetime import datetime
@@ -6,21 +6,19 @@ from typing import Any
 
 from ...errors import bad_request
 from ...query import everything
-from ...store import Row, Store, now
+from ...store import Document, Row, Store, now
 from ..exports import models as commands
 from ..triggers import models as triggers
 from . import engine, graph, tasks, validation, workers
 
 INSTALLED, PAUSED = engine.INSTALLED, "Uninstalled"
 TERMINATE, RESUME = "terminateExistingCycles", "resumeExistingCycles"
-# A batch is one transaction, and nobody else is served meanwhile.
+# A batch is one transaction, and no other request is served meanwhile.
 LARGEST_BATCH = 5000
-
-Document = dict[str, Any]
 
 
 def install(store: Store, pipeline: Document, user: str, moment: datetime, option: Any = None) -> None:
-    """Start a pipeline: check it, make its tasks and services, wake its triggers, load the data that it asks for."""
+    """Start a pipeline: check it, make its tasks and services, activate its triggers, load existing data."""
     option = option or (pipeline.get("settings") or {}).get("defaultResumeOption") or RESUME
     if option not in (TERMINATE, RESUME):
         raise bad_request(f"'resumeOption' is {TERMINATE!r} or {RESUME!r}, got {option!r}")
@@ -41,8 +39,8 @@ def install(store: Store, pipeline: Document, user: str, moment: datetime, optio
     load_existing(store, pipeline, user)
 
 
-def follow(store: Store, pipeline: Document, user: str, moment: datetime) -> None:
-    """Bring what an installed pipeline has set up in line with its changed document."""
+def apply_changes(store: Store, pipeline: Document, user: str, moment: datetime) -> None:
+    """Update the tasks, services and triggers of an installed pipeline after a change."""
     validation.check_settings(store, pipeline)
     for node in graph.nodes(pipeline):
         if node["type"] == graph.TASK:
@@ -52,7 +50,7 @@ def follow(store: Store, pipeline: Document, user: str, moment: datetime) -> Non
 
 
 def pause(store: Store, pipeline: Document, user: str, moment: datetime, *, keep_triggers: bool) -> None:
-    """Stop a pipeline: what runs comes to its end, what would come next waits; triggers sleep unless told otherwise."""
+    """Pause a pipeline: running executions end, the next ones wait; triggers are deactivated unless `keep_triggers`."""
     pipeline |= {"status": PAUSED, "updatedAt": now(), "updatedBy": user}
     store.put("pipelines", pipeline)
     if not keep_triggers:
@@ -61,32 +59,28 @@ def pause(store: Store, pipeline: Document, user: str, moment: datetime, *, keep
 
 
 def reset(store: Store, pipeline: Document, user: str) -> None:
-    """Set the counters to zero; cycles under way end."""
+    """Reset the counters of a pipeline, and end its open cycles."""
     engine.terminate_all(store, pipeline["id"])
     store.put("pipelines", pipeline | {"countedFrom": store.new_id(), "updatedAt": now(), "updatedBy": user})
 
 
 def delete(store: Store, pipeline: Document) -> None:
-    """Delete a pipeline with its triggers, code and cycles; its tasks stay, and the executions as history."""
+    """Delete a pipeline with its triggers, code and cycles; its tasks and executions stay."""
     engine.terminate_all(store, pipeline["id"])
     for row in list(of_pipeline(store, pipeline)):
-        triggers.delete(store, "id = ?", row.id)
+        triggers.delete(store, row.id)
     workers.remove_code(store, pipeline)
-    store.delete("cycles", "parent = ?", pipeline["id"])
-    store.delete("pipelines", "id = ?", pipeline["id"])
-
-
-# ------------------------------------------------------------------------------------------------------ triggers
+    store.delete("cycles", pipelineId=pipeline["id"])
+    store.delete("pipelines", id=pipeline["id"])
 
 
 def of_pipeline(store: Store, pipeline: Document) -> list[Row]:
-    """List the triggers that start a pipeline."""
-    rows = store.select("triggers", "scope = ?", (pipeline["projectId"],), "ORDER BY id")
+    rows = store.find("triggers", projectId=pipeline["projectId"])
     return [row for row in rows if store.parsed(row)["spec"]["operation"].get("id") == pipeline["id"]]
 
 
 def sync_triggers(store: Store, pipeline: Document, user: str, moment: datetime) -> None:
-    """Make the triggers of an installed pipeline what its start nodes say."""
+    """Make or update the triggers that a pipeline's start nodes ask for, and delete the others."""
     existing = {
         store.parsed(row)["spec"]["operation"].get("nodeId"): row for row in of_pipeline(store, pipeline)
     }
@@ -102,20 +96,17 @@ def sync_triggers(store: Store, pipeline: Document, user: str, moment: datetime)
             triggers.update(store, json.loads(row.doc), {"active": True, "spec": spec}, user, moment)
             continue
         if row is not None:
-            triggers.delete(store, "id = ?", row.id)
+            triggers.delete(store, row.id)
         node = graph.node_by_id(pipeline, start["nodeId"]) or {"id": start["nodeId"]}
         name = wanted.get("name") or f"{pipeline['name']}-{graph.label(node)}"
         body = {"projectId": pipeline["projectId"], "name": name, "type": kind, "spec": spec}
         triggers.create(store, body, user, moment)
     for row in existing.values():
-        triggers.delete(store, "id = ?", row.id)
-
-
-# --------------------------------------------------------------------------------------------------------- batches
+        triggers.delete(store, row.id)
 
 
 def load_existing(store: Store, pipeline: Document, user: str) -> None:
-    """Send what lies in the datasets of nodes that ask for it through the pipeline: once in a pipeline's life."""
+    """Send the existing items of dataset nodes that ask for it through the pipeline: once in its life."""
     for node in graph.nodes(pipeline):
         metadata = node.get("metadata") or {}
         loading = metadata.get("triggerToPipeline") or {}
@@ -135,7 +126,7 @@ def load_existing(store: Store, pipeline: Document, user: str) -> None:
 def batch(
     store: Store, pipeline: Document, user: str, query: Document, args: Document, node_id: str | None
 ) -> Document:
-    """Start a cycle for each item that a query finds; return the command that says so."""
+    """Start a cycle for each item that a query finds; return the command that records it."""
     node = graph.node_by_id(pipeline, node_id or graph.root_id(pipeline) or "")
     name = graph.input_of(node or {}, "Item") or "item"
     found = list(items_of(store, pipeline["projectId"], query))
@@ -150,7 +141,7 @@ def batch(
 
 
 def items_of(store: Store, project_id: str, query: Document) -> list[Row]:
-    """List the items that a query finds in the datasets of its context, or else in all of the project."""
+    """List the items that a query finds in the datasets of its context, by default in all of the project."""
     context = query.get("context")
     wanted = context.get("datasets") if isinstance(context, dict) else None
     if query.get("resource", "items") != "items":
@@ -162,11 +153,11 @@ def items_of(store: Store, project_id: str, query: Document) -> list[Row]:
     if wanted:
         for dataset_id in wanted:
             store.row("datasets", dataset_id)
-    own = store.select("datasets", "scope = ? AND type <> 'system'", (project_id,), "ORDER BY id")
+    own = store.find("datasets", projects=project_id, readableType__ne="system")
     chosen = wanted or [row.id for row in own]
     plain = {key: query[key] for key in ("filter", "join") if key in query}
     return [
         row
         for dataset_id in chosen
-        for row in everything(store, "items", plain, ("scope = ? AND type = 'file'", (dataset_id,)))
+        for row in everything(store, "items", plain, datasetId=dataset_id, type="file")
     ]

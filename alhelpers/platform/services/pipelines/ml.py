@@ -1,19 +1,16 @@
 """Nodes of models: training, evaluating, predicting, embedding, as the models' own operations do it."""
 
-from typing import Any
-
 from ...errors import bad_request
-from ...store import Store
+from ...store import Document, Store
 from ..services import ml
 from . import graph, values
 
-Document = dict[str, Any]
 OPERATIONS = (ml.TRAIN, ml.EVALUATE, ml.PREDICT, ml.EMBED)
 DEPLOYED = (ml.PREDICT, ml.EMBED)
 
 
 def operation_of(node: Document) -> str:
-    """Say what a node does with its model; 'predict_items' is as good as 'predict'."""
+    """Return what a node does with its model; 'predict_items' is the same as 'predict'."""
     name = str((node.get("namespace") or {}).get("functionName") or "")
     operation = name.split("_")[0]
     if operation not in OPERATIONS:
@@ -26,7 +23,6 @@ def operation_of(node: Document) -> str:
 def launch(
     store: Store, pipeline: Document, node: Document, inputs: Document, link: Document, user: str
 ) -> Document:
-    """Make the execution of an operation of a model."""
     operation = operation_of(node)
     model = _model(store, pipeline, node, inputs)
     if operation == ml.TRAIN:

@@ -1,9 +1,10 @@
-"""What a pipeline is: a stored document with nodes, connections, variables and a place to start."""
+"""Pipelines: stored documents with nodes, connections, variables and a start."""
 
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, merge, now, require
+from ...store import Document, Store, created, now
+from ...validation import merge, require
 from ..projects.models import ORGANIZATION
 from . import engine, graph, validation
 
@@ -14,12 +15,10 @@ FIXED = {
 PRIVATE = ("taskIds", "serviceIds", "countedFrom")
 
 
-def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Store a new pipeline; its name must be new in the project."""
+def create(store: Store, body: Document, user: str) -> Document:
     require(body, "name", "projectId")
     store.row("projects", body["projectId"])
-    check_name(store, body["projectId"], body["name"])
-    time = now()
+    store.check_new_name("pipelines", projectId=body["projectId"], name=body["name"])
     pipeline = {
         "nodes": [],
         "startNodes": [],
@@ -35,15 +34,13 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
         "revisions": [],
         "taskIds": {},
         "countedFrom": "",
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
         "updatedBy": user,
     }
     pipeline["variables"] = checked_variables(store, pipeline["variables"], pipeline["id"], user)
     validation.check_drawing(pipeline)
     for node in pipeline["nodes"]:
-        # What an exported pipeline has loaded already, a new one has not.
+        # A new pipeline loads the data that the exported one had loaded.
         loading = (node.get("metadata") or {}).get("triggerToPipeline")
         if isinstance(loading, dict):
             loading.pop("triggered", None)
@@ -52,14 +49,8 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     return pipeline
 
 
-def check_name(store: Store, project_id: str, name: str) -> None:
-    """Refuse a name that another pipeline of the project has."""
-    if store.find("pipelines", "scope = ? AND name = ?", project_id, name):
-        raise bad_request(f"a pipeline named {name!r} exists in project {project_id}: choose another name")
-
-
 def checked_variables(store: Store, variables: Any, pipeline_id: str, user: str) -> list[Any]:
-    """Check variables, and give each an id, its times and a reference to its pipeline."""
+    """Check variables, and add ids, times and references to their pipeline."""
     if not isinstance(variables, list):
         raise bad_request(f"'variables' must be a list, got {variables!r}")
     time = now()
@@ -80,10 +71,10 @@ def checked_variables(store: Store, variables: Any, pipeline_id: str, user: str)
     return checked
 
 
-def update(store: Store, pipeline: dict[str, Any], body: dict[str, Any], user: str) -> None:
-    """Change a stored pipeline, in place; what does not hold together changes nothing."""
+def update(store: Store, pipeline: Document, body: Document, user: str) -> None:
+    """Change a stored pipeline, in place, or raise and change nothing."""
     if body.get("name", pipeline["name"]) != pipeline["name"]:
-        check_name(store, pipeline["projectId"], require(body, "name")["name"])
+        store.check_new_name("pipelines", projectId=pipeline["projectId"], name=require(body, "name")["name"])
     changes = {key: value for key, value in body.items() if key not in FIXED and value is not None}
     if "variables" in changes:
         changes["variables"] = checked_variables(store, changes["variables"], pipeline["id"], user)
@@ -93,8 +84,8 @@ def update(store: Store, pipeline: dict[str, Any], body: dict[str, Any], user: s
     store.put("pipelines", merge(pipeline, changes) | {"updatedAt": now(), "updatedBy": user})
 
 
-def _keep_loaded(pipeline: dict[str, Any], nodes: list[Any]) -> None:
-    """Remember what a dataset node has loaded, though the caller's copy of it may be older."""
+def _keep_loaded(pipeline: Document, nodes: list[Any]) -> None:
+    """Keep the record of what a dataset node has loaded, though the caller's copy of it may be older."""
     for node in nodes:
         known = graph.node_by_id(pipeline, node.get("id")) if isinstance(node, dict) else None
         loaded = ((known or {}).get("metadata") or {}).get("triggerToPipeline") or {}
@@ -104,25 +95,21 @@ def _keep_loaded(pipeline: dict[str, Any], nodes: list[Any]) -> None:
             given |= {key: loaded[key] for key in ("triggered", "commandId") if key in loaded}
 
 
-# ------------------------------------------------------------------------------------------------- how it is shown
-
-
-def shown(pipeline: dict[str, Any]) -> dict[str, Any]:
-    """Give a pipeline as callers see it."""
+def shown(pipeline: Document) -> Document:
     return {key: value for key, value in pipeline.items() if key not in PRIVATE}
 
 
-def shown_cycle(cycle: dict[str, Any], executed: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-    """Give a cycle as callers see it, with its executions by node where they are asked for."""
+def shown_cycle(cycle: Document, executed: list[Document] | None = None) -> Document:
+    """Return a cycle as callers see it, with its executions by node."""
     document = {key: value for key, value in cycle.items() if key not in engine.PRIVATE}
-    by_node: dict[str, list[dict[str, Any]]] = {}
+    by_node: dict[str, list[Document]] = {}
     for execution in executed or []:
         by_node.setdefault(execution["pipeline"]["nodeId"], []).append(execution)
     return document | {"executions": by_node}
 
 
-def composition(pipeline: dict[str, Any]) -> dict[str, Any]:
-    """Give what the platform has set up for a pipeline: its status, and the tasks behind its nodes."""
+def composition(pipeline: Document) -> Document:
+    """Return what the platform has made for a pipeline: its status, and the tasks of its nodes."""
     tasks = pipeline.get("taskIds") or {}
     spec = [
         {"id": node["id"], "name": node.get("name"), "type": node["type"], "taskId": tasks.get(node["id"])}

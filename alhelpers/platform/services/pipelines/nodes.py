@@ -1,4 +1,4 @@
-"""What each type of node does with its inputs: some work is the platform's own, the rest is a service's."""
+"""The work of each type of node: some types are the platform's own, the others run on a service."""
 
 import json
 import posixpath
@@ -6,20 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 from ...errors import ApiError, bad_request
-from ...store import Store
+from ...store import Document, Store
 from ..executions import models as executions
 from ..items import models as items
 from . import graph, tasks, values, workers
 
-Document = dict[str, Any]
 same_action = tasks.same_action
 
 
 def launch(store: Store, pipeline: Document, cycle: Document, node: Document, inputs: Document) -> Document:
-    """Make the execution of a node; what needs no worker is done at once, in the same transaction."""
+    """Make the execution of a node; work without a worker is done at once, in the same transaction."""
     link = {"id": pipeline["id"], "nodeId": node["id"], "executionId": cycle["id"]}
     user = cycle["creator"]
-    if node["type"] not in _OWN:
+    if node["type"] not in _PLATFORM_NODES:
         try:
             return workers.launch(store, pipeline, node, inputs, link, user)
         except ApiError as error:
@@ -27,7 +26,7 @@ def launch(store: Store, pipeline: Document, cycle: Document, node: Document, in
             executions.finish(store, execution, executions.FAILED, message=error.message)
             return execution
     execution = _internal(store, pipeline, node, inputs, link, user)
-    _do(store, pipeline, node, execution)
+    _execute(store, pipeline, node, execution)
     return execution
 
 
@@ -49,26 +48,23 @@ def _internal(
 
 
 def relaunched(store: Store, pipeline: Document, execution: Document) -> None:
-    """Do the platform's own part of an execution that has begun again."""
+    """Do the platform's own part of an execution that has started again."""
     node = graph.node_by_id(pipeline, execution["pipeline"]["nodeId"])
-    if node is not None and node["type"] in _OWN:
-        _do(store, pipeline, node, execution)
+    if node is not None and node["type"] in _PLATFORM_NODES:
+        _execute(store, pipeline, node, execution)
 
 
-def _do(store: Store, pipeline: Document, node: Document, execution: Document) -> None:
-    # Only an item in a task stays under way; the rest is done before anybody could see it run.
+def _execute(store: Store, pipeline: Document, node: Document, execution: Document) -> None:
+    # Only an item in a task stays in progress; other work ends in the same transaction.
     if node["type"] == graph.TASK:
         executions.start(store, execution)
     try:
-        output = _OWN[node["type"]](store, pipeline, node, execution)
+        output = _PLATFORM_NODES[node["type"]](store, pipeline, node, execution)
     except ApiError as error:
         executions.finish(store, execution, executions.FAILED, message=error.message)
         return
     if output is not None:
         executions.finish(store, execution, executions.SUCCESS, output=output)
-
-
-# ---------------------------------------------------------------------------------------------- the platform's own
 
 
 def _item(store: Store, node: Document, execution: Document) -> Document:
@@ -80,7 +76,7 @@ def _item(store: Store, node: Document, execution: Document) -> Document:
 
 
 def _into_dataset(store: Store, pipeline: Document, node: Document, execution: Document) -> Document:
-    """Clone an item into the node's dataset; one that is there already passes."""
+    """Clone an item into the node's dataset, unless it is there already."""
     item = _item(store, node, execution)
     target = store.row("datasets", graph.dataset_id(pipeline, node) or "", "dataset").id
     folder = (node.get("metadata") or {}).get("dir")
@@ -92,7 +88,7 @@ def _into_dataset(store: Store, pipeline: Document, node: Document, execution: D
 
 
 def _free_path(store: Store, dataset_id: str, path: str, source_id: str) -> str:
-    """Find a path for a clone: an older clone of the same item gives way, another file does not."""
+    """Find a path for a clone: it replaces an older clone of the same item, but no other file."""
     stem, extension = posixpath.splitext(path)
     number = 0
     while (taken := items.by_path(store, dataset_id, path)) is not None:
@@ -110,12 +106,12 @@ def _into_task(store: Store, pipeline: Document, node: Document, execution: Docu
 
 
 def _update_variables(store: Store, pipeline: Document, node: Document, execution: Document) -> Document:
-    """Write what has arrived into the variables of these names."""
+    """Set the variables that are named as the node's in-ports."""
     updated = {}
     for port in graph.inputs(node):
         value = execution["input"].get(port["name"])
         if value is None:
-            raise bad_request(f"node {graph.label(node)!r} got nothing for the variable {port['name']!r}")
+            raise bad_request(f"node {graph.label(node)!r} got no value for the variable {port['name']!r}")
         kind = graph.single(port["type"])
         plain = values.entity_id(kind, value) if kind in values.ID_KEYS else None
         set_variable(store, pipeline, port["name"], plain or value)
@@ -125,7 +121,6 @@ def _update_variables(store: Store, pipeline: Document, node: Document, executio
 
 
 def set_variable(store: Store, pipeline: Document, name: str, value: Any) -> None:
-    """Give a variable of a pipeline a new value."""
     for variable in pipeline.get("variables") or []:
         if variable["name"] == name:
             variable["value"] = json.loads(json.dumps(value))
@@ -134,7 +129,7 @@ def set_variable(store: Store, pipeline: Document, name: str, value: Any) -> Non
     raise bad_request(f"pipeline {pipeline['name']!r} has no variable {name!r}")
 
 
-_OWN: dict[str, Callable[[Store, Document, Document, Document], Document | None]] = {
+_PLATFORM_NODES: dict[str, Callable[[Store, Document, Document, Document], Document | None]] = {
     graph.STORAGE: _into_dataset,
     graph.TASK: _into_task,
     graph.VARIABLE: _update_variables,

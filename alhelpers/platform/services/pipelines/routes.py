@@ -7,12 +7,13 @@ from ...api import Call, Raw, Route, one, render
 from ...errors import bad_request, not_found
 from ...events import Event
 from ...query import Page, everything, search
-from ...store import require
+from ...store import Document
+from ...validation import require
 from ..exports.models import finished
 from . import engine, lifecycle, models, statistics, tasks, validation
 
 
-def _pipeline(call: Call) -> dict[str, Any]:
+def _pipeline(call: Call) -> Document:
     return call.store.get("pipelines", call.params["pipeline_id"])
 
 
@@ -21,20 +22,16 @@ def _answer(call: Call, pipeline_id: str) -> Raw:
     return Raw(json.dumps({"url": f"{call.base}/pipelines/{row.id}"} | models.shown(json.loads(row.doc))))
 
 
-def _page(call: Call, page: Page, documents: list[dict[str, Any]]) -> dict[str, Any]:
+def _page(call: Call, page: Page, documents: list[Document]) -> Document:
     return {"items": documents} | page.envelope()
 
 
-# ------------------------------------------------------------------------------------------------------ documents
-
-
 def create(call: Call) -> Raw:
-    """Store a pipeline."""
     return _answer(call, models.create(call.store, require(call.body), call.user)["id"])
 
 
-def validate(call: Call) -> dict[str, Any]:
-    """Check a pipeline that need not be stored: its drawing, and whether it could start."""
+def validate(call: Call) -> Document:
+    """Check a pipeline that need not be stored: its graph, and whether it could start."""
     body = require(call.body)
     pipeline = body | {
         "variables": models.checked_variables(call.store, body.get("variables") or [], "", call.user)
@@ -44,7 +41,7 @@ def validate(call: Call) -> dict[str, Any]:
     return {"valid": True, "errors": []}
 
 
-def query(call: Call) -> dict[str, Any]:
+def query(call: Call) -> Document:
     """List pipelines, or (resource 'pipelineState') their cycles."""
     body = require(call.body)
     if body.get("resource") == "pipelineState":
@@ -58,12 +55,10 @@ def query(call: Call) -> dict[str, Any]:
 
 
 def get(call: Call) -> Raw:
-    """Fetch a pipeline."""
     return _answer(call, call.params["pipeline_id"])
 
 
 def update(call: Call) -> Raw:
-    """Change a pipeline; what is installed follows at once."""
     pipeline = _pipeline(call)
     models.update(call.store, pipeline, require(call.body), call.user)
     _follow(call, pipeline)
@@ -71,38 +66,31 @@ def update(call: Call) -> Raw:
 
 
 def update_variables(call: Call) -> Raw:
-    """Change the variables of a pipeline."""
     pipeline = _pipeline(call)
     models.update(call.store, pipeline, {"variables": require(call.body).get("variables") or []}, call.user)
     _follow(call, pipeline)
     return _answer(call, pipeline["id"])
 
 
-def _follow(call: Call, pipeline: dict[str, Any]) -> None:
+def _follow(call: Call, pipeline: Document) -> None:
     if pipeline["status"] == engine.INSTALLED:
-        lifecycle.follow(call.store, pipeline, call.user, call.clock.now())
+        lifecycle.apply_changes(call.store, pipeline, call.user, call.clock.now())
 
 
-def delete(call: Call) -> dict[str, Any]:
-    """Delete a pipeline."""
+def delete(call: Call) -> Document:
     pipeline = _pipeline(call)
     lifecycle.delete(call.store, pipeline)
     return {"id": pipeline["id"]}
 
 
-def composition(call: Call) -> dict[str, Any]:
-    """Fetch what is set up for a pipeline, by the id that the pipeline names."""
-    for row in call.store.select("pipelines"):
-        if call.store.parsed(row).get("compositionId") == call.params["composition_id"]:
-            return models.composition(call.store.parsed(row))
+def composition(call: Call) -> Document:
+    for pipeline in call.store.find_all("pipelines"):
+        if pipeline.get("compositionId") == call.params["composition_id"]:
+            return models.composition(pipeline)
     raise not_found("composition", call.params["composition_id"])
 
 
-# ---------------------------------------------------------------------------------------------------------- life
-
-
 def install(call: Call) -> Raw:
-    """Start a pipeline."""
     pipeline = _pipeline(call)
     option = (require(call.body) if call.body else {}).get("resumeOption")
     lifecycle.install(call.store, pipeline, call.user, call.clock.now(), option)
@@ -110,7 +98,6 @@ def install(call: Call) -> Raw:
 
 
 def pause(call: Call) -> Raw:
-    """Stop a pipeline."""
     pipeline = _pipeline(call)
     body = require(call.body) if call.body else {}
     keep = body.get("keepTriggersActive")
@@ -121,18 +108,13 @@ def pause(call: Call) -> Raw:
 
 
 def reset(call: Call) -> Raw:
-    """Set a pipeline's counters to zero."""
     pipeline = _pipeline(call)
     lifecycle.reset(call.store, pipeline, call.user)
     return _answer(call, pipeline["id"])
 
 
-def count(call: Call) -> dict[str, Any]:
-    """Count a pipeline's cycles and executions by status."""
+def count(call: Call) -> Document:
     return statistics.count(call.store, _pipeline(call))
-
-
-# --------------------------------------------------------------------------------------------------------- cycles
 
 
 def execute(call: Call) -> Any:
@@ -156,7 +138,7 @@ def execute(call: Call) -> Any:
     return _shown_cycle(call, cycle["id"])
 
 
-def _execute_batch(call: Call, pipeline: dict[str, Any], body: dict[str, Any]) -> Raw:
+def _execute_batch(call: Call, pipeline: Document, body: Document) -> Raw:
     batch = require(body["batch"])
     found, args = require(batch.get("query")), batch.get("args") or {}
     if not isinstance(args, dict):
@@ -165,26 +147,23 @@ def _execute_batch(call: Call, pipeline: dict[str, Any], body: dict[str, Any]) -
     return one(call, "commands", done["id"])
 
 
-def _node_id(options: dict[str, Any]) -> str | None:
+def _node_id(options: Document) -> str | None:
     value = options.get("nodeId")
     if value is not None and not isinstance(value, str):
         raise bad_request(f"'nodeId' must be a node's id, got {value!r}")
     return value
 
 
-def _shown_cycle(call: Call, cycle_id: str) -> dict[str, Any]:
+def _shown_cycle(call: Call, cycle_id: str) -> Document:
     row = call.store.row("cycles", cycle_id, "pipeline execution")
     cycle = call.store.parsed(row)
-    rows = call.store.select(
-        "executions", "scope = ? AND name = ?", (cycle["projectId"], cycle_id), "ORDER BY id"
-    )
+    rows = call.store.find("executions", projectId=cycle["projectId"], cycle=cycle_id)
     executed = [json.loads(render(call, "executions", each)) for each in rows]
     url = f"{call.base}/pipelines/{cycle['pipelineId']}/executions/{cycle_id}"
     return {"url": url} | models.shown_cycle(cycle, executed)
 
 
-def get_cycle(call: Call) -> dict[str, Any]:
-    """Fetch a cycle with its executions."""
+def get_cycle(call: Call) -> Document:
     _pipeline(call)
     shown = _shown_cycle(call, call.params["cycle_id"])
     if shown["pipelineId"] != call.params["pipeline_id"]:
@@ -199,7 +178,7 @@ def rerun(call: Call) -> Raw:
     options = require(body.get("pipeline") or {})
     method, start_ids = engine.check_method(options.get("method"), options.get("startNodeIds"), pipeline)
     found = require(require(body.get("batch") or {}).get("query") or {})
-    rows = everything(call.store, "cycles", found, ("parent = ?", (pipeline["id"],)))
+    rows = everything(call.store, "cycles", found, pipelineId=pipeline["id"])
     for row in rows:
         engine.rerun(call.store, pipeline, json.loads(row.doc), method, start_ids)
     cycle_options = {"method": method, "startNodeIds": start_ids, "pipelineId": pipeline["id"]}
@@ -207,28 +186,21 @@ def rerun(call: Call) -> Raw:
     return finished(call, "PipelineRerun", spec)
 
 
-# --------------------------------------------------------------------------------------------------------- events
-
-
 def on_finished(call: Call, event: Event) -> None:
-    """Move a cycle on when one of its executions ends."""
     engine.finished(call.store, event.id)
 
 
 def on_created(call: Call, event: Event) -> None:
-    """Bring a cycle up to date when one of its executions begins again."""
     engine.restarted(call.store, event.id)
 
 
 def on_status(call: Call, event: Event) -> None:
-    """Let an item leave a task node when it gets a status there."""
-    for execution, status in tasks.decided(call.store, event):
-        engine.decided_again(call.store, execution, status)
+    for execution, status in tasks.end_waiting(call.store, event):
+        engine.pass_on_again(call.store, execution, status)
 
 
 def on_task_deleted(call: Call, event: Event) -> None:
-    """End what waits for statuses in a task that is gone."""
-    tasks.abandoned(call.store, event.id)
+    tasks.terminate_waiting(call.store, event.id)
 
 
 ROUTES = [

@@ -1,22 +1,20 @@
-"""How a pipeline is doing: its cycles and its nodes' executions, counted by status."""
+"""Statistics of a pipeline: its cycles and its nodes' executions, counted by status."""
 
 from collections import Counter
 from datetime import datetime
-from typing import Any
 
-from ...store import Store
+from ...store import Document, Store
 from . import graph
 
 
-def count(store: Store, pipeline: dict[str, Any]) -> dict[str, Any]:
+def count(store: Store, pipeline: Document) -> Document:
     """Count the cycles of a pipeline, and the executions of its nodes, since its counters were reset."""
     cycles: Counter[str] = Counter()
     nodes: dict[str, Counter[str]] = {node["id"]: Counter() for node in graph.nodes(pipeline)}
     seconds: list[float] = []
     days = set()
-    where = "parent = ? AND id > ?"
-    for row in store.select("cycles", where, (pipeline["id"], pipeline.get("countedFrom") or "")):
-        cycle = store.parsed(row)
+    since = pipeline.get("countedFrom") or ""
+    for cycle in map(store.parsed, store.find("cycles", pipelineId=pipeline["id"], id__gt=since)):
         cycles[cycle["status"]] += 1
         days.add(cycle["createdAt"][:10])
         seconds.append(_seconds(cycle))
@@ -35,17 +33,17 @@ def count(store: Store, pipeline: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _counters(counts: Counter[str]) -> list[dict[str, Any]]:
+def _counters(counts: Counter[str]) -> list[Document]:
     return [{"status": status, "count": number} for status, number in sorted(counts.items()) if number]
 
 
-def _averages(seconds: list[float], total: int, days: int) -> dict[str, Any]:
+def _averages(seconds: list[float], total: int, days: int) -> Document:
     return {
         "avgTimePerExecution": round(sum(seconds) / len(seconds), 3) if seconds else "NA",
         "avgExecutionsPerDay": round(total / days, 3) if days else "NA",
     }
 
 
-def _seconds(cycle: dict[str, Any]) -> float:
+def _seconds(cycle: Document) -> float:
     begun, ended = (datetime.fromisoformat(cycle[key]) for key in ("createdAt", "updatedAt"))
     return (ended - begun).total_seconds()

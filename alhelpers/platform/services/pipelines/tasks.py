@@ -1,20 +1,17 @@
 """Task nodes: each has a task; an item that arrives goes into it, and leaves with the status that it gets there."""
 
-import json
-from typing import Any
-
 from ...events import Event
-from ...store import Store, is_id
+from ...store import Document, Store, is_id
 from ..executions import models as executions
 from ..tasks import members, statuses
 from ..tasks import models as tasks
 from . import graph, values
 
-# The words for the same decision: the SDK's nodes say 'complete', its items 'completed'.
+# Synonyms: the SDK's nodes write 'complete', its items 'completed'.
 SAME = {"complete": "completed", "approve": "approved"}
-# What a node's settings are called there, and in the task's own metadata.
-# The way out of a consensus task for an item that all of its annotators have decided on; nobody can choose it.
+# The way out of a consensus task once all annotators have set a status; it cannot be set by hand.
 CONSENSUS_DONE = "consensus_done"
+# Settings of a node that go into the metadata of its task.
 SETTINGS = (
     *("batchSize", "maxBatchWorkload", "consensusTaskType", "consensusPercentage", "consensusAssignees"),
     "groups",
@@ -22,23 +19,23 @@ SETTINGS = (
 
 
 def same_action(one: str | None, other: str | None) -> bool:
-    """Say whether two words mean the same way out of a node."""
+    """Return whether two words mean the same way out of a node."""
     return SAME.get(one or "", one) == SAME.get(other or "", other)
 
 
-def ensure(store: Store, pipeline: dict[str, Any], node: dict[str, Any], user: str) -> dict[str, Any]:
-    """Fetch the task of a node, made if missing; the pipeline remembers which it is."""
+def ensure(store: Store, pipeline: Document, node: Document, user: str) -> Document:
+    """Return the task of a node, made if missing; the pipeline stores its id."""
     remembered = pipeline.setdefault("taskIds", {})
-    row = next(store.select("tasks", "id = ?", (remembered.get(node["id"]),)), None)
-    if row is not None:
-        return json.loads(row.doc)
+    known = store.find_one("tasks", id=remembered.get(node["id"]))
+    if known is not None:
+        return known
     task = tasks.create(store, _body(store, pipeline, node, user), user)
     remembered[node["id"]] = task["id"]
     store.put("pipelines", pipeline)
     return task
 
 
-def _body(store: Store, pipeline: dict[str, Any], node: dict[str, Any], user: str) -> dict[str, Any]:
+def _body(store: Store, pipeline: Document, node: Document, user: str) -> Document:
     metadata = node.get("metadata") or {}
     kind = metadata.get("taskType") or "annotation"
     owner = metadata.get("taskOwner") or user
@@ -65,7 +62,7 @@ def _body(store: Store, pipeline: dict[str, Any], node: dict[str, Any], user: st
     }
 
 
-def _actions(kind: str, ports: list[dict[str, Any]]) -> list[dict[str, str]]:
+def _actions(kind: str, ports: list[Document]) -> list[dict[str, str]]:
     ways = [name for port in ports for name in port.get("actions") or [] if name != CONSENSUS_DONE]
     names = [SAME.get(name, name) for name in ways]
     known = {action["action"]: action for action in tasks.ACTIONS.get(kind, [])}
@@ -74,14 +71,12 @@ def _actions(kind: str, ports: list[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def accept(
-    store: Store, pipeline: dict[str, Any], node: dict[str, Any], execution: dict[str, Any], item_id: str
-) -> None:
-    """Put an item into a node's task; one that comes again loses the status that it had there."""
+def accept(store: Store, pipeline: Document, node: Document, execution: Document, item_id: str) -> None:
+    """Put an item into a node's task; an item that comes again loses its status there."""
     user = execution["creator"]
     task = ensure(store, pipeline, node, user)
-    before = store.find("task_waits", "scope = ? AND parent = ?", task["id"], item_id)
-    # Somebody may have taken it out of the task since.
+    before = store.find_one("task_waits", taskId=task["id"], itemId=item_id)
+    # It may have been removed from the task since.
     tasks.add_items(store, task, [item_id], user, shares=_next_assignee(store, task))
     if before is not None:
         statuses.change(store, task, [item_id], None, user)
@@ -96,15 +91,14 @@ def accept(
     store.put("task_waits", wait)
 
 
-def _next_assignee(store: Store, task: dict[str, Any]) -> list[tuple[str, float]] | None:
+def _next_assignee(store: Store, task: Document) -> list[tuple[str, float]] | None:
     """Choose who gets one more item: the assignee furthest behind their share."""
     shares = task["metadata"]["system"].get("workloadDistribution") or []
     if tasks.is_pulling(task) or tasks.is_consensus(task) or len(shares) < 2:
         return None
     has: dict[str, int] = {}
-    for row in store.select("assignments", "parent = ?", (task["id"],)):
-        assignment = store.parsed(row)
-        has[assignment["annotator"]] = store.count("task_items", "scope = ?", (row.id,))
+    for assignment in store.find_all("assignments", taskId=task["id"]):
+        has[assignment["annotator"]] = store.count("task_items", group=assignment["id"])
     total = sum(share["load"] for share in shares) or len(shares)
     size = sum(has.values()) + 1
     behind = [
@@ -114,26 +108,20 @@ def _next_assignee(store: Store, task: dict[str, Any]) -> list[tuple[str, float]
     return [(min(behind)[2], 100.0)]
 
 
-def decided(store: Store, event: Event) -> list[tuple[dict[str, Any], str]]:
-    """End the executions that waited for the status which an item has got.
-
-    Returns
-    -------
-    list of tuple
-        The executions that had ended before, and the status: their item has been decided again.
-    """
+def end_waiting(store: Store, event: Event) -> list[tuple[Document, str]]:
+    """End the executions that wait for an item's status; return those that had ended before, with the new status."""
     status = event.detail.get("status")
     if status is None:
         return []
     again = []
-    waits = store.select("task_waits", "scope = ? AND parent = ?", (event.detail.get("task"), event.id))
-    # An execution that began again has waited twice; it ends once.
-    found = dict.fromkeys(store.parsed(row)["executionId"] for row in waits)
+    waits = store.find_all("task_waits", taskId=event.detail.get("task"), itemId=event.id)
+    # An execution that was run again has waited twice; it ends once.
+    found = {wait["executionId"] for wait in waits}
     executed = [store.get("executions", execution_id) for execution_id in sorted(found)]
     waiting = [each for each in executed if not executions.ended(each)]
     places = members.of_item(store, event.id, event.detail.get("task"))
     if len(places) > 1 and (not waiting or not all(place["status"] for place in places)):
-        return []  # others are still to decide, or the first of several statuses set at once has done it
+        return []  # other annotators have not decided yet, or the first of several statuses has ended it
     for execution in waiting:
         output = {"item": values.reference("Item", event.id)}
         way = CONSENSUS_DONE if len(places) > 1 and _ends_in_consensus(store, execution) else status
@@ -143,15 +131,15 @@ def decided(store: Store, event: Event) -> list[tuple[dict[str, Any], str]]:
     return again
 
 
-def _ends_in_consensus(store: Store, execution: dict[str, Any]) -> bool:
-    pipeline = store.find("pipelines", "id = ?", execution["pipeline"]["id"])
+def _ends_in_consensus(store: Store, execution: Document) -> bool:
+    pipeline = store.find_one("pipelines", id=execution["pipeline"]["id"])
     node = graph.node_by_id(pipeline or {}, execution["pipeline"]["nodeId"])
     return any(CONSENSUS_DONE in (port.get("actions") or []) for port in graph.outputs(node or {}))
 
 
-def abandoned(store: Store, task_id: str) -> None:
-    """Terminate what waits for statuses in a task that was deleted."""
-    for row in list(store.select("task_waits", "scope = ?", (task_id,))):
-        execution = store.get("executions", store.parsed(row)["executionId"])
+def terminate_waiting(store: Store, task_id: str) -> None:
+    """Terminate the executions that wait for statuses in a deleted task."""
+    for wait in store.find_all("task_waits", taskId=task_id):
+        execution = store.get("executions", wait["executionId"])
         executions.finish(store, execution, executions.TERMINATED, message="the task was deleted")
-    store.delete("task_waits", "scope = ?", task_id)
+    store.delete("task_waits", taskId=task_id)

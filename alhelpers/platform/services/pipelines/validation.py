@@ -1,14 +1,15 @@
-"""What makes a pipeline wrong: in its drawing, at any time, and in its settings, when it starts."""
+"""Checks of a pipeline: of its graph whenever it is stored, of its settings when it starts."""
 
 import json
 from typing import Any
 
 from ... import dql
 from ...errors import bad_request
-from ...store import Store, require
+from ...store import Document, Store
+from ...validation import require
 from . import graph
 
-# What a document must hold where it holds anything; more than this nobody reads.
+# The types of the fields that the platform reads.
 NODE_FIELDS = {
     **{"inputs": list, "outputs": list, "namespace": dict, "config": dict, "name": str},
     **{"dpkName": str, "appName": str},
@@ -22,14 +23,8 @@ PORT_FIELDS = {"portId": str, "actions": list, "variableName": str}
 WORDS = {list: "a list", dict: "an object", str: "a text", bool: "true or false"}
 
 
-def check_drawing(pipeline: dict[str, Any]) -> None:
-    """Check nodes, ports, connections and the start.
-
-    Raises
-    ------
-    ApiError
-        400, naming the first thing that is wrong.
-    """
+def check_drawing(pipeline: Document) -> None:
+    """Check nodes, ports, connections and the start of a pipeline."""
     _check_nodes(pipeline.get("nodes") or [])
     _check_starts(pipeline)
     for connection in pipeline.get("connections") or []:
@@ -59,7 +54,7 @@ def _check_nodes(nodes: list[Any]) -> None:
         raise bad_request(f"the nodes of a pipeline need different ids, got {ids}")
 
 
-def _check_fields(document: dict[str, Any], where: str, fields: dict[str, type]) -> None:
+def _check_fields(document: Document, where: str, fields: dict[str, type]) -> None:
     for name, kind in fields.items():
         value = document.get(name)
         if value is not None and (
@@ -68,14 +63,14 @@ def _check_fields(document: dict[str, Any], where: str, fields: dict[str, type])
             raise bad_request(f"{name!r} of {where} must be {WORDS[kind]}, got {value!r}")
 
 
-def _check_starts(pipeline: dict[str, Any]) -> None:
+def _check_starts(pipeline: Document) -> None:
     starts = pipeline.get("startNodes") or []
     if not isinstance(starts, list):
         raise bad_request(f"'startNodes' must be a list, got {starts!r}")
     for start in starts:
         require(start, "nodeId")
         if graph.node_by_id(pipeline, start["nodeId"]) is None:
-            raise bad_request(f"start node {start['nodeId']!r} is no node of the pipeline")
+            raise bad_request(f"start node {start['nodeId']!r} is not a node of the pipeline")
         if start.get("trigger") is not None:
             trigger = require(start["trigger"], "type")
             _check_fields(trigger, "a start node's trigger", {"spec": dict, "name": str})
@@ -83,7 +78,7 @@ def _check_starts(pipeline: dict[str, Any]) -> None:
         raise bad_request("Pipeline may only include 1 root node")
 
 
-def _check_connection(pipeline: dict[str, Any], connection: Any) -> None:
+def _check_connection(pipeline: Document, connection: Any) -> None:
     ends = []
     for end, side in (("src", graph.outputs), ("tgt", graph.inputs)):
         place = require(require(connection).get(end), "nodeId", "portId")
@@ -106,12 +101,11 @@ def _check_connection(pipeline: dict[str, Any], connection: Any) -> None:
     action, actions = connection.get("action"), source.get("actions") or []
     if action and action not in actions:
         raise bad_request(
-            f"connection action do not includes in port actions: {action!r} is none of {actions}"
+            f"connection action do not includes in port actions: {action!r} must be one of {actions}"
         )
-    _check_condition(connection)
 
 
-def _check_condition(connection: dict[str, Any]) -> None:
+def _check_condition(connection: Document) -> None:
     _check_fields(connection, "a connection", {"action": str})
     try:
         dql.parse(graph.condition(connection))
@@ -121,8 +115,8 @@ def _check_condition(connection: dict[str, Any]) -> None:
         ) from error
 
 
-def _check_loops(pipeline: dict[str, Any]) -> None:
-    """Refuse a ring that nothing can leave: of connections without an action or a condition."""
+def _check_loops(pipeline: Document) -> None:
+    """Refuse an endless loop: of connections without an action or a condition."""
     targets: dict[str, list[str]] = {}
     for connection in pipeline.get("connections") or []:
         if graph.free(connection):
@@ -144,17 +138,8 @@ def _check_loops(pipeline: dict[str, Any]) -> None:
                 pending.append(iter(targets.get(following, ())))
 
 
-# ------------------------------------------------------------------------------------------------------ settings
-
-
-def check_settings(store: Store, pipeline: dict[str, Any]) -> None:
-    """Check what a pipeline needs before it can start.
-
-    Raises
-    ------
-    ApiError
-        400, naming the node and what it lacks.
-    """
+def check_settings(store: Store, pipeline: Document) -> None:
+    """Check what a pipeline needs before it can start."""
     if not graph.nodes(pipeline):
         raise bad_request(f"pipeline {pipeline.get('name')!r} has no nodes: add some before it starts")
     if graph.root_id(pipeline) is None:
@@ -163,7 +148,7 @@ def check_settings(store: Store, pipeline: dict[str, Any]) -> None:
         _check_node(store, pipeline, node)
 
 
-def _check_node(store: Store, pipeline: dict[str, Any], node: dict[str, Any]) -> None:
+def _check_node(store: Store, pipeline: Document, node: Document) -> None:
     names = {variable["name"] for variable in pipeline.get("variables") or []}
     metadata = node.get("metadata") or {}
     used = [metadata.get(key) for key in ("variableDataset", "variableModel")]
@@ -186,11 +171,11 @@ def _check_node(store: Store, pipeline: dict[str, Any], node: dict[str, Any]) ->
         raise bad_request(f"node {graph.label(node)!r} is of an unknown type: {node['type']!r}")
 
 
-def _check_dataset(store: Store, pipeline: dict[str, Any], node: dict[str, Any]) -> None:
+def _check_dataset(store: Store, pipeline: Document, node: Document) -> None:
     dataset_id = graph.dataset_id(pipeline, node)
     if dataset_id is None:
         raise bad_request(f"Node {graph.label(node)!r} of type {node['type']} must have a datasetId")
-    if next(store.select("datasets", "id = ?", (dataset_id,)), None) is None:
+    if store.first("datasets", id=dataset_id) is None:
         raise bad_request(f"node {graph.label(node)!r}: there is no dataset {dataset_id!r}")
     loads = (node["metadata"].get("triggerToPipeline") or {}).get("active")
     if node["type"] == graph.STORAGE and loads and graph.connected_inputs(pipeline, node):

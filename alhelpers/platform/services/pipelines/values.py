@@ -1,7 +1,8 @@
-"""What travels between nodes: values by port, and references to entities."""
+"""Values between nodes: outputs by port, and references to entities."""
 
 from typing import Any
 
+from ...store import Document
 from . import graph
 
 # A port of such a type carries an entity, which is written as its id under this name.
@@ -29,27 +30,14 @@ def reference(kind: str, value: Any) -> Any:
 
 
 def entity_id(kind: str, value: Any) -> str | None:
-    """Read the id out of a reference, or None where there is none."""
+    """Return the id in a reference, or None."""
     found = reference(kind, value)
     found = found.get(ID_KEYS[kind]) if isinstance(found, dict) else None
     return found if isinstance(found, str) else None
 
 
-def by_port(ports: list[dict[str, Any]], output: Any) -> dict[str, Any]:
-    """Sort what a function returned by the out-ports of its node.
-
-    Parameters
-    ----------
-    ports : list of dict
-        The out-ports, in their order.
-    output : object
-        One value for one port; for several a list in their order; or an object by the ports' names.
-
-    Returns
-    -------
-    dict
-        Port id -> value; None where the function returned nothing for a port.
-    """
+def by_port(ports: list[Document], output: Any) -> Document:
+    """Return an output by port id: it is one value, a list in the order of the ports, or a dict by port names."""
     names = {port["name"] for port in ports}
     if isinstance(output, dict) and output and output.keys() <= names:
         found = [output.get(port["name"]) for port in ports]
@@ -62,10 +50,10 @@ def by_port(ports: list[dict[str, Any]], output: Any) -> dict[str, Any]:
     return {port["portId"]: reference(port["type"], value) for port, value in zip(ports, found, strict=False)}
 
 
-def filled(pipeline: dict[str, Any], node: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Complete a node's inputs: what was given, else the port's variable, else its default.
+def filled(pipeline: Document, node: Document, given: Document) -> Document:
+    """Complete a node's inputs: given values, else the port's variable, else its default.
 
-    Inputs that a port does not know are handed on as they are: a function may take more than its ports show.
+    Unknown inputs are kept: a function may take more than its ports show.
     """
     complete = dict(given)
     for port in graph.inputs(node):
@@ -76,14 +64,14 @@ def filled(pipeline: dict[str, Any], node: dict[str, Any], given: dict[str, Any]
     return complete
 
 
-def default(pipeline: dict[str, Any], port: dict[str, Any]) -> Any:
-    """Give what an in-port holds when nothing arrives: its variable's value, or its default."""
+def default(pipeline: Document, port: Document) -> Any:
+    """Return the default of an in-port: its variable's value, or its own."""
     value = graph.variable_value(pipeline, port.get("variableName"))
     return port.get("defaultValue") if value is None else value
 
 
-def spread(source: dict[str, Any], target: dict[str, Any], value: Any) -> list[Any]:
-    """Give what arrives, one after the other: a list that meets an input for one element arrives element by element."""
+def spread(source: Document, target: Document, value: Any) -> list[Any]:
+    """List the values that arrive: a list at an input for one element arrives element by element."""
     if graph.is_list(target):
         return [value if isinstance(value, list) else [value]]
     # A Json port may hold a list as one value.

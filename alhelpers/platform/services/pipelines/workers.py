@@ -3,24 +3,21 @@
 import hashlib
 import io
 import zipfile
-from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, now
+from ...store import Document, Store, created
 from ..apps import models as apps
 from ..datasets import models as datasets
 from ..executions import models as executions
 from ..items import models as items
+from ..packages import models as packages
 from ..services import models as services
 from . import graph, ml
-
-Document = dict[str, Any]
 
 
 def launch(
     store: Store, pipeline: Document, node: Document, inputs: Document, link: Document, user: str
 ) -> Document:
-    """Make the execution of a node, for a worker to run."""
     if node["type"] == graph.ML:
         return ml.launch(store, pipeline, node, inputs, link, user)
     service = _remembered(store, pipeline, node) or service_of(store, pipeline, node, user)
@@ -44,31 +41,30 @@ def prepare(store: Store, pipeline: Document, user: str) -> None:
         elif node["type"] in (graph.CODE, graph.FUNCTION, graph.CUSTOM):
             service = service_of(store, pipeline, node, user)
             pipeline.setdefault("serviceIds", {})[node["id"]] = service["id"]
-            # Whoever reads the pipeline finds a node's service by this name.
+            # Readers of the pipeline find a node's service by this name.
             node["namespace"] = (node.get("namespace") or {}) | {"serviceName": service["name"]}
     store.put("pipelines", pipeline)
 
 
 def refresh(store: Store, pipeline: Document, user: str) -> None:
-    """Bring the services of models up to date with the pipeline's variables."""
+    """Update the services of models after a change of the pipeline's variables."""
     for node in graph.nodes(pipeline):
         if node["type"] == graph.ML:
             ml.prepare(store, pipeline, node, user)
 
 
 def remove_code(store: Store, pipeline: Document) -> None:
-    """Delete the services that a pipeline has made for its own code; those of apps are there for others as well."""
+    """Delete the services of a pipeline's own code; those of apps may have other users."""
     prefix = f"{pipeline['id']}-"
-    for row in list(store.select("services", "scope = ?", (pipeline["projectId"],))):
-        service = store.parsed(row)
+    for service in store.find_all("services", projectId=pipeline["projectId"]):
         if service["name"].startswith(prefix):
             services.delete(store, service["id"])
-            store.delete("packages", "id = ?", service["packageId"])
+            store.delete("packages", id=service["packageId"])
 
 
 def _remembered(store: Store, pipeline: Document, node: Document) -> Document | None:
     service_id = (pipeline.get("serviceIds") or {}).get(node["id"])
-    return store.find("services", "id = ?", service_id) if service_id else None
+    return store.find_one("services", id=service_id) if service_id else None
 
 
 def _function_name(node: Document) -> str:
@@ -77,35 +73,28 @@ def _function_name(node: Document) -> str:
 
 
 def service_of(store: Store, pipeline: Document, node: Document, user: str) -> Document:
-    """Fetch the service that does a node's work, made or brought up to date where it is the pipeline's own."""
+    """Return the service of a node, made or updated if it is the pipeline's own."""
     if node["type"] == graph.CODE:
         return _code_service(store, pipeline, node, user)
     namespace = node.get("namespace") or {}
-    named = store.find(
-        "services", "scope = ? AND name = ?", pipeline["projectId"], namespace.get("serviceName")
-    )
+    named = store.find_one("services", projectId=pipeline["projectId"], name=namespace.get("serviceName"))
     package_name = node.get("dpkName") or namespace.get("packageName")
     if named is not None and (node["type"] == graph.FUNCTION or not package_name):
         return named
     if not package_name:
         raise bad_request(
             f"node {graph.label(node)!r}: there is no service {namespace.get('serviceName')!r} in the project,"
-            " and the node names no dpk"
+            " and the node has no 'dpkName'"
         )
     return _app_service(store, pipeline, node, package_name, named, user)
 
 
 def _app_service(
-    store: Store,
-    pipeline: Document,
-    node: Document,
-    dpk_name: str,
-    named: Document | None,
-    user: str,
+    store: Store, pipeline: Document, node: Document, dpk_name: str, named: Document | None, user: str
 ) -> Document:
-    """Fetch the service of a module of an app; without an installed app the dpk's latest revision will do."""
+    """Return the service of an app's module; without an installed app that of the dpk's latest revision."""
     namespace = node.get("namespace") or {}
-    app = _app(store, pipeline["projectId"], dpk_name)
+    app = apps.installed(store, pipeline["projectId"], dpk_name)
     package = app["dpk"] if app else apps.revision(store, dpk_name, None)
     module = services.module_of(package, namespace.get("moduleName"))
     if named is not None and (named["packageName"], named["moduleName"]) == (dpk_name, module["name"]):
@@ -118,7 +107,7 @@ def _app_service(
         )
     config = (node.get("metadata") or {}).get("serviceConfig") or {}
     name = namespace.get("serviceName") or config.get("name") or f"{dpk_name}-{module['name']}"
-    other = store.find("services", "scope = ? AND name = ?", pipeline["projectId"], name)
+    other = store.find_one("services", projectId=pipeline["projectId"], name=name)
     if other is not None and (other["packageName"], other["moduleName"]) != (dpk_name, module["name"]):
         name = f"{name}-{pipeline['id']}"
     settings = {key: config[key] for key in ("runtime", "initParams", "executionTimeout") if config.get(key)}
@@ -134,20 +123,13 @@ def _app_service(
     )
 
 
-def _app(store: Store, project_id: str, dpk_name: str) -> Document | None:
-    for row in store.select("apps", "scope = ?", (project_id,), "ORDER BY id"):
-        if store.parsed(row)["dpkName"] == dpk_name:
-            return store.parsed(row)
-    return None
-
-
 def _code_service(store: Store, pipeline: Document, node: Document, user: str) -> Document:
-    """Fetch the service of a code node: its package holds the code as the node does."""
+    """Return the service of a code node, whose package holds the node's code."""
     given = (node.get("config") or {}).get("package") or {}
     code = given.get("code")
     if not isinstance(code, str) or not code.strip():
         raise bad_request(f"node {graph.label(node)!r} has no code: 'config.package.code' must hold it")
-    # A template may be used twice, so the node's id alone does not tell the services apart.
+    # A template may be used twice, so the node's id alone is not unique.
     name = f"{pipeline['id']}-{node['id']}"
     package = _code_package(store, pipeline, node, name, code, user)
     config = (node.get("metadata") or {}).get("serviceConfig") or (node.get("config") or {})
@@ -165,23 +147,14 @@ def _code_package(
         "input": [{"name": port["name"], "type": port["type"]} for port in graph.inputs(node)],
         "output": [{"name": port["name"], "type": port["type"]} for port in graph.outputs(node)],
     }
-    modules = [
-        {
-            "name": "default_module",
-            "className": "ServiceRunner",
-            "entryPoint": "main.py",
-            "initInputs": [],
-            "functions": [function],
-        }
-    ]
+    modules = [packages.DEFAULT_MODULE | {"functions": [function]}]
     digest = hashlib.sha256(code.encode()).hexdigest()
-    found = store.find("packages", "scope = ? AND name = ?", pipeline["projectId"], name)
+    found = store.find_one("packages", projectId=pipeline["projectId"], name=name)
     if found is not None and (found["metadata"].get("code"), found["modules"]) == (digest, modules):
         return found
     binaries = datasets.binaries(store, pipeline["projectId"])["id"]
     path = f"/codebases/pipelines/{pipeline['id']}/{digest}.zip"
     item = items.by_path(store, binaries, path) or items.add_bytes(store, binaries, path, _zipped(code), user)
-    time = now()
     package = {
         "id": store.new_id(),
         "name": name,
@@ -193,12 +166,10 @@ def _code_package(
         "modules": modules,
         "revisions": [],
         "metadata": {"code": digest},
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
     }
     if found is not None:
-        store.delete("packages", "id = ?", found["id"])
+        store.delete("packages", id=found["id"])
     store.put("packages", package)
     return package
 

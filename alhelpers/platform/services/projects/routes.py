@@ -1,40 +1,32 @@
-"""Routes of projects."""
-
-import json
-from typing import Any
-
-from ...api import Call, Route
+from ...api import Call, Route, remove
 from ...errors import bad_request, not_found
-from ...store import merge, now, require
+from ...store import Document, now
+from ...validation import merge, require
 from . import models
 
 
-def create(call: Call) -> dict[str, Any]:
-    """Make a project; the SDK sends its name as a form."""
+def create(call: Call) -> Document:
     return models.create(call.store, require(call.body, "name")["name"], call.user)
 
 
-def list_all(call: Call) -> list[dict[str, Any]]:
-    """List all projects."""
-    return [json.loads(row.doc) for row in call.store.select("projects", tail="ORDER BY id")]
+def list_all(call: Call) -> list[Document]:
+    return call.store.find_all("projects")
 
 
-def get(call: Call) -> dict[str, Any]:
-    """Fetch a project by id."""
+def get(call: Call) -> Document:
     return call.store.get("projects", call.params["project_id"])
 
 
-def get_by_name(call: Call) -> list[dict[str, Any]]:
-    """Fetch the project of that name, as a list of one: the SDK takes an empty list for a fault of its own."""
+def get_by_name(call: Call) -> list[Document]:
+    """Return the project of that name in a list: the SDK takes an empty list for an error of its own."""
     name = call.params["name"]
-    rows = list(call.store.select("projects", "name = ?", (name,)))
-    if not rows:
+    found = call.store.find_all("projects", name=name)
+    if not found:
         raise not_found("project", name)
-    return [json.loads(row.doc) for row in rows]
+    return found
 
 
-def update(call: Call) -> dict[str, Any]:
-    """Rename a project, or change its settings."""
+def update(call: Call) -> Document:
     project = call.store.get("projects", call.params["project_id"])
     body = require(call.body)
     if body.get("name", project["name"]) != project["name"]:
@@ -45,26 +37,17 @@ def update(call: Call) -> dict[str, Any]:
     return project
 
 
-def delete(call: Call) -> dict[str, Any]:
-    """Delete a project and everything in it."""
-    models.delete(call.store, call.params["project_id"])
-    return {"id": call.params["project_id"]}
-
-
-def list_of_organization(call: Call) -> list[dict[str, Any]]:
-    """List the projects of the one organization."""
+def list_of_organization(call: Call) -> list[Document]:
     if call.params["org_id"] != models.ORGANIZATION["id"]:
         raise not_found("organization", call.params["org_id"])
     return list_all(call)
 
 
-def list_members(call: Call) -> list[dict[str, Any]]:
-    """List the members of a project."""
+def list_members(call: Call) -> list[Document]:
     return call.store.get("projects", call.params["project_id"])["contributors"]
 
 
-def add_member(call: Call) -> dict[str, Any]:
-    """Add a member; nobody is written to."""
+def add_member(call: Call) -> Document:
     project = call.store.get("projects", call.params["project_id"])
     email = call.params["email"].lower()
     role = models.check_role(require(call.body).get("role"))
@@ -78,8 +61,7 @@ def add_member(call: Call) -> dict[str, Any]:
     return member
 
 
-def update_member(call: Call) -> dict[str, Any]:
-    """Give a member another role."""
+def update_member(call: Call) -> Document:
     project = call.store.get("projects", call.params["project_id"])
     member = models.find_member(project, call.params["email"])
     member |= {"role": models.check_role(require(call.body).get("role")), "updatedAt": now()}
@@ -88,8 +70,7 @@ def update_member(call: Call) -> dict[str, Any]:
     return member
 
 
-def remove_member(call: Call) -> dict[str, Any]:
-    """Remove a member."""
+def remove_member(call: Call) -> Document:
     project = call.store.get("projects", call.params["project_id"])
     member = models.find_member(project, call.params["email"])
     project["contributors"].remove(member)
@@ -98,14 +79,13 @@ def remove_member(call: Call) -> dict[str, Any]:
     return member
 
 
-def list_drivers(call: Call) -> list[dict[str, Any]]:
-    """List the storage drivers of a project: none, everything lies in the state folder."""
+def list_drivers(call: Call) -> list[Document]:
+    """Return no storage drivers: all files are in the state folder."""
     call.store.row("projects", call.query.get("projectId", ""))
     return []
 
 
 def get_driver(call: Call) -> None:
-    """Refuse: there are no drivers."""
     raise not_found("driver", call.params["driver_id"])
 
 
@@ -116,7 +96,7 @@ ROUTES = [
     Route("GET", "/projects/{project_id}", get),
     Route("GET", "/projects/{name}/name", get_by_name),
     Route("PATCH", "/projects/{project_id}", update),
-    Route("DELETE", "/projects/{project_id}", delete),
+    Route("DELETE", "/projects/{project_id}", remove(models.delete, "project_id")),
     Route("GET", "/projects/{project_id}/members", list_members),
     Route("POST", "/projects/{project_id}/members/{email}", add_member),
     Route("PATCH", "/projects/{project_id}/members/{email}", update_member),

@@ -1,12 +1,12 @@
-"""What recipes and ontologies are, and how labels enter a tree of labels."""
+"""Recipes and ontologies: labels and their attributes."""
 
-import json
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Store, now, require
+from ...store import Document, Store, now
+from ...validation import require, with_system
 
-# What annotators fill in: choices (one or several), a number, yes or no, a text.
+# One or several choices, a number, yes or no, a text.
 ATTRIBUTE_TYPES = ("options", "range", "boolean", "freeText")
 
 # Colours for labels that come without one; the SDK needs a colour on each.
@@ -14,9 +14,8 @@ PALETTE = ("#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b
 
 
 def create_recipe(
-    store: Store, body: dict[str, Any], project_ids: list[str], ontology_ids: list[str], user: str
-) -> dict[str, Any]:
-    """Make a recipe that points to ontologies."""
+    store: Store, body: Document, project_ids: list[str], ontology_ids: list[str], user: str
+) -> Document:
     time = now()
     recipe = {
         "id": store.new_id(),
@@ -45,7 +44,7 @@ def create_ontology(
     user: str,
     title: str | None = None,
     attributes: list[Any] | None = None,
-) -> dict[str, Any]:
+) -> Document:
     """Make an ontology with these trees of labels; `attributes` are those of the older kind."""
     if not isinstance(attributes or [], list):
         raise bad_request(f"'attributes' must be a list, got {attributes!r}")
@@ -64,15 +63,15 @@ def create_ontology(
     return ontology
 
 
-def create_default(store: Store, dataset_name: str, project_id: str, user: str) -> dict[str, Any]:
+def create_default(store: Store, dataset_name: str, project_id: str, user: str) -> Document:
     """Make the recipe and the empty ontology of a new dataset."""
     ontology = create_ontology(store, [], [project_id], user, f"{dataset_name} Default Ontology")
     body = {"title": f"{dataset_name} Default Recipe", "uiSettings": {"studioV2App": True}}
     return create_recipe(store, body, [project_id], [ontology["id"]], user)
 
 
-def clone_recipe(store: Store, recipe: dict[str, Any], user: str, *, shallow: bool) -> dict[str, Any]:
-    """Copy a recipe; a shallow copy shares the ontologies, another one has copies of them too."""
+def clone_recipe(store: Store, recipe: Document, user: str, *, shallow: bool) -> Document:
+    """Copy a recipe; a shallow copy shares the ontologies."""
     ontology_ids = recipe["ontologyIds"]
     if not shallow:
         ontology_ids = [
@@ -83,25 +82,23 @@ def clone_recipe(store: Store, recipe: dict[str, Any], user: str, *, shallow: bo
     return store.get("recipes", copied)
 
 
-def _copy(store: Store, kind: str, document: dict[str, Any], user: str) -> str:
+def _copy(store: Store, kind: str, document: Document, user: str) -> str:
     time = now()
     copy = document | {"id": store.new_id(), "creator": user, "createdAt": time, "updatedAt": time}
     store.put(kind, copy)
     return copy["id"]
 
 
-def update(document: dict[str, Any], body: dict[str, Any], fields: tuple[str, ...], *, system: bool) -> None:
-    """Change these fields of a recipe or an ontology; its system metadata only where that was asked for."""
+def update(document: Document, body: Document, fields: tuple[str, ...], *, system: bool) -> None:
+    """Change these fields of a recipe or an ontology; its system metadata only if `system`."""
     document |= {key: body[key] for key in fields if key in body}
     if isinstance(body.get("metadata"), dict):
-        given = body["metadata"].get("system") if system else None
-        kept = document["metadata"].get("system") or {}
-        document["metadata"] = body["metadata"] | {"system": kept if given is None else given}
+        document["metadata"] = with_system(document, body["metadata"], system=system)
         _check_metadata(document["metadata"])
     document["updatedAt"] = now()
 
 
-def _check_metadata(metadata: dict[str, Any]) -> None:
+def _check_metadata(metadata: Document) -> None:
     attributes = metadata.get("attributes")
     if attributes is not None and not (
         isinstance(attributes, list) and all(isinstance(each, dict) for each in attributes)
@@ -111,41 +108,39 @@ def _check_metadata(metadata: dict[str, Any]) -> None:
 
 
 def delete_recipe(store: Store, recipe_id: str) -> None:
-    """Delete a recipe; the datasets that used it have one recipe less."""
+    """Delete a recipe, also from the datasets that use it."""
     recipe = store.get("recipes", recipe_id)
     for project_id in recipe["projectIds"]:
-        for row in list(store.select("datasets", "scope = ?", (project_id,))):
-            dataset = json.loads(row.doc)
+        for dataset in store.find_all("datasets", projects=project_id):
             recipes = dataset["metadata"]["system"].get("recipes") or []
             if recipe_id in recipes:
                 dataset["metadata"]["system"]["recipes"] = [each for each in recipes if each != recipe_id]
                 store.put("datasets", dataset)
-    store.delete("recipes", "id = ?", recipe_id)
+    store.delete("recipes", id=recipe_id)
 
 
 def delete_ontology(store: Store, ontology_id: str) -> None:
-    """Delete an ontology; the recipes that used it have one ontology less."""
+    """Delete an ontology, also from the recipes that use it."""
     ontology = store.get("ontologies", ontology_id, "ontology")
     projects = set(ontology["metadata"]["system"].get("projectIds") or [])
-    for row in list(store.select("recipes")):
-        recipe = json.loads(row.doc)
+    for recipe in store.find_all("recipes"):
         if ontology_id in recipe["ontologyIds"] and projects & set(recipe["projectIds"]):
             recipe["ontologyIds"] = [each for each in recipe["ontologyIds"] if each != ontology_id]
             store.put("recipes", recipe)
-    store.delete("ontologies", "id = ?", ontology_id)
+    store.delete("ontologies", id=ontology_id)
 
 
 def forget_project(store: Store, project_id: str) -> None:
     """Delete the recipes and ontologies that belonged to a deleted project alone."""
-    for row in list(store.select("recipes")):
-        if store.parsed(row)["projectIds"] == [project_id]:
-            store.delete("recipes", "id = ?", row.id)
-    for row in list(store.select("ontologies")):
-        if store.parsed(row)["metadata"]["system"].get("projectIds") == [project_id]:
-            store.delete("ontologies", "id = ?", row.id)
+    for recipe in store.find_all("recipes"):
+        if recipe["projectIds"] == [project_id]:
+            store.delete("recipes", id=recipe["id"])
+    for ontology in store.find_all("ontologies"):
+        if ontology["metadata"]["system"].get("projectIds") == [project_id]:
+            store.delete("ontologies", id=ontology["id"])
 
 
-def put_attribute(ontology: dict[str, Any], attribute: dict[str, Any]) -> None:
+def put_attribute(ontology: Document, attribute: Document) -> None:
     """Add an attribute to an ontology, or replace the one with its key."""
     require(attribute, "key", "title")
     kind, values = attribute.get("type"), attribute.get("values")
@@ -168,7 +163,7 @@ def put_attribute(ontology: dict[str, Any], attribute: dict[str, Any]) -> None:
     attributes.append(new)
 
 
-def check_root(root: Any) -> dict[str, Any]:
+def check_root(root: Any) -> Document:
     """Check one label with its children."""
     value = root.get("value") if isinstance(root, dict) else None
     if not isinstance(value, dict) or not isinstance(value.get("tag"), str) or not value["tag"]:
@@ -182,18 +177,12 @@ def check_root(root: Any) -> dict[str, Any]:
     return {"value": _new_label(value["tag"], value["tag"]) | value, "children": children}
 
 
-def _new_label(tag: str, full_tag: str) -> dict[str, Any]:
-    """Give a label with every key that the SDK writes of one."""
-    return {
-        "tag": tag,
-        "color": _colour(full_tag),
-        "attributes": [],
-        "displayLabel": None,
-        "displayData": {},
-    }
+def _new_label(tag: str, full_tag: str) -> Document:
+    """Build a label with every key that the SDK writes."""
+    return {"tag": tag, "color": _colour(full_tag), "attributes": [], "displayLabel": None, "displayData": {}}
 
 
-def put_labels(ontology: dict[str, Any], labels: Any, *, upsert: bool) -> None:
+def put_labels(ontology: Document, labels: Any, *, upsert: bool) -> None:
     """Add or change labels, given as dotted tags ('animal.cat' is a child of 'animal')."""
     if not isinstance(labels, list):
         raise bad_request(f"'labelsNode' must be a list of labels, got {labels!r}")
@@ -204,7 +193,7 @@ def put_labels(ontology: dict[str, Any], labels: Any, *, upsert: bool) -> None:
         _put_label(ontology, tag, label, upsert=upsert)
 
 
-def _put_label(ontology: dict[str, Any], tag: str, label: dict[str, Any], *, upsert: bool) -> None:
+def _put_label(ontology: Document, tag: str, label: Document, *, upsert: bool) -> None:
     siblings, node = ontology["roots"], None
     parts = tag.split(".")
     for depth, part in enumerate(parts):

@@ -1,13 +1,11 @@
-"""Routes of recipes and ontologies."""
-
 from collections.abc import Callable
-from typing import Any
 
-from ...api import Call, Raw, Route, one, paged
+from ...api import Call, Raw, Route, fetch, one, paged, remove
 from ...errors import bad_request
-from ...events import Event, Listener
+from ...events import Event
 from ...query import Page
-from ...store import now, require
+from ...store import Document, now
+from ...validation import require, whole_number
 from . import models
 
 RECIPE_FIELDS = (
@@ -19,7 +17,6 @@ RECIPE_NAMES = {"projects": "projectIds", "ontologies": "ontologyIds", "ids": "i
 
 
 def create_recipe(call: Call) -> Raw:
-    """Make a recipe."""
     body = require(call.body)
     for ontology_id in body.get("ontologyIds") or []:
         call.store.row("ontologies", ontology_id, "ontology")
@@ -29,13 +26,7 @@ def create_recipe(call: Call) -> Raw:
     return one(call, "recipes", recipe["id"])
 
 
-def get_recipe(call: Call) -> Raw:
-    """Fetch a recipe."""
-    return one(call, "recipes", call.params["id"])
-
-
 def update_recipe(call: Call) -> Raw:
-    """Change a recipe."""
     recipe = call.store.get("recipes", call.params["id"])
     body = require(call.body)
     for ontology_id in body.get("ontologyIds") or []:
@@ -45,14 +36,7 @@ def update_recipe(call: Call) -> Raw:
     return one(call, "recipes", recipe["id"])
 
 
-def delete_recipe(call: Call) -> dict[str, Any]:
-    """Delete a recipe."""
-    models.delete_recipe(call.store, call.params["id"])
-    return {"id": call.params["id"]}
-
-
 def clone_recipe(call: Call) -> Raw:
-    """Copy a recipe, with its ontologies unless the copy is to be shallow."""
     recipe = call.store.get("recipes", call.params["id"])
     shallow = bool(require(call.body).get("shallow"))
     copied = models.clone_recipe(call.store, recipe, call.user, shallow=shallow)
@@ -60,17 +44,16 @@ def clone_recipe(call: Call) -> Raw:
 
 
 def list_recipes(call: Call) -> Raw:
-    """List recipes; each field in the query string leaves only those that hold one of its values."""
+    """List recipes; each field in the query string keeps only those that hold one of its values."""
     wanted = {key: _values(call, key) for key in call.query.keys() - {"pageOffset", "pageSize"} if key}
 
-    def fits(recipe: dict[str, Any]) -> bool:
+    def fits(recipe: Document) -> bool:
         return all(_holds(recipe, RECIPE_NAMES.get(key, key), values) for key, values in wanted.items())
 
     return _listed(call, "recipes", fits)
 
 
 def create_ontology(call: Call) -> Raw:
-    """Make an ontology."""
     body = require(call.body)
     ontology = models.create_ontology(
         call.store,
@@ -84,10 +67,10 @@ def create_ontology(call: Call) -> Raw:
 
 
 def list_ontologies(call: Call) -> Raw:
-    """List ontologies, by ids or by projects where the query string names them."""
+    """List ontologies, by the ids or projects in the query string."""
     ids, projects = _values(call, "ids"), _values(call, "projects")
 
-    def fits(ontology: dict[str, Any]) -> bool:
+    def fits(ontology: Document) -> bool:
         own = [
             each for each in ontology["metadata"]["system"].get("projectIds") or [] if isinstance(each, str)
         ]
@@ -100,32 +83,19 @@ def _values(call: Call, key: str) -> set[str]:
     return set(filter(None, call.query.get(key, "").split(",")))
 
 
-def _holds(document: dict[str, Any], field: str, values: set[str]) -> bool:
+def _holds(document: Document, field: str, values: set[str]) -> bool:
     value = document.get(field)
     held = value if isinstance(value, list) else [value]
     return any(isinstance(each, str) and each in values for each in held)
 
 
-def _listed(call: Call, kind: str, fits: Callable[[dict[str, Any]], bool]) -> Raw:
-    offset, size = (_number(call, key, default) for key, default in (("pageOffset", 0), ("pageSize", 1000)))
-    rows = [row for row in call.store.select(kind, tail="ORDER BY id") if fits(call.store.parsed(row))]
-    return paged(call, kind, Page(rows[offset * size : (offset + 1) * size], len(rows), offset, size))
-
-
-def _number(call: Call, key: str, default: int) -> int:
-    value = call.query.get(key, str(default))
-    if not value.isdecimal() or len(value) > 9:
-        raise bad_request(f"{key!r} must be a whole number, 0 or more, got {value!r}")
-    return int(value)
-
-
-def get_ontology(call: Call) -> Raw:
-    """Fetch an ontology."""
-    return one(call, "ontologies", call.params["id"], "ontology")
+def _listed(call: Call, kind: str, fits: Callable[[Document], bool]) -> Raw:
+    number = whole_number(call.query, "pageOffset", 0)
+    rows = [row for row in call.store.find(kind) if fits(call.store.parsed(row))]
+    return paged(call, kind, Page.of(rows, number, whole_number(call.query, "pageSize", 1000)))
 
 
 def update_ontology(call: Call) -> Raw:
-    """Change an ontology: all its labels at once, its title, its metadata."""
     ontology = call.store.get("ontologies", call.params["id"], "ontology")
     body = require(call.body)
     if "roots" in body:
@@ -141,14 +111,7 @@ def update_ontology(call: Call) -> Raw:
     return one(call, "ontologies", ontology["id"])
 
 
-def delete_ontology(call: Call) -> dict[str, Any]:
-    """Delete an ontology."""
-    models.delete_ontology(call.store, call.params["id"])
-    return {"id": call.params["id"]}
-
-
 def put_labels(call: Call) -> Raw:
-    """Add or change labels."""
     ontology = call.store.get("ontologies", call.params["id"], "ontology")
     body = require(call.body)
     models.put_labels(ontology, body.get("labelsNode"), upsert=bool(body.get("upsert", True)))
@@ -157,7 +120,6 @@ def put_labels(call: Call) -> Raw:
 
 
 def put_attributes(call: Call) -> Raw:
-    """Add or replace attributes, by key."""
     ontology = call.store.get("ontologies", call.params["id"], "ontology")
     attributes = require(call.body).get("items")
     if not isinstance(attributes, list):
@@ -169,7 +131,6 @@ def put_attributes(call: Call) -> Raw:
 
 
 def delete_attributes(call: Call) -> Raw:
-    """Remove attributes, by key."""
     ontology = call.store.get("ontologies", call.params["id"], "ontology")
     keys = set(require(call.body).get("keys") or [])
     attributes = ontology["metadata"].get("attributes") or []
@@ -179,24 +140,23 @@ def delete_attributes(call: Call) -> Raw:
 
 
 def forget_project(call: Call, event: Event) -> None:
-    """Delete what a deleted project leaves."""
     models.forget_project(call.store, event.id)
 
 
-LISTENERS: dict[tuple[str, str], Listener] = {("Project", "Deleted"): forget_project}
+LISTENERS = {("Project", "Deleted"): forget_project}
 ROUTES = [
     Route("POST", "/recipes", create_recipe),
     Route("GET", "/recipes", list_recipes),
     Route("POST", "/recipes/{id}/clone", clone_recipe),
-    Route("GET", "/recipes/{id}", get_recipe),
+    Route("GET", "/recipes/{id}", fetch("recipes", "id")),
     Route("PATCH", "/recipes/{id}", update_recipe),
-    Route("DELETE", "/recipes/{id}", delete_recipe),
+    Route("DELETE", "/recipes/{id}", remove(models.delete_recipe, "id")),
     Route("POST", "/ontologies", create_ontology),
     Route("GET", "/ontologies", list_ontologies),
-    Route("GET", "/ontologies/{id}", get_ontology),
+    Route("GET", "/ontologies/{id}", fetch("ontologies", "id", "ontology")),
     Route("PUT", "/ontologies/{id}", update_ontology),
     Route("PATCH", "/ontologies/{id}", update_ontology),
-    Route("DELETE", "/ontologies/{id}", delete_ontology),
+    Route("DELETE", "/ontologies/{id}", remove(models.delete_ontology, "id")),
     Route("PATCH", "/ontologies/{id}/labels", put_labels),
     Route("PATCH", "/ontologies/{id}/addLabels", put_labels),
     Route("PATCH", "/ontologies/{id}/attributes", put_attributes),

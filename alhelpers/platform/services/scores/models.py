@@ -1,17 +1,17 @@
-"""What a score is: a number about an entity (an item, an annotation, a user), in the context of a task."""
+"""Scores: numbers about entities (items, annotations, users), in the context of a task."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Row, Store, now, require
+from ...store import Document, Row, Store, created
+from ...validation import require
 
-# A score says where it belongs in its context; these parts of it are kept as columns too.
+# The parts of a score's context that are kept as fields of their own, too.
 CONTEXT = ("taskId", "itemId")
 
 
-def create(store: Store, given: Any, user: str) -> dict[str, Any]:
-    """Store a score."""
+def create(store: Store, given: Any, user: str) -> Document:
     body = require(given, "type", "entityId")
     value, context = body.get("value"), require(body.get("context") or {})
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -21,7 +21,6 @@ def create(store: Store, given: Any, user: str) -> dict[str, Any]:
             raise bad_request(f"'context.{key}' of a score must be an id, got {context[key]!r}")
     if context.get("taskId"):
         store.row("tasks", context["taskId"], "task")
-    time = now()
     score = {
         "id": store.new_id(),
         "type": body["type"],
@@ -29,9 +28,7 @@ def create(store: Store, given: Any, user: str) -> dict[str, Any]:
         "value": value,
         "context": context,
         **{key: context.get(key) for key in CONTEXT},
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
     }
     store.put("scores", score)
     return score
@@ -40,17 +37,14 @@ def create(store: Store, given: Any, user: str) -> dict[str, Any]:
 def matching(store: Store, context: Mapping[str, Any]) -> list[Row]:
     """List the scores whose context holds all of these."""
     if not context:
-        raise bad_request("'context' is empty: say whose scores, as in {'taskId': ..., 'itemId': ...}")
-    where, values = "1", []
-    for column, key in (("scope", "taskId"), ("parent", "itemId")):
-        if isinstance(context.get(key), str):
-            where, values = f"{where} AND {column} = ?", [*values, context[key]]
+        raise bad_request("'context' is empty: name a task or an item, as in {'taskId': ..., 'itemId': ...}")
+    where = {key: context[key] for key in CONTEXT if isinstance(context.get(key), str)}
     return [
         row
-        for row in store.select("scores", where, values, "ORDER BY id")
+        for row in store.find("scores", **where)
         if context.items() <= _plain(store.parsed(row)["context"]).items()
     ]
 
 
-def _plain(context: dict[str, Any]) -> dict[str, Any]:
+def _plain(context: Document) -> Document:
     return {key: value for key, value in context.items() if not isinstance(value, dict | list)}

@@ -1,18 +1,16 @@
-"""Routes of scores."""
-
 from collections.abc import Mapping
 from typing import Any
 
-from ...api import Call, Raw, Route, listed, one, paged
+from ...api import Call, Raw, Route, fetch, listed, paged
 from ...errors import bad_request
-from ...events import Event, Listener
+from ...events import Event
 from ...query import MAX_PAGE, Page
-from ...store import require, whole_number
+from ...store import Document
+from ...validation import require, whole_number
 from . import models
 
 
 def create(call: Call) -> Raw:
-    """Store scores: all of them or none."""
     given = require(call.body).get("scores")
     if not isinstance(given, list):
         raise bad_request(f"'scores' must be a list of scores, got {given!r}")
@@ -20,71 +18,55 @@ def create(call: Call) -> Raw:
     return listed(call, "scores", [call.store.row("scores", score["id"]) for score in made])
 
 
-def delete(call: Call) -> dict[str, Any]:
-    """Delete the scores of a context."""
+def delete(call: Call) -> Document:
     context = require(require(call.body).get("context"))
     if not all(isinstance(value, str | int | float | None) for value in context.values()):
         raise bad_request(f"'context' must hold plain values, got {context!r}")
     found = models.matching(call.store, context)
     for row in found:
-        call.store.delete("scores", "id = ?", row.id)
+        call.store.delete("scores", id=row.id)
     return {"deletedCount": len(found)}
 
 
-def get(call: Call) -> Raw:
-    """Fetch a score."""
-    return one(call, "scores", call.params["score_id"])
-
-
 def of_task(call: Call) -> Raw:
-    """List the scores of a task."""
-    return _page(call, "scope = ?", [_task(call)])
+    return _page(call)
 
 
 def of_item(call: Call) -> Raw:
     """List the scores of an item in a task, with those of its annotations."""
-    return _page(call, "scope = ? AND parent = ?", [_task(call), call.params["item_id"]])
+    return _page(call, itemId=call.params["item_id"])
 
 
 def of_annotation(call: Call) -> Raw:
-    """List the scores of an annotation in a task."""
-    return _page(call, "scope = ? AND name = ?", [_task(call), call.params["annotation_id"]])
+    return _page(call, entityId=call.params["annotation_id"])
 
 
-def _task(call: Call) -> str:
-    return call.store.row("tasks", call.params["task_id"], "task").id
-
-
-def _page(call: Call, where: str, values: list[str]) -> Raw:
-    rows = list(call.store.select("scores", where, values, "ORDER BY id"))
+def _page(call: Call, **where: Any) -> Raw:
+    task = call.store.row("tasks", call.params["task_id"], "task")
+    rows = list(call.store.find("scores", taskId=task.id, **where))
     size, page = min(_number(call.query, "pageSize", 100), MAX_PAGE), _number(call.query, "page", 0)
-    return paged(call, "scores", Page(rows[page * size : (page + 1) * size], len(rows), page, size))
+    return paged(call, "scores", Page.of(rows, page, size))
 
 
 def _number(query: Mapping[str, str], name: str, default: int) -> int:
-    # The SDK writes what it was not given as the word None.
+    # The SDK writes missing values as the word None.
     return default if query.get(name) == "None" else whole_number(query, name, default)
 
 
 def forget_task(call: Call, event: Event) -> None:
-    """Delete the scores of a deleted task."""
-    call.store.delete("scores", "scope = ?", event.id)
+    call.store.delete("scores", taskId=event.id)
 
 
 def forget_item(call: Call, event: Event) -> None:
-    """Delete the scores of a deleted item."""
-    call.store.delete("scores", "parent = ?", event.id)
+    call.store.delete("scores", itemId=event.id)
 
 
 ROUTES = [
     Route("POST", "/scores", create),
     Route("DELETE", "/scores", delete),
-    Route("GET", "/scores/{score_id}", get),
+    Route("GET", "/scores/{score_id}", fetch("scores", "score_id")),
     Route("GET", "/scores/tasks/{task_id}", of_task),
     Route("GET", "/scores/tasks/{task_id}/items/{item_id}", of_item),
     Route("GET", "/scores/tasks/{task_id}/annotations/{annotation_id}", of_annotation),
 ]
-LISTENERS: dict[tuple[str, str], Listener] = {
-    ("Task", "Deleted"): forget_task,
-    ("Item", "Deleted"): forget_item,
-}
+LISTENERS = {("Task", "Deleted"): forget_task, ("Item", "Deleted"): forget_item}

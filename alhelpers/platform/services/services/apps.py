@@ -1,26 +1,17 @@
 """The services and triggers that installed apps bring, and what becomes of them with their app."""
 
-import json
 from datetime import datetime
-from typing import Any
 
 from ...errors import ApiError, bad_request
-from ...store import Store, require
+from ...store import Document, Store
+from ...validation import require
 from ..apps.models import components
 from ..triggers import models as triggers
 from . import models
 
 
-def install(store: Store, app: dict[str, Any], user: str, moment: datetime) -> None:
-    """Make the services and triggers that an app's manifest lists, or bring them up to a new version of it.
-
-    `moment` is the time on the platform's clock, from which a cron trigger counts.
-
-    Raises
-    ------
-    ApiError
-        424, when a component is wrong, or its name is taken by a service of someone else.
-    """
+def install(store: Store, app: Document, user: str, moment: datetime) -> None:
+    """Make or update the services and triggers of an app's manifest; cron triggers count from `moment`."""
     try:
         for component in components(app, "services"):
             require(component, "name")
@@ -32,32 +23,30 @@ def install(store: Store, app: dict[str, Any], user: str, moment: datetime) -> N
         raise ApiError(424, f"error installing an app: Validation Failed: {error.message}") from error
 
 
-def _install_trigger(
-    store: Store, app: dict[str, Any], component: dict[str, Any], user: str, moment: datetime
-) -> None:
+def _install_trigger(store: Store, app: Document, component: Document, user: str, moment: datetime) -> None:
     """Make a trigger of one of the app's services, which it names as 'services.<name>'."""
     name = str(component.get("namespace") or "").removeprefix("services.")
     known = [service for service in of_app(store, app) if name in ("", service["name"])]
     if not known:
         raise bad_request(
-            f"trigger {component['name']!r} is for {component.get('namespace')!r}, and the app has no such service"
+            f"trigger {component['name']!r} is for {component.get('namespace')!r}, which is not a service of the app"
         )
     spec = dict(require(component.get("spec")))
     spec["operation"] = (
         {"type": "function"} | require(spec.get("operation") or {}) | {"serviceId": known[0]["id"]}
     )
     link = {"id": app["id"], "dpkName": app["dpkName"], "componentName": component["name"]}
-    for row in list(store.select("triggers", "scope = ?", (app["projectId"],))):
-        if (store.parsed(row).get("app") or {}) == link:
-            triggers.update(store, json.loads(row.doc), {"spec": spec}, user, moment)
+    for trigger in store.find_all("triggers", projectId=app["projectId"]):
+        if trigger.get("app") == link:
+            triggers.update(store, trigger, {"spec": spec}, user, moment)
             return
     body = {key: component[key] for key in ("name", "type", "active") if key in component}
     triggers.create(store, body | {"projectId": app["projectId"], "spec": spec, "app": link}, user, moment)
 
 
-def _install_one(store: Store, app: dict[str, Any], component: dict[str, Any], user: str) -> None:
+def _install_one(store: Store, app: Document, component: Document, user: str) -> None:
     name = component["name"]
-    existing = store.find("services", "scope = ? AND name = ?", app["projectId"], name)
+    existing = store.find_one("services", projectId=app["projectId"], name=name)
     if existing is not None and (existing.get("app") or {}).get("id") != app["id"]:
         raise ApiError(424, f"a service named {name!r} exists in the project already")
     config = {key: value for key, value in component.items() if key in models.SETTINGS}
@@ -76,11 +65,7 @@ def _install_one(store: Store, app: dict[str, Any], component: dict[str, Any], u
     )
 
 
-def of_app(store: Store, app: dict[str, Any]) -> list[dict[str, Any]]:
-    """List the services that belong to an app: those of its manifest, and those of its models and nodes."""
-    rows = store.select("services", "scope = ?", (app["projectId"],), "ORDER BY id")
-    return [
-        store.get("services", row.id)
-        for row in list(rows)
-        if (store.parsed(row).get("app") or {}).get("id") == app["id"]
-    ]
+def of_app(store: Store, app: Document) -> list[Document]:
+    """List the services of an app: those of its manifest, and those of its models and nodes."""
+    found = store.find_all("services", projectId=app["projectId"])
+    return [service for service in found if (service.get("app") or {}).get("id") == app["id"]]

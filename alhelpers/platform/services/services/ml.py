@@ -4,38 +4,17 @@ import re
 from typing import Any
 
 from ...errors import ApiError, bad_request, not_emulated
-from ...store import Store, now
+from ...store import Document, Store, now
 from ..executions import models as executions
 from . import models as services
 
 TRAIN, EVALUATE, DEPLOY, PREDICT, EMBED = "train", "evaluate", "deploy", "predict", "embed"
-# One thread a model: adapters keep the network, and what it was last fed, in themselves.
+# One thread a model: adapters are not thread-safe.
 RUNTIME = services.RUNTIME | {"concurrency": 1}
 
 
-def train(
-    store: Store, model: dict[str, Any], body: dict[str, Any], user: str, **link: Any
-) -> dict[str, Any]:
-    """Make the execution that trains a model; the model waits as 'pending'.
-
-    Parameters
-    ----------
-    store : Store
-        The state.
-    model : dict
-        The model; changed and written.
-    body : dict
-        ``serviceConfig``, where given.
-    user : str
-        Who asks.
-    **link
-        More fields of the execution, such as ``pipeline``.
-
-    Raises
-    ------
-    ApiError
-        400, when the model has no dataset or no labels to train on.
-    """
+def train(store: Store, model: Document, body: Document, user: str, **link: Any) -> Document:
+    """Make the execution that trains a model, which becomes 'pending'; `link` holds more fields of the execution."""
     if not model.get("datasetId"):
         raise bad_request("Must provide a dataset to train model")
     store.row("datasets", model["datasetId"])
@@ -48,10 +27,8 @@ def train(
     )
 
 
-def evaluate(
-    store: Store, model: dict[str, Any], body: dict[str, Any], user: str, **link: Any
-) -> dict[str, Any]:
-    """Make the execution that evaluates a model on a dataset, or on the part of it that a query finds."""
+def evaluate(store: Store, model: Document, body: Document, user: str, **link: Any) -> Document:
+    """Make the execution that evaluates a model on a dataset, or on the items of a query."""
     given = _input(body)
     dataset_id = given.get("datasetId")
     if not isinstance(dataset_id, str):
@@ -67,9 +44,9 @@ def evaluate(
 
 
 def run_on_items(
-    store: Store, model: dict[str, Any], operation: str, body: dict[str, Any], user: str, **link: Any
-) -> dict[str, Any]:
-    """Make the execution that predicts or embeds items, or what a query finds in a dataset, on the deployed service."""
+    store: Store, model: Document, operation: str, body: Document, user: str, **link: Any
+) -> Document:
+    """Make the execution that predicts or embeds items, or the items of a query, on the deployed service."""
     service = _deployed(store, model, _config(body).get("serviceId"))
     given = _input(body)
     item_ids, dataset_id = given.get("itemIds"), given.get("datasetId")
@@ -78,7 +55,7 @@ def run_on_items(
             raise bad_request(f"'input.itemIds' must be a list of ids, got {item_ids!r}")
         for item_id in item_ids:
             store.row("items", item_id)
-        inputs: dict[str, Any] = {"items": [{"item_id": item_id} for item_id in item_ids]}
+        inputs: Document = {"items": [{"item_id": item_id} for item_id in item_ids]}
         return _execute(store, model, service, operation, f"{operation}_items", inputs, user, link)
     if not isinstance(dataset_id, str):
         raise bad_request(f"Must provide 'input.itemIds' or 'input.datasetId' to {operation}")
@@ -91,8 +68,8 @@ def run_on_items(
     return _execute(store, model, service, operation, f"{operation}_dataset", inputs, user, link)
 
 
-def embed_datasets(store: Store, model: dict[str, Any], body: dict[str, Any], user: str) -> int:
-    """Make an execution that embeds all of a dataset, for each dataset."""
+def embed_datasets(store: Store, model: Document, body: Document, user: str) -> int:
+    """Make an execution for each dataset that embeds all of it."""
     if body.get("attachTrigger"):
         raise not_emulated(
             "embedding new items of a dataset by itself (attach_trigger=True); make a trigger for it"
@@ -106,8 +83,8 @@ def embed_datasets(store: Store, model: dict[str, Any], body: dict[str, Any], us
     return len(dataset_ids)
 
 
-def deploy(store: Store, model: dict[str, Any], body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Make the service that predicts with a model, and note it in the model."""
+def deploy(store: Store, model: Document, body: Document, user: str) -> Document:
+    """Make the service that predicts with a model, and record it in the model."""
     service = service_of(store, model, DEPLOY, body.get("serviceConfig"), user)
     deployed = model["metadata"]["system"].setdefault("deploy", {}).setdefault("services", [])
     if service["id"] not in deployed:
@@ -119,8 +96,8 @@ def deploy(store: Store, model: dict[str, Any], body: dict[str, Any], user: str)
     return service
 
 
-def service_of(store: Store, model: dict[str, Any], operation: str, config: Any, user: str) -> dict[str, Any]:
-    """Make the service for one operation of a model, or bring it up to date."""
+def service_of(store: Store, model: Document, operation: str, config: Any, user: str) -> Document:
+    """Make or update the service for one operation of a model."""
     if config is not None and not isinstance(config, dict):
         raise bad_request(f"'serviceConfig' must be an object, got {config!r}")
     config = {
@@ -130,7 +107,6 @@ def service_of(store: Store, model: dict[str, Any], operation: str, config: Any,
     module = services.module_of(package, config.pop("moduleName", None) or model.get("moduleName"))
     existing = services.of_model(store, model["projectId"], model["id"], operation)
     app = model.get("app") or {}
-    rows = list(store.select("apps", "id = ?", (app.get("id"),))) if app.get("id") else []
     configured = services.compute_config(package, module)
     runtime = RUNTIME | (configured.get("runtime") or {}) | (config.pop("runtime", None) or {})
     return services.ensure(
@@ -140,7 +116,7 @@ def service_of(store: Store, model: dict[str, Any], operation: str, config: Any,
         package=package,
         user=user,
         module=module["name"],
-        app=store.parsed(rows[0]) if rows else None,
+        app=store.find_one("apps", id=app.get("id")),
         metadata={"ml": {"modelId": model["id"], "modelOperation": operation}},
         **(
             config
@@ -149,25 +125,25 @@ def service_of(store: Store, model: dict[str, Any], operation: str, config: Any,
     )
 
 
-def _package(store: Store, model: dict[str, Any]) -> dict[str, Any]:
+def _package(store: Store, model: Document) -> Document:
     if not model.get("packageId"):
         raise bad_request(f"model {model['name']!r} has no package: there is no code to run it with")
     return services.package_by_id(store, model["packageId"])
 
 
-def _init_params(module: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
-    """Give the model to whichever init input takes one; an adapter's is called ``model_entity``."""
+def _init_params(module: Document, model: Document) -> Document:
+    """Pass the model to the init inputs that take one; an adapter's is called ``model_entity``."""
     names = [each["name"] for each in module.get("initInputs") or [] if each.get("type") == "Model"]
     return {name: {"model_id": model["id"]} for name in names or ["model_entity"]}
 
 
-def _free_name(store: Store, model: dict[str, Any], operation: str) -> str:
+def _free_name(store: Store, model: Document, operation: str) -> str:
     name = f"{re.sub('[^a-z0-9]+', '-', model['name'].lower()).strip('-')[:60]}-{operation}"
-    taken = store.find("services", "scope = ? AND name = ?", model["projectId"], name)
+    taken = store.find_one("services", projectId=model["projectId"], name=name)
     return name if taken is None else f"{name}-{model['id']}"
 
 
-def _deployed(store: Store, model: dict[str, Any], service_id: Any) -> dict[str, Any]:
+def _deployed(store: Store, model: Document, service_id: Any) -> Document:
     deployed = (model["metadata"]["system"].get("deploy") or {}).get("services") or []
     if service_id is None and deployed:
         service_id = deployed[0]
@@ -178,14 +154,14 @@ def _deployed(store: Store, model: dict[str, Any], service_id: Any) -> dict[str,
 
 def _execute(
     store: Store,
-    model: dict[str, Any],
-    service: dict[str, Any],
+    model: Document,
+    service: Document,
     operation: str,
     function_name: str,
-    inputs: dict[str, Any],
+    inputs: Document,
     user: str,
-    link: dict[str, Any],
-) -> dict[str, Any]:
+    link: Document,
+) -> Document:
     return executions.create(
         store,
         project_id=model["projectId"],
@@ -199,23 +175,18 @@ def _execute(
     )
 
 
-def _input(body: dict[str, Any]) -> dict[str, Any]:
+def _input(body: Document) -> Document:
     given = body.get("input")
     return given if isinstance(given, dict) else {}
 
 
-def _config(body: dict[str, Any]) -> dict[str, Any]:
+def _config(body: Document) -> Document:
     given = body.get("config")
     return given if isinstance(given, dict) else {}
 
 
-# ---------------------------------------------------------------------------------------- what happens to the model
-
-
-def set_status(
-    store: Store, model: dict[str, Any], status: str, user: str, message: str | None = None
-) -> None:
-    """Give a model a status, and log the change."""
+def set_status(store: Store, model: Document, status: str, user: str, message: str | None = None) -> None:
+    """Set the status of a model, and log the change."""
     entry = {"status": status, "timestamp": now(), "creator": user}
     if message is not None:
         entry["message"] = message
@@ -225,8 +196,8 @@ def set_status(
     store.emit("Model", "statusChanged", model["id"], status=status, project=model["projectId"])
 
 
-def settle(store: Store, execution: dict[str, Any], user: str) -> None:
-    """Write down in a model how its training or evaluation ended."""
+def record_result(store: Store, execution: Document, user: str) -> None:
+    """Record in a model how its training or evaluation ended."""
     link = execution.get("model") or {}
     model = _model(store, link.get("modelId"))
     if model is None:
@@ -234,7 +205,7 @@ def settle(store: Store, execution: dict[str, Any], user: str) -> None:
     status, message = execution["latestStatus"]["status"], execution["latestStatus"].get("message")
     if link.get("modelOperation") == TRAIN:
         if status != executions.SUCCESS:
-            _fail(store, model, message or f"the training was {status}", user)
+            _set_failed(store, model, message or f"the training was {status}", user)
         elif model["status"] in ("pending", "training"):
             set_status(store, model, "trained", user)
     elif link.get("modelOperation") == EVALUATE and status == executions.SUCCESS:
@@ -245,8 +216,8 @@ def settle(store: Store, execution: dict[str, Any], user: str) -> None:
             store.put("models", model | {"updatedAt": now(), "updatedBy": user})
 
 
-def _fail(store: Store, model: dict[str, Any], message: str, user: str) -> None:
-    """Give a model the status 'failed' with a message; an adapter that has set it itself left the message out."""
+def _set_failed(store: Store, model: Document, message: str, user: str) -> None:
+    """Set the status 'failed' with a message, which is missing if the adapter has set the status itself."""
     last = model["statusLogs"][-1] if model["statusLogs"] else {}
     if model["status"] == last.get("status") == "failed" and "message" not in last:
         model["statusLogs"] = [*model["statusLogs"][:-1], last | {"message": message}]
@@ -255,8 +226,8 @@ def _fail(store: Store, model: dict[str, Any], message: str, user: str) -> None:
         set_status(store, model, "failed", user, message)
 
 
-def undeploy(store: Store, service: dict[str, Any], user: str) -> None:
-    """Take a deleted service out of its model, which then is what it was before it was deployed."""
+def undeploy(store: Store, service: Document, user: str) -> None:
+    """Remove a deleted service from its model, which gets its former status back."""
     ml = service["metadata"].get("ml") or {}
     model = _model(store, ml.get("modelId"))
     if model is None or ml.get("modelOperation") != DEPLOY:
@@ -273,7 +244,7 @@ def undeploy(store: Store, service: dict[str, Any], user: str) -> None:
     set_status(store, model, before[-1] if before else "trained", user)
 
 
-def _model(store: Store, model_id: Any) -> dict[str, Any] | None:
+def _model(store: Store, model_id: Any) -> Document | None:
     try:
         return store.get("models", model_id) if isinstance(model_id, str) else None
     except ApiError:

@@ -1,16 +1,17 @@
-"""What a service is: a module of a package, with its settings, that executions run on."""
+"""Services: modules of packages with their settings, which executions run on."""
 
 from typing import Any
 
 from ...errors import ApiError, bad_request
-from ...store import Store, now, require
+from ...store import Document, Store, created, now
+from ...validation import check_whole_number, require
 from ..projects.models import ORGANIZATION
 
 CONCURRENCY = 10
 RUNTIME = {"podType": "regular-s", "numReplicas": 1, "concurrency": CONCURRENCY, "autoscaler": None}
 ON_RESET = ("rerun", "failed")
 FIXED = {"id", "url", "projectId", "creator", "createdAt", "updatedAt", "updatedBy", "version", "orgId"}
-# What a manifest's compute configuration says about a service, and what a caller's service configuration may say.
+# The settings of a service in a manifest's compute configuration, or in a caller's service configuration.
 SETTINGS = (
     *("runtime", "executionTimeout", "drainTime", "onReset", "runExecutionAsProcess", "maxAttempts"),
     *("initParams", "versions", "driverId", "secrets", "integrations", "config", "settings", "mode"),
@@ -23,45 +24,15 @@ def ensure(
     *,
     project_id: str,
     name: str,
-    package: dict[str, Any],
+    package: Document,
     user: str,
     module: str | None = None,
-    app: dict[str, Any] | None = None,
+    app: Document | None = None,
     component: str | None = None,
-    metadata: dict[str, Any] | None = None,
+    metadata: Document | None = None,
     **settings: Any,
-) -> dict[str, Any]:
-    """Make a service, or bring the one of that name up to date.
-
-    Parameters
-    ----------
-    store : Store
-        The state.
-    project_id : str
-        The project.
-    name : str
-        The service's name; the project has one of that name.
-    package : dict
-        The dpk (one revision) or the package whose code it runs.
-    user : str
-        Who asks for it.
-    module : str, optional
-        The module of the package; without it the first one.
-    app : dict, optional
-        The installed app that it comes from.
-    component : str, optional
-        The component of the app's manifest that describes it.
-    metadata : dict, optional
-        For example ``{"ml": {"modelId": ..., "modelOperation": "train"}}``.
-    **settings
-        Other fields, in the platform's words (``runtime``, ``executionTimeout``, ``initParams``, ...); those that are
-        not given come from the compute configuration that the manifest names.
-
-    Returns
-    -------
-    dict
-        The service.
-    """
+) -> Document:
+    """Make a service, or update the one of that name. Settings default to the manifest's compute configuration."""
     found = module_of(package, module)
     body = compute_config(package, found) | {
         key: value for key, value in settings.items() if value is not None
@@ -82,7 +53,7 @@ def ensure(
             "dpkName": app["dpkName"],
             "dpkVersion": app["dpkVersion"],
         } | ({} if component is None else {"componentName": component})
-    existing = store.find("services", "scope = ? AND name = ?", project_id, name)
+    existing = store.find_one("services", projectId=project_id, name=name)
     if existing is None:
         return create(store, body, user)
     if any(existing.get(key) != value for key, value in body.items()):
@@ -90,21 +61,19 @@ def ensure(
     return existing
 
 
-def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Make a service; its name must be new in the project."""
+def create(store: Store, body: Document, user: str) -> Document:
     require(body, "name", "projectId", "packageId")
     store.row("projects", body["projectId"])
-    if store.find("services", "scope = ? AND name = ?", body["projectId"], body["name"]):
+    if store.find_one("services", projectId=body["projectId"], name=body["name"]):
         raise bad_request(
             f"a service named {body['name']!r} exists in project {body['projectId']}: choose another name, or update it"
         )
-    time = now()
     given = {
         key: body[key]
         for key in (*SETTINGS, "metadata", "app", "packageRevision")
         if body.get(key) is not None
     }
-    service: dict[str, Any] = {
+    service: Document = {
         "id": store.new_id(),
         "name": body["name"],
         "projectId": body["projectId"],
@@ -130,9 +99,7 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
         "scope": "project",
         **given,
         "runtime": _runtime(given.get("runtime")),
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
         "updatedBy": user,
     }
     _check(service)
@@ -142,10 +109,10 @@ def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     return service
 
 
-def update(store: Store, service: dict[str, Any], body: dict[str, Any], user: str) -> None:
-    """Change a service: in place, and written as its next revision."""
+def update(store: Store, service: Document, body: Document, user: str) -> None:
+    """Change a service in place, and write it as its next revision."""
     name = body.get("name") or service["name"]
-    other = store.find("services", "scope = ? AND name = ?", service["projectId"], name)
+    other = store.find_one("services", projectId=service["projectId"], name=name)
     if other is not None and other["id"] != service["id"]:
         raise bad_request(
             f"a service named {name!r} exists in project {service['projectId']}: choose another name"
@@ -160,91 +127,75 @@ def update(store: Store, service: dict[str, Any], body: dict[str, Any], user: st
     store.emit("Service", "Updated", service["id"])
 
 
-def activate(store: Store, service: dict[str, Any], user: str, *, active: bool) -> None:
-    """Let a service work, or rest; that is no new revision."""
+def activate(store: Store, service: Document, user: str, *, active: bool) -> None:
+    """Pause or resume a service, without a new revision."""
     if service["active"] != active:
         service |= {"active": active, "updatedAt": now(), "updatedBy": user}
         store.put("services", service)
         store.emit("Service", "Resumed" if active else "Paused", service["id"])
 
 
-def _runtime(given: Any) -> dict[str, Any]:
+def _runtime(given: Any) -> Document:
     if given is not None and not isinstance(given, dict):
         raise bad_request(f"'runtime' must be an object such as {RUNTIME}, got {given!r}")
     return RUNTIME | (given or {})
 
 
-def _check(service: dict[str, Any]) -> None:
-    concurrency = service["runtime"].get("concurrency")
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-        raise bad_request(f"'runtime.concurrency' must be a whole number, 1 or more, got {concurrency!r}")
+def _check(service: Document) -> None:
+    check_whole_number("runtime.concurrency", service["runtime"].get("concurrency"), 1)
+    check_whole_number("maxAttempts", service.get("maxAttempts"), 1)
     timeout = service.get("executionTimeout")
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0:
         raise bad_request(f"'executionTimeout' must be a number of seconds above 0, got {timeout!r}")
-    attempts = service.get("maxAttempts")
-    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
-        raise bad_request(f"'maxAttempts' must be a whole number, 1 or more, got {attempts!r}")
     if service.get("onReset") not in ON_RESET:
         raise bad_request(f"'onReset' must be one of {', '.join(ON_RESET)}, got {service.get('onReset')!r}")
     if not isinstance(service.get("initParams"), dict):
         raise bad_request(f"'initParams' must be an object, got {service.get('initParams')!r}")
 
 
-def _keep_revision(store: Store, service: dict[str, Any]) -> None:
+def _keep_revision(store: Store, service: Document) -> None:
     store.put("service_revisions", service | {"id": store.new_id(), "serviceId": service["id"]})
 
 
 def delete(store: Store, service_id: str) -> None:
-    """Delete a service; its executions stay, as history, and those under way are told to stop."""
+    """Delete a service; its executions stay, and those under way are stopped."""
     store.emit("Service", "Deleted", service_id, service=store.get("services", service_id))
-    store.delete("service_revisions", "parent = ?", service_id)
-    store.delete("services", "id = ?", service_id)
+    store.delete("service_revisions", serviceId=service_id)
+    store.delete("services", id=service_id)
 
 
-def of_model(
-    store: Store, project_id: str, model_id: str, operation: str | None = None
-) -> list[dict[str, Any]]:
+def of_model(store: Store, project_id: str, model_id: str, operation: str | None = None) -> list[Document]:
     """List the services of a model: all, or those for one operation."""
     found = []
-    for row in store.select("services", "scope = ?", (project_id,), "ORDER BY id"):
-        ml = store.parsed(row)["metadata"].get("ml") or {}
+    for service in store.find_all("services", projectId=project_id):
+        ml = service["metadata"].get("ml") or {}
         if ml.get("modelId") == model_id and operation in (None, ml.get("modelOperation")):
-            found.append(store.parsed(row))
+            found.append(service)
     return found
 
 
-# ------------------------------------------------------------------------------------------------------- packages
-
-
-def package_of(store: Store, service: dict[str, Any]) -> dict[str, Any]:
-    """Fetch the package whose code a service runs: a package, or a revision of a dpk."""
+def package_of(store: Store, service: Document) -> Document:
     return package_by_id(store, service["packageId"], service.get("packageRevision"))
 
 
-def package_by_id(store: Store, package_id: str, version: str | None = None) -> dict[str, Any]:
+def package_by_id(store: Store, package_id: str, version: str | None = None) -> Document:
     """Fetch a package or dpk by its id, or by the id that the revisions of a dpk share."""
-    for row in store.select("packages", "id = ?", (package_id,)):
-        older = store.find("package_revisions", "parent = ? AND name = ?", package_id, version or "")
-        return store.parsed(row) if older is None else older | {"id": package_id}
-    for row in store.select("dpks", "id = ?", (package_id,)):
-        return store.parsed(row)
+    package = store.find_one("packages", id=package_id)
+    if package is not None:
+        older = store.find_one("package_revisions", packageId=package_id, version=version or "")
+        return package if older is None else older | {"id": package_id}
+    if dpk := store.find_one("dpks", id=package_id):
+        return dpk
     raise ApiError(404, f"package not found: {package_id!r}. It may have been deleted; publish it again.")
 
 
-def modules(package: dict[str, Any]) -> list[dict[str, Any]]:
-    """List the modules of a dpk or a package."""
+def modules(package: Document) -> list[Document]:
     found = package["components"].get("modules") if "components" in package else package.get("modules")
     return [each for each in found or [] if isinstance(each, dict)]
 
 
-def module_of(package: dict[str, Any], name: str | None = None) -> dict[str, Any]:
-    """Find a module of a package by name; without a name the first one.
-
-    Raises
-    ------
-    ApiError
-        400, when there is none.
-    """
+def module_of(package: Document, name: str | None = None) -> Document:
+    """Find a module of a package by name; without a name the first one."""
     for module in modules(package):
         if name is None or module.get("name") == name:
             return module
@@ -252,18 +203,16 @@ def module_of(package: dict[str, Any], name: str | None = None) -> dict[str, Any
     raise bad_request(f"package {package.get('name')!r} has no module {name!r}; it has {names}")
 
 
-def function_of(module: dict[str, Any], name: str) -> dict[str, Any] | None:
-    """Find the declaration of a module's function, or None."""
+def function_of(module: Document, name: str) -> Document | None:
     return next((each for each in module.get("functions") or [] if each.get("name") == name), None)
 
 
-def compute_config(package: dict[str, Any], module: dict[str, Any]) -> dict[str, Any]:
-    """Give the settings that a module's compute configuration brings."""
+def compute_config(package: Document, module: Document) -> Document:
     return config_of(package, module.get("computeConfig"))
 
 
-def config_of(package: dict[str, Any], name: str | None) -> dict[str, Any]:
-    """Give the settings of a manifest's compute configuration; none when there is none of that name."""
+def config_of(package: Document, name: str | None) -> Document:
+    """Return the settings of a manifest's compute configuration; an empty dict if there is none of that name."""
     components = package.get("components") or {}
     for config in components.get("computeConfigs") or []:
         if name is not None and isinstance(config, dict) and config.get("name") == name:

@@ -1,9 +1,8 @@
-"""What a setting is, and which one holds where several speak about the same name."""
-
-from typing import Any
+"""Settings, and which one applies if several scopes have one of the same name."""
 
 from ...errors import bad_request
-from ...store import Store, now, require
+from ...store import Document, Store, created
+from ...validation import require
 
 # From the widest scope to the narrowest: a narrower one overrides, unless a wider one forbids it.
 SCOPES = ("DATALOOP", "org", "project", "dataset", "task", "user")
@@ -12,31 +11,22 @@ VALUE_TYPES = ("boolean", "number", "select", "multi-select", "string")
 PLAIN_TYPES: dict[str, type | tuple[type, ...]] = {"boolean": bool, "number": (int, float), "string": str}
 
 
-def create(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Make a setting; its name must be new in its scope."""
+def create(store: Store, body: Document, user: str) -> Document:
     scope = require(body.get("scope"), "type", "id")
     if scope["type"] not in SCOPES:
         raise bad_request(f"a setting's scope must be one of {', '.join(SCOPES)}, got {scope['type']!r}")
     if scope["type"] in KINDS:
         store.row(KINDS[scope["type"]], scope["id"])
     name = require(body, "name")["name"]
-    if store.find("settings", "scope = ? AND name = ?", scope["id"], name):
+    if store.find_one("settings", scopeId=scope["id"], name=name):
         raise bad_request(f"a setting named {name!r} exists in {scope['type']} {scope['id']}; update it")
     check_value(body)
-    time = now()
-    setting = body | {
-        "id": store.new_id(),
-        "scopeId": scope["id"],
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
-    }
+    setting = body | {"id": store.new_id(), "scopeId": scope["id"], **created(user)}
     store.put("settings", setting)
     return setting
 
 
-def check_value(setting: dict[str, Any]) -> None:
-    """Refuse a value that is not of the setting's type."""
+def check_value(setting: Document) -> None:
     kind, value = setting.get("valueType"), setting.get("value")
     if kind not in VALUE_TYPES:
         raise bad_request(f"'valueType' must be one of {', '.join(VALUE_TYPES)}, got {kind!r}")
@@ -46,13 +36,13 @@ def check_value(setting: dict[str, Any]) -> None:
         raise bad_request(f"setting {setting.get('name')!r} holds a {kind}, got {value!r}")
 
 
-def resolve(store: Store, scopes: dict[str, str]) -> list[dict[str, Any]]:
-    """List the settings that hold for these scopes (a type and an id each), one a name."""
-    held: dict[str, dict[str, Any]] = {}
+def resolve(store: Store, scopes: dict[str, str]) -> list[Document]:
+    """List the settings that apply in these scopes (ids by type), one a name."""
+    held: dict[str, Document] = {}
     for kind in SCOPES:
         if kind not in scopes:
             continue
-        for row in store.select("settings", "scope = ?", (scopes[kind],), "ORDER BY id"):
+        for row in store.find("settings", scopeId=scopes[kind]):
             setting = store.parsed(row)
             before = held.get(setting["name"])
             if before is None or not before["scope"].get("preventOverride"):

@@ -1,33 +1,27 @@
-"""Routes of settings."""
-
 import json
-from typing import Any
 
 from ...api import Call, Raw, Route
 from ...query import search
-from ...store import merge, now, require
+from ...store import Document, now
+from ...validation import merge, require
 from ..projects.models import ORGANIZATION
 from . import models
 
 
-def create(call: Call) -> dict[str, Any]:
-    """Make a setting."""
+def create(call: Call) -> Document:
     return models.create(call.store, require(call.body), call.user)
 
 
-def get(call: Call) -> dict[str, Any]:
-    """Fetch a setting."""
+def get(call: Call) -> Document:
     return call.store.get("settings", call.params["setting_id"])
 
 
 def query(call: Call) -> Raw:
-    """List settings."""
     page = search(call.store, "settings", require(call.body))
     return Raw(json.dumps({"items": [json.loads(row.doc) for row in page.rows], **page.envelope()}))
 
 
-def update(call: Call) -> dict[str, Any]:
-    """Change a setting; its name and scope stay."""
+def update(call: Call) -> Document:
     setting = call.store.get("settings", call.params["setting_id"])
     fixed = {key: setting[key] for key in ("id", "name", "scope", "scopeId", "creator", "createdAt")}
     setting = merge(setting, require(call.body)) | fixed | {"updatedAt": now()}
@@ -36,15 +30,13 @@ def update(call: Call) -> dict[str, Any]:
     return setting
 
 
-def delete(call: Call) -> dict[str, Any]:
-    """Delete a setting."""
+def delete(call: Call) -> Document:
     setting = call.store.row("settings", call.params["setting_id"])
-    call.store.delete("settings", "id = ?", setting.id)
+    call.store.delete("settings", id=setting.id)
     return {"id": setting.id}
 
 
-def resolve(call: Call) -> list[dict[str, Any]]:
-    """List the settings that hold for a user at a place."""
+def resolve(call: Call) -> list[Document]:
     body = require(call.body, "userId")
     scopes = {"DATALOOP": "DATALOOP", "org": ORGANIZATION["id"], "user": body["userId"]}
     for kind in models.KINDS:

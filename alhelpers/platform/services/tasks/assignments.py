@@ -5,27 +5,28 @@ from typing import Any
 
 from ...errors import bad_request
 from ...query import MAX_PAGE, Page
-from ...store import Store, now, require, whole_number
+from ...store import Document, Store, now
+from ...validation import require, whole_number
 from . import counters, members, models, workload
 
 MAX_PROJECTS = 500
 
 
-def in_projects(ids: Any) -> tuple[str, tuple[str, ...]]:
-    """Give the SQL condition, and its values, for what lies in some projects; none named means all."""
+def in_projects(ids: Any) -> Document:
+    """Return the condition that documents lie in some projects; no ids mean all projects."""
     if not isinstance(ids, list) or not all(isinstance(project_id, str) for project_id in ids):
         raise bad_request(f"projects are given as a list of ids, got {ids!r}")
     if len(ids) > MAX_PROJECTS:
         raise bad_request(f"ask for at most {MAX_PROJECTS} projects at once, not for {len(ids)}")
-    return (f"scope IN ({','.join('?' * len(ids))})", tuple(ids)) if ids else ("1", ())
+    return {"projectId": ids} if ids else {}
 
 
 def listed(store: Store, query: Mapping[str, str]) -> Page:
-    """List the assignments that a query string asks for, in the order of their making."""
-    where, values = in_projects([project for project in query.get("projects", "").split(",") if project])
+    """List the assignments that a query string asks for, oldest first."""
+    where = in_projects([project for project in query.get("projects", "").split(",") if project])
     if query.get("taskId"):
-        where, values = f"{where} AND parent = ?", (*values, query["taskId"])
-    rows = list(store.select("assignments", where, values, "ORDER BY id"))
+        where["taskId"] = query["taskId"]
+    rows = list(store.find("assignments", **where))
     wanted = {key: query[key] for key in ("name", "status", "annotator") if query.get(key)}
     if "annotator" in wanted:
         # The SDK does not escape what it writes into the url, where a plus is a space.
@@ -34,17 +35,14 @@ def listed(store: Store, query: Mapping[str, str]) -> Page:
         rows = [row for row in rows if wanted.items() <= _strings(store.parsed(row)).items()]
     size = min(whole_number(query, "pageSize", 100), MAX_PAGE)
     page = whole_number(query, "pageOffset", 0)
-    return Page(rows[page * size : (page + 1) * size], len(rows), page, size)
+    return Page.of(rows, page, size)
 
 
-def _strings(document: dict[str, Any]) -> dict[str, str]:
+def _strings(document: Document) -> dict[str, str]:
     return {key: value for key, value in document.items() if isinstance(value, str)}
 
 
-def update(
-    store: Store, assignment: dict[str, Any], body: dict[str, Any], user: str, *, system: bool
-) -> None:
-    """Rename an assignment, or change its metadata; what it belongs to stays."""
+def update(store: Store, assignment: Document, body: Document, user: str, *, system: bool) -> None:
     changed = assignment | {"updatedAt": now(), "updatedBy": user}
     if body.get("name") is not None:
         changed["name"] = require(body, "name")["name"]
@@ -57,8 +55,8 @@ def update(
     store.emit("Assignment", "Updated", assignment["id"], project=assignment["projectId"])
 
 
-def hand_over(store: Store, assignment: dict[str, Any], shares: workload.Workload, user: str) -> list[str]:
-    """Share all items of an assignment among annotators, who each get an assignment; return the ids of these."""
+def share_items(store: Store, assignment: Document, shares: workload.Workload, user: str) -> list[str]:
+    """Share all items of an assignment among annotators; return the ids of their assignments."""
     if not shares:
         raise bad_request("'workload' is empty: say who gets the items")
     task = store.get("tasks", assignment["taskId"])

@@ -1,11 +1,9 @@
-"""The counters and statuses of tasks and assignments: worked out from the places of their items."""
+"""The counters and statuses of tasks and assignments, computed from the places of their items."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
-from ...store import Store
+from ...store import Document, Store
 
 OPEN, COMPLETED = "open", "completed"
 TODO, IN_PROGRESS, DONE = "todo", "in progress", "done"
@@ -13,36 +11,33 @@ TODO, IN_PROGRESS, DONE = "todo", "in progress", "done"
 
 @dataclass
 class Count:
-    """How many places have which status (None: none yet), and how many of the items have issues or await review."""
+    """The number of places by status (None: not set yet), and of items by their state of review."""
 
     statuses: Counter[str | None] = field(default_factory=Counter)
     reviews: Counter[str | None] = field(default_factory=Counter)
 
     @classmethod
     def of_group(cls, store: Store, group: str) -> "Count":
-        """Count an assignment, or (with the id of a task) what nobody has yet."""
+        """Count the places of an assignment, or (with a task's id) the unassigned places of a task."""
         return cls(
-            Counter(store.tally("task_items", "type", "scope = ?", group)),
-            Counter(store.tally("task_items", "name", "scope = ? AND name IS NOT NULL", group)),
+            Counter(store.count_by("task_items", "status", group=group)),
+            Counter(store.count_by("task_items", "review", group=group, review__missing=False)),
         )
 
     def add(self, other: "Count") -> None:
-        """Add another count to this one."""
         self.statuses += other.statuses
         self.reviews += other.reviews
 
     @property
     def total(self) -> int:
-        """How many places there are."""
         return self.statuses.total()
 
     @property
     def remaining(self) -> int:
-        """How many have no status."""
         return self.statuses[None]
 
-    def fields(self, actions: list[dict[str, Any]]) -> dict[str, Any]:
-        """Give the counters as the SDK reads them."""
+    def fields(self, actions: list[Document]) -> Document:
+        """Return the counters as the SDK reads them."""
         by_action = {action["action"]: 0 for action in actions}
         by_action |= {status: number for status, number in self.statuses.items() if status}
         completed = self.total - self.remaining
@@ -55,30 +50,23 @@ class Count:
         }
 
 
-def recount(store: Store, task_id: str) -> dict[str, Any] | None:
-    """Bring a task and its assignments up to date; assignments without items go.
-
-    Returns
-    -------
-    dict or None
-        The task; None when it is gone.
-    """
-    row = next(store.select("tasks", "id = ?", (task_id,)), None)
-    if row is None:
+def recount(store: Store, task_id: str) -> Document | None:
+    """Update a task and its assignments, and delete empty assignments; return the task, or None if it was deleted."""
+    task = store.find_one("tasks", id=task_id)
+    if task is None:
         return None
-    task = json.loads(row.doc)
     whole = Count.of_group(store, task_id)
     kept = []
-    for found in list(store.select("assignments", "parent = ?", (task_id,), "ORDER BY id")):
-        count = Count.of_group(store, found.id)
+    for assignment in store.find_all("assignments", taskId=task_id):
+        count = Count.of_group(store, assignment["id"])
         if not count.total:
-            store.delete("assignments", "id = ?", found.id)
-            store.emit("Assignment", "Deleted", found.id, task=task_id, project=task["projectId"])
+            store.delete("assignments", id=assignment["id"])
+            store.emit("Assignment", "Deleted", assignment["id"], task=task_id, project=task["projectId"])
             continue
-        kept.append(found.id)
+        kept.append(assignment["id"])
         whole.add(count)
         fields = count.fields(task["availableActions"]) | {"status": _assignment_status(count)}
-        _write(store, "assignments", "Assignment", json.loads(found.doc), fields)
+        _write(store, "assignments", "Assignment", assignment, fields)
     done = whole.total and not whole.remaining
     fields = whole.fields(task["availableActions"]) | {"assignmentIds": kept}
     return _write(store, "tasks", "Task", task, fields | {"status": COMPLETED if done else OPEN})
@@ -90,9 +78,7 @@ def _assignment_status(count: Count) -> str:
     return TODO if count.remaining == count.total else IN_PROGRESS
 
 
-def _write(
-    store: Store, kind: str, resource: str, before: dict[str, Any], fields: dict[str, Any]
-) -> dict[str, Any]:
+def _write(store: Store, kind: str, resource: str, before: Document, fields: Document) -> Document:
     after = before | fields
     if after != before:
         store.put(kind, after)

@@ -1,45 +1,41 @@
-"""Which items are in a task, at whom, and with which status.
+"""The items of tasks: their assignments and statuses.
 
-One record says that an item is in an assignment (or in a task, and in none of its assignments yet): these are the
-truth. What the SDK reads, the item's ``metadata.system.refs`` and the counters of assignments and tasks, follows from
-them and is written anew with every change.
+Each record (a place) puts an item into an assignment, or into a task without an assignment yet. What the SDK reads, the
+item's ``metadata.system.refs`` and the counters of assignments and tasks, is computed from these records after every
+change.
 """
 
 import json
 from collections.abc import Iterable
-from typing import Any
 
-from ...store import Store, now
+from ...store import Document, Store, now
 
-# An item may go around a pipeline for ever; its history may not.
+# The longest history of an item's statuses: in a loop of a pipeline it could grow without limit.
 KEPT_LOG = 50
 OWN_REFS = ("task", "assignment")
 ISSUE, REVIEW = "issue", "review"
 
-Member = dict[str, Any]
+Member = Document
 
 
 def of_item(store: Store, item_id: str, task_id: str | None = None) -> list[Member]:
     """List the places of an item: in all tasks, or in one."""
-    rows = store.select("task_items", "parent = ?", (item_id,), "ORDER BY id")
-    found = [json.loads(row.doc) for row in rows]
+    found = store.find_all("task_items", itemId=item_id)
     return [member for member in found if task_id in (None, member["taskId"])]
 
 
-def of_group(store: Store, group: str, limit: int = -1) -> list[Member]:
-    """List the items of an assignment, or (with the id of a task) those of the task that nobody has yet."""
-    rows = store.select("task_items", "scope = ?", (group,), f"ORDER BY id LIMIT {limit}")
-    return [json.loads(row.doc) for row in rows]
+def of_group(store: Store, group: str, limit: int | None = None) -> list[Member]:
+    """List the places of an assignment, or (with a task's id) the unassigned places of a task."""
+    return store.find_all("task_items", group=group, limit=limit)
 
 
-def of_task(store: Store, task: dict[str, Any]) -> list[Member]:
-    """List all items of a task."""
-    groups = [task["id"], *(row.id for row in store.select("assignments", "parent = ?", (task["id"],)))]
+def of_task(store: Store, task: Document) -> list[Member]:
+    groups = [task["id"], *(row.id for row in store.find("assignments", taskId=task["id"]))]
     return [member for group in groups for member in of_group(store, group)]
 
 
-def new(store: Store, task: dict[str, Any], item_id: str, assignment_id: str | None) -> Member:
-    """Describe an item's place in a task; the caller stores it."""
+def new(store: Store, task: Document, item_id: str, assignment_id: str | None) -> Member:
+    """Build an item's place in a task; the caller stores it."""
     return {
         "id": store.new_id(),
         "group": assignment_id or task["id"],
@@ -52,57 +48,46 @@ def new(store: Store, task: dict[str, Any], item_id: str, assignment_id: str | N
     }
 
 
-def review_state(store: Store, item_id: str) -> dict[str, Any]:
-    """Say how many issues the annotations of an item have, and what the item awaits: mending, review or nothing."""
+def review_state(store: Store, item_id: str) -> Document:
+    """Count the issues of an item's annotations, and return its state of review: 'issue', 'review' or None."""
     found = [
         json.loads(row.doc)["metadata"].get("system", {}).get("status")
-        for row in store.select("annotations", "parent = ?", (item_id,))
+        for row in store.find("annotations", itemId=item_id)
     ]
     issues = found.count(ISSUE)
     return {"issues": issues, "review": ISSUE if issues else REVIEW if REVIEW in found else None}
 
 
 def place(store: Store, members: Iterable[Member]) -> None:
-    """Store places, new or changed, and let the items say so."""
+    """Store places, new or changed, and update the items."""
     members = list(members)
     store.put_all("task_items", members)
-    mirror(store, [member["itemId"] for member in members])
+    update_items(store, [member["itemId"] for member in members])
 
 
 def remove(store: Store, members: Iterable[Member]) -> None:
-    """Take items out of where they are."""
     members = list(members)
     for member in members:
-        store.delete("task_items", "id = ?", member["id"])
-    mirror(store, [member["itemId"] for member in members])
+        store.delete("task_items", id=member["id"])
+    update_items(store, [member["itemId"] for member in members])
 
 
 def move(member: Member, assignment_id: str) -> Member:
-    """Give an item's place to an assignment; the caller stores it."""
+    """Move an item's place to an assignment; the caller stores it."""
     return member | {"group": assignment_id, "assignmentId": assignment_id}
 
 
-def mark(member: Member, status: str | None, user: str) -> Member:
-    """Give a place a status (or none); the caller stores it."""
+def with_status(member: Member, status: str | None, user: str) -> Member:
+    """Set or clear the status of a place; the caller stores it."""
     stamp = {"creator": user, "timestamp": now()} if status else {"creator": None, "timestamp": None}
     return member | {"status": status} | stamp
 
 
-def mirror(store: Store, item_ids: Iterable[str], log: dict[str, list[dict[str, Any]]] | None = None) -> None:
-    """Write what the places of items say into the items' system metadata.
-
-    Parameters
-    ----------
-    store : Store
-        The state.
-    item_ids : iterable of str
-        The items; those that are gone are left out.
-    log : dict
-        What to put in front of an item's ``taskStatusLog``, newest first.
-    """
+def update_items(store: Store, item_ids: Iterable[str], log: dict[str, list[Document]] | None = None) -> None:
+    """Write the places of items into their system metadata; `log` is added to their ``taskStatusLog``."""
     documents = []
     for item_id in dict.fromkeys(item_ids):
-        row = next(store.select("items", "id = ?", (item_id,)), None)
+        row = store.first("items", id=item_id)
         if row is None:
             continue
         item = json.loads(row.doc)
@@ -114,7 +99,7 @@ def mirror(store: Store, item_ids: Iterable[str], log: dict[str, list[dict[str, 
     store.put_all("items", documents)
 
 
-def _describe(system: dict[str, Any], members: list[Member]) -> None:
+def _describe(system: Document, members: list[Member]) -> None:
     others = [
         ref
         for ref in system.get("refs") or []
@@ -136,7 +121,7 @@ def _describe(system: dict[str, Any], members: list[Member]) -> None:
         del system["annotationStatus"]
 
 
-def _ref(kind: str, target: str, member: Member) -> dict[str, Any]:
+def _ref(kind: str, target: str, member: Member) -> Document:
     # No status, no metadata: filters ask whether 'metadata.status' exists.
     metadata = {key: member[key] for key in ("status", "timestamp", "creator") if member.get(key)}
     return {"id": target, "type": kind} | ({"metadata": metadata} if metadata else {})

@@ -1,11 +1,12 @@
-"""What a task is: made from a query, shared among assignees, filled and emptied."""
+"""Tasks: made from a query of items and shared among assignees."""
 
 import json
 from typing import Any
 
 from ...errors import bad_request
 from ...query import everything
-from ...store import Store, now, require
+from ...store import Document, Store, now
+from ...validation import check_whole_number, require
 from . import counters, members, workload
 
 ACTIONS: dict[str, list[dict[str, str]]] = {
@@ -19,7 +20,7 @@ ACTIONS: dict[str, list[dict[str, str]]] = {
     ],
 }
 MEDIUM = 2
-# Numbers in the system metadata that a task of many annotators needs, and their least and greatest values.
+# Numbers in the system metadata of a task, with their least and greatest values.
 NUMBERS = {
     "batchSize": (1, 1_000_000),
     "maxBatchWorkload": (1, 1_000_000),
@@ -31,24 +32,8 @@ NUMBERS = {
 # -------------------------------------------------------------------------------------------------------- making
 
 
-def create(store: Store, body: Any, user: str) -> dict[str, Any]:
-    """Make a task from what the SDK sends, with the items of its query, shared among its assignees.
-
-    Parameters
-    ----------
-    store : Store
-        The state.
-    body : dict
-        ``name``, ``projectId``, ``datasetId``, and where given ``query`` (an object, or its JSON), ``workload``,
-        ``limit``, ``spec``, ``recipeId``, ``dueDate`` (milliseconds), ``priority``, ``availableActions``, ``metadata``.
-    user : str
-        Who makes it.
-
-    Returns
-    -------
-    dict
-        The task, with its counters.
-    """
+def create(store: Store, body: Any, user: str) -> Document:
+    """Make a task from a request of the SDK, with the items of its query, shared among its assignees."""
     task = _described(store, require(body, "name", "projectId", "datasetId"), user)
     shares = workload.parse(body.get("workload") or [])
     system = task["metadata"]["system"]
@@ -62,7 +47,7 @@ def create(store: Store, body: Any, user: str) -> dict[str, Any]:
     return add_items(store, task, items, user, shares=shares)
 
 
-def _described(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
+def _described(store: Store, body: Document, user: str) -> Document:
     store.row("projects", body["projectId"])
     dataset = store.get("datasets", body["datasetId"])
     recipe_id = body.get("recipeId") or next(iter(dataset["metadata"]["system"].get("recipes", [])), None)
@@ -99,13 +84,13 @@ def _described(store: Store, body: dict[str, Any], user: str) -> dict[str, Any]:
     }
 
 
-def is_pulling(task: dict[str, Any]) -> bool:
-    """Say whether annotators fetch their items in batches, instead of being given them all."""
+def is_pulling(task: Document) -> bool:
+    """Return whether annotators fetch their items in batches, instead of being assigned all of them."""
     system = task["metadata"]["system"]
     return bool(system.get("batchSize") or system.get("maxBatchWorkload"))
 
 
-def _check_pulling(system: dict[str, Any], shares: workload.Workload) -> workload.Workload:
+def _check_pulling(system: Document, shares: workload.Workload) -> workload.Workload:
     batch, most = system.get("batchSize"), system.get("maxBatchWorkload")
     if batch and most and batch > most:
         raise bad_request(
@@ -114,12 +99,12 @@ def _check_pulling(system: dict[str, Any], shares: workload.Workload) -> workloa
     allowed = system.get("allowedAssignees") or [assignee for assignee, _ in shares]
     if not allowed:
         raise bad_request("a pulling task needs allowed_assignees: who may fetch its items")
-    shares = workload.even(allowed)
+    shares = workload.equal_shares(allowed)
     system["allowedAssignees"] = [assignee for assignee, _ in shares]
     return shares
 
 
-def _check_system(system: dict[str, Any]) -> dict[str, Any]:
+def _check_system(system: Document) -> Document:
     for name, (least, most) in NUMBERS.items():
         value = system.get(name)
         if value is not None and (
@@ -139,8 +124,8 @@ def _check_system(system: dict[str, Any]) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------------------- checks
 
 
-def check_spec(store: Store, spec: Any) -> dict[str, Any]:
-    """Check what kind of task is asked for; a QA task may name the task that it reviews."""
+def check_spec(store: Store, spec: Any) -> Document:
+    """Check the kind of a task; a QA task may name the task that it reviews."""
     spec = {"type": "annotation"} if spec is None else spec
     kind = spec.get("type", "annotation") if isinstance(spec, dict) else None
     if not isinstance(kind, str) or kind not in ACTIONS:
@@ -151,7 +136,7 @@ def check_spec(store: Store, spec: Any) -> dict[str, Any]:
 
 
 def check_due_date(value: Any) -> int | float:
-    """Check a date in milliseconds; none is 0."""
+    """Check a date in milliseconds; None becomes 0."""
     if value is None:
         return 0
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e17:
@@ -160,7 +145,6 @@ def check_due_date(value: Any) -> int | float:
 
 
 def check_priority(value: Any) -> int:
-    """Check a priority: 1 (low) to 3 (high)."""
     if value is None:
         return MEDIUM
     if isinstance(value, bool) or value not in (1, 2, 3):
@@ -168,8 +152,7 @@ def check_priority(value: Any) -> int:
     return int(value)
 
 
-def check_description(value: Any) -> dict[str, Any]:
-    """Check a description: an object with the text as its 'content'."""
+def check_description(value: Any) -> Document:
     if isinstance(value, str):
         return {"content": value}
     if not isinstance(value, dict):
@@ -177,8 +160,7 @@ def check_description(value: Any) -> dict[str, Any]:
     return value
 
 
-def check_actions(value: Any) -> list[dict[str, Any]]:
-    """Check the statuses that a task's items may get."""
+def check_actions(value: Any) -> list[Document]:
     actions = [] if value is None else value
     if not isinstance(actions, list) or not all(
         isinstance(action, dict) and isinstance(action.get("action"), str) and action["action"]
@@ -197,13 +179,13 @@ def _text(value: Any, field: str) -> str:
 # --------------------------------------------------------------------------------------------------------- items
 
 
-def parse_query(given: Any) -> dict[str, Any]:
-    """Read a query: an object, or its JSON, as the SDK sends it."""
+def parse_query(given: Any) -> Document:
+    """Parse a query: an object, or its JSON, as the SDK sends it."""
     if isinstance(given, str):
         try:
             given = json.loads(given)
         except ValueError as error:
-            raise bad_request(f"'query' is no JSON: {error}") from error
+            raise bad_request(f"'query' is not valid JSON: {error}") from error
     if not isinstance(given, dict):
         raise bad_request(f"'query' must be a filter of items, got {given!r}")
     return given if "filter" in given else {"filter": given}
@@ -213,45 +195,21 @@ def _stored_query(given: Any) -> str:
     return json.dumps({"sort": {}} | parse_query(given if given is not None else {"filter": {}}))
 
 
-def matching(store: Store, task: dict[str, Any], query: Any, limit: Any = None) -> list[str]:
+def matching(store: Store, task: Document, query: Any, limit: Any = None) -> list[str]:
     """List the files of a task's dataset that a query finds, at most `limit` of them."""
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
-        raise bad_request(f"'limit' must be a whole number, 0 or more, got {limit!r}")
+    if limit is not None:
+        check_whole_number("limit", limit)
     if query is None:
         return []
-    scope = ("scope = ? AND type = 'file'", (task["datasetId"],))
-    found = [row.id for row in everything(store, "items", parse_query(query), scope)]
+    rows = everything(store, "items", parse_query(query), datasetId=task["datasetId"], type="file")
+    found = [row.id for row in rows]
     return found[:limit] if limit is not None else found
 
 
 def add_items(
-    store: Store,
-    task: dict[str, Any],
-    item_ids: list[str],
-    user: str,
-    *,
-    shares: workload.Workload | None = None,
-) -> dict[str, Any]:
-    """Put items into a task and share them among assignees; items that are in it already stay where they are.
-
-    Parameters
-    ----------
-    store : Store
-        The state.
-    task : dict
-        The task.
-    item_ids : list of str
-        Items of the task's dataset.
-    user : str
-        Who does it.
-    shares : list of tuple
-        Who gets which share; as at the task's creation where not given. Without assignees nobody gets the items.
-
-    Returns
-    -------
-    dict
-        The task, with its counters.
-    """
+    store: Store, task: Document, item_ids: list[str], user: str, *, shares: workload.Workload | None = None
+) -> Document:
+    """Add items to a task and share them among assignees, by default those of the task; items in it stay there."""
     system = task["metadata"]["system"]
     if shares is None:
         shares = workload.parse(system.get("workloadDistribution") or [])
@@ -270,15 +228,15 @@ def add_items(
     return counters.recount(store, task["id"]) or task
 
 
-def _held(store: Store, task: dict[str, Any]) -> int:
-    """Count the items that a task has already, where that decides who gets the next one."""
+def _held(store: Store, task: Document) -> int:
+    """Count the items in a task, if that decides who gets the next one."""
     if not is_consensus(task):
         return 0
     return len({member["itemId"] for member in members.of_task(store, task)})
 
 
-def is_consensus(task: dict[str, Any]) -> bool:
-    """Say whether a task gives some of its items to several assignees."""
+def is_consensus(task: Document) -> bool:
+    """Return whether a task assigns some of its items to several assignees."""
     system = task["metadata"]["system"]
     kind = system.get("consensusTaskType")
     several = system.get("consensusAssignees") or system.get("consensusPercentage")
@@ -286,16 +244,16 @@ def is_consensus(task: dict[str, Any]) -> bool:
 
 
 def _shared(
-    task: dict[str, Any], item_ids: list[str], shares: workload.Workload, held: int
+    task: Document, item_ids: list[str], shares: workload.Workload, held: int
 ) -> list[tuple[str, list[str]]]:
-    """Cut new items in pieces, one an assignee; some tasks give some of the items, or all, to several of them."""
+    """Split new items among assignees; some tasks assign some of the items, or all, to several of them."""
     system = task["metadata"]["system"]
     kind = system.get("consensusTaskType")
     if not shares:
         return []
-    if kind == "qualification":  # an examination: everybody does all of it
+    if kind == "qualification":  # an examination: each assignee gets all items
         return workload.share_repeatedly(item_ids, shares, len(shares))
-    # The percentage of a honeypot task is that of known items among the others.
+    # In a honeypot task the percentage is the share of items with known labels.
     if not is_consensus(task):
         return workload.share(item_ids, shares)
     times = system.get("consensusAssignees") or len(shares)
@@ -312,24 +270,23 @@ def _shared(
     ]
 
 
-def pull(store: Store, task: dict[str, Any], assignee: str, user: str) -> int:
-    """Give an annotator of a pulling task the next batch, unless they have open items; return its size."""
+def pull(store: Store, task: Document, assignee: str, user: str) -> int:
+    """Assign the next batch to an annotator of a pulling task, unless they have open items; return its size."""
     system = task["metadata"]["system"]
     size = system.get("batchSize") or system["maxBatchWorkload"]
     waiting = members.of_group(store, task["id"], size)
     if not waiting:
         return 0
     assignment = assignment_of(store, task, assignee, user)
-    if store.count("task_items", "scope = ? AND type IS NULL", (assignment["id"],)):
+    if store.count("task_items", group=assignment["id"], status__missing=True):
         return 0
     members.place(store, [members.move(member, assignment["id"]) for member in waiting])
     return len(waiting)
 
 
-def assignment_of(store: Store, task: dict[str, Any], assignee: str, user: str) -> dict[str, Any]:
-    """Fetch an annotator's assignment in a task, made if missing: each has one."""
-    for row in store.select("assignments", "parent = ?", (task["id"],), "ORDER BY id"):
-        assignment = json.loads(row.doc)
+def assignment_of(store: Store, task: Document, assignee: str, user: str) -> Document:
+    """Return an annotator's assignment in a task, made if missing."""
+    for assignment in store.find_all("assignments", taskId=task["id"]):
         if assignment["annotator"] == assignee:
             return assignment
     time = now()
@@ -353,14 +310,8 @@ def assignment_of(store: Store, task: dict[str, Any], assignee: str, user: str) 
     return assignment
 
 
-def remove_items(store: Store, task: dict[str, Any], item_ids: list[str]) -> tuple[int, int]:
-    """Take items out of a task; those with a status stay.
-
-    Returns
-    -------
-    tuple of int
-        How many went, and how many of the given ones were in the task.
-    """
+def remove_items(store: Store, task: Document, item_ids: list[str]) -> tuple[int, int]:
+    """Remove items without a status from a task; return the number of those, and of the given ones in the task."""
     present = [member for item_id in item_ids for member in members.of_item(store, item_id, task["id"])]
     leaving = [member for member in present if not member["status"]]
     members.remove(store, leaving)
@@ -371,8 +322,8 @@ def remove_items(store: Store, task: dict[str, Any], item_ids: list[str]) -> tup
 # ------------------------------------------------------------------------------------------------------- changes
 
 
-def update(store: Store, task: dict[str, Any], body: dict[str, Any], user: str) -> dict[str, Any]:
-    """Change what people decide about a task; what the platform counts, and its system metadata, stays."""
+def update(store: Store, task: Document, body: Document, user: str) -> Document:
+    """Change a task; its counters and system metadata stay."""
     changed = task | {"updatedAt": now(), "updatedBy": user}
     if body.get("name") is not None:
         changed["name"] = require(body, "name")["name"]
@@ -396,14 +347,13 @@ def update(store: Store, task: dict[str, Any], body: dict[str, Any], user: str) 
     return counters.recount(store, task["id"]) or changed
 
 
-def delete(store: Store, task: dict[str, Any]) -> None:
-    """Delete a task and its assignments; its items no longer mention them."""
+def delete(store: Store, task: Document) -> None:
     inside = members.of_task(store, task)
-    for row in list(store.select("assignments", "parent = ?", (task["id"],))):
-        store.delete("task_items", "scope = ?", row.id)
-        store.delete("assignments", "id = ?", row.id)
+    for row in list(store.find("assignments", taskId=task["id"])):
+        store.delete("task_items", group=row.id)
+        store.delete("assignments", id=row.id)
         store.emit("Assignment", "Deleted", row.id, task=task["id"], project=task["projectId"])
-    store.delete("task_items", "scope = ?", task["id"])
-    store.delete("tasks", "id = ?", task["id"])
-    members.mirror(store, [member["itemId"] for member in inside])
+    store.delete("task_items", group=task["id"])
+    store.delete("tasks", id=task["id"])
+    members.update_items(store, [member["itemId"] for member in inside])
     store.emit("Task", "Deleted", task["id"], project=task["projectId"])

@@ -1,17 +1,11 @@
-"""What the statuses of annotations mean for tasks: an issue sends an item back to who labelled it."""
+"""The effect of annotations' statuses on tasks: an issue sends an item back to its annotator."""
 
-from typing import Any
-
-from ...store import Store
+from ...store import Document, Store
 from . import counters, members, statuses
 
 
-def follow(store: Store, item_id: str, user: str) -> None:
-    """Bring the tasks of an item up to date with the statuses of its annotations.
-
-    The hosted platform takes an item with a new issue in a QA task back: it loses its status in the task that labelled
-    it, and is open there again.
-    """
+def update_tasks(store: Store, item_id: str, user: str) -> None:
+    """Update the tasks of an item after a change of its annotations; a new issue reopens it for its annotators."""
     places = members.of_item(store, item_id)
     if not places:
         return
@@ -26,8 +20,8 @@ def follow(store: Store, item_id: str, user: str) -> None:
             statuses.change(store, task, [item_id], None, user)
 
 
-def _labelling_tasks(store: Store, places: list[members.Member]) -> list[dict[str, Any]]:
-    """Find the tasks whose work the QA tasks of an item review: their parents, or else all that label it."""
+def _labelling_tasks(store: Store, places: list[members.Member]) -> list[Document]:
+    """Find the tasks that the QA tasks of an item review: their parents, or else all that label it."""
     tasks = {member["taskId"]: store.get("tasks", member["taskId"]) for member in places}
     reviews = [task for task in tasks.values() if task["spec"]["type"] == "qa"]
     parents = {task["spec"].get("parentTaskId") for task in reviews}

@@ -1,16 +1,13 @@
-"""Routes of tasks and their assignments."""
-
 from typing import Any
 
-from ...api import Call, Raw, Route, one, paged
+from ...api import Call, Raw, Route, fetch, one, paged
 from ...errors import bad_request
-from ...events import Event, Listener
+from ...events import Event
 from ...query import everything, search
-from ...store import require
+from ...store import Document
+from ...validation import require
 from ..exports.models import finished
 from . import assignments, counters, members, models, reviews, statuses, workload
-
-# --------------------------------------------------------------------------------------------------------- tasks
 
 
 def create(call: Call) -> Raw:
@@ -19,7 +16,7 @@ def create(call: Call) -> Raw:
     wanted = body.get("checkIfExist")
     if wanted:
         query = require(wanted).get("query")
-        found = everything(call.store, "tasks", query or {}, ("scope = ?", (body["projectId"],)))
+        found = everything(call.store, "tasks", query or {}, projectId=body["projectId"])
         if found:
             return one(call, "tasks", found[0].id)
     task = models.create(call.store, body, call.user)
@@ -27,34 +24,25 @@ def create(call: Call) -> Raw:
 
 
 def query(call: Call) -> Raw:
-    """Answer a query for tasks, in the projects that its context names."""
     body = require(call.body)
     context = require(body.get("context") or {})
     scope = assignments.in_projects(context.get("projectIds") or [])
-    return paged(call, "tasks", search(call.store, "tasks", body, scope))
-
-
-def get(call: Call) -> Raw:
-    """Fetch a task."""
-    return one(call, "tasks", call.params["task_id"])
+    return paged(call, "tasks", search(call.store, "tasks", body, **scope))
 
 
 def update(call: Call) -> Raw:
-    """Change a task."""
     task = call.store.get("tasks", call.params["task_id"])
     models.update(call.store, task, require(call.body), call.user)
     return one(call, "tasks", task["id"])
 
 
 def delete(call: Call) -> Raw:
-    """Delete a task."""
     task = call.store.get("tasks", call.params["task_id"])
     models.delete(call.store, task)
     return finished(call, "DeleteTask", {"deleteTaskId": task["id"]})
 
 
 def add_items(call: Call) -> Raw:
-    """Put the items of a query into a task."""
     task = call.store.get("tasks", call.params["task_id"])
     body = require(call.body)
     items = models.matching(call.store, task, _needed(body, "query"), body.get("limit"))
@@ -65,7 +53,6 @@ def add_items(call: Call) -> Raw:
 
 
 def remove_items(call: Call) -> Raw:
-    """Take the items of a query out of a task."""
     task = call.store.get("tasks", call.params["task_id"])
     items = models.matching(call.store, task, _needed(require(call.body), "query"))
     removed, total = models.remove_items(call.store, task, items)
@@ -73,16 +60,13 @@ def remove_items(call: Call) -> Raw:
     return finished(call, "RemoveFromTask", spec)
 
 
-def _needed(body: dict[str, Any], field: str) -> Any:
+def _needed(body: Document, field: str) -> Any:
     if body.get(field) is None:
         raise bad_request(f"{field!r} is missing: say which items")
     return body[field]
 
 
-# ------------------------------------------------------------------------------------------------------ statuses
-
-
-def set_in_task(call: Call) -> dict[str, Any]:
+def set_in_task(call: Call) -> Document:
     """Set or clear the status of items in a task; the answer holds those that are in it."""
     task = call.store.get("tasks", call.params["task_id"])
     body = require(call.body)
@@ -92,8 +76,7 @@ def set_in_task(call: Call) -> dict[str, Any]:
     return statuses.change(call.store, task, item_ids, _status(body.get("statusPayload")), call.user)
 
 
-def set_in_assignment(call: Call) -> dict[str, Any]:
-    """Set or clear the status of an item in an assignment."""
+def set_in_assignment(call: Call) -> Document:
     assignment = call.store.get("assignments", call.params["assignment_id"])
     task = call.store.get("tasks", assignment["taskId"])
     item_id = call.params["item_id"]
@@ -113,45 +96,33 @@ def _status(payload: Any) -> str | None:
     return None if operation == "delete" else require(body, "status")["status"]
 
 
-# --------------------------------------------------------------------------------------------------- assignments
-
-
 def list_assignments(call: Call) -> Raw:
-    """List assignments by project, task, annotator, name and status."""
     return paged(call, "assignments", assignments.listed(call.store, call.query))
 
 
-def get_assignment(call: Call) -> Raw:
-    """Fetch an assignment."""
-    return one(call, "assignments", call.params["assignment_id"])
-
-
 def update_assignment(call: Call) -> Raw:
-    """Rename an assignment, or change its metadata."""
     assignment = call.store.get("assignments", call.params["assignment_id"])
     assignments.update(call.store, assignment, require(call.body), call.user, system=call.system)
     return one(call, "assignments", assignment["id"])
 
 
 def reassign(call: Call) -> Raw:
-    """Give an assignment's items to another annotator."""
     assignment, body = _handed_over(call)
-    to_whom = workload.even([require(body, "annotator")["annotator"]])
-    to = assignments.hand_over(call.store, assignment, to_whom, call.user)
+    to_whom = workload.equal_shares([require(body, "annotator")["annotator"]])
+    to = assignments.share_items(call.store, assignment, to_whom, call.user)
     spec = {"fromAssignment": assignment["id"], "toAssignment": to[0], "taskId": assignment["taskId"]}
     return finished(call, "ReassignAssignment", spec)
 
 
 def redistribute(call: Call) -> Raw:
-    """Share an assignment's items among annotators."""
     assignment, body = _handed_over(call)
     shares = workload.parse(_needed(body, "workload"))
-    assignments.hand_over(call.store, assignment, shares, call.user)
+    assignments.share_items(call.store, assignment, shares, call.user)
     spec = {"fromAssignment": assignment["id"], "taskId": assignment["taskId"]}
     return finished(call, "RedistributeAssignment", spec | {"workload": workload.to_json(shares)})
 
 
-def _handed_over(call: Call) -> tuple[dict[str, Any], dict[str, Any]]:
+def _handed_over(call: Call) -> tuple[Document, Document]:
     assignment = call.store.get("assignments", call.params["assignment_id"])
     body = require(call.body)
     if body.get("taskId") not in (None, assignment["taskId"]):
@@ -161,57 +132,49 @@ def _handed_over(call: Call) -> tuple[dict[str, Any], dict[str, Any]]:
     return assignment, body
 
 
-# ------------------------------------------------------------------------------------------------------- events
-
-
 def forget_item(call: Call, event: Event) -> None:
-    """Take a deleted item out of its tasks."""
     gone = members.of_item(call.store, event.id)
-    call.store.delete("task_items", "parent = ?", event.id)
+    call.store.delete("task_items", itemId=event.id)
     for task_id in dict.fromkeys(member["taskId"] for member in gone):
-        _later(call, "Task", "itemsDeleted", task_id)
+        _emit_once(call, "Task", "itemsDeleted", task_id)
 
 
-def _later(call: Call, resource: str, action: str, document_id: str) -> None:
-    """Put work behind all that has happened so far, once: a thousand deleted items are counted in one go."""
+def _emit_once(call: Call, resource: str, action: str, document_id: str) -> None:
+    """Emit an event after all events so far, once: a thousand deleted items are counted in one go."""
     recent = [(event.resource, event.action, event.id) for event in call.store.events[-8:]]
     if (resource, action, document_id) not in recent:
         call.store.emit(resource, action, document_id)
 
 
 def recount(call: Call, event: Event) -> None:
-    """Count a task's items again."""
     counters.recount(call.store, event.id)
 
 
 def forget_dataset(call: Call, event: Event) -> None:
-    """Delete the tasks of a deleted dataset, which took its items with it."""
-    call.store.delete("task_items", "dir = ?", event.id)
-    for row in list(call.store.select("tasks")):
-        task = call.store.parsed(row)
+    call.store.delete("task_items", datasetId=event.id)
+    for task in call.store.find_all("tasks"):
         if task["datasetId"] == event.id:
             models.delete(call.store, task)
 
 
 def annotation_changed(call: Call, event: Event) -> None:
-    """Let the tasks of an item know that its annotations have changed, once for all of them."""
+    """Update the tasks of an item after its annotations have changed, once for all changes."""
     item_id = event.detail.get("item")
     if item_id is None:
-        row = next(call.store.select("annotations", "id = ?", (event.id,)), None)
+        row = call.store.first("annotations", id=event.id)
         item_id = row.parent if row else None
-    if item_id and call.store.count("task_items", "parent = ?", (item_id,)):
-        _later(call, "Item", "annotationsChanged", item_id)
+    if item_id and call.store.count("task_items", itemId=item_id):
+        _emit_once(call, "Item", "annotationsChanged", item_id)
 
 
-def follow_annotations(call: Call, event: Event) -> None:
-    """Bring the tasks of an item up to date with its annotations."""
-    reviews.follow(call.store, event.id, call.user)
+def update_reviews(call: Call, event: Event) -> None:
+    reviews.update_tasks(call.store, event.id, call.user)
 
 
 ROUTES = [
     Route("POST", "/annotationtasks", create),
     Route("POST", "/annotationtasks/query", query),
-    Route("GET", "/annotationtasks/{task_id}", get),
+    Route("GET", "/annotationtasks/{task_id}", fetch("tasks", "task_id")),
     Route("PATCH", "/annotationtasks/{task_id}", update),
     Route("DELETE", "/annotationtasks/{task_id}", delete),
     Route("POST", "/annotationtasks/{task_id}/addToTask", add_items),
@@ -219,16 +182,16 @@ ROUTES = [
     Route("POST", "/assignments/items/tasks/{task_id}/status", set_in_task),
     Route("POST", "/assignments/{assignment_id}/items/{item_id}/status", set_in_assignment),
     Route("GET", "/assignments", list_assignments),
-    Route("GET", "/assignments/{assignment_id}", get_assignment),
+    Route("GET", "/assignments/{assignment_id}", fetch("assignments", "assignment_id")),
     Route("PATCH", "/assignments/{assignment_id}", update_assignment),
     Route("POST", "/assignments/{assignment_id}/reassign", reassign),
     Route("POST", "/assignments/{assignment_id}/redistribute", redistribute),
 ]
-LISTENERS: dict[tuple[str, str], Listener] = {
+LISTENERS = {
     ("Item", "Deleted"): forget_item,
     ("Task", "itemsDeleted"): recount,
     ("Dataset", "Deleted"): forget_dataset,
-    ("Item", "annotationsChanged"): follow_annotations,
+    ("Item", "annotationsChanged"): update_reviews,
     ("Annotation", "Created"): annotation_changed,
     ("Annotation", "Updated"): annotation_changed,
     ("Annotation", "Deleted"): annotation_changed,

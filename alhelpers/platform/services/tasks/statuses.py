@@ -1,52 +1,25 @@
 """The statuses of items in tasks: set, changed and cleared."""
 
 import json
-from typing import Any
 
 from ...errors import bad_request, not_found
-from ...store import Store, now
+from ...store import Document, Store, now
 from . import counters, members, models
 
-# Every task takes these words, whatever statuses it offers.
+# Every task accepts these statuses, beside its own.
 COMMON = ("completed", "approved", "discard")
 
 
 def change(
     store: Store,
-    task: dict[str, Any],
+    task: Document,
     item_ids: list[str],
     status: str | None,
     user: str,
     *,
     assignment_id: str | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Set the status of items in a task, or clear it.
-
-    Parameters
-    ----------
-    store : Store
-        The state.
-    task : dict
-        The task.
-    item_ids : list of str
-        The items; those that are not in the task are left out of the answer.
-    status : str or None
-        One of the task's actions; None clears.
-    user : str
-        Who does it.
-    assignment_id : str
-        Only there; in the whole task where not given.
-
-    Returns
-    -------
-    dict
-        What each item's status is now.
-
-    Raises
-    ------
-    ApiError
-        400 for a status that the task does not know, 404 when none of the items is in the task.
-    """
+) -> dict[str, Document]:
+    """Set or clear the status of items in a task, or in one assignment; return the status of those that are in it."""
     _check(task, status)
     present = {
         item_id: [
@@ -68,21 +41,21 @@ def change(
     }
 
 
-def _check(task: dict[str, Any], status: str | None) -> None:
+def _check(task: Document, status: str | None) -> None:
     known = [action["action"] for action in task["availableActions"]]
     if status is not None and status not in (*known, *COMMON):
-        raise bad_request(f"task {task['name']!r} knows no status {status!r}; its statuses are {known}")
+        raise bad_request(f"task {task['name']!r} has no status {status!r}; its statuses are {known}")
 
 
 def _apply(
-    store: Store, task: dict[str, Any], changed: list[members.Member], status: str | None, user: str
+    store: Store, task: Document, changed: list[members.Member], status: str | None, user: str
 ) -> None:
-    marked = [members.mark(member, status, user) for member in changed]
+    marked = [members.with_status(member, status, user) for member in changed]
     store.put_all("task_items", marked)
-    log: dict[str, list[dict[str, Any]]] = {}
+    log: dict[str, list[Document]] = {}
     for member in changed:
         log.setdefault(member["itemId"], []).append(_entry(member, status, user))
-    members.mirror(store, list(log), log)
+    members.update_items(store, list(log), log)
     if models.is_pulling(task):
         _pull_next(store, task, changed, user)
     counters.recount(store, task["id"])
@@ -101,7 +74,7 @@ def _apply(
         )
 
 
-def _entry(member: members.Member, status: str | None, user: str) -> dict[str, Any]:
+def _entry(member: members.Member, status: str | None, user: str) -> Document:
     about = {
         "taskId": member["taskId"],
         "assignmentId": member["assignmentId"],
@@ -112,7 +85,7 @@ def _entry(member: members.Member, status: str | None, user: str) -> dict[str, A
     return {"action": "create" if status else "delete", "status": about}
 
 
-def _pull_next(store: Store, task: dict[str, Any], changed: list[members.Member], user: str) -> None:
+def _pull_next(store: Store, task: Document, changed: list[members.Member], user: str) -> None:
     for assignment_id in dict.fromkeys(member["assignmentId"] for member in changed):
         if assignment_id:
             annotator = json.loads(store.row("assignments", assignment_id).doc)["annotator"]

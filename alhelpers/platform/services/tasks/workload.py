@@ -1,15 +1,16 @@
-"""Who gets how many items."""
+"""How items are shared among assignees."""
 
 from typing import Any
 
 from ...errors import bad_request
+from ...store import Document
 
 # An assignee's share, in percent.
 Workload = list[tuple[str, float]]
 
 
 def parse(given: Any) -> Workload:
-    """Check a workload: who (addresses are lower-cased), and what percentage."""
+    """Check a workload: assignees (in lower case) and their percentages."""
     if not isinstance(given, list):
         raise bad_request(
             f"'workload' must be a list of {{'assigneeId': address, 'load': percent}}, got {given!r}"
@@ -26,30 +27,21 @@ def parse(given: Any) -> Workload:
 
 
 def email(value: Any) -> str:
-    """Check an assignee's address; the platform keeps addresses in lower case."""
     if not isinstance(value, str) or not value.strip():
         raise bad_request(f"an assignee must be an e-mail address, got {value!r}")
     return value.strip().lower()
 
 
-def even(assignees: list[Any]) -> Workload:
-    """Give all assignees the same share."""
+def equal_shares(assignees: list[Any]) -> Workload:
     return parse([{"assigneeId": assignee, "load": 100 / len(assignees)} for assignee in assignees])
 
 
-def to_json(workload: Workload) -> list[dict[str, Any]]:
-    """Give a workload as the SDK writes it."""
+def to_json(workload: Workload) -> list[Document]:
     return [{"assigneeId": assignee, "load": load} for assignee, load in workload]
 
 
 def share(item_ids: list[str], workload: Workload) -> list[tuple[str, list[str]]]:
-    """Cut a list of items in pieces, in order, whose sizes follow the loads to within one item.
-
-    Returns
-    -------
-    list of tuple
-        The assignee and their items; who gets none is left out.
-    """
+    """Split a list of items, in order, into non-empty pieces whose sizes follow the loads to within one item."""
     total = sum(load for _, load in workload)
     if not total:
         workload, total = [(assignee, 1.0) for assignee, _ in workload], float(len(workload))
@@ -64,7 +56,7 @@ def share(item_ids: list[str], workload: Workload) -> list[tuple[str, list[str]]
 
 
 def share_repeatedly(item_ids: list[str], workload: Workload, times: int) -> list[tuple[str, list[str]]]:
-    """Give each item to `times` different assignees, in turn."""
+    """Assign each item to `times` different assignees, in turn."""
     pieces: dict[str, list[str]] = {assignee: [] for assignee, _ in workload}
     names = list(pieces)
     for place, item_id in enumerate(item_ids):

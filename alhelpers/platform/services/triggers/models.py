@@ -1,4 +1,4 @@
-"""What a trigger is: an event or a time, and the function or pipeline that it starts."""
+"""Triggers: an event or a time, and the function or pipeline that it starts."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,8 @@ from cronsim import CronSim, CronSimError
 
 from ... import dql
 from ...errors import bad_request
-from ...store import Row, Store, merge, now, require
+from ...store import Document, Row, Store, created, now
+from ...validation import merge, require
 
 EVENT, CRON = "Event", "Cron"
 ONCE, ALWAYS = "Once", "Always"
@@ -18,11 +19,10 @@ ACTIONS = ("Created", "Updated", "Deleted", "statusChanged", "Clone")
 FIXED = {"id", "url", "projectId", "creator", "createdAt", "updatedAt", "updatedBy", "type"}
 
 
-def create(store: Store, body: dict[str, Any], user: str, moment: datetime) -> dict[str, Any]:
+def create(store: Store, body: Document, user: str, moment: datetime) -> Document:
     """Make a trigger; `moment` is the time on the platform's clock, from which a cron trigger counts."""
     require(body, "projectId", "name")
     store.row("projects", body["projectId"])
-    time = now()
     trigger = {
         "id": store.new_id(),
         "name": body["name"],
@@ -33,21 +33,19 @@ def create(store: Store, body: dict[str, Any], user: str, moment: datetime) -> d
         "global": False,
         "special": False,
         "spec": checked_spec(store, body.get("type") or EVENT, body.get("spec")),
-        "creator": user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
         "updatedBy": user,
     }
     if body.get("app"):
         trigger["app"] = body["app"]
-    _plan(trigger, moment)
+    _schedule_next(trigger, moment)
     store.put("triggers", trigger)
     store.emit("Trigger", "Changed", trigger["id"])
     return trigger
 
 
-def update(store: Store, trigger: dict[str, Any], body: dict[str, Any], user: str, moment: datetime) -> None:
-    """Change a trigger, in place and in the store; one that wakes up does not catch up on what it slept through."""
+def update(store: Store, trigger: Document, body: Document, user: str, moment: datetime) -> None:
+    """Change a trigger; one that is activated again does not catch up on what it missed."""
     changes = {key: value for key, value in body.items() if key not in FIXED and value is not None}
     if "active" in changes and not isinstance(changes["active"], bool):
         raise bad_request(f"'active' must be true or false, got {changes['active']!r}")
@@ -57,24 +55,20 @@ def update(store: Store, trigger: dict[str, Any], body: dict[str, Any], user: st
         if not isinstance(spec, dict):
             raise bad_request(f"'spec' must be an object, got {spec!r}")
         trigger["spec"] = checked_spec(store, trigger["type"], {**trigger["spec"], **spec})
-    _plan(trigger, moment)
+    _schedule_next(trigger, moment)
     store.put("triggers", trigger | {"updatedAt": now(), "updatedBy": user})
     store.emit("Trigger", "Changed", trigger["id"])
 
 
-def delete(store: Store, where: str, *values: Any) -> None:
-    """Delete triggers, with the record of what they have fired for."""
-    for row in list(store.select("triggers", where, values)):
-        store.delete("trigger_log", "scope = ?", row.id)
-        store.delete("triggers", "id = ?", row.id)
-        store.emit("Trigger", "Changed", row.id)
+def delete(store: Store, trigger_id: str) -> None:
+    """Delete a trigger, with the record of what it has fired for."""
+    store.delete("trigger_log", triggerId=trigger_id)
+    store.delete("triggers", id=trigger_id)
+    store.emit("Trigger", "Changed", trigger_id)
 
 
-# ------------------------------------------------------------------------------------------------------- checks
-
-
-def checked_spec(store: Store, kind: Any, spec: Any) -> dict[str, Any]:
-    """Check a trigger's specification, and give it with its defaults."""
+def checked_spec(store: Store, kind: Any, spec: Any) -> Document:
+    """Check a trigger's specification, and return it with its defaults."""
     if kind not in (EVENT, CRON):
         raise bad_request(f"a trigger's 'type' is 'Event' or 'Cron', got {kind!r}")
     if not isinstance(spec, dict):
@@ -85,8 +79,7 @@ def checked_spec(store: Store, kind: Any, spec: Any) -> dict[str, Any]:
     return checked_event(spec) | {"operation": operation, "input": spec.get("input") or {}}
 
 
-def checked_event(spec: dict[str, Any]) -> dict[str, Any]:
-    """Check when an event trigger fires."""
+def checked_event(spec: Document) -> Document:
     resource = spec.get("resource") or "Item"
     actions = spec.get("actions") or ["Created"]
     actions = actions if isinstance(actions, list) else [actions]
@@ -102,8 +95,7 @@ def checked_event(spec: dict[str, Any]) -> dict[str, Any]:
     return {"filter": condition, "resource": resource, "executionMode": mode, "actions": actions}
 
 
-def checked_cron(spec: dict[str, Any]) -> dict[str, Any]:
-    """Check when a cron trigger fires."""
+def checked_cron(spec: Document) -> Document:
     cron = spec.get("cron")
     try:
         CronSim(cron if isinstance(cron, str) else "", datetime(2000, 1, 1, tzinfo=UTC))
@@ -116,7 +108,7 @@ def checked_cron(spec: dict[str, Any]) -> dict[str, Any]:
     return {"cron": cron, "startAt": spec.get("startAt"), "endAt": spec.get("endAt")}
 
 
-def checked_operation(store: Store, operation: Any) -> dict[str, Any]:
+def checked_operation(store: Store, operation: Any) -> Document:
     """Check what a trigger starts: a service's function, or a pipeline."""
     operation = require(operation)
     kind = operation.get("type")
@@ -153,39 +145,32 @@ def _moment(name: str, value: Any) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-# ------------------------------------------------------------------------------------------------------ matching
-
-
-def listening(store: Store, project_id: str, resource: str, action: str) -> Iterator[dict[str, Any]]:
-    """Iterate over the active triggers of a project that wait for this."""
-    for row in list(store.select("triggers", "scope = ? AND type = ?", (project_id, EVENT), "ORDER BY id")):
+def listening(store: Store, project_id: str, resource: str, action: str) -> Iterator[Document]:
+    """Iterate over the active triggers of a project for an event."""
+    for row in list(store.find("triggers", projectId=project_id, type=EVENT)):
         trigger = store.parsed(row)
         spec = trigger["spec"]
         if trigger["active"] and spec["resource"] == resource and action in spec["actions"]:
             yield trigger
 
 
-def lets_through(trigger: dict[str, Any], document: dict[str, Any]) -> bool:
-    """Say whether a trigger's filter holds for an entity."""
+def matches(trigger: Document, document: Document) -> bool:
     condition = trigger["spec"]["filter"]
     return not condition or dql.compile_filter(dql.parse(condition))(document)
 
 
-def first_time(store: Store, trigger: dict[str, Any], document_id: str) -> bool:
-    """Say whether a trigger may fire for an entity, and note that it does: in mode 'Once' only the first time."""
+def may_fire(store: Store, trigger: Document, document_id: str) -> bool:
+    """Return whether a trigger may fire for an entity, and record it: in mode 'Once' only the first time."""
     if trigger["spec"]["executionMode"] == ALWAYS:
         return True
-    if store.find("trigger_log", "scope = ? AND parent = ?", trigger["id"], document_id) is not None:
+    if store.find_one("trigger_log", triggerId=trigger["id"], entityId=document_id) is not None:
         return False
     store.put("trigger_log", {"id": store.new_id(), "triggerId": trigger["id"], "entityId": document_id})
     return True
 
 
-# ---------------------------------------------------------------------------------------------------------- cron
-
-
-def _plan(trigger: dict[str, Any], moment: datetime) -> None:
-    """Work out when a cron trigger fires next; not at all while it is inactive, or after its end."""
+def _schedule_next(trigger: Document, moment: datetime) -> None:
+    """Compute when a cron trigger fires next; never while it is inactive, or after its end."""
     trigger.pop("nextAt", None)
     if trigger["type"] != CRON or not trigger["active"]:
         return
@@ -196,19 +181,19 @@ def _plan(trigger: dict[str, Any], moment: datetime) -> None:
         trigger["nextAt"] = following.isoformat()
 
 
-def planned(store: Store) -> list[tuple[datetime, Row]]:
+def scheduled(store: Store) -> list[tuple[datetime, Row]]:
     """List the cron triggers that will fire, soonest first."""
     found = []
-    for row in store.select("triggers", "type = ?", (CRON,)):
+    for row in store.find("triggers", type=CRON):
         if at := store.parsed(row).get("nextAt"):
             found.append((datetime.fromisoformat(at), row))
     return sorted(found, key=lambda each: (each[0], each[1].id))
 
 
-def take_due(store: Store, moment: datetime) -> list[dict[str, Any]]:
-    """Give the cron triggers whose time has come, planned anew: however many times were missed, each fires once."""
-    due = [json.loads(row.doc) for at, row in planned(store) if at <= moment]
+def take_due(store: Store, moment: datetime) -> list[Document]:
+    """Return the cron triggers whose time has come, scheduled anew: each fires once, however many times it missed."""
+    due = [json.loads(row.doc) for at, row in scheduled(store) if at <= moment]
     for trigger in due:
-        _plan(trigger, moment)
+        _schedule_next(trigger, moment)
         store.put("triggers", trigger)
     return due

@@ -3,52 +3,42 @@
 import json
 from typing import Any
 
-from ...api import Call, Raw, Route, one
+from ...api import Call, Raw, Route, fetch, one
 from ...errors import not_emulated
-from ...events import Event, Listener
-from ...store import Store, require
+from ...events import Event
+from ...store import Document, Store
+from ...validation import require
 from ..executions import models as executions
 from ..pipelines import engine, graph
 from . import models
 
 
 def create(call: Call) -> Raw:
-    """Make a trigger."""
     trigger = models.create(call.store, require(call.body), call.user, call.clock.now())
     return one(call, "triggers", trigger["id"])
 
 
-def get(call: Call) -> Raw:
-    """Fetch a trigger."""
-    return one(call, "triggers", call.params["trigger_id"])
-
-
 def update(call: Call) -> Raw:
-    """Change a trigger."""
     trigger = call.store.get("triggers", call.params["trigger_id"])
     models.update(call.store, trigger, require(call.body), call.user, call.clock.now())
     return one(call, "triggers", trigger["id"])
 
 
-def delete(call: Call) -> dict[str, Any]:
-    """Delete a trigger."""
+def delete(call: Call) -> Document:
     call.store.row("triggers", call.params["trigger_id"])
-    models.delete(call.store, "id = ?", call.params["trigger_id"])
+    models.delete(call.store, call.params["trigger_id"])
     return {"id": call.params["trigger_id"]}
 
 
 def clone(call: Call) -> Raw:
-    """Refuse to clone: only templates can be cloned, and nobody makes templates here."""
+    """Refuse to clone: only templates can be cloned, and this server has none."""
     call.store.row("triggers", call.params["trigger_id"])
     raise not_emulated("templates of triggers; create the trigger in the other project instead")
 
 
-def free_name(call: Call) -> dict[str, Any]:
-    """Suggest a trigger's name: the one asked for."""
+def free_name(call: Call) -> Document:
     return {"name": call.params["name"]}
 
-
-# --------------------------------------------------------------------------------------------------------- firing
 
 KINDS = {"Item": "items", "Annotation": "annotations", "Dataset": "datasets", "Task": "tasks"} | {
     "Assignment": "assignments",
@@ -57,8 +47,8 @@ KINDS = {"Item": "items", "Annotation": "annotations", "Dataset": "datasets", "T
 
 
 def on_event(call: Call, event: Event) -> None:
-    """Fire the triggers that wait for an event."""
-    row = next(call.store.select(KINDS[event.resource], "id = ?", (event.id,)), None)
+    """Fire the triggers of an event."""
+    row = call.store.first(KINDS[event.resource], id=event.id)
     document = call.store.parsed(row) if row else {"id": event.id}
     dataset_id = document.get("datasetId") or event.detail.get("dataset")
     project_id = _project(call.store, event, document, dataset_id)
@@ -66,13 +56,13 @@ def on_event(call: Call, event: Event) -> None:
         return
     for resource, action in _names(event):
         for trigger in list(models.listening(call.store, project_id, resource, action)):
-            if row is not None and not models.lets_through(trigger, document):
+            if row is not None and not models.matches(trigger, document):
                 continue
             _fire_for(call, trigger, event, document, dataset_id)
 
 
 def _names(event: Event) -> list[tuple[str, str]]:
-    """Give the words for an event: the status of an item in a task is a resource of its own."""
+    """Return the names of an event: the status of an item in a task is a resource of its own."""
     names = [(event.resource, event.action)]
     if (event.resource, event.action) == ("Item", "statusChanged"):
         changed = "Updated" if event.detail.get("previous") else "Created"
@@ -81,24 +71,22 @@ def _names(event: Event) -> list[tuple[str, str]]:
     return names
 
 
-def _project(store: Store, event: Event, document: dict[str, Any], dataset_id: Any) -> str | None:
+def _project(store: Store, event: Event, document: Document, dataset_id: Any) -> str | None:
     if event.resource == "Dataset":
         return next(iter(document.get("projects") or [event.detail.get("project")]), None)
     known = document.get("projectId") or event.detail.get("project")
     if known or not dataset_id:
         return known
-    row = next(store.select("datasets", "id = ? AND type <> 'system'", (dataset_id,)), None)
+    row = store.first("datasets", id=dataset_id, readableType__ne="system")
     return row.scope if row else None
 
 
-def _fire_for(
-    call: Call, trigger: dict[str, Any], event: Event, document: dict[str, Any], dataset_id: Any
-) -> None:
+def _fire_for(call: Call, trigger: Document, event: Event, document: Document, dataset_id: Any) -> None:
     operation = trigger["spec"]["operation"]
-    pipeline = call.store.find("pipelines", "id = ?", operation.get("id"))
+    pipeline = call.store.find_one("pipelines", id=operation.get("id"))
     if operation["type"] == "pipeline" and not _concerns(pipeline, operation, event, document):
         return
-    if not models.first_time(call.store, trigger, event.id):
+    if not models.may_fire(call.store, trigger, event.id):
         return
     name = event.resource.lower()
     reference = {f"{name}_id": event.id}
@@ -120,10 +108,8 @@ def _fire_for(
     _fire(call, trigger, pipeline, {name: reference}, about)
 
 
-def _concerns(
-    pipeline: dict[str, Any] | None, operation: dict[str, Any], event: Event, document: dict[str, Any]
-) -> bool:
-    """Say whether an event is one for a pipeline's start node: a dataset's node hears of its own items only."""
+def _concerns(pipeline: Document | None, operation: Document, event: Event, document: Document) -> bool:
+    """Return whether an event concerns a pipeline's start node: a dataset node only takes its own items."""
     node = graph.node_by_id(pipeline or {}, operation.get("nodeId") or graph.root_id(pipeline or {}) or "")
     if node is None or pipeline is None:
         return False
@@ -135,11 +121,7 @@ def _concerns(
 
 
 def _fire(
-    call: Call,
-    trigger: dict[str, Any],
-    pipeline: dict[str, Any] | None,
-    inputs: dict[str, Any],
-    about: dict[str, Any] | None,
+    call: Call, trigger: Document, pipeline: Document | None, inputs: Document, about: Document | None
 ) -> None:
     operation = trigger["spec"]["operation"]
     inputs = (trigger["spec"].get("input") or {}) | inputs
@@ -149,7 +131,7 @@ def _fire(
         node_id = operation.get("nodeId") or graph.root_id(pipeline)
         node = graph.node_by_id(pipeline, node_id or "")
         if node is None:
-            return  # taken out of the pipeline while it is paused
+            return  # removed from the pipeline while it is paused
         if about is not None:
             # The event's entity goes to the port of its type, whatever the port is called.
             own = graph.input_of(node, about["resource"]) or about["resource"].lower()
@@ -165,7 +147,7 @@ def _fire(
             collect=True,
         )
         return
-    service = call.store.find("services", "id = ?", operation["serviceId"])
+    service = call.store.find_one("services", id=operation["serviceId"])
     if service is None:
         return  # deleted since
     executions.create(
@@ -183,25 +165,25 @@ def _fire(
 def fire_due(call: Call) -> None:
     """Fire the cron triggers whose time has come."""
     for trigger in models.take_due(call.store, call.clock.now()):
-        pipeline = call.store.find("pipelines", "id = ?", trigger["spec"]["operation"].get("id"))
+        pipeline = call.store.find_one("pipelines", id=trigger["spec"]["operation"].get("id"))
         _fire(call, json.loads(json.dumps(trigger)), pipeline, {}, None)
 
 
 def forget(call: Call, event: Event) -> None:
-    """Delete the triggers of a service that is gone."""
-    for row in list(call.store.select("triggers")):
-        if call.store.parsed(row)["spec"]["operation"].get("serviceId") == event.id:
-            models.delete(call.store, "id = ?", row.id)
+    """Delete the triggers of a deleted service."""
+    for trigger in call.store.find_all("triggers"):
+        if trigger["spec"]["operation"].get("serviceId") == event.id:
+            models.delete(call.store, trigger["id"])
 
 
 ROUTES: list[Route] = [
     Route("POST", "/triggers", create),
-    Route("GET", "/triggers/{trigger_id}", get),
+    Route("GET", "/triggers/{trigger_id}", fetch("triggers", "trigger_id")),
     Route("PATCH", "/triggers/{trigger_id}", update),
     Route("DELETE", "/triggers/{trigger_id}", delete),
     Route("POST", "/triggers/{trigger_id}/clone", clone),
     Route("GET", "/piper-misc/naming/triggers/{name}", free_name),
 ]
-LISTENERS: dict[tuple[str, str], Listener] = {
-    (resource, action): on_event for resource in KINDS for action in models.ACTIONS
-} | {("Service", "Deleted"): forget}
+LISTENERS = {(resource, action): on_event for resource in KINDS for action in models.ACTIONS} | {
+    ("Service", "Deleted"): forget
+}

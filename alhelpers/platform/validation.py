@@ -1,0 +1,96 @@
+"""Checks of what clients send."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import bad_request
+
+# A field has one type in all requests, so that a wrong one is refused in one place.
+SHAPES: dict[str, type] = {
+    **dict.fromkeys(("metadata", "configuration", "settings", "context", "components", "app"), dict),
+    **dict.fromkeys(
+        ("updateQuery", "itemsQuery", "cloneDatasetParams", "mergeDatasetParams", "uiSettings"), dict
+    ),
+    **dict.fromkeys(
+        ("labels", "artifacts", "roots", "labelsNode", "nodes", "variables", "connections"), list
+    ),
+    **dict.fromkeys(("projects", "projectIds", "ontologyIds", "keys", "datasetsIds"), list),
+}
+TEXT_LISTS = ("projects", "projectIds", "ontologyIds", "keys", "datasetsIds")
+
+
+def merge(document: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Apply a diff in place: a null removes its key, an object goes deeper, anything else replaces."""
+    for key, value in patch.items():
+        if value is None:
+            document.pop(key, None)
+        elif isinstance(value, dict):
+            current = document.get(key)
+            document[key] = merge(current if isinstance(current, dict) else {}, value)
+        else:
+            document[key] = value
+    return document
+
+
+def with_system(document: dict[str, Any], metadata: dict[str, Any], *, system: bool) -> dict[str, Any]:
+    """Return new metadata of a document, whose system metadata change only if `system`."""
+    given = metadata.get("system") if system else None
+    return metadata | {"system": document["metadata"].get("system") or {} if given is None else given}
+
+
+def whole_number(query: Mapping[str, str], name: str, default: int) -> int:
+    """Read a whole number, 0 or more, from a query string."""
+    text = query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise bad_request(f"{name!r} must be a whole number, got {text!r}")
+    return int(text)
+
+
+def check_whole_number(name: str, value: Any, least: int = 0) -> int:
+    """Check a whole number in a body."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise bad_request(f"{name!r} must be a whole number, {least} or more, got {value!r}")
+    return value
+
+
+def require(body: Any, *fields: str) -> dict[str, Any]:
+    """Check a request's body, an object: known fields have their types, `fields` are non-empty strings. Return it."""
+    if not isinstance(body, dict):
+        raise bad_request(f"the request needs a JSON object, got {type(body).__name__}")
+    for field in fields:
+        value = body.get(field)
+        if not isinstance(value, str) or not value.strip():
+            raise bad_request(f"{field!r} must be a non-empty string, got {value!r}")
+    for field in body.keys() & SHAPES.keys():
+        _check_shape(field, body[field])
+    return body
+
+
+def _check_shape(field: str, value: Any) -> None:
+    shape = SHAPES[field]
+    if value is not None and not isinstance(value, shape):
+        raise bad_request(f"{field!r} must be {'a list' if shape is list else 'an object'}, got {value!r}")
+    if field in TEXT_LISTS and not all(isinstance(element, str) for element in value or []):
+        raise bad_request(f"{field!r} must be a list of strings, got {value!r}")
+    if field == "metadata":
+        check_metadata(value)
+
+
+def check_metadata(metadata: Any) -> None:
+    if metadata is not None and not isinstance(metadata, dict):
+        raise bad_request(f"'metadata' must be an object, got {metadata!r}")
+    system = (metadata or {}).get("system")
+    if system is not None and not isinstance(system, dict):
+        raise bad_request(f"'metadata.system' must be an object, got {system!r}")
+
+
+def strict_json(text: str | bytes) -> Any:
+    """Parse JSON, without the NaN and Infinity that Python's parser accepts."""
+    return json.loads(text, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
