@@ -6,7 +6,7 @@ is imported by its own name, so that arrays of scores never cost the start-up ti
 
 from alhelpers import _moved
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _moved.install()
 del _moved

@@ -1,4 +1,4 @@
-"""Import paths of the first release: importing one raises an ImportError that names the new path."""
+"""Import paths of earlier releases: importing one raises an ImportError that names the new path."""
 
 import sys
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ MOVED = {
 
 
 class MovedFinder(MetaPathFinder):
-    """Refuses the old paths."""
+    """Raises for the old paths."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
         """Raise for an old path; leave every other name to the next finder."""

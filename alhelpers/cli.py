@@ -1,4 +1,4 @@
-"""The command ``alhelpers``: a thin shell over the rooms."""
+"""The command line ``alhelpers``."""
 
 import argparse
 import json
@@ -15,60 +15,100 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alhelpers import __version__
+from alhelpers.files import CLONE, platform_folder
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from alhelpers.mining import MinerConfig, Selection
 
-ROOT = Path(__file__).resolve().parents[1]
+_HOME = CLONE or Path()
+
+#: The extra of the package that each command needs; "mine" needs it for strategies that cluster.
+_EXTRAS = {
+    "tutorial": "notebooks",
+    "run": "notebooks",
+    "sweep": "notebooks",
+    "page": "platform",
+    "check": "dataloop",
+    "mine": "torch",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit code: 0 done, 1 failed, 2 wrong usage, 3 nothing left to pick."""
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        The words after ``alhelpers``; the default is those of this process.
+
+    Returns
+    -------
+    int
+        The exit code: 0 done, 1 failed, 2 wrong usage, 3 nothing left to pick.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["sweep"]:  # it has a parser of its own
+        command, run = "sweep", partial(_sweep, arguments[1:])
+    else:
+        options = _parser().parse_args(arguments)
+        command, run = options.command, partial(options.function, options)
+    try:
+        return run()
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "alhelpers":
+            raise
+        extra = _EXTRAS[command]
+        return _fail(
+            f"alhelpers {command} needs {error.name}: install it with pip install 'alhelpers[{extra}]'"
+        )
+
+
+def _sweep(arguments: list[str]) -> int:
+    from alhelpers.runs import cli_sweep
+
+    return cli_sweep.main(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="alhelpers", description="Active Learning Notebook Kit")
+    parser.add_argument("--version", action="version", version=f"alhelpers {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     tutorial = commands.add_parser("tutorial", help="run every notebook in order and write one HTML report")
-    tutorial.add_argument("--notebooks", type=Path, default=ROOT / "notebooks")
-    tutorial.add_argument("--output", type=Path, default=ROOT / "output" / "tutorial")
+    tutorial.add_argument("--notebooks", type=Path, default=_HOME / "notebooks")
+    tutorial.add_argument("--output", type=Path, default=_HOME / "output" / "tutorial")
     run = commands.add_parser("run", help="run one notebook with parameters")
     run.add_argument("notebook", type=Path)
     for command in (tutorial, run):
         command.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
+        command.set_defaults(function=_run)
     run.add_argument("-o", "--output", type=Path, required=True)
     page = commands.add_parser("page", help="print the link to the offline platform's page")
     page.add_argument("--state-dir", type=Path, help="the platform's folder (default: that of the notebooks)")
+    page.set_defaults(function=_page)
     check = commands.add_parser("check", help="check configuration files, named as in pipeline_configs")
     check.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    check.set_defaults(function=_check)
     _add_mine(commands)
     commands.add_parser("sweep", help="run one notebook with many settings (alhelpers sweep --help)")
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["sweep"]:  # it has a parser of its own
-        from alhelpers.runs import cli_sweep
+    return parser
 
-        return cli_sweep.main(arguments[1:])
-    options = parser.parse_args(arguments)
-    if options.command == "page":
-        return _page(options.state_dir)
-    if options.command == "check":
-        return _check(options.files)
-    if options.command == "mine":
-        try:
-            return _mine(options)
-        except KeyboardInterrupt:
-            return _fail(f"interrupted: {options.output} stays as it was")
+
+def _run(options: argparse.Namespace) -> int:
+    """Run one notebook or the whole tutorial."""
     # Imported here, so that --help does not wait for Jupyter.
-    from alhelpers.runs import NotebookError, ParameterError
-    from alhelpers.runs import run as run_notebook
+    from alhelpers.runs import NotebookError, ParameterError, run
     from alhelpers.runs.parameters import given
     from alhelpers.runs.tutorial import run_tutorial
 
     try:
         parameters = dict(map(given, options.parameter))
         if options.command == "tutorial":
-            say = partial(print, flush=True)
-            run_tutorial(options.notebooks, options.output, parameters, say=say)
+            run_tutorial(options.notebooks, options.output, parameters, say=partial(print, flush=True))
         else:
-            finished = run_notebook(options.notebook, parameters, options.output)
+            finished = run(options.notebook, parameters, options.output)
             for name, value in finished.recorded.items():
                 print(f"{name} = {value}")
     except (NotebookError, ParameterError, FileNotFoundError, FileExistsError) as error:
@@ -77,12 +117,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _check(files: list[Path]) -> int:
-    """Say of each configuration file what it is, or where it is wrong."""
+def _check(options: argparse.Namespace) -> int:
+    """Print the kind of each configuration file, or where it is wrong."""
     from alhelpers.dataloop.schemas import check_file
 
     failed = False
-    for path in files:
+    for path in options.files:
         try:
             print(f"{path}: {check_file(path)}")
         except (ValueError, OSError) as error:
@@ -92,12 +132,11 @@ def _check(files: list[Path]) -> int:
 
 
 def _add_mine(commands: Any) -> None:
-    """Describe the command that runs a miner configuration."""
     mine = commands.add_parser(
         "mine",
-        help="choose the records that are worth a label most",
-        description="Run one round of a miner configuration. PICKS remembers every round, and no record is picked "
-        "twice: run the same command again for the next round.",
+        help="select the records to label next",
+        description="Run one round of a miner configuration. PICKS holds the picks of every round, and no record is "
+        "picked twice: run the same command again for the next round.",
         epilog="exit codes: 0 done, 1 failed, 2 wrong usage or a wrong configuration, 3 nothing left to pick",
     )
     mine.add_argument("configuration", type=Path, metavar="CONFIG", help="a miner configuration, a JSON file")
@@ -110,26 +149,35 @@ def _add_mine(commands: Any) -> None:
         type=Path,
         required=True,
         metavar="PICKS",
-        help="a Parquet file of all rounds; made if missing",
+        help="a Parquet file of all rounds; created if missing",
     )
     mine.add_argument(
         "--reference",
         metavar="FILE",
-        help="the labelled records (default: what select_reference chooses of RECORDS)",
+        help="the labelled records (default: those of RECORDS that select_reference selects)",
     )
     engine = mine.add_mutually_exclusive_group()
-    engine.add_argument("--workers", type=_count, metavar="N", help="compute in so many processes")
+    engine.add_argument("--workers", type=_count, metavar="N", help="compute in N processes")
     engine.add_argument(
         "--scheduler", metavar="ADDRESS", help="compute on the Dask cluster of this scheduler"
     )
     mine.add_argument("--dry-run", action="store_true", help="show what would be picked, and write nothing")
     mine.add_argument("--json", action="store_true", help="print one JSON object")
+    mine.set_defaults(function=_mine)
 
 
 def _mine(options: argparse.Namespace) -> int:
     """Run one round of a miner configuration, and append it to the picks."""
+    try:
+        return _mine_round(options)
+    except KeyboardInterrupt:
+        return _fail(f"interrupted: {options.output} is unchanged")
+
+
+def _mine_round(options: argparse.Namespace) -> int:
+    import filelock
+
     from alhelpers import mining
-    from alhelpers.platform.lock import FileLock
     from alhelpers.records import RecordError
 
     output = options.output
@@ -137,15 +185,14 @@ def _mine(options: argparse.Namespace) -> int:
         config = mining.parse_config(_read_json(options.configuration))
     except (ValueError, OSError) as error:
         return _fail(f"{options.configuration}: {error}", 2)
-    lock = FileLock(output.with_name(f".{output.name}.lock"))
+    lock = filelock.FileLock(output.with_name(f".{output.name}.lock"), mode=0o600)
     try:
         if not options.dry_run:
             output.parent.mkdir(parents=True, exist_ok=True)
-            if not lock.acquire():
-                return _fail(
-                    f"another run picks for {output} at this moment: wait for it, or give another name"
-                )
-        _say_picks(options, *_round(options, config))
+            lock.acquire(blocking=False)
+        _print_picks(options, *_round(options, config))
+    except filelock.Timeout:
+        return _fail(f"another run picks for {output} at this moment: wait for it, or choose another name")
     except mining.PoolExhausted as error:
         if options.json:
             print(json.dumps({"output": str(output), "picked": 0, "dry_run": options.dry_run, "picks": []}))
@@ -159,7 +206,7 @@ def _mine(options: argparse.Namespace) -> int:
 
 
 def _round(options: argparse.Namespace, config: "MinerConfig") -> tuple["Selection", "pa.Table"]:
-    """Pick, and write it down unless this is a dry run; return what was chosen, also as rows of the picks."""
+    """Select records, and append them to the picks unless this is a dry run; return them in both forms."""
     from alhelpers import mining
 
     known = mining.read_picks(options.output)
@@ -182,13 +229,12 @@ def _round(options: argparse.Namespace, config: "MinerConfig") -> tuple["Selecti
     return selection, mining.append_picks(options.output, selection)
 
 
-def _say_picks(options: argparse.Namespace, selection: "Selection", picks: "pa.Table") -> None:
-    """Print what was picked."""
+def _print_picks(options: argparse.Namespace, selection: "Selection", picks: "pa.Table") -> None:
     rows = picks.select(["id", "score", "strategy", "rank"]).to_pylist()
     number = picks["round"][0].as_py()
     if options.json:
         picked = [row | {"score": row["score"] if math.isfinite(row["score"]) else None} for row in rows]
-        said = {
+        content = {
             "output": str(options.output),
             "round": number,
             "picked": len(rows),
@@ -197,7 +243,7 @@ def _say_picks(options: argparse.Namespace, selection: "Selection", picks: "pa.T
             "dry_run": options.dry_run,
             "picks": picked,
         }
-        print(json.dumps(said))
+        print(json.dumps(content))
         return
     by = ", ".join(f"{count} by {name}" for name, count in Counter(row["strategy"] for row in rows).items())
     done = "would pick" if options.dry_run else "picked"
@@ -210,7 +256,7 @@ def _say_picks(options: argparse.Namespace, selection: "Selection", picks: "pa.T
 
 @contextmanager
 def _source(path: str | None) -> Iterator[str | None]:
-    """Give the path of Parquet files; of JSON lines that of a file with their records, for as long as it is needed."""
+    """Yield the path of Parquet files; JSON lines are converted to a temporary one."""
     if path is None or not path.endswith(".jsonl"):
         yield path
         return
@@ -223,12 +269,12 @@ def _source(path: str | None) -> Iterator[str | None]:
 
 @contextmanager
 def _engine(options: argparse.Namespace) -> Iterator[Any]:
-    """Make the engine that was asked for, and close it behind."""
+    """Yield the engine that the options name, and close it at the end."""
     if options.workers is not None:
         from concurrent.futures import ProcessPoolExecutor
         from multiprocessing import get_context
 
-        # Not forked: a fork of a process that computes in threads may hang. Ctrl-C is for this process to hear.
+        # Not forked: a fork of a process that computes in threads may hang. Only this process reacts to Ctrl-C.
         with ProcessPoolExecutor(
             options.workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
         ) as executor:
@@ -251,7 +297,7 @@ def _engine(options: argparse.Namespace) -> Iterator[Any]:
 
 @contextmanager
 def _progress_bar() -> Iterator[Callable[[int, int], None] | None]:
-    """Draw a progress bar where somebody may be looking: on a terminal."""
+    """Yield a function that draws a progress bar on a terminal, and None elsewhere."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -260,7 +306,7 @@ def _progress_bar() -> Iterator[Callable[[int, int], None] | None]:
     with tqdm(desc="mining", unit="", unit_scale=True) as bar:
 
         def show(done: int, total: int) -> None:
-            if total != bar.total or done < bar.n:  # the next strategy of a plan begins
+            if total != bar.total or done < bar.n:  # the next strategy of a plan starts
                 bar.reset(total)
             bar.update(done - bar.n)
 
@@ -271,7 +317,7 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"no JSON: {error}") from error
+        raise ValueError(f"not valid JSON: {error}") from error
 
 
 def _count(text: str) -> int:
@@ -285,17 +331,17 @@ def _fail(error: object, code: int = 1) -> int:
     return code
 
 
-def _page(state_dir: Path | None) -> int:
-    """Print the link to the page of a state folder; serve the folder until Ctrl-C where nothing serves it yet."""
+def _page(options: argparse.Namespace) -> int:
+    """Print the link to a state folder's page; serve the folder until Ctrl-C if no process serves it yet."""
     from alhelpers import platform
 
-    folder = state_dir or _platform_folder()
+    folder = options.state_dir or platform_folder()
     found = platform.running(folder)
     if found is not None:
         print(found.page)
         return 0
     stop = threading.Event()
-    # Said outright: a process that a shell has put into the background would not hear Ctrl-C otherwise.
+    # Set explicitly: a process that a shell has put into the background ignores Ctrl-C otherwise.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
@@ -306,12 +352,6 @@ def _page(state_dir: Path | None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _platform_folder() -> Path:
-    from alhelpers import data
-
-    return data.cache_folder() / "platform"
 
 
 if __name__ == "__main__":

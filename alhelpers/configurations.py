@@ -7,8 +7,6 @@ what the JSON schema of the model holds.
 from __future__ import annotations
 
 import difflib
-import functools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -189,58 +187,3 @@ def _step(part: dict[str, Any], step: str | int) -> dict[str, Any] | None:
 
 def _description(parts: Sequence[dict[str, Any]]) -> str | None:
     return next((part["description"] for part in parts if "description" in part), None)
-
-
-# ------------------------------------------------------------------------------
-# JSON schemas that are written by hand
-# ------------------------------------------------------------------------------
-
-
-def check(config: Any, schema: Mapping[str, Any], name: str) -> None:
-    """Raise a ValueError, worded as those of `read`, unless a configuration fits a JSON schema."""
-    # Imported here, as models need no jsonschema.
-    from jsonschema.exceptions import best_match
-
-    error = best_match(_validator()(schema).iter_errors(config), key=_relevance)
-    if error is None:
-        return
-    where = name + "".join(
-        f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path
-    )
-    part, value = error.schema, error.instance
-    properties = part.get("properties", {}) if isinstance(part, Mapping) else {}
-    if error.validator == "additionalProperties":
-        unknown = next(key for key in value if key not in properties)
-        raise ValueError(
-            f"{where} has the unknown key {unknown!r}; known are {', '.join(map(repr, properties))}"
-        )
-    if error.validator == "required":
-        missing = next(key for key in error.validator_value if key not in value)
-        what = properties.get(missing, {}).get("description", "there")
-        raise ValueError(f"{where} lacks {missing!r}, which must be {what}: {value!r}")
-    if isinstance(part, Mapping) and "description" in part:
-        raise ValueError(f"{where} {value!r} must be {part['description']}")
-    raise ValueError(f"{where}: {error.message}")
-
-
-def _relevance(error: Any) -> tuple[int, bool]:
-    return -len(error.absolute_path), error.validator == "additionalProperties"
-
-
-@functools.cache
-def _validator() -> Any:
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import extend
-
-    def is_number(_: Any, value: Any) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-    checker = Draft202012Validator.TYPE_CHECKER.redefine_many(
-        {
-            "number": is_number,
-            "integer": lambda _, value: is_number(_, value) and value == int(value),
-            "object": lambda _, value: isinstance(value, Mapping),
-            "array": lambda _, value: isinstance(value, list | tuple),
-        }
-    )
-    return extend(Draft202012Validator, type_checker=checker)

@@ -1,8 +1,8 @@
-"""Processes forked from one that has its imports behind it: both ends of the talk with it, and what a fork sets anew.
+"""Processes forked from a server process that has the imports done: the server, and the client that talks to it.
 
-The process that is forked, the server, computes nothing and starts no thread: a fork takes along only the thread that
-forks. (pyarrow's allocator, jemalloc, keeps one for itself, and stops it while the process is forked.) The server ends,
-and with it all that it has forked, when the process that talks to it does.
+The server computes nothing and starts no thread, as only the forking thread lives on in a fork. (pyarrow's allocator,
+jemalloc, keeps a thread of its own, and stops it during a fork.) The server ends with all of its forks when its client
+does.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Iterable
 from typing import IO, Any, NoReturn
 
-#: Packages that take long to import; none looks at its surroundings, or starts a thread, when it is imported.
+#: Packages that take long to import; importing them starts no thread and does not depend on the environment.
 NUMERICAL = (
     "numpy",
     "pandas",
@@ -36,8 +36,8 @@ NUMERICAL = (
     "torch._dynamo",  # which the first optimizer imports
 )
 
-#: What dtlpy imports. It reads its settings when it is imported itself, so it must stay out.
-OF_THE_SDK = (
+#: What dtlpy imports. dtlpy itself reads its settings when it is imported, so it must not be listed.
+SDK_DEPENDENCIES = (
     "aiohttp",
     "bson",
     "cloudpickle",
@@ -56,15 +56,12 @@ OF_THE_SDK = (
 )
 
 _HEADER = 8
-#: The standard input, output and error.
-_MOST_FILES = 3
-
-
-# ---------------------------------------------------------------------------------------------------- messages
+#: Standard input, output and error.
+_MAX_FILES = 3
 
 
 def send(channel: socket.socket, message: Any, files: list[int] | None = None) -> None:
-    """Send a message, and descriptors of open files with it."""
+    """Send a message as JSON, with descriptors of open files."""
     body = json.dumps(message).encode()
     header = len(body).to_bytes(_HEADER, "big")
     if files:
@@ -75,13 +72,9 @@ def send(channel: socket.socket, message: Any, files: list[int] | None = None) -
 
 
 def receive(channel: socket.socket) -> tuple[Any, list[int]]:
-    """Receive a message and the descriptors with it; (None, []) when the other side has closed or died.
+    """Receive a message and its descriptors, at most three, which the caller closes.
 
-    Returns
-    -------
-    message : Any
-    files : list of int
-        At most three; the receiver closes them.
+    Returns (None, []) if the other side has closed the channel or died.
     """
     try:
         return _receive(channel)
@@ -93,7 +86,7 @@ def _receive(channel: socket.socket) -> tuple[Any, list[int]]:
     files: list[int] = []
     header = b""
     while len(header) < _HEADER:
-        part, passed, _, _ = socket.recv_fds(channel, _HEADER - len(header), _MOST_FILES)
+        part, passed, _, _ = socket.recv_fds(channel, _HEADER - len(header), _MAX_FILES)
         files += passed
         if not part:
             return None, []
@@ -107,22 +100,19 @@ def _receive(channel: socket.socket) -> tuple[Any, list[int]]:
     return json.loads(bytes(body)), files
 
 
-# ------------------------------------------------------------------------------------------------ who asks
-
-
 class ServerProcess:
-    """A process to be forked, as the one sees it that asks it. Its methods are for one thread at a time.
+    """The client's side: starts a server process and sends it requests, one thread at a time.
 
     Parameters
     ----------
     module : str
-        What it runs: a module that makes a `Server` of the descriptor that is its first argument.
+        What the process runs: a module that creates a `Server` of the descriptor in its first argument.
     preload : iterable of str
         The modules that it imports first.
     environment : dict
         Its environment.
     log : open file, optional
-        Where its output goes; without one, errors go where those of this process go.
+        Receives its output; without one, its errors go to this process's standard error.
     """
 
     def __init__(
@@ -144,51 +134,48 @@ class ServerProcess:
                 start_new_session=True,  # Ctrl-C is for this process alone
             )
 
-    def ask(self, question: dict[str, Any], files: list[int] | None = None) -> int | None:
-        """Ask something; None is the answer when the process has died, or knows none.
+    def ask(self, request: dict[str, Any], files: list[int] | None = None) -> int | None:
+        """Send a request and return its answer, or None if the server has died or does not know the process.
 
         Parameters
         ----------
-        question : dict
-            With the key "fork", "reap" (a forked process that has ended, or is about to) or "import" (more modules).
+        request : dict
+            Has the key "fork", "reap" (a forked process that has ended or is about to) or "import" (more modules).
         files : list of int, optional
-            Descriptors that the forked process gets.
+            Descriptors for the forked process.
 
         Returns
         -------
         int or None
-            The number of the forked process; the exit code of the reaped one; 0.
+            The id of the forked process, the exit code of the reaped one, or 0.
         """
         try:
-            send(self._channel, question, files)
+            send(self._channel, request, files)
             return receive(self._channel)[0]
         except BrokenPipeError:
             return None
 
     def close(self) -> None:
-        """End it, and all that it has forked."""
+        """End the server with all of its forks."""
         self._channel.close()
         self._process.wait()
 
 
-# --------------------------------------------------------------------------------------------- who is forked
-
-
 class Server:
-    """The process that is forked, in its own eyes and those of its forks.
+    """The server's side, also in its forks.
 
     Parameters
     ----------
     descriptor : int
-        The socket on which it is asked.
+        The socket that requests come from.
     preload : iterable of str
-        The modules to import before anything else.
+        The modules to import first.
     """
 
     def __init__(self, descriptor: int, preload: Iterable[str]) -> None:
         self._channel = socket.socket(fileno=descriptor)
         self._channel.set_inheritable(False)
-        # What lies in the folder where it was started is nothing to import; a fork has a folder of its own.
+        # Files in the folder where it was started must not be imported; a fork has a folder of its own.
         if sys.path[0] in ("", os.getcwd()):
             del sys.path[0]
         # OpenBLAS would start its threads at once; a fork that may have more than one asks for them later.
@@ -197,43 +184,43 @@ class Server:
         self._preload(preload)
 
     def serve(self) -> tuple[dict[str, Any] | None, list[int]]:
-        """Fork when asked to.
+        """Answer requests.
 
         Returns
         -------
-        question : dict or None
-            In a fork: what it was asked for with. In the server: None, as nobody asks any more.
+        request : dict or None
+            In a fork: the request that it was forked for. In the server: None, as the client has gone.
         files : list of int
-            The descriptors that came with it.
+            The descriptors that came with the request.
         """
         children: set[int] = set()
         while True:
-            question, files = receive(self._channel)
-            if question is None:
+            request, files = receive(self._channel)
+            if request is None:
                 for child in children:
                     end_group(child)
                     os.waitpid(child, 0)
                 return None, []
-            if "import" in question:
-                self._preload(question["import"])
+            if "import" in request:
+                self._preload(request["import"])
                 send(self._channel, 0)
-            elif "reap" in question:
-                known = question["reap"] in children  # else it was the child of an earlier server
-                children.discard(question["reap"])
-                code = os.waitstatus_to_exitcode(os.waitpid(question["reap"], 0)[1]) if known else None
+            elif "reap" in request:
+                known = request["reap"] in children  # else it was the child of an earlier server
+                children.discard(request["reap"])
+                code = os.waitstatus_to_exitcode(os.waitpid(request["reap"], 0)[1]) if known else None
                 send(self._channel, code)
             else:
                 pid = os.fork()
                 if pid == 0:
                     self._channel.close()
-                    return question, files
+                    return request, files
                 for file in files:
                     os.close(file)
                 children.add(pid)
                 send(self._channel, pid)
 
     def set_environment(self, values: dict[str, str]) -> None:
-        """Give this process, a fork, an environment; what the imports have set is in it too."""
+        """Replace the environment of a fork; variables that the imports have set are kept."""
         values = self._set_by_imports | values
         os.environ.clear()
         os.environ.update(values)
@@ -256,7 +243,7 @@ class Server:
 
 
 def end_group(pid: int) -> None:
-    """Kill a process and what it has started, whether or not it has come to have a group of its own."""
+    """Kill a process and those that it started, also if it has no process group of its own yet."""
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -264,8 +251,8 @@ def end_group(pid: int) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def set_anew() -> None:
-    """Do in a fork what a fresh import does by itself: seed the generators from the system, start BLAS's threads.
+def reinitialize() -> None:
+    """Seed the random generators of a fork from the system, and start BLAS's threads, as fresh imports would.
 
     Without it all forks would draw the same numbers. Call it when the environment is set.
     """
@@ -283,8 +270,8 @@ def set_anew() -> None:
             threadpoolctl.threadpool_limits(threads, user_api="blas")
 
 
-def leave() -> NoReturn:
-    """End this process without taking all modules apart.
+def exit_fast() -> NoReturn:
+    """End this process without freeing its modules.
 
     That would touch, and so copy, most of the memory that is shared with the server: half a second.
     """

@@ -1,5 +1,6 @@
-"""Fixtures for every test that talks to the offline platform: `platform`, `dl` and `project`."""
+"""Fixtures for every test that talks to the offline platform, and the marker of tests that start a process."""
 
+import inspect
 import itertools
 import json
 import os
@@ -18,7 +19,59 @@ os.environ["DATALOOP_PATH"] = str(SDK_FOLDER)
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
+# Names of what starts a process or a server.
+STARTERS = {
+    *("subprocess", "multiprocessing", "ProcessPoolExecutor", "Parallel", "LocalCluster"),
+    *("ServerProcess", "Starter", "Processes"),
+}
+TESTS = Path(__file__).parent
+
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark a test with `process` if its code, its fixtures or the tests' functions that these call name a starter."""
+    cache = {}
+    for item in items:
+        fixtures = [each.func for found in item._fixtureinfo.name2fixturedefs.values() for each in found]
+        if any(_starts_process(each, cache) for each in (item.function, *fixtures)):
+            item.add_marker("process")
+
+
+def _starts_process(function, cache):
+    function = inspect.unwrap(function)
+    if function not in cache:
+        cache[function] = False  # for functions that call each other
+        used = {}
+        codes = [function.__code__]
+        for code in codes:
+            codes += [each for each in code.co_consts if inspect.iscode(each)]
+            used |= {name: function.__globals__.get(name) for name in code.co_names}
+        methods = [vars(each).values() for each in used.values() if inspect.isclass(each)]
+        called = [each for each in (*used.values(), *itertools.chain(*methods)) if inspect.isfunction(each)]
+        cache[function] = (
+            not STARTERS.isdisjoint(used)
+            or ("platform" in used and not {"start", "ensure"}.isdisjoint(used))
+            or any(_starts_process(each, cache) for each in called if _is_of_tests(each))
+        )
+    return cache[function]
+
+
+def _is_of_tests(function):
+    return Path(function.__code__.co_filename).is_relative_to(TESTS)
+
+
+def pytest_sessionstart(session):
+    """Let no test start a process when those with the marker are left out."""
+    runs_tests = hasattr(session.config, "workerinput") or session.config.option.dist == "no"
+    if runs_tests and session.config.option.markexpr == "not process":
+        sys.addaudithook(_refuse_processes)
+
+
+def _refuse_processes(event, arguments):
+    if event in ("subprocess.Popen", "os.fork", "os.posix_spawn"):
+        raise RuntimeError(f"{event}: a test that starts a process needs the marker pytest.mark.process")
 
 
 def pytest_unconfigure(config):
@@ -27,7 +80,7 @@ def pytest_unconfigure(config):
 
 @pytest.fixture(scope="session")
 def printed_with_hash_seed():
-    """Run code in a Python whose hashes have a seed, and give what it prints."""
+    """Run code in a new Python with a hash seed, and return what it prints."""
 
     def run(code, seed):
         env = os.environ | {"PYTHONHASHSEED": str(seed)}
@@ -50,14 +103,16 @@ def platform():
 def dl(platform):
     """The real dtlpy module, logged in to the platform."""
     import alhelpers.platform
+    from alhelpers.platform.worker.speed import speed_up_sdk
 
     content = alhelpers.platform.cookie(platform)
     imported = "dtlpy" in sys.modules
     (SDK_FOLDER / "cookie.json").write_text(json.dumps(content))
     import dtlpy
 
+    speed_up_sdk()
     if imported:
-        # It has read an empty cookie before: tell it again.
+        # It has read an empty cookie before.
         dtlpy.client_api.environments = content["login_parameters"]
         dtlpy.setenv("local")
         dtlpy.client_api.token = platform.token

@@ -1,4 +1,4 @@
-"""A small browser for the tests of the page: cookies, forms, and HTML that can be asked."""
+"""A small browser for the tests of the page: cookies, forms, and parsed HTML."""
 
 import http.client
 import urllib.parse
@@ -52,7 +52,7 @@ def texts(page):
 
 
 def check_harmless(page):
-    """What browsers would run is not there, and what comes from elsewhere neither."""
+    """Check that a page has nothing that browsers run or load from other hosts."""
     assert not page.find("script") and not page.find("iframe") and not page.find("style")
     for element in page.find_all(True):
         assert not [name for name in element.attrs if name.startswith("on") or name == "style"], element
@@ -62,12 +62,12 @@ def check_harmless(page):
 
 
 def fields(form):
-    """Give what a form sends beside the button that is pressed."""
+    """The fields that a form sends beside the button."""
     return {field["name"]: field.get("value", "") for field in form.select("input")}
 
 
 def check_sound(page):
-    """What people need who do not see the page, or have no mouse: checked on every page of every test."""
+    """Check the accessibility of a page; done for every page of every test."""
     assert page.html["lang"] == "en" and page.title.text and len(page.select("h1")) == 1 and page.main
     ids = [element["id"] for element in page.select("[id]")]
     assert "" not in ids and len(set(ids)) == len(ids)

@@ -9,12 +9,11 @@ from alhelpers.data.sets import (
     DIGIT_TEST_IMAGES,
     IDX_FILES,
     NAMES,
-    cache_folder,
-    data_folder,
     load,
     photo_patches,
     write_folder,
 )
+from alhelpers.files import cache_folder, data_folder
 
 __all__ = [
     "DIGIT_TEST_IMAGES",

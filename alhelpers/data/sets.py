@@ -7,12 +7,12 @@ Nothing is downloaded: the digits and two photographs come with scikit-learn, th
 import gzip
 import json
 import math
-import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from alhelpers import files
 from alhelpers.data.arrays import ImageSet
 
 NAMES = ("digits", "mnist", "mnist-whole", "fashion-mnist")
@@ -36,16 +36,6 @@ _IDX_CLASSES = {
 
 # Height and width of the squares that are cut out of photographs, before they are shrunk.
 _PATCH = 64
-
-
-def data_folder() -> Path:
-    """Return the kit's ``data`` folder (``ALHELPERS_DATA``, or the one beside the package)."""
-    return Path(os.environ.get("ALHELPERS_DATA") or Path(__file__).resolve().parents[2] / "data")
-
-
-def cache_folder() -> Path:
-    """Return the folder for what is generated; git ignores it."""
-    return data_folder() / "cache"
 
 
 def load(name: str, *, seed: int = 0) -> tuple[ImageSet, ImageSet]:
@@ -95,11 +85,9 @@ def _digits(seed: int) -> tuple[ImageSet, ImageSet]:
 
 
 def _mnist(seed: int) -> tuple[ImageSet, ImageSet]:
-    path = data_folder() / "mnist_5k_2k.npz"
+    path = files.SHIPPED_DATA / "mnist_5k_2k.npz"
     if not path.exists():
-        raise FileNotFoundError(
-            f"{path} is missing: set ALHELPERS_DATA to the data folder of a clone of the kit"
-        )
+        raise FileNotFoundError(f"{path} is missing: install the kit again, or restore it in the clone")
     with np.load(path) as arrays:
         pool = ImageSet("mnist", arrays["xtr"], arrays["ytr"], _DIGITS)
         test = _test_set("mnist", arrays["xte"], arrays["yte"], _DIGITS)
@@ -120,7 +108,7 @@ def _shuffled(pool: ImageSet, test: ImageSet, seed: int) -> tuple[ImageSet, Imag
 
 def _from_idx(name: str, seed: int) -> tuple[ImageSet, ImageSet]:
     """Read the four files of a data set in the form of MNIST, packed by gzip or not."""
-    folder = cache_folder() / name
+    folder = files.cache_folder() / name
     arrays = [_read_idx(folder / file, name) for file in IDX_FILES]
     sets = []
     for images, labels in (arrays[:2], arrays[2:]):

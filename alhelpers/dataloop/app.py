@@ -1,11 +1,11 @@
-"""The kit as an app of the platform: the code and the packages that its services need, and nothing else."""
+"""The code of the app: the modules that its services import, and their requirements, and nothing else."""
 
 import shutil
 from importlib.metadata import version
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
-#: What a service of the app imports; notebooks, the offline platform and the command line stay at home.
+#: The modules that the app's services import; notebooks, the offline platform and the command line are left out.
 ROOMS = (
     "__init__",
     "_moved",
@@ -23,18 +23,8 @@ ROOMS = (
     "training",
     "uncertainty",
 )
-#: The packages that these rooms import.
-REQUIREMENTS = (
-    "cloudpickle",
-    "dtlpy",
-    "jsonschema",
-    "numpy",
-    "pillow",
-    "pyarrow",
-    "pydantic",
-    "scikit-learn",
-    "torch",
-)
+#: The packages that these modules import.
+REQUIREMENTS = ("cloudpickle", "dtlpy", "numpy", "pillow", "pyarrow", "pydantic", "scikit-learn", "torch")
 
 
 def write_codebase(folder: str | Path) -> Path:
@@ -43,18 +33,18 @@ def write_codebase(folder: str | Path) -> Path:
     Parameters
     ----------
     folder : path
-        Where to; it must be empty or missing.
+        The folder; it must be empty or missing.
 
     Returns
     -------
     Path
-        The folder: it holds ``alhelpers`` with the rooms that services import, and ``requirements.txt`` with
-        the versions that are installed here.
+        The folder, with ``alhelpers``, the modules that services import, and ``requirements.txt``, the versions
+        that are installed here. The manifest names the file of each service in it.
 
     Raises
     ------
     FileExistsError
-        If the folder holds something: what lies there would be published as well.
+        If the folder is not empty: everything in it would be published as well.
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A pipeline node's context for a notebook: the nodes then run as they do inside a pipeline."""
+"""The context of a pipeline node for a notebook: nodes then run as they do inside a pipeline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NODE_ID = "notebook-node"
 
 
 def node_context(project: dl.Project, config: Mapping[str, Any], name: str = "notebook-node") -> dl.Context:
-    """Make a real `dl.Context` whose node has the given configuration.
+    """Return a `dl.Context` whose node has the given configuration.
 
     The platform stores a pipeline of this one node, never installed, and the context fetches it as it does in
     a running pipeline. A pipeline of that name is used again, with the new configuration.
@@ -35,7 +35,7 @@ def node_context(project: dl.Project, config: Mapping[str, Any], name: str = "no
     Raises
     ------
     ValueError
-        When a pipeline of that name is a real one, which a notebook must not change.
+        If a pipeline of that name has other nodes: a notebook must not change it.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def node_context(project: dl.Project, config: Mapping[str, Any], name: str = "no
             raise ValueError(
                 f"pipeline {name!r} of project {project.name!r} has other nodes: choose another name"
             )
-        # The position is the SDK's own business: keep what it has read.
+        # The SDK has read the position, too: it is kept.
         pipeline.nodes[0].metadata["customNodeConfig"] = metadata["customNodeConfig"]
         pipeline = pipeline.update()
     context = dl.Context(

@@ -1,7 +1,4 @@
-"""Read from the platform in few requests: every page once, some hundred items a query, and whose annotation it is.
-
-What models predicted becomes records here, for the nodes and for notebooks.
-"""
+"""Read items, annotations, predictions as records, and vectors from the platform in few requests."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Ids in one query: more would make it longer than servers like.
+#: Ids in one query: more would make it longer than servers accept.
 IDS_PER_QUERY = 500
 
 _VECTORS_PER_QUERY = 1000
@@ -26,25 +23,10 @@ _LAYER = "embeddings:"
 
 
 def pages(listing: dl.entities.PagedEntities) -> Iterator[Any]:
-    """Yield what is on all pages of a listing, asking for each page once.
+    """Yield the entities on all pages of a listing, requesting each page once.
 
-    The SDK's own ``all()`` asks for the first page twice, and takes a query that the platform refuses for an
-    empty one.
-
-    Parameters
-    ----------
-    listing : dl.entities.PagedEntities
-        What ``items.list()``, ``annotations.list()`` and their like return.
-
-    Yields
-    ------
-    object
-        The entities, in the platform's order.
-
-    Raises
-    ------
-    dl.exceptions.PlatformException
-        When the platform refuses the query.
+    The SDK's own ``all()`` requests the first page twice, and takes a query that the platform refuses for an
+    empty one; here it raises a ``dl.exceptions.PlatformException``.
     """
     # An empty first page may be a query that was refused, which the SDK only logs; asked for alone, it raises.
     yield from listing.items or listing.return_page()
@@ -62,7 +44,7 @@ def chunks(values: Sequence[Any], size: int | None = None) -> list[list[Any]]:
 
 
 def by_ids(ids: Sequence[str]) -> dl.Filters:
-    """Make a filter of items with some ids, hidden ones and folders too."""
+    """Return a filter of items with some ids, hidden ones and folders too."""
     filters = dl.Filters(use_defaults=False)
     filters.add(field="id", values=list(ids), operator=dl.FiltersOperations.IN)
     return filters
@@ -87,9 +69,9 @@ def find_items(dataset: dl.Dataset, filters: dl.Filters | Mapping[str, Any] | No
     Raises
     ------
     ValueError
-        When the platform refuses the query.
+        If the platform refuses the query.
     """
-    # The SDK writes page numbers into what it is given.
+    # The SDK writes page numbers into the filter that is passed.
     given = copy.deepcopy(filters)
     if not isinstance(given, dl.Filters):
         given = dl.Filters(custom_filter=dict(given)) if given else dl.Filters()
@@ -102,20 +84,7 @@ def find_items(dataset: dl.Dataset, filters: dl.Filters | Mapping[str, Any] | No
 
 
 def items_of(dataset: dl.Dataset, ids: Sequence[str]) -> dict[str, dl.Item]:
-    """Read items by their ids; those that are not there any more are left out.
-
-    Parameters
-    ----------
-    dataset : dl.Dataset
-        The dataset.
-    ids : sequence of str
-        The items.
-
-    Returns
-    -------
-    dict of str to dl.Item
-        The items by id.
-    """
+    """Read items by their ids; those that do not exist any more are left out."""
     return {
         item.id: item for chunk in chunks(ids) for item in pages(dataset.items.list(filters=by_ids(chunk)))
     }
@@ -124,22 +93,7 @@ def items_of(dataset: dl.Dataset, ids: Sequence[str]) -> dict[str, dl.Item]:
 def annotations_of(
     dataset: dl.Dataset, item_ids: Sequence[str], narrow: Callable[[dl.Filters], Any] | None = None
 ) -> Iterator[dl.Annotation]:
-    """Yield the annotations of items.
-
-    Parameters
-    ----------
-    dataset : dl.Dataset
-        The dataset.
-    item_ids : sequence of str
-        The items.
-    narrow : callable, optional
-        Adds conditions to the filter of each query.
-
-    Yields
-    ------
-    dl.Annotation
-        The annotations.
-    """
+    """Yield the annotations of items; `narrow` adds conditions to the filter of each query."""
     for chunk in chunks(item_ids):
         filters = dl.Filters(resource=dl.FiltersResource.ANNOTATION, use_defaults=False)
         filters.add(field="itemId", values=chunk, operator=dl.FiltersOperations.IN)
@@ -148,19 +102,18 @@ def annotations_of(
         yield from pages(dataset.annotations.list(filters=filters))
 
 
+def add_model(filters: dl.Filters, model_id: str, name: str | None = None) -> None:
+    """Narrow a filter of annotations to those with a model's id or, if it is not None, its name."""
+    for section in ("system", "user"):
+        filters.add(f"metadata.{section}.model.model_id", model_id, method=dl.FiltersMethod.OR)
+        if name is not None:
+            filters.add(f"metadata.{section}.model.name", name, method=dl.FiltersMethod.OR)
+
+
 def made_by(metadata: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
-    """Read which model made an annotation.
+    """Return the id and the name of the model that made an annotation; both are None if people made it.
 
-    Parameters
-    ----------
-    metadata : mapping or None
-        The annotation's metadata.
-
-    Returns
-    -------
-    (str or None, str or None)
-        The model's id and name, from the system metadata or, failing that, from the user metadata; both None
-        when the annotation is ground truth, made by people.
+    They are read from the system metadata or, failing that, from the user metadata.
     """
     for section in ("system", "user"):
         info = ((metadata or {}).get(section) or {}).get("model") or {}
@@ -170,8 +123,20 @@ def made_by(metadata: Mapping[str, Any] | None) -> tuple[str | None, str | None]
 
 
 def is_ground_truth(annotation: dl.Annotation) -> bool:
-    """Say whether people made an annotation, and no model."""
+    """Return whether people made an annotation, and no model."""
     return made_by(annotation.metadata) == (None, None)
+
+
+def confidence_of(metadata: Mapping[str, Any]) -> Any:
+    """Return the confidence in a prediction's metadata, of the user or else of the system; or None if not found."""
+    found = (((metadata.get(each) or {}).get("model") or {}).get("confidence") for each in ("user", "system"))
+    return next((value for value in found if value is not None), None)
+
+
+def sides_of(annotation: dl.Annotation) -> dict[str, float]:
+    """Return ``left``, ``top``, ``right`` and ``bottom`` of a box; nothing of another annotation."""
+    sides = ("left", "top", "right", "bottom") if annotation.type == "box" else ()
+    return {side: getattr(annotation, side) for side in sides}
 
 
 # ------------------------------------------------------------------------------
@@ -179,30 +144,24 @@ def is_ground_truth(annotation: dl.Annotation) -> bool:
 # ------------------------------------------------------------------------------
 
 
-def labels_of(dataset: dl.Dataset, item_ids: Sequence[str]) -> dict[str, list[str]]:
-    """Read the ground-truth classes of items.
-
-    Parameters
-    ----------
-    dataset : dl.Dataset
-        The dataset.
-    item_ids : sequence of str
-        The items.
-
-    Returns
-    -------
-    dict of str to list of str
-        For each item that has any, its classes in order, each once.
-    """
+def ground_truth_of(dataset: dl.Dataset, item_ids: Sequence[str], kind: str) -> Iterator[dl.Annotation]:
+    """Yield the annotations of one type, ``"class"`` or ``"box"``, that people and no model made on items."""
 
     def narrow(filters: dl.Filters) -> None:
-        filters.add(field="type", values="class")
-        filters.add(field="metadata.system.model.name", values=False, operator=dl.FiltersOperations.EXISTS)
+        filters.add("type", kind)
+        # Most annotations may be predictions of the models of earlier rounds; they need not travel.
+        filters.add("metadata.system.model.model_id", False, dl.FiltersOperations.EXISTS)
 
-    labels: dict[str, set[str]] = {}
     for annotation in annotations_of(dataset, item_ids, narrow):
         if is_ground_truth(annotation):
-            labels.setdefault(annotation.item_id, set()).add(annotation.label)
+            yield annotation
+
+
+def labels_of(dataset: dl.Dataset, item_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Read the ground-truth classes of items: in order, each once, for each item that has any."""
+    labels: dict[str, set[str]] = {}
+    for annotation in ground_truth_of(dataset, item_ids, "class"):
+        labels.setdefault(annotation.item_id, set()).add(annotation.label)
     return {item_id: sorted(found) for item_id, found in labels.items()}
 
 
@@ -221,22 +180,22 @@ def records_of(
     dataset : dl.Dataset
         The dataset.
     model : dl.Model
-        Whose predictions count, told apart by the model's id.
+        The model, by its id.
     filters : dl.Filters or mapping, optional
         Which items, in a form that :func:`find_items` takes; all files by default.
 
     Returns
     -------
     pyarrow.Table
-        A record for each item with a prediction, in the platform's order: what :func:`predictions_of` gives,
+        A record for each item with a prediction, in the platform's order: the fields of :func:`to_record`,
         and ``groundtruth`` where the item has exactly one class, ``split`` where it is in one subset, and the
         file's name under ``metadata``.
 
     Raises
     ------
     ValueError
-        When none of the items has a prediction of the model, or the platform refuses the query. What the
-        records lack is a :class:`alhelpers.records.RecordError` that names the item.
+        If none of the items has a prediction of the model, or the platform refuses the query; and as a
+        :class:`alhelpers.records.RecordError`, which names the item, if a record is not valid.
     """
     from alhelpers import records
 
@@ -258,33 +217,20 @@ def records_of(
                 row["split"] = subsets[0]
             rows.append(row)
     if any("detections" in row for row in rows):
-        # the model has predicted these, and no box
+        # Items without a box were predicted, too.
         rows = [{"detections": []} | row for row in rows]
     return records.as_table(rows)
 
 
 def predictions_of(dataset: dl.Dataset, item_ids: Sequence[str], model_id: str) -> dict[str, dict[str, Any]]:
-    """Read one model's predictions as records.
+    """Read one model's predictions of classes or boxes as a record for each item that has any, by the item's id.
 
-    Parameters
-    ----------
-    dataset : dl.Dataset
-        The dataset.
-    item_ids : sequence of str
-        The items.
-    model_id : str
-        The model; predictions that bear its name and another id, or none, do not count.
-
-    Returns
-    -------
-    dict of str to dict
-        A record, as :func:`to_record` makes it, for each item that has a prediction of a class or of boxes.
+    Predictions with the model's name and another id, or none, do not count.
     """
 
     def narrow(filters: dl.Filters) -> None:
         filters.add("type", ["class", "box"], dl.FiltersOperations.IN)
-        for section in ("system", "user"):
-            filters.add(f"metadata.{section}.model.model_id", model_id, method=dl.FiltersMethod.OR)
+        add_model(filters, model_id)
 
     rows: dict[str, list[dict[str, Any]]] = {}
     for annotation in annotations_of(dataset, item_ids, narrow):
@@ -294,7 +240,7 @@ def predictions_of(dataset: dl.Dataset, item_ids: Sequence[str], model_id: str) 
 
 
 def to_record(item_id: str, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Turn one model's predictions of one item into a record.
+    """Return one model's predictions of one item as a record.
 
     Parameters
     ----------
@@ -308,7 +254,7 @@ def to_record(item_id: str, predictions: Sequence[Mapping[str, Any]]) -> dict[st
     -------
     dict
         ``id``; of a classification ``class_name``, ``confidence`` and the fields of records that the adapter
-        kept in ``metadata.user.prediction``; of boxes ``detections``. Of several classifications, one that has
+        stored in ``metadata.user.prediction``; of boxes ``detections``. Of several classifications, one that has
         fields comes before the others, then the most confident.
     """
     record: dict[str, Any] = {"id": item_id}
@@ -327,26 +273,12 @@ def to_record(item_id: str, predictions: Sequence[Mapping[str, Any]]) -> dict[st
 
 
 def vectors_of(project: dl.Project, feature_set_name: str, item_ids: Sequence[str]) -> dict[str, np.ndarray]:
-    """Read the vectors of items, in a query for a thousand.
-
-    Parameters
-    ----------
-    project : dl.Project
-        Where the feature set is.
-    feature_set_name : str
-        The feature set.
-    item_ids : sequence of str
-        The items.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray of shape (D,), float32
-        The vector of each item that has one; of several the newest.
+    """Read the vectors (D,) float32 of items, in a query for a thousand; of several of one item the newest.
 
     Raises
     ------
     ValueError
-        When there is no such feature set; it lists the ones that there are.
+        If the feature set does not exist; it lists those that do.
     """
     try:
         feature_set = project.feature_sets.get(feature_set_name=feature_set_name)
@@ -365,15 +297,13 @@ def vectors_of(project: dl.Project, feature_set_name: str, item_ids: Sequence[st
 
 
 def _row(annotation: dl.Annotation) -> dict[str, Any]:
-    row = {
+    return {
         "id": annotation.id,
         "type": annotation.type,
         "label": annotation.label,
         "metadata": annotation.metadata,
+        **sides_of(annotation),
     }
-    if annotation.type == "box":
-        row |= {side: getattr(annotation, side) for side in ("left", "top", "right", "bottom")}
-    return row
 
 
 def _predicted(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -387,21 +317,18 @@ def _kept(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _confidence(row: Mapping[str, Any]) -> float | None:
-    for section in ("user", "system"):
-        info = (row["metadata"].get(section) or {}).get("model") or {}
-        if isinstance(info.get("confidence"), int | float):
-            return float(info["confidence"])
-    return None
+    value = confidence_of(row["metadata"])
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _numbers(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Return some of the fields that the adapter kept, as arrays: an eighth of a list's memory."""
+    """Return some of the fields that the adapter stored, as arrays: an eighth of a list's memory."""
     found = {name: value for name, value in _kept(row).items() if name in names and value is not None}
     for name, value in found.items():
         try:
             found[name] = np.asarray(value, dtype=np.float32)
         except (TypeError, ValueError):
-            continue  # no numbers: the check of the records names the item
+            continue  # not numbers: the check of the records names the item
     return found
 
 

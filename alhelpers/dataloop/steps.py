@@ -1,12 +1,11 @@
-"""What each notebook leaves behind, made if it is missing: so each of them runs alone, or reuses what is there.
+"""The results of each notebook, created if they are missing: so each notebook runs alone, or uses existing results.
 
-The notebooks show every one of these steps in their own cells; here they are once more in short.
+The notebooks show all of these steps in their own cells.
 """
 
 import json
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import dtlpy as dl
@@ -20,8 +19,8 @@ from alhelpers.dataloop.app import write_codebase
 from alhelpers.dataloop.data_split import split_dataset
 from alhelpers.dataloop.images import read_image
 from alhelpers.dataloop.reading import labels_of
+from alhelpers.files import CONFIGURATIONS
 
-CONFIGS = Path(__file__).resolve().parents[2] / "pipeline_configs"
 GROUPS = {"train": 70, "validation": 10, "test": 20}
 FIRST_BATCH = 60
 IMAGE_SIZES = {"digits": 8, "mnist": 28}
@@ -29,26 +28,26 @@ IMAGE_SIZES = {"digits": 8, "mnist": 28}
 
 def config(name: str) -> dict[str, Any]:
     """Read a JSON file of ``pipeline_configs``."""
-    return json.loads((CONFIGS / name).read_text())
+    return json.loads((CONFIGURATIONS / name).read_text())
 
 
 def subset_filter(subset: str) -> dl.Filters:
     """Return the filter of a subset, ``train``, ``validation`` or ``test``, as a fresh object.
 
-    The SDK changes the dictionary that it is given, hence one for every call.
+    The SDK changes the dictionary that it gets, hence a new one for every call.
     """
     return dl.Filters(custom_filter=config(f"{subset}_subset_filter.json"))
 
 
 def first_batch_filter() -> dict[str, Any]:
-    """Return the train subset's filter, narrowed to the items that were labelled first."""
+    """Return the train subset's filter, restricted to the first batch of labelled items."""
     narrowed = config("train_subset_filter.json")
     narrowed["filter"]["$and"].append({"metadata.user.batch": 1})
     return narrowed
 
 
 def get_or_create_dataset(project: dl.Project, name: str, class_names: tuple[str, ...]) -> dl.Dataset:
-    """Return the dataset of that name, made with its labels if it is missing."""
+    """Return the dataset of that name; create it with its labels if it is missing."""
     for dataset in project.datasets.list():
         if dataset.name == name:
             return dataset
@@ -57,7 +56,7 @@ def get_or_create_dataset(project: dl.Project, name: str, class_names: tuple[str
 
 
 def upload(dataset: dl.Dataset, images: data.ImageSet, *, labelled: bool) -> None:
-    """Upload images that the dataset lacks; the first ones are marked as the first batch.
+    """Upload images that the dataset lacks; the first ones get the metadata of the first batch.
 
     Raises
     ------
@@ -78,7 +77,7 @@ def upload(dataset: dl.Dataset, images: data.ImageSet, *, labelled: bool) -> Non
 
 
 def labelled_dataset(project: dl.Project, source: str, items: int, *, seed: int = 0) -> dl.Dataset:
-    """Return the ground-truth dataset as notebook 01 leaves it: uploaded, labelled and split."""
+    """Return the ground-truth dataset of notebook 01: uploaded, labelled and split."""
     pool, _ = data.load(source, seed=seed)
     dataset = get_or_create_dataset(project, f"{source} ground truth", pool.class_names)
     if dataset.items.list(filters=dl.Filters()).items_count < items:
@@ -104,7 +103,7 @@ def install_app(project: dl.Project) -> dl.App:
     for app in project.apps.list().all():
         if app.dpk_name == manifest["name"]:
             return app
-    # Without a version the platform counts up: a name is known to all projects, and each install brings today's code.
+    # Without a version the platform increases it: all projects share the name, and each install publishes its code.
     manifest.pop("version", None)
     with tempfile.TemporaryDirectory() as folder:
         dpk = dl.Dpk.from_json(manifest, client_api=dl.client_api, project=project)
@@ -135,7 +134,7 @@ def base_model(project: dl.Project, dataset: dl.Dataset, source: str, **configur
 def untrained_clone(
     project: dl.Project, dataset: dl.Dataset, base: dl.Model, **configuration: Any
 ) -> dl.Model:
-    """Return the clone of notebook 02: the newest one that was not trained yet, or a fresh one."""
+    """Return the clone of notebook 02: the newest untrained one, or a new one."""
     clones = _clones(project, dataset, base, status="pre-trained")
     if clones:
         return clones[-1]
@@ -150,7 +149,7 @@ def untrained_clone(
 
 
 def trained_clone(project: dl.Project, dataset: dl.Dataset, base: dl.Model, **configuration: Any) -> dl.Model:
-    """Return the trained clone of notebook 03: the newest one, or a fresh one."""
+    """Return the trained clone of notebook 03: the newest one, or a new one."""
     clones = _clones(project, dataset, base, status="trained")
     if clones:
         return clones[-1]

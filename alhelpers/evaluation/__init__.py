@@ -12,6 +12,9 @@ from alhelpers.evaluation.classification import (
     classification_average_precision,
     top1_average_precision,
 )
+from alhelpers.evaluation.compare_config import CompareConfig, read_compare_config
+from alhelpers.evaluation.comparing import TestSet, compare_metrics, compare_predictions
+from alhelpers.evaluation.comparison import Comparison
 from alhelpers.evaluation.curves import Curve, Evaluation
 from alhelpers.evaluation.decision import PairedBootstrap, is_better, paired_bootstrap, resamples
 from alhelpers.evaluation.detection import COCO_THRESHOLDS, Detections, average_precision
@@ -21,6 +24,8 @@ from alhelpers.evaluation.measures import Measure
 __all__ = [
     "COCO_THRESHOLDS",
     "Classifications",
+    "CompareConfig",
+    "Comparison",
     "Curve",
     "Detections",
     "Evaluation",
@@ -28,12 +33,16 @@ __all__ = [
     "Measure",
     "NoGroundTruth",
     "PairedBootstrap",
+    "TestSet",
     "accuracy",
     "average_precision",
     "classification_average_precision",
+    "compare_metrics",
+    "compare_predictions",
     "iou",
     "is_better",
     "paired_bootstrap",
+    "read_compare_config",
     "reliability",
     "resamples",
     "top1_average_precision",

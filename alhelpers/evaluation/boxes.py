@@ -36,7 +36,7 @@ def iou(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     Raises
     ------
     EvaluationError
-        If the shapes are others, or a box ends before it begins or is not finite.
+        If a shape differs, or a box ends before it begins or is not finite.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     for name, boxes in (("first", a), ("second", b)):
@@ -48,15 +48,7 @@ def iou(first: ArrayLike, second: ArrayLike) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes in columns.
-
-    Parameters
-    ----------
-    image, label : list of length n
-        As given.
-    corners : numpy.ndarray of shape (n, 4), float64
-        Left, top, right, bottom.
-    """
+    """Boxes in columns: n images and labels, and the corners (n, 4) as left, top, right, bottom."""
 
     image: list[Hashable]
     label: list[Hashable]
@@ -64,7 +56,7 @@ class Boxes:
 
     @classmethod
     def read(cls, rows: Any, name: str) -> Boxes:
-        """Take the columns out of a list of dicts or a DataFrame and check them."""
+        """Read and check the columns of a list of dicts or a DataFrame."""
         image, label = (keys(column(rows, key, name), key, name) for key in ("image_id", "label"))
         corners = np.empty((len(label), 4))
         for place, side in enumerate(SIDES):
@@ -75,24 +67,15 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs of a prediction and a ground truth that may match: same image, same label, enough overlap.
+    """The pairs of a prediction and a ground truth that may match: same image, same label, enough overlap."""
 
-    Parameters
-    ----------
-    prediction, target : numpy.ndarray of shape (P,), intp
-        Their rows, the pairs that decide over others in the order in which they do.
-    overlap : numpy.ndarray of shape (P,), float64
-        The intersection over union.
-    contested : numpy.ndarray of shape (P,), bool
-        Whether the prediction or the ground truth is in another pair too.
-    predictions, targets : int
-        How many rows there are of either.
-    """
-
+    # The rows of each pair, (P,); contested pairs are in the order in which they are matched.
     prediction: np.ndarray
     target: np.ndarray
     overlap: np.ndarray
+    # Whether the prediction or the ground truth is in another pair too.
     contested: np.ndarray
+    # How many rows there are of either.
     predictions: int
     targets: int
 
@@ -156,7 +139,7 @@ def _overlapping(
 
 
 def _groups(truth: Boxes, found: Boxes) -> tuple[np.ndarray, np.ndarray]:
-    """Give each pair of image and label a number, the same for ground truth and predictions."""
+    """Return the number of each pair of image and label, the same for ground truth and predictions."""
     images: dict[Hashable, int] = {}
     labels: dict[Hashable, int] = {}
     places = [(codes(boxes.image, images), codes(boxes.label, labels)) for boxes in (truth, found)]
@@ -198,9 +181,3 @@ def check_threshold(iou_threshold: float) -> None:
     """Raise unless an IoU threshold is above 0 and at most 1."""
     if not 0 < iou_threshold <= 1:
         raise EvaluationError(f"iou_threshold must be above 0 and at most 1, got {iou_threshold!r}")
-
-
-def check_range(value: float, name: str) -> None:
-    """Raise unless a number is from 0 to 1."""
-    if not 0 <= value <= 1:
-        raise EvaluationError(f"{name} must be from 0 to 1, got {value!r}")

@@ -1,4 +1,4 @@
-"""Calibration error: how far a model's confidence is from how often it is right."""
+"""Calibration error: the gap between a model's confidence and how often it is right."""
 
 from __future__ import annotations
 
@@ -21,42 +21,10 @@ def measure_calibration(
     items: Sequence[Hashable],
     method: str,
 ) -> Measure:
-    """Measure the expected calibration error over bins of equal width.
-
-    Parameters
-    ----------
-    item : numpy.ndarray of shape (n,), intp
-        The place of each prediction's item in ``items``.
-    labels : sequence of length n
-        The predicted labels.
-    confidence : numpy.ndarray of shape (n,), float64
-        From 0 to 1.
-    right : numpy.ndarray of shape (n,), bool
-        Whether the prediction is right.
-    bins : int
-        How many ranges of confidence; each is open below and closed above.
-    items : sequence
-        The test items.
-    method : str
-        What is measured, for the reader.
-
-    Returns
-    -------
-    Measure
-        Lower is better.
-
-    Raises
-    ------
-    EvaluationError
-        If there is no prediction, a confidence is not from 0 to 1, or ``bins`` is not a whole number from 1.
-
-    References
-    ----------
-    Guo et al., "On calibration of modern neural networks", ICML 2017.
-    """
+    """Compute the expected calibration error over bins of equal width, of predictions (n,) of the test items."""
     check_whole(bins, "bins")
     if not len(labels):
-        raise EvaluationError("the calibration error needs predictions, and there is none")
+        raise EvaluationError("the calibration error needs at least one prediction")
     _check_range(confidence)
     once = np.ones((len(items), 1), dtype=np.int32)
     known: dict[Hashable, int] = {}
@@ -82,7 +50,7 @@ def measure_calibration(
 def reliability(
     confidence: ArrayLike, right: ArrayLike, bins: int = 10
 ) -> list[dict[str, float | int | None]]:
-    """Compute the rows of a reliability diagram: how sure a model was, and how often it was right.
+    """Compute the rows of a reliability diagram: a model's confidence, and how often it was right.
 
     Parameters
     ----------
@@ -103,8 +71,8 @@ def reliability(
     Raises
     ------
     EvaluationError
-        If there is no prediction, the lengths differ, a confidence is not from 0 to 1, or ``bins`` is not a whole
-        number from 1.
+        If there is no prediction, the lengths differ, a confidence is not from 0 to 1, or ``bins`` is not an
+        integer of at least 1.
 
     References
     ----------
@@ -122,28 +90,21 @@ def reliability(
             f"right must be {len(sure)} truth values, one a prediction; got {hit.dtype} of shape {hit.shape}"
         )
     if not len(sure):
-        raise EvaluationError("a reliability diagram needs predictions, and there is none")
+        raise EvaluationError("a reliability diagram needs at least one prediction")
     _check_range(sure)
     place = bin_of(sure, bins)
-    count = np.bincount(place, minlength=bins)
-    sums = (np.bincount(place, weights=values, minlength=bins) for values in (sure, hit))
-    means = [
-        [total / many if many else None for total, many in zip(part, count, strict=True)] for part in sums
-    ]
+    counts = np.bincount(place, minlength=bins).tolist()
+    sums = zip(*(np.bincount(place, values, bins).tolist() for values in (sure, hit)), strict=True)
     return [
         {
             "low": number / bins,
             "high": (number + 1) / bins,
-            "count": int(count[number]),
-            "confidence": _plain(means[0][number]),
-            "accuracy": _plain(means[1][number]),
+            "count": count,
+            "confidence": total / count if count else None,
+            "accuracy": hits / count if count else None,
         }
-        for number in range(bins)
+        for number, (count, (total, hits)) in enumerate(zip(counts, sums, strict=True))
     ]
-
-
-def _plain(value: float | None) -> float | None:
-    return None if value is None else float(value)
 
 
 def _check_range(confidence: np.ndarray) -> None:

@@ -78,7 +78,9 @@ def _evaluate_confidences(truth: list[Hashable], values: np.ndarray, names: list
     column = np.array([place.get(label, -1) for label in truth])
     curves, per_label = {}, {}
     for label in sort_names(set(truth)):
-        known = slice(None) if label in place else slice(0)  # what the model does not know, it never predicts
+        known = (
+            slice(None) if label in place else slice(0)
+        )  # a class that the model does not know is never predicted
         curve = curve_of(
             values[known, place.get(label, 0)], column[known] == place.get(label), truth.count(label)
         )
@@ -179,7 +181,7 @@ class Classifications:
     predicted : sequence of length N
         The predicted class of each; None where the model predicted nothing, which is never right.
     confidence : array_like of shape (N,)
-        The confidence of the predicted class; not looked at where nothing is predicted.
+        The confidence of the predicted class; ignored where nothing is predicted.
     confidences : array_like of shape (N, C), optional
         The confidence of each class, for the average precision; without them it is the top-1 one.
     class_names : sequence of length C, optional
@@ -248,7 +250,7 @@ class Classifications:
         values, place = np.asarray(confidences), {name: column for column, name in enumerate(names)}
         terms = {}
         for label in full.per_label:
-            # What the model does not know, it never predicts; where it predicted nothing, it found nothing.
+            # A class that the model does not know is never predicted; an item without a prediction has none of them.
             rows = self._item if label in place else self._item[:0]
             right = np.isin(rows, self._by_label[label])
             scores = values[rows, place.get(label, 0)].astype(np.float64)
@@ -332,7 +334,7 @@ class Classifications:
 
 
 def _rows_by_name(names: list[Hashable]) -> dict[Hashable, np.ndarray]:
-    """Give each name the rows that hold it."""
+    """Return the rows that hold each name."""
     known: dict[Hashable, int] = {}
     places = codes(names, known)
     order = np.argsort(places, kind="stable")

@@ -43,7 +43,7 @@ class Evaluation:
     curves : dict
         The :class:`Curve` of each of these labels.
     warnings : tuple of str
-        What the numbers hide, such as predictions of labels that have no ground truth.
+        What the numbers do not show, such as predictions of labels that have no ground truth.
     """
 
     macro: float
@@ -56,7 +56,7 @@ class Evaluation:
 def evaluate_hits(
     truth_labels: list[Hashable], found_labels: list[Hashable], score: np.ndarray, right: np.ndarray
 ) -> Evaluation:
-    """Evaluate predictions that are each known to be right or wrong."""
+    """Compute the average precision of predictions that are each known to be right or wrong."""
     known: dict[Hashable, int] = {}
     totals = np.bincount(codes(truth_labels, known))
     with_truth = sort_names(known)
@@ -101,7 +101,7 @@ def mean(per_label: Mapping[Hashable, float]) -> float:
 
 
 def warn_of_unfounded(predicted: Iterable[Hashable], per_label: Mapping[Hashable, float]) -> tuple[str, ...]:
-    """Warn of predicted labels that no ground truth has: the macro mean does not see them."""
+    """Return a warning for each predicted label without ground truth: the macro mean does not count it."""
     return tuple(
         f"label {label!r} was predicted but has no ground truth: the macro mean does not count these errors"
         for label in sort_names(set(predicted) - set(per_label))

@@ -1,4 +1,4 @@
-"""Whether a new model is better, and how sure one may be."""
+"""Whether a new model is better, and the interval of the difference."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_better(new: float, old: float, min_delta: float = 0.0) -> bool:
     new, old : float
         The models' results on the same test set, higher is better.
     min_delta : float
-        By how much the new one must be better, 0 or more.
+        The new model must be better by more than this, 0 or more.
 
     Returns
     -------
@@ -70,9 +70,9 @@ class PairedBootstrap:
 def paired_bootstrap(
     previous: Measure, new: Measure, samples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> PairedBootstrap:
-    """Draw the test items again, the same ones for both models, and see how their difference varies.
+    """Compute the interval of the difference of two models by drawing the test items again, the same for both.
 
-    Nothing is evaluated anew: a resample only weighs the items of results that are matched and sorted
+    Nothing is evaluated again: a resample only weighs the items of results that are matched and sorted
     already. A label without ground truth in a resample drops out of both macro means of that resample.
 
     Parameters
@@ -84,7 +84,7 @@ def paired_bootstrap(
     level : float
         The share of the differences inside the interval, above 0 and below 1.
     seed : int
-        Draws the resamples.
+        The seed of the resamples.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def paired_bootstrap(
     -----
     The calibration error of few items is larger than that of many, most of all for a well calibrated model. So
     the interval of its difference lies too near to zero, and covers less often than its level says, when one model
-    is much better calibrated than the other: a gain is missed rather than made up.
+    is much better calibrated than the other: a gain is missed rather than invented.
 
     References
     ----------
@@ -110,7 +110,7 @@ def paired_bootstrap(
         raise EvaluationError(f"two metrics cannot be compared: {previous.method!r} and {new.method!r}")
     if previous.items != new.items:
         raise EvaluationError(
-            f"the models were measured on other items: {len(previous.items)} and {len(new.items)}; give both the same "
+            f"the models were measured on other items: {len(previous.items)} and {len(new.items)}; pass both the same "
             "items in the same order"
         )
     check_whole(samples, "samples")
@@ -132,7 +132,7 @@ def paired_bootstrap(
 
 
 def resamples(items: int, samples: int, seed: int = 0, at_once: int = 1000) -> Iterator[np.ndarray]:
-    """Draw as many items as there are, with replacement, again and again.
+    """Draw resamples of the test items: as many items as there are, with replacement.
 
     Parameters
     ----------
@@ -141,9 +141,9 @@ def resamples(items: int, samples: int, seed: int = 0, at_once: int = 1000) -> I
     samples : int
         How many resamples.
     seed : int
-        The same seed gives the same resamples, however many are made at once.
+        The same seed yields the same resamples, whatever `at_once` is.
     at_once : int
-        How many are made at once.
+        How many resamples an array holds.
 
     Yields
     ------

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from alhelpers.evaluation.boxes import Boxes, Pairs
+from alhelpers.evaluation.boxes import Boxes, Pairs, check_threshold
 from alhelpers.evaluation.calibration import measure_calibration
 from alhelpers.evaluation.curves import Evaluation, evaluate_hits, warn_of_unfounded
 from alhelpers.evaluation.errors import EvaluationError, NoGroundTruth
@@ -50,14 +50,14 @@ def average_precision(
     NoGroundTruth
         If there is no ground truth at all.
     EvaluationError
-        If a column is missing, a box is not one, a score is not a number, or the threshold is out of range.
+        If a column is missing, a box or score is not valid, or the threshold is out of range.
 
     References
     ----------
     Everingham et al., "The PASCAL visual object classes challenge", IJCV 2010; Lin et al., "Microsoft
     COCO", 2014.
     """
-    _check_threshold(iou_threshold)
+    check_threshold(iou_threshold)
     return Detections(ground_truth, predictions).evaluate(iou_threshold, strict_iou)
 
 
@@ -147,7 +147,8 @@ class Detections:
         if not np.isfinite(score_threshold):
             raise EvaluationError(f"score_threshold must be a finite number, got {score_threshold!r}")
         counts = self._score >= score_threshold
-        # A match depends on higher scores only, so what does not count has taken no ground truth from what does.
+        # A match depends on higher scores only, so a prediction that does not count takes no ground truth from one
+        # that does.
         right = self._right(iou_threshold) & counts
         terms = Macro(
             {
@@ -240,7 +241,7 @@ class Detections:
 
     def _right(self, iou_threshold: float, strict_iou: bool = False) -> np.ndarray:
         """Match at a threshold; overlaps are computed again only for a threshold below all before it."""
-        _check_threshold(iou_threshold)
+        check_threshold(iou_threshold)
         if self._pairs is None or iou_threshold < self._pairs[0]:
             self._pairs = iou_threshold, Pairs.find(self._truth, self._found, self._score, iou_threshold)
         return self._pairs[1].match(iou_threshold, strict_iou)
@@ -271,8 +272,3 @@ class Detections:
             warnings=warn_of_unfounded(predicted, per_label),
             term=terms,
         )
-
-
-def _check_threshold(iou_threshold: float) -> None:
-    if not 0 < iou_threshold <= 1:
-        raise EvaluationError(f"iou_threshold must be above 0 and at most 1, got {iou_threshold!r}")

@@ -1,4 +1,4 @@
-"""What evaluation refuses."""
+"""The errors of evaluation."""
 
 
 class EvaluationError(ValueError):

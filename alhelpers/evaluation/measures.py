@@ -1,7 +1,7 @@
 """Metrics in a form that can be weighted by test item, so that a resampled test set costs no new evaluation.
 
-What a metric needs is sorted and matched once. A resample then only says how often each item counts: matching
-inside an image does not depend on the other images, and the order of the scores stays.
+Predictions are sorted and matched once. A resample then only changes how often each item counts: matching inside an
+image does not depend on the other images, and the order of the scores stays.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Term(Protocol):
 
     @property
     def rows(self) -> int:
-        """How many rows it looks at together: its memory is this many numbers a resample."""
+        """How many numbers a resample needs in memory."""
 
     def values(self, counts: np.ndarray) -> np.ndarray:
         """Compute the number, (B,) float64, for counts (I, B) int32; NaN where it has no meaning."""
@@ -43,7 +43,7 @@ class Measure:
     higher_is_better : bool
         False for an error.
     warnings : tuple of str
-        What the numbers hide.
+        What the numbers do not show.
     term : Term
         The same metric by item, for `alhelpers.evaluation.paired_bootstrap`.
     """
@@ -65,7 +65,7 @@ class Macro:
 
     @property
     def rows(self) -> int:
-        """The most rows of one label: they are weighed one after the other."""
+        """The most rows of one label: labels are computed one after the other."""
         return max(term.rows for term in self.labels.values())
 
     def values(self, counts: np.ndarray) -> np.ndarray:
@@ -112,7 +112,7 @@ class Ranking:
         truth_item: np.ndarray,
         interpolated: bool = True,
     ) -> Ranking:
-        """Sort predictions once; what comes after the last right one plays no part and is cut off."""
+        """Sort predictions once; those after the last right one do not change the result and are cut off."""
         order = np.argsort(-score, kind="stable")
         falling = -score[order]
         last_of_tie = np.searchsorted(falling, falling, side="right") - 1
@@ -130,7 +130,7 @@ class Ranking:
         return len(self.item) + len(self.truth_item)
 
     def values(self, counts: np.ndarray) -> np.ndarray:
-        """Compute the area for each resample; only right predictions add to it, or can be its best point."""
+        """Compute the area for each resample; only the points of right predictions add to it."""
         count = counts[self.item]
         seen = running(np.add, count.copy())
         area = np.zeros(counts.shape[1])
@@ -184,7 +184,7 @@ class Share:
 
 @dataclass(frozen=True)
 class CalibrationBins:
-    """How far confidence and the share of right predictions are apart: the items and gaps of each bin."""
+    """The gap between confidence and the share of right predictions: the items and gaps of each bin."""
 
     bins: tuple[tuple[np.ndarray, np.ndarray], ...]
 
@@ -218,20 +218,9 @@ def bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
 def running(combine: np.ufunc, values: np.ndarray) -> np.ndarray:
     """Replace each row by the combination of all rows up to it, as ``combine.accumulate(values, axis=0)``.
 
-    That call goes down one column after the other. Here whole rows are combined, first inside blocks and then
-    from block to block, which is several times faster and as exact for counts and maxima.
-
-    Parameters
-    ----------
-    combine : numpy.ufunc
-        `numpy.add` for whole numbers, or `numpy.maximum`.
-    values : numpy.ndarray of shape (n, B)
-        Changed in place.
-
-    Returns
-    -------
-    numpy.ndarray of shape (n, B)
-        The same array.
+    It works in place, for `numpy.add` of integers and `numpy.maximum`. NumPy's own goes down one column after the
+    other. Here whole rows are combined, first inside blocks and then from block to block, which is several times
+    faster and as exact for counts and maxima.
     """
     size = max(1, math.isqrt(len(values)))
     whole = len(values) // size * size

@@ -1,7 +1,8 @@
-"""Rows and columns: what evaluation reads, checked."""
+"""Reading and checking the rows and columns that evaluation takes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
@@ -36,13 +37,13 @@ def keys(values: Sequence[Any] | np.ndarray, key: str, name: str) -> list[Hashab
     plain = values.tolist() if isinstance(values, np.ndarray) else list(values)
     try:
         if {type(value) for value in set(plain)} <= {str, int}:
-            return plain  # what nearly all rows hold, told from their few distinct values
+            return plain  # nearly all rows, decided by their few distinct values
     except TypeError:
         pass  # an unhashable value, which is named below
     for row, value in enumerate(plain):
         if isinstance(value, np.generic):
             plain[row] = value = value.item()
-        # NaN does not equal itself, and pandas' NA gives no answer
+        # NaN does not equal itself, and pandas' NA compares to NA
         if value is None or not isinstance(value, Hashable) or (value == value) is not True:
             raise EvaluationError(f"row {row} of {name}: {key} is {value!r}, not a name")
     return plain
@@ -62,10 +63,21 @@ def floats(values: Sequence[Any] | np.ndarray, key: str, name: str) -> np.ndarra
     return numbers
 
 
+def finite(value: Any, where: str) -> float:
+    """Return a number that a row or a sample holds; `where` opens the error of one that is not finite."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise EvaluationError(f"{where} {value!r} must be a finite number")
+    return number
+
+
 def check_whole(value: Any, name: str) -> None:
-    """Raise unless a number is whole, and 1 or more."""
+    """Raise unless a value is an integer, 1 or more."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise EvaluationError(f"{name} must be a whole number, 1 or more, got {value!r}")
+        raise EvaluationError(f"{name} must be an integer, 1 or more, got {value!r}")
 
 
 def check_same_kind(labels: list[Hashable], names: list[Hashable]) -> None:
@@ -73,12 +85,12 @@ def check_same_kind(labels: list[Hashable], names: list[Hashable]) -> None:
     kinds = [any(isinstance(value, str) for value in values) for values in (labels, names)]
     if names and kinds[0] != kinds[1]:
         raise EvaluationError(
-            f"labels hold {labels[0]!r} but the classes are named {names[0]!r}: give both as names or both as numbers"
+            f"labels hold {labels[0]!r} but the classes are named {names[0]!r}: pass both as names or both as numbers"
         )
 
 
 def codes(values: Sequence[Hashable], known: dict[Hashable, int]) -> np.ndarray:
-    """Give each value its number in ``known``, to which new values are added."""
+    """Return the number of each value in ``known``, to which new values are added."""
     for value in dict.fromkeys(values):
         known.setdefault(value, len(known))
     return np.fromiter(map(known.__getitem__, values), dtype=np.intp, count=len(values))

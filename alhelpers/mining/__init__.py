@@ -1,9 +1,8 @@
-"""Mining: choose the records of a pool that are worth a label.
+"""Mining: choose the records of a pool that are most worth labelling.
 
-:func:`mine` runs one strategy, :func:`combine` several, :func:`strategies` lists them. Each strategy stands
-in the file of its family as one function, whose docstring says what it computes, when to use it and when it
-fails. :func:`run` runs a miner configuration, a JSON object; :func:`read_picks` and :func:`append_picks` keep
-what its rounds chose.
+:func:`mine` runs one strategy, :func:`combine` several, :func:`strategies` lists them. Each strategy is one function
+in the file of its family; its docstring describes the score, when to use it and when it fails. :func:`run` runs a
+miner configuration, a JSON object; :func:`read_picks` and :func:`append_picks` store the picks of its rounds.
 """
 
 from alhelpers.mining._combine import combine

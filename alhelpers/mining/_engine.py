@@ -1,4 +1,4 @@
-"""Where the work is done: in this process, in a pool of workers, or on a Dask cluster."""
+"""Where tasks run: in this process, in a pool of workers, or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from alhelpers.mining._selection import MiningError
 
-# A task: what to do with an item, in a context that all tasks share. Neither may be changed by it.
+# A task: a function of an item and of a context that all tasks share; it must change neither.
 Task = Callable[[Any, Any], Any]
 
 
@@ -21,34 +21,18 @@ class Engine(Protocol):
     """Runs a task on every item."""
 
     def map(self, task: Task, items: Iterable[Any], context: Any) -> Iterator[Any]:
-        """Return ``task(item, context)`` of every item, in their order, as they are asked for.
-
-        Parameters
-        ----------
-        task : callable
-            A function of a module, so that it can be sent.
-        items : iterable
-            What to do it with; taken a few at a time.
-        context : object
-            What all tasks need.
-        """
+        """Yield ``task(item, context)`` of every item in order; a task must be a module's function, to be sent."""
 
 
 def engine_of(engine: Any) -> Engine:
-    """Return the engine that a caller asked for.
-
-    Raises
-    ------
-    MiningError
-        If it is none of those that exist.
-    """
+    """Return the engine of the `engine` argument of :func:`mine`."""
     if engine is None:
-        return Here()
+        return LocalEngine()
     if isinstance(engine, Executor):
-        return Workers(engine)
+        return ExecutorEngine(engine)
     distributed = sys.modules.get("distributed")  # whoever has a client has imported it
     if distributed is not None and isinstance(engine, distributed.Client):
-        return Cluster(engine)
+        return DaskEngine(engine)
     raise MiningError(
         f"engine {engine!r} is unknown; the engines that exist are: None (this process), a "
         "concurrent.futures.Executor (such as ProcessPoolExecutor), a dask.distributed.Client"
@@ -56,35 +40,23 @@ def engine_of(engine: Any) -> Engine:
 
 
 @dataclass(frozen=True)
-class Here:
-    """The process that asks, an item at a time."""
+class LocalEngine:
+    """Runs tasks in this process, one at a time."""
 
     def map(self, task: Task, items: Iterable[Any], context: Any) -> Iterator[Any]:
-        """Return the results in order."""
+        """Yield the results in order."""
         for item in items:
             yield task(item, context)
 
 
 @dataclass(frozen=True)
-class Workers:
-    """An executor, whose workers share nothing: the context goes with every task.
-
-    Parameters
-    ----------
-    executor : concurrent.futures.Executor
-        Where the tasks run.
-    """
+class ExecutorEngine:
+    """An executor, whose workers share nothing: the context is sent with every task."""
 
     executor: Executor
 
     def map(self, task: Task, items: Iterable[Any], context: Any) -> Iterator[Any]:
-        """Return the results in order.
-
-        Raises
-        ------
-        MiningError
-            If a worker dies.
-        """
+        """Yield the results in order; raise a MiningError if a worker dies."""
         packed = pickle.dumps(context, protocol=5)
         try:
             yield from _in_order(
@@ -92,33 +64,27 @@ class Workers:
             )
         except BrokenExecutor as error:
             raise MiningError(
-                "a worker of the engine died, perhaps for want of memory; give the executor fewer workers, or use "
+                "a worker of the engine died, perhaps because memory ran out; give the executor fewer workers, or use "
                 "a Dask cluster, which runs lost tasks again"
             ) from error
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """A Dask cluster: the context goes once to every worker, and the tasks of a worker that dies to another.
-
-    Parameters
-    ----------
-    client : dask.distributed.Client
-        What is connected to it.
-    """
+class DaskEngine:
+    """A Dask cluster: the context is sent once to every worker, and the tasks of a worker that dies run on another."""
 
     client: Any
 
     def map(self, task: Task, items: Iterable[Any], context: Any) -> Iterator[Any]:
-        """Return the results in order."""
-        shared = None if context is None else self._sent(context)
+        """Yield the results in order."""
+        shared = None if context is None else self._send(context)
         threads = sum(self.client.nthreads().values())
         yield from _in_order(
             lambda item: self.client.submit(task, item, shared, pure=False), items, 2 + 2 * threads
         )
 
-    def _sent(self, context: Any) -> Any:
-        """Make the context the result of a task, which is run again where its worker dies; scattered, it is lost."""
+    def _send(self, context: Any) -> Any:
+        """Make the context the result of a task, which runs again if its worker dies; scattered data is lost."""
         from dask import config
 
         with config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
@@ -126,7 +92,7 @@ class Cluster:
 
 
 def _in_order(submit: Callable[[Any], Any], items: Iterable[Any], window: int) -> Iterator[Any]:
-    """Return the results of submitted tasks in order, and have no more than a window of them at once."""
+    """Yield the results of submitted tasks in order, with at most a window of them running at once."""
     waiting: deque[Any] = deque()
     try:
         for item in items:

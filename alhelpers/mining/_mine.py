@@ -27,10 +27,10 @@ def mine(
     progress: Progress | None = None,
     **options: Any,
 ) -> Selection:
-    """Choose the records of a pool that are worth a label most.
+    """Choose the records of a pool that are most worth labelling.
 
-    The same records, options and seed give the same selection, in whatever order and in however many files the
-    records come, and on every engine; ties go to the smaller id. Nothing that is passed in is changed.
+    The same records, options and seed give the same selection, whatever the order of the records, the number of
+    their files and the engine; ties go to the smaller id. No argument is changed.
 
     Parameters
     ----------
@@ -38,19 +38,19 @@ def mine(
         The pool: records, the path or glob of their Parquet files, or a query. Only the fields needed are read,
         a part of about 100,000 records at a time, so that a pool may be larger than the memory.
     strategy : str
-        How to choose; :func:`strategies` lists them, with their fields and options.
+        The strategy; :func:`strategies` lists them, with their fields and options.
     size : int
         How many records to choose.
     reference : list of dict, pyarrow.Table, str, pathlib.Path or Query, optional
-        The labelled records, for the strategies that look at them; the others do not read it.
+        The labelled records, for the strategies that use them; the others do not read it.
     seed : int
-        Where randomness comes from, for the strategies that have any.
+        The seed of strategies that use random numbers.
     engine : None, concurrent.futures.Executor or dask.distributed.Client
-        Where to compute: in this process, in the workers of a pool, or on a cluster. Files are read where the
-        work is, so all workers must see them under the same path.
+        Where to compute: in this process, in the workers of a pool, or on a cluster. Workers read the files
+        themselves, so they must see them under the same path.
     progress : callable, optional
-        Called in this process with how much is done and how much there is: records that were scored, or, where
-        records are chosen together, those that were chosen.
+        Called in this process with the number done and the total: of scored records, or of chosen ones for
+        strategies that choose records together.
     **options
         The strategy's own options.
 
@@ -62,9 +62,9 @@ def mine(
     Raises
     ------
     UnknownStrategy, UnknownOption, MissingField, PoolExhausted
-        MiningErrors that name what is wrong, and what there is instead.
+        MiningErrors that name the mistake and list the valid values.
     MiningError
-        If the engine is unknown, or a size or seed is none.
+        If the engine is unknown, or size or seed is not a valid integer.
     RecordError
         If the records break their schema, have an id twice, or hold numbers that cannot be scored.
     """
@@ -75,7 +75,7 @@ def mine(
     check_seed(seed)
     pool = Pool(records, chosen.columns_of(records, resolved), where, progress)
     labelled = chosen.labelled(reference, resolved)
-    picked = mined(chosen, pool, labelled, int(size), int(seed), resolved)
+    picked = run_strategy(chosen, pool, labelled, int(size), int(seed), resolved)
     meta = {
         "strategy": strategy,
         "options": resolved,
@@ -95,7 +95,7 @@ def strategies() -> dict[str, dict[str, Any]]:
     -------
     dict
         For each name: ``summary``; ``fields``, the needs with default options, each a list of fields of which
-        one must be there (``detections.confidences`` is a field of boxes); ``reference``, whether it looks at
+        one must exist (``detections.confidences`` is a field of boxes); ``reference``, whether it uses
         labelled records (none, optional, required); ``options`` with their defaults.
     """
     return {
@@ -114,10 +114,10 @@ def strategies() -> dict[str, dict[str, Any]]:
 # ------------------------------------------------------------------------------
 
 
-def mined(
+def run_strategy(
     strategy: Strategy, pool: Pool, reference: Part | None, size: int, seed: int, options: Mapping[str, Any]
 ) -> Picked:
-    """Run a strategy, and order what it gives, best first."""
+    """Run a strategy, and order its selection, best first."""
     if strategy.kind == "together":
         picked = strategy.run(pool, reference, size, seed, **options)
         order = np.argsort(-picked.scores, kind="stable")
@@ -128,51 +128,51 @@ def mined(
         check_enough(size, count)
         best, notes = best_of([best], size), scored.notes
     else:
-        context, notes = prepared(strategy, pool, reference, seed, options)
+        context, notes = prepare(strategy, pool, reference, seed, options)
         ids, parts = [], []
-        for found in _scored_parts(strategy, pool, context, options, size):
+        for found in _score_parts(strategy, pool, context, options, size):
             ids.append(found[0])
             parts.append(found[1])
-        count = sum(map(len, pool.checked(ids)))
+        count = sum(map(len, pool.check_ids(ids)))
         check_enough(size, count)
         best = best_of(parts, size)
     return Picked(best.ids.to_pylist(), best.scores.astype(np.float32), count, notes)
 
 
-def scored(
+def score_pool(
     strategy: Strategy, pool: Pool, reference: Part | None, seed: int, options: Mapping[str, Any]
 ) -> Scored:
     """Score every record of the pool, in the order of its parts."""
     if strategy.kind == "all":
         return strategy.run(pool, reference, **options)
-    context, notes = prepared(strategy, pool, reference, seed, options)
-    parts = [found[1].scores for found in _scored_parts(strategy, pool, context, options, None)]
+    context, notes = prepare(strategy, pool, reference, seed, options)
+    parts = [found[1].scores for found in _score_parts(strategy, pool, context, options, None)]
     return Scored(np.concatenate(parts), notes)
 
 
-def prepared(
+def prepare(
     strategy: Strategy, pool: Pool, reference: Part | None, seed: int, options: Mapping[str, Any]
 ) -> Prepared:
-    """Settle what a strategy of kind "each" needs before it scores parts."""
+    """Compute what a strategy of kind "each" needs before it scores parts."""
     if strategy.prepare is None:
         return Prepared(None)
     return strategy.prepare(pool, reference, seed, **options)
 
 
-def _scored_parts(
+def _score_parts(
     strategy: Strategy, pool: Pool, context: Any, options: Mapping[str, Any], size: int | None
 ) -> Iterator[tuple[pa.Array, Best]]:
-    """Return, part after part, all ids and the best records; of size None the scores of all, in their order."""
+    """Yield all ids and the best records of each part; with size None the scores of all, in their order."""
     shared = _Scoring(strategy.name, strategy.run, context, options, size)
     done = 0
     for part, found in zip(pool.parts, pool.map(_score_part, shared), strict=True):
         done += part.rows
-        pool.report(done, pool.most)
+        pool.report(done, pool.max_records)
         yield found
 
 
 class _Scoring(NamedTuple):
-    """What tasks that score parts share."""
+    """The context of the tasks that score parts."""
 
     name: str
     run: Callable[..., np.ndarray]

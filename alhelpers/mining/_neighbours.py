@@ -1,9 +1,9 @@
 """Exact nearest neighbours in numpy, shared by the strategies on embeddings.
 
-Products screen, differences decide. Blocks of products of all pairs, sized for the processor's cache, give each
-squared distance up to a known error at a small part of the cost; the few pairs that could matter are measured
-again by differences. So equal vectors are at distance exactly 0, and a distance depends on its two vectors
-alone: not on the block, the part of the pool or the worker in which they met.
+Blocks of products of all pairs, sized for the processor's cache, approximate the squared distances with a known
+error at low cost; the few pairs that could be among the nearest are computed again from differences. So equal
+vectors are at distance exactly 0, and a distance depends on its two vectors alone: not on the block, the part of
+the pool or the worker.
 """
 
 from __future__ import annotations
@@ -14,27 +14,22 @@ import numpy as np
 
 METRICS = ("euclidean", "cosine")
 
-# Products in a block, and its columns: 8 MiB of float32, which the processor's cache holds.
+# Products in a block, and its columns: 8 MiB of float32, which fits into the processor's cache.
 _BLOCK, _COLUMNS = 1 << 21, 8192
 
 # Columns that share one minimum, at most; and how many groups there should be for each neighbour.
 _GROUP, _GROUPS = 32, 8
 
-# Elements of the differences that are worked on at once.
+# Elements of the differences that are computed at once.
 _CHUNK_ELEMENTS = 1 << 16
 
 _UNIT_ROUNDOFF = 2.0**-24
 
 
 class Nearest(NamedTuple):
-    """The nearest vectors of a base, nearest first, ties by the smaller place.
+    """The nearest vectors of a base, nearest first, ties by the smaller place: distances and places, (N, k).
 
-    Attributes
-    ----------
-    squared : numpy.ndarray of shape (N, k), float32
-        Squared Euclidean distances; infinite beyond the last where there are fewer than k.
-    places : numpy.ndarray of shape (N, k), int64
-        Their places in the base; -1 beyond the last.
+    If there are fewer than k, the distance is infinite and the place -1.
     """
 
     squared: np.ndarray
@@ -42,23 +37,9 @@ class Nearest(NamedTuple):
 
 
 def nearest(vectors: np.ndarray, base: np.ndarray, k: int, own: np.ndarray | None = None) -> Nearest:
-    """Find the k nearest vectors of a base for each vector.
+    """Find the k nearest vectors of a base, (M, D), for each vector, (N, D).
 
-    Parameters
-    ----------
-    vectors : numpy.ndarray of shape (N, D), float32
-        What to find neighbours of.
-    base : numpy.ndarray of shape (M, D), float32
-        Where to find them.
-    k : int
-        How many to find.
-    own : numpy.ndarray of shape (N,), optional
-        The place of each vector in the base, which is not its own neighbour; -1 for one that is not there.
-
-    Returns
-    -------
-    Nearest
-        Squared distances and places.
+    `own` is the place of each vector in the base, (N,), which is not its own neighbour; -1 if it is not in the base.
     """
     screen = _Screen(base, k)
     squared = np.full((len(vectors), k), np.inf, dtype=np.float32)
@@ -69,9 +50,9 @@ def nearest(vectors: np.ndarray, base: np.ndarray, k: int, own: np.ndarray | Non
         for first in range(0, len(base), _COLUMNS):
             products = query.products(first)
             if own is not None:
-                _leave_out(products, own[rows] - first)
+                _exclude(products, own[rows] - first)
             bound = query.bound(squared[rows, -1])
-            # places grow: what is at 0 as the last of k cannot be beaten by equals that come later
+            # places grow: with k vectors at distance 0, later ones cannot be nearer
             bound[squared[rows, -1] == 0] = -np.inf
             row, place, distance = query.candidates(products, first, bound)
             _keep_nearest(squared[rows], places[rows], row, place, distance)
@@ -79,17 +60,7 @@ def nearest(vectors: np.ndarray, base: np.ndarray, k: int, own: np.ndarray | Non
 
 
 def squared_to_nearest(vectors: np.ndarray, base: np.ndarray, limits: np.ndarray | None = None) -> np.ndarray:
-    """Return the squared Euclidean distance of each vector to the nearest one of a base, (N,) float32.
-
-    Parameters
-    ----------
-    vectors : numpy.ndarray of shape (N, D), float32
-        What to measure from.
-    base : numpy.ndarray of shape (M, D), float32
-        What to measure to.
-    limits : numpy.ndarray of shape (N,), float32, optional
-        Squared distances that are known already: the result is the smaller of both.
-    """
+    """Return the squared distance of each vector to the nearest one of a base, (N,) float32, at most `limits`."""
     result = np.full(len(vectors), np.inf, dtype=np.float32) if limits is None else limits.copy()
     screen = _Screen(base, 1)
     for start in range(0, len(vectors), screen.rows):
@@ -107,7 +78,7 @@ def squared_to_nearest(vectors: np.ndarray, base: np.ndarray, limits: np.ndarray
 
 
 def squared_distances(vectors: np.ndarray, center: np.ndarray) -> np.ndarray:
-    """Return the squared Euclidean distance of each vector to one, by differences; (N,) float32."""
+    """Return the squared Euclidean distance of each vector to one, from differences, (N,) float32."""
     result = np.empty(len(vectors), dtype=np.float32)
     step = max(1, _CHUNK_ELEMENTS // max(1, vectors.shape[1]))
     for start in range(0, len(vectors), step):
@@ -117,7 +88,7 @@ def squared_distances(vectors: np.ndarray, center: np.ndarray) -> np.ndarray:
 
 
 def as_distance(squared: np.ndarray, metric: str) -> np.ndarray:
-    """Turn squared Euclidean distances (for the cosine, of unit vectors) into distances of the metric, float32."""
+    """Convert squared Euclidean distances (for the cosine, of unit vectors) into distances of the metric, float32."""
     return (squared / 2 if metric == "cosine" else np.sqrt(squared)).astype(np.float32)
 
 
@@ -127,9 +98,9 @@ def as_distance(squared: np.ndarray, metric: str) -> np.ndarray:
 
 
 class _Screen:
-    """A base, ready to be multiplied: around its mean, where rounding errors are small.
+    """A base as a factor of products, centred to keep rounding errors small.
 
-    Columns beyond the last are at infinite distance, so that all groups are of one size.
+    It is padded with columns at infinite distance, so that all groups have the same size.
     """
 
     def __init__(self, base: np.ndarray, k: int) -> None:
@@ -142,20 +113,20 @@ class _Screen:
         wanted = min(_GROUP, max(1, min(count, _COLUMNS) // (_GROUPS * k)))
         self.group = 1 << wanted.bit_length() - 1  # a power of two, so that blocks are made of whole groups
         padded = -(-count // self.group) * self.group
-        # x (-2 y) + 1 |y|^2 in one product; such products are fastest with a base that lies in columns
+        # x (-2 y) + 1 |y|^2 in one product; such products are fastest if the base is in columns
         self.factors = np.zeros((size + 1, padded), dtype=np.float32)
         np.multiply(centred.T, -2, out=self.factors[:size, :count])
         self.factors[size, :count] = lengths
         self.factors[size, count:] = np.inf
-        # Products, lengths, centring and the differences that decide add up, each D roundings or fewer: with
+        # The errors of products, lengths, centring and differences add up, each of D roundings or fewer: with
         # S = |x|^2 + |y|^2, D S for the products, D S for the lengths, 2 D S for the differences, 16 S for the rest.
         self.error = (4 * size + 16) * _UNIT_ROUNDOFF
         self.rows = max(1, _BLOCK // max(min(padded, _COLUMNS), size))
-        self.room = np.empty(self.rows * min(padded, _COLUMNS), dtype=np.float32)
+        self.buffer = np.empty(self.rows * min(padded, _COLUMNS), dtype=np.float32)
 
 
 class _Query:
-    """Some vectors that look for neighbours in a screened base."""
+    """A block of vectors whose neighbours in a base are searched."""
 
     def __init__(self, screen: _Screen, vectors: np.ndarray) -> None:
         self.screen, self.vectors = screen, vectors
@@ -167,14 +138,14 @@ class _Query:
     def products(self, first: int) -> np.ndarray:
         """Return squared distances to a block of the base, less the vector's squared length; (n, columns).
 
-        The next block is written in the same place.
+        The next block overwrites them.
         """
         factors = self.screen.factors[:, first : first + _COLUMNS]
-        products = self.screen.room[: len(self.vectors) * factors.shape[1]].reshape(-1, factors.shape[1])
+        products = self.screen.buffer[: len(self.vectors) * factors.shape[1]].reshape(-1, factors.shape[1])
         return np.matmul(self.factors, factors, out=products)
 
     def bound(self, squared: np.ndarray) -> np.ndarray:
-        """Return what the product of a pair does not exceed that is as near as this; (n,)."""
+        """Return the upper bound of the product of a pair that is at least this near, (n,)."""
         return (squared - self.lengths) + self.error
 
     def candidates(
@@ -189,16 +160,16 @@ class _Query:
             # the k smallest of a row lie in the k groups with the smallest minima, none above the largest of these
             largest = lowest if k == 1 else np.partition(minima, k - 1, axis=1)[:, k - 1]
             bound = np.minimum(bound, largest + 2 * self.error)
-        bound = np.minimum(bound, np.finfo(np.float32).max)  # what was put at infinity is no candidate
+        bound = np.minimum(bound, np.finfo(np.float32).max)  # nothing at infinity is a candidate
         row = np.flatnonzero(lowest <= bound)
         hit, group = np.nonzero(minima[row] <= bound[row, None])
         row = row[hit]
         hit, member = np.nonzero(members[row, :, group] <= bound[row, None])
         row, place = row[hit], first + member * groups + group[hit]
-        return row, place, self._measured(row, place)
+        return row, place, self._squared_distances(row, place)
 
-    def _measured(self, row: np.ndarray, place: np.ndarray) -> np.ndarray:
-        """Return the squared distances of pairs, by differences."""
+    def _squared_distances(self, row: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """Return the squared distances of pairs, from differences."""
         result = np.empty(len(row), dtype=np.float32)
         step = max(1, _CHUNK_ELEMENTS // max(1, self.vectors.shape[1]))
         for start in range(0, len(row), step):
@@ -209,8 +180,8 @@ class _Query:
         return result
 
 
-def _leave_out(products: np.ndarray, columns: np.ndarray) -> None:
-    """Put the columns, one a row, at an infinite distance, where they are in this block."""
+def _exclude(products: np.ndarray, columns: np.ndarray) -> None:
+    """Set the distances to these columns, one for each row, to infinity if they are in this block."""
     rows = np.flatnonzero((columns >= 0) & (columns < products.shape[1]))
     products[rows, columns[rows]] = np.inf
 
@@ -224,7 +195,7 @@ def _keep_nearest(
     row = np.concatenate([np.nonzero(known)[0], row])
     place = np.concatenate([places[known], place])
     distance = np.concatenate([squared[known], distance])
-    # the bits of floats that are not negative are in their order
+    # non-negative floats are ordered like their bits
     key = row.astype(np.uint64) << np.uint64(32) | distance.view(np.uint32)
     order = np.argsort(key)
     ordered = key[order]
@@ -237,7 +208,7 @@ def _keep_nearest(
     squared[row, number], places[row, number] = distance[kept], place[kept]
 
 
-def merged(first: Nearest, second: Nearest, k: int) -> Nearest:
+def merge(first: Nearest, second: Nearest, k: int) -> Nearest:
     """Merge the neighbours found in two parts of a base, whose places differ; ties by the smaller place."""
     squared = np.full((len(first.squared), k), np.inf, dtype=np.float32)
     places = np.full((len(first.squared), k), -1, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What a miner has picked, round after round, in one Parquet file."""
+"""The picks of a miner, round after round, in one Parquet file."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _COLUMNS = {
 
 
 def read_picks(path: str | Path) -> pa.Table:
-    """Read what was picked so far.
+    """Read the picks of all rounds so far.
 
     Parameters
     ----------
     path : str or pathlib.Path
-        A file that :func:`append_picks` wrote, or that is not there yet.
+        A file that :func:`append_picks` wrote, or that does not exist yet.
 
     Returns
     -------
     pyarrow.Table
-        A row a record: ``id``, ``score``, ``strategy``, ``round`` (from 1), ``rank`` in the round (from 1),
-        ``picked_at``, and ``configuration``, the digest of the miner configuration. No row where there is no
-        file.
+        A row for each record: ``id``, ``score``, ``strategy``, ``round`` (from 1), ``rank`` in the round (from 1),
+        ``picked_at``, and ``configuration``, the digest of the miner configuration. Empty if the file
+        does not exist.
 
     Raises
     ------
     MiningError
-        If the file is none of picks.
+        If the file is not a file of picks.
     """
     if not os.path.exists(path):
         return pa.schema([("id", pa.string()), *_COLUMNS.items()]).empty_table()
@@ -50,25 +50,25 @@ def read_picks(path: str | Path) -> pa.Table:
         with pq.ParquetFile(path) as file:
             table = file.read()
     except (pa.ArrowException, OSError) as error:
-        raise MiningError(f"{path} is no file of picks: {error}; give another name") from error
+        raise MiningError(f"{path} is not a file of picks: {error}; give another name") from error
     if table.column_names != ["id", *_COLUMNS]:
         raise MiningError(
-            f"{path} is no file of picks: it has the columns {', '.join(table.column_names)}; give another name"
+            f"{path} is not a file of picks: it has the columns {', '.join(table.column_names)}; give another name"
         )
     return table
 
 
 def picks_of(selection: Selection, number: int, picked_at: datetime | None = None) -> pa.Table:
-    """Turn a selection into the rows that :func:`append_picks` would append.
+    """Convert a selection into the rows that :func:`append_picks` would append.
 
     Parameters
     ----------
     selection : Selection
-        What :func:`run` gives.
+        The result of :func:`run`.
     number : int
         The round, from 1.
     picked_at : datetime.datetime, optional
-        When; now without it.
+        The time; now by default.
 
     Returns
     -------
@@ -91,18 +91,18 @@ def picks_of(selection: Selection, number: int, picked_at: datetime | None = Non
 
 
 def append_picks(path: str | Path, selection: Selection, picked_at: datetime | None = None) -> pa.Table:
-    """Add a round to a file of picks: all of it, or the file stays as it was.
+    """Add a round to a file of picks; if that fails, the file stays as it was.
 
-    Two that append to one file at once must take turns, or the rounds of one are lost.
+    Processes that append to one file must take turns, or rounds are lost.
 
     Parameters
     ----------
     path : str or pathlib.Path
-        The file; it is made, with its folder, where it is missing.
+        The file; it is created, with its folder, if it is missing.
     selection : Selection
-        What :func:`run` gives.
+        The result of :func:`run`.
     picked_at : datetime.datetime, optional
-        When; now without it.
+        The time; now by default.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def append_picks(path: str | Path, selection: Selection, picked_at: datetime | N
     Raises
     ------
     MiningError
-        If the file is none of picks, or holds one of the ids already.
+        If the file is not a file of picks, or holds one of the ids already.
     """
     known = read_picks(path)
     number = (pc.max(known["round"]).as_py() or 0) + 1

@@ -1,4 +1,4 @@
-"""The pool, as strategies see it: parts that tasks of the engine read."""
+"""The pool as strategies use it: parts that tasks of the engine read."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alhelpers import records as rec
-from alhelpers.mining._engine import Engine, Here, Task
+from alhelpers.mining._engine import Engine, LocalEngine, Task
 from alhelpers.mining._selection import PoolExhausted
 
 Progress = Callable[[int, int], None]
 
-# Bytes of a pool that this process keeps between passes; the rest it reads again.
-_KEPT_BYTES = 1 << 28
+# Bytes of a pool that this process keeps in memory between passes; the others are read again.
+_CACHE_BYTES = 1 << 28
 
 
 class Readable(Protocol):
@@ -28,8 +28,8 @@ class Readable(Protocol):
         """Return its records."""
 
 
-class Kept(NamedTuple):
-    """A part that was read and is kept."""
+class CachedPart(NamedTuple):
+    """A part in memory."""
 
     rows: int
     table: pa.Table
@@ -40,19 +40,7 @@ class Kept(NamedTuple):
 
 
 class Pool:
-    """The records to choose from.
-
-    Parameters
-    ----------
-    records : list of dict, pyarrow.Table, str, pathlib.Path or Query
-        The records.
-    columns : sequence of str
-        What strategies read of them, beside ``id``.
-    engine : Engine
-        Where tasks run.
-    progress : callable, optional
-        Called with how much is done and how much there is.
-    """
+    """The records to choose from, with ``id`` and the columns that a strategy reads."""
 
     def __init__(
         self,
@@ -67,43 +55,43 @@ class Pool:
         self._ids: list[pa.Array] | None = None
 
     @property
-    def most(self) -> int:
-        """How many records there are, before filters."""
+    def max_records(self) -> int:
+        """The number of records before filters."""
         return sum(part.rows for part in self.parts)
 
     def map(self, task: Task, context: Any = None, items: Iterable[Any] | None = None) -> Iterator[Any]:
-        """Return ``task(part, context)`` of every part in order, or of the items that stand for the parts."""
+        """Yield ``task(part, context)`` of every part in order, or of the items that represent the parts."""
         return self.engine.map(task, self.parts if items is None else items, context)
 
     def ids(self) -> list[pa.Array]:
-        """Return the ids of each part, after checking that no id comes twice; they are read once."""
+        """Return the ids of each part, which are read once, after checking that none occurs twice."""
         if self._ids is None:
             only_ids = rec.parts(self.records, ())
-            self._ids = self.checked(list(self.engine.map(_ids_of, only_ids, None)))
+            self._ids = self.check_ids(list(self.engine.map(_ids_of, only_ids, None)))
         return self._ids
 
-    def checked(self, ids: list[pa.Array]) -> list[pa.Array]:
-        """Return the ids of all parts, if there are any, and none comes twice."""
+    def check_ids(self, ids: list[pa.Array]) -> list[pa.Array]:
+        """Return the ids of all parts; raise if there are none or one occurs twice."""
         if not sum(map(len, ids)):
             raise rec.RecordError("records hold no record")
-        if not _in_order(ids):
+        if not _increasing(ids):
             rec.check_distinct(ids)
         return ids
 
-    def keep(self) -> None:
-        """Keep parts in memory for passes to come, as many as fit, where they are read in this process."""
-        if not isinstance(self.engine, Here):
+    def cache(self) -> None:
+        """Keep as many parts in memory as fit, if they are read in this process more than once."""
+        if not isinstance(self.engine, LocalEngine):
             return
-        room = _KEPT_BYTES
+        left = _CACHE_BYTES
         for place, part in enumerate(self.parts):
             table = part.load(distinct=False)
-            room -= table.nbytes
-            if room < 0:
+            left -= table.nbytes
+            if left < 0:
                 break
-            self.parts[place] = Kept(table.num_rows, table)
+            self.parts[place] = CachedPart(table.num_rows, table)
 
     def report(self, done: int, total: int) -> None:
-        """Tell how much is done."""
+        """Report progress."""
         if self._progress is not None:
             self._progress(done, total)
 
@@ -140,7 +128,7 @@ def best_places(scores: np.ndarray, ids: pa.Array, size: int) -> np.ndarray:
 
 
 def check_enough(size: int, count: int) -> None:
-    """Raise unless the pool has as many records as are to be chosen."""
+    """Raise unless the pool has enough records."""
     if size > count:
         raise PoolExhausted(f"size={size} records were asked for, but the pool holds {count}")
 
@@ -155,8 +143,8 @@ def _ids_of(part: Readable, context: None) -> pa.Array:
     return ids_of(part.load(distinct=False))  # checked all together
 
 
-def _in_order(ids: Sequence[pa.Array]) -> bool:
-    """Tell whether each id is larger than the one before it: so they differ, and need not be compared with all."""
+def _increasing(ids: Sequence[pa.Array]) -> bool:
+    """Return whether each id is larger than the one before it; then none occurs twice."""
     before = None
     for part in ids:
         if not len(part):

@@ -1,4 +1,4 @@
-"""All strategies by name, in the order of the design's table."""
+"""All strategies by name."""
 
 from __future__ import annotations
 
@@ -28,13 +28,7 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
 
 
 def find(name: str) -> Strategy:
-    """Return a strategy by its name.
-
-    Raises
-    ------
-    UnknownStrategy
-        If there is none; the message suggests the nearest name.
-    """
+    """Return a strategy by its name; an error suggests the nearest name."""
     if isinstance(name, str) and name in STRATEGIES:
         return STRATEGIES[name]
     near = difflib.get_close_matches(str(name), STRATEGIES, n=1, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""What mining gives, and the errors it raises."""
+"""The result of mining, and the errors that it raises."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 
 class MiningError(ValueError):
-    """Mining that cannot be done as asked; the message names what is wrong and the way out."""
+    """Mining failed; the message names the mistake and how to correct it."""
 
 
 class UnknownStrategy(MiningError):
-    """There is no strategy of that name."""
+    """The strategy does not exist."""
 
 
 class UnknownOption(MiningError):
-    """The strategy has no option of that name, or the option cannot have that value."""
+    """The strategy has no option of that name, or the value of the option is not valid."""
 
 
 class MissingField(MiningError):
@@ -25,7 +25,7 @@ class MissingField(MiningError):
 
 
 class PoolExhausted(MiningError):
-    """The pool holds fewer records than were asked for."""
+    """The pool holds fewer records than requested."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Selection:
     scores : numpy.ndarray of shape (size,), float32
         The strategy's score of each, higher is better.
     meta : dict
-        How they were chosen, in plain data: strategy, options, seed, sizes, and what the strategy notes.
+        How they were chosen, in plain data: strategy, options, seed, sizes, and notes of the strategy.
     """
 
     ids: list[Any]

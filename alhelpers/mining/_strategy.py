@@ -1,11 +1,11 @@
-"""What a strategy is, and how it sees the records."""
+"""The description of a strategy, and the records as a strategy uses them."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +17,7 @@ from alhelpers import scores
 from alhelpers.mining._pool import Readable, ids_of
 from alhelpers.mining._selection import MiningError, MissingField, UnknownOption
 
-# One need is met by any of its fields, the first that is there; a strategy has one or more needs.
+# A need is met by any of its fields, the first that exists; a strategy has one or more needs.
 Needs = tuple[tuple[str, ...], ...]
 
 # The largest number of an embedding: thousands of its squares are in the range of float32.
@@ -27,21 +27,21 @@ NO_NOTES: Mapping[str, Any] = MappingProxyType({})
 
 
 class Prepared(NamedTuple):
-    """What a strategy settles before it scores parts: a context for all of them, and notes for the meta."""
+    """What a strategy computes before it scores parts: their common context, and notes for the meta data."""
 
     context: Any
     notes: Mapping[str, Any] = NO_NOTES
 
 
 class Scored(NamedTuple):
-    """The scores of the whole pool, in the order of its parts, (N,), and notes for the meta."""
+    """The scores of the whole pool, in the order of its parts, (N,), and notes for the meta data."""
 
     scores: np.ndarray
     notes: Mapping[str, Any] = NO_NOTES
 
 
 class Picked(NamedTuple):
-    """Ids that were chosen together, the scores of each, how many records there are, and notes for the meta."""
+    """Ids that were chosen together, their scores, the size of the pool, and notes for the meta data."""
 
     ids: Sequence[Any]
     scores: np.ndarray
@@ -51,19 +51,13 @@ class Picked(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """Checked records, as a strategy sees them: some of the pool, or the reference, which is in the order of its ids.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        ``id`` and the fields that the strategy declared.
-    """
+    """Checked records, with ``id`` and the fields of a strategy: part of the pool, or the reference, ordered by id."""
 
     table: pa.Table
 
     @classmethod
     def of(cls, part: Readable) -> Part:
-        """Read a part of the pool, whose ids are checked together with those of all others."""
+        """Read a part of the pool, whose ids are checked together with those of the other parts."""
         return cls(part.load(distinct=False))
 
     def __len__(self) -> int:
@@ -75,7 +69,7 @@ class Part:
         return ids_of(self.table)
 
     def has(self, name: str) -> bool:
-        """Tell whether a field is there."""
+        """Return whether a field exists."""
         return name in self.table.column_names
 
     def numbers(self, name: str) -> np.ndarray:
@@ -89,12 +83,14 @@ class Part:
         return scores.confidences_from_logits(self.numbers("logits"))
 
     def embeddings(self, layer: str | None, metric: str = "euclidean") -> np.ndarray:
-        """Return a layer's embeddings, (N, D); for the cosine of unit length."""
+        """Return a layer's embeddings, (N, D); of unit length for the cosine."""
         name = embeddings_field(layer)
         vectors = self.numbers(name)
         if len(vectors) and max(vectors.max(), -vectors.min()) > _LARGEST:
             id = self.ids[int(np.abs(vectors).max(axis=1).argmax())].as_py()
-            message = f"record {id!r}: {name} holds numbers beyond {_LARGEST:g}, whose squares float32 cannot add up; "
+            message = (
+                f"record {id!r}: {name} has values beyond {_LARGEST:g}, whose squares overflow float32; "
+            )
             raise rec.RecordError(f"{message}scale all embeddings down", id, name)
         if metric != "cosine":
             return vectors
@@ -108,30 +104,29 @@ class Part:
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to mine.
+    """A strategy: its function, its fields and its options.
 
     Parameters
     ----------
     name : str
-        What :func:`mine` calls it.
+        The name for :func:`mine`.
     run : callable
         By ``kind``; its keyword-only parameters are the options. ``"each"``: ``(part, context, **options)``
-        to the scores (n,) of a part, where a record's score depends on its own row alone, bit for bit.
-        ``"all"``: ``(pool, reference, **options) -> Scored``, where it depends on other records too.
-        ``"together"``: ``(pool, reference, size, seed, **options) -> Picked``, where records are chosen
-        together, as their worth depends on each other.
+        returns the scores (n,) of a part; a record's score depends on its own row alone, bit for bit.
+        ``"all"``: ``(pool, reference, **options) -> Scored``; a score depends on other records too.
+        ``"together"``: ``(pool, reference, size, seed, **options) -> Picked``; records are chosen as a batch.
     needs : callable
-        From the options to the fields that the pool must have.
+        Returns, for the options, the fields that the pool must have.
     kind : {"each", "all", "together"}
-        What ``run`` is.
+        The kind of ``run``.
     prepare : callable, optional
-        ``(pool, reference, seed, **options) -> Prepared``, the context of kind ``"each"``; None without it.
+        ``(pool, reference, seed, **options) -> Prepared``, the context of kind ``"each"``.
     reference : {"none", "optional", "required"}
-        Whether the strategy looks at the labelled records.
+        Whether the strategy uses the labelled records.
     reference_needs : callable, optional
-        From the options to the fields that the reference must have.
+        As ``needs``, for the reference; by default the same, if the strategy uses the reference.
     extras, reference_extras : tuple of str
-        Fields of the pool, and of the reference, that are used where they are there.
+        Fields of the pool, and of the reference, that are used if they exist.
     """
 
     name: str
@@ -140,7 +135,7 @@ class Strategy:
     kind: Literal["each", "all", "together"] = "each"
     prepare: Callable[..., Prepared] | None = None
     reference: Literal["none", "optional", "required"] = "none"
-    reference_needs: Callable[[Mapping[str, Any]], Needs] = field(default=lambda options: ())
+    reference_needs: Callable[[Mapping[str, Any]], Needs] | None = None
     extras: tuple[str, ...] = ()
     reference_extras: tuple[str, ...] = ()
 
@@ -156,56 +151,61 @@ class Strategy:
         return (inspect.getdoc(self.run) or "").splitlines()[0]
 
     def resolved(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all options, the given ones in place of their defaults."""
+        """Return all options, with defaults for those that are not given."""
         unknown = set(options) - set(self.options)
         if unknown:
-            there = ", ".join(self.options) or "none"
+            known = ", ".join(self.options) or "none"
             raise UnknownOption(
-                f"strategy {self.name!r} has no option {min(unknown)!r}; its options are: {there}"
+                f"strategy {self.name!r} has no option {min(unknown)!r}; its options are: {known}"
             )
         return self.options | dict(options)
 
     def columns(self, options: Mapping[str, Any]) -> set[str]:
         """Return all fields that the strategy may read, of the pool and of the reference."""
-        needs = (*self.needs(options), *self.reference_needs(options))
+        needs = (*self.needs(options), *self._needs_of_reference(options))
         named = {_DETECTIONS if _is_of_boxes(name) else name for need in needs for name in need}
         return named | set(self.extras) | set(self.reference_extras)
 
+    def _needs_of_reference(self, options: Mapping[str, Any]) -> Needs:
+        if self.reference == "none":
+            return ()
+        return (self.reference_needs or self.needs)(options)
+
     def columns_of(self, records: rec.Records, options: Mapping[str, Any]) -> list[str]:
-        """Return the fields to read of the pool: what meets the needs, and the extras."""
+        """Return the fields of the pool to read: those that meet the needs, and the extras."""
         return self._found(records, self.needs(options), self.extras, "records")
 
     def reference_columns(
         self, reference: rec.Records | None, options: Mapping[str, Any]
     ) -> list[str] | None:
-        """Return the fields to read of the reference; None for a strategy that does not look at it."""
+        """Return the fields of the reference to read, or None if the strategy does not use it."""
         if reference is None and self.reference == "required":
             raise MissingField(
                 f"strategy {self.name!r} needs a reference: pass the labelled records as reference=..."
             )
         if reference is None or self.reference == "none":
             return None
-        return self._found(reference, self.reference_needs(options), self.reference_extras, "reference")
+        return self._found(reference, self._needs_of_reference(options), self.reference_extras, "reference")
 
     def labelled(self, reference: rec.Records | None, options: Mapping[str, Any]) -> Part | None:
-        """Load and check the reference; None for a strategy that does not look at it."""
+        """Load and check the reference, or return None if the strategy does not use it."""
         columns = self.reference_columns(reference, options)
         if columns is None:
             return None
-        # in one order, whatever order they came in: ties go by it
+        # ties go by the order of the ids, whatever order they came in
         return Part(rec.as_table(reference, columns, "reference").sort_by("id").combine_chunks())
 
     def _found(self, source: rec.Records, needs: Needs, extras: Sequence[str], name: str) -> list[str]:
-        """Return the fields that meet the needs, the first of each that is there, and the extras."""
-        there = rec.field_names(source)
+        """Return the fields that meet the needs, the first existing one of each, and the extras."""
+        existing = rec.field_names(source)
         wanted = set(extras)
-        for need in needs if there else ():  # of what are no records at all, reading them says what is wrong
-            of_boxes = _box_fields(source) if _DETECTIONS in there and any(map(_is_of_boxes, need)) else []
-            found = next((field for field in need if field in (*there, *of_boxes)), None)
+        for need in needs if existing else ():  # without any field, reading raises the right error
+            of_boxes = _box_fields(source) if _DETECTIONS in existing and any(map(_is_of_boxes, need)) else []
+            found = next((field for field in need if field in (*existing, *of_boxes)), None)
             if found is None:
                 raise MissingField(
                     f"strategy {self.name!r} needs {' or '.join(need)} in the {name}, which have: "
-                    f"{', '.join((*there, *of_boxes))}"
+                    f"{', '.join((*existing, *of_boxes))}"
                 )
             wanted.add(_DETECTIONS if _is_of_boxes(found) else found)
         return sorted(wanted)
@@ -219,7 +219,7 @@ def _is_of_boxes(field: str) -> bool:
 
 
 def _box_fields(source: rec.Records) -> list[str]:
-    """Return the fields that boxes have, as ``detections.confidence``, without reading any from files."""
+    """Return the fields of boxes, such as ``detections.confidence``, without reading any from files."""
     if isinstance(source, list | tuple):
         boxes = (box for row in source for box in row.get(_DETECTIONS) or () if isinstance(box, Mapping))
         names = list(dict.fromkeys(name for box in boxes for name, value in box.items() if value is not None))
@@ -231,29 +231,29 @@ def _box_fields(source: rec.Records) -> list[str]:
 
 
 def embeddings_field(layer: str | None) -> str:
-    """Return the field of a layer's embeddings; the default layer's for None."""
+    """Return the field of a layer's embeddings; None is the default layer."""
     return "embeddings" if layer is None else f"embeddings:{layer}"
 
 
 def needs_embeddings(options: Mapping[str, Any]) -> Needs:
-    """Declare the embeddings of the layer that the options name."""
+    """Return the need of the embeddings of the layer in the options."""
     return ((embeddings_field(options["layer"]),),)
 
 
 def needs_confidences(options: Mapping[str, Any]) -> Needs:
-    """Declare confidences, or logits to make them from."""
+    """Return the need of confidences, or of logits to compute them."""
     return (("confidences", "logits"),)
 
 
 def check_choice(strategy: str, option: str, value: Any, choices: Sequence[Any]) -> None:
-    """Raise unless an option has one of its values."""
+    """Raise unless the value of an option is one of its choices."""
     if value not in choices:
         there = ", ".join(map(repr, choices))
         raise UnknownOption(f"option {option} of strategy {strategy!r} must be one of {there}, got {value!r}")
 
 
 def check_count(strategy: str, option: str, value: Any, least: int = 1) -> None:
-    """Raise unless an option is a whole number that is large enough."""
+    """Raise unless an option is a large enough integer."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise UnknownOption(
             f"option {option} of strategy {strategy!r} must be a whole number of at least {least}, got {value!r}"
@@ -261,7 +261,7 @@ def check_count(strategy: str, option: str, value: Any, least: int = 1) -> None:
 
 
 def check_same_size(strategy: str, vectors: np.ndarray, base: np.ndarray) -> None:
-    """Raise unless the embeddings of the pool and of the reference are of one size."""
+    """Raise unless the embeddings of the pool and of the reference have the same size."""
     if vectors.shape[1] != base.shape[1]:
         raise MiningError(
             f"strategy {strategy!r}: the records' embeddings have {vectors.shape[1]} numbers, the reference's "
@@ -271,7 +271,7 @@ def check_same_size(strategy: str, vectors: np.ndarray, base: np.ndarray) -> Non
 
 @contextmanager
 def naming_record(ids: pa.Array, strategy: str) -> Iterator[None]:
-    """Turn what the scores say of a row into an error that names the record."""
+    """Convert a ScoreError about a row into a RecordError that names the record."""
     try:
         yield
     except scores.ScoreError as error:

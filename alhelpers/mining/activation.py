@@ -15,12 +15,12 @@ from alhelpers.mining._strategy import Needs, Part, Prepared, Strategy, check_ch
 def activation(
     part: Part, context: None, *, source: str | None = None, layer: str | None = None
 ) -> np.ndarray:
-    """Mine where the network responds least: low magnitude first.
+    """Select the records to which the network responds least: low magnitude first.
 
     Needs ``embeddings`` (N, D), scored by minus the Euclidean norm, or ``logits`` (N, C), scored by the
     energy -logsumexp. ``source``: ``"embeddings"`` (of ``layer``) or ``"logits"``; by default the first
-    that is there. Use it to find inputs unlike the training data. It fails on layers that are normalised to
-    one length, and it tells nothing about confusion between known classes.
+    that exists. Use it to find inputs unlike the training data. It fails on layers that are normalised to
+    one length, and it does not detect confusion between known classes.
 
     References
     ----------
@@ -45,7 +45,7 @@ def _needs(options: Mapping[str, Any]) -> Needs:
     fields = {"embeddings": (embeddings_field(options["layer"]),), "logits": ("logits",)}
     if options["source"] is not None:
         return (fields[options["source"]],)
-    # a layer that was asked for by name is not silently replaced by logits
+    # a layer that is given by name is not silently replaced by logits
     return ((*fields["embeddings"], *(fields["logits"] if options["layer"] is None else ())),)
 
 

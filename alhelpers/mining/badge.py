@@ -1,4 +1,4 @@
-"""BADGE: uncertain and different at once, by the gradients that labels would cause."""
+"""BADGE: uncertain and diverse records, by the gradients that their labels would cause."""
 
 from __future__ import annotations
 
@@ -21,42 +21,18 @@ from alhelpers.mining._strategy import (
     needs_embeddings,
 )
 
-# Squared distances come from float32 products: below this share of the norms they are rounding.
+# Squared distances come from float32 products: below this share of the norms they are rounding errors.
 _ROUNDING = 1e-6
 
-# What puts records at distance 0 behind all others, whatever they draw.
-_BEHIND = 1e6
+# Puts records at distance 0 behind all others, whatever their noise.
+_PENALTY = 1e6
 
-# How many candidates a part sends for each draw, and for how many draws at first.
+# The number of candidates of a part for each draw, and the number of draws in the first round.
 _CANDIDATES, _FIRST_DRAWS = 8, 8
 
 
-def badge(pool: Pool, reference: Part | None, size: int, seed: int, *, layer: str | None = None) -> Picked:
-    """Mine a batch of large and different gradients: k-means++ on gradient embeddings.
-
-    Needs ``confidences`` or ``logits`` (N, C) and the ``embeddings`` (N, D) of the layer before the last.
-    The gradient embedding of a record is ``(confidences - one-hot of the predicted class) x embedding``, of
-    size C x D, long where the model is unsure. The first pick is the longest; each other is drawn in
-    proportion to the squared distance to the nearest pick, which is its score. The C x D vectors are never
-    made: memory is O(N). Use it when batches are large and near duplicates common. It fails where the
-    embeddings are not those of the last layer, and is random, so one seed says little.
-
-    References
-    ----------
-    Ash et al., "Deep batch active learning by diverse, uncertain gradient lower bounds", ICLR 2020; Yellott, "The
-    relationship between Luce's choice axiom, Thurstone's theory ...", 1977 (drawing by Gumbel noise).
-    """
-    count = sum(map(len, pool.ids()))
-    check_enough(size, count)
-    pool.keep()
-    picks = _Picks(pool, size, seed, layer)
-    while len(picks.ids) < size:
-        picks.go_on()
-    return Picked(picks.ids, np.array(picks.squared, dtype=np.float32), count)
-
-
 class _Gradients(NamedTuple):
-    """Gradient embeddings of records as their two factors, whose outer products they are."""
+    """Gradient embeddings of records, as the two factors of which they are the outer products."""
 
     errors: np.ndarray
     embeddings: np.ndarray
@@ -64,13 +40,13 @@ class _Gradients(NamedTuple):
 
     @classmethod
     def of(cls, part: Part, layer: str | None) -> _Gradients:
-        """Return the gradients of a part."""
+        """Compute the gradients of a part."""
         confidences, embeddings = part.confidences(), part.embeddings(layer)
         if len(part):
-            scores.margin(confidences)  # checks them as every strategy on confidences does
+            scores.margin(confidences)  # checks them
         errors = confidences.copy()
         errors[np.arange(len(errors)), confidences.argmax(axis=1)] -= 1
-        # the product of two outer products is the product of their factors' products
+        # the inner product of outer products is the product of the factors' inner products
         lengths = np.einsum("ij,ij->i", errors, errors).astype(np.float64)
         lengths *= np.einsum("ij,ij->i", embeddings, embeddings)
         return cls(errors, embeddings, lengths)
@@ -80,7 +56,7 @@ class _Gradients(NamedTuple):
         return _Gradients(*(values[places] for values in self))
 
     def squared_to(self, other: _Gradients, place: int) -> np.ndarray:
-        """Return the squared distances to one of others, (N,) float64, each from its own row alone."""
+        """Return the squared distances to one of the others, (N,) float64."""
         shared = np.einsum("ij,j->i", self.errors, other.errors[place]).astype(np.float64)
         shared *= np.einsum("ij,j->i", self.embeddings, other.embeddings[place])
         total = self.lengths + other.lengths[place]
@@ -89,24 +65,48 @@ class _Gradients(NamedTuple):
         return squared
 
 
+def badge(pool: Pool, reference: Part | None, size: int, seed: int, *, layer: str | None = None) -> Picked:
+    """Select a batch of large and diverse gradients: k-means++ on gradient embeddings.
+
+    Needs ``confidences`` or ``logits`` (N, C) and the ``embeddings`` (N, D) of the layer before the last.
+    The gradient embedding of a record is ``(confidences - one-hot of the predicted class) x embedding``, of
+    size C x D, and long if the model is uncertain. The first pick is the longest; each other is drawn in
+    proportion to the squared distance to the nearest pick, which is its score. The C x D vectors are never
+    computed: memory is O(N). Use it when batches are large and near duplicates common. It fails if the
+    embeddings are not those of the last layer, and is random, so compare several seeds.
+
+    References
+    ----------
+    Ash et al., "Deep batch active learning by diverse, uncertain gradient lower bounds", ICLR 2020; Yellott, "The
+    relationship between Luce's choice axiom, Thurstone's theory ...", 1977 (drawing by Gumbel noise).
+    """
+    count = sum(map(len, pool.ids()))
+    check_enough(size, count)
+    pool.cache()
+    picks = _Picks(pool, size, seed, layer)
+    while len(picks.ids) < size:
+        picks.run_round()
+    return Picked(picks.ids, np.array(picks.squared, dtype=np.float32), count)
+
+
 # ------------------------------------------------------------------------------
 # rounds
 # ------------------------------------------------------------------------------
-# The draw in proportion to a weight is the largest log weight + Gumbel noise, and the noise of a record belongs to its
+# A draw in proportion to weights is the record with the largest log weight + Gumbel noise, and the noise depends on the
 # id and the number of the draw. So the draws to come are known up to weights that only shrink: in a round each part
-# sends, for several draws, the records that are ahead, and how far behind the next one is. Draws are decided among what
-# was sent as long as the best of it is ahead of all that was not.
+# returns, for several draws, the records that are ahead as candidates, and the key of the next one. Candidates are
+# drawn as long as the best of them is ahead of all other records.
 
 
 class _State(NamedTuple):
-    """What is known of a part: squared distances to the nearest pick, -1 for the picks; None before the first."""
+    """The state of a part: squared distances to the nearest pick, -1 for picks, or None before the first round."""
 
     squared: np.ndarray | None
     taken: list[int]
 
 
 class _Round(NamedTuple):
-    """What tasks of a round share."""
+    """The context of the tasks of a round."""
 
     new: list[_Gradients]  # the picks of the last round, one row each
     first: int  # the number of the first draw
@@ -115,18 +115,18 @@ class _Round(NamedTuple):
     layer: str | None
 
 
-class _Sent(NamedTuple):
-    """What a part sends: its state, the records that are ahead, and where the next one is for each draw."""
+class _Candidates(NamedTuple):
+    """The distances in a part, the records that are ahead, and the key of the next one for each draw."""
 
     squared: np.ndarray | None
     places: np.ndarray
     ids: pa.Array
     gradients: _Gradients
-    left: np.ndarray
+    next: np.ndarray
 
 
 class _Picks:
-    """The picks, and the state of each part."""
+    """The picks so far, and the state of each part."""
 
     def __init__(self, pool: Pool, size: int, seed: int, layer: str | None) -> None:
         self.pool, self.size, self.seed, self.layer = pool, size, seed, layer
@@ -136,10 +136,10 @@ class _Picks:
         self._new: list[_Gradients] = []
         self._draws = _FIRST_DRAWS
 
-    def go_on(self) -> None:
-        """Run a round, and draw as far as what the parts sent goes."""
+    def run_round(self) -> None:
+        """Run a round, and draw as many candidates as are certain."""
         begun = len(self.ids)
-        # the first pick is the longest gradient, which no noise decides
+        # the first pick is the longest gradient, without noise
         draws = min(self._draws, self.size - begun) if begun else 1
         shared = _Round(self._new, begun, draws, self.seed, self.layer)
         items = zip(self.pool.parts, self._states, strict=True)
@@ -153,7 +153,7 @@ class _Picks:
         self._draws = max(_FIRST_DRAWS, 2 * drawn)
         self.pool.report(len(self.ids), self.size)
 
-    def _draw(self, sent: list[_Sent], begun: int, draws: int) -> None:
+    def _draw(self, sent: list[_Candidates], begun: int, draws: int) -> None:
         ids = pa.concat_arrays([part.ids for part in sent])
         parts = np.repeat(np.arange(len(sent)), [len(part.ids) for part in sent])
         places = np.concatenate([part.places for part in sent])
@@ -161,7 +161,7 @@ class _Picks:
         squared = gradients.lengths.copy()
         if begun:
             squared = np.concatenate([part.squared[part.places] for part in sent])
-        left = np.max([part.left for part in sent], axis=0)
+        left = np.max([part.next for part in sent], axis=0)
         for draw in range(draws):
             keys = _keys(squared, ids, self.seed, begun + draw)
             best = int(best_places(keys, ids, 1)[0])
@@ -172,25 +172,25 @@ class _Picks:
             self._states[parts[best]].taken.append(int(places[best]))
             self._new.append(gradients.take(np.array([best])))
             away = gradients.squared_to(gradients, best)
-            # the first pick is measured from nothing, all later ones from the nearest pick
+            # after the first pick, distances are to the nearest pick
             squared = np.minimum(squared, away) if begun + draw else away
             squared[best] = -1
 
 
 def _keys(squared: np.ndarray, ids: pa.Array, seed: int, draw: int) -> np.ndarray:
-    """Return what the largest of is drawn, (N,) float64; the picks are last of all."""
+    """Return keys of which the largest is drawn, (N,) float64; the picks come last."""
     if draw == 0:
         return squared
     keys = gumbel(ids, seed, draw)
     positive = squared > 0
     keys[positive] += np.log(squared[positive])
-    keys[~positive] -= _BEHIND  # equals of picks are drawn when there is nothing else
+    keys[~positive] -= _PENALTY  # records equal to picks are drawn last
     keys[squared < 0] = -np.inf
     return keys
 
 
-def _round_of_part(item: tuple[Readable, _State], shared: _Round) -> _Sent:
-    """Measure the distances to new picks, and send the records that are ahead in the draws to come; a task."""
+def _round_of_part(item: tuple[Readable, _State], shared: _Round) -> _Candidates:
+    """Compute the distances to the new picks, and return the records that are ahead in the next draws; a task."""
     part, state = item
     records = Part.of(part)
     with naming_record(records.ids, "badge"):
@@ -213,7 +213,7 @@ def _round_of_part(item: tuple[Readable, _State], shared: _Round) -> _Sent:
             left[draw] = keys[best[-1]]
     places = np.unique(np.concatenate(ahead)).astype(np.intp)
     ids = records.ids.take(pa.array(places))
-    return _Sent(squared if shared.new else None, places, ids, gradients.take(places), left)
+    return _Candidates(squared if shared.new else None, places, ids, gradients.take(places), left)
 
 
 def _needs(options: Mapping[str, Any]) -> Needs:

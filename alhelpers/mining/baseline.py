@@ -10,16 +10,16 @@ from alhelpers.mining._strategy import Part, Prepared, Strategy
 
 
 def random(part: Part, context: int) -> np.ndarray:
-    """Mine at random: the baseline that every strategy must beat.
+    """Select records at random: the baseline that every strategy must beat.
 
-    Needs nothing but ids. The score is the random number that a record drew, from 0 to 1: a hash of the seed and
-    its id, so that it draws the same in every pool. Use it beside every other strategy, under the same recipe,
-    seeds and test set, and for labels that a fair test set is made of. It never fails, and never helps.
+    Needs nothing but ids. The score is a random number from 0 to 1: a hash of the seed and the id, so that a record
+    has the same one in every pool. Use it beside every other strategy, with the same training, seeds and test
+    set, and to choose the records of a fair test set. It never fails, and never helps.
 
     Returns
     -------
     numpy.ndarray of shape (N,), float64
-        The numbers drawn.
+        The random numbers.
     """
     return uniform(part.ids, context)
 

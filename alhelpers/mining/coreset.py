@@ -20,8 +20,8 @@ from alhelpers.mining._strategy import (
     needs_embeddings,
 )
 
-# How many candidates all parts together send in a round, and how many a part sends at least.
-_CANDIDATES, _LEAST_CANDIDATES = 2048, 64
+# The number of candidates of all parts together in a round, and the least number of one part.
+_CANDIDATES, _MIN_CANDIDATES = 2048, 64
 
 
 def coreset(
@@ -33,14 +33,14 @@ def coreset(
     metric: str = "euclidean",
     layer: str | None = None,
 ) -> Picked:
-    """Mine a cover: each pick is the record farthest from all picks and from the reference (k-center greedy).
+    """Select a cover: each pick is the record farthest from all picks and the reference (k-center greedy).
 
-    Needs ``embeddings`` (N, D), in the reference too where there is one; without, the record nearest to the
+    Needs ``embeddings`` (N, D), in the reference too if there is one; without it, the record nearest to the
     mean is the first. The score is the distance at which a record was picked, which never grows; ties go to
     the smaller id. ``metric``: ``"euclidean"`` or ``"cosine"``. It is the exact greedy order, found in rounds
-    over the parts of the pool; memory is one number a record, time O(N x size x D). Use it for large batches
-    and behind an uncertainty score in a cascade. It fails on outliers, which it picks first, and where
-    embeddings do not tell classes apart, as in the first rounds.
+    over the parts of the pool; memory is one number for each record, time O(N x size x D). Use it for large batches
+    and behind an uncertainty score in a cascade. It fails on outliers, which it picks first, and if
+    the embeddings do not separate the classes, as in the first rounds.
 
     References
     ----------
@@ -48,16 +48,16 @@ def coreset(
     Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985.
     """
     check_choice("coreset", "metric", metric, METRICS)
-    pool.keep()
+    pool.cache()
     cover = _Cover(pool, metric, layer, size)
     if reference is None:
-        cover.begin_in_the_middle()
+        cover.start_at_mean()
     else:
-        cover.begin_beside(reference)
+        cover.start_from(reference)
     while len(cover.ids) < size:
-        cover.go_on()
+        cover.run_round()
     if reference is None:
-        # the first had nothing to be far from: it stands for the distance that was left to cover after it
+        # the first pick has no distance: it gets the largest distance that was left after it
         cover.squared[0] = cover.squared[1] if size > 1 else cover.farthest()
     return Picked(cover.ids, as_distance(np.array(cover.squared, dtype=np.float32), metric), cover.count)
 
@@ -65,20 +65,20 @@ def coreset(
 # ------------------------------------------------------------------------------
 # rounds
 # ------------------------------------------------------------------------------
-# In a round each part measures the distances to the new centres, and sends its farthest records, with the distance
-# of the farthest that it did not send. The greedy order goes on among what was sent as long as the best of it is
-# ahead of all that was not; distances only shrink, so nobody can overtake.
+# In a round each part computes the distances to the new centres, and returns its farthest records as candidates, with
+# the distance of the next one. Candidates are picked greedily as long as the best of them is ahead of all other
+# records: distances only shrink, so none of those can overtake it.
 
 
 class _State(NamedTuple):
-    """What is known of a part: squared distances to the nearest centre, -1 for the picks; None before the first."""
+    """The state of a part: squared distances to the nearest centre, -1 for picks, or None before the first round."""
 
     squared: np.ndarray | None
     taken: list[int]
 
 
-class _Middle(NamedTuple):
-    """The record of a part that is nearest to the mean."""
+class _Central(NamedTuple):
+    """The record of a part nearest to the mean."""
 
     squared: float
     id: Any
@@ -86,20 +86,20 @@ class _Middle(NamedTuple):
     vector: np.ndarray
 
 
-class _Sent(NamedTuple):
-    """What a part sends: its state, and its farthest records by distance, ties by id."""
+class _Candidates(NamedTuple):
+    """The distances in a part, and its farthest records, ties by id."""
 
     squared: np.ndarray
     places: np.ndarray
     ids: list[Any]
     vectors: np.ndarray
-    left: (
+    next: (
         tuple[float, Any] | None
-    )  # minus the squared distance, and the id, of the farthest that was not sent
+    )  # minus the squared distance, and the id, of the farthest record after these
 
 
 class _Round(NamedTuple):
-    """What tasks of a round share."""
+    """The context of the tasks of a round."""
 
     centres: np.ndarray
     candidates: int
@@ -108,7 +108,7 @@ class _Round(NamedTuple):
 
 
 class _Cover:
-    """The picks, and how far they have come."""
+    """The picks so far, and the state of each part."""
 
     def __init__(self, pool: Pool, metric: str, layer: str | None, size: int) -> None:
         self.pool, self.metric, self.layer, self.size = pool, metric, layer, size
@@ -119,35 +119,35 @@ class _Cover:
         self._states = [_State(None, []) for _ in pool.parts]
         self._new: list[np.ndarray] = []
 
-    def begin_in_the_middle(self) -> None:
-        """Pick the record that is nearest to the mean."""
+    def start_at_mean(self) -> None:
+        """Pick the record nearest to the mean."""
         shared = _Round(np.empty((0, 0)), 0, self.metric, self.layer)
         sums = list(self.pool.map(_sum_of_part, shared))
-        # summed in float64 and rounded to float32, which leaves nothing of the order of the sums
+        # summed in float64 and rounded to float32, so that the order of the sums does not matter
         mean = np.array([math.fsum(column) for column in zip(*sums, strict=True)]) / self.count
         middle = shared._replace(centres=mean.astype(np.float32)[None])
-        found = list(self.pool.map(_middle_of_part, middle))
+        found = list(self.pool.map(_central_record, middle))
         number, best = min(
             ((number, each) for number, each in enumerate(found) if each is not None),
             key=lambda numbered: (numbered[1].squared, numbered[1].id),
         )
         self._pick(best.id, np.inf, number, best.place, best.vector)
 
-    def begin_beside(self, reference: Part) -> None:
-        """Take the records of the reference for centres."""
+    def start_from(self, reference: Part) -> None:
+        """Use the records of the reference as centres."""
         self._new = list(reference.embeddings(self.layer, self.metric))
 
-    def go_on(self) -> None:
-        """Run a round, and pick as far as what the parts sent goes."""
-        sent = list(self._sent())
+    def run_round(self) -> None:
+        """Run a round, and pick as many candidates as are certain."""
+        sent = list(self._candidates())
         ids = [id for part in sent for id in part.ids]
-        order = sorted(range(len(ids)), key=ids.__getitem__)  # the first of equals has the smallest id
+        order = sorted(range(len(ids)), key=ids.__getitem__)  # ties go to the smaller id
         ids = [ids[place] for place in order]
         parts = np.repeat(np.arange(len(sent)), [len(part.ids) for part in sent])[order]
         places = np.concatenate([part.places for part in sent])[order]
         vectors = np.concatenate([part.vectors for part in sent])[order]
         squared = np.concatenate([part.squared[part.places] for part in sent])[order]
-        bound = min((part.left for part in sent if part.left is not None), default=None)
+        bound = min((part.next for part in sent if part.next is not None), default=None)
         while len(self.ids) < self.size:
             best = int(squared.argmax())
             if squared[best] < 0 or bound is not None and (-squared[best], ids[best]) > bound:
@@ -159,12 +159,12 @@ class _Cover:
 
     def farthest(self) -> float:
         """Return the squared distance of the record farthest from all picks, at least 0."""
-        return max(0, *(part.squared.max(initial=0) for part in self._sent()))
+        return max(0, *(part.squared.max(initial=0) for part in self._candidates()))
 
-    def _sent(self) -> Iterator[_Sent]:
+    def _candidates(self) -> Iterator[_Candidates]:
         """Run the tasks of a round."""
         centres, self._new = np.array(self._new), []
-        candidates = max(_LEAST_CANDIDATES, _CANDIDATES // len(self._states))
+        candidates = max(_MIN_CANDIDATES, _CANDIDATES // len(self._states))
         shared = _Round(centres, candidates, self.metric, self.layer)
         items = zip(self.pool.parts, self._states, strict=True)
         for number, sent in enumerate(self.pool.map(_round_of_part, shared, items)):
@@ -188,26 +188,27 @@ def _sum_of_part(part: Readable, shared: _Round) -> np.ndarray:
     return Part.of(part).embeddings(shared.layer, shared.metric).sum(axis=0, dtype=np.float64)
 
 
-def _middle_of_part(part: Readable, shared: _Round) -> _Middle | None:
-    """Return the record that is nearest to the mean."""
+def _central_record(part: Readable, shared: _Round) -> _Central | None:
+    """Return the record nearest to the mean."""
     records, vectors = _read(part, shared)
     if not len(records):
         return None
     squared = squared_distances(vectors, shared.centres[0])
     place = int(best_places(-squared, records.ids, 1)[0])
-    return _Middle(float(squared[place]), records.ids[place].as_py(), place, vectors[place])
+    return _Central(float(squared[place]), records.ids[place].as_py(), place, vectors[place])
 
 
-def _round_of_part(item: tuple[Readable, _State], shared: _Round) -> _Sent:
-    """Measure the distances to new centres, and send the farthest records."""
+def _round_of_part(item: tuple[Readable, _State], shared: _Round) -> _Candidates:
+    """Compute the distances to the new centres, and return the farthest records."""
     part, state = item
     records, vectors = _read(part, shared)
     squared = squared_to_nearest(vectors, shared.centres, state.squared)
-    squared[state.taken] = -1  # below the 0 of what equals a pick, so that none comes twice
+    squared[state.taken] = -1  # below the 0 of a record equal to a pick, so that none is picked twice
     farthest = best_places(squared, records.ids, min(shared.candidates + 1, len(records)))
-    sent, rest = farthest[: shared.candidates], farthest[shared.candidates :]
-    left = (-float(squared[rest[0]]), records.ids[rest[0]].as_py()) if len(rest) else None
-    return _Sent(squared, sent, records.ids.take(pa.array(sent)).to_pylist(), vectors[sent], left)
+    places, others = farthest[: shared.candidates], farthest[shared.candidates :]
+    following = (-float(squared[others[0]]), records.ids[others[0]].as_py()) if len(others) else None
+    ids = records.ids.take(pa.array(places)).to_pylist()
+    return _Candidates(squared, places, ids, vectors[places], following)
 
 
 def _read(part: Readable, shared: _Round) -> tuple[Part, np.ndarray]:
@@ -218,13 +219,4 @@ def _read(part: Readable, shared: _Round) -> tuple[Part, np.ndarray]:
     return records, vectors
 
 
-STRATEGIES = (
-    Strategy(
-        "coreset",
-        coreset,
-        needs_embeddings,
-        kind="together",
-        reference="optional",
-        reference_needs=needs_embeddings,
-    ),
-)
+STRATEGIES = (Strategy("coreset", coreset, needs_embeddings, kind="together", reference="optional"),)

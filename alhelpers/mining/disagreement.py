@@ -25,13 +25,13 @@ _DROPOUT: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 def query_by_committee(
     part: Part, context: None, *, score: str = "vote_entropy", reduction: str = "mean"
 ) -> np.ndarray:
-    """Mine where the members of a committee disagree.
+    """Select the records about which the members of a committee disagree.
 
     Needs ``query_by_committee`` (N, K, C), the members' confidences. ``score``: ``"vote_entropy"`` of the
     members' votes, or ``"consensus_kl"``, their KL divergence from the mean prediction, of which
     ``reduction`` takes the ``"mean"`` or the ``"max"``. Use it when models are cheap to train. It fails
-    when the members differ too little (all started alike) or are too weak (each saw a small part of the
-    labels); votes of few members tie often, where consensus_kl does not.
+    when the members differ too little (with the same first weights) or are too weak (each trained on a small
+    part of the labels); votes of few members tie often, which consensus_kl avoids.
 
     References
     ----------
@@ -44,11 +44,11 @@ def query_by_committee(
 
 
 def mc_dropout(part: Part, context: None, *, score: str = "margin") -> np.ndarray:
-    """Mine where passes with dropout leave the class open.
+    """Select the records whose class is uncertain over several passes with dropout.
 
     Needs ``mc_dropout`` (N, T, C), the confidences of the passes. ``score``: ``"margin"`` of the mean
-    prediction (measured best), ``"bald"`` (what the passes disagree about), ``"predictive_entropy"``,
-    ``"variance"`` or ``"variation_ratio"``. Use it when one model with dropout is all there is. It fails
+    prediction (measured best), ``"bald"`` (the disagreement of the passes), ``"predictive_entropy"``,
+    ``"variance"`` or ``"variation_ratio"``. Use it when there is only one model, with dropout. It fails
     with few passes (scores are noise and votes tie) and with dropout so weak that the passes agree on
     everything.
 

@@ -18,15 +18,22 @@ from alhelpers.mining._strategy import (
 )
 
 
+def _distance(strategy: str, part: Part, base: np.ndarray, metric: str, layer: str | None) -> np.ndarray:
+    """Return the distance of each record to the nearest reference record, (N,) float32."""
+    vectors = part.embeddings(layer, metric)
+    check_same_size(strategy, vectors, base)
+    return as_distance(squared_to_nearest(vectors, base), metric)
+
+
 def embedding_distance(
     part: Part, context: np.ndarray, *, metric: str = "euclidean", layer: str | None = None
 ) -> np.ndarray:
-    """Mine far from everything that is labelled: the distance to the nearest reference record.
+    """Select the records farthest from all labelled ones: the distance to the nearest reference record.
 
     Needs ``embeddings`` (N, D) in the pool and in the reference. ``metric``: ``"euclidean"`` or
-    ``"cosine"``. Use it to reach parts of the data that no label covers. It fails on noise and broken
-    inputs, which are far from everything, and picks the same far group again and again: coreset counts its
-    own picks too.
+    ``"cosine"``. Use it to reach parts of the data without labels. It fails on noise and broken
+    inputs, which are far from everything, and chooses one far group again and again: coreset also considers
+    its own picks.
 
     References
     ----------
@@ -39,12 +46,12 @@ def embedding_distance(
 def nearest_neighbors(
     part: Part, context: np.ndarray, *, metric: str = "cosine", layer: str | None = None
 ) -> np.ndarray:
-    """Mine more records like these: the similarity to the nearest reference record, the seed.
+    """Select the records most like the reference: the similarity to the nearest reference record, the seed.
 
     Needs ``embeddings`` (N, D) in the pool and in the reference. ``metric``: ``"cosine"``, scored by the
-    similarity, or ``"euclidean"``, scored by minus the distance. Use it with a handful of seeds to find
+    similarity, or ``"euclidean"``, scored by minus the distance. Use it with a few seeds to find
     more of a rare class or of a kind of mistake. It fails to find anything new, by design; seeds that are
-    in the pool find themselves first.
+    in the pool come first themselves.
 
     References
     ----------
@@ -52,13 +59,6 @@ def nearest_neighbors(
     """
     distance = _distance("nearest_neighbors", part, context, metric, layer)
     return 1 - distance if metric == "cosine" else -distance
-
-
-def _distance(strategy: str, part: Part, base: np.ndarray, metric: str, layer: str | None) -> np.ndarray:
-    """Return the distance of each record to the nearest reference record, (N,) float32."""
-    vectors = part.embeddings(layer, metric)
-    check_same_size(strategy, vectors, base)
-    return as_distance(squared_to_nearest(vectors, base), metric)
 
 
 def _prepare(strategy: str) -> Callable[..., Prepared]:
@@ -76,7 +76,6 @@ STRATEGIES = (
         needs_embeddings,
         prepare=_prepare("embedding_distance"),
         reference="required",
-        reference_needs=needs_embeddings,
     ),
     Strategy(
         "nearest_neighbors",
@@ -84,6 +83,5 @@ STRATEGIES = (
         needs_embeddings,
         prepare=_prepare("nearest_neighbors"),
         reference="required",
-        reference_needs=needs_embeddings,
     ),
 )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alhelpers.mining._neighbours import METRICS, Nearest, as_distance, merged, nearest
+from alhelpers.mining._neighbours import METRICS, Nearest, as_distance, merge, nearest
 from alhelpers.mining._pool import Pool, Readable
 from alhelpers.mining._selection import MiningError
 from alhelpers.mining._strategy import (
@@ -24,7 +23,43 @@ from alhelpers.mining._strategy import (
     needs_embeddings,
 )
 
-_USUAL_NEIGHBORS = 20
+_DEFAULT_NEIGHBORS = 20
+
+
+class _Density(NamedTuple):
+    """The densities of a base: distances to the last neighbour, and local reachability densities; (M,) float64."""
+
+    reach: np.ndarray
+    local: np.ndarray
+
+    @classmethod
+    def of(cls, found: Nearest, metric: str) -> _Density:
+        """Compute the densities of a base from the neighbours of each of its vectors."""
+        reach = as_distance(found.squared[:, -1], metric).astype(np.float64)
+        return cls(reach, _reachability_density(found, reach, metric))
+
+    def outlier_factor(self, found: Nearest, metric: str) -> np.ndarray:
+        """Return the local outlier factor of vectors, (N,) float32, from their neighbours in the base."""
+        own = _reachability_density(found, self.reach, metric)
+        result = np.empty(len(own), dtype=np.float32)
+        for rows in _blocks(found):
+            result[rows] = self.local[found.places[rows]].mean(axis=1) / own[rows]
+        return result
+
+
+def _reachability_density(found: Nearest, reach: np.ndarray, metric: str) -> np.ndarray:
+    """Return local reachability densities as in the paper, (N,) float64; finite also if all vectors are equal."""
+    result = np.empty(len(found.squared))
+    for rows in _blocks(found):
+        away = as_distance(found.squared[rows], metric).astype(np.float64)
+        result[rows] = 1 / (np.maximum(away, reach[found.places[rows]]).mean(axis=1) + 1e-10)
+    return result
+
+
+def _blocks(found: Nearest) -> Iterator[slice]:
+    """Cut rows into blocks, so that temporary arrays are small beside the neighbours themselves."""
+    for start in range(0, len(found.squared), 1 << 14):
+        yield slice(start, start + (1 << 14))
 
 
 def novelty(
@@ -35,13 +70,13 @@ def novelty(
     metric: str = "euclidean",
     layer: str | None = None,
 ) -> np.ndarray:
-    """Mine what is new: the local outlier factor of the pool against the reference.
+    """Select the records unlike the reference: their local outlier factor against it.
 
-    Needs ``embeddings`` (N, D) in the pool and in the reference. About 1 is as dense as the neighbours are
-    among themselves, more is sparser: the sign is opposite to scikit-learn's ``score_samples``.
-    ``n_neighbors`` is 20 by default, or all others where the reference has fewer; ``metric`` is
+    Needs ``embeddings`` (N, D) in the pool and in the reference. A score of about 1 means as dense as the
+    neighbours, a higher one sparser: the sign is opposite to scikit-learn's ``score_samples``.
+    ``n_neighbors`` is 20 by default, or all others if the reference has fewer; ``metric`` is
     ``"euclidean"`` or ``"cosine"``. Use it to find new kinds of input as data drifts. It fails while the
-    reference is too small to show a density, and with duplicates in it, next to which all else is new.
+    reference is too small to estimate a density, and with duplicates in it, beside which everything is new.
 
     References
     ----------
@@ -50,7 +85,7 @@ def novelty(
     vectors = part.embeddings(layer, metric)
     check_same_size("novelty", vectors, context.vectors)
     found = nearest(vectors, context.vectors, context.n_neighbors)
-    return context.density.factor(found, metric)
+    return context.density.outlier_factor(found, metric)
 
 
 def _prepare(
@@ -70,14 +105,14 @@ def outlier(
     metric: str = "euclidean",
     layer: str | None = None,
 ) -> Scored:
-    """Mine what stands apart: the local outlier factor inside the pool.
+    """Select the records unlike their neighbours: the local outlier factor inside the pool.
 
-    Needs ``embeddings`` (N, D). About 1 is as dense as the neighbours, more is sparser: the sign is
-    opposite to scikit-learn's ``negative_outlier_factor_``. ``n_neighbors`` is 20 by default, or all others
-    where there are fewer; ``metric`` is ``"euclidean"`` or ``"cosine"``. Use it to find rare cases and
-    broken inputs before anything is labelled. It fails on outliers that come in groups of more than
-    ``n_neighbors``, and what it finds is seldom typical of a class. Every record is held against every other:
-    time grows with the square of the pool.
+    Needs ``embeddings`` (N, D). A score of about 1 means as dense as the neighbours, a higher one sparser: the
+    sign is opposite to scikit-learn's ``negative_outlier_factor_``. ``n_neighbors`` is 20 by default, or all others
+    if there are fewer; ``metric`` is ``"euclidean"`` or ``"cosine"``. Use it to find rare cases and
+    broken inputs before anything is labelled. It fails on groups of more than ``n_neighbors`` outliers, and its
+    records are seldom typical of a class. Every record is compared with every other: time grows with the
+    square of the pool.
 
     References
     ----------
@@ -89,68 +124,23 @@ def outlier(
     ranks[pc.sort_indices(ids).to_numpy()] = np.arange(len(ids))
     squared = np.empty((len(ids), neighbors), dtype=np.float32)
     places = np.empty((len(ids), neighbors), dtype=np.int64)
-    for own, found in _within(pool, ranks, neighbors, metric, layer):
+    for own, found in _neighbors_in_pool(pool, ranks, neighbors, metric, layer):
         squared[own], places[own] = found
     found = Nearest(squared, places)
-    factor = _Density.of(found, metric).factor(found, metric)
+    factor = _Density.of(found, metric).outlier_factor(found, metric)
     return Scored(factor[ranks], {"n_neighbors": neighbors})
 
 
 class _Base(NamedTuple):
-    """The reference, against which parts of the pool are held."""
+    """The reference, with which parts of the pool are compared."""
 
     vectors: np.ndarray
     n_neighbors: int
     density: _Density
 
 
-@dataclass(frozen=True)
-class _Density:
-    """How dense each vector of a base lies among its neighbours.
-
-    Parameters
-    ----------
-    reach : numpy.ndarray of shape (M,), float64
-        The distance to the last of its neighbours.
-    local : numpy.ndarray of shape (M,), float64
-        Its local reachability density.
-    """
-
-    reach: np.ndarray
-    local: np.ndarray
-
-    @classmethod
-    def of(cls, found: Nearest, metric: str) -> _Density:
-        """Return the densities of a base from the neighbours of each of its vectors."""
-        reach = as_distance(found.squared[:, -1], metric).astype(np.float64)
-        return cls(reach, _local(found, reach, metric))
-
-    def factor(self, found: Nearest, metric: str) -> np.ndarray:
-        """Return the local outlier factor of vectors, (N,) float32, from their neighbours in the base."""
-        own = _local(found, self.reach, metric)
-        result = np.empty(len(own), dtype=np.float32)
-        for rows in _blocks(found):
-            result[rows] = self.local[found.places[rows]].mean(axis=1) / own[rows]
-        return result
-
-
-def _local(found: Nearest, reach: np.ndarray, metric: str) -> np.ndarray:
-    """Return local reachability densities, (N,) float64; the paper's, finite also where all are equal."""
-    result = np.empty(len(found.squared))
-    for rows in _blocks(found):
-        away = as_distance(found.squared[rows], metric).astype(np.float64)
-        result[rows] = 1 / (np.maximum(away, reach[found.places[rows]]).mean(axis=1) + 1e-10)
-    return result
-
-
-def _blocks(found: Nearest) -> Iterator[slice]:
-    """Cut rows into blocks, for temporaries that are small beside the neighbours themselves."""
-    for start in range(0, len(found.squared), 1 << 14):
-        yield slice(start, start + (1 << 14))
-
-
 class _Search(NamedTuple):
-    """What tasks share that look for neighbours inside the pool."""
+    """The context of the tasks that find neighbours inside the pool."""
 
     parts: Sequence[Readable]
     ranks: Sequence[np.ndarray]
@@ -159,11 +149,11 @@ class _Search(NamedTuple):
     layer: str | None
 
 
-def _within(
+def _neighbors_in_pool(
     pool: Pool, ranks: np.ndarray, n_neighbors: int, metric: str, layer: str | None
 ) -> Iterator[tuple[np.ndarray, Nearest]]:
-    """Return, part after part, the ranks of its records by id, and the ranks of their neighbours in all parts."""
-    pool.keep()
+    """Yield, for each part, the ranks of its records by id, and their neighbours in all parts, as such ranks."""
+    pool.cache()
     ends = np.cumsum([len(ids) for ids in pool.ids()])
     shared = _Search(pool.parts, np.split(ranks, ends[:-1]), n_neighbors, metric, layer)
     for number, found in enumerate(pool.map(_neighbors_of_part, shared, range(len(pool.parts)))):
@@ -182,35 +172,28 @@ def _neighbors_of_part(number: int, shared: _Search) -> Nearest:
             base = vectors if other == number else Part.of(part).embeddings(shared.layer, shared.metric)
             own = np.argsort(order) if other == number else None
             found = nearest(vectors, base[order], k, own)
-            ranks = np.append(shared.ranks[other][order], -1)  # where there are too few, the last of these
-            best = merged(best, Nearest(found.squared, ranks[found.places]), k)
+            ranks = np.append(shared.ranks[other][order], -1)  # the last for missing neighbours
+            best = merge(best, Nearest(found.squared, ranks[found.places]), k)
     return best
 
 
-def _neighbors(strategy: str, asked: int | None, metric: str, count: int, name: str) -> int:
-    """Return how many neighbours to look at; a record has ``count - 1``."""
+def _neighbors(strategy: str, given: int | None, metric: str, count: int, name: str) -> int:
+    """Return the number of neighbours; a record has ``count - 1``."""
     check_choice(strategy, "metric", metric, METRICS)
     if count < 2:
         raise MiningError(f"strategy {strategy!r} needs at least 2 records as {name}, got {count}")
-    if asked is None:
-        return min(_USUAL_NEIGHBORS, count - 1)
-    check_count(strategy, "n_neighbors", asked)
-    if asked >= count:
+    if given is None:
+        return min(_DEFAULT_NEIGHBORS, count - 1)
+    check_count(strategy, "n_neighbors", given)
+    if given >= count:
         raise MiningError(
-            f"strategy {strategy!r}: n_neighbors={asked} needs more than {asked} records as {name}, got {count}; "
+            f"strategy {strategy!r}: n_neighbors={given} needs more than {given} records as {name}, got {count}; "
             f"take at most {count - 1}"
         )
-    return int(asked)
+    return int(given)
 
 
 STRATEGIES = (
-    Strategy(
-        "novelty",
-        novelty,
-        needs_embeddings,
-        prepare=_prepare,
-        reference="required",
-        reference_needs=needs_embeddings,
-    ),
+    Strategy("novelty", novelty, needs_embeddings, prepare=_prepare, reference="required"),
     Strategy("outlier", outlier, needs_embeddings, kind="all"),
 )

@@ -1,4 +1,4 @@
-"""Typicality: for the cold start, when there is no model to be unsure."""
+"""Typicality: for the first labels, when there is no model yet."""
 
 from __future__ import annotations
 
@@ -19,11 +19,20 @@ from alhelpers.mining._strategy import (
     needs_embeddings,
 )
 
-# How many records of the pool are looked at; k-means on more would take hours.
-_MOST = 100_000
+# The size of the sample of a larger pool; k-means on more records would take hours.
+_MAX_RECORDS = 100_000
 
-# The paper's: k-means up to here, mini-batches of it beyond.
+# As in the paper: k-means up to this number of clusters, mini-batch k-means above.
 _EXACT_CLUSTERS = 50
+
+
+def _density(members: np.ndarray, n_neighbors: int) -> np.ndarray:
+    """Return 1 / (mean distance to the nearest others) of the members of one cluster; 0 for a single one."""
+    if len(members) < 2:
+        return np.zeros(len(members), dtype=np.float32)
+    others = min(n_neighbors, len(members) - 1)
+    found = nearest(members, members, others, own=np.arange(len(members)))  # duplicates count
+    return (1 / (as_distance(found.squared, "euclidean").mean(axis=1) + 1e-5)).astype(np.float32)
 
 
 def typicality(
@@ -36,15 +45,15 @@ def typicality(
     max_clusters: int = 500,
     layer: str | None = None,
 ) -> Picked:
-    """Mine the most typical record of each cluster that no label covers yet (TypiClust).
+    """Select the most typical record of each cluster without labels (TypiClust).
 
-    Needs ``embeddings`` (N, D), in the reference too where there is one. Pool and reference are cut by
+    Needs ``embeddings`` (N, D), in the reference too where there is one. Pool and reference are divided by
     k-means into as many clusters as there will be labels, ``max_clusters`` at most; the largest clusters
     with the fewest labels come first, and of each the densest record. The score is the typicality, 1 /
     (mean distance to the ``n_neighbors`` nearest in the cluster); the selection is ordered by it. Of a pool of
-    more than 100,000 records it looks at as many, drawn by the seed. Use it for the first labels of all, on
-    embeddings that were learnt without labels, or on few principal components of the pixels. It fails later:
-    once a model is any good, uncertainty tells more, and in embeddings without clusters.
+    more than 100,000 records a random sample of that size is used. Use it for the first labels, on embeddings
+    that were learnt without labels, or on a few principal components of the pixels. It fails later, as
+    uncertainty is better once a model is good, and in embeddings without clusters.
 
     References
     ----------
@@ -55,42 +64,42 @@ def typicality(
     check_count("typicality", "max_clusters", max_clusters)
     count = sum(map(len, pool.ids()))
     check_enough(size, count)
-    looked_at = _looked_at(pool, max(_MOST, size), seed)
-    points, covered = looked_at.embeddings(layer), 0
+    sample = _sample(pool, max(_MAX_RECORDS, size), seed)
+    points, labelled = sample.embeddings(layer), 0
     if reference is not None:
         base = reference.embeddings(layer)
         check_same_size("typicality", points, base)
-        points, covered = np.concatenate([points, base]), len(base)
-    clusters = min(size + covered, max_clusters, len(points))
+        points, labelled = np.concatenate([points, base]), len(base)
+    clusters = min(size + labelled, max_clusters, len(points))
     cluster = _clusters(points, clusters, int(np.random.default_rng(seed).integers(2**31)))
-    typical = np.empty(len(points), dtype=np.float32)
+    density = np.empty(len(points), dtype=np.float32)
     for number in range(clusters):
         members = np.flatnonzero(cluster == number)
-        typical[members] = _typicality(points[members], n_neighbors)
-    places = _most_typical(cluster, typical, len(looked_at), clusters, size)
-    ids = looked_at.ids.take(pa.array(places)).to_pylist()
+        density[members] = _density(points[members], n_neighbors)
+    places = _pick_from_clusters(cluster, density, len(sample), clusters, size)
+    ids = sample.ids.take(pa.array(places)).to_pylist()
     pool.report(size, size)
-    return Picked(ids, typical[places], count, {"clusters": clusters, "looked_at": len(looked_at)})
+    return Picked(ids, density[places], count, {"clusters": clusters, "sample": len(sample)})
 
 
-def _looked_at(pool: Pool, most: int, seed: int) -> Part:
-    """Return the records of the pool in the order of their ids; of too many, those that draw the smallest numbers."""
+def _sample(pool: Pool, max_records: int, seed: int) -> Part:
+    """Return a random sample of at most max_records, in the order of their ids."""
     drawn = np.concatenate([uniform(ids, seed) for ids in pool.ids()])
-    limit = np.partition(drawn, most - 1)[most - 1] if len(drawn) > most else 1.0
-    table = pa.concat_tables(pool.map(_below, (seed, limit)))
+    limit = np.partition(drawn, max_records - 1)[max_records - 1] if len(drawn) > max_records else 1.0
+    table = pa.concat_tables(pool.map(_sample_part, (seed, limit)))
     return Part(table.sort_by("id").combine_chunks())
 
 
-def _below(part: Readable, drawing: tuple[int, float]) -> pa.Table:
-    """Return the records that draw a number up to the limit; a task."""
+def _sample_part(part: Readable, drawing: tuple[int, float]) -> pa.Table:
+    """Return the records whose random number is at most the limit; a task."""
     seed, limit = drawing
     table = part.load(distinct=False)
     return table if limit == 1 else table.filter(pa.array(uniform(ids_of(table), seed) <= limit))
 
 
 def _clusters(points: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Cut points into clusters; (N,) numbers of the clusters."""
-    # imported here: it takes a second, which other strategies need not pay
+    """Divide points into clusters; (N,) numbers of the clusters."""
+    # imported here, as it takes a second and other strategies do not need it
     from sklearn.cluster import KMeans, MiniBatchKMeans
     from threadpoolctl import threadpool_limits
 
@@ -103,21 +112,12 @@ def _clusters(points: np.ndarray, count: int, seed: int) -> np.ndarray:
         return method.fit(points).labels_
 
 
-def _typicality(members: np.ndarray, n_neighbors: int) -> np.ndarray:
-    """Return 1 / (mean distance to the nearest others) of the members of one cluster; 0 for one alone."""
-    if len(members) < 2:
-        return np.zeros(len(members), dtype=np.float32)
-    others = min(n_neighbors, len(members) - 1)
-    found = nearest(members, members, others, own=np.arange(len(members)))  # duplicates do count
-    return (1 / (as_distance(found.squared, "euclidean").mean(axis=1) + 1e-5)).astype(np.float32)
-
-
-def _most_typical(
-    cluster: np.ndarray, typical: np.ndarray, pool_size: int, count: int, size: int
+def _pick_from_clusters(
+    cluster: np.ndarray, density: np.ndarray, pool_size: int, count: int, size: int
 ) -> np.ndarray:
-    """Pick from the clusters with the fewest labels, of these the largest, the most typical records; (size,)."""
+    """Pick the densest records of the clusters with the fewest labels, the largest clusters first; (size,)."""
     ranked = np.argsort(
-        -typical[:pool_size], kind="stable"
+        -density[:pool_size], kind="stable"
     )  # the pool is in the order of the ids: ties go by it
     members: list[list[int]] = [[] for _ in range(count)]
     for place in ranked[::-1].tolist():  # the best last, where pop takes it from
@@ -135,13 +135,4 @@ def _most_typical(
     return np.array(places)
 
 
-STRATEGIES = (
-    Strategy(
-        "typicality",
-        typicality,
-        needs_embeddings,
-        kind="together",
-        reference="optional",
-        reference_needs=needs_embeddings,
-    ),
-)
+STRATEGIES = (Strategy("typicality", typicality, needs_embeddings, kind="together", reference="optional"),)

@@ -26,53 +26,52 @@ from alhelpers.records import Boxes, RecordError
 
 
 def confidence(part: Part, context: None, *, over: str = "max", top_k: int | None = None) -> np.ndarray:
-    """Mine where the model believes least in the class that it predicts: 1 - confidence.
+    """Select the records whose predicted class has the lowest confidence: 1 - confidence.
 
     Needs ``confidence`` (N,), or ``confidences`` or ``logits`` (N, C), or ``detections`` whose boxes have one of
-    these. Use it when nothing but the predicted class's confidence was kept. It fails where the model is sure and
-    wrong, and with many classes it does not tell two rivals from a broad spread: then prefer margin. Of boxes it
-    knows only those that were found: what the model overlooks does not count.
+    these. Use it when only the predicted class's confidence was stored. It fails if the model is confident and
+    wrong, and with many classes it does not distinguish two likely classes from many: then prefer margin. Boxes
+    that the model does not find do not count.
 
-    Where records have nothing but detections, a record is scored by its boxes. ``over`` takes the ``"max"``,
-    ``"mean"`` or ``"sum"`` of their scores, or with ``"top_k"`` the mean of the ``top_k`` highest (of all, where
-    they are fewer). A record without boxes scores 0, behind all others.
+    If records have only detections, the score is computed from the boxes. ``over`` takes the ``"max"``,
+    ``"mean"`` or ``"sum"`` of their scores, or with ``"top_k"`` the mean of the ``top_k`` highest (of all, if
+    they are fewer). The score of a record without boxes is 0, the lowest.
 
     References
     ----------
     Lewis and Gale, "A sequential algorithm for training text classifiers", SIGIR 1994; Brust, Käding and Denzler,
     "Active learning for deep object detection", VISAPP 2019 (over boxes).
     """
-    return _scored(part, _doubt, over, top_k)
+    return _score_records_or_boxes(part, _least_confidence, over, top_k)
 
 
 def margin(part: Part, context: None, *, over: str = "max", top_k: int | None = None) -> np.ndarray:
-    """Mine where the two most likely classes are closest: 1 - (first - second).
+    """Select the records whose two most likely classes are closest: 1 - (first - second).
 
     Needs ``confidences`` or ``logits`` (N, C), or ``detections`` whose boxes have one of these; ``over`` and
-    ``top_k`` say how the scores of boxes become one, as for confidence. Use it first: it is the best single score
-    in most comparisons, as a label there moves the boundary between two classes. It fails in the first rounds,
-    when confidences mean little, and picks near duplicates: put coreset behind it in a cascade.
+    ``top_k`` combine the scores of boxes, as for confidence. Use it first: it is the best single score in most
+    comparisons, as these labels move the boundary between two classes. It fails in the first rounds, when
+    confidences mean little, and chooses near duplicates: put coreset behind it in a cascade.
 
     References
     ----------
     Scheffer, Decomain and Wrobel, "Active hidden Markov models for information extraction", IDA 2001.
     """
-    return _scored(part, lambda fields: scores.margin(fields.confidences()), over, top_k)
+    return _score_records_or_boxes(part, lambda fields: scores.margin(fields.confidences()), over, top_k)
 
 
 def entropy(part: Part, context: None, *, over: str = "max", top_k: int | None = None) -> np.ndarray:
-    """Mine where the confidences are spread most: entropy / log C.
+    """Select the records whose confidences are spread most: entropy / log C.
 
     Needs ``confidences`` or ``logits`` (N, C), or ``detections`` whose boxes have one of these; ``over`` and
-    ``top_k`` say how the scores of boxes become one, as for confidence. Use it when all rival classes count, as
-    for abstaining. It fails with many classes: the unlikely ones outweigh the two that compete, and margin is
-    better.
+    ``top_k`` combine the scores of boxes, as for confidence. Use it when all classes matter, as for abstaining.
+    It fails with many classes: the unlikely ones outweigh the two that compete, and margin is better.
 
     References
     ----------
     Settles, "Active learning literature survey", 2009, section 3.1.
     """
-    return _scored(part, lambda fields: scores.entropy(fields.confidences()), over, top_k)
+    return _score_records_or_boxes(part, lambda fields: scores.entropy(fields.confidences()), over, top_k)
 
 
 # ------------------------------------------------------------------------------
@@ -84,13 +83,13 @@ _CLASSIFIED = ("confidence", "confidences", "logits")
 
 
 class _BoxFields:
-    """What a score looks at, of all boxes of a part."""
+    """The fields of all boxes of a part, as `Part` returns those of records."""
 
     def __init__(self, boxes: Boxes) -> None:
         self.boxes = boxes
 
     def has(self, name: str) -> bool:
-        """Tell whether the boxes have a field."""
+        """Return whether the boxes have a field."""
         return getattr(self.boxes, name) is not None
 
     def numbers(self, name: str) -> np.ndarray:
@@ -104,7 +103,7 @@ class _BoxFields:
         return scores.confidences_from_logits(self.boxes.logits)
 
 
-def _doubt(fields: Part | _BoxFields) -> np.ndarray:
+def _least_confidence(fields: Part | _BoxFields) -> np.ndarray:
     if not fields.has("confidence"):
         return scores.least_confidence(fields.confidences())
     values = fields.numbers("confidence")
@@ -115,7 +114,7 @@ def _doubt(fields: Part | _BoxFields) -> np.ndarray:
     return 1 - values
 
 
-def _scored(
+def _score_records_or_boxes(
     part: Part, score: Callable[[Part | _BoxFields], np.ndarray], over: str, top_k: int | None
 ) -> np.ndarray:
     """Score records by their own fields, or else by those of their boxes."""
@@ -132,11 +131,11 @@ def _scored(
             row = int(np.searchsorted(boxes.offsets, error.row, side="right")) - 1
             number = error.row - int(boxes.offsets[row])
             raise scores.ScoreError(f"of box {number} of this record: {error}", row) from error
-    return _over_boxes(values, boxes.offsets, over, top_k)
+    return _combine_boxes(values, boxes.offsets, over, top_k)
 
 
-def _over_boxes(values: np.ndarray, offsets: np.ndarray, over: str, top_k: int | None) -> np.ndarray:
-    """Return one score a record from those of its boxes, (N,) float32; 0 for a record without boxes."""
+def _combine_boxes(values: np.ndarray, offsets: np.ndarray, over: str, top_k: int | None) -> np.ndarray:
+    """Combine the scores of boxes into one for each record, (N,) float32; 0 for a record without boxes."""
     counts = np.diff(offsets)
     if over == "top_k":
         owner = np.repeat(np.arange(len(counts)), counts)
@@ -160,7 +159,7 @@ def _prepare_over(strategy: str) -> Callable[..., Prepared]:
             check_count(strategy, "top_k", top_k)
         elif top_k is not None:
             raise UnknownOption(
-                f'option top_k of strategy {strategy!r} goes with over="top_k" only, got {top_k!r}'
+                f'option top_k of strategy {strategy!r} must be used with over="top_k", got {top_k!r}'
             )
         return Prepared(None)
 
@@ -177,14 +176,14 @@ def _needs_of(*names: str) -> Callable[[Mapping[str, Any]], Needs]:
 
 
 def weighted_entropy(part: Part, context: np.ndarray) -> np.ndarray:
-    """Mine by entropy times the rarity of the predicted class in the reference.
+    """Select by entropy times the rarity of the predicted class in the reference.
 
     Needs ``confidences`` or ``logits`` (N, C); the reference's ``groundtruth`` and the ``class_names``.
-    Where the reference has no ground truth, its predicted classes are counted, and without a reference
-    those of the pool. Use it when classes are unbalanced. It fails while a rare class is never predicted at
-    all: then mine by nearest_neighbors to the few known ones.
+    Without ground truth in the reference its predicted classes are counted, and without a reference
+    those of the pool. Use it when classes are unbalanced. It fails while a rare class is never predicted:
+    then use nearest_neighbors with the few known records of it.
 
-    The weight of class c is ``(n + C) / (C * (count of c + 1))``: 1 for all where the reference is balanced.
+    The weight of class c is ``(n + C) / (C * (count of c + 1))``: 1 for all classes if the reference is balanced.
     """
     confidences = part.confidences()
     if confidences.shape[1] != len(context):
@@ -201,9 +200,9 @@ def _prepare(pool: Pool, reference: Part | None, seed: int) -> Prepared:
 
 
 def _class_counts(pool: Pool, reference: Part | None) -> tuple[np.ndarray, str]:
-    """Count the records of each class, and say which were counted."""
+    """Count the records of each class; return also which records were counted."""
     if reference is None:
-        parts = [counts for counts in pool.map(_predicted_in_part) if counts is not None]
+        parts = [counts for counts in pool.map(_count_predicted_in_part) if counts is not None]
         if not parts:
             raise RecordError("records hold no record")
         return np.sum(parts, axis=0), "predictions of the records"
@@ -214,29 +213,29 @@ def _class_counts(pool: Pool, reference: Part | None) -> tuple[np.ndarray, str]:
         places = pc.index_in(truth, value_set=pa.array(names)).drop_null()
         return np.bincount(places.to_numpy(), minlength=len(names)), "ground truth of the reference"
     if reference.has("confidences") or reference.has("logits"):
-        return _predicted_counts(reference.confidences()), "predictions of the reference"
+        return _count_predicted(reference.confidences()), "predictions of the reference"
     raise MissingField(
         "strategy 'weighted_entropy' needs, to count classes, groundtruth in the reference and class_names, or "
         f"confidences or logits in the reference, which has: {', '.join(reference.table.column_names)}"
     )
 
 
-def _predicted_in_part(part: Readable, context: None) -> np.ndarray | None:
+def _count_predicted_in_part(part: Readable, context: None) -> np.ndarray | None:
     records = Part.of(part)
-    return _predicted_counts(records.confidences()) if len(records) else None
+    return _count_predicted(records.confidences()) if len(records) else None
 
 
-def _predicted_counts(confidences: np.ndarray) -> np.ndarray:
+def _count_predicted(confidences: np.ndarray) -> np.ndarray:
     return np.bincount(confidences.argmax(axis=1), minlength=confidences.shape[1])
 
 
 def _names_of_pool(pool: Pool) -> list[str] | None:
-    """Return the class names, the same in every record of the pool; None where there are none."""
+    """Return the class names, the same in every record of the pool, or None if there are none."""
     if "class_names" not in pool.columns:
         return None
     found = [names for names in pool.map(_names_in_part) if names is not None]
     if any(names != found[0] for names in found):
-        _raise_unlike_names()
+        _raise_different_names()
     return found[0] if found else None
 
 
@@ -245,7 +244,7 @@ def _names_in_part(part: Readable, context: None) -> list[str] | None:
 
 
 def _class_names(part: Part) -> list[str] | None:
-    """Return the class names, the same in every record; None where there are none."""
+    """Return the class names, the same in every record, or None if there are none."""
     if not part.has("class_names"):
         return None
     column = part.table["class_names"].drop_null()
@@ -255,11 +254,11 @@ def _class_names(part: Part) -> list[str] | None:
     lengths = pc.list_value_length(column).to_numpy()
     flat = pc.list_flatten(column)
     if (lengths != len(first)).any() or not pc.all(pc.equal(flat, pa.array(first * len(column)))).as_py():
-        _raise_unlike_names()
+        _raise_different_names()
     return first
 
 
-def _raise_unlike_names() -> NoReturn:
+def _raise_different_names() -> NoReturn:
     raise MissingField("strategy 'weighted_entropy' needs the same class_names in every record")
 
 
@@ -274,6 +273,7 @@ STRATEGIES = (
         needs_confidences,
         prepare=_prepare,
         reference="optional",
+        reference_needs=lambda options: (),
         extras=("class_names",),
         reference_extras=("class_names", "groundtruth", "confidences", "logits"),
     ),

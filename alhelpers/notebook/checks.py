@@ -1,4 +1,4 @@
-"""Check a notebook's parameters from inside it: a run by bare papermill gets the same errors as ours."""
+"""Check a notebook's parameters from inside it, so that plain papermill raises the same errors as ours."""
 
 import ast
 
@@ -11,19 +11,21 @@ _INJECTED = "# Parameters\n"
 
 
 def check_parameters() -> None:
-    """Raise if a parameter was given that the notebook does not have, or with another type.
+    """Check the parameters that papermill injected.
 
-    Call it in the cell after the parameters. It reads the session's own history: the parameters cell, and
-    the cell that papermill injects after it.
+    Call it in the cell after the parameters. It reads the session's history: the parameters cell, and the cell that
+    papermill injects after it.
 
     Raises
     ------
     ParameterError
-        Names the parameter, its value, and what the notebook takes.
+        If the notebook does not have a parameter, or a value has another type.
     """
     shell = get_ipython()
     if shell is None:
-        raise ParameterError("check_parameters() is for notebooks: there is no IPython session here")
+        raise ParameterError(
+            "check_parameters() must be called in a notebook: there is no IPython session here"
+        )
     cells = shell.user_ns["In"]
     parameters = _latest_parameters(cells)
     injected = [name for cell in cells if cell.startswith(_INJECTED) for name in _assigned(cell)]

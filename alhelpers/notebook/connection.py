@@ -10,28 +10,27 @@ import tempfile
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-from alhelpers import data
 from alhelpers import platform as local_platform
+from alhelpers.files import platform_folder
 
-#: How the name of our own SDK folder begins; the user's is another, and never touched.
+#: Prefix of the SDK's folder of this kit; the user's own folder is never changed.
 _PREFIX = "alhelpers-sdk-"
 
 
 def connect(
     platform: str = "local", *, project: str = "Active Learning", state_dir: str | Path | None = None
 ) -> ModuleType:
-    """Return the dtlpy module, logged in, with the project made if it is missing.
+    """Return the dtlpy module, logged in; the project is created if it is missing.
 
     Parameters
     ----------
     platform : {"local", "dataloop"}
-        ``local`` is the offline platform: a running one on the same state folder is used, otherwise one is
-        started, which ends by itself soon after its last notebook. ``dataloop`` is the hosted one: the SDK asks
-        for a login if it needs one.
+        ``local`` is the offline platform: the server that runs on the same state folder, or a new one, which ends
+        soon after its last notebook. ``dataloop`` is the hosted one: the SDK asks for a login if it needs one.
     project : str
         Name of the project.
     state_dir : path, optional
-        Folder of the offline platform's state; the default is ``data/cache/platform`` of the kit.
+        Folder of the offline platform's state; the default is :func:`alhelpers.files.platform_folder`.
 
     Returns
     -------
@@ -43,16 +42,16 @@ def connect(
     ValueError
         If the platform is unknown.
     RuntimeError
-        If dtlpy was imported before, with the user's own settings: they are not touched.
+        If dtlpy was imported before, with the user's own settings, or is connected to the other platform.
     """
     if platform == "local":
-        dl = _local(Path(state_dir or data.cache_folder() / "platform"))
+        dl = _local(Path(state_dir or platform_folder()))
     elif platform == "dataloop":
         dl = _hosted()
     else:
         raise ValueError(f"platform is {platform!r}: choose 'local' (offline) or 'dataloop' (hosted)")
     _skip_stack_inspection(dl)
-    # Every adapter warns at its start about names that differ, whether or not they do.
+    # Every adapter warns at its start about names that differ, also if they do not.
     logging.getLogger("ModelAdapter").setLevel(logging.ERROR)
     _make_project(dl, project)
     return dl
@@ -69,12 +68,12 @@ def _local(state_dir: Path) -> ModuleType:
     if imported:
         import dtlpy as dl
 
-        # The server may have come back at another address; only setenv() makes the SDK forget the former one.
+        # The server may have restarted at another address; only setenv() makes the SDK use it.
         dl.client_api.environments = local_platform.cookie(server)["login_parameters"]
         dl.client_api.setenv(server.environment)
         dl.client_api.token = server.token
         return dl
-    # A folder of its own for every process: the SDK keeps models and settings there by name.
+    # A folder for each process: the SDK stores models and settings there by name.
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "cookie.json").write_text(json.dumps(local_platform.cookie(server)))
@@ -85,7 +84,7 @@ def _local(state_dir: Path) -> ModuleType:
 
 
 def _bypass_proxies() -> None:
-    """Keep requests from sending even loopback calls to a proxy; of the two names it reads one only."""
+    """Exempt loopback calls from the proxy; ``requests`` reads only one of the two variables."""
     names = ("no_proxy", "NO_PROXY")
     hosts = [host for name in names for host in os.environ.get(name, "").split(",") if host]
     merged = ",".join(dict.fromkeys(["127.0.0.1", "localhost", *hosts]))
@@ -117,19 +116,16 @@ def _is_ours(folder: str) -> bool:
 
 
 def _skip_stack_inspection(dl: ModuleType) -> None:
-    """Keep the SDK from walking the whole call stack on every request, for a value that it never uses.
-
-    In Jupyter that walk takes 60 of the 65 ms of an ``items.get``.
-    """
+    """Keep the SDK from reading the call stack on each request: 60 of 65 ms of an ``items.get`` in Jupyter."""
     namespace = type(dl.client_api).token_expired.__globals__
     namespace["inspect"] = SimpleNamespace(stack=lambda: (None, None))
 
 
 def _make_project(dl: ModuleType, name: str) -> None:
-    # Listing first: asking for a missing project by its name makes the SDK print an error.
+    # Listed first, as the SDK prints an error if a project is missing.
     if any(project.name == name for project in dl.projects.list()):
         return
     try:
         dl.projects.create(project_name=name)
-    except dl.exceptions.BadRequest:  # another notebook has just made it, or the name is refused
+    except dl.exceptions.BadRequest:  # another notebook has just created it, or the name is refused
         dl.projects.get(project_name=name)

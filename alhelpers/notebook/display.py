@@ -1,4 +1,4 @@
-"""Show a figure, a recorded value, or how far a loop has come."""
+"""Show a figure, a recorded value, or the progress of a loop."""
 
 import base64
 import html
@@ -21,8 +21,9 @@ def show(figure: Figure, *, alt: str, caption: str) -> None:
     Parameters
     ----------
     figure : matplotlib.figure.Figure
+        The figure.
     alt : str
-        What the picture shows, for a reader who can't see it.
+        Description of the picture, for a reader who can't see it.
     caption : str
         What to notice; printed under the picture.
 
@@ -52,10 +53,11 @@ def image_grid(images: np.ndarray, titles: Sequence[str] = (), *, columns: int =
     Parameters
     ----------
     images : numpy.ndarray, shape (N, H, W)
+        Grey levels; higher is darker.
     titles : sequence of str, optional
-        One an image.
+        One for each image.
     columns : int
-        Images in a row.
+        Number of images in a row.
 
     Returns
     -------
@@ -64,11 +66,11 @@ def image_grid(images: np.ndarray, titles: Sequence[str] = (), *, columns: int =
     Raises
     ------
     ValueError
-        If there are no images, or titles for only some of them.
+        If there are no images, or a number of titles other than 0 and N.
     """
     if len(images) == 0 or len(titles) not in (0, len(images)):
         raise ValueError(
-            f"{len(images)} images and {len(titles)} titles: give at least one image, and a title for each or none"
+            f"{len(images)} images and {len(titles)} titles: pass at least one image, and a title for each or none"
         )
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(
@@ -84,27 +86,27 @@ def image_grid(images: np.ndarray, titles: Sequence[str] = (), *, columns: int =
 
 
 def record(name: str, value: Any) -> None:
-    """Leave a value in the executed notebook, for tests and sweeps to read.
+    """Store a value in the executed notebook, for tests and sweeps to read.
 
     Parameters
     ----------
     name : str
-        Under which ``experiments.recorded`` finds it; a later value of the same name replaces it.
+        Its name in ``runs.recorded``; a later value of the same name replaces it.
     value : number, str, bool, None, list or dict
         Numpy scalars and arrays become plain ones, also inside a list or dict.
 
     Raises
     ------
     ValueError
-        If the value is none of these, or not finite: JSON, the form of a notebook, has no such number.
+        If the value is of another type, or not finite, which JSON can't hold.
     """
     plain = _plain(value)
     try:
         json.dumps(plain, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"record({name!r}, ...) can't keep {value!r}: {error}. Record finite numbers, texts, and lists or dicts"
-            " of these"
+            f"record({name!r}, ...) can't store {value!r}: {error}. It must be a finite number, a text, or a list or"
+            " dict of these"
         ) from error
     text = f"{plain:.4g}" if isinstance(plain, float) else str(plain)
     display({RECORD_MIME: {name: plain}, "text/plain": f"{name} = {text}"}, raw=True)
@@ -119,17 +121,23 @@ def _plain(value: Any) -> Any:
 
 
 def progress(iterable: Iterable[Any], text: str, *, total: int | None = None) -> Iterator[Any]:
-    """Yield from an iterable, and show how far it has come in one line of text.
+    """Yield from an iterable, and show the progress in one line of text.
 
-    Plain text and no widget: it survives saving, papermill and the report.
+    Plain text, not a widget, so that it is kept by saving, papermill and the report.
 
     Parameters
     ----------
     iterable : iterable
+        The entries.
     text : str
         What is being done.
     total : int, optional
         Number of entries, if the iterable has no length.
+
+    Yields
+    ------
+    Any
+        The entries.
 
     Raises
     ------
@@ -137,7 +145,7 @@ def progress(iterable: Iterable[Any], text: str, *, total: int | None = None) ->
         If the number of entries is unknown.
     """
     if total is None and not isinstance(iterable, Sized):
-        raise ValueError(f"progress({text!r}) can't tell how many entries there are: pass total=...")
+        raise ValueError(f"progress({text!r}) needs the number of entries: pass total=...")
     count = total if total is not None else len(iterable)
     handle = display({"text/plain": f"{text}: 0 of {count}"}, raw=True, display_id=True)
     for number, entry in enumerate(iterable, start=1):

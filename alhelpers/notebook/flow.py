@@ -1,4 +1,4 @@
-"""What a notebook shows of a pipeline that runs: its graph with counts, and when something has happened."""
+"""A running pipeline in a notebook: its graph with counts, and waiting for a condition."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -16,14 +16,14 @@ _OTHER = "#eeeeee"
 
 
 def pipeline_graph(pipeline: Mapping[str, Any], counts: Mapping[str, int] | None = None) -> Figure:
-    """Draw a pipeline: a box a node, an arrow a connection, with the action that it follows.
+    """Draw a pipeline: a box for each node, an arrow for each connection, with its action.
 
     Parameters
     ----------
     pipeline : mapping
-        A pipeline's JSON: a file of ``pipeline_configs``, or ``pipeline.to_json()``.
+        JSON of a pipeline: a file of ``pipeline_configs``, or ``pipeline.to_json()``.
     counts : mapping of node id to int, optional
-        How often each node has succeeded; written into the boxes.
+        Number of successful executions of each node, written into the boxes.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def pipeline_graph(pipeline: Mapping[str, Any], counts: Mapping[str, int] | None
 
 
 def _arrows(pipeline: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """List the connections; several between the same nodes are one arrow that names all their actions."""
+    """Return the connections; those between the same nodes are one arrow with all their actions."""
     actions: dict[tuple[str, str], list[str]] = {}
     for connection in pipeline["connections"]:
         ends = (connection["src"]["nodeId"], connection["tgt"]["nodeId"])
@@ -95,28 +95,28 @@ def _draw_node(axis: Axes, place: tuple[float, float], node: Mapping[str, Any], 
 def wait_until(
     condition: Callable[[], bool], what: str, *, seconds: float = 600.0, every: float = 0.2
 ) -> None:
-    """Wait for something that happens elsewhere, such as in a pipeline's services.
+    """Wait until a condition holds, such as one on a pipeline's services.
 
     Parameters
     ----------
     condition : callable
-        Says whether it has happened.
+        Returns whether it holds.
     what : str
-        What is waited for; the error names it.
+        The condition in words, for the error.
     seconds : float
-        How long to wait at most.
+        Time limit.
     every : float
-        Seconds between two looks.
+        Seconds between two checks.
 
     Raises
     ------
     TimeoutError
-        If it has not happened by then.
+        If it does not hold within the time limit.
     """
     limit = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > limit:
             raise TimeoutError(
-                f"{what} has not happened in {seconds:g} s: look at the pipeline's executions and their logs"
+                f"{what} did not happen within {seconds:g} s: look at the pipeline's executions and their logs"
             )
         time.sleep(every)

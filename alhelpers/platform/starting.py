@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from alhelpers.forking import OF_THE_SDK, ServerProcess
+from alhelpers.forking import SDK_DEPENDENCIES, ServerProcess
 
 MODULE = "alhelpers.platform.worker"
 LONGEST_LINE = 1 << 26
@@ -98,7 +98,7 @@ class Starter:
     def __init__(self) -> None:
         self.forks = sys.platform == "linux"
         self._server: _Server | None = None
-        self._imported = list(OF_THE_SDK)
+        self._imported = list(SDK_DEPENDENCIES)
 
     async def start(self, folder: Path, environment: dict[str, str]) -> "Forked | asyncio.subprocess.Process":
         """Start a worker.

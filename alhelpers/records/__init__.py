@@ -1,26 +1,23 @@
-"""Records: one prediction a row, with its fields in columns; Parquet in and out, and selection filters.
+"""Records: one prediction a row, with its fields in columns; reading, writing and selecting them.
 
 The columns are ``id``, ``split``, ``class_names``, ``class_name``, ``confidence``, ``confidences``,
 ``logits``, ``embeddings`` (the default layer) and ``embeddings:<layer>``, ``mc_dropout``,
 ``query_by_committee``, ``detections``, ``groundtruth``, ``tags`` and ``metadata``; all but ``id`` are
 optional. Vectors are lists of one fixed size, so that a column of a file becomes a numpy array without a copy
-of each row. ``detections`` are a list of boxes a record, which :func:`boxes` turns into flat arrays.
+of each row. ``detections`` are a list of boxes for each record, which :func:`boxes` converts into flat arrays.
 
-Records come as a list of dicts, a table, the path or glob of Parquet files, or a :func:`query` on any of these.
-Where there are too many for the memory, :func:`parts` cuts any of them into parts that are read one by one.
+Records are a list of dicts, a table, the path or glob of Parquet files, or a :func:`query` on any of these.
+Records that do not fit into memory are cut by :func:`parts` into parts that are read one by one.
 """
 
 from alhelpers.records.detections import Boxes, boxes
 from alhelpers.records.filters import OPERATORS
 from alhelpers.records.ids import check_distinct, id_hashes
 from alhelpers.records.json_lines import convert, from_json_lines, to_json_lines
-from alhelpers.records.part import RecordPart
-from alhelpers.records.partition import PART_ROWS, count, field_names, parts
-from alhelpers.records.queries import query, select
-from alhelpers.records.schema import COLUMNS, RecordError
-from alhelpers.records.sources import PATHS, Query, Records
+from alhelpers.records.partition import PART_ROWS, RecordPart, count, field_names, parts
+from alhelpers.records.schema import COLUMNS, PATHS, Query, RecordError, Records
 from alhelpers.records.summary import describe, validate
-from alhelpers.records.tables import as_table, column, from_arrays, read
+from alhelpers.records.tables import as_table, column, from_arrays, query, read, select
 from alhelpers.records.writing import append, write
 
 __all__ = [

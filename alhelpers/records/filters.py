@@ -1,17 +1,20 @@
-"""Conditions on the fields of records, and what a field's name means."""
+"""Fields of records by name, stored and computed, and the conditions of filters on them."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alhelpers.records.computed import COMPUTED, Computed, computed_fields, computed_values
-from alhelpers.records.schema import RecordError, nearest
+from alhelpers import scores
+from alhelpers.records.ids import one_piece
+from alhelpers.records.numbers import as_array
+from alhelpers.records.schema import DETECTIONS, LAYER, RecordError, nearest
 
 _COMPARISONS: Mapping[str, Callable[..., pa.ChunkedArray]] = {
     "<": pc.less,
@@ -25,72 +28,20 @@ OPERATORS = (*_COMPARISONS, "in", "not in", "like", "not like")
 
 
 def check_filters(filters: Sequence[Mapping[str, Any]]) -> None:
-    """Raise unless each filter has the three keys and a known operator."""
+    """Raise if a filter lacks one of the three keys, or its operator is unknown."""
     for condition in filters:
         if not isinstance(condition, Mapping) or set(condition) != {"left", "op", "right"}:
             raise RecordError(
-                f'a filter is {{"left": field, "op": operator, "right": value}}, got {condition!r}'
+                f'a filter must be {{"left": field, "op": operator, "right": value}}, got {condition!r}'
             )
         if condition["op"] not in OPERATORS:
             raise RecordError(f"operator {condition['op']!r} is unknown; there are: {', '.join(OPERATORS)}")
 
 
-def met(table: pa.Table, filters: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Return the records that meet all conditions."""
+def filtered(table: pa.Table, filters: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return the records that meet all filters."""
     holds = [_holds(field_values(table, condition["left"]), condition) for condition in filters]
     return table.filter(functools.reduce(pc.and_, holds)) if holds else table
-
-
-def field_values(table: pa.Table, name: str) -> pa.ChunkedArray:
-    """Return the values of a field: a column, a part of a document, or what is computed."""
-    found = _found(table.schema, name)
-    if isinstance(found, Computed):
-        return computed_values(table, name, found)
-    top, *steps = found
-    return pc.struct_field(table[top], steps) if steps else table[top]
-
-
-def columns_of(schema: pa.Schema, name: str) -> list[str]:
-    """Return the columns that a field is read from; raise if there is no such field."""
-    found = _found(schema, name)
-    return found.columns(schema.names) if isinstance(found, Computed) else [found[0]]
-
-
-def names_of(kind: pa.Field) -> list[str]:
-    """Return the names of the fields in a column that can be compared."""
-    return [name for name, _ in _paths(kind.name, kind.type, ())]
-
-
-def _found(schema: pa.Schema, name: str) -> tuple[str, ...] | Computed:
-    """Return the column of a field and the keys that lead to it from there, or how it is computed."""
-    known: dict[str, tuple[str, ...] | Computed] = {
-        path: steps for field in schema for path, steps in _paths(field.name, field.type, ())
-    }
-    known = {
-        **known,
-        **{path: field for path, field in computed_fields(schema.names).items() if path not in known},
-    }
-    if name in known:
-        return known[name]
-    if name in COMPUTED:
-        field = COMPUTED[name]
-        needs = " or ".join(field.needs) + (f" and {field.beside}" if field.beside else "")
-        raise RecordError(
-            f"field {name!r} is computed from {needs}; the records have: {', '.join(schema.names)}",
-            column=name,
-        )
-    raise RecordError(
-        f"field {name!r} is unknown{nearest(name, [*known, *COMPUTED])}; the records have: {', '.join(known)}",
-        column=str(name),
-    )
-
-
-def _paths(name: str, kind: pa.DataType, above: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
-    """Return the dotted names of the fields that can be compared, each with the steps to it."""
-    steps = (*above, name)
-    if pa.types.is_struct(kind):
-        return [path for part in kind for path in _paths(part.name, part.type, steps)]
-    return [] if pa.types.is_nested(kind) else [(".".join(steps), steps)]
 
 
 def _holds(values: pa.ChunkedArray, condition: Mapping[str, Any]) -> pa.ChunkedArray:
@@ -101,23 +52,156 @@ def _holds(values: pa.ChunkedArray, condition: Mapping[str, Any]) -> pa.ChunkedA
             raise RecordError(f"{left} {operator} None: only = and != compare with None")
         return pc.is_null(values) if operator == "=" else pc.is_valid(values)
     try:
-        return _compared(values, operator, right)
+        if operator in _COMPARISONS:
+            # 0.9 stored as float32 is not the float64 0.9: compare floats in the column's own precision
+            kind = values.type if pa.types.is_floating(values.type) else None
+            return _COMPARISONS[operator](values, pa.scalar(right, type=kind))
+        if operator.endswith("like"):
+            found = pc.match_like(values, right)
+        elif isinstance(right, str) or not isinstance(right, Sequence | set | frozenset | np.ndarray):
+            raise TypeError("the value must be a list")
+        else:
+            found = pc.is_in(values, value_set=pa.array(list(right), type=values.type))
     except (pa.ArrowException, TypeError, OverflowError) as error:
         raise RecordError(
-            f"{left} {operator} {right!r}: the field holds {values.type}, with which the value does not fit",
+            f"{left} {operator} {right!r}: the value does not fit the field, which holds {values.type}",
             column=left,
         ) from error
-
-
-def _compared(values: pa.ChunkedArray, operator: str, right: Any) -> pa.ChunkedArray:
-    # 0.9 stored as float32 is not the float64 0.9: compare floats in the column's own precision
-    kind = values.type if pa.types.is_floating(values.type) else None
-    if operator in _COMPARISONS:
-        return _COMPARISONS[operator](values, pa.scalar(right, type=kind))
-    if operator.endswith("like"):
-        found = pc.match_like(values, right)
-    else:
-        if isinstance(right, str) or not isinstance(right, Sequence | set | frozenset | np.ndarray):
-            raise TypeError("in needs a list")
-        found = pc.is_in(values, value_set=pa.array(list(right), type=values.type))
     return pc.and_(pc.invert(found), pc.is_valid(values)) if operator.startswith("not") else found
+
+
+def field_values(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """Return the values of a field: a column, a part of a document, or computed."""
+    found = _find(table.schema, name)
+    if isinstance(found, Computed):
+        return _computed_values(table, name, found)
+    top, *steps = found
+    return pc.struct_field(table[top], steps) if steps else table[top]
+
+
+def columns_of(schema: pa.Schema, name: str) -> list[str]:
+    """Return the columns that a field is read from; raise if the field is unknown."""
+    found = _find(schema, name)
+    return found.columns(schema.names) if isinstance(found, Computed) else [found[0]]
+
+
+def field_paths(kind: pa.Field, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the paths, from a column on, to the fields in it that can be compared."""
+    path = (*above, kind.name)
+    if pa.types.is_struct(kind.type):
+        for part in kind.type:
+            yield from field_paths(part, path)
+    elif not pa.types.is_nested(kind.type):
+        yield path
+
+
+def _find(schema: pa.Schema, name: str) -> tuple[str, ...] | Computed:
+    """Return the path of a stored field, or how a field is computed."""
+    known: dict[str, tuple[str, ...] | Computed] = {
+        ".".join(path): path for column in schema for path in field_paths(column)
+    }
+    layers = {
+        f"{column}.norm": Computed(((column,),), _norm) for column in schema.names if column.startswith(LAYER)
+    }
+    for each, field in (COMPUTED | layers).items():
+        if field.columns(schema.names):
+            known.setdefault(each, field)
+    if name in known:
+        return known[name]
+    if name in COMPUTED:
+        needs = " or ".join(" and ".join(need) for need in COMPUTED[name].needs)
+        raise RecordError(
+            f"field {name!r} is computed from {needs}; the records have: {', '.join(schema.names)}",
+            column=name,
+        )
+    raise RecordError(
+        f"field {name!r} is unknown{nearest(name, [*known, *COMPUTED])}; the records have: {', '.join(known)}",
+        column=str(name),
+    )
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A field computed from some columns: the first of several sets that the records have."""
+
+    needs: tuple[tuple[str, ...], ...]
+    values: Callable[[pa.Table, str], pa.Array | pa.ChunkedArray | np.ndarray]
+
+    def columns(self, there: Sequence[str]) -> list[str]:
+        """Return the columns that are read; empty if the field cannot be computed."""
+        return next((list(need) for need in self.needs if set(need) <= set(there)), [])
+
+
+def _computed_values(table: pa.Table, name: str, field: Computed) -> pa.ChunkedArray:
+    column = field.columns(table.column_names)[0]
+    if not table.num_rows:
+        return pa.chunked_array([pa.array([], pa.string() if name == _CLASS_NAME else pa.float32())])
+    try:
+        values = field.values(table, column)
+    except scores.ScoreError as error:
+        id = None if error.row is None else table["id"][error.row].as_py()
+        record = "" if id is None else f"record {id!r}: "
+        raise RecordError(f"{record}field {name!r} cannot be computed: {error}", id, column) from error
+    if isinstance(values, np.ndarray):
+        values = pa.array(values)
+    return values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+
+
+def _confidences(table: pa.Table, column: str) -> np.ndarray:
+    values = as_array(table[column], column)
+    return scores.confidences_from_logits(values) if column == "logits" else values
+
+
+def _confidence(table: pa.Table, column: str) -> pa.ChunkedArray | np.ndarray:
+    return table[column] if column == "confidence" else _confidences(table, column).max(axis=1)
+
+
+def _least_confidence(table: pa.Table, column: str) -> np.ndarray:
+    if column == "confidence":
+        return 1 - as_array(table[column], column)
+    return scores.least_confidence(_confidences(table, column))
+
+
+def _class_name(table: pa.Table, column: str) -> pa.ChunkedArray | pa.Array:
+    """Return the predicted class, or the name of the class with the highest confidence."""
+    if column == "class_name":
+        return table[column]
+    best = as_array(table[column], column).argmax(axis=1)
+    names = one_piece(table["class_names"])
+    lengths = names.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    starts = np.cumsum(lengths) - lengths
+    # a record with fewer names has no class name
+    return names.flatten().take(pa.array(starts + best, mask=best >= lengths))
+
+
+def _norm(table: pa.Table, column: str) -> np.ndarray:
+    vectors = as_array(table[column], column)
+    return np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+
+
+def _by(score: Callable[[np.ndarray], np.ndarray]) -> Callable[[pa.Table, str], np.ndarray]:
+    return lambda table, column: score(_confidences(table, column))
+
+
+_CLASS_NAME = "prediction.class_name"
+_PREDICTION = ("confidences",), ("logits",)
+_MC_DROPOUT, _COMMITTEE = (("mc_dropout",),), (("query_by_committee",),)
+
+COMPUTED: dict[str, Computed] = {
+    "prediction.confidence": Computed((("confidence",), *_PREDICTION), _confidence),
+    _CLASS_NAME: Computed(
+        (("class_name",), ("confidences", "class_names"), ("logits", "class_names")), _class_name
+    ),
+    "prediction.entropy": Computed(_PREDICTION, _by(scores.entropy)),
+    "prediction.margin": Computed(_PREDICTION, _by(scores.margin)),
+    "prediction.least_confidence": Computed((*_PREDICTION, ("confidence",)), _least_confidence),
+    "mc_dropout.bald": Computed(_MC_DROPOUT, _by(scores.bald)),
+    "mc_dropout.variance": Computed(_MC_DROPOUT, _by(scores.variance)),
+    "mc_dropout.predictive_entropy": Computed(_MC_DROPOUT, _by(scores.predictive_entropy)),
+    "mc_dropout.margin": Computed(_MC_DROPOUT, _by(scores.mean_margin)),
+    "mc_dropout.variation_ratio": Computed(_MC_DROPOUT, _by(scores.variation_ratio)),
+    "query_by_committee.vote_entropy": Computed(_COMMITTEE, _by(scores.vote_entropy)),
+    "query_by_committee.consensus_kl": Computed(_COMMITTEE, _by(scores.consensus_kl)),
+    "embeddings.norm": Computed((("embeddings",),), _norm),
+    "detections.count": Computed(((DETECTIONS,),), lambda table, column: pc.list_value_length(table[column])),
+}

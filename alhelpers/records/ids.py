@@ -1,4 +1,4 @@
-"""Ids: strings or whole numbers, each once, told apart by a hash of 64 bits."""
+"""Ids: strings or whole numbers, each once, compared by a hash of 64 bits."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ import pyarrow.compute as pc
 
 from alhelpers.records.schema import RecordError
 
-# Rows hashed at a time: few enough that what they need stays in the processor's cache.
+# Rows hashed at a time: few enough for the processor's cache.
 _BLOCK = 1 << 14
 # The 64 bits of the golden ratio, whose multiples spread evenly.
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 def one_piece(values: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Return a column as one array, without a copy where it is one."""
+    """Return a column as one array, without a copy if it has one chunk."""
     if isinstance(values, pa.Array):
         return values
     return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
 
 
 def check_distinct(ids: Sequence[pa.Array | pa.ChunkedArray], name: str = "records") -> None:
-    """Check that no id comes twice.
+    """Check that every id is unique.
 
     Parameters
     ----------
     ids : sequence of pyarrow.Array or pyarrow.ChunkedArray
-        The ids, in as many pieces as the records were read in; strings in all of them or whole numbers in all.
+        The ids, in any number of pieces: all strings or all whole numbers.
     name : str
-        What to call the records in errors.
+        The name of the records in errors.
 
     Raises
     ------
     RecordError
-        If an id comes twice, in one piece or in two, or some ids are strings and others numbers; it names the
-        id.
+        If an id comes twice, in one piece or in two, or some ids are strings and others are numbers. The
+        message names the id.
     """
     whole = [_plain(one_piece(part), name) for part in ids if len(part)]
     if not whole:
@@ -52,24 +52,35 @@ def check_distinct(ids: Sequence[pa.Array | pa.ChunkedArray], name: str = "recor
         )
     hashes = np.concatenate([id_hashes(part) for part in whole])
     hashes.sort()
-    alike = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
-    if len(alike):
-        _raise_if_twice(whole, alike, name)
+    repeated = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
+    if not len(repeated):
+        return
+    # different ids may have the same hash: compare the ids themselves
+    suspects = [part.filter(pa.array(np.isin(id_hashes(part), repeated))) for part in whole]
+    counts = pc.value_counts(pa.chunked_array(suspects))
+    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    if len(twice):
+        id = min(twice.to_pylist())
+        raise RecordError(f"id {id!r} comes more than once in {name}; ids must be unique", id, "id")
 
 
 def checked_ids(ids: pa.ChunkedArray | pa.Array, name: str, distinct: bool = True) -> pa.Array:
-    """Return ids in one piece, as strings or 64-bit numbers, if each is there, and once."""
+    """Return ids in one piece, as strings or 64-bit numbers; raise if one is missing or comes twice."""
     whole = _plain(one_piece(ids), name)
     if whole.null_count:
-        place = int(np.flatnonzero(whole.is_null().to_numpy(zero_copy_only=False))[0])
-        raise RecordError(f"record {place} of {name} has no id", column="id")
+        raise RecordError(f"record {first_null(whole)} of {name} has no id", column="id")
     if distinct:
         check_distinct([whole], name)
     return whole
 
 
+def first_null(values: pa.Array) -> int:
+    """Return the place of the first missing value."""
+    return int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
+
+
 def id_hashes(ids: pa.Array) -> np.ndarray:
-    """Return a hash of each id: the same on every machine, in every version and wherever the id stands.
+    """Return a hash of each id, the same on every machine and in every version.
 
     Parameters
     ----------
@@ -79,8 +90,8 @@ def id_hashes(ids: pa.Array) -> np.ndarray:
     Returns
     -------
     numpy.ndarray of shape (N,), uint64
-        Unlike ids are alike in about one of 2^64 pairs; whole numbers are their own hash. Mix it with a seed
-        before drawing from it.
+        Two different ids have the same hash with a probability of about 2^-64; whole numbers are their own
+        hash. Mix it with a seed before drawing from it.
     """
     if not len(ids):
         return np.empty(0, np.uint64)
@@ -100,35 +111,8 @@ def id_hashes(ids: pa.Array) -> np.ndarray:
     return hashes
 
 
-def _plain(ids: pa.Array, name: str) -> pa.Array:
-    """Return ids in the type of their kind: string, or int64."""
-    kind = ids.type
-    if kind in (pa.string(), pa.int64()):
-        return ids
-    if pa.types.is_dictionary(kind):
-        return _plain(ids.dictionary_decode(), name)
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return ids.cast(pa.string())
-    if pa.types.is_integer(kind):
-        try:
-            return ids.cast(pa.int64())
-        except pa.ArrowException as error:
-            raise RecordError(f"ids of {name} must fit into 64 bits: {error}", column="id") from error
-    raise RecordError(f"ids of {name} must be strings or whole numbers, got {kind}", column="id")
-
-
-def _raise_if_twice(ids: Sequence[pa.Array], alike: np.ndarray, name: str) -> None:
-    """Raise if records whose hashes are alike have the same id; unlike ids may have one hash."""
-    found = [part.filter(pa.array(np.isin(id_hashes(part), alike))) for part in ids]
-    counts = pc.value_counts(pa.chunked_array(found))
-    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    if len(twice):
-        id = min(twice.to_pylist())
-        raise RecordError(f"id {id!r} comes more than once in {name}; ids must differ", id, "id")
-
-
 def _word_hashes(words: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Mix in eight bytes of each id at a time."""
+    """Hash texts by mixing in eight bytes of each at a time."""
     starts = starts.astype(np.int64)
     hashes = lengths.astype(np.uint64)
     shortest = int(lengths.min())
@@ -147,3 +131,20 @@ def _word_hashes(words: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> 
         else:
             hashes[rows] = mixed
     return hashes
+
+
+def _plain(ids: pa.Array, name: str) -> pa.Array:
+    """Return ids as string or int64."""
+    if pa.types.is_dictionary(ids.type):
+        ids = ids.dictionary_decode()
+    kind = ids.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        plain = pa.string()
+    elif pa.types.is_integer(kind):
+        plain = pa.int64()
+    else:
+        raise RecordError(f"ids of {name} must be strings or whole numbers, got {kind}", column="id")
+    try:
+        return ids if kind == plain else ids.cast(plain)
+    except pa.ArrowException as error:
+        raise RecordError(f"ids of {name} must fit into 64 bits: {error}", column="id") from error

@@ -1,7 +1,8 @@
-"""Records as JSON lines, one object a line, in and out of Parquet; files of any length."""
+"""Records as JSON lines, one object a line, to and from Parquet; files of any length."""
 
 from __future__ import annotations
 
+import bisect
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,50 +11,48 @@ from typing import Any
 
 import pyarrow as pa
 
-from alhelpers.records.checks import checked
-from alhelpers.records.conversion import from_rows
-from alhelpers.records.detections import box_sizes
-from alhelpers.records.numbers import as_array, sizes_of
+from alhelpers.records.checks import checked, from_rows
+from alhelpers.records.layout import fixed_sizes, must_be_in_all
+from alhelpers.records.numbers import as_array
 from alhelpers.records.partition import count, parts
-from alhelpers.records.schema import DETECTIONS, LAYER, SAMPLES, RecordError, is_numeric, nearest
-from alhelpers.records.sources import Records
+from alhelpers.records.schema import DETECTIONS, LAYER, SAMPLES, RecordError, Records, is_numeric, nearest
 from alhelpers.records.tables import read
 from alhelpers.records.writing import in_place_of, write, write_files
 
 _PREDICTION = ("class_names", "class_name", "confidence", "confidences", "logits")
-_AS_THEY_ARE = ("id", "split", "tags", "metadata")
-_FIELDS = (*_AS_THEY_ARE, "prediction", DETECTIONS, *SAMPLES, "embeddings", "groundtruth")
+_UNCHANGED = ("id", "split", "tags", "metadata")
+_FIELDS = (*_UNCHANGED, "prediction", DETECTIONS, *SAMPLES, "embeddings", "groundtruth")
 
-# What is turned into a table at once, as Python's objects: many times larger than the text that they came from.
+# Converted at once by way of Python objects, which are many times larger than their text.
 _CHUNK_LINES = 10_000
 _CHUNK_BYTES = 1 << 24
 
 
 def convert(json_lines: str | Path, parquet: str | Path) -> int:
-    """Turn a file of JSON lines into a Parquet file of records, some lines at a time.
+    """Convert a file of JSON lines into a Parquet file of records, some lines at a time.
 
     Parameters
     ----------
     json_lines : str or pathlib.Path
-        One object a line: ``id``; ``prediction``, either an object with those of ``class_names``,
-        ``class_name``, ``confidence``, ``confidences`` and ``logits`` that there are, or a list of boxes, which
-        become ``detections`` (also under that name, beside a prediction); ``mc_dropout`` and
+        One object a line: ``id``; ``prediction``, either an object with any of ``class_names``,
+        ``class_name``, ``confidence``, ``confidences`` and ``logits``, or a list of boxes, which become
+        ``detections`` (also accepted under that name, beside a prediction); ``mc_dropout`` and
         ``query_by_committee``, a list of confidences or of objects with ``confidences``; ``embeddings``, a list,
-        or an object with a list a layer; ``groundtruth``, a text or an object with ``class_name``; ``split``,
-        ``tags`` and ``metadata``. All but ``id`` are optional.
+        or an object with a list for each layer; ``groundtruth``, a text or an object with ``class_name``;
+        ``split``, ``tags`` and ``metadata``. All but ``id`` are optional.
     parquet : str or pathlib.Path
         The file to write; its folder is made if missing. An interrupted conversion leaves the old file whole.
 
     Returns
     -------
     int
-        How many records there are.
+        The number of records.
 
     Raises
     ------
     RecordError
-        If a line is no object, or what it says breaks the schema or does not fit to the first line; it names
-        the line and the field.
+        If a line is not an object, breaks the schema or does not fit to the first line; it names the line and
+        the field.
     """
     target = Path(parquet)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +74,7 @@ def from_json_lines(path: str | Path) -> pa.Table:
     Parameters
     ----------
     path : str or pathlib.Path
-        The file, as :func:`convert` takes it.
+        The file, as for :func:`convert`.
 
     Returns
     -------
@@ -85,7 +84,7 @@ def from_json_lines(path: str | Path) -> pa.Table:
     Raises
     ------
     RecordError
-        As :func:`convert` raises it.
+        As in :func:`convert`.
     """
     with tempfile.TemporaryDirectory() as folder:
         convert(path, Path(folder) / "records.parquet")
@@ -115,25 +114,20 @@ def to_json_lines(path: str | Path, records: Records) -> None:
                     file.write(json.dumps(_document(row), ensure_ascii=False).encode() + b"\n")
 
 
-# ------------------------------------------------------------------------------
-# reading
-# ------------------------------------------------------------------------------
-
-
 def _tables(path: Path) -> Iterator[tuple[str, pa.Table]]:
-    """Yield checked tables of some lines each, and what to call them; each fits to the first."""
+    """Yield checked tables of some lines each, with their names; each fits to the first."""
     first: pa.Schema | None = None
     for numbers, rows in _chunks(path):
         try:
             table = _checked(rows, first)
         except RecordError:
-            raise _with_line(path, numbers, rows, first) from None
-        first = table.schema if first is None else first
+            raise _error_with_line(path, numbers, rows, first) from None
+        first = first or table.schema
         yield f"lines {numbers[0]} to {numbers[-1]} of {path}", table
 
 
 def _chunks(path: Path) -> Iterator[tuple[list[int], list[dict[str, Any]]]]:
-    """Yield the numbers and the contents of some lines at a time."""
+    """Yield the numbers and the records of some lines at a time."""
     numbers: list[int] = []
     rows: list[dict[str, Any]] = []
     size = 0
@@ -155,71 +149,75 @@ def _chunks(path: Path) -> Iterator[tuple[list[int], list[dict[str, Any]]]]:
 
 
 def _checked(rows: Sequence[Mapping[str, Any]], first: pa.Schema | None) -> pa.Table:
-    """Return a checked table that fits to the first one."""
-    sizes: dict[str, tuple[int, ...]] = {}
-    for kind in first or ():
-        sizes |= box_sizes(kind.type) if kind.name == DETECTIONS else {kind.name: sizes_of(kind.type)}
+    """Return a checked table that fits to the schema of the first one."""
+    sizes = {} if first is None else fixed_sizes(first)
     table = checked(from_rows(rows, None, "records"), None, "records", sizes)
-    if first is not None:
-        for column in sorted(_strict(table.schema) ^ _strict(first)):
-            what = "is missing, and there" if column in first.names else "is there, and missing"
+    for column in sorted(set(table.column_names) ^ set(first.names)) if first is not None else ():
+        if must_be_in_all(column):
+            what = "is missing, but present" if column in first.names else "is present, but missing"
             id = rows[0]["id"]
             raise RecordError(f"record {id!r}: {column} {what} in the first line", id, column)
     return table
 
 
-def _strict(schema: pa.Schema) -> set[str]:
-    """Return the columns that all records must have if one has."""
-    return {name for name in schema.names if is_numeric(name) or name == DETECTIONS}
-
-
-def _with_line(
+def _error_with_line(
     path: Path, numbers: Sequence[int], rows: Sequence[Mapping[str, Any]], first: pa.Schema | None
 ) -> RecordError:
-    """Return the error of some rows with the line: that of its record, or the first with which it is an error."""
-    right, wrong = 0, len(rows)
-    found: RecordError | None = None
-    while found is None or wrong - right > 1:
-        middle = wrong if found is None else (right + wrong) // 2
+    """Return the error of some rows with its line: that of the record it names, or the first that causes it."""
+    errors: list[RecordError] = []
+
+    def is_wrong(last: int) -> bool:
         try:
-            _checked(rows[:middle], first)
-            right = middle
+            _checked(rows[: last + 1], first)
         except RecordError as error:
-            wrong, found = middle, error
-    places = [place for place in range(wrong) if rows[place]["id"] == found.record]
-    number = numbers[places[-1] if places else wrong - 1]
+            errors.append(error)
+            return True
+        return False
+
+    wrong = bisect.bisect_left(range(len(rows) - 1), True, key=is_wrong)
+    is_wrong(wrong)
+    found = errors[-1]
+    places = [place for place in range(wrong + 1) if rows[place]["id"] == found.record]
+    number = numbers[places[-1] if places else wrong]
     return RecordError(f"line {number} of {path}: {found}", found.record, found.column)
 
 
 def _row(line: bytes, where: str) -> dict[str, Any]:
-    """Turn a line into a record."""
+    """Convert a line into a record."""
     try:
         document = json.loads(line)
-    except ValueError as error:  # no JSON, or no UTF-8
+    except ValueError as error:  # not JSON, or not UTF-8
         raise RecordError(f"{where} is not JSON: {error}") from None
     _check_object(document, where, "", _FIELDS)
-    if document.get("id") is None:
+    document = {name: value for name, value in document.items() if value is not None}
+    if "id" not in document:
         raise RecordError(f"{where} has no id", column="id")
-    row = {name: document[name] for name in _AS_THEY_ARE if document.get(name) is not None}
-    if document.get(DETECTIONS) is not None:
-        row[DETECTIONS] = document[DETECTIONS]
-    prediction = document.get("prediction")
+    row = {name: document[name] for name in (*_UNCHANGED, DETECTIONS) if name in document}
+    prediction = document.get("prediction", {})
     if isinstance(prediction, list):
         row[DETECTIONS] = prediction
-    elif prediction is not None:
+    else:
         _check_object(prediction, where, "prediction", _PREDICTION)
         row |= {name: value for name, value in prediction.items() if value is not None}
     for name in SAMPLES:
-        if document.get(name) is not None:
-            row[name] = _samples(document[name], where, name)
-    row |= _embeddings(document.get("embeddings"))
-    if document.get("groundtruth") is not None:
-        row["groundtruth"] = _groundtruth(document["groundtruth"], where)
+        samples = document.get(name, [])
+        if not isinstance(samples, list):
+            raise RecordError(
+                f"{where}: {name} must be a list of confidences, got {samples!r:.80}", column=name
+            )
+        if name in document:
+            row[name] = [
+                _unwrapped(each, "confidences", where, f"{name}[{k}]") for k, each in enumerate(samples)
+            ]
+    embeddings = document.get("embeddings", {})
+    layers = embeddings if isinstance(embeddings, dict) else {"": embeddings}
+    row |= {f"{LAYER}{layer}" if layer else "embeddings": vector for layer, vector in layers.items()}
+    if "groundtruth" in document:
+        row["groundtruth"] = _unwrapped(document["groundtruth"], "class_name", where, "groundtruth")
     return row
 
 
 def _check_object(value: Any, where: str, field: str, known: Sequence[str]) -> None:
-    """Raise unless a value is an object with known keys."""
     if not isinstance(value, dict):
         what = f"{where}: {field}" if field else where
         raise RecordError(f"{what} must be an object, got {value!r:.80}", column=field or None)
@@ -232,42 +230,18 @@ def _check_object(value: Any, where: str, field: str, known: Sequence[str]) -> N
         )
 
 
-def _samples(values: Any, where: str, field: str) -> list[Any]:
-    """Return the confidences of the passes or members."""
-    if not isinstance(values, list):
-        raise RecordError(f"{where}: {field} must be a list of confidences, got {values!r:.80}", column=field)
-    for place, value in enumerate(values):
-        if isinstance(value, dict) and value.get("confidences") is None:
-            raise RecordError(
-                f"{where}: {field}[{place}] has no confidences, it has {list(value)}", column=field
-            )
-    return [value["confidences"] if isinstance(value, dict) else value for value in values]
-
-
-def _embeddings(value: Any) -> dict[str, Any]:
-    """Return the columns of one layer or several."""
-    if not isinstance(value, dict):
-        return {} if value is None else {"embeddings": value}
-    return {f"{LAYER}{layer}" if layer else "embeddings": vector for layer, vector in value.items()}
-
-
-def _groundtruth(value: Any, where: str) -> Any:
+def _unwrapped(value: Any, key: str, where: str, field: str) -> Any:
+    """Return a value, or what an object has under its one known key."""
     if not isinstance(value, dict):
         return value
-    if value.get("class_name") is None:
-        raise RecordError(
-            f"{where}: groundtruth has no class_name, it has {list(value)}", column="groundtruth"
-        )
-    return value["class_name"]
-
-
-# ------------------------------------------------------------------------------
-# writing
-# ------------------------------------------------------------------------------
+    if value.get(key) is None:
+        raise RecordError(f"{where}: {field} has no {key}, it has {list(value)}", column=field.split("[")[0])
+    return value[key]
 
 
 def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """Yield records as dicts, of numbers by way of numpy, which takes a tenth of the time."""
+    """Yield records as dicts."""
+    # numbers by way of numpy, in a tenth of the time
     columns = [
         as_array(table[name], name).tolist() if is_numeric(name) else table[name].to_pylist()
         for name in table.column_names
@@ -277,26 +251,26 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 def _document(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn a record into what stands on a line."""
-    there = {name: _without_nulls(value) for name, value in row.items() if value is not None}
+    """Convert a record into the object of a line."""
+    row = {name: _without_nulls(value) for name, value in row.items() if value is not None}
     layers = {
         name.removeprefix(LAYER) if name.startswith(LAYER) else "": vector
-        for name, vector in there.items()
+        for name, vector in row.items()
         if name == "embeddings" or name.startswith(LAYER)
     }
-    document = {name: there[name] for name in _AS_THEY_ARE if name in there}
-    if prediction := {name: there[name] for name in _PREDICTION if name in there}:
+    document = {name: row[name] for name in _UNCHANGED if name in row}
+    if prediction := {name: row[name] for name in _PREDICTION if name in row}:
         document["prediction"] = prediction
-    if DETECTIONS in there:
-        document[DETECTIONS if prediction else "prediction"] = there[DETECTIONS]
-    document |= {name: there[name] for name in (*SAMPLES, "groundtruth") if name in there}
+    if DETECTIONS in row:
+        document[DETECTIONS if prediction else "prediction"] = row[DETECTIONS]
+    document |= {name: row[name] for name in (*SAMPLES, "groundtruth") if name in row}
     if layers:
         document["embeddings"] = layers[""] if list(layers) == [""] else layers
     return document
 
 
 def _without_nulls(value: Any) -> Any:
-    """Leave out what an object of a document or box does not have."""
+    """Leave out the keys of a document or box without a value."""
     if isinstance(value, dict):
         return {key: _without_nulls(part) for key, part in value.items() if part is not None}
     if isinstance(value, list) and value and isinstance(value[0], dict):

@@ -1,93 +1,113 @@
-"""What all parts of the same records agree on: columns, types, and the sizes of vectors."""
+"""What all parts of the same records share: their columns and types."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
-from alhelpers.records.checks import CLASS_NAMES, checked
-from alhelpers.records.detections import box_kind, box_sizes, box_sizes_of_first, joined_boxes, widened_boxes
+from alhelpers.records.checks import CLASS_NAMES, box_fields, checked
 from alhelpers.records.ids import one_piece
-from alhelpers.records.numbers import sizes_of
-from alhelpers.records.schema import DETECTIONS, DOCUMENTS, TEXTS, RecordError, is_numeric
+from alhelpers.records.numbers import fixed_type, nested_sizes, sizes_of
+from alhelpers.records.schema import BOX_FIELDS, DETECTIONS, DOCUMENTS, TEXTS, RecordError, depth, is_numeric
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What all parts of the same records agree on.
-
-    Parameters
-    ----------
-    schema : pyarrow.Schema
-        The columns to read. The types of documents are those that hold the documents of all parts.
-    sizes : dict of str to tuple of int
-        How long the vectors of each numeric column are.
-    name : str
-        What to call the records in errors.
-    """
+    """The columns of all parts in the types of the schema, and the name of the records in errors."""
 
     schema: pa.Schema
-    sizes: Mapping[str, tuple[int, ...]]
     name: str
 
     def fit(self, table: pa.Table, distinct: bool) -> pa.Table:
-        """Check a table, and give it all the columns, in the types that the others have."""
-        found = checked(table, None, self.name, self.sizes, distinct)
-        ids = found["id"]
-        columns = {
-            kind.name: _widened(found[kind.name], kind, ids)
-            if kind.name in found.column_names
-            else _absent(kind, ids, self.name)
-            for kind in self.schema
-        }
-        return pa.table(columns)
+        """Check a table, and return it with all columns of the layout."""
+        table = checked(table, None, self.name, fixed_sizes(self.schema), distinct)
+        for column, kind in zip(self.schema.names, self.schema.types, strict=True):
+            if column not in table.column_names:
+                if table.num_rows and must_be_in_all(column):
+                    id = table["id"][0].as_py()
+                    raise RecordError(
+                        f"record {id!r} of {self.name} has no {column}, other records have", id, column
+                    )
+                table = table.append_column(column, pa.nulls(table.num_rows, kind))
+            elif column == DETECTIONS:
+                _check_boxes_complete(table, kind)
+        return table.select(self.schema.names).cast(self.schema)
 
 
-def _widened(values: pa.ChunkedArray, kind: pa.Field, ids: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
-    """Give a column the parts of a document or box that only other records have."""
-    if kind.name == DETECTIONS and values.type != kind.type:
-        return widened_boxes(one_piece(values), kind.type, ids)
-    if kind.name in DOCUMENTS and values.type != kind.type:
-        whole = [pa.schema([kind]).empty_table(), pa.table({kind.name: values})]
-        return pa.concat_tables(whole, promote_options="permissive")[kind.name]
-    return values
+def must_be_in_all(column: str) -> bool:
+    """Return whether all records must have a column if one has it."""
+    return is_numeric(column) or column == DETECTIONS
 
 
-def _absent(kind: pa.Field, ids: pa.ChunkedArray, name: str) -> pa.Array:
-    """Return a column that these records lack and others have: null, where that is allowed."""
-    if len(ids) and (is_numeric(kind.name) or kind.name == DETECTIONS):
-        id = ids[0].as_py()
-        raise RecordError(f"record {id!r} of {name} has no {kind.name}, other records have", id, kind.name)
-    return pa.nulls(len(ids), kind.type)
+def _check_boxes_complete(table: pa.Table, kind: pa.DataType) -> None:
+    """Raise if there are boxes without numbers that other records' boxes have."""
+    boxes = one_piece(table[DETECTIONS])
+    there = {"class_name", *(field.name for field in box_fields(boxes.type))}
+    missing = next((field.name for field in box_fields(kind) if field.name not in there), None)
+    owners = np.flatnonzero(boxes.value_lengths().to_numpy())
+    if missing is not None and len(owners):
+        id = table["id"][int(owners[0])].as_py()
+        raise RecordError(
+            f"record {id!r} has a box without {missing}, other records' boxes have it",
+            id,
+            f"{DETECTIONS}.{missing}",
+        )
 
 
 def layout_of(schema: pa.Schema, values_of: Callable[[str], Iterator[pa.Array]], name: str) -> Layout:
-    """Return the layout of records, and read on only where their types do not tell the sizes of vectors."""
-    sizes: dict[str, tuple[int, ...]] = {}
+    """Return the layout of records; values are read only where the types do not fix the sizes of vectors."""
+    sizes = fixed_sizes(schema)
     for kind in schema:
-        if is_numeric(kind.name):
-            sizes[kind.name] = sizes_of(kind.type) or _sizes_of_first(values_of(kind.name))
-        elif kind.name == DETECTIONS:
-            sizes |= box_sizes(kind.type) or box_sizes_of_first(values_of(kind.name))
-            place = schema.get_field_index(kind.name)
-            schema = schema.set(place, pa.field(kind.name, box_kind(kind.type, sizes)))
-    return Layout(schema, sizes, name)
+        column = kind.name
+        if is_numeric(column) and depth(column) and column not in sizes:
+            first = next((piece[0].as_py() for piece in values_of(column) if len(piece)), None)
+            sizes[column] = nested_sizes(first)
+        elif column == DETECTIONS and box_fields(kind.type) and not any(DETECTIONS in each for each in sizes):
+            flat = (piece.flatten() for piece in values_of(column))
+            box = next((piece[0].as_py() for piece in flat if len(piece)), None) or {}
+            sizes |= {f"{column}.{field}": nested_sizes(value) for field, value in box.items()}
+    return Layout(pa.schema([pa.field(kind.name, _checked_type(kind, sizes)) for kind in schema]), name)
 
 
-def _sizes_of_first(values: Iterator[pa.Array]) -> tuple[int, ...]:
-    """Return the sizes of the nested lists of the first record; none where it has none."""
-    value = next((piece[0].as_py() for piece in values if len(piece)), None)
-    sizes = []
-    while isinstance(value, list) and value:
-        sizes.append(len(value))
-        value = value[0]
-    return tuple(sizes)
+def _checked_type(kind: pa.Field, sizes: Mapping[str, tuple[int, ...]]) -> pa.DataType:
+    """Return the type of a column after the checks."""
+    column, found = kind.name, kind.type
+    if is_numeric(column):
+        return fixed_type(sizes.get(column) or (1,) * depth(column))
+    if column == "id":
+        plain = found.value_type if pa.types.is_dictionary(found) else found
+        return pa.int64() if pa.types.is_integer(plain) else pa.string()
+    if column == DETECTIONS:
+        fields = {field.name: pa.field(f"{column}.{field.name}", field.type) for field in box_fields(found)}
+        return _boxes_type({name: _checked_type(field, sizes) for name, field in fields.items()})
+    plain = {**dict.fromkeys(TEXTS, pa.string()), "class_names": CLASS_NAMES}.get(column, found)
+    return (
+        found if found == plain else plain
+    )  # types are equal whatever the elements of their lists are called
+
+
+def fixed_sizes(schema: pa.Schema) -> dict[str, tuple[int, ...]]:
+    """Return the sizes of the vectors of columns, and of boxes as ``detections.<field>``, that the types fix."""
+    kinds = {kind.name: kind.type for kind in schema}
+    for field in box_fields(kinds.get(DETECTIONS, pa.null())):
+        kinds[f"{DETECTIONS}.{field.name}"] = field.type
+    found = {column: sizes_of(kind) for column, kind in kinds.items() if is_numeric(column)}
+    return {column: sizes for column, sizes in found.items() if sizes and len(sizes) == depth(column)}
+
+
+def _boxes_type(kinds: Mapping[str, pa.DataType]) -> pa.DataType:
+    """Return the type of detections whose boxes have some fields, and always a class name."""
+    kinds = {**kinds, "class_name": pa.string()}
+    return pa.list_(
+        pa.field("element", pa.struct([(name, kinds[name]) for name in BOX_FIELDS if name in kinds]))
+    )
 
 
 def unified(schemas: Sequence[pa.Schema], files: Sequence[str]) -> pa.Schema:
-    """Return all columns of several files, if they fit together."""
+    """Return all columns of several files; raise if two files do not fit together."""
     kinds: dict[str, pa.Field] = {}
     origin: dict[str, str] = {}
     for schema, file in zip(schemas, files, strict=True):
@@ -95,12 +115,11 @@ def unified(schemas: Sequence[pa.Schema], files: Sequence[str]) -> pa.Schema:
             first = kinds.get(kind.name)
             kinds[kind.name] = kind if first is None else _joined(first, kind, origin[kind.name], file)
             origin.setdefault(kind.name, file)
-    fixed = {**dict.fromkeys(TEXTS, pa.string()), "class_names": CLASS_NAMES}
-    return pa.schema([pa.field(name, fixed.get(name, kind.type)) for name, kind in kinds.items()])
+    return pa.schema(kinds.values())
 
 
 def _joined(first: pa.Field, other: pa.Field, file: str, other_file: str) -> pa.Field:
-    """Return what holds a column of two files."""
+    """Return the field that holds a column of two files."""
     name = first.name
     fits = True
     if name == "id":
@@ -110,7 +129,8 @@ def _joined(first: pa.Field, other: pa.Field, file: str, other_file: str) -> pa.
         fits = not sizes or not other_sizes or sizes == other_sizes
         first = first if sizes else other
     elif name == DETECTIONS:
-        return pa.field(name, joined_boxes(first.type, other.type))
+        kinds = {field.name: field.type for kind in (first, other) for field in box_fields(kind.type)}
+        return pa.field(name, _boxes_type(kinds))
     elif name in DOCUMENTS and first.type != other.type:
         try:
             return pa.unify_schemas([pa.schema([first]), pa.schema([other])], promote_options="permissive")[0]

@@ -1,8 +1,7 @@
-"""The values of one column, turned into arrow arrays and checked: numbers, vectors and samples, and texts."""
+"""The values of one column as checked arrow arrays: numbers, vectors, samples and texts."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,122 +11,103 @@ import pyarrow as pa
 from alhelpers.records.ids import one_piece
 from alhelpers.records.schema import RecordError, depth
 
+_FORMS = ("a number", "a vector of numbers", "predictions x classes")
+
 
 def from_numbers(values: Any, column: str, ids: Sequence[Any]) -> pa.Array:
-    """Turn numbers, vectors or samples into an arrow array of fixed size, naming the record that does not fit."""
-    dimensions = depth(column)
+    """Convert numbers, vectors or samples of one shape into an arrow array."""
     if isinstance(values, np.ndarray):
         numbers = np.ascontiguousarray(values, dtype=np.float32)
     else:
-        found = [_array(value, column, id) for value, id in zip(values, ids, strict=True)]
-        for array, id in zip(found, ids, strict=True):
-            if array.shape != found[0].shape:
-                raise RecordError(
-                    f"record {id!r}: {column} has shape {array.shape}, record {ids[0]!r} has {found[0].shape}",
-                    id,
-                    column,
-                )
-        numbers = np.stack(found)
-    if numbers.ndim != dimensions + 1 or 0 in numbers.shape[1:]:
-        form = ("a number", "a vector of numbers", "predictions x classes")[dimensions]
+        arrays: list[np.ndarray] = []
+        for value, id in zip(values, ids, strict=True):
+            arrays.append(_array(value, column, id, arrays[0].shape if arrays else None))
+        numbers = np.stack(arrays)
+    if numbers.ndim != depth(column) + 1 or 0 in numbers.shape[1:]:
         raise RecordError(
-            f"{column} must be {form} in each record, got shape {numbers.shape[1:]}", column=column
+            f"{column} must be {_FORMS[depth(column)]} in each record, got shape {numbers.shape[1:]}",
+            column=column,
         )
-    array = pa.array(numbers.ravel())
-    for size in reversed(numbers.shape[1:]):
-        array = pa.FixedSizeListArray.from_arrays(array, size)
-    return array
+    return _listed(pa.array(numbers.ravel()), numbers.shape[1:])
 
 
-def _array(value: Any, column: str, id: Any) -> np.ndarray:
-    """Return one record's numbers as an array."""
+def _array(value: Any, column: str, id: Any, shape: tuple[int, ...] | None) -> np.ndarray:
+    """Return one record's numbers, which must have the shape of the others."""
     if value is None:
         raise RecordError(f"record {id!r} has no {column}, other records have", id, column)
     try:
-        return np.asarray(value, dtype=np.float32)
+        array = np.asarray(value, dtype=np.float32)
     except (TypeError, ValueError):
         raise RecordError(
             f"record {id!r}: {column} must be numbers, rows of one length, got {value!r:.80}", id, column
         ) from None
-
-
-def checked_numbers(values: pa.Array, column: str, ids: pa.Array, expected: tuple[int, ...] = ()) -> pa.Array:
-    """Return a column of finite float32 numbers in lists of fixed sizes."""
-    sizes: list[int] = []
-    for level in range(depth(column)):
-        _check_present(values, column, ids)
-        values, size = _flattened(values, column, ids, expected[level] if expected else None)
-        sizes.append(size)
-    _check_present(values, column, ids)
-    if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
-        raise RecordError(f"{column} must hold numbers, got {values.type}", column=column)
-    flat = values if values.type == pa.float32() else values.cast(pa.float32(), safe=False)
-    numbers = flat.to_numpy(zero_copy_only=True)
-    if not np.isfinite(numbers).all():
-        place = int(np.flatnonzero(~np.isfinite(numbers))[0]) // math.prod(sizes)
-        id = ids[place].as_py()
+    if 0 in array.shape:
         raise RecordError(
-            f"record {id!r}: {column} holds NaN or infinity; leave it out or predict it again", id, column
+            f"record {id!r}: {column} must be {_FORMS[depth(column)]}, got {value!r}", id, column
         )
+    if shape is not None and array.shape != shape:
+        raise RecordError(
+            f"record {id!r}: {column} has shape {array.shape}, other records have {shape}", id, column
+        )
+    return array
+
+
+def checked_numbers(values: pa.Array, column: str, ids: pa.Array, sizes: tuple[int, ...] = ()) -> pa.Array:
+    """Return a column of finite float32 numbers in lists of fixed sizes, by default those of the first record."""
+    kind, levels = values.type, 0
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        kind, levels = kind.value_type, levels + 1
+    sizes = sizes or sizes_of(values.type)
+    if len(sizes) < levels:
+        sizes = nested_sizes(values[0].as_py() if len(values) else None) or (1,) * levels
+    if pa.types.is_null(kind):
+        _raise_first_wrong(values, column, ids, sizes)
+    numeric = pa.types.is_floating(kind) or pa.types.is_integer(kind)
+    if not numeric or levels != depth(column) or 0 in sizes:
+        raise RecordError(
+            f"{column} must be {_FORMS[depth(column)]} in each record, got {values.type}", column=column
+        )
+    try:
+        flat = values.cast(fixed_type(sizes), safe=False)
+        missing = flat.null_count
+        for _ in sizes:
+            flat = flat.flatten()
+            missing += flat.null_count
+    except pa.ArrowException:  # lists of other sizes
+        missing = len(values)
+    if missing or not np.isfinite(flat.to_numpy(zero_copy_only=True)).all():
+        _raise_first_wrong(values, column, ids, sizes)
+    return _listed(flat, sizes)
+
+
+def _raise_first_wrong(values: pa.Array, column: str, ids: pa.Array, sizes: tuple[int, ...]) -> None:
+    for value, id in zip(values, ids, strict=True):
+        array = _array(value.as_py(), column, id.as_py(), sizes)
+        if not np.isfinite(array).all():
+            raise RecordError(
+                f"record {id.as_py()!r}: {column} holds NaN or infinity, or a number is missing; leave it out "
+                "or predict it again",
+                id.as_py(),
+                column,
+            )
+
+
+def fixed_type(sizes: Sequence[int]) -> pa.DataType:
+    """Return the type of float32 numbers in nested lists of fixed sizes, the outermost size first."""
+    kind = pa.float32()
     for size in reversed(sizes):
-        flat = pa.FixedSizeListArray.from_arrays(flat, size)
-    return flat
+        kind = pa.list_(kind, size)
+    return kind
 
 
-def _flattened(values: pa.Array, column: str, ids: pa.Array, expected: int | None) -> tuple[pa.Array, int]:
-    """Take one level of lists off, all of one length; returns what is inside, and the length."""
-    kind = values.type
-    if not (pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)):
-        form = "predictions x classes" if depth(column) == 2 else "a vector of numbers"
-        raise RecordError(f"{column} must be {form} in each record, got {kind}", column=column)
-    if pa.types.is_fixed_size_list(kind):
-        lengths = np.array([kind.list_size])  # one stands for all
-    else:
-        lengths = values.value_lengths().to_numpy()
-    size = expected if expected is not None else int(lengths[0]) if len(lengths) else 1
-    if len(values) and (lengths != size).any():
-        place = int(np.flatnonzero(lengths != size)[0])
-        id = ids[place * len(ids) // len(lengths)].as_py()
-        raise RecordError(
-            f"record {id!r}: {column} has a list of {lengths[place]}, the first record's has {size}",
-            id,
-            column,
-        )
-    if not size:
-        raise RecordError(f"{column} holds empty vectors", column=column)
-    return values.flatten(), size
-
-
-def _check_present(values: pa.Array, column: str, ids: pa.Array) -> None:
-    """Raise if a number or a list is missing."""
-    if values.null_count:
-        place = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
-        id = ids[place * len(ids) // len(values)].as_py()
-        raise RecordError(
-            f"record {id!r} has no {column}, or a part of it is missing; other records have", id, column
-        )
-
-
-def as_array(values: pa.ChunkedArray, name: str) -> np.ndarray:
-    """Return a column as an array, of numbers without a copy."""
-    whole = one_piece(values)
-    shape = [len(whole)]
-    while pa.types.is_fixed_size_list(whole.type):
-        if whole.null_count:
-            raise RecordError(f"{name} is missing in {whole.null_count} records", column=name)
-        shape.append(whole.type.list_size)
-        whole = whole.flatten()
-    if not pa.types.is_floating(whole.type):
-        return (
-            np.array(whole.to_pylist(), dtype=object) if len(shape) == 1 else whole.to_numpy().reshape(shape)
-        )
-    if whole.null_count:
-        raise RecordError(f"{name} is missing in {whole.null_count} records", column=name)
-    return whole.to_numpy(zero_copy_only=True).reshape(shape)
+def _listed(values: pa.Array, sizes: Sequence[int]) -> pa.Array:
+    for size in reversed(sizes):
+        values = pa.FixedSizeListArray.from_arrays(values, size)
+    return values
 
 
 def sizes_of(kind: pa.DataType) -> tuple[int, ...]:
-    """Return the sizes of nested lists of fixed sizes, outermost first; none for other types."""
+    """Return the sizes of nested lists of fixed sizes, the outermost first; empty for other types."""
     sizes = []
     while pa.types.is_fixed_size_list(kind):
         sizes.append(kind.list_size)
@@ -135,8 +115,33 @@ def sizes_of(kind: pa.DataType) -> tuple[int, ...]:
     return tuple(sizes)
 
 
+def nested_sizes(value: Any) -> tuple[int, ...]:
+    """Return the sizes of the nested lists of one record, the outermost first."""
+    sizes = []
+    while isinstance(value, list) and value:
+        sizes.append(len(value))
+        value = value[0]
+    return tuple(sizes)
+
+
+def as_array(values: pa.ChunkedArray, name: str) -> np.ndarray:
+    """Return a column as a numpy array, numbers without a copy."""
+    whole = one_piece(values)
+    shape = [len(whole)]
+    while (listed := pa.types.is_fixed_size_list(whole.type)) or pa.types.is_floating(whole.type):
+        if whole.null_count:
+            raise RecordError(f"{name} is missing in {whole.null_count} records", column=name)
+        if not listed:
+            break
+        shape.append(whole.type.list_size)
+        whole = whole.flatten()
+    if len(shape) == 1 and not pa.types.is_floating(whole.type):
+        return np.array(whole.to_pylist(), dtype=object)
+    return whole.to_numpy().reshape(shape)
+
+
 def checked_text(values: pa.ChunkedArray, kind: pa.DataType, column: str) -> pa.ChunkedArray:
-    """Return text as text; a number is not one."""
+    """Return a column of texts, or of lists of texts, in the type of the schema."""
     plain = values.type.value_type if pa.types.is_list(values.type) else values.type
     if pa.types.is_dictionary(plain):
         plain = plain.value_type

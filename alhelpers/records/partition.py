@@ -1,27 +1,76 @@
-"""Records cut into parts, each small enough to be read at once, wherever the records are."""
+"""Records cut into parts, each small enough to be read at once, whatever form the records have."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import glob
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from alhelpers.records.checks import check_has_id
-from alhelpers.records.choices import columns_beside, filtered, limited
-from alhelpers.records.conversion import from_rows
-from alhelpers.records.filters import columns_of
-from alhelpers.records.layout import layout_of, unified
-from alhelpers.records.parquet import ROW_GROUP, FileRows, Footer, batches, files_of, footer
-from alhelpers.records.part import RecordPart, TableRows
-from alhelpers.records.schema import RecordError
-from alhelpers.records.sources import PATHS, Query, Records
+from alhelpers.records.checks import check_has_id, from_rows
+from alhelpers.records.filters import columns_of, field_values, filtered
+from alhelpers.records.layout import Layout, layout_of, unified
+from alhelpers.records.schema import PATHS, Query, RecordError, Records
 
-#: About how many records a part has.
+#: Records in a row group, the smallest piece of a file that is read at once.
+ROW_GROUP = 100_000
+#: The approximate number of records in a part.
 PART_ROWS = ROW_GROUP
 
-_ROWS_READ_ON = 1000
+
+@dataclass(frozen=True, eq=False)
+class RecordPart:
+    """A part of some records: cheap to create and to pickle, and read each time it is loaded.
+
+    Parameters
+    ----------
+    rows : int
+        The number of records before filters.
+    origin, layout, steps
+        Where the records are, the columns and types of all parts, and the filters and limit of a query.
+    columns : tuple of str
+        The columns that :meth:`load` returns.
+    """
+
+    rows: int
+    origin: FileRows | TableRows
+    layout: Layout
+    columns: tuple[str, ...]
+    steps: tuple[Callable[[pa.Table], pa.Table], ...] = ()
+
+    def load(self, *, distinct: bool = True) -> pa.Table:
+        """Read and check the records, and apply filters and limit.
+
+        Parameters
+        ----------
+        distinct : bool
+            Whether to check that every id is unique within the part. It can be left out if the ids of all
+            parts are checked together, with :func:`alhelpers.records.check_distinct`.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``id`` and the wanted columns, in the same types in every part; possibly no rows. Numbers are
+            float32, in one piece.
+
+        Raises
+        ------
+        RecordError
+            If the records break the schema, an id comes twice within the part, or the file was changed
+            meanwhile; the message names the record and the column.
+        """
+        table = self.layout.fit(self.origin.read(self.layout.schema.names), distinct)
+        for step in self.steps:
+            table = step(table)
+        return table.select(list(self.columns))
 
 
 def parts(
@@ -32,27 +81,27 @@ def parts(
     Parameters
     ----------
     source : list of dict, pyarrow.Table, str, pathlib.Path or Query
-        The records. A list is turned into a table first. Of files the footers are read, and one record where
-        they do not tell the lengths of vectors. Of a query with a limit what is read is what it takes to
-        know which records they are.
+        The records. A list is converted into a table first. Of files only the footers are read, and one
+        record if they do not fix the sizes of vectors. A query with a limit is read as far as needed to
+        find its records.
     columns : sequence of str, optional
-        The columns to load beside ``id``, those of them that there are; all without it.
+        The columns to load beside ``id``; those that the records lack are ignored. By default, all.
     rows : int
-        About how many records a part has: whole row groups of one file where they are smaller, equal pieces
-        of them where they are larger.
+        The approximate number of records in a part. Smaller row groups of a file are joined, larger ones are
+        cut into equal pieces.
     name : str
-        What to call the records in errors.
+        The name of the records in errors.
 
     Returns
     -------
     list of RecordPart
-        The parts, in the order of the records; at least one. A query's own order decides which records its
-        limit keeps, and not where they come.
+        The parts, in the order of the records; at least one. The order of a query decides which records its
+        limit keeps, and not the order in which they are returned.
 
     Raises
     ------
     RecordError
-        If there is no file, or no ``id``, or the files do not fit together, or a field of the query is
+        If no file matches, there is no ``id``, the files do not fit together, or a field of the query is
         unknown.
     """
     if isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1:
@@ -60,13 +109,13 @@ def parts(
     if isinstance(source, Query):
         return _parts_of_query(source, columns, rows, name)
     if isinstance(source, PATHS):
-        return parts_of_files(files_of(source), columns, rows, name)
+        return parts_of_files(_files_of(source), columns, rows, name)
     table = source if isinstance(source, pa.Table) else from_rows(source, columns, name)
     return _parts_of_table(table, columns, rows, name)
 
 
 def field_names(source: Records) -> list[str]:
-    """List the columns that records have, without reading them.
+    """Return the columns that records have, without reading them.
 
     Parameters
     ----------
@@ -81,7 +130,7 @@ def field_names(source: Records) -> list[str]:
     Raises
     ------
     RecordError
-        If there is no file, or what is there are no records.
+        If no file matches, or the source is not one of records.
     """
     if isinstance(source, list | tuple) and all(isinstance(row, Mapping) for row in source):
         return list(dict.fromkeys(key for row in source for key in row))
@@ -89,7 +138,7 @@ def field_names(source: Records) -> list[str]:
 
 
 def count(source: Records) -> int:
-    """Count records; only those of a query are read for it.
+    """Count records; only those of a query are read.
 
     Parameters
     ----------
@@ -99,15 +148,13 @@ def count(source: Records) -> int:
     Returns
     -------
     int
-        How many there are.
+        The number of records.
 
     Raises
     ------
     RecordError
-        If there is no file, or what is there are no records.
+        If no file matches, or the source is not one of records.
     """
-    if not isinstance(source, Query):
-        return sum(part.rows for part in parts(source, ()))
     return sum(part.load().num_rows if part.steps else part.rows for part in parts(source, ()))
 
 
@@ -116,9 +163,138 @@ def schema_of(source: Records) -> pa.Schema:
     while isinstance(source, Query):
         source = source.source
     if isinstance(source, PATHS):
-        files = files_of(source)
-        return unified([footer(file).schema for file in files], files)
+        files = _files_of(source)
+        return unified([_footer(file)[0] for file in files], files)
     return source.schema if isinstance(source, pa.Table) else from_rows(source, None, "records").schema
+
+
+def _narrowed(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
+    return pa.schema([kind for kind in schema if columns is None or kind.name in ("id", *columns)])
+
+
+def _cut(groups: Sequence[int], rows: int) -> Iterator[tuple[tuple[int, ...], int, int]]:
+    """Join small row groups and cut large ones; yield the groups of a part and its first and last row in them."""
+    joined: list[int] = []
+    size = 0
+    for place, count in enumerate(groups):
+        pieces = max(1, round(count / rows))
+        if joined and (pieces > 1 or size + count > rows):
+            yield tuple(joined), 0, size
+            joined, size = [], 0
+        if pieces > 1:
+            edges = [count * piece // pieces for piece in range(pieces + 1)]
+            yield from (((place,), start, stop) for start, stop in zip(edges, edges[1:], strict=False))
+        elif count:
+            joined.append(place)
+            size += count
+    if joined:
+        yield tuple(joined), 0, size
+
+
+# ------------------------------------------------------------------------------
+# tables
+# ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """Rows of a table; only these rows are pickled."""
+
+    table: pa.Table
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """Return the wanted columns that the table has."""
+        return self.table.select([name for name in self.table.column_names if name in columns])
+
+    def __reduce__(self) -> tuple[Callable[[bytes], TableRows], tuple[pa.Buffer]]:
+        # pickled as it is, a slice would take its whole table along
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.table.schema) as stream:
+            stream.write_table(self.table)
+        return _unpickled, (sink.getvalue(),)
+
+
+def _unpickled(buffer: pa.Buffer) -> TableRows:
+    return TableRows(pa.ipc.open_stream(buffer).read_all())
+
+
+def _parts_of_table(table: pa.Table, columns: Sequence[str] | None, rows: int, name: str) -> list[RecordPart]:
+    check_has_id(table.column_names, name)
+    schema = _narrowed(table.schema, columns)
+    layout = layout_of(schema, lambda column: iter(table[column].chunks), name)
+    table = table.select(schema.names)
+    cut = [(start, stop) for _, start, stop in _cut([table.num_rows], rows)] or [(0, 0)]
+    return [
+        RecordPart(stop - start, TableRows(table.slice(start, stop - start)), layout, tuple(schema.names))
+        for start, stop in cut
+    ]
+
+
+# ------------------------------------------------------------------------------
+# files
+# ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """The rows from ``start`` to before ``stop`` of some row groups of a file; only these numbers are pickled."""
+
+    file: str
+    groups: tuple[int, ...]
+    start: int
+    stop: int
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """Read the wanted columns that the file has."""
+        with _opened(self.file) as parquet:
+            schema = parquet.schema_arrow
+            wanted = [name for name in schema.names if name in columns]
+            kept, place = [], 0
+            # the batches are as large as the part, so that whole row groups are read in one piece
+            size = max(1, self.stop - self.start)
+            for batch in parquet.iter_batches(size, row_groups=list(self.groups), columns=wanted):
+                first = max(0, self.start - place)
+                if first < len(batch):
+                    kept.append(batch.slice(first, self.stop - place - first))
+                place += len(batch)
+                if place >= self.stop:
+                    break
+            # Parquet matches names by their beginning, up to a dot: keep only the wanted ones
+            return (pa.Table.from_batches(kept) if kept else schema.empty_table()).select(wanted)
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file; any failure to read it is an error that names it."""
+    try:
+        with pq.ParquetFile(file) as parquet:
+            yield parquet
+    except (pa.ArrowException, OSError) as error:
+        raise RecordError(
+            f"{file} is not a Parquet file of records, or a part of it is missing ({error}): write it again"
+        ) from error
+
+
+def _files_of(path: str | Path) -> list[str]:
+    """Return the files that a path or glob matches, in sorted order."""
+    text = os.fspath(path)
+    if os.path.isfile(text):
+        return [text]
+    found = sorted(filter(os.path.isfile, glob.glob(text, recursive=True)))
+    if not found:
+        folder = os.path.isdir(text)
+        hint = "it is a folder; name its files, as in folder/*.parquet" if folder else "no file matches"
+        raise RecordError(f"cannot read records from {text!r}: {hint}")
+    return found
+
+
+def _footer(file: str) -> tuple[pa.Schema, list[int]]:
+    """Return the columns of a file, and the number of rows of each row group."""
+    with _opened(file) as parquet:
+        groups = [parquet.metadata.row_group(k).num_rows for k in range(parquet.metadata.num_row_groups)]
+        schema = parquet.schema_arrow
+    check_has_id(schema.names, f"the records of {file}")
+    return schema, groups
 
 
 def parts_of_files(
@@ -128,68 +304,90 @@ def parts_of_files(
     name: str,
     file_names: Sequence[str] | None = None,
 ) -> list[RecordPart]:
-    """Cut files into parts, which agree on one layout; errors call the files by other names, if they have any."""
-    footers = [footer(file) for file in files]
-    schema = _narrowed(unified([each.schema for each in footers], file_names or files), columns)
-    layout = layout_of(schema, partial(_read_on, footers), name)
-    found = [
-        RecordPart(stop - start, FileRows(each.file, groups, start, stop, whole), layout, tuple(schema.names))
-        for each in footers
-        for groups, start, stop, whole in _cut(each.groups, rows)
-    ]
-    none = RecordPart(0, FileRows(files[0], (), 0, 0, True), layout, tuple(schema.names))
-    return found or [none]
+    """Cut files into parts, which share one layout; ``file_names`` replace the paths in errors."""
+    footers = [_footer(file) for file in files]
+    schema = _narrowed(unified([schema for schema, _ in footers], file_names or files), columns)
+
+    def values_of(column: str) -> Iterator[pa.Array]:
+        for file, (of_file, _) in zip(files, footers, strict=True):
+            if column in of_file.names:
+                with _opened(file) as parquet:
+                    yield from (batch.column(0) for batch in parquet.iter_batches(1000, columns=[column]))
+
+    layout = layout_of(schema, values_of, name)
+    cut = [
+        FileRows(file, *part)
+        for file, (_, groups) in zip(files, footers, strict=True)
+        for part in _cut(groups, rows)
+    ] or [FileRows(files[0], (), 0, 0)]
+    return [RecordPart(each.stop - each.start, each, layout, tuple(schema.names)) for each in cut]
 
 
-def _parts_of_table(table: pa.Table, columns: Sequence[str] | None, rows: int, name: str) -> list[RecordPart]:
-    check_has_id(table.column_names, name)
-    schema = _narrowed(table.schema, columns)
-    layout = layout_of(schema, lambda column: iter(table[column].chunks), name)
-    table = table.select(schema.names)
-    return [
-        RecordPart(stop - start, TableRows(table.slice(start, stop - start)), layout, tuple(schema.names))
-        for _, start, stop, _ in _cut([table.num_rows], rows)
-    ] or [RecordPart(0, TableRows(table), layout, tuple(schema.names))]
+# ------------------------------------------------------------------------------
+# queries
+# ------------------------------------------------------------------------------
 
 
 def _parts_of_query(query: Query, columns: Sequence[str] | None, rows: int, name: str) -> list[RecordPart]:
     schema = schema_of(query)
-    beside = columns_beside(query, schema)
-    wanted = None if columns is None else [*columns, *beside]
-    found = filtered(parts(query.source, wanted, rows, name), query, columns)
+    of_filters = [column for each in query.filters for column in columns_of(schema, each["left"])]
+    steps = (partial(filtered, filters=query.filters),) if query.filters else ()
+
+    def parts_with(columns: Sequence[str] | None) -> list[RecordPart]:
+        wanted = None if columns is None else [*columns, *of_filters]
+        found = parts(query.source, wanted, rows, name)
+        kept = tuple(each for each in found[0].columns if columns is None or each in ("id", *columns))
+        return [replace(part, steps=(*part.steps, *steps), columns=kept) for part in found]
+
+    found = parts_with(columns)
     if query.limit is None:
         return found
-    order = [] if query.order_by is None else columns_of(schema, query.order_by)
-    keys = filtered(parts(query.source, [*order, *beside], rows, name), query, order)
-    return limited(found, keys, query)
+    if query.order_by is None:
+        places = _first_places(parts_with([]), query.limit)
+    else:
+        places = _best_places(parts_with(columns_of(schema, query.order_by)), query)
+    limited = [
+        replace(part, steps=(*part.steps, partial(_taken, places=place)))
+        for part, place in zip(found, places, strict=True)
+    ]
+    return [part for part, place in zip(limited, places, strict=True) if len(place)] or limited[:1]
 
 
-def _narrowed(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
-    """Return ``id`` and the columns that were asked for."""
-    return pa.schema([kind for kind in schema if columns is None or kind.name in ("id", *columns)])
+def _taken(table: pa.Table, places: np.ndarray) -> pa.Table:
+    return table.take(pa.array(places))
 
 
-def _cut(groups: Sequence[int], rows: int) -> list[tuple[tuple[int, ...], int, int, bool]]:
-    """Put small row groups together, and large ones in pieces: groups, first and last row, and whether whole."""
-    found: list[tuple[tuple[int, ...], int, int, bool]] = []
-    together: list[int] = []
-    for place, size in enumerate(groups):
-        pieces = max(1, round(size / rows))
-        if together and (pieces > 1 or size + sum(groups[each] for each in together) > rows):
-            found.append((tuple(together), 0, sum(groups[each] for each in together), True))
-            together = []
-        if pieces > 1:
-            edges = [size * piece // pieces for piece in range(pieces + 1)]
-            found += [((place,), start, stop, False) for start, stop in zip(edges, edges[1:], strict=False)]
-        elif size:
-            together.append(place)
-    if together:
-        found.append((tuple(together), 0, sum(groups[each] for each in together), True))
-    return found
+def _first_places(found: Sequence[RecordPart], limit: int) -> list[np.ndarray]:
+    """Return the places of the first records in each part; load no more parts than needed."""
+    places = []
+    for part in found:
+        rows = (part.load().num_rows if part.steps else part.rows) if limit else 0
+        places.append(np.arange(min(rows, limit)))
+        limit -= len(places[-1])
+    return places
 
 
-def _read_on(footers: Sequence[Footer], column: str) -> Iterator[pa.Array]:
-    """Yield a column from the first file that has it on, a few rows at a time."""
-    for each in footers:
-        if column in each.schema.names:
-            yield from (batch.column(0) for batch in batches(each.file, [column], _ROWS_READ_ON))
+def _best_places(found: Sequence[RecordPart], query: Query) -> list[np.ndarray]:
+    """Return the places of the first records by order in each part; keep only those in memory."""
+    best = None
+    for number, part in enumerate(found):
+        table = part.load()
+        keys = pa.table(
+            {
+                "field": field_values(table, query.order_by),
+                "id": table["id"],
+                "part": np.full(table.num_rows, number, np.int32),
+                "place": np.arange(table.num_rows, dtype=np.int32),
+            }
+        )
+        keys = keys if best is None else pa.concat_tables([best, keys])
+        best = keys.take(order(keys, query.desc)[: query.limit])
+    numbers, places = best["part"].to_numpy(), best["place"].to_numpy()
+    return [np.sort(places[numbers == number]) for number in range(len(found))]
+
+
+def order(keys: pa.Table, desc: bool) -> pa.Array:
+    """Return the order of records by ``field``, ties by ``id``; those without the field come last."""
+    return pc.sort_indices(
+        keys, sort_keys=[("field", "descending" if desc else "ascending"), ("id", "ascending")]
+    )

@@ -1,9 +1,14 @@
-"""The schema of records: their columns, what each holds, and the error that names what does not fit."""
+"""The schema of records, the forms that records come in, and the error that names what does not fit."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Union
+
+import pyarrow as pa
 
 TEXTS = ("split", "class_name", "groundtruth")
 VECTORS = ("confidences", "logits", "embeddings")
@@ -11,7 +16,7 @@ SAMPLES = ("mc_dropout", "query_by_committee")
 DETECTIONS = "detections"
 BOX_FIELDS = ("class_name", "confidence", "confidences", "logits", "left", "top", "width", "height")
 DOCUMENTS = ("tags", "metadata")
-#: What the column of a named layer's embeddings begins with.
+#: The prefix of the column of a named layer's embeddings.
 LAYER = "embeddings:"
 
 COLUMNS = (
@@ -27,18 +32,52 @@ COLUMNS = (
     *DOCUMENTS,
 )
 
+_NUMERIC = {*VECTORS, *SAMPLES, "confidence"} | {f"{DETECTIONS}.{name}" for name in BOX_FIELDS[1:]}
+
+#: The types of a path of Parquet files.
+PATHS = (str, Path)
+
+Records = Union[Sequence[Mapping[str, Any]], pa.Table, str, Path, "Query"]
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """A selection of records that is made when they are read; a source of records like any other.
+
+    Create one with :func:`alhelpers.records.query`, which checks it.
+
+    Parameters
+    ----------
+    source : list of dict, pyarrow.Table, str, pathlib.Path or Query
+        The records to select from.
+    filters : tuple of dict
+        Conditions, all of which must hold.
+    limit : int, optional
+        The maximum number of records.
+    order_by : str, optional
+        The field that decides which records come first.
+    desc : bool
+        Whether the largest values come first.
+    """
+
+    source: Records
+    filters: tuple[Mapping[str, Any], ...] = ()
+    limit: int | None = None
+    order_by: str | None = None
+    desc: bool = False
+
 
 class RecordError(ValueError):
-    """Records that break the schema, or a filter that does not fit them.
+    """Raised for records that break the schema, and for filters that do not fit them.
 
     Parameters
     ----------
     message : str
         What is wrong, with the record, the column, and the way out.
     record : str or int, optional
-        The id of the first record at fault, where one record is.
+        The id of the first record that is wrong, if it is one record.
     column : str, optional
-        The column at fault, where one is.
+        The column that is wrong, if it is one column.
     """
 
     def __init__(self, message: str, record: str | int | None = None, column: str | None = None) -> None:
@@ -48,18 +87,18 @@ class RecordError(ValueError):
 
 
 def is_numeric(column: str) -> bool:
-    """Tell whether a column holds numbers, vectors or samples."""
-    return column in (*VECTORS, *SAMPLES, "confidence") or column.startswith(LAYER)
+    """Return whether a column, or a field of boxes as ``detections.<field>``, holds numbers, vectors or samples."""
+    return column in _NUMERIC or column.startswith(LAYER)
 
 
 def depth(column: str) -> int:
-    """Return how many dimensions a value has in a numeric column, or in a box as ``detections.<field>``."""
+    """Return the number of dimensions of a value in a numeric column or field of boxes."""
     if column in SAMPLES:
         return 2
     return int(column.removeprefix(f"{DETECTIONS}.") in VECTORS or column.startswith(LAYER))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return what to put behind an unknown name: a question for the known one that is most like it, if any is."""
+    """Return a suggestion of the known name most like an unknown one, or an empty text."""
     found = difflib.get_close_matches(str(name), list(known), n=1)
     return f" (did you mean {found[0]!r}?)" if found else ""

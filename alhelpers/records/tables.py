@@ -1,4 +1,4 @@
-"""Records of any form as one table, and their columns as arrays."""
+"""Records of any form as one table: all of them, or those that a query selects."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from alhelpers.records.checks import checked
-from alhelpers.records.conversion import from_rows, from_values
-from alhelpers.records.detections import Boxes
+from alhelpers.records.checks import checked, from_rows, from_values
+from alhelpers.records.detections import Boxes, from_boxes
+from alhelpers.records.filters import check_filters, columns_of, field_values
+from alhelpers.records.ids import check_distinct
 from alhelpers.records.numbers import as_array
-from alhelpers.records.queries import loaded
-from alhelpers.records.schema import LAYER, RecordError
-from alhelpers.records.sources import PATHS, Query, Records
+from alhelpers.records.partition import order, parts, schema_of
+from alhelpers.records.schema import LAYER, PATHS, Query, RecordError, Records
 
 
 def as_table(records: Records, columns: Sequence[str] | None = None, name: str = "records") -> pa.Table:
-    """Turn records of any form into a checked table.
+    """Convert records of any form into a checked table.
 
     Parameters
     ----------
     records : list of dict, pyarrow.Table, str, pathlib.Path or Query
         The records, the path or glob of their Parquet files, or a query.
     columns : sequence of str, optional
-        The columns to take beside ``id``, those of them that there are; the others are neither read nor
-        checked. Without it, all, and a column outside the schema is an error.
+        The columns to take beside ``id``; those that the records lack are ignored, and other columns are
+        neither read nor checked. By default all, and a column outside the schema is an error.
     name : str
-        What to call the records in errors.
+        The name of the records in errors.
 
     Returns
     -------
     pyarrow.Table
-        With float32 vectors of fixed sizes. Where the columns were so already, they are shared and not
-        copied.
+        Vectors are float32 lists of fixed sizes, and every column is in one piece. Columns that were so already
+        are shared, not copied.
 
     Raises
     ------
@@ -44,13 +44,140 @@ def as_table(records: Records, columns: Sequence[str] | None = None, name: str =
         vector's length is not that of the others; the message names the record and the column.
     """
     if isinstance(records, (*PATHS, Query)):
-        table = loaded(records, columns, name)
+        table = _loaded(records, columns, name)
     else:
         table = records if isinstance(records, pa.Table) else from_rows(records, columns, name)
         table = checked(table, columns, name)
     if not table.num_rows:
         raise RecordError(f"{name} hold no record")
     return table
+
+
+def read(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read records from Parquet.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        A file, or a glob of files, which are read in sorted order.
+    columns : sequence of str, optional
+        The columns to read beside ``id``; those that the files lack are ignored. By default, all.
+
+    Returns
+    -------
+    pyarrow.Table
+        The records of all files. A text or document that a file lacks is null there.
+
+    Raises
+    ------
+    RecordError
+        If no file matches, a file is not Parquet or has no ``id``, the files do not fit together, or the
+        records break the schema.
+    """
+    return as_table(Path(path), columns)
+
+
+def query(
+    records: Records,
+    filters: Sequence[Mapping[str, Any]] | None = None,
+    limit: int | None = None,
+    order_by: str | None = None,
+    desc: bool = False,
+) -> Query:
+    """Describe a selection of records, which is made when they are read.
+
+    Parameters
+    ----------
+    records : list of dict, pyarrow.Table, str, pathlib.Path or Query
+        The records.
+    filters, limit, order_by, desc
+        As in :func:`select`.
+
+    Returns
+    -------
+    Query
+        A source of records, accepted wherever a table or path is.
+
+    Raises
+    ------
+    RecordError
+        If a field or operator is unknown (the message lists the known ones), or the limit is negative.
+
+    Examples
+    --------
+    >>> doubtful = query("pool.parquet", [{"left": "confidence", "op": "<", "right": 0.6}])  # doctest: +SKIP
+    """
+    check_filters(filters or ())
+    if limit is not None and (
+        isinstance(limit, bool) or not isinstance(limit, int | np.integer) or limit < 0
+    ):
+        raise RecordError(f"limit must be a whole number of at least 0, got {limit!r}")
+    known = isinstance(records, (*PATHS, pa.Table, Query))
+    source = records if known else from_rows(records, None, "records")
+    schema = schema_of(source)
+    for name in [condition["left"] for condition in filters or ()] + [order_by] * (order_by is not None):
+        columns_of(schema, name)
+    return Query(source, tuple(filters or ()), None if limit is None else int(limit), order_by, bool(desc))
+
+
+def select(
+    records: Records,
+    filters: Sequence[Mapping[str, Any]] | None = None,
+    limit: int | None = None,
+    order_by: str | None = None,
+    desc: bool = False,
+) -> pa.Table:
+    """Select records by their fields.
+
+    Parameters
+    ----------
+    records : list of dict, pyarrow.Table, str, pathlib.Path or Query
+        The records.
+    filters : sequence of dict, optional
+        Conditions ``{"left": field, "op": operator, "right": value}``, all of which must hold. A field is a
+        column, a part of one as ``tags.run_id``, or computed: ``prediction.confidence``, ``.class_name``,
+        ``.entropy``, ``.margin``, ``.least_confidence``; ``mc_dropout.bald``, ``.variance``,
+        ``.predictive_entropy``, ``.margin``, ``.variation_ratio``; ``query_by_committee.vote_entropy``,
+        ``.consensus_kl``; ``embeddings.norm``, ``embeddings:<layer>.norm``; ``detections.count``.
+        Operators: ``< <= > >= = !=``, ``in`` and ``not in`` a list, ``like`` and ``not like`` a text where
+        ``%`` stands for any characters and ``_`` for one. A record without the field meets no condition but
+        ``= None``; ``!= None`` selects the records that have it.
+    limit : int, optional
+        The maximum number of records, after ordering.
+    order_by : str, optional
+        The field to order by; ties by id, records without the field last. By default, the order stays.
+    desc : bool
+        Whether the largest values come first.
+
+    Returns
+    -------
+    pyarrow.Table
+        The records, with all their columns; possibly no rows.
+
+    Raises
+    ------
+    RecordError
+        If a field or operator is unknown (the message lists the known ones), a value does not fit its field,
+        the limit is negative, or the records break the schema.
+    """
+    return _loaded(query(records, filters, limit, order_by, desc), None, "records")
+
+
+def _loaded(source: str | Path | Query, columns: Sequence[str] | None, name: str) -> pa.Table:
+    """Read and check all records of a source, a query's in its order; possibly no rows."""
+    by = source.order_by if isinstance(source, Query) else None
+    of_order = [] if by is None else columns_of(schema_of(source), by)
+    wanted = None if columns is None else [*columns, *of_order]
+    found = [part.load() for part in parts(source, wanted, name=name)]
+    table = found[0]
+    if len(found) > 1:
+        check_distinct([each["id"] for each in found], name)
+        table = pa.concat_tables(found).combine_chunks()
+    if by is not None:
+        table = table.take(
+            order(pa.table({"field": field_values(table, by), "id": table["id"]}), source.desc)
+        )
+    return table.select([c for c in table.column_names if columns is None or c in ("id", *columns)])
 
 
 def from_arrays(
@@ -77,23 +204,23 @@ def from_arrays(
     ids : sequence of length N
         All strings or all whole numbers, each once.
     split : str or sequence of length N, optional
-        The subset, one for all or one a record.
+        The subset: one for all records, or one for each.
     class_names : sequence of length C, optional
         The names of the classes, the same for all records.
     class_name, confidence : array_like of shape (N,), optional
-        The predicted class and its confidence. Left out, they are taken from ``confidences`` (and
+        The predicted class and its confidence. By default they are taken from ``confidences`` (and
         ``class_names``).
     confidences, logits : numpy.ndarray of shape (N, C), optional
-        What the model predicts.
+        The predictions.
     embeddings : numpy.ndarray of shape (N, D), or dict of them, optional
         One layer, or several by name.
     mc_dropout, query_by_committee : numpy.ndarray of shape (N, T, C) or (N, K, C), optional
         Confidences of the passes or of the members.
     detections : sequence of length N of lists of dict, or Boxes, optional
-        The boxes of each record, with those of ``class_name``, ``confidence``, ``confidences``, ``logits``,
-        ``left``, ``top``, ``width`` and ``height`` that there are; an empty list where nothing was found.
+        The boxes of each record, with any of ``class_name``, ``confidence``, ``confidences``, ``logits``,
+        ``left``, ``top``, ``width`` and ``height``; an empty list where nothing was found.
     groundtruth : sequence of length N, optional
-        The true class names, None where there is none.
+        The true class names, None for unlabelled records.
     tags, metadata : sequence of dict, optional
         Anything to filter by.
 
@@ -108,16 +235,13 @@ def from_arrays(
         If an array's shape is not as above, or the records break the schema.
     """
     count = len(ids)
-    if confidences is not None:
-        best = np.asarray(confidences).argmax(axis=-1) if np.ndim(confidences) == 2 else None
-        if confidence is None and best is not None:
+    if np.ndim(confidences) == 2:
+        if confidence is None:
             confidence = np.asarray(confidences).max(axis=1)
-        if class_name is None and class_names is not None and best is not None:
-            class_name = (
-                np.asarray(class_names)[best] if np.shape(confidences)[1] == len(class_names) else None
-            )
+        if class_name is None and class_names is not None and np.shape(confidences)[1] == len(class_names):
+            class_name = np.asarray(class_names)[np.asarray(confidences).argmax(axis=1)]
     layers = embeddings if isinstance(embeddings, Mapping) else {"": embeddings}
-    given: dict[str, Any] = {
+    columns: dict[str, Any] = {
         "id": ids,
         "split": [split] * count if isinstance(split, str) else split,
         "confidences": confidences,
@@ -133,40 +257,29 @@ def from_arrays(
         "metadata": metadata,
     }
     table = {}
-    for column, values in given.items():
+    for column, values in columns.items():
         if values is not None:
-            rows = len(values.offsets) - 1 if isinstance(values, Boxes) else len(values)
+            flat = isinstance(values, Boxes)
+            rows = len(values.offsets) - 1 if flat else len(values)
             if rows != count:
                 raise RecordError(f"{column} has {rows} rows for {count} ids", column=column)
-            table[column] = from_values(values, column, ids)
+            table[column] = from_boxes(values, ids) if flat else from_values(values, column, ids)
     if class_names is not None:
         table["class_names"] = _repeated(class_names, count)
-        _check_class_count(len(class_names), {"confidences": confidences, "logits": logits})
+        for column, values in {"confidences": confidences, "logits": logits}.items():
+            classes = len(class_names) if values is None else np.shape(values)[-1]
+            if classes != len(class_names):
+                raise RecordError(
+                    f"{column} has {classes} classes for {len(class_names)} class names", column=column
+                )
     return as_table(pa.table(table))
 
 
-def read(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read records from Parquet.
-
-    Parameters
-    ----------
-    path : str or pathlib.Path
-        A file, or a glob of files, which are read in sorted order.
-    columns : sequence of str, optional
-        The columns to read beside ``id``, those of them that there are; all without it.
-
-    Returns
-    -------
-    pyarrow.Table
-        The records of all files. A text or document that some files lack is null there.
-
-    Raises
-    ------
-    RecordError
-        If no file matches, a file is not Parquet or has no ``id``, the files do not fit together, or the
-        records break the schema.
-    """
-    return as_table(Path(path), columns)
+def _repeated(names: Sequence[str], count: int) -> pa.Array:
+    """Return the same list of names for each of ``count`` records."""
+    values = pa.array([str(name) for name in names]).take(pa.array(np.tile(np.arange(len(names)), count)))
+    offsets = pa.array(np.arange(count + 1, dtype=np.int32) * np.int32(len(names)))
+    return pa.ListArray.from_arrays(offsets, values)
 
 
 def column(records: pa.Table, name: str) -> np.ndarray:
@@ -175,7 +288,7 @@ def column(records: pa.Table, name: str) -> np.ndarray:
     Parameters
     ----------
     records : pyarrow.Table
-        A table of records, as :func:`read`, :func:`as_table` and :func:`from_arrays` give it.
+        A table of records, as :func:`read`, :func:`as_table` and :func:`from_arrays` return it.
     name : str
         The column.
 
@@ -183,28 +296,13 @@ def column(records: pa.Table, name: str) -> np.ndarray:
     -------
     numpy.ndarray
         Numbers of shape (N,), vectors (N, D), samples (N, S, C): read-only float32 that shares the table's
-        memory (a column in several pieces is put together first). Anything else: (N,) objects.
+        memory (a column in several pieces is joined first). Anything else: (N,) objects.
 
     Raises
     ------
     RecordError
-        If there is no such column, or numbers are missing in it.
+        If the column is not found, or numbers are missing in it.
     """
     if name not in records.column_names:
         raise RecordError(f"records have no column {name!r}, they have {records.column_names}", column=name)
     return as_array(records[name], name)
-
-
-def _check_class_count(names: int, arrays: Mapping[str, np.ndarray | None]) -> None:
-    for column, values in arrays.items():
-        if values is not None and np.shape(values)[-1] != names:
-            raise RecordError(
-                f"{column} has {np.shape(values)[-1]} classes for {names} class names", column=column
-            )
-
-
-def _repeated(names: Sequence[str], count: int) -> pa.Array:
-    """Return the same list of names for each of ``count`` records."""
-    values = pa.array([str(name) for name in names]).take(pa.array(np.tile(np.arange(len(names)), count)))
-    offsets = pa.array(np.arange(count + 1, dtype=np.int32) * np.int32(len(names)))
-    return pa.ListArray.from_arrays(offsets, values)

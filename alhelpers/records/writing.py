@@ -1,4 +1,4 @@
-"""Records written to Parquet: all of them, or the file stays as it was."""
+"""Records written to Parquet, all of them or none."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alhelpers.files import replacing
 from alhelpers.records.ids import check_distinct
-from alhelpers.records.parquet import ROW_GROUP
-from alhelpers.records.partition import parts, parts_of_files
-from alhelpers.records.schema import DOCUMENTS, RecordError
-from alhelpers.records.sources import Records
+from alhelpers.records.partition import ROW_GROUP, parts, parts_of_files
+from alhelpers.records.schema import DOCUMENTS, RecordError, Records
 
 # Texts that are the same for many records.
 _REPEATED = (
@@ -31,13 +30,11 @@ _REPEATED = (
 def write(path: str | Path, table: Records) -> None:
     """Check records and write them to one Parquet file, a part at a time.
 
-    The file is written beside its place and then moved there, so an interrupted write leaves the old file
-    whole.
-
     Parameters
     ----------
     path : str or pathlib.Path
-        The file; its folder is made if missing.
+        The file; its folder is made if missing. It is replaced only when all records are written: an
+        interrupted write leaves the old file whole.
     table : list of dict, pyarrow.Table, str, pathlib.Path or Query
         The records.
 
@@ -50,18 +47,18 @@ def write(path: str | Path, table: Records) -> None:
 
 
 def append(path: str | Path, records: Records) -> None:
-    """Add records to the end of a Parquet file, which is made if it is missing.
+    """Add records to the end of a Parquet file, which is created if it is missing.
 
-    The whole file is written anew, a part at a time, beside its place, so an interrupted append leaves the old
-    file whole. Where that takes too long, write the records to another file and read both as a glob.
+    The whole file is written anew, a part at a time, and replaced only at the end: an interrupted append leaves
+    the old file whole. Where that takes too long, write the records to another file and read both as a glob.
 
     Parameters
     ----------
     path : str or pathlib.Path
         The file.
     records : list of dict, pyarrow.Table, str, pathlib.Path or Query
-        The records to add. They have all the numeric columns and detections of the file and no others; a text
-        or document that either lacks is null there.
+        The records to add. They must have the same numeric columns and detections as the file; a text or
+        document that either lacks is null there.
 
     Raises
     ------
@@ -91,7 +88,6 @@ def write_files(
 def _write_tables(
     path: str | Path, tables: Iterator[pa.Table], before: tuple[int, ...] | None = None
 ) -> None:
-    """Write tables of one schema to one file, if no id comes twice in them."""
     ids: list[pa.ChunkedArray] = []
     with in_place_of(Path(path), before) as file:
         first = next(tables)
@@ -120,23 +116,32 @@ def _regrouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting)
 
 
-def _writer(file: object, schema: pa.Schema) -> pq.ParquetWriter:
+def _writer(file: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
     leaves = [leaf for field in schema for leaf in _leaves(field.name, field.type)]
     # float bytes that lie together by significance compress well; a dictionary of floats would not
     floats = [
         path for path, kind in leaves if pa.types.is_floating(kind) and path.split(".")[0] not in DOCUMENTS
     ]
     texts = [path for path, _ in leaves if path in _REPEATED]
-    # ids are read along with every column: they should cost little time rather than little space
+    # ids are read along with every column: for them speed matters more than size
     compression = {path: "lz4" if path == "id" else "zstd" for path, _ in leaves}
     return pq.ParquetWriter(
         file, schema, compression=compression, use_dictionary=texts, use_byte_stream_split=floats or False
     )
 
 
+def _leaves(path: str, kind: pa.DataType) -> list[tuple[str, pa.DataType]]:
+    """Return the Parquet paths inside a column, with their types."""
+    if pa.types.is_struct(kind):
+        return [leaf for part in kind for leaf in _leaves(f"{path}.{part.name}", part.type)]
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _leaves(f"{path}.list.element", kind.value_type)
+    return [(path, kind)]
+
+
 @contextmanager
-def in_place_of(target: Path, before: tuple[int, ...] | None = None) -> Iterator[object]:
-    """Open a new file, and move it to its place when all of it is on the disk and nothing else came there."""
+def in_place_of(target: Path, before: tuple[int, ...] | None = None) -> Iterator[BinaryIO]:
+    """Open a new file that replaces ``target`` at the end, unless another process changed that meanwhile."""
     if target.is_dir() or set(target.name) & set("*?"):
         raise RecordError(f"cannot write records to {str(target)!r}: name one file, not a folder or a glob")
     with replacing(target) as part:
@@ -147,15 +152,6 @@ def in_place_of(target: Path, before: tuple[int, ...] | None = None) -> Iterator
 
 
 def _state(file: Path) -> tuple[int, ...] | None:
-    """Return what changes when another file takes the place of this one."""
+    """Return numbers that change when another file takes the place of this one."""
     found = file.stat() if file.exists() else None
     return None if found is None else (found.st_ino, found.st_mtime_ns, found.st_size)
-
-
-def _leaves(path: str, kind: pa.DataType) -> list[tuple[str, pa.DataType]]:
-    """Return the Parquet paths of what a column holds inside, with their types."""
-    if pa.types.is_struct(kind):
-        return [leaf for part in kind for leaf in _leaves(f"{path}.{part.name}", part.type)]
-    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
-        return _leaves(f"{path}.list.element", kind.value_type)
-    return [(path, kind)]

@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        print("\nstopped; run the same command again to continue", file=sys.stderr)
         return 1
     failed = int((table["run.state"] == "failed").sum())
     print(f"{len(table) - failed} runs done, {failed} failed; table: {options.output / 'results.csv'}")
@@ -42,8 +42,8 @@ def main(arguments: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="alhelpers sweep",
-        description="Run a notebook once for each setting, several at a time; the same command goes on where it was"
-        " stopped.",
+        description="Run a notebook once for each setting, several at a time. A sweep that was stopped is"
+        " continued by the same command.",
     )
     parser.add_argument("notebook", type=Path)
     parser.add_argument(
@@ -63,14 +63,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("-w", "--workers", type=int, help="runs at a time (default: one for each core)")
-    parser.add_argument("--seconds", type=float, help="end a run that takes longer")
-    parser.add_argument("--memory", metavar="SIZE", help="end a run that holds more, such as 2GB")
-    parser.add_argument("--threads", type=int, help="threads of one run (default: the cores, shared)")
+    parser.add_argument("--seconds", type=float, help="kill a run that takes longer")
+    parser.add_argument("--memory", metavar="SIZE", help="kill a run that uses more, such as 2GB")
+    parser.add_argument(
+        "--threads", type=int, help="threads of one run (default: the cores divided among the runs)"
+    )
     return parser
 
 
 def _grid(values: list[str], grid: list[str], settings: Path | None) -> Any:
-    """Return the settings that the options name."""
+    """Return the settings of the options: a grid, or a list of parameter sets."""
     fixed = dict(map(given, values))
     lists = {name: _values(text) for name, text in map(given_text, grid)}
     twice = fixed.keys() & lists.keys()
@@ -79,20 +81,20 @@ def _grid(values: list[str], grid: list[str], settings: Path | None) -> Any:
     if settings is None:
         return {name: [value] for name, value in fixed.items()} | lists
     if lists:
-        raise ParameterError("give a grid or a file of settings, not both")
+        raise ParameterError("pass a grid or a file of settings, not both")
     try:
         entries = json.loads(settings.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ParameterError(f"{settings} is no JSON: {error}") from error
+        raise ParameterError(f"{settings} is not valid JSON: {error}") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ParameterError(
-            f"{settings} holds no list of parameter sets, such as [{{'seed': 0}}, {{'seed': 1}}]"
+            f"{settings} must hold a list of parameter sets, such as [{{'seed': 0}}, {{'seed': 1}}]"
         )
     return [fixed | entry for entry in entries]
 
 
 def _values(text: str) -> list[Any]:
-    """Read values with commas between them."""
+    """Parse values separated by commas."""
     try:
         return ast.literal_eval(f"[{text}]")
     except (ValueError, SyntaxError):
@@ -100,10 +102,10 @@ def _values(text: str) -> list[Any]:
 
 
 def _bytes(text: str) -> int:
-    """Read a size such as 2GB or 500MiB."""
+    """Parse a size such as 2GB or 500MiB."""
     number = text.upper().strip().rstrip("KMGIB")
     unit = text.upper().strip()[len(number) :].strip() or "B"
     try:
         return int(float(number) * _UNITS[unit])
     except (ValueError, KeyError) as error:
-        raise ParameterError(f"memory is {text!r}: write it like 2GB or 500MiB") from error
+        raise ParameterError(f"memory is {text!r}: it must be a size such as 2GB or 500MiB") from error

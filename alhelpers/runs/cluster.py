@@ -13,33 +13,21 @@ from distributed import Client, Worker, WorkerPlugin, get_worker
 
 from alhelpers.runs.errors import NotebookError
 from alhelpers.runs.processes import Processes
-from alhelpers.runs.runner import failure
-from alhelpers.runs.sweeps import execute_safely
+from alhelpers.runs.runner import execute_safely, failure
 
 
 class ProcessesPlugin(WorkerPlugin):
-    """Keep one server of processes on each worker of a cluster while a sweep lasts.
-
-    Parameters
-    ----------
-    name : str
-        Under which a run finds it.
-    threads : int, optional
-        Threads of one run; the default is one, as a worker does a run for each of its own threads.
-    fork : bool, optional
-    preload : list of str
-        As of ``Processes``.
-    """
+    """Keeps one `Processes` on each worker of a cluster while a sweep lasts."""
 
     def __init__(self, name: str, threads: int | None, fork: bool | None, preload: list[str]) -> None:
         self.name, self.threads, self.fork, self.preload = name, threads, fork, preload
 
     def setup(self, worker: Worker) -> None:
-        """Be ready for runs; the first one starts the server."""
+        """Create it; one thread for each run, as a worker does a run for each of its own threads."""
         self.processes = Processes(self.threads or 1, fork=self.fork, preload=self.preload)
 
     def teardown(self, worker: Worker) -> None:
-        """End what runs."""
+        """Stop its runs."""
         self.processes.stop()
 
 
@@ -47,15 +35,15 @@ class ProcessesPlugin(WorkerPlugin):
 def cluster(
     client: Client, threads: int | None, fork: bool | None, preload: list[str]
 ) -> Iterator[Callable[[dict[str, Any]], concurrent.futures.Future]]:
-    """Give a function that submits a run to a cluster; a run takes one of the threads of a worker."""
+    """Yield a function that submits a run to a cluster; a run takes one of the threads of a worker."""
     plugin = ProcessesPlugin(f"alhelpers-{uuid.uuid4().hex}", threads, fork, preload)
     client.register_plugin(plugin)
     executor = client.get_executor(pure=False, retries=0)
     futures: list[concurrent.futures.Future] = []
 
-    def submit(wanted: dict[str, Any]) -> concurrent.futures.Future:
-        text = Path(wanted["notebook"]).read_text(encoding="utf-8")
-        futures.append(executor.submit(execute_there, wanted, text, plugin.name))
+    def submit(request: dict[str, Any]) -> concurrent.futures.Future:
+        text = Path(request["notebook"]).read_text(encoding="utf-8")
+        futures.append(executor.submit(_execute_on_worker, request, text, plugin.name))
         return futures[-1]
 
     try:
@@ -67,30 +55,15 @@ def cluster(
         executor.shutdown(wait=False)
 
 
-def execute_there(wanted: dict[str, Any], text: str, plugin: str) -> dict[str, Any]:
-    """Execute a request on a worker, which need not see the files of the client.
-
-    Parameters
-    ----------
-    wanted : dict
-        What ``runner.request`` returned.
-    text : str
-        The notebook.
-    plugin : str
-        The name of the plugin that has the processes.
-
-    Returns
-    -------
-    dict
-        The answer; ``copy`` is the text of the executed copy, as far as it came.
-    """
-    if not Path(wanted["cwd"]).is_dir():
+def _execute_on_worker(request: dict[str, Any], text: str, plugin: str) -> dict[str, Any]:
+    """Execute a request on a worker that may not see the client's files; the answer has the copy's text."""
+    if not Path(request["cwd"]).is_dir():
         return failure(
-            NotebookError(f"the working folder {wanted['cwd']} is not on {socket.gethostname()}: pass cwd")
+            NotebookError(f"the working folder {request['cwd']} is not on {socket.gethostname()}: pass cwd")
         )
     with tempfile.TemporaryDirectory(prefix="alhelpers-") as folder:
-        notebook, output = Path(folder) / Path(wanted["notebook"]).name, Path(folder) / "executed.ipynb"
+        notebook, output = Path(folder) / Path(request["notebook"]).name, Path(folder) / "executed.ipynb"
         notebook.write_text(text, encoding="utf-8")
-        moved = wanted | {"notebook": str(notebook), "output": str(output)}
+        moved = request | {"notebook": str(notebook), "output": str(output)}
         answer = execute_safely(get_worker().plugins[plugin].processes, moved)
         return answer | ({"copy": output.read_text(encoding="utf-8")} if output.exists() else {})

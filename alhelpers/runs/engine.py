@@ -1,21 +1,15 @@
-"""papermill's own engine, which also hands over the notebook when its kernel dies."""
+"""papermill's own engine, which also keeps the notebook when its kernel dies."""
 
 import papermill.engines
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
-#: The name under which papermill knows it.
+#: The name under which papermill finds it.
 ENGINE = "alhelpers"
 
 
 class KernelDied(RuntimeError):
-    """The kernel died in the middle of a notebook.
-
-    Parameters
-    ----------
-    notebook : NotebookNode
-        With the outputs so far; the cell at which it stopped is marked as papermill marks a failed one.
-    """
+    """The kernel died; ``notebook`` has the outputs so far, ``number`` and ``source`` are those of the last cell."""
 
     def __init__(self, notebook: NotebookNode) -> None:
         super().__init__("the kernel died")
@@ -26,6 +20,7 @@ class KernelDied(RuntimeError):
             if cell.cell_type == "code" and cell.metadata.papermill["start_time"] and cell.source.strip()
         ]
         self.number, self.source = len(started), started[-1].source
+        # As papermill marks a cell that failed.
         started[-1].metadata.papermill.update(exception=True, status="failed")
         notebook.metadata.papermill["exception"] = True
 
@@ -42,5 +37,5 @@ class _Engine(papermill.engines.NBClientEngine):
 
 
 def register() -> None:
-    """Make the engine known to papermill."""
+    """Register the engine with papermill."""
     papermill.engines.papermill_engines.register(ENGINE, _Engine)

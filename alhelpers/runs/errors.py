@@ -1,17 +1,17 @@
-"""What goes wrong with a run or a sweep."""
+"""Errors of runs and sweeps."""
 
 
 class NotebookError(RuntimeError):
-    """A notebook stopped: which one, at which cell, and with which error.
+    """A run of a notebook failed.
 
     Parameters
     ----------
     message : str
-        The whole story.
+        The whole message: which notebook, at which cell, with which error.
     cell : str
-        Which code cell: its number in square brackets and its first line; empty if there is none to blame.
+        The code cell: its number in square brackets and its first line; empty if no cell is the cause.
     error : str
-        The error alone.
+        The error alone; the default is the message.
     """
 
     def __init__(self, message: str, cell: str = "", error: str = "") -> None:
@@ -20,4 +20,4 @@ class NotebookError(RuntimeError):
 
 
 class SweepError(RuntimeError):
-    """A sweep that can't begin or go on: a setting that comes twice, a folder of another sweep, a full disk."""
+    """A sweep can't start or continue: a folder of another sweep, a full disk, workers that are not valid."""

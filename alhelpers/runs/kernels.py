@@ -1,4 +1,4 @@
-"""Kernels for runs: sockets in a folder of their own, forked where a preloaded process can, and watched by limits."""
+"""Kernels for runs: forked where possible, with sockets in a folder of their own, and limits of time and memory."""
 
 import os
 import signal
@@ -19,23 +19,18 @@ from traitlets import default
 from alhelpers.forking import send
 from alhelpers.runs.errors import NotebookError
 
-#: A Unix socket's name has at most 107 bytes, on some systems 103.
-_LONGEST_SOCKET_NAME = 103
+#: In bytes; some systems allow 107.
+_MAX_SOCKET_NAME = 103
 
-#: Seconds between two looks at what a kernel takes.
-_LOOK = 0.2
+#: Seconds between two checks of a limit.
+_INTERVAL = 0.2
 
 
 @dataclass
 class ForkedKernel:
-    """A process that waits to become a kernel; seen from its parent it is like a ``subprocess.Popen``.
+    """A child process that waits to become a kernel, with the interface of a ``subprocess.Popen``.
 
-    Parameters
-    ----------
-    pid : int
-        The process, a child of this one.
-    channel : socket
-        Takes the one command that makes it a kernel.
+    ``channel`` takes the one command that makes it a kernel.
     """
 
     pid: int
@@ -46,12 +41,12 @@ class ForkedKernel:
     stderr: None = field(default=None, init=False)
 
     def start(self, command: list[str], environment: dict[str, str], folder: str) -> None:
-        """Have it become the kernel that a command line would have started."""
+        """Make it the kernel that a command line would start."""
         send(self.channel, {"command": command, "environment": environment, "folder": folder})
         self.channel.close()
 
     def poll(self) -> int | None:
-        """Return how it ended, or None while it lives."""
+        """Return its exit code, or None while it runs."""
         if self.returncode is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -59,27 +54,27 @@ class ForkedKernel:
         return self.returncode
 
     def wait(self) -> int:
-        """Wait until it has ended."""
+        """Wait for its end, and return its exit code."""
         if self.returncode is None:
             self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal, unless it has ended."""
+        """Send a signal, unless it has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
         self.send_signal(signal.SIGKILL)
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Send SIGTERM."""
         self.send_signal(signal.SIGTERM)
 
 
 class _ForkedProvisioner(LocalProvisioner):
-    """Starts the waiting kernel in place of a new program."""
+    """Uses the waiting process in place of a new one."""
 
     waiting: ForkedKernel
 
@@ -92,15 +87,10 @@ class _ForkedProvisioner(LocalProvisioner):
 
 
 class Guard:
-    """Ends a kernel that takes too long or too much memory, and says why.
+    """Kills a kernel that exceeds a limit of seconds or bytes; ``reason`` says which.
 
-    Parameters
-    ----------
-    seconds : float, optional
-        From the kernel's start on.
-    memory : int, optional
-        Bytes in memory of the kernel and the processes that it started, pages that they share counted in each. The
-        limit is looked at several times a second: it may be passed for as long.
+    Memory is that of the kernel and the processes that it started, shared pages counted in each. It is checked several
+    times a second, and may be exceeded in between.
     """
 
     def __init__(self, seconds: float | None, memory: int | None) -> None:
@@ -109,24 +99,24 @@ class Guard:
         self._stop = threading.Event()
 
     def watch(self, pid: int) -> None:
-        """Begin to watch a kernel."""
+        """Start to check a kernel."""
         if self.seconds is not None or self.memory is not None:
             threading.Thread(target=self._watch, args=(psutil.Process(pid),), daemon=True).start()
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Stop checking."""
         self._stop.set()
 
     def _watch(self, kernel: psutil.Process) -> None:
         started = time.monotonic()
-        while not self._stop.wait(_LOOK):
-            self.reason = self._over(kernel, time.monotonic() - started)
+        while not self._stop.wait(_INTERVAL):
+            self.reason = self._exceeded(kernel, time.monotonic() - started)
             if self.reason:
                 for process in _family(kernel):
                     _kill(process)
                 return
 
-    def _over(self, kernel: psutil.Process, elapsed: float) -> str:
+    def _exceeded(self, kernel: psutil.Process, elapsed: float) -> str:
         if self.seconds is not None and elapsed > self.seconds:
             return f"it took longer than the limit of {self.seconds:g} s"
         if self.memory is not None:
@@ -137,7 +127,7 @@ class Guard:
 
 
 def _family(kernel: psutil.Process) -> list[psutil.Process]:
-    """Return the kernel and what it started; what has left its process group lives a life of its own."""
+    """Return the kernel and the processes of its group that it started."""
     try:
         found = [kernel, *kernel.children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -169,19 +159,10 @@ def _kill(process: psutil.Process) -> None:
 
 
 def manager_class(folder: str, guard: Guard, waiting: ForkedKernel | None = None) -> type[AsyncKernelManager]:
-    """Return a manager whose kernels talk over sockets in a folder, where the system can do that.
+    """Return a kernel manager that uses sockets in the given folder where possible, and a waiting process if given.
 
-    Two kernels that start at once may be given the same TCP port. Without a folder of its own for every kernel,
-    Jupyter puts the sockets into the working folder, where kernels of two runs take each other's messages.
-
-    Parameters
-    ----------
-    folder : str
-        A folder for the sockets of one kernel.
-    guard : Guard
-        Watches the kernel.
-    waiting : ForkedKernel, optional
-        The process that becomes the kernel; without it a program is started.
+    Two kernels that start at once may be given the same TCP port. Without a folder for each kernel, Jupyter puts the
+    sockets into the working folder, where kernels of two runs receive each other's messages.
     """
     sockets = os.path.join(folder, "kernel")
 
@@ -211,27 +192,23 @@ def manager_class(folder: str, guard: Guard, waiting: ForkedKernel | None = None
         def _ip(self) -> str:
             return sockets
 
-    usable = os.name == "posix" and len(f"{sockets}-5".encode()) <= _LONGEST_SOCKET_NAME
+    usable = os.name == "posix" and len(f"{sockets}-5".encode()) <= _MAX_SOCKET_NAME
     return FolderManager if usable else GuardedManager
 
 
 def check_kernel() -> None:
-    """Raise unless the kernel ``python3`` is this interpreter: another one would run other versions.
-
-    Raises
-    ------
-    NotebookError
-    """
+    """Raise NotebookError unless the kernel ``python3`` is this interpreter: another may have other versions."""
     try:
         executable = KernelSpecManager().get_kernel_spec("python3").argv[0]
     except NoSuchKernel as error:
         raise NotebookError(
             f"there is no kernel python3: install one with '{sys.executable} -m pip install ipykernel'"
         ) from error
-    # Jupyter starts a bare name as this interpreter. The Pythons of two environments may be links to one file, so
-    # the folders count too.
+    # Jupyter starts this interpreter for a bare name. The Pythons of two environments may be links to one file, so
+    # the folders are compared too.
     if executable not in ("python", "python3") and not (
-        _same(executable, sys.executable) and _same(Path(executable).parent, Path(sys.executable).parent)
+        _is_same_file(executable, sys.executable)
+        and _is_same_file(Path(executable).parent, Path(sys.executable).parent)
     ):
         raise NotebookError(
             f"the kernel python3 starts {executable}, not {sys.executable}: set JUPYTER_PREFER_ENV_PATH=1, or remove"
@@ -239,5 +216,5 @@ def check_kernel() -> None:
         )
 
 
-def _same(one: str | Path, other: str | Path) -> bool:
+def _is_same_file(one: str | Path, other: str | Path) -> bool:
     return os.path.exists(one) and os.path.samefile(one, other)

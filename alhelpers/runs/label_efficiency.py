@@ -1,6 +1,6 @@
-"""Make the page ``notebooks/label-efficiency.md``: a sweep of notebook 11, and what it gave beside published numbers.
+"""Write the page ``notebooks/label-efficiency.md``: a sweep of notebook 11 beside published numbers.
 
-``python -m alhelpers.runs.label_efficiency -o output/label-efficiency``, which goes on where it was stopped.
+Run ``python -m alhelpers.runs.label_efficiency -o output/label-efficiency``, again if it was stopped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alhelpers.files import write_text
+from alhelpers.files import CLONE, write_text
 from alhelpers.loop.comparison import markdown_table
 from alhelpers.loop.curves import LearningCurves, learning_curves
 from alhelpers.runs.sweeps import sweep
@@ -23,7 +23,7 @@ from alhelpers.runs.sweeps import sweep
 if TYPE_CHECKING:
     import pandas
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = CLONE or Path()
 _NOTEBOOK = _ROOT / "notebooks" / "11_compare_strategies.ipynb"
 _PAGE = _ROOT / "notebooks" / "label-efficiency.md"
 _CONTENDER = "mc_dropout > typicality"
@@ -31,20 +31,9 @@ _CONTENDER = "mc_dropout > typicality"
 
 @dataclass(frozen=True)
 class Setting:
-    """One comparison of the record.
+    """One comparison of the page: a run of notebook 11 for each first seed, with some seeds from it on.
 
-    Parameters
-    ----------
-    name : str
-        Of its folder.
-    title, what : str
-        Its heading, and what the reader should know of it.
-    targets : tuple of float
-        The accuracies to reach.
-    parameters : mapping
-        Of notebook 11.
-    first_seeds : tuple of int
-        A run each; ``parameters["seeds"]`` seeds from there on.
+    ``name`` is that of its folder, ``what`` a note to the reader, ``targets`` are the accuracies to reach.
     """
 
     name: str
@@ -141,23 +130,9 @@ _PUBLISHED = (
 
 
 def make(output: Path, page: Path, names: Sequence[str], workers: int | None = None) -> None:
-    """Run the sweeps that are not done, and write the page.
+    """Run the named settings, as far as they are not done, and write the page of them.
 
-    Parameters
-    ----------
-    output : pathlib.Path
-        Gets a folder a setting.
-    page : pathlib.Path
-        The page, replaced.
-    names : sequence of str
-        The settings to run, which are those that the page shows.
-    workers : int, optional
-        Runs at a time; as :func:`alhelpers.runs.sweep` has it.
-
-    Raises
-    ------
-    RuntimeError
-        If a run failed; the message names it with its error.
+    Raises RuntimeError with the name and error of a run that failed.
     """
     sections = []
     for setting in SETTINGS:
@@ -173,14 +148,14 @@ def make(output: Path, page: Path, names: Sequence[str], workers: int | None = N
 
 
 def curves_of(table: pandas.DataFrame) -> LearningCurves:
-    """Gather the races of all runs of notebook 11 into learning curves."""
+    """Return the learning curves of the races of all runs of notebook 11."""
     columns = ["strategy", "race_seed", "labels", "accuracy"]
     points = table[columns].explode(columns).astype({"accuracy": float})
     return learning_curves(points, seed="race_seed", value="accuracy")
 
 
 def _section(setting: Setting, table: pandas.DataFrame) -> str:
-    """Write what a setting gave."""
+    """Return the section of a setting."""
     curves = curves_of(table)
     needed = {target: curves.labels_to(target) for target in setting.targets}
     seeds = int(next(iter(needed.values()))["seeds"].iloc[0])

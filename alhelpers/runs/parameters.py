@@ -1,7 +1,7 @@
 """A notebook's parameters: read from its parameters cell, and checked before anything runs.
 
-papermill only warns about a parameter that the notebook does not have, and takes any type; a sweep with a
-typo would silently run the default.
+papermill only warns about a parameter that the notebook does not have, and accepts any type; a sweep with a typo would
+silently run the default.
 """
 
 import ast
@@ -13,7 +13,7 @@ _TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str,
 
 
 class ParameterError(ValueError):
-    """A parameters cell that can't be read, or a value that the notebook does not take."""
+    """A parameters cell is not valid, or a value is unknown or of another type."""
 
 
 @dataclass(frozen=True)
@@ -27,30 +27,18 @@ class Parameter:
 
 
 def declared(source: str) -> dict[str, Parameter]:
-    """Read a parameters cell.
+    """Parse a parameters cell into parameters by name, in the cell's order.
 
-    Parameters
-    ----------
-    source : str
-        Lines of the form ``name: type = literal  # help``, each parameter on lines of its own; the type is one of
-        bool, int, float, str, ``list[...]`` and ``dict[str, ...]`` of these. papermill loses a line with a second
-        equals sign, cuts a value at a hash, and makes every key a string.
-
-    Returns
-    -------
-    dict of str to Parameter
-        In the cell's order.
-
-    Raises
-    ------
-    ParameterError
-        If a line has another form: papermill would lose or misread it.
+    A line has the form ``name: type = literal  # help``; the type is one of bool, int, float, str, ``list[...]`` and
+    ``dict[str, ...]`` of these. Any other form raises ParameterError: papermill loses a line with a second equals sign,
+    cuts a value at a hash, and turns every key into a string.
     """
     try:
         nodes = ast.parse(source).body
     except SyntaxError as error:
         raise ParameterError(
-            f"line {error.lineno} of the parameters cell is no Python: {error.msg}, {(error.text or '').strip()!r}"
+            f"line {error.lineno} of the parameters cell is not valid Python: {error.msg},"
+            f" {(error.text or '').strip()!r}"
         ) from error
     lines = source.splitlines()
     parameters: dict[str, Parameter] = {}
@@ -100,7 +88,7 @@ def _parameter(node: ast.AnnAssign, lines: list[str]) -> Parameter:
 
 
 def _is_type(node: ast.expr) -> bool:
-    """Say whether an annotation is one of the types that a parameter may have."""
+    """Return whether an annotation is a type that a parameter may have."""
     if isinstance(node, ast.Name):
         return node.id in _TYPES
     if not (isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name)):
@@ -119,19 +107,13 @@ def check_value(parameter: Parameter, value: Any) -> None:
     outer = annotation.value if isinstance(annotation, ast.Subscript) else annotation
     what = f"is {value!r} ({type(value).__name__})"
     if outer is not annotation and _is_a(value, outer):
-        what = f"holds something else in {value!r}"
+        what = f"has an element of another type in {value!r}"
     example = "" if value is parameter.default else f", such as {parameter.default!r}"
     raise ParameterError(f"parameter {parameter.name!r} {what}: it takes {parameter.type_name}{example}")
 
 
 def check(parameters: dict[str, Parameter], values: dict[str, Any], *, where: str) -> None:
-    """Check given values against a notebook's parameters.
-
-    Raises
-    ------
-    ParameterError
-        If a name is unknown (the nearest known one is suggested) or a value has another type.
-    """
+    """Raise ParameterError if a name is unknown (with the nearest known one) or a value has another type."""
     for name, value in values.items():
         if name not in parameters:
             near = difflib.get_close_matches(name, parameters, n=1)
@@ -142,7 +124,7 @@ def check(parameters: dict[str, Parameter], values: dict[str, Any], *, where: st
 
 
 def _is_a(value: Any, annotation: ast.expr) -> bool:
-    """Say whether a value is of a type; the values inside a list or dict count."""
+    """Return whether a value has a type; the elements of a list or dict are checked too."""
     if isinstance(annotation, ast.Name):
         wanted = _TYPES[annotation.id]
         if isinstance(value, bool):
@@ -157,19 +139,13 @@ def _is_a(value: Any, annotation: ast.expr) -> bool:
 
 
 def given(pair: str) -> tuple[str, Any]:
-    """Read ``NAME=VALUE`` of a command line; a value that is no Python literal is a string.
-
-    Raises
-    ------
-    ParameterError
-        If there is no ``=``.
-    """
+    """Parse ``NAME=VALUE`` of a command line; a value that is not a Python literal is a string."""
     name, text = given_text(pair)
     return name, literal(text)
 
 
 def given_text(pair: str) -> tuple[str, str]:
-    """Cut ``NAME=TEXT`` in two."""
+    """Split ``NAME=TEXT``; raise ParameterError if there is no ``=``."""
     name, equals, text = pair.partition("=")
     if not equals:
         raise ParameterError(f"{pair!r} is not NAME=VALUE")
@@ -177,7 +153,7 @@ def given_text(pair: str) -> tuple[str, str]:
 
 
 def literal(text: str) -> Any:
-    """Read a Python literal; anything else is a string."""
+    """Parse a Python literal; anything else is a string."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

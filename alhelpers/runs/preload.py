@@ -1,11 +1,11 @@
-"""What is imported before kernels are forked."""
+"""The modules that are imported before kernels are forked."""
 
 import re
 
-from alhelpers.forking import NUMERICAL, OF_THE_SDK
+from alhelpers.forking import NUMERICAL, SDK_DEPENDENCIES
 
-#: Imported once, in this order. What looks at its surroundings when it is imported must stay out: ipywidgets and
-#: tqdm.auto ask whether there is a kernel.
+#: Imported once, in this order. A module that looks at its environment when it is imported must not be listed:
+#: ipywidgets and tqdm.auto check whether there is a kernel.
 PRELOADED = (
     *NUMERICAL,
     "matplotlib.pyplot",
@@ -20,10 +20,10 @@ PRELOADED = (
     "alhelpers.notebook",
     "alhelpers.training",
     "alhelpers.uncertainty",
-    *OF_THE_SDK,
+    *SDK_DEPENDENCIES,
 )
 
-#: What the run itself needs, whatever the notebook imports.
+#: What the run itself needs.
 _ALWAYS = (
     "ipykernel.kernelapp",
     "ipykernel.ipkernel",
@@ -34,18 +34,12 @@ _ALWAYS = (
 
 
 def preloads(code: str) -> list[str]:
-    """Return what to import for a notebook: what it names, and everything if it uses rooms of this package.
-
-    Parameters
-    ----------
-    code : str
-        The notebook's cells.
-    """
+    """Return the modules to import for a notebook's code: those it names, and all if it uses this package."""
     if re.search(r"\balhelpers\b(?!\.notebook)", code):
         return list(PRELOADED)
-    return [name for name in PRELOADED if name in _ALWAYS or _named(name, code)]
+    return [name for name in PRELOADED if name in _ALWAYS or _is_named(name, code)]
 
 
-def _named(name: str, code: str) -> bool:
+def _is_named(name: str, code: str) -> bool:
     top = name if name.startswith("alhelpers") else name.split(".")[0]
     return re.search(rf"\b{re.escape(top)}\b", code) is not None

@@ -1,4 +1,4 @@
-"""A fresh process for every run: forked from one that has everything imported, or started where none can be forked."""
+"""A fresh process for each run: forked from a server that has the imports done, or started."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from alhelpers.forking import ServerProcess, receive
 from alhelpers.runs.errors import NotebookError
 from alhelpers.runs.preload import PRELOADED
 
-#: What numerical libraries read when they are loaded, to know how many threads to start.
+#: The number of threads of numerical libraries, which they read when they are loaded.
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -28,25 +28,25 @@ _THREAD_VARIABLES = (
 
 _STOPPED = "the processes were stopped before this run had finished"
 
-#: How much of what a process said last goes into an error, in bytes.
-_LAST_WORDS = 2000
+#: How many bytes of the end of the log an error shows.
+_LOG_TAIL = 2000
 
 
 class Processes:
-    """Run notebooks, each in a fresh process that has its imports behind it.
+    """Run notebooks, each in a fresh process that has its imports done.
 
-    On Linux a server process imports the numerical packages once and is forked for each run: the run's own process, and
-    its kernel. Such a kernel differs from a started one only in what is imported already. Elsewhere, where forking
-    is not safe, each run starts a process and a kernel in the usual way.
+    On Linux a server process imports the numerical packages once and is forked for each run: into the run's own process
+    and its kernel. Such a kernel differs from a started one only in what is imported already. On other systems, where
+    forking is not safe, each run starts a process and a kernel.
 
     Parameters
     ----------
     threads : int, optional
-        Threads that the numerical libraries of one run may use; None leaves it to them.
+        Number of threads of the numerical libraries in one run; the default is their own choice.
     fork : bool, optional
-        Whether to fork; the default is to do it where the system can.
+        Whether to fork; the default is True on Linux only.
     preload : sequence of str
-        Modules that the server imports; one that asks for its surroundings when it is imported must not be among them.
+        Modules that the server imports. A module that reads its environment when it is imported must not be listed.
 
     Notes
     -----
@@ -83,25 +83,25 @@ class Processes:
         Parameters
         ----------
         request : dict
-            What ``runner.execute`` takes, as JSON.
+            A run as JSON, from ``runner.make_request``.
 
         Returns
         -------
         Any
-            The answer, as JSON.
+            The answer as JSON.
 
         Raises
         ------
         NotebookError
-            If the process died without an answer; its last words are in the message.
+            If the process died without an answer; the message shows the end of its log.
         """
         answer, code = self._fork(request) if self.forks else self._start(request)
         if answer is None:
-            raise NotebookError(f"the process of the run {_ending(code)}{self._last_words()}")
+            raise NotebookError(f"the process of the run {_end_of(code)}{self._log_tail()}")
         return answer
 
     def stop(self) -> None:
-        """End all processes; runs that have not finished are lost."""
+        """Kill all processes; unfinished runs are lost."""
         with self._lock:
             self._stopped = True
             for process in self._started:
@@ -109,8 +109,6 @@ class Processes:
             if self._server is not None:
                 self._server.close()
         self._folder.cleanup()
-
-    # ------------------------------------------------------------------------------------------------- forked
 
     def _fork(self, request: dict[str, Any]) -> tuple[Any, int | None]:
         ours, theirs = socket.socketpair()
@@ -122,8 +120,8 @@ class Processes:
             answer, _ = receive(ours)
         return answer, self._ask({"reap": pid})
 
-    def _ask(self, question: dict[str, Any], files: list[int] | None = None) -> int | None:
-        """Ask the server; the answer is None if it has died, and the next question goes to a new one."""
+    def _ask(self, request: dict[str, Any], files: list[int] | None = None) -> int | None:
+        """Send a request to the server; None if it has died, and the next request starts another."""
         with self._lock:
             if self._stopped:
                 raise NotebookError(_STOPPED)
@@ -132,13 +130,11 @@ class Processes:
                     self._server = ServerProcess(
                         "alhelpers.runs.run_process", self.preload, self.environment(), log
                     )
-            answer = self._server.ask(question, files)
-            if answer is None and "fork" in question:
+            answer = self._server.ask(request, files)
+            if answer is None and "fork" in request:
                 self._server.close()
                 self._server = None
         return answer
-
-    # ------------------------------------------------------------------------------------------------ started
 
     def _start(self, request: dict[str, Any]) -> tuple[Any, int]:
         with self._lock:
@@ -158,20 +154,18 @@ class Processes:
         self._started.discard(process)
         return json.loads(output) if output else None, process.returncode
 
-    # ------------------------------------------------------------------------------------------------- shared
-
     def environment(self) -> dict[str, str]:
-        """Return the environment of a run: this one, with the limits of threads."""
+        """Return the environment of a run: that of this process, with the number of threads."""
         limits = {} if self.threads is None else dict.fromkeys(_THREAD_VARIABLES, str(self.threads))
         return dict(os.environ) | limits
 
-    def _last_words(self) -> str:
-        said = self._log.read_bytes()[-_LAST_WORDS:] if self._log.exists() else b""
-        text = said.decode(errors="replace").strip()
-        return f"; the last it said:\n{text}" if text else ""
+    def _log_tail(self) -> str:
+        tail = self._log.read_bytes()[-_LOG_TAIL:] if self._log.exists() else b""
+        text = tail.decode(errors="replace").strip()
+        return f"; the end of its log:\n{text}" if text else ""
 
 
-def _ending(code: int | None) -> str:
+def _end_of(code: int | None) -> str:
     if code is None:
         return "died with the server that forks it"
     if code >= 0:
@@ -180,7 +174,7 @@ def _ending(code: int | None) -> str:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,49 +1,46 @@
-"""How far a sweep has come, and how long the rest will take."""
+"""The progress of a sweep, with an estimate of the time left."""
 
 import sys
 import time
 from collections.abc import Callable
 
 #: Where lines are not overwritten: how many of them a sweep prints at most.
-_LINES = 20
+_MAX_LINES = 20
 
 
 class Progress:
-    """Tell of a number of runs, in one line that changes on a terminal, and in a few lines elsewhere.
+    """Report the progress of runs: one changing line on a terminal, a few lines elsewhere.
 
     Parameters
     ----------
-    total : int
-        How many runs there are.
-    done : int
-        How many of them an earlier call has finished.
+    total, done : int
+        The number of runs, and how many of them an earlier call has finished.
     say : callable, optional
-        Takes each line; the default prints.
+        Receives each line; the default prints it.
     """
 
     def __init__(self, total: int, done: int, say: Callable[[str], None] | None) -> None:
         self.total, self.done, self.failed = total, done, 0
         self._before, self._started = done, time.monotonic()
-        self._changes = say is None and sys.stderr.isatty()
+        self._overwrites = say is None and sys.stderr.isatty()
         self._say = say or _print
         if done:
             self.note(f"{done} of {total} runs are finished already")
 
     def step(self, *, failed: bool) -> None:
-        """Count a run that has ended."""
+        """Count a finished run."""
         self.done += 1
         self.failed += failed
-        if self._changes:
-            sys.stderr.write(f"\r\x1b[K{self.line()}" + "\n" * (self.done == self.total))
+        if self._overwrites:
+            sys.stderr.write(f"\r\x1b[K{self._line()}" + "\n" * (self.done == self.total))
             sys.stderr.flush()
         elif (
             self.done == self.total
-            or self.done * _LINES // self.total > (self.done - 1) * _LINES // self.total
+            or self.done * _MAX_LINES // self.total > (self.done - 1) * _MAX_LINES // self.total
         ):
-            self._say(self.line())
+            self._say(self._line())
 
-    def line(self) -> str:
-        """Return a bar with the counts and an estimate of the time that is left."""
+    def _line(self) -> str:
         width = 20
         filled = width * self.done // self.total
         failed = f", {self.failed} failed" if self.failed else ""
@@ -55,14 +52,14 @@ class Progress:
         return f"[{'#' * filled}{'.' * (width - filled)}] {self.done} of {self.total} runs{failed}, {rest}"
 
     def note(self, text: str) -> None:
-        """Tell something else."""
-        if self._changes:
+        """Print a line of its own."""
+        if self._overwrites:
             sys.stderr.write("\r\x1b[K")
         self._say(text)
 
 
 def duration(seconds: float) -> str:
-    """Write a time for a person: 42 s, 3 min, 1 h 20 min."""
+    """Format a time for reading: 42 s, 3 min, 1 h 20 min."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f} s"

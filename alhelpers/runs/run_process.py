@@ -1,7 +1,7 @@
-"""The process that runs one notebook; as a server it does its imports first, then forks a process for each run.
+"""The process that runs one notebook; as a server it imports modules first, then forks a process for each run.
 
-The server computes nothing and starts no thread: a fork takes along only the thread that forks. Each fork of it forks
-once more before it does anything else: into the run, which drives papermill, and into the notebook's kernel.
+The server computes nothing and starts no thread, as only the forking thread lives on in a fork. Each fork forks once
+more before it does anything else: into the run, which calls papermill, and the notebook's kernel.
 """
 
 import atexit
@@ -18,23 +18,20 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from alhelpers.forking import Server, leave, receive, send, set_anew
+from alhelpers.forking import Server, exit_fast, receive, reinitialize, send
 
 
 def main() -> None:
-    """Serve on the socket whose descriptor is the argument, with what the others name imported.
-
-    Without arguments, answer the request on standard input.
-    """
+    """Serve on the socket of the first argument, with the other arguments imported; or answer one request on stdin."""
     if len(sys.argv) == 1:
         _run_once()
         return
-    with _as_in_a_kernel():
+    with _like_a_kernel():
         server = Server(int(sys.argv[1]), sys.argv[2:])
-    _make_validator()
+    _warm_up_validator()
     request, files = server.serve()
     if request is None:
-        leave()
+        exit_fast()
     (answers,) = (socket.socket(fileno=file) for file in files)
     os.setsid()
     server.set_environment(request["environment"])
@@ -49,14 +46,14 @@ def main() -> None:
         theirs.close()
         if command is not None:  # None: the run ended without a kernel
             _become_kernel(command, server)
-        leave()
+        exit_fast()
     theirs.close()
     _answer(request["fork"], answers, ForkedKernel(pid, ours))
-    leave()
+    exit_fast()
 
 
 def _run_once() -> None:
-    # Whatever the kernel prints past Jupyter must not mix with the answer.
+    # What the kernel prints past Jupyter must not mix with the answer.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     from alhelpers.runs.runner import answer
@@ -73,11 +70,10 @@ def _answer(request: dict[str, Any], answers: socket.socket, kernel: Any) -> Non
 
 
 @contextmanager
-def _as_in_a_kernel() -> Iterator[None]:
-    """Import as a kernel would."""
-    # As a kernel sets it before the notebook imports matplotlib.
+def _like_a_kernel() -> Iterator[None]:
+    """Let imports find what they find in a kernel."""
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-    # pandas shows tables in another way if it finds itself in a terminal when it is imported.
+    # pandas shows tables in another way if it is imported in a terminal.
     builtins.get_ipython = lambda: SimpleNamespace(kernel=None)  # type: ignore[attr-defined]
     try:
         yield
@@ -85,8 +81,8 @@ def _as_in_a_kernel() -> Iterator[None]:
         del builtins.get_ipython  # type: ignore[attr-defined]
 
 
-def _make_validator() -> None:
-    """Make nbformat's validator once, for all runs."""
+def _warm_up_validator() -> None:
+    """Build nbformat's validator once, for all runs."""
     import nbformat
 
     nbformat.validate(nbformat.v4.new_notebook())
@@ -94,24 +90,24 @@ def _make_validator() -> None:
 
 
 def _become_kernel(command: dict[str, Any], server: Server) -> None:
-    """Do what the command line of a kernel does; return when the kernel has ended."""
+    """Do what the command line of a kernel does."""
     os.setsid()
     os.chdir(command["folder"])
     parent = os.getppid()
     server.set_environment(command["environment"] | {"JPY_PARENT_PID": str(parent)})
     from ipykernel.kernelapp import IPKernelApp
 
-    set_anew()
+    reinitialize()
     words = command["command"]  # python -m ipykernel_launcher -f FILE, with options of Python before the -m
     launcher, *arguments = words[words.index("-m") + 1 :]
     sys.argv = [importlib.util.find_spec(launcher).origin, *arguments]
-    # The application has read the parent's number from the environment when it was imported.
+    # The application reads the parent's number from the environment when it is imported, which was earlier.
     IPKernelApp.launch_instance(argv=[*arguments, f"--IPKernelApp.parent_handle={parent}"])
     threading._shutdown()  # waits for the notebook's threads
     atexit._run_exitfuncs()
     IPKernelApp.instance().shell.user_ns.clear()  # closes the notebook's files
     gc.collect()
-    leave()
+    exit_fast()
 
 
 if __name__ == "__main__":

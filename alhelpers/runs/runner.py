@@ -1,5 +1,7 @@
-"""Run a notebook with parameters, by papermill, and read what it recorded."""
+"""Run a notebook with parameters, by papermill, and read the values that it recorded."""
 
+import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -7,23 +9,44 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-# Three quarters of the import time of nbformat and papermill is this optional grammar of a schema check that
-# notebooks never need.
-sys.modules.setdefault("rfc3987_syntax", None)
+from alhelpers.runs.errors import NotebookError
+from alhelpers.runs.kernels import ForkedKernel, Guard, check_kernel, manager_class
+from alhelpers.runs.parameters import Parameter, ParameterError, check, declared
+from alhelpers.runs.processes import Processes
+
+_GRAMMAR = "rfc3987_syntax"
+
+
+def _import_jsonschema() -> None:
+    """Import jsonschema, and its grammar of addresses only when a format is first checked.
+
+    Loading the grammar takes three quarters of the import time of nbformat, and notebooks have no such formats.
+    """
+    if "jsonschema" in sys.modules or _GRAMMAR in sys.modules or not importlib.util.find_spec(_GRAMMAR):
+        return
+
+    def is_valid_syntax(*arguments: Any) -> bool:
+        return importlib.import_module(_GRAMMAR).is_valid_syntax(*arguments)
+
+    sys.modules[_GRAMMAR] = stand_in = ModuleType(_GRAMMAR)
+    stand_in.is_valid_syntax = is_valid_syntax  # type: ignore[attr-defined]
+    try:
+        importlib.import_module("jsonschema")
+    finally:
+        del sys.modules[_GRAMMAR]
+
+
+_import_jsonschema()
 
 import nbformat  # noqa: E402
 
-from alhelpers.runs.errors import NotebookError  # noqa: E402
-from alhelpers.runs.kernels import ForkedKernel, Guard, check_kernel, manager_class  # noqa: E402
-from alhelpers.runs.parameters import Parameter, ParameterError, check, declared  # noqa: E402
-from alhelpers.runs.processes import Processes  # noqa: E402
-
-#: The mime type under which ``notebook.record`` leaves a value in an executed notebook.
+#: The mime type under which ``notebook.record`` stores a value in an executed notebook.
 RECORD_MIME = "application/vnd.alhelpers.record+json"
 
-#: What nbformat raises for a file that is no notebook.
+#: What nbformat raises for a file that is not a notebook.
 _UNREADABLE = (OSError, ValueError, AttributeError, nbformat.ValidationError)
 
 
@@ -47,7 +70,7 @@ def run(
     memory: int | None = None,
     processes: Processes | None = None,
 ) -> Run:
-    """Execute a notebook with parameters, and keep the executed copy.
+    """Execute a notebook with parameters, and write the executed copy.
 
     Parameters
     ----------
@@ -56,16 +79,16 @@ def run(
     parameters : dict
         Values by name; the rest keep their defaults.
     output : path
-        Where the executed copy goes; it is kept, as far as it came, when a cell fails or the kernel dies.
+        The executed copy; if a cell fails or the kernel dies, it has the outputs so far.
     cwd : path, optional
         Working folder of the notebook; the default is the notebook's own folder.
     seconds : float, optional
-        The kernel is ended after so long.
+        Time limit; the kernel is killed after it.
     memory : int, optional
-        Bytes: the kernel is ended when it and the processes that it started hold more.
+        Memory limit in bytes; the kernel is killed when it and the processes that it started use more.
     processes : Processes, optional
-        Runs it in a fresh process with its imports behind it; the default is this process, and a kernel that
-        imports everything itself. Worth it from two runs on.
+        Runs the notebook in a fresh process that has its imports done, which is faster from the second run on. The
+        default is this process and a kernel that imports everything itself.
 
     Returns
     -------
@@ -76,27 +99,26 @@ def run(
     ParameterError
         If a parameter is unknown or has another type; nothing is run or written.
     NotebookError
-        If a cell fails, the kernel dies, a limit is passed, or the output's name does not end in ``.ipynb``.
+        If a cell fails, the kernel dies, a limit is exceeded, or the output's name does not end in ``.ipynb``.
     FileExistsError
         If the output is the notebook itself.
     """
     notebook, output = Path(notebook), Path(output)
     check(parameters_of(notebook), parameters, where=notebook.name)
     if output.suffix != ".ipynb":
-        raise NotebookError(f"the output {output} is to be a notebook: give it a name that ends in .ipynb")
+        raise NotebookError(f"the output {output} must be a notebook: choose a name that ends in .ipynb")
     if output.resolve() == notebook.resolve():
         raise FileExistsError(
             f"the output {output} is the notebook itself: choose another path for the executed copy"
         )
     check_kernel()
     output.parent.mkdir(parents=True, exist_ok=True)
-    wanted = request(notebook, parameters, output, cwd=cwd, seconds=seconds, memory=memory)
-    if processes is None:
-        return Run(notebook, output, dict(parameters), execute(wanted))
-    return Run(notebook, output, dict(parameters), execute_in(processes, wanted))
+    request = make_request(notebook, parameters, output, cwd=cwd, seconds=seconds, memory=memory)
+    values = execute(request) if processes is None else _execute_in(processes, request)
+    return Run(notebook, output, dict(parameters), values)
 
 
-def request(
+def make_request(
     notebook: Path,
     parameters: dict[str, Any],
     output: Path,
@@ -117,9 +139,9 @@ def request(
     }
 
 
-def execute_in(processes: Processes, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Execute a request in a fresh process; return what was recorded, and raise what was raised there."""
-    found = processes.execute(wanted)
+def _execute_in(processes: Processes, request: dict[str, Any]) -> dict[str, Any]:
+    """Execute a request in a fresh process; return what was recorded, or raise what was raised there."""
+    found = processes.execute(request)
     if "recorded" in found:
         return found["recorded"]
     if "errno" in found:
@@ -127,11 +149,19 @@ def execute_in(processes: Processes, wanted: dict[str, Any]) -> dict[str, Any]:
     raise NotebookError(found["message"], found["cell"], found["error"])
 
 
-def answer(wanted: dict[str, Any], waiting: ForkedKernel | None = None) -> dict[str, Any]:
-    """Execute a request in this process; return what was recorded or went wrong as plain JSON."""
+def execute_safely(processes: Processes, request: dict[str, Any]) -> dict[str, Any]:
+    """Execute a request in a fresh process; its answer is a failure also if the process died."""
+    try:
+        return processes.execute(request)
+    except NotebookError as error:
+        return failure(error)
+
+
+def answer(request: dict[str, Any], waiting: ForkedKernel | None = None) -> dict[str, Any]:
+    """Execute a request in this process; return what was recorded, or the error, as plain JSON."""
     started = time.monotonic()
     try:
-        found = {"recorded": execute(wanted, waiting)}
+        found = {"recorded": execute(request, waiting)}
     except NotebookError as error:
         found = failure(error)
     except OSError as error:
@@ -144,36 +174,21 @@ def failure(error: NotebookError) -> dict[str, Any]:
     return {"message": str(error), "cell": error.cell, "error": error.error}
 
 
-def execute(wanted: dict[str, Any], waiting: ForkedKernel | None = None) -> dict[str, Any]:
-    """Execute a request in this process, and return what the notebook recorded.
-
-    Parameters
-    ----------
-    wanted : dict
-        What ``request`` returned.
-    waiting : ForkedKernel, optional
-        The process that becomes the kernel.
-
-    Raises
-    ------
-    NotebookError
-        If a cell fails, the kernel dies, or a limit is passed.
-    OSError
-        If the executed copy can't be written.
-    """
+def execute(request: dict[str, Any], waiting: ForkedKernel | None = None) -> dict[str, Any]:
+    """Execute a request in this process, with a kernel that may wait already; return what was recorded."""
     import papermill  # only a run needs it, and it is slow to import
 
     from alhelpers.runs.engine import ENGINE, KernelDied, register
 
     register()
-    name, guard = Path(wanted["notebook"]).name, Guard(wanted["seconds"], wanted["memory"])
+    name, guard = Path(request["notebook"]).name, Guard(request["seconds"], request["memory"])
     try:
         with tempfile.TemporaryDirectory(prefix="alhelpers-") as folder:
             papermill.execute_notebook(
-                wanted["notebook"],
-                wanted["output"],
-                parameters=wanted["parameters"],
-                cwd=wanted["cwd"],
+                request["notebook"],
+                request["output"],
+                parameters=request["parameters"],
+                cwd=request["cwd"],
                 engine_name=ENGINE,
                 kernel_name="python3",
                 language="python",
@@ -187,17 +202,17 @@ def execute(wanted: dict[str, Any], waiting: ForkedKernel | None = None) -> dict
         what = f"{error.ename}: {error.evalue}"
         raise NotebookError(
             f"{name} stopped at code cell [{number}], which begins {line!r}: {what}\n"
-            f"The executed copy is {wanted['shown']}",
+            f"The executed copy is {request['shown']}",
             f"[{number}] {line}",
             what,
         ) from error
     except KernelDied as error:
-        papermill.iorw.write_ipynb(error.notebook, wanted["output"])
+        papermill.iorw.write_ipynb(error.notebook, request["output"])
         number, line = error.number, _first_line(error.source)
-        fate, what = ("was ended", guard.reason) if guard.reason else ("died", "did it run out of memory?")
+        fate, what = ("was killed", guard.reason) if guard.reason else ("died", "did it run out of memory?")
         raise NotebookError(
             f"the kernel of {name} {fate} at code cell [{number}], which begins {line!r}: {what}\n"
-            f"The executed copy is {wanted['shown']}",
+            f"The executed copy is {request['shown']}",
             f"[{number}] {line}",
             guard.reason or "the kernel died",
         ) from error
@@ -205,7 +220,7 @@ def execute(wanted: dict[str, Any], waiting: ForkedKernel | None = None) -> dict
         raise NotebookError(f"the kernel of {name} did not start: {error}") from error
     finally:
         guard.stop()
-    return recorded(wanted["output"])
+    return recorded(request["output"])
 
 
 def _first_line(source: str | None) -> str:
@@ -219,7 +234,7 @@ def parameters_of(notebook: str | Path) -> dict[str, Parameter]:
     Raises
     ------
     ParameterError
-        If the file is no notebook or has no cell tagged ``parameters``.
+        If the file is not a notebook, or has no cell tagged ``parameters``.
     """
     for cell in read_notebook(notebook).cells:
         if "parameters" in cell.metadata.get("tags", []):
@@ -230,13 +245,7 @@ def parameters_of(notebook: str | Path) -> dict[str, Parameter]:
 
 
 def read_notebook(path: str | Path) -> nbformat.NotebookNode:
-    """Read a notebook file.
-
-    Raises
-    ------
-    ParameterError
-        If it is none.
-    """
+    """Read a notebook file; raise ParameterError if it is not a notebook."""
     try:
         return nbformat.read(str(path), as_version=4)
     except _UNREADABLE as error:
@@ -244,7 +253,18 @@ def read_notebook(path: str | Path) -> nbformat.NotebookNode:
 
 
 def recorded(executed: str | Path) -> dict[str, Any]:
-    """Return the values that an executed notebook recorded; the last one of a name counts."""
+    """Return the values that an executed notebook recorded.
+
+    Parameters
+    ----------
+    executed : path
+        The executed copy.
+
+    Returns
+    -------
+    dict
+        Values by name; the last one of each name.
+    """
     values: dict[str, Any] = {}
     for cell in nbformat.read(str(executed), as_version=4).cells:
         for output in cell.get("outputs", []):

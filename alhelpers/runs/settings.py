@@ -1,4 +1,4 @@
-"""The settings of a sweep: from a grid or a list, checked, each with a name that says what it would run."""
+"""The settings of a sweep: from a grid or a list, checked, each named by a hash of what it runs."""
 
 import hashlib
 import itertools
@@ -12,7 +12,7 @@ from alhelpers.runs.parameters import Parameter, ParameterError, check
 from alhelpers.runs.processes import package_folder
 from alhelpers.runs.runner import parameters_of, read_notebook
 
-#: How many digits of a hash name a run: a million runs have the same with a probability of one in a million.
+#: Of a hash in hexadecimal: two of a million runs have the same name with a probability below one in ten million.
 _DIGITS = 16
 
 Grid = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
@@ -20,7 +20,7 @@ Grid = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """One run to be: the parameters as given, all of them with the defaults, and its name."""
+    """One run: the parameters as given, all of them with the defaults, and its name."""
 
     given: dict[str, Any]
     values: dict[str, Any]
@@ -28,18 +28,9 @@ class Setting:
 
 
 def settings_of(notebook: Path, grid: Grid) -> list[Setting]:
-    """Return the settings of a sweep.
+    """Return the settings of a grid of lists, or of a list of parameter sets.
 
-    Parameters
-    ----------
-    notebook : Path
-    grid : dict of lists, or list of dicts
-        Every combination of the listed values, or the parameter sets themselves.
-
-    Raises
-    ------
-    ParameterError
-        If there is no setting, one comes twice, or one has a parameter that is unknown or of another type.
+    Raises ParameterError if there are none, one comes twice, or a parameter is unknown or of another type.
     """
     parameters = parameters_of(notebook)
     version = code_version(notebook)
@@ -62,28 +53,30 @@ def _expanded(grid: Grid) -> list[dict[str, Any]]:
         settings = list(grid)
         wrong = [entry for entry in settings if not isinstance(entry, Mapping)]
         if wrong:
-            raise ParameterError(f"a list of settings holds a dict for each run, not {wrong[0]!r}")
+            raise ParameterError(f"a list of settings must hold a dict for each run, not {wrong[0]!r}")
         if not settings:
-            raise ParameterError("there is no setting to run: the list is empty")
+            raise ParameterError("the list of settings is empty: it must hold at least one")
         return [dict(entry) for entry in settings]
     for name, values in grid.items():
         if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Sequence):
             raise ParameterError(
-                f"the grid needs a list of values for {name!r}, not {values!r}: a single one is [{values!r}]"
+                f"the grid must hold a list of values for {name!r}, not {values!r}: a single one is [{values!r}]"
             )
         if not values:
-            raise ParameterError(f"the grid has no value for {name!r}: leave it out, or list at least one")
+            raise ParameterError(
+                f"the grid's list for {name!r} is empty: leave it out, or list at least one value"
+            )
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def _comparable(parameters: dict[str, Parameter], values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values so that those of the same run are the same: a notebook's float may be given as an int."""
+    """Return the values in one form for equal runs: a float may be given as an int."""
     floats = {name for name, parameter in parameters.items() if parameter.type_name == "float"}
     return {name: float(value) if name in floats else value for name, value in sorted(values.items())}
 
 
 def code_version(notebook: Path) -> str:
-    """Return a hash of what a run executes: the package's source, and the notebook's cells without outputs."""
+    """Return a hash of the package's source and the notebook's cells without outputs."""
     digest = hashlib.sha256()
     folder = package_folder()
     for path in sorted(folder.rglob("*.py")):

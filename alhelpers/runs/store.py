@@ -1,11 +1,11 @@
-"""The folder of a sweep: what it runs, what each run gave, and the table of all.
+"""The folder of a sweep: its plan, the outcome of each run, and the table of all.
 
 ::
 
     sweep.json                  the notebook's name and the settings
     runs/NAME/NOTEBOOK.ipynb    the executed copy of one run
-    runs/NAME/run.json          how the run ended; without it the run has not
-    results.parquet, .csv       a row a run: its parameters, what it recorded, and how it ended
+    runs/NAME/run.json          the outcome of the run; missing until it has ended
+    results.parquet, .csv       a row for each run: parameters, recorded values, outcome
 """
 
 import csv
@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from alhelpers.files import replacing, write_text
-from alhelpers.platform.lock import FileLock
 from alhelpers.runs.errors import SweepError
 from alhelpers.runs.settings import Setting
 
@@ -25,7 +26,7 @@ _PLAN, _LOCK = "sweep.json", ".lock"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: ``state`` is done or failed; a failed one has a cell, if one is to blame, and an error."""
+    """How a run ended: ``state`` is done or failed; a failed run has an error, and the cell if one caused it."""
 
     state: str
     seconds: float | None
@@ -35,32 +36,21 @@ class Outcome:
 
 
 class Store:
-    """The folder of a sweep.
-
-    Parameters
-    ----------
-    folder : Path
-    notebook : Path
-        What the sweep runs.
-    """
+    """The folder of a sweep of a notebook."""
 
     def __init__(self, folder: Path, notebook: Path) -> None:
         self.folder, self.notebook = folder, notebook
-        self._lock = FileLock(folder / _LOCK)
+        self._lock = filelock.FileLock(folder / _LOCK, mode=0o600)
 
     def claim(self, settings: list[Setting]) -> None:
-        """Take the folder for a sweep; an earlier sweep there must be the same one, or a part of it.
-
-        Raises
-        ------
-        SweepError
-            If another sweep is at work there, or has been, or the folder holds something else.
-        """
+        """Lock the folder; raise SweepError if it is in use, or holds another sweep or other files."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self._lock.acquire():
+        try:
+            self._lock.acquire(blocking=False)
+        except filelock.Timeout as error:
             raise SweepError(
-                f"another sweep is at work in {self.folder}: wait for it, or choose another folder"
-            )
+                f"another sweep is running in {self.folder}: wait for it, or choose another folder"
+            ) from error
         try:
             self._check(settings)
             plan = {"notebook": self.notebook.name, "settings": [setting.given for setting in settings]}
@@ -70,14 +60,16 @@ class Store:
             raise
 
     def release(self) -> None:
-        """Leave the folder to others."""
+        """Unlock the folder."""
         self._lock.release()
 
     def _check(self, settings: list[Setting]) -> None:
         path = self.folder / _PLAN
         if not path.exists():
             if any(entry.name != _LOCK for entry in self.folder.iterdir()):
-                raise SweepError(f"{self.folder} holds something else than a sweep: choose another folder")
+                raise SweepError(
+                    f"{self.folder} holds other files than those of a sweep: choose another folder"
+                )
             return
         earlier = _read(path)
         if earlier is None or not {"notebook", "settings"} <= earlier.keys():
@@ -96,11 +88,11 @@ class Store:
             )
 
     def executed(self, setting: Setting) -> Path:
-        """Return where the executed copy of a run is."""
+        """Return the path of a run's executed copy."""
         return self.folder / "runs" / setting.name / self.notebook.name
 
     def outcome(self, setting: Setting) -> Outcome | None:
-        """Return how a run ended, or None if it has not."""
+        """Return the outcome of a run, or None if it has not ended."""
         path = self.executed(setting)
         kept = _read(path.parent / "run.json")
         if kept is None or not path.exists():
@@ -108,7 +100,7 @@ class Store:
         return Outcome(**{name: kept[name] for name in Outcome.__dataclass_fields__})
 
     def keep(self, setting: Setting, outcome: Outcome) -> None:
-        """Write down how a run ended, after its executed copy is safe on the disk."""
+        """Write the outcome of a run, after its executed copy is safe on the disk."""
         path = self.executed(setting)
         if path.exists():
             with open(path, "rb+") as file:
@@ -117,13 +109,13 @@ class Store:
         write_text(path.parent / "run.json", json.dumps(content, indent=1))
 
     def stale(self, settings: list[Setting]) -> int:
-        """Count the runs of other versions of the notebook or of the package."""
+        """Return the number of runs of other versions of the notebook or the package."""
         names = {setting.name for setting in settings}
         runs = self.folder / "runs"
         return sum(entry.name not in names for entry in runs.iterdir()) if runs.is_dir() else 0
 
     def write_results(self, settings: list[Setting]) -> None:
-        """Write the table of the runs that have ended, as Parquet and as CSV."""
+        """Write the table of the finished runs, as Parquet and as CSV."""
         import pyarrow
         from pyarrow import parquet
 
@@ -140,7 +132,7 @@ class Store:
             writer.writerows([_text(value) for value in row] for row in zip(*columns.values(), strict=True))
 
     def _columns(self, settings: list[Setting]) -> dict[str, list[Any]]:
-        """Return the table: parameters, recorded values, and how the run ended."""
+        """Return the columns of the table: parameters, recorded values, and the outcome."""
         ended = [(setting, outcome) for setting in settings if (outcome := self.outcome(setting))]
         columns: dict[str, list[Any]] = {
             name: [setting.values[name] for setting, _ in ended] for name in settings[0].values
@@ -162,7 +154,7 @@ class Store:
 
 
 def _flat(recorded: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Give each entry of a recorded dict a column of its own: ``accuracy`` of ``final`` is ``final.accuracy``."""
+    """Flatten recorded dicts: ``accuracy`` of ``final`` becomes ``final.accuracy``."""
     found = {}
     for name, value in recorded.items():
         if isinstance(value, dict):
@@ -173,7 +165,7 @@ def _flat(recorded: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _column(values: list[Any]) -> Any:
-    """Return an Arrow array; values that have no type in common are kept as JSON."""
+    """Return an Arrow array; values without a common type are stored as JSON."""
     import pyarrow
 
     try:

@@ -1,4 +1,4 @@
-"""Run a notebook with many settings, some at a time, and gather what it recorded in one table."""
+"""Run a notebook with many settings, several at a time, and collect what it recorded in one table."""
 
 import concurrent.futures
 import errno
@@ -7,20 +7,20 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alhelpers.runs.errors import NotebookError, SweepError
+from alhelpers.runs.errors import SweepError
 from alhelpers.runs.kernels import check_kernel
 from alhelpers.runs.preload import preloads
 from alhelpers.runs.processes import Processes, cores
 from alhelpers.runs.progress import Progress
-from alhelpers.runs.runner import failure, read_notebook, request
+from alhelpers.runs.runner import execute_safely, make_request, read_notebook
 from alhelpers.runs.settings import Grid, Setting, settings_of
 from alhelpers.runs.store import Outcome, Store
 
 if TYPE_CHECKING:
     import pandas
 
-#: What the system says when there is no room for a file.
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+#: Errors of the system for a full disk.
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 Submit = Callable[[dict[str, Any]], concurrent.futures.Future]
 
@@ -40,8 +40,8 @@ def sweep(
 ) -> "pandas.DataFrame":
     """Run a notebook once for each setting, and return one table of what the runs recorded.
 
-    What has finished is never run again: call it once more after it was killed, after a failure, or with more
-    settings, and only the rest is run. A run that fails does not stop the others.
+    Finished runs are kept: call it again after it was killed, after a failure, or with more settings, and only the rest
+    is run. A run that fails does not stop the others.
 
     Parameters
     ----------
@@ -49,27 +49,27 @@ def sweep(
         Has a cell tagged ``parameters``, and records values by ``notebook.record``.
     grid : dict of lists, or list of dicts
         Every combination of the listed values, ``{"seed": [0, 1], "strategy": ["random", "entropy"]}``; or the
-        parameter sets themselves. What is not named keeps its default.
+        parameter sets themselves. Other parameters keep their defaults.
     output : path
-        A new folder, or that of an earlier call with the same settings or fewer. It gets ``results.parquet``,
-        ``results.csv``, and in ``runs`` a folder for each run with the executed notebook; the folder's name is a hash
-        of the notebook, the parameters and the source of this package.
+        A new folder, or that of an earlier call with the same settings or fewer. ``results.parquet``, ``results.csv``
+        and, in ``runs``, a folder for each run with the executed notebook are written to it; the name of a run's folder
+        is a hash of the notebook, the parameters and the source of this package.
     workers : int or dask.distributed.Client, optional
-        How many runs at a time; the default is one for each core. Or the client of a cluster on whose machines this
+        Number of runs at a time; the default is one for each core. Or the client of a cluster on whose machines this
         package is installed and the working folder exists.
     cwd : path, optional
         Working folder of the runs; the default is the notebook's own folder.
     seconds : float, optional
-        A run that takes longer is ended, and has failed.
+        Time limit of a run; one that takes longer is killed, and has failed.
     memory : int, optional
-        Bytes: so has a run whose kernel, with the processes that it started, holds more.
+        Memory limit in bytes of a run's kernel with the processes that it started.
     threads : int, optional
-        Threads that the numerical libraries of one run use; the default shares the cores among the workers.
+        Threads of the numerical libraries in one run; the default divides the cores among the workers.
     fork : bool, optional
-        Whether kernels are forked from a process that has the usual packages imported. The default is to do so where
-        it is safe, on Linux; elsewhere each run starts processes of its own, and takes some seconds more.
+        Whether kernels are forked from a process that has the usual packages imported. The default is True on Linux;
+        elsewhere, where it is not safe, each run starts processes of its own, and takes some seconds more.
     say : callable, optional
-        Told how far it has come and how long it will take, and of each failure; the default prints it.
+        Receives lines about the progress, the time left, and each failure; the default prints them.
 
     Returns
     -------
@@ -83,17 +83,17 @@ def sweep(
     ParameterError
         If a setting has an unknown parameter or a value of another type, or comes twice; nothing is run then.
     SweepError
-        If the folder is that of another sweep, or there is no more room on the disk; finished runs are kept.
+        If the folder belongs to another sweep, or the disk is full; finished runs are kept.
     NotebookError
-        If there is no kernel of this Python.
+        If Jupyter has no kernel of this Python.
     """
     notebook, store = Path(notebook), Store(Path(output), Path(notebook))
     settings = settings_of(notebook, grid)
     folder = Path(cwd or notebook.parent).resolve()
     if not folder.is_dir():
-        raise SweepError(f"the working folder {folder} is not there")
+        raise SweepError(f"the working folder {folder} does not exist")
     check_kernel()
-    with _room(store, settings):
+    with _disk_full_named(store, settings):
         store.claim(settings)
     try:
         waiting = [setting for setting in settings if not _is_done(store.outcome(setting))]
@@ -101,15 +101,15 @@ def sweep(
         if stale := store.stale(settings):
             progress.note(f"{stale} runs of other versions of the code are left in {store.folder / 'runs'}")
         limits = {"cwd": folder, "seconds": seconds, "memory": memory}
-        wanted = {
-            setting: request(notebook, setting.given, store.executed(setting), **limits)
+        requests = {
+            setting: make_request(notebook, setting.given, store.executed(setting), **limits)
             for setting in waiting
         }
-        with _room(store, settings):
+        with _disk_full_named(store, settings):
             try:
                 if waiting:
-                    with _place(workers, threads, fork, _preloads(notebook)) as submit:
-                        _perform(wanted, submit, store, progress)
+                    with _submitter(workers, threads, fork, _preloads(notebook)) as submit:
+                        _perform(requests, submit, store, progress)
             finally:
                 store.write_results(settings)
     finally:
@@ -128,13 +128,13 @@ def results(output: str | Path) -> "pandas.DataFrame":
     Raises
     ------
     SweepError
-        If there is none.
+        If the folder has no table.
     """
     import pandas
 
     path = Path(output) / "results.parquet"
     if not path.exists():
-        raise SweepError(f"{path} is not there: has a sweep run in {output}?")
+        raise SweepError(f"{path} does not exist: has a sweep run in {output}?")
     return pandas.read_parquet(path)
 
 
@@ -143,29 +143,31 @@ def _is_done(outcome: Outcome | None) -> bool:
 
 
 @contextmanager
-def _room(store: Store, settings: list[Setting]) -> Iterator[None]:
-    """Say what is kept when there is no more room."""
+def _disk_full_named(store: Store, settings: list[Setting]) -> Iterator[None]:
+    """Turn the error of a full disk into one that says how many runs are kept."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in _DISK_FULL:
             raise
         done = sum(_is_done(store.outcome(setting)) for setting in settings)
         raise SweepError(
-            f"there is no more room to write in {store.folder} ({error}): {done} of {len(settings)} runs are"
-            " finished and kept. Make room, and start the sweep again: it goes on from there"
+            f"the disk of {store.folder} is full ({error}): {done} of {len(settings)} runs are finished and kept."
+            " Free some space, and start the sweep again to continue"
         ) from error
 
 
-def _perform(wanted: dict[Setting, dict[str, Any]], submit: Submit, store: Store, progress: Progress) -> None:
-    """Run what is wanted, and keep how each run ended as soon as it has."""
-    for setting in wanted:
+def _perform(
+    requests: dict[Setting, dict[str, Any]], submit: Submit, store: Store, progress: Progress
+) -> None:
+    """Execute requests, and store the outcome of each run as soon as it has ended."""
+    for setting in requests:
         store.executed(setting).parent.mkdir(parents=True, exist_ok=True)
-    futures = {submit(entry): setting for setting, entry in wanted.items()}
+    futures = {submit(entry): setting for setting, entry in requests.items()}
     for future in concurrent.futures.as_completed(futures):
         setting = futures[future]
         answer = future.result()
-        if "copy" in answer:  # from a machine that does not see this folder
+        if "copy" in answer:  # from a machine that may not see this folder
             store.executed(setting).write_text(answer["copy"], encoding="utf-8")
         if "errno" in answer:
             raise OSError(answer["errno"], answer["message"], answer["file"])
@@ -183,36 +185,28 @@ def _preloads(notebook: Path) -> list[str]:
     return preloads("\n".join(cell.source for cell in cells if cell.cell_type == "code"))
 
 
-def _place(
+def _submitter(
     workers: Any, threads: int | None, fork: bool | None, preload: list[str]
 ) -> AbstractContextManager[Submit]:
-    """Return where the runs go: processes of this machine, or a cluster."""
+    """Return a context that yields what submits runs: to processes of this machine, or to a cluster."""
     if hasattr(workers, "scheduler_info"):
         from alhelpers.runs.cluster import cluster
 
         return cluster(workers, threads, fork, preload)
     workers = cores() if workers is None else workers
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise SweepError(f"workers is {workers!r}: give a number, 1 or more, or a Dask client")
-    return _here(workers, threads or max(1, cores() // workers), fork, preload)
+        raise SweepError(f"workers is {workers!r}: it must be an integer of at least 1, or a Dask client")
+    return _on_this_machine(workers, threads or max(1, cores() // workers), fork, preload)
 
 
 @contextmanager
-def _here(workers: int, threads: int, fork: bool | None, preload: list[str]) -> Iterator[Submit]:
+def _on_this_machine(workers: int, threads: int, fork: bool | None, preload: list[str]) -> Iterator[Submit]:
     pool = concurrent.futures.ThreadPoolExecutor(workers)
     try:
         with Processes(threads, fork=fork, preload=preload) as processes:
             try:
-                yield lambda wanted: pool.submit(execute_safely, processes, wanted)
+                yield lambda request: pool.submit(execute_safely, processes, request)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
     finally:
         pool.shutdown()
-
-
-def execute_safely(processes: Processes, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Execute a request, and return the answer; a process that died is a failure like others."""
-    try:
-        return processes.execute(wanted)
-    except NotebookError as error:
-        return failure(error)

@@ -5,6 +5,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,18 @@ def run_tutorial(
 ) -> list[Run]:
     """Run every notebook of a folder in order, on a fresh offline platform that they share.
 
+    Notebooks that do not use the platform, without the parameter ``state_dir``, run beside the others.
+
     Parameters
     ----------
     notebooks : Path
         Folder of ``NN_verb_object.ipynb``.
     output : Path
-        Gets the executed copies, ``report.html`` and the platform's state, and loses those of an earlier run.
+        Folder for the executed copies, ``report.html`` and the platform's state; those of an earlier run are removed.
     parameters : dict, optional
-        Values by name; each goes to all notebooks that have a parameter of that name.
+        Values by name, for every notebook that has a parameter of that name.
     say : callable
-        Told what happens.
+        Receives lines about the progress.
 
     Returns
     -------
@@ -46,9 +49,9 @@ def run_tutorial(
     ParameterError
         If no notebook has a parameter of that name, or one has it with another type; nothing is run.
     NotebookError
-        If a notebook fails; the executed copies so far are kept, and so is the report of them.
+        If a notebook fails; the executed copies so far are kept, with a report of them.
     FileNotFoundError
-        If there is no notebook.
+        If the folder has no notebooks.
     FileExistsError
         If the output is the folder of the notebooks.
     """
@@ -59,24 +62,42 @@ def run_tutorial(
         raise FileExistsError(f"the output {output} is the folder of the notebooks: choose another one")
     given = _given(paths, parameters or {}, state_dir=str((output / "platform").resolve()))
     _clear(output)
-    runs = []
+
+    def execute(path: Path, processes: Processes) -> Run:
+        say(f"{paths.index(path) + 1} of {len(paths)}: {path.name} ...")
+        started = time.monotonic()
+        finished = run(path, given[path], output / path.name, processes=processes)
+        say(f"    {path.name} done in {time.monotonic() - started:.0f} s{_headline(finished)}")
+        return finished
+
     try:
-        with Processes() as processes:
-            for number, path in enumerate(paths, start=1):
-                say(f"{number} of {len(paths)}: {path.name} ...")
-                started = time.monotonic()
-                runs.append(run(path, given[path], output / path.name, processes=processes))
-                say(f"    done in {time.monotonic() - started:.0f} s{_headline(runs[-1])}")
+        return _run_all(paths, [path for path in paths[1:] if "state_dir" not in given[path]], execute)
     finally:
         executed = sorted(output.glob("[0-9][0-9]_*.ipynb"))
         if executed:
             (output / "report.html").write_text(report(executed), encoding="utf-8")
             say(f"report: {output / 'report.html'}")
-    return runs
+
+
+def _run_all(paths: list[Path], apart: list[Path], execute: Callable[[Path, Processes], Run]) -> list[Run]:
+    """Run notebooks in order; those that do not use the platform run beside the others, after the first one."""
+    runs: dict[Path, Run] = {}
+    pool = ThreadPoolExecutor(1)
+    try:
+        with Processes() as processes:
+            runs[paths[0]] = execute(paths[0], processes)
+            beside = {path: pool.submit(execute, path, processes) for path in apart}
+            for path in paths[1:]:
+                if path not in beside:
+                    runs[path] = execute(path, processes)
+            runs |= {path: future.result() for path, future in beside.items()}
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return [runs[path] for path in paths]
 
 
 def _given(paths: list[Path], parameters: dict[str, Any], *, state_dir: str) -> dict[Path, dict[str, Any]]:
-    """Return each notebook's share of the parameters, all of them checked."""
+    """Return the parameters of each notebook, checked."""
     declared = {path: parameters_of(path) for path in paths}
     known = {name: parameter for names in declared.values() for name, parameter in names.items()}
     check(known, parameters, where="the tutorial")
@@ -88,7 +109,7 @@ def _given(paths: list[Path], parameters: dict[str, Any], *, state_dir: str) -> 
 
 
 def _clear(output: Path) -> None:
-    """Remove what an earlier run left, and nothing else: the folder may be any that the user named."""
+    """Remove the files of an earlier run, and nothing else: the folder may be any that the user named."""
     if earlier := platform.running(output / "platform"):
         earlier.stop()
     shutil.rmtree(output / "platform", ignore_errors=True)
@@ -102,17 +123,9 @@ def _headline(finished: Run) -> str:
 
 
 def report(executed: list[Path]) -> str:
-    """Return one HTML page with the executed notebooks one after another, and a table of contents.
+    """Return one HTML page of executed notebooks in the given order, with a table of contents.
 
-    Parameters
-    ----------
-    executed : list of Path
-        Executed notebooks, in reading order.
-
-    Returns
-    -------
-    str
-        A page that needs no other file and no network; formulas stay as they are written.
+    It needs no other file and no network; formulas stay as they are written.
     """
     whole = nbformat.v4.new_notebook()
     contents = []

@@ -1,10 +1,10 @@
 """Acquisition scores on plain arrays: how much a model would learn from each record.
 
-Every score takes an array and returns one float32 number a record, and for every score higher means mine it
+Every score takes an array and returns one float32 number per record, and for every score higher means mine it
 first. ``confidences`` are (N, C) with rows that sum to 1, ``samples`` are (N, S, C): S passes of MC
 dropout or S members of a committee. Entropies are divided by log C, so that 0 is certain and 1 is maximal
-whatever the number of classes. Logits are never guessed from their values: turn them into confidences with
-:func:`confidences_from_logits` first.
+for any number of classes. Logits must be converted into confidences by :func:`confidences_from_logits` first;
+they are never guessed from their values.
 """
 
 from alhelpers.scores.calibration import calibrate

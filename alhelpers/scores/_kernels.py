@@ -1,7 +1,6 @@
-"""The arithmetic of the scores, on blocks: each step is one pass over whole rows of memory.
+"""The formulas of the scores, on blocks: a kernel takes a block and returns one number per record.
 
-A kernel takes a :class:`~alhelpers.scores._blocks.Block` and returns one number a record. The same kernels score
-the pixels of an image, which are records too.
+The same kernels score the pixels of an image, as if each were a record.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from alhelpers.scores._blocks import Block, Kernel
 
 _TINY = np.finfo(np.float32).tiny
 
-# What the entropy of votes is counted in: far below the last bit of a float32, with room for millions of members.
+# The unit of the entropy of votes: far below the last bit of a float32, with room for millions of members.
 _VOTE_UNIT = 2.0**-40
 
 
 # ------------------------------------------------------------------------------
-# one prediction a record
+# one prediction per record
 # ------------------------------------------------------------------------------
 
 
@@ -31,7 +30,8 @@ def least_confidence(block: Block) -> np.ndarray:
 
 def margin(block: Block) -> np.ndarray:
     """Return 1 - (first - second)."""
-    first, second = _turned_top_two(block.values) if block.classes == 0 else _wide_top_two(block.values)
+    top_two = _top_two_of_columns if block.classes == 0 else _top_two_of_rows
+    first, second = top_two(block.values)
     return 1 - (first - second)
 
 
@@ -45,19 +45,19 @@ def first_most_confident(block: Block) -> np.ndarray:
     values, axis = block
     if axis == values.ndim - 1:
         return values.argmax(axis=axis)
-    # numpy's argmax down columns takes them one by one; this goes through whole rows, which are few
+    # numpy's argmax over columns is slow; this goes through whole rows, which are few
     values = np.moveaxis(values, axis, 0)
     highest = values[0].copy()
     kind = np.min_scalar_type(len(values))
     found = np.zeros(highest.shape, dtype=kind)
     for number, row in enumerate(values[1:], start=1):
-        # later numbers are larger, so the largest number whose class won is the last winner
+        # the largest number whose class exceeded all before it is the first with the highest confidence
         np.maximum(found, (row > highest).view(np.uint8) * kind.type(number), out=found)
         np.maximum(highest, row, out=highest)
     return found
 
 
-def _turned_top_two(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _top_two_of_columns(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the highest and the second of (C, n) values."""
     first, second = np.maximum(values[0], values[1]), np.minimum(values[0], values[1])
     lower = np.empty_like(first)
@@ -68,14 +68,14 @@ def _turned_top_two(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return first, second
 
 
-def _wide_top_two(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _top_two_of_rows(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the highest and the second of (n, C) values."""
-    # Halves play against each other, which leaves half the numbers to search. The second is either the highest of
-    # the other winners or the one that lost to the first.
+    # Comparing one half with the other leaves half the numbers to search. The second is either the highest of the
+    # other winners or the number that lost to the first.
     half = values.shape[1] // 2
     winners = np.empty((len(values), values.shape[1] - half), dtype=values.dtype)
     np.maximum(values[:, :half], values[:, half : 2 * half], out=winners[:, :half])
-    winners[:, half:] = values[:, 2 * half :]  # the last of an odd number has no rival
+    winners[:, half:] = values[:, 2 * half :]  # the last of an odd number has no partner
     rows, best = np.arange(len(values)), winners.argmax(axis=1)
     first = winners[rows, best]
     rival = np.minimum(values[rows, best], values[rows, np.minimum(best + half, values.shape[1] - 1)])
@@ -85,7 +85,7 @@ def _wide_top_two(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _sum_p_log_p(block: Block) -> np.ndarray:
     """Return the sum of p log p over the classes, in nats."""
-    # the smallest positive float32 changes no confidence but 0, of which p log p is 0 then as it should be
+    # adding the smallest positive float32 changes only confidences of 0, whose p log p becomes 0 as it should be
     logs = block.values + _TINY
     np.log(logs, out=logs)
     return _sum_of_products(logs, block)
@@ -132,10 +132,10 @@ def bald(block: Block) -> np.ndarray:
 
 
 def variance(block: Block) -> np.ndarray:
-    """Return the variance over the samples (ddof 0), meaned over the classes."""
+    """Return the variance over the samples (ddof 0), averaged over the classes."""
     values, axis = block
-    away = values - np.expand_dims(mean(block).values, axis - 1)
-    squares = np.add.reduce(_sum_of_products(away, Block(away, axis)), axis=axis - 1)
+    deviations = values - np.expand_dims(mean(block).values, axis - 1)
+    squares = np.add.reduce(_sum_of_products(deviations, Block(deviations, axis)), axis=axis - 1)
     return squares * (_one_over_samples(block) / np.float32(_classes(block)))
 
 
@@ -158,9 +158,9 @@ def entropy_of_votes(votes: np.ndarray, classes: int) -> np.ndarray:
     # A class with k votes adds -share log share: once, or spread evenly over the k members that voted for it.
     each = -np.log(np.maximum(share, 1 / len(votes))) / np.log(classes)
     weight = share if len(counts) == classes else 1 / len(votes)
-    # In whole numbers sums are exact, so that records whose votes differ in nothing but the classes tie.
+    # Sums of whole numbers are exact, so that records whose votes differ only in the classes tie.
     table = np.rint(each * weight / _VOTE_UNIT).astype(np.int64)
-    # told to clip, take looks nothing up twice; no count is beyond the table
+    # no count is beyond the table; mode="clip" is the fastest
     total = np.add.reduce(table.take(counts, mode="clip"), axis=0)
     return np.minimum(total * _VOTE_UNIT, 1).astype(np.float32)
 
@@ -196,20 +196,7 @@ def _votes(block: Block) -> np.ndarray:
 
 
 def _counts(votes: np.ndarray, classes: int) -> np.ndarray:
-    """Count votes: for each class the votes for it or, if members are fewer, for each the votes like its own.
-
-    Parameters
-    ----------
-    votes : numpy.ndarray of shape (S, n)
-        Class numbers.
-    classes : int
-        How many classes there are.
-
-    Returns
-    -------
-    numpy.ndarray of shape (C, n) or (S, n)
-        Whole numbers from 0 to S; of shape (C, n) unless S is less than C.
-    """
+    """Count (S, n) votes by class, (C, n); with fewer members than classes, the votes equal to each vote, (S, n)."""
     candidates = votes if len(votes) < classes else np.arange(classes, dtype=votes.dtype)
     kind = np.min_scalar_type(len(votes))
     counts = np.empty((len(candidates), votes.shape[1]), dtype=kind)

@@ -1,4 +1,4 @@
-"""Temperature scaling: the one number that makes a model's confidences as high as it is right."""
+"""Temperature scaling: one number that calibrates a model's confidences."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from numpy.typing import ArrayLike
 from alhelpers.scores._blocks import CHUNK_ELEMENTS, check_finite, numbers
 from alhelpers.scores.errors import ScoreError
 
-# With fewer held-out records the temperature is a matter of which ones they happen to be.
+# With fewer held-out records the temperature depends mostly on their choice.
 _LEAST_LABELS = 10
 
-# Newton's steps end when the slope of the loss is this small beside its scale, or at this number of them.
+# Newton's method stops when the slope of the loss is this small relative to its scale, or after so many steps.
 _SLOPE, _STEPS = 1e-10, 100
 
 
 def calibrate(logits: ArrayLike, labels: ArrayLike) -> float:
-    """Find the temperature under which held-out labels are most likely.
+    """Fit the temperature that maximizes the likelihood of held-out labels.
 
     Parameters
     ----------
@@ -30,19 +30,19 @@ def calibrate(logits: ArrayLike, labels: ArrayLike) -> float:
     Returns
     -------
     float
-        The temperature for :func:`confidences_from_logits`: above 1 where the model is surer than it should be.
+        The temperature for :func:`confidences_from_logits`: above 1 for an overconfident model.
 
     Raises
     ------
     ScoreError
         If the shapes do not fit, a number is not finite, labels are out of range, too few or all of one class, or
-        if no temperature is best: every label has the highest logit (the surer the better), or labels have logits
-        no higher than the mean (the less sure the better).
+        there is no best temperature: every label has the highest logit (the optimum is 0), or the labels' logits
+        are no higher than the mean (the optimum is infinite).
 
     Notes
     -----
-    The mean negative log likelihood is convex in the inverse temperature. Newton's method finds its minimum, inside
-    a bracket that only shrinks.
+    The mean negative log likelihood is convex in the inverse temperature. Newton's method finds its minimum, within
+    a shrinking bracket.
 
     References
     ----------
@@ -52,20 +52,20 @@ def calibrate(logits: ArrayLike, labels: ArrayLike) -> float:
     slope, curvature = _slope_and_curvature(given, truth, 0.0)
     if slope >= 0:
         raise ScoreError(
-            "no temperature is best: the logits of the labels are no higher than the mean of their rows, so the model "
-            "does no better than chance; check that labels are numbered as the logits are"
+            "there is no best temperature: the logits of the labels are no higher than the mean of their rows, so the "
+            "model is no better than chance; check that labels and logits have the same order of classes"
         )
     if (given[np.arange(len(given)), truth] >= given.max(axis=1)).all():
         raise ScoreError(
-            "no temperature is best: every label has the highest logit, so the surer the better; calibrate on records "
-            "that the model was not trained on, and on enough of them that it makes mistakes"
+            "there is no best temperature: every label has the highest logit; calibrate on records that the model was "
+            "not trained on, and on enough of them that it makes mistakes"
         )
-    # the first step from no logits at all fits the scale of these, whatever it is
+    # the first step, from 0, fits the scale of the logits
     return 1 / _inverse_temperature(given, truth, start=-slope / curvature, scale=-slope)
 
 
 def _checked(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits and labels as arrays after checking them."""
+    """Return logits and labels as checked arrays."""
     given, truth = numbers(logits, "logits"), np.asarray(labels)
     if given.ndim != 2 or given.shape[1] < 2:
         raise ScoreError(f"logits must have shape (N, C) with C at least 2, got {given.shape}")
@@ -91,7 +91,7 @@ def _checked(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarr
 
 
 def _inverse_temperature(logits: np.ndarray, labels: np.ndarray, start: float, scale: float) -> float:
-    """Find the zero of the slope, which is below zero at 0 and above it somewhere."""
+    """Return the zero of the slope, which is negative at 0 and positive for some larger number."""
     low, high = 0.0, math.inf
     inverse = start
     for _ in range(_STEPS):
@@ -100,7 +100,7 @@ def _inverse_temperature(logits: np.ndarray, labels: np.ndarray, start: float, s
             break
         low, high = (inverse, high) if slope < 0 else (low, inverse)
         step = inverse - slope / curvature if curvature > 0 else math.inf
-        # a step out of the bracket, or one that would more than double, is replaced by doubling or halving
+        # a step that leaves the bracket or more than doubles is replaced by doubling or halving
         if not low < step < min(high, 2 * inverse):
             step = 2 * inverse if math.isinf(high) else (low + high) / 2
         if step in (low, high):
@@ -110,10 +110,8 @@ def _inverse_temperature(logits: np.ndarray, labels: np.ndarray, start: float, s
 
 
 def _slope_and_curvature(logits: np.ndarray, labels: np.ndarray, inverse: float) -> tuple[float, float]:
-    """Return both derivatives of the mean negative log likelihood by the inverse temperature.
-
-    The first is how far the expected logit lies above the label's, the second is the logits' variance.
-    """
+    """Return the first two derivatives of the mean negative log likelihood by the inverse temperature."""
+    # the expected logit minus the label's, and the variance of the logits
     slope = curvature = 0.0
     step = max(1, CHUNK_ELEMENTS // logits.shape[1])
     for start in range(0, len(logits), step):

@@ -1,4 +1,4 @@
-"""Scores of one prediction a record: confidence, margin, entropy."""
+"""Scores of one prediction per record: confidence, margin, entropy."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from numpy.typing import ArrayLike
 
 from alhelpers.scores import _kernels
 from alhelpers.scores._blocks import Block, map_confidences
+from alhelpers.scores._docs import documented
 from alhelpers.scores.errors import ScoreError
 
-
-def least_confidence(confidences: ArrayLike) -> np.ndarray:
-    """Score by how little the model believes in the class that it predicts: 1 - the highest confidence.
-
-    Parameters
-    ----------
+_of_confidences = documented(
+    parameters="""
     confidences : array_like of shape (N, C)
         Class confidences; rows sum to 1.
+    """,
+    raises="If a row holds NaN or a negative number, or does not sum to 1; the message names the row.",
+)
+
+
+@_of_confidences
+def least_confidence(confidences: ArrayLike) -> np.ndarray:
+    """Score by 1 - the highest confidence, that of the predicted class.
 
     Returns
     -------
     numpy.ndarray of shape (N,), float32
         From 0 (certain) to 1 - 1/C (undecided between all classes).
-
-    Raises
-    ------
-    ScoreError
-        If a row holds NaN or a negative number, or does not sum to 1; the message names the row.
 
     References
     ----------
@@ -35,23 +35,14 @@ def least_confidence(confidences: ArrayLike) -> np.ndarray:
     return map_confidences(confidences, _kernels.least_confidence)
 
 
+@_of_confidences
 def margin(confidences: ArrayLike) -> np.ndarray:
     """Score by how close the two most likely classes are: 1 - (first - second).
-
-    Parameters
-    ----------
-    confidences : array_like of shape (N, C)
-        Class confidences; rows sum to 1.
 
     Returns
     -------
     numpy.ndarray of shape (N,), float32
         From 0 (certain) to 1 (the two best classes are tied).
-
-    Raises
-    ------
-    ScoreError
-        If a row holds NaN or a negative number, or does not sum to 1; the message names the row.
 
     References
     ----------
@@ -60,23 +51,14 @@ def margin(confidences: ArrayLike) -> np.ndarray:
     return map_confidences(confidences, _kernels.margin)
 
 
+@_of_confidences
 def entropy(confidences: ArrayLike) -> np.ndarray:
     """Score by the entropy of the confidences, divided by log C.
-
-    Parameters
-    ----------
-    confidences : array_like of shape (N, C)
-        Class confidences; rows sum to 1.
 
     Returns
     -------
     numpy.ndarray of shape (N,), float32
         From 0 (certain) to 1 (all classes are equally likely).
-
-    Raises
-    ------
-    ScoreError
-        If a row holds NaN or a negative number, or does not sum to 1; the message names the row.
 
     References
     ----------
@@ -94,7 +76,7 @@ def weighted_entropy(confidences: ArrayLike, weights: ArrayLike) -> np.ndarray:
     confidences : array_like of shape (N, C)
         Class confidences; rows sum to 1.
     weights : array_like of shape (C,)
-        A weight a class, not negative; :func:`rarity` makes them from class counts.
+        A weight per class, not negative; :func:`rarity` computes them from class counts.
 
     Returns
     -------
@@ -104,14 +86,14 @@ def weighted_entropy(confidences: ArrayLike, weights: ArrayLike) -> np.ndarray:
     Raises
     ------
     ScoreError
-        If the confidences are at fault, or the weights are not C finite numbers, none of them negative.
+        If the confidences are not valid, or the weights are not C finite numbers, none of them negative.
     """
     given = np.asarray(confidences)
     factors = np.asarray(weights, dtype=np.float32)
     classes = given.shape[-1] if given.ndim else 0
     if factors.shape != (classes,) or not np.isfinite(factors).all() or (factors < 0).any():
         raise ScoreError(
-            f"weights must be {classes} finite numbers, one a class and none negative, got {weights!r}"
+            f"weights must be {classes} finite numbers, one per class and none negative, got {weights!r}"
         )
 
     def kernel(block: Block) -> np.ndarray:
@@ -121,25 +103,25 @@ def weighted_entropy(confidences: ArrayLike, weights: ArrayLike) -> np.ndarray:
 
 
 def rarity(class_counts: ArrayLike) -> np.ndarray:
-    """Weigh classes by how rare they are: the inverse of their smoothed frequency.
+    """Compute the weights of classes: the inverse of their smoothed frequency.
 
     Parameters
     ----------
     class_counts : array_like of shape (C,)
-        How many reference records each class has.
+        The number of reference records of each class.
 
     Returns
     -------
     numpy.ndarray of shape (C,), float32
         ``(n + C) / (C * (count + 1))``: 1 for every class of a balanced reference, more for rare classes,
-        finite for a class that has no record yet.
+        finite for a class without records.
 
     Raises
     ------
     ScoreError
-        If a count is negative or not finite, or there is none.
+        If a count is negative or not finite, or there are no counts.
     """
     counts = np.asarray(class_counts, dtype=np.float64)
     if counts.ndim != 1 or not counts.size or not np.isfinite(counts).all() or (counts < 0).any():
-        raise ScoreError(f"class_counts must be one count a class, none negative, got {class_counts!r}")
+        raise ScoreError(f"class_counts must be one count per class, none negative, got {class_counts!r}")
     return ((counts.sum() + counts.size) / (counts.size * (counts + 1))).astype(np.float32)

@@ -1,17 +1,17 @@
-"""What the scores raise."""
+"""The error of the scores."""
 
 from __future__ import annotations
 
 
 class ScoreError(ValueError):
-    """An array that cannot be scored.
+    """Raised for an array that cannot be scored.
 
     Parameters
     ----------
     message : str
         What is wrong, with the row, its value and the way out.
     row : int or None
-        The first row at fault, where one row is.
+        The first wrong row, if it is one row.
     """
 
     def __init__(self, message: str, row: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Logits into confidences: the softmax, with a temperature."""
+"""Conversion of logits into confidences: the softmax, with a temperature."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from numpy.typing import ArrayLike
 from alhelpers.scores._blocks import CHUNK_ELEMENTS, check_finite, numbers
 from alhelpers.scores.errors import ScoreError
 
-# Where the classes are, by the number of dimensions: (N, C), (N, S, C), (N, C, H, W), (N, T, C, H, W).
+# The axis of the classes, by the number of dimensions: (N, C), (N, S, C), (N, C, H, W), (N, T, C, H, W).
 _CLASSES = {2: 1, 3: 2, 4: 1, 5: 2}
 
 
 def confidences_from_logits(logits: ArrayLike, temperature: float = 1.0) -> np.ndarray:
-    """Turn logits into confidences by the softmax over the classes.
+    """Convert logits into confidences by the softmax over the classes.
 
     Parameters
     ----------
     logits : array_like of shape (N, C), (N, S, C), (N, C, H, W) or (N, T, C, H, W)
         Unnormalised class scores, C at least 2.
     temperature : float
-        What the logits are divided by first, as :func:`calibrate` finds it: above 1 makes confidences milder,
-        and none changes which class is predicted.
+        The divisor of the logits, as returned by :func:`calibrate`: above 1 it makes confidences less extreme. The
+        predicted class does not change.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def confidences_from_logits(logits: ArrayLike, temperature: float = 1.0) -> np.n
     Raises
     ------
     ScoreError
-        If the shape is another one, the temperature is not a positive number, or a row holds a number that is
+        If the shape is not one of these, the temperature is not a positive number, or a row holds a number that is
         not finite; the message names the row.
 
     References
@@ -55,8 +55,8 @@ def confidences_from_logits(logits: ArrayLike, temperature: float = 1.0) -> np.n
         rows = given[start : start + step]
         check_finite(rows, "logits", start)
         out = confidences[start : start + step]
-        # the highest logit is taken off before the division, so that nothing overflows whatever the temperature,
-        # and before the numbers become float32; the differences of whole numbers need room for a sign
+        # the highest logit is subtracted before the division, so that nothing overflows at any temperature, and
+        # before the numbers become float32; the differences of whole numbers need a sign
         rows = rows if rows.dtype.kind == "f" else rows.astype(np.float64)
         with np.errstate(over="ignore"):  # a far lower logit may go to minus infinity: its confidence is 0
             np.subtract(rows, rows.max(axis=axis, keepdims=True), out=out, casting="same_kind")

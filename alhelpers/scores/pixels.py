@@ -1,4 +1,4 @@
-"""Scores of semantic segmentation: a map of every pixel's score, and its reductions to images and regions."""
+"""Scores of semantic segmentation: maps of pixel scores, and their reductions to images and regions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alhelpers.scores.errors import ScoreError
 
 
 def pixel_map(predictions: ArrayLike, score: str) -> np.ndarray:
-    """Score every pixel, with the definitions of classification.
+    """Score every pixel by a score of classification.
 
     Parameters
     ----------
@@ -23,8 +23,8 @@ def pixel_map(predictions: ArrayLike, score: str) -> np.ndarray:
     score : str
         Of confidences ``"least_confidence"``, ``"margin"`` or ``"entropy"``; of samples ``"predictive_entropy"``,
         ``"mean_margin"``, ``"bald"``, ``"variance"``, ``"variation_ratio"``, ``"vote_entropy"``,
-        ``"consensus_kl"`` (the mean over the members) or ``"consensus_kl_max"``: what the function of that name
-        gives for each pixel.
+        ``"consensus_kl"`` (the mean over the members) or ``"consensus_kl_max"``, as the functions of these
+        names.
 
     Returns
     -------
@@ -34,7 +34,7 @@ def pixel_map(predictions: ArrayLike, score: str) -> np.ndarray:
     Raises
     ------
     ScoreError
-        If the score is none of those for this shape, or a pixel's confidences are negative, not finite or do not
+        If the score is not one of those for this shape, or a pixel's confidences are negative, not finite or do not
         sum to 1; the message names the image and the pixel.
 
     References
@@ -57,7 +57,7 @@ def pixel_map(predictions: ArrayLike, score: str) -> np.ndarray:
     for image in range(len(given)):
         for top in range(0, given.shape[-2], step):
             lines = np.ascontiguousarray(given[image, ..., top : top + step, :], dtype=np.float32)
-            # pixels are records, and lie last as they should: flat, so that each step works on whole lines
+            # pixels are records on the last axis: flattened, so that each step works on whole lines
             block = Block(lines.reshape(*lines.shape[:-2], -1), classes - 1)
             _check_pixels(block, image, top, given.shape[-1])
             maps[image, top : top + step] = kernels[score](block).reshape(lines.shape[-2:])
@@ -67,17 +67,17 @@ def pixel_map(predictions: ArrayLike, score: str) -> np.ndarray:
 def over_pixels(
     maps: ArrayLike, how: Literal["mean", "top_k"] = "mean", *, k: float | None = None
 ) -> np.ndarray:
-    """Reduce a map to one score an image.
+    """Reduce maps to one score per image.
 
     Parameters
     ----------
     maps : array_like of shape (N, H, W)
-        Pixel scores, as of :func:`pixel_map`.
+        Pixel scores, as returned by :func:`pixel_map`.
     how : {"mean", "top_k"}
-        The mean of all pixels, in which small objects hardly count; or the mean of the ``k`` highest pixels, in
-        which an image needs one doubtful place to be chosen.
+        The mean of all pixels, in which small objects hardly count; or the mean of the ``k`` highest pixels, for
+        which one uncertain area is enough.
     k : int or float
-        Of ``"top_k"``: a whole number of pixels from 1 to H * W, or a share of them above 0 and below 1, rounded
+        For ``"top_k"``: a whole number of pixels from 1 to H * W, or a share of them above 0 and below 1, rounded
         up.
 
     Returns
@@ -88,14 +88,14 @@ def over_pixels(
     Raises
     ------
     ScoreError
-        If the shape is another one, a map is not finite (the message names the image), or ``how`` or ``k`` is out
+        If the shape is not (N, H, W), a map is not finite (the message names the image), or ``how`` or ``k`` is out
         of range.
     """
     given = _maps(maps)
     flat = given.reshape(len(given), given.shape[1] * given.shape[2])
     if how == "mean":
         if k is not None:
-            raise ScoreError(f'k goes with how="top_k" only, got {k!r} with how="mean"')
+            raise ScoreError(f'k is allowed only with how="top_k", got {k!r} with how="mean"')
         return flat.mean(axis=1, dtype=np.float64).astype(np.float32)
     if how != "top_k":
         raise ScoreError(f'how must be "mean" or "top_k", got {how!r}')
@@ -107,7 +107,7 @@ def over_pixels(
 
 
 class RegionScores(NamedTuple):
-    """The scores of regions, one row for each region of each image, by image and then by label.
+    """The scores of regions, one row per region of each image, ordered by image and then by label.
 
     Attributes
     ----------
@@ -116,9 +116,9 @@ class RegionScores(NamedTuple):
     region : numpy.ndarray of shape (R,), int64
         The label of the region in its image.
     pixels : numpy.ndarray of shape (R,), int64
-        How many pixels it has.
+        The number of its pixels.
     score : numpy.ndarray of shape (R,), float32
-        The sum or mean of their scores.
+        The sum or mean of the scores of its pixels.
     """
 
     image: np.ndarray
@@ -134,18 +134,18 @@ def over_regions(
     *,
     ignore_label: int | None = None,
 ) -> RegionScores:
-    """Reduce a map to one score a region, to choose superpixels instead of images.
+    """Reduce maps to one score per region, to select superpixels instead of images.
 
     Parameters
     ----------
     maps : array_like of shape (N, H, W)
-        Pixel scores, as of :func:`pixel_map`.
+        Pixel scores, as returned by :func:`pixel_map`.
     regions : array_like of shape (N, H, W), integers
-        The label of the region that each pixel is in. The same label in two images is two regions.
+        The label of each pixel's region. The same label in two images means two regions.
     reduction : {"sum", "mean"}
-        The sum favours large regions, as suits a price per region; the mean suits a price per pixel.
+        The sum favours large regions and suits a price per region; the mean suits a price per pixel.
     ignore_label : int, optional
-        Pixels with this label are in no region.
+        Pixels with this label belong to no region.
 
     Returns
     -------
@@ -155,8 +155,8 @@ def over_regions(
     Raises
     ------
     ScoreError
-        If the shapes differ, a map is not finite (the message names the image), labels are no integers, or the
-        reduction is unknown.
+        If the shapes differ, a map is not finite (the message names the image), labels are not integers, or
+        the reduction is unknown.
     """
     given, labels = _maps(maps), np.asarray(regions)
     if labels.dtype.kind not in "iu" or labels.shape != given.shape:
@@ -185,7 +185,7 @@ def _regions_of(
 
 
 def _maps(maps: ArrayLike) -> np.ndarray:
-    """Return maps after checking them."""
+    """Return maps as a checked array."""
     given = numbers(maps, "maps")
     if given.ndim != 3 or 0 in given.shape[1:]:
         raise ScoreError(f"maps must have shape (N, H, W), got {given.shape}")
@@ -194,7 +194,7 @@ def _maps(maps: ArrayLike) -> np.ndarray:
 
 
 def _pixels(k: float | None, size: int) -> int:
-    """Return how many pixels k asks for."""
+    """Return the number of pixels that k means."""
     whole = isinstance(k, int | np.integer) and not isinstance(k, bool)
     if whole and 1 <= k <= size:
         return int(k)
@@ -206,7 +206,7 @@ def _pixels(k: float | None, size: int) -> int:
 
 
 def _check_pixels(block: Block, image: int, top: int, width: int) -> None:
-    """Raise unless every pixel of a block holds confidences."""
+    """Raise if a pixel's confidences are not valid."""
     bad = bad_sums(block)
     if bad is None:
         return

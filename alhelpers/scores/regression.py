@@ -1,4 +1,4 @@
-"""The score of several predicted numbers a record: their variance."""
+"""The score of several predicted numbers per record: their variance."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def regression_variance(samples: ArrayLike, reduction: Literal["mean", "sum"] = 
     Parameters
     ----------
     samples : array_like of shape (N, T) or (N, T, D)
-        The numbers that T passes or members predict, T at least 2; D outputs a record, in the units of the model.
+        The numbers that T passes or members predict, T at least 2; D outputs per record, in the units of the model.
     reduction : {"mean", "sum"}
-        Over the outputs. The sum is the trace of the covariance, the mean does not grow with D. Outputs of
-        different units are to be divided by their scales first: the one with the largest numbers counts most.
+        Over the outputs. The sum is the trace of the covariance, the mean does not grow with D. Divide outputs of
+        different units by their scales first: the output with the largest numbers counts most.
 
     Returns
     -------
@@ -31,13 +31,13 @@ def regression_variance(samples: ArrayLike, reduction: Literal["mean", "sum"] = 
     Raises
     ------
     ScoreError
-        If the reduction is unknown, the shape is another one, or a row holds a number that is not finite; the
+        If the reduction is unknown, the shape is not one of these, or a row holds a number that is not finite; the
         message names the row.
 
     References
     ----------
-    Gal and Ghahramani, "Dropout as a Bayesian approximation", ICML 2016 (the variance of the passes; the noise
-    of the data is not in it).
+    Gal and Ghahramani, "Dropout as a Bayesian approximation", ICML 2016 (the variance of the passes,
+    without the noise of the data).
     """
     if reduction not in ("mean", "sum"):
         raise ScoreError(f'reduction must be "mean" or "sum", got {reduction!r}')
@@ -45,7 +45,7 @@ def regression_variance(samples: ArrayLike, reduction: Literal["mean", "sum"] = 
     if given.ndim not in (2, 3) or given.shape[1] < 2 or 0 in given.shape[2:]:
         raise ScoreError(
             "samples must have shape (N, T) or (N, T, D) with at least 2 passes or members, "
-            f"got {given.shape}; one pass shows no spread"
+            f"got {given.shape}; one pass has no variance"
         )
     given = given.reshape(*given.shape[:2], math.prod(given.shape[2:]))
     result = np.empty(len(given), dtype=np.float32)
@@ -58,10 +58,10 @@ def regression_variance(samples: ArrayLike, reduction: Literal["mean", "sum"] = 
 
 
 def _variance(rows: np.ndarray) -> np.ndarray:
-    """Return the variance over the passes of (n, T, D) rows, meaned over the outputs."""
-    # Variance does not change when each record is moved: what its passes have in common is taken off before the
-    # numbers become float32, which could not tell large and nearly equal ones apart.
+    """Return the variance over the passes of (n, T, D) rows, averaged over the outputs."""
+    # The variance does not depend on an offset: the first pass is subtracted before the numbers become float32, which
+    # cannot represent the differences of large and nearly equal numbers.
     exact = rows if rows.dtype.kind == "f" and rows.dtype.itemsize >= 4 else rows.astype(np.float64)
-    away = np.moveaxis(exact - exact[:, :1], 0, -1).astype(np.float32, order="C")
-    away -= away.mean(axis=0)
-    return np.square(away, out=away).mean(axis=(0, 1))
+    deviations = np.moveaxis(exact - exact[:, :1], 0, -1).astype(np.float32, order="C")
+    deviations -= deviations.mean(axis=0)
+    return np.square(deviations, out=deviations).mean(axis=(0, 1))

@@ -1,4 +1,4 @@
-"""Scores of several predictions a record: the passes of MC dropout, or the members of a committee."""
+"""Scores of several predictions per record: the passes of MC dropout, or the members of a committee."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from numpy.typing import ArrayLike
 
 from alhelpers.scores import _kernels
 from alhelpers.scores._blocks import CHUNK_ELEMENTS, map_samples
+from alhelpers.scores._docs import documented
 from alhelpers.scores.errors import ScoreError
 
-
-def predictive_entropy(samples: ArrayLike) -> np.ndarray:
-    """Score by the entropy of the mean prediction, divided by log C: all of the uncertainty.
-
-    Parameters
-    ----------
+_of_samples = documented(
+    parameters="""
     samples : array_like of shape (N, S, C)
         Confidences of S passes or members, S at least 2; the last axis sums to 1.
+    """,
+    raises="If the shape is not (N, S, C) with S and C at least 2, or a record's confidences are not valid.",
+)
+
+
+@_of_samples
+def predictive_entropy(samples: ArrayLike) -> np.ndarray:
+    """Score by the entropy of the mean prediction, divided by log C: the total uncertainty.
 
     Returns
     -------
     numpy.ndarray of shape (N,), float32
         From 0 to 1. The mean is taken over confidences, not over logits.
-
-    Raises
-    ------
-    ScoreError
-        If the shape is not (N, S, C) with S and C at least 2, or a record's confidences are at fault.
 
     References
     ----------
@@ -37,44 +37,26 @@ def predictive_entropy(samples: ArrayLike) -> np.ndarray:
     return map_samples(samples, _kernels.predictive_entropy)
 
 
+@_of_samples
 def mean_margin(samples: ArrayLike) -> np.ndarray:
     """Score by the margin of the mean prediction: 1 - (first - second).
-
-    Parameters
-    ----------
-    samples : array_like of shape (N, S, C)
-        Confidences of S passes or members, S at least 2; the last axis sums to 1.
 
     Returns
     -------
     numpy.ndarray of shape (N,), float32
         From 0 (certain) to 1 (the two best classes are tied).
-
-    Raises
-    ------
-    ScoreError
-        If the shape is not (N, S, C) with S and C at least 2, or a record's confidences are at fault.
     """
     return map_samples(samples, _kernels.mean_margin)
 
 
+@_of_samples
 def bald(samples: ArrayLike) -> np.ndarray:
-    """Score by what the passes disagree about: entropy of the mean minus mean entropy, divided by log C.
-
-    Parameters
-    ----------
-    samples : array_like of shape (N, S, C)
-        Confidences of S passes or members, S at least 2; the last axis sums to 1.
+    """Score by the disagreement of the passes: entropy of the mean minus mean entropy, divided by log C.
 
     Returns
     -------
     numpy.ndarray of shape (N,), float32
-        From 0 (all passes agree, however unsure each is) to 1 (each is sure of another class).
-
-    Raises
-    ------
-    ScoreError
-        If the shape is not (N, S, C) with S and C at least 2, or a record's confidences are at fault.
+        From 0 (all passes agree, however uncertain each is) to 1 (each is certain of another class).
 
     References
     ----------
@@ -83,23 +65,14 @@ def bald(samples: ArrayLike) -> np.ndarray:
     return map_samples(samples, _kernels.bald)
 
 
+@_of_samples
 def variance(samples: ArrayLike) -> np.ndarray:
     """Score by the variance of the confidences over the passes, averaged over the classes.
-
-    Parameters
-    ----------
-    samples : array_like of shape (N, S, C)
-        Confidences of S passes or members, S at least 2; the last axis sums to 1.
 
     Returns
     -------
     numpy.ndarray of shape (N,), float32
         Population variance (ddof 0) over S, mean over C; from 0 to 1/4.
-
-    Raises
-    ------
-    ScoreError
-        If the shape is not (N, S, C) with S and C at least 2, or a record's confidences are at fault.
 
     References
     ----------
@@ -109,23 +82,14 @@ def variance(samples: ArrayLike) -> np.ndarray:
     return map_samples(samples, _kernels.variance)
 
 
+@_of_samples
 def variation_ratio(samples: ArrayLike) -> np.ndarray:
     """Score by the share of passes that do not vote for the most voted class.
-
-    Parameters
-    ----------
-    samples : array_like of shape (N, S, C)
-        Confidences of S passes or members, S at least 2; the last axis sums to 1.
 
     Returns
     -------
     numpy.ndarray of shape (N,), float32
         From 0 (all vote alike) to 1 - 1/min(S, C). A pass votes for its first most confident class.
-
-    Raises
-    ------
-    ScoreError
-        If the shape is not (N, S, C) with S and C at least 2, or a record's confidences are at fault.
 
     References
     ----------
@@ -134,23 +98,14 @@ def variation_ratio(samples: ArrayLike) -> np.ndarray:
     return map_samples(samples, _kernels.variation_ratio)
 
 
+@_of_samples
 def vote_entropy(samples: ArrayLike) -> np.ndarray:
     """Score by the entropy of the members' votes, divided by log C.
-
-    Parameters
-    ----------
-    samples : array_like of shape (N, S, C)
-        Confidences of S passes or members, S at least 2; the last axis sums to 1.
 
     Returns
     -------
     numpy.ndarray of shape (N,), float32
         From 0 (all vote alike) to log(min(S, C)) / log(C). A member votes for its first most confident class.
-
-    Raises
-    ------
-    ScoreError
-        If the shape is not (N, S, C) with S and C at least 2, or a record's confidences are at fault.
 
     References
     ----------
@@ -160,14 +115,14 @@ def vote_entropy(samples: ArrayLike) -> np.ndarray:
 
 
 def vote_entropy_from_votes(votes: ArrayLike, classes: int) -> np.ndarray:
-    """Score by the entropy of votes, divided by log C: for members that name a class and no confidences.
+    """Score by the entropy of votes, divided by log C, for members that predict a class without confidences.
 
     Parameters
     ----------
     votes : array_like of shape (N, S)
         The number of the class that each of S members votes for, S at least 2.
     classes : int
-        How many classes C there are, at least 2.
+        The number of classes C, at least 2.
 
     Returns
     -------
@@ -177,8 +132,8 @@ def vote_entropy_from_votes(votes: ArrayLike, classes: int) -> np.ndarray:
     Raises
     ------
     ScoreError
-        If the shape is not (N, S) with S at least 2, the votes are no whole numbers, or a vote is not from 0 to
-        C - 1; the message names the row.
+        If the shape is not (N, S) with S at least 2, the votes are not whole numbers, or a vote is not between 0
+        and C - 1; the message names the row.
 
     References
     ----------
@@ -195,7 +150,7 @@ def vote_entropy_from_votes(votes: ArrayLike, classes: int) -> np.ndarray:
     if given.size and not (given.min() >= 0 and given.max() < classes):
         row, member = np.argwhere((given < 0) | (given >= classes))[0].tolist()
         raise ScoreError(
-            f"row {row} of votes has {given[row, member]}, which is no class: they are 0 to {classes - 1}",
+            f"row {row} of votes has {given[row, member]}, which is not a class: classes are 0 to {classes - 1}",
             row,
         )
     result = np.empty(len(given), dtype=np.float32)
@@ -207,14 +162,14 @@ def vote_entropy_from_votes(votes: ArrayLike, classes: int) -> np.ndarray:
 
 
 def consensus_kl(samples: ArrayLike, reduction: Literal["mean", "max"] = "mean") -> np.ndarray:
-    """Score by how far the members are from their mean prediction: the KL divergence, in nats.
+    """Score by the KL divergence of the members from their mean prediction, in nats.
 
     Parameters
     ----------
     samples : array_like of shape (N, S, C)
         Confidences of S passes or members, S at least 2; the last axis sums to 1.
     reduction : {"mean", "max"}
-        The mean over the members (the published definition), or the member that is farthest away.
+        The mean over the members (the published definition), or the largest of them.
 
     Returns
     -------
@@ -225,7 +180,7 @@ def consensus_kl(samples: ArrayLike, reduction: Literal["mean", "max"] = "mean")
     ------
     ScoreError
         If the reduction is unknown, the shape is not (N, S, C) with S and C at least 2, or a record's
-        confidences are at fault.
+        confidences are not valid.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Scores of vectors: how strongly a layer responds, and the energy of logits."""
+"""Scores of vectors: the norm of activations, and the energy of logits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from alhelpers.scores._blocks import map_vectors
 
 
 def activation(vectors: ArrayLike) -> np.ndarray:
-    """Score by how weakly a layer responds: minus the Euclidean norm of the vector.
+    """Score by minus the Euclidean norm of a layer's activations.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def activation(vectors: ArrayLike) -> np.ndarray:
     Returns
     -------
     numpy.ndarray of shape (N,), float32
-        At most 0, which is no response at all.
+        At most 0, the score of a layer without any activation.
 
     Raises
     ------

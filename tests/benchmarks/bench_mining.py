@@ -1,8 +1,8 @@
-"""Mining of a large pool: the kit against reading alone, faiss, scikit-activeml, small-text and scikit-learn.
+"""Mining of a large pool, compared with reading alone, faiss, scikit-activeml, small-text and scikit-learn.
 
-The limits are those of the kit's plan. Each is printed with what was measured. Peers in turn, medians of processor
-time on one core, as threads that wait would count as work. Where a peer would take minutes, it does a part of the work,
-and its time is scaled by its known cost, as is said beside it.
+Each limit is printed with the measured value. Peers run in turn; times are medians of processor time on one core, as
+threads that wait would count as work. A peer that would take minutes does a part of the work, and its time is scaled
+by its known cost, which is printed with it.
 """
 
 import os
@@ -34,7 +34,7 @@ with warnings.catch_warnings():
 
 READ_LIMIT, FAISS_LIMIT = 1.5, 1.2
 SKACTIVEML_LIMIT, SMALL_TEXT_LIMIT, LOF_LIMIT = 4.0, 300.0, 1.0
-#: Bytes that the process that mines may take at its peak.
+#: The limit of the peak memory of the process that mines, in bytes.
 MEMORY = 2 << 30
 MANY = 10_000_000
 
@@ -53,7 +53,7 @@ def interleaved(variants: Variants, rounds: int) -> dict[str, float]:
 
 
 def at_most(what: str, value: float, limit: float, unit: str) -> bool:
-    """Print a number beside its upper limit; tell whether it is held."""
+    """Print a number with its upper limit; return whether it is held."""
     held = value <= limit
     print(
         f"    {what}: {value:.2f}{unit}; the limit of {limit:g}{unit} is {'held' if held else 'BROKEN'}",
@@ -63,27 +63,27 @@ def at_most(what: str, value: float, limit: float, unit: str) -> bool:
 
 
 def at_least(what: str, value: float, limit: float) -> bool:
-    """Print a ratio beside its lower limit; tell whether it is held."""
+    """Print a ratio with its lower limit; return whether it is held."""
     held = value >= limit
     print(f"    {what}: {value:.1f}x; the limit of {limit:g}x is {'held' if held else 'BROKEN'}", flush=True)
     return held
 
 
 def confidences_of(count: int, seed: int) -> np.ndarray:
-    """Make confidences as a classifier's softmax gives them."""
+    """Return confidences like those of a classifier's softmax."""
     logits = np.random.default_rng(seed).standard_normal((count, 10), dtype=np.float32) * 2
     return scores.confidences_from_logits(logits)
 
 
 def vectors_of(count: int, size: int, seed: int) -> np.ndarray:
-    """Make embeddings in ten clusters."""
+    """Return embeddings in ten clusters."""
     rng = np.random.default_rng(seed)
     centers = np.random.default_rng(0).standard_normal((10, size), dtype=np.float32) * 2
     return rng.standard_normal((count, size), dtype=np.float32) + centers[rng.integers(10, size=count)]
 
 
 def ids_of(start: int, count: int) -> list[str]:
-    """Make ids like those of a platform."""
+    """Return ids like those of a platform."""
     return [f"item-{number:010d}" for number in range(start, start + count)]
 
 
@@ -93,7 +93,7 @@ def ids_of(start: int, count: int) -> list[str]:
 
 
 def reading(folder: Path) -> bool:
-    """Compare the entropy's best with reading its column alone."""
+    """Compare mining by entropy with reading its columns alone."""
     file = folder / "million.parquet"
     table = records.from_arrays(
         ids_of(0, 1_000_000),
@@ -149,7 +149,7 @@ def k_center() -> list[bool]:
     pool = vectors_of(count, 128, 4)
     table = records.from_arrays(ids_of(0, count), embeddings=pool)
     labels = np.full(count, np.nan)
-    labels[0] = 0  # it begins at a labelled record
+    labels[0] = 0  # it starts at a labelled record
     few, more = 5, 25
     # small-text measures all records to all picks anew at each pick: one pick after 250 stands for the mean of 500
     small, middle = 5_000, 250
@@ -218,7 +218,7 @@ def local_outliers() -> list[bool]:
 
 
 def memory(folder: Path) -> list[bool]:
-    """Mine ten million records by every strategy that scores each by itself and by coreset, each in a new process."""
+    """Mine ten million records by coreset and by every strategy that scores each record alone, in new processes."""
     file = folder / "many.parquet"
     write_many(file)
     names = [
@@ -238,7 +238,7 @@ def memory(folder: Path) -> list[bool]:
 
 
 def write_many(file: Path) -> None:
-    """Write ten million records, a row group at a time: what is measured must not need what is measured."""
+    """Write ten million records, a row group at a time, without the code that is measured."""
     rows, size = 100_000, 8
     writer = None
     for start in range(0, MANY, rows):
@@ -255,7 +255,7 @@ def write_many(file: Path) -> None:
 
 
 def mine_many(file: str, name: str) -> None:
-    """Mine, and print the peak of this process's memory in bytes and the seconds that it took."""
+    """Mine, and print this process's peak memory in bytes and its processor time in seconds."""
     started = time.process_time()
     reference = records.from_arrays(
         ids_of(MANY, 10), confidences=confidences_of(10, 1), embeddings=vectors_of(10, 8, 1)
@@ -270,7 +270,7 @@ def main() -> int:
     os.environ["OMP_NUM_THREADS"] = "1"
     pa.set_cpu_count(1)
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(limits=1):
-        # first of all: a new process's peak begins at what the process that starts it takes
+        # first, as the peak of a new process starts at the memory of the process that starts it
         held = memory(Path(folder))
         held += [reading(Path(folder)), nearest_reference(), *k_center(), *local_outliers()]
     return 0 if all(held) else 1

@@ -29,7 +29,7 @@ def dataset(project):
 
 @pytest.fixture
 def fill(dataset, tmp_path):
-    """Upload small images and give them back, sorted by name."""
+    """Upload small images and return them, sorted by name."""
 
     def upload(count=4, remote_path="/", names=None, **options):
         folder = tmp_path / f"upload{len(list(tmp_path.iterdir()))}"
@@ -42,6 +42,12 @@ def fill(dataset, tmp_path):
         return sorted(uploaded, key=lambda item: item.name)
 
     return upload
+
+
+@pytest.fixture
+def item(fill):
+    (item,) = fill(1)
+    return item
 
 
 @pytest.fixture

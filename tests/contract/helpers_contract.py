@@ -2,7 +2,11 @@
 
 import io
 
+import pytest
 from PIL import Image
+
+#: An id that nothing has.
+MISSING = "0" * 24
 
 MANIFEST = {
     "name": "tiny",
@@ -38,3 +42,31 @@ def install(dl, project, **changes):
     manifest = {**MANIFEST, "name": f"tiny-{project.id}", **changes}
     dpk = project.dpks.publish(dpk=dl.Dpk.from_json(manifest, client_api=dl.client_api, project=project))
     return project.apps.install(dpk=dpk)
+
+
+def get_json(dl, path):
+    return dl.client_api.gen_request("get", path)[1].json()
+
+
+def refused(dl, method, path, body, message="", status=400):
+    """Check that the platform refuses a request, and that this is in its message."""
+    success, answer = dl.client_api.gen_request(method, path, json_req=body)
+    assert not success and answer.status_code == status, answer.text
+    assert message in answer.json()["message"]
+
+
+def not_found(dl, *calls):
+    for call in calls:
+        with pytest.raises(dl.exceptions.NotFound):
+            call()
+
+
+def classify(dl, item, *labels):
+    """Upload a classification for each label."""
+    new = dl.Annotation.new
+    return item.annotations.upload([new(annotation_definition=dl.Classification(label)) for label in labels])
+
+
+def tagged(dl, subset):
+    """The filter of the items of one subset."""
+    return dl.Filters(field=f"metadata.system.tags.{subset}", values=True)

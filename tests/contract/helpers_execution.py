@@ -6,17 +6,23 @@ import time
 from pathlib import Path
 
 APPS = Path(__file__).parent / "apps"
-PATIENCE = 60
+# Long enough for a machine that is busy with other tests.
+PATIENCE = 240
+
+
+def until(condition):
+    """Wait until a condition holds, and ask less often the longer it takes."""
+    limit, pause = time.monotonic() + PATIENCE, 0.02
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(pause)
+        pause = min(1.3 * pause, 0.2)
 
 
 def ended(dl, execution):
-    """Wait for an execution; the SDK's own wait() begins with two seconds of sleep."""
-    limit = time.monotonic() + PATIENCE
-    while execution.in_progress():
-        assert time.monotonic() < limit, f"still {execution.latest_status}"
-        time.sleep(0.02)
-        execution = dl.executions.get(execution_id=execution.id)
-    return execution
+    """Wait for the end of an execution."""
+    until(lambda: not dl.executions.get(execution_id=execution.id).in_progress())
+    return dl.executions.get(execution_id=execution.id)
 
 
 def succeeded(dl, execution):
@@ -28,16 +34,8 @@ def succeeded(dl, execution):
     return execution
 
 
-def until(condition):
-    """Wait until a condition holds."""
-    limit = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.02)
-
-
 def statuses(execution):
-    """Give the states that an execution has gone through."""
+    """The statuses of an execution, in order."""
     return [entry["status"] for entry in execution.status_log]
 
 

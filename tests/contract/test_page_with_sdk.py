@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers_contract import install
+from helpers_contract import MISSING, install
 from page_browser import Browser, check_harmless, fields, texts
 
 
@@ -15,7 +15,7 @@ def browser(platform):
 
 
 def rows(page, caption):
-    """Give the texts of a table's cells, by the first one."""
+    """The texts of a table's cells, by the first one of their row."""
     region = page.find(attrs={"aria-label": caption})
     return {
         row.th.get_text(strip=True): [texts(cell) for cell in row("td")] for row in region.select("tbody tr")
@@ -62,7 +62,7 @@ def test_a_model_with_its_evaluation(browser, dataset, model, tmp_path):
     (tmp_path / f"{model.id}-interpolated.json").write_text(json.dumps(curve))
     (tmp_path / f"{model.id}.csv").write_text("score")
     dataset.items.upload(f"{tmp_path}/*", remote_path="/.modelscores", raise_on_error=True)
-    model.metadata["system"] = {"evaluate": {"datasets": [dataset.id, "0" * 24]}}
+    model.metadata["system"] = {"evaluate": {"datasets": [dataset.id, MISSING]}}
     model.update(system_metadata=True)
     page = browser.page(f"/models/{model.id}")
     (figure,) = page.select("figure")
@@ -79,12 +79,9 @@ def test_a_clone_knows_its_source(browser, model):
     assert browser.page(f"/models/{model.id}").find("a", string="copy")["href"] == f"/models/{copy.id}"
 
 
-def test_a_model_that_has_done_nothing(browser, model):
+def test_a_model_that_has_done_nothing_and_one_that_failed(browser, model, dl, platform):
     shown = texts(browser.page(f"/models/{model.id}"))
     assert "No metrics yet" in shown and "Not evaluated" in shown
-
-
-def test_a_failed_model_says_why(dl, platform, browser, model):
     model.status = "failed"
     model.update()
     assert browser.page(f"/models/{model.id}").select_one(".log .state.bad").text == "failed"
@@ -169,7 +166,7 @@ def test_a_status_that_the_task_does_not_know(browser, task):
     assert answer.status == 400 and "&lt;b&gt;wrong" in answer.text
     without = {name: value for name, value in form.items() if name != "status"}
     assert browser.send("POST", path, without).status == 400
-    assert browser.send("POST", path.replace(path.split("/")[4], "0" * 24), form).status == 404
+    assert browser.send("POST", path.replace(path.split("/")[4], MISSING), form).status == 404
     assert browser.send("POST", path, form, {"Content-Type": "text/plain"}).status == 400
 
 

@@ -2,12 +2,12 @@
 
 import json
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers_execution import until
 from pipeline_samples import executed, statuses, successes
 
 from alhelpers import data
@@ -18,18 +18,10 @@ ITEMS = 50
 # So that a test and a validation item are sure to be among fifty.
 SHARES = {"train": 60, "validation": 20, "test": 20}
 WEEK = 7 * 24 * 3600
-DEADLINE = 240
 
 
 def read(name):
     return json.loads((CONFIGS / name).read_text())
-
-
-def until(condition):
-    limit = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.2)
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -66,7 +58,7 @@ def test_a_template_asks_for_what_it_needs(dl, project, dataset, name):
 
 @pytest.fixture
 def story(dl, project):
-    """The pipeline, installed, with a model that has learnt nothing yet."""
+    """The pipeline, installed, with an untrained model."""
     from alhelpers.dataloop import steps
 
     pool, _ = data.load("digits", seed=0)
@@ -89,7 +81,7 @@ def story(dl, project):
 
 
 def upload(dataset, images):
-    """Upload images without labels; give each item's true label by its id."""
+    """Upload images without labels; return the items, and their true labels by id."""
     with tempfile.TemporaryDirectory() as folder:
         rows = pd.DataFrame(data.write_folder(images, folder, labelled=False))
         rows["remote_path"] = "/"

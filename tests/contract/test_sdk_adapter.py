@@ -1,70 +1,28 @@
 """The local flow of a model adapter: train, predict, evaluate, in this process, with the real SDK."""
 
-import json
-import pathlib
+import importlib.util
 
 import pytest
 from helpers_contract import install
+from helpers_execution import APPS
 
 
 @pytest.fixture
 def adapter_class(dl):
-    class Tiny(dl.BaseModelAdapter):
-        """A classifier by mean brightness, in pure numpy."""
-
-        def load(self, local_path, **kwargs):
-            path = pathlib.Path(local_path, "weights.json")
-            self.threshold = json.loads(path.read_text())["threshold"] if path.is_file() else 0.0
-
-        def save(self, local_path, **kwargs):
-            pathlib.Path(local_path).mkdir(parents=True, exist_ok=True)
-            pathlib.Path(local_path, "weights.json").write_text(json.dumps({"threshold": self.threshold}))
-
-        def convert_from_dtlpy(self, data_path, **kwargs):
-            self.trained_on = sorted(
-                path.stem for path in pathlib.Path(data_path, "train", "json").rglob("*.json")
-            )
-
-        def train(self, data_path, output_path, **kwargs):
-            means = {"dark": [], "light": []}
-            for path in pathlib.Path(data_path, "train", "json").rglob("*.json"):
-                content = json.loads(path.read_text())
-                brightness = float(content["name"].split(".")[0])
-                for annotation in content["annotations"]:
-                    means[annotation["label"]].append(brightness)
-            self.threshold = (max(means["dark"]) + min(means["light"])) / 2
-
-        def predict(self, batch, **kwargs):
-            import dtlpy
-
-            collections = []
-            for image in batch:
-                label = "light" if image.mean() > self.threshold else "dark"
-                collection = dtlpy.AnnotationCollection()
-                collection.add(
-                    annotation_definition=dtlpy.Classification(label=label),
-                    model_info={
-                        "name": self.model_entity.name,
-                        "model_id": self.model_entity.id,
-                        "confidence": 0.9,
-                    },
-                )
-                collections.append(collection)
-            return collections
-
-    return Tiny
+    """The adapter of the published app, here in this process."""
+    spec = importlib.util.spec_from_file_location("brightness", APPS / "brightness" / "main.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Brightness
 
 
 def subset(name):
-    return {
-        "filter": {
-            "$and": [
-                {"hidden": False},
-                {"$or": [{"metadata": {"system": {"tags": {name: True}}}}]},
-                {"type": "file"},
-            ]
-        }
-    }
+    conditions = [
+        {"hidden": False},
+        {"$or": [{"metadata": {"system": {"tags": {name: True}}}}]},
+        {"type": "file"},
+    ]
+    return {"filter": {"$and": conditions}}
 
 
 def test_train_predict_evaluate(dl, project, labelled, adapter_class, tmp_path, monkeypatch):
@@ -86,12 +44,8 @@ def test_train_predict_evaluate(dl, project, labelled, adapter_class, tmp_path, 
     assert trained.status == "trained"
     assert adapter.trained_on == ["10", "20", "200", "210"]
     stored = dl.models.get(model_id=model.id)
-    assert [entry["status"] for entry in stored.status_logs] == [
-        "cloning",
-        "pre-trained",
-        "training",
-        "trained",
-    ]
+    statuses = [entry["status"] for entry in stored.status_logs]
+    assert statuses == ["cloning", "pre-trained", "training", "trained"]
     assert len(stored.model_artifacts) == 1
 
     fresh = adapter_class(model_entity=stored)

@@ -2,15 +2,11 @@
 
 import io
 import json
+import pathlib
 
 import numpy as np
 import pytest
-
-
-@pytest.fixture
-def item(dl, fill):
-    (item,) = fill(1)
-    return item
+from helpers_contract import refused
 
 
 def mask(*rows):
@@ -115,6 +111,7 @@ def test_what_an_annotation_is_can_be_read_from_it(dl, item):
         ({"type": "box", "label": "a"}, "an annotation of type 'box' needs 'coordinates'"),
         ({"type": "point", "label": "a", "coordinates": [1]}, "needs 'coordinates', an object"),
         ({"type": "class"}, "an annotation needs a 'label'"),
+        ({"type": "box", "label": ""}, "an annotation needs a 'label'"),
         ({"type": "", "label": "a"}, "an annotation needs a 'type'"),
         ({"type": "class", "label": "a", "metadata": []}, "'metadata' must be an object"),
         ("cat", "an annotation must be an object"),
@@ -122,8 +119,7 @@ def test_what_an_annotation_is_can_be_read_from_it(dl, item):
 )
 def test_a_wrong_annotation_is_refused_with_all_that_came_with_it(dl, item, given, message):
     batch = [{"type": "class", "label": "good"}, given]
-    success, answer = dl.client_api.gen_request("post", f"/items/{item.id}/annotations", json_req=batch)
-    assert not success and answer.status_code == 400 and message in answer.json()["message"]
+    refused(dl, "post", f"/items/{item.id}/annotations", batch, message)
     assert len(item.annotations.list()) == 0
 
 
@@ -160,7 +156,10 @@ def test_a_downloaded_file_is_uploaded_to_another_item(dl, fill, tmp_path):
 def test_a_folder_of_annotations_is_downloaded_and_uploaded(dl, project, dataset, fill, tmp_path):
     for item in (*fill(1), *fill(1, remote_path="/deep", names=["other.png"])):
         upload(dl, item, dl.Box(1, 2, 5, 7, label=item.name))
-    dataset.download_annotations(local_path=str(tmp_path / "out"))
+    folder = dataset.download_annotations(local_path=str(tmp_path / "out"))
+    read = {path.name: json.loads(path.read_text()) for path in pathlib.Path(folder).rglob("*.json")}
+    assert sorted(read) == ["0000.json", "other.json"]
+    assert read["other.json"]["filename"] == "/deep/other.png"
     target = project.datasets.create("target")
     for row in dataset.items.list().all():
         row.clone(dst_dataset_id=target.id, with_annotations=False)
@@ -228,8 +227,7 @@ def test_nobody_is_their_own_ancestor(dl, dataset, item):
     for parent in (first, third):
         change = {"metadata": {"system": {"parentId": parent.id}}}
         path = f"/annotations/{first.id}?system=true"
-        answer = dl.client_api.gen_request("put", path, json_req=change)[1]
-        assert answer.status_code == 400 and "circular" in answer.json()["message"]
+        refused(dl, "put", path, change, "circular")
         assert dl.annotations.get(annotation_id=first.id).parent_id is None
     third.parent_id = first.id
     assert third.update(system_metadata=True).parent_id == first.id
@@ -287,8 +285,7 @@ def test_a_wrong_change_is_refused(dl, item):
     box = upload(dl, item, dl.Box(1, 2, 5, 7, label="a"))
     before = platform_json(dl, box.id)
     for change in ({"label": ""}, {"label": None}, {"type": None}, {"coordinates": None}, {"metadata": 1}):
-        answer = dl.client_api.gen_request("put", f"/annotations/{box.id}", json_req=change)[1]
-        assert answer.status_code == 400, change
+        refused(dl, "put", f"/annotations/{box.id}", change)
     answer = dl.client_api.gen_request("put", f"/annotations/{box.id}", json_req={"id": "x", "itemId": "y"})[
         1
     ]
@@ -324,10 +321,13 @@ def test_a_missing_annotation_is_a_bad_request(dl, dataset, fill):
     path = f"/datasets/{dataset.id}/items/{{}}/annotations/{{}}"
     assert dl.client_api.gen_request("get", path.format(first.id, box.id))[1].json()["id"] == box.id
     for missing in (path.format(second.id, box.id), path.format(first.id, "no"), "/annotations/no"):
-        answer = dl.client_api.gen_request("get", missing)[1]
-        assert answer.status_code == 400 and "annotation not found" in answer.json()["message"]
+        refused(dl, "get", missing, None, "annotation not found")
     box.delete()
-    for again in (box.delete, lambda: first.annotations.get(annotation_id=box.id)):
+    for again in (
+        box.delete,
+        lambda: first.annotations.get(annotation_id=box.id),
+        lambda: dl.annotations.get(annotation_id=box.id),
+    ):
         with pytest.raises(dl.exceptions.BadRequest, match="annotation not found"):
             again()
     with pytest.raises(dl.exceptions.BadRequest):
@@ -337,8 +337,7 @@ def test_a_missing_annotation_is_a_bad_request(dl, dataset, fill):
 def test_directories_have_no_annotations(dl, dataset):
     folder = dataset.items.make_dir("/folder")
     body = {"type": "class", "label": "a"}
-    answer = dl.client_api.gen_request("post", f"/items/{folder.id}/annotations", json_req=body)[1]
-    assert answer.status_code == 400 and "'/folder' is a directory" in answer.json()["message"]
+    refused(dl, "post", f"/items/{folder.id}/annotations", body, "'/folder' is a directory")
 
 
 # ----------------------------------------------------------------------------------------------------- finding

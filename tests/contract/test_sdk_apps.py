@@ -4,7 +4,7 @@ import copy
 import json
 
 import pytest
-from helpers_contract import MANIFEST, install
+from helpers_contract import MANIFEST, get_json, install, not_found, refused
 
 RICH = {
     **MANIFEST,
@@ -29,16 +29,12 @@ def publish(dl, project, **changes):
     return project.dpks.publish(dpk=dl.Dpk.from_json(manifest, client_api=dl.client_api, project=project))
 
 
-def platform_json(dl, path):
-    return dl.client_api.gen_request("get", path)[1].json()
-
-
 # ------------------------------------------------------------------------------------------------------- dpks
 
 
 def test_a_published_dpk_keeps_its_manifest(dl, project):
     dpk = publish(dl, project)
-    assert dpk.to_json() == platform_json(dl, f"/app-registry/{dpk.id}")
+    assert dpk.to_json() == get_json(dl, f"/app-registry/{dpk.id}")
     for part in ("pipelineNodes", "panels", "toolbars", "channels", "computeConfigs", "models"):
         given = RICH["components"][part]
         stored = dl.dpks.get(dpk_id=dpk.id).to_json()["components"][part]
@@ -55,12 +51,15 @@ def test_a_published_dpk_keeps_its_manifest(dl, project):
 
 def test_revisions_of_a_dpk(dl, project):
     dpk = publish(dl, project)
+    with pytest.raises(dl.exceptions.BadRequest, match="published already"):
+        dpk.publish()
     dpk.version = "1.1.0"
     second = dpk.publish()
     third = publish(dl, project, version=None)
     assert third.version == "1.1.1" and {each.base_id for each in (second, third)} == {dpk.base_id}
     assert [each.version for each in third.revisions.all()] == ["1.0.0", "1.1.0", "1.1.1"]
     assert third.get_revisions("1.0.0").id == third.base_id
+    assert dl.dpks.get_revisions(dpk_id=dpk.base_id, version="1.1.0").id == second.id
     assert dl.dpks.get(dpk_name=dpk.name, dpk_version="1.1.0").id == second.id
     assert [each.version for each in project.dpks.list().all()] == ["1.1.1"]
     with pytest.raises(dl.exceptions.NotFound, match="'9.9.9'"):
@@ -93,9 +92,7 @@ def test_a_dpk_is_updated_and_deleted(dl, project):
         dpk.delete()
     app.uninstall()
     assert dpk.delete()
-    for look in (lambda: dl.dpks.get(dpk_id=dpk.id), lambda: dl.dpks.get(dpk_name=dpk.name), dpk.delete):
-        with pytest.raises(dl.exceptions.NotFound):
-            look()
+    not_found(dl, lambda: dl.dpks.get(dpk_id=dpk.id), lambda: dl.dpks.get(dpk_name=dpk.name), dpk.delete)
 
 
 @pytest.mark.parametrize(
@@ -110,8 +107,7 @@ def test_a_dpk_is_updated_and_deleted(dl, project):
 )
 def test_a_wrong_manifest_is_not_published(dl, project, changes, message):
     body = {**RICH, "name": f"rich-{project.id}", "context": {"project": project.id}, **changes}
-    success, answer = dl.client_api.gen_request("post", "/app-registry", json_req=body)
-    assert not success and answer.status_code == 400 and message in answer.json()["message"]
+    refused(dl, "post", "/app-registry", body, message)
     assert project.dpks.list().items_count == 0
 
 
@@ -129,6 +125,7 @@ def test_init_publish_pull(dl, project, tmp_path, monkeypatch):
         folder = tmp_path / one.version
         one.pull(local_path=str(folder))
         assert (folder / "main.py").read_text() == text and (folder / "dataloop.json").exists()
+    assert later.codebase.type == "item"
 
 
 # ------------------------------------------------------------------------------------------------------- apps
@@ -137,7 +134,7 @@ def test_init_publish_pull(dl, project, tmp_path, monkeypatch):
 def test_an_app_is_read_changed_and_uninstalled(dl, project):
     dpk = publish(dl, project)
     app = project.apps.install(dpk=dpk, app_name="mine", custom_installation={"note": 1})
-    assert app.to_json() == platform_json(dl, f"/apps/{app.id}")
+    assert app.to_json() == get_json(dl, f"/apps/{app.id}")
     assert (app.status, app.dpk_name, app.dpk_version) == ("Installed", dpk.name, "1.0.0")
     assert app.dpk.to_json()["components"]["channels"] == RICH["components"]["channels"]
     assert app.custom_installation == {"note": 1}
@@ -149,14 +146,13 @@ def test_an_app_is_read_changed_and_uninstalled(dl, project):
     read = dl.apps.get(app_id=app.id)
     assert (read.name, read.settings) == ("renamed", {"colour": "red"})
     assert app.uninstall()
-    for look in (
+    not_found(
+        dl,
         lambda: dl.apps.get(app_id=app.id),
         lambda: project.apps.get(app_name="renamed"),
         lambda: dl.apps.uninstall(app_id=app.id),
         lambda: dl.apps.get(app_id="bad"),
-    ):
-        with pytest.raises(dl.exceptions.NotFound):
-            look()
+    )
     assert project.apps.list().items_count == 0
 
 
@@ -273,10 +269,11 @@ def test_codebases_are_packed_in_versions(dl, project, tmp_path, monkeypatch):
     assert [each.name for each in project.codebases.list().all()] == ["mine"]
     project.codebases.unpack(codebase_name="mine", version="0", local_path=str(tmp_path / "old"))
     assert (tmp_path / "old" / "main.py").read_text() == "one"
-    with pytest.raises(dl.exceptions.NotFound):
-        project.codebases.get(codebase_name="other")
-    with pytest.raises(dl.exceptions.NotFound):
-        project.codebases.get(codebase_name="mine", version="9")
+    not_found(
+        dl,
+        lambda: project.codebases.get(codebase_name="other"),
+        lambda: project.codebases.get(codebase_name="mine", version="9"),
+    )
 
 
 # --------------------------------------------------------------------------------------------------- packages
@@ -305,19 +302,16 @@ def push(dl, project, tmp_path, monkeypatch):
 
 def test_a_package_is_pushed_read_and_deleted(dl, project, push):
     package = push(requirements=[dl.PackageRequirement(name="numpy", version="1.0", operator=">=")])
-    assert package.to_json() == platform_json(dl, f"/packages/{package.id}")
+    assert package.to_json() == get_json(dl, f"/packages/{package.id}")
     assert (package.version, package.type, package.project_id) == ("1.0.0", "faas", project.id)
     assert package.modules[0].functions[0].inputs[0].type == "Item"
     assert package.requirements[0].name == "numpy"
     assert project.packages.get(package_name="mine").id == dl.packages.get(package_id=package.id).id
     assert [each.name for each in project.packages.list().all()] == ["mine"]
     assert package.delete()
-    for look in (
-        lambda: dl.packages.get(package_id=package.id),
-        lambda: project.packages.get(package_name="mine"),
-    ):
-        with pytest.raises(dl.exceptions.NotFound):
-            look()
+    not_found(
+        dl, lambda: dl.packages.get(package_id=package.id), lambda: project.packages.get(package_name="mine")
+    )
 
 
 def test_each_push_is_a_revision(dl, project, push, tmp_path):
@@ -343,8 +337,7 @@ def test_wrong_packages_are_refused(dl, project, push):
     with pytest.raises(dl.exceptions.BadRequest, match="a package's name has letters"):
         push(package_name="no spaces!")
     body = {"name": "mine", "projectId": project.id, "modules": "main"}
-    answer = dl.client_api.gen_request("post", "/packages", json_req=body)[1]
-    assert answer.status_code == 400 and "'modules' of a package must be a list" in answer.json()["message"]
+    refused(dl, "post", "/packages", body, "'modules' of a package must be a list")
     assert project.packages.list().items_count == 0
 
 

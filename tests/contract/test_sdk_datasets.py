@@ -1,10 +1,7 @@
 """Datasets: create, list, update, delete, clone, merge, subsets, collections."""
 
 import pytest
-
-
-def _json(dl, path):
-    return dl.client_api.gen_request("get", path)[1].json()
+from helpers_contract import MISSING, classify, get_json, not_found, refused
 
 
 def _paths(dataset):
@@ -17,32 +14,25 @@ def _paths(dataset):
 def test_a_dataset_round_trips(dl, project):
     made = project.datasets.create("d", expiration_options=dl.ExpirationOptions(item_max_days=3))
     read = dl.datasets.get(dataset_id=made.id)
-    assert read.to_json() == _json(dl, f"/datasets/{made.id}") == made.to_json()
+    assert read.to_json() == get_json(dl, f"/datasets/{made.id}") == made.to_json()
     assert read.expiration_options.item_max_days == 3
     assert read.updated_by == read.creator and read.is_syncing is False and read.index_driver == "v1"
     assert read.projects == [project.id] and read.project.id == project.id and read.readonly is False
     assert (read.items_count, read.annotated, read.annotations_count) == (0, 0, 0)
-
-
-def test_expiration_is_taken_back(dl, project):
-    made = project.datasets.create("d", expiration_options=dl.ExpirationOptions(item_max_days=3))
     project.datasets.update(made, patch={"expirationOptions": None})
     assert dl.datasets.get(dataset_id=made.id).expiration_options is None
 
 
-def test_options_that_are_none(dl, project):
+def test_options_of_a_new_dataset(dl, project):
     with pytest.raises(dl.exceptions.BadRequest, match="'expirationOptions' must be"):
         project.datasets.create("d", expiration_options=dl.ExpirationOptions(item_max_days=-1))
     with pytest.raises(dl.exceptions.BadRequest, match="'indexDriver' must be"):
         project.datasets.create("d", index_driver="v7")
     with pytest.raises(dl.exceptions.NotFound, match="driver not found"):
-        project.datasets.create("d", driver_id="0" * 24)
+        project.datasets.create("d", driver_id=MISSING)
     with pytest.raises(dl.exceptions.BadRequest, match="'name' must be a non-empty string"):
         project.datasets.create("")
     assert len(project.datasets.list()) == 0
-
-
-def test_index_driver(dl, project):
     assert project.datasets.create("d", index_driver=dl.IndexDriver.V2).index_driver == "v2"
 
 
@@ -75,7 +65,7 @@ def test_datasets_are_listed_and_found(dl, project):
 
 
 @pytest.mark.parametrize(
-    "wanted", [{"dataset_id": "nonsense"}, {"dataset_id": "0" * 24}, {"dataset_name": "no"}]
+    "wanted", [{"dataset_id": "nonsense"}, {"dataset_id": MISSING}, {"dataset_name": "no"}]
 )
 def test_a_missing_dataset(dl, project, wanted):
     with pytest.raises(dl.exceptions.NotFound):
@@ -106,15 +96,16 @@ def test_a_dataset_is_renamed(dl, project, dataset):
     dataset.update()
     assert dl.datasets.get(dataset_id=dataset.id).name == "renamed"
     dataset.name = "taken"
-    with pytest.raises(dl.exceptions.BadRequest, match="'taken' exists"):
-        dataset.update()
+    for again in (dataset.update, lambda: project.datasets.create("taken")):
+        with pytest.raises(dl.exceptions.BadRequest, match="'taken' exists"):
+            again()
     with pytest.raises(dl.exceptions.BadRequest):
         project.datasets.update(dataset, patch={"name": ""})
     assert dl.datasets.get(dataset_id=dataset.id).name == "renamed"
 
 
 def test_what_the_platform_computes_cannot_be_updated(dl, project, dataset):
-    before = _json(dl, f"/datasets/{dataset.id}")
+    before = get_json(dl, f"/datasets/{dataset.id}")
     patch = {
         "creator": "x",
         "itemsCount": 7,
@@ -124,7 +115,7 @@ def test_what_the_platform_computes_cannot_be_updated(dl, project, dataset):
         "srcDataset": "x",
     }
     project.datasets.update(dataset, patch=patch)
-    after = _json(dl, f"/datasets/{dataset.id}")
+    after = get_json(dl, f"/datasets/{dataset.id}")
     assert after | {"updatedAt": None} == before | {"updatedAt": None}
 
 
@@ -138,16 +129,13 @@ def test_system_metadata_only_where_asked_for(dl, dataset):
     assert dl.datasets.get(dataset_id=dataset.id).metadata["system"]["x"] == 1
 
 
-def test_a_dataset_is_deleted_by_who_is_sure(dl, project, dataset, fill):
-    (item,) = fill(1)
+def test_a_dataset_is_deleted_by_who_is_sure(dl, project, dataset, item):
     with pytest.raises(dl.exceptions.Forbidden):
         dataset.delete()
     with pytest.raises(dl.exceptions.Forbidden):
         project.datasets.delete(dataset_id=dataset.id, sure=True)
     assert dataset.delete(sure=True, really=True) is True
-    for look in (lambda: dl.datasets.get(dataset_id=dataset.id), lambda: dl.items.get(item_id=item.id)):
-        with pytest.raises(dl.exceptions.NotFound):
-            look()
+    not_found(dl, lambda: dl.datasets.get(dataset_id=dataset.id), lambda: dl.items.get(item_id=item.id))
     with pytest.raises(dl.exceptions.NotFound):
         dataset.delete(sure=True, really=True)
 
@@ -171,7 +159,7 @@ def test_counters(dl, dataset, fill):
     first, *_ = fill(3)
     fill(1, remote_path="/.hidden")
     for label in ("a", "b"):
-        first.annotations.upload(dl.Annotation.new(annotation_definition=dl.Classification(label)))
+        classify(dl, first, label)
     read = dl.datasets.get(dataset_id=dataset.id)
     assert (read.items_count, read.annotated, read.annotations_count) == (3, 1, 2)
 
@@ -184,7 +172,7 @@ def test_directory_tree(dl, project, dataset, fill):
     assert [child.name for child in tree.root.children] == ["a", "c"]
     assert tree.root.children[0].children[0].id == dataset.items.get(filepath="/a/b", is_dir=True).id
     with pytest.raises(dl.exceptions.NotFound):
-        project.datasets.directory_tree(dataset_id="0" * 24)
+        project.datasets.directory_tree(dataset_id=MISSING)
 
 
 # ---------------------------------------------------------------------------------------------- clone and merge
@@ -192,7 +180,7 @@ def test_directory_tree(dl, project, dataset, fill):
 
 @pytest.fixture
 def marked(dl, dataset, fill):
-    """Give an item with metadata, a description, a tag and an annotation, and one without."""
+    """An item with metadata, a description, a tag and an annotation, and one without."""
     item, plain = fill(2, remote_path="/x")
     item.metadata["user"] = {"a": 1}
     item.metadata["system"]["tags"] = {"train": True}
@@ -207,12 +195,12 @@ def test_clone_a_dataset(dl, dataset, marked):
     dataset.add_label("cat")
     clone = dataset.clone(clone_name="copy")
     assert clone.name == "copy" and clone.src_dataset == dataset.id
-    assert clone.to_json() == _json(dl, f"/datasets/{clone.id}")
+    assert clone.to_json() == get_json(dl, f"/datasets/{clone.id}")
     assert clone.get_recipe_ids() == dataset.get_recipe_ids()
     assert _paths(clone) == ["/x/0000.png", "/x/0001.png"]
     item = clone.items.get(filepath="/x/0000.png")
     source = marked[0]
-    assert item.to_json() == _json(dl, f"/items/{item.id}")
+    assert item.to_json() == get_json(dl, f"/items/{item.id}")
     assert item.id != source.id and item._src_item == source.id and item.to_json()["srcItem"] == source.id
     assert item.metadata == source.metadata and item.description == "first"
     assert (item.annotations_count, item.annotated) == (1, True)
@@ -244,7 +232,7 @@ def test_clones_that_cannot_be(dl, project, dataset, marked):
     with pytest.raises(dl.exceptions.BadRequest, match="'taken' exists"):
         dataset.clone(clone_name="taken")
     with pytest.raises(dl.exceptions.NotFound):
-        dataset.clone(dst_dataset_id="0" * 24)
+        dataset.clone(dst_dataset_id=MISSING)
     with pytest.raises(dl.exceptions.BadRequest, match="has an item there already"):
         dataset.clone(dst_dataset_id=dataset.id)
     with pytest.raises(dl.exceptions.BadRequest, match="unknown operator"):
@@ -258,7 +246,7 @@ def test_a_clone_is_in_no_task_and_leaves_status_where_asked(dl, dataset, marked
     (annotation,) = item.annotations.list()
     annotation.metadata["system"]["status"] = "issue"
     annotation.update(system_metadata=True)
-    item.metadata["system"]["refs"] = [{"type": "task", "id": "0" * 24}]
+    item.metadata["system"]["refs"] = [{"type": "task", "id": MISSING}]
     item.update(system_metadata=True)
     for keep, expected in ((True, "issue"), (False, None)):
         clone = dataset.clone(clone_name=f"status {keep}", with_task_annotations_status=keep)
@@ -270,7 +258,7 @@ def test_a_clone_is_in_no_task_and_leaves_status_where_asked(dl, dataset, marked
 def test_merge_brings_clones_together(dl, project, dataset, marked):
     clone = dataset.clone(clone_name="copy")
     item = clone.items.get(filepath="/x/0000.png")
-    item.annotations.upload(dl.Annotation.new(annotation_definition=dl.Classification("cat"), item=item))
+    classify(dl, item, "cat")
     item.metadata["user"] = {"b": 2}
     item.update()
     merged = dl.datasets.merge(
@@ -307,7 +295,7 @@ def test_merges_that_cannot_be(dl, project, dataset):
     with pytest.raises(dl.exceptions.BadRequest, match="different recipes cannot be merged"):
         merge("m", dataset.id, other.id)
     with pytest.raises(dl.exceptions.NotFound):
-        merge("m", dataset.id, "0" * 24)
+        merge("m", dataset.id, MISSING)
     with pytest.raises(dl.exceptions.BadRequest, match="'datasetsIds' must list"):
         merge("m")
     with pytest.raises(dl.exceptions.BadRequest, match="'other' exists"):
@@ -315,8 +303,7 @@ def test_merges_that_cannot_be(dl, project, dataset):
     assert len(project.datasets.list()) == 2
 
 
-def test_commands(dl, project, dataset, fill):
-    (item,) = fill(1)
+def test_commands(dl, project, dataset, item):
     command = item.clone(remote_filepath="/copy.png", wait=False)
     assert (
         command.status == dl.CommandsStatus.SUCCESS and command.progress == 100 and not command.in_progress()
@@ -328,7 +315,7 @@ def test_commands(dl, project, dataset, fill):
     assert command.id in [each.id for each in commands.list()]
     assert read.abort().status == "success"
     with pytest.raises(dl.exceptions.NotFound):
-        commands.get(command_id="0" * 24)
+        commands.get(command_id=MISSING)
 
 
 # ----------------------------------------------------------------------------------------------------- subsets
@@ -363,22 +350,20 @@ def test_splits_that_cannot_be(dl, dataset):
     for percentages in ({"train": 100}, {"train": 50, "validation": 25, "test": 24}):
         with pytest.raises(ValueError):
             dataset.split_ml_subsets(percentages=percentages)
-    success, answer = dl.client_api.gen_request(
-        "post", f"/datasets/{dataset.id}/split", json_req={"itemsQuery": {}, "MLSplitList": {"train": "all"}}
-    )
-    assert not success and answer.status_code == 400
+    refused(dl, "post", f"/datasets/{dataset.id}/split", {"itemsQuery": {}, "MLSplitList": {"train": "all"}})
     for action in ("split", "items/bulk-update-metadata"):
-        _, answer = dl.client_api.gen_request(
+        refused(
+            dl,
             "post",
-            f"/datasets/{'0' * 24}/{action}",
-            json_req={
+            f"/datasets/{MISSING}/{action}",
+            {
                 "itemsQuery": {},
                 "MLSplitList": {"train": 100},
                 "query": {},
                 "updateQuery": {"update": {}},
             },
+            status=404,
         )
-        assert answer.status_code == 404
 
 
 def test_subsets_of_items(dl, dataset, fill):
@@ -422,7 +407,7 @@ def test_collections_come_and_go(dl, dataset):
     assert dataset.collections.delete("night") is True
     assert dataset.collections.create("rain").key == "collections0"
     assert dataset.collections.get_name_by_key("collections0") == "rain"
-    assert "collections" not in _json(dl, f"/datasets/{dataset.id}")
+    assert "collections" not in get_json(dl, f"/datasets/{dataset.id}")
 
 
 def test_items_in_collections(dl, dataset, fill):
@@ -449,23 +434,20 @@ def test_items_in_collections(dl, dataset, fill):
     assert [each["name"] for each in copy.items.get(filepath="/0001.png").list_collections()] == ["a-clone-1"]
 
 
-def test_collections_that_cannot_be(dl, dataset, fill):
-    (item,) = fill(1)
+def test_collections_that_cannot_be(dl, dataset, item):
     dataset.collections.create("a")
     with pytest.raises(ValueError, match="already exists"):
         dataset.collections.create("a")
     path = f"/datasets/{dataset.id}/items/collections"
     for name, message in (("a", "'a' exists"), ("", "non-empty"), ("x/y", "cannot hold '/'")):
-        _, answer = dl.client_api.gen_request("post", path, json_req={"name": name})
-        assert answer.status_code == 400 and message in answer.json()["message"]
+        refused(dl, "post", path, {"name": name}, message)
     with pytest.raises(dl.exceptions.NotFound, match="collection not found: 'none'"):
         item.assign_collection(["none"])
     for number in range(9):
         dataset.collections.create(f"n{number}")
     with pytest.raises(ValueError, match="maximum number"):
         dataset.collections.create("eleven")
-    _, answer = dl.client_api.gen_request("post", path, json_req={"name": "eleven"})
-    assert answer.status_code == 400 and "no more fit" in answer.json()["message"]
+    refused(dl, "post", path, {"name": "eleven"}, "no more fit")
 
 
 def test_the_system_dataset_stays(dl, project):

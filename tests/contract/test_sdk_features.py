@@ -4,6 +4,7 @@ import math
 import re
 
 import pytest
+from helpers_contract import classify, get_json, install
 
 
 @pytest.fixture
@@ -35,12 +36,8 @@ def near(features, euclid, size=1000):
     }
 
 
-def platform_json(dl, path):
-    return dl.client_api.gen_request("get", path)[1].json()
-
-
 def test_a_feature_set_is_made_read_changed_and_deleted(dl, project, features):
-    assert features.to_json() == platform_json(dl, f"/features/sets/{features.id}")
+    assert features.to_json() == get_json(dl, f"/features/sets/{features.id}")
     assert (features.size, features.set_type, features.entity_type) == (2, "embeddings", "item")
     assert project.feature_sets.get(feature_set_name="positions").id == features.id
     features.name = "places"
@@ -80,7 +77,7 @@ def test_vectors_are_made_read_and_deleted(dl, project, dataset, features, fill)
     first, second = fill(2)
     vector = features.features.create(value=[1.5, -2], entity=first, version="1.0.0")
     assert (vector.value, vector.entity_id, vector.version) == ([1.5, -2], first.id, "1.0.0")
-    read = platform_json(dl, f"/features/vectors/{vector.id}")
+    read = get_json(dl, f"/features/vectors/{vector.id}")
     assert read.pop("datasetId") == dataset.id and read == vector.to_json()
     features.features.create(value=[3, 4], entity=second)
     repositories = (features.features, project.features, dataset.features)
@@ -112,8 +109,7 @@ def test_a_wrong_vector_is_refused_with_all_that_came_with_it(dl, features, fill
     assert features.features.list().items_count == 0
 
 
-def test_a_vector_of_what_is_not_there_is_not_found(dl, features, fill):
-    (item,) = fill(1)
+def test_a_vector_of_what_is_not_there_is_not_found(dl, features, item):
     with pytest.raises(dl.exceptions.NotFound, match="feature set not found"):
         features.features.create(value=[1, 2], entity=item, feature_set_id="nowhere")
     item.delete()
@@ -148,7 +144,7 @@ def test_feature_sets_of_a_dataset_have_vectors_in_it(dl, project, dataset, feat
 def test_vectors_of_other_entities(dl, project, dataset, fill, entity_type):
     features = project.feature_sets.create("others", 1, "embeddings", entity_type)
     (item,) = fill(1)
-    item.annotations.upload(dl.Annotation.new(annotation_definition=dl.Classification("a")))
+    classify(dl, item, "a")
     entity = item.annotations.list()[0] if entity_type == "annotation" else dataset
     entity_json = {"entityId": entity.id, "featureSetId": features.id, "value": [1], "project": project.id}
     assert dl.client_api.gen_request("post", "/features/vectors", json_req=[entity_json])[0]
@@ -157,7 +153,6 @@ def test_vectors_of_other_entities(dl, project, dataset, fill, entity_type):
 
 
 def test_a_model_has_a_feature_set(dl, project):
-    from helpers_contract import install
 
     install(dl, project)
     model = project.models.get(model_name="tiny-base")
@@ -166,14 +161,11 @@ def test_a_model_has_a_feature_set(dl, project):
     assert model.feature_set.id == made.id
 
 
-def test_items_near_a_vector_come_nearest_first(dl, dataset, features, placed):
+def test_items_and_vectors_near_a_vector(dl, dataset, features, placed, project):
     query = near(features, {"input": [1.9, 1.9], "$euclidSort": {"eu_dist": "ascending"}}, size=2)
     pages = dataset.items.list(filters=dl.Filters(custom_filter=query))
     assert pages.items_count == 3
     assert [item.name for item in pages.all()] == ["0002.png", "0001.png", "0000.png"]
-
-
-def test_items_within_a_distance_of_a_stored_vector(dl, dataset, features, placed):
     (origin,) = placed[0].features.list().all()
     euclid = {
         "input": origin.id,
@@ -182,14 +174,8 @@ def test_items_within_a_distance_of_a_stored_vector(dl, dataset, features, place
     }
     items = dataset.items.list(filters=dl.Filters(custom_filter=near(features, euclid)))
     assert [item.name for item in items.all()] == ["0001.png", "0000.png"]
-
-
-def test_items_that_have_a_vector(dl, dataset, features, placed):
     items = dataset.items.list(filters=dl.Filters(custom_filter=near(features, None)))
     assert sorted(item.name for item in items.all()) == ["0000.png", "0001.png", "0002.png"]
-
-
-def test_vectors_near_a_vector(dl, project, features, placed):
     near_one = {"value": {"$euclid": {"input": [1, 1.1], "$euclidSort": {"eu_dist": "ascending"}}}}
     filters = dl.Filters(
         custom_filter=near_one | {"featureSetId": features.id}, resource=dl.FiltersResource.FEATURE

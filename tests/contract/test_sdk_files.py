@@ -6,12 +6,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from helpers_contract import png
+from helpers_contract import get_json, png, refused
 from PIL import Image
-
-
-def _json(dl, path):
-    return dl.client_api.gen_request("get", path)[1].json()
 
 
 def _paths(dataset):
@@ -87,7 +83,7 @@ def test_where_a_file_goes(dl, dataset, folder, remote_path, remote_name, expect
     )
     assert item.filename == expected
     assert dataset.items.get(filepath=expected).id == item.id
-    assert item.to_json() == _json(dl, f"/items/{item.id}")
+    assert item.to_json() == get_json(dl, f"/items/{item.id}")
 
 
 def test_lists_buffers_arrays_and_frames(dl, dataset, folder):
@@ -139,7 +135,7 @@ def test_metadata_description_and_annotations_come_along(dl, dataset, folder, tm
     file = tmp_path / "a.json"
     file.write_text(
         json.dumps(
-            _json(dl, f"/items/{read.id}")
+            get_json(dl, f"/items/{read.id}")
             | {"annotations": [annotation.to_json() for annotation in read.annotations.list()]}
         )
     )
@@ -193,18 +189,6 @@ def test_modalities(dl, dataset, folder):
     assert dataset.items.get(item_id=item.id).modalities.list() == []
 
 
-def test_the_same_path_twice(dl, dataset, folder):
-    def upload(**options):
-        return dataset.items.upload(str(folder / "a.png"), raise_on_error=True, **options)
-
-    first = upload(item_metadata={"user": {"a": 1}})
-    assert upload(item_metadata={"user": {"a": 2}}).id == first.id
-    assert dataset.items.get(item_id=first.id).metadata["user"] == {"a": 1}
-    over = upload(item_metadata={"user": {"b": 2}}, overwrite=True)
-    assert over.id == first.id and over.metadata["user"] == {"a": 1, "b": 2}
-    assert dataset.items.list().items_count == 1
-
-
 def test_a_link_says_what_it_links_to(dl, dataset, folder):
     target = dataset.items.upload(str(folder / "a.png"), raise_on_error=True)
     url = dl.UrlLink(ref="http://127.0.0.1:9/x.jpg", name="far", mimetype="image/jpeg")
@@ -215,7 +199,7 @@ def test_a_link_says_what_it_links_to(dl, dataset, folder):
     assert near.metadata["system"]["shebang"]["linkInfo"]["ref"] == target.id
     assert near.metadata["system"]["shebang"]["dltype"] == "link"
     again = dataset.items.get(item_id=near.id)
-    assert again.update() is again and again.to_json() == _json(dl, f"/items/{near.id}")
+    assert again.update() is again and again.to_json() == get_json(dl, f"/items/{near.id}")
 
 
 def test_a_prompt_item_round_trips(dl, dataset):
@@ -334,6 +318,10 @@ def test_download_with_annotations_as_json(dl, boxed, tmp_path):
     (written,) = [name for name in _files(tmp_path / "one") if name.endswith(".json")]
     exported = json.loads((tmp_path / "one" / written).read_text())
     assert [annotation["label"] for annotation in exported["annotations"]] == ["cat"]
+    options = dl.ViewAnnotationOptions.JSON
+    boxed.items.download(local_path=str(tmp_path / "all"), annotation_options=options)
+    names = sorted(path.name for path in (tmp_path / "all").rglob("*.*"))
+    assert names == ["a.json", "a.png", "b.json", "b.png", "notes.json", "notes.txt"]
 
 
 def test_download_with_annotations_drawn(dl, boxed, tmp_path):
@@ -376,9 +364,9 @@ def test_export(dl, boxed, tmp_path):
     assert sorted(exported) == ["/notes.txt", "/pics/a.png", "/pics/b.png"]
     (annotation,) = exported["/pics/a.png"].pop("annotations")
     item = boxed.items.get(filepath="/pics/a.png")
-    assert annotation == _json(dl, f"/annotations/{annotation['id']}")
+    assert annotation == get_json(dl, f"/annotations/{annotation['id']}")
     assert exported["/pics/a.png"] == {
-        key: value for key, value in _json(dl, f"/items/{item.id}").items() if key != "annotations"
+        key: value for key, value in get_json(dl, f"/items/{item.id}").items() if key != "annotations"
     }
     plain = boxed.export(local_path=str(tmp_path / "plain"), filters=dl.Filters(field="dir", values="/pics"))
     assert len(json.loads(open(plain).read())) == 2
@@ -404,8 +392,7 @@ def test_export_as_zip_and_folders(dl, boxed, tmp_path):
     with pytest.raises(ValueError, match="export_type must be one of"):
         boxed.export(local_path=str(tmp_path), export_type="paper")
     path = f"/datasets/{boxed.id}/export"
-    _, answer = dl.client_api.gen_request("post", path, json_req={"exportType": "paper"})
-    assert answer.status_code == 400 and "'exportType' must be" in answer.json()["message"]
+    refused(dl, "post", path, {"exportType": "paper"}, "'exportType' must be")
 
 
 def test_export_with_feature_vectors(dl, project, boxed, tmp_path):

@@ -3,9 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from helpers_contract import MISSING, not_found
 from helpers_tasks import ANN, BOB, make, refs, status_of
-
-NOBODY = "000000000000000000000000"
 
 
 @pytest.fixture
@@ -37,6 +36,11 @@ def test_a_status_is_written_in_both_refs_with_who_and_when(dl, dataset, items, 
     item = dataset.items.get(item_id=items[0].id)
     assert item.status(task_id=task.id) == item.status(assignment_id=to_assignment["id"]) == "completed"
     assert item.metadata["system"]["annotationStatus"] == ["completed"]
+    item = dataset.items.get(item_id=items[0].id)
+    item.update_status(dl.ItemStatus.DISCARDED)
+    assert status_of(dataset, item, task) == "discard"
+    with pytest.raises(dl.exceptions.BadRequest):
+        item.status()
 
 
 def test_counters_follow_every_status(dataset, items, task):
@@ -103,14 +107,6 @@ def test_clearing_takes_the_status_out_of_the_refs(dl, dataset, items, task):
     assert counted(dataset, task) == ("open", 0, 4, 0)
 
 
-def test_without_ids_the_item_knows_its_only_task(dl, dataset, items, task):
-    item = dataset.items.get(item_id=items[0].id)
-    item.update_status(dl.ItemStatus.DISCARDED)
-    assert status_of(dataset, item, task) == "discard"
-    with pytest.raises(dl.exceptions.BadRequest):
-        item.status()
-
-
 def test_many_items_at_once(dl, dataset, items, task):
     assert task.set_status(status="completed", operation="create", item_ids=[item.id for item in items])
     assert counted(dataset, task) == ("completed", 4, 0, 100)
@@ -144,11 +140,18 @@ def test_the_answer_holds_the_items_that_were_in_the_task(dl, dataset, items, fi
 # ------------------------------------------------------------------------------------------------------- refusals
 
 
-def test_an_unknown_status_is_refused_and_changes_nothing(dl, dataset, items, task):
+def test_unknown_statuses_and_items_of_others_are_refused_and_change_nothing(dl, dataset, items, task):
     with pytest.raises(dl.exceptions.BadRequest, match="knows no status 'finished'"):
         items[0].update_status("finished", task_id=task.id)
     with pytest.raises(dl.exceptions.BadRequest, match="'status' must be a non-empty string"):
         items[0].update_status("", task_id=task.id)
+    assert counted(dataset, task) == ("open", 0, 4, 0)
+    with pytest.raises(dl.exceptions.BadRequest, match="'operation' must be"):
+        task.set_status(status="completed", operation="toggle", item_ids=[items[0].id])
+    mine, theirs = task.assignments.list()
+    item = next(iter(theirs.get_items().all()))
+    with pytest.raises(dl.exceptions.NotFound):
+        mine.set_status(status="completed", operation="create", item_id=item.id)
     assert counted(dataset, task) == ("open", 0, 4, 0)
 
 
@@ -159,25 +162,13 @@ def test_an_item_outside_the_task_gets_no_status(dl, dataset, items):
         items[1].update_status("completed", task_id=task.id)
     with pytest.raises(dl.exceptions.NotFound, match="item in assignment"):
         items[1].update_status("completed", assignment_id=assignment.id)
-    with pytest.raises(dl.exceptions.NotFound):
-        items[0].update_status("completed", task_id=NOBODY)
-    with pytest.raises(dl.exceptions.NotFound):
-        items[0].update_status("completed", assignment_id=NOBODY)
+    not_found(
+        dl,
+        lambda: items[0].update_status("completed", task_id=MISSING),
+        lambda: items[0].update_status("completed", assignment_id=MISSING),
+    )
     with pytest.raises(dl.exceptions.BadRequest, match="must provide"):
         items[1].update_status("completed")
-
-
-def test_an_item_of_somebody_else_gets_no_status_in_my_assignment(dl, dataset, items, task):
-    mine, theirs = task.assignments.list()
-    item = next(iter(theirs.get_items().all()))
-    with pytest.raises(dl.exceptions.NotFound):
-        mine.set_status(status="completed", operation="create", item_id=item.id)
-    assert counted(dataset, task) == ("open", 0, 4, 0)
-
-
-def test_an_operation_is_create_or_delete(dl, items, task):
-    with pytest.raises(dl.exceptions.BadRequest, match="'operation' must be"):
-        task.set_status(status="completed", operation="toggle", item_ids=[items[0].id])
 
 
 def test_statuses_that_the_task_no_longer_offers_stay(dl, dataset, items):

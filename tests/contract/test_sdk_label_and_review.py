@@ -1,6 +1,7 @@
 """The story of a label-then-review round: an oracle labels, a reviewer approves, discards, or sends back."""
 
 import pytest
+from helpers_contract import MISSING, classify
 from helpers_tasks import make, status_of
 
 LABELS = ["cat", "dog"]
@@ -11,7 +12,7 @@ def oracle(dl, truth, item):
     label = truth.get(item.name)
     if label is None:
         return "discard"
-    item.annotations.upload(dl.Annotation.new(annotation_definition=dl.Classification(label=label)))
+    classify(dl, item, label)
     return "completed"
 
 
@@ -108,7 +109,7 @@ def test_a_review_takes_what_has_a_status(dataset, fill):
     ]
 
 
-def test_a_review_of_chosen_items(dl, dataset, fill):
+def test_a_review_of_chosen_items_and_of_a_task_that_does_not_exist(dl, dataset, fill):
     items = fill(3)
     labelling = make(dataset)
     review = dataset.tasks.create_qa_task(task=labelling, assignee_ids=["qa@example.com"], items=items[:2])
@@ -116,9 +117,5 @@ def test_a_review_of_chosen_items(dl, dataset, fill):
     items[0].update_status(dl.ItemStatus.APPROVED, task_id=review.id)
     assert status_of(dataset, items[0], review) == "approved"
     assert status_of(dataset, items[0], labelling) is None
-
-
-def test_a_review_of_a_task_that_does_not_exist_is_refused(dl, dataset, fill):
-    fill(1)
     with pytest.raises(dl.exceptions.NotFound):
-        make(dataset, task_type="qa", task_parent_id="000000000000000000000000")
+        make(dataset, task_type="qa", task_parent_id=MISSING)

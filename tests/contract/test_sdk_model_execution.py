@@ -5,6 +5,7 @@ import json
 import os
 
 import pytest
+from helpers_contract import MISSING
 from helpers_execution import ended, publish, statuses, succeeded
 
 _numbers = itertools.count(1)
@@ -138,7 +139,7 @@ def test_what_training_needs(dl, project, app, model):
     with pytest.raises(dl.exceptions.BadRequest, match="Must provide labels to train model"):
         model.train()
     with pytest.raises(dl.exceptions.NotFound):
-        model.evaluate(dataset_id="0" * 24)
+        model.evaluate(dataset_id=MISSING)
     assert project.services.list().items_count == 0
 
 

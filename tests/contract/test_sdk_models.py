@@ -1,7 +1,7 @@
 """Models, artifacts, metrics, dpks and apps."""
 
 import pytest
-from helpers_contract import MANIFEST, install
+from helpers_contract import MANIFEST, install, not_found, refused
 
 
 @pytest.fixture
@@ -28,82 +28,6 @@ def test_a_wrong_output_type_fails_and_leaves_nothing(dl, project):
     assert project.apps.list().items_count == 0 and project.models.list().items_count == 0
 
 
-def test_dpk_revisions(dl, project):
-    install(dl, project)
-    first = project.dpks.get(dpk_name=f"tiny-{project.id}")
-    with pytest.raises(dl.exceptions.BadRequest, match="published already"):
-        first.publish()
-    newer = dl.Dpk.from_json(
-        {**MANIFEST, "name": first.name, "version": "1.1.0"}, client_api=dl.client_api, project=project
-    )
-    second = project.dpks.publish(dpk=newer)
-    assert second.base_id == first.base_id and second.id != first.id
-    assert project.dpks.get(dpk_name=first.name).version == "1.1.0"
-    assert project.dpks.get(dpk_name=first.name, dpk_version="1.0.0").id == first.id
-    assert dl.dpks.get_revisions(dpk_id=first.base_id, version="1.0.0").id == first.id
-    assert project.dpks.list().items_count == 1
-    assert project.models.list().items_count == 1
-
-
-def test_publish_packs_the_code(dl, project, tmp_path, monkeypatch):
-    import json
-
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny.py").write_text("class Tiny: ...\n")
-    manifest = {key: value for key, value in MANIFEST.items() if key != "codebase"} | {
-        "name": f"packed-{project.id}"
-    }
-    (tmp_path / "dataloop.json").write_text(json.dumps(manifest))
-    dpk = project.dpks.publish()
-    assert dpk.codebase.type == "item"
-    local = dl.dpks.pull(dpk_id=dpk.id, local_path=str(tmp_path / "pulled"))
-    assert (tmp_path / "pulled" / "tiny.py").read_text() == "class Tiny: ...\n", local
-
-
-def test_create(dl, project, model):
-    app = project.apps.get(app_id=model.app["id"])
-    made = app.models.create("made", dpk_model_name="tiny-base", project_id=project.id, output_type="class")
-    assert made.status == "pre-trained" and made.app["dpkName"] == app.dpk.name
-    with pytest.raises(dl.exceptions.BadRequest, match="'made' exists in project"):
-        app.models.create("made", dpk_model_name="tiny-base", project_id=project.id)
-    assert project.models.list().items_count == 2
-
-
-def test_update(dl, project, model):
-    model.configuration["epochs"] = 3
-    model.metadata["system"]["note"] = "no"
-    model.metadata["mine"] = "yes"
-    model.update()
-    read = dl.models.get(model_id=model.id)
-    assert read.configuration == {"batch_size": 4, "epochs": 3}
-    assert "note" not in read.metadata["system"] and read.metadata["mine"] == "yes"
-    read.add_subset("train", dl.Filters(field="metadata.system.tags.train", values=True))
-    assert "train" in dl.models.get(model_id=model.id).metadata["system"]["subsets"]
-    read.status = "sleeping"
-    with pytest.raises(dl.exceptions.BadRequest, match="unknown model status 'sleeping'"):
-        read.update()
-
-
-def test_clone_copies_artifacts(dl, project, dataset, model, tmp_path):
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / "w.bin").write_bytes(b"weights")
-    model.artifacts.upload(filepath=str(tmp_path / "weights" / "*"))
-    model.metadata["system"]["evaluate"] = {"datasets": ["x"]}
-    model.status = "failed"
-    model = model.update(system_metadata=True)
-    copy = model.clone("tiny-2", dataset=dataset, labels=["a", "b"], train_filter=dl.Filters())
-    assert copy.status == "pre-trained" and copy.dataset_id == dataset.id and copy.labels == ["a", "b"]
-    assert copy.input_type == "image" and copy.output_type == "class"
-    assert "evaluate" not in copy.metadata["system"] and "train" in copy.metadata["system"]["subsets"]
-    assert [each["status"] for each in copy.status_logs] == ["cloning", "pre-trained"]
-    (artifact,) = copy.model_artifacts
-    assert artifact.id != model.model_artifacts[0].id
-    copy.artifacts.download(local_path=str(tmp_path / "down"))
-    assert (tmp_path / "down" / "w.bin").read_bytes() == b"weights"
-    with pytest.raises(dl.exceptions.BadRequest, match="'tiny-2' exists"):
-        model.clone("tiny-2", project_id=project.id)
-
-
 def test_models_whose_names_begin_alike_keep_their_own_weights(dl, project, dataset, model, tmp_path):
     def save(target, text):
         (tmp_path / target.name).mkdir()
@@ -117,18 +41,6 @@ def test_models_whose_names_begin_alike_keep_their_own_weights(dl, project, data
     assert len(read.model_artifacts) == 1
     read.artifacts.download(local_path=str(tmp_path / "read"), overwrite=True)
     assert (tmp_path / "read" / "w.txt").read_text() == "short"
-
-
-def test_delete(dl, project, model, tmp_path):
-    (tmp_path / "w.txt").write_text("x")
-    model.artifacts.upload(filepath=str(tmp_path / "w.txt"))
-    model.metrics.create(dl.PlotSample(figure="loss", legend="train", x=1, y=2), dataset_id="d")
-    artifact_id = dl.models.get(model_id=model.id).model_artifacts[0].id
-    model.delete()
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.models.get(model_id=model.id)
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.items.get(item_id=artifact_id)
 
 
 def test_more_metrics_than_a_page(dl, project, model):
@@ -178,6 +90,7 @@ def test_labels_come_from_an_ontology(dl, dataset, model):
     dataset.add_labels(["a", "b"])
     created = made(model, "labelled", ontology_id=dataset.ontology_ids[0])
     assert created.labels == ["a", "b"] and created.id_to_label_map == {0: "a", 1: "b"}
+    assert created.status == "pre-trained" and created.app["dpkName"] == model.app["dpkName"]
 
 
 @pytest.mark.parametrize(
@@ -246,12 +159,17 @@ def test_an_update_writes_every_field(dl, dataset, model):
     model.name, model.description, model.tags, model.labels = "new", "other", ["t"], ["q"]
     model.input_type, model.output_type, model.dataset_id = "text", "text", dataset.id
     model.configuration = {"z": 2}
+    model.metadata["system"]["note"], model.metadata["mine"] = "no", "yes"
     model.update()
     read = dl.models.get(model_id=model.id)
+    assert "note" not in read.metadata["system"] and read.metadata["mine"] == "yes"
     for field in ("name", "description", "tags", "labels", "input_type", "output_type", "dataset_id"):
         assert getattr(read, field) == getattr(model, field), field
     assert read.configuration == {"z": 2} and read.updated_at > model.updated_at
-    read.dataset_id = "nowhere"
+    read.status = "sleeping"
+    with pytest.raises(dl.exceptions.BadRequest, match="unknown model status 'sleeping'"):
+        read.update()
+    read.status, read.dataset_id = model.status, "nowhere"
     with pytest.raises(dl.exceptions.NotFound, match="dataset not found"):
         read.update()
 
@@ -290,9 +208,11 @@ def test_a_renamed_model_keeps_its_artifacts(dl, project, dataset, model, tmp_pa
     assert [each.id for each in model.model_artifacts] == [artifact_id]
     clone = model.clone("copy", dataset=dataset)
     assert [each.name for each in clone.artifacts.list()] == ["w.bin"]
+    with pytest.raises(dl.exceptions.BadRequest, match="'copy' exists"):
+        model.clone("copy", project_id=project.id)
+    model.metrics.create(dl.PlotSample(figure="loss", legend="train", x=1, y=2), dataset_id="d")
     model.delete()
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.items.get(item_id=artifact_id)
+    not_found(dl, lambda: dl.models.get(model_id=model.id), lambda: dl.items.get(item_id=artifact_id))
     assert len(dl.models.get(model_id=clone.id).model_artifacts) == 1
 
 
@@ -331,10 +251,12 @@ def test_a_clone_takes_what_it_is_given_and_else_what_the_model_has(dl, project,
     assert subsets["validation"]["filter"]["$and"][-1] == {"dir": "/b"}
     assert "train" in clone.metadata["system"]["annotationsSubsets"]
     other = dl.projects.create(f"{project.name}-other")
-    away = model.clone("away", project_id=other.id)
-    assert away.project_id == other.id and away.context["project"] == other.id
+    away = model.clone("away", project_id=other.id, labels=["a", "b"])
+    assert away.labels == ["a", "b"] and away.project_id == other.id and away.context["project"] == other.id
     assert [each.name for each in away.artifacts.list()] == ["w.bin"]
     assert away.artifacts.list()[0].id != model.artifacts.list()[0].id
+    away.artifacts.download(local_path=str(tmp_path / "down"))
+    assert (tmp_path / "down" / "w.bin").read_text() == "tiny-base w.bin"
 
 
 def test_metrics_hold_numbers_words_and_gaps(dl, dataset, model):
@@ -361,8 +283,7 @@ def test_metrics_hold_numbers_words_and_gaps(dl, dataset, model):
 def test_a_wrong_sample_is_refused_with_all_that_came_with_it(dl, model, sample, status, message):
     good = {"figure": "f", "legend": "l", "data": {"x": 1, "y": 1}, "modelId": model.id}
     body = [good, {"modelId": model.id} | sample]
-    answer = dl.client_api.gen_request("post", "/ml/metrics/publish", json_req=body)[1]
-    assert answer.status_code == status and message in answer.json()["message"]
+    refused(dl, "post", "/ml/metrics/publish", body, message, status=status)
     assert model.metrics.list().items_count == 0
 
 

@@ -1,6 +1,7 @@
 """Cycles of pipelines whose nodes are the platform's own: datasets, tasks, variables. No worker process is needed."""
 
 import pytest
+from helpers_contract import MISSING, classify
 from pipeline_samples import ITEM_CREATED, connect, executed, node, pipeline, port, statuses, successes
 
 
@@ -39,7 +40,7 @@ def run(flow, inputs=None, **options):
 
 def test_an_item_goes_through_datasets(dl, project, dataset, truth, fill):
     (item,) = fill(1, remote_path="/some")
-    item.annotations.upload([dl.Annotation.new(annotation_definition=dl.Classification(label="a"))])
+    classify(dl, item, "a")
     nodes = [storage(dataset, "raw"), storage(truth, "copy"), storage(truth, "folder", dir="/x")]
     flow = install(project, nodes)
     cycle = run(flow, {"item": item.id})
@@ -55,8 +56,7 @@ def test_an_item_goes_through_datasets(dl, project, dataset, truth, fill):
 
 
 @pytest.mark.parametrize("form", ["text", "dict", "io"])
-def test_ways_to_give_an_input(dl, project, dataset, fill, form):
-    (item,) = fill(1)
+def test_ways_to_give_an_input(dl, project, dataset, item, form):
     flow = install(project, [storage(dataset)])
     given = {
         "text": {"item": item.id},
@@ -67,8 +67,7 @@ def test_ways_to_give_an_input(dl, project, dataset, fill, form):
     assert flow.test(execution_input=given).wait().status == "success"
 
 
-def test_a_second_clone_takes_the_place_of_the_first(dl, project, dataset, truth, fill):
-    (item,) = fill(1)
+def test_a_second_clone_takes_the_place_of_the_first(dl, project, dataset, truth, item):
     flow = install(project, [storage(dataset), storage(truth)])
     run(flow, {"item": item.id})
     run(flow, {"item": item.id})
@@ -81,7 +80,7 @@ def test_a_second_clone_takes_the_place_of_the_first(dl, project, dataset, truth
 
 def test_an_execution_that_fails(dl, project, dataset, truth):
     flow = install(project, [storage(dataset, "a"), storage(truth, "b")])
-    cycle = run(flow, {"item": "0" * 24})
+    cycle = run(flow, {"item": MISSING})
     assert cycle.status == "failed" and statuses(cycle) == {"a": "failed", "b": "pending"}
     (failed,) = executed(cycle)
     assert "item not found" in failed["latestStatus"]["message"]
@@ -90,8 +89,7 @@ def test_an_execution_that_fails(dl, project, dataset, truth):
     assert "needs an item" in executed(nothing)[0]["latestStatus"]["message"]
 
 
-def test_start_at_a_later_node(dl, project, dataset, truth, fill):
-    (item,) = fill(1)
+def test_start_at_a_later_node(dl, project, dataset, truth, item):
     flow = install(project, [storage(dataset, "root"), storage(truth, "later")])
     cycle = run(flow, {"item": item.id}, node_id=flow.nodes[1].node_id)
     assert statuses(cycle) == {"root": "pending", "later": "success"} and cycle.status == "success"
@@ -134,7 +132,7 @@ def test_batches_and_statistics(dl, project, dataset, truth, fill):
     everywhere = flow.execute_batch(dl.Filters(field="dir", values="/b"), node_id=flow.nodes[1].node_id)
     assert everywhere.spec["count"] == 2
     assert successes(flow.stats(), flow.nodes[1].node_id) == 2
-    nowhere = dl.Filters(context={"datasets": ["0" * 24]})
+    nowhere = dl.Filters(context={"datasets": [MISSING]})
     with pytest.raises(dl.exceptions.NotFound):
         flow.execute_batch(filters=nowhere)
 
@@ -154,7 +152,7 @@ def test_list_cycles(dl, project, dataset, fill):
     one, two = fill(2)
     flow = install(project, [storage(dataset)])
     first = run(flow, {"item": one.id})
-    run(flow, {"item": "0" * 24})
+    run(flow, {"item": MISSING})
     failed = dl.Filters(resource=dl.FiltersResource.PIPELINE_EXECUTION, field="status", values="failed")
     assert flow.pipeline_executions.list(filters=failed).items_count == 1
     read = flow.pipeline_executions.get(first.id)
@@ -241,8 +239,7 @@ def test_an_item_waits_in_its_task(dl, project, truth, labelling, fill):
 
 
 @pytest.mark.parametrize(("repeatable", "count"), [(True, 4), (False, 3)])
-def test_repeatable_tasks(project, labelling, fill, repeatable, count):
-    (item,) = fill(1)
+def test_repeatable_tasks(project, labelling, item, repeatable, count):
     flow = labelling(repeatable=repeatable)
     cycle, task = run(flow, {"item": item.id}), task_of(project)
     set_status(item, task)
@@ -252,8 +249,7 @@ def test_repeatable_tasks(project, labelling, fill, repeatable, count):
     assert cycle.status == "success" and len(executed(cycle)) == count
 
 
-def test_an_item_that_comes_again_is_open_again(dl, project, labelling, fill):
-    (item,) = fill(1)
+def test_an_item_that_comes_again_is_open_again(dl, project, labelling, item):
     flow = labelling()
     task = task_of(project)
     first = run(flow, {"item": item.id})
@@ -292,7 +288,7 @@ def test_a_deleted_task_holds_nobody(dl, project, truth, labelling, fill):
 
 @pytest.mark.parametrize("percentage", [100, 50])
 def test_consensus(dl, project, dataset, truth, fill, percentage):
-    """An item leaves when everybody who has it has decided, by the way that says so."""
+    """An item leaves by the action consensus_done when all its annotators have set a status."""
     names = ["ann@x.com", "bob@x.com"]
     metadata = {
         "consensusTaskType": "consensus",
@@ -377,8 +373,7 @@ def test_label_then_review(dl, project, dataset, truth, fill):
     assert successes(flow.stats(), nodes[1]["id"]) == 5
 
 
-def test_the_sdks_task_node(dl, project, dataset, truth, fill):
-    (item,) = fill(1)
+def test_the_sdks_task_node(dl, project, dataset, truth, fill, item):
     recipe = dataset.recipes.list()[0]
     shares = [dl.WorkloadUnit("Ann@example.com", 50), dl.WorkloadUnit("ben@example.com", 50)]
     task_node = dl.TaskNode(
@@ -408,8 +403,7 @@ def test_the_sdks_task_node(dl, project, dataset, truth, fill):
 # ------------------------------------------------------------------------------------------------------ variables
 
 
-def test_update_variable(dl, project, dataset, truth, fill):
-    (item,) = fill(1)
+def test_update_variable(dl, project, dataset, truth, item):
     update = node("updateVariable", inputs=[port("target", "Dataset")], outputs=[port("target", "Dataset")])
     copy = node("storage", "copy", metadata={"variableDataset": "target"})
     flow = install(
@@ -444,8 +438,7 @@ def test_work_waits_while_a_pipeline_is_paused(project, truth, labelling, fill):
     assert truth.items.list().items_count == 1
 
 
-def test_terminate_an_execution(dl, project, labelling, fill):
-    (item,) = fill(1)
+def test_terminate_an_execution(dl, project, labelling, item):
     flow = labelling()
     cycle = run(flow, {"item": item.id})
     (waiting,) = cycle.executions[flow.nodes.get("Label").node_id]
@@ -474,8 +467,7 @@ def test_rerun(dl, project, dataset, truth, fill):
         cycle.rerun("somehow")
 
 
-def test_rerun_from_what_has_failed(dl, project, dataset, truth, fill):
-    (item,) = fill(1)
+def test_rerun_from_what_has_failed(dl, project, dataset, truth, item):
     nodes = [storage(dataset, "raw"), node("storage", "copy", metadata={"variableDataset": "target"})]
     variables = [{"name": "target", "type": "Dataset", "value": truth.id}]
     flow = install(project, nodes, variables=variables)

@@ -4,24 +4,19 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from helpers_execution import until
 from pipeline_samples import code, executed, node, pipeline, port, statuses, successes
 
 import alhelpers.platform
 from alhelpers.platform.launcher import call
 
-DEADLINE = 60
-
 
 def ended(flow, cycle):
-    """Wait for a cycle more often than the SDK asks, which sleeps two seconds and then twice as long."""
-    limit = time.monotonic() + DEADLINE
-    while (read := flow.pipeline_executions.get(cycle.id)).in_progress():
-        assert time.monotonic() < limit, [each["latestStatus"] for each in executed(read)]
-        time.sleep(0.05)
-    return read
+    """Wait for a cycle more often than the SDK does, which begins with two seconds."""
+    until(lambda: not flow.pipeline_executions.get(cycle.id).in_progress())
+    return flow.pipeline_executions.get(cycle.id)
 
 
 def messages(cycle):
@@ -62,9 +57,8 @@ def test_a_code_node_of_the_sdk(dl, project, dataset, fill):
     assert statuses(ended(flow, flow.execute({"item": two.id})))["truth"] == "success"
 
 
-def test_lists_nulls_failures_and_rerun(dl, project, dataset, fill):
+def test_lists_nulls_failures_and_rerun(dl, project, dataset, item):
     """One service for the whole story: it plays the part that its input names."""
-    (item,) = fill(1)
     text = """\
 if part == "many":
     return [item.id] * 1000
@@ -196,12 +190,6 @@ def test_a_run_survives_the_death_of_the_server(tmp_path):
 
     def count(name):
         return len(list(notes.glob(f"{name}-*")))
-
-    def until(condition):
-        limit = time.monotonic() + DEADLINE
-        while not condition():
-            assert time.monotonic() < limit
-            time.sleep(0.05)
 
     def send(method, path, body=None):
         return call(alhelpers.platform.running(state), method, path, body)

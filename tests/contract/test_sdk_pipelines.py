@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from helpers_contract import MISSING, not_found, refused
 from pipeline_samples import ITEM_CREATED, connect, node, pipeline, port
 
 
@@ -27,7 +28,7 @@ def storage(dataset):
     return make
 
 
-def refused(dl, project, match, body):
+def check_invalid(dl, project, match, body):
     """Check that a pipeline is refused when it is created, validated, and when another one becomes like it."""
     with pytest.raises(dl.exceptions.BadRequest, match=match):
         project.pipelines.create(pipeline_json=body)
@@ -35,8 +36,7 @@ def refused(dl, project, match, body):
         project.pipelines.validate(pipeline_json=body)
     assert project.pipelines.list().items_count == 0
     empty = project.pipelines.create(name="empty")
-    success, response = dl.client_api.gen_request("patch", f"/pipelines/{empty.id}", json_req=body)
-    assert not success and response.status_code == 400
+    refused(dl, "patch", f"/pipelines/{empty.id}", body)
     assert dl.pipelines.get(pipeline_id=empty.id).to_json()["nodes"] == []
     empty.delete()
 
@@ -52,10 +52,9 @@ def test_create_get_list(dl, project, flow):
     with pytest.raises(dl.exceptions.BadRequest, match="'flow' exists in project"):
         project.pipelines.create(pipeline_json=template())
     flow.delete()
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.pipelines.get(pipeline_id=flow.id)
-    with pytest.raises(dl.exceptions.NotFound):
-        project.pipelines.get(pipeline_name="flow")
+    not_found(
+        dl, lambda: dl.pipelines.get(pipeline_id=flow.id), lambda: project.pipelines.get(pipeline_name="flow")
+    )
 
 
 def test_to_json_is_what_the_platform_says(dl, project, flow):
@@ -68,11 +67,15 @@ def test_to_json_is_what_the_platform_says(dl, project, flow):
     assert project.compositions.get(composition_id=flow.composition_id)["status"] == "Created"
 
 
-def test_an_empty_pipeline(dl, project):
+def test_pipelines_that_cannot_be_installed(dl, project, storage):
     empty = project.pipelines.create(name="empty")
     assert empty.nodes == [] and empty.connections == [] and empty.variables == []
     with pytest.raises(dl.exceptions.BadRequest, match="has no nodes"):
         empty.install()
+    one, other = storage("a"), storage("b", triggerToPipeline={"active": True})
+    made = project.pipelines.create(pipeline_json=pipeline([one, other]))
+    with pytest.raises(dl.exceptions.BadRequest, match="its input port may not be connected"):
+        made.install()
 
 
 def test_variables_and_changes(dl, project, flow):
@@ -114,49 +117,47 @@ def test_the_context_of_a_node(dl, flow):
 # ----------------------------------------------------------------------------------------------------- validation
 
 
-def test_ports_of_different_types(dl, project, storage):
+def test_connections_that_are_refused(dl, project, storage):
+    # Ports of different types.
     one, other = storage("a"), node("storage", "b", inputs=[port("dataset", "Dataset")])
-    refused(
-        dl,
-        project,
-        "connection source and target ports must be of the same type",
-        pipeline([one, other], [connect(one, other)]),
-    )
-
-
-def test_a_list_may_meet_an_input_for_one(dl, project, storage):
-    one, other = node("code", "a", outputs=[port("items", "Item[]")]), storage("b")
-    assert project.pipelines.create(pipeline_json=pipeline([one, other])).id
-
-
-def test_an_action_that_the_port_does_not_have(dl, project, storage):
+    match = "connection source and target ports must be of the same type"
+    check_invalid(dl, project, match, pipeline([one, other], [connect(one, other)]))
+    # An action that the port does not have.
     one, other = storage("a"), storage("b")
     one["outputs"] = [port(actions=["completed", "discard"])]
     match = "connection action do not includes in port actions"
-    refused(dl, project, match, pipeline([one, other], [connect(one, other, action="approved")]))
-
-
-def test_two_roots(dl, project, storage):
+    check_invalid(dl, project, match, pipeline([one, other], [connect(one, other, action="approved")]))
+    # Two roots.
     one, other = storage("a"), storage("b")
     body = pipeline([one, other])
     body["startNodes"].append({"nodeId": other["id"], "type": "root"})
-    refused(dl, project, "Pipeline may only include 1 root node", body)
-
-
-def test_infinite_loops(dl, project, storage):
+    check_invalid(dl, project, "Pipeline may only include 1 root node", body)
+    # Cycles without a way out.
     one, other, third = storage("first"), storage("second"), storage("third")
     ring = [connect(one, other), connect(other, third), connect(third, other)]
-    refused(dl, project, "Infinite Loop detected for node second", pipeline([one, other, third], ring))
-    refused(dl, project, "Infinite Loop detected for node first", pipeline([one], [connect(one, one)]))
+    check_invalid(dl, project, "Infinite Loop detected for node second", pipeline([one, other, third], ring))
+    check_invalid(dl, project, "Infinite Loop detected for node first", pipeline([one], [connect(one, one)]))
+    # A condition that is not a filter.
+    body = pipeline([storage("a"), storage("b")])
+    body["connections"][0]["condition"] = "{nonsense"
+    check_invalid(dl, project, "condition is a filter as JSON", body)
 
 
-def test_a_loop_with_a_way_out(dl, project, storage):
+def test_valid_pipelines(dl, project, storage):
+    # A list may meet an input for one item.
+    one, other = node("code", "a", outputs=[port("items", "Item[]")]), storage("b")
+    assert project.pipelines.create(pipeline_json=pipeline([one, other])).id
+    # A cycle may have a way out: another action, or a condition.
     one, other = storage("a"), storage("b")
     other["outputs"] = [port(actions=["again", "done"])]
     body = pipeline([one, other], [connect(one, other), connect(other, one, action="again")])
     assert project.pipelines.create(pipeline_json=body).id
     filtered = [connect(one, other), connect(other, one, action="again", condition={"annotated": True})]
     assert project.pipelines.create(pipeline_json=pipeline([one, other], filtered)).id
+    body = pipeline([storage("a"), storage("b")])
+    assert project.pipelines.validate(body)["valid"] is True
+    made = project.pipelines.create(pipeline_json=body)
+    assert made.validate()["valid"] is True
 
 
 @pytest.mark.parametrize(
@@ -180,14 +181,7 @@ def test_a_loop_with_a_way_out(dl, project, storage):
     ],
 )
 def test_broken_documents(dl, project, storage, change, match):
-    refused(dl, project, match, pipeline([storage()]) | change)
-
-
-def test_a_condition_that_is_no_filter(dl, project, storage):
-    one, other = storage("a"), storage("b")
-    body = pipeline([one, other])
-    body["connections"][0]["condition"] = "{nonsense"
-    refused(dl, project, "condition is a filter as JSON", body)
+    check_invalid(dl, project, match, pipeline([storage()]) | change)
 
 
 def test_what_is_missing_shows_when_it_starts(dl, project, storage):
@@ -196,7 +190,7 @@ def test_what_is_missing_shows_when_it_starts(dl, project, storage):
         with pytest.raises(dl.exceptions.BadRequest, match="'Raw' of type storage must have a datasetId"):
             attempt()
     assert dl.pipelines.get(pipeline_id=broken.id).status == "Created"
-    body = pipeline([node("task", "Label"), node("storage", metadata={"datasetId": "0" * 24})])
+    body = pipeline([node("task", "Label"), node("storage", metadata={"datasetId": MISSING})])
     with pytest.raises(dl.exceptions.BadRequest, match="'Label' of type task must have a datasetId"):
         project.pipelines.validate(body)
     unfilled = pipeline(
@@ -205,26 +199,12 @@ def test_what_is_missing_shows_when_it_starts(dl, project, storage):
     )
     with pytest.raises(dl.exceptions.BadRequest, match="'Raw' of type storage must have a datasetId"):
         project.pipelines.validate(unfilled)
-    gone = pipeline([node("storage", metadata={"datasetId": "0" * 24})])
+    gone = pipeline([node("storage", metadata={"datasetId": MISSING})])
     with pytest.raises(dl.exceptions.BadRequest, match="there is no dataset"):
         project.pipelines.validate(gone)
     unknown = storage(variableDataset="Raw Dataset")
     with pytest.raises(dl.exceptions.BadRequest, match="uses the variable 'Raw Dataset'"):
         project.pipelines.validate(pipeline([unknown]))
-
-
-def test_a_dataset_that_loads_data_takes_none(dl, project, storage):
-    one, other = storage("a"), storage("b", triggerToPipeline={"active": True})
-    made = project.pipelines.create(pipeline_json=pipeline([one, other]))
-    with pytest.raises(dl.exceptions.BadRequest, match="its input port may not be connected"):
-        made.install()
-
-
-def test_a_valid_pipeline(dl, project, storage):
-    body = pipeline([storage("a"), storage("b")])
-    assert project.pipelines.validate(body)["valid"] is True
-    made = project.pipelines.create(pipeline_json=body)
-    assert made.validate()["valid"] is True
 
 
 # ------------------------------------------------------------------------------------------------- life of a pipeline

@@ -1,6 +1,7 @@
 """Filters as the SDK sends them."""
 
 import pytest
+from helpers_contract import classify
 
 
 @pytest.fixture
@@ -59,39 +60,6 @@ def test_dates_compare_as_dates(dl, dataset, tagged, names):
     assert names(dl.Filters(field="createdAt", values="2000-01-01", operator="lt")) == []
 
 
-def test_directories_and_wildcards(dl, fill, names):
-    fill(names=["a.png"], remote_path="/one")
-    fill(names=["b.png"], remote_path="/one/two")
-    fill(names=["b.png"], remote_path="/.hidden")
-    assert names(dl.Filters(field="dir", values="/one")) == ["a.png"]
-    assert names(dl.Filters(field="filename", values="/one/**")) == ["a.png", "b.png"]
-    assert names(dl.Filters(field="filename", values="/one/*")) == ["a.png"]
-    assert names(dl.Filters(field="filename", values="/one")) == ["a.png", "b.png"]
-    assert names(dl.Filters(field="name", values="*b.*")) == ["b.png"]
-    assert names(dl.Filters(field="metadata.system.mimetype", values="image*")) == [
-        "a.png",
-        "b.png",
-    ]
-    assert names(dl.Filters(field="hidden", values=True)) == ["b.png"]
-
-
-def test_joins_with_annotations(dl, dataset, fill, names):
-    first, second, _ = fill(3)
-    for item, labels in ((first, ("a", "b")), (second, ("b",))):
-        annotations = [dl.Annotation.new(annotation_definition=dl.Classification(label)) for label in labels]
-        item.annotations.upload(annotations)
-    filters = dl.Filters()
-    filters.add_join(field="label", values="a")
-    assert filters.join["on"]["forigen"] == "id"
-    assert names(filters) == ["0000.png"]
-    filters = dl.Filters()
-    filters.add_join(field="label", values="a", operator=dl.FiltersOperations.NOT_EQUAL)
-    assert names(filters) == ["0000.png", "0001.png"]
-    filters = dl.Filters(resource=dl.FiltersResource.ANNOTATION)
-    filters.add_join(field="name", values="0001.png")
-    assert [each.label for each in dataset.annotations.list(filters).all()] == ["b"]
-
-
 def test_an_unknown_operator_is_named(dl, dataset):
     custom = {"filter": {"$and": [{"name": {"$almost": "x"}}]}}
     with pytest.raises(
@@ -134,54 +102,6 @@ def test_what_is_not_emulated_says_so(dl, project):
         dl.client_api.check_response(success, answer)
 
 
-def test_projects_and_datasets_by_name(dl, project):
-    assert dl.projects.get(project_name=project.name).id == project.id
-    assert project.id in [each.id for each in dl.projects.list()]
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.projects.get(project_name="none of this name")
-    with pytest.raises(dl.exceptions.BadRequest, match="Failed to create project"):
-        dl.projects.create(project.name)
-    with pytest.raises(dl.exceptions.BadRequest, match="illegal characters"):
-        dl.projects.create("a/b")
-    made = project.datasets.create("one", labels=[dl.Label(tag="x", color=(1, 2, 3))])
-    assert [label.tag for label in made.labels] == ["x"]
-    assert [each.name for each in project.datasets.list()] == ["one"]
-    assert project.datasets.get(dataset_name="one").id == made.id
-    with pytest.raises(dl.exceptions.BadRequest, match="'one' exists"):
-        project.datasets.create("one")
-    other = project.datasets.create("two")
-    other.name = "one"
-    with pytest.raises(dl.exceptions.BadRequest, match="'one' exists"):
-        other.update()
-    read = dl.datasets.get(dataset_id=made.id)
-    read.metadata["user"] = {"a": 1}
-    read.update()
-    again = dl.datasets.get(dataset_id=made.id)
-    assert (
-        again.metadata["user"] == {"a": 1}
-        and again.metadata["system"]["recipes"] == read.metadata["system"]["recipes"]
-    )
-    dl.projects.delete(project_id=project.id, sure=True, really=True)
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.datasets.get(dataset_id=made.id)
-
-
-def test_labels(dl, dataset):
-    dataset.add_label("animal.cat", color="#010203")
-    dataset.add_labels(["plant", {"tag": "animal.dog"}])
-    read = dl.datasets.get(dataset_id=dataset.id)
-    assert sorted(read.labels_flat_dict) == ["animal", "animal.cat", "animal.dog", "plant"]
-    assert read.labels_flat_dict["animal.cat"].hex == "#010203"
-    with pytest.raises(dl.exceptions.BadRequest, match="'stone' is not in the ontology"):
-        dataset.update_labels(["stone"])
-    dataset.delete_labels(["plant"])
-    assert sorted(dl.datasets.get(dataset_id=dataset.id).labels_flat_dict) == [
-        "animal",
-        "animal.cat",
-        "animal.dog",
-    ]
-
-
 def test_saved_filters(dl, project, dataset, fill):
     filters = dl.Filters(field="name", values="x.png")
     filters.add_join(field="label", values="a")
@@ -190,7 +110,7 @@ def test_saved_filters(dl, project, dataset, fill):
     loaded = dl.Filters.load(project, "mine")
     assert dataset.items.list(loaded).items_count == 0
     (item,) = fill(names=["x.png"])
-    item.annotations.upload([dl.Annotation.new(annotation_definition=dl.Classification("a"))])
+    classify(dl, item, "a")
     fill(names=["y.png"])
     assert [each.id for each in dataset.items.list(loaded).all()] == [item.id]
 
@@ -239,8 +159,6 @@ def test_paths_and_wildcards(dl, dataset, tree, names):
         found = names(dl.Filters(field=field, values=value))
         assert "".join(name[0] for name in found) == expected, (field, value)
 
-
-def test_wildcards_negated_and_in_lists(dl, tree, names):
     def first(filters):
         return "".join(name[0] for name in names(filters))
 
@@ -332,8 +250,7 @@ def test_values_have_types(dl, dataset, fill, names):
     assert len(names(dl.Filters(field="metadata.user.missing", values=None))) == 3
 
 
-def test_keys_with_dashes_and_underscores(dl, dataset, fill, names):
-    (item,) = fill(1)
+def test_keys_with_dashes_and_underscores(dl, dataset, item, names):
     item.metadata["user"] = {"a-b_c": {"d e": 1, "é": [{"x-y": 2}]}}
     item.update()
     for field, value in (("a-b_c.d e", 1), ("a-b_c.é.x-y", 2), ("a-b_c.é.0.x-y", 2)):
@@ -460,6 +377,8 @@ def test_walking_through_pages(dl, dataset, fill):
     beyond = dataset.items.list(dl.Filters(), page_size=3, page_offset=9)
     assert list(beyond.items) == [] and beyond.items_count == 7
     assert len(dataset.items.get_all_items()) == 7
+    counted = dataset.items.list(dl.Filters(page_size=0))
+    assert counted.items_count == 7 and len(counted.items) == 0
 
 
 def test_custom_filters(dl, dataset, tagged, names):
@@ -482,7 +401,7 @@ def test_custom_filters(dl, dataset, tagged, names):
 
 @pytest.fixture
 def labelled(dl, fill):
-    """Give three items: one with 'car' and 'person', one with 'car', one with nothing."""
+    """Three items: one with 'car' and 'person', one with 'car', one without annotations."""
     both, one, _ = fill(3)
     for item, labels in ((both, ("car", "person")), (one, ("car",))):
         item.annotations.upload(
@@ -510,6 +429,7 @@ def test_joins(dl, dataset, labelled, names):
     assert found(("label", "dog", dl.FiltersOperations.NOT_EQUAL)) == ["0000.png", "0001.png"]
     filters = dl.Filters(field="annotated", values=True)
     filters.add_join(field="label", values="person")
+    assert filters.join["on"]["forigen"] == "id"
     filters.pop_join("label")
     assert names(filters) == ["0000.png", "0001.png"]
     assert names(dl.Filters(field="annotated", values=False)) == ["0002.png"]
@@ -548,7 +468,7 @@ def test_annotations_are_sorted_and_paged(dl, dataset, labelled):
 def test_paging_by_id(dl, dataset, fill):
     items = fill(7)
     for item in items[:5]:
-        item.annotations.upload(dl.Annotation.new(annotation_definition=dl.Classification("x"), item=item))
+        classify(dl, item, "x")
     pages = dataset.items.list(page_size=3)
     assert pages.use_id_based_paging is True
     seen = [[item.id for item in page] for page in pages]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers_contract import png
+from helpers_contract import get_json, png, refused
 
 
 def fresh(dl, dataset):
@@ -12,10 +12,6 @@ def fresh(dl, dataset):
 
 def tags(dl, dataset):
     return list(fresh(dl, dataset).labels_flat_dict)
-
-
-def platform_json(dl, path):
-    return dl.client_api.gen_request("get", path)[1].json()
 
 
 @pytest.fixture
@@ -70,7 +66,7 @@ def test_labels_are_what_the_platform_says_they_are(dl, project, dataset, ontolo
     made = project.ontologies.create(title="other", labels=[dl.Label(tag, color=(1, 2, 3)) for tag in "ab"])
     for each in (project.ontologies.get(ontology_id=ontology.id), made):
         sent = each.to_json()
-        assert sent["roots"] == platform_json(dl, f"/ontologies/{each.id}")["roots"]
+        assert sent["roots"] == get_json(dl, f"/ontologies/{each.id}")["roots"]
         assert len(sent["roots"]) >= 2
 
 
@@ -136,7 +132,7 @@ def test_a_label_has_an_icon(dl, project, dataset, tmp_path):
 def test_a_dataset_has_a_recipe_with_an_ontology(dl, project, dataset, recipe, ontology):
     assert recipe.title == "images Default Recipe" and recipe.project_ids == [project.id]
     assert recipe.ontology_ids == [ontology.id] == fresh(dl, dataset).ontology_ids
-    assert recipe.to_json() == platform_json(dl, f"/recipes/{recipe.id}")
+    assert recipe.to_json() == get_json(dl, f"/recipes/{recipe.id}")
     assert dl.recipes.get(recipe_id=recipe.id).id == recipe.id
     assert ontology.recipe.id == recipe.id
     assert ontology.labels == [] and ontology.metadata["system"]["projectIds"] == [project.id]
@@ -224,8 +220,7 @@ def test_recipes_of_a_project_are_listed(dl, project, dataset, recipe, ontology)
     assert listed("title", "missing") == []
     pages = dl.Filters(resource=dl.FiltersResource.RECIPE, page_size=1)
     assert [len(page) for page in project.recipes.list(pages)] == [1, 1]
-    answer = dl.client_api.gen_request("get", "/recipes?pageSize=x")[1]
-    assert answer.status_code == 400 and "'pageSize' must be a whole number" in answer.json()["message"]
+    refused(dl, "get", "/recipes?pageSize=x", None, "'pageSize' must be a whole number")
 
 
 # ------------------------------------------------------------------------------------------------- ontologies
@@ -251,12 +246,9 @@ def test_ontologies_are_made_listed_changed_and_deleted(dl, project, dataset, re
     assert dl.recipes.get(recipe_id=recipe.id).ontology_ids == [ontology.id]
 
 
-def test_labels_become_roots(dl):
+def test_labels_become_roots_and_attributes_of_the_older_kind_are_kept(dl, project):
     roots = dl.ontologies.labels_to_roots({"a": (1, 2, 3)})
     assert roots == [{"value": {"tag": "a", "color": "#010203", "attributes": []}, "children": []}]
-
-
-def test_attributes_of_the_older_kind_are_kept(dl, project):
     made = dl.ontologies.create(labels=[], project_ids=[project.id], attributes=["calm", "wild"])
     assert dl.ontologies.get(ontology_id=made.id).attributes == ["calm", "wild"]
 
@@ -302,7 +294,7 @@ def test_an_ontology_is_copied_from_another(dl, project, dataset, ontology):
         "Size", "1", dl.AttributesTypes.SLIDER, attribute_range=dl.AttributesRange(0, 1, 1)
     )
     target = dl.ontologies.create(labels=[dl.Label("old", color="#000000")], project_ids=[project.id])
-    target.copy_from(platform_json(dl, f"/ontologies/{ontology.id}"))
+    target.copy_from(get_json(dl, f"/ontologies/{ontology.id}"))
     read = dl.ontologies.get(ontology_id=target.id)
     assert list(read.labels_flat_dict) == ["a", "a.b"]
     assert [(each["key"], each["title"]) for each in read.attributes] == [("1", "Size")]
@@ -327,7 +319,6 @@ def test_an_ontology_is_copied_from_another(dl, project, dataset, ontology):
 def test_a_wrong_change_of_an_ontology_is_refused_as_a_whole(dl, ontology, method, path, body, message):
     if path == "/labels" and isinstance(body["labelsNode"], list):
         body = body | {"labelsNode": [{"tag": "good"}, *body["labelsNode"]], "upsert": True}
-    before = platform_json(dl, f"/ontologies/{ontology.id}")
-    success, answer = dl.client_api.gen_request(method, f"/ontologies/{ontology.id}{path}", json_req=body)
-    assert not success and answer.status_code == 400 and message in answer.json()["message"]
-    assert platform_json(dl, f"/ontologies/{ontology.id}") == before
+    before = get_json(dl, f"/ontologies/{ontology.id}")
+    refused(dl, method, f"/ontologies/{ontology.id}{path}", body, message)
+    assert get_json(dl, f"/ontologies/{ontology.id}") == before

@@ -2,6 +2,7 @@
 
 import pytest
 from dtlpymetrics.dtlpy_scores import Score, Scores
+from helpers_contract import MISSING, classify, refused
 from helpers_tasks import make
 
 
@@ -10,10 +11,7 @@ def scored(dl, dataset, fill):
     """A task of two items, each with one score of its own and one of an annotation."""
     items = fill(2)
     task = make(dataset)
-    annotations = [
-        item.annotations.upload(dl.Annotation.new(annotation_definition=dl.Classification(label="x")))[0]
-        for item in items
-    ]
+    annotations = [classify(dl, item, "x")[0] for item in items]
     context = [{"taskId": task.id, "itemId": item.id, "datasetId": dataset.id} for item in items]
     scores = [
         Score(type=kind, value=value, entity_id=entity, context=context[number])
@@ -70,12 +68,10 @@ def test_scores_are_deleted_by_context(dl, dataset, scored):
     ],
 )
 def test_what_is_no_score_is_refused(dl, body):
-    success, response = dl.client_api.gen_request(req_type="post", path="/scores", json_req=body)
-    assert not success and response.status_code == 400
+    refused(dl, "post", "/scores", body)
 
 
 def test_scores_of_nothing_are_not_deleted(dl, dataset):
-    success, response = dl.client_api.gen_request(req_type="delete", path="/scores", json_req={"context": {}})
-    assert not success and response.status_code == 400
+    refused(dl, "delete", "/scores", {"context": {}})
     with pytest.raises(dl.exceptions.NotFound):
-        dl.tasks.task_scores(task_id="000000000000000000000000")
+        dl.tasks.task_scores(task_id=MISSING)

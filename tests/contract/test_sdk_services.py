@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from helpers_contract import MISSING
 from helpers_execution import ended, publish, succeeded, until
 
 _numbers = itertools.count(1)
@@ -22,7 +23,7 @@ def service(project, app):
     return project.services.get(service_name="functions-service")
 
 
-def test_an_app_makes_its_services(dl, project, app, service):
+def test_an_app_makes_its_services_which_are_found_by_name_and_id(dl, project, app, service):
     assert service.app == {
         "id": app.id,
         "dpkId": app.dpk.base_id,
@@ -35,6 +36,17 @@ def test_an_app_makes_its_services(dl, project, app, service):
     assert service.package.name == app.dpk_name
     assert project.services.list().items_count == 1
     assert dl.services.get(service_id=service.id).project_id == project.id
+    success, answer = dl.client_api.gen_request("get", f"/services/{service.id}")
+    document = answer.json()
+    sent = service.to_json()
+    assert success and {key: document.get(key) for key in sent} == sent
+    project.services.name_validation("a-name")
+    with pytest.raises(dl.exceptions.NotFound, match="Service not found"):
+        project.services.get(service_name="nothing")
+    with pytest.raises(dl.exceptions.NotFound):
+        dl.services.get(service_id="nothing")
+    filters = dl.Filters(resource=dl.FiltersResource.SERVICE, field="name", values="functions-service")
+    assert [each.id for each in project.services.list(filters).all()] == [service.id]
 
 
 def test_a_service_goes_with_its_app(dl, project, app, service):
@@ -53,13 +65,6 @@ def test_what_an_app_may_not_bring(dl, project, service, tmp_path):
     with pytest.raises(dl.exceptions.FailedDependency, match="'functions-service' exists in the project"):
         project.apps.install(dpk=other)
     assert project.apps.list().items_count == 1
-
-
-def test_to_json_is_the_platforms(dl, service):
-    success, answer = dl.client_api.gen_request("get", f"/services/{service.id}")
-    document = answer.json()
-    sent = service.to_json()
-    assert success and {key: document.get(key) for key in sent} == sent
 
 
 def test_update_and_revisions(dl, project, service):
@@ -94,18 +99,8 @@ def test_a_wrong_setting_is_refused(dl, service, field, value, message):
     assert dl.services.get(service_id=service.id).version == "1.0.0"
 
 
-def test_names(dl, project, service):
-    project.services.name_validation("a-name")
-    with pytest.raises(dl.exceptions.NotFound, match="Service not found"):
-        project.services.get(service_name="nothing")
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.services.get(service_id="nothing")
-    filters = dl.Filters(resource=dl.FiltersResource.SERVICE, field="name", values="functions-service")
-    assert [each.id for each in project.services.list(filters).all()] == [service.id]
-
-
 def test_a_broken_service_fails_its_executions_and_says_why(dl, project, service):
-    service.init_input = {"base": "0" * 24}
+    service.init_input = {"base": MISSING}
     service.update()
     execution = service.execute(execution_input={"x": 2}, function_name="double", project_id=project.id)
     execution = ended(dl, execution)

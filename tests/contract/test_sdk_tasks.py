@@ -4,6 +4,7 @@ import datetime
 import json
 
 import pytest
+from helpers_contract import MISSING, classify, not_found, refused
 from helpers_tasks import ANN, BOB, CID, make, refs, status_of
 
 
@@ -80,20 +81,18 @@ def test_filters_items_and_limit_say_which_items(dl, dataset, fill):
     assert {item.id for item in by_filter.get_items().all()} == {item.id for item in cats}
     by_items = make(dataset, name="dogs", items=dogs)
     assert {item.id for item in by_items.get_items().all()} == {item.id for item in dogs}
-    by_pages = make(
-        dataset, name="pages", items=dataset.items.list(filters=dl.Filters(field="dir", values="/dogs"))
-    )
-    assert by_pages.total_items == 2
-    one = make(dataset, name="one", items=cats[0])
-    assert one.total_items == 1
+    pages = dataset.items.list(filters=dl.Filters(field="dir", values="/dogs"))
+    assert make(dataset, name="pages", items=pages).total_items == 2
+    assert make(dataset, name="one", items=cats[0]).total_items == 1
     assert make(dataset, name="limit", limit=4).total_items == 4
-    assert (
-        make(dataset, name="query", query=dl.Filters(field="dir", values="/dogs").prepare()).total_items == 2
-    )
+    query = dl.Filters(field="dir", values="/dogs").prepare()
+    assert make(dataset, name="query", query=query).total_items == 2
+    labeling = dataset.tasks.create_labeling_task(name="labeling", assignee_ids=[ANN, BOB], limit=4)
+    assert (labeling.name, labeling.total_items, len(labeling.assignments.list())) == ("labeling", 4, 2)
 
 
 def test_an_annotated_filter_takes_the_annotated_items_only(dl, dataset, items):
-    items[2].annotations.upload(dl.Annotation.new(annotation_definition=dl.Classification(label="x")))
+    classify(dl, items[2], "x")
     task = make(dataset, filters=dl.Filters(field="annotated", values=True))
     assert [item.id for item in task.get_items().all()] == [items[2].id]
 
@@ -117,13 +116,10 @@ def test_without_assignees_nobody_has_the_items_yet(dataset, items):
     assert dataset.tasks.get(task_id=task.id).item_status["remaining"] == 5
 
 
-def test_more_assignees_than_items_leaves_some_without_an_assignment(dataset, fill):
+def test_fewer_items_than_assignees_and_none_at_all(dataset, fill, dl):
     fill(1)
     task = make(dataset, assignees=[ANN, BOB])
     assert [assignment.total_items for assignment in task.assignments.list()] == [1]
-
-
-def test_a_task_without_items_is_open(dl, dataset):
     task = make(dataset, filters=dl.Filters(field="dir", values="/nowhere"))
     assert (task.total_items, task.status, task.assignments.list()) == (0, "open", [])
 
@@ -154,11 +150,6 @@ def test_other_projects_do_not_count_as_existing(dl, dataset, items):
         assert task.project_id == other.id
     finally:
         other.delete(sure=True, really=True)
-
-
-def test_a_labeling_task_is_a_task(dl, dataset, items):
-    task = dataset.tasks.create_labeling_task(name="labeling", assignee_ids=[ANN, BOB], limit=4)
-    assert (task.name, task.total_items, len(task.assignments.list())) == ("labeling", 4, 2)
 
 
 # ------------------------------------------------------------------------------------------------ pulled in batches
@@ -194,10 +185,8 @@ def test_a_finished_batch_brings_the_next_one(dataset, fill):
 
 @pytest.mark.parametrize("options", [{"batch_size": 2}, {"max_batch_workload": 2}])
 def test_one_of_the_two_sizes_of_a_batch_is_enough(dataset, items, options):
-    assert [a.total_items for a in make(dataset, assignees=[ANN, BOB], **options).assignments.list()] == [
-        2,
-        2,
-    ]
+    task = make(dataset, assignees=[ANN, BOB], **options)
+    assert [each.total_items for each in task.assignments.list()] == [2, 2]
 
 
 @pytest.mark.parametrize(
@@ -231,21 +220,16 @@ def test_a_consensus_task_gives_items_to_several_annotators(dataset, fill):
     assert all(len(set(ids)) == len(ids) for ids in held)
 
 
-def test_a_qualification_task_gives_everything_to_everybody(dl, dataset, fill):
+def test_qualification_gives_everything_to_everybody_and_honeypots_each_item_to_one(dl, dataset, fill):
     fill(3)
     task = dataset.tasks.create_qualification_task(name="exam", assignee_ids=[ANN, BOB])
     assert task.metadata["system"]["consensusTaskType"] == "qualification"
     assert [assignment.total_items for assignment in task.assignments.list()] == [3, 3]
-
-
-def test_a_honeypot_task_gives_each_item_to_one(dl, dataset, fill):
-    fill(4)
     task = dataset.tasks.create_honeypot_task(name="pot", assignee_ids=[ANN, BOB], consensus_percentage=50)
-    assert sum(assignment.total_items for assignment in task.assignments.list()) == 4
+    assert sum(assignment.total_items for assignment in task.assignments.list()) == 3
 
 
-def test_an_item_of_two_annotators_is_done_when_both_have_done_it(dataset, fill):
-    (item,) = fill(1)
+def test_an_item_of_two_annotators_is_done_when_both_have_done_it(dataset, item):
     task = dataset.tasks.create(
         task_name="both",
         assignee_ids=[ANN, BOB],
@@ -294,13 +278,13 @@ def test_tasks_are_found_by_what_is_known_of_them(dl, project, dataset, items):
     assert names(creator=dl.client_api.info()["user_email"]) == ["first", "first_qa"]
     assert names(creator="nobody@example.com") == []
     assert names(recipe=dataset.recipes.list()[0]) == ["first", "first_qa"]
-    assert names(recipe="000000000000000000000000") == []
+    assert names(recipe=MISSING) == []
     assert names(assignments=second.assignments.list()) == ["first_qa"]
     assert names(assignments=[first.assignmentIds[0], second.assignmentIds[0]]) == ["first", "first_qa"]
     assert names(pages_size=1) == ["first"]
     assert names(pages_size=1, page_offset=1) == ["first_qa"]
     assert [task.id for task in project.tasks.list(project_ids=[project.id])] == [first.id, second.id]
-    assert dl.tasks.list(project_ids="000000000000000000000000") == []
+    assert dl.tasks.list(project_ids=MISSING) == []
 
 
 def test_a_dataset_lists_its_own_tasks(project, dataset, items):
@@ -329,7 +313,7 @@ def test_a_task_is_fetched_by_name_or_id(dl, project, dataset, items):
     task = make(dataset)
     assert project.tasks.get(task_name="label").id == task.id
     assert dataset.tasks.get(task_name="label").id == task.id
-    for missing in ("000000000000000000000000", "no-id"):
+    for missing in (MISSING, "no-id"):
         with pytest.raises(dl.exceptions.NotFound):
             project.tasks.get(task_id=missing)
     with pytest.raises(dl.exceptions.NotFound):
@@ -363,7 +347,7 @@ def test_a_task_can_be_changed(dl, project, dataset, items):
     assert status_of(dataset, items[0], task) == "maybe"
 
 
-def test_what_the_platform_counts_cannot_be_changed_by_hand(dataset, items):
+def test_only_what_people_set_can_be_changed_or_taken_away(dataset, items):
     task = make(dataset)
     task.status, task.total_items, task.progress, task.assignmentIds = "completed", 99, 100, ["x"]
     task.metadata["system"]["batchSize"] = 99
@@ -371,9 +355,6 @@ def test_what_the_platform_counts_cannot_be_changed_by_hand(dataset, items):
     assert (changed.status, changed.total_items, changed.progress) == ("open", 6, 0)
     assert len(changed.assignmentIds) == 1
     assert "batchSize" not in changed.metadata["system"]
-
-
-def test_metadata_that_was_taken_away_is_gone(dataset, items):
     task = make(dataset, metadata={"user": {"a": 1}})
     del task.metadata["user"]
     assert "user" not in task.update().metadata
@@ -425,11 +406,6 @@ def test_removed_items_are_out_of_the_task_and_its_assignments(dl, dataset, item
     assert sum(assignment.total_items for assignment in task.assignments.list()) == 4
     command = task.remove_items(filters=dl.Filters(), wait=False).wait()
     assert command.spec == {"removeFromTaskId": task.id, "removeItemsCount": 4, "totalItemsCount": 4}
-
-
-def test_an_emptied_task_has_no_assignments(dl, dataset, items):
-    task = make(dataset, assignees=[ANN, BOB])
-    task.remove_items(filters=dl.Filters())
     task = dataset.tasks.get(task_id=task.id)
     assert (task.total_items, task.assignmentIds, task.assignments.list()) == (0, [], [])
     assert task.get_items().items_count == 0
@@ -460,19 +436,15 @@ def test_a_deleted_task_leaves_no_trace_on_its_items(dl, project, dataset, items
     task, kept = make(dataset), make(dataset, name="kept", items=items[:1])
     assignment = task.assignments.list()[0]
     assert task.delete() is True
-    for gone in (
+    not_found(
+        dl,
         lambda: project.tasks.get(task_id=task.id),
         lambda: dl.assignments.get(assignment_id=assignment.id),
-    ):
-        with pytest.raises(dl.exceptions.NotFound):
-            gone()
+    )
     assert [ref["id"] for ref in refs(dataset, items[0])] == [kept.id, kept.assignmentIds[0]]
     assert refs(dataset, items[1]) == []
     assert dataset.tasks.delete(task_name="kept") is True
     assert project.tasks.list() == [] and project.assignments.list() == []
-
-
-def test_deleting_is_a_command(dl, dataset, items):
     task = make(dataset)
     command = task.delete(wait=False).wait()
     assert command.spec["deleteTaskId"] == task.id
@@ -565,33 +537,26 @@ def test_an_overwritten_item_stays_in_its_task(dataset, items, fill):
 )
 def test_what_makes_no_task_is_refused_with_a_reason(dl, project, dataset, items, change, words):
     body = {"name": "t", "projectId": project.id, "datasetId": dataset.id, "query": {"filter": {}}} | change
-    success, response = dl.client_api.gen_request(req_type="post", path="/annotationtasks", json_req=body)
-    assert not success and response.status_code == 400
-    assert words in response.json()["message"]
+    refused(dl, "post", "/annotationtasks", body, words)
     assert project.tasks.list() == [] and refs(dataset, items[0]) == []
 
 
 @pytest.mark.parametrize("field", ["projectId", "datasetId", "recipeId"])
 def test_a_task_needs_things_that_exist(dl, project, dataset, field):
-    body = {"name": "t", "projectId": project.id, "datasetId": dataset.id} | {
-        field: "000000000000000000000000"
-    }
-    success, response = dl.client_api.gen_request(req_type="post", path="/annotationtasks", json_req=body)
-    assert not success and response.status_code == 404
-    assert "000000000000000000000000" in response.json()["message"]
+    body = {"name": "t", "projectId": project.id, "datasetId": dataset.id} | {field: MISSING}
+    refused(dl, "post", "/annotationtasks", body, MISSING, status=404)
 
 
 def test_calls_for_tasks_that_do_not_exist_are_not_found(dl, project, dataset, items):
-    missing = "000000000000000000000000"
-    for call in (
+    missing = MISSING
+    not_found(
+        dl,
         lambda: dataset.tasks.delete(task_id=missing),
         lambda: dataset.tasks.add_items(task_id=missing, items=items),
         lambda: dataset.tasks.remove_items(task_id=missing, items=items),
         lambda: dataset.tasks.set_status("completed", "create", missing, [items[0].id]),
         lambda: dataset.tasks.get_items(task_id=missing),
-    ):
-        with pytest.raises(dl.exceptions.NotFound):
-            call()
+    )
 
 
 def test_items_of_another_dataset_do_not_enter_a_task(dl, project, dataset, items):

@@ -3,7 +3,7 @@
 import urllib.error
 
 import pytest
-from helpers_contract import install
+from helpers_contract import MISSING, classify, install, not_found
 from pipeline_samples import node, pipeline
 
 from alhelpers.platform.launcher import call
@@ -13,12 +13,14 @@ WEEK = 7 * 24 * 3600
 
 @pytest.fixture
 def service(dl, project):
-    """A service whose executions nobody looks into: here it counts that they are made."""
+    """A paused service: only that executions are created matters here, so that no worker starts for them."""
     app = install(dl, project)
     body = {"name": f"counted-{project.id}", "projectId": project.id, "packageId": app.dpk.id}
     success, response = dl.client_api.gen_request("post", "/services", json_req=body)
     assert success, response.text
-    return project.services.get(service_id=response.json()["id"])
+    service = project.services.get(service_id=response.json()["id"])
+    service.pause()
+    return service
 
 
 def fired(project, trigger):
@@ -48,10 +50,11 @@ def test_create_get_update_delete(dl, project, service):
     changed = trigger.update()
     assert changed.active is False and changed.actions == ["Deleted"] and changed.updated_by
     assert trigger.delete() is True
-    with pytest.raises(dl.exceptions.NotFound):
-        project.triggers.get(trigger_id=trigger.id)
-    with pytest.raises(dl.exceptions.NotFound):
-        project.triggers.get(trigger_name="t")
+    not_found(
+        dl,
+        lambda: project.triggers.get(trigger_id=trigger.id),
+        lambda: project.triggers.get(trigger_name="t"),
+    )
 
 
 def test_cron_triggers(dl, project, service):
@@ -84,12 +87,9 @@ def test_what_is_refused(dl, project, service, fields, match):
     assert project.triggers.list().items_count == 0
 
 
-def test_a_service_that_is_not_there(dl, project):
+def test_services_that_do_not_exist_and_templates_are_refused(dl, project, service):
     with pytest.raises(dl.exceptions.NotFound):
-        project.triggers.create(name="t", service_id="0" * 24, function_name="run")
-
-
-def test_templates_are_not_emulated(dl, project, service):
+        project.triggers.create(name="t", service_id=MISSING, function_name="run")
     trigger = function_trigger(service)
     with pytest.raises(dl.exceptions.NotFound, match="not emulated offline: templates of triggers"):
         trigger.clone(project_id=project.id)
@@ -146,7 +146,7 @@ def test_annotations_and_datasets(dl, project, service, dataset, fill):
     sets = function_trigger(service, resource="Dataset")
     (item,) = fill(1)
     for name in ("wanted", "other"):
-        item.annotations.upload([dl.Annotation.new(annotation_definition=dl.Classification(label=name))])
+        classify(dl, item, name)
     (execution,) = fired(project, notes)
     wanted = next(each for each in item.annotations.list() if each.label == "wanted")
     assert execution.input == {"annotation": {"annotation_id": wanted.id, "dataset_id": dataset.id}}
@@ -154,8 +154,7 @@ def test_annotations_and_datasets(dl, project, service, dataset, fill):
     assert [each.input for each in fired(project, sets)] == [{"dataset": {"dataset_id": made.id}}]
 
 
-def test_item_statuses(dl, project, service, dataset, fill):
-    (item,) = fill(1)
+def test_item_statuses(dl, project, service, dataset, item):
     trigger = function_trigger(
         service, resource="ItemStatus", actions=["Created", "Updated", "Deleted"], execution_mode="Always"
     )

@@ -32,7 +32,7 @@ def test_all_are_there_in_reading_order():
 
 
 @every_notebook
-def test_no_outputs_and_nobody_s_kernel(path):
+def test_no_outputs_and_a_common_kernel(path):
     document = read(path)
     for cell in code_cells(document):
         assert cell.outputs == [] and cell.execution_count is None
@@ -49,7 +49,7 @@ def test_cell_ids_are_there_and_differ(path):
 
 
 @every_notebook
-def test_the_first_cell_tells_what_when_and_how_long(path):
+def test_the_first_cell_states_result_time_and_neighbours(path):
     first = read(path).cells[0].source
     number = int(path.stem[:2])
     assert first.startswith(f"# {number}. ")

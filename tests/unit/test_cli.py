@@ -9,10 +9,10 @@ from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from alhelpers import mining, records
 from alhelpers.cli import main
-from alhelpers.platform.lock import FileLock
 
 
 def make_table(count=60, seed=0, split=None, prefix="r"):
@@ -157,7 +157,7 @@ def test_one_file_for_all_records(command, tmp_path, capsys):
             "config.json: miner_configuration has the unknown key 'sise'; known are 'strategy'",
         ),
         ({"strategy": "margn"}, [], 2, "config.json: strategy 'margn' is unknown; did you mean 'margin'"),
-        ("{", [], 2, "config.json: no JSON: Expecting"),
+        ("{", [], 2, "config.json: not valid JSON: Expecting"),
         ({"strategy": "mc_dropout"}, [], 1, "strategy 'mc_dropout' needs mc_dropout"),
         ({"strategy": "novelty"}, [], 1, "strategy 'novelty' needs a reference"),
         ({"select": {"order_by": "splt"}}, [], 1, "field 'splt' is unknown"),
@@ -167,7 +167,7 @@ def test_one_file_for_all_records(command, tmp_path, capsys):
             1,
             "cannot read records from 'gone.parquet'",
         ),
-        ({}, ["-o", "pool.parquet"], 1, "pool.parquet is no file of picks: it has the columns id"),
+        ({}, ["-o", "pool.parquet"], 1, "pool.parquet is not a file of picks: it has the columns id"),
         (
             {"select": {"filters": [{"left": "id", "op": "=", "right": "x"}]}},
             [],
@@ -216,7 +216,7 @@ def test_an_interrupt_leaves_the_picks_as_they_are(pool, command, capsys, monkey
             assert main(command({})) == 1
     finally:
         signal.signal(signal.SIGINT, heard)
-    assert capsys.readouterr().err == "error: interrupted: picks.parquet stays as it was\n"
+    assert capsys.readouterr().err == "error: interrupted: picks.parquet is unchanged\n"
     assert open("picks.parquet", "rb").read() == before
     assert sorted(os.listdir()) == [".picks.parquet.lock", "config.json", "picks.parquet", "pool.parquet"]
     assert main(command({})) == 0

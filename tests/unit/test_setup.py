@@ -1,47 +1,82 @@
-"""The set-up: one list of packages in three files, an entry point that needs nothing, and rooms that import upwards."""
+"""The set-up: packages, the entry point, and modules that import only from those above them."""
 
 import ast
+import functools
+import graphlib
 import importlib.machinery
 import importlib.util
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+import alhelpers
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "alhelpers"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 
-#: DESIGN: each room imports only from rooms above it.
-ROOMS = [
-    "_moved",
-    "protocols",
-    "files",
-    "forking",
-    "parallel",
-    "configurations",
-    "scores",
-    "evaluation",
-    "records",
-    "mining",
-    "data",
-    "training",
-    "uncertainty",
-    "learners",
-    "loop",
-    "platform",
-    "runs",
-    "dataloop",
-    "notebook",
-    "cli",
+#: What mining, scores, evaluation and records must do without.
+HEAVY = [
+    "IPython",
+    "PIL",
+    "aiohttp",
+    "dask",
+    "distributed",
+    "dtlpy",
+    "joblib",
+    "jsonschema",
+    "pandas",
+    "sklearn",
+    "scipy",
+    "torch",
 ]
+
+#: What ./run installs for each command.
+OF_COMMANDS = {
+    "tutorial": "notebooks",
+    "sweep": "notebooks",
+    "test": "test",
+    "lab": "lab",
+    "bench": "bench",
+    "coverage": "test",
+    "lint": "lint",
+}
+
+#: The modules in order: each imports only from those above it, and only these packages. docs/architecture.md
+ROOMS = {
+    "_moved": "",
+    "protocols": "numpy",
+    "files": "platformdirs",
+    "forking": "threadpoolctl",
+    "parallel": "cloudpickle joblib threadpoolctl",
+    "configurations": "pydantic",
+    "scores": "numpy",
+    "evaluation": "numpy pydantic",
+    "records": "numpy pyarrow",
+    "mining": "dask numpy pyarrow pydantic sklearn threadpoolctl",
+    "data": "PIL numpy pydantic sklearn",
+    "training": "numpy torch",
+    "uncertainty": "keras numpy torch",
+    "learners": "numpy pyarrow sklearn torch",
+    "loop": "matplotlib numpy pandas scipy sklearn torch",
+    "platform": "PIL aiohttp cronsim dtlpy filelock jinja2 jwt multipart psutil",
+    "runs": "distributed filelock ipykernel jupyter_client nbclient nbconvert nbformat numpy pandas papermill psutil"
+    " pyarrow traitlets",
+    "dataloop": "PIL dtlpy numpy pandas pyarrow pydantic torch",
+    "notebook": "IPython dtlpy ipywidgets matplotlib numpy",
+    "cli": "distributed filelock pyarrow tqdm",
+}
 
 
 def normal(name):
@@ -64,22 +99,62 @@ def pins():
 
 
 def requirements():
-    extras = PROJECT["optional-dependencies"].values()
-    return [*PROJECT["dependencies"], *(entry for extra in extras for entry in extra)]
+    listed = [*PROJECT["dependencies"], *(entry for extra in EXTRAS.values() for entry in extra)]
+    return [entry for entry in listed if not entry.startswith("alhelpers[")]
 
 
-@pytest.mark.parametrize("requirement", requirements())
-def test_every_direct_dependency_is_pinned(requirement):
-    name, _, version = requirement.partition("==")
-    assert normal(name) in pins()
-    assert version in ("", pins()[normal(name)])
+def test_every_direct_dependency_is_pinned_in_one_place():
+    assert {normal(name) for name in requirements()} <= pins().keys(), "names without versions"
 
 
 def test_torch_has_one_version_on_every_path():
     # Any other one makes pip take gigabytes of CUDA packages.
     assert pins()["torch"] == "2.13.0"
-    assert [entry for entry in requirements() if entry.startswith("torch")] == ["torch==2.13.0"]
     assert "torch" not in (ROOT / "environment.yml").read_text()
+
+
+def test_extras_include_extras_that_are_there():
+    included = [entry for extra in EXTRAS.values() for entry in extra if entry.startswith("alhelpers[")]
+    for entry in included:
+        assert set(re.fullmatch(r"alhelpers\[([a-z,]+)\]", entry)[1].split(",")) <= EXTRAS.keys()
+
+
+def test_the_package_alone_is_light():
+    heavy = {"torch", "dtlpy", "aiohttp", "pandas", "scikit-learn", "pillow", "papermill", "dask"}
+    assert heavy.isdisjoint(PROJECT["dependencies"])
+
+
+def test_the_wheel_has_every_file(monkeypatch):
+    given = {}
+    stand_in = SimpleNamespace(
+        setup=lambda **options: given.update(options), find_packages=lambda include: []
+    )
+    monkeypatch.setitem(sys.modules, "setuptools", stand_in)
+    runpy.run_path(str(ROOT / "setup.py"))
+    folders = {package: ROOT / folder for package, folder in given["package_dir"].items()}
+    assert folders.keys() == set(given["packages"])
+    folders |= {name: ROOT / name.replace(".", "/") for name in given["package_data"] if name not in folders}
+    packed = {
+        path
+        for package, patterns in given["package_data"].items()
+        for pattern in patterns
+        for path in folders[package].glob(pattern)
+    }
+    there = {
+        path for name in ("alhelpers", "pipeline_configs", "data") for path in (ROOT / name).rglob("*.*")
+    }
+    left_out = {path for path in there - packed if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert not [path for path in left_out if not path.is_relative_to(ROOT / "data" / "cache")]
+
+
+def test_the_license_is_named_and_there():
+    assert PROJECT["license"] == "Apache-2.0" and PROJECT["license-files"] == ["LICENSE"]
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+
+
+def test_the_changelog_begins_with_this_version():
+    latest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert latest == alhelpers.__version__
 
 
 def test_conda_makes_python_and_pip_does_the_rest():
@@ -89,8 +164,7 @@ def test_conda_makes_python_and_pip_does_the_rest():
     constraints, package = pip["pip"]
     assert constraints == "-c constraints.txt"
     extras = re.fullmatch(r"-e \.\[([a-z,]+)\]", package)[1].split(",")
-    assert set(extras) <= set(PROJECT["optional-dependencies"])
-    assert set(extras) == {"notebooks", "test"}
+    assert set(extras) == {"lab", "test"} <= EXTRAS.keys()
 
 
 def test_the_python_of_conda_is_one_that_the_package_takes():
@@ -103,19 +177,22 @@ def test_every_third_party_import_is_declared_or_comes_with_what_is():
     providers = {"sklearn": "scikit-learn", "PIL": "pillow", "jwt": "pyjwt", "IPython": "ipython"}
     imported = {top for path in PACKAGE.rglob("*.py") for top in third_party(path)}
     unpinned = {name for name in imported if normal(providers.get(name, name)) not in pins()}
-    assert unpinned <= {"dask"}  # optional: used where it is installed
+    assert not unpinned
 
 
 # ----------------------------------------------------------------------------------------------------------- run
 
 
+@functools.cache
 def imports(path):
-    """Yield (module, names, level) of every import of a file, also those inside functions."""
+    """List (module, names, level) of every import of a file, also those inside functions."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, [], 0) for alias in node.names)
+            found += [(alias.name, [], 0) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            yield node.module or "", [alias.name for alias in node.names], node.level
+            found.append((node.module or "", [alias.name for alias in node.names], node.level))
+    return found
 
 
 def third_party(path):
@@ -156,34 +233,53 @@ def entry(tmp_path):
     return module
 
 
-def installed(entry):
+def install_all(entry, *extras):
     entry.PYTHON.parent.mkdir(parents=True)
     entry.PYTHON.touch()
-    entry.STAMP.write_text(entry.fingerprint())
+    entry.STAMP.write_text("\n".join([entry.fingerprint(), *extras]))
 
 
-def test_nothing_is_installed_while_the_stamp_matches(entry):
-    installed(entry)
-    entry.install()
-    assert entry.calls == []
+@pytest.mark.parametrize("command", OF_COMMANDS)
+def test_nothing_is_installed_while_the_stamp_lists_it(entry, monkeypatch, command):
+    assert entry.COMMANDS[command][1] == OF_COMMANDS[command]
+    install_all(entry, OF_COMMANDS[command])
+    (entry.ROOT / "notebooks").mkdir()
+    (entry.ROOT / "notebooks" / "01_a.ipynb").touch()
+    monkeypatch.setattr(sys, "argv", ["run", command])
+    assert entry.main() == 0
+    assert not any("pip" in words for words in entry.calls)
 
 
 @pytest.mark.parametrize("change", ["pyproject.toml", "constraints.txt", ".venv"])
 def test_a_change_installs_anew(entry, change):
-    installed(entry)
+    install_all(entry, "notebooks", "lab")
     if change == ".venv":
         entry.PYTHON.unlink()
     else:
-        (entry.ROOT / change).write_text("changed")
-    entry.make_venv = lambda: ["pip"]
-    entry.install()
+        with open(entry.ROOT / change, "a") as file:
+            file.write("# changed")
+    entry.make_venv = lambda: entry.PYTHON.touch() or ["pip"]
+    entry.install("notebooks")
     (command,) = entry.calls
     assert command[:2] == ["pip", "install"]
     assert command[command.index("-c") + 1] == "constraints.txt"
-    assert command[command.index("-e") + 1] == ".[bench,notebooks,test]"
-    entry.calls.clear()
-    entry.PYTHON.touch()
-    entry.install()
+    assert command[command.index("-e") + 1] == ".[notebooks]"
+    entry.install("notebooks")
+    entry.install("platform")  # which it includes
+    assert len(entry.calls) == 1
+    entry.install("lab")
+    assert len(entry.calls) == 2
+
+
+def test_tests_and_benchmarks_add_what_they_need_when_they_are_called(entry):
+    install_all(entry, *entry.contained("notebooks"))
+    (entry.BIN / entry.PYTHON.name.replace("python", "pip")).touch()
+    for extra in ("test", "bench"):
+        entry.install(extra)
+        command = entry.calls.pop()
+        assert command[:4] == [str(entry.PYTHON), "-m", "pip", "install"] and command[-1] == f".[{extra}]"
+    entry.install("lint")
+    entry.install("notebooks")
     assert entry.calls == []
 
 
@@ -192,7 +288,7 @@ def test_a_failed_installation_leaves_no_stamp(entry):
     entry.VENV.mkdir()
     entry.codes["install"] = 1
     with pytest.raises(SystemExit, match="pip could not install the kit"):
-        entry.install()
+        entry.install("test")
     assert not entry.STAMP.exists()
 
 
@@ -234,45 +330,87 @@ def test_lab_without_notebooks_says_so(entry):
 def test_wrong_usage_lists_the_commands_and_installs_nothing(entry, monkeypatch, capsys, words, code):
     monkeypatch.setattr(sys, "argv", ["run", *words])
     assert entry.main() == code
-    assert all(f"./run {name}" in capsys.readouterr().out for name in ["tutorial"])
+    out = capsys.readouterr().out
+    assert all(f"./run {name}" in out for name in OF_COMMANDS)
     assert entry.calls == []
 
 
-def test_the_ci_runs_the_tests():
-    text = (ROOT / ".ci" / "run").read_text()
-    assert re.search(r"^exec python3 \./run test$", text, re.MULTILINE)
+def test_quick_leaves_out_what_starts_processes(entry):
+    entry.test(["--quick", "-x"])
+    assert entry.calls.pop()[1:] == ["-m", "pytest", "tests/unit", "-m", "not process", "-x"]
+    entry.test(["-k", "scores"])
+    assert entry.calls.pop()[1:] == ["-m", "pytest", "-k", "scores"]
+
+
+def test_the_ci_runs_lint_and_the_tests():
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert lines[1] == "set -eu" and lines[-2:] == ["python3 ./run lint", "exec python3 ./run test"]
     for script in (ROOT / "run", ROOT / ".ci" / "run"):
         assert os.access(script, os.X_OK), f"{script.name} is not executable"
 
 
-# --------------------------------------------------------------------------------------------------------- rooms
+# ------------------------------------------------------------------------------------------------------- modules
 
 
+def run_python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.process
 def test_a_plain_import_is_light():
     heavy = ["torch", "dtlpy", "IPython", "papermill", "numpy", "sklearn"]
     code = (
         f"import json, sys, alhelpers; print(json.dumps([name for name in {heavy} if name in sys.modules]))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == []
+    assert json.loads(run_python(code)) == []
 
 
-def rooms_imported(path):
-    """Name the rooms that a file of the package imports."""
-    folder = path.relative_to(ROOT).parent.parts
+@pytest.mark.process
+def test_mining_needs_the_light_packages_only(tmp_path):
+    """``alhelpers mine`` where everything else that the kit can use is missing."""
+    pool = tmp_path / "pool.parquet"
+    code = f"""
+import sys
+class Missing:
+    def find_spec(name, path, target=None):
+        if name.partition(".")[0] in {HEAVY!r}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Missing)
+import numpy as np
+from alhelpers import cli, evaluation, files, records, scores
+confidences = np.random.default_rng(0).dirichlet(np.ones(3), 9).astype(np.float32)
+table = records.from_arrays(list("abcdefghi"), class_names=["x", "y", "z"], confidences=confidences)
+records.write({str(pool)!r}, table)
+config = files.CONFIGURATIONS / "miner_configurations.json"
+print(cli.main(["mine", str(config), {str(pool)!r}, "-o", {str(tmp_path / "picks.parquet")!r}]))
+sys.stderr = sys.stdout
+cli.main(["check", str(config)])
+"""
+    mined, checked = run_python(code).splitlines()[-2:]
+    assert mined == "0"
+    hint = r"error: alhelpers check needs \w+: install it with pip install 'alhelpers\[dataloop\]'"
+    assert re.fullmatch(hint, checked)
+
+
+def name_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def modules_imported(path):
+    """Yield the modules of the package that a file imports anywhere, also for types alone."""
+    package = name_of(path.parent / "__init__.py").split(".")
     for module, names, level in imports(path):
-        base = [*folder[: len(folder) - level + 1]] if level else []
-        parts = [*base, *filter(None, module.split("."))]
-        if parts[:1] != ["alhelpers"]:
-            continue
-        yield from [parts[1]] if len(parts) > 1 else names
-
-
-def test_every_room_is_in_the_plan():
-    present = {
-        path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
-    }
-    assert present - {"__init__", "__main__"} <= set(ROOMS)
+        base = ".".join([*package[: len(package) - level + 1], *filter(None, [module])]) if level else module
+        for name in [f"{base}.{name}" for name in names] or [base]:
+            found = name if name in MODULES else base
+            if found in MODULES:
+                yield found
 
 
 def files_of(room):
@@ -280,25 +418,45 @@ def files_of(room):
     return sorted(folder.rglob("*.py")) if folder.is_dir() else [PACKAGE / f"{room}.py"]
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_from_rooms_above_it(room):
-    # The platform knows nothing of the rooms beside it; how a process is forked is no room's matter.
-    allowed = {room, *ROOMS[: ROOMS.index(room)]} if room != "platform" else {room, "forking"}
+def present():
+    return [room for room in ROOMS if files_of(room)[0].exists()]
+
+
+def test_every_module_has_its_place():
+    found = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert {room for room in found if files_of(room)} - {"__init__", "__main__"} <= set(ROOMS)
+
+
+@pytest.mark.parametrize("room", present())
+def test_imports_go_upwards_and_to_packages_of_the_plan(room):
+    # The platform uses nothing of the kit but these.
+    above = list(ROOMS)[: list(ROOMS).index(room)] if room != "platform" else ["files", "forking"]
     for path in files_of(room):
-        below = set(rooms_imported(path)) - allowed
+        below = {module.split(".")[1] for module in modules_imported(path) if "." in module} - {room, *above}
         assert not below, f"{path.relative_to(ROOT)} imports {', '.join(sorted(below))}"
+        packages = third_party(path) - set(ROOMS[room].split())
+        assert not packages, f"{path.relative_to(ROOT)} imports {', '.join(sorted(packages))}"
 
 
-@pytest.mark.parametrize("room", ["protocols", "scores", "evaluation"])
-def test_the_arithmetic_needs_numpy_only(room):
-    assert {top for path in files_of(room) for top in third_party(path)} == {"numpy"}
+@pytest.mark.parametrize("room", present())
+def test_no_modules_import_each_other_in_a_circle(room):
+    graph = {
+        module: set(modules_imported(MODULES[module])) - {module} for module in map(name_of, files_of(room))
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
-def test_forking_needs_the_standard_library_and_where_it_is_there_threadpoolctl():
-    assert set().union(*map(third_party, files_of("forking"))) == {"threadpoolctl"}
+def test_the_sdk_is_imported_in_few_places():
+    using = {
+        path.relative_to(PACKAGE).as_posix() for path in MODULES.values() if "dtlpy" in third_party(path)
+    }
+    elsewhere = [name for name in using if not name.startswith(("dataloop/", "platform/worker/"))]
+    assert elsewhere == ["notebook/connection.py"]
 
 
-def test_only_the_notebook_room_imports_ipython_and_widgets():
-    for path in PACKAGE.rglob("*.py"):
-        if "notebook" not in path.relative_to(PACKAGE).parts:
-            assert not third_party(path) & {"IPython", "ipywidgets"}, path.relative_to(ROOT)
+def test_the_map_has_every_module_in_this_order():
+    rows = re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    assert [row for row in rows if row in ROOMS or row == "_moved"] == list(ROOMS)

@@ -1,4 +1,4 @@
-"""The groups of a split, and the rule that gives every item one of them by its id alone."""
+"""The groups of a split, and the choice of an item's group by its id alone."""
 
 import bisect
 import hashlib
@@ -43,11 +43,11 @@ def parse_weight(name: str, value: Any) -> float:
     Raises
     ------
     ValueError
-        When it is missing, no number, negative, or not finite.
+        If it is missing, not a number, negative, or not finite.
     """
     text = value.strip().removesuffix("%").strip() if isinstance(value, str) else value
     try:
-        # bool is an int in Python, but `true` is no share of anything.
+        # bool is an int in Python, but `true` is not a share.
         weight = math.nan if isinstance(text, bool) or text is None else float(text)
     except (TypeError, ValueError):
         weight = math.nan
@@ -79,13 +79,14 @@ def parse_groups(
     Raises
     ------
     ValueError
-        For no groups, an empty, duplicate or untaggable name, an unreadable distribution, or a total of 0.
+        If there are no groups, a name is empty, duplicate or not valid as a tag, a distribution is not valid, or
+        the total is 0.
     """
     parsed = []
     for name, distribution in _name_and_distribution(groups):
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"group name {name!r} is empty: every group of the split needs a name")
-        # A dot or a dollar would make the filter on the tag look elsewhere and find nothing.
+        # With a dot or a dollar the filter on the tag would read another key and find nothing.
         if "." in name or "$" in name:
             raise ValueError(f"group name {name!r} may not hold '.' or '$': it becomes a metadata key")
         parsed.append(Group(name, 1.0 if distribute_equally else parse_weight(name, distribution)))
@@ -117,7 +118,7 @@ def _name_and_distribution(
 
 
 def check_total(groups: Sequence[Group]) -> str | None:
-    """Say when the distributions are neither fractions nor percentages of a whole.
+    """Return a warning if the distributions are neither fractions nor percentages of a whole.
 
     Parameters
     ----------
@@ -127,10 +128,10 @@ def check_total(groups: Sequence[Group]) -> str | None:
     Returns
     -------
     str or None
-        The warning, or None when they add up to 1 or to 100 (three thirds written as 33.3 do).
+        The warning, or None if they add up to 1 or to 100 (three times 33.3 is accepted).
     """
     total = sum(group.weight for group in groups)
-    # The tolerance of the fractions is the one of the percentages, a hundredth of it.
+    # The tolerance of fractions is a hundredth of that of percentages.
     if abs(total - 100) <= 0.1 + 1e-9 or abs(total - 1) <= 0.001 + 1e-9:
         return None
     shares = ", ".join(f"{group.name} {100 * group.weight / total:.1f} %" for group in groups)
@@ -154,7 +155,7 @@ def assign_group(
     Returns
     -------
     str
-        The group's name. The same arguments give the same name in every process and at every time.
+        The group's name, the same for the same arguments in every process and version.
 
     Raises
     ------
@@ -175,5 +176,5 @@ def assign_group(
 def position(key: str, seed: int | str) -> float:
     """Hash a key to a place from 0 to below 1."""
     digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
-    # 53 bits are what a float holds exactly: more could round up to 1.0, outside every group.
+    # A float holds 53 bits exactly: more could be rounded up to 1.0, outside every group.
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53

@@ -1,4 +1,4 @@
-"""Items that stand alone: totals that are exact, and strata that are as near as the totals allow."""
+"""Splits of single items: exact totals, and strata as near to their shares as the totals allow."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ import numpy as np
 from alhelpers.data.splitting.groups import Group, position
 from alhelpers.data.splitting.shares import exact_shares, whole_counts
 
-# Costs of rounding are whole numbers, so that equal ones are equal: this many for one item.
+# Costs of rounding are integers, so that ties are exact; this is the cost of one item.
 _COST_OF_ITEM = 1_000_000
 _NEVER = 1 << 60
 
@@ -23,13 +23,13 @@ def plan_items(
     groups: Sequence[Group],
     seed: int | str,
 ) -> dict[str, str]:
-    """Give items groups, each by itself; `fixed` ones keep theirs, `rows` and `columns` number strata and groups."""
+    """Assign each item to a group; `fixed` items keep theirs, `rows` and `columns` number strata and groups."""
     weights = [group.weight for group in groups]
     taken = np.zeros((len(rows), len(columns)), dtype=np.int64)
     for item_id, name in fixed.items():
         taken[rows[levels[item_id]], columns[name]] += 1
     lacking = np.maximum(whole_counts(len(levels), weights) - taken.sum(axis=0), 0)
-    # In proportion to what each group lacks, and so never more than that.
+    # In proportion to the missing items of each group, and so never more than those.
     totals = taken.sum(axis=0) + whole_counts(len(levels) - len(fixed), lacking.tolist())
     waiting: list[list[tuple[float, str]]] = [[] for _ in rows]
     for item_id, level in levels.items():
@@ -40,7 +40,7 @@ def plan_items(
     table = totals[None] if len(rows) == 1 else _round_table(exact, taken, sizes, totals)
     plan = dict(fixed)
     for items, counts in zip(waiting, table - taken, strict=True):
-        # By the position of the node's own rule, so that all but the items near an edge are where it puts them.
+        # In the order of the node's positions, so that all items but those near an edge get the node's group.
         names = itertools.chain.from_iterable(map(itertools.repeat, columns, counts.tolist()))
         plan |= {item_id: name for (_, item_id), name in zip(sorted(items), names, strict=True)}
     return plan
@@ -49,28 +49,14 @@ def plan_items(
 def _round_table(
     exact: Sequence[Sequence[Fraction]], least: np.ndarray, sizes: np.ndarray, totals: np.ndarray
 ) -> np.ndarray:
-    """Round a table of shares to whole numbers with given sums of rows and columns.
+    """Round a table of shares, (strata, groups), to integers of at least `least` with given sums of rows and columns.
 
-    A transport problem with convex costs. A number outside its share rounded down or up costs more than all
-    that can be gained elsewhere by it; between the two the nearer one is the cheaper.
-
-    Parameters
-    ----------
-    exact : sequence of sequence of Fraction, shape (strata, groups)
-        The shares.
-    least : numpy.ndarray, shape (strata, groups)
-        What each cell holds already.
-    sizes, totals : numpy.ndarray, shapes (strata,) and (groups,)
-        The sums of the rows and of the columns.
-
-    Returns
-    -------
-    numpy.ndarray, shape (strata, groups), int64
-        The cheapest table.
+    A transport problem with convex costs. A number other than its share rounded down or up costs more than it can
+    gain elsewhere; of these two the nearer one is cheaper.
     """
     floor = np.array([[math.floor(share) for share in row] for row in exact], dtype=np.int64)
     ceiling = np.array([[math.ceil(share) for share in row] for row in exact], dtype=np.int64)
-    # What rounding up adds to the squared distance from the share e above the floor: (1 - e)^2 - e^2.
+    # Rounding up a share e above the floor adds (1 - e)^2 - e^2 to the squared distance.
     inside = np.array([[round((1 - 2 * (share % 1)) * _COST_OF_ITEM) for share in row] for row in exact])
     outside = 4 * len(totals) * _COST_OF_ITEM
 
@@ -86,7 +72,7 @@ def _round_table(
             cells[np.argmin(one_more(cells, row))] += 1
         while cells.sum() > size:
             cells[np.argmin(np.where(cells > least[row], -one_more(cells - 1, row), _NEVER))] -= 1
-    # Each row is the cheapest by itself; now move single items along the cheapest ways until the columns are right.
+    # Each row is the cheapest by itself; now move single items along the cheapest paths until the columns are right.
     while (table.sum(axis=0) != totals).any():
         less = np.where(table > least, -one_more(table - 1), _NEVER)
         _move_items(table, less, one_more(table), table.sum(axis=0) - totals)
@@ -94,16 +80,9 @@ def _round_table(
 
 
 def _move_items(table: np.ndarray, less: np.ndarray, more: np.ndarray, excess: np.ndarray) -> None:
-    """Move an item out of a column that has too many into one that has too few, by the cheapest way.
+    """Move items from a column with too many to one with too few along the cheapest path, in place.
 
-    Parameters
-    ----------
-    table : numpy.ndarray, shape (strata, groups)
-        Is changed.
-    less, more : numpy.ndarray, shape (strata, groups)
-        What one item less or more costs in each cell.
-    excess : numpy.ndarray, shape (groups,)
-        How many items each column has too many.
+    `less` and `more` are the costs of one item less or more in each cell, `excess` the surplus of each column.
     """
     columns = range(len(excess))
     step = np.array([(less[:, [start]] + more).min(axis=0) for start in columns])
@@ -113,15 +92,15 @@ def _move_items(table: np.ndarray, less: np.ndarray, more: np.ndarray, excess: n
         if cost[start] + step[start, end] < cost[end]:
             cost[end], before[end] = cost[start] + step[start, end], start
     end = min((column for column in columns if excess[column] < 0), key=lambda column: cost[column])
-    ways = []
+    path = []
     start = before[end]
     while start is not None:
-        ways.append((start, end))
+        path.append((start, end))
         start, end = before[start], start
-    for start, end in ways:
+    for start, end in path:
         price = less[:, start] + more[:, end]
-        # A direct way stays the cheapest until the rows that offer it at this price are used up.
-        room = min(excess[start], -excess[end]) if len(ways) == 1 else 1
-        chosen = np.flatnonzero(price == price.min())[:room]
+        # A direct path stays the cheapest for all rows that have this price.
+        count = min(excess[start], -excess[end]) if len(path) == 1 else 1
+        chosen = np.flatnonzero(price == price.min())[:count]
         table[chosen, start] -= 1
         table[chosen, end] += 1

@@ -1,4 +1,4 @@
-"""Choose the groups of all items at once: exact totals, the same mix of strata everywhere, no source in two groups."""
+"""Choose the groups of all items at once: exact totals, the same mix of strata in each group, no divided source."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,30 +32,29 @@ def plan_split(
         The stratum of each item, such as its label: every group gets its share of each. None is a stratum
         like the others.
     sources : sequence of str, length N, optional
-        What each item comes from: all items of one source get the same group.
+        The source of each item: all items of one source get the same group.
     kept : mapping of str to str, optional
-        The groups of items that have one already; they keep it.
+        The groups of items that have one already and keep it.
 
     Returns
     -------
     dict of str to str
         The group of every item.
 
-        Without sources the totals are those of `whole_counts`, unless the kept items stand against it, and
-        then as near as can be. Of all tables of strata and groups with these totals it is the nearest to the
-        exact shares: every number is its share rounded down or up wherever the totals allow it.
+        Without sources the totals are those of `whole_counts`, or as near to them as the kept items allow. Of
+        all tables of strata and groups with these totals the plan's is the nearest to the exact shares: every
+        number is its share rounded down or up if the totals allow it.
 
-        With sources the totals come first, then the strata. Dividing sources is a packing problem: the
-        totals are the nearest of all when there are few to try out (with two groups, up to thousands of
-        items), else, as always for the strata, the best of several searches. Where all that is kept agrees
-        with the plan that nothing was kept for, the two plans are the same: a split that was cut off ends as
-        one that was not.
+        With sources the totals come first, then the strata. Assigning sources is a packing problem: the totals
+        are optimal if there are few to try (with two groups, up to thousands of items), else, as always for
+        the strata, the best of several searches. If the kept items agree with the plan without them, that plan
+        is returned: an interrupted split that is run again ends as one that was not interrupted.
 
     Raises
     ------
     ValueError
-        As `parse_groups`; for an id that is there twice, or strata or sources of another number than the items;
-        when items of one source are kept in two groups.
+        As `parse_groups`; if an id occurs twice, strata or sources are not as many as the items, or items of one
+        source are kept in two groups.
 
     Examples
     --------
@@ -67,7 +66,7 @@ def plan_split(
     ids = list(item_ids)
     repeated = [item_id for item_id, count in Counter(ids).items() if count > 1]
     if repeated:
-        raise ValueError(f"item {repeated[0]!r} is there more than once: give every id once")
+        raise ValueError(f"item {repeated[0]!r} occurs more than once: every id must be unique")
     for argument, values in (("strata", strata), ("sources", sources)):
         if values is not None and len(values) != len(ids):
             raise ValueError(f"{argument} has {len(values)} values for {len(ids)} items: give one for each")
@@ -84,7 +83,7 @@ def plan_split(
 
 
 def _whole_sources(source: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
-    """Keep the rest of a source where some of its items are."""
+    """Return the groups of all items whose source has kept items."""
     found: dict[str, set[str]] = defaultdict(set)
     for item_id, name in kept.items():
         found[source[item_id]].add(name)

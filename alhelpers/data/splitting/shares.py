@@ -1,4 +1,4 @@
-"""Exact shares, and whole numbers of items that come nearest to them."""
+"""Exact shares, and the nearest whole numbers of items."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from fractions import Fraction
 
 
 def whole_counts(total: int, weights: Sequence[float]) -> list[int]:
-    """Share out whole items by the largest remainder.
+    """Divide whole items by the method of the largest remainder.
 
     Parameters
     ----------
@@ -35,8 +35,8 @@ def whole_counts(total: int, weights: Sequence[float]) -> list[int]:
 
 
 def exact_shares(total: int, weights: Sequence[float]) -> list[Fraction]:
-    """Share out a total in proportion to weights, without rounding."""
-    # The number as it is written: 0.1 is a tenth, and not the binary fraction beside it.
+    """Divide a total in proportion to weights, without rounding."""
+    # The number as written: 0.1 is a tenth, not the nearest binary fraction.
     written = [Fraction(repr(float(weight))) for weight in weights]
     whole = sum(written) or Fraction(1)
     return [total * weight / whole for weight in written]

@@ -1,4 +1,4 @@
-"""Items that stay together with others of their source: a packing problem, searched for the nearest totals."""
+"""Splits that keep the items of a source together: a packing problem, searched for the nearest totals."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,10 +8,9 @@ import numpy as np
 from alhelpers.data.splitting.groups import Group, position
 from alhelpers.data.splitting.shares import exact_shares, whole_counts
 
-# Sources of one group that an exchange looks at, the orders in which sources are dealt out, and the totals that
-# are all tried out.
+# The most sources of a group considered in an exchange, the number of random orders, and the most totals tried.
 _EXCHANGED_SOURCES = 300
-_DEALS = 8
+_ORDERS = 8
 _REACHABLE_TOTALS = 5_000
 
 
@@ -24,11 +23,11 @@ def plan_sources(
     groups: Sequence[Group],
     seed: int | str,
 ) -> dict[str, str]:
-    """Deal out the largest sources first, then move and exchange sources until nothing gets better."""
+    """Assign the largest sources first, then move and exchange sources until nothing improves."""
     weights = [group.weight for group in groups]
     names = sorted(set(source.values()))
     index = {name: number for number, name in enumerate(names)}
-    # A row a source: its items of each stratum, and at the end all of them.
+    # A row for each source: its items of each stratum, and in the last column all of them.
     sizes = np.zeros((len(names), len(rows) + 1), dtype=np.int64)
     for item_id, level in levels.items():
         sizes[index[source[item_id]], [rows[level], -1]] += 1
@@ -40,22 +39,22 @@ def plan_sources(
         owner[index[source[item_id]]] = columns[name]
     free = np.flatnonzero(owner < 0)
     usable = [column for column, weight in enumerate(weights) if weight > 0]
-    places = [[position(names[number], f"{seed}/{deal}") for number in free] for deal in range(_DEALS)]
-    # With many sources the first deal is as near as the others.
-    deals = places[: _DEALS if len(free) <= _EXCHANGED_SOURCES else 1]
-    starts = [_deal_out(sizes, owner, goal, free, usable, np.array(deal)) for deal in deals]
+    places = [[position(names[number], f"{seed}/{order}") for number in free] for order in range(_ORDERS)]
+    # With many sources the first order is as good as the others.
+    orders = places[: _ORDERS if len(free) <= _EXCHANGED_SOURCES else 1]
+    starts = [_assign_largest_first(sizes, owner, goal, free, usable, np.array(order)) for order in orders]
     nearest = _nearest_totals(sizes[:, -1], owner, goal[:, -1], free, usable)
     if nearest is not None:
         starts.append(nearest)
-    price_of_total = len(levels) ** 2 + 1  # more than the strata can ever gain
+    price_of_total = len(levels) ** 2 + 1  # more than the strata can gain
     for start in starts:
         _exchange(sizes, start, goal, free, usable, price_of_total)
-    best = min(starts, key=lambda dealt: _distance(sizes, dealt, goal))
+    best = min(starts, key=lambda owners: _distance(sizes, owners, goal))
     group_names = list(columns)
     return {item_id: group_names[best[index[name]]] for item_id, name in source.items()}
 
 
-def _deal_out(
+def _assign_largest_first(
     sizes: np.ndarray,
     owner: np.ndarray,
     goal: np.ndarray,
@@ -63,7 +62,7 @@ def _deal_out(
     usable: Sequence[int],
     places: np.ndarray,
 ) -> np.ndarray:
-    """Give the free sources owners; `places` (0 to 1, one for each) vary the order."""
+    """Assign the free sources to groups, the largest first; `places` (0 to 1, one for each) vary the order."""
     owner = owner.copy()
     order = free[np.lexsort((places, -sizes[free, -1] * (1 + places)))]
     off = _table(sizes, owner, len(goal)) - goal
@@ -78,21 +77,9 @@ def _deal_out(
 def _nearest_totals(
     sizes: np.ndarray, owner: np.ndarray, goal: np.ndarray, free: np.ndarray, usable: Sequence[int]
 ) -> np.ndarray | None:
-    """Try out all totals that can be reached, source by source; None when they are too many.
+    """Return the groups of the sources whose totals are the nearest of all, or None if there are too many totals.
 
-    Parameters
-    ----------
-    sizes, owner : numpy.ndarray, shape (sources,)
-        Items of each source, and its group, -1 for a free one.
-    goal : numpy.ndarray, shape (groups,)
-        The wanted totals.
-    free, usable
-        The free sources, and the groups that may get them.
-
-    Returns
-    -------
-    numpy.ndarray or None, shape (sources,)
-        Owners whose totals are the nearest of all.
+    `sizes` and `owner` are the items of each source and its group, -1 for the `free` ones.
     """
     start = tuple(int(sizes[owner == column].sum()) for column in range(len(goal)))
     reached: list[dict[tuple[int, ...], tuple[tuple[int, ...], int]]] = []
@@ -130,10 +117,10 @@ def _exchange(
     usable: Sequence[int],
     price_of_total: int,
 ) -> None:
-    """Move one source, or exchange two, always the best such change, until none makes the distance smaller.
+    """Move one source or exchange two, the best such change each time, until none reduces the distance.
 
-    The distance is the sum of the squares over all strata and totals, plus the price for each item that a
-    total is off.
+    The distance is the sum of the squares over all strata and totals, plus the price for each missing or surplus
+    item of a total.
     """
     while True:
         off = _table(sizes, owner, len(goal)) - goal
@@ -147,7 +134,7 @@ def _exchange(
         if best is None:
             return
         left, right, mine, theirs, first, second = best
-        # The row and the column after the last source stand for giving nothing.
+        # The row and the column after the last source mean that nothing is moved.
         owner[mine[first : first + 1]] = right
         owner[theirs[second : second + 1]] = left
 
@@ -155,21 +142,10 @@ def _exchange(
 def _changes(
     mine: np.ndarray, theirs: np.ndarray, off_left: np.ndarray, off_right: np.ndarray, price_of_total: int
 ) -> np.ndarray:
-    """Say how the distance changes with each pair of sources that two groups exchange.
+    """Return the change of the distance for each pair of sources that two groups exchange, (M + 1, K + 1).
 
-    Parameters
-    ----------
-    mine, theirs : numpy.ndarray, shapes (M, strata + 1) and (K, strata + 1)
-        The sources' sizes.
-    off_left, off_right : numpy.ndarray, shape (strata + 1,)
-        What the groups have too many.
-    price_of_total : int
-        As in `_exchange`.
-
-    Returns
-    -------
-    numpy.ndarray, shape (M + 1, K + 1)
-        Negative is better; the last row and column give nothing in return.
+    `mine` and `theirs` are the sizes of the sources, (M, strata + 1) and (K, strata + 1), `off_left` and `off_right`
+    the surplus of the groups, (strata + 1,). In the last row and column only one source is moved.
     """
     nothing = np.zeros((1, len(off_left)))
     mine, theirs = np.vstack([mine, nothing]), np.vstack([theirs, nothing])

@@ -1,1 +1,1 @@
-"""A page to look at: what the platform holds, for a browser. Rendered here, read-only but for item statuses."""
+"""The platform's web page, rendered on the server; only item statuses can be changed on it."""

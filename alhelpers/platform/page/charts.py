@@ -1,4 +1,4 @@
-"""Curves as plain geometry: scales, ticks and paths, for SVG that the server draws."""
+"""Curves as scales, ticks and paths for SVG."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -12,30 +12,18 @@ Point = tuple[float, float]
 
 
 def figures(samples: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sort the samples of a model's metrics into figures, and draw each.
-
-    Parameters
-    ----------
-    samples : iterable of dict
-        ``figure``, ``legend`` and ``data`` with ``x`` and ``y``.
-
-    Returns
-    -------
-    list of dict
-        One drawing a figure, by name.
-    """
+    """Draw the figures of a model's metrics, sorted by name."""
     found: dict[str, dict[str, list[Point]]] = {}
     for sample in samples:
         point = _point(sample.get("data"))
         if point is not None:
-            found.setdefault(str(sample.get("figure")), {}).setdefault(str(sample.get("legend")), []).append(
-                point
-            )
+            series = found.setdefault(str(sample.get("figure")), {})
+            series.setdefault(str(sample.get("legend")), []).append(point)
     return [draw(name, found[name]) for name in sorted(found)[:MAX_FIGURES]]
 
 
 def precision_recall(name: str, content: Any) -> dict[str, Any] | None:
-    """Draw what the evaluation of a model has written, at a few overlaps; None when that is no such curve."""
+    """Draw the precision-recall curves of an evaluation file, or return None if it has none."""
     series: dict[str, list[Point]] = {}
     for overlap in ("0.5", "0.7", "0.9"):
         found = content.get(overlap) if isinstance(content, dict) else None
@@ -50,7 +38,7 @@ def precision_recall(name: str, content: Any) -> dict[str, Any] | None:
 
 
 def draw(name: str, series: dict[str, list[Point]], at_least: Sequence[float] = ()) -> dict[str, Any]:
-    """Lay out one figure: its axes, which hold the values `at_least`, and each series as a path and in words."""
+    """Lay out one figure: axes that include the values `at_least`, and each series as a path and as text."""
     shown = {legend: sorted(points, key=lambda point: point[0]) for legend, points in series.items()}
     shown = dict(sorted(shown.items())[:MAX_SERIES])
     xs = _ticks([*at_least, *(x for points in shown.values() for x, _ in points)], whole=True)
@@ -74,7 +62,7 @@ def _series(legend: str, points: list[Point], xs: Sequence[float], ys: Sequence[
     return {
         "legend": legend,
         "path": "M" + " L".join(f"{x:g} {y:g}" for x, y in places),
-        # Dots as well, as long as they stay apart; a single point has no line at all.
+        # Dots as well while there are few: a single point has no line.
         "dots": places if len(places) <= 40 else [],
         "count": len(points),
         "numbers": [(_number(x), _number(y)) for x, y in points[:MAX_NUMBERS]],
@@ -88,7 +76,7 @@ def _series(legend: str, points: list[Point], xs: Sequence[float], ys: Sequence[
 
 
 def _thinned(points: list[Point]) -> list[Point]:
-    """Keep at most so many points as the drawing can show, the first and the last among them."""
+    """Return at most MAX_POINTS points, with the first and the last."""
     if len(points) <= MAX_POINTS:
         return points
     step = (len(points) - 1) / (MAX_POINTS - 1)
@@ -129,12 +117,8 @@ def _point(data: Any) -> Point | None:
 
 def _finite(value: Any) -> bool:
     # Beyond this, differences lose their meaning or overflow.
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and value == value
-        and abs(value) < 1e15
-    )
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and value == value and abs(value) < 1e15
 
 
 def _number(value: float) -> str:

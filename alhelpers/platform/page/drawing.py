@@ -1,6 +1,6 @@
-"""What an annotation looks like: plain shapes in the image's pixels, for SVG.
+"""Shapes of annotations in the image's pixels, for SVG.
 
-Coordinates are whatever a client has sent. What cannot be drawn gives None, and the page lists it without a drawing.
+Clients may send any coordinates: an annotation that cannot be drawn has no shape, and the page lists it without one.
 """
 
 import base64
@@ -21,7 +21,7 @@ _LIMIT = 1e7
 
 
 def shape(annotation: dict[str, Any]) -> Shape | None:
-    """Give the shape of an annotation, or None when it has no place in the image."""
+    """Return the shape of an annotation, or None if it cannot be drawn."""
     draw = _DRAWERS.get(str(annotation.get("type")))
     try:
         return draw(annotation["coordinates"]) if draw else None
@@ -30,12 +30,12 @@ def shape(annotation: dict[str, Any]) -> Shape | None:
 
 
 def colour(value: Any, fallback: str) -> str:
-    """Give a colour that is safe in an SVG attribute."""
+    """Return a colour that is safe in an SVG attribute."""
     return value if isinstance(value, str) and _COLOUR.fullmatch(value) else fallback
 
 
 def mask_png(annotation: dict[str, Any]) -> bytes | None:
-    """Decode the image of a segmentation mask; None when it is no PNG."""
+    """Decode the image of a segmentation mask, or return None if it is not a PNG."""
     try:
         content = base64.b64decode(_mask_text(annotation["coordinates"]).removeprefix(_PREFIX), validate=True)
     except (TypeError, ValueError, KeyError, AttributeError, binascii.Error):
@@ -44,7 +44,7 @@ def mask_png(annotation: dict[str, Any]) -> bytes | None:
 
 
 def messages(annotation: dict[str, Any]) -> list[str]:
-    """List what was written on a note."""
+    """Return the messages of a note."""
     try:
         written = annotation["coordinates"]["note"]["messages"]
         return [str(message["body"]) for message in written[:50]]
@@ -89,7 +89,7 @@ def _ellipse(coordinates: Any) -> Shape:
 
 def _mask(coordinates: Any) -> Shape:
     if not _mask_text(coordinates).startswith(_PREFIX):
-        raise ValueError("a mask is a PNG in a data url")
+        raise ValueError("a mask must be a PNG in a data url")
     return {"kind": "mask", "at": (0.0, 0.0)}
 
 
@@ -115,7 +115,7 @@ def _point(value: Any) -> tuple[float, float]:
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("a coordinate is a number")
+        raise ValueError("a coordinate must be a finite number")
     if abs(value) > _LIMIT:
         raise ValueError("too far away to draw")
     return float(value)

@@ -1,4 +1,4 @@
-"""A pipeline as a drawing: where its nodes stand, and the curves between them."""
+"""The drawing of a pipeline: positions of its nodes, and the curves between them."""
 
 import textwrap
 from collections import Counter
@@ -17,20 +17,7 @@ Edge = tuple[str, str, str]  # from, to, action
 
 
 def lay_out(nodes: list[dict[str, Any]], connections: list[Any]) -> dict[str, Any]:
-    """Place the nodes of a pipeline from left to right.
-
-    Parameters
-    ----------
-    nodes : list of dict
-        The pipeline's nodes, with ``id``, and ``metadata.position`` where someone has placed them.
-    connections : list
-        ``src`` and ``tgt`` with a ``nodeId``, and the ``action`` that they wait for.
-
-    Returns
-    -------
-    dict
-        Size of the drawing, ``nodes`` (id, x, y) and ``edges`` (path, action and where it stands, from, to).
-    """
+    """Return the size of a pipeline's drawing, its nodes (id, x, y), and its edges (path, action, from, to)."""
     shown = [str(node.get("id")) for node in nodes[:MAX_NODES]]
     edges = [edge for edge in map(_ends, connections[:MAX_EDGES]) if {edge[0], edge[1]} <= set(shown)]
     places, lanes = _given(nodes[:MAX_NODES]), [[] for _ in edges]
@@ -54,7 +41,7 @@ def lay_out(nodes: list[dict[str, Any]], connections: list[Any]) -> dict[str, An
 
 
 def lines(name: str) -> list[str]:
-    """Break a node's name into the two lines that its plate has."""
+    """Wrap a node's name into at most two lines."""
     return textwrap.wrap(name, 17, max_lines=2, placeholder="\N{HORIZONTAL ELLIPSIS}") or [""]
 
 
@@ -66,7 +53,7 @@ def _ends(connection: Any) -> Edge:
 
 
 def _given(nodes: list[dict[str, Any]]) -> Places | None:
-    """Take the positions that the nodes bring, unless one is missing, far out, or covers another."""
+    """Return the nodes' own positions, or None if one is missing, too far away, or covers another node."""
     places: Places = {}
     for node in nodes:
         metadata = node.get("metadata")
@@ -85,10 +72,7 @@ def _given(nodes: list[dict[str, Any]]) -> Places | None:
 
 
 def _layered(nodes: list[str], edges: list[Edge]) -> tuple[Places, list[list[Point]]]:
-    """Put each node one column right of those that lead to it, and give long edges a lane between the nodes.
-
-    What closes a circle does not count. The lanes are the points that an edge passes, one a column in between.
-    """
+    """Place each node one column right of its predecessors, cycles aside; long edges get a point in each column."""
     columns = _columns(nodes, edges)
     stations: dict[str, int] = dict(columns)
     before: dict[str, list[str]] = {node: [] for node in nodes}
@@ -107,7 +91,7 @@ def _layered(nodes: list[str], edges: list[Edge]) -> tuple[Places, list[list[Poi
 
 
 def _rows(stations: dict[str, int], before: dict[str, list[str]]) -> dict[str, float]:
-    """Give each station of a column a row, near the middle of what leads to it, so that few lines cross."""
+    """Assign rows in each column near the mean of the predecessors' rows, so that few edges cross."""
     rows: dict[str, float] = {}
     for column in range(max(stations.values(), default=-1) + 1):
         members = [name for name, at in stations.items() if at == column]
@@ -137,7 +121,7 @@ def _columns(nodes: list[str], edges: list[Edge]) -> dict[str, int]:
 
 
 def _forwards(nodes: list[str], after: dict[str, list[str]]) -> list[str]:
-    """Order the nodes so that all edges but those that close a circle lead forwards: depth first, last done first."""
+    """Order the nodes depth first, so that only edges that close a cycle lead backwards."""
     seen: set[str] = set()
     finished: list[str] = []
     for root in nodes:
@@ -167,20 +151,20 @@ def _edges(edges: list[Edge], places: Places, lanes: list[list[Point]]) -> list[
     for (source, target, action), lane in zip(edges, lanes, strict=True):
         out[source] += 1
         into[target] += 1
-        # Several lines at one side of a node share its height.
+        # Edges at one side of a node share its height.
         start = (places[source][0] + WIDTH, places[source][1] + HEIGHT * out[source] / (leaving[source] + 1))
         end = (places[target][0], places[target][1] + HEIGHT * into[target] / (arriving[target] + 1))
         if end[0] > start[0]:
             curve = _forward(start, end, lane)
         else:
-            floor += 18  # each line that leads back has a height of its own
+            floor += 18  # each edge that leads back has its own height
             curve = _backward(start, end, floor)
         drawn.append({"from": source, "to": target, "action": action} | curve)
     return drawn
 
 
 def _forward(start: Point, end: Point, lane: list[Point]) -> dict[str, Any]:
-    """Draw a curve to the next node, or along its lane to a later one."""
+    """Draw a curve to the next column, or through the points of its lane to a later one."""
     points = [start]
     for x, y in lane:
         points += [(x, y + HEIGHT / 2), (x + WIDTH, y + HEIGHT / 2)]
@@ -189,13 +173,13 @@ def _forward(start: Point, end: Point, lane: list[Point]) -> dict[str, Any]:
     for (x1, y1), (x2, y2) in zip(points, points[1:], strict=False):
         bend = (x2 - x1) / 2
         path += f" C{x1 + bend:.1f} {y1:.1f} {x2 - bend:.1f} {y2:.1f} {x2:.1f} {y2:.1f}"
-    # The action stands where the line leaves, between the first two columns.
+    # The action is shown at the start of the edge, between the first two columns.
     (x1, y1), (x2, y2) = points[:2]
     return {"path": path, "x": round((x1 + x2) / 2, 1), "y": round((y1 + y2) / 2 - 5, 1), "low": 0}
 
 
 def _backward(start: Point, end: Point, low: float) -> dict[str, Any]:
-    """Draw a curve below everything, and up again."""
+    """Draw a curve back, below all nodes."""
     (x1, y1), (x2, y2) = start, end
     path = (
         f"M{x1:.1f} {y1:.1f} C{x1 + 50:.1f} {y1:.1f} {x1 + 50:.1f} {low:.1f} {x1 - 20:.1f} {low:.1f}"

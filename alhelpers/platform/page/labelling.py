@@ -1,4 +1,4 @@
-"""What the page shows of tasks, and the one thing that it changes: the status of an item in a task."""
+"""Views of tasks, and the page's only change: the status of an item in a task."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ OPEN = "open"
 
 
 def task(call: Call) -> dict[str, Any]:
-    """Show a task: how far it is, who has what, and its items with buttons for their statuses."""
+    """Show a task: its progress, assignments, and items with buttons for their statuses."""
     row = call.store.row("tasks", call.params["task_id"])
     shown = call.store.parsed(row)
     rows = call.store.select("assignments", "parent = ?", (row.id,), f"ORDER BY id LIMIT {MAX_ASSIGNMENTS}")
@@ -39,7 +39,7 @@ def task(call: Call) -> dict[str, Any]:
 
 
 def _places(task_id: str, assignments: dict[str, Any], only: dict[str, str]) -> tuple[str, tuple[str, ...]]:
-    """Say, in SQL, which places of the task are to be shown."""
+    """Return the SQL condition and values for the task's items that are shown."""
     groups = [task_id, *assignments]
     if only["assignment"] in assignments:
         groups = [only["assignment"]]
@@ -71,7 +71,7 @@ def _card(
 
 
 def actions_of(task: dict[str, Any]) -> list[dict[str, str]]:
-    """List the statuses that a task offers."""
+    """List the statuses of a task."""
     return [
         {"action": action["action"], "text": str(action.get("displayName") or action["action"])}
         for action in task["availableActions"]
@@ -98,7 +98,7 @@ def item(call: Call) -> dict[str, Any]:
 
 
 def _of_item(call: Call, item_id: str) -> list[dict[str, Any]]:
-    """List the places of an item in tasks, with what each task offers."""
+    """List the tasks of an item, with its status and the statuses of each."""
     found = []
     for place in members.of_item(call.store, item_id)[:50]:
         row = next(call.store.select("tasks", "id = ?", (place["taskId"],)), None)
@@ -117,11 +117,11 @@ def _of_item(call: Call, item_id: str) -> list[dict[str, Any]]:
 
 
 def set_status(call: Call) -> dict[str, Any]:
-    """Give an item a status in a task, or (with an empty one) take it back."""
+    """Set the status of an item in a task; an empty status clears it."""
     task = call.store.get("tasks", call.params["task_id"])
     status = call.body.get("status")
     if status is None:
-        raise bad_request("the form says no 'status'")
+        raise bad_request("the form must have a 'status'")
     assignment_id = call.body.get("assignment") or None
     statuses.change(
         call.store, task, [call.params["item_id"]], status or None, call.user, assignment_id=assignment_id

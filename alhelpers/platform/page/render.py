@@ -1,4 +1,4 @@
-"""Templates to HTML: everything is escaped, and a field that a document lacks is an empty text."""
+"""The template environment: values are escaped, and missing fields render as empty text."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from .views import pretty
 
 
 def environment() -> Environment:
-    """Build what renders the templates."""
+    """Return the environment that renders the templates."""
     made = Environment(
         loader=PackageLoader(__package__),
         autoescape=True,
@@ -24,13 +24,13 @@ def environment() -> Environment:
 
 
 def when(value: Any) -> str:
-    """Write a time of the platform's to be read: to the second, in UTC."""
+    """Format a timestamp to the second, in UTC."""
     text = str(value or "")
     return f"{text[:10]} {text[11:19]}" if text[10:11] == "T" else text
 
 
 def size(value: Any) -> str:
-    """Write a number of bytes to be read."""
+    """Format a number of bytes."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "unknown"
     for unit in ("bytes", "KiB", "MiB"):
@@ -41,18 +41,18 @@ def size(value: Any) -> str:
 
 
 def percent(value: Any) -> str:
-    """Write a confidence to be read."""
+    """Format a confidence as a percentage."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
     return f"{value:.1%}"
 
 
 def short(value: Any, length: int = 24) -> str:
-    """Cut a text that has a fixed place; its whole is said elsewhere."""
+    """Shorten a text to a length."""
     text = str(value)
     return text if len(text) <= length else f"{text[: length - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def number(value: Any) -> str:
-    """Write a count with thin groups of three."""
+    """Format a count with thousands separators."""
     return f"{value:,}" if isinstance(value, int) else str(value)

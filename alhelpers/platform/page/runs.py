@@ -1,4 +1,4 @@
-"""What the page shows of models and pipelines: plain data for the templates, as in views.py."""
+"""Views of models, pipelines and executions: plain data for the templates, as in views.py."""
 
 import contextlib
 import json
@@ -17,19 +17,19 @@ MAX_SAMPLES = 20_000
 MAX_ARTIFACTS = 50
 MAX_LOG = 30
 MAX_MODEL_EXECUTIONS = 20
-# Where the evaluation of models leaves its files, and how large one may be to be drawn.
+# The folder of evaluation files, and the largest one that is drawn.
 SCORES = "/.modelscores"
 MAX_CURVE = 4 << 20
 MAX_CYCLES = 1000
 MAX_EXECUTIONS = 200
-# How the words for a state are coloured.
+# Colours of statuses.
 GOOD = ("success", "completed", "trained", "deployed", "pre-trained", "approved", "installed")
 BAD = ("failed", "error", "terminated", "aborted", "failure", "rejected")
 BUSY = ("in-progress", "inprogress", "running", "training", "pending", "queue", "cloning")
 
 
 def mood(status: Any) -> str:
-    """Say how a state is coloured."""
+    """Return the colour class of a status."""
     word = str(status).lower()
     for name, words in (("good", GOOD), ("bad", BAD), ("busy", BUSY)):
         if word in words:
@@ -41,7 +41,7 @@ def mood(status: Any) -> str:
 
 
 def model(call: Call) -> dict[str, Any]:
-    """Show a model: where it comes from, what happened to it, its curves and evaluations."""
+    """Show a model with its lineage, log, curves and evaluations."""
     row = call.store.row("models", call.params["model_id"])
     shown = call.store.parsed(row)
     mine = "scope = ? AND dir = ?", (row.scope, row.id)
@@ -63,7 +63,7 @@ def model(call: Call) -> dict[str, Any]:
 
 
 def _lineage(call: Call, model: dict[str, Any]) -> list[dict[str, Any]]:
-    """List what a model was made of, and what was made of it."""
+    """List the sources and the clones of a model."""
     app = as_dict(model.get("app"))
     found = [
         _link(call, "Trained on", "datasets", model.get("datasetId")),
@@ -95,19 +95,16 @@ def _evaluations(call: Call, model: dict[str, Any]) -> list[dict[str, Any]]:
         curve = items.by_path(call.store, dataset_id, f"{SCORES}/{model['id']}-interpolated.json")
         scores = items.by_path(call.store, dataset_id, f"{SCORES}/{model['id']}.csv")
         blob = call.store.row("items", curve["id"]).blob if curve else None
+        name = name_of(call, "datasets", dataset_id)
+        path = str(call.store.blob_path(blob)) if blob else None
         found.append(
-            {
-                "id": dataset_id,
-                "name": name_of(call, "datasets", dataset_id),
-                "scores": scores["id"] if scores else None,
-                "curve": str(call.store.blob_path(blob)) if blob else None,
-            }
+            {"id": dataset_id, "name": name, "scores": scores["id"] if scores else None, "curve": path}
         )
     return found
 
 
 def curves(evaluations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Draw what evaluations have written into files; not on the state thread, for it reads them."""
+    """Draw the files of evaluations; it reads them, so it does not run on the state thread."""
     drawn = []
     for one in evaluations:
         path = Path(one["curve"]) if one["curve"] else None
@@ -132,10 +129,10 @@ def _artifacts(call: Call, model: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def pipeline(call: Call) -> dict[str, Any]:
-    """Show a pipeline as a graph, with how often each node ran and how that ended."""
+    """Show a pipeline as a graph, with each node's executions counted by status."""
     row = call.store.row("pipelines", call.params["pipeline_id"])
     shown = call.store.parsed(row)
-    # Resetting a pipeline starts its counters anew; its former runs stay.
+    # A reset restarts the counters and keeps earlier cycles.
     since = "parent = ? AND id > ?", (row.id, shown.get("countedFrom") or "")
     newest = call.store.select("cycles", *since, f"ORDER BY id DESC LIMIT {MAX_CYCLES}")
     counted = [call.store.parsed(one) for one in newest]
@@ -154,7 +151,7 @@ def pipeline(call: Call) -> dict[str, Any]:
 
 
 def cycle(call: Call) -> dict[str, Any]:
-    """Show one run of a pipeline: the same graph, with the state of each node in this run."""
+    """Show one cycle of a pipeline: the same graph, with the statuses of this cycle."""
     row = call.store.row("cycles", call.params["cycle_id"])
     shown = call.store.parsed(row)
     pipeline_row = call.store.row("pipelines", str(row.parent))
@@ -176,7 +173,7 @@ def cycle(call: Call) -> dict[str, Any]:
 
 
 def _counts(cycles: list[dict[str, Any]]) -> dict[str, Counter[str]]:
-    """Count, for each node, its executions in these cycles by their state."""
+    """Count each node's executions in these cycles by status."""
     counts: dict[str, Counter[str]] = {}
     for one in cycles:
         for node_id, found in one["counts"].items():
@@ -185,24 +182,22 @@ def _counts(cycles: list[dict[str, Any]]) -> dict[str, Counter[str]]:
 
 
 def _opens(call: Call, pipeline: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Say which dataset, model or task stands behind each node."""
+    """Link each node to its dataset, model or task."""
     tasks = pipeline.get("taskIds") or {}
     found = {}
     for node in flow.nodes(pipeline)[: graph.MAX_NODES]:
-        known = [("tasks", tasks.get(node["id"]))]
+        kind, document_id = "tasks", tasks.get(node["id"])
         if node["type"] == "storage":
-            known = [("datasets", flow.dataset_id(pipeline, node))]
+            kind, document_id = "datasets", flow.dataset_id(pipeline, node)
         if node["type"] == "ml":
-            known = [("models", flow.model_id(pipeline, node))]
-        for kind, document_id in known:
-            link = _link(call, kind, kind, document_id)
-            if link:
-                found[node["id"]] = link
+            kind, document_id = "models", flow.model_id(pipeline, node)
+        if link := _link(call, kind, kind, document_id):
+            found[node["id"]] = link
     return found
 
 
 def drawn(pipeline: dict[str, Any], counts: dict[str, Counter[str]]) -> dict[str, Any]:
-    """Lay a pipeline out, and join each place with what is known of its node."""
+    """Lay a pipeline out, and add names, types and counts to its nodes and edges."""
     nodes = {str(node.get("id")): node for node in pipeline.get("nodes") or []}
     layout = graph.lay_out(list(nodes.values()), pipeline.get("connections") or [])
     names = {node_id: str(node.get("name") or node.get("type")) for node_id, node in nodes.items()}
@@ -221,7 +216,7 @@ def drawn(pipeline: dict[str, Any], counts: dict[str, Counter[str]]) -> dict[str
 
 
 def executions(call: Call) -> dict[str, Any]:
-    """Show the executions of a project, all or those in one state."""
+    """Show the executions of a project, all or those with one status."""
     row = call.store.row("projects", call.params["project_id"])
     only = call.query.get("status", "")
     mine = ("scope = ? AND type = ?", (row.id, only)) if only else ("scope = ?", (row.id,))
@@ -237,7 +232,7 @@ def executions(call: Call) -> dict[str, Any]:
 
 
 def execution(call: Call) -> dict[str, Any]:
-    """Show one execution: how it went, what went in and out, and what it logged."""
+    """Show one execution with its input and output."""
     row = call.store.row("executions", call.params["execution_id"])
     shown = call.store.parsed(row)
     pipeline, model = as_dict(shown.get("pipeline")), as_dict(shown.get("model"))

@@ -1,7 +1,7 @@
-"""Who may see the page: a link that logs a browser in, its cookie, and the token that its forms carry.
+"""Log-in of the page: the key in its link, the cookie, and the token of its forms.
 
-The cookie is no token: a browser sends the cookies of 127.0.0.1 to every port of it, so what another local server could
-collect must not open the API. Nothing is stored; what was signed with the state folder's secret is ours.
+The cookie is not the API's token: a browser sends cookies of 127.0.0.1 to all ports, so another local server may read
+them. Sessions are not stored; cookies are signed with the state folder's secret.
 """
 
 import hashlib
@@ -16,37 +16,37 @@ COOKIE = "alhelpers-page"
 
 
 def link_key(token: str) -> str:
-    """Give the key in the page's link: made from the API's token, which it does not reveal."""
+    """Return the key in the page's link, derived from the API's token without revealing it."""
     return _sign(token, "link")[:40]
 
 
-def knows(credentials: Credentials, offered: str) -> bool:
-    """Say whether this is the key of the link, the API's token, or the secret; in constant time."""
+def is_key(credentials: Credentials, offered: str) -> bool:
+    """Check, in constant time, for the key of the link, the API's token, or the secret."""
     known = (link_key(credentials.token), credentials.token, credentials.secret)
-    # No short-cut: all are compared, whichever fits.
+    # A list, not a generator: all are compared, whichever matches.
     return any([_equal(offered, one) for one in known])
 
 
 def new_session(credentials: Credentials) -> str:
-    """Make a cookie's value, good for a week."""
+    """Return a new cookie, valid for a week."""
     value = f"{int(time.time()) + LIFETIME}.{secrets.token_hex(12)}"
     return f"{value}.{_sign(credentials.secret, 'session ' + value)}"
 
 
 def is_session(credentials: Credentials, cookie: str) -> bool:
-    """Say whether a cookie is one of ours, and not too old."""
+    """Check a cookie's signature and age."""
     value, _, signature = cookie.rpartition(".")
     genuine = _equal(signature, _sign(credentials.secret, "session " + value))
     return genuine and int(value.partition(".")[0]) > time.time()
 
 
 def form_token(credentials: Credentials, cookie: str) -> str:
-    """Give what the forms of one session carry, so that no other site can send them."""
+    """Return the token of a session's forms, without which other sites cannot send them."""
     return _sign(credentials.secret, "form " + cookie)
 
 
 def is_form_token(credentials: Credentials, cookie: str, offered: str) -> bool:
-    """Say whether a form comes from a page of this session."""
+    """Check that a form comes from a page of this session."""
     return _equal(offered, form_token(credentials, cookie))
 
 

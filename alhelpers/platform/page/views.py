@@ -1,6 +1,6 @@
-"""What the page shows of projects, datasets and items: plain data for the templates.
+"""Views of projects, datasets and items: plain data for the templates.
 
-Each view runs on the state thread, inside one transaction that only reads, and looks at a bounded number of documents.
+Each view runs on the state thread, in one transaction that only reads a bounded number of documents.
 """
 
 import json
@@ -20,13 +20,13 @@ from . import drawing
 PAGE = 48
 LISTED = 100
 MAX_FOLDERS = 300
-# The last page that a filter shows: finding it looks at all before it.
+# The last page of a filtered list: finding it reads all pages before it.
 MAX_FILTERED = 200
 MAX_SHAPES = 300
 THUMBNAIL_SHAPES = 24
-# What a camera writes on a picture that was taken with the camera on its side.
+# EXIF orientations of pictures taken with the camera on its side.
 LYING = (5, 6, 7, 8)
-# What a browser shows as a picture and never as a document.
+# Types that browsers show as images, never as documents.
 PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/avif"})
 Crumb = tuple[str, str]
 
@@ -49,13 +49,13 @@ def _project_card(call: Call, row: Row) -> dict[str, Any]:
 
 
 def _in_project(kind: str, project_id: str) -> tuple[str, tuple[Any, ...]]:
-    if kind == "datasets":  # the system's own dataset, with artifacts, is no dataset to look at
+    if kind == "datasets":  # the system's own dataset, with artifacts, is not shown
         return "scope = ? AND type != 'system'", (project_id,)
     return "scope = ?", (project_id,)
 
 
 def project(call: Call) -> dict[str, Any]:
-    """Show what one project holds: the newest of each kind."""
+    """Show the newest documents of each kind in a project."""
     row = call.store.row("projects", call.params["project_id"])
     shown: dict[str, Any] = {"project": call.store.parsed(row), "crumbs": []}
     for kind in ("datasets", "models", "pipelines", "tasks", "executions", "apps", "services"):
@@ -106,14 +106,14 @@ def dataset(call: Call) -> dict[str, Any]:
 
 
 def _items(call: Call, dataset_id: str, filters: dict[str, str]) -> tuple[dict[str, Any], list[Row]]:
-    """Find one page of items; with a filter nobody counts how many there are, for that would look at all."""
+    """Return one page of items; filtered items are not counted, as that would read all of them."""
     if not any(filters.values()):
         where = "scope = ? AND type = 'file' AND hidden = 0"
         paging, rows = listing(call, "items", where, (dataset_id,), "ORDER BY id")
         return paging, list(rows)
     number = page_number(call)
     if number > MAX_FILTERED:
-        raise bad_request(f"with a filter there are pages up to {MAX_FILTERED}, not {number}: filter more")
+        raise bad_request(f"'page' must be at most {MAX_FILTERED} with a filter, got {number}: filter more")
     plan = plan_for(call.store, "items", _items_query(filters), ("scope = ?", (dataset_id,)))
     _narrow(plan, filters)
     begin = (number - 1) * PAGE
@@ -124,8 +124,8 @@ def _items(call: Call, dataset_id: str, filters: dict[str, str]) -> tuple[dict[s
 
 
 def _narrow(plan: Plan, filters: dict[str, str]) -> None:
-    """Add the conditions that are quick on columns: files only, the folder with all below it, a part of the path."""
-    # Written so that SQLite may walk the files by id; +dir and +name keep it from other indexes.
+    """Add conditions on columns: files only, the folder with its subfolders, a part of the name."""
+    # +dir and +name keep SQLite from other indexes than the one on ids, in whose order the page is.
     plan.where.append("type = 'file' AND hidden = 0")
     if filters["folder"] not in ("", "/"):
         folder = "/" + filters["folder"].strip("/")
@@ -133,7 +133,7 @@ def _narrow(plan: Plan, filters: dict[str, str]) -> None:
         plan.where.append("(+dir = ? OR +dir > ? AND +dir < ?)")
         plan.values += [folder, f"{folder}/", f"{folder}0"]
     if filters["name"]:
-        # GLOB reads more than stars; those characters are put into brackets, where they mean themselves.
+        # Other special characters of GLOB are literal inside brackets.
         name = "".join(f"[{one}]" if one in "?[" else one for one in filters["name"].lower())
         plan.where.append("lower(+name) GLOB ?")
         plan.values.append(f"*{name}*")
@@ -152,7 +152,7 @@ def _items_query(filters: dict[str, str]) -> dict[str, Any]:
 
 
 def card(call: Call, row: Row, colours: dict[str, str]) -> dict[str, Any]:
-    """Describe an item as a thumbnail with what is drawn over it."""
+    """Describe an item as a thumbnail with its annotations."""
     item = call.store.parsed(row)
     tail = f"ORDER BY id LIMIT {THUMBNAIL_SHAPES}"
     found = [
@@ -166,7 +166,7 @@ def card(call: Call, row: Row, colours: dict[str, str]) -> dict[str, Any]:
         "tags": tags_of(item),
         "labels": sorted({str(annotation.get("label")) for annotation in found}),
         "annotations": item.get("annotationsCount", 0),
-        # No thumbnail is made of what would fill the memory.
+        # Thumbnails of larger images would take too much memory.
         "picture": drawn if drawn and drawn["width"] * drawn["height"] <= MAX_PIXELS else None,
         "suffix": item["name"].rpartition(".")[2][:5] if "." in item["name"] else "file",
     }
@@ -188,10 +188,7 @@ def item(call: Call) -> dict[str, Any]:
     name = call.store.parsed(dataset_row)["name"]
     return {
         "item": shown,
-        "crumbs": [
-            *project_crumbs(call, dataset_row.scope),
-            (name, f"/datasets/{dataset_row.id}"),
-        ],
+        "crumbs": [*project_crumbs(call, dataset_row.scope), (name, f"/datasets/{dataset_row.id}")],
         "picture": picture(shown, 720, found, colours),
         "annotations": [_annotation(one, colours) for one in found],
         "annotations_total": call.store.count("annotations", "parent = ?", (row.id,)),
@@ -234,7 +231,7 @@ def _model(annotation: dict[str, Any]) -> dict[str, Any]:
 def picture(
     item: dict[str, Any], size: int, annotations: list[dict[str, Any]], colours: dict[str, str]
 ) -> dict[str, Any] | None:
-    """Describe an image with shapes over it, when it is shown about `size` pixels wide; None for other files."""
+    """Describe an image with shapes, shown about `size` pixels wide, or return None for other files."""
     system = system_of(item)
     width, height = system.get("width"), system.get("height")
     if guess_type(item["name"]) not in PICTURES or not _size(width) or not _size(height):
@@ -243,17 +240,15 @@ def picture(
         width, height = height, width  # shown upright, which is how it is annotated
     shapes = []
     for annotation in annotations:
-        drawn = drawing.shape(annotation)
-        if drawn is not None:
+        if (drawn := drawing.shape(annotation)) is not None:
             label = str(annotation.get("label"))
-            shapes.append(
-                drawn | {"id": annotation["id"], "label": label, "colour": label_colour(label, colours)}
-            )
+            colour = label_colour(label, colours)
+            shapes.append(drawn | {"id": annotation["id"], "label": label, "colour": colour})
     return {
         "id": item["id"],
         "width": width,
         "height": height,
-        # How many pixels of the image one pixel of the screen is, about; texts and points keep their size so.
+        # About how many image pixels are one screen pixel, so that texts and points keep their size.
         "unit": max(width / size, height / (size * 0.85)),
         "coarse": max(width, height) < size / 2,
         "shapes": shapes,
@@ -262,7 +257,7 @@ def picture(
 
 
 def _alternative(item: dict[str, Any], annotations: list[dict[str, Any]]) -> str:
-    labels = [f"{annotation.get('label')} ({annotation.get('type')})" for annotation in annotations[:8]]
+    labels = [f"{one.get('label')} ({one.get('type')})" for one in annotations[:8]]
     if not labels:
         return f"{item['name']}, no annotations"
     more = f" and {len(annotations) - 8} more" if len(annotations) > 8 else ""
@@ -274,7 +269,7 @@ def _size(value: Any) -> bool:
 
 
 def content(call: Call) -> dict[str, Any]:
-    """Say where the bytes of an item lie, and whether a browser may show them."""
+    """Return the path of an item's bytes, and their type if a browser may show them."""
     row = call.store.row("items", call.params["item_id"])
     if row.blob is None:
         raise bad_request(f"item {row.id} is a directory: it has no bytes")
@@ -288,7 +283,7 @@ def content(call: Call) -> dict[str, Any]:
 
 
 def mask(call: Call) -> dict[str, Any]:
-    """Give the annotation with the mask."""
+    """Return the annotation with the mask."""
     annotation = call.store.get("annotations", call.params["annotation_id"])
     if annotation.get("type") != "binary" or drawing.mask_png(annotation) is None:
         raise not_found("mask of annotation", annotation["id"])
@@ -301,7 +296,7 @@ def mask(call: Call) -> dict[str, Any]:
 def listing(
     call: Call, kind: str, where: str = "1", values: tuple[Any, ...] = (), tail: str = "ORDER BY id DESC"
 ) -> tuple[dict[str, Any], Iterator[Row]]:
-    """Give one page of a kind's documents."""
+    """Return one page of a kind's documents."""
     number = page_number(call)
     total = call.store.count(kind, where, values)
     rows = call.store.select(kind, where, values, f"{tail} LIMIT {PAGE} OFFSET {(number - 1) * PAGE}")
@@ -309,7 +304,7 @@ def listing(
 
 
 def page_number(call: Call) -> int:
-    """Read the number of the page, from 1."""
+    """Read the page number, from 1."""
     text = call.query.get("page") or "1"
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:12]) <= 10**9:
         raise bad_request(f"'page' must be a whole number from 1, got {text!r}")
@@ -317,12 +312,12 @@ def page_number(call: Call) -> int:
 
 
 def pages(call: Call, number: int, total: int, size: int = PAGE) -> dict[str, Any]:
-    """Describe where in a listing a page is, with the addresses of its neighbours."""
+    """Describe the position of a page in a list, with the addresses of its neighbours."""
     last = max(1, -(-total // size))
     query = {name: value for name, value in call.query.items() if name != "page" and value}
 
     def address(page: int) -> str | None:
-        # A page past the end leads back to the last one.
+        # Past the end, the previous page is the last one.
         return "?" + urlencode(query | {"page": page}, errors="replace") if 1 <= page <= last else None
 
     return {
@@ -335,14 +330,14 @@ def pages(call: Call, number: int, total: int, size: int = PAGE) -> dict[str, An
 
 
 def project_crumbs(call: Call, project_id: str | None) -> list[Crumb]:
-    """Give the way back to a project."""
+    """Return the link back to a project."""
     for row in call.store.select("projects", "id = ?", (project_id,)):
         return [(call.store.parsed(row)["name"], f"/projects/{row.id}")]
     return []
 
 
 def name_of(call: Call, kind: str, document_id: Any) -> str | None:
-    """Give the name of a document that another one mentions; None when there is no such."""
+    """Return the name of a document, or None if not found."""
     if not isinstance(document_id, str):
         return None
     row = next(call.store.select(kind, "id = ?", (document_id,)), None)
@@ -350,7 +345,7 @@ def name_of(call: Call, kind: str, document_id: Any) -> str | None:
 
 
 def label_colours(call: Call, dataset_id: str) -> dict[str, str]:
-    """Collect the labels of a dataset's recipe with their colours; nested ones with dots."""
+    """Return the colours of a dataset's labels; names of nested labels are joined by dots."""
     dataset = call.store.parsed(call.store.row("datasets", dataset_id))
     colours: dict[str, str] = {}
     for recipe_id in as_list(system_of(dataset).get("recipes"))[:5]:
@@ -369,7 +364,7 @@ def _collect(nodes: list[Any], prefix: str, colours: dict[str, str]) -> None:
 
 
 def label_colour(label: Any, colours: dict[str, str]) -> str:
-    """Give the colour of a label, whether or not the recipe knows it."""
+    """Return the colour of a label, in the recipe or not."""
     return colours.get(str(label)) or _palette(str(label))
 
 
@@ -378,26 +373,26 @@ def _palette(tag: str) -> str:
 
 
 def tags_of(item: dict[str, Any]) -> list[str]:
-    """List the tags that an item has; the subset is one of them."""
+    """List the tags of an item, its subset among them."""
     return sorted(str(tag) for tag, value in as_dict(system_of(item).get("tags")).items() if value)
 
 
 def system_of(document: dict[str, Any]) -> dict[str, Any]:
-    """Give a document's system metadata, whatever shape it has."""
+    """Return a document's system metadata, or {} if it is not an object."""
     return as_dict(as_dict(document.get("metadata")).get("system"))
 
 
 def pretty(value: Any, limit: int = 20_000) -> str:
-    """Write JSON to be read, but not for ever."""
+    """Format JSON with indentation, cut at a limit."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return text if len(text) <= limit else f"{text[:limit]}\n... and {len(text) - limit} characters more"
 
 
 def as_dict(value: Any) -> dict[str, Any]:
-    """Give an object, whatever a client has put in its place."""
+    """Return a client's value if it is an object, else {}."""
     return value if isinstance(value, dict) else {}
 
 
 def as_list(value: Any) -> list[Any]:
-    """Give a list, whatever a client has put in its place."""
+    """Return a client's value if it is a list, else []."""
     return value if isinstance(value, list) else []

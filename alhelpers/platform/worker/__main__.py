@@ -12,46 +12,47 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from alhelpers.forking import Server, leave, set_anew
+from alhelpers.forking import Server, exit_fast, reinitialize
 
-from .reporting import Reporter, take_output
+from .reporting import take_output
 
 
 def main() -> int:
-    """Take the service and then its jobs from the standard input, until it ends.
+    """Run a service's jobs from the standard input.
 
-    With arguments, be forked into such processes: asked for on the socket whose descriptor is the first of them, with
-    what the others name imported.
+    With arguments (the descriptor of a socket, modules to import), fork such processes when asked on the socket.
     """
     if len(sys.argv) > 1:
         _wait_to_be_forked()
     reporter = take_output()
     messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(messages,), daemon=True).start()
-    # Imported here: the import takes a second or two, and what it prints belongs in the log.
+    # Imported here, as what the import prints belongs in the log.
     from . import runner as running
+    from .speed import speed_up_sdk
 
-    # The SDK's own handler would print its records a second time.
+    speed_up_sdk()
+    # The SDK's own handler would log its records twice.
     logging.getLogger("dtlpy").handlers.clear()
     setup = messages.get()
     try:
         runner = running.Runner(setup, Path.cwd(), reporter)
-    # Anything that the service's code raises while it is made, SystemExit included, is told to the server.
+    # Whatever the service's code raises when its instance is created, SystemExit included, is reported.
     except BaseException as error:  # noqa: BLE001
         reporter.send("broken", **running.describe(error))
         return 1
-    reporter.tell_imports()
+    reporter.report_imports()
     reporter.send("ready")
-    _work(runner, messages, reporter, setup["concurrency"])
+    _work(runner, messages, setup["concurrency"])
     return 0
 
 
 def _wait_to_be_forked() -> None:
-    """Return in a fork that is like a process started for a worker."""
+    """Return in each fork, set up like a new process."""
     server = Server(int(sys.argv[1]), sys.argv[2:])
     question, files = server.serve()
     if question is None:
-        leave()
+        exit_fast()
     os.setsid()
     for number, file in enumerate(files):
         os.dup2(file, number)
@@ -61,12 +62,10 @@ def _wait_to_be_forked() -> None:
     del sys.argv[1:]
     if not sys.flags.safe_path:
         sys.path.insert(0, question["folder"])
-    set_anew()
+    reinitialize()
 
 
-def _work(
-    runner: Any, messages: "queue.SimpleQueue[dict[str, Any]]", reporter: Reporter, threads: int
-) -> None:
+def _work(runner: Any, messages: "queue.SimpleQueue[dict[str, Any]]", threads: int) -> None:
     pool = ThreadPoolExecutor(threads, thread_name_prefix="execution")
     while True:
         message = messages.get()
@@ -77,7 +76,7 @@ def _work(
 
 
 def _listen(messages: "queue.SimpleQueue[dict[str, Any]]") -> None:
-    """Pass the server's messages on; when the server is gone, end this process and all that it started."""
+    """Queue the server's messages; when they end, kill this process and all that it started."""
     for line in sys.stdin.buffer:
         messages.put(json.loads(line))
     with contextlib.suppress(AttributeError, OSError):  # Windows has no process groups

@@ -1,4 +1,4 @@
-"""Where a service's code comes from: an unpacked codebase, a piece of text, or the installed environment."""
+"""The code of a service: an unpacked codebase, text, or a module of the installed environment."""
 
 import importlib
 import importlib.util
@@ -16,28 +16,13 @@ CLASS_NAME = "ServiceRunner"
 
 
 class CodeError(Exception):
-    """The code of a service cannot be had, with a message that says why."""
+    """The code of a service cannot be loaded."""
 
 
 def fetch(codebase: dict[str, Any], folder: Path) -> Path | None:
-    """Lay out a codebase.
+    """Write a codebase into an empty folder and return it, or None if the code is in the environment.
 
-    Parameters
-    ----------
-    codebase : dict
-        ``{"kind": "zip", "path": ...}``, ``{"kind": "text", "text": ...}`` or ``{"kind": "installed", "why": ...}``.
-    folder : Path
-        Where to; it exists and is empty.
-
-    Returns
-    -------
-    Path or None
-        The folder; None when the code is to be found in the environment.
-
-    Raises
-    ------
-    CodeError
-        When the archive is broken, or would write outside the folder, or is too large.
+    It is ``{"kind": "zip", "path": ...}``, ``{"kind": "text", "text": ...}`` or ``{"kind": "installed", "why": ...}``.
     """
     if codebase["kind"] == "installed":
         return None
@@ -53,7 +38,7 @@ def fetch(codebase: dict[str, Any], folder: Path) -> Path | None:
 
 
 def unpack(archive: zipfile.ZipFile, folder: Path) -> None:
-    """Unpack an archive that a stranger may have made: nothing outside the folder, no links, no bombs."""
+    """Unpack an untrusted archive: nothing outside the folder, no links, a limited size."""
     members = archive.infolist()
     if len(members) > MOST_FILES:
         raise CodeError(f"the codebase holds {len(members)} files; at most {MOST_FILES} are unpacked")
@@ -70,7 +55,7 @@ def unpack(archive: zipfile.ZipFile, folder: Path) -> None:
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         with archive.open(member) as source, open(target, "wb") as file:
-            # The sizes in the archive are claims; only what comes out counts.
+            # The sizes that the archive states may be wrong.
             while chunk := source.read(1 << 16):
                 left -= len(chunk)
                 if left < 0:
@@ -80,17 +65,7 @@ def unpack(archive: zipfile.ZipFile, folder: Path) -> None:
 
 
 def load(entry_point: str | None, folder: Path | None, why: str = "") -> ModuleType:
-    """Import the module of an entry point.
-
-    Parameters
-    ----------
-    entry_point : str, optional
-        The path of a Python file, from the root of the codebase (``main.py`` without it).
-    folder : Path, optional
-        The unpacked codebase; without it the environment is searched.
-    why : str
-        Why there is no folder, for the message.
-    """
+    """Import the module of an entry point; without a folder, for the reason `why`, search the environment."""
     path = PurePosixPath(entry_point or ENTRY_POINT)
     if path.is_absolute() or ".." in path.parts or path.suffix != ".py":
         raise CodeError(f"the entry point must be a Python file inside the codebase, got {entry_point!r}")
@@ -104,13 +79,13 @@ def load(entry_point: str | None, folder: Path | None, why: str = "") -> ModuleT
             f"the codebase has no entry point {str(path)!r}; its Python files begin with {present}"
         )
     sys.path.insert(0, str(folder))
-    _give_way(folder)
+    _forget_shadowed(folder)
     top = dotted.split(".")[0]
     if all(part.isidentifier() for part in dotted.split(".")) and top not in sys.modules:
         module = importlib.import_module(dotted)
         if module.__file__ and Path(module.__file__).resolve() == file.resolve():
             return module
-    # A file whose name is no module's name, or is taken by a module that is loaded already.
+    # The file's name is not a valid module name, or is that of a loaded module.
     spec = importlib.util.spec_from_file_location(f"entry_point_{path.stem.replace('-', '_')}", file)
     if spec is None or spec.loader is None:
         raise CodeError(f"cannot import the entry point {str(path)!r}")
@@ -120,8 +95,8 @@ def load(entry_point: str | None, folder: Path | None, why: str = "") -> ModuleT
     return module
 
 
-def _give_way(folder: Path) -> None:
-    """Forget this program's own package where the codebase brings one of that name: the codebase comes first."""
+def _forget_shadowed(folder: Path) -> None:
+    """Forget this program's own package if the codebase has one of that name."""
     own = __name__.split(".")[0]
     if (folder / own).is_dir():
         for name in [each for each in sys.modules if each == own or each.startswith(f"{own}.")]:
@@ -144,7 +119,7 @@ def _installed(path: PurePosixPath, dotted: str, why: str) -> ModuleType:
 
 
 def find_class(module: ModuleType, name: str | None) -> type | None:
-    """Find the class of a service; None when the module offers plain functions."""
+    """Return the class of a service, or None if the module has plain functions."""
     found = getattr(module, name or CLASS_NAME, None)
     if isinstance(found, type):
         return found

@@ -1,4 +1,4 @@
-"""What a worker tells the server: results, progress, and everything that the service's code prints or logs."""
+"""Messages from a worker to the server: results, progress, and what the service's code prints or logs."""
 
 import contextvars
 import io
@@ -14,19 +14,13 @@ from alhelpers.forking import NUMERICAL
 
 # jsonschema takes two seconds where Jupyter has brought all its formats along.
 _LARGE = (*NUMERICAL, "jsonschema")
-# Which execution the current thread works on; threads that the code itself starts know nothing of it.
+# The execution of the current thread; threads that the code itself starts do not have it.
 CURRENT: contextvars.ContextVar[str | None] = contextvars.ContextVar("execution", default=None)
 LONGEST_LINE = 10_000
 
 
 class Reporter:
-    """Writes messages to the server, one JSON line each.
-
-    Parameters
-    ----------
-    pipe : binary file
-        Where the server reads.
-    """
+    """Writes messages to the server, one JSON line each."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
@@ -40,12 +34,12 @@ class Reporter:
             self._pipe.write(line)
             self._pipe.flush()
 
-    def tell_imports(self) -> None:
-        """Send which of the large packages the service's code has imported."""
+    def report_imports(self) -> None:
+        """Send the names of large packages that the service's code has imported."""
         self.send("imported", names=[name for name in _LARGE if name in sys.modules])
 
     def log(self, level: str, text: str) -> None:
-        """Send lines for the log, with the execution that they belong to."""
+        """Send lines for the log, with their execution."""
         execution = CURRENT.get()
         if execution is None and len(self.running) == 1:
             execution = next(iter(self.running), None)
@@ -56,20 +50,20 @@ class Reporter:
 
 
 class Printed(io.TextIOBase):
-    """Stands in for ``sys.stdout`` or ``sys.stderr``, and sends whole lines to the log."""
+    """A replacement for ``sys.stdout`` or ``sys.stderr`` that sends whole lines to the log."""
 
     def __init__(self, reporter: Reporter, level: str) -> None:
         self._reporter, self._level = reporter, level
         self._open: dict[int, str] = {}
 
     def writable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def write(self, text: str) -> int:
-        """Take text; what follows the last line break waits for more."""
+        """Log whole lines, and keep what follows the last line break."""
         thread = threading.get_ident()
-        # A progress bar goes back to the start of its line; its last state is what counts.
+        # A progress bar returns to the start of its line: keep its last state.
         whole, line_break, rest = (self._open.pop(thread, "") + text).rpartition("\n")
         if line_break:
             lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in whole.split("\n")]
@@ -80,12 +74,12 @@ class Printed(io.TextIOBase):
         return len(text)
 
     def finish_line(self) -> None:
-        """Send what the current thread has printed without a line break."""
+        """Log what the current thread has printed without a line break."""
         self._reporter.log(self._level, self._open.pop(threading.get_ident(), ""))
 
 
 class Logged(logging.Handler):
-    """Sends the records of Python's logging to the log."""
+    """Sends records of Python's logging to the log."""
 
     def __init__(self, reporter: Reporter) -> None:
         super().__init__(logging.INFO)
@@ -98,9 +92,9 @@ class Logged(logging.Handler):
 
 
 def take_output() -> Reporter:
-    """Keep the standard output for messages to the server, and send all else that is printed to the log."""
+    """Reserve the standard output for messages, and log all else that is printed."""
     reporter = Reporter(os.fdopen(os.dup(1), "wb"))
-    # What is written below Python (by a library, by a child process) joins the standard error, which is logged too.
+    # What libraries and child processes write joins the standard error, which the server logs.
     os.dup2(2, 1)
     sys.stdout = Printed(reporter, "INFO")
     sys.stderr = Printed(reporter, "ERROR")

@@ -1,4 +1,4 @@
-"""One service in this process: its instance, made once, and the calls of its functions."""
+"""One service in this process: its instance and the calls of its functions."""
 
 import ctypes
 import inspect
@@ -15,7 +15,7 @@ import dtlpy as dl
 from . import code, values
 from .reporting import CURRENT, Printed, Reporter
 
-# The SDK stops following a log at the line with this text.
+# The SDK stops following a log at the line with END_LINE.
 START_LINE = "[Start] Executing function."
 END_LINE = "[Done] Executing function."
 # A smaller step of progress is not worth an entry in the status log.
@@ -23,7 +23,7 @@ SMALLEST_STEP = 5
 
 
 class Progress(dl.Progress):
-    """What a function uses to say how far it is, and which way out of a pipeline's node to take."""
+    """Reports a function's progress, and the action with which it leaves a pipeline's node."""
 
     def __init__(self, reporter: Reporter, execution_id: str) -> None:
         self.logger = logging.getLogger("progress")
@@ -41,7 +41,7 @@ class Progress(dl.Progress):
         duration: float | None = None,
         action: str | None = None,
     ) -> None:
-        """Tell the server; see ``dl.Progress.update``."""
+        """Send progress to the server; see ``dl.Progress.update``."""
         if status in ("failed", "error"):
             self.failed = message or "the function reported its failure"
         step = max(0, min(int(progress or 0), 100)) - self._percent
@@ -59,17 +59,7 @@ class Progress(dl.Progress):
 
 
 class Runner:
-    """A service, ready to be called.
-
-    Parameters
-    ----------
-    setup : dict
-        ``service``, ``package``, ``module``, ``codebase``: what the server sends first.
-    folder : Path
-        An empty folder for the codebase, which is the working folder too.
-    reporter : Reporter
-        Where to tell what happens.
-    """
+    """A service whose code is loaded into an empty folder, from the server's first message."""
 
     def __init__(self, setup: dict[str, Any], folder: Path, reporter: Reporter) -> None:
         self.reporter = reporter
@@ -80,11 +70,11 @@ class Runner:
         codebase = setup["codebase"]
         home = code.fetch(codebase, folder)
         python = code.load(self.module.get("entryPoint"), home, codebase.get("why", ""))
-        made = code.find_class(python, self.module.get("className"))
-        self.target = python if made is None else self._make(made)
+        service_class = code.find_class(python, self.module.get("className"))
+        self.target = python if service_class is None else self._create(service_class)
 
-    def _make(self, made: type) -> Any:
-        """Make the one instance of the service's class, with the inputs that its configuration gives."""
+    def _create(self, service_class: type) -> Any:
+        """Create the service's instance with its configured inputs."""
         given = self.service.init_input or {}
         declared = {each["name"]: each for each in self.module.get("initInputs") or []}
         arguments = {}
@@ -93,16 +83,16 @@ class Runner:
             if name in given or spec.get("value") is not None:
                 value = given.get(name, spec.get("value"))
                 arguments[name] = values.resolve(name, spec.get("type"), value)
-        parameters = inspect.signature(made).parameters
+        parameters = inspect.signature(service_class).parameters
         if not _takes_any(parameters):
             arguments = {name: value for name, value in arguments.items() if name in parameters}
-        instance = made(**arguments)
+        instance = service_class(**arguments)
         if isinstance(instance, dl.BaseServiceRunner):
             instance._service_entity = self.service
         return instance
 
     def run(self, job: dict[str, Any]) -> None:
-        """Run one execution and report its end, whatever happens."""
+        """Run one execution and report its end."""
         CURRENT.set(job["id"])
         self.reporter.running.add(job["id"])
         self._threads[job["id"]] = threading.get_ident()
@@ -113,7 +103,7 @@ class Runner:
             end = {"status": "success", "output": output}
             if progress.failed is not None:
                 end = {"status": "failed", "output": output, "message": progress.failed}
-        # Whatever the service's code raises, SystemExit included, is the end of the execution and not of the worker.
+        # Whatever the service's code raises, SystemExit included, ends the execution, not the worker.
         except BaseException as error:  # noqa: BLE001
             end = {"status": "failed", **describe(error)}
             self.reporter.log("ERROR", end["error"])
@@ -125,7 +115,7 @@ class Runner:
                 stream.finish_line()
         self.reporter.running.discard(job["id"])
         CURRENT.set(None)
-        self.reporter.tell_imports()
+        self.reporter.report_imports()
         self.reporter.send("end", id=job["id"], **end)
 
     def interrupt(self, execution_id: str) -> None:
@@ -134,9 +124,8 @@ class Runner:
         if thread is not None:
             if isinstance(self.target, dl.BaseServiceRunner):
                 self.target._terminate(thread)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(thread), ctypes.py_object(InterruptedError)
-            )
+            error = ctypes.py_object(InterruptedError)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
 
     def _call(self, job: dict[str, Any], progress: Progress) -> Any:
         function = self._function(job["functionName"])
@@ -152,9 +141,8 @@ class Runner:
         function = getattr(self.target, name, None)
         if not callable(function) or name.startswith("_"):
             names = [each["name"] for each in self.module.get("functions") or []]
-            raise code.CodeError(
-                f"the service's code has no function {name!r}; its manifest declares {names}"
-            )
+            message = f"the service's code has no function {name!r}; its manifest declares {names}"
+            raise code.CodeError(message)
         return function
 
     def _arguments(self, function: Callable[..., Any], name: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -165,9 +153,8 @@ class Runner:
             if key in parameters or _takes_any(parameters):
                 arguments[key] = values.resolve(key, declared.get(key), value)
             elif key in declared:
-                raise values.ValueProblem(
-                    f"function {name!r} declares the input {key!r} but does not take it"
-                )
+                message = f"function {name!r} declares the input {key!r} but does not take it"
+                raise values.ValueProblem(message)
         missing = [
             key
             for key, parameter in parameters.items()
@@ -180,7 +167,7 @@ class Runner:
         return arguments
 
     def _declared(self, function: Callable[..., Any], name: str) -> dict[str, str]:
-        """Give the types of a function's inputs: from the manifest, or from the SDK's decorator."""
+        """Return the types of a function's inputs, from the manifest or the SDK's decorator."""
         specs = [each for each in self.module.get("functions") or [] if each.get("name") == name]
         spec = specs[0] if specs else getattr(function, "__dtlpy__", None) or {}
         return {each["name"]: each.get("type") for each in spec.get("input") or []}
@@ -202,16 +189,15 @@ class Runner:
 
 
 def describe(error: BaseException) -> dict[str, str]:
-    """Give an error's message and its stack trace, without the frames of this program."""
+    """Return an error's message and its stack trace, without the frames of this program."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and __package__ in _module_of(trace):
         trace = trace.tb_next
     lines = traceback.format_exception(type(error), error, trace)
-    text = str(error) or type(error).__name__
-    named = (
-        text if isinstance(error, values.ValueProblem | code.CodeError) else f"{type(error).__name__}: {text}"
-    )
-    return {"message": named, "error": "".join(lines)}
+    message = str(error) or type(error).__name__
+    if not isinstance(error, values.ValueProblem | code.CodeError):
+        message = f"{type(error).__name__}: {message}"
+    return {"message": message, "error": "".join(lines)}
 
 
 def _module_of(trace: Any) -> str:

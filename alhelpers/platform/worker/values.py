@@ -1,4 +1,4 @@
-"""Arguments and results: ids become entities before a call, entities become ids after it."""
+"""Conversion of arguments (ids to entities) and of results (entities to ids)."""
 
 import json
 from pathlib import PurePath
@@ -6,7 +6,7 @@ from typing import Any
 
 import dtlpy as dl
 
-# The repository that fetches each type of entity; its get() takes '<type>_id'.
+# The repository of each type of entity; its get() takes '<type>_id'.
 REPOSITORIES = {
     "Dataset": "datasets",
     "Item": "items",
@@ -25,20 +25,13 @@ LARGEST_OUTPUT = 16 << 20
 
 
 class ValueProblem(Exception):
-    """An argument or a result does not fit what the function declares."""
+    """An argument or a result is not of the declared type."""
 
 
 def resolve(name: str, declared: str | None, value: Any) -> Any:
-    """Turn an argument into what the function expects.
+    """Convert an argument (an id, ``{'item_id': ...}``, a list of those, or a plain value) to its declared type.
 
-    Parameters
-    ----------
-    name : str
-        The argument's name, for messages.
-    declared : str, optional
-        Its type in the manifest, such as ``Item``, ``Item[]``, ``Json``; without one the value says what it is.
-    value : object
-        An id, ``{'item_id': ...}``, a list of those, or a plain value.
+    Without a type such as ``Item``, ``Item[]`` or ``Json``, only objects with the id of an entity are converted.
     """
     declared = declared or _guess(value)
     if value is None or declared is None:
@@ -53,7 +46,7 @@ def resolve(name: str, declared: str | None, value: Any) -> Any:
 
 def _guess(value: Any) -> str | None:
     if isinstance(value, dict):
-        # An annotation is also given with its item's id, an item with its dataset's.
+        # An annotation may come with its item's id as well, an item with its dataset's.
         for kind in ("Annotation", "Item", "Dataset", "Model", "Task", "Project"):
             if f"{kind.lower()}_id" in value:
                 return kind
@@ -89,13 +82,7 @@ def _plain(name: str, declared: str, value: Any) -> Any:
 
 
 def pack(value: Any) -> Any:
-    """Turn what a function returned into JSON; entities become their ids, several results a list.
-
-    Raises
-    ------
-    ValueProblem
-        When it cannot be written as JSON, or is too large.
-    """
+    """Convert a function's result to JSON; entities become ids, several results a list."""
     try:
         text = json.dumps(value, default=_encode, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -122,4 +109,4 @@ def _encode(value: Any) -> Any:
         return list(value)
     if hasattr(value, "tolist"):  # arrays and numbers of numpy and torch
         return value.tolist()
-    raise TypeError(f"{type(value).__name__} is no JSON, and no entity of the platform")
+    raise TypeError(f"{type(value).__name__} is neither JSON nor an entity of the platform")

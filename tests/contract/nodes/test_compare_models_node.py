@@ -85,12 +85,6 @@ def test_a_model_that_was_not_evaluated_is_named(dl, make_model, classified, pro
     assert progress.action is None
 
 
-def test_without_a_dataset_precision_recall_cannot_be_compared(classified):
-    _, poor, good = classified
-    with pytest.raises(ValueError, match="needs the dataset"):
-        ModelComparer.compare_models(poor, good)
-
-
 def test_models_of_different_outputs_are_refused(classified, make_model):
     dataset, poor, _ = classified
     with pytest.raises(ValueError, match="different outputs"):
@@ -133,7 +127,7 @@ def test_the_test_filter_decides_which_items_count(subset_only):
     assert given == TEST
 
 
-def test_different_items_are_said(subset_only):
+def test_different_items_are_warned_of(subset_only):
     dataset, old, new = subset_only
     result = compare(old, new, DEFAULT, dataset)
     assert result.test_items == 6 and any(
@@ -141,7 +135,7 @@ def test_different_items_are_said(subset_only):
     )
 
 
-def test_a_test_filter_that_selects_nothing_is_said(subset_only):
+def test_a_test_filter_that_selects_nothing_is_named(subset_only):
     dataset, old, new = subset_only
     with pytest.raises(ValueError, match="selects no item"):
         compare(
@@ -235,9 +229,9 @@ SEVERAL = json.loads((CONFIGS / "compare_configurations_several_metrics.json").r
 
 
 @pytest.fixture
-def asked(dl, monkeypatch):
+def queries(dl, monkeypatch):
     """The queries that the SDK sends, with the ids that came back."""
-    queries = []
+    sent = []
     send = dl.client_api.gen_request
 
     def recording(*args, **options):
@@ -246,11 +240,11 @@ def asked(dl, monkeypatch):
         if path.endswith("/query"):
             body = options.get("json_req") or {}
             ids = [entry["id"] for entry in response.json()["items"]]
-            queries.append((body.get("resource"), json.dumps(body["filter"]), ids))
+            sent.append((body.get("resource"), json.dumps(body["filter"]), ids))
         return success, response
 
     monkeypatch.setattr(dl.client_api, "gen_request", recording)
-    return queries
+    return sent
 
 
 @pytest.fixture(scope="module")
@@ -273,26 +267,26 @@ def crowded(dl, make_dataset, make_model):
     ],
     ids=["one metric", "four metrics"],
 )
-def test_each_annotation_is_read_once_however_many_metrics(crowded, asked, config):
+def test_each_annotation_is_read_once_however_many_metrics(crowded, queries, config):
     dataset, old, new, *_ = crowded
     comparison = compare(old, new, config, dataset)
     assert len(comparison.metrics) == len([key for key in config if key != "wins"])
     # One query for each model's predictions, one for the ground truth, and nothing of other models.
-    assert [resource for resource, *_ in asked] == ["annotations"] * 3
-    ids = [one for *_, found in asked for one in found]
+    assert [resource for resource, *_ in queries] == ["annotations"] * 3
+    ids = [one for *_, found in queries for one in found]
     assert len(ids) == len(set(ids)) == 3 * 8
-    assert [model.id in query for model, (_, query, _) in zip((old, new), asked, strict=False)] == [
+    assert [model.id in query for model, (_, query, _) in zip((old, new), queries, strict=False)] == [
         True,
         True,
     ]
 
 
-def test_a_test_filter_costs_one_query_of_items(crowded, asked):
+def test_a_test_filter_costs_one_query_of_items(crowded, queries):
     dataset, old, new, *_ = crowded
     everything = {"filter": {"$and": [{"hidden": False}, {"type": "file"}]}}
     config = {"f1": {}, "calibration": {}, "wins": "any", "test_filter": everything}
     assert compare(old, new, config, dataset).test_items == 8
-    assert sorted(str(resource) for resource, *_ in asked) == ["annotations"] * 3 + ["items"]
+    assert sorted(str(resource) for resource, *_ in queries) == ["annotations"] * 3 + ["items"]
 
 
 def test_several_metrics_are_decided_and_stored(dl, shared_project, classified, progress):
@@ -357,7 +351,7 @@ BAD = {
     "unknown metric": ({"speed": {}}, "names nothing to compare"),
     "metric of boxes": (
         {"mean_average_precision": {}},
-        "cannot compare models that give 'class' annotations",
+        "cannot compare models that predict 'class' annotations",
     ),
     "empty test subset": (
         {"accuracy": {}, "test_filter": {"filter": {"$and": [{"dir": "/no"}]}}},
@@ -377,14 +371,15 @@ def test_bad_input_leaves_both_models_as_they_were_and_can_be_run_again(
     for _ in range(2):
         with pytest.raises(ValueError, match=message):
             ModelComparer.compare_models(poor, good, progress, None, config, dataset)
-    with pytest.raises(ValueError, match="needs the dataset"):
-        ModelComparer.compare_models(poor, good, progress, None, {"accuracy": {}})
+    for without_dataset in (None, {"accuracy": {}}):
+        with pytest.raises(ValueError, match="needs the dataset"):
+            ModelComparer.compare_models(poor, good, progress, None, without_dataset)
     assert [shared_project.models.get(model_id=model.id).to_json() for model in (poor, good)] == before
     assert progress.action is None
     assert ModelComparer.compare_models(poor, good, progress, None, DEFAULT, dataset).id == good.id
 
 
-def test_an_unknown_metric_beside_a_known_one_is_ignored_and_said(classified, progress, caplog):
+def test_an_unknown_metric_beside_a_known_one_is_ignored_with_a_warning(classified, progress, caplog):
     dataset, poor, good = classified
     winner = ModelComparer.compare_models(poor, good, progress, None, {"speed": {}, **DEFAULT}, dataset)
     assert winner.id == good.id and "metric 'speed' is not known and ignored" in caplog.text
@@ -414,7 +409,7 @@ def test_nan_in_a_training_metric_is_named(dl, make_model, classified, progress)
     assert progress.action is None
 
 
-def test_what_is_left_out_is_said(trained, classified):
+def test_metrics_that_are_left_out_are_warned_of(trained, classified):
     dataset, poor, good = classified
     both = DEFAULT | TRAINING
     assert any("checks of training metrics" in text for text in compare(poor, good, both, dataset).warnings)
@@ -424,7 +419,7 @@ def test_what_is_left_out_is_said(trained, classified):
     assert any("precision_recall is not compared" in text for text in by_training.warnings)
 
 
-def test_more_than_a_page_of_annotations_is_read_to_the_end_and_once(dl, make_dataset, make_model, asked):
+def test_more_than_a_page_of_annotations_is_read_to_the_end_and_once(dl, make_dataset, make_model, queries):
     dataset, items = make_dataset(["0.png"])
     item, (old, new) = items["0.png"], [make_model(output_type="box") for _ in range(2)]
     corners = [(40 * (place % 40), 40 * (place // 40)) for place in range(1010)]
@@ -439,10 +434,10 @@ def test_more_than_a_page_of_annotations_is_read_to_the_end_and_once(dl, make_da
     ]
     item.annotations.upload(truth + found)
     predict(dl, item, old, "a", 0.9, **places[0])
-    asked.clear()
+    queries.clear()
     result = compare(old, new, {"precision_recall": {}, "f1": {}}, dataset)
     assert (
         result.new == 1.0 and result.metrics[1]["new"] == 1.0 and result.previous == pytest.approx(1 / 1010)
     )
-    ids = [one for *_, page in asked for one in page]
-    assert len(ids) == len(set(ids)) == 2 * 1010 + 1 and len(asked) == 1 + 2 + 2
+    ids = [one for *_, page in queries for one in page]
+    assert len(ids) == len(set(ids)) == 2 * 1010 + 1 and len(queries) == 1 + 2 + 2

@@ -232,7 +232,9 @@ def test_a_dataset_is_split_exactly_and_else_as_the_node_would(dl, whole):
     result = split_dataset(dataset, GROUPS, seed=3)
     assert result.counts == result.wanted == {"train": 30, "validation": 15, "test": 15}
     assert (result.assigned, result.kept, result.skipped, result.deleted) == (59, 1, 1, 0)
-    assert len(result.warnings) == 1 and "1 items" in result.warnings[0] and "no images" in result.warnings[0]
+    assert (
+        len(result.warnings) == 1 and "1 items" in result.warnings[0] and "not images" in result.warnings[0]
+    )
     subsets = {name: subset(dl, dataset, name) for name in GROUPS}
     assert {name: len(ids) for name, ids in subsets.items()} == result.counts
     plan = plan_split(

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
-from alhelpers import data, protocols
+from alhelpers import data, files, protocols
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_unknown_name_lists_the_known_ones():
 
 
 def test_missing_mnist_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setenv("ALHELPERS_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="set ALHELPERS_DATA"):
+    monkeypatch.setattr(files, "SHIPPED_DATA", tmp_path)
+    with pytest.raises(FileNotFoundError, match="is missing: install the kit again"):
         data.load("mnist")
 
 

@@ -301,7 +301,7 @@ def test_another_seed_is_another_split():
 
 
 def test_ids_and_kept_items_are_checked():
-    with pytest.raises(ValueError, match="item 'a' is there more than once"):
+    with pytest.raises(ValueError, match="item 'a' occurs more than once"):
         plan_split(["a", "b", "a"], {"x": 1})
     with pytest.raises(ValueError, match="strata has 1 values for 2 items"):
         plan_split(["a", "b"], {"x": 1}, strata=["s"])

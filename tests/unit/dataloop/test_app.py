@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -7,9 +8,10 @@ import pytest
 
 from alhelpers.dataloop.app import REQUIREMENTS, ROOMS, write_codebase
 
-# Imports a service's file from the codebase alone, as if what it does not require were not installed.
+# Imports each service's file from the codebase alone, in a fork of its own, as if what it does not require were not
+# installed.
 PROBE = """
-import importlib.util, sys
+import importlib.util, json, os, sys, traceback
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
@@ -18,10 +20,20 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 sys.path.insert(0, {folder!r})
-spec = importlib.util.spec_from_file_location("entry_point", {folder!r} + "/alhelpers/{name}.py")
-spec.loader.exec_module(importlib.util.module_from_spec(spec))
-for name, module in sorted(sys.modules.items()):
-    print(name, getattr(module, "__file__", None) or "")
+import dtlpy
+
+for name in {names!r}:
+    if os.fork():
+        os.wait()
+        continue
+    try:
+        spec = importlib.util.spec_from_file_location("entry_point", {folder!r} + f"/alhelpers/{{name}}.py")
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        found = {{key: getattr(each, "__file__", None) or "" for key, each in sys.modules.items()}}
+    except Exception:
+        found = traceback.format_exc()
+    print(json.dumps([name, found]), flush=True)
+    os._exit(0)
 """
 ENTRY_POINTS = [
     "dataloop/data_split",
@@ -75,33 +87,31 @@ def test_a_folder_that_holds_something_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["secret.txt"]
 
 
-def loaded(folder, name):
-    """Where the modules come from that a file of the codebase brings into an empty process."""
+def loaded(folder, names):
+    """For each file of the codebase, the modules that it brings into an empty process, or its error."""
     allowed = closure(REQUIREMENTS)
     absent = {
         module
         for module, owners in packages_distributions().items()
         if not any(owner.lower().replace("_", "-") in allowed for owner in owners)
     }
-    code = PROBE.format(folder=str(folder), name=name, absent=absent - {"alhelpers"})
+    code = PROBE.format(folder=str(folder), names=names, absent=absent - {"alhelpers"})
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    return dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
+    return dict(json.loads(line) for line in done.stdout.splitlines())
 
 
-@pytest.mark.parametrize("name", ENTRY_POINTS)
-def test_an_entry_point_needs_the_codebase_and_its_requirements_only(folder, name):
-    modules = loaded(folder, name)
-    ours = {key: path for key, path in modules.items() if key.partition(".")[0] == "alhelpers"}
-    assert all(path.startswith(str(folder)) for path in ours.values()), ours
-    if name in LIGHT:
-        assert modules.keys().isdisjoint({"torch", "sklearn", "pyarrow.parquet"})
-
-
-def test_what_is_not_required_counts_as_absent(folder):
+def test_an_entry_point_needs_the_codebase_and_its_requirements_only(folder):
     (folder / "alhelpers" / "greedy.py").write_text("import IPython\n")
-    with pytest.raises(AssertionError, match="no module named 'IPython' on the service"):
-        loaded(folder, "greedy")
+    found = loaded(folder, [*ENTRY_POINTS, "greedy"])
     (folder / "alhelpers" / "greedy.py").unlink()
+    # what is not required counts as absent
+    assert "no module named 'IPython' on the service" in found.pop("greedy")
+    assert list(found) == ENTRY_POINTS
+    for name, modules in found.items():
+        assert isinstance(modules, dict), modules
+        ours = {key: path for key, path in modules.items() if key.partition(".")[0] == "alhelpers"}
+        assert all(path.startswith(str(folder)) for path in ours.values()), ours
+        assert name not in LIGHT or modules.keys().isdisjoint({"torch", "sklearn", "pyarrow.parquet"})

@@ -8,6 +8,7 @@ import dtlpy as dl
 import pytest
 
 import alhelpers.dataloop
+from alhelpers.dataloop.app import ROOMS
 
 NODES = {
     "data_split": ("DataSplitter", "data_split", ["item", "progress", "context"]),
@@ -43,13 +44,6 @@ NODES = {
         ],
     ),
 }
-#: The room whose work a node brings to the platform.
-ROOM_OF = {
-    "data_split": {"alhelpers.data.splitting"},
-    "create_new_model": set(),
-    "compare_models": {"alhelpers.evaluation"},
-    "mine_items": {"alhelpers.mining"},
-}
 FOLDER = Path(alhelpers.dataloop.__file__).parent
 
 
@@ -67,21 +61,14 @@ def test_a_node_loads_from_its_file_alone(name):
 
 @pytest.mark.parametrize("name", NODES)
 def test_a_node_imports_nothing_that_is_not_on_the_platform(name):
-    allowed = sys.stdlib_module_names | {"dtlpy", "numpy", "alhelpers"}
-    allowed |= {
-        "alhelpers.configurations",
-        "alhelpers.dataloop",
-        "alhelpers.dataloop.reading",
-        *ROOM_OF[name],
-    }
+    # On the platform a node has its requirements, and the modules of the codebase that is published with it.
+    allowed = sys.stdlib_module_names | {"dtlpy", "numpy"} | {f"alhelpers.{room}" for room in ROOMS}
     imported = set()
     for node in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text())):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module)
-            if node.module == "alhelpers":
-                imported |= {f"alhelpers.{alias.name}" for alias in node.names}
-    assert {
-        module if module.startswith("alhelpers") else module.split(".")[0] for module in imported
-    } <= allowed
+            below = node.module == "alhelpers"
+            imported |= {f"alhelpers.{alias.name}" for alias in node.names} if below else {node.module}
+    depth = {name: 2 if name.startswith("alhelpers") else 1 for name in imported}
+    assert {".".join(name.split(".")[: depth[name]]) for name in imported} <= allowed

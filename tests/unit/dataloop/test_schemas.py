@@ -8,8 +8,9 @@ from jsonschema import Draft202012Validator
 
 from alhelpers import mining
 from alhelpers.cli import main
-from alhelpers.dataloop import compare_models, data_split
+from alhelpers.data import splitting
 from alhelpers.dataloop.schemas import KINDS, check_file, write
+from alhelpers.evaluation.compare_config import DEFAULT_CONFIG as COMPARE_CONFIG
 
 CONFIGS = Path(__file__).parents[3] / "pipeline_configs"
 FILES = sorted(CONFIGS.glob("*.json"))
@@ -71,15 +72,29 @@ def test_every_part_says_what_it_must_be(kind):
         assert "if" in schema or schema.get("description"), where
 
 
-def objects(schema, config, path=()):
-    """Where in a configuration objects lie, each with what its schema says of it."""
+def objects(schema, config, path=(), root=None):
+    """Where in a configuration objects lie, each with the part of the schema that describes it."""
+    root = root or schema
+    kind = {dict: "object", list: "array"}.get(type(config))
+    fitting = (part for part in alternatives(schema, root) if str(kind) in part.get("type", str(kind)))
+    schema = next(fitting, {})
     if isinstance(config, dict):
         yield path, schema
         for key, value in config.items():
-            yield from objects(schema.get("properties", {}).get(key, {}), value, (*path, key))
+            yield from objects(schema.get("properties", {}).get(key, {}), value, (*path, key), root)
     elif isinstance(config, list):
         for index, value in enumerate(config):
-            yield from objects(schema.get("items", {}) or {}, value, (*path, index))
+            yield from objects(schema.get("items", {}) or {}, value, (*path, index), root)
+
+
+def alternatives(part, root):
+    if "$ref" in part:
+        yield from alternatives(root["$defs"][part["$ref"].rpartition("/")[2]], root)
+    elif "anyOf" in part:
+        for each in part["anyOf"]:
+            yield from alternatives(each, root)
+    else:
+        yield part
 
 
 def one_of_each(schema, config):
@@ -123,8 +138,8 @@ def test_a_missing_key_is_named(path, tmp_path):
 @pytest.mark.parametrize(
     ("name", "config", "message"),
     [
-        ("notes.json", {}, "'notes.json' is of no known kind: name it like one of "),
-        ("miner_configurations.json", "{", "miner_configurations.json is no JSON: "),
+        ("notes.json", {}, "'notes.json' is not a name of a known kind: name it like one of "),
+        ("miner_configurations.json", "{", "miner_configurations.json is not JSON: "),
         ("miner_configurations.json", {"size": 0}, "miner_configurations.json.size 0 must be a whole number"),
         ("miner_configurations.json", {"strategy": "best"}, "miner_configurations.json: .*'best'.*margin"),
         ("compare_configurations.json", {"wins": 2, "checks": []}, "compare_configurations.json.* must be "),
@@ -141,9 +156,9 @@ def test_what_is_wrong_is_named(tmp_path, name, config, message):
 
 def test_the_defaults_of_the_nodes_and_the_nodes_of_the_templates_fit(tmp_path):
     defaults = {
-        "compare_configurations.json": compare_models.DEFAULT_CONFIG,
+        "compare_configurations.json": COMPARE_CONFIG,
         "miner_configurations.json": mining.DEFAULT_CONFIG,
-        "data_split_node.json": data_split.DEFAULT_CONFIG,
+        "data_split_node.json": splitting.DEFAULT_CONFIG,
     }
     for name, config in defaults.items():
         check_file(save(tmp_path, name, config))

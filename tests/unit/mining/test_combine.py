@@ -121,58 +121,71 @@ def test_every_form_of_records_gives_the_same_and_nothing_changes(pool, referenc
     assert combine(pool.take(order), plan, 8, reference=reference).ids == found.ids
 
 
+STAGES = [{"strategy": "margin", "keep": "2x"}, {"strategy": "random"}]
+BADGES = [{"strategy": "badge", "weight": 1}] * 2
+
+
+def test_numbers_of_numpy_are_numbers(pool):
+    plan = [
+        {"strategy": "margin", "size": np.int64(4)},
+        {"cascade": [STAGES[0] | {"keep": np.int64(9)}, STAGES[1]], "share": np.float32(0.6)},
+    ]
+    assert len(combine(pool, plan, 10).ids) == 10
+
+
 @pytest.mark.parametrize(
     ("plan", "error", "message"),
     [
-        ([], MiningError, "a plan is a dict or a list"),
-        ("margin", MiningError, "a plan is a dict or a list"),
-        (["margin"], MiningError, "a part of the plan is a dict, got 'margin'"),
-        ([{"share": 1.0}], MiningError, "either a 'strategy' or a 'cascade' or 'weights'"),
-        ([{"strategy": "margin", "cascade": []}], MiningError, "either a 'strategy' or a 'cascade' or"),
-        ({"weights": []}, MiningError, "a list of at least two dicts"),
-        ({"weights": [{"strategy": "margin", "weight": 1}]}, MiningError, "a list of at least two dicts"),
-        ({"weights": [{"strategy": "margin"}] * 2}, MiningError, "a 'strategy' and a 'weight' above 0"),
-        ({"weights": [{"strategy": "margin", "weight": 0}] * 2}, MiningError, "a 'weight' above 0"),
-        ({"weights": [{"strategy": "margin", "weight": "2"}] * 2}, MiningError, "a 'weight' above 0"),
-        ({"weights": [{"strategy": "margn", "weight": 2}] * 2}, UnknownStrategy, "did you mean 'margin'"),
-        ({"weights": [{"weight": 1, "keep": 2}] * 2}, MiningError, "has no key 'keep'"),
+        ([], MiningError, r"plan \[\] must be an object or a list of objects"),
+        ("margin", MiningError, "plan 'margin' must be an object or a list"),
+        (["margin"], MiningError, r"plan\[0\] 'margin' must be an object with a 'strategy'"),
+        ([{"share": 1.0}], MiningError, "exactly one of 'strategy', 'cascade' or 'weights'"),
+        ([{"strategy": "margin", "cascade": STAGES}], MiningError, "exactly one of .*'cascade'"),
+        ({"weights": []}, MiningError, "a list of at least two objects"),
+        ({"weights": [{"strategy": "margin", "weight": 1}]}, MiningError, "a list of at least two objects"),
+        ({"weights": [{"strategy": "margin"}] * 2}, MiningError, "lacks 'weight'.* a number above 0"),
+        ({"weights": [{"strategy": "margin", "weight": 0}] * 2}, MiningError, "weight 0 must be a number ab"),
         (
-            {"weights": [{"strategy": "badge", "weight": 1}] * 2},
+            {"weights": [{"strategy": "margin", "weight": "2"}] * 2},
             MiningError,
-            "'badge' chooses records together",
+            "weight '2' must be a number",
         ),
-        ({"weights": [], "options": {}}, MiningError, "weights have their options, each beside its"),
+        ({"weights": [{"strategy": "margn", "weight": 2}] * 2}, UnknownStrategy, "did you mean 'margin'"),
         (
-            [{"strategy": "margin", "metric": "cosine"}],
+            {"weights": [{"strategy": "margin", "weight": 1, "keep": 2}] * 2},
             MiningError,
-            "has no key 'metric'; its keys are: cascade, op",
+            "unknown key 'keep'",
+        ),
+        ({"weights": BADGES}, MiningError, "'badge' chooses records together"),
+        ({"weights": BADGES, "options": {}}, MiningError, "'options' beside each 'strategy'"),
+        (
+            [{"strategy": "margin", "metric": 1}],
+            MiningError,
+            "unknown key 'metric'; known are 'strategy', 'op",
         ),
         ([{"strategy": "margin"}, {"strategy": "random"}], MiningError, "either a 'share' or a 'size'"),
         ([{"strategy": "margin", "share": 0.5, "size": 3}], MiningError, "either a 'share' or a 'size'"),
         ([{"strategy": "margin", "share": 0.5}], MiningError, "ask for 5 records in all, but size=10"),
-        ([{"strategy": "margin", "size": 2.5}], MiningError, "'size' a whole one, got 2.5"),
-        ([{"strategy": "margin", "share": -1}], MiningError, "'share' is a number above 0"),
-        ([{"strategy": "margin", "share": float("nan")}], MiningError, "'share' is a number above 0"),
+        ([{"strategy": "margin", "size": 2.5}], MiningError, "size 2.5 must be a whole number"),
+        ([{"strategy": "margin", "share": -1}], MiningError, "share -1 must be a number above 0"),
+        ([{"strategy": "margin", "share": float("nan")}], MiningError, "share nan must be a number above 0"),
+        ([{"strategy": "margin", "share": True}], MiningError, "share True must be a number above 0"),
         ({"strategy": "margn"}, UnknownStrategy, "did you mean 'margin'"),
         ({"strategy": "margin", "options": {"metric": 1}}, UnknownOption, "has no option 'metric'"),
-        ({"strategy": "margin", "options": "fast"}, MiningError, "'options' is a dict"),
-        ({"cascade": []}, MiningError, "a cascade is a list of stages"),
-        ({"cascade": [{"strategy": "margin"}], "options": {}}, MiningError, "options in its stages"),
-        ({"cascade": [{"strategy": "margin", "keep": 20}]}, MiningError, "every stage but the last a 'keep'"),
+        ({"strategy": "margin", "options": "fast"}, MiningError, "options 'fast' must be an object"),
+        ({"cascade": []}, MiningError, "must be a list of stages"),
+        ({"cascade": STAGES, "options": {}}, MiningError, "'options' beside each 'strategy'"),
+        (
+            {"cascade": [{"strategy": "margin", "keep": 20}]},
+            MiningError,
+            "'keep' in every stage but the last",
+        ),
         ({"cascade": [{"strategy": "margin"}, {"strategy": "random"}]}, MiningError, "as stage 1 of 2"),
-        (
-            {"cascade": [{"strategy": "margin", "keep": "ten"}, {"strategy": "random"}]},
-            MiningError,
-            "such as '10x'",
-        ),
-        (
-            {"cascade": [{"strategy": "margin", "keep": 5}, {"strategy": "random"}]},
-            MiningError,
-            "fewer than the 10",
-        ),
+        ({"cascade": [STAGES[0] | {"keep": "ten"}, STAGES[1]]}, MiningError, "such as '10x'"),
+        ({"cascade": [STAGES[0] | {"keep": 5}, STAGES[1]]}, MiningError, "fewer than the 10"),
     ],
 )
-def test_plans_that_are_none_are_named(plan, error, message, pool):
+def test_plans_that_are_not_valid_are_named(plan, error, message, pool):
     with pytest.raises(error, match=message):
         combine(pool, plan, 10)
 

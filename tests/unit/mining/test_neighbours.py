@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from alhelpers.mining import _neighbours
-from alhelpers.mining._neighbours import merged, nearest, squared_distances, squared_to_nearest
+from alhelpers.mining._neighbours import merge, nearest, squared_distances, squared_to_nearest
 
 
 def plain(vectors, base, k, own=None):
@@ -90,7 +90,7 @@ def test_neighbours_of_two_parts_are_those_of_the_whole(seed, cut, spread):
     for order in (parts, parts[::-1]):
         found = empty
         for part in order:
-            found = merged(found, part, k)
+            found = merge(found, part, k)
         np.testing.assert_array_equal(found.places, whole.places)
         np.testing.assert_array_equal(found.squared, whole.squared)
 
@@ -121,10 +121,10 @@ def test_a_distance_depends_on_its_two_vectors_alone():
 
 def test_equals_are_found_at_once(small_blocks, monkeypatch):
     measured = []
-    original = _neighbours._Query._measured
+    original = _neighbours._Query._squared_distances
     monkeypatch.setattr(
         _neighbours._Query,
-        "_measured",
+        "_squared_distances",
         lambda self, *pairs: measured.append(len(pairs[0])) or original(self, *pairs),
     )
     same = np.ones((64, 4), dtype=np.float32)

@@ -49,7 +49,7 @@ def plain_k_center(points, size, first=None, base=None):
 @given(seed=st.integers(0, 2**32 - 1), with_base=st.booleans(), spread=st.sampled_from([2, 5, 100]))
 def test_coreset_equals_brute_force(seed, with_base, spread, candidates, monkeypatch):
     monkeypatch.setattr(coreset, "_CANDIDATES", candidates)
-    monkeypatch.setattr(coreset, "_LEAST_CANDIDATES", candidates)
+    monkeypatch.setattr(coreset, "_MIN_CANDIDATES", candidates)
     rng = np.random.default_rng(seed)
     points = rng.integers(0, spread, size=(25, 3)).astype(float)  # many ties, and exact in float32
     base = rng.integers(0, spread, size=(4, 3)).astype(float) if with_base else None

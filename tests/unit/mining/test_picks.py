@@ -59,13 +59,13 @@ def test_no_id_comes_twice(pool, tmp_path):
 def test_a_file_of_something_else_is_named_and_left_alone(pool, tmp_path):
     path = tmp_path / "picks.parquet"
     path.write_text("notes")
-    with pytest.raises(MiningError, match="picks.parquet is no file of picks"):
+    with pytest.raises(MiningError, match="picks.parquet is not a file of picks"):
         append_picks(path, run({"size": 5}, pool))
     assert path.read_text() == "notes"
     pq.write_table(pa.table({"id": ["a"]}), path)
-    with pytest.raises(MiningError, match="no file of picks: it has the columns id; give another name"):
+    with pytest.raises(MiningError, match="not a file of picks: it has the columns id; give another name"):
         read_picks(path)
-    with pytest.raises(MiningError, match="no file of picks"):
+    with pytest.raises(MiningError, match="not a file of picks"):
         read_picks(tmp_path)
 
 

@@ -127,7 +127,7 @@ def test_options_of_boxes():
             {"over": "top_k"},
             "option top_k of strategy 'margin' must be a whole number of at least 1, got None",
         ),
-        ({"over": "mean", "top_k": 2}, 'goes with over="top_k" only, got 2'),
+        ({"over": "mean", "top_k": 2}, 'must be used with over="top_k", got 2'),
     ):
         with pytest.raises(UnknownOption, match=message):
             mine(table, "margin", 1, **options)

@@ -40,6 +40,7 @@ def execute(tmp_path_factory):
         ({"seed": "1"}, r"parameter 'seed' is '1' \(str\): it takes int"),
     ],
 )
+@pytest.mark.process
 def test_a_run_by_bare_papermill_stops_at_a_wrong_parameter(execute, parameters, message):
     with pytest.raises(execute.errors, match=message) as caught:
         execute(**parameters)

@@ -126,7 +126,7 @@ def test_a_recorded_float_is_shown_short():
 
 @pytest.mark.parametrize("value", [float("nan"), np.array([1, np.inf]), {"a": object()}, {1, 2}])
 def test_what_a_notebook_cannot_keep_is_refused(value):
-    with pytest.raises(ValueError, match=r"record\('number', ...\) can't keep"):
+    with pytest.raises(ValueError, match=r"record\('number', ...\) can't store"):
         record("number", value)
 
 

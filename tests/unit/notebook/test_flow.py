@@ -60,5 +60,5 @@ def test_waiting_ends_when_it_has_happened():
 
 
 def test_waiting_in_vain_is_an_error_that_names_what_for():
-    with pytest.raises(TimeoutError, match="the review of every item has not happened in 0 s: look at"):
+    with pytest.raises(TimeoutError, match="the review of every item did not happen within 0 s: look at"):
         wait_until(lambda: False, "the review of every item", seconds=0, every=0)

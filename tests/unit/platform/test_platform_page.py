@@ -58,7 +58,7 @@ def browser(server):
 
 @pytest.fixture(scope="module")
 def world(client):
-    """A project with a bit of everything, under names that attack whoever writes them unescaped."""
+    """A project with a dataset and items, with names that do harm if they are not escaped."""
     project = client.project("page project")
     dataset = client.send("POST", "/datasets", {"name": HOSTILE, "projects": [project["id"]]})
     items = [client.upload(dataset["id"], f"/raw/{number}.png", png()) for number in range(3)]
@@ -74,12 +74,12 @@ def annotate(client, item_id, *annotations):
     return client.send("POST", f"/items/{item_id}/annotations", list(annotations))
 
 
-# ------------------------------------------------------------------------------------------------------ who may
+# ------------------------------------------------------------------------------------------------------ log-in
 
 
 @pytest.fixture(scope="module")
 def routes(tmp_path_factory):
-    """Every route of the page, as (method, path) with the id of nothing."""
+    """Every route of the page, as (method, path) with an id that nothing has."""
     made = Server(tmp_path_factory.mktemp("routes"))
     try:
         found = [(route.method, route.resource.canonical) for route in made._application().router.routes()]
@@ -129,7 +129,7 @@ def test_the_link_leads_to_any_page(server):
 
 
 def test_a_link_from_another_site_goes_by_a_page_of_ours(server):
-    """A redirect would count as the other site's, for which browsers keep a strict cookie back."""
+    """After a redirect browsers would withhold a strict cookie, as for the other site."""
     browser = Browser(server.url)
     answer = browser.send(
         "GET", server.page.removeprefix(server.url), headers={"Sec-Fetch-Site": "cross-site"}
@@ -297,7 +297,7 @@ def test_projects_and_what_they_hold(browser, world):
     page = browser.page(link["href"])
     assert page.find("a", string=HOSTILE)["href"] == f"/datasets/{world.dataset['id']}"
     assert "No models yet" in texts(page)
-    # The dataset with the system's own files is none to look at.
+    # The dataset with the system's own files is not shown.
     assert "Binaries" not in texts(page)
 
 
@@ -499,7 +499,7 @@ def test_coordinates_that_are_nonsense_are_listed_without_a_drawing(browser, cli
 
 
 def accepted(client, item_id, annotation):
-    """Say whether the API took it: it may refuse more than the page has to bear."""
+    """Whether the API accepts an annotation: it may refuse more than the page does."""
     try:
         annotate(client, item_id, annotation)
     except Refused:

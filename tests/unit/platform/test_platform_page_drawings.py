@@ -274,7 +274,7 @@ def luminance(colour):
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 def test_texts_and_curves_are_legible(theme):
-    """WCAG 2 asks for a contrast of 4.5 of texts; curves get the same here."""
+    """WCAG 2 requires a contrast of 4.5 for texts; the curves have it too."""
     sheet = (Path(charts.__file__).parent / "style.css").read_text()
     block = re.findall(r":root \{(.*?)\n\s*\}", sheet, re.S)[theme]
     colours = dict(re.findall(r"--([\w-]+): (#\w{6})", block))

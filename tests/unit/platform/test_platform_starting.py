@@ -117,7 +117,7 @@ def test_a_forked_worker_is_like_a_started_one(tmp_path):
         assert forked[part] == again[part] == value, part
     assert started["session"] == [True, True] and Path(started["cwd"]) == tmp_path / "same" / "code"
     assert len({value for values in drawn for value in values}) == 9
-    assert "dtlpy" not in forking.OF_THE_SDK  # it has read its settings anew
+    assert "dtlpy" not in forking.SDK_DEPENDENCIES  # it has read its settings anew
 
 
 def test_how_a_worker_ended_is_known(tmp_path):

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
+from helpers_records import NAMES, ids_of
 
 from alhelpers import records, scores
 from alhelpers.records import RecordError
-from alhelpers.records.computed import COMPUTED
+from alhelpers.records.filters import COMPUTED
 
-NAMES = ["cat", "dog", "fox"]
 COUNT = 40
 
 
@@ -23,64 +23,60 @@ def table():
     )
 
 
-def expected_of(table):
-    confidences = records.column(table, "confidences")
-    passes = records.column(table, "mc_dropout")
-    members = records.column(table, "query_by_committee")
-    return {
-        "prediction.confidence": confidences.max(axis=1),
-        "prediction.class_name": np.array(NAMES, object)[confidences.argmax(axis=1)],
-        "prediction.entropy": scores.entropy(confidences),
-        "prediction.margin": scores.margin(confidences),
-        "prediction.least_confidence": scores.least_confidence(confidences),
-        "mc_dropout.bald": scores.bald(passes),
-        "mc_dropout.variance": scores.variance(passes),
-        "mc_dropout.predictive_entropy": scores.predictive_entropy(passes),
-        "mc_dropout.margin": scores.mean_margin(passes),
-        "mc_dropout.variation_ratio": scores.variation_ratio(passes),
-        "query_by_committee.vote_entropy": scores.vote_entropy(members),
-        "query_by_committee.consensus_kl": scores.consensus_kl(members),
-        "embeddings.norm": np.linalg.norm(records.column(table, "embeddings"), axis=1),
-        "embeddings:early.norm": np.linalg.norm(records.column(table, "embeddings:early"), axis=1),
-        "detections.count": np.arange(COUNT) % 4,
-    }
+def norm(vectors):
+    return np.linalg.norm(vectors, axis=1)
 
 
-FIELDS = [*COMPUTED, "embeddings:early.norm"]
+DEFINITIONS = {
+    "prediction.confidence": ("confidences", lambda values: values.max(axis=1)),
+    "prediction.class_name": ("confidences", lambda values: np.array(NAMES, object)[values.argmax(axis=1)]),
+    "prediction.entropy": ("confidences", scores.entropy),
+    "prediction.margin": ("confidences", scores.margin),
+    "prediction.least_confidence": ("confidences", scores.least_confidence),
+    "mc_dropout.bald": ("mc_dropout", scores.bald),
+    "mc_dropout.variance": ("mc_dropout", scores.variance),
+    "mc_dropout.predictive_entropy": ("mc_dropout", scores.predictive_entropy),
+    "mc_dropout.margin": ("mc_dropout", scores.mean_margin),
+    "mc_dropout.variation_ratio": ("mc_dropout", scores.variation_ratio),
+    "query_by_committee.vote_entropy": ("query_by_committee", scores.vote_entropy),
+    "query_by_committee.consensus_kl": ("query_by_committee", scores.consensus_kl),
+    "embeddings.norm": ("embeddings", norm),
+    "embeddings:early.norm": ("embeddings:early", norm),
+    "detections.count": ("detections", lambda boxes: np.array([len(each) for each in boxes])),
+}
 
 
-@pytest.mark.parametrize("field", FIELDS)
+def test_every_computed_field_is_tested():
+    assert DEFINITIONS.keys() == COMPUTED.keys() | {"embeddings:early.norm"}
+
+
+@pytest.mark.parametrize("field", DEFINITIONS)
 def test_a_computed_field_filters_and_orders_by_its_definition(table, tmp_path, field):
-    path = tmp_path / "a.parquet"
-    records.write(path, table)
-    values, ids = expected_of(table)[field], table["id"].to_pylist()
+    records.write(tmp_path / "a.parquet", table)
+    column, definition = DEFINITIONS[field]
+    values, ids = definition(records.column(table, column)), ids_of(table)
     middle = sorted(values)[COUNT // 2]
     middle = middle if isinstance(middle, str) else float(middle) + 1e-4
     expected = [id for id, value in zip(ids, values, strict=True) if value > middle]
-    by_value = [ids[k] for k in sorted(range(COUNT), key=lambda k: (-rank(values)[k], ids[k]))]
+    rank = np.unique(values, return_inverse=True)[1]
+    by_value = [ids[k] for k in sorted(range(COUNT), key=lambda k: (-rank[k], ids[k]))]
     condition = [{"left": field, "op": ">", "right": middle}]
-    for source in (table, path):
-        assert records.select(source, condition)["id"].to_pylist() == expected
-        assert records.select(source, order_by=field, desc=True, limit=7)["id"].to_pylist() == by_value[:7]
+    for source in (table, tmp_path / "a.parquet"):
+        assert ids_of(records.select(source, condition)) == expected
+        assert ids_of(records.select(source, order_by=field, desc=True, limit=7)) == by_value[:7]
         cut = records.parts(records.query(source, condition, order_by=field, limit=5), ["id"], rows=6)
         assert sum(part.load().num_rows for part in cut) == min(5, len(expected))
         assert all(part.load().column_names == ["id"] for part in cut)
 
 
-def rank(values):
-    return np.unique(values, return_inverse=True)[1]
-
-
 def test_fields_of_the_prediction_come_from_what_there_is():
     logits = np.array([[0.0, 3.0, 1.0], [2.0, 1.0, 0.0]], np.float32)
     table = records.from_arrays(["a", "b"], class_names=NAMES, logits=logits)
-    assert records.select(table, [{"left": "prediction.class_name", "op": "=", "right": "dog"}])[
-        "id"
-    ].to_pylist() == ["a"]
+    dogs = records.select(table, [{"left": "prediction.class_name", "op": "=", "right": "dog"}])
+    assert ids_of(dogs) == ["a"]
     entropy = scores.entropy(scores.confidences_from_logits(logits))
-    threshold = float(entropy.mean())
-    kept = records.select(table, [{"left": "prediction.entropy", "op": "<", "right": threshold}])
-    assert kept["id"].to_pylist() == [["a", "b"][entropy.argmin()]]
+    condition = {"left": "prediction.entropy", "op": "<", "right": float(entropy.mean())}
+    assert ids_of(records.select(table, [condition])) == [["a", "b"][entropy.argmin()]]
     confident = records.as_table([{"id": 1, "confidence": 0.25, "class_name": "cat"}])
     for field, value in [("confidence", 0.25), ("least_confidence", 0.75), ("class_name", "cat")]:
         condition = {"left": f"prediction.{field}", "op": "=", "right": value}
@@ -93,39 +89,37 @@ def test_fields_of_the_prediction_come_from_what_there_is():
         ("prediction.entropi", r"'prediction.entropi' is unknown \(did you mean 'prediction.entropy'\?\)"),
         ("mc_dropout.bold", r"did you mean 'mc_dropout.bald'\?"),
         ("logits.norm", "is unknown"),
+        ("query_by_committee.vote_entropy", "computed from query_by_committee; the records have: id, conf"),
         (
-            "query_by_committee.vote_entropy",
-            "is computed from query_by_committee; the records have: id, conf",
+            "prediction.class_name",
+            "from class_name or confidences and class_names or logits and class_names; the records have",
         ),
-        ("prediction.class_name", "computed from class_name or confidences or logits and class_names; the"),
     ],
 )
 def test_a_field_that_cannot_be_computed_is_named(field, message):
     table = records.from_arrays([1, 2], confidences=[[0.5, 0.5]] * 2)
     for make in (records.select, records.query):
-        with pytest.raises(RecordError, match=message):
-            make(table, [{"left": field, "op": "=", "right": None}])
-        with pytest.raises(RecordError, match=message):
-            make(table, order_by=field)
+        for options in ({"filters": [{"left": field, "op": "=", "right": None}]}, {"order_by": field}):
+            with pytest.raises(RecordError, match=message):
+                make(table, **options)
 
 
-def test_a_record_that_cannot_be_scored_is_named():
-    table = records.from_arrays(["a", "b"], confidences=[[0.5, 0.5], [0.5, 0.75]])
-    with pytest.raises(
-        RecordError, match=r"record 'b': field 'prediction.entropy' cannot be computed"
-    ) as error:
+@pytest.mark.parametrize(
+    ("confidences", "record", "message"),
+    [
+        ([[0.5, 0.5], [0.5, 0.75]], "b", "record 'b': field 'prediction.entropy' cannot be computed"),
+        ([[1.0], [1.0]], None, "^field 'prediction.entropy' cannot be computed: confidences must have"),
+    ],
+)
+def test_a_record_that_cannot_be_scored_is_named(confidences, record, message):
+    table = records.from_arrays(["a", "b"], confidences=confidences)
+    with pytest.raises(RecordError, match=message) as error:
         records.select(table, order_by="prediction.entropy")
-    assert error.value.record == "b"
-    single = records.from_arrays(["a"], confidences=[[1.0]])
-    with pytest.raises(
-        RecordError, match="field 'prediction.entropy' cannot be computed: confidences must have"
-    ):
-        records.select(single, order_by="prediction.entropy")
+    assert error.value.record == record
 
 
-def test_no_record_has_no_value(table):
+@pytest.mark.parametrize("field", DEFINITIONS)
+def test_no_record_has_no_value(table, field):
     none = records.select(table, limit=0)
-    for field in FIELDS:
-        assert (
-            records.select(none, [{"left": field, "op": "!=", "right": None}], order_by=field).num_rows == 0
-        )
+    condition = {"left": field, "op": "!=", "right": None}
+    assert records.select(none, [condition], order_by=field).num_rows == 0

@@ -12,15 +12,8 @@ from alhelpers.records import RecordError
 
 
 def box(name="cat", confidences=(0.75, 0.25), left=1.0):
-    return {
-        "class_name": name,
-        "confidence": max(confidences),
-        "confidences": list(confidences),
-        "left": left,
-        "top": 2.0,
-        "width": 3.0,
-        "height": 0.5,
-    }
+    place = {"left": left, "top": 2.0, "width": 3.0, "height": 0.5}
+    return {"class_name": name, "confidence": max(confidences), "confidences": list(confidences), **place}
 
 
 ROWS = [
@@ -40,21 +33,26 @@ def check_boxes(found):
     assert found.logits is None
 
 
-def test_boxes_of_every_form_are_flat_arrays(tmp_path):
+@pytest.mark.parametrize("form", ["rows", "table", "file", "file of lists", "table of lists"])
+def test_boxes_of_every_form_are_flat_arrays(tmp_path, form):
     path, lists = tmp_path / "a.parquet", tmp_path / "lists.parquet"
     records.write(path, ROWS)
-    pq.write_table(
-        pa.table({"id": ["a", "b", "c", "d"], "detections": [r["detections"] for r in ROWS]}), lists
-    )
-    for form in (ROWS, records.as_table(ROWS), path, lists, pq.read_table(lists)):
-        check_boxes(records.boxes(records.as_table(form)))
-        loaded = [part.load() for part in records.parts(form, ["detections"], rows=1)]
-        assert len(loaded) == 4
-        check_boxes(records.boxes(pa.concat_tables(loaded)))
-        empty = records.boxes(loaded[1])
-        assert len(empty) == 0 and empty.confidences.shape == (0, 2) and empty.left.shape == (0,)
-        chosen = records.select(form, [{"left": "id", "op": "in", "right": ["c", "d"]}])
-        assert records.boxes(chosen).offsets.tolist() == [0, 1, 1]
+    pq.write_table(pa.Table.from_pylist(ROWS), lists)
+    source = {
+        "rows": ROWS,
+        "table": records.as_table(ROWS),
+        "file": path,
+        "file of lists": lists,
+        "table of lists": pq.read_table(lists),
+    }[form]
+    check_boxes(records.boxes(records.as_table(source)))
+    loaded = [part.load() for part in records.parts(source, ["detections"], rows=1)]
+    assert len(loaded) == 4
+    check_boxes(records.boxes(pa.concat_tables(loaded)))
+    empty = records.boxes(loaded[1])
+    assert len(empty) == 0 and empty.confidences.shape == (0, 2) and empty.left.shape == (0,)
+    chosen = records.select(source, [{"left": "id", "op": "in", "right": ["c", "d"]}])
+    assert records.boxes(chosen).offsets.tolist() == [0, 1, 1]
 
 
 def test_boxes_to_records_and_back():
@@ -81,53 +79,48 @@ def test_files_with_and_without_boxes_fit_together(tmp_path):
     assert first.schema == second.schema
     assert records.boxes(second).confidences.shape == (0, 2)
     records.write(tmp_path / "3.parquet", [{"id": "y", "detections": [{"class_name": "cat"}]}])
-    with pytest.raises(
-        RecordError, match="record 'y' has a box without confidence, other records' boxes have"
-    ):
+    with pytest.raises(RecordError, match="'y' has a box without confidence, other records' boxes have"):
         records.read(tmp_path / "*.parquet")
 
 
 def broken(**values):
-    return [ROWS[0], {"id": "b", "detections": [{**box(), **values}]}]
+    return [{**box(), **values}]
 
 
 @pytest.mark.parametrize(
-    ("given_rows", "record", "message"),
+    ("detections", "record", "message"),
     [
         (broken(left=float("nan")), "b", "record 'b': detections.left holds NaN"),
         (broken(confidences=[0.5, np.inf]), "b", "record 'b': detections.confidences holds NaN"),
         (broken(confidences=[1.0]), "b", "record 'b': detections.confidences has shape"),
         (broken(left=None), "b", "record 'b' has no detections.left, other records have"),
         (broken(left="wide"), "b", "record 'b': detections.left must be numbers"),
-        (broken(class_name=3), None, "detections.class_name must be text"),
-        (
-            broken(widht=3),
-            "b",
-            r"a box has no field 'widht' \(did you mean 'width'\?\); its fields are: class",
-        ),
-        ([ROWS[0], {"id": "b"}], "b", "record 'b': detections must be a list of boxes, an empty one where"),
-        ([ROWS[0], {"id": "b", "detections": box()}], "b", "must be a list of boxes"),
-        ([ROWS[0], {"id": "b", "detections": [None]}], "b", "record 'b': a box must be a dict, got None"),
+        (broken(class_name=3), None, "detections.class_name has values of several kinds"),
+        (broken(widht=3), "b", r"a box has no field 'widht' \(did you mean 'width'\?\); its fields are: cl"),
+        (None, "b", "record 'b': detections must be a list of boxes, an empty one where"),
+        (box(), "b", "must be a list of boxes"),
+        ([None], "b", "record 'b': a box must be a dict, got None"),
     ],
 )
-def test_boxes_that_break_the_schema_are_named(given_rows, record, message):
+def test_boxes_that_break_the_schema_are_named(detections, record, message):
     with pytest.raises(RecordError, match=message) as error:
-        records.as_table(given_rows)
+        records.as_table([ROWS[0], {"id": "b", "detections": detections}])
     assert error.value.record == record
 
 
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (
-            [[{"left": 1.0}], [{"left": None}]],
-            "record 'b' has no detections.left, or a part of it is missing",
-        ),
+        ([[{"left": 1.0}], [{"left": None}]], "record 'b' has no detections.left, other records have"),
         ([[{"left": 1.0}], [{"left": float("nan")}]], "record 'b': detections.left holds NaN"),
-        ([[{"logits": [1.0]}], [{"logits": [1.0, 2.0]}]], "record 'b': detections.logits has a list of 2"),
-        ([[{"left": 1.0}], None], "record 'b' has no detections, other records have: an empty list says"),
+        (
+            [[{"logits": [1.0]}], [{"logits": [1.0, 2.0]}]],
+            r"record 'b': detections.logits has shape \(2,\), ",
+        ),
+        ([[{"left": 1.0}], None], "record 'b' has no detections, other records have: use an empty list"),
         ([[{"left": 1.0}], [None]], "record 'b' has a box that is null"),
         ([[{"left": 1.0}], [{"right": 3.0}]], "a box has no field 'right'"),
+        ([[{"class_name": 1}], []], "detections.class_name must be text"),
         ([1, 2], "detections must be a list of boxes in each record, got int64"),
     ],
 )

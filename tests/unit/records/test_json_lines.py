@@ -22,20 +22,10 @@ DOCUMENTED = {
     "tags": {"run_id": 3, "site": {"name": "north"}},
     "groundtruth": {"class_name": "7"},
 }
+BOX = {"class_name": "cat", "confidence": 0.75, "confidences": [0.75, 0.25], "logits": [1.0, 0.0]}
 BOXES = {
     "id": 1,
-    "prediction": [
-        {
-            "class_name": "cat",
-            "confidence": 0.75,
-            "confidences": [0.75, 0.25],
-            "logits": [1.0, 0.0],
-            "left": 1,
-            "top": 2,
-            "width": 3,
-            "height": 4,
-        }
-    ],
+    "prediction": [{**BOX, "left": 1, "top": 2, "width": 3, "height": 4}],
     "embeddings": [0.5, 1.5],
     "groundtruth": "cat",
     "split": "train",
@@ -103,19 +93,16 @@ def test_floats_and_texts_come_back_as_they_were(tmp_path_factory, values):
 
 def test_many_lines_are_converted_some_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(json_lines, "_CHUNK_LINES", 7)
+    confidences = [[k / 100, 1 - k / 100] for k in range(100)]
     documents = [
-        {
-            "id": k,
-            "prediction": {"confidences": [k / 100, 1 - k / 100]},
-            "tags": {"n": k} if k < 50 else {"m": "x"},
-        }
-        for k in range(100)
+        {"id": k, "prediction": {"confidences": pair}, "tags": {"n": k} if k < 50 else {"m": "x"}}
+        for k, pair in enumerate(confidences)
     ]
     path = tmp_path / "pool" / "a.parquet"
     assert records.convert(lines(tmp_path / "a.jsonl", *documents), path) == 100
     table = records.read(path)
     assert table["id"].to_pylist() == list(range(100))
-    np.testing.assert_allclose(records.column(table, "confidences")[:, 0], np.arange(100) / 100, rtol=1e-6)
+    np.testing.assert_allclose(records.column(table, "confidences"), confidences, rtol=1e-6)
     assert table["tags"].to_pylist()[::50] == [{"n": 0, "m": None}, {"n": None, "m": "x"}]
     assert [each.name for each in path.parent.iterdir()] == ["a.parquet"]
 
@@ -124,35 +111,30 @@ def wrong(**values):
     return {"id": "b", "prediction": {"confidences": [0.5, 0.5]}, **values}
 
 
+def predicting(**values):
+    return {"id": "b", "prediction": values}
+
+
 @pytest.mark.parametrize("chunk", [1, 2, 100])
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("{", "line 4 of .*a.jsonl is not JSON"),
         (b"\xff", "line 4 of .*a.jsonl is not JSON"),
-        ("[1]", r"line 4 of .*a.jsonl must be an object, got \[1\]"),
+        ([1], r"line 4 of .*a.jsonl must be an object, got \[1\]"),
         ({"prediction": {}}, "line 4 of .*a.jsonl has no id"),
         (wrong(colour=1), "line 4 of .*a.jsonl: field 'colour' is unknown; there are: id"),
         (wrong(tag={}), r"field 'tag' is unknown \(did you mean 'tags'\?\)"),
         (
-            wrong(prediction={"confidences": [0.5, 0.5], "confidence": "x"}),
-            "line 4 of .*a.jsonl: record 'b': confidence must be numbers|no confidence",
+            predicting(confidences=[0.5, 0.5], confidence="x"),
+            "line 4 of .*: record 'b': confidence must be numbers|no confidence",
         ),
-        (
-            wrong(prediction={"logit": [0.5]}),
-            r"field 'prediction.logit' is unknown \(did you mean 'logits'\?\)",
-        ),
+        (predicting(logit=[0.5]), r"field 'prediction.logit' is unknown \(did you mean 'logits'\?\)"),
         (wrong(prediction="7"), "line 4 of .*: prediction must be an object, got '7'"),
-        (wrong(prediction={"confidences": [1.0]}), "line 4 of .*: record 'b': confidences has"),
-        (
-            wrong(prediction={"confidences": [0.5, "x"]}),
-            "line 4 of .*: record 'b': confidences must be numbers",
-        ),
-        (
-            wrong(prediction={"confidences": [0.5, float("nan")]}),
-            "line 4 .*: record 'b': confidences holds NaN",
-        ),
-        (wrong(prediction={}), "line 4 of .*: record 'b'.* confidences"),
+        (predicting(confidences=[1.0]), "line 4 of .*: record 'b': confidences has"),
+        (predicting(confidences=[0.5, "x"]), "line 4 of .*: record 'b': confidences must be numbers"),
+        (predicting(confidences=[0.5, float("nan")]), "line 4 .*: record 'b': confidences holds NaN"),
+        (predicting(), "line 4 of .*: record 'b'.* confidences"),
         (wrong(mc_dropout=[[1.0, 0.0]]), "line [14] of .*: record '.': mc_dropout|has no mc_dropout"),
         (wrong(mc_dropout=0.5), "line 4 of .*: mc_dropout must be a list of confidences, got 0.5"),
         (wrong(mc_dropout=[{"logits": [1]}]), r"line 4 of .*: mc_dropout\[0\] has no confidences"),
@@ -167,7 +149,8 @@ def test_a_bad_line_is_named_and_the_old_file_stays(tmp_path, monkeypatch, chunk
     monkeypatch.setattr(json_lines, "_CHUNK_LINES", chunk)
     good = [{**wrong(), "id": id, "tags": {"n": 1}, "groundtruth": "7"} for id in ("a", "c")]
     path = lines(tmp_path / "a.jsonl", *good)
-    text = line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
+    text = line if isinstance(line, str | bytes) else json.dumps(line)
+    text = text if isinstance(text, bytes) else text.encode()
     path.write_bytes(path.read_bytes() + b"\n" + text + b"\n")
     target = tmp_path / "a.parquet"
     records.write(target, [{"id": 1}])

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -186,10 +187,8 @@ def test_each_run_is_fresh(write_notebook, tmp_path):
     assert (tmp_path / "open.txt").read_text() == "unclosed"
 
 
-@forked
-def test_runs_at_once_keep_apart_and_leave_no_process(processes, write_notebook, tmp_path):
-    from concurrent.futures import ThreadPoolExecutor
-
+@pytest.mark.parametrize("fork", [pytest.param(True, marks=forked), False])
+def test_runs_at_once_keep_apart_and_leave_no_process(fork, processes, write_notebook, tmp_path):
     # Each opens its end of a pipe, which waits for the other: so both kernels are alive at the same time.
     os.mkfifo(tmp_path / "pipe")
     path = write_notebook(
@@ -199,15 +198,16 @@ def test_runs_at_once_keep_apart_and_leave_no_process(processes, write_notebook,
         "record('threads', [pool['num_threads'] for pool in threadpoolctl.threadpool_info()])",
         'with open("pipe", "rw"[end]) as pipe:\n    record("end", [end, os.getpid(), os.getppid()])',
     )
+    other = processes if fork else Processes(2, fork=False)
     with ThreadPoolExecutor(2) as pool:
         runs = [
-            pool.submit(run, path, {"end": end}, tmp_path / f"{end}.ipynb", processes=processes)
-            for end in (0, 1)
+            pool.submit(run, path, {"end": end}, tmp_path / f"{end}.ipynb", processes=other) for end in (0, 1)
         ]
         found = [finished.result().recorded["end"] for finished in runs]
         assert all(set(finished.result().recorded["threads"]) == {2} for finished in runs)
     assert [end for end, *_ in found] == [0, 1]
     assert not any(psutil.pid_exists(pid) for _, *pids in found for pid in pids)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["0.ipynb", "1.ipynb", "a.ipynb", "pipe"]
 
 
 @pytest.mark.parametrize("fork", [pytest.param(True, marks=forked), False])
@@ -224,10 +224,13 @@ def test_limits_and_deaths_are_named_and_the_copy_is_kept(fork, processes, write
             {},
             "the kernel of a.ipynb died at code cell .4., which begins .*did it run out of memory",
         ),
-        "slow": ({"seconds": 2}, "a.ipynb was ended at code cell .4.*: it took longer than the limit of 2 s"),
+        "slow": (
+            {"seconds": 2},
+            "a.ipynb was killed at code cell .4.*: it took longer than the limit of 2 s",
+        ),
         "large": (
             {"memory": 1 << 30},
-            r"ended at code cell .4.*: it held \d+ MiB of memory; the limit is 1024 MiB",
+            r"killed at code cell .4.*: it held \d+ MiB of memory; the limit is 1024 MiB",
         ),
     }
     if not fork:

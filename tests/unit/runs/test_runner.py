@@ -1,7 +1,6 @@
-import multiprocessing
 import os
+import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -38,6 +37,7 @@ def finished(write_notebook, tmp_path_factory):
     return folder, result
 
 
+@pytest.mark.process
 def test_parameters_arrive_and_recorded_values_come_back(finished):
     folder, result = finished
     assert result.parameters == {"seed": 7, "sizes": [3, 4]}
@@ -54,21 +54,7 @@ def test_parameters_arrive_and_recorded_values_come_back(finished):
     assert recorded(folder / result.output) == result.recorded
 
 
-def test_two_runs_at_once_in_one_folder_keep_apart(write_notebook, tmp_path):
-    # Each opens its end of a pipe, which waits for the other: so both kernels are alive at the same time.
-    os.mkfifo(tmp_path / "pipe")
-    notebook = write_notebook(
-        tmp_path / "01_meet.ipynb",
-        "end: int = 0\n",
-        "from alhelpers.notebook import record",
-        'with open("pipe", "rw"[end]) as pipe:\n    record("end", end)',
-    )
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        runs = [pool.submit(run, notebook, {"end": end}, tmp_path / f"{end}.ipynb") for end in (0, 1)]
-        assert [finished.result().recorded for finished in runs] == [{"end": 0}, {"end": 1}]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.ipynb", "01_meet.ipynb", "1.ipynb", "pipe"]
-
-
+@pytest.mark.process
 def test_the_notebook_itself_is_left_alone(finished):
     folder, result = finished
     assert recorded(folder / result.notebook) == {}
@@ -76,6 +62,7 @@ def test_the_notebook_itself_is_left_alone(finished):
     assert list((folder / "elsewhere").iterdir()) == []
 
 
+@pytest.mark.process
 def test_a_failing_cell_is_named_and_the_copy_kept(write_notebook, tmp_path):
     path = write_notebook(
         tmp_path / "02_fail.ipynb",
@@ -113,38 +100,40 @@ def test_wrong_parameters_are_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_source_is_never_the_output(write_notebook, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "output, error, message",
+    [
+        ("01_a.ipynb", FileExistsError, "01_a.ipynb is the notebook itself"),
+        ("out/copy", NotebookError, "out/copy must be a notebook: choose a name that ends in .ipynb"),
+    ],
+)
+def test_a_wrong_output_is_refused(write_notebook, tmp_path, monkeypatch, output, error, message):
     path = write_notebook(tmp_path / "01_a.ipynb", "seed: int = 0")
     before = path.read_bytes()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileExistsError, match="is the notebook itself"):
-        run(path, {}, "01_a.ipynb")
-    assert path.read_bytes() == before
-
-
-def test_an_output_that_is_not_named_as_a_notebook_is_refused(write_notebook, tmp_path):
-    path = write_notebook(tmp_path / "01_a.ipynb", "seed: int = 0")
-    with pytest.raises(
-        NotebookError, match="out/copy is to be a notebook: give it a name that ends in .ipynb"
-    ):
-        run(path, {}, tmp_path / "out" / "copy")
-    assert not (tmp_path / "out").exists()
+    with pytest.raises(error, match=message):
+        run(path, {}, output)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"text", b"[]", b'{"a": 1}', b"\xff\xfe", b'{"nbformat": 9, "nbformat_minor": 0, "cells": []}'],
+    [
+        None,
+        b"",
+        b"text",
+        b"[]",
+        b'{"a": 1}',
+        b"\xff\xfe",
+        b'{"nbformat": 9, "nbformat_minor": 0, "cells": []}',
+    ],
 )
-def test_what_is_no_notebook_is_named(tmp_path, content):
+def test_a_file_that_is_missing_or_not_a_notebook_is_named(tmp_path, content):
     path = tmp_path / "01_a.ipynb"
-    path.write_bytes(content)
+    if content is not None:
+        path.write_bytes(content)
     with pytest.raises(ParameterError, match="01_a.ipynb can't be read as a notebook"):
         run(path, {}, tmp_path / "out.ipynb")
-
-
-def test_a_missing_notebook_is_named(tmp_path):
-    with pytest.raises(ParameterError, match="01_a.ipynb can't be read as a notebook"):
-        run(tmp_path / "01_a.ipynb", {}, tmp_path / "out.ipynb")
 
 
 def test_a_notebook_without_a_parameters_cell_is_named(write_notebook, tmp_path):
@@ -259,3 +248,15 @@ def test_wrong_usage_ends_with_2():
     with pytest.raises(SystemExit) as caught:
         cli.main(["dance"])
     assert caught.value.code == 2
+
+
+@pytest.mark.process
+def test_other_users_of_jsonschema_still_get_its_formats_checked():
+    code = (
+        "import alhelpers.runs, sys, jsonschema\n"
+        "assert 'rfc3987_syntax' not in sys.modules  # loading it takes seconds\n"
+        "checker = jsonschema.Draft202012Validator.FORMAT_CHECKER\n"
+        "assert checker.conforms('http://example.invalid/ä', 'iri') and not checker.conforms('a b', 'iri')\n"
+        "assert type(sys.modules['rfc3987_syntax'].__spec__.loader).__name__ == 'SourceFileLoader'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

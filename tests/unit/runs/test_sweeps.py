@@ -61,6 +61,7 @@ def silent(_):
 # ------------------------------------------------------------------------------------------------ whole sweeps
 
 
+@pytest.mark.process
 def test_a_sweep_from_its_first_run_to_its_table(path, tmp_path):
     said, output = [], tmp_path / "out" / "deep"
     table = sweep(path, {"seed": [1, 2], "rate": [1, 0.25]}, output, 2, cwd=tmp_path, say=said.append)
@@ -145,9 +146,7 @@ def test_a_full_disk_is_named_and_what_is_finished_is_kept(write_notebook, tmp_p
         check=False,
     )
     assert found.returncode == 1
-    assert re.search(
-        r"error: there is no more room to write in .*: 1 of 3 runs are finished and kept", found.stderr
-    )
+    assert re.search(r"error: the disk of .* is full .*: 1 of 3 runs are finished and kept", found.stderr)
     assert runs.results(tmp_path / "out")["recorded.seed"].to_list() == [0]
     table = sweep(path, {"seed": [0, 1, 2]}, tmp_path / "out", 1, say=silent)
     assert table["run.state"].to_list() == ["done"] * 3 and ran[0] == [{"seed": 1}, {"seed": 2}]
@@ -214,7 +213,7 @@ def test_a_full_disk_stops_the_rest(path, tmp_path, ran):
     done, answers = ran
     answers[1] = {"errno": errno.ENOSPC, "message": "No space left on device", "file": "x"}
     with pytest.raises(
-        SweepError, match="no more room .* No space left.*: 1 of 3 runs are finished and kept"
+        SweepError, match="the disk of .* is full .*No space left.*: 1 of 3 runs are finished and kept"
     ):
         sweep(path, {"seed": [0, 1, 2]}, tmp_path / "out", 1, say=silent)
     assert runs.results(tmp_path / "out")["seed"].to_list() == [0]
@@ -254,11 +253,11 @@ def test_columns_of_values_that_have_no_type_in_common(path, tmp_path, ran):
             "the settings {'seed': 0} and {'name': 'a'} of a.ipynb are the same run",
         ),
         ({"rate": [1, 1.0]}, "are the same run"),
-        ({"seed": []}, "the grid has no value for 'seed'"),
-        ({"seed": 1}, r"the grid needs a list of values for 'seed', not 1: a single one is \[1\]"),
-        ({"name": "ab"}, "the grid needs a list of values for 'name'"),
-        ([], "there is no setting to run"),
-        (["seed"], "a list of settings holds a dict for each run, not 'seed'"),
+        ({"seed": []}, "the grid's list for 'seed' is empty"),
+        ({"seed": 1}, r"the grid must hold a list of values for 'seed', not 1: a single one is \[1\]"),
+        ({"name": "ab"}, "the grid must hold a list of values for 'name'"),
+        ([], "the list of settings is empty"),
+        (["seed"], "a list of settings must hold a dict for each run, not 'seed'"),
     ],
 )
 def test_wrong_settings(path, tmp_path, ran, grid, message):
@@ -275,12 +274,14 @@ def test_a_notebook_without_a_parameters_cell(tmp_path):
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5, True, "2"])
 def test_workers_that_are_no_number(path, tmp_path, workers):
-    with pytest.raises(SweepError, match="workers is .*: give a number, 1 or more, or a Dask client"):
+    with pytest.raises(
+        SweepError, match="workers is .*: it must be an integer of at least 1, or a Dask client"
+    ):
         sweep(path, {}, tmp_path / "out", workers)
 
 
 def test_a_working_folder_that_is_not_there(path, tmp_path):
-    with pytest.raises(SweepError, match="the working folder .*none is not there"):
+    with pytest.raises(SweepError, match="the working folder .*none does not exist"):
         sweep(path, {}, tmp_path / "out", cwd=tmp_path / "none")
 
 
@@ -297,13 +298,13 @@ def test_a_folder_of_something_else(path, tmp_path, ran, write_notebook):
     ):
         sweep(path, {"seed": [1, 2]}, tmp_path / "out")
     assert (tmp_path / "out" / "results.csv").read_text() == before
-    with pytest.raises(SweepError, match="holds something else than a sweep"):
+    with pytest.raises(SweepError, match="holds other files than those of a sweep"):
         sweep(path, {}, tmp_path)
     assert not (tmp_path / "sweep.json").exists()
     (tmp_path / "out" / "sweep.json").write_text("[]")
     with pytest.raises(SweepError, match="sweep.json can't be read"):
         sweep(path, {"seed": [0, 1]}, tmp_path / "out")
-    with pytest.raises(SweepError, match="results.parquet is not there: has a sweep run"):
+    with pytest.raises(SweepError, match="results.parquet does not exist: has a sweep run"):
         runs.results(tmp_path)
 
 
@@ -311,7 +312,7 @@ def test_two_sweeps_at_once_in_one_folder(path, tmp_path, ran, monkeypatch):
     errors = []
 
     def again(self, request):
-        with pytest.raises(SweepError, match="another sweep is at work in") as caught:
+        with pytest.raises(SweepError, match="another sweep is running in") as caught:
             sweep(path, {}, tmp_path / "out", 1, say=silent)
         errors.append(caught.value)
         raise NotebookError("enough")
@@ -395,12 +396,12 @@ def test_a_failed_run_ends_with_1(given, capsys):
         ("-g seed", "'seed' is not NAME=VALUE"),
         ("-g seed=1 -p seed=2", "a parameter is given twice, in seed=2, seed=1"),
         ("-g seed=1 -g seed=2", "a parameter is given twice"),
-        ("--memory much", "memory is 'much': write it like 2GB or 500MiB"),
+        ("--memory much", "memory is 'much': it must be a size such as 2GB or 500MiB"),
         ("--memory 2XB", "memory is '2XB'"),
         ("--settings none.json", "No such file"),
-        ("--settings wrong.json", "wrong.json is no JSON"),
-        ("--settings text.json", "text.json holds no list of parameter sets"),
-        ("--settings text.json -g seed=1", "give a grid or a file of settings, not both"),
+        ("--settings wrong.json", "wrong.json is not valid JSON"),
+        ("--settings text.json", "text.json must hold a list of parameter sets"),
+        ("--settings text.json -g seed=1", "pass a grid or a file of settings, not both"),
     ],
 )
 def test_the_command_line_says_what_is_wrong(words, message, tmp_path, monkeypatch, capsys):

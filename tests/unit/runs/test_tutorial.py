@@ -2,6 +2,7 @@
 
 import base64
 import html.parser
+import threading
 
 import pytest
 
@@ -33,10 +34,10 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture
 def folder(write_notebook, tmp_path):
-    """Three notebooks, and a file that is none of them."""
+    """Three notebooks, the first two with a platform, and a draft."""
     books = tmp_path / "notebooks"
     write_notebook(
-        books / "02_go_on.ipynb", "seed: int = 0", "# Go <on>\n\nBack to [the first](01_begin.ipynb)."
+        books / "02_go_on.ipynb", 'state_dir: str = ""', "# Go <on>\n\nBack to [the first](01_begin.ipynb)."
     )
     write_notebook(
         books / "01_begin.ipynb",
@@ -77,12 +78,10 @@ def test_notebooks_run_in_order_on_one_platform_and_make_one_report(folder, call
     made, _ = calls
     output, told = tmp_path / "output", []
     runs = tutorial.run_tutorial(folder, output, say=told.append)
-    assert made == [
-        ("01_begin.ipynb", {"state_dir": str(output / "platform")}),
-        ("02_go_on.ipynb", {}),
-        ("10_end.ipynb", {}),
-    ]
-    assert [run.notebook.name for run in runs] == [name for name, _ in made]
+    on_platform = {"state_dir": str(output / "platform")}
+    assert made[0] == ("01_begin.ipynb", on_platform)
+    assert sorted(made[1:]) == [("02_go_on.ipynb", on_platform), ("10_end.ipynb", {})]
+    assert [run.notebook.name for run in runs] == sorted(name for name, _ in made)
     assert sum("accuracy = 0.5123; items = 3" in line for line in told) == 3
     assert (output / "report.html").is_file() and str(output / "report.html") in told[-1]
 
@@ -110,9 +109,33 @@ def test_a_failure_keeps_the_copies_and_the_report_so_far(folder, calls, tmp_pat
     failing.add("02_go_on")
     with pytest.raises(NotebookError, match="02_go_on.ipynb stopped"):
         tutorial.run_tutorial(folder, tmp_path / "output", say=lambda _: None)
-    assert [name for name, _ in made] == ["01_begin.ipynb", "02_go_on.ipynb"]
+    assert {name for name, _ in made} >= {"01_begin.ipynb", "02_go_on.ipynb"}
     text = (tmp_path / "output" / "report.html").read_text(encoding="utf-8")
-    assert "shows 02_go_on" in text and "shows 10_end" not in text
+    assert "shows 02_go_on" in text
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_notebook_without_a_platform_runs_beside_the_others(folder, calls, tmp_path, monkeypatch, fails):
+    made, failing = calls
+    fake, begun, free = tutorial.run, threading.Event(), threading.Event()
+    failing |= {"10_end"} if fails else set()
+
+    def run(notebook, *arguments, **options):
+        if notebook.stem == "10_end":
+            begun.set()
+            assert free.wait(20)
+        elif notebook.stem == "02_go_on":
+            assert begun.wait(20)
+            free.set()
+        return fake(notebook, *arguments, **options)
+
+    monkeypatch.setattr(tutorial, "run", run)
+    if fails:
+        with pytest.raises(NotebookError, match="10_end.ipynb stopped"):
+            tutorial.run_tutorial(folder, tmp_path / "output", say=lambda _: None)
+    else:
+        assert len(tutorial.run_tutorial(folder, tmp_path / "output", say=lambda _: None)) == 3
+    assert made[0][0] == "01_begin.ipynb"
 
 
 def test_only_what_an_earlier_run_left_is_removed(folder, calls, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from alhelpers.forking import Server, leave
+from alhelpers.forking import Server, exit_fast
 from alhelpers.uncertainty import DropoutError  # noqa: F401
 from alhelpers.uncertainty.keras import MonteCarloDropout, mc_dropout  # noqa: F401
 
@@ -52,7 +52,7 @@ def main() -> None:
         except BaseException:  # noqa: BLE001 - whatever it is, the test is told
             Path("error.txt").write_text(traceback.format_exc())
             os._exit(1)
-    leave()
+    exit_fast()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ class Brightness(dl.BaseModelAdapter):
 
     def train(self, data_path, output_path, **kwargs):
         means = {"dark": [], "light": []}
-        for path in pathlib.Path(data_path, "train", "json").rglob("*.json"):
+        paths = sorted(pathlib.Path(data_path, "train", "json").rglob("*.json"))
+        self.trained_on = sorted(path.stem for path in paths)
+        for path in paths:
             content = json.loads(path.read_text())
             for annotation in content["annotations"]:
                 means[annotation["label"]].append(float(content["name"].split(".")[0]))

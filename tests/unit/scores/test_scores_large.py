@@ -1,16 +1,18 @@
-"""Large arrays, which threads share: the same scores, the first fault named; and votes without confidences."""
+"""Large arrays, shared by threads: the same scores, the first wrong row named; and votes without confidences."""
 
 import math
 from collections import Counter
 
 import numpy as np
 import pytest
+from helpers_scores import CONFIDENCE_SCORES, SAMPLE_SCORES, VECTOR_SCORES, confidences_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alhelpers import scores
 from alhelpers.scores import _blocks
 
+SCORES = CONFIDENCE_SCORES | SAMPLE_SCORES | VECTOR_SCORES
 ROWS = 2 * _blocks.THREADED_ELEMENTS // 10
 
 
@@ -27,42 +29,25 @@ def many():
 
 
 def test_threads_change_no_score(many, threads):
-    for score in (scores.entropy, scores.margin, scores.least_confidence):
+    for score in CONFIDENCE_SCORES.values():
         piece = 1000  # too small for threads
         alone = np.concatenate([score(many[start : start + piece]) for start in range(0, len(many), piece)])
         np.testing.assert_array_equal(score(many), alone)
 
 
-SCORES = {
-    "least_confidence": (scores.least_confidence, 2),
-    "margin": (scores.margin, 2),
-    "entropy": (scores.entropy, 2),
-    "energy": (scores.energy, 2),
-    "activation": (scores.activation, 2),
-    "predictive_entropy": (scores.predictive_entropy, 3),
-    "mean_margin": (scores.mean_margin, 3),
-    "bald": (scores.bald, 3),
-    "variance": (scores.variance, 3),
-    "variation_ratio": (scores.variation_ratio, 3),
-    "vote_entropy": (scores.vote_entropy, 3),
-    "consensus_kl": (scores.consensus_kl, 3),
-}
-
-
 @pytest.mark.parametrize("classes", [2, 10, 63, 64, 65, 200])
 @pytest.mark.parametrize("name", SCORES)
 def test_no_bit_of_a_score_depends_on_the_records_beside_it(name, classes):
-    score, dimensions = SCORES[name]
-    shape = (40, 6, classes) if dimensions == 3 else (40, classes)
-    rows = np.random.default_rng(classes).random(shape, dtype=np.float32)
-    rows /= rows.sum(axis=-1, keepdims=True)
+    score = SCORES[name]
+    rows = confidences_of(classes, (40, 6, classes) if name in SAMPLE_SCORES else (40, classes))
     together = score(rows)
+    np.testing.assert_array_equal(score(rows[::-1]), together[::-1])
     for size in (1, 2, 3, 7, 16, 39):
         pieces = [score(rows[start : start + size]) for start in range(0, len(rows), size)]
         np.testing.assert_array_equal(np.concatenate(pieces), together)
 
 
-def test_of_faults_in_several_threads_the_first_row_is_named(many, threads):
+def test_of_wrong_rows_in_several_threads_the_first_is_named(many, threads):
     broken = many.copy()
     first, last = ROWS // 10, ROWS - 1
     broken[[first, last], 3] = np.nan
@@ -83,21 +68,11 @@ def plain_entropy_of_votes(votes, classes):
     return -sum(share * math.log(share) for share in shares) / math.log(classes)
 
 
-@given(
-    st.integers(2, 300).flatmap(
-        lambda classes: st.tuples(
-            st.just(classes),
-            st.integers(2, 12).flatmap(
-                lambda members: st.lists(
-                    st.lists(st.integers(0, classes - 1), min_size=members, max_size=members), min_size=1
-                )
-            ),
-        )
-    )
-)
 @settings(max_examples=100, deadline=None)
-def test_entropy_of_votes_is_its_definition(case):
-    classes, votes = case
+@given(classes=st.integers(2, 300), members=st.integers(2, 12), data=st.data())
+def test_entropy_of_votes_is_its_definition(classes, members, data):
+    one = st.lists(st.integers(0, classes - 1), min_size=members, max_size=members)
+    votes = data.draw(st.lists(one, min_size=1))
     expected = [plain_entropy_of_votes(row, classes) for row in votes]
     np.testing.assert_allclose(scores.vote_entropy_from_votes(votes, classes), expected, atol=1e-6)
 
@@ -124,12 +99,12 @@ def test_votes_that_differ_in_the_classes_only_tie(members, classes):
         ([[0.0, 1.0]], 2, "votes must be whole numbers of shape"),
         ([0, 1], 2, "at least 2 members"),
         ([[0], [1]], 2, "at least 2 members"),
-        ([[0, 1], [0, 2]], 2, "row 1 of votes has 2, which is no class: they are 0 to 1"),
+        ([[0, 1], [0, 2]], 2, "row 1 of votes has 2, which is not a class: classes are 0 to 1"),
         ([[0, -1]], 2, "row 0 of votes has -1"),
         ([[0, 0]], 1, "classes must be a whole number of at least 2, got 1"),
     ],
 )
-def test_votes_at_fault_are_named(votes, classes, message):
+def test_votes_that_are_not_valid_are_named(votes, classes, message):
     with pytest.raises(scores.ScoreError, match=message):
         scores.vote_entropy_from_votes(votes, classes)
 

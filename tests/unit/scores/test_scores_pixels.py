@@ -4,55 +4,30 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from helpers_scores import CONFIDENCE_SCORES, SAMPLE_SCORES, confidences_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import softmax
 
 from alhelpers import scores
 
-OF_CONFIDENCES = ["least_confidence", "margin", "entropy"]
-OF_SAMPLES = [
-    *["predictive_entropy", "mean_margin", "bald", "variance", "variation_ratio", "vote_entropy"],
-    *["consensus_kl", "consensus_kl_max"],
-]
+SHAPES = {
+    **dict.fromkeys(CONFIDENCE_SCORES, [(2, 2, 1, 1), (3, 5, 4, 7), (1, 80, 6, 5), (2, 300, 3, 3)]),
+    **dict.fromkeys(SAMPLE_SCORES, [(2, 2, 2, 1, 3), (2, 4, 5, 3, 4), (1, 3, 70, 2, 5), (1, 3, 300, 2, 2)]),
+}
 
 
-def predictions_of(seed, shape, axis):
-    values = np.random.default_rng(seed).normal(size=shape) * 2
-    return softmax(values, axis=axis).astype(np.float32)
-
-
-def of_records(name, records):
-    """The score of classification, which other tests hold to its definition."""
-    if name == "consensus_kl_max":
-        return scores.consensus_kl(records, reduction="max")
-    return getattr(scores, name)(records)
-
-
-@pytest.mark.parametrize("name", OF_CONFIDENCES)
-@pytest.mark.parametrize("shape", [(2, 2, 1, 1), (3, 5, 4, 7), (1, 80, 6, 5), (2, 300, 3, 3)])
-def test_pixels_of_confidences_are_scored_as_records(name, shape):
-    confidences = predictions_of(1, shape, axis=1)
-    found = scores.pixel_map(confidences, score=name)
-    assert found.dtype == np.float32 and found.shape == (shape[0], *shape[2:])
+@pytest.mark.parametrize(("name", "shape"), [(name, shape) for name in SHAPES for shape in SHAPES[name]])
+def test_pixels_are_scored_as_records(name, shape):
+    predictions = confidences_of(1, shape, axis=-3)
+    found = scores.pixel_map(predictions, score=name)
+    assert found.dtype == np.float32 and found.shape == (shape[0], *shape[-2:])
     for image, line, column in np.ndindex(*found.shape):
-        expected = of_records(name, confidences[None, image, :, line, column])
-        np.testing.assert_allclose(found[image, line, column], expected[0], atol=3e-6)
-
-
-@pytest.mark.parametrize("name", OF_SAMPLES)
-@pytest.mark.parametrize("shape", [(2, 2, 2, 1, 3), (2, 4, 5, 3, 4), (1, 3, 70, 2, 5), (1, 3, 300, 2, 2)])
-def test_pixels_of_samples_are_scored_as_records(name, shape):
-    samples = predictions_of(2, shape, axis=2)
-    found = scores.pixel_map(samples, score=name)
-    assert found.dtype == np.float32 and found.shape == (shape[0], *shape[3:])
-    for image, line, column in np.ndindex(*found.shape):
-        expected = of_records(name, samples[None, image, :, :, line, column])
+        expected = (CONFIDENCE_SCORES | SAMPLE_SCORES)[name](predictions[None, image, ..., line, column])
         np.testing.assert_allclose(found[image, line, column], expected[0], atol=3e-6)
 
 
 def test_blocks_do_not_show():
-    samples = predictions_of(3, (2, 4, 6, 90, 120), axis=2)  # several blocks an image
+    samples = confidences_of(3, (2, 4, 6, 90, 120), axis=-3)  # several blocks an image
     found = scores.pixel_map(samples, score="bald")
     records = np.moveaxis(samples, (3, 4), (1, 2)).reshape(-1, 4, 6)
     np.testing.assert_allclose(found.ravel(), scores.bald(records), atol=1e-6)
@@ -60,7 +35,7 @@ def test_blocks_do_not_show():
 
 
 def test_inputs_are_read_whatever_their_type_and_not_changed():
-    samples = predictions_of(4, (2, 3, 4, 5, 6), axis=2)
+    samples = confidences_of(4, (2, 3, 4, 5, 6), axis=-3)
     expected = scores.pixel_map(samples, score="bald")
     samples.flags.writeable = False
     np.testing.assert_array_equal(scores.pixel_map(np.asfortranarray(samples), "bald"), expected)
@@ -69,7 +44,7 @@ def test_inputs_are_read_whatever_their_type_and_not_changed():
 
 
 def test_memory_is_the_maps_and_a_few_blocks():
-    samples = predictions_of(5, (4, 8, 8, 128, 128), axis=2)  # 16 MiB
+    samples = confidences_of(5, (4, 8, 8, 128, 128), axis=-3)  # 16 MiB
     tracemalloc.start()
     try:
         scores.pixel_map(samples, score="bald")
@@ -84,14 +59,14 @@ def test_memory_is_the_maps_and_a_few_blocks():
     [([np.nan, 0.5, 0.5], "NaN"), ([0.2, 0.2, 0.2], "sums to 0.6"), ([2.0, -1.0, 0.0], "negative number -1")],
 )
 def test_a_bad_pixel_is_named(values, problem):
-    confidences = predictions_of(6, (3, 3, 300, 200), axis=1)
+    confidences = confidences_of(6, (3, 3, 300, 200), axis=-3)
     confidences[1, :, 277, 13] = values
     with pytest.raises(
         scores.ScoreError, match=rf"row 1 of predictions, pixel \(277, 13\), .*{problem}"
     ) as error:
         scores.pixel_map(confidences, score="entropy")
     assert error.value.row == 1
-    samples = predictions_of(7, (3, 4, 3, 5, 6), axis=2)
+    samples = confidences_of(7, (3, 4, 3, 5, 6), axis=-3)
     samples[2, 3, :, 4, 1] = values
     with pytest.raises(
         scores.ScoreError, match=rf"row 2 of predictions, sample 3, pixel \(4, 1\), .*{problem}"
@@ -105,21 +80,23 @@ def test_predictions_of_a_wrong_shape_are_refused(shape):
         scores.pixel_map(np.full(shape, 0.5), score="entropy")
 
 
-def test_a_score_of_the_other_shape_is_refused_and_the_right_ones_named():
-    with pytest.raises(
-        scores.ScoreError, match="must be one of least_confidence, margin, entropy, got 'bald'"
-    ):
-        scores.pixel_map(np.full((1, 2, 3, 3), 0.5), score="bald")
-    with pytest.raises(scores.ScoreError, match="must be one of predictive_entropy, .*, got 'entropy'"):
-        scores.pixel_map(np.full((1, 2, 2, 3, 3), 0.5), score="entropy")
+@pytest.mark.parametrize(
+    ("shape", "score", "message"),
+    [
+        ((1, 2, 3, 3), "bald", "must be one of least_confidence, margin, entropy, got 'bald'"),
+        ((1, 2, 2, 3, 3), "entropy", "must be one of predictive_entropy, .*, got 'entropy'"),
+    ],
+)
+def test_a_score_of_the_other_shape_is_refused_and_the_right_ones_named(shape, score, message):
+    with pytest.raises(scores.ScoreError, match=message):
+        scores.pixel_map(np.full(shape, 0.5), score=score)
 
 
 def test_no_image_gives_no_map():
     assert scores.pixel_map(np.empty((0, 3, 4, 5)), score="margin").shape == (0, 4, 5)
-    assert scores.over_pixels(np.empty((0, 4, 5))).shape == (0,)
-    assert [len(column) for column in scores.over_regions(np.empty((0, 4, 5)), np.empty((0, 4, 5), int))] == [
-        0
-    ] * 4
+    maps = np.empty((0, 4, 5))
+    assert scores.over_pixels(maps).shape == (0,)
+    assert [len(column) for column in scores.over_regions(maps, maps.astype(int))] == [0] * 4
 
 
 # ------------------------------------------------------------------------------
@@ -176,20 +153,28 @@ def test_a_k_out_of_range_is_refused(k):
         scores.over_pixels(np.zeros((2, 3, 4)), "top_k", k=k)
 
 
-def test_other_mistakes_are_named():
-    maps = np.zeros((2, 3, 4))
-    with pytest.raises(scores.ScoreError, match='how must be "mean" or "top_k", got \'max\''):
-        scores.over_pixels(maps, "max")
-    with pytest.raises(scores.ScoreError, match='k goes with how="top_k" only, got 3'):
-        scores.over_pixels(maps, "mean", k=3)
-    with pytest.raises(scores.ScoreError, match=r"maps must have shape \(N, H, W\), got \(3, 4\)"):
-        scores.over_pixels(maps[0])
-    with pytest.raises(
-        scores.ScoreError, match=r"regions must be integers of the maps' shape \(2, 3, 4\), got float64"
-    ):
-        scores.over_regions(maps, maps)
-    with pytest.raises(scores.ScoreError, match='reduction must be "sum" or "mean", got \'max\''):
-        scores.over_regions(maps, maps.astype(int), "max")
-    maps[1, 2, 3] = np.nan
-    with pytest.raises(scores.ScoreError, match="row 1 of maps holds NaN or infinity"):
-        scores.over_pixels(maps)
+MAPS = np.zeros((2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("reduce", "given", "message"),
+    [
+        (scores.over_pixels, (MAPS, "max"), 'how must be "mean" or "top_k", got \'max\''),
+        (lambda maps: scores.over_pixels(maps, k=3), (MAPS,), 'k is allowed only with how="top_k", got 3'),
+        (scores.over_pixels, (MAPS[0],), r"maps must have shape \(N, H, W\), got \(3, 4\)"),
+        (scores.over_pixels, (MAPS * [[[1]], [[np.nan]]],), "row 1 of maps holds NaN or infinity"),
+        (
+            scores.over_regions,
+            (MAPS, MAPS),
+            r"regions must be integers of the maps' shape \(2, 3, 4\), got fl",
+        ),
+        (
+            scores.over_regions,
+            (MAPS, MAPS.astype(int), "max"),
+            'reduction must be "sum" or "mean", got \'max\'',
+        ),
+    ],
+)
+def test_other_mistakes_are_named(reduce, given, message):
+    with pytest.raises(scores.ScoreError, match=message):
+        reduce(*given)

@@ -264,9 +264,9 @@ def test_equally_calibrated_models_seldom_differ_beyond_the_interval():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"samples": 0}, "samples must be a whole number, 1 or more, got 0"),
-        ({"samples": 1.5}, "samples must be a whole number"),
-        ({"samples": True}, "samples must be a whole number"),
+        ({"samples": 0}, "samples must be an integer, 1 or more, got 0"),
+        ({"samples": 1.5}, "samples must be an integer"),
+        ({"samples": True}, "samples must be an integer"),
         ({"level": 1}, "level must be above 0 and below 1, got 1"),
         ({"level": float("nan")}, "level must be above 0"),
     ],

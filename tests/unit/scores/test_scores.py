@@ -4,30 +4,13 @@ import sys
 
 import numpy as np
 import pytest
+from helpers_scores import CONFIDENCE_SCORES, SAMPLE_SCORES, VECTOR_SCORES, confidences_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp, softmax
 from scipy.stats import entropy as scipy_entropy
 
 from alhelpers import scores
-
-CONFIDENCE_SCORES = {
-    "least_confidence": scores.least_confidence,
-    "margin": scores.margin,
-    "entropy": scores.entropy,
-}
-SAMPLE_SCORES = {
-    "predictive_entropy": scores.predictive_entropy,
-    "mean_margin": scores.mean_margin,
-    "bald": scores.bald,
-    "variance": scores.variance,
-    "variation_ratio": scores.variation_ratio,
-    "vote_entropy": scores.vote_entropy,
-    "consensus_kl_mean": scores.consensus_kl,
-    "consensus_kl_max": lambda samples: scores.consensus_kl(samples, reduction="max"),
-}
-VECTOR_SCORES = {"activation": scores.activation, "energy": scores.energy}
-
 
 # Definitions, in plain Python, of one record.
 
@@ -75,37 +58,24 @@ PLAIN = {
     "variance": plain_variance,
     "variation_ratio": lambda record: 1 - max(plain_votes(record)),
     "vote_entropy": lambda record: plain_entropy(plain_votes(record)),
-    "consensus_kl_mean": lambda record: sum(plain_kls(record)) / len(record),
+    "consensus_kl": lambda record: sum(plain_kls(record)) / len(record),
     "consensus_kl_max": lambda record: max(plain_kls(record)),
     "activation": lambda row: -math.sqrt(sum(v * v for v in row)),
     "energy": lambda row: -math.log(sum(math.exp(v) for v in row)),
 }
 
 
-def confidences_of(seed, shape, sharpness=2.0):
-    """Random confidences of which some are exact zeros and ones."""
-    rng = np.random.default_rng(seed)
-    values = softmax(rng.normal(size=shape) * sharpness, axis=-1)
-    values[0] = np.eye(shape[-1])[rng.integers(shape[-1], size=shape[1:-1])]
-    return values.astype(np.float32)
+SHAPES = {
+    **dict.fromkeys(CONFIDENCE_SCORES, [(7, 2), (50, 3), (40, 10), (9, 1000)]),
+    **dict.fromkeys(SAMPLE_SCORES, [(7, 2, 2), (30, 5, 10), (20, 20, 3), (5, 3, 200)]),
+}
 
 
-@pytest.mark.parametrize("name", CONFIDENCE_SCORES)
-@pytest.mark.parametrize("shape", [(7, 2), (50, 3), (40, 10), (9, 1000)])
-def test_confidence_scores_equal_their_definition(name, shape):
-    confidences = confidences_of(1, shape)
-    expected = [PLAIN[name](row.tolist()) for row in confidences]
-    found = CONFIDENCE_SCORES[name](confidences)
-    assert found.dtype == np.float32 and found.shape == (shape[0],)
-    np.testing.assert_allclose(found, expected, atol=3e-6)
-
-
-@pytest.mark.parametrize("name", SAMPLE_SCORES)
-@pytest.mark.parametrize("shape", [(7, 2, 2), (30, 5, 10), (20, 20, 3), (5, 3, 200)])
-def test_sample_scores_equal_their_definition(name, shape):
-    samples = confidences_of(2, shape)
-    expected = [PLAIN[name](record.tolist()) for record in samples]
-    found = SAMPLE_SCORES[name](samples)
+@pytest.mark.parametrize(("name", "shape"), [(name, shape) for name in SHAPES for shape in SHAPES[name]])
+def test_scores_equal_their_definition(name, shape):
+    predictions = confidences_of(1, shape)
+    expected = [PLAIN[name](record.tolist()) for record in predictions]
+    found = (CONFIDENCE_SCORES | SAMPLE_SCORES)[name](predictions)
     assert found.dtype == np.float32 and found.shape == (shape[0],)
     np.testing.assert_allclose(found, expected, atol=3e-6)
 
@@ -166,14 +136,14 @@ def test_weighted_entropy_puts_rare_classes_first():
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, np.nan], [1.0, -1.0], [[1.0, 1.0]]])
-def test_weighted_entropy_names_bad_weights(weights):
+def test_weights_that_are_not_valid_are_named(weights):
     with pytest.raises(ValueError, match="weights must be 2 finite numbers"):
         scores.weighted_entropy([[0.5, 0.5]], weights)
 
 
 @pytest.mark.parametrize("counts", [[], [-1, 2], [np.nan, 1], [[1, 2]]])
-def test_rarity_names_bad_counts(counts):
-    with pytest.raises(ValueError, match="class_counts must be one count a class"):
+def test_counts_that_are_not_valid_are_named(counts):
+    with pytest.raises(ValueError, match="class_counts must be one count per class"):
         scores.rarity(counts)
 
 
@@ -211,15 +181,15 @@ def test_samples_of_a_wrong_shape_are_refused(name, shape):
         SAMPLE_SCORES[name](np.full(shape, 1 / shape[-1]))
 
 
-@pytest.mark.parametrize("shape", [(3,), (3, 1), (2, 2, 2)])
-def test_confidences_of_a_wrong_shape_are_refused(shape):
-    with pytest.raises(ValueError, match="confidences must have shape"):
-        scores.entropy(np.ones(shape))
-
-
-@pytest.mark.parametrize("values", [[["a", "b"]], [[1j, 0]], [[True, False]], [[None, 1.0]]])
-def test_what_is_not_a_number_is_refused(values):
-    with pytest.raises(ValueError, match="array of real numbers"):
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        *((np.ones(shape), "confidences must have shape") for shape in [(3,), (3, 1), (2, 2, 2)]),
+        *(([row], "array of real numbers") for row in [["a", "b"], [1j, 0], [True, False], [None, 1.0]]),
+    ],
+)
+def test_confidences_of_a_wrong_shape_or_type_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
         scores.entropy(values)
 
 
@@ -252,18 +222,13 @@ def test_inputs_of_any_float_type_are_read_and_not_changed(dtype):
         assert np.isfinite(score(samples[:, 0])).all()
 
 
-def test_layout_of_the_array_does_not_matter():
-    confidences = confidences_of(10, (100, 6))
-    for score in CONFIDENCE_SCORES.values():
-        np.testing.assert_array_equal(score(confidences), score(np.asfortranarray(confidences)))
-        np.testing.assert_array_equal(score(confidences)[::2], score(confidences[::2]))
-
-
-def test_chunks_do_not_show():
+@pytest.mark.parametrize("score", CONFIDENCE_SCORES.values())
+def test_neither_layout_nor_chunks_change_a_score(score):
     confidences = confidences_of(11, (30_001, 5))
-    for score in CONFIDENCE_SCORES.values():
-        whole = score(confidences)
-        np.testing.assert_array_equal(whole[20_000:20_100], score(confidences[20_000:20_100]))
+    whole = score(confidences)
+    np.testing.assert_array_equal(score(np.asfortranarray(confidences)), whole)
+    np.testing.assert_array_equal(score(confidences[::2]), whole[::2])
+    np.testing.assert_array_equal(score(confidences[20_000:20_100]), whole[20_000:20_100])
 
 
 @settings(max_examples=40, deadline=None)
@@ -285,14 +250,11 @@ def test_algebra(seed, sharpness):
         found = score(samples[:, 0])
         assert (found >= 0).all() and (found <= 1).all()
         np.testing.assert_allclose(found, score(samples[:, 0][:, classes]), atol=1e-5)
-        np.testing.assert_allclose(
-            SAMPLE_SCORES["mean_margin"](np.repeat(samples[:, :1], 3, axis=1)),
-            scores.margin(samples[:, 0]),
-            atol=1e-6,
-        )
+    same = np.repeat(samples[:, :1], 3, axis=1)
+    np.testing.assert_allclose(scores.mean_margin(same), scores.margin(samples[:, 0]), atol=1e-6)
 
 
-def test_the_room_imports_numpy_only():
+def test_the_module_imports_numpy_only():
     code = (
         "import sys, alhelpers, alhelpers.scores\n"
         "heavy = {'torch', 'dtlpy', 'IPython', 'papermill', 'pandas', 'pyarrow', 'scipy', 'sklearn'}\n"

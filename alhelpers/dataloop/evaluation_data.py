@@ -1,0 +1,157 @@
+"""Read from the platform what two models are compared by: predictions and ground truth, and training metrics."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dtlpy as dl
+
+from alhelpers.dataloop import reading
+from alhelpers.evaluation import TestSet
+from alhelpers.evaluation.rows import finite
+
+
+def read_test_set(
+    previous_model: dl.Model,
+    new_model: dl.Model,
+    dataset: dl.Dataset,
+    test_filter: Mapping[str, Any] | None = None,
+) -> TestSet:
+    """Read each model's predictions once, and the ground truth of the test items once, in pages of a thousand.
+
+    Parameters
+    ----------
+    previous_model, new_model : dl.Model
+        The models; they must be evaluated on the dataset.
+    dataset : dl.Dataset
+        The dataset.
+    test_filter : dict, optional
+        The test items. Without it, they are the items on which either model has predictions.
+
+    Returns
+    -------
+    TestSet
+        Plain rows.
+
+    Raises
+    ------
+    ValueError
+        If a model has no predictions there, the models' outputs cannot be compared, no item is selected, or a
+        prediction has no usable confidence.
+    """
+    models = (previous_model, new_model)
+    kind = output_type(*models)
+    # A name that both models have identifies neither; a prediction without a model's id then belongs to no model.
+    by_name = previous_model.name != new_model.name
+    found = tuple(_predictions(dataset, model, kind, by_name) for model in models)
+    warnings: list[str] = []
+    if test_filter is not None:
+        items = _item_ids(dataset, test_filter)
+    else:
+        first, second = ({row["image_id"] for row in rows} for rows in found)
+        items = sorted(first | second)
+        if first != second:
+            warnings.append(
+                f"the models were evaluated on different items: {len(first - second)} only by "
+                f"{previous_model.name!r}, {len(second - first)} only by {new_model.name!r}. A missing "
+                "prediction counts as a miss; pass a test_filter to compare on the test subset alone"
+            )
+    inside = set(items)
+    predictions = tuple([row for row in rows if row["image_id"] in inside] for rows in found)
+    for model, rows in zip(models, predictions, strict=True):
+        if not rows:
+            _require_evaluated(model, dataset)
+            warnings.append(
+                f"{model.name!r} was evaluated on dataset {dataset.name!r} and predicted nothing there"
+            )
+    truth = [_row(annotation) for annotation in reading.ground_truth_of(dataset, items, kind)]
+    return TestSet(kind, items, _in_order(truth), (predictions[0], predictions[1]), warnings)
+
+
+def output_type(previous_model: dl.Model, new_model: dl.Model) -> str:
+    """Return the type of annotations that both models predict, or raise if it is none that can be compared."""
+    first, second = (
+        str(getattr(model.output_type, "value", model.output_type)) for model in (previous_model, new_model)
+    )
+    if first != second:
+        raise ValueError(
+            f"{previous_model.name!r} predicts annotations of type {first!r} and {new_model.name!r} of type "
+            f"{second!r}: models of different outputs cannot be compared"
+        )
+    if first not in ("class", "box"):
+        raise ValueError(
+            f"predictions can be compared where they are 'class' or 'box' annotations, and {new_model.name!r} "
+            f"predicts {first!r}: compare by training metrics ('checks')"
+        )
+    return first
+
+
+def read_samples(model: dl.Model) -> dict[tuple[str, str], list[tuple[Any, Any]]]:
+    """Read the samples (x, y) of all training metrics (figure, legend) of a model, in the platform's order."""
+    samples: dict[tuple[str, str], list[tuple[Any, Any]]] = {}
+    for sample in reading.pages(model.metrics.list()):
+        samples.setdefault((sample.figure, sample.legend), []).append((sample.x, sample.y))
+    return samples
+
+
+def _require_evaluated(model: dl.Model, dataset: dl.Dataset) -> None:
+    """Raise for a model without predictions, unless the platform lists it as evaluated: then it found nothing."""
+    evaluated = (((model.metadata or {}).get("system") or {}).get("evaluate") or {}).get("datasets") or []
+    ids = {
+        entry.get("id") or entry.get("datasetId") if isinstance(entry, Mapping) else entry
+        for entry in evaluated
+    }
+    if dataset.id not in ids:
+        raise ValueError(
+            f"model {model.name!r} has not been evaluated on dataset {dataset.name!r}: it has no predictions on "
+            "the test items; run evaluate first"
+        )
+
+
+def _item_ids(dataset: dl.Dataset, test_filter: Mapping[str, Any]) -> list[str]:
+    # The SDK writes page numbers into the dict that is passed.
+    query = copy.deepcopy(dict(test_filter))
+    for key in ("page", "pageSize", "resource"):
+        query.pop(key, None)
+    found = reading.pages(dataset.items.list(filters=dl.Filters(custom_filter=query)))
+    ids = sorted(item.id for item in found)
+    if not ids:
+        raise ValueError(f"the test_filter selects no item of dataset {dataset.name!r}: {dict(test_filter)}")
+    return ids
+
+
+def _predictions(dataset: dl.Dataset, model: dl.Model, kind: str, by_name: bool) -> list[dict[str, Any]]:
+    filters = dl.Filters(resource=dl.FiltersResource.ANNOTATION, use_defaults=False)
+    reading.add_model(filters, model.id, model.name if by_name else None)
+    rows = []
+    for annotation in reading.pages(dataset.annotations.list(filters=filters)):
+        owner, name = reading.made_by(annotation.metadata)
+        # A name counts only where no id is known: models may be renamed, and versions may share one; ids differ.
+        of_model = owner == model.id if owner else by_name and name == model.name
+        if of_model and annotation.type == kind:
+            rows.append(_row(annotation) | _confidence(annotation, model))
+    return _in_order(rows)
+
+
+def _row(annotation: dl.Annotation) -> dict[str, Any]:
+    row = {"annotation_id": annotation.id, "image_id": annotation.item_id, "label": annotation.label}
+    return row | reading.sides_of(annotation)
+
+
+def _in_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: (row["image_id"], row["annotation_id"]))
+
+
+def _confidence(annotation: dl.Annotation, model: dl.Model) -> dict[str, Any]:
+    """Read a prediction's confidence, and those of all classes where the adapter stored them."""
+    where = f"model {model.name!r}, prediction {annotation.id} on item {annotation.item_id}: confidence"
+    row: dict[str, Any] = {"score": finite(reading.confidence_of(annotation.metadata), where)}
+    full = (annotation.metadata.get("user") or {}).get("prediction") or {}
+    names, values = full.get("class_names"), full.get("confidences")
+    if names and values:
+        if len(names) != len(values):
+            raise ValueError(f"{where}s: {len(values)} values for {len(names)} class names; predict again")
+        row["confidences"] = {name: finite(value, where) for name, value in zip(names, values, strict=True)}
+    return row

@@ -1,0 +1,349 @@
+"""The decision between two models: by metrics on the same test items, or by the metrics of their training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from alhelpers.evaluation.classification import Classifications
+from alhelpers.evaluation.compare_config import METRICS, Check, CompareConfig, Metric
+from alhelpers.evaluation.comparison import Comparison, explain_checks, explain_metrics
+from alhelpers.evaluation.decision import is_better, paired_bootstrap
+from alhelpers.evaluation.detection import Detections
+from alhelpers.evaluation.errors import EvaluationError, NoGroundTruth
+from alhelpers.evaluation.measures import Measure
+from alhelpers.evaluation.rows import finite
+
+# On fewer items a bootstrap interval is too narrow to be relied on.
+_FEW_ITEMS = 30
+#: The samples (x, y) of each training metric (figure, legend) of a model.
+Samples = Mapping[tuple[str, str], Sequence[tuple[Any, Any]]]
+
+
+@dataclass
+class TestSet:
+    """The annotations of the test items, as plain rows.
+
+    Parameters
+    ----------
+    output_type : str
+        ``"class"`` or ``"box"``.
+    item_ids : list of str
+        The items.
+    ground_truth : list of dict
+        ``image_id``, ``label``, and for boxes ``left``, ``top``, ``right``, ``bottom``.
+    predictions : (list of dict, list of dict)
+        The same of the previous and of the new model, with ``score``, and ``confidences`` (a dict by class
+        name) where the full vector is known.
+    warnings : list of str
+        What to keep in mind about them.
+    """
+
+    # pytest would take the name for a test.
+    __test__ = False
+
+    output_type: str
+    item_ids: list[str]
+    ground_truth: list[dict[str, Any]]
+    predictions: tuple[list[dict[str, Any]], list[dict[str, Any]]]
+    warnings: list[str] = field(default_factory=list)
+
+
+# ------------------------------------------------------------------------------
+# training metrics
+# ------------------------------------------------------------------------------
+
+
+def compare_metrics(
+    previous: Samples, new: Samples, config: CompareConfig, names: tuple[str, str] = ("previous", "new")
+) -> Comparison:
+    """Compare two models by their training metrics.
+
+    Parameters
+    ----------
+    previous, new : mapping of (figure, legend) to samples
+        The metrics of either model; a sample is (x, y).
+    config : CompareConfig
+        The checks and how many of them must be won.
+    names : (str, str)
+        The models' names.
+
+    Returns
+    -------
+    Comparison
+        The decision.
+
+    Raises
+    ------
+    ValueError
+        If a model lacks a metric, or its value is not a finite number; it names the model and the metric.
+    """
+    rows = []
+    for check in config.checks:
+        old, young = (_value_of(*pair, check) for pair in zip((previous, new), names, strict=True))
+        rows.append(
+            {
+                "name": f"{check.figure} / {check.legend}",
+                "previous": old,
+                "new": young,
+                "maximize": check.maximize,
+                "min_delta": check.min_delta,
+                "won": is_better(*((young, old) if check.maximize else (old, young)), check.min_delta),
+            }
+        )
+    better = _enough_won(rows, config.wins)
+    return Comparison(
+        metric="training_metrics",
+        better=better,
+        message=explain_checks(rows, better, config.wins, names),
+        previous_model=names[0],
+        new_model=names[1],
+        rows=rows,
+        method="training metrics",
+        wins=config.wins,
+        warnings=config.warnings,
+    )
+
+
+def _enough_won(results: Sequence[Mapping[str, Any]], wins: float | str) -> bool:
+    won = [result["won"] for result in results]
+    if wins == "any":
+        return any(won)
+    share = 1.0 if wins == "all" else float(wins)
+    # 0.6 of 5 checks is 3, whatever the floats say.
+    return sum(won) >= share * len(won) - 1e-9
+
+
+def _value_of(samples: Samples, model_name: str, check: Check) -> float:
+    key = (check.figure, check.legend)
+    if key not in samples:
+        known = ", ".join(f"{figure!r} / {legend!r}" for figure, legend in sorted(samples)) or "none at all"
+        raise ValueError(
+            f"model {model_name!r} has no metric {check.figure!r} / {check.legend!r}; it has {known}. Train it, "
+            "or correct the check's figure and legend"
+        )
+    return pick_value(samples[key], check, model_name)
+
+
+def pick_value(samples: Iterable[tuple[Any, Any]], check: Check, model_name: str) -> float:
+    """Return the value at the sample that a check names; of several at one x, the one written last."""
+    what = f"model {model_name!r}, metric {check.figure!r} / {check.legend!r}"
+    by_x = {finite(x, f"{what}: x"): y for x, y in samples}
+    ordered = sorted(by_x)
+    if not ordered:
+        raise ValueError(f"{what}: no samples; train the model with this metric, or correct the check")
+    if check.x_value is not None:
+        if check.x_value not in by_x:
+            raise ValueError(
+                f"{what}: no sample at x = {check.x_value:g}; there are {ordered[0]:g} to {ordered[-1]:g}"
+            )
+        x = check.x_value
+    else:
+        if not -len(ordered) <= check.x_index < len(ordered):
+            raise ValueError(f"{what}: no sample {check.x_index}; there are {len(ordered)}")
+        x = ordered[check.x_index]
+    return finite(by_x[x], f"{what}, x = {x:g}: the value")
+
+
+# ------------------------------------------------------------------------------
+# metrics on test items
+# ------------------------------------------------------------------------------
+
+
+def check_fit(config: CompareConfig, output_type: str) -> None:
+    """Raise unless every metric can compare annotations of a type, such as "class" or "box"."""
+    fitting = [metric.name for metric in METRICS if output_type in metric.types]
+    for metric in config.metrics:
+        if metric.name not in fitting:
+            instead = ", ".join(map(repr, fitting)) or "training metrics ('checks')"
+            raise ValueError(
+                f"{metric.name} cannot compare models that predict {output_type!r} annotations: use {instead}"
+            )
+
+
+def compare_predictions(
+    test: TestSet, config: CompareConfig, names: tuple[str, str] = ("previous", "new")
+) -> Comparison:
+    """Compare two models by one or several metrics on the same test items.
+
+    Parameters
+    ----------
+    test : TestSet
+        Ground truth and both models' predictions.
+    config : CompareConfig
+        The metrics, and how many of them must be won.
+    names : (str, str)
+        The models' names.
+
+    Returns
+    -------
+    Comparison
+        The decision.
+
+    Raises
+    ------
+    NoGroundTruth
+        If the test items have no ground truth: nothing can be compared then.
+    ValueError
+        If a metric does not fit the annotations, or cannot be computed; it names the metric and the model.
+    """
+    check_fit(config, test.output_type)
+    if not test.ground_truth:
+        raise NoGroundTruth(
+            f"cannot compare {names[0]!r} and {names[1]!r}: none of the {len(test.item_ids)} test items has "
+            f"ground-truth annotations of type {test.output_type!r}. Label the test subset first"
+        )
+    warnings = [*config.warnings, *test.warnings]
+    models: tuple[Classifications | Detections, ...]
+    if test.output_type == "class":
+        models = _classifications(test, config, names, warnings)
+    else:
+        models = tuple(Detections(test.ground_truth, rows, test.item_ids) for rows in test.predictions)
+    results = []
+    for metric in config.metrics:
+        old, new = (_measure(model, metric, name) for model, name in zip(models, names, strict=True))
+        for name, measure in zip(names, (old, new), strict=True):
+            warnings += [f"{name}: {warning}" for warning in measure.warnings]
+        results.append(_judge(metric, old, new, config))
+    count = len(old.items)
+    if count < _FEW_ITEMS and any(metric.min_confidence for metric in config.metrics):
+        warnings.append(
+            f"{count} test items are too few for min_confidence: an interval of fewer than {_FEW_ITEMS} is too narrow"
+        )
+    better = _enough_won(results, config.wins)
+    first = results[0]
+    return Comparison(
+        metric=first["name"],
+        better=better,
+        message=explain_metrics(results, better, config.wins, names, count),
+        previous_model=names[0],
+        new_model=names[1],
+        **{key: first[key] for key in ("previous", "new", "difference", "min_delta", "rows", "method")},
+        test_items=count,
+        metrics=results,
+        wins=config.wins,
+        warnings=list(dict.fromkeys(warnings)),
+    )
+
+
+def _measure(model: Classifications | Detections, metric: Metric, model_name: str) -> Measure:
+    try:
+        return metric.measure(model)
+    except EvaluationError as error:
+        raise EvaluationError(f"{metric.name} of model {model_name!r}: {error}") from error
+
+
+def _judge(metric: Metric, old: Measure, new: Measure, config: CompareConfig) -> dict[str, Any]:
+    """Return what a comparison holds about one metric."""
+    bootstrap = config.bootstrap
+    level = bootstrap.level if metric.min_confidence is None else metric.min_confidence
+    resampled = paired_bootstrap(old, new, bootstrap.samples, level, bootstrap.seed)
+    pair = (new.value, old.value) if new.higher_is_better else (old.value, new.value)
+    least_gain = resampled.low if new.higher_is_better else -resampled.high
+    won = is_better(*pair, metric.min_delta)
+    if metric.min_confidence is not None:
+        won = won and least_gain > metric.min_delta
+    return {
+        "name": metric.name,
+        "method": new.method,
+        "previous": float(old.value),
+        "new": float(new.value),
+        "difference": float(resampled.difference),
+        "higher_is_better": new.higher_is_better,
+        "min_delta": metric.min_delta,
+        "min_confidence": metric.min_confidence,
+        "interval": {
+            "low": resampled.low,
+            "high": resampled.high,
+            "level": level,
+            "samples": len(resampled.differences),
+            "seed": bootstrap.seed,
+        },
+        "won": won,
+        "rows": [
+            {"name": label, "previous": old.per_label.get(label), "new": new.per_label.get(label)}
+            for label in sorted({*old.per_label, *new.per_label}, key=str)
+        ],
+    }
+
+
+# ------------------------------------------------------------------------------
+# rows of classes
+# ------------------------------------------------------------------------------
+
+
+def _classifications(
+    test: TestSet, config: CompareConfig, names: tuple[str, str], warnings: list[str]
+) -> tuple[Classifications, ...]:
+    """Read both models' classes in the same way: with full confidences only if both have them."""
+    truth = _one_label_an_item(test, warnings)
+    best = tuple(_best_predictions(rows) for rows in test.predictions)
+    full = all(row.get("confidences") for rows in best for row in rows.values())
+    if not full and config.precision_recall is not None:
+        warnings.append(
+            "not every prediction holds the full confidences (metadata.user.prediction), so both models are "
+            "compared by the confidence of the predicted class alone"
+        )
+    for name, rows in zip(names, best, strict=True):
+        missing = len(truth.keys() - rows.keys())
+        if missing:
+            warnings.append(f"{missing} test items have no prediction of {name!r}: they count as misses")
+    classes = sorted(
+        {name for rows in best for row in rows.values() for name in row.get("confidences", ())}
+        | {*truth.values()}
+    )
+    return tuple(
+        Classifications(
+            list(truth.values()),
+            [rows.get(item, {}).get("label") for item in truth],
+            [rows.get(item, {}).get("score", 0.0) for item in truth],
+            _confidences(truth, rows, classes) if full else None,
+            classes if full else None,
+            items=list(truth),
+        )
+        for rows in best
+    )
+
+
+def _confidences(
+    truth: Mapping[str, str], best: Mapping[str, dict[str, Any]], classes: Sequence[str]
+) -> np.ndarray:
+    confidences = np.zeros((len(truth), len(classes)))
+    place = {name: column for column, name in enumerate(classes)}
+    for row, item in enumerate(truth):
+        for name, value in best.get(item, {}).get("confidences", {}).items():
+            confidences[row, place[name]] = value
+    return confidences
+
+
+def _one_label_an_item(test: TestSet, warnings: list[str]) -> dict[str, str]:
+    """Return the class of each item that has exactly one."""
+    labels: dict[str, set[str]] = {}
+    for row in test.ground_truth:
+        labels.setdefault(row["image_id"], set()).add(row["label"])
+    several = sorted(item for item, names in labels.items() if len(names) > 1)
+    if several:
+        warnings.append(
+            f"{len(several)} items have several ground-truth classes and are left out, the first is "
+            f"{several[0]} with {sorted(labels[several[0]])}"
+        )
+    unlabelled = len(set(test.item_ids) - set(labels))
+    if unlabelled:
+        warnings.append(
+            f"{unlabelled} of {len(test.item_ids)} test items have no ground truth and are left out"
+        )
+    truth = {item: next(iter(labels[item])) for item in sorted(labels) if len(labels[item]) == 1}
+    if not truth:
+        raise NoGroundTruth("cannot compare: every labelled test item has several ground-truth classes")
+    return truth
+
+
+def _best_predictions(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return each item's most confident prediction; among equals the first label, whatever the order of the rows."""
+    best: dict[str, dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: (-row["score"], row["label"])):
+        best.setdefault(row["image_id"], row)
+    return best

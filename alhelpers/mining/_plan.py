@@ -1,0 +1,234 @@
+"""Plans: strategies side by side, one behind the other, or with weights."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BeforeValidator, Field, model_validator
+
+from alhelpers.configurations import Configuration, Text, described, read
+from alhelpers.mining._registry import STRATEGIES, find
+from alhelpers.mining._selection import MiningError
+from alhelpers.mining._strategy import Strategy
+
+
+def _python_number(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+STRATEGY = "the name of a strategy of alhelpers.mining, such as 'margin'"
+_Options = Annotated[dict[str, Any], Field(description="an object with the strategy's options")]
+_Positive = Annotated[
+    int | float, BeforeValidator(_python_number), Field(gt=0, description="a number above 0")
+]
+
+
+class Term(Configuration):
+    """A strategy and the weight of its ranks."""
+
+    model_config = described("an object with a 'strategy' and a 'weight' above 0")
+
+    strategy: Text = Field(description=STRATEGY)
+    options: _Options = Field(default_factory=dict)
+    weight: _Positive
+
+
+class _Step(Configuration):
+    """One strategy, or several with weights."""
+
+    strategy: Text | None = Field(None, description=STRATEGY)
+    options: _Options = Field(default_factory=dict)
+    weights: list[Term] | None = Field(
+        None,
+        description="a list of at least two objects with a 'strategy' and a 'weight' above 0",
+        min_length=2,
+    )
+
+    def _check_one_of(self, *forms: str) -> None:
+        if sum(getattr(self, form) is not None for form in forms) != 1:
+            names = ", ".join(map(repr, forms[:-1])) + f" or {forms[-1]!r}"
+            raise ValueError(f"must have exactly one of {names}, got {as_given(self)}")
+        if self.strategy is None and "options" in self.model_fields_set:
+            raise ValueError(f"must have 'options' beside each 'strategy' in it, got {as_given(self)}")
+
+
+class Stage(_Step):
+    """A stage of a cascade: all but the last keep more records than are chosen."""
+
+    model_config = described(
+        "an object with a 'strategy' or 'weights', and a 'keep' in all but the last stage"
+    )
+
+    keep: Annotated[int | str | None, BeforeValidator(_python_number)] = Field(
+        None, description="a number of records, or a multiple of the budget such as '10x'"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Stage:
+        self._check_one_of("strategy", "weights")
+        return self
+
+
+class PlanPart(_Step):
+    """A part of a plan: a strategy, a cascade or weights, and its share of the budget."""
+
+    model_config = described("an object with a 'strategy', a 'cascade' or 'weights'")
+
+    cascade: list[Stage] | None = Field(None, description="a list of stages, at least one", min_length=1)
+    share: _Positive | None = Field(None, description="a number above 0, the share of the budget")
+    size: Annotated[int | None, BeforeValidator(_python_number)] = Field(
+        None, description="a whole number of records, at least 1", gt=0
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> PlanPart:
+        self._check_one_of("strategy", "cascade", "weights")
+        stages = self.cascade or ()
+        for place, stage in enumerate(stages, start=1):
+            if (stage.keep is None) == (place < len(stages)):
+                raise ValueError(
+                    f"must have a 'keep' in every stage but the last, got {as_given(stage)} as stage {place} of "
+                    f"{len(stages)}"
+                )
+        return self
+
+
+def as_given(part: Configuration) -> dict[str, Any]:
+    """Return a part of a plan as the dict that it was read from."""
+    return part.model_dump(exclude_unset=True)
+
+
+def read_plan(plan: Any) -> list[PlanPart]:
+    """Check the form of a plan."""
+    single = isinstance(plan, Mapping | PlanPart)
+    given = [plan] if single else plan
+    if not isinstance(given, Sequence) or isinstance(given, str) or not given:
+        raise MiningError(
+            f"plan {plan!r} must be an object or a list of objects with a 'strategy', a 'cascade' or 'weights'"
+        )
+    try:
+        return [
+            read(PlanPart, part, "plan" if single else f"plan[{place}]") for place, part in enumerate(given)
+        ]
+    except ValueError as error:
+        raise MiningError(str(error)) from None
+
+
+def steps_of(part: PlanPart) -> Iterator[PlanPart | Stage | Term]:
+    """Yield everything in a part that has a strategy, in order."""
+    for stage in part.cascade or [part]:
+        yield from stage.weights or [stage]
+
+
+# ------------------------------------------------------------------------------
+# what is run
+# ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PlannedTerm:
+    """A strategy with all its options, and its weight."""
+
+    strategy: Strategy
+    options: Mapping[str, Any]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One strategy, or several with weights, and how many records it keeps."""
+
+    terms: tuple[PlannedTerm, ...]
+    keep: int
+
+    @property
+    def name(self) -> str:
+        """The strategies, joined by ``+``."""
+        return " + ".join(term.strategy.name for term in self.terms)
+
+    @property
+    def columns(self) -> set[str]:
+        """All fields that it may read, of the pool and of the reference."""
+        return {name for term in self.terms for name in term.strategy.columns(term.options)}
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """One or more stages, the last of which keeps the budget of the part."""
+
+    stages: tuple[PlannedStage, ...]
+
+    @property
+    def name(self) -> str:
+        """The stages, joined by ``>``."""
+        return " > ".join(stage.name for stage in self.stages)
+
+
+def resolve(parts: Sequence[PlanPart], size: int) -> list[Cascade]:
+    """Find the strategies of a plan, and compute how many records each part chooses."""
+    budgets = _budgets(parts, size)
+    return [Cascade(_stages(part, budget)) for part, budget in zip(parts, budgets, strict=True) if budget]
+
+
+def _budgets(parts: Sequence[PlanPart], size: int) -> list[int]:
+    """Return how many records each part chooses; they add up to the size."""
+    if len(parts) == 1 and parts[0].share is None and parts[0].size is None:
+        return [size]
+    for part in parts:
+        if (part.share is None) == (part.size is None):
+            raise MiningError(
+                f"a part beside others must have either a 'share' or a 'size', got {as_given(part)}"
+            )
+    exact = [float(part.size) if part.share is None else part.share * size for part in parts]
+    if not math.isclose(sum(exact), size, rel_tol=1e-6):
+        raise MiningError(f"the parts of the plan ask for {sum(exact):g} records in all, but size={size}")
+    # whole numbers with the same sum: those that lose most by rounding down are rounded up, the first of equals first
+    budgets = [math.floor(value + 1e-6) for value in exact]
+    by_loss = sorted(range(len(exact)), key=lambda place: (budgets[place] - exact[place], place))
+    for place in by_loss[: size - sum(budgets)]:
+        budgets[place] += 1
+    return budgets
+
+
+def _stages(part: PlanPart, budget: int) -> tuple[PlannedStage, ...]:
+    stages = []
+    for stage in part.cascade or [part]:
+        keep = stage.keep if isinstance(stage, Stage) else None
+        terms = _weighted(stage.weights) if stage.weights else (_planned(stage),)
+        stages.append(PlannedStage(terms, budget if keep is None else _kept(keep, budget)))
+    return tuple(stages)
+
+
+def _weighted(terms: Sequence[Term]) -> tuple[PlannedTerm, ...]:
+    planned = tuple(_planned(term, float(term.weight)) for term in terms)
+    for term in planned:
+        if term.strategy.kind == "together":
+            those = ", ".join(name for name, each in STRATEGIES.items() if each.kind != "together")
+            raise MiningError(
+                f"strategy {term.strategy.name!r} chooses records together and has no score of each, which 'weights' "
+                f"need; put it behind them in a cascade, or take one of: {those}"
+            )
+    return planned
+
+
+def _planned(step: PlanPart | Stage | Term, weight: float = 1.0) -> PlannedTerm:
+    strategy = find(step.strategy)
+    return PlannedTerm(strategy, strategy.resolved(step.options), weight)
+
+
+def _kept(keep: int | str, budget: int) -> int:
+    """Return how many records a stage keeps."""
+    multiple = re.fullmatch(r"(\d+(?:\.\d+)?)x", keep) if isinstance(keep, str) else None
+    if isinstance(keep, str) and multiple is None:
+        raise MiningError(
+            f"'keep' {keep!r} must be a number of records, or a multiple of the budget such as '10x'"
+        )
+    count = math.ceil(float(multiple[1]) * budget) if multiple else keep
+    if count < budget:
+        raise MiningError(f"'keep' {keep!r} keeps {count} records, fewer than the {budget} to choose")
+    return count
