@@ -27,17 +27,7 @@ _VALIDATION_ROWS = 1024
 
 def augment(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Turn, scale and shift each image a little: up to 10 degrees, 10 % and 7 % of the width."""
-    return move(inputs, moves(len(inputs), generator))
-
-
-def moves(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw how to turn, scale and shift each image, (4, count) numbers from 0 to 1."""
-    return torch.rand(4, count, generator=generator)
-
-
-def move(inputs: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-    """Turn, scale and shift each image as drawn by :func:`moves`."""
-    draw = (drawn * 2 - 1).to(inputs.device)
+    draw = (torch.rand(4, len(inputs), generator=generator) * 2 - 1).to(inputs.device)
     angle, scale = draw[0] * (np.pi / 18), 1 + 0.1 * draw[1]
     cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
     shift = draw[2:] * 0.14  # the grid spans 2, so this is 7 % of the width

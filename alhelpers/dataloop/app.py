@@ -16,6 +16,7 @@ ROOMS = (
     "files",
     "learners",
     "mining",
+    "parallel",
     "protocols",
     "records",
     "scores",
@@ -23,7 +24,7 @@ ROOMS = (
     "uncertainty",
 )
 #: The packages that these modules import.
-REQUIREMENTS = ("dtlpy", "numpy", "pillow", "pyarrow", "pydantic", "scikit-learn", "torch")
+REQUIREMENTS = ("cloudpickle", "dtlpy", "numpy", "pillow", "pyarrow", "pydantic", "scikit-learn", "torch")
 
 
 def write_codebase(folder: str | Path) -> Path:

@@ -25,8 +25,8 @@ class Predictions:
     logits : numpy.ndarray of shape (N, C)
     embeddings : numpy.ndarray of shape (N, D)
     samples : numpy.ndarray of shape (N, T, C), (N, K, C) or (N, K, T, C)
-        Confidences of T passes, of K members, or of the passes of each member. For regression, values instead of
-        confidences.
+        Confidences of T passes, of K members, or of the passes of each member. For regression, values (N, T) or
+        (N, K).
     sampled_by : {"mc_dropout", "query_by_committee"}
         What the samples with three dimensions come from, named as their field in records is.
     values : numpy.ndarray of shape (N,) or (N, O)
@@ -57,8 +57,8 @@ class Predictions:
             count, members, passes, classes = self.samples.shape
             named["mc_dropout"] = self.samples.reshape(count, members * passes, classes)
             named["query_by_committee"] = self.samples.mean(axis=2)
-        else:
-            named[self.sampled_by] = self.samples
+        elif self.samples is not None:
+            named[self.sampled_by] = self.samples if self.samples.ndim == 3 else self.samples[..., None]
         return {name: values for name, values in named.items() if values is not None}
 
     def to_records(self, ids: Sequence[Any]) -> pa.Table:

@@ -11,6 +11,8 @@ import numpy as np
 
 from alhelpers.learners.predictions import Predictions
 from alhelpers.protocols import Dataset, History, Progress
+from alhelpers.uncertainty._committee_estimators import set_random_states
+from alhelpers.uncertainty._torch import derived_seed
 
 # Rows that a prediction reads at once.
 _ROWS = 10_000
@@ -75,7 +77,7 @@ class SklearnLearner:
                 )
             classes = classes or int(labels.max()) + 1
         estimator = _unfitted(self.estimator)
-        _set_random_states(estimator, np.random.SeedSequence((self._seed, seed)))
+        set_random_states(estimator, derived_seed(self._seed, seed))
         estimator.fit(_matrix(dataset, np.arange(len(dataset))), labels)
         self.estimator, self._classes = estimator, classes
         if progress is not None:
@@ -166,14 +168,6 @@ def _unfitted(estimator: Any) -> Any:
     from sklearn.base import clone
 
     return clone(estimator) if hasattr(estimator, "get_params") else copy.deepcopy(estimator)
-
-
-def _set_random_states(estimator: Any, seeds: np.random.SeedSequence) -> None:
-    """Set every ``random_state`` of an estimator, and of those inside it."""
-    parameters = estimator.get_params() if hasattr(estimator, "get_params") else {}
-    states = [name for name in parameters if name == "random_state" or name.endswith("__random_state")]
-    if states:
-        estimator.set_params(**dict.fromkeys(states, int(seeds.generate_state(1)[0])))
 
 
 def _matrix(dataset: Dataset, rows: np.ndarray) -> Any:
