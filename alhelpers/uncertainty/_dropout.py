@@ -24,7 +24,7 @@ _NORM_FUNCTIONS = {"batch_norm", "instance_norm"}
 
 
 class DropoutError(ValueError):
-    """A model that MC dropout cannot sample; the message says why and names the module."""
+    """A model that MC dropout cannot sample; the message names the reason and the module."""
 
 
 def stochastic_modules(model: nn.Module, few: torch.Tensor) -> set[nn.Module]:
@@ -36,13 +36,13 @@ def stochastic_modules(model: nn.Module, few: torch.Tensor) -> set[nn.Module]:
             "MC dropout would give identical passes: the model has no dropout with p above 0; "
             "add nn.Dropout before its last layers, or use a Committee"
         )
-    # In evaluation mode this layer may take a fused path that passes its dropout modules by.
+    # In evaluation mode this layer may take a fused path that skips its dropout modules.
     fused = {module for module in model.modules() if isinstance(module, nn.TransformerEncoderLayer)}
     return found | {layer for layer in fused if any(module in found for module in layer.modules())}
 
 
 def _drops_itself(module: nn.Module) -> bool:
-    """Tell whether torch's own module drops units when it trains."""
+    """Return whether torch's own module drops units when it trains."""
     if isinstance(module, _DropoutNd):
         return module.p > 0
     if isinstance(module, nn.MultiheadAttention):
@@ -51,16 +51,16 @@ def _drops_itself(module: nn.Module) -> bool:
 
 
 def _functional_droppers(model: nn.Module, few: torch.Tensor) -> set[nn.Module]:
-    """Return the modules whose own forward calls functional dropout, found by watching one small batch."""
+    """Return the modules whose own forward calls functional dropout, observed on a small batch."""
     watch = _watched(model, few)
-    # Some drop only in training mode, and show nothing in the other: those who might are asked in that mode, too.
+    # Some call dropout only in training mode: the candidates are run in that mode, too.
     might = watch.attending | {module for module in model.modules() if _may_drop_in_training(module)}
-    asked = {module for module in might - watch.droppers - watch.normalisers if not _is_torchs(module)}
-    for module in asked:
+    candidates = {module for module in might - watch.droppers - watch.normalisers if not _is_torchs(module)}
+    for module in candidates:
         module.training = True
-    if asked:
-        watch.droppers |= _watched(model, few).droppers & asked
-    for module in asked:
+    if candidates:
+        watch.droppers |= _watched(model, few).droppers & candidates
+    for module in candidates:
         module.training = False
     both = watch.droppers & watch.normalisers
     if both:
@@ -76,7 +76,7 @@ def _is_torchs(module: nn.Module) -> bool:
 
 
 def _may_drop_in_training(module: nn.Module) -> bool:
-    """Tell whether a method of a module names both its training flag and functional dropout."""
+    """Return whether a method of a module names both its training flag and functional dropout."""
     methods = [
         value for kind in type(module).__mro__ if kind is not nn.Module for value in vars(kind).values()
     ]
@@ -85,7 +85,7 @@ def _may_drop_in_training(module: nn.Module) -> bool:
 
 
 def _watched(model: nn.Module, few: torch.Tensor) -> _Watch:
-    """Run a model on a small batch, which it leaves alone, and return what was seen."""
+    """Run a model on a copy of a small batch, and return the observed calls."""
     watch = _Watch()
     with ExitStack() as stack:
         for module in model.modules():
@@ -97,7 +97,7 @@ def _watched(model: nn.Module, few: torch.Tensor) -> _Watch:
 
 
 class _Watch(TorchFunctionMode):
-    """Sees the calls of functional dropout and batch norm, and in which module each happens."""
+    """Records in which module functional dropout, attention and batch norm are called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ def attention_p(args: tuple, kwargs: dict[str, Any]) -> float:
 
 
 def _names(model: nn.Module, modules: set[nn.Module]) -> str:
-    """Name modules as the model does, with their types."""
+    """Return the names of modules in the model, with their types."""
     named = [
         f"{name or 'the model'} ({type(module).__name__})"
         for name, module in model.named_modules()

@@ -1,9 +1,9 @@
 """Passes with shared masks as smaller matrix products.
 
-Where one mask holds for all records, a dropped unit is a column of the next linear layer that nothing reaches, and
-a row of the layer before it that nothing reads. Both are left out of the weights, once for each pass: with half of
-the units dropped before and after a layer, its product is a quarter of the work. The results are those of the
-general way with the same masks, to the rounding of the sums.
+With one mask for all records, a dropped unit is an unused column of the next linear layer, and an unused row of the
+layer before it. Both are left out of the weights, once for each pass: with half of the units dropped before and after
+a layer, its product is a quarter of the work. The results are those of the general way with the same masks, but for
+the rounding of the sums.
 """
 
 from __future__ import annotations
@@ -71,15 +71,15 @@ class FoldedPlan:
     room: int = _KEPT_ELEMENTS
 
     def once(self, batch: torch.Tensor) -> tuple[dict, torch.Tensor | None]:
-        """Run the part before the first dropout, and turn the features round: one row a unit."""
+        """Run the part before the first dropout, and transpose the features: one row a unit."""
         shared = self.plan.once(batch)
         features = shared[self.plan.crossing[0]]
-        # Units that are left out hide numbers that are not finite: the general way shows them.
+        # Units that are left out would hide numbers that are not finite.
         usable = features.ndim == 2 and bool(torch.isfinite(features).all())
         return shared, features.t().contiguous() if usable else None
 
     def each(self, shared: tuple[dict, torch.Tensor | None]) -> torch.Tensor:
-        """Run what is left of the head in the pass that the masks are at."""
+        """Run the folded head in the current pass of the masks."""
         values, units = shared
         if units is None:
             return self.plan.each(values)
@@ -94,7 +94,7 @@ class FoldedPlan:
         return units.t()
 
     def _folded(self, units: torch.Tensor) -> list[FoldedLayer]:
-        """Return the layers of this pass, from before or anew."""
+        """Return the folded layers of this pass."""
         number = self.masks.number
         if number in self.kept:
             return self.kept[number]
@@ -106,7 +106,7 @@ class FoldedPlan:
         return layers
 
     def _fold(self, units: torch.Tensor) -> list[FoldedLayer]:
-        """Fold the masks of this pass: the calls are numbered as the general way meets them."""
+        """Fold the masks of this pass, with calls numbered as in the general way."""
         scales = []
         for layer in self.layers:
             if layer.dropout is None:
@@ -144,22 +144,10 @@ def _fold_layer(
 
 
 def folded(plan: GraphPlan, masks: SharedMasks, few: torch.Tensor) -> FoldedPlan | None:
-    """Return the folded plan of a model's graph, or None where its head is not a chain of linear layers.
+    """Return the folded plan of a model's graph, or None if its head is not a chain of linear layers.
 
-    Parameters
-    ----------
-    plan : GraphPlan
-        The checked plan of the model.
-    masks : SharedMasks
-        The masks of the passes.
-    few : torch.Tensor
-        A small batch.
-
-    Returns
-    -------
-    FoldedPlan or None
-        The head must be ``nn.Dropout``, ``nn.Linear``, functions of one element, and so on; every dropout stands
-        right before a linear layer, nothing has hooks, and the weights are finite.
+    The head must be ``nn.Dropout``, ``nn.Linear``, functions of one element, and so on, with every dropout right
+    before a linear layer, no hooks, and finite weights.
     """
     modules = _chain(plan)
     layers = None if modules is None else _layers(modules)
@@ -186,7 +174,7 @@ def _first_pass(plan: Plan, masks: SharedMasks, few: torch.Tensor) -> Any:
 
 
 def _chain(plan: GraphPlan) -> list[nn.Module] | None:
-    """Return the modules after the cut if each reads nothing but what the one before it gives."""
+    """Return the modules after the cut if each reads nothing but the output of the one before it."""
     modules, previous = [], plan.crossing[0] if plan.crossing else None
     for node in plan.after[:-1]:
         if node.op != "call_module" or node.args != (previous,) or node.kwargs:
@@ -197,14 +185,14 @@ def _chain(plan: GraphPlan) -> list[nn.Module] | None:
 
 
 def _layers(modules: Sequence[nn.Module]) -> list[Layer] | None:
-    """Group modules into linear layers with what stands before and after them; None where they do not group."""
+    """Group modules into linear layers with the dropout before and the functions after each, or return None."""
     layers: list[Layer] = []
     waiting: nn.Dropout | None = None
     for module in modules:
         if not _is_torchs_own(module):
             return None
         if type(module) is nn.Dropout and module.p == 0:
-            continue  # draws no mask, and gives what it gets
+            continue  # draws no mask and changes nothing
         if type(module) is nn.Dropout and waiting is None:
             waiting = module
         elif type(module) is nn.Linear:
@@ -218,13 +206,13 @@ def _layers(modules: Sequence[nn.Module]) -> list[Layer] | None:
 
 
 def _is_torchs_own(module: nn.Module) -> bool:
-    """Tell whether calling a module is nothing but its class's forward, or our masks in its place."""
+    """Return whether calling a module runs only the forward of its class, or our masks in its place."""
     hooked = module._forward_hooks or module._forward_pre_hooks
     return not hooked and ("forward" not in module.__dict__ or type(module) is nn.Dropout)
 
 
 def _one_kind(linear: nn.Linear, features: torch.Tensor) -> bool:
-    """Tell whether a layer has the type and the place of the features, and only finite weights."""
+    """Return whether a layer has the type and device of the features, and only finite weights."""
     tensors = [linear.weight] if linear.bias is None else [linear.weight, linear.bias]
     return all(
         tensor.dtype == features.dtype and tensor.device == features.device and bool(tensor.isfinite().all())

@@ -1,7 +1,7 @@
 """Drawing the masks of dropout: fast ones for each record, and shared ones for a whole pass.
 
-Both replace the ``forward`` of dropout modules for as long as they are in use, so that every way of running the
-model, whole or in parts, meets the same masks.
+Both replace the ``forward`` of dropout modules while they are in use, so that every way of running the model, whole
+or in parts, has the same masks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _KEPT_ELEMENTS = 1 << 22
 
 @contextmanager
 def _forward_of(module: nn.Module, forward: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """Give one module another ``forward``; its hooks and its flags work on as they do."""
+    """Replace the ``forward`` of one module, but not its hooks and flags."""
     module.__dict__["forward"] = forward
     try:
         yield
@@ -48,14 +48,11 @@ def _forward_of(module: nn.Module, forward: Callable[[torch.Tensor], torch.Tenso
 
 @contextmanager
 def record_masks(stochastic: set[nn.Module], seed: int) -> Iterator[None]:
-    """Draw the masks of plain ``nn.Dropout`` modules faster than torch does on a processor, with the same law.
-
-    Everything else, and every other device, keeps torch's own dropout.
-    """
+    """Draw the masks of ``nn.Dropout`` modules faster than torch on a processor, from the same distribution."""
     words = np.random.SFC64(seed)
     with ExitStack() as stack:
         for module in stochastic:
-            # a subclass or a module with a forward of its own may do anything: torch's rule is not ours to change
+            # a subclass or a module with a forward of its own may do anything else
             if type(module) is nn.Dropout and "forward" not in module.__dict__:
                 stack.enter_context(_forward_of(module, _FastDropout(module, words)))
         yield
@@ -77,7 +74,7 @@ class _FastDropout:
         return output
 
     def _writable(self, given: torch.Tensor) -> np.ndarray | None:
-        """Return the numbers of a tensor that the fast masks can take, else None."""
+        """Return the numbers of a tensor if the fast masks apply to it, else None."""
         fits = (
             type(given) in (torch.Tensor, nn.Parameter)
             and given.device == _CPU
@@ -99,7 +96,7 @@ class _FastDropout:
 def thinned(values: np.ndarray, p: float, words: np.random.BitGenerator, out: np.ndarray) -> None:
     """Write ``values`` to ``out`` with each element dropped with probability ``p``, the others scaled up.
 
-    The probability is rounded to 1/65536, and the scale is that of the rounded one: the mean is exactly kept.
+    The probability is rounded to 1/65536, and the scale is that of the rounded one, so that the mean is exact.
     """
     keep = round((1 - p) * _WORDS)
     threshold, scale = np.int16(keep - _WORDS // 2), out.dtype.type(_WORDS / keep)
@@ -150,7 +147,7 @@ def shared_masks(stochastic: set[nn.Module], seed: int) -> Iterator[SharedMasks]
 
 @dataclass
 class SharedMasks:
-    """One mask a pass and a call of a dropout module, whatever batch and device it is applied to."""
+    """One mask for each pass and call of a dropout module, the same for any batch and device."""
 
     seed: int
     number: int = 0
@@ -164,7 +161,7 @@ class SharedMasks:
         self.number, self.rows, self.calls = number, rows, 0
 
     def forward_of(self, module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Return what a dropout module does instead of drawing a mask for each record."""
+        """Return the forward of a dropout module with a mask shared by all records."""
 
         def forward(input: torch.Tensor) -> torch.Tensor:
             if input.ndim == 0 or input.shape[0] != self.rows:
@@ -196,9 +193,9 @@ class SharedMasks:
     def _drawn(
         self, module: nn.Module, number: int, call: int, like: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Draw a mask with the module's own rule, always on the processor, so that every device has the same."""
+        """Draw a mask by the module's own rule, on the processor, so that it is the same for every device."""
         seed = derived_seed(self.seed, number, call)
-        # Every kind of dropout is x * scale + shift, element by element: what it does to 1 and 0 says all.
+        # Every kind of dropout is x * scale + shift, element by element: its values at 1 and 0 determine both.
         ones = torch.ones(like.shape, dtype=like.dtype)
         scale = self._dropped(module, ones, seed)
         if not isinstance(module, _SHIFTING):

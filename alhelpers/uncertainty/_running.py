@@ -21,7 +21,7 @@ RUNNING_SCORES = (
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of scores, if they are names of scores."""
+    """Return the names as a tuple, or raise if one is not a score's."""
     listed = (names,) if isinstance(names, str) else tuple(names)
     unknown = [name for name in listed if name not in RUNNING_SCORES]
     if unknown or not listed:

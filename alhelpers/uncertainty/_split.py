@@ -1,7 +1,7 @@
 """Splitting a model into what is the same in every pass and what is not.
 
-A :class:`Plan` runs the first part once for a batch and the second once for a pass. Three of them are tried in
-turn, the cheapest first, and each is believed only after it has given what the whole model gives.
+A :class:`Plan` runs the first part once for a batch and the second once for a pass. Three of them are tried, the
+cheapest first; each is used only if its outputs are those of the whole model.
 """
 
 from __future__ import annotations
@@ -42,24 +42,7 @@ class Plan(Protocol):
 
 
 def plan_for(model: nn.Module, stochastic: set[nn.Module], few: torch.Tensor, seed: int) -> Plan:
-    """Return the cheapest plan that does what the model does.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        With the modules of ``stochastic`` in training mode and the others in evaluation mode.
-    stochastic : set of torch.nn.Module
-        The modules that drop units.
-    few : torch.Tensor
-        A small batch to check the plan with.
-    seed : int
-        Of the masks of the check.
-
-    Returns
-    -------
-    Plan
-        The model's graph, the layers of an ``nn.Sequential``, or the whole model.
-    """
+    """Return the cheapest plan whose outputs for a small batch are the model's: graph, layers, or the whole model."""
     whole = LayerPlan([], [model])
     expected = _outputs(whole, few, seed)
     graph = _graph_plan(model, stochastic, few)
@@ -75,14 +58,14 @@ def plan_for(model: nn.Module, stochastic: set[nn.Module], few: torch.Tensor, se
 
 
 def _outputs(plan: Plan, few: torch.Tensor, seed: int) -> list[Any]:
-    """Return the outputs of the passes of a check, which draw the same masks for every plan."""
+    """Return the outputs of a few passes, with the same masks for every plan."""
     reseed(derived_seed(seed, 1), few.device)
     shared = plan.once(few.clone())
     return [plan.each(shared) for _ in range(_CHECKED_PASSES)]
 
 
 def _agrees(plan: Plan, few: torch.Tensor, seed: int, expected: list[Any]) -> bool:
-    """Tell whether a plan gives what the whole model gives, pass by pass, with the same random numbers."""
+    """Return whether a plan has the outputs of the whole model, pass by pass, with the same random numbers."""
     try:
         found = _outputs(plan, few, seed)
     except _UNTRACEABLE:
@@ -91,7 +74,7 @@ def _agrees(plan: Plan, few: torch.Tensor, seed: int, expected: list[Any]) -> bo
 
 
 def nearly_equal(found: Any, expected: Any) -> bool:
-    """Compare two outputs: the same numbers, or as near as another order of the same sums can bring them."""
+    """Return whether two outputs are equal but for the rounding of sums in another order."""
     if not isinstance(found, torch.Tensor) or not isinstance(expected, torch.Tensor):
         return False
     if found.shape != expected.shape or found.dtype != expected.dtype:
@@ -105,7 +88,7 @@ def nearly_equal(found: Any, expected: Any) -> bool:
 
 
 # ------------------------------------------------------------------------------
-# layers one after the other
+# layers
 # ------------------------------------------------------------------------------
 
 
@@ -132,7 +115,7 @@ def _run(layers: Sequence[nn.Module], value: Any) -> Any:
 
 
 def _copied(features: Any) -> Any:
-    """Copy what the trunk gave, which may be a tuple, as from a recurrent module."""
+    """Copy an output, which may be a tuple, as of a recurrent module."""
     if isinstance(features, torch.Tensor):
         return features.clone()
     if type(features) in (tuple, list):
@@ -152,7 +135,7 @@ def _layers_split(
 
 
 def _layers(model: nn.Module) -> list[nn.Module]:
-    """Return the layers that a model runs one after the other: its own, where it is a plain nn.Sequential."""
+    """Return the layers of a plain nn.Sequential, or the model as one layer."""
     if type(model).forward is not nn.Sequential.forward or "forward" in model.__dict__ or _hooked(model):
         return [model]  # hooks belong to the whole and run only with it
     return [layer for child in model for layer in _layers(child)]
@@ -169,29 +152,14 @@ def _hooked(module: nn.Module) -> bool:
 
 @dataclass
 class GraphPlan:
-    """Runs the nodes of a model's graph that do not depend on dropout once, the others in every pass.
-
-    Parameters
-    ----------
-    before, after : list of torch.fx.Node
-        The nodes that run once, and those that run in every pass; each in the order of the model.
-    modules : dict of str to torch.nn.Module
-        The model's own modules by the names of the graph.
-    tensors : torch.nn.Module
-        Holds the parameters, buffers and constants that the graph reads.
-    crossing : list of torch.fx.Node
-        The nodes of ``before`` that ``after`` reads.
-    rows : int or None
-        Records that run together before the cut, where that is known to change nothing: fewer of them stay in the
-        processor's cache.
-    """
+    """Runs the nodes of a model's graph that do not depend on dropout once, the others in every pass."""
 
     before: list[fx.Node]
     after: list[fx.Node]
-    modules: dict[str, nn.Module]
-    tensors: nn.Module
-    crossing: list[fx.Node]
-    rows: int | None = None
+    modules: dict[str, nn.Module]  # the model's own, by the names of the graph
+    tensors: nn.Module  # holds the parameters, buffers and constants that the graph reads
+    crossing: list[fx.Node]  # the nodes of ``before`` that ``after`` reads
+    rows: int | None = None  # records that run together before the cut: fewer stay in the processor's cache
 
     def __post_init__(self) -> None:
         self._forget = [_last_used(nodes, set(self.crossing)) for nodes in (self.before, self.after)]
@@ -200,7 +168,7 @@ class GraphPlan:
         }
 
     def once(self, batch: torch.Tensor) -> dict[fx.Node, Any]:
-        """Run the nodes before the cut and keep what the others read."""
+        """Run the nodes before the cut and return the values that the others read."""
         if self.rows is None or len(batch) <= self.rows:
             return self._once(batch)
         parts = [self._once(part) for part in batch.split(self.rows)]
@@ -215,7 +183,7 @@ class GraphPlan:
         return values
 
     def each(self, shared: dict[fx.Node, Any]) -> Any:
-        """Run the nodes after the cut; what they may change in place is copied."""
+        """Run the nodes after the cut on copies of the values that they may change in place."""
         values = {node: value if node in self._as_is else _copied(value) for node, value in shared.items()}
         for node, forget in zip(self.after, self._forget[1], strict=True):
             values[node] = self.value(node, values)
@@ -224,7 +192,7 @@ class GraphPlan:
         return values[self.after[-1]]
 
     def value(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
-        """Do what one node says."""
+        """Compute the value of a node."""
         if node.op == "get_attr":
             owner, _, name = node.target.rpartition(".")
             return getattr(self.tensors.get_submodule(owner), name)
@@ -262,7 +230,7 @@ class _Tracer(fx.Tracer):
 
 
 def _graph_plan(model: nn.Module, stochastic: set[nn.Module], few: torch.Tensor) -> GraphPlan | None:
-    """Return the plan of a model's graph, or None where it has no graph that is sure to say all it does."""
+    """Return the plan of a model's graph, or None if the model cannot be traced reliably."""
     try:
         plan = _traced(model, stochastic, few.device)
         if plan is None or not _order_does_not_matter(plan, few):
@@ -274,7 +242,7 @@ def _graph_plan(model: nn.Module, stochastic: set[nn.Module], few: torch.Tensor)
 
 
 def _traced(model: nn.Module, stochastic: set[nn.Module], device: torch.device) -> GraphPlan | None:
-    """Trace a model and part its nodes."""
+    """Trace a model and split its nodes."""
     holds = {module for module in model.modules() if any(part in stochastic for part in module.modules())}
     if _has_global_hooks():
         return None
@@ -293,19 +261,19 @@ def _traced(model: nn.Module, stochastic: set[nn.Module], device: torch.device) 
     graph = tracer.trace(root)
     changed = not all(_same(a, _attributes(module)) for a, module in zip(before, traced_through, strict=True))
     if changed or not torch.equal(state, _random_state(device)):
-        return None  # the graph says neither what is stored nor what is drawn outside of it
+        return None  # the graph contains neither what is stored nor what is drawn outside of it
     modules = {_joined("model", name): module for name, module in names.items()}
-    return _parted(graph, modules, root, stochastic)
+    return _split(graph, modules, root, stochastic)
 
 
 def _joined(*names: str) -> str:
     return ".".join(name for name in names if name)
 
 
-def _parted(
+def _split(
     graph: fx.Graph, modules: dict[str, nn.Module], tensors: nn.Module, stochastic: set[nn.Module]
 ) -> GraphPlan | None:
-    """Part the nodes of a graph into those that depend on dropout and those that do not."""
+    """Split the nodes of a graph into those that depend on dropout and those that do not."""
     varying: set[fx.Node] = set()
     for node in graph.nodes:
         drops = (
@@ -319,12 +287,12 @@ def _parted(
     after = [node for node in graph.nodes if node in varying]
     read = {source for node in after for source in node.all_input_nodes}
     if len(after) < 2:
-        return None  # an output alone: the dropout is out of the graph's sight
+        return None  # an output alone: the graph does not contain the dropout
     return GraphPlan(before, after, modules, tensors, [node for node in before if node in read])
 
 
 def _drops(node: fx.Node) -> bool:
-    """Tell whether a function's node drops units; one too many costs time only."""
+    """Return whether a function's node may drop units; one too many costs time only."""
     if _name(node) == ATTENTION_FUNCTION:
         return attention_p(node.args, node.kwargs) != 0
     return _name(node) in DROPOUT_FUNCTIONS
@@ -349,16 +317,15 @@ def _last_used(nodes: list[fx.Node], kept: set[fx.Node]) -> list[list[fx.Node]]:
 
 
 # ------------------------------------------------------------------------------
-# what could make a graph say less than its model
+# what a graph may miss of its model
 # ------------------------------------------------------------------------------
 
 
 def _order_does_not_matter(plan: GraphPlan, few: torch.Tensor) -> bool:
-    """Tell whether the nodes may run in the plan's order: neither part changes in place what the other reads.
+    """Return whether the nodes may run in the plan's order: neither part changes in place what the other reads.
 
-    Two cases are refused: a node that runs before the cut, stands after it in the model, and changes a value in
-    place; and values that share memory and cross the cut, where a later node changes one of them, as a copy would
-    part them.
+    Two cases are refused: a node before the cut that comes after it in the model and changes a value in place; and
+    values that share memory and cross the cut, if a later node changes one of them, as copies share no memory.
     """
     values: dict[fx.Node, Any] = {}
     place = {node: number for number, node in enumerate(plan.after[0].graph.nodes)}
@@ -404,10 +371,10 @@ _FEWEST_ROWS = 16
 
 
 def _rows_at_once(plan: GraphPlan, few: torch.Tensor) -> int | None:
-    """Return how many records to run together before the cut; None for all of them.
+    """Return how many records to run together before the cut, or None for all of them.
 
-    Only a chain of modules of torch's own that treat each record by itself is run in parts, on a processor, and
-    if two records give together what they give one by one.
+    Only a chain of torch's own modules that treat each record by itself is run in parts, on a processor, and if
+    two records have the same outputs together as one by one.
     """
     alone = all(
         type(plan.modules[node.target]) in _BY_RECORD and _is_plain(plan.modules[node.target])
@@ -435,7 +402,7 @@ def _rows_at_once(plan: GraphPlan, few: torch.Tensor) -> int | None:
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Tell whether calling a module is nothing but its class's forward."""
+    """Return whether calling a module runs nothing but the forward of its class."""
     return "forward" not in module.__dict__ and not _hooked(module)
 
 
@@ -445,7 +412,7 @@ _READING_FUNCTIONS = {"add", "mul", "sub", "truediv", "matmul", "cat", "stack", 
 
 
 def _only_read(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    """Tell whether all that reads a value is known to leave it alone, so that no pass needs a copy."""
+    """Return whether no node that reads a value changes it, so that no pass needs a copy."""
     return all(_reads(user, modules) for user in node.users)
 
 

@@ -1,4 +1,4 @@
-"""What both ways of sampling need of torch: modes, random state, batches, confidences."""
+"""Modes, random state, devices, inputs and confidences of torch models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 @contextmanager
 def kept_modes(model: nn.Module) -> Iterator[None]:
-    """Put every module into evaluation mode, and each back into its own mode at the end, whatever happens."""
+    """Put every module into evaluation mode, and back into its own mode at the end."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         for module, _ in modes:
@@ -32,7 +32,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def reseed(seed: int, device: torch.device) -> None:
-    """Start the random numbers of the CPU and of this device over; other devices are left alone."""
+    """Seed the random numbers of the CPU and of this device, and of no other."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         with torch.cuda.device(device):
@@ -45,7 +45,7 @@ def derived_seed(*numbers: int) -> int:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return the device of the first parameter or buffer; the CPU where there is none."""
+    """Return the device of the first parameter or buffer, or the CPU."""
     for tensor in (*model.parameters(), *model.buffers()):
         return tensor.device
     return torch.device("cpu")
@@ -54,9 +54,9 @@ def device_of(model: nn.Module) -> torch.device:
 def working_device(
     model: nn.Module, inputs: torch.Tensor | np.ndarray, device: str | torch.device
 ) -> torch.device:
-    """Return where to work: on ``device``, or by itself where the model is, on a GPU if there is one.
+    """Return the device to work on: ``device``, or by default that of the model or the inputs, or a GPU.
 
-    Inputs in the computer's own memory are moved there batch by batch; on any other device they must be there.
+    Inputs in main memory are moved there batch by batch; inputs on another device must be there already.
     """
     home, given = device_of(model), inputs.device if isinstance(inputs, torch.Tensor) else torch.device("cpu")
     if home.type == "meta":
@@ -80,18 +80,18 @@ def working_device(
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
-    """Return the type of the first floating parameter; float32 where there is none."""
+    """Return the type of the first floating parameter, or float32."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
 def as_inputs(inputs: torch.Tensor | np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-    """Return inputs as a tensor, floating ones in the model's type; not a copy where none is needed."""
+    """Return inputs as a tensor, floating ones in the model's type; a copy only if needed."""
     tensor = inputs if isinstance(inputs, torch.Tensor) else torch.as_tensor(np.asarray(inputs))
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def checked_logits(output: object, rows: int) -> torch.Tensor:
-    """Return a model's output if it is the (rows, C) logits that sampling needs."""
+    """Return a model's output, or raise if it is not logits of shape (rows, C)."""
     if not isinstance(output, torch.Tensor):
         raise ValueError(
             f"the model must return logits of shape (N, C), it returned a {type(output).__name__}"

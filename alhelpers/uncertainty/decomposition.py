@@ -23,7 +23,7 @@ class Uncertainty(NamedTuple):
 
 
 def split_uncertainty(samples: ArrayLike) -> Uncertainty:
-    """Split the entropy of the mean prediction into what the data, the passes and the members leave open.
+    """Split the entropy of the mean prediction into parts due to the data, the passes and the members.
 
     With p(k, t) the confidences of member k in pass t, H the entropy divided by log C, and means over the
     indices that are left out::
@@ -50,7 +50,7 @@ def split_uncertainty(samples: ArrayLike) -> Uncertainty:
     Raises
     ------
     ScoreError
-        If the shape is another one, or a record's confidences are at fault.
+        If the samples have another shape, or a record's confidences are not valid.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""MC dropout of Keras models: a dropout layer that stays on, and samples as :func:`uncertainty.mc_dropout` gives.
+"""MC dropout of Keras models: a dropout layer that stays on, and samples as of :func:`uncertainty.mc_dropout`.
 
 Needs the extra ``keras`` (``pip install "alhelpers[keras]"``) on the torch backend: set ``KERAS_BACKEND=torch`` in the
 environment before anything imports keras. No other file of the kit imports this one.
@@ -49,7 +49,7 @@ class MonteCarloDropout(keras.layers.Dropout):
     """
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Drop units, whatever ``training`` says."""
+        """Drop units, whatever ``training`` is."""
         return super().call(inputs, training=True)
 
 
@@ -98,7 +98,7 @@ def mc_dropout(
 
     Notes
     -----
-    Not seen: ``keras.random.dropout`` that a layer of your own calls; give that layer a dropout layer instead.
+    Not found: ``keras.random.dropout`` that a layer of your own calls; use a dropout layer in it instead.
     """
     _check_arguments(passes, outputs, batch_size)
     data = np.asarray(inputs)
@@ -152,7 +152,7 @@ def _dropout_layers(model: keras.Model) -> list[keras.layers.Layer]:
 
 @contextmanager
 def _dropout_on(layers: list[keras.layers.Layer]) -> Iterator[None]:
-    """Let these layers alone train: each is called as if in training, whatever the model says."""
+    """Call these layers as if in training, and all others as the model does."""
 
     def training(call: Any) -> Any:
         return lambda *args, **kwargs: call(*args, **(kwargs | {"training": True}))
@@ -169,10 +169,7 @@ def _dropout_on(layers: list[keras.layers.Layer]) -> Iterator[None]:
 
 @contextmanager
 def _seeded(model: keras.Model, seed: int) -> Iterator[None]:
-    """Draw from ``seed`` inside, each layer differently, and leave all random state as it was.
-
-    Keras draws from a layer's own state where the layer has a seed, and else from torch's.
-    """
+    """Draw from ``seed`` inside, from a layer's own state or else from torch's, and restore both afterwards."""
     device = next((variable.value.device for variable in model.variables), torch.device("cpu"))
     states = [generator.state for layer in model._flatten_layers() for generator in layer._seed_generators]
     former = [keras.ops.convert_to_numpy(state.value).copy() for state in states]
@@ -187,7 +184,7 @@ def _seeded(model: keras.Model, seed: int) -> Iterator[None]:
 
 
 def _confidences(output: np.ndarray, outputs: str, rows: int, where: str) -> np.ndarray:
-    """Return a model's output as confidences if it is what it is said to be."""
+    """Return a model's output as confidences, or raise if it is not of the stated kind."""
     if output.ndim != 2 or len(output) != rows or output.shape[1] < 2:
         raise ValueError(
             f"the model must return {outputs} of shape (N, C) with C at least 2, here ({rows}, C); it returned "
@@ -201,7 +198,7 @@ def _confidences(output: np.ndarray, outputs: str, rows: int, where: str) -> np.
         return scores.confidences_from_logits(output)
     if (output < 0).any() or (np.abs(output.sum(axis=1) - 1) > 1e-3).any():
         raise ValueError(
-            f"the model's outputs are no confidences, which sum to 1 ({where}): if they are logits, say "
+            f"the model's outputs must be confidences, which sum to 1 ({where}): if they are logits, pass "
             'outputs="logits"'
         )
     return output

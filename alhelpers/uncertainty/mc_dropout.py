@@ -1,4 +1,4 @@
-"""MC dropout: ask one model many times, each time with other units dropped."""
+"""MC dropout: many predictions of one model, each with other units dropped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from alhelpers.uncertainty._torch import (
 
 __all__ = ["DropoutError", "mc_dropout", "mc_dropout_scores"]
 
-# Takes the first record of a batch, the number of a pass, and what the model gave for the batch in the pass.
+# Takes the first record of a batch, the number of a pass, and the outputs of the batch in the pass.
 _Take = Callable[[int, int, np.ndarray], None]
 
 
@@ -50,7 +50,7 @@ def mc_dropout(
     Dropout is found by what it does, not by its name: dropout modules of every kind, attention and recurrent
     modules with dropout inside, and modules whose own ``forward`` calls functional dropout or attention with
     ``self.training``. What does not depend on dropout runs once a batch, the rest in every pass: the model is
-    traced, and the split is believed only after it gave what the whole model gives. A model that cannot be
+    traced, and the split is used only if its outputs are those of the whole model. A model that cannot be
     split runs whole in every pass. The model, its modes, the inputs and torch's random state are left as they
     were.
 
@@ -60,8 +60,8 @@ def mc_dropout(
         Takes a batch of inputs and returns logits of shape (batch, C), or (batch, C, H, W) for segmentation;
         the softmax is applied here.
     inputs : torch.Tensor or numpy.ndarray of shape (N, ...)
-        What the model takes, the records first. In the computer's own memory they are moved to ``device`` batch
-        by batch; elsewhere they must be there already.
+        What the model takes, the records first. In main memory they are moved to ``device`` batch by batch;
+        elsewhere they must be there already.
     passes : int
         The number T of passes, at least 2.
     masks : {"sample", "pass"}
@@ -94,7 +94,7 @@ def mc_dropout(
         finite.
     ValueError
         If an option is out of range, the inputs are on another device, or the model does not return what
-        ``outputs`` says.
+        ``outputs`` names.
 
     Notes
     -----
@@ -104,7 +104,7 @@ def mc_dropout(
     masks. With ``masks="pass"`` and linear layers after the first dropout, the units that a pass drops
     are left out of the weights; at most 50 MB of masks and weights are kept between the batches.
 
-    Not seen: dropout that a forward makes by itself, of random numbers, and calls of torch's functional dropout
+    Not found: dropout that a forward makes by itself, of random numbers, and calls of torch's functional dropout
     from other functions than methods of a module. A forward that stores something outside of its module stores it
     once a batch.
 
@@ -220,7 +220,7 @@ def _run(
     seed: int,
     take: _Take,
 ) -> None:
-    """Run all passes over all batches and hand over what each gives."""
+    """Run all passes over all batches, and pass the outputs of each to ``take``."""
     _check_arguments(passes, masks, batch_size)
     place = working_device(model, inputs, device)
     data = as_inputs(inputs, dtype_of(model))
@@ -250,7 +250,7 @@ def _run(
 def _masked(
     plan: Plan, stochastic: set[nn.Module], masks: str, seed: int, few: torch.Tensor
 ) -> Iterator[tuple[Plan, Callable[[int, int], None]]]:
-    """Put the masks in place; gives the plan to run with them, and what to call when a pass over rows begins."""
+    """Put the masks in place; yield the plan to run with them, and a function to call when a pass begins."""
     if masks == "sample":
         with record_masks(stochastic, derived_seed(seed, 0)):
             yield plan, lambda number, rows: None
@@ -261,7 +261,7 @@ def _masked(
 
 
 def _numbers(output: object, outputs: str, rows: int, start: int, number: int) -> np.ndarray:
-    """Return what the model gave in a pass over a batch as confidences or values, float32, if it can be used."""
+    """Return the model's output for a batch in a pass as confidences or values, float32."""
     tensor = _checked_values(output, rows) if outputs == "values" else _checked_logits(output, rows)
     if not torch.isfinite(tensor).all():
         record = start + int(torch.nonzero(~torch.isfinite(tensor.reshape(rows, -1)).all(dim=1))[0])

@@ -1,13 +1,12 @@
 """One round of the loop on the digits (train, score, mine, measure): the kit against the same round with baal.
 
-A round of each of several seeds, as a comparison needs them. Same network, the same number of steps of the same batch
-size, T passes with dropout, the margin of their mean, the same pool and test images, one thread. baal works as its
-documentation says, with ``ActiveLearningDataset``, ``MCDropoutModule``, ``ModelWrapper`` and ``ActiveLearningLoop``,
-one seed after another; it loads its batches in its own process, as workers would have to be started in each round, and
-takes the faster of its two ways to predict; its AdamW is torch's default, where the kit's is fused. The kit's rounds
-are those of ``alhelpers.loop.race``, which trains the networks of all seeds side by side; a round of one seed
-alone is printed, too. Rounds are interleaved, and medians of processor time compared. The limit: the kit's round costs
-at most a third.
+Same network, the same number of steps of the same batch size, T passes with dropout, the margin of their mean, the
+same pool and test images, one thread. baal works as its documentation says, with ``ActiveLearningDataset``,
+``MCDropoutModule``, ``ModelWrapper`` and ``ActiveLearningLoop``; it loads its batches in its own process, as workers
+would have to be started in each round, and takes the faster of its two ways to predict; its AdamW is torch's default,
+where the kit's is fused. The kit's rounds are those of ``alhelpers.loop.race``, one entry after another; in processes
+a race takes the same work less time, see ``bench_committee.py``. Rounds are interleaved, and medians of processor time
+compared. The limit: the kit's round costs at most a third.
 """
 
 import argparse
@@ -26,7 +25,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from alhelpers import data
-from alhelpers.learners import build_network, to_inputs
+from alhelpers.learners import build_network
 from alhelpers.loop import Entry, race
 
 LIMIT = 1 / 3
@@ -49,6 +48,7 @@ def kit_rounds(pool: data.ImageSet, test: data.ImageSet, steps: int, passes: int
         steps=steps,
         batch_size=BATCH,
         passes=passes,
+        workers=1,
     )
     for _ in range(seeds):
         next(rows)
@@ -60,8 +60,8 @@ def baal_round(
 ) -> float:
     """Run one round with baal and return its processor time, set-up included."""
     started = time.process_time()
-    data = TensorDataset(to_inputs(pool.images), torch.from_numpy(pool.labels()))
-    measured = TensorDataset(to_inputs(test.images), torch.from_numpy(test.labels()))
+    data = TensorDataset(torch.from_numpy(pool.inputs()), torch.from_numpy(pool.labels()))
+    measured = TensorDataset(torch.from_numpy(test.inputs()), torch.from_numpy(test.labels()))
     active = ActiveLearningDataset(data)
     active.label(list(range(LABELS)))
     model = MCDropoutModule(build_network(8, len(pool.class_names), seed=100_000 * seed + LABELS))
@@ -116,7 +116,6 @@ def main() -> int:
     ]
     runs: dict[str, Callable[[], float]] = {
         "kit": lambda: kit_rounds(*work, options.seeds),
-        "kit, one seed alone": lambda: kit_rounds(*work, 1),
         "baal": baal[0],
         "baal, batches copied in memory": baal[1],
     }
@@ -134,7 +133,6 @@ def main() -> int:
         print(f"    {name}: {value:.2f} s a round")
     peer = min(value for name, value in middle.items() if name.startswith("baal"))
     good = middle["kit"] / peer <= LIMIT
-    print(f"    one seed alone over the faster baal: {middle['kit, one seed alone'] / peer:.2f}")
     print(
         f"    kit over the faster baal: {middle['kit'] / peer:.2f}, limit {LIMIT:.2f}: {'held' if good else 'BROKEN'}"
     )

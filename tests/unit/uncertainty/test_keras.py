@@ -154,7 +154,7 @@ def test_mistakes_are_named(keras_process):
         good = classifier(MonteCarloDropout(0.5))
         raises(DropoutError, "identical passes", lambda: mc_dropout(classifier(keras.layers.Dropout(0.0)), inputs))
         logits = classifier(MonteCarloDropout(0.5), end=None)
-        raises(ValueError, 'say outputs="logits"', lambda: mc_dropout(logits, inputs))
+        raises(ValueError, 'pass outputs="logits"', lambda: mc_dropout(logits, inputs))
         raises(ValueError, "got 1: one pass", lambda: mc_dropout(good, inputs, 1))
         raises(ValueError, "got 'odds'", lambda: mc_dropout(good, inputs, outputs="odds"))
         raises(ValueError, "batch_size", lambda: mc_dropout(good, inputs, batch_size=0))
