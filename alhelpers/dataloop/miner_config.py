@@ -38,9 +38,7 @@ class NodeConfig(mining.MinerConfig):
         le=LARGEST_SIZE,
     )
     wait_for: Integer = Field(
-        1,
-        description="a whole number of at least 1: how many items must wait before any is chosen",
-        ge=1,
+        1, description="a whole number of at least 1: how many items must wait before any is chosen", ge=1
     )
     predict_missing: bool = Field(
         True,

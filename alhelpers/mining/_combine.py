@@ -86,14 +86,7 @@ def combine(
         If the records break their schema, or there are none.
     """
     return run_plan(
-        records,
-        read_plan(plan),
-        size,
-        plan,
-        reference=reference,
-        seed=seed,
-        engine=engine,
-        progress=progress,
+        records, read_plan(plan), size, plan, reference=reference, seed=seed, engine=engine, progress=progress
     )
 
 

@@ -43,11 +43,7 @@ class Pool:
     """The records to choose from, with ``id`` and the columns that a strategy reads."""
 
     def __init__(
-        self,
-        records: rec.Records,
-        columns: Sequence[str],
-        engine: Engine,
-        progress: Progress | None = None,
+        self, records: rec.Records, columns: Sequence[str], engine: Engine, progress: Progress | None = None
     ) -> None:
         self.records, self.engine, self._progress = records, engine, progress
         parts = rec.parts(records, columns)

@@ -11,14 +11,7 @@ import pyarrow as pa
 
 from alhelpers.mining._neighbours import METRICS, as_distance, squared_distances, squared_to_nearest
 from alhelpers.mining._pool import Pool, Readable, best_places, check_enough
-from alhelpers.mining._strategy import (
-    Part,
-    Picked,
-    Strategy,
-    check_choice,
-    check_same_size,
-    needs_embeddings,
-)
+from alhelpers.mining._strategy import Part, Picked, Strategy, check_choice, check_same_size, needs_embeddings
 
 # The number of candidates of all parts together in a round, and the least number of one part.
 _CANDIDATES, _MIN_CANDIDATES = 2048, 64

@@ -10,14 +10,7 @@ import pyarrow as pa
 from alhelpers.mining._draws import uniform
 from alhelpers.mining._neighbours import as_distance, nearest
 from alhelpers.mining._pool import Pool, Readable, check_enough, ids_of
-from alhelpers.mining._strategy import (
-    Part,
-    Picked,
-    Strategy,
-    check_count,
-    check_same_size,
-    needs_embeddings,
-)
+from alhelpers.mining._strategy import Part, Picked, Strategy, check_count, check_same_size, needs_embeddings
 
 # The size of the sample of a larger pool; k-means on more records would take hours.
 _MAX_RECORDS = 100_000

@@ -103,12 +103,7 @@ def _strata_table(
     reached = Counter((strata[item_id], name) for item_id, name in now.items())
     weights = [group.weight for group in groups]
     return [
-        {
-            "stratum": level,
-            "group": group.name,
-            "wanted": float(share),
-            "reached": reached[level, group.name],
-        }
+        {"stratum": level, "group": group.name, "wanted": float(share), "reached": reached[level, group.name]}
         for level in sorted(sizes, key=none_first)
         for group, share in zip(groups, exact_shares(sizes[level], weights), strict=True)
     ]

@@ -210,10 +210,7 @@ def test_a_wrong_pool_filter_is_refused():
 
 PLANS = [
     *({"strategy": name, "options": {}} for name in ("margin", "coreset", "novelty")),
-    [
-        {"strategy": "mc_dropout", "options": {"score": "bald"}, "size": 8},
-        {"strategy": "random", "size": 2},
-    ],
+    [{"strategy": "mc_dropout", "options": {"score": "bald"}, "size": 8}, {"strategy": "random", "size": 2}],
     {"cascade": [{"strategy": "margin", "keep": "3x"}, {"strategy": "coreset"}]},
 ]
 

@@ -101,6 +101,10 @@ def test_every_strategy_is_taken_with_its_options_as_they_are_and_as_many_neighb
         assert parse_config({"strategy": name, "options": {"n_neighbors": 5000}}).strategies == (name,)
 
 
+def of(strategy, **options):
+    return {"strategy": strategy, "options": options}
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -108,29 +112,13 @@ def test_every_strategy_is_taken_with_its_options_as_they_are_and_as_many_neighb
         ({"stratgy": "margin"}, "unknown key 'stratgy'; known are 'strategy', 'options', 'plan', 'size'"),
         ({"strategy": 3}, "strategy 3 must be the name of a strategy"),
         ({"strategy": "margn"}, "'margn' is unknown; did you mean 'margin'"),
-        ({"strategy": "mc_dropout", "options": {"scor": 1}}, "no option 'scor'; its options are: score"),
+        (of("mc_dropout", scor=1), "no option 'scor'; its options are: score"),
+        (of("mc_dropout", score="bold"), "option score of .* must be one of .*got 'bold'"),
+        (of("coreset", metric="cosin"), "option metric of .* got 'cosin'"),
+        (of("novelty", n_neighbors=0), "option n_neighbors of .* at least 1, got 0"),
+        (of("activation", source="x", layer="early"), "option source of .* got 'x'"),
         (
-            {"strategy": "mc_dropout", "options": {"score": "bold"}},
-            "option score of .* must be one of .*got 'bold'",
-        ),
-        ({"strategy": "coreset", "options": {"metric": "cosin"}}, "option metric of .* got 'cosin'"),
-        (
-            {"strategy": "novelty", "options": {"n_neighbors": 0}},
-            "option n_neighbors of .* at least 1, got 0",
-        ),
-        (
-            {"strategy": "activation", "options": {"source": "x", "layer": "early"}},
-            "option source of .* got 'x'",
-        ),
-        (
-            {
-                "plan": {
-                    "cascade": [
-                        {"strategy": "margin", "keep": "2x", "options": {"over": 1}},
-                        {"strategy": "random"},
-                    ]
-                }
-            },
+            {"plan": {"cascade": [of("margin", over=1) | {"keep": "2x"}, of("random")]}},
             "option over of strategy 'margin' must be one of .* got 1",
         ),
         ({"options": {"score": "bald"}}, "'options' without the 'strategy'"),

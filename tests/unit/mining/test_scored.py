@@ -1,5 +1,7 @@
 """Strategies that score each record: against the scores, brute force and scikit-learn."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from sklearn.neighbors import LocalOutlierFactor
@@ -19,10 +21,13 @@ def check(table, name, expected, reference=None, size=15, **options):
     return found
 
 
-@pytest.mark.parametrize(
+each_uncertainty = pytest.mark.parametrize(
     ("name", "score"),
     [("confidence", scores.least_confidence), ("margin", scores.margin), ("entropy", scores.entropy)],
 )
+
+
+@each_uncertainty
 def test_uncertainty(name, score, pool):
     check(pool, name, score(column(pool, "confidences")))
     from_logits = score(scores.confidences_from_logits(column(pool, "logits")))
@@ -65,10 +70,7 @@ OVER = {
 
 
 @pytest.mark.parametrize("over", OVER)
-@pytest.mark.parametrize(
-    ("name", "score"),
-    [("confidence", scores.least_confidence), ("margin", scores.margin), ("entropy", scores.entropy)],
-)
+@each_uncertainty
 def test_boxes_become_one_score(name, score, over):
     counts = np.random.default_rng(1).integers(0, 6, size=40)
     counts[[0, 39]] = 0  # without boxes, first and last too
@@ -173,33 +175,25 @@ def test_weighted_entropy_says_what_it_needs_to_count(pool, reference):
         mine(rows, "weighted_entropy", 1, reference=[{"id": "r", "groundtruth": "x"}])
 
 
-@pytest.mark.parametrize(
-    ("options", "score"),
-    [
-        ({}, scores.vote_entropy),
-        ({"score": "consensus_kl"}, scores.consensus_kl),
-        ({"score": "consensus_kl", "reduction": "max"}, lambda s: scores.consensus_kl(s, reduction="max")),
-    ],
-)
-def test_query_by_committee(options, score, pool):
-    check(pool, "query_by_committee", score(column(pool, "query_by_committee")), **options)
+KL = {"score": "consensus_kl"}
+DROPOUT = ("bald", "predictive_entropy", "variance", "variation_ratio")
 
 
 @pytest.mark.parametrize(
-    ("options", "score"),
+    ("name", "options", "score"),
     [
-        ({}, scores.mean_margin),
-        ({"score": "bald"}, scores.bald),
-        ({"score": "predictive_entropy"}, scores.predictive_entropy),
-        ({"score": "variance"}, scores.variance),
-        ({"score": "variation_ratio"}, scores.variation_ratio),
+        ("query_by_committee", {}, scores.vote_entropy),
+        ("query_by_committee", KL, scores.consensus_kl),
+        ("query_by_committee", KL | {"reduction": "max"}, partial(scores.consensus_kl, reduction="max")),
+        ("mc_dropout", {}, scores.mean_margin),
+        *(("mc_dropout", {"score": score}, getattr(scores, score)) for score in DROPOUT),
     ],
 )
-def test_mc_dropout(options, score, pool):
-    check(pool, "mc_dropout", score(column(pool, "mc_dropout")), **options)
+def test_disagreement(name, options, score, pool):
+    check(pool, name, score(column(pool, name)), **options)
 
 
-def test_a_single_pass_is_no_sample():
+def test_a_single_pass_is_not_enough():
     rows = [{"id": "a", "mc_dropout": [[0.5, 0.5]]}]
     with pytest.raises(ValueError, match="at least 2 passes or members"):
         mine(rows, "mc_dropout", 1)
@@ -244,19 +238,11 @@ def test_seeds_of_the_pool_find_themselves_first(pool):
 
 
 @pytest.mark.parametrize("options", [{}, {"n_neighbors": 5}, {"n_neighbors": 24}, {"metric": "cosine"}])
-def test_novelty_agrees_with_scikit_learn(options, pool, reference):
-    neighbors = options.get("n_neighbors", 20)
-    peer = LocalOutlierFactor(n_neighbors=neighbors, metric=options.get("metric", "minkowski"), novelty=True)
-    peer.fit(column(reference, "embeddings"))
+def test_local_outlier_factors_agree_with_scikit_learn(options, pool, reference):
+    given = {"n_neighbors": 20, "metric": "minkowski"} | options
+    peer = LocalOutlierFactor(**given, novelty=True).fit(column(reference, "embeddings"))
     check(pool, "novelty", -peer.score_samples(column(pool, "embeddings")), reference, **options)
-
-
-@pytest.mark.parametrize("options", [{}, {"n_neighbors": 5}, {"metric": "cosine"}])
-def test_outlier_agrees_with_scikit_learn(options, pool):
-    peer = LocalOutlierFactor(
-        n_neighbors=options.get("n_neighbors", 20), metric=options.get("metric", "minkowski")
-    )
-    peer.fit(column(pool, "embeddings"))
+    peer = LocalOutlierFactor(**given).fit(column(pool, "embeddings"))
     check(pool, "outlier", -peer.negative_outlier_factor_, **options)
 
 
