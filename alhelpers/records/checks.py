@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from alhelpers.records.ids import checked_ids, first_null, one_piece
-from alhelpers.records.numbers import checked_numbers, checked_text, from_numbers
+from alhelpers.records.numbers import checked_numbers, checked_text, from_numbers, sizes_of
 from alhelpers.records.schema import (
     BOX_FIELDS,
     COLUMNS,
@@ -159,6 +160,25 @@ def _checked(
         "put everything else under metadata",
         column=column,
     )
+
+
+def check_class_names(table: pa.Table) -> None:
+    """Raise if the number of class names is not that of the confidences and logits."""
+    if "class_names" not in table.column_names:
+        return
+    names = table["class_names"]
+    counts = pc.list_value_length(names).to_numpy()
+    for column in ("confidences", "logits"):
+        if column in table.column_names:
+            classes = sizes_of(table.schema.field(column).type)[0]
+            wrong = np.flatnonzero((counts != classes) & names.is_valid().to_numpy())
+            if len(wrong):
+                id = table["id"][int(wrong[0])].as_py()
+                raise RecordError(
+                    f"record {id!r}: {column} has {classes} classes for {counts[wrong[0]]:.0f} class names",
+                    id,
+                    column,
+                )
 
 
 def checked_boxes(

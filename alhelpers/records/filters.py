@@ -35,7 +35,7 @@ def check_filters(filters: Sequence[Mapping[str, Any]]) -> None:
                 f'a filter must be {{"left": field, "op": operator, "right": value}}, got {condition!r}'
             )
         if condition["op"] not in OPERATORS:
-            raise RecordError(f"operator {condition['op']!r} is unknown; there are: {', '.join(OPERATORS)}")
+            raise RecordError(f"operator {condition['op']!r} must be one of {', '.join(OPERATORS)}")
 
 
 def filtered(table: pa.Table, filters: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -127,9 +127,9 @@ class Computed:
     needs: tuple[tuple[str, ...], ...]
     values: Callable[[pa.Table, str], pa.Array | pa.ChunkedArray | np.ndarray]
 
-    def columns(self, there: Sequence[str]) -> list[str]:
+    def columns(self, names: Sequence[str]) -> list[str]:
         """Return the columns that are read; empty if the field cannot be computed."""
-        return next((list(need) for need in self.needs if set(need) <= set(there)), [])
+        return next((list(need) for need in self.needs if set(need) <= set(names)), [])
 
 
 def _computed_values(table: pa.Table, name: str, field: Computed) -> pa.ChunkedArray:

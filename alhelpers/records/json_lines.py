@@ -225,7 +225,7 @@ def _check_object(value: Any, where: str, field: str, known: Sequence[str]) -> N
     if unknown is not None:
         name = f"{field}.{unknown}" if field else unknown
         raise RecordError(
-            f"{where}: field {name!r} is unknown{nearest(unknown, known)}; there are: {', '.join(known)}",
+            f"{where}: field {name!r} is unknown{nearest(unknown, known)}; known fields: {', '.join(known)}",
             column=name,
         )
 

@@ -45,8 +45,8 @@ def must_be_in_all(column: str) -> bool:
 def _check_boxes_complete(table: pa.Table, kind: pa.DataType) -> None:
     """Raise if there are boxes without numbers that other records' boxes have."""
     boxes = one_piece(table[DETECTIONS])
-    there = {"class_name", *(field.name for field in box_fields(boxes.type))}
-    missing = next((field.name for field in box_fields(kind) if field.name not in there), None)
+    names = {"class_name", *(field.name for field in box_fields(boxes.type))}
+    missing = next((field.name for field in box_fields(kind) if field.name not in names), None)
     owners = np.flatnonzero(boxes.value_lengths().to_numpy())
     if missing is not None and len(owners):
         id = table["id"][int(owners[0])].as_py()

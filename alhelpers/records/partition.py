@@ -342,10 +342,8 @@ def _parts_of_query(query: Query, columns: Sequence[str] | None, rows: int, name
     found = parts_with(columns)
     if query.limit is None:
         return found
-    if query.order_by is None:
-        places = _first_places(parts_with([]), query.limit)
-    else:
-        places = _best_places(parts_with(columns_of(schema, query.order_by)), query)
+    keys = [] if query.order_by is None else columns_of(schema, query.order_by)
+    places = _first_places(parts_with(keys), query)
     limited = [
         replace(part, steps=(*part.steps, partial(_taken, places=place)))
         for part, place in zip(found, places, strict=True)
@@ -357,31 +355,22 @@ def _taken(table: pa.Table, places: np.ndarray) -> pa.Table:
     return table.take(pa.array(places))
 
 
-def _first_places(found: Sequence[RecordPart], limit: int) -> list[np.ndarray]:
-    """Return the places of the first records in each part; load no more parts than needed."""
-    places = []
-    for part in found:
-        rows = (part.load().num_rows if part.steps else part.rows) if limit else 0
-        places.append(np.arange(min(rows, limit)))
-        limit -= len(places[-1])
-    return places
-
-
-def _best_places(found: Sequence[RecordPart], query: Query) -> list[np.ndarray]:
-    """Return the places of the first records by order in each part; keep only those in memory."""
+def _first_places(found: Sequence[RecordPart], query: Query) -> list[np.ndarray]:
+    """Return the places of the first records in each part; keep only those in memory."""
     best = None
     for number, part in enumerate(found):
         table = part.load()
-        keys = pa.table(
-            {
-                "field": field_values(table, query.order_by),
-                "id": table["id"],
-                "part": np.full(table.num_rows, number, np.int32),
-                "place": np.arange(table.num_rows, dtype=np.int32),
-            }
-        )
-        keys = keys if best is None else pa.concat_tables([best, keys])
-        best = keys.take(order(keys, query.desc)[: query.limit])
+        keys = table.select(["id"])
+        keys = keys.append_column("part", pa.array(np.full(table.num_rows, number, np.int32)))
+        keys = keys.append_column("place", pa.array(np.arange(table.num_rows, dtype=np.int32)))
+        if query.order_by is not None:
+            keys = keys.append_column("field", field_values(table, query.order_by))
+        best = keys if best is None else pa.concat_tables([best, keys])
+        if query.order_by is not None:
+            best = best.take(order(best, query.desc)[: query.limit])
+        elif best.num_rows >= query.limit:
+            break
+    best = best[: query.limit]
     numbers, places = best["part"].to_numpy(), best["place"].to_numpy()
     return [np.sort(places[numbers == number]) for number in range(len(found))]
 

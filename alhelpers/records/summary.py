@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alhelpers import scores
+from alhelpers.records.checks import check_class_names
 from alhelpers.records.detections import boxes
 from alhelpers.records.filters import field_paths, field_values
 from alhelpers.records.ids import check_distinct, one_piece
@@ -47,7 +48,7 @@ def validate(records: Records) -> int:
     for table in _tables(records):
         if table.num_rows:
             _check_distributions(table)
-            _check_class_names(table)
+            check_class_names(table)
         total += table.num_rows
     if not total:
         raise RecordError("records hold no record")
@@ -84,25 +85,6 @@ def _check_distributions(table: pa.Table) -> None:
             id = None if error.row is None else table["id"][int(owners[error.row])].as_py()
             record = "" if id is None else f"record {id!r}: "
             raise RecordError(f"{record}{column} are not valid: {error}", id, column) from error
-
-
-def _check_class_names(table: pa.Table) -> None:
-    """Raise if the number of class names is not that of the confidences and logits."""
-    if "class_names" not in table.column_names:
-        return
-    names = table["class_names"]
-    counts = pc.list_value_length(names).to_numpy()
-    for column in ("confidences", "logits"):
-        if column in table.column_names:
-            classes = sizes_of(table.schema.field(column).type)[0]
-            wrong = np.flatnonzero((counts != classes) & names.is_valid().to_numpy())
-            if len(wrong):
-                id = table["id"][int(wrong[0])].as_py()
-                raise RecordError(
-                    f"record {id!r}: {column} has {classes} classes for {counts[wrong[0]]:.0f} class names",
-                    id,
-                    column,
-                )
 
 
 def describe(records: Records) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from alhelpers.records.checks import checked, from_rows, from_values
+from alhelpers.records.checks import check_class_names, checked, from_rows, from_values
 from alhelpers.records.detections import Boxes, from_boxes
 from alhelpers.records.filters import check_filters, columns_of, field_values
 from alhelpers.records.ids import check_distinct
@@ -266,13 +266,9 @@ def from_arrays(
             table[column] = from_boxes(values, ids) if flat else from_values(values, column, ids)
     if class_names is not None:
         table["class_names"] = _repeated(class_names, count)
-        for column, values in {"confidences": confidences, "logits": logits}.items():
-            classes = len(class_names) if values is None else np.shape(values)[-1]
-            if classes != len(class_names):
-                raise RecordError(
-                    f"{column} has {classes} classes for {len(class_names)} class names", column=column
-                )
-    return as_table(pa.table(table))
+    found = as_table(pa.table(table))
+    check_class_names(found)
+    return found
 
 
 def _repeated(names: Sequence[str], count: int) -> pa.Array:

@@ -115,9 +115,9 @@ def map_blocks(given: np.ndarray, kernel: Kernel, check: Check) -> np.ndarray:
 
 def _cores() -> int:
     """Return the number of cores this process may use, at most OMP_NUM_THREADS as for other libraries."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(there, int(asked)) if asked.isdecimal() and int(asked) else there
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(limit)) if limit.isdecimal() and int(limit) else cores
 
 
 def _contiguous(rows: np.ndarray) -> Block:

@@ -123,7 +123,7 @@ def predicting(**values):
         (b"\xff", "line 4 of .*a.jsonl is not JSON"),
         ([1], r"line 4 of .*a.jsonl must be an object, got \[1\]"),
         ({"prediction": {}}, "line 4 of .*a.jsonl has no id"),
-        (wrong(colour=1), "line 4 of .*a.jsonl: field 'colour' is unknown; there are: id"),
+        (wrong(colour=1), "line 4 of .*a.jsonl: field 'colour' is unknown; known fields: id"),
         (wrong(tag={}), r"field 'tag' is unknown \(did you mean 'tags'\?\)"),
         (
             predicting(confidences=[0.5, 0.5], confidence="x"),

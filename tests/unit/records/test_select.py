@@ -95,7 +95,7 @@ def test_filters_keep_the_samples_of_tables_in_several_pieces(tmp_path, rows):
             r"'tags.run' is unknown \(did you mean 'tags.run_id'\?\); the records have: id, ",
         ),
         (("confidences", "=", 1), "field 'confidences' is unknown"),
-        (("id", "==", 1), "operator '==' is unknown; there are: <, <="),
+        (("id", "==", 1), "operator '==' must be one of <, <="),
         (("id", "=", 1), "the value does not fit the field, which holds string"),
         (("tags.run_id", "like", "1%"), "the field, which holds int64"),
         (("tags.run_id", "in", 1), "does not fit"),
