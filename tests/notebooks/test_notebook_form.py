@@ -95,7 +95,7 @@ def test_prose_comes_before_every_run_of_code(path):
 @every_notebook
 def test_parameters_are_checked_before_anything_else_happens(path):
     code = "\n".join(cell.source for cell in code_cells(read(path)))
-    work = re.search(r"notebook\.connect\(|datasets\.load\(", code)
+    work = re.search(r"notebook\.connect\(|\bdata\.load\(", code)
     assert code.index("notebook.check_parameters()") < work.start()
 
 
