@@ -10,6 +10,8 @@ from joblib.externals.loky import ProcessPoolExecutor as LokyExecutor
 
 from alhelpers import parallel
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch):
