@@ -460,3 +460,15 @@ def test_the_sdk_is_imported_in_few_places():
 def test_the_map_has_every_module_in_this_order():
     rows = re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
     assert [row for row in rows if row in ROOMS or row == "_moved"] == list(ROOMS)
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+def test_files_that_documents_name_are_there(name):
+    text = (ROOT / name).read_text()
+    links = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
+    assert all(((ROOT / name).parent / target).exists() for target in links)
+    paths = re.findall(r"`((?:alhelpers|tests|notebooks|pipeline_configs|data)/[\w./]+)`", text)
+    # Not those of the wheel, of generated files, and those with a placeholder in capitals.
+    skipped = r".*/(pipeline_configs$|shipped_data$)|data/cache|.*(NAME|FAMILY|SERVICE|NN_)"
+    missing = [path for path in paths if not re.match(skipped, path) and not (ROOT / path).exists()]
+    assert not missing
