@@ -12,7 +12,7 @@ from alhelpers.runs.runner import parameters_of
 
 COMMON = {"dataset", "seed"}
 ON_THE_PLATFORM = {"platform", "project_name", "state_dir"}
-LONGEST_CELL = 15
+LONGEST_CELL = 20
 
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=NAMES)
 
