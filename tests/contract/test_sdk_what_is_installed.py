@@ -67,7 +67,7 @@ def test_an_app_brings_its_triggers(dl, project, dataset, publish_triggered, tmp
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"namespace": "services.another"}, "no such service"),
+        ({"namespace": "services.another"}, "not a service of the app"),
         ({"spec": {**TRIGGER["spec"], "resource": "Planet"}}, "'Planet'"),
         ({"spec": {**TRIGGER["spec"], "operation": {"type": "function"}}}, "'functionName'"),
         ({"spec": None}, "JSON object"),
