@@ -1,4 +1,4 @@
-"""Paired tests between strategies: who beats whom, corrected for the number of questions asked."""
+"""Paired tests between strategies, corrected for the number of tests."""
 
 import itertools
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ _FLIPS = 9999
 
 @dataclass(frozen=True)
 class Comparison:
-    """What paired tests say of each pair of strategies.
+    """The results of paired tests of each pair of strategies.
 
     Attributes
     ----------
     strategies : list of str
     wins : numpy.ndarray, shape (K, K)
-        How often the strategy of the row beats that of the column.
+        Number of tests in which the strategy of the row beats that of the column.
     tests : int
-        How often each pair was tested: once, or at each number of labels.
+        Number of tests of each pair: one, or one at each number of labels.
     alpha : float
         A pair differs if its corrected p value is below.
     pvalues : pandas.DataFrame
@@ -39,7 +39,7 @@ class Comparison:
     pvalues: "pandas.DataFrame"
 
     def matrix(self) -> "pandas.DataFrame":
-        """Return win / tie / loss of the row's strategy against the column's, as text."""
+        """Return wins / ties / losses of the row's strategy against the column's, as text."""
         import pandas
 
         cells = [
@@ -64,29 +64,9 @@ class Comparison:
 
 
 def compare(values: dict[str, "pandas.DataFrame"], *, test: Test = "t", alpha: float = 0.05) -> Comparison:
-    """Test each pair of strategies on the seeds that both have.
+    """Test each pair of strategies on the seeds that both have, with Holm's correction.
 
-    Parameters
-    ----------
-    values : dict of str to pandas.DataFrame
-        For each strategy a row a seed and a column for each quantity to test, higher is better.
-    test : {"t", "wilcoxon", "permutation"}
-        The paired t test, Wilcoxon's signed ranks, or flips of the differences' signs (all of them up to 13 seeds).
-    alpha : float
-        The probability of one or more false wins in the whole matrix, by Holm's correction.
-
-    Returns
-    -------
-    Comparison
-
-    Raises
-    ------
-    ValueError
-        If the test is unknown, or two strategies share fewer than two seeds.
-
-    References
-    ----------
-    Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6, 1979.
+    ``values`` holds for each strategy a row a seed and a column for each quantity to test, higher is better.
     """
     import pandas
 
@@ -123,14 +103,14 @@ def paired_p(differences: np.ndarray, test: Test) -> float:
     if test == "permutation":
         return _flip_p(differences)
     spread = differences.std(ddof=1)
-    if spread == 0:  # all differ by the same: no test can doubt it
+    if spread == 0:  # all seeds differ by the same
         return 0.0
     t = differences.mean() / (spread / np.sqrt(len(differences)))
     return float(2 * stats.t.sf(abs(t), len(differences) - 1))
 
 
 def _flip_p(differences: np.ndarray) -> float:
-    """Return how often the differences with random signs have a mean as far from zero as theirs."""
+    """Return the share of sign flips whose mean is at least as far from zero as that of the differences."""
     count = len(differences)
     whole = 2**count <= _FLIPS + 1
     if whole:
@@ -144,7 +124,10 @@ def _flip_p(differences: np.ndarray) -> float:
 
 
 def holm(pvalues: np.ndarray) -> np.ndarray:
-    """Return p values (M,) corrected for their number, so that one false win in all has the probability alpha."""
+    """Return p values (M,) with Holm's correction, so that alpha bounds the probability of any false win.
+
+    Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6, 1979.
+    """
     order = np.argsort(pvalues, kind="stable")
     factors = len(pvalues) - np.arange(len(pvalues))
     corrected = np.empty(len(pvalues))

@@ -1,4 +1,4 @@
-"""Learning curves of strategies over seeds: their means, the labels to a target, their areas, and who beats whom."""
+"""Learning curves of strategies over seeds: their means, areas, the labels to a target, and paired tests."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class LearningCurves:
     interval : {"t", "bootstrap"}
         How intervals of a mean over seeds are made: from Student's t, or from percentiles of 2000 resamples.
     value_name : str
-        What the values are.
+        Name of the values, for tables and plots.
     """
 
     labels: np.ndarray
@@ -41,7 +41,7 @@ class LearningCurves:
     value_name: str
 
     def mean(self) -> "pandas.DataFrame":
-        """Return the mean curves: columns strategy, labels, mean, low, high, seeds."""
+        """Return the mean curves, with columns strategy, labels, mean, low, high, seeds."""
         import pandas
 
         parts = []
@@ -55,7 +55,7 @@ class LearningCurves:
         return pandas.concat(parts, ignore_index=True)
 
     def area(self) -> "pandas.DataFrame":
-        """Return the mean height of the curves: the area under each, by trapezes, over the span of labels.
+        """Return the mean height of the curves: the area under each (trapezoids) over the span of labels.
 
         Returns
         -------
@@ -88,27 +88,27 @@ class LearningCurves:
     def labels_to(
         self, target: float, crossing: Literal["isotonic", "interpolated"] = "isotonic"
     ) -> "pandas.DataFrame":
-        """Return how many labels each strategy needs to reach a value.
+        """Return the number of labels that each strategy needs to reach a value.
 
         Parameters
         ----------
         target : float
         crossing : {"isotonic", "interpolated"}
-            Where the curve of a seed first reaches the target, on straight lines between the numbers of labels: of the
-            rising curve that is nearest to it (isotonic regression, which a single lucky point does not move
-            much), or of the curve itself.
+            Which curve of a seed must first reach the target, with straight lines between the numbers of labels: the
+            rising curve nearest to it (isotonic regression, which a single lucky point changes little), or the
+            curve itself.
 
         Returns
         -------
         pandas.DataFrame
-            A row a strategy: ``median``, ``least`` and ``most`` over the seeds; ``reached``, how many seeds reach it;
-            ``seeds``; and ``of_mean``, the crossing of the mean curve. Infinity stands for not reached. A curve that is
+            A row a strategy: ``median``, ``least`` and ``most`` over the seeds; ``reached``, the number of seeds that
+            reach it; ``seeds``; and ``of_mean``, the crossing of the mean curve. Infinity means not reached. A curve
             above the target from the start counts with its first number of labels.
 
         Raises
         ------
         ValueError
-            If the crossing is neither.
+            If the crossing is neither of the two.
         """
         import pandas
 
@@ -137,10 +137,10 @@ class LearningCurves:
         Parameters
         ----------
         over : {"area", "labels"}
-            One test a pair, of the areas under the curves; or one at each number of labels.
+            One test a pair, of the areas under the curves, or one at each number of labels.
         test : {"t", "wilcoxon", "permutation"}
-            The paired t test, Wilcoxon's signed ranks, or flips of the differences' signs. With S seeds the latter two
-            give no p value below 2 / 2^S.
+            The paired t test, Wilcoxon's signed ranks, or flips of the differences' signs. With S seeds the p values
+            of the latter two are at least 2 / 2^S.
         alpha : float
             The probability of one or more false wins in the whole matrix.
 
@@ -163,10 +163,10 @@ class LearningCurves:
         Parameters
         ----------
         target : float, optional
-            Adds the labels that each strategy needs to reach it (isotonic; the median over the seeds), and how many
-            times as many the baseline needs.
+            Adds the labels that each strategy needs to reach it (isotonic; the median over the seeds), and the ratio
+            of the baseline's to these.
         baseline : str
-            A strategy; one that is not there is left out.
+            A strategy; ignored if there are no results of it.
         """
         areas, ends = self.area().sort_values("mean", ascending=False), self._at(len(self.labels) - 1)
         header = ["strategy", f"mean {self.value_name}", f"at {self.labels[-1]:g} labels"]
@@ -230,7 +230,7 @@ class LearningCurves:
         return axis.figure
 
     def alt(self) -> str:
-        """Return alternative text for the plot: what is drawn, and where each curve starts and ends."""
+        """Return alternative text for the plot, with the start and the end of each curve."""
         starts, ends = self._at(0), self._at(len(self.labels) - 1)
         order = sorted(self.values, key=lambda name: -ends[name][0])
         courses = "; ".join(f"{name} from {starts[name][0]:.3g} to {ends[name][0]:.3g}" for name in order)
@@ -240,7 +240,7 @@ class LearningCurves:
         )
 
     def _interval(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return mean, low and high over the first axis of (S, L) values; a single seed has no interval."""
+        """Return mean, low and high over the first axis of (S, L) values; NaN for the interval of one seed."""
         mean = values.mean(0)
         if len(values) < 2:
             return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
@@ -268,7 +268,7 @@ def learning_curves(
     level: float = 0.95,
     interval: Literal["t", "bootstrap"] = "t",
 ) -> LearningCurves:
-    """Gather learning curves from tidy results.
+    """Collect learning curves from tidy results.
 
     Parameters
     ----------
@@ -289,8 +289,8 @@ def learning_curves(
     Raises
     ------
     ValueError
-        If a column is missing, a point comes twice, a value is missing or not finite, or a run has other numbers of
-        labels than the rest: such curves can't be compared.
+        If a column is missing, a point occurs twice, a value is missing or not finite, or a run has other numbers of
+        labels than the rest: such curves cannot be compared.
     """
     import pandas
 
@@ -319,7 +319,7 @@ def learning_curves(
 
 
 def _points(table: "pandas.DataFrame") -> "pandas.DataFrame":
-    """Return a row a point; lists are unfolded."""
+    """Return a row a point, from rows of points or of lists."""
     import pandas
 
     table = table.set_axis(["strategy", "seed", "labels", "value"], axis=1)
@@ -364,7 +364,7 @@ def _check_curve(name: str, curve: "pandas.DataFrame", counts: np.ndarray) -> No
 
 
 def _labels_needed(labels: np.ndarray, curve: np.ndarray, target: float, crossing: str) -> float:
-    """Return where a curve (L,) first reaches the target, infinity if it does not."""
+    """Return where a curve (L,) first reaches the target, or infinity."""
     if crossing == "isotonic":
         from sklearn.isotonic import isotonic_regression
 
