@@ -206,7 +206,7 @@ def write_folder(
     for number, (image, label) in enumerate(zip(images.images, images.labels(), strict=True)):
         name = f"{prefix or images.name}-{number:05d}"
         path = folder / "items" / f"{name}.png"
-        Image.fromarray(image).save(path)
+        Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).save(path)
         annotations = folder / "json" / f"{name}.json"
         class_name = images.class_names[label]
         if labelled:

@@ -14,8 +14,10 @@ from alhelpers.learners.networks import build_network
 _DROPOUT = 0.5
 
 
-def build_design(design: str, size: int, classes: int = 10, *, seed: int = 0) -> nn.Sequential:
-    """Build a classifier of grey images by the name of its design: the networks that comparisons are run with.
+def build_design(
+    design: str, size: int, classes: int = 10, *, channels: int = 1, seed: int = 0
+) -> nn.Sequential:
+    """Build a classifier of images by the name of its design: the networks that comparisons are run with.
 
     Parameters
     ----------
@@ -28,37 +30,39 @@ def build_design(design: str, size: int, classes: int = 10, *, seed: int = 0) ->
         Height and width of the images, in pixels.
     classes : int
         Number of classes C.
+    channels : int
+        1 for grey images, 3 for colours.
     seed : int
         Seed of the initial weights. torch's own random state is left as it was.
 
     Returns
     -------
     torch.nn.Sequential
-        (N, 1, size, size) float32 -> (N, C) logits.
+        (N, channels, size, size) float32 -> (N, C) logits.
 
     Raises
     ------
     ValueError
-        If there is no such design, or it takes no images of this size.
+        If the design is unknown, or does not take images of this size.
 
     References
     ----------
     Gal, Islam and Ghahramani, "Deep Bayesian active learning with image data", ICML 2017.
     """
     if design == "plain":
-        return build_network(size, classes, seed=seed)
+        return build_network(size, classes, channels=channels, seed=seed)
     if design not in _DESIGNS:
-        raise ValueError(f"there is no design {design!r}: it must be plain, {' or '.join(_DESIGNS)}")
+        raise ValueError(f"design is {design!r}: it must be plain, {' or '.join(_DESIGNS)}")
     if size != 28:
         raise ValueError(f"the design {design!r} takes images of 28x28, not {size}x{size}: use 'plain'")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return nn.Sequential(_DESIGNS[design](classes))
+        return nn.Sequential(_DESIGNS[design](classes, channels))
 
 
-def _normed(classes: int) -> OrderedDict[str, nn.Module]:
+def _normed(classes: int, channels: int) -> OrderedDict[str, nn.Module]:
     return OrderedDict(
-        conv1=nn.Conv2d(1, 16, kernel_size=5, stride=2, padding=2, bias=False),
+        conv1=nn.Conv2d(channels, 16, kernel_size=5, stride=2, padding=2, bias=False),
         norm1=nn.BatchNorm2d(16),
         relu1=nn.ReLU(),
         conv2=nn.Conv2d(16, 32, kernel_size=3, padding=1, bias=False),
@@ -77,9 +81,9 @@ def _normed(classes: int) -> OrderedDict[str, nn.Module]:
     )
 
 
-def _strided(classes: int) -> OrderedDict[str, nn.Module]:
+def _strided(classes: int, channels: int) -> OrderedDict[str, nn.Module]:
     return OrderedDict(
-        conv1=nn.Conv2d(1, 32, kernel_size=4, stride=2),
+        conv1=nn.Conv2d(channels, 32, kernel_size=4, stride=2),
         relu1=nn.ReLU(),
         conv2=nn.Conv2d(32, 32, kernel_size=4),
         relu2=nn.ReLU(),
@@ -93,6 +97,6 @@ def _strided(classes: int) -> OrderedDict[str, nn.Module]:
     )
 
 
-_DESIGNS: Mapping[str, Callable[[int], OrderedDict[str, nn.Module]]] = MappingProxyType(
+_DESIGNS: Mapping[str, Callable[[int, int], OrderedDict[str, nn.Module]]] = MappingProxyType(
     {"normed": _normed, "strided": _strided}
 )

@@ -150,6 +150,17 @@ def test_written_folder_reads_back(tmp_path):
     assert [row["local_path"].rsplit("/", 1)[-1] for row in rows] == [f"raw-{n:05d}.png" for n in range(5)]
 
 
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
+def test_written_images_keep_their_colours(tmp_path, channels, mode):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 7, channels), dtype=np.uint8)
+    for row, image in zip(
+        data.write_folder(data.ImageSet("own", pixels, [0, 0], ["a"]), tmp_path), pixels, strict=True
+    ):
+        with Image.open(row["local_path"]) as written:
+            assert written.mode == mode
+            assert np.array_equal(np.asarray(written).reshape(5, 7, channels), image)
+
+
 def test_unlabelled_folder_has_no_annotation_files(tmp_path):
     pool, _ = data.load("digits")
     rows = data.write_folder(pool.take(np.arange(3)), tmp_path, labelled=False)

@@ -9,11 +9,12 @@ from alhelpers.learners import build_network, predict
 from alhelpers.learners.designs import build_design
 
 
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("design", "size"), [("plain", 8), ("plain", 28), ("normed", 28), ("strided", 28)])
-def test_a_design_gives_logits_and_embeddings_and_the_same_from_the_same_seed(design, size):
-    images = torch.rand(3, 1, size, size)
+def test_a_design_gives_logits_and_embeddings_and_the_same_from_the_same_seed(design, size, channels):
+    images = torch.rand(3, channels, size, size)
     state = torch.get_rng_state()
-    networks = [build_design(design, size, 7, seed=seed).eval() for seed in (1, 1, 2)]
+    networks = [build_design(design, size, 7, channels=channels, seed=seed).eval() for seed in (1, 1, 2)]
     assert torch.equal(torch.get_rng_state(), state)
     first, again, other = (predict(network, images) for network in networks)
     assert first.logits.shape == (3, 7) and first.embeddings.shape[0] == 3
@@ -39,7 +40,7 @@ def test_the_strided_design_has_the_published_layers():
 
 
 def test_an_unknown_design_and_a_size_it_does_not_take_are_refused():
-    with pytest.raises(ValueError, match="no design 'deep': it must be plain, normed or strided"):
+    with pytest.raises(ValueError, match="design is 'deep': it must be plain, normed or strided"):
         build_design("deep", 28)
     with pytest.raises(ValueError, match="'strided' takes images of 28x28, not 8x8: use 'plain'"):
         build_design("strided", 8)
