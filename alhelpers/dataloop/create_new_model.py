@@ -31,13 +31,7 @@ def merged_configuration(base: Mapping[str, Any] | None, changes: Mapping[str, A
 def choose_subset(
     name: str, given: dl.Filters | Mapping[str, Any] | str | None, base_model: dl.Model, dataset: dl.Dataset
 ) -> dict[str, Any]:
-    """Return the filter of one subset, "train" or "validation": the given one or else the base model's.
-
-    Raises
-    ------
-    ValueError
-        If neither has a filter, if it selects no items, or items of the test subset.
-    """
+    """Return the filter of one subset, "train" or "validation": the given one or else the base model's."""
     given = given.prepare() if isinstance(given, dl.Filters) else given
     chosen = normalize_filter(given, name)
     origin = f"{name}_subset"

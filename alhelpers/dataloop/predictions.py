@@ -66,13 +66,7 @@ def to_records(annotations: Iterable[dl.Annotation]) -> list[dict[str, Any]]:
 def truth_and_predictions(
     model: dl.Model, dataset: dl.Dataset, filters: dl.Filters | dict | None
 ) -> tuple[list[str], np.ndarray]:
-    """Return the labels and a model's confidences (N, C) of the items that have both.
-
-    Raises
-    ------
-    ValueError
-        If no item has both, or one has several labels.
-    """
+    """Return the labels and a model's confidences (N, C) of the items that have both."""
     custom = filters.prepare() if isinstance(filters, dl.Filters) else filters
     items = dataset.items.list(filters=dl.Filters(custom_filter=copy.deepcopy(custom)) if custom else None)
     names = {item.id: item.filename for item in items.all()}

@@ -23,21 +23,7 @@ from alhelpers.evaluation import CompareConfig
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of configuration file.
-
-    Parameters
-    ----------
-    pattern : str
-        The names of such files, as a shell pattern.
-    name : str
-        The name of the kind.
-    title : str
-        The title of its JSON schema.
-    model : type
-        The pydantic model of the configuration.
-    check : callable, optional
-        Checks of a read configuration that go beyond its model; raises a ValueError.
-    """
+    """One kind of configuration file."""
 
     pattern: str
     name: str
@@ -85,26 +71,7 @@ KINDS = (
 
 
 def check_file(path: str | Path) -> str:
-    """Check a configuration file by the kind that its name matches.
-
-    Parameters
-    ----------
-    path : path
-        A JSON file, named as those of ``pipeline_configs``.
-
-    Returns
-    -------
-    str
-        The kind of configuration.
-
-    Raises
-    ------
-    ValueError
-        If the name matches no kind, the file is not JSON, or the configuration is not valid; it names the file
-        and the place.
-    OSError
-        If the file cannot be read.
-    """
+    """Check a configuration file by the kind that its name matches."""
     path = Path(path)
     kind = next((kind for kind in KINDS if fnmatch.fnmatch(path.name, kind.pattern)), None)
     if kind is None:

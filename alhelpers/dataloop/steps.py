@@ -56,13 +56,7 @@ def get_or_create_dataset(project: dl.Project, name: str, class_names: tuple[str
 
 
 def upload(dataset: dl.Dataset, images: data.ImageSet, *, labelled: bool) -> None:
-    """Upload images that the dataset lacks; the first ones get the metadata of the first batch.
-
-    Raises
-    ------
-    RuntimeError
-        If the dataset does not hold all of them afterwards.
-    """
+    """Upload images that the dataset lacks; the first ones get the metadata of the first batch."""
     with tempfile.TemporaryDirectory() as folder:
         rows = pd.DataFrame(data.write_folder(images, folder, labelled=labelled))
         rows["item_metadata"] = [{"user": {"batch": 1 if row < FIRST_BATCH else 2}} for row in rows.index]

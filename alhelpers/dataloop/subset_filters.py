@@ -74,27 +74,7 @@ _KEYS = {field.alias or name for name, field in SubsetFilter.model_fields.items(
 
 
 def normalize_filter(subset: Mapping[str, Any] | str | None, name: str) -> dict[str, Any] | None:
-    """Bring a subset's filter into the form that models store.
-
-    Parameters
-    ----------
-    subset : dict, str or None
-        A query such as the content of ``train_subset_filter.json`` (or its JSON text), or only what is inside its
-        ``"filter"``. It is not changed.
-    name : str
-        The subset's name, for errors.
-
-    Returns
-    -------
-    dict or None
-        ``{"filter": {"$and": [...]}}``, with the join and the sort if there are any; None if the filter is
-        empty.
-
-    Raises
-    ------
-    ValueError
-        If it is not a filter of items; it names the place of the mistake.
-    """
+    """Bring a subset's filter into the form that models store."""
     if isinstance(subset, str):
         subset = _read_text(subset, name)
     if subset is None:

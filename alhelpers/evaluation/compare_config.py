@@ -153,21 +153,7 @@ METRICS: tuple[type[Metric], ...] = (PrecisionRecall, Accuracy, F1, MeanAverageP
 
 
 class Check(Configuration):
-    """One training metric to compare.
-
-    Parameters
-    ----------
-    figure, legend : str
-        The names that the training wrote the metric under.
-    maximize : bool
-        Whether more is better.
-    x_index : int
-        Which sample, in the order of x: -1 is the last epoch.
-    x_value : float or None
-        The sample at this x instead.
-    min_delta : float
-        The new model must be better by more than this.
-    """
+    """One training metric to compare."""
 
     model_config = described("an object with 'figure', 'legend' and 'maximize'")
     type: Literal["plot"] = Field("plot", description="'plot', the only type that is supported")

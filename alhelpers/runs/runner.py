@@ -229,13 +229,7 @@ def _first_line(source: str | None) -> str:
 
 
 def parameters_of(notebook: str | Path) -> dict[str, Parameter]:
-    """Read the parameters of a notebook file.
-
-    Raises
-    ------
-    ParameterError
-        If the file is not a notebook, or has no cell tagged ``parameters``.
-    """
+    """Read the parameters of a notebook file."""
     for cell in read_notebook(notebook).cells:
         if "parameters" in cell.metadata.get("tags", []):
             return declared(cell.source)

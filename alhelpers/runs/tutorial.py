@@ -28,32 +28,6 @@ def run_tutorial(
     """Run every notebook of a folder in order, on a fresh offline platform that they share.
 
     Notebooks that do not use the platform, without the parameter ``state_dir``, run beside the others.
-
-    Parameters
-    ----------
-    notebooks : Path
-        Folder of ``NN_verb_object.ipynb``.
-    output : Path
-        Folder for the executed copies, ``report.html`` and the platform's state; those of an earlier run are removed.
-    parameters : dict, optional
-        Values by name, for every notebook that has a parameter of that name.
-    say : callable
-        Receives lines about the progress.
-
-    Returns
-    -------
-    list of Run
-
-    Raises
-    ------
-    ParameterError
-        If no notebook has a parameter of that name, or one has it with another type; nothing is run.
-    NotebookError
-        If a notebook fails; the executed copies so far are kept, with a report of them.
-    FileNotFoundError
-        If the folder has no notebooks.
-    FileExistsError
-        If the output is the folder of the notebooks.
     """
     paths = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
     if not paths:
