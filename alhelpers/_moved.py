@@ -10,7 +10,8 @@ MOVED = {
     "alhelpers.datasets": "alhelpers.data",
     "alhelpers.experiments": "alhelpers.runs (run, sweep, tutorial), alhelpers.loop (race, curves) "
     "or alhelpers.learners (pretrain, designs)",
-    "alhelpers.models": "alhelpers.learners, and the dtlpy adapter alhelpers.dataloop.adapter",
+    "alhelpers.models": "alhelpers.learners (TorchClassifier trains and predicts), alhelpers.training (train), "
+    "or the dtlpy adapter alhelpers.dataloop.adapter",
     "alhelpers.nodes": "alhelpers.dataloop",
     "alhelpers.notebook.steps": "alhelpers.dataloop.steps",
     "alhelpers.reading": "alhelpers.dataloop.reading",

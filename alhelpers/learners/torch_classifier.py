@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,12 +17,11 @@ from torch import nn
 
 from alhelpers.data.arrays import each, parts_of
 from alhelpers.files import replacing
-from alhelpers.learners.prediction import run
 from alhelpers.learners.predictions import Predictions
 from alhelpers.protocols import Dataset, History, Progress
 from alhelpers.training import Augmentation, as_tensors, row_bytes, train
 from alhelpers.uncertainty import mc_dropout
-from alhelpers.uncertainty._torch import derived_seed, seeded
+from alhelpers.uncertainty._torch import derived_seed, kept_modes, seeded
 
 #: The file that :meth:`TorchClassifier.save` writes.
 WEIGHTS = "weights.pt"
@@ -233,8 +233,8 @@ class TorchClassifier:
         trunk, head = _cut(network, self._options["embedding"]) if passes else (None, network)
         values = inputs
         if trunk is not None:
-            values, _ = run(trunk, _batches(inputs, size, device), None)
-        logits, vectors = run(head, _batches(values, size, device), self._options["embedding"])
+            values, _ = _run(trunk, _batches(inputs, size, device), None)
+        logits, vectors = _run(head, _batches(values, size, device), self._options["embedding"])
         if embeddings and not vectors.shape[1]:
             raise ValueError(
                 "the network has no nn.Linear whose input could be the embedding: name a layer, embedding='...'"
@@ -322,3 +322,35 @@ def _batches(inputs: Any, size: int, device: torch.device) -> Iterator[Any]:
     """Cut inputs into batches on a device."""
     for start in range(0, len(parts_of(inputs)[0]), size):
         yield each(lambda values, at=start: values[at : at + size].to(device), inputs)
+
+
+def _run(
+    network: nn.Module, batches: Iterable[Any], embedding: str | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the outputs of a network in evaluation mode, and its embeddings, (N, D)."""
+    outputs, embeddings = [], []
+    with kept_modes(network), _kept_embeddings(network, embedding) as kept, torch.inference_mode():
+        for batch in batches:
+            outputs.append(network(batch))
+            embeddings.append(kept.pop().flatten(1) if kept else outputs[-1][:, :0])
+            kept.clear()
+    return torch.cat(outputs), torch.cat(embeddings)
+
+
+@contextmanager
+def _kept_embeddings(network: nn.Module, embedding: str | None) -> Iterator[list[torch.Tensor]]:
+    """Collect the output of a layer, or by default the inputs of linear layers in the order of their calls."""
+    kept: list[torch.Tensor] = []
+    if embedding is None:
+        linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+        hooks = [
+            module.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0])) for module in linear
+        ]
+    else:
+        layer = network.get_submodule(embedding)
+        hooks = [layer.register_forward_hook(lambda _, __, output: kept.append(output))]
+    try:
+        yield kept
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -28,19 +28,17 @@ labels: int = 60  # labels bought at the start
 CELLS = [
     "import numpy as np\nimport pandas as pd\nimport torch\nfrom matplotlib import pyplot as plt\n"
     "from sklearn.decomposition import PCA\nfrom sklearn.linear_model import LogisticRegression",
-    "from alhelpers import data, learners, mining, notebook, records",
+    "from alhelpers import data, mining, notebook\nfrom alhelpers.learners import TorchClassifier, build_network",
     "notebook.check_parameters()\npool, test = data.load('digits', seed=seed)\n"
     "chosen = np.random.default_rng(seed).choice(len(pool), labels, replace=False)",
     "flat = pool.images.reshape(len(pool), -1) / 255\nplaces = PCA(2, random_state=0).fit_transform(flat)\n"
     "simple = LogisticRegression(max_iter=200).fit(flat[chosen], pool.labels()[chosen])\n"
     "print(simple.score(flat, pool.labels()))",
-    "network = learners.build_network(pool.images.shape[1], len(pool.class_names), seed=seed)\n"
-    "models.train(network, learners.to_inputs(pool.images[chosen]), pool.labels()[chosen], steps=60, seed=seed)",
-    "prediction = learners.predict(network, learners.to_inputs(test.images))\n"
-    "accuracy = float((prediction.confidences.argmax(1) == test.labels()).mean())",
+    "learner = TorchClassifier(build_network(pool.images.shape[1], len(pool.class_names), seed=seed), steps=60)\n"
+    "learner.fit(pool.take(chosen), seed=seed)",
+    "accuracy = float((learner.predict(test).confidences.argmax(1) == test.labels()).mean())",
     "rest = np.setdiff1d(np.arange(len(pool)), chosen)\n"
-    "doubts = learners.predict(network, learners.to_inputs(pool.images[rest]))\n"
-    "table = records.from_arrays(rest, confidences=doubts.confidences, embeddings=doubts.embeddings)\n"
+    "table = learner.predict(pool.take(rest), embeddings=True).to_records(rest)\n"
     "picks = mining.mine(table, strategy, 20, seed=seed)\npd.Series(picks.scores).describe()",
     "figure, axis = plt.subplots(figsize=(4, 3), layout='constrained')\n"
     "axis.scatter(*places.T, s=4, c=pool.labels())\naxis.scatter(*places[list(picks.ids)].T, s=20, c='black')\n"

@@ -88,6 +88,9 @@ IMAGES = np.zeros((2, 4, 4), np.uint8)
         (lambda: data.ImageSet("x", IMAGES, [0], "ab"), r"lengths \[2, 2, 1\]"),
         (lambda: data.ImageSet("x", IMAGES, None, "ab", ids=[1, 1]), "ids must be distinct"),
         (lambda: data.ArrayDataset(IMAGES, [0.5, 1], "ab"), "labels are float64: they must be indices"),
+        (lambda: data.ImageSet("x", IMAGES / 255, [0, 1], "ab"), r"images are float64 \(2, "),
+        (lambda: data.ImageSet("x", IMAGES[0], [0, 1], "ab"), r"images are uint8 \("),
+        (lambda: data.ImageSet("x", [[0, 255]], [0, 1], "ab"), "images are list"),
         (
             lambda: data.ImageSet("x", IMAGES, None, "ab").part(3),
             "3 rows from row 0.*'x' has 2: ask for fewer",

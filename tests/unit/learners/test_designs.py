@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from helpers_learners import predict
 from torch import nn
 
-from alhelpers.learners import build_network, predict
+from alhelpers.learners import build_network
 from alhelpers.learners.designs import build_design
 
 

@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from helpers_learners import inputs_of
 
 from alhelpers import data, learners
 from alhelpers.learners.pretraining import _contrast, pretrain
@@ -10,7 +11,7 @@ from alhelpers.learners.pretraining import _contrast, pretrain
 
 @pytest.fixture(scope="module")
 def inputs():
-    return learners.to_inputs(data.load("digits")[0].images)
+    return inputs_of(data.load("digits")[0])
 
 
 def test_the_layers_up_to_the_embedding_learn_and_the_others_stay(inputs):

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from helpers_learners import inputs_of
 from torch import nn
 
 from alhelpers import data
-from alhelpers.learners import TorchClassifier, build_network, predict, to_inputs, train
+from alhelpers.data import ArrayDataset
+from alhelpers.learners import TorchClassifier, build_network
+from alhelpers.training import train
 from alhelpers.uncertainty import DropoutError, mc_dropout
 
 torch.set_num_threads(1)
@@ -41,10 +44,10 @@ def test_it_trains_and_predicts_what_the_functions_do(digits):
     learner = TorchClassifier(digits_network, steps=8, augmentation=True, prediction_batch_size=16)
     history = learner.fit(labelled, validation=test, seed=5)
     network = digits_network(0)
-    inputs = to_inputs(test.images)
+    inputs = inputs_of(test)
     expected = train(
         network,
-        to_inputs(labelled.images),
+        inputs_of(labelled),
         labelled.labels(),
         steps=8,
         augmentation=True,
@@ -55,12 +58,14 @@ def test_it_trains_and_predicts_what_the_functions_do(digits):
     for value, other in zip(learner.network.parameters(), network.parameters(), strict=True):
         assert torch.equal(value, other)
     found = learner.predict(test, passes=4, embeddings=True, seed=2)
-    plain = predict(network, inputs, batch_size=16)
+    with torch.inference_mode():
+        hidden = torch.cat([network[:-2](part) for part in inputs.split(16)])
+        logits = torch.cat([network[-2:](part) for part in hidden.split(16)])
     samples, _ = mc_dropout(network, inputs, 4, batch_size=16, seed=2)
     for values, other in (
-        (found.confidences, plain.confidences),
-        (found.logits, plain.logits),
-        (found.embeddings, plain.embeddings),
+        (found.confidences, logits.softmax(1)),
+        (found.logits, logits),
+        (found.embeddings, hidden),
         (found.samples, samples),
     ):
         np.testing.assert_array_equal(values, other)
@@ -81,7 +86,7 @@ def test_layers_before_the_first_dropout_run_once(digits, layers, calls):
     learner = TorchClassifier(network)
     found = learner.predict(digits[1], passes=6)
     assert trunk.rows == calls * 60
-    samples, _ = mc_dropout(network, to_inputs(digits[1].images), 6)
+    samples, _ = mc_dropout(network, inputs_of(digits[1]), 6)
     np.testing.assert_array_equal(found.samples, samples)
 
 
@@ -132,7 +137,7 @@ def test_the_embedding_is_what_goes_into_the_last_linear_layer_that_is_called(di
         def forward(self, inputs):
             return self.last(torch.tanh(self.first(inputs.flatten(1))))
 
-    learner, inputs = TorchClassifier(Head), to_inputs(digits[1].images)
+    learner, inputs = TorchClassifier(Head), inputs_of(digits[1])
     found = learner.predict(digits[1], embeddings=True).embeddings
     with torch.no_grad():
         expected = torch.tanh(learner.network.first(inputs.flatten(1)))
@@ -177,3 +182,24 @@ def test_a_patience_and_the_batch_sizes_are_checked(digits):
         digits[0], progress=lambda *call: calls.append(call)
     )
     assert calls == [(2, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 5000])
+def test_the_batch_size_of_predictions_does_not_matter(digits, batch_size):
+    network = build_network(8, seed=1)
+    whole, parts = (
+        TorchClassifier(network, **options).predict(digits[1], embeddings=True)
+        for options in ({}, {"prediction_batch_size": batch_size})
+    )
+    np.testing.assert_allclose(whole.logits, parts.logits, atol=1e-5)
+    np.testing.assert_allclose(whole.embeddings, parts.embeddings, atol=1e-5)
+
+
+def test_after_an_exception_every_layer_is_as_before():
+    network = build_network(8).train()
+    network.dropout1.eval()
+    modes = [module.training for module in network.modules()]
+    with pytest.raises(RuntimeError):
+        TorchClassifier(network).predict(ArrayDataset(np.zeros((2, 1, 12, 12), np.float32)))
+    assert [module.training for module in network.modules()] == modes
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())

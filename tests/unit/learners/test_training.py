@@ -1,11 +1,11 @@
-import copy
-
 import numpy as np
 import pytest
 import torch
+from helpers_learners import inputs_of, predict
 
 from alhelpers import data
-from alhelpers.learners import build_network, predict, to_inputs, train
+from alhelpers.learners import build_network
+from alhelpers.training import train
 
 torch.set_num_threads(1)
 
@@ -15,34 +15,11 @@ def digits():
     """200 labelled digits and 500 others, as network inputs."""
     pool, test = data.load("digits", seed=0)
     few = pool.part(200)
-    return (to_inputs(few.images), few.labels()), (to_inputs(test.images), test.labels())
+    return (inputs_of(few), few.labels()), (inputs_of(test), test.labels())
 
 
 def weights(network):
     return torch.cat([value.detach().flatten() for value in network.parameters()])
-
-
-# ------------------------------------------------------------------------------------------------------ inputs
-
-
-def test_inputs_are_grey_levels_from_0_to_1():
-    images = np.array([[[0, 51], [102, 255]]], dtype=np.uint8)
-    inputs = to_inputs(images)
-    assert inputs.shape == (1, 1, 2, 2) and inputs.dtype == torch.float32
-    assert torch.allclose(inputs[0, 0], torch.tensor([[0, 0.2], [0.4, 1]]))
-
-
-@pytest.mark.parametrize(
-    "images, message",
-    [
-        (np.zeros((2, 8, 8), np.float32), r"float32 \(2, 8, 8\)"),
-        (np.zeros((8, 8), np.uint8), r"uint8 \(8, 8\)"),
-        ([[0, 255]], "images are list"),
-    ],
-)
-def test_images_of_another_form_are_refused(images, message):
-    with pytest.raises(ValueError, match=message):
-        to_inputs(images)
 
 
 # ---------------------------------------------------------------------------------------------------- training
@@ -61,8 +38,8 @@ def test_a_large_network_learns_too():
     pool, test = data.load("mnist", seed=0)
     few, others = pool.part(200), test.take(np.arange(0, len(test), 7))
     network = build_network(28, seed=0)
-    train(network, to_inputs(few.images), few.labels(), steps=60, augmentation=True, seed=0)
-    accuracy = (predict(network, to_inputs(others.images)).confidences.argmax(1) == others.labels()).mean()
+    train(network, inputs_of(few), few.labels(), steps=60, augmentation=True, seed=0)
+    accuracy = (predict(network, inputs_of(others)).confidences.argmax(1) == others.labels()).mean()
     assert accuracy > 0.8  # chance is 0.1; this seed reaches about 0.98
 
 
@@ -307,69 +284,3 @@ def test_augmentation_draws_anew_for_each_image_and_step():
     assert all(not torch.equal(first[one], first[other]) for one in range(4) for other in range(one))
     assert not torch.equal(first, augmented(images, seed=2, steps=2))
     assert torch.equal(images, blobs(2))
-
-
-# -------------------------------------------------------------------------------------------------- prediction
-
-
-def test_predictions_are_confidences_logits_and_embeddings(digits):
-    (inputs, _), _ = digits
-    network = build_network(8, seed=1)
-    found = predict(network, inputs)
-    assert found.confidences.shape == found.logits.shape == (200, 10)
-    assert found.embeddings.shape == (200, 64)
-    assert {values.dtype for values in found} == {np.dtype(np.float32)}
-    np.testing.assert_allclose(found.confidences.sum(1), 1, atol=1e-5)
-    network.eval()
-    with torch.no_grad():
-        hidden = inputs
-        for name, layer in network.named_children():
-            hidden = layer(hidden)
-            if name == "embedding":
-                np.testing.assert_allclose(found.embeddings, hidden.numpy(), atol=1e-5)
-        np.testing.assert_allclose(found.logits, hidden.numpy(), atol=1e-5)
-        np.testing.assert_allclose(found.confidences, hidden.softmax(1).numpy(), atol=1e-5)
-
-
-@pytest.mark.parametrize("batch_size", [1, 7, 200, 5000])
-def test_the_batch_size_does_not_matter(digits, batch_size):
-    (inputs, _), _ = digits
-    network = build_network(8, seed=1)
-    whole, parts = predict(network, inputs), predict(network, inputs, batch_size=batch_size)
-    for one, other in zip(whole, parts, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
-
-
-def test_every_layer_gets_its_mode_back(digits):
-    (inputs, _), _ = digits
-    network = build_network(8)
-    network.train()
-    network.dropout1.eval()
-    modes = [module.training for module in network.modules()]
-    predict(network, inputs)
-    assert [module.training for module in network.modules()] == modes
-
-
-def test_after_an_exception_the_network_is_as_before():
-    network = build_network(8)
-    network.train()
-    with pytest.raises(RuntimeError):
-        predict(network, torch.zeros(2, 1, 12, 12))
-    assert network.training
-    assert not network.embedding._forward_hooks
-
-
-def test_prediction_changes_nothing(digits):
-    (inputs, _), _ = digits
-    network = build_network(8)
-    state, random_state = copy.deepcopy(network.state_dict()), torch.random.get_rng_state()
-    predict(network, inputs)
-    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
-    assert torch.equal(torch.random.get_rng_state(), random_state)
-
-
-def test_nothing_to_predict_is_an_error():
-    with pytest.raises(ValueError, match="no images to predict"):
-        predict(build_network(8), torch.zeros(0, 1, 8, 8))
-    with pytest.raises(ValueError, match="batch_size is 0"):
-        predict(build_network(8), torch.zeros(1, 1, 8, 8), batch_size=0)
