@@ -22,7 +22,7 @@ os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 # Names of what starts a process or a server.
 STARTERS = {
     *("subprocess", "multiprocessing", "ProcessPoolExecutor", "Parallel", "LocalCluster"),
-    *("ServerProcess", "Starter", "Processes", "_take_process"),
+    *("ServerProcess", "Starter", "Processes"),
 }
 TESTS = Path(__file__).parent
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from joblib.externals.loky import ProcessPoolExecutor as LokyExecutor
+from joblib.externals.loky import reusable_executor
 
 from alhelpers import parallel
 
@@ -15,10 +16,14 @@ pytestmark = pytest.mark.process
 
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch):
-    """Start the other process at once, as if there were two cores and nothing set."""
-    monkeypatch.setattr(parallel, "_PATIENCE", 0)
+    """Start processes for any job, as if there were two cores and nothing set."""
+    monkeypatch.setattr(parallel, "_WORTH_A_START", 0)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.delenv(parallel.WORKER_VARIABLE, raising=False)
+    assert list(parallel.run(abs, [-1, -2, -3], workers=2)) == [
+        1,
+        2,
+        3,
+    ]  # from here on, two processes are running
 
 
 def wait_for_the_other(folder, number):
@@ -31,14 +36,15 @@ def wait_for_the_other(folder, number):
     raise TimeoutError("no other process came")
 
 
-def test_results_come_in_order_from_this_process_and_another_one(tmp_path):
-    results = list(parallel.run(lambda number: wait_for_the_other(tmp_path, number), [3, 1, 2, 0], workers=2))
-    assert [number for number, _ in results] == [3, 1, 2, 0]
-    assert os.getpid() in {pid for _, pid in results} and len({pid for _, pid in results}) == 2
-    assert len(parallel._idle) == 1
-    (tmp_path / "warm").mkdir()
-    warm = list(parallel.run(lambda number: wait_for_the_other(tmp_path / "warm", number), [5, 6], workers=2))
-    assert {pid for _, pid in warm} == {pid for _, pid in results}  # the process was kept
+def test_results_come_in_order_from_two_processes_that_are_kept(tmp_path):
+    found = []
+    for name, numbers in (("first", [3, 1, 2, 0]), ("again", [5, 6])):
+        (tmp_path / name).mkdir()
+        jobs = [(tmp_path / name, number) for number in numbers]
+        results = list(parallel.run(lambda job: wait_for_the_other(*job), jobs, workers=2))
+        assert [number for number, _ in results] == numbers
+        found.append({pid for _, pid in results})
+    assert len(found[0]) == 2 and found[0] == found[1] and os.getpid() not in found[0]
 
 
 def threads_and_product(matrix):
@@ -58,7 +64,7 @@ def test_threads_are_fixed_and_results_the_same_anywhere(threads):
     assert {count for count, _ in results[0]} == {threads} and torch.get_num_threads() == before
 
 
-def test_jobs_inside_a_worker_run_one_after_another(tmp_path, monkeypatch):
+def test_jobs_inside_a_worker_run_one_after_another():
     def pids(_):
         return {pid for pid in parallel.run(lambda _: os.getpid(), range(3), workers=2)}, os.getpid()
 
@@ -69,10 +75,6 @@ def test_jobs_inside_a_worker_run_one_after_another(tmp_path, monkeypatch):
     inner, outer = next(parallel.run(pids, [0, 1], workers=2))
     assert inner == {outer}
     assert not parallel.nested()
-    monkeypatch.setenv(parallel.WORKER_VARIABLE, "1")
-    assert parallel.nested()
-    monkeypatch.setattr(parallel, "_side_by_side", None)
-    assert list(parallel.run(str, [1, 2], workers=2)) == ["1", "2"]
 
 
 def test_what_cannot_be_sent_is_computed_here(tmp_path):
@@ -90,28 +92,23 @@ def test_what_cannot_be_sent_is_computed_here(tmp_path):
 def test_an_error_is_raised_in_its_place_and_ends_the_rest():
     results = parallel.run(lambda number: 1 // number, [1, 0, 1, 1], workers=2)
     assert next(results) == 1
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError) as caught:
         next(results)
+    assert "In another process" in caught.value.__notes__[0]
     assert list(parallel.run(abs, [-1, -2], workers=2)) == [1, 2]
 
 
-def test_a_process_that_dies_is_named_and_replaced(tmp_path):
-    here = os.getpid()
-
-    def die_elsewhere(number):
-        wait_for_the_other(tmp_path, number)
-        return os.getpid() == here or os._exit(3)
-
+def test_a_process_that_dies_is_named_and_replaced():
     with pytest.raises(RuntimeError, match="terminated"):
-        list(parallel.run(die_elsewhere, range(2), workers=2))
+        list(parallel.run(os._exit, [3, 3], workers=2))
     assert list(parallel.run(abs, [-1, -2], workers=2)) == [1, 2]
 
 
 def test_short_jobs_start_no_process(monkeypatch):
-    monkeypatch.setattr(parallel, "_PATIENCE", 60)
-    monkeypatch.setattr(parallel, "_idle", [])
-    monkeypatch.setattr(parallel, "_take_process", None)
-    assert list(parallel.run(abs, [-1, -2, -3], workers=3)) == [1, 2, 3]
+    monkeypatch.setattr(parallel, "_WORTH_A_START", 60)
+    monkeypatch.setattr(reusable_executor, "_executor", None)
+    here = os.getpid()
+    assert list(parallel.run(lambda _: os.getpid(), range(3), workers=3)) == [here] * 3
 
 
 def test_a_dask_cluster_computes():
@@ -157,10 +154,9 @@ def test_a_script_without_a_guard_is_not_run_again(tmp_path):
         "        time.sleep(0.01)\n"
         "    return os.getpid()\n"
         "print('started')\n"
+        "parallel._WORTH_A_START = 0\n"
+        "list(parallel.run(abs, [0, 0], workers=2))\n"
         "print(len(set(parallel.run(wait, [0, 1], workers=2))))\n"
     )
-    environment = {name: value for name, value in os.environ.items() if name != parallel.WORKER_VARIABLE}
-    found = subprocess.run(
-        [sys.executable, script], check=False, capture_output=True, text=True, timeout=120, env=environment
-    )
+    found = subprocess.run([sys.executable, script], check=False, capture_output=True, text=True, timeout=120)
     assert found.returncode == 0 and found.stderr == "" and found.stdout.split() == ["started", "2"]

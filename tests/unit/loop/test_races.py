@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from joblib.externals.loky import ProcessPoolExecutor
 from sklearn.linear_model import LogisticRegression
 
-from alhelpers import data, mining, parallel, records
+from alhelpers import data, mining, records
 from alhelpers.learners import SklearnLearner, TorchClassifier, build_network
 from alhelpers.loop import CLUSTER_MARGIN, Entry, race, races
 from alhelpers.scores import confidences_from_logits
@@ -44,12 +45,10 @@ def run_all(digits, entries, **options):
     return list(race(*digits, entries, **options))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def other_process():
-    """An executor of one process, which is kept for other tests."""
-    process = parallel._take_process()
-    yield process
-    parallel._idle.append(process)
+    with ProcessPoolExecutor(1) as executor:
+        yield executor
 
 
 def without_seconds(rows):

@@ -3,6 +3,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from joblib.externals.loky import ProcessPoolExecutor
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeRegressor
@@ -313,12 +314,10 @@ def test_a_committee_is_kept_as_the_artifacts_of_a_model(dl, project, tmp_path):
 # ------------------------------------------------------------------------------
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def other_process():
-    """An executor of one process, which is kept for other tests."""
-    process = parallel._take_process()
-    yield process
-    parallel._idle.append(process)
+    with ProcessPoolExecutor(1) as executor:
+        yield executor
 
 
 def convolutional(seed):
