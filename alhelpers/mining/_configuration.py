@@ -13,13 +13,11 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 from alhelpers import records as rec
 from alhelpers.configurations import Configuration, Integer, Text, described, json_schema, read
 from alhelpers.mining._combine import run_plan
-from alhelpers.mining._mine import mine
 from alhelpers.mining._neighbours import METRICS
 from alhelpers.mining._plan import STRATEGY, PlanPart, as_given, resolve, steps_of
 from alhelpers.mining._pool import Progress
 from alhelpers.mining._registry import find
 from alhelpers.mining._selection import MiningError, MissingField, PoolExhausted, Selection, UnknownOption
-from alhelpers.mining._strategy import embeddings_field
 from alhelpers.records import RecordError, Records
 
 #: The field with the name of the model that predicted a record.
@@ -126,13 +124,7 @@ class MinerConfig(Configuration):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def checked(self) -> Self:
-        """Return the configuration with a plan that holds all strategies and their options, after trying them out.
-
-        Raises
-        ------
-        MiningError
-            As :func:`parse_config`.
-        """
+        """Return the configuration with a plan that holds all strategies and their options, after checking them."""
         if self._checked:
             return self
         parts = _parts(self)
@@ -145,8 +137,6 @@ class MinerConfig(Configuration):
         in_plan = dict.fromkeys(("strategy", "options", "embeddings_field", "metric"))
         config = self.model_copy(update={"plan": parts, **in_plan})
         config._checked = True
-        for name, options in config.stages:
-            _check_options(name, options)
         return config
 
 
@@ -217,26 +207,6 @@ def _with_option(parts: list[PlanPart], option: str, value: Any, key: str, given
         return step.model_copy(update=update)
 
     return [changed(part) for part in parts]
-
-
-def _check_options(strategy: str, options: Mapping[str, Any]) -> None:
-    """Raise if the value of an option is not valid, by running the strategy on records that have every field."""
-    rows = [
-        {
-            "id": number,
-            "groundtruth": "a",
-            **dict.fromkeys(("confidences", "logits"), [0.5, 0.5]),
-            **dict.fromkeys(("mc_dropout", "query_by_committee"), [[0.5, 0.5]] * 2),
-            **dict.fromkeys(("embeddings", embeddings_field(options.get("layer"))), [1.0, float(number)]),
-        }
-        for number in range(10)
-    ]
-    try:
-        mine(rows[5:], strategy, 1, reference=rows[:5], **options)
-    except UnknownOption:
-        raise
-    except (MiningError, RecordError):  # of these records, not of the options
-        return
 
 
 def run(

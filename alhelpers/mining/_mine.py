@@ -12,7 +12,7 @@ from alhelpers.mining._engine import engine_of
 from alhelpers.mining._pool import Best, Pool, Progress, Readable, best_of, check_enough
 from alhelpers.mining._registry import STRATEGIES, find
 from alhelpers.mining._selection import MiningError, Selection
-from alhelpers.mining._strategy import Part, Picked, Prepared, Scored, Strategy, naming_record
+from alhelpers.mining._strategy import Part, Picked, Prepared, Scored, Strategy, is_whole, naming_record
 from alhelpers.records import Records
 
 
@@ -195,11 +195,11 @@ def _score_part(part: Readable, shared: _Scoring) -> tuple[pa.Array, Best]:
 
 def check_size(size: Any) -> None:
     """Raise unless the size is a whole number of at least 1."""
-    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+    if not is_whole(size, 1):
         raise MiningError(f"size must be a whole number of at least 1, got {size!r}")
 
 
 def check_seed(seed: Any) -> None:
     """Raise unless the seed is a whole number that is not negative."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+    if not is_whole(seed, 0):
         raise MiningError(f"seed must be a whole number of at least 0, got {seed!r}")

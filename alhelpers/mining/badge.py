@@ -220,4 +220,4 @@ def _needs(options: Mapping[str, Any]) -> Needs:
     return needs_confidences(options) + needs_embeddings(options)
 
 
-STRATEGIES = (Strategy("badge", badge, _needs, kind="together"),)
+STRATEGIES = (Strategy(badge, _needs, kind="together"),)

@@ -28,4 +28,4 @@ def _prepare(pool: Pool, reference: Part | None, seed: int) -> Prepared:
     return Prepared(seed)
 
 
-STRATEGIES = (Strategy("random", random, lambda options: (), prepare=_prepare),)
+STRATEGIES = (Strategy(random, lambda options: (), prepare=_prepare),)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from alhelpers.mining._neighbours import METRICS, as_distance, squared_distances, squared_to_nearest
 from alhelpers.mining._pool import Pool, Readable, best_places, check_enough
-from alhelpers.mining._strategy import Part, Picked, Strategy, check_choice, check_same_size, needs_embeddings
+from alhelpers.mining._strategy import Part, Picked, Strategy, check_same_size, needs_embeddings
 
 # The number of candidates of all parts together in a round, and the least number of one part.
 _CANDIDATES, _MIN_CANDIDATES = 2048, 64
@@ -40,7 +40,6 @@ def coreset(
     Sener and Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018;
     Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985.
     """
-    check_choice("coreset", "metric", metric, METRICS)
     pool.cache()
     cover = _Cover(pool, metric, layer, size)
     if reference is None:
@@ -212,4 +211,6 @@ def _read(part: Readable, shared: _Round) -> tuple[Part, np.ndarray]:
     return records, vectors
 
 
-STRATEGIES = (Strategy("coreset", coreset, needs_embeddings, kind="together", reference="optional"),)
+STRATEGIES = (
+    Strategy(coreset, needs_embeddings, kind="together", reference="optional", choices={"metric": METRICS}),
+)

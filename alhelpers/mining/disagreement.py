@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from alhelpers import scores
-from alhelpers.mining._strategy import Part, Strategy, check_choice
+from alhelpers.mining._strategy import Part, Strategy
 
 _COMMITTEE: Mapping[str, Callable[[np.ndarray, str], np.ndarray]] = {
     "vote_entropy": lambda samples, reduction: scores.vote_entropy(samples),
@@ -38,8 +38,6 @@ def query_by_committee(
     Seung, Opper and Sompolinsky, "Query by committee", COLT 1992; Dagan and Engelson, ICML 1995; McCallum
     and Nigam, ICML 1998.
     """
-    check_choice("query_by_committee", "score", score, tuple(_COMMITTEE))
-    check_choice("query_by_committee", "reduction", reduction, ("mean", "max"))
     return _COMMITTEE[score](part.numbers("query_by_committee"), reduction)
 
 
@@ -56,11 +54,14 @@ def mc_dropout(part: Part, context: None, *, score: str = "margin") -> np.ndarra
     ----------
     Gal, Islam and Ghahramani, "Deep Bayesian active learning with image data", ICML 2017.
     """
-    check_choice("mc_dropout", "score", score, tuple(_DROPOUT))
     return _DROPOUT[score](part.numbers("mc_dropout"))
 
 
 STRATEGIES = (
-    Strategy("query_by_committee", query_by_committee, lambda options: (("query_by_committee",),)),
-    Strategy("mc_dropout", mc_dropout, lambda options: (("mc_dropout",),)),
+    Strategy(
+        query_by_committee,
+        lambda options: (("query_by_committee",),),
+        choices={"score": tuple(_COMMITTEE), "reduction": ("mean", "max")},
+    ),
+    Strategy(mc_dropout, lambda options: (("mc_dropout",),), choices={"score": tuple(_DROPOUT)}),
 )

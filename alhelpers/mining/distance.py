@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from alhelpers.mining._neighbours import METRICS, as_distance, squared_to_nearest
 from alhelpers.mining._pool import Pool
-from alhelpers.mining._strategy import (
-    Part,
-    Prepared,
-    Strategy,
-    check_choice,
-    check_same_size,
-    needs_embeddings,
-)
+from alhelpers.mining._strategy import Part, Prepared, Strategy, check_same_size, needs_embeddings
 
 
 def _distance(strategy: str, part: Part, base: np.ndarray, metric: str, layer: str | None) -> np.ndarray:
@@ -61,27 +52,11 @@ def nearest_neighbors(
     return 1 - distance if metric == "cosine" else -distance
 
 
-def _prepare(strategy: str) -> Callable[..., Prepared]:
-    def prepare(pool: Pool, reference: Part, seed: int, *, metric: str, layer: str | None) -> Prepared:
-        check_choice(strategy, "metric", metric, METRICS)
-        return Prepared(reference.embeddings(layer, metric))
-
-    return prepare
+def _prepare(pool: Pool, reference: Part, seed: int, *, metric: str, layer: str | None) -> Prepared:
+    return Prepared(reference.embeddings(layer, metric))
 
 
-STRATEGIES = (
-    Strategy(
-        "embedding_distance",
-        embedding_distance,
-        needs_embeddings,
-        prepare=_prepare("embedding_distance"),
-        reference="required",
-    ),
-    Strategy(
-        "nearest_neighbors",
-        nearest_neighbors,
-        needs_embeddings,
-        prepare=_prepare("nearest_neighbors"),
-        reference="required",
-    ),
+STRATEGIES = tuple(
+    Strategy(run, needs_embeddings, prepare=_prepare, reference="required", choices={"metric": METRICS})
+    for run in (embedding_distance, nearest_neighbors)
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +17,6 @@ from alhelpers.mining._strategy import (
     Prepared,
     Scored,
     Strategy,
-    check_choice,
-    check_count,
     check_same_size,
     needs_embeddings,
 )
@@ -91,7 +89,7 @@ def novelty(
 def _prepare(
     pool: Pool, reference: Part, seed: int, *, n_neighbors: int | None, metric: str, layer: str | None
 ) -> Prepared:
-    neighbors = _neighbors("novelty", n_neighbors, metric, len(reference), "reference")
+    neighbors = _neighbors("novelty", n_neighbors, len(reference), "reference")
     base = reference.embeddings(layer, metric)
     found = nearest(base, base, neighbors, own=np.arange(len(base)))
     return Prepared(_Base(base, neighbors, _Density.of(found, metric)), {"n_neighbors": neighbors})
@@ -119,7 +117,7 @@ def outlier(
     Breunig, Kriegel, Ng and Sander, "LOF: identifying density-based local outliers", SIGMOD 2000.
     """
     ids = pa.concat_arrays(pool.ids())
-    neighbors = _neighbors("outlier", n_neighbors, metric, len(ids), "records")
+    neighbors = _neighbors("outlier", n_neighbors, len(ids), "records")
     ranks = np.empty(len(ids), dtype=np.int64)
     ranks[pc.sort_indices(ids).to_numpy()] = np.arange(len(ids))
     squared = np.empty((len(ids), neighbors), dtype=np.float32)
@@ -177,14 +175,12 @@ def _neighbors_of_part(number: int, shared: _Search) -> Nearest:
     return best
 
 
-def _neighbors(strategy: str, given: int | None, metric: str, count: int, name: str) -> int:
+def _neighbors(strategy: str, given: int | None, count: int, name: str) -> int:
     """Return the number of neighbours; a record has ``count - 1``."""
-    check_choice(strategy, "metric", metric, METRICS)
     if count < 2:
         raise MiningError(f"strategy {strategy!r} needs at least 2 records as {name}, got {count}")
     if given is None:
         return min(_DEFAULT_NEIGHBORS, count - 1)
-    check_count(strategy, "n_neighbors", given)
     if given >= count:
         raise MiningError(
             f"strategy {strategy!r}: n_neighbors={given} needs more than {given} records as {name}, got {count}; "
@@ -193,7 +189,8 @@ def _neighbors(strategy: str, given: int | None, metric: str, count: int, name: 
     return int(given)
 
 
+_OPTIONS: dict[str, Any] = {"choices": {"metric": METRICS}, "counts": ("n_neighbors",)}
 STRATEGIES = (
-    Strategy("novelty", novelty, needs_embeddings, prepare=_prepare, reference="required"),
-    Strategy("outlier", outlier, needs_embeddings, kind="all"),
+    Strategy(novelty, needs_embeddings, prepare=_prepare, reference="required", **_OPTIONS),
+    Strategy(outlier, needs_embeddings, kind="all", **_OPTIONS),
 )

@@ -10,7 +10,7 @@ import pyarrow as pa
 from alhelpers.mining._draws import uniform
 from alhelpers.mining._neighbours import as_distance, nearest
 from alhelpers.mining._pool import Pool, Readable, check_enough, ids_of
-from alhelpers.mining._strategy import Part, Picked, Strategy, check_count, check_same_size, needs_embeddings
+from alhelpers.mining._strategy import Part, Picked, Strategy, check_same_size, needs_embeddings
 
 # The size of the sample of a larger pool; k-means on more records would take hours.
 _MAX_RECORDS = 100_000
@@ -53,8 +53,6 @@ def typicality(
     Hacohen, Dekel and Weinshall, "Active learning on a budget: opposite strategies suit high and low
     budgets", ICML 2022.
     """
-    check_count("typicality", "n_neighbors", n_neighbors)
-    check_count("typicality", "max_clusters", max_clusters)
     count = sum(map(len, pool.ids()))
     check_enough(size, count)
     sample = _sample(pool, max(_MAX_RECORDS, size), seed)
@@ -128,4 +126,12 @@ def _pick_from_clusters(
     return np.array(places)
 
 
-STRATEGIES = (Strategy("typicality", typicality, needs_embeddings, kind="together", reference="optional"),)
+STRATEGIES = (
+    Strategy(
+        typicality,
+        needs_embeddings,
+        kind="together",
+        reference="optional",
+        counts=("n_neighbors", "max_clusters"),
+    ),
+)

@@ -18,7 +18,6 @@ from alhelpers.mining._strategy import (
     Part,
     Prepared,
     Strategy,
-    check_choice,
     check_count,
     needs_confidences,
 )
@@ -86,21 +85,15 @@ class _BoxFields:
     """The fields of all boxes of a part, as `Part` returns those of records."""
 
     def __init__(self, boxes: Boxes) -> None:
-        self.boxes = boxes
+        self._boxes = boxes
 
     def has(self, name: str) -> bool:
-        """Return whether the boxes have a field."""
-        return getattr(self.boxes, name) is not None
+        return getattr(self._boxes, name) is not None
 
     def numbers(self, name: str) -> np.ndarray:
-        """Return a field of numbers or vectors."""
-        return getattr(self.boxes, name)
+        return getattr(self._boxes, name)
 
-    def confidences(self) -> np.ndarray:
-        """Return confidences, (M, C): the field, or else the softmax of the logits."""
-        if self.has("confidences"):
-            return self.boxes.confidences
-        return scores.confidences_from_logits(self.boxes.logits)
+    confidences = Part.confidences
 
 
 def _least_confidence(fields: Part | _BoxFields) -> np.ndarray:
@@ -152,18 +145,13 @@ def _combine_boxes(values: np.ndarray, offsets: np.ndarray, over: str, top_k: in
     return result
 
 
-def _prepare_over(strategy: str) -> Callable[..., Prepared]:
-    def prepare(pool: Pool, reference: Part | None, seed: int, *, over: str, top_k: int | None) -> Prepared:
-        check_choice(strategy, "over", over, _OVER)
-        if over == "top_k":
-            check_count(strategy, "top_k", top_k)
-        elif top_k is not None:
-            raise UnknownOption(
-                f'option top_k of strategy {strategy!r} must be used with over="top_k", got {top_k!r}'
-            )
-        return Prepared(None)
-
-    return prepare
+def _check_top_k(strategy: str, options: Mapping[str, Any]) -> None:
+    if options["over"] == "top_k":
+        check_count(strategy, "top_k", options["top_k"])
+    elif options["top_k"] is not None:
+        raise UnknownOption(
+            f'option top_k of strategy {strategy!r} must be used with over="top_k", got {options["top_k"]!r}'
+        )
 
 
 def _needs_of(*names: str) -> Callable[[Mapping[str, Any]], Needs]:
@@ -264,11 +252,10 @@ def _raise_different_names() -> NoReturn:
 
 STRATEGIES = (
     *(
-        Strategy(run.__name__, run, _needs_of(*names), prepare=_prepare_over(run.__name__))
+        Strategy(run, _needs_of(*names), choices={"over": _OVER}, check=_check_top_k)
         for run, names in ((confidence, _CLASSIFIED), (margin, _CLASSIFIED[1:]), (entropy, _CLASSIFIED[1:]))
     ),
     Strategy(
-        "weighted_entropy",
         weighted_entropy,
         needs_confidences,
         prepare=_prepare,
