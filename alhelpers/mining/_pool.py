@@ -66,6 +66,10 @@ class Pool:
             self._ids = self.check_ids(list(self.engine.map(_ids_of, only_ids, None)))
         return self._ids
 
+    def all_ids(self) -> pa.Array:
+        """Return the ids of all parts in one piece."""
+        return pa.concat_arrays(self.ids())
+
     def check_ids(self, ids: list[pa.Array]) -> list[pa.Array]:
         """Return the ids of all parts; raise if there are none or one occurs twice."""
         if not sum(map(len, ids)):

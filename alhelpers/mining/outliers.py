@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from alhelpers.mining._neighbours import METRICS, Nearest, as_distance, merge, nearest
@@ -116,7 +115,7 @@ def outlier(
     ----------
     Breunig, Kriegel, Ng and Sander, "LOF: identifying density-based local outliers", SIGMOD 2000.
     """
-    ids = pa.concat_arrays(pool.ids())
+    ids = pool.all_ids()
     neighbors = _neighbors("outlier", n_neighbors, len(ids), "records")
     ranks = np.empty(len(ids), dtype=np.int64)
     ranks[pc.sort_indices(ids).to_numpy()] = np.arange(len(ids))
