@@ -144,7 +144,6 @@ class _Run(NamedTuple):
 
 
 def _run_cascade(pool: Records, count: int, cascade: Cascade, run: _Run) -> Selection:
-    """Run the stages of a cascade, each on the records that the one before it kept."""
     metas = []
     for place, stage in enumerate(cascade.stages):
         last = place == len(cascade.stages) - 1

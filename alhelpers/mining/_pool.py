@@ -24,8 +24,7 @@ class Readable(Protocol):
 
     rows: int
 
-    def load(self, *, distinct: bool = True) -> pa.Table:
-        """Return its records."""
+    def load(self, *, distinct: bool = True) -> pa.Table: ...
 
 
 class CachedPart(NamedTuple):
@@ -35,7 +34,6 @@ class CachedPart(NamedTuple):
     table: pa.Table
 
     def load(self, *, distinct: bool = True) -> pa.Table:
-        """Return its records."""
         return self.table
 
 
@@ -91,7 +89,6 @@ class Pool:
             self.parts[place] = CachedPart(table.num_rows, table)
 
     def report(self, done: int, total: int) -> None:
-        """Report progress."""
         if self._progress is not None:
             self._progress(done, total)
 

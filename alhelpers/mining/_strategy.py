@@ -65,11 +65,9 @@ class Part:
 
     @property
     def ids(self) -> pa.Array:
-        """The ids, in one piece."""
         return ids_of(self.table)
 
     def has(self, name: str) -> bool:
-        """Return whether a field exists."""
         return name in self.table.column_names
 
     def numbers(self, name: str) -> np.ndarray:
@@ -128,12 +126,10 @@ class Strategy:
 
     @property
     def name(self) -> str:
-        """The name for :func:`mine`."""
         return self.run.__name__
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options, with their defaults."""
         parameters = inspect.signature(self.run).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
@@ -240,12 +236,10 @@ def embeddings_field(layer: str | None) -> str:
 
 
 def needs_embeddings(options: Mapping[str, Any]) -> Needs:
-    """Return the need of the embeddings of the layer in the options."""
     return ((embeddings_field(options["layer"]),),)
 
 
 def needs_confidences(options: Mapping[str, Any]) -> Needs:
-    """Return the need of confidences, or of logits to compute them."""
     return (("confidences", "logits"),)
 
 

@@ -22,9 +22,7 @@ def activation(
     that exists. Use it to find inputs unlike the training data. It fails on layers that are normalised to
     one length, and it does not detect confusion between known classes.
 
-    References
-    ----------
-    Dhamija, Guenther and Boult, "Reducing network agnostophobia", NeurIPS 2018; Liu et al., "Energy-based
+    Source: Dhamija, Guenther and Boult, "Reducing network agnostophobia", NeurIPS 2018; Liu et al., "Energy-based
     out-of-distribution detection", NeurIPS 2020.
     """
     field = embeddings_field(layer)

@@ -76,10 +76,8 @@ def badge(pool: Pool, reference: Part | None, size: int, seed: int, *, layer: st
     computed: memory is O(N). Use it when batches are large and near duplicates common. It fails if the
     embeddings are not those of the last layer, and is random, so compare several seeds.
 
-    References
-    ----------
-    Ash et al., "Deep batch active learning by diverse, uncertain gradient lower bounds", ICLR 2020; Yellott, "The
-    relationship between Luce's choice axiom, Thurstone's theory ...", 1977 (drawing by Gumbel noise).
+    Source: Ash et al., "Deep batch active learning by diverse, uncertain gradient lower bounds", ICLR 2020; Yellott,
+    "The relationship between Luce's choice axiom, Thurstone's theory ...", 1977 (drawing by Gumbel noise).
     """
     rounds = Rounds(pool, size)
     draws = 1  # the first pick is the longest gradient, without noise

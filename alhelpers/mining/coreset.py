@@ -35,9 +35,7 @@ def coreset(
     and behind an uncertainty score in a cascade. It fails on outliers, which it picks first, and if
     the embeddings do not separate the classes, as in the first rounds.
 
-    References
-    ----------
-    Sener and Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018;
+    Source: Sener and Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018;
     Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985.
     """
     rounds = Rounds(pool, size)

@@ -33,10 +33,8 @@ def query_by_committee(
     when the members differ too little (with the same first weights) or are too weak (each trained on a small
     part of the labels); votes of few members tie often, which consensus_kl avoids.
 
-    References
-    ----------
-    Seung, Opper and Sompolinsky, "Query by committee", COLT 1992; Dagan and Engelson, ICML 1995; McCallum
-    and Nigam, ICML 1998.
+    Source: Seung, Opper and Sompolinsky, "Query by committee", COLT 1992; Dagan and Engelson, ICML 1995; McCallum and
+    Nigam, ICML 1998.
     """
     return _COMMITTEE[score](part.numbers("query_by_committee"), reduction)
 
@@ -50,9 +48,7 @@ def mc_dropout(part: Part, context: None, *, score: str = "margin") -> np.ndarra
     with few passes (scores are noise and votes tie) and with dropout so weak that the passes agree on
     everything.
 
-    References
-    ----------
-    Gal, Islam and Ghahramani, "Deep Bayesian active learning with image data", ICML 2017.
+    Source: Gal, Islam and Ghahramani, "Deep Bayesian active learning with image data", ICML 2017.
     """
     return _DROPOUT[score](part.numbers("mc_dropout"))
 

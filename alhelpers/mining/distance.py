@@ -26,9 +26,7 @@ def embedding_distance(
     inputs, which are far from everything, and chooses one far group again and again: coreset also considers
     its own picks.
 
-    References
-    ----------
-    Hu, Mac Namee and Delany, "Off to a good start: using clustering to select the initial training set in
+    Source: Hu, Mac Namee and Delany, "Off to a good start: using clustering to select the initial training set in
     active learning", FLAIRS 2010 (furthest-first).
     """
     return _distance("embedding_distance", part, context, metric, layer)
@@ -44,9 +42,7 @@ def nearest_neighbors(
     more of a rare class or of a kind of mistake. It fails to find anything new, by design; seeds that are
     in the pool come first themselves.
 
-    References
-    ----------
-    Coleman et al., "Similarity search for efficient active learning and search of rare concepts", AAAI 2022.
+    Source: Coleman et al., "Similarity search for efficient active learning and search of rare concepts", AAAI 2022.
     """
     distance = _distance("nearest_neighbors", part, context, metric, layer)
     return 1 - distance if metric == "cosine" else -distance

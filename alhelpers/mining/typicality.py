@@ -48,9 +48,7 @@ def typicality(
     that were learnt without labels, or on a few principal components of the pixels. It fails later, as
     uncertainty is better once a model is good, and in embeddings without clusters.
 
-    References
-    ----------
-    Hacohen, Dekel and Weinshall, "Active learning on a budget: opposite strategies suit high and low
+    Source: Hacohen, Dekel and Weinshall, "Active learning on a budget: opposite strategies suit high and low
     budgets", ICML 2022.
     """
     count = sum(map(len, pool.ids()))

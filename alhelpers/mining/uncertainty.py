@@ -36,10 +36,8 @@ def confidence(part: Part, context: None, *, over: str = "max", top_k: int | Non
     ``"mean"`` or ``"sum"`` of their scores, or with ``"top_k"`` the mean of the ``top_k`` highest (of all, if
     they are fewer). The score of a record without boxes is 0, the lowest.
 
-    References
-    ----------
-    Lewis and Gale, "A sequential algorithm for training text classifiers", SIGIR 1994; Brust, Käding and Denzler,
-    "Active learning for deep object detection", VISAPP 2019 (over boxes).
+    Source: Lewis and Gale, "A sequential algorithm for training text classifiers", SIGIR 1994; Brust, Käding and
+    Denzler, "Active learning for deep object detection", VISAPP 2019 (over boxes).
     """
     return _score_records_or_boxes(part, _least_confidence, over, top_k)
 
@@ -52,9 +50,7 @@ def margin(part: Part, context: None, *, over: str = "max", top_k: int | None = 
     comparisons, as these labels move the boundary between two classes. It fails in the first rounds, when
     confidences mean little, and chooses near duplicates: put coreset behind it in a cascade.
 
-    References
-    ----------
-    Scheffer, Decomain and Wrobel, "Active hidden Markov models for information extraction", IDA 2001.
+    Source: Scheffer, Decomain and Wrobel, "Active hidden Markov models for information extraction", IDA 2001.
     """
     return _score_records_or_boxes(part, lambda fields: scores.margin(fields.confidences()), over, top_k)
 
@@ -66,9 +62,7 @@ def entropy(part: Part, context: None, *, over: str = "max", top_k: int | None =
     ``top_k`` combine the scores of boxes, as for confidence. Use it when all classes matter, as for abstaining.
     It fails with many classes: the unlikely ones outweigh the two that compete, and margin is better.
 
-    References
-    ----------
-    Settles, "Active learning literature survey", 2009, section 3.1.
+    Source: Settles, "Active learning literature survey", 2009, section 3.1.
     """
     return _score_records_or_boxes(part, lambda fields: scores.entropy(fields.confidences()), over, top_k)
 
