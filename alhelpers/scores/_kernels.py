@@ -1,4 +1,4 @@
-"""The formulas of the scores, on blocks: a kernel takes a block and returns one number per record.
+"""The formulas of the scores of the same names: a kernel takes a block and returns one number per record.
 
 The same kernels score the pixels of an image, as if each were a record.
 """
@@ -24,19 +24,16 @@ _VOTE_UNIT = 2.0**-40
 
 
 def least_confidence(block: Block) -> np.ndarray:
-    """Return 1 - the highest confidence."""
     return 1 - block.values.max(axis=block.classes)
 
 
 def margin(block: Block) -> np.ndarray:
-    """Return 1 - (first - second)."""
     top_two = _top_two_of_columns if block.classes == 0 else _top_two_of_rows
     first, second = top_two(block.values)
     return 1 - (first - second)
 
 
 def entropy(block: Block) -> np.ndarray:
-    """Return the entropy, divided by log C."""
     return np.clip(_sum_p_log_p(block) / np.float32(-np.log(_classes(block))), 0, 1)
 
 
@@ -115,17 +112,14 @@ def mean(block: Block) -> Block:
 
 
 def predictive_entropy(block: Block) -> np.ndarray:
-    """Return the entropy of the mean, divided by log C."""
     return entropy(mean(block))
 
 
 def mean_margin(block: Block) -> np.ndarray:
-    """Return the margin of the mean."""
     return margin(mean(block))
 
 
 def bald(block: Block) -> np.ndarray:
-    """Return the entropy of the mean minus the mean entropy, divided by log C."""
     each = np.add.reduce(_sum_p_log_p(block), axis=block.classes - 1) * _one_over_samples(block)
     difference = each - _sum_p_log_p(mean(block))
     return np.clip(difference / np.float32(np.log(_classes(block))), 0, 1)
@@ -147,7 +141,6 @@ def variation_ratio(block: Block) -> np.ndarray:
 
 
 def vote_entropy(block: Block) -> np.ndarray:
-    """Return the entropy of the votes, divided by log C."""
     return entropy_of_votes(_votes(block), _classes(block))
 
 
@@ -212,12 +205,10 @@ def _counts(votes: np.ndarray, classes: int) -> np.ndarray:
 
 
 def activation(block: Block) -> np.ndarray:
-    """Return minus the Euclidean norm."""
     return -np.sqrt(np.add.reduce(np.square(block.values), axis=block.classes))
 
 
 def energy(block: Block) -> np.ndarray:
-    """Return -logsumexp."""
     values, axis = block
     peak = values.max(axis=axis, keepdims=True)
     above = values - peak

@@ -7,8 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from alhelpers.scores._blocks import CHUNK_ELEMENTS, check_finite, numbers
-from alhelpers.scores.errors import ScoreError
+from alhelpers.scores._blocks import ScoreError, check_finite, chunks, numbers
 
 # With fewer held-out records the temperature depends mostly on their choice.
 _LEAST_LABELS = 10
@@ -113,10 +112,9 @@ def _slope_and_curvature(logits: np.ndarray, labels: np.ndarray, inverse: float)
     """Return the first two derivatives of the mean negative log likelihood by the inverse temperature."""
     # the expected logit minus the label's, and the variance of the logits
     slope = curvature = 0.0
-    step = max(1, CHUNK_ELEMENTS // logits.shape[1])
-    for start in range(0, len(logits), step):
-        rows = logits[start : start + step].astype(np.float64)
-        rows -= rows[np.arange(len(rows)), labels[start : start + step], None]
+    for chunk in chunks(logits):
+        rows = logits[chunk].astype(np.float64)
+        rows -= rows[np.arange(len(rows)), labels[chunk], None]
         weights = np.exp(inverse * (rows - rows.max(axis=1, keepdims=True)))
         weights /= weights.sum(axis=1, keepdims=True)
         expected = (weights * rows).sum(axis=1)

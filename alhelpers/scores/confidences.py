@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from alhelpers.scores import _kernels
-from alhelpers.scores._blocks import Block, map_confidences
+from alhelpers.scores._blocks import Block, ScoreError, map_confidences
 from alhelpers.scores._docs import documented
-from alhelpers.scores.errors import ScoreError
 
 _of_confidences = documented(
     parameters="""

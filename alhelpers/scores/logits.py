@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from alhelpers.scores._blocks import CHUNK_ELEMENTS, check_finite, numbers
-from alhelpers.scores.errors import ScoreError
+from alhelpers.scores._blocks import ScoreError, check_finite, chunks, numbers
 
 # The axis of the classes, by the number of dimensions: (N, C), (N, S, C), (N, C, H, W), (N, T, C, H, W).
 _CLASSES = {2: 1, 3: 2, 4: 1, 5: 2}
@@ -50,11 +47,9 @@ def confidences_from_logits(logits: ArrayLike, temperature: float = 1.0) -> np.n
     if not 0 < np.float32(temperature) < np.inf:
         raise ScoreError(f"temperature must be a finite number above 0, got {temperature!r}")
     confidences = np.empty(given.shape, dtype=np.float32)
-    step = max(1, CHUNK_ELEMENTS // max(1, math.prod(given.shape[1:])))
-    for start in range(0, len(given), step):
-        rows = given[start : start + step]
-        check_finite(rows, "logits", start)
-        out = confidences[start : start + step]
+    for chunk in chunks(given):
+        rows, out = given[chunk], confidences[chunk]
+        check_finite(rows, "logits", chunk.start)
         # the highest logit is subtracted before the division, so that nothing overflows at any temperature, and
         # before the numbers become float32; the differences of whole numbers need a sign
         rows = rows if rows.dtype.kind == "f" else rows.astype(np.float64)

@@ -8,9 +8,16 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from alhelpers.scores._blocks import CHUNK_ELEMENTS, Block, bad_sums, check_finite, numbers, what_is_wrong
+from alhelpers.scores._blocks import (
+    CHUNK_ELEMENTS,
+    Block,
+    ScoreError,
+    bad_sums,
+    check_finite,
+    numbers,
+    what_is_wrong,
+)
 from alhelpers.scores._kernels import OF_CONFIDENCES, OF_SAMPLES
-from alhelpers.scores.errors import ScoreError
 
 
 def pixel_map(predictions: ArrayLike, score: str) -> np.ndarray:

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from alhelpers.scores import _kernels
-from alhelpers.scores._blocks import CHUNK_ELEMENTS, map_samples
+from alhelpers.scores._blocks import ScoreError, chunks, map_samples
 from alhelpers.scores._docs import documented
-from alhelpers.scores.errors import ScoreError
 
 _of_samples = documented(
     parameters="""
@@ -154,10 +153,9 @@ def vote_entropy_from_votes(votes: ArrayLike, classes: int) -> np.ndarray:
             row,
         )
     result = np.empty(len(given), dtype=np.float32)
-    step = max(1, CHUNK_ELEMENTS // given.shape[1])
-    for start in range(0, len(given), step):
-        members_first = np.ascontiguousarray(given[start : start + step].T, dtype=np.min_scalar_type(classes))
-        result[start : start + step] = _kernels.entropy_of_votes(members_first, int(classes))
+    for chunk in chunks(given):
+        members_first = np.ascontiguousarray(given[chunk].T, dtype=np.min_scalar_type(classes))
+        result[chunk] = _kernels.entropy_of_votes(members_first, int(classes))
     return result
 
 
