@@ -176,7 +176,6 @@ def parse_config(config: Mapping[str, Any] | MinerConfig | None) -> MinerConfig:
 
 
 def _parts(config: MinerConfig) -> list[PlanPart]:
-    """Return the plan of a configuration, also of one that names a single strategy."""
     if config.plan is not None and (config.strategy is not None or config.options is not None):
         raise MiningError(
             "miner_configuration has a 'plan' beside a 'strategy' or 'options': leave one out; a plan's parts have "
@@ -225,24 +224,20 @@ def run(
     config : mapping, MinerConfig or None
         As :func:`parse_config` takes or returns it.
     records : list of dict, pyarrow.Table, str, pathlib.Path or Query
-        Where the pool is. ``select`` chooses among the records that were not picked, so ``limit`` counts
-        those that are left.
+        The pool. ``select`` chooses among the records that were not picked, so that ``limit`` counts those left.
     reference : list of dict, pyarrow.Table, str, pathlib.Path or Query, optional
         The labelled records, from which ``select_reference`` chooses. Without it, ``select_reference`` chooses
         from `records`; if it chooses none, strategies for which a reference is optional run without one.
-    engine : None, concurrent.futures.Executor or dask.distributed.Client
-        Where to compute, as for :func:`mine`.
     picked : collection of str or int
         The ids that earlier rounds chose; they are not chosen again.
-    progress : callable, optional
-        Called with the number done and the total, as by :func:`mine`.
+    engine, progress
+        As for :func:`mine`.
 
     Returns
     -------
     Selection
-        ``size`` records, or all that are left if these are fewer; parts of a plan shrink in proportion. ``meta``
-        is that of :func:`combine`; ``meta["configuration"]`` is the configuration's digest, ``meta["pool"]`` the
-        number of records to choose from.
+        ``size`` records, or all that are left if these are fewer; parts of a plan shrink in proportion. ``meta`` is
+        that of :func:`combine`, with the digest of the configuration and the number of records in the pool.
 
     Raises
     ------
@@ -298,7 +293,6 @@ def _of_model(source: Records, model_name: str | None, name: str) -> Records:
 
 
 def _without(source: Records, picked: list[Any]) -> Records:
-    """Return the records that were not picked."""
     kind = rec.parts(source, ())[0].load()["id"].type
     if any(pa.types.is_string(kind) != isinstance(id, str) for id in picked):
         raise MiningError(
@@ -329,7 +323,6 @@ def _reference(records: Records, reference: Records | None, miner: MinerConfig) 
 
 
 def _nothing_left(records: Records, miner: MinerConfig, picked: int) -> str:
-    """Return the reason why there is nothing to choose."""
     conditions = {"select": miner.select.arguments(), "model_name": miner.model_name}
     narrowed = " and ".join(f"{key} {value!r}" for key, value in conditions.items() if value)
     total = rec.count(records)

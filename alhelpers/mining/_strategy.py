@@ -56,9 +56,9 @@ class Part:
     table: pa.Table
 
     @classmethod
-    def of(cls, part: Readable) -> Part:
+    def of(cls, part: Readable | Part) -> Part:
         """Read a part of the pool, whose ids are checked together with those of the other parts."""
-        return cls(part.load(distinct=False))
+        return part if isinstance(part, Part) else cls(part.load(distinct=False))
 
     def __len__(self) -> int:
         return self.table.num_rows

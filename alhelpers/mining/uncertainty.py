@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -157,6 +157,9 @@ def _needs_of(*names: str) -> Callable[[Mapping[str, Any]], Needs]:
 # ------------------------------------------------------------------------------
 
 
+_DIFFERENT_NAMES = "strategy 'weighted_entropy' needs the same class_names in every record"
+
+
 def weighted_entropy(part: Part, context: np.ndarray) -> np.ndarray:
     """Select by entropy times the rarity of the predicted class in the reference.
 
@@ -184,7 +187,7 @@ def _prepare(pool: Pool, reference: Part | None, seed: int) -> Prepared:
 def _class_counts(pool: Pool, reference: Part | None) -> tuple[np.ndarray, str]:
     """Count the records of each class; return also which records were counted."""
     if reference is None:
-        parts = [counts for counts in pool.map(_count_predicted_in_part) if counts is not None]
+        parts = [counts for counts in pool.map(_count_predicted) if counts is not None]
         if not parts:
             raise RecordError("records hold no record")
         return np.sum(parts, axis=0), "predictions of the records"
@@ -195,19 +198,18 @@ def _class_counts(pool: Pool, reference: Part | None) -> tuple[np.ndarray, str]:
         places = pc.index_in(truth, value_set=pa.array(names)).drop_null()
         return np.bincount(places.to_numpy(), minlength=len(names)), "ground truth of the reference"
     if reference.has("confidences") or reference.has("logits"):
-        return _count_predicted(reference.confidences()), "predictions of the reference"
+        return _count_predicted(reference), "predictions of the reference"
     raise MissingField(
         "strategy 'weighted_entropy' needs, to count classes, groundtruth in the reference and class_names, or "
         f"confidences or logits in the reference, which has: {', '.join(reference.table.column_names)}"
     )
 
 
-def _count_predicted_in_part(part: Readable, context: None) -> np.ndarray | None:
+def _count_predicted(part: Readable | Part, context: None = None) -> np.ndarray | None:
     records = Part.of(part)
-    return _count_predicted(records.confidences()) if len(records) else None
-
-
-def _count_predicted(confidences: np.ndarray) -> np.ndarray:
+    if not len(records):
+        return None
+    confidences = records.confidences()
     return np.bincount(confidences.argmax(axis=1), minlength=confidences.shape[1])
 
 
@@ -215,33 +217,24 @@ def _names_of_pool(pool: Pool) -> list[str] | None:
     """Return the class names, the same in every record of the pool, or None if there are none."""
     if "class_names" not in pool.columns:
         return None
-    found = [names for names in pool.map(_names_in_part) if names is not None]
+    found = [names for names in pool.map(_class_names) if names is not None]
     if any(names != found[0] for names in found):
-        _raise_different_names()
+        raise MissingField(_DIFFERENT_NAMES)
     return found[0] if found else None
 
 
-def _names_in_part(part: Readable, context: None) -> list[str] | None:
-    return _class_names(Part.of(part))
-
-
-def _class_names(part: Part) -> list[str] | None:
+def _class_names(part: Readable | Part, context: None = None) -> list[str] | None:
     """Return the class names, the same in every record, or None if there are none."""
-    if not part.has("class_names"):
-        return None
-    column = part.table["class_names"].drop_null()
+    records = Part.of(part)
+    column = records.table["class_names"].drop_null() if records.has("class_names") else ()
     if not len(column):
         return None
     first = column[0].as_py()
     lengths = pc.list_value_length(column).to_numpy()
     flat = pc.list_flatten(column)
     if (lengths != len(first)).any() or not pc.all(pc.equal(flat, pa.array(first * len(column)))).as_py():
-        _raise_different_names()
+        raise MissingField(_DIFFERENT_NAMES)
     return first
-
-
-def _raise_different_names() -> NoReturn:
-    raise MissingField("strategy 'weighted_entropy' needs the same class_names in every record")
 
 
 STRATEGIES = (

@@ -38,11 +38,6 @@ def calibrate(logits: ArrayLike, labels: ArrayLike) -> float:
         there is no best temperature: every label has the highest logit (the optimum is 0), or the labels' logits
         are no higher than the mean (the optimum is infinite).
 
-    Notes
-    -----
-    The mean negative log likelihood is convex in the inverse temperature. Newton's method finds its minimum, within
-    a shrinking bracket.
-
     References
     ----------
     Guo et al., "On calibration of modern neural networks", ICML 2017.
@@ -64,7 +59,6 @@ def calibrate(logits: ArrayLike, labels: ArrayLike) -> float:
 
 
 def _checked(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits and labels as checked arrays."""
     given, truth = numbers(logits, "logits"), np.asarray(labels)
     if given.ndim != 2 or given.shape[1] < 2:
         raise ScoreError(f"logits must have shape (N, C) with C at least 2, got {given.shape}")
@@ -90,7 +84,7 @@ def _checked(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarr
 
 
 def _inverse_temperature(logits: np.ndarray, labels: np.ndarray, start: float, scale: float) -> float:
-    """Return the zero of the slope, which is negative at 0 and positive for some larger number."""
+    """Return the zero of the slope, negative at 0 and later positive, by Newton's method in a shrinking bracket."""
     low, high = 0.0, math.inf
     inverse = start
     for _ in range(_STEPS):

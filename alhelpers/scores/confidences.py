@@ -61,8 +61,7 @@ def entropy(confidences: ArrayLike) -> np.ndarray:
 
     References
     ----------
-    Shannon, "A mathematical theory of communication", 1948; Settles, "Active learning literature survey",
-    2009.
+    Shannon, "A mathematical theory of communication", 1948; Settles, "Active learning literature survey", 2009.
     """
     return map_confidences(confidences, _kernels.entropy)
 
@@ -112,8 +111,7 @@ def rarity(class_counts: ArrayLike) -> np.ndarray:
     Returns
     -------
     numpy.ndarray of shape (C,), float32
-        ``(n + C) / (C * (count + 1))``: 1 for every class of a balanced reference, more for rare classes,
-        finite for a class without records.
+        ``(n + C) / (C * (count + 1))``: 1 for every class of a balanced reference, finite for one without records.
 
     Raises
     ------

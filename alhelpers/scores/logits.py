@@ -19,8 +19,7 @@ def confidences_from_logits(logits: ArrayLike, temperature: float = 1.0) -> np.n
     logits : array_like of shape (N, C), (N, S, C), (N, C, H, W) or (N, T, C, H, W)
         Unnormalised class scores, C at least 2.
     temperature : float
-        The divisor of the logits, as returned by :func:`calibrate`: above 1 it makes confidences less extreme. The
-        predicted class does not change.
+        The divisor of the logits, as returned by :func:`calibrate`: above 1 it makes confidences less extreme.
 
     Returns
     -------
@@ -30,8 +29,7 @@ def confidences_from_logits(logits: ArrayLike, temperature: float = 1.0) -> np.n
     Raises
     ------
     ScoreError
-        If the shape is not one of these, the temperature is not a positive number, or a row holds a number that is
-        not finite; the message names the row.
+        If the shape or temperature is not valid, or a row holds a number that is not finite; the message names the row.
 
     References
     ----------

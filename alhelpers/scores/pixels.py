@@ -41,8 +41,7 @@ def pixel_map(predictions: ArrayLike, score: str) -> np.ndarray:
     Raises
     ------
     ScoreError
-        If the score is not one of those for this shape, or a pixel's confidences are negative, not finite or do not
-        sum to 1; the message names the image and the pixel.
+        If the score does not fit the shape, or confidences are not valid; the message names the image and the pixel.
 
     References
     ----------
@@ -81,11 +80,9 @@ def over_pixels(
     maps : array_like of shape (N, H, W)
         Pixel scores, as returned by :func:`pixel_map`.
     how : {"mean", "top_k"}
-        The mean of all pixels, in which small objects hardly count; or the mean of the ``k`` highest pixels, for
-        which one uncertain area is enough.
+        The mean of all pixels, in which small objects hardly count, or of the ``k`` highest pixels.
     k : int or float
-        For ``"top_k"``: a whole number of pixels from 1 to H * W, or a share of them above 0 and below 1, rounded
-        up.
+        For ``"top_k"``: a number of pixels from 1 to H * W, or a share of them above 0 and below 1, rounded up.
 
     Returns
     -------
@@ -95,8 +92,7 @@ def over_pixels(
     Raises
     ------
     ScoreError
-        If the shape is not (N, H, W), a map is not finite (the message names the image), or ``how`` or ``k`` is out
-        of range.
+        If the shape, ``how`` or ``k`` is not valid, or a map is not finite; the message names the image.
     """
     given = _maps(maps)
     flat = given.reshape(len(given), given.shape[1] * given.shape[2])
@@ -118,12 +114,8 @@ class RegionScores(NamedTuple):
 
     Attributes
     ----------
-    image : numpy.ndarray of shape (R,), int64
-        The number of the image.
-    region : numpy.ndarray of shape (R,), int64
-        The label of the region in its image.
-    pixels : numpy.ndarray of shape (R,), int64
-        The number of its pixels.
+    image, region, pixels : numpy.ndarray of shape (R,), int64
+        The number of the image, the label of the region in it, and the number of its pixels.
     score : numpy.ndarray of shape (R,), float32
         The sum or mean of the scores of its pixels.
     """
@@ -162,8 +154,7 @@ def over_regions(
     Raises
     ------
     ScoreError
-        If the shapes differ, a map is not finite (the message names the image), labels are not integers, or
-        the reduction is unknown.
+        If a shape, a label or the reduction is not valid, or a map is not finite; the message names the image.
     """
     given, labels = _maps(maps), np.asarray(regions)
     if labels.dtype.kind not in "iu" or labels.shape != given.shape:
@@ -192,7 +183,6 @@ def _regions_of(
 
 
 def _maps(maps: ArrayLike) -> np.ndarray:
-    """Return maps as a checked array."""
     given = numbers(maps, "maps")
     if given.ndim != 3 or 0 in given.shape[1:]:
         raise ScoreError(f"maps must have shape (N, H, W), got {given.shape}")
@@ -213,7 +203,6 @@ def _pixels(k: float | None, size: int) -> int:
 
 
 def _check_pixels(block: Block, image: int, top: int, width: int) -> None:
-    """Raise if a pixel's confidences are not valid."""
     bad = bad_sums(block)
     if bad is None:
         return

@@ -30,13 +30,11 @@ def regression_variance(samples: ArrayLike, reduction: Literal["mean", "sum"] = 
     Raises
     ------
     ScoreError
-        If the reduction is unknown, the shape is not one of these, or a row holds a number that is not finite; the
-        message names the row.
+        If the reduction or shape is not valid, or a row holds a number that is not finite; the message names the row.
 
     References
     ----------
-    Gal and Ghahramani, "Dropout as a Bayesian approximation", ICML 2016 (the variance of the passes,
-    without the noise of the data).
+    Gal and Ghahramani, "Dropout as a Bayesian approximation", ICML 2016 (without the noise of the data).
     """
     if reduction not in ("mean", "sum"):
         raise ScoreError(f'reduction must be "mean" or "sum", got {reduction!r}')

@@ -75,8 +75,7 @@ def variance(samples: ArrayLike) -> np.ndarray:
 
     References
     ----------
-    Kampffmeyer, Salberg and Jenssen, "Semantic segmentation of small objects and modeling of uncertainty",
-    2016.
+    Kampffmeyer, Salberg and Jenssen, "Semantic segmentation of small objects and modeling of uncertainty", 2016.
     """
     return map_samples(samples, _kernels.variance)
 
@@ -131,8 +130,7 @@ def vote_entropy_from_votes(votes: ArrayLike, classes: int) -> np.ndarray:
     Raises
     ------
     ScoreError
-        If the shape is not (N, S) with S at least 2, the votes are not whole numbers, or a vote is not between 0
-        and C - 1; the message names the row.
+        If the shape is not valid, or a vote is not a whole number from 0 to C - 1; the message names the row.
 
     References
     ----------
@@ -177,8 +175,7 @@ def consensus_kl(samples: ArrayLike, reduction: Literal["mean", "max"] = "mean")
     Raises
     ------
     ScoreError
-        If the reduction is unknown, the shape is not (N, S, C) with S and C at least 2, or a record's
-        confidences are not valid.
+        If the reduction, the shape or a record's confidences are not valid.
 
     References
     ----------
