@@ -158,7 +158,7 @@ MAPS = np.zeros((2, 3, 4))
         (scores.over_pixels, (MAPS[0],), r"maps must have shape \(N, H, W\), got \(3, 4\)"),
         (scores.over_pixels, (MAPS * [[[1]], [[np.nan]]],), "row 1 of maps holds NaN or infinity"),
         (scores.over_regions, (MAPS, MAPS), r"regions must be integers .* \(2, 3, 4\), got float"),
-        (scores.over_regions, (MAPS, MAPS.astype(int), "max"), 'must be "sum" or "mean", got \'max\''),
+        (scores.over_regions, (MAPS, MAPS.astype(int), "max"), 'reduction must be "sum" or .* got .max'),
     ],
 )
 def test_other_mistakes_are_named(reduce, given, message):
