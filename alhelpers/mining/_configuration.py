@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
-from pydantic import BeforeValidator, Field, PrivateAttr
+from pydantic import BeforeValidator, Field
 
 from alhelpers import records as rec
 from alhelpers.configurations import Configuration, Integer, Text, described, json_schema, read
@@ -97,8 +97,6 @@ class MinerConfig(Configuration):
         None, description=f"the name of a model, as {MODEL_FIELD} of a record holds it"
     )
 
-    _checked: bool = PrivateAttr(False)
-
     @property
     def stages(self) -> list[tuple[str, dict[str, Any]]]:
         """All strategies of the plan with their options, in its order."""
@@ -125,8 +123,6 @@ class MinerConfig(Configuration):
 
     def checked(self) -> Self:
         """Return the configuration with a plan that holds all strategies and their options, after checking them."""
-        if self._checked:
-            return self
         parts = _parts(self)
         resolve(parts, self.size)
         if self.embeddings_field is not None:
@@ -135,9 +131,7 @@ class MinerConfig(Configuration):
         if self.metric is not None:
             parts = _with_option(parts, "metric", self.metric, "metric", self.metric)
         in_plan = dict.fromkeys(("strategy", "options", "embeddings_field", "metric"))
-        config = self.model_copy(update={"plan": parts, **in_plan})
-        config._checked = True
-        return config
+        return self.model_copy(update={"plan": parts, **in_plan})
 
 
 #: The JSON schema of a miner configuration; the node Mine Items adds keys of its own.
@@ -270,11 +264,6 @@ def run(
     )
     meta = {**selection.meta, "configuration": digest, "pool": left}
     return Selection(selection.ids, selection.scores, meta)
-
-
-# ------------------------------------------------------------------------------
-# records
-# ------------------------------------------------------------------------------
 
 
 def _of_model(source: Records, model_name: str | None, name: str) -> Records:

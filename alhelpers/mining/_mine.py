@@ -12,7 +12,7 @@ from alhelpers.mining._engine import Engine, engine_of
 from alhelpers.mining._pool import Best, Pool, Progress, Readable, best_of, check_enough
 from alhelpers.mining._registry import STRATEGIES, find
 from alhelpers.mining._selection import MiningError, Selection
-from alhelpers.mining._strategy import Part, Picked, Prepared, Scored, Strategy, is_whole, naming_record
+from alhelpers.mining._strategy import Part, Picked, Scored, Strategy, is_whole, naming_record
 from alhelpers.records import Records
 
 
@@ -97,11 +97,6 @@ def strategies() -> dict[str, dict[str, Any]]:
     }
 
 
-# ------------------------------------------------------------------------------
-# running
-# ------------------------------------------------------------------------------
-
-
 def run_strategy(
     strategy: Strategy,
     options: Mapping[str, Any],
@@ -137,7 +132,7 @@ def _pick(
     if strategy.kind == "all":
         scored = strategy.run(pool, reference, **options)
         return pick_best([Best(pool.all_ids(), scored.scores)], size, len(scored.scores), scored.notes)
-    context, notes = _prepare(strategy, pool, reference, seed, options)
+    context, notes = strategy.prepare(pool, reference, seed, **options)
     found = list(_score_parts(strategy, pool, context, options, size))
     count = sum(map(len, pool.check_ids([ids for ids, _ in found])))
     return pick_best([best for _, best in found], size, count, notes)
@@ -156,18 +151,9 @@ def score_pool(
     """Score every record of the pool, in the order of its parts."""
     if strategy.kind == "all":
         return strategy.run(pool, reference, **options)
-    context, notes = _prepare(strategy, pool, reference, seed, options)
+    context, notes = strategy.prepare(pool, reference, seed, **options)
     parts = [best.scores for _, best in _score_parts(strategy, pool, context, options, None)]
     return Scored(np.concatenate(parts), notes)
-
-
-def _prepare(
-    strategy: Strategy, pool: Pool, reference: Part | None, seed: int, options: Mapping[str, Any]
-) -> Prepared:
-    """Compute what a strategy of kind "each" needs before it scores parts."""
-    if strategy.prepare is None:
-        return Prepared(None)
-    return strategy.prepare(pool, reference, seed, **options)
 
 
 def _score_parts(

@@ -124,11 +124,6 @@ def steps_of(part: PlanPart) -> Iterator[PlanPart | Stage | Term]:
         yield from stage.weights or [stage]
 
 
-# ------------------------------------------------------------------------------
-# what is run
-# ------------------------------------------------------------------------------
-
-
 class PlannedTerm(NamedTuple):
     """A strategy with all its options, and its weight."""
 

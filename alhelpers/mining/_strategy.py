@@ -112,7 +112,7 @@ class Strategy:
     needs: Callable[[Mapping[str, Any]], Needs]
     kind: Literal["each", "all", "together"] = "each"
     # ``(pool, reference, seed, **options) -> Prepared``, the context of kind "each".
-    prepare: Callable[..., Prepared] | None = None
+    prepare: Callable[..., Prepared] = lambda *_, **options: Prepared(None)
     reference: Literal["none", "optional", "required"] = "none"
     # The fields that the reference must have; by default those of the pool.
     reference_needs: Callable[[Mapping[str, Any]], Needs] | None = None

@@ -88,9 +88,6 @@ def badge(pool: Pool, reference: Part | None, size: int, seed: int, *, layer: st
     return Picked(rounds.ids, np.array(rounds.squared, dtype=np.float32), rounds.count)
 
 
-# ------------------------------------------------------------------------------
-# rounds
-# ------------------------------------------------------------------------------
 # A draw in proportion to weights is the record with the largest log weight + Gumbel noise, and the noise depends on the
 # id and the number of the draw. So the draws to come are known up to weights that only shrink: in a round each part
 # returns, for several draws, the records that are ahead as candidates, and the key of the next one. Candidates are

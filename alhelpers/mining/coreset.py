@@ -127,11 +127,6 @@ def _candidates(rounds: Rounds, metric: str, layer: str | None) -> list[_Candida
     return rounds.run(_round_of_part, _Context(np.array(rounds.new), candidates, metric, layer))
 
 
-# ------------------------------------------------------------------------------
-# tasks
-# ------------------------------------------------------------------------------
-
-
 def _sum_of_part(part: Readable, context: _Context) -> np.ndarray:
     """Return the sum of a part's vectors, (D,) float64."""
     return Part.of(part).embeddings(context.layer, context.metric).sum(axis=0, dtype=np.float64)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 # Confidences come from float32 or float16 softmaxes and from JSON with four digits: their sums differ from 1 by
 # at most this.
-SUM_TOLERANCE = 1e-3
+_SUM_TOLERANCE = 1e-3
 
 # Elements worked on at once: a few float32 temporaries of this size stay in the processor's cache.
 CHUNK_ELEMENTS = 1 << 17
@@ -161,13 +161,8 @@ def _transposed(rows: np.ndarray, buffer: np.ndarray) -> Block:
     return Block(values, rows.ndim - 2)
 
 
-# ------------------------------------------------------------------------------
-# checks
-# ------------------------------------------------------------------------------
-
-
-def bad_sums(block: Block) -> np.ndarray | None:
-    """Return where confidences are negative, not finite or do not sum to 1, or None if all are valid."""
+def first_wrong(block: Block) -> tuple[int, str, str] | None:
+    """Return the first record whose confidences are not valid, its sample and the problem, or None if all are valid."""
     values, axis = block
     with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are found below
         if axis == values.ndim - 1:
@@ -176,14 +171,19 @@ def bad_sums(block: Block) -> np.ndarray | None:
             sums = np.add.reduce(values, axis=axis)
     # Three numbers decide whether all are valid. NaN makes every comparison false.
     if not sums.size or (
-        values.min() >= 0 and sums.min() >= 1 - SUM_TOLERANCE and sums.max() <= 1 + SUM_TOLERANCE
+        values.min() >= 0 and sums.min() >= 1 - _SUM_TOLERANCE and sums.max() <= 1 + _SUM_TOLERANCE
     ):
         return None
-    good = (np.abs(sums - 1) <= SUM_TOLERANCE) & (values.min(axis=axis) >= 0)
-    return None if good.all() else ~good
+    good = (np.abs(sums - 1) <= _SUM_TOLERANCE) & (values.min(axis=axis) >= 0)
+    if good.all():
+        return None
+    if axis < values.ndim - 1:
+        good, values = np.moveaxis(good, -1, 0), np.moveaxis(values, -1, 0)
+    record, *sample = np.argwhere(~good)[0].tolist()
+    return record, "".join(f", sample {number}," for number in sample), _problem(values[record, *sample])
 
 
-def what_is_wrong(values: np.ndarray) -> str:
+def _problem(values: np.ndarray) -> str:
     """Return what is wrong with the (C,) values of a record, and the way out."""
     if not np.isfinite(values).all():
         return "holds NaN or infinity; leave the record out or predict it again"
@@ -195,15 +195,10 @@ def what_is_wrong(values: np.ndarray) -> str:
 
 
 def _check_sums(block: Block, name: str, first_row: int) -> None:
-    """Raise if a record's confidences are negative, not finite or do not sum to 1."""
-    bad = bad_sums(block)
-    if bad is None:
-        return
-    transposed = block.classes < block.values.ndim - 1
-    bad, values = (np.moveaxis(array, -1, 0) if transposed else array for array in (bad, block.values))
-    record, *sample = np.argwhere(bad)[0].tolist()
-    place = f"row {first_row + record} of {name}" + "".join(f", sample {number}," for number in sample)
-    raise ScoreError(f"{place} {what_is_wrong(values[record, *sample])}", row=first_row + record)
+    if (wrong := first_wrong(block)) is not None:
+        record, sample, problem = wrong
+        row = first_row + record
+        raise ScoreError(f"row {row} of {name}{sample} {problem}", row)
 
 
 def check_finite(rows: np.ndarray, name: str, first_row: int = 0) -> None:

@@ -5,9 +5,6 @@ The same kernels score the pixels of an image, as if each were a record.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 import numpy as np
 
 from alhelpers.scores._blocks import Block, Kernel
@@ -199,11 +196,6 @@ def _counts(votes: np.ndarray, classes: int) -> np.ndarray:
     return counts
 
 
-# ------------------------------------------------------------------------------
-# vectors
-# ------------------------------------------------------------------------------
-
-
 def activation(block: Block) -> np.ndarray:
     return -np.sqrt(np.add.reduce(np.square(block.values), axis=block.classes))
 
@@ -216,22 +208,9 @@ def energy(block: Block) -> np.ndarray:
     return -(peak.squeeze(axis) + np.log(np.add.reduce(above, axis=axis)))
 
 
-# ------------------------------------------------------------------------------
-# by name
-# ------------------------------------------------------------------------------
-
-OF_CONFIDENCES: Mapping[str, Kernel] = MappingProxyType(
-    {"least_confidence": least_confidence, "margin": margin, "entropy": entropy}
-)
-OF_SAMPLES: Mapping[str, Kernel] = MappingProxyType(
-    {
-        "predictive_entropy": predictive_entropy,
-        "mean_margin": mean_margin,
-        "bald": bald,
-        "variance": variance,
-        "variation_ratio": variation_ratio,
-        "vote_entropy": vote_entropy,
-        "consensus_kl": mean_kl,
-        "consensus_kl_max": max_kl,
-    }
-)
+_SAMPLES = (predictive_entropy, mean_margin, bald, variance, variation_ratio, vote_entropy)
+OF_CONFIDENCES: dict[str, Kernel] = {
+    kernel.__name__: kernel for kernel in (least_confidence, margin, entropy)
+}
+OF_SAMPLES: dict[str, Kernel] = {kernel.__name__: kernel for kernel in _SAMPLES}
+OF_SAMPLES |= {"consensus_kl": mean_kl, "consensus_kl_max": max_kl}

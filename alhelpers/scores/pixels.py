@@ -8,15 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from alhelpers.scores._blocks import (
-    CHUNK_ELEMENTS,
-    Block,
-    ScoreError,
-    bad_sums,
-    check_finite,
-    numbers,
-    what_is_wrong,
-)
+from alhelpers.scores._blocks import CHUNK_ELEMENTS, Block, ScoreError, check_finite, first_wrong, numbers
 from alhelpers.scores._kernels import OF_CONFIDENCES, OF_SAMPLES
 
 
@@ -203,11 +195,7 @@ def _pixels(k: float | None, size: int) -> int:
 
 
 def _check_pixels(block: Block, image: int, top: int, width: int) -> None:
-    bad = bad_sums(block)
-    if bad is None:
-        return
-    *sample, pixel = np.argwhere(bad)[0].tolist()
-    line, column = divmod(pixel, width)
-    place = f"row {image} of predictions" + "".join(f", sample {number}" for number in sample)
-    problem = what_is_wrong(block.values[*sample, :, pixel])
-    raise ScoreError(f"{place}, pixel ({top + line}, {column}), {problem}", row=image)
+    if (wrong := first_wrong(block)) is not None:
+        pixel, sample, problem = wrong
+        place = f"{sample or ','} pixel ({top + pixel // width}, {pixel % width})"
+        raise ScoreError(f"row {image} of predictions{place}, {problem}", image)
