@@ -77,9 +77,8 @@ class _Candidates(NamedTuple):
     places: np.ndarray
     ids: list[Any]
     vectors: np.ndarray
-    next: (
-        tuple[float, Any] | None
-    )  # minus the squared distance, and the id, of the farthest record after these
+    # minus the squared distance, and the id, of the farthest record after these
+    next: tuple[float, Any] | None
 
 
 def _pick_central(rounds: Rounds, metric: str, layer: str | None) -> None:

@@ -105,9 +105,8 @@ def _pick_from_clusters(
     cluster: np.ndarray, density: np.ndarray, pool_size: int, count: int, size: int
 ) -> np.ndarray:
     """Pick the densest records of the clusters with the fewest labels, the largest clusters first; (size,)."""
-    ranked = np.argsort(
-        -density[:pool_size], kind="stable"
-    )  # the pool is in the order of the ids: ties go by it
+    # the pool is in the order of the ids: ties go by it
+    ranked = np.argsort(-density[:pool_size], kind="stable")
     members: list[list[int]] = [[] for _ in range(count)]
     for place in ranked[::-1].tolist():  # the best last, where pop takes it from
         members[cluster[place]].append(place)

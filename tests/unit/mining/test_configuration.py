@@ -149,7 +149,7 @@ def test_a_wrong_configuration_is_named(config, message):
         parse_config(config)
 
 
-def test_the_digest_is_that_of_what_is_meant():
+def test_equal_configurations_have_equal_digests():
     plain = parse_config({"strategy": "margin"}).digest
     for equal in ({"size": 20.0}, {"plan": {"strategy": "margin", "options": {}}}):
         assert parse_config(equal).digest == plain
@@ -182,7 +182,7 @@ def test_a_run_of_a_plan_is_combining(pool, reference):
     assert run(parse_config(config), pool, reference).ids == found.ids
 
 
-def test_select_says_what_may_be_chosen(pool):
+def test_select_limits_the_pool(pool):
     select = {"filters": [where("class_name", "in", ["cat", "dog"])], "limit": 12, "order_by": "confidence"}
     found = run({"size": 5, "select": select}, pool)
     fitting = sorted(
@@ -221,7 +221,7 @@ def test_few_that_are_left_are_all_taken_in_the_plans_proportions(pool):
     assert len(run({"plan": {"strategy": "margin", "size": 100}, "size": 100}, pool)) == 60
 
 
-def test_nothing_left_is_said(pool):
+def test_an_exhausted_pool_is_named(pool):
     ids = pool["id"].to_pylist()
     with pytest.raises(mining.PoolExhausted, match="every record was picked before .60 picks, 60 records"):
         run({}, pool, picked=ids)
@@ -286,7 +286,7 @@ def test_the_reference_is_the_models_too(pool):
     assert run(config, by_model(pool, "m"), labelled).ids == expected.ids
 
 
-def test_a_model_that_records_do_not_name_is_said(pool, reference):
+def test_a_missing_model_name_is_named(pool, reference):
     message = "model_name 'm' selects .* the records have no metadata.model_name"
     with pytest.raises(mining.MissingField, match=message):
         run({"model_name": "m"}, pool)

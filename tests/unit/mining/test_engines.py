@@ -92,7 +92,7 @@ def test_every_engine_partition_and_order_picks_the_same(name, table, labelled, 
 
 @pytest.mark.usefixtures("many_rounds")
 @pytest.mark.parametrize("name", ["coreset", "badge"])
-def test_rounds_do_not_show(name, table, labelled, files, dask, monkeypatch):
+def test_the_number_of_rounds_changes_nothing(name, table, labelled, files, dask, monkeypatch):
     several = mine(files / "many-*.parquet", name, 30, reference=labelled)
     same(several, mine(files / "many-*.parquet", name, 30, reference=labelled, engine=dask))
     monkeypatch.undo()

@@ -188,7 +188,7 @@ def test_an_unused_reference_is_not_read(name, pool, tmp_path):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_docstrings_say_what_when_and_where_it_fails(name):
+def test_docstrings_are_complete(name):
     from alhelpers.mining._registry import STRATEGIES
 
     text = " ".join(STRATEGIES[name].run.__doc__.split())

@@ -159,7 +159,7 @@ def test_weighted_entropy_counts_predictions_where_there_is_no_ground_truth(pool
     check(pool, "weighted_entropy", scores.weighted_entropy(confidences, scores.rarity(own)))
 
 
-def test_weighted_entropy_says_what_it_needs_to_count(pool, reference):
+def test_weighted_entropy_names_missing_fields(pool, reference):
     with pytest.raises(
         MissingField, match="needs, to count classes, groundtruth in the reference and class_names"
     ):

@@ -26,7 +26,7 @@ def test_pixels_are_scored_as_records(name, shape):
         np.testing.assert_allclose(found[image, line, column], expected[0], atol=3e-6)
 
 
-def test_blocks_do_not_show():
+def test_blocks_change_no_score():
     samples = confidences_of(3, (2, 4, 6, 90, 120), axis=-3)  # several blocks an image
     found = scores.pixel_map(samples, score="bald")
     records = np.moveaxis(samples, (3, 4), (1, 2)).reshape(-1, 4, 6)

@@ -24,7 +24,7 @@ def test_one_record_by_hand():
     assert scores.regression_variance(np.array([[250, 2]], dtype=np.uint8)).tolist() == [124.0**2]
 
 
-def test_large_numbers_that_nearly_agree_are_told_apart():
+def test_large_and_nearly_equal_numbers_are_distinguished():
     samples = 1e9 + np.random.default_rng(1).normal(size=(50, 10))
     np.testing.assert_allclose(scores.regression_variance(samples), samples.var(axis=1), rtol=1e-5)
     assert scores.regression_variance(np.full((3, 5), 1e9)).tolist() == [0, 0, 0]
