@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from alhelpers import records as rec
 from alhelpers.mining._engine import Engine, engine_of
-from alhelpers.mining._mine import check_seed, check_size, pick_best, run_strategy, score_pool
+from alhelpers.mining._mine import check_whole, pick_best, run_strategy, score_pool
 from alhelpers.mining._plan import Cascade, PlannedStage, PlannedTerm, PlanPart, read_plan, resolve
 from alhelpers.mining._pool import Best, Pool, Progress, check_enough
 from alhelpers.mining._selection import Selection
@@ -102,8 +102,8 @@ def run_plan(
 ) -> Selection:
     """Run a plan that was read; `given` is its form in the meta data."""
     where = engine_of(engine)
-    check_size(size)
-    check_seed(seed)
+    check_whole("size", size, 1)
+    check_whole("seed", seed, 0)
     cascades = resolve(parts, int(size))
     stages = [stage for cascade in cascades for stage in cascade.stages]
     for term in (term for stage in stages for term in stage.terms):  # before anything is read

@@ -71,8 +71,8 @@ def mine(
     where = engine_of(engine)
     chosen = find(strategy)
     resolved = chosen.resolved(options)
-    check_size(size)
-    check_seed(seed)
+    check_whole("size", size, 1)
+    check_whole("seed", seed, 0)
     return run_strategy(chosen, resolved, records, reference, int(size), int(seed), where, progress)
 
 
@@ -189,13 +189,7 @@ def _score_part(part: Readable, scoring: _Scoring) -> tuple[pa.Array, Best]:
     return ids, best if scoring.size is None else best_of([best], scoring.size)
 
 
-def check_size(size: Any) -> None:
-    """Raise unless the size is a whole number of at least 1."""
-    if not is_whole(size, 1):
-        raise MiningError(f"size must be a whole number of at least 1, got {size!r}")
-
-
-def check_seed(seed: Any) -> None:
-    """Raise unless the seed is a whole number that is not negative."""
-    if not is_whole(seed, 0):
-        raise MiningError(f"seed must be a whole number of at least 0, got {seed!r}")
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Raise unless the value of an argument is a whole number that is large enough."""
+    if not is_whole(value, least):
+        raise MiningError(f"{name} must be a whole number of at least {least}, got {value!r}")

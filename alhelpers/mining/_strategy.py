@@ -14,14 +14,11 @@ import pyarrow as pa
 
 from alhelpers import records as rec
 from alhelpers import scores
-from alhelpers.mining._pool import Readable, ids_of
+from alhelpers.mining._pool import Part, embeddings_field
 from alhelpers.mining._selection import MiningError, MissingField, UnknownOption
 
 # A need is met by any of its fields, the first that exists; a strategy has one or more needs.
 Needs = tuple[tuple[str, ...], ...]
-
-# The largest number of an embedding: thousands of its squares are in the range of float32.
-_LARGEST = 1e17
 
 NO_NOTES: Mapping[str, Any] = MappingProxyType({})
 
@@ -47,57 +44,6 @@ class Picked(NamedTuple):
     scores: np.ndarray
     pool: int
     notes: Mapping[str, Any] = NO_NOTES
-
-
-@dataclass(frozen=True)
-class Part:
-    """Checked records, with ``id`` and the fields of a strategy: part of the pool, or the reference, ordered by id."""
-
-    table: pa.Table
-
-    @classmethod
-    def of(cls, part: Readable | Part) -> Part:
-        """Read a part of the pool, whose ids are checked together with those of the other parts."""
-        return part if isinstance(part, Part) else cls(part.load(distinct=False))
-
-    def __len__(self) -> int:
-        return self.table.num_rows
-
-    @property
-    def ids(self) -> pa.Array:
-        return ids_of(self.table)
-
-    def has(self, name: str) -> bool:
-        return name in self.table.column_names
-
-    def numbers(self, name: str) -> np.ndarray:
-        """Return a field of numbers, vectors or samples."""
-        return rec.column(self.table, name)
-
-    def confidences(self) -> np.ndarray:
-        """Return confidences, (N, C): the field, or else the softmax of the logits."""
-        if self.has("confidences"):
-            return self.numbers("confidences")
-        return scores.confidences_from_logits(self.numbers("logits"))
-
-    def embeddings(self, layer: str | None, metric: str = "euclidean") -> np.ndarray:
-        """Return a layer's embeddings, (N, D); of unit length for the cosine."""
-        name = embeddings_field(layer)
-        vectors = self.numbers(name)
-        if len(vectors) and max(vectors.max(), -vectors.min()) > _LARGEST:
-            id = self.ids[int(np.abs(vectors).max(axis=1).argmax())].as_py()
-            message = (
-                f"record {id!r}: {name} has values beyond {_LARGEST:g}, whose squares overflow float32; "
-            )
-            raise rec.RecordError(f"{message}scale all embeddings down", id, name)
-        if metric != "cosine":
-            return vectors
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        if not norms.all():
-            id = self.table["id"][int(np.flatnonzero(norms[:, 0] == 0)[0])].as_py()
-            message = f'record {id!r}: {name} is a zero vector, which has no cosine; use metric="euclidean"'
-            raise rec.RecordError(message, id, name)
-        return vectors / norms
 
 
 @dataclass(frozen=True)
@@ -228,11 +174,6 @@ def _box_fields(source: rec.Records) -> list[str]:
         inner = getattr(kind, "value_type", None)
         names = [each.name for each in inner] if inner is not None and pa.types.is_struct(inner) else []
     return [f"{_DETECTIONS}.{name}" for name in names]
-
-
-def embeddings_field(layer: str | None) -> str:
-    """Return the field of a layer's embeddings; None is the default layer."""
-    return "embeddings" if layer is None else f"embeddings:{layer}"
 
 
 def needs_embeddings(options: Mapping[str, Any]) -> Needs:

@@ -9,10 +9,6 @@ import numpy as np
 from alhelpers import scores
 from alhelpers.mining._strategy import Part, Strategy
 
-_COMMITTEE: Mapping[str, Callable[[np.ndarray, str], np.ndarray]] = {
-    "vote_entropy": lambda samples, reduction: scores.vote_entropy(samples),
-    "consensus_kl": lambda samples, reduction: scores.consensus_kl(samples, reduction=reduction),
-}
 _DROPOUT: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "margin": scores.mean_margin,
     "bald": scores.bald,
@@ -36,7 +32,10 @@ def query_by_committee(
     Source: Seung, Opper and Sompolinsky, "Query by committee", COLT 1992; Dagan and Engelson, ICML 1995; McCallum and
     Nigam, ICML 1998.
     """
-    return _COMMITTEE[score](part.numbers("query_by_committee"), reduction)
+    samples = part.numbers("query_by_committee")
+    return (
+        scores.vote_entropy(samples) if score == "vote_entropy" else scores.consensus_kl(samples, reduction)
+    )
 
 
 def mc_dropout(part: Part, context: None, *, score: str = "margin") -> np.ndarray:
@@ -57,7 +56,7 @@ STRATEGIES = (
     Strategy(
         query_by_committee,
         lambda options: (("query_by_committee",),),
-        choices={"score": tuple(_COMMITTEE), "reduction": ("mean", "max")},
+        choices={"score": ("vote_entropy", "consensus_kl"), "reduction": ("mean", "max")},
     ),
     Strategy(mc_dropout, lambda options: (("mc_dropout",),), choices={"score": tuple(_DROPOUT)}),
 )

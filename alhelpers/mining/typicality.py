@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from alhelpers.mining._draws import uniform
 from alhelpers.mining._neighbours import as_distance, nearest
-from alhelpers.mining._pool import Pool, Readable, check_enough, ids_of
+from alhelpers.mining._pool import Pool, Readable, check_enough
 from alhelpers.mining._strategy import Part, Picked, Strategy, check_same_size, needs_embeddings
 
 # The size of the sample of a larger pool; k-means on more records would take hours.
@@ -82,8 +82,10 @@ def _sample(pool: Pool, max_records: int, seed: int) -> Part:
 def _sample_part(part: Readable, drawing: tuple[int, float]) -> pa.Table:
     """Return the records whose random number is at most the limit; a task."""
     seed, limit = drawing
-    table = part.load(distinct=False)
-    return table if limit == 1 else table.filter(pa.array(uniform(ids_of(table), seed) <= limit))
+    records = Part.of(part)
+    if limit == 1:
+        return records.table
+    return records.table.filter(pa.array(uniform(records.ids, seed) <= limit))
 
 
 def _clusters(points: np.ndarray, count: int, seed: int) -> np.ndarray:

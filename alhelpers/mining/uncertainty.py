@@ -205,7 +205,7 @@ def _class_counts(pool: Pool, reference: Part | None) -> tuple[np.ndarray, str]:
     )
 
 
-def _count_predicted(part: Readable | Part, context: None = None) -> np.ndarray | None:
+def _count_predicted(part: Readable, context: None = None) -> np.ndarray | None:
     records = Part.of(part)
     if not len(records):
         return None
@@ -223,7 +223,7 @@ def _names_of_pool(pool: Pool) -> list[str] | None:
     return found[0] if found else None
 
 
-def _class_names(part: Readable | Part, context: None = None) -> list[str] | None:
+def _class_names(part: Readable, context: None = None) -> list[str] | None:
     """Return the class names, the same in every record, or None if there are none."""
     records = Part.of(part)
     column = records.table["class_names"].drop_null() if records.has("class_names") else ()
