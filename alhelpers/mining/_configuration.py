@@ -125,11 +125,10 @@ class MinerConfig(Configuration):
         """Return the configuration with a plan that holds all strategies and their options, after checking them."""
         parts = _parts(self)
         resolve(parts, self.size)
-        if self.embeddings_field is not None:
-            layer = self.embeddings_field.partition(":")[2] or None
-            parts = _with_option(parts, "layer", layer, "embeddings_field", self.embeddings_field)
-        if self.metric is not None:
-            parts = _with_option(parts, "metric", self.metric, "metric", self.metric)
+        layer = (self.embeddings_field or "").partition(":")[2] or None
+        for key, option, value in (("embeddings_field", "layer", layer), ("metric", "metric", self.metric)):
+            if (given := getattr(self, key)) is not None:
+                parts = _with_option(parts, option, value, f"{key} {given!r}")
         in_plan = dict.fromkeys(("strategy", "options", "embeddings_field", "metric"))
         return self.model_copy(update={"plan": parts, **in_plan})
 
@@ -181,12 +180,12 @@ def _parts(config: MinerConfig) -> list[PlanPart]:
     return config.plan or [PlanPart(**one)]
 
 
-def _with_option(parts: list[PlanPart], option: str, value: Any, key: str, given: Any) -> list[PlanPart]:
+def _with_option(parts: list[PlanPart], option: str, value: Any, given: str) -> list[PlanPart]:
     """Set an option of all strategies that have it and do not set it themselves."""
     names = dict.fromkeys(step.strategy for part in parts for step in steps_of(part))
     if not any(option in find(name).options for name in names):
         raise UnknownOption(
-            f"{key} {given!r} is for strategies with an option {option!r}, which {', '.join(names)} lack; leave it out"
+            f"{given} is for strategies with an option {option!r}, which {', '.join(names)} lack; leave it out"
         )
 
     def changed(step: Any) -> Any:
@@ -231,7 +230,7 @@ def run(
     -------
     Selection
         ``size`` records, or all that are left if these are fewer; parts of a plan shrink in proportion. ``meta`` is
-        that of :func:`combine`, with the digest of the configuration and the number of records in the pool.
+        that of :func:`combine`, with ``configuration``, its digest, and ``pool``, the number of records to choose from.
 
     Raises
     ------
