@@ -8,9 +8,8 @@ they are never guessed from their values.
 """
 
 from alhelpers.scores._blocks import ScoreError
-from alhelpers.scores.calibration import calibrate
 from alhelpers.scores.confidences import entropy, least_confidence, margin, rarity, weighted_entropy
-from alhelpers.scores.logits import confidences_from_logits
+from alhelpers.scores.logits import calibrate, confidences_from_logits
 from alhelpers.scores.pixels import RegionScores, over_pixels, over_regions, pixel_map
 from alhelpers.scores.regression import regression_variance
 from alhelpers.scores.samples import (
