@@ -11,11 +11,10 @@ import pyarrow as pa
 
 from alhelpers import records as rec
 from alhelpers.mining._engine import Engine, engine_of
-from alhelpers.mining._mine import check_seed, check_size, run_strategy, score_pool
+from alhelpers.mining._mine import check_whole, pick_best, run_strategy, score_pool
 from alhelpers.mining._plan import Cascade, PlannedStage, PlannedTerm, PlanPart, read_plan, resolve
-from alhelpers.mining._pool import Best, Pool, Progress, best_of, check_enough
+from alhelpers.mining._pool import Best, Pool, Progress, check_enough
 from alhelpers.mining._selection import Selection
-from alhelpers.mining._strategy import Part, Picked
 from alhelpers.records import Records
 
 Plan = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -103,8 +102,8 @@ def run_plan(
 ) -> Selection:
     """Run a plan that was read; `given` is its form in the meta data."""
     where = engine_of(engine)
-    check_size(size)
-    check_seed(seed)
+    check_whole("size", size, 1)
+    check_whole("seed", seed, 0)
     cascades = resolve(parts, int(size))
     stages = [stage for cascade in cascades for stage in cascade.stages]
     for term in (term for stage in stages for term in stage.terms):  # before anything is read
@@ -145,7 +144,6 @@ class _Run(NamedTuple):
 
 
 def _run_cascade(pool: Records, count: int, cascade: Cascade, run: _Run) -> Selection:
-    """Run the stages of a cascade, each on the records that the one before it kept."""
     metas = []
     for place, stage in enumerate(cascade.stages):
         last = place == len(cascade.stages) - 1
@@ -156,54 +154,32 @@ def _run_cascade(pool: Records, count: int, cascade: Cascade, run: _Run) -> Sele
     return Selection(selection.ids, selection.scores, metas[0] if len(metas) == 1 else {"cascade": metas})
 
 
-class _Input(NamedTuple):
-    """A strategy of a stage and the records that it uses."""
-
-    term: PlannedTerm
-    pool: Pool
-    reference: Part | None
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "strategy": self.term.strategy.name,
-            "options": dict(self.term.options),
-            "reference": None if self.reference is None else len(self.reference),
-        }
-
-
 def _run_stage(pool: Records, stage: PlannedStage, keep: int, run: _Run) -> Selection:
-    inputs = [
-        _Input(
-            term,
-            Pool(pool, term.strategy.columns_of(pool, term.options), run.engine, run.progress),
-            term.strategy.labelled(run.reference, term.options),
+    if len(stage.terms) > 1:
+        return _select_by_ranks(pool, stage.terms, keep, run)
+    (term,) = stage.terms
+    return run_strategy(
+        term.strategy, term.options, pool, run.reference, keep, run.seed, run.engine, run.progress
+    )
+
+
+def _select_by_ranks(records: Records, terms: Sequence[PlannedTerm], keep: int, run: _Run) -> Selection:
+    """Select by the weighted mean of the ranks under several strategies."""
+    total, weights = np.zeros(1), []
+    for strategy, options, weight in terms:
+        pool = Pool(records, strategy.columns_of(records, options), run.engine, run.progress)
+        reference = strategy.labelled(run.reference, options)
+        found = score_pool(strategy, pool, reference, run.seed, options)
+        total = total + weight * _ranks(found.scores)
+        used = None if reference is None else len(reference)
+        weights.append(
+            {"strategy": strategy.name, "options": dict(options), "reference": used, "weight": weight}
+            | dict(found.notes)
         )
-        for term in stage.terms
-    ]
-    if len(inputs) == 1:
-        ((term, records, reference),) = inputs
-        picked = run_strategy(term.strategy, records, reference, keep, run.seed, term.options)
-        meta = (
-            inputs[0].describe() | {"size": keep, "pool": picked.pool, "seed": run.seed} | dict(picked.notes)
-        )
-    else:
-        picked = _pick_by_ranks(inputs, keep, run.seed)
-        meta = {**picked.notes, "size": keep, "pool": picked.pool, "seed": run.seed}
+    best = Best(pool.all_ids(), total / sum(term.weight for term in terms))
+    picked = pick_best([best], keep, len(best.ids), {})
+    meta = {"weights": weights, "size": keep, "pool": picked.pool, "seed": run.seed}
     return Selection(list(picked.ids), picked.scores, meta)
-
-
-def _pick_by_ranks(inputs: Sequence[_Input], keep: int, seed: int) -> Picked:
-    """Choose by the weighted mean of the ranks under several strategies."""
-    total, described = np.zeros(1), []
-    for each in inputs:
-        term = each.term
-        found = score_pool(term.strategy, each.pool, each.reference, seed, term.options)
-        total = total + term.weight * _ranks(found.scores)
-        described.append(each.describe() | {"weight": term.weight} | dict(found.notes))
-    ids = pa.concat_arrays(inputs[0].pool.ids())
-    check_enough(keep, len(ids))
-    best = best_of([Best(ids, total / sum(each.term.weight for each in inputs))], keep)
-    return Picked(best.ids.to_pylist(), best.scores.astype(np.float32), len(ids), {"weights": described})
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

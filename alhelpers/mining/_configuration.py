@@ -8,18 +8,16 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
-from pydantic import BeforeValidator, Field, PrivateAttr
+from pydantic import BeforeValidator, Field
 
 from alhelpers import records as rec
 from alhelpers.configurations import Configuration, Integer, Text, described, json_schema, read
 from alhelpers.mining._combine import run_plan
-from alhelpers.mining._mine import mine
 from alhelpers.mining._neighbours import METRICS
 from alhelpers.mining._plan import STRATEGY, PlanPart, as_given, resolve, steps_of
 from alhelpers.mining._pool import Progress
 from alhelpers.mining._registry import find
 from alhelpers.mining._selection import MiningError, MissingField, PoolExhausted, Selection, UnknownOption
-from alhelpers.mining._strategy import embeddings_field
 from alhelpers.records import RecordError, Records
 
 #: The field with the name of the model that predicted a record.
@@ -99,8 +97,6 @@ class MinerConfig(Configuration):
         None, description=f"the name of a model, as {MODEL_FIELD} of a record holds it"
     )
 
-    _checked: bool = PrivateAttr(False)
-
     @property
     def stages(self) -> list[tuple[str, dict[str, Any]]]:
         """All strategies of the plan with their options, in its order."""
@@ -126,28 +122,15 @@ class MinerConfig(Configuration):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def checked(self) -> Self:
-        """Return the configuration with a plan that holds all strategies and their options, after trying them out.
-
-        Raises
-        ------
-        MiningError
-            As :func:`parse_config`.
-        """
-        if self._checked:
-            return self
+        """Return the configuration with a plan that holds all strategies and their options, after checking them."""
         parts = _parts(self)
         resolve(parts, self.size)
-        if self.embeddings_field is not None:
-            layer = self.embeddings_field.partition(":")[2] or None
-            parts = _with_option(parts, "layer", layer, "embeddings_field", self.embeddings_field)
-        if self.metric is not None:
-            parts = _with_option(parts, "metric", self.metric, "metric", self.metric)
+        layer = (self.embeddings_field or "").partition(":")[2] or None
+        for key, option, value in (("embeddings_field", "layer", layer), ("metric", "metric", self.metric)):
+            if (given := getattr(self, key)) is not None:
+                parts = _with_option(parts, option, value, f"{key} {given!r}")
         in_plan = dict.fromkeys(("strategy", "options", "embeddings_field", "metric"))
-        config = self.model_copy(update={"plan": parts, **in_plan})
-        config._checked = True
-        for name, options in config.stages:
-            _check_options(name, options)
-        return config
+        return self.model_copy(update={"plan": parts, **in_plan})
 
 
 #: The JSON schema of a miner configuration; the node Mine Items adds keys of its own.
@@ -186,7 +169,6 @@ def parse_config(config: Mapping[str, Any] | MinerConfig | None) -> MinerConfig:
 
 
 def _parts(config: MinerConfig) -> list[PlanPart]:
-    """Return the plan of a configuration, also of one that names a single strategy."""
     if config.plan is not None and (config.strategy is not None or config.options is not None):
         raise MiningError(
             "miner_configuration has a 'plan' beside a 'strategy' or 'options': leave one out; a plan's parts have "
@@ -198,12 +180,12 @@ def _parts(config: MinerConfig) -> list[PlanPart]:
     return config.plan or [PlanPart(**one)]
 
 
-def _with_option(parts: list[PlanPart], option: str, value: Any, key: str, given: Any) -> list[PlanPart]:
+def _with_option(parts: list[PlanPart], option: str, value: Any, given: str) -> list[PlanPart]:
     """Set an option of all strategies that have it and do not set it themselves."""
     names = dict.fromkeys(step.strategy for part in parts for step in steps_of(part))
     if not any(option in find(name).options for name in names):
         raise UnknownOption(
-            f"{key} {given!r} is for strategies with an option {option!r}, which {', '.join(names)} lack; leave it out"
+            f"{given} is for strategies with an option {option!r}, which {', '.join(names)} lack; leave it out"
         )
 
     def changed(step: Any) -> Any:
@@ -217,26 +199,6 @@ def _with_option(parts: list[PlanPart], option: str, value: Any, key: str, given
         return step.model_copy(update=update)
 
     return [changed(part) for part in parts]
-
-
-def _check_options(strategy: str, options: Mapping[str, Any]) -> None:
-    """Raise if the value of an option is not valid, by running the strategy on records that have every field."""
-    rows = [
-        {
-            "id": number,
-            "groundtruth": "a",
-            **dict.fromkeys(("confidences", "logits"), [0.5, 0.5]),
-            **dict.fromkeys(("mc_dropout", "query_by_committee"), [[0.5, 0.5]] * 2),
-            **dict.fromkeys(("embeddings", embeddings_field(options.get("layer"))), [1.0, float(number)]),
-        }
-        for number in range(10)
-    ]
-    try:
-        mine(rows[5:], strategy, 1, reference=rows[:5], **options)
-    except UnknownOption:
-        raise
-    except (MiningError, RecordError):  # of these records, not of the options
-        return
 
 
 def run(
@@ -255,24 +217,20 @@ def run(
     config : mapping, MinerConfig or None
         As :func:`parse_config` takes or returns it.
     records : list of dict, pyarrow.Table, str, pathlib.Path or Query
-        Where the pool is. ``select`` chooses among the records that were not picked, so ``limit`` counts
-        those that are left.
+        The pool. ``select`` chooses among the records that were not picked, so that ``limit`` counts those left.
     reference : list of dict, pyarrow.Table, str, pathlib.Path or Query, optional
         The labelled records, from which ``select_reference`` chooses. Without it, ``select_reference`` chooses
         from `records`; if it chooses none, strategies for which a reference is optional run without one.
-    engine : None, concurrent.futures.Executor or dask.distributed.Client
-        Where to compute, as for :func:`mine`.
     picked : collection of str or int
         The ids that earlier rounds chose; they are not chosen again.
-    progress : callable, optional
-        Called with the number done and the total, as by :func:`mine`.
+    engine, progress
+        As for :func:`mine`.
 
     Returns
     -------
     Selection
-        ``size`` records, or all that are left if these are fewer; parts of a plan shrink in proportion. ``meta``
-        is that of :func:`combine`; ``meta["configuration"]`` is the configuration's digest, ``meta["pool"]`` the
-        number of records to choose from.
+        ``size`` records, or all that are left if these are fewer; parts of a plan shrink in proportion. ``meta`` is
+        that of :func:`combine`, with ``configuration``, its digest, and ``pool``, the number of records to choose from.
 
     Raises
     ------
@@ -307,11 +265,6 @@ def run(
     return Selection(selection.ids, selection.scores, meta)
 
 
-# ------------------------------------------------------------------------------
-# records
-# ------------------------------------------------------------------------------
-
-
 def _of_model(source: Records, model_name: str | None, name: str) -> Records:
     """Return the records that a model predicted, or all of them if no model is named."""
     if model_name is None:
@@ -328,7 +281,6 @@ def _of_model(source: Records, model_name: str | None, name: str) -> Records:
 
 
 def _without(source: Records, picked: list[Any]) -> Records:
-    """Return the records that were not picked."""
     kind = rec.parts(source, ())[0].load()["id"].type
     if any(pa.types.is_string(kind) != isinstance(id, str) for id in picked):
         raise MiningError(
@@ -359,7 +311,6 @@ def _reference(records: Records, reference: Records | None, miner: MinerConfig) 
 
 
 def _nothing_left(records: Records, miner: MinerConfig, picked: int) -> str:
-    """Return the reason why there is nothing to choose."""
     conditions = {"select": miner.select.arguments(), "model_name": miner.model_name}
     narrowed = " and ".join(f"{key} {value!r}" for key, value in conditions.items() if value)
     total = rec.count(records)

@@ -10,6 +10,7 @@ from alhelpers.records import id_hashes
 _STEP, _FIRST, _SECOND = (
     np.uint64(number) for number in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 )
+_WORD = 0xFFFFFFFFFFFFFFFF
 
 
 def uniform(ids: pa.Array, seed: int, draw: int = 0) -> np.ndarray:
@@ -18,7 +19,8 @@ def uniform(ids: pa.Array, seed: int, draw: int = 0) -> np.ndarray:
     The mixing is that of Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
     """
     key = np.uint64(0)
-    for word in (*_words(seed), draw):
+    words = [seed >> shift & _WORD for shift in range(0, max(1, seed.bit_length()), 64)]
+    for word in (*words, draw):
         key = _mix(np.atleast_1d(key ^ np.uint64(word)))[0]
     bits = _mix(id_hashes(ids) ^ key)
     return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
@@ -27,14 +29,6 @@ def uniform(ids: pa.Array, seed: int, draw: int = 0) -> np.ndarray:
 def gumbel(ids: pa.Array, seed: int, draw: int = 0) -> np.ndarray:
     """Draw standard Gumbel noise for each id, (N,) float64: log weight + noise is largest in proportion to weight."""
     return -np.log(-np.log(uniform(ids, seed, draw)))
-
-
-def _words(seed: int) -> list[int]:
-    """Split an integer of any size into words of 64 bits."""
-    words = [seed & 0xFFFFFFFFFFFFFFFF]
-    while seed := seed >> 64:
-        words.append(seed & 0xFFFFFFFFFFFFFFFF)
-    return words
 
 
 def _mix(bits: np.ndarray) -> np.ndarray:

@@ -44,7 +44,6 @@ class LocalEngine:
     """Runs tasks in this process, one at a time."""
 
     def map(self, task: Task, items: Iterable[Any], context: Any) -> Iterator[Any]:
-        """Yield the results in order."""
         for item in items:
             yield task(item, context)
 
@@ -56,7 +55,6 @@ class ExecutorEngine:
     executor: Executor
 
     def map(self, task: Task, items: Iterable[Any], context: Any) -> Iterator[Any]:
-        """Yield the results in order; raise a MiningError if a worker dies."""
         packed = pickle.dumps(context, protocol=5)
         try:
             yield from _in_order(
@@ -76,19 +74,17 @@ class DaskEngine:
     client: Any
 
     def map(self, task: Task, items: Iterable[Any], context: Any) -> Iterator[Any]:
-        """Yield the results in order."""
-        shared = None if context is None else self._send(context)
+        import dask
+
+        shared = None
+        if context is not None:
+            # the result of a task, which runs again if its worker dies; scattered data would be lost
+            with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
+                shared = self.client.submit(pickle.loads, pickle.dumps(context, protocol=5), pure=False)
         threads = sum(self.client.nthreads().values())
         yield from _in_order(
             lambda item: self.client.submit(task, item, shared, pure=False), items, 2 + 2 * threads
         )
-
-    def _send(self, context: Any) -> Any:
-        """Make the context the result of a task, which runs again if its worker dies; scattered data is lost."""
-        from dask import config
-
-        with config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
-            return self.client.submit(pickle.loads, pickle.dumps(context, protocol=5), pure=False)
 
 
 def _in_order(submit: Callable[[Any], Any], items: Iterable[Any], window: int) -> Iterator[Any]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from alhelpers.mining._engine import engine_of
+from alhelpers.mining._engine import Engine, engine_of
 from alhelpers.mining._pool import Best, Pool, Progress, Readable, best_of, check_enough
 from alhelpers.mining._registry import STRATEGIES, find
 from alhelpers.mining._selection import MiningError, Selection
-from alhelpers.mining._strategy import Part, Picked, Prepared, Scored, Strategy, naming_record
+from alhelpers.mining._strategy import Part, Picked, Scored, Strategy, is_whole, naming_record
 from alhelpers.records import Records
 
 
@@ -71,21 +71,9 @@ def mine(
     where = engine_of(engine)
     chosen = find(strategy)
     resolved = chosen.resolved(options)
-    check_size(size)
-    check_seed(seed)
-    pool = Pool(records, chosen.columns_of(records, resolved), where, progress)
-    labelled = chosen.labelled(reference, resolved)
-    picked = run_strategy(chosen, pool, labelled, int(size), int(seed), resolved)
-    meta = {
-        "strategy": strategy,
-        "options": resolved,
-        "size": int(size),
-        "pool": picked.pool,
-        "reference": None if labelled is None else len(labelled),
-        "seed": int(seed),
-        **picked.notes,
-    }
-    return Selection(list(picked.ids), picked.scores, meta)
+    check_whole("size", size, 1)
+    check_whole("seed", seed, 0)
+    return run_strategy(chosen, resolved, records, reference, int(size), int(seed), where, progress)
 
 
 def strategies() -> dict[str, dict[str, Any]]:
@@ -109,33 +97,51 @@ def strategies() -> dict[str, dict[str, Any]]:
     }
 
 
-# ------------------------------------------------------------------------------
-# running
-# ------------------------------------------------------------------------------
-
-
 def run_strategy(
+    strategy: Strategy,
+    options: Mapping[str, Any],
+    records: Records,
+    reference: Records | None,
+    size: int,
+    seed: int,
+    engine: Engine,
+    progress: Progress | None,
+) -> Selection:
+    """Run a strategy with all its options."""
+    pool = Pool(records, strategy.columns_of(records, options), engine, progress)
+    labelled = strategy.labelled(reference, options)
+    picked = _pick(strategy, pool, labelled, size, seed, options)
+    order = np.argsort(-picked.scores, kind="stable")
+    meta = {
+        "strategy": strategy.name,
+        "options": dict(options),
+        "size": size,
+        "pool": picked.pool,
+        "reference": None if labelled is None else len(labelled),
+        "seed": seed,
+        **picked.notes,
+    }
+    return Selection([picked.ids[place] for place in order], picked.scores[order], meta)
+
+
+def _pick(
     strategy: Strategy, pool: Pool, reference: Part | None, size: int, seed: int, options: Mapping[str, Any]
 ) -> Picked:
-    """Run a strategy, and order its selection, best first."""
     if strategy.kind == "together":
-        picked = strategy.run(pool, reference, size, seed, **options)
-        order = np.argsort(-picked.scores, kind="stable")
-        return picked._replace(ids=[picked.ids[place] for place in order], scores=picked.scores[order])
+        return strategy.run(pool, reference, size, seed, **options)
     if strategy.kind == "all":
         scored = strategy.run(pool, reference, **options)
-        count, best = len(scored.scores), Best(pa.concat_arrays(pool.ids()), scored.scores)
-        check_enough(size, count)
-        best, notes = best_of([best], size), scored.notes
-    else:
-        context, notes = prepare(strategy, pool, reference, seed, options)
-        ids, parts = [], []
-        for found in _score_parts(strategy, pool, context, options, size):
-            ids.append(found[0])
-            parts.append(found[1])
-        count = sum(map(len, pool.check_ids(ids)))
-        check_enough(size, count)
-        best = best_of(parts, size)
+        return pick_best([Best(pool.all_ids(), scored.scores)], size, len(scored.scores), scored.notes)
+    context, notes = strategy.prepare(pool, reference, seed, **options)
+    found = list(_score_parts(strategy, pool, context, options, size))
+    count = sum(map(len, pool.check_ids([ids for ids, _ in found])))
+    return pick_best([best for _, best in found], size, count, notes)
+
+
+def pick_best(parts: Sequence[Best], size: int, count: int, notes: Mapping[str, Any]) -> Picked:
+    """Pick the best records of the best ones of all parts, which have `count` records."""
+    check_enough(size, count)
+    best = best_of(parts, size)
     return Picked(best.ids.to_pylist(), best.scores.astype(np.float32), count, notes)
 
 
@@ -145,27 +151,18 @@ def score_pool(
     """Score every record of the pool, in the order of its parts."""
     if strategy.kind == "all":
         return strategy.run(pool, reference, **options)
-    context, notes = prepare(strategy, pool, reference, seed, options)
-    parts = [found[1].scores for found in _score_parts(strategy, pool, context, options, None)]
+    context, notes = strategy.prepare(pool, reference, seed, **options)
+    parts = [best.scores for _, best in _score_parts(strategy, pool, context, options, None)]
     return Scored(np.concatenate(parts), notes)
-
-
-def prepare(
-    strategy: Strategy, pool: Pool, reference: Part | None, seed: int, options: Mapping[str, Any]
-) -> Prepared:
-    """Compute what a strategy of kind "each" needs before it scores parts."""
-    if strategy.prepare is None:
-        return Prepared(None)
-    return strategy.prepare(pool, reference, seed, **options)
 
 
 def _score_parts(
     strategy: Strategy, pool: Pool, context: Any, options: Mapping[str, Any], size: int | None
 ) -> Iterator[tuple[pa.Array, Best]]:
     """Yield all ids and the best records of each part; with size None the scores of all, in their order."""
-    shared = _Scoring(strategy.name, strategy.run, context, options, size)
+    scoring = _Scoring(strategy.name, strategy.run, context, options, size)
     done = 0
-    for part, found in zip(pool.parts, pool.map(_score_part, shared), strict=True):
+    for part, found in zip(pool.parts, pool.map(_score_part, scoring), strict=True):
         done += part.rows
         pool.report(done, pool.max_records)
         yield found
@@ -181,25 +178,18 @@ class _Scoring(NamedTuple):
     size: int | None
 
 
-def _score_part(part: Readable, shared: _Scoring) -> tuple[pa.Array, Best]:
-    """Score a part; a task."""
+def _score_part(part: Readable, scoring: _Scoring) -> tuple[pa.Array, Best]:
     records = Part.of(part)
     ids = records.ids
     values = np.empty(0, dtype=np.float32)
     if len(records):
-        with naming_record(ids, shared.name):
-            values = shared.run(records, shared.context, **shared.options)
+        with naming_record(ids, scoring.name):
+            values = scoring.run(records, scoring.context, **scoring.options)
     best = Best(ids, values)
-    return ids, best if shared.size is None else best_of([best], shared.size)
+    return ids, best if scoring.size is None else best_of([best], scoring.size)
 
 
-def check_size(size: Any) -> None:
-    """Raise unless the size is a whole number of at least 1."""
-    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-        raise MiningError(f"size must be a whole number of at least 1, got {size!r}")
-
-
-def check_seed(seed: Any) -> None:
-    """Raise unless the seed is a whole number that is not negative."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise MiningError(f"seed must be a whole number of at least 0, got {seed!r}")
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Raise unless the value of an argument is a whole number that is large enough."""
+    if not is_whole(value, least):
+        raise MiningError(f"{name} must be a whole number of at least {least}, got {value!r}")

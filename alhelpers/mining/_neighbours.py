@@ -92,11 +92,6 @@ def as_distance(squared: np.ndarray, metric: str) -> np.ndarray:
     return (squared / 2 if metric == "cosine" else np.sqrt(squared)).astype(np.float32)
 
 
-# ------------------------------------------------------------------------------
-# screening
-# ------------------------------------------------------------------------------
-
-
 class _Screen:
     """A base as a factor of products, centred to keep rounding errors small.
 

@@ -35,9 +35,8 @@ def read_picks(path: str | Path) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        A row for each record: ``id``, ``score``, ``strategy``, ``round`` (from 1), ``rank`` in the round (from 1),
-        ``picked_at``, and ``configuration``, the digest of the miner configuration. Empty if the file
-        does not exist.
+        A row for each record: ``id``, ``score``, ``strategy``, ``round`` and ``rank`` in it (from 1), ``picked_at``,
+        and ``configuration``, the digest of the miner configuration. Empty if the file does not exist.
 
     Raises
     ------

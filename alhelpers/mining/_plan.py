@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
@@ -125,13 +124,7 @@ def steps_of(part: PlanPart) -> Iterator[PlanPart | Stage | Term]:
         yield from stage.weights or [stage]
 
 
-# ------------------------------------------------------------------------------
-# what is run
-# ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class PlannedTerm:
+class PlannedTerm(NamedTuple):
     """A strategy with all its options, and its weight."""
 
     strategy: Strategy
@@ -139,8 +132,7 @@ class PlannedTerm:
     weight: float = 1.0
 
 
-@dataclass(frozen=True)
-class PlannedStage:
+class PlannedStage(NamedTuple):
     """One strategy, or several with weights, and how many records it keeps."""
 
     terms: tuple[PlannedTerm, ...]
@@ -157,8 +149,7 @@ class PlannedStage:
         return {name for term in self.terms for name in term.strategy.columns(term.options)}
 
 
-@dataclass(frozen=True)
-class Cascade:
+class Cascade(NamedTuple):
     """One or more stages, the last of which keeps the budget of the part."""
 
     stages: tuple[PlannedStage, ...]

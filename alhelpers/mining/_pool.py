@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -10,10 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alhelpers import records as rec
+from alhelpers import scores
 from alhelpers.mining._engine import Engine, LocalEngine, Task
 from alhelpers.mining._selection import PoolExhausted
 
 Progress = Callable[[int, int], None]
+
+# The largest number of an embedding: thousands of its squares are in the range of float32.
+_LARGEST = 1e17
 
 # Bytes of a pool that this process keeps in memory between passes; the others are read again.
 _CACHE_BYTES = 1 << 28
@@ -24,19 +29,72 @@ class Readable(Protocol):
 
     rows: int
 
-    def load(self, *, distinct: bool = True) -> pa.Table:
-        """Return its records."""
+    def load(self, *, distinct: bool = True) -> pa.Table: ...
 
 
-class CachedPart(NamedTuple):
-    """A part in memory."""
+@dataclass(frozen=True)
+class Part:
+    """Checked records, with ``id`` and the fields of a strategy: part of the pool, or the reference, ordered by id."""
 
-    rows: int
     table: pa.Table
 
+    @classmethod
+    def of(cls, part: Readable) -> Part:
+        """Read a part of the pool, whose ids are checked together with those of the other parts."""
+        return part if isinstance(part, Part) else cls(part.load(distinct=False))
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @property
+    def rows(self) -> int:
+        return len(self)
+
     def load(self, *, distinct: bool = True) -> pa.Table:
-        """Return its records."""
         return self.table
+
+    @property
+    def ids(self) -> pa.Array:
+        """The ids in one piece."""
+        ids = self.table["id"]
+        return ids.chunk(0) if ids.num_chunks == 1 else ids.combine_chunks()
+
+    def has(self, name: str) -> bool:
+        return name in self.table.column_names
+
+    def numbers(self, name: str) -> np.ndarray:
+        """Return a field of numbers, vectors or samples."""
+        return rec.column(self.table, name)
+
+    def confidences(self) -> np.ndarray:
+        """Return confidences, (N, C): the field, or else the softmax of the logits."""
+        if self.has("confidences"):
+            return self.numbers("confidences")
+        return scores.confidences_from_logits(self.numbers("logits"))
+
+    def embeddings(self, layer: str | None, metric: str = "euclidean") -> np.ndarray:
+        """Return a layer's embeddings, (N, D); of unit length for the cosine."""
+        name = embeddings_field(layer)
+        vectors = self.numbers(name)
+        if len(vectors) and max(vectors.max(), -vectors.min()) > _LARGEST:
+            id = self.ids[int(np.abs(vectors).max(axis=1).argmax())].as_py()
+            message = (
+                f"record {id!r}: {name} has values beyond {_LARGEST:g}, whose squares overflow float32; "
+            )
+            raise rec.RecordError(f"{message}scale all embeddings down", id, name)
+        if metric != "cosine":
+            return vectors
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not norms.all():
+            id = self.table["id"][int(np.flatnonzero(norms[:, 0] == 0)[0])].as_py()
+            message = f'record {id!r}: {name} is a zero vector, which has no cosine; use metric="euclidean"'
+            raise rec.RecordError(message, id, name)
+        return vectors / norms
+
+
+def embeddings_field(layer: str | None) -> str:
+    """Return the field of a layer's embeddings; None is the default layer."""
+    return "embeddings" if layer is None else f"embeddings:{layer}"
 
 
 class Pool:
@@ -66,6 +124,10 @@ class Pool:
             self._ids = self.check_ids(list(self.engine.map(_ids_of, only_ids, None)))
         return self._ids
 
+    def all_ids(self) -> pa.Array:
+        """Return the ids of all parts in one piece."""
+        return pa.concat_arrays(self.ids())
+
     def check_ids(self, ids: list[pa.Array]) -> list[pa.Array]:
         """Return the ids of all parts; raise if there are none or one occurs twice."""
         if not sum(map(len, ids)):
@@ -84,10 +146,9 @@ class Pool:
             left -= table.nbytes
             if left < 0:
                 break
-            self.parts[place] = CachedPart(table.num_rows, table)
+            self.parts[place] = Part(table)
 
     def report(self, done: int, total: int) -> None:
-        """Report progress."""
         if self._progress is not None:
             self._progress(done, total)
 
@@ -129,14 +190,8 @@ def check_enough(size: int, count: int) -> None:
         raise PoolExhausted(f"size={size} records were asked for, but the pool holds {count}")
 
 
-def ids_of(table: pa.Table) -> pa.Array:
-    """Return the ids of a table in one piece."""
-    ids = table["id"]
-    return ids.chunk(0) if ids.num_chunks == 1 else ids.combine_chunks()
-
-
 def _ids_of(part: Readable, context: None) -> pa.Array:
-    return ids_of(part.load(distinct=False))  # checked all together
+    return Part.of(part).ids
 
 
 def _increasing(ids: Sequence[pa.Array]) -> bool:

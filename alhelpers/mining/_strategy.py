@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -14,14 +14,11 @@ import pyarrow as pa
 
 from alhelpers import records as rec
 from alhelpers import scores
-from alhelpers.mining._pool import Readable, ids_of
+from alhelpers.mining._pool import Part, embeddings_field
 from alhelpers.mining._selection import MiningError, MissingField, UnknownOption
 
 # A need is met by any of its fields, the first that exists; a strategy has one or more needs.
 Needs = tuple[tuple[str, ...], ...]
-
-# The largest number of an embedding: thousands of its squares are in the range of float32.
-_LARGEST = 1e17
 
 NO_NOTES: Mapping[str, Any] = MappingProxyType({})
 
@@ -50,98 +47,35 @@ class Picked(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Part:
-    """Checked records, with ``id`` and the fields of a strategy: part of the pool, or the reference, ordered by id."""
-
-    table: pa.Table
-
-    @classmethod
-    def of(cls, part: Readable) -> Part:
-        """Read a part of the pool, whose ids are checked together with those of the other parts."""
-        return cls(part.load(distinct=False))
-
-    def __len__(self) -> int:
-        return self.table.num_rows
-
-    @property
-    def ids(self) -> pa.Array:
-        """The ids, in one piece."""
-        return ids_of(self.table)
-
-    def has(self, name: str) -> bool:
-        """Return whether a field exists."""
-        return name in self.table.column_names
-
-    def numbers(self, name: str) -> np.ndarray:
-        """Return a field of numbers, vectors or samples."""
-        return rec.column(self.table, name)
-
-    def confidences(self) -> np.ndarray:
-        """Return confidences, (N, C): the field, or else the softmax of the logits."""
-        if self.has("confidences"):
-            return self.numbers("confidences")
-        return scores.confidences_from_logits(self.numbers("logits"))
-
-    def embeddings(self, layer: str | None, metric: str = "euclidean") -> np.ndarray:
-        """Return a layer's embeddings, (N, D); of unit length for the cosine."""
-        name = embeddings_field(layer)
-        vectors = self.numbers(name)
-        if len(vectors) and max(vectors.max(), -vectors.min()) > _LARGEST:
-            id = self.ids[int(np.abs(vectors).max(axis=1).argmax())].as_py()
-            message = (
-                f"record {id!r}: {name} has values beyond {_LARGEST:g}, whose squares overflow float32; "
-            )
-            raise rec.RecordError(f"{message}scale all embeddings down", id, name)
-        if metric != "cosine":
-            return vectors
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        if not norms.all():
-            id = self.table["id"][int(np.flatnonzero(norms[:, 0] == 0)[0])].as_py()
-            message = f'record {id!r}: {name} is a zero vector, which has no cosine; use metric="euclidean"'
-            raise rec.RecordError(message, id, name)
-        return vectors / norms
-
-
-@dataclass(frozen=True)
 class Strategy:
-    """A strategy: its function, its fields and its options.
+    """A strategy: its function, its fields and its options, which are the keyword-only parameters of the function."""
 
-    Parameters
-    ----------
-    name : str
-        The name for :func:`mine`.
-    run : callable
-        By ``kind``; its keyword-only parameters are the options. ``"each"``: ``(part, context, **options)``
-        returns the scores (n,) of a part; a record's score depends on its own row alone, bit for bit.
-        ``"all"``: ``(pool, reference, **options) -> Scored``; a score depends on other records too.
-        ``"together"``: ``(pool, reference, size, seed, **options) -> Picked``; records are chosen as a batch.
-    needs : callable
-        Returns, for the options, the fields that the pool must have.
-    kind : {"each", "all", "together"}
-        The kind of ``run``.
-    prepare : callable, optional
-        ``(pool, reference, seed, **options) -> Prepared``, the context of kind ``"each"``.
-    reference : {"none", "optional", "required"}
-        Whether the strategy uses the labelled records.
-    reference_needs : callable, optional
-        As ``needs``, for the reference; by default the same, if the strategy uses the reference.
-    extras, reference_extras : tuple of str
-        Fields of the pool, and of the reference, that are used if they exist.
-    """
-
-    name: str
+    # By kind. "each": ``(part, context, **options)`` returns the scores (n,) of a part; a record's score depends on its
+    # own row alone, bit for bit. "all": ``(pool, reference, **options) -> Scored``; a score depends on other records
+    # too. "together": ``(pool, reference, size, seed, **options) -> Picked``; records are chosen as a batch.
     run: Callable[..., Any]
+    # The fields that the pool must have, for the options.
     needs: Callable[[Mapping[str, Any]], Needs]
     kind: Literal["each", "all", "together"] = "each"
-    prepare: Callable[..., Prepared] | None = None
+    # ``(pool, reference, seed, **options) -> Prepared``, the context of kind "each".
+    prepare: Callable[..., Prepared] = lambda *_, **options: Prepared(None)
     reference: Literal["none", "optional", "required"] = "none"
+    # The fields that the reference must have; by default those of the pool.
     reference_needs: Callable[[Mapping[str, Any]], Needs] | None = None
+    # Fields that are used if they exist.
     extras: tuple[str, ...] = ()
     reference_extras: tuple[str, ...] = ()
+    # The valid values of options, the options that are whole numbers of at least 1, and any other check of the options.
+    choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    counts: tuple[str, ...] = ()
+    check: Callable[[str, Mapping[str, Any]], None] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.run.__name__
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options, with their defaults."""
         parameters = inspect.signature(self.run).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
@@ -151,14 +85,26 @@ class Strategy:
         return (inspect.getdoc(self.run) or "").splitlines()[0]
 
     def resolved(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all options, with defaults for those that are not given."""
+        """Return all options, checked, with defaults for those that are not given."""
         unknown = set(options) - set(self.options)
         if unknown:
             known = ", ".join(self.options) or "none"
             raise UnknownOption(
                 f"strategy {self.name!r} has no option {min(unknown)!r}; its options are: {known}"
             )
-        return self.options | dict(options)
+        resolved = self.options | dict(options)
+        for option, choices in self.choices.items():
+            if resolved[option] not in choices:
+                there = ", ".join(map(repr, choices))
+                raise UnknownOption(
+                    f"option {option} of strategy {self.name!r} must be one of {there}, got {resolved[option]!r}"
+                )
+        for option in self.counts:
+            if resolved[option] is not None or self.options[option] is not None:
+                check_count(self.name, option, resolved[option])
+        if self.check is not None:
+            self.check(self.name, resolved)
+        return resolved
 
     def columns(self, options: Mapping[str, Any]) -> set[str]:
         """Return all fields that the strategy may read, of the pool and of the reference."""
@@ -195,16 +141,16 @@ class Strategy:
         # ties go by the order of the ids, whatever order they came in
         return Part(rec.as_table(reference, columns, "reference").sort_by("id").combine_chunks())
 
-    def _found(self, source: rec.Records, needs: Needs, extras: Sequence[str], name: str) -> list[str]:
+    def _found(self, source: rec.Records, needs: Needs, extras: Sequence[str], of: str) -> list[str]:
         """Return the fields that meet the needs, the first existing one of each, and the extras."""
         existing = rec.field_names(source)
         wanted = set(extras)
         for need in needs if existing else ():  # without any field, reading raises the right error
             of_boxes = _box_fields(source) if _DETECTIONS in existing and any(map(_is_of_boxes, need)) else []
-            found = next((field for field in need if field in (*existing, *of_boxes)), None)
+            found = next((name for name in need if name in (*existing, *of_boxes)), None)
             if found is None:
                 raise MissingField(
-                    f"strategy {self.name!r} needs {' or '.join(need)} in the {name}, which have: "
+                    f"strategy {self.name!r} needs {' or '.join(need)} in the {of}, which have: "
                     f"{', '.join((*existing, *of_boxes))}"
                 )
             wanted.add(_DETECTIONS if _is_of_boxes(found) else found)
@@ -214,8 +160,8 @@ class Strategy:
 _DETECTIONS = "detections"
 
 
-def _is_of_boxes(field: str) -> bool:
-    return field.startswith(f"{_DETECTIONS}.")
+def _is_of_boxes(name: str) -> bool:
+    return name.startswith(f"{_DETECTIONS}.")
 
 
 def _box_fields(source: rec.Records) -> list[str]:
@@ -226,37 +172,28 @@ def _box_fields(source: rec.Records) -> list[str]:
     else:
         kind = rec.parts(source, [_DETECTIONS])[0].layout.schema.field(_DETECTIONS).type
         inner = getattr(kind, "value_type", None)
-        names = [field.name for field in inner] if inner is not None and pa.types.is_struct(inner) else []
+        names = [each.name for each in inner] if inner is not None and pa.types.is_struct(inner) else []
     return [f"{_DETECTIONS}.{name}" for name in names]
 
 
-def embeddings_field(layer: str | None) -> str:
-    """Return the field of a layer's embeddings; None is the default layer."""
-    return "embeddings" if layer is None else f"embeddings:{layer}"
-
-
 def needs_embeddings(options: Mapping[str, Any]) -> Needs:
-    """Return the need of the embeddings of the layer in the options."""
     return ((embeddings_field(options["layer"]),),)
 
 
 def needs_confidences(options: Mapping[str, Any]) -> Needs:
-    """Return the need of confidences, or of logits to compute them."""
     return (("confidences", "logits"),)
 
 
-def check_choice(strategy: str, option: str, value: Any, choices: Sequence[Any]) -> None:
-    """Raise unless the value of an option is one of its choices."""
-    if value not in choices:
-        there = ", ".join(map(repr, choices))
-        raise UnknownOption(f"option {option} of strategy {strategy!r} must be one of {there}, got {value!r}")
+def is_whole(value: Any, least: int) -> bool:
+    """Return whether a value is a whole number that is large enough."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
 
 
-def check_count(strategy: str, option: str, value: Any, least: int = 1) -> None:
-    """Raise unless an option is a large enough integer."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+def check_count(strategy: str, option: str, value: Any) -> None:
+    """Raise unless an option is a whole number of at least 1."""
+    if not is_whole(value, 1):
         raise UnknownOption(
-            f"option {option} of strategy {strategy!r} must be a whole number of at least {least}, got {value!r}"
+            f"option {option} of strategy {strategy!r} must be a whole number of at least 1, got {value!r}"
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from alhelpers import scores
 from alhelpers.mining._pool import Pool
-from alhelpers.mining._strategy import Needs, Part, Prepared, Strategy, check_choice, embeddings_field
+from alhelpers.mining._strategy import Needs, Part, Prepared, Strategy, embeddings_field
 
 
 def activation(
@@ -22,9 +22,7 @@ def activation(
     that exists. Use it to find inputs unlike the training data. It fails on layers that are normalised to
     one length, and it does not detect confusion between known classes.
 
-    References
-    ----------
-    Dhamija, Guenther and Boult, "Reducing network agnostophobia", NeurIPS 2018; Liu et al., "Energy-based
+    Source: Dhamija, Guenther and Boult, "Reducing network agnostophobia", NeurIPS 2018; Liu et al., "Energy-based
     out-of-distribution detection", NeurIPS 2020.
     """
     field = embeddings_field(layer)
@@ -41,7 +39,6 @@ def _prepare(
 
 
 def _needs(options: Mapping[str, Any]) -> Needs:
-    check_choice("activation", "source", options["source"], (None, "embeddings", "logits"))
     fields = {"embeddings": (embeddings_field(options["layer"]),), "logits": ("logits",)}
     if options["source"] is not None:
         return (fields[options["source"]],)
@@ -49,4 +46,6 @@ def _needs(options: Mapping[str, Any]) -> Needs:
     return ((*fields["embeddings"], *(fields["logits"] if options["layer"] is None else ())),)
 
 
-STRATEGIES = (Strategy("activation", activation, _needs, prepare=_prepare),)
+STRATEGIES = (
+    Strategy(activation, _needs, prepare=_prepare, choices={"source": (None, "embeddings", "logits")}),
+)

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from alhelpers import scores
 from alhelpers.mining._draws import gumbel
-from alhelpers.mining._pool import Pool, Readable, best_places, check_enough
+from alhelpers.mining._pool import Pool, Readable, best_places
+from alhelpers.mining._rounds import Rounds, State
 from alhelpers.mining._strategy import (
     Needs,
     Part,
@@ -75,38 +76,26 @@ def badge(pool: Pool, reference: Part | None, size: int, seed: int, *, layer: st
     computed: memory is O(N). Use it when batches are large and near duplicates common. It fails if the
     embeddings are not those of the last layer, and is random, so compare several seeds.
 
-    References
-    ----------
-    Ash et al., "Deep batch active learning by diverse, uncertain gradient lower bounds", ICLR 2020; Yellott, "The
-    relationship between Luce's choice axiom, Thurstone's theory ...", 1977 (drawing by Gumbel noise).
+    Source: Ash et al., "Deep batch active learning by diverse, uncertain gradient lower bounds", ICLR 2020; Yellott,
+    "The relationship between Luce's choice axiom, Thurstone's theory ...", 1977 (drawing by Gumbel noise).
     """
-    count = sum(map(len, pool.ids()))
-    check_enough(size, count)
-    pool.cache()
-    picks = _Picks(pool, size, seed, layer)
-    while len(picks.ids) < size:
-        picks.run_round()
-    return Picked(picks.ids, np.array(picks.squared, dtype=np.float32), count)
+    rounds = Rounds(pool, size)
+    draws = 1  # the first pick is the longest gradient, without noise
+    while len(rounds.ids) < size:
+        begun = len(rounds.ids)
+        _run_round(rounds, draws, seed, layer)
+        draws = min(max(_FIRST_DRAWS, 2 * (len(rounds.ids) - begun)), size - len(rounds.ids))
+    return Picked(rounds.ids, np.array(rounds.squared, dtype=np.float32), rounds.count)
 
 
-# ------------------------------------------------------------------------------
-# rounds
-# ------------------------------------------------------------------------------
 # A draw in proportion to weights is the record with the largest log weight + Gumbel noise, and the noise depends on the
 # id and the number of the draw. So the draws to come are known up to weights that only shrink: in a round each part
 # returns, for several draws, the records that are ahead as candidates, and the key of the next one. Candidates are
 # drawn as long as the best of them is ahead of all other records.
 
 
-class _State(NamedTuple):
-    """The state of a part: squared distances to the nearest pick, -1 for picks, or None before the first round."""
-
-    squared: np.ndarray | None
-    taken: list[int]
-
-
-class _Round(NamedTuple):
-    """The context of the tasks of a round."""
+class _Context(NamedTuple):
+    """The context of the tasks."""
 
     new: list[_Gradients]  # the picks of the last round, one row each
     first: int  # the number of the first draw
@@ -125,56 +114,30 @@ class _Candidates(NamedTuple):
     next: np.ndarray
 
 
-class _Picks:
-    """The picks so far, and the state of each part."""
-
-    def __init__(self, pool: Pool, size: int, seed: int, layer: str | None) -> None:
-        self.pool, self.size, self.seed, self.layer = pool, size, seed, layer
-        self.ids: list[Any] = []
-        self.squared: list[float] = []
-        self._states = [_State(None, []) for _ in pool.parts]
-        self._new: list[_Gradients] = []
-        self._draws = _FIRST_DRAWS
-
-    def run_round(self) -> None:
-        """Run a round, and draw as many candidates as are certain."""
-        begun = len(self.ids)
-        # the first pick is the longest gradient, without noise
-        draws = min(self._draws, self.size - begun) if begun else 1
-        shared = _Round(self._new, begun, draws, self.seed, self.layer)
-        items = zip(self.pool.parts, self._states, strict=True)
-        sent = []
-        for number, part in enumerate(self.pool.map(_round_of_part, shared, items)):
-            self._states[number] = _State(part.squared, [])
-            sent.append(part)
-        self._new = []
-        self._draw(sent, begun, draws)
-        drawn = len(self.ids) - begun
-        self._draws = max(_FIRST_DRAWS, 2 * drawn)
-        self.pool.report(len(self.ids), self.size)
-
-    def _draw(self, sent: list[_Candidates], begun: int, draws: int) -> None:
-        ids = pa.concat_arrays([part.ids for part in sent])
-        parts = np.repeat(np.arange(len(sent)), [len(part.ids) for part in sent])
-        places = np.concatenate([part.places for part in sent])
-        gradients = _Gradients(*map(np.concatenate, zip(*(part.gradients for part in sent), strict=True)))
-        squared = gradients.lengths.copy()
-        if begun:
-            squared = np.concatenate([part.squared[part.places] for part in sent])
-        left = np.max([part.next for part in sent], axis=0)
-        for draw in range(draws):
-            keys = _keys(squared, ids, self.seed, begun + draw)
-            best = int(best_places(keys, ids, 1)[0])
-            if keys[best] < left[draw]:
-                break
-            self.ids.append(ids[best].as_py())
-            self.squared.append(float(squared[best]))
-            self._states[parts[best]].taken.append(int(places[best]))
-            self._new.append(gradients.take(np.array([best])))
-            away = gradients.squared_to(gradients, best)
-            # after the first pick, distances are to the nearest pick
-            squared = np.minimum(squared, away) if begun + draw else away
-            squared[best] = -1
+def _run_round(rounds: Rounds, draws: int, seed: int, layer: str | None) -> None:
+    """Run a round, and draw as many candidates as are certain."""
+    begun = len(rounds.ids)
+    sent = rounds.run(_round_of_part, _Context(rounds.new, begun, draws, seed, layer))
+    ids = pa.concat_arrays([part.ids for part in sent])
+    parts = np.repeat(np.arange(len(sent)), [len(part.ids) for part in sent])
+    places = np.concatenate([part.places for part in sent])
+    gradients = _Gradients(*map(np.concatenate, zip(*(part.gradients for part in sent), strict=True)))
+    squared = gradients.lengths.copy()
+    if begun:
+        squared = np.concatenate([part.squared[part.places] for part in sent])
+    left = np.max([part.next for part in sent], axis=0)
+    for draw in range(draws):
+        keys = _keys(squared, ids, seed, begun + draw)
+        best = int(best_places(keys, ids, 1)[0])
+        if keys[best] < left[draw]:
+            break
+        new = gradients.take(np.array([best]))
+        rounds.pick(ids[best].as_py(), squared[best], parts[best], places[best], new)
+        away = gradients.squared_to(gradients, best)
+        # after the first pick, distances are to the nearest pick
+        squared = np.minimum(squared, away) if begun + draw else away
+        squared[best] = -1
+    rounds.pool.report(len(rounds.ids), rounds.size)
 
 
 def _keys(squared: np.ndarray, ids: pa.Array, seed: int, draw: int) -> np.ndarray:
@@ -189,14 +152,14 @@ def _keys(squared: np.ndarray, ids: pa.Array, seed: int, draw: int) -> np.ndarra
     return keys
 
 
-def _round_of_part(item: tuple[Readable, _State], shared: _Round) -> _Candidates:
+def _round_of_part(item: tuple[Readable, State], context: _Context) -> _Candidates:
     """Compute the distances to the new picks, and return the records that are ahead in the next draws; a task."""
     part, state = item
     records = Part.of(part)
     with naming_record(records.ids, "badge"):
-        gradients = _Gradients.of(records, shared.layer)
+        gradients = _Gradients.of(records, context.layer)
     squared = state.squared
-    for new in shared.new:
+    for new in context.new:
         away = gradients.squared_to(new, 0)
         squared = away if squared is None else np.minimum(squared, away)
     if squared is None:
@@ -204,20 +167,20 @@ def _round_of_part(item: tuple[Readable, _State], shared: _Round) -> _Candidates
     else:
         squared[state.taken] = -1
     count = min(_CANDIDATES + 1, len(records))
-    ahead, left = [], np.full(shared.draws, -np.inf)
-    for draw in range(shared.draws):
-        keys = _keys(squared, records.ids, shared.seed, shared.first + draw)
+    ahead, left = [], np.full(context.draws, -np.inf)
+    for draw in range(context.draws):
+        keys = _keys(squared, records.ids, context.seed, context.first + draw)
         best = best_places(keys, records.ids, count)
         ahead.append(best[:_CANDIDATES])
         if count > _CANDIDATES:
             left[draw] = keys[best[-1]]
     places = np.unique(np.concatenate(ahead)).astype(np.intp)
     ids = records.ids.take(pa.array(places))
-    return _Candidates(squared if shared.new else None, places, ids, gradients.take(places), left)
+    return _Candidates(squared if context.new else None, places, ids, gradients.take(places), left)
 
 
 def _needs(options: Mapping[str, Any]) -> Needs:
     return needs_confidences(options) + needs_embeddings(options)
 
 
-STRATEGIES = (Strategy("badge", badge, _needs, kind="together"),)
+STRATEGIES = (Strategy(badge, _needs, kind="together"),)

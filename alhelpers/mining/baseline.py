@@ -15,11 +15,6 @@ def random(part: Part, context: int) -> np.ndarray:
     Needs nothing but ids. The score is a random number from 0 to 1: a hash of the seed and the id, so that a record
     has the same one in every pool. Use it beside every other strategy, with the same training, seeds and test
     set, and to choose the records of a fair test set. It never fails, and never helps.
-
-    Returns
-    -------
-    numpy.ndarray of shape (N,), float64
-        The random numbers.
     """
     return uniform(part.ids, context)
 
@@ -28,4 +23,4 @@ def _prepare(pool: Pool, reference: Part | None, seed: int) -> Prepared:
     return Prepared(seed)
 
 
-STRATEGIES = (Strategy("random", random, lambda options: (), prepare=_prepare),)
+STRATEGIES = (Strategy(random, lambda options: (), prepare=_prepare),)

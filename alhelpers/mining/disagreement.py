@@ -7,12 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from alhelpers import scores
-from alhelpers.mining._strategy import Part, Strategy, check_choice
+from alhelpers.mining._strategy import Part, Strategy
 
-_COMMITTEE: Mapping[str, Callable[[np.ndarray, str], np.ndarray]] = {
-    "vote_entropy": lambda samples, reduction: scores.vote_entropy(samples),
-    "consensus_kl": lambda samples, reduction: scores.consensus_kl(samples, reduction=reduction),
-}
 _DROPOUT: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "margin": scores.mean_margin,
     "bald": scores.bald,
@@ -33,14 +29,13 @@ def query_by_committee(
     when the members differ too little (with the same first weights) or are too weak (each trained on a small
     part of the labels); votes of few members tie often, which consensus_kl avoids.
 
-    References
-    ----------
-    Seung, Opper and Sompolinsky, "Query by committee", COLT 1992; Dagan and Engelson, ICML 1995; McCallum
-    and Nigam, ICML 1998.
+    Source: Seung, Opper and Sompolinsky, "Query by committee", COLT 1992; Dagan and Engelson, ICML 1995; McCallum and
+    Nigam, ICML 1998.
     """
-    check_choice("query_by_committee", "score", score, tuple(_COMMITTEE))
-    check_choice("query_by_committee", "reduction", reduction, ("mean", "max"))
-    return _COMMITTEE[score](part.numbers("query_by_committee"), reduction)
+    samples = part.numbers("query_by_committee")
+    return (
+        scores.vote_entropy(samples) if score == "vote_entropy" else scores.consensus_kl(samples, reduction)
+    )
 
 
 def mc_dropout(part: Part, context: None, *, score: str = "margin") -> np.ndarray:
@@ -52,15 +47,16 @@ def mc_dropout(part: Part, context: None, *, score: str = "margin") -> np.ndarra
     with few passes (scores are noise and votes tie) and with dropout so weak that the passes agree on
     everything.
 
-    References
-    ----------
-    Gal, Islam and Ghahramani, "Deep Bayesian active learning with image data", ICML 2017.
+    Source: Gal, Islam and Ghahramani, "Deep Bayesian active learning with image data", ICML 2017.
     """
-    check_choice("mc_dropout", "score", score, tuple(_DROPOUT))
     return _DROPOUT[score](part.numbers("mc_dropout"))
 
 
 STRATEGIES = (
-    Strategy("query_by_committee", query_by_committee, lambda options: (("query_by_committee",),)),
-    Strategy("mc_dropout", mc_dropout, lambda options: (("mc_dropout",),)),
+    Strategy(
+        query_by_committee,
+        lambda options: (("query_by_committee",),),
+        choices={"score": ("vote_entropy", "consensus_kl"), "reduction": ("mean", "max")},
+    ),
+    Strategy(mc_dropout, lambda options: (("mc_dropout",),), choices={"score": tuple(_DROPOUT)}),
 )

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from alhelpers.mining._neighbours import METRICS, as_distance, squared_to_nearest
 from alhelpers.mining._pool import Pool
-from alhelpers.mining._strategy import (
-    Part,
-    Prepared,
-    Strategy,
-    check_choice,
-    check_same_size,
-    needs_embeddings,
-)
+from alhelpers.mining._strategy import Part, Prepared, Strategy, check_same_size, needs_embeddings
 
 
 def _distance(strategy: str, part: Part, base: np.ndarray, metric: str, layer: str | None) -> np.ndarray:
@@ -35,9 +26,7 @@ def embedding_distance(
     inputs, which are far from everything, and chooses one far group again and again: coreset also considers
     its own picks.
 
-    References
-    ----------
-    Hu, Mac Namee and Delany, "Off to a good start: using clustering to select the initial training set in
+    Source: Hu, Mac Namee and Delany, "Off to a good start: using clustering to select the initial training set in
     active learning", FLAIRS 2010 (furthest-first).
     """
     return _distance("embedding_distance", part, context, metric, layer)
@@ -53,35 +42,17 @@ def nearest_neighbors(
     more of a rare class or of a kind of mistake. It fails to find anything new, by design; seeds that are
     in the pool come first themselves.
 
-    References
-    ----------
-    Coleman et al., "Similarity search for efficient active learning and search of rare concepts", AAAI 2022.
+    Source: Coleman et al., "Similarity search for efficient active learning and search of rare concepts", AAAI 2022.
     """
     distance = _distance("nearest_neighbors", part, context, metric, layer)
     return 1 - distance if metric == "cosine" else -distance
 
 
-def _prepare(strategy: str) -> Callable[..., Prepared]:
-    def prepare(pool: Pool, reference: Part, seed: int, *, metric: str, layer: str | None) -> Prepared:
-        check_choice(strategy, "metric", metric, METRICS)
-        return Prepared(reference.embeddings(layer, metric))
-
-    return prepare
+def _prepare(pool: Pool, reference: Part, seed: int, *, metric: str, layer: str | None) -> Prepared:
+    return Prepared(reference.embeddings(layer, metric))
 
 
-STRATEGIES = (
-    Strategy(
-        "embedding_distance",
-        embedding_distance,
-        needs_embeddings,
-        prepare=_prepare("embedding_distance"),
-        reference="required",
-    ),
-    Strategy(
-        "nearest_neighbors",
-        nearest_neighbors,
-        needs_embeddings,
-        prepare=_prepare("nearest_neighbors"),
-        reference="required",
-    ),
+STRATEGIES = tuple(
+    Strategy(run, needs_embeddings, prepare=_prepare, reference="required", choices={"metric": METRICS})
+    for run in (embedding_distance, nearest_neighbors)
 )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from alhelpers.mining._neighbours import METRICS, Nearest, as_distance, merge, nearest
@@ -17,8 +16,6 @@ from alhelpers.mining._strategy import (
     Prepared,
     Scored,
     Strategy,
-    check_choice,
-    check_count,
     check_same_size,
     needs_embeddings,
 )
@@ -78,9 +75,7 @@ def novelty(
     ``"euclidean"`` or ``"cosine"``. Use it to find new kinds of input as data drifts. It fails while the
     reference is too small to estimate a density, and with duplicates in it, beside which everything is new.
 
-    References
-    ----------
-    Breunig, Kriegel, Ng and Sander, "LOF: identifying density-based local outliers", SIGMOD 2000.
+    Source: Breunig, Kriegel, Ng and Sander, "LOF: identifying density-based local outliers", SIGMOD 2000.
     """
     vectors = part.embeddings(layer, metric)
     check_same_size("novelty", vectors, context.vectors)
@@ -91,7 +86,7 @@ def novelty(
 def _prepare(
     pool: Pool, reference: Part, seed: int, *, n_neighbors: int | None, metric: str, layer: str | None
 ) -> Prepared:
-    neighbors = _neighbors("novelty", n_neighbors, metric, len(reference), "reference")
+    neighbors = _neighbors("novelty", n_neighbors, len(reference), "reference")
     base = reference.embeddings(layer, metric)
     found = nearest(base, base, neighbors, own=np.arange(len(base)))
     return Prepared(_Base(base, neighbors, _Density.of(found, metric)), {"n_neighbors": neighbors})
@@ -114,18 +109,20 @@ def outlier(
     records are seldom typical of a class. Every record is compared with every other: time grows with the
     square of the pool.
 
-    References
-    ----------
-    Breunig, Kriegel, Ng and Sander, "LOF: identifying density-based local outliers", SIGMOD 2000.
+    Source: Breunig, Kriegel, Ng and Sander, "LOF: identifying density-based local outliers", SIGMOD 2000.
     """
-    ids = pa.concat_arrays(pool.ids())
-    neighbors = _neighbors("outlier", n_neighbors, metric, len(ids), "records")
+    ids = pool.all_ids()
+    neighbors = _neighbors("outlier", n_neighbors, len(ids), "records")
     ranks = np.empty(len(ids), dtype=np.int64)
     ranks[pc.sort_indices(ids).to_numpy()] = np.arange(len(ids))
     squared = np.empty((len(ids), neighbors), dtype=np.float32)
     places = np.empty((len(ids), neighbors), dtype=np.int64)
-    for own, found in _neighbors_in_pool(pool, ranks, neighbors, metric, layer):
-        squared[own], places[own] = found
+    pool.cache()
+    ends = np.cumsum([len(ids) for ids in pool.ids()])
+    search = _Search(pool.parts, np.split(ranks, ends[:-1]), neighbors, metric, layer)
+    for number, found in enumerate(pool.map(_neighbors_of_part, search, range(len(pool.parts)))):
+        pool.report(int(ends[number]), len(ranks))
+        squared[search.ranks[number]], places[search.ranks[number]] = found
     found = Nearest(squared, places)
     factor = _Density.of(found, metric).outlier_factor(found, metric)
     return Scored(factor[ranks], {"n_neighbors": neighbors})
@@ -149,42 +146,28 @@ class _Search(NamedTuple):
     layer: str | None
 
 
-def _neighbors_in_pool(
-    pool: Pool, ranks: np.ndarray, n_neighbors: int, metric: str, layer: str | None
-) -> Iterator[tuple[np.ndarray, Nearest]]:
-    """Yield, for each part, the ranks of its records by id, and their neighbours in all parts, as such ranks."""
-    pool.cache()
-    ends = np.cumsum([len(ids) for ids in pool.ids()])
-    shared = _Search(pool.parts, np.split(ranks, ends[:-1]), n_neighbors, metric, layer)
-    for number, found in enumerate(pool.map(_neighbors_of_part, shared, range(len(pool.parts)))):
-        pool.report(int(ends[number]), len(ranks))
-        yield shared.ranks[number], found
-
-
-def _neighbors_of_part(number: int, shared: _Search) -> Nearest:
-    """Find the neighbours of a part's records in every part; a task."""
-    records, k = Part.of(shared.parts[number]), shared.n_neighbors
-    vectors = records.embeddings(shared.layer, shared.metric)
+def _neighbors_of_part(number: int, search: _Search) -> Nearest:
+    """Find the neighbours of a part's records in every part, as ranks by id."""
+    records, k = Part.of(search.parts[number]), search.n_neighbors
+    vectors = records.embeddings(search.layer, search.metric)
     best = Nearest(np.full((len(vectors), k), np.inf, np.float32), np.full((len(vectors), k), -1))
-    for other, part in enumerate(shared.parts):
-        order = np.argsort(shared.ranks[other])  # ties go by id
+    for other, part in enumerate(search.parts):
+        order = np.argsort(search.ranks[other])  # ties go by id
         if len(order) and len(vectors):
-            base = vectors if other == number else Part.of(part).embeddings(shared.layer, shared.metric)
+            base = vectors if other == number else Part.of(part).embeddings(search.layer, search.metric)
             own = np.argsort(order) if other == number else None
             found = nearest(vectors, base[order], k, own)
-            ranks = np.append(shared.ranks[other][order], -1)  # the last for missing neighbours
+            ranks = np.append(search.ranks[other][order], -1)  # the last for missing neighbours
             best = merge(best, Nearest(found.squared, ranks[found.places]), k)
     return best
 
 
-def _neighbors(strategy: str, given: int | None, metric: str, count: int, name: str) -> int:
+def _neighbors(strategy: str, given: int | None, count: int, name: str) -> int:
     """Return the number of neighbours; a record has ``count - 1``."""
-    check_choice(strategy, "metric", metric, METRICS)
     if count < 2:
         raise MiningError(f"strategy {strategy!r} needs at least 2 records as {name}, got {count}")
     if given is None:
         return min(_DEFAULT_NEIGHBORS, count - 1)
-    check_count(strategy, "n_neighbors", given)
     if given >= count:
         raise MiningError(
             f"strategy {strategy!r}: n_neighbors={given} needs more than {given} records as {name}, got {count}; "
@@ -193,7 +176,8 @@ def _neighbors(strategy: str, given: int | None, metric: str, count: int, name: 
     return int(given)
 
 
+_OPTIONS: dict[str, Any] = {"choices": {"metric": METRICS}, "counts": ("n_neighbors",)}
 STRATEGIES = (
-    Strategy("novelty", novelty, needs_embeddings, prepare=_prepare, reference="required"),
-    Strategy("outlier", outlier, needs_embeddings, kind="all"),
+    Strategy(novelty, needs_embeddings, prepare=_prepare, reference="required", **_OPTIONS),
+    Strategy(outlier, needs_embeddings, kind="all", **_OPTIONS),
 )

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from alhelpers.mining._draws import uniform
 from alhelpers.mining._neighbours import as_distance, nearest
-from alhelpers.mining._pool import Pool, Readable, check_enough, ids_of
-from alhelpers.mining._strategy import Part, Picked, Strategy, check_count, check_same_size, needs_embeddings
+from alhelpers.mining._pool import Pool, Readable, check_enough
+from alhelpers.mining._strategy import Part, Picked, Strategy, check_same_size, needs_embeddings
 
 # The size of the sample of a larger pool; k-means on more records would take hours.
 _MAX_RECORDS = 100_000
@@ -48,13 +48,9 @@ def typicality(
     that were learnt without labels, or on a few principal components of the pixels. It fails later, as
     uncertainty is better once a model is good, and in embeddings without clusters.
 
-    References
-    ----------
-    Hacohen, Dekel and Weinshall, "Active learning on a budget: opposite strategies suit high and low
+    Source: Hacohen, Dekel and Weinshall, "Active learning on a budget: opposite strategies suit high and low
     budgets", ICML 2022.
     """
-    check_count("typicality", "n_neighbors", n_neighbors)
-    check_count("typicality", "max_clusters", max_clusters)
     count = sum(map(len, pool.ids()))
     check_enough(size, count)
     sample = _sample(pool, max(_MAX_RECORDS, size), seed)
@@ -86,8 +82,10 @@ def _sample(pool: Pool, max_records: int, seed: int) -> Part:
 def _sample_part(part: Readable, drawing: tuple[int, float]) -> pa.Table:
     """Return the records whose random number is at most the limit; a task."""
     seed, limit = drawing
-    table = part.load(distinct=False)
-    return table if limit == 1 else table.filter(pa.array(uniform(ids_of(table), seed) <= limit))
+    records = Part.of(part)
+    if limit == 1:
+        return records.table
+    return records.table.filter(pa.array(uniform(records.ids, seed) <= limit))
 
 
 def _clusters(points: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -109,9 +107,8 @@ def _pick_from_clusters(
     cluster: np.ndarray, density: np.ndarray, pool_size: int, count: int, size: int
 ) -> np.ndarray:
     """Pick the densest records of the clusters with the fewest labels, the largest clusters first; (size,)."""
-    ranked = np.argsort(
-        -density[:pool_size], kind="stable"
-    )  # the pool is in the order of the ids: ties go by it
+    # the pool is in the order of the ids: ties go by it
+    ranked = np.argsort(-density[:pool_size], kind="stable")
     members: list[list[int]] = [[] for _ in range(count)]
     for place in ranked[::-1].tolist():  # the best last, where pop takes it from
         members[cluster[place]].append(place)
@@ -128,4 +125,12 @@ def _pick_from_clusters(
     return np.array(places)
 
 
-STRATEGIES = (Strategy("typicality", typicality, needs_embeddings, kind="together", reference="optional"),)
+STRATEGIES = (
+    Strategy(
+        typicality,
+        needs_embeddings,
+        kind="together",
+        reference="optional",
+        counts=("n_neighbors", "max_clusters"),
+    ),
+)

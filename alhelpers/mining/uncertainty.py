@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,6 @@ from alhelpers.mining._strategy import (
     Part,
     Prepared,
     Strategy,
-    check_choice,
     check_count,
     needs_confidences,
 )
@@ -37,10 +36,8 @@ def confidence(part: Part, context: None, *, over: str = "max", top_k: int | Non
     ``"mean"`` or ``"sum"`` of their scores, or with ``"top_k"`` the mean of the ``top_k`` highest (of all, if
     they are fewer). The score of a record without boxes is 0, the lowest.
 
-    References
-    ----------
-    Lewis and Gale, "A sequential algorithm for training text classifiers", SIGIR 1994; Brust, Käding and Denzler,
-    "Active learning for deep object detection", VISAPP 2019 (over boxes).
+    Source: Lewis and Gale, "A sequential algorithm for training text classifiers", SIGIR 1994; Brust, Käding and
+    Denzler, "Active learning for deep object detection", VISAPP 2019 (over boxes).
     """
     return _score_records_or_boxes(part, _least_confidence, over, top_k)
 
@@ -53,9 +50,7 @@ def margin(part: Part, context: None, *, over: str = "max", top_k: int | None = 
     comparisons, as these labels move the boundary between two classes. It fails in the first rounds, when
     confidences mean little, and chooses near duplicates: put coreset behind it in a cascade.
 
-    References
-    ----------
-    Scheffer, Decomain and Wrobel, "Active hidden Markov models for information extraction", IDA 2001.
+    Source: Scheffer, Decomain and Wrobel, "Active hidden Markov models for information extraction", IDA 2001.
     """
     return _score_records_or_boxes(part, lambda fields: scores.margin(fields.confidences()), over, top_k)
 
@@ -67,9 +62,7 @@ def entropy(part: Part, context: None, *, over: str = "max", top_k: int | None =
     ``top_k`` combine the scores of boxes, as for confidence. Use it when all classes matter, as for abstaining.
     It fails with many classes: the unlikely ones outweigh the two that compete, and margin is better.
 
-    References
-    ----------
-    Settles, "Active learning literature survey", 2009, section 3.1.
+    Source: Settles, "Active learning literature survey", 2009, section 3.1.
     """
     return _score_records_or_boxes(part, lambda fields: scores.entropy(fields.confidences()), over, top_k)
 
@@ -86,21 +79,15 @@ class _BoxFields:
     """The fields of all boxes of a part, as `Part` returns those of records."""
 
     def __init__(self, boxes: Boxes) -> None:
-        self.boxes = boxes
+        self._boxes = boxes
 
     def has(self, name: str) -> bool:
-        """Return whether the boxes have a field."""
-        return getattr(self.boxes, name) is not None
+        return getattr(self._boxes, name) is not None
 
     def numbers(self, name: str) -> np.ndarray:
-        """Return a field of numbers or vectors."""
-        return getattr(self.boxes, name)
+        return getattr(self._boxes, name)
 
-    def confidences(self) -> np.ndarray:
-        """Return confidences, (M, C): the field, or else the softmax of the logits."""
-        if self.has("confidences"):
-            return self.boxes.confidences
-        return scores.confidences_from_logits(self.boxes.logits)
+    confidences = Part.confidences
 
 
 def _least_confidence(fields: Part | _BoxFields) -> np.ndarray:
@@ -152,18 +139,13 @@ def _combine_boxes(values: np.ndarray, offsets: np.ndarray, over: str, top_k: in
     return result
 
 
-def _prepare_over(strategy: str) -> Callable[..., Prepared]:
-    def prepare(pool: Pool, reference: Part | None, seed: int, *, over: str, top_k: int | None) -> Prepared:
-        check_choice(strategy, "over", over, _OVER)
-        if over == "top_k":
-            check_count(strategy, "top_k", top_k)
-        elif top_k is not None:
-            raise UnknownOption(
-                f'option top_k of strategy {strategy!r} must be used with over="top_k", got {top_k!r}'
-            )
-        return Prepared(None)
-
-    return prepare
+def _check_top_k(strategy: str, options: Mapping[str, Any]) -> None:
+    if options["over"] == "top_k":
+        check_count(strategy, "top_k", options["top_k"])
+    elif options["top_k"] is not None:
+        raise UnknownOption(
+            f'option top_k of strategy {strategy!r} must be used with over="top_k", got {options["top_k"]!r}'
+        )
 
 
 def _needs_of(*names: str) -> Callable[[Mapping[str, Any]], Needs]:
@@ -173,6 +155,9 @@ def _needs_of(*names: str) -> Callable[[Mapping[str, Any]], Needs]:
 # ------------------------------------------------------------------------------
 # weighted entropy
 # ------------------------------------------------------------------------------
+
+
+_DIFFERENT_NAMES = "strategy 'weighted_entropy' needs the same class_names in every record"
 
 
 def weighted_entropy(part: Part, context: np.ndarray) -> np.ndarray:
@@ -202,7 +187,7 @@ def _prepare(pool: Pool, reference: Part | None, seed: int) -> Prepared:
 def _class_counts(pool: Pool, reference: Part | None) -> tuple[np.ndarray, str]:
     """Count the records of each class; return also which records were counted."""
     if reference is None:
-        parts = [counts for counts in pool.map(_count_predicted_in_part) if counts is not None]
+        parts = [counts for counts in pool.map(_count_predicted) if counts is not None]
         if not parts:
             raise RecordError("records hold no record")
         return np.sum(parts, axis=0), "predictions of the records"
@@ -213,19 +198,18 @@ def _class_counts(pool: Pool, reference: Part | None) -> tuple[np.ndarray, str]:
         places = pc.index_in(truth, value_set=pa.array(names)).drop_null()
         return np.bincount(places.to_numpy(), minlength=len(names)), "ground truth of the reference"
     if reference.has("confidences") or reference.has("logits"):
-        return _count_predicted(reference.confidences()), "predictions of the reference"
+        return _count_predicted(reference), "predictions of the reference"
     raise MissingField(
         "strategy 'weighted_entropy' needs, to count classes, groundtruth in the reference and class_names, or "
         f"confidences or logits in the reference, which has: {', '.join(reference.table.column_names)}"
     )
 
 
-def _count_predicted_in_part(part: Readable, context: None) -> np.ndarray | None:
+def _count_predicted(part: Readable, context: None = None) -> np.ndarray | None:
     records = Part.of(part)
-    return _count_predicted(records.confidences()) if len(records) else None
-
-
-def _count_predicted(confidences: np.ndarray) -> np.ndarray:
+    if not len(records):
+        return None
+    confidences = records.confidences()
     return np.bincount(confidences.argmax(axis=1), minlength=confidences.shape[1])
 
 
@@ -233,42 +217,32 @@ def _names_of_pool(pool: Pool) -> list[str] | None:
     """Return the class names, the same in every record of the pool, or None if there are none."""
     if "class_names" not in pool.columns:
         return None
-    found = [names for names in pool.map(_names_in_part) if names is not None]
+    found = [names for names in pool.map(_class_names) if names is not None]
     if any(names != found[0] for names in found):
-        _raise_different_names()
+        raise MissingField(_DIFFERENT_NAMES)
     return found[0] if found else None
 
 
-def _names_in_part(part: Readable, context: None) -> list[str] | None:
-    return _class_names(Part.of(part))
-
-
-def _class_names(part: Part) -> list[str] | None:
+def _class_names(part: Readable, context: None = None) -> list[str] | None:
     """Return the class names, the same in every record, or None if there are none."""
-    if not part.has("class_names"):
-        return None
-    column = part.table["class_names"].drop_null()
+    records = Part.of(part)
+    column = records.table["class_names"].drop_null() if records.has("class_names") else ()
     if not len(column):
         return None
     first = column[0].as_py()
     lengths = pc.list_value_length(column).to_numpy()
     flat = pc.list_flatten(column)
     if (lengths != len(first)).any() or not pc.all(pc.equal(flat, pa.array(first * len(column)))).as_py():
-        _raise_different_names()
+        raise MissingField(_DIFFERENT_NAMES)
     return first
-
-
-def _raise_different_names() -> NoReturn:
-    raise MissingField("strategy 'weighted_entropy' needs the same class_names in every record")
 
 
 STRATEGIES = (
     *(
-        Strategy(run.__name__, run, _needs_of(*names), prepare=_prepare_over(run.__name__))
+        Strategy(run, _needs_of(*names), choices={"over": _OVER}, check=_check_top_k)
         for run, names in ((confidence, _CLASSIFIED), (margin, _CLASSIFIED[1:]), (entropy, _CLASSIFIED[1:]))
     ),
     Strategy(
-        "weighted_entropy",
         weighted_entropy,
         needs_confidences,
         prepare=_prepare,

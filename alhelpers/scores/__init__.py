@@ -7,10 +7,9 @@ for any number of classes. Logits must be converted into confidences by :func:`c
 they are never guessed from their values.
 """
 
-from alhelpers.scores.calibration import calibrate
+from alhelpers.scores._blocks import ScoreError
 from alhelpers.scores.confidences import entropy, least_confidence, margin, rarity, weighted_entropy
-from alhelpers.scores.errors import ScoreError
-from alhelpers.scores.logits import confidences_from_logits
+from alhelpers.scores.logits import calibrate, confidences_from_logits
 from alhelpers.scores.pixels import RegionScores, over_pixels, over_regions, pixel_map
 from alhelpers.scores.regression import regression_variance
 from alhelpers.scores.samples import (

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from alhelpers.scores.errors import ScoreError
-
 # Confidences come from float32 or float16 softmaxes and from JSON with four digits: their sums differ from 1 by
 # at most this.
-SUM_TOLERANCE = 1e-3
+_SUM_TOLERANCE = 1e-3
 
 # Elements worked on at once: a few float32 temporaries of this size stay in the processor's cache.
 CHUNK_ELEMENTS = 1 << 17
@@ -28,6 +27,22 @@ THREADED_ELEMENTS = 1 << 20
 
 # The fewest records of a transposed block, so that each step works on whole rows of memory.
 _TRANSPOSED_RECORDS = 128
+
+
+class ScoreError(ValueError):
+    """Raised for an array that cannot be scored; the message names the row, its value and the way out.
+
+    Parameters
+    ----------
+    message : str
+        The message.
+    row : int or None
+        The first wrong row, if it is one row.
+    """
+
+    def __init__(self, message: str, row: int | None = None) -> None:
+        super().__init__(message)
+        self.row = row
 
 
 class Block(NamedTuple):
@@ -69,7 +84,18 @@ def map_vectors(vectors: ArrayLike, name: str, kernel: Kernel) -> np.ndarray:
     given = numbers(vectors, name)
     if given.ndim != 2 or given.shape[1] < 1:
         raise ScoreError(f"{name} must have shape (N, D) with D at least 1, got {given.shape}")
-    return map_blocks(given, kernel, lambda block, row: _check_finite_block(block, name, row))
+    return map_blocks(
+        given,
+        kernel,
+        lambda block, row: check_finite(block.values if block.classes else block.values.T, name, row),
+    )
+
+
+def chunks(given: np.ndarray) -> Iterator[slice]:
+    """Yield slices of rows that stay in the processor's cache."""
+    step = max(1, CHUNK_ELEMENTS // max(1, math.prod(given.shape[1:])))
+    for start in range(0, len(given), step):
+        yield slice(start, start + step)
 
 
 def numbers(values: ArrayLike, name: str) -> np.ndarray:
@@ -89,7 +115,7 @@ def map_blocks(given: np.ndarray, kernel: Kernel, check: Check) -> np.ndarray:
     not change the scores.
     """
     result = np.empty(len(given), dtype=np.float32)
-    width = max(1, int(np.prod(given.shape[1:])))
+    width = max(1, math.prod(given.shape[1:]))
     wide = given.shape[-1] >= WIDE
     step = max(1 if wide else _TRANSPOSED_RECORDS, CHUNK_ELEMENTS // width)
 
@@ -97,7 +123,10 @@ def map_blocks(given: np.ndarray, kernel: Kernel, check: Check) -> np.ndarray:
         buffer = None if wide else np.empty(width * max(2, min(step, last - first)), dtype=np.float32)
         for start in range(first, last, step):
             rows = given[start : min(start + step, last)]
-            block = _contiguous(rows) if buffer is None else _transposed(rows, buffer)
+            if buffer is None:
+                block = Block(np.ascontiguousarray(rows, dtype=np.float32), rows.ndim - 1)
+            else:
+                block = _transposed(rows, buffer)
             check(block, start)
             result[start : start + len(rows)] = kernel(block)[: len(rows)]
 
@@ -120,11 +149,6 @@ def _cores() -> int:
     return min(cores, int(limit)) if limit.isdecimal() and int(limit) else cores
 
 
-def _contiguous(rows: np.ndarray) -> Block:
-    """Return a block of the rows, without a copy if they are float32."""
-    return Block(np.ascontiguousarray(rows, dtype=np.float32), rows.ndim - 1)
-
-
 def _transposed(rows: np.ndarray, buffer: np.ndarray) -> Block:
     """Return a block of the rows with the records last, written into the buffer.
 
@@ -137,13 +161,8 @@ def _transposed(rows: np.ndarray, buffer: np.ndarray) -> Block:
     return Block(values, rows.ndim - 2)
 
 
-# ------------------------------------------------------------------------------
-# checks
-# ------------------------------------------------------------------------------
-
-
-def bad_sums(block: Block) -> np.ndarray | None:
-    """Return where confidences are negative, not finite or do not sum to 1, or None if all are valid."""
+def first_wrong(block: Block) -> tuple[int, str, str] | None:
+    """Return the first record whose confidences are not valid, its sample and the problem, or None if all are valid."""
     values, axis = block
     with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are found below
         if axis == values.ndim - 1:
@@ -152,14 +171,19 @@ def bad_sums(block: Block) -> np.ndarray | None:
             sums = np.add.reduce(values, axis=axis)
     # Three numbers decide whether all are valid. NaN makes every comparison false.
     if not sums.size or (
-        values.min() >= 0 and sums.min() >= 1 - SUM_TOLERANCE and sums.max() <= 1 + SUM_TOLERANCE
+        values.min() >= 0 and sums.min() >= 1 - _SUM_TOLERANCE and sums.max() <= 1 + _SUM_TOLERANCE
     ):
         return None
-    good = (np.abs(sums - 1) <= SUM_TOLERANCE) & (values.min(axis=axis) >= 0)
-    return None if good.all() else ~good
+    good = (np.abs(sums - 1) <= _SUM_TOLERANCE) & (values.min(axis=axis) >= 0)
+    if good.all():
+        return None
+    if axis < values.ndim - 1:
+        good, values = np.moveaxis(good, -1, 0), np.moveaxis(values, -1, 0)
+    record, *sample = np.argwhere(~good)[0].tolist()
+    return record, "".join(f", sample {number}," for number in sample), _problem(values[record, *sample])
 
 
-def what_is_wrong(values: np.ndarray) -> str:
+def _problem(values: np.ndarray) -> str:
     """Return what is wrong with the (C,) values of a record, and the way out."""
     if not np.isfinite(values).all():
         return "holds NaN or infinity; leave the record out or predict it again"
@@ -171,20 +195,10 @@ def what_is_wrong(values: np.ndarray) -> str:
 
 
 def _check_sums(block: Block, name: str, first_row: int) -> None:
-    """Raise if a record's confidences are negative, not finite or do not sum to 1."""
-    bad = bad_sums(block)
-    if bad is None:
-        return
-    transposed = block.classes < block.values.ndim - 1
-    bad, values = (np.moveaxis(array, -1, 0) if transposed else array for array in (bad, block.values))
-    record, *sample = np.argwhere(bad)[0].tolist()
-    place = f"row {first_row + record} of {name}" + "".join(f", sample {number}," for number in sample)
-    raise ScoreError(f"{place} {what_is_wrong(values[record, *sample])}", row=first_row + record)
-
-
-def _check_finite_block(block: Block, name: str, first_row: int) -> None:
-    """Raise if a number of a block of vectors is not finite."""
-    check_finite(block.values if block.classes else block.values.T, name, first_row)
+    if (wrong := first_wrong(block)) is not None:
+        record, sample, problem = wrong
+        row = first_row + record
+        raise ScoreError(f"row {row} of {name}{sample} {problem}", row)
 
 
 def check_finite(rows: np.ndarray, name: str, first_row: int = 0) -> None:

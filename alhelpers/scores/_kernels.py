@@ -1,12 +1,9 @@
-"""The formulas of the scores, on blocks: a kernel takes a block and returns one number per record.
+"""The formulas of the scores of the same names: a kernel takes a block and returns one number per record.
 
 The same kernels score the pixels of an image, as if each were a record.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from types import MappingProxyType
 
 import numpy as np
 
@@ -24,19 +21,16 @@ _VOTE_UNIT = 2.0**-40
 
 
 def least_confidence(block: Block) -> np.ndarray:
-    """Return 1 - the highest confidence."""
     return 1 - block.values.max(axis=block.classes)
 
 
 def margin(block: Block) -> np.ndarray:
-    """Return 1 - (first - second)."""
     top_two = _top_two_of_columns if block.classes == 0 else _top_two_of_rows
     first, second = top_two(block.values)
     return 1 - (first - second)
 
 
 def entropy(block: Block) -> np.ndarray:
-    """Return the entropy, divided by log C."""
     return np.clip(_sum_p_log_p(block) / np.float32(-np.log(_classes(block))), 0, 1)
 
 
@@ -115,17 +109,14 @@ def mean(block: Block) -> Block:
 
 
 def predictive_entropy(block: Block) -> np.ndarray:
-    """Return the entropy of the mean, divided by log C."""
     return entropy(mean(block))
 
 
 def mean_margin(block: Block) -> np.ndarray:
-    """Return the margin of the mean."""
     return margin(mean(block))
 
 
 def bald(block: Block) -> np.ndarray:
-    """Return the entropy of the mean minus the mean entropy, divided by log C."""
     each = np.add.reduce(_sum_p_log_p(block), axis=block.classes - 1) * _one_over_samples(block)
     difference = each - _sum_p_log_p(mean(block))
     return np.clip(difference / np.float32(np.log(_classes(block))), 0, 1)
@@ -147,7 +138,6 @@ def variation_ratio(block: Block) -> np.ndarray:
 
 
 def vote_entropy(block: Block) -> np.ndarray:
-    """Return the entropy of the votes, divided by log C."""
     return entropy_of_votes(_votes(block), _classes(block))
 
 
@@ -206,18 +196,11 @@ def _counts(votes: np.ndarray, classes: int) -> np.ndarray:
     return counts
 
 
-# ------------------------------------------------------------------------------
-# vectors
-# ------------------------------------------------------------------------------
-
-
 def activation(block: Block) -> np.ndarray:
-    """Return minus the Euclidean norm."""
     return -np.sqrt(np.add.reduce(np.square(block.values), axis=block.classes))
 
 
 def energy(block: Block) -> np.ndarray:
-    """Return -logsumexp."""
     values, axis = block
     peak = values.max(axis=axis, keepdims=True)
     above = values - peak
@@ -225,22 +208,9 @@ def energy(block: Block) -> np.ndarray:
     return -(peak.squeeze(axis) + np.log(np.add.reduce(above, axis=axis)))
 
 
-# ------------------------------------------------------------------------------
-# by name
-# ------------------------------------------------------------------------------
-
-OF_CONFIDENCES: Mapping[str, Kernel] = MappingProxyType(
-    {"least_confidence": least_confidence, "margin": margin, "entropy": entropy}
-)
-OF_SAMPLES: Mapping[str, Kernel] = MappingProxyType(
-    {
-        "predictive_entropy": predictive_entropy,
-        "mean_margin": mean_margin,
-        "bald": bald,
-        "variance": variance,
-        "variation_ratio": variation_ratio,
-        "vote_entropy": vote_entropy,
-        "consensus_kl": mean_kl,
-        "consensus_kl_max": max_kl,
-    }
-)
+_SAMPLES = (predictive_entropy, mean_margin, bald, variance, variation_ratio, vote_entropy)
+OF_CONFIDENCES: dict[str, Kernel] = {
+    kernel.__name__: kernel for kernel in (least_confidence, margin, entropy)
+}
+OF_SAMPLES: dict[str, Kernel] = {kernel.__name__: kernel for kernel in _SAMPLES}
+OF_SAMPLES |= {"consensus_kl": mean_kl, "consensus_kl_max": max_kl}

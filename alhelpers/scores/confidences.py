@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from alhelpers.scores import _kernels
-from alhelpers.scores._blocks import Block, map_confidences
+from alhelpers.scores._blocks import Block, ScoreError, map_confidences
 from alhelpers.scores._docs import documented
-from alhelpers.scores.errors import ScoreError
 
 _of_confidences = documented(
     parameters="""
@@ -62,8 +61,7 @@ def entropy(confidences: ArrayLike) -> np.ndarray:
 
     References
     ----------
-    Shannon, "A mathematical theory of communication", 1948; Settles, "Active learning literature survey",
-    2009.
+    Shannon, "A mathematical theory of communication", 1948; Settles, "Active learning literature survey", 2009.
     """
     return map_confidences(confidences, _kernels.entropy)
 
@@ -113,8 +111,7 @@ def rarity(class_counts: ArrayLike) -> np.ndarray:
     Returns
     -------
     numpy.ndarray of shape (C,), float32
-        ``(n + C) / (C * (count + 1))``: 1 for every class of a balanced reference, more for rare classes,
-        finite for a class without records.
+        ``(n + C) / (C * (count + 1))``: 1 for every class of a balanced reference, finite for one without records.
 
     Raises
     ------

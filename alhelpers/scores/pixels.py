@@ -8,9 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from alhelpers.scores._blocks import CHUNK_ELEMENTS, Block, bad_sums, check_finite, numbers, what_is_wrong
+from alhelpers.scores._blocks import CHUNK_ELEMENTS, Block, ScoreError, check_finite, first_wrong, numbers
 from alhelpers.scores._kernels import OF_CONFIDENCES, OF_SAMPLES
-from alhelpers.scores.errors import ScoreError
 
 
 def pixel_map(predictions: ArrayLike, score: str) -> np.ndarray:
@@ -34,8 +33,7 @@ def pixel_map(predictions: ArrayLike, score: str) -> np.ndarray:
     Raises
     ------
     ScoreError
-        If the score is not one of those for this shape, or a pixel's confidences are negative, not finite or do not
-        sum to 1; the message names the image and the pixel.
+        If the score does not fit the shape, or confidences are not valid; the message names the image and the pixel.
 
     References
     ----------
@@ -74,11 +72,9 @@ def over_pixels(
     maps : array_like of shape (N, H, W)
         Pixel scores, as returned by :func:`pixel_map`.
     how : {"mean", "top_k"}
-        The mean of all pixels, in which small objects hardly count; or the mean of the ``k`` highest pixels, for
-        which one uncertain area is enough.
+        The mean of all pixels, in which small objects hardly count, or of the ``k`` highest pixels.
     k : int or float
-        For ``"top_k"``: a whole number of pixels from 1 to H * W, or a share of them above 0 and below 1, rounded
-        up.
+        For ``"top_k"``: a number of pixels from 1 to H * W, or a share of them above 0 and below 1, rounded up.
 
     Returns
     -------
@@ -88,8 +84,7 @@ def over_pixels(
     Raises
     ------
     ScoreError
-        If the shape is not (N, H, W), a map is not finite (the message names the image), or ``how`` or ``k`` is out
-        of range.
+        If the shape, ``how`` or ``k`` is not valid, or a map is not finite; the message names the image.
     """
     given = _maps(maps)
     flat = given.reshape(len(given), given.shape[1] * given.shape[2])
@@ -111,12 +106,8 @@ class RegionScores(NamedTuple):
 
     Attributes
     ----------
-    image : numpy.ndarray of shape (R,), int64
-        The number of the image.
-    region : numpy.ndarray of shape (R,), int64
-        The label of the region in its image.
-    pixels : numpy.ndarray of shape (R,), int64
-        The number of its pixels.
+    image, region, pixels : numpy.ndarray of shape (R,), int64
+        The number of the image, the label of the region in it, and the number of its pixels.
     score : numpy.ndarray of shape (R,), float32
         The sum or mean of the scores of its pixels.
     """
@@ -155,8 +146,7 @@ def over_regions(
     Raises
     ------
     ScoreError
-        If the shapes differ, a map is not finite (the message names the image), labels are not integers, or
-        the reduction is unknown.
+        If a shape, a label or the reduction is not valid, or a map is not finite; the message names the image.
     """
     given, labels = _maps(maps), np.asarray(regions)
     if labels.dtype.kind not in "iu" or labels.shape != given.shape:
@@ -185,7 +175,6 @@ def _regions_of(
 
 
 def _maps(maps: ArrayLike) -> np.ndarray:
-    """Return maps as a checked array."""
     given = numbers(maps, "maps")
     if given.ndim != 3 or 0 in given.shape[1:]:
         raise ScoreError(f"maps must have shape (N, H, W), got {given.shape}")
@@ -206,12 +195,7 @@ def _pixels(k: float | None, size: int) -> int:
 
 
 def _check_pixels(block: Block, image: int, top: int, width: int) -> None:
-    """Raise if a pixel's confidences are not valid."""
-    bad = bad_sums(block)
-    if bad is None:
-        return
-    *sample, pixel = np.argwhere(bad)[0].tolist()
-    line, column = divmod(pixel, width)
-    place = f"row {image} of predictions" + "".join(f", sample {number}" for number in sample)
-    problem = what_is_wrong(block.values[*sample, :, pixel])
-    raise ScoreError(f"{place}, pixel ({top + line}, {column}), {problem}", row=image)
+    if (wrong := first_wrong(block)) is not None:
+        pixel, sample, problem = wrong
+        place = f"{sample or ','} pixel ({top + pixel // width}, {pixel % width})"
+        raise ScoreError(f"row {image} of predictions{place}, {problem}", image)

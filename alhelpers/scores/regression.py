@@ -8,8 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from alhelpers.scores._blocks import CHUNK_ELEMENTS, check_finite, numbers
-from alhelpers.scores.errors import ScoreError
+from alhelpers.scores._blocks import ScoreError, check_finite, chunks, numbers
 
 
 def regression_variance(samples: ArrayLike, reduction: Literal["mean", "sum"] = "mean") -> np.ndarray:
@@ -31,13 +30,11 @@ def regression_variance(samples: ArrayLike, reduction: Literal["mean", "sum"] = 
     Raises
     ------
     ScoreError
-        If the reduction is unknown, the shape is not one of these, or a row holds a number that is not finite; the
-        message names the row.
+        If the reduction or shape is not valid, or a row holds a number that is not finite; the message names the row.
 
     References
     ----------
-    Gal and Ghahramani, "Dropout as a Bayesian approximation", ICML 2016 (the variance of the passes,
-    without the noise of the data).
+    Gal and Ghahramani, "Dropout as a Bayesian approximation", ICML 2016 (without the noise of the data).
     """
     if reduction not in ("mean", "sum"):
         raise ScoreError(f'reduction must be "mean" or "sum", got {reduction!r}')
@@ -49,11 +46,9 @@ def regression_variance(samples: ArrayLike, reduction: Literal["mean", "sum"] = 
         )
     given = given.reshape(*given.shape[:2], math.prod(given.shape[2:]))
     result = np.empty(len(given), dtype=np.float32)
-    step = max(1, CHUNK_ELEMENTS // (given.shape[1] * given.shape[2]))
-    for start in range(0, len(given), step):
-        rows = given[start : start + step]
-        check_finite(rows, "samples", start)
-        result[start : start + step] = _variance(rows) * (1 if reduction == "mean" else given.shape[2])
+    for chunk in chunks(given):
+        check_finite(given[chunk], "samples", chunk.start)
+        result[chunk] = _variance(given[chunk]) * (1 if reduction == "mean" else given.shape[2])
     return result
 
 

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from alhelpers.scores import _kernels
-from alhelpers.scores._blocks import CHUNK_ELEMENTS, map_samples
+from alhelpers.scores._blocks import ScoreError, chunks, map_samples
 from alhelpers.scores._docs import documented
-from alhelpers.scores.errors import ScoreError
 
 _of_samples = documented(
     parameters="""
@@ -76,8 +75,7 @@ def variance(samples: ArrayLike) -> np.ndarray:
 
     References
     ----------
-    Kampffmeyer, Salberg and Jenssen, "Semantic segmentation of small objects and modeling of uncertainty",
-    2016.
+    Kampffmeyer, Salberg and Jenssen, "Semantic segmentation of small objects and modeling of uncertainty", 2016.
     """
     return map_samples(samples, _kernels.variance)
 
@@ -132,8 +130,7 @@ def vote_entropy_from_votes(votes: ArrayLike, classes: int) -> np.ndarray:
     Raises
     ------
     ScoreError
-        If the shape is not (N, S) with S at least 2, the votes are not whole numbers, or a vote is not between 0
-        and C - 1; the message names the row.
+        If the shape is not valid, or a vote is not a whole number from 0 to C - 1; the message names the row.
 
     References
     ----------
@@ -154,10 +151,9 @@ def vote_entropy_from_votes(votes: ArrayLike, classes: int) -> np.ndarray:
             row,
         )
     result = np.empty(len(given), dtype=np.float32)
-    step = max(1, CHUNK_ELEMENTS // given.shape[1])
-    for start in range(0, len(given), step):
-        members_first = np.ascontiguousarray(given[start : start + step].T, dtype=np.min_scalar_type(classes))
-        result[start : start + step] = _kernels.entropy_of_votes(members_first, int(classes))
+    for chunk in chunks(given):
+        members_first = np.ascontiguousarray(given[chunk].T, dtype=np.min_scalar_type(classes))
+        result[chunk] = _kernels.entropy_of_votes(members_first, int(classes))
     return result
 
 
@@ -179,8 +175,7 @@ def consensus_kl(samples: ArrayLike, reduction: Literal["mean", "max"] = "mean")
     Raises
     ------
     ScoreError
-        If the reduction is unknown, the shape is not (N, S, C) with S and C at least 2, or a record's
-        confidences are not valid.
+        If the reduction, the shape or a record's confidences are not valid.
 
     References
     ----------

@@ -29,8 +29,7 @@ def activation(vectors: ArrayLike) -> np.ndarray:
 
     References
     ----------
-    Dhamija, Guenther and Boult, "Reducing network agnostophobia", NeurIPS 2018 (unknown inputs have small
-    norms).
+    Dhamija, Guenther and Boult, "Reducing network agnostophobia", NeurIPS 2018.
     """
     return map_vectors(vectors, "vectors", _kernels.activation)
 

@@ -28,3 +28,9 @@ def make_table(count=60, seed=0, prefix="r", dims=6, classes=4):
         query_by_committee=rng.dirichlet(np.ones(classes) / 2, size=(count, 5)).astype(np.float32),
         groundtruth=[NAMES[k] for k in group],
     )
+
+
+def same(first, second):
+    """Assert that two selections are the same, bit for bit."""
+    assert first.ids == second.ids
+    np.testing.assert_array_equal(first.scores, second.scores)

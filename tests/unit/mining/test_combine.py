@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from helpers_mining import same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,19 +19,14 @@ from alhelpers.mining import (
 )
 from alhelpers.mining._combine import _ranks
 
+CASCADE = {"cascade": [{"strategy": "margin", "keep": "2x"}, {"strategy": "coreset"}]}
+
 
 def test_one_part_is_mining(pool, reference):
-    for plan in (
-        {"strategy": "coreset"},
-        [{"strategy": "coreset", "share": 1.0}],
-        [{"strategy": "coreset", "size": 7}],
-    ):
-        found, expected = (
-            combine(pool, plan, 7, reference=reference),
-            mine(pool, "coreset", 7, reference=reference),
-        )
-        assert found.ids == expected.ids
-        np.testing.assert_array_equal(found.scores, expected.scores)
+    one = {"strategy": "coreset"}
+    for plan in (one, [one | {"share": 1.0}], [one | {"size": 7}]):
+        found = combine(pool, plan, 7, reference=reference)
+        same(found, mine(pool, "coreset", 7, reference=reference))
         assert set(found.meta["strategies"].values()) == {"coreset"}
 
 
@@ -59,12 +55,8 @@ def test_the_same_strategy_twice_never_chooses_twice(pool):
 
 
 def test_a_cascade_chooses_among_what_was_kept(pool):
-    plan = {
-        "cascade": [
-            {"strategy": "margin", "keep": "4x"},
-            {"strategy": "coreset", "options": {"metric": "cosine"}},
-        ]
-    }
+    last = {"strategy": "coreset", "options": {"metric": "cosine"}}
+    plan = {"cascade": [{"strategy": "margin", "keep": "4x"}, last]}
     found = combine(pool, plan, 6)
     kept = mine(pool, "margin", 24).ids
     expected = mine(pool.filter(np.isin(pool["id"].to_numpy(), kept)), "coreset", 6, metric="cosine")
@@ -105,7 +97,7 @@ def test_shares_are_rounded_to_the_whole_budget(shares, size, expected, pool):
 
 def test_every_form_of_records_gives_the_same_and_nothing_changes(pool, reference, tmp_path):
     plan = [
-        {"cascade": [{"strategy": "margin", "keep": "2x"}, {"strategy": "coreset"}], "share": 0.5},
+        CASCADE | {"share": 0.5},
         {"strategy": "novelty", "options": {"n_neighbors": 5}, "share": 0.5},
     ]
     rows, before = pool.to_pylist(), copy.deepcopy((pool.to_pylist(), plan))
@@ -121,13 +113,14 @@ def test_every_form_of_records_gives_the_same_and_nothing_changes(pool, referenc
     assert combine(pool.take(order), plan, 8, reference=reference).ids == found.ids
 
 
-STAGES = [{"strategy": "margin", "keep": "2x"}, {"strategy": "random"}]
+MARGIN = {"strategy": "margin"}
+STAGES = [MARGIN | {"keep": "2x"}, {"strategy": "random"}]
 BADGES = [{"strategy": "badge", "weight": 1}] * 2
 
 
 def test_numbers_of_numpy_are_numbers(pool):
     plan = [
-        {"strategy": "margin", "size": np.int64(4)},
+        MARGIN | {"size": np.int64(4)},
         {"cascade": [STAGES[0] | {"keep": np.int64(9)}, STAGES[1]], "share": np.float32(0.6)},
     ]
     assert len(combine(pool, plan, 10).ids) == 10
@@ -140,47 +133,31 @@ def test_numbers_of_numpy_are_numbers(pool):
         ("margin", MiningError, "plan 'margin' must be an object or a list"),
         (["margin"], MiningError, r"plan\[0\] 'margin' must be an object with a 'strategy'"),
         ([{"share": 1.0}], MiningError, "exactly one of 'strategy', 'cascade' or 'weights'"),
-        ([{"strategy": "margin", "cascade": STAGES}], MiningError, "exactly one of .*'cascade'"),
+        ([MARGIN | {"cascade": STAGES}], MiningError, "exactly one of .*'cascade'"),
         ({"weights": []}, MiningError, "a list of at least two objects"),
-        ({"weights": [{"strategy": "margin", "weight": 1}]}, MiningError, "a list of at least two objects"),
-        ({"weights": [{"strategy": "margin"}] * 2}, MiningError, "lacks 'weight'.* a number above 0"),
-        ({"weights": [{"strategy": "margin", "weight": 0}] * 2}, MiningError, "weight 0 must be a number ab"),
-        (
-            {"weights": [{"strategy": "margin", "weight": "2"}] * 2},
-            MiningError,
-            "weight '2' must be a number",
-        ),
+        ({"weights": [MARGIN | {"weight": 1}]}, MiningError, "a list of at least two objects"),
+        ({"weights": [MARGIN] * 2}, MiningError, "lacks 'weight'.* a number above 0"),
+        ({"weights": [MARGIN | {"weight": 0}] * 2}, MiningError, "weight 0 must be a number ab"),
+        ({"weights": [MARGIN | {"weight": "2"}] * 2}, MiningError, "weight '2' must be a number"),
         ({"weights": [{"strategy": "margn", "weight": 2}] * 2}, UnknownStrategy, "did you mean 'margin'"),
-        (
-            {"weights": [{"strategy": "margin", "weight": 1, "keep": 2}] * 2},
-            MiningError,
-            "unknown key 'keep'",
-        ),
+        ({"weights": [MARGIN | {"weight": 1, "keep": 2}] * 2}, MiningError, "unknown key 'keep'"),
         ({"weights": BADGES}, MiningError, "'badge' chooses records together"),
         ({"weights": BADGES, "options": {}}, MiningError, "'options' beside each 'strategy'"),
-        (
-            [{"strategy": "margin", "metric": 1}],
-            MiningError,
-            "unknown key 'metric'; known are 'strategy', 'op",
-        ),
-        ([{"strategy": "margin"}, {"strategy": "random"}], MiningError, "either a 'share' or a 'size'"),
-        ([{"strategy": "margin", "share": 0.5, "size": 3}], MiningError, "either a 'share' or a 'size'"),
-        ([{"strategy": "margin", "share": 0.5}], MiningError, "ask for 5 records in all, but size=10"),
-        ([{"strategy": "margin", "size": 2.5}], MiningError, "size 2.5 must be a whole number"),
-        ([{"strategy": "margin", "share": -1}], MiningError, "share -1 must be a number above 0"),
-        ([{"strategy": "margin", "share": float("nan")}], MiningError, "share nan must be a number above 0"),
-        ([{"strategy": "margin", "share": True}], MiningError, "share True must be a number above 0"),
+        ([MARGIN | {"metric": 1}], MiningError, "unknown key 'metric'; known are 'strategy', 'op"),
+        ([MARGIN, {"strategy": "random"}], MiningError, "either a 'share' or a 'size'"),
+        ([MARGIN | {"share": 0.5, "size": 3}], MiningError, "either a 'share' or a 'size'"),
+        ([MARGIN | {"share": 0.5}], MiningError, "ask for 5 records in all, but size=10"),
+        ([MARGIN | {"size": 2.5}], MiningError, "size 2.5 must be a whole number"),
+        ([MARGIN | {"share": -1}], MiningError, "share -1 must be a number above 0"),
+        ([MARGIN | {"share": float("nan")}], MiningError, "share nan must be a number above 0"),
+        ([MARGIN | {"share": True}], MiningError, "share True must be a number above 0"),
         ({"strategy": "margn"}, UnknownStrategy, "did you mean 'margin'"),
-        ({"strategy": "margin", "options": {"metric": 1}}, UnknownOption, "has no option 'metric'"),
-        ({"strategy": "margin", "options": "fast"}, MiningError, "options 'fast' must be an object"),
+        (MARGIN | {"options": {"metric": 1}}, UnknownOption, "has no option 'metric'"),
+        (MARGIN | {"options": "fast"}, MiningError, "options 'fast' must be an object"),
         ({"cascade": []}, MiningError, "must be a list of stages"),
         ({"cascade": STAGES, "options": {}}, MiningError, "'options' beside each 'strategy'"),
-        (
-            {"cascade": [{"strategy": "margin", "keep": 20}]},
-            MiningError,
-            "'keep' in every stage but the last",
-        ),
-        ({"cascade": [{"strategy": "margin"}, {"strategy": "random"}]}, MiningError, "as stage 1 of 2"),
+        ({"cascade": [STAGES[0]]}, MiningError, "'keep' in every stage but the last"),
+        ({"cascade": [MARGIN, {"strategy": "random"}]}, MiningError, "as stage 1 of 2"),
         ({"cascade": [STAGES[0] | {"keep": "ten"}, STAGES[1]]}, MiningError, "such as '10x'"),
         ({"cascade": [STAGES[0] | {"keep": 5}, STAGES[1]]}, MiningError, "fewer than the 10"),
     ],
@@ -248,8 +225,7 @@ def test_weights_are_a_part_and_a_stage(pool, reference):
 # ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("plan", [{"strategy": "margin"}, {"cascade": [{"strategy": "margin", "keep": "2x"},
-                                                                      {"strategy": "coreset"}]}])  # fmt: skip
+@pytest.mark.parametrize("plan", [{"strategy": "margin"}, CASCADE])
 def test_no_records_at_all(plan, pool, tmp_path):
     for nothing in ([], pool.slice(0, 0)):
         with pytest.raises(records.RecordError, match="records hold no record"):
@@ -267,22 +243,15 @@ def test_a_stage_reads_of_files_only_its_own_columns(pool, tmp_path, monkeypatch
         return parts(source, columns, *more, **named)
 
     monkeypatch.setattr(records, "parts", spied)
-    combine(
-        tmp_path / "pool.parquet",
-        {"cascade": [{"strategy": "margin", "keep": "2x"}, {"strategy": "coreset"}]},
-        5,
-    )
+    combine(tmp_path / "pool.parquet", CASCADE, 5)
     assert {"embeddings"} in asked and {"confidences"} in asked
     assert not any({"embeddings", "confidences"} <= columns for columns in asked)
 
 
 def test_a_field_that_a_later_stage_lacks_is_named_at_once(pool):
     left = pool.drop_columns(["embeddings", "embeddings:early"])
-    plan = {"cascade": [{"strategy": "margin", "keep": "2x"}, {"strategy": "coreset"}]}
-    with pytest.raises(
-        MissingField, match="'coreset' needs embeddings in the records, which have: id, confidences, "
-    ):
-        combine(left.to_pylist(), plan, 5)
+    with pytest.raises(MissingField, match="'coreset' needs embeddings in the records, which have: id, conf"):
+        combine(left.to_pylist(), CASCADE, 5)
 
 
 def test_a_pool_that_is_too_small(pool):

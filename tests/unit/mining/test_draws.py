@@ -15,7 +15,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_draws_are_uniform_and_do_not_hang_together(kind):
+def test_draws_are_uniform_and_independent(kind):
     # Fixed ids and seeds, so this fails never or always; for others each assertion fails in less than 1 of 10^5 cases.
     ids = pa.array(KINDS[kind])
     drawn = uniform(ids, 3)

@@ -1,10 +1,12 @@
 """Every strategy picks the same on every engine, in every order of the records, in every partition."""
 
+import operator
 import os
 import pickle
 import signal
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
+import helpers_mining
 import numpy as np
 import pytest
 from dask.distributed import Client, LocalCluster
@@ -14,7 +16,6 @@ from alhelpers import records
 from alhelpers.mining import MiningError, badge, combine, coreset, mine, strategies, typicality
 from alhelpers.mining._engine import engine_of
 
-ALL = strategies()
 PLANS = {
     "cascade": {"cascade": [{"strategy": "margin", "keep": "3x"}, {"strategy": "coreset"}]},
     "side by side": [
@@ -75,15 +76,13 @@ def many_rounds(monkeypatch):
 
 
 def same(first, second):
-    assert first.ids == second.ids
-    np.testing.assert_array_equal(first.scores, second.scores)
+    helpers_mining.same(first, second)
     assert first.meta == second.meta
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", strategies())
 def test_every_engine_partition_and_order_picks_the_same(name, table, labelled, files, engines):
-    reference = None if ALL[name]["reference"] == "none" else labelled
-    given = {"reference": reference, "seed": 5}
+    given = {"reference": labelled, "seed": 5}
     expected = mine(table, name, 30, **given)
     same(expected, mine(table.to_pylist(), name, 30, **given))
     same(expected, mine(files / "one.parquet", name, 30, **given))
@@ -93,12 +92,11 @@ def test_every_engine_partition_and_order_picks_the_same(name, table, labelled, 
 
 @pytest.mark.usefixtures("many_rounds")
 @pytest.mark.parametrize("name", ["coreset", "badge"])
-def test_rounds_do_not_show(name, table, labelled, files, dask, monkeypatch):
-    reference = None if ALL[name]["reference"] == "none" else labelled
-    several = mine(files / "many-*.parquet", name, 30, reference=reference)
-    same(several, mine(files / "many-*.parquet", name, 30, reference=reference, engine=dask))
+def test_the_number_of_rounds_changes_nothing(name, table, labelled, files, dask, monkeypatch):
+    several = mine(files / "many-*.parquet", name, 30, reference=labelled)
+    same(several, mine(files / "many-*.parquet", name, 30, reference=labelled, engine=dask))
     monkeypatch.undo()
-    same(several, mine(table, name, 30, reference=reference))
+    same(several, mine(table, name, 30, reference=labelled))
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -143,8 +141,7 @@ def test_progress_goes_up_to_the_whole(files, labelled, engines):
         for name in ("margin", "embedding_distance", "outlier", "coreset", "badge", "typicality"):
             total = 12 if name in ("coreset", "badge", "typicality") else 240
             calls = []
-            reference = None if ALL[name]["reference"] == "none" else labelled
-            mine(files / "many-*.parquet", name, 12, reference=reference, engine=engine,
+            mine(files / "many-*.parquet", name, 12, reference=labelled, engine=engine,
                  progress=lambda done, all_of_it, calls=calls: calls.append((done, all_of_it)))  # fmt: skip
             assert calls == sorted(calls) and calls[-1] == (total, total)
 
@@ -192,14 +189,10 @@ def test_results_are_taken_as_they_are_asked_for():
             yield number
 
     with ThreadPoolExecutor(2) as pool:
-        results = engine_of(pool).map(_sum, items(), 1)
+        results = engine_of(pool).map(operator.add, items(), 1)
         assert [next(results) for _ in range(3)] == [1, 2, 3]
         assert len(taken) < 100
         results.close()
-
-
-def _sum(item, context):
-    return item + context
 
 
 def test_what_tasks_share_is_sent_to_a_cluster_once(dask):
@@ -229,14 +222,8 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_answer(table, labelled, fi
             while victims:
                 os.kill(victims.pop(), signal.SIGKILL)
 
-        found = mine(
-            files / "many-*.parquet",
-            "embedding_distance",
-            30,
-            reference=labelled,
-            engine=client,
-            progress=progress,
-        )
+        given = {"reference": labelled, "engine": client, "progress": progress}
+        found = mine(files / "many-*.parquet", "embedding_distance", 30, **given)
         assert not victims
     same(expected, found)
 

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
+from helpers_mining import same
 
 from alhelpers import records
 from alhelpers.mining import MiningError, MissingField, PoolExhausted, UnknownOption, mine, strategies
@@ -22,20 +23,13 @@ VARIANTS = [(name, {}) for name in ALL] + [
     ("activation", {"source": "logits"}),
     ("typicality", {"max_clusters": 3}),
 ]
+WITH_FIELDS = [name for name in ALL if ALL[name]["fields"]]
+WITH_LAYER = [name for name in ALL if "layer" in ALL[name]["options"]]
 every_variant = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=lambda value: str(value))
-
-
-def reference_for(name, reference):
-    return None if ALL[name]["reference"] == "none" else reference
 
 
 def shuffled(table, seed=5):
     return table.take(np.random.default_rng(seed).permutation(table.num_rows))
-
-
-def same(first, second):
-    assert first.ids == second.ids
-    np.testing.assert_array_equal(first.scores, second.scores)
 
 
 def as_rows(table):
@@ -51,7 +45,7 @@ def as_rows(table):
 @every_variant
 @pytest.mark.parametrize("size", [1, 7, 60])
 def test_a_selection_is_what_was_asked_for(name, options, size, pool, reference):
-    found = mine(pool, name, size, reference=reference_for(name, reference), **options)
+    found = mine(pool, name, size, reference=reference, **options)
     assert len(found) == len(found.ids) == size == len(set(found.ids))
     assert set(found.ids) <= set(pool["id"].to_pylist())
     assert found.scores.shape == (size,) and found.scores.dtype == np.float32
@@ -63,12 +57,10 @@ def test_a_selection_is_what_was_asked_for(name, options, size, pool, reference)
 
 @every_variant
 def test_same_seed_same_picks_whatever_the_order_of_the_rows(name, options, pool, reference):
-    reference = reference_for(name, reference)
-    mixed = None if reference is None else shuffled(reference)
     for seed in (0, 3):
         first = mine(pool, name, 12, reference=reference, seed=seed, **options)
         same(first, mine(pool, name, 12, reference=reference, seed=seed, **options))
-        same(first, mine(shuffled(pool), name, 12, reference=mixed, seed=seed, **options))
+        same(first, mine(shuffled(pool), name, 12, reference=shuffled(reference), seed=seed, **options))
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in ("badge", "random", "typicality")])
@@ -77,46 +69,44 @@ def test_ties_go_to_the_smaller_id(name, reference):
     one["mc_dropout"] = one["query_by_committee"]
     rows = [{"id": f"r{k}", **one} for k in (5, 3, 8, 1, 9, 0)]
     other = [{"id": f"s{k}", **one, "embeddings": [k, 1.0]} for k in range(4)]
-    found = mine(rows, name, 3, reference=reference_for(name, other))
+    found = mine(rows, name, 3, reference=other)
     assert found.ids == ["r0", "r1", "r3"]
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_inputs_are_not_changed_and_every_form_of_records_gives_the_same(name, pool, reference, tmp_path):
-    rows, labelled = as_rows(pool), reference_for(name, as_rows(reference))
+    rows, labelled = as_rows(pool), as_rows(reference)
     before = copy.deepcopy((rows, labelled))
     found = mine(rows, name, 9, reference=labelled)
     assert str(before) == str((rows, labelled))
-    same(found, mine(pool, name, 9, reference=reference_for(name, reference)))
+    same(found, mine(pool, name, 9, reference=reference))
     records.write(tmp_path / "pool-0.parquet", pool.slice(0, 20))
     records.write(tmp_path / "pool-1.parquet", pool.slice(20))
     records.write(tmp_path / "reference.parquet", reference)
-    at = reference_for(name, tmp_path / "reference.parquet")
+    at = tmp_path / "reference.parquet"
     same(found, mine(str(tmp_path / "pool-*.parquet"), name, 9, reference=at))
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if ALL[name]["fields"]])
+@pytest.mark.parametrize("name", WITH_FIELDS)
 def test_a_missing_field_is_named(name, pool, reference):
-    reference = reference_for(name, reference)
     for need in ALL[name]["fields"]:
         left = pool.drop_columns([column for column in need if column in pool.column_names])
-        with pytest.raises(
-            MissingField, match=f"strategy '{name}' needs {' or '.join(need)} in the records"
-        ) as error:
+        message = f"strategy '{name}' needs {' or '.join(need)} in the records"
+        with pytest.raises(MissingField, match=message) as error:
             mine(left, name, 3, reference=reference)
         assert all(column in str(error.value) for column in left.column_names)
         with pytest.raises(MissingField):
             mine(as_rows(left), name, 3, reference=reference)
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if ALL[name]["fields"]])
+@pytest.mark.parametrize("name", WITH_FIELDS)
 def test_each_field_that_meets_a_need_is_enough(name, pool, reference):
     for need in ALL[name]["fields"]:
         for column in set(need) & set(pool.column_names):
             left = pool.drop_columns(
                 [other for other in need if other != column and other in pool.column_names]
             )
-            assert len(mine(left, name, 3, reference=reference_for(name, reference))) == 3
+            assert len(mine(left, name, 3, reference=reference)) == 3
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if ALL[name]["reference"] != "none"])
@@ -127,9 +117,8 @@ def test_the_reference_is_checked(name, pool, reference):
     else:
         assert len(mine(pool, name, 3)) == 3
     if "layer" in ALL[name]["options"]:
-        with pytest.raises(
-            MissingField, match=f"strategy '{name}' needs embeddings in the reference, which have: id"
-        ):
+        message = f"strategy '{name}' needs embeddings in the reference, which have: id"
+        with pytest.raises(MissingField, match=message):
             mine(pool, name, 3, reference=reference.select(["id", "confidences"]))
         narrow = records.from_arrays(["a", "b"], embeddings=np.ones((2, 3), np.float32))
         with pytest.raises(MiningError, match="have 6 numbers, the reference's 3"):
@@ -138,7 +127,6 @@ def test_the_reference_is_checked(name, pool, reference):
 
 @pytest.mark.parametrize("name", ALL)
 def test_mistakes_are_named(name, pool, reference):
-    reference = reference_for(name, reference)
     with pytest.raises(UnknownOption, match=f"strategy '{name}' has no option 'colour'; its options are: "):
         mine(pool, name, 3, reference=reference, colour=1)
     with pytest.raises(PoolExhausted, match="size=61 records were asked for, but the pool holds 60"):
@@ -148,48 +136,41 @@ def test_mistakes_are_named(name, pool, reference):
     for size in (0, -1, 2.5, True, "3"):
         with pytest.raises(MiningError, match="size must be a whole number"):
             mine(pool, name, size, reference=reference)
-    for option in {"metric", "score", "reduction", "source"} & set(ALL[name]["options"]):
-        with pytest.raises(
-            UnknownOption, match=f"option {option} of strategy '{name}' must be one of .* got 'best'"
-        ):
-            mine(pool, name, 3, reference=reference, **{option: "best"})
-    for option in {"n_neighbors", "max_clusters"} & set(ALL[name]["options"]):
-        with pytest.raises(
-            UnknownOption, match=f"option {option} of strategy '{name}' must be a whole number"
-        ):
-            mine(pool, name, 3, reference=reference, **{option: 0})
+    wrong = dict.fromkeys(("metric", "score", "reduction", "source"), ("best", "one of .* got 'best'"))
+    wrong |= dict.fromkeys(("n_neighbors", "max_clusters"), (0, "a whole number"))
+    for option in wrong.keys() & ALL[name]["options"]:
+        value, valid = wrong[option]
+        with pytest.raises(UnknownOption, match=f"option {option} of strategy '{name}' must be {valid}"):
+            mine(pool, name, 3, reference=reference, **{option: value})
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if "layer" in ALL[name]["options"]])
-def test_embeddings_that_are_not_finite_are_named(name, pool, reference):
-    vectors = records.column(pool, "embeddings").copy()
-    vectors[17, 2] = np.nan
-    broken = [row | {"embeddings": vector} for row, vector in zip(pool.to_pylist(), vectors, strict=True)]
-    with pytest.raises(records.RecordError, match=f"'{broken[17]['id']}': embeddings holds NaN"):
-        mine(broken, name, 3, reference=reference_for(name, reference))
+def with_number(table, value):
+    vectors = records.column(table, "embeddings").copy()
+    vectors[17, 2] = value
+    rows = zip(table.to_pylist(), vectors, strict=True)
+    return [row | {"embeddings": vector} for row, vector in rows]
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in ALL if "layer" in ALL[name]["options"] and name != "activation"]
+    ("name", "value", "problem"),
+    [(name, np.nan, "holds NaN") for name in WITH_LAYER]
+    + [(name, -3e30, "has values beyond 1e.17") for name in WITH_LAYER if name != "activation"],
 )
-def test_embeddings_that_are_too_large_are_named(name, pool, reference):
-    vectors = records.column(pool, "embeddings").copy()
-    vectors[17, 2] = -3e30
-    large = pool.set_column(pool.column_names.index("embeddings"), "embeddings",
-                            records.from_arrays(pool["id"].to_pylist(), embeddings=vectors)["embeddings"])  # fmt: skip
-    message = f"record '{pool['id'][17].as_py()}': embeddings has values beyond 1e\\+17"
+def test_embeddings_that_cannot_be_used_are_named(name, value, problem, pool, reference):
+    broken = with_number(pool, value)
+    message = f"'{broken[17]['id']}': embeddings {problem}"
     with pytest.raises(records.RecordError, match=message):
-        mine(large, name, 3, reference=reference_for(name, reference))
+        mine(broken, name, 3, reference=reference)
     if ALL[name]["reference"] != "none":
         with pytest.raises(records.RecordError, match=message):
-            mine(reference, name, 3, reference=large)
+            mine(reference, name, 3, reference=broken)
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if "metric" in ALL[name]["options"]])
 def test_zero_vectors_have_no_cosine(name, reference):
     rows = [{"id": f"r{k}", "embeddings": [float(k), 0, 0, 0, 0, 0]} for k in (3, 0, 2)]
     with pytest.raises(records.RecordError, match="record 'r0': embeddings is a zero vector"):
-        mine(rows, name, 2, reference=reference_for(name, reference), metric="cosine")
+        mine(rows, name, 2, reference=reference, metric="cosine")
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if ["confidences", "logits"] in ALL[name]["fields"]])
@@ -207,7 +188,7 @@ def test_an_unused_reference_is_not_read(name, pool, tmp_path):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_docstrings_say_what_when_and_where_it_fails(name):
+def test_docstrings_are_complete(name):
     from alhelpers.mining._registry import STRATEGIES
 
     text = " ".join(STRATEGIES[name].run.__doc__.split())

@@ -46,19 +46,17 @@ def test_confidence_takes_the_confidence_of_the_predicted_class_first():
 # ------------------------------------------------------------------------------
 
 
-def with_boxes(counts, seed=0, **fields):
+def rows_of(boxes, field="confidences"):
+    """Records of boxes that have one field and a place."""
+    place = {"class_name": "cat", "left": 1.0, "top": 2.0, "width": 3.0, "height": 4.0}
+    return [{"id": id, "detections": [{field: value} | place for value in values]} for id, values in boxes]
+
+
+def with_boxes(counts, seed=0):
     """Records of boxes: the table, and the (C,) confidences of each record's boxes."""
     rng = np.random.default_rng(seed)
     found = [rng.dirichlet(np.ones(4), size=count).astype(np.float32) for count in counts]
-    place = {"left": 1.0, "top": 2.0, "width": 3.0, "height": 4.0}
-    rows = [
-        {
-            "id": f"i{k:03d}",
-            "detections": [{"class_name": "cat", "confidences": box} | place for box in boxes],
-        }
-        for k, boxes in enumerate(found)
-    ]
-    return records.as_table(rows), found
+    return records.as_table(rows_of((f"i{k:03d}", boxes) for k, boxes in enumerate(found))), found
 
 
 OVER = {
@@ -81,21 +79,14 @@ def test_boxes_become_one_score(name, score, over):
 
 
 def test_boxes_with_nothing_but_a_confidence_or_logits():
-    place = {"left": 1.0, "top": 2.0, "width": 3.0, "height": 4.0, "class_name": "cat"}
-    rows = [{"id": id, "detections": [{"confidence": c} | place for c in values]}
-            for id, values in (("a", [0.9, 0.4]), ("b", []), ("c", [0.5]))]  # fmt: skip
+    rows = rows_of((("a", [0.9, 0.4]), ("b", []), ("c", [0.5])), "confidence")
     found = mine(rows, "confidence", 3)
     assert found.ids == ["a", "c", "b"]
     np.testing.assert_allclose(found.scores, [0.6, 0.5, 0], rtol=1e-6)
-    with pytest.raises(
-        MissingField,
-        match="'margin' needs confidences or logits or .*which have: id, detections, detections.confid",
-    ):
+    message = "'margin' needs confidences or logits or .*which have: id, detections, detections.confid"
+    with pytest.raises(MissingField, match=message):
         mine(rows, "margin", 1)
-    rows = [
-        {"id": id, "detections": [{"logits": logits} | place]}
-        for id, logits in (("a", [3.0, 0]), ("b", [1.0, 0]))
-    ]
+    rows = rows_of((("a", [[3.0, 0]]), ("b", [[1.0, 0]])), "logits")
     assert mine(rows, "margin", 2).ids == ["b", "a"]
 
 
@@ -125,10 +116,7 @@ def test_options_of_boxes():
     table, _ = with_boxes([1, 2])
     for options, message in (
         ({"over": "best"}, "option over of strategy 'margin' must be one of 'max', .* got 'best'"),
-        (
-            {"over": "top_k"},
-            "option top_k of strategy 'margin' must be a whole number of at least 1, got None",
-        ),
+        ({"over": "top_k"}, "option top_k of strategy 'margin' must be a whole number .* 1, got None"),
         ({"over": "mean", "top_k": 2}, 'must be used with over="top_k", got 2'),
     ):
         with pytest.raises(UnknownOption, match=message):
@@ -159,18 +147,14 @@ def test_weighted_entropy_counts_predictions_where_there_is_no_ground_truth(pool
     check(pool, "weighted_entropy", scores.weighted_entropy(confidences, scores.rarity(own)))
 
 
-def test_weighted_entropy_says_what_it_needs_to_count(pool, reference):
-    with pytest.raises(
-        MissingField, match="needs, to count classes, groundtruth in the reference and class_names"
-    ):
-        mine(
-            pool.drop_columns(["class_names"]),
-            "weighted_entropy",
-            3,
-            reference=reference.select(["id", "groundtruth"]),
-        )
-    rows = [{"id": "a", "confidences": [0.5, 0.5], "class_names": ["x", "y"]}]
-    rows += [{"id": "b", "confidences": [0.5, 0.5], "class_names": ["y", "x"]}]
+def test_weighted_entropy_names_missing_fields(pool, reference):
+    nameless, truth = pool.drop_columns(["class_names"]), reference.select(["id", "groundtruth"])
+    with pytest.raises(MissingField, match="to count classes, groundtruth in the reference and class_names"):
+        mine(nameless, "weighted_entropy", 3, reference=truth)
+    rows = [
+        {"id": id, "confidences": [0.5, 0.5], "class_names": list(names)}
+        for id, names in (("a", "xy"), ("b", "yx"))
+    ]
     with pytest.raises(MissingField, match="the same class_names in every record"):
         mine(rows, "weighted_entropy", 1, reference=[{"id": "r", "groundtruth": "x"}])
 
@@ -218,9 +202,8 @@ def distances(table, reference, metric):
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_embedding_distance(metric, pool, reference):
-    check(
-        pool, "embedding_distance", distances(pool, reference, metric).min(axis=1), reference, metric=metric
-    )
+    nearest = distances(pool, reference, metric).min(axis=1)
+    check(pool, "embedding_distance", nearest, reference, metric=metric)
 
 
 def test_nearest_neighbors(pool, reference):
@@ -268,9 +251,8 @@ def test_the_most_outlying_of_many_are_scikit_learns():
 def test_local_outliers_need_neighbours(pool, reference):
     few = reference.slice(0, 6)
     assert mine(pool, "novelty", 3, reference=few).meta["n_neighbors"] == 5
-    with pytest.raises(
-        MiningError, match="n_neighbors=6 needs more than 6 records as reference, got 6; take at most 5"
-    ):
+    message = "n_neighbors=6 needs more than 6 records as reference, got 6; take at most 5"
+    with pytest.raises(MiningError, match=message):
         mine(pool, "novelty", 3, reference=few, n_neighbors=6)
     with pytest.raises(MiningError, match="needs at least 2 records as reference, got 1"):
         mine(pool, "novelty", 3, reference=few.slice(0, 1))

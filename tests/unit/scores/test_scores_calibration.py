@@ -107,7 +107,7 @@ def test_logits_of_a_wrong_shape_are_refused(shape):
         scores.confidences_from_logits(np.zeros(shape))
 
 
-def test_what_cannot_be_calibrated_is_said():
+def test_logits_that_cannot_be_calibrated_are_named():
     logits, labels = records_of(6, number=200)
     best, worst = logits.argmax(axis=1), logits.argmin(axis=1)
     broken = logits.copy()

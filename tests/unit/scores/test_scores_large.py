@@ -1,11 +1,8 @@
 """Large arrays, shared by threads: the same scores, the first wrong row named; and votes without confidences."""
 
-import math
-from collections import Counter
-
 import numpy as np
 import pytest
-from helpers_scores import CONFIDENCE_SCORES, SAMPLE_SCORES, VECTOR_SCORES, confidences_of
+from helpers_scores import CONFIDENCE_SCORES, SAMPLE_SCORES, VECTOR_SCORES, confidences_of, plain_entropy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,17 +60,12 @@ def test_omp_num_threads_asks_for_fewer_threads(monkeypatch, asked, given_cores)
     assert _blocks._cores() == given_cores
 
 
-def plain_entropy_of_votes(votes, classes):
-    shares = [count / len(votes) for count in Counter(votes).values()]
-    return -sum(share * math.log(share) for share in shares) / math.log(classes)
-
-
 @settings(max_examples=100, deadline=None)
 @given(classes=st.integers(2, 300), members=st.integers(2, 12), data=st.data())
 def test_entropy_of_votes_is_its_definition(classes, members, data):
     one = st.lists(st.integers(0, classes - 1), min_size=members, max_size=members)
     votes = data.draw(st.lists(one, min_size=1))
-    expected = [plain_entropy_of_votes(row, classes) for row in votes]
+    expected = [plain_entropy([row.count(c) / members for c in range(classes)]) for row in votes]
     np.testing.assert_allclose(scores.vote_entropy_from_votes(votes, classes), expected, atol=1e-6)
 
 

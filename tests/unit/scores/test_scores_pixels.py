@@ -26,7 +26,7 @@ def test_pixels_are_scored_as_records(name, shape):
         np.testing.assert_allclose(found[image, line, column], expected[0], atol=3e-6)
 
 
-def test_blocks_do_not_show():
+def test_blocks_change_no_score():
     samples = confidences_of(3, (2, 4, 6, 90, 120), axis=-3)  # several blocks an image
     found = scores.pixel_map(samples, score="bald")
     records = np.moveaxis(samples, (3, 4), (1, 2)).reshape(-1, 4, 6)
@@ -61,33 +61,29 @@ def test_memory_is_the_maps_and_a_few_blocks():
 def test_a_bad_pixel_is_named(values, problem):
     confidences = confidences_of(6, (3, 3, 300, 200), axis=-3)
     confidences[1, :, 277, 13] = values
-    with pytest.raises(
-        scores.ScoreError, match=rf"row 1 of predictions, pixel \(277, 13\), .*{problem}"
-    ) as error:
+    message = rf"row 1 of predictions, pixel \(277, 13\), .*{problem}"
+    with pytest.raises(scores.ScoreError, match=message) as error:
         scores.pixel_map(confidences, score="entropy")
     assert error.value.row == 1
     samples = confidences_of(7, (3, 4, 3, 5, 6), axis=-3)
     samples[2, 3, :, 4, 1] = values
-    with pytest.raises(
-        scores.ScoreError, match=rf"row 2 of predictions, sample 3, pixel \(4, 1\), .*{problem}"
-    ):
+    message = rf"row 2 of predictions, sample 3, pixel \(4, 1\), .*{problem}"
+    with pytest.raises(scores.ScoreError, match=message):
         scores.pixel_map(samples, score="bald")
-
-
-@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4), (2, 1, 4, 4), (2, 1, 3, 4, 4), (2, 3, 1, 4, 4)])
-def test_predictions_of_a_wrong_shape_are_refused(shape):
-    with pytest.raises(scores.ScoreError, match="predictions must be confidences"):
-        scores.pixel_map(np.full(shape, 0.5), score="entropy")
 
 
 @pytest.mark.parametrize(
     ("shape", "score", "message"),
     [
+        *(
+            (shape, "entropy", "predictions must be confidences")
+            for shape in [(2, 3), (2, 3, 4), (2, 1, 4, 4), (2, 1, 3, 4, 4), (2, 3, 1, 4, 4)]
+        ),
         ((1, 2, 3, 3), "bald", "must be one of least_confidence, margin, entropy, got 'bald'"),
         ((1, 2, 2, 3, 3), "entropy", "must be one of predictive_entropy, .*, got 'entropy'"),
     ],
 )
-def test_a_score_of_the_other_shape_is_refused_and_the_right_ones_named(shape, score, message):
+def test_shapes_and_scores_that_do_not_fit_are_named(shape, score, message):
     with pytest.raises(scores.ScoreError, match=message):
         scores.pixel_map(np.full(shape, 0.5), score=score)
 
@@ -147,9 +143,7 @@ def test_sums_over_regions_are_sums_over_pixels():
 
 @pytest.mark.parametrize("k", [None, 0, 13, -1, True, 0.0, 1.0, 1.5, float("nan"), "3"])
 def test_a_k_out_of_range_is_refused(k):
-    with pytest.raises(
-        scores.ScoreError, match="k must be a whole number of pixels from 1 to 12, or a share"
-    ):
+    with pytest.raises(scores.ScoreError, match="k must be a whole number of pixels from 1 to 12, or a"):
         scores.over_pixels(np.zeros((2, 3, 4)), "top_k", k=k)
 
 
@@ -163,16 +157,8 @@ MAPS = np.zeros((2, 3, 4))
         (lambda maps: scores.over_pixels(maps, k=3), (MAPS,), 'k is allowed only with how="top_k", got 3'),
         (scores.over_pixels, (MAPS[0],), r"maps must have shape \(N, H, W\), got \(3, 4\)"),
         (scores.over_pixels, (MAPS * [[[1]], [[np.nan]]],), "row 1 of maps holds NaN or infinity"),
-        (
-            scores.over_regions,
-            (MAPS, MAPS),
-            r"regions must be integers of the maps' shape \(2, 3, 4\), got fl",
-        ),
-        (
-            scores.over_regions,
-            (MAPS, MAPS.astype(int), "max"),
-            'reduction must be "sum" or "mean", got \'max\'',
-        ),
+        (scores.over_regions, (MAPS, MAPS), r"regions must be integers .* \(2, 3, 4\), got float"),
+        (scores.over_regions, (MAPS, MAPS.astype(int), "max"), 'reduction must be "sum" or .* got .max'),
     ],
 )
 def test_other_mistakes_are_named(reduce, given, message):
