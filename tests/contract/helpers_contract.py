@@ -55,6 +55,12 @@ def refused(dl, method, path, body, message="", status=400):
     assert message in answer.json()["message"]
 
 
+def fails(error, match, call, *args, **options):
+    """Check that a call raises this error with a message that matches."""
+    with pytest.raises(error, match=match):
+        call(*args, **options)
+
+
 def not_found(dl, *calls):
     for call in calls:
         with pytest.raises(dl.exceptions.NotFound):

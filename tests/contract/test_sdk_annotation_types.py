@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 import pytest
-from helpers_contract import refused
+from helpers_contract import fails, refused
 
 
 def mask(*rows):
@@ -328,8 +328,7 @@ def test_a_missing_annotation_is_a_bad_request(dl, dataset, fill):
         lambda: first.annotations.get(annotation_id=box.id),
         lambda: dl.annotations.get(annotation_id=box.id),
     ):
-        with pytest.raises(dl.exceptions.BadRequest, match="annotation not found"):
-            again()
+        fails(dl.exceptions.BadRequest, "annotation not found", again)
     with pytest.raises(dl.exceptions.BadRequest):
         first.annotations.delete()
 

@@ -1,7 +1,7 @@
 """Assignments through the real SDK."""
 
 import pytest
-from helpers_contract import MISSING, refused
+from helpers_contract import MISSING, not_found, refused
 from helpers_tasks import ANN, BOB, CID, make, refs, status_of
 
 
@@ -64,8 +64,7 @@ def test_an_assignment_is_fetched_by_name_or_id(dl, project, dataset, task):
     for missing in (MISSING, "no-id"):
         with pytest.raises(dl.exceptions.NotFound):
             project.assignments.get(assignment_id=missing)
-    with pytest.raises(dl.exceptions.NotFound):
-        project.assignments.get(assignment_name="nothing")
+    not_found(dl, lambda: project.assignments.get(assignment_name="nothing"))
 
 
 def test_an_assignment_lists_its_items(dl, dataset, task):
@@ -156,5 +155,4 @@ def test_a_workload_that_makes_no_sense_is_refused(dl, task):
         path = f"/assignments/{first.id}/redistribute"
         refused(dl, "post", path, {"workload": workload})
     assert held(task) == {ANN: 3, BOB: 3}
-    with pytest.raises(dl.exceptions.NotFound):
-        task.assignments.reassign(assignee_id=BOB, assignment_id=MISSING, task=task)
+    not_found(dl, lambda: task.assignments.reassign(assignee_id=BOB, assignment_id=MISSING, task=task))

@@ -1,7 +1,7 @@
 """Datasets: create, list, update, delete, clone, merge, subsets, collections."""
 
 import pytest
-from helpers_contract import MISSING, classify, get_json, not_found, refused
+from helpers_contract import MISSING, classify, fails, get_json, not_found, refused
 
 
 def _paths(dataset):
@@ -26,12 +26,9 @@ def test_a_dataset_round_trips(dl, project):
 def test_options_of_a_new_dataset(dl, project):
     with pytest.raises(dl.exceptions.BadRequest, match="'expirationOptions' must be"):
         project.datasets.create("d", expiration_options=dl.ExpirationOptions(item_max_days=-1))
-    with pytest.raises(dl.exceptions.BadRequest, match="'indexDriver' must be"):
-        project.datasets.create("d", index_driver="v7")
-    with pytest.raises(dl.exceptions.NotFound, match="driver not found"):
-        project.datasets.create("d", driver_id=MISSING)
-    with pytest.raises(dl.exceptions.BadRequest, match="'name' must be a non-empty string"):
-        project.datasets.create("")
+    fails(dl.exceptions.BadRequest, "'indexDriver' must be", project.datasets.create, "d", index_driver="v7")
+    fails(dl.exceptions.NotFound, "driver not found", project.datasets.create, "d", driver_id=MISSING)
+    fails(dl.exceptions.BadRequest, "'name' must be a non-empty string", project.datasets.create, "")
     assert len(project.datasets.list()) == 0
     assert project.datasets.create("d", index_driver=dl.IndexDriver.V2).index_driver == "v2"
 
@@ -60,16 +57,14 @@ def test_datasets_are_listed_and_found(dl, project):
     filters.sort_by("name", dl.FiltersOrderByDirection.DESCENDING)
     assert [each.name for each in project.datasets.list(filters=filters)] == ["two", "one"]
     assert project.datasets.get(dataset_name="one").name == "one"
-    with pytest.raises(dl.exceptions.BadRequest, match="Filters resource"):
-        project.datasets.list(filters=dl.Filters())
+    fails(dl.exceptions.BadRequest, "Filters resource", project.datasets.list, filters=dl.Filters())
 
 
 @pytest.mark.parametrize(
     "wanted", [{"dataset_id": "nonsense"}, {"dataset_id": MISSING}, {"dataset_name": "no"}]
 )
 def test_a_missing_dataset(dl, project, wanted):
-    with pytest.raises(dl.exceptions.NotFound):
-        project.datasets.get(**wanted)
+    not_found(dl, lambda: project.datasets.get(**wanted))
 
 
 def test_the_name_of_another_project_is_free(dl, project):
@@ -97,8 +92,7 @@ def test_a_dataset_is_renamed(dl, project, dataset):
     assert dl.datasets.get(dataset_id=dataset.id).name == "renamed"
     dataset.name = "taken"
     for again in (dataset.update, lambda: project.datasets.create("taken")):
-        with pytest.raises(dl.exceptions.BadRequest, match="'taken' exists"):
-            again()
+        fails(dl.exceptions.BadRequest, "'taken' exists", again)
     with pytest.raises(dl.exceptions.BadRequest):
         project.datasets.update(dataset, patch={"name": ""})
     assert dl.datasets.get(dataset_id=dataset.id).name == "renamed"
@@ -136,23 +130,19 @@ def test_a_dataset_is_deleted_by_who_is_sure(dl, project, dataset, item):
         project.datasets.delete(dataset_id=dataset.id, sure=True)
     assert dataset.delete(sure=True, really=True) is True
     not_found(dl, lambda: dl.datasets.get(dataset_id=dataset.id), lambda: dl.items.get(item_id=item.id))
-    with pytest.raises(dl.exceptions.NotFound):
-        dataset.delete(sure=True, really=True)
+    not_found(dl, lambda: dataset.delete(sure=True, really=True))
 
 
 def test_a_dataset_that_is_not_locked_cannot_be_unlocked(dl, dataset):
-    with pytest.raises(dl.exceptions.BadRequest, match="dataset is not locked"):
-        dataset.unlock()
+    fails(dl.exceptions.BadRequest, "dataset is not locked", dataset.unlock)
     assert dataset.export(dataset_lock=True, lock_timeout_sec=10) is None  # nothing in it
-    with pytest.raises(dl.exceptions.BadRequest, match="dataset is not locked"):
-        dataset.unlock()
+    fails(dl.exceptions.BadRequest, "dataset is not locked", dataset.unlock)
 
 
 def test_what_is_not_emulated_says_so(dl, dataset, fill):
     fill(1)
     for call in (dataset.sync, dataset.schema.get, lambda: dataset.export(export_version="v3")):
-        with pytest.raises(dl.exceptions.NotFound, match="not emulated offline"):
-            call()
+        fails(dl.exceptions.NotFound, "not emulated offline", call)
 
 
 def test_counters(dl, dataset, fill):
@@ -171,8 +161,7 @@ def test_directory_tree(dl, project, dataset, fill):
     assert tree.dir_names == ["/a/b", "/a", "/c", "/"]
     assert [child.name for child in tree.root.children] == ["a", "c"]
     assert tree.root.children[0].children[0].id == dataset.items.get(filepath="/a/b", is_dir=True).id
-    with pytest.raises(dl.exceptions.NotFound):
-        project.datasets.directory_tree(dataset_id=MISSING)
+    not_found(dl, lambda: project.datasets.directory_tree(dataset_id=MISSING))
 
 
 # ---------------------------------------------------------------------------------------------- clone and merge
@@ -227,14 +216,10 @@ def test_clone_some_items_into_a_directory_of_another_dataset(dl, project, datas
 
 def test_clones_that_cannot_be(dl, project, dataset, marked):
     project.datasets.create("taken")
-    with pytest.raises(dl.exceptions.BadRequest, match="Must provide clone name"):
-        dataset.clone()
-    with pytest.raises(dl.exceptions.BadRequest, match="'taken' exists"):
-        dataset.clone(clone_name="taken")
-    with pytest.raises(dl.exceptions.NotFound):
-        dataset.clone(dst_dataset_id=MISSING)
-    with pytest.raises(dl.exceptions.BadRequest, match="has an item there already"):
-        dataset.clone(dst_dataset_id=dataset.id)
+    fails(dl.exceptions.BadRequest, "Must provide clone name", dataset.clone)
+    fails(dl.exceptions.BadRequest, "'taken' exists", dataset.clone, clone_name="taken")
+    not_found(dl, lambda: dataset.clone(dst_dataset_id=MISSING))
+    fails(dl.exceptions.BadRequest, "has an item there already", dataset.clone, dst_dataset_id=dataset.id)
     with pytest.raises(dl.exceptions.BadRequest, match="unknown operator"):
         dataset.clone(clone_name="new", filters=dl.Filters(custom_filter={"name": {"$almost": 1}}))
     assert sorted(each.name for each in project.datasets.list()) == ["images", "taken"]
@@ -283,8 +268,7 @@ def test_merge_puts_different_datasets_side_by_side(dl, project, dataset, fill):
     assert command.status == "success" and command.spec["mergeDatasetsConfiguration"]["name"] == "both"
     both = project.datasets.get(dataset_name="both")
     assert _paths(both) == ["/0000.png", "/0000.png"]
-    with pytest.raises(dl.exceptions.NotFound, match="More than one item"):
-        both.items.get(filepath="/0000.png")
+    fails(dl.exceptions.NotFound, "More than one item", both.items.get, filepath="/0000.png")
 
 
 def test_merges_that_cannot_be(dl, project, dataset):
@@ -292,14 +276,10 @@ def test_merges_that_cannot_be(dl, project, dataset):
         return dl.datasets.merge(merge_name=name, dataset_ids=list(ids), project_ids=project.id)
 
     other = project.datasets.create("other", labels=[dl.Label(tag="cat", color=(1, 2, 3))])
-    with pytest.raises(dl.exceptions.BadRequest, match="different recipes cannot be merged"):
-        merge("m", dataset.id, other.id)
-    with pytest.raises(dl.exceptions.NotFound):
-        merge("m", dataset.id, MISSING)
-    with pytest.raises(dl.exceptions.BadRequest, match="'datasetsIds' must list"):
-        merge("m")
-    with pytest.raises(dl.exceptions.BadRequest, match="'other' exists"):
-        merge("other", dataset.id)
+    fails(dl.exceptions.BadRequest, "different recipes cannot be merged", merge, "m", dataset.id, other.id)
+    not_found(dl, lambda: merge("m", dataset.id, MISSING))
+    fails(dl.exceptions.BadRequest, "'datasetsIds' must list", merge, "m")
+    fails(dl.exceptions.BadRequest, "'other' exists", merge, "other", dataset.id)
     assert len(project.datasets.list()) == 2
 
 
@@ -314,8 +294,7 @@ def test_commands(dl, project, dataset, item):
     assert commands.wait(command_id=command.id).status == "success"
     assert command.id in [each.id for each in commands.list()]
     assert read.abort().status == "success"
-    with pytest.raises(dl.exceptions.NotFound):
-        commands.get(command_id=MISSING)
+    not_found(dl, lambda: commands.get(command_id=MISSING))
 
 
 # ----------------------------------------------------------------------------------------------------- subsets
@@ -431,8 +410,7 @@ def test_collections_that_cannot_be(dl, dataset, item):
     path = f"/datasets/{dataset.id}/items/collections"
     for name, message in (("a", "'a' exists"), ("", "non-empty"), ("x/y", "cannot hold '/'")):
         refused(dl, "post", path, {"name": name}, message)
-    with pytest.raises(dl.exceptions.NotFound, match="collection not found: 'none'"):
-        item.assign_collection(["none"])
+    fails(dl.exceptions.NotFound, "collection not found: 'none'", item.assign_collection, ["none"])
     for number in range(9):
         dataset.collections.create(f"n{number}")
     with pytest.raises(ValueError, match="maximum number"):
@@ -442,9 +420,7 @@ def test_collections_that_cannot_be(dl, dataset, item):
 
 def test_the_system_dataset_stays(dl, project):
     binaries = project.datasets._get_binaries_dataset()
-    with pytest.raises(dl.exceptions.BadRequest, match="system dataset"):
-        binaries.delete(sure=True, really=True)
+    fails(dl.exceptions.BadRequest, "system dataset", binaries.delete, sure=True, really=True)
     binaries.name = "mine"
-    with pytest.raises(dl.exceptions.BadRequest, match="system dataset"):
-        binaries.update()
+    fails(dl.exceptions.BadRequest, "system dataset", binaries.update)
     assert [each.name for each in project.datasets.list()] == []

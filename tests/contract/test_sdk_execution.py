@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers_contract import MISSING, classify, not_found
+from helpers_contract import MISSING, classify, fails, not_found
 from helpers_execution import ended, publish, statuses, until
 
 # Tests are shared among processes as these become free: a module's fixtures may be made several times in one of them.
@@ -228,8 +228,7 @@ def test_what_a_function_refuses(run, function, inputs, message):
 
 
 def test_what_the_platform_refuses(dl, home, service, run):
-    with pytest.raises(dl.exceptions.BadRequest, match="no function 'nothing'"):
-        run("nothing")
+    fails(dl.exceptions.BadRequest, "no function 'nothing'", run, "nothing")
     not_found(
         dl,
         lambda: dl.executions.get(execution_id="nothing"),
@@ -299,8 +298,7 @@ def test_rerun(dl, service, run, tmp_path):
     assert command.status == "success"
     assert ended(dl, dl.executions.get(execution_id=execution.id)).attempts == 4
     execution = run("sleep", wait=False, seconds=60, path=str(tmp_path / "s"))
-    with pytest.raises(dl.exceptions.BadRequest, match="has not ended"):
-        execution.rerun()
+    fails(dl.exceptions.BadRequest, "has not ended", execution.rerun)
     execution.terminate()
 
 

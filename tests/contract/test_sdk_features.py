@@ -4,7 +4,7 @@ import math
 import re
 
 import pytest
-from helpers_contract import classify, get_json, install
+from helpers_contract import classify, fails, get_json, install, not_found
 
 
 @pytest.fixture
@@ -46,8 +46,7 @@ def test_a_feature_set_is_made_read_changed_and_deleted(dl, project, features):
     assert features.delete()
     with pytest.raises(dl.exceptions.NotFound, match="feature set not found"):
         project.feature_sets.get(feature_set_id=features.id)
-    with pytest.raises(dl.exceptions.NotFound):
-        project.feature_sets.get(feature_set_name="places")
+    not_found(dl, lambda: project.feature_sets.get(feature_set_name="places"))
 
 
 def test_feature_sets_of_another_project_are_not_listed(dl, project, features):
@@ -86,8 +85,7 @@ def test_vectors_are_made_read_and_deleted(dl, project, dataset, features, fill)
     of_first = dl.Filters(resource=dl.FiltersResource.FEATURE, field="entityId", values=first.id)
     assert [each.id for each in features.features.list(filters=of_first).all()] == [vector.id]
     assert vector.delete()
-    with pytest.raises(dl.exceptions.NotFound, match="feature vector not found"):
-        features.features.get(feature_id=vector.id)
+    fails(dl.exceptions.NotFound, "feature vector not found", features.features.get, feature_id=vector.id)
     features.delete()
     assert project.features.list().items_count == 0
 
@@ -113,8 +111,7 @@ def test_a_vector_of_what_is_not_there_is_not_found(dl, features, item):
     with pytest.raises(dl.exceptions.NotFound, match="feature set not found"):
         features.features.create(value=[1, 2], entity=item, feature_set_id="nowhere")
     item.delete()
-    with pytest.raises(dl.exceptions.NotFound, match="item not found"):
-        features.features.create(value=[1, 2], entity=item)
+    fails(dl.exceptions.NotFound, "item not found", features.features.create, value=[1, 2], entity=item)
 
 
 def test_more_vectors_than_a_page(dl, features, fill):

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from helpers_contract import get_json, png, refused
+from helpers_contract import fails, get_json, png, refused
 from PIL import Image
 
 
@@ -113,10 +113,8 @@ def test_lists_buffers_arrays_and_frames(dl, dataset, folder):
     assert dataset.items.get(filepath="/f/1.png").metadata["user"] == {"index": 1}
     with open(folder / "notes.txt", "rb") as file:
         assert dataset.items.upload(file, remote_name="n.txt", raise_on_error=True).size == 5
-    with pytest.raises(dl.exceptions.BadRequest, match="remote_name"):
-        dataset.items.upload(array)
-    with pytest.raises(dl.exceptions.NotFound, match="Unknown local path"):
-        dataset.items.upload(str(folder / "none.png"))
+    fails(dl.exceptions.BadRequest, "remote_name", dataset.items.upload, array)
+    fails(dl.exceptions.NotFound, "Unknown local path", dataset.items.upload, str(folder / "none.png"))
 
 
 def test_metadata_description_and_annotations_come_along(dl, dataset, folder, tmp_path):

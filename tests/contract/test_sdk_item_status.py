@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from helpers_contract import MISSING, not_found
+from helpers_contract import MISSING, fails, not_found
 from helpers_tasks import ANN, BOB, make, refs, status_of
 
 
@@ -150,16 +150,14 @@ def test_unknown_statuses_and_items_of_others_are_refused_and_change_nothing(dl,
         task.set_status(status="completed", operation="toggle", item_ids=[items[0].id])
     mine, theirs = task.assignments.list()
     item = next(iter(theirs.get_items().all()))
-    with pytest.raises(dl.exceptions.NotFound):
-        mine.set_status(status="completed", operation="create", item_id=item.id)
+    not_found(dl, lambda: mine.set_status(status="completed", operation="create", item_id=item.id))
     assert counted(dataset, task) == ("open", 0, 4, 0)
 
 
 def test_an_item_outside_the_task_gets_no_status(dl, dataset, items):
     task = make(dataset, items=items[:1])
     (assignment,) = task.assignments.list()
-    with pytest.raises(dl.exceptions.NotFound, match="item in task"):
-        items[1].update_status("completed", task_id=task.id)
+    fails(dl.exceptions.NotFound, "item in task", items[1].update_status, "completed", task_id=task.id)
     with pytest.raises(dl.exceptions.NotFound, match="item in assignment"):
         items[1].update_status("completed", assignment_id=assignment.id)
     not_found(
@@ -167,8 +165,7 @@ def test_an_item_outside_the_task_gets_no_status(dl, dataset, items):
         lambda: items[0].update_status("completed", task_id=MISSING),
         lambda: items[0].update_status("completed", assignment_id=MISSING),
     )
-    with pytest.raises(dl.exceptions.BadRequest, match="must provide"):
-        items[1].update_status("completed")
+    fails(dl.exceptions.BadRequest, "must provide", items[1].update_status, "completed")
 
 
 def test_statuses_that_the_task_no_longer_offers_stay(dl, dataset, items):
@@ -332,6 +329,5 @@ def test_filters_can_name_tasks_and_assignments(dl, dataset, items):
     filters._ref_assignment, filters._ref_assignment_id = True, other.assignmentIds
     assert {item.id for item in dataset.items.list(filters=filters).all()} == {item.id for item in items[:3]}
     filters._ref_op = "delete"
-    with pytest.raises(dl.exceptions.NotFound, match="not emulated"):
-        dataset.items.update(filters=filters)
+    fails(dl.exceptions.NotFound, "not emulated", dataset.items.update, filters=filters)
     assert dataset.tasks.get(task_id=task.id).total_items == 2

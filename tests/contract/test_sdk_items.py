@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from helpers_contract import MISSING, classify, png, refused
+from helpers_contract import MISSING, classify, fails, not_found, png, refused
 
 
 def test_upload_fills_in_what_the_platform_knows(dataset, fill):
@@ -171,12 +171,10 @@ def test_move(dataset, fill, destination, expected):
 
 def test_moves_that_cannot_be(dl, dataset, fill):
     first, second = fill(2)
-    with pytest.raises(dl.exceptions.BadRequest, match="'/0001.png' exists"):
-        first.move("/0001.png")
+    fails(dl.exceptions.BadRequest, "'/0001.png' exists", first.move, "/0001.png")
     read = dataset.items.get(item_id=first.id)
     read.filename = " / "
-    with pytest.raises(dl.exceptions.BadRequest, match="needs a path"):
-        read.update()
+    fails(dl.exceptions.BadRequest, "needs a path", read.update)
     assert sorted(item.filename for item in dataset.items.list().all()) == ["/0000.png", "/0001.png"]
     assert second.move("/0001.png").filename == "/0001.png"  # where it is
 
@@ -199,8 +197,7 @@ def test_a_directory_moves_with_what_is_in_it(dl, dataset, fill):
     for place, message in (("/new/place/inside", "into itself"), ("/ab/new", None)):
         directory.filename = place
         if message:
-            with pytest.raises(dl.exceptions.BadRequest, match=message):
-                directory.update()
+            fails(dl.exceptions.BadRequest, message, directory.update)
     directory.update()
     assert dataset.items.get(item_id=item.id).filename == "/ab/new/place/b/0000.png"
 
@@ -250,8 +247,7 @@ def test_missing_items(dl, dataset):
                 repository.get(item_id=bad)
     with pytest.raises(dl.exceptions.BadRequest):
         dataset.items.delete(item_id="nonsense")
-    with pytest.raises(dl.exceptions.NotFound):
-        dataset.items.delete(item_id=MISSING)
+    not_found(dl, lambda: dataset.items.delete(item_id=MISSING))
     for path in ("/none.png", "none.png", "/"):
         with pytest.raises(dl.exceptions.NotFound):
             dataset.items.get(filepath=path)
@@ -269,10 +265,8 @@ def test_an_item_is_found_by_its_path(dl, dataset, fill):
     assert dataset.items.get(filepath="/same.png").id == top.id
     assert dataset.items.get(filepath="/deep/er/same.png").id == deep.id
     assert dataset.items.get(filepath="/deep/**").id == deep.id
-    with pytest.raises(dl.exceptions.NotFound, match="More than one item"):
-        dataset.items.get(filepath="**/same.png")
-    with pytest.raises(dl.exceptions.NotFound):
-        dataset.items.get(filepath="/deep")
+    fails(dl.exceptions.NotFound, "More than one item", dataset.items.get, filepath="**/same.png")
+    not_found(dl, lambda: dataset.items.get(filepath="/deep"))
     assert dataset.items.get(filepath="/deep", is_dir=True).type == "dir"
     assert dl.items.get(item_id=deep.id).dataset.id == dataset.id
 
@@ -292,8 +286,7 @@ def test_an_item_is_deleted_by_id_name_or_filter(dl, dataset, fill):
     assert first.delete() is True
     assert dataset.items.delete(item_id=second.id) is True
     assert dataset.items.delete(filename="0002.png") is True
-    with pytest.raises(dl.exceptions.NotFound):
-        first.delete()
+    not_found(dl, first.delete)
     classify(dl, fourth, "x")
     assert dataset.items.delete(filters=dl.Filters()) is True
     assert dataset.items.list().items_count == 0 == dl.datasets.get(dataset_id=dataset.id).annotations_count
@@ -372,18 +365,15 @@ def test_clone_an_item(dl, project, dataset, fill):
 
 
 def test_clones_that_cannot_be(dl, dataset, item):
-    with pytest.raises(dl.exceptions.BadRequest, match="has an item there already"):
-        item.clone()
+    fails(dl.exceptions.BadRequest, "has an item there already", item.clone)
     first = item.clone(remote_filepath="/1.png")
-    with pytest.raises(dl.exceptions.BadRequest, match="allow_many=True"):
-        item.clone(remote_filepath="/2.png")
+    fails(dl.exceptions.BadRequest, "allow_many=True", item.clone, remote_filepath="/2.png")
     assert item.clone(remote_filepath="/2.png", allow_many=True).id != first.id
     for wrong in (MISSING, "nonsense"):
         with pytest.raises(dl.exceptions.NotFound):
             item.clone(dst_dataset_id=wrong)
     directory = dataset.items.make_dir("/d")
-    with pytest.raises(dl.exceptions.BadRequest, match="is a directory"):
-        directory.clone(remote_filepath="/e")
+    fails(dl.exceptions.BadRequest, "is a directory", directory.clone, remote_filepath="/e")
     assert dataset.items.list().items_count == 3
 
 
@@ -424,5 +414,4 @@ def test_a_name_is_changed_in_its_folder(dl, dataset, fill):
     assert item.update().filename == "/a/new.png"
     item = dataset.items.get(item_id=item.id)
     item.name = "b/c.png"
-    with pytest.raises(dl.exceptions.BadRequest, match="without '/'"):
-        item.update()
+    fails(dl.exceptions.BadRequest, "without '/'", item.update)

@@ -1,7 +1,7 @@
 """The story of a label-then-review round: an oracle labels, a reviewer approves, discards, or sends back."""
 
 import pytest
-from helpers_contract import MISSING, classify
+from helpers_contract import MISSING, classify, not_found
 from helpers_tasks import make, status_of
 
 LABELS = ["cat", "dog"]
@@ -117,5 +117,4 @@ def test_a_review_of_chosen_items_and_of_a_task_that_does_not_exist(dl, dataset,
     items[0].update_status(dl.ItemStatus.APPROVED, task_id=review.id)
     assert status_of(dataset, items[0], review) == "approved"
     assert status_of(dataset, items[0], labelling) is None
-    with pytest.raises(dl.exceptions.NotFound):
-        make(dataset, task_type="qa", task_parent_id=MISSING)
+    not_found(dl, lambda: make(dataset, task_type="qa", task_parent_id=MISSING))

@@ -1,7 +1,7 @@
 """Cycles of pipelines whose nodes are the platform's own: datasets, tasks, variables. No worker process is needed."""
 
 import pytest
-from helpers_contract import MISSING, classify
+from helpers_contract import MISSING, classify, fails, not_found
 from pipeline_samples import ITEM_CREATED, connect, executed, node, pipeline, port, statuses, successes
 
 
@@ -133,8 +133,7 @@ def test_batches_and_statistics(dl, project, dataset, truth, fill):
     assert everywhere.spec["count"] == 2
     assert successes(flow.stats(), flow.nodes[1].node_id) == 2
     nowhere = dl.Filters(context={"datasets": [MISSING]})
-    with pytest.raises(dl.exceptions.NotFound):
-        flow.execute_batch(filters=nowhere)
+    not_found(dl, lambda: flow.execute_batch(filters=nowhere))
 
 
 def test_a_batch_that_is_too_large(dl, project, dataset, fill, monkeypatch):
@@ -158,8 +157,7 @@ def test_list_cycles(dl, project, dataset, fill):
     read = flow.pipeline_executions.get(first.id)
     assert read.to_json() == first.to_json()
     other = install(project, [storage(dataset)])
-    with pytest.raises(dl.exceptions.NotFound):
-        other.pipeline_executions.get(first.id)
+    not_found(dl, lambda: other.pipeline_executions.get(first.id))
     assert other.pipeline_executions.list().items_count == 0
 
 
@@ -459,12 +457,10 @@ def test_rerun(dl, project, dataset, truth, fill):
     again = reread(flow, cycle)
     assert [len(again.executions[each["id"]]) for each in nodes] == [2, 4, 4]
     assert len(executed(reread(flow, untouched))) == 3
-    with pytest.raises(dl.exceptions.BadRequest, match="needs 'startNodeIds'"):
-        cycle.rerun(dl.CycleRerunMethod.START_FROM_NODES)
+    fails(dl.exceptions.BadRequest, "needs 'startNodeIds'", cycle.rerun, dl.CycleRerunMethod.START_FROM_NODES)
     with pytest.raises(dl.exceptions.NotFound, match="has no node 'x'"):
         cycle.rerun(dl.CycleRerunMethod.START_FROM_NODES, start_nodes_ids=["x"])
-    with pytest.raises(dl.exceptions.BadRequest, match="cycles run again by"):
-        cycle.rerun("somehow")
+    fails(dl.exceptions.BadRequest, "cycles run again by", cycle.rerun, "somehow")
 
 
 def test_rerun_from_what_has_failed(dl, project, dataset, truth, item):

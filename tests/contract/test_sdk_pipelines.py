@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers_contract import MISSING, not_found, refused
+from helpers_contract import MISSING, fails, not_found, refused
 from pipeline_samples import ITEM_CREATED, connect, node, pipeline, port
 
 
@@ -30,10 +30,8 @@ def storage(dataset):
 
 def check_invalid(dl, project, match, body):
     """Check that a pipeline is refused when it is created, validated, and when another one becomes like it."""
-    with pytest.raises(dl.exceptions.BadRequest, match=match):
-        project.pipelines.create(pipeline_json=body)
-    with pytest.raises(dl.exceptions.BadRequest, match=match):
-        project.pipelines.validate(pipeline_json=body)
+    fails(dl.exceptions.BadRequest, match, project.pipelines.create, pipeline_json=body)
+    fails(dl.exceptions.BadRequest, match, project.pipelines.validate, pipeline_json=body)
     assert project.pipelines.list().items_count == 0
     empty = project.pipelines.create(name="empty")
     refused(dl, "patch", f"/pipelines/{empty.id}", body)
@@ -70,12 +68,10 @@ def test_to_json_is_what_the_platform_says(dl, project, flow):
 def test_pipelines_that_cannot_be_installed(dl, project, storage):
     empty = project.pipelines.create(name="empty")
     assert empty.nodes == [] and empty.connections == [] and empty.variables == []
-    with pytest.raises(dl.exceptions.BadRequest, match="has no nodes"):
-        empty.install()
+    fails(dl.exceptions.BadRequest, "has no nodes", empty.install)
     one, other = storage("a"), storage("b", triggerToPipeline={"active": True})
     made = project.pipelines.create(pipeline_json=pipeline([one, other]))
-    with pytest.raises(dl.exceptions.BadRequest, match="its input port may not be connected"):
-        made.install()
+    fails(dl.exceptions.BadRequest, "its input port may not be connected", made.install)
 
 
 def test_variables_and_changes(dl, project, flow):
@@ -96,8 +92,7 @@ def test_variables_and_changes(dl, project, flow):
     read.update_variables_values(best_model="third")
     assert read.update().variables[0].value == "third"
     read.variables.append(dl.entities.Variable({"name": "config", "type": "Json", "value": {}}))
-    with pytest.raises(dl.exceptions.BadRequest, match="need different names"):
-        read.update()
+    fails(dl.exceptions.BadRequest, "need different names", read.update)
 
 
 def test_rename_and_settings(dl, project, flow):
@@ -187,8 +182,7 @@ def test_broken_documents(dl, project, storage, change, match):
 def test_what_is_missing_shows_when_it_starts(dl, project, storage):
     broken = project.pipelines.create(pipeline_json=pipeline([node("storage", "Raw")]))
     for attempt in (broken.install, broken.validate):
-        with pytest.raises(dl.exceptions.BadRequest, match="'Raw' of type storage must have a datasetId"):
-            attempt()
+        fails(dl.exceptions.BadRequest, "'Raw' of type storage must have a datasetId", attempt)
     assert dl.pipelines.get(pipeline_id=broken.id).status == "Created"
     body = pipeline([node("task", "Label"), node("storage", metadata={"datasetId": MISSING})])
     with pytest.raises(dl.exceptions.BadRequest, match="'Label' of type task must have a datasetId"):
@@ -200,8 +194,7 @@ def test_what_is_missing_shows_when_it_starts(dl, project, storage):
     with pytest.raises(dl.exceptions.BadRequest, match="'Raw' of type storage must have a datasetId"):
         project.pipelines.validate(unfilled)
     gone = pipeline([node("storage", metadata={"datasetId": MISSING})])
-    with pytest.raises(dl.exceptions.BadRequest, match="there is no dataset"):
-        project.pipelines.validate(gone)
+    fails(dl.exceptions.BadRequest, "there is no dataset", project.pipelines.validate, gone)
     unknown = storage(variableDataset="Raw Dataset")
     with pytest.raises(dl.exceptions.BadRequest, match="uses the variable 'Raw Dataset'"):
         project.pipelines.validate(pipeline([unknown]))
@@ -212,15 +205,13 @@ def test_what_is_missing_shows_when_it_starts(dl, project, storage):
 
 def test_install_and_pause(dl, project, storage):
     made = project.pipelines.create(pipeline_json=pipeline([storage()]))
-    with pytest.raises(dl.exceptions.BadRequest, match="is not installed"):
-        made.execute()
+    fails(dl.exceptions.BadRequest, "is not installed", made.execute)
     made = made.install()
     assert made.status == dl.CompositionStatus.INSTALLED
     assert project.compositions.get(composition_id=made.composition_id)["status"] == "Installed"
     made.pause()
     assert dl.pipelines.get(pipeline_id=made.id).status == dl.CompositionStatus.UNINSTALLED
-    with pytest.raises(dl.exceptions.BadRequest, match="resumeOption"):
-        made.install(resume_option="perhaps")
+    fails(dl.exceptions.BadRequest, "resumeOption", made.install, resume_option="perhaps")
 
 
 def test_triggers_come_with_the_installation(dl, project, storage):

@@ -1,7 +1,7 @@
 """Filters as the SDK sends them."""
 
 import pytest
-from helpers_contract import classify
+from helpers_contract import classify, fails
 
 
 @pytest.fixture
@@ -84,8 +84,7 @@ def test_an_unknown_operator_is_named(dl, dataset):
     ],
 )
 def test_malformed_queries_say_what_is_wrong(dl, dataset, custom, message):
-    with pytest.raises(dl.exceptions.BadRequest, match=message):
-        dataset.items._list(dl.Filters(custom_filter=custom))
+    fails(dl.exceptions.BadRequest, message, dataset.items._list, dl.Filters(custom_filter=custom))
 
 
 def test_a_deep_filter_is_refused(dl, dataset):
@@ -98,8 +97,7 @@ def test_a_deep_filter_is_refused(dl, dataset):
 
 def test_what_is_not_emulated_says_so(dl, project):
     success, answer = dl.client_api.gen_request(req_type="post", path="/no/such/thing")
-    with pytest.raises(dl.exceptions.NotFound, match="not emulated offline: POST"):
-        dl.client_api.check_response(success, answer)
+    fails(dl.exceptions.NotFound, "not emulated offline: POST", dl.client_api.check_response, success, answer)
 
 
 def test_saved_filters(dl, project, dataset, fill):
@@ -335,8 +333,7 @@ def test_sorting_by_several_keys_over_pages(dl, dataset, fill):
     assert names(("createdAt", down)) == by_creation[::-1]
     # Equal keys keep one order on all pages, so nothing is shown twice or lost.
     assert sorted(names(("type", up), size=2)) == list("0123456")
-    with pytest.raises(dl.exceptions.BadRequest, match="ascending or descending"):
-        dl.Filters().sort_by("name", "sideways")
+    fails(dl.exceptions.BadRequest, "ascending or descending", dl.Filters().sort_by, "name", "sideways")
 
 
 def test_sorting_by_times_and_types(dl, dataset, fill):

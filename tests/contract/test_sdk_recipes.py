@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers_contract import get_json, png, refused
+from helpers_contract import fails, get_json, not_found, png, refused
 
 
 def fresh(dl, dataset):
@@ -88,8 +88,7 @@ def test_labels_are_updated(dl, dataset):
         lambda: dataset.update_label("wolf", color=(1, 1, 1)),
         lambda: dataset.update_labels([dl.Label("dog", color="#000000"), dl.Label("wolf", color="#000000")]),
     ):
-        with pytest.raises(dl.exceptions.BadRequest, match="label 'wolf' is not in the ontology"):
-            update()
+        fails(dl.exceptions.BadRequest, "label 'wolf' is not in the ontology", update)
     assert fresh(dl, dataset).labels[1].hex == "#123456"
     dataset.update_label("wolf", color=(1, 1, 1), upsert=True)
     dataset.update_labels(["fox"], upsert=True)
@@ -161,8 +160,7 @@ def test_a_recipe_is_changed(dl, dataset, recipe):
     del recipe.metadata["mine"]
     assert recipe.update(system_metadata=True).metadata == {"system": {"secret": 1}}
     recipe.ontology_ids = ["nowhere"]
-    with pytest.raises(dl.exceptions.NotFound, match="ontology not found: 'nowhere'"):
-        recipe.update()
+    fails(dl.exceptions.NotFound, "ontology not found: 'nowhere'", recipe.update)
     assert dl.recipes.get(recipe_id=recipe.id).title == "better"
 
 
@@ -178,8 +176,7 @@ def test_a_recipe_has_instructions_and_a_script(dl, project, recipe, tmp_path):
     recipe.update(system_metadata=True)
     read = dl.recipes.get(recipe_id=recipe.id)
     assert read.get_annotation_template_id("hand") == "7"
-    with pytest.raises(dl.exceptions.NotFound):
-        read.get_annotation_template_id("foot")
+    not_found(dl, lambda: read.get_annotation_template_id("foot"))
 
 
 def test_a_clone_has_its_own_ontology_unless_it_is_shallow(dl, project, dataset, recipe):
@@ -195,14 +192,12 @@ def test_a_clone_has_its_own_ontology_unless_it_is_shallow(dl, project, dataset,
 
 def test_a_deleted_recipe_leaves_its_dataset(dl, dataset, recipe):
     assert recipe.delete()
-    with pytest.raises(dl.exceptions.NotFound, match="recipe not found"):
-        dl.recipes.get(recipe_id=recipe.id)
+    fails(dl.exceptions.NotFound, "recipe not found", dl.recipes.get, recipe_id=recipe.id)
     read = fresh(dl, dataset)
     assert read.get_recipe_ids() == [] and read.recipes.list() == []
     with pytest.raises(dl.exceptions.NotFound, match="has no recipe"):
         assert read.labels
-    with pytest.raises(dl.exceptions.NotFound):
-        recipe.delete(force=True)
+    not_found(dl, lambda: recipe.delete(force=True))
 
 
 def test_recipes_of_a_project_are_listed(dl, project, dataset, recipe, ontology):
@@ -241,8 +236,7 @@ def test_ontologies_are_made_listed_changed_and_deleted(dl, project, dataset, re
     assert updated.metadata["mine"] == 1 and "secret" not in updated.metadata["system"]
     assert "secret" in second.update(system_metadata=True).metadata["system"]
     assert second.delete()
-    with pytest.raises(dl.exceptions.NotFound, match="ontology not found"):
-        dl.ontologies.get(ontology_id=second.id)
+    fails(dl.exceptions.NotFound, "ontology not found", dl.ontologies.get, ontology_id=second.id)
     assert dl.recipes.get(recipe_id=recipe.id).ontology_ids == [ontology.id]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 from dtlpymetrics.dtlpy_scores import Score, Scores
-from helpers_contract import MISSING, classify, refused
+from helpers_contract import MISSING, classify, not_found, refused
 from helpers_tasks import make
 
 
@@ -73,5 +73,4 @@ def test_what_is_no_score_is_refused(dl, body):
 
 def test_scores_of_nothing_are_not_deleted(dl, dataset):
     refused(dl, "delete", "/scores", {"context": {}})
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.tasks.task_scores(task_id=MISSING)
+    not_found(dl, lambda: dl.tasks.task_scores(task_id=MISSING))

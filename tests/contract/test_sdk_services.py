@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from helpers_contract import MISSING
+from helpers_contract import MISSING, fails, not_found
 from helpers_execution import ended, publish, succeeded, until
 
 _numbers = itertools.count(1)
@@ -41,10 +41,8 @@ def test_an_app_makes_its_services_which_are_found_by_name_and_id(dl, project, a
     sent = service.to_json()
     assert success and {key: document.get(key) for key in sent} == sent
     project.services.name_validation("a-name")
-    with pytest.raises(dl.exceptions.NotFound, match="Service not found"):
-        project.services.get(service_name="nothing")
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.services.get(service_id="nothing")
+    fails(dl.exceptions.NotFound, "Service not found", project.services.get, service_name="nothing")
+    not_found(dl, lambda: dl.services.get(service_id="nothing"))
     filters = dl.Filters(resource=dl.FiltersResource.SERVICE, field="name", values="functions-service")
     assert [each.id for each in project.services.list(filters).all()] == [service.id]
 
@@ -53,11 +51,9 @@ def test_a_service_goes_with_its_app(dl, project, app, service):
     execution = service.execute(execution_input={"x": 2}, function_name="double", project_id=project.id)
     execution = succeeded(dl, execution)
     app.uninstall()
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.services.get(service_id=service.id)
+    not_found(dl, lambda: dl.services.get(service_id=service.id))
     assert dl.executions.get(execution_id=execution.id).output == 4
-    with pytest.raises(dl.exceptions.NotFound):
-        execution.rerun()
+    not_found(dl, execution.rerun)
 
 
 def test_what_an_app_may_not_bring(dl, project, service, tmp_path):
@@ -94,8 +90,7 @@ def test_update_and_revisions(dl, project, service):
 )
 def test_a_wrong_setting_is_refused(dl, service, field, value, message):
     setattr(service, field, value)
-    with pytest.raises(dl.exceptions.BadRequest, match=message):
-        service.update()
+    fails(dl.exceptions.BadRequest, message, service.update)
     assert dl.services.get(service_id=service.id).version == "1.0.0"
 
 
@@ -209,5 +204,4 @@ def test_what_is_not_there_says_so(dl, project):
         lambda: dl.computes.get(compute_id="x"),
         lambda: dl.service_drivers.get(service_driver_id="x"),
     ):
-        with pytest.raises(dl.exceptions.NotFound, match="not emulated offline"):
-            refused()
+        fails(dl.exceptions.NotFound, "not emulated offline", refused)

@@ -4,7 +4,7 @@ import datetime
 import json
 
 import pytest
-from helpers_contract import MISSING, classify, not_found, refused
+from helpers_contract import MISSING, classify, fails, not_found, refused
 from helpers_tasks import ANN, BOB, CID, make, refs, status_of
 
 
@@ -316,11 +316,9 @@ def test_a_task_is_fetched_by_name_or_id(dl, project, dataset, items):
     for missing in (MISSING, "no-id"):
         with pytest.raises(dl.exceptions.NotFound):
             project.tasks.get(task_id=missing)
-    with pytest.raises(dl.exceptions.NotFound):
-        project.tasks.get(task_name="nothing")
+    not_found(dl, lambda: project.tasks.get(task_name="nothing"))
     make(dataset)
-    with pytest.raises(dl.exceptions.NotFound, match="More than one"):
-        project.tasks.get(task_name="label")
+    fails(dl.exceptions.NotFound, "More than one", project.tasks.get, task_name="label")
 
 
 # ------------------------------------------------------------------------------------------------------- changing
@@ -448,8 +446,7 @@ def test_a_deleted_task_leaves_no_trace_on_its_items(dl, project, dataset, items
     task = make(dataset)
     command = task.delete(wait=False).wait()
     assert command.spec["deleteTaskId"] == task.id
-    with pytest.raises(dl.exceptions.NotFound):
-        task.delete()
+    not_found(dl, task.delete)
 
 
 def test_a_deleted_item_leaves_its_tasks(dl, dataset, items):
@@ -470,8 +467,7 @@ def test_a_deleted_dataset_takes_its_tasks_along(dl, project, dataset, items):
     kept = make(other, name="kept")
     dataset.delete(sure=True, really=True)
     assert [found.id for found in project.tasks.list()] == [kept.id]
-    with pytest.raises(dl.exceptions.NotFound):
-        project.tasks.get(task_id=task.id)
+    not_found(dl, lambda: project.tasks.get(task_id=task.id))
 
 
 def test_a_copy_of_an_item_is_in_none_of_its_tasks(dataset, items):

@@ -88,8 +88,7 @@ def test_what_is_refused(dl, project, service, fields, match):
 
 
 def test_services_that_do_not_exist_and_templates_are_refused(dl, project, service):
-    with pytest.raises(dl.exceptions.NotFound):
-        project.triggers.create(name="t", service_id=MISSING, function_name="run")
+    not_found(dl, lambda: project.triggers.create(name="t", service_id=MISSING, function_name="run"))
     trigger = function_trigger(service)
     with pytest.raises(dl.exceptions.NotFound, match="not emulated offline: templates of triggers"):
         trigger.clone(project_id=project.id)
