@@ -92,6 +92,11 @@ def classify(dl, item, *labels):
     return annotate(dl, item, *(dl.Classification(label) for label in labels))
 
 
+def paths(dataset):
+    """The paths of a dataset's items, without hidden ones."""
+    return sorted(item.filename for item in dataset.items.list().all())
+
+
 def tagged(dl, subset):
     """The filter of the items of one subset."""
     return dl.Filters(field=f"metadata.system.tags.{subset}", values=True)

@@ -1,12 +1,7 @@
 """Datasets: create, list, update, delete, clone, merge, subsets, collections."""
 
 import pytest
-from helpers_contract import MISSING, classify, fails, get_json, not_found, refused
-
-
-def _paths(dataset):
-    return sorted(item.filename for item in dataset.items.list().all())
-
+from helpers_contract import MISSING, annotate, classify, fails, get_json, not_found, paths, refused
 
 # ---------------------------------------------------------------------------------------------- create, get, list
 
@@ -51,20 +46,19 @@ def test_datasets_are_listed_and_found(dl, project):
     assert sorted(each.name for each in project.datasets.list()) == ["one", "three", "two"]
     assert [each.name for each in project.datasets.list(name="t*")] == ["two", "three"]
     assert len(project.datasets.list(creator="nobody@example.com")) == 0
-    filters = dl.Filters(
-        resource=dl.FiltersResource.DATASET, field="name", values=["one", "two"], operator="in"
-    )
+    among = {"field": "name", "values": ["one", "two"], "operator": "in"}
+    filters = dl.Filters(resource=dl.FiltersResource.DATASET, **among)
     filters.sort_by("name", dl.FiltersOrderByDirection.DESCENDING)
     assert [each.name for each in project.datasets.list(filters=filters)] == ["two", "one"]
     assert project.datasets.get(dataset_name="one").name == "one"
     fails(dl.exceptions.BadRequest, "Filters resource", project.datasets.list, filters=dl.Filters())
 
 
-@pytest.mark.parametrize(
-    "wanted", [{"dataset_id": "nonsense"}, {"dataset_id": MISSING}, {"dataset_name": "no"}]
-)
-def test_a_missing_dataset(dl, project, wanted):
-    not_found(dl, lambda: project.datasets.get(**wanted))
+def test_a_missing_dataset(dl, project):
+    get = project.datasets.get
+    not_found(
+        dl, lambda: get(dataset_id="no"), lambda: get(dataset_id=MISSING), lambda: get(dataset_name="no")
+    )
 
 
 def test_the_name_of_another_project_is_free(dl, project):
@@ -100,14 +94,8 @@ def test_a_dataset_is_renamed(dl, project, dataset):
 
 def test_what_the_platform_computes_cannot_be_updated(dl, project, dataset):
     before = get_json(dl, f"/datasets/{dataset.id}")
-    patch = {
-        "creator": "x",
-        "itemsCount": 7,
-        "projects": [],
-        "isSyncing": True,
-        "createdAt": "x",
-        "srcDataset": "x",
-    }
+    patch = dict.fromkeys(("creator", "createdAt", "srcDataset"), "x")
+    patch |= {"itemsCount": 7, "projects": [], "isSyncing": True}
     project.datasets.update(dataset, patch=patch)
     after = get_json(dl, f"/datasets/{dataset.id}")
     assert after | {"updatedAt": None} == before | {"updatedAt": None}
@@ -175,8 +163,7 @@ def marked(dl, dataset, fill):
     item.metadata["system"]["tags"] = {"train": True}
     item.update(system_metadata=True)
     item.set_description("first")
-    annotation = dl.Annotation.new(annotation_definition=dl.Box(1, 1, 3, 3, label="cat"), item=item)
-    item.annotations.upload(annotation)
+    annotate(dl, item, dl.Box(1, 1, 3, 3, label="cat"))
     return dataset.items.get(item_id=item.id), plain
 
 
@@ -186,7 +173,7 @@ def test_clone_a_dataset(dl, dataset, marked):
     assert clone.name == "copy" and clone.src_dataset == dataset.id
     assert clone.to_json() == get_json(dl, f"/datasets/{clone.id}")
     assert clone.get_recipe_ids() == dataset.get_recipe_ids()
-    assert _paths(clone) == ["/x/0000.png", "/x/0001.png"]
+    assert paths(clone) == ["/x/0000.png", "/x/0001.png"]
     item = clone.items.get(filepath="/x/0000.png")
     source = marked[0]
     assert item.to_json() == get_json(dl, f"/items/{item.id}")
@@ -201,9 +188,8 @@ def test_clone_a_dataset(dl, dataset, marked):
 def test_clone_without_annotations_or_metadata(dl, dataset, marked):
     clone = dataset.clone(clone_name="bare", with_items_annotations=False, with_metadata=False)
     item = clone.items.get(filepath="/x/0000.png")
-    assert (
-        item.annotations_count == 0 and "user" not in item.metadata and "tags" not in item.metadata["system"]
-    )
+    assert item.annotations_count == 0
+    assert "user" not in item.metadata and "tags" not in item.metadata["system"]
     assert (item.width, item.size) == (marked[0].width, marked[0].size)
 
 
@@ -211,7 +197,7 @@ def test_clone_some_items_into_a_directory_of_another_dataset(dl, project, datas
     target = project.datasets.create("target")
     filters = dl.Filters(field="name", values="0001.png")
     clone = dataset.clone(filters=filters, dst_dataset_id=target.id, target_directory="in/here")
-    assert clone.id == target.id and _paths(target) == ["/in/here/x/0001.png"]
+    assert clone.id == target.id and paths(target) == ["/in/here/x/0001.png"]
 
 
 def test_clones_that_cannot_be(dl, project, dataset, marked):
@@ -246,12 +232,10 @@ def test_merge_brings_clones_together(dl, project, dataset, marked):
     classify(dl, item, "cat")
     item.metadata["user"] = {"b": 2}
     item.update()
-    merged = dl.datasets.merge(
-        merge_name="merged", dataset_ids=[dataset.id, clone.id], project_ids=project.id
-    )
-    assert merged is True
+    ids = [dataset.id, clone.id]
+    assert dl.datasets.merge(merge_name="merged", dataset_ids=ids, project_ids=project.id) is True
     target = project.datasets.get(dataset_name="merged")
-    assert _paths(target) == ["/x/0000.png", "/x/0001.png"]
+    assert paths(target) == ["/x/0000.png", "/x/0001.png"]
     together = target.items.get(filepath="/x/0000.png")
     assert sorted(annotation.type for annotation in together.annotations.list()) == ["box", "class"]
     assert together.metadata["user"] == {"a": 1, "b": 2} and together.annotations_count == 2
@@ -267,7 +251,7 @@ def test_merge_puts_different_datasets_side_by_side(dl, project, dataset, fill):
     )
     assert command.status == "success" and command.spec["mergeDatasetsConfiguration"]["name"] == "both"
     both = project.datasets.get(dataset_name="both")
-    assert _paths(both) == ["/0000.png", "/0000.png"]
+    assert paths(both) == ["/0000.png", "/0000.png"]
     fails(dl.exceptions.NotFound, "More than one item", both.items.get, filepath="/0000.png")
 
 
@@ -285,9 +269,8 @@ def test_merges_that_cannot_be(dl, project, dataset):
 
 def test_commands(dl, project, dataset, item):
     command = item.clone(remote_filepath="/copy.png", wait=False)
-    assert (
-        command.status == dl.CommandsStatus.SUCCESS and command.progress == 100 and not command.in_progress()
-    )
+    assert (command.status, command.progress) == (dl.CommandsStatus.SUCCESS, 100)
+    assert not command.in_progress()
     commands = command.commands
     read = commands.get(command_id=command.id)
     assert (read.spec, read.status, read.wait().id) == (command.spec, "success", command.id)
@@ -350,9 +333,8 @@ def test_subsets_of_items(dl, dataset, fill):
     assert dataset.items.get(item_id=first.id).remove_subset().get_current_subset() is None
     everything = dl.Filters(use_defaults=False)
     dataset.items.make_dir("/folder")
-    assert dataset.assign_subset_to_items("train", everything) and dataset.remove_subset_from_items(
-        everything
-    )
+    assert dataset.assign_subset_to_items("train", everything)
+    assert dataset.remove_subset_from_items(everything)
     assert "tags" not in dataset.items.get(filepath="/folder", is_dir=True).metadata["system"]
     with pytest.raises(ValueError, match="subset must be one of"):
         first.assign_subset("dev")

@@ -6,18 +6,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from helpers_contract import fails, get_json, png, refused
+from helpers_contract import annotate, fails, get_json, png, refused
 from PIL import Image
 
 
-def _paths(dataset):
-    return sorted(item.filename for item in dataset.items.list(_everything(dataset)).all())
-
-
-def _everything(dataset):
-    import dtlpy
-
-    return dtlpy.Filters(field="type", values="file", use_defaults=False)
+def _paths(dl, dataset):
+    everything = dl.Filters(field="type", values="file", use_defaults=False)
+    return sorted(item.filename for item in dataset.items.list(everything).all())
 
 
 # ----------------------------------------------------------------------------------------------------- uploads
@@ -45,14 +40,12 @@ ALL = ["/.hidden/c.bin", "/a.png", "/deep/b.jpg", "/deep/er/ü n.mp4", "/empty.c
 
 def test_a_folder_with_or_without_its_name(dl, dataset, folder):
     items = dataset.items.upload(f"{folder}/*", raise_on_error=True, return_as_list=True)
-    assert len(items) == 6 and _paths(dataset) == ALL
+    assert len(items) == 6 and _paths(dl, dataset) == ALL
     again = dataset.items.upload(str(folder), remote_path="in", raise_on_error=True, return_as_list=True)
-    assert len(again) == 6 and "/in/up/deep/b.jpg" in _paths(dataset)
+    assert len(again) == 6 and "/in/up/deep/b.jpg" in _paths(dl, dataset)
     assert dataset.items.list().items_count == 10  # the hidden ones are not shown
-    kinds = {
-        item.name: item.mimetype
-        for item in dataset.items.list(dl.Filters(field="filename", values="/*")).all()
-    }
+    top = dataset.items.list(dl.Filters(field="filename", values="/*"))
+    kinds = {item.name: item.mimetype for item in top.all()}
     assert kinds == {"a.png": "image/png", "notes.txt": "text/plain", "empty.csv": "text/csv"}
     video = dataset.items.get(filepath="/deep/er/ü n.mp4")
     assert (video.mimetype, video.size, video.width) == ("video/mp4", 8, None)
@@ -60,9 +53,9 @@ def test_a_folder_with_or_without_its_name(dl, dataset, folder):
     assert hidden.hidden is True and hidden.mimetype == "application/octet-stream"
 
 
-def test_only_some_types(dataset, folder):
+def test_only_some_types(dl, dataset, folder):
     dataset.items.upload(f"{folder}/*", file_types=[".png", ".jpg"], raise_on_error=True)
-    assert _paths(dataset) == ["/a.png", "/deep/b.jpg"]
+    assert _paths(dl, dataset) == ["/a.png", "/deep/b.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -98,17 +91,9 @@ def test_lists_buffers_arrays_and_frames(dl, dataset, folder):
     assert dataset.items.get(filepath="/buffer.txt").download(save_locally=False).read() == b"abc"
     back = dataset.items.get(filepath="/array.png").download(save_locally=False, to_array=True)
     assert np.array_equal(back, array)
-    frame = pd.DataFrame(
-        [
-            {
-                "local_path": str(folder / "a.png"),
-                "remote_path": "/f",
-                "remote_name": f"{index}.png",
-                "item_metadata": {"user": {"index": index}},
-            }
-            for index in range(2)
-        ]
-    )
+    frame = pd.DataFrame({"remote_name": ["0.png", "1.png"]})
+    frame["local_path"], frame["remote_path"] = str(folder / "a.png"), "/f"
+    frame["item_metadata"] = [{"user": {"index": index}} for index in range(2)]
     dataset.items.upload(frame, raise_on_error=True)
     assert dataset.items.get(filepath="/f/1.png").metadata["user"] == {"index": 1}
     with open(folder / "notes.txt", "rb") as file:
@@ -127,16 +112,11 @@ def test_metadata_description_and_annotations_come_along(dl, dataset, folder, tm
     read = dataset.items.get(item_id=first.id)
     assert read.metadata["user"] == {"site": "Bern"} and read.metadata["system"]["tags"] == {"train": True}
     assert read.description == "a cell" and read.size == (folder / "a.png").stat().st_size
-    read.annotations.upload(
-        dl.Annotation.new(annotation_definition=dl.Box(1, 1, 3, 3, label="cat"), item=read)
-    )
+    annotate(dl, read, dl.Box(1, 1, 3, 3, label="cat"))
+    document = get_json(dl, f"/items/{read.id}")
+    document["annotations"] = [annotation.to_json() for annotation in read.annotations.list()]
     file = tmp_path / "a.json"
-    file.write_text(
-        json.dumps(
-            get_json(dl, f"/items/{read.id}")
-            | {"annotations": [annotation.to_json() for annotation in read.annotations.list()]}
-        )
-    )
+    file.write_text(json.dumps(document))
     second = dataset.items.upload(
         str(folder / "a.png"),
         local_annotations_path=str(file),
@@ -179,9 +159,8 @@ def test_modalities(dl, dataset, folder):
     item.modalities.create(name="depth", ref=item.id)
     item.update(system_metadata=True)
     read = dataset.items.get(item_id=item.id)
-    assert [(each.name, each.ref, each.type) for each in read.modalities.list()] == [
-        ("depth", item.id, "overlay")
-    ]
+    (modality,) = read.modalities.list()
+    assert (modality.name, modality.ref, modality.type) == ("depth", item.id, "overlay")
     read.modalities.delete("depth")
     read.update(system_metadata=True)
     assert dataset.items.get(item_id=item.id).modalities.list() == []

@@ -188,8 +188,9 @@ def test_ids_in_addresses_are_only_ids(client):
 
 
 def test_an_upload_over_the_limit_leaves_nothing(platform, client, dataset):
-    with pytest.raises(Refused, match="larger than the limit of 1048576 bytes"):
+    with pytest.raises(Refused, match="larger than the limit of 1048576 bytes") as caught:
         client.upload(dataset, "/large.bin", b"x" * (LIMIT + 1))
+    assert caught.value.status == 400
     assert total(client, dataset) == 0
     assert list((Path(platform.state_dir) / "incoming").iterdir()) == []
 
