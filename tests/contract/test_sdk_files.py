@@ -236,10 +236,7 @@ def boxed(dl, dataset, folder):
         dataset.items.upload(array, remote_name=f"pics/{name}", raise_on_error=True)
     dataset.items.upload(str(folder / "notes.txt"), raise_on_error=True)
     dataset.add_labels([dl.Label(tag="cat", color=(255, 0, 0))])
-    item = dataset.items.get(filepath="/pics/a.png")
-    item.annotations.upload(
-        dl.Annotation.new(annotation_definition=dl.Box(5, 5, 15, 15, label="cat"), item=item)
-    )
+    annotate(dl, dataset.items.get(filepath="/pics/a.png"), dl.Box(5, 5, 15, 15, label="cat"))
     return dl.datasets.get(dataset_id=dataset.id)
 
 
@@ -340,28 +337,21 @@ def test_export(dl, boxed, tmp_path):
     exported = {item["filename"]: item for item in json.loads(open(file).read())}
     assert sorted(exported) == ["/notes.txt", "/pics/a.png", "/pics/b.png"]
     (annotation,) = exported["/pics/a.png"].pop("annotations")
-    item = boxed.items.get(filepath="/pics/a.png")
     assert annotation == get_json(dl, f"/annotations/{annotation['id']}")
-    assert exported["/pics/a.png"] == {
-        key: value for key, value in get_json(dl, f"/items/{item.id}").items() if key != "annotations"
-    }
+    document = get_json(dl, f"/items/{boxed.items.get(filepath='/pics/a.png').id}")
+    assert exported["/pics/a.png"] == {key: document[key] for key in document if key != "annotations"}
     plain = boxed.export(local_path=str(tmp_path / "plain"), filters=dl.Filters(field="dir", values="/pics"))
     assert len(json.loads(open(plain).read())) == 2
     labels = dl.Filters(resource=dl.FiltersResource.ANNOTATION, field="label", values="dog")
-    none = boxed.export(
-        local_path=str(tmp_path / "none"), include_annotations=True, annotation_filters=labels
-    )
+    options = {"include_annotations": True, "annotation_filters": labels}
+    none = boxed.export(local_path=str(tmp_path / "none"), **options)
     assert all(item["annotations"] == [] for item in json.loads(open(none).read()))
 
 
 def test_export_as_zip_and_folders(dl, boxed, tmp_path):
-    out = boxed.export(
-        local_path=str(tmp_path / "zip"),
-        export_type=dl.ExportType.ZIP,
-        output_export_type="folders",
-        include_annotations=True,
-    )
-    assert _files(tmp_path / "zip") == ["notes.json", "pics/a.json", "pics/b.json"] and out
+    options = {"export_type": dl.ExportType.ZIP, "output_export_type": "folders"}
+    assert boxed.export(local_path=str(tmp_path / "zip"), include_annotations=True, **options)
+    assert _files(tmp_path / "zip") == ["notes.json", "pics/a.json", "pics/b.json"]
     boxed.export(local_path=str(tmp_path / "folders"), output_export_type=dl.OutputExportType.FOLDERS)
     assert _files(tmp_path / "folders") == ["notes.json", "pics/a.json", "pics/b.json"]
     packed = boxed.export(local_path=str(tmp_path / "packed"), output_export_type=dl.OutputExportType.ZIP)
@@ -373,9 +363,7 @@ def test_export_as_zip_and_folders(dl, boxed, tmp_path):
 
 
 def test_export_with_feature_vectors(dl, project, boxed, tmp_path):
-    features = project.feature_sets.create(
-        name="f", size=2, set_type="x", entity_type=dl.FeatureEntityType.ITEM
-    )
+    features = project.feature_sets.create("f", 2, "x", dl.FeatureEntityType.ITEM)
     item = boxed.items.get(filepath="/pics/a.png")
     features.features.create(value=[[0.5, 1]], entity=[item])
     file = boxed.export(local_path=str(tmp_path), include_feature_vectors=True)
