@@ -1,10 +1,9 @@
 """Dpks, apps, codebases, packages and their artifacts, as entities."""
 
 import copy
-import json
 
 import pytest
-from helpers_contract import MANIFEST, fails, get_json, install, not_found, refused
+from helpers_contract import MANIFEST, fails, get_json, install, not_found, refused, send
 
 RICH = {
     **MANIFEST,
@@ -13,9 +12,7 @@ RICH = {
     "tags": ["small"],
     "components": {
         **MANIFEST["components"],
-        "pipelineNodes": [
-            {"displayName": "Run", "scope": "project", "invoke": {"namespace": "s.adapter.run"}}
-        ],
+        "pipelineNodes": [{"displayName": "Run", "scope": "project", "invoke": {"namespace": "s.a.run"}}],
         "panels": [{"name": "view", "supportedSlots": [{"type": "itemViewer", "configuration": {}}]}],
         "toolbars": [{"displayName": "Open", "invoke": {"type": "panel", "panel": "view"}}],
         "channels": [{"name": "news", "icon": "bell"}],
@@ -41,11 +38,8 @@ def test_a_published_dpk_keeps_its_manifest(dl, project):
         assert all(one.items() <= other.items() for one, other in zip(given, stored, strict=True)), part
     read = project.dpks.get(dpk_name=dpk.name)
     assert (read.id, read.base_id, read.version) == (dpk.id, dpk.id, "1.0.0")
-    assert (read.description, read.attributes, read.tags) == (
-        "what it does",
-        {"Category": "Model"},
-        ["small"],
-    )
+    for field in ("description", "attributes", "tags"):
+        assert getattr(read, field) == RICH[field]
     assert read.context["project"] == project.id and read.creator
 
 
@@ -218,9 +212,8 @@ def test_dependencies_are_installed_first(dl, project):
     above = publish(dl, project, dependencies=[{"name": below.name}, {"name": "nice", "mandatory": False}])
     project.apps.install(dpk=above)
     assert [each.dpk_name for each in project.apps.list().all()] == [below.name, above.name]
-    lonely = publish(
-        dl, project, name=f"lonely-{project.id}", dependencies=[{"name": "nowhere"}], components={}
-    )
+    changes = {"dependencies": [{"name": "nowhere"}], "components": {}}
+    lonely = publish(dl, project, name=f"lonely-{project.id}", **changes)
     fails(dl.exceptions.FailedDependency, "depends on 'nowhere'", project.apps.install, dpk=lonely)
     assert project.apps.list().items_count == 2
 
@@ -351,8 +344,8 @@ def test_artifacts_of_a_package(dl, project, push, tmp_path):
 def test_a_model_without_an_app_finds_its_package(dl, project, push):
     package = push()
     body = {"name": "lone", "projectId": project.id, "packageId": package.id, "moduleName": "default_module"}
-    answer = dl.client_api.gen_request("post", "/ml/models", json_req=body)[1]
-    assert dl.models.get(model_id=answer.json()["id"]).package.id == package.id
+    made = send(dl, "post", "/ml/models", body)
+    assert dl.models.get(model_id=made["id"]).package.id == package.id
     install(dl, project)
     assert [each.name for each in package.models.list().all()] == ["lone"]
-    assert json.dumps(answer.json()["app"]) == "null"
+    assert made["app"] is None

@@ -137,9 +137,7 @@ def test_the_log_of_a_model_s_status(dl, model):
     for status in ("pending", "training", "training", "failed"):
         model.status = status
         model = model.update()
-    assert [each["status"] for each in model.status_logs] == [
-        *("pre-trained", "pending", "training", "failed"),
-    ]
+    assert [each["status"] for each in model.status_logs] == ["pre-trained", "pending", "training", "failed"]
     assert all(each["timestamp"] and each["creator"] == model.creator for each in model.status_logs)
 
 
