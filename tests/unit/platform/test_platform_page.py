@@ -49,34 +49,29 @@ def names(page):
 
 def test_a_dataset_by_folder_tag_label_and_name(browser, client):
     dataset = client.dataset("filters")
-    for path in ("/a/one.png", "/a/deep/two.png", "/b/three.png"):
-        client.upload(dataset["id"], path, png())
-    found = {item["name"]: item["id"] for item in items_of(client, dataset)}
-    client.send(
-        "PATCH",
-        f"/items/{found['one.png']}?system=true",
-        {"metadata": {"system": {"tags": {"train": True}}}},
-    )
-    client.annotate(found["three.png"], {"type": "class", "label": "cat"})
+    paths = ("/a/one.png", "/a/deep/two.png", "/b/three.png")
+    one, _, three = (client.upload(dataset["id"], path, png())["id"] for path in paths)
+    tags = {"metadata": {"system": {"tags": {"train": True}}}}
+    client.send("PATCH", f"/items/{one}?system=true", tags)
+    client.annotate(three, {"type": "class", "label": "cat"})
     base = f"/datasets/{dataset['id']}"
-    assert names(browser.page(base)) == ["one.png", "three.png", "two.png"]
-    assert names(browser.page(f"{base}?folder=/a")) == ["one.png", "two.png"]
-    assert names(browser.page(f"{base}?folder=/a/deep")) == ["two.png"]
-    assert names(browser.page(f"{base}?tag=train")) == ["one.png"]
-    assert names(browser.page(f"{base}?label=cat")) == ["three.png"]
-    assert names(browser.page(f"{base}?name=t")) == ["three.png", "two.png"]
-    assert names(browser.page(f"{base}?name=T*o.p")) == ["two.png"]
-    assert names(browser.page(f"{base}?name=deep/")) == ["two.png"]
-    assert names(browser.page(f"{base}?name=%5Bt%5D")) == names(browser.page(f"{base}?name=tw%3F")) == []
-    assert names(browser.page(f"{base}?folder=/%2A")) == []
-    assert names(browser.page(f"{base}?name=t&folder=/a&label=&tag=")) == ["two.png"]
+    for query, expected in {
+        "": "one three two",
+        "folder=/a": "one two",
+        "folder=/a/deep": "two",
+        "tag=train": "one",
+        "label=cat": "three",
+        "name=t": "three two",
+        "name=T*o.p": "two",
+        "name=deep/": "two",
+        "name=%5Bt%5D": "",
+        "name=tw%3F": "",
+        "folder=/%2A": "",
+        "name=t&folder=/a&label=&tag=": "two",
+    }.items():
+        assert names(browser.page(f"{base}?{query}")) == [f"{name}.png" for name in expected.split()], query
     folders = [option.text for option in browser.page(base).select("select[name=folder] option")]
     assert folders == ["/", "/a", "/a/deep", "/b"]
-
-
-def items_of(client, dataset):
-    query = {"resource": "items", "filter": {"$and": [{"type": "file"}]}}
-    return client.send("POST", f"/datasets/{dataset['id']}/query", query)["items"]
 
 
 def test_a_large_dataset_has_pages(browser, client):
@@ -137,16 +132,26 @@ DRAWN = {
 }
 
 
+@pytest.fixture
+def show(browser, client, world):
+    """Upload a picture with annotations, and return its page and what was made."""
+
+    def show(path, *annotations, content=None, dataset=world.dataset):
+        item = client.upload(dataset["id"], path, content or png())
+        made = client.annotate(item["id"], *annotations)
+        page = browser.page(f"/items/{item['id']}")
+        check_harmless(page)
+        return page, made
+
+    return show
+
+
 @pytest.mark.parametrize("kind", DRAWN)
-def test_annotations_are_drawn_over_the_image(browser, client, world, kind):
+def test_annotations_are_drawn_over_the_image(show, kind):
     coordinates, tag, attributes = DRAWN[kind]
-    item = client.upload(world.dataset["id"], f"/drawn/{kind}.png", png())
-    user = {"model": {"name": "detector", "confidence": 0.873}}
-    client.annotate(
-        item["id"],
-        {"type": kind, "label": "cat", "coordinates": coordinates, "metadata": {"user": user}},
-    )
-    page = browser.page(f"/items/{item['id']}")
+    metadata = {"user": {"model": {"name": "detector", "confidence": 0.873}}}
+    annotation = {"type": kind, "label": "cat", "coordinates": coordinates, "metadata": metadata}
+    page, _ = show(f"/drawn/{kind}.png", annotation)
     drawing = page.select_one("svg.picture")
     assert drawing["viewbox"] == "0 0 20 10"
     assert drawing["aria-label"] == f"{kind}.png, annotated: cat ({kind})"
@@ -160,13 +165,12 @@ def test_annotations_are_drawn_over_the_image(browser, client, world, kind):
         assert "look <b>here</b>" in texts(row)
 
 
-def test_a_picture_that_the_camera_turned_is_annotated_upright(browser, client, world):
+def test_a_picture_that_the_camera_turned_is_annotated_upright(show):
     file = io.BytesIO()
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     Image.new("RGB", (20, 10)).save(file, "JPEG", exif=exif)
-    item = client.upload(world.dataset["id"], "/turned.jpg", file.getvalue())
-    page = browser.page(f"/items/{item['id']}")
+    page, _ = show("/turned.jpg", content=file.getvalue())
     assert page.select_one("svg.picture")["viewbox"] == "0 0 10 20"
 
 
@@ -180,10 +184,8 @@ def test_thumbnails_of_large_pictures_are_small_files(browser, client, world):
     assert Image.open(io.BytesIO(answer.content)).size == (256, 128)
 
 
-def test_a_mask_is_a_picture_of_its_own(browser, client, world):
-    item = client.upload(world.dataset["id"], "/mask.png", png())
-    (made,) = client.annotate(item["id"], {"type": "binary", "label": "cat", "coordinates": MASK})
-    page = browser.page(f"/items/{item['id']}")
+def test_a_mask_is_a_picture_of_its_own(browser, show):
+    page, (made,) = show("/mask.png", {"type": "binary", "label": "cat", "coordinates": MASK})
     path = f"/annotations/{made['id']}/mask"
     assert page.select_one("svg.picture mask image")["href"] == path
     answer = browser.send("GET", path)
@@ -191,10 +193,8 @@ def test_a_mask_is_a_picture_of_its_own(browser, client, world):
     assert "sandbox" in answer.headers["Content-Security-Policy"]
 
 
-def test_a_classification_has_no_place(browser, client, world):
-    item = client.upload(world.dataset["id"], "/class.png", png())
-    client.annotate(item["id"], {"type": "class", "label": "outdoor"})
-    page = browser.page(f"/items/{item['id']}")
+def test_a_classification_has_no_place(show):
+    page, _ = show("/class.png", {"type": "class", "label": "outdoor"})
     assert not page.select("svg.picture .mark") and texts(page.select_one("tbody th")) == "outdoor"
 
 
@@ -213,20 +213,14 @@ def test_coordinates_that_are_nonsense_are_listed_without_a_drawing(browser, cli
     browser.page(f"/datasets/{world.dataset['id']}?name=nonsense")
 
 
-def test_a_recipe_gives_the_colours_and_only_colours(browser, client, world):
+def test_a_recipe_gives_the_colours_and_only_colours(client, show):
     dataset = client.dataset("coloured")
-    item = client.upload(dataset["id"], "/one.png", png())
     recipe = client.send("GET", f"/recipes/{dataset['metadata']['system']['recipes'][0]}")
     labels = [{"tag": "cat", "color": "#123456"}, {"tag": "dog", "color": '"><script>'}]
-    client.send(
-        "PATCH", f"/ontologies/{recipe['ontologyIds'][0]}/labels", {"labelsNode": labels, "upsert": True}
-    )
-    box = [{"x": 1, "y": 2}, {"x": 5, "y": 8}]
-    client.annotate(
-        item["id"], *({"type": "box", "label": name, "coordinates": box} for name in ("cat", "dog"))
-    )
-    page = browser.page(f"/items/{item['id']}")
-    check_harmless(page)
+    ontology = f"/ontologies/{recipe['ontologyIds'][0]}"
+    client.send("PATCH", f"{ontology}/labels", {"labelsNode": labels, "upsert": True})
+    box = {"type": "box", "coordinates": [{"x": 1, "y": 2}, {"x": 5, "y": 8}]}
+    page, _ = show("/one.png", box | {"label": "cat"}, box | {"label": "dog"}, dataset=dataset)
     cat, dog = page.select("svg.picture .mark")
     assert cat["stroke"] == "#123456" and dog["stroke"].startswith("#") and len(dog["stroke"]) == 7
 
