@@ -45,6 +45,18 @@ def fill(dataset, tmp_path):
 
 
 @pytest.fixture
+def found(dl, dataset):
+    """Find items by a filter or by one condition, and return the letters or numbers that they are named by."""
+
+    def found_by(filters, values=None, operator=None):
+        if isinstance(filters, str):
+            filters = dl.Filters(field=filters, values=values, operator=operator)
+        return "".join(sorted(item.name.removeprefix("000")[0] for item in dataset.items.list(filters).all()))
+
+    return found_by
+
+
+@pytest.fixture
 def item(fill):
     (item,) = fill(1)
     return item

@@ -44,8 +44,20 @@ def install(dl, project, **changes):
     return project.apps.install(dpk=dpk)
 
 
+def send(dl, method, path, body=None):
+    """Send a request that must succeed, and return its answer."""
+    success, answer = dl.client_api.gen_request(method, path, json_req=body)
+    dl.client_api.check_response(success, answer)
+    return answer.json()
+
+
 def get_json(dl, path):
-    return dl.client_api.gen_request("get", path)[1].json()
+    return send(dl, "get", path)
+
+
+def make_service(dl, project, package_id, name, **fields):
+    body = {"name": name, "projectId": project.id, "packageId": package_id, **fields}
+    return project.services.get(service_id=send(dl, "post", "/services", body)["id"])
 
 
 def refused(dl, method, path, body, message="", status=400):
@@ -55,16 +67,34 @@ def refused(dl, method, path, body, message="", status=400):
     assert message in answer.json()["message"]
 
 
+def fails(error, match, call, *args, **options):
+    """Check that a call raises this error with a message that matches."""
+    with pytest.raises(error, match=match):
+        call(*args, **options)
+
+
 def not_found(dl, *calls):
     for call in calls:
         with pytest.raises(dl.exceptions.NotFound):
             call()
 
 
+def annotate(dl, item, *definitions, **options):
+    """Upload an annotation for each definition."""
+    new = dl.Annotation.new
+    return item.annotations.upload(
+        [new(annotation_definition=each, item=item, **options) for each in definitions]
+    )
+
+
 def classify(dl, item, *labels):
     """Upload a classification for each label."""
-    new = dl.Annotation.new
-    return item.annotations.upload([new(annotation_definition=dl.Classification(label)) for label in labels])
+    return annotate(dl, item, *(dl.Classification(label) for label in labels))
+
+
+def paths(dataset):
+    """The paths of a dataset's items, without hidden ones."""
+    return sorted(item.filename for item in dataset.items.list().all())
 
 
 def tagged(dl, subset):

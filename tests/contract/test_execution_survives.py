@@ -31,9 +31,8 @@ class Api:
         self.headers = {"Authorization": f"Bearer {token}"}
 
     def __call__(self, method, path, body=None, **options):
-        answer = requests.request(
-            method, self.base + path, json=body, headers=self.headers, timeout=30, **options
-        )
+        options |= {"headers": self.headers, "timeout": 30}
+        answer = requests.request(method, self.base + path, json=body, **options)
         assert answer.ok, answer.text
         return answer.json()
 
@@ -56,21 +55,13 @@ def api(tmp_path):
 @pytest.fixture
 def service(api, tmp_path):
     """A service with the functions of the tests, made without the SDK."""
-    project = requests.post(
-        api.base + "/projects", data={"name": "p"}, headers=api.headers, timeout=30
-    ).json()
-    query = {
-        "filter": {"name": "Binaries"},
-        "resource": "datasets",
-        "context": {"projects": [project["id"]]},
-        "systemSpace": True,
-    }
+    project = api("post", "/projects", data={"name": "p"})
+    query = {"filter": {"name": "Binaries"}, "resource": "datasets", "systemSpace": True}
+    query["context"] = {"projects": [project["id"]]}
     binaries = api("post", "/datasets/query", query)["items"][0]
     archive = shutil.make_archive(str(tmp_path / "code"), "zip", APPS / "functions")
     form = {"type": (None, "file"), "path": (None, "/codebases/functions/1.zip"), "file": open(archive, "rb")}
-    item = requests.post(
-        f"{api.base}/datasets/{binaries['id']}/items", files=form, headers=api.headers, timeout=30
-    ).json()
+    item = api("post", f"/datasets/{binaries['id']}/items", files=form)
     manifest = json.loads((APPS / "functions" / "dataloop.json").read_text())
     manifest["codebase"] = {"type": "item", "itemId": item["id"]}
     dpk = api("post", "/app-registry", manifest)
@@ -94,9 +85,8 @@ def test_a_killed_server_runs_what_was_running_once_more(api, service, tmp_path)
     api.start()
     until(lambda: all(api.status(each) == "success" for each in [running, *waiting]))
     found = api("get", f"/executions/{running}")
-    assert [entry["status"] for entry in found["statusLog"]] == [
-        *("created", "in-progress", "created", "in-progress", "success")
-    ]
+    log = [entry["status"] for entry in found["statusLog"]]
+    assert log == ["created", "in-progress", "created", "in-progress", "success"]
     assert "restarted" in found["statusLog"][2]["message"]
     assert found["output"] == "slept" and found["attempts"] == 2
     pids = path.read_text().split()

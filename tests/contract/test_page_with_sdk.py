@@ -35,11 +35,8 @@ def model(dl, project, dataset):
 
 
 def test_a_model_with_its_curves(dl, browser, dataset, model):
-    samples = [
-        dl.PlotSample(figure="loss", legend=name, x=x, y=1 / x)
-        for name in ("train", "<b>val")
-        for x in (1, 2)
-    ]
+    points = [(name, x) for name in ("train", "<b>val") for x in (1, 2)]
+    samples = [dl.PlotSample(figure="loss", legend=name, x=x, y=1 / x) for name, x in points]
     model.metrics.create(samples=samples, dataset_id=dataset.id)
     model.status = "trained"
     model.update()
@@ -95,11 +92,8 @@ def task(dataset, fill):
 
 def form_of(page, name, action):
     """Find the form of an item, and what it sends when this button is pressed."""
-    button = next(
-        b
-        for b in page.select("form.statuses button")
-        if b["aria-label"].endswith(name) and b["value"] == action
-    )
+    buttons = page.select(f"form.statuses button[aria-label$='{name}']")
+    (button,) = [button for button in buttons if button["value"] == action]
     return button.parent["action"], fields(button.parent) | {"status": action}
 
 
@@ -112,11 +106,8 @@ def test_a_person_gives_statuses(browser, task):
         answer = browser.send("POST", *form_of(browser.page(path), name, action))
         assert (answer.status, answer.headers["Location"]) == (303, path)
     items = {item.name: item for item in task.get_items().all()}
-    refs = {
-        name: [ref["metadata"]["status"] for ref in item.metadata["system"]["refs"] if ref["type"] == "task"]
-        for name, item in items.items()
-    }
-    assert refs == {"0000.png": ["completed"], "0001.png": ["discard"], "0002.png": ["completed"]}
+    given = {name: item.status(task_id=task.id) for name, item in items.items()}
+    assert given == {"0000.png": "completed", "0001.png": "discard", "0002.png": "completed"}
     read = task.tasks.get(task_id=task.id)
     assert (read.status, read.progress) == ("completed", 100)
     # And back again, by the button that clears.
@@ -174,21 +165,12 @@ def test_a_pipeline_with_live_counts(dl, browser, project, dataset, fill):
     items = fill(3)
     recipe = dataset.recipes.list()[0]
     pipeline = project.pipelines.create(name="label <b>", project_id=project.id)
-    raw = dl.DatasetNode(name="Raw", project_id=project.id, dataset_id=dataset.id, position=(1, 1))
-    label = dl.TaskNode(
-        name="Label <i>",
-        project_id=project.id,
-        dataset_id=dataset.id,
-        recipe_title=recipe.title,
-        recipe_id=recipe.id,
-        task_owner="ann@example.com",
-        workload=[dl.WorkloadUnit(assignee_id="ann@example.com", load=100)],
-        actions=["completed", "discard"],
-        position=(2, 1),
-    )
-    done = dl.DatasetNode(
-        name="Done", project_id=project.id, dataset_id=dataset.id, dataset_folder="/done", position=(3, 1)
-    )
+    places = (project.id, dataset.id)
+    raw = dl.DatasetNode("Raw", *places, position=(1, 1))
+    work = ("ann@example.com", [dl.WorkloadUnit("ann@example.com", 100)])
+    options = {"actions": ["completed", "discard"], "position": (2, 1)}
+    label = dl.TaskNode("Label <i>", *places, recipe.title, recipe.id, *work, **options)
+    done = dl.DatasetNode("Done", *places, "/done", position=(3, 1))
     pipeline.nodes.add(raw).connect(label).connect(done, source_port=label.outputs[0], action="completed")
     pipeline.update()
     path = f"/pipelines/{pipeline.id}"
@@ -210,9 +192,7 @@ def test_a_pipeline_with_live_counts(dl, browser, project, dataset, fill):
     assert not browser.page(f"{path}?live=no").find("meta", {"http-equiv": "refresh"})
 
     # A person completes one item, and the pipeline goes on.
-    task = page.find(attrs={"aria-label": "Nodes"}).find("a", href=lambda href: href.startswith("/tasks/"))[
-        "href"
-    ]
+    task = page.select_one("[aria-label=Nodes] a[href^='/tasks/']")["href"]
     browser.send("POST", *form_of(browser.page(task), items[0].name, "completed"))
     page = browser.page(path)
     assert rows(page, "Nodes")["Label <i>"][1] == "2 in-progress 1 success"
@@ -220,18 +200,11 @@ def test_a_pipeline_with_live_counts(dl, browser, project, dataset, fill):
     states = [row[0] for row in rows(page, "Runs").values()]
     assert sorted(states) == ["in-progress", "in-progress", "success"]
 
-    run = next(
-        row.a["href"]
-        for row in page.find(attrs={"aria-label": "Runs"}).select("tbody tr")
-        if "success" in texts(row)
-    )
+    (run,) = [row.a["href"] for row in page.select("[aria-label=Runs] tbody tr") if "success" in texts(row)]
     page = browser.page(run)
     assert [row[:3] for row in rows(page, "Nodes").values()][2] == ["storage", "1 success", ""]
-    assert [texts(cell) for cell in page.select("[aria-label=Executions] td:nth-of-type(2)")] == [
-        "Raw",
-        "Label <i>",
-        "Done",
-    ]
+    cells = page.select("[aria-label=Executions] td:nth-of-type(2)")
+    assert [texts(cell) for cell in cells] == ["Raw", "Label <i>", "Done"]
     execution = browser.page(page.select_one("[aria-label=Executions] a")["href"])
     check_harmless(execution)
     assert items[0].id in execution.find("summary", string="Input").parent.pre.text

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers_contract import fails
 from helpers_execution import until
 from pipeline_samples import executed, statuses, successes
 
@@ -46,13 +47,11 @@ def test_the_manifest_brings_the_templates(place):
 def test_a_template_asks_for_what_it_needs(dl, project, dataset, name):
     template = read(name)
     flow = project.pipelines.create(pipeline_json=template)
-    with pytest.raises(dl.exceptions.BadRequest, match="'Raw Data' of type storage must have a datasetId"):
-        flow.install()
+    fails(dl.exceptions.BadRequest, "'Raw Data' of type storage must have a datasetId", flow.install)
     flow.update_variables_values(**{"Raw Dataset": dataset.id, "Ground Truth Dataset": dataset.id})
     flow = flow.update()
     assert flow.validate()["valid"]
-    with pytest.raises(dl.exceptions.BadRequest, match="'Predict Model' of type ml must have a model"):
-        flow.install()
+    fails(dl.exceptions.BadRequest, "'Predict Model' of type ml must have a model", flow.install)
     assert project.triggers.list().items_count == 0 and project.tasks.list() == []
 
 

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 import pytest
-from helpers_contract import refused
+from helpers_contract import annotate, fails, get_json, refused, send
 
 
 def mask(*rows):
@@ -45,18 +45,16 @@ KINDS = (
 
 
 def platform_json(dl, annotation_id):
-    return dl.client_api.gen_request("get", f"/annotations/{annotation_id}")[1].json()
+    return get_json(dl, f"/annotations/{annotation_id}")
 
 
 def upload(dl, item, definition, **options):
-    annotation = dl.Annotation.new(annotation_definition=definition, item=item, **options)
-    return item.annotations.upload(annotation)[0]
+    return annotate(dl, item, definition, **options)[0]
 
 
 def listed(dl, repository, field=None, values=None, operator=None, sort=None, **options):
-    filters = dl.Filters(
-        resource=dl.FiltersResource.ANNOTATION, field=field, values=values, operator=operator, **options
-    )
+    condition = {"field": field, "values": values, "operator": operator}
+    filters = dl.Filters(resource=dl.FiltersResource.ANNOTATION, **condition, **options)
     if sort:
         filters.sort_by(*sort)
     found = repository.list(filters=filters)
@@ -172,24 +170,18 @@ def test_a_folder_of_annotations_is_downloaded_and_uploaded(dl, project, dataset
 def test_items_bring_their_annotations(dl, dataset, tmp_path):
     (tmp_path / "a.txt").write_text("text")
     (tmp_path / "a.json").write_text(json.dumps({"annotations": [{"type": "class", "label": "a"}]}))
-    item = dataset.items.upload(
-        local_path=str(tmp_path / "a.txt"),
-        local_annotations_path=str(tmp_path / "a.json"),
-        raise_on_error=True,
-    )
+    paths = {"local_path": str(tmp_path / "a.txt"), "local_annotations_path": str(tmp_path / "a.json")}
+    item = dataset.items.upload(**paths, raise_on_error=True)
     assert [each.label for each in item.annotations.list()] == ["a"]
     assert dataset.items.get(item_id=item.id).annotated
 
 
 def test_masks_of_one_object_are_merged(dl, item):
     upload(dl, item, dl.Segmentation(geo=mask(1), label="cat"), object_id=1)
-    more = [
-        dl.Annotation.new(
-            annotation_definition=dl.Segmentation(geo=geo, label=label), item=item, object_id=number
-        )
-        for geo, label, number in ((mask(3), "cat", 1), (mask(5), "dog", 2))
-    ]
-    item.annotations.upload(more, merge=True)
+    builder = item.annotations.builder()
+    builder.add(dl.Segmentation(geo=mask(3), label="cat"), object_id=1)
+    builder.add(dl.Segmentation(geo=mask(5), label="dog"), object_id=2)
+    item.annotations.upload(builder, merge=True)
     cat, dog = item.annotations.list()
     assert np.array_equal(cat.geo, mask(1, 3)) and np.array_equal(dog.geo, mask(5))
 
@@ -200,11 +192,10 @@ def test_predictions_say_which_model_made_them(dl, dataset, item):
     builder.add(dl.Box(1, 2, 5, 7, label="a"), model_info=info)
     builder.add(dl.Box(1, 2, 5, 7, label="b"))
     builder.upload()
-    sure, unsure = (
-        listed(dl, dataset.annotations, "metadata.user.model.confidence", 0.5, operator)
-        for operator in ("gt", "lt")
-    )
-    assert [each.label for each in sure] == ["a"] and unsure == []
+    confidence = ("metadata.user.model.confidence", 0.5)
+    sure = listed(dl, dataset.annotations, *confidence, "gt")
+    assert [each.label for each in sure] == ["a"]
+    assert listed(dl, dataset.annotations, *confidence, "lt") == []
     assert sure[0].metadata["user"]["model"] == info
 
 
@@ -212,9 +203,8 @@ def test_children_know_their_parent(dl, dataset, item):
     parent = upload(dl, item, dl.Box(0, 0, 5, 5, label="car"))
     child = upload(dl, item, dl.Box(1, 1, 2, 2, label="wheel"), parent_id=parent.id)
     assert child.parent_id == parent.id and parent.parent_id is None
-    assert [e.id for e in listed(dl, dataset.annotations, "metadata.system.parentId", parent.id)] == [
-        child.id
-    ]
+    (found,) = listed(dl, dataset.annotations, "metadata.system.parentId", parent.id)
+    assert found.id == child.id
     child.parent_id = None
     child.update(system_metadata=True)
     assert dl.annotations.get(annotation_id=child.id).parent_id is None
@@ -226,8 +216,7 @@ def test_nobody_is_their_own_ancestor(dl, dataset, item):
     third = upload(dl, item, dl.Box(1, 1, 2, 2, label="screw"), parent_id=second.id)
     for parent in (first, third):
         change = {"metadata": {"system": {"parentId": parent.id}}}
-        path = f"/annotations/{first.id}?system=true"
-        refused(dl, "put", path, change, "circular")
+        refused(dl, "put", f"/annotations/{first.id}?system=true", change, "circular")
         assert dl.annotations.get(annotation_id=first.id).parent_id is None
     third.parent_id = first.id
     assert third.update(system_metadata=True).parent_id == first.id
@@ -286,12 +275,8 @@ def test_a_wrong_change_is_refused(dl, item):
     before = platform_json(dl, box.id)
     for change in ({"label": ""}, {"label": None}, {"type": None}, {"coordinates": None}, {"metadata": 1}):
         refused(dl, "put", f"/annotations/{box.id}", change)
-    answer = dl.client_api.gen_request("put", f"/annotations/{box.id}", json_req={"id": "x", "itemId": "y"})[
-        1
-    ]
-    fixed = {key: value for key, value in before.items() if key != "updatedAt"}
-    assert answer.json().items() >= fixed.items()
-    assert platform_json(dl, box.id) == answer.json()
+    answer = send(dl, "put", f"/annotations/{box.id}", {"id": "x", "itemId": "y"})
+    assert answer == before | {"updatedAt": answer["updatedAt"]} == platform_json(dl, box.id)
 
 
 def test_a_collection_is_changed_and_deleted_as_one(dl, dataset, item):
@@ -319,17 +304,13 @@ def test_a_missing_annotation_is_a_bad_request(dl, dataset, fill):
     first, second = fill(2)
     box = upload(dl, first, dl.Box(1, 2, 5, 7, label="a"))
     path = f"/datasets/{dataset.id}/items/{{}}/annotations/{{}}"
-    assert dl.client_api.gen_request("get", path.format(first.id, box.id))[1].json()["id"] == box.id
+    assert get_json(dl, path.format(first.id, box.id))["id"] == box.id
     for missing in (path.format(second.id, box.id), path.format(first.id, "no"), "/annotations/no"):
         refused(dl, "get", missing, None, "annotation not found")
     box.delete()
-    for again in (
-        box.delete,
-        lambda: first.annotations.get(annotation_id=box.id),
-        lambda: dl.annotations.get(annotation_id=box.id),
-    ):
-        with pytest.raises(dl.exceptions.BadRequest, match="annotation not found"):
-            again()
+    fails(dl.exceptions.BadRequest, "annotation not found", box.delete)
+    for repository in (first.annotations, dl.annotations):
+        fails(dl.exceptions.BadRequest, "annotation not found", repository.get, annotation_id=box.id)
     with pytest.raises(dl.exceptions.BadRequest):
         first.annotations.delete()
 
@@ -433,11 +414,10 @@ def test_subtitles_are_written_and_read(dl, video, tmp_path):
 
 
 def test_sounds_and_texts_have_annotations(dl, dataset, tmp_path):
-    names = ("sound.wav", "page.txt")
-    for name in names:
+    for name in ("sound.wav", "page.txt"):
         (tmp_path / name).write_bytes(b"\0")
-    sound, page = (
-        dataset.items.upload(local_path=str(tmp_path / name), raise_on_error=True) for name in names
+    page, sound = sorted(
+        dataset.items.upload(f"{tmp_path}/*", raise_on_error=True), key=lambda each: each.name
     )
     builder = sound.annotations.builder()
     builder.add(dl.Subtitle("boom", label="speech"), start_time=1, end_time=2)

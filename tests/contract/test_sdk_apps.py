@@ -1,10 +1,9 @@
 """Dpks, apps, codebases, packages and their artifacts, as entities."""
 
 import copy
-import json
 
 import pytest
-from helpers_contract import MANIFEST, get_json, install, not_found, refused
+from helpers_contract import MANIFEST, fails, get_json, install, not_found, refused, send
 
 RICH = {
     **MANIFEST,
@@ -13,9 +12,7 @@ RICH = {
     "tags": ["small"],
     "components": {
         **MANIFEST["components"],
-        "pipelineNodes": [
-            {"displayName": "Run", "scope": "project", "invoke": {"namespace": "s.adapter.run"}}
-        ],
+        "pipelineNodes": [{"displayName": "Run", "scope": "project", "invoke": {"namespace": "s.a.run"}}],
         "panels": [{"name": "view", "supportedSlots": [{"type": "itemViewer", "configuration": {}}]}],
         "toolbars": [{"displayName": "Open", "invoke": {"type": "panel", "panel": "view"}}],
         "channels": [{"name": "news", "icon": "bell"}],
@@ -41,18 +38,14 @@ def test_a_published_dpk_keeps_its_manifest(dl, project):
         assert all(one.items() <= other.items() for one, other in zip(given, stored, strict=True)), part
     read = project.dpks.get(dpk_name=dpk.name)
     assert (read.id, read.base_id, read.version) == (dpk.id, dpk.id, "1.0.0")
-    assert (read.description, read.attributes, read.tags) == (
-        "what it does",
-        {"Category": "Model"},
-        ["small"],
-    )
+    for field in ("description", "attributes", "tags"):
+        assert getattr(read, field) == RICH[field]
     assert read.context["project"] == project.id and read.creator
 
 
 def test_revisions_of_a_dpk(dl, project):
     dpk = publish(dl, project)
-    with pytest.raises(dl.exceptions.BadRequest, match="published already"):
-        dpk.publish()
+    fails(dl.exceptions.BadRequest, "published already", dpk.publish)
     dpk.version = "1.1.0"
     second = dpk.publish()
     third = publish(dl, project, version=None)
@@ -62,10 +55,8 @@ def test_revisions_of_a_dpk(dl, project):
     assert dl.dpks.get_revisions(dpk_id=dpk.base_id, version="1.1.0").id == second.id
     assert dl.dpks.get(dpk_name=dpk.name, dpk_version="1.1.0").id == second.id
     assert [each.version for each in project.dpks.list().all()] == ["1.1.1"]
-    with pytest.raises(dl.exceptions.NotFound, match="'9.9.9'"):
-        third.get_revisions("9.9.9")
-    with pytest.raises(dl.exceptions.NotFound, match=r"version: 9\.9\.9"):
-        dl.dpks.get(dpk_name=dpk.name, dpk_version="9.9.9")
+    fails(dl.exceptions.NotFound, "'9.9.9'", third.get_revisions, "9.9.9")
+    fails(dl.exceptions.NotFound, r"version: 9\.9\.9", dl.dpks.get, dpk_name=dpk.name, dpk_version="9.9.9")
 
 
 def test_dpks_are_listed_by_their_fields(dl, project):
@@ -88,8 +79,7 @@ def test_a_dpk_is_updated_and_deleted(dl, project):
     updated = dpk.update()
     assert (updated.display_name, updated.version, updated.id) == ("Better", "1.0.0", dpk.id)
     app = project.apps.install(dpk=updated)
-    with pytest.raises(dl.exceptions.BadRequest, match="uninstall that first"):
-        dpk.delete()
+    fails(dl.exceptions.BadRequest, "uninstall that first", dpk.delete)
     app.uninstall()
     assert dpk.delete()
     not_found(dl, lambda: dl.dpks.get(dpk_id=dpk.id), lambda: dl.dpks.get(dpk_name=dpk.name), dpk.delete)
@@ -194,8 +184,7 @@ def test_models_follow_the_version_of_their_app(dl, project):
     assert app.update()
     assert dl.apps.get(app_id=app.id).dpk_version == newest.version
     app.dpk_version = "3.0.0"
-    with pytest.raises(dl.exceptions.NotFound, match=r"version '3\.0\.0'"):
-        app.update()
+    fails(dl.exceptions.NotFound, r"version '3\.0\.0'", app.update)
     assert dl.apps.get(app_id=app.id).dpk_version == "2.0.1"
 
 
@@ -205,18 +194,15 @@ def test_a_custom_installation_chooses_components(dl, project):
     assert project.models.list().items_count == 0
     assert app.custom_installation == {"components": {"models": []}}
     app.custom_installation = {"components": {"models": "all"}}
-    with pytest.raises(dl.exceptions.BadRequest, match=r"'components\.models' must be a list"):
-        app.update()
+    fails(dl.exceptions.BadRequest, r"'components\.models' must be a list", app.update)
 
 
 def test_an_app_is_paused_and_resumed(dl, project):
     app = project.apps.install(dpk=publish(dl, project))
-    with pytest.raises(dl.exceptions.BadRequest, match="already active"):
-        app.resume()
+    fails(dl.exceptions.BadRequest, "already active", app.resume)
     assert app.pause()
     assert dl.apps.get(app_id=app.id).status == "Uninstalled"
-    with pytest.raises(dl.exceptions.BadRequest, match="already inactive"):
-        dl.apps.pause(app_id=app.id)
+    fails(dl.exceptions.BadRequest, "already inactive", dl.apps.pause, app_id=app.id)
     assert dl.apps.resume(app_id=app.id)
     assert dl.apps.get(app_id=app.id).status == "Installed"
 
@@ -226,11 +212,9 @@ def test_dependencies_are_installed_first(dl, project):
     above = publish(dl, project, dependencies=[{"name": below.name}, {"name": "nice", "mandatory": False}])
     project.apps.install(dpk=above)
     assert [each.dpk_name for each in project.apps.list().all()] == [below.name, above.name]
-    lonely = publish(
-        dl, project, name=f"lonely-{project.id}", dependencies=[{"name": "nowhere"}], components={}
-    )
-    with pytest.raises(dl.exceptions.FailedDependency, match="depends on 'nowhere'"):
-        project.apps.install(dpk=lonely)
+    changes = {"dependencies": [{"name": "nowhere"}], "components": {}}
+    lonely = publish(dl, project, name=f"lonely-{project.id}", **changes)
+    fails(dl.exceptions.FailedDependency, "depends on 'nowhere'", project.apps.install, dpk=lonely)
     assert project.apps.list().items_count == 2
 
 
@@ -243,8 +227,7 @@ def test_apps_are_listed_by_their_fields(dl, project):
 
     assert ids("dpkName", app.dpk_name) == ids("name", "mine") == ids("status", "Installed") == [app.id]
     assert ids("name", "other") == []
-    with pytest.raises(dl.exceptions.NotFound):
-        project.apps.get(app_name="other")
+    not_found(dl, lambda: project.apps.get(app_name="other"))
 
 
 # -------------------------------------------------------------------------------------------------- codebases
@@ -328,14 +311,12 @@ def test_each_push_is_a_revision(dl, project, push, tmp_path):
     assert "return None" in (tmp_path / "old" / "main.py").read_text()
     project.packages.pull(package, local_path=str(tmp_path / "new"))
     assert "return 2" in (tmp_path / "new" / "main.py").read_text()
-    with pytest.raises(dl.exceptions.BadRequest, match=r"has a version '1\.0\.0' already"):
-        push("return 3", version="1.0.0")
+    fails(dl.exceptions.BadRequest, r"has a version '1\.0\.0' already", push, "return 3", version="1.0.0")
     assert project.packages.get(package_name="mine").version == "2.0.0"
 
 
 def test_wrong_packages_are_refused(dl, project, push):
-    with pytest.raises(dl.exceptions.BadRequest, match="a package's name has letters"):
-        push(package_name="no spaces!")
+    fails(dl.exceptions.BadRequest, "a package's name has letters", push, package_name="no spaces!")
     body = {"name": "mine", "projectId": project.id, "modules": "main"}
     refused(dl, "post", "/packages", body, "'modules' of a package must be a list")
     assert project.packages.list().items_count == 0
@@ -353,8 +334,7 @@ def test_artifacts_of_a_package(dl, project, push, tmp_path):
     assert project.artifacts.get(artifact_id=artifact.id).name == "a.txt"
     package.artifacts.download(local_path=str(tmp_path / "down"))
     assert {path.read_text() for path in (tmp_path / "down").rglob("*.txt")} == {"a.txt", "b.txt"}
-    with pytest.raises(dl.exceptions.NotFound):
-        package.artifacts.get(artifact_name="c.txt")
+    not_found(dl, lambda: package.artifacts.get(artifact_name="c.txt"))
     package.artifacts.delete(artifact_name="a.txt")
     assert [each.name for each in package.artifacts.list()] == ["b.txt"]
     package.artifacts.delete()
@@ -364,8 +344,8 @@ def test_artifacts_of_a_package(dl, project, push, tmp_path):
 def test_a_model_without_an_app_finds_its_package(dl, project, push):
     package = push()
     body = {"name": "lone", "projectId": project.id, "packageId": package.id, "moduleName": "default_module"}
-    answer = dl.client_api.gen_request("post", "/ml/models", json_req=body)[1]
-    assert dl.models.get(model_id=answer.json()["id"]).package.id == package.id
+    made = send(dl, "post", "/ml/models", body)
+    assert dl.models.get(model_id=made["id"]).package.id == package.id
     install(dl, project)
     assert [each.name for each in package.models.list().all()] == ["lone"]
-    assert json.dumps(answer.json()["app"]) == "null"
+    assert made["app"] is None

@@ -1,8 +1,8 @@
 """Assignments through the real SDK."""
 
 import pytest
-from helpers_contract import MISSING, refused
-from helpers_tasks import ANN, BOB, CID, make, refs, status_of
+from helpers_contract import MISSING, get_json, not_found, refused
+from helpers_tasks import ANN, BOB, CID, held, make, refs, status_of
 
 
 @pytest.fixture
@@ -15,21 +15,20 @@ def task(dataset, items):
     return make(dataset, assignees=[ANN, BOB])
 
 
-def held(task):
-    return {assignment.annotator: assignment.total_items for assignment in task.assignments.list()}
-
-
 def test_assignments_are_found_by_what_is_known_of_them(dl, project, dataset, items, task):
     other = make(dataset, name="other", assignees=[ANN], items=items[:1])
     items[0].update_status("completed", task_id=other.id)
-    assert [a.task_id for a in project.assignments.list()] == [task.id, task.id, other.id]
+    both, (third,) = task.assignmentIds, other.assignmentIds
+
+    def found(**wanted):
+        return [assignment.id for assignment in project.assignments.list(**wanted)]
+
     assert [a.annotator for a in task.assignments.list()] == [ANN, BOB]
-    assert [a.task_id for a in project.assignments.list(assignee_id=ANN)] == [task.id, other.id]
-    assert [a.task_id for a in project.assignments.list(assignee_id="ANN@example.com", task_id=task.id)] == [
-        task.id
-    ]
-    assert [a.task_id for a in project.assignments.list(status="done")] == [other.id]
-    assert [a.annotator for a in project.assignments.list(pages_size=1, page_offset=1)] == [BOB]
+    assert found() == [*both, third]
+    assert found(assignee_id=ANN) == [both[0], third]
+    assert found(assignee_id="ANN@example.com", task_id=task.id) == [both[0]]
+    assert found(status="done") == [third]
+    assert found(pages_size=1, page_offset=1) == [both[1]]
     name = task.assignments.list()[1].name
     assert [a.name for a in project.assignments.list(assignment_name=name)] == [name]
     assert dl.assignments.list(project_ids=[project.id, MISSING], task_id=other.id)[0].annotator == ANN
@@ -39,15 +38,10 @@ def test_assignments_are_found_by_what_is_known_of_them(dl, project, dataset, it
 
 
 def test_the_list_is_a_page_of_items(dl, project, task):
-    answer = dl.client_api.gen_request(
-        req_type="get", path=f"/assignments?projects={project.id}&taskId={task.id}"
-    )[1]
-    assert [entry["annotator"] for entry in answer.json()["items"]] == [ANN, BOB]
-    assert answer.json()["items"][0]["itemStatus"] == {
-        "completed": 0,
-        "remaining": 3,
-        "actions": {"completed": 0, "discard": 0},
-    }
+    items = get_json(dl, f"/assignments?projects={project.id}&taskId={task.id}")["items"]
+    assert [entry["annotator"] for entry in items] == [ANN, BOB]
+    actions = {"completed": 0, "discard": 0}
+    assert items[0]["itemStatus"] == {"completed": 0, "remaining": 3, "actions": actions}
 
 
 def test_an_assignment_is_fetched_by_name_or_id(dl, project, dataset, task):
@@ -64,8 +58,7 @@ def test_an_assignment_is_fetched_by_name_or_id(dl, project, dataset, task):
     for missing in (MISSING, "no-id"):
         with pytest.raises(dl.exceptions.NotFound):
             project.assignments.get(assignment_id=missing)
-    with pytest.raises(dl.exceptions.NotFound):
-        project.assignments.get(assignment_name="nothing")
+    not_found(dl, lambda: project.assignments.get(assignment_name="nothing"))
 
 
 def test_an_assignment_lists_its_items(dl, dataset, task):
@@ -113,9 +106,8 @@ def test_reassigned_items_keep_their_statuses(dataset, items, task):
     assert {item.id for item in new.get_items().all()} == {item.id for item in mine}
     assert status_of(dataset, mine[0], task) == "completed"
     assert {ref["id"] for ref in refs(dataset, mine[0])} == {task.id, new.id}
-    assert sorted(dataset.tasks.get(task_id=task.id).assignmentIds) == sorted(
-        a.id for a in task.assignments.list()
-    )
+    ids = {assignment.id for assignment in task.assignments.list()}
+    assert set(dataset.tasks.get(task_id=task.id).assignmentIds) == ids
 
 
 def test_reassigning_to_a_colleague_joins_the_work_and_to_the_same_annotator_changes_nothing(task):
@@ -129,32 +121,21 @@ def test_reassigning_to_a_colleague_joins_the_work_and_to_the_same_annotator_cha
     assert command.spec["toAssignment"] == task.assignments.list()[0].id
 
 
-def test_redistributing_shares_an_assignment(dl, task):
-    first = task.assignments.list()[0]
-    workload = dl.Workload([dl.WorkloadUnit(BOB, 34), dl.WorkloadUnit("CID@example.com", 66)])
-    shared = first.redistribute(workload=workload)
-    assert {a.annotator: a.total_items for a in shared} == {BOB: 4, CID: 2}
-    assert held(task) == {BOB: 4, CID: 2}
-
-
-def test_redistributing_may_keep_a_part(dl, task):
+def test_redistributing_shares_an_assignment_and_may_keep_a_part(dl, task):
     first = task.assignments.list()[0]
     command = first.redistribute(workload=dl.Workload.generate([ANN, CID], loads=[67, 33]), wait=False).wait()
     assert [unit["assigneeId"] for unit in command.spec["workload"]] == [ANN, CID]
     assert held(task) == {ANN: 2, BOB: 3, CID: 1}
+    workload = dl.Workload([dl.WorkloadUnit(BOB, 50), dl.WorkloadUnit("CID@example.com", 50)])
+    shared = task.assignments.list()[0].redistribute(workload=workload)
+    assert {each.annotator: each.total_items for each in shared} == {BOB: 4, CID: 2}
+    assert held(task) == {BOB: 4, CID: 2}
 
 
 def test_a_workload_that_makes_no_sense_is_refused(dl, task):
     first = task.assignments.list()[0]
-    for workload in (
-        [],
-        [{"assigneeId": ANN, "load": 101}],
-        [{"load": 5}],
-        "x",
-        [{"assigneeId": "", "load": 1}],
-    ):
-        path = f"/assignments/{first.id}/redistribute"
-        refused(dl, "post", path, {"workload": workload})
+    units = ({"assigneeId": ANN, "load": 101}, {"load": 5}, {"assigneeId": "", "load": 1})
+    for workload in ([], "x", *([unit] for unit in units)):
+        refused(dl, "post", f"/assignments/{first.id}/redistribute", {"workload": workload})
     assert held(task) == {ANN: 3, BOB: 3}
-    with pytest.raises(dl.exceptions.NotFound):
-        task.assignments.reassign(assignee_id=BOB, assignment_id=MISSING, task=task)
+    not_found(dl, lambda: task.assignments.reassign(assignee_id=BOB, assignment_id=MISSING, task=task))

@@ -1,12 +1,7 @@
 """Datasets: create, list, update, delete, clone, merge, subsets, collections."""
 
 import pytest
-from helpers_contract import MISSING, classify, get_json, not_found, refused
-
-
-def _paths(dataset):
-    return sorted(item.filename for item in dataset.items.list().all())
-
+from helpers_contract import MISSING, annotate, classify, fails, get_json, not_found, paths, refused
 
 # ---------------------------------------------------------------------------------------------- create, get, list
 
@@ -26,12 +21,9 @@ def test_a_dataset_round_trips(dl, project):
 def test_options_of_a_new_dataset(dl, project):
     with pytest.raises(dl.exceptions.BadRequest, match="'expirationOptions' must be"):
         project.datasets.create("d", expiration_options=dl.ExpirationOptions(item_max_days=-1))
-    with pytest.raises(dl.exceptions.BadRequest, match="'indexDriver' must be"):
-        project.datasets.create("d", index_driver="v7")
-    with pytest.raises(dl.exceptions.NotFound, match="driver not found"):
-        project.datasets.create("d", driver_id=MISSING)
-    with pytest.raises(dl.exceptions.BadRequest, match="'name' must be a non-empty string"):
-        project.datasets.create("")
+    fails(dl.exceptions.BadRequest, "'indexDriver' must be", project.datasets.create, "d", index_driver="v7")
+    fails(dl.exceptions.NotFound, "driver not found", project.datasets.create, "d", driver_id=MISSING)
+    fails(dl.exceptions.BadRequest, "'name' must be a non-empty string", project.datasets.create, "")
     assert len(project.datasets.list()) == 0
     assert project.datasets.create("d", index_driver=dl.IndexDriver.V2).index_driver == "v2"
 
@@ -54,22 +46,19 @@ def test_datasets_are_listed_and_found(dl, project):
     assert sorted(each.name for each in project.datasets.list()) == ["one", "three", "two"]
     assert [each.name for each in project.datasets.list(name="t*")] == ["two", "three"]
     assert len(project.datasets.list(creator="nobody@example.com")) == 0
-    filters = dl.Filters(
-        resource=dl.FiltersResource.DATASET, field="name", values=["one", "two"], operator="in"
-    )
+    among = {"field": "name", "values": ["one", "two"], "operator": "in"}
+    filters = dl.Filters(resource=dl.FiltersResource.DATASET, **among)
     filters.sort_by("name", dl.FiltersOrderByDirection.DESCENDING)
     assert [each.name for each in project.datasets.list(filters=filters)] == ["two", "one"]
     assert project.datasets.get(dataset_name="one").name == "one"
-    with pytest.raises(dl.exceptions.BadRequest, match="Filters resource"):
-        project.datasets.list(filters=dl.Filters())
+    fails(dl.exceptions.BadRequest, "Filters resource", project.datasets.list, filters=dl.Filters())
 
 
-@pytest.mark.parametrize(
-    "wanted", [{"dataset_id": "nonsense"}, {"dataset_id": MISSING}, {"dataset_name": "no"}]
-)
-def test_a_missing_dataset(dl, project, wanted):
-    with pytest.raises(dl.exceptions.NotFound):
-        project.datasets.get(**wanted)
+def test_a_missing_dataset(dl, project):
+    get = project.datasets.get
+    not_found(
+        dl, lambda: get(dataset_id="no"), lambda: get(dataset_id=MISSING), lambda: get(dataset_name="no")
+    )
 
 
 def test_the_name_of_another_project_is_free(dl, project):
@@ -97,8 +86,7 @@ def test_a_dataset_is_renamed(dl, project, dataset):
     assert dl.datasets.get(dataset_id=dataset.id).name == "renamed"
     dataset.name = "taken"
     for again in (dataset.update, lambda: project.datasets.create("taken")):
-        with pytest.raises(dl.exceptions.BadRequest, match="'taken' exists"):
-            again()
+        fails(dl.exceptions.BadRequest, "'taken' exists", again)
     with pytest.raises(dl.exceptions.BadRequest):
         project.datasets.update(dataset, patch={"name": ""})
     assert dl.datasets.get(dataset_id=dataset.id).name == "renamed"
@@ -106,14 +94,8 @@ def test_a_dataset_is_renamed(dl, project, dataset):
 
 def test_what_the_platform_computes_cannot_be_updated(dl, project, dataset):
     before = get_json(dl, f"/datasets/{dataset.id}")
-    patch = {
-        "creator": "x",
-        "itemsCount": 7,
-        "projects": [],
-        "isSyncing": True,
-        "createdAt": "x",
-        "srcDataset": "x",
-    }
+    patch = dict.fromkeys(("creator", "createdAt", "srcDataset"), "x")
+    patch |= {"itemsCount": 7, "projects": [], "isSyncing": True}
     project.datasets.update(dataset, patch=patch)
     after = get_json(dl, f"/datasets/{dataset.id}")
     assert after | {"updatedAt": None} == before | {"updatedAt": None}
@@ -136,23 +118,19 @@ def test_a_dataset_is_deleted_by_who_is_sure(dl, project, dataset, item):
         project.datasets.delete(dataset_id=dataset.id, sure=True)
     assert dataset.delete(sure=True, really=True) is True
     not_found(dl, lambda: dl.datasets.get(dataset_id=dataset.id), lambda: dl.items.get(item_id=item.id))
-    with pytest.raises(dl.exceptions.NotFound):
-        dataset.delete(sure=True, really=True)
+    not_found(dl, lambda: dataset.delete(sure=True, really=True))
 
 
 def test_a_dataset_that_is_not_locked_cannot_be_unlocked(dl, dataset):
-    with pytest.raises(dl.exceptions.BadRequest, match="dataset is not locked"):
-        dataset.unlock()
+    fails(dl.exceptions.BadRequest, "dataset is not locked", dataset.unlock)
     assert dataset.export(dataset_lock=True, lock_timeout_sec=10) is None  # nothing in it
-    with pytest.raises(dl.exceptions.BadRequest, match="dataset is not locked"):
-        dataset.unlock()
+    fails(dl.exceptions.BadRequest, "dataset is not locked", dataset.unlock)
 
 
 def test_what_is_not_emulated_says_so(dl, dataset, fill):
     fill(1)
     for call in (dataset.sync, dataset.schema.get, lambda: dataset.export(export_version="v3")):
-        with pytest.raises(dl.exceptions.NotFound, match="not emulated offline"):
-            call()
+        fails(dl.exceptions.NotFound, "not emulated offline", call)
 
 
 def test_counters(dl, dataset, fill):
@@ -171,8 +149,7 @@ def test_directory_tree(dl, project, dataset, fill):
     assert tree.dir_names == ["/a/b", "/a", "/c", "/"]
     assert [child.name for child in tree.root.children] == ["a", "c"]
     assert tree.root.children[0].children[0].id == dataset.items.get(filepath="/a/b", is_dir=True).id
-    with pytest.raises(dl.exceptions.NotFound):
-        project.datasets.directory_tree(dataset_id=MISSING)
+    not_found(dl, lambda: project.datasets.directory_tree(dataset_id=MISSING))
 
 
 # ---------------------------------------------------------------------------------------------- clone and merge
@@ -186,8 +163,7 @@ def marked(dl, dataset, fill):
     item.metadata["system"]["tags"] = {"train": True}
     item.update(system_metadata=True)
     item.set_description("first")
-    annotation = dl.Annotation.new(annotation_definition=dl.Box(1, 1, 3, 3, label="cat"), item=item)
-    item.annotations.upload(annotation)
+    annotate(dl, item, dl.Box(1, 1, 3, 3, label="cat"))
     return dataset.items.get(item_id=item.id), plain
 
 
@@ -197,7 +173,7 @@ def test_clone_a_dataset(dl, dataset, marked):
     assert clone.name == "copy" and clone.src_dataset == dataset.id
     assert clone.to_json() == get_json(dl, f"/datasets/{clone.id}")
     assert clone.get_recipe_ids() == dataset.get_recipe_ids()
-    assert _paths(clone) == ["/x/0000.png", "/x/0001.png"]
+    assert paths(clone) == ["/x/0000.png", "/x/0001.png"]
     item = clone.items.get(filepath="/x/0000.png")
     source = marked[0]
     assert item.to_json() == get_json(dl, f"/items/{item.id}")
@@ -212,9 +188,8 @@ def test_clone_a_dataset(dl, dataset, marked):
 def test_clone_without_annotations_or_metadata(dl, dataset, marked):
     clone = dataset.clone(clone_name="bare", with_items_annotations=False, with_metadata=False)
     item = clone.items.get(filepath="/x/0000.png")
-    assert (
-        item.annotations_count == 0 and "user" not in item.metadata and "tags" not in item.metadata["system"]
-    )
+    assert item.annotations_count == 0
+    assert "user" not in item.metadata and "tags" not in item.metadata["system"]
     assert (item.width, item.size) == (marked[0].width, marked[0].size)
 
 
@@ -222,19 +197,15 @@ def test_clone_some_items_into_a_directory_of_another_dataset(dl, project, datas
     target = project.datasets.create("target")
     filters = dl.Filters(field="name", values="0001.png")
     clone = dataset.clone(filters=filters, dst_dataset_id=target.id, target_directory="in/here")
-    assert clone.id == target.id and _paths(target) == ["/in/here/x/0001.png"]
+    assert clone.id == target.id and paths(target) == ["/in/here/x/0001.png"]
 
 
 def test_clones_that_cannot_be(dl, project, dataset, marked):
     project.datasets.create("taken")
-    with pytest.raises(dl.exceptions.BadRequest, match="Must provide clone name"):
-        dataset.clone()
-    with pytest.raises(dl.exceptions.BadRequest, match="'taken' exists"):
-        dataset.clone(clone_name="taken")
-    with pytest.raises(dl.exceptions.NotFound):
-        dataset.clone(dst_dataset_id=MISSING)
-    with pytest.raises(dl.exceptions.BadRequest, match="has an item there already"):
-        dataset.clone(dst_dataset_id=dataset.id)
+    fails(dl.exceptions.BadRequest, "Must provide clone name", dataset.clone)
+    fails(dl.exceptions.BadRequest, "'taken' exists", dataset.clone, clone_name="taken")
+    not_found(dl, lambda: dataset.clone(dst_dataset_id=MISSING))
+    fails(dl.exceptions.BadRequest, "has an item there already", dataset.clone, dst_dataset_id=dataset.id)
     with pytest.raises(dl.exceptions.BadRequest, match="unknown operator"):
         dataset.clone(clone_name="new", filters=dl.Filters(custom_filter={"name": {"$almost": 1}}))
     assert sorted(each.name for each in project.datasets.list()) == ["images", "taken"]
@@ -261,12 +232,10 @@ def test_merge_brings_clones_together(dl, project, dataset, marked):
     classify(dl, item, "cat")
     item.metadata["user"] = {"b": 2}
     item.update()
-    merged = dl.datasets.merge(
-        merge_name="merged", dataset_ids=[dataset.id, clone.id], project_ids=project.id
-    )
-    assert merged is True
+    ids = [dataset.id, clone.id]
+    assert dl.datasets.merge(merge_name="merged", dataset_ids=ids, project_ids=project.id) is True
     target = project.datasets.get(dataset_name="merged")
-    assert _paths(target) == ["/x/0000.png", "/x/0001.png"]
+    assert paths(target) == ["/x/0000.png", "/x/0001.png"]
     together = target.items.get(filepath="/x/0000.png")
     assert sorted(annotation.type for annotation in together.annotations.list()) == ["box", "class"]
     assert together.metadata["user"] == {"a": 1, "b": 2} and together.annotations_count == 2
@@ -282,9 +251,8 @@ def test_merge_puts_different_datasets_side_by_side(dl, project, dataset, fill):
     )
     assert command.status == "success" and command.spec["mergeDatasetsConfiguration"]["name"] == "both"
     both = project.datasets.get(dataset_name="both")
-    assert _paths(both) == ["/0000.png", "/0000.png"]
-    with pytest.raises(dl.exceptions.NotFound, match="More than one item"):
-        both.items.get(filepath="/0000.png")
+    assert paths(both) == ["/0000.png", "/0000.png"]
+    fails(dl.exceptions.NotFound, "More than one item", both.items.get, filepath="/0000.png")
 
 
 def test_merges_that_cannot_be(dl, project, dataset):
@@ -292,30 +260,24 @@ def test_merges_that_cannot_be(dl, project, dataset):
         return dl.datasets.merge(merge_name=name, dataset_ids=list(ids), project_ids=project.id)
 
     other = project.datasets.create("other", labels=[dl.Label(tag="cat", color=(1, 2, 3))])
-    with pytest.raises(dl.exceptions.BadRequest, match="different recipes cannot be merged"):
-        merge("m", dataset.id, other.id)
-    with pytest.raises(dl.exceptions.NotFound):
-        merge("m", dataset.id, MISSING)
-    with pytest.raises(dl.exceptions.BadRequest, match="'datasetsIds' must list"):
-        merge("m")
-    with pytest.raises(dl.exceptions.BadRequest, match="'other' exists"):
-        merge("other", dataset.id)
+    fails(dl.exceptions.BadRequest, "different recipes cannot be merged", merge, "m", dataset.id, other.id)
+    not_found(dl, lambda: merge("m", dataset.id, MISSING))
+    fails(dl.exceptions.BadRequest, "'datasetsIds' must list", merge, "m")
+    fails(dl.exceptions.BadRequest, "'other' exists", merge, "other", dataset.id)
     assert len(project.datasets.list()) == 2
 
 
 def test_commands(dl, project, dataset, item):
     command = item.clone(remote_filepath="/copy.png", wait=False)
-    assert (
-        command.status == dl.CommandsStatus.SUCCESS and command.progress == 100 and not command.in_progress()
-    )
+    assert (command.status, command.progress) == (dl.CommandsStatus.SUCCESS, 100)
+    assert not command.in_progress()
     commands = command.commands
     read = commands.get(command_id=command.id)
     assert (read.spec, read.status, read.wait().id) == (command.spec, "success", command.id)
     assert commands.wait(command_id=command.id).status == "success"
     assert command.id in [each.id for each in commands.list()]
     assert read.abort().status == "success"
-    with pytest.raises(dl.exceptions.NotFound):
-        commands.get(command_id=MISSING)
+    not_found(dl, lambda: commands.get(command_id=MISSING))
 
 
 # ----------------------------------------------------------------------------------------------------- subsets
@@ -371,9 +333,8 @@ def test_subsets_of_items(dl, dataset, fill):
     assert dataset.items.get(item_id=first.id).remove_subset().get_current_subset() is None
     everything = dl.Filters(use_defaults=False)
     dataset.items.make_dir("/folder")
-    assert dataset.assign_subset_to_items("train", everything) and dataset.remove_subset_from_items(
-        everything
-    )
+    assert dataset.assign_subset_to_items("train", everything)
+    assert dataset.remove_subset_from_items(everything)
     assert "tags" not in dataset.items.get(filepath="/folder", is_dir=True).metadata["system"]
     with pytest.raises(ValueError, match="subset must be one of"):
         first.assign_subset("dev")
@@ -431,8 +392,7 @@ def test_collections_that_cannot_be(dl, dataset, item):
     path = f"/datasets/{dataset.id}/items/collections"
     for name, message in (("a", "'a' exists"), ("", "non-empty"), ("x/y", "cannot hold '/'")):
         refused(dl, "post", path, {"name": name}, message)
-    with pytest.raises(dl.exceptions.NotFound, match="collection not found: 'none'"):
-        item.assign_collection(["none"])
+    fails(dl.exceptions.NotFound, "collection not found: 'none'", item.assign_collection, ["none"])
     for number in range(9):
         dataset.collections.create(f"n{number}")
     with pytest.raises(ValueError, match="maximum number"):
@@ -442,9 +402,7 @@ def test_collections_that_cannot_be(dl, dataset, item):
 
 def test_the_system_dataset_stays(dl, project):
     binaries = project.datasets._get_binaries_dataset()
-    with pytest.raises(dl.exceptions.BadRequest, match="system dataset"):
-        binaries.delete(sure=True, really=True)
+    fails(dl.exceptions.BadRequest, "system dataset", binaries.delete, sure=True, really=True)
     binaries.name = "mine"
-    with pytest.raises(dl.exceptions.BadRequest, match="system dataset"):
-        binaries.update()
+    fails(dl.exceptions.BadRequest, "system dataset", binaries.update)
     assert [each.name for each in project.datasets.list()] == []

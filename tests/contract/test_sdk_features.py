@@ -4,7 +4,7 @@ import math
 import re
 
 import pytest
-from helpers_contract import classify, get_json, install
+from helpers_contract import classify, fails, get_json, install, not_found, send
 
 
 @pytest.fixture
@@ -46,8 +46,7 @@ def test_a_feature_set_is_made_read_changed_and_deleted(dl, project, features):
     assert features.delete()
     with pytest.raises(dl.exceptions.NotFound, match="feature set not found"):
         project.feature_sets.get(feature_set_id=features.id)
-    with pytest.raises(dl.exceptions.NotFound):
-        project.feature_sets.get(feature_set_name="places")
+    not_found(dl, lambda: project.feature_sets.get(feature_set_name="places"))
 
 
 def test_feature_sets_of_another_project_are_not_listed(dl, project, features):
@@ -86,26 +85,18 @@ def test_vectors_are_made_read_and_deleted(dl, project, dataset, features, fill)
     of_first = dl.Filters(resource=dl.FiltersResource.FEATURE, field="entityId", values=first.id)
     assert [each.id for each in features.features.list(filters=of_first).all()] == [vector.id]
     assert vector.delete()
-    with pytest.raises(dl.exceptions.NotFound, match="feature vector not found"):
-        features.features.get(feature_id=vector.id)
+    fails(dl.exceptions.NotFound, "feature vector not found", features.features.get, feature_id=vector.id)
     features.delete()
     assert project.features.list().items_count == 0
 
 
-@pytest.mark.parametrize(
-    ("value", "error", "message"),
-    [
-        ([1], "BadRequest", "the vector has 1 numbers, but the feature set's size is 2"),
-        ([1, "2"], "BadRequest", "a list of finite numbers"),
-        ([1, True], "BadRequest", "a list of finite numbers"),
-        ([], "BadRequest", "a list of finite numbers"),
-        ({"x": 1}, "BadRequest", "a list of finite numbers"),
-    ],
-)
-def test_a_wrong_vector_is_refused_with_all_that_came_with_it(dl, features, fill, value, error, message):
-    first, second = fill(2)
-    with pytest.raises(getattr(dl.exceptions, error), match=message):
-        features.features.create(value=[[1, 2], value], entity=[first, second])
+def test_a_wrong_vector_is_refused_with_all_that_came_with_it(dl, features, fill):
+    items, create = fill(2), features.features.create
+    for value in ([1], [1, "2"], [1, True], [], {"x": 1}):
+        match = (
+            "has 1 numbers, but the feature set's size is 2" if value == [1] else "a list of finite numbers"
+        )
+        fails(dl.exceptions.BadRequest, match, create, value=[[1, 2], value], entity=items)
     assert features.features.list().items_count == 0
 
 
@@ -113,8 +104,7 @@ def test_a_vector_of_what_is_not_there_is_not_found(dl, features, item):
     with pytest.raises(dl.exceptions.NotFound, match="feature set not found"):
         features.features.create(value=[1, 2], entity=item, feature_set_id="nowhere")
     item.delete()
-    with pytest.raises(dl.exceptions.NotFound, match="item not found"):
-        features.features.create(value=[1, 2], entity=item)
+    fails(dl.exceptions.NotFound, "item not found", features.features.create, value=[1, 2], entity=item)
 
 
 def test_more_vectors_than_a_page(dl, features, fill):
@@ -147,13 +137,12 @@ def test_vectors_of_other_entities(dl, project, dataset, fill, entity_type):
     classify(dl, item, "a")
     entity = item.annotations.list()[0] if entity_type == "annotation" else dataset
     entity_json = {"entityId": entity.id, "featureSetId": features.id, "value": [1], "project": project.id}
-    assert dl.client_api.gen_request("post", "/features/vectors", json_req=[entity_json])[0]
+    send(dl, "post", "/features/vectors", [entity_json])
     (vector,) = features.features.list().all()
     assert vector.entity_id == entity.id
 
 
 def test_a_model_has_a_feature_set(dl, project):
-
     install(dl, project)
     model = project.models.get(model_name="tiny-base")
     assert model.feature_set is None
@@ -167,19 +156,15 @@ def test_items_and_vectors_near_a_vector(dl, dataset, features, placed, project)
     assert pages.items_count == 3
     assert [item.name for item in pages.all()] == ["0002.png", "0001.png", "0000.png"]
     (origin,) = placed[0].features.list().all()
-    euclid = {
-        "input": origin.id,
-        "$euclidFilter": {"$lte": math.sqrt(2) + 1e-9},
-        "$euclidSort": {"eu_dist": "descending"},
-    }
+    euclid = {"input": origin.id, "$euclidSort": {"eu_dist": "descending"}}
+    euclid["$euclidFilter"] = {"$lte": math.sqrt(2) + 1e-9}
     items = dataset.items.list(filters=dl.Filters(custom_filter=near(features, euclid)))
     assert [item.name for item in items.all()] == ["0001.png", "0000.png"]
     items = dataset.items.list(filters=dl.Filters(custom_filter=near(features, None)))
     assert sorted(item.name for item in items.all()) == ["0000.png", "0001.png", "0002.png"]
     near_one = {"value": {"$euclid": {"input": [1, 1.1], "$euclidSort": {"eu_dist": "ascending"}}}}
-    filters = dl.Filters(
-        custom_filter=near_one | {"featureSetId": features.id}, resource=dl.FiltersResource.FEATURE
-    )
+    near_one["featureSetId"] = features.id
+    filters = dl.Filters(custom_filter=near_one, resource=dl.FiltersResource.FEATURE)
     assert [each.value for each in project.features.list(filters=filters).all()] == [[1, 1], [2, 2], [0, 0]]
 
 

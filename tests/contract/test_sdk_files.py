@@ -6,18 +6,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from helpers_contract import get_json, png, refused
+from helpers_contract import annotate, fails, get_json, png, refused
 from PIL import Image
 
 
-def _paths(dataset):
-    return sorted(item.filename for item in dataset.items.list(_everything(dataset)).all())
-
-
-def _everything(dataset):
-    import dtlpy
-
-    return dtlpy.Filters(field="type", values="file", use_defaults=False)
+def _paths(dl, dataset):
+    everything = dl.Filters(field="type", values="file", use_defaults=False)
+    return sorted(item.filename for item in dataset.items.list(everything).all())
 
 
 # ----------------------------------------------------------------------------------------------------- uploads
@@ -45,14 +40,12 @@ ALL = ["/.hidden/c.bin", "/a.png", "/deep/b.jpg", "/deep/er/ü n.mp4", "/empty.c
 
 def test_a_folder_with_or_without_its_name(dl, dataset, folder):
     items = dataset.items.upload(f"{folder}/*", raise_on_error=True, return_as_list=True)
-    assert len(items) == 6 and _paths(dataset) == ALL
+    assert len(items) == 6 and _paths(dl, dataset) == ALL
     again = dataset.items.upload(str(folder), remote_path="in", raise_on_error=True, return_as_list=True)
-    assert len(again) == 6 and "/in/up/deep/b.jpg" in _paths(dataset)
+    assert len(again) == 6 and "/in/up/deep/b.jpg" in _paths(dl, dataset)
     assert dataset.items.list().items_count == 10  # the hidden ones are not shown
-    kinds = {
-        item.name: item.mimetype
-        for item in dataset.items.list(dl.Filters(field="filename", values="/*")).all()
-    }
+    top = dataset.items.list(dl.Filters(field="filename", values="/*"))
+    kinds = {item.name: item.mimetype for item in top.all()}
     assert kinds == {"a.png": "image/png", "notes.txt": "text/plain", "empty.csv": "text/csv"}
     video = dataset.items.get(filepath="/deep/er/ü n.mp4")
     assert (video.mimetype, video.size, video.width) == ("video/mp4", 8, None)
@@ -60,9 +53,9 @@ def test_a_folder_with_or_without_its_name(dl, dataset, folder):
     assert hidden.hidden is True and hidden.mimetype == "application/octet-stream"
 
 
-def test_only_some_types(dataset, folder):
+def test_only_some_types(dl, dataset, folder):
     dataset.items.upload(f"{folder}/*", file_types=[".png", ".jpg"], raise_on_error=True)
-    assert _paths(dataset) == ["/a.png", "/deep/b.jpg"]
+    assert _paths(dl, dataset) == ["/a.png", "/deep/b.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -98,25 +91,15 @@ def test_lists_buffers_arrays_and_frames(dl, dataset, folder):
     assert dataset.items.get(filepath="/buffer.txt").download(save_locally=False).read() == b"abc"
     back = dataset.items.get(filepath="/array.png").download(save_locally=False, to_array=True)
     assert np.array_equal(back, array)
-    frame = pd.DataFrame(
-        [
-            {
-                "local_path": str(folder / "a.png"),
-                "remote_path": "/f",
-                "remote_name": f"{index}.png",
-                "item_metadata": {"user": {"index": index}},
-            }
-            for index in range(2)
-        ]
-    )
+    frame = pd.DataFrame({"remote_name": ["0.png", "1.png"]})
+    frame["local_path"], frame["remote_path"] = str(folder / "a.png"), "/f"
+    frame["item_metadata"] = [{"user": {"index": index}} for index in range(2)]
     dataset.items.upload(frame, raise_on_error=True)
     assert dataset.items.get(filepath="/f/1.png").metadata["user"] == {"index": 1}
     with open(folder / "notes.txt", "rb") as file:
         assert dataset.items.upload(file, remote_name="n.txt", raise_on_error=True).size == 5
-    with pytest.raises(dl.exceptions.BadRequest, match="remote_name"):
-        dataset.items.upload(array)
-    with pytest.raises(dl.exceptions.NotFound, match="Unknown local path"):
-        dataset.items.upload(str(folder / "none.png"))
+    fails(dl.exceptions.BadRequest, "remote_name", dataset.items.upload, array)
+    fails(dl.exceptions.NotFound, "Unknown local path", dataset.items.upload, str(folder / "none.png"))
 
 
 def test_metadata_description_and_annotations_come_along(dl, dataset, folder, tmp_path):
@@ -129,16 +112,11 @@ def test_metadata_description_and_annotations_come_along(dl, dataset, folder, tm
     read = dataset.items.get(item_id=first.id)
     assert read.metadata["user"] == {"site": "Bern"} and read.metadata["system"]["tags"] == {"train": True}
     assert read.description == "a cell" and read.size == (folder / "a.png").stat().st_size
-    read.annotations.upload(
-        dl.Annotation.new(annotation_definition=dl.Box(1, 1, 3, 3, label="cat"), item=read)
-    )
+    annotate(dl, read, dl.Box(1, 1, 3, 3, label="cat"))
+    document = get_json(dl, f"/items/{read.id}")
+    document["annotations"] = [annotation.to_json() for annotation in read.annotations.list()]
     file = tmp_path / "a.json"
-    file.write_text(
-        json.dumps(
-            get_json(dl, f"/items/{read.id}")
-            | {"annotations": [annotation.to_json() for annotation in read.annotations.list()]}
-        )
-    )
+    file.write_text(json.dumps(document))
     second = dataset.items.upload(
         str(folder / "a.png"),
         local_annotations_path=str(file),
@@ -181,9 +159,8 @@ def test_modalities(dl, dataset, folder):
     item.modalities.create(name="depth", ref=item.id)
     item.update(system_metadata=True)
     read = dataset.items.get(item_id=item.id)
-    assert [(each.name, each.ref, each.type) for each in read.modalities.list()] == [
-        ("depth", item.id, "overlay")
-    ]
+    (modality,) = read.modalities.list()
+    assert (modality.name, modality.ref, modality.type) == ("depth", item.id, "overlay")
     read.modalities.delete("depth")
     read.update(system_metadata=True)
     assert dataset.items.get(item_id=item.id).modalities.list() == []
@@ -259,10 +236,7 @@ def boxed(dl, dataset, folder):
         dataset.items.upload(array, remote_name=f"pics/{name}", raise_on_error=True)
     dataset.items.upload(str(folder / "notes.txt"), raise_on_error=True)
     dataset.add_labels([dl.Label(tag="cat", color=(255, 0, 0))])
-    item = dataset.items.get(filepath="/pics/a.png")
-    item.annotations.upload(
-        dl.Annotation.new(annotation_definition=dl.Box(5, 5, 15, 15, label="cat"), item=item)
-    )
+    annotate(dl, dataset.items.get(filepath="/pics/a.png"), dl.Box(5, 5, 15, 15, label="cat"))
     return dl.datasets.get(dataset_id=dataset.id)
 
 
@@ -363,28 +337,21 @@ def test_export(dl, boxed, tmp_path):
     exported = {item["filename"]: item for item in json.loads(open(file).read())}
     assert sorted(exported) == ["/notes.txt", "/pics/a.png", "/pics/b.png"]
     (annotation,) = exported["/pics/a.png"].pop("annotations")
-    item = boxed.items.get(filepath="/pics/a.png")
     assert annotation == get_json(dl, f"/annotations/{annotation['id']}")
-    assert exported["/pics/a.png"] == {
-        key: value for key, value in get_json(dl, f"/items/{item.id}").items() if key != "annotations"
-    }
+    document = get_json(dl, f"/items/{boxed.items.get(filepath='/pics/a.png').id}")
+    assert exported["/pics/a.png"] == {key: document[key] for key in document if key != "annotations"}
     plain = boxed.export(local_path=str(tmp_path / "plain"), filters=dl.Filters(field="dir", values="/pics"))
     assert len(json.loads(open(plain).read())) == 2
     labels = dl.Filters(resource=dl.FiltersResource.ANNOTATION, field="label", values="dog")
-    none = boxed.export(
-        local_path=str(tmp_path / "none"), include_annotations=True, annotation_filters=labels
-    )
+    options = {"include_annotations": True, "annotation_filters": labels}
+    none = boxed.export(local_path=str(tmp_path / "none"), **options)
     assert all(item["annotations"] == [] for item in json.loads(open(none).read()))
 
 
 def test_export_as_zip_and_folders(dl, boxed, tmp_path):
-    out = boxed.export(
-        local_path=str(tmp_path / "zip"),
-        export_type=dl.ExportType.ZIP,
-        output_export_type="folders",
-        include_annotations=True,
-    )
-    assert _files(tmp_path / "zip") == ["notes.json", "pics/a.json", "pics/b.json"] and out
+    options = {"export_type": dl.ExportType.ZIP, "output_export_type": "folders"}
+    assert boxed.export(local_path=str(tmp_path / "zip"), include_annotations=True, **options)
+    assert _files(tmp_path / "zip") == ["notes.json", "pics/a.json", "pics/b.json"]
     boxed.export(local_path=str(tmp_path / "folders"), output_export_type=dl.OutputExportType.FOLDERS)
     assert _files(tmp_path / "folders") == ["notes.json", "pics/a.json", "pics/b.json"]
     packed = boxed.export(local_path=str(tmp_path / "packed"), output_export_type=dl.OutputExportType.ZIP)
@@ -396,9 +363,7 @@ def test_export_as_zip_and_folders(dl, boxed, tmp_path):
 
 
 def test_export_with_feature_vectors(dl, project, boxed, tmp_path):
-    features = project.feature_sets.create(
-        name="f", size=2, set_type="x", entity_type=dl.FeatureEntityType.ITEM
-    )
+    features = project.feature_sets.create("f", 2, "x", dl.FeatureEntityType.ITEM)
     item = boxed.items.get(filepath="/pics/a.png")
     features.features.create(value=[[0.5, 1]], entity=[item])
     file = boxed.export(local_path=str(tmp_path), include_feature_vectors=True)

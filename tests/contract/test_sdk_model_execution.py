@@ -5,7 +5,7 @@ import json
 import os
 
 import pytest
-from helpers_contract import MISSING
+from helpers_contract import MISSING, fails, not_found
 from helpers_execution import ended, publish, statuses, succeeded
 
 _numbers = itertools.count(1)
@@ -131,15 +131,12 @@ def test_a_terminated_training(dl, model):
 
 def test_what_training_needs(dl, project, app, model):
     base = project.models.get(model_name="brightness")
-    with pytest.raises(dl.exceptions.BadRequest, match="Must provide a dataset to train model"):
-        base.train()
+    fails(dl.exceptions.BadRequest, "Must provide a dataset to train model", base.train)
     assert fresh(dl, base).status == "created"
     model.labels = []
     model.update()
-    with pytest.raises(dl.exceptions.BadRequest, match="Must provide labels to train model"):
-        model.train()
-    with pytest.raises(dl.exceptions.NotFound):
-        model.evaluate(dataset_id=MISSING)
+    fails(dl.exceptions.BadRequest, "Must provide labels to train model", model.train)
+    not_found(dl, lambda: model.evaluate(dataset_id=MISSING))
     assert project.services.list().items_count == 0
 
 
@@ -172,8 +169,7 @@ def test_an_app_takes_its_services_along(dl, project, app, model):
     assert app.resume() is True
     assert dl.services.get(service_id=service.id).active is True
     assert app.uninstall() is True
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.services.get(service_id=service.id)
+    not_found(dl, lambda: dl.services.get(service_id=service.id))
     assert fresh(dl, model).status != "deployed"
 
 

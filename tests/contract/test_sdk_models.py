@@ -1,7 +1,7 @@
 """Models, artifacts, metrics, dpks and apps."""
 
 import pytest
-from helpers_contract import MANIFEST, install, not_found, refused
+from helpers_contract import MANIFEST, fails, install, not_found, refused
 
 
 @pytest.fixture
@@ -16,8 +16,7 @@ def test_install_makes_the_models_of_the_manifest(dl, project, model):
     assert model.context["project"] == project.id and model.project.name == project.name
     assert model.labels == ["dark", "light"] and model.configuration == {"batch_size": 4}
     assert model.app["componentName"] == "tiny-base" and model.app["dpkVersion"] == "1.0.0"
-    with pytest.raises(dl.exceptions.BadRequest, match="installed in this project already"):
-        project.apps.install(dpk=app.dpk)
+    fails(dl.exceptions.BadRequest, "installed in this project already", project.apps.install, dpk=app.dpk)
     assert project.apps.get(app_name="Tiny").id == app.id
 
 
@@ -138,9 +137,7 @@ def test_the_log_of_a_model_s_status(dl, model):
     for status in ("pending", "training", "training", "failed"):
         model.status = status
         model = model.update()
-    assert [each["status"] for each in model.status_logs] == [
-        *("pre-trained", "pending", "training", "failed"),
-    ]
+    assert [each["status"] for each in model.status_logs] == ["pre-trained", "pending", "training", "failed"]
     assert all(each["timestamp"] and each["creator"] == model.creator for each in model.status_logs)
 
 
@@ -167,11 +164,9 @@ def test_an_update_writes_every_field(dl, dataset, model):
         assert getattr(read, field) == getattr(model, field), field
     assert read.configuration == {"z": 2} and read.updated_at > model.updated_at
     read.status = "sleeping"
-    with pytest.raises(dl.exceptions.BadRequest, match="unknown model status 'sleeping'"):
-        read.update()
+    fails(dl.exceptions.BadRequest, "unknown model status 'sleeping'", read.update)
     read.status, read.dataset_id = model.status, "nowhere"
-    with pytest.raises(dl.exceptions.NotFound, match="dataset not found"):
-        read.update()
+    fails(dl.exceptions.NotFound, "dataset not found", read.update)
 
 
 def upload(model, folder, *names):
@@ -189,8 +184,7 @@ def test_artifacts_are_listed_read_and_deleted(dl, project, model, tmp_path):
     artifact = read.artifacts.get(artifact_name="a.bin")
     assert artifact.filename == "/artifacts/models/tiny-base/a.bin"
     assert project.artifacts.get(artifact_id=artifact.id).name == "a.bin"
-    with pytest.raises(dl.exceptions.NotFound):
-        read.artifacts.get(artifact_name="c.bin")
+    not_found(dl, lambda: read.artifacts.get(artifact_name="c.bin"))
     read.artifacts.delete(artifact_name="a.bin")
     read = dl.models.get(model_id=model.id)
     (kept,) = read.model_artifacts
@@ -208,8 +202,7 @@ def test_a_renamed_model_keeps_its_artifacts(dl, project, dataset, model, tmp_pa
     assert [each.id for each in model.model_artifacts] == [artifact_id]
     clone = model.clone("copy", dataset=dataset)
     assert [each.name for each in clone.artifacts.list()] == ["w.bin"]
-    with pytest.raises(dl.exceptions.BadRequest, match="'copy' exists"):
-        model.clone("copy", project_id=project.id)
+    fails(dl.exceptions.BadRequest, "'copy' exists", model.clone, "copy", project_id=project.id)
     model.metrics.create(dl.PlotSample(figure="loss", legend="train", x=1, y=2), dataset_id="d")
     model.delete()
     not_found(dl, lambda: dl.models.get(model_id=model.id), lambda: dl.items.get(item_id=artifact_id))
@@ -290,5 +283,4 @@ def test_a_wrong_sample_is_refused_with_all_that_came_with_it(dl, model, sample,
 def test_remote_operations_need_data(dl, project, model):
     with pytest.raises(dl.exceptions.BadRequest, match="Must provide a dataset to train model"):
         dl.models.train(model_id=model.id)
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.models.evaluate(model.id, "d")
+    not_found(dl, lambda: dl.models.evaluate(model.id, "d"))

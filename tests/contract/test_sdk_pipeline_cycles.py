@@ -1,7 +1,7 @@
 """Cycles of pipelines whose nodes are the platform's own: datasets, tasks, variables. No worker process is needed."""
 
 import pytest
-from helpers_contract import MISSING, classify
+from helpers_contract import MISSING, classify, fails, not_found
 from pipeline_samples import ITEM_CREATED, connect, executed, node, pipeline, port, statuses, successes
 
 
@@ -55,16 +55,15 @@ def test_an_item_goes_through_datasets(dl, project, dataset, truth, fill):
     assert first["pipeline"] == {"id": flow.id, "nodeId": nodes[0]["id"], "executionId": cycle.id}
 
 
-@pytest.mark.parametrize("form", ["text", "dict", "io"])
-def test_ways_to_give_an_input(dl, project, dataset, item, form):
+def test_ways_to_give_an_input(dl, project, dataset, item):
     flow = install(project, [storage(dataset)])
-    given = {
-        "text": {"item": item.id},
-        "dict": {"item": {"item_id": item.id, "dataset_id": dataset.id}},
-        "io": dl.FunctionIO(type=dl.PackageInputType.ITEM, name="item", value={"item_id": item.id}),
-    }[form]
-    assert run(flow, given).status == "success"
-    assert flow.test(execution_input=given).wait().status == "success"
+    for given in (
+        {"item": item.id},
+        {"item": {"item_id": item.id, "dataset_id": dataset.id}},
+        dl.FunctionIO(type=dl.PackageInputType.ITEM, name="item", value={"item_id": item.id}),
+    ):
+        assert run(flow, given).status == "success"
+        assert flow.test(execution_input=given).wait().status == "success"
 
 
 def test_a_second_clone_takes_the_place_of_the_first(dl, project, dataset, truth, item):
@@ -133,8 +132,7 @@ def test_batches_and_statistics(dl, project, dataset, truth, fill):
     assert everywhere.spec["count"] == 2
     assert successes(flow.stats(), flow.nodes[1].node_id) == 2
     nowhere = dl.Filters(context={"datasets": [MISSING]})
-    with pytest.raises(dl.exceptions.NotFound):
-        flow.execute_batch(filters=nowhere)
+    not_found(dl, lambda: flow.execute_batch(filters=nowhere))
 
 
 def test_a_batch_that_is_too_large(dl, project, dataset, fill, monkeypatch):
@@ -158,21 +156,15 @@ def test_list_cycles(dl, project, dataset, fill):
     read = flow.pipeline_executions.get(first.id)
     assert read.to_json() == first.to_json()
     other = install(project, [storage(dataset)])
-    with pytest.raises(dl.exceptions.NotFound):
-        other.pipeline_executions.get(first.id)
+    not_found(dl, lambda: other.pipeline_executions.get(first.id))
     assert other.pipeline_executions.list().items_count == 0
 
 
 def test_existing_data_is_loaded_once(dl, project, dataset, truth, fill):
     fill(3)
-    raw = dl.DatasetNode(
-        name="raw",
-        project_id=project.id,
-        dataset_id=dataset.id,
-        load_existing_data=True,
-    )
+    raw = dl.DatasetNode("raw", project.id, dataset.id, load_existing_data=True)
     flow = project.pipelines.create(name="loading")
-    flow.nodes.add(raw).connect(dl.DatasetNode(name="copy", project_id=project.id, dataset_id=truth.id))
+    flow.nodes.add(raw).connect(dl.DatasetNode("copy", project.id, truth.id))
     flow = flow.update().install()
     loading = flow.nodes.get("raw").metadata["triggerToPipeline"]
     assert loading["active"] and loading["triggered"]
@@ -184,17 +176,12 @@ def test_existing_data_is_loaded_once(dl, project, dataset, truth, fill):
     assert flow.pipeline_executions.list().items_count == 3
     again = flow.nodes.get("raw").metadata["triggerToPipeline"]
     assert again["commandId"] == loading["commandId"]
-
-
-def test_existing_data_by_filter(dl, project, dataset, fill):
-    fill(3)
     wanted = dl.Filters(field="name", values="0001.png")
-    flow = project.pipelines.create(name="loading")
-    flow.nodes.add(
+    some = project.pipelines.create(name="loading some")
+    some.nodes.add(
         dl.DatasetNode("raw", project.id, dataset.id, load_existing_data=True, data_filters=wanted)
     )
-    flow = flow.update().install()
-    assert flow.pipeline_executions.list().items_count == 1
+    assert some.update().install().pipeline_executions.list().items_count == 1
 
 
 # ---------------------------------------------------------------------------------------------------------- tasks
@@ -204,10 +191,10 @@ def test_existing_data_by_filter(dl, project, dataset, fill):
 def labelling(project, dataset, truth):
     """Install raw -> task -> truth."""
 
-    def make(**metadata):
+    def make(action="completed", **metadata):
         nodes = [storage(dataset, "raw"), label(dataset, **metadata), storage(truth, "truth")]
-        actions = [connect(nodes[0], nodes[1]), connect(nodes[1], nodes[2], action="completed")]
-        return install(project, nodes, actions)
+        nodes[1]["outputs"] = [port(actions=sorted({"completed", "discard", action}))]
+        return install(project, nodes, [connect(*nodes[:2]), connect(*nodes[1:], action=action)])
 
     return make
 
@@ -286,34 +273,30 @@ def test_a_deleted_task_holds_nobody(dl, project, truth, labelling, fill):
     assert reread(flow, again).status == "success" and truth.items.list().items_count == 1
 
 
+CONSENSUS = {
+    "consensusTaskType": "consensus",
+    "consensusAssignees": 2,
+    "workload": [{"assigneeId": name, "load": 50} for name in ("ann@x.com", "bob@x.com")],
+}
+
+
 @pytest.mark.parametrize("percentage", [100, 50])
-def test_consensus(dl, project, dataset, truth, fill, percentage):
+def test_consensus(project, labelling, truth, fill, percentage):
     """An item leaves by the action consensus_done when all its annotators have set a status."""
-    names = ["ann@x.com", "bob@x.com"]
-    metadata = {
-        "consensusTaskType": "consensus",
-        "consensusPercentage": percentage,
-        "consensusAssignees": 2,
-        "workload": [{"assigneeId": name, "load": 50} for name in names],
-    }
-    task_node = label(dataset, **metadata)
-    task_node["outputs"] = [port(actions=["completed", "discard", "consensus_done"])]
-    nodes = [storage(dataset, "raw"), task_node, storage(truth, "truth")]
-    actions = [connect(nodes[0], nodes[1]), connect(nodes[1], nodes[2], action="consensus_done")]
-    flow = install(project, nodes, actions)
+    flow = labelling("consensus_done", consensusPercentage=percentage, **CONSENSUS)
     task = task_of(project)
     assert [action.action for action in task.available_actions] == ["completed", "discard"]
     items = fill(4)
     cycles = [run(flow, {"item": item.id}) for item in items]
     assignments = task.assignments.list()
     has = {each.annotator: {item.id for item in each.get_items().all()} for each in assignments}
-    both = has[names[0]] & has[names[1]]
-    assert len(both) == 4 * percentage // 100 and has[names[0]] | has[names[1]] == {item.id for item in items}
+    both = has["ann@x.com"] & has["bob@x.com"]
+    assert len(both) == 4 * percentage // 100
+    assert has["ann@x.com"] | has["bob@x.com"] == {item.id for item in items}
     for assignment in assignments:
         # The first of two cannot end it alone.
-        assert {reread(flow, cycle).status for cycle in cycles if cycle_item(cycle) in both} == {
-            "in-progress"
-        }
+        shared = [cycle for cycle in cycles if cycle_item(cycle) in both]
+        assert {reread(flow, cycle).status for cycle in shared} == {"in-progress"}
         for item in assignment.get_items().all():
             item.update_status(status="completed", assignment_id=assignment.id)
     assert {reread(flow, cycle).status for cycle in cycles} == {"success"}
@@ -325,16 +308,8 @@ def cycle_item(cycle):
     return execution["input"]["item"]["item_id"]
 
 
-def test_a_consensus_that_is_set_at_once_counts_once(dl, project, dataset, truth, fill):
-    workload = [{"assigneeId": name, "load": 50} for name in ("ann@x.com", "bob@x.com")]
-    nodes = [
-        storage(dataset, "raw"),
-        label(dataset, consensusTaskType="consensus", consensusAssignees=2, workload=workload),
-        storage(truth, "truth"),
-    ]
-    actions = [connect(nodes[0], nodes[1]), connect(nodes[1], nodes[2], action="completed")]
-    flow = install(project, nodes, actions)
-    (item,) = fill(1)
+def test_a_consensus_that_is_set_at_once_counts_once(project, labelling, item):
+    flow = labelling(**CONSENSUS)
     cycle = run(flow, {"item": item.id})
     set_status(item, task_of(project))
     assert reread(flow, cycle).status == "success"
@@ -376,16 +351,8 @@ def test_label_then_review(dl, project, dataset, truth, fill):
 def test_the_sdks_task_node(dl, project, dataset, truth, fill, item):
     recipe = dataset.recipes.list()[0]
     shares = [dl.WorkloadUnit("Ann@example.com", 50), dl.WorkloadUnit("ben@example.com", 50)]
-    task_node = dl.TaskNode(
-        "Label",
-        project.id,
-        dataset.id,
-        recipe.title,
-        recipe.id,
-        "ann@example.com",
-        shares,
-        priority=dl.TaskPriority.HIGH,
-    )
+    places = (project.id, dataset.id, recipe.title, recipe.id)
+    task_node = dl.TaskNode("Label", *places, "ann@example.com", shares, priority=dl.TaskPriority.HIGH)
     flow = project.pipelines.create(name="built")
     flow.nodes.add(task_node).connect(dl.DatasetNode("truth", project.id, truth.id))
     flow = flow.update().install()
@@ -406,9 +373,8 @@ def test_the_sdks_task_node(dl, project, dataset, truth, fill, item):
 def test_update_variable(dl, project, dataset, truth, item):
     update = node("updateVariable", inputs=[port("target", "Dataset")], outputs=[port("target", "Dataset")])
     copy = node("storage", "copy", metadata={"variableDataset": "target"})
-    flow = install(
-        project, [copy, update], [], variables=[{"name": "target", "type": "Dataset", "value": dataset.id}]
-    )
+    variables = [{"name": "target", "type": "Dataset", "value": dataset.id}]
+    flow = install(project, [copy, update], [], variables=variables)
     assert run(flow, {"item": item.id}).status == "success"
     assert truth.items.list().items_count == 0
     cycle = run(flow, {"target": truth.id}, node_id=update["id"])
@@ -459,12 +425,10 @@ def test_rerun(dl, project, dataset, truth, fill):
     again = reread(flow, cycle)
     assert [len(again.executions[each["id"]]) for each in nodes] == [2, 4, 4]
     assert len(executed(reread(flow, untouched))) == 3
-    with pytest.raises(dl.exceptions.BadRequest, match="needs 'startNodeIds'"):
-        cycle.rerun(dl.CycleRerunMethod.START_FROM_NODES)
+    fails(dl.exceptions.BadRequest, "needs 'startNodeIds'", cycle.rerun, dl.CycleRerunMethod.START_FROM_NODES)
     with pytest.raises(dl.exceptions.NotFound, match="has no node 'x'"):
         cycle.rerun(dl.CycleRerunMethod.START_FROM_NODES, start_nodes_ids=["x"])
-    with pytest.raises(dl.exceptions.BadRequest, match="cycles run again by"):
-        cycle.rerun("somehow")
+    fails(dl.exceptions.BadRequest, "cycles run again by", cycle.rerun, "somehow")
 
 
 def test_rerun_from_what_has_failed(dl, project, dataset, truth, item):

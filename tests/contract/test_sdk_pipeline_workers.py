@@ -100,31 +100,13 @@ def test_custom_and_function_nodes(dl, project, tmp_path):
         "    def both(self, x, y, context):\n"
         "        return x + y, context.node.metadata['customNodeConfig']['word']\n"
     )
+    x, y, twice, total = ({"name": name, "type": "Integer"} for name in ("x", "y", "twice", "sum"))
     functions = [
-        {
-            "name": "double",
-            "input": [{"name": "x", "type": "Integer"}],
-            "output": [{"name": "twice", "type": "Integer"}],
-        },
-        {
-            "name": "both",
-            "input": [{"name": "x", "type": "Integer"}, {"name": "y", "type": "Integer"}],
-            "output": [{"name": "sum", "type": "Integer"}, {"name": "word", "type": "String"}],
-        },
+        {"name": "double", "input": [x], "output": [twice]},
+        {"name": "both", "input": [x, y], "output": [total, {"name": "word", "type": "String"}]},
     ]
-    manifest = {
-        "name": f"sums-{project.id}",
-        "components": {
-            "modules": [
-                {
-                    "name": "sums",
-                    "entryPoint": "main.py",
-                    "className": "ServiceRunner",
-                    "functions": functions,
-                }
-            ]
-        },
-    }
+    module = {"name": "sums", "entryPoint": "main.py", "className": "ServiceRunner", "functions": functions}
+    manifest = {"name": f"sums-{project.id}", "components": {"modules": [module]}}
     dpk = dl.Dpk.from_json(manifest, client_api=dl.client_api, project=project)
     project.apps.install(dpk=project.dpks.publish(dpk=dpk, local_path=str(tmp_path)))
     number = dict(kind="Integer")

@@ -1,9 +1,7 @@
 """Pipelines as documents: created from JSON, validated, changed, installed, paused; their variables and context."""
 
-import json
-
 import pytest
-from helpers_contract import MISSING, not_found, refused
+from helpers_contract import MISSING, fails, get_json, not_found, refused
 from pipeline_samples import ITEM_CREATED, connect, node, pipeline, port
 
 
@@ -30,10 +28,8 @@ def storage(dataset):
 
 def check_invalid(dl, project, match, body):
     """Check that a pipeline is refused when it is created, validated, and when another one becomes like it."""
-    with pytest.raises(dl.exceptions.BadRequest, match=match):
-        project.pipelines.create(pipeline_json=body)
-    with pytest.raises(dl.exceptions.BadRequest, match=match):
-        project.pipelines.validate(pipeline_json=body)
+    fails(dl.exceptions.BadRequest, match, project.pipelines.create, pipeline_json=body)
+    fails(dl.exceptions.BadRequest, match, project.pipelines.validate, pipeline_json=body)
     assert project.pipelines.list().items_count == 0
     empty = project.pipelines.create(name="empty")
     refused(dl, "patch", f"/pipelines/{empty.id}", body)
@@ -58,24 +54,20 @@ def test_create_get_list(dl, project, flow):
 
 
 def test_to_json_is_what_the_platform_says(dl, project, flow):
-    success, response = dl.client_api.gen_request("get", f"/pipelines/{flow.id}")
-    stored, shown = response.json(), dl.pipelines.get(pipeline_id=flow.id).to_json()
-    for key in ("id", "name", "projectId", "creator", "status", "createdAt", "updatedAt", "updatedBy", "url"):
+    stored, shown = get_json(dl, f"/pipelines/{flow.id}"), dl.pipelines.get(pipeline_id=flow.id).to_json()
+    keys = "id name projectId creator status createdAt updatedAt updatedBy url variables startNodes".split()
+    for key in (*keys, "compositionId", "orgId"):
         assert shown[key] == stored[key], key
-    assert shown["variables"] == stored["variables"] and shown["startNodes"] == stored["startNodes"]
-    assert shown["compositionId"] == stored["compositionId"] and shown["orgId"] == stored["orgId"]
     assert project.compositions.get(composition_id=flow.composition_id)["status"] == "Created"
 
 
 def test_pipelines_that_cannot_be_installed(dl, project, storage):
     empty = project.pipelines.create(name="empty")
     assert empty.nodes == [] and empty.connections == [] and empty.variables == []
-    with pytest.raises(dl.exceptions.BadRequest, match="has no nodes"):
-        empty.install()
+    fails(dl.exceptions.BadRequest, "has no nodes", empty.install)
     one, other = storage("a"), storage("b", triggerToPipeline={"active": True})
     made = project.pipelines.create(pipeline_json=pipeline([one, other]))
-    with pytest.raises(dl.exceptions.BadRequest, match="its input port may not be connected"):
-        made.install()
+    fails(dl.exceptions.BadRequest, "its input port may not be connected", made.install)
 
 
 def test_variables_and_changes(dl, project, flow):
@@ -86,18 +78,15 @@ def test_variables_and_changes(dl, project, flow):
     flow.nodes[0].metadata["customNodeConfig"]["groups"] = [{"name": "train", "distribution": 80}]
     flow.update()
     read = dl.pipelines.get(pipeline_id=flow.id)
-    assert {each.name: each.value for each in read.variables} == {
-        "best_model": "other",
-        "config": {"epochs": 2},
-    }
+    values = {each.name: each.value for each in read.variables}
+    assert values == {"best_model": "other", "config": {"epochs": 2}}
     assert read.variables[0].id == variable.id and read.variables[1].creator
     assert read.nodes[0].metadata["customNodeConfig"]["groups"][0]["distribution"] == 80
     assert len(read.nodes) == 1
     read.update_variables_values(best_model="third")
     assert read.update().variables[0].value == "third"
     read.variables.append(dl.entities.Variable({"name": "config", "type": "Json", "value": {}}))
-    with pytest.raises(dl.exceptions.BadRequest, match="need different names"):
-        read.update()
+    fails(dl.exceptions.BadRequest, "need different names", read.update)
 
 
 def test_rename_and_settings(dl, project, flow):
@@ -160,6 +149,9 @@ def test_valid_pipelines(dl, project, storage):
     assert made.validate()["valid"] is True
 
 
+CODE = {"id": "a", "type": "code"}
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -168,15 +160,9 @@ def test_valid_pipelines(dl, project, storage):
         ({"startNodes": [{"nodeId": "x", "type": "root"}]}, "is not a node of the pipeline"),
         ({"nodes": [{"id": "a"}]}, "'type' must be a non-empty string"),
         ({"variables": [{"name": "a"}]}, "'type' must be a non-empty string"),
-        (
-            {"nodes": [{"id": "a", "type": "code", "namespace": "b"}]},
-            "'namespace' of node 'a' must be an object",
-        ),
-        (
-            {"nodes": [{"id": "a", "type": "code", "inputs": [{"name": "b", "type": "c", "actions": "d"}]}]},
-            "a list",
-        ),
-        ({"nodes": [{"id": "a", "type": "code", "metadata": {"repeatable": 1}}]}, "must be true or false"),
+        ({"nodes": [CODE | {"namespace": "b"}]}, "'namespace' of node 'a' must be an object"),
+        ({"nodes": [CODE | {"inputs": [{"name": "b", "type": "c", "actions": "d"}]}]}, "a list"),
+        ({"nodes": [CODE | {"metadata": {"repeatable": 1}}]}, "must be true or false"),
         ({"nodes": [{"id": "a", "type": "task"}, {"id": "a", "type": "task"}]}, "need different ids"),
     ],
 )
@@ -187,24 +173,19 @@ def test_broken_documents(dl, project, storage, change, match):
 def test_what_is_missing_shows_when_it_starts(dl, project, storage):
     broken = project.pipelines.create(pipeline_json=pipeline([node("storage", "Raw")]))
     for attempt in (broken.install, broken.validate):
-        with pytest.raises(dl.exceptions.BadRequest, match="'Raw' of type storage must have a datasetId"):
-            attempt()
+        fails(dl.exceptions.BadRequest, "'Raw' of type storage must have a datasetId", attempt)
     assert dl.pipelines.get(pipeline_id=broken.id).status == "Created"
-    body = pipeline([node("task", "Label"), node("storage", metadata={"datasetId": MISSING})])
-    with pytest.raises(dl.exceptions.BadRequest, match="'Label' of type task must have a datasetId"):
-        project.pipelines.validate(body)
-    unfilled = pipeline(
-        [node("storage", "Raw", metadata={"variableDataset": "D"})],
-        variables=[{"name": "D", "type": "Dataset", "value": "$var(D__dataset)"}],
-    )
-    with pytest.raises(dl.exceptions.BadRequest, match="'Raw' of type storage must have a datasetId"):
-        project.pipelines.validate(unfilled)
-    gone = pipeline([node("storage", metadata={"datasetId": MISSING})])
-    with pytest.raises(dl.exceptions.BadRequest, match="there is no dataset"):
-        project.pipelines.validate(gone)
-    unknown = storage(variableDataset="Raw Dataset")
-    with pytest.raises(dl.exceptions.BadRequest, match="uses the variable 'Raw Dataset'"):
-        project.pipelines.validate(pipeline([unknown]))
+    variable = {"name": "D", "type": "Dataset", "value": "$var(D__dataset)"}
+    unfilled = node("storage", "Raw", metadata={"variableDataset": "D"})
+    gone = node("storage", metadata={"datasetId": MISSING})
+    for nodes, variables, match in (
+        ([node("task", "Label"), gone], [], "'Label' of type task must have a datasetId"),
+        ([unfilled], [variable], "'Raw' of type storage must have a datasetId"),
+        ([gone], [], "there is no dataset"),
+        ([storage(variableDataset="Raw Dataset")], [], "uses the variable 'Raw Dataset'"),
+    ):
+        body = pipeline(nodes, variables=variables)
+        fails(dl.exceptions.BadRequest, match, project.pipelines.validate, body)
 
 
 # ------------------------------------------------------------------------------------------------- life of a pipeline
@@ -212,15 +193,13 @@ def test_what_is_missing_shows_when_it_starts(dl, project, storage):
 
 def test_install_and_pause(dl, project, storage):
     made = project.pipelines.create(pipeline_json=pipeline([storage()]))
-    with pytest.raises(dl.exceptions.BadRequest, match="is not installed"):
-        made.execute()
+    fails(dl.exceptions.BadRequest, "is not installed", made.execute)
     made = made.install()
     assert made.status == dl.CompositionStatus.INSTALLED
     assert project.compositions.get(composition_id=made.composition_id)["status"] == "Installed"
     made.pause()
     assert dl.pipelines.get(pipeline_id=made.id).status == dl.CompositionStatus.UNINSTALLED
-    with pytest.raises(dl.exceptions.BadRequest, match="resumeOption"):
-        made.install(resume_option="perhaps")
+    fails(dl.exceptions.BadRequest, "resumeOption", made.install, resume_option="perhaps")
 
 
 def test_triggers_come_with_the_installation(dl, project, storage):
@@ -241,9 +220,8 @@ def test_triggers_come_with_the_installation(dl, project, storage):
     assert not any(each.active for each in made.triggers.list().items)
     made.install()
     again = made.triggers.list().items
-    assert all(each.active for each in again) and {each.id for each in again} == {
-        each.id for each in found.items
-    }
+    assert all(each.active for each in again)
+    assert {each.id for each in again} == {each.id for each in found.items}
     made.delete()
     assert project.triggers.list().items_count == 0
 
@@ -251,13 +229,12 @@ def test_triggers_come_with_the_installation(dl, project, storage):
 def test_triggers_follow_an_installed_pipeline(dl, project, dataset):
     made = project.pipelines.create(name="built")
     made.nodes.add(dl.DatasetNode(name="data", project_id=project.id, dataset_id=dataset.id))
-    made.nodes[0].add_trigger(filters=dl.Filters(field="metadata.user.wanted", values=True))
+    wanted = dl.Filters(field="metadata.user.wanted", values=True)
+    made.nodes[0].add_trigger(filters=wanted)
     made = made.update().install()
     (trigger,) = made.triggers.list().items
     assert trigger.resource == "Item" and trigger.actions == ["Created"]
-    assert json.dumps(trigger.filters) == json.dumps(
-        dl.Filters(field="metadata.user.wanted", values=True).prepare(query_only=True)["filter"]
-    )
+    assert trigger.filters == wanted.prepare(query_only=True)["filter"]
     made.nodes[0].add_trigger(trigger_type=dl.TriggerType.CRON, cron="*/5 * * * *")
     made = made.update()
     (trigger,) = made.triggers.list().items

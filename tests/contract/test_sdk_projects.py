@@ -1,7 +1,7 @@
 """Projects, their members, and settings."""
 
 import pytest
-from helpers_contract import MISSING, get_json, not_found
+from helpers_contract import MISSING, fails, get_json, not_found
 
 
 def test_a_project_round_trips(dl, project):
@@ -14,10 +14,8 @@ def test_a_project_round_trips(dl, project):
 
 @pytest.mark.parametrize("name", ["a/b", "a\\b", "<b>", 'say "x"', "what?", "a|b", "a*", "100%", "a\nb"])
 def test_a_name_with_illegal_characters_is_refused(dl, name):
-    with pytest.raises(dl.exceptions.BadRequest, match="Failed to create project.*illegal characters"):
-        dl.projects.create(name)
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.projects.get(project_name=name)
+    fails(dl.exceptions.BadRequest, "Failed to create project.*illegal characters", dl.projects.create, name)
+    not_found(dl, lambda: dl.projects.get(project_name=name))
     with pytest.raises(dl.exceptions.BadRequest):
         dl.projects.create(" ")
 
@@ -37,14 +35,11 @@ def test_a_project_is_renamed(dl, project):
     assert project.update() is project
     read = dl.projects.get(project_id=project.id)
     assert read.name == f"{before} renamed" and read.created_at == project.created_at
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.projects.get(project_name=before)
-    with pytest.raises(dl.exceptions.BadRequest, match="Failed to create project"):
-        dl.projects.create(read.name)
+    not_found(dl, lambda: dl.projects.get(project_name=before))
+    fails(dl.exceptions.BadRequest, "Failed to create project", dl.projects.create, read.name)
     other = dl.projects.create(before)
     other.name = read.name
-    with pytest.raises(dl.exceptions.BadRequest, match="exists"):
-        other.update()
+    fails(dl.exceptions.BadRequest, "exists", other.update)
     assert dl.projects.get(project_id=other.id).name == before
 
 
@@ -86,31 +81,25 @@ def test_members(dl, project):
 
 
 def test_what_members_cannot_be(dl, project):
-    with pytest.raises(dl.exceptions.BadRequest, match="member of project .* already"):
-        project.add_member(email=project.creator)
-    with pytest.raises(dl.exceptions.BadRequest, match="e-mail address"):
-        project.add_member(email="nobody")
+    fails(dl.exceptions.BadRequest, "member of project .* already", project.add_member, email=project.creator)
+    fails(dl.exceptions.BadRequest, "e-mail address", project.add_member, email="nobody")
     with pytest.raises(ValueError, match="Unknown role"):
         project.add_member(email="x@example.com", role="king")
     for change in (project.update_member, project.remove_member):
-        with pytest.raises(dl.exceptions.NotFound, match="not a member of project"):
-            change(email="x@example.com")
-    with pytest.raises(dl.exceptions.BadRequest, match="needs an owner"):
-        project.remove_member(email=project.creator)
+        fails(dl.exceptions.NotFound, "not a member of project", change, email="x@example.com")
+    fails(dl.exceptions.BadRequest, "needs an owner", project.remove_member, email=project.creator)
     with pytest.raises(dl.exceptions.BadRequest, match="needs an owner"):
         project.update_member(email=project.creator, role=dl.MemberRole.ANNOTATOR)
     assert [user.role for user in project.list_members()] == ["owner"]
 
 
 def test_there_is_no_system_project_and_no_driver(dl, project):
-    with pytest.raises(dl.exceptions.NotFound, match="System project not found"):
-        dl.projects.get_system_project()
+    fails(dl.exceptions.NotFound, "System project not found", dl.projects.get_system_project)
     assert list(project.drivers.list()) == []
     not_found(
         dl, lambda: project.drivers.get(driver_name="s3"), lambda: project.drivers.get(driver_id=MISSING)
     )
-    with pytest.raises(dl.exceptions.NotFound, match="not emulated offline"):
-        project.integrations.list()
+    fails(dl.exceptions.NotFound, "not emulated offline", project.integrations.list)
 
 
 def test_settings(dl, project):
@@ -138,12 +127,9 @@ def test_settings_that_cannot_be(dl, project):
         return project.settings.create(setting_name=name, setting_value=value, setting_value_type=kind)
 
     create(1)
-    with pytest.raises(dl.exceptions.BadRequest, match="'n' exists"):
-        create(2)
-    with pytest.raises(dl.exceptions.BadRequest, match="holds a number, got 'x'"):
-        create("x", name="other")
-    with pytest.raises(dl.exceptions.BadRequest, match="'valueType' must be one of"):
-        create("x", kind="picture", name="other")
+    fails(dl.exceptions.BadRequest, "'n' exists", create, 2)
+    fails(dl.exceptions.BadRequest, "holds a number, got 'x'", create, "x", name="other")
+    fails(dl.exceptions.BadRequest, "'valueType' must be one of", create, "x", kind="picture", name="other")
     assert project.settings.list().items_count == 1
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers_contract import get_json, png, refused
+from helpers_contract import fails, get_json, not_found, png, refused
 
 
 def fresh(dl, dataset):
@@ -45,18 +45,9 @@ def test_nested_labels_bring_their_parents(dl, dataset):
     dataset.add_label("animal.cat.persian", color="#0000ff")
     child = {"label_name": "van", "color": (1, 2, 4), "children": [{"label_name": "wheel"}]}
     dataset.add_labels([{"label_name": "car", "color": (1, 2, 3), "children": [child]}])
-    assert tags(dl, dataset) == [
-        *("animal", "animal.cat", "animal.cat.persian"),
-        *("car", "car.van", "car.van.wheel"),
-    ]
-    assert fresh(dl, dataset).instance_map == {
-        "animal": 1,
-        "animal.cat": 2,
-        "animal.cat.persian": 3,
-        "car": 4,
-        "car.van": 5,
-        "car.van.wheel": 6,
-    }
+    expected = ["animal", "animal.cat", "animal.cat.persian", "car", "car.van", "car.van.wheel"]
+    assert tags(dl, dataset) == expected
+    assert fresh(dl, dataset).instance_map == {tag: number for number, tag in enumerate(expected, 1)}
     assert fresh(dl, dataset).labels_flat_dict["animal.cat.persian"].hex == "#0000ff"
 
 
@@ -84,12 +75,10 @@ def test_labels_are_updated(dl, dataset):
     dataset.update_labels([dl.Label("dog", color="#123456")])
     cat, dog = fresh(dl, dataset).labels
     assert (cat.hex, cat.display_label, dog.hex) == ("#000009", "Kitty", "#123456")
-    for update in (
-        lambda: dataset.update_label("wolf", color=(1, 1, 1)),
-        lambda: dataset.update_labels([dl.Label("dog", color="#000000"), dl.Label("wolf", color="#000000")]),
-    ):
-        with pytest.raises(dl.exceptions.BadRequest, match="label 'wolf' is not in the ontology"):
-            update()
+    match, black = "label 'wolf' is not in the ontology", {"color": "#000000"}
+    fails(dl.exceptions.BadRequest, match, dataset.update_label, "wolf", **black)
+    both = [dl.Label("dog", **black), dl.Label("wolf", **black)]
+    fails(dl.exceptions.BadRequest, match, dataset.update_labels, both)
     assert fresh(dl, dataset).labels[1].hex == "#123456"
     dataset.update_label("wolf", color=(1, 1, 1), upsert=True)
     dataset.update_labels(["fox"], upsert=True)
@@ -151,18 +140,14 @@ def test_a_recipe_is_changed(dl, dataset, recipe):
     recipe.metadata["mine"] = 1
     recipe.metadata["system"]["secret"] = 1
     updated = recipe.update()
-    assert (updated.title, updated.description, updated.ui_settings["zoom"]) == (
-        "better",
-        "labels of animals",
-        2,
-    )
+    assert (updated.title, updated.description) == ("better", "labels of animals")
+    assert updated.ui_settings["zoom"] == 2
     assert updated.metadata == {"mine": 1, "system": {}}
     recipe.metadata["system"]["secret"] = 1
     del recipe.metadata["mine"]
     assert recipe.update(system_metadata=True).metadata == {"system": {"secret": 1}}
     recipe.ontology_ids = ["nowhere"]
-    with pytest.raises(dl.exceptions.NotFound, match="ontology not found: 'nowhere'"):
-        recipe.update()
+    fails(dl.exceptions.NotFound, "ontology not found: 'nowhere'", recipe.update)
     assert dl.recipes.get(recipe_id=recipe.id).title == "better"
 
 
@@ -178,8 +163,7 @@ def test_a_recipe_has_instructions_and_a_script(dl, project, recipe, tmp_path):
     recipe.update(system_metadata=True)
     read = dl.recipes.get(recipe_id=recipe.id)
     assert read.get_annotation_template_id("hand") == "7"
-    with pytest.raises(dl.exceptions.NotFound):
-        read.get_annotation_template_id("foot")
+    not_found(dl, lambda: read.get_annotation_template_id("foot"))
 
 
 def test_a_clone_has_its_own_ontology_unless_it_is_shallow(dl, project, dataset, recipe):
@@ -195,14 +179,12 @@ def test_a_clone_has_its_own_ontology_unless_it_is_shallow(dl, project, dataset,
 
 def test_a_deleted_recipe_leaves_its_dataset(dl, dataset, recipe):
     assert recipe.delete()
-    with pytest.raises(dl.exceptions.NotFound, match="recipe not found"):
-        dl.recipes.get(recipe_id=recipe.id)
+    fails(dl.exceptions.NotFound, "recipe not found", dl.recipes.get, recipe_id=recipe.id)
     read = fresh(dl, dataset)
     assert read.get_recipe_ids() == [] and read.recipes.list() == []
     with pytest.raises(dl.exceptions.NotFound, match="has no recipe"):
         assert read.labels
-    with pytest.raises(dl.exceptions.NotFound):
-        recipe.delete(force=True)
+    not_found(dl, lambda: recipe.delete(force=True))
 
 
 def test_recipes_of_a_project_are_listed(dl, project, dataset, recipe, ontology):
@@ -241,8 +223,7 @@ def test_ontologies_are_made_listed_changed_and_deleted(dl, project, dataset, re
     assert updated.metadata["mine"] == 1 and "secret" not in updated.metadata["system"]
     assert "secret" in second.update(system_metadata=True).metadata["system"]
     assert second.delete()
-    with pytest.raises(dl.exceptions.NotFound, match="ontology not found"):
-        dl.ontologies.get(ontology_id=second.id)
+    fails(dl.exceptions.NotFound, "ontology not found", dl.ontologies.get, ontology_id=second.id)
     assert dl.recipes.get(recipe_id=recipe.id).ontology_ids == [ontology.id]
 
 
@@ -258,18 +239,14 @@ def test_labels_become_roots_and_attributes_of_the_older_kind_are_kept(dl, proje
     [
         ("CHECKBOX", {"values": ["a", "b"]}, {"type": "options", "multi": True, "values": ["a", "b"]}),
         ("RADIO_BUTTON", {"values": ["a"]}, {"type": "options", "multi": False, "values": ["a"]}),
-        (
-            "SLIDER",
-            {"attribute_range": (0, 10, 2)},
-            {"type": "range", "range": {"min": 0, "max": 10, "step": 2}},
-        ),
+        ("SLIDER", {"range": (0, 10, 2)}, {"type": "range", "range": {"min": 0, "max": 10, "step": 2}}),
         ("YES_NO", {"scope": ["cat"]}, {"type": "boolean", "scope": ["cat"]}),
         ("FREE_TEXT", {"optional": False}, {"type": "freeText", "optional": False, "scope": ["*"]}),
     ],
 )
 def test_attributes_of_every_kind(dl, dataset, ontology, kind, given, stored):
-    if "attribute_range" in given:
-        given = given | {"attribute_range": dl.AttributesRange(*given["attribute_range"])}
+    if "range" in given:
+        given = {"attribute_range": dl.AttributesRange(*given["range"])}
     kind = getattr(dl.AttributesTypes, kind)
     assert dataset.update_attributes(title="How", key="1", attribute_type=kind, **given)
     (attribute,) = dl.ontologies.get(ontology_id=ontology.id).attributes
@@ -290,9 +267,8 @@ def test_attributes_are_deleted(dl, dataset, ontology):
 
 def test_an_ontology_is_copied_from_another(dl, project, dataset, ontology):
     dataset.add_labels(["a.b"])
-    ontology.update_attributes(
-        "Size", "1", dl.AttributesTypes.SLIDER, attribute_range=dl.AttributesRange(0, 1, 1)
-    )
+    slider = dl.AttributesTypes.SLIDER
+    ontology.update_attributes("Size", "1", slider, attribute_range=dl.AttributesRange(0, 1, 1))
     target = dl.ontologies.create(labels=[dl.Label("old", color="#000000")], project_ids=[project.id])
     target.copy_from(get_json(dl, f"/ontologies/{ontology.id}"))
     read = dl.ontologies.get(ontology_id=target.id)
@@ -300,19 +276,17 @@ def test_an_ontology_is_copied_from_another(dl, project, dataset, ontology):
     assert [(each["key"], each["title"]) for each in read.attributes] == [("1", "Size")]
 
 
+RANGE = {"key": "1", "title": "T", "type": "range"}
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "message"),
     [
         ("patch", "/labels", {"labelsNode": [{"color": "#fff"}]}, "each label needs a 'tag'"),
         ("patch", "/labels", {"labelsNode": {"tag": "a"}}, "'labelsNode' must be a list"),
-        (
-            "patch",
-            "/attributes",
-            {"items": [{"key": "1", "title": "T", "type": "mood"}]},
-            "'type' must be one of",
-        ),
-        ("patch", "/attributes", {"items": [{"title": "T", "type": "range"}]}, "'key' must be a non-empty"),
-        ("patch", "/attributes", {"items": [{"key": "1", "title": "T", "type": "range"}]}, "needs a 'range'"),
+        ("patch", "/attributes", {"items": [RANGE | {"type": "mood"}]}, "'type' must be one of"),
+        ("patch", "/attributes", {"items": [RANGE | {"key": None}]}, "'key' must be a non-empty"),
+        ("patch", "/attributes", {"items": [RANGE]}, "needs a 'range'"),
         ("put", "", {"roots": [{"value": {}}]}, "a label must be"),
     ],
 )

@@ -2,7 +2,7 @@
 
 import pytest
 from dtlpymetrics.dtlpy_scores import Score, Scores
-from helpers_contract import MISSING, classify, refused
+from helpers_contract import MISSING, classify, not_found, refused
 from helpers_tasks import make
 
 
@@ -34,16 +34,12 @@ def test_scores_are_read_by_task_item_and_annotation(dl, dataset, scored):
         ("annotation_overall", 0.25),
     ]
     page = dataset.tasks.task_scores(task_id=task.id)
-    assert (page["totalItemsCount"], [score["id"] for score in page["items"]]) == (
-        4,
-        [score.id for score in made],
-    )
+    assert [score["id"] for score in page["items"]] == [score.id for score in made]
+    assert page["totalItemsCount"] == 4
     page = dataset.tasks.task_scores(task_id=task.id, page_offset=1, page_size=3)
     assert [score["id"] for score in page["items"]] == [made[3].id]
-    assert {score["entityId"] for score in items[0].task_scores(task_id=task.id)["items"]} == {
-        items[0].id,
-        annotations[0].id,
-    }
+    of_item = items[0].task_scores(task_id=task.id)["items"]
+    assert {score["entityId"] for score in of_item} == {items[0].id, annotations[0].id}
     (score,) = annotations[1].task_scores(task_id=task.id)["items"]
     assert (score["entityId"], score["value"]) == (annotations[1].id, 0.25)
     assert score["context"]["taskId"] == task.id
@@ -73,5 +69,4 @@ def test_what_is_no_score_is_refused(dl, body):
 
 def test_scores_of_nothing_are_not_deleted(dl, dataset):
     refused(dl, "delete", "/scores", {"context": {}})
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.tasks.task_scores(task_id=MISSING)
+    not_found(dl, lambda: dl.tasks.task_scores(task_id=MISSING))

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from helpers_contract import MISSING
+from helpers_contract import MISSING, fails, get_json, not_found
 from helpers_execution import ended, publish, succeeded, until
 
 _numbers = itertools.count(1)
@@ -23,6 +23,16 @@ def service(project, app):
     return project.services.get(service_name="functions-service")
 
 
+@pytest.fixture
+def start(project, service):
+    """Start an execution of a function of the service."""
+
+    def start(function, **inputs):
+        return service.execute(execution_input=inputs, function_name=function, project_id=project.id)
+
+    return start
+
+
 def test_an_app_makes_its_services_which_are_found_by_name_and_id(dl, project, app, service):
     assert service.app == {
         "id": app.id,
@@ -36,28 +46,21 @@ def test_an_app_makes_its_services_which_are_found_by_name_and_id(dl, project, a
     assert service.package.name == app.dpk_name
     assert project.services.list().items_count == 1
     assert dl.services.get(service_id=service.id).project_id == project.id
-    success, answer = dl.client_api.gen_request("get", f"/services/{service.id}")
-    document = answer.json()
-    sent = service.to_json()
-    assert success and {key: document.get(key) for key in sent} == sent
+    document, sent = get_json(dl, f"/services/{service.id}"), service.to_json()
+    assert {key: document.get(key) for key in sent} == sent
     project.services.name_validation("a-name")
-    with pytest.raises(dl.exceptions.NotFound, match="Service not found"):
-        project.services.get(service_name="nothing")
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.services.get(service_id="nothing")
+    fails(dl.exceptions.NotFound, "Service not found", project.services.get, service_name="nothing")
+    not_found(dl, lambda: dl.services.get(service_id="nothing"))
     filters = dl.Filters(resource=dl.FiltersResource.SERVICE, field="name", values="functions-service")
     assert [each.id for each in project.services.list(filters).all()] == [service.id]
 
 
-def test_a_service_goes_with_its_app(dl, project, app, service):
-    execution = service.execute(execution_input={"x": 2}, function_name="double", project_id=project.id)
-    execution = succeeded(dl, execution)
+def test_a_service_goes_with_its_app(dl, app, service, start):
+    execution = succeeded(dl, start("double", x=2))
     app.uninstall()
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.services.get(service_id=service.id)
+    not_found(dl, lambda: dl.services.get(service_id=service.id))
     assert dl.executions.get(execution_id=execution.id).output == 4
-    with pytest.raises(dl.exceptions.NotFound):
-        execution.rerun()
+    not_found(dl, execution.rerun)
 
 
 def test_what_an_app_may_not_bring(dl, project, service, tmp_path):
@@ -94,56 +97,44 @@ def test_update_and_revisions(dl, project, service):
 )
 def test_a_wrong_setting_is_refused(dl, service, field, value, message):
     setattr(service, field, value)
-    with pytest.raises(dl.exceptions.BadRequest, match=message):
-        service.update()
+    fails(dl.exceptions.BadRequest, message, service.update)
     assert dl.services.get(service_id=service.id).version == "1.0.0"
 
 
-def test_a_broken_service_fails_its_executions_and_says_why(dl, project, service):
+def test_a_broken_service_fails_its_executions_and_says_why(dl, service, start):
     service.init_input = {"base": MISSING}
     service.update()
-    execution = service.execute(execution_input={"x": 2}, function_name="double", project_id=project.id)
-    execution = ended(dl, execution)
+    execution = ended(dl, start("double", x=2))
     assert execution.latest_status["status"] == "failed" and "not found" in execution.latest_status["message"]
     service.init_input = {}
     service.update()
     assert succeeded(dl, execution.rerun()).output == 4
 
 
-def test_executions_run_side_by_side(dl, project, service, tmp_path):
+def test_executions_run_side_by_side(dl, service, start, tmp_path):
     service.runtime.concurrency = 3
     service.update()
-    start = time.monotonic()
-    path = str(tmp_path / "pids")
-    slow = [
-        service.execute(
-            execution_input={"seconds": 60, "path": path}, function_name="sleep", project_id=project.id
-        )
-        for _ in range(2)
-    ]
-    until(lambda: os.path.exists(path) and len(open(path).read().split()) == 2)
-    assert len(set(open(path).read().split())) == 1  # one process, two threads
-    quick = service.execute(execution_input={"x": 2}, function_name="double", project_id=project.id)
-    assert succeeded(dl, quick).output == 4
+    begun = time.monotonic()
+    path = tmp_path / "pids"
+    slow = [start("sleep", seconds=60, path=str(path)) for _ in range(2)]
+    until(lambda: path.exists() and len(path.read_text().split()) == 2)
+    assert len(set(path.read_text().split())) == 1  # one process, two threads
+    assert succeeded(dl, start("double", x=2)).output == 4
     slow[0].terminate()
     assert dl.executions.get(execution_id=slow[1].id).latest_status["status"] == "in-progress"
-    again = [
-        service.execute(execution_input={"x": 2}, function_name="double", project_id=project.id)
-        for _ in range(2)
-    ]
+    again = [start("double", x=2) for _ in range(2)]
     assert [succeeded(dl, each).output for each in again] == [4, 4]
     assert dl.executions.get(execution_id=slow[1].id).attempts == 1  # it was not disturbed
     slow[1].terminate()
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - begun < 60
 
 
 def test_from_function(dl, project):
     def shout(string, item=None):
         return string.upper()
 
-    made = dl.Service.from_function(
-        shout, name=f"shout-{os.getpid()}", project=project, client_api=dl.client_api
-    )
+    name = f"shout-{os.getpid()}"
+    made = dl.Service.from_function(shout, name=name, project=project, client_api=dl.client_api)
     execution = made.execute(execution_input={"string": "hey"}, function_name="shout", project_id=project.id)
     assert succeeded(dl, execution).output == "HEY"
 
@@ -158,12 +149,9 @@ def test_a_package_deployed(dl, project, tmp_path):
         "        return f'{self.word} {string}'\n"
     )
     function = dl.PackageFunction(name="run", inputs=[dl.FunctionIO(name="string", type="String")])
-    module = dl.PackageModule(
-        name="m",
-        entry_point="main.py",
-        functions=[function],
-        init_inputs=[dl.FunctionIO(name="word", type="String")],
-    )
+    word = dl.FunctionIO(name="word", type="String")
+    about = {"name": "m", "entry_point": "main.py"}
+    module = dl.PackageModule(**about, functions=[function], init_inputs=[word])
     package = project.packages.push(package_name="pushed", src_path=str(tmp_path), modules=[module])
     service = package.services.deploy(
         service_name="deployed",
@@ -175,9 +163,8 @@ def test_a_package_deployed(dl, project, tmp_path):
     assert service.package_id == package.id and service.runtime.concurrency == 2
     execution = service.execute(execution_input={"string": "day"}, function_name="run", project_id=project.id)
     assert succeeded(dl, execution).output == "good day"
-    (tmp_path / "main.py").write_text(
-        (tmp_path / "main.py").read_text().replace("{self.word} {string}", "{string}!")
-    )
+    text = (tmp_path / "main.py").read_text()
+    (tmp_path / "main.py").write_text(text.replace("{self.word} {string}", "{string}!"))
     package = project.packages.push(package_name="pushed", src_path=str(tmp_path), modules=[module])
     service.package_revision = package.version
     service = service.update()
@@ -188,11 +175,9 @@ def test_a_package_deployed(dl, project, tmp_path):
     assert package.delete() is True
 
 
-def test_a_follower_sees_lines_as_they_come(dl, project, service, tmp_path, capsys):
+def test_a_follower_sees_lines_as_they_come(service, start, tmp_path):
     path = tmp_path / "pids"
-    execution = service.execute(
-        execution_input={"seconds": 60, "path": str(path)}, function_name="sleep", project_id=project.id
-    )
+    execution = start("sleep", seconds=60, path=str(path))
     until(path.exists)
     seen = []
     log = service.log(execution_id=execution.id, follow=True, view=False)
@@ -205,9 +190,5 @@ def test_a_follower_sees_lines_as_they_come(dl, project, service, tmp_path, caps
 
 
 def test_what_is_not_there_says_so(dl, project):
-    for refused in (
-        lambda: dl.computes.get(compute_id="x"),
-        lambda: dl.service_drivers.get(service_driver_id="x"),
-    ):
-        with pytest.raises(dl.exceptions.NotFound, match="not emulated offline"):
-            refused()
+    fails(dl.exceptions.NotFound, "not emulated offline", dl.computes.get, compute_id="x")
+    fails(dl.exceptions.NotFound, "not emulated offline", dl.service_drivers.get, service_driver_id="x")

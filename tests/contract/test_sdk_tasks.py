@@ -4,8 +4,8 @@ import datetime
 import json
 
 import pytest
-from helpers_contract import MISSING, classify, not_found, refused
-from helpers_tasks import ANN, BOB, CID, make, refs, status_of
+from helpers_contract import MISSING, classify, fails, get_json, not_found, refused
+from helpers_tasks import ANN, BOB, CID, held, make, refs, status_of
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_task_is_what_the_platform_says_it_is(dl, dataset, items):
     task = make(dataset, metadata={"user": {"batch": 3}}, priority=dl.TaskPriority.HIGH)
     again = dataset.tasks.get(task_id=task.id)
     assert again.to_json() == task.to_json()
-    answer = dl.client_api.gen_request(req_type="get", path=f"/annotationtasks/{task.id}")[1].json()
+    answer = get_json(dl, f"/annotationtasks/{task.id}")
     written = task.to_json()
     assert written == {key: answer[key] for key in written}
     assert answer["metadata"]["user"] == {"batch": 3}
@@ -63,30 +63,28 @@ def test_a_task_is_what_the_platform_says_it_is(dl, dataset, items):
     assert dl.tasks.get(task_id=task.id).name == "label"
 
 
-@pytest.mark.parametrize("wait", [True, False])
-def test_making_a_task_is_a_command_that_says_which_task(dl, dataset, items, wait):
-    made = make(dataset, wait=wait)
-    if wait:
-        assert isinstance(made, dl.Task)
-    else:
-        command = made.wait()
-        assert command.status == "success"
-        assert dataset.tasks.get(task_id=command.spec["createdTaskId"]).name == "label"
-        assert command.spec["createTaskPayload"]["name"] == "label"
+def test_making_a_task_is_a_command_that_names_the_task(dl, dataset, items):
+    assert isinstance(make(dataset, wait=True), dl.Task)
+    command = make(dataset, wait=False).wait()
+    assert command.status == "success"
+    assert dataset.tasks.get(task_id=command.spec["createdTaskId"]).name == "label"
+    assert command.spec["createTaskPayload"]["name"] == "label"
 
 
 def test_filters_items_and_limit_say_which_items(dl, dataset, fill):
     cats, dogs = fill(3, remote_path="/cats"), fill(2, remote_path="/dogs")
-    by_filter = make(dataset, name="cats", filters=dl.Filters(field="dir", values="/cats"))
-    assert {item.id for item in by_filter.get_items().all()} == {item.id for item in cats}
-    by_items = make(dataset, name="dogs", items=dogs)
-    assert {item.id for item in by_items.get_items().all()} == {item.id for item in dogs}
-    pages = dataset.items.list(filters=dl.Filters(field="dir", values="/dogs"))
-    assert make(dataset, name="pages", items=pages).total_items == 2
-    assert make(dataset, name="one", items=cats[0]).total_items == 1
-    assert make(dataset, name="limit", limit=4).total_items == 4
-    query = dl.Filters(field="dir", values="/dogs").prepare()
-    assert make(dataset, name="query", query=query).total_items == 2
+    in_cats, in_dogs = (dl.Filters(field="dir", values=folder) for folder in ("/cats", "/dogs"))
+    for wanted, expected in (
+        ({"filters": in_cats}, cats),
+        ({"items": dogs}, dogs),
+        ({"items": dataset.items.list(filters=in_dogs)}, dogs),
+        ({"items": cats[0]}, cats[:1]),
+        ({"query": in_dogs.prepare()}, dogs),
+    ):
+        task = make(dataset, **wanted)
+        assert {item.id for item in task.get_items().all()} == {item.id for item in expected}
+        assert task.total_items == len(expected)
+    assert make(dataset, limit=4).total_items == 4
     labeling = dataset.tasks.create_labeling_task(name="labeling", assignee_ids=[ANN, BOB], limit=4)
     assert (labeling.name, labeling.total_items, len(labeling.assignments.list())) == ("labeling", 4, 2)
 
@@ -95,33 +93,6 @@ def test_an_annotated_filter_takes_the_annotated_items_only(dl, dataset, items):
     classify(dl, items[2], "x")
     task = make(dataset, filters=dl.Filters(field="annotated", values=True))
     assert [item.id for item in task.get_items().all()] == [items[2].id]
-
-
-def test_a_workload_shares_unevenly(dl, dataset, fill):
-    fill(10)
-    units = [dl.WorkloadUnit(assignee_id=ANN, load=80), dl.WorkloadUnit(assignee_id=BOB, load=20)]
-    task = dataset.tasks.create(task_name="uneven", workload=dl.Workload(units))
-    assert {a.annotator: a.total_items for a in task.assignments.list()} == {ANN: 8, BOB: 2}
-    loads = dl.Workload.generate([ANN, BOB, CID], loads=[50, 30, 20])
-    task = dataset.tasks.create(task_name="three", workload=loads)
-    assert {a.annotator: a.total_items for a in task.assignments.list()} == {ANN: 5, BOB: 3, CID: 2}
-
-
-def test_without_assignees_nobody_has_the_items_yet(dataset, items):
-    task = dataset.tasks.create(task_name="nobody")
-    assert (task.total_items, task.assignmentIds, task.assignments.list()) == (6, [], [])
-    assert refs(dataset, items[0]) == [{"id": task.id, "type": "task"}]
-    items[0].update_status("completed", task_id=task.id)
-    assert status_of(dataset, items[0], task) == "completed"
-    assert dataset.tasks.get(task_id=task.id).item_status["remaining"] == 5
-
-
-def test_fewer_items_than_assignees_and_none_at_all(dataset, fill, dl):
-    fill(1)
-    task = make(dataset, assignees=[ANN, BOB])
-    assert [assignment.total_items for assignment in task.assignments.list()] == [1]
-    task = make(dataset, filters=dl.Filters(field="dir", values="/nowhere"))
-    assert (task.total_items, task.status, task.assignments.list()) == (0, "open", [])
 
 
 def test_custom_statuses_replace_the_default_ones(dl, dataset, items):
@@ -150,107 +121,6 @@ def test_other_projects_do_not_count_as_existing(dl, dataset, items):
         assert task.project_id == other.id
     finally:
         other.delete(sure=True, really=True)
-
-
-# ------------------------------------------------------------------------------------------------ pulled in batches
-
-
-def test_pulling_gives_each_allowed_annotator_a_batch(dataset, fill):
-    fill(10)
-    task = make(
-        dataset, assignees=[ANN, BOB], batch_size=3, max_batch_workload=5, allowed_assignees=[BOB, CID]
-    )
-    assert {a.annotator: a.total_items for a in task.assignments.list()} == {BOB: 3, CID: 3}
-    assert task.total_items == 10
-    system = task.metadata["system"]
-    assert (system["batchSize"], system["maxBatchWorkload"]) == (3, 5)
-    assert system["allowedAssignees"] == [BOB, CID]
-
-
-def test_a_finished_batch_brings_the_next_one(dataset, fill):
-    fill(5)
-    task = dataset.tasks.create_labeling_task(
-        name="p", assignee_ids=[ANN], batch_size=2, max_batch_workload=2
-    )
-    seen = set()
-    for _ in range(3):
-        (assignment,) = task.assignments.list()
-        opened = {i.id for i in assignment.get_items().all() if i.status(task_id=task.id) is None}
-        assert 0 < len(opened) <= 2 and not opened & seen
-        seen |= opened
-        task.set_status(status="completed", operation="create", item_ids=sorted(opened))
-    assert len(seen) == 5
-    assert dataset.tasks.get(task_id=task.id).status == "completed"
-
-
-@pytest.mark.parametrize("options", [{"batch_size": 2}, {"max_batch_workload": 2}])
-def test_one_of_the_two_sizes_of_a_batch_is_enough(dataset, items, options):
-    task = make(dataset, assignees=[ANN, BOB], **options)
-    assert [each.total_items for each in task.assignments.list()] == [2, 2]
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"batch_size": 5, "max_batch_workload": 4}, "batch_size (5) cannot be greater"),
-        ({"batch_size": -1, "max_batch_workload": 5}, "batchSize"),
-    ],
-)
-def test_a_pulling_task_that_cannot_work_is_refused(dl, project, dataset, items, options, words):
-    with pytest.raises(dl.exceptions.BadRequest) as caught:
-        make(dataset, **options)
-    assert words in str(caught.value)
-    assert len(project.tasks.list()) == 0
-    assert refs(dataset, items[0]) == []
-
-
-# ------------------------------------------------------------------------------------------------------ consensus
-
-
-def test_a_consensus_task_gives_items_to_several_annotators(dataset, fill):
-    items = fill(4)
-    task = dataset.tasks.create_consensus_task(
-        name="consensus", assignee_ids=[ANN, BOB, CID], consensus_percentage=50, consensus_assignees=2
-    )
-    system = task.metadata["system"]
-    assert (system["consensusPercentage"], system["consensusAssignees"]) == (50, 2)
-    assert (system["consensusTaskType"], system["scoring"]) == ("consensus", False)
-    held = [[ref["id"] for ref in refs(dataset, item) if ref["type"] == "assignment"] for item in items]
-    assert sorted(map(len, held)) == [1, 1, 2, 2]
-    assert all(len(set(ids)) == len(ids) for ids in held)
-
-
-def test_qualification_gives_everything_to_everybody_and_honeypots_each_item_to_one(dl, dataset, fill):
-    fill(3)
-    task = dataset.tasks.create_qualification_task(name="exam", assignee_ids=[ANN, BOB])
-    assert task.metadata["system"]["consensusTaskType"] == "qualification"
-    assert [assignment.total_items for assignment in task.assignments.list()] == [3, 3]
-    task = dataset.tasks.create_honeypot_task(name="pot", assignee_ids=[ANN, BOB], consensus_percentage=50)
-    assert sum(assignment.total_items for assignment in task.assignments.list()) == 3
-
-
-def test_an_item_of_two_annotators_is_done_when_both_have_done_it(dataset, item):
-    task = dataset.tasks.create(
-        task_name="both",
-        assignee_ids=[ANN, BOB],
-        consensus_percentage=100,
-        consensus_assignees=2,
-        scoring=True,
-    )
-    ann, bob = task.assignments.list()
-    ann.set_status(status="completed", operation="create", item_id=item.id)
-    assert status_of(dataset, item, task) is None
-    assert dataset.tasks.get(task_id=task.id).status == "open"
-    bob.set_status(status="discard", operation="create", item_id=item.id)
-    assert status_of(dataset, item, task) == "discard"
-    assert dataset.tasks.get(task_id=task.id).status == "completed"
-
-
-def test_a_consensus_of_more_than_there_are_is_refused(dl, dataset, items):
-    with pytest.raises(dl.exceptions.BadRequest, match="greater than the number of assignees"):
-        dataset.tasks.create_consensus_task(name="c", assignee_ids=[ANN], consensus_assignees=2)
-    with pytest.raises(dl.exceptions.BadRequest, match="consensusPercentage"):
-        dataset.tasks.create_consensus_task(name="c", assignee_ids=[ANN], consensus_percentage=101)
 
 
 # -------------------------------------------------------------------------------------------------------- finding
@@ -287,15 +157,6 @@ def test_tasks_are_found_by_what_is_known_of_them(dl, project, dataset, items):
     assert dl.tasks.list(project_ids=MISSING) == []
 
 
-def test_a_dataset_lists_its_own_tasks(project, dataset, items):
-    make(dataset, name="mine")
-    other = project.datasets.create("other")
-    make(other, name="theirs")
-    assert [task.name for task in dataset.tasks.list()] == ["mine"]
-    assert [task.name for task in other.tasks.list()] == ["theirs"]
-    assert [task.name for task in project.tasks.list()] == ["mine", "theirs"]
-
-
 def test_a_query_gives_pages_of_tasks(dl, project, dataset, items):
     for number in range(5):
         make(dataset, name=f"t{number}", items=items[:1])
@@ -316,11 +177,9 @@ def test_a_task_is_fetched_by_name_or_id(dl, project, dataset, items):
     for missing in (MISSING, "no-id"):
         with pytest.raises(dl.exceptions.NotFound):
             project.tasks.get(task_id=missing)
-    with pytest.raises(dl.exceptions.NotFound):
-        project.tasks.get(task_name="nothing")
+    not_found(dl, lambda: project.tasks.get(task_name="nothing"))
     make(dataset)
-    with pytest.raises(dl.exceptions.NotFound, match="More than one"):
-        project.tasks.get(task_name="label")
+    fails(dl.exceptions.NotFound, "More than one", project.tasks.get, task_name="label")
 
 
 # ------------------------------------------------------------------------------------------------------- changing
@@ -368,15 +227,15 @@ def test_items_are_added_once_and_shared_as_asked(dl, dataset, items):
     task.add_items(items=items[1:4], assignee_ids=[BOB])
     task = dataset.tasks.get(task_id=task.id)
     assert task.total_items == 4
-    assert {a.annotator: a.total_items for a in task.assignments.list()} == {ANN: 2, BOB: 2}
+    assert held(task) == {ANN: 2, BOB: 2}
     task.add_items(filters=dl.Filters(), workload=dl.Workload.generate([BOB, CID]))
-    assert {a.annotator: a.total_items for a in task.assignments.list()} == {ANN: 2, BOB: 3, CID: 1}
+    assert held(task) == {ANN: 2, BOB: 3, CID: 1}
 
 
 def test_added_items_go_to_the_first_assignees_when_nobody_is_named(dataset, items):
     task = make(dataset, assignees=[ANN, BOB], items=items[:2])
     task.add_items(items=items)
-    assert {a.annotator: a.total_items for a in task.assignments.list()} == {ANN: 3, BOB: 3}
+    assert held(task) == {ANN: 3, BOB: 3}
 
 
 def test_adding_is_a_command(dl, dataset, items):
@@ -436,10 +295,9 @@ def test_a_deleted_task_leaves_no_trace_on_its_items(dl, project, dataset, items
     task, kept = make(dataset), make(dataset, name="kept", items=items[:1])
     assignment = task.assignments.list()[0]
     assert task.delete() is True
+    get_assignment = dl.assignments.get
     not_found(
-        dl,
-        lambda: project.tasks.get(task_id=task.id),
-        lambda: dl.assignments.get(assignment_id=assignment.id),
+        dl, lambda: project.tasks.get(task_id=task.id), lambda: get_assignment(assignment_id=assignment.id)
     )
     assert [ref["id"] for ref in refs(dataset, items[0])] == [kept.id, kept.assignmentIds[0]]
     assert refs(dataset, items[1]) == []
@@ -448,8 +306,7 @@ def test_a_deleted_task_leaves_no_trace_on_its_items(dl, project, dataset, items
     task = make(dataset)
     command = task.delete(wait=False).wait()
     assert command.spec["deleteTaskId"] == task.id
-    with pytest.raises(dl.exceptions.NotFound):
-        task.delete()
+    not_found(dl, task.delete)
 
 
 def test_a_deleted_item_leaves_its_tasks(dl, dataset, items):
@@ -464,14 +321,15 @@ def test_a_deleted_item_leaves_its_tasks(dl, dataset, items):
     assert (task.total_items, task.status, task.assignments.list()) == (0, "open", [])
 
 
-def test_a_deleted_dataset_takes_its_tasks_along(dl, project, dataset, items):
-    task = make(dataset)
+def test_a_dataset_lists_its_own_tasks_and_takes_them_along_when_it_is_deleted(dl, project, dataset, items):
     other = project.datasets.create("other")
-    kept = make(other, name="kept")
+    task, kept = make(dataset), make(other, name="kept")
+    assert [found.id for found in dataset.tasks.list()] == [task.id]
+    assert [found.id for found in other.tasks.list()] == [kept.id]
+    assert [found.id for found in project.tasks.list()] == [task.id, kept.id]
     dataset.delete(sure=True, really=True)
     assert [found.id for found in project.tasks.list()] == [kept.id]
-    with pytest.raises(dl.exceptions.NotFound):
-        project.tasks.get(task_id=task.id)
+    not_found(dl, lambda: project.tasks.get(task_id=task.id))
 
 
 def test_a_copy_of_an_item_is_in_none_of_its_tasks(dataset, items):

@@ -3,7 +3,7 @@
 import urllib.error
 
 import pytest
-from helpers_contract import MISSING, classify, install, not_found
+from helpers_contract import MISSING, classify, get_json, install, make_service, not_found
 from pipeline_samples import node, pipeline
 
 from alhelpers.platform.launcher import call
@@ -14,11 +14,7 @@ WEEK = 7 * 24 * 3600
 @pytest.fixture
 def service(dl, project):
     """A paused service: only that executions are created matters here, so that no worker starts for them."""
-    app = install(dl, project)
-    body = {"name": f"counted-{project.id}", "projectId": project.id, "packageId": app.dpk.id}
-    success, response = dl.client_api.gen_request("post", "/services", json_req=body)
-    assert success, response.text
-    service = project.services.get(service_id=response.json()["id"])
+    service = make_service(dl, project, install(dl, project).dpk.id, f"counted-{project.id}")
     service.pause()
     return service
 
@@ -37,9 +33,8 @@ def function_trigger(service, **fields):
 
 def test_create_get_update_delete(dl, project, service):
     filters = dl.Filters(field="dir", values="/a")
-    trigger = function_trigger(
-        service, filters=filters, actions=["Created", "Updated"], execution_mode="Always"
-    )
+    options = {"actions": ["Created", "Updated"], "execution_mode": "Always"}
+    trigger = function_trigger(service, filters=filters, **options)
     assert trigger.active and trigger.type == "Event" and trigger.resource == "Item"
     assert trigger.function_name == "run" and trigger.service_id == service.id
     assert trigger.filters == filters.prepare(query_only=True)["filter"]
@@ -61,10 +56,7 @@ def test_cron_triggers(dl, project, service):
     fields = {"start_at": "2020-01-01T00:00:00Z", "end_at": "2020-06-01T00:00:00Z", "cron": "0 0 * * *"}
     trigger = function_trigger(service, trigger_type=dl.TriggerType.CRON, inputs={"x": 1}, **fields)
     read = project.triggers.get(trigger_id=trigger.id)
-    assert (read.cron, read.start_at, read.end_at, read.input) == (
-        *(fields[key] for key in ("cron", "start_at", "end_at")),
-        {"x": 1},
-    )
+    assert {key: getattr(read, key) for key in fields} == fields and read.input == {"x": 1}
 
 
 @pytest.mark.parametrize(
@@ -88,8 +80,7 @@ def test_what_is_refused(dl, project, service, fields, match):
 
 
 def test_services_that_do_not_exist_and_templates_are_refused(dl, project, service):
-    with pytest.raises(dl.exceptions.NotFound):
-        project.triggers.create(name="t", service_id=MISSING, function_name="run")
+    not_found(dl, lambda: project.triggers.create(name="t", service_id=MISSING, function_name="run"))
     trigger = function_trigger(service)
     with pytest.raises(dl.exceptions.NotFound, match="not emulated offline: templates of triggers"):
         trigger.clone(project_id=project.id)
@@ -155,9 +146,8 @@ def test_annotations_and_datasets(dl, project, service, dataset, fill):
 
 
 def test_item_statuses(dl, project, service, dataset, item):
-    trigger = function_trigger(
-        service, resource="ItemStatus", actions=["Created", "Updated", "Deleted"], execution_mode="Always"
-    )
+    options = {"actions": ["Created", "Updated", "Deleted"], "execution_mode": "Always"}
+    trigger = function_trigger(service, resource="ItemStatus", **options)
     task = dataset.tasks.create("label", assignee_ids=["me@example.com"])
     tasks = project.triggers.list().items_count
     item.update_status("completed", task_id=task.id)
@@ -165,8 +155,7 @@ def test_item_statuses(dl, project, service, dataset, item):
     item.update_status("discard", task_id=task.id, clear=True)
     found = fired(project, trigger)
     assert len(found) == 3 and tasks == 1
-    success, response = dl.client_api.gen_request("get", f"/executions/{found[0].id}")
-    context = dl.Context(event_context=response.json()["event"], sdk=dl)
+    context = dl.Context(event_context=get_json(dl, f"/executions/{found[0].id}")["event"], sdk=dl)
     assert context.item_status == "completed" and context.task_id == task.id
     assert context.item_status_operation == "create" and context.event.resource_id == item.id
 
@@ -198,11 +187,8 @@ def test_a_cron_trigger_has_a_beginning_and_an_end(dl, platform, project, servic
 def test_a_cron_trigger_of_a_pipeline(dl, platform, project, dataset):
     raw = node("storage", "raw", metadata={"datasetId": dataset.id})
     update = node("updateVariable", inputs=[], outputs=[])
-    flow = project.pipelines.create(
-        pipeline_json=pipeline(
-            [raw, update], [], {update["id"]: {"type": "Cron", "spec": {"cron": "0 9 * * 1"}}}
-        )
-    ).install()
+    weekly = {update["id"]: {"type": "Cron", "spec": {"cron": "0 9 * * 1"}}}
+    flow = project.pipelines.create(pipeline_json=pipeline([raw, update], [], weekly)).install()
     platform.advance_clock(WEEK)
     (cycle,) = flow.pipeline_executions.list().items
     assert {each.name: each.status for each in cycle.nodes} == {"raw": "pending", "updateVariable": "success"}

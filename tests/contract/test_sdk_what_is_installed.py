@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers_contract import png
+from helpers_contract import fails, not_found, png
 from helpers_execution import ended, publish, until
 
 TRIGGER = {
@@ -75,8 +75,7 @@ def test_an_app_brings_its_triggers(dl, project, dataset, publish_triggered, tmp
 )
 def test_a_wrong_trigger_installs_nothing(dl, project, publish_triggered, changes, message):
     dpk = publish_triggered("2.0.0", TRIGGER | changes)
-    with pytest.raises(dl.exceptions.FailedDependency, match=message):
-        project.apps.install(dpk)
+    fails(dl.exceptions.FailedDependency, message, project.apps.install, dpk)
     assert project.apps.list().items_count == 0 and project.services.list().items_count == 0
 
 
@@ -103,8 +102,7 @@ def test_a_code_node_names_its_service(dl, project, fill):
     assert dl.items.get(item_id=item.id).metadata["user"] == {"word": "yes"}
 
     pipeline.delete()
-    with pytest.raises(dl.exceptions.NotFound):
-        dl.services.get(service_id=service.id)
+    not_found(dl, lambda: dl.services.get(service_id=service.id))
     assert dl.executions.get(execution_id=execution.id).latest_status["status"] == "success"
 
 

@@ -57,5 +57,8 @@ class Client:
         kind = "multipart/form-data; boundary=b"
         return self.send("POST", f"/datasets/{dataset_id}/items", form + content + b"\r\n--b--\r\n", kind)
 
+    def annotate(self, item_id, *annotations):
+        return self.send("POST", f"/items/{item_id}/annotations", list(annotations))
+
     def stream(self, item_id):
         return self.send("GET", f"/items/{item_id}/stream", raw=True)

@@ -19,18 +19,14 @@ def plain(client, dataset, model, project, name, rounds):
         item = ids[number % len(ids)]
         client.send("PATCH", f"/items/{item}", {"metadata": {"user": {f"{name}-{number}": number}}})
         client.send("POST", f"/items/{item}/annotations", [{"type": "class", "label": name}])
-        mine = client.upload(
-            dataset, f"/deep/{number % 4}/er/{name}-{number}.bin", f"{name} {number}".encode()
-        )
-        assert client.stream(mine["id"]) == f"{name} {number}".encode()
-        query = {"filter": {"filename": "/shared/**", "type": "file"}, "resource": "items"}
-        update = {"metadata": {"user": {f"bulk-{name}": number}}}
-        assert (
-            client.send("POST", f"/datasets/{dataset}/query", query | {"update": update})["updatedCount"] == 3
-        )
-        found = client.send(
-            "POST", f"/datasets/{dataset}/query", {"filter": {f"metadata.user.{name}-{number}": number}}
-        )
+        content = f"{name} {number}".encode()
+        mine = client.upload(dataset, f"/deep/{number % 4}/er/{name}-{number}.bin", content)
+        assert client.stream(mine["id"]) == content
+        change = {"filter": {"filename": "/shared/**", "type": "file"}, "resource": "items"}
+        change["update"] = {"metadata": {"user": {f"bulk-{name}": number}}}
+        assert client.send("POST", f"/datasets/{dataset}/query", change)["updatedCount"] == 3
+        query = {"filter": {f"metadata.user.{name}-{number}": number}}
+        found = client.send("POST", f"/datasets/{dataset}/query", query)
         assert [each["id"] for each in found["items"]] == [item]
         sample = {"modelId": model, "figure": "f", "legend": name, "data": {"x": number, "y": 0}}
         client.send("POST", "/ml/metrics/publish", [sample] * 3)

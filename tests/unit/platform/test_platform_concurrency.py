@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from platform_client import Client
+from platform_load import find
 
 import alhelpers.platform
 
@@ -31,12 +32,9 @@ def test_sixteen_processes_at_once(platform):
     clients = [(f"plain{number}", ROUNDS, "plain") for number in range(PLAIN)]
     clients += [(f"sdk{number}", SDK_ROUNDS, "sdk") for number in range(SDK)]
     fixed = [sys.executable, str(LOAD), platform.url, platform.token, dataset["id"], model, project]
-    processes = [
-        subprocess.Popen(
-            [*fixed, name, str(rounds), kind], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for name, rounds, kind in clients
-    ]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    commands = [[*fixed, name, str(rounds), kind] for name, rounds, kind in clients]
+    processes = [subprocess.Popen(command, **pipes) for command in commands]
     won = 0
     for process in processes:
         output, errors = process.communicate(timeout=120)  # a deadlock ends here
@@ -46,20 +44,15 @@ def test_sixteen_processes_at_once(platform):
     # Of all that wanted a name, one got it.
     assert won == ROUNDS
     # Every client's keys are in the items that all of them changed.
-    shared = [
-        client.send(
-            "POST", f"/datasets/{dataset['id']}/query", {"filter": {"filename": f"/shared/{number}.bin"}}
-        )
-        for number in range(3)
-    ]
-    users = [found["items"][0]["metadata"]["user"] for found in shared]
+    shared = [find(client, dataset["id"], f"/shared/{number}.bin") for number in range(3)]
+    users = [found["metadata"]["user"] for found in shared]
     for name, rounds, _ in clients:
         for number in range(rounds):
             assert users[number % 3][f"{name}-{number}"] == number
     for user in users:
         assert all(user[f"bulk-plain{number}"] == ROUNDS - 1 for number in range(PLAIN))
     # What each of them added adds up.
-    annotations = sum(found["items"][0]["annotationsCount"] for found in shared)
+    annotations = sum(found["annotationsCount"] for found in shared)
     assert annotations == PLAIN * ROUNDS + SDK * SDK_ROUNDS
     metrics = client.send("POST", "/ml/metrics/query", {"filter": {"modelId": model}, "pageSize": 0})
     assert metrics["totalItemsCount"] == PLAIN * ROUNDS * 3

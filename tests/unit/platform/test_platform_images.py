@@ -76,10 +76,6 @@ def test_paths():
 
 
 def test_types_do_not_depend_on_the_machine():
-    names = {
-        "a.png": "image/png",
-        "b.JPG": "image/jpeg",
-        "c.json": "application/json",
-        "d": "application/octet-stream",
-    }
+    names = {"a.png": "image/png", "b.JPG": "image/jpeg"}
+    names |= {"c.json": "application/json", "d": "application/octet-stream"}
     assert {name: guess_type(name) for name in names} == names

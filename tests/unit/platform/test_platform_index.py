@@ -67,12 +67,8 @@ def store(tmp_path_factory):
 def document(store, number, metadata, scope="d"):
     directory = ["/a", "/a/b", "/"][number % 3]
     name = f"{number}.png"
-    place = {
-        "datasetId": scope,
-        "filename": f"{directory.rstrip('/')}/{name}",
-        "dir": directory,
-        "name": name,
-    }
+    path = f"{directory.rstrip('/')}/{name}"
+    place = {"datasetId": scope, "filename": path, "dir": directory, "name": name}
     return place | {"id": store.new_id(), "type": "file", "hidden": False, "n": number, "metadata": metadata}
 
 

@@ -188,6 +188,7 @@ def test_bad_requests_are_400_with_a_way_out(folder):
         client = connect(platform)
         dataset = client.dataset()
         items = f"/datasets/{dataset['id']}/items"
+        sample = {"modelId": "m", "figure": "f", "legend": "l"}
         cases = [
             ("POST", "/datasets", b"{not json", "not valid JSON"),
             ("POST", "/datasets", b"[" * 100_000, "nests too deeply|not valid JSON"),
@@ -196,12 +197,7 @@ def test_bad_requests_are_400_with_a_way_out(folder):
             ("POST", "/datasets", {"name": "x", "projects": "p"}, "'projects' must be a list"),
             ("POST", items, {"type": "file"}, "multipart form"),
             ("POST", "/ml/models", {"name": "m"}, "'projectId' must be"),
-            (
-                "POST",
-                "/ml/metrics/publish",
-                [{"modelId": "m", "figure": "f", "legend": "l"}],
-                "'data' with 'x'",
-            ),
+            ("POST", "/ml/metrics/publish", [sample], "'data' with 'x'"),
             ("POST", "/pipelines", {"name": "p", "projectId": 3}, "'projectId' must be"),
             ("PATCH", "/nothing", {}, "not emulated offline: PATCH /api/v1/nothing"),
             ("POST", "/local/clients", {"pid": "x"}, "a client is"),

@@ -38,19 +38,23 @@ print(json.dumps([random.random(), np.random.rand(), os.urandom(4).hex()]))
 
 
 def played(scene):
-    """Play a scene with a starter whose processes are gone afterwards, and the files to them closed."""
+    """Make a test of a scene with a starter whose processes are gone afterwards, and the files to them closed."""
 
-    async def play():
-        starter = Starter()
-        try:
-            await scene(starter)
-        finally:
-            await starter.close()
+    def test(tmp_path):
+        async def play():
+            starter = Starter()
+            try:
+                await scene(starter, tmp_path)
+            finally:
+                await starter.close()
 
-    before = len(os.listdir("/proc/self/fd"))
-    asyncio.run(play())
-    assert not [each for each in psutil.Process().children() if "alhelpers.platform.worker" in each.cmdline()]
-    assert len(os.listdir("/proc/self/fd")) <= before
+        before = len(os.listdir("/proc/self/fd"))
+        asyncio.run(play())
+        left = [each.cmdline() for each in psutil.Process().children()]
+        assert not [each for each in left if "alhelpers.platform.worker" in each]
+        assert len(os.listdir("/proc/self/fd")) <= before
+
+    return test
 
 
 async def start(starter, folder, code, **variables):
@@ -92,25 +96,22 @@ def server_of(starter):
     return psutil.Process(starter._server._process._process.pid)
 
 
-def test_a_forked_worker_is_like_a_started_one(tmp_path):
+@played
+async def test_a_forked_worker_is_like_a_started_one(starter, tmp_path):
     found, drawn = [], []
-
-    async def scene(starter):
-        for number, forks in enumerate((False, True, True)):
-            starter.forks = forks
-            # An environment, too, of its own.
-            worker = await start(starter, tmp_path / "same", STATE, GIVEN=str(min(number, 1)))
-            assert isinstance(worker, Forked) == forks
-            _, printed = await heard(worker, "ready")
-            for into, line in zip((found, drawn), printed[-2:], strict=True):
-                into.append(json.loads(line))
-            if forks:
-                assert psutil.Process(worker.pid).ppid() == server_of(starter).pid
-                assert os.getsid(server_of(starter).pid) == server_of(starter).pid  # Ctrl-C is not for it
-            assert await ended(worker) == -signal.SIGKILL
-            (tmp_path / "same" / "code" / "main.py").unlink()
-
-    played(scene)
+    for number, forks in enumerate((False, True, True)):
+        starter.forks = forks
+        # An environment, too, of its own.
+        worker = await start(starter, tmp_path / "same", STATE, GIVEN=str(min(number, 1)))
+        assert isinstance(worker, Forked) == forks
+        _, printed = await heard(worker, "ready")
+        for into, line in zip((found, drawn), printed[-2:], strict=True):
+            into.append(json.loads(line))
+        if forks:
+            assert psutil.Process(worker.pid).ppid() == server_of(starter).pid
+            assert os.getsid(server_of(starter).pid) == server_of(starter).pid  # Ctrl-C is not for it
+        assert await ended(worker) == -signal.SIGKILL
+        (tmp_path / "same" / "code" / "main.py").unlink()
     started, forked, again = found
     assert [each["environment"].pop("GIVEN") for each in found] == ["0", "1", "1"]
     for part, value in started.items():
@@ -120,78 +121,68 @@ def test_a_forked_worker_is_like_a_started_one(tmp_path):
     assert "dtlpy" not in forking.SDK_DEPENDENCIES  # it has read its settings anew
 
 
-def test_how_a_worker_ended_is_known(tmp_path):
-    async def scene(starter):
-        for way, cause in {
-            "os._exit(7)": "exit code 7",
-            "os.kill(os.getpid(), 11)": "signal SIGSEGV",
-        }.items():
-            worker = await start(starter, tmp_path / way, f"import os\n{way}")
-            while await worker.stdout.readline():
-                pass
-            assert _cause(await worker.wait()) == cause
-
-    played(scene)
+@played
+async def test_how_a_worker_ended_is_known(starter, tmp_path):
+    for way, cause in {
+        "os._exit(7)": "exit code 7",
+        "os.kill(os.getpid(), 11)": "signal SIGSEGV",
+    }.items():
+        worker = await start(starter, tmp_path / way, f"import os\n{way}")
+        while await worker.stdout.readline():
+            pass
+        assert _cause(await worker.wait()) == cause
 
 
-def test_when_the_process_that_is_forked_dies_the_workers_go_on_and_the_next_ones_get_another(tmp_path):
-    async def scene(starter):
-        first = await start(starter, tmp_path / "first", "")
-        await heard(first, "ready")
-        server = server_of(starter)
-        server.kill()
-        server.wait()
-        # Its death is noticed now: this one is started.
-        second = await start(starter, tmp_path / "second", "")
-        third = await start(starter, tmp_path / "third", "")
-        assert [isinstance(each, Forked) for each in (first, second, third)] == [True, False, True]
-        assert server_of(starter).pid != server.pid
-        for worker in (first, second, third):
-            tell(worker, "run", job={"id": "1", "functionName": "run", "input": {}})
-            message, _ = await heard(worker, "end")
-            assert message["output"] == 7
-        codes = [await ended(worker) for worker in (first, second, third)]
-        assert codes == [None, -signal.SIGKILL, -signal.SIGKILL]
-        assert "the cause is unknown" in _cause(codes[0])
+@played
+async def test_when_the_process_that_is_forked_dies_the_workers_go_on_and_the_next_ones_get_another(
+    starter, tmp_path
+):
+    first = await start(starter, tmp_path / "first", "")
+    await heard(first, "ready")
+    server = server_of(starter)
+    server.kill()
+    server.wait()
+    # Its death is noticed now: this one is started.
+    second = await start(starter, tmp_path / "second", "")
+    third = await start(starter, tmp_path / "third", "")
+    assert [isinstance(each, Forked) for each in (first, second, third)] == [True, False, True]
+    assert server_of(starter).pid != server.pid
+    for worker in (first, second, third):
+        tell(worker, "run", job={"id": "1", "functionName": "run", "input": {}})
+        message, _ = await heard(worker, "end")
+        assert message["output"] == 7
+    codes = [await ended(worker) for worker in (first, second, third)]
+    assert codes == [None, -signal.SIGKILL, -signal.SIGKILL]
+    assert "the cause is unknown" in _cause(codes[0])
 
-    played(scene)
 
-
-def test_when_it_dies_in_the_middle_of_its_imports_the_worker_is_started(tmp_path):
+@played
+async def test_when_it_dies_in_the_middle_of_its_imports_the_worker_is_started(starter, tmp_path):
     (tmp_path / "deadly.py").write_text("import os\nos.kill(os.getpid(), 9)")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    starter._imported = ["deadly"]
+    worker = await start(starter, tmp_path / "worker", "", PYTHONPATH=path)
+    assert not isinstance(worker, Forked)
+    await heard(worker, "ready")
+    await ended(worker)
 
-    async def scene(starter):
-        path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-        starter._imported = ["deadly"]
-        worker = await start(starter, tmp_path / "worker", "", PYTHONPATH=path)
-        assert not isinstance(worker, Forked)
-        await heard(worker, "ready")
+
+@played
+async def test_what_one_worker_has_imported_is_there_for_the_next(starter, tmp_path):
+    asks = "import sys\nprint('pyarrow.dataset' in sys.modules)\nimport pyarrow.dataset"
+    for there in ("False", "True"):
+        worker = await start(starter, tmp_path / there, asks)
+        message, printed = await heard(worker, "imported")
+        assert printed == [there]
+        assert set(message["names"]) >= {"numpy", "pyarrow.dataset"} and "torch" not in message["names"]
+        # What cannot be imported is left to the code that wants it.
+        await starter.preload([*message["names"], "no_such_module", "antigravity.nothing"])
         await ended(worker)
 
-    played(scene)
 
-
-def test_what_one_worker_has_imported_is_there_for_the_next(tmp_path):
-    asks = "import sys\nprint('pyarrow.dataset' in sys.modules)\nimport pyarrow.dataset"
-
-    async def scene(starter):
-        for there in ("False", "True"):
-            worker = await start(starter, tmp_path / there, asks)
-            message, printed = await heard(worker, "imported")
-            assert printed == [there]
-            assert set(message["names"]) >= {"numpy", "pyarrow.dataset"} and "torch" not in message["names"]
-            # What cannot be imported is left to the code that wants it.
-            await starter.preload([*message["names"], "no_such_module", "antigravity.nothing"])
-            await ended(worker)
-
-    played(scene)
-
-
-def test_where_what_is_read_at_the_start_has_changed_a_worker_is_started(tmp_path):
-    async def scene(starter):
-        for variables, forked in (({}, True), ({"OMP_NUM_THREADS": "3"}, False), ({}, True)):
-            worker = await start(starter, tmp_path / "worker", "", **variables)
-            assert isinstance(worker, Forked) == forked
-            await ended(worker)
-
-    played(scene)
+@played
+async def test_where_what_is_read_at_the_start_has_changed_a_worker_is_started(starter, tmp_path):
+    for variables, forked in (({}, True), ({"OMP_NUM_THREADS": "3"}, False), ({}, True)):
+        worker = await start(starter, tmp_path / "worker", "", **variables)
+        assert isinstance(worker, Forked) == forked
+        await ended(worker)

@@ -33,9 +33,8 @@ def folder(tmp_path, monkeypatch):
 
 def test_a_codebase_is_unpacked(folder):
     code.unpack(archive(**{"main.py": "x = 1", "inner/part.py": "y = 2", "__MACOSX/junk": "z"}), folder)
-    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.py")) == [
-        *("inner/part.py", "main.py")
-    ]
+    unpacked = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.py"))
+    assert unpacked == ["inner/part.py", "main.py"]
 
 
 @pytest.mark.parametrize(
@@ -67,12 +66,10 @@ def test_a_bomb_is_refused(folder, monkeypatch):
 
 
 def test_a_broken_archive_says_so(folder, tmp_path):
-    path = tmp_path / "broken.zip"
-    path.write_bytes(b"PK no archive")
-    with pytest.raises(code.CodeError, match="cannot be unpacked"):
-        code.fetch({"kind": "zip", "path": str(path)}, folder)
-    with pytest.raises(code.CodeError, match="cannot be unpacked"):
-        code.fetch({"kind": "zip", "path": str(tmp_path / "gone.zip")}, folder)
+    (tmp_path / "broken.zip").write_bytes(b"PK no archive")
+    for name in ("broken.zip", "gone.zip"):
+        with pytest.raises(code.CodeError, match="cannot be unpacked"):
+            code.fetch({"kind": "zip", "path": str(tmp_path / name)}, folder)
 
 
 @pytest.mark.parametrize("entry_point", ["../main.py", "/main.py", "main.txt", "main"])

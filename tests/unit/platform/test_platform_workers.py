@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 
-import pytest
-
 from alhelpers.platform import workers
 from alhelpers.platform.events import Event
 
@@ -47,134 +45,117 @@ class Pretending(workers.Dispatcher):
         await asyncio.sleep(0)
 
 
-@pytest.fixture
-def play(tmp_path):
-    """Run a scene with a dispatcher."""
+def played(stalled=workers.STALLED, **options):
+    """Make a test of a scene with a dispatcher."""
 
-    def run(scene, **options):
-        async def main():
-            dispatcher = Pretending(tmp_path, **options)
-            with contextlib.suppress(asyncio.CancelledError):
-                await scene(dispatcher)
-            dispatcher._closing = True
+    def decorate(scene):
+        def test(tmp_path, monkeypatch):
+            async def main():
+                dispatcher = Pretending(tmp_path, **options)
+                with contextlib.suppress(asyncio.CancelledError):
+                    await scene(dispatcher)
+                dispatcher._closing = True
 
-        asyncio.run(main())
+            monkeypatch.setattr(workers, "STALLED", stalled)
+            asyncio.run(main())
 
-    return run
+        return test
 
-
-def test_one_process_a_service_and_one_execution_at_a_time(play):
-    async def scene(dispatcher):
-        await dispatcher.ask("a:1", "a:2", "b:1")
-        assert dispatcher.launched == ["a", "b"] and dispatcher.started == ["a:1", "b:1"]
-        await dispatcher.end("a:1")
-        assert dispatcher.launched == ["a", "b"] and dispatcher.started[2:] == ["a:2"]
-        assert dispatcher.busy
-        await dispatcher.end("a:2")
-        await dispatcher.end("b:1")
-        assert not dispatcher.busy and len(dispatcher._workers) == 2
-
-    play(scene)
+    return decorate
 
 
-def test_threads_share_a_process(play):
-    async def scene(dispatcher):
-        await dispatcher.ask("a:1", "a:2", "a:3", "a:4")
-        assert dispatcher.launched == ["a"] and dispatcher.started == ["a:1", "a:2", "a:3"]
-
-    play(scene, slots=3)
-
-
-def test_no_more_work_than_allowed_and_the_longest_waiting_comes_first(play):
-    async def scene(dispatcher):
-        await dispatcher.ask("a:1", "b:2", "d:4")
-        await dispatcher.ask("c:3")
-        assert dispatcher.started == ["a:1", "b:2"]
-        await dispatcher.end("a:1")
-        assert dispatcher.started[2:] == ["c:3"]  # its id is the smaller one
-        await dispatcher.end("b:2")
-        assert dispatcher.started[3:] == ["d:4"]
-
-    play(scene)
+@played()
+async def test_one_process_a_service_and_one_execution_at_a_time(dispatcher):
+    await dispatcher.ask("a:1", "a:2", "b:1")
+    assert dispatcher.launched == ["a", "b"] and dispatcher.started == ["a:1", "b:1"]
+    await dispatcher.end("a:1")
+    assert dispatcher.launched == ["a", "b"] and dispatcher.started[2:] == ["a:2"]
+    assert dispatcher.busy
+    await dispatcher.end("a:2")
+    await dispatcher.end("b:1")
+    assert not dispatcher.busy and len(dispatcher._workers) == 2
 
 
-def test_the_one_that_has_rested_longest_makes_room(play):
-    async def scene(dispatcher):
-        services = "abcdef"  # two at work and four at rest
-        for service in services:
-            await dispatcher.ask(f"{service}:1")
-            await dispatcher.end(f"{service}:1")
-        await dispatcher.ask("a:2")
-        await dispatcher.end("a:2")
-        await dispatcher.ask("g:1")
-        dispatcher._schedule()
-        left = [worker.service_id for worker in dispatcher._workers.values()]
-        assert left == ["c", "d", "e", "f", "a", "g"]
-
-    play(scene)
+@played(slots=3)
+async def test_threads_share_a_process(dispatcher):
+    await dispatcher.ask("a:1", "a:2", "a:3", "a:4")
+    assert dispatcher.launched == ["a"] and dispatcher.started == ["a:1", "a:2", "a:3"]
 
 
-def test_a_changed_service_gets_a_new_process_after_what_runs(play):
-    async def scene(dispatcher):
-        await dispatcher.ask("a:1", "a:2")
-        dispatcher.handle_events([Event("Service", "Updated", "a")])
-        assert dispatcher.launched == ["a", "a"] and dispatcher.started == ["a:1"]
-        await asyncio.sleep(0)
-        assert dispatcher.started == ["a:1", "a:2"]  # beside it: there was room
-
-    play(scene)
-
-
-def test_what_is_stopped_while_it_waits_never_starts(play):
-    async def scene(dispatcher):
-        await dispatcher.ask("a:1", "a:2", "a:3")
-        dispatcher.handle_events([Event("Execution", "Stopped", "a:2")])
-        await dispatcher.end("a:1")
-        assert dispatcher.started == ["a:1", "a:3"]
-
-    play(scene)
+@played()
+async def test_no_more_work_than_allowed_and_the_longest_waiting_comes_first(dispatcher):
+    await dispatcher.ask("a:1", "b:2", "d:4")
+    await dispatcher.ask("c:3")
+    assert dispatcher.started == ["a:1", "b:2"]
+    await dispatcher.end("a:1")
+    assert dispatcher.started[2:] == ["c:3"]  # its id is the smaller one
+    await dispatcher.end("b:2")
+    assert dispatcher.started[3:] == ["d:4"]
 
 
-def test_executions_that_wait_for_each_other_get_one_more_worker(play, monkeypatch):
-    monkeypatch.setattr(workers, "STALLED", 0.01)
-
-    async def scene(dispatcher):
-        await dispatcher.ask("a:1", "b:1", "c:1", "c:2")
-        assert dispatcher.started == ["a:1", "b:1"]
-        await asyncio.sleep(0.1)
-        assert dispatcher.started[2:] == ["c:1"]
-        await dispatcher.end("c:1")
-        assert dispatcher.started[3:] == ["c:2"]  # at once: the room stays while it is needed
-        await dispatcher.end("c:2")
-        await dispatcher.end("b:1")
-        assert dispatcher._extra == 0
-
-    play(scene)
+@played()
+async def test_the_one_that_has_rested_longest_makes_room(dispatcher):
+    services = "abcdef"  # two at work and four at rest
+    for service in services:
+        await dispatcher.ask(f"{service}:1")
+        await dispatcher.end(f"{service}:1")
+    await dispatcher.ask("a:2")
+    await dispatcher.end("a:2")
+    await dispatcher.ask("g:1")
+    dispatcher._schedule()
+    left = [worker.service_id for worker in dispatcher._workers.values()]
+    assert left == ["c", "d", "e", "f", "a", "g"]
 
 
-def test_rest_does_not_count_as_work(play):
-    async def scene(dispatcher):
-        dispatcher._paused.add("a")
-        await dispatcher.ask("a:1")
-        assert dispatcher.started == [] and not dispatcher.busy
-        dispatcher.handle_events([Event("Service", "Resumed", "a")])
-        await asyncio.sleep(0)
-        assert dispatcher.started == ["a:1"] and dispatcher.busy
-
-    play(scene)
+@played()
+async def test_a_changed_service_gets_a_new_process_after_what_runs(dispatcher):
+    await dispatcher.ask("a:1", "a:2")
+    dispatcher.handle_events([Event("Service", "Updated", "a")])
+    assert dispatcher.launched == ["a", "a"] and dispatcher.started == ["a:1"]
+    await asyncio.sleep(0)
+    assert dispatcher.started == ["a:1", "a:2"]  # beside it: there was room
 
 
-def test_an_execution_ends_even_if_those_who_are_told_fail(play):
-    async def scene(dispatcher):
-        settled = []
+@played()
+async def test_what_is_stopped_while_it_waits_never_starts(dispatcher):
+    await dispatcher.ask("a:1", "a:2", "a:3")
+    dispatcher.handle_events([Event("Execution", "Stopped", "a:2")])
+    await dispatcher.end("a:1")
+    assert dispatcher.started == ["a:1", "a:3"]
 
-        async def change(task):
-            settled.append(task)
-            if len(settled) == 1:
-                raise RuntimeError("a listener failed")
 
-        dispatcher._change = change
-        await dispatcher._settle(["a:1"], lambda call: None)
-        assert len(settled) == 2  # the second one only writes the end down
+@played(stalled=0.01)
+async def test_executions_that_wait_for_each_other_get_one_more_worker(dispatcher):
+    await dispatcher.ask("a:1", "b:1", "c:1", "c:2")
+    assert dispatcher.started == ["a:1", "b:1"]
+    await asyncio.sleep(0.1)
+    assert dispatcher.started[2:] == ["c:1"]
+    await dispatcher.end("c:1")
+    assert dispatcher.started[3:] == ["c:2"]  # at once: the room stays while it is needed
+    await dispatcher.end("c:2")
+    await dispatcher.end("b:1")
+    assert dispatcher._extra == 0
 
-    play(scene)
+
+@played()
+async def test_rest_does_not_count_as_work(dispatcher):
+    dispatcher._paused.add("a")
+    await dispatcher.ask("a:1")
+    assert dispatcher.started == [] and not dispatcher.busy
+    dispatcher.handle_events([Event("Service", "Resumed", "a")])
+    await asyncio.sleep(0)
+    assert dispatcher.started == ["a:1"] and dispatcher.busy
+
+
+@played()
+async def test_an_execution_ends_even_if_those_who_are_told_fail(dispatcher):
+    settled = []
+
+    async def change(task):
+        settled.append(task)
+        if len(settled) == 1:
+            raise RuntimeError("a listener failed")
+
+    dispatcher._change = change
+    await dispatcher._settle(["a:1"], lambda call: None)
+    assert len(settled) == 2  # the second one only writes the end down
