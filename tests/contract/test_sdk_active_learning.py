@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers_contract import fails
+from helpers_contract import classify, fails, tagged
 from helpers_execution import until
 from pipeline_samples import executed, statuses, successes
 
@@ -65,14 +65,9 @@ def story(dl, project):
     steps.install_app(project)
     (model,) = project.models.list().items
     flow = project.pipelines.create(pipeline_json=read("active_learning_pipeline.json"))
-    flow.update_variables_values(
-        **{
-            "Raw Dataset": raw.id,
-            "Ground Truth Dataset": truth.id,
-            "Best Model": model.id,
-            "Model Configuration": {"steps": 40},
-        }
-    )
+    values = {"Raw Dataset": raw.id, "Ground Truth Dataset": truth.id}
+    values |= {"Best Model": model.id, "Model Configuration": {"steps": 40}}
+    flow.update_variables_values(**values)
     for group in flow.nodes.get("Model Data Split").metadata["customNodeConfig"]["groups"]:
         group["distribution"] = SHARES[group["name"]]
     flow = flow.update().install()
@@ -109,8 +104,7 @@ def test_the_whole_story(dl, platform, project, story):
 
     def annotate(item):
         item.annotations.delete(filters=dl.Filters(resource=dl.FiltersResource.ANNOTATION))
-        label = dl.Classification(label=labels[item.id])
-        item.annotations.upload([dl.Annotation.new(annotation_definition=label)])
+        classify(dl, item, labels[item.id])
         item.update_status("completed", task_id=tasks["Labeling Task"].id)
 
     with ThreadPoolExecutor(8) as pool:
@@ -123,11 +117,8 @@ def test_the_whole_story(dl, platform, project, story):
     # What is approved is split, and collected in the ground truth.
     until(lambda: truth.items.list().items_count == ITEMS)
     until(lambda: count("Ground Truth") == ITEMS)
-    tagged = [
-        truth.items.list(dl.Filters(field=f"metadata.system.tags.{subset}", values=True)).items_count
-        for subset in SHARES
-    ]
-    assert sum(tagged) == ITEMS and all(tagged)
+    counts = [truth.items.list(tagged(dl, subset)).items_count for subset in SHARES]
+    assert sum(counts) == ITEMS and all(counts)
     for copy in truth.items.list().items:
         (annotation,) = copy.annotations.list()
         assert annotation.label == labels[copy.to_json()["srcItem"]]
@@ -136,9 +127,8 @@ def test_the_whole_story(dl, platform, project, story):
 
     # On Monday a new model learns from it, is better, and takes the place of the old one.
     platform.advance_clock(WEEK)
-    (cycle,) = [
-        each for each in flow.pipeline_executions.list().all() if ids["Create New Model"] in each.executions
-    ]
+    cycles = flow.pipeline_executions.list().all()
+    (cycle,) = [each for each in cycles if ids["Create New Model"] in each.executions]
     until(lambda: not flow.pipeline_executions.get(cycle.id).in_progress())
     cycle = flow.pipeline_executions.get(cycle.id)
     assert cycle.status == "success", [each["latestStatus"].get("message") for each in executed(cycle)]

@@ -252,11 +252,8 @@ def test_codebases_are_packed_in_versions(dl, project, tmp_path, monkeypatch):
     assert [each.name for each in project.codebases.list().all()] == ["mine"]
     project.codebases.unpack(codebase_name="mine", version="0", local_path=str(tmp_path / "old"))
     assert (tmp_path / "old" / "main.py").read_text() == "one"
-    not_found(
-        dl,
-        lambda: project.codebases.get(codebase_name="other"),
-        lambda: project.codebases.get(codebase_name="mine", version="9"),
-    )
+    get = project.codebases.get
+    not_found(dl, lambda: get(codebase_name="other"), lambda: get(codebase_name="mine", version="9"))
 
 
 # --------------------------------------------------------------------------------------------------- packages
@@ -292,9 +289,8 @@ def test_a_package_is_pushed_read_and_deleted(dl, project, push):
     assert project.packages.get(package_name="mine").id == dl.packages.get(package_id=package.id).id
     assert [each.name for each in project.packages.list().all()] == ["mine"]
     assert package.delete()
-    not_found(
-        dl, lambda: dl.packages.get(package_id=package.id), lambda: project.packages.get(package_name="mine")
-    )
+    get = project.packages.get
+    not_found(dl, lambda: get(package_id=package.id), lambda: get(package_name="mine"))
 
 
 def test_each_push_is_a_revision(dl, project, push, tmp_path):

@@ -5,7 +5,7 @@ import json
 import os
 
 import pytest
-from helpers_contract import MISSING, fails, not_found
+from helpers_contract import MISSING, fails, not_found, tagged
 from helpers_execution import ended, publish, statuses, succeeded
 
 _numbers = itertools.count(1)
@@ -29,10 +29,6 @@ def model(dl, project, app, labelled):
         labels=["dark", "light"],
         status="created",
     )
-
-
-def tagged(dl, subset):
-    return dl.Filters(field=f"metadata.system.tags.{subset}", values=True)
 
 
 def log_of_statuses(model):

@@ -48,9 +48,8 @@ def test_create_get_list(dl, project, flow):
     with pytest.raises(dl.exceptions.BadRequest, match="'flow' exists in project"):
         project.pipelines.create(pipeline_json=template())
     flow.delete()
-    not_found(
-        dl, lambda: dl.pipelines.get(pipeline_id=flow.id), lambda: project.pipelines.get(pipeline_name="flow")
-    )
+    get = project.pipelines.get
+    not_found(dl, lambda: get(pipeline_id=flow.id), lambda: get(pipeline_name="flow"))
 
 
 def test_to_json_is_what_the_platform_says(dl, project, flow):

@@ -96,16 +96,14 @@ def test_what_members_cannot_be(dl, project):
 def test_there_is_no_system_project_and_no_driver(dl, project):
     fails(dl.exceptions.NotFound, "System project not found", dl.projects.get_system_project)
     assert list(project.drivers.list()) == []
-    not_found(
-        dl, lambda: project.drivers.get(driver_name="s3"), lambda: project.drivers.get(driver_id=MISSING)
-    )
+    get = project.drivers.get
+    not_found(dl, lambda: get(driver_name="s3"), lambda: get(driver_id=MISSING))
     fails(dl.exceptions.NotFound, "not emulated offline", project.integrations.list)
 
 
 def test_settings(dl, project):
-    made = project.settings.create(
-        setting_name="rounds", setting_value=3, setting_value_type=dl.SettingsValueTypes.NUMBER
-    )
+    given = {"setting_value": 3, "setting_value_type": dl.SettingsValueTypes.NUMBER}
+    made = project.settings.create(setting_name="rounds", **given)
     assert (made.name, made.value, made.scope.type, made.scope.id) == ("rounds", 3, "project", project.id)
     assert project.settings.get(setting_id=made.id).to_json() == made.to_json()
     assert project.settings.get(setting_name="rounds").id == made.id
@@ -115,11 +113,8 @@ def test_settings(dl, project):
     project.settings.update(setting_id=made.id, setting_name="rounds", setting_value=5)
     assert project.settings.get(setting_id=made.id).value == 5
     assert made.delete() is True
-    not_found(
-        dl,
-        lambda: project.settings.get(setting_id=made.id),
-        lambda: project.settings.get(setting_name="rounds"),
-    )
+    get = project.settings.get
+    not_found(dl, lambda: get(setting_id=made.id), lambda: get(setting_name="rounds"))
 
 
 def test_settings_that_cannot_be(dl, project):
@@ -136,12 +131,10 @@ def test_settings_that_cannot_be(dl, project):
 def test_the_narrower_setting_holds(dl, project):
     dataset = project.datasets.create("d")
     for kind, resource, value in (("project", project, "wide"), ("dataset", dataset, "narrow")):
-        scope = dl.SettingScope(
-            type=kind, id=resource.id, role=dl.Role.ALL, prevent_override=False, visible=True
-        )
-        setting = dl.Setting(
-            name="how", value=value, value_type=dl.SettingsValueTypes.STRING, scope=scope, section_name="SDK"
-        )
+        rights = {"role": dl.Role.ALL, "prevent_override": False, "visible": True}
+        scope = dl.SettingScope(type=kind, id=resource.id, **rights)
+        about = {"value_type": dl.SettingsValueTypes.STRING, "scope": scope, "section_name": "SDK"}
+        setting = dl.Setting(name="how", value=value, **about)
         project.settings.create(setting=setting)
     held = dataset.settings.resolve(user_email="a@example.com", project_id=project.id)
     assert [(each.name, each.value) for each in held] == [("how", "narrow")]

@@ -45,11 +45,8 @@ def test_create_get_update_delete(dl, project, service):
     changed = trigger.update()
     assert changed.active is False and changed.actions == ["Deleted"] and changed.updated_by
     assert trigger.delete() is True
-    not_found(
-        dl,
-        lambda: project.triggers.get(trigger_id=trigger.id),
-        lambda: project.triggers.get(trigger_name="t"),
-    )
+    get = project.triggers.get
+    not_found(dl, lambda: get(trigger_id=trigger.id), lambda: get(trigger_name="t"))
 
 
 def test_cron_triggers(dl, project, service):

@@ -1,8 +1,7 @@
 """What installing and deleting apps, pipelines and models does to services and triggers."""
 
-import numpy as np
 import pytest
-from helpers_contract import fails, not_found, png
+from helpers_contract import fails, not_found
 from helpers_execution import ended, publish, until
 
 TRIGGER = {
@@ -37,20 +36,14 @@ def publish_triggered(dl, project, tmp_path):
     return publish_again
 
 
-def upload(dataset, tmp_path, name):
-    path = tmp_path / name
-    path.write_bytes(png(np.zeros((4, 4, 3), np.uint8)) if name.endswith("png") else b"text")
-    return dataset.items.upload(str(path), raise_on_error=True)
-
-
-def test_an_app_brings_its_triggers(dl, project, dataset, publish_triggered, tmp_path):
+def test_an_app_brings_its_triggers(dl, project, dataset, publish_triggered, fill):
     app = project.apps.install(publish_triggered("2.0.0", TRIGGER))
     service = project.services.get(service_name="of-the-app")
     (trigger,) = service.triggers.list().items
     assert (trigger.name, trigger.active, trigger.function_name) == ("each new image", True, "run")
     assert trigger.filters == TRIGGER["spec"]["filter"]
-    upload(dataset, tmp_path, "no picture.txt")
-    item = upload(dataset, tmp_path, "picture.png")
+    dataset.items.upload(__file__, raise_on_error=True)
+    (item,) = fill(1)
     until(lambda: service.executions.list().items_count)
     (execution,) = service.executions.list().items
     assert execution.trigger_id == trigger.id and ended(dl, execution).output == item.id
@@ -79,25 +72,17 @@ def test_a_wrong_trigger_installs_nothing(dl, project, publish_triggered, change
     assert project.apps.list().items_count == 0 and project.services.list().items_count == 0
 
 
-def test_a_code_node_names_its_service(dl, project, fill):
+def test_a_code_node_names_its_service(dl, project, item):
     def note(item, word):
         item.metadata["user"] = {"word": word}
         return item.update()
 
-    item = fill(1)[0]
     pipeline = project.pipelines.create(name="with code")
-    pipeline.nodes.add(
-        dl.CodeNode(
-            name="note", position=(1, 1), project_id=project.id, project_name=project.name, method=note
-        )
-    )
-    pipeline.update()
-    pipeline.install()
-    pipeline = project.pipelines.get(pipeline_id=pipeline.id)
+    pipeline.nodes.add(dl.CodeNode("note", project.id, project.name, note))
+    pipeline = pipeline.update().install()
     service = dl.services.get(service_name=pipeline.nodes[0].namespace.service_name)
-    execution = service.execute(
-        function_name="note", execution_input={"item": item.id, "word": "yes"}, project_id=project.id
-    )
+    inputs = {"item": item.id, "word": "yes"}
+    execution = service.execute(function_name="note", execution_input=inputs, project_id=project.id)
     assert ended(dl, execution).latest_status["status"] == "success"
     assert dl.items.get(item_id=item.id).metadata["user"] == {"word": "yes"}
 

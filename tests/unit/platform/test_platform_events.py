@@ -75,20 +75,14 @@ def test_changes_of_items(send, upload, dataset, item):
     other, _ = upload("/y.txt")
     query, metadata = {"filter": {"name": "x.txt"}, "resource": "items"}, {"metadata": {"user": {"a": 1}}}
     send("POST", "/datasets/{dataset_id}/items/collections", {"name": "c"}, dataset_id=dataset)
+    bulk = {"query": query, "updateQuery": {"update": metadata, "systemSpace": True}}
+    split = {"itemsQuery": query, "MLSplitList": {"train": 100, "validation": 0, "test": 0}}
     for method, path, body in (
         ("PATCH", "/items/{item_id}", metadata),
         ("POST", "/datasets/{dataset_id}/query", query | {"update": metadata}),
-        (
-            "POST",
-            "/datasets/{dataset_id}/items/bulk-update-metadata",
-            {"query": query, "updateQuery": {"update": metadata, "systemSpace": True}},
-        ),
+        ("POST", "/datasets/{dataset_id}/items/bulk-update-metadata", bulk),
         ("POST", "/datasets/{dataset_id}/items/collections/bulk-add", {"query": query, "collections": ["c"]}),
-        (
-            "POST",
-            "/datasets/{dataset_id}/split",
-            {"itemsQuery": query, "MLSplitList": {"train": 100, "validation": 0, "test": 0}},
-        ),
+        ("POST", "/datasets/{dataset_id}/split", split),
     ):
         told = send(method, path, body, item_id=item, dataset_id=dataset)
         assert told == [("Item", "Updated", item)], path
