@@ -7,6 +7,8 @@ what the JSON schema of the model holds.
 from __future__ import annotations
 
 import difflib
+import functools
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -46,28 +48,11 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 def read(model_class: type[Model], given: Any, name: str) -> Model:
-    """Check a configuration and return it as a model.
+    """Check a configuration, as JSON holds it, and return it as a model, which shares no object or list with it.
 
-    Parameters
-    ----------
-    model_class : type
-        A subclass of `Configuration`.
-    given : mapping or Configuration
-        The configuration, as JSON holds it; it is not changed, and the model shares no object or list with it. An
-        instance of `model_class` is returned as it is.
-    name : str
-        What an error calls the configuration.
-
-    Returns
-    -------
-    Configuration
-        An instance of `model_class`.
-
-    Raises
-    ------
-    ValueError
-        For the outermost mistake; it names the place in the configuration (``compare_config.checks[0].figure``),
-        the value there, and what it must be; for an unknown key the known ones and the nearest of them.
+    An instance of the model is returned as it is. A ValueError states the outermost mistake: the place, which begins
+    with ``name`` (``compare_config.checks[0].figure``), the value there, and what it must be; for an unknown key the
+    known ones and the nearest of them.
     """
     if isinstance(given, model_class):
         return given
@@ -79,20 +64,7 @@ def read(model_class: type[Model], given: Any, name: str) -> Model:
 
 
 def json_schema(model_class: type[Configuration], title: str) -> dict[str, Any]:
-    """Return the JSON schema (2020-12) of a configuration.
-
-    Parameters
-    ----------
-    model_class : type
-        A subclass of `Configuration`.
-    title : str
-        The schema's title.
-
-    Returns
-    -------
-    dict
-        The schema, ready for JSON.
-    """
+    """Return the JSON schema (2020-12) of a configuration."""
     return {"$schema": DIALECT, **_schema(model_class), "title": title}
 
 
@@ -126,7 +98,7 @@ def _message(error: ValidationError, given: Any, schema: dict[str, Any], name: s
     parts = _parts(schema, place)
     known = {key: part for each in parts for key, part in each.get("properties", {}).items()}
     if first["type"] in _UNKNOWN:
-        unknown = next(key for key in _inside(given, place) if key not in known)
+        unknown = next(key for key in functools.reduce(operator.getitem, place, given) if key not in known)
         near = difflib.get_close_matches(str(unknown), known, 1)
         names = ", ".join(map(repr, known))
         return f"{where} has the unknown key {unknown!r}; known are {names}" + (
@@ -153,12 +125,6 @@ def _place(error: Any, given: Any) -> list[str | int]:
             place.append(step)
             given = given[step]
     return place
-
-
-def _inside(given: Any, place: Sequence[str | int]) -> Any:
-    for step in place:
-        given = given[step]
-    return given
 
 
 def _parts(schema: dict[str, Any], place: Sequence[str | int]) -> list[dict[str, Any]]:

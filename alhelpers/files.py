@@ -54,17 +54,9 @@ def _user_folder(kind: str) -> Path:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield the path of an empty file, and move it to its place when all of it is on the disk.
+    """Yield the path of an empty file to be written, and move it to its place when all of it is on the disk.
 
-    Parameters
-    ----------
-    target : pathlib.Path
-        The place; its folder is made if missing. On any exception the file that is there stays.
-
-    Yields
-    ------
-    pathlib.Path
-        An empty file beside the place, to be written.
+    The folder is made if missing; on any exception the file that is there stays.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")

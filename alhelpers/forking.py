@@ -103,16 +103,8 @@ def _receive(channel: socket.socket) -> tuple[Any, list[int]]:
 class ServerProcess:
     """The client's side: starts a server process and sends it requests, one thread at a time.
 
-    Parameters
-    ----------
-    module : str
-        What the process runs: a module that creates a `Server` of the descriptor in its first argument.
-    preload : iterable of str
-        The modules that it imports first.
-    environment : dict
-        Its environment.
-    log : open file, optional
-        Receives its output; without one, its errors go to this process's standard error.
+    The process runs ``module``, which creates a `Server` of the descriptor in its first argument. Without a log, its
+    errors go to this process's standard error.
     """
 
     def __init__(
@@ -135,19 +127,10 @@ class ServerProcess:
             )
 
     def ask(self, request: dict[str, Any], files: list[int] | None = None) -> int | None:
-        """Send a request and return its answer, or None if the server has died or does not know the process.
+        """Send a request and return its answer, or None if the server has died or the process is not its child.
 
-        Parameters
-        ----------
-        request : dict
-            Has the key "fork", "reap" (a forked process that has ended or is about to) or "import" (more modules).
-        files : list of int, optional
-            Descriptors for the forked process.
-
-        Returns
-        -------
-        int or None
-            The id of the forked process, the exit code of the reaped one, or 0.
+        The keys of a request are "fork", answered with the id of the new process, which receives the files; "reap", a
+        process that has ended or is about to, answered with its exit code; or "import", more modules, answered with 0.
         """
         try:
             send(self._channel, request, files)
@@ -162,15 +145,7 @@ class ServerProcess:
 
 
 class Server:
-    """The server's side, also in its forks.
-
-    Parameters
-    ----------
-    descriptor : int
-        The socket that requests come from.
-    preload : iterable of str
-        The modules to import first.
-    """
+    """The server's side, also in its forks: receives requests from a socket, after it has imported modules."""
 
     def __init__(self, descriptor: int, preload: Iterable[str]) -> None:
         self._channel = socket.socket(fileno=descriptor)
@@ -184,15 +159,7 @@ class Server:
         self._preload(preload)
 
     def serve(self) -> tuple[dict[str, Any] | None, list[int]]:
-        """Answer requests.
-
-        Returns
-        -------
-        request : dict or None
-            In a fork: the request that it was forked for. In the server: None, as the client has gone.
-        files : list of int
-            The descriptors that came with the request.
-        """
+        """Answer requests until the client has gone; a fork returns the request that it is for, with its files."""
         children: set[int] = set()
         while True:
             request, files = receive(self._channel)

@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
-import cloudpickle
-
 Result = TypeVar("Result")
 
 # Seconds that jobs must take together before processes are started for them, which takes seconds to import torch.
@@ -80,9 +78,13 @@ def nested() -> bool:
 
 def cores() -> int:
     """Return how many cores this process may use: fewer if ``OMP_NUM_THREADS`` is lower, as in a run of a sweep."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS", "")
-    return min(available, int(limit)) if limit.isdecimal() and int(limit) else available
+    return min(available_cores(), int(limit)) if limit.isdecimal() and int(limit) else available_cores()
+
+
+def available_cores() -> int:
+    """Return how many cores the system lets this process use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
@@ -153,6 +155,8 @@ def _submitted(
 
 def _sent(function: Callable[[Any], Any], job: Any, threads: int) -> bytes | None:
     """Return a call as bytes, or None if it cannot be pickled."""
+    import cloudpickle
+
     try:
         return cloudpickle.dumps((function, job, threads))
     except Exception:  # noqa: BLE001 - pickling runs code of the caller's
@@ -161,6 +165,8 @@ def _sent(function: Callable[[Any], Any], job: Any, threads: int) -> bytes | Non
 
 def _call_sent(content: bytes | None) -> bytes | None:
     """Call in a worker process; None if the call cannot be read there, or its result cannot be sent."""
+    import cloudpickle
+
     try:
         function, job, threads = pickle.loads(content or b"")
     except Exception:  # noqa: BLE001 - as above

@@ -7,9 +7,9 @@ class NotebookError(RuntimeError):
     Parameters
     ----------
     message : str
-        The whole message: which notebook, at which cell, with which error.
+        The notebook, the cell and the error.
     cell : str
-        The code cell: its number in square brackets and its first line; empty if no cell is the cause.
+        Number in square brackets and first line of the code cell; empty if no cell is the cause.
     error : str
         The error alone; the default is the message.
     """

@@ -1,12 +1,13 @@
 """Kernels for runs: forked where possible, with sockets in a folder of their own, and limits of time and memory."""
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,7 @@ class ForkedKernel:
     pid: int
     channel: Any
     returncode: int | None = None
-    stdin: None = field(default=None, init=False)
-    stdout: None = field(default=None, init=False)
-    stderr: None = field(default=None, init=False)
+    stdin = stdout = stderr = None
 
     def start(self, command: list[str], environment: dict[str, str], folder: str) -> None:
         """Make it the kernel that a command line would start."""
@@ -113,7 +112,8 @@ class Guard:
             self.reason = self._exceeded(kernel, time.monotonic() - started)
             if self.reason:
                 for process in _family(kernel):
-                    _kill(process)
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
                 return
 
     def _exceeded(self, kernel: psutil.Process, elapsed: float) -> str:
@@ -149,13 +149,6 @@ def _memory_of(process: psutil.Process) -> int:
         return process.memory_info().rss
     except psutil.NoSuchProcess:
         return 0
-
-
-def _kill(process: psutil.Process) -> None:
-    try:
-        process.kill()
-    except psutil.NoSuchProcess:
-        return
 
 
 def manager_class(folder: str, guard: Guard, waiting: ForkedKernel | None = None) -> type[AsyncKernelManager]:

@@ -10,7 +10,6 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from alhelpers.forking import ServerProcess, receive
@@ -37,7 +36,8 @@ class Processes:
 
     On Linux a server process imports the numerical packages once and is forked for each run: into the run's own process
     and its kernel. Such a kernel differs from a started one only in what is imported already. On other systems, where
-    forking is not safe, each run starts a process and a kernel.
+    forking is not safe, each run starts a process and a kernel. Use it as a context manager, or call ``stop``. Methods
+    may be called from several threads.
 
     Parameters
     ----------
@@ -47,18 +47,10 @@ class Processes:
         Whether to fork; the default is True on Linux only.
     preload : sequence of str
         Modules that the server imports. A module that reads its environment when it is imported must not be listed.
-
-    Notes
-    -----
-    Use it as a context manager, or call ``stop``. Methods may be called from several threads.
     """
 
     def __init__(
-        self,
-        threads: int | None = None,
-        *,
-        fork: bool | None = None,
-        preload: Sequence[str] = PRELOADED,
+        self, threads: int | None = None, *, fork: bool | None = None, preload: Sequence[str] = PRELOADED
     ) -> None:
         self.threads, self.preload = threads, preload
         self.forks = sys.platform == "linux" if fork is None else fork
@@ -72,28 +64,13 @@ class Processes:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def execute(self, request: dict[str, Any]) -> Any:
-        """Execute a request in a fresh process, and return its answer.
+        """Execute a request of ``runner.make_request`` in a fresh process, and return its answer as JSON.
 
-        Parameters
-        ----------
-        request : dict
-            A run as JSON, from ``runner.make_request``.
-
-        Returns
-        -------
-        Any
-            The answer as JSON.
-
-        Raises
-        ------
-        NotebookError
-            If the process died without an answer; the message shows the end of its log.
+        Raises NotebookError with the end of the log if the process died without an answer.
         """
         answer, code = self._fork(request) if self.forks else self._start(request)
         if answer is None:
@@ -171,13 +148,3 @@ def _end_of(code: int | None) -> str:
     if code >= 0:
         return f"ended with code {code}"
     return f"was killed by signal {-code} ({signal.Signals(-code).name}): was there too little memory?"
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def package_folder() -> Path:
-    """Return the folder of the package's source."""
-    return Path(__file__).resolve().parents[1]

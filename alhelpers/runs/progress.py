@@ -9,15 +9,7 @@ _MAX_LINES = 20
 
 
 class Progress:
-    """Report the progress of runs: one changing line on a terminal, a few lines elsewhere.
-
-    Parameters
-    ----------
-    total, done : int
-        The number of runs, and how many of them an earlier call has finished.
-    say : callable, optional
-        Receives each line; the default prints it.
-    """
+    """Report the progress of runs, some of them finished before: one changing line on a terminal, else a few lines."""
 
     def __init__(self, total: int, done: int, say: Callable[[str], None] | None) -> None:
         self.total, self.done, self.failed = total, done, 0

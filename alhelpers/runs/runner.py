@@ -113,29 +113,21 @@ def run(
         )
     check_kernel()
     output.parent.mkdir(parents=True, exist_ok=True)
-    request = make_request(notebook, parameters, output, cwd=cwd, seconds=seconds, memory=memory)
+    request = make_request(notebook, parameters, output, cwd, seconds=seconds, memory=memory)
     values = execute(request) if processes is None else _execute_in(processes, request)
     return Run(notebook, output, dict(parameters), values)
 
 
 def make_request(
-    notebook: Path,
-    parameters: dict[str, Any],
-    output: Path,
-    *,
-    cwd: str | Path | None = None,
-    seconds: float | None = None,
-    memory: int | None = None,
+    notebook: Path, parameters: dict[str, Any], output: Path, cwd: str | Path | None, **limits: float | None
 ) -> dict[str, Any]:
-    """Return a run as plain JSON, for this process or another one."""
-    return {
+    """Return a run as plain JSON, for this process or another one; the limits are ``seconds`` and ``memory``."""
+    return limits | {
         "notebook": os.path.abspath(notebook),
         "parameters": parameters,
         "output": os.path.abspath(output),
         "shown": str(output),
         "cwd": os.path.abspath(cwd or notebook.parent),
-        "seconds": seconds,
-        "memory": memory,
     }
 
 
@@ -198,24 +190,14 @@ def execute(request: dict[str, Any], waiting: ForkedKernel | None = None) -> dic
                 kernel_manager_class=manager_class(folder, guard, waiting),
             )
     except papermill.PapermillExecutionError as error:
-        number, line = error.exec_count, _first_line(error.source)
-        what = f"{error.ename}: {error.evalue}"
-        raise NotebookError(
-            f"{name} stopped at code cell [{number}], which begins {line!r}: {what}\n"
-            f"The executed copy is {request['shown']}",
-            f"[{number}] {line}",
-            what,
-        ) from error
+        reason = f"{error.ename}: {error.evalue}"
+        raise _stopped(f"{name} stopped", error.exec_count, error.source, reason, request) from error
     except KernelDied as error:
         papermill.iorw.write_ipynb(error.notebook, request["output"])
-        number, line = error.number, _first_line(error.source)
-        fate, what = ("was killed", guard.reason) if guard.reason else ("died", "did it run out of memory?")
-        raise NotebookError(
-            f"the kernel of {name} {fate} at code cell [{number}], which begins {line!r}: {what}\n"
-            f"The executed copy is {request['shown']}",
-            f"[{number}] {line}",
-            guard.reason or "the kernel died",
-        ) from error
+        fate, reason = ("was killed", guard.reason) if guard.reason else ("died", "did it run out of memory?")
+        found = _stopped(f"the kernel of {name} {fate}", error.number, error.source, reason, request)
+        found.error = guard.reason or "the kernel died"
+        raise found from error
     except RuntimeError as error:
         raise NotebookError(f"the kernel of {name} did not start: {error}") from error
     finally:
@@ -223,9 +205,16 @@ def execute(request: dict[str, Any], waiting: ForkedKernel | None = None) -> dic
     return recorded(request["output"])
 
 
-def _first_line(source: str | None) -> str:
-    lines = (source or "").strip().splitlines()
-    return lines[0] if lines else ""
+def _stopped(
+    what: str, number: int | None, source: str | None, reason: str, request: dict[str, Any]
+) -> NotebookError:
+    line = next(iter((source or "").strip().splitlines()), "")
+    return NotebookError(
+        f"{what} at code cell [{number}], which begins {line!r}: {reason}\n"
+        f"The executed copy is {request['shown']}",
+        f"[{number}] {line}",
+        reason,
+    )
 
 
 def parameters_of(notebook: str | Path) -> dict[str, Parameter]:
@@ -247,18 +236,7 @@ def read_notebook(path: str | Path) -> nbformat.NotebookNode:
 
 
 def recorded(executed: str | Path) -> dict[str, Any]:
-    """Return the values that an executed notebook recorded.
-
-    Parameters
-    ----------
-    executed : path
-        The executed copy.
-
-    Returns
-    -------
-    dict
-        Values by name; the last one of each name.
-    """
+    """Return the values that an executed notebook recorded, by name; the last one of each name."""
     values: dict[str, Any] = {}
     for cell in nbformat.read(str(executed), as_version=4).cells:
         for output in cell.get("outputs", []):

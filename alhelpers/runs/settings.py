@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from alhelpers.runs.parameters import Parameter, ParameterError, check
-from alhelpers.runs.processes import package_folder
 from alhelpers.runs.runner import parameters_of, read_notebook
 
 #: Of a hash in hexadecimal: two of a million runs have the same name with a probability below one in ten million.
@@ -78,7 +77,7 @@ def _comparable(parameters: dict[str, Parameter], values: dict[str, Any]) -> dic
 def code_version(notebook: Path) -> str:
     """Return a hash of the package's source and the notebook's cells without outputs."""
     digest = hashlib.sha256()
-    folder = package_folder()
+    folder = Path(__file__).resolve().parents[1]
     for path in sorted(folder.rglob("*.py")):
         digest.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
     cells = [

@@ -99,6 +99,11 @@ class Store:
             return None
         return Outcome(**{name: kept[name] for name in Outcome.__dataclass_fields__})
 
+    def is_done(self, setting: Setting) -> bool:
+        """Return whether a run has ended well."""
+        outcome = self.outcome(setting)
+        return outcome is not None and outcome.state == "done"
+
     def keep(self, setting: Setting, outcome: Outcome) -> None:
         """Write the outcome of a run, after its executed copy is safe on the disk."""
         path = self.executed(setting)

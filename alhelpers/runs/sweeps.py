@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alhelpers.parallel import available_cores
 from alhelpers.runs.errors import SweepError
 from alhelpers.runs.kernels import check_kernel
 from alhelpers.runs.preload import preloads
-from alhelpers.runs.processes import Processes, cores
+from alhelpers.runs.processes import Processes
 from alhelpers.runs.progress import Progress
 from alhelpers.runs.runner import execute_safely, make_request, read_notebook
 from alhelpers.runs.settings import Grid, Setting, settings_of
@@ -96,13 +97,13 @@ def sweep(
     with _disk_full_named(store, settings):
         store.claim(settings)
     try:
-        waiting = [setting for setting in settings if not _is_done(store.outcome(setting))]
+        waiting = [setting for setting in settings if not store.is_done(setting)]
         progress = Progress(len(settings), len(settings) - len(waiting), say)
         if stale := store.stale(settings):
             progress.note(f"{stale} runs of other versions of the code are left in {store.folder / 'runs'}")
-        limits = {"cwd": folder, "seconds": seconds, "memory": memory}
+        limits = {"seconds": seconds, "memory": memory}
         requests = {
-            setting: make_request(notebook, setting.given, store.executed(setting), **limits)
+            setting: make_request(notebook, setting.given, store.executed(setting), folder, **limits)
             for setting in waiting
         }
         with _disk_full_named(store, settings):
@@ -118,28 +119,13 @@ def sweep(
 
 
 def results(output: str | Path) -> "pandas.DataFrame":
-    """Return the table of a sweep that has run.
-
-    Parameters
-    ----------
-    output : path
-        The sweep's folder.
-
-    Raises
-    ------
-    SweepError
-        If the folder has no table.
-    """
+    """Return the table of a sweep that has run, from its folder; raise SweepError if it has none."""
     import pandas
 
     path = Path(output) / "results.parquet"
     if not path.exists():
         raise SweepError(f"{path} does not exist: has a sweep run in {output}?")
     return pandas.read_parquet(path)
-
-
-def _is_done(outcome: Outcome | None) -> bool:
-    return outcome is not None and outcome.state == "done"
 
 
 @contextmanager
@@ -150,7 +136,7 @@ def _disk_full_named(store: Store, settings: list[Setting]) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _DISK_FULL:
             raise
-        done = sum(_is_done(store.outcome(setting)) for setting in settings)
+        done = sum(map(store.is_done, settings))
         raise SweepError(
             f"the disk of {store.folder} is full ({error}): {done} of {len(settings)} runs are finished and kept."
             " Free some space, and start the sweep again to continue"
@@ -193,10 +179,10 @@ def _submitter(
         from alhelpers.runs.cluster import cluster
 
         return cluster(workers, threads, fork, preload)
-    workers = cores() if workers is None else workers
+    workers = available_cores() if workers is None else workers
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise SweepError(f"workers is {workers!r}: it must be an integer of at least 1, or a Dask client")
-    return _on_this_machine(workers, threads or max(1, cores() // workers), fork, preload)
+    return _on_this_machine(workers, threads or max(1, available_cores() // workers), fork, preload)
 
 
 @contextmanager

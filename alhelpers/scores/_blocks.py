@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from alhelpers.parallel import cores
 
 # Confidences come from float32 or float16 softmaxes and from JSON with four digits: their sums differ from 1 by
 # at most this.
@@ -130,7 +131,7 @@ def map_blocks(given: np.ndarray, kernel: Kernel, check: Check) -> np.ndarray:
             check(block, start)
             result[start : start + len(rows)] = kernel(block)[: len(rows)]
 
-    threads = min(_cores(), len(given) // step) if given.size >= THREADED_ELEMENTS else 1
+    threads = min(cores(), len(given) // step) if given.size >= THREADED_ELEMENTS else 1
     if threads < 2:
         run(0, len(given))
         return result
@@ -140,13 +141,6 @@ def map_blocks(given: np.ndarray, kernel: Kernel, check: Check) -> np.ndarray:
     for finished in runs:  # in order, so that of several wrong records the first is named
         finished.result()
     return result
-
-
-def _cores() -> int:
-    """Return the number of cores this process may use, at most OMP_NUM_THREADS as for other libraries."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, int(limit)) if limit.isdecimal() and int(limit) else cores
 
 
 def _transposed(rows: np.ndarray, buffer: np.ndarray) -> Block:

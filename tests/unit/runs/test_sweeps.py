@@ -12,7 +12,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from alhelpers import runs
+from alhelpers import parallel, runs
 from alhelpers.runs import NotebookError, ParameterError, SweepError, cli_sweep, processes, sweep
 from alhelpers.runs.progress import Progress, duration
 from alhelpers.runs.runner import RECORD_MIME, nbformat
@@ -73,7 +73,7 @@ def test_a_sweep_from_its_first_run_to_its_table(path, tmp_path):
     assert table["run.state"].to_list() == ["done"] * 2 + ["failed"] * 2
     assert table["sum"].to_list()[:2] == [2, 1.25] and table["sum"].isna().sum() == 2
     assert [list(value) for value in table["ends.first"][:2]] == [[1, 1], [1, 1]]
-    assert set(table["threads"][:2]) == {str(max(1, processes.cores() // 2))}
+    assert set(table["threads"][:2]) == {str(max(1, parallel.available_cores() // 2))}
     assert set(table["run.error"][2:]) == {"KeyError: 'two'"} and set(table["run.cell"][2:]) == {
         "[5] if seed == 2:"
     }

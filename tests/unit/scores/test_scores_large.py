@@ -15,7 +15,7 @@ ROWS = 2 * _blocks.THREADED_ELEMENTS // 10
 
 @pytest.fixture(params=[1, 2, 3])
 def threads(request, monkeypatch):
-    monkeypatch.setattr(_blocks, "_cores", lambda: request.param)
+    monkeypatch.setattr(_blocks, "cores", lambda: request.param)
     return request.param
 
 
@@ -51,13 +51,6 @@ def test_of_wrong_rows_in_several_threads_the_first_is_named(many, threads):
     with pytest.raises(scores.ScoreError, match=f"row {first} of confidences holds NaN") as caught:
         scores.margin(broken)
     assert caught.value.row == first
-
-
-@pytest.mark.parametrize(("asked", "given_cores"), [("1", 1), ("", 2), ("many", 2), ("0", 2), ("64", 2)])
-def test_omp_num_threads_asks_for_fewer_threads(monkeypatch, asked, given_cores):
-    monkeypatch.setattr(_blocks.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    assert _blocks._cores() == given_cores
 
 
 @settings(max_examples=100, deadline=None)
