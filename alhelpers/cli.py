@@ -49,27 +49,16 @@ def main(arguments: list[str] | None = None) -> int:
     int
         The exit code: 0 done, 1 failed, 2 wrong usage, 3 nothing left to pick.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["sweep"]:  # it has a parser of its own
-        command, run = "sweep", partial(_sweep, arguments[1:])
-    else:
-        options = _parser().parse_args(arguments)
-        command, run = options.command, partial(options.function, options)
+    options = _parser().parse_args(arguments)
     try:
-        return run()
+        return options.function(options)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "alhelpers":
             raise
-        extra = _EXTRAS[command]
+        command, extra = options.command, _EXTRAS[options.command]
         return _fail(
             f"alhelpers {command} needs {error.name}: install it with pip install 'alhelpers[{extra}]'"
         )
-
-
-def _sweep(arguments: list[str]) -> int:
-    from alhelpers.runs import cli_sweep
-
-    return cli_sweep.main(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,8 +81,34 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("files", type=Path, nargs="+", metavar="FILE")
     check.set_defaults(function=_check)
     _add_mine(commands)
-    commands.add_parser("sweep", help="run one notebook with many settings (alhelpers sweep --help)")
+    _add_sweep(commands)
     return parser
+
+
+def _add_sweep(commands: Any) -> None:
+    sweep = commands.add_parser(
+        "sweep",
+        help="run one notebook with many settings",
+        description="Run a notebook once for each setting, several at a time. A sweep that was stopped is"
+        " continued by the same command.",
+    )
+    add, pair = sweep.add_argument, {"action": "append", "default": []}
+    add("notebook", type=Path)
+    add("-g", "--grid", **pair, metavar="NAME=VALUE,VALUE", help="values to combine")
+    add("-p", "--parameter", **pair, metavar="NAME=VALUE", help="a value for all runs")
+    add("--settings", type=Path, metavar="FILE", help="a list of parameter sets as JSON, in place of a grid")
+    add("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    add("-w", "--workers", type=int, help="runs at a time (default: one for each core)")
+    add("--seconds", type=float, help="kill a run that takes longer")
+    add("--memory", metavar="SIZE", help="kill a run that uses more, such as 2GB")
+    add("--threads", type=int, help="threads of one run (default: the cores divided among the runs)")
+    sweep.set_defaults(function=_sweep)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from alhelpers.runs import cli_sweep
+
+    return cli_sweep.run(options)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The command line of a sweep: ``alhelpers sweep NOTEBOOK -g NAME=VALUE,VALUE -o FOLDER``."""
+"""The command ``alhelpers sweep``."""
 
 import argparse
 import ast
@@ -14,14 +14,12 @@ from alhelpers.runs.sweeps import sweep
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "B": 1}
 
 
-def main(arguments: list[str]) -> int:
-    """Run a sweep; return its exit code: 0 all runs are done, 1 one or more failed, 2 wrong usage."""
-    options = _parser().parse_args(arguments)
+def run(options: argparse.Namespace) -> int:
+    """Run a sweep; return its exit code: 0 if all runs are done, else 1."""
     try:
-        grid = _grid(options.values, options.grid, options.settings)
         table = sweep(
             options.notebook,
-            grid,
+            _grid(options.parameter, options.grid, options.settings),
             options.output,
             options.workers,
             seconds=options.seconds,
@@ -37,38 +35,6 @@ def main(arguments: list[str]) -> int:
     failed = int((table["run.state"] == "failed").sum())
     print(f"{len(table) - failed} runs done, {failed} failed; table: {options.output / 'results.csv'}")
     return 1 if failed else 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="alhelpers sweep",
-        description="Run a notebook once for each setting, several at a time. A sweep that was stopped is"
-        " continued by the same command.",
-    )
-    parser.add_argument("notebook", type=Path)
-    parser.add_argument(
-        "-g", "--grid", action="append", default=[], metavar="NAME=VALUE,VALUE", help="values to combine"
-    )
-    parser.add_argument(
-        "-p",
-        "--parameter",
-        dest="values",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a value for all runs",
-    )
-    parser.add_argument(
-        "--settings", type=Path, metavar="FILE", help="a list of parameter sets as JSON, in place of a grid"
-    )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("-w", "--workers", type=int, help="runs at a time (default: one for each core)")
-    parser.add_argument("--seconds", type=float, help="kill a run that takes longer")
-    parser.add_argument("--memory", metavar="SIZE", help="kill a run that uses more, such as 2GB")
-    parser.add_argument(
-        "--threads", type=int, help="threads of one run (default: the cores divided among the runs)"
-    )
-    return parser
 
 
 def _grid(values: list[str], grid: list[str], settings: Path | None) -> Any:

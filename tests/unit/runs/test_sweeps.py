@@ -12,7 +12,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from alhelpers import parallel, runs
+from alhelpers import cli, parallel, runs
 from alhelpers.runs import NotebookError, ParameterError, SweepError, cli_sweep, processes, sweep
 from alhelpers.runs.progress import Progress, duration
 from alhelpers.runs.runner import RECORD_MIME, nbformat
@@ -372,21 +372,33 @@ def given(monkeypatch, ran):
     ],
 )
 def test_the_command_line_reads_a_grid(given, capsys, words, grid):
-    options = ["a.ipynb", *words.split(), "-o", "out", "-w", "3", "--seconds", "5", "--memory", "1.5GB"]
-    assert cli_sweep.main(options) == 0
+    options = [
+        "sweep",
+        "a.ipynb",
+        *words.split(),
+        "-o",
+        "out",
+        "-w",
+        "3",
+        "--seconds",
+        "5",
+        "--memory",
+        "1.5GB",
+    ]
+    assert cli.main(options) == 0
     assert given == [(grid, 3, {"seconds": 5.0, "memory": 1_500_000_000, "threads": None})]
     assert capsys.readouterr().out == f"2 runs done, 0 failed; table: {os.path.join('out', 'results.csv')}\n"
 
 
 def test_the_command_line_reads_a_file_of_settings(given, tmp_path):
     (tmp_path / "settings.json").write_text(json.dumps([{"seed": 0}, {"seed": 1, "name": "b"}]))
-    words = ["a.ipynb", "-o", "out", "--settings", str(tmp_path / "settings.json"), "-p", "name=a"]
-    assert cli_sweep.main(words) == 0
+    words = ["sweep", "a.ipynb", "-o", "out", "--settings", str(tmp_path / "settings.json"), "-p", "name=a"]
+    assert cli.main(words) == 0
     assert given[0][0] == [{"name": "a", "seed": 0}, {"name": "b", "seed": 1}]
 
 
 def test_a_failed_run_ends_with_1(given, capsys):
-    assert cli_sweep.main(["a.ipynb", "-g", "name=bad", "-o", "out"]) == 1
+    assert cli.main(["sweep", "a.ipynb", "-g", "name=bad", "-o", "out"]) == 1
     assert "1 runs done, 1 failed" in capsys.readouterr().out
 
 
@@ -408,6 +420,6 @@ def test_the_command_line_says_what_is_wrong(words, message, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "wrong.json").write_text("{")
     (tmp_path / "text.json").write_text('["seed"]')
-    assert cli_sweep.main(["a.ipynb", *words.split(), "-o", "out"]) == 1
+    assert cli.main(["sweep", "a.ipynb", *words.split(), "-o", "out"]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
