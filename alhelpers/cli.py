@@ -37,18 +37,7 @@ _EXTRAS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line.
-
-    Parameters
-    ----------
-    arguments : list of str, optional
-        The words after ``alhelpers``; the default is those of this process.
-
-    Returns
-    -------
-    int
-        The exit code: 0 done, 1 failed, 2 wrong usage, 3 nothing left to pick.
-    """
+    """Run the command line; return its exit code: 0 done, 1 failed, 2 wrong usage, 3 nothing left to pick."""
     options = _parser().parse_args(arguments)
     try:
         return options.function(options)
@@ -154,30 +143,19 @@ def _add_mine(commands: Any) -> None:
         "picked twice: run the same command again for the next round.",
         epilog="exit codes: 0 done, 1 failed, 2 wrong usage or a wrong configuration, 3 nothing left to pick",
     )
-    mine.add_argument("configuration", type=Path, metavar="CONFIG", help="a miner configuration, a JSON file")
-    mine.add_argument(
-        "records", metavar="RECORDS", help="a Parquet file, a glob of them in quotes, or JSON lines (.jsonl)"
-    )
-    mine.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        required=True,
-        metavar="PICKS",
-        help="a Parquet file of all rounds; created if missing",
-    )
-    mine.add_argument(
-        "--reference",
-        metavar="FILE",
-        help="the labelled records (default: those of RECORDS that select_reference selects)",
-    )
-    engine = mine.add_mutually_exclusive_group()
+    add, engine = mine.add_argument, mine.add_mutually_exclusive_group()
+    add("configuration", type=Path, metavar="CONFIG", help="a miner configuration, a JSON file")
+    add("records", metavar="RECORDS", help="a Parquet file, a glob of them in quotes, or JSON lines (.jsonl)")
+    picks = "a Parquet file of all rounds; created if missing"
+    add("-o", "--output", type=Path, required=True, metavar="PICKS", help=picks)
+    labelled = "the labelled records (default: those of RECORDS that select_reference selects)"
+    add("--reference", metavar="FILE", help=labelled)
     engine.add_argument("--workers", type=_count, metavar="N", help="compute in N processes")
     engine.add_argument(
         "--scheduler", metavar="ADDRESS", help="compute on the Dask cluster of this scheduler"
     )
-    mine.add_argument("--dry-run", action="store_true", help="show what would be picked, and write nothing")
-    mine.add_argument("--json", action="store_true", help="print one JSON object")
+    add("--dry-run", action="store_true", help="show what would be picked, and write nothing")
+    add("--json", action="store_true", help="print one JSON object")
     mine.set_defaults(function=_mine)
 
 

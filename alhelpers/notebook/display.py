@@ -132,17 +132,7 @@ def progress(iterable: Iterable[Any], text: str, *, total: int | None = None) ->
     text : str
         What is being done.
     total : int, optional
-        Number of entries, if the iterable has no length.
-
-    Yields
-    ------
-    Any
-        The entries.
-
-    Raises
-    ------
-    ValueError
-        If the number of entries is unknown.
+        Number of entries, if the iterable has no length; a ValueError is raised if it is unknown.
     """
     if total is None and not isinstance(iterable, Sized):
         raise ValueError(f"progress({text!r}) needs the number of entries: pass total=...")

@@ -16,19 +16,7 @@ _OTHER = "#eeeeee"
 
 
 def pipeline_graph(pipeline: Mapping[str, Any], counts: Mapping[str, int] | None = None) -> Figure:
-    """Draw a pipeline: a box for each node, an arrow for each connection, with its action.
-
-    Parameters
-    ----------
-    pipeline : mapping
-        JSON of a pipeline: a file of ``pipeline_configs``, or ``pipeline.to_json()``.
-    counts : mapping of node id to int, optional
-        Number of successful executions of each node, written into the boxes.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
+    """Draw the JSON of a pipeline: a box for each node with its count by node id, an arrow for each connection."""
     places = {
         node["id"]: (node["metadata"]["position"]["x"], node["metadata"]["position"]["y"])
         for node in pipeline["nodes"]
@@ -95,24 +83,7 @@ def _draw_node(axis: Axes, place: tuple[float, float], node: Mapping[str, Any], 
 def wait_until(
     condition: Callable[[], bool], what: str, *, seconds: float = 600.0, every: float = 0.2
 ) -> None:
-    """Wait until a condition holds, such as one on a pipeline's services.
-
-    Parameters
-    ----------
-    condition : callable
-        Returns whether it holds.
-    what : str
-        The condition in words, for the error.
-    seconds : float
-        Time limit.
-    every : float
-        Seconds between two checks.
-
-    Raises
-    ------
-    TimeoutError
-        If it does not hold within the time limit.
-    """
+    """Wait until a condition holds; raise TimeoutError, with ``what`` in words, if it does not within the time."""
     limit = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > limit:

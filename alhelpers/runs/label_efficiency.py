@@ -130,10 +130,7 @@ _PUBLISHED = (
 
 
 def make(output: Path, page: Path, names: Sequence[str], workers: int | None = None) -> None:
-    """Run the named settings, as far as they are not done, and write the page of them.
-
-    Raises RuntimeError with the name and error of a run that failed.
-    """
+    """Run the named settings, as far as they are not done, and write the page; RuntimeError if a run failed."""
     sections = []
     for setting in SETTINGS:
         if setting.name not in names:
@@ -147,16 +144,14 @@ def make(output: Path, page: Path, names: Sequence[str], workers: int | None = N
     write_text(page, _head(names) + "\n".join(sections) + _published())
 
 
-def curves_of(table: pandas.DataFrame) -> LearningCurves:
-    """Return the learning curves of the races of all runs of notebook 11."""
+def _curves_of(table: pandas.DataFrame) -> LearningCurves:
     columns = ["strategy", "race_seed", "labels", "accuracy"]
     points = table[columns].explode(columns).astype({"accuracy": float})
     return learning_curves(points, seed="race_seed", value="accuracy")
 
 
 def _section(setting: Setting, table: pandas.DataFrame) -> str:
-    """Return the section of a setting."""
-    curves = curves_of(table)
+    curves = _curves_of(table)
     needed = {target: curves.labels_to(target) for target in setting.targets}
     seeds = int(next(iter(needed.values()))["seeds"].iloc[0])
     header = ["strategy", *(f"labels to {1 - target:.0%} error" for target in needed)]
