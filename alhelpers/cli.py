@@ -210,12 +210,7 @@ def _round(options: argparse.Namespace, config: "MinerConfig") -> tuple["Selecti
         _progress_bar() as progress,
     ):
         selection = mining.run(
-            config,
-            source,
-            reference,
-            engine=engine,
-            picked=known["id"].to_pylist(),
-            progress=progress,
+            config, source, reference, engine=engine, picked=known["id"].to_pylist(), progress=progress
         )
     if options.dry_run:
         return selection, mining.picks_of(selection, max(known["round"].to_pylist(), default=0) + 1)

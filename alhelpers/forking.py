@@ -108,11 +108,7 @@ class ServerProcess:
     """
 
     def __init__(
-        self,
-        module: str,
-        preload: Iterable[str],
-        environment: dict[str, str],
-        log: IO[bytes] | None = None,
+        self, module: str, preload: Iterable[str], environment: dict[str, str], log: IO[bytes] | None = None
     ) -> None:
         self._channel, theirs = socket.socketpair()
         with theirs:

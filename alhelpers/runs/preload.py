@@ -24,13 +24,7 @@ PRELOADED = (
 )
 
 #: What the run itself needs.
-_ALWAYS = (
-    "ipykernel.kernelapp",
-    "ipykernel.ipkernel",
-    "nbclient",
-    "papermill",
-    "alhelpers.runs.runner",
-)
+_ALWAYS = ("ipykernel.kernelapp", "ipykernel.ipkernel", "nbclient", "papermill", "alhelpers.runs.runner")
 
 
 def preloads(code: str) -> list[str]:

@@ -15,8 +15,7 @@ def execute(tmp_path_factory):
     new = nbformat.v4
     cells = [
         new.new_code_cell(
-            "seed: int = 0  # where randomness begins\nrate: float = 0.5",
-            metadata={"tags": ["parameters"]},
+            "seed: int = 0  # where randomness begins\nrate: float = 0.5", metadata={"tags": ["parameters"]}
         ),
         new.new_code_cell("from alhelpers.notebook.checks import check_parameters\ncheck_parameters()"),
     ]

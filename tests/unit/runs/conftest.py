@@ -18,3 +18,9 @@ def write_notebook():
         return path
 
     return write
+
+
+@pytest.fixture
+def notebook(write_notebook, tmp_path):
+    """Write a.ipynb of some cells, the first one the parameters, and return its path."""
+    return lambda *sources: write_notebook(tmp_path / "a.ipynb", *sources)

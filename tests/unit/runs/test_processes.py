@@ -72,25 +72,17 @@ print(json.dumps({
 """
 
 
-def run_both(write_notebook, folder):
+def run_both(notebook, folder):
     """Run the same notebook, which fails at its end, by papermill alone and in a forked process."""
     import papermill
 
-    path = write_notebook(
-        folder / "a.ipynb", "seed: int = 0", *CELLS, STATE, "def f():\n    1 / 0\n\nf()", "1"
-    )
+    path = notebook("seed: int = 0", *CELLS, STATE, "def f():\n    1 / 0\n\nf()", "1")
     with pytest.MonkeyPatch.context() as patch, Processes(threads=1) as full:
         for name, value in full.environment().items():
             patch.setenv(name, value)
         with pytest.raises(papermill.PapermillExecutionError):
-            papermill.execute_notebook(
-                path,
-                folder / "plain.ipynb",
-                {"seed": 7},
-                cwd=folder,
-                kernel_name="python3",
-                progress_bar=False,
-            )
+            options = {"cwd": folder, "kernel_name": "python3", "progress_bar": False}
+            papermill.execute_notebook(path, folder / "plain.ipynb", {"seed": 7}, **options)
         with pytest.raises(NotebookError, match="ZeroDivisionError"):
             run(path, {"seed": 7}, folder / "forked.ipynb", cwd=folder, processes=full)
         # A fork takes along one thread only: nothing that is imported has started another.
@@ -138,8 +130,8 @@ def state(document):
 
 
 @forked
-def test_a_forked_run_is_that_of_papermill(write_notebook, tmp_path):
-    pair = run_both(write_notebook, tmp_path)
+def test_a_forked_run_is_that_of_papermill(notebook, tmp_path):
+    pair = run_both(notebook, tmp_path)
     plain, forked = map(comparable, pair)
     assert forked == plain
     assert len(plain) > 200 and any("application/vnd.jupyter.widget-state+json" in line for line in plain)
@@ -162,9 +154,8 @@ def processes():
 
 
 @forked
-def test_each_run_is_fresh(write_notebook, tmp_path):
-    path = write_notebook(
-        tmp_path / "a.ipynb",
+def test_each_run_is_fresh(notebook, tmp_path):
+    path = notebook(
         "seed: int = 0",
         "import json, os, random, threading, numpy as np, torch\nfrom alhelpers.notebook import record",
         "record('left', hasattr(json, 'mark'))\njson.mark = 1\nnp.set_printoptions(precision=1)",
@@ -188,11 +179,10 @@ def test_each_run_is_fresh(write_notebook, tmp_path):
 
 
 @pytest.mark.parametrize("fork", [pytest.param(True, marks=forked), False])
-def test_runs_at_once_keep_apart_and_leave_no_process(fork, processes, write_notebook, tmp_path):
+def test_runs_at_once_keep_apart_and_leave_no_process(fork, processes, notebook, tmp_path):
     # Each opens its end of a pipe, which waits for the other: so both kernels are alive at the same time.
     os.mkfifo(tmp_path / "pipe")
-    path = write_notebook(
-        tmp_path / "a.ipynb",
+    path = notebook(
         "end: int = 0\n",
         "import os, numpy, threadpoolctl\nfrom alhelpers.notebook import record",
         "record('threads', [pool['num_threads'] for pool in threadpoolctl.threadpool_info()])",
@@ -211,30 +201,19 @@ def test_runs_at_once_keep_apart_and_leave_no_process(fork, processes, write_not
 
 
 @pytest.mark.parametrize("fork", [pytest.param(True, marks=forked), False])
-def test_limits_and_deaths_are_named_and_the_copy_is_kept(fork, processes, write_notebook, tmp_path):
-    path = write_notebook(
-        tmp_path / "a.ipynb",
+def test_limits_and_deaths_are_named_and_the_copy_is_kept(fork, processes, notebook, tmp_path):
+    path = notebook(
         'how: str = ""',
         "import os, time\nfrom alhelpers.notebook import record\nrecord('before', how)",
         "if how == 'killed':\n    os.kill(os.getpid(), 9)\nif how == 'large':\n    large = b'x' * (3 << 30)\n"
         "time.sleep(60)",
     )
-    ways = {
-        "killed": (
-            {},
-            "the kernel of a.ipynb died at code cell .4., which begins .*did it run out of memory",
-        ),
-        "slow": (
-            {"seconds": 2},
-            "a.ipynb was killed at code cell .4.*: it took longer than the limit of 2 s",
-        ),
-        "large": (
-            {"memory": 1 << 30},
-            r"killed at code cell .4.*: it held \d+ MiB of memory; the limit is 1024 MiB",
-        ),
-    }
-    if not fork:
-        del ways["slow"], ways["killed"]
+    large = r"killed at code cell .4.*: it held \d+ MiB of memory; the limit is 1024 MiB"
+    ways = {"large": ({"memory": 1 << 30}, large)}
+    if fork:
+        killed = "the kernel of a.ipynb died at code cell .4., which begins .*did it run out of memory"
+        slow = "a.ipynb was killed at code cell .4.*: it took longer than the limit of 2 s"
+        ways |= {"killed": ({}, killed), "slow": ({"seconds": 2}, slow)}
     other = processes if fork else Processes(fork=False)
     for how, (limits, message) in ways.items():
         with pytest.raises(NotebookError, match=message) as caught:
@@ -246,11 +225,8 @@ def test_limits_and_deaths_are_named_and_the_copy_is_kept(fork, processes, write
 
 
 @forked
-def test_when_the_server_dies_the_run_fails_and_the_next_one_gets_another(
-    processes, write_notebook, tmp_path
-):
-    path = write_notebook(
-        tmp_path / "a.ipynb",
+def test_when_the_server_dies_the_run_fails_and_the_next_one_gets_another(processes, notebook, tmp_path):
+    path = notebook(
         'victim: str = ""',
         "import os\nfrom alhelpers.notebook import record\nrun = os.getppid()",
         "server = int(open(f'/proc/{run}/stat').read().split()[3])\nrecord('server', server)",
@@ -266,9 +242,8 @@ def test_when_the_server_dies_the_run_fails_and_the_next_one_gets_another(
 
 
 @forked
-def test_stopping_ends_what_runs(write_notebook, tmp_path):
-    path = write_notebook(
-        tmp_path / "a.ipynb",
+def test_stopping_ends_what_runs(notebook, tmp_path):
+    path = notebook(
         "seed: int = 0",
         "import os, time\nopen('pids.part', 'w').write(f'{os.getpid()} {os.getppid()}') and None\n"
         "os.rename('pids.part', 'pids')\ntime.sleep(60)",
@@ -307,7 +282,7 @@ def test_a_notebook_gets_what_it_names():
 
 
 @forked
-def test_a_module_that_can_not_be_imported_stops_no_run(write_notebook, tmp_path):
-    path = write_notebook(tmp_path / "a.ipynb", "seed: int = 0", "1")
+def test_a_module_that_can_not_be_imported_stops_no_run(notebook, tmp_path):
+    path = notebook("seed: int = 0", "1")
     with Processes(preload=["no_such_module", "antigravity.nothing"]) as processes:
         run(path, {}, tmp_path / "out.ipynb", processes=processes)

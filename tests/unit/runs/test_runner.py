@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,12 +28,8 @@ def finished(write_notebook, tmp_path_factory):
     (folder / "elsewhere").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        result = run(
-            "books/01_try_it.ipynb",
-            {"seed": 7, "sizes": [3, 4]},
-            Path("out/deep/01_try_it.ipynb"),
-            cwd="elsewhere",
-        )
+        output = Path("out/deep/01_try_it.ipynb")
+        result = run("books/01_try_it.ipynb", {"seed": 7, "sizes": [3, 4]}, output, cwd="elsewhere")
         assert Path.cwd() == folder
     return folder, result
 
@@ -44,38 +41,26 @@ def test_parameters_arrive_and_recorded_values_come_back(finished):
     values = dict(result.recorded)
     assert os.path.samefile(values.pop("cwd"), folder / "elsewhere")
     assert values.pop("python") == sys.executable
-    assert values == {
-        "seed": 7,
-        "name": "a",
-        "sizes": [3, 4],
-        "twice": 2,
-        "values": {"mean": 0.5, "all": [0, 1]},
-    }
-    assert recorded(folder / result.output) == result.recorded
-
-
-@pytest.mark.process
-def test_the_notebook_itself_is_left_alone(finished):
-    folder, result = finished
-    assert recorded(folder / result.notebook) == {}
+    expected = {"seed": 7, "name": "a", "sizes": [3, 4], "twice": 2, "values": {"mean": 0.5, "all": [0, 1]}}
+    assert values == expected and recorded(folder / result.output) == result.recorded
+    assert recorded(folder / result.notebook) == {}  # which is left alone
     assert sorted(path.name for path in folder.iterdir()) == ["books", "elsewhere", "out"]
     assert list((folder / "elsewhere").iterdir()) == []
 
 
 @pytest.mark.process
-def test_a_failing_cell_is_named_and_the_copy_kept(write_notebook, tmp_path):
-    path = write_notebook(
-        tmp_path / "02_fail.ipynb",
+def test_a_failing_cell_is_named_and_the_copy_kept(notebook, tmp_path):
+    path = notebook(
         "seed: int = 0",
         "from alhelpers.notebook import record\nrecord('before', seed)",
         "where = 'here'\nraise KeyError(where)",
         "record('after', 1)",
     )
-    output = tmp_path / "out" / "02_fail.ipynb"
+    output = tmp_path / "out" / "a.ipynb"
     with pytest.raises(NotebookError) as caught:
         run(path, {"seed": 3}, output)
     message = str(caught.value)
-    assert message.startswith("02_fail.ipynb stopped at code cell [4], which begins \"where = 'here'\"")
+    assert message.startswith("a.ipynb stopped at code cell [4], which begins \"where = 'here'\"")
     assert "KeyError: 'here'" in message and str(output) in message
     assert recorded(output) == {"before": 3}
 
@@ -86,29 +71,27 @@ def test_a_failing_cell_is_named_and_the_copy_kept(write_notebook, tmp_path):
 @pytest.mark.parametrize(
     "parameters, message",
     [
-        ({"sede": 1}, "01_a.ipynb has no parameter 'sede': did you mean 'seed'"),
+        ({"sede": 1}, "a.ipynb has no parameter 'sede': did you mean 'seed'"),
         ({"seed": "1"}, r"'seed' is '1' \(str\): it takes int, such as 0"),
         ({"seed": None}, r"'seed' is None"),
     ],
 )
-def test_wrong_parameters_are_refused_before_anything_is_written(
-    write_notebook, tmp_path, parameters, message
-):
-    path = write_notebook(tmp_path / "01_a.ipynb", "seed: int = 0")
+def test_wrong_parameters_are_refused_before_anything_is_written(notebook, tmp_path, parameters, message):
+    path = notebook("seed: int = 0")
     with pytest.raises(ParameterError, match=message):
-        run(path, parameters, tmp_path / "out" / "01_a.ipynb")
+        run(path, parameters, tmp_path / "out" / "a.ipynb")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     "output, error, message",
     [
-        ("01_a.ipynb", FileExistsError, "01_a.ipynb is the notebook itself"),
+        ("a.ipynb", FileExistsError, "a.ipynb is the notebook itself"),
         ("out/copy", NotebookError, "out/copy must be a notebook: choose a name that ends in .ipynb"),
     ],
 )
-def test_a_wrong_output_is_refused(write_notebook, tmp_path, monkeypatch, output, error, message):
-    path = write_notebook(tmp_path / "01_a.ipynb", "seed: int = 0")
+def test_a_wrong_output_is_refused(notebook, tmp_path, monkeypatch, output, error, message):
+    path = notebook("seed: int = 0")
     before = path.read_bytes()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
@@ -129,20 +112,18 @@ def test_a_wrong_output_is_refused(write_notebook, tmp_path, monkeypatch, output
     ],
 )
 def test_a_file_that_is_missing_or_not_a_notebook_is_named(tmp_path, content):
-    path = tmp_path / "01_a.ipynb"
+    path = tmp_path / "a.ipynb"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ParameterError, match="01_a.ipynb can't be read as a notebook"):
+    with pytest.raises(ParameterError, match="a.ipynb can't be read as a notebook"):
         run(path, {}, tmp_path / "out.ipynb")
 
 
-def test_a_notebook_without_a_parameters_cell_is_named(write_notebook, tmp_path):
-    import nbformat
-
-    path = tmp_path / "01_a.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), path)
-    with pytest.raises(ParameterError, match="01_a.ipynb has no cell tagged 'parameters': add the tag"):
-        run(path, {}, tmp_path / "out.ipynb")
+def test_a_notebook_without_a_parameters_cell_is_named(notebook, tmp_path):
+    new = runner.nbformat.v4
+    runner.nbformat.write(new.new_notebook(cells=[new.new_code_cell("1")]), tmp_path / "a.ipynb")
+    with pytest.raises(ParameterError, match="a.ipynb has no cell tagged 'parameters': add the tag"):
+        run(tmp_path / "a.ipynb", {}, tmp_path / "out.ipynb")
 
 
 # ------------------------------------------------------------------------------------------------------ kernels
@@ -153,31 +134,29 @@ def kernel_of(monkeypatch):
     """Have the kernel python3 start a given program."""
 
     def use(executable):
-        class Spec:
-            argv = [str(executable), "-m", "ipykernel_launcher"]
-
-        monkeypatch.setattr(kernels.KernelSpecManager, "get_kernel_spec", lambda self, name: Spec)
+        found = SimpleNamespace(argv=[str(executable), "-m", "ipykernel_launcher"])
+        monkeypatch.setattr(kernels.KernelSpecManager, "get_kernel_spec", lambda self, name: found)
 
     return use
 
 
-def test_the_kernel_of_another_environment_is_refused(kernel_of, write_notebook, tmp_path):
+def test_the_kernel_of_another_environment_is_refused(kernel_of, notebook, tmp_path):
     # As in a virtual environment, whose Python is a link to the same file.
     other = tmp_path / "other" / Path(sys.executable).name
     other.parent.mkdir()
     other.symlink_to(Path(sys.executable).resolve())
-    path = write_notebook(tmp_path / "01_a.ipynb", "seed: int = 0")
+    path = notebook("seed: int = 0")
     for executable in (other, tmp_path / "removed" / "python"):
         kernel_of(executable)
         with pytest.raises(NotebookError, match=f"python3 starts {executable}.*kernelspec remove python3"):
-            run(path, {}, tmp_path / "out" / "01_a.ipynb")
+            run(path, {}, tmp_path / "out" / "a.ipynb")
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("executable", ["python", "python3", sys.executable])
-def test_the_kernel_of_this_environment_is_taken(kernel_of, executable):
-    kernel_of(executable)
-    kernels.check_kernel()
+def test_the_kernel_of_this_environment_is_taken(kernel_of):
+    for executable in ("python", "python3", sys.executable):
+        kernel_of(executable)
+        kernels.check_kernel()
 
 
 def test_a_missing_kernel_is_named(monkeypatch):
@@ -189,15 +168,15 @@ def test_a_missing_kernel_is_named(monkeypatch):
         kernels.check_kernel()
 
 
-def test_a_kernel_that_does_not_start_is_named(monkeypatch, write_notebook, tmp_path):
+def test_a_kernel_that_does_not_start_is_named(monkeypatch, notebook, tmp_path):
     import papermill
 
     def fail(*_, **__):
         raise RuntimeError("Kernel didn't respond in 60 seconds")
 
     monkeypatch.setattr(papermill, "execute_notebook", fail)
-    path = write_notebook(tmp_path / "01_a.ipynb", "seed: int = 0")
-    with pytest.raises(NotebookError, match="the kernel of 01_a.ipynb did not start: .* 60 seconds"):
+    path = notebook("seed: int = 0")
+    with pytest.raises(NotebookError, match="the kernel of a.ipynb did not start: .* 60 seconds"):
         run(path, {}, tmp_path / "out.ipynb")
 
 
@@ -213,9 +192,7 @@ def given(monkeypatch):
         calls.append(parameters)
         return runner.Run(notebook, output, parameters, {"accuracy": 0.5})
 
-    import alhelpers.runs
-
-    monkeypatch.setattr(alhelpers.runs, "run", fake)
+    monkeypatch.setattr("alhelpers.runs.run", fake)
     return calls
 
 

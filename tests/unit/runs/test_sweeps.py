@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import psutil
@@ -20,14 +21,15 @@ from alhelpers.runs.settings import settings_of
 
 PARAMETERS = 'seed: int = 0\nrate: float = 0.5\nname: str = "a"\n'
 
+COMMAND = [sys.executable, "-m", "alhelpers.cli", "sweep"]
+
 #: Records without importing anything, so that a run is soon done.
 RECORD = f"def record(**values):\n    display({{{RECORD_MIME!r}: values, 'text/plain': ''}}, raw=True)"
 
 
 @pytest.fixture
-def path(write_notebook, tmp_path):
-    return write_notebook(
-        tmp_path / "a.ipynb",
+def path(notebook):
+    return notebook(
         PARAMETERS,
         RECORD,
         "import os\nrecord(sum=seed + rate, seed=seed, ends={'first': [seed, 1], 'last': {'name': name}})\nname",
@@ -37,25 +39,24 @@ def path(write_notebook, tmp_path):
 
 @pytest.fixture
 def ran(monkeypatch):
-    """Stand in for the processes: write a copy and give back what a test wants; list the runs."""
-    done = []
+    """Stand in for the processes: write a copy, and return the answer for its seed; list the runs."""
+    done, answers = [], {}
 
     def execute(self, request):
-        parameters = request["parameters"]
-        done.append(parameters)
-        with open(request["output"], "w") as file:
-            file.write("{}")
-        return answers.get(parameters.get("seed"), {"recorded": {"value": parameters.get("seed", 0)}}) | {
-            "seconds": 1
-        }
+        done.append(request["parameters"])
+        Path(request["output"]).write_text("{}")
+        seed = request["parameters"].get("seed", 0)
+        return answers.get(seed, {"recorded": {"value": seed}}) | {"seconds": 1}
 
-    answers = done_answers = {}
     monkeypatch.setattr(processes.Processes, "execute", execute)
-    return done, done_answers
+    return done, answers
 
 
-def silent(_):
-    pass
+@pytest.fixture
+def swept(path, tmp_path):
+    """Sweep the notebook into the folder out, one run at a time."""
+    options = {"output": tmp_path / "out", "workers": 1, "say": lambda _: None}
+    return lambda grid, **more: sweep(path, grid, **options | more)
 
 
 # ------------------------------------------------------------------------------------------------ whole sweeps
@@ -74,9 +75,8 @@ def test_a_sweep_from_its_first_run_to_its_table(path, tmp_path):
     assert table["sum"].to_list()[:2] == [2, 1.25] and table["sum"].isna().sum() == 2
     assert [list(value) for value in table["ends.first"][:2]] == [[1, 1], [1, 1]]
     assert set(table["threads"][:2]) == {str(max(1, parallel.available_cores() // 2))}
-    assert set(table["run.error"][2:]) == {"KeyError: 'two'"} and set(table["run.cell"][2:]) == {
-        "[5] if seed == 2:"
-    }
+    assert set(table["run.error"][2:]) == {"KeyError: 'two'"}
+    assert set(table["run.cell"][2:]) == {"[5] if seed == 2:"}
     for row in table.to_dict("records"):
         executed = output / row["run.notebook"]
         assert executed.parent.name == row["run.name"] and executed.name == "a.ipynb"
@@ -90,27 +90,14 @@ def test_a_sweep_from_its_first_run_to_its_table(path, tmp_path):
     assert not [entry for entry in output.rglob("*") if entry.name.endswith(".part")]
 
 
-def test_a_killed_sweep_goes_on_where_it_was(write_notebook, tmp_path, ran):
-    path = write_notebook(
-        tmp_path / "a.ipynb",
+def test_a_killed_sweep_goes_on_where_it_was(notebook, tmp_path, ran):
+    path = notebook(
         "seed: int = 0\n",
         RECORD,
         "import os, time\nopen(f'started {os.getpid()}', 'w').close()\nrecord(seed=seed)",
         "if seed == 1:\n    time.sleep(600)",
     )
-    words = [
-        sys.executable,
-        "-m",
-        "alhelpers.cli",
-        "sweep",
-        path,
-        "-g",
-        "seed=0,1,2",
-        "-o",
-        tmp_path / "out",
-        "-w",
-        "1",
-    ]
+    words = [*COMMAND, path, "-g", "seed=0,1,2", "-o", tmp_path / "out", "-w", "1"]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while len(list(tmp_path.glob("started *"))) < 2:
         time.sleep(0.05)
@@ -128,16 +115,10 @@ def test_a_killed_sweep_goes_on_where_it_was(write_notebook, tmp_path, ran):
     assert kept.stat().st_mtime_ns == before
 
 
-def test_a_full_disk_is_named_and_what_is_finished_is_kept(write_notebook, tmp_path, ran):
-    path = write_notebook(
-        tmp_path / "a.ipynb",
-        "seed: int = 0\n",
-        RECORD,
-        "record(seed=seed)\nif seed == 1:\n    print('x' * 5_000_000)",
-    )
-    words = ["sweep", path, "-g", "seed=0,1,2", "-o", tmp_path / "out", "-w", "1"]
+def test_a_full_disk_is_named_and_what_is_finished_is_kept(notebook, tmp_path, ran):
+    path = notebook("seed: int = 0\n", RECORD, "record(seed=seed)\nif seed == 1:\n    print('x' * 5_000_000)")
     found = subprocess.run(
-        [sys.executable, "-m", "alhelpers.cli", *words],
+        [*COMMAND, path, "-g", "seed=0,1,2", "-o", tmp_path / "out", "-w", "1"],
         # No file may be larger than that, which the system says as it says that a disk is full.
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000)),
         env=os.environ | {"IPYTHONDIR": str(tmp_path / "ipython")},
@@ -148,19 +129,18 @@ def test_a_full_disk_is_named_and_what_is_finished_is_kept(write_notebook, tmp_p
     assert found.returncode == 1
     assert re.search(r"error: the disk of .* is full .*: 1 of 3 runs are finished and kept", found.stderr)
     assert runs.results(tmp_path / "out")["recorded.seed"].to_list() == [0]
-    table = sweep(path, {"seed": [0, 1, 2]}, tmp_path / "out", 1, say=silent)
+    table = sweep(path, {"seed": [0, 1, 2]}, tmp_path / "out", 1, say=list)
     assert table["run.state"].to_list() == ["done"] * 3 and ran[0] == [{"seed": 1}, {"seed": 2}]
 
 
-def test_the_workers_of_a_dask_cluster_run_it(path, tmp_path, ran):
+def test_the_workers_of_a_dask_cluster_run_it(swept, tmp_path, ran):
     distributed = pytest.importorskip("distributed")
     ran[1][2] = {"message": "it broke", "cell": "[1] x", "error": "E"}
     options = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
-        table = sweep(path, {"seed": [0, 1, 2]}, tmp_path / "out", client, say=silent)
-        assert table["run.state"].to_list() == ["done", "done", "failed"] and table["value"].to_list()[
-            :2
-        ] == [0, 1]
+        table = swept({"seed": [0, 1, 2]}, workers=client)
+        assert table["run.state"].to_list() == ["done", "done", "failed"]
+        assert table["value"].to_list()[:2] == [0, 1]
         assert all((tmp_path / "out" / name).read_text() == "{}" for name in table["run.notebook"])
         (worker,) = cluster.workers.values()
         assert not [name for name in worker.plugins if name.startswith("alhelpers-")]
@@ -169,67 +149,63 @@ def test_the_workers_of_a_dask_cluster_run_it(path, tmp_path, ran):
 # ------------------------------------------------------------------------------------------- resume and extend
 
 
-def test_what_has_finished_is_not_run_again(path, tmp_path, ran):
+def test_what_has_finished_is_not_run_again(swept, ran):
     done, answers = ran
     answers[1] = {"message": "it broke", "cell": "[1] x", "error": "E"}
     for expected in ([0, 1, 2], [1]):
-        table = sweep(path, {"seed": [0, 1, 2]}, tmp_path / "out", 1, say=silent)
+        table = swept({"seed": [0, 1, 2]})
         assert [parameters["seed"] for parameters in done] == expected
         assert table["run.state"].to_list() == ["done", "failed", "done"]
         done.clear()
     answers.clear()
-    table = sweep(
-        path, {"seed": [2, 1, 0, 3]}, tmp_path / "out", 1, say=silent
-    )  # more settings, another order
+    table = swept({"seed": [2, 1, 0, 3]})  # more settings, another order
     assert sorted(parameters["seed"] for parameters in done) == [1, 3]
     assert table["value"].to_list() == [2, 1, 0, 3]
 
 
-def test_other_code_runs_anew(path, tmp_path, ran):
+def test_other_code_runs_anew(path, swept, ran):
     done, _ = ran
-    sweep(path, [{"seed": 1}], tmp_path / "out", 1, say=silent)
+    swept([{"seed": 1}])
     document = nbformat.read(path, 4)
     document.cells[1].outputs = [nbformat.v4.new_output("stream", text="an old output")]
     nbformat.write(document, path)
-    sweep(path, [{"seed": 1}], tmp_path / "out", 1, say=silent)
+    swept([{"seed": 1}])
     assert len(done) == 1
     document.cells[1].source += "\n1"
     nbformat.write(document, path)
     said = []
-    table = sweep(path, [{"seed": 1}], tmp_path / "out", 1, say=said.append)
+    table = swept([{"seed": 1}], say=said.append)
     assert len(done) == 2 and len(table) == 1
     assert said[0].startswith("1 runs of other versions of the code are left in")
 
 
-def test_a_run_without_its_copy_is_run_again(path, tmp_path, ran):
+def test_a_run_without_its_copy_is_run_again(swept, tmp_path, ran):
     done, _ = ran
-    table = sweep(path, [{"seed": 1}], tmp_path / "out", 1, say=silent)
+    table = swept([{"seed": 1}])
     (tmp_path / "out" / table["run.notebook"][0]).unlink()
-    sweep(path, [{"seed": 1}], tmp_path / "out", 1, say=silent)
+    swept([{"seed": 1}])
     assert len(done) == 2
 
 
-def test_a_full_disk_stops_the_rest(path, tmp_path, ran):
-    done, answers = ran
-    answers[1] = {"errno": errno.ENOSPC, "message": "No space left on device", "file": "x"}
-    with pytest.raises(
-        SweepError, match="the disk of .* is full .*No space left.*: 1 of 3 runs are finished and kept"
-    ):
-        sweep(path, {"seed": [0, 1, 2]}, tmp_path / "out", 1, say=silent)
+def test_a_full_disk_stops_the_rest(swept, tmp_path, ran):
+    ran[1][1] = {"errno": errno.ENOSPC, "message": "No space left on device", "file": "x"}
+    message = "the disk of .* is full .*No space left.*: 1 of 3 runs are finished and kept"
+    with pytest.raises(SweepError, match=message):
+        swept({"seed": [0, 1, 2]})
     assert runs.results(tmp_path / "out")["seed"].to_list() == [0]
 
 
-def test_another_error_of_the_system_is_passed_on(path, tmp_path, ran):
+def test_another_error_of_the_system_is_passed_on(swept, ran):
     ran[1][0] = {"errno": errno.EACCES, "message": "Permission denied", "file": "x"}
     with pytest.raises(PermissionError):
-        sweep(path, {"seed": [0]}, tmp_path / "out", 1, say=silent)
+        swept({"seed": [0]})
 
 
-def test_columns_of_values_that_have_no_type_in_common(path, tmp_path, ran):
+def test_columns_of_values_that_have_no_type_in_common(swept, ran):
     _, answers = ran
     answers[0] = {"recorded": {"mixed": 1, "rows": [{"a": 1}], "large": 2**70, "run.name": "x", "only": True}}
     answers[1] = {"recorded": {"mixed": "one", "rows": [], "large": 1, "empty": {}}}
-    table = sweep(path, {"seed": [0, 1]}, tmp_path / "out", 1, say=silent)
+    table = swept({"seed": [0, 1]})
     assert table["mixed"].to_list() == ["1", '"one"'] and table["rows"].to_list() == ['[{"a": 1}]', "[]"]
     assert table["large"].to_list() == [str(2**70), "1"] and table["recorded.run.name"][0] == "x"
     assert table["only"].to_list() == [True, None]
@@ -246,7 +222,7 @@ def test_columns_of_values_that_have_no_type_in_common(path, tmp_path, ran):
         ([{"seed": 0}, {"seed": 0.5}], r"'seed' is 0.5 \(float\)"),
         (
             {"seed": [1, 2, 1]},
-            r"the settings {'seed': 1} and {'seed': 1} of a.ipynb are the same run: leave one out",
+            "the settings {'seed': 1} and {'seed': 1} of a.ipynb are the same run: leave one out",
         ),
         (
             [{"seed": 0}, {"name": "a"}],
@@ -260,9 +236,9 @@ def test_columns_of_values_that_have_no_type_in_common(path, tmp_path, ran):
         (["seed"], "a list of settings must hold a dict for each run, not 'seed'"),
     ],
 )
-def test_wrong_settings(path, tmp_path, ran, grid, message):
+def test_wrong_settings(swept, tmp_path, ran, grid, message):
     with pytest.raises(ParameterError, match=message):
-        sweep(path, grid, tmp_path / "out", say=silent)
+        swept(grid)
     assert not ran[0] and not (tmp_path / "out").exists()
 
 
@@ -272,30 +248,31 @@ def test_a_notebook_without_a_parameters_cell(tmp_path):
         sweep(tmp_path / "b.ipynb", {}, tmp_path / "out")
 
 
-@pytest.mark.parametrize("workers", [0, -1, 1.5, True, "2"])
-def test_workers_that_are_no_number(path, tmp_path, workers):
-    with pytest.raises(
-        SweepError, match="workers is .*: it must be an integer of at least 1, or a Dask client"
-    ):
-        sweep(path, {}, tmp_path / "out", workers)
+WORKERS = "workers is .*: it must be an integer of at least 1, or a Dask client"
 
 
-def test_a_working_folder_that_is_not_there(path, tmp_path):
-    with pytest.raises(SweepError, match="the working folder .*none does not exist"):
-        sweep(path, {}, tmp_path / "out", cwd=tmp_path / "none")
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        *[({"workers": workers}, WORKERS) for workers in (0, -1, 1.5, True, "2")],
+        ({"cwd": Path("none")}, "the working folder .*none does not exist"),
+    ],
+)
+def test_wrong_options(swept, options, message):
+    with pytest.raises(SweepError, match=message):
+        swept({}, **options)
 
 
-def test_a_folder_of_something_else(path, tmp_path, ran, write_notebook):
-    sweep(path, {"seed": [0, 1]}, tmp_path / "out", 1, say=silent)
+def test_a_folder_of_something_else(path, swept, tmp_path, ran, write_notebook):
+    swept({"seed": [0, 1]})
     before = (tmp_path / "out" / "results.csv").read_text()
     other = write_notebook(tmp_path / "b.ipynb", PARAMETERS)
     with pytest.raises(
         SweepError, match="out holds a sweep of a.ipynb, not of b.ipynb: choose another folder"
     ):
         sweep(other, {}, tmp_path / "out")
-    with pytest.raises(
-        SweepError, match="1 settings that this one lacks, such as {'seed': 0}: choose another folder"
-    ):
+    message = "1 settings that this one lacks, such as {'seed': 0}: choose another folder"
+    with pytest.raises(SweepError, match=message):
         sweep(path, {"seed": [1, 2]}, tmp_path / "out")
     assert (tmp_path / "out" / "results.csv").read_text() == before
     with pytest.raises(SweepError, match="holds other files than those of a sweep"):
@@ -308,17 +285,17 @@ def test_a_folder_of_something_else(path, tmp_path, ran, write_notebook):
         runs.results(tmp_path)
 
 
-def test_two_sweeps_at_once_in_one_folder(path, tmp_path, ran, monkeypatch):
+def test_two_sweeps_at_once_in_one_folder(swept, monkeypatch):
     errors = []
 
     def again(self, request):
         with pytest.raises(SweepError, match="another sweep is running in") as caught:
-            sweep(path, {}, tmp_path / "out", 1, say=silent)
+            swept({})
         errors.append(caught.value)
         raise NotebookError("enough")
 
     monkeypatch.setattr(processes.Processes, "execute", again)
-    sweep(path, {}, tmp_path / "out", 1, say=silent)
+    swept({})
     assert len(errors) == 1
 
 
