@@ -56,7 +56,7 @@ def test_a_figure_needs_both_texts(texts):
         show(figure)
 
 
-def test_a_figure_comes_with_its_texts_in_every_form():
+def test_a_figure_comes_with_its_texts_in_every_form_and_is_closed():
     figure, axis = plt.subplots()
     axis.plot([1, 2])
     alt, caption = 'A line "rises" & <ends>', "Notice: it's <steep> & short"
@@ -70,11 +70,6 @@ def test_a_figure_comes_with_its_texts_in_every_form():
     assert image["src"] == f"data:image/png;base64,{output.data['image/png']}"
     assert "figcaption" in dict(tags.found) and caption in tags.texts
     assert alt in output.data["text/plain"] and caption in output.data["text/plain"]
-
-
-def test_a_shown_figure_is_closed():
-    figure = plt.figure()
-    displayed(lambda: show(figure, alt="nothing", caption="nothing"))
     assert not plt.fignum_exists(figure.number)
 
 

@@ -3,6 +3,7 @@
 import base64
 import html.parser
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,15 +37,10 @@ class Page(html.parser.HTMLParser):
 def folder(write_notebook, tmp_path):
     """Three notebooks, the first two with a platform, and a draft."""
     books = tmp_path / "notebooks"
-    write_notebook(
-        books / "02_go_on.ipynb", 'state_dir: str = ""', "# Go <on>\n\nBack to [the first](01_begin.ipynb)."
-    )
-    write_notebook(
-        books / "01_begin.ipynb",
-        'state_dir: str = "x"',
-        "# Begin\n\nNext: [go on](02_go_on.ipynb), [its end](02_go_on.ipynb#end), [out](https://a.invalid/b).",
-        "1 + 1",
-    )
+    back = "# Go <on>\n\nBack to [the first](01_begin.ipynb)."
+    links = "[go on](02_go_on.ipynb), [its end](02_go_on.ipynb#end), [out](https://a.invalid/b)"
+    write_notebook(books / "02_go_on.ipynb", 'state_dir: str = ""', back)
+    write_notebook(books / "01_begin.ipynb", 'state_dir: str = "x"', f"# Begin\n\nNext: {links}.", "1 + 1")
     write_notebook(books / "10_end.ipynb", "seed: int = 0", "No title here")
     write_notebook(books / "draft.ipynb", "seed: int = 0", "# Draft")
     return books
@@ -53,11 +49,9 @@ def folder(write_notebook, tmp_path):
 @pytest.fixture
 def calls(monkeypatch):
     """Copy a notebook, with a picture in it, instead of running it; fail where asked to."""
-    made = []
+    made, failing, nbformat = [], set(), runner.nbformat
 
     def fake(notebook, parameters, output, *, processes):
-        import nbformat
-
         made.append((notebook.name, parameters))
         output.parent.mkdir(parents=True, exist_ok=True)
         document = nbformat.read(notebook, as_version=4)
@@ -69,15 +63,20 @@ def calls(monkeypatch):
             raise NotebookError(f"{notebook.name} stopped")
         return runner.Run(notebook, output, parameters, {"accuracy": 0.51234, "action": "update", "items": 3})
 
-    failing = set()
     monkeypatch.setattr(tutorial, "run", fake)
     return made, failing
 
 
-def test_notebooks_run_in_order_on_one_platform_and_make_one_report(folder, calls, tmp_path):
+@pytest.fixture
+def run_all(folder, calls, tmp_path):
+    """Run the tutorial into the folder output."""
+    return lambda say=lambda _: None: tutorial.run_tutorial(folder, tmp_path / "output", say=say)
+
+
+def test_notebooks_run_in_order_on_one_platform_and_make_one_report(run_all, calls, tmp_path):
     made, _ = calls
     output, told = tmp_path / "output", []
-    runs = tutorial.run_tutorial(folder, output, say=told.append)
+    runs = run_all(told.append)
     on_platform = {"state_dir": str(output / "platform")}
     assert made[0] == ("01_begin.ipynb", on_platform)
     assert sorted(made[1:]) == [("02_go_on.ipynb", on_platform), ("10_end.ipynb", {})]
@@ -86,8 +85,8 @@ def test_notebooks_run_in_order_on_one_platform_and_make_one_report(folder, call
     assert (output / "report.html").is_file() and str(output / "report.html") in told[-1]
 
 
-def test_the_report_is_one_page_with_anchors_and_pictures(folder, calls, tmp_path):
-    tutorial.run_tutorial(folder, tmp_path / "output", say=lambda _: None)
+def test_the_report_is_one_page_with_anchors_and_pictures(run_all, tmp_path):
+    run_all()
     text = (tmp_path / "output" / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     names = ["01_begin", "02_go_on", "10_end"]
@@ -104,18 +103,18 @@ def test_the_report_is_one_page_with_anchors_and_pictures(folder, calls, tmp_pat
     assert "Go &lt;on&gt;" in text and "Draft" not in text
 
 
-def test_a_failure_keeps_the_copies_and_the_report_so_far(folder, calls, tmp_path):
+def test_a_failure_keeps_the_copies_and_the_report_so_far(run_all, calls, tmp_path):
     made, failing = calls
     failing.add("02_go_on")
     with pytest.raises(NotebookError, match="02_go_on.ipynb stopped"):
-        tutorial.run_tutorial(folder, tmp_path / "output", say=lambda _: None)
+        run_all()
     assert {name for name, _ in made} >= {"01_begin.ipynb", "02_go_on.ipynb"}
     text = (tmp_path / "output" / "report.html").read_text(encoding="utf-8")
     assert "shows 02_go_on" in text
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_notebook_without_a_platform_runs_beside_the_others(folder, calls, tmp_path, monkeypatch, fails):
+def test_a_notebook_without_a_platform_runs_beside_the_others(run_all, calls, monkeypatch, fails):
     made, failing = calls
     fake, begun, free = tutorial.run, threading.Event(), threading.Event()
     failing |= {"10_end"} if fails else set()
@@ -132,35 +131,31 @@ def test_a_notebook_without_a_platform_runs_beside_the_others(folder, calls, tmp
     monkeypatch.setattr(tutorial, "run", run)
     if fails:
         with pytest.raises(NotebookError, match="10_end.ipynb stopped"):
-            tutorial.run_tutorial(folder, tmp_path / "output", say=lambda _: None)
+            run_all()
     else:
-        assert len(tutorial.run_tutorial(folder, tmp_path / "output", say=lambda _: None)) == 3
+        assert len(run_all()) == 3
     assert made[0][0] == "01_begin.ipynb"
 
 
-def test_only_what_an_earlier_run_left_is_removed(folder, calls, tmp_path):
+def test_only_what_an_earlier_run_left_is_removed(run_all, tmp_path):
     output = tmp_path / "output"
     keep = [output / "thesis.txt", output / "photos" / "cat.png", output / "my.ipynb"]
     remove = [output / "03_old.ipynb", output / "platform" / "old.db"]
     for path in [*keep, *remove]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
-    tutorial.run_tutorial(folder, output, say=lambda _: None)
+    run_all()
     assert all(path.exists() for path in keep)
     assert not any(path.exists() for path in remove)
 
 
-def test_an_earlier_platform_is_stopped_before_its_folder_goes(folder, calls, tmp_path, monkeypatch):
-    stopped = []
-
-    class Earlier:
-        def stop(self):
-            stopped.append((tmp_path / "output" / "platform" / "state.db").exists())
-
-    (tmp_path / "output" / "platform").mkdir(parents=True)
-    (tmp_path / "output" / "platform" / "state.db").write_text("x")
-    monkeypatch.setattr(platform, "running", lambda folder: Earlier())
-    tutorial.run_tutorial(folder, tmp_path / "output", say=lambda _: None)
+def test_an_earlier_platform_is_stopped_before_its_folder_goes(run_all, tmp_path, monkeypatch):
+    stopped, state = [], tmp_path / "output" / "platform" / "state.db"
+    state.parent.mkdir(parents=True)
+    state.write_text("x")
+    earlier = SimpleNamespace(stop=lambda: stopped.append(state.exists()))
+    monkeypatch.setattr(platform, "running", lambda folder: earlier)
+    run_all()
     assert stopped == [True]
 
 
