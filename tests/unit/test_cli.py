@@ -57,20 +57,14 @@ def test_rounds_are_one_picking_without_repetition(pool, command, capsys):
     found = []
     for number, count in enumerate((25, 25, 10), start=1):
         code, said, err = said_by(capsys, command(config))
-        assert (code, err, said["round"], said["picked"], said["pool"]) == (
-            0,
-            "",
-            number,
-            count,
-            60 - len(found),
-        )
+        assert (code, err) == (0, "")
+        assert [said[name] for name in ("round", "picked", "pool")] == [number, count, 60 - len(found)]
         assert [pick["rank"] for pick in said["picks"]] == list(range(1, count + 1))
         found += [pick["id"] for pick in said["picks"]]
     assert found == mining.mine(pool, "entropy", 60).ids
     table = mining.read_picks("picks.parquet")
-    assert table["id"].to_pylist() == found and set(table["configuration"].to_pylist()) == {
-        said["configuration"]
-    }
+    assert table["id"].to_pylist() == found
+    assert set(table["configuration"].to_pylist()) == {said["configuration"]}
     before = open("picks.parquet", "rb").read()
     code, said, err = said_by(capsys, command(config))
     assert code == 3 and said == {"output": "picks.parquet", "picked": 0, "dry_run": False, "picks": []}
@@ -82,9 +76,8 @@ def test_another_configuration_goes_on_where_the_last_one_stopped(pool, command,
     said_by(capsys, command({"strategy": "margin", "size": 10}))
     plan = [{"strategy": "entropy", "share": 0.5}, {"strategy": "random", "share": 0.5}]
     code, said, _ = said_by(capsys, command({"plan": plan, "size": 6}))
-    first, second = (
-        mining.read_picks("picks.parquet")["id"].to_pylist()[part] for part in (slice(10), slice(10, 16))
-    )
+    ids = mining.read_picks("picks.parquet")["id"].to_pylist()
+    first, second = ids[:10], ids[10:16]
     left = [row for row in pool.to_pylist() if row["id"] not in first]
     assert code == 0 and second == mining.combine(left, plan, 6).ids
     assert [pick["strategy"] for pick in said["picks"]] == ["entropy"] * 3 + ["random"] * 3
@@ -136,26 +129,20 @@ def test_one_file_for_all_records(command, tmp_path, capsys):
     table, labelled = make_table(split="pool"), make_table(9, seed=1, split="train", prefix="t")
     records.write(tmp_path / "pool.parquet", [*table.to_pylist(), *labelled.to_pylist()])
     of = {name: {"filters": [{"left": "split", "op": "=", "right": name}]} for name in ("pool", "train")}
-    config = {
-        "strategy": "embedding_distance",
-        "size": 8,
-        "select": of["pool"],
-        "select_reference": of["train"],
-    }
+    config = {"strategy": "embedding_distance", "size": 8}
+    config |= {"select": of["pool"], "select_reference": of["train"]}
     _, said, _ = said_by(capsys, command(config))
     expected = mining.mine(table, "embedding_distance", 8, reference=labelled)
     assert [pick["id"] for pick in said["picks"]] == expected.ids and said["pool"] == 60
 
 
+NEVER = {"left": "id", "op": "=", "right": "x"}
+
+
 @pytest.mark.parametrize(
     ("config", "more", "code", "message"),
     [
-        (
-            {"sise": 5},
-            [],
-            2,
-            "config.json: miner_configuration has the unknown key 'sise'; known are 'strategy'",
-        ),
+        ({"sise": 5}, [], 2, "json: miner_configuration has the unknown key 'sise'; known are 'strategy'"),
         ({"strategy": "margn"}, [], 2, "config.json: strategy 'margn' is unknown; did you mean 'margin'"),
         ("{", [], 2, "config.json: not valid JSON: Expecting"),
         ({"strategy": "mc_dropout"}, [], 1, "strategy 'mc_dropout' needs mc_dropout"),
@@ -168,12 +155,7 @@ def test_one_file_for_all_records(command, tmp_path, capsys):
             "cannot read records from 'gone.parquet'",
         ),
         ({}, ["-o", "pool.parquet"], 1, "pool.parquet is not a file of picks: it has the columns id"),
-        (
-            {"select": {"filters": [{"left": "id", "op": "=", "right": "x"}]}},
-            [],
-            3,
-            "none of 60 records fits select",
-        ),
+        ({"select": {"filters": [NEVER]}}, [], 3, "none of 60 records fits select"),
     ],
 )
 def test_exit_codes_and_one_line_of_error(pool, command, capsys, config, more, code, message):
@@ -263,17 +245,12 @@ def test_workers_and_a_cluster_pick_the_same(pool, command, capsys, monkeypatch)
     distributed = pytest.importorskip("distributed")
     config = {"strategy": "coreset", "size": 8, "select": {"limit": 50, "order_by": "confidence"}}
     _, here, _ = said_by(capsys, command(config, "--dry-run"))
-    process = [
-        sys.executable,
-        "-m",
-        "alhelpers.cli",
-        *command(config, "--dry-run", "--json", "--workers", "2"),
-    ]
+    arguments = command(config, "--dry-run", "--json", "--workers", "2")
+    process = [sys.executable, "-m", "alhelpers.cli", *arguments]
     done = subprocess.run(process, capture_output=True, text=True, check=False)
     assert done.stderr == "" and json.loads(done.stdout) == here
-    with distributed.LocalCluster(
-        1, processes=False, protocol="tcp://", dashboard_address="127.0.0.1:0"
-    ) as cluster:
+    options = {"processes": False, "protocol": "tcp://", "dashboard_address": "127.0.0.1:0"}
+    with distributed.LocalCluster(1, **options) as cluster:
         address = ["--scheduler", cluster.scheduler_address]
         assert said_by(capsys, command(config, "--dry-run", *address)) == (0, here, "")
 

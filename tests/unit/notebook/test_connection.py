@@ -95,14 +95,11 @@ def session(place):
     )
 
 
-def test_one_server_serves_a_state_folder(session):
+def test_one_server_serves_a_state_folder_and_the_project_is_made_once(session):
     assert session["modules"] == [True, True]
     assert session["urls"][0] == session["urls"][1]
     first, same, _, own = session["pids"]
     assert first == same != own
-
-
-def test_the_project_is_made_once(session):
     assert session["projects"].count("Ours") == 1
     assert session["projects_after"] == session["projects"]
 
@@ -129,6 +126,7 @@ def test_nothing_is_written_to_the_users_home_or_working_folder(session, place):
 @pytest.fixture(scope="module")
 def in_kernel(place, session):
     """What a kernel sees that connects to the same state folder."""
+    import nbformat
     import papermill
     from nbformat.v4 import new_code_cell, new_notebook
 
@@ -150,20 +148,10 @@ def in_kernel(place, session):
             patch.setenv(name, value)
         patch.setenv("HOME", str(place))  # Jupyter writes to it
         patch.delenv("DATALOOP_PATH")
-        executed = papermill.execute_notebook(
-            write(new_notebook(cells=cells, metadata=kernel), place / "source.ipynb"),
-            str(output),
-            cwd=str(place / "work"),
-            progress_bar=False,
-        )
+        nbformat.write(new_notebook(cells=cells, metadata=kernel), place / "source.ipynb")
+        options = {"cwd": str(place / "work"), "progress_bar": False}
+        executed = papermill.execute_notebook(str(place / "source.ipynb"), str(output), **options)
     return executed, recorded(output)
-
-
-def write(document, path):
-    import nbformat
-
-    nbformat.write(document, path)
-    return str(path)
 
 
 def test_a_kernel_shares_the_state_and_its_requests_do_not_walk_the_stack(in_kernel):
