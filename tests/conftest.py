@@ -1,5 +1,6 @@
 """Fixtures for every test that talks to the offline platform, and the marker of tests that start a process."""
 
+import gc
 import inspect
 import itertools
 import json
@@ -63,10 +64,20 @@ def _is_of_tests(function):
 
 
 def pytest_sessionstart(session):
-    """Let no test start a process when those with the marker are left out."""
-    runs_tests = hasattr(session.config, "workerinput") or session.config.option.dist == "no"
-    if runs_tests and session.config.option.markexpr == "not process":
+    """Prepare for fast imports, and let no test start a process when those with the marker are left out."""
+    if not hasattr(session.config, "workerinput") and session.config.option.dist != "no":
+        return  # this process starts those that run the tests
+    import alhelpers.runs.runner  # noqa: F401 - imports jsonschema without its grammar, which takes a second
+
+    # The million objects of imported packages stay: the garbage collector need not visit them, now or later.
+    gc.disable()
+    if session.config.option.markexpr == "not process":
         sys.addaudithook(_refuse_processes)
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 def _refuse_processes(event, arguments):
