@@ -122,7 +122,7 @@ class ServerProcess:
                 start_new_session=True,  # Ctrl-C is for this process alone
             )
 
-    def ask(self, request: dict[str, Any], files: list[int] | None = None) -> int | None:
+    def request(self, request: dict[str, Any], files: list[int] | None = None) -> int | None:
         """Send a request and return its answer, or None if the server has died or the process is not its child.
 
         The keys of a request are "fork", answered with the id of the new process, which receives the files; "reap", a
@@ -149,7 +149,7 @@ class Server:
         # Files in the folder where it was started must not be imported; a fork has a folder of its own.
         if sys.path[0] in ("", os.getcwd()):
             del sys.path[0]
-        # OpenBLAS would start its threads at once; a fork that may have more than one asks for them later.
+        # OpenBLAS would start its threads at once; a fork that may have more than one starts them later.
         os.environ["OPENBLAS_NUM_THREADS"] = "1"
         self._set_by_imports: dict[str, str] = {}
         self._preload(preload)

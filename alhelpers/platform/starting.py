@@ -63,7 +63,7 @@ class _Server:
             return None
         if self._process is None:
             self._process = ServerProcess(MODULE, self._preload, self._environment)
-        answer = self._process.ask(question, files)
+        answer = self._process.request(question, files)
         if answer is None:
             self._end()
         return answer

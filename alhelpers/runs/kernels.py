@@ -15,7 +15,6 @@ import psutil
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
-from traitlets import default
 
 from alhelpers.forking import send
 from alhelpers.runs.errors import NotebookError
@@ -86,7 +85,7 @@ class _ForkedProvisioner(LocalProvisioner):
 
 
 class Guard:
-    """Kills a kernel that exceeds a limit of seconds or bytes; ``reason`` says which.
+    """Kills a kernel that exceeds a limit of seconds or bytes; ``reason`` names it.
 
     Memory is that of the kernel and the processes that it started, shared pages counted in each. It is checked several
     times a second, and may be exceeded in between.
@@ -159,7 +158,12 @@ def manager_class(folder: str, guard: Guard, waiting: ForkedKernel | None = None
     """
     sockets = os.path.join(folder, "kernel")
 
+    usable = os.name == "posix" and len(f"{sockets}-5".encode()) <= _MAX_SOCKET_NAME
+
     class GuardedManager(AsyncKernelManager):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options | ({"transport": "ipc", "ip": sockets} if usable else {}))
+
         async def _async_pre_start_kernel(self, **kwargs: Any) -> tuple[list[str], dict[str, Any]]:
             if waiting is not None:
                 self.kernel_id = self.kernel_id or str(uuid.uuid4())
@@ -176,17 +180,7 @@ def manager_class(folder: str, guard: Guard, waiting: ForkedKernel | None = None
         pre_start_kernel = _async_pre_start_kernel
         post_start_kernel = _async_post_start_kernel
 
-    class FolderManager(GuardedManager):
-        @default("transport")
-        def _transport(self) -> str:
-            return "ipc"
-
-        @default("ip")
-        def _ip(self) -> str:
-            return sockets
-
-    usable = os.name == "posix" and len(f"{sockets}-5".encode()) <= _MAX_SOCKET_NAME
-    return FolderManager if usable else GuardedManager
+    return GuardedManager
 
 
 def check_kernel() -> None:

@@ -4,7 +4,7 @@ import re
 
 from alhelpers.forking import NUMERICAL, SDK_DEPENDENCIES
 
-#: Imported once, in this order. A module that looks at its environment when it is imported must not be listed:
+#: Imported once, in this order. A module that reads its environment when it is imported must not be listed:
 #: ipywidgets and tqdm.auto check whether there is a kernel.
 PRELOADED = (
     *NUMERICAL,

@@ -91,13 +91,13 @@ class Processes:
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                pid = self._ask({"fork": request, "environment": self.environment()}, [theirs.fileno()])
+                pid = self._request({"fork": request, "environment": self.environment()}, [theirs.fileno()])
             if pid is None:
                 return None, None
             answer, _ = receive(ours)
-        return answer, self._ask({"reap": pid})
+        return answer, self._request({"reap": pid})
 
-    def _ask(self, request: dict[str, Any], files: list[int] | None = None) -> int | None:
+    def _request(self, request: dict[str, Any], files: list[int] | None = None) -> int | None:
         """Send a request to the server; None if it has died, and the next request starts another."""
         with self._lock:
             if self._stopped:
@@ -107,7 +107,7 @@ class Processes:
                     self._server = ServerProcess(
                         "alhelpers.runs.run_process", self.preload, self.environment(), log
                     )
-            answer = self._server.ask(request, files)
+            answer = self._server.request(request, files)
             if answer is None and "fork" in request:
                 self._server.close()
                 self._server = None

@@ -130,7 +130,7 @@ def results(output: str | Path) -> "pandas.DataFrame":
 
 @contextmanager
 def _disk_full_named(store: Store, settings: list[Setting]) -> Iterator[None]:
-    """Turn the error of a full disk into one that says how many runs are kept."""
+    """Turn the error of a full disk into one with the number of runs that are kept."""
     try:
         yield
     except OSError as error:

@@ -58,7 +58,7 @@ ROOMS = {
     "loop": "matplotlib numpy pandas scipy sklearn torch",
     "platform": "PIL aiohttp cronsim dtlpy filelock jinja2 jwt multipart psutil",
     "runs": "distributed filelock ipykernel jupyter_client nbclient nbconvert nbformat numpy pandas papermill psutil"
-    " pyarrow traitlets",
+    " pyarrow",
     "dataloop": "PIL dtlpy numpy pandas pyarrow pydantic torch",
     "notebook": "IPython dtlpy ipywidgets matplotlib numpy",
     "cli": "distributed filelock pyarrow tqdm",

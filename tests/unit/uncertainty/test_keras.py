@@ -51,9 +51,9 @@ def keras_process(server, tmp_path):
     """Runs code in a fork of the process with Keras, in a folder of the test."""
 
     def run(code):
-        pid = server.ask({"fork": True, "code": textwrap.dedent(code), "folder": str(tmp_path)})
+        pid = server.request({"fork": True, "code": textwrap.dedent(code), "folder": str(tmp_path)})
         assert pid is not None, "the process with Keras has died"
-        code = server.ask({"reap": pid})
+        code = server.request({"reap": pid})
         error = tmp_path / "error.txt"
         assert code == 0, error.read_text() if error.exists() else f"it ended with code {code}"
 
