@@ -1,18 +1,16 @@
 import copy
 import json
-from pathlib import Path
 
 import pytest
 from node_samples import label, predict, predict_as
 
-from alhelpers.dataloop import ModelComparer, node_context
+from alhelpers.dataloop import ModelComparer, node_context, steps
 from alhelpers.dataloop.compare_models import compare
 from alhelpers.dataloop.data_split import split_dataset
 from alhelpers.evaluation import NoGroundTruth
 
-CONFIGS = Path(__file__).parents[3] / "pipeline_configs"
-DEFAULT = json.loads((CONFIGS / "compare_configurations.json").read_text())
-TEST = json.loads((CONFIGS / "test_subset_filter.json").read_text())
+DEFAULT = steps.config("compare_configurations.json")
+TEST = steps.config("test_subset_filter.json")
 TRAINING = {
     "wins": "all",
     "checks": [
@@ -213,7 +211,7 @@ def test_a_dataset_with_checks_alone_compares_the_checks(trained):
     assert compare(short, long, TRAINING, dataset).metric == "training_metrics"
 
 
-SEVERAL = json.loads((CONFIGS / "compare_configurations_several_metrics.json").read_text())
+SEVERAL = steps.config("compare_configurations_several_metrics.json")
 
 
 @pytest.fixture

@@ -1,28 +1,19 @@
 import io
 import itertools
-import json
-from pathlib import Path
 
 import pytest
 from node_samples import label, predict, read_tags, tag, upload
 
 from alhelpers.data.splitting import assign_group, parse_groups, plan_split
-from alhelpers.dataloop import DataSplitter, data_split, node_context, reading
+from alhelpers.dataloop import DataSplitter, data_split, node_context, reading, steps
 from alhelpers.dataloop.data_split import split_dataset
 
-CONFIGS = Path(__file__).parents[3] / "pipeline_configs"
-EQUAL = {
-    "groups": [
-        {"id": "1", "name": "train", "distribution": 50},
-        {"id": "2", "name": "test", "distribution": 50},
-    ]
-}
+EQUAL = {"groups": [{"id": name, "name": name, "distribution": 50} for name in ("train", "test")]}
 GROUPS = {"train": 50, "validation": 25, "test": 25}
 
 
-def subset(dl, dataset, name):
-    query = json.loads((CONFIGS / f"{name}_subset_filter.json").read_text())
-    return {item.id for item in dataset.items.list(filters=dl.Filters(custom_filter=query)).all()}
+def subset(dataset, name):
+    return {item.id for item in dataset.items.list(filters=steps.subset_filter(name)).all()}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +35,7 @@ def test_the_node_tags_an_item_and_takes_its_action(dl, pool, context, progress)
         expected = assign_group(item.id, parse_groups({"train": 50, "test": 50}))
         assert progress.action == expected
         assert returned.id == item.id and read_tags(dataset, item) == {expected: True}
-        assert item.id in subset(dl, dataset, expected)
+        assert item.id in subset(dataset, expected)
 
 
 def test_a_retry_and_an_outdated_copy_give_the_same_single_tag(dl, pool, shared_project, progress, context):
@@ -203,12 +194,11 @@ def test_a_context_for_notebooks_is_a_real_one_and_is_used_again(dl, shared_proj
 def test_an_item_by_its_id_alone_is_split(dl, pool, context, progress):
     _, items = pool
     item = dl.items.get(item_id=items["11.png"].id)
-    assert DataSplitter.data_split(item, progress, context).metadata["system"]["tags"] == {
-        progress.action: True
-    }
+    tags = DataSplitter.data_split(item, progress, context).metadata["system"]["tags"]
+    assert tags == {progress.action: True}
 
 
-# ------------------------------------------------------------------------------------------- the who
+# ------------------------------------------------------------------------------------------- a whole dataset
 
 
 @pytest.fixture(scope="module")
@@ -227,14 +217,12 @@ def test_a_dataset_is_split_exactly_and_else_as_the_node_would(dl, whole):
     result = split_dataset(dataset, GROUPS, seed=3)
     assert result.counts == result.wanted == {"train": 30, "validation": 15, "test": 15}
     assert (result.assigned, result.kept, result.skipped, result.deleted) == (59, 1, 1, 0)
-    assert (
-        len(result.warnings) == 1 and "1 items" in result.warnings[0] and "not images" in result.warnings[0]
-    )
-    subsets = {name: subset(dl, dataset, name) for name in GROUPS}
+    (warning,) = result.warnings
+    assert "1 items" in warning and "not images" in warning
+    subsets = {name: subset(dataset, name) for name in GROUPS}
     assert {name: len(ids) for name, ids in subsets.items()} == result.counts
-    plan = plan_split(
-        [item.id for item in items.values()], GROUPS, 3, kept={items["001.png"].id: "validation"}
-    )
+    ids, kept = [item.id for item in items.values()], {items["001.png"].id: "validation"}
+    plan = plan_split(ids, GROUPS, 3, kept=kept)
     assert {item_id: name for name, ids in subsets.items() for item_id in ids} == plan
     groups = parse_groups(GROUPS)
     as_node = sum(assign_group(item.id, groups, 3) == plan[item.id] for item in items.values())
@@ -321,7 +309,7 @@ def test_every_label_is_split_alike_in_a_few_requests(dl, labelled, requests):
     assert all(abs(row["reached"] - row["wanted"]) < 1 for row in rows.values())
     bs = {item.id for item in items[26:36]}
     for name in GROUPS:
-        assert len(subset(dl, dataset, name) & bs) == rows["b", name]["reached"]
+        assert len(subset(dataset, name) & bs) == rows["b", name]["reached"]
     # A second split of other strata changes nothing, and says what it found.
     again = split_dataset(dataset, GROUPS, stratify="metadata.user.batch")
     assert again.assigned == 0 and {row["stratum"] for row in again.strata} == {"0", "1"}
@@ -426,11 +414,11 @@ def test_a_run_that_is_cut_off_is_finished_by_the_next(dl, make_dataset, monkeyp
         patched.setattr(type(dataset.items), "update", cut_off)
         with pytest.raises(KeyboardInterrupt):
             split_dataset(dataset, GROUPS, seed=4, **options)
-    half = {name: subset(dl, dataset, name) for name in GROUPS}
+    half = {name: subset(dataset, name) for name in GROUPS}
     assert 0 < sum(map(len, half.values())) < 24
     result = split_dataset(dataset, GROUPS, seed=4, **options)
     assert result.kept == sum(map(len, half.values())) and result.kept + result.assigned == 24
-    done = {item_id: name for name in GROUPS for item_id in subset(dl, dataset, name)}
+    done = {item_id: name for name in GROUPS for item_id in subset(dataset, name)}
     assert done == plan and result.counts == {"train": 12, "validation": 6, "test": 6} | (
         {name: list(plan.values()).count(name) for name in GROUPS} if "group_by" in options else {}
     )
