@@ -30,21 +30,8 @@ REQUIREMENTS = ("cloudpickle", "dtlpy", "numpy", "pillow", "pyarrow", "pydantic"
 def write_codebase(folder: str | Path) -> Path:
     """Write the code of the app, ready for ``project.dpks.publish(manifest_filepath=..., local_path=folder)``.
 
-    Parameters
-    ----------
-    folder : path
-        The folder; it must be empty or missing.
-
-    Returns
-    -------
-    Path
-        The folder, with ``alhelpers``, the modules that services import, and ``requirements.txt``, the versions
-        that are installed here. The manifest names the file of each service in it.
-
-    Raises
-    ------
-    FileExistsError
-        If the folder is not empty: everything in it would be published as well.
+    The folder must be empty or missing; it gets ``alhelpers``, the modules that services import, and
+    ``requirements.txt``, the versions that are installed here.
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)

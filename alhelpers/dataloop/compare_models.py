@@ -33,31 +33,11 @@ def compare(
     config: Mapping[str, Any] | CompareConfig | None = None,
     dataset: dl.Dataset | None = None,
 ) -> Comparison:
-    """Compare two models; nothing on the platform is changed.
+    """Compare two models by metrics on the dataset that both were evaluated on, or by training metrics (``checks``).
 
-    Parameters
-    ----------
-    previous_model, new_model : dl.Model
-        The models.
-    config : mapping, optional
-        As :func:`alhelpers.evaluation.read_compare_config` takes it.
-    dataset : dl.Dataset, optional
-        The dataset that both were evaluated on. With it, and with a metric on test items in the configuration,
-        they are compared by these metrics, else by training metrics (``checks``).
+    Nothing on the platform is changed. A ValueError means that the configuration is not valid, or that predictions,
+    metrics or ground truth are missing (`alhelpers.evaluation.NoGroundTruth`).
 
-    Returns
-    -------
-    Comparison
-        The decision; print it for a table.
-
-    Raises
-    ------
-    ValueError
-        For an unusable configuration, and for missing predictions, metrics or ground truth
-        (`alhelpers.evaluation.NoGroundTruth`).
-
-    Examples
-    --------
     >>> print(compare(old, new, {"precision_recall": {"min_delta": 0.01}}, dataset))  # doctest: +SKIP
     """
     parsed = read_compare_config(config)

@@ -76,15 +76,9 @@ def _same_classes(base_model: dl.Model, dataset: dl.Dataset) -> bool:
     return not labels or labels == set(base_model.labels or [])
 
 
-def _taken_names(dataset: dl.Dataset, name: str) -> set[str]:
-    filters = dl.Filters(resource=dl.FiltersResource.MODEL)
-    filters.add(field="name", values=f"{name}*")
+def _names_that_start_with(dataset: dl.Dataset, name: str) -> set[str]:
+    filters = dl.Filters(resource=dl.FiltersResource.MODEL, field="name", values=f"{name}*")
     return {model.name for model in dataset.project.models.list(filters=filters).all()}
-
-
-def _is_taken(dataset: dl.Dataset, name: str) -> bool:
-    filters = dl.Filters(resource=dl.FiltersResource.MODEL, field="name", values=name)
-    return dataset.project.models.list(filters=filters).items_count > 0
 
 
 def _clone_with_free_name(base_model: dl.Model, dataset: dl.Dataset, name: str, **arguments: Any) -> dl.Model:
@@ -97,10 +91,10 @@ def _clone_with_free_name(base_model: dl.Model, dataset: dl.Dataset, name: str, 
         try:
             return source.clone(model_name=candidate, dataset=dataset, **copy.deepcopy(arguments))
         except dl.exceptions.BadRequest as error:
-            if not _is_taken(dataset, candidate):
+            taken = _names_that_start_with(dataset, name)
+            if candidate not in taken:
                 raise
-            refusal = error
-            candidate = free_name(name, _taken_names(dataset, name) | {candidate})
+            candidate, refusal = free_name(name, taken), error
     raise RuntimeError(
         f"no free name for the new model: {name!r} and {MAX_NAME_CONFLICTS - 1} numbered ones were taken "
         "meanwhile. Put {datetime} into the node's modelName"

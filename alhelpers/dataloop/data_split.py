@@ -9,6 +9,7 @@ The platform loads this file by its path; the modules that it imports are in the
 `alhelpers.dataloop.app.write_codebase` writes.
 """
 
+import contextlib
 import copy
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -258,20 +259,18 @@ def _strata(dataset: dl.Dataset, items: Sequence[dl.Item], stratify: str) -> lis
 
 def _clear_models(items: Sequence[dl.Item]) -> None:
     annotated = [item for item in items if item.annotated or item.annotations_count]
+    _for_each(clear_model_info, annotated)
+
+
+def _for_each(function: Callable[[dl.Item], Any], items: Iterable[dl.Item]) -> None:
+    """Call a function for items in parallel; those that were deleted meanwhile are counted when they are read back."""
+
+    def call(item: dl.Item) -> None:
+        with contextlib.suppress(dl.exceptions.NotFound):
+            function(item)
+
     with ThreadPoolExecutor(_PARALLEL_UPDATES) as pool:
-        list(pool.map(_unless_deleted(clear_model_info), annotated))
-
-
-def _unless_deleted(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Ignore items that were deleted meanwhile; reading back counts them."""
-
-    def call(*arguments: Any) -> Any:
-        try:
-            return function(*arguments)
-        except dl.exceptions.NotFound:
-            return None
-
-    return call
+        list(pool.map(call, items))
 
 
 def _tag_all(
@@ -294,8 +293,7 @@ def _tag_all(
         if current_group(fresh.metadata, groups, fresh.id) is None:
             tag_item(fresh, plan[item.id])
 
-    with ThreadPoolExecutor(_PARALLEL_UPDATES) as pool:
-        list(pool.map(_unless_deleted(tag_one), [item for item in items if tags_of(item.metadata)]))
+    _for_each(tag_one, [item for item in items if tags_of(item.metadata)])
 
 
 def _read_back(

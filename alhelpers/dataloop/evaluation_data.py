@@ -21,25 +21,7 @@ def read_test_set(
 ) -> TestSet:
     """Read each model's predictions once, and the ground truth of the test items once, in pages of a thousand.
 
-    Parameters
-    ----------
-    previous_model, new_model : dl.Model
-        The models; they must be evaluated on the dataset.
-    dataset : dl.Dataset
-        The dataset.
-    test_filter : dict, optional
-        The test items. Without it, they are the items on which either model has predictions.
-
-    Returns
-    -------
-    TestSet
-        Plain rows.
-
-    Raises
-    ------
-    ValueError
-        If a model has no predictions there, the models' outputs cannot be compared, no item is selected, or a
-        prediction has no usable confidence.
+    Without a filter the test items are those on which either model has predictions.
     """
     models = (previous_model, new_model)
     kind = output_type(*models)
@@ -71,7 +53,7 @@ def read_test_set(
 
 
 def output_type(previous_model: dl.Model, new_model: dl.Model) -> str:
-    """Return the type of annotations that both models predict, or raise if it is none that can be compared."""
+    """Return the type of annotations that both models predict, or raise a ValueError if they cannot be compared."""
     first, second = (
         str(getattr(model.output_type, "value", model.output_type)) for model in (previous_model, new_model)
     )

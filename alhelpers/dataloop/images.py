@@ -14,13 +14,7 @@ from alhelpers.data import ImageSet
 
 
 def read_image(source: Any, name: str, size: int | Sequence[int], *, colour: bool = False) -> np.ndarray:
-    """Read an image file, uint8 of shape (H, W), or (H, W, 3) with ``colour``; ``size`` is H and W, or both in one.
-
-    Raises
-    ------
-    ValueError
-        If it is not an image; the message names the item.
-    """
+    """Read an image file, uint8 of shape (H, W), or (H, W, 3) with ``colour``; ``size`` is H and W, or both in one."""
     height, width = (size, size) if isinstance(size, int) else size
     try:
         with Image.open(source) as file:
@@ -42,13 +36,7 @@ def read_image(source: Any, name: str, size: int | Sequence[int], *, colour: boo
 def read_subset(
     folder: Path, class_names: list[str], size: int | Sequence[int], *, colour: bool = False
 ) -> ImageSet:
-    """Read a subset as the SDK downloads it: a folder with ``items/`` and ``json/``.
-
-    Raises
-    ------
-    ValueError
-        If an item is not an image, has no label, several, or one that is not in ``class_names``.
-    """
+    """Read a subset as the SDK downloads it, ``items/`` and ``json/``; each item must have one of the labels."""
     known = {name: row for row, name in enumerate(class_names)}
     ids, images, labels = [], [], []
     for path in sorted((folder / "json").rglob("*.json")):

@@ -31,8 +31,6 @@ def _with_keys(*names: str) -> type[Configuration]:
 
 
 class Port(Configuration):
-    """An input or an output of a node."""
-
     model_config = described("an object that describes a port")
     portId: Text = Field(description="a text that no other port of the node has")
     type: Text = Field(description=_PORT_TYPE)
@@ -45,8 +43,6 @@ class Port(Configuration):
 
 
 class Position(Configuration):
-    """The place of a node in the drawing."""
-
     model_config = described("the place of the node in the drawing")
     x: float = Field(description="a number")
     y: float = Field(description="a number")
@@ -54,8 +50,6 @@ class Position(Configuration):
 
 
 class NodeMetadata(Configuration):
-    """The position and the settings of a node."""
-
     model_config = described("an object with the node's 'position' and settings", extra="allow")
     position: Position = Field(description="the place of the node in the drawing")
     variableDataset: Text | None = _optional(_VARIABLE_NAME)
@@ -63,8 +57,6 @@ class NodeMetadata(Configuration):
 
 
 class Node(Configuration):
-    """A node of a pipeline."""
-
     model_config = described("an object that describes a node")
     id: Text = Field(description="a text that no other node has")
     name: Text = Field(description="a text")
@@ -84,16 +76,12 @@ class Node(Configuration):
 
 
 class End(Configuration):
-    """The end of an arrow."""
-
     model_config = described("an object that names a node and one of its ports")
     nodeId: Text = Field(description="the id of a node")
     portId: Text = Field(description="the id of a port")
 
 
 class Connection(Configuration):
-    """An arrow of a pipeline."""
-
     model_config = described("an object that describes an arrow")
     src: End = Field(description="an object that names a node and one of its ports")
     tgt: End = Field(description="an object that names a node and one of its ports")
@@ -102,8 +90,6 @@ class Connection(Configuration):
 
 
 class Trigger(Configuration):
-    """An event or a time at which a run starts."""
-
     model_config = described("an object that describes a trigger")
     type: Literal["Event", "Cron"] = Field(description="'Event' or 'Cron'")
     name: Text | None = _optional("a text that no other trigger of the project has")
@@ -113,8 +99,6 @@ class Trigger(Configuration):
 
 
 class Start(Configuration):
-    """A node at which a run starts."""
-
     model_config = described("an object that names the node at which a run starts")
     nodeId: Text = Field(description="the id of a node")
     type: Literal["root", "trigger"] = Field(description="'root' or 'trigger'")
@@ -123,8 +107,6 @@ class Start(Configuration):
 
 
 class Variable(Configuration):
-    """A variable of a pipeline."""
-
     model_config = described("an object that describes a variable")
     name: Text = Field(description="a text that no other variable has")
     type: Text = Field(description="a type such as 'Dataset', 'Model' or 'Json'")
@@ -133,8 +115,6 @@ class Variable(Configuration):
 
 
 class Pipeline(Configuration):
-    """A pipeline as the platform exports it."""
-
     model_config = described(
         "an object with the pipeline's 'name', 'nodes', 'connections', 'startNodes' and 'variables'"
     )
@@ -152,8 +132,6 @@ class Pipeline(Configuration):
 
 
 class Argument(Configuration):
-    """An argument or a result of a function."""
-
     model_config = described("an object with the 'type' and 'name' of an argument or result")
     type: Text = Field(description=_PORT_TYPE)
     name: Text = Field(description="the name of an argument or a result")
@@ -161,8 +139,6 @@ class Argument(Configuration):
 
 
 class Function(_with_keys("computeConfig", "config", "displayIcon", "integration", "mandatory", "value")):
-    """A function of a module."""
-
     model_config = described("an object that describes a function")
     name: Text = Field(description="the name of a method of the class")
     displayName: Text | None = _optional("a text")
@@ -172,8 +148,6 @@ class Function(_with_keys("computeConfig", "config", "displayIcon", "integration
 
 
 class Module(Configuration):
-    """A module of the app: a class in a file of the codebase."""
-
     model_config = described("an object that describes a module")
     name: Text = Field(description="a text that no other module has")
     className: Text = Field(description="the name of a class in the entry point")
@@ -196,8 +170,6 @@ class ComputeConfig(
         "versions",
     )
 ):
-    """A compute configuration."""
-
     model_config = described("an object with a 'name' and a 'runtime'")
     name: Text = Field(description="a text that no other compute configuration has")
     runtime: _Object = Field(description="an object such as {'podType': 'regular-s'}")
@@ -205,24 +177,18 @@ class ComputeConfig(
 
 
 class ModelComponent(Configuration):
-    """A model that the app brings."""
-
     model_config = described("an object with the model's 'name' and 'moduleName'", extra="allow")
     name: Text = Field(description="a text that no other model has")
     moduleName: Text = Field(description="the name of one of the 'modules'")
 
 
 class Invoke(Configuration):
-    """The function of a node."""
-
     model_config = described("an object with the node's function")
     type: Literal["function"] = Field(description="'function'")
     namespace: str = Field(description="app.module.function", pattern=r"^[^.]+\.[^.]+\.[^.]+$")
 
 
 class PipelineNode(_with_keys("computeConfig", "configuration", "description", "icon", "panel")):
-    """A node for the pipeline editor."""
-
     model_config = described("an object with the node's 'name', 'displayName' and 'invoke'")
     name: Text = Field(description="a text")
     displayName: Text = Field(description="a text")
@@ -232,8 +198,6 @@ class PipelineNode(_with_keys("computeConfig", "configuration", "description", "
 
 
 class Components(_with_keys("channels", "integrations", "panels", "services", "toolbars", "triggers")):
-    """The parts of the app."""
-
     model_config = described("an object with the app's modules, models, nodes and templates")
     modules: list[Module] = Field(description="a list of at least one module", min_length=1)
     computeConfigs: list[ComputeConfig] = Field([], description="a list of compute configurations")
@@ -243,8 +207,6 @@ class Components(_with_keys("channels", "integrations", "panels", "services", "t
 
 
 class Manifest(_with_keys("codebase", "context", "dependencies", "icon", "metadata", "tags", "url")):
-    """The manifest of an app."""
-
     model_config = described(
         "an object with the app's 'name', 'displayName', 'version', 'scope' and 'components'"
     )

@@ -22,22 +22,13 @@ _CALLED_DATETIME = re.compile(
 )
 # What strftime's codes become in a finished name, to recognise the timestamp of an earlier round.
 _DATETIME_PATTERNS = {
+    **dict.fromkeys(("%m", "%d", "%H", "%I", "%M", "%S", "%y"), r"\d\d"),
+    **dict.fromkeys(("%b", "%B", "%a", "%A"), r"\w+"),
+    "%p": r"\w*",
     "%Y": r"\d{4}",
-    "%m": r"\d\d",
-    "%d": r"\d\d",
-    "%H": r"\d\d",
-    "%I": r"\d\d",
-    "%M": r"\d\d",
-    "%S": r"\d\d",
-    "%y": r"\d\d",
     "%j": r"\d{3}",
     "%f": r"\d{6}",
     "%s": r"\d{9,11}",
-    "%b": r"\w+",
-    "%B": r"\w+",
-    "%a": r"\w+",
-    "%A": r"\w+",
-    "%p": r"\w*",
     "%F": r"\d{4}-\d\d-\d\d",
     "%T": r"\d\d-\d\d-\d\d",
     "%%": "%",
@@ -61,30 +52,11 @@ class CreateModelConfig(Configuration):
 
 
 def render_name(template: str, base_model_name: str, dataset_name: str, now: datetime | None = None) -> str:
-    """Render the name of a new model.
+    """Render a template with the placeholders of `KNOWN_PLACEHOLDERS`; by default ``now`` is the current UTC time.
 
-    Parameters
-    ----------
-    template : str
-        The name template, with the placeholders of `KNOWN_PLACEHOLDERS`.
-    base_model_name, dataset_name : str
-        The names that go into it. A suffix that an earlier round added to the base model's name is dropped
-        first.
-    now : datetime, optional
-        The time for ``{datetime}``; the current UTC time by default.
+    A suffix that an earlier round added to the base model's name is dropped first; characters that no folder may have
+    are replaced by '-'.
 
-    Returns
-    -------
-    str
-        The name, with characters that no folder may have replaced by '-'.
-
-    Raises
-    ------
-    ValueError
-        For an empty template, an unknown placeholder, braces that do not match, and if nothing is left of the name.
-
-    Examples
-    --------
     >>> render_name("{base_model.name}_{datetime:%Y-%m-%d}", "digits_2024-01-02", "d", datetime(2025, 3, 4))
     'digits_2025-03-04'
     """

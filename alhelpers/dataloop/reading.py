@@ -23,10 +23,9 @@ _LAYER = "embeddings:"
 
 
 def pages(listing: dl.entities.PagedEntities) -> Iterator[Any]:
-    """Yield the entities on all pages of a listing, requesting each page once.
+    """Yield the entities on all pages of a listing; a query that the platform refuses raises a PlatformException.
 
-    The SDK's own ``all()`` requests the first page twice, and takes a query that the platform refuses for an
-    empty one; here it raises a ``dl.exceptions.PlatformException``.
+    The SDK's own ``all()`` requests the first page twice, and takes a refused query for an empty one.
     """
     # An empty first page may be a query that was refused, which the SDK only logs; asked for alone, it raises.
     yield from listing.items or listing.return_page()
@@ -51,26 +50,7 @@ def by_ids(ids: Sequence[str]) -> dl.Filters:
 
 
 def find_items(dataset: dl.Dataset, filters: dl.Filters | Mapping[str, Any] | None = None) -> list[dl.Item]:
-    """Read the items that a filter selects.
-
-    Parameters
-    ----------
-    dataset : dl.Dataset
-        The dataset.
-    filters : dl.Filters or mapping, optional
-        A filter of items, or a query in the form of ``train_subset_filter.json``; it is not changed. All files
-        that are not hidden by default.
-
-    Returns
-    -------
-    list of dl.Item
-        The items in the platform's order, each once, without folders.
-
-    Raises
-    ------
-    ValueError
-        If the platform refuses the query.
-    """
+    """Read the files and items that a filter or query selects, without folders; by default all that are not hidden."""
     # The SDK writes page numbers into the filter that is passed.
     given = copy.deepcopy(filters)
     if not isinstance(given, dl.Filters):
@@ -173,29 +153,10 @@ def labels_of(dataset: dl.Dataset, item_ids: Sequence[str]) -> dict[str, list[st
 def records_of(
     dataset: dl.Dataset, model: dl.Model, filters: dl.Filters | Mapping[str, Any] | None = None
 ) -> pa.Table:
-    """Read what a model predicted on a dataset as a table of records.
+    """Read what a model predicted on a dataset as a table of records, of the items in a form that `find_items` takes.
 
-    Parameters
-    ----------
-    dataset : dl.Dataset
-        The dataset.
-    model : dl.Model
-        The model, by its id.
-    filters : dl.Filters or mapping, optional
-        Which items, in a form that :func:`find_items` takes; all files by default.
-
-    Returns
-    -------
-    pyarrow.Table
-        A record for each item with a prediction, in the platform's order: the fields of :func:`to_record`,
-        and ``groundtruth`` where the item has exactly one class, ``split`` where it is in one subset, and the
-        file's name under ``metadata``.
-
-    Raises
-    ------
-    ValueError
-        If none of the items has a prediction of the model, or the platform refuses the query; and as a
-        :class:`alhelpers.records.RecordError`, which names the item, if a record is not valid.
+    A record has the fields of `to_record`, the file's name under ``metadata``, ``groundtruth`` where the item has
+    exactly one class, and ``split`` where it is in one subset.
     """
     from alhelpers import records
 
@@ -213,7 +174,8 @@ def records_of(
             row = found[item.id] | {"metadata": {"filename": item.filename}}
             if len(names := labels.get(item.id, [])) == 1:
                 row["groundtruth"] = names[0]
-            if len(subsets := _subsets_of(item)) == 1:
+            tags = ((item.metadata or {}).get("system") or {}).get("tags") or {}
+            if len(subsets := [subset for subset in _SUBSETS if tags.get(subset)]) == 1:
                 row["split"] = subsets[0]
             rows.append(row)
     if any("detections" in row for row in rows):
@@ -242,20 +204,8 @@ def predictions_of(dataset: dl.Dataset, item_ids: Sequence[str], model_id: str) 
 def to_record(item_id: str, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return one model's predictions of one item as a record.
 
-    Parameters
-    ----------
-    item_id : str
-        The item.
-    predictions : sequence of mapping
-        Rows with ``id``, ``type`` (``"class"`` or ``"box"``), ``label`` and ``metadata``; of a box also
-        ``left``, ``top``, ``right``, ``bottom``.
-
-    Returns
-    -------
-    dict
-        ``id``; of a classification ``class_name``, ``confidence`` and the fields of records that the adapter
-        stored in ``metadata.user.prediction``; of boxes ``detections``. Of several classifications, one that has
-        fields comes before the others, then the most confident.
+    Of several classifications, one that has fields in ``metadata.user.prediction`` comes before the others, then the
+    most confident; boxes become ``detections``.
     """
     record: dict[str, Any] = {"id": item_id}
     classes = [row for row in predictions if row["type"] == "class"]
@@ -273,13 +223,7 @@ def to_record(item_id: str, predictions: Sequence[Mapping[str, Any]]) -> dict[st
 
 
 def vectors_of(project: dl.Project, feature_set_name: str, item_ids: Sequence[str]) -> dict[str, np.ndarray]:
-    """Read the vectors (D,) float32 of items, in a query for a thousand; of several of one item the newest.
-
-    Raises
-    ------
-    ValueError
-        If the feature set does not exist; it lists those that do.
-    """
+    """Read the vectors (D,) float32 of items, in a query for a thousand; of several of one item the newest."""
     try:
         feature_set = project.feature_sets.get(feature_set_name=feature_set_name)
     except dl.exceptions.NotFound as error:
@@ -339,8 +283,3 @@ def _place(row: Mapping[str, Any]) -> dict[str, float]:
         "width": row["right"] - row["left"],
         "height": row["bottom"] - row["top"],
     }
-
-
-def _subsets_of(item: dl.Item) -> list[str]:
-    tags = ((item.metadata or {}).get("system") or {}).get("tags") or {}
-    return [subset for subset in _SUBSETS if tags.get(subset)]

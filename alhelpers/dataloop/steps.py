@@ -32,10 +32,7 @@ def config(name: str) -> dict[str, Any]:
 
 
 def subset_filter(subset: str) -> dl.Filters:
-    """Return the filter of a subset, ``train``, ``validation`` or ``test``, as a fresh object.
-
-    The SDK changes the dictionary that it gets, hence a new one for every call.
-    """
+    """Return a new filter of ``train``, ``validation`` or ``test``: the SDK changes those that it gets."""
     return dl.Filters(custom_filter=config(f"{subset}_subset_filter.json"))
 
 
@@ -179,15 +176,7 @@ def download_images(items: list[dl.Item], model: dl.Model) -> np.ndarray:
 def labelled_images(
     dataset: dl.Dataset, filters: dl.Filters, model: dl.Model
 ) -> tuple[list[dl.Item], np.ndarray, np.ndarray]:
-    """Download labelled items as arrays.
-
-    Returns
-    -------
-    items : list of dl.Item
-        What the filter selects, sorted by name.
-    images, labels : numpy.ndarray, shapes (N, H, W) or (N, H, W, 3) uint8, and (N,) int64
-        At the size and in the class order of ``model``.
-    """
+    """Return the items that a filter selects, by name, with images and labels (N,) as a model takes them."""
     items = sorted(dataset.items.list(filters=filters).all(), key=lambda item: item.name)
     classes = labels_of(dataset, [item.id for item in items])
     labels = np.array([model.labels.index(classes[item.id][0]) for item in items])

@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 import uuid
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from alhelpers.training import train
 ROOT = Path(__file__).parents[2]
 TRAIN, VALIDATION, TEST = 120, 40, 40
 STEPS, PASSES = 60, 3
+NAMES = [str(digit) for digit in range(10)]
 
 
 def in_folder(folder):
@@ -71,12 +73,8 @@ def app(dl, home, tmp_path_factory):
     manifest = json.loads((ROOT / "pipeline_configs" / "dataloop.json").read_text())
     # The platform counts up: other tests publish the app too, and this fixture may be made anew.
     del manifest["version"]
-    folder = tmp_path_factory.mktemp("app")
-    shutil.copytree(
-        ROOT / "alhelpers" / "dataloop",
-        folder / "alhelpers" / "dataloop",
-        ignore=shutil.ignore_patterns("__*__"),
-    )
+    folder, code = tmp_path_factory.mktemp("app"), Path("alhelpers", "dataloop")
+    shutil.copytree(ROOT / code, folder / code, ignore=shutil.ignore_patterns("__*__"))
     dpk = home.dpks.publish(
         dpk=dl.Dpk.from_json(copy.deepcopy(manifest), client_api=dl.client_api, project=home),
         local_path=str(folder),
@@ -94,7 +92,7 @@ def pool():
 def labelled(dl, home, pool):
     """Three folders of labelled digits."""
     dataset = home.datasets.create("digits")
-    dataset.add_labels([str(digit) for digit in range(10)])
+    dataset.add_labels(NAMES)
     start = 0
     for folder, count in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST)):
         upload(dl, dataset, pool.part(count, start=start), folder)
@@ -127,15 +125,11 @@ def make_model(dl, home, app):
         return home.models.create(
             model_name=f"digits {uuid.uuid4().hex[:6]}",
             dataset_id=dataset.id,
-            labels=labels or [str(digit) for digit in range(10)],
+            labels=labels or NAMES,
             configuration={"image_size": 8, "steps": STEPS} | configuration,
             app=app,
             dpk_model_name="digit-classifier",
-            **{
-                name: dl.Filters(custom_filter=in_folder(folder))
-                for name, folder in filters.items()
-                if folder
-            },
+            **{name: dl.Filters(custom_filter=in_folder(each)) for name, each in filters.items() if each},
         )
 
     return make
@@ -144,13 +138,8 @@ def make_model(dl, home, app):
 @pytest.fixture(scope="module")
 def trained(labelled, make_model, adapter_class, tmp_path_factory):
     """A model trained by its adapter."""
-    model = make_model(
-        labelled,
-        validation_folder="validation",
-        seed=3,
-        store_embeddings=True,
-        mc_dropout_passes=PASSES,
-    )
+    options = {"seed": 3, "store_embeddings": True, "mc_dropout_passes": PASSES}
+    model = make_model(labelled, validation_folder="validation", **options)
     calls = []
 
     class Progress:
@@ -173,16 +162,13 @@ def items_of(dl, dataset, folder):
 # ---------------------------------------------------------------------------------------------------- training
 
 
-def test_training_leaves_a_trained_model_with_its_weights(dl, trained):
+def test_training_leaves_a_trained_model_with_its_weights_and_no_file_behind(dl, trained):
     stored = dl.models.get(model_id=trained.id)
     assert stored.status == "trained"
     assert [entry["status"] for entry in stored.status_logs][-2:] == ["training", "trained"]
     assert [artifact.filename.rsplit("/", 1)[-1] for artifact in stored.artifacts.list()] == ["weights.pt"]
     # The next training gets a folder of its own, on any machine.
     assert stored.configuration["root_path"] is None
-
-
-def test_training_leaves_no_file_behind(trained):
     assert trained.left_behind == []
 
 
@@ -197,17 +183,15 @@ def test_training_through_the_sdk_is_training_on_the_arrays(dl, trained, pool, a
 
 
 def test_training_publishes_its_course(dl, trained):
-    samples = [sample.to_json() for sample in trained.metrics.list().all()]
-    courses = {}
-    for sample in samples:
-        if sample["figure"] != "evaluation":
-            courses.setdefault((sample["figure"], sample["legend"]), []).append(sample["data"])
+    courses = defaultdict(list)
+    for sample in trained.metrics.list().all():
+        if sample.figure != "evaluation":
+            courses[sample.figure, sample.legend].append((sample.x, sample.y))
     assert courses.keys() == {("loss", "train"), ("loss", "validation"), ("accuracy", "validation")}
     for course in courses.values():
-        assert sorted(point["x"] for point in course) == [STEPS * number // 10 for number in range(1, 11)]
-    losses = {point["x"]: point["y"] for point in courses["loss", "validation"]}
+        assert sorted(x for x, _ in course) == [STEPS * number // 10 for number in range(1, 11)]
+    losses, accuracies = dict(courses["loss", "validation"]), dict(courses["accuracy", "validation"])
     assert losses[STEPS] < losses[STEPS // 10]
-    accuracies = {point["x"]: point["y"] for point in courses["accuracy", "validation"]}
     assert accuracies[STEPS] > 0.6  # chance is 0.1; this seed reaches about 0.9
 
 
@@ -229,20 +213,19 @@ def test_predictions_are_records(dl, trained, labelled, adapter_class):
     assert [item.id for item in given] == [item.id for item in items]
     assert len(annotations) == TEST
     images = np.stack([np.asarray(adapter.prepare_item_func(item)) for item in items])
-    digits = data.ImageSet("digits", images, None, [str(digit) for digit in range(10)])
+    digits = data.ImageSet("digits", images, None, NAMES)
     expected = TorchClassifier(adapter.network).predict(digits, embeddings=True)
     rows = {item.id: row for row, item in enumerate(items)}
-    names = [str(digit) for digit in range(10)]
     for annotation in annotations:
         row = rows[annotation.item_id]
         user = annotation.metadata["user"]
         assert annotation.type == "class"
-        assert annotation.label == names[expected.confidences[row].argmax()]
+        assert annotation.label == NAMES[expected.confidences[row].argmax()]
         assert user["model"]["name"] == trained.name and user["model"]["model_id"] == trained.id
         assert user["model"]["confidence"] == pytest.approx(float(expected.confidences[row].max()), abs=1e-5)
         fields = user["prediction"]
         assert fields.keys() == {"class_names", "confidences", "logits", "embeddings", "mc_dropout"}
-        assert fields["class_names"] == names
+        assert fields["class_names"] == NAMES
         assert sum(fields["confidences"]) == pytest.approx(1, abs=1e-5)
         np.testing.assert_allclose(fields["confidences"], expected.confidences[row], atol=1e-5)
         np.testing.assert_allclose(fields["logits"], expected.logits[row], atol=1e-4)
@@ -252,7 +235,7 @@ def test_predictions_are_records(dl, trained, labelled, adapter_class):
     records = to_records(annotations)
     assert [record["id"] for record in records] == sorted(rows)
     for record in records:
-        assert record["class_name"] == names[int(np.argmax(record["confidences"]))]
+        assert record["class_name"] == NAMES[int(np.argmax(record["confidences"]))]
         assert record["confidence"] == pytest.approx(max(record["confidences"]), abs=1e-6)
 
     # What the platform stored is what was returned, and predicting again replaces it.
@@ -297,20 +280,14 @@ def test_evaluation_equals_a_direct_computation(dl, trained, labelled, adapter_c
             else:
                 truth.append(annotation.label)
     assert len(truth) == len(confidences) == TEST
-    names = [str(digit) for digit in range(10)]
-    predicted = [names[int(np.argmax(row))] for row in confidences]
+    predicted = [NAMES[int(np.argmax(row))] for row in confidences]
     expected = {
         "accuracy": accuracy(truth, predicted),
-        "average precision": classification_average_precision(truth, np.array(confidences), names).macro,
+        "average precision": classification_average_precision(truth, np.array(confidences), NAMES).macro,
     }
-    published = {
-        sample.legend: sample for sample in model.metrics.list().all() if sample.figure == "evaluation"
-    }
-    assert published.keys() == expected.keys()
-    for legend, value in expected.items():
-        sample = published[legend].to_json()
-        assert sample["data"]["y"] == pytest.approx(value, abs=1e-6)
-        assert sample["data"]["x"] == TEST
+    samples = [sample for sample in model.metrics.list().all() if sample.figure == "evaluation"]
+    assert {sample.legend: sample.y for sample in samples} == pytest.approx(expected, abs=1e-6)
+    assert {sample.x for sample in samples} == {TEST}
     assert expected["accuracy"] > 0.6  # chance is 0.1; this seed reaches about 0.9
     assert dl.models.get(model_id=model.id).status == "trained"
 
@@ -342,13 +319,10 @@ def test_a_clone_keeps_the_weights(dl, trained, labelled, adapter_class):
         assert torch.equal(copied.network.state_dict()[name], value)
 
 
-def test_weights_of_another_network_are_an_error_that_names_the_model(dl, trained, labelled, adapter_class):
+def test_models_that_cannot_be_loaded_are_named(dl, home, app, trained, labelled, adapter_class, tmp_path):
     clone = trained.clone(f"clone {uuid.uuid4().hex[:6]}", dataset=labelled, configuration={"image_size": 28})
     with pytest.raises(ValueError, match=f"weights of model '{clone.name}'.*image_size 28"):
         adapter_class(model_entity=clone)
-
-
-def test_damaged_weights_are_an_error_that_names_the_model(dl, trained, labelled, adapter_class, tmp_path):
     clone = trained.clone(f"clone {uuid.uuid4().hex[:6]}", dataset=labelled)
     folder = tmp_path / "weights"
     folder.mkdir()
@@ -356,9 +330,6 @@ def test_damaged_weights_are_an_error_that_names_the_model(dl, trained, labelled
     clone.artifacts.upload(filepath=f"{folder}/*", overwrite=True)
     with pytest.raises(ValueError, match=f"weights of model '{clone.name}' are damaged"):
         adapter_class(model_entity=dl.models.get(model_id=clone.id))
-
-
-def test_a_model_without_labels_is_an_error_that_names_it(dl, home, app, labelled, adapter_class):
     model = home.models.create(
         model_name=f"bare {uuid.uuid4().hex[:6]}",
         dataset_id=labelled.id,
@@ -385,19 +356,10 @@ def stripes(parameters, class_names):
     return TorchClassifier(build, steps=40, learning_rate=0.01, seed=parameters["seed"])
 
 
-@pytest.fixture(scope="module")
-def colour_adapter(dl):
-    from alhelpers.dataloop.adapter import DigitClassifier
+def test_an_own_learner_is_trained_on_colour_images_with_any_class_names(dl, home, make_model, adapter_class):
+    class ColourClassifier(adapter_class):
+        learners = adapter_class.learners | {"stripes": stripes}
 
-    class ColourClassifier(DigitClassifier):
-        learners = DigitClassifier.learners | {"stripes": stripes}
-
-    return ColourClassifier
-
-
-def test_an_own_learner_is_trained_on_colour_images_with_any_class_names(
-    dl, home, make_model, colour_adapter, adapter_class
-):
     draw, names = np.random.default_rng(0), ["light red", "grün"]
     pixels = draw.integers(0, 80, (16, 12, 20, 3), dtype=np.uint8)
     for row, image in enumerate(pixels):
@@ -412,8 +374,8 @@ def test_an_own_learner_is_trained_on_colour_images_with_any_class_names(
     )
     with pytest.raises(ValueError, match="has the learner 'stripes'; registered are digits_cnn"):
         adapter_class(model_entity=model)
-    model = colour_adapter(model_entity=model).train_model(model)
-    adapter = colour_adapter(model_entity=dl.models.get(model_id=model.id))
+    model = ColourClassifier(model_entity=model).train_model(model)
+    adapter = ColourClassifier(model_entity=dl.models.get(model_id=model.id))
     _, annotations = adapter.predict_items(items)
     labels = {item.id: names[row % 2] for row, item in enumerate(items)}
     assert [each.label for each in annotations] == [labels[each.item_id] for each in annotations]
@@ -471,10 +433,7 @@ def spoilt(dl, home, pool):
 @pytest.mark.parametrize(
     "folder, message",
     [
-        (
-            "unlabelled",
-            "1 of the 2 items of the train subset have no label: '/unlabelled/unlabelled-00001.png'",
-        ),
+        ("unlabelled", "1 of the 2 items of the train subset have no label: '/unlabelled/unlabelled-00001"),
         ("twice", "item '/twice/twice-00001.png' has the labels"),
         ("unknown", r"item '/unknown/unknown-00001.png' has the labels \['x'\]: exactly one of 0, 1, 2"),
         ("text", "item '/text/words.png' is not an image that can be read"),

@@ -70,12 +70,6 @@ class SplitConfiguration(Configuration):
     )
 
     def parsed_groups(self) -> tuple[Group, ...]:
-        """Return the groups with their weights.
-
-        Raises
-        ------
-        ValueError
-            As `parse_groups`.
-        """
+        """Return the groups with their weights; raises as `parse_groups` does."""
         pairs = [{"name": group.name, "distribution": group.distribution} for group in self.groups]
         return parse_groups(pairs, self.distributeEqually)

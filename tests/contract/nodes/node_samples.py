@@ -18,6 +18,12 @@ def upload(dataset, names, metadata=None):
     return {item.name: item for item in dataset.items.list().all()}
 
 
+def tag(item, **tags):
+    """Replace an item's tags and return the item as it is stored."""
+    item.metadata["system"]["tags"] = tags
+    return item.update(system_metadata=True)
+
+
 def read_tags(dataset, item):
     """Read an item's tags from the platform."""
     return dataset.items.get(item_id=item.id).metadata["system"].get("tags") or {}
@@ -37,6 +43,13 @@ def predict(dl, item, model, label, confidence, full=None, **box):
             "confidences": list(full.values()),
         }
     return item.annotations.upload(annotation)
+
+
+def predict_as(dl, item, label, info, *sections):
+    """Upload a class with some information about its model in sections of the metadata."""
+    annotation = dl.Annotation.new(annotation_definition=dl.Classification(label=label))
+    annotation.metadata = {section: {"model": dict(info)} for section in sections}
+    item.annotations.upload(annotation)
 
 
 def label(dl, item, name, **box):

@@ -1,18 +1,16 @@
 import copy
 import json
-from pathlib import Path
 
 import pytest
-from node_samples import label, predict
+from node_samples import label, predict, predict_as
 
-from alhelpers.dataloop import ModelComparer, node_context
+from alhelpers.dataloop import ModelComparer, node_context, steps
 from alhelpers.dataloop.compare_models import compare
 from alhelpers.dataloop.data_split import split_dataset
 from alhelpers.evaluation import NoGroundTruth
 
-CONFIGS = Path(__file__).parents[3] / "pipeline_configs"
-DEFAULT = json.loads((CONFIGS / "compare_configurations.json").read_text())
-TEST = json.loads((CONFIGS / "test_subset_filter.json").read_text())
+DEFAULT = steps.config("compare_configurations.json")
+TEST = steps.config("test_subset_filter.json")
 TRAINING = {
     "wins": "all",
     "checks": [
@@ -45,9 +43,8 @@ def test_the_better_model_wins_and_the_decision_is_kept(dl, shared_project, clas
     assert progress.action == "update model" and "1.0000" in progress.message
     kept = shared_project.models.get(model_id=good.id).metadata["user"]["compare"]
     assert kept["action"] == "update model" and kept["new"] == 1.0 and kept["previous"] < 1.0
-    assert (
-        kept["test_items"] == 6 and kept["previous_model_id"] == poor.id and kept["dataset_id"] == dataset.id
-    )
+    assert kept["test_items"] == 6
+    assert (kept["previous_model_id"], kept["dataset_id"]) == (poor.id, dataset.id)
     assert "full confidences" in kept["method"] and {row["name"] for row in kept["rows"]} == {"a", "b"}
     # It outlives an ordinary update of the model.
     stored = shared_project.models.get(model_id=good.id)
@@ -78,9 +75,8 @@ def test_min_delta_and_repeated_comparisons(classified):
 def test_a_model_that_was_not_evaluated_is_named(dl, make_model, classified, progress):
     dataset, poor, _ = classified
     fresh = make_model("never evaluated")
-    with pytest.raises(
-        ValueError, match="'never evaluated' has not been evaluated on dataset .*run evaluate first"
-    ):
+    message = "'never evaluated' has not been evaluated on dataset .*run evaluate first"
+    with pytest.raises(ValueError, match=message):
         ModelComparer.compare_models(poor, fresh, progress, None, DEFAULT, dataset)
     assert progress.action is None
 
@@ -127,20 +123,14 @@ def test_the_test_filter_decides_which_items_count(subset_only):
     assert given == TEST
 
 
-def test_different_items_are_warned_of(subset_only):
+def test_different_items_are_warned_of_and_none_is_an_error(subset_only):
     dataset, old, new = subset_only
     result = compare(old, new, DEFAULT, dataset)
-    assert result.test_items == 6 and any(
-        "evaluated on different items: 4 only by" in text for text in result.warnings
-    )
-
-
-def test_a_test_filter_that_selects_nothing_is_named(subset_only):
-    dataset, old, new = subset_only
+    assert result.test_items == 6
+    assert any("evaluated on different items: 4 only by" in text for text in result.warnings)
+    nothing = {"filter": {"$and": [{"dir": "/no"}]}}
     with pytest.raises(ValueError, match="selects no item"):
-        compare(
-            old, new, {"precision_recall": {"test_filter": {"filter": {"$and": [{"dir": "/no"}]}}}}, dataset
-        )
+        compare(old, new, {"precision_recall": {"test_filter": nothing}}, dataset)
 
 
 def test_detectors_are_compared_by_label_and_place(dl, make_dataset, make_model):
@@ -170,14 +160,10 @@ def test_model_info_in_the_user_metadata_marks_a_prediction_too(dl, make_dataset
             ({"model_id": by_id.id, "name": by_name.name}, name[0]),
             ({"name": by_name.name}, "ba"["ab".index(name[0])]),
         ):
-            info = info | {"confidence": 0.9}
-            annotation = dl.Annotation.new(annotation_definition=dl.Classification(label=guess))
-            annotation.metadata = {"user": {"model": info}}
-            item.annotations.upload(annotation)
+            predict_as(dl, item, guess, {"confidence": 0.9} | info, "user")
     result = compare(by_name, by_id, DEFAULT, dataset)
-    assert (result.previous, result.new) == (0.0, 1.0) and not any(
-        "several" in text for text in result.warnings
-    )
+    assert (result.previous, result.new) == (0.0, 1.0)
+    assert not any("several" in text for text in result.warnings)
 
 
 def publish(dl, model, dataset, samples):
@@ -225,7 +211,7 @@ def test_a_dataset_with_checks_alone_compares_the_checks(trained):
     assert compare(short, long, TRAINING, dataset).metric == "training_metrics"
 
 
-SEVERAL = json.loads((CONFIGS / "compare_configurations_several_metrics.json").read_text())
+SEVERAL = steps.config("compare_configurations_several_metrics.json")
 
 
 @pytest.fixture
@@ -275,10 +261,7 @@ def test_each_annotation_is_read_once_however_many_metrics(crowded, queries, con
     assert [resource for resource, *_ in queries] == ["annotations"] * 3
     ids = [one for *_, found in queries for one in found]
     assert len(ids) == len(set(ids)) == 3 * 8
-    assert [model.id in query for model, (_, query, _) in zip((old, new), queries, strict=False)] == [
-        True,
-        True,
-    ]
+    assert all(model.id in query for model, (_, query, _) in zip((old, new), queries, strict=False))
 
 
 def test_a_test_filter_costs_one_query_of_items(crowded, queries):
@@ -296,12 +279,8 @@ def test_several_metrics_are_decided_and_stored(dl, shared_project, classified, 
     winner = ModelComparer.compare_models(poor, good, progress, context, config, dataset)
     assert winner.id == good.id and config == SEVERAL and progress.action == "update model"
     kept = shared_project.models.get(model_id=good.id).metadata["user"]["compare"]
-    assert [metric["name"] for metric in kept["metrics"]] == [
-        "precision_recall",
-        "accuracy",
-        "f1",
-        "calibration",
-    ]
+    names = [metric["name"] for metric in kept["metrics"]]
+    assert names == ["precision_recall", "accuracy", "f1", "calibration"]
     assert kept["metrics"][1]["previous"] == 0.5 and kept["metrics"][1]["new"] == 1.0 and kept["wins"] == 0.75
     for metric in kept["metrics"]:
         interval = metric["interval"]
@@ -332,14 +311,10 @@ def test_versions_that_share_a_name_are_kept_apart_by_id(dl, make_dataset, make_
     for name, item in items.items():
         label(dl, item, name[0])
         for model, guess in ((first, "ba"["ab".index(name[0])]), (second, name[0])):
-            annotation = dl.Annotation.new(annotation_definition=dl.Classification(label=guess))
             info = {"name": "detector", "model_id": model.id, "confidence": 0.9}
-            annotation.metadata = {"user": {"model": dict(info)}, "system": {"model": dict(info)}}
-            item.annotations.upload(annotation)
+            predict_as(dl, item, guess, info, "user", "system")
         # Of a version that nobody knows any more.
-        nameless = dl.Annotation.new(annotation_definition=dl.Classification(label="a"))
-        nameless.metadata = {"user": {"model": {"name": "detector", "confidence": 1.0}}}
-        item.annotations.upload(nameless)
+        predict_as(dl, item, "a", {"name": "detector", "confidence": 1.0}, "user")
     first.name = second.name = "detector"
     result = compare(first, second, {"accuracy": {}}, dataset)
     assert (result.previous, result.new) == (0.0, 1.0)
@@ -353,10 +328,7 @@ BAD = {
         {"mean_average_precision": {}},
         "cannot compare models that predict 'class' annotations",
     ),
-    "empty test subset": (
-        {"accuracy": {}, "test_filter": {"filter": {"$and": [{"dir": "/no"}]}}},
-        "selects no item",
-    ),
+    "empty test subset": ({"accuracy": {}, "test_filter": {"filter": {"dir": "/no"}}}, "selects no item"),
     "no metrics of training": (TRAINING | {"wins": "any"}, "has no metric 'loss' / 'val'"),
 }
 
@@ -392,9 +364,8 @@ def test_a_prediction_without_a_confidence_is_named(dl, make_dataset, make_model
     label(dl, items["a.png"], "a")
     for model, confidence in zip(models, (0.9, None), strict=True):
         predict(dl, items["a.png"], model, "a", confidence)
-    with pytest.raises(
-        ValueError, match="model 'unsure', prediction .* confidence None must be a finite number"
-    ):
+    message = "model 'unsure', prediction .* confidence None must be a finite number"
+    with pytest.raises(ValueError, match=message):
         compare(*models, DEFAULT, dataset)
 
 
@@ -436,8 +407,6 @@ def test_more_than_a_page_of_annotations_is_read_to_the_end_and_once(dl, make_da
     predict(dl, item, old, "a", 0.9, **places[0])
     queries.clear()
     result = compare(old, new, {"precision_recall": {}, "f1": {}}, dataset)
-    assert (
-        result.new == 1.0 and result.metrics[1]["new"] == 1.0 and result.previous == pytest.approx(1 / 1010)
-    )
+    assert result.new == result.metrics[1]["new"] == 1.0 and result.previous == pytest.approx(1 / 1010)
     ids = [one for *_, page in queries for one in page]
     assert len(ids) == len(set(ids)) == 2 * 1010 + 1 and len(queries) == 1 + 2 + 2

@@ -1,25 +1,20 @@
 import copy
-import json
 import uuid
-from pathlib import Path
 
 import pytest
 from node_samples import upload
 
-from alhelpers.dataloop import ModelCreator, node_context
+from alhelpers.dataloop import ModelCreator, node_context, steps
 from alhelpers.dataloop.data_split import split_dataset
 
-CONFIGS = Path(__file__).parents[3] / "pipeline_configs"
-TRAIN, VALIDATION, TEST = (
-    json.loads((CONFIGS / f"{name}_subset_filter.json").read_text())
-    for name in ("train", "validation", "test")
-)
+SUBSETS = ("train", "validation", "test")
+TRAIN, VALIDATION, TEST = (steps.config(f"{name}_subset_filter.json") for name in SUBSETS)
 
 
 def subsets_by_name(dl, make_dataset, **options):
     """Make a dataset of three images, one in each subset."""
     dataset, _ = make_dataset(["train.png", "validation.png", "test.png"], **options)
-    for name in ("train", "validation", "test"):
+    for name in SUBSETS:
         split_dataset(dataset, {name: 1}, filters=dl.Filters(field="name", values=f"{name}.png"))
     return dataset
 
@@ -161,7 +156,7 @@ def test_a_missing_input_is_named(dl, shared_project, ground_truth, make_dataset
 
 
 def test_the_pipelines_variables_stay_what_they_are(dl, shared_project, ground_truth, bare):
-    variables = json.loads((CONFIGS / "active_learning_pipeline.json").read_text())["variables"]
+    variables = steps.config("active_learning_pipeline.json")["variables"]
     context = node_context(shared_project, {"modelName": "{base_model.name}_{datetime}"}, "with variables")
     pipeline = context.pipeline
     pipeline.variables = dl.Pipeline.from_json(
@@ -192,11 +187,9 @@ def test_the_pipelines_variables_stay_what_they_are(dl, shared_project, ground_t
     ],
 )
 def test_a_wrong_configuration_creates_nothing(shared_project, ground_truth, bare, config, message):
-    before = names(shared_project)
+    before, context = names(shared_project), node_context(shared_project, config, "wrong")
     with pytest.raises(ValueError, match=message):
-        ModelCreator.create_new_model(
-            bare, ground_truth, TRAIN, VALIDATION, {}, node_context(shared_project, config, "wrong")
-        )
+        ModelCreator.create_new_model(bare, ground_truth, TRAIN, VALIDATION, {}, context)
     assert names(shared_project) == before
 
 

@@ -1,28 +1,19 @@
 import io
 import itertools
-import json
-from pathlib import Path
 
 import pytest
-from node_samples import label, predict, read_tags, upload
+from node_samples import label, predict, read_tags, tag, upload
 
 from alhelpers.data.splitting import assign_group, parse_groups, plan_split
-from alhelpers.dataloop import DataSplitter, data_split, node_context, reading
+from alhelpers.dataloop import DataSplitter, data_split, node_context, reading, steps
 from alhelpers.dataloop.data_split import split_dataset
 
-CONFIGS = Path(__file__).parents[3] / "pipeline_configs"
-EQUAL = {
-    "groups": [
-        {"id": "1", "name": "train", "distribution": 50},
-        {"id": "2", "name": "test", "distribution": 50},
-    ]
-}
+EQUAL = {"groups": [{"id": name, "name": name, "distribution": 50} for name in ("train", "test")]}
 GROUPS = {"train": 50, "validation": 25, "test": 25}
 
 
-def subset(dl, dataset, name):
-    query = json.loads((CONFIGS / f"{name}_subset_filter.json").read_text())
-    return {item.id for item in dataset.items.list(filters=dl.Filters(custom_filter=query)).all()}
+def subset(dataset, name):
+    return {item.id for item in dataset.items.list(filters=steps.subset_filter(name)).all()}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +35,7 @@ def test_the_node_tags_an_item_and_takes_its_action(dl, pool, context, progress)
         expected = assign_group(item.id, parse_groups({"train": 50, "test": 50}))
         assert progress.action == expected
         assert returned.id == item.id and read_tags(dataset, item) == {expected: True}
-        assert item.id in subset(dl, dataset, expected)
+        assert item.id in subset(dataset, expected)
 
 
 def test_a_retry_and_an_outdated_copy_give_the_same_single_tag(dl, pool, shared_project, progress, context):
@@ -65,9 +56,8 @@ def test_a_retry_and_an_outdated_copy_give_the_same_single_tag(dl, pool, shared_
 def test_other_tags_are_neither_taken_for_a_group_nor_lost(dl, pool, context, progress):
     dataset, items = pool
     item = items["04.png"]
-    item.metadata["system"]["tags"] = {"blurry": True, "train": False}
     item.metadata["user"] = None
-    item = item.update(system_metadata=True)
+    item = tag(item, blurry=True, train=False)
     DataSplitter.data_split(item, progress, context)
     assert progress.action in ("train", "test")
     tags = read_tags(dataset, item)
@@ -116,17 +106,15 @@ def test_without_item_metadata_nothing_is_written(dl, pool, shared_project, prog
     assert progress.action in ("train", "test") and read_tags(dataset, item) == {}
 
 
-def test_a_notebook_needs_no_context(dl, pool):
+def test_a_notebook_needs_no_context(pool):
     dataset, items = pool
     DataSplitter.data_split(items["08.png"])
     assert list(read_tags(dataset, items["08.png"]).values()) == [True]
 
 
-def test_an_item_in_two_subsets_is_refused(dl, pool, context):
-    _, items = pool
-    item = items["09.png"]
-    item.metadata["system"]["tags"] = {"train": True, "test": True}
-    item.update(system_metadata=True)
+def test_an_item_in_two_subsets_is_refused(pool, context):
+    item = pool[1]["09.png"]
+    tag(item, train=True, test=True)
     with pytest.raises(ValueError, match=rf"item {item.id} is tagged with several groups"):
         DataSplitter.data_split(item, context=context)
 
@@ -206,21 +194,18 @@ def test_a_context_for_notebooks_is_a_real_one_and_is_used_again(dl, shared_proj
 def test_an_item_by_its_id_alone_is_split(dl, pool, context, progress):
     _, items = pool
     item = dl.items.get(item_id=items["11.png"].id)
-    assert DataSplitter.data_split(item, progress, context).metadata["system"]["tags"] == {
-        progress.action: True
-    }
+    tags = DataSplitter.data_split(item, progress, context).metadata["system"]["tags"]
+    assert tags == {progress.action: True}
 
 
-# ------------------------------------------------------------------------------------------- the who
+# ------------------------------------------------------------------------------------------- a whole dataset
 
 
 @pytest.fixture(scope="module")
 def whole(dl, make_dataset):
     dataset, items = make_dataset([f"{number:03}.png" for number in range(60)])
-    items["000.png"].metadata["system"]["tags"] = {"blurry": True}
-    items["000.png"].update(system_metadata=True)
-    items["001.png"].metadata["system"]["tags"] = {"validation": True}
-    items["001.png"].update(system_metadata=True)
+    tag(items["000.png"], blurry=True)
+    tag(items["001.png"], validation=True)
     note = io.BytesIO(b"no image")
     note.name = "note.txt"
     dataset.items.upload(local_path=note, raise_on_error=True)
@@ -232,14 +217,12 @@ def test_a_dataset_is_split_exactly_and_else_as_the_node_would(dl, whole):
     result = split_dataset(dataset, GROUPS, seed=3)
     assert result.counts == result.wanted == {"train": 30, "validation": 15, "test": 15}
     assert (result.assigned, result.kept, result.skipped, result.deleted) == (59, 1, 1, 0)
-    assert (
-        len(result.warnings) == 1 and "1 items" in result.warnings[0] and "not images" in result.warnings[0]
-    )
-    subsets = {name: subset(dl, dataset, name) for name in GROUPS}
+    (warning,) = result.warnings
+    assert "1 items" in warning and "not images" in warning
+    subsets = {name: subset(dataset, name) for name in GROUPS}
     assert {name: len(ids) for name, ids in subsets.items()} == result.counts
-    plan = plan_split(
-        [item.id for item in items.values()], GROUPS, 3, kept={items["001.png"].id: "validation"}
-    )
+    ids, kept = [item.id for item in items.values()], {items["001.png"].id: "validation"}
+    plan = plan_split(ids, GROUPS, 3, kept=kept)
     assert {item_id: name for name, ids in subsets.items() for item_id in ids} == plan
     groups = parse_groups(GROUPS)
     as_node = sum(assign_group(item.id, groups, 3) == plan[item.id] for item in items.values())
@@ -326,7 +309,7 @@ def test_every_label_is_split_alike_in_a_few_requests(dl, labelled, requests):
     assert all(abs(row["reached"] - row["wanted"]) < 1 for row in rows.values())
     bs = {item.id for item in items[26:36]}
     for name in GROUPS:
-        assert len(subset(dl, dataset, name) & bs) == rows["b", name]["reached"]
+        assert len(subset(dataset, name) & bs) == rows["b", name]["reached"]
     # A second split of other strata changes nothing, and says what it found.
     again = split_dataset(dataset, GROUPS, stratify="metadata.user.batch")
     assert again.assigned == 0 and {row["stratum"] for row in again.strata} == {"0", "1"}
@@ -339,10 +322,8 @@ def test_sources_stay_together_and_a_missing_one_is_named(dl, make_dataset):
     result = split_dataset(dataset, GROUPS, group_by="metadata.user.writer", stratify="label")
     assert result.counts == {"train": 10, "validation": 5, "test": 5} and not result.warnings
     for writer in range(7):
-        tags = [
-            read_tags(dataset, item) for item in dataset.items.list().all() if item.name[0] == str(writer)
-        ]
-        assert all(tag == tags[0] for tag in tags)
+        pages = [item for item in dataset.items.list().all() if item.name[0] == str(writer)]
+        assert all(read_tags(dataset, page) == read_tags(dataset, pages[0]) for page in pages)
     # A later page goes where its writer is.
     late = upload(dataset, ["0-late.png"], {"user": {"writer": "w0"}})
     result = split_dataset(dataset, GROUPS, group_by="metadata.user.writer")
@@ -365,43 +346,48 @@ def test_sources_that_cannot_be_divided_and_empty_groups_are_said(dl, make_datas
 # ------------------------------------------------------------------------ what happens while the split runs
 
 
-def test_items_that_are_deleted_meanwhile_are_counted_and_no_error(dl, make_dataset, monkeypatch):
-    dataset, items = make_dataset([f"{number:02}.png" for number in range(20)])
-    items["00.png"].metadata["system"]["tags"] = {"blurry": True}
-    items["00.png"].update(system_metadata=True)
-    tag_all = data_split._tag_all
+@pytest.fixture
+def split_meanwhile(monkeypatch):
+    """Split a dataset, and call a function with the plan just before the items are tagged."""
 
-    def late(*arguments):
+    def split(action, dataset, groups):
+        tag_all = data_split._tag_all
+
+        def late(dataset, listed, plan, groups):
+            action(plan)
+            tag_all(dataset, listed, plan, groups)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(data_split, "_tag_all", late)
+            return split_dataset(dataset, groups)
+
+    return split
+
+
+def test_items_that_are_deleted_meanwhile_are_counted_and_no_error(make_dataset, split_meanwhile):
+    dataset, items = make_dataset([f"{number:02}.png" for number in range(20)])
+    tag(items["00.png"], blurry=True)
+
+    def delete(plan):
         for name in ("00.png", "01.png", "02.png"):
             items[name].delete()
-        tag_all(*arguments)
 
-    monkeypatch.setattr(data_split, "_tag_all", late)
-    result = split_dataset(dataset, GROUPS)
+    result = split_meanwhile(delete, dataset, GROUPS)
     assert (result.deleted, result.assigned, result.kept) == (3, 17, 0)
     assert sum(result.counts.values()) == 17 and sum(result.wanted.values()) == 20
     assert ["3 items" in warning and "deleted" in warning for warning in result.warnings] == [True]
-    monkeypatch.undo()
     again = split_dataset(dataset, GROUPS)
     assert (again.deleted, again.assigned, again.kept) == (0, 0, 17) and again.counts == result.counts
 
 
-def test_items_that_come_meanwhile_are_said_and_taken_by_the_next_run(dl, make_dataset, monkeypatch):
+def test_items_that_come_meanwhile_are_said_and_taken_by_the_next_run(make_dataset, split_meanwhile):
     dataset, _ = make_dataset([f"{number:02}.png" for number in range(10)])
-    tag_all = data_split._tag_all
-
-    def late(*arguments):
-        upload(dataset, ["late 0.png", "late 1.png"])
-        tag_all(*arguments)
-
-    monkeypatch.setattr(data_split, "_tag_all", late)
-    result = split_dataset(dataset, {"train": 50, "test": 50})
+    halves, late = {"train": 50, "test": 50}, ["late 0.png", "late 1.png"]
+    result = split_meanwhile(lambda plan: upload(dataset, late), dataset, halves)
     assert result.counts == {"train": 5, "test": 5}
-    assert ["2 items" in warning and "run the split again" in warning for warning in result.warnings] == [
-        True
-    ]
-    monkeypatch.undo()
-    again = split_dataset(dataset, {"train": 50, "test": 50})
+    (warning,) = result.warnings
+    assert "2 items" in warning and "run the split again" in warning
+    again = split_dataset(dataset, halves)
     assert again.counts == {"train": 6, "test": 6} and again.assigned == 2 and not again.warnings
 
 
@@ -428,30 +414,26 @@ def test_a_run_that_is_cut_off_is_finished_by_the_next(dl, make_dataset, monkeyp
         patched.setattr(type(dataset.items), "update", cut_off)
         with pytest.raises(KeyboardInterrupt):
             split_dataset(dataset, GROUPS, seed=4, **options)
-    half = {name: subset(dl, dataset, name) for name in GROUPS}
+    half = {name: subset(dataset, name) for name in GROUPS}
     assert 0 < sum(map(len, half.values())) < 24
     result = split_dataset(dataset, GROUPS, seed=4, **options)
     assert result.kept == sum(map(len, half.values())) and result.kept + result.assigned == 24
-    done = {item_id: name for name in GROUPS for item_id in subset(dl, dataset, name)}
+    done = {item_id: name for name in GROUPS for item_id in subset(dataset, name)}
     assert done == plan and result.counts == {"train": 12, "validation": 6, "test": 6} | (
         {name: list(plan.values()).count(name) for name in GROUPS} if "group_by" in options else {}
     )
 
 
-def test_an_item_that_the_pipeline_tags_meanwhile_keeps_that_group(dl, make_dataset, monkeypatch):
+def test_an_item_that_the_pipeline_tags_meanwhile_keeps_that_group(make_dataset, split_meanwhile):
     dataset, items = make_dataset([f"{number}.png" for number in range(6)])
-    items["5.png"].metadata["system"]["tags"] = {"blurry": True}
-    items["5.png"].update(system_metadata=True)
-    tag_all = data_split._tag_all
+    tag(items["5.png"], blurry=True)
 
-    def late(dataset, listed, plan, groups):
+    def tag_otherwise(plan):
         for name in ("0.png", "5.png"):
             item = dataset.items.get(item_id=items[name].id)
             data_split.tag_item(item, "test" if plan[item.id] == "train" else "train")
-        tag_all(dataset, listed, plan, groups)
 
-    monkeypatch.setattr(data_split, "_tag_all", late)
-    result = split_dataset(dataset, {"train": 50, "test": 50})
+    result = split_meanwhile(tag_otherwise, dataset, {"train": 50, "test": 50})
     assert (result.assigned, result.kept) == (4, 2)
     for item in items.values():
         tags = read_tags(dataset, item)

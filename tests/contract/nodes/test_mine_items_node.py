@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from helpers_execution import succeeded, until
-from node_samples import label, upload
+from node_samples import label, tag, upload
 from pipeline_samples import code, executed, node, pipeline, port
 
 from alhelpers import mining
-from alhelpers.dataloop import ItemMiner, mine_items, reading
+from alhelpers.dataloop import ItemMiner, mine_items, reading, steps
 from alhelpers.dataloop.app import write_codebase
 
 CLASSES = ["a", "b", "c"]
@@ -303,8 +303,7 @@ def truth(dl, make_dataset, make_pool):
     items = [items[name] for name in sorted(items)]
     for place, item in enumerate(items):
         label(dl, item, "a" if place < 5 else "b")
-        item.metadata["system"]["tags"] = {"train" if place < 6 else "test": True}
-        item.update(system_metadata=True)
+        tag(item, **{"train" if place < 6 else "test": True})
     return dataset, items
 
 
@@ -415,30 +414,30 @@ def test_embeddings_come_from_a_feature_set(dl, shared_project, make_dataset, ma
 
 
 @pytest.fixture
-def die(monkeypatch):
-    """Let the run die when it comes to mark the item of a rank."""
+def die(dl, monkeypatch):
+    """Run a round, under the id "first", that dies when it comes to mark the item after a rank."""
 
-    def after(rank):
+    def run(rank, dataset, model, config):
         def write_mark(item, mark):
             if mark["rank"] > rank:
                 raise KeyboardInterrupt
             return write(item, mark)
 
         write = mine_items.write_mark
-        monkeypatch.setattr(mine_items, "write_mark", write_mark)
+        with monkeypatch.context() as patched:
+            patched.setattr(mine_items, "write_mark", write_mark)
+            with pytest.raises(KeyboardInterrupt):
+                mine(dataset, model, config, context=context(dl, "first"))
+        return set(marks(dataset))
 
-    return after
+    return run
 
 
-def test_a_round_that_died_is_taken_up_again(dl, make_pool, die, monkeypatch, progress):
+def test_a_round_that_died_is_taken_up_again(dl, make_pool, die, progress):
     dataset, _, model, records = make_pool(25)
     config = {"strategy": "mc_dropout", "options": {"score": "bald"}, "size": 10}
     expected = mining.mine(records, "mc_dropout", 10, score="bald").ids
-    die(3)
-    with pytest.raises(KeyboardInterrupt):
-        mine(dataset, model, config, context=context(dl, "first"))
-    monkeypatch.undo()
-    assert set(marks(dataset)) == set(expected[:3])
+    assert die(3, dataset, model, config) == set(expected[:3])
     again = mine(dataset, model, config, context=context(dl, "first"), progress=progress)
     assert ids(again) == expected and set(marks(dataset)) == set(expected)
     assert [item.metadata["user"]["mining"]["rank"] for item in again] == list(range(1, 11))
@@ -485,13 +484,9 @@ def test_a_process_that_is_killed_leaves_a_round_that_can_be_taken_up(dl, make_p
     assert [item.metadata["user"]["mining"]["rank"] for item in again] == list(range(1, 11))
 
 
-def test_a_round_of_all_that_waits_takes_no_more_when_it_is_run_again(dl, make_pool, die, monkeypatch):
+def test_a_round_of_all_that_waits_takes_no_more_when_it_is_run_again(dl, make_pool, die):
     dataset, _, model, records = make_pool(6)
-    die(4)
-    with pytest.raises(KeyboardInterrupt):
-        mine(dataset, model, {"size": 10}, context=context(dl, "first"))
-    monkeypatch.undo()
-    tagged = set(marks(dataset))
+    tagged = die(4, dataset, model, {"size": 10})
     late = list(upload(dataset, names(5, start=10)).values())
     predict_all(dl, [dataset.items.get(f"/{name}") for name in names(5, start=10)], model, first_seed=50)
     config = {"size": 10, "wait_for": 50}
@@ -500,16 +495,12 @@ def test_a_round_of_all_that_waits_takes_no_more_when_it_is_run_again(dl, make_p
     assert len(mine(dataset, model, {"size": 10})) == 5
 
 
-def test_a_round_that_died_leaves_alone_what_another_took_meanwhile(dl, make_pool, die, monkeypatch):
+def test_a_round_that_died_leaves_alone_what_another_took_meanwhile(dl, make_pool, die):
     dataset, _, model, records = make_pool(30)
-    die(3)
-    with pytest.raises(KeyboardInterrupt):
-        mine(dataset, model, {"size": 10}, context=context(dl, "first"))
-    monkeypatch.undo()
-    tagged = list(marks(dataset))
+    tagged = die(3, dataset, model, {"size": 10})
     other = mine(dataset, model, {"size": 10}, context=context(dl, "second"))
     again = mine(dataset, model, {"size": 10}, context=context(dl, "first"))
-    assert len(again) == len(set(ids(again))) == 10 and set(tagged) <= set(ids(again))
+    assert len(again) == len(set(ids(again))) == 10 and tagged <= set(ids(again))
     assert not set(ids(again)) & set(ids(other)) and len(marks(dataset)) == 20
 
 
@@ -562,6 +553,8 @@ def test_a_mark_that_is_refused_says_how_to_go_on(dl, make_pool, monkeypatch):
 ADAPTER = '''
 import dtlpy as dl
 
+from alhelpers.dataloop.predictions import to_annotations
+
 
 class Grey(dl.BaseModelAdapter):
     """As sure of "a" as an image is dark, and of "b" as it is light."""
@@ -572,46 +565,13 @@ class Grey(dl.BaseModelAdapter):
     def predict(self, batch, **kwargs):
         if self.configuration.get("broken"):
             raise RuntimeError("the weights are lost")
-        collections = []
-        for image in batch:
-            light = min(float(image.mean()) / 255 + self.configuration.get("tilt", 0), 1.0)
-            confidences = [1 - light, light]
-            collection = dl.AnnotationCollection()
-            collection.add(
-                annotation_definition=dl.Classification("ab"[light > 0.5]),
-                model_info={
-                    "name": self.model_entity.name,
-                    "model_id": self.model_entity.id,
-                    "confidence": max(confidences),
-                },
-                metadata={
-                    "user": {
-                        "prediction": {
-                            "class_names": ["a", "b"],
-                            "confidences": confidences,
-                            "embeddings": [light, 1.0],
-                        }
-                    }
-                },
-            )
-            collections.append(collection)
-        return collections
+        tilt, fields = self.configuration.get("tilt", 0), {"class_names": ["a", "b"]}
+        lights = [min(float(image.mean()) / 255 + tilt, 1.0) for image in batch]
+        predictions = [fields | {"confidences": [1 - x, x], "embeddings": [x, 1.0]} for x in lights]
+        return [to_annotations(prediction, self.model_entity) for prediction in predictions]
 '''
-MINE_ITEMS = {
-    "name": "mine_items",
-    "input": [
-        {"type": "Dataset", "name": "dataset"},
-        {"type": "Model", "name": "model"},
-        {"type": "Json", "name": "pool_filter"},
-        {"type": "Json", "name": "miner_configuration"},
-        {"type": "Dataset", "name": "reference_dataset"},
-    ],
-    "output": [{"type": "Item[]", "name": "items", "actions": ["mined", "wait"]}],
-}
-
-
-def module(name, class_name, entry_point, functions):
-    return {"name": name, "className": class_name, "entryPoint": entry_point, "functions": functions}
+MODULES = {module["name"]: module for module in steps.config("dataloop.json")["components"]["modules"]}
+(MINE_ITEMS,) = MODULES["mine-items"]["functions"]
 
 
 @pytest.fixture(scope="module")
@@ -619,34 +579,18 @@ def deployed(dl, shared_project, tmp_path_factory):
     """Install an app with the node and an adapter; give its name, and a function that makes its models."""
     folder = write_codebase(tmp_path_factory.mktemp("app") / "code")
     (folder / "adapter.py").write_text(ADAPTER)
-    predict_items = {
-        "name": "predict_items",
-        "input": [{"type": "Item[]", "name": "items"}],
-        "output": [{"type": "Item[]", "name": "items"}, {"type": "Annotation[]", "name": "annotations"}],
+    manifest = steps.config("dataloop.json") | {"name": f"miner-{uuid.uuid4().hex[:8]}"}
+    adapter = MODULES["digit-classifier"] | {
+        "name": "adapter",
+        "className": "Grey",
+        "entryPoint": "adapter.py",
     }
-    component = {
-        "name": "grey",
-        "moduleName": "adapter",
-        "scope": "project",
-        "status": "trained",
-        "inputType": "image",
-        "outputType": "class",
-        "labels": ["a", "b"],
-        "configuration": {"batch_size": 16},
-    }
-    manifest = {
-        "name": f"miner-{uuid.uuid4().hex[:8]}",
-        "version": "1.0.0",
-        "scope": "project",
-        "attributes": {"Category": "Model"},
-        "components": {
-            "modules": [
-                module("adapter", "Grey", "adapter.py", [predict_items])
-                | {"initInputs": [{"type": "Model", "name": "model_entity"}]},
-                module("mine-items", "ItemMiner", "alhelpers/dataloop/mine_items.py", [MINE_ITEMS]),
-            ],
-            "models": [component],
-        },
+    grey = {"name": "grey", "moduleName": "adapter", "status": "trained", "labels": ["a", "b"]}
+    components = manifest["components"]
+    manifest["components"] = {
+        "modules": [adapter, MODULES["mine-items"]],
+        "computeConfigs": components["computeConfigs"],
+        "models": [components["models"][0] | grey | {"configuration": {"batch_size": 16}}],
     }
     dpk = dl.Dpk.from_json(manifest, client_api=dl.client_api, project=shared_project)
     app = shared_project.apps.install(dpk=shared_project.dpks.publish(dpk=dpk, local_path=str(folder)))
@@ -701,8 +645,7 @@ def test_what_is_labelled_is_predicted_too_and_keeps_all_predictions(dl, deploye
     for item in items.values():
         label(dl, item, "a")
         predict(dl, item, old, fields(1))
-        item.metadata["system"]["tags"] = {"train": True}
-        item.update(system_metadata=True)
+        tag(item, train=True)
     config = {"strategy": "embedding_distance", "size": 1}
     (chosen,) = mine(dataset, new, config, reference_dataset=labelled, progress=progress)
     assert chosen.name == "003.png"

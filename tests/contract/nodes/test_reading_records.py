@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from node_samples import label, predict
+from node_samples import label, predict, tag
 
 from alhelpers import records
 from alhelpers.dataloop import reading
@@ -19,8 +19,7 @@ def test_predictions_are_read_as_records(dl, make_dataset, make_model):
     for name in ("b", "b", "c"):
         label(dl, items[f"{name}.png"], name)
     label(dl, items["c.png"], "another")
-    items["b.png"].metadata["system"]["tags"] = {"validation": True}
-    items["b.png"].update(system_metadata=True)
+    tag(items["b.png"], validation=True)
 
     table = reading.records_of(dataset, model)
     rows = {row["metadata"]["filename"]: row for row in table.to_pylist()}

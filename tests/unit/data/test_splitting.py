@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
 from alhelpers.data.splitting import (
-    Group,
     assign_group,
     check_total,
     parse_groups,
@@ -20,13 +19,7 @@ from alhelpers.data.splitting import (
 )
 
 IDS = [f"{number:024x}" for number in range(20_000)]
-
-
 GOLDEN = ["train", "test", "train", "train", "train", "train", "train", "test"]
-
-
-def groups_of(**shares):
-    return parse_groups(shares)
 
 
 def shares_of(groups, seed=0):
@@ -51,7 +44,7 @@ def test_any_positive_distribution_gives_its_shares(distribution, expected):
 
 
 def test_the_group_follows_from_seed_and_id_alone():
-    groups = groups_of(train=80, validation=10, test=10)
+    groups = parse_groups({"train": 80, "validation": 10, "test": 10})
     first = [assign_group(item_id, groups, 7) for item_id in IDS[:500]]
     assert first == [assign_group(item_id, groups, 7) for item_id in IDS[:500]]
     assert first != [assign_group(item_id, groups, 8) for item_id in IDS[:500]]
@@ -69,9 +62,11 @@ def test_the_group_does_not_depend_on_the_hash_seed_of_the_process(printed_with_
         assert printed_with_hash_seed(code, seed).strip() == str(GOLDEN)
 
 
-def test_a_group_without_share_gets_nothing():
+def test_a_group_without_share_gets_no_item_and_no_source():
     groups = parse_groups({"none": 0, "all": 5, "never": 0})
     assert {assign_group(item_id, groups) for item_id in IDS[:1000]} == {"all"}
+    plan = plan_split(list("abcd"), {"none": 0, "x": 1, "y": 1}, sources=list("sttt"))
+    assert set(plan.values()) == {"x", "y"}
 
 
 def test_distribute_equally_ignores_the_distributions():
@@ -119,14 +114,8 @@ def test_the_total_is_said_when_it_is_no_whole():
     assert check_total(parse_groups({"a": 0.5, "b": 0.4}))
 
 
-GROUPS = (Group("train", 80), Group("test", 20))
-
-
-WEIGHTS = st.lists(st.sampled_from([0, 0.1, 0.2, 0.7, 1, 3, 10, 33.3, 80]), min_size=1, max_size=5).filter(
-    any
-)
-
-
+SHARES = st.sampled_from([0, 0.1, 0.2, 0.7, 1, 3, 10, 33.3, 80])
+WEIGHTS = st.lists(SHARES, min_size=1, max_size=5).filter(any)
 STRATA = st.sampled_from([None, "a", "b", "c", "rare"])
 
 
@@ -235,12 +224,7 @@ def test_what_is_tagged_stays_and_the_totals_come_as_near_as_can_be(strata, kept
 
 
 def compositions(total, parts):
-    if parts == 1:
-        yield (total,)
-        return
-    for first in range(total + 1):
-        for rest in compositions(total - first, parts - 1):
-            yield (first, *rest)
+    return [counts for counts in itertools.product(range(total + 1), repeat=parts) if sum(counts) == total]
 
 
 def distance(table, exact):
@@ -275,7 +259,7 @@ def test_no_table_with_these_totals_is_nearer_to_the_shares(case):
     totals = np.sum(got, axis=0).tolist()
     others = (
         table
-        for table in itertools.product(*(list(compositions(sum(row), 3)) for row in got))
+        for table in itertools.product(*(compositions(sum(row), 3) for row in got))
         if np.sum(table, axis=0).tolist() == totals and (np.array(table) >= least).all()
     )
     best = min(distance(table, exact) for table in others)
@@ -396,8 +380,3 @@ def test_the_rest_of_a_source_follows_its_tagged_items():
     assert [plan[item_id] for item_id in "def"] == ["train"] * 3
     with pytest.raises(ValueError, match=r"source 's' are in several groups already, \['test', 'train'\]"):
         plan_split(ids, {"train": 1, "test": 1}, sources=sources, kept={"a": "train", "b": "test"})
-
-
-def test_a_group_without_share_gets_no_source():
-    plan = plan_split(list("abcd"), {"none": 0, "x": 1, "y": 1}, sources=list("sttt"))
-    assert set(plan.values()) == {"x", "y"}

@@ -30,12 +30,9 @@ def test_only_a_true_tag_of_the_groups_counts(tags, expected):
     assert current_group({"system": {"tags": tags}}, GROUPS) == expected
 
 
-@pytest.mark.parametrize("metadata", [None, {}, {"system": None}, {"user": None, "system": {}}])
-def test_missing_metadata_is_no_tag(metadata):
-    assert current_group(metadata, GROUPS) is None
-
-
-def test_two_tags_are_an_error_that_names_the_item():
+def test_missing_metadata_is_no_tag_and_two_tags_are_an_error_that_names_the_item():
+    for metadata in (None, {}, {"system": None}, {"user": None, "system": {}}):
+        assert current_group(metadata, GROUPS) is None
     with pytest.raises(ValueError, match=r"item 5f.*\['train', 'test'\]"):
         current_group({"system": {"tags": {"train": True, "test": True}}}, GROUPS, "5f")
 
@@ -70,11 +67,8 @@ def test_importing_the_nodes_leaves_the_root_logger_alone():
 
 
 def item(**more):
-    fields = {
-        "id": "5f",
-        "filename": "/a/b.png",
-        "metadata": {"user": {"source": "w1", "page": 3, "empty": ""}},
-    }
+    user = {"source": "w1", "page": 3, "empty": ""}
+    fields = {"id": "5f", "filename": "/a/b.png", "metadata": {"user": user}}
     entity = SimpleNamespace(**fields, **more)
     entity.to_json = lambda: {"dir": "/a", **fields}
     return entity
@@ -99,9 +93,8 @@ def test_a_path_leads_into_the_item(path, value):
 def test_an_item_without_source_is_named():
     with pytest.raises(ValueError, match=r"item '/a/b.png' \(5f\) has no 'metadata.user.writer'"):
         source_of(item(), "metadata.user.writer")
-    with pytest.raises(
-        ValueError, match=r"item '/a/b.png' \(5f\): 'metadata.user' .* must be a text or a number"
-    ):
+    message = r"item '/a/b.png' \(5f\): 'metadata.user' .* must be a text or a number"
+    with pytest.raises(ValueError, match=message):
         source_of(item(), "metadata.user")
 
 

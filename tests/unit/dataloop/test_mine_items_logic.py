@@ -112,6 +112,7 @@ PLAN = [
     {"cascade": [{"strategy": "margin", "keep": "2x"}, {"strategy": "coreset"}], "share": 0.5},
     {"strategy": "embedding_distance", "share": 0.5},
 ]
+OF_CLASS_A = {"left": "class_name", "op": "=", "right": "a"}
 EARLY = {"strategy": "novelty", "embeddings_field": "embeddings:early"}
 
 
@@ -128,11 +129,7 @@ EARLY = {"strategy": "novelty", "embeddings_field": "embeddings:early"}
         (EARLY | VECTORS, True, False),
         ({"strategy": "random", "select": {"order_by": "id", "limit": 9}}, False, False),
         ({"strategy": "random", "select": {"order_by": "confidence"}}, True, False),
-        (
-            {"strategy": "random", "select": {"filters": [{"left": "class_name", "op": "=", "right": "a"}]}},
-            True,
-            False,
-        ),
+        ({"strategy": "random", "select": {"filters": [OF_CLASS_A]}}, True, False),
     ],
 )
 def test_what_is_needed_of_the_waiting_items_follows_from_the_configuration(config, predictions, vectors):
@@ -225,9 +222,8 @@ def test_the_choice_is_minings(plan):
     assert np.isfinite(choice.scores).all()
 
 
-SIDE_BY_SIDE = mining.parse_config(
-    {"plan": [{"strategy": "margin", "size": 15}, {"strategy": "random", "size": 5}]}
-)
+PARTS = [{"strategy": "margin", "size": 15}, {"strategy": "random", "size": 5}]
+SIDE_BY_SIDE = mining.parse_config({"plan": PARTS})
 
 
 @settings(deadline=None)

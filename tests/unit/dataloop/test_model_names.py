@@ -65,21 +65,20 @@ def test_the_default_yields_the_current_time():
     ],
 )
 def test_an_unknown_placeholder_is_refused_and_nothing_is_evaluated(template):
-    with pytest.raises(
-        ValueError, match=r"unknown placeholder .*known are \{base_model.name\}, \{dataset.name\}"
-    ):
+    message = r"unknown placeholder .*known are \{base_model.name\}, \{dataset.name\}"
+    with pytest.raises(ValueError, match=message):
         parse_template(template)
 
 
-@pytest.mark.parametrize("template", ["", "   ", None, 5])
-def test_an_empty_template_is_refused(template):
-    with pytest.raises(ValueError, match="is empty; the default is"):
-        parse_template(template)
-
-
-@pytest.mark.parametrize("template", ["{base_model.name", "base}"])
-def test_unmatched_braces_are_refused(template):
-    with pytest.raises(ValueError, match="cannot be read"):
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        *((empty, "is empty; the default is") for empty in ("", "   ", None, 5)),
+        *((unmatched, "cannot be read") for unmatched in ("{base_model.name", "base}")),
+    ],
+)
+def test_empty_templates_and_unmatched_braces_are_refused(template, message):
+    with pytest.raises(ValueError, match=message):
         parse_template(template)
 
 
@@ -132,12 +131,7 @@ def nodes_of(function):
     "config",
     [
         {},
-        {
-            "name": "Create New Model",
-            "modelName": "{base_model.name}",
-            "ports": [],
-            "validation": {"valid": True},
-        },
+        {"name": "Create", "modelName": "{base_model.name}", "ports": [], "validation": {"valid": True}},
         *nodes_of("create_new_model"),
     ],
 )

@@ -11,37 +11,21 @@ import alhelpers.dataloop
 from alhelpers.dataloop.app import ROOMS
 
 NODES = {
-    "data_split": ("DataSplitter", "data_split", ["item", "progress", "context"]),
+    "data_split": ("DataSplitter", "data_split", "item progress context"),
     "create_new_model": (
         "ModelCreator",
         "create_new_model",
-        [
-            "base_model",
-            "dataset",
-            "train_subset",
-            "validation_subset",
-            "model_configuration",
-            "context",
-            "progress",
-        ],
+        "base_model dataset train_subset validation_subset model_configuration context progress",
     ),
     "compare_models": (
         "ModelComparer",
         "compare_models",
-        ["previous_model", "new_model", "progress", "context", "compare_config", "dataset"],
+        "previous_model new_model progress context compare_config dataset",
     ),
     "mine_items": (
         "ItemMiner",
         "mine_items",
-        [
-            "dataset",
-            "model",
-            "pool_filter",
-            "miner_configuration",
-            "reference_dataset",
-            "progress",
-            "context",
-        ],
+        "dataset model pool_filter miner_configuration reference_dataset progress context",
     ),
 }
 FOLDER = Path(alhelpers.dataloop.__file__).parent
@@ -56,7 +40,7 @@ def test_a_node_loads_from_its_file_alone(name):
     class_name, function, parameters = NODES[name]
     runner = getattr(module, class_name)()
     assert isinstance(runner, dl.BaseServiceRunner)
-    assert list(inspect.signature(getattr(runner, function)).parameters) == parameters
+    assert list(inspect.signature(getattr(runner, function)).parameters) == parameters.split()
 
 
 @pytest.mark.parametrize("name", NODES)

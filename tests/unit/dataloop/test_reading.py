@@ -95,11 +95,10 @@ def test_the_fields_that_an_adapter_kept_are_the_records():
     }
     beside = {"query_by_committee": None, "comment": "no field of a record"}
     record = to_record("item", [row(prediction=fields | beside)])
-    plain = {
-        name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in record.items()
-    }
+    arrays = {name: value for name, value in record.items() if isinstance(value, np.ndarray)}
+    plain = record | {name: value.tolist() for name, value in arrays.items()}
     assert plain == {"id": "item", "class_name": "cat", "confidence": 0.75} | fields
-    assert all(value.dtype == np.float32 for value in record.values() if isinstance(value, np.ndarray))
+    assert all(value.dtype == np.float32 for value in arrays.values())
     assert records.as_table([record]).num_rows == 1
 
 
@@ -122,18 +121,11 @@ def test_of_several_classes_fields_come_first_then_the_most_confident():
 def test_boxes_become_detections_with_the_fields_of_boxes():
     sides = {"left": 1, "top": 2, "right": 5, "bottom": 9}
     fields = {"class_names": ["cat", "dog"], "confidences": [0.75, 0.25], "embeddings": [1.0]}
-    boxes = [
-        row("b", prediction=fields, type="box", **sides),
-        row("a", "dog", 0.5, fields, type="box", **sides),
-    ]
+    boxes = [row(*each, fields, type="box", **sides) for each in (("b", "cat", 0.75), ("a", "dog", 0.5))]
     table = records.as_table([to_record("item", boxes)])
-    place = {"left": 1, "top": 2, "width": 4, "height": 7}
-    assert table["detections"].to_pylist() == [
-        [
-            {"class_name": "dog", "confidence": 0.5, "confidences": [0.75, 0.25]} | place,
-            {"class_name": "cat", "confidence": 0.75, "confidences": [0.75, 0.25]} | place,
-        ]
-    ]
+    shared = {"left": 1, "top": 2, "width": 4, "height": 7, "confidences": [0.75, 0.25]}
+    dog, cat = {"class_name": "dog", "confidence": 0.5}, {"class_name": "cat", "confidence": 0.75}
+    assert table["detections"].to_pylist() == [[dog | shared, cat | shared]]
 
 
 def test_numbers_that_are_none_are_named_with_their_item():

@@ -9,15 +9,8 @@ from alhelpers.configurations import read
 from alhelpers.dataloop.subset_filters import SubsetFilter, normalize_filter
 
 CONFIGS = Path(__file__).parents[3] / "pipeline_configs"
-TRAIN = {
-    "filter": {
-        "$and": [
-            {"hidden": False},
-            {"$or": [{"metadata": {"system": {"tags": {"train": True}}}}]},
-            {"type": "file"},
-        ]
-    }
-}
+BY_TAG = {"$or": [{"metadata": {"system": {"tags": {"train": True}}}}]}
+TRAIN = {"filter": {"$and": [{"hidden": False}, BY_TAG, {"type": "file"}]}}
 
 
 def test_a_filter_keeps_its_exact_form():
@@ -31,33 +24,18 @@ def test_filters_of_every_form_become_the_one_that_models_store():
     prepared = normalize_filter(filters.prepare(), "train")
     assert set(prepared) == {"filter"} and {"hidden": False} in prepared["filter"]["$and"]
     assert normalize_filter({"dir": "/a"}, "train") == {"filter": {"$and": [{"dir": "/a"}]}}
-    assert normalize_filter({"$or": [{"dir": "/a"}]}, "train") == {
-        "filter": {"$and": [{"$or": [{"dir": "/a"}]}]}
-    }
-    assert normalize_filter('{"filter": {"$and": [{"dir": "/a"}]}}', "t") == {
-        "filter": {"$and": [{"dir": "/a"}]}
-    }
+    by_or = {"$or": [{"dir": "/a"}]}
+    assert normalize_filter(by_or, "train") == {"filter": {"$and": [by_or]}}
+    as_text = '{"filter": {"$and": [{"dir": "/a"}]}}'
+    assert normalize_filter(as_text, "t") == json.loads(as_text)
     paged = {**TRAIN, "page": 3, "pageSize": 5, "resource": "items", "join": {"filter": {"type": "box"}}}
     assert normalize_filter(paged, "train") == {**TRAIN, "join": {"filter": {"type": "box"}}}
 
 
-@pytest.mark.parametrize(
-    "empty",
-    [
-        None,
-        {},
-        "",
-        " ",
-        "null",
-        "{}",
-        {"filter": {}},
-        {"filter": None},
-        {"filter": {"$and": []}},
-        {"filter": {"$and": [{}, {"$or": []}]}},
-        {"$or": []},
-        {"$or": [{}]},
-    ],
-)
+NESTED = [{"filter": {}}, {"filter": None}, {"filter": {"$and": []}}, {"filter": {"$and": [{}, {"$or": []}]}}]
+
+
+@pytest.mark.parametrize("empty", [None, {}, "", " ", "null", "{}", *NESTED, {"$or": []}, {"$or": [{}]}])
 def test_an_empty_filter_is_none_not_everything(empty):
     assert normalize_filter(empty, "train") is None
 
