@@ -1,20 +1,8 @@
 """What learns and predicts: a torch module or a scikit-learn estimator behind the methods of a Learner."""
 
 from alhelpers.learners.networks import build_network
-from alhelpers.learners.prediction import Prediction, predict, to_inputs
 from alhelpers.learners.predictions import Predictions
 from alhelpers.learners.sklearn_learner import SklearnLearner
 from alhelpers.learners.torch_classifier import TorchClassifier
-from alhelpers.training import History, train
 
-__all__ = [
-    "History",
-    "Prediction",
-    "Predictions",
-    "SklearnLearner",
-    "TorchClassifier",
-    "build_network",
-    "predict",
-    "to_inputs",
-    "train",
-]
+__all__ = ["Predictions", "SklearnLearner", "TorchClassifier", "build_network"]

@@ -16,30 +16,21 @@ _BEND, _BEND_POINTS = 0.06, 5
 
 
 class Deform(nn.Module):
-    """A layer that deforms images at random while training, and returns them unchanged otherwise.
+    """A layer that deforms images at random while training, and returns them unchanged otherwise."""
 
-    Up to 15 degrees, 15 % of each side, a slant of 0.2 and a shift of 10 % of the width; on top of it the
-    elastic deformation: a smooth random field of shifts. It draws from torch's own random state, as dropout does,
-    or from a generator.
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return images of the same shape."""
+        return deform(images) if self.training else images
 
-    References
-    ----------
+
+def deform(images: torch.Tensor) -> torch.Tensor:
+    """Deform each image by its own draw from torch's random state, as dropout draws, (N, C, H, W) -> (N, C, H, W).
+
     Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to visual document
     analysis", ICDAR 2003.
     """
-
-    #: Several networks that are trained together each draw by their own (``uncertainty.batched``).
-    takes_generator = True
-
-    def forward(self, images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Deform, (N, C, H, W) -> (N, C, H, W)."""
-        return deform(images, generator) if self.training else images
-
-
-def deform(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Deform each image by its own draw, from torch's random state or a generator, (N, C, H, W) -> (N, C, H, W)."""
     count, _, height, width = images.shape
-    angle, wide, high, slant, *shift = torch.rand(6, count, generator=generator) * 2 - 1
+    angle, wide, high, slant, *shift = torch.rand(6, count) * 2 - 1
     cosine, sine = torch.cos(angle * _TURN), torch.sin(angle * _TURN)
     wide, high, slant = 1 + _SCALE * wide, 1 + _SCALE * high, _SLANT * slant
     rows = [
@@ -47,15 +38,12 @@ def deform(images: torch.Tensor, generator: torch.Generator | None = None) -> to
         torch.stack([sine / wide, (sine * slant + cosine) / high, _SHIFT * shift[1]], 1),
     ]
     grid = functional.affine_grid(torch.stack(rows, 1), [count, 1, height, width], align_corners=False)
-    bends = _BEND * torch.randn(count, 2, _BEND_POINTS, _BEND_POINTS, generator=generator)
+    bends = _BEND * torch.randn(count, 2, _BEND_POINTS, _BEND_POINTS)
     smooth = functional.interpolate(bends, size=(height, width), mode="bicubic", align_corners=True)
     grid = (grid + smooth.permute(0, 2, 3, 1)).to(images)
     return functional.grid_sample(images, grid, align_corners=False)
 
 
 def elastic(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Deform a batch as :class:`Deform` does while training: an ``augmentation`` of :func:`alhelpers.training.train`.
-
-    Like dropout, it draws from torch's random state, which ``train`` seeds.
-    """
+    """Deform a batch: an ``augmentation`` of :func:`alhelpers.training.train`, which seeds torch's random state."""
     return deform(images)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -17,37 +15,12 @@ _DROPOUT = 0.5
 def build_design(
     design: str, size: int, classes: int = 10, *, channels: int = 1, seed: int = 0
 ) -> nn.Sequential:
-    """Build a classifier of images by the name of its design: the networks that comparisons are run with.
+    """Build a classifier of images, (N, channels, size, size) -> (N, C) logits, by the name of its design.
 
-    Parameters
-    ----------
-    design : {"plain", "normed", "strided"}
-        ``"plain"``: the kit's own (:func:`build_network`). ``"normed"``, for 28x28: three convolutions
-        and a linear layer, the embedding, each with batch norm, without which pretraining learns less; then dropout.
-        ``"strided"``, for 28x28: that of Gal et al. with a stride of 2 in its first convolution, which leaves a quarter
-        of the work to the second; dropout after the convolutions, too.
-    size : int
-        Height and width of the images, in pixels.
-    classes : int
-        Number of classes C.
-    channels : int
-        1 for grey images, 3 for colours.
-    seed : int
-        Seed of the initial weights. torch's own random state is left as it was.
-
-    Returns
-    -------
-    torch.nn.Sequential
-        (N, channels, size, size) float32 -> (N, C) logits.
-
-    Raises
-    ------
-    ValueError
-        If the design is unknown, or does not take images of this size.
-
-    References
-    ----------
-    Gal, Islam and Ghahramani, "Deep Bayesian active learning with image data", ICML 2017.
+    ``"plain"`` is the kit's own (:func:`build_network`). ``"normed"``, for 28x28: three convolutions and a linear
+    layer, the embedding, each with batch norm, without which pretraining learns less; then dropout. ``"strided"``, for
+    28x28: that of Gal, Islam and Ghahramani, "Deep Bayesian active learning with image data", ICML 2017, with a stride
+    of 2 in its first convolution, which leaves a quarter of the work to the second; dropout after the convolutions too.
     """
     if design == "plain":
         return build_network(size, classes, channels=channels, seed=seed)
@@ -97,6 +70,4 @@ def _strided(classes: int, channels: int) -> OrderedDict[str, nn.Module]:
     )
 
 
-_DESIGNS: Mapping[str, Callable[[int, int], OrderedDict[str, nn.Module]]] = MappingProxyType(
-    {"normed": _normed, "strided": _strided}
-)
+_DESIGNS = {"normed": _normed, "strided": _strided}

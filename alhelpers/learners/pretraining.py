@@ -24,37 +24,12 @@ def pretrain(
     temperature: float = 0.3,
     seed: int = 0,
 ) -> list[float]:
-    """Pretrain a network in place, so that it recognizes an image after it was deformed (SimCLR).
+    """Pretrain a network in place on images (N, C, H, W), and return the loss of each step (SimCLR).
 
     Of each image of a batch two deformed copies are made; the loss is low if the embedding of one is nearer to that
-    of the other than to those of all other images. The layers up to the embedding are trained, with dropout off; those
-    behind it are left as they are.
+    of the other than to those of all other images; a lower temperature gives more weight to the nearest of these. The
+    layers up to ``embedding`` are trained, with dropout off; those behind it are left as they are.
 
-    Parameters
-    ----------
-    network : torch.nn.Sequential
-        As ``build_network`` returns it, with a layer ``embedding``. Left in evaluation mode.
-    inputs : torch.Tensor, shape (N, C, H, W)
-        The pool; its labels are not needed.
-    steps, batch_size, learning_rate : int, int, float
-        The recipe; ``learning_rate`` is the highest of a one-cycle schedule.
-    temperature : float
-        Of the loss: the lower, the more the nearest of the others count.
-    seed : int
-        torch's own random state is left as it was.
-
-    Returns
-    -------
-    list of float
-        The loss of each step.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two images, or the number of steps or the batch size is out of range.
-
-    References
-    ----------
     Chen et al., "A simple framework for contrastive learning of visual representations", ICML 2020.
     """
     if len(inputs) < 2:

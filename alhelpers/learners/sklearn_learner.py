@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from os import PathLike
 from typing import Any, NoReturn
 
@@ -11,8 +10,8 @@ import numpy as np
 
 from alhelpers.learners.predictions import Predictions
 from alhelpers.protocols import Dataset, History, Progress
-from alhelpers.uncertainty._committee_estimators import set_random_states
-from alhelpers.uncertainty._torch import derived_seed
+from alhelpers.uncertainty._committee_members import all_classes, set_random_states
+from alhelpers.uncertainty._torch import derived_seed, first_not_finite
 
 # Rows that a prediction reads at once.
 _ROWS = 10_000
@@ -107,22 +106,19 @@ class SklearnLearner:
                 f"passes is {passes!r}, but an estimator has no dropout: it must be 0. Use a Committee for samples"
             )
         outputs, vectors = [], []
-        for rows in _parts(len(dataset)):
+        for rows in np.split(np.arange(len(dataset)), range(_ROWS, len(dataset), _ROWS)):
             inputs = _matrix(dataset, rows)
             outputs.append(self._outputs(inputs))
             if embeddings:
                 vectors.append(self._embeddings(inputs))
         output = np.concatenate(outputs)
-        finite = np.isfinite(output.reshape(len(output), -1)).all(axis=1)
-        if not finite.all():
-            row = int(np.flatnonzero(~finite)[0])
+        row = first_not_finite(output)
+        if row is not None:
             raise ValueError(f"the prediction of record {dataset.ids[row]} is not finite: check its inputs")
-        names = None if dataset.class_names is None else tuple(dataset.class_names)
-        found = {"embeddings": np.concatenate(vectors) if embeddings else None, "class_names": names}
-        return (
-            Predictions(confidences=output, **found)
-            if self._is_classifier
-            else Predictions(values=output, **found)
+        return Predictions(
+            **{"confidences" if self._is_classifier else "values": output},
+            embeddings=np.concatenate(vectors) if embeddings else None,
+            class_names=None if dataset.class_names is None else tuple(dataset.class_names),
         )
 
     def fresh(self, seed: int) -> SklearnLearner:
@@ -143,10 +139,7 @@ class SklearnLearner:
     def _outputs(self, inputs: Any) -> np.ndarray:
         if not self._is_classifier:
             return np.asarray(self.estimator.predict(inputs), dtype=np.float32)
-        known = np.asarray(self.estimator.predict_proba(inputs))
-        confidences = np.zeros((len(known), self._classes), dtype=np.float32)
-        confidences[:, np.asarray(self.estimator.classes_)] = known
-        return confidences
+        return all_classes(self.estimator, inputs, self._classes)
 
     def _embeddings(self, inputs: Any) -> np.ndarray:
         steps = getattr(self.estimator, "steps", ())
@@ -178,7 +171,3 @@ def _matrix(dataset: Dataset, rows: np.ndarray) -> Any:
             f"inputs are a {type(inputs).__name__}: an estimator takes one array, put the columns side by side"
         )
     return inputs if len(inputs.shape) == 2 else np.asarray(inputs).reshape(len(rows), -1)
-
-
-def _parts(count: int) -> Iterator[np.ndarray]:
-    yield from np.split(np.arange(count), range(_ROWS, count, _ROWS))

@@ -1,4 +1,4 @@
-"""The members of a committee: their training, as jobs that can run in another process, and their predictions."""
+"""The members of a committee: their training, which can run in another process, and their predictions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from torch import nn
 
 from alhelpers.protocols import Dataset, History, Learner, Predictions
 from alhelpers.training import train
-from alhelpers.uncertainty._committee_estimators import as_features, take_rows
 from alhelpers.uncertainty._torch import (
     as_inputs,
     checked_logits,
-    confidences_of,
     device_of,
     dtype_of,
     kept_modes,
@@ -24,54 +22,46 @@ from alhelpers.uncertainty._torch import (
 )
 from alhelpers.uncertainty.errors import CommitteeError
 
-
-@dataclasses.dataclass
-class ArrayJob:
-    """One member, a torch module or an estimator, and the rows of common arrays that it learns from."""
-
-    model: Any
-    seed: int
-    inputs: Any
-    classes: np.ndarray
-    rows: np.ndarray
-    outside: np.ndarray | None
-    train: Callable[..., Any]
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+# ------------------------------------------------------------------------------
+# training
+# ------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass
-class LearnerJob:
-    """One member that is a learner, and the data that it learns from."""
-
-    learner: Learner
-    seed: int
-    dataset: Dataset
-    validation: Dataset | None
+def train_learner(
+    learner: Learner, dataset: Dataset, *, validation: Dataset | None, seed: int
+) -> tuple[Learner, History]:
+    """Train a member that is a learner; return it and its history."""
+    return learner, learner.fit(dataset, validation=validation, seed=seed)
 
 
-def train_member(job: ArrayJob | LearnerJob) -> tuple[Any, Any]:
-    """Train a member; return it, and what its training returned."""
-    if isinstance(job, LearnerJob):
-        return job.learner, job.learner.fit(job.dataset, validation=job.validation, seed=job.seed)
-    if isinstance(job.model, nn.Module):
-        return job.model, _train_module(job)
-    features, classes = take_rows(as_features(job.inputs), job.rows), job.classes[job.rows]
-    if job.train is not train:
-        return job.model, job.train(job.model, features, classes, seed=job.seed, **job.options)
-    job.model.fit(features, classes)
-    return job.model, None
-
-
-def _train_module(job: ArrayJob) -> Any:
-    device = device_of(job.model)
-    data, targets = as_inputs(job.inputs, dtype_of(job.model)), torch.from_numpy(job.classes)
-    options = dict(job.options)
-    if job.outside is not None:
-        options["validation"] = data[job.outside].to(device), targets[job.outside].to(device)
-    with seeded(job.seed, device):
-        return job.train(
-            job.model, data[job.rows].to(device), targets[job.rows].to(device), seed=job.seed, **options
-        )
+def train_model(
+    model: Any,
+    inputs: Any,
+    classes: np.ndarray,
+    rows: np.ndarray,
+    outside: np.ndarray | None,
+    train_function: Callable[..., Any],
+    /,
+    *,
+    seed: int,
+    **options: Any,
+) -> tuple[Any, Any]:
+    """Train a torch module or an estimator on rows of arrays; return it, and what its training returned."""
+    if isinstance(model, nn.Module):
+        device = device_of(model)
+        data, targets = as_inputs(inputs, dtype_of(model)), torch.from_numpy(classes)
+        if outside is not None:
+            options["validation"] = data[outside].to(device), targets[outside].to(device)
+        with seeded(seed, device):
+            return model, train_function(
+                model, data[rows].to(device), targets[rows].to(device), seed=seed, **options
+            )
+    features = as_features(inputs)
+    own = features.iloc[rows] if hasattr(features, "iloc") else features[rows]
+    if train_function is not train:
+        return model, train_function(model, own, classes[rows], seed=seed, **options)
+    model.fit(own, classes[rows])
+    return model, None
 
 
 def mean_history(histories: list[History]) -> History:
@@ -80,6 +70,67 @@ def mean_history(histories: list[History]) -> History:
         [list(row) for row in zip(*columns, strict=False)] for columns in zip(*histories, strict=True)
     )
     return History([row[0] for row in steps], *([float(np.mean(row)) for row in rows] for rows in values))
+
+
+def check_distinct(models: Sequence[Any]) -> None:
+    """Raise if two members are one, or torch models and estimators are mixed."""
+    for model in models:
+        if isinstance(model, nn.Module) != isinstance(models[0], nn.Module):
+            raise CommitteeError(
+                f"build made a {type(models[0]).__name__} and a {type(model).__name__}: the members must be all torch"
+                " models or all estimators"
+            )
+    parts = [{id(part) for part in (model, *_parameters(model))} for model in models]
+    if len(set().union(*parts)) < sum(map(len, parts)):
+        raise CommitteeError(
+            "build returned the same model or weights twice: it must make a new one at each call"
+        )
+
+
+def _parameters(model: Any) -> list[nn.Parameter]:
+    return [*model.parameters()] if isinstance(model, nn.Module) else []
+
+
+# ------------------------------------------------------------------------------
+# estimators of scikit-learn, or what works as these do
+# ------------------------------------------------------------------------------
+
+
+def set_random_states(estimator: Any, seed: int) -> None:
+    """Set every ``random_state`` of an estimator, and of those inside it."""
+    parameters = estimator.get_params() if hasattr(estimator, "get_params") else {}
+    states = [name for name in parameters if name == "random_state" or name.endswith("__random_state")]
+    if states:
+        estimator.set_params(**dict.fromkeys(states, seed % 2**32))
+
+
+def as_features(inputs: Any) -> Any:
+    """Return inputs as estimators take them: sparse matrices and data frames stay what they are."""
+    if isinstance(inputs, torch.Tensor):
+        return inputs.cpu().numpy()
+    return inputs if hasattr(inputs, "toarray") or hasattr(inputs, "iloc") else np.asarray(inputs)
+
+
+def all_classes(estimator: Any, features: Any, count: int) -> np.ndarray:
+    """Return confidences of all classes, (N, C) float32; those that the estimator never saw have 0."""
+    known = np.asarray(estimator.predict_proba(features))
+    confidences = np.zeros((len(known), count), dtype=np.float32)
+    confidences[:, np.asarray(estimator.classes_)] = known
+    return confidences
+
+
+# ------------------------------------------------------------------------------
+# predictions
+# ------------------------------------------------------------------------------
+
+
+def logits_of(model: nn.Module, inputs: torch.Tensor | np.ndarray, batch_size: int) -> torch.Tensor:
+    """Return a module's logits in evaluation mode, (N, C)."""
+    data, device = as_inputs(inputs, dtype_of(model)), device_of(model)
+    with torch.no_grad(), kept_modes(model):
+        # copies, as a model may work in place
+        batches = (batch.to(device, copy=True) for batch in data.split(batch_size))
+        return torch.cat([checked_logits(model(batch), len(batch)) for batch in batches])
 
 
 def combined(predictions: Sequence[Predictions], passes: int | None) -> Predictions:
@@ -91,38 +142,3 @@ def combined(predictions: Sequence[Predictions], passes: int | None) -> Predicti
     mean = outputs.mean(axis=1, dtype=np.float64).astype(np.float32)
     changed = {name: mean, "samples": samples, "logits": None, "sampled_by": "query_by_committee"}
     return dataclasses.replace(first, **changed)
-
-
-def check_distinct(models: Sequence[Any]) -> None:
-    """Raise if two members are one, or torch models and estimators are mixed."""
-    for model in models:
-        if isinstance(model, nn.Module) != isinstance(models[0], nn.Module):
-            raise CommitteeError(
-                f"build made a {type(models[0]).__name__} and a {type(model).__name__}: the members must be all torch"
-                " models or all estimators"
-            )
-    parts = [[model, *(model.parameters() if isinstance(model, nn.Module) else ())] for model in models]
-    identities = [id(part) for own in parts for part in {id(part): part for part in own}.values()]
-    if len(set(identities)) < len(identities):
-        raise CommitteeError(
-            "build returned the same model or weights twice: it must make a new one at each call"
-        )
-
-
-def predict_module(
-    model: nn.Module, inputs: torch.Tensor | np.ndarray, batch_size: int, member: int
-) -> np.ndarray:
-    """Return one member's confidences, (N, C)."""
-    data, device = as_inputs(inputs, dtype_of(model)), device_of(model)
-    parts = []
-    with torch.no_grad(), kept_modes(model):
-        for start in range(0, len(data), batch_size):
-            batch = data[start : start + batch_size].to(device, copy=True)  # a model may work in place
-            logits = checked_logits(model(batch), len(batch))
-            if not torch.isfinite(logits).all():
-                record = start + int(torch.nonzero(~torch.isfinite(logits).all(dim=1))[0])
-                raise CommitteeError(
-                    f"member {member} returns logits that are not finite for record {record}"
-                )
-            parts.append(confidences_of(logits))
-    return np.concatenate(parts)

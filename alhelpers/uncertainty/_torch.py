@@ -1,9 +1,11 @@
-"""Modes, random state, devices, inputs and confidences of torch models."""
+"""Modes, random state, devices, inputs and outputs of torch models."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +46,30 @@ def derived_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
+def called_with_seed(build: Callable[..., Any], seed: int) -> Any:
+    """Call a builder under a seed, and with it if a positional parameter has no default."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    takes_seed = any(
+        parameter.kind in kinds and parameter.default is inspect.Parameter.empty
+        for parameter in inspect.signature(build).parameters.values()
+    )
+    with seeded(seed, torch.device("cpu")):
+        return build(seed) if takes_seed else build()
+
+
+def is_count(value: Any, least: int = 1) -> bool:
+    """Return whether a value is a whole number, and at least so high."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+
+
+def first_not_finite(values: torch.Tensor | np.ndarray) -> int | None:
+    """Return the first row with a number that is not finite, or None."""
+    finite = torch.isfinite(torch.as_tensor(values))
+    if finite.all():
+        return None
+    return int(torch.nonzero(~finite.reshape(len(finite), -1).all(dim=1))[0])
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Return the device of the first parameter or buffer, or the CPU."""
     for tensor in (*model.parameters(), *model.buffers()):
@@ -54,10 +80,7 @@ def device_of(model: nn.Module) -> torch.device:
 def working_device(
     model: nn.Module, inputs: torch.Tensor | np.ndarray, device: str | torch.device
 ) -> torch.device:
-    """Return the device to work on: ``device``, or by default that of the model or the inputs, or a GPU.
-
-    Inputs in main memory are moved there batch by batch; inputs on another device must be there already.
-    """
+    """Return the device to work on: ``device``, or by default that of the model or the inputs, or a GPU."""
     home, given = device_of(model), inputs.device if isinstance(inputs, torch.Tensor) else torch.device("cpu")
     if home.type == "meta":
         raise ValueError("the model is on the device meta, so it has no weights: load them first")

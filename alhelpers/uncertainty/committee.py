@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
+from operator import call
 from os import PathLike
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,12 +19,6 @@ from alhelpers import parallel
 from alhelpers.files import replacing
 from alhelpers.protocols import Dataset, History, Learner, Progress
 from alhelpers.training import train
-from alhelpers.uncertainty._committee_estimators import (
-    as_features,
-    is_estimator,
-    predict_all_classes,
-    set_random_states,
-)
 from alhelpers.uncertainty._committee_folds import (
     Folds,
     class_indices,
@@ -32,23 +27,26 @@ from alhelpers.uncertainty._committee_folds import (
     rows_outside,
 )
 from alhelpers.uncertainty._committee_members import (
-    ArrayJob,
-    LearnerJob,
+    all_classes,
+    as_features,
     check_distinct,
     combined,
+    logits_of,
     mean_history,
-    predict_module,
-    train_member,
+    set_random_states,
+    train_learner,
+    train_model,
 )
 from alhelpers.uncertainty._torch import (
+    called_with_seed,
+    confidences_of,
     derived_seed,
     device_of,
-    seeded,
+    first_not_finite,
+    is_count,
 )
-from alhelpers.uncertainty.errors import CommitteeError, CommitteeWarning
+from alhelpers.uncertainty.errors import CommitteeError
 from alhelpers.uncertainty.mc_dropout import mc_dropout
-
-__all__ = ["Committee", "CommitteeError", "CommitteeWarning"]
 
 _CPU = torch.device("cpu")
 _default_train = train
@@ -97,7 +95,7 @@ class Committee:
     """
 
     def __init__(self, build: Learner | Callable[..., Any], members: int = 5) -> None:
-        if isinstance(members, bool) or not isinstance(members, int | np.integer) or members < 2:
+        if not is_count(members, 2):
             raise CommitteeError(f"members must be a whole number of at least 2, got {members!r}")
         self.build = build
         self.members = int(members)
@@ -177,28 +175,47 @@ class Committee:
         CommitteeWarning
             If a member's rows hold no record of a class, with ``allow_missing``.
         """
-        options = {"validation": validation, "patience": patience}
-        options = training | {name: value for name, value in options.items() if value is not None}
+        given = {"validation": validation, "patience": patience}
+        options = training | {name: value for name, value in given.items() if value is not None}
         if self._of_learners:
             if labels is not None or set(options) - {"validation"} or train is not _default_train:
                 raise CommitteeError(
                     "a committee of learners is fitted to a data set, such as alhelpers.data.ArrayDataset(inputs, "
                     "labels); the options of the training belong to its learner"
                 )
-            return self._fit_learners(
-                inputs, folds, seed, validation, progress, allow_missing, workers, threads
-            )
-        if labels is None:
+            classes, names = _classes_of(inputs), None
+        elif labels is None:
             raise CommitteeError(
                 "labels must be passed, one a record: only a committee of learners, such as"
                 " Committee(TorchClassifier(build)), is fitted to a data set"
             )
-        if progress is not None:
-            options["progress"] = progress
-        if workers is None and (train is not _default_train or any(map(callable, options.values()))):
+        else:
+            classes, names = class_indices(labels, length_of(inputs))
+            options |= {} if progress is None else {"progress": progress}
+            if workers is None and (train is not _default_train or any(map(callable, options.values()))):
+                workers = 1
+        rows = rows_of_members(classes, self.members, folds, seed, allow_missing=allow_missing)
+        if self._of_learners:
+            jobs = [
+                partial(train_learner, learner, inputs.take(own), validation=validation)
+                for learner, own in zip(self.models, rows, strict=True)
+            ]
+        else:
+            jobs = self._model_jobs(inputs, classes, rows, folds, seed, train, options)
+        modules = (getattr(job.args[0], "network", job.args[0]) for job in jobs)
+        if any(isinstance(module, nn.Module) and device_of(module) != _CPU for module in modules):
             workers = 1
-        self._fit_arrays(inputs, labels, folds, seed, allow_missing, workers, threads, train, options)
-        return self
+        jobs = [partial(job, seed=derived_seed(seed, member)) for member, job in enumerate(jobs)]
+        trained = []
+        for member in parallel.run(call, jobs, workers=workers, threads=threads):
+            trained.append(member)
+            if progress is not None and self._of_learners:
+                progress(len(trained), self.members)
+        self.models = [model for model, _ in trained]
+        self.histories = [history for _, history in trained if isinstance(history, History)]
+        self.rows, self.threads = rows, threads
+        self.class_names, self._classes = names, int(classes.max()) + 1
+        return mean_history(self.histories) if self._of_learners else self
 
     def predict(
         self,
@@ -250,17 +267,18 @@ class Committee:
         self._check_ready("predict")
         if not length_of(inputs):
             raise CommitteeError("inputs must hold at least one record, got none")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        if not is_count(batch_size):
             raise CommitteeError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
-        if not isinstance(self.models[0], nn.Module):
-            return self._predict_estimators(inputs, passes)
-        samples = []
-        for member, model in enumerate(self.models):
-            if passes:
-                options = {"masks": masks, "batch_size": batch_size, "seed": derived_seed(seed, member)}
-                samples.append(mc_dropout(model, inputs, passes, **options)[0])
-            else:
-                samples.append(predict_module(model, inputs, batch_size, member))
+        if not passes:
+            samples = [self._confidences(member, inputs, batch_size) for member in range(self.members)]
+        elif not isinstance(self.models[0], nn.Module):
+            raise CommitteeError("passes are for torch members: estimators have no dropout")
+        else:
+            options = {"masks": masks, "batch_size": batch_size}
+            samples = [
+                mc_dropout(model, inputs, passes, seed=derived_seed(seed, member), **options)[0]
+                for member, model in enumerate(self.models)
+            ]
         return np.stack(samples, axis=1)
 
     def fresh(self, seed: int) -> Committee:
@@ -287,24 +305,21 @@ class Committee:
             only as pickles, which run code when they are read.
         """
         self._check_ready("save")
-        target = Path(folder)
-        if self._of_learners:
-            for member, learner in enumerate(self.models):
-                learner.save(target / f"member_{member}")
-            for stale in _member_folders(target)[self.members :]:
-                shutil.rmtree(stale)
-            return
-        if not isinstance(self.models[0], nn.Module):
+        if not self._of_learners and not isinstance(self.models[0], nn.Module):
             raise CommitteeError(
                 f"the members are of type {type(self.models[0]).__name__}, which only a pickle can hold, and a pickle"
                 " runs code when it is read: keep the labelled records and the seed, and fit again, which gives the"
                 " same committee; or store committee.models yourself, with skops or ONNX"
             )
         for member, model in enumerate(self.models):
-            with replacing(target / f"member_{member}.pt") as part:
+            target = Path(folder) / f"member_{member}"
+            if self._of_learners:
+                model.save(target)
+                continue
+            with replacing(target.with_suffix(".pt")) as part:
                 torch.save(model.state_dict(), part)
-        for stale in _member_files(target)[self.members :]:
-            stale.unlink()
+        for stale in self._saved_members(folder)[self.members :]:
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
 
     def load(self, folder: str | PathLike[str]) -> Committee:
         """Read the weights that :meth:`save` wrote, as data only: no code of the files runs.
@@ -324,7 +339,7 @@ class Committee:
         CommitteeError
             If the folder does not hold exactly K members, or their weights do not fit what ``build`` makes.
         """
-        files = (_member_folders if self._of_learners else _member_files)(Path(folder))
+        files = self._saved_members(folder)
         if len(files) != self.members:
             raise CommitteeError(f"{folder} holds {len(files)} members, this committee has {self.members}")
         if self._of_learners:
@@ -337,95 +352,48 @@ class Committee:
         self.models, self.rows, self.histories, self.threads = models, [], [], None
         return self
 
-    def _fit_learners(
-        self,
-        dataset: Dataset,
-        folds: Folds | bool,
-        seed: int,
-        validation: Dataset | None,
-        progress: Progress | None,
-        allow_missing: bool,
-        workers: Any,
-        threads: int,
-    ) -> History:
-        classes = np.zeros(len(dataset), dtype=np.int64)
-        if dataset.task == "classification":
-            classes, _ = class_indices(dataset.labels(np.arange(len(dataset))), len(dataset))
-        rows = rows_of_members(classes, self.members, folds, seed, allow_missing=allow_missing)
-        jobs = [
-            LearnerJob(learner, derived_seed(seed, member), dataset.take(rows[member]), validation)
-            for member, learner in enumerate(self.models)
-        ]
-        trained = []
-        for member in self._trained(jobs, self.models, workers, threads):
-            trained.append(member)
-            if progress is not None:
-                progress(len(trained), self.members)
-        self.models = [learner for learner, _ in trained]
-        self.histories = [history for _, history in trained]
-        self.rows, self.threads = rows, threads
-        return mean_history(self.histories)
-
-    def _fit_arrays(
+    def _model_jobs(
         self,
         inputs: Any,
-        labels: Any,
+        classes: np.ndarray,
+        rows: list[np.ndarray],
         folds: Folds | bool,
         seed: int,
-        allow_missing: bool,
-        workers: Any,
-        threads: int,
         train: Callable[..., Any],
         options: dict[str, Any],
-    ) -> None:
-        classes, names = class_indices(labels, length_of(inputs))
-        rows = rows_of_members(classes, self.members, folds, seed, allow_missing=allow_missing)
-        built = [self._built(seed, member) for member in range(self.members)]
-        models = [model for model, _ in built]
+    ) -> list[partial[Any]]:
+        models = [self._built(seed, member) for member in range(self.members)]
         check_distinct(models)
         if not isinstance(models[0], nn.Module) and train is _default_train and options:
             raise CommitteeError(
                 f"{', '.join(options)}: options of torch's training; set an estimator's own where build makes it"
             )
-        outside: Sequence[np.ndarray | None] = [None] * self.members
+        outside: list[np.ndarray | None] = [None] * self.members
         if "patience" in options and "validation" not in options:
             outside = rows_outside(rows, len(classes), folds)
-        jobs = [
-            ArrayJob(model, member_seed, inputs, classes, rows[member], outside[member], train, options)
-            for member, (model, member_seed) in enumerate(built)
+        return [
+            partial(train_model, model, inputs, classes, own, others, train, **options)
+            for model, own, others in zip(models, rows, outside, strict=True)
         ]
-        trained = list(self._trained(jobs, models, workers, threads))
-        self.models = [model for model, _ in trained]
-        self.histories = [history for _, history in trained if isinstance(history, History)]
-        self.rows, self.threads, self.class_names = rows, threads, names
-        self._classes = int(classes.max()) + 1
-
-    def _trained(self, jobs: Sequence[Any], models: Sequence[Any], workers: Any, threads: int) -> Any:
-        modules = (getattr(model, "network", model) for model in models)
-        if any(isinstance(module, nn.Module) and device_of(module) != _CPU for module in modules):
-            workers = 1
-        return parallel.run(train_member, jobs, workers=workers, threads=threads)
 
     def _fresh_learners(self, seed: int) -> list[Learner]:
         return [self.build.fresh(derived_seed(seed, member)) for member in range(self.members)]
 
-    def _built(self, seed: int, member: int) -> tuple[Any, int]:
+    def _built(self, seed: int, member: int) -> Any:
         """Build a member from its own seed."""
-        member_seed = derived_seed(seed, member)
-        with seeded(member_seed, _CPU):
-            model = self.build(member_seed) if _takes_seed(self.build) else self.build()
+        model = called_with_seed(self.build, derived_seed(seed, member))
         if isinstance(model, nn.Module):
-            return model, member_seed
-        if not is_estimator(model):
+            return model
+        if not all(callable(getattr(model, name, None)) for name in ("fit", "predict_proba")):
             raise CommitteeError(
                 f"build must return a torch.nn.Module, or an estimator with fit and predict_proba; it returned a"
                 f" {type(model).__name__}"
             )
-        set_random_states(model, member_seed)
-        return model, member_seed
+        set_random_states(model, derived_seed(seed, member))
+        return model
 
     def _loaded(self, member: int, file: Path) -> nn.Module:
-        model, _ = self._built(0, member)
+        model = self._built(0, member)
         if not isinstance(model, nn.Module):
             raise CommitteeError(
                 f"build makes a {type(model).__name__}, and only torch models are saved and loaded: fit it again"
@@ -439,43 +407,33 @@ class Committee:
             raise CommitteeError(f"{file} does not fit the model that build makes: {error}") from error
         return model.eval()
 
-    def _predict_estimators(self, inputs: Any, passes: int | None) -> np.ndarray:
-        if passes:
-            raise CommitteeError("passes are for torch members: estimators have no dropout")
-        features = as_features(inputs)
-        samples = []
-        for member, model in enumerate(self.models):
-            try:
-                samples.append(predict_all_classes(model, features, self._classes))
-            except ValueError as error:
-                raise CommitteeError(f"member {member} returns {error}") from error
-        return np.stack(samples, axis=1)
+    def _confidences(self, member: int, inputs: Any, batch_size: int) -> np.ndarray:
+        model = self.models[member]
+        is_module = isinstance(model, nn.Module)
+        values = (
+            logits_of(model, inputs, batch_size)
+            if is_module
+            else all_classes(model, as_features(inputs), self._classes)
+        )
+        row = first_not_finite(values)
+        if row is not None:
+            outputs = "logits" if is_module else "confidences"
+            raise CommitteeError(f"member {member} returns {outputs} that are not finite for record {row}")
+        return confidences_of(values) if is_module else values
+
+    def _saved_members(self, folder: str | PathLike[str]) -> list[Path]:
+        """Return the members' files, or the folders of learners, in their order."""
+        found = Path(folder).glob("member_*" if self._of_learners else "member_*.pt")
+        members = [path for path in found if path.stem[7:].isdecimal() and path.is_dir() == self._of_learners]
+        return sorted(members, key=lambda path: int(path.stem[7:]))
 
     def _check_ready(self, what: str) -> None:
         if not self.models:
             raise CommitteeError(f"the committee has no trained member: call fit or load before {what}")
 
 
-# ------------------------------------------------------------------------------
-# building, predicting, files
-# ------------------------------------------------------------------------------
-
-
-def _takes_seed(build: Callable[..., nn.Module]) -> bool:
-    """Return whether ``build`` has a positional parameter without a default."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return any(
-        parameter.kind in kinds and parameter.default is inspect.Parameter.empty
-        for parameter in inspect.signature(build).parameters.values()
-    )
-
-
-def _member_files(folder: Path) -> list[Path]:
-    """Return the members' files in their order."""
-    return sorted(folder.glob("member_*.pt"), key=lambda file: (len(file.name), file.name))
-
-
-def _member_folders(folder: Path) -> list[Path]:
-    """Return the folders of members that are learners, in their order."""
-    found = [path for path in folder.glob("member_*") if path.name[7:].isdecimal() and path.is_dir()]
-    return sorted(found, key=lambda path: int(path.name[7:]))
+def _classes_of(dataset: Dataset) -> np.ndarray:
+    """Return the class indices of a data set, all equal where its task has no single class."""
+    if dataset.task != "classification":
+        return np.zeros(len(dataset), dtype=np.int64)
+    return class_indices(dataset.labels(np.arange(len(dataset))), len(dataset))[0]

@@ -35,11 +35,11 @@ CELLS = [
     "simple = LogisticRegression(max_iter=200).fit(flat[chosen], pool.labels()[chosen])\n"
     "print(simple.score(flat, pool.labels()))",
     "network = learners.build_network(pool.images.shape[1], len(pool.class_names), seed=seed)\n"
-    "models.train(network, learners.to_inputs(pool.images[chosen]), pool.labels()[chosen], steps=60, seed=seed)",
-    "prediction = learners.predict(network, learners.to_inputs(test.images))\n"
+    "learner = learners.TorchClassifier(network, steps=60)\nlearner.fit(pool.take(chosen), seed=seed)",
+    "prediction = learner.predict(test)\n"
     "accuracy = float((prediction.confidences.argmax(1) == test.labels()).mean())",
     "rest = np.setdiff1d(np.arange(len(pool)), chosen)\n"
-    "doubts = learners.predict(network, learners.to_inputs(pool.images[rest]))\n"
+    "doubts = learner.predict(pool.take(rest), embeddings=True)\n"
     "table = records.from_arrays(rest, confidences=doubts.confidences, embeddings=doubts.embeddings)\n"
     "picks = mining.mine(table, strategy, 20, seed=seed)\npd.Series(picks.scores).describe()",
     "figure, axis = plt.subplots(figsize=(4, 3), layout='constrained')\n"

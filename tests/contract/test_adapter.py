@@ -16,7 +16,8 @@ import torch._dynamo  # torch imports it with the first optimizer, and makes a f
 
 from alhelpers import data
 from alhelpers.evaluation import accuracy, classification_average_precision
-from alhelpers.learners import TorchClassifier, build_network, predict, to_inputs, train
+from alhelpers.learners import TorchClassifier, build_network
+from alhelpers.training import train
 
 ROOT = Path(__file__).parents[2]
 TRAIN, VALIDATION, TEST = 120, 40, 40
@@ -189,7 +190,7 @@ def test_training_through_the_sdk_is_training_on_the_arrays(dl, trained, pool, a
     network = build_network(8, 10, seed=3)
     part = pool.part(TRAIN)
     # The SDK's download comes in the order of the file names, as the upload did.
-    train(network, to_inputs(part.images), part.labels(), steps=STEPS, seed=3)
+    train(network, part.inputs(), part.labels(), steps=STEPS, seed=3)
     adapter = adapter_class(model_entity=dl.models.get(model_id=trained.id))
     for name, value in network.state_dict().items():
         assert torch.allclose(adapter.network.state_dict()[name], value, atol=1e-4), name
@@ -228,7 +229,8 @@ def test_predictions_are_records(dl, trained, labelled, adapter_class):
     assert [item.id for item in given] == [item.id for item in items]
     assert len(annotations) == TEST
     images = np.stack([np.asarray(adapter.prepare_item_func(item)) for item in items])
-    expected = predict(adapter.network, to_inputs(images))
+    dataset = data.ImageSet("test", images, None, range(10))
+    expected = TorchClassifier(adapter.network).predict(dataset, embeddings=True)
     rows = {item.id: row for row, item in enumerate(items)}
     names = [str(digit) for digit in range(10)]
     for annotation in annotations:

@@ -10,7 +10,7 @@ from alhelpers.learners.pretraining import _contrast, pretrain
 
 @pytest.fixture(scope="module")
 def inputs():
-    return learners.to_inputs(data.load("digits")[0].images)
+    return torch.from_numpy(data.load("digits")[0].inputs())
 
 
 def test_the_layers_up_to_the_embedding_learn_and_the_others_stay(inputs):

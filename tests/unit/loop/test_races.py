@@ -3,10 +3,11 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from alhelpers import data, learners, mining, parallel, records
+from alhelpers import data, mining, parallel, records
 from alhelpers.learners import SklearnLearner, TorchClassifier, build_network
 from alhelpers.loop import CLUSTER_MARGIN, Entry, race, races
 from alhelpers.scores import confidences_from_logits
+from alhelpers.training import train
 from alhelpers.uncertainty import mc_dropout
 
 COUNTS = (12, 15, 20)
@@ -123,8 +124,8 @@ def test_the_first_round_is_what_the_parts_of_the_kit_give_by_hand(digits):
     first = mining.mine(records.from_arrays(np.arange(len(pool))), "random", 12, seed=2).ids
     network = build_network(8, 10, seed=200_012)
     recipe = {"steps": 6, "batch_size": 32, "augmentation": True, "seed": 200_012}
-    learners.train(network, torch.from_numpy(pool.inputs(first)), pool.labels(first), **recipe)
-    right = learners.predict(network, torch.from_numpy(test.inputs())).logits.argmax(1) == test.labels()
+    train(network, pool.inputs(first), pool.labels(first), **recipe)
+    right = TorchClassifier(network).predict(test).logits.argmax(1) == test.labels()
     assert row["accuracy"] == pytest.approx(right.mean())
 
 
@@ -177,9 +178,9 @@ def test_fields_are_predictions_at_the_temperature(digits):
     (model,), fields = fields_of(digits, ["mc_dropout", "badge"], temperature=2.0)
     rows = np.arange(5, 140, 2)
     table = fields.records(rows)
-    inputs = torch.from_numpy(digits[0].inputs(rows))
-    prediction = learners.predict(model.network, inputs)
-    samples, _ = mc_dropout(model.network, inputs, 4, outputs="values", seed=7)
+    few = digits[0].take(rows)
+    prediction = model.predict(few, embeddings=True)
+    samples, _ = mc_dropout(model.network, few.inputs(), 4, outputs="values", seed=7)
     expected = torch.from_numpy(samples / 2).softmax(2).numpy()
     assert table["id"].to_pylist() == rows.tolist()
     np.testing.assert_allclose(records.column(table, "mc_dropout"), expected, atol=1e-6)
