@@ -25,6 +25,7 @@ from alhelpers.uncertainty._torch import (
     derived_seed,
     device_of,
     first_not_finite,
+    is_count,
     kept_modes,
 )
 
@@ -41,15 +42,13 @@ class TorchClassifier:
     Parameters
     ----------
     build : torch.nn.Module or callable
-        A module, or what builds one: ``build()``, or ``build(seed)`` if it has a parameter without default. It is
-        called with torch's random numbers seeded. The module takes a batch of a data set's inputs: an array as it
-        is, a tuple as positional and a dict as keyword arguments.
+        A module, or what builds one under torch's random seed: ``build()``, or ``build(seed)`` if it has a parameter
+        without default. The module takes a batch of a data set's inputs: an array as it is, a tuple as positional and
+        a dict as keyword arguments.
     logits : callable, optional
-        Returns the logits (B, C) from the module's output, if this is not the logits themselves: for instance
-        ``lambda output: output["logits"]``.
+        Returns the logits (B, C) from the module's output, such as ``lambda output: output["logits"]``.
     embedding : str, optional
-        Name of the layer whose output is the embedding (``module.get_submodule``). The default is what goes into
-        the last ``nn.Linear``.
+        Name of the layer whose output is the embedding. The default is what goes into the last ``nn.Linear``.
     steps, batch_size, learning_rate, augmentation, patience, evaluations
         The recipe, as in :func:`alhelpers.training.train`.
     prediction_batch_size : int
@@ -136,7 +135,7 @@ class TorchClassifier:
         Parameters
         ----------
         dataset : Dataset
-            N rows; a data set that does not fit in memory is read part by part.
+            N rows, read part by part if they do not fit in memory.
         passes : int
             The number T of passes with dropout on (:func:`alhelpers.uncertainty.mc_dropout`): 0, or at least 2.
         embeddings : bool
@@ -156,7 +155,7 @@ class TorchClassifier:
         """
         if not len(dataset):
             raise ValueError("the data set is empty: there is nothing to predict")
-        if isinstance(passes, bool) or not isinstance(passes, int | np.integer) or passes < 0 or passes == 1:
+        if not is_count(passes, 0) or passes == 1:
             raise ValueError(f"passes is {passes!r}: it must be 0, or a whole number of at least 2")
         network = self._called(dataset)
         parts = [
