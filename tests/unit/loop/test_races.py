@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from alhelpers import data, mining, parallel, records
+from alhelpers import data, mining, records
 from alhelpers.learners import SklearnLearner, TorchClassifier, build_network
 from alhelpers.loop import CLUSTER_MARGIN, Entry, race, races
 from alhelpers.scores import confidences_from_logits
@@ -42,14 +42,6 @@ def run(digits, strategy="mc_dropout", **options):
 def run_all(digits, entries, **options):
     options = {"label_counts": COUNTS, "steps": 4, "passes": 3, "augmentation": "none"} | options
     return list(race(*digits, entries, **options))
-
-
-@pytest.fixture
-def other_process():
-    """An executor of one process, which is kept for other tests."""
-    process = parallel._take_process()
-    yield process
-    parallel._idle.append(process)
 
 
 def without_seconds(rows):
