@@ -62,7 +62,7 @@ def train(
     network : torch.nn.Module
         Takes a batch of inputs and returns logits (B, C); left in evaluation mode.
     inputs : tensor or array of shape (N, ...), a dict or tuple of them, or a Dataset
-        What to learn from. A :class:`~alhelpers.protocols.Dataset` of more than 1 GB is read batch by batch.
+        A :class:`~alhelpers.protocols.Dataset` of more than 1 GB is read batch by batch.
     labels : (N,) integers, optional
         Class indices from 0 on. None: those of the data set.
     steps, batch_size, learning_rate : int, int, float
@@ -98,21 +98,21 @@ def train(
     2019, for the one-cycle schedule.
     """
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    rows, targets = Batches(inputs, device), checked_targets(inputs, labels, device)
+    rows, targets = _Batches(inputs, device), _checked_targets(inputs, labels, device)
     if validation is not None:
         pair = validation if isinstance(validation, tuple | list) else (validation, None)
-        validation = Batches(pair[0], device), checked_targets(*pair, device)
-    check_recipe(steps, batch_size, patience, validated=validation is not None)
+        validation = _Batches(pair[0], device), _checked_targets(*pair, device)
+    _check_recipe(steps, batch_size, patience, validated=validation is not None)
     change = augment if augmentation is True else augmentation
     optimizer, schedule = optimization(network.parameters(), steps, learning_rate)
     generator = torch.Generator().manual_seed(seed)
-    history, best, best_weights = History([], [], [], []), Best(patience), None
-    evaluated = evaluation_steps(steps, evaluations)
+    history, best, best_weights = History([], [], [], []), _Best(patience), None
+    evaluated = {-(-steps * number // evaluations) for number in range(1, evaluations + 1)}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         network.train()
         running = []
-        for step, chosen in enumerate(batches(len(targets), batch_size, steps, generator), start=1):
+        for step, chosen in enumerate(_batches(len(targets), batch_size, steps, generator), start=1):
             batch = change(rows[chosen], generator) if change else rows[chosen]
             logits = network(batch)
             if step == 1:
@@ -139,12 +139,12 @@ def train(
     return history
 
 
-class Batches:
+class _Batches:
     """Inputs by rows, as tensors on a device: small data sets are read once, large ones batch by batch."""
 
     def __init__(self, inputs: Any, device: torch.device | str = "cpu") -> None:
         self.device, self.dataset, self.values = device, inputs, None
-        if not is_dataset(inputs):
+        if not _is_dataset(inputs):
             self.values = as_tensors(inputs, device)
         elif len(inputs) and row_bytes(inputs) * len(inputs) <= _IN_MEMORY:
             self.values = as_tensors(inputs.inputs(np.arange(len(inputs))), device)
@@ -161,7 +161,7 @@ class Batches:
         return [self[rows] for rows in torch.arange(len(self.dataset)).split(_VALIDATION_ROWS)]
 
 
-def is_dataset(inputs: Any) -> bool:
+def _is_dataset(inputs: Any) -> bool:
     """Whether something has the methods of a Dataset that training reads it by."""
     return callable(getattr(inputs, "inputs", None)) and callable(getattr(inputs, "labels", None))
 
@@ -184,13 +184,11 @@ def as_tensors(values: Any, device: torch.device | str = "cpu") -> Any:
     return each(convert, values)
 
 
-class Best:
+class _Best:
     """The lowest validation loss, and how many evaluations ago it was."""
 
     def __init__(self, patience: int | None) -> None:
-        self.patience = patience
-        self.loss = math.inf
-        self.evaluations_since = 0
+        self.patience, self.loss, self.evaluations_since = patience, math.inf, 0
 
     def improved_by(self, loss: float) -> bool:
         """Record a loss and return whether it is the lowest; one that is not finite never is."""
@@ -200,11 +198,10 @@ class Best:
 
     @property
     def exhausted(self) -> bool:
-        """Whether there were as many evaluations without a lower loss as there is patience."""
         return self.patience is not None and self.evaluations_since >= self.patience
 
 
-def check_recipe(steps: int, batch_size: int, patience: int | None, *, validated: bool) -> None:
+def _check_recipe(steps: int, batch_size: int, patience: int | None, *, validated: bool) -> None:
     """Raise a ValueError that names the option that is out of range."""
     if steps < 1 or batch_size < 1:
         raise ValueError(f"steps is {steps} and batch_size {batch_size}: both must be at least 1")
@@ -229,14 +226,9 @@ def optimization(
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2))
 
 
-def evaluation_steps(steps: int, evaluations: int) -> set[int]:
-    """Return the steps after which to evaluate, evenly spread and the last one at the end."""
-    return {-(-steps * number // evaluations) for number in range(1, evaluations + 1)}
-
-
-def checked_targets(inputs: Any, labels: Any, device: torch.device | str = "cpu") -> torch.Tensor:
+def _checked_targets(inputs: Any, labels: Any, device: torch.device | str = "cpu") -> torch.Tensor:
     """Return the labels of inputs or of a data set as class indices on a device."""
-    if is_dataset(inputs):
+    if _is_dataset(inputs):
         count = len(inputs)
         labels = inputs.labels(np.arange(count)) if labels is None else labels
     else:
@@ -255,7 +247,7 @@ def checked_targets(inputs: Any, labels: Any, device: torch.device | str = "cpu"
     return torch.as_tensor(values, dtype=torch.int64, device=device)
 
 
-def batches(count: int, batch_size: int, steps: int, generator: torch.Generator) -> list[torch.Tensor]:
+def _batches(count: int, batch_size: int, steps: int, generator: torch.Generator) -> list[torch.Tensor]:
     """Return the rows of each step: every row once before any row twice."""
     size = min(batch_size, count)
     epochs = -(-steps * size // count)
@@ -286,7 +278,7 @@ def _evaluate(
     network: nn.Module,
     step: int,
     running: list[float],
-    validation: tuple[Batches, torch.Tensor] | None,
+    validation: tuple[_Batches, torch.Tensor] | None,
 ) -> None:
     history.steps.append(step)
     history.loss.append(float(np.mean(running)))

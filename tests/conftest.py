@@ -101,6 +101,16 @@ def printed_with_hash_seed():
     return run
 
 
+@pytest.fixture
+def other_process():
+    """An executor of one process, which is kept for other tests."""
+    from alhelpers import parallel
+
+    process = parallel._take_process()
+    yield process
+    parallel._idle.append(process)
+
+
 @pytest.fixture(scope="session")
 def platform():
     """One offline platform for the whole session, in a thread of this process."""

@@ -5,9 +5,4 @@ from alhelpers.learners.predictions import Predictions
 from alhelpers.learners.sklearn_learner import SklearnLearner
 from alhelpers.learners.torch_classifier import TorchClassifier
 
-__all__ = [
-    "Predictions",
-    "SklearnLearner",
-    "TorchClassifier",
-    "build_network",
-]
+__all__ = ["Predictions", "SklearnLearner", "TorchClassifier", "build_network"]

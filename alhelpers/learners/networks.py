@@ -19,9 +19,9 @@ def build_network(
 ) -> nn.Sequential:
     """Build a classifier that returns logits.
 
-    Two convolutions, then dropout, a hidden layer (the embedding), dropout, and a linear layer: all dropout
-    comes after the convolutions, so MC dropout runs these once and only the cheap rest T times. Images below 16
-    pixels get smaller layers; from 32 pixels on, the features are pooled to 7x7.
+    Two convolutions, dropout, a hidden layer (the embedding), dropout, and a linear layer: MC dropout runs the
+    convolutions once and only the cheap layers after them T times. Images below 16 pixels get smaller layers; from 32
+    pixels on, the features are pooled to 7x7.
 
     Parameters
     ----------

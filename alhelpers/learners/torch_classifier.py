@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
@@ -21,7 +20,14 @@ from alhelpers.learners.predictions import Predictions
 from alhelpers.protocols import Dataset, History, Progress
 from alhelpers.training import Augmentation, as_tensors, row_bytes, train
 from alhelpers.uncertainty import mc_dropout
-from alhelpers.uncertainty._torch import derived_seed, kept_modes, seeded
+from alhelpers.uncertainty._torch import (
+    called_with_seed,
+    derived_seed,
+    device_of,
+    first_not_finite,
+    is_count,
+    kept_modes,
+)
 
 #: The file that :meth:`TorchClassifier.save` writes.
 WEIGHTS = "weights.pt"
@@ -36,15 +42,13 @@ class TorchClassifier:
     Parameters
     ----------
     build : torch.nn.Module or callable
-        A module, or what builds one: ``build()``, or ``build(seed)`` if it has a parameter without default. It is
-        called with torch's random numbers seeded. The module takes a batch of a data set's inputs: an array as it
-        is, a tuple as positional and a dict as keyword arguments.
+        A module, or what builds one under torch's random seed: ``build()``, or ``build(seed)`` if it has a parameter
+        without default. The module takes a batch of a data set's inputs: an array as it is, a tuple as positional and
+        a dict as keyword arguments.
     logits : callable, optional
-        Returns the logits (B, C) from the module's output, if this is not the logits themselves: for instance
-        ``lambda output: output["logits"]``.
+        Returns the logits (B, C) from the module's output, such as ``lambda output: output["logits"]``.
     embedding : str, optional
-        Name of the layer whose output is the embedding (``module.get_submodule``). The default is what goes into
-        the last ``nn.Linear``.
+        Name of the layer whose output is the embedding. The default is what goes into the last ``nn.Linear``.
     steps, batch_size, learning_rate, augmentation, patience, evaluations
         The recipe, as in :func:`alhelpers.training.train`.
     prediction_batch_size : int
@@ -131,7 +135,7 @@ class TorchClassifier:
         Parameters
         ----------
         dataset : Dataset
-            N rows; a data set that does not fit in memory is read part by part.
+            N rows, read part by part if they do not fit in memory.
         passes : int
             The number T of passes with dropout on (:func:`alhelpers.uncertainty.mc_dropout`): 0, or at least 2.
         embeddings : bool
@@ -151,7 +155,7 @@ class TorchClassifier:
         """
         if not len(dataset):
             raise ValueError("the data set is empty: there is nothing to predict")
-        if isinstance(passes, bool) or not isinstance(passes, int | np.integer) or passes < 0 or passes == 1:
+        if not is_count(passes, 0) or passes == 1:
             raise ValueError(f"passes is {passes!r}: it must be 0, or a whole number of at least 2")
         network = self._called(dataset)
         parts = [
@@ -163,9 +167,8 @@ class TorchClassifier:
         logits, vectors, samples = (
             None if columns[0] is None else np.concatenate(columns) for columns in zip(*parts, strict=True)
         )
-        finite = np.isfinite(logits).all(axis=1)
-        if not finite.all():
-            row = int(np.flatnonzero(~finite)[0])
+        row = first_not_finite(logits)
+        if row is not None:
             raise ValueError(
                 f"the logits of record {dataset.ids[row]} are not finite: check its input and the network's weights, or"
                 " train with a lower learning_rate"
@@ -229,7 +232,7 @@ class TorchClassifier:
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Return logits, embeddings and samples of inputs in memory."""
         size = self._options["prediction_batch_size"]
-        device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+        device = device_of(network)
         trunk, head = _cut(network, self._options["embedding"]) if passes else (None, network)
         values = inputs
         if trunk is not None:
@@ -283,17 +286,42 @@ class _ByRow(nn.Module):
 
 
 def _built(build: Callable[..., nn.Module], seed: int) -> nn.Module:
-    """Call a builder under a seed; torch's random state is left as it was."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    takes_seed = any(
-        parameter.kind in kinds and parameter.default is inspect.Parameter.empty
-        for parameter in inspect.signature(build).parameters.values()
-    )
-    with seeded(seed, torch.device("cpu")):
-        module = build(seed) if takes_seed else build()
+    module = called_with_seed(build, seed)
     if not isinstance(module, nn.Module):
         raise ValueError(f"build must return a torch.nn.Module, it returned a {type(module).__name__}")
     return module.eval()
+
+
+def _run(
+    network: nn.Module, batches: Iterable[Any], embedding: str | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the outputs of a network in evaluation mode, and its embeddings, (N, D)."""
+    outputs, embeddings = [], []
+    with kept_modes(network), _kept_embeddings(network, embedding) as kept, torch.inference_mode():
+        for batch in batches:
+            outputs.append(network(batch))
+            embeddings.append(kept.pop().flatten(1) if kept else outputs[-1][:, :0])
+            kept.clear()
+    return torch.cat(outputs), torch.cat(embeddings)
+
+
+@contextmanager
+def _kept_embeddings(network: nn.Module, embedding: str | None) -> Iterator[list[torch.Tensor]]:
+    """Collect the output of a layer, or by default the inputs of linear layers in the order of their calls."""
+    kept: list[torch.Tensor] = []
+    if embedding is None:
+        linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+        hooks = [
+            module.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0])) for module in linear
+        ]
+    else:
+        layer = network.get_submodule(embedding)
+        hooks = [layer.register_forward_hook(lambda _, __, output: kept.append(output))]
+    try:
+        yield kept
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _cut(network: nn.Module, embedding: str | None) -> tuple[nn.Module | None, nn.Module]:

@@ -46,11 +46,9 @@ class LearningCurves:
 
         parts = []
         for name, values in self.values.items():
-            mean, low, high = self._interval(values.to_numpy())
+            columns = dict(zip(("mean", "low", "high"), self._interval(values.to_numpy()), strict=True))
             parts.append(
-                pandas.DataFrame(
-                    {"strategy": name, "labels": self.labels, "mean": mean, "low": low, "high": high}
-                ).assign(seeds=len(values))
+                pandas.DataFrame({"strategy": name, "labels": self.labels, **columns, "seeds": len(values)})
             )
         return pandas.concat(parts, ignore_index=True)
 
@@ -64,26 +62,17 @@ class LearningCurves:
         """
         import pandas
 
-        rows = {}
-        for name, areas in self._areas().items():
-            mean, low, high = self._interval(areas.to_numpy())
-            rows[name] = {"mean": mean[0], "low": low[0], "high": high[0]}
-        return pandas.DataFrame.from_dict(rows, orient="index")
+        rows = {name: self._interval(areas.to_numpy()[:, 0]) for name, areas in self._areas().items()}
+        return pandas.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high"])
 
     def _areas(self) -> dict[str, "pandas.DataFrame"]:
         span = self.labels[-1] - self.labels[0]
-        heights = {
-            name: np.trapezoid(values.to_numpy(), self.labels, axis=1) / span
-            if span
-            else values.to_numpy()[:, 0]
-            for name, values in self.values.items()
-        }
-        import pandas
-
-        return {
-            name: pandas.DataFrame({"area": height}, index=self.values[name].index)
-            for name, height in heights.items()
-        }
+        found = {}
+        for name, values in self.values.items():
+            curves = values.to_numpy()
+            heights = np.trapezoid(curves, self.labels, axis=1) / span if span else curves[:, 0]
+            found[name] = values[[]].assign(area=heights)
+        return found
 
     def labels_to(
         self, target: float, crossing: Literal["isotonic", "interpolated"] = "isotonic"
@@ -190,11 +179,7 @@ class LearningCurves:
         return f"{other / own:.1f} times" if np.isfinite(other) else f"> {self.labels[-1] / own:.1f} times"
 
     def _at(self, column: int) -> dict[str, tuple[float, float, float]]:
-        found = {}
-        for name, values in self.values.items():
-            mean, low, high = self._interval(values.to_numpy()[:, column : column + 1])
-            found[name] = (mean[0], low[0], high[0])
-        return found
+        return {name: self._interval(values.to_numpy()[:, column]) for name, values in self.values.items()}
 
     def plot(
         self, *, target: float | None = None, baseline: str = "random", axis: "Axes | None" = None
@@ -239,8 +224,8 @@ class LearningCurves:
             f" strategy, the highest at the end first: {courses}."
         )
 
-    def _interval(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return mean, low and high over the first axis of (S, L) values; NaN for the interval of one seed."""
+    def _interval(self, values: np.ndarray) -> tuple[Any, Any, Any]:
+        """Return mean, low and high over the first axis; NaN for the interval of one seed."""
         mean = values.mean(0)
         if len(values) < 2:
             return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
@@ -252,9 +237,8 @@ class LearningCurves:
             return mean, low, high
         from scipy import stats
 
-        half = (
-            stats.t.ppf((1 + self.level) / 2, len(values) - 1) * values.std(0, ddof=1) / np.sqrt(len(values))
-        )
+        quantile = stats.t.ppf((1 + self.level) / 2, len(values) - 1)
+        half = quantile * values.std(0, ddof=1) / np.sqrt(len(values))
         return mean, mean - half, mean + half
 
 

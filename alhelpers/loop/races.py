@@ -50,11 +50,11 @@ class Entry(NamedTuple):
     name : str, optional
         The name of the strategy in the rows; the default is its own name, or those of the plan.
     cold_start : {"random", "typicality"}
-        How the first records are picked: at random, or the most typical one of each group of records, by the
-        pretrained network's embeddings, or else by 50 principal components of the inputs.
+        How the first records are picked: at random, or the most typical one of each group, by the pretrained
+        network's embeddings, or else by 50 principal components of the inputs.
     members : int
-        How many learners make the predictions that the strategy sees: all are trained on the same labels, from
-        different seeds. The first one alone is measured, as that of any other entry, and computes the embeddings.
+        How many learners, of different seeds, make the predictions that the strategy sees. The first one alone is
+        measured, and computes the embeddings.
     """
 
     strategy: Plan
@@ -87,9 +87,8 @@ def race(
 ) -> Iterator[dict[str, Any]]:
     """Label, train, measure, and pick the next records by each entry's strategy, until the last number of labels.
 
-    The fair protocol: of one seed all strategies with the same ``cold_start`` begin with the same labels, all
-    are measured at the same ``label_counts`` on the whole test set, under the same options, and nothing is ever
-    chosen by the test set.
+    Of one seed all strategies with the same ``cold_start`` begin with the same labels, all are measured at the same
+    ``label_counts`` on the whole test set, under the same options, and nothing is ever chosen by the test set.
 
     Parameters
     ----------
@@ -99,14 +98,13 @@ def race(
         The strategies, a seed each. They see ``embeddings``, ``confidences``, ``mc_dropout``, with several members
         ``query_by_committee`` too, and the labelled records as the reference.
     learner : Learner, optional
-        Each entry trains fresh ones of this design. The default is a :class:`alhelpers.learners.TorchClassifier`
-        of the kit's own network or of ``network``, with the options ``augmentation`` to ``pretrained``; these do
-        not apply to a learner that is passed.
+        Each entry trains fresh ones of this design. The default is a :class:`alhelpers.learners.TorchClassifier` of
+        ``network`` or the kit's own, and the options ``augmentation`` to ``pretrained`` are for it alone.
     label_counts : sequence of int
         Numbers of labels to measure at, rising; the first is that of the cold start.
     augmentation : {"none", "affine", "elastic"}
-        How images are changed while training: not at all; turned, scaled and shifted
-        (:func:`alhelpers.training.augment`); or deformed (:class:`alhelpers.learners.deforming.Deform`).
+        Not at all; turned, scaled and shifted (:func:`alhelpers.training.augment`); or deformed
+        (:func:`alhelpers.learners.deforming.deform`).
     steps, batch_size, learning_rate : int, int, float
         Of the training in each round, :func:`alhelpers.training.train`.
     dropout : float
@@ -125,8 +123,7 @@ def race(
     candidates : int, optional
         Use a random sample of at most so many unlabelled records in each round. None: all.
     workers : int, dask.distributed.Client or concurrent.futures.Executor, optional
-        How many entries are computed at a time, each in a process (:func:`alhelpers.parallel.run`). The default is
-        one a core.
+        How many entries are computed at a time (:func:`alhelpers.parallel.run`). The default is one a core.
     threads : int
         Threads of each entry; results depend on it in their last bits, but not on ``workers``.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,63 +29,43 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     return listed
 
 
-@dataclass
 class RunningScores:
-    """Sums over the passes of a batch of records.
+    """Sums over the passes of n records, in float64: the variance is a small difference of two of them."""
 
-    The sums are float64: they are small, and the variance is a difference of two of them.
-    """
-
-    names: Sequence[str]
-    passes: int = 0
-    total: np.ndarray | None = None
-    squares: np.ndarray | None = None
-    entropies: np.ndarray | None = None
-    votes: np.ndarray | None = None
-    _wants: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self._wants = set(self.names)
+    def __init__(self, names: Sequence[str], shape: tuple[int, int]) -> None:
+        self.names, self.passes = set(names), 0
+        self.total, self.squares = np.zeros(shape), np.zeros(shape)
+        self.votes, self.entropies = np.zeros(shape, np.float32), np.zeros(shape[0])
 
     def add(self, confidences: np.ndarray) -> None:
         """Add one pass, (n, C) float32."""
-        if self.total is None:
-            self.total = np.zeros(confidences.shape)
-            self.squares, self.votes = np.zeros(confidences.shape), np.zeros(confidences.shape, np.float32)
-            self.entropies = np.zeros(len(confidences))
         self.passes += 1
         self.total += confidences
-        if "variance" in self._wants:
+        if "variance" in self.names:
             self.squares += np.square(confidences, dtype=np.float64)
-        if "bald" in self._wants:
+        if "bald" in self.names:
             self.entropies += scores.entropy(confidences)
-        if self._wants & {"variation_ratio", "vote_entropy"}:
+        if self.names & {"variation_ratio", "vote_entropy"}:
             self.votes[np.arange(len(confidences)), confidences.argmax(axis=1)] += 1
 
     def mean(self) -> np.ndarray:
         """Return the mean confidences of the passes, (n, C) float32."""
         return (self.total / self.passes).astype(np.float32)
 
-    def scores(self) -> dict[str, np.ndarray]:
-        """Return the scores of the records, each (n,) float32."""
-        return {name: getattr(self, f"_{name}")() for name in self.names}
-
-    def _predictive_entropy(self) -> np.ndarray:
-        return scores.entropy(self.mean())
-
-    def _mean_margin(self) -> np.ndarray:
-        return scores.margin(self.mean())
-
-    def _bald(self) -> np.ndarray:
-        expected = (self.entropies / self.passes).astype(np.float32)
-        return np.maximum(scores.entropy(self.mean()) - expected, 0)
-
-    def _variance(self) -> np.ndarray:
-        spread = self.squares / self.passes - np.square(self.total / self.passes)
-        return np.maximum(spread.mean(axis=1), 0).astype(np.float32)
-
-    def _variation_ratio(self) -> np.ndarray:
-        return scores.least_confidence(self.votes / np.float32(self.passes))
-
-    def _vote_entropy(self) -> np.ndarray:
-        return scores.entropy(self.votes / np.float32(self.passes))
+    def score(self, name: str) -> np.ndarray:
+        """Return a score of the records, (n,) float32."""
+        match name:
+            case "predictive_entropy":
+                return scores.entropy(self.mean())
+            case "mean_margin":
+                return scores.margin(self.mean())
+            case "bald":
+                expected = (self.entropies / self.passes).astype(np.float32)
+                return np.maximum(scores.entropy(self.mean()) - expected, 0)
+            case "variance":
+                spread = self.squares / self.passes - np.square(self.total / self.passes)
+                return np.maximum(spread.mean(axis=1), 0).astype(np.float32)
+            case "variation_ratio":
+                return scores.least_confidence(self.votes / np.float32(self.passes))
+            case _:
+                return scores.entropy(self.votes / np.float32(self.passes))

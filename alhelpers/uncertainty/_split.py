@@ -7,8 +7,10 @@ cheapest first; each is used only if its outputs are those of the whole model.
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Protocol
 
 import torch
@@ -46,7 +48,9 @@ def plan_for(model: nn.Module, stochastic: set[nn.Module], few: torch.Tensor, se
     whole = LayerPlan([], [model])
     expected = _outputs(whole, few, seed)
     graph = _graph_plan(model, stochastic, few)
-    for plan in (graph, LayerPlan(*_layers_split(model, stochastic))):
+    layers = _layers(model)
+    first = next(place for place, layer in enumerate(layers) if stochastic.intersection(layer.modules()))
+    for plan in (graph, LayerPlan(layers[:first], layers[first:])):
         if plan is not None and _agrees(plan, few, seed, expected):
             return plan
     return whole
@@ -101,17 +105,11 @@ class LayerPlan:
 
     def once(self, batch: torch.Tensor) -> Any:
         """Run the trunk."""
-        return _run(self.trunk, batch)
+        return reduce(lambda value, layer: layer(value), self.trunk, batch)
 
     def each(self, shared: Any) -> Any:
         """Run the head on a copy, as it may work in place."""
-        return _run(self.head, _copied(shared))
-
-
-def _run(layers: Sequence[nn.Module], value: Any) -> Any:
-    for layer in layers:
-        value = layer(value)
-    return value
+        return reduce(lambda value, layer: layer(value), self.head, _copied(shared))
 
 
 def _copied(features: Any) -> Any:
@@ -121,17 +119,6 @@ def _copied(features: Any) -> Any:
     if type(features) in (tuple, list):
         return type(features)(_copied(part) for part in features)
     return copy.deepcopy(features)
-
-
-def _layers_split(
-    model: nn.Module, stochastic: set[nn.Module]
-) -> tuple[Sequence[nn.Module], Sequence[nn.Module]]:
-    """Split the layers of a model before the first that drops units."""
-    layers = _layers(model)
-    first = next(
-        place for place, layer in enumerate(layers) if any(module in stochastic for module in layer.modules())
-    )
-    return layers[:first], layers[first:]
 
 
 def _layers(model: nn.Module) -> list[nn.Module]:
@@ -243,12 +230,13 @@ def _graph_plan(model: nn.Module, stochastic: set[nn.Module], few: torch.Tensor)
 
 def _traced(model: nn.Module, stochastic: set[nn.Module], device: torch.device) -> GraphPlan | None:
     """Trace a model and split its nodes."""
-    holds = {module for module in model.modules() if any(part in stochastic for part in module.modules())}
-    if _has_global_hooks():
+    holds = {module for module in model.modules() if stochastic.intersection(module.modules())}
+    everywhere = nn.modules.module
+    if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
         return None
     # A copy of the modules with the same tensors: code that is traced may store what it sees in its module.
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    names = {name: module for name, module in model.named_modules(remove_duplicate=False)}
+    names = dict(model.named_modules(remove_duplicate=False))
     twin = copy.deepcopy(model, shared)
     twins = dict(twin.named_modules(remove_duplicate=False))
     holders = {twins[name] for name, module in names.items() if module in holds}
@@ -262,12 +250,8 @@ def _traced(model: nn.Module, stochastic: set[nn.Module], device: torch.device) 
     changed = not all(_same(a, _attributes(module)) for a, module in zip(before, traced_through, strict=True))
     if changed or not torch.equal(state, _random_state(device)):
         return None  # the graph contains neither what is stored nor what is drawn outside of it
-    modules = {_joined("model", name): module for name, module in names.items()}
+    modules = {f"model.{name}".rstrip("."): module for name, module in names.items()}
     return _split(graph, modules, root, stochastic)
-
-
-def _joined(*names: str) -> str:
-    return ".".join(name for name in names if name)
 
 
 def _split(
@@ -276,11 +260,8 @@ def _split(
     """Split the nodes of a graph into those that depend on dropout and those that do not."""
     varying: set[fx.Node] = set()
     for node in graph.nodes:
-        drops = (
-            any(part in stochastic for part in modules[node.target].modules())
-            if node.op == "call_module"
-            else _drops(node)
-        )
+        called = modules[node.target].modules() if node.op == "call_module" else ()
+        drops = stochastic.intersection(called) or (node.op != "call_module" and _drops(node))
         if drops or node.op == "output" or any(source in varying for source in node.all_input_nodes):
             varying.add(node)
     before = [node for node in graph.nodes if node not in varying]
@@ -322,11 +303,9 @@ def _last_used(nodes: list[fx.Node], kept: set[fx.Node]) -> list[list[fx.Node]]:
 
 
 def _order_does_not_matter(plan: GraphPlan, few: torch.Tensor) -> bool:
-    """Return whether the nodes may run in the plan's order: neither part changes in place what the other reads.
-
-    Two cases are refused: a node before the cut that comes after it in the model and changes a value in place; and
-    values that share memory and cross the cut, if a later node changes one of them, as copies share no memory.
-    """
+    """Return whether the nodes may run in the plan's order: neither part changes in place what the other reads."""
+    # Refused: a node before the cut that comes after it in the model and changes a value in place; and values that
+    # share memory and cross the cut, if a later node changes one of them, as copies share no memory.
     values: dict[fx.Node, Any] = {}
     place = {node: number for number, node in enumerate(plan.after[0].graph.nodes)}
     for node in plan.before:
@@ -371,17 +350,12 @@ _FEWEST_ROWS = 16
 
 
 def _rows_at_once(plan: GraphPlan, few: torch.Tensor) -> int | None:
-    """Return how many records to run together before the cut, or None for all of them.
-
-    Only a chain of torch's own modules that treat each record by itself is run in parts, on a processor, and if
-    two records have the same outputs together as one by one.
-    """
-    alone = all(
-        type(plan.modules[node.target]) in _BY_RECORD and _is_plain(plan.modules[node.target])
-        for node in plan.before
-        if node.op == "call_module"
-    )
-    if not alone or any(node.op not in ("placeholder", "call_module") for node in plan.before):
+    """Return how many records to run together before the cut, or None for all of them."""
+    # In parts only on a processor, for torch's own modules that treat each record by itself, if that can be seen.
+    if any(node.op not in ("placeholder", "call_module") for node in plan.before):
+        return None
+    called = [plan.modules[node.target] for node in plan.before if node.op == "call_module"]
+    if not all(type(module) in _BY_RECORD and _is_plain(module) for module in called):
         return None
     if few.device.type != "cpu" or len(few) < 2:
         return None
@@ -427,36 +401,22 @@ def _reads(user: fx.Node, modules: dict[str, nn.Module]) -> bool:
     return drops or (_is_plain(module) and type(module) in _READING)
 
 
-def _has_global_hooks() -> bool:
-    place = nn.modules.module
-    return bool(place._global_forward_hooks or place._global_forward_pre_hooks)
-
-
 def _random_state(device: torch.device) -> torch.Tensor:
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
-def _attributes(module: nn.Module) -> dict[str, tuple[Any, Any]]:
-    """Return the attributes of a module, with what its containers hold."""
-    return {name: (value, _held(value)) for name, value in vars(module).items()}
+def _attributes(module: nn.Module) -> list[Any]:
+    """Return the names and values of a module's attributes, and what its containers hold."""
+    found: list[Any] = []
+    for name, value in vars(module).items():
+        found += [name, value]
+        if isinstance(value, dict):
+            found += [*value.keys(), *value.values()]
+        elif isinstance(value, list | set | tuple):
+            found += value
+    return found
 
 
-def _held(value: Any) -> Any:
-    if isinstance(value, dict):
-        return [*value.items()]
-    return [*value] if isinstance(value, list | set | tuple) else None
-
-
-def _same(before: dict[str, tuple[Any, Any]], after: dict[str, tuple[Any, Any]]) -> bool:
-    """Compare attributes by identity: values of any type, some of which cannot be compared."""
-    if before.keys() != after.keys():
-        return False
-    return all(
-        before[name][0] is after[name][0] and _identical(before[name][1], after[name][1]) for name in before
-    )
-
-
-def _identical(before: Any, after: Any) -> bool:
-    if not isinstance(before, list | tuple) or not isinstance(after, list | tuple):
-        return before is after
-    return len(before) == len(after) and all(map(_identical, before, after))
+def _same(before: list[Any], after: list[Any]) -> bool:
+    """Compare by identity: values of any type, some of which cannot be compared."""
+    return len(before) == len(after) and all(map(operator.is_, before, after))

@@ -62,6 +62,22 @@ def is_count(value: Any, least: int = 1) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
 
 
+def check_choice(name: str, value: str, choices: tuple[str, str]) -> None:
+    """Raise if an option is neither of two."""
+    if value not in choices:
+        raise ValueError(f'{name} must be "{choices[0]}" or "{choices[1]}", got {value!r}')
+
+
+def check_passes(passes: Any, batch_size: Any) -> None:
+    """Raise if the number of passes or the batch size is out of range."""
+    if not is_count(passes, 2):
+        raise ValueError(
+            f"passes must be a whole number of at least 2, got {passes!r}: one pass shows no spread"
+        )
+    if not is_count(batch_size):
+        raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
+
+
 def first_not_finite(values: torch.Tensor | np.ndarray) -> int | None:
     """Return the first row with a number that is not finite, or None."""
     finite = torch.isfinite(torch.as_tensor(values))

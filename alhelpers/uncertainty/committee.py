@@ -61,10 +61,10 @@ class Committee:
     Parameters
     ----------
     build : Learner or callable
-        A learner, of which each member is a fresh one; or a function that makes one untrained member: ``build()``,
-        or ``build(seed)`` if it has a parameter without default. It returns a ``torch.nn.Module`` that returns
-        logits, or a classifier with scikit-learn's ``fit`` and ``predict_proba``. torch's random numbers are seeded
-        for each member, and every ``random_state`` of an estimator is set, so the members start differently.
+        A learner, of which each member is a fresh one; or a function that makes one untrained member, ``build()``, or
+        ``build(seed)`` if it has a parameter without default: a ``torch.nn.Module`` that returns logits, or a
+        classifier with scikit-learn's ``fit`` and ``predict_proba``. torch's random numbers and every ``random_state``
+        are seeded for each member, so the members start differently.
     members : int
         The number K of members, at least 2.
 
@@ -128,10 +128,9 @@ class Committee:
         Parameters
         ----------
         inputs : Dataset, or torch.Tensor, numpy.ndarray, sparse matrix or data frame of shape (N, ...)
-            What to learn from: a data set for learners, else what the members take.
+            A data set for learners, else what the members take.
         labels : torch.Tensor or numpy.ndarray of shape (N,), optional
-            Class indices from 0; or texts or truth values, whose sorted values are the classes. A data set has its
-            own.
+            Class indices from 0; or texts or truth values, whose sorted values are the classes. Not for a data set.
         folds : {"leave_one_out", "bootstrap", "disjoint", "all"} or bool
             What member k trains on. ``"leave_one_out"`` (True): all but the k-th of K stratified folds.
             ``"bootstrap"``: N records drawn with replacement. ``"disjoint"``: the k-th fold alone, a K-th of the
@@ -141,23 +140,22 @@ class Committee:
         validation : Dataset or (inputs, labels), optional
             Passed to each member's training.
         progress : callable, optional
-            Called with (members trained, members) where they are learners. Else passed on to ``train``.
+            Called with (members trained, members) where they are learners, else passed on to ``train``.
         patience : int, optional
             Stop a member after this many evaluations in a row without a lower loss on the records that it does not
             train on, or on ``validation``, and keep its best weights. Learners have their own.
         allow_missing : bool
-            Whether a member may train without any record of a class, as is common in the first rounds: then a
-            warning says so, and estimators give the class a confidence of 0. False: it is an error.
+            Whether a member may train without any record of a class, with a warning; estimators return a confidence of
+            0 for it. False: it is an error.
         workers : int, dask.distributed.Client or concurrent.futures.Executor, optional
-            How many members are trained at a time, or who trains them. The default is one a core; but functions of
-            the caller's among the options run in this process, one after another, as they may change things here.
+            How many members are trained at a time, or who trains them. The default is one a core; but with functions
+            of the caller's among the options, all are trained in this process.
         threads : int
             Threads of each training.
         train : callable
             ``train(model, inputs, labels, seed=seed, **training)`` trains a member in place.
         **training
-            Options of ``train``; for the default see :func:`alhelpers.training.train`. Estimators and learners have
-            none.
+            Options of ``train``, as of :func:`alhelpers.training.train`. Estimators and learners have none.
 
         Returns
         -------
@@ -167,8 +165,8 @@ class Committee:
         Raises
         ------
         CommitteeError
-            If there are fewer records than members (with folds), no record, labels that do not fit, a class that
-            a member would not see without ``allow_missing``, or no validation data with a ``patience``.
+            If there are no records, or fewer than members (with folds), labels that do not fit, a class that a member
+            would not see without ``allow_missing``, or no validation data with a ``patience``.
 
         Warns
         -----
@@ -236,8 +234,7 @@ class Committee:
         batch_size : int
             Records in one forward pass. Learners have their own.
         passes : int, optional
-            The number T of passes of every member with its dropout on, as of :func:`mc_dropout`. The members draw
-            masks of their own. None or 0: no dropout.
+            The number T of passes of every member with its dropout on (:func:`mc_dropout`). None or 0: no dropout.
         masks, seed : str, int
             As in :func:`mc_dropout`; they count only with ``passes``. Learners have masks of their own.
         embeddings : bool

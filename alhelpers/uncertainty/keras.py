@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from alhelpers import scores
 from alhelpers.uncertainty import DropoutError
-from alhelpers.uncertainty._torch import derived_seed, seeded
+from alhelpers.uncertainty._torch import check_choice, check_passes, derived_seed, seeded
 
 _WAY_OUT = (
     'install it with pip install "alhelpers[keras]", and set KERAS_BACKEND=torch in the environment before keras is '
@@ -34,7 +34,7 @@ if keras.config.backend() != "torch":
 class MonteCarloDropout(keras.layers.Dropout):
     """Dropout that drops units while predicting too, so that every ``predict`` is one pass of MC dropout.
 
-    Saved in a model and loaded like any layer: it registers itself as ``alhelpers>MonteCarloDropout``.
+    It is saved and loaded like any layer, and registers itself as ``alhelpers>MonteCarloDropout``.
 
     Parameters
     ----------
@@ -100,7 +100,8 @@ def mc_dropout(
     -----
     Not found: ``keras.random.dropout`` that a layer of your own calls; use a dropout layer in it instead.
     """
-    _check_arguments(passes, outputs, batch_size)
+    check_passes(passes, batch_size)
+    check_choice("outputs", outputs, ("confidences", "logits"))
     data = np.asarray(inputs)
     if not len(data):
         raise ValueError("inputs must hold at least one record, got none")
@@ -123,17 +124,6 @@ def mc_dropout(
                 )
                 samples[start : start + len(batch), number] = confidences
     return samples, samples.mean(axis=1, dtype=np.float64).astype(np.float32)
-
-
-def _check_arguments(passes: int, outputs: str, batch_size: int) -> None:
-    if isinstance(passes, bool) or not isinstance(passes, int | np.integer) or passes < 2:
-        raise ValueError(
-            f"passes must be a whole number of at least 2, got {passes!r}: one pass shows no spread"
-        )
-    if outputs not in ("confidences", "logits"):
-        raise ValueError(f'outputs must be "confidences" or "logits", got {outputs!r}')
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
 
 
 def _dropout_layers(model: keras.Model) -> list[keras.layers.Layer]:

@@ -18,10 +18,13 @@ from alhelpers.uncertainty._running import RunningScores, check_names
 from alhelpers.uncertainty._split import GraphPlan, Plan, plan_for
 from alhelpers.uncertainty._torch import (
     as_inputs,
+    check_choice,
+    check_passes,
     checked_logits,
     derived_seed,
     device_of,
     dtype_of,
+    first_not_finite,
     kept_modes,
     reseed,
     seeded,
@@ -49,10 +52,9 @@ def mc_dropout(
 
     Dropout is found by what it does, not by its name: dropout modules of every kind, attention and recurrent
     modules with dropout inside, and modules whose own ``forward`` calls functional dropout or attention with
-    ``self.training``. What does not depend on dropout runs once a batch, the rest in every pass: the model is
-    traced, and the split is used only if its outputs are those of the whole model. A model that cannot be
-    split runs whole in every pass. The model, its modes, the inputs and torch's random state are left as they
-    were.
+    ``self.training``. What does not depend on dropout runs once a batch, the rest in every pass, if the outputs of
+    the model split so are those of the whole. The model, its modes, the inputs and torch's random state are left as
+    they were.
 
     Parameters
     ----------
@@ -60,23 +62,20 @@ def mc_dropout(
         Takes a batch of inputs and returns logits of shape (batch, C), or (batch, C, H, W) for segmentation;
         the softmax is applied here.
     inputs : torch.Tensor or numpy.ndarray of shape (N, ...)
-        What the model takes, the records first. In main memory they are moved to ``device`` batch by batch;
-        elsewhere they must be there already.
+        In main memory they are moved to ``device`` batch by batch; elsewhere they must be there already.
     passes : int
         The number T of passes, at least 2.
     masks : {"sample", "pass"}
-        ``"sample"``: every record draws its own units to drop in every pass. ``"pass"``: one draw a pass,
-        shared by all records, as if each pass were one thinned network; the records' means and variances stay
-        the same, comparisons between records lose noise, and the result depends neither on ``batch_size`` nor,
-        but for rounding, on the device. It needs dropout modules that see the records in the first dimension.
+        ``"sample"``: every record draws its own units to drop in every pass. ``"pass"``: one draw a pass, shared by
+        all records, as if each pass were one thinned network. Means and variances stay the same, comparisons between
+        records lose noise, and the result depends neither on ``batch_size`` nor, but for rounding, on the device. It
+        needs dropout modules that see the records in the first dimension.
     outputs : {"logits", "values"}
-        ``"values"``: the model returns what is to be sampled, such as the numbers of a regression, of any shape
-        (batch, ...); no softmax is applied.
+        ``"values"``: what is sampled has any shape (batch, ...), such as in a regression; no softmax is applied.
     batch_size : int
         Records in one forward pass.
     device : str or torch.device
-        ``"auto"`` works on the GPU if the model or the inputs are there or there is one, else where the model
-        is. On a device that is not the model's own, a copy of the model works.
+        ``"auto"``: a GPU if there is one, else where the model is. Elsewhere than there, a copy of the model works.
     seed : int
         The same seed gives the same samples (for ``masks="sample"``: with the same ``batch_size`` and device).
 
@@ -98,11 +97,10 @@ def mc_dropout(
 
     Notes
     -----
-    On a processor the masks of ``nn.Dropout`` are made of 16 random bits an element, which is some 30 times
-    faster than torch: the probability of keeping a unit is rounded to 1/65536 and the others are scaled
-    by the inverse of the rounded one, so that the mean is exact. A ``p`` below 0.01 or above 0.99 keeps torch's own
-    masks. With ``masks="pass"`` and linear layers after the first dropout, the units that a pass drops
-    are left out of the weights; at most 50 MB of masks and weights are kept between the batches.
+    On a processor the masks of ``nn.Dropout`` are made of 16 random bits an element, some 30 times faster than torch:
+    the probability of keeping a unit is rounded to 1/65536, and the others are scaled by its inverse, so that the mean
+    is exact. A ``p`` below 0.01 or above 0.99 keeps torch's own masks. With ``masks="pass"`` and linear layers after
+    the first dropout, the units that a pass drops are left out of the weights; at most 50 MB are kept between batches.
 
     Not found: dropout that a forward makes by itself, of random numbers, and calls of torch's functional dropout
     from other functions than methods of a module. A forward that stores something outside of its module stores it
@@ -110,9 +108,8 @@ def mc_dropout(
 
     References
     ----------
-    Gal and Ghahramani, "Dropout as a Bayesian approximation", ICML 2016. Masks shared by all records: Gal,
-    Islam and Ghahramani, "Deep Bayesian active learning with image data", ICML 2017 (see BatchBALD's
-    consistent dropout, 2019).
+    Gal and Ghahramani, "Dropout as a Bayesian approximation", ICML 2016. Masks shared by all records: Gal, Islam
+    and Ghahramani, "Deep Bayesian active learning with image data", ICML 2017, and "consistent dropout" in "BatchBALD".
     """
     samples: np.ndarray | None = None
 
@@ -122,7 +119,7 @@ def mc_dropout(
             samples = np.empty((len(inputs), passes, *values.shape[1:]), dtype=np.float32)
         samples[start : start + len(values), number] = values
 
-    _check_choice("outputs", outputs, ("logits", "values"))
+    check_choice("outputs", outputs, ("logits", "values"))
     _run(model, inputs, passes, masks, outputs, batch_size, device, seed, take)
     assert samples is not None  # there is at least one record and one pass
     return samples, samples.mean(axis=1, dtype=np.float64).astype(np.float32)
@@ -167,41 +164,28 @@ def mc_dropout_scores(
     names = check_names(scores)
     found: dict[str, np.ndarray] = {}
     confidences: np.ndarray | None = None
-    sums = RunningScores(names)
+    sums: RunningScores | None = None
 
     def take(start: int, number: int, values: np.ndarray) -> None:
         nonlocal confidences, sums
         shape, rows = values.shape, slice(start, start + len(values))
         pixels = np.moveaxis(values, 1, -1)
-        sums = RunningScores(names) if number == 0 else sums
-        sums.add(pixels.reshape(-1, shape[1]))
+        flat = pixels.reshape(-1, shape[1])
+        if sums is None or number == 0:
+            sums = RunningScores(names, flat.shape)
+        sums.add(flat)
         if number < passes - 1:
             return
         if confidences is None:
             confidences = np.empty((len(inputs), *shape[1:]), dtype=np.float32)
             found.update((name, np.empty((len(inputs), *shape[2:]), dtype=np.float32)) for name in names)
         confidences[rows] = np.moveaxis(sums.mean().reshape(pixels.shape), -1, 1)
-        for name, values_of in sums.scores().items():
-            found[name][rows] = values_of.reshape(pixels.shape[:-1])
+        for name in names:
+            found[name][rows] = sums.score(name).reshape(pixels.shape[:-1])
 
     _run(model, inputs, passes, masks, "logits", batch_size, device, seed, take)
     assert confidences is not None  # there is at least one record
     return found, confidences
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, str]) -> None:
-    if value not in choices:
-        raise ValueError(f'{name} must be "{choices[0]}" or "{choices[1]}", got {value!r}')
-
-
-def _check_arguments(passes: int, masks: str, batch_size: int) -> None:
-    if isinstance(passes, bool) or not isinstance(passes, int | np.integer) or passes < 2:
-        raise ValueError(
-            f"passes must be a whole number of at least 2, got {passes!r}: one pass shows no spread"
-        )
-    _check_choice("masks", masks, ("sample", "pass"))
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
 
 
 # ------------------------------------------------------------------------------
@@ -221,7 +205,8 @@ def _run(
     take: _Take,
 ) -> None:
     """Run all passes over all batches, and pass the outputs of each to ``take``."""
-    _check_arguments(passes, masks, batch_size)
+    check_passes(passes, batch_size)
+    check_choice("masks", masks, ("sample", "pass"))
     place = working_device(model, inputs, device)
     data = as_inputs(inputs, dtype_of(model))
     if not len(data):
@@ -263,10 +248,10 @@ def _masked(
 def _numbers(output: object, outputs: str, rows: int, start: int, number: int) -> np.ndarray:
     """Return the model's output for a batch in a pass as confidences or values, float32."""
     tensor = _checked_values(output, rows) if outputs == "values" else _checked_logits(output, rows)
-    if not torch.isfinite(tensor).all():
-        record = start + int(torch.nonzero(~torch.isfinite(tensor.reshape(rows, -1)).all(dim=1))[0])
+    row = first_not_finite(tensor)
+    if row is not None:
         raise DropoutError(
-            f"the {outputs} of record {record} in pass {number} are not finite: "
+            f"the {outputs} of record {start + row} in pass {number} are not finite: "
             "check the record's input and the model's weights"
         )
     numbers = tensor.float() if outputs == "values" else torch.softmax(tensor.float(), dim=1)

@@ -34,11 +34,13 @@ CELLS = [
     "flat = pool.images.reshape(len(pool), -1) / 255\nplaces = PCA(2, random_state=0).fit_transform(flat)\n"
     "simple = LogisticRegression(max_iter=200).fit(flat[chosen], pool.labels()[chosen])\n"
     "print(simple.score(flat, pool.labels()))",
-    "learner = TorchClassifier(build_network(pool.images.shape[1], len(pool.class_names), seed=seed), steps=60)\n"
-    "learner.fit(pool.take(chosen), seed=seed)",
-    "accuracy = float((learner.predict(test).confidences.argmax(1) == test.labels()).mean())",
+    "network = learners.build_network(pool.images.shape[1], len(pool.class_names), seed=seed)\n"
+    "learner = learners.TorchClassifier(network, steps=60)\nlearner.fit(pool.take(chosen), seed=seed)",
+    "prediction = learner.predict(test)\n"
+    "accuracy = float((prediction.confidences.argmax(1) == test.labels()).mean())",
     "rest = np.setdiff1d(np.arange(len(pool)), chosen)\n"
-    "table = learner.predict(pool.take(rest), embeddings=True).to_records(rest)\n"
+    "doubts = learner.predict(pool.take(rest), embeddings=True)\n"
+    "table = records.from_arrays(rest, confidences=doubts.confidences, embeddings=doubts.embeddings)\n"
     "picks = mining.mine(table, strategy, 20, seed=seed)\npd.Series(picks.scores).describe()",
     "figure, axis = plt.subplots(figsize=(4, 3), layout='constrained')\n"
     "axis.scatter(*places.T, s=4, c=pool.labels())\naxis.scatter(*places[list(picks.ids)].T, s=20, c='black')\n"

@@ -176,7 +176,7 @@ def test_training_through_the_sdk_is_training_on_the_arrays(dl, trained, pool, a
     network = build_network(8, 10, seed=3)
     part = pool.part(TRAIN)
     # The SDK's download comes in the order of the file names, as the upload did.
-    train(network, part, steps=STEPS, seed=3)
+    train(network, part.inputs(), part.labels(), steps=STEPS, seed=3)
     adapter = adapter_class(model_entity=dl.models.get(model_id=trained.id))
     for name, value in network.state_dict().items():
         assert torch.allclose(adapter.network.state_dict()[name], value, atol=1e-4), name
@@ -213,8 +213,8 @@ def test_predictions_are_records(dl, trained, labelled, adapter_class):
     assert [item.id for item in given] == [item.id for item in items]
     assert len(annotations) == TEST
     images = np.stack([np.asarray(adapter.prepare_item_func(item)) for item in items])
-    digits = data.ImageSet("digits", images, None, NAMES)
-    expected = TorchClassifier(adapter.network).predict(digits, embeddings=True)
+    dataset = data.ImageSet("test", images, None, range(10))
+    expected = TorchClassifier(adapter.network).predict(dataset, embeddings=True)
     rows = {item.id: row for row, item in enumerate(items)}
     for annotation in annotations:
         row = rows[annotation.item_id]

@@ -6,18 +6,19 @@ import torch
 from helpers_learners import predict
 from torch import nn
 
-from alhelpers.learners import build_network
+from alhelpers.data import ArrayDataset
+from alhelpers.learners import TorchClassifier, build_network
 from alhelpers.learners.designs import build_design
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("design", "size"), [("plain", 8), ("plain", 28), ("normed", 28), ("strided", 28)])
 def test_a_design_gives_logits_and_embeddings_and_the_same_from_the_same_seed(design, size, channels):
-    images = torch.rand(3, channels, size, size)
+    images = ArrayDataset(torch.rand(3, channels, size, size).numpy())
     state = torch.get_rng_state()
     networks = [build_design(design, size, 7, channels=channels, seed=seed).eval() for seed in (1, 1, 2)]
     assert torch.equal(torch.get_rng_state(), state)
-    first, again, other = (predict(network, images) for network in networks)
+    first, again, other = (TorchClassifier(network).predict(images, embeddings=True) for network in networks)
     assert first.logits.shape == (3, 7) and first.embeddings.shape[0] == 3
     np.testing.assert_array_equal(first.logits, again.logits)
     assert np.abs(first.logits - other.logits).max() > 1e-3

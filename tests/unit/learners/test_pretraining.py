@@ -11,7 +11,7 @@ from alhelpers.learners.pretraining import _contrast, pretrain
 
 @pytest.fixture(scope="module")
 def inputs():
-    return inputs_of(data.load("digits")[0])
+    return torch.from_numpy(data.load("digits")[0].inputs())
 
 
 def test_the_layers_up_to_the_embedding_learn_and_the_others_stay(inputs):

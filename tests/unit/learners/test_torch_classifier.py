@@ -7,7 +7,6 @@ from helpers_learners import inputs_of
 from torch import nn
 
 from alhelpers import data
-from alhelpers.data import ArrayDataset
 from alhelpers.learners import TorchClassifier, build_network
 from alhelpers.training import train
 from alhelpers.uncertainty import DropoutError, mc_dropout
@@ -38,37 +37,36 @@ class Counted(nn.Flatten):
 Counted.__module__ = nn.Flatten.__module__
 
 
-def test_it_trains_and_predicts_what_the_functions_do(digits):
-    """The CNN for digits is TorchClassifier(build): the same weights and numbers, bit for bit."""
+def test_it_trains_and_predicts_what_the_network_does(digits):
+    """The same weights and numbers, bit for bit, as of :func:`train`, and those of a forward pass."""
     labelled, test = digits
     learner = TorchClassifier(digits_network, steps=8, augmentation=True, prediction_batch_size=16)
     history = learner.fit(labelled, validation=test, seed=5)
-    network = digits_network(0)
-    inputs = inputs_of(test)
-    expected = train(
-        network,
-        inputs_of(labelled),
-        labelled.labels(),
-        steps=8,
-        augmentation=True,
-        validation=(inputs, test.labels()),
-        seed=5,
-    )
-    assert history == expected
+    network, inputs = digits_network(0), torch.from_numpy(test.inputs())
+    validation, recipe = (inputs, test.labels()), {"steps": 8, "augmentation": True, "seed": 5}
+    assert history == train(network, labelled.inputs(), labelled.labels(), validation=validation, **recipe)
     for value, other in zip(learner.network.parameters(), network.parameters(), strict=True):
         assert torch.equal(value, other)
     found = learner.predict(test, passes=4, embeddings=True, seed=2)
-    with torch.inference_mode():
-        hidden = torch.cat([network[:-2](part) for part in inputs.split(16)])
-        logits = torch.cat([network[-2:](part) for part in hidden.split(16)])
-    samples, _ = mc_dropout(network, inputs, 4, batch_size=16, seed=2)
-    for values, other in (
-        (found.confidences, logits.softmax(1)),
-        (found.logits, logits),
-        (found.embeddings, hidden),
-        (found.samples, samples),
-    ):
-        np.testing.assert_array_equal(values, other)
+    np.testing.assert_array_equal(found.samples, mc_dropout(network, inputs, 4, batch_size=16, seed=2)[0])
+    hidden = {"": inputs}
+    with torch.no_grad():
+        for name, layer in network.named_children():
+            hidden[name] = layer([*hidden.values()][-1])
+    for batch_size in (1, 7, 5000):
+        other = TorchClassifier(network, prediction_batch_size=batch_size).predict(test, embeddings=True)
+        for one in (found, other):
+            np.testing.assert_allclose(one.logits, hidden["logits"], atol=1e-5)
+            np.testing.assert_allclose(one.embeddings, hidden["embedding"], atol=1e-5)
+            np.testing.assert_allclose(one.confidences, hidden["logits"].softmax(1), atol=1e-5)
+
+
+def test_after_an_exception_the_network_is_as_before():
+    network = build_network(8)
+    network.train()
+    with pytest.raises(RuntimeError):
+        TorchClassifier(network).predict(data.ArrayDataset(np.zeros((2, 1, 12, 12), np.float32)))
+    assert network.training and not any(module._forward_pre_hooks for module in network.modules())
 
 
 @pytest.mark.parametrize(
@@ -86,7 +84,7 @@ def test_layers_before_the_first_dropout_run_once(digits, layers, calls):
     learner = TorchClassifier(network)
     found = learner.predict(digits[1], passes=6)
     assert trunk.rows == calls * 60
-    samples, _ = mc_dropout(network, inputs_of(digits[1]), 6)
+    samples, _ = mc_dropout(network, torch.from_numpy(digits[1].inputs()), 6)
     np.testing.assert_array_equal(found.samples, samples)
 
 
@@ -137,7 +135,7 @@ def test_the_embedding_is_what_goes_into_the_last_linear_layer_that_is_called(di
         def forward(self, inputs):
             return self.last(torch.tanh(self.first(inputs.flatten(1))))
 
-    learner, inputs = TorchClassifier(Head), inputs_of(digits[1])
+    learner, inputs = TorchClassifier(Head), torch.from_numpy(digits[1].inputs())
     found = learner.predict(digits[1], embeddings=True).embeddings
     with torch.no_grad():
         expected = torch.tanh(learner.network.first(inputs.flatten(1)))

@@ -4,7 +4,7 @@ import torch
 from helpers_learners import inputs_of, predict
 
 from alhelpers import data
-from alhelpers.learners import build_network
+from alhelpers.learners import TorchClassifier, build_network
 from alhelpers.training import train
 
 torch.set_num_threads(1)
@@ -12,92 +12,79 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="module")
 def digits():
-    """200 labelled digits and 500 others, as network inputs."""
+    """The inputs and labels of 200 digits, and of 500 others."""
     pool, test = data.load("digits", seed=0)
     few = pool.part(200)
-    return (inputs_of(few), few.labels()), (inputs_of(test), test.labels())
+    return (few.inputs(), few.labels()), (test.inputs(), test.labels())
 
 
 def weights(network):
     return torch.cat([value.detach().flatten() for value in network.parameters()])
 
 
+def confidences_of(network, inputs):
+    return TorchClassifier(network).predict(data.ArrayDataset(inputs)).confidences
+
+
+def loss_of(network, inputs, labels):
+    return -np.log(confidences_of(network, inputs)[np.arange(len(labels)), labels]).mean()
+
+
 # ---------------------------------------------------------------------------------------------------- training
 
 
-def test_two_hundred_labels_are_enough_to_read_digits(digits):
-    (inputs, labels), (others, truth) = digits
-    network = build_network(8, seed=0)
-    train(network, inputs, labels, seed=0)
-    accuracy = (predict(network, others).confidences.argmax(1) == truth).mean()
-    # Chance is 0.1; this seed reaches about 0.95. The bound leaves room for other builds of torch.
-    assert accuracy > 0.85
-
-
-def test_a_large_network_learns_too():
-    pool, test = data.load("mnist", seed=0)
+# Chance is 0.1; these seeds reach about 0.95 and 0.98. The bounds leave room for other builds of torch.
+@pytest.mark.parametrize(
+    ("name", "size", "options", "least"),
+    [("digits", 8, {}, 0.85), ("mnist", 28, {"steps": 60, "augmentation": True}, 0.8)],
+)
+def test_two_hundred_labels_are_enough(name, size, options, least):
+    pool, test = data.load(name, seed=0)
     few, others = pool.part(200), test.take(np.arange(0, len(test), 7))
-    network = build_network(28, seed=0)
-    train(network, inputs_of(few), few.labels(), steps=60, augmentation=True, seed=0)
-    accuracy = (predict(network, inputs_of(others)).confidences.argmax(1) == others.labels()).mean()
-    assert accuracy > 0.8  # chance is 0.1; this seed reaches about 0.98
+    network = build_network(size, seed=0)
+    train(network, few.inputs(), few.labels(), seed=0, **options)
+    assert (confidences_of(network, others.inputs()).argmax(1) == others.labels()).mean() > least
 
 
 @pytest.mark.parametrize("augmentation", [False, True])
 def test_same_seed_same_training(digits, augmentation):
-    (inputs, labels), _ = digits
     trained = []
     for seed in (1, 1, 2):
         network = build_network(8, seed=0)
-        train(network, inputs, labels, steps=5, augmentation=augmentation, seed=seed)
+        train(network, *digits[0], steps=5, augmentation=augmentation, seed=seed)
         trained.append(weights(network))
     assert torch.equal(trained[0], trained[1])
     assert not torch.equal(trained[0], trained[2])
 
 
 def test_evaluating_does_not_change_the_training(digits):
-    (inputs, labels), validation = digits
     plain, watched = build_network(8), build_network(8)
-    train(plain, inputs, labels, steps=6, evaluations=1)
-    train(watched, inputs, labels, steps=6, evaluations=6, validation=validation, progress=lambda *_: None)
+    train(plain, *digits[0], steps=6, evaluations=1)
+    train(watched, *digits[0], steps=6, evaluations=6, validation=digits[1], progress=lambda *_: None)
     assert torch.equal(weights(plain), weights(watched))
 
 
-def test_torch_random_state_and_the_inputs_are_left_alone(digits):
-    (inputs, labels), _ = digits
-    before, data, targets = torch.random.get_rng_state(), inputs.clone(), labels.copy()
-    train(build_network(8), inputs, labels, steps=2, augmentation=True)
-    assert torch.equal(torch.random.get_rng_state(), before)
-    assert torch.equal(inputs, data) and np.array_equal(labels, targets)
-
-
-def test_the_network_is_left_in_evaluation_mode(digits):
-    (inputs, labels), _ = digits
+def test_random_state_and_inputs_are_left_alone_and_the_network_in_evaluation_mode(digits):
+    inputs, labels = digits[0]
+    before, data, targets = torch.random.get_rng_state(), inputs.copy(), labels.copy()
     network = build_network(8)
-    train(network, inputs, labels, steps=1)
+    train(network, inputs, labels, steps=2, augmentation=True)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert np.array_equal(inputs, data) and np.array_equal(labels, targets)
     assert not any(module.training for module in network.modules())
 
 
 @pytest.mark.parametrize(
     "steps, evaluations, expected",
-    [
-        (20, 4, [5, 10, 15, 20]),
-        (7, 3, [3, 5, 7]),
-        (3, 10, [1, 2, 3]),
-        (1, 1, [1]),
-    ],
+    [(20, 4, [5, 10, 15, 20]), (7, 3, [3, 5, 7]), (3, 10, [1, 2, 3]), (1, 1, [1])],
 )
 def test_history_has_as_many_rows_as_evaluations(digits, steps, evaluations, expected):
-    (inputs, labels), (others, truth) = digits
-    calls = []
+    few, validation = (
+        [values[:count] for values in part] for part, count in zip(digits, (3, 50), strict=True)
+    )
+    calls, options = [], {"steps": steps, "evaluations": evaluations}
     history = train(
-        build_network(8),
-        inputs[:20],
-        labels[:20],
-        steps=steps,
-        evaluations=evaluations,
-        validation=(others[:50], truth[:50]),
-        progress=lambda *call: calls.append(call),
+        build_network(8), *few, validation=validation, progress=lambda *call: calls.append(call), **options
     )
     assert history.steps == expected
     assert calls == [(step, steps) for step in expected]
@@ -105,39 +92,27 @@ def test_history_has_as_many_rows_as_evaluations(digits, steps, evaluations, exp
         assert len(column) == len(expected)
         assert np.isfinite(column).all()
     assert all(0 <= value <= 1 for value in history.validation_accuracy)
-
-
-def test_history_without_validation_has_losses_only(digits):
-    (inputs, labels), _ = digits
-    history = train(build_network(8), inputs, labels, steps=10, evaluations=2)
-    assert len(history.loss) == 2
-    assert history.validation_loss == history.validation_accuracy == []
+    without = train(build_network(8), *few, **options)
+    assert without.loss == history.loss
+    assert without.validation_loss == without.validation_accuracy == []
 
 
 def test_the_last_row_is_what_the_trained_network_does(digits):
-    (inputs, labels), (others, truth) = digits
-    network = build_network(8)
-    history = train(network, inputs, labels, steps=30, validation=(others, truth))
-    predicted = predict(network, others).confidences
-    assert history.validation_accuracy[-1] == pytest.approx((predicted.argmax(1) == truth).mean(), abs=1e-6)
-    loss = -np.log(predicted[np.arange(len(truth)), truth]).mean()
-    assert history.validation_loss[-1] == pytest.approx(loss, rel=1e-4)
+    network, (others, truth) = build_network(8), digits[1]
+    history = train(network, *digits[0], steps=30, validation=digits[1])
+    predicted = confidences_of(network, others).argmax(1)
+    assert history.validation_accuracy[-1] == pytest.approx((predicted == truth).mean(), abs=1e-6)
+    assert history.validation_loss[-1] == pytest.approx(loss_of(network, others, truth), rel=1e-4)
 
 
 def test_labels_may_be_a_tensor_or_of_any_whole_type(digits):
-    (inputs, labels), _ = digits
+    inputs, labels = digits[0]
     trained = []
     for given in (labels, torch.from_numpy(labels), labels.astype(np.uint8), labels.tolist()):
         network = build_network(8)
         train(network, inputs, given, steps=3)
         trained.append(weights(network))
     assert all(torch.equal(trained[0], other) for other in trained[1:])
-
-
-def test_fewer_images_than_a_batch(digits):
-    (inputs, labels), _ = digits
-    history = train(build_network(8), inputs[:3], labels[:3], steps=4, batch_size=64)
-    assert history.steps == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -173,12 +148,6 @@ def test_what_cannot_be_learnt_from_is_named_before_a_weight_changes(count, labe
 # ---------------------------------------------------------------------------------------------- early stopping
 
 
-def loss_of(network, validation):
-    """The validation loss that the network has now, by its confidences."""
-    predicted = predict(network, validation[0]).confidences
-    return -np.log(predicted[np.arange(len(validation[1])), validation[1]]).mean()
-
-
 def test_a_patience_stops_and_keeps_the_best_weights(digits):
     (inputs, labels), (others, _) = digits
     shuffled = np.random.default_rng(0).permutation(labels)  # nothing to learn, so that it soon gets worse
@@ -187,7 +156,7 @@ def test_a_patience_stops_and_keeps_the_best_weights(digits):
     history = train(network, inputs, shuffled, patience=3, **options)
     best = int(np.argmin(history.validation_loss))
     assert len(history.steps) == best + 1 + 3 < 20
-    assert loss_of(network, validation) == pytest.approx(history.validation_loss[best], rel=1e-4)
+    assert loss_of(network, *validation) == pytest.approx(history.validation_loss[best], rel=1e-4)
     assert not any(module.training for module in network.modules())
     # up to where it stopped, it is the training without a patience
     plain = train(build_network(8), inputs, shuffled, **options)
@@ -195,26 +164,17 @@ def test_a_patience_stops_and_keeps_the_best_weights(digits):
 
 
 def test_a_patience_that_is_never_used_up_keeps_the_best_weights_too(digits):
-    (inputs, labels), (others, truth) = digits
-    network, validation = build_network(8), (others[:200], truth[:200])
-    history = train(network, inputs, labels, steps=20, evaluations=5, validation=validation, patience=9)
+    network, validation = build_network(8), [values[:200] for values in digits[1]]
+    history = train(network, *digits[0], steps=20, evaluations=5, validation=validation, patience=9)
     assert len(history.steps) == 5
-    assert loss_of(network, validation) == pytest.approx(min(history.validation_loss), rel=1e-4)
+    assert loss_of(network, *validation) == pytest.approx(min(history.validation_loss), rel=1e-4)
 
 
 def test_losses_that_are_not_finite_are_never_the_best():
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
     validation = (torch.full((2, 4), torch.nan), np.array([0, 1]))
-    history = train(
-        network,
-        torch.rand(8, 4),
-        np.arange(8) % 2,
-        steps=10,
-        evaluations=10,
-        validation=validation,
-        patience=2,
-    )
-    assert len(history.steps) == 2
+    options = {"steps": 10, "evaluations": 10, "validation": validation, "patience": 2}
+    assert len(train(network, torch.rand(8, 4), np.arange(8) % 2, **options).steps) == 2
     assert torch.isfinite(weights(network)).all()
 
 
@@ -243,7 +203,7 @@ def moments(images):
 
 
 class Watcher(torch.nn.Module):
-    """Sees what a network is trained on."""
+    """Keeps what it is trained on."""
 
     def __init__(self):
         super().__init__()

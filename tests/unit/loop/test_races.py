@@ -45,12 +45,6 @@ def run_all(digits, entries, **options):
     return list(race(*digits, entries, **options))
 
 
-@pytest.fixture(scope="module")
-def other_process():
-    with ProcessPoolExecutor(1) as executor:
-        yield executor
-
-
 def without_seconds(rows):
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
@@ -123,7 +117,7 @@ def test_the_first_round_is_what_the_parts_of_the_kit_give_by_hand(digits):
     first = mining.mine(records.from_arrays(np.arange(len(pool))), "random", 12, seed=2).ids
     network = build_network(8, 10, seed=200_012)
     recipe = {"steps": 6, "batch_size": 32, "augmentation": True, "seed": 200_012}
-    train(network, torch.from_numpy(pool.inputs(first)), pool.labels(first), **recipe)
+    train(network, pool.inputs(first), pool.labels(first), **recipe)
     right = TorchClassifier(network).predict(test).logits.argmax(1) == test.labels()
     assert row["accuracy"] == pytest.approx(right.mean())
 
@@ -177,9 +171,9 @@ def test_fields_are_predictions_at_the_temperature(digits):
     (model,), fields = fields_of(digits, ["mc_dropout", "badge"], temperature=2.0)
     rows = np.arange(5, 140, 2)
     table = fields.records(rows)
-    inputs = torch.from_numpy(digits[0].inputs(rows))
-    prediction = model.predict(digits[0].take(rows), embeddings=True)
-    samples, _ = mc_dropout(model.network, inputs, 4, outputs="values", seed=7)
+    few = digits[0].take(rows)
+    prediction = model.predict(few, embeddings=True)
+    samples, _ = mc_dropout(model.network, few.inputs(), 4, outputs="values", seed=7)
     expected = torch.from_numpy(samples / 2).softmax(2).numpy()
     assert table["id"].to_pylist() == rows.tolist()
     np.testing.assert_allclose(records.column(table, "mc_dropout"), expected, atol=1e-6)

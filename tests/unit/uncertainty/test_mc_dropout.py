@@ -63,30 +63,18 @@ class Transformer(nn.Module):
         return self.last(self.encoder(x[:, None, :].repeat(1, 3, 1)).mean(dim=1))
 
 
-def images(dropout):
+def images(dropout, convolution=nn.Conv2d, shape=(1, 2, 3)):
     return nn.Sequential(
-        nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 8, 1), nn.ReLU(), dropout, nn.Flatten(), nn.Linear(48, 4)
-    )
-
-
-def signals(dropout):
-    return nn.Sequential(
-        nn.Unflatten(1, (1, 6)), nn.Conv1d(1, 8, 1), nn.ReLU(), dropout, nn.Flatten(), nn.Linear(48, 4)
-    )
-
-
-def volumes(dropout):
-    return nn.Sequential(
-        nn.Unflatten(1, (1, 1, 2, 3)), nn.Conv3d(1, 8, 1), nn.ReLU(), dropout, nn.Flatten(), nn.Linear(48, 4)
+        nn.Unflatten(1, shape), convolution(1, 8, 1), nn.ReLU(), dropout, nn.Flatten(), nn.Linear(48, 4)
     )
 
 
 MODULES = {
     "dropout": mlp,
     "dropout_inplace": lambda: mlp(lambda: nn.Dropout(0.5, inplace=True)),
-    "dropout1d": lambda: signals(nn.Dropout1d(0.5)),
+    "dropout1d": lambda: images(nn.Dropout1d(0.5), nn.Conv1d, (1, 6)),
     "dropout2d": lambda: images(nn.Dropout2d(0.5)),
-    "dropout3d": lambda: volumes(nn.Dropout3d(0.5)),
+    "dropout3d": lambda: images(nn.Dropout3d(0.5), nn.Conv3d, (1, 1, 2, 3)),
     "alpha_dropout": lambda: mlp(lambda: nn.AlphaDropout(0.5)),
     "feature_alpha_dropout": lambda: images(nn.FeatureAlphaDropout(0.5)),
     "root": lambda: nn.Dropout(0.5),
@@ -133,45 +121,8 @@ def test_every_kind_of_dropout_gives_spread_and_leaves_the_model_alone(name):
     for key, value in model.state_dict().items():
         assert torch.equal(value, state[key]), key
     assert all(not module._forward_hooks and not module._forward_pre_hooks for module in model.modules())
-
-
-@pytest.mark.parametrize("name", [*MODULES, *OTHERS])
-def test_same_seed_same_samples(name):
-    inputs = data()
-    first, again = (mc_dropout(build(name), inputs, passes=4, seed=5)[0] for _ in range(2))
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, mc_dropout(build(name), inputs, passes=4, seed=6)[0])
-
-
-def plain_passes(model, inputs, passes):
-    """Full passes with the dropout modules alone in training mode."""
-    model.eval()
-    for module in model.modules():
-        if isinstance(module, nn.Dropout | nn.AlphaDropout | nn.Dropout2d) or type(module) in OTHERS.values():
-            module.training = True
-    with torch.no_grad():
-        return torch.stack([torch.softmax(model(inputs), dim=1) for _ in range(passes)], dim=1).numpy()
-
-
-@pytest.mark.parametrize(
-    ("name", "masks"),
-    [
-        *[(name, "sample") for name in ("dropout", "alpha_dropout", "dropout2d", "nested", "functional")],
-        *[(name, "pass") for name in ("dropout", "alpha_dropout", "dropout2d", "nested")],
-    ],
-)
-def test_samples_are_distributed_as_plain_full_passes(name, masks):
-    # Seeds are fixed, so this fails never or always. For other seeds: each of the 12 means and 12 variances is
-    # compared at 6 standard errors; for near-normal estimates that is under 1e-7 for all of them together. The
-    # standard error of a variance is estimated from the fourth moment, as confidences are far from normal.
-    inputs, passes = data(count=3), 3000
-    found, _ = mc_dropout(build(name), inputs, passes=passes, seed=7, masks=masks)
-    torch.manual_seed(8)
-    expected = plain_passes(build(name), inputs, passes)
-    for moment in (lambda s: s, lambda s: (s - s.mean(axis=1, keepdims=True)) ** 2):
-        a, b = moment(found.astype(float)), moment(expected.astype(float))
-        error = np.sqrt((a.var(axis=1) + b.var(axis=1)) / passes)
-        assert (np.abs(a.mean(axis=1) - b.mean(axis=1)) < 6 * error).all()
+    np.testing.assert_array_equal(mc_dropout(build(name), inputs, passes=12, seed=3)[0], samples)
+    assert not np.array_equal(mc_dropout(build(name), inputs, passes=12, seed=6)[0], samples)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -187,11 +138,6 @@ def test_masks_of_a_pass_are_shared_and_do_not_depend_on_the_batches(name):
     whole, _ = mc_dropout(build(name), inputs, passes=4, masks="pass", seed=9)
     parts, _ = mc_dropout(build(name), inputs, passes=4, masks="pass", seed=9, batch_size=3)
     np.testing.assert_allclose(whole, parts, atol=1e-6)
-
-
-def test_masks_of_a_sample_differ_between_equal_records():
-    samples, _ = mc_dropout(build("dropout"), data(1).repeat(5, 1), passes=6, seed=9)
-    assert not np.allclose(samples[0], samples[1])
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -227,16 +173,6 @@ def test_the_trunk_runs_once_and_the_head_in_every_pass():
     model[3].register_forward_hook(counts("head"))
     mc_dropout(model, data(8), passes=5, batch_size=4)
     assert calls == {"trunk": 2, "head": 2 * 5}
-
-
-def test_hooks_on_a_container_keep_it_whole():
-    model = nn.Sequential(nn.Sequential(nn.Linear(6, 4), nn.Dropout(0.5)), nn.Linear(4, 3))
-    model[0].register_forward_hook(lambda module, args, output: output + 1)
-    reference = copy.deepcopy(model)
-    a, _ = mc_dropout(model, data(), passes=400, seed=1)
-    reference[0]._forward_hooks.clear()
-    b, _ = mc_dropout(reference, data(), passes=400, seed=1)
-    assert not np.allclose(a.mean(axis=1), b.mean(axis=1), atol=0.02)
 
 
 def test_modes_and_random_state_are_restored_after_an_error():

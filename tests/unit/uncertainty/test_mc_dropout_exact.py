@@ -59,8 +59,22 @@ def dense():
     )
 
 
+def alpha():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.AlphaDropout(0.5), nn.Linear(32, 4))
+
+
+def nested():
+    torch.manual_seed(1)
+    tail = nn.Dropout(0.3), nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 4)
+    return nn.Sequential(nn.Linear(6, 8), nn.Sequential(nn.ReLU(), nn.Sequential(*tail)))
+
+
+SEQUENCES = {"dense": dense, "alpha": alpha, "nested": nested}
+
+
 def build(kind):
-    return dense() if kind == "dense" else Net(kind)
+    return SEQUENCES[kind]() if kind in SEQUENCES else Net(kind)
 
 
 def data(count, seed=2):
@@ -71,7 +85,10 @@ def whole_passes(model, inputs, passes, seed):
     """Whole passes with torch's own dropout on and all else in evaluation mode."""
     model.eval()
     for module in model.modules():
-        if isinstance(module, nn.Dropout | nn.Dropout2d) or getattr(module, "kind", "") == "functional":
+        if (
+            isinstance(module, nn.Dropout | nn.Dropout2d | nn.AlphaDropout)
+            or getattr(module, "kind", "") == "functional"
+        ):
             module.training = True
     torch.manual_seed(seed)
     with torch.no_grad():
@@ -93,7 +110,10 @@ def assert_same_means(found, expected):
 
 @pytest.mark.parametrize(
     ("kind", "masks"),
-    [(kind, "sample") for kind in [*KINDS, "dense"]] + [(kind, "pass") for kind in SHARED],
+    [
+        *[(kind, "sample") for kind in [*KINDS, *SEQUENCES]],
+        *[(kind, "pass") for kind in [*SHARED, "alpha", "nested"]],
+    ],
 )
 def test_means_and_covariances_are_those_of_whole_passes(kind, masks):
     inputs = data(3)

@@ -134,7 +134,7 @@ def test_outputs_of_another_kind_are_errors():
 
 
 def test_votes_go_to_the_first_of_the_most_confident_classes():
-    sums = RunningScores(("variation_ratio",))
+    sums = RunningScores(("variation_ratio",), (2, 4))
     for _ in range(3):
         sums.add(np.full((2, 4), 0.25, np.float32))
-    np.testing.assert_array_equal(sums.scores()["variation_ratio"], 0)
+    np.testing.assert_array_equal(sums.score("variation_ratio"), 0)
