@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
@@ -135,8 +136,12 @@ def _side_by_side(
             return
     pool = Parallel(n_jobs=workers, return_as="generator", batch_size=1, pre_dispatch="n_jobs")
     answers = pool(delayed(_call_sent)(_sent(function, job, threads)) for job in jobs)
-    with contextlib.closing(answers):
+    try:
         yield from _received(function, jobs, threads, answers)
+    finally:
+        with warnings.catch_warnings():  # joblib warns of results that nobody waits for any more
+            warnings.simplefilter("ignore")
+            answers.close()
 
 
 def _submitted(

@@ -101,14 +101,13 @@ def printed_with_hash_seed():
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def other_process():
-    """An executor of one process, which is kept for other tests."""
-    from alhelpers import parallel
+    """An executor of one process."""
+    from joblib.externals.loky import ProcessPoolExecutor
 
-    process = parallel._take_process()
-    yield process
-    parallel._idle.append(process)
+    with ProcessPoolExecutor(1) as executor:
+        yield executor
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,8 @@
-"""Networks by name: what they take and give, and what they refuse."""
+"""Networks by name: their inputs, outputs and errors."""
 
 import numpy as np
 import pytest
 import torch
-from helpers_learners import predict
 from torch import nn
 
 from alhelpers.data import ArrayDataset
@@ -13,7 +12,7 @@ from alhelpers.learners.designs import build_design
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("design", "size"), [("plain", 8), ("plain", 28), ("normed", 28), ("strided", 28)])
-def test_a_design_gives_logits_and_embeddings_and_the_same_from_the_same_seed(design, size, channels):
+def test_a_design_returns_logits_and_embeddings_that_its_seed_decides(design, size, channels):
     images = ArrayDataset(torch.rand(3, channels, size, size).numpy())
     state = torch.get_rng_state()
     networks = [build_design(design, size, 7, channels=channels, seed=seed).eval() for seed in (1, 1, 2)]

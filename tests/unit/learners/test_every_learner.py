@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from alhelpers import data, protocols
+from alhelpers.data.arrays import parts_of
 from alhelpers.learners import SklearnLearner, TorchClassifier, build_network
 from alhelpers.learners.deforming import elastic
 from alhelpers.uncertainty import Committee, CommitteeError
@@ -226,7 +227,7 @@ def test_predict_changes_nothing(case):
         outputs(learner.predict(dataset, passes=case.passes, embeddings=True)), first
     )
     assert _random_states() == random_states
-    for values, expected in zip(_flat(dataset.inputs(None)), _flat(read.inputs(None)), strict=True):
+    for values, expected in zip(parts_of(dataset.inputs(None)), parts_of(read.inputs(None)), strict=True):
         np.testing.assert_array_equal(values, expected)
     for network, other in zip(trained, before, strict=True):
         assert [each.training for each in network.modules()] == [each.training for each in other.modules()]
@@ -237,12 +238,6 @@ def test_predict_changes_nothing(case):
 
 def _random_states():
     return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()  # noqa: NPY002
-
-
-def _flat(inputs):
-    return (
-        [*inputs.values()] if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else [inputs]
-    )
 
 
 @every_learner

@@ -29,7 +29,7 @@ def test_all_dropout_comes_after_the_convolutions():
     assert len(dropouts) == 2 and min(dropouts) > last_convolution
 
 
-def test_dropout_is_the_one_asked_for():
+def test_dropout_has_the_given_probability():
     rates = {layer.p for layer in build_network(8, dropout=0.25) if isinstance(layer, torch.nn.Dropout)}
     assert rates == {0.25}
 

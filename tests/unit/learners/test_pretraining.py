@@ -3,7 +3,6 @@ import math
 
 import pytest
 import torch
-from helpers_learners import inputs_of
 
 from alhelpers import data, learners
 from alhelpers.learners.pretraining import _contrast, pretrain
@@ -27,7 +26,7 @@ def test_the_layers_up_to_the_embedding_learn_and_the_others_stay(inputs):
     assert not any(module.training for module in network.modules())
 
 
-def test_the_same_seed_gives_the_same_network(inputs):
+def test_same_seed_same_network(inputs):
     one, other = learners.build_network(8), learners.build_network(8)
     assert pretrain(one, inputs, steps=3, seed=1) == pretrain(other, inputs, steps=3, seed=1)
     assert all(torch.equal(one.state_dict()[name], value) for name, value in other.state_dict().items())

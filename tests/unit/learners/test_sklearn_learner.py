@@ -65,7 +65,7 @@ def test_what_is_not_a_classifier_or_regressor_is_named(estimator, message):
         SklearnLearner(estimator)
 
 
-def test_what_an_estimator_cannot_take_or_give_is_named():
+def test_inputs_and_outputs_that_cannot_be_used_are_named():
     learner = SklearnLearner(LogisticRegression())
     two = data.ArrayDataset({"a": np.zeros((4, 2)), "b": np.zeros((4, 1))}, np.arange(4) % 2)
     with pytest.raises(ValueError, match="inputs are a dict: an estimator takes one array"):

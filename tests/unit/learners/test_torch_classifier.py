@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from helpers_learners import inputs_of
 from torch import nn
 
 from alhelpers import data
@@ -180,24 +179,3 @@ def test_a_patience_and_the_batch_sizes_are_checked(digits):
         digits[0], progress=lambda *call: calls.append(call)
     )
     assert calls == [(2, 4), (4, 4)]
-
-
-@pytest.mark.parametrize("batch_size", [1, 7, 5000])
-def test_the_batch_size_of_predictions_does_not_matter(digits, batch_size):
-    network = build_network(8, seed=1)
-    whole, parts = (
-        TorchClassifier(network, **options).predict(digits[1], embeddings=True)
-        for options in ({}, {"prediction_batch_size": batch_size})
-    )
-    np.testing.assert_allclose(whole.logits, parts.logits, atol=1e-5)
-    np.testing.assert_allclose(whole.embeddings, parts.embeddings, atol=1e-5)
-
-
-def test_after_an_exception_every_layer_is_as_before():
-    network = build_network(8).train()
-    network.dropout1.eval()
-    modes = [module.training for module in network.modules()]
-    with pytest.raises(RuntimeError):
-        TorchClassifier(network).predict(ArrayDataset(np.zeros((2, 1, 12, 12), np.float32)))
-    assert [module.training for module in network.modules()] == modes
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from helpers_learners import inputs_of, predict
 
 from alhelpers import data
 from alhelpers.learners import TorchClassifier, build_network

@@ -184,7 +184,7 @@ def test_holm_rejects_what_its_steps_reject(pvalues, alpha):
     assert (corrected >= pvalues).all() and (corrected <= 1).all()
 
 
-def test_the_matrix_says_who_wins():
+def test_the_matrix_holds_wins_and_losses():
     curves = learning_curves(tidy(noisy("abc", gap=0.05)))
     found = curves.compare()
     assert found.matrix().to_numpy().tolist() == [

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from joblib.externals.loky import ProcessPoolExecutor
 from sklearn.linear_model import LogisticRegression
 
 from alhelpers import data, mining, records
@@ -72,7 +71,7 @@ def test_a_race_yields_a_tidy_row_for_each_number_of_labels(digits, strategy, na
     assert all(0 <= row["accuracy"] <= 1 and row["seconds"] > 0 for row in rows)
 
 
-def test_the_same_seed_gives_the_same_race(digits):
+def test_same_seed_same_race(digits):
     options = {"seed": 5, "augmentation": "elastic", "candidates": 60, "name": "ours"}
     first, second = (without_seconds(run(digits, CLUSTER_MARGIN, **options)) for _ in range(2))
     assert first == second
@@ -99,19 +98,19 @@ def test_labels_are_added_and_never_the_same_image_twice(digits, trainings):
     assert all(later[: len(sooner)] == sooner for sooner, later in zip(pictures, pictures[1:], strict=False))
 
 
-def test_neither_test_images_nor_labels_that_were_not_asked_for_choose_anything(digits, trainings):
+def test_neither_test_images_nor_labels_of_unpicked_records_choose_anything(digits, trainings):
     pool, test = digits
     rows = run((pool, test))
     labelled = trainings[-1][2]
     keys = {image.numpy().tobytes() for image in labelled}
-    asked = np.array([image.tobytes() in keys for image in pool.inputs()])
-    hidden = data.ImageSet(pool.name, pool.images, np.where(asked, pool.labels(), 0), pool.class_names)
+    picked = np.array([image.tobytes() in keys for image in pool.inputs()])
+    hidden = data.ImageSet(pool.name, pool.images, np.where(picked, pool.labels(), 0), pool.class_names)
     assert without_seconds(run((hidden, test))) == without_seconds(rows)
     run((pool, test.part(10)))
     assert torch.equal(trainings[-1][2], labelled)
 
 
-def test_the_first_round_is_what_the_parts_of_the_kit_give_by_hand(digits):
+def test_the_first_round_is_what_the_parts_of_the_kit_compute_by_hand(digits):
     pool, test = digits
     (row,) = run(digits, label_counts=(12,), cold_start="random", augmentation="affine", steps=6, seed=2)
     first = mining.mine(records.from_arrays(np.arange(len(pool))), "random", 12, seed=2).ids
@@ -195,7 +194,7 @@ def test_only_the_fields_that_a_strategy_needs_are_computed(digits, name, presen
     assert present <= columns and not absent & columns
 
 
-def test_all_members_are_asked_and_the_first_one_computes_the_embeddings(digits):
+def test_all_members_predict_and_the_first_one_computes_the_embeddings(digits):
     seeds = [7, 8, 9]
     models, fields = fields_of(digits, ["mc_dropout", "query_by_committee", "badge"], seeds)
     table, few = fields.records(np.arange(30)), digits[0].part(30)
@@ -282,7 +281,7 @@ def test_wrong_options_are_named(digits, options, message):
         run(digits, **options)
 
 
-def test_options_are_checked_before_the_first_row_is_asked_for(digits):
+def test_options_are_checked_before_the_first_row(digits):
     with pytest.raises(ValueError, match="there are no entries"):
         race(*digits, [])
     with pytest.raises(ValueError, match="temperature is -1"):

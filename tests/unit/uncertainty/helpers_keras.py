@@ -20,7 +20,7 @@ def raises(kind, words, call):
     except kind as error:
         assert words in str(error), str(error)
     else:
-        raise AssertionError(f"nothing said {words!r}")
+        raise AssertionError(f"nothing raised {words!r}")
 
 
 def numbers(variable):
@@ -43,13 +43,13 @@ inputs = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
 
 
 def main() -> None:
-    """Fork when asked to; a fork runs the code that it is asked for with, in a folder."""
+    """Fork on each request; a fork runs the code of its request, in a folder."""
     question, _ = Server(int(sys.argv[1]), sys.argv[2:]).serve()
     if question is not None:
         os.chdir(question["folder"])
         try:
             exec(question["code"], globals())  # noqa: S102 - the body of a test
-        except BaseException:  # noqa: BLE001 - whatever it is, the test is told
+        except BaseException:  # noqa: BLE001 - whatever it is, the test reports it
             Path("error.txt").write_text(traceback.format_exc())
             os._exit(1)
     exit_fast()

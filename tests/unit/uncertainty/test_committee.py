@@ -3,7 +3,6 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from joblib.externals.loky import ProcessPoolExecutor
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeRegressor
@@ -56,7 +55,7 @@ def test_members_learn_and_disagree_more_between_the_classes():
 
 def test_each_member_leaves_its_own_fold_out():
     inputs, labels = blobs(31)
-    inputs[:, 0] = np.arange(31)  # each record can be told
+    inputs[:, 0] = np.arange(31)  # the number of each record
     recorder = Recorder()
     Committee(build, members=5).fit(inputs, labels, train=recorder)
     left_out = [set(range(31)) - set(call[1][:, 0].int().tolist()) for call in recorder.calls]

@@ -1,4 +1,4 @@
-"""A committee asked with its dropout on, and what its members and passes disagree about."""
+"""Predictions of a committee with its dropout on, and the disagreement of its members and passes."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def trained(design=build):
 
 
 @pytest.mark.parametrize("masks", ["sample", "pass"])
-def test_every_member_is_asked_as_mc_dropout_asks_it(masks):
+def test_samples_of_every_member_are_those_of_mc_dropout(masks):
     inputs, committee = trained()
     samples = committee.predict(inputs, passes=4, masks=masks, seed=7)
     assert samples.shape == (40, 3, 4, 3) and samples.dtype == np.float32

@@ -17,7 +17,7 @@ def environment(folder, backend="torch"):
 
 @pytest.fixture
 def fresh_process(tmp_path):
-    """Runs code in a fresh Python, and gives what it prints."""
+    """Runs code in a fresh Python, and returns its output."""
 
     def run(code, backend="torch"):
         done = subprocess.run(
@@ -168,7 +168,7 @@ def test_mistakes_are_named(keras_process):
 
 @pytest.mark.parametrize("backend", ["numpy", "tensorflow"])
 def test_another_backend_is_refused(fresh_process, backend):
-    said = fresh_process(
+    printed = fresh_process(
         """
         try:
             import alhelpers.uncertainty.keras
@@ -177,11 +177,11 @@ def test_another_backend_is_refused(fresh_process, backend):
         """,
         backend=backend,
     )
-    assert "set KERAS_BACKEND=torch in the environment" in said
+    assert "set KERAS_BACKEND=torch in the environment" in printed
 
 
-def test_without_keras_the_way_out_is_said_and_the_rooms_stay_free_of_it(fresh_process):
-    said = fresh_process(
+def test_without_keras_the_error_names_the_way_out_and_no_other_module_imports_it(fresh_process):
+    printed = fresh_process(
         """
         import sys
         import alhelpers.uncertainty, alhelpers.learners, alhelpers.scores, alhelpers.mining
@@ -193,4 +193,4 @@ def test_without_keras_the_way_out_is_said_and_the_rooms_stay_free_of_it(fresh_p
             print(error)
         """,
     )
-    assert 'pip install "alhelpers[keras]"' in said
+    assert 'pip install "alhelpers[keras]"' in printed

@@ -104,11 +104,11 @@ def data(count=7, seed=2):
 
 
 @pytest.mark.parametrize("name", [*MODULES, *OTHERS])
-def test_every_kind_of_dropout_gives_spread_and_leaves_the_model_alone(name):
+def test_passes_of_every_kind_of_dropout_differ_by_seed_and_leave_the_model_alone(name):
     model, inputs = build(name), data()
     modes = {place: place % 3 == 0 for place, _ in enumerate(model.modules())}
     for place, module in enumerate(model.modules()):
-        module.training = modes[place]  # a mixture, that train() and eval() could not give back
+        module.training = modes[place]  # a mixture, that train() and eval() could not restore
     state, before = copy.deepcopy(model.state_dict()), inputs.clone()
     random_state = torch.get_rng_state()
     samples, confidences = mc_dropout(model, inputs, passes=12, seed=3)
@@ -282,7 +282,7 @@ def test_a_device_by_name(device, masks):
     assert torch.equal(random_state_of(device), before)
 
 
-def test_a_trunk_that_gives_a_tuple():
+def test_a_trunk_that_returns_a_tuple():
     class Last(nn.Module):
         def __init__(self):
             super().__init__()

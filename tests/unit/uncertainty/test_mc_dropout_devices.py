@@ -31,7 +31,7 @@ def test_auto_takes_the_gpu_if_there_is_one(monkeypatch):
     assert working_device(mlp(), torch.zeros(1), "cpu") == CPU
 
 
-def test_inputs_on_another_device_are_an_error_that_says_what_to_do():
+def test_inputs_on_another_device_are_an_error_with_the_way_out():
     inputs = torch.zeros(3, 6, device=META)
     with pytest.raises(
         ValueError, match=r"inputs are on the device meta and the model works on cpu: pass inputs\.cpu"

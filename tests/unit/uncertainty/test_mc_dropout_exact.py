@@ -22,7 +22,7 @@ PASSES = 2000
 
 
 class Net(nn.Module):
-    """Convolutions with dropout in several places; which of them drop is said by name."""
+    """Convolutions with dropout in several places; the kind names those that drop."""
 
     def __init__(self, kind):
         super().__init__()

@@ -88,7 +88,7 @@ def test_values_of_a_regression_are_sampled_as_they_are(shape):
 
 
 def test_logits_are_never_guessed():
-    # what the model gives looks like confidences, and is still taken for logits
+    # the model's outputs look like confidences, and are still taken for logits
     model = nn.Sequential(nn.Linear(6, 16), nn.Dropout(0.5), nn.Linear(16, 4), nn.Softmax(1))
     samples, _ = mc_dropout(model, data(), passes=3, seed=1)
     values, _ = mc_dropout(model, data(), passes=3, outputs="values", seed=1)

@@ -1,4 +1,4 @@
-"""What runs once and what in every pass: the plan of a model gives what the whole model gives, or is not used."""
+"""What runs once and what in every pass: a plan has the outputs of the whole model, or is not used."""
 
 import copy
 import importlib
@@ -241,7 +241,7 @@ class Chosen(Images):
         return self.last(self.drop(x).flatten(1))
 
 
-class Asked(Images):
+class ChecksTheType(Images):
     """Takes another path for what is not a tensor, as the values of a trace are."""
 
     def forward(self, x):
@@ -301,7 +301,7 @@ class Noise(nn.Module):
 
 
 class NumpyNoise(Images):
-    """Draws from a generator that torch does not know."""
+    """Draws from a generator that is not torch's."""
 
     def __init__(self):
         super().__init__()
@@ -320,7 +320,7 @@ class HalfPrecision(Images):
 
 
 def hooked():
-    """A container with dropout inside and a hook that changes what it gives."""
+    """A container with dropout inside and a hook that changes its output."""
     model = nn.Sequential(nn.Linear(6, 8), nn.Sequential(nn.Dropout(0.4), nn.Linear(8, 8)), nn.Linear(8, 4))
     model[1].register_forward_hook(lambda module, args, output: output * 2)
     return model
@@ -366,7 +366,7 @@ WHOLE = {
     "dropped_in_place": DroppedInPlace,
     "late": Late,
     "chosen": Chosen,
-    "asked": Asked,
+    "checks_the_type": ChecksTheType,
     "stores": Stores,
     "appends": Appends,
     "counts": Counts,
