@@ -12,12 +12,12 @@ from torch import nn
 
 from alhelpers.protocols import Dataset, History, Learner, Predictions
 from alhelpers.training import train
+from alhelpers.uncertainty._inputs import as_tensors, dtype_of
 from alhelpers.uncertainty._torch import (
-    as_inputs,
     checked_logits,
     device_of,
-    dtype_of,
     kept_modes,
+    refuse_confidences,
     seeded,
 )
 from alhelpers.uncertainty.errors import CommitteeError
@@ -49,7 +49,7 @@ def train_model(
     """Train a torch module or an estimator on rows of arrays; return it, and what its training returned."""
     if isinstance(model, nn.Module):
         device = device_of(model)
-        data, targets = as_inputs(inputs, dtype_of(model)), torch.from_numpy(classes)
+        data, targets = as_tensors(inputs, dtype_of(model)), torch.from_numpy(classes)
         if outside is not None:
             options["validation"] = data[outside].to(device), targets[outside].to(device)
         with seeded(seed, device):
@@ -126,11 +126,13 @@ def all_classes(estimator: Any, features: Any, count: int) -> np.ndarray:
 
 def logits_of(model: nn.Module, inputs: torch.Tensor | np.ndarray, batch_size: int) -> torch.Tensor:
     """Return a module's logits in evaluation mode, (N, C)."""
-    data, device = as_inputs(inputs, dtype_of(model)), device_of(model)
+    data, device = as_tensors(inputs, dtype_of(model)), device_of(model)
     with torch.no_grad(), kept_modes(model):
         # copies, as a model may work in place
         batches = (batch.to(device, copy=True) for batch in data.split(batch_size))
-        return torch.cat([checked_logits(model(batch), len(batch)) for batch in batches])
+        logits = torch.cat([checked_logits(model(batch), len(batch)) for batch in batches])
+    refuse_confidences(logits)
+    return logits
 
 
 def combined(predictions: Sequence[Predictions], passes: int | None) -> Predictions:

@@ -8,15 +8,19 @@ the rounding of the sums.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
+from alhelpers.uncertainty._draws import Call
+from alhelpers.uncertainty._inputs import copied, rows_in
 from alhelpers.uncertainty._masks import SharedMasks
-from alhelpers.uncertainty._split import GraphPlan, Plan, nearly_equal
+from alhelpers.uncertainty._torch import nearly_equal
 
 # Functions of one element at a time: what they do to a unit does not depend on which other units are there.
 _ELEMENTWISE = (
@@ -60,29 +64,46 @@ class FoldedLayer:
     functions: list[nn.Module]
 
 
+class _Features(Exception):
+    """The run has reached the first dropout."""
+
+
 @dataclass
-class FoldedPlan:
+class FoldedHead:
     """Runs a head of linear layers with the masks of a pass folded into its weights."""
 
-    plan: GraphPlan
+    call: Call
     layers: list[Layer]
     masks: SharedMasks
     kept: dict[int, list[FoldedLayer]] = field(default_factory=dict)
     room: int = _KEPT_ELEMENTS
 
-    def once(self, batch: torch.Tensor) -> tuple[dict, torch.Tensor | None]:
-        """Run the part before the first dropout, and transpose the features: one row a unit."""
-        shared = self.plan.once(batch)
-        features = shared[self.plan.crossing[0]]
+    def passes(self, batch: Any) -> Callable[[], torch.Tensor] | None:
+        """Return what runs the current pass of the masks over a batch, or None where the folded head cannot."""
+        features = self._features(batch)
         # Units that are left out would hide numbers that are not finite.
-        usable = features.ndim == 2 and bool(torch.isfinite(features).all())
-        return shared, features.t().contiguous() if usable else None
+        if features.ndim != 2 or not torch.isfinite(features).all():
+            return None
+        units = features.t().contiguous()  # one row a unit
+        return lambda: self._head(units)
 
-    def each(self, shared: tuple[dict, torch.Tensor | None]) -> torch.Tensor:
-        """Run the folded head in the current pass of the masks."""
-        values, units = shared
-        if units is None:
-            return self.plan.each(values)
+    def _features(self, batch: Any) -> torch.Tensor:
+        """Return what goes into the first dropout."""
+
+        def reached(given: torch.Tensor, _: bool) -> None:
+            raise _Features(given)
+
+        self.masks.begin(0, rows_in(batch))
+        self.masks.listener = reached
+        try:
+            self.call(copied(batch))
+        except _Features as found:
+            return found.args[0]
+        finally:
+            self.masks.listener = None
+        raise AssertionError("the first dropout was called on the small batch")
+
+    def _head(self, units: torch.Tensor) -> torch.Tensor:
         for layer in self._folded(units):
             if layer.inputs is not None:
                 units = units.index_select(0, layer.inputs)
@@ -143,45 +164,46 @@ def _fold_layer(
     return FoldedLayer(inputs, weight, None if bias is None else bias[:, None], layer.functions)
 
 
-def folded(plan: GraphPlan, masks: SharedMasks, few: torch.Tensor) -> FoldedPlan | None:
-    """Return the folded plan of a model's graph, or None if its head is not a chain of linear layers.
+def folded(model: nn.Module, call: Call, masks: SharedMasks, few: Any) -> FoldedHead | None:
+    """Return the folded head of a model, or None if it is not a chain of linear layers.
 
     The head must be ``nn.Dropout``, ``nn.Linear``, functions of one element, and so on, with every dropout right
-    before a linear layer, no hooks, and finite weights.
+    before a linear layer, no hooks, and finite weights. That nothing else comes between is tried on a small batch.
     """
-    modules = _chain(plan)
-    layers = None if modules is None else _layers(modules)
-    if layers is None or len(plan.crossing) != 1:
+    calls: list[tuple[nn.Module, Any, Any]] = []
+    masks.begin(0, rows_in(few))
+    with ExitStack() as stack:
+        hooked = {module for module in model.modules() if module._forward_hooks or module._forward_pre_hooks}
+        for module in model.modules():
+            if not any(module.children()):
+                hook = module.register_forward_hook(lambda *called: calls.append(called))
+                stack.callback(hook.remove)
+        output = call(copied(few))
+    chain = _chain(calls, output)
+    layers = _layers([module for module, _, _ in chain]) if not hooked.intersection(model.modules()) else None
+    if not layers:
         return None
-    features = plan.once(few.clone())[plan.crossing[0]]
+    features = chain[0][1][0]
     fits = (
         isinstance(features, torch.Tensor)
-        and features.ndim == 2
-        and features.shape == (len(few), layers[0].linear.in_features)
+        and features.shape == (rows_in(few), layers[0].linear.in_features)
         and all(_one_kind(layer.linear, features) for layer in layers)
     )
     if not fits:
         return None
-    found = FoldedPlan(plan, layers, masks)
-    general, same = _first_pass(plan, masks, few), _first_pass(found, masks, few)
-    return found if nearly_equal(same, general) else None
+    found = FoldedHead(call, layers, masks)
+    run = found.passes(few)
+    masks.begin(0, rows_in(few))
+    return found if run is not None and nearly_equal(run(), output) else None
 
 
-def _first_pass(plan: Plan, masks: SharedMasks, few: torch.Tensor) -> Any:
-    shared = plan.once(few.clone())
-    masks.begin(0, len(few))
-    return plan.each(shared)
-
-
-def _chain(plan: GraphPlan) -> list[nn.Module] | None:
-    """Return the modules after the cut if each reads nothing but the output of the one before it."""
-    modules, previous = [], plan.crossing[0] if plan.crossing else None
-    for node in plan.after[:-1]:
-        if node.op != "call_module" or node.args != (previous,) or node.kwargs:
-            return None
-        modules.append(plan.modules[node.target])
-        previous = node
-    return modules if plan.after[-1].args == (previous,) else None
+def _chain(calls: list[tuple[nn.Module, Any, Any]], output: Any) -> list[tuple[nn.Module, Any, Any]]:
+    """Return the calls from the first dropout to the output, if each takes nothing but what the one before returned."""
+    first = next((place for place, call in enumerate(calls) if isinstance(call[0], _DropoutNd)), len(calls))
+    chain = calls[first:]
+    results = [result for _, _, result in chain]
+    taken = [given[0] if len(given) == 1 else None for _, given, _ in chain[1:]]
+    return chain if all(a is b for a, b in zip(results, [*taken, output], strict=True)) else []
 
 
 def _layers(modules: Sequence[nn.Module]) -> list[Layer] | None:
@@ -206,9 +228,8 @@ def _layers(modules: Sequence[nn.Module]) -> list[Layer] | None:
 
 
 def _is_torchs_own(module: nn.Module) -> bool:
-    """Return whether calling a module runs only the forward of its class, or our masks in its place."""
-    hooked = module._forward_hooks or module._forward_pre_hooks
-    return not hooked and ("forward" not in module.__dict__ or type(module) is nn.Dropout)
+    """Return whether calling a module runs the forward of its class, or our masks in its place."""
+    return "forward" not in module.__dict__ or type(module) is nn.Dropout
 
 
 def _one_kind(linear: nn.Linear, features: torch.Tensor) -> bool:

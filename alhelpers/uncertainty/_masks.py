@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from alhelpers.uncertainty._dropout import DropoutError
+from alhelpers.uncertainty._draws import DropoutError
 from alhelpers.uncertainty._torch import derived_seed, reseed
 
 _SHIFTING = (nn.AlphaDropout, nn.FeatureAlphaDropout)
@@ -41,21 +41,35 @@ def _forward_of(module: nn.Module, forward: Callable[[torch.Tensor], torch.Tenso
         del module.__dict__["forward"]
 
 
+class Masks:
+    """The masks in use; the listener is called with what each is put on, and whether that is changed in place."""
+
+    listener: Callable[[torch.Tensor, bool], None] | None = None
+
+    def begin(self, number: int, rows: int) -> None:
+        """Start a pass over some rows."""
+
+    def heard(self, given: torch.Tensor, module: nn.Module) -> None:
+        """Tell the listener of a call of a module."""
+        if self.listener is not None:
+            self.listener(given, module.inplace)
+
+
 # ------------------------------------------------------------------------------
 # a mask for each record
 # ------------------------------------------------------------------------------
 
 
 @contextmanager
-def record_masks(stochastic: set[nn.Module], seed: int) -> Iterator[None]:
+def record_masks(drawing: set[nn.Module], seed: int) -> Iterator[Masks]:
     """Draw the masks of ``nn.Dropout`` modules faster than torch on a processor, from the same distribution."""
-    words = np.random.SFC64(seed)
+    words, masks = np.random.SFC64(seed), Masks()
     with ExitStack() as stack:
-        for module in stochastic:
+        for module in drawing:
             # a subclass or a module with a forward of its own may do anything else
             if type(module) is nn.Dropout and "forward" not in module.__dict__:
-                stack.enter_context(_forward_of(module, _FastDropout(module, words)))
-        yield
+                stack.enter_context(_forward_of(module, _FastDropout(module, words, masks)))
+        yield masks
 
 
 @dataclass
@@ -64,8 +78,10 @@ class _FastDropout:
 
     module: nn.Dropout
     words: np.random.BitGenerator
+    masks: Masks
 
     def __call__(self, input: torch.Tensor) -> torch.Tensor:
+        self.masks.heard(input, self.module)
         values = self._writable(input)
         if values is None:
             return nn.functional.dropout(input, self.module.p, self.module.training, self.module.inplace)
@@ -119,18 +135,14 @@ def thinned(values: np.ndarray, p: float, words: np.random.BitGenerator, out: np
 
 
 @contextmanager
-def shared_masks(stochastic: set[nn.Module], seed: int) -> Iterator[SharedMasks]:
+def shared_masks(drawing: set[nn.Module], seed: int) -> Iterator[SharedMasks]:
     """Share the masks of a pass between all records."""
-    plain = {module for module in stochastic if isinstance(module, _DropoutNd)}
-    other = {
-        type(module).__name__
-        for module in stochastic - plain
-        if not isinstance(module, nn.TransformerEncoderLayer)
-    }
+    plain = {module for module in drawing if isinstance(module, _DropoutNd)}
+    other = {type(module).__name__ for module in drawing - plain}
     if other:
         raise DropoutError(
-            f'masks="pass" can share the masks of dropout modules only, and {", ".join(sorted(other))} drops units '
-            'inside; use masks="sample"'
+            f'masks="pass" can share the masks of dropout modules only, and {", ".join(sorted(other))} draws random '
+            'numbers inside; use masks="sample"'
         )
     masks = SharedMasks(seed)
     with ExitStack() as stack:
@@ -146,7 +158,7 @@ def shared_masks(stochastic: set[nn.Module], seed: int) -> Iterator[SharedMasks]
 
 
 @dataclass
-class SharedMasks:
+class SharedMasks(Masks):
     """One mask for each pass and call of a dropout module, the same for any batch and device."""
 
     seed: int
@@ -164,6 +176,7 @@ class SharedMasks:
         """Return the forward of a dropout module with a mask shared by all records."""
 
         def forward(input: torch.Tensor) -> torch.Tensor:
+            self.heard(input, module)
             if input.ndim == 0 or input.shape[0] != self.rows:
                 raise DropoutError(
                     f'masks="pass" needs the records in the first dimension, but a {type(module).__name__} sees '

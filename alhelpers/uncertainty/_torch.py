@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
+
+from alhelpers.uncertainty._inputs import parts
 
 
 @contextmanager
@@ -62,10 +65,11 @@ def is_count(value: Any, least: int = 1) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
 
 
-def check_choice(name: str, value: str, choices: tuple[str, str]) -> None:
-    """Raise if an option is neither of two."""
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise if an option is none of its choices."""
     if value not in choices:
-        raise ValueError(f'{name} must be "{choices[0]}" or "{choices[1]}", got {value!r}')
+        listed = ", ".join(f'"{choice}"' for choice in choices[:-1])
+        raise ValueError(f'{name} must be {listed} or "{choices[-1]}", got {value!r}')
 
 
 def check_passes(passes: Any, batch_size: Any) -> None:
@@ -93,11 +97,11 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
-def working_device(
-    model: nn.Module, inputs: torch.Tensor | np.ndarray, device: str | torch.device
-) -> torch.device:
+def working_device(model: nn.Module, inputs: Any, device: str | torch.device) -> torch.device:
     """Return the device to work on: ``device``, or by default that of the model or the inputs, or a GPU."""
-    home, given = device_of(model), inputs.device if isinstance(inputs, torch.Tensor) else torch.device("cpu")
+    home, given = device_of(model), torch.device("cpu")
+    if not isinstance(inputs, DataLoader):
+        given = next((part.device for part in parts(inputs) if isinstance(part, torch.Tensor)), given)
     if home.type == "meta":
         raise ValueError("the model is on the device meta, so it has no weights: load them first")
     if device != "auto":
@@ -118,22 +122,27 @@ def working_device(
     return place
 
 
-def dtype_of(model: nn.Module) -> torch.dtype:
-    """Return the type of the first floating parameter, or float32."""
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-
-
-def as_inputs(inputs: torch.Tensor | np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-    """Return inputs as a tensor, floating ones in the model's type; a copy only if needed."""
-    tensor = inputs if isinstance(inputs, torch.Tensor) else torch.as_tensor(np.asarray(inputs))
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+def nearly_equal(found: Any, expected: Any) -> bool:
+    """Return whether two outputs are equal but for the rounding of sums in another order."""
+    if not isinstance(found, torch.Tensor) or not isinstance(expected, torch.Tensor):
+        return False
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return False
+    if torch.equal(found, expected) or not expected.is_floating_point():
+        return torch.equal(found, expected)
+    finite = expected[expected.isfinite()]
+    largest = finite.abs().max().item() if finite.numel() else 0.0
+    near = 64 * torch.finfo(expected.dtype).eps * largest
+    return torch.allclose(found, expected, rtol=0, atol=near, equal_nan=True)
 
 
 def checked_logits(output: object, rows: int) -> torch.Tensor:
     """Return a model's output, or raise if it is not logits of shape (rows, C)."""
     if not isinstance(output, torch.Tensor):
         raise ValueError(
-            f"the model must return logits of shape (N, C), it returned a {type(output).__name__}"
+            f"the model must return logits of shape (N, C), it returned a {type(output).__name__}: take them out of it "
+            'with logits=lambda output: output["logits"], an option of mc_dropout and of TorchClassifier, of which a '
+            "Committee can be made"
         )
     if output.ndim != 2 or output.shape[0] != rows or output.shape[1] < 2:
         raise ValueError(
@@ -141,6 +150,21 @@ def checked_logits(output: object, rows: int) -> torch.Tensor:
             f"it returned {tuple(output.shape)}"
         )
     return output
+
+
+def are_confidences(outputs: torch.Tensor) -> bool:
+    """Return whether all outputs are non-negative and sum to 1 over the classes, as those of a softmax."""
+    return bool((outputs >= 0).all()) and bool(((outputs.float().sum(dim=1) - 1).abs() < 1e-3).all())
+
+
+def refuse_confidences(outputs: Any) -> None:
+    """Raise if a model returns confidences in the place of logits, as one that ends in a softmax."""
+    if isinstance(outputs, torch.Tensor) and outputs.ndim in (2, 4) and are_confidences(outputs):
+        raise ValueError(
+            "the outputs of the model are confidences already: they are not negative and sum to 1 over the classes, "
+            "so it seems to end in a softmax, which would be applied twice; remove its last layer, or pass "
+            'outputs="confidences" to mc_dropout'
+        )
 
 
 def confidences_of(logits: torch.Tensor) -> np.ndarray:

@@ -7,7 +7,8 @@ environment before anything imports keras. No other file of the kit imports this
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from inspect import signature
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from alhelpers import scores
 from alhelpers.uncertainty import DropoutError
+from alhelpers.uncertainty._draws import Mode, draws
 from alhelpers.uncertainty._torch import check_choice, check_passes, derived_seed, seeded
 
 _WAY_OUT = (
@@ -24,6 +26,7 @@ _WAY_OUT = (
 )
 try:
     import keras
+    from keras import tree
 except ModuleNotFoundError as missing:
     raise ImportError(f"Keras or its backend cannot be imported ({missing}): {_WAY_OUT}") from missing
 if keras.config.backend() != "torch":
@@ -64,14 +67,15 @@ def mc_dropout(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sample predictions of a Keras model with dropout on and everything else, batch norm above all, predicting.
 
-    Dropout layers of every kind drop units, :class:`MonteCarloDropout` or not, and so do recurrent layers with
-    dropout. The model runs whole in every pass. Its weights, statistics and random state are left as they were.
+    The model runs whole in every pass, with ``training=True`` but for the layers that update variables of their own
+    then, such as batch norm, and those that augment images. Whatever draws random numbers draws them, dropout layers,
+    recurrent cells, attention and noise alike. The model's variables and random state are left as they were.
 
     Parameters
     ----------
     model : keras.Model
         Takes a batch of inputs and returns (batch, C).
-    inputs : array_like of shape (N, ...)
+    inputs : array_like of shape (N, ...), or a list or dict of them
         What the model takes, the records first.
     passes : int
         The number T of passes, at least 2.
@@ -92,85 +96,128 @@ def mc_dropout(
     Raises
     ------
     DropoutError
-        If the model has no dropout, or an output is not finite.
+        If the model draws no random numbers when it trains, or does so in a layer that also updates its own
+        variables; or if an output is not finite.
     ValueError
         If an argument is out of range, or the model does not return (N, C) outputs of the stated kind.
-
-    Notes
-    -----
-    Not found: ``keras.random.dropout`` that a layer of your own calls; use a dropout layer in it instead.
     """
     check_passes(passes, batch_size)
     check_choice("outputs", outputs, ("confidences", "logits"))
-    data = np.asarray(inputs)
-    if not len(data):
-        raise ValueError("inputs must hold at least one record, got none")
-    layers = _dropout_layers(model)
-    if not layers:
-        raise DropoutError(
-            "MC dropout would give identical passes: the model has no dropout with a rate above 0; add "
-            "MonteCarloDropout before its last layers"
+    data = tree.map_structure(np.asarray, inputs)
+    lengths = {len(part) for part in tree.flatten(data)}
+    if len(lengths) != 1 or lengths == {0}:
+        raise ValueError(
+            f"inputs must hold at least one record, as many in each array; got {sorted(lengths)}"
         )
+    (count,) = lengths
     samples: np.ndarray | None = None
-    with torch.no_grad(), _dropout_on(layers), _seeded(model, seed):
-        for start in range(0, len(data), batch_size):
-            batch = data[start : start + batch_size]
+    with torch.no_grad(), _restored(model, seed), ExitStack() as stack:
+        _leave_only_dropout(model, _rows(data, 0, 2), stack)
+        for start in range(0, count, batch_size):
+            batch = _rows(data, start, start + batch_size)
             for number in range(passes):
-                one = keras.ops.convert_to_numpy(model(batch, training=False))
+                one = keras.ops.convert_to_numpy(model(batch, training=True))
                 if samples is None and one.ndim == 2:
-                    samples = np.empty((len(data), passes, one.shape[1]), dtype=np.float32)
-                confidences = _confidences(
-                    one, outputs, len(batch), f"batch from record {start}, pass {number}"
-                )
-                samples[start : start + len(batch), number] = confidences
+                    samples = np.empty((count, passes, one.shape[1]), dtype=np.float32)
+                rows = min(batch_size, count - start)
+                confidences = _confidences(one, outputs, rows, f"batch from record {start}, pass {number}")
+                samples[start : start + rows, number] = confidences
     return samples, samples.mean(axis=1, dtype=np.float64).astype(np.float32)
 
 
-def _dropout_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """Return the layers that drop units when they train, and do nothing else then."""
-    kinds = (keras.layers.Dropout, keras.layers.AlphaDropout, keras.layers.GaussianDropout)
-    return [
-        layer
-        for layer in model._flatten_layers()
-        if (isinstance(layer, kinds) and layer.rate > 0)
-        or (
-            isinstance(layer, keras.layers.RNN)
-            and max(getattr(layer, "dropout", 0), getattr(layer, "recurrent_dropout", 0)) > 0
+def _rows(data: Any, start: int, end: int) -> Any:
+    return tree.map_structure(lambda part: part[start:end], data)
+
+
+def _leave_only_dropout(model: keras.Model, few: Any, stack: ExitStack) -> None:
+    """Keep the layers predicting that do more than draw random numbers when they train, until the stack is closed."""
+    _keep_predicting(
+        [each for each in model._flatten_layers() if ".preprocessing." in type(each).__module__], stack
+    )
+    drawn, updating = _training_run(model, few)
+    if not drawn:
+        raise DropoutError(
+            "MC dropout would give identical passes: the model calls no dropout with a rate above 0; add "
+            "MonteCarloDropout before its last layers"
         )
-    ]
+    _keep_predicting(updating, stack)
+    if _training_run(model, few)[0] < drawn:
+        raise DropoutError(
+            f"{' or '.join(layer.name for layer in updating)} updates variables of its own and drops units by itself, "
+            "so that its dropout cannot be on alone: give it a dropout layer"
+        )
 
 
-@contextmanager
-def _dropout_on(layers: list[keras.layers.Layer]) -> Iterator[None]:
-    """Call these layers as if in training, and all others as the model does."""
-
-    def training(call: Any) -> Any:
-        return lambda *args, **kwargs: call(*args, **(kwargs | {"training": True}))
-
-    try:
-        for layer in layers:
+def _keep_predicting(layers: list[keras.layers.Layer], stack: ExitStack) -> None:
+    for layer in layers:
+        if "training" in signature(layer.call).parameters:
             # past Keras's own __setattr__, which takes what is set for a part of the model
-            object.__setattr__(layer, "call", training(layer.call))
-        yield
-    finally:
-        for layer in layers:
-            layer.__dict__.pop("call", None)
+            object.__setattr__(layer, "call", _predicting(layer.call))
+            stack.callback(layer.__dict__.pop, "call", None)
+
+
+def _predicting(call: Any) -> Any:
+    return lambda *args, **kwargs: call(*args, **(kwargs | {"training": False}))
+
+
+def _training_run(model: keras.Model, few: Any) -> tuple[int, list[keras.layers.Layer]]:
+    """Return how often a run in training mode draws random numbers, and the layers whose variables it changes."""
+    before = [(layer, _values(layer._non_trainable_variables)) for layer in model._flatten_layers()]
+    watch = _Draws(_device(model))
+    with watch:
+        model(few, training=True)
+    changed = [
+        layer
+        for layer, values in before
+        if not all(map(np.array_equal, values, _values(layer._non_trainable_variables)))
+    ]
+    for layer, values in before:
+        _assign(layer._non_trainable_variables, values)
+    return watch.count, changed
+
+
+class _Draws(Mode):
+    """Counts the operators that draw random numbers."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device, self.count = device, 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        drew, result = draws(self.device, function, args, kwargs or {})
+        self.count += drew
+        return result
 
 
 @contextmanager
-def _seeded(model: keras.Model, seed: int) -> Iterator[None]:
-    """Draw from ``seed`` inside, from a layer's own state or else from torch's, and restore both afterwards."""
-    device = next((variable.value.device for variable in model.variables), torch.device("cpu"))
-    states = [generator.state for layer in model._flatten_layers() for generator in layer._seed_generators]
-    former = [keras.ops.convert_to_numpy(state.value).copy() for state in states]
+def _restored(model: keras.Model, seed: int) -> Iterator[None]:
+    """Draw from ``seed`` inside, from a layer's own state or else from torch's; restore both and all variables."""
+    layers = model._flatten_layers
+    states = [generator.state for layer in layers() for generator in layer._seed_generators]
+    kept = [*states, *(variable for layer in layers() for variable in layer._non_trainable_variables)]
+    former = _values(kept)
     try:
         for number, state in enumerate(states):
             state.assign(np.array([derived_seed(seed, number) % 2**31, 0], dtype=state.dtype))
-        with seeded(derived_seed(seed), device):
+        with seeded(derived_seed(seed), _device(model)):
             yield
     finally:
-        for state, value in zip(states, former, strict=True):
-            state.assign(value)
+        _assign(kept, former)
+
+
+def _device(model: keras.Model) -> torch.device:
+    return next((variable.value.device for variable in model.variables), torch.device("cpu"))
+
+
+def _values(variables: list[keras.Variable]) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(variable.value).copy() for variable in variables]
+
+
+def _assign(variables: list[keras.Variable], values: list[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 def _confidences(output: np.ndarray, outputs: str, rows: int, where: str) -> np.ndarray:

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Literal
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import chain
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from alhelpers.uncertainty._dropout import DropoutError, stochastic_modules
+from alhelpers.uncertainty._draws import Call, Dropout, DropoutError
 from alhelpers.uncertainty._folded import folded
-from alhelpers.uncertainty._masks import record_masks, shared_masks
+from alhelpers.uncertainty._inputs import batches, call_model, copied, each, rows_in
+from alhelpers.uncertainty._masks import Masks, SharedMasks, record_masks, shared_masks
+from alhelpers.uncertainty._prefix import Diverged, Passes, Prefix, learned
 from alhelpers.uncertainty._running import RunningScores, check_names
-from alhelpers.uncertainty._split import GraphPlan, Plan, plan_for
 from alhelpers.uncertainty._torch import (
-    as_inputs,
+    are_confidences,
     check_choice,
     check_passes,
     checked_logits,
     derived_seed,
     device_of,
-    dtype_of,
     first_not_finite,
     kept_modes,
+    refuse_confidences,
     reseed,
     seeded,
     working_device,
@@ -39,30 +42,32 @@ _Take = Callable[[int, int, np.ndarray], None]
 
 def mc_dropout(
     model: nn.Module,
-    inputs: torch.Tensor | np.ndarray,
+    inputs: Any,
     passes: int = 20,
     *,
     masks: Literal["sample", "pass"] = "sample",
-    outputs: Literal["logits", "values"] = "logits",
+    outputs: Literal["logits", "confidences", "values"] = "logits",
+    logits: Callable[[Any], torch.Tensor] | None = None,
     batch_size: int = 256,
     device: str | torch.device = "auto",
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sample predictions with dropout left on and everything else, batch norm above all, in evaluation mode.
 
-    Dropout is found by what it does, not by its name: dropout modules of every kind, attention and recurrent
-    modules with dropout inside, and modules whose own ``forward`` calls functional dropout or attention with
-    ``self.training``. What does not depend on dropout runs once a batch, the rest in every pass, if the outputs of
-    the model split so are those of the whole. The model, its modes, the inputs and torch's random state are left as
-    they were.
+    Dropout is found by what it does, not by its name: the model is run on two records in training mode, but for its
+    batch norm, and every module that draws random numbers then must draw as many in the passes. What comes before
+    the first random number runs once a batch, the rest in every pass, if two records show that this changes nothing.
+    The model, its modes, the inputs and torch's random state are left as they were.
 
     Parameters
     ----------
     model : torch.nn.Module
         Takes a batch of inputs and returns logits of shape (batch, C), or (batch, C, H, W) for segmentation;
-        the softmax is applied here.
-    inputs : torch.Tensor or numpy.ndarray of shape (N, ...)
-        In main memory they are moved to ``device`` batch by batch; elsewhere they must be there already.
+        the softmax is applied here. A model that ``torch.compile`` made runs uncompiled.
+    inputs : array_like of shape (N, ...), tuple or dict of them, or torch.utils.data.DataLoader
+        A tuple is passed as positional and a dict as keyword arguments. Tensors in main memory are moved to
+        ``device`` batch by batch; elsewhere they must be there already. A loader must not shuffle; its batches may
+        hold labels after the inputs.
     passes : int
         The number T of passes, at least 2.
     masks : {"sample", "pass"}
@@ -70,10 +75,13 @@ def mc_dropout(
         all records, as if each pass were one thinned network. Means and variances stay the same, comparisons between
         records lose noise, and the result depends neither on ``batch_size`` nor, but for rounding, on the device. It
         needs dropout modules that see the records in the first dimension.
-    outputs : {"logits", "values"}
-        ``"values"``: what is sampled has any shape (batch, ...), such as in a regression; no softmax is applied.
+    outputs : {"logits", "confidences", "values"}
+        What the model returns. ``"confidences"``: it ends in a softmax. ``"values"``: what is sampled has any shape
+        (batch, ...), such as in a regression, and stays as it is.
+    logits : callable, optional
+        Returns the tensor to sample from the model's output, such as ``lambda output: output["logits"]``.
     batch_size : int
-        Records in one forward pass.
+        Records in one forward pass; a loader has its own.
     device : str or torch.device
         ``"auto"``: a GPU if there is one, else where the model is. Elsewhere than there, a copy of the model works.
     seed : int
@@ -89,11 +97,11 @@ def mc_dropout(
     Raises
     ------
     DropoutError
-        If the model has no dropout, if ``masks="pass"`` cannot share its masks, or if an output is not
-        finite.
+        If the model has no dropout, or has some that cannot be switched by itself, as in scripted modules; if
+        ``masks="pass"`` cannot share its masks; or if an output is not finite.
     ValueError
-        If an option is out of range, the inputs are on another device, or the model does not return what
-        ``outputs`` names.
+        If an option is out of range, the inputs are on another device or shuffled, or the model does not return what
+        ``outputs`` names, such as confidences instead of logits.
 
     Notes
     -----
@@ -102,36 +110,35 @@ def mc_dropout(
     is exact. A ``p`` below 0.01 or above 0.99 keeps torch's own masks. With ``masks="pass"`` and linear layers after
     the first dropout, the units that a pass drops are left out of the weights; at most 50 MB are kept between batches.
 
-    Not found: dropout that a forward makes by itself, of random numbers, and calls of torch's functional dropout
-    from other functions than methods of a module. A forward that stores something outside of its module stores it
-    once a batch.
+    Not found: dropout of random numbers that are not torch's.
 
     References
     ----------
     Gal and Ghahramani, "Dropout as a Bayesian approximation", ICML 2016. Masks shared by all records: Gal, Islam
     and Ghahramani, "Deep Bayesian active learning with image data", ICML 2017, and "consistent dropout" in "BatchBALD".
     """
-    samples: np.ndarray | None = None
+    check_choice("outputs", outputs, ("logits", "confidences", "values"))
+    parts: list[np.ndarray] = []
 
     def take(start: int, number: int, values: np.ndarray) -> None:
-        nonlocal samples
-        if samples is None:
-            samples = np.empty((len(inputs), passes, *values.shape[1:]), dtype=np.float32)
-        samples[start : start + len(values), number] = values
+        if not number:
+            parts.append(np.empty((len(values), passes, *values.shape[1:]), dtype=np.float32))
+        parts[-1][:, number] = values
 
-    check_choice("outputs", outputs, ("logits", "values"))
-    _run(model, inputs, passes, masks, outputs, batch_size, device, seed, take)
-    assert samples is not None  # there is at least one record and one pass
+    _run(model, inputs, passes, masks, outputs, logits, batch_size, device, seed, take)
+    samples = np.concatenate(parts)
     return samples, samples.mean(axis=1, dtype=np.float64).astype(np.float32)
 
 
 def mc_dropout_scores(
     model: nn.Module,
-    inputs: torch.Tensor | np.ndarray,
+    inputs: Any,
     passes: int = 20,
     scores: Sequence[str] = ("mean_margin",),
     *,
     masks: Literal["sample", "pass"] = "sample",
+    outputs: Literal["logits", "confidences"] = "logits",
+    logits: Callable[[Any], torch.Tensor] | None = None,
     batch_size: int = 256,
     device: str | torch.device = "auto",
     seed: int = 0,
@@ -143,8 +150,8 @@ def mc_dropout_scores(
 
     Parameters
     ----------
-    model, inputs, passes, masks, batch_size, device, seed
-        As for :func:`mc_dropout`; the model returns logits.
+    model, inputs, passes, masks, outputs, logits, batch_size, device, seed
+        As for :func:`mc_dropout`; the outputs are of classes.
     scores : sequence of str
         Names out of ``predictive_entropy``, ``mean_margin``, ``bald``, ``variance``, ``variation_ratio`` and
         ``vote_entropy``.
@@ -162,30 +169,26 @@ def mc_dropout_scores(
         As for :func:`mc_dropout`, and if a score has another name.
     """
     names = check_names(scores)
-    found: dict[str, np.ndarray] = {}
-    confidences: np.ndarray | None = None
+    check_choice("outputs", outputs, ("logits", "confidences"))
+    found: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    confidences: list[np.ndarray] = []
     sums: RunningScores | None = None
 
     def take(start: int, number: int, values: np.ndarray) -> None:
-        nonlocal confidences, sums
-        shape, rows = values.shape, slice(start, start + len(values))
+        nonlocal sums
         pixels = np.moveaxis(values, 1, -1)
-        flat = pixels.reshape(-1, shape[1])
-        if sums is None or number == 0:
+        flat = pixels.reshape(-1, values.shape[1])
+        if sums is None or not number:
             sums = RunningScores(names, flat.shape)
         sums.add(flat)
         if number < passes - 1:
             return
-        if confidences is None:
-            confidences = np.empty((len(inputs), *shape[1:]), dtype=np.float32)
-            found.update((name, np.empty((len(inputs), *shape[2:]), dtype=np.float32)) for name in names)
-        confidences[rows] = np.moveaxis(sums.mean().reshape(pixels.shape), -1, 1)
+        confidences.append(np.moveaxis(sums.mean().reshape(pixels.shape), -1, 1))
         for name in names:
-            found[name][rows] = sums.score(name).reshape(pixels.shape[:-1])
+            found[name].append(sums.score(name).reshape(pixels.shape[:-1]).astype(np.float32, copy=False))
 
-    _run(model, inputs, passes, masks, "logits", batch_size, device, seed, take)
-    assert confidences is not None  # there is at least one record
-    return found, confidences
+    _run(model, inputs, passes, masks, outputs, logits, batch_size, device, seed, take)
+    return {name: np.concatenate(parts) for name, parts in found.items()}, np.concatenate(confidences)
 
 
 # ------------------------------------------------------------------------------
@@ -195,10 +198,11 @@ def mc_dropout_scores(
 
 def _run(
     model: nn.Module,
-    inputs: torch.Tensor | np.ndarray,
+    inputs: Any,
     passes: int,
     masks: str,
     outputs: str,
+    logits: Callable[[Any], torch.Tensor] | None,
     batch_size: int,
     device: str | torch.device,
     seed: int,
@@ -208,44 +212,89 @@ def _run(
     check_passes(passes, batch_size)
     check_choice("masks", masks, ("sample", "pass"))
     place = working_device(model, inputs, device)
-    data = as_inputs(inputs, dtype_of(model))
-    if not len(data):
-        raise ValueError("inputs must hold at least one record, got none")
     if place != device_of(model):
         model = copy.deepcopy(model).to(place)
-    with torch.no_grad(), kept_modes(model), seeded(derived_seed(seed), place):
-        few = data[:2].to(place, copy=True)
-        stochastic = stochastic_modules(model, few)
-        for module in stochastic:
+    all_batches = batches(model, inputs, batch_size, place)
+    first = next(all_batches, None)
+    if first is None or not rows_in(first):
+        raise ValueError("inputs must hold at least one record, got none")
+    with _uncompiled(model) as model, torch.no_grad(), kept_modes(model), seeded(derived_seed(seed), place):
+        call = _caller(model, logits)
+        few = each(lambda part: part[:2].clone(), first)
+        dropout = Dropout(model, call, few, place)
+        for module in dropout.on:
             module.training = True
-        plan = plan_for(model, stochastic, few, seed)
-        reseed(derived_seed(seed), place)
-        with _masked(plan, stochastic, masks, seed, few) as (fastest, begin_pass):
-            for start in range(0, len(data), batch_size):
-                # a copy: a model that works in place must change neither the caller's inputs nor the next pass
-                batch = data[start : start + batch_size].to(place, copy=True)
-                shared = fastest.once(batch)
+        masked = partial(_masked, masks, dropout.drawing, seed, place)
+        prefix = learned(model, call, few, place, masked)
+        with masked() as used:
+            smaller = folded(model, call, used, few) if isinstance(used, SharedMasks) else None
+            start = 0
+            for batch in chain([first], all_batches):
+                rows = rows_in(batch)
+                run = smaller and smaller.passes(batch)
+                run = run or _passes(call, used, prefix, batch, place)
                 for number in range(passes):
-                    begin_pass(number, len(batch))
-                    output = fastest.each(shared)
-                    take(start, number, _numbers(output, outputs, len(batch), start, number))
+                    used.begin(number, rows)
+                    output = run()
+                    if not start and not number and outputs == "logits":
+                        refuse_confidences(output)
+                    take(start, number, _numbers(output, outputs, rows, start, number))
+                start += rows
+
+
+def _caller(model: nn.Module, logits: Callable[[Any], torch.Tensor] | None) -> Call:
+    """Return the function from a batch to the outputs that are sampled."""
+    if logits is None:
+        return lambda batch: call_model(model, batch)
+    return lambda batch: logits(call_model(model, batch))
 
 
 @contextmanager
 def _masked(
-    plan: Plan, stochastic: set[nn.Module], masks: str, seed: int, few: torch.Tensor
-) -> Iterator[tuple[Plan, Callable[[int, int], None]]]:
-    """Put the masks in place; yield the plan to run with them, and a function to call when a pass begins."""
-    if masks == "sample":
-        with record_masks(stochastic, derived_seed(seed, 0)):
-            yield plan, lambda number, rows: None
-        return
-    with shared_masks(stochastic, seed) as shared:
-        smaller = folded(plan, shared, few) if isinstance(plan, GraphPlan) else None
-        yield smaller or plan, shared.begin
+    masks: str, drawing: set[nn.Module], seed: int, device: torch.device
+) -> Iterator[Masks | SharedMasks]:
+    """Put the masks in place, the same at each call."""
+    reseed(derived_seed(seed), device)
+    context = shared_masks(drawing, seed) if masks == "pass" else record_masks(drawing, derived_seed(seed, 0))
+    with context as used:
+        yield used
 
 
-def _numbers(output: object, outputs: str, rows: int, start: int, number: int) -> np.ndarray:
+def _passes(
+    call: Call, masks: Masks, prefix: Prefix | None, batch: Any, device: torch.device
+) -> Callable[[], Any]:
+    """Return what runs the next pass over a batch: with the prefix of the model replayed, or whole."""
+    replayed = None if prefix is None else Passes(call, masks, prefix, batch, device)
+
+    def run() -> Any:
+        nonlocal replayed
+        if replayed is not None:
+            try:
+                return replayed.output()
+            except Diverged:
+                replayed = None
+        return call(copied(batch))
+
+    return run
+
+
+@contextmanager
+def _uncompiled(model: nn.Module) -> Iterator[nn.Module]:
+    """Take the compiled modules of a model back to what they were compiled from."""
+    root = nn.ModuleList([model])
+    with ExitStack() as stack:
+        for module in list(root.modules()):
+            for name, child in module._modules.items():
+                if "_orig_mod" in getattr(child, "_modules", {}):  # what torch.compile returns
+                    stack.callback(module._modules.__setitem__, name, child)
+                    module._modules[name] = child._orig_mod
+            if module._compiled_call_impl is not None:  # what model.compile() sets
+                stack.callback(setattr, module, "_compiled_call_impl", module._compiled_call_impl)
+                module._compiled_call_impl = None
+        yield root[0]
+
+
+def _numbers(output: Any, outputs: str, rows: int, start: int, number: int) -> np.ndarray:
     """Return the model's output for a batch in a pass as confidences or values, float32."""
     tensor = _checked_values(output, rows) if outputs == "values" else _checked_logits(output, rows)
     row = first_not_finite(tensor)
@@ -254,7 +303,12 @@ def _numbers(output: object, outputs: str, rows: int, start: int, number: int) -
             f"the {outputs} of record {start + row} in pass {number} are not finite: "
             "check the record's input and the model's weights"
         )
-    numbers = tensor.float() if outputs == "values" else torch.softmax(tensor.float(), dim=1)
+    if outputs == "confidences" and not are_confidences(tensor):
+        raise ValueError(
+            f"the outputs of the model must be confidences, which sum to 1 (batch from record {start}, pass "
+            f'{number}): if they are logits, pass outputs="logits"'
+        )
+    numbers = torch.softmax(tensor.float(), dim=1) if outputs == "logits" else tensor.float()
     return numbers.cpu().numpy()
 
 

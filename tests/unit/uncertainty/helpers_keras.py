@@ -27,6 +27,10 @@ def numbers(variable):
     return keras.ops.convert_to_numpy(variable.value).copy()
 
 
+def numbers_of(tensor):
+    return keras.ops.convert_to_numpy(tensor).astype(float)
+
+
 def classifier(*middle, end="softmax"):
     keras.utils.set_random_seed(1)
     return keras.Sequential(

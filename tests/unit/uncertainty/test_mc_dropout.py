@@ -162,19 +162,6 @@ def test_masks_need_the_records_in_the_first_dimension():
     assert mc_dropout(Patches(), data())[0].shape == (7, 20, 4)
 
 
-def test_the_trunk_runs_once_and_the_head_in_every_pass():
-    model, calls = mlp(), {"trunk": 0, "head": 0}
-
-    def counts(part):
-        # the two records that the split is checked with are a smaller batch than any that counts
-        return lambda module, args, output: calls.update({part: calls[part] + (len(args[0]) > 2)})
-
-    model[0].register_forward_hook(counts("trunk"))
-    model[3].register_forward_hook(counts("head"))
-    mc_dropout(model, data(8), passes=5, batch_size=4)
-    assert calls == {"trunk": 2, "head": 2 * 5}
-
-
 def test_modes_and_random_state_are_restored_after_an_error():
     class Breaks(nn.Module):
         def forward(self, x):

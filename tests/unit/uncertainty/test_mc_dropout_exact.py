@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from alhelpers.uncertainty import mc_dropout
-from alhelpers.uncertainty._folded import FoldedPlan
+from alhelpers.uncertainty._folded import FoldedHead
 from alhelpers.uncertainty._masks import thinned
 
 torch.set_num_threads(1)
@@ -282,7 +282,7 @@ def test_folded_masks_are_the_masks_of_the_general_way(name, plans, monkeypatch)
         return (FOLDED | GENERAL)[name]()
 
     found, _ = mc_dropout(build_one(), inputs, passes=8, masks="pass", seed=7, batch_size=4)
-    assert isinstance(plans[0], FoldedPlan) == (name in FOLDED)
+    assert isinstance(plans[0], FoldedHead) == (name in FOLDED)
     monkeypatch.setattr(
         importlib.import_module("alhelpers.uncertainty.mc_dropout"), "folded", lambda *_: None
     )
@@ -296,7 +296,7 @@ def test_folded_weights_that_find_no_room_are_folded_again(room, plans, monkeypa
     expected, _ = mc_dropout(dense(), data(9), passes=8, masks="pass", seed=7, batch_size=2)
     for module in ("_folded", "_masks"):
         part = importlib.import_module(f"alhelpers.uncertainty.{module}")
-        owner = part.FoldedPlan if module == "_folded" else part.SharedMasks
+        owner = part.FoldedHead if module == "_folded" else part.SharedMasks
         monkeypatch.setattr(owner, "__init__", limited(owner.__init__, room))
     found, _ = mc_dropout(dense(), data(9), passes=8, masks="pass", seed=7, batch_size=2)
     np.testing.assert_array_equal(found, expected)

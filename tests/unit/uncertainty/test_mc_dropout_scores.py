@@ -87,13 +87,22 @@ def test_values_of_a_regression_are_sampled_as_they_are(shape):
     assert (np.abs(means - expected) < 6 * error).all()  # up to 240 numbers: under 1e-6 for other seeds
 
 
-def test_logits_are_never_guessed():
-    # the model's outputs look like confidences, and are still taken for logits
-    model = nn.Sequential(nn.Linear(6, 16), nn.Dropout(0.5), nn.Linear(16, 4), nn.Softmax(1))
-    samples, _ = mc_dropout(model, data(), passes=3, seed=1)
-    values, _ = mc_dropout(model, data(), passes=3, outputs="values", seed=1)
-    np.testing.assert_allclose(values.sum(axis=2), 1, atol=1e-5)
-    np.testing.assert_allclose(samples, scores.confidences_from_logits(values), atol=1e-6)
+def ends_in_a_softmax():
+    return classifier().append(nn.Softmax(1))
+
+
+def test_a_softmax_is_not_applied_twice():
+    for sample in (mc_dropout, mc_dropout_scores):
+        with pytest.raises(ValueError, match="so it seems to end in a softmax"):
+            sample(ends_in_a_softmax(), data(), passes=3)
+    expected, means = mc_dropout(classifier(), data(), passes=3, seed=1)
+    samples, confidences = mc_dropout(ends_in_a_softmax(), data(), passes=3, outputs="confidences", seed=1)
+    np.testing.assert_array_equal(samples, expected)
+    np.testing.assert_array_equal(confidences, means)
+    found, _ = mc_dropout_scores(ends_in_a_softmax(), data(), passes=3, outputs="confidences", seed=1)
+    np.testing.assert_allclose(found["mean_margin"], scores.mean_margin(expected), atol=2e-6)
+    with pytest.raises(ValueError, match=r'must be confidences.*pass outputs="logits"'):
+        mc_dropout(classifier(), data(), passes=3, outputs="confidences")
 
 
 def test_memory_does_not_grow_with_the_passes():
@@ -119,7 +128,7 @@ def test_one_name_is_enough():
 
 
 def test_outputs_of_another_kind_are_errors():
-    with pytest.raises(ValueError, match='outputs must be "logits" or "values"'):
+    with pytest.raises(ValueError, match='outputs must be "logits", "confidences" or "values"'):
         mc_dropout(classifier(), data(), outputs="probabilities")
     with pytest.raises(ValueError, match=r"must return values of shape \(N, ...\), here \(40, ...\)"):
         mc_dropout(nn.Sequential(nn.Dropout(0.5), nn.Flatten(0)), data(), outputs="values")

@@ -1,6 +1,5 @@
-"""What runs once and what in every pass: a plan has the outputs of the whole model, or is not used."""
+"""What runs once and what in every pass: replayed passes are those of the whole model, bit for bit."""
 
-import copy
 import importlib
 
 import numpy as np
@@ -8,13 +7,12 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from alhelpers.uncertainty import DropoutError, mc_dropout
-from alhelpers.uncertainty._dropout import stochastic_modules
-from alhelpers.uncertainty._split import GraphPlan, LayerPlan, plan_for
-from alhelpers.uncertainty._torch import kept_modes
 
 torch.set_num_threads(1)
+implementation = importlib.import_module("alhelpers.uncertainty.mc_dropout")
 
 
 class Block(nn.Module):
@@ -232,7 +230,7 @@ class Recurrent(nn.Module):
 
 
 class Chosen(Images):
-    """The path depends on the data: there is no graph."""
+    """The path depends on the data."""
 
     def forward(self, x):
         x = self.image(x)
@@ -242,7 +240,7 @@ class Chosen(Images):
 
 
 class ChecksTheType(Images):
-    """Takes another path for what is not a tensor, as the values of a trace are."""
+    """Takes another path for what is not a tensor."""
 
     def forward(self, x):
         x = self.image(x)
@@ -289,7 +287,7 @@ class Noisy(Images):
 
 
 class NoisyConstant(Images):
-    """Draws numbers that do not depend on the input: a trace would keep them."""
+    """Draws numbers that do not depend on the input."""
 
     def forward(self, x):
         return self.last(self.drop(self.image(x) * torch.rand(4, 1, 1)).flatten(1))
@@ -311,8 +309,45 @@ class NumpyNoise(Images):
         return self.last(self.drop(self.image(x) * float(self.rng.random())).flatten(1))
 
 
+class ReadsNumbers(Images):
+    """Reads numbers past torch's operators."""
+
+    def forward(self, x):
+        x = self.image(x)
+        return self.last(self.drop(x.relu() * float(x.detach().numpy().mean())).flatten(1))
+
+
+class ReadsBeforeItChanges(Images):
+    """Reads numbers past torch's operators that are changed in place afterwards."""
+
+    def forward(self, x):
+        x = self.image(x)
+        mean = float(x.detach().numpy().mean())
+        return self.last(self.drop(x.relu_() * mean).flatten(1))
+
+
+class Alternates(Images):
+    """Takes another path in every other pass."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        x = self.image(x)
+        return self.last(self.drop(x.tanh() if self.calls % 2 else x.sigmoid()).flatten(1))
+
+
+class DependsOnTheRows(Images):
+    """Takes another path for batches of other sizes than the small one that is tried."""
+
+    def forward(self, x):
+        x = self.image(x)
+        x = x.relu_().mul_(2) if len(x) > 2 else x
+        return self.last(self.drop(x).flatten(1))
+
+
 class HalfPrecision(Images):
-    """Works in another precision, in a context that a graph does not show."""
+    """Works in another precision."""
 
     def forward(self, x):
         with torch.autocast("cpu", torch.bfloat16):
@@ -341,10 +376,14 @@ def hooked_leaves():
     return model
 
 
-TRACED = {
+REPLAYED = {
     "residual": Residual,
     "residual_inplace": ResidualInPlace,
     "added_in_place": AddedInPlace,
+    "inplace_after_the_cut": InPlaceAfterTheCut,
+    "shared_memory": SharedMemory,
+    "dropped_in_place": DroppedInPlace,
+    "late": Late,
     "in_the_trunk": InTheTrunk,
     "twice": Twice,
     "shared_weights": SharedWeights,
@@ -355,68 +394,61 @@ TRACED = {
     "own_attention": OwnAttention,
     "encoded": Encoded,
     "recurrent": Recurrent,
-    "root": lambda: nn.Dropout(0.4),
+    "chosen": Chosen,
+    "stores": Stores,
+    "appends": Appends,
+    "noisy": Noisy,
+    "noisy_constant": NoisyConstant,
+    "half_precision": HalfPrecision,
+    "reads_numbers": ReadsNumbers,
+    "depends_on_the_rows": DependsOnTheRows,
     "sequential": lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.4), nn.Linear(8, 4)),
     "reused": lambda: (lambda linear: nn.Sequential(linear, nn.Dropout(0.4), linear))(nn.Linear(6, 6)),
+    "hooked": hooked,
+    "hooked_root": hooked_root,
     "hooked_leaves": hooked_leaves,
 }
 WHOLE = {
-    "inplace_after_the_cut": InPlaceAfterTheCut,
-    "shared_memory": SharedMemory,
-    "dropped_in_place": DroppedInPlace,
-    "late": Late,
-    "chosen": Chosen,
-    "checks_the_type": ChecksTheType,
-    "stores": Stores,
-    "appends": Appends,
+    "root": lambda: nn.Dropout(0.4),
     "counts": Counts,
-    "noisy": Noisy,
-    "noisy_constant": NoisyConstant,
     "numpy_noise": NumpyNoise,
-    "half_precision": HalfPrecision,
-    "hooked_root": hooked_root,
-    "noisy_trunk": lambda: nn.Sequential(Noise(), nn.Dropout(0.4), nn.Linear(6, 4)),
-}
-LAYERED = {
-    "hooked": hooked,
-    "untraceable_layer": lambda: nn.Sequential(nn.Linear(6, 6), Chosen()),
-    "untraceable_trunk": lambda: nn.Sequential(nn.Linear(6, 6), nn.Sequential(Stores(), nn.Linear(4, 4))),
+    "reads_before_it_changes": ReadsBeforeItChanges,
+    "alternates": Alternates,
+    "noise_first": lambda: nn.Sequential(Noise(), nn.Dropout(0.4), nn.Linear(6, 4)),
 }
 
 
 def build(name):
     torch.manual_seed(1)
-    return (TRACED | WHOLE | LAYERED)[name]()
+    return (REPLAYED | WHOLE)[name]()
 
 
 def data(count=9, seed=2):
     return torch.randn(count, 6, generator=torch.Generator().manual_seed(seed))
 
 
-def planned(model, few):
-    stochastic = stochastic_modules(model, few.clone())
-    for module in stochastic:
-        module.training = True
-    return plan_for(model, stochastic, few, seed=3)
+@pytest.fixture
+def prefixes(monkeypatch):
+    """Return the prefixes that are learned."""
+    found, original = [], implementation.learned
+    monkeypatch.setattr(implementation, "learned", lambda *args: found.append(original(*args)) or found[-1])
+    return found
 
 
-@pytest.mark.parametrize("name", [*TRACED, *WHOLE, *LAYERED])
-def test_a_plan_has_the_outputs_of_the_whole_model(name):
+@pytest.mark.parametrize("name", [*REPLAYED, *WHOLE])
+def test_replayed_passes_are_those_of_the_whole_model(name, prefixes, monkeypatch):
     model, inputs = build(name), data()
-    with torch.no_grad(), kept_modes(model):
-        plan = planned(model, inputs[:2])
-        reference = copy.deepcopy(model)  # with the same modes, and the same numbers in its buffers
-        torch.manual_seed(4)
-        shared = plan.once(inputs.clone())
-        found = [plan.each(shared) for _ in range(5)]
-        torch.manual_seed(4)
-        expected = [reference(inputs.clone()) for _ in range(5)]
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
-    assert not torch.equal(expected[0], expected[1])
-    assert isinstance(plan, GraphPlan) == (name in TRACED)
-    if name not in TRACED:
-        assert isinstance(plan, LayerPlan) and bool(plan.trunk) == (name in LAYERED)
+    before, modes = inputs.clone(), [module.training for module in model.modules()]
+    options = {"passes": 6, "seed": 3, "batch_size": 4, "outputs": "values"}
+    samples, _ = mc_dropout(model, inputs, **options)
+    assert (prefixes[0] is None) == (name in WHOLE)
+    assert samples.shape[:2] == (9, 6) and (samples.std(axis=1).max(axis=1) > 1e-6).all()
+    assert torch.equal(inputs, before)
+    assert [module.training for module in model.modules()] == modes
+    assert all("forward" not in module.__dict__ for module in model.modules())
+    if name not in ("counts", "numpy_noise", "alternates"):  # they change from call to call
+        monkeypatch.setattr(implementation, "learned", lambda *_: None)
+        np.testing.assert_array_equal(samples, mc_dropout(build(name), inputs, **options)[0])
 
 
 @pytest.mark.parametrize("model", [OwnAttention(p=0.0), Guarded(p=0.0)])
@@ -426,40 +458,41 @@ def test_functions_without_a_probability_are_not_dropout(model):
         mc_dropout(model, data())
 
 
-def test_tracing_leaves_the_model_alone():
-    model = Stores()
-    mc_dropout(model, data(), passes=2)
-    assert type(model.features) is torch.Tensor
+def test_what_a_model_stores_are_its_features():
+    model, inputs = Stores(), data()
+    mc_dropout(model, inputs, passes=3)
+    torch.testing.assert_close(model.features, model.image(inputs))
     model = Appends()
     mc_dropout(model, data(), passes=3, batch_size=100)
     assert set(model.seen) == {1}
 
 
-def rows_seen(module, count):
-    """Count the records that a module sees in batches larger than those of the check."""
-    seen = []
-    module.register_forward_hook(lambda _, args, output: seen.append(len(args[0])) if count(args) else None)
-    return seen
+class Convolutions(TorchDispatchMode):
+    """Collects how many records each convolution takes, of those in batches larger than the one that is tried."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.convolution.default and len(args[0]) > 2:
+            self.rows.append(len(args[0]))
+        return function(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("masks", ["sample", "pass"])
-def test_only_what_dropout_reaches_runs_in_every_pass(masks):
-    model = InTheTrunk()
-    parts = {name: rows_seen(getattr(model, name).conv, lambda args: len(args[0]) > 2) for name in ("a", "b")}
-    first = rows_seen(model.first, lambda args: len(args[0]) > 2)
-    mc_dropout(model, data(8), passes=5, batch_size=4, masks=masks)
-    assert first == parts["b"] == [4, 4] and parts["a"] == [4] * 10
+@pytest.mark.parametrize(("build_one", "once", "in_every_pass"), [(InTheTrunk, 2, 1), (Residual, 3, 0)])
+def test_only_what_comes_after_the_first_dropout_runs_in_every_pass(build_one, once, in_every_pass, masks):
+    with Convolutions() as seen:
+        mc_dropout(build_one(), data(8), passes=5, batch_size=4, masks=masks)
+    assert seen.rows == [4] * 2 * (once + 5 * in_every_pass)
 
 
-@pytest.mark.parametrize("name", [*TRACED, *WHOLE, *LAYERED])
-def test_samples_of_every_plan_differ_between_passes_and_leave_inputs_alone(name):
-    model, inputs = build(name), data()
-    before, modes = inputs.clone(), [module.training for module in model.modules()]
-    samples, _ = mc_dropout(model, inputs, passes=6)
-    assert samples.shape[:2] == (9, 6) and (samples.std(axis=1).max(axis=1) > 1e-6).all()
-    assert torch.equal(inputs, before)
-    assert [module.training for module in model.modules()] == modes
-    assert all("forward" not in module.__dict__ for module in model.modules())
+@pytest.mark.parametrize("build_one", [Residual, ResidualInPlace, Guarded, Twice])
+def test_results_that_no_pass_reads_are_not_kept(build_one, prefixes):
+    mc_dropout(build_one(), data(), passes=2)
+    (prefix,) = prefixes
+    assert not prefix.everything and len(prefix.kept) <= 2 < len(prefix.operators)
 
 
 @pytest.mark.parametrize(
@@ -472,50 +505,3 @@ def test_masks_in_place_do_not_pile_up(name):
     halves = samples[:, :1000].astype(float), samples[:, 1000:].astype(float)
     error = np.sqrt(sum(half.var(axis=1) for half in halves) / 1000)
     assert (np.abs(halves[0].mean(axis=1) - halves[1].mean(axis=1)) < 6 * error).all()
-
-
-def test_a_model_that_cannot_be_copied_runs_whole():
-    model = Residual()
-    model.lock = __import__("threading").Lock()
-    with torch.no_grad(), kept_modes(model):
-        assert isinstance(planned(model, data(2)), LayerPlan)
-
-
-def test_hooks_on_every_module_keep_the_model_whole():
-    handle = nn.modules.module.register_module_forward_hook(lambda module, args, output: None)
-    try:
-        model = Residual()
-        with torch.no_grad(), kept_modes(model):
-            assert isinstance(planned(model, data(2)), LayerPlan)
-    finally:
-        handle.remove()
-
-
-def small_network():
-    torch.manual_seed(1)
-    return nn.Sequential(
-        *[nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 4, 1), nn.ReLU(inplace=True), nn.Flatten()],
-        *[nn.Dropout(0.4), nn.Linear(24, 4)],
-    )[1:]
-
-
-def batch_normalised():
-    """Normalises by the batch even in evaluation mode: records depend on each other."""
-    model = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), *small_network())
-    return model
-
-
-@pytest.mark.parametrize(("build_one", "in_parts"), [(small_network, True), (batch_normalised, False)])
-def test_the_part_that_runs_once_is_cut_only_where_records_do_not_meet(build_one, in_parts, monkeypatch):
-    split = importlib.import_module("alhelpers.uncertainty._split")
-    monkeypatch.setattr(split, "_CACHED_ELEMENTS", 0)
-    monkeypatch.setattr(split, "_FEWEST_ROWS", 2)
-    model = build_one()
-    inputs = data().reshape(9, 1, 2, 3)
-    with torch.no_grad(), kept_modes(model):
-        plan = planned(model, inputs[:2])
-        assert isinstance(plan, GraphPlan) and (plan.rows == 2) == in_parts
-        (features,) = plan.once(inputs.clone()).values()
-        plan.rows = None
-        (expected,) = plan.once(inputs.clone()).values()
-    torch.testing.assert_close(features, expected, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,214 @@
+"""Finding what turns a model's dropout on, by the random numbers that its modules draw."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from threading import get_ident
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from alhelpers.uncertainty._inputs import copied
+
+#: Takes a batch and returns the output of a model.
+Call = Callable[[Any], Any]
+
+
+class DropoutError(ValueError):
+    """A model that MC dropout cannot sample; the message names the reason and the module."""
+
+
+class Mode(TorchDispatchMode):
+    """A mode that sees the operators of torch that run in it."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: nothing is compiled here, and turning torch's compiler off would import it."""
+        return False
+
+
+def draws(device: torch.device, function: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[bool, Any]:
+    """Run an operator of torch; return whether it drew random numbers, and its result."""
+    if torch.Tag.nondeterministic_seeded not in function.tags:
+        return False, function(*args, **kwargs)
+    before = _random_state(device)
+    result = function(*args, **kwargs)
+    # the state tells, as attention has the tag also without dropout; a generator of the model's own is not looked at
+    return kwargs.get("generator") is not None or not torch.equal(before, _random_state(device)), result
+
+
+def _random_state(device: torch.device) -> torch.Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+class Dropout:
+    """What must be in training mode so that a model draws the random numbers that it draws when all of it trains.
+
+    It is observed on a small batch. The model, which is in evaluation mode, is left as it was.
+
+    Attributes
+    ----------
+    drawing : set of torch.nn.Module
+        The modules that draw random numbers themselves, and torch's own dropout.
+    on : set of torch.nn.Module
+        Those to put into training mode: of the former, and of the modules around them that ask their own flag.
+    """
+
+    def __init__(self, model: nn.Module, call: Call, few: Any, device: torch.device) -> None:
+        self.model, self.call, self.few, self.device = model, call, few, device
+        scripted = [module for module in model.modules() if isinstance(module, torch.jit.ScriptModule)]
+        if scripted:
+            raise DropoutError(
+                f"{self._names({scripted[0]})} is scripted or traced, so its dropout cannot be switched by itself: "
+                "pass the module that it was made from"
+            )
+        norms = {module for module in model.modules() if isinstance(module, _NormBase)}
+        quiet = self._observed(())
+        try:
+            trained = self._observed(set(model.modules()) - norms)
+        except Exception as error:  # noqa: BLE001 - a model may need its targets to train
+            self.drawing = self.on = self._modules_only(quiet, error)
+            return
+        normalising = trained.normalising - quiet.normalising
+        own = {module for module in trained.called if isinstance(module, _DropoutNd) and module.p > 0}
+        on = own | {module for module in trained.drawn if trained.drawn[module] > quiet.drawn[module]}
+        if on & normalising:
+            raise DropoutError(
+                f"{self._names(on & normalising)} calls functional dropout and functional batch norm by itself: its "
+                "training flag would switch both; give it an nn.Dropout module"
+            )
+        if not on and not quiet.drawn:
+            idle = self._names(_dropout_modules(model))
+            raise DropoutError(
+                "MC dropout would give identical passes: "
+                + (f"{idle} is not called" if idle else "the model has no dropout with p above 0")
+                + "; add nn.Dropout before its last layers, or use a Committee"
+            )
+        self.drawing = on | set(trained.drawn)
+        self.on = self._with_guards(on, trained, norms | normalising)
+
+    def _with_guards(self, on: set[nn.Module], trained: _Calls, norms: set[nn.Module]) -> set[nn.Module]:
+        """Add the modules around those that draw, from the inside, where these are called only if they train."""
+        while True:
+            found = self._observed(on)
+            short = [module for module, count in trained.drawn.items() if found.drawn[module] < count]
+            if not short:
+                return on
+            added = set()
+            for module in short:
+                around = [outer for outer in trained.around[module] if outer not in on and outer not in norms]
+                if not around:
+                    raise DropoutError(
+                        f"{self._names({module})} drops units while the whole model trains, and not while its batch "
+                        "norm is in evaluation mode: let its call not depend on batch norm"
+                    )
+                added.add(around[-1])
+            on = on | added
+
+    def _modules_only(self, quiet: _Calls, error: Exception) -> set[nn.Module]:
+        """Return the dropout modules of a model that cannot run in training mode on its inputs alone."""
+        on = _dropout_modules(self.model)
+        found = self._observed(on)
+        idle = {module for module in on if not found.drawn[module] and module.p < 1}
+        if idle or not (on or quiet.drawn):
+            raise DropoutError(
+                f"{self._names(idle) or 'the model'} drops no units with its training flag on, and the whole model "
+                f"does not run in training mode on these inputs ({error}), so its dropout cannot be found"
+            ) from error
+        return on
+
+    def _observed(self, on: Collection[nn.Module]) -> _Calls:
+        """Run the model on a copy of the batch with some modules in training mode, and undo what that changes."""
+        found = _Calls()
+        watch = _Watch(self.device, found)
+        with ExitStack() as stack:
+            stack.enter_context(_undone(self.model))
+            for module in self.model.modules():
+                module.training = module in on
+            # not hooks of the modules: with those, attention takes another path, whose dropout is on
+            stack.callback(register_module_forward_pre_hook(watch.enter).remove)
+            stack.callback(register_module_forward_hook(watch.leave, always_call=True).remove)
+            stack.enter_context(watch)
+            self.call(copied(self.few))
+        return found
+
+    def _names(self, modules: set[nn.Module]) -> str:
+        named = [
+            f"{name or 'the model'} ({type(module).__name__})"
+            for name, module in self.model.named_modules()
+            if module in modules
+        ]
+        return ", ".join(named)
+
+
+def _dropout_modules(model: nn.Module) -> set[nn.Module]:
+    return {module for module in model.modules() if isinstance(module, _DropoutNd) and module.p > 0}
+
+
+@dataclass
+class _Calls:
+    """What the modules did in a run; an operator belongs to the innermost module."""
+
+    called: set[nn.Module] = field(default_factory=set)
+    drawn: Counter[nn.Module] = field(default_factory=Counter)  # operators that drew random numbers
+    around: dict[nn.Module, list[nn.Module]] = field(
+        default_factory=dict
+    )  # outermost first, at the first of them
+    normalising: set[nn.Module] = field(default_factory=set)  # by the statistics of the batch
+
+
+class _Watch(Mode):
+    """Notes the operators that draw random numbers or normalise by the batch, and the module that calls them."""
+
+    def __init__(self, device: torch.device, found: _Calls) -> None:
+        super().__init__()
+        self.device, self.found = device, found
+        self.inside: list[nn.Module] = []
+        self.thread = get_ident()
+
+    def enter(self, module: nn.Module, _: Any) -> None:
+        if get_ident() == self.thread:
+            self.inside.append(module)
+            self.found.called.add(module)
+
+    def leave(self, *_: Any) -> None:
+        if get_ident() == self.thread:
+            self.inside.pop()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        drew, result = draws(self.device, function, args, kwargs or {})
+        if self.inside:
+            module = self.inside[-1]
+            if drew:
+                self.found.drawn[module] += 1
+                self.found.around.setdefault(module, self.inside[:-1])
+            # (input, weight, bias, running mean, running variance, whether by the statistics of the batch, ...)
+            if "batch_norm" in function.name() and len(args) > 5 and args[5] is True:
+                self.found.normalising.add(module)
+        return result
+
+
+@contextmanager
+def _undone(model: nn.Module) -> Iterator[None]:
+    """Restore the attributes of all modules and the values of their buffers at the end."""
+    attributes = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
+    values = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        for module, own, buffers in attributes:
+            vars(module).clear()
+            vars(module).update(own)
+            module._buffers.update(buffers)
+        for buffer, value in values:
+            buffer.copy_(value)

@@ -1,0 +1,100 @@
+"""Batches of a model's inputs: one array, a tuple of them (positional), or a dict (keywords)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, RandomSampler, WeightedRandomSampler
+
+
+def each(function: Callable[[Any], Any], inputs: Any) -> Any:
+    """Apply a function to an array, or to each of a tuple or dict of arrays."""
+    if isinstance(inputs, dict):
+        return {name: function(value) for name, value in inputs.items()}
+    return tuple(map(function, inputs)) if isinstance(inputs, tuple) else function(inputs)
+
+
+def parts(inputs: Any) -> list[Any]:
+    """Return the arrays of inputs."""
+    if isinstance(inputs, dict):
+        return [*inputs.values()]
+    return [*inputs] if isinstance(inputs, tuple) else [inputs]
+
+
+def copied(inputs: Any) -> Any:
+    """Copy inputs: a model that works in place must change neither the caller's nor those of the next pass."""
+    return each(torch.clone, inputs)
+
+
+def rows_in(inputs: Any) -> int:
+    """Return the number of records of inputs, which must agree in their first dimension."""
+    lengths = {len(part) for part in parts(inputs)}
+    if len(lengths) != 1:
+        raise ValueError(f"all inputs must have the same number of records, got {sorted(lengths)}")
+    return lengths.pop()
+
+
+def call_model(model: nn.Module, batch: Any) -> Any:
+    """Call a model with a batch of inputs."""
+    if isinstance(batch, dict):
+        return model(**batch)
+    return model(*batch) if isinstance(batch, tuple) else model(batch)
+
+
+def as_tensors(inputs: Any, dtype: torch.dtype) -> Any:
+    """Return inputs as tensors, floating ones in the model's type; copies only if needed."""
+    if isinstance(inputs, Mapping):
+        inputs = dict(inputs)  # such as the encodings of tokenizers
+    elif isinstance(inputs, list) and inputs and all(hasattr(part, "shape") for part in inputs):
+        inputs = tuple(inputs)
+    return each(lambda part: _as_tensor(part, dtype), inputs)
+
+
+def _as_tensor(part: Any, dtype: torch.dtype) -> torch.Tensor:
+    if not isinstance(part, torch.Tensor):
+        array = np.asarray(part)
+        # torch has neither negative strides nor other byte orders, and warns of memory that must not be written
+        array = array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable)
+        part = torch.as_tensor(np.ascontiguousarray(array))
+    return part.to(dtype) if part.is_floating_point() else part
+
+
+def batches(model: nn.Module, inputs: Any, batch_size: int, device: torch.device) -> Iterator[Any]:
+    """Yield batches of inputs, or those of a DataLoader, as copies on a device."""
+    dtype = dtype_of(model)
+    if isinstance(inputs, DataLoader):
+        if isinstance(inputs.sampler, RandomSampler | WeightedRandomSampler):
+            raise ValueError(
+                "the DataLoader shuffles its records, so that the samples could not be matched to them: pass one "
+                "with shuffle=False"
+            )
+        wanted = _positional(model)
+        for batch in inputs:
+            several = tuple(batch) if isinstance(batch, list | tuple) else batch
+            given = as_tensors(several[:wanted] if isinstance(several, tuple) else several, dtype)
+            yield each(lambda part: part.to(device, copy=True), given)
+        return
+    given = as_tensors(inputs, dtype)
+    for start in range(0, rows_in(given), batch_size):
+        yield each(lambda part, at=start: part[at : at + batch_size].to(device, copy=True), given)
+
+
+def _positional(model: nn.Module) -> int:
+    """Return how many inputs a model needs: a loader's batches may hold labels after them."""
+    required = [
+        parameter
+        for parameter in inspect.signature(model.forward).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        and parameter.default is parameter.empty
+    ]
+    return max(len(required), 1)
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """Return the type of the first floating parameter, or float32."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)

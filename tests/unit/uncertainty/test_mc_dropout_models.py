@@ -1,0 +1,328 @@
+"""Models of every kind: dropout behind guards, compiled and scripted modules, several inputs, outputs of any form.
+
+The independent reference is a plain loop over the model in its own training mode, which none of these models changes
+but by dropout.
+"""
+
+import copy
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from alhelpers.uncertainty import DropoutError, mc_dropout, mc_dropout_scores
+
+torch.set_num_threads(1)
+PASSES, COPIES = 20, 40
+Output = namedtuple("Output", ["scores", "hidden"])
+
+
+class Net(nn.Module):
+    """A perceptron with a dropout, called in a way that the kinds below differ in."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last, self.drop = nn.Linear(6, 16), nn.Linear(16, 4), nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.last(self.thinned(torch.relu(self.first(x))))
+
+    def thinned(self, x):
+        return self.drop(x)
+
+
+class GuardedModule(Net):
+    def thinned(self, x):
+        return self.drop(x) if self.training else x
+
+
+class GuardedFunction(Net):
+    def thinned(self, x):
+        return F.dropout(x, 0.5) if self.training else x
+
+
+class GuardedBesideAnother(GuardedModule):
+    """Its second dropout is small, and must not be taken for the whole."""
+
+    def __init__(self):
+        super().__init__()
+        self.small = nn.Dropout(0.02)
+
+    def forward(self, x):
+        return self.last(self.thinned(torch.relu(self.first(self.small(x)))))
+
+
+class GuardedTwice(Net):
+    """The guard stands two modules above the dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = nn.Sequential(nn.Sequential(nn.Dropout(0.5)))
+
+    def thinned(self, x):
+        return self.block(x) if self.training else x
+
+
+class GuardedByAFriend(Net):
+    """A module whose guard belongs to the module around it, beside a batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.norm = GuardedModule(), nn.BatchNorm1d(6)
+
+    def forward(self, x):
+        return self.inner(self.norm(x))
+
+
+class OwnRandomNumbers(Net):
+    """Drops units by itself, with torch's random numbers."""
+
+    def thinned(self, x):
+        return x * (torch.rand_like(x) > 0.5) * 2 if self.training else x
+
+
+class Always(Net):
+    def thinned(self, x):
+        return F.dropout(x, 0.5, training=True)
+
+
+class StochasticDepth(Net):
+    """Leaves out whole branches."""
+
+    def thinned(self, x):
+        kept = torch.empty(len(x), 1).bernoulli_(0.7) if self.training else 1.0
+        return x + torch.tanh(x) * kept
+
+
+class CellByCell(nn.Module):
+    """A recurrent cell that is called step by step, with dropout between the steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.last = nn.LSTMCell(2, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        state = None
+        for step in x.reshape(len(x), 3, 2).unbind(1):
+            hidden, memory = self.cell(step, state)
+            state = F.dropout(hidden, 0.4, self.training), memory
+        return self.last(state[0])
+
+
+KINDS = [
+    *(Net, GuardedModule, GuardedFunction, GuardedBesideAnother, GuardedTwice, GuardedByAFriend),
+    *(OwnRandomNumbers, Always, StochasticDepth, CellByCell),
+]
+
+
+def build(kind, seed=1):
+    torch.manual_seed(seed)
+    return kind()
+
+
+def data(count=5, seed=2):
+    return torch.randn(count, 6, generator=torch.Generator().manual_seed(seed))
+
+
+def whole_passes(model, inputs):
+    """Whole passes of the model in its own training mode, but for batch norm."""
+    model = copy.deepcopy(model).train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.eval()
+    torch.manual_seed(5)
+    with torch.no_grad():
+        return torch.stack([model(inputs).softmax(1) for _ in range(PASSES)], 1).numpy()
+
+
+def draws_of_each(samples):
+    """Return the draws of each of the 5 records, whose copies draw by themselves, (5, T * copies, C)."""
+    return samples.astype(float).reshape(5, COPIES * PASSES, -1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_passes_spread_as_in_the_training_mode_of_the_model(kind):
+    # Of 20 means and 20 variances each is within 6 standard errors with all but 1e-8 of the seeds (a variance's
+    # standard error from the fourth moments); seeds are fixed, so this fails never or always.
+    model, inputs = build(kind), data().repeat_interleave(COPIES, 0)
+    expected = draws_of_each(whole_passes(model, inputs))
+    found = draws_of_each(mc_dropout(model, inputs, passes=PASSES, seed=3)[0])
+    error = np.sqrt((found.var(axis=1) + expected.var(axis=1)) / (COPIES * PASSES))
+    assert (np.abs(found.mean(axis=1) - expected.mean(axis=1)) < 6 * error).all()
+    spreads = [(values - values.mean(axis=1, keepdims=True)) ** 2 for values in (found, expected)]
+    error = np.sqrt(sum(spread.var(axis=1) for spread in spreads) / (COPIES * PASSES))
+    assert (np.abs(spreads[0].mean(axis=1) - spreads[1].mean(axis=1)) < 6 * error).all()
+    assert all(module.training for module in model.modules())
+
+
+class NeverCalled(Net):
+    def thinned(self, x):
+        return x
+
+
+class OnlyWithItsNorm(Net):
+    """Drops units only where batch norm takes the statistics of the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(16)
+
+    def thinned(self, x):
+        return self.drop(self.norm(x)) if self.norm.training else self.norm(x)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (NeverCalled, r"identical passes: drop \(Dropout\) is not called"),
+        (lambda: torch.jit.script(Net()), "is scripted or traced"),
+        (lambda: nn.Sequential(nn.Dropout(), torch.jit.trace(Net().eval(), data())), r"1 \(.*\) is scripted"),
+    ],
+)
+def test_dropout_that_cannot_be_switched_on_is_an_error(kind, message):
+    model = build(kind)
+    modes = [module.training for module in model.modules()]
+    with pytest.raises(DropoutError, match=message):
+        mc_dropout(model, data())
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_dropout_that_hangs_on_batch_norm_is_an_error_and_not_a_thinner_spread():
+    with pytest.raises(DropoutError, match="identical passes: drop"):
+        mc_dropout(build(OnlyWithItsNorm), data())
+
+
+class NeedsTargets(Net):
+    """Cannot run in training mode on its inputs alone, as detectors."""
+
+    def forward(self, x):
+        if self.training:
+            raise ValueError("targets should not be None")
+        return super().forward(x)
+
+
+class NeedsTargetsAndGuards(NeedsTargets, GuardedModule):
+    pass
+
+
+def test_a_model_that_needs_its_targets_to_train():
+    assert mc_dropout(build(NeedsTargets), data(), passes=50)[0].std(axis=1).min() > 1e-3
+    with pytest.raises(DropoutError, match=r"drop \(Dropout\) drops no units .*targets should not be None"):
+        mc_dropout(build(NeedsTargetsAndGuards), data())
+
+
+def test_what_a_run_in_training_mode_changes_is_undone():
+    class Remembers(Net):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.zeros(6))
+            self.calls = 0
+
+        def forward(self, x):
+            if self.training:
+                self.calls += 1
+                self.mean = self.mean + x.mean(0)
+                self.mean.mul_(2)
+            return super().forward(x)
+
+    model = build(Remembers)
+    mean = model.mean
+    mc_dropout(model, data(), passes=3)
+    assert model.calls == 0 and model.mean is mean and not mean.any()
+
+
+@pytest.mark.parametrize("compile_one", [torch.compile, lambda model: model.compile() or model])
+def test_compiled_models_run_as_they_were_written(compile_one):
+    expected, _ = mc_dropout(build(GuardedModule), data(), passes=4, seed=3)
+    np.testing.assert_array_equal(
+        mc_dropout(compile_one(build(GuardedModule)), data(), 4, seed=3)[0], expected
+    )
+
+
+# ------------------------------------------------------------------------------
+# inputs and outputs of any form
+# ------------------------------------------------------------------------------
+
+
+class TwoInputs(Net):
+    def forward(self, x, y):
+        return super().forward(x + y)
+
+
+class ByName(Net):
+    """Takes what a tokenizer returns, and returns a dict."""
+
+    def forward(self, values, mask=None):
+        return {"scores": super().forward(values * mask), "hidden": values}
+
+
+class Named(Net):
+    def forward(self, x):
+        return Output(super().forward(x), x)
+
+
+def the_samples(model, inputs, **options):
+    return mc_dropout(model, inputs, passes=4, seed=3, batch_size=2, **options)[0]
+
+
+def test_several_inputs_and_outputs_of_any_form():
+    x, y = data(), data(seed=4)
+    expected = the_samples(build(Net), x + y)
+    np.testing.assert_array_equal(the_samples(build(TwoInputs), (x, y)), expected)
+    np.testing.assert_array_equal(the_samples(build(TwoInputs), [x.numpy(), y.numpy()]), expected)
+    masked = {"values": x, "mask": x > 0}
+    expected = the_samples(build(Net), x * (x > 0))
+    found = the_samples(build(ByName), masked, logits=lambda output: output["scores"])
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(
+        the_samples(build(Named), x * (x > 0), logits=lambda output: output.scores), expected
+    )
+    values, _ = mc_dropout_scores(
+        build(Named), x, 4, ("bald",), logits=lambda output: output.scores, batch_size=2, seed=3
+    )
+    plain, _ = mc_dropout_scores(build(Net), x, 4, ("bald",), batch_size=2, seed=3)
+    np.testing.assert_array_equal(values["bald"], plain["bald"])
+    with pytest.raises(ValueError, match="it returned a dict: take them out of it with logits="):
+        the_samples(build(ByName), masked)
+    with pytest.raises(ValueError, match=r"the same number of records, got \[3, 5\]"):
+        the_samples(build(TwoInputs), (x, y[:3]))
+
+
+def test_loaders_in_the_order_of_their_records():
+    x, labels = data(), torch.arange(5)
+    expected = the_samples(build(Net), x)
+    for parts in ((x,), (x, labels)):  # what a batch holds after the model's inputs is left out
+        loader = DataLoader(TensorDataset(*parts), batch_size=2)
+        np.testing.assert_array_equal(the_samples(build(Net), loader), expected)
+    dicts = DataLoader([{"values": row, "mask": torch.ones(6)} for row in x], batch_size=2)
+    found = the_samples(build(ByName), dicts, logits=lambda output: output["scores"])
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ValueError, match="shuffles its records"):
+        the_samples(build(Net), DataLoader(TensorDataset(x), batch_size=2, shuffle=True))
+    with pytest.raises(ValueError, match="at least one record"):
+        the_samples(build(Net), DataLoader(TensorDataset(x[:0])))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("layout", ["read_only", "reversed", "transposed", "big_endian", "float16", "list"])
+def test_arrays_of_any_layout(layout):
+    x = data().numpy()
+    arrays = {
+        "read_only": x.copy(),
+        "reversed": x[::-1].copy()[::-1],
+        "transposed": x.T.copy().T,
+        "big_endian": x.astype(">f4"),
+        "float16": x.astype(np.float16),
+        "list": x.tolist(),
+    }
+    given = arrays[layout]
+    if layout == "read_only":
+        given.flags.writeable = False
+    np.testing.assert_allclose(
+        the_samples(build(Net), given), the_samples(build(Net), x), atol=1e-2 if layout == "float16" else 1e-7
+    )
