@@ -41,7 +41,7 @@ def draws(device: torch.device, function: Any, args: tuple, kwargs: dict[str, An
         return False, function(*args, **kwargs)
     before = _random_state(device)
     result = function(*args, **kwargs)
-    # the state tells, as attention has the tag also without dropout; a generator of the model's own is not looked at
+    # the state tells, as attention has the tag also without dropout; a model's own generator has another
     return kwargs.get("generator") is not None or not torch.equal(before, _random_state(device)), result
 
 
@@ -60,10 +60,13 @@ class Dropout:
         The modules that draw random numbers themselves, and torch's own dropout.
     on : set of torch.nn.Module
         Those to put into training mode: of the former, and of the modules around them that ask their own flag.
+    generators : dict of torch.Generator to torch.Tensor
+        The model's own, and their states.
     """
 
     def __init__(self, model: nn.Module, call: Call, few: Any, device: torch.device) -> None:
         self.model, self.call, self.few, self.device = model, call, few, device
+        self.generators: dict[torch.Generator, torch.Tensor] = {}
         scripted = [module for module in model.modules() if isinstance(module, torch.jit.ScriptModule)]
         if scripted:
             raise DropoutError(
@@ -128,7 +131,7 @@ class Dropout:
     def _observed(self, on: Collection[nn.Module]) -> _Calls:
         """Run the model on a copy of the batch with some modules in training mode, and undo what that changes."""
         found = _Calls()
-        watch = _Watch(self.device, found)
+        watch = _Watch(self.device, found, self.generators)
         with ExitStack() as stack:
             stack.enter_context(_undone(self.model))
             for module in self.model.modules():
@@ -138,6 +141,8 @@ class Dropout:
             stack.callback(register_module_forward_hook(watch.leave, always_call=True).remove)
             stack.enter_context(watch)
             self.call(copied(self.few))
+        for generator, state in self.generators.items():
+            generator.set_state(state)
         return found
 
     def _names(self, modules: set[nn.Module]) -> str:
@@ -168,9 +173,11 @@ class _Calls:
 class _Watch(Mode):
     """Notes the operators that draw random numbers or normalise by the batch, and the module that calls them."""
 
-    def __init__(self, device: torch.device, found: _Calls) -> None:
+    def __init__(
+        self, device: torch.device, found: _Calls, generators: dict[torch.Generator, torch.Tensor]
+    ) -> None:
         super().__init__()
-        self.device, self.found = device, found
+        self.device, self.found, self.generators = device, found, generators
         self.inside: list[nn.Module] = []
         self.thread = get_ident()
 
@@ -186,7 +193,11 @@ class _Watch(Mode):
     def __torch_dispatch__(
         self, function: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        drew, result = draws(self.device, function, args, kwargs or {})
+        kwargs = kwargs or {}
+        generator = kwargs.get("generator")
+        if generator is not None and generator not in self.generators:
+            self.generators[generator] = generator.get_state()
+        drew, result = draws(self.device, function, args, kwargs)
         if self.inside:
             module = self.inside[-1]
             if drew:

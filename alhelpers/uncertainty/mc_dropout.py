@@ -224,7 +224,7 @@ def _run(
         dropout = Dropout(model, call, few, place)
         for module in dropout.on:
             module.training = True
-        masked = partial(_masked, masks, dropout.drawing, seed, place)
+        masked = partial(_masked, masks, dropout, seed, place)
         prefix = learned(model, call, few, place, masked)
         with masked() as used:
             smaller = folded(model, call, used, few) if isinstance(used, SharedMasks) else None
@@ -250,14 +250,18 @@ def _caller(model: nn.Module, logits: Callable[[Any], torch.Tensor] | None) -> C
 
 
 @contextmanager
-def _masked(
-    masks: str, drawing: set[nn.Module], seed: int, device: torch.device
-) -> Iterator[Masks | SharedMasks]:
-    """Put the masks in place, the same at each call."""
+def _masked(masks: str, dropout: Dropout, seed: int, device: torch.device) -> Iterator[Masks | SharedMasks]:
+    """Seed the random numbers and put the masks in place, the same at each call."""
     reseed(derived_seed(seed), device)
-    context = shared_masks(drawing, seed) if masks == "pass" else record_masks(drawing, derived_seed(seed, 0))
-    with context as used:
-        yield used
+    for generator in dropout.generators:
+        generator.manual_seed(derived_seed(seed))
+    context = shared_masks if masks == "pass" else record_masks
+    try:
+        with context(dropout.drawing, seed if masks == "pass" else derived_seed(seed, 0)) as used:
+            yield used
+    finally:
+        for generator, state in dropout.generators.items():
+            generator.set_state(state)
 
 
 def _passes(
