@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alhelpers import scores
-from alhelpers.records.ids import one_piece
-from alhelpers.records.numbers import as_array
+from alhelpers.records.ids import naming_record, one_piece
 from alhelpers.records.schema import DETECTIONS, LAYER, RecordError, nearest
+from alhelpers.records.values import as_array
 
 _COMPARISONS: Mapping[str, Callable[..., pa.ChunkedArray]] = {
     "<": pc.less,
@@ -136,12 +136,8 @@ def _computed_values(table: pa.Table, name: str, field: Computed) -> pa.ChunkedA
     column = field.columns(table.column_names)[0]
     if not table.num_rows:
         return pa.chunked_array([pa.array([], pa.string() if name == _CLASS_NAME else pa.float32())])
-    try:
+    with naming_record(table["id"], f"field {name!r} cannot be computed", column):
         values = field.values(table, column)
-    except scores.ScoreError as error:
-        id = None if error.row is None else table["id"][error.row].as_py()
-        record = "" if id is None else f"record {id!r}: "
-        raise RecordError(f"{record}field {name!r} cannot be computed: {error}", id, column) from error
     if isinstance(values, np.ndarray):
         values = pa.array(values)
     return values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])

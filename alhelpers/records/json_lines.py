@@ -11,12 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from alhelpers.records.checks import checked, from_rows
-from alhelpers.records.layout import fixed_sizes, must_be_in_all
-from alhelpers.records.numbers import as_array
+from alhelpers.records.layout import checked
 from alhelpers.records.partition import count, parts
 from alhelpers.records.schema import DETECTIONS, LAYER, SAMPLES, RecordError, Records, is_numeric, nearest
 from alhelpers.records.tables import read
+from alhelpers.records.values import as_array, from_rows
 from alhelpers.records.writing import in_place_of, write, write_files
 
 _PREDICTION = ("class_names", "class_name", "confidence", "confidences", "logits")
@@ -115,70 +114,59 @@ def to_json_lines(path: str | Path, records: Records) -> None:
 
 
 def _tables(path: Path) -> Iterator[tuple[str, pa.Table]]:
-    """Yield checked tables of some lines each, with their names; each fits to the first."""
-    first: pa.Schema | None = None
-    for numbers, rows in _chunks(path):
+    """Yield checked tables of some lines each, with their names; all fit to the record of the first line."""
+    first: list[tuple[int, dict[str, Any]]] = []
+    for lines in _chunks(path):
         try:
-            table = _checked(rows, first)
-        except RecordError:
-            raise _error_with_line(path, numbers, rows, first) from None
-        first = first or table.schema
-        yield f"lines {numbers[0]} to {numbers[-1]} of {path}", table
+            table = _checked([*first, *lines])
+        except RecordError as error:
+            raise _error_with_line(path, [*first, *lines], error) from None
+        yield f"lines {lines[0][0]} to {lines[-1][0]} of {path}", table.slice(len(first))
+        first = first or lines[:1]
 
 
-def _chunks(path: Path) -> Iterator[tuple[list[int], list[dict[str, Any]]]]:
-    """Yield the numbers and the records of some lines at a time."""
-    numbers: list[int] = []
-    rows: list[dict[str, Any]] = []
+def _chunks(path: Path) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+    """Yield the records of some lines at a time, each with the number of its line."""
+    lines: list[tuple[int, dict[str, Any]]] = []
     size = 0
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
-                numbers.append(number)
-                rows.append(_row(line, f"line {number} of {path}"))
+                lines.append((number, _row(line, f"line {number} of {path}")))
                 size += len(line)
-                if len(rows) >= _CHUNK_LINES or size >= _CHUNK_BYTES:
-                    yield numbers, rows
-                    numbers, rows, size = [], [], 0
+                if len(lines) >= _CHUNK_LINES or size >= _CHUNK_BYTES:
+                    yield lines
+                    lines, size = [], 0
     except OSError as error:
         raise RecordError(f"cannot read records from {str(path)!r}: {error.strerror}") from error
-    if rows:
-        yield numbers, rows
+    if lines:
+        yield lines
 
 
-def _checked(rows: Sequence[Mapping[str, Any]], first: pa.Schema | None) -> pa.Table:
-    """Return a checked table that fits to the schema of the first one."""
-    sizes = {} if first is None else fixed_sizes(first)
-    table = checked(from_rows(rows, None, "records"), None, "records", sizes)
-    for column in sorted(set(table.column_names) ^ set(first.names)) if first is not None else ():
-        if must_be_in_all(column):
-            what = "is missing, but present" if column in first.names else "is present, but missing"
-            id = rows[0]["id"]
-            raise RecordError(f"record {id!r}: {column} {what} in the first line", id, column)
-    return table
+def _checked(lines: Sequence[tuple[int, Mapping[str, Any]]]) -> pa.Table:
+    return checked(from_rows([row for _, row in lines], None, "records"))
 
 
 def _error_with_line(
-    path: Path, numbers: Sequence[int], rows: Sequence[Mapping[str, Any]], first: pa.Schema | None
+    path: Path, lines: Sequence[tuple[int, Mapping[str, Any]]], error: RecordError
 ) -> RecordError:
-    """Return the error of some rows with its line: that of the record it names, or the first that causes it."""
-    errors: list[RecordError] = []
+    """Return the error of the fewest lines that have one, with the line of its record, or else the last of them."""
+    errors = {len(lines): error}
 
-    def is_wrong(last: int) -> bool:
+    def is_wrong(count: int) -> bool:
         try:
-            _checked(rows[: last + 1], first)
+            _checked(lines[:count])
         except RecordError as error:
-            errors.append(error)
-            return True
-        return False
+            errors[count] = error
+        return count in errors
 
-    wrong = bisect.bisect_left(range(len(rows) - 1), True, key=is_wrong)
-    is_wrong(wrong)
-    found = errors[-1]
-    places = [place for place in range(wrong + 1) if rows[place]["id"] == found.record]
-    number = numbers[places[-1] if places else wrong]
+    count = 1 + bisect.bisect_left(range(1, len(lines)), True, key=is_wrong)
+    found = errors[count]
+    number = next(
+        (number for number, row in reversed(lines[:count]) if row["id"] == found.record), lines[count - 1][0]
+    )
     return RecordError(f"line {number} of {path}: {found}", found.record, found.column)
 
 

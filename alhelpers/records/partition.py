@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from alhelpers.records.checks import check_has_id, from_rows
 from alhelpers.records.filters import columns_of, field_values, filtered
-from alhelpers.records.layout import Layout, layout_of, unified
+from alhelpers.records.layout import Layout, check_has_id, layout_of, narrowed, table_layout, unified
 from alhelpers.records.schema import PATHS, Query, RecordError, Records
+from alhelpers.records.values import from_rows
 
 #: Records in a row group, the smallest piece of a file that is read at once.
 ROW_GROUP = 100_000
@@ -168,10 +168,6 @@ def schema_of(source: Records) -> pa.Schema:
     return source.schema if isinstance(source, pa.Table) else from_rows(source, None, "records").schema
 
 
-def _narrowed(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
-    return pa.schema([kind for kind in schema if columns is None or kind.name in ("id", *columns)])
-
-
 def _cut(groups: Sequence[int], rows: int) -> Iterator[tuple[tuple[int, ...], int, int]]:
     """Join small row groups and cut large ones; yield the groups of a part and its first and last row in them."""
     joined: list[int] = []
@@ -219,13 +215,12 @@ def _unpickled(buffer: pa.Buffer) -> TableRows:
 
 
 def _parts_of_table(table: pa.Table, columns: Sequence[str] | None, rows: int, name: str) -> list[RecordPart]:
-    check_has_id(table.column_names, name)
-    schema = _narrowed(table.schema, columns)
-    layout = layout_of(schema, lambda column: iter(table[column].chunks), name)
-    table = table.select(schema.names)
+    layout = table_layout(table, columns, name)
+    names = layout.schema.names
+    table = table.select(names)
     cut = [(start, stop) for _, start, stop in _cut([table.num_rows], rows)] or [(0, 0)]
     return [
-        RecordPart(stop - start, TableRows(table.slice(start, stop - start)), layout, tuple(schema.names))
+        RecordPart(stop - start, TableRows(table.slice(start, stop - start)), layout, tuple(names))
         for start, stop in cut
     ]
 
@@ -306,7 +301,7 @@ def parts_of_files(
 ) -> list[RecordPart]:
     """Cut files into parts, which share one layout; ``file_names`` replace the paths in errors."""
     footers = [_footer(file) for file in files]
-    schema = _narrowed(unified([schema for schema, _ in footers], file_names or files), columns)
+    schema = unified([narrowed(schema, columns) for schema, _ in footers], file_names or files)
 
     def values_of(column: str) -> Iterator[pa.Array]:
         for file, (of_file, _) in zip(files, footers, strict=True):

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alhelpers import scores
-from alhelpers.records.checks import check_class_names
 from alhelpers.records.detections import boxes
 from alhelpers.records.filters import field_paths, field_values
-from alhelpers.records.ids import check_distinct, one_piece
-from alhelpers.records.numbers import as_array, sizes_of
+from alhelpers.records.ids import check_distinct, naming_record, one_piece
+from alhelpers.records.layout import check_class_names
 from alhelpers.records.partition import parts
-from alhelpers.records.schema import DETECTIONS, SAMPLES, RecordError, Records
+from alhelpers.records.schema import DETECTIONS, SAMPLES, RecordError, Records, sizes_of
+from alhelpers.records.values import as_array
 
 # Texts with more different values are not counted: they name single records rather than kinds of them.
 _MAX_TEXTS = 10_000
@@ -67,24 +67,20 @@ def _tables(records: Records) -> Iterator[pa.Table]:
 
 def _check_distributions(table: pa.Table) -> None:
     """Raise if confidences are not between 0 and 1 or do not sum to 1."""
-    arrays: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    distributions = []
     for column in ("confidences", *SAMPLES):
         if column in table.column_names:
             values = as_array(table[column], column)
-            flat = values.reshape(-1, values.shape[-1])
-            arrays[column] = flat, np.arange(len(flat)) // (len(flat) // len(values))
+            of_each_pass = [values] if values.ndim == 2 else values.swapaxes(0, 1)
+            distributions += [(column, table["id"], confidences) for confidences in of_each_pass]
     if DETECTIONS in table.column_names:
         found = boxes(table)
         if found.confidences is not None and len(found):
             owners = np.repeat(np.arange(table.num_rows), np.diff(found.offsets))
-            arrays[f"{DETECTIONS}.confidences"] = found.confidences, owners
-    for column, (confidences, owners) in arrays.items():
-        try:
+            distributions.append((f"{DETECTIONS}.confidences", table["id"].take(owners), found.confidences))
+    for column, ids, confidences in distributions:
+        with naming_record(ids, f"{column} are not valid", column):
             scores.least_confidence(confidences)
-        except scores.ScoreError as error:
-            id = None if error.row is None else table["id"][int(owners[error.row])].as_py()
-            record = "" if id is None else f"record {id!r}: "
-            raise RecordError(f"{record}{column} are not valid: {error}", id, column) from error
 
 
 def describe(records: Records) -> list[dict[str, Any]]:

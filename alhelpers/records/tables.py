@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from alhelpers.records.checks import check_class_names, checked, from_rows, from_values
 from alhelpers.records.detections import Boxes, from_boxes
 from alhelpers.records.filters import check_filters, columns_of, field_values
 from alhelpers.records.ids import check_distinct
-from alhelpers.records.numbers import as_array
+from alhelpers.records.layout import check_class_names, checked
 from alhelpers.records.partition import order, parts, schema_of
 from alhelpers.records.schema import LAYER, PATHS, Query, RecordError, Records
+from alhelpers.records.values import as_array, from_rows, from_values
 
 
 def as_table(records: Records, columns: Sequence[str] | None = None, name: str = "records") -> pa.Table:
@@ -265,17 +265,12 @@ def from_arrays(
                 raise RecordError(f"{column} has {rows} rows for {count} ids", column=column)
             table[column] = from_boxes(values, ids) if flat else from_values(values, column, ids)
     if class_names is not None:
-        table["class_names"] = _repeated(class_names, count)
+        table["class_names"] = pa.repeat(
+            pa.scalar([str(name) for name in class_names], pa.list_(pa.string())), count
+        )
     found = as_table(pa.table(table))
     check_class_names(found)
     return found
-
-
-def _repeated(names: Sequence[str], count: int) -> pa.Array:
-    """Return the same list of names for each of ``count`` records."""
-    values = pa.array([str(name) for name in names]).take(pa.array(np.tile(np.arange(len(names)), count)))
-    offsets = pa.array(np.arange(count + 1, dtype=np.int32) * np.int32(len(names)))
-    return pa.ListArray.from_arrays(offsets, values)
 
 
 def column(records: pa.Table, name: str) -> np.ndarray:
