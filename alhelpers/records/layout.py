@@ -19,9 +19,11 @@ from alhelpers.records.schema import (
     depth,
     fixed_type,
     has_sizes,
+    is_known,
     is_numeric,
     kept_type,
     sizes_of,
+    wanted_columns,
 )
 from alhelpers.records.values import checked_numbers, nested_sizes
 
@@ -66,7 +68,10 @@ class Layout:
         if column == DETECTIONS:
             return self._fitted_boxes(values, kind, ids)
         # types are equal whatever the elements of their lists are called
-        return values if values.type == kind else values.cast(kind)
+        try:
+            return values if values.type == kind else values.cast(kind)
+        except pa.ArrowException as error:
+            raise RecordError(f"{column} of {self.name} cannot be {kind}: {error}", column=column) from error
 
     def _fitted_boxes(self, values: pa.Array, kind: pa.DataType, ids: pa.Array) -> pa.Array:
         if values.null_count:
@@ -131,19 +136,19 @@ def checked(
 
 def table_layout(table: pa.Table, columns: Sequence[str] | None, name: str) -> Layout:
     """Return the layout of ``id`` and the wanted columns of a table."""
-    check_has_id(table.column_names, name)
-    return layout_of(narrowed(table.schema, columns), lambda column: iter(table[column].chunks), name)
+    check_columns(table.column_names, name)
+    wanted = wanted_columns(table.column_names, columns, name)
+    schema = pa.schema([table.schema.field(column) for column in wanted])
+    return layout_of(schema, lambda column: iter(table[column].chunks), name)
 
 
-def check_has_id(columns: Sequence[str], name: str) -> None:
-    """Raise if there is no column of ids."""
+def check_columns(columns: list[str], name: str) -> None:
+    """Raise if there is no column of ids, or a column of the schema comes twice."""
     if "id" not in columns:
-        raise RecordError(f"{name} have no column 'id', they have {list(columns)}", column="id")
-
-
-def narrowed(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
-    """Return ``id`` and the wanted columns."""
-    return pa.schema([field for field in schema if columns is None or field.name in ("id", *columns)])
+        raise RecordError(f"{name} have no column 'id', they have {columns}", column="id")
+    twice = next((column for column in columns if is_known(column) and columns.count(column) > 1), None)
+    if twice is not None:
+        raise RecordError(f"{name} have more than one column {twice!r}: rename or drop one", column=twice)
 
 
 def check_class_names(table: pa.Table) -> None:

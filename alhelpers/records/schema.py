@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +104,42 @@ def depth(column: str) -> int:
     return int(column.removeprefix(f"{DETECTIONS}.") in VECTORS or column.startswith(LAYER))
 
 
+def is_known(column: Any) -> bool:
+    """Return whether a column is in the schema."""
+    return column in COLUMNS or (isinstance(column, str) and column.startswith(LAYER) and column != LAYER)
+
+
+def wanted_columns(names: Iterable[str], columns: Sequence[str] | None, name: str) -> list[str]:
+    """Return ``id`` and the wanted columns of the schema; warn once of unknown ones if all are wanted."""
+    unknown = {each: "" for each in names if not is_known(each)}
+    if unknown and columns is None:
+        warn_of_unknown(f"{name} have columns", unknown)
+    return [each for each in names if is_known(each) and (columns is None or each in ("id", *columns))]
+
+
+def warn_of_unknown(what: str, names: Mapping[Any, str]) -> None:
+    """Warn of columns or fields outside of the schema, which are not read; each with where it is."""
+    listed = ", ".join(f"{name!r}{where}{nearest(name, COLUMNS)}" for name, where in names.items())
+    warnings.warn(
+        f"{what} that the schema does not know, and they are left out: {listed}; put under metadata what is to be kept",
+        stacklevel=2,
+    )
+
+
+def local_path(path: Any) -> str:
+    """Return the path of a local file or glob as text; raise for anything else."""
+    if not isinstance(path, PATHS):
+        raise RecordError(
+            f"a path must be text or a pathlib.Path, got {type(path).__name__}; it comes first, the records second"
+        )
+    text = os.fspath(path)
+    if re.match("[A-Za-z][A-Za-z0-9+.-]+:/", text):
+        raise RecordError(
+            f"{text!r}: local files only; copy it to a local folder, or mount its storage as one"
+        )
+    return text
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a suggestion of the known name most like an unknown one, or an empty text."""
     found = difflib.get_close_matches(str(name), list(known), n=1)
@@ -117,33 +156,23 @@ def kept_type(column: str, found: pa.DataType, name: str) -> pa.DataType:
         kind = pa.int64() if pa.types.is_integer(inner) else pa.string()
     elif is_numeric(column):
         what = f"{FORMS[depth(column)]} in each record"
-        number = levels == depth(column) and (pa.types.is_floating(inner) or pa.types.is_integer(inner))
-        fits = (null or number) and 0 not in sizes_of(found)
+        fits = (null or (levels == depth(column) and _is_number(inner))) and 0 not in sizes_of(found)
         kind = fixed_type(sizes_of(found)) if has_sizes(column, found) else found
     elif column == DETECTIONS:
         what = "a list of boxes in each record"
         fits = null or (levels == 1 and pa.types.is_struct(inner))
-        kind = boxes_type(
-            {
-                field.name: kept_type(f"{DETECTIONS}.{field.name}", field.type, name)
-                for field in box_fields(found)
-            }
-        )
+        fields = box_fields(found)
+        check_box_fields(field.name for field in fields)
+        kind = boxes_type({each.name: kept_type(f"{column}.{each.name}", each.type, name) for each in fields})
     elif column in DOCUMENTS:
         what, kind = "dicts with at least one key", found
         fits = not levels and (null or (pa.types.is_struct(inner) and inner.num_fields > 0))
     elif column == "class_names":
-        what, kind = "lists of texts", _CLASS_NAMES
+        what, kind = "lists of texts (convert other labels with str)", _CLASS_NAMES
         fits = null or (levels == 1 and is_text(inner))
-    elif column in (*TEXTS, f"{DETECTIONS}.class_name"):
-        what, kind = "text", pa.string()
-        fits = not levels and (null or is_text(inner))
     else:
-        raise RecordError(
-            f"column {column!r} is not in the schema of {name}: {', '.join(COLUMNS)}, embeddings:<layer>; "
-            "put everything else under metadata",
-            column=column,
-        )
+        what, kind = "text (convert other labels with str)", pa.string()
+        fits = not levels and (null or is_text(inner))
     if not fits:
         what = f"ids of {name} must be {what}" if column == "id" else f"{column} must be {what}"
         raise RecordError(f"{what}, got {found}", column=column)
@@ -156,6 +185,10 @@ def _inner(kind: pa.DataType) -> tuple[int, pa.DataType]:
     while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         kind, levels = kind.value_type, levels + 1
     return levels, kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 from alhelpers import scores
 from alhelpers.records.detections import boxes
 from alhelpers.records.filters import field_paths, field_values
-from alhelpers.records.ids import check_distinct, naming_record, one_piece
+from alhelpers.records.ids import naming_record, one_piece
 from alhelpers.records.layout import check_class_names
-from alhelpers.records.partition import parts
-from alhelpers.records.schema import DETECTIONS, SAMPLES, RecordError, Records, sizes_of
+from alhelpers.records.partition import parts, tables_of
+from alhelpers.records.schema import DETECTIONS, SAMPLES, Records, sizes_of
 from alhelpers.records.values import as_array
 
 # Texts with more different values are not counted: they name single records rather than kinds of them.
@@ -45,24 +45,12 @@ def validate(records: Records) -> int:
         the record and the column.
     """
     total = 0
-    for table in _tables(records):
+    for table in tables_of(parts(records)):
         if table.num_rows:
             _check_distributions(table)
             check_class_names(table)
         total += table.num_rows
-    if not total:
-        raise RecordError("records hold no record")
     return total
-
-
-def _tables(records: Records) -> Iterator[pa.Table]:
-    """Yield the tables of all parts, and check at the end that every id is unique."""
-    ids = []
-    for part in parts(records):
-        table = part.load(distinct=False)
-        ids.append(table["id"])
-        yield table
-    check_distinct(ids)
 
 
 def _check_distributions(table: pa.Table) -> None:
@@ -111,7 +99,7 @@ def describe(records: Records) -> list[dict[str, Any]]:
     0.5
     """
     found: dict[str, _Summary] = {}
-    for table in _tables(records):
+    for table in tables_of(parts(records)):
         for name, values in _columns(table):
             found.setdefault(name, _Summary(name)).add(values)
     return [summary.row() for summary in found.values()]

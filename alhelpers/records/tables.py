@@ -14,7 +14,7 @@ from alhelpers.records.filters import check_filters, columns_of, field_values
 from alhelpers.records.ids import check_distinct
 from alhelpers.records.layout import check_class_names, checked
 from alhelpers.records.partition import order, parts, schema_of
-from alhelpers.records.schema import LAYER, PATHS, Query, RecordError, Records
+from alhelpers.records.schema import LAYER, PATHS, Query, RecordError, Records, local_path
 from alhelpers.records.values import as_array, from_rows, from_values
 
 
@@ -74,7 +74,7 @@ def read(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
         If no file matches, a file is not Parquet or has no ``id``, the files do not fit together, or the
         records break the schema.
     """
-    return as_table(Path(path), columns)
+    return as_table(local_path(path), columns)
 
 
 def query(
@@ -265,9 +265,8 @@ def from_arrays(
                 raise RecordError(f"{column} has {rows} rows for {count} ids", column=column)
             table[column] = from_boxes(values, ids) if flat else from_values(values, column, ids)
     if class_names is not None:
-        table["class_names"] = pa.repeat(
-            pa.scalar([str(name) for name in class_names], pa.list_(pa.string())), count
-        )
+        names = from_values(class_names, "class_names", ids)
+        table["class_names"] = pa.repeat(pa.scalar(names.to_pylist(), pa.list_(names.type)), count)
     found = as_table(pa.table(table))
     check_class_names(found)
     return found

@@ -19,6 +19,7 @@ from alhelpers.records.schema import (
     depth,
     is_numeric,
     sizes_of,
+    wanted_columns,
 )
 
 
@@ -37,8 +38,7 @@ def from_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None, 
                 f"record {place} of {name} must be a dict with an 'id', got {row!r:.80}", column="id"
             )
     ids = [row["id"] for row in rows]
-    keys = dict.fromkeys(key for row in rows for key in row)
-    wanted = [key for key in keys if columns is None or key == "id" or key in columns]
+    wanted = wanted_columns(dict.fromkeys(key for row in rows for key in row), columns, name)
     return pa.table({key: from_values([row.get(key) for row in rows], key, ids) for key in wanted})
 
 
@@ -54,9 +54,10 @@ def from_values(values: Any, column: str, ids: Sequence[Any]) -> pa.Array:
     plain = [value.tolist() if isinstance(value, np.ndarray | np.generic) else value for value in plain]
     try:
         return pa.array(plain)
-    except (pa.ArrowException, OverflowError) as error:
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         raise RecordError(
-            f"{column} has values of several kinds, or a number beyond 64 bits: {error}", column=column
+            f"{column} has values of several kinds, a number beyond 64 bits, or a broken text: {error}",
+            column=column,
         ) from error
 
 
@@ -102,13 +103,14 @@ def boxes_array(offsets: Any, fields: Mapping[str, Any], owners: Sequence[Any]) 
 
 def from_numbers(values: Any, column: str, ids: Sequence[Any]) -> pa.Array:
     """Convert numbers, vectors or samples of one shape into an arrow array."""
-    if isinstance(values, np.ndarray):
-        numbers = np.ascontiguousarray(values, dtype=np.float32)
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
+        with np.errstate(over="ignore"):
+            numbers = np.ascontiguousarray(values, dtype=np.float32)
     else:
         arrays: list[np.ndarray] = []
         for value, id in zip(values, ids, strict=True):
             arrays.append(_array(value, column, id, arrays[0].shape if arrays else None))
-        numbers = np.stack(arrays)
+        numbers = np.stack(arrays) if arrays else np.empty((0, *(1,) * depth(column)), np.float32)
     if numbers.ndim != depth(column) + 1 or 0 in numbers.shape[1:]:
         raise RecordError(
             f"{column} must be {FORMS[depth(column)]} in each record, got shape {numbers.shape[1:]}",
@@ -122,8 +124,14 @@ def _array(value: Any, column: str, id: Any, shape: tuple[int, ...] | None) -> n
     if value is None:
         raise RecordError(f"record {id!r} has no {column}, other records have", id, column)
     try:
-        array = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError):
+        array = np.asarray(value)
+        # numpy would read texts and dates as numbers, and leave out the imaginary part
+        texts = array.dtype == object and any(isinstance(each, str | bytes) for each in array.flat)
+        if texts or array.dtype.kind in "USmMc":
+            raise TypeError
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
+    except (TypeError, ValueError, OverflowError):
         raise RecordError(
             f"record {id!r}: {column} must be numbers, rows of one length, got {value!r:.80}", id, column
         ) from None

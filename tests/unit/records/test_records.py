@@ -72,14 +72,6 @@ def test_read_a_glob_in_sorted_order_with_columns_that_differ(tmp_path):
     records.write(tmp_path / "c.parquet", back)
 
 
-def test_a_list_of_dicts_round_trip(tmp_path):
-    records.write(tmp_path / "a.parquet", rows())
-    back = records.read(tmp_path / "a.parquet")
-    assert back["id"].to_pylist() == [row["id"] for row in rows()]
-    for name in ("mc_dropout", "embeddings"):
-        np.testing.assert_allclose(records.column(back, name), [row[name] for row in rows()])
-
-
 def test_empty_documents_and_missing_texts_are_null(tmp_path):
     given = [
         {"id": 1, "tags": {}, "metadata": {"a": {}, "b": 1}},
