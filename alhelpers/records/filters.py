@@ -65,7 +65,7 @@ def _holds(values: pa.ChunkedArray, condition: Mapping[str, Any]) -> pa.ChunkedA
             raise TypeError("the value must be a list")
         else:
             found = pc.is_in(values, value_set=pa.array(list(right), type=values.type), skip_nulls=True)
-    except (pa.ArrowException, TypeError, OverflowError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise RecordError(
             f"{left} {operator} {right!r}: the value does not fit the field, which holds {values.type}",
             column=left,

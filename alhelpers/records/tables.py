@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,8 @@ def query(
     schema = schema_of(source)
     for name in [condition["left"] for condition in filters or ()] + [order_by] * (order_by is not None):
         columns_of(schema, name)
+    if order_by is None and isinstance(source, Query):
+        order_by, desc = source.order_by, source.desc
     return Query(source, tuple(filters or ()), None if limit is None else int(limit), order_by, bool(desc))
 
 
@@ -235,11 +237,7 @@ def from_arrays(
         If an array's shape is not as above, or the records break the schema.
     """
     count = len(ids)
-    if np.ndim(confidences) == 2:
-        if confidence is None:
-            confidence = np.asarray(confidences).max(axis=1)
-        if class_name is None and class_names is not None and np.shape(confidences)[1] == len(class_names):
-            class_name = np.asarray(class_names)[np.asarray(confidences).argmax(axis=1)]
+    names = None if class_names is None else from_values(class_names, "class_names", ids)
     layers = embeddings if isinstance(embeddings, Mapping) else {"": embeddings}
     columns: dict[str, Any] = {
         "id": ids,
@@ -258,14 +256,24 @@ def from_arrays(
     }
     table = {}
     for column, values in columns.items():
-        if values is not None:
-            flat = isinstance(values, Boxes)
-            rows = len(values.offsets) - 1 if flat else len(values)
-            if rows != count:
-                raise RecordError(f"{column} has {rows} rows for {count} ids", column=column)
-            table[column] = from_boxes(values, ids) if flat else from_values(values, column, ids)
-    if class_names is not None:
-        names = from_values(class_names, "class_names", ids)
+        if values is None:
+            continue
+        flat = isinstance(values, Boxes)
+        if not flat and not isinstance(values, Sized):
+            raise RecordError(
+                f"{column} must be {count} values, one for each id, got {values!r:.80}", column=column
+            )
+        rows = len(values.offsets) - 1 if flat else len(values)
+        if rows != count:
+            raise RecordError(f"{column} has {rows} rows for {count} ids", column=column)
+        table[column] = from_boxes(values, ids) if flat else from_values(values, column, ids)
+        if column == "confidences":
+            numbers = as_array(table[column], column)
+            if confidence is None:
+                columns["confidence"] = numbers.max(axis=1)
+            if class_name is None and names is not None and len(names) == numbers.shape[1]:
+                columns["class_name"] = names.take(numbers.argmax(axis=1)).to_pylist()
+    if names is not None:
         table["class_names"] = pa.repeat(pa.scalar(names.to_pylist(), pa.list_(names.type)), count)
     found = as_table(pa.table(table))
     check_class_names(found)

@@ -63,6 +63,8 @@ def from_values(values: Any, column: str, ids: Sequence[Any]) -> pa.Array:
 
 def _pruned(value: Any) -> Any:
     """Leave empty dicts out of a document, as Parquet cannot store them."""
+    if isinstance(value, list):
+        return [_pruned(part) for part in value]
     if not isinstance(value, Mapping):
         return value
     kept = {key: _pruned(part) for key, part in value.items()}

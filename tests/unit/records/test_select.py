@@ -1,3 +1,5 @@
+import datetime
+
 import pytest
 from helpers_records import full_table, ids_of
 
@@ -74,3 +76,31 @@ def test_filters_that_do_not_fit_are_named(condition, message):
 def test_orders_and_limits_that_do_not_fit_are_named(options, message):
     with pytest.raises(RecordError, match=message):
         records.select(full_table(), **options)
+
+
+def test_the_order_of_a_query_stays_unless_another_is_asked_for():
+    query = records.query(full_table(), order_by="tags.run_id", desc=True)
+    assert ids_of(records.select(query)) == ["r2", "r5", "r1", "r4", "r0", "r3"]
+    assert ids_of(records.select(query, limit=3)) == ["r2", "r5", "r1"]
+    assert ids_of(records.select(query, order_by="id", limit=3)) == ["r0", "r1", "r2"]
+
+
+def test_filters_of_times_and_of_keys_with_dots():
+    moments = [datetime.datetime(2026, 1, day) for day in (1, 2, 3)]
+    rows = [{"id": k, "metadata": {"at": each, "a.b": k, "a": {"b": -k}}} for k, each in enumerate(moments)]
+    table = records.as_table([*rows, {"id": 3, "metadata": None}])
+    for right in ("2026-01-02", "2026-01-02T00:00:00", moments[1]):
+        assert ids_of(records.select(table, [{"left": "metadata.at", "op": ">=", "right": right}])) == [1, 2]
+    # a record without the field meets no condition but "= None", also where None is in the list
+    assert ids_of(
+        records.select(table, [{"left": "metadata.at", "op": "in", "right": [moments[0], None]}])
+    ) == [0]
+    assert ids_of(records.select(table, [{"left": "metadata.at", "op": "not in", "right": [None]}])) == [
+        0,
+        1,
+        2,
+    ]
+    with pytest.raises(RecordError, match="field 'metadata.a.b' has two meanings"):
+        records.query(table, order_by="metadata.a.b")
+    with pytest.raises(RecordError, match="does not fit the field, which holds timestamp"):
+        records.select(table, [{"left": "metadata.at", "op": ">", "right": "yesterday"}])
