@@ -311,9 +311,8 @@ def files_of(path: str | Path) -> list[str]:
         return [text]
     found = sorted(filter(os.path.isfile, glob.glob(text, recursive=True)))
     if not found:
-        hint = "No such file, no file matches"
-        if os.path.isdir(text):
-            hint = "it is a folder; name its files, as in folder/*.parquet"
+        folder = os.path.isdir(text)
+        hint = "it is a folder; name its files, as in folder/*.parquet" if folder else "no file matches"
         raise RecordError(f"cannot read records from {text!r}: {hint}")
     return found
 

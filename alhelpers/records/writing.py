@@ -68,11 +68,12 @@ def append(path: str | Path, records: Records) -> None:
         another process changed the file meanwhile; the file stays as it is then.
     """
     target = check_target(path)
-    if not target.is_file():
-        write(target, records)
+    before = _state(target)
+    check_known(records)
+    if not before:
+        _write(target, parts(records), before)
         return
     check_known(target)
-    before = _state(target)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
         added = Path(folder) / "added.parquet"
         write(added, records)
@@ -168,7 +169,9 @@ def in_place_of(path: str | Path, before: tuple[int, ...] | None = None) -> Iter
             raise RecordError(f"{target} was changed by another process meanwhile: append once more")
 
 
-def _state(file: Path) -> tuple[int, ...] | None:
-    """Return numbers that change when another file takes the place of this one."""
-    found = file.stat() if file.exists() else None
-    return None if found is None else (found.st_ino, found.st_mtime_ns, found.st_size)
+def _state(file: Path) -> tuple[int, ...]:
+    """Return numbers that change when another file takes the place of this one; none if there is no file."""
+    if not file.exists():
+        return ()
+    found = file.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size

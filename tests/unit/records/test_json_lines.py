@@ -226,7 +226,7 @@ def test_times_are_written_as_text_and_what_has_no_form_is_named(tmp_path):
 
 
 def test_files_that_hold_nothing_are_named(tmp_path):
-    with pytest.raises(RecordError, match="cannot read records from .*a.jsonl': No such file"):
+    with pytest.raises(RecordError, match="cannot read records from .*a.jsonl': no file matches"):
         records.from_json_lines(tmp_path / "a.jsonl")
     (tmp_path / "a.jsonl").write_text("\n\n")
     with pytest.raises(RecordError, match="a.jsonl holds no record"):

@@ -70,16 +70,19 @@ def test_what_cannot_be_appended_leaves_the_file_as_it_is(tmp_path, added, messa
     assert path.read_bytes() == whole and os.listdir(tmp_path) == ["a.parquet"]
 
 
-def test_an_append_that_another_process_overtook_is_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize("first", [0, 3])
+def test_an_append_that_another_process_overtook_is_named(tmp_path, monkeypatch, first):
     path = tmp_path / "a.parquet"
-    records.write(path, rows(0, 3))
-    write_files = writing.write_files
+    if first:
+        records.write(path, rows(0, first))
+    regrouped = writing._regrouped
 
-    def overtaken(*given):
+    def overtaken(tables):
+        yield from regrouped(tables)
+        monkeypatch.undo()
         records.write(path, rows(0, 4))
-        write_files(*given)
 
-    monkeypatch.setattr(writing, "write_files", overtaken)
+    monkeypatch.setattr(writing, "_regrouped", overtaken)
     with pytest.raises(RecordError, match="was changed by another process meanwhile: append once more"):
         records.append(path, rows(5, 6))
     assert records.count(path) == 4 and os.listdir(tmp_path) == ["a.parquet"]
