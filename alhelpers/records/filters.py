@@ -79,7 +79,8 @@ def field_values(table: pa.Table, name: str) -> pa.ChunkedArray:
     if isinstance(found, Computed):
         return _computed_values(table, name, found)
     top, *steps = found
-    return pc.struct_field(table[top], steps) if steps else table[top]
+    values = pc.struct_field(table[top], steps) if steps else table[top]
+    return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
 
 
 def columns_of(schema: pa.Schema, name: str) -> list[str]:

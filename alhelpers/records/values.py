@@ -103,11 +103,11 @@ def boxes_array(offsets: Any, fields: Mapping[str, Any], owners: Sequence[Any]) 
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
 
 
+@np.errstate(over="ignore")  # infinity is found by the checks
 def from_numbers(values: Any, column: str, ids: Sequence[Any]) -> pa.Array:
     """Convert numbers, vectors or samples of one shape into an arrow array."""
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
-        with np.errstate(over="ignore"):
-            numbers = np.ascontiguousarray(values, dtype=np.float32)
+        numbers = np.ascontiguousarray(values, dtype=np.float32)
     else:
         arrays: list[np.ndarray] = []
         for value, id in zip(values, ids, strict=True):
@@ -128,11 +128,10 @@ def _array(value: Any, column: str, id: Any, shape: tuple[int, ...] | None) -> n
     try:
         array = np.asarray(value)
         # numpy would read texts and dates as numbers, and leave out the imaginary part
-        texts = array.dtype == object and any(isinstance(each, str | bytes) for each in array.flat)
-        if texts or array.dtype.kind in "USmMc":
+        kind = array.dtype.kind
+        if kind in "USmMc" or (kind == "O" and any(isinstance(each, str | bytes) for each in array.flat)):
             raise TypeError
-        with np.errstate(over="ignore"):
-            array = array.astype(np.float32)
+        array = array.astype(np.float32)
     except (TypeError, ValueError, OverflowError):
         raise RecordError(
             f"record {id!r}: {column} must be numbers, rows of one length, got {value!r:.80}", id, column
@@ -164,6 +163,7 @@ def checked_numbers(values: pa.Array, kind: pa.DataType, column: str, ids: pa.Ar
     return _listed(flat, sizes)
 
 
+@np.errstate(over="ignore")
 def _raise_first_wrong(values: pa.Array, column: str, ids: pa.Array, sizes: tuple[int, ...]) -> None:
     for value, id in zip(values, ids, strict=True):
         array = _array(value.as_py(), column, id.as_py(), sizes)
