@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from alhelpers import scores
 from alhelpers.records.detections import boxes
-from alhelpers.records.filters import field_paths, field_values
+from alhelpers.records.filters import field_paths
 from alhelpers.records.ids import naming_record, one_piece
 from alhelpers.records.layout import check_class_names
 from alhelpers.records.partition import parts, tables_of
@@ -84,50 +84,49 @@ def describe(records: Records) -> list[dict[str, Any]]:
     list of dict
         A row for each column, each part of a document and each field of the boxes, which
         ``pandas.DataFrame`` accepts: ``column``; ``type``; ``shape`` of a record's value; ``present``, the
-        share of records, or of boxes, that have it; ``min``, ``max`` and ``mean`` of numbers, over all entries
-        of vectors; ``top``, the most frequent texts with their counts, if there are at most ten thousand
-        different texts.
+        share of records, or of boxes, that have it; ``min`` and ``max`` of numbers and times, and ``mean`` of
+        numbers, over all entries of vectors but NaN; ``top``, the most frequent texts with their counts, if
+        there are at most ten thousand different texts.
 
     Raises
     ------
     RecordError
-        If the records break the schema.
+        If the records break the schema, or there are none.
 
     Examples
     --------
     >>> describe([{"id": 1, "confidence": 0.5}])[1]["mean"]
     0.5
     """
-    found: dict[str, _Summary] = {}
+    found: dict[tuple[str, ...], _Summary] = {}
     for table in tables_of(parts(records)):
-        for name, values in _columns(table):
-            found.setdefault(name, _Summary(name)).add(values)
+        for path, values in _columns(table):
+            found.setdefault(path, _Summary(".".join(path))).add(values)
     return [summary.row() for summary in found.values()]
 
 
-def _columns(table: pa.Table) -> Iterator[tuple[str, pa.Array]]:
-    """Yield the name and the values of each column, part of a document and field of the boxes."""
+def _columns(table: pa.Table) -> Iterator[tuple[tuple[str, ...], pa.Array]]:
+    """Yield the path and the values of each column, part of a document and field of the boxes."""
     for kind in table.schema:
         whole = one_piece(table[kind.name])
         if kind.name == DETECTIONS:
             flat = whole.flatten()
-            yield kind.name, pc.list_value_length(whole)
-            yield from ((f"{DETECTIONS}.{field.name}", flat.field(field.name)) for field in flat.type)
+            yield (kind.name,), pc.list_value_length(whole)
+            yield from (((kind.name, field.name), flat.field(field.name)) for field in flat.type)
         elif pa.types.is_struct(kind.type):
-            for name in map(".".join, field_paths(kind)):
-                yield name, one_piece(field_values(table, name))
+            yield from ((path, pc.struct_field(whole, path[1:])) for path in field_paths(kind))
         else:
-            yield kind.name, whole
+            yield (kind.name,), whole
 
 
 class _Summary:
     """Running totals of one column."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.kind, self.shape = "", ()
+    def __init__(self, column: str) -> None:
+        self.column = column
+        self.kind, self.shape = pa.null(), ()
         self.rows = self.present = self.entries = 0
-        self.least = self.most = None
+        self.ends: list[Any] = []
         self.total = 0.0
         self.texts: Counter[Any] | None = Counter()
 
@@ -138,18 +137,18 @@ class _Summary:
         self.present += len(values) - values.null_count
         for _ in self.shape:
             values = values.flatten()
-        kind = values.type
-        self.kind = "boxes" if self.name == DETECTIONS else str(kind)
-        values = values.drop_null()
-        if self.name == "id" or not len(values):
+        self.kind = kind = values.type
+        if self.column == "id":
             return
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-            numbers = values.to_numpy(zero_copy_only=False)
-            least, most = numbers.min().item(), numbers.max().item()
-            self.least = least if self.least is None else min(self.least, least)
-            self.most = most if self.most is None else max(self.most, most)
-            self.total += float(numbers.sum(dtype=np.float64))
-            self.entries += len(numbers)
+        values = values.drop_null()
+        if pa.types.is_floating(kind):
+            values = values.filter(pc.invert(pc.is_nan(values)))
+        number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        if len(values) and (number or pa.types.is_temporal(kind)):
+            self.ends += pc.min_max(values).as_py().values()
+        if number:
+            self.total += float(values.to_numpy().sum(dtype=np.float64))
+            self.entries += len(values)
         elif self.texts is not None and (pa.types.is_string(kind) or pa.types.is_boolean(kind)):
             for count in pc.value_counts(values):
                 self.texts[count["values"].as_py()] += count["counts"].as_py()
@@ -160,12 +159,12 @@ class _Summary:
         """Return the row of the description."""
         top = sorted((self.texts or {}).items(), key=lambda pair: (-pair[1], str(pair[0])))[:_TOP]
         return {
-            "column": self.name,
-            "type": self.kind,
+            "column": self.column,
+            "type": "boxes" if self.column == DETECTIONS else str(self.kind),
             "shape": self.shape,
             "present": self.present / self.rows if self.rows else 0.0,
-            "min": self.least,
-            "max": self.most,
+            "min": min(self.ends, default=None),
+            "max": max(self.ends, default=None),
             "mean": self.total / self.entries if self.entries else None,
             "top": dict(top) or None,
         }
