@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from alhelpers.records.checks import box_offsets, boxes_array, checked_boxes
 from alhelpers.records.ids import one_piece
-from alhelpers.records.numbers import sizes_of
+from alhelpers.records.layout import box_offsets, checked
 from alhelpers.records.schema import BOX_FIELDS, DETECTIONS, RecordError
+from alhelpers.records.values import as_array, boxes_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,16 +69,9 @@ def boxes(table: pa.Table) -> Boxes:
         raise RecordError(
             f"records have no column {DETECTIONS!r}, they have {table.column_names}", column=DETECTIONS
         )
-    whole = checked_boxes(one_piece(table[DETECTIONS]), one_piece(table["id"]), "records", {})
-    flat, found = whole.flatten(), {}
-    for field in flat.type:
-        values = flat.field(field.name)
-        if field.name == "class_name":
-            found[field.name] = np.array(values.to_pylist(), dtype=object)
-        else:
-            sizes = sizes_of(field.type)
-            numbers = values.flatten() if sizes else values
-            found[field.name] = numbers.to_numpy(zero_copy_only=True).reshape(len(flat), *sizes)
+    whole = one_piece(checked(table, [DETECTIONS], distinct=False)[DETECTIONS])
+    flat = whole.flatten()
+    found = {field.name: as_array(flat.field(field.name), field.name) for field in flat.type}
     if "confidences" in found:
         found.setdefault("confidence", found["confidences"].max(axis=1))
     return Boxes(box_offsets(whole), **found)

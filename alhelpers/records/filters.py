@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alhelpers import scores
-from alhelpers.records.ids import one_piece
-from alhelpers.records.numbers import as_array
-from alhelpers.records.schema import DETECTIONS, LAYER, RecordError, nearest
+from alhelpers.records.ids import naming_record, one_piece
+from alhelpers.records.schema import DETECTIONS, LAYER, RecordError, is_known, nearest
+from alhelpers.records.values import as_array
 
 _COMPARISONS: Mapping[str, Callable[..., pa.ChunkedArray]] = {
     "<": pc.less,
@@ -55,14 +55,17 @@ def _holds(values: pa.ChunkedArray, condition: Mapping[str, Any]) -> pa.ChunkedA
         if operator in _COMPARISONS:
             # 0.9 stored as float32 is not the float64 0.9: compare floats in the column's own precision
             kind = values.type if pa.types.is_floating(values.type) else None
-            return _COMPARISONS[operator](values, pa.scalar(right, type=kind))
+            value = pa.scalar(right, type=kind)
+            if isinstance(right, str) and pa.types.is_temporal(values.type):
+                value = value.cast(values.type)
+            return _COMPARISONS[operator](values, value)
         if operator.endswith("like"):
             found = pc.match_like(values, right)
         elif isinstance(right, str) or not isinstance(right, Sequence | set | frozenset | np.ndarray):
             raise TypeError("the value must be a list")
         else:
-            found = pc.is_in(values, value_set=pa.array(list(right), type=values.type))
-    except (pa.ArrowException, TypeError, OverflowError) as error:
+            found = pc.is_in(values, value_set=pa.array(list(right), type=values.type), skip_nulls=True)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise RecordError(
             f"{left} {operator} {right!r}: the value does not fit the field, which holds {values.type}",
             column=left,
@@ -76,7 +79,8 @@ def field_values(table: pa.Table, name: str) -> pa.ChunkedArray:
     if isinstance(found, Computed):
         return _computed_values(table, name, found)
     top, *steps = found
-    return pc.struct_field(table[top], steps) if steps else table[top]
+    values = pc.struct_field(table[top], steps) if steps else table[top]
+    return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
 
 
 def columns_of(schema: pa.Schema, name: str) -> list[str]:
@@ -97,9 +101,12 @@ def field_paths(kind: pa.Field, above: tuple[str, ...] = ()) -> Iterator[tuple[s
 
 def _find(schema: pa.Schema, name: str) -> tuple[str, ...] | Computed:
     """Return the path of a stored field, or how a field is computed."""
-    known: dict[str, tuple[str, ...] | Computed] = {
-        ".".join(path): path for column in schema for path in field_paths(column)
-    }
+    stored = [path for column in schema if is_known(column.name) for path in field_paths(column)]
+    if sum(".".join(path) == name for path in stored) > 1:
+        raise RecordError(
+            f"field {name!r} has two meanings, as keys with dots are in it: rename one", column=name
+        )
+    known: dict[str, tuple[str, ...] | Computed] = {".".join(path): path for path in stored}
     layers = {
         f"{column}.norm": Computed(((column,),), _norm) for column in schema.names if column.startswith(LAYER)
     }
@@ -136,12 +143,8 @@ def _computed_values(table: pa.Table, name: str, field: Computed) -> pa.ChunkedA
     column = field.columns(table.column_names)[0]
     if not table.num_rows:
         return pa.chunked_array([pa.array([], pa.string() if name == _CLASS_NAME else pa.float32())])
-    try:
+    with naming_record(table["id"], f"field {name!r} cannot be computed", column):
         values = field.values(table, column)
-    except scores.ScoreError as error:
-        id = None if error.row is None else table["id"][error.row].as_py()
-        record = "" if id is None else f"record {id!r}: "
-        raise RecordError(f"{record}field {name!r} cannot be computed: {error}", id, column) from error
     if isinstance(values, np.ndarray):
         values = pa.array(values)
     return values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alhelpers.records.schema import RecordError
+from alhelpers.records.schema import RecordError, kept_type
+from alhelpers.scores import ScoreError
 
 # Rows hashed at a time: few enough for the processor's cache.
 _BLOCK = 1 << 14
@@ -79,6 +81,17 @@ def first_null(values: pa.Array) -> int:
     return int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
 
 
+@contextmanager
+def naming_record(ids: pa.Array | pa.ChunkedArray, what: str, column: str) -> Iterator[None]:
+    """Convert a ScoreError about a row into a RecordError that names the record with this id."""
+    try:
+        yield
+    except ScoreError as error:
+        id = None if error.row is None else ids[error.row].as_py()
+        record = "" if id is None else f"record {id!r}: "
+        raise RecordError(f"{record}{what}: {error}", id, column) from error
+
+
 def id_hashes(ids: pa.Array) -> np.ndarray:
     """Return a hash of each id, the same on every machine and in every version.
 
@@ -135,16 +148,8 @@ def _word_hashes(words: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> 
 
 def _plain(ids: pa.Array, name: str) -> pa.Array:
     """Return ids as string or int64."""
-    if pa.types.is_dictionary(ids.type):
-        ids = ids.dictionary_decode()
-    kind = ids.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        plain = pa.string()
-    elif pa.types.is_integer(kind):
-        plain = pa.int64()
-    else:
-        raise RecordError(f"ids of {name} must be strings or whole numbers, got {kind}", column="id")
+    kind = kept_type("id", ids.type, name)
     try:
-        return ids if kind == plain else ids.cast(plain)
+        return ids if ids.type == kind else ids.cast(kind)
     except pa.ArrowException as error:
         raise RecordError(f"ids of {name} must fit into 64 bits: {error}", column="id") from error

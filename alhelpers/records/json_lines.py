@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import bisect
+import datetime
 import json
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from alhelpers.records.checks import checked, from_rows
-from alhelpers.records.layout import fixed_sizes, must_be_in_all
-from alhelpers.records.numbers import as_array
-from alhelpers.records.partition import count, parts
-from alhelpers.records.schema import DETECTIONS, LAYER, SAMPLES, RecordError, Records, is_numeric, nearest
+from alhelpers.records.layout import checked
+from alhelpers.records.partition import count, files_of, parts, tables_of
+from alhelpers.records.schema import (
+    DETECTIONS,
+    LAYER,
+    SAMPLES,
+    RecordError,
+    Records,
+    is_numeric,
+    warn_of_unknown,
+)
 from alhelpers.records.tables import read
-from alhelpers.records.writing import in_place_of, write, write_files
+from alhelpers.records.values import as_array, from_rows
+from alhelpers.records.writing import check_known, check_target, in_place_of, write, write_files
 
 _PREDICTION = ("class_names", "class_name", "confidence", "confidences", "logits")
 _UNCHANGED = ("id", "split", "tags", "metadata")
@@ -54,11 +63,11 @@ def convert(json_lines: str | Path, parquet: str | Path) -> int:
         If a line is not an object, breaks the schema or does not fit to the first line; it names the line and
         the field.
     """
-    target = Path(parquet)
+    target = check_target(parquet)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
         files, names = [], []
-        for name, table in _tables(Path(json_lines)):
+        for name, table in _tables(json_lines):
             files.append(Path(folder) / f"{len(files)}.parquet")
             names.append(name)
             write(files[-1], table)
@@ -106,137 +115,146 @@ def to_json_lines(path: str | Path, records: Records) -> None:
     RecordError
         If the records break the schema; nothing is written then.
     """
-    with in_place_of(Path(path)) as file:
-        for part in parts(records):
-            table = part.load()
+    with in_place_of(path) as file:
+        check_known(records)
+        for table in tables_of(parts(records)):
             for start in range(0, table.num_rows, _CHUNK_LINES):
                 for row in _rows(table.slice(start, _CHUNK_LINES)):
-                    file.write(json.dumps(_document(row), ensure_ascii=False).encode() + b"\n")
+                    text = json.dumps(_document(row), ensure_ascii=False, default=_plain)
+                    file.write(text.encode() + b"\n")
 
 
-def _tables(path: Path) -> Iterator[tuple[str, pa.Table]]:
-    """Yield checked tables of some lines each, with their names; each fits to the first."""
-    first: pa.Schema | None = None
-    for numbers, rows in _chunks(path):
-        try:
-            table = _checked(rows, first)
-        except RecordError:
-            raise _error_with_line(path, numbers, rows, first) from None
-        first = first or table.schema
-        yield f"lines {numbers[0]} to {numbers[-1]} of {path}", table
+class _Line(NamedTuple):
+    """A line that holds a record."""
+
+    file: str
+    number: int
+    row: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"line {self.number} of {self.file}"
 
 
-def _chunks(path: Path) -> Iterator[tuple[list[int], list[dict[str, Any]]]]:
-    """Yield the numbers and the records of some lines at a time."""
-    numbers: list[int] = []
-    rows: list[dict[str, Any]] = []
+def _tables(path: str | Path) -> Iterator[tuple[str, pa.Table]]:
+    """Yield checked tables of some lines each, with their names; all fit to the record of the first line."""
+    first: list[_Line] = []
+    unknown: dict[str, str] = {}
+    for file in files_of(path):
+        for lines in _chunks(file, unknown):
+            try:
+                table = _checked([*first, *lines])
+            except RecordError as error:
+                raise _error_with_line([*first, *lines], error) from None
+            yield f"lines {lines[0].number} to {lines[-1].number} of {file}", table.slice(len(first))
+            first = first or lines[:1]
+    if unknown:
+        warn_of_unknown(f"{path} has fields", unknown)
+
+
+def _chunks(file: str, unknown: dict[str, str]) -> Iterator[list[_Line]]:
+    """Yield the records of some lines at a time; ``unknown`` takes fields outside of the schema, with their lines."""
+    found: list[_Line] = []
     size = 0
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
+        with open(file, "rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                where = f"line {number} of {file}"
+                document = _parsed(line, where) if line.strip() else None
+                if document is None:
                     continue
-                numbers.append(number)
-                rows.append(_row(line, f"line {number} of {path}"))
+                found.append(_Line(file, number, _row(document, where, unknown)))
                 size += len(line)
-                if len(rows) >= _CHUNK_LINES or size >= _CHUNK_BYTES:
-                    yield numbers, rows
-                    numbers, rows, size = [], [], 0
+                if len(found) >= _CHUNK_LINES or size >= _CHUNK_BYTES:
+                    yield found
+                    found, size = [], 0
     except OSError as error:
-        raise RecordError(f"cannot read records from {str(path)!r}: {error.strerror}") from error
-    if rows:
-        yield numbers, rows
+        raise RecordError(f"cannot read records from {file!r}: {error.strerror}") from error
+    if found:
+        yield found
 
 
-def _checked(rows: Sequence[Mapping[str, Any]], first: pa.Schema | None) -> pa.Table:
-    """Return a checked table that fits to the schema of the first one."""
-    sizes = {} if first is None else fixed_sizes(first)
-    table = checked(from_rows(rows, None, "records"), None, "records", sizes)
-    for column in sorted(set(table.column_names) ^ set(first.names)) if first is not None else ():
-        if must_be_in_all(column):
-            what = "is missing, but present" if column in first.names else "is present, but missing"
-            id = rows[0]["id"]
-            raise RecordError(f"record {id!r}: {column} {what} in the first line", id, column)
-    return table
-
-
-def _error_with_line(
-    path: Path, numbers: Sequence[int], rows: Sequence[Mapping[str, Any]], first: pa.Schema | None
-) -> RecordError:
-    """Return the error of some rows with its line: that of the record it names, or the first that causes it."""
-    errors: list[RecordError] = []
-
-    def is_wrong(last: int) -> bool:
-        try:
-            _checked(rows[: last + 1], first)
-        except RecordError as error:
-            errors.append(error)
-            return True
-        return False
-
-    wrong = bisect.bisect_left(range(len(rows) - 1), True, key=is_wrong)
-    is_wrong(wrong)
-    found = errors[-1]
-    places = [place for place in range(wrong + 1) if rows[place]["id"] == found.record]
-    number = numbers[places[-1] if places else wrong]
-    return RecordError(f"line {number} of {path}: {found}", found.record, found.column)
-
-
-def _row(line: bytes, where: str) -> dict[str, Any]:
-    """Convert a line into a record."""
+def _parsed(line: bytes, where: str) -> Any:
+    """Return the content of a line; None, with a warning, for a last line that its writer did not finish."""
     try:
-        document = json.loads(line)
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise RecordError(f"{where} is not JSON: {error}") from None
-    _check_object(document, where, "", _FIELDS)
-    document = {name: value for name, value in document.items() if value is not None}
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
+        if line.endswith(b"\n"):
+            raise RecordError(f"{where} is not JSON: {error}") from None
+    warnings.warn(f"{where}, the last one, is cut off and left out; was its writer stopped?", stacklevel=2)
+    return None
+
+
+def _checked(lines: Sequence[_Line]) -> pa.Table:
+    return checked(from_rows([line.row for line in lines], None, "records"))
+
+
+def _error_with_line(lines: Sequence[_Line], error: RecordError) -> RecordError:
+    """Return the error of the fewest lines that have one, with the line of its record, or else the last of them."""
+    errors = {len(lines): error}
+
+    def is_wrong(count: int) -> bool:
+        try:
+            _checked(lines[:count])
+        except RecordError as error:
+            errors[count] = error
+        return count in errors
+
+    count = 1 + bisect.bisect_left(range(1, len(lines)), True, key=is_wrong)
+    found = errors[count]
+    of_record = (line for line in reversed(lines[:count]) if line.row["id"] == found.record)
+    return RecordError(f"{next(of_record, lines[count - 1])}: {found}", found.record, found.column)
+
+
+def _row(document: Any, where: str, unknown: dict[str, str]) -> dict[str, Any]:
+    """Convert the content of a line into a record."""
+    document = _known(document, _FIELDS, where, "", unknown)
     if "id" not in document:
         raise RecordError(f"{where} has no id", column="id")
     row = {name: document[name] for name in (*_UNCHANGED, DETECTIONS) if name in document}
     prediction = document.get("prediction", {})
-    if isinstance(prediction, list):
-        row[DETECTIONS] = prediction
+    if not isinstance(prediction, list):
+        row |= _known(prediction, _PREDICTION, where, "prediction", unknown)
+    elif DETECTIONS in row:
+        raise RecordError(f"{where} has boxes twice, in prediction and in {DETECTIONS}", column=DETECTIONS)
     else:
-        _check_object(prediction, where, "prediction", _PREDICTION)
-        row |= {name: value for name, value in prediction.items() if value is not None}
-    for name in SAMPLES:
-        samples = document.get(name, [])
+        row[DETECTIONS] = prediction
+    for name in [name for name in SAMPLES if name in document]:
+        samples = document[name]
         if not isinstance(samples, list):
             raise RecordError(
                 f"{where}: {name} must be a list of confidences, got {samples!r:.80}", column=name
             )
-        if name in document:
-            row[name] = [
-                _unwrapped(each, "confidences", where, f"{name}[{k}]") for k, each in enumerate(samples)
-            ]
+        row[name] = [
+            _unwrapped(each, "confidences", where, f"{name}[{k}]", unknown) for k, each in enumerate(samples)
+        ]
     embeddings = document.get("embeddings", {})
     layers = embeddings if isinstance(embeddings, dict) else {"": embeddings}
     row |= {f"{LAYER}{layer}" if layer else "embeddings": vector for layer, vector in layers.items()}
     if "groundtruth" in document:
-        row["groundtruth"] = _unwrapped(document["groundtruth"], "class_name", where, "groundtruth")
+        row["groundtruth"] = _unwrapped(document["groundtruth"], "class_name", where, "groundtruth", unknown)
     return row
 
 
-def _check_object(value: Any, where: str, field: str, known: Sequence[str]) -> None:
+def _known(
+    value: Any, known: Sequence[str], where: str, field: str, unknown: dict[str, str]
+) -> dict[str, Any]:
+    """Return the known fields of an object that have a value."""
     if not isinstance(value, dict):
         what = f"{where}: {field}" if field else where
         raise RecordError(f"{what} must be an object, got {value!r:.80}", column=field or None)
-    unknown = next((key for key in value if key not in known), None)
-    if unknown is not None:
-        name = f"{field}.{unknown}" if field else unknown
-        raise RecordError(
-            f"{where}: field {name!r} is unknown{nearest(unknown, known)}; known fields: {', '.join(known)}",
-            column=name,
-        )
+    for name in [name for name in value if name not in known]:
+        unknown.setdefault(f"{field}.{name}" if field else name, f" ({where})")
+    return {name: value[name] for name in known if value.get(name) is not None}
 
 
-def _unwrapped(value: Any, key: str, where: str, field: str) -> Any:
+def _unwrapped(value: Any, key: str, where: str, field: str, unknown: dict[str, str]) -> Any:
     """Return a value, or what an object has under its one known key."""
     if not isinstance(value, dict):
         return value
-    if value.get(key) is None:
+    known = _known(value, [key], where, field, unknown)
+    if not known:
         raise RecordError(f"{where}: {field} has no {key}, it has {list(value)}", column=field.split("[")[0])
-    return value[key]
+    return known[key]
 
 
 def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
@@ -276,3 +294,12 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return [_without_nulls(part) for part in value]
     return value
+
+
+def _plain(value: Any) -> str:
+    """Convert a value of a document that JSON has no form for."""
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    raise RecordError(
+        f"{value!r:.80} of type {type(value).__name__} cannot be written as JSON: convert it to text"
+    )

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from alhelpers.records.checks import check_has_id, from_rows
 from alhelpers.records.filters import columns_of, field_values, filtered
-from alhelpers.records.layout import Layout, layout_of, unified
-from alhelpers.records.schema import PATHS, Query, RecordError, Records
+from alhelpers.records.ids import check_distinct
+from alhelpers.records.layout import Layout, check_columns, layout_of, table_layout, unified
+from alhelpers.records.schema import PATHS, Query, RecordError, Records, local_path, wanted_columns
+from alhelpers.records.values import from_rows
 
 #: Records in a row group, the smallest piece of a file that is read at once.
 ROW_GROUP = 100_000
@@ -109,9 +112,21 @@ def parts(
     if isinstance(source, Query):
         return _parts_of_query(source, columns, rows, name)
     if isinstance(source, PATHS):
-        return parts_of_files(_files_of(source), columns, rows, name)
+        return parts_of_files(files_of(source), columns, rows, name)
     table = source if isinstance(source, pa.Table) else from_rows(source, columns, name)
     return _parts_of_table(table, columns, rows, name)
+
+
+def tables_of(found: Iterable[RecordPart]) -> Iterator[pa.Table]:
+    """Load one part after the other; raise at the end if an id comes twice in them, or there is no record."""
+    ids = []
+    for part in found:
+        table = part.load(distinct=False)
+        ids.append(table["id"])
+        yield table
+    if not sum(map(len, ids)):
+        raise RecordError("records hold no record")
+    check_distinct(ids)
 
 
 def field_names(source: Records) -> list[str]:
@@ -163,13 +178,9 @@ def schema_of(source: Records) -> pa.Schema:
     while isinstance(source, Query):
         source = source.source
     if isinstance(source, PATHS):
-        files = _files_of(source)
-        return unified([_footer(file)[0] for file in files], files)
+        files = files_of(source)
+        return unified([_footer(file).schema for file in files], files)
     return source.schema if isinstance(source, pa.Table) else from_rows(source, None, "records").schema
-
-
-def _narrowed(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
-    return pa.schema([kind for kind in schema if columns is None or kind.name in ("id", *columns)])
 
 
 def _cut(groups: Sequence[int], rows: int) -> Iterator[tuple[tuple[int, ...], int, int]]:
@@ -219,13 +230,12 @@ def _unpickled(buffer: pa.Buffer) -> TableRows:
 
 
 def _parts_of_table(table: pa.Table, columns: Sequence[str] | None, rows: int, name: str) -> list[RecordPart]:
-    check_has_id(table.column_names, name)
-    schema = _narrowed(table.schema, columns)
-    layout = layout_of(schema, lambda column: iter(table[column].chunks), name)
-    table = table.select(schema.names)
+    layout = table_layout(table, columns, name)
+    names = layout.schema.names
+    table = table.select(names)
     cut = [(start, stop) for _, start, stop in _cut([table.num_rows], rows)] or [(0, 0)]
     return [
-        RecordPart(stop - start, TableRows(table.slice(start, stop - start)), layout, tuple(schema.names))
+        RecordPart(stop - start, TableRows(table.slice(start, stop - start)), layout, tuple(names))
         for start, stop in cut
     ]
 
@@ -240,13 +250,16 @@ class FileRows:
     """The rows from ``start`` to before ``stop`` of some row groups of a file; only these numbers are pickled."""
 
     file: str
+    checksum: int
     groups: tuple[int, ...]
     start: int
     stop: int
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """Read the wanted columns that the file has."""
-        with _opened(self.file) as parquet:
+        with _opened(self.file) as (parquet, checksum):
+            if checksum != self.checksum:
+                raise RecordError(f"{self.file} was changed while its records were read: start again")
             schema = parquet.schema_arrow
             wanted = [name for name in schema.names if name in columns]
             kept, place = [], 0
@@ -263,21 +276,37 @@ class FileRows:
             return (pa.Table.from_batches(kept) if kept else schema.empty_table()).select(wanted)
 
 
+class _Footer(NamedTuple):
+    """The columns of a file, the number of rows of each row group, and the checksum of the footer."""
+
+    schema: pa.Schema
+    groups: list[int]
+    checksum: int
+
+
 @contextmanager
-def _opened(file: str) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file; any failure to read it is an error that names it."""
+def _opened(file: str) -> Iterator[tuple[pq.ParquetFile, int]]:
+    """Open a Parquet file, with the checksum of its footer; any failure to read it is an error that names it."""
     try:
-        with pq.ParquetFile(file) as parquet:
-            yield parquet
+        with pa.OSFile(file) as source, pq.ParquetFile(source) as parquet:
+            # the footer has the place, size and limits of every piece: another file has another one
+            end = source.size() - 8
+            length = int.from_bytes(source.read_at(4, end), "little")
+            yield parquet, zlib.crc32(source.read_at(length, end - length))
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise RecordError(f"{file} cannot be read: {os.strerror(error.errno)}") from error
+        way_out = "write it again, or restore it from a copy"
+        if file.endswith((".jsonl", ".json", ".ndjson")):
+            way_out = "if it holds JSON lines, read it with from_json_lines or convert it"
         raise RecordError(
-            f"{file} is not a Parquet file of records, or a part of it is missing ({error}): write it again"
+            f"{file} is not a Parquet file of records, or a part of it is missing ({error}): {way_out}"
         ) from error
 
 
-def _files_of(path: str | Path) -> list[str]:
+def files_of(path: str | Path) -> list[str]:
     """Return the files that a path or glob matches, in sorted order."""
-    text = os.fspath(path)
+    text = local_path(path)
     if os.path.isfile(text):
         return [text]
     found = sorted(filter(os.path.isfile, glob.glob(text, recursive=True)))
@@ -288,13 +317,12 @@ def _files_of(path: str | Path) -> list[str]:
     return found
 
 
-def _footer(file: str) -> tuple[pa.Schema, list[int]]:
-    """Return the columns of a file, and the number of rows of each row group."""
-    with _opened(file) as parquet:
+def _footer(file: str) -> _Footer:
+    with _opened(file) as (parquet, checksum):
         groups = [parquet.metadata.row_group(k).num_rows for k in range(parquet.metadata.num_row_groups)]
         schema = parquet.schema_arrow
-    check_has_id(schema.names, f"the records of {file}")
-    return schema, groups
+    check_columns(schema.names, f"the records of {file}")
+    return _Footer(schema, groups, checksum)
 
 
 def parts_of_files(
@@ -306,20 +334,24 @@ def parts_of_files(
 ) -> list[RecordPart]:
     """Cut files into parts, which share one layout; ``file_names`` replace the paths in errors."""
     footers = [_footer(file) for file in files]
-    schema = _narrowed(unified([schema for schema, _ in footers], file_names or files), columns)
+    wanted = wanted_columns(
+        dict.fromkeys(name for footer in footers for name in footer.schema.names), columns, name
+    )
+    schemas = [pa.schema([field for field in footer.schema if field.name in wanted]) for footer in footers]
+    schema = unified(schemas, file_names or files)
 
     def values_of(column: str) -> Iterator[pa.Array]:
-        for file, (of_file, _) in zip(files, footers, strict=True):
-            if column in of_file.names:
-                with _opened(file) as parquet:
+        for file, footer in zip(files, footers, strict=True):
+            if column in footer.schema.names:
+                with _opened(file) as (parquet, _):
                     yield from (batch.column(0) for batch in parquet.iter_batches(1000, columns=[column]))
 
     layout = layout_of(schema, values_of, name)
     cut = [
-        FileRows(file, *part)
-        for file, (_, groups) in zip(files, footers, strict=True)
-        for part in _cut(groups, rows)
-    ] or [FileRows(files[0], (), 0, 0)]
+        FileRows(file, footer.checksum, *part)
+        for file, footer in zip(files, footers, strict=True)
+        for part in _cut(footer.groups, rows)
+    ] or [FileRows(files[0], footers[0].checksum, (), 0, 0)]
     return [RecordPart(each.stop - each.start, each, layout, tuple(schema.names)) for each in cut]
 
 

@@ -1,8 +1,11 @@
-"""The schema of records, the forms that records come in, and the error that names what does not fit."""
+"""The schema of records: columns and their types, the forms of records, and the error for what does not fit."""
 
 from __future__ import annotations
 
 import difflib
+import os
+import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +35,9 @@ COLUMNS = (
     *DOCUMENTS,
 )
 
+#: What a value of a numeric column is, by its depth.
+FORMS = ("a number", "a vector of numbers", "predictions x classes")
+_CLASS_NAMES = pa.list_(pa.field("element", pa.string()))
 _NUMERIC = {*VECTORS, *SAMPLES, "confidence"} | {f"{DETECTIONS}.{name}" for name in BOX_FIELDS[1:]}
 
 #: The types of a path of Parquet files.
@@ -98,7 +104,141 @@ def depth(column: str) -> int:
     return int(column.removeprefix(f"{DETECTIONS}.") in VECTORS or column.startswith(LAYER))
 
 
+def is_known(column: Any) -> bool:
+    """Return whether a column is in the schema."""
+    return column in COLUMNS or (isinstance(column, str) and column.startswith(LAYER) and column != LAYER)
+
+
+def wanted_columns(names: Iterable[str], columns: Sequence[str] | None, name: str) -> list[str]:
+    """Return ``id`` and the wanted columns of the schema; warn once of unknown ones if all are wanted."""
+    unknown = {each: "" for each in names if not is_known(each)}
+    if unknown and columns is None:
+        warn_of_unknown(f"{name} have columns", unknown)
+    return [each for each in names if is_known(each) and (columns is None or each in ("id", *columns))]
+
+
+def warn_of_unknown(what: str, names: Mapping[Any, str]) -> None:
+    """Warn of columns or fields outside of the schema, which are not read; each with where it is."""
+    listed = ", ".join(f"{name!r}{where}{nearest(name, COLUMNS)}" for name, where in names.items())
+    warnings.warn(
+        f"{what} that the schema does not know, and they are left out: {listed}; put under metadata what is to be kept",
+        stacklevel=2,
+    )
+
+
+def local_path(path: Any) -> str:
+    """Return the path of a local file or glob as text; raise for anything else."""
+    if not isinstance(path, PATHS):
+        raise RecordError(
+            f"a path must be text or a pathlib.Path, got {type(path).__name__}; it comes first, the records second"
+        )
+    text = os.fspath(path)
+    if re.match("[A-Za-z][A-Za-z0-9+.-]+:/", text):
+        raise RecordError(
+            f"{text!r}: local files only; copy it to a local folder, or mount its storage as one"
+        )
+    return text
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a suggestion of the known name most like an unknown one, or an empty text."""
     found = difflib.get_close_matches(str(name), list(known), n=1)
     return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def kept_type(column: str, found: pa.DataType, name: str) -> pa.DataType:
+    """Return the type that a column of some type is kept in; raise if it does not hold what the column must hold."""
+    levels, inner = _inner(found)
+    null = pa.types.is_null(inner)
+    if column == "id":
+        what = "strings or whole numbers"
+        fits = not levels and (is_text(inner) or pa.types.is_integer(inner))
+        kind = pa.int64() if pa.types.is_integer(inner) else pa.string()
+    elif is_numeric(column):
+        what = f"{FORMS[depth(column)]} in each record"
+        fits = (null or (levels == depth(column) and _is_number(inner))) and 0 not in sizes_of(found)
+        kind = fixed_type(sizes_of(found)) if has_sizes(column, found) else found
+    elif column == DETECTIONS:
+        what = "a list of boxes in each record"
+        fits = null or (levels == 1 and pa.types.is_struct(inner))
+        fields = box_fields(found)
+        check_box_fields(field.name for field in fields)
+        kind = boxes_type({each.name: kept_type(f"{column}.{each.name}", each.type, name) for each in fields})
+    elif column in DOCUMENTS:
+        what, kind = "dicts with at least one key", found
+        fits = not levels and (null or (pa.types.is_struct(inner) and inner.num_fields > 0))
+    elif column == "class_names":
+        what, kind = "lists of texts (convert other labels with str)", _CLASS_NAMES
+        fits = null or (levels == 1 and is_text(inner))
+    else:
+        what, kind = "text (convert other labels with str)", pa.string()
+        fits = not levels and (null or is_text(inner))
+    if not fits:
+        what = f"ids of {name} must be {what}" if column == "id" else f"{column} must be {what}"
+        raise RecordError(f"{what}, got {found}", column=column)
+    return kind
+
+
+def _inner(kind: pa.DataType) -> tuple[int, pa.DataType]:
+    """Return how many lists a type nests, and the type inside them."""
+    levels = 0
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        kind, levels = kind.value_type, levels + 1
+    return levels, kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a type is one of texts."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def check_box_fields(names: Iterable[str], where: str = "", id: Any = None) -> None:
+    """Raise if boxes have an unknown field."""
+    unknown = next((name for name in names if name not in BOX_FIELDS), None)
+    if unknown is not None:
+        raise RecordError(
+            f"{where}a box has no field {unknown!r}{nearest(unknown, BOX_FIELDS)}; its fields are: "
+            f"{', '.join(BOX_FIELDS)}",
+            id,
+            f"{DETECTIONS}.{unknown}",
+        )
+
+
+def boxes_type(kinds: Mapping[str, pa.DataType]) -> pa.DataType:
+    """Return the type of detections whose boxes have some fields, and always a class name."""
+    kinds = {**kinds, "class_name": pa.string()}
+    return pa.list_(
+        pa.field("element", pa.struct([(name, kinds[name]) for name in BOX_FIELDS if name in kinds]))
+    )
+
+
+def box_fields(kind: pa.DataType) -> list[pa.Field]:
+    """Return the fields of the boxes in a column of some type; empty if the type has no boxes."""
+    inner = getattr(kind, "value_type", None)
+    return list(inner) if inner is not None and pa.types.is_struct(inner) else []
+
+
+def fixed_type(sizes: Sequence[int]) -> pa.DataType:
+    """Return the type of float32 numbers in nested lists of fixed sizes, the outermost size first."""
+    kind = pa.float32()
+    for size in reversed(sizes):
+        kind = pa.list_(kind, size)
+    return kind
+
+
+def sizes_of(kind: pa.DataType) -> tuple[int, ...]:
+    """Return the sizes of nested lists of fixed sizes, the outermost first; empty for other types."""
+    sizes = []
+    while pa.types.is_fixed_size_list(kind):
+        sizes.append(kind.list_size)
+        kind = kind.value_type
+    return tuple(sizes)
+
+
+def has_sizes(column: str, kind: pa.DataType) -> bool:
+    """Return whether a type fixes the sizes of a numeric column's vectors."""
+    return len(sizes_of(kind)) == depth(column)

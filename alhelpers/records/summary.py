@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alhelpers import scores
-from alhelpers.records.checks import check_class_names
 from alhelpers.records.detections import boxes
-from alhelpers.records.filters import field_paths, field_values
-from alhelpers.records.ids import check_distinct, one_piece
-from alhelpers.records.numbers import as_array, sizes_of
-from alhelpers.records.partition import parts
-from alhelpers.records.schema import DETECTIONS, SAMPLES, RecordError, Records
+from alhelpers.records.filters import field_paths
+from alhelpers.records.ids import naming_record, one_piece
+from alhelpers.records.layout import check_class_names
+from alhelpers.records.partition import parts, tables_of
+from alhelpers.records.schema import DETECTIONS, SAMPLES, Records, sizes_of
+from alhelpers.records.values import as_array
 
 # Texts with more different values are not counted: they name single records rather than kinds of them.
 _MAX_TEXTS = 10_000
@@ -45,46 +45,30 @@ def validate(records: Records) -> int:
         the record and the column.
     """
     total = 0
-    for table in _tables(records):
+    for table in tables_of(parts(records)):
         if table.num_rows:
             _check_distributions(table)
             check_class_names(table)
         total += table.num_rows
-    if not total:
-        raise RecordError("records hold no record")
     return total
-
-
-def _tables(records: Records) -> Iterator[pa.Table]:
-    """Yield the tables of all parts, and check at the end that every id is unique."""
-    ids = []
-    for part in parts(records):
-        table = part.load(distinct=False)
-        ids.append(table["id"])
-        yield table
-    check_distinct(ids)
 
 
 def _check_distributions(table: pa.Table) -> None:
     """Raise if confidences are not between 0 and 1 or do not sum to 1."""
-    arrays: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    distributions = []
     for column in ("confidences", *SAMPLES):
         if column in table.column_names:
             values = as_array(table[column], column)
-            flat = values.reshape(-1, values.shape[-1])
-            arrays[column] = flat, np.arange(len(flat)) // (len(flat) // len(values))
+            of_each_pass = [values] if values.ndim == 2 else values.swapaxes(0, 1)
+            distributions += [(column, table["id"], confidences) for confidences in of_each_pass]
     if DETECTIONS in table.column_names:
         found = boxes(table)
         if found.confidences is not None and len(found):
             owners = np.repeat(np.arange(table.num_rows), np.diff(found.offsets))
-            arrays[f"{DETECTIONS}.confidences"] = found.confidences, owners
-    for column, (confidences, owners) in arrays.items():
-        try:
+            distributions.append((f"{DETECTIONS}.confidences", table["id"].take(owners), found.confidences))
+    for column, ids, confidences in distributions:
+        with naming_record(ids, f"{column} are not valid", column):
             scores.least_confidence(confidences)
-        except scores.ScoreError as error:
-            id = None if error.row is None else table["id"][int(owners[error.row])].as_py()
-            record = "" if id is None else f"record {id!r}: "
-            raise RecordError(f"{record}{column} are not valid: {error}", id, column) from error
 
 
 def describe(records: Records) -> list[dict[str, Any]]:
@@ -100,50 +84,49 @@ def describe(records: Records) -> list[dict[str, Any]]:
     list of dict
         A row for each column, each part of a document and each field of the boxes, which
         ``pandas.DataFrame`` accepts: ``column``; ``type``; ``shape`` of a record's value; ``present``, the
-        share of records, or of boxes, that have it; ``min``, ``max`` and ``mean`` of numbers, over all entries
-        of vectors; ``top``, the most frequent texts with their counts, if there are at most ten thousand
-        different texts.
+        share of records, or of boxes, that have it; ``min`` and ``max`` of numbers and times, and ``mean`` of
+        numbers, over all entries of vectors but NaN; ``top``, the most frequent texts with their counts, if
+        there are at most ten thousand different texts.
 
     Raises
     ------
     RecordError
-        If the records break the schema.
+        If the records break the schema, or there are none.
 
     Examples
     --------
     >>> describe([{"id": 1, "confidence": 0.5}])[1]["mean"]
     0.5
     """
-    found: dict[str, _Summary] = {}
-    for table in _tables(records):
-        for name, values in _columns(table):
-            found.setdefault(name, _Summary(name)).add(values)
+    found: dict[tuple[str, ...], _Summary] = {}
+    for table in tables_of(parts(records)):
+        for path, values in _columns(table):
+            found.setdefault(path, _Summary(".".join(path))).add(values)
     return [summary.row() for summary in found.values()]
 
 
-def _columns(table: pa.Table) -> Iterator[tuple[str, pa.Array]]:
-    """Yield the name and the values of each column, part of a document and field of the boxes."""
+def _columns(table: pa.Table) -> Iterator[tuple[tuple[str, ...], pa.Array]]:
+    """Yield the path and the values of each column, part of a document and field of the boxes."""
     for kind in table.schema:
         whole = one_piece(table[kind.name])
         if kind.name == DETECTIONS:
             flat = whole.flatten()
-            yield kind.name, pc.list_value_length(whole)
-            yield from ((f"{DETECTIONS}.{field.name}", flat.field(field.name)) for field in flat.type)
+            yield (kind.name,), pc.list_value_length(whole)
+            yield from (((kind.name, field.name), flat.field(field.name)) for field in flat.type)
         elif pa.types.is_struct(kind.type):
-            for name in map(".".join, field_paths(kind)):
-                yield name, one_piece(field_values(table, name))
+            yield from ((path, pc.struct_field(whole, path[1:])) for path in field_paths(kind))
         else:
-            yield kind.name, whole
+            yield (kind.name,), whole
 
 
 class _Summary:
     """Running totals of one column."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.kind, self.shape = "", ()
+    def __init__(self, column: str) -> None:
+        self.column = column
+        self.kind, self.shape = pa.null(), ()
         self.rows = self.present = self.entries = 0
-        self.least = self.most = None
+        self.ends: list[Any] = []
         self.total = 0.0
         self.texts: Counter[Any] | None = Counter()
 
@@ -154,18 +137,18 @@ class _Summary:
         self.present += len(values) - values.null_count
         for _ in self.shape:
             values = values.flatten()
-        kind = values.type
-        self.kind = "boxes" if self.name == DETECTIONS else str(kind)
-        values = values.drop_null()
-        if self.name == "id" or not len(values):
+        self.kind = kind = values.type
+        if self.column == "id":
             return
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-            numbers = values.to_numpy(zero_copy_only=False)
-            least, most = numbers.min().item(), numbers.max().item()
-            self.least = least if self.least is None else min(self.least, least)
-            self.most = most if self.most is None else max(self.most, most)
-            self.total += float(numbers.sum(dtype=np.float64))
-            self.entries += len(numbers)
+        values = values.drop_null()
+        if pa.types.is_floating(kind):
+            values = values.filter(pc.invert(pc.is_nan(values)))
+        number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        if len(values) and (number or pa.types.is_temporal(kind)):
+            self.ends += pc.min_max(values).as_py().values()
+        if number:
+            self.total += float(values.to_numpy().sum(dtype=np.float64))
+            self.entries += len(values)
         elif self.texts is not None and (pa.types.is_string(kind) or pa.types.is_boolean(kind)):
             for count in pc.value_counts(values):
                 self.texts[count["values"].as_py()] += count["counts"].as_py()
@@ -176,12 +159,12 @@ class _Summary:
         """Return the row of the description."""
         top = sorted((self.texts or {}).items(), key=lambda pair: (-pair[1], str(pair[0])))[:_TOP]
         return {
-            "column": self.name,
-            "type": self.kind,
+            "column": self.column,
+            "type": "boxes" if self.column == DETECTIONS else str(self.kind),
             "shape": self.shape,
             "present": self.present / self.rows if self.rows else 0.0,
-            "min": self.least,
-            "max": self.most,
+            "min": min(self.ends, default=None),
+            "max": max(self.ends, default=None),
             "mean": self.total / self.entries if self.entries else None,
             "top": dict(top) or None,
         }

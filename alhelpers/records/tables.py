@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from alhelpers.records.checks import check_class_names, checked, from_rows, from_values
 from alhelpers.records.detections import Boxes, from_boxes
 from alhelpers.records.filters import check_filters, columns_of, field_values
 from alhelpers.records.ids import check_distinct
-from alhelpers.records.numbers import as_array
+from alhelpers.records.layout import check_class_names, checked
 from alhelpers.records.partition import order, parts, schema_of
-from alhelpers.records.schema import LAYER, PATHS, Query, RecordError, Records
+from alhelpers.records.schema import LAYER, PATHS, Query, RecordError, Records, local_path
+from alhelpers.records.values import as_array, from_rows, from_values
 
 
 def as_table(records: Records, columns: Sequence[str] | None = None, name: str = "records") -> pa.Table:
@@ -74,7 +74,7 @@ def read(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
         If no file matches, a file is not Parquet or has no ``id``, the files do not fit together, or the
         records break the schema.
     """
-    return as_table(Path(path), columns)
+    return as_table(local_path(path), columns)
 
 
 def query(
@@ -117,6 +117,8 @@ def query(
     schema = schema_of(source)
     for name in [condition["left"] for condition in filters or ()] + [order_by] * (order_by is not None):
         columns_of(schema, name)
+    if order_by is None and isinstance(source, Query):
+        order_by, desc = source.order_by, source.desc
     return Query(source, tuple(filters or ()), None if limit is None else int(limit), order_by, bool(desc))
 
 
@@ -235,11 +237,7 @@ def from_arrays(
         If an array's shape is not as above, or the records break the schema.
     """
     count = len(ids)
-    if np.ndim(confidences) == 2:
-        if confidence is None:
-            confidence = np.asarray(confidences).max(axis=1)
-        if class_name is None and class_names is not None and np.shape(confidences)[1] == len(class_names):
-            class_name = np.asarray(class_names)[np.asarray(confidences).argmax(axis=1)]
+    names = None if class_names is None else from_values(class_names, "class_names", ids)
     layers = embeddings if isinstance(embeddings, Mapping) else {"": embeddings}
     columns: dict[str, Any] = {
         "id": ids,
@@ -258,24 +256,28 @@ def from_arrays(
     }
     table = {}
     for column, values in columns.items():
-        if values is not None:
-            flat = isinstance(values, Boxes)
-            rows = len(values.offsets) - 1 if flat else len(values)
-            if rows != count:
-                raise RecordError(f"{column} has {rows} rows for {count} ids", column=column)
-            table[column] = from_boxes(values, ids) if flat else from_values(values, column, ids)
-    if class_names is not None:
-        table["class_names"] = _repeated(class_names, count)
+        if values is None:
+            continue
+        flat = isinstance(values, Boxes)
+        if not flat and not isinstance(values, Sized):
+            raise RecordError(
+                f"{column} must be {count} values, one for each id, got {values!r:.80}", column=column
+            )
+        rows = len(values.offsets) - 1 if flat else len(values)
+        if rows != count:
+            raise RecordError(f"{column} has {rows} rows for {count} ids", column=column)
+        table[column] = from_boxes(values, ids) if flat else from_values(values, column, ids)
+        if column == "confidences":
+            numbers = as_array(table[column], column)
+            if confidence is None:
+                columns["confidence"] = numbers.max(axis=1)
+            if class_name is None and names is not None and len(names) == numbers.shape[1]:
+                columns["class_name"] = names.take(numbers.argmax(axis=1)).to_pylist()
+    if names is not None:
+        table["class_names"] = pa.repeat(pa.scalar(names.to_pylist(), pa.list_(names.type)), count)
     found = as_table(pa.table(table))
     check_class_names(found)
     return found
-
-
-def _repeated(names: Sequence[str], count: int) -> pa.Array:
-    """Return the same list of names for each of ``count`` records."""
-    values = pa.array([str(name) for name in names]).take(pa.array(np.tile(np.arange(len(names)), count)))
-    offsets = pa.array(np.arange(count + 1, dtype=np.int32) * np.int32(len(names)))
-    return pa.ListArray.from_arrays(offsets, values)
 
 
 def column(records: pa.Table, name: str) -> np.ndarray:

@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alhelpers.files import replacing
-from alhelpers.records.ids import check_distinct
-from alhelpers.records.partition import ROW_GROUP, parts, parts_of_files
-from alhelpers.records.schema import DOCUMENTS, RecordError, Records
+from alhelpers.records.partition import ROW_GROUP, RecordPart, field_names, parts, parts_of_files, tables_of
+from alhelpers.records.schema import COLUMNS, DOCUMENTS, RecordError, Records, is_known, local_path
 
 # Texts that are the same for many records.
 _REPEATED = (
@@ -43,7 +42,9 @@ def write(path: str | Path, table: Records) -> None:
     RecordError
         If the records break the schema; nothing is written then.
     """
-    _write_tables(path, (part.load(distinct=False) for part in parts(table)))
+    check_target(path)
+    check_known(table)
+    _write(path, parts(table))
 
 
 def append(path: str | Path, records: Records) -> None:
@@ -66,11 +67,13 @@ def append(path: str | Path, records: Records) -> None:
         If the records break the schema or do not fit to those in the file, an id is in the file already, or
         another process changed the file meanwhile; the file stays as it is then.
     """
-    target = Path(path)
-    if not target.is_file():
-        write(target, records)
-        return
+    target = check_target(path)
     before = _state(target)
+    check_known(records)
+    if not before:
+        _write(target, parts(records), before)
+        return
+    check_known(target)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
         added = Path(folder) / "added.parquet"
         write(added, records)
@@ -82,22 +85,19 @@ def write_files(
 ) -> None:
     """Write the records of several files to one, which may be among them."""
     found = parts_of_files([str(file) for file in files], None, ROW_GROUP, str(path), names)
-    _write_tables(path, (part.load(distinct=False) for part in found), before)
+    _write(path, found, before)
 
 
-def _write_tables(
-    path: str | Path, tables: Iterator[pa.Table], before: tuple[int, ...] | None = None
-) -> None:
-    ids: list[pa.ChunkedArray] = []
-    with in_place_of(Path(path), before) as file:
+def _write(path: str | Path, found: Sequence[RecordPart], before: tuple[int, ...] | None = None) -> None:
+    tables = tables_of(found)
+    with in_place_of(path, before) as file:
         first = next(tables)
-        with _writer(file, first.schema) as writer:
-            for table in _regrouped(itertools.chain([first], tables)):
-                ids.append(table["id"])
-                writer.write_table(table, row_group_size=ROW_GROUP)
-        if not ids:
-            raise RecordError("records hold no record")
-        check_distinct(ids)
+        try:
+            with _writer(file, first.schema) as writer:
+                for table in _regrouped(itertools.chain([first], tables)):
+                    writer.write_table(table, row_group_size=ROW_GROUP)
+        except pa.ArrowNotImplementedError as error:
+            raise RecordError(f"Parquet cannot store a value under tags or metadata: {error}") from error
 
 
 def _regrouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
@@ -139,11 +139,29 @@ def _leaves(path: str, kind: pa.DataType) -> list[tuple[str, pa.DataType]]:
     return [(path, kind)]
 
 
-@contextmanager
-def in_place_of(target: Path, before: tuple[int, ...] | None = None) -> Iterator[BinaryIO]:
-    """Open a new file that replaces ``target`` at the end, unless another process changed that meanwhile."""
+def check_target(path: str | Path) -> Path:
+    """Return the path of one local file; raise for anything else."""
+    target = Path(local_path(path))
     if target.is_dir() or set(target.name) & set("*?"):
         raise RecordError(f"cannot write records to {str(target)!r}: name one file, not a folder or a glob")
+    return target
+
+
+def check_known(records: Records) -> None:
+    """Raise if records have a column that would be lost, as the schema does not know it."""
+    unknown = next((name for name in field_names(records) if not is_known(name)), None)
+    if unknown is not None:
+        raise RecordError(
+            f"column {unknown!r} is not in the schema of records: {', '.join(COLUMNS)}, embeddings:<layer>; "
+            "put everything else under metadata",
+            column=str(unknown),
+        )
+
+
+@contextmanager
+def in_place_of(path: str | Path, before: tuple[int, ...] | None = None) -> Iterator[BinaryIO]:
+    """Open a new file that replaces another one at the end, unless another process changed that meanwhile."""
+    target = check_target(path)
     with replacing(target) as part:
         with open(part, "wb") as file:
             yield file
@@ -151,7 +169,9 @@ def in_place_of(target: Path, before: tuple[int, ...] | None = None) -> Iterator
             raise RecordError(f"{target} was changed by another process meanwhile: append once more")
 
 
-def _state(file: Path) -> tuple[int, ...] | None:
-    """Return numbers that change when another file takes the place of this one."""
-    found = file.stat() if file.exists() else None
-    return None if found is None else (found.st_ino, found.st_mtime_ns, found.st_size)
+def _state(file: Path) -> tuple[int, ...]:
+    """Return numbers that change when another file takes the place of this one; none if there is no file."""
+    if not file.exists():
+        return ()
+    found = file.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -115,24 +115,6 @@ def test_an_id_that_comes_in_two_files_is_named(tmp_path):
 # ------------------------------------------------------------------------------
 
 FEW = [{"left": "tags.run_id", "op": "<", "right": 1}]
-NONE = [{"left": "tags.run_id", "op": ">", "right": 9}]
-
-
-@pytest.mark.parametrize("filters", [[], FEW, NONE])
-@pytest.mark.parametrize("limit", [None, 0, 4])
-@pytest.mark.parametrize("order_by", [None, "groundtruth", "tags.run_id"])
-def test_a_query_in_parts_is_the_selection(forms, filters, limit, order_by):
-    chosen = records.select(forms["table"], filters, limit, order_by, desc=True)
-    expected = sorted(zip(chosen["id"].to_pylist(), chosen["confidences"].to_pylist(), strict=True))
-    for form, source in forms.items():
-        query = records.query(source, filters, limit, order_by, desc=True)
-        assert records.select(source, filters, limit, order_by, desc=True).equals(chosen), form
-        loaded = pa.concat_tables([part.load() for part in records.parts(query, ["confidences"], rows=6)])
-        assert sorted(zip(*loaded.to_pydict().values(), strict=True)) == expected, form
-        assert loaded.column_names == ["id", "confidences"]
-        assert records.count(query) == chosen.num_rows
-        if chosen.num_rows:
-            assert records.as_table(query, ["nothing"]).equals(chosen.select(["id"])), form
 
 
 def test_a_query_of_a_query(forms):

@@ -72,14 +72,6 @@ def test_read_a_glob_in_sorted_order_with_columns_that_differ(tmp_path):
     records.write(tmp_path / "c.parquet", back)
 
 
-def test_a_list_of_dicts_round_trip(tmp_path):
-    records.write(tmp_path / "a.parquet", rows())
-    back = records.read(tmp_path / "a.parquet")
-    assert back["id"].to_pylist() == [row["id"] for row in rows()]
-    for name in ("mc_dropout", "embeddings"):
-        np.testing.assert_allclose(records.column(back, name), [row[name] for row in rows()])
-
-
 def test_empty_documents_and_missing_texts_are_null(tmp_path):
     given = [
         {"id": 1, "tags": {}, "metadata": {"a": {}, "b": 1}},
@@ -229,3 +221,53 @@ def test_the_module_imports_neither_datasets_of_arrow_nor_anything_heavy():
         "assert not found, found"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("label", [1, 0, True, np.int64(1), np.bool_(True), 1.5, np.float32(1)], ids=repr)
+@pytest.mark.parametrize("column", ["groundtruth", "class_name", "split", "class_names", "detections"])
+def test_labels_that_are_not_text_are_refused_alike_in_every_form(tmp_path, column, label):
+    def value(label):
+        return {"class_names": [label], "detections": [{"class_name": label}]}.get(column, label)
+
+    records.write(tmp_path / "0.parquet", [{"id": 0, column: value(np.str_("1"))}])
+    foreign = {"id": 1, column: value(label.item() if isinstance(label, np.generic) else label)}
+    pq.write_table(pa.Table.from_pylist([foreign]), tmp_path / "1.parquet")
+    for use in (
+        lambda: records.as_table([{"id": 1, column: value(label)}]),
+        lambda: records.from_arrays([1], **{column: [label] if column == "class_names" else [value(label)]}),
+        lambda: records.read(tmp_path / "1.parquet"),
+        lambda: records.read(tmp_path / "*.parquet"),
+    ):
+        with pytest.raises(RecordError, match=r"must be .*text.* \(convert other labels with str\), got"):
+            use()
+    with pytest.raises(RecordError, match="values of several kinds"):
+        records.as_table([{"id": k, column: value(each)} for k, each in enumerate(["1", label])])
+
+
+@pytest.mark.parametrize(
+    "ids", [[1, "1"], [1, 1.0], [0, False], [1.0, float("nan")], [True, False], [b"a", b"b"]]
+)
+def test_ids_of_other_types_are_refused_alike_in_every_form(ids):
+    for use in (
+        lambda: records.as_table([{"id": id} for id in ids]),
+        lambda: records.from_arrays(ids),
+        lambda: records.from_arrays(np.array(ids, dtype=object)),
+    ):
+        with pytest.raises(
+            RecordError, match="ids of .* must be strings or whole numbers|values of several kinds"
+        ):
+            use()
+
+
+TIME = np.array(["2026"], "datetime64[s]")
+
+
+@pytest.mark.parametrize("vector", [["0.5"], [0.5, "0.5"], [1j, 0], [10**400], [1e39, 0], TIME], ids=str)
+def test_what_numpy_would_read_as_numbers_is_refused(vector):
+    for use in (
+        lambda: records.as_table([{"id": "a", "embeddings": vector}]),
+        lambda: records.as_table(pa.table({"id": ["a"], "embeddings": [list(map(str, vector))]})),
+        lambda: records.from_arrays(["a"], embeddings=np.array([vector])),
+    ):
+        with pytest.raises(RecordError, match="embeddings (must be|holds)"):
+            use()

@@ -1,3 +1,5 @@
+import datetime
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -47,6 +49,22 @@ def test_describe_does_not_count_texts_that_all_differ(monkeypatch):
     rows = [{"id": k, "split": "train", "metadata": {"name": f"n{k}"}} for k in range(20)]
     found = {row["column"]: row["top"] for row in records.describe(rows)}
     assert found == {"id": None, "split": {"train": 20}, "metadata.name": None}
+
+
+def test_describe_leaves_out_nan_and_knows_times_and_keys_with_dots():
+    days = [datetime.datetime(2026, 1, 1 + k) for k in range(20)]
+    rows = [
+        {"id": k, "metadata": {"x": [float("nan"), 1.5, 2.5][k % 3], "at": day, "a.b": k, "a": {"b": -k}}}
+        for k, day in enumerate(days)
+    ]
+    found = records.describe(rows)
+    x, at, one, other = (row for row in found if row["column"] != "id")
+    assert (x["min"], x["max"], x["mean"], x["present"]) == (1.5, 2.5, (7 * 1.5 + 6 * 2.5) / 13, 1.0)
+    assert (at["min"], at["max"], at["mean"]) == (days[0], days[-1], None)
+    assert [(row["column"], row["min"], row["max"]) for row in (one, other)] == [
+        ("metadata.a.b", 0, 19),
+        ("metadata.a.b", -19, 0),
+    ]
 
 
 def test_validate_counts_records_that_are_right(tmp_path):

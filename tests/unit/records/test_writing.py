@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -69,16 +70,19 @@ def test_what_cannot_be_appended_leaves_the_file_as_it_is(tmp_path, added, messa
     assert path.read_bytes() == whole and os.listdir(tmp_path) == ["a.parquet"]
 
 
-def test_an_append_that_another_process_overtook_is_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize("first", [0, 3])
+def test_an_append_that_another_process_overtook_is_named(tmp_path, monkeypatch, first):
     path = tmp_path / "a.parquet"
-    records.write(path, rows(0, 3))
-    write_files = writing.write_files
+    if first:
+        records.write(path, rows(0, first))
+    regrouped = writing._regrouped
 
-    def overtaken(*given):
+    def overtaken(tables):
+        yield from regrouped(tables)
+        monkeypatch.undo()
         records.write(path, rows(0, 4))
-        write_files(*given)
 
-    monkeypatch.setattr(writing, "write_files", overtaken)
+    monkeypatch.setattr(writing, "_regrouped", overtaken)
     with pytest.raises(RecordError, match="was changed by another process meanwhile: append once more"):
         records.append(path, rows(5, 6))
     assert records.count(path) == 4 and os.listdir(tmp_path) == ["a.parquet"]
@@ -144,6 +148,32 @@ def test_a_file_that_is_broken_or_gone_when_it_is_read_is_named(tmp_path):
         part.load()
 
 
+def test_a_file_that_another_one_replaced_is_not_read_on(tmp_path):
+    path = tmp_path / "a.parquet"
+    records.write(path, rows(0, 30))
+    before = records.parts(path, rows=10)
+    records.write(path, rows(100, 130))
+    for part in before:
+        with pytest.raises(
+            RecordError, match="a.parquet was changed while its records were read: start again"
+        ):
+            part.load()
+    assert records.count(path) == 30
+
+
+def test_files_in_another_form_are_named(tmp_path):
+    records.to_json_lines(tmp_path / "a.jsonl", rows(0, 3))
+    with pytest.raises(
+        RecordError, match="a.jsonl is not a Parquet file .*read it with from_json_lines or convert"
+    ):
+        records.read(tmp_path / "a.jsonl")
+    pq.write_table(pa.table([["a"], ["b"]], ["id", "id"]), tmp_path / "a.parquet")
+    with pytest.raises(RecordError, match="have more than one column 'id'"):
+        records.read(tmp_path / "a.parquet")
+    with pytest.raises(RecordError, match="records have more than one column 'split': rename or drop one"):
+        records.as_table(pa.table([["a"], ["b"], ["c"]], ["id", "split", "split"]))
+
+
 def test_no_file_at_all_is_named(tmp_path):
     for look in (records.read, records.parts, records.count, records.query, records.describe):
         with pytest.raises(RecordError, match="no file matches"):
@@ -162,6 +192,42 @@ def test_files_without_a_record_are_no_records(tmp_path):
     for use in (records.read, lambda path: records.write(tmp_path / "b.parquet", path)):
         with pytest.raises(RecordError, match="hold no record"):
             use(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("use", [records.write, records.append, records.to_json_lines])
+def test_a_path_and_records_in_the_wrong_order_are_named(tmp_path, use):
+    for given in (rows(0, 1), records.as_table(rows(0, 1)), records.query(rows(0, 1))):
+        with pytest.raises(
+            RecordError, match="a path must be text or a pathlib.Path, got .*; it comes first"
+        ):
+            use(given, tmp_path / "a.parquet")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/a.parquet", "gs://b/*.jsonl", "https://host/a", "file:///a"])
+def test_only_local_files_are_read_and_written(tmp_path, monkeypatch, url):
+    monkeypatch.chdir(tmp_path)
+    for path in (url, Path(url)):
+        for read in (records.read, records.query, records.count, records.validate, records.from_json_lines):
+            with pytest.raises(RecordError, match="local files only"):
+                read(path)
+        for put in (records.write, records.append, records.to_json_lines):
+            with pytest.raises(RecordError, match="local files only"):
+                put(path, rows(0, 1))
+        with pytest.raises(RecordError, match="local files only"):
+            records.convert(path, "a.parquet")
+    assert os.listdir(tmp_path) == []
+
+
+def test_json_lines_of_no_records_or_of_one_twice_are_not_written(tmp_path):
+    twice = pa.concat_tables([records.as_table(rows(0, 2))] * 2)
+    for given, message in (
+        (twice, "id 'r000' comes more than once"),
+        (records.query(twice[:1], limit=0), "no record"),
+    ):
+        with pytest.raises(RecordError, match=message):
+            records.to_json_lines(tmp_path / "a.jsonl", given)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", [".", "*.parquet", "part?.parquet"])
