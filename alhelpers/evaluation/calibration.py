@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike
 from alhelpers.evaluation.measures import ratio
 from alhelpers.evaluation.rows import EvaluationError, check_whole, floats
 
+# Confidences that were computed in float32 may be so much beyond 0 or 1.
+ROUNDING = 1e-6
+
 
 @dataclass(frozen=True)
 class CalibrationBins:
@@ -101,7 +104,7 @@ def check_confidences(confidence: np.ndarray) -> None:
     """Raise unless there are confidences, all from 0 to 1."""
     if not len(confidence):
         raise EvaluationError("calibration needs at least one prediction")
-    outside = np.flatnonzero((confidence < 0) | (confidence > 1))
+    outside = np.flatnonzero(abs(confidence - 0.5) > 0.5 + ROUNDING)
     if len(outside):
         raise EvaluationError(
             f"calibration needs confidences from 0 to 1, row {outside[0]} of the predictions has "

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from alhelpers.evaluation.calibration import ROUNDING
 from alhelpers.evaluation.curves import (
     Evaluation,
     curve_of,
@@ -57,8 +58,8 @@ def classification_average_precision(
     NoGroundTruth
         If there is no label.
     EvaluationError
-        If the lengths differ, a confidence is not a finite number, a class name comes twice, or the labels
-        are numbers and the class names are not.
+        If the lengths differ, a confidence is not a finite number, a class name comes twice, the labels are
+        numbers and the class names are not, or no label is among them.
     """
     truth = keys(labels, "labels", "labels")
     names = keys(class_names, "class_names", "class_names")
@@ -66,6 +67,10 @@ def classification_average_precision(
     if not truth:
         raise NoGroundTruth("cannot compare: there is no labelled record")
     check_joined(truth, names, ("labels hold", "the classes are named"))
+    if set(truth).isdisjoint(names):
+        raise EvaluationError(
+            f"no label is among the class names: labels hold {truth[0]!r}, the names are {names}"
+        )
     place = {name: column for column, name in enumerate(names)}
     column = np.array([place.get(label, -1) for label in truth])
     curves = {}
@@ -83,7 +88,7 @@ def classification_average_precision(
         for label in per_label
         if label not in place
     )
-    if values.min() < 0 or values.max() > 1:
+    if values.min() < -ROUNDING or values.max() > 1 + ROUNDING:
         warnings += (
             f"confidences are from {values.min():g} to {values.max():g}: logits rank records otherwise than the "
             "confidences that scores.confidences_from_logits makes of them",

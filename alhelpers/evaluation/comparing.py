@@ -360,6 +360,7 @@ def _one_label_an_item(test: TestSet, warnings: list[str]) -> dict[str, str]:
 def _best_predictions(rows: Sequence[dict[str, Any]], model_name: str) -> dict[Hashable, dict[str, Any]]:
     """Return each item's most confident prediction; among equals the first label, whatever the order of the rows."""
     name = f"the predictions of {model_name!r}"
+    keys(column(rows, "label", name), "label", name)
     floats(column(rows, "score", name), "score", name)
     best: dict[Hashable, dict[str, Any]] = {}
     for row in sorted(rows, key=lambda row: (-row["score"], row["label"])):

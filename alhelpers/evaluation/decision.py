@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -56,8 +57,9 @@ def is_better(
         numbers.append(finite(value, f"cannot compare: {name}"))
     if min_delta < 0:
         raise EvaluationError(f"min_delta must be 0 or more, got {min_delta!r}")
-    gain = numbers[0] - numbers[1]
-    return (-gain if higher_is_better is False else gain) > min_delta
+    better, worse = numbers[:2] if higher_is_better in (None, True) else numbers[1::-1]
+    # 0.8 is 0.1 above 0.7 and no more, whatever the floats say.
+    return better - worse > min_delta and not math.isclose(better, worse + min_delta, rel_tol=1e-12)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from alhelpers.evaluation.boxes import Boxes, Pairs, check_threshold
+from alhelpers.evaluation.calibration import ROUNDING
 from alhelpers.evaluation.curves import Evaluation, evaluate_hits
 from alhelpers.evaluation.measures import Measure
 from alhelpers.evaluation.outcomes import Outcomes
@@ -130,7 +131,14 @@ class Detections:
         # A match depends on higher scores only, so a prediction that does not count takes no ground truth from one
         # that does.
         method = f"F1 of boxes at IoU {iou_threshold:g}, from score {score_threshold:g}"
-        return self._outcomes.f1(self._right(iou_threshold), self._score >= score_threshold, method)
+        measure = self._outcomes.f1(self._right(iou_threshold), self._score >= score_threshold, method)
+        if 0 <= score_threshold <= 1 and (abs(self._score - 0.5) > 0.5 + ROUNDING).any():
+            warning = (
+                f"scores are from {self._score.min():g} to {self._score.max():g}: a score_threshold of "
+                f"{score_threshold:g} is one of confidences from 0 to 1"
+            )
+            return replace(measure, warnings=(*measure.warnings, warning))
+        return measure
 
     def calibration_error(self, bins: int = 10, iou_threshold: float = 0.5) -> Measure:
         """Measure the expected calibration error: the gap between score and share of right boxes, lower is better.

@@ -99,14 +99,19 @@ def chunks(given: np.ndarray) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-def numbers(values: ArrayLike, name: str) -> np.ndarray:
-    """Return the values as an array of real numbers, without a copy if they are one."""
-    given = np.asarray(values)
-    if given.dtype == object and hasattr(values, "to_numpy"):  # pandas' types that know missing values
-        given = values.to_numpy(dtype=np.float64, na_value=np.nan)
+def unmasked(values: ArrayLike, name: str) -> np.ndarray:
+    """Return the values as an array, none of which is masked."""
     if np.ma.is_masked(values):
         row = int(np.argwhere(np.ma.getmaskarray(values))[0][0])
-        raise ScoreError(f"row {row} of {name} is masked; leave the record out or predict it again", row)
+        raise ScoreError(f"row {row} of {name} is masked; leave the record out or compute it again", row)
+    return np.asarray(values)
+
+
+def numbers(values: ArrayLike, name: str) -> np.ndarray:
+    """Return the values as an array of real numbers, without a copy if they are one."""
+    given = unmasked(values, name)
+    if given.dtype == object and hasattr(values, "to_numpy"):  # pandas' types that know missing values
+        given = values.to_numpy(dtype=np.float64, na_value=np.nan)
     if given.dtype.kind not in "fiu":
         raise ScoreError(
             f"{name} must be an array of real numbers, all rows of one length, got {given.dtype} values"

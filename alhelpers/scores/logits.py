@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike
 
-from alhelpers.scores._blocks import SUM_TOLERANCE, ScoreError, check_finite, chunks, numbers
+from alhelpers.scores._blocks import SUM_TOLERANCE, ScoreError, check_finite, chunks, numbers, unmasked
 
 # The axis of the classes, by the number of dimensions: (N, C), (N, S, C), (N, C, H, W), (N, T, C, H, W).
 _CLASSES = {2: 1, 3: 2, 4: 1, 5: 2}
@@ -139,7 +139,7 @@ def calibrate(logits: ArrayLike, labels: ArrayLike) -> float:
 
 
 def _checked(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    given, truth = numbers(logits, "logits"), np.asarray(labels)
+    given, truth = numbers(logits, "logits"), unmasked(labels, "labels")
     if given.ndim != 2 or given.shape[1] < 2:
         raise ScoreError(f"logits must have shape (N, C) with C at least 2, got {given.shape}")
     if truth.dtype.kind not in "iu" or truth.shape != given.shape[:1]:

@@ -30,7 +30,7 @@ def boxes(images, **more):
 
 
 def found(images, **more):
-    return boxes(images, score=0.5, **more)
+    return boxes(images, **{"score": 0.5} | more)
 
 
 # ------------------------------------------------------------------------------
@@ -106,10 +106,11 @@ def test_a_comparison_refuses_predictions_of_other_images(kind, side):
 
 @pytest.mark.parametrize("score", [np.nan, None, "high"])
 def test_a_comparison_of_classes_reads_every_score(score):
-    rows = [*found(["0"]), *found(["0"]), BOX | {"image_id": "0", "score": score}]
-    test = TestSet("class", ["0"], boxes(["0"]), (rows, found(["0"])))
-    with pytest.raises(EvaluationError, match="predictions of 'old'"):
-        compare_predictions(test, read_compare_config({"accuracy": {}}), ("old", "new"))
+    for broken in ({"score": score}, {"label": None}):
+        rows = [*found(["0"]), *found(["0"]), *found(["0"], **broken)]
+        test = TestSet("class", ["0"], boxes(["0"]), (rows, found(["0"])))
+        with pytest.raises(EvaluationError, match="predictions of 'old'.*(score|label)"):
+            compare_predictions(test, read_compare_config({"accuracy": {}}), ("old", "new"))
 
 
 # ------------------------------------------------------------------------------
@@ -148,6 +149,12 @@ def test_columns_in_another_order_than_the_class_names_are_refused():
     assert classification_average_precision(["a", "b"], frame, ["a", "b"]).macro == 1
     with pytest.raises(EvaluationError, match=r"columns of confidences are \['a', 'b'\], in another order"):
         classification_average_precision(["a", "b"], frame, ["b", "a"])
+    with pytest.raises(
+        EvaluationError, match=r"no label is among the class names: labels hold 'c', the names are"
+    ):
+        classification_average_precision(["c", "d"], frame, ["a", "b"])
+    with pytest.raises(EvaluationError, match="class_names must be one or more that differ"):
+        classification_average_precision(["a"], np.empty((1, 0)), [])
     with pytest.raises(EvaluationError, match="confidences and class_names need each other"):
         Classifications(["a"], ["a"], [1], confidences=[[1.0]])
 
@@ -232,6 +239,23 @@ def test_frames_of_nullable_types_are_read_and_what_is_missing_is_named(dtype):
         average_precision(boxes([0, 1]), rows)
 
 
+def test_scores_that_are_no_confidences_are_warned_of():
+    logits = [*found([0]), *boxes([0], score=4)]
+    assert (
+        "scores are from 0.5 to 4: a score_threshold of 0.5"
+        in Detections(boxes([0]), logits).f1().warnings[0]
+    )
+    assert not Detections(boxes([0]), logits).f1(score_threshold=2).warnings
+    assert not Detections(boxes([0]), boxes([0], score=np.nextafter(1, 2))).f1().warnings
+    for message, score in (("row 1 of the predictions has 4.0; logits go through", 4), ("has -0.1", -0.1)):
+        with pytest.raises(EvaluationError, match=message):
+            Detections(boxes([0]), [*found([0]), *boxes([0], score=score)]).calibration_error()
+    for rounded in (1 + 1e-7, -1e-7):
+        assert Classifications(["a"], ["a"], [rounded]).calibration_error().value == pytest.approx(
+            abs(1 - rounded)
+        )
+
+
 def test_masked_values_are_missing():
     masked = np.ma.array([0.5, 0.5], mask=[False, True])
     with pytest.raises(EvaluationError, match="row 1 of confidence: confidence is nan"):
@@ -271,10 +295,12 @@ def test_of_two_measures_the_better_one_is_known(better, worse):
         is_better(better, NEAR.f1(0.8))
 
 
-@given(st.floats(-1, 1), st.floats(-1, 1), st.sampled_from([0, 0.1]))
-def test_of_two_losses_the_lower_one_is_better(new, old, min_delta):
-    assert is_better(new, old, min_delta, higher_is_better=False) == (old - new > min_delta)
-    assert is_better(new, old, min_delta) == (new - old > min_delta)
+@given(st.integers(-1000, 1000), st.integers(-1000, 1000), st.integers(0, 300))
+def test_numbers_are_compared_as_they_are_written(new, old, min_delta):
+    """In decimals: 0.8 is not more than 0.1 above 0.7, though its float is."""
+    numbers = [number / 1000 for number in (new, old, min_delta)]
+    assert is_better(*numbers) == is_better(*numbers, higher_is_better=True) == (new - old > min_delta)
+    assert is_better(*numbers, higher_is_better=False) == (old - new > min_delta)
 
 
 def test_what_is_no_number_and_no_measure_is_named():

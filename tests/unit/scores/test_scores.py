@@ -232,6 +232,28 @@ def test_masked_and_missing_values_are_named(score):
         score(frame)
 
 
+HALF = np.full((3, 2), 0.5)
+MASK = [[0, 0], [0, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("score", "given"),
+    [
+        (lambda votes: scores.vote_entropy_from_votes(votes, 2), np.ma.array([[0, 1]] * 3, mask=MASK)),
+        (lambda weights: scores.weighted_entropy(HALF, weights), np.ma.array([1, 2], mask=[0, 1])),
+        (scores.rarity, np.ma.array([1, 2], mask=[0, 1])),
+        (lambda labels: scores.calibrate(np.zeros((3, 2)), labels), np.ma.array([0, 1, 1], mask=[0, 1, 0])),
+        (lambda regions: scores.over_regions(HALF[:, None], regions), np.ma.array(MASK, mask=MASK)[:, None]),
+        (scores.over_pixels, np.ma.array(HALF, mask=MASK)[:, None]),
+        (scores.regression_variance, np.ma.array(HALF, mask=MASK)),
+        (scores.energy, np.ma.array(HALF, mask=MASK)),
+    ],
+)
+def test_a_mask_is_never_left_out_of_account(score, given):
+    with pytest.raises(scores.ScoreError, match="row 1 of .* is masked"):
+        score(given)
+
+
 @given(
     st.lists(
         st.lists(st.floats(-(2.0**127), 2.0**127, width=32), min_size=3, max_size=3), min_size=1, max_size=5
