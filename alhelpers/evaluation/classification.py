@@ -255,7 +255,20 @@ class Classifications:
             right = np.isin(rows, by_label[label])
             scores = values[rows, place.get(label, 0)].astype(np.float64)
             terms[label] = Ranking.build(rows, scores, [right], by_label[label], interpolated=False)
-        return outcomes.macro(Macro(terms), "average precision from full confidences", full.warnings)
+        method = "average precision from full confidences"
+        return outcomes.macro(Macro(terms), method, full.warnings + self._warn_of_columns(values, place))
+
+    def _warn_of_columns(self, values: np.ndarray, place: dict[Hashable, int]) -> tuple[str, ...]:
+        """Return a warning if the predicted classes are not those of the highest confidences."""
+        column = np.array([place.get(name, -1) for name in self._outcomes.found], dtype=np.intp)
+        item = self._outcomes.found_item[column >= 0]
+        lower = item[values[item, column[column >= 0]] < values[item].max(axis=1)]
+        if not len(lower):
+            return ()
+        return (
+            f"{len(lower)} predicted classes have not the highest of their item's confidences, the first in item "
+            f"{self._outcomes.items[lower[0]]!r}: check that class_names are in the order of the columns",
+        )
 
     def accuracy(self) -> Measure:
         """Measure the share of items whose class was predicted; ``per_label`` among the items of that label."""

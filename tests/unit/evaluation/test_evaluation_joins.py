@@ -159,6 +159,17 @@ def test_columns_in_another_order_than_the_class_names_are_refused():
         Classifications(["a"], ["a"], [1], confidences=[[1.0]])
 
 
+@pytest.mark.parametrize(("names", "wrong"), [("abc", 0), ("bac", 2), ("acb", 2), ("abz", 0)])
+def test_class_names_in_another_order_than_the_columns_are_warned_of(names, wrong):
+    confidences = [[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.4, 0.5, 0.1], [0.3, 0.3, 0.4]]
+    model = Classifications("aabc", ["a", None, "b", "c"], [1, 1, 1, 1], confidences, names, items="wxyz")
+    warnings = [text for text in model.average_precision().warnings if "highest of their item's" in text]
+    assert len(warnings) == bool(wrong)
+    if wrong:
+        first = "w" if names == "bac" else "y"
+        assert f"{wrong} predicted classes have not" in warnings[0] and f"in item {first!r}" in warnings[0]
+
+
 # ------------------------------------------------------------------------------
 # columns and arrays
 # ------------------------------------------------------------------------------
