@@ -210,6 +210,18 @@ def test_boxes_without_area_are_never_found_and_warned_of():
     assert evaluated.warnings == ("1 boxes of the ground truth have no area: nothing can match them",)
 
 
+def test_a_box_at_the_threshold_matches_unless_more_is_asked():
+    truth, half = boxes([0]), found([0], right=2)
+    model = Detections(truth, half)
+    assert (
+        model.average_precision(0.5).value == model.f1(0.5).value == average_precision(truth, half).macro == 1
+    )
+    assert model.mean_average_precision().value == pytest.approx(0.1)  # at 0.50 of ten thresholds
+    assert model.calibration_error(iou_threshold=0.5).value == model.f1(score_threshold=0.5).value - 0.5
+    assert model.evaluate(0.5, strict_iou=True).macro == average_precision(truth, half, 0.5, True).macro == 0
+    assert model.f1(0.5, score_threshold=np.nextafter(0.5, 1)).value == 0
+
+
 def test_an_overlap_of_one_is_an_equal_box():
     thirds = {"left": 1 / 3, "right": 2 / 3, "top": 0.1, "bottom": 0.7}
     nearly = thirds | {"right": np.nextafter(2 / 3, 1)}

@@ -8,6 +8,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from alhelpers import scores
+from alhelpers.scores import logits as logits_module
 
 
 def records_of(seed, number=2000, classes=5, temperature=1.0):
@@ -75,6 +76,18 @@ def test_masked_classes_do_not_change_the_temperature(seed, mask, masked, shared
     real = more if seed % 2 else logits
     expected = scores.calibrate(real, labels - masked if seed % 2 else labels)
     assert scores.calibrate(np.hstack([logits, more]), labels) == pytest.approx(expected, rel=1e-9)
+
+
+def test_few_passes_over_the_logits_find_the_temperature(monkeypatch):
+    passes = []
+    one_pass = logits_module._slope_and_curvature
+    monkeypatch.setattr(
+        logits_module, "_slope_and_curvature", lambda *given: passes.append(1) or one_pass(*given)
+    )
+    for scale in (1e-9, 1, 1e12):
+        logits, labels = records_of(8, temperature=3.0)
+        scores.calibrate(logits * scale, labels)
+    assert len(passes) < 3 * 12
 
 
 def test_a_mask_hides_neither_chance_nor_impossible_labels():
