@@ -57,7 +57,7 @@ class Boxes:
     def read(cls, rows: Any, name: str) -> Boxes:
         """Read and check the columns of a list of dicts or a DataFrame."""
         image, label = (keys(column(rows, key, name), key, name) for key in ("image_id", "label"))
-        check_counted(rows, name, least_columns=6)
+        check_counted(rows, name)
         corners = np.empty((len(label), 4))
         for place, side in enumerate(SIDES):
             corners[:, place] = floats(column(rows, side, name), side, name)

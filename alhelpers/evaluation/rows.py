@@ -53,16 +53,11 @@ def column(rows: Any, key: str, name: str) -> Sequence[Any] | np.ndarray:
         ) from None
 
 
-def check_counted(rows: Any, name: str, least_columns: int) -> None:
+def check_counted(rows: Any, name: str) -> None:
     """Raise if a row asks not to be counted, or to count more or less than once: every row counts once."""
-    if hasattr(rows, "columns"):
-        columns = set(rows.columns)
-    elif sum(map(len, rows)) > least_columns * len(rows):
-        columns = set().union(*rows)
-    else:
-        return
-    for key in _NOT_HONOURED.keys() & columns:
-        values = rows[key].tolist() if hasattr(rows, "columns") else [row.get(key) for row in rows]
+    framed = hasattr(rows, "columns")
+    for key in _NOT_HONOURED.keys() & (set(rows.columns) if framed else set().union(*rows)):
+        values = rows[key].tolist() if framed else [row.get(key) for row in rows]
         for row, value in enumerate(values):
             if str(value).lower() not in _NOT_HONOURED[key]:
                 raise EvaluationError(

@@ -125,7 +125,8 @@ def calibrate(logits: ArrayLike, labels: ArrayLike) -> float:
             "there is no best temperature: every label has the highest logit; calibrate on records that the model was "
             "not trained on, and on enough of them that it makes mistakes"
         )
-    rivals = np.diff(np.partition(given, -2, axis=1)[:, -2:].astype(np.float64))
+    best_two = [np.partition(given[chunk], -2, axis=1)[:, -2:].astype(np.float64) for chunk in chunks(given)]
+    rivals = np.diff(np.concatenate(best_two))
     if rivals.any() and gaps.max() > _MASKED * np.median(rivals[rivals > 0]):
         row = int(gaps.argmax())
         raise ScoreError(
