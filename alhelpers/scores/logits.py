@@ -118,15 +118,15 @@ def calibrate(logits: ArrayLike, labels: ArrayLike) -> float:
     given, truth = _checked(logits, labels)
     warn_of_confidences(given, axis=1)
     label_logits = given[np.arange(len(given)), truth].astype(np.float64)
-    with np.errstate(over="ignore"):
-        gaps = given.max(axis=1) - label_logits
+    best_two = [np.partition(given[chunk], -2, axis=1)[:, -2:].astype(np.float64) for chunk in chunks(given)]
+    second, best = np.concatenate(best_two).T
+    with np.errstate(over="ignore"):  # a distance beyond float64 is infinite
+        gaps, rivals = best - label_logits, best - second
     if not gaps.any():
         raise ScoreError(
             "there is no best temperature: every label has the highest logit; calibrate on records that the model was "
             "not trained on, and on enough of them that it makes mistakes"
         )
-    best_two = [np.partition(given[chunk], -2, axis=1)[:, -2:].astype(np.float64) for chunk in chunks(given)]
-    rivals = np.diff(np.concatenate(best_two))
     if rivals.any() and gaps.max() > _MASKED * np.median(rivals[rivals > 0]):
         row = int(gaps.argmax())
         raise ScoreError(
