@@ -103,6 +103,19 @@ def test_a_mask_hides_neither_chance_nor_impossible_labels():
             scores.calibrate(masked, labels)
 
 
+@pytest.mark.parametrize(
+    ("gap", "message"),
+    [(2.0e6 - 1, "no better than chance"), (2.0e6 + 1, "row 3 .* 2e\\+06 below the highest")],
+)
+def test_a_label_a_million_times_farther_than_the_second_class_mostly_is_has_a_masked_class(gap, message):
+    logits = np.tile([[7.0, 5.0, -9.0, -9.0]], (20, 1))
+    logits[:9, 1] = 7.0 - np.arange(9) * 0.1  # ties do not count
+    logits[3, 2] = 7.0 - gap
+    labels = np.where(np.arange(20) == 3, 2, np.arange(20) % 2)
+    with pytest.raises(scores.ScoreError, match=message):
+        scores.calibrate(logits, labels)
+
+
 def test_a_temperature_changes_confidences_and_no_prediction():
     logits, labels = records_of(4, temperature=3.0)
     temperature = scores.calibrate(logits, labels)
