@@ -277,17 +277,6 @@ def test_numbers_out_of_range_are_named(change, message):
         paired_bootstrap(model, model, **change)
 
 
-def test_other_metrics_and_other_items_are_refused():
-    model = Classifications(["a"], ["a"], [1])
-    with pytest.raises(
-        EvaluationError, match="two metrics cannot be compared: 'accuracy' and 'F1 of classes'"
-    ):
-        paired_bootstrap(model.accuracy(), model.f1())
-    other = Classifications(["a"], ["a"], [1], items=["x"])
-    with pytest.raises(EvaluationError, match="measured on other items: 1 and 1"):
-        paired_bootstrap(model.accuracy(), other.accuracy())
-
-
 def test_a_bootstrap_that_never_has_a_value_is_an_error():
     box = dict(image_id=0, label="a", left=0, top=0, right=4, bottom=4)
     model = Detections([box], [], items=range(1000)).average_precision()

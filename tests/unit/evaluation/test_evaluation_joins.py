@@ -126,6 +126,7 @@ AS_BOXES = [[BOX | {"image_id": 0, "label": label} for label in labels] for labe
         lambda: average_precision(AS_BOXES[0], [row | {"score": 1} for row in AS_BOXES[1]]),
         lambda: accuracy([1, 2], ["1", "c"]),
         lambda: accuracy([1, "a"], ["1", "a"]),
+        lambda: classification_average_precision([1, 0], [[0.5, 0.5]] * 2, ["a", "b"]),
         lambda: accuracy([1.0, 2.0], np.array(["1", "2"])),
         lambda: top1_average_precision([1, 2], ["1", "c"], [0.5, 0.5]),
         lambda: Classifications([1, 2], [None, "1"], [0, 0.5]),
@@ -133,7 +134,7 @@ AS_BOXES = [[BOX | {"image_id": 0, "label": label} for label in labels] for labe
     ],
 )
 def test_labels_that_are_numbers_here_and_text_there_are_refused(evaluate):
-    with pytest.raises(EvaluationError, match=r"1(\.0)?'? but .* '?1'?, which never match"):
+    with pytest.raises(EvaluationError, match=r"1(\.0)?'? but .* '?[1a]'?, which never match"):
         evaluate()
 
 
@@ -314,8 +315,11 @@ def test_of_two_measures_the_better_one_is_known(better, worse):
     assert is_better(better, worse, gap * 0.99) and not is_better(better, worse, gap * 1.01)
     with pytest.raises(EvaluationError, match="one is better: leave out higher_is_better"):
         is_better(better, worse, higher_is_better=not better.higher_is_better)
-    with pytest.raises(EvaluationError, match="two metrics cannot be compared"):
-        is_better(better, NEAR.f1(0.8))
+    for compare in (is_better, paired_bootstrap):
+        with pytest.raises(
+            EvaluationError, match="two metrics cannot be compared: .*'F1 of boxes at IoU 0.8, from"
+        ):
+            compare(NEAR.f1(0.8), better)
 
 
 @given(st.integers(-1000, 1000), st.integers(-1000, 1000), st.integers(0, 300))
@@ -332,6 +336,11 @@ def test_what_is_no_number_and_no_measure_is_named():
         EvaluationError, match="new is of type Evaluation; pass two numbers, such as the macro"
     ):
         is_better(evaluation, evaluation)
+    for numbers in [(np.nan, 0.5, 0), (0.5, np.inf, 0), (0.5, 0.5, np.nan)]:
+        with pytest.raises(EvaluationError, match="cannot compare: .* must be a finite number"):
+            is_better(*numbers)
+    with pytest.raises(EvaluationError, match="min_delta must be 0 or more"):
+        is_better(0.8, 0.7, -0.1)
     with pytest.raises(EvaluationError, match="old is of type Measure"):
         is_better(0.5, SURE.accuracy())
     with pytest.raises(EvaluationError, match="previous must be a Measure, .* got Evaluation"):
@@ -342,6 +351,9 @@ def test_the_first_item_that_differs_is_named():
     here, there = (
         Classifications("ab", "ab", [1, 1], items=items).accuracy() for items in ([1, 2], [1, "2"])
     )
-    with pytest.raises(EvaluationError, match="other items: 2 and 2, the first that differ are '2' and 2"):
-        is_better(here, there)
+    for compare in (is_better, lambda new, old: paired_bootstrap(old, new)):
+        with pytest.raises(
+            EvaluationError, match="other items: 2 and 2, the first that differ are '2' and 2"
+        ):
+            compare(here, there)
     assert not is_better(here, Classifications("ab", "ab", [1, 1], items=range(1, 3)).accuracy())
