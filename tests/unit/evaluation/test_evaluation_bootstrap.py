@@ -184,6 +184,31 @@ def test_memory_is_bounded_by_batches_that_change_nothing(monkeypatch):
     assert not np.array_equal(paired_bootstrap(*models, samples=300, seed=3).differences, whole.differences)
 
 
+CROWD = dict(image_id=0, label="a", left=0, top=0, right=4, bottom=4, score=0.5)
+FULL = Detections([CROWD] * 30, [CROWD] * 70, items=range(5))
+MANY = Classifications("ab" * 50, "a" * 100, [0.5] * 100)
+
+
+@pytest.mark.parametrize(
+    ("measure", "rows"),
+    [
+        (FULL.average_precision(), 30 + 70),
+        (FULL.f1(), 70),
+        (FULL.calibration_error(), 70),
+        (Detections([CROWD] * 70, [CROWD] * 30, items=range(5)).f1(), 70),
+        (Detections([CROWD], [], items=range(50)).f1(), 50),
+        (MANY.average_precision(), 100 + 50),
+        (MANY.accuracy(), 100),
+    ],
+)
+def test_a_batch_holds_as_many_resamples_as_fit(measure, rows, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(decision, "NUMBERS_AT_ONCE", 2000)
+    monkeypatch.setattr(decision, "resamples", lambda *given: sizes.append(given[-1]) or resamples(*given))
+    paired_bootstrap(measure, measure, samples=40)
+    assert sizes == [2000 // rows]
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     rows=st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), max_size=40),
