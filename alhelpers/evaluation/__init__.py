@@ -18,8 +18,8 @@ from alhelpers.evaluation.comparison import Comparison
 from alhelpers.evaluation.curves import Curve, Evaluation
 from alhelpers.evaluation.decision import PairedBootstrap, is_better, paired_bootstrap, resamples
 from alhelpers.evaluation.detection import COCO_THRESHOLDS, Detections, average_precision
-from alhelpers.evaluation.errors import EvaluationError, NoGroundTruth
 from alhelpers.evaluation.measures import Measure
+from alhelpers.evaluation.rows import EvaluationError, NoGroundTruth
 
 __all__ = [
     "COCO_THRESHOLDS",

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from alhelpers.evaluation.errors import EvaluationError
-from alhelpers.evaluation.rows import codes, column, floats, keys
+from alhelpers.evaluation.rows import EvaluationError, check_counted, codes, column, floats, keys
 
 SIDES = ("left", "top", "right", "bottom")
 
@@ -58,6 +57,7 @@ class Boxes:
     def read(cls, rows: Any, name: str) -> Boxes:
         """Read and check the columns of a list of dicts or a DataFrame."""
         image, label = (keys(column(rows, key, name), key, name) for key in ("image_id", "label"))
+        check_counted(rows, name)
         corners = np.empty((len(label), 4))
         for place, side in enumerate(SIDES):
             corners[:, place] = floats(column(rows, side, name), side, name)
@@ -177,7 +177,8 @@ def _check_boxes(corners: np.ndarray, name: str) -> None:
         )
 
 
-def check_threshold(iou_threshold: float) -> None:
-    """Raise unless an IoU threshold is above 0 and at most 1."""
-    if not 0 < iou_threshold <= 1:
-        raise EvaluationError(f"iou_threshold must be above 0 and at most 1, got {iou_threshold!r}")
+def check_threshold(iou_threshold: float, strict_iou: bool = False) -> None:
+    """Raise unless boxes can reach an IoU threshold."""
+    if not 0 < iou_threshold <= 1 or (strict_iou and iou_threshold == 1):
+        most = "below 1 with strict_iou" if strict_iou else "at most 1"
+        raise EvaluationError(f"iou_threshold must be above 0 and {most}, got {iou_threshold!r}")

@@ -1,50 +1,45 @@
-"""Calibration error: the gap between a model's confidence and how often it is right."""
+"""Calibration: the gap between a model's confidence and how often it is right."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from alhelpers.evaluation.errors import EvaluationError
-from alhelpers.evaluation.measures import CalibrationBins, Measure, bin_of
-from alhelpers.evaluation.rows import check_whole, codes, floats, sort_names
+from alhelpers.evaluation.measures import ratio
+from alhelpers.evaluation.rows import EvaluationError, check_whole, floats
+
+# Confidences that were computed in float32 may be so much beyond 0 or 1.
+ROUNDING = 1e-6
 
 
-def measure_calibration(
-    item: np.ndarray,
-    labels: Sequence[Hashable],
-    confidence: np.ndarray,
-    right: np.ndarray,
-    bins: int,
-    items: Sequence[Hashable],
-    method: str,
-) -> Measure:
-    """Compute the expected calibration error over bins of equal width, of predictions (n,) of the test items."""
-    check_whole(bins, "bins")
-    if not len(labels):
-        raise EvaluationError("the calibration error needs at least one prediction")
-    _check_range(confidence)
-    once = np.ones((len(items), 1), dtype=np.int32)
-    known: dict[Hashable, int] = {}
-    place = codes(labels, known)
-    by_label = {
-        label: CalibrationBins.build(
-            *(values[place == known[label]] for values in (item, confidence, right)), bins
-        )
-        for label in sort_names(known)
-    }
-    term = CalibrationBins.build(item, confidence, right, bins)
-    return Measure(
-        value=float(term.values(once)[0]),
-        per_label={label: float(one.values(once)[0]) for label, one in by_label.items()},
-        method=f"{method}, {bins} bins",
-        items=items,
-        higher_is_better=False,
-        warnings=(),
-        term=term,
-    )
+@dataclass(frozen=True)
+class CalibrationBins:
+    """The gap between confidence and the share of right predictions: the items and gaps of each bin."""
+
+    bins: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+    @classmethod
+    def build(cls, item: np.ndarray, confidence: np.ndarray, right: np.ndarray, bins: int) -> CalibrationBins:
+        """Sort predictions into bins."""
+        place = _bin_of(confidence, bins)
+        gap = confidence - right
+        return cls(tuple((item[place == one], gap[place == one]) for one in np.unique(place)))
+
+    @property
+    def rows(self) -> int:
+        """The predictions of the fullest bin."""
+        return max(len(item) for item, _ in self.bins)
+
+    def values(self, counts: np.ndarray) -> np.ndarray:
+        """Compute the expected calibration error for each resample."""
+        error, seen = np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
+        for item, gap in self.bins:
+            count = counts[item]
+            error += np.abs(gap @ count)
+            seen += count.sum(axis=0)
+        return ratio(error, seen)
 
 
 def reliability(
@@ -89,10 +84,8 @@ def reliability(
         raise EvaluationError(
             f"right must be {len(sure)} truth values, one a prediction; got {hit.dtype} of shape {hit.shape}"
         )
-    if not len(sure):
-        raise EvaluationError("a reliability diagram needs at least one prediction")
-    _check_range(sure)
-    place = bin_of(sure, bins)
+    check_confidences(sure)
+    place = _bin_of(sure, bins)
     counts = np.bincount(place, minlength=bins).tolist()
     sums = zip(*(np.bincount(place, values, bins).tolist() for values in (sure, hit)), strict=True)
     return [
@@ -107,10 +100,18 @@ def reliability(
     ]
 
 
-def _check_range(confidence: np.ndarray) -> None:
-    outside = np.flatnonzero((confidence < 0) | (confidence > 1))
+def check_confidences(confidence: np.ndarray) -> None:
+    """Raise unless there are confidences, all from 0 to 1."""
+    if not len(confidence):
+        raise EvaluationError("calibration needs at least one prediction")
+    outside = np.flatnonzero(abs(confidence - 0.5) > 0.5 + ROUNDING)
     if len(outside):
         raise EvaluationError(
-            f"the calibration error needs confidences from 0 to 1, row {outside[0]} of the predictions has "
-            f"{confidence[outside[0]]}"
+            f"calibration needs confidences from 0 to 1, row {outside[0]} of the predictions has "
+            f"{confidence[outside[0]]}; logits go through scores.confidences_from_logits first"
         )
+
+
+def _bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """Find the bin of each confidence: bins of equal width, each open below and closed above."""
+    return np.searchsorted(np.arange(1, bins) / bins, confidence, side="left")

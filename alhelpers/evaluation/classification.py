@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from alhelpers.evaluation.calibration import measure_calibration
+from alhelpers.evaluation.calibration import ROUNDING
 from alhelpers.evaluation.curves import (
     Evaluation,
     curve_of,
@@ -17,9 +16,18 @@ from alhelpers.evaluation.curves import (
     step_area,
     warn_of_unfounded,
 )
-from alhelpers.evaluation.errors import EvaluationError, NoGroundTruth
-from alhelpers.evaluation.measures import LabelF1, Macro, Measure, Ranking, Share
-from alhelpers.evaluation.rows import check_same_kind, codes, floats, keys, sort_names
+from alhelpers.evaluation.measures import F1, Macro, Measure, Ranking
+from alhelpers.evaluation.outcomes import Outcomes
+from alhelpers.evaluation.rows import (
+    EvaluationError,
+    NoGroundTruth,
+    check_joined,
+    floats,
+    keys,
+    rows_by_name,
+    sort_names,
+    unmasked,
+)
 
 
 def classification_average_precision(
@@ -50,41 +58,28 @@ def classification_average_precision(
     NoGroundTruth
         If there is no label.
     EvaluationError
-        If the lengths differ, a confidence is not a finite number, a class name comes twice, or the labels
-        are numbers and the class names are not.
+        If the lengths differ, a confidence is not a finite number, a class name comes twice, the labels are
+        numbers and the class names are not, or no label is among them.
     """
     truth = keys(labels, "labels", "labels")
     names = keys(class_names, "class_names", "class_names")
-    values = np.asarray(confidences)
-    if values.dtype.kind not in "fiu" or values.shape != (len(truth), len(names)):
-        raise EvaluationError(
-            f"confidences must be numbers of shape ({len(truth)}, {len(names)}): {len(truth)} labels by "
-            f"{len(names)} class names, got {values.dtype} of shape {values.shape}"
-        )
-    if len(set(names)) != len(names):
-        raise EvaluationError(f"class_names must differ from each other, got {names}")
+    values = _checked_confidences(confidences, len(truth), names)
     if not truth:
         raise NoGroundTruth("cannot compare: there is no labelled record")
-    if not np.isfinite(values).all():
-        row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-        raise EvaluationError(f"row {row} of confidences holds NaN or infinity; predict the record again")
-    check_same_kind(truth, names)
-    return _evaluate_confidences(truth, values, names)
-
-
-def _evaluate_confidences(truth: list[Hashable], values: np.ndarray, names: list[Hashable]) -> Evaluation:
-    """Evaluate checked confidences."""
+    check_joined(truth, names, ("labels hold", "the classes are named"))
+    if set(truth).isdisjoint(names):
+        raise EvaluationError(
+            f"no label is among the class names: labels hold {truth[0]!r}, the names are {names}"
+        )
     place = {name: column for column, name in enumerate(names)}
     column = np.array([place.get(label, -1) for label in truth])
-    curves, per_label = {}, {}
+    curves = {}
     for label in sort_names(set(truth)):
-        known = (
-            slice(None) if label in place else slice(0)
-        )  # a class that the model does not know is never predicted
-        curve = curve_of(
-            values[known, place.get(label, 0)], column[known] == place.get(label), truth.count(label)
-        )
-        curves[label], per_label[label] = curve, step_area(curve)
+        # a class that the model does not know is never predicted
+        known = slice(None) if label in place else slice(0)
+        right = column[known] == place.get(label)
+        curves[label] = curve_of(values[known, place.get(label, 0)], right, truth.count(label))
+    per_label = {label: step_area(curve) for label, curve in curves.items()}
     one_hot = column[:, None] == np.arange(len(names))
     micro = step_area(curve_of(values.ravel(), one_hot.ravel(), len(truth)))
     predicted = [names[best] for best in np.unique(values.argmax(axis=1))]
@@ -93,7 +88,31 @@ def _evaluate_confidences(truth: list[Hashable], values: np.ndarray, names: list
         for label in per_label
         if label not in place
     )
+    if values.min() < -ROUNDING or values.max() > 1 + ROUNDING:
+        warnings += (
+            f"confidences are from {values.min():g} to {values.max():g}: logits rank records otherwise than the "
+            "confidences that scores.confidences_from_logits makes of them",
+        )
     return Evaluation(mean(per_label), micro, per_label, curves, warnings)
+
+
+def _checked_confidences(confidences: ArrayLike, count: int, names: list[Hashable]) -> np.ndarray:
+    """Return finite confidences, a row a record and a column a class name."""
+    values = unmasked(confidences)
+    if values.dtype.kind not in "fiu" or values.shape != (count, len(names)):
+        raise EvaluationError(
+            f"confidences must be numbers of shape ({count}, {len(names)}): {count} labels by {len(names)} class "
+            f"names, got {values.dtype} of shape {values.shape}"
+        )
+    if not names or len(set(names)) != len(names):
+        raise EvaluationError(f"class_names must be one or more that differ from each other, got {names}")
+    columns = list(getattr(confidences, "columns", names))
+    if columns != names and set(columns) == set(names):
+        raise EvaluationError(f"the columns of confidences are {columns}, in another order than {names}")
+    if not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+        raise EvaluationError(f"row {row} of confidences holds NaN or infinity; predict the record again")
+    return values
 
 
 def top1_average_precision(
@@ -129,17 +148,9 @@ def top1_average_precision(
     EvaluationError
         If the lengths differ or a confidence is not a finite number.
     """
-    truth, guesses = keys(labels, "labels", "labels"), keys(predicted, "predicted", "predicted")
-    score = floats(np.asarray(confidence), "confidence", "confidence")
-    if not len(truth) == len(guesses) == len(score):
-        raise EvaluationError(
-            f"labels, predicted and confidence must be equally long, got {len(truth)}, {len(guesses)}, {len(score)}"
-        )
-    if not truth:
-        raise NoGroundTruth("cannot compare: there is no labelled record")
-    check_same_kind(truth, guesses)
-    right = np.array([a == b for a, b in zip(truth, guesses, strict=True)])
-    return evaluate_hits(truth, guesses, score, right)
+    model = Classifications(labels, keys(predicted, "predicted", "predicted"), confidence)
+    outcomes = model._outcomes
+    return evaluate_hits(outcomes.truth, outcomes.found, outcomes.score, model._right)
 
 
 def accuracy(labels: Sequence[Hashable] | np.ndarray, predicted: Sequence[Hashable] | np.ndarray) -> float:
@@ -162,13 +173,8 @@ def accuracy(labels: Sequence[Hashable] | np.ndarray, predicted: Sequence[Hashab
     EvaluationError
         If the lengths differ, or one holds numbers and the other does not.
     """
-    truth, guesses = keys(labels, "labels", "labels"), keys(predicted, "predicted", "predicted")
-    if len(truth) != len(guesses):
-        raise EvaluationError(f"labels and predicted must be equally long, got {len(truth)}, {len(guesses)}")
-    if not truth:
-        raise NoGroundTruth("cannot compare: there is no labelled record")
-    check_same_kind(truth, guesses)
-    return sum(a == b for a, b in zip(truth, guesses, strict=True)) / len(truth)
+    guesses = keys(predicted, "predicted", "predicted")
+    return Classifications(labels, guesses, np.zeros(len(guesses))).accuracy().value
 
 
 class Classifications:
@@ -194,7 +200,8 @@ class Classifications:
     NoGroundTruth
         If there is no label.
     EvaluationError
-        If the lengths differ, a confidence is not a finite number, or names and numbers are mixed.
+        If the lengths differ, a confidence is not a finite number, names and numbers are mixed, or only one of
+        ``confidences`` and ``class_names`` is given.
     """
 
     def __init__(
@@ -206,137 +213,88 @@ class Classifications:
         class_names: Sequence[Hashable] | None = None,
         items: Sequence[Hashable] | None = None,
     ) -> None:
-        self._truth = keys(labels, "labels", "labels")
+        truth = keys(labels, "labels", "labels")
         given = predicted.tolist() if isinstance(predicted, np.ndarray) else list(predicted)
-        scores = np.asarray(confidence)
-        count = len(self._truth)
+        scores, count = unmasked(confidence), len(truth)
         if not count == len(given) == len(scores):
             raise EvaluationError(
                 f"labels, predicted and confidence must be equally long, got {count}, {len(given)}, {len(scores)}"
             )
         if not count:
             raise NoGroundTruth("cannot compare: there is no labelled record")
-        self._items: Sequence[Hashable] = range(count) if items is None else tuple(items)
-        if len(self._items) != count:
-            raise EvaluationError(f"items must be as many as labels, {count}, got {len(self._items)}")
-        self._item = np.array([row for row, value in enumerate(given) if value is not None], dtype=np.intp)
-        self._predicted = keys([value for value in given if value is not None], "predicted", "predicted")
-        self._confidence = floats(scores[self._item], "confidence", "confidence")
-        check_same_kind(self._truth, self._predicted)
-        truth = [self._truth[row] for row in self._item.tolist()]
-        self._right = np.array([a == b for a, b in zip(truth, self._predicted, strict=True)], dtype=bool)
+        places: Sequence[Hashable] = range(count) if items is None else tuple(items)
+        if len(places) != count:
+            raise EvaluationError(f"items must be as many as labels, {count}, got {len(places)}")
+        if (confidences is None) != (class_names is None):
+            raise EvaluationError("confidences and class_names need each other: pass both or neither")
+        item = np.array([row for row, value in enumerate(given) if value is not None], dtype=np.intp)
+        found = keys([value for value in given if value is not None], "predicted", "predicted")
+        check_joined(truth, found, ("labels hold", "predicted holds"))
+        score = floats(scores[item], "confidence", "confidence")
+        right = (truth[row] == name for row, name in zip(item.tolist(), found, strict=True))
+        self._right = np.fromiter(right, dtype=bool, count=len(found))
+        self._outcomes = Outcomes(places, truth, np.arange(count), found, item, score)
         self._full = confidences, class_names
 
     def average_precision(self) -> Measure:
         """Measure the average precision, macro over the labels that have ground truth.
 
-        Returns
-        -------
-        Measure
-            From the confidences of all classes, as `classification_average_precision`; without them from the
-            top one, as `top1_average_precision`.
+        It is that of `classification_average_precision` where the confidences of all classes are known, else that of
+        `top1_average_precision`.
         """
-        confidences, names = self._full
+        outcomes, (confidences, names) = self._outcomes, self._full
         if confidences is None or names is None:
-            terms = {
-                label: Ranking.build(
-                    self._item[rows], self._confidence[rows], [self._right[rows]], self._by_label[label]
-                )
-                for label, rows in self._predicted_rows()
-            }
-            method, predicted = "class-aware average precision from the top-1 confidence", self._predicted
-            return self._measure(Macro(terms), method, warn_of_unfounded(predicted, terms))
-        full = classification_average_precision(self._truth, confidences, names)
+            method = "class-aware average precision from the top-1 confidence"
+            return outcomes.average_precision([self._right], method)
+        full = classification_average_precision(outcomes.truth, confidences, names)
         values, place = np.asarray(confidences), {name: column for column, name in enumerate(names)}
-        terms = {}
+        by_label, terms = rows_by_name(outcomes.truth), {}
         for label in full.per_label:
             # A class that the model does not know is never predicted; an item without a prediction has none of them.
-            rows = self._item if label in place else self._item[:0]
-            right = np.isin(rows, self._by_label[label])
+            rows = outcomes.found_item if label in place else outcomes.found_item[:0]
+            right = np.isin(rows, by_label[label])
             scores = values[rows, place.get(label, 0)].astype(np.float64)
-            terms[label] = Ranking.build(rows, scores, [right], self._by_label[label], interpolated=False)
-        return self._measure(Macro(terms), "average precision from full confidences", full.warnings)
+            terms[label] = Ranking.build(rows, scores, [right], by_label[label], interpolated=False)
+        method = "average precision from full confidences"
+        return outcomes.macro(Macro(terms), method, full.warnings + self._warn_of_columns(values, place))
+
+    def _warn_of_columns(self, values: np.ndarray, place: dict[Hashable, int]) -> tuple[str, ...]:
+        """Return a warning if the predicted classes are not those of the highest confidences."""
+        column = np.array([place.get(name, -1) for name in self._outcomes.found], dtype=np.intp)
+        item = self._outcomes.found_item[column >= 0]
+        lower = item[values[item, column[column >= 0]] < values[item].max(axis=1)]
+        if not len(lower):
+            return ()
+        return (
+            f"{len(lower)} predicted classes have not the highest of their item's confidences, the first in item "
+            f"{self._outcomes.items[lower[0]]!r}: check that class_names are in the order of the columns",
+        )
 
     def accuracy(self) -> Measure:
-        """Measure the share of items whose class was predicted.
-
-        Returns
-        -------
-        Measure
-            From 0 to 1; ``per_label`` is the share among the items of that label.
-        """
-        right = np.zeros(len(self._truth), dtype=bool)
-        right[self._item] = self._right
+        """Measure the share of items whose class was predicted; ``per_label`` among the items of that label."""
+        outcomes, by_label = self._outcomes, rows_by_name(self._outcomes.truth)
+        right = np.zeros(len(outcomes.truth), dtype=bool)
+        right[outcomes.found_item] = self._right
         return Measure(
             value=float(right.mean()),
-            per_label={label: float(right[self._by_label[label]].mean()) for label in self._labels()},
+            per_label={label: float(right[by_label[label]].mean()) for label in sort_names(by_label)},
             method="accuracy",
-            items=self._items,
+            items=outcomes.items,
             higher_is_better=True,
             warnings=(),
-            term=Share(right),
+            term=F1(np.flatnonzero(right), outcomes.truth_item, outcomes.truth_item),
         )
 
     def f1(self) -> Measure:
-        """Measure the F1, macro over the labels that have ground truth.
-
-        Returns
-        -------
-        Measure
-            From 0 to 1.
-        """
-        terms = {
-            label: LabelF1(self._item[rows[self._right[rows]]], self._item[rows], self._by_label[label])
-            for label, rows in self._predicted_rows()
-        }
-        return self._measure(Macro(terms), "F1 of classes", warn_of_unfounded(self._predicted, terms))
+        """Measure the F1, macro over the labels that have ground truth."""
+        return self._outcomes.f1(self._right, np.ones(len(self._right), dtype=bool), "F1 of classes")
 
     def calibration_error(self, bins: int = 10) -> Measure:
-        """Measure the expected calibration error: the gap between top confidence and accuracy.
+        """Measure the expected calibration error: the gap between top confidence and accuracy, lower is better.
 
-        Parameters
-        ----------
-        bins : int
-            How many confidence ranges of equal width.
-
-        Returns
-        -------
-        Measure
-            From 0 to 1, lower is better; ``per_label`` holds the labels that were predicted. Items without a
-            prediction have no confidence and do not count.
-
-        Raises
-        ------
-        EvaluationError
-            If there is no prediction, or a confidence is not from 0 to 1.
+        There are ``bins`` confidence ranges of equal width. ``per_label`` holds the labels that were predicted; items
+        without a prediction do not count. It is an EvaluationError if there is no prediction, or a confidence is not
+        from 0 to 1.
         """
-        return measure_calibration(
-            self._item, self._predicted, self._confidence, self._right, bins, self._items,
-            "expected calibration error of the top confidence",
-        )  # fmt: skip
-
-    def _labels(self) -> list[Hashable]:
-        return sort_names(self._by_label)
-
-    @cached_property
-    def _by_label(self) -> dict[Hashable, np.ndarray]:
-        """The items of each true label."""
-        return _rows_by_name(self._truth)
-
-    def _predicted_rows(self) -> list[tuple[Hashable, np.ndarray]]:
-        """Each label that has ground truth, with the predictions of it."""
-        rows, none = _rows_by_name(self._predicted), np.empty(0, dtype=np.intp)
-        return [(label, rows.get(label, none)) for label in self._labels()]
-
-    def _measure(self, terms: Macro, method: str, warnings: tuple[str, ...]) -> Measure:
-        value, per_label = terms.once(len(self._truth))
-        return Measure(value, per_label, method, self._items, True, warnings, terms)
-
-
-def _rows_by_name(names: list[Hashable]) -> dict[Hashable, np.ndarray]:
-    """Return the rows that hold each name."""
-    known: dict[Hashable, int] = {}
-    places = codes(names, known)
-    order = np.argsort(places, kind="stable")
-    cuts = np.cumsum(np.bincount(places, minlength=len(known)))[:-1]
-    return dict(zip(known, np.split(order, cuts), strict=True)) if known else {}
+        method = "expected calibration error of the top confidence"
+        return self._outcomes.calibration_error(self._right, bins, method)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from alhelpers.evaluation.classification import Classifications
 from alhelpers.evaluation.compare_config import METRICS, Check, CompareConfig, Metric
 from alhelpers.evaluation.comparison import Comparison, explain_checks, explain_metrics
 from alhelpers.evaluation.decision import is_better, paired_bootstrap
 from alhelpers.evaluation.detection import Detections
-from alhelpers.evaluation.errors import EvaluationError, NoGroundTruth
 from alhelpers.evaluation.measures import Measure
-from alhelpers.evaluation.rows import finite
+from alhelpers.evaluation.rows import (
+    EvaluationError,
+    NoGroundTruth,
+    check_among,
+    column,
+    finite,
+    floats,
+    keys,
+    sort_names,
+)
 
+# The words in the names of training metrics that say which of two numbers is better.
+_LOWER, _HIGHER = ("loss", "error", "entropy"), ("accuracy", "precision", "recall", "f1", "auc")
 # On fewer items a bootstrap interval is too narrow to be relied on.
 _FEW_ITEMS = 30
 #: The samples (x, y) of each training metric (figure, legend) of a model.
@@ -91,7 +99,7 @@ def compare_metrics(
                 "new": young,
                 "maximize": check.maximize,
                 "min_delta": check.min_delta,
-                "won": is_better(*((young, old) if check.maximize else (old, young)), check.min_delta),
+                "won": is_better(young, old, check.min_delta, check.maximize),
             }
         )
     better = _enough_won(rows, config.wins)
@@ -104,8 +112,21 @@ def compare_metrics(
         rows=rows,
         method="training metrics",
         wins=config.wins,
-        warnings=config.warnings,
+        warnings=[*config.warnings, *_odd_directions(config.checks)],
     )
+
+
+def _odd_directions(checks: Iterable[Check]) -> Iterator[str]:
+    """Yield a warning for each check whose direction contradicts the metric's name: a worse model would win."""
+    for check in checks:
+        name = f"{check.figure} {check.legend}".lower()
+        lower, higher = (any(word in name for word in words) for words in (_LOWER, _HIGHER))
+        if lower != higher and lower == check.maximize:
+            better = "lower" if lower else "higher"
+            yield (
+                f"the check of {check.figure!r} / {check.legend!r} has maximize {str(check.maximize).lower()}, and of "
+                f"such a metric the {better} one is better"
+            )
 
 
 def _enough_won(results: Sequence[Mapping[str, Any]], wins: float | str) -> bool:
@@ -198,6 +219,8 @@ def compare_predictions(
         )
     warnings = [*config.warnings, *test.warnings]
     models: tuple[Classifications | Detections, ...]
+    for name, rows in zip(("the ground truth", *names), (test.ground_truth, *test.predictions), strict=True):
+        check_among(test.item_ids, keys(column(rows, "image_id", name), "image_id", name), name)
     if test.output_type == "class":
         models = _classifications(test, config, names, warnings)
     else:
@@ -241,10 +264,9 @@ def _judge(metric: Metric, old: Measure, new: Measure, config: CompareConfig) ->
     bootstrap = config.bootstrap
     level = bootstrap.level if metric.min_confidence is None else metric.min_confidence
     resampled = paired_bootstrap(old, new, bootstrap.samples, level, bootstrap.seed)
-    pair = (new.value, old.value) if new.higher_is_better else (old.value, new.value)
-    least_gain = resampled.low if new.higher_is_better else -resampled.high
-    won = is_better(*pair, metric.min_delta)
+    won = is_better(new, old, metric.min_delta)
     if metric.min_confidence is not None:
+        least_gain = resampled.low if new.higher_is_better else -resampled.high
         won = won and least_gain > metric.min_delta
     return {
         "name": metric.name,
@@ -265,7 +287,7 @@ def _judge(metric: Metric, old: Measure, new: Measure, config: CompareConfig) ->
         "won": won,
         "rows": [
             {"name": label, "previous": old.per_label.get(label), "new": new.per_label.get(label)}
-            for label in sorted({*old.per_label, *new.per_label}, key=str)
+            for label in sort_names({*old.per_label, *new.per_label})
         ],
     }
 
@@ -280,7 +302,7 @@ def _classifications(
 ) -> tuple[Classifications, ...]:
     """Read both models' classes in the same way: with full confidences only if both have them."""
     truth = _one_label_an_item(test, warnings)
-    best = tuple(_best_predictions(rows) for rows in test.predictions)
+    best = [_best_predictions(rows, name) for rows, name in zip(test.predictions, names, strict=True)]
     full = all(row.get("confidences") for rows in best for row in rows.values())
     if not full and config.precision_recall is not None:
         warnings.append(
@@ -291,32 +313,26 @@ def _classifications(
         missing = len(truth.keys() - rows.keys())
         if missing:
             warnings.append(f"{missing} test items have no prediction of {name!r}: they count as misses")
-    classes = sorted(
-        {name for rows in best for row in rows.values() for name in row.get("confidences", ())}
-        | {*truth.values()}
-    )
-    return tuple(
-        Classifications(
-            list(truth.values()),
-            [rows.get(item, {}).get("label") for item in truth],
-            [rows.get(item, {}).get("score", 0.0) for item in truth],
-            _confidences(truth, rows, classes) if full else None,
-            classes if full else None,
-            items=list(truth),
-        )
-        for rows in best
-    )
+    known = {name for rows in best for row in rows.values() for name in row.get("confidences") or ()}
+    classes = sort_names(known | set(truth.values())) if full else None
+    return tuple(_classification(truth, rows, classes) for rows in best)
 
 
-def _confidences(
-    truth: Mapping[str, str], best: Mapping[str, dict[str, Any]], classes: Sequence[str]
-) -> np.ndarray:
-    confidences = np.zeros((len(truth), len(classes)))
-    place = {name: column for column, name in enumerate(classes)}
-    for row, item in enumerate(truth):
-        for name, value in best.get(item, {}).get("confidences", {}).items():
-            confidences[row, place[name]] = value
-    return confidences
+def _classification(
+    truth: Mapping[str, str], best: Mapping[str, Mapping[str, Any]], classes: Sequence[str] | None
+) -> Classifications:
+    rows = [best.get(item, {}) for item in truth]
+    confidences = classes and [
+        [row.get("confidences", {}).get(name, 0.0) for name in classes] for row in rows
+    ]
+    return Classifications(
+        list(truth.values()),
+        [row.get("label") for row in rows],
+        [row.get("score", 0.0) for row in rows],
+        confidences,
+        classes,
+        items=list(truth),
+    )
 
 
 def _one_label_an_item(test: TestSet, warnings: list[str]) -> dict[str, str]:
@@ -341,9 +357,12 @@ def _one_label_an_item(test: TestSet, warnings: list[str]) -> dict[str, str]:
     return truth
 
 
-def _best_predictions(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _best_predictions(rows: Sequence[dict[str, Any]], model_name: str) -> dict[Hashable, dict[str, Any]]:
     """Return each item's most confident prediction; among equals the first label, whatever the order of the rows."""
-    best: dict[str, dict[str, Any]] = {}
+    name = f"the predictions of {model_name!r}"
+    keys(column(rows, "label", name), "label", name)
+    floats(column(rows, "score", name), "score", name)
+    best: dict[Hashable, dict[str, Any]] = {}
     for row in sorted(rows, key=lambda row: (-row["score"], row["label"])):
         best.setdefault(row["image_id"], row)
     return best

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alhelpers.evaluation.rows import codes, sort_names
+from alhelpers.evaluation.rows import rows_by_label, sort_names
 
 
 @dataclass(frozen=True)
@@ -57,21 +57,13 @@ def evaluate_hits(
     truth_labels: list[Hashable], found_labels: list[Hashable], score: np.ndarray, right: np.ndarray
 ) -> Evaluation:
     """Compute the average precision of predictions that are each known to be right or wrong."""
-    known: dict[Hashable, int] = {}
-    totals = np.bincount(codes(truth_labels, known))
-    with_truth = sort_names(known)
-    found = codes(found_labels, known)
-    by_label = np.argsort(found, kind="stable")
-    starts = np.searchsorted(found[by_label], np.arange(len(totals) + 1))
-    curves, per_label = {}, {}
-    for label in with_truth:
-        code = known[label]
-        rows = by_label[starts[code] : starts[code + 1]]
-        curves[label] = curve_of(score[rows], right[rows], totals[code])
-        per_label[label] = interpolated_area(curves[label])
+    curves = {
+        label: curve_of(score[rows], right[rows], len(truths))
+        for label, truths, rows in rows_by_label(truth_labels, found_labels)
+    }
+    per_label = {label: interpolated_area(curve) for label, curve in curves.items()}
     micro = interpolated_area(curve_of(score, right, len(truth_labels)))
-    warnings = warn_of_unfounded(set(found_labels), per_label)
-    return Evaluation(mean(per_label), micro, per_label, curves, warnings)
+    return Evaluation(mean(per_label), micro, per_label, curves, warn_of_unfounded(found_labels, per_label))
 
 
 def curve_of(score: np.ndarray, right: np.ndarray, total: int) -> Curve:

@@ -5,26 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 
-from alhelpers.evaluation.errors import EvaluationError
 from alhelpers.evaluation.measures import Measure
-from alhelpers.evaluation.rows import check_whole
+from alhelpers.evaluation.rows import EvaluationError, check_whole, finite
 
 # Numbers of a batch of resamples that are held at once: bounds their memory to some 50 MB.
 NUMBERS_AT_ONCE = 1 << 20
 
 
-def is_better(new: float, old: float, min_delta: float = 0.0) -> bool:
-    """Decide whether a new model replaces the old one: new - old > min_delta.
+def is_better(
+    new: float | Measure, old: float | Measure, min_delta: float = 0.0, higher_is_better: bool | None = None
+) -> bool:
+    """Decide whether a new model replaces the old one: whether it is better by more than ``min_delta``.
 
     Parameters
     ----------
-    new, old : float
-        The models' results on the same test set, higher is better.
+    new, old : float or Measure
+        The models' results on the same test set: two numbers, or the same metric of both models.
     min_delta : float
         The new model must be better by more than this, 0 or more.
+    higher_is_better : bool, optional
+        False for numbers of which the lower one is better, such as a loss or a calibration error; by default
+        the higher one is. A Measure knows it by itself.
 
     Returns
     -------
@@ -34,14 +39,27 @@ def is_better(new: float, old: float, min_delta: float = 0.0) -> bool:
     Raises
     ------
     EvaluationError
-        If a number is not finite, or ``min_delta`` is negative.
+        If a number is not finite, ``min_delta`` is negative, or two Measures are of other metrics or items.
     """
+    if isinstance(new, Measure) and isinstance(old, Measure):
+        _check_pair(old, new)
+        if higher_is_better not in (None, new.higher_is_better):
+            better = "higher" if new.higher_is_better else "lower"
+            raise EvaluationError(f"of {new.method} the {better} one is better: leave out higher_is_better")
+        new, old, higher_is_better = new.value, old.value, new.higher_is_better
+    numbers = []
     for name, value in (("new", new), ("old", old), ("min_delta", min_delta)):
-        if not math.isfinite(value):
-            raise EvaluationError(f"cannot compare: {name} is {value!r}; evaluate the model again")
+        if not hasattr(value, "__float__"):
+            raise EvaluationError(
+                f"cannot compare: {name} is of type {type(value).__name__}; pass two numbers, such as the macro of "
+                "two Evaluations, or two Measures"
+            )
+        numbers.append(finite(value, f"cannot compare: {name}"))
     if min_delta < 0:
         raise EvaluationError(f"min_delta must be 0 or more, got {min_delta!r}")
-    return bool(new - old > min_delta)
+    better, worse = numbers[:2] if higher_is_better in (None, True) else numbers[1::-1]
+    # 0.8 is 0.1 above 0.7 and no more, whatever the floats say.
+    return better - worse > min_delta and not math.isclose(better, worse + min_delta, rel_tol=1e-12)
 
 
 @dataclass(frozen=True)
@@ -106,13 +124,7 @@ def paired_bootstrap(
     ----------
     Efron & Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.
     """
-    if previous.method != new.method:
-        raise EvaluationError(f"two metrics cannot be compared: {previous.method!r} and {new.method!r}")
-    if previous.items != new.items:
-        raise EvaluationError(
-            f"the models were measured on other items: {len(previous.items)} and {len(new.items)}; pass both the same "
-            "items in the same order"
-        )
+    _check_pair(previous, new)
     check_whole(samples, "samples")
     if not 0 < level < 1:
         raise EvaluationError(f"level must be above 0 and below 1, got {level!r}")
@@ -156,3 +168,21 @@ def resamples(items: int, samples: int, seed: int = 0, at_once: int = 1000) -> I
         drawn = rng.integers(items, size=(batch, items)) + np.arange(batch)[:, None] * items
         counts = np.bincount(drawn.ravel(), minlength=batch * items).reshape(batch, items)
         yield np.ascontiguousarray(counts.T, dtype=np.int32)
+
+
+def _check_pair(previous: Measure, new: Measure) -> None:
+    """Raise unless both are the same metric on the same items."""
+    for name, value in (("previous", previous), ("new", new)):
+        if not isinstance(value, Measure):
+            raise EvaluationError(
+                f"{name} must be a Measure, as the methods of Detections and Classifications return it, got "
+                f"{type(value).__name__}"
+            )
+    if previous.method != new.method:
+        raise EvaluationError(f"two metrics cannot be compared: {previous.method!r} and {new.method!r}")
+    for first, second in zip_longest(previous.items, new.items):
+        if first != second:
+            raise EvaluationError(
+                f"the models were measured on other items: {len(previous.items)} and {len(new.items)}, the first that "
+                f"differ are {first!r} and {second!r}; pass both the same items in the same order"
+            )

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from alhelpers.evaluation.boxes import Boxes, Pairs, check_threshold
-from alhelpers.evaluation.calibration import measure_calibration
-from alhelpers.evaluation.curves import Evaluation, evaluate_hits, warn_of_unfounded
-from alhelpers.evaluation.errors import EvaluationError, NoGroundTruth
-from alhelpers.evaluation.measures import LabelF1, Macro, Measure, Ranking
-from alhelpers.evaluation.rows import codes, column, floats, sort_names
+from alhelpers.evaluation.calibration import ROUNDING
+from alhelpers.evaluation.curves import Evaluation, evaluate_hits
+from alhelpers.evaluation.measures import Measure
+from alhelpers.evaluation.outcomes import Outcomes
+from alhelpers.evaluation.rows import (
+    EvaluationError,
+    NoGroundTruth,
+    check_among,
+    check_joined,
+    column,
+    floats,
+    sort_names,
+)
 
 #: The overlaps that mean average precision is the mean over: .50, .55, ..., .95.
 COCO_THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 
 
 def average_precision(
-    ground_truth: Any, predictions: Any, iou_threshold: float = 0.5, strict_iou: bool = False
+    ground_truth: Any,
+    predictions: Any,
+    iou_threshold: float = 0.5,
+    strict_iou: bool = False,
+    items: Sequence[Hashable] | None = None,
 ) -> Evaluation:
     """Evaluate a detector by average precision: greedy matching, all-point interpolation.
 
@@ -32,13 +45,17 @@ def average_precision(
     ----------
     ground_truth : list of dict or pandas.DataFrame
         Rows of ``image_id``, ``label``, ``left``, ``top``, ``right``, ``bottom`` (in pixels, or any one
-        unit).
+        unit). Every row counts once: a row whose ``iscrowd``, ``difficult`` or ``ignore`` is set, or whose
+        ``weight`` is not 1, is refused. Other columns are not read.
     predictions : list of dict or pandas.DataFrame
         The same, and ``score``.
     iou_threshold : float
         The intersection over union, above 0 and at most 1, from which on a prediction matches.
     strict_iou : bool
         True: the intersection over union must be more than the threshold.
+    items : sequence, optional
+        The test images, also those without any box. Without it, predictions on images without ground truth
+        count as wrong, with a warning.
 
     Returns
     -------
@@ -50,15 +67,17 @@ def average_precision(
     NoGroundTruth
         If there is no ground truth at all.
     EvaluationError
-        If a column is missing, a box or score is not valid, or the threshold is out of range.
+        If a column is missing, a box or score is not valid, the threshold is out of range, an image is not among
+        ``items``, ids or labels are text on one side and numbers on the other, or, without ``items``, no
+        prediction is on an image with ground truth.
 
     References
     ----------
     Everingham et al., "The PASCAL visual object classes challenge", IJCV 2010; Lin et al., "Microsoft
     COCO", 2014.
     """
-    check_threshold(iou_threshold)
-    return Detections(ground_truth, predictions).evaluate(iou_threshold, strict_iou)
+    check_threshold(iou_threshold, strict_iou)
+    return Detections(ground_truth, predictions, items).evaluate(iou_threshold, strict_iou)
 
 
 class Detections:
@@ -66,17 +85,13 @@ class Detections:
 
     Parameters
     ----------
-    ground_truth, predictions : list of dict or pandas.DataFrame
+    ground_truth, predictions, items
         As `average_precision` takes them.
-    items : sequence, optional
-        The test images, also those without any box. Without it, the images of the rows.
 
     Raises
     ------
-    NoGroundTruth
-        If there is no ground truth at all.
-    EvaluationError
-        If a row is not usable, an image is given twice, or a row's image is not among them.
+    NoGroundTruth, EvaluationError
+        As `average_precision`; also if ``items`` holds an image twice.
     """
 
     def __init__(self, ground_truth: Any, predictions: Any, items: Sequence[Hashable] | None = None) -> None:
@@ -86,189 +101,115 @@ class Detections:
         if not self._truth.label:
             raise NoGroundTruth("cannot compare: the ground truth has no row")
         self._pairs: tuple[float, Pairs] | None = None
-        self._given_items = items
+        self._given_items = None if items is None else _checked_items(items, self._truth, self._found)
+        self._warnings = _warn_of_boxes(self._truth, self._found, images_known=items is not None)
 
     def evaluate(self, iou_threshold: float = 0.5, strict_iou: bool = False) -> Evaluation:
         """Evaluate by average precision, with the curves; as `average_precision`."""
         right = self._right(iou_threshold, strict_iou)
-        return evaluate_hits(self._truth.label, self._found.label, self._score, right)
+        found = evaluate_hits(self._truth.label, self._found.label, self._score, right)
+        return replace(found, warnings=self._warnings + found.warnings)
 
     def average_precision(self, iou_threshold: float = 0.5) -> Measure:
-        """Measure the average precision at one overlap, macro over the labels that have ground truth.
-
-        Parameters
-        ----------
-        iou_threshold : float
-            The intersection over union from which on a prediction matches.
-
-        Returns
-        -------
-        Measure
-            From 0 to 1.
-        """
-        return self._ranked([iou_threshold], f"average precision of boxes at IoU {iou_threshold:g}")
+        """Measure the average precision at one overlap, macro over the labels that have ground truth."""
+        method = f"average precision of boxes at IoU {iou_threshold:g}"
+        return self._outcomes.average_precision([self._right(iou_threshold)], method)
 
     def mean_average_precision(self) -> Measure:
-        """Measure the mean of the average precisions at IoU .50, .55, ..., .95.
+        """Measure the mean of the average precisions at IoU .50, .55, ..., .95, as COCO does (Lin et al., 2014).
 
         The boxes are matched anew for each threshold.
-
-        Returns
-        -------
-        Measure
-            From 0 to 1.
-
-        References
-        ----------
-        Lin et al., "Microsoft COCO", 2014.
         """
-        return self._ranked(COCO_THRESHOLDS, "mean average precision of boxes at IoU 0.50 to 0.95")
+        rights = [self._right(threshold) for threshold in COCO_THRESHOLDS]
+        method = "mean average precision of boxes at IoU 0.50 to 0.95"
+        return self._outcomes.average_precision(rights, method)
 
     def f1(self, iou_threshold: float = 0.5, score_threshold: float = 0.5) -> Measure:
-        """Measure the F1 of the predictions from a score on, macro over the labels that have ground truth.
-
-        Parameters
-        ----------
-        iou_threshold : float
-            The intersection over union from which on a prediction matches.
-        score_threshold : float
-            The least score of a prediction that counts.
-
-        Returns
-        -------
-        Measure
-            From 0 to 1.
-
-        Raises
-        ------
-        EvaluationError
-            If a threshold is out of range.
-        """
+        """Measure the F1 of the predictions with at least a score, macro over the labels that have ground truth."""
         if not np.isfinite(score_threshold):
             raise EvaluationError(f"score_threshold must be a finite number, got {score_threshold!r}")
-        counts = self._score >= score_threshold
         # A match depends on higher scores only, so a prediction that does not count takes no ground truth from one
         # that does.
-        right = self._right(iou_threshold) & counts
-        terms = Macro(
-            {
-                label: LabelF1(
-                    self._found_image[rows[right[rows]]],
-                    self._found_image[rows[counts[rows]]],
-                    self._truth_image[truths],
-                )
-                for label, truths, rows in self._labels
-            }
-        )
         method = f"F1 of boxes at IoU {iou_threshold:g}, from score {score_threshold:g}"
-        predicted = {label for label, kept in zip(self._found.label, counts.tolist(), strict=True) if kept}
-        return self._measure(terms, method, predicted)
+        measure = self._outcomes.f1(self._right(iou_threshold), self._score >= score_threshold, method)
+        if 0 <= score_threshold <= 1 and (abs(self._score - 0.5) > 0.5 + ROUNDING).any():
+            warning = (
+                f"scores are from {self._score.min():g} to {self._score.max():g}: a score_threshold of "
+                f"{score_threshold:g} is one of confidences from 0 to 1"
+            )
+            return replace(measure, warnings=(*measure.warnings, warning))
+        return measure
 
     def calibration_error(self, bins: int = 10, iou_threshold: float = 0.5) -> Measure:
-        """Measure the expected calibration error: the gap between score and share of right boxes.
+        """Measure the expected calibration error: the gap between score and share of right boxes, lower is better.
 
-        Parameters
-        ----------
-        bins : int
-            How many score ranges of equal width.
-        iou_threshold : float
-            The intersection over union from which on a prediction is right.
-
-        Returns
-        -------
-        Measure
-            From 0 to 1, lower is better; ``per_label`` holds the labels that were predicted.
-
-        Raises
-        ------
-        EvaluationError
-            If there is no prediction, or a score is not from 0 to 1.
+        There are ``bins`` score ranges of equal width. ``per_label`` holds the labels that were predicted. It is an
+        EvaluationError if there is no prediction, or a score is not from 0 to 1.
         """
-        right = self._right(iou_threshold)
-        return measure_calibration(
-            self._found_image, self._found.label, self._score, right, bins, self.items,
-            f"expected calibration error of boxes at IoU {iou_threshold:g}",
-        )  # fmt: skip
+        method = f"expected calibration error of boxes at IoU {iou_threshold:g}"
+        return self._outcomes.calibration_error(self._right(iou_threshold), bins, method)
 
     @cached_property
     def items(self) -> tuple[Hashable, ...]:
         """The test images."""
-        if self._given_items is None:
-            return tuple(sort_names({*self._truth.image, *self._found.image}))
-        given = tuple(self._given_items)
-        if len(set(given)) != len(given):
-            raise EvaluationError("items holds an image twice")
-        return given
+        if self._given_items is not None:
+            return self._given_items
+        return tuple(sort_names({*self._truth.image, *self._found.image}))
 
     @cached_property
-    def _places(self) -> dict[Hashable, int]:
-        return {item: place for place, item in enumerate(self.items)}
-
-    @cached_property
-    def _truth_image(self) -> np.ndarray:
-        return self._image_of(self._truth, "ground_truth")
-
-    @cached_property
-    def _found_image(self) -> np.ndarray:
-        return self._image_of(self._found, "predictions")
-
-    def _image_of(self, boxes: Boxes, name: str) -> np.ndarray:
-        places = self._places
-        try:
-            return np.fromiter((places[image] for image in boxes.image), dtype=np.intp)
-        except KeyError as error:
-            raise EvaluationError(
-                f"{name} has a row of image {error.args[0]!r}, which is not among items"
-            ) from None
-
-    @cached_property
-    def _labels(self) -> list[tuple[Hashable, np.ndarray, np.ndarray]]:
-        """Each label that has ground truth, with its rows of ground truth and of predictions."""
-        known: dict[Hashable, int] = {}
-        truth, found = codes(self._truth.label, known), codes(self._found.label, known)
-        by_label = [np.argsort(places, kind="stable") for places in (truth, found)]
-        bounds = [
-            np.searchsorted(places[order], np.arange(len(known) + 1))
-            for places, order in zip((truth, found), by_label, strict=True)
-        ]
-        return [
-            (label, *(
-                order[bound[known[label]] : bound[known[label] + 1]]
-                for order, bound in zip(by_label, bounds, strict=True)
-            ))
-            for label in sort_names(set(self._truth.label))
-        ]  # fmt: skip
+    def _outcomes(self) -> Outcomes:
+        places = {item: place for place, item in enumerate(self.items)}
+        truth_item, found_item = (
+            np.fromiter(map(places.__getitem__, boxes.image), dtype=np.intp)
+            for boxes in (self._truth, self._found)
+        )
+        return Outcomes(
+            self.items,
+            self._truth.label,
+            truth_item,
+            self._found.label,
+            found_item,
+            self._score,
+            self._warnings,
+        )
 
     def _right(self, iou_threshold: float, strict_iou: bool = False) -> np.ndarray:
         """Match at a threshold; overlaps are computed again only for a threshold below all before it."""
-        check_threshold(iou_threshold)
+        check_threshold(iou_threshold, strict_iou)
         if self._pairs is None or iou_threshold < self._pairs[0]:
             self._pairs = iou_threshold, Pairs.find(self._truth, self._found, self._score, iou_threshold)
         return self._pairs[1].match(iou_threshold, strict_iou)
 
-    def _ranked(self, thresholds: Sequence[float], method: str) -> Measure:
-        rights = [self._right(threshold) for threshold in thresholds]
-        terms = Macro(
-            {
-                label: Ranking.build(
-                    self._found_image[rows],
-                    self._score[rows],
-                    [right[rows] for right in rights],
-                    self._truth_image[truths],
-                )
-                for label, truths, rows in self._labels
-            }
-        )
-        return self._measure(terms, method, set(self._found.label))
 
-    def _measure(self, terms: Macro, method: str, predicted: set[Hashable]) -> Measure:
-        value, per_label = terms.once(len(self.items))
-        return Measure(
-            value=value,
-            per_label=per_label,
-            method=method,
-            items=self.items,
-            higher_is_better=True,
-            warnings=warn_of_unfounded(predicted, per_label),
-            term=terms,
-        )
+def _checked_items(items: Sequence[Hashable], truth: Boxes, found: Boxes) -> tuple[Hashable, ...]:
+    """Return the test images, each once, with all those of the rows among them."""
+    given = tuple(items)
+    if len(set(given)) != len(given):
+        raise EvaluationError("items holds an image twice")
+    for name, boxes in (("ground_truth", truth), ("predictions", found)):
+        check_among(given, boxes.image, name)
+    return given
+
+
+def _warn_of_boxes(truth: Boxes, found: Boxes, images_known: bool) -> tuple[str, ...]:
+    """Return what is odd about the boxes, or raise if the two sides cannot be joined by image or label."""
+    check_joined(truth.label, found.label, ("the labels of ground_truth hold", "those of predictions"))
+    warnings = []
+    if not images_known:
+        check_joined(truth.image, found.image, ("image_id of ground_truth is", "that of predictions"))
+        known = set(truth.image)
+        unknown = [image for image in found.image if image not in known]
+        if unknown and len(unknown) == len(found.image):
+            raise EvaluationError(
+                f"no prediction is on an image with ground truth: image_id of predictions is {unknown[0]!r} and that "
+                f"of ground_truth {truth.image[0]!r}; use the same ids, or pass all test images as items"
+            )
+        if unknown:
+            warnings.append(
+                f"{len(unknown)} of {len(found.image)} predictions are on images without ground truth, such as "
+                f"{unknown[0]!r}: they count as wrong; pass all test images as items if that is right"
+            )
+    empty = int((truth.corners[:, :2] == truth.corners[:, 2:]).any(axis=1).sum())
+    if empty:
+        warnings.append(f"{empty} boxes of the ground truth have no area: nothing can match them")
+    return tuple(warnings)

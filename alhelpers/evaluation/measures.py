@@ -13,6 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
+from alhelpers.evaluation.curves import mean
+
 
 class Term(Protocol):
     """A number that follows from how often each test item counts."""
@@ -76,13 +78,13 @@ class Macro:
             known = ~np.isnan(value)
             total[known] += value[known]
             present += known
-        return _ratio(total, present)
+        return ratio(total, present)
 
     def once(self, items: int) -> tuple[float, dict[Hashable, float]]:
         """Compute the mean, and each label's value, where every item counts once."""
         ones = np.ones((items, 1), dtype=np.int32)
         per_label = {label: float(term.values(ones)[0]) for label, term in self.labels.items()}
-        return math.fsum(per_label.values()) / len(per_label), per_label
+        return mean(per_label), per_label
 
 
 @dataclass(frozen=True)
@@ -142,12 +144,15 @@ class Ranking:
             if self.interpolated:
                 precision = running(np.maximum, precision[::-1])[::-1]
             area += (gain * precision).sum(axis=0)
-        return _ratio(area, len(self.hits) * counts[self.truth_item].sum(axis=0))
+        return ratio(area, len(self.hits) * counts[self.truth_item].sum(axis=0))
 
 
 @dataclass(frozen=True)
-class LabelF1:
-    """The F1 of one label: the items of its right predictions, its predictions, and its ground truths."""
+class F1:
+    """The F1 of one label: the items of its right predictions, its predictions, and its ground truths.
+
+    With one prediction and one ground truth for each item it is the accuracy.
+    """
 
     right_item: np.ndarray
     found_item: np.ndarray
@@ -164,55 +169,6 @@ class LabelF1:
             counts[item].sum(axis=0) for item in (self.right_item, self.found_item, self.truth_item)
         )
         return np.where(truth > 0, 2 * right / np.maximum(found + truth, 1), np.nan)
-
-
-@dataclass(frozen=True)
-class Share:
-    """The share of items that are right."""
-
-    right: np.ndarray
-
-    @property
-    def rows(self) -> int:
-        """The items."""
-        return len(self.right)
-
-    def values(self, counts: np.ndarray) -> np.ndarray:
-        """Compute the share for each resample."""
-        return self.right.astype(np.float64) @ counts / counts.sum(axis=0)
-
-
-@dataclass(frozen=True)
-class CalibrationBins:
-    """The gap between confidence and the share of right predictions: the items and gaps of each bin."""
-
-    bins: tuple[tuple[np.ndarray, np.ndarray], ...]
-
-    @classmethod
-    def build(cls, item: np.ndarray, confidence: np.ndarray, right: np.ndarray, bins: int) -> CalibrationBins:
-        """Sort predictions into bins of equal width, each open below and closed above."""
-        place = bin_of(confidence, bins)
-        gap = confidence - right
-        return cls(tuple((item[place == one], gap[place == one]) for one in np.unique(place)))
-
-    @property
-    def rows(self) -> int:
-        """The predictions of the fullest bin."""
-        return max(len(item) for item, _ in self.bins)
-
-    def values(self, counts: np.ndarray) -> np.ndarray:
-        """Compute the expected calibration error for each resample."""
-        error, seen = np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
-        for item, gap in self.bins:
-            count = counts[item]
-            error += np.abs(gap @ count)
-            seen += count.sum(axis=0)
-        return _ratio(error, seen)
-
-
-def bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
-    """Find the bin of each confidence: bins of equal width, each open below and closed above."""
-    return np.searchsorted(np.arange(1, bins) / bins, confidence, side="left")
 
 
 def running(combine: np.ufunc, values: np.ndarray) -> np.ndarray:
@@ -235,6 +191,6 @@ def running(combine: np.ufunc, values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Divide, with NaN where there is nothing to divide by."""
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

@@ -1,4 +1,4 @@
-"""Reading and checking the rows and columns that evaluation takes."""
+"""Reading and checking the rows and columns that evaluation takes, and joining them by name."""
 
 from __future__ import annotations
 
@@ -8,12 +8,33 @@ from typing import Any
 
 import numpy as np
 
-from alhelpers.evaluation.errors import EvaluationError
+
+class EvaluationError(ValueError):
+    """Predictions or ground truth that cannot be evaluated; the message names the row and the value."""
+
+
+class NoGroundTruth(EvaluationError):
+    """There is no ground truth, so no model can be compared with another."""
+
+
+# Columns that other programs honour, with the values, as text, that ask for nothing.
+_NOTHING = ("", "none", "nan", "<na>")
+_FLAG, _WEIGHT = (*_NOTHING, "0", "0.0", "false"), (*_NOTHING, "1", "1.0")
+_NOT_HONOURED = dict.fromkeys(("iscrowd", "difficult", "ignore"), _FLAG) | dict.fromkeys(
+    ("weight", "weights", "sample_weight"), _WEIGHT
+)
+
+
+# ------------------------------------------------------------------------------
+# columns
+# ------------------------------------------------------------------------------
 
 
 def column(rows: Any, key: str, name: str) -> Sequence[Any] | np.ndarray:
     """Return one column of a list of dicts or of a DataFrame."""
-    if hasattr(rows, "__len__") and not len(rows):
+    if not hasattr(rows, "__len__"):  # an iterator would have no rows left for the next column
+        raise EvaluationError(f"{name} must be a list of dicts or a DataFrame, got {type(rows).__name__}")
+    if not len(rows):
         return []  # a DataFrame that was made of no rows has no columns either
     if hasattr(rows, "columns"):
         if key in rows.columns:
@@ -30,6 +51,19 @@ def column(rows: Any, key: str, name: str) -> Sequence[Any] | np.ndarray:
         raise EvaluationError(
             f"{name} must be a list of dicts or a DataFrame, got {type(rows).__name__}"
         ) from None
+
+
+def check_counted(rows: Any, name: str) -> None:
+    """Raise if a row asks not to be counted, or to count more or less than once: every row counts once."""
+    framed = hasattr(rows, "columns")
+    for key in _NOT_HONOURED.keys() & (set(rows.columns) if framed else set().union(*rows)):
+        values = rows[key].tolist() if framed else [row.get(key) for row in rows]
+        for row, value in enumerate(values):
+            if str(value).lower() not in _NOT_HONOURED[key]:
+                raise EvaluationError(
+                    f"row {row} of {name}: {key} is {value!r}, and every row counts once here; leave out the rows "
+                    f"that must not count, or the column {key!r}"
+                )
 
 
 def keys(values: Sequence[Any] | np.ndarray, key: str, name: str) -> list[Hashable]:
@@ -52,7 +86,7 @@ def keys(values: Sequence[Any] | np.ndarray, key: str, name: str) -> list[Hashab
 def floats(values: Sequence[Any] | np.ndarray, key: str, name: str) -> np.ndarray:
     """Return numbers as (n,) float64, all of them finite."""
     try:
-        numbers = np.asarray(values, dtype=np.float64)
+        numbers = np.asarray(unmasked(values), dtype=np.float64)
     except (TypeError, ValueError):
         raise EvaluationError(f"{name}: {key} must be a number in every row") from None
     if numbers.ndim != 1:
@@ -61,6 +95,13 @@ def floats(values: Sequence[Any] | np.ndarray, key: str, name: str) -> np.ndarra
         row = int(np.flatnonzero(~np.isfinite(numbers))[0])
         raise EvaluationError(f"row {row} of {name}: {key} is {numbers[row]}, not a finite number")
     return numbers
+
+
+def unmasked(values: Any) -> np.ndarray:
+    """Return an array of the values, NaN where they are masked."""
+    if np.ma.is_masked(values):
+        return np.ma.asarray(values, dtype=np.float64).filled(math.nan)
+    return np.asarray(values)
 
 
 def finite(value: Any, where: str) -> float:
@@ -80,13 +121,41 @@ def check_whole(value: Any, name: str) -> None:
         raise EvaluationError(f"{name} must be an integer, 1 or more, got {value!r}")
 
 
-def check_same_kind(labels: list[Hashable], names: list[Hashable]) -> None:
-    """Raise where labels are numbers and names are not, or the other way: nothing would ever match."""
-    kinds = [any(isinstance(value, str) for value in values) for values in (labels, names)]
-    if names and kinds[0] != kinds[1]:
+# ------------------------------------------------------------------------------
+# names
+# ------------------------------------------------------------------------------
+
+
+def check_joined(first: Sequence[Hashable], second: Sequence[Hashable], what: tuple[str, str]) -> None:
+    """Raise where a name differs from one of the other side in its type alone, or no types are shared at all.
+
+    Such names, 1 and "1", would silently never match. `what` are the words for both sides.
+    """
+    known, other = dict.fromkeys(first), dict.fromkeys(second)
+    alike = {_as_text(name): name for name in known if name not in other}
+    wrong = [(alike[text], name) for name in other if name not in known and (text := _as_text(name)) in alike]
+    kinds = [{isinstance(name, str) for name in names} for names in (known, other)]
+    if not wrong and known and other and kinds[0].isdisjoint(kinds[1]):
+        wrong = [(next(iter(known)), next(iter(other)))]
+    if wrong:
         raise EvaluationError(
-            f"labels hold {labels[0]!r} but the classes are named {names[0]!r}: pass both as names or both as numbers"
+            f"{what[0]} {wrong[0][0]!r} but {what[1]} {wrong[0][1]!r}, which never match: pass both as text or both "
+            "as numbers"
         )
+
+
+def check_among(items: Iterable[Hashable], images: Sequence[Hashable], name: str) -> None:
+    """Raise unless all images of some rows are test items."""
+    known = dict.fromkeys(items)
+    unknown = [image for image in images if image not in known]
+    if unknown:
+        raise EvaluationError(
+            f"{name} has a row of image {unknown[0]!r}, which is not among items; these are {[*known][:3]} ..."
+        )
+
+
+def _as_text(name: Hashable) -> str:
+    return str(int(name)) if isinstance(name, float) and name.is_integer() else str(name)
 
 
 def codes(values: Sequence[Hashable], known: dict[Hashable, int]) -> np.ndarray:
@@ -96,6 +165,29 @@ def codes(values: Sequence[Hashable], known: dict[Hashable, int]) -> np.ndarray:
     return np.fromiter(map(known.__getitem__, values), dtype=np.intp, count=len(values))
 
 
+def rows_by_name(names: Sequence[Hashable]) -> dict[Hashable, np.ndarray]:
+    """Return the rows that hold each name."""
+    known: dict[Hashable, int] = {}
+    places = codes(names, known)
+    order = np.argsort(places, kind="stable")
+    cuts = np.cumsum(np.bincount(places, minlength=len(known)))[:-1]
+    return dict(zip(known, np.split(order, cuts), strict=True)) if known else {}
+
+
+def rows_by_label(
+    truth: Sequence[Hashable], found: Sequence[Hashable]
+) -> list[tuple[Hashable, np.ndarray, np.ndarray]]:
+    """Return each label that has ground truth, sorted, with its rows of ground truth and of predictions."""
+    truths, founds, none = rows_by_name(truth), rows_by_name(found), np.empty(0, dtype=np.intp)
+    return [(label, truths[label], founds.get(label, none)) for label in sort_names(truths)]
+
+
 def sort_names(values: Iterable[Hashable]) -> list[Hashable]:
-    """Sort names that may be of several types."""
-    return sorted(values, key=lambda value: (type(value).__name__, value))
+    """Sort names that may be of several types, also of some that have no order of their own."""
+    return sorted(
+        values,
+        key=lambda value: (
+            type(value).__name__,
+            value if isinstance(value, str | int | float) else str(value),
+        ),
+    )

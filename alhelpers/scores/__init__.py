@@ -3,8 +3,8 @@
 Every score takes an array and returns one float32 number per record, and for every score higher means mine it
 first. ``confidences`` are (N, C) with rows that sum to 1, ``samples`` are (N, S, C): S passes of MC
 dropout or S members of a committee. Entropies are divided by log C, so that 0 is certain and 1 is maximal
-for any number of classes. Logits must be converted into confidences by :func:`confidences_from_logits` first;
-they are never guessed from their values.
+for any number of classes. Logits must be converted into confidences by :func:`confidences_from_logits` first: they
+are never guessed from their values, and confidences that are given as logits are warned of.
 """
 
 from alhelpers.scores._blocks import ScoreError

@@ -14,7 +14,7 @@ from alhelpers.parallel import cores
 
 # Confidences come from float32 or float16 softmaxes and from JSON with four digits: their sums differ from 1 by
 # at most this.
-_SUM_TOLERANCE = 1e-3
+SUM_TOLERANCE = 1e-3
 
 # Elements worked on at once: a few float32 temporaries of this size stay in the processor's cache.
 CHUNK_ELEMENTS = 1 << 17
@@ -99,9 +99,19 @@ def chunks(given: np.ndarray) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
+def unmasked(values: ArrayLike, name: str) -> np.ndarray:
+    """Return the values as an array, none of which is masked."""
+    if np.ma.is_masked(values):
+        row = int(np.argwhere(np.ma.getmaskarray(values))[0][0])
+        raise ScoreError(f"row {row} of {name} is masked; leave the record out or compute it again", row)
+    return np.asarray(values)
+
+
 def numbers(values: ArrayLike, name: str) -> np.ndarray:
     """Return the values as an array of real numbers, without a copy if they are one."""
-    given = np.asarray(values)
+    given = unmasked(values, name)
+    if given.dtype == object and hasattr(values, "to_numpy"):  # pandas' types that know missing values
+        given = values.to_numpy(dtype=np.float64, na_value=np.nan)
     if given.dtype.kind not in "fiu":
         raise ScoreError(
             f"{name} must be an array of real numbers, all rows of one length, got {given.dtype} values"
@@ -165,10 +175,10 @@ def first_wrong(block: Block) -> tuple[int, str, str] | None:
             sums = np.add.reduce(values, axis=axis)
     # Three numbers decide whether all are valid. NaN makes every comparison false.
     if not sums.size or (
-        values.min() >= 0 and sums.min() >= 1 - _SUM_TOLERANCE and sums.max() <= 1 + _SUM_TOLERANCE
+        values.min() >= 0 and sums.min() >= 1 - SUM_TOLERANCE and sums.max() <= 1 + SUM_TOLERANCE
     ):
         return None
-    good = (np.abs(sums - 1) <= _SUM_TOLERANCE) & (values.min(axis=axis) >= 0)
+    good = (np.abs(sums - 1) <= SUM_TOLERANCE) & (values.min(axis=axis) >= 0)
     if good.all():
         return None
     if axis < values.ndim - 1:

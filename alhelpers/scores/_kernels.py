@@ -197,7 +197,9 @@ def _counts(votes: np.ndarray, classes: int) -> np.ndarray:
 
 
 def activation(block: Block) -> np.ndarray:
-    return -np.sqrt(np.add.reduce(np.square(block.values), axis=block.classes))
+    # squares of float32 numbers never leave the range of float64
+    squares = np.square(block.values, dtype=np.float64)
+    return -np.sqrt(np.add.reduce(squares, axis=block.classes))
 
 
 def energy(block: Block) -> np.ndarray:

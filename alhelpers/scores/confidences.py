@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from alhelpers.scores import _kernels
-from alhelpers.scores._blocks import Block, ScoreError, map_confidences
+from alhelpers.scores._blocks import Block, ScoreError, map_confidences, numbers, unmasked
 from alhelpers.scores._docs import documented
 
 _of_confidences = documented(
@@ -86,8 +86,8 @@ def weighted_entropy(confidences: ArrayLike, weights: ArrayLike) -> np.ndarray:
     ScoreError
         If the confidences are not valid, or the weights are not C finite numbers, none of them negative.
     """
-    given = np.asarray(confidences)
-    factors = np.asarray(weights, dtype=np.float32)
+    given = numbers(confidences, "confidences")
+    factors = unmasked(weights, "weights").astype(np.float32)
     classes = given.shape[-1] if given.ndim else 0
     if factors.shape != (classes,) or not np.isfinite(factors).all() or (factors < 0).any():
         raise ScoreError(
@@ -118,7 +118,7 @@ def rarity(class_counts: ArrayLike) -> np.ndarray:
     ScoreError
         If a count is negative or not finite, or there are no counts.
     """
-    counts = np.asarray(class_counts, dtype=np.float64)
+    counts = unmasked(class_counts, "class_counts").astype(np.float64)
     if counts.ndim != 1 or not counts.size or not np.isfinite(counts).all() or (counts < 0).any():
         raise ScoreError(f"class_counts must be one count per class, none negative, got {class_counts!r}")
     return ((counts.sum() + counts.size) / (counts.size * (counts + 1))).astype(np.float32)

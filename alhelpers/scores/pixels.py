@@ -8,7 +8,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from alhelpers.scores._blocks import CHUNK_ELEMENTS, Block, ScoreError, check_finite, first_wrong, numbers
+from alhelpers.scores._blocks import (
+    CHUNK_ELEMENTS,
+    Block,
+    ScoreError,
+    check_finite,
+    first_wrong,
+    numbers,
+    unmasked,
+)
 from alhelpers.scores._kernels import OF_CONFIDENCES, OF_SAMPLES
 
 
@@ -148,7 +156,7 @@ def over_regions(
     ScoreError
         If a shape, a label or the reduction is not valid, or a map is not finite; the message names the image.
     """
-    given, labels = _maps(maps), np.asarray(regions)
+    given, labels = _maps(maps), unmasked(regions, "regions")
     if labels.dtype.kind not in "iu" or labels.shape != given.shape:
         raise ScoreError(
             f"regions must be integers of the maps' shape {given.shape}, got {labels.dtype} of shape {labels.shape}"

@@ -30,7 +30,8 @@ def regression_variance(samples: ArrayLike, reduction: Literal["mean", "sum"] = 
     Raises
     ------
     ScoreError
-        If the reduction or shape is not valid, or a row holds a number that is not finite; the message names the row.
+        If the reduction or shape is not valid, or a row holds a number that is not finite, or has no finite variance in
+        float32; the message names the row.
 
     References
     ----------
@@ -48,7 +49,14 @@ def regression_variance(samples: ArrayLike, reduction: Literal["mean", "sum"] = 
     result = np.empty(len(given), dtype=np.float32)
     for chunk in chunks(given):
         check_finite(given[chunk], "samples", chunk.start)
-        result[chunk] = _variance(given[chunk]) * (1 if reduction == "mean" else given.shape[2])
+        with np.errstate(over="ignore"):
+            result[chunk] = _variance(given[chunk]) * (1 if reduction == "mean" else given.shape[2])
+    beyond = np.flatnonzero(np.isinf(result))
+    if len(beyond):
+        raise ScoreError(
+            f"row {beyond[0]} of samples has a variance beyond float32; divide the outputs by their scale first",
+            int(beyond[0]),
+        )
     return result
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from alhelpers.scores import _kernels
-from alhelpers.scores._blocks import ScoreError, chunks, map_samples
+from alhelpers.scores._blocks import ScoreError, chunks, map_samples, unmasked
 from alhelpers.scores._docs import documented
 
 _of_samples = documented(
@@ -136,7 +136,7 @@ def vote_entropy_from_votes(votes: ArrayLike, classes: int) -> np.ndarray:
     ----------
     Dagan and Engelson, "Committee-based sampling for training probabilistic classifiers", ICML 1995.
     """
-    given = np.asarray(votes)
+    given = unmasked(votes, "votes")
     if given.dtype.kind not in "iu" or given.ndim != 2 or given.shape[1] < 2:
         raise ScoreError(
             "votes must be whole numbers of shape (N, S) with at least 2 members, got "

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from alhelpers.scores import _kernels
-from alhelpers.scores._blocks import map_vectors
+from alhelpers.scores._blocks import map_vectors, numbers
+from alhelpers.scores.logits import warn_of_confidences
 
 
 def activation(vectors: ArrayLike) -> np.ndarray:
@@ -52,8 +53,15 @@ def energy(logits: ArrayLike) -> np.ndarray:
     ScoreError
         If the shape is not (N, C) or a row holds a number that is not finite; the message names the row.
 
+    Warns
+    -----
+    UserWarning
+        If the logits are confidences already.
+
     References
     ----------
     Liu et al., "Energy-based out-of-distribution detection", NeurIPS 2020.
     """
-    return map_vectors(logits, "logits", _kernels.energy)
+    energies = map_vectors(logits, "logits", _kernels.energy)
+    warn_of_confidences(numbers(logits, "logits"), axis=1)
+    return energies

@@ -47,6 +47,13 @@ def test_no_configuration_is_the_default_wherever_we_are(monkeypatch, tmp_path):
     default = read_compare_config(None)
     assert default == read_compare_config({}) == read_compare_config(DEFAULT_CONFIG)
     assert default.metrics == (PrecisionRecall(min_delta=0, iou_threshold=0.5),)
+    assert (
+        default.bootstrap.model_dump() == {"samples": 1000, "level": 0.95, "seed": 0}
+        and default.wins == "all"
+    )
+    least = {key: CHECK[key] for key in ("figure", "legend", "maximize")}
+    expected = least | {"type": "plot", "x_index": -1, "x_value": None, "min_delta": 0}
+    assert read_compare_config({"checks": [least]}).checks[0].model_dump() == expected
 
 
 def test_the_configuration_is_not_changed():

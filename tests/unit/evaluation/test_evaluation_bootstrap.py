@@ -184,6 +184,31 @@ def test_memory_is_bounded_by_batches_that_change_nothing(monkeypatch):
     assert not np.array_equal(paired_bootstrap(*models, samples=300, seed=3).differences, whole.differences)
 
 
+CROWD = dict(image_id=0, label="a", left=0, top=0, right=4, bottom=4, score=0.5)
+FULL = Detections([CROWD] * 30, [CROWD] * 70, items=range(5))
+MANY = Classifications("ab" * 50, "a" * 100, [0.5] * 100)
+
+
+@pytest.mark.parametrize(
+    ("measure", "rows"),
+    [
+        (FULL.average_precision(), 30 + 70),
+        (FULL.f1(), 70),
+        (FULL.calibration_error(), 70),
+        (Detections([CROWD] * 70, [CROWD] * 30, items=range(5)).f1(), 70),
+        (Detections([CROWD], [], items=range(50)).f1(), 50),
+        (MANY.average_precision(), 100 + 50),
+        (MANY.accuracy(), 100),
+    ],
+)
+def test_a_batch_holds_as_many_resamples_as_fit(measure, rows, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(decision, "NUMBERS_AT_ONCE", 2000)
+    monkeypatch.setattr(decision, "resamples", lambda *given: sizes.append(given[-1]) or resamples(*given))
+    paired_bootstrap(measure, measure, samples=40)
+    assert sizes == [2000 // rows]
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     rows=st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), max_size=40),
@@ -275,17 +300,6 @@ def test_numbers_out_of_range_are_named(change, message):
     model = Classifications(["a"], ["a"], [1]).accuracy()
     with pytest.raises(EvaluationError, match=message):
         paired_bootstrap(model, model, **change)
-
-
-def test_other_metrics_and_other_items_are_refused():
-    model = Classifications(["a"], ["a"], [1])
-    with pytest.raises(
-        EvaluationError, match="two metrics cannot be compared: 'accuracy' and 'F1 of classes'"
-    ):
-        paired_bootstrap(model.accuracy(), model.f1())
-    other = Classifications(["a"], ["a"], [1], items=["x"])
-    with pytest.raises(EvaluationError, match="measured on other items: 1 and 1"):
-        paired_bootstrap(model.accuracy(), other.accuracy())
 
 
 def test_a_bootstrap_that_never_has_a_value_is_an_error():

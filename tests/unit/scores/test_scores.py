@@ -1,8 +1,10 @@
 import math
 import subprocess
 import sys
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers_scores import CONFIDENCE_SCORES, SAMPLE_SCORES, VECTOR_SCORES, confidences_of, plain_entropy
 from hypothesis import given, settings
@@ -180,14 +182,105 @@ def test_no_record_gives_no_score(score):
     assert found.shape == (0,) and found.dtype == np.float32
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_inputs_of_any_float_type_are_read_and_not_changed(dtype):
-    samples = confidences_of(9, (20, 4, 5)).astype(dtype)
+LAYOUTS = [
+    np.asfortranarray,
+    lambda given: np.repeat(given, 2, 0)[::2],
+    lambda given: given[::-1][::-1],
+    list,
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    dtype=st.sampled_from(["f2", "f4", "f8", ">f2", ">f4", ">f8", "longdouble", "u1", "i8", ">i4"]),
+    layout=st.sampled_from(LAYOUTS),
+    classes=st.sampled_from([2, 5, 70]),
+)
+def test_arrays_of_every_type_and_layout_are_read_and_not_changed(seed, dtype, layout, classes):
+    samples = confidences_of(seed, (6, 3, classes))
+    if dtype.endswith(("1", "i8", "i4")):
+        samples = np.eye(classes)[samples.argmax(axis=2)]  # whole numbers are votes
+    samples = samples.astype(dtype)
+    exact, before = samples.astype(np.float64), samples.copy()
     samples.flags.writeable = False
-    for score in SAMPLE_SCORES.values():
-        assert np.isfinite(score(samples)).all()
-    for score in CONFIDENCE_SCORES.values():
-        assert np.isfinite(score(samples[:, 0])).all()
+    atol = 2e-3 if "f2" in dtype else 3e-6  # rows of float16 do not sum to exactly 1
+    for name, score in SAMPLE_SCORES.items():
+        expected = [PLAIN[name](record) for record in exact.tolist()]
+        np.testing.assert_allclose(score(layout(samples)), expected, atol=atol)
+    for name, score in CONFIDENCE_SCORES.items():
+        expected = [PLAIN[name](row) for row in exact[:, 0].tolist()]
+        np.testing.assert_allclose(score(layout(samples[:, 0])), expected, atol=atol)
+        if dtype == "f8":
+            nullable = pd.DataFrame(exact[:, 0]).astype("Float64")
+            np.testing.assert_array_equal(score(nullable), score(exact[:, 0]))
+    np.testing.assert_array_equal(samples, before)
+
+
+@pytest.mark.parametrize("score", CONFIDENCE_SCORES.values())
+def test_masked_and_missing_values_are_named(score):
+    rows = np.full((4, 2), 0.5)
+    np.testing.assert_array_equal(score(np.ma.array(rows, mask=False)), score(rows))
+    with pytest.raises(
+        scores.ScoreError, match="row 2 of confidences is masked; leave the record out"
+    ) as error:
+        score(np.ma.array(rows, mask=[[0, 0], [0, 0], [0, 1], [1, 1]]))
+    assert error.value.row == 2
+    frame = pd.DataFrame(rows).astype("Float64")
+    frame.iloc[3, 1] = pd.NA
+    with pytest.raises(scores.ScoreError, match="row 3 of confidences holds NaN"):
+        score(frame)
+
+
+HALF = np.full((3, 2), 0.5)
+MASK = [[0, 0], [0, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("score", "given"),
+    [
+        (lambda votes: scores.vote_entropy_from_votes(votes, 2), np.ma.array([[0, 1]] * 3, mask=MASK)),
+        (lambda weights: scores.weighted_entropy(HALF, weights), np.ma.array([1, 2], mask=[0, 1])),
+        (scores.rarity, np.ma.array([1, 2], mask=[0, 1])),
+        (lambda labels: scores.calibrate(np.zeros((3, 2)), labels), np.ma.array([0, 1, 1], mask=[0, 1, 0])),
+        (lambda regions: scores.over_regions(HALF[:, None], regions), np.ma.array(MASK, mask=MASK)[:, None]),
+        (scores.over_pixels, np.ma.array(HALF, mask=MASK)[:, None]),
+        (scores.regression_variance, np.ma.array(HALF, mask=MASK)),
+        (scores.energy, np.ma.array(HALF, mask=MASK)),
+    ],
+)
+def test_a_mask_is_never_left_out_of_account(score, given):
+    with pytest.raises(scores.ScoreError, match="row 1 of .* is masked"):
+        score(given)
+
+
+@given(
+    st.lists(
+        st.lists(st.floats(-(2.0**127), 2.0**127, width=32), min_size=3, max_size=3), min_size=1, max_size=5
+    )
+)
+def test_activations_of_every_size_have_their_norm(rows):
+    vectors = np.array(rows, dtype=np.float32)
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    with np.errstate(over="ignore"):
+        expected = -norms.astype(np.float32)
+    np.testing.assert_allclose(scores.activation(vectors), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("use", [scores.confidences_from_logits, scores.energy])
+@pytest.mark.parametrize("shape", [(40, 3), (5000, 200)])
+def test_confidences_given_as_logits_are_warned_of(use, shape):
+    logits = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    confidences = scores.confidences_from_logits(logits)
+    with pytest.warns(
+        UserWarning, match="the logits are confidences already: none is negative and all rows sum"
+    ):
+        use(confidences)
+    confidences[-1, :2] += [0.5, 0.25]  # one record is enough to show that they are logits
+    for honest in (logits, confidences, np.empty((0, 3)), np.log(softmax(logits, axis=1))):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            use(honest)
 
 
 @pytest.mark.parametrize("score", CONFIDENCE_SCORES.values())

@@ -8,6 +8,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from alhelpers import scores
+from alhelpers.scores import logits as logits_module
 
 
 def records_of(seed, number=2000, classes=5, temperature=1.0):
@@ -58,9 +59,68 @@ def test_scaling_the_logits_scales_the_temperature_and_shifts_do_not_matter():
     np.testing.assert_allclose(scores.calibrate(logits.astype(np.float32), labels), found, rtol=1e-5)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    mask=st.sampled_from([-1e4, -1e9, -1e30, np.finfo(np.float32).min, np.finfo(np.float64).min]),
+    masked=st.sampled_from([1, 2, 30]),
+    shared=st.booleans(),
+)
+def test_masked_classes_do_not_change_the_temperature(seed, mask, masked, shared):
+    logits, labels = records_of(seed, 300, classes=5, temperature=2.0)
+    more = np.full((300, masked), mask)
+    if not shared and mask > -1e30:
+        more += logits[:, :1]  # some libraries add the mask to the logits
+    if seed % 2:
+        more, logits, labels = logits, more, labels + masked  # the first classes are masked
+    real = more if seed % 2 else logits
+    expected = scores.calibrate(real, labels - masked if seed % 2 else labels)
+    assert scores.calibrate(np.hstack([logits, more]), labels) == pytest.approx(expected, rel=1e-9)
+
+
+def test_few_passes_over_the_logits_find_the_temperature(monkeypatch):
+    passes = []
+    one_pass = logits_module._slope_and_curvature
+    monkeypatch.setattr(
+        logits_module, "_slope_and_curvature", lambda *given: passes.append(1) or one_pass(*given)
+    )
+    for scale in (1e-9, 1, 1e12):
+        logits, labels = records_of(8, temperature=3.0)
+        scores.calibrate(logits * scale, labels)
+    assert len(passes) < 3 * 12
+
+
+def test_a_mask_hides_neither_chance_nor_impossible_labels():
+    logits, labels = records_of(7, number=200)
+    masked = np.column_stack([logits, np.full(200, -1e9)])
+    with pytest.raises(scores.ScoreError, match="no better than chance"):
+        scores.calibrate(masked, logits.argmin(axis=1))
+    labels[3] = 5
+    for masked[:, 5] in (-1e9, np.finfo(np.float64).min):
+        with pytest.raises(
+            scores.ScoreError, match="row 3 of logits: that of its label is .* class were masked"
+        ):
+            scores.calibrate(masked, labels)
+
+
+@pytest.mark.parametrize(
+    ("gap", "message"),
+    [(2.0e6 - 1, "no better than chance"), (2.0e6 + 1, "row 3 .* 2e\\+06 below the highest")],
+)
+def test_a_label_a_million_times_farther_than_the_second_class_mostly_is_has_a_masked_class(gap, message):
+    logits = np.tile([[7.0, 5.0, -9.0, -9.0]], (20, 1))
+    logits[:9, 1] = 7.0 - np.arange(9) * 0.1  # ties do not count
+    logits[3, 2] = 7.0 - gap
+    labels = np.where(np.arange(20) == 3, 2, np.arange(20) % 2)
+    with pytest.raises(scores.ScoreError, match=message):
+        scores.calibrate(logits, labels)
+
+
 def test_a_temperature_changes_confidences_and_no_prediction():
     logits, labels = records_of(4, temperature=3.0)
     temperature = scores.calibrate(logits, labels)
+    with pytest.warns(UserWarning, match="the logits are confidences already"):
+        scores.calibrate(softmax(logits, axis=1), labels)
     before = scores.confidences_from_logits(logits)
     after = scores.confidences_from_logits(logits, temperature=temperature)
     np.testing.assert_allclose(after, softmax(logits / temperature, axis=1), rtol=1e-5, atol=1e-8)
@@ -115,7 +175,7 @@ def test_logits_that_cannot_be_calibrated_are_named():
     for given_logits, given_labels, message in [
         (logits, best, "every label has the highest logit"),
         (logits, worst, "the logits of the labels are no higher than the mean"),
-        (np.zeros_like(logits), labels, "no higher than the mean"),
+        (np.zeros_like(logits), labels, "every label has the highest logit"),
         (logits, np.full(200, 3), "all 200 labels are of class 3"),
         (logits[:9], labels[:9], "at least 10 labelled records, got 9"),
         (broken, labels, "row 31 of logits holds NaN or infinity"),

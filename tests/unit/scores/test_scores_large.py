@@ -32,6 +32,7 @@ def test_threads_change_no_score(many, threads):
         np.testing.assert_array_equal(score(many), alone)
 
 
+@pytest.mark.filterwarnings("ignore:the logits are confidences")
 @pytest.mark.parametrize("classes", [2, 10, 63, 64, 65, 200])
 @pytest.mark.parametrize("name", SCORES)
 def test_no_bit_of_a_score_depends_on_the_records_beside_it(name, classes):

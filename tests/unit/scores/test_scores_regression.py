@@ -44,4 +44,9 @@ def test_other_mistakes_are_named():
     assert error.value.row == 17_003
     with pytest.raises(scores.ScoreError, match='reduction must be "mean" or "sum", got \'max\''):
         scores.regression_variance(samples, "max")
+    with pytest.raises(
+        scores.ScoreError, match="row 1 of samples has a variance beyond float32; divide"
+    ) as error:
+        scores.regression_variance([[0.0, 1.0], [1e25, -1e25]])
+    assert error.value.row == 1
     assert scores.regression_variance(np.empty((0, 3))).shape == (0,)
