@@ -7,10 +7,10 @@ import heapq
 import numpy as np
 import pyarrow as pa
 
-from alhelpers.mining._draws import uniform
-from alhelpers.mining._neighbours import as_distance, nearest
+from alhelpers.mining._neighbours import as_distance, distinct, nearest
 from alhelpers.mining._pool import Pool, Readable, check_enough
 from alhelpers.mining._strategy import Part, Picked, Strategy, check_same_size, needs_embeddings
+from alhelpers.mining.baseline import uniform
 
 # The size of the sample of a larger pool; k-means on more records would take hours.
 _MAX_RECORDS = 100_000
@@ -20,12 +20,14 @@ _EXACT_CLUSTERS = 50
 
 
 def _density(members: np.ndarray, n_neighbors: int) -> np.ndarray:
-    """Return 1 / (mean distance to the nearest others) of the members of one cluster; 0 for a single one."""
-    if len(members) < 2:
+    """Return 1 / (mean distance to the nearest others) of the members of one cluster; 0 if all are equal."""
+    first, group = distinct(members)
+    if len(first) < 2:
         return np.zeros(len(members), dtype=np.float32)
-    others = min(n_neighbors, len(members) - 1)
-    found = nearest(members, members, others, own=np.arange(len(members)))  # duplicates count
-    return (1 / (as_distance(found.squared, "euclidean").mean(axis=1) + 1e-5)).astype(np.float32)
+    points = members[first]  # copies of one record are no dense region
+    found = nearest(points, points, min(n_neighbors, len(points) - 1), own=np.arange(len(points)))
+    density = 1 / (as_distance(found.squared, "euclidean").mean(axis=1) + 1e-5)
+    return density.astype(np.float32)[group]
 
 
 def typicality(
@@ -43,7 +45,8 @@ def typicality(
     Needs ``embeddings`` (N, D), in the reference too where there is one. Pool and reference are divided by
     k-means into as many clusters as there will be labels, ``max_clusters`` at most; the largest clusters
     with the fewest labels come first, and of each the densest record. The score is the typicality, 1 /
-    (mean distance to the ``n_neighbors`` nearest in the cluster); the selection is ordered by it. Of a pool of
+    (mean distance to the ``n_neighbors`` nearest in the cluster, of which equal ones count once, and 0 if there are
+    no others); the selection is ordered by it. Of a pool of
     more than 100,000 records a random sample of that size is used. Use it for the first labels, on embeddings
     that were learnt without labels, or on a few principal components of the pixels. It fails later, as
     uncertainty is better once a model is good, and in embeddings without clusters.
