@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from helpers_mining import same
 from hypothesis import given, settings
@@ -148,6 +149,23 @@ def test_weighted_entropy_counts_predictions_where_there_is_no_ground_truth(pool
     assert found.meta["classes_counted"] == "predictions of the reference"
     own = np.bincount(confidences.argmax(axis=1), minlength=4)
     check(pool, "weighted_entropy", scores.weighted_entropy(confidences, scores.rarity(own)))
+
+
+@pytest.mark.parametrize("renamed", [["cat"], ["cat", "dog", "fox", "owl"]])
+def test_weighted_entropy_counts_no_label_in_other_words_silently(renamed, pool, reference):
+    labels = reference["groundtruth"].to_pylist()
+    changed = [label.upper() if label in renamed else label for label in labels]
+    place = reference.column_names.index("groundtruth")
+    other = reference.set_column(place, "groundtruth", pa.array(changed))
+    if renamed == ["cat"]:
+        with pytest.warns(UserWarning, match=f"{labels.count('cat')} of 25 labels do not count: 'CAT' in"):
+            found = mine(pool, "weighted_entropy", 3, reference=other)
+        assert found.meta["class_counts"] == [0, *map(labels.count, ("dog", "fox", "owl"))]
+    else:
+        with pytest.raises(
+            MissingField, match="cannot count classes: '.*' in .* none of the class_names: cat, "
+        ):
+            mine(pool, "weighted_entropy", 3, reference=other)
 
 
 def test_weighted_entropy_names_missing_fields(pool, reference):
