@@ -106,20 +106,22 @@ def test_shares_are_rounded_to_the_whole_budget(shares, size, expected, pool):
 
 @settings(max_examples=100, deadline=None)
 @given(
-    weights=st.lists(st.integers(1, 1000), min_size=1, max_size=6),
+    cuts=st.lists(st.integers(1, 999), max_size=6, unique=True),
     sizes=st.lists(st.integers(1, 50), max_size=3),
     size=st.integers(1, 10**9),
 )
-def test_budgets_are_those_of_the_largest_remainders(weights, sizes, size):
-    sizes = [each for each in sizes if sum(sizes) < size]
-    left = size - sum(sizes)
-    shares = [Fraction(weight, sum(weights)) * left / size for weight in weights]
-    plan = [MARGIN | {"share": float(share)} for share in shares] + [
-        MARGIN | {"size": each} for each in sizes
-    ]
-    found = _budgets(read_plan(plan), size)
-    assert sum(found) == size and found[len(shares) :] == sizes
-    assert all(abs(budget - share * size) < 1.001 for budget, share in zip(found, shares, strict=False))
+def test_budgets_are_those_of_the_largest_remainders(cuts, sizes, size):
+    thousandths = np.diff([0, *sorted(cuts), 1000]).tolist()
+    expected = [part * size // 1000 for part in thousandths]
+    remainders = [part * size % 1000 for part in thousandths]
+    for place in sorted(range(len(expected)), key=lambda place: -remainders[place])[: size - sum(expected)]:
+        expected[place] += 1
+    assert _budgets(read_plan([MARGIN | {"share": part / 1000} for part in thousandths]), size) == expected
+    whole = size + sum(sizes)
+    shares = [MARGIN | {"share": part / 1000 * size / whole} for part in thousandths]
+    found = _budgets(read_plan(shares + [MARGIN | {"size": each} for each in sizes]), whole)
+    assert found[len(shares) :] == sizes and sum(found) == whole
+    assert all(abs(one - other) <= 1 for one, other in zip(found, expected, strict=False))
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,10 @@ def test_mistakes_are_named(name, pool, reference):
         mine(pool, name, 3, reference=reference, colour=1)
     with pytest.raises(PoolExhausted, match="size=61 records were asked for, but the pool holds 60"):
         mine(pool, name, 61, reference=reference)
+    none = [{"left": "id", "op": "=", "right": "x"}]
+    for nothing in (pool.slice(0, 0), records.query(pool, none)):
+        with pytest.raises(records.RecordError, match="records hold no record"):
+            mine(nothing, name, 1, reference=reference)
     with pytest.raises(records.RecordError, match="comes more than once"):
         mine(pa.concat_tables([pool, pool.slice(0, 1)]), name, 3, reference=reference)
     for size in (0, -1, 2.5, True, "3"):
@@ -236,6 +240,12 @@ def test_a_pool_of_one_record(name, pool, reference):
         assert found.ids == pool["id"].to_pylist()[:1] and np.isfinite(found.scores).all()
 
 
+@pytest.mark.parametrize("name", ["embedding_distance", "coreset"])
+def test_records_that_are_labelled_already_come_last(name, pool):
+    found = mine(pool, name, 60, reference=pool.slice(20, 5))
+    assert found.ids[-5:] == sorted(pool["id"].to_pylist()[20:25]) and not found.scores[-5:].any()
+
+
 @pytest.mark.parametrize("value", [0.0, -1.5])
 @pytest.mark.parametrize("name", WITH_LAYER)
 def test_embeddings_that_are_all_equal(name, value, pool, reference):
@@ -275,7 +285,7 @@ def with_number(table, value):
 
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
-    [(name, np.nan, "holds NaN") for name in WITH_LAYER]
+    [(name, value, "holds NaN or infinity") for name in WITH_LAYER for value in (np.nan, -np.inf)]
     + [(name, -3e30, "has values beyond 1e.17") for name in WITH_LAYER if name != "activation"],
 )
 def test_embeddings_that_cannot_be_used_are_named(name, value, problem, pool, reference):
