@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import warnings
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
@@ -207,7 +207,7 @@ def append_picks(path: str | Path, selection: Selection, picked_at: datetime | N
 
 def _set_aside(path: Path) -> Path:
     """Copy a file to a name of its own."""
-    names = (path.with_name(f"{path.stem}.damaged-{number}{path.suffix}") for number in count(1))
+    names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
     aside = next(name for name in names if not name.exists())
     with replacing(aside) as part:
         shutil.copyfile(path, part)

@@ -170,7 +170,7 @@ def test_damaged_picks_are_set_aside_and_written_anew(folder, capsys):
     assert main(arguments("--json")) == 0
     said = capsys.readouterr()
     assert said.err.count("warning: ") == said.err.count("\n") == 2
-    assert "it is kept as picks.damaged-1.parquet" in said.err and json.loads(said.out)["round"] == 3
-    assert Path("picks.damaged-1.parquet").read_bytes() == content
+    assert "it is kept as picks.parquet.damaged-1" in said.err and json.loads(said.out)["round"] == 3
+    assert Path("picks.parquet.damaged-1").read_bytes() == content
     found = mining.read_picks("picks.parquet")["id"].to_pylist()
     assert set(first["id"].to_pylist()[20:]) <= set(found) and len(set(found)) == len(found)

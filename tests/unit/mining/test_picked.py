@@ -230,6 +230,15 @@ def test_copies_are_no_dense_region():
     assert mine(table_of(points[:30]), "typicality", 3).scores.tolist() == [0, 0, 0]
 
 
+def test_copies_of_what_is_picked_or_labelled_come_last():
+    points, _ = blobs([12, 8])
+    thrice = np.repeat(points, 3, axis=0)
+    for labelled in (None, table_of(points[:5], ids=list(range(100, 105)))):
+        left = 20 if labelled is None else 15
+        found = mine(table_of(thrice), "typicality", left, reference=labelled, max_clusters=1)
+        assert sorted(id // 3 for id in found.ids) == list(range(20 - left, 20))
+
+
 # ------------------------------------------------------------------------------
 # random
 # ------------------------------------------------------------------------------

@@ -132,9 +132,9 @@ def test_a_file_of_which_nothing_can_be_read_is_set_aside(damage, rounds, pool):
         path.write_bytes(content)
         with pytest.warns(UserWarning, match="is damaged .*: 0 of its picks can be read"):
             assert len(read_picks(path)) == 0
-        with pytest.warns(UserWarning, match=f"kept as .*picks.damaged-{number}.parquet, and 0 of its picks"):
+        with pytest.warns(UserWarning, match=f"kept as .*picks.parquet.damaged-{number}, and 0 of its picks"):
             append_picks(path, run({"size": 5}, pool))
-        assert (path.parent / f"picks.damaged-{number}.parquet").read_bytes() == content
+        assert (path.parent / f"picks.parquet.damaged-{number}").read_bytes() == content
         assert len(read_picks(path)) == 5
     assert len(os.listdir(path.parent)) == 3
 
