@@ -228,6 +228,12 @@ def test_plans_that_are_not_valid_are_named(plan, error, message, pool):
         combine(pool, plan, 10)
 
 
+@pytest.mark.parametrize("given", [{"size": 0}, {"size": 2.0}, {"seed": -1}, {"seed": 0.5}, {"seed": True}])
+def test_sizes_and_seeds_that_are_not_valid(given, pool):
+    with pytest.raises(MiningError, match=f"{next(iter(given))} must be a whole number of at least "):
+        combine(pool, MARGIN, **{"size": 3} | given)
+
+
 # ------------------------------------------------------------------------------
 # weights
 # ------------------------------------------------------------------------------
