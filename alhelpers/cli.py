@@ -3,10 +3,12 @@
 import argparse
 import json
 import math
+import os
 import signal
 import sys
 import tempfile
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -147,7 +149,7 @@ def _add_mine(commands: Any) -> None:
     add("configuration", type=Path, metavar="CONFIG", help="a miner configuration, a JSON file")
     add("records", metavar="RECORDS", help="a Parquet file, a glob of them in quotes, or JSON lines (.jsonl)")
     picks = "a Parquet file of all rounds; created if missing"
-    add("-o", "--output", type=Path, required=True, metavar="PICKS", help=picks)
+    add("-o", "--output", type=_local, required=True, metavar="PICKS", help=picks)
     labelled = "the labelled records (default: those of RECORDS that select_reference selects)"
     add("--reference", metavar="FILE", help=labelled)
     engine.add_argument("--workers", type=_count, metavar="N", help="compute in N processes")
@@ -160,42 +162,56 @@ def _add_mine(commands: Any) -> None:
 
 
 def _mine(options: argparse.Namespace) -> int:
-    """Run one round of a miner configuration, and append it to the picks."""
-    try:
-        return _mine_round(options)
-    except KeyboardInterrupt:
-        return _fail(f"interrupted: {options.output} is unchanged")
-
-
-def _mine_round(options: argparse.Namespace) -> int:
-    import filelock
-
+    """Run one round of a miner configuration, append it to the picks, and print it."""
     from alhelpers import mining
     from alhelpers.records import RecordError
 
-    output = options.output
     try:
         config = mining.parse_config(_read_json(options.configuration))
     except (ValueError, OSError) as error:
         return _fail(f"{options.configuration}: {error}", 2)
-    lock = filelock.FileLock(output.with_name(f".{output.name}.lock"), mode=0o600)
     try:
-        if not options.dry_run:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(blocking=False)
-        _print_picks(options, *_round(options, config))
-    except filelock.Timeout:
-        return _fail(f"another run picks for {output} at this moment: wait for it, or choose another name")
+        with warnings.catch_warnings(), _turn(options):
+            warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
+            selection, picks = _round(options, config)
+    except KeyboardInterrupt:
+        return _fail(f"interrupted: {options.output} is unchanged")
     except mining.PoolExhausted as error:
-        if options.json:
-            print(json.dumps({"output": str(output), "picked": 0, "dry_run": options.dry_run, "picks": []}))
         print(error, file=sys.stderr)
-        return 3
-    except (mining.MiningError, RecordError, OSError) as error:
+        nothing = {"output": str(options.output), "picked": 0, "dry_run": options.dry_run, "picks": []}
+        return _print([json.dumps(nothing)] if options.json else [], 3)
+    except (mining.MiningError, RecordError) as error:
         return _fail(error)
-    finally:
-        lock.release()
-    return 0
+    except OSError as error:
+        return _fail(f"no picks were written to {options.output}: {error}; correct this, and run it again")
+    said = _print(_lines(options, selection, picks), 0)
+    if said and not options.dry_run:
+        print(f"{options.output} holds the picks", file=sys.stderr)
+    return said
+
+
+@contextmanager
+def _turn(options: argparse.Namespace) -> Iterator[None]:
+    """Keep other runs from the picks, unless nothing is written."""
+    if options.dry_run:
+        yield
+        return
+    import filelock
+
+    from alhelpers.mining import MiningError
+
+    output = options.output
+    output.parent.mkdir(parents=True, exist_ok=True)
+    file = output.with_name(f".{output.name}.lock")
+    os.close(
+        os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    )  # a folder that is read-only is no lock that is held
+    try:
+        with filelock.FileLock(file, mode=0o600, blocking=False):
+            yield
+    except filelock.Timeout:
+        text = f"another run picks for {output} at this moment: wait for it, or choose another name"
+        raise MiningError(text) from None
 
 
 def _round(options: argparse.Namespace, config: "MinerConfig") -> tuple["Selection", "pa.Table"]:
@@ -213,11 +229,13 @@ def _round(options: argparse.Namespace, config: "MinerConfig") -> tuple["Selecti
             config, source, reference, engine=engine, picked=known["id"].to_pylist(), progress=progress
         )
     if options.dry_run:
-        return selection, mining.picks_of(selection, max(known["round"].to_pylist(), default=0) + 1)
+        rounds = known["round"].drop_null().to_pylist()
+        return selection, mining.picks_of(selection, max(rounds, default=0) + 1)
     return selection, mining.append_picks(options.output, selection)
 
 
-def _print_picks(options: argparse.Namespace, selection: "Selection", picks: "pa.Table") -> None:
+def _lines(options: argparse.Namespace, selection: "Selection", picks: "pa.Table") -> list[str]:
+    """Return what is printed about a round."""
     rows = picks.select(["id", "score", "strategy", "rank"]).to_pylist()
     number = picks["round"][0].as_py()
     if options.json:
@@ -231,15 +249,26 @@ def _print_picks(options: argparse.Namespace, selection: "Selection", picks: "pa
             "dry_run": options.dry_run,
             "picks": picked,
         }
-        print(json.dumps(content))
-        return
+        return [json.dumps(content)]
     by = ", ".join(f"{count} by {name}" for name, count in Counter(row["strategy"] for row in rows).items())
     done = "would pick" if options.dry_run else "picked"
     where = "" if options.dry_run else f"; {options.output} holds them"
-    print(f"round {number}: {done} {len(rows)} of {selection.meta['pool']} records, {by}{where}")
-    if options.dry_run:
-        for row in rows:
-            print(f"{row['id']}\t{row['score']:.6g}\t{row['strategy']}")
+    said = f"round {number}: {done} {len(rows)} of {selection.meta['pool']} records, {by}{where}"
+    listed = rows if options.dry_run else []
+    return [said, *(f"{row['id']}\t{row['score']:.6g}\t{row['strategy']}" for row in listed)]
+
+
+def _print(lines: list[str], code: int) -> int:
+    """Print lines; return the code, or that of a failure. A reader that has enough, such as head, is none."""
+    try:
+        for line in lines:
+            print(line)
+        print(end="", flush=True)
+    except (OSError, KeyboardInterrupt) as error:
+        # Python flushes the rest once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code if isinstance(error, BrokenPipeError) else _fail(f"stopped printing: {error!r}")
+    return code
 
 
 @contextmanager
@@ -304,8 +333,14 @@ def _progress_bar() -> Iterator[Callable[[int, int], None] | None]:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"not valid JSON: {error}") from error
+
+
+def _local(text: str) -> Path:
+    if "://" in text or Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"must be a local file, got {text!r}")
+    return Path(text)
 
 
 def _count(text: str) -> int:
@@ -315,8 +350,12 @@ def _count(text: str) -> int:
 
 
 def _fail(error: object, code: int = 1) -> int:
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    _say(f"error: {error}")
     return code
+
+
+def _say(text: str) -> None:
+    print(" ".join(text.split()), file=sys.stderr)
 
 
 def _page(options: argparse.Namespace) -> int:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from alhelpers import records as rec
 from alhelpers.mining._engine import Engine, engine_of
-from alhelpers.mining._mine import check_whole, pick_best, run_strategy, score_pool
+from alhelpers.mining._mine import Run, pick_best, run_strategy, score_pool
 from alhelpers.mining._plan import Cascade, PlannedStage, PlannedTerm, PlanPart, read_plan, resolve
 from alhelpers.mining._pool import Best, Pool, Progress, check_enough
-from alhelpers.mining._selection import Selection
+from alhelpers.mining._selection import Selection, check_whole
 from alhelpers.records import Records
 
 Plan = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -109,13 +111,14 @@ def run_plan(
     for term in (term for stage in stages for term in stage.terms):  # before anything is read
         term.strategy.columns_of(records, term.options)
         term.strategy.reference_columns(reference, term.options)
-    pool = _as_table_once(records, stages)
-    labelled = _read_reference_once(reference, stages)
+    pool = _as_table_once(records, stages, "records")
+    using = [stage for stage in stages if any(term.strategy.reference != "none" for term in stage.terms)]
+    labelled = _as_table_once(reference, using, "reference") if using and reference is not None else None
     count = rec.count(pool)
     if not count:
         raise rec.RecordError("records hold no record")
     check_enough(size, count)
-    run = _Run(labelled, int(seed), where, progress)
+    run = Run(labelled, int(seed), where, progress)
     chosen: list[Selection] = []
     for cascade in cascades:
         taken = [id for selection in chosen for id in selection.ids]
@@ -134,16 +137,7 @@ def run_plan(
     return Selection(ids, np.concatenate([selection.scores for selection in chosen]), meta)
 
 
-class _Run(NamedTuple):
-    """What all stages share."""
-
-    reference: Records | None
-    seed: int
-    engine: Engine
-    progress: Progress | None
-
-
-def _run_cascade(pool: Records, count: int, cascade: Cascade, run: _Run) -> Selection:
+def _run_cascade(pool: Records, count: int, cascade: Cascade, run: Run) -> Selection:
     metas = []
     for place, stage in enumerate(cascade.stages):
         last = place == len(cascade.stages) - 1
@@ -154,60 +148,60 @@ def _run_cascade(pool: Records, count: int, cascade: Cascade, run: _Run) -> Sele
     return Selection(selection.ids, selection.scores, metas[0] if len(metas) == 1 else {"cascade": metas})
 
 
-def _run_stage(pool: Records, stage: PlannedStage, keep: int, run: _Run) -> Selection:
+def _run_stage(pool: Records, stage: PlannedStage, keep: int, run: Run) -> Selection:
     if len(stage.terms) > 1:
         return _select_by_ranks(pool, stage.terms, keep, run)
     (term,) = stage.terms
-    return run_strategy(
-        term.strategy, term.options, pool, run.reference, keep, run.seed, run.engine, run.progress
-    )
+    return run_strategy(term.strategy, term.options, pool, keep, run)
 
 
-def _select_by_ranks(records: Records, terms: Sequence[PlannedTerm], keep: int, run: _Run) -> Selection:
+def _select_by_ranks(records: Records, terms: Sequence[PlannedTerm], keep: int, run: Run) -> Selection:
     """Select by the weighted mean of the ranks under several strategies."""
     total, weights = np.zeros(1), []
-    for strategy, options, weight in terms:
+    parts = _as_whole([term.weight for term in terms])
+    for (strategy, options, weight), part in zip(terms, parts, strict=True):
         pool = Pool(records, strategy.columns_of(records, options), run.engine, run.progress)
         reference = strategy.labelled(run.reference, options)
         found = score_pool(strategy, pool, reference, run.seed, options)
-        total = total + weight * _ranks(found.scores)
+        total = total + part * _ranks(found.scores)
         used = None if reference is None else len(reference)
         weights.append(
             {"strategy": strategy.name, "options": dict(options), "reference": used, "weight": weight}
             | dict(found.notes)
         )
-    best = Best(pool.all_ids(), total / sum(term.weight for term in terms))
+    best = Best(pool.all_ids(), total / (sum(parts) * len(total)))
     picked = pick_best([best], keep, len(best.ids), {})
     meta = {"weights": weights, "size": keep, "pool": picked.pool, "seed": run.seed}
     return Selection(list(picked.ids), picked.scores, meta)
 
 
+def _as_whole(weights: Sequence[float]) -> list[float]:
+    """Return weights of the same proportions, small whole numbers if they can be: sums of weighted ranks are exact."""
+    exact = [Fraction(str(weight)) for weight in weights]
+    unit = Fraction(
+        math.gcd(*(each.numerator for each in exact)), math.lcm(*(each.denominator for each in exact))
+    )
+    # with a large number among them they are not exact, but must not overflow
+    unit *= max(1, int(max(exact) / unit) >> 30)
+    return [float(each / unit) for each in exact]
+
+
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Return the rank of each value as a share of all, (N,) float64 up to 1 for the highest; ties share the mean."""
+    """Return the rank of each value, (N,) float64 from 1 for the lowest; ties share the mean."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
     ends = np.append(starts[1:], len(values))
     ranks = np.empty(len(values))
     ranks[order] = np.repeat((starts + 1 + ends) / 2, ends - starts)
-    return ranks / len(values)
+    return ranks
 
 
-def _as_table_once(source: Records, stages: Sequence[PlannedStage]) -> Records:
+def _as_table_once(source: Records, stages: Sequence[PlannedStage], name: str) -> Records:
     """Convert rows into a table once for all stages; of files each stage reads only its own columns."""
     if isinstance(source, (*rec.PATHS, rec.Query, pa.Table)):
         return source
-    return rec.as_table(source, sorted({name for stage in stages for name in stage.columns}))
-
-
-def _read_reference_once(reference: Records | None, stages: Sequence[PlannedStage]) -> Records | None:
-    """Read the reference once for all stages, with the fields that any of them may need."""
-    using = [stage for stage in stages if any(term.strategy.reference != "none" for term in stage.terms)]
-    if reference is None or not using:
-        return None
-    existing = rec.field_names(reference)
-    columns = {name for stage in using for name in stage.columns if name in existing}
-    return rec.as_table(reference, sorted(columns), "reference") if existing else reference
+    return rec.as_table(source, sorted({name for stage in stages for name in stage.columns}), name)
 
 
 def _only(pool: Records, ids: Sequence[Any], stages: Sequence[PlannedStage], engine: Engine) -> Records:
@@ -216,7 +210,7 @@ def _only(pool: Records, ids: Sequence[Any], stages: Sequence[PlannedStage], eng
     if len(ids) > rec.PART_ROWS:
         return kept
     columns = {name for stage in stages for name in stage.columns}
-    return pa.concat_tables(engine.map(_load, rec.parts(kept, sorted(columns)), None))
+    return pa.concat_tables(engine(_load, rec.parts(kept, sorted(columns)), None))
 
 
 def _load(part: rec.RecordPart, context: None) -> pa.Table:

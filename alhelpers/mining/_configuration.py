@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 import pyarrow as pa
 from pydantic import BeforeValidator, Field
 
@@ -118,7 +119,12 @@ class MinerConfig(Configuration):
             "select_reference": self.select_reference.arguments(),
             "model_name": self.model_name,
         }
-        text = json.dumps(meaning, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        try:
+            text = json.dumps(
+                meaning, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain_value
+            )
+        except (TypeError, ValueError) as error:
+            raise MiningError(f"miner_configuration holds a value that JSON cannot: {error}") from error
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def checked(self) -> Self:
@@ -130,7 +136,15 @@ class MinerConfig(Configuration):
             if (given := getattr(self, key)) is not None:
                 parts = _with_option(parts, option, value, f"{key} {given!r}")
         in_plan = dict.fromkeys(("strategy", "options", "embeddings_field", "metric"))
-        return self.model_copy(update={"plan": parts, **in_plan})
+        checked = self.model_copy(update={"plan": parts, **in_plan})
+        _ = checked.digest  # refuses what JSON cannot hold
+        return checked
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{value!r} is no number, text, list or object")
 
 
 #: The JSON schema of a miner configuration; the node Mine Items adds keys of its own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +12,8 @@ import pyarrow as pa
 from alhelpers.mining._engine import Engine, engine_of
 from alhelpers.mining._pool import Best, Pool, Progress, Readable, best_of, check_enough
 from alhelpers.mining._registry import STRATEGIES, find
-from alhelpers.mining._selection import MiningError, Selection
-from alhelpers.mining._strategy import Part, Picked, Scored, Strategy, is_whole, naming_record
+from alhelpers.mining._selection import Selection, check_whole
+from alhelpers.mining._strategy import Part, Picked, Scored, Strategy, naming_record
 from alhelpers.records import Records
 
 
@@ -73,7 +74,7 @@ def mine(
     resolved = chosen.resolved(options)
     check_whole("size", size, 1)
     check_whole("seed", seed, 0)
-    return run_strategy(chosen, resolved, records, reference, int(size), int(seed), where, progress)
+    return run_strategy(chosen, resolved, records, int(size), Run(reference, int(seed), where, progress))
 
 
 def strategies() -> dict[str, dict[str, Any]]:
@@ -97,20 +98,22 @@ def strategies() -> dict[str, dict[str, Any]]:
     }
 
 
+class Run(NamedTuple):
+    """What all strategies of a plan share."""
+
+    reference: Records | None
+    seed: int
+    engine: Engine
+    progress: Progress | None
+
+
 def run_strategy(
-    strategy: Strategy,
-    options: Mapping[str, Any],
-    records: Records,
-    reference: Records | None,
-    size: int,
-    seed: int,
-    engine: Engine,
-    progress: Progress | None,
+    strategy: Strategy, options: Mapping[str, Any], records: Records, size: int, run: Run
 ) -> Selection:
     """Run a strategy with all its options."""
-    pool = Pool(records, strategy.columns_of(records, options), engine, progress)
-    labelled = strategy.labelled(reference, options)
-    picked = _pick(strategy, pool, labelled, size, seed, options)
+    pool = Pool(records, strategy.columns_of(records, options), run.engine, run.progress)
+    labelled = strategy.labelled(run.reference, options)
+    picked = _pick(strategy, pool, labelled, size, run.seed, options)
     order = np.argsort(-picked.scores, kind="stable")
     meta = {
         "strategy": strategy.name,
@@ -118,7 +121,7 @@ def run_strategy(
         "size": size,
         "pool": picked.pool,
         "reference": None if labelled is None else len(labelled),
-        "seed": seed,
+        "seed": run.seed,
         **picked.notes,
     }
     return Selection([picked.ids[place] for place in order], picked.scores[order], meta)
@@ -160,7 +163,7 @@ def _score_parts(
     strategy: Strategy, pool: Pool, context: Any, options: Mapping[str, Any], size: int | None
 ) -> Iterator[tuple[pa.Array, Best]]:
     """Yield all ids and the best records of each part; with size None the scores of all, in their order."""
-    scoring = _Scoring(strategy.name, strategy.run, context, options, size)
+    scoring = strategy.name, partial(strategy.run, context=context, **options), size
     done = 0
     for part, found in zip(pool.parts, pool.map(_score_part, scoring), strict=True):
         done += part.rows
@@ -168,28 +171,15 @@ def _score_parts(
         yield found
 
 
-class _Scoring(NamedTuple):
-    """The context of the tasks that score parts."""
-
-    name: str
-    run: Callable[..., np.ndarray]
-    context: Any
-    options: Mapping[str, Any]
-    size: int | None
-
-
-def _score_part(part: Readable, scoring: _Scoring) -> tuple[pa.Array, Best]:
+def _score_part(
+    part: Readable, scoring: tuple[str, Callable[[Part], np.ndarray], int | None]
+) -> tuple[pa.Array, Best]:
+    name, score, size = scoring
     records = Part.of(part)
     ids = records.ids
     values = np.empty(0, dtype=np.float32)
     if len(records):
-        with naming_record(ids, scoring.name):
-            values = scoring.run(records, scoring.context, **scoring.options)
+        with naming_record(ids, name):
+            values = score(records)
     best = Best(ids, values)
-    return ids, best if scoring.size is None else best_of([best], scoring.size)
-
-
-def check_whole(name: str, value: Any, least: int) -> None:
-    """Raise unless the value of an argument is a whole number that is large enough."""
-    if not is_whole(value, least):
-        raise MiningError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return ids, best if size is None else best_of([best], size)

@@ -36,13 +36,24 @@ class Nearest(NamedTuple):
     places: np.ndarray
 
 
-def nearest(vectors: np.ndarray, base: np.ndarray, k: int, own: np.ndarray | None = None) -> Nearest:
+def nearest(
+    vectors: np.ndarray,
+    base: np.ndarray,
+    k: int,
+    own: np.ndarray | None = None,
+    limits: np.ndarray | None = None,
+    resolution: float = 0.0,
+) -> Nearest:
     """Find the k nearest vectors of a base, (M, D), for each vector, (N, D).
 
     `own` is the place of each vector in the base, (N,), which is not its own neighbour; -1 if it is not in the base.
+    `limits` are the squared distances, (N,), from which on vectors are no neighbours. A squared distance up to
+    `resolution` is 0.
     """
-    screen = _Screen(base, k)
+    screen = _Screen(base, k, resolution)
     squared = np.full((len(vectors), k), np.inf, dtype=np.float32)
+    if limits is not None:
+        squared[:] = limits[:, None]
     places = np.full((len(vectors), k), -1, dtype=np.int64)
     for start in range(0, len(vectors), screen.rows):
         rows = slice(start, start + screen.rows)
@@ -53,7 +64,7 @@ def nearest(vectors: np.ndarray, base: np.ndarray, k: int, own: np.ndarray | Non
                 _exclude(products, own[rows] - first)
             bound = query.bound(squared[rows, -1])
             # places grow: with k vectors at distance 0, later ones cannot be nearer
-            bound[squared[rows, -1] == 0] = -np.inf
+            bound[squared[rows, -1] <= 0] = -np.inf
             row, place, distance = query.candidates(products, first, bound)
             _keep_nearest(squared[rows], places[rows], row, place, distance)
     return Nearest(squared, places)
@@ -61,20 +72,7 @@ def nearest(vectors: np.ndarray, base: np.ndarray, k: int, own: np.ndarray | Non
 
 def squared_to_nearest(vectors: np.ndarray, base: np.ndarray, limits: np.ndarray | None = None) -> np.ndarray:
     """Return the squared distance of each vector to the nearest one of a base, (N,) float32, at most `limits`."""
-    result = np.full(len(vectors), np.inf, dtype=np.float32) if limits is None else limits.copy()
-    screen = _Screen(base, 1)
-    for start in range(0, len(vectors), screen.rows):
-        rows = slice(start, start + screen.rows)
-        found, query = result[rows], _Query(screen, vectors[rows])
-        for first in range(0, len(base), _COLUMNS):
-            bound = query.bound(found)
-            bound[found <= 0] = -np.inf  # nothing is nearer
-            row, _, distance = query.candidates(query.products(first), first, bound)
-            if len(row):
-                starts = np.flatnonzero(np.diff(row, prepend=-1))
-                least = np.minimum.reduceat(distance, starts)
-                found[row[starts]] = np.minimum(found[row[starts]], least)
-    return result
+    return nearest(vectors, base, 1, limits=limits).squared[:, 0]
 
 
 def squared_distances(vectors: np.ndarray, center: np.ndarray) -> np.ndarray:
@@ -85,6 +83,14 @@ def squared_distances(vectors: np.ndarray, center: np.ndarray) -> np.ndarray:
         difference = vectors[start : start + step] - center
         np.einsum("ij,ij->i", difference, difference, out=result[start : start + step])
     return result
+
+
+def distinct(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of the first of all equal vectors, (M,), and for each vector which of them equals it, (N,)."""
+    whole = np.ascontiguousarray(vectors + np.float32(0))  # -0 equals 0, but not in its bytes
+    rows = whole.view(np.dtype((np.void, whole.itemsize * whole.shape[1]))).ravel()
+    _, first, group = np.unique(rows, return_index=True, return_inverse=True)
+    return first, group
 
 
 def as_distance(squared: np.ndarray, metric: str) -> np.ndarray:
@@ -98,8 +104,8 @@ class _Screen:
     It is padded with columns at infinite distance, so that all groups have the same size.
     """
 
-    def __init__(self, base: np.ndarray, k: int) -> None:
-        self.base, self.k = base, k
+    def __init__(self, base: np.ndarray, k: int, resolution: float) -> None:
+        self.base, self.k, self.resolution = base, k, resolution
         self.center = base.mean(axis=0, dtype=np.float64).astype(np.float32)
         centred = base - self.center
         lengths = np.einsum("ij,ij->i", centred, centred)
@@ -128,7 +134,7 @@ class _Query:
         self.factors = np.ones((len(vectors), vectors.shape[1] + 1), dtype=np.float32)
         centred = np.subtract(vectors, screen.center, out=self.factors[:, :-1])
         self.lengths = np.einsum("ij,ij->i", centred, centred)
-        self.error = screen.error * (self.lengths + screen.longest)
+        self.error = screen.error * (self.lengths + screen.longest) + screen.resolution
 
     def products(self, first: int) -> np.ndarray:
         """Return squared distances to a block of the base, less the vector's squared length; (n, columns).
@@ -172,6 +178,8 @@ class _Query:
             difference = self.vectors[row[pairs]]
             difference -= self.screen.base[place[pairs]]
             np.einsum("ij,ij->i", difference, difference, out=result[pairs])
+        if self.screen.resolution:
+            result[result <= self.screen.resolution] = 0
         return result
 
 
@@ -187,6 +195,7 @@ def _keep_nearest(
     """Merge found pairs into the k nearest of each row, in place; ties by the smaller place."""
     rows, k = squared.shape
     known = np.isfinite(squared)
+    known[np.bincount(row, minlength=rows) == 0] = False  # nothing to merge
     row = np.concatenate([np.nonzero(known)[0], row])
     place = np.concatenate([places[known], place])
     distance = np.concatenate([squared[known], distance])

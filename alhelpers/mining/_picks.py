@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import itertools
+import re
+import shutil
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from alhelpers.files import replacing
 from alhelpers.mining._selection import MiningError, Selection
 from alhelpers.records.writing import in_place_of
 
@@ -42,19 +46,73 @@ def read_picks(path: str | Path) -> pa.Table:
     ------
     MiningError
         If the file is not a file of picks.
+
+    Warns
+    -----
+    UserWarning
+        If the file is damaged: the picks that can be read are returned, with null for what is lost of them.
     """
-    if not os.path.exists(path):
-        return pa.schema([("id", pa.string()), *_COLUMNS.items()]).empty_table()
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read()
-    except (pa.ArrowException, OSError) as error:
-        raise MiningError(f"{path} is not a file of picks: {error}; give another name") from error
-    if table.column_names != ["id", *_COLUMNS]:
-        raise MiningError(
-            f"{path} is not a file of picks: it has the columns {', '.join(table.column_names)}; give another name"
+    table, damage = _read(Path(path))
+    if damage:
+        warnings.warn(
+            f"{path} is damaged ({damage}): {len(table)} of its picks can be read, and the records of the others may "
+            "be picked again; put a copy of the file in its place if there is one",
+            stacklevel=2,
         )
     return table
+
+
+# What pyarrow raises for bytes that are not those of a file.
+_DAMAGE = (pa.ArrowException, OSError)
+
+
+def _read(path: Path) -> tuple[pa.Table, str]:
+    """Return the picks of a file that can be read, and what is wrong with it."""
+    if re.match(r"\w{2,}:/", str(path)):
+        raise MiningError(f"cannot keep picks in {str(path)!r}: name a local file")
+    nothing = pa.schema([("id", pa.string()), *_COLUMNS.items()]).empty_table()
+    foreign = f"{path} is not a file of picks: {{}}; give another name".format
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return nothing, ""
+    except IsADirectoryError as error:
+        raise MiningError(foreign("it is a folder")) from error
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+    except _DAMAGE as error:
+        # a part of a Parquet file, or what a full disk or a loss of power leaves of one
+        if content[:4] == b"PAR1"[: len(content)] or content[-4:] == b"PAR1" or not content.strip(b"\0"):
+            return nothing, str(error)
+        raise MiningError(foreign(error)) from error
+    schema = file.schema_arrow
+    if schema.names != nothing.column_names:
+        raise MiningError(foreign(f"it has the columns {', '.join(schema.names)}"))
+    rounds = [_read_round(file, number) for number in range(file.num_row_groups)]
+    table = pa.concat_tables([schema.empty_table(), *(table for table, _ in rounds)])
+    id_type = pa.int64() if pa.types.is_integer(schema.field("id").type) else pa.string()
+    try:
+        table = table.cast(pa.schema({"id": id_type, **_COLUMNS}))
+    except pa.ArrowException as error:
+        raise MiningError(foreign(error)) from error
+    return table, "; ".join(filter(None, dict.fromkeys(damage for _, damage in rounds)))
+
+
+def _read_round(file: pq.ParquetFile, number: int) -> tuple[pa.Table, str]:
+    """Return what can be read of a row group, null for the rest, and what is wrong; without ids there is no row."""
+    columns, damage = {}, ""
+    rows = file.metadata.row_group(number).num_rows
+    for field in file.schema_arrow:
+        try:
+            columns[field.name] = file.read_row_group(number, [field.name])[field.name]
+            columns[field.name].validate(full=True)
+            if len(columns[field.name]) != rows:
+                raise pa.ArrowInvalid(f"{field.name} has {len(columns[field.name])} values in {rows} rows")
+        except _DAMAGE as error:
+            if field.name == "id":
+                return file.schema_arrow.empty_table(), str(error)
+            columns[field.name], damage = pa.nulls(rows, field.type), str(error)
+    return pa.table(columns, schema=file.schema_arrow), damage
 
 
 def picks_of(selection: Selection, number: int, picked_at: datetime | None = None) -> pa.Table:
@@ -112,8 +170,14 @@ def append_picks(path: str | Path, selection: Selection, picked_at: datetime | N
     ------
     MiningError
         If the file is not a file of picks, or holds one of the ids already.
+
+    Warns
+    -----
+    UserWarning
+        If the file is damaged: it is kept under another name, and the picks that can be read are written anew.
     """
-    known = read_picks(path)
+    path = Path(path)
+    known, damage = _read(path)
     number = (pc.max(known["round"]).as_py() or 0) + 1
     new = picks_of(selection, number, picked_at)
     if not len(known):
@@ -126,6 +190,25 @@ def append_picks(path: str | Path, selection: Selection, picked_at: datetime | N
     twice = new["id"].filter(pc.is_in(new["id"], value_set=known["id"]))
     if len(twice):
         raise MiningError(f"{path} holds {twice[0].as_py()!r} already: give its ids to the run as picked")
-    with in_place_of(Path(path)) as file:
-        pq.write_table(pa.concat_tables([known, new]), file, compression="zstd")
+    with in_place_of(path) as file:
+        options = {"compression": "zstd", "write_page_checksum": True, "write_statistics": False}
+        with pq.ParquetWriter(file, new.schema, **options) as writer:
+            for batch in (*known.to_batches(), *new.to_batches()):  # a row group for each round
+                if len(batch):
+                    writer.write_batch(batch)
+        aside = _set_aside(path) if damage else None
+    if damage:
+        warnings.warn(
+            f"{path} was damaged ({damage}): it is kept as {aside}, and {len(known)} of its picks are in the new file",
+            stacklevel=2,
+        )
     return new
+
+
+def _set_aside(path: Path) -> Path:
+    """Copy a file to a name of its own."""
+    names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    with replacing(aside) as part:
+        shutil.copyfile(path, part)
+    return aside

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,8 @@ from alhelpers.mining._strategy import Strategy
 
 
 def _python_number(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    value = value.item() if isinstance(value, np.generic) else value
+    return math.inf if isinstance(value, int) and value.bit_length() > 1000 else value  # no float is so large
 
 
 STRATEGY = "the name of a strategy of alhelpers.mining, such as 'margin'"
@@ -175,11 +177,18 @@ def _budgets(parts: Sequence[PlanPart], size: int) -> list[int]:
             raise MiningError(
                 f"a part beside others must have either a 'share' or a 'size', got {as_given(part)}"
             )
-    exact = [float(part.size) if part.share is None else part.share * size for part in parts]
-    if not math.isclose(sum(exact), size, rel_tol=1e-6):
-        raise MiningError(f"the parts of the plan ask for {sum(exact):g} records in all, but size={size}")
+    # as decimals, so that 0.15 and 0.35 of 10 both lose a half; the shares divide what the sizes leave
+    shares = [None if part.share is None else Fraction(str(part.share)) for part in parts]
+    total, left = sum(filter(None, shares)), size - sum(part.size or 0 for part in parts)
+    if left < 0 or abs(total * size - left) * 1_000_000 > size * bool(total):
+        asked = float(min(total * size + size - left, 10**300))
+        raise MiningError(f"the parts of the plan ask for {asked:g} records in all, but size={size}")
+    exact = [
+        part.size if share is None else share / total * left
+        for part, share in zip(parts, shares, strict=True)
+    ]
     # whole numbers with the same sum: those that lose most by rounding down are rounded up, the first of equals first
-    budgets = [math.floor(value + 1e-6) for value in exact]
+    budgets = [math.floor(value) for value in exact]
     by_loss = sorted(range(len(exact)), key=lambda place: (budgets[place] - exact[place], place))
     for place in by_loss[: size - sum(budgets)]:
         budgets[place] += 1
@@ -219,7 +228,7 @@ def _kept(keep: int | str, budget: int) -> int:
         raise MiningError(
             f"'keep' {keep!r} must be a number of records, or a multiple of the budget such as '10x'"
         )
-    count = math.ceil(float(multiple[1]) * budget) if multiple else keep
+    count = math.ceil(Fraction(multiple[1]) * budget) if multiple else keep
     if count < budget:
         raise MiningError(f"'keep' {keep!r} keeps {count} records, fewer than the {budget} to choose")
     return count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from alhelpers import records as rec
 from alhelpers import scores
-from alhelpers.mining._engine import Engine, LocalEngine, Task
+from alhelpers.mining._engine import Engine, Task, in_process
 from alhelpers.mining._selection import PoolExhausted
 
 Progress = Callable[[int, int], None]
@@ -22,14 +22,6 @@ _LARGEST = 1e17
 
 # Bytes of a pool that this process keeps in memory between passes; the others are read again.
 _CACHE_BYTES = 1 << 28
-
-
-class Readable(Protocol):
-    """A part of the pool."""
-
-    rows: int
-
-    def load(self, *, distinct: bool = True) -> pa.Table: ...
 
 
 @dataclass(frozen=True)
@@ -49,9 +41,6 @@ class Part:
     @property
     def rows(self) -> int:
         return len(self)
-
-    def load(self, *, distinct: bool = True) -> pa.Table:
-        return self.table
 
     @property
     def ids(self) -> pa.Array:
@@ -84,12 +73,17 @@ class Part:
             raise rec.RecordError(f"{message}scale all embeddings down", id, name)
         if metric != "cosine":
             return vectors
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        if not norms.all():
-            id = self.table["id"][int(np.flatnonzero(norms[:, 0] == 0)[0])].as_py()
+        largest = np.abs(vectors).max(axis=1, keepdims=True)
+        if not largest.all():
+            id = self.table["id"][int(np.flatnonzero(largest[:, 0] == 0)[0])].as_py()
             message = f'record {id!r}: {name} is a zero vector, which has no cosine; use metric="euclidean"'
             raise rec.RecordError(message, id, name)
-        return vectors / norms
+        vectors = vectors / largest  # their squares would vanish if all numbers are small
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+# A part of the pool, in memory or still to be read.
+Readable = Part | rec.RecordPart
 
 
 def embeddings_field(layer: str | None) -> str:
@@ -115,13 +109,12 @@ class Pool:
 
     def map(self, task: Task, context: Any = None, items: Iterable[Any] | None = None) -> Iterator[Any]:
         """Yield ``task(part, context)`` of every part in order, or of the items that represent the parts."""
-        return self.engine.map(task, self.parts if items is None else items, context)
+        return self.engine(task, self.parts if items is None else items, context)
 
     def ids(self) -> list[pa.Array]:
         """Return the ids of each part, which are read once, after checking that none occurs twice."""
         if self._ids is None:
-            only_ids = rec.parts(self.records, ())
-            self._ids = self.check_ids(list(self.engine.map(_ids_of, only_ids, None)))
+            self._ids = self.check_ids(list(self.map(_ids_of, items=rec.parts(self.records, ()))))
         return self._ids
 
     def all_ids(self) -> pa.Array:
@@ -138,15 +131,15 @@ class Pool:
 
     def cache(self) -> None:
         """Keep as many parts in memory as fit, if they are read in this process more than once."""
-        if not isinstance(self.engine, LocalEngine):
+        if self.engine is not in_process:
             return
         left = _CACHE_BYTES
         for place, part in enumerate(self.parts):
-            table = part.load(distinct=False)
-            left -= table.nbytes
+            loaded = Part.of(part)
+            left -= loaded.table.nbytes
             if left < 0:
                 break
-            self.parts[place] = Part(table)
+            self.parts[place] = loaded
 
     def report(self, done: int, total: int) -> None:
         if self._progress is not None:
@@ -196,14 +189,5 @@ def _ids_of(part: Readable, context: None) -> pa.Array:
 
 def _increasing(ids: Sequence[pa.Array]) -> bool:
     """Return whether each id is larger than the one before it; then none occurs twice."""
-    before = None
-    for part in ids:
-        if not len(part):
-            continue
-        first = part[0].as_py()
-        if before is not None and (type(before) is not type(first) or not before < first):
-            return False
-        if not pc.all(pc.less(part[:-1], part[1:]), min_count=0).as_py():
-            return False
-        before = part[-1].as_py()
-    return True
+    whole = pa.chunked_array(ids)
+    return pc.all(pc.less(whole[:-1], whole[1:]), min_count=0).as_py()

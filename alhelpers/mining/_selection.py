@@ -28,6 +28,12 @@ class PoolExhausted(MiningError):
     """The pool holds fewer records than requested."""
 
 
+def check_whole(name: str, value: Any, least: int, error: type[MiningError] = MiningError) -> None:
+    """Raise unless a value is a whole number that is large enough."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise error(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
 @dataclass(frozen=True)
 class Selection:
     """The mined records, best first.

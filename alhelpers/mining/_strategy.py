@@ -15,7 +15,7 @@ import pyarrow as pa
 from alhelpers import records as rec
 from alhelpers import scores
 from alhelpers.mining._pool import Part, embeddings_field
-from alhelpers.mining._selection import MiningError, MissingField, UnknownOption
+from alhelpers.mining._selection import MiningError, MissingField, UnknownOption, check_whole
 
 # A need is met by any of its fields, the first that exists; a strategy has one or more needs.
 Needs = tuple[tuple[str, ...], ...]
@@ -92,7 +92,10 @@ class Strategy:
             raise UnknownOption(
                 f"strategy {self.name!r} has no option {min(unknown)!r}; its options are: {known}"
             )
-        resolved = self.options | dict(options)
+        plain = {
+            name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()
+        }
+        resolved = self.options | plain
         for option, choices in self.choices.items():
             if resolved[option] not in choices:
                 there = ", ".join(map(repr, choices))
@@ -184,17 +187,9 @@ def needs_confidences(options: Mapping[str, Any]) -> Needs:
     return (("confidences", "logits"),)
 
 
-def is_whole(value: Any, least: int) -> bool:
-    """Return whether a value is a whole number that is large enough."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
-
-
 def check_count(strategy: str, option: str, value: Any) -> None:
     """Raise unless an option is a whole number of at least 1."""
-    if not is_whole(value, 1):
-        raise UnknownOption(
-            f"option {option} of strategy {strategy!r} must be a whole number of at least 1, got {value!r}"
-        )
+    check_whole(f"option {option} of strategy {strategy!r}", value, 1, UnknownOption)
 
 
 def check_same_size(strategy: str, vectors: np.ndarray, base: np.ndarray) -> None:
@@ -208,11 +203,11 @@ def check_same_size(strategy: str, vectors: np.ndarray, base: np.ndarray) -> Non
 
 @contextmanager
 def naming_record(ids: pa.Array, strategy: str) -> Iterator[None]:
-    """Convert a ScoreError about a row into a RecordError that names the record."""
+    """Convert a ScoreError into an error that names the strategy, and the record if it is about one."""
     try:
         yield
     except scores.ScoreError as error:
         if error.row is None:
-            raise
+            raise MiningError(f"strategy {strategy!r}: {error}") from error
         id = ids[error.row].as_py()
         raise rec.RecordError(f"record {id!r} cannot be scored by {strategy!r}: {error}", id) from error

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from alhelpers import scores
-from alhelpers.mining._draws import gumbel
 from alhelpers.mining._pool import Pool, Readable, best_places
 from alhelpers.mining._rounds import Rounds, State
 from alhelpers.mining._strategy import (
@@ -21,6 +20,7 @@ from alhelpers.mining._strategy import (
     needs_confidences,
     needs_embeddings,
 )
+from alhelpers.mining.baseline import gumbel
 
 # Squared distances come from float32 products: below this share of the norms they are rounding errors.
 _ROUNDING = 1e-6

@@ -7,10 +7,10 @@ import heapq
 import numpy as np
 import pyarrow as pa
 
-from alhelpers.mining._draws import uniform
-from alhelpers.mining._neighbours import as_distance, nearest
+from alhelpers.mining._neighbours import as_distance, distinct, nearest
 from alhelpers.mining._pool import Pool, Readable, check_enough
 from alhelpers.mining._strategy import Part, Picked, Strategy, check_same_size, needs_embeddings
+from alhelpers.mining.baseline import uniform
 
 # The size of the sample of a larger pool; k-means on more records would take hours.
 _MAX_RECORDS = 100_000
@@ -20,12 +20,14 @@ _EXACT_CLUSTERS = 50
 
 
 def _density(members: np.ndarray, n_neighbors: int) -> np.ndarray:
-    """Return 1 / (mean distance to the nearest others) of the members of one cluster; 0 for a single one."""
-    if len(members) < 2:
+    """Return 1 / (mean distance to the nearest others) of the members of one cluster; 0 if all are equal."""
+    first, group = distinct(members)
+    if len(first) < 2:
         return np.zeros(len(members), dtype=np.float32)
-    others = min(n_neighbors, len(members) - 1)
-    found = nearest(members, members, others, own=np.arange(len(members)))  # duplicates count
-    return (1 / (as_distance(found.squared, "euclidean").mean(axis=1) + 1e-5)).astype(np.float32)
+    points = members[first]  # copies of one record are no dense region
+    found = nearest(points, points, min(n_neighbors, len(points) - 1), own=np.arange(len(points)))
+    density = 1 / (as_distance(found.squared, "euclidean").mean(axis=1) + 1e-5)
+    return density.astype(np.float32)[group]
 
 
 def typicality(
@@ -42,8 +44,9 @@ def typicality(
 
     Needs ``embeddings`` (N, D), in the reference too where there is one. Pool and reference are divided by
     k-means into as many clusters as there will be labels, ``max_clusters`` at most; the largest clusters
-    with the fewest labels come first, and of each the densest record. The score is the typicality, 1 /
-    (mean distance to the ``n_neighbors`` nearest in the cluster); the selection is ordered by it. Of a pool of
+    with the fewest labels come first, and of each the densest record; copies of what is picked or labelled
+    come last in it. The score is the typicality, 1 / (mean distance to the ``n_neighbors`` nearest in the
+    cluster, of which equal ones count once), and 0 without others; the selection is ordered by it. Of a pool of
     more than 100,000 records a random sample of that size is used. Use it for the first labels, on embeddings
     that were learnt without labels, or on a few principal components of the pixels. It fails later, as
     uncertainty is better once a model is good, and in embeddings without clusters.
@@ -65,7 +68,10 @@ def typicality(
     for number in range(clusters):
         members = np.flatnonzero(cluster == number)
         density[members] = _density(points[members], n_neighbors)
-    places = _pick_from_clusters(cluster, density, len(sample), clusters, size)
+    order = np.roll(np.arange(len(points)), labelled)  # the labelled ones first
+    copies = np.ones(len(points), dtype=bool)
+    copies[order[distinct(points[order])[0]]] = False
+    places = _pick_from_clusters(cluster, density, copies, len(sample), clusters, size)
     ids = sample.ids.take(pa.array(places)).to_pylist()
     pool.report(size, size)
     return Picked(ids, density[places], count, {"clusters": clusters, "sample": len(sample)})
@@ -104,11 +110,11 @@ def _clusters(points: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def _pick_from_clusters(
-    cluster: np.ndarray, density: np.ndarray, pool_size: int, count: int, size: int
+    cluster: np.ndarray, density: np.ndarray, copies: np.ndarray, pool_size: int, count: int, size: int
 ) -> np.ndarray:
     """Pick the densest records of the clusters with the fewest labels, the largest clusters first; (size,)."""
-    # the pool is in the order of the ids: ties go by it
-    ranked = np.argsort(-density[:pool_size], kind="stable")
+    # copies come last in their cluster; the pool is in the order of the ids: ties go by it
+    ranked = np.lexsort((-density[:pool_size], copies[:pool_size]))
     members: list[list[int]] = [[] for _ in range(count)]
     for place in ranked[::-1].tolist():  # the best last, where pop takes it from
         members[cluster[place]].append(place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -195,8 +196,16 @@ def _class_counts(pool: Pool, reference: Part | None) -> tuple[np.ndarray, str]:
     names = (_names_of_pool(pool) or _class_names(reference)) if labelled else None
     if names is not None:
         truth = reference.table["groundtruth"].drop_null()
-        places = pc.index_in(truth, value_set=pa.array(names)).drop_null()
-        return np.bincount(places.to_numpy(), minlength=len(names)), "ground truth of the reference"
+        places = pc.index_in(truth, value_set=pa.array(names))
+        if places.null_count:
+            unknown = truth.filter(places.is_null())[0].as_py()
+            text = (
+                f"{unknown!r} in the reference's groundtruth is none of the class_names: {', '.join(names)}"
+            )
+            if places.null_count == len(places):
+                raise MissingField(f"strategy 'weighted_entropy' cannot count classes: {text}")
+            warnings.warn(f"{places.null_count} of {len(places)} labels do not count: {text}", stacklevel=2)
+        return np.bincount(places.drop_null(), minlength=len(names)), "ground truth of the reference"
     if reference.has("confidences") or reference.has("logits"):
         return _count_predicted(reference), "predictions of the reference"
     raise MissingField(

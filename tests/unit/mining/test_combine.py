@@ -1,5 +1,6 @@
 import copy
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from alhelpers.mining import (
     mine,
 )
 from alhelpers.mining._combine import _ranks
+from alhelpers.mining._plan import _budgets, _kept, read_plan
 
 CASCADE = {"cascade": [{"strategy": "margin", "keep": "2x"}, {"strategy": "coreset"}]}
 
@@ -88,11 +90,60 @@ def test_a_cascade_beside_others(pool, reference):
         ([0.5, 0.5], 7, [4, 3]),
         ([0.7, 0.2, 0.1], 10, [7, 2, 1]),
         ([0.99, 0.01], 5, [5]),
+        ([0.15, 0.35, 0.5], 10, [2, 3, 5]),  # both lose a half: the first is rounded up
+        ([0.35, 0.15, 0.5], 10, [4, 1, 5]),
+        ([0.29, 0.71], 100, [29, 71]),  # 0.29 * 100 is less than 29 in floats
+        ([0.5, 0.5000004], 10**8, [49_999_980, 50_000_020]),
     ],
 )
 def test_shares_are_rounded_to_the_whole_budget(shares, size, expected, pool):
-    found = combine(pool, [{"strategy": "random", "share": share} for share in shares], size)
-    assert [part["size"] for part in found.meta["parts"]] == expected
+    budgets = _budgets(read_plan([{"strategy": "random", "share": share} for share in shares]), size)
+    assert [budget for budget in budgets if budget] == expected
+    if size <= 60:
+        found = combine(pool, [{"strategy": "random", "share": share} for share in shares], size)
+        assert [part["size"] for part in found.meta["parts"]] == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    cuts=st.lists(st.integers(1, 999), max_size=6, unique=True),
+    sizes=st.lists(st.integers(1, 50), max_size=3),
+    size=st.integers(1, 10**9),
+)
+def test_budgets_are_those_of_the_largest_remainders(cuts, sizes, size):
+    thousandths = np.diff([0, *sorted(cuts), 1000]).tolist()
+    expected = [part * size // 1000 for part in thousandths]
+    remainders = [part * size % 1000 for part in thousandths]
+    for place in sorted(range(len(expected)), key=lambda place: -remainders[place])[: size - sum(expected)]:
+        expected[place] += 1
+    assert _budgets(read_plan([MARGIN | {"share": part / 1000} for part in thousandths]), size) == expected
+    whole = size + sum(sizes)
+    shares = [MARGIN | {"share": part / 1000 * size / whole} for part in thousandths]
+    found = _budgets(read_plan(shares + [MARGIN | {"size": each} for each in sizes]), whole)
+    assert found[len(shares) :] == sizes and sum(found) == whole
+    assert all(abs(one - other) <= 1 for one, other in zip(found, expected, strict=False))
+
+
+@pytest.mark.parametrize(
+    ("keep", "budget", "kept"),
+    [
+        ("1.1x", 50, 55),  # more than 55 in floats
+        ("1.12x", 25, 28),
+        ("2.5x", 3, 8),
+        ("1x", 7, 7),
+        ("3x", 4, 12),
+        ("1.01x", 10, 11),
+        (9, 9, 9),
+    ],
+)
+def test_kept_records_are_rounded_up(keep, budget, kept):
+    assert _kept(keep, budget) == kept
+
+
+def test_sizes_add_up_exactly():
+    for sizes in ([5_000_000, 5_000_001], [5_000_000, 4_999_999]):
+        with pytest.raises(MiningError, match="the parts of the plan ask for 1e.07 records in all"):
+            _budgets(read_plan([MARGIN | {"size": size} for size in sizes]), 10_000_000)
 
 
 def test_every_form_of_records_gives_the_same_and_nothing_changes(pool, reference, tmp_path):
@@ -139,6 +190,16 @@ def test_numbers_of_numpy_are_numbers(pool):
         ({"weights": [MARGIN] * 2}, MiningError, "lacks 'weight'.* a number above 0"),
         ({"weights": [MARGIN | {"weight": 0}] * 2}, MiningError, "weight 0 must be a number ab"),
         ({"weights": [MARGIN | {"weight": "2"}] * 2}, MiningError, "weight '2' must be a number"),
+        *(
+            (
+                {"weights": [MARGIN | {"weight": weight}] * 2},
+                MiningError,
+                "weight .* must be a number above 0",
+            )
+            for weight in (-1, -0.0, float("nan"), float("inf"), True, None, 10**400)
+        ),
+        ([MARGIN | {"share": 10**400}], MiningError, "share inf must be a number above 0"),
+        ([MARGIN | {"share": 1e300}], MiningError, "ask for 1e.300 records in all, but size=10"),
         ({"weights": [{"strategy": "margn", "weight": 2}] * 2}, UnknownStrategy, "did you mean 'margin'"),
         ({"weights": [MARGIN | {"weight": 1, "keep": 2}] * 2}, MiningError, "unknown key 'keep'"),
         ({"weights": BADGES}, MiningError, "'badge' chooses records together"),
@@ -167,20 +228,44 @@ def test_plans_that_are_not_valid_are_named(plan, error, message, pool):
         combine(pool, plan, 10)
 
 
+@pytest.mark.parametrize("given", [{"size": 0}, {"size": 2.0}, {"seed": -1}, {"seed": 0.5}, {"seed": True}])
+def test_sizes_and_seeds_that_are_not_valid(given, pool):
+    with pytest.raises(MiningError, match=f"{next(iter(given))} must be a whole number of at least "):
+        combine(pool, MARGIN, **{"size": 3} | given)
+
+
 # ------------------------------------------------------------------------------
 # weights
 # ------------------------------------------------------------------------------
 
 
 def ranks_of(values):
-    """Ranks from 1 for the lowest, as shares of all; equals share the mean of theirs."""
-    return np.array([(np.sum(values < v) + np.sum(values <= v) + 1) / 2 for v in values]) / len(values)
+    """Ranks from 1 for the lowest; equals share the mean of theirs."""
+    return np.array([(np.sum(values < v) + np.sum(values <= v) + 1) / 2 for v in values])
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=30))
 def test_ranks_of_equals_are_the_mean_of_theirs(values):
-    np.testing.assert_allclose(_ranks(np.array(values)), ranks_of(np.array(values)), rtol=1e-12)
+    np.testing.assert_array_equal(_ranks(np.array(values)), ranks_of(np.array(values)))
+
+
+@pytest.mark.parametrize(
+    ("weights", "parts"),
+    [((3, 1), (3, 1)), ((0.7, 0.3), (7, 3)), ((3e300, 1e300), (3, 1)), ((1e308, 1e308), (1, 1)),
+     ((5e-324, 5e-324), (1, 1)), ((2.5e-300, 1e-300), (5, 2)), ((1e308, 5e-324), (1, 0))],
+)  # fmt: skip
+def test_only_the_proportion_of_weights_counts_and_ties_go_by_id(weights, parts, pool):
+    names = ["query_by_committee", "margin"]
+    plan = {"weights": [{"strategy": n, "weight": w} for n, w in zip(names, weights, strict=True)]}
+    found = combine(pool, plan, 60)
+    total = dict.fromkeys(pool["id"].to_pylist(), Fraction(0))
+    for name, weight in zip(names, parts, strict=True):
+        whole = mine(pool, name, 60)
+        for id, rank in zip(whole.ids, ranks_of(whole.scores), strict=True):
+            total[id] += weight * Fraction(rank)
+    assert found.ids == sorted(total, key=lambda id: (-total[id], id))
+    assert np.isfinite(found.scores).all() and found.scores.max() <= 1
 
 
 def test_weights_choose_by_the_weighted_mean_of_ranks(pool, reference):
@@ -198,7 +283,7 @@ def test_weights_choose_by_the_weighted_mean_of_ranks(pool, reference):
         whole = mine(pool, term["strategy"], 60, reference=reference, **term.get("options", {}))
         values = np.empty(60)
         values[np.searchsorted(ids, whole.ids)] = whole.scores
-        total += term["weight"] / 3.5 * ranks_of(values)
+        total += term["weight"] / 3.5 * ranks_of(values) / 60
     order = np.argsort(-total.round(9), kind="stable")[:12]
     assert found.ids == ids[order].tolist()
     np.testing.assert_allclose(found.scores, total[order], rtol=1e-6)

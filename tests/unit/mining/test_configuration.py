@@ -158,6 +158,21 @@ def test_equal_configurations_have_equal_digests():
     assert len(digests) == 6 and all(len(digest) == 16 for digest in digests)
 
 
+def test_values_of_numpy_are_those_of_json(pool):
+    for config in (of("outlier", n_neighbors=np.int64(5)), {"size": 20} | of("outlier", n_neighbors=5)):
+        assert parse_config(config).digest == parse_config(of("outlier", n_neighbors=5)).digest
+        json.dumps(run(config, pool).meta["parts"])
+    some = pool["id"].to_numpy()[:9]
+    left = run({"size": 9, "select": {"filters": [where("id", "in", some)]}}, pool)
+    assert set(left.ids) == set(some)
+
+
+@pytest.mark.parametrize("right", [float("nan"), float("inf"), {"a"}, b"a", object()])
+def test_values_that_json_cannot_hold_are_refused(right):
+    with pytest.raises(MiningError, match="miner_configuration holds a value that JSON cannot: "):
+        parse_config({"select": {"filters": [where("id", "=", right)]}})
+
+
 # ------------------------------------------------------------------------------
 # running it
 # ------------------------------------------------------------------------------

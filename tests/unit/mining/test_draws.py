@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from alhelpers.mining._draws import gumbel, uniform
+from alhelpers.mining.baseline import gumbel, uniform
 
 KINDS = {
     "strings": [f"item-{number:06d}" for number in range(20_000)],

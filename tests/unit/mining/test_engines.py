@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import helpers_mining
 import numpy as np
+import pyarrow as pa
 import pytest
 from dask.distributed import Client, LocalCluster
 from helpers_mining import make_table
@@ -40,8 +41,11 @@ def labelled():
 
 @pytest.fixture(scope="module")
 def files(table, tmp_path_factory):
-    """The records in one file, and shuffled in several, one of a single record."""
-    folder = tmp_path_factory.mktemp("pool")
+    return written(table, tmp_path_factory.mktemp("pool"))
+
+
+def written(table, folder):
+    """Write the records to one file, and shuffled to several, one of a single record."""
     records.write(folder / "one.parquet", table)
     mixed = table.take(np.random.default_rng(9).permutation(table.num_rows))
     for number, (start, stop) in enumerate([(0, 1), (1, 70), (70, 200), (200, 240)]):
@@ -88,6 +92,18 @@ def test_every_engine_partition_and_order_picks_the_same(name, table, labelled, 
     same(expected, mine(files / "one.parquet", name, 30, **given))
     for engine in engines:
         same(expected, mine(files / "many-*.parquet", name, 30, engine=engine, **given))
+
+
+@pytest.mark.parametrize("name", strategies())
+def test_ties_between_copies_of_records_too(name, labelled, tmp_path, processes):
+    rng = np.random.default_rng(3)
+    copies = make_table(9).take(rng.integers(9, size=240))
+    copies = copies.set_column(0, "id", pa.array([f"c{k:03d}" for k in rng.permutation(240)]))
+    folder, given = written(copies, tmp_path), {"reference": labelled, "seed": 2}
+    expected = mine(copies, name, 60, **given)
+    same(expected, mine(folder / "one.parquet", name, 60, **given))
+    for engine in (None, processes):
+        same(expected, mine(folder / "many-*.parquet", name, 60, engine=engine, **given))
 
 
 @pytest.mark.usefixtures("many_rounds")
@@ -177,7 +193,7 @@ def _dies(item, context):
 
 def test_a_worker_of_an_executor_that_dies_is_named():
     with ProcessPoolExecutor(1) as pool, pytest.raises(MiningError, match="a worker of the engine died"):
-        list(engine_of(pool).map(_dies, [1, 2], None))
+        list(engine_of(pool)(_dies, [1, 2], None))
 
 
 def test_results_are_taken_as_they_are_asked_for():
@@ -189,7 +205,7 @@ def test_results_are_taken_as_they_are_asked_for():
             yield number
 
     with ThreadPoolExecutor(2) as pool:
-        results = engine_of(pool).map(operator.add, items(), 1)
+        results = engine_of(pool)(operator.add, items(), 1)
         assert [next(results) for _ in range(3)] == [1, 2, 3]
         assert len(taken) < 100
         results.close()
@@ -197,7 +213,7 @@ def test_results_are_taken_as_they_are_asked_for():
 
 def test_what_tasks_share_is_sent_to_a_cluster_once(dask):
     shared = _Counted()
-    assert list(engine_of(dask).map(_marked, range(20), shared)) == list(range(20))
+    assert list(engine_of(dask)(_marked, range(20), shared)) == list(range(20))
     # tasks on one worker see one object
     assert len(_Counted.seen) <= 2
 

@@ -131,6 +131,10 @@ def test_mistakes_are_named(name, pool, reference):
         mine(pool, name, 3, reference=reference, colour=1)
     with pytest.raises(PoolExhausted, match="size=61 records were asked for, but the pool holds 60"):
         mine(pool, name, 61, reference=reference)
+    none = [{"left": "id", "op": "=", "right": "x"}]
+    for nothing in (pool.slice(0, 0), records.query(pool, none)):
+        with pytest.raises(records.RecordError, match="records hold no record"):
+            mine(nothing, name, 1, reference=reference)
     with pytest.raises(records.RecordError, match="comes more than once"):
         mine(pa.concat_tables([pool, pool.slice(0, 1)]), name, 3, reference=reference)
     for size in (0, -1, 2.5, True, "3"):
@@ -144,6 +148,134 @@ def test_mistakes_are_named(name, pool, reference):
             mine(pool, name, 3, reference=reference, **{option: value})
 
 
+# What is worth more comes first in each pair; the reference lies around the second.
+SURE, UNSURE = [0.9, 0.1], [0.55, 0.45]
+NEAR, FAR = {"embeddings": [1.0, 1.2]}, {"embeddings": [9.0, 1.0]}
+WORTHIER = {
+    "confidence": ({"confidence": 0.4}, {"confidence": 0.9}),
+    "margin": ({"confidences": UNSURE}, {"confidences": SURE}),
+    "entropy": ({"confidences": UNSURE}, {"confidences": SURE}),
+    "weighted_entropy": ({"confidences": UNSURE[::-1]}, {"confidences": UNSURE}),  # the rarer class
+    "query_by_committee": (
+        {"query_by_committee": [SURE, SURE[::-1]]},
+        {"query_by_committee": [SURE, UNSURE]},
+    ),
+    "mc_dropout": ({"mc_dropout": [SURE, SURE[::-1]]}, {"mc_dropout": [SURE, SURE]}),
+    "embedding_distance": (FAR, NEAR),
+    "novelty": (FAR, NEAR),
+    "outlier": (FAR, NEAR),
+    "activation": ({"embeddings": [0.1, 0.1]}, FAR),
+    "nearest_neighbors": (NEAR, {"embeddings": [-9.0, 1.0]}),
+    "coreset": (FAR, NEAR),
+    "badge": ({"confidences": UNSURE, **FAR}, {"confidences": SURE, **NEAR}),
+    "typicality": (NEAR, {"embeddings": [1.0, 1.9]}),
+}
+DIRECTIONS = [
+    (name, options)
+    for name, options in VARIANTS
+    if name != "random" and not {"layer", "source", "max_clusters"} & options.keys()
+]
+
+
+@pytest.mark.parametrize(("name", "options"), DIRECTIONS, ids=str)
+def test_a_higher_score_is_mined_first(name, options):
+    worthier, other = WORTHIER[name]
+    names = {"class_names": ["a", "b"]}
+    around = [[1.0, 1 + k / 10] for k in range(4)]
+    labelled = [
+        {"id": f"l{k}", "embeddings": v, "groundtruth": "a", "confidences": SURE} | names
+        for k, v in enumerate(around)
+    ]
+    rows = [{"id": f"r{k}", "embeddings": v} for k, v in enumerate(around)]
+    given = options | {"reference": labelled if ALL[name]["reference"] == "required" else None}
+    if name == "weighted_entropy":
+        given["reference"] = labelled
+    if name == "typicality":
+        given["max_clusters"] = 1
+    if name == "outlier":
+        given["n_neighbors"] = 2
+    for ids in (("a", "z"), ("z", "a")):
+        pool = [{"id": ids[0], **worthier} | names, {"id": ids[1], **other} | names]
+        pool += rows if name in ("outlier", "typicality", "coreset") else []
+        found = mine(pool, name, len(pool), **given)
+        score = dict(zip(found.ids, found.scores, strict=True))
+        assert score[ids[0]] > score[ids[1]] and found.ids.index(ids[0]) < found.ids.index(ids[1])
+
+
+def test_each_strategy_has_a_direction():
+    assert {*WORTHIER, "random"} == set(ALL)
+
+
+@every_variant
+def test_no_record_scores_higher_than_those_before_it_whatever_the_size(name, options, pool, reference):
+    whole = mine(pool, name, 60, reference=reference, seed=1, **options)
+    assert sorted(whole.ids) == sorted(pool["id"].to_pylist())
+    if name not in ("typicality", "badge"):  # their first picks depend on how many there will be
+        for size in (1, 13):
+            assert mine(pool, name, size, reference=reference, seed=1, **options).ids == whole.ids[:size]
+
+
+@pytest.mark.parametrize("name", WITH_LAYER)
+def test_numbers_of_any_size_in_memory_are_the_same(name, pool, reference):
+    vectors = records.column(pool, "embeddings").astype(np.float16)
+    left = pool.drop_columns(["embeddings"]).to_pylist()
+    rows = [[row | {"embeddings": vector} for row, vector in zip(left, vectors.astype(kind), strict=True)]
+            for kind in ("f4", "f2", "f8", ">f4")]  # fmt: skip
+    lists = pa.array(vectors.astype(float).tolist(), pa.list_(pa.float64()))
+    first, *others = [
+        mine(each, name, 12, reference=reference)
+        for each in (*rows, pool.set_column(pool.column_names.index("embeddings"), "embeddings", lists))
+    ]
+    for other in others:
+        same(first, other)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_pool_of_one_record(name, pool, reference):
+    if name == "outlier":
+        with pytest.raises(MiningError, match="needs at least 2 records as records, got 1"):
+            mine(pool.slice(0, 1), name, 1)
+    else:
+        found = mine(pool.slice(0, 1), name, 1, reference=reference)
+        assert found.ids == pool["id"].to_pylist()[:1] and np.isfinite(found.scores).all()
+
+
+@pytest.mark.parametrize("name", ["embedding_distance", "coreset"])
+def test_records_that_are_labelled_already_come_last(name, pool):
+    found = mine(pool, name, 60, reference=pool.slice(20, 5))
+    assert found.ids[-5:] == sorted(pool["id"].to_pylist()[20:25]) and not found.scores[-5:].any()
+
+
+@pytest.mark.parametrize("value", [0.0, -1.5])
+@pytest.mark.parametrize("name", WITH_LAYER)
+def test_embeddings_that_are_all_equal(name, value, pool, reference):
+    rows = [row | {"embeddings": [value] * 6} for row in pool.to_pylist()]
+    labelled = [row | {"embeddings": [value] * 6} for row in reference.to_pylist()]
+    options = {"metric": "euclidean"} if "metric" in ALL[name]["options"] else {}  # zeros have no cosine
+    for given in (reference, labelled, None):
+        if given is not None or ALL[name]["reference"] != "required":
+            found = mine(rows, name, 20, reference=given, **options)
+            assert len(set(found.ids)) == 20 and np.isfinite(found.scores).all()
+            if name not in ("badge", "typicality"):
+                assert found.ids == sorted(pool["id"].to_pylist())[:20]
+
+
+@pytest.mark.parametrize("name", WITH_FIELDS)
+def test_a_field_that_some_records_lack_is_named(name, pool, reference, tmp_path):
+    (need, *_) = ALL[name]["fields"]
+    column = next(field for field in need if field in pool.column_names)
+    left = pool.drop_columns([other for other in need if other != column and other in pool.column_names])
+    rows = left.to_pylist()
+    lacking = [
+        {k: v for k, v in row.items() if k != column} if n == 17 else row for n, row in enumerate(rows)
+    ]
+    records.write(tmp_path / "0.parquet", rows[:17])
+    records.write(tmp_path / "1.parquet", pa.Table.from_pylist(rows[17:]).drop_columns([column]))
+    for given in (lacking, tmp_path / "*.parquet"):
+        with pytest.raises(records.RecordError, match=f"'{rows[17]['id']}'.* has no {column}, other"):
+            mine(given, name, 3, reference=reference)
+
+
 def with_number(table, value):
     vectors = records.column(table, "embeddings").copy()
     vectors[17, 2] = value
@@ -153,7 +285,7 @@ def with_number(table, value):
 
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
-    [(name, np.nan, "holds NaN") for name in WITH_LAYER]
+    [(name, value, "holds NaN or infinity") for name in WITH_LAYER for value in (np.nan, -np.inf)]
     + [(name, -3e30, "has values beyond 1e.17") for name in WITH_LAYER if name != "activation"],
 )
 def test_embeddings_that_cannot_be_used_are_named(name, value, problem, pool, reference):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from alhelpers import records
 from alhelpers.mining import badge, coreset, mine
-from alhelpers.mining._draws import gumbel
+from alhelpers.mining.baseline import gumbel
 from alhelpers.records import column
 
 
@@ -218,6 +218,25 @@ def test_typicality_of_many_clusters_and_of_duplicates():
     found = mine(table_of(points), "typicality", 80)
     assert len(set(found.ids)) == 80 and np.isfinite(found.scores).all()
     assert found.meta["clusters"] == 80
+
+
+def test_copies_are_no_dense_region():
+    points, group = blobs([40, 40])
+    points[:30] = 7.0  # far from the rest of its cluster
+    found = mine(table_of(points), "typicality", 1, max_clusters=1)
+    assert found.ids[0] >= 30 and found.scores[0] < 10
+    distinct = mine(table_of(points[29:], ids=list(range(29, 80))), "typicality", 1, max_clusters=1)
+    assert (distinct.ids, distinct.scores) == (found.ids, found.scores)
+    assert mine(table_of(points[:30]), "typicality", 3).scores.tolist() == [0, 0, 0]
+
+
+def test_copies_of_what_is_picked_or_labelled_come_last():
+    points, _ = blobs([12, 8])
+    thrice = np.repeat(points, 3, axis=0)
+    for labelled in (None, table_of(points[:5], ids=list(range(100, 105)))):
+        left = 20 if labelled is None else 15
+        found = mine(table_of(thrice), "typicality", left, reference=labelled, max_clusters=1)
+        assert sorted(id // 3 for id in found.ids) == list(range(20 - left, 20))
 
 
 # ------------------------------------------------------------------------------

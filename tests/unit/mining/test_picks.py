@@ -1,4 +1,6 @@
 import os
+import shutil
+import warnings
 from datetime import UTC, datetime
 
 import numpy as np
@@ -81,3 +83,88 @@ def test_a_write_that_fails_leaves_the_old_file_whole(pool, tmp_path, monkeypatc
         assert path.read_bytes() == before
     append_picks(path, run({"size": 5}, pool, picked=first.ids))
     assert read_picks(path).num_rows == 10 and os.listdir(tmp_path) == ["picks.parquet"]
+
+
+# ------------------------------------------------------------------------------
+# damage
+# ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rounds(pool, tmp_path):
+    """A file of three rounds, and its picks."""
+    path = tmp_path / "picks.parquet"
+    for _ in range(3):
+        append_picks(path, run({"size": 10}, pool, picked=read_picks(path)["id"].to_pylist()))
+    return path, read_picks(path)
+
+
+def test_any_byte_that_is_wrong_is_noticed_and_only_what_it_holds_is_lost(rounds):
+    path, table = rounds
+    content, kept = path.read_bytes(), []
+    for place in range(0, len(content), 11):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x55
+        path.write_bytes(damaged)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            try:
+                found = read_picks(path)
+            except MiningError as error:  # the names or types of columns are others
+                assert "is not a file of picks" in str(error)
+                continue
+        ids = found["id"].to_pylist()
+        assert warned or found == table
+        if warned:
+            assert f"): {len(ids)} of its picks can be read" in str(warned[0].message)
+            assert set(ids) <= set(table["id"].to_pylist())
+            kept.append(len(ids))
+    assert set(kept) == {0, 20, 30}  # of the footer, of the ids of a round, of another column
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-1], lambda b: b[:50], lambda b: b"", lambda b: bytes(len(b))]
+)
+def test_a_file_of_which_nothing_can_be_read_is_set_aside(damage, rounds, pool):
+    path, _ = rounds
+    content = damage(path.read_bytes())
+    for number in (1, 2):
+        path.write_bytes(content)
+        with pytest.warns(UserWarning, match="is damaged .*: 0 of its picks can be read"):
+            assert len(read_picks(path)) == 0
+        with pytest.warns(UserWarning, match=f"kept as .*picks.parquet.damaged-{number}, and 0 of its picks"):
+            append_picks(path, run({"size": 5}, pool))
+        assert (path.parent / f"picks.parquet.damaged-{number}").read_bytes() == content
+        assert len(read_picks(path)) == 5
+    assert len(os.listdir(path.parent)) == 3
+
+
+def test_what_can_be_read_of_a_damaged_file_is_written_anew(rounds, pool):
+    path, table = rounds
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="is damaged"):
+        left = read_picks(path)
+    with pytest.warns(UserWarning, match=f"and {len(left)} of its picks are in the new file"):
+        new = append_picks(path, run({"size": 5}, pool, picked=left["id"].to_pylist()))
+    assert len(left) >= 20 and read_picks(path) == pa.concat_tables([left, new])
+
+
+def test_a_disk_that_is_full_leaves_a_damaged_file_in_its_place(rounds, pool, monkeypatch):
+    path, _ = rounds
+    path.write_bytes(path.read_bytes()[:100])
+    monkeypatch.setattr(shutil, "copyfile", lambda *_: (_ for _ in ()).throw(OSError("the disk is full")))
+    with pytest.raises(OSError, match="the disk is full"):
+        append_picks(path, run({"size": 5}, pool))
+    assert os.listdir(path.parent) == ["picks.parquet"] and len(path.read_bytes()) == 100
+
+
+def test_files_of_one_round_that_another_program_wrote_are_read(rounds):
+    path, table = rounds
+    wide = table.set_column(0, "id", table["id"].cast(pa.large_string()))
+    pq.write_table(wide, path)
+    assert read_picks(path) == table
+    pq.write_table(table.set_column(1, "score", pa.array(["high"] * 30)), path)
+    with pytest.raises(MiningError, match="is not a file of picks: .*high"):
+        read_picks(path)

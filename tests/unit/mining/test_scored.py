@@ -3,7 +3,11 @@
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from helpers_mining import same
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.neighbors import LocalOutlierFactor
 
 from alhelpers import records, scores
@@ -147,6 +151,23 @@ def test_weighted_entropy_counts_predictions_where_there_is_no_ground_truth(pool
     check(pool, "weighted_entropy", scores.weighted_entropy(confidences, scores.rarity(own)))
 
 
+@pytest.mark.parametrize("renamed", [["cat"], ["cat", "dog", "fox", "owl"]])
+def test_weighted_entropy_counts_no_label_in_other_words_silently(renamed, pool, reference):
+    labels = reference["groundtruth"].to_pylist()
+    changed = [label.upper() if label in renamed else label for label in labels]
+    place = reference.column_names.index("groundtruth")
+    other = reference.set_column(place, "groundtruth", pa.array(changed))
+    if renamed == ["cat"]:
+        with pytest.warns(UserWarning, match=f"{labels.count('cat')} of 25 labels do not count: 'CAT' in"):
+            found = mine(pool, "weighted_entropy", 3, reference=other)
+        assert found.meta["class_counts"] == [0, *map(labels.count, ("dog", "fox", "owl"))]
+    else:
+        with pytest.raises(
+            MissingField, match="cannot count classes: '.*' in .* none of the class_names: cat, "
+        ):
+            mine(pool, "weighted_entropy", 3, reference=other)
+
+
 def test_weighted_entropy_names_missing_fields(pool, reference):
     nameless, truth = pool.drop_columns(["class_names"]), reference.select(["id", "groundtruth"])
     with pytest.raises(MissingField, match="to count classes, groundtruth in the reference and class_names"):
@@ -248,6 +269,77 @@ def test_the_most_outlying_of_many_are_scikit_learns():
     np.testing.assert_allclose(found.scores, np.sort(expected)[::-1][:1000], rtol=1e-5)
 
 
+def plain_density(base, k):
+    """Distances to the last neighbour, and reachability densities, by definition; equal vectors are one if need be."""
+
+    def neighbours(vector, own=-1):
+        away = np.linalg.norm(base - vector, axis=1)
+        away[own] = np.inf if own >= 0 else away[own]
+        places = np.argsort(away, kind="stable")[:k]
+        return away[places], places
+
+    reach = []
+    for place, vector in enumerate(base):
+        last = neighbours(vector, place)[0][-1]
+        if last == 0:
+            apart = np.linalg.norm(np.unique(base, axis=0) - vector, axis=1)
+            last = ([0.0, *np.sort(apart[apart > 0])][: k + 1])[-1]
+        reach.append(last)
+
+    def density(vector, own=-1):
+        away, places = neighbours(vector, own)
+        return 1 / np.maximum(away, np.array(reach)[places]).mean(), places
+
+    return density
+
+
+@pytest.mark.parametrize("copies", [5, 6, 30])
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_copies_of_records_do_not_make_their_neighbours_outliers(copies, seed):
+    rng = np.random.default_rng(seed)
+    base = rng.normal(size=(60, 3)).astype(np.float32)
+    base[: copies + 1] = base[0]
+    base[-1] = 30
+    density = plain_density(base.astype(float), 5)
+    own = [density(vector, place) for place, vector in enumerate(base.astype(float))]
+    local = np.array([value for value, _ in own])
+    expected = [local[places].mean() / value for value, places in own]
+    table = records.from_arrays(list(range(60)), embeddings=base)
+    found = mine(table, "outlier", 60, n_neighbors=5)
+    np.testing.assert_allclose(found.scores, np.array(expected)[found.ids], rtol=2e-5)
+    assert found.ids[0] == 59
+    vectors = rng.normal(size=(20, 3)).astype(np.float32)
+    vectors[:2] = base[[0, -1]]
+    expected = [local[places].mean() / value for value, places in map(density, vectors.astype(float))]
+    new = records.from_arrays(list(range(20)), embeddings=vectors)
+    found = mine(new, "novelty", 20, reference=table, n_neighbors=5)
+    np.testing.assert_allclose(found.scores, np.array(expected)[found.ids], rtol=2e-5)
+
+
+def test_vectors_of_one_direction_are_copies_for_the_cosine():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(80, 5))
+    vectors[:40] = np.outer(rng.uniform(0.1, 90, 40), vectors[0])
+    copies = vectors.copy()
+    copies[:40] = vectors[0]
+    made = [records.from_arrays(list(range(80)), embeddings=each) for each in (vectors, copies)]
+    for name in ("outlier", "novelty"):
+        found, expected = (
+            mine(made[1], name, 80, reference=reference, metric="cosine") for reference in made
+        )
+        assert found.scores.max() < 10
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-3)
+
+
+def test_local_outliers_of_any_scale_are_the_same(pool):
+    rows = pool.select(["id", "embeddings"]).to_pylist()
+    for factor in (2.0**-40, 2.0**40):
+        scaled = [row | {"embeddings": np.array(row["embeddings"]) * factor} for row in rows]
+        for metric in ("euclidean", "cosine"):
+            same(mine(rows, "outlier", 60, metric=metric), mine(scaled, "outlier", 60, metric=metric))
+
+
 def test_local_outliers_need_neighbours(pool, reference):
     few = reference.slice(0, 6)
     assert mine(pool, "novelty", 3, reference=few).meta["n_neighbors"] == 5
@@ -258,6 +350,8 @@ def test_local_outliers_need_neighbours(pool, reference):
         mine(pool, "novelty", 3, reference=few.slice(0, 1))
     with pytest.raises(MiningError, match="needs at least 2 records as records, got 1"):
         mine(pool.slice(0, 1), "outlier", 1)
+    with pytest.warns(UserWarning, match="compares each of 21 records with all others"):
+        mine(pool.slice(0, 21), "outlier", 1)
 
 
 def test_what_stands_apart_is_found():
