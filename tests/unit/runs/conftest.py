@@ -1,10 +1,13 @@
 import pytest
 
+from alhelpers.runs import Processes
+from alhelpers.runs.preload import preloads
+
 
 @pytest.fixture(scope="session")
 def write_notebook():
     """Write a notebook of some cells; the first one holds the parameters, texts that begin with # are prose."""
-    from alhelpers.runs.runner import nbformat  # imported there in the fast way
+    from alhelpers.runs.notebooks import nbformat  # imported there in the fast way
 
     def write(path, parameters, *sources):
         new = nbformat.v4
@@ -24,3 +27,10 @@ def write_notebook():
 def notebook(write_notebook, tmp_path):
     """Write a.ipynb of some cells, the first one the parameters, and return its path."""
     return lambda *sources: write_notebook(tmp_path / "a.ipynb", *sources)
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Processes with little imported, which are soon there."""
+    with Processes(threads=2, preload=preloads("from alhelpers.notebook import record; numpy")) as running:
+        yield running

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from alhelpers.runs import label_efficiency
+from alhelpers.runs.notebooks import parameters_of
 from alhelpers.runs.parameters import check
-from alhelpers.runs.runner import parameters_of
 
 CONTENDER = "mc_dropout > typicality"
 
