@@ -332,6 +332,8 @@ def _fail(error: object, code: int = 1) -> int:
 
 def _page(options: argparse.Namespace) -> int:
     """Print the link to a state folder's page; serve the folder until Ctrl-C if no process serves it yet."""
+    import sqlite3
+
     from alhelpers import platform
 
     folder = options.state_dir or platform_folder()
@@ -349,6 +351,8 @@ def _page(options: argparse.Namespace) -> int:
             stop.wait()
     except (platform.StateFolderBusy, platform.StateUnusable) as error:
         return _fail(error)
+    except sqlite3.Error as error:
+        return _fail(f"{folder} can't be used: {error}")
     return 0
 
 

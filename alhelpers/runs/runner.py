@@ -3,6 +3,8 @@
 import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,16 +88,27 @@ def run(
             f"the output {output} is the notebook itself: choose another path for the executed copy"
         )
     folder = working_folder(notebook, cwd)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=output.parent):  # raises where nothing can be written
-        pass
+    with _naming(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output.parent):  # raises where nothing can be written
+            pass
     request = make_request(document, notebook, parameters, output, folder, kernel, seconds, memory)
     answer = execute(request) if processes is None else processes.execute(request)
     if "copy" in answer:
-        write_text(output, answer["copy"])
+        with _naming(output):
+            write_text(output, answer["copy"])
     if "recorded" not in answer:
         raise NotebookError(answer["message"], answer["cell"], answer["error"])
     return Run(notebook, output, dict(parameters), answer["recorded"])
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name a file in the system's errors, which name a temporary one, or none if the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def working_folder(notebook: Path, cwd: str | Path | None) -> Path:

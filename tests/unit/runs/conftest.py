@@ -1,3 +1,5 @@
+import resource
+
 import pytest
 
 from alhelpers.runs import Processes
@@ -34,3 +36,12 @@ def processes():
     """Processes with little imported, which are soon there."""
     with Processes(threads=2, preload=preloads("from alhelpers.notebook import record; numpy")) as running:
         yield running
+
+
+@pytest.fixture
+def large_files_refused():
+    """Let no file be larger than 100 kB, which the system says as it says that a disk is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -69,6 +69,13 @@ def test_a_failing_cell_is_named_and_the_copy_kept(notebook, tmp_path):
     assert recorded(output) == {"before": 3}
 
 
+def test_a_copy_that_can_not_be_written_leaves_nothing(notebook, tmp_path, processes, large_files_refused):
+    path, output = notebook("seed: int = 0", "print('x' * 200_000)"), tmp_path / "out.ipynb"
+    with pytest.raises(OSError, match=f"File too large: '{output}'"):
+        run(path, {}, output, processes=processes)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 # ------------------------------------------------------------------------------------------ refused before a run
 
 
@@ -327,8 +334,8 @@ FILE = "file/below/a.ipynb"
         ("run a.ipynb -o out.ipynb --cwd none", "the working folder .*none does not exist"),
         ("run a.ipynb -o out", "the output out must be a notebook: choose a name that ends in .ipynb"),
         (f"run a.ipynb -o {FILE}", r"\[Errno \d+\] (Not a directory|File exists): 'file"),
-        ("run a.ipynb -o /proc/out/a.ipynb", r"\[Errno \d+\] .*: '/proc/out'"),
-        ("run a.ipynb -o /proc/a.ipynb", r"\[Errno \d+\] .*: '/proc"),
+        ("run a.ipynb -o /proc/out/a.ipynb", r"\[Errno \d+\] .*: '/proc/out/a.ipynb'"),
+        ("run a.ipynb -o /proc/a.ipynb", r"\[Errno \d+\] .*: '/proc/a.ipynb'"),
         (f"sweep a.ipynb -o {FILE}", r"\[Errno \d+\] (Not a directory|File exists): 'file"),
         ("sweep a.ipynb -o /proc/out", r"\[Errno \d+\] .*: '/proc/out'"),
         ("sweep a.ipynb -o out -k none", "there is no kernel 'none'; installed are: .*python3"),

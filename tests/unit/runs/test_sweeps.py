@@ -1,7 +1,6 @@
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -57,6 +56,65 @@ def swept(path, tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------ whole sweeps
+
+
+KILLED_ANYWHERE = """
+import itertools, json, os, signal, sys
+from pathlib import Path
+import pandas, pyarrow.parquet
+from alhelpers.runs import Processes, sweep
+
+notebook, folder = sys.argv[1:]
+ran = []
+
+def execute(self, request):
+    ran.append(request["parameters"]["seed"])
+    return {"copy": "{}", "seconds": 1, "recorded": {"value": 10 * ran[-1]}}
+
+Processes.execute = execute
+
+def forked(function, *arguments):
+    pid = os.fork()
+    if pid == 0:
+        function(*arguments)
+        os._exit(0)
+    return os.waitpid(pid, 0)[1]
+
+def run(output):
+    return sweep(notebook, {"seed": [0, 1]}, output, 1, say=lambda _: None)
+
+def run_until(output, operations):
+    def hook(event, arguments):
+        nonlocal operations
+        if event in ("open", "os.rename", "os.mkdir", "os.remove") and str(arguments[0]).startswith(output):
+            operations -= 1
+            if operations < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hook)
+    run(output)
+
+def go_on(output):
+    done = [json.loads(path.read_text())["parameters"]["seed"] for path in Path(output).glob("runs/*/run.json")]
+    table = run(output)
+    assert table["value"].to_list() == [0, 10] and sorted(ran + done) == [0, 1]
+    assert pandas.read_csv(f"{output}/results.csv")["value"].to_list() == [0, 10]
+
+for operations in itertools.count():
+    output = f"{folder}/{operations}"
+    killed = forked(run_until, output, operations)
+    assert killed in (0, signal.SIGKILL), killed
+    assert forked(go_on, output) == 0, operations
+    if not killed:
+        break
+print(operations)
+"""
+
+
+def test_a_sweep_that_is_killed_at_any_file_operation_goes_on(notebook, tmp_path):
+    command = [sys.executable, "-c", KILLED_ANYWHERE, notebook("seed: int = 0"), tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20
 
 
 @pytest.mark.process
@@ -273,15 +331,6 @@ def test_a_module_that_changes_meanwhile_stops_the_sweep(notebook, tmp_path, wri
     with pytest.raises(SweepError, match=f"{module} changed while the sweep ran: 1 of 3 runs are kept"):
         sweep(path, {"seed": [0, 1, 2]}, tmp_path / "out", 1, say=list)
     assert done[:2] == [0, 1] and runs.results(tmp_path / "out")["seed"].to_list() == [0]
-
-
-@pytest.fixture
-def large_files_refused():
-    """Let no file be larger than 100 kB, which the system says as it says that a disk is full."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_full_disk_is_named_and_what_is_finished_is_kept(
