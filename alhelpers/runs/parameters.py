@@ -5,6 +5,7 @@ silently run the default.
 """
 
 import ast
+import contextlib
 import difflib
 import re
 from collections.abc import Iterator, Mapping
@@ -60,12 +61,11 @@ def declared(source: str, language: str = "python") -> dict[str, Parameter]:
 
 
 def _parsed(source: str) -> ast.Module:
-    try:
+    with contextlib.suppress(SyntaxError):
         return ast.parse(source)
-    except SyntaxError:
-        from IPython.core.inputtransformer2 import (
-            TransformerManager,
-        )  # slow to import, and few cells have magics
+    # Perhaps a magic. Slow to import, and few cells have one.
+    from IPython.core.inputtransformer2 import TransformerManager
+
     try:
         return ast.parse(TransformerManager().transform_cell(source))
     except SyntaxError as error:
@@ -80,30 +80,16 @@ def _assigned(node: ast.AST) -> Iterator[tuple[str, str, Any]]:
     match node:
         case ast.AnnAssign(target=ast.Name(id=name)):
             yield name, ast.unparse(node.annotation), _value(node.value)
-        case ast.Assign():
-            for target in node.targets:
-                yield from ((name, "", value) for name, value in _pairs(target, node.value))
-        case ast.AugAssign(target=ast.Name(id=name)):
-            yield name, "", Expression(ast.unparse(node))
-        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.Lambda():
+        case ast.Assign(targets=[ast.Name(id=name)]):
+            yield name, "", _value(node.value)
+        case ast.Name(id=name, ctx=ast.Store()):
+            yield name, "", None
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.Lambda() | ast.comprehension():
             pass
-        case _:  # assigned inside another statement, perhaps not or more than once
+        case _:  # not by itself, perhaps not at all or more than once
+            source = Expression(ast.unparse(node))
             for child in ast.iter_child_nodes(node):
-                yield from (
-                    (name, type_name, Expression(ast.unparse(node)))
-                    for name, type_name, _ in _assigned(child)
-                )
-
-
-def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, Any]]:
-    if isinstance(target, ast.Name):
-        yield target.id, _value(value)
-    elif isinstance(target, (ast.Tuple, ast.List)):
-        values = getattr(value, "elts", [])
-        if len(values) != len(target.elts):
-            values = [value] * len(target.elts)
-        for part, entry in zip(target.elts, values, strict=True):
-            yield from _pairs(part, entry)
+                yield from ((name, type_name, source) for name, type_name, _ in _assigned(child))
 
 
 def _value(node: ast.expr | None) -> Any:

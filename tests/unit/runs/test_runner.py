@@ -195,6 +195,7 @@ def other_kernels(tmp_path, monkeypatch):
     specs = {
         "other": {"argv": [str(home / "bin" / "python"), "-m", "ipykernel_launcher", *end], "env": packages},
         "echo": {"argv": [sys.executable, str(tmp_path / "echo.py"), *end], "language": "R"},
+        "unknown": {"argv": [sys.executable, str(tmp_path / "echo.py"), *end], "language": "klingon"},
         "broken": {"argv": [str(tmp_path / "gone"), *end]},
     }
     for name, spec in specs.items():
@@ -233,7 +234,7 @@ def test_the_kernel_of_another_environment_runs_there(other_kernels, notebook, t
     assert found.recorded == {"seed": 3, "prefix": str(other_kernels), "mark": "set"}
     name_kernel(path, name="elsewhere")
     with pytest.raises(
-        NotebookError, match="no kernel 'elsewhere'; installed are: broken, echo, other, python3"
+        NotebookError, match="no kernel 'elsewhere'; installed are: broken, echo, other, python3, unknown"
     ):
         run(path, {}, tmp_path / "out.ipynb", processes=processes)
     again = run(path, {"seed": 3}, tmp_path / "again.ipynb", kernel="other", processes=processes)
@@ -252,6 +253,10 @@ def test_another_language_gets_its_parameters_as_from_papermill(other_kernels, n
     assert "flag = TRUE" in outputs(tmp_path / "out.ipynb")[1][0]["text"]
     with pytest.raises(ParameterError, match="no parameter 'sede': did you mean 'seed'"):
         run(path, {"sede": 1}, tmp_path / "out.ipynb", processes=processes)
+    with pytest.raises(
+        NotebookError, match="papermill can't run a.ipynb: No parameter translator .*'klingon'"
+    ):
+        run(path, values, tmp_path / "out.ipynb", kernel="unknown", processes=processes)
 
 
 def test_an_expected_error_is_none(notebook, tmp_path, processes):
