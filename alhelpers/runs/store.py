@@ -8,7 +8,6 @@
     results.parquet, .csv       a row for each run: parameters, recorded values, outcome
 """
 
-import csv
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -156,6 +155,7 @@ class Store:
 
     def write_results(self, settings: list[Setting]) -> None:
         """Write the table of the finished runs, as Parquet and as CSV."""
+        import pandas
         import pyarrow
         from pyarrow import parquet
 
@@ -163,13 +163,8 @@ class Store:
         table = pyarrow.table({name: _column(values) for name, values in columns.items()})
         with replacing(self.folder / "results.parquet") as path:
             parquet.write_table(table, path)
-        with (
-            replacing(self.folder / "results.csv") as path,
-            open(path, "w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows([_text(value) for value in row] for row in zip(*columns.values(), strict=True))
+        with replacing(self.folder / "results.csv") as path:
+            pandas.DataFrame(columns, dtype=object).map(_text).to_csv(path, index=False)
 
     def _columns(self, settings: list[Setting]) -> dict[str, list[Any]]:
         """Return the columns of the table: parameters, recorded values, and the outcome."""
