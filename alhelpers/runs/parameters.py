@@ -47,8 +47,8 @@ class Parameter:
 def declared(source: str, language: str = "python") -> dict[str, Parameter]:
     """Return the parameters that a parameters cell assigns, by name, in the cell's order.
 
-    The cell may hold any code, as for papermill. A default that is no literal is an `Expression`; of a cell in another
-    language than Python only the names are known.
+    The cell may hold any code, as for papermill. A default that is computed, or that JSON can't hold, is an
+    `Expression`; of a cell in another language than Python only the names are known.
     """
     if language.lower() != "python":
         return {name: Parameter(name) for name in _ASSIGNMENT.findall(source)}
@@ -93,10 +93,12 @@ def _assigned(node: ast.AST) -> Iterator[tuple[str, str, Any]]:
 
 
 def _value(node: ast.expr | None) -> Any:
-    try:
-        return None if node is None else ast.literal_eval(node)
-    except (ValueError, TypeError):
-        return Expression(ast.unparse(node))
+    """Return a default that JSON can hold, or the source of another one."""
+    with contextlib.suppress(ValueError, TypeError):
+        value = None if node is None else ast.literal_eval(node)
+        if _is_plain(value):
+            return value
+    return Expression(ast.unparse(node))
 
 
 # ------------------------------------------------------------------------------

@@ -80,8 +80,8 @@ def texts_in(value: Any) -> Iterator[str]:
 
 
 def digest_of(value: Any) -> str:
-    """Return a digest of a value; what JSON can't hold is taken as Python writes it."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=repr).encode()).hexdigest()
+    """Return a digest of a value as JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _file_digest(path: Path) -> str:

@@ -118,8 +118,7 @@ class Store:
         else:
             write_text(path, copy)
         content = {"notebook": self.notebook.name, "parameters": setting.values, "sources": setting.sources}
-        text = json.dumps(content | asdict(outcome), indent=1, default=repr)
-        write_text(path.parent / _OUTCOME, text)
+        write_text(path.parent / _OUTCOME, json.dumps(content | asdict(outcome), indent=1))
 
     def forget(self, settings: list[Setting]) -> None:
         """Remove the outcomes of runs, so that they are run again."""
@@ -151,7 +150,7 @@ class Store:
     def _runs(self) -> dict[str, dict[str, Any]]:
         """Return what is stored of the finished runs, by name."""
         found = {path.parent.name: _read(path) for path in self.folder.glob(f"runs/*/{_OUTCOME}")}
-        return {name: run for name, run in found.items() if run is not None and run["state"] == "done"}
+        return {name: run for name, run in found.items() if run is not None and run.get("state") == "done"}
 
     def write_results(self, settings: list[Setting]) -> None:
         """Write the table of the finished runs, as Parquet and as CSV."""
@@ -174,7 +173,9 @@ class Store:
         }
         rows = [_flat(outcome.recorded) for _, outcome in ended]
         for name in dict.fromkeys(name for row in rows for name in row):
-            column = f"recorded.{name}" if name in columns or name.startswith("run.") else name
+            column = f"recorded.{name}" if name.startswith("run.") else name
+            while column in columns:
+                column = f"recorded.{column}"
             columns[column] = [row.get(name) for row in rows]
         return columns | {
             "run.name": [setting.name for setting, _ in ended],

@@ -1,4 +1,3 @@
-import json
 import os
 import re
 import subprocess
@@ -164,46 +163,6 @@ def test_the_kernel_of_this_environment_is_taken(kernel_of):
         assert kernels.kernel_of(document) == "python3"
     kernel_of("/other/python")
     assert kernels.kernel_of(document, "python3") == "python3"  # which was asked for
-
-
-ECHO = """
-from ipykernel.kernelapp import IPKernelApp
-from ipykernel.kernelbase import Kernel
-
-class Echo(Kernel):
-    implementation, implementation_version, banner = "echo", "1", ""
-    language_info = {"name": "R", "mimetype": "text/plain", "file_extension": ".r"}
-
-    def do_execute(self, code, *arguments, **options):
-        self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": code})
-        return {"status": "ok", "execution_count": self.execution_count, "payload": [], "user_expressions": {}}
-
-IPKernelApp.launch_instance(kernel_class=Echo)
-"""
-
-
-@pytest.fixture
-def other_kernels(tmp_path, monkeypatch):
-    """Install the kernels "other", an environment of its own, and "echo", a language that prints its code."""
-    home = tmp_path / "environment"
-    (home / "bin").mkdir(parents=True)
-    (home / "bin" / "python").symlink_to(Path(sys.executable).resolve())
-    (home / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\n")
-    (tmp_path / "echo.py").write_text(ECHO)
-    end = ["-f", "{connection_file}"]
-    packages = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "MARK": "set"}
-    specs = {
-        "other": {"argv": [str(home / "bin" / "python"), "-m", "ipykernel_launcher", *end], "env": packages},
-        "echo": {"argv": [sys.executable, str(tmp_path / "echo.py"), *end], "language": "R"},
-        "unknown": {"argv": [sys.executable, str(tmp_path / "echo.py"), *end], "language": "klingon"},
-        "broken": {"argv": [str(tmp_path / "gone"), *end]},
-    }
-    for name, spec in specs.items():
-        folder = tmp_path / "jupyter" / "kernels" / name
-        folder.mkdir(parents=True)
-        (folder / "kernel.json").write_text(json.dumps({"display_name": name, "language": "python"} | spec))
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    return home
 
 
 def name_kernel(path, **kernelspec):

@@ -296,12 +296,19 @@ def test_a_changed_file_that_a_parameter_names_runs_its_runs_anew(notebook, tmp_
     assert f"alhelpers, {tmp_path / 'c.csv'}, a.csv, b.csv; 2 runs of other versions are" in said[-1]
 
 
-def test_a_file_that_the_runs_write_does_not_count(notebook, tmp_path, ran, written, monkeypatch):
+def test_a_file_that_the_runs_write_does_not_count(notebook, tmp_path, ran, written):
     path = notebook("target: str = 'result.csv'\nseed: int = 0")
-    for number, expected in enumerate((2, 2, 2)):
+    for number in range(3):
         sweep(path, {"seed": [0, 1]}, tmp_path / "out", 1, say=list)
         written(result__csv=str(number))
-        assert len(ran[0]) == expected
+        assert len(ran[0]) == 2
+
+
+def test_another_kernel_runs_anew(swept, other_kernels, ran):
+    swept({"seed": [0]})
+    said = []
+    swept({"seed": [0]}, kernel="other", say=said.append)
+    assert len(ran[0]) == 2 and said[0].startswith("1 runs of other versions (kernel changed)")
 
 
 def test_fresh_runs_all_again(swept, ran):
@@ -357,6 +364,17 @@ def test_columns_of_values_that_have_no_type_in_common(swept, ran):
     assert table["mixed"].to_list() == ["1", '"one"'] and table["rows"].to_list() == ['[{"a": 1}]', "[]"]
     assert table["large"].to_list() == [str(2**70), "1"] and table["recorded.run.name"][0] == "x"
     assert table["only"].to_list() == [True, None]
+
+
+def test_columns_of_defaults_that_are_computed_and_of_like_names(notebook, tmp_path, ran):
+    cell = "seed = 0\nsame = {1, 2}\nkeys = {(1, 2): 3j}\nshape: tuple = (8, 8)\nrate = 10**3\nnone: int\nlow = -1.5"
+    ran[1][0] = {"recorded": {"seed": 5, "recorded.seed": 6, "value": {"a": [1, {"b": 2}]}}}
+    table = sweep(notebook(cell), {"seed": [0]}, tmp_path / "out", 1, say=list)
+    assert table.loc[0, :"value.a"].to_list() == [
+        *[0, "{1, 2}", "{(1, 2): 3j}", "(8, 8)", "10 ** 3", None, -1.5, 5, 6, '[1, {"b": 2}]']
+    ]
+    plain = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert list(plain.columns) == list(table.columns) and plain["recorded.recorded.seed"][0] == 6
 
 
 # ----------------------------------------------------------------------------------- refused before anything starts
