@@ -92,7 +92,8 @@ def run(
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=output.parent):  # raises where nothing can be written
             pass
-    request = make_request(document, notebook, parameters, output, folder, kernel, seconds, memory)
+    request = make_request(document, notebook, folder, kernel, seconds=seconds, memory=memory)
+    request |= {"parameters": parameters, "output": os.path.abspath(output)}
     answer = execute(request) if processes is None else processes.execute(request)
     if "copy" in answer:
         with _naming(output):
@@ -120,26 +121,17 @@ def working_folder(notebook: Path, cwd: str | Path | None) -> Path:
 
 
 def make_request(
-    document: nbformat.NotebookNode,
-    notebook: Path,
-    parameters: dict[str, Any],
-    output: Path,
-    folder: Path,
-    kernel: str,
-    seconds: float | None,
-    memory: int | None,
+    document: nbformat.NotebookNode, notebook: Path, folder: Path, kernel: str, **limits: float | None
 ) -> dict[str, Any]:
-    """Return a run as plain JSON, for this process or another one: what it reads is the notebook as it is now."""
-    return {
+    """Return what runs of a notebook as it is now have in common, as plain JSON: all but ``parameters`` and ``output``.
+
+    The limits are ``seconds`` and ``memory``.
+    """
+    return limits | {
         "text": nbformat.writes(document),
         "notebook": os.path.abspath(notebook),
-        "parameters": parameters,
-        "output": os.path.abspath(output),
-        "shown": str(output),
         "cwd": str(folder),
         "kernel": kernel,
-        "seconds": seconds,
-        "memory": memory,
     }
 
 
@@ -241,7 +233,7 @@ def _stopped(
     line = next(iter((source or "").strip().splitlines()), "")
     return NotebookError(
         f"{what} at code cell [{number}], which begins {line!r}: {reason}\n"
-        f"The executed copy is {request['shown']}",
+        f"The executed copy is {request['output']}",
         f"[{number}] {line}",
         reason,
     )

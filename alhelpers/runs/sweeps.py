@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -121,10 +122,10 @@ def sweep(
         waiting = [setting for setting in settings if not store.is_done(setting)]
         progress = Progress(len(settings), len(settings) - len(waiting), say)
         _note_kept(progress, store, settings, modules)
+        common = make_request(document, notebook, folder, kernel, seconds=seconds, memory=memory)
         requests = {
-            setting: make_request(
-                document, notebook, setting.given, store.executed(setting), folder, kernel, seconds, memory
-            )
+            setting: common
+            | {"parameters": setting.given, "output": os.path.abspath(store.executed(setting))}
             for setting in waiting
         }
         with _disk_full_named(store, settings):

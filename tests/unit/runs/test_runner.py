@@ -218,6 +218,22 @@ def test_another_language_gets_its_parameters_as_from_papermill(other_kernels, n
         run(path, values, tmp_path / "out.ipynb", kernel="unknown", processes=processes)
 
 
+def test_a_parameters_cell_of_any_form_runs_as_by_papermill(notebook, tmp_path, processes):
+    cell = (
+        "import math\nfrom pathlib import Path\nC = None; rate = 10**-3; text = 'a=b'  # = not '#'\n"
+        "limit: float | None = None\na, b = 1, -2\nfolder: Path = Path('x')\nmissing: int\n"
+        "high: float = math.inf\nshape: tuple = (1, 2)\nversion: str = '1'"
+    )
+    path = notebook(
+        cell, "print(C, rate, text, limit, a, b, folder, high, shape, version, globals().get('missing'))"
+    )
+    given = {"C": [1, None, {"x": 0.5}], "b": -3, "limit": float("-inf"), "version": "1.10", "missing": 2}
+    for values in {}, given:
+        run(path, values, tmp_path / "out.ipynb", processes=processes)
+        executed_by_papermill(path, values, tmp_path / "plain.ipynb")
+        assert outputs(tmp_path / "out.ipynb") == outputs(tmp_path / "plain.ipynb")
+
+
 def test_an_expected_error_is_none(notebook, tmp_path, processes):
     path = notebook(
         "seed: int = 0", "1 / 0", f"display({{{RECORD_MIME!r}: {{'after': 1}}}}, raw=True)", "seed[0]"
