@@ -42,7 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code: 0 done, 1 failed, 2 wrong usage, 3 nothing left to pick."""
     options = _parser().parse_args(arguments)
     try:
-        return options.function(options)
+        code = options.function(options)
+        sys.stdout.flush()
+        return code
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "alhelpers":
             raise
@@ -50,6 +52,13 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(
             f"alhelpers {command} needs {error.name}: install it with pip install 'alhelpers[{extra}]'"
         )
+    except BrokenPipeError:  # what reads the output, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _fail(error)
+    except KeyboardInterrupt:
+        return _fail("interrupted")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,10 +70,22 @@ def _parser() -> argparse.ArgumentParser:
     tutorial.add_argument("--output", type=Path, default=_HOME / "output" / "tutorial")
     run = commands.add_parser("run", help="run one notebook with parameters")
     run.add_argument("notebook", type=Path)
-    for command in (tutorial, run):
+    run.add_argument("-o", "--output", type=Path, required=True, help="the executed copy, NAME.ipynb")
+    sweep = commands.add_parser(
+        "sweep",
+        help="run one notebook with many settings",
+        description="Run a notebook once for each setting, several at a time. A sweep that was stopped is"
+        " continued by the same command.",
+    )
+    _add_sweep(sweep)
+    for command in (run, sweep):
+        command.add_argument("-k", "--kernel", metavar="NAME", help="in place of the notebook's own kernel")
+        command.add_argument(
+            "--cwd", type=Path, metavar="FOLDER", help="where to run (default: the notebook's)"
+        )
+    for command in (tutorial, run, sweep):
         command.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
         command.set_defaults(function=_run)
-    run.add_argument("-o", "--output", type=Path, required=True)
     page = commands.add_parser("page", help="print the link to the offline platform's page")
     page.add_argument("--state-dir", type=Path, help="the platform's folder (default: that of the notebooks)")
     page.set_defaults(function=_page)
@@ -72,54 +93,43 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("files", type=Path, nargs="+", metavar="FILE")
     check.set_defaults(function=_check)
     _add_mine(commands)
-    _add_sweep(commands)
     return parser
 
 
-def _add_sweep(commands: Any) -> None:
-    sweep = commands.add_parser(
-        "sweep",
-        help="run one notebook with many settings",
-        description="Run a notebook once for each setting, several at a time. A sweep that was stopped is"
-        " continued by the same command.",
-    )
-    add, pair = sweep.add_argument, {"action": "append", "default": []}
+def _add_sweep(sweep: argparse.ArgumentParser) -> None:
+    add = sweep.add_argument
     add("notebook", type=Path)
-    add("-g", "--grid", **pair, metavar="NAME=VALUE,VALUE", help="values to combine")
-    add("-p", "--parameter", **pair, metavar="NAME=VALUE", help="a value for all runs")
+    add("-g", "--grid", action="append", default=[], metavar="NAME=VALUE,VALUE", help="values to combine")
     add("--settings", type=Path, metavar="FILE", help="a list of parameter sets as JSON, in place of a grid")
     add("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    add("--fresh", action="store_true", help="run all settings again")
     add("-w", "--workers", type=int, help="runs at a time (default: one for each core)")
     add("--seconds", type=float, help="kill a run that takes longer")
     add("--memory", metavar="SIZE", help="kill a run that uses more, such as 2GB")
     add("--threads", type=int, help="threads of one run (default: the cores divided among the runs)")
-    sweep.set_defaults(function=_sweep)
-
-
-def _sweep(options: argparse.Namespace) -> int:
-    from alhelpers.runs import cli_sweep
-
-    return cli_sweep.run(options)
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Run one notebook or the whole tutorial."""
+    """Run one notebook, a sweep or the whole tutorial."""
     # Imported here, so that --help does not wait for Jupyter.
-    from alhelpers.runs import NotebookError, ParameterError, run
+    from alhelpers.runs import NotebookError, ParameterError, SweepError, cli_sweep, run
+    from alhelpers.runs.notebooks import parameters_of
     from alhelpers.runs.parameters import given
-    from alhelpers.runs.tutorial import run_tutorial
+    from alhelpers.runs.tutorial import known_parameters, run_tutorial
 
     try:
-        parameters = dict(map(given, options.parameter))
+        if options.command == "sweep":
+            return cli_sweep.run(options)
         if options.command == "tutorial":
+            parameters = given(options.parameter, known_parameters(options.notebooks))
             run_tutorial(options.notebooks, options.output, parameters, say=partial(print, flush=True))
-        else:
-            finished = run(options.notebook, parameters, options.output)
-            for name, value in finished.recorded.items():
-                print(f"{name} = {value}")
-    except (NotebookError, ParameterError, FileNotFoundError, FileExistsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+            return 0
+        parameters = given(options.parameter, parameters_of(options.notebook))
+        finished = run(options.notebook, parameters, options.output, cwd=options.cwd, kernel=options.kernel)
+        for name, value in finished.recorded.items():
+            print(f"{name} = {value}")
+    except (NotebookError, ParameterError, SweepError) as error:
+        return _fail(error)
     return 0
 
 
@@ -360,6 +370,8 @@ def _say(text: str) -> None:
 
 def _page(options: argparse.Namespace) -> int:
     """Print the link to a state folder's page; serve the folder until Ctrl-C if no process serves it yet."""
+    import sqlite3
+
     from alhelpers import platform
 
     folder = options.state_dir or platform_folder()
@@ -376,8 +388,9 @@ def _page(options: argparse.Namespace) -> int:
             print(f"{own.page}\n(Ctrl-C stops it)", flush=True)
             stop.wait()
     except (platform.StateFolderBusy, platform.StateUnusable) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return _fail(error)
+    except sqlite3.Error as error:
+        return _fail(f"{folder} can't be used: {error}")
     return 0
 
 

@@ -67,7 +67,7 @@ def pytest_sessionstart(session):
     """Prepare for fast imports, and let no test start a process when those with the marker are left out."""
     if not hasattr(session.config, "workerinput") and session.config.option.dist != "no":
         return  # this process starts those that run the tests
-    import alhelpers.runs.runner  # noqa: F401 - imports jsonschema without its grammar, which takes a second
+    import alhelpers.runs.notebooks  # noqa: F401 - imports jsonschema without its grammar, which takes a second
 
     # The million objects of imported packages stay: the garbage collector need not visit them, now or later.
     gc.disable()

@@ -4,7 +4,7 @@ import ast
 
 from IPython import get_ipython
 
-from alhelpers.runs.parameters import Parameter, ParameterError, check, declared
+from alhelpers.runs.parameters import Parameter, ParameterError, check_types, declared
 
 #: How papermill's injected cell begins.
 _INJECTED = "# Parameters\n"
@@ -28,31 +28,24 @@ def check_parameters() -> None:
         )
     cells = shell.user_ns["In"]
     parameters = _latest_parameters(cells)
-    injected = [name for cell in cells if cell.startswith(_INJECTED) for name in _assigned(cell)]
+    injected = [name for cell in cells if cell.startswith(_INJECTED) for name in declared(cell)]
     values = {name: shell.user_ns[name] for name in [*parameters, *injected] if name in shell.user_ns}
-    check(parameters, values, where="this notebook")
+    check_types(parameters, values, where="this notebook")
 
 
 def _latest_parameters(cells: list[str]) -> dict[str, Parameter]:
-    for cell in reversed(cells):
-        if not cell.startswith(_INJECTED) and _looks_like_parameters(cell):
+    """Return those of the latest cell that declares types, or that papermill has injected others after."""
+    for number, cell in reversed(list(enumerate(cells))):
+        if cell.startswith(_INJECTED):
+            return declared(cells[number - 1])
+        if _declares_types(cell):
             return declared(cell)
     raise ParameterError("the parameters cell has not been run: run the notebook from its top")
 
 
-def _looks_like_parameters(cell: str) -> bool:
+def _declares_types(cell: str) -> bool:
     try:
-        nodes = ast.parse(cell).body
+        kinds = {type(node) for node in ast.parse(cell).body}
     except SyntaxError:  # a cell with a magic
         return False
-    return bool(nodes) and all(isinstance(node, ast.AnnAssign) for node in nodes)
-
-
-def _assigned(cell: str) -> list[str]:
-    return [
-        target.id
-        for node in ast.parse(cell).body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    ]
+    return ast.AnnAssign in kinds and kinds <= {ast.AnnAssign, ast.Assign, ast.Import, ast.ImportFrom}

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import webbrowser
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -42,7 +43,8 @@ def connect(
     ValueError
         If the platform is unknown.
     RuntimeError
-        If dtlpy was imported before, with the user's own settings, or is connected to the other platform.
+        If dtlpy was imported before, with the user's own settings, or is connected to the other platform; or if the
+        hosted platform needs a login, and there is no browser or nobody logs in.
     """
     if platform == "local":
         dl = _local(Path(state_dir or platform_folder()))
@@ -101,8 +103,22 @@ def _hosted() -> ModuleType:
     import dtlpy as dl
 
     if dl.token_expired():
-        dl.login()
+        _log_in(dl)
     return dl
+
+
+def _log_in(dl: ModuleType) -> None:
+    """Log in by the browser, for which the SDK waits a minute; raise RuntimeError if there is none."""
+    other = "dtlpy.login_m2m(email=..., password=...) or dtlpy.login_api_key(...), then call connect() again"
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:
+        browser = None
+    # Without a display Python offers browsers of the terminal, which a kernel does not have.
+    if browser is None or (type(browser) is webbrowser.GenericBrowser and "BROWSER" not in os.environ):
+        raise RuntimeError(f"there is no browser to log in to the hosted platform: call {other}")
+    if not dl.login():
+        raise RuntimeError(f"the login in the browser was not completed: call connect() again, or {other}")
 
 
 def _folder_in_use() -> str:

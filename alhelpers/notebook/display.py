@@ -12,7 +12,7 @@ from IPython.display import display
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from alhelpers.runs.runner import RECORD_MIME
+from alhelpers.runs.notebooks import RECORD_MIME
 
 
 def show(figure: Figure, *, alt: str, caption: str) -> None:

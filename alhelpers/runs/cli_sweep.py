@@ -1,14 +1,13 @@
 """The command ``alhelpers sweep``."""
 
 import argparse
-import ast
 import json
 import sys
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from alhelpers.runs.errors import NotebookError, SweepError
-from alhelpers.runs.parameters import ParameterError, given, given_text, literal
+from alhelpers.runs.notebooks import parameters_of
+from alhelpers.runs.parameters import Parameter, ParameterError, given, given_lists
 from alhelpers.runs.sweeps import sweep
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "B": 1}
@@ -19,16 +18,16 @@ def run(options: argparse.Namespace) -> int:
     try:
         table = sweep(
             options.notebook,
-            _grid(options.parameter, options.grid, options.settings),
+            _grid(options, parameters_of(options.notebook)),
             options.output,
             options.workers,
+            cwd=options.cwd,
+            kernel=options.kernel,
+            fresh=options.fresh,
             seconds=options.seconds,
             memory=None if options.memory is None else _bytes(options.memory),
             threads=options.threads,
         )
-    except (NotebookError, ParameterError, SweepError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("\nstopped; run the same command again to continue", file=sys.stderr)
         return 1
@@ -37,34 +36,24 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _grid(values: list[str], grid: list[str], settings: Path | None) -> Any:
+def _grid(options: argparse.Namespace, parameters: Mapping[str, Parameter]) -> Any:
     """Return the settings of the options: a grid, or a list of parameter sets."""
-    fixed = dict(map(given, values))
-    lists = {name: _values(text) for name, text in map(given_text, grid)}
-    twice = fixed.keys() & lists.keys()
-    if len(fixed) < len(values) or len(lists) < len(grid) or twice:
-        raise ParameterError(f"a parameter is given twice, in {', '.join([*values, *grid])}")
-    if settings is None:
+    fixed, lists = given(options.parameter, parameters), given_lists(options.grid, parameters)
+    if twice := fixed.keys() & lists.keys():
+        raise ParameterError(f"a parameter is given twice: {', '.join(sorted(twice))}")
+    if options.settings is None:
         return {name: [value] for name, value in fixed.items()} | lists
     if lists:
         raise ParameterError("pass a grid or a file of settings, not both")
     try:
-        entries = json.loads(settings.read_text(encoding="utf-8"))
+        entries = json.loads(options.settings.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ParameterError(f"{settings} is not valid JSON: {error}") from error
+        raise ParameterError(f"{options.settings} is not valid JSON: {error}") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ParameterError(
-            f"{settings} must hold a list of parameter sets, such as [{{'seed': 0}}, {{'seed': 1}}]"
+            f"{options.settings} must hold a list of parameter sets, such as [{{'seed': 0}}, {{'seed': 1}}]"
         )
     return [fixed | entry for entry in entries]
-
-
-def _values(text: str) -> list[Any]:
-    """Parse values separated by commas."""
-    try:
-        return ast.literal_eval(f"[{text}]")
-    except (ValueError, SyntaxError):
-        return [literal(part.strip()) for part in text.split(",")]
 
 
 def _bytes(text: str) -> int:
@@ -73,5 +62,5 @@ def _bytes(text: str) -> int:
     unit = text.upper().strip()[len(number) :].strip() or "B"
     try:
         return int(float(number) * _UNITS[unit])
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, OverflowError) as error:
         raise ParameterError(f"memory is {text!r}: it must be a size such as 2GB or 500MiB") from error

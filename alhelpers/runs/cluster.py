@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import socket
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from distributed import Client, Worker, WorkerPlugin, get_worker
 
 from alhelpers.runs.errors import NotebookError
 from alhelpers.runs.processes import Processes
-from alhelpers.runs.runner import execute_safely, failure
 
 
 class ProcessesPlugin(WorkerPlugin):
@@ -42,8 +40,7 @@ def cluster(
     futures: list[concurrent.futures.Future] = []
 
     def submit(request: dict[str, Any]) -> concurrent.futures.Future:
-        text = Path(request["notebook"]).read_text(encoding="utf-8")
-        futures.append(executor.submit(_execute_on_worker, request, text, plugin.name))
+        futures.append(executor.submit(_execute_on_worker, request, plugin.name))
         return futures[-1]
 
     try:
@@ -55,15 +52,10 @@ def cluster(
         executor.shutdown(wait=False)
 
 
-def _execute_on_worker(request: dict[str, Any], text: str, plugin: str) -> dict[str, Any]:
-    """Execute a request on a worker that may not see the client's files; the answer has the copy's text."""
+def _execute_on_worker(request: dict[str, Any], plugin: str) -> dict[str, Any]:
+    """Execute a request on a worker, which may not see the client's files."""
     if not Path(request["cwd"]).is_dir():
-        return failure(
-            NotebookError(f"the working folder {request['cwd']} is not on {socket.gethostname()}: pass cwd")
-        )
-    with tempfile.TemporaryDirectory(prefix="alhelpers-") as folder:
-        notebook, output = Path(folder) / Path(request["notebook"]).name, Path(folder) / "executed.ipynb"
-        notebook.write_text(text, encoding="utf-8")
-        moved = request | {"notebook": str(notebook), "output": str(output)}
-        answer = execute_safely(get_worker().plugins[plugin].processes, moved)
-        return answer | ({"copy": output.read_text(encoding="utf-8")} if output.exists() else {})
+        return NotebookError(
+            f"the working folder {request['cwd']} is not on {socket.gethostname()}: pass cwd"
+        ).as_answer()
+    return get_worker().plugins[plugin].processes.execute(request)

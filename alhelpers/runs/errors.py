@@ -18,6 +18,10 @@ class NotebookError(RuntimeError):
         super().__init__(message)
         self.cell, self.error = cell, error or message
 
+    def as_answer(self) -> dict[str, str]:
+        """Return it as the answer of a run that failed."""
+        return {"message": str(self), "cell": self.cell, "error": self.error}
+
 
 class SweepError(RuntimeError):
-    """A sweep can't start or continue: a folder of another sweep, a full disk, workers that are not valid."""
+    """A sweep can't start or continue: a folder of another sweep, a full disk, code that changed while it ran."""

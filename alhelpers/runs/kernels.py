@@ -12,12 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 
 from alhelpers.forking import send
 from alhelpers.runs.errors import NotebookError
+from alhelpers.runs.notebooks import nbformat
+
+#: The kernel of notebooks that name none.
+NATIVE = "python3"
+
+#: How ipykernel is started, after the interpreter.
+_LAUNCHER = ["-m", "ipykernel_launcher", "-f", "{connection_file}"]
 
 #: In bytes; some systems allow 107.
 _MAX_SOCKET_NAME = 103
@@ -150,15 +157,19 @@ def _memory_of(process: psutil.Process) -> int:
         return 0
 
 
-def manager_class(folder: str, guard: Guard, waiting: ForkedKernel | None = None) -> type[AsyncKernelManager]:
+def manager_class(
+    folder: str, guard: Guard, spec: KernelSpec, waiting: ForkedKernel | None
+) -> type[AsyncKernelManager]:
     """Return a kernel manager that uses sockets in the given folder where possible, and a waiting process if given.
 
     Two kernels that start at once may be given the same TCP port. Without a folder for each kernel, Jupyter puts the
     sockets into the working folder, where kernels of two runs receive each other's messages.
     """
     sockets = os.path.join(folder, "kernel")
-
-    usable = os.name == "posix" and len(f"{sockets}-5".encode()) <= _MAX_SOCKET_NAME
+    short = len(f"{sockets}-5".encode()) <= _MAX_SOCKET_NAME
+    usable = os.name == "posix" and short and "ipykernel_launcher" in spec.argv
+    if not _is_a_fork(spec):
+        waiting = None
 
     class GuardedManager(AsyncKernelManager):
         def __init__(self, **options: Any) -> None:
@@ -183,24 +194,48 @@ def manager_class(folder: str, guard: Guard, waiting: ForkedKernel | None = None
     return GuardedManager
 
 
-def check_kernel() -> None:
-    """Raise NotebookError unless the kernel ``python3`` is this interpreter: another may have other versions."""
-    try:
-        executable = KernelSpecManager().get_kernel_spec("python3").argv[0]
-    except NoSuchKernel as error:
+def kernel_of(document: nbformat.NotebookNode, name: str | None = None) -> str:
+    """Return the name of a notebook's kernel, or the given one in its place, if it is there; else raise NotebookError.
+
+    The kernel ``python3`` must be this interpreter unless it is given: another one may have other versions.
+    """
+    chosen = name or document.metadata.get("kernelspec", {}).get("name") or NATIVE
+    executable = find_kernel(chosen).argv[0]
+    if name is None and chosen == NATIVE and not _is_this_python(executable):
         raise NotebookError(
-            f"there is no kernel python3: install one with '{sys.executable} -m pip install ipykernel'"
+            f"the kernel {NATIVE} starts {executable}, not {sys.executable}: set JUPYTER_PREFER_ENV_PATH=1, remove that"
+            f" kernel with 'jupyter kernelspec remove {NATIVE}', or name the kernel that is to run (-k {NATIVE})"
+        )
+    return chosen
+
+
+def find_kernel(name: str) -> KernelSpec:
+    """Return the specification of an installed kernel; raise NotebookError with those that are installed."""
+    manager = KernelSpecManager()
+    try:
+        return manager.get_kernel_spec(name)
+    except NoSuchKernel as error:
+        installed = ", ".join(sorted(manager.find_kernel_specs())) or "none"
+        raise NotebookError(
+            f"there is no kernel {name!r}; installed are: {installed}. Choose one of them (-k NAME), or install that"
+            f" one: '{sys.executable} -m pip install ipykernel' brings {NATIVE}"
         ) from error
+
+
+def _is_a_fork(spec: KernelSpec) -> bool:
+    """Return whether a fork of this interpreter is the same as the kernel that a specification starts."""
+    executable, *options = spec.argv
+    plain = [word for word in options if word != "-Xfrozen_modules=off"]
+    return plain == _LAUNCHER and not spec.env and _is_this_python(executable)
+
+
+def _is_this_python(executable: str) -> bool:
     # Jupyter starts this interpreter for a bare name. The Pythons of two environments may be links to one file, so
     # the folders are compared too.
-    if executable not in ("python", "python3") and not (
+    return executable in ("python", "python3") or (
         _is_same_file(executable, sys.executable)
         and _is_same_file(Path(executable).parent, Path(sys.executable).parent)
-    ):
-        raise NotebookError(
-            f"the kernel python3 starts {executable}, not {sys.executable}: set JUPYTER_PREFER_ENV_PATH=1, or remove"
-            " that kernel with 'jupyter kernelspec remove python3'"
-        )
+    )
 
 
 def _is_same_file(one: str | Path, other: str | Path) -> bool:

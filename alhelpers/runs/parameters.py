@@ -5,156 +5,263 @@ silently run the default.
 """
 
 import ast
+import contextlib
 import difflib
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict}
+_TYPES: dict[str, Any] = {
+    "bool": bool,
+    "int": int,
+    "float": (int, float),
+    "str": str,
+    "list": list,
+    "dict": dict,
+    "tuple": (tuple, list),  # papermill passes a list
+    "none": type(None),
+}
+
+#: An assignment at the start of a line, as most languages write it.
+_ASSIGNMENT = re.compile(r"^\s*(?:\w+\s+)*\$?(\w+)\s*(?::[^=\n]*)?(?:<-|=)(?!=)", re.MULTILINE)
 
 
 class ParameterError(ValueError):
     """A parameters cell is not valid, or a value is unknown or of another type."""
 
 
+class Expression(str):
+    """The source of a default that only the notebook itself computes."""
+
+
 @dataclass(frozen=True)
 class Parameter:
-    """One line of a parameters cell: ``name: type = default  # help``."""
+    """A name that a parameters cell assigns, with its declared type, or an empty one."""
 
     name: str
-    type_name: str
-    default: Any
-    help: str
+    type_name: str = ""
+    default: Any = None
 
 
-def declared(source: str) -> dict[str, Parameter]:
-    """Parse a parameters cell into parameters by name, in the cell's order.
+def declared(source: str, language: str = "python") -> dict[str, Parameter]:
+    """Return the parameters that a parameters cell assigns, by name, in the cell's order.
 
-    A line has the form ``name: type = literal  # help``; the type is one of bool, int, float, str, ``list[...]`` and
-    ``dict[str, ...]`` of these. Any other form raises ParameterError: papermill loses a line with a second equals sign,
-    cuts a value at a hash, and turns every key into a string.
+    The cell may hold any code, as for papermill. A default that is computed, or that JSON can't hold, is an
+    `Expression`; of a cell in another language than Python only the names are known.
     """
+    if language.lower() != "python":
+        return {name: Parameter(name) for name in _ASSIGNMENT.findall(source)}
+    found: dict[str, Parameter] = {}
+    for node in _parsed(source).body:
+        for name, type_name, default in _assigned(node):
+            known = found.get(name, Parameter(name))
+            found[name] = Parameter(name, type_name or known.type_name, default)
+    return found
+
+
+def _parsed(source: str) -> ast.Module:
+    with contextlib.suppress(SyntaxError):
+        return ast.parse(source)
+    # Perhaps a magic. Slow to import, and few cells have one.
+    from IPython.core.inputtransformer2 import TransformerManager
+
     try:
-        nodes = ast.parse(source).body
+        return ast.parse(TransformerManager().transform_cell(source))
     except SyntaxError as error:
+        line = (error.text or "").strip()
         raise ParameterError(
-            f"line {error.lineno} of the parameters cell is not valid Python: {error.msg},"
-            f" {(error.text or '').strip()!r}"
+            f"line {error.lineno} of the parameters cell is not valid Python: {error.msg}, {line!r}"
         ) from error
-    lines = source.splitlines()
-    parameters: dict[str, Parameter] = {}
-    last_line = 0
-    for node in nodes:
-        line = lines[node.lineno - 1]
-        if not (
-            isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None
-        ):
+
+
+def _assigned(node: ast.AST) -> Iterator[tuple[str, str, Any]]:
+    """Yield the names that a statement assigns, each with its declared type and its value."""
+    match node:
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            yield name, ast.unparse(node.annotation), _value(node.value)
+        case ast.Assign(targets=[ast.Name(id=name)]):
+            yield name, "", _value(node.value)
+        case ast.Name(id=name, ctx=ast.Store()):
+            yield name, "", None
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.Lambda() | ast.comprehension():
+            pass
+        case _:  # not by itself, perhaps not at all or more than once
+            source = Expression(ast.unparse(node))
+            for child in ast.iter_child_nodes(node):
+                yield from ((name, type_name, source) for name, type_name, _ in _assigned(child))
+
+
+def _value(node: ast.expr | None) -> Any:
+    """Return a default that JSON can hold, or the source of another one."""
+    with contextlib.suppress(ValueError, TypeError):
+        value = None if node is None else ast.literal_eval(node)
+        if _is_plain(value):
+            return value
+    return Expression(ast.unparse(node))
+
+
+# ------------------------------------------------------------------------------
+# checks
+# ------------------------------------------------------------------------------
+
+
+def check(parameters: Mapping[str, Parameter], values: Mapping[str, Any], *, where: str) -> None:
+    """Raise ParameterError unless papermill can pass the values, and each name and type is the notebook's."""
+    check_types(parameters, values, where=where)
+    for name, value in values.items():
+        if not _is_plain(value):
             raise ParameterError(
-                f"line {node.lineno} of the parameters cell is not 'name: type = value': {line!r}"
+                f"parameter {name!r} is {value!r} ({type(value).__name__}): pass None, a bool, int, float or str, or a"
+                " list or dict of these, with texts as keys"
             )
-        if node.lineno == last_line or node.target.id in parameters:
-            raise ParameterError(
-                f"parameter {node.target.id!r} is not on a line of its own, or comes twice: {line!r}"
-            )
-        last_line = node.end_lineno
-        parameter = _parameter(node, lines)
-        check_value(parameter, parameter.default)
-        parameters[parameter.name] = parameter
-    return parameters
 
 
-def _parameter(node: ast.AnnAssign, lines: list[str]) -> Parameter:
-    name = node.target.id
-    if not _is_type(node.annotation):
-        raise ParameterError(
-            f"parameter {name!r} has the type {ast.unparse(node.annotation)}: use bool, int, float, str,"
-            " list[...] or dict[str, ...]"
-        )
-    try:
-        default = ast.literal_eval(node.value)
-    except (ValueError, TypeError) as error:
-        raise ParameterError(
-            f"parameter {name!r} must have a literal value, not {ast.unparse(node.value)}"
-        ) from error
-    # Offsets count bytes.
-    comment = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode().strip()
-    source = "\n".join(lines[node.lineno - 1 : node.end_lineno])
-    texts = [part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)]
-    if source.count("=") > 1 or any(isinstance(text, str) and "#" in text for text in texts):
-        raise ParameterError(
-            f"parameter {name!r} has a second equals sign, or a hash in its value, which papermill misreads:"
-            f" {source!r}"
-        )
-    return Parameter(name, ast.unparse(node.annotation), default, comment.removeprefix("#").strip())
-
-
-def _is_type(node: ast.expr) -> bool:
-    """Return whether an annotation is a type that a parameter may have."""
-    if isinstance(node, ast.Name):
-        return node.id in _TYPES
-    if not (isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name)):
-        return False
-    inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-    if node.value.id == "dict":
-        return len(inner) == 2 and ast.unparse(inner[0]) == "str" and _is_type(inner[1])
-    return node.value.id == "list" and len(inner) == 1 and _is_type(inner[0])
-
-
-def check_value(parameter: Parameter, value: Any) -> None:
-    """Raise ParameterError unless the value has the parameter's type; an int is a float too."""
-    annotation = ast.parse(parameter.type_name, mode="eval").body
-    if _is_a(value, annotation):
-        return
-    outer = annotation.value if isinstance(annotation, ast.Subscript) else annotation
-    what = f"is {value!r} ({type(value).__name__})"
-    if outer is not annotation and _is_a(value, outer):
-        what = f"has an element of another type in {value!r}"
-    example = "" if value is parameter.default else f", such as {parameter.default!r}"
-    raise ParameterError(f"parameter {parameter.name!r} {what}: it takes {parameter.type_name}{example}")
-
-
-def check(parameters: dict[str, Parameter], values: dict[str, Any], *, where: str) -> None:
+def check_types(parameters: Mapping[str, Parameter], values: Mapping[str, Any], *, where: str) -> None:
     """Raise ParameterError if a name is unknown (with the nearest known one) or a value has another type."""
     for name, value in values.items():
         if name not in parameters:
             near = difflib.get_close_matches(name, parameters, n=1)
             hint = f"did you mean {near[0]!r}? It" if near else "it"
-            known = ", ".join(parameters) or "none"
+            known = ", ".join(parameters) or "none; is its cell tagged 'parameters'?"
             raise ParameterError(f"{where} has no parameter {name!r}: {hint} takes {known}")
-        check_value(parameters[name], value)
+        _check_value(parameters[name], value)
 
 
-def _is_a(value: Any, annotation: ast.expr) -> bool:
-    """Return whether a value has a type; the elements of a list or dict are checked too."""
-    if isinstance(annotation, ast.Name):
-        wanted = _TYPES[annotation.id]
-        if isinstance(value, bool):
-            return wanted is bool
-        return isinstance(value, (int, float)) if wanted is float else isinstance(value, wanted)
-    if not _is_a(value, annotation.value):
-        return False
+def _check_value(parameter: Parameter, value: Any) -> None:
+    annotation = _annotation(parameter.type_name)
+    if _is_a(value, annotation) or value is parameter.default is None:
+        return
+    what = f"is {value!r} ({type(value).__name__})"
+    outer = annotation.value if isinstance(annotation, ast.Subscript) else None
+    if _name(outer) in _TYPES and _is_a(value, outer):
+        what = f"has an element of another type in {value!r}"
+    known = not isinstance(parameter.default, Expression) and value is not parameter.default
+    example = f", such as {parameter.default!r}" if known else ""
+    raise ParameterError(f"parameter {parameter.name!r} {what}: it takes {parameter.type_name}{example}")
+
+
+def _annotation(type_name: str) -> ast.expr | None:
+    try:
+        return ast.parse(type_name, mode="eval").body
+    except SyntaxError:
+        return None
+
+
+def _is_a(value: Any, annotation: ast.expr | None) -> bool:
+    """Return whether a value has a declared type; a type that is not known here takes every value."""
+    match annotation:
+        case ast.Constant(value=str(type_name)):
+            return _is_a(value, _annotation(type_name))
+        case ast.BinOp(op=ast.BitOr(), left=left, right=right):
+            return _is_a(value, left) or _is_a(value, right)
+        case ast.Subscript(value=outer, slice=inner):
+            return _is_generic(value, outer, inner.elts if isinstance(inner, ast.Tuple) else [inner])
+    name = _name(annotation)
+    if name not in _TYPES:
+        return True
+    return isinstance(value, _TYPES[name]) and (name == "bool" or not isinstance(value, bool))
+
+
+def _is_generic(value: Any, outer: ast.expr, inner: list[ast.expr]) -> bool:
+    match _name(outer):
+        case "literal":
+            return any(value == entry and type(value) is type(entry) for entry in map(_value, inner))
+        case "union" | "optional" as name:
+            return any(_is_a(value, each) for each in inner) or (value is None and name == "optional")
+        case "list":
+            return isinstance(value, list) and all(_is_a(entry, inner[0]) for entry in value)
+        case "dict" if len(inner) == 2 and isinstance(value, dict):
+            return all(_is_a(key, inner[0]) and _is_a(entry, inner[1]) for key, entry in value.items())
+    return _is_a(value, outer)
+
+
+def _name(node: ast.expr | None) -> str:
+    """Return the last name of a type in lower case: list for ``typing.List``."""
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name.lower()
+    return "none" if isinstance(node, ast.Constant) and node.value is None else ""
+
+
+def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
-        of_keys, of_values = annotation.slice.elts
-        return all(_is_a(key, of_keys) and _is_a(entry, of_values) for key, entry in value.items())
-    return all(_is_a(entry, annotation.slice) for entry in value)
+        return all(isinstance(key, str) and _is_plain(entry) for key, entry in value.items())
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
-def given(pair: str) -> tuple[str, Any]:
-    """Parse ``NAME=VALUE`` of a command line; a value that is not a Python literal is a string."""
-    name, text = given_text(pair)
-    return name, literal(text)
+# ------------------------------------------------------------------------------
+# the command line
+# ------------------------------------------------------------------------------
 
 
-def given_text(pair: str) -> tuple[str, str]:
-    """Split ``NAME=TEXT``; raise ParameterError if there is no ``=``."""
-    name, equals, text = pair.partition("=")
-    if not equals:
-        raise ParameterError(f"{pair!r} is not NAME=VALUE")
-    return name, text
+def given(pairs: list[str], parameters: Mapping[str, Parameter]) -> dict[str, Any]:
+    """Parse options ``NAME=VALUE``: each value has the declared type, or that of the default, if it can."""
+    return {name: _typed(text, parameters.get(name)) for name, text in _texts(pairs).items()}
 
 
-def literal(text: str) -> Any:
+def given_lists(pairs: list[str], parameters: Mapping[str, Parameter]) -> dict[str, list[Any]]:
+    """Parse options ``NAME=VALUE,VALUE``."""
+    return {
+        name: [_typed(part, parameters.get(name)) for part in _split(text)]
+        for name, text in _texts(pairs).items()
+    }
+
+
+def _texts(pairs: list[str]) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise ParameterError(f"{pair!r} is not NAME=VALUE")
+        if name in texts:
+            raise ParameterError(f"a parameter is given twice, in {', '.join(pairs)}")
+        texts[name] = text
+    return texts
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas, but for those within brackets and quotes of Python."""
+    source = f"[{text}]"
+    try:
+        parts = ast.parse(source, mode="eval").body.elts
+    except (SyntaxError, AttributeError):
+        return [part.strip() for part in text.split(",")]
+    return [ast.get_source_segment(source, part) for part in parts]
+
+
+def _typed(text: str, parameter: Parameter | None) -> Any:
+    """Return the first reading of a text that has the parameter's type."""
+    literal = _literal(text)
+    if parameter is None:
+        return literal
+    default = parameter.default
+    type_name = parameter.type_name
+    if not type_name and isinstance(default, (bool, int, float, str)) and not isinstance(default, Expression):
+        type_name = type(default).__name__
+    if not type_name:
+        return literal
+    annotation = _annotation(type_name)
+    for value in (literal, {"true": True, "false": False}.get(text.lower(), literal), _number(text), text):
+        if _is_a(value, annotation):
+            return float(value) if type_name == "float" else value
+    if type_name == "bool":  # where any other text would count as true
+        raise ParameterError(f"parameter {parameter.name!r} is {text!r}: it takes True or False")
+    return literal
+
+
+def _literal(text: str) -> Any:
     """Parse a Python literal; anything else is a string."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
         return text

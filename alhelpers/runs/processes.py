@@ -67,15 +67,18 @@ class Processes:
     def __exit__(self, *error: object) -> None:
         self.stop()
 
-    def execute(self, request: dict[str, Any]) -> Any:
-        """Execute a request of ``runner.make_request`` in a fresh process, and return its answer as JSON.
+    def execute(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Execute a request of ``runner.make_request`` in a fresh process, and return its answer.
 
-        Raises NotebookError with the end of the log if the process died without an answer.
+        If the process died without one, the answer is an error with the end of the log.
         """
-        answer, code = self._fork(request) if self.forks else self._start(request)
-        if answer is None:
-            raise NotebookError(f"the process of the run {_end_of(code)}{self._log_tail()}")
-        return answer
+        try:
+            answer, code = self._fork(request) if self.forks else self._start(request)
+        except NotebookError as error:
+            return error.as_answer()
+        return (
+            answer or NotebookError(f"the process of the run {_end_of(code)}{self._log_tail()}").as_answer()
+        )
 
     def stop(self) -> None:
         """Kill all processes; unfinished runs are lost."""

@@ -16,8 +16,6 @@ class Progress:
         self._before, self._started = done, time.monotonic()
         self._overwrites = say is None and sys.stderr.isatty()
         self._say = say or _print
-        if done:
-            self.note(f"{done} of {total} runs are finished already")
 
     def step(self, *, failed: bool) -> None:
         """Count a finished run."""

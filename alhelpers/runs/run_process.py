@@ -48,7 +48,10 @@ def main() -> None:
             _become_kernel(command, server)
         exit_fast()
     theirs.close()
-    _answer(request["fork"], answers, ForkedKernel(pid, ours))
+    from alhelpers.runs.runner import execute
+
+    send(answers, execute(request["fork"], ForkedKernel(pid, ours)))
+    answers.close()
     exit_fast()
 
 
@@ -56,16 +59,9 @@ def _run_once() -> None:
     # What the kernel prints past Jupyter must not mix with the answer.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    from alhelpers.runs.runner import answer
+    from alhelpers.runs.runner import execute
 
-    json.dump(answer(json.load(sys.stdin)), answers)
-    answers.close()
-
-
-def _answer(request: dict[str, Any], answers: socket.socket, kernel: Any) -> None:
-    from alhelpers.runs.runner import answer
-
-    send(answers, answer(request, kernel))
+    json.dump(execute(json.load(sys.stdin)), answers)
     answers.close()
 
 

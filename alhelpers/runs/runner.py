@@ -1,53 +1,20 @@
-"""Run a notebook with parameters, by papermill, and read the values that it recorded."""
+"""Run a notebook with parameters, by papermill."""
 
-import importlib
-import importlib.util
-import json
 import os
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from alhelpers.files import write_text
 from alhelpers.runs.errors import NotebookError
-from alhelpers.runs.kernels import ForkedKernel, Guard, check_kernel, manager_class
-from alhelpers.runs.parameters import Parameter, ParameterError, check, declared
+from alhelpers.runs.kernels import ForkedKernel, Guard, find_kernel, kernel_of, manager_class
+from alhelpers.runs.notebooks import nbformat, parameters_in, read_notebook, recorded_in, tags_of
+from alhelpers.runs.parameters import check
 from alhelpers.runs.processes import Processes
-
-_GRAMMAR = "rfc3987_syntax"
-
-
-def _import_jsonschema() -> None:
-    """Import jsonschema, and its grammar of addresses only when a format is first checked.
-
-    Loading the grammar takes three quarters of the import time of nbformat, and notebooks have no such formats.
-    """
-    if "jsonschema" in sys.modules or _GRAMMAR in sys.modules or not importlib.util.find_spec(_GRAMMAR):
-        return
-
-    def is_valid_syntax(*arguments: Any) -> bool:
-        return importlib.import_module(_GRAMMAR).is_valid_syntax(*arguments)
-
-    sys.modules[_GRAMMAR] = stand_in = ModuleType(_GRAMMAR)
-    stand_in.is_valid_syntax = is_valid_syntax  # type: ignore[attr-defined]
-    try:
-        importlib.import_module("jsonschema")
-    finally:
-        del sys.modules[_GRAMMAR]
-
-
-_import_jsonschema()
-
-import nbformat  # noqa: E402
-
-#: The mime type under which ``notebook.record`` stores a value in an executed notebook.
-RECORD_MIME = "application/vnd.alhelpers.record+json"
-
-#: What nbformat raises for a file that is not a notebook.
-_UNREADABLE = (OSError, ValueError, AttributeError, nbformat.ValidationError)
 
 
 @dataclass(frozen=True)
@@ -66,22 +33,27 @@ def run(
     output: str | Path,
     *,
     cwd: str | Path | None = None,
+    kernel: str | None = None,
     seconds: float | None = None,
     memory: int | None = None,
     processes: Processes | None = None,
 ) -> Run:
     """Execute a notebook with parameters, and write the executed copy.
 
+    A cell tagged ``raises-exception`` may fail, as in Jupyter's own tools; papermill counts it as a failure at the end.
+
     Parameters
     ----------
     notebook : path
-        Has a cell tagged ``parameters``.
+        Has a cell tagged ``parameters``, unless it takes none.
     parameters : dict
-        Values by name; the rest keep their defaults.
+        Values by name; the rest keep their defaults. Where the cell declares types, values must have them.
     output : path
         The executed copy; if a cell fails or the kernel dies, it has the outputs so far.
     cwd : path, optional
         Working folder of the notebook; the default is the notebook's own folder.
+    kernel : str, optional
+        Name of the kernel that runs it, in place of the one that the notebook names.
     seconds : float, optional
         Time limit; the kernel is killed after it.
     memory : int, optional
@@ -99,110 +71,160 @@ def run(
     ParameterError
         If a parameter is unknown or has another type; nothing is run or written.
     NotebookError
-        If a cell fails, the kernel dies, a limit is exceeded, or the output's name does not end in ``.ipynb``.
-    FileExistsError
-        If the output is the notebook itself.
+        If a cell fails, the kernel is not installed or dies, a limit is exceeded, or the output's name does not end in
+        ``.ipynb``.
+    OSError
+        If the copy can't be written, or is the notebook itself (FileExistsError); where this is known before, nothing
+        is run.
     """
     notebook, output = Path(notebook), Path(output)
-    check(parameters_of(notebook), parameters, where=notebook.name)
-    if output.suffix != ".ipynb":
+    document = read_notebook(notebook)
+    kernel = kernel_of(document, kernel)
+    check(parameters_in(document, find_kernel(kernel).language), parameters, where=notebook.name)
+    if output.suffix != ".ipynb" or output.is_dir():
         raise NotebookError(f"the output {output} must be a notebook: choose a name that ends in .ipynb")
     if output.resolve() == notebook.resolve():
         raise FileExistsError(
             f"the output {output} is the notebook itself: choose another path for the executed copy"
         )
-    check_kernel()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    request = make_request(notebook, parameters, output, cwd, seconds=seconds, memory=memory)
-    values = execute(request) if processes is None else _execute_in(processes, request)
-    return Run(notebook, output, dict(parameters), values)
+    folder = working_folder(notebook, cwd)
+    with _naming(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output.parent):  # raises where nothing can be written
+            pass
+    request = make_request(document, notebook, folder, kernel, seconds=seconds, memory=memory)
+    request |= {"parameters": parameters, "output": os.path.abspath(output)}
+    answer = execute(request) if processes is None else processes.execute(request)
+    if "copy" in answer:
+        with _naming(output):
+            write_text(output, answer["copy"])
+    if "recorded" not in answer:
+        raise NotebookError(answer["message"], answer["cell"], answer["error"])
+    return Run(notebook, output, dict(parameters), answer["recorded"])
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name a file in the system's errors, which name a temporary one, or none if the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def working_folder(notebook: Path, cwd: str | Path | None) -> Path:
+    """Return the folder in which a notebook runs; raise NotebookError if it is missing."""
+    folder = Path(cwd or notebook.parent).resolve()
+    if not folder.is_dir():
+        raise NotebookError(f"the working folder {folder} does not exist")
+    return folder
 
 
 def make_request(
-    notebook: Path, parameters: dict[str, Any], output: Path, cwd: str | Path | None, **limits: float | None
+    document: nbformat.NotebookNode, notebook: Path, folder: Path, kernel: str, **limits: float | None
 ) -> dict[str, Any]:
-    """Return a run as plain JSON, for this process or another one; the limits are ``seconds`` and ``memory``."""
+    """Return what runs of a notebook as it is now have in common, as plain JSON: all but ``parameters`` and ``output``.
+
+    The limits are ``seconds`` and ``memory``.
+    """
     return limits | {
+        "text": nbformat.writes(document),
         "notebook": os.path.abspath(notebook),
-        "parameters": parameters,
-        "output": os.path.abspath(output),
-        "shown": str(output),
-        "cwd": os.path.abspath(cwd or notebook.parent),
+        "cwd": str(folder),
+        "kernel": kernel,
     }
 
 
-def _execute_in(processes: Processes, request: dict[str, Any]) -> dict[str, Any]:
-    """Execute a request in a fresh process; return what was recorded, or raise what was raised there."""
-    found = processes.execute(request)
-    if "recorded" in found:
-        return found["recorded"]
-    if "errno" in found:
-        raise OSError(found["errno"], found["message"], found["file"])
-    raise NotebookError(found["message"], found["cell"], found["error"])
-
-
-def execute_safely(processes: Processes, request: dict[str, Any]) -> dict[str, Any]:
-    """Execute a request in a fresh process; its answer is a failure also if the process died."""
-    try:
-        return processes.execute(request)
-    except NotebookError as error:
-        return failure(error)
-
-
-def answer(request: dict[str, Any], waiting: ForkedKernel | None = None) -> dict[str, Any]:
-    """Execute a request in this process; return what was recorded, or the error, as plain JSON."""
-    started = time.monotonic()
-    try:
-        found = {"recorded": execute(request, waiting)}
-    except NotebookError as error:
-        found = failure(error)
-    except OSError as error:
-        found = {"errno": error.errno, "message": error.strerror or str(error), "file": error.filename}
-    return found | {"seconds": round(time.monotonic() - started, 3)}
-
-
-def failure(error: NotebookError) -> dict[str, Any]:
-    """Return a failure as plain JSON."""
-    return {"message": str(error), "cell": error.cell, "error": error.error}
-
-
 def execute(request: dict[str, Any], waiting: ForkedKernel | None = None) -> dict[str, Any]:
-    """Execute a request in this process, with a kernel that may wait already; return what was recorded."""
-    import papermill  # only a run needs it, and it is slow to import
+    """Execute a request in this process, with a kernel that may wait already; return its answer as plain JSON.
 
-    from alhelpers.runs.engine import ENGINE, KernelDied, register
+    The answer has ``seconds``, the executed ``copy`` if there is one, and ``recorded`` or the parts of an error.
+    """
+    started = time.monotonic()
+    executed: list[nbformat.NotebookNode] = []
+    try:
+        _execute(request, waiting, executed)
+        answer: dict[str, Any] = {"recorded": recorded_in(executed[0])}
+    except NotebookError as error:
+        answer = error.as_answer()
+    if executed:
+        executed[0].metadata.papermill.update(input_path=request["notebook"], output_path=request["output"])
+        answer["copy"] = nbformat.writes(executed[0])
+    return answer | {"seconds": round(time.monotonic() - started, 3)}
+
+
+def _execute(
+    request: dict[str, Any], waiting: ForkedKernel | None, executed: list[nbformat.NotebookNode]
+) -> None:
+    """Execute a request; the notebook, with the outputs so far, goes into a list."""
+    import papermill  # only a run needs it, and it is slow to import
+    from nbclient.exceptions import DeadKernelError
+
+    from alhelpers.runs.engine import ENGINE, register
 
     register()
-    name, guard = Path(request["notebook"]).name, Guard(request["seconds"], request["memory"])
+    name = Path(request["notebook"]).name
+    guard = Guard(request["seconds"], request["memory"])
     try:
+        spec = find_kernel(request["kernel"])
         with tempfile.TemporaryDirectory(prefix="alhelpers-") as folder:
             papermill.execute_notebook(
-                request["notebook"],
-                request["output"],
+                nbformat.reads(request["text"], as_version=4),
+                None,
                 parameters=request["parameters"],
                 cwd=request["cwd"],
                 engine_name=ENGINE,
-                kernel_name="python3",
-                language="python",
+                kernel_name=request["kernel"],
+                language=spec.language,
                 progress_bar=False,
-                request_save_on_cell_execute=False,
                 autosave_cell_every=0,
-                kernel_manager_class=manager_class(folder, guard, waiting),
+                kernel_manager_class=manager_class(folder, guard, spec, waiting),
+                executed=executed,
             )
     except papermill.PapermillExecutionError as error:
+        if _is_expected(executed[0]):
+            papermill.execute.remove_error_markers(executed[0])
+            return
         reason = f"{error.ename}: {error.evalue}"
         raise _stopped(f"{name} stopped", error.exec_count, error.source, reason, request) from error
-    except KernelDied as error:
-        papermill.iorw.write_ipynb(error.notebook, request["output"])
+    except DeadKernelError as error:
+        number, source = _mark_last_cell(executed[0])
         fate, reason = ("was killed", guard.reason) if guard.reason else ("died", "did it run out of memory?")
-        found = _stopped(f"the kernel of {name} {fate}", error.number, error.source, reason, request)
+        found = _stopped(f"the kernel of {name} {fate}", number, source, reason, request)
         found.error = guard.reason or "the kernel died"
         raise found from error
-    except RuntimeError as error:
+    except (
+        papermill.exceptions.PapermillException
+    ) as error:  # it knows no parameters in the kernel's language
+        raise NotebookError(f"papermill can't run {name}: {error}") from error
+    except (RuntimeError, OSError) as error:
         raise NotebookError(f"the kernel of {name} did not start: {error}") from error
     finally:
         guard.stop()
-    return recorded(request["output"])
+
+
+def _is_expected(document: nbformat.NotebookNode) -> bool:
+    """Return whether every cell that failed is tagged ``raises-exception``."""
+    failed = [
+        cell
+        for cell in document.cells
+        if any(output.output_type == "error" for output in cell.get("outputs", []))
+    ]
+    return not document.metadata.papermill.exception and all(
+        "raises-exception" in tags_of(cell) for cell in failed
+    )
+
+
+def _mark_last_cell(document: nbformat.NotebookNode) -> tuple[int, str]:
+    """Mark the last cell that was started as papermill marks one that failed; return its number and source."""
+    started = [
+        cell
+        for cell in document.cells
+        if cell.cell_type == "code" and cell.metadata.papermill["start_time"] and cell.source.strip()
+    ]
+    started[-1].metadata.papermill.update(exception=True, status="failed")
+    document.metadata.papermill["exception"] = True
+    return len(started), started[-1].source
 
 
 def _stopped(
@@ -211,36 +233,7 @@ def _stopped(
     line = next(iter((source or "").strip().splitlines()), "")
     return NotebookError(
         f"{what} at code cell [{number}], which begins {line!r}: {reason}\n"
-        f"The executed copy is {request['shown']}",
+        f"The executed copy is {request['output']}",
         f"[{number}] {line}",
         reason,
     )
-
-
-def parameters_of(notebook: str | Path) -> dict[str, Parameter]:
-    """Read the parameters of a notebook file."""
-    for cell in read_notebook(notebook).cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            return declared(cell.source)
-    raise ParameterError(
-        f"{notebook} has no cell tagged 'parameters': add the tag to the cell with its parameters"
-    )
-
-
-def read_notebook(path: str | Path) -> nbformat.NotebookNode:
-    """Read a notebook file; raise ParameterError if it is not a notebook."""
-    try:
-        return nbformat.read(str(path), as_version=4)
-    except _UNREADABLE as error:
-        raise ParameterError(f"{path} can't be read as a notebook: {error}") from error
-
-
-def recorded(executed: str | Path) -> dict[str, Any]:
-    """Return the values that an executed notebook recorded, by name; the last one of each name."""
-    values: dict[str, Any] = {}
-    for cell in nbformat.read(str(executed), as_version=4).cells:
-        for output in cell.get("outputs", []):
-            entry = output.get("data", {}).get(RECORD_MIME)
-            if entry is not None:
-                values.update(json.loads(entry) if isinstance(entry, str) else entry)
-    return values

@@ -1,15 +1,14 @@
 """The settings of a sweep: from a grid or a list, checked, each named by a hash of what it runs."""
 
-import hashlib
 import itertools
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from alhelpers.runs.parameters import Parameter, ParameterError, check
-from alhelpers.runs.runner import parameters_of, read_notebook
+from alhelpers.runs.sources import digest_of, file_digests
 
 #: Of a hash in hexadecimal: two of a million runs have the same name with a probability below one in ten million.
 _DIGITS = 16
@@ -19,31 +18,42 @@ Grid = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """One run: the parameters as given, all of them with the defaults, and its name."""
+    """One run: the parameters as given, all of them with the defaults, its name, and digests of what it reads."""
 
     given: dict[str, Any]
     values: dict[str, Any]
     name: str
+    sources: dict[str, str] = field(repr=False)
 
 
-def settings_of(notebook: Path, grid: Grid) -> list[Setting]:
+def settings_of(
+    grid: Grid,
+    parameters: Mapping[str, Parameter],
+    code: dict[str, str],
+    folder: Path,
+    written: AbstractSet[str] = frozenset(),
+    *,
+    where: str,
+) -> list[Setting]:
     """Return the settings of a grid of lists, or of a list of parameter sets.
 
-    Raises ParameterError if there are none, one comes twice, or a parameter is unknown or of another type.
+    ``code`` has digests of the notebook and its modules; to them come those of the files in ``folder`` that a setting
+    names, but for those that the runs themselves have ``written``. Raises ParameterError if there are no settings, one
+    comes twice, or a parameter is unknown or of another type.
     """
-    parameters = parameters_of(notebook)
-    version = code_version(notebook)
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     settings: dict[str, Setting] = {}
     for given in _expanded(grid):
-        check(parameters, given, where=notebook.name)
+        check(parameters, given, where=where)
         values = defaults | given
-        name = _hash([version, _comparable(parameters, values)])
+        files = file_digests(values, folder)
+        sources = code | {text: files[text] for text in files.keys() - written}
+        name = digest_of([sources, _comparable(parameters, values)])[:_DIGITS]
         if name in settings:
             raise ParameterError(
-                f"the settings {settings[name].given} and {given} of {notebook.name} are the same run: leave one out"
+                f"the settings {settings[name].given} and {given} of {where} are the same run: leave one out"
             )
-        settings[name] = Setting(given, values, name)
+        settings[name] = Setting(given, values, name, sources)
     return list(settings.values())
 
 
@@ -68,23 +78,10 @@ def _expanded(grid: Grid) -> list[dict[str, Any]]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-def _comparable(parameters: dict[str, Parameter], values: dict[str, Any]) -> dict[str, Any]:
+def _comparable(parameters: Mapping[str, Parameter], values: dict[str, Any]) -> dict[str, Any]:
     """Return the values in one form for equal runs: a float may be given as an int."""
     floats = {name for name, parameter in parameters.items() if parameter.type_name == "float"}
-    return {name: float(value) if name in floats else value for name, value in sorted(values.items())}
-
-
-def code_version(notebook: Path) -> str:
-    """Return a hash of the package's source and the notebook's cells without outputs."""
-    digest = hashlib.sha256()
-    folder = Path(__file__).resolve().parents[1]
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
-    cells = [
-        (cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in read_notebook(notebook).cells
-    ]
-    return _hash([digest.hexdigest(), cells])
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:_DIGITS]
+    return {
+        name: float(value) if name in floats and isinstance(value, int) and abs(value) < 2**53 else value
+        for name, value in values.items()
+    }

@@ -8,9 +8,7 @@
     results.parquet, .csv       a row for each run: parameters, recorded values, outcome
 """
 
-import csv
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,9 @@ import filelock
 from alhelpers.files import replacing, write_text
 from alhelpers.runs.errors import SweepError
 from alhelpers.runs.settings import Setting
+from alhelpers.runs.sources import digest_of, texts_in
 
-_PLAN, _LOCK = "sweep.json", ".lock"
+_PLAN, _LOCK, _OUTCOME = "sweep.json", ".lock", "run.json"
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class Store:
     def claim(self, settings: list[Setting]) -> None:
         """Lock the folder; raise SweepError if it is in use, or holds another sweep or other files."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._check(settings)  # before the lock, so that nothing is written into a folder of something else
         try:
             self._lock.acquire(blocking=False)
         except filelock.Timeout as error:
@@ -66,7 +66,8 @@ class Store:
     def _check(self, settings: list[Setting]) -> None:
         path = self.folder / _PLAN
         if not path.exists():
-            if any(entry.name != _LOCK for entry in self.folder.iterdir()):
+            names = {entry.name for entry in self.folder.iterdir()} - {_LOCK}
+            if any(not name.startswith(f".{_PLAN}.") for name in names):  # which a kill has left
                 raise SweepError(
                     f"{self.folder} holds other files than those of a sweep: choose another folder"
                 )
@@ -80,7 +81,12 @@ class Store:
                 " folder"
             )
         given = [setting.given for setting in settings]
-        lost = [setting for setting in earlier["settings"] if setting not in given]
+        digests = set(map(digest_of, given))  # a nan equals no other
+        lost = [
+            setting
+            for setting in earlier["settings"]
+            if digest_of(setting) not in digests and setting not in given
+        ]
         if lost:
             raise SweepError(
                 f"{self.folder} holds a sweep with {len(lost)} settings that this one lacks, such as {lost[0]}: choose"
@@ -92,10 +98,10 @@ class Store:
         return self.folder / "runs" / setting.name / self.notebook.name
 
     def outcome(self, setting: Setting) -> Outcome | None:
-        """Return the outcome of a run, or None if it has not ended."""
+        """Return the outcome of a run, or None if it has not ended, or its executed copy is lost."""
         path = self.executed(setting)
-        kept = _read(path.parent / "run.json")
-        if kept is None or not path.exists():
+        kept = _read(path.parent / _OUTCOME)
+        if kept is None or (kept["state"] == "done" and not path.exists()):
             return None
         return Outcome(**{name: kept[name] for name in Outcome.__dataclass_fields__})
 
@@ -104,23 +110,51 @@ class Store:
         outcome = self.outcome(setting)
         return outcome is not None and outcome.state == "done"
 
-    def keep(self, setting: Setting, outcome: Outcome) -> None:
-        """Write the outcome of a run, after its executed copy is safe on the disk."""
+    def keep(self, setting: Setting, outcome: Outcome, copy: str | None) -> None:
+        """Write the executed copy of a run, then its outcome."""
         path = self.executed(setting)
-        if path.exists():
-            with open(path, "rb+") as file:
-                os.fsync(file.fileno())
-        content = {"notebook": self.notebook.name, "parameters": setting.values} | asdict(outcome)
-        write_text(path.parent / "run.json", json.dumps(content, indent=1))
+        if copy is None:
+            path.unlink(missing_ok=True)  # of an earlier attempt
+        else:
+            write_text(path, copy)
+        content = {"notebook": self.notebook.name, "parameters": setting.values, "sources": setting.sources}
+        write_text(path.parent / _OUTCOME, json.dumps(content | asdict(outcome), indent=1))
 
-    def stale(self, settings: list[Setting]) -> int:
-        """Return the number of runs of other versions of the notebook or the package."""
-        names = {setting.name for setting in settings}
-        runs = self.folder / "runs"
-        return sum(entry.name not in names for entry in runs.iterdir()) if runs.is_dir() else 0
+    def forget(self, settings: list[Setting]) -> None:
+        """Remove the outcomes of runs, so that they are run again."""
+        for setting in settings:
+            (self.executed(setting).parent / _OUTCOME).unlink(missing_ok=True)
+
+    def written(self) -> set[str]:
+        """Return the texts that a finished run had as parameters when they named no file yet: files of its own."""
+        return {
+            text
+            for run in self._runs().values()
+            for text in texts_in(run["parameters"])
+            if text not in run.get("sources", ())
+        }
+
+    def stale(self, settings: list[Setting]) -> tuple[int, set[str]]:
+        """Return the number of runs of other versions, and what differs from them in the settings to be run."""
+        runs = self._runs()
+        for setting in settings:
+            runs.pop(setting.name, None)
+        earlier = {digest_of(run["parameters"]): run.get("sources", {}).items() for run in runs.values()}
+        differing: set[str] = set()
+        for setting in settings:
+            sources = earlier.get(digest_of(setting.values))
+            if sources is not None and not self.is_done(setting):
+                differing |= {name for name, _ in sources ^ setting.sources.items()}
+        return len(runs), differing
+
+    def _runs(self) -> dict[str, dict[str, Any]]:
+        """Return what is stored of the finished runs, by name."""
+        found = {path.parent.name: _read(path) for path in self.folder.glob(f"runs/*/{_OUTCOME}")}
+        return {name: run for name, run in found.items() if run is not None and run.get("state") == "done"}
 
     def write_results(self, settings: list[Setting]) -> None:
         """Write the table of the finished runs, as Parquet and as CSV."""
+        import pandas
         import pyarrow
         from pyarrow import parquet
 
@@ -128,13 +162,8 @@ class Store:
         table = pyarrow.table({name: _column(values) for name, values in columns.items()})
         with replacing(self.folder / "results.parquet") as path:
             parquet.write_table(table, path)
-        with (
-            replacing(self.folder / "results.csv") as path,
-            open(path, "w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows([_text(value) for value in row] for row in zip(*columns.values(), strict=True))
+        with replacing(self.folder / "results.csv") as path:
+            pandas.DataFrame(columns, dtype=object).map(_text).to_csv(path, index=False)
 
     def _columns(self, settings: list[Setting]) -> dict[str, list[Any]]:
         """Return the columns of the table: parameters, recorded values, and the outcome."""
@@ -144,7 +173,9 @@ class Store:
         }
         rows = [_flat(outcome.recorded) for _, outcome in ended]
         for name in dict.fromkeys(name for row in rows for name in row):
-            column = f"recorded.{name}" if name in columns or name.startswith("run.") else name
+            column = f"recorded.{name}" if name.startswith("run.") else name
+            while column in columns:
+                column = f"recorded.{column}"
             columns[column] = [row.get(name) for row in rows]
         return columns | {
             "run.name": [setting.name for setting, _ in ended],
@@ -153,7 +184,10 @@ class Store:
             "run.cell": [outcome.cell for _, outcome in ended],
             "run.error": [outcome.error for _, outcome in ended],
             "run.notebook": [
-                self.executed(setting).relative_to(self.folder).as_posix() for setting, _ in ended
+                self.executed(setting).relative_to(self.folder).as_posix()
+                if self.executed(setting).exists()
+                else None
+                for setting, _ in ended
             ],
         }
 

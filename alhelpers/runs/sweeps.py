@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from alhelpers.parallel import available_cores
 from alhelpers.runs.errors import SweepError
-from alhelpers.runs.kernels import check_kernel
+from alhelpers.runs.kernels import find_kernel, kernel_of
+from alhelpers.runs.notebooks import code_of, parameters_in, read_notebook
 from alhelpers.runs.preload import preloads
 from alhelpers.runs.processes import Processes
 from alhelpers.runs.progress import Progress
-from alhelpers.runs.runner import execute_safely, make_request, read_notebook
+from alhelpers.runs.runner import make_request, working_folder
 from alhelpers.runs.settings import Grid, Setting, settings_of
+from alhelpers.runs.sources import NOTEBOOK, Modules, module_digests, modules_of, notebook_digests
 from alhelpers.runs.store import Outcome, Store
 
 if TYPE_CHECKING:
@@ -33,6 +36,8 @@ def sweep(
     workers: Any = None,
     *,
     cwd: str | Path | None = None,
+    kernel: str | None = None,
+    fresh: bool = False,
     seconds: float | None = None,
     memory: int | None = None,
     threads: int | None = None,
@@ -44,6 +49,10 @@ def sweep(
     Finished runs are kept: call it again after it was killed, after a failure, or with more settings, and only the rest
     is run. A run that fails does not stop the others.
 
+    A run is kept while nothing that it reads has changed: its parameters, the notebook, its kernel, this package, the
+    modules beside the notebook that its code names and those that these name, and the files that parameters name. Other
+    files, and installed packages, are not compared: pass ``fresh`` after a change of them.
+
     Parameters
     ----------
     notebook : path
@@ -54,12 +63,16 @@ def sweep(
     output : path
         A new folder, or that of an earlier call with the same settings or fewer. ``results.parquet``, ``results.csv``
         and, in ``runs``, a folder for each run with the executed notebook are written to it; the name of a run's folder
-        is a hash of the notebook, the parameters and the source of this package.
+        is a hash of what the run reads.
     workers : int or dask.distributed.Client, optional
         Number of runs at a time; the default is one for each core. Or the client of a cluster on whose machines this
         package is installed and the working folder exists.
     cwd : path, optional
         Working folder of the runs; the default is the notebook's own folder.
+    kernel : str, optional
+        Name of the kernel of the runs, in place of the one that the notebook names.
+    fresh : bool
+        Whether to run all settings again.
     seconds : float, optional
         Time limit of a run; one that takes longer is killed, and has failed.
     memory : int, optional
@@ -75,42 +88,51 @@ def sweep(
     Returns
     -------
     pandas.DataFrame
-        A row for each run, in the order of the settings: the parameters; the recorded values, those inside a dict
-        as ``name.key``; and ``run.name``, ``run.state`` (done or failed), ``run.seconds``, ``run.cell``,
-        ``run.error`` and ``run.notebook``. A recorded value that has the name of a parameter is ``recorded.name``.
+        A row for each run, in the order of the settings: the parameters, with the source of a default that is computed;
+        the recorded values, those inside a dict as ``name.key``; and ``run.name``, ``run.state`` (done or failed),
+        ``run.seconds``, ``run.cell``, ``run.error`` and ``run.notebook``. A recorded value that has the name of a
+        parameter is ``recorded.name``.
 
     Raises
     ------
     ParameterError
         If a setting has an unknown parameter or a value of another type, or comes twice; nothing is run then.
     SweepError
-        If the folder belongs to another sweep, or the disk is full; finished runs are kept.
+        If the folder belongs to another sweep, the disk is full, or a module is changed meanwhile; finished runs are
+        kept.
     NotebookError
-        If Jupyter has no kernel of this Python.
+        If the kernel is not installed, or the working folder is missing.
     """
     notebook, store = Path(notebook), Store(Path(output), Path(notebook))
-    settings = settings_of(notebook, grid)
-    folder = Path(cwd or notebook.parent).resolve()
-    if not folder.is_dir():
-        raise SweepError(f"the working folder {folder} does not exist")
-    check_kernel()
+    workers = available_cores() if workers is None else workers
+    if not hasattr(workers, "scheduler_info") and (type(workers) is not int or workers < 1):
+        raise SweepError(f"workers is {workers!r}: it must be an integer of at least 1, or a Dask client")
+    document = read_notebook(notebook)
+    folder = working_folder(notebook, cwd)
+    kernel = kernel_of(document, kernel)
+    parameters = parameters_in(document, find_kernel(kernel).language)
+    modules = modules_of(document, folder)
+    code = notebook_digests(document, kernel) | module_digests(modules)
+    settings = settings_of(grid, parameters, code, folder, store.written(), where=notebook.name)
     with _disk_full_named(store, settings):
         store.claim(settings)
     try:
+        if fresh:
+            store.forget(settings)
         waiting = [setting for setting in settings if not store.is_done(setting)]
         progress = Progress(len(settings), len(settings) - len(waiting), say)
-        if stale := store.stale(settings):
-            progress.note(f"{stale} runs of other versions of the code are left in {store.folder / 'runs'}")
-        limits = {"seconds": seconds, "memory": memory}
+        _note_kept(progress, store, settings, modules)
+        common = make_request(document, notebook, folder, kernel, seconds=seconds, memory=memory)
         requests = {
-            setting: make_request(notebook, setting.given, store.executed(setting), folder, **limits)
+            setting: common
+            | {"parameters": setting.given, "output": os.path.abspath(store.executed(setting))}
             for setting in waiting
         }
         with _disk_full_named(store, settings):
             try:
                 if waiting:
-                    with _submitter(workers, threads, fork, _preloads(notebook)) as submit:
-                        _perform(requests, submit, store, progress)
+                    with _submitter(workers, threads, fork, preloads(code_of(document))) as submit:
+                        _perform(requests, submit, store, progress, modules)
             finally:
                 store.write_results(settings)
     finally:
@@ -143,32 +165,49 @@ def _disk_full_named(store: Store, settings: list[Setting]) -> Iterator[None]:
         ) from error
 
 
+def _note_kept(progress: Progress, store: Store, settings: list[Setting], modules: Modules) -> None:
+    """Say which runs are kept and why, and why others are not."""
+    parts = []
+    if progress.done:
+        files = {name for setting in settings for name in setting.sources} - {*modules, *NOTEBOOK}
+        same = ", ".join(["parameters", *NOTEBOOK, *modules, *sorted(files)])
+        parts.append(f"{progress.done} of {progress.total} runs are finished already, with the same {same}")
+    stale, differing = store.stale(settings)
+    if stale:
+        what = f" ({', '.join(sorted(differing))} changed)" if differing else ""
+        parts.append(f"{stale} runs of other versions{what} are left in {store.folder / 'runs'}")
+    if parts:
+        progress.note("; ".join(parts))
+
+
 def _perform(
-    requests: dict[Setting, dict[str, Any]], submit: Submit, store: Store, progress: Progress
+    requests: dict[Setting, dict[str, Any]],
+    submit: Submit,
+    store: Store,
+    progress: Progress,
+    modules: Modules,
 ) -> None:
     """Execute requests, and store the outcome of each run as soon as it has ended."""
     for setting in requests:
         store.executed(setting).parent.mkdir(parents=True, exist_ok=True)
     futures = {submit(entry): setting for setting, entry in requests.items()}
     for future in concurrent.futures.as_completed(futures):
-        setting = futures[future]
-        answer = future.result()
-        if "copy" in answer:  # from a machine that may not see this folder
-            store.executed(setting).write_text(answer["copy"], encoding="utf-8")
-        if "errno" in answer:
-            raise OSError(answer["errno"], answer["message"], answer["file"])
+        setting, answer = futures[future], future.result()
+        changed = [
+            name for name, digest in module_digests(modules).items() if digest != setting.sources[name]
+        ]
+        if changed:
+            raise SweepError(
+                f"{', '.join(changed)} changed while the sweep ran: {progress.done} of {progress.total} runs are kept."
+                " Start it again: all runs will be of the new version"
+            )
         if "recorded" in answer:
             outcome = Outcome("done", answer["seconds"], answer["recorded"])
         else:
             outcome = Outcome("failed", answer.get("seconds"), {}, answer["cell"], answer["error"])
             progress.note(f"{setting.given} failed: {answer['message']}")
-        store.keep(setting, outcome)
+        store.keep(setting, outcome, answer.get("copy"))
         progress.step(failed=outcome.state == "failed")
-
-
-def _preloads(notebook: Path) -> list[str]:
-    cells = read_notebook(notebook).cells
-    return preloads("\n".join(cell.source for cell in cells if cell.cell_type == "code"))
 
 
 def _submitter(
@@ -179,9 +218,6 @@ def _submitter(
         from alhelpers.runs.cluster import cluster
 
         return cluster(workers, threads, fork, preload)
-    workers = available_cores() if workers is None else workers
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise SweepError(f"workers is {workers!r}: it must be an integer of at least 1, or a Dask client")
     return _on_this_machine(workers, threads or max(1, available_cores() // workers), fork, preload)
 
 
@@ -191,7 +227,7 @@ def _on_this_machine(workers: int, threads: int, fork: bool | None, preload: lis
     try:
         with Processes(threads, fork=fork, preload=preload) as processes:
             try:
-                yield lambda request: pool.submit(execute_safely, processes, request)
+                yield lambda request: pool.submit(processes.execute, request)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
     finally:

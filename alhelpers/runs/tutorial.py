@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from nbconvert import HTMLExporter
 
 from alhelpers import platform
-from alhelpers.runs.parameters import check
+from alhelpers.files import write_text
+from alhelpers.runs.notebooks import nbformat, parameters_of
+from alhelpers.runs.parameters import Parameter, check
 from alhelpers.runs.processes import Processes
-from alhelpers.runs.runner import Run, parameters_of, run
+from alhelpers.runs.runner import Run, run
 
 
 def run_tutorial(
@@ -29,7 +30,7 @@ def run_tutorial(
 
     Notebooks that do not use the platform, without the parameter ``state_dir``, run beside the others.
     """
-    paths = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+    paths = _paths(notebooks)
     if not paths:
         raise FileNotFoundError(f"there are no notebooks in {notebooks}: run this in a clone of the kit")
     if output.resolve() == notebooks.resolve():
@@ -47,9 +48,9 @@ def run_tutorial(
     try:
         return _run_all(paths, [path for path in paths[1:] if "state_dir" not in given[path]], execute)
     finally:
-        executed = sorted(output.glob("[0-9][0-9]_*.ipynb"))
+        executed = _paths(output)
         if executed:
-            (output / "report.html").write_text(report(executed), encoding="utf-8")
+            write_text(output / "report.html", report(executed))
             say(f"report: {output / 'report.html'}")
 
 
@@ -70,15 +71,24 @@ def _run_all(paths: list[Path], apart: list[Path], execute: Callable[[Path, Proc
     return [runs[path] for path in paths]
 
 
+def known_parameters(notebooks: Path) -> dict[str, Parameter]:
+    """Return the parameters of all notebooks of a folder, by name."""
+    return {name: parameter for path in _paths(notebooks) for name, parameter in parameters_of(path).items()}
+
+
+def _paths(notebooks: Path) -> list[Path]:
+    return sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+
+
 def _given(paths: list[Path], parameters: dict[str, Any], *, state_dir: str) -> dict[Path, dict[str, Any]]:
     """Return the parameters of each notebook, checked."""
-    declared = {path: parameters_of(path) for path in paths}
-    known = {name: parameter for names in declared.values() for name, parameter in names.items()}
-    check(known, parameters, where="the tutorial")
+    check(known_parameters(paths[0].parent), parameters, where="the tutorial")
     values = {"state_dir": state_dir} | parameters
-    shares = {path: {name: values[name] for name in values if name in declared[path]} for path in paths}
-    for path, share in shares.items():
-        check(declared[path], share, where=path.name)
+    shares = {}
+    for path in paths:
+        declared = parameters_of(path)
+        shares[path] = {name: values[name] for name in values if name in declared}
+        check(declared, shares[path], where=path.name)
     return shares
 
 
@@ -87,7 +97,7 @@ def _clear(output: Path) -> None:
     if earlier := platform.running(output / "platform"):
         earlier.stop()
     shutil.rmtree(output / "platform", ignore_errors=True)
-    for path in [*output.glob("[0-9][0-9]_*.ipynb"), output / "report.html"]:
+    for path in [*_paths(output), output / "report.html"]:
         path.unlink(missing_ok=True)
 
 

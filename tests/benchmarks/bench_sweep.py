@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from alhelpers import runs
-from alhelpers.runs.runner import nbformat
+from alhelpers.runs.notebooks import nbformat
 
 SETTINGS, CALLS, WORKERS, LIMIT = 20, 3, 2, 8.0
 

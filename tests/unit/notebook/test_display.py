@@ -13,7 +13,7 @@ from IPython.utils.capture import RichOutput, capture_output
 from matplotlib import pyplot as plt
 
 from alhelpers.notebook import image_grid, progress, record, show
-from alhelpers.runs.runner import RECORD_MIME
+from alhelpers.runs.notebooks import RECORD_MIME
 
 
 @pytest.fixture(autouse=True)

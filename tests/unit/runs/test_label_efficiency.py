@@ -2,13 +2,18 @@
 
 import json
 import re
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from alhelpers.runs import label_efficiency
+from alhelpers.runs.notebooks import parameters_of
 from alhelpers.runs.parameters import check
-from alhelpers.runs.runner import parameters_of
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
+import label_efficiency
 
 CONTENDER = "mc_dropout > typicality"
 

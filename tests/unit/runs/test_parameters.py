@@ -1,8 +1,12 @@
+import math
+import runpy
+from types import ModuleType
+
 import numpy as np
 import pytest
 
 from alhelpers.runs import ParameterError
-from alhelpers.runs.parameters import check, declared
+from alhelpers.runs.parameters import Expression, check, check_types, declared, given, given_lists
 
 CELL = """# What a reader may change
 dataset: str = "digits"  # which images: digits or mnist
@@ -10,7 +14,7 @@ seed: int = 0
 rate: float = 6e-3  # the highest of the cycle
 whole: float = 1
 augment: bool = True
-label: str = "Größe"  # äöü: help after other letters
+label: str = "Größe"
 sizes: list[int] = [
     10,  # first
     20,
@@ -18,95 +22,120 @@ sizes: list[int] = [
 weights: dict[str, float] = {"a": 0.5, "b": 1}
 grid: dict[str, list[int]] = {"steps": [1, 2]}
 anything: list = [1, "two"]
-nothing: list[str] = []
 negative: int = -1
+most: "int | None" = None
+plain = "v1"
+version: str = "1.0"
+flag = False
+limit = 0.5
+several: int | str = 1
+shape: tuple[int, ...] = (8, 8)
+mode: Literal["fast", "slow", 3] = "fast"
+deep: typing.Optional[typing.List[int]] = None
+either: Union[int, str] = 0
+folder: Path = "data"
+required: int
+implicit: int = None
 """
+
+PARAMETERS = declared(CELL)
+
+#: Parameters cells that papermill runs.
+CELLS = [
+    "import typing\nfrom pathlib import Path\nfrom typing import Literal, Union\n"
+    + CELL.replace("required: int\n", ""),
+    "C = None",
+    "seed = 0; other: int = 1",
+    "a = b = 3",
+    "a, (b, c) = 1, (2, 3)",
+    "a, b = 'xy'\nprint([i for i in a], lambda j: j)\nwith open(__file__) as file:\n    (size := 3)",
+    "[a, b] = range(2)",
+    'text = "a=b"  # >= 0',
+    'text: str = "#1"',
+    "import math\nrate = 10**-3\nlimit: float = math.inf\nlow = -math.inf",
+    "size = 2 * 3\ntwice = size * 2",
+    "from pathlib import Path\nfolder = Path('data')\nbox = [folder]",
+    "seed: int = 0\nseed += 1\nseed2: int = None",
+    "import sys\nif sys.maxsize:\n    large = True\nelse:\n    large = False\nfor name in 'ab': last = name",
+    "def f():\n    inner = 1\nprint(f())\nx = f",
+    "keys = {1: 'a'}\nnothing = ()\nsame = {1, 2}\nraw = b'x'\nimaginary = 1j",
+    "text = '''\n# no comment\nx = 1\n'''",
+    "",
+    "# nothing",
+]
 
 
 @pytest.fixture
-def papermill_reads(notebook):
-    import papermill  # after alhelpers.runs, which makes its imports fast
+def namespace(tmp_path):
+    """Run a cell as a script, and return what it has assigned."""
 
-    return lambda source: papermill.inspect_notebook(str(notebook(source)))
+    def run(cell):
+        (tmp_path / "cell.py").write_text(cell)
+        return runpy.run_path(str(tmp_path / "cell.py"))
 
-
-def test_it_reads_what_papermill_reads(papermill_reads):
-    found, read = declared(CELL), papermill_reads(CELL)
-    assert list(found) == list(read)
-    for name, parameter in found.items():
-        assert parameter.type_name == read[name]["inferred_type_name"]
-        assert parameter.help == read[name]["help"]
+    return run
 
 
-def test_defaults_and_help():
-    found = declared(CELL)
-    assert {name: parameter.default for name, parameter in found.items()} == {
-        "dataset": "digits",
-        "seed": 0,
-        "rate": 6e-3,
-        "whole": 1,
-        "augment": True,
-        "label": "Größe",
-        "sizes": [10, 20],
-        "weights": {"a": 0.5, "b": 1},
-        "grid": {"steps": [1, 2]},
-        "anything": [1, "two"],
-        "nothing": [],
-        "negative": -1,
+@pytest.mark.parametrize("cell", CELLS)
+def test_any_cell_gives_the_names_and_defaults_that_python_finds(cell, namespace):
+    found, plain = declared(cell), namespace(cell)
+    values = {
+        name: value
+        for name, value in plain.items()
+        if not name.startswith("__")
+        and not isinstance(value, (ModuleType, type))
+        and value.__class__.__module__ != "typing"
     }
-    assert found["dataset"].help == "which images: digits or mnist"
-    assert found["label"].help == "äöü: help after other letters"
-    assert found["seed"].help == ""
+    assert found.keys() == values.keys() - {"f", "Literal", "Union"}
+    for name, parameter in found.items():
+        if not isinstance(parameter.default, Expression):
+            assert parameter.default == values[name] and type(parameter.default) is type(values[name])
+
+
+def test_what_is_computed_is_shown_as_it_is_written():
+    cell = "rate = 10**-3\nseed = 0\nif rate:\n    seed = 1\nseed += 1\nlimit: float = float('inf')"
+    assert {name: each.default for name, each in declared(cell).items()} == {
+        "rate": "10 ** (-3)",
+        "seed": "seed += 1",
+        "limit": "float('inf')",
+    }
+    assert declared("seed: int = 0\nseed = 5")["seed"].type_name == "int"
 
 
 @pytest.mark.parametrize(
-    "line, message",
+    "cell",
     [
-        ("seed = 0", "line 2 of the parameters cell is not 'name: type = value': 'seed = 0'"),
-        ("seed: int", "line 2 .* is not 'name: type = value'"),
-        ("print(1)", "line 2 .* is not 'name: type = value'"),
-        ("import os", "line 2 .* is not 'name: type = value'"),
-        ("box.seed: int = 0", "line 2 .* is not 'name: type = value'"),
-        ("seed: int =", "line 2 of the parameters cell is not valid Python: invalid syntax"),
-        ("%matplotlib inline", "line 2 of the parameters cell is not valid Python"),
-        ("seed: int = 0; other: int = 1", "second equals sign"),
-        ("first: int = 1", "'first' is not on a line of its own, or comes twice"),
-        ("seed: int | None = 0", r"'seed' has the type int \| None: use bool"),
-        ("seed: Path = 0", "'seed' has the type Path"),
-        ("seed: 'int' = 0", "'seed' has the type 'int'"),
-        ("seed: int[3] = 0", r"'seed' has the type int\[3\]"),
-        ("seeds: list[Path] = []", r"'seeds' has the type list\[Path\]"),
-        ("seeds: list[int, str] = []", r"'seeds' has the type list\[int, str\]"),
-        ("seeds: dict[str] = {}", r"'seeds' has the type dict\[str\]"),
-        ("seeds: dict[int, str] = {}", r"'seeds' has the type dict\[int, str\]"),
-        ("seed: tuple = ()", "'seed' has the type tuple"),
-        ("seed: int = 2 * 3", r"'seed' must have a literal value, not 2 \* 3"),
-        ("seed: int = first", "'seed' must have a literal value, not first"),
-        ("seeds: dict[str, int] = {[]: 1}", "'seeds' must have a literal value"),
-        ('text: str = "a=b"', "'text' has a second equals sign"),
-        ("seed: int = 0  # >= 0", "'seed' has a second equals sign"),
-        ('text: str = "#1"', "'text' has a second equals sign, or a hash in its value"),
-        ("seed: int = None", r"'seed' is None \(NoneType\): it takes int$"),
-        ("seed: int = True", r"'seed' is True \(bool\): it takes int$"),
-        ("seed: int = 1.0", r"'seed' is 1.0 \(float\)"),
-        ("rate: float = 1j", r"'rate' is 1j \(complex\)"),
-        (
-            "sizes: list[int] = [1, '2']",
-            r"has an element of another type in \[1, '2'\]: it takes list\[int\]",
-        ),
-        ("sizes: list[int] = (1, 2)", r"'sizes' is \(1, 2\) \(tuple\)"),
+        "%matplotlib inline\nseed: int = 0",
+        "!ls\nseed: int = 0",
+        "files = !ls\nseed: int = 0",
+        "seed: int = 0\nlen?",
     ],
 )
-def test_what_papermill_would_lose_or_misread_is_refused(line, message):
-    with pytest.raises(ParameterError, match=message):
-        declared(f"first: int = 0\n{line}")
+def test_magics_hide_no_parameter(cell):
+    assert declared(cell)["seed"].default == 0 and not isinstance(declared(cell)["seed"].default, Expression)
 
 
-@pytest.mark.parametrize("line", ['text: str = "a=b"', "seed: int = 0  # >= 0", 'text: str = "#1"'])
-def test_papermill_does_misread_what_is_refused(line, papermill_reads):
-    name = line.split(":")[0]
-    read = papermill_reads(line)
-    assert name not in read or read[name]["default"] not in line.partition("=")[2].strip().split("  ")
+@pytest.mark.parametrize(
+    "language, cell",
+    [
+        ("R", "# comment\nseed <- 1\nname = 'a'\nif (x == 1) {}"),
+        ("julia", 'seed = 1\nname::String = "a"'),
+        ("scala", 'val seed = 1\nvar name: String = "a"'),
+        ("powershell", "$seed = 1\n$name = 'a'"),
+        (".net-csharp", 'var seed = 1;\nstring name = "a";'),
+    ],
+)
+def test_names_in_other_languages(language, cell):
+    assert list(declared(cell, language)) == ["seed", "name"]
+    check(declared(cell, language), {"seed": "anything"}, where="x")
+
+
+def test_a_cell_that_is_not_python_is_named():
+    with pytest.raises(
+        ParameterError,
+        match="line 2 of the parameters cell is not valid Python: invalid syntax, 'seed: int ='",
+    ):
+        declared("first: int = 0\nseed: int =")
 
 
 @pytest.mark.parametrize(
@@ -118,10 +147,12 @@ def test_papermill_does_misread_what_is_refused(line, papermill_reads):
         {"rate": np.float64(0.5)},
         {"rate": float("inf")},
         {"sizes": [], "weights": {"x": 1}, "grid": {"a": []}, "anything": [None, {}]},
+        {"most": None, "several": "x", "shape": [1, 2], "mode": 3, "deep": [1], "either": "a", "folder": 5},
+        {"most": 2, "deep": None, "plain": 1.5, "flag": "auto", "implicit": None, "required": 2},
     ],
 )
 def test_values_of_the_type_pass(values):
-    check(declared(CELL), values, where="here.ipynb")
+    check(PARAMETERS, values, where="here.ipynb")
 
 
 @pytest.mark.parametrize(
@@ -143,17 +174,102 @@ def test_values_of_the_type_pass(values):
         ("weights", {"a": "1"}, r"'weights' has an element of another type.*dict\[str, float\]"),
         ("weights", {1: 1.0}, r"'weights' has an element of another type"),
         ("grid", {"steps": [1.5]}, r"'grid' has an element of another type"),
+        ("most", "2", r"'most' is '2' \(str\): it takes 'int \| None', such as None"),
+        ("several", 0.5, r"'several' is 0.5 \(float\): it takes int \| str"),
+        ("mode", "medium", "it takes Literal"),
+        ("deep", ["a"], "'deep' is .*it takes typing.Optional"),
+        ("required", "x", r"'required' is 'x' \(str\): it takes int"),
     ],
 )
 def test_values_of_another_type_are_refused(name, value, message):
     with pytest.raises(ParameterError, match=message):
-        check(declared(CELL), {name: value}, where="here.ipynb")
+        check(PARAMETERS, {name: value}, where="here.ipynb")
+
+
+@pytest.mark.parametrize("value", [(1, 2), np.int64(3), {1: "a"}, [{"a": (1,)}], b"x", math])
+def test_what_papermill_would_change_is_refused(value, namespace):
+    from papermill.translators import PythonTranslator
+
+    assert namespace(PythonTranslator.codify({"plain": value}))["plain"] != value
+    check_types(PARAMETERS, {"plain": value}, where="x")
+    with pytest.raises(ParameterError, match="parameter 'plain' is .*: pass None, a bool, int"):
+        check(PARAMETERS, {"plain": value}, where="x")
 
 
 def test_an_unknown_name_gets_the_nearest_known_one():
     with pytest.raises(ParameterError, match="here.ipynb has no parameter 'sede': did you mean 'seed'"):
-        check(declared(CELL), {"sede": 1}, where="here.ipynb")
+        check(PARAMETERS, {"sede": 1}, where="here.ipynb")
     with pytest.raises(ParameterError, match="has no parameter 'zzz': it takes dataset, seed, rate"):
-        check(declared(CELL), {"zzz": 1}, where="here.ipynb")
-    with pytest.raises(ParameterError, match="has no parameter 'zzz': it takes none"):
+        check(PARAMETERS, {"zzz": 1}, where="here.ipynb")
+    with pytest.raises(ParameterError, match="has no parameter 'zzz': it takes none; is its cell tagged"):
         check({}, {"zzz": 1}, where="here.ipynb")
+
+
+# -------------------------------------------------------------------------------------------------- command line
+
+
+@pytest.mark.parametrize(
+    "pair, value",
+    [
+        ("version=1.10", "1.10"),
+        ("version='5'", "5"),
+        ("version=None", "None"),
+        ("version=", ""),
+        ("version=a=b", "a=b"),
+        ("plain=007", "007"),
+        ("plain=2", "2"),
+        ("rate=inf", math.inf),
+        ("rate=-inf", -math.inf),
+        ("rate=1", 1.0),
+        ("limit=1e400", math.inf),
+        ("limit=2", 2.0),
+        ("seed=3", 3),
+        ("augment=False", False),
+        ("augment=true", True),
+        ("flag=true", True),
+        ("most=None", None),
+        ("most=4", 4),
+        ("several=4", 4),
+        ("several=four", "four"),
+        ("mode=fast", "fast"),
+        ("mode=3", 3),
+        ("sizes=[1, 2]", [1, 2]),
+        ("folder=x/y", "x/y"),
+        ("unknown=3", 3),
+    ],
+)
+def test_a_text_is_read_as_what_is_declared(pair, value):
+    ((name, found),) = given([pair], PARAMETERS).items()
+    assert found == value and type(found) is type(value)
+    if name != "unknown":
+        check(PARAMETERS, {name: found}, where="x")
+
+
+@pytest.mark.parametrize(
+    "pairs, message",
+    [
+        (["augment=no"], "parameter 'augment' is 'no': it takes True or False"),
+        (["flag=0"], "parameter 'flag' is '0': it takes True or False"),
+        (["seed"], "'seed' is not NAME=VALUE"),
+        (["seed=1", "seed=2"], "a parameter is given twice, in seed=1, seed=2"),
+    ],
+)
+def test_wrong_texts(pairs, message):
+    with pytest.raises(ParameterError, match=message):
+        given(pairs, PARAMETERS)
+
+
+@pytest.mark.parametrize(
+    "pair, values",
+    [
+        ("version=1.10,1.2", ["1.10", "1.2"]),
+        ("version='a,b',c", ["a,b", "c"]),
+        ("version=1.2.3,x", ["1.2.3", "x"]),
+        ("rate=inf,.5", [math.inf, 0.5]),
+        ("sizes=[1,2],[3]", [[1, 2], [3]]),
+        ("plain=mc_dropout > typicality,random", ["mc_dropout > typicality", "random"]),
+        ("dataset=", []),
+    ],
+)
+def test_lists_of_texts(pair, values):
+    assert list(given_lists([pair], PARAMETERS).values()) == [values]

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from alhelpers.runs import NotebookError, Processes, recorded, run
+from alhelpers.runs.notebooks import nbformat
 from alhelpers.runs.preload import PRELOADED, preloads
-from alhelpers.runs.runner import nbformat
 
 forked = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
 
@@ -144,13 +144,6 @@ def test_a_forked_run_is_that_of_papermill(notebook, tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------ many runs
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """Processes with little imported, which are soon there."""
-    with Processes(threads=2, preload=LITTLE) as running:
-        yield running
 
 
 @forked

@@ -1,13 +1,16 @@
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from nbclient import NotebookClient
 
 from alhelpers import cli
 from alhelpers.runs import NotebookError, ParameterError, kernels, recorded, run, runner
+from alhelpers.runs.notebooks import RECORD_MIME, nbformat
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,13 @@ def test_a_failing_cell_is_named_and_the_copy_kept(notebook, tmp_path):
     assert recorded(output) == {"before": 3}
 
 
+def test_a_copy_that_can_not_be_written_leaves_nothing(notebook, tmp_path, processes, large_files_refused):
+    path, output = notebook("seed: int = 0", "print('x' * 200_000)"), tmp_path / "out.ipynb"
+    with pytest.raises(OSError, match=f"File too large: '{output}'"):
+        run(path, {}, output, processes=processes)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 # ------------------------------------------------------------------------------------------ refused before a run
 
 
@@ -119,13 +129,6 @@ def test_a_file_that_is_missing_or_not_a_notebook_is_named(tmp_path, content):
         run(path, {}, tmp_path / "out.ipynb")
 
 
-def test_a_notebook_without_a_parameters_cell_is_named(notebook, tmp_path):
-    new = runner.nbformat.v4
-    runner.nbformat.write(new.new_notebook(cells=[new.new_code_cell("1")]), tmp_path / "a.ipynb")
-    with pytest.raises(ParameterError, match="a.ipynb has no cell tagged 'parameters': add the tag"):
-        run(tmp_path / "a.ipynb", {}, tmp_path / "out.ipynb")
-
-
 # ------------------------------------------------------------------------------------------------------ kernels
 
 
@@ -154,18 +157,113 @@ def test_the_kernel_of_another_environment_is_refused(kernel_of, notebook, tmp_p
 
 
 def test_the_kernel_of_this_environment_is_taken(kernel_of):
+    document = nbformat.v4.new_notebook()
     for executable in ("python", "python3", sys.executable):
         kernel_of(executable)
-        kernels.check_kernel()
+        assert kernels.kernel_of(document) == "python3"
+    kernel_of("/other/python")
+    assert kernels.kernel_of(document, "python3") == "python3"  # which was asked for
 
 
-def test_a_missing_kernel_is_named(monkeypatch):
-    def missing(self, name):
-        raise kernels.NoSuchKernel(name)
+def name_kernel(path, **kernelspec):
+    document = nbformat.read(path, 4)
+    document.metadata["kernelspec"] = {"display_name": "x", "language": "python"} | kernelspec
+    nbformat.write(document, path)
 
-    monkeypatch.setattr(kernels.KernelSpecManager, "get_kernel_spec", missing)
-    with pytest.raises(NotebookError, match="no kernel python3.*pip install ipykernel"):
-        kernels.check_kernel()
+
+def executed_by_papermill(path, parameters, output):
+    import papermill
+
+    return papermill.execute_notebook(path, output, parameters, cwd=path.parent, progress_bar=False)
+
+
+def outputs(path):
+    return [cell.get("outputs") for cell in nbformat.read(path, 4).cells]
+
+
+@pytest.mark.parametrize("fork", [True, False])
+def test_the_kernel_of_another_environment_runs_there(other_kernels, notebook, tmp_path, processes, fork):
+    path = notebook(
+        "seed: int = 0",
+        f"import os, sys\ndisplay({{{RECORD_MIME!r}: "
+        "{'seed': seed, 'prefix': sys.prefix, 'mark': os.environ['MARK']}, 'text/plain': ''}, raw=True)",
+    )
+    name_kernel(path, name="other")
+    found = run(path, {"seed": 3}, tmp_path / "out.ipynb", processes=processes if fork else None)
+    assert found.recorded == {"seed": 3, "prefix": str(other_kernels), "mark": "set"}
+    name_kernel(path, name="elsewhere")
+    with pytest.raises(
+        NotebookError, match="no kernel 'elsewhere'; installed are: broken, echo, other, python3, unknown"
+    ):
+        run(path, {}, tmp_path / "out.ipynb", processes=processes)
+    again = run(path, {"seed": 3}, tmp_path / "again.ipynb", kernel="other", processes=processes)
+    assert again.recorded == found.recorded
+    with pytest.raises(NotebookError, match="kernel of a.ipynb did not start: .*gone"):
+        run(path, {}, tmp_path / "out.ipynb", kernel="broken", processes=processes)
+
+
+def test_another_language_gets_its_parameters_as_from_papermill(other_kernels, notebook, tmp_path, processes):
+    path = notebook("seed <- 1\nflag <- FALSE", "print(seed)")
+    name_kernel(path, name="echo", language="R")
+    values = {"flag": True, "seed": 2}
+    run(path, values, tmp_path / "out.ipynb", processes=processes)
+    executed_by_papermill(path, values, tmp_path / "plain.ipynb")
+    assert outputs(tmp_path / "out.ipynb") == outputs(tmp_path / "plain.ipynb")
+    assert "flag = TRUE" in outputs(tmp_path / "out.ipynb")[1][0]["text"]
+    with pytest.raises(ParameterError, match="no parameter 'sede': did you mean 'seed'"):
+        run(path, {"sede": 1}, tmp_path / "out.ipynb", processes=processes)
+    with pytest.raises(
+        NotebookError, match="papermill can't run a.ipynb: No parameter translator .*'klingon'"
+    ):
+        run(path, values, tmp_path / "out.ipynb", kernel="unknown", processes=processes)
+
+
+def test_a_parameters_cell_of_any_form_runs_as_by_papermill(notebook, tmp_path, processes):
+    cell = (
+        "import math\nfrom pathlib import Path\nC = None; rate = 10**-3; text = 'a=b'  # = not '#'\n"
+        "limit: float | None = None\na, b = 1, -2\nfolder: Path = Path('x')\nmissing: int\n"
+        "high: float = math.inf\nshape: tuple = (1, 2)\nversion: str = '1'"
+    )
+    path = notebook(
+        cell, "print(C, rate, text, limit, a, b, folder, high, shape, version, globals().get('missing'))"
+    )
+    given = {"C": [1, None, {"x": 0.5}], "b": -3, "limit": float("-inf"), "version": "1.10", "missing": 2}
+    for values in {}, given:
+        run(path, values, tmp_path / "out.ipynb", processes=processes)
+        executed_by_papermill(path, values, tmp_path / "plain.ipynb")
+        assert outputs(tmp_path / "out.ipynb") == outputs(tmp_path / "plain.ipynb")
+
+
+def test_an_expected_error_is_none(notebook, tmp_path, processes):
+    path = notebook(
+        "seed: int = 0", "1 / 0", f"display({{{RECORD_MIME!r}: {{'after': 1}}}}, raw=True)", "seed[0]"
+    )
+    document = nbformat.read(path, 4)
+    document.cells[1].metadata["tags"] = ["raises-exception"]
+    nbformat.write(document, path)
+    with pytest.raises(NotebookError, match="stopped at code cell .4.*TypeError"):
+        run(path, {}, tmp_path / "out.ipynb", processes=processes)
+    assert recorded(tmp_path / "out.ipynb") == {"after": 1}
+    document.cells.pop()
+    nbformat.write(document, path)
+    assert run(path, {}, tmp_path / "out.ipynb", processes=processes).recorded == {"after": 1}
+    executed = nbformat.read(tmp_path / "out.ipynb", 4)
+    plain = NotebookClient(nbformat.read(path, 4), kernel_name="python3").execute()
+    assert [cell.source for cell in executed.cells] == [cell.source for cell in plain.cells]
+    assert [output.output_type for cell in executed.cells for output in cell.outputs] == [
+        "error",
+        "display_data",
+    ]
+
+
+def test_what_papermill_injected_before_is_gone(notebook, tmp_path, processes):
+    path = notebook(
+        "seed: int = 0\nother: int = 0", f"display({{{RECORD_MIME!r}: {{'both': [seed, other]}}}}, raw=True)"
+    )
+    run(path, {"seed": 1}, tmp_path / "first.ipynb", processes=processes)
+    for values, both in ({}, [0, 0]), ({"other": 2}, [0, 2]):
+        again = run(tmp_path / "first.ipynb", values, tmp_path / "out.ipynb", processes=processes)
+        assert again.recorded["both"] == both
 
 
 def test_a_kernel_that_does_not_start_is_named(monkeypatch, notebook, tmp_path):
@@ -183,42 +281,62 @@ def test_a_kernel_that_does_not_start_is_named(monkeypatch, notebook, tmp_path):
 # -------------------------------------------------------------------------------------------------- command line
 
 
-@pytest.fixture
-def given(monkeypatch):
-    """What the command line hands to the runner."""
+def test_the_command_line_passes_typed_values_and_prints_what_was_recorded(
+    notebook, tmp_path, monkeypatch, capsys
+):
     calls = []
 
-    def fake(notebook, parameters, output):
-        calls.append(parameters)
+    def fake(notebook, parameters, output, **options):
+        calls.append((parameters, options))
         return runner.Run(notebook, output, parameters, {"accuracy": 0.5})
 
     monkeypatch.setattr("alhelpers.runs.run", fake)
-    return calls
-
-
-def test_the_command_line_passes_typed_values_and_prints_what_was_recorded(given, capsys):
-    words = ["seed=3", "name=mnist", "sizes=[1, 2]", "flag=True", "path=a=b", "text='5'", "nothing="]
+    monkeypatch.chdir(tmp_path)
+    notebook("seed: int = 0\nname = ''\nversion: str = '1'\nrate: float = 1")
+    words = ["seed=3", "name=mnist", "version=1.10", "rate=inf"]
     options = [part for word in words for part in ("-p", word)]
-    assert cli.main(["run", "a.ipynb", *options, "-o", "out.ipynb"]) == 0
-    assert given == [
-        {"seed": 3, "name": "mnist", "sizes": [1, 2], "flag": True, "path": "a=b", "text": "5", "nothing": ""}
-    ]
+    assert cli.main(["run", "a.ipynb", *options, "-o", "out.ipynb", "--cwd", ".", "-k", "other"]) == 0
+    given = {"seed": 3, "name": "mnist", "version": "1.10", "rate": float("inf")}
+    assert calls == [(given, {"cwd": Path("."), "kernel": "other"})]
     assert capsys.readouterr().out == "accuracy = 0.5\n"
+
+
+FILE = "file/below/a.ipynb"
 
 
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["run", "none.ipynb", "-o", "out.ipynb"], "error: none.ipynb can't be read as a notebook"),
-        (["run", "none.ipynb", "-o", "out.ipynb", "-p", "seed"], "error: 'seed' is not NAME=VALUE"),
-        (["tutorial", "--notebooks", "none", "--output", "out"], "error: there are no notebooks in none"),
+        ("run none.ipynb -o out.ipynb", "none.ipynb can't be read as a notebook"),
+        ("run a.ipynb -o out.ipynb -p seed", "'seed' is not NAME=VALUE"),
+        ("run a.ipynb -o out.ipynb -p sede=1", "a.ipynb has no parameter 'sede': did you mean 'seed'"),
+        ("run a.ipynb -o out.ipynb -k none", "there is no kernel 'none'; installed are: .*python3"),
+        ("run a.ipynb -o out.ipynb --cwd none", "the working folder .*none does not exist"),
+        ("run a.ipynb -o out", "the output out must be a notebook: choose a name that ends in .ipynb"),
+        (f"run a.ipynb -o {FILE}", r"\[Errno \d+\] (Not a directory|File exists): 'file"),
+        ("run a.ipynb -o /proc/out/a.ipynb", r"\[Errno \d+\] .*: '/proc/out/a.ipynb'"),
+        ("run a.ipynb -o /proc/a.ipynb", r"\[Errno \d+\] .*: '/proc/a.ipynb'"),
+        (f"sweep a.ipynb -o {FILE}", r"\[Errno \d+\] (Not a directory|File exists): 'file"),
+        ("sweep a.ipynb -o /proc/out", r"\[Errno \d+\] .*: '/proc/out'"),
+        ("sweep a.ipynb -o out -k none", "there is no kernel 'none'; installed are: .*python3"),
+        ("sweep a.ipynb -o out --cwd none", "the working folder .*none does not exist"),
+        ("tutorial --notebooks none --output out", "there are no notebooks in none"),
+        (f"tutorial --notebooks books --output {FILE}", r"\[Errno \d+\] (Not a directory|File exists): '"),
+        ("page --state-dir file/below", r"\[Errno \d+\] (Not a directory|File exists): '"),
+        ("page --state-dir /proc/out", r"\[Errno \d+\] .*: '/proc/out'"),
     ],
 )
-def test_the_command_line_says_what_is_wrong(words, message, tmp_path, monkeypatch, capsys):
+def test_the_command_line_says_what_is_wrong_in_a_sentence(
+    words, message, notebook, write_notebook, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(words) == 1
-    assert capsys.readouterr().err.startswith(message)
-    assert list(tmp_path.iterdir()) == []
+    notebook("seed: int = 0")
+    write_notebook(tmp_path / "books" / "01_a.ipynb", "seed: int = 0")
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.main(words.split()) == 1
+    assert re.fullmatch(f"error: {message}.*\n", capsys.readouterr().err)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_wrong_usage_ends_with_2():

@@ -1,6 +1,6 @@
 """Write the page ``notebooks/label-efficiency.md``: a sweep of notebook 11 beside published numbers.
 
-Run ``python -m alhelpers.runs.label_efficiency -o output/label-efficiency``, again if it was stopped.
+Run ``python tests/benchmarks/label_efficiency.py -o output/label-efficiency``, again if it was stopped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alhelpers.files import CLONE, write_text
+from alhelpers.files import write_text
 from alhelpers.loop.comparison import markdown_table
 from alhelpers.loop.curves import LearningCurves, learning_curves
 from alhelpers.runs.sweeps import sweep
@@ -23,7 +23,7 @@ from alhelpers.runs.sweeps import sweep
 if TYPE_CHECKING:
     import pandas
 
-_ROOT = CLONE or Path()
+_ROOT = Path(__file__).parents[2]
 _NOTEBOOK = _ROOT / "notebooks" / "11_compare_strategies.ipynb"
 _PAGE = _ROOT / "notebooks" / "label-efficiency.md"
 _CONTENDER = "mc_dropout > typicality"
@@ -183,7 +183,7 @@ def _head(names: Sequence[str]) -> str:
     chosen = "" if set(names) == {setting.name for setting in SETTINGS} else f" -s {' -s '.join(names)}"
     return (
         "# How many labels does it take?\n\n"
-        "This page is generated: `python -m alhelpers.runs.label_efficiency -o output/label-efficiency"
+        "This page is generated: `python tests/benchmarks/label_efficiency.py -o output/label-efficiency"
         f"{chosen}` runs [notebook 11](11_compare_strategies.ipynb) with the settings below and writes it anew (for "
         "MNIST its four files must be there: see [the data sheet](../data/README.md)).\n\n"
         "The protocol is that of notebook 11: chance (`random`) from the first label on, under the same recipe, the "
