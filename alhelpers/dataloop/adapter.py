@@ -228,6 +228,12 @@ class LearnerAdapter(dl.BaseModelAdapter):
             seed=options.seed,
         )
         columns = predictions.fields()
+        if columns["confidences"].shape != (len(images), len(names)):
+            raise ValueError(
+                f"the learner of model {self.model_entity.name!r} returned confidences of shape"
+                f" {columns['confidences'].shape} for {len(images)} images and {len(names)} labels: its factory must"
+                " build it with the class names that it is passed"
+            )
         return [
             {"class_names": names} | {name: column[row].tolist() for name, column in columns.items()}
             for row in range(len(images))

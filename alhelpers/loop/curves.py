@@ -290,11 +290,15 @@ def learning_curves(
         raise ValueError(f"the results have no column {missing[0]!r}: they have {', '.join(map(str, table))}")
     if table.empty:
         raise ValueError("the results hold no run that has finished")
+    missing = table[[strategy, seed]].isna()
+    if missing.to_numpy().any():
+        row = missing.any(axis=1).to_numpy().argmax()
+        raise ValueError(f"row {row} of the results has no {strategy} or no {seed}: each curve needs both")
     points = _points(table[[strategy, seed, labels, value]])
     _check_points(points, value)
     counts = np.array(sorted(points.labels.unique()), dtype=float)
     curves = {
-        str(name): part.pivot(index="seed", columns="labels", values="value")
+        name: part.pivot(index="seed", columns="labels", values="value")
         for name, part in points.groupby("strategy", sort=False)
     }
     for name, curve in curves.items():
@@ -307,6 +311,7 @@ def _points(table: "pandas.DataFrame") -> "pandas.DataFrame":
     import pandas
 
     table = table.set_axis(["strategy", "seed", "labels", "value"], axis=1)
+    table["strategy"] = table["strategy"].map(str)
     rows = []
     for name, seed, counts, values in table.itertuples(index=False):
         counts = counts if isinstance(counts, Iterable) else [counts]

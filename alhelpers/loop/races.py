@@ -340,6 +340,13 @@ def _check_options(pool: Dataset, test: Dataset, augmentation: str, temperature:
             raise ValueError(
                 f"the task of {name} is {dataset.task!r}: a race measures accuracy, so it must be classification"
             )
+    if not len(test):
+        raise ValueError("the test set is empty: there is nothing to measure the accuracy on")
+    names = [None if each.class_names is None else list(each.class_names) for each in (pool, test)]
+    if None not in names and names[0] != names[1]:
+        raise ValueError(
+            f"the classes of pool are {names[0]}, and those of test {names[1]}: use the same in the same order"
+        )
     if augmentation not in _AUGMENTATIONS:
         raise ValueError(f"augmentation is {augmentation!r}: it must be none, affine or elastic")
     if not temperature > 0:

@@ -16,6 +16,7 @@ import torch
 import torch._dynamo  # torch imports it with the first optimizer, and makes a folder for temporary files then
 
 from alhelpers import data
+from alhelpers.dataloop.predictions import truth_and_predictions
 from alhelpers.evaluation import accuracy, classification_average_precision
 from alhelpers.learners import TorchClassifier, build_network
 from alhelpers.training import train
@@ -290,6 +291,16 @@ def test_evaluation_equals_a_direct_computation(dl, trained, labelled, adapter_c
     assert {sample.x for sample in samples} == {TEST}
     assert expected["accuracy"] > 0.6  # chance is 0.1; this seed reaches about 0.9
     assert dl.models.get(model_id=model.id).status == "trained"
+    # Confidences are in the order of the model's labels, also where these were numbered anew.
+    model.labels = NAMES[::-1]
+    turned = truth_and_predictions(model, labelled, custom)
+    np.testing.assert_allclose(turned[1].sum(1), 1, atol=1e-5)
+    assert np.mean(
+        [model.labels[row] for row in turned[1].argmax(1)] == np.array(turned[0])
+    ) == pytest.approx(expected["accuracy"])
+    model.labels = NAMES[:5]
+    with pytest.raises(ValueError, match=r"prediction of item .* has the classes .* with 10 confidences"):
+        truth_and_predictions(model, labelled, custom)
 
 
 def test_evaluation_needs_one_label_an_item(dl, trained, home, pool, adapter_class):

@@ -133,6 +133,18 @@ def test_different_items_are_warned_of_and_none_is_an_error(subset_only):
         compare(old, new, {"precision_recall": {"test_filter": nothing}}, dataset)
 
 
+def test_models_that_share_no_evaluated_item_are_not_compared(dl, make_dataset, make_model):
+    dataset, items = make_dataset(["0.png", "1.png"])
+    models = make_model("left"), make_model("right")
+    for item, model in zip(items.values(), models, strict=True):
+        label(dl, item, "a")
+        predict(dl, item, model, "a", 0.9)
+    with pytest.raises(
+        ValueError, match="'left' and 'right' have predictions on .* but share no item: evaluate"
+    ):
+        compare(*models, DEFAULT, dataset)
+
+
 def test_detectors_are_compared_by_label_and_place(dl, make_dataset, make_model):
     dataset, items = make_dataset(["0.png", "1.png", "2.png"])
     right, wrong_class, nothing = (make_model(output_type="box") for _ in range(3))

@@ -277,22 +277,6 @@ def test_missing_fields_and_predictions_are_named_and_nothing_is_marked(dl, make
     assert marks(dataset) == {}
 
 
-def test_boxes_are_records_of_which_strategies_read_what_the_adapter_kept(dl, make_dataset, make_model):
-    dataset, items = make_dataset(["a.png"], CLASSES)
-    model = make_model(output_type="box")
-    annotation = dl.Annotation.new(
-        annotation_definition=dl.Box(label="a", left=1, top=1, right=4, bottom=5),
-        metadata={"user": {"model": {"name": model.name, "model_id": model.id, "confidence": 0.5}}},
-    )
-    items["a.png"].annotations.upload(annotation)
-    (record,) = reading.predictions_of(dataset, [items["a.png"].id], model.id).values()
-    (detection,) = record["detections"]
-    assert detection == {"class_name": "a", "confidence": 0.5, "left": 1, "top": 1, "width": 3, "height": 4}
-    with pytest.raises(mining.MissingField, match="id, detections"):
-        mine(dataset, model)
-    assert len(mine(dataset, model, {"strategy": "confidence"})) == 1
-
-
 # ------------------------------------------------------------------------------------------- the reference
 
 

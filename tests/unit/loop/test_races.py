@@ -289,3 +289,9 @@ def test_options_are_checked_before_the_first_row(digits):
     numbers = data.ArrayDataset(np.zeros((30, 2)), np.zeros(30), task="regression")
     with pytest.raises(ValueError, match="the task of pool is 'regression'"):
         race(numbers, numbers, [Entry("random")], label_counts=[9])
+    pool, test = digits
+    with pytest.raises(ValueError, match="the test set is empty"):
+        race(pool, test.take([]), [Entry("random")])
+    turned = data.ImageSet("turned", test.images, test.labels(), test.class_names[::-1])
+    with pytest.raises(ValueError, match=r"classes of pool are \['0', .* and those of test \['9'"):
+        race(pool, turned, [Entry("random")])
