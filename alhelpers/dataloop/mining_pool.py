@@ -79,6 +79,11 @@ def read_pool(
         labels = reading.labels_of(dataset, list(records))
         one = {item_id: found[0] for item_id, found in labels.items() if len(found) == 1}
         records = {item_id: row | {"groundtruth": one.get(item_id)} for item_id, row in records.items()}
+        if len(one) < len(records):
+            notes.append(
+                f"{len(records) - len(one)} labelled items of dataset {dataset.name!r} have no class or several, which"
+                " do not count"
+            )
     return Pool(list(records.values()), notes)
 
 

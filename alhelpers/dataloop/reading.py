@@ -179,7 +179,7 @@ def records_of(
             if len(names := labels.get(item.id, [])) == 1:
                 row["groundtruth"] = names[0]
             tags = ((item.metadata or {}).get("system") or {}).get("tags") or {}
-            if len(subsets := [subset for subset in _SUBSETS if tags.get(subset)]) == 1:
+            if len(subsets := [subset for subset in _SUBSETS if tags.get(subset) is True]) == 1:
                 row["split"] = subsets[0]
             rows.append(row)
     if any("detections" in row for row in rows):

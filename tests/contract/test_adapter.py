@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 import torch._dynamo  # torch imports it with the first optimizer, and makes a folder for temporary files then
+from PIL import Image
 
 from alhelpers import data
 from alhelpers.dataloop.predictions import truth_and_predictions
@@ -438,6 +439,12 @@ def spoilt(dl, home, pool):
     buffer.name = "words.png"
     item = dataset.items.upload(local_path=buffer, remote_path="/text", raise_on_error=True)
     add_labels(dl, item, ["2"])
+    for name in ("same.png", "same.jpg", "Same.png"):
+        buffer = io.BytesIO()
+        Image.new("L", (8, 8)).save(buffer, "JPEG" if name.endswith("jpg") else "PNG")
+        buffer.name = name
+        item = dataset.items.upload(local_path=buffer, remote_path="/stems", raise_on_error=True)
+        add_labels(dl, item, ["3"])
     return dataset
 
 
@@ -448,6 +455,7 @@ def spoilt(dl, home, pool):
         ("twice", "item '/twice/twice-00001.png' has the labels"),
         ("unknown", r"item '/unknown/unknown-00001.png' has the labels \['x'\]: exactly one of 0, 1, 2"),
         ("text", "item '/text/words.png' is not an image that can be read"),
+        ("stems", "items '/stems/same.jpg' and '/stems/same.png' .* differ in their endings alone"),
     ],
 )
 def test_an_item_that_cannot_be_learnt_from_is_named(dl, spoilt, make_model, adapter_class, folder, message):
@@ -475,8 +483,6 @@ def test_an_item_that_cannot_be_predicted_is_named(dl, spoilt, trained, adapter_
 
 
 def test_images_of_another_size_and_colour_are_predicted(dl, home, trained, adapter_class):
-    from PIL import Image
-
     dataset = home.datasets.create("colours")
     buffer = io.BytesIO()
     Image.new("RGB", (40, 30), (200, 10, 10)).save(buffer, format="JPEG")

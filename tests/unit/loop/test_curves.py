@@ -252,7 +252,10 @@ def test_rows_of_runs_unfold_to_points():
     pd.testing.assert_frame_equal(again.mean(), unfolded.mean())
 
 
-def test_the_order_of_rows_does_not_matter():
+def test_the_order_of_rows_and_their_types_do_not_matter():
+    rows = tidy(noisy(), [5, 30, 50, 100])
+    texts = [{name: str(value) for name, value in row.items()} for row in rows]
+    np.testing.assert_array_equal(learning_curves(texts).area(), learning_curves(rows).area())
     rows = tidy(noisy())
     shuffled = pd.DataFrame(rows).sample(frac=1, random_state=0)
     one, other = learning_curves(rows), learning_curves(shuffled)

@@ -265,6 +265,7 @@ def test_tables_and_learners_of_the_callers_own_take_part(digits):
     [
         ({"label_counts": ()}, "whole numbers from 1 on that rise"),
         ({"label_counts": (10, 10)}, r"label_counts are \[10, 10\]"),
+        ({"label_counts": (10, 12.5)}, r"label_counts are \[10, 12.5\]"),
         ({"label_counts": (10, 151)}, "end with 151, but the pool holds 150"),
         ({"augmentation": "mirror"}, "augmentation is 'mirror'"),
         ({"cold_start": "margin"}, "cold_start is 'margin'"),
