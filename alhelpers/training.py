@@ -169,6 +169,8 @@ def train(
                 break
     if best_weights is not None:
         network.load_state_dict(best_weights)
+    if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
+        raise ValueError(f"the weights are not finite after {steps} steps: train with a lower learning_rate")
     return history
 
 

@@ -19,6 +19,7 @@ from alhelpers.data.splitting import (
     report,
     whole_counts,
 )
+from alhelpers.data.splitting.sources import _changes
 
 IDS = [f"{number:024x}" for number in range(20_000)]
 GOLDEN = ["train", "test", "train", "train", "train", "train", "train", "test"]
@@ -98,6 +99,7 @@ def test_an_unusable_distribution_is_refused_by_name(value):
             [{"name": "train", "distribution": 1}, {"name": " train", "distribution": 1}],
             "'train' is used more than once",
         ),
+        ([{"name": name, "distribution": 1} for name in "fedcbaabcdef"], "'a' is used more than once"),
         ({"a": 0, "b": 0}, "add up to 0"),
         ({"a": 1e308, "b": 1e308}, "add up to inf"),
         ({"a.b": 1}, "may not hold '.'"),
@@ -372,6 +374,25 @@ def test_few_sources_come_as_near_to_the_totals_as_their_sizes_allow(case):
         for owners in itertools.product(range(len(groups)), repeat=len(sizes))
     )
     assert off_by(plan, groups, len(ids)) == best
+
+
+@pytest.mark.parametrize("price", [0, 100])
+def test_the_change_of_an_exchange_is_that_of_the_distance(price):
+    """By definition: the squares over strata and totals, and the price of each surplus item of a total."""
+    random = np.random.default_rng(price)
+    mine, theirs = (random.integers(0, 5, (count, 3)) for count in (4, 3))
+    off = random.integers(-6, 7, (2, 3)).astype(float)
+
+    def far(left, right):
+        return (left**2).sum() + (right**2).sum() + price * (abs(left[-1]) + abs(right[-1]))
+
+    nothing = np.zeros((1, 3))
+    changes = _changes(mine, theirs, *off, price)
+    for (row, own), (column, other) in itertools.product(
+        enumerate([*mine, *nothing]), enumerate([*theirs, *nothing])
+    ):
+        after = far(off[0] - own + other, off[1] + own - other)
+        assert changes[row, column] == pytest.approx(after - far(*off))
 
 
 def deviations(groups, labels, folds):

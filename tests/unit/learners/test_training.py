@@ -261,6 +261,13 @@ def test_a_training_that_diverges_is_an_error():
     ):
         train(linear(), ROWS * 1e30, CLASSES, steps=40, learning_rate=1e30)
 
+    class Rooted(torch.nn.Linear):
+        def forward(self, inputs):  # the root of 0 has an infinite slope
+            return super().forward(inputs) + (self.bias * 0).square().sqrt()
+
+    with pytest.raises(ValueError, match="the weights are not finite after 1 steps"):
+        train(Rooted(4, 3), ROWS, CLASSES, steps=1)
+
 
 def test_probabilities_instead_of_logits_are_warned_of(recwarn):
     for last, warned in ((torch.nn.LogSoftmax(1), 0), (torch.nn.Sigmoid(), 0), (torch.nn.Softmax(1), 1)):
