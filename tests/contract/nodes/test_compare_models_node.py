@@ -205,13 +205,6 @@ def test_training_metrics_are_read_to_the_last_page_and_in_order(trained, progre
     assert progress.action == "discard"
 
 
-def test_one_sample_can_be_named_by_its_x(trained):
-    _, short, long = trained
-    check = TRAINING["checks"][0]
-    assert compare(short, long, {"checks": [check | {"x_value": 2}]}).rows[0]["previous"] == 0.75
-    assert compare(short, long, {"checks": [check | {"x_index": 0}]}).rows[0]["previous"] == 0.01
-
-
 def test_a_model_without_metrics_is_named(trained, make_model):
     _, short, _ = trained
     with pytest.raises(ValueError, match="'untrained' has no metric 'loss' / 'val'; it has none at all"):
@@ -304,19 +297,6 @@ def test_several_metrics_are_decided_and_stored(dl, shared_project, classified, 
     assert kept["action"] == "discard" and len(kept["metrics"]) == 4
 
 
-def test_min_confidence_discards_what_may_be_luck(dl, make_dataset, make_model, progress):
-    dataset, items = make_dataset([f"{number:02}.png" for number in range(40)])
-    old, new = make_model(), make_model()
-    for number, item in enumerate(items.values()):
-        label(dl, item, "a")
-        predict(dl, item, old, "b" if number < 8 else "a", 0.9)
-        predict(dl, item, new, "b" if 6 <= number < 12 else "a", 0.9)
-    loose, sure = {"accuracy": {}}, {"accuracy": {"min_confidence": 0.95}}
-    assert ModelComparer.compare_models(old, new, progress, None, loose, dataset).id == new.id
-    assert ModelComparer.compare_models(old, new, progress, None, sure, dataset).id == old.id
-    assert progress.action == "discard" and "may be luck" in progress.message
-
-
 def test_versions_that_share_a_name_are_kept_apart_by_id(dl, make_dataset, make_model):
     dataset, items = make_dataset(["a.png", "b.png"])
     first, second = make_model(), make_model()
@@ -333,9 +313,7 @@ def test_versions_that_share_a_name_are_kept_apart_by_id(dl, make_dataset, make_
 
 
 BAD = {
-    "unknown key": ({"precision_recall": {"speed": 1}}, "unknown key 'speed'"),
     "wrong value": ({"accuracy": {"min_confidence": 95}}, "min_confidence 95 must be"),
-    "unknown metric": ({"speed": {}}, "names nothing to compare"),
     "metric of boxes": (
         {"mean_average_precision": {}},
         "cannot compare models that predict 'class' annotations",
