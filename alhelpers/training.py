@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from alhelpers.data.arrays import each, parts_of
+from alhelpers.data.arrays import class_indices, each, parts_of
 from alhelpers.protocols import Dataset, History, Progress
 
 #: What changes a batch while training, from its inputs and a generator of random numbers.
@@ -27,6 +29,7 @@ _VALIDATION_ROWS = 1024
 
 def augment(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Turn, scale and shift each image a little: up to 10 degrees, 10 % and 7 % of the width."""
+    check_planes(inputs)
     draw = (torch.rand(4, len(inputs), generator=generator) * 2 - 1).to(inputs.device)
     angle, scale = draw[0] * (np.pi / 18), 1 + 0.1 * draw[1]
     cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
@@ -36,6 +39,18 @@ def augment(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     ).to(inputs.dtype)
     grid = functional.affine_grid(matrices, list(inputs.shape), align_corners=False)
     return functional.grid_sample(inputs, grid, align_corners=False)
+
+
+def check_planes(inputs: Any) -> None:
+    """Raise a ValueError unless inputs are images, which can be turned and shifted."""
+    if not isinstance(inputs, torch.Tensor) or inputs.ndim != 4:
+        found = (
+            f"of shape {tuple(inputs.shape)}" if isinstance(inputs, torch.Tensor) else type(inputs).__name__
+        )
+        raise ValueError(
+            f"augmentation moves images (N, C, H, W), and the inputs are {found}: pass augmentation=False, or a"
+            " function of your own"
+        )
 
 
 def train(
@@ -60,9 +75,10 @@ def train(
     Parameters
     ----------
     network : torch.nn.Module
-        Takes a batch of inputs and returns logits (B, C); left in evaluation mode.
+        Takes a batch of inputs, a dict or tuple as one argument, and returns logits (B, C); left in evaluation mode.
     inputs : tensor or array of shape (N, ...), a dict or tuple of them, or a Dataset
-        A :class:`~alhelpers.protocols.Dataset` of more than 1 GB is read batch by batch.
+        Floating arrays take the network's precision. A :class:`~alhelpers.protocols.Dataset` of more than 1 GB is read
+        batch by batch.
     labels : (N,) integers, optional
         Class indices from 0 on. None: those of the data set.
     steps, batch_size, learning_rate : int, int, float
@@ -89,8 +105,13 @@ def train(
     Raises
     ------
     ValueError
-        If there is nothing to learn from, the counts differ, the labels are not class indices of the network, a
-        number of steps is not positive, or there is a patience and no validation.
+        If there is nothing to learn from, the counts differ, the labels are not class indices of the network, an input
+        or the loss is not finite, a number of steps is not positive, or there is a patience and no validation.
+
+    Warns
+    -----
+    UserWarning
+        If the network returns probabilities instead of logits.
 
     References
     ----------
@@ -98,17 +119,24 @@ def train(
     2019, for the one-cycle schedule.
     """
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    rows, targets = _Batches(inputs, device), _checked_targets(inputs, labels, device)
+    dtype = floating_type(network)
+    rows, targets = _Batches(inputs, device, dtype), _checked_targets(inputs, labels, device)
+    highest = int(targets.max())
     if validation is not None:
         pair = validation if isinstance(validation, tuple | list) else (validation, None)
-        validation = _Batches(pair[0], device), _checked_targets(*pair, device)
+        validation = _Batches(pair[0], device, dtype), _checked_targets(*pair, device)
+        highest = max(highest, int(validation[1].max()))
     _check_recipe(steps, batch_size, patience, validated=validation is not None)
     change = augment if augmentation is True else augmentation
     optimizer, schedule = optimization(network.parameters(), steps, learning_rate)
     generator = torch.Generator().manual_seed(seed)
-    history, best, best_weights = History([], [], [], []), _Best(patience), None
+    history, best_weights = History([], [], [], []), None
     evaluated = {-(-steps * number // evaluations) for number in range(1, evaluations + 1)}
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        _in_evaluation_after(network),
+    ):
+        _check_finite(network, rows)
         torch.manual_seed(seed)
         network.train()
         running = []
@@ -116,43 +144,62 @@ def train(
             batch = change(rows[chosen], generator) if change else rows[chosen]
             logits = network(batch)
             if step == 1:
-                _check_logits(network, logits, len(chosen), int(targets.max()))
+                _check_classes(checked_logits(logits, len(chosen)), highest)
+                warn_of_probabilities(logits)
             loss = functional.cross_entropy(logits, targets[chosen])
+            running.append(loss.item())
+            if best_weights is None and not math.isfinite(running[-1]):
+                raise ValueError(f"the loss is {running[-1]} at step {step}: {_reason(rows, chosen)}")
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-            running.append(loss.item())
             if step not in evaluated:
                 continue
             _evaluate(history, network, step, running, validation)
             running = []
             if progress is not None:
                 progress(step, steps)
-            if patience is not None and best.improved_by(history.validation_loss[-1]):
+            if patience is None:
+                continue
+            since = _evaluations_since_best(history.validation_loss)
+            if since == 0:
                 best_weights = copy.deepcopy(network.state_dict())
-            if best.exhausted:
+            if since >= patience:
                 break
     if best_weights is not None:
         network.load_state_dict(best_weights)
-    network.eval()
+    if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
+        raise ValueError(f"the weights are not finite after {steps} steps: train with a lower learning_rate")
     return history
+
+
+@contextmanager
+def _in_evaluation_after(network: nn.Module) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        network.eval()
 
 
 class _Batches:
     """Inputs by rows, as tensors on a device: small data sets are read once, large ones batch by batch."""
 
-    def __init__(self, inputs: Any, device: torch.device | str = "cpu") -> None:
-        self.device, self.dataset, self.values = device, inputs, None
+    def __init__(self, inputs: Any, device: torch.device, dtype: torch.dtype) -> None:
+        self.device, self.dtype, self.dataset, self.values = device, dtype, inputs, None
         if not _is_dataset(inputs):
-            self.values = as_tensors(inputs, device)
+            self.values = as_tensors(inputs, device, dtype)
         elif len(inputs) and row_bytes(inputs) * len(inputs) <= _IN_MEMORY:
-            self.values = as_tensors(inputs.inputs(np.arange(len(inputs))), device)
+            self.values = as_tensors(inputs.inputs(np.arange(len(inputs))), device, dtype)
 
     def __getitem__(self, rows: torch.Tensor) -> Any:
         if self.values is None:
-            return as_tensors(self.dataset.inputs(rows.numpy()), self.device)
+            return as_tensors(self.dataset.inputs(rows.numpy()), self.device, self.dtype)
         return each(lambda values: values[rows], self.values)
+
+    def name(self, row: int) -> str:
+        """Return what errors call a row."""
+        return f"record {self.dataset.ids[row]}" if _is_dataset(self.dataset) else f"row {row}"
 
     def parts(self) -> list[Any]:
         """Return all inputs: in one batch if they are in memory, else in several."""
@@ -172,33 +219,39 @@ def row_bytes(dataset: Dataset) -> float:
     return sum(values.nbytes for values in parts_of(as_tensors(dataset.inputs(np.arange(few))))) / few
 
 
-def as_tensors(values: Any, device: torch.device | str = "cpu") -> Any:
-    """Return an array, or a dict or tuple of arrays, as tensors on a device; arrays of float64 become float32."""
+def as_tensors(values: Any, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """Return an array, or a dict or tuple of arrays, as tensors on a device; floating arrays take a type."""
 
     def convert(array: Any) -> torch.Tensor:
         if isinstance(array, torch.Tensor):
             return array.to(device)
-        tensor = torch.as_tensor(np.ascontiguousarray(array))
-        return tensor.to(device, torch.float32 if tensor.dtype == torch.float64 else None)
+        if hasattr(array, "toarray"):
+            raise ValueError(
+                f"inputs are a sparse {type(array).__name__}: torch modules take dense ones, pass inputs.toarray()"
+            )
+        # A copy of what may not be written to, as torch cannot protect it.
+        array = np.require(array, requirements=["C", "W"])
+        if array.dtype.kind not in "biufc":
+            raise ValueError(
+                f"inputs are {array.dtype}: torch modules take numbers, encode texts and objects first"
+            )
+        tensor = torch.as_tensor(array.astype(array.dtype.newbyteorder("="), copy=False))
+        return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
     return each(convert, values)
 
 
-class _Best:
-    """The lowest validation loss, and how many evaluations ago it was."""
+def floating_type(network: nn.Module) -> torch.dtype:
+    """Return the type of the first floating parameter, or float32."""
+    types = (parameter.dtype for parameter in network.parameters() if parameter.is_floating_point())
+    return next(types, torch.float32)
 
-    def __init__(self, patience: int | None) -> None:
-        self.patience, self.loss, self.evaluations_since = patience, math.inf, 0
 
-    def improved_by(self, loss: float) -> bool:
-        """Record a loss and return whether it is the lowest; one that is not finite never is."""
-        improved = math.isfinite(loss) and loss < self.loss
-        self.loss, self.evaluations_since = (loss, 0) if improved else (self.loss, self.evaluations_since + 1)
-        return improved
-
-    @property
-    def exhausted(self) -> bool:
-        return self.patience is not None and self.evaluations_since >= self.patience
+def _evaluations_since_best(losses: list[float]) -> int:
+    """Return how many evaluations ago the lowest loss was; one that is not finite never is the lowest."""
+    finite = [loss if math.isfinite(loss) else math.inf for loss in losses]
+    lowest = min(finite)
+    return len(finite) if lowest == math.inf else len(finite) - 1 - finite.index(lowest)
 
 
 def _check_recipe(steps: int, batch_size: int, patience: int | None, *, validated: bool) -> None:
@@ -228,23 +281,19 @@ def optimization(
 
 def _checked_targets(inputs: Any, labels: Any, device: torch.device | str = "cpu") -> torch.Tensor:
     """Return the labels of inputs or of a data set as class indices on a device."""
+    ids = None
     if _is_dataset(inputs):
-        count = len(inputs)
-        labels = inputs.labels(np.arange(count)) if labels is None else labels
+        counts, ids = {len(inputs)}, inputs.ids
+        labels = inputs.labels(np.arange(len(inputs))) if labels is None else labels
     else:
-        count = len(parts_of(inputs)[0])
+        counts = {len(part) for part in parts_of(inputs)}
     values = labels.cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
-    if count == 0 or values.shape != (count,):
+    if len(counts) != 1 or counts == {0} or values.shape != (*counts,):
         raise ValueError(
-            f"{count} inputs and labels of shape {values.shape}: one label a row is needed, and at least"
-            " one row"
+            f"{' and '.join(map(str, sorted(counts)))} inputs and labels of shape {values.shape}: one label a row is"
+            " needed, and at least one row"
         )
-    if values.dtype.kind not in "iu" or values.min() < 0:
-        wrong = values.min() if values.dtype.kind in "iu" else values.dtype
-        raise ValueError(
-            f"labels hold {wrong}: they must be whole numbers from 0 on, the place in class_names"
-        )
-    return torch.as_tensor(values, dtype=torch.int64, device=device)
+    return torch.as_tensor(class_indices(values, ids=ids), dtype=torch.int64, device=device)
 
 
 def _batches(count: int, batch_size: int, steps: int, generator: torch.Generator) -> list[torch.Tensor]:
@@ -255,22 +304,71 @@ def _batches(count: int, batch_size: int, steps: int, generator: torch.Generator
     return list(order[: steps * size].split(size))
 
 
-def _check_logits(network: nn.Module, logits: Any, rows: int, highest: int) -> None:
-    """Raise before any weight changes if the network does not return logits of the labels' classes."""
-    shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else None
-    if shape is not None and len(shape) == 2 and shape[0] == rows and shape[1] > highest:
+def checked_logits(output: Any, rows: int) -> torch.Tensor:
+    """Return what a network returned, or raise a ValueError unless it is logits of so many rows."""
+    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else None
+    if shape is None or len(shape) != 2 or shape[0] != rows:
+        raise ValueError(
+            f"the network must return logits of shape (N, C), here ({rows}, C); it returned"
+            f" {shape or f'a {type(output).__name__}'}. Where they are a part of its output, name it:"
+            " TorchClassifier(..., logits=lambda output: ...)"
+        )
+    return output
+
+
+def _check_classes(logits: torch.Tensor, highest: int) -> None:
+    """Raise before any weight changes if there are no logits of the labels' classes."""
+    count = logits.shape[1]
+    if highest >= count:
+        raise ValueError(
+            f"labels hold {highest}, but the network has {count} outputs: labels must be from 0 to {count - 1}, or"
+            " build the network with more classes"
+        )
+
+
+def warn_of_probabilities(logits: torch.Tensor) -> None:
+    """Warn if logits look like probabilities: their softmax is taken, which a softmax at the end must not precede."""
+    values = logits.detach().float()
+    if values.shape[1] > 1 and (values >= 0).all() and ((values.sum(1) - 1).abs() < 1e-3).all():
+        warnings.warn(
+            "the network returns probabilities, and their softmax is taken as if they were logits, which makes them"
+            " nearly uniform: remove its softmax, or turn them into logits with TorchClassifier(...,"
+            " logits=lambda output: output.clamp_min(1e-12).log())",
+            stacklevel=3,
+        )
+
+
+def _check_finite(network: nn.Module, rows: _Batches) -> None:
+    """Raise before any weight changes if inputs in memory are not finite and make logits that are not.
+
+    The loss of such a batch would turn all weights into NaN. A network may also replace such inputs.
+    """
+    strange = _rows_not_finite(rows.values) if rows.values is not None else []
+    if not len(strange):
         return
     network.eval()
-    if shape is None or len(shape) != 2 or shape[0] != rows:
-        found = shape or f"a {type(logits).__name__}"
-        raise ValueError(
-            f"the network must return logits of shape (N, C), here ({rows}, C); it returned {found}. Where they are a"
-            " part of its output, name it: TorchClassifier(..., logits=lambda output: ...)"
-        )
-    raise ValueError(
-        f"labels hold {highest}, but the network has {shape[1]} outputs: labels must be from 0 to {shape[1] - 1}, or"
-        " build the network with more classes"
-    )
+    with torch.inference_mode():
+        logits = network(rows[strange])
+    if isinstance(logits, torch.Tensor) and len(logits) == len(strange):
+        broken = _rows_not_finite(logits)
+        if len(broken):
+            raise ValueError(
+                f"the inputs of {rows.name(int(strange[broken[0]]))} are not finite: replace their NaN and inf, or"
+                " leave the record out"
+            )
+
+
+def _rows_not_finite(values: Any) -> torch.Tensor:
+    """Return the rows with a number that is not finite in a tensor, or in one of a dict or tuple of tensors."""
+    finite = [torch.isfinite(part).reshape(len(part), -1).all(1) for part in parts_of(values)]
+    return torch.nonzero(~torch.stack(finite).all(0)).flatten().cpu()
+
+
+def _reason(rows: _Batches, chosen: torch.Tensor) -> str:
+    strange = _rows_not_finite(rows[chosen])
+    if len(strange):
+        return f"the inputs of {rows.name(int(chosen[strange[0]]))} are not finite"
+    return "train with a lower learning_rate, or check the network's initial weights"
 
 
 def _evaluate(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -19,20 +21,21 @@ class ArrayDataset:
     Parameters
     ----------
     inputs : array of shape (N, ...), or a dict or tuple of them
-        What a learner takes, the rows first. Sparse matrices stay sparse.
+        What a learner takes, the rows first. Sparse matrices and data frames stay what they are.
     labels : array_like of shape (N,) or (N, ...), optional
-        Class indices for classification, numbers for regression. None: the data can only be predicted on.
+        Class indices for classification (bools are 0 and 1), numbers for regression. None: the data can only be
+        predicted on.
     class_names : sequence, optional
         The name of each class, of any kind that has a text.
     task : {"classification", "regression", ...}
         What the labels are.
     ids : sequence of length N, optional
-        One distinct id a row; the default counts them.
+        One distinct id a row, all texts or all numbers; the default counts them.
 
     Raises
     ------
     ValueError
-        If the lengths differ, ids or class names repeat, or a class index is out of range.
+        If the lengths differ, ids or class names repeat, ids are of several types, or a label is no class index.
     """
 
     def __init__(
@@ -46,15 +49,18 @@ class ArrayDataset:
     ) -> None:
         self._inputs = each(_as_array, inputs)
         counts = [values.shape[0] for values in parts_of(self._inputs)]
+        if not counts:
+            raise ValueError("inputs are empty: pass an array, or a dict or tuple of at least one")
         self._labels = None if labels is None else np.asarray(labels)
-        self.ids: Sequence[Any] = np.arange(counts[0]) if ids is None else np.asarray(ids)
+        self.ids: Sequence[Any] = np.arange(counts[0]) if ids is None else _as_ids(ids)
         counts += [len(self.ids)] + ([] if self._labels is None else [len(self._labels)])
         if len(set(counts)) > 1:
             raise ValueError(
                 f"inputs, ids and labels have the lengths {counts}: they must have one entry a row each"
             )
-        if len(np.unique(self.ids)) < len(self.ids):
-            raise ValueError("ids must be distinct, one a row")
+        (repeated, times), *_ = Counter(self.ids.tolist()).most_common(1) or [(None, 0)]
+        if times > 1:
+            raise ValueError(f"ids must be distinct, one a row, but {repeated!r} occurs {times} times")
         self.class_names = None if class_names is None else tuple(map(str, class_names))
         self.task: Task = task
         self._check_classes()
@@ -64,7 +70,7 @@ class ArrayDataset:
 
     def inputs(self, rows: Rows = None) -> Any:
         """Return the inputs of the rows, or of all, in the form that they were passed in."""
-        return each(lambda values: values[_index(rows)], self._inputs)
+        return each(lambda values: _rows_of(values, rows), self._inputs)
 
     def labels(self, rows: Rows = None) -> np.ndarray:
         """Return the labels of the rows, or of all.
@@ -76,15 +82,15 @@ class ArrayDataset:
         """
         if self._labels is None:
             raise ValueError("this data set has no labels: pass labels= where it is made")
-        return self._labels[_index(rows)]
+        return _rows_of(self._labels, rows)
 
     def take(self, rows: Rows) -> Self:
         """Return the data set of the given rows, in the given order."""
         taken = object.__new__(type(self))
         taken.__dict__.update(self.__dict__)
-        taken._inputs = each(lambda values: values[_index(rows)], self._inputs)
-        taken._labels = None if self._labels is None else self._labels[_index(rows)]
-        taken.ids = self.ids[_index(rows)]
+        taken._inputs = each(lambda values: _rows_of(values, rows), self._inputs)
+        taken._labels = None if self._labels is None else _rows_of(self._labels, rows)
+        taken.ids = _rows_of(self.ids, rows)
         return taken
 
     def part(self, count: int, *, start: int = 0) -> Self:
@@ -108,16 +114,8 @@ class ArrayDataset:
             return
         if len(set(names)) < len(names):
             raise ValueError(f"class_names must be distinct, got {', '.join(names)}")
-        if self._labels is None or self.task != "classification" or not len(self._labels):
-            return
-        if self._labels.dtype.kind not in "iu":
-            raise ValueError(f"labels are {self._labels.dtype}: they must be indices into class_names")
-        lowest, highest = self._labels.min(), self._labels.max()
-        if lowest < 0 or highest >= len(names):
-            wrong = lowest if lowest < 0 else highest
-            raise ValueError(
-                f"labels hold {wrong}: they must be indices into class_names, from 0 to {len(names) - 1}"
-            )
+        if self._labels is not None and self.task == "classification":
+            self._labels = class_indices(self._labels, len(names), ids=self.ids)
 
 
 class ImageSet(ArrayDataset):
@@ -153,9 +151,10 @@ class ImageSet(ArrayDataset):
     ) -> None:
         check_images(images)
         self.name = name
-        labels = None if labels is None else np.asarray(labels, dtype=np.int64)
         ids = [f"{name}-{row:05d}" for row in range(len(images))] if ids is None else ids
         super().__init__(images, labels, class_names, ids=ids)
+        if self._labels is not None:
+            self._labels = self._labels.astype(np.int64)
 
     @property
     def images(self) -> np.ndarray:
@@ -164,7 +163,7 @@ class ImageSet(ArrayDataset):
 
     def inputs(self, rows: Rows = None) -> np.ndarray:
         """Return images as networks take them, (B, C, H, W) float32 from 0 to 1."""
-        return to_planes(self._inputs[_index(rows)])
+        return to_planes(_rows_of(self._inputs, rows))
 
 
 def check_images(images: Any) -> None:
@@ -194,9 +193,52 @@ def parts_of(values: Any) -> list[Any]:
     return [*values] if isinstance(values, tuple) else [values]
 
 
+def class_indices(labels: Any, classes: int | None = None, *, ids: Sequence[Any] | None = None) -> np.ndarray:
+    """Return labels as an array of class indices; whole numbers of any type and bools are, None and text are not.
+
+    A ValueError names the first label that is none, or not below the number of classes, by its id or else its row.
+    """
+    values = np.asarray(labels)
+    if values.dtype.kind not in "iu":
+        whole = np.array([_is_whole(value) for value in values.ravel().tolist()], dtype=bool)
+        values = values.astype(np.int64) if whole.all() else values
+    if values.dtype.kind in "iu":
+        whole = ((values >= 0) & (values < (np.inf if classes is None else classes))).ravel()
+    if whole.all():
+        return values
+    wrong = int(np.argmin(whole))
+    row = int(np.unravel_index(wrong, values.shape)[0]) if values.ndim else 0
+    place = f"row {row}" if ids is None else f"record {ids[row]}"
+    raise ValueError(
+        f"labels hold {values.ravel().tolist()[wrong]!r} ({values.dtype}) for {place}: they must be whole numbers from"
+        f" 0 {'on' if classes is None else f'to {classes - 1}'}, the place in class_names; leave out rows without a"
+        " label"
+    )
+
+
+def _is_whole(value: Any) -> bool:
+    whole = isinstance(value, Integral | np.bool_)
+    return whole or (isinstance(value, float | np.floating) and value.is_integer())
+
+
 def _as_array(values: Any) -> Any:
+    if hasattr(values, "tocsr"):  # other sparse formats have no rows to index
+        return values.tocsr()
     return values if hasattr(values, "shape") else np.asarray(values)
 
 
-def _index(rows: Rows) -> Any:
-    return slice(None) if rows is None else rows
+def _as_ids(ids: Sequence[Any]) -> np.ndarray:
+    """Return ids as an array, or raise a ValueError if numpy would turn numbers into text, or an id has parts."""
+    values = np.asarray(ids)
+    if values.ndim != 1:
+        raise ValueError(f"ids have the shape {values.shape}: they must be texts or numbers, one a row")
+    other = [each for each in ids if not isinstance(each, str | bytes)] if values.dtype.kind in "US" else []
+    if other:
+        raise ValueError(f"ids hold texts and {other[0]!r}: they must be all texts or all numbers")
+    return values
+
+
+def _rows_of(values: Any, rows: Rows) -> Any:
+    if rows is None:
+        return values
+    return values.iloc[rows] if hasattr(values, "iloc") else values[rows]

@@ -197,18 +197,20 @@ def write_folder(
     -------
     list of dict
         One row an image: ``local_path``, ``local_annotations_path`` (None when unlabelled), and ``label``
-        (its class name).
+        (its class name; None if the images have no labels).
     """
     folder = Path(folder)
     (folder / "items").mkdir(parents=True, exist_ok=True)
     (folder / "json").mkdir(exist_ok=True)
+    unlabelled = images._labels is None and not labelled
+    labels = [None] * len(images) if unlabelled else images.labels()
     rows = []
-    for number, (image, label) in enumerate(zip(images.images, images.labels(), strict=True)):
+    for number, (image, label) in enumerate(zip(images.images, labels, strict=True)):
         name = f"{prefix or images.name}-{number:05d}"
         path = folder / "items" / f"{name}.png"
         Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).save(path)
         annotations = folder / "json" / f"{name}.json"
-        class_name = images.class_names[label]
+        class_name = None if label is None else images.class_names[label]
         if labelled:
             annotations.write_text(json.dumps({"annotations": [_classification(class_name)]}))
         rows.append(

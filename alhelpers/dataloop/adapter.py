@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,6 +29,8 @@ from alhelpers.evaluation import accuracy, classification_average_precision
 from alhelpers.protocols import History, Learner, LearnerFactory
 
 __all__ = ["DigitClassifier", "LearnerAdapter", "to_records"]
+
+logger = logging.getLogger(__name__)
 
 # Options of the adapter that a learner is made with, too: its parameters may hold them.
 _SHARED = ("image_size", "colour", "seed")
@@ -80,13 +83,14 @@ class LearnerAdapter(dl.BaseModelAdapter):
         options = self._options()
         # The SDK predicts 4 images at a time unless the configuration says otherwise.
         self.configuration.setdefault("batch_size", options.batch_size)
-        self.learner = self._untrained()
+        self.learner, self._is_trained = self._untrained(), False
         # A file may also be left over from another model of this name.
         if not self.model_entity.model_artifacts:
             return
         try:
             with contextlib.suppress(FileNotFoundError):
                 self.learner.load(local_path)
+                self._is_trained = True
         except ValueError as error:
             raise ValueError(
                 f"the weights of model {self.model_entity.name!r} are damaged, or for another network than its"
@@ -133,7 +137,16 @@ class LearnerAdapter(dl.BaseModelAdapter):
             )
 
     def _check_complete(self, subset: str, custom: dict, folder: Path) -> None:
-        """Raise if the SDK left out items of a subset, which it does without an error if a label is missing."""
+        """Raise if the SDK left out items of a subset, or mixed up their labels, which it does without an error."""
+        by_stem: dict[Path, Path] = {}
+        for path in sorted(path for path in (folder / "items").rglob("*") if path.is_file()):
+            other = by_stem.setdefault(path.with_suffix(""), path)
+            if other != path:
+                names = [f"/{each.relative_to(folder / 'items')}" for each in (other, path)]
+                raise ValueError(
+                    f"items {names[0]!r} and {names[1]!r} of the {subset} subset differ in their endings alone: the SDK"
+                    " downloads their labels into one file, rename one of them"
+                )
         files = list((folder / "json").rglob("*.json"))
         pages = self.model_entity.dataset.items.list(filters=dl.Filters(custom_filter=copy.deepcopy(custom)))
         if pages.items_count == len(files):
@@ -159,6 +172,7 @@ class LearnerAdapter(dl.BaseModelAdapter):
             # The SDK counts from 0, and makes a percentage of it.
             progress=None if on_epoch_end is None else lambda step, steps: on_epoch_end(step - 1, steps),
         )
+        self._is_trained = True
         self._publish(_training_samples(history), self.model_entity.dataset_id)
 
     def train_model(self, model: dl.Model, *args: Any, **kwargs: Any) -> dl.Model:
@@ -221,6 +235,11 @@ class LearnerAdapter(dl.BaseModelAdapter):
             ``class_names``, ``confidences``, ``logits``, and as configured ``embeddings``, ``mc_dropout``.
         """
         options, names = self._options(), list(self.model_entity.labels)
+        if not self._is_trained:
+            logger.warning(
+                "model %r has no weights: it predicts as it was initialised, train it first",
+                self.model_entity.name,
+            )
         predictions = self.learner.predict(
             ImageSet("images", images, None, names),
             passes=options.mc_dropout_passes if mc_dropout_passes is None else mc_dropout_passes,
@@ -228,6 +247,12 @@ class LearnerAdapter(dl.BaseModelAdapter):
             seed=options.seed,
         )
         columns = predictions.fields()
+        if columns["confidences"].shape != (len(images), len(names)):
+            raise ValueError(
+                f"the learner of model {self.model_entity.name!r} returned confidences of shape"
+                f" {columns['confidences'].shape} for {len(images)} images and {len(names)} labels: its factory must"
+                " build it with the class names that it is passed"
+            )
         return [
             {"class_names": names} | {name: column[row].tolist() for name, column in columns.items()}
             for row in range(len(images))

@@ -6,6 +6,7 @@ writes both.
 
 import copy
 import json
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ import dtlpy as dl
 from alhelpers.configurations import read
 from alhelpers.dataloop.model_names import DEFAULT_NAME_TEMPLATE, CreateModelConfig, free_name, render_name
 from alhelpers.dataloop.subset_filters import normalize_filter
+
+logger = logging.getLogger(__name__)
 
 # Configuration keys that number the classes.
 _LABEL_MAPS = ("id_to_label_map", "label_to_id_map")
@@ -55,13 +58,16 @@ def choose_subset(
 
 
 def _refuse_test_items(name: str, origin: str, chosen: Mapping[str, Any], dataset: dl.Dataset) -> None:
-    overlap = {**chosen, "filter": {"$and": [chosen["filter"], {"metadata.system.tags.test": True}]}}
-    leaked = _count(dataset, overlap)
+    leaked = _count_both(dataset, chosen, {"metadata.system.tags.test": True})
     if leaked:
         raise ValueError(
             f"{origin} selects {leaked} items of dataset {dataset.name!r} that are tagged 'test', so the {name} "
             f"subset would leak into the test: {json.dumps(chosen)}. Exclude them from the filter"
         )
+
+
+def _count_both(dataset: dl.Dataset, query: Mapping[str, Any], condition: Mapping[str, Any]) -> int:
+    return _count(dataset, {**query, "filter": {"$and": [query["filter"], condition]}})
 
 
 def _count(dataset: dl.Dataset, query: Mapping[str, Any]) -> int:
@@ -174,6 +180,9 @@ class ModelCreator(dl.BaseServiceRunner):
         name = render_name(template, base_model.name, dataset.name)
         train = choose_subset("train", train_subset, base_model, dataset)
         validation = choose_subset("validation", validation_subset, base_model, dataset)
+        shared = _count_both(dataset, train, validation["filter"])
+        if shared:
+            logger.warning("%d items are in the train and in the validation subset of %r", shared, name)
         # Weights know their classes by number: the order and the maps are kept while the classes are the same.
         same = _same_classes(base_model, dataset)
         base = {

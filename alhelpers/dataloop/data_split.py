@@ -10,7 +10,6 @@ The platform loads this file by its path; the modules that it imports are in the
 """
 
 import contextlib
-import copy
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -231,19 +230,13 @@ def _items_to_split(
     dataset: dl.Dataset, filters: dl.Filters | None, images_only: bool
 ) -> tuple[list[dl.Item], int]:
     """List the files to split, and count those that are left out."""
-    listed = _list_files(dataset, filters)
-    chosen = [item for item in listed.values() if not images_only or _is_image(item)]
+    listed = reading.find_items(dataset, filters)
+    chosen = [item for item in listed if not images_only or _is_image(item)]
     if not chosen:
         where = "" if filters is None else f" that match {filters.prepare().get('filter')}"
         hint = "; none of the files there is an image (images_only=False splits them all)" if listed else ""
         raise ValueError(f"dataset {dataset.name!r} has no items to split{where}{hint}: upload some first")
     return chosen, len(listed) - len(chosen)
-
-
-def _list_files(dataset: dl.Dataset, filters: dl.Filters | None) -> dict[str, dl.Item]:
-    # The SDK writes the page into the filters it is given. A list that changes meanwhile may name an item twice.
-    listed = reading.pages(dataset.items.list(filters=copy.deepcopy(filters)))
-    return {item.id: item for item in listed if item.type != "dir"}
 
 
 def _is_image(item: dl.Item) -> bool:
@@ -307,7 +300,7 @@ def _read_back(
 
     A bulk update does not report that it failed for some items, hence the groups are read back.
     """
-    listed = _list_files(dataset, filters)
+    listed = {item.id: item for item in reading.find_items(dataset, filters)}
     known = {item.id for item in items}
     added = [
         item
@@ -317,8 +310,7 @@ def _read_back(
         and current_group(item.metadata, groups, item.id) is None
     ]
     # Not listed any more: deleted, or the filter does not match any more.
-    for ids in reading.chunks([item.id for item in items if item.id not in listed]):
-        listed |= _list_files(dataset, reading.by_ids(ids))
+    listed |= reading.items_of(dataset, [item.id for item in items if item.id not in listed])
     now = {
         item.id: current_group(listed[item.id].metadata, groups, item.id)
         for item in items

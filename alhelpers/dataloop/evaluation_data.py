@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,6 +33,11 @@ def read_test_set(
     else:
         first, second = ({row["image_id"] for row in rows} for rows in found)
         items = sorted(first | second)
+        if kind == "class" and first and second and not first & second:
+            raise ValueError(
+                f"{previous_model.name!r} and {new_model.name!r} have predictions on dataset {dataset.name!r}, but"
+                " share no item: evaluate both on the same items, or pass a test_filter"
+            )
         if first != second:
             warnings.append(
                 f"the models were evaluated on different items: {len(first - second)} only by "
@@ -93,12 +97,7 @@ def _require_evaluated(model: dl.Model, dataset: dl.Dataset) -> None:
 
 
 def _item_ids(dataset: dl.Dataset, test_filter: Mapping[str, Any]) -> list[str]:
-    # The SDK writes page numbers into the dict that is passed.
-    query = copy.deepcopy(dict(test_filter))
-    for key in ("page", "pageSize", "resource"):
-        query.pop(key, None)
-    found = reading.pages(dataset.items.list(filters=dl.Filters(custom_filter=query)))
-    ids = sorted(item.id for item in found)
+    ids = sorted(item.id for item in reading.find_items(dataset, test_filter))
     if not ids:
         raise ValueError(f"the test_filter selects no item of dataset {dataset.name!r}: {dict(test_filter)}")
     return ids

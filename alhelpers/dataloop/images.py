@@ -12,13 +12,17 @@ from PIL import Image
 
 from alhelpers.data import ImageSet
 
+# Formats of photographs and scans. Others may start programs, as EPS starts ghostscript.
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
+
 
 def read_image(source: Any, name: str, size: int | Sequence[int], *, colour: bool = False) -> np.ndarray:
     """Read an image file, uint8 of shape (H, W), or (H, W, 3) with ``colour``; ``size`` is H and W, or both in one."""
     height, width = (size, size) if isinstance(size, int) else size
+    mode = "RGB" if colour else "L"
     try:
-        with Image.open(source) as file:
-            image = file.convert("RGB" if colour else "L")
+        with Image.open(source, formats=_FORMATS) as file:
+            image = _to_bytes(file).convert(mode)
     except (
         OSError,
         SyntaxError,
@@ -26,11 +30,22 @@ def read_image(source: Any, name: str, size: int | Sequence[int], *, colour: boo
         Image.DecompressionBombError,
     ) as error:  # all that Pillow raises
         raise ValueError(
-            f"item {name!r} is not an image that can be read: remove it from the dataset, or from the filter"
+            f"item {name!r} is not an image that can be read: remove it from the dataset, or from the filter ({error})"
         ) from error
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image)
+
+
+def _to_bytes(image: Image.Image) -> Image.Image:
+    """Return an image with 8 bits a pixel: Pillow cuts those of 16 bits off at 255, and all of others' may be 0."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"its pixels are of mode {image.mode}, whose range is not known: store it with 8 or 16 bits"
+        )
+    return image
 
 
 def read_subset(

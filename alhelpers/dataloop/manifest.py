@@ -51,7 +51,7 @@ class Position(Configuration):
 
 class NodeMetadata(Configuration):
     model_config = described("an object with the node's 'position' and settings", extra="allow")
-    position: Position = Field(description="the place of the node in the drawing")
+    position: Position
     variableDataset: Text | None = _optional(_VARIABLE_NAME)
     variableModel: Text | None = _optional(_VARIABLE_NAME)
 
@@ -68,7 +68,7 @@ class Node(Configuration):
     namespace: _Object = Field(
         description="an object that names the node's function, service, module and package"
     )
-    metadata: NodeMetadata = Field(description="an object with the node's 'position' and settings")
+    metadata: NodeMetadata
     config: _Object | None = _optional("an object with a code node's code")
     projectId: Text | None = _optional("the id of a project")
     appName: Text | None = _optional("the display name of the node's app")
@@ -83,8 +83,8 @@ class End(Configuration):
 
 class Connection(Configuration):
     model_config = described("an object that describes an arrow")
-    src: End = Field(description="an object that names a node and one of its ports")
-    tgt: End = Field(description="an object that names a node and one of its ports")
+    src: End
+    tgt: End
     condition: str | None = _optional("a filter as JSON text, such as '{}'")
     action: Text | None = _optional("an action of the port that the arrow leaves")
 
@@ -192,7 +192,7 @@ class PipelineNode(_with_keys("computeConfig", "configuration", "description", "
     model_config = described("an object with the node's 'name', 'displayName' and 'invoke'")
     name: Text = Field(description="a text")
     displayName: Text = Field(description="a text")
-    invoke: Invoke = Field(description="an object with the node's function")
+    invoke: Invoke
     categories: list[Annotated[Text, Field(description="a text")]] = Field([], description="a list of texts")
     scope: Text | None = _optional("a text")
 
@@ -218,6 +218,4 @@ class Manifest(_with_keys("codebase", "context", "dependencies", "icon", "metada
     )
     description: Text | None = _optional("a text")
     attributes: _Object | None = _optional("an object of texts, by which the app is found")
-    components: Components = Field(
-        description="an object with the app's modules, models, nodes and templates"
-    )
+    components: Components

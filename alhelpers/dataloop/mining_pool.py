@@ -37,11 +37,10 @@ def pool_query(pool_filter: dl.Filters | Mapping[str, Any] | None) -> dict[str, 
         given = given.prepare()
     if given is not None and not isinstance(given, Mapping):
         raise ValueError(f"pool_filter {pool_filter!r} must be a query like that of train_subset_filter.json")
-    query = dict(given or {})
-    if query.get("resource", "items") != "items":
-        raise ValueError(f"pool_filter selects {query['resource']}: it must be a filter of items")
-    for key in ("page", "pageSize", "resource"):
-        query.pop(key, None)
+    given = given or {}
+    if given.get("resource", "items") != "items":
+        raise ValueError(f"pool_filter selects {given['resource']}: it must be a filter of items")
+    query = {key: value for key, value in given.items() if key not in reading.PAGING}
     if query and "filter" not in query:  # the SDK takes conditions alone as well
         query = {"filter": query}
     conditions = [query["filter"]] if query.get("filter") else []
@@ -80,6 +79,11 @@ def read_pool(
         labels = reading.labels_of(dataset, list(records))
         one = {item_id: found[0] for item_id, found in labels.items() if len(found) == 1}
         records = {item_id: row | {"groundtruth": one.get(item_id)} for item_id, row in records.items()}
+        if len(one) < len(records):
+            notes.append(
+                f"{len(records) - len(one)} labelled items of dataset {dataset.name!r} have no class or several, which"
+                " do not count"
+            )
     return Pool(list(records.values()), notes)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import dtlpy as dl
 import numpy as np
 
-from alhelpers.dataloop.reading import annotations_of, is_ground_truth, made_by
+from alhelpers.dataloop.reading import find_items, labels_of, predictions_of
 
 
 def to_annotations(fields: dict[str, list], model: dl.Model) -> dl.AnnotationCollection:
@@ -67,27 +66,30 @@ def truth_and_predictions(
     model: dl.Model, dataset: dl.Dataset, filters: dl.Filters | dict | None
 ) -> tuple[list[str], np.ndarray]:
     """Return the labels and a model's confidences (N, C) of the items that have both."""
-    custom = filters.prepare() if isinstance(filters, dl.Filters) else filters
-    items = dataset.items.list(filters=dl.Filters(custom_filter=copy.deepcopy(custom)) if custom else None)
-    names = {item.id: item.filename for item in items.all()}
-    truth: dict[str, str] = {}
-    found: dict[str, list[float]] = {}
-    for annotation in annotations_of(dataset, list(names)):
-        if annotation.type != "class":
-            continue
-        if is_ground_truth(annotation):
-            if truth.get(annotation.item_id, annotation.label) != annotation.label:
-                raise ValueError(
-                    f"item {names[annotation.item_id]!r} has the labels {truth[annotation.item_id]!r} and"
-                    f" {annotation.label!r}: remove one of them to evaluate"
-                )
-            truth[annotation.item_id] = annotation.label
-        elif made_by(annotation.metadata)[0] == model.id:
-            found[annotation.item_id] = annotation.metadata["user"]["prediction"]["confidences"]
+    names = {item.id: item.filename for item in find_items(dataset, filters)}
+    truth = labels_of(dataset, list(names))
+    for item_id, labels in truth.items():
+        if len(labels) > 1:
+            raise ValueError(
+                f"item {names[item_id]!r} has the labels {labels[0]!r} and {labels[1]!r}: remove one of them to"
+                " evaluate"
+            )
+    found = predictions_of(dataset, list(names), model.id)
     both = sorted(truth.keys() & found.keys())
     if not both:
         raise ValueError(
             f"model {model.name!r} can't be evaluated on dataset {dataset.name!r}: of {len(truth)} items with a"
             f" label and {len(found)} with a prediction none has both. Label the items that the filter selects."
         )
-    return [truth[item] for item in both], np.array([found[item] for item in both], dtype=np.float32)
+    return [truth[item][0] for item in both], np.stack([_confidences(found[item], model) for item in both])
+
+
+def _confidences(record: dict[str, Any], model: dl.Model) -> np.ndarray:
+    """Return the confidences of a record in the order of the model's labels."""
+    names, values = record.get("class_names", []), record.get("confidences", [])
+    if sorted(names) != sorted(model.labels) or len(values) != len(names):
+        raise ValueError(
+            f"the prediction of item {record['id']} has the classes {list(names)} with {len(values)} confidences, and"
+            f" model {model.name!r} the labels {list(model.labels)}: predict again"
+        )
+    return values[[names.index(label) for label in model.labels]]

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 #: Ids in one query: more would make it longer than servers accept.
 IDS_PER_QUERY = 500
 
+#: Keys of a query that the SDK sets for each page.
+PAGING = ("page", "pageSize", "resource")
+
 _VECTORS_PER_QUERY = 1000
 _SUBSETS = ("train", "validation", "test")
 _BOX_FIELDS = ("confidences", "logits")
@@ -50,11 +53,12 @@ def by_ids(ids: Sequence[str]) -> dl.Filters:
 
 
 def find_items(dataset: dl.Dataset, filters: dl.Filters | Mapping[str, Any] | None = None) -> list[dl.Item]:
-    """Read the files and items that a filter or query selects, without folders; by default all that are not hidden."""
+    """Read the files that a filter or query selects, each once and without folders; by default all, but hidden ones."""
     # The SDK writes page numbers into the filter that is passed.
     given = copy.deepcopy(filters)
     if not isinstance(given, dl.Filters):
-        given = dl.Filters(custom_filter=dict(given)) if given else dl.Filters()
+        query = {key: value for key, value in (given or {}).items() if key not in PAGING}
+        given = dl.Filters(custom_filter=query) if query else dl.Filters()
     try:
         found = {item.id: item for item in pages(dataset.items.list(filters=given))}
     except dl.exceptions.BadRequest as error:
@@ -175,7 +179,7 @@ def records_of(
             if len(names := labels.get(item.id, [])) == 1:
                 row["groundtruth"] = names[0]
             tags = ((item.metadata or {}).get("system") or {}).get("tags") or {}
-            if len(subsets := [subset for subset in _SUBSETS if tags.get(subset)]) == 1:
+            if len(subsets := [subset for subset in _SUBSETS if tags.get(subset) is True]) == 1:
                 row["split"] = subsets[0]
             rows.append(row)
     if any("detections" in row for row in rows):

@@ -179,5 +179,10 @@ def labelled_images(
     """Return the items that a filter selects, by name, with images and labels (N,) as a model takes them."""
     items = sorted(dataset.items.list(filters=filters).all(), key=lambda item: item.name)
     classes = labels_of(dataset, [item.id for item in items])
+    for item in items:
+        if len(found := classes.get(item.id, [])) != 1 or found[0] not in model.labels:
+            raise ValueError(
+                f"item {item.filename!r} has the labels {found}: exactly one of {', '.join(model.labels)} is needed"
+            )
     labels = np.array([model.labels.index(classes[item.id][0]) for item in items])
     return items, download_images(items, model), labels

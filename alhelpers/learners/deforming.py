@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
 from torch.nn import functional
+
+from alhelpers.training import check_planes
 
 # How far each image may go, both ways: degrees, shares of its size, slant, share of the grid that spans 2.
 _TURN, _SCALE, _SLANT, _SHIFT = math.pi * 15 / 180, 0.15, 0.2, 0.2
@@ -15,20 +16,13 @@ _TURN, _SCALE, _SLANT, _SHIFT = math.pi * 15 / 180, 0.15, 0.2, 0.2
 _BEND, _BEND_POINTS = 0.06, 5
 
 
-class Deform(nn.Module):
-    """A layer that deforms images at random while training, and returns them unchanged otherwise."""
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return images of the same shape."""
-        return deform(images) if self.training else images
-
-
 def deform(images: torch.Tensor) -> torch.Tensor:
     """Deform each image by its own draw from torch's random state, as dropout draws, (N, C, H, W) -> (N, C, H, W).
 
     Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to visual document
     analysis", ICDAR 2003.
     """
+    check_planes(images)
     count, _, height, width = images.shape
     angle, wide, high, slant, *shift = torch.rand(6, count) * 2 - 1
     cosine, sine = torch.cos(angle * _TURN), torch.sin(angle * _TURN)

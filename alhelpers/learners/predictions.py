@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from alhelpers import records
+from alhelpers.protocols import Dataset
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,3 +78,17 @@ class Predictions:
         names = None if self.class_names is None else list(self.class_names)
         values = None if self.values is None else [{"value": value} for value in self.values.tolist()]
         return records.from_arrays(ids, class_names=names, metadata=values, **self.fields())
+
+
+def checked_names(fitted: tuple[str, ...] | None, dataset: Dataset) -> tuple[str, ...] | None:
+    """Return the class names of a data set; raise a ValueError if a learner was fitted on others, or in another order.
+
+    A class is its place among the names: predictions for a data set with another order would be of the wrong classes.
+    """
+    names = None if dataset.class_names is None else tuple(map(str, dataset.class_names))
+    if fitted is not None and names is not None and names != fitted:
+        raise ValueError(
+            f"the class names of the data set are {', '.join(names)}, but those that the learner is fitted on are"
+            f" {', '.join(fitted)}: use the same names in the same order"
+        )
+    return names

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -53,11 +55,16 @@ def pretrain(
             images = inputs[torch.randperm(len(inputs))[:batch_size]]
             views = projection(encoder(deform(torch.cat([images, images]))))
             loss = _contrast(views, temperature)
+            losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                raise ValueError(
+                    f"the loss is {losses[-1]} at step {len(losses)}: check the images for NaN and inf, or use a lower"
+                    " learning_rate"
+                )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-            losses.append(loss.item())
     network.eval()
     return losses
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any, NoReturn
 
 import numpy as np
 
-from alhelpers.learners.predictions import Predictions
+from alhelpers.data.arrays import class_indices
+from alhelpers.learners.predictions import Predictions, checked_names
 from alhelpers.protocols import Dataset, History, Progress
 from alhelpers.uncertainty._committee_members import all_classes, set_random_states
 from alhelpers.uncertainty._torch import derived_seed, first_not_finite
@@ -48,6 +51,7 @@ class SklearnLearner:
             )
         self.estimator = _unfitted(estimator)
         self._seed, self._classes = seed, 0
+        self._class_names: tuple[str, ...] | None = None
 
     def fit(
         self,
@@ -62,23 +66,23 @@ class SklearnLearner:
         Raises
         ------
         ValueError
-            If the data set is empty, or its labels are not class indices.
+            If the data set is empty, its labels are not class indices or finite numbers, or the estimator refuses its
+            inputs.
         """
         if not len(dataset):
             raise ValueError("the data set is empty: label at least one row to learn from")
-        labels = np.asarray(dataset.labels(np.arange(len(dataset))))
-        classes = len(dataset.class_names or ())
+        labels, names = np.asarray(dataset.labels(np.arange(len(dataset)))), checked_names(None, dataset)
+        classes = 0 if names is None else len(names)
         if self._is_classifier:
-            if labels.dtype.kind not in "iu" or labels.min() < 0 or (classes and labels.max() >= classes):
-                kind = labels.dtype if labels.dtype.kind not in "iu" else f"{labels.min()} to {labels.max()}"
-                raise ValueError(
-                    f"labels hold {kind}: they must be whole numbers from 0 on, the place in class_names"
-                )
+            labels = class_indices(labels, classes or None, ids=dataset.ids)
             classes = classes or int(labels.max()) + 1
-        estimator = _unfitted(self.estimator)
+        else:
+            labels = _finite_numbers(labels, dataset.ids)
+        estimator, inputs = _unfitted(self.estimator), _matrix(dataset, np.arange(len(dataset)))
         set_random_states(estimator, derived_seed(self._seed, seed))
-        estimator.fit(_matrix(dataset, np.arange(len(dataset))), labels)
-        self.estimator, self._classes = estimator, classes
+        with _naming_records(inputs, dataset.ids):
+            estimator.fit(inputs, labels)
+        self.estimator, self._classes, self._class_names = estimator, classes, names
         if progress is not None:
             progress(1, 1)
         return History([], [], [], [])
@@ -97,7 +101,8 @@ class SklearnLearner:
         Raises
         ------
         ValueError
-            If the data set is empty, an output is not finite, the learner is not fitted, or passes is not 0.
+            If the data set is empty or has other classes, an output is not finite or confidences do not sum to 1, the
+            learner is not fitted, or passes is not 0.
         """
         if not len(dataset):
             raise ValueError("the data set is empty: there is nothing to predict")
@@ -105,20 +110,24 @@ class SklearnLearner:
             raise ValueError(
                 f"passes is {passes!r}, but an estimator has no dropout: it must be 0. Use a Committee for samples"
             )
+        names = checked_names(self._class_names, dataset)
         outputs, vectors = [], []
         for rows in np.split(np.arange(len(dataset)), range(_ROWS, len(dataset), _ROWS)):
             inputs = _matrix(dataset, rows)
-            outputs.append(self._outputs(inputs))
+            with _naming_records(inputs, dataset.ids[rows[0] :]):
+                outputs.append(self._outputs(inputs))
             if embeddings:
                 vectors.append(self._embeddings(inputs))
         output = np.concatenate(outputs)
         row = first_not_finite(output)
         if row is not None:
             raise ValueError(f"the prediction of record {dataset.ids[row]} is not finite: check its inputs")
+        if self._is_classifier:
+            _check_sums(output, dataset.ids, self.estimator)
         return Predictions(
             **{"confidences" if self._is_classifier else "values": output},
             embeddings=np.concatenate(vectors) if embeddings else None,
-            class_names=None if dataset.class_names is None else tuple(dataset.class_names),
+            class_names=names,
         )
 
     def fresh(self, seed: int) -> SklearnLearner:
@@ -139,12 +148,23 @@ class SklearnLearner:
     def _outputs(self, inputs: Any) -> np.ndarray:
         if not self._is_classifier:
             return np.asarray(self.estimator.predict(inputs), dtype=np.float32)
+        if getattr(self.estimator, "classes_", None) is None:
+            raise ValueError(
+                f"the {type(self.estimator).__name__} has no classes_, by which the columns of predict_proba are told"
+                " apart: fit the learner first, or set classes_ in the estimator's fit"
+            )
         return all_classes(self.estimator, inputs, self._classes)
 
     def _embeddings(self, inputs: Any) -> np.ndarray:
         steps = getattr(self.estimator, "steps", ())
         found = self.estimator[:-1].transform(inputs) if len(steps) > 1 else inputs
-        return np.asarray(found.toarray() if hasattr(found, "toarray") else found, dtype=np.float32)
+        try:
+            return np.asarray(found.toarray() if hasattr(found, "toarray") else found, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"the inputs are no numbers that could be embeddings ({error}): put the estimator into a pipeline,"
+                " after steps that encode them"
+            ) from error
 
 
 def _is_regressor(estimator: Any) -> bool:
@@ -161,6 +181,52 @@ def _unfitted(estimator: Any) -> Any:
     from sklearn.base import clone
 
     return clone(estimator) if hasattr(estimator, "get_params") else copy.deepcopy(estimator)
+
+
+def _finite_numbers(labels: np.ndarray, ids: Sequence[Any]) -> np.ndarray:
+    """Return what a regressor learns, or raise a ValueError that names the record without a finite number."""
+    try:
+        row = first_not_finite(numbers := labels.astype(np.float64))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"labels are {labels.dtype}, but a regressor learns numbers: {error}") from error
+    if row is not None:
+        raise ValueError(
+            f"the label of record {ids[row]} is {labels[row]}: give it a number, or leave the record out"
+        )
+    return labels if labels.dtype.kind in "iuf" else numbers
+
+
+@contextmanager
+def _naming_records(inputs: Any, ids: Sequence[Any]) -> Iterator[None]:
+    """Name the first record with inputs that are not finite, if an estimator refuses them."""
+    try:
+        yield
+    except ValueError as error:
+        if hasattr(inputs, "tocoo"):
+            stored = inputs.tocoo()
+            rows = stored.row[~np.isfinite(stored.data)]
+            row = int(rows.min()) if len(rows) else None
+        else:
+            dense = np.array(inputs)
+            row = first_not_finite(dense) if dense.dtype.kind == "f" else None
+        if row is None:
+            raise
+        raise ValueError(
+            f"the inputs of record {ids[row]} are not finite, which the estimator refuses: replace them, or put an"
+            f" imputer before it. {error}"
+        ) from error
+
+
+def _check_sums(confidences: np.ndarray, ids: Sequence[Any], estimator: Any) -> None:
+    """Raise a ValueError unless the confidences of each record are at least 0 and sum to 1."""
+    wrong = (np.abs(confidences.sum(axis=1) - 1) > 1e-3) | (confidences < 0).any(axis=1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"the confidences of record {ids[row]} are from {confidences[row].min():g} on and sum to"
+            f" {confidences[row].sum():g}: predict_proba of {type(estimator).__name__} must return probabilities; a"
+            " CalibratedClassifierCV around it does"
+        )
 
 
 def _matrix(dataset: Dataset, rows: np.ndarray) -> Any:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,17 @@ from torch import nn
 
 from alhelpers.data.arrays import each, parts_of
 from alhelpers.files import replacing
-from alhelpers.learners.predictions import Predictions
+from alhelpers.learners.predictions import Predictions, checked_names
 from alhelpers.protocols import Dataset, History, Progress
-from alhelpers.training import Augmentation, as_tensors, row_bytes, train
+from alhelpers.training import (
+    Augmentation,
+    as_tensors,
+    checked_logits,
+    floating_type,
+    row_bytes,
+    train,
+    warn_of_probabilities,
+)
 from alhelpers.uncertainty import mc_dropout
 from alhelpers.uncertainty._torch import (
     called_with_seed,
@@ -99,6 +106,9 @@ class TorchClassifier:
         self._build = build
         self.network = build if isinstance(build, nn.Module) else _built(build, seed)
         self._first_weights = copy.deepcopy(build.state_dict()) if isinstance(build, nn.Module) else None
+        # Those that it was fitted on, and whether its outputs are known to be logits.
+        self._class_names: tuple[str, ...] | None = None
+        self._is_checked = False
 
     def fit(
         self,
@@ -113,12 +123,16 @@ class TorchClassifier:
         Raises
         ------
         ValueError
-            If the data set is empty, or its labels are not class indices of the network.
+            If the data set is empty, its labels are not class indices of the network, its inputs are not finite, or the
+            validation data has other classes.
         """
         if not len(dataset):
             raise ValueError("the data set is empty: label at least one row to learn from")
+        names = checked_names(None, dataset)
+        if validation is not None:
+            checked_names(names, validation)
         recipe = ("steps", "batch_size", "learning_rate", "augmentation", "patience", "evaluations")
-        return train(
+        history = train(
             self._called(dataset),
             dataset,
             **{name: self._options[name] for name in recipe},
@@ -126,6 +140,8 @@ class TorchClassifier:
             seed=seed,
             progress=progress,
         )
+        self._class_names, self._is_checked = names, True
+        return history
 
     def predict(
         self, dataset: Dataset, *, passes: int = 0, embeddings: bool = False, seed: int = 0
@@ -151,12 +167,14 @@ class TorchClassifier:
         Raises
         ------
         ValueError
-            If the data set is empty, passes is not valid, an output is not finite, or there is no embedding.
+            If the data set is empty or has other classes, passes is not valid, an output is not finite, or there is no
+            embedding.
         """
         if not len(dataset):
             raise ValueError("the data set is empty: there is nothing to predict")
         if not is_count(passes, 0) or passes == 1:
             raise ValueError(f"passes is {passes!r}: it must be 0, or a whole number of at least 2")
+        names = checked_names(self._class_names, dataset)
         network = self._called(dataset)
         parts = [
             self._predict_part(
@@ -167,13 +185,20 @@ class TorchClassifier:
         logits, vectors, samples = (
             None if columns[0] is None else np.concatenate(columns) for columns in zip(*parts, strict=True)
         )
+        if logits.shape[1] == 1 and len(names or "ab") > 1:
+            raise ValueError(
+                "the network has one output, whose softmax is always 1: return the logits of each class, such as"
+                " TorchClassifier(..., logits=lambda output: torch.cat([-output, output], 1) / 2)"
+            )
         row = first_not_finite(logits)
         if row is not None:
             raise ValueError(
                 f"the logits of record {dataset.ids[row]} are not finite: check its input and the network's weights, or"
                 " train with a lower learning_rate"
             )
-        names = None if dataset.class_names is None else tuple(dataset.class_names)
+        if not self._is_checked:
+            warn_of_probabilities(torch.from_numpy(logits))
+            self._is_checked = True
         confidences = torch.from_numpy(logits).softmax(1).numpy()
         return Predictions(confidences, logits, vectors, samples, class_names=names)
 
@@ -204,13 +229,14 @@ class TorchClassifier:
         path = Path(folder) / WEIGHTS
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            self.network.load_state_dict(state)
-        except (UnpicklingError, EOFError, TypeError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # a damaged file raises almost anything
             raise ValueError(f"{path} is damaged, or was not written by save: {error}") from error
-        except RuntimeError as error:
-            raise ValueError(
-                f"{path} is damaged, or holds the weights of another network: {error}"
-            ) from error
+        difference = _difference(self.network.state_dict(), state)
+        if difference:
+            raise ValueError(f"{path} holds the weights of another network: {difference}")
+        self.network.load_state_dict(state)
         self.network.eval()
 
     def _called(self, dataset: Dataset) -> nn.Module:
@@ -225,7 +251,7 @@ class TorchClassifier:
         batch = self._options["prediction_batch_size"]
         most = max(int(_CHUNK / max(row_bytes(dataset), 1)) // batch, 1) * batch
         for rows in np.split(np.arange(len(dataset)), range(most, len(dataset), most)):
-            yield as_tensors(dataset.inputs(rows))
+            yield as_tensors(dataset.inputs(rows), dtype=floating_type(self.network))
 
     def _predict_part(
         self, network: nn.Module, inputs: Any, passes: int, embeddings: bool, seed: int
@@ -236,7 +262,7 @@ class TorchClassifier:
         trunk, head = _cut(network, self._options["embedding"]) if passes else (None, network)
         values = inputs
         if trunk is not None:
-            values, _ = _run(trunk, _batches(inputs, size, device), None)
+            values, _ = _run(trunk, _batches(inputs, size, device), None, are_logits=False)
         logits, vectors = _run(head, _batches(values, size, device), self._options["embedding"])
         if embeddings and not vectors.shape[1]:
             raise ValueError(
@@ -285,6 +311,20 @@ class _ByRow(nn.Module):
         return self.module(each(lambda values: values[rows], self.inputs))
 
 
+def _difference(own: Mapping[str, torch.Tensor], state: Any) -> str | None:
+    """Return how read weights differ in their names and shapes from a network's own, or None."""
+    if not isinstance(state, Mapping):
+        return f"it holds a {type(state).__name__}"
+    missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
+    if missing or unknown:
+        return f"it lacks {sorted(missing)[:3]}, and has {sorted(map(str, unknown))[:3]} beside"
+    for name, value in own.items():
+        there = getattr(state[name], "shape", None)
+        if isinstance(value, torch.Tensor) and there != value.shape:
+            return f"{name} has the shape {there and tuple(there)} instead of {tuple(value.shape)}"
+    return None
+
+
 def _built(build: Callable[..., nn.Module], seed: int) -> nn.Module:
     module = called_with_seed(build, seed)
     if not isinstance(module, nn.Module):
@@ -293,13 +333,15 @@ def _built(build: Callable[..., nn.Module], seed: int) -> nn.Module:
 
 
 def _run(
-    network: nn.Module, batches: Iterable[Any], embedding: str | None
+    network: nn.Module, batches: Iterable[Any], embedding: str | None, *, are_logits: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the outputs of a network in evaluation mode, and its embeddings, (N, D)."""
     outputs, embeddings = [], []
     with kept_modes(network), _kept_embeddings(network, embedding) as kept, torch.inference_mode():
         for batch in batches:
             outputs.append(network(batch))
+            if are_logits:
+                checked_logits(outputs[-1], len(parts_of(batch)[0]))
             embeddings.append(kept.pop().flatten(1) if kept else outputs[-1][:, :0])
             kept.clear()
     return torch.cat(outputs), torch.cat(embeddings)
@@ -353,13 +395,15 @@ def _batches(inputs: Any, size: int, device: torch.device) -> Iterator[Any]:
 
 
 def _run(
-    network: nn.Module, batches: Iterable[Any], embedding: str | None
+    network: nn.Module, batches: Iterable[Any], embedding: str | None, *, are_logits: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the outputs of a network in evaluation mode, and its embeddings, (N, D)."""
     outputs, embeddings = [], []
     with kept_modes(network), _kept_embeddings(network, embedding) as kept, torch.inference_mode():
         for batch in batches:
             outputs.append(network(batch))
+            if are_logits:
+                checked_logits(outputs[-1], len(parts_of(batch)[0]))
             embeddings.append(kept.pop().flatten(1) if kept else outputs[-1][:, :0])
             kept.clear()
     return torch.cat(outputs), torch.cat(embeddings)

@@ -290,11 +290,15 @@ def learning_curves(
         raise ValueError(f"the results have no column {missing[0]!r}: they have {', '.join(map(str, table))}")
     if table.empty:
         raise ValueError("the results hold no run that has finished")
+    missing = table[[strategy, seed]].isna()
+    if missing.to_numpy().any():
+        row = missing.any(axis=1).to_numpy().argmax()
+        raise ValueError(f"row {row} of the results has no {strategy} or no {seed}: each curve needs both")
     points = _points(table[[strategy, seed, labels, value]])
     _check_points(points, value)
     counts = np.array(sorted(points.labels.unique()), dtype=float)
     curves = {
-        str(name): part.pivot(index="seed", columns="labels", values="value")
+        name: part.pivot(index="seed", columns="labels", values="value")
         for name, part in points.groupby("strategy", sort=False)
     }
     for name, curve in curves.items():
@@ -307,10 +311,14 @@ def _points(table: "pandas.DataFrame") -> "pandas.DataFrame":
     import pandas
 
     table = table.set_axis(["strategy", "seed", "labels", "value"], axis=1)
+    table["strategy"] = table["strategy"].map(str)
     rows = []
     for name, seed, counts, values in table.itertuples(index=False):
-        counts = counts if isinstance(counts, Iterable) else [counts]
-        values = values if isinstance(values, Iterable) else [values]
+        # A text, as a table without types holds it, is one number.
+        counts, values = (
+            each if isinstance(each, Iterable) and not isinstance(each, str) else [each]
+            for each in (counts, values)
+        )
         if len(counts) != len(values):
             raise ValueError(
                 f"strategy {name!r}, seed {seed}: {len(counts)} numbers of labels, but {len(values)} values"
@@ -320,18 +328,19 @@ def _points(table: "pandas.DataFrame") -> "pandas.DataFrame":
 
 
 def _check_points(points: "pandas.DataFrame", value: str) -> None:
-    points["value"] = points["value"].astype(float)
-    wrong = points[~np.isfinite(points["value"]) | ~np.isfinite(points["labels"].astype(float))]
+    for column in ("labels", "value"):
+        points[column] = points[column].astype(float)
+    wrong = points[~np.isfinite(points[["labels", "value"]]).all(axis=1)]
     if len(wrong):
         row = wrong.iloc[0]
         raise ValueError(
-            f"strategy {row.strategy!r}, seed {row.seed}: {value} is {row['value']} at {row['labels']} labels"
+            f"strategy {row.strategy!r}, seed {row.seed}: {value} is {row['value']} at {row['labels']:g} labels"
         )
     twice = points[points.duplicated(["strategy", "seed", "labels"])]
     if len(twice):
         row = twice.iloc[0]
         raise ValueError(
-            f"strategy {row.strategy!r}, seed {row.seed} has {row['labels']} labels twice: select the runs of one"
+            f"strategy {row.strategy!r}, seed {row.seed} has {row['labels']:g} labels twice: select the runs of one"
             " setting of the other parameters"
         )
 

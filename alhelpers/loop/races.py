@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -326,12 +328,13 @@ def _starting_from(pretrained: nn.Sequential | None, build: Build) -> Build:
 
 
 def _checked_counts(label_counts: Sequence[int], size: int) -> list[int]:
-    counts = [int(count) for count in label_counts]
-    if not counts or counts[0] < 1 or any(b <= a for a, b in zip(counts, counts[1:], strict=False)):
+    counts = list(label_counts)
+    whole = all(isinstance(count, Integral) and not isinstance(count, bool) for count in counts)
+    if not counts or not whole or counts[0] < 1 or any(b <= a for a, b in itertools.pairwise(counts)):
         raise ValueError(f"label_counts are {counts}: they must be whole numbers from 1 on that rise")
     if counts[-1] > size:
         raise ValueError(f"label_counts end with {counts[-1]}, but the pool holds {size}: end sooner")
-    return counts
+    return [int(count) for count in counts]
 
 
 def _check_options(pool: Dataset, test: Dataset, augmentation: str, temperature: float) -> None:
@@ -340,6 +343,13 @@ def _check_options(pool: Dataset, test: Dataset, augmentation: str, temperature:
             raise ValueError(
                 f"the task of {name} is {dataset.task!r}: a race measures accuracy, so it must be classification"
             )
+    if not len(test):
+        raise ValueError("the test set is empty: there is nothing to measure the accuracy on")
+    names = [None if each.class_names is None else list(each.class_names) for each in (pool, test)]
+    if None not in names and names[0] != names[1]:
+        raise ValueError(
+            f"the classes of pool are {names[0]}, and those of test {names[1]}: use the same in the same order"
+        )
     if augmentation not in _AUGMENTATIONS:
         raise ValueError(f"augmentation is {augmentation!r}: it must be none, affine or elastic")
     if not temperature > 0:

@@ -14,8 +14,10 @@ import pandas as pd
 import pytest
 import torch
 import torch._dynamo  # torch imports it with the first optimizer, and makes a folder for temporary files then
+from PIL import Image
 
 from alhelpers import data
+from alhelpers.dataloop.predictions import truth_and_predictions
 from alhelpers.evaluation import accuracy, classification_average_precision
 from alhelpers.learners import TorchClassifier, build_network
 from alhelpers.training import train
@@ -290,6 +292,16 @@ def test_evaluation_equals_a_direct_computation(dl, trained, labelled, adapter_c
     assert {sample.x for sample in samples} == {TEST}
     assert expected["accuracy"] > 0.6  # chance is 0.1; this seed reaches about 0.9
     assert dl.models.get(model_id=model.id).status == "trained"
+    # Confidences are in the order of the model's labels, also where these were numbered anew.
+    model.labels = NAMES[::-1]
+    turned = truth_and_predictions(model, labelled, custom)
+    np.testing.assert_allclose(turned[1].sum(1), 1, atol=1e-5)
+    assert np.mean(
+        [model.labels[row] for row in turned[1].argmax(1)] == np.array(turned[0])
+    ) == pytest.approx(expected["accuracy"])
+    model.labels = NAMES[:5]
+    with pytest.raises(ValueError, match=r"prediction of item .* has the classes .* with 10 confidences"):
+        truth_and_predictions(model, labelled, custom)
 
 
 def test_evaluation_needs_one_label_an_item(dl, trained, home, pool, adapter_class):
@@ -427,6 +439,12 @@ def spoilt(dl, home, pool):
     buffer.name = "words.png"
     item = dataset.items.upload(local_path=buffer, remote_path="/text", raise_on_error=True)
     add_labels(dl, item, ["2"])
+    for name in ("same.png", "same.jpg", "Same.png"):
+        buffer = io.BytesIO()
+        Image.new("L", (8, 8)).save(buffer, "JPEG" if name.endswith("jpg") else "PNG")
+        buffer.name = name
+        item = dataset.items.upload(local_path=buffer, remote_path="/stems", raise_on_error=True)
+        add_labels(dl, item, ["3"])
     return dataset
 
 
@@ -437,6 +455,7 @@ def spoilt(dl, home, pool):
         ("twice", "item '/twice/twice-00001.png' has the labels"),
         ("unknown", r"item '/unknown/unknown-00001.png' has the labels \['x'\]: exactly one of 0, 1, 2"),
         ("text", "item '/text/words.png' is not an image that can be read"),
+        ("stems", "items '/stems/same.jpg' and '/stems/same.png' .* differ in their endings alone"),
     ],
 )
 def test_an_item_that_cannot_be_learnt_from_is_named(dl, spoilt, make_model, adapter_class, folder, message):
@@ -464,8 +483,6 @@ def test_an_item_that_cannot_be_predicted_is_named(dl, spoilt, trained, adapter_
 
 
 def test_images_of_another_size_and_colour_are_predicted(dl, home, trained, adapter_class):
-    from PIL import Image
-
     dataset = home.datasets.create("colours")
     buffer = io.BytesIO()
     Image.new("RGB", (40, 30), (200, 10, 10)).save(buffer, format="JPEG")

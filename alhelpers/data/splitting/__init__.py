@@ -4,8 +4,15 @@
 """
 
 from alhelpers.data.splitting.configuration import DEFAULT_CONFIG, SplitConfiguration
-from alhelpers.data.splitting.groups import Group, assign_group, check_total, parse_groups, parse_weight
-from alhelpers.data.splitting.plan import none_first, plan_split
+from alhelpers.data.splitting.groups import (
+    Group,
+    assign_group,
+    check_total,
+    none_first,
+    parse_groups,
+    parse_weight,
+)
+from alhelpers.data.splitting.plan import plan_split
 from alhelpers.data.splitting.report import SplitResult, report
 from alhelpers.data.splitting.shares import exact_shares, whole_counts
 

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 
@@ -96,8 +97,11 @@ def parse_groups(
         raise ValueError(f"group name {duplicates[0]!r} is used more than once: rename one of the groups")
     if not parsed:
         raise ValueError("the split has no groups: give at least one name with a distribution")
-    if sum(group.weight for group in parsed) <= 0:
-        raise ValueError(f"the distributions of {names} add up to 0: give at least one group a share")
+    total = sum(group.weight for group in parsed)
+    if not 0 < total < math.inf:
+        raise ValueError(
+            f"the distributions of {names} add up to {total:g}: give at least one group a share, and none too much"
+        )
     return tuple(parsed)
 
 
@@ -139,14 +143,14 @@ def check_total(groups: Sequence[Group]) -> str | None:
 
 
 def assign_group(
-    item_id: str, groups: Mapping[str, Any] | Iterable[Group | Mapping[str, Any]], seed: int | str = 0
+    item_id: Any, groups: Mapping[str, Any] | Iterable[Group | Mapping[str, Any]], seed: int | str = 0
 ) -> str:
     """Choose an item's group from its id alone.
 
     Parameters
     ----------
-    item_id : str
-        The item's id, or a name that all items of one source share, to keep them together.
+    item_id : str or int
+        The item's id, or a name that all items of one source share, to keep them together; 7 is the same as "7".
     groups : mapping or iterable
         The groups, as `parse_groups` takes or returns them.
     seed : int or str
@@ -160,21 +164,35 @@ def assign_group(
     Raises
     ------
     ValueError
-        As `parse_groups`.
+        As `parse_groups`, and if the id is missing.
 
     Examples
     --------
     >>> assign_group("65f1", {"train": 80, "validation": 10, "test": 10}, seed=0)
     'train'
     """
+    if is_missing(item_id):
+        raise ValueError(f"item id {item_id!r} is missing: all items without one would get the same group")
     drawable = [group for group in parse_groups(groups) if group.weight > 0]
     edges = list(itertools.accumulate(group.weight for group in drawable))
     index = bisect.bisect_right(edges, position(item_id, seed) * edges[-1])
     return drawable[min(index, len(drawable) - 1)].name
 
 
-def position(key: str, seed: int | str) -> float:
+def is_missing(value: Any) -> bool:
+    """Return whether a label, source or id is None or NaN, which stand for "none" in lists and in tables."""
+    # pandas has a value of its own, whose comparisons are neither true nor false.
+    return value is None or type(value).__name__ == "NAType" or value != value
+
+
+def position(key: Any, seed: int | str) -> float:
     """Hash a key to a place from 0 to below 1."""
     digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
     # A float holds 53 bits exactly: more could be rounded up to 1.0, outside every group.
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
+
+
+def none_first(level: Any) -> tuple[bool, str, Any]:
+    """Sort values of several types: none, then the numbers, then those of each other type."""
+    number = level is None or isinstance(level, Real)
+    return level is not None, "" if number else type(level).__name__, 0 if level is None else level

@@ -4,10 +4,11 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
-from alhelpers.data.splitting.groups import Group, position
+from alhelpers.data.splitting.groups import Group, none_first, position
 from alhelpers.data.splitting.shares import exact_shares, whole_counts
 
 # Costs of rounding are integers, so that ties are exact; this is the cost of one item.
@@ -16,13 +17,13 @@ _NEVER = 1 << 60
 
 
 def plan_items(
-    levels: Mapping[str, str | None],
-    rows: Mapping[str | None, int],
+    levels: Mapping[Any, Any],
+    rows: Mapping[Any, int],
     columns: Mapping[str, int],
-    fixed: Mapping[str, str],
+    fixed: Mapping[Any, str],
     groups: Sequence[Group],
     seed: int | str,
-) -> dict[str, str]:
+) -> dict[Any, str]:
     """Assign each item to a group; `fixed` items keep theirs, `rows` and `columns` number strata and groups."""
     weights = [group.weight for group in groups]
     taken = np.zeros((len(rows), len(columns)), dtype=np.int64)
@@ -31,10 +32,10 @@ def plan_items(
     lacking = np.maximum(whole_counts(len(levels), weights) - taken.sum(axis=0), 0)
     # In proportion to the missing items of each group, and so never more than those.
     totals = taken.sum(axis=0) + whole_counts(len(levels) - len(fixed), lacking.tolist())
-    waiting: list[list[tuple[float, str]]] = [[] for _ in rows]
+    waiting: list[list[Any]] = [[] for _ in rows]
     for item_id, level in levels.items():
         if item_id not in fixed:
-            waiting[rows[level]].append((position(item_id, seed), item_id))
+            waiting[rows[level]].append(item_id)
     sizes = taken.sum(axis=1) + [len(items) for items in waiting]
     exact = [exact_shares(int(size), weights) for size in sizes]
     table = totals[None] if len(rows) == 1 else _round_table(exact, taken, sizes, totals)
@@ -42,7 +43,8 @@ def plan_items(
     for items, counts in zip(waiting, table - taken, strict=True):
         # In the order of the node's positions, so that all items but those near an edge get the node's group.
         names = itertools.chain.from_iterable(map(itertools.repeat, columns, counts.tolist()))
-        plan |= {item_id: name for (_, item_id), name in zip(sorted(items), names, strict=True)}
+        ordered = sorted(items, key=lambda item_id: (position(item_id, seed), none_first(item_id)))
+        plan |= dict(zip(ordered, names, strict=True))
     return plan
 
 

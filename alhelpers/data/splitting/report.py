@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from alhelpers.data.splitting.groups import Group, check_total
-from alhelpers.data.splitting.plan import none_first
+from alhelpers.data.splitting.groups import Group, check_total, is_missing, none_first
 from alhelpers.data.splitting.shares import exact_shares, whole_counts
 
 
@@ -51,7 +50,7 @@ def report(
     kept: Mapping[str, str],
     now: Mapping[str, str],
     *,
-    strata: Mapping[str, str | None] | None = None,
+    strata: Mapping[Any, Any] | None = None,
     skipped: int = 0,
     added: int = 0,
     where: str = "",
@@ -68,7 +67,7 @@ def report(
         The groups of the items that were tagged before.
     now : mapping of str to str
         The group of each item that still exists.
-    strata : mapping of str to str or None, optional
+    strata : mapping of str to str, number or None, optional
         The stratum of each item of a stratified split.
     skipped, added : int
         Items that are not images, and items that arrived while the split ran.
@@ -80,6 +79,8 @@ def report(
     SplitResult
         Counts, the table of the strata, and the warnings.
     """
+    if strata is not None:
+        strata = {item_id: None if is_missing(level) else level for item_id, level in strata.items()}
     names = [group.name for group in groups]
     counts = Counter(now.values())
     assigned = sum(item_id not in kept and plan[item_id] == name for item_id, name in now.items())
@@ -97,7 +98,7 @@ def report(
 
 
 def _strata_table(
-    groups: Sequence[Group], strata: Mapping[str, str | None], now: Mapping[str, str]
+    groups: Sequence[Group], strata: Mapping[Any, Any], now: Mapping[Any, str]
 ) -> list[dict[str, Any]]:
     sizes = Counter(strata.values())
     reached = Counter((strata[item_id], name) for item_id, name in now.items())

@@ -2,10 +2,11 @@
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from alhelpers.data.splitting.groups import Group, position
+from alhelpers.data.splitting.groups import Group, none_first, position
 from alhelpers.data.splitting.shares import exact_shares, whole_counts
 
 # The most sources of a group considered in an exchange, the number of random orders, and the most totals tried.
@@ -15,17 +16,17 @@ _REACHABLE_TOTALS = 5_000
 
 
 def plan_sources(
-    levels: Mapping[str, str | None],
-    rows: Mapping[str | None, int],
+    levels: Mapping[Any, Any],
+    rows: Mapping[Any, int],
     columns: Mapping[str, int],
-    source: Mapping[str, str],
-    fixed: Mapping[str, str],
+    source: Mapping[Any, Any],
+    fixed: Mapping[Any, str],
     groups: Sequence[Group],
     seed: int | str,
-) -> dict[str, str]:
+) -> dict[Any, str]:
     """Assign the largest sources first, then move and exchange sources until nothing improves."""
     weights = [group.weight for group in groups]
-    names = sorted(set(source.values()))
+    names = sorted(set(source.values()), key=none_first)
     index = {name: number for number, name in enumerate(names)}
     # A row for each source: its items of each stratum, and in the last column all of them.
     sizes = np.zeros((len(names), len(rows) + 1), dtype=np.int64)

@@ -133,6 +133,18 @@ def test_different_items_are_warned_of_and_none_is_an_error(subset_only):
         compare(old, new, {"precision_recall": {"test_filter": nothing}}, dataset)
 
 
+def test_models_that_share_no_evaluated_item_are_not_compared(dl, make_dataset, make_model):
+    dataset, items = make_dataset(["0.png", "1.png"])
+    models = make_model("left"), make_model("right")
+    for item, model in zip(items.values(), models, strict=True):
+        label(dl, item, "a")
+        predict(dl, item, model, "a", 0.9)
+    with pytest.raises(
+        ValueError, match="'left' and 'right' have predictions on .* but share no item: evaluate"
+    ):
+        compare(*models, DEFAULT, dataset)
+
+
 def test_detectors_are_compared_by_label_and_place(dl, make_dataset, make_model):
     dataset, items = make_dataset(["0.png", "1.png", "2.png"])
     right, wrong_class, nothing = (make_model(output_type="box") for _ in range(3))
@@ -191,13 +203,6 @@ def test_training_metrics_are_read_to_the_last_page_and_in_order(trained, progre
     assert (row["previous"], row["new"]) == (0.5, 0.25)
     assert ModelComparer.compare_models(long, short, progress, None, TRAINING).id == long.id
     assert progress.action == "discard"
-
-
-def test_one_sample_can_be_named_by_its_x(trained):
-    _, short, long = trained
-    check = TRAINING["checks"][0]
-    assert compare(short, long, {"checks": [check | {"x_value": 2}]}).rows[0]["previous"] == 0.75
-    assert compare(short, long, {"checks": [check | {"x_index": 0}]}).rows[0]["previous"] == 0.01
 
 
 def test_a_model_without_metrics_is_named(trained, make_model):
@@ -292,19 +297,6 @@ def test_several_metrics_are_decided_and_stored(dl, shared_project, classified, 
     assert kept["action"] == "discard" and len(kept["metrics"]) == 4
 
 
-def test_min_confidence_discards_what_may_be_luck(dl, make_dataset, make_model, progress):
-    dataset, items = make_dataset([f"{number:02}.png" for number in range(40)])
-    old, new = make_model(), make_model()
-    for number, item in enumerate(items.values()):
-        label(dl, item, "a")
-        predict(dl, item, old, "b" if number < 8 else "a", 0.9)
-        predict(dl, item, new, "b" if 6 <= number < 12 else "a", 0.9)
-    loose, sure = {"accuracy": {}}, {"accuracy": {"min_confidence": 0.95}}
-    assert ModelComparer.compare_models(old, new, progress, None, loose, dataset).id == new.id
-    assert ModelComparer.compare_models(old, new, progress, None, sure, dataset).id == old.id
-    assert progress.action == "discard" and "may be luck" in progress.message
-
-
 def test_versions_that_share_a_name_are_kept_apart_by_id(dl, make_dataset, make_model):
     dataset, items = make_dataset(["a.png", "b.png"])
     first, second = make_model(), make_model()
@@ -321,9 +313,7 @@ def test_versions_that_share_a_name_are_kept_apart_by_id(dl, make_dataset, make_
 
 
 BAD = {
-    "unknown key": ({"precision_recall": {"speed": 1}}, "unknown key 'speed'"),
     "wrong value": ({"accuracy": {"min_confidence": 95}}, "min_confidence 95 must be"),
-    "unknown metric": ({"speed": {}}, "names nothing to compare"),
     "metric of boxes": (
         {"mean_average_precision": {}},
         "cannot compare models that predict 'class' annotations",

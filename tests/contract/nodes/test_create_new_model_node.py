@@ -118,9 +118,12 @@ def test_a_subset_that_cannot_be_trained_on_creates_nothing(dl, shared_project, 
     assert names(shared_project) == before
 
 
-def test_filters_of_the_sdk_are_taken(dl, ground_truth, bare):
+def test_filters_of_the_sdk_are_taken_and_shared_items_are_warned_of(dl, ground_truth, bare, caplog):
     train = dl.Filters(field="metadata.system.tags.train", values=True)
     new, _ = ModelCreator.create_new_model(bare, ground_truth, train, VALIDATION, {})
+    assert "in the train and in the validation subset" not in caplog.text
+    ModelCreator.create_new_model(bare, ground_truth, TRAIN, train, {})
+    assert "1 items are in the train and in the validation subset" in caplog.text
     stored = dl.Filters(custom_filter=copy.deepcopy(subsets(new)["train"]))
     expected = dl.Filters(custom_filter=copy.deepcopy(TRAIN))
     counts = [ground_truth.items.list(filters=filters).items_count for filters in (stored, expected)]

@@ -31,16 +31,16 @@ def fields(seed, embedding=4, passes=3):
     }
 
 
-def predict(dl, item, model, prediction=None, section="user", **info):
+def predict(dl, item, model, prediction=None, **info):
     """Upload a prediction as a model's adapter does; it gives the fields back."""
     best = CLASSES[int(np.argmax(prediction["confidences"]))] if prediction else "a"
     confidence = max(prediction["confidences"]) if prediction else 0.5
     info = {"name": model.name, "model_id": model.id, "confidence": confidence} | info
     annotation = dl.Annotation.new(
-        annotation_definition=dl.Classification(label=best), metadata={section: {"model": info}}
+        annotation_definition=dl.Classification(label=best), metadata={"user": {"model": info}}
     )
     if prediction:
-        annotation.metadata.setdefault("user", {})["prediction"] = prediction
+        annotation.metadata["user"]["prediction"] = prediction
     item.annotations.upload(annotation)
     return prediction
 
@@ -218,16 +218,6 @@ def test_folders_and_hidden_items_are_never_chosen(dl, make_pool):
     assert set(ids(mine(dataset, model, config, pool_filter=everything))) == set(ids(items))
 
 
-@pytest.mark.parametrize("section", ["user", "system"])
-def test_any_adapters_confidence_is_enough_for_one_strategy(dl, make_dataset, make_model, section):
-    dataset, items = make_dataset(["a.png", "b.png", "c.png"], CLASSES)
-    model = make_model()
-    for name, confidence in (("a.png", 0.9), ("b.png", 0.2), ("c.png", 0.6)):
-        predict(dl, items[name], model, section=section, confidence=confidence)
-    chosen = mine(dataset, model, {"strategy": "confidence"})
-    assert [item.name for item in chosen] == ["b.png", "c.png", "a.png"]
-
-
 def test_pools_of_several_pages_and_queries_are_read_whole(dl, make_pool, monkeypatch):
     dataset, items, model, records = make_pool(11)
     monkeypatch.setattr(reading, "IDS_PER_QUERY", 4)
@@ -275,22 +265,6 @@ def test_missing_fields_and_predictions_are_named_and_nothing_is_marked(dl, make
     with pytest.raises(ValueError, match="dataset is missing"):
         mine(None, model)
     assert marks(dataset) == {}
-
-
-def test_boxes_are_records_of_which_strategies_read_what_the_adapter_kept(dl, make_dataset, make_model):
-    dataset, items = make_dataset(["a.png"], CLASSES)
-    model = make_model(output_type="box")
-    annotation = dl.Annotation.new(
-        annotation_definition=dl.Box(label="a", left=1, top=1, right=4, bottom=5),
-        metadata={"user": {"model": {"name": model.name, "model_id": model.id, "confidence": 0.5}}},
-    )
-    items["a.png"].annotations.upload(annotation)
-    (record,) = reading.predictions_of(dataset, [items["a.png"].id], model.id).values()
-    (detection,) = record["detections"]
-    assert detection == {"class_name": "a", "confidence": 0.5, "left": 1, "top": 1, "width": 3, "height": 4}
-    with pytest.raises(mining.MissingField, match="id, detections"):
-        mine(dataset, model)
-    assert len(mine(dataset, model, {"strategy": "confidence"})) == 1
 
 
 # ------------------------------------------------------------------------------------------- the reference

@@ -20,6 +20,7 @@ def test_predictions_are_read_as_records(dl, make_dataset, make_model):
         label(dl, items[f"{name}.png"], name)
     label(dl, items["c.png"], "another")
     tag(items["b.png"], validation=True)
+    tag(items["d.png"], train="no", test=False)
 
     table = reading.records_of(dataset, model)
     rows = {row["metadata"]["filename"]: row for row in table.to_pylist()}
@@ -35,6 +36,7 @@ def test_predictions_are_read_as_records(dl, make_dataset, make_model):
         "metadata": {"filename": "/b.png"},
     }
     assert [rows[f"/{name}.png"]["groundtruth"] for name in "acd"] == ["a", None, None]
+    assert rows["/d.png"]["split"] is None
     assert records.validate(table) == 4
 
     query = {"filter": {"$and": [{"metadata.system.tags.validation": True}]}}

@@ -2,8 +2,10 @@ import gzip
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
+from scipy.sparse import coo_matrix
 from sklearn.datasets import load_digits, load_sample_images
 
 from alhelpers import data, files, protocols
@@ -87,17 +89,57 @@ IMAGES = np.zeros((2, 4, 4), np.uint8)
         (lambda: data.ImageSet("x", IMAGES, [0, 0], "aa"), "class_names must be distinct, got a, a"),
         (lambda: data.ImageSet("x", IMAGES, [0], "ab"), r"lengths \[2, 2, 1\]"),
         (lambda: data.ImageSet("x", IMAGES, None, "ab", ids=[1, 1]), "ids must be distinct"),
-        (lambda: data.ArrayDataset(IMAGES, [0.5, 1], "ab"), "labels are float64: they must be indices"),
-        (lambda: data.ImageSet("x", [[0, 255]], [0, 1], "ab"), "images are list"),
         (
             lambda: data.ImageSet("x", IMAGES, None, "ab").part(3),
             "3 rows from row 0.*'x' has 2: ask for fewer",
         ),
+        (lambda: data.ImageSet("x", IMAGES, None, "ab", ids=[1, "b"]), "ids hold texts and 1"),
+        (
+            lambda: data.ImageSet("x", IMAGES, None, "ab", ids=[(1, 2), (3, 4)]),
+            r"ids have the shape \(2, 2\)",
+        ),
+        (lambda: data.ArrayDataset({}), "inputs are empty: pass an array"),
+        (lambda: data.ImageSet("x", [[0, 255]], [0, 1], "ab"), "images are list"),
     ],
 )
 def test_data_that_does_not_fit_together_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([True, False], [1, 0]),
+        (np.array([1, 0], dtype=object), [1, 0]),
+        (np.array([1, 0], np.uint8), [1, 0]),
+        ([1.0, 0.0], [1, 0]),
+        (pd.Series([True, False], [5, 6]), [1, 0]),
+        ([0.5, 1], r"labels hold 0.5 \(float64\) for record p: they must be whole numbers from 0 to 1"),
+        ([0, None], r"labels hold None .*for record q: .*leave out rows without a label"),
+        ([1, np.nan], "labels hold nan .*for record q"),
+        (["1", "0"], "labels hold '1' .*for record p"),
+    ],
+)
+def test_labels_are_indices_of_any_type_and_nothing_is_rounded_to_one(labels, expected):
+    for make in (
+        lambda: data.ImageSet("x", IMAGES, labels, "ab", ids=["p", "q"]),
+        lambda: data.ArrayDataset(IMAGES, labels, "ab", ids=["p", "q"]),
+    ):
+        if isinstance(expected, list):
+            assert make().labels().tolist() == expected and make().labels().dtype.kind in "iu"
+        else:
+            with pytest.raises(ValueError, match=expected):
+                make()
+
+
+def test_rows_of_tables_and_sparse_matrices_are_rows():
+    frame = pd.DataFrame({1: [1.0, 2, 3], 0: list("xyz"), 2: [7, 8, 9]})
+    dataset = data.ArrayDataset(frame, [0, 1, 0], "ab")
+    for taken in (dataset.inputs(np.array([2, 0])), dataset.take([2, 0]).inputs()):
+        pd.testing.assert_frame_equal(taken, frame.iloc[[2, 0]])
+    sparse = data.ArrayDataset(coo_matrix(np.eye(3)))
+    assert sparse.take([2, 0]).inputs([0]).toarray().tolist() == [[0, 0, 1]]
 
 
 @pytest.mark.parametrize("size", [8, 28])
@@ -148,9 +190,12 @@ def test_written_folder_reads_back(tmp_path):
     assert [row["local_path"].rsplit("/", 1)[-1] for row in rows] == [f"raw-{n:05d}.png" for n in range(5)]
 
 
-def test_unlabelled_folder_has_no_annotation_files(tmp_path):
-    rows = data.write_folder(data.ImageSet("own", IMAGES, [0, 0], "a"), tmp_path, labelled=False)
+@pytest.mark.parametrize(("labels", "names"), [([0, 0], ["a", "a"]), (None, [None, None])])
+def test_unlabelled_folder_has_no_annotation_files(tmp_path, labels, names):
+    images = data.ImageSet("own", IMAGES, labels, "a")
+    rows = data.write_folder(images, tmp_path, labelled=False)
     assert all(row["local_annotations_path"] is None for row in rows)
+    assert [row["label"] for row in rows] == names
     assert list((tmp_path / "json").iterdir()) == []
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +16,10 @@ from alhelpers.data.splitting import (
     parse_groups,
     parse_weight,
     plan_split,
+    report,
     whole_counts,
 )
+from alhelpers.data.splitting.sources import _changes
 
 IDS = [f"{number:024x}" for number in range(20_000)]
 GOLDEN = ["train", "test", "train", "train", "train", "train", "train", "test"]
@@ -96,7 +99,9 @@ def test_an_unusable_distribution_is_refused_by_name(value):
             [{"name": "train", "distribution": 1}, {"name": " train", "distribution": 1}],
             "'train' is used more than once",
         ),
+        ([{"name": name, "distribution": 1} for name in "fedcbaabcdef"], "'a' is used more than once"),
         ({"a": 0, "b": 0}, "add up to 0"),
+        ({"a": 1e308, "b": 1e308}, "add up to inf"),
         ({"a.b": 1}, "may not hold '.'"),
         (["train"], "'train' must be an object"),
     ],
@@ -284,13 +289,65 @@ def test_another_seed_is_another_split():
     assert sum(plans[0][item_id] == plans[1][item_id] for item_id in IDS[:100]) < 90
 
 
-def test_ids_and_kept_items_are_checked():
-    with pytest.raises(ValueError, match="item 'a' occurs more than once"):
-        plan_split(["a", "b", "a"], {"x": 1})
-    with pytest.raises(ValueError, match="strata has 1 values for 2 items"):
-        plan_split(["a", "b"], {"x": 1}, strata=["s"])
-    with pytest.raises(ValueError, match="sources has 3 values for 2 items"):
-        plan_split(["a", "b"], {"x": 1}, sources=["s", "s", "t"])
+LEVELS = {
+    "numbers": [0, 1],
+    "bools": [False, True, None],
+    "numpy": [np.int64(0), np.float32(0.5), np.str_("a"), np.bool_(True)],
+    "a number and its text": [0, "0", 1.5, "1.5"],
+    "unlabelled": [None, "None", 0],
+    "missing in tables": [3, math.nan, "nan"],
+    "pandas": [*pd.array([3, None], dtype="Int64"), "<NA>"],
+}
+
+
+@pytest.mark.parametrize("levels", LEVELS.values(), ids=LEVELS)
+def test_labels_and_sources_may_be_scalars_of_any_type(levels):
+    """Each keeps its own share, as if it were named by a text; so do ids that are numbers."""
+    groups, rows = {"train": 60, "test": 40}, [number % len(levels) for number in range(80)]
+    strata = [levels[row] for row in rows]
+    plan = plan_split(range(80), groups, strata=strata)
+    reached = Counter((rows[number], name) for number, name in plan.items())
+    for row, size in Counter(rows).items():
+        assert math.floor(0.6 * size) <= reached[row, "train"] <= math.ceil(0.6 * size)
+    shuffled = np.random.default_rng(0).permutation(80)
+    assert plan_split(shuffled, groups, strata=[strata[number] for number in shuffled]) == plan
+    parsed = parse_groups(groups)
+    table = report(parsed, plan, {}, plan, strata=dict(enumerate(strata))).strata
+    assert len(table) == 2 * len(levels) and sum(row["reached"] for row in table) == 80
+    sources = [(level, number % 3) for number, level in enumerate(map(str, rows))]
+    whole = plan_split(range(80), groups, sources=sources, strata=strata)
+    assert len({(source, whole[number]) for number, source in enumerate(sources)}) == len(set(sources))
+
+
+def test_sources_of_several_types_are_kept_apart():
+    sources = [0, 0, "0", "0", 1.5, 1.5, np.int64(7), 7]
+    plan = plan_split(list("abcdefgh"), {"x": 1, "y": 1}, sources=sources)
+    assert [plan[item] for item in "aceg"] == [plan[item] for item in "bdfh"]
+    assert Counter(plan.values()) == {"x": 4, "y": 4}
+    assert assign_group(7, {"x": 1, "y": 1}) == assign_group(np.int64(7), {"x": 1, "y": 1})
+
+
+@pytest.mark.parametrize(
+    ("ids", "options", "message"),
+    [
+        (["a", "b", "a"], {}, "item 'a' occurs more than once"),
+        ([1, np.int64(1)], {}, "item 1 occurs more than once"),
+        (["a", None], {}, "an item has no id"),
+        ([["a"], ["b"]], {}, r"item_ids hold \['a'\]: they must be texts, numbers or bools"),
+        (["a", "b"], {"strata": ["s"]}, "strata has 1 values for 2 items"),
+        (["a", "b"], {"sources": ["s", "s", "t"]}, "sources has 3 values for 2 items"),
+        (["a", "b"], {"sources": ["s", math.nan]}, "item 'b' has no source: give it one"),
+        (["a", "b"], {"kept": {"b": "y"}}, "kept has the group 'y', which is not one of the split"),
+    ],
+)
+def test_items_that_cannot_be_split_are_named(ids, options, message):
+    with pytest.raises(ValueError, match=message):
+        plan_split(ids, {"x": 1}, **options)
+    with pytest.raises(ValueError, match="item id None is missing"):
+        assign_group(None, {"x": 1})
+
+
+def test_nothing_and_what_is_gone_can_be_split():
     assert plan_split([], {"x": 1}) == {}
     # What is no item of the split does not count.
     assert plan_split(["a"], {"x": 1, "y": 0}, kept={"gone": "y"}) == {"a": "x"}
@@ -317,6 +374,25 @@ def test_few_sources_come_as_near_to_the_totals_as_their_sizes_allow(case):
         for owners in itertools.product(range(len(groups)), repeat=len(sizes))
     )
     assert off_by(plan, groups, len(ids)) == best
+
+
+@pytest.mark.parametrize("price", [0, 100])
+def test_the_change_of_an_exchange_is_that_of_the_distance(price):
+    """By definition: the squares over strata and totals, and the price of each surplus item of a total."""
+    random = np.random.default_rng(price)
+    mine, theirs = (random.integers(0, 5, (count, 3)) for count in (4, 3))
+    off = random.integers(-6, 7, (2, 3)).astype(float)
+
+    def far(left, right):
+        return (left**2).sum() + (right**2).sum() + price * (abs(left[-1]) + abs(right[-1]))
+
+    nothing = np.zeros((1, 3))
+    changes = _changes(mine, theirs, *off, price)
+    for (row, own), (column, other) in itertools.product(
+        enumerate([*mine, *nothing]), enumerate([*theirs, *nothing])
+    ):
+        after = far(off[0] - own + other, off[1] + own - other)
+        assert changes[row, column] == pytest.approx(after - far(*off))
 
 
 def deviations(groups, labels, folds):
@@ -380,3 +456,59 @@ def test_the_rest_of_a_source_follows_its_tagged_items():
     assert [plan[item_id] for item_id in "def"] == ["train"] * 3
     with pytest.raises(ValueError, match=r"source 's' are in several groups already, \['test', 'train'\]"):
         plan_split(ids, {"train": 1, "test": 1}, sources=sources, kept={"a": "train", "b": "test"})
+
+
+# ---------------------------------------------------------------------------------------------- the report
+
+GROUPS = parse_groups({"train": 50, "test": 50})
+PLAN = {"a": "train", "b": "test", "c": "train", "d": "test"}
+
+
+def test_a_split_that_went_well_has_no_warning():
+    found = report(GROUPS, PLAN, {"a": "train"}, PLAN, strata=dict(zip("abcd", [0, 0, None, 0], strict=True)))
+    assert found.counts == found.wanted == {"train": 2, "test": 2} and found.warnings == []
+    assert (found.assigned, found.kept, found.skipped, found.deleted) == (3, 1, 0, 0)
+    assert found.strata == [
+        {"stratum": level, "group": name, "wanted": wanted, "reached": reached}
+        for level, name, wanted, reached in [
+            (None, "train", 0.5, 1),
+            (None, "test", 0.5, 0),
+            (0, "train", 1.5, 1),
+            (0, "test", 1.5, 2),
+        ]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "counts", "warnings"),
+    [
+        ({"b": None}, {}, (3, 0, 1), ["1 items of x were deleted"]),
+        (
+            {},
+            {"skipped": 2, "added": 3},
+            (4, 0, 0),
+            ["2 items of x are not images", "3 items of x were added"],
+        ),
+        (
+            {"b": "train", "d": "train"},
+            {"kept": {"b": "train", "d": "train"}},
+            (2, 2, 0),
+            [r"groups have {'train': 4, 'test': 0} items instead of", "no item is in 'test': 4 are too few"],
+        ),
+        # An item that got another group than the planned one meanwhile was not assigned by the split.
+        ({"b": "train"}, {}, (3, 1, 0), ["groups have {'train': 3, 'test': 1} items instead of"]),
+        (
+            {},
+            {"groups": parse_groups({"train": 1, "test": 1})},
+            (4, 0, 0),
+            ["add up to 2, neither 1 nor 100"],
+        ),
+    ],
+)
+def test_what_differs_from_the_plan_is_counted_and_warned_of(change, options, counts, warnings):
+    now = {item: name for item, name in (PLAN | change).items() if name is not None}
+    options = {"groups": GROUPS, "kept": {}} | options
+    found = report(plan=PLAN, now=now, where="of x", **options)
+    assert (found.assigned, found.kept, found.deleted) == counts
+    assert len(found.warnings) == len(warnings)
+    assert all(part in warning for part, warning in zip(warnings, found.warnings, strict=True))

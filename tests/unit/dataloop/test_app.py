@@ -1,11 +1,14 @@
+import inspect
 import json
 import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 
+import dtlpy as dl
 import pytest
 
+from alhelpers import dataloop
 from alhelpers.dataloop.app import REQUIREMENTS, ROOMS, write_codebase
 
 # Imports each service's file from the codebase alone, in a fork of its own, as if what it does not require were not
@@ -115,3 +118,30 @@ def test_an_entry_point_needs_the_codebase_and_its_requirements_only(folder):
         ours = {key: path for key, path in modules.items() if key.partition(".")[0] == "alhelpers"}
         assert all(path.startswith(str(folder)) for path in ours.values()), ours
         assert name not in LIGHT or modules.keys().isdisjoint({"torch", "sklearn", "pyarrow.parquet"})
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "parameters"),
+    [
+        ("DataSplitter", "data_split", "item progress context"),
+        (
+            "ModelCreator",
+            "create_new_model",
+            "base_model dataset train_subset validation_subset model_configuration context progress",
+        ),
+        (
+            "ModelComparer",
+            "compare_models",
+            "previous_model new_model progress context compare_config dataset",
+        ),
+        (
+            "ItemMiner",
+            "mine_items",
+            "dataset model pool_filter miner_configuration reference_dataset progress context",
+        ),
+    ],
+)
+def test_the_nodes_are_services_with_the_documented_parameters(name, function, parameters):
+    runner = getattr(dataloop, name)()
+    assert isinstance(runner, dl.BaseServiceRunner)
+    assert list(inspect.signature(getattr(runner, function)).parameters) == parameters.split()

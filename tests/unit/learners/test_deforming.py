@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from alhelpers.learners import deforming
-from alhelpers.learners.deforming import Deform, deform
+from alhelpers.learners.deforming import deform
 
 
 def _images(count=6):
@@ -43,13 +43,3 @@ def test_every_kind_of_deformation_changes_each_image_in_its_own_way(monkeypatch
     moved = deform(one)
     assert not torch.allclose(moved, one, atol=1e-3)
     assert not torch.allclose(moved[0], moved[1], atol=1e-3)
-
-
-def test_the_layer_deforms_only_while_training():
-    layer = Deform()
-    torch.manual_seed(4)
-    first = layer(_images())
-    torch.manual_seed(4)
-    assert torch.equal(layer(_images()), first)
-    assert not torch.equal(first, _images())
-    assert torch.equal(layer.eval()(_images()), _images())

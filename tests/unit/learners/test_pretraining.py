@@ -42,6 +42,14 @@ def test_the_loss_is_that_of_the_paper():
     assert float(_contrast(views, 0.5)) == pytest.approx(total / 8, rel=1e-5)
 
 
+def test_images_that_are_not_finite_stop_it_before_the_weights_are_not(inputs):
+    network, broken = learners.build_network(8), inputs[:9].clone()
+    broken[4] = torch.nan
+    with pytest.raises(ValueError, match="the loss is nan at step 1: check the images for NaN"):
+        pretrain(network, broken, steps=2)
+    assert all(torch.isfinite(value).all() for value in network.parameters())
+
+
 @pytest.mark.parametrize(
     ("count", "options", "message"),
     [(1, {}, "1 images"), (9, {"steps": 0}, "steps is 0"), (9, {"batch_size": 1}, "batch_size 1")],

@@ -1,12 +1,17 @@
 """What is particular to scikit-learn's estimators."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 from sklearn.svm import LinearSVC
 
 from alhelpers import data
@@ -82,3 +87,121 @@ def test_inputs_and_outputs_that_cannot_be_used_are_named():
     learner.fit(table())
     with pytest.raises(ValueError, match="the prediction of record 3 is not finite"):
         learner.predict(table())
+
+
+class Reversed(LogisticRegression):
+    """Lists its classes from the last to the first, and its columns too."""
+
+    def fit(self, inputs, labels):
+        super().fit(inputs, labels)
+        self.sorted_classes_, self.classes_ = self.classes_, self.classes_[::-1]
+        return self
+
+    def predict_proba(self, inputs):
+        listed, self.classes_ = self.classes_, self.sorted_classes_
+        try:
+            return super().predict_proba(inputs)[:, ::-1]
+        finally:
+            self.classes_ = listed
+
+
+@pytest.mark.parametrize("classes", [(0, 1, 2, 3), (3, 1)])
+def test_the_order_of_classes_is_that_of_the_data_set(classes):
+    dataset = table(classes)
+    expected = np.zeros((40, 4))
+    peer = LogisticRegression().fit(dataset.inputs(), dataset.labels())
+    expected[:, peer.classes_] = peer.predict_proba(dataset.inputs())
+    for estimator in (LogisticRegression(), Reversed()):
+        learner = SklearnLearner(estimator)
+        learner.fit(dataset)
+        found = learner.predict(dataset)
+        np.testing.assert_allclose(found.confidences, expected, atol=1e-6)
+        assert found.class_names == ("a", "b", "c", "d")
+    other = data.ArrayDataset(dataset.inputs(), class_names=["b", "a", "c", "d"])
+    with pytest.raises(
+        ValueError, match="names of the data set are b, a, c, d, but .* fitted on are a, b, c, d"
+    ):
+        learner.predict(other)
+
+
+def test_texts_tables_and_bools_are_learnt_as_by_scikit_learn():
+    texts = np.array(["a red house", "a blue car", "red roses", "blue water"] * 5)
+    frame = pd.DataFrame({7: np.tile(list("rbrb"), 5), 0: np.arange(20.0)})
+    encoded = make_pipeline(make_column_transformer((OneHotEncoder(), [0])), LogisticRegression())
+    labels = np.tile([True, False], 10)
+    for inputs, estimator in (
+        (TfidfVectorizer().fit_transform(texts), LogisticRegression()),
+        (frame, encoded),
+    ):
+        learner = SklearnLearner(estimator)
+        learner.fit(data.ArrayDataset(inputs, labels, ["no", "yes"]))
+        found = learner.predict(data.ArrayDataset(inputs).take(np.arange(19, -1, -1)), embeddings=True)
+        peer = estimator.fit(inputs, labels).predict_proba(inputs)
+        np.testing.assert_allclose(found.confidences, peer[::-1], atol=1e-6)
+        assert len(found.embeddings) == 20
+    with pytest.raises(ValueError, match="inputs are no numbers that could be embeddings.*into a pipeline"):
+        whole = SklearnLearner(_Constant([0.5, 0.5]))
+        whole.fit(data.ArrayDataset(frame, labels))
+        whole.predict(data.ArrayDataset(frame), embeddings=True)
+    with pytest.raises(ValueError, match="labels hold 'red' .*for record 0"):
+        learner.fit(data.ArrayDataset(frame, ["red", "blue"] * 10))
+
+
+class _Constant(ClassifierMixin, BaseEstimator):
+    """Predicts the same confidences for every row."""
+
+    def __init__(self, row=(0.5, 0.5)):
+        self.row = row
+
+    def fit(self, inputs, labels):
+        self.classes_ = np.arange(len(self.row))
+        return self
+
+    def predict_proba(self, inputs):
+        return np.tile(self.row, (len(inputs), 1))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            [0.9, 0.3],
+            "confidences of record 0 are from 0 on and sum to 1.2: predict_proba of _Constant must",
+        ),
+        ([1.5, -0.5], "confidences of record 0 are from -0.5 on and sum to 1: "),
+    ],
+)
+def test_confidences_that_are_no_probabilities_are_named(row, message):
+    learner = SklearnLearner(_Constant(row))
+    with pytest.raises(ValueError, match="has no classes_.*fit the learner first"):
+        learner.predict(table())
+    learner.fit(table((0, 1)))
+    with pytest.raises(ValueError, match=message):
+        learner.predict(table((0, 1)))
+
+
+@pytest.mark.parametrize("form", [np.asarray, csr_matrix, pd.DataFrame])
+def test_numbers_that_are_not_finite_name_their_record(form):
+    broken = table().inputs().copy()
+    broken[7, 1] = np.nan
+    dataset = data.ArrayDataset(form(broken), table().labels(), ids=[f"i{row}" for row in range(40)])
+    learner = SklearnLearner(LogisticRegression())
+    message = "inputs of record i7 are not finite, which the estimator refuses: replace them"
+    with pytest.raises(ValueError, match=message):
+        learner.fit(dataset)
+    learner.fit(table())
+    with pytest.raises(ValueError, match=message):
+        learner.predict(dataset)
+    if form is np.asarray:  # some estimators know what to do with NaN
+        learner = SklearnLearner(HistGradientBoostingClassifier(max_iter=2))
+        learner.fit(dataset)
+        assert np.isfinite(learner.predict(dataset).confidences).all()
+    numbers = np.where(np.arange(40) == 3, np.inf, 1.0)
+    for labels, reason in (
+        (numbers, "label of record 3 is inf"),
+        (["x"] * 40, "labels are <U1, but a regressor"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            SklearnLearner(LinearRegression()).fit(
+                data.ArrayDataset(table().inputs(), labels, task="regression")
+            )

@@ -1,5 +1,7 @@
 """What is particular to torch: trunks, embeddings, hooks, builders and modules."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -165,6 +167,92 @@ def test_what_a_network_must_not_return_is_named(digits):
         network[1].bias[3] = torch.nan
     with pytest.raises(ValueError, match=f"logits of record {test.ids[0]} are not finite"):
         TorchClassifier(network).predict(test)
+
+
+def test_a_network_whose_outputs_are_no_logits_is_named_when_it_predicts(digits):
+    _, test = digits
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    with pytest.raises(ValueError, match="must return logits .*returned a dict.*logits=lambda"):
+        TorchClassifier(network, logits=lambda output: {"logits": output}).predict(test)
+    with pytest.raises(ValueError, match="one output, whose softmax is always 1.*torch.cat"):
+        TorchClassifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 1))).predict(test)
+    learner = TorchClassifier(nn.Sequential(network, nn.Softmax(1)))
+    with pytest.warns(UserWarning, match="returns probabilities.*remove its softmax.*clamp_min") as caught:
+        first = learner.predict(test)
+        learner.predict(test)
+    assert len(caught) == 1
+    mended = TorchClassifier(learner.network, logits=lambda output: output.clamp_min(1e-12).log()).predict(
+        test
+    )
+    plain = TorchClassifier(network).predict(test)
+    np.testing.assert_allclose(mended.confidences, plain.confidences, atol=1e-5)
+    assert first.confidences.max() < plain.confidences.max()
+
+
+def test_the_order_of_class_names_is_that_of_the_training(digits):
+    labelled, test = digits
+    learner = TorchClassifier(digits_network, steps=1)
+    learner.fit(labelled)
+    turned = data.ImageSet("turned", test.images, test.labels(), test.class_names[::-1])
+    message = (
+        "names of the data set are 9, 8, .* fitted on are 0, 1, .*: use the same names in the same order"
+    )
+    with pytest.raises(ValueError, match=message):
+        learner.predict(turned)
+    with pytest.raises(ValueError, match=message):
+        learner.fresh(0).fit(labelled, validation=turned)
+    assert len(learner.fresh(0).predict(turned)) == 60
+
+
+def test_weights_that_do_not_fit_change_nothing(digits, tmp_path):
+    """Not even those layers that would fit."""
+    network = digits_network(0)
+    for other, message in (
+        (build_network(8, 4, seed=1), r"logits.weight has the shape \(4, 64\) instead of \(10, 64\)"),
+        (nn.Linear(2, 2), r"it lacks \['conv1.bias', .* and has \['bias', 'weight'\] beside"),
+    ):
+        TorchClassifier(other).save(tmp_path)
+        with pytest.raises(ValueError, match=f"holds the weights of another network: {message}"):
+            TorchClassifier(network).load(tmp_path)
+    torch.save(torch.zeros(3), tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match="another network: it holds a Tensor"):
+        TorchClassifier(network).load(tmp_path)
+    for value, expected in zip(network.parameters(), digits_network(0).parameters(), strict=True):
+        assert torch.equal(value, expected)
+
+
+class Opened:
+    """Writes a file when it is read from a pickle."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_damaged_files_and_pickles_are_errors_and_no_code_of_theirs_runs(tmp_path):
+    learner = TorchClassifier(nn.Linear(3, 2))
+    learner.save(tmp_path)
+    path, draw = tmp_path / "weights.pt", np.random.default_rng(0)
+    whole = path.read_bytes()
+    damaged = [whole[:length] for length in range(0, len(whole), 97)]
+    torch.save(nn.Linear(3, 2).state_dict(), path, _use_new_zipfile_serialization=False)
+    old = np.frombuffer(path.read_bytes(), np.uint8)
+    for _ in range(60):
+        changed = old.copy()
+        changed[draw.integers(len(changed) // 2, size=4)] = draw.integers(256, size=4)
+        damaged.append(changed.tobytes())
+    damaged += [pickle.dumps(Opened(tmp_path / "code")), b""]
+    failed = 0
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            learner.load(tmp_path)
+        except ValueError as error:
+            failed += 1
+            assert "is damaged" in str(error) or "of another network" in str(error)
+    assert failed > len(damaged) / 2 and not (tmp_path / "code").exists()
 
 
 def test_a_patience_and_the_batch_sizes_are_checked(digits):

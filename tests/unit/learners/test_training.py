@@ -1,6 +1,11 @@
+import copy
+from typing import NamedTuple
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 
 from alhelpers import data
 from alhelpers.learners import TorchClassifier, build_network
@@ -120,7 +125,9 @@ def test_labels_may_be_a_tensor_or_of_any_whole_type(digits):
         (0, [], {}, "0 inputs"),
         (3, [1, 2], {}, r"3 inputs and labels of shape \(2,\)"),
         (2, [[1], [2]], {}, r"2 inputs and labels of shape \(2, 1\)"),
-        (2, [0.2, 1.0], {}, "labels hold float64"),
+        (2, [0.2, 1.0], {}, r"labels hold 0.2 \(float64\) for row 0"),
+        (2, [0, None], {}, "labels hold None .*for row 1: .*leave out rows without a label"),
+        (2, [0, 1], {"validation": (torch.zeros(2, 1, 8, 8), [3, 12])}, "labels hold 12.* 10 outputs"),
         (2, [0, -100], {}, "labels hold -100"),
         (2, [0, 1], {"steps": 0}, "steps is 0"),
         (2, [0, 1], {"batch_size": 0}, "batch_size 0"),
@@ -142,6 +149,138 @@ def test_what_cannot_be_learnt_from_is_named_before_a_weight_changes(count, labe
     with pytest.raises(ValueError, match=message):
         train(network, torch.zeros(count, 1, 8, 8), np.array(labels), **options)
     assert torch.equal(weights(network), before)
+
+
+def linear(outputs=3, dtype=torch.float32):
+    torch.manual_seed(0)
+    return torch.nn.Linear(4, outputs).to(dtype)
+
+
+ROWS = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
+CLASSES = np.arange(12) % 3
+
+
+def read_only(values):
+    values.setflags(write=False)
+    return values
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda rows: read_only(rows.copy()),
+        lambda rows: np.asfortranarray(rows)[::-1][::-1],
+        lambda rows: rows.astype(">f4"),
+        lambda rows: rows.astype(np.float64),
+        pd.DataFrame,
+        lambda rows: data.ArrayDataset(read_only(rows.copy()), CLASSES, "abc"),
+    ],
+    ids=["read-only", "not contiguous", "other bytes first", "double", "data frame", "data set"],
+)
+def test_arrays_of_any_layout_train_the_same_network_and_stay_as_they_are(form, recwarn):
+    networks, inputs = [linear(), linear()], form(ROWS)
+    for network, values in zip(networks, (ROWS, inputs), strict=True):
+        train(network, values, CLASSES, steps=3)
+    assert torch.equal(*map(weights, networks)) and not recwarn.list
+    double = linear(dtype=torch.float64)
+    train(double, inputs, CLASSES, steps=3)
+    assert torch.allclose(weights(double).float(), weights(networks[0]), atol=1e-5)
+
+
+class Named(NamedTuple):
+    features: torch.Tensor
+    logits: torch.Tensor
+
+
+class Returns(torch.nn.Module):
+    """Returns its logits in a form, and may take a dict."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.inner, self.form = linear(), form
+
+    def forward(self, batch):
+        return self.form(self.inner(batch["x"] if isinstance(batch, dict) else batch))
+
+
+@pytest.mark.parametrize(
+    ("network", "inputs", "message"),
+    [
+        (Returns(lambda logits: {"logits": logits}), ROWS, "it returned a dict.*logits=lambda"),
+        (Returns(lambda logits: (logits, logits)), ROWS, "it returned a tuple"),
+        (Returns(lambda logits: Named(logits, logits)), ROWS, "it returned a Named"),
+        (linear(), {"x": ROWS, "y": ROWS[:7]}, "7 and 12 inputs and labels of shape"),
+        (linear(), {}, " inputs and labels of shape"),
+        (linear(), csr_matrix(ROWS), r"sparse csr_matrix: .*pass inputs.toarray\(\)"),
+        (linear(), ROWS.astype(str), "inputs are <U.*torch modules take numbers"),
+    ],
+)
+def test_forms_that_cannot_be_learnt_from_are_named_before_a_weight_changes(network, inputs, message):
+    before = weights(network)
+    with pytest.raises(ValueError, match=message):
+        train(network, inputs, CLASSES, steps=2)
+    assert torch.equal(weights(network), before)
+
+
+def test_a_dict_is_passed_to_the_network_as_it_is():
+    plain, by_name = linear(), Returns(lambda logits: logits)
+    for network, inputs in ((plain, ROWS), (by_name, {"x": ROWS})):
+        train(network, inputs, CLASSES, steps=3)
+    assert torch.equal(weights(plain), weights(by_name))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_inputs_that_are_not_finite_name_their_record(value, in_memory, monkeypatch):
+    broken = ROWS.copy()
+    broken[7, 1] = value
+    dataset = data.ArrayDataset(broken, CLASSES, "abc", ids=[f"i{row}" for row in range(12)])
+    network = torch.nn.Sequential(torch.nn.BatchNorm1d(4), linear())
+    before = copy.deepcopy(network.state_dict())
+    if not in_memory:
+        monkeypatch.setattr("alhelpers.training._IN_MEMORY", 1)
+    with pytest.raises(ValueError, match="the inputs of record i7 are not finite"):
+        train(network, dataset, steps=9)
+    assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
+    if in_memory:
+        assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+        with pytest.raises(ValueError, match="the inputs of row 7 are not finite: replace"):
+            train(network, broken, CLASSES, steps=2)
+
+        class Filled(torch.nn.Linear):
+            def forward(self, inputs):
+                return super().forward(torch.nan_to_num(inputs, 0, 0, 0))
+
+        train(network := Filled(4, 3), broken, CLASSES, steps=2)
+        assert torch.isfinite(weights(network)).all()
+
+
+def test_a_training_that_diverges_is_an_error():
+    with pytest.raises(
+        ValueError, match="the loss is (nan|inf) at step .*: train with a lower learning_rate"
+    ):
+        train(linear(), ROWS * 1e30, CLASSES, steps=40, learning_rate=1e30)
+
+    class Rooted(torch.nn.Linear):
+        def forward(self, inputs):  # the root of 0 has an infinite slope
+            return super().forward(inputs) + (self.bias * 0).square().sqrt()
+
+    with pytest.raises(ValueError, match="the weights are not finite after 1 steps"):
+        train(Rooted(4, 3), ROWS, CLASSES, steps=1)
+
+
+def test_probabilities_instead_of_logits_are_warned_of(recwarn):
+    for last, warned in ((torch.nn.LogSoftmax(1), 0), (torch.nn.Sigmoid(), 0), (torch.nn.Softmax(1), 1)):
+        train(torch.nn.Sequential(linear(), last), ROWS, CLASSES, steps=2)
+        assert len(recwarn) == warned
+    assert "returns probabilities" in str(recwarn.pop(UserWarning).message)
+
+
+@pytest.mark.parametrize("classes", [[0, 2], [1]])
+def test_classes_without_an_example_and_a_single_record_can_be_learnt_from(classes):
+    network = linear(4)
+    train(network, ROWS[: len(classes)], np.array(classes), steps=60, learning_rate=0.1)
+    assert network(torch.from_numpy(ROWS[: len(classes)])).argmax(1).tolist() == classes
 
 
 # ---------------------------------------------------------------------------------------------- early stopping

@@ -252,7 +252,10 @@ def test_rows_of_runs_unfold_to_points():
     pd.testing.assert_frame_equal(again.mean(), unfolded.mean())
 
 
-def test_the_order_of_rows_does_not_matter():
+def test_the_order_of_rows_and_their_types_do_not_matter():
+    rows = tidy(noisy(), [5, 30, 50, 100])
+    texts = [{name: str(value) for name, value in row.items()} for row in rows]
+    np.testing.assert_array_equal(learning_curves(texts).area(), learning_curves(rows).area())
     rows = tidy(noisy())
     shuffled = pd.DataFrame(rows).sample(frac=1, random_state=0)
     one, other = learning_curves(rows), learning_curves(shuffled)
@@ -270,6 +273,9 @@ ROWS = tidy({"a": [[0.1, 0.2, 0.3, 0.4]] * 2})
         (ROWS, {"level": 95}, "level is 95"),
         (ROWS, {"interval": "sd"}, "interval is 'sd': choose 't' or 'bootstrap'"),
         ([row | {"run.state": "failed"} for row in ROWS], {}, "no run that has finished"),
+        ([*ROWS, ROWS[0] | {"strategy": None}], {}, "row 8 of the results has no strategy or no seed"),
+        ([*ROWS, ROWS[0] | {"seed": np.nan}], {}, "row 8 of the results has no strategy or no seed"),
+        ([{**row, "strategy": name} for name in (1, "1") for row in ROWS], {}, "strategy '1', seed 0 has 20"),
         ([*ROWS, ROWS[5]], {}, "strategy 'a', seed 1 has 30 labels twice: select the runs of one setting"),
         (ROWS[:-1], {}, "strategy 'a', seed 1 has no value at 90 labels, which others have"),
         ([*ROWS, ROWS[0] | {"labels": 99}], {}, "strategy 'a', seed 1 has no value at 99 labels"),

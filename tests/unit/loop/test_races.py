@@ -265,6 +265,7 @@ def test_tables_and_learners_of_the_callers_own_take_part(digits):
     [
         ({"label_counts": ()}, "whole numbers from 1 on that rise"),
         ({"label_counts": (10, 10)}, r"label_counts are \[10, 10\]"),
+        ({"label_counts": (10, 12.5)}, r"label_counts are \[10, 12.5\]"),
         ({"label_counts": (10, 151)}, "end with 151, but the pool holds 150"),
         ({"augmentation": "mirror"}, "augmentation is 'mirror'"),
         ({"cold_start": "margin"}, "cold_start is 'margin'"),
@@ -289,3 +290,9 @@ def test_options_are_checked_before_the_first_row(digits):
     numbers = data.ArrayDataset(np.zeros((30, 2)), np.zeros(30), task="regression")
     with pytest.raises(ValueError, match="the task of pool is 'regression'"):
         race(numbers, numbers, [Entry("random")], label_counts=[9])
+    pool, test = digits
+    with pytest.raises(ValueError, match="the test set is empty"):
+        race(pool, test.take([]), [Entry("random")])
+    turned = data.ImageSet("turned", test.images, test.labels(), test.class_names[::-1])
+    with pytest.raises(ValueError, match=r"classes of pool are \['0', .* and those of test \['9'"):
+        race(pool, turned, [Entry("random")])

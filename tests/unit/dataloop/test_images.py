@@ -1,0 +1,77 @@
+"""Image files of many kinds, as the adapter reads them."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alhelpers.dataloop.images import read_image, read_subset
+
+GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+
+
+def cut(file):
+    return io.BytesIO(file.getvalue()[: len(file.getvalue()) // 2])
+
+
+def encoded(image, form):
+    buffer = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, form)
+    buffer.seek(0)
+    return buffer
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_images_of_16_bits_are_scaled_and_not_cut_off(form):
+    file = encoded(GREY.astype(np.uint16) * 256 + 200, form)
+    np.testing.assert_array_equal(read_image(file, "x", 8), GREY)
+    file.seek(0)
+    np.testing.assert_array_equal(read_image(file, "x", 8, colour=True), np.stack([GREY] * 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        (lambda: encoded(GREY.astype(np.float32), "TIFF"), "pixels are of mode F, whose range is not known"),
+        (lambda: encoded(GREY.astype(np.int32), "TIFF"), "pixels are of mode I"),
+        (lambda: encoded(Image.fromarray(GREY), "EPS"), "cannot identify image file"),
+        (lambda: cut(encoded(NOISE, "PNG")), "truncated"),
+        (lambda: cut(encoded(NOISE, "JPEG")), "truncated"),
+        (lambda: io.BytesIO(b""), "cannot identify image file"),
+        (lambda: encoded(Image.new("1", (20_000, 20_000)), "PNG"), "exceeds limit"),
+    ],
+)
+def test_what_cannot_be_read_is_named(file, reason):
+    with pytest.raises(ValueError, match=f"item '/a.png' is not an image that can be read: .*{reason}"):
+        read_image(file(), "/a.png", 8)
+
+
+def test_a_subset_is_read_by_name_and_its_items_have_exactly_one_known_label(tmp_path):
+    def write(name, labels, value):
+        for part, content in (
+            ("items", encoded(np.full((8, 8), value, np.uint8), "PNG").getvalue()),
+            ("json", json.dumps({"filename": f"/{name}.png", "annotations": labels}).encode()),
+        ):
+            path = tmp_path / part / f"{name}.{'png' if part == 'items' else 'json'}"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+
+    box, cat, dog = (
+        {"type": kind, "label": name} for kind, name in (("box", "x"), ("class", "cat"), ("class", "dog"))
+    )
+    write("a", [cat], 1)
+    write("A", [dog, box], 2)
+    subset = read_subset(tmp_path, ["dog", "cat"], 8)
+    assert list(subset.ids) == ["/A.png", "/a.png"] and subset.labels().tolist() == [0, 1]
+    assert subset.images[:, 0, 0].tolist() == [2, 1]
+    for labels, found in (([], r"\[\]"), ([box], r"\[\]"), ([cat, dog], r"\['cat', 'dog'\]")):
+        write("b", labels, 3)
+        with pytest.raises(
+            ValueError, match=f"item '/b.png' has the labels {found}: exactly one of dog, cat"
+        ):
+            read_subset(tmp_path, ["dog", "cat"], 8)
