@@ -38,14 +38,14 @@ _CHUNK_BYTES = 1 << 24
 
 
 def convert(json_lines: str | Path, parquet: str | Path) -> int:
-    """Convert a file of JSON lines into a Parquet file of records, some lines at a time.
+    """Convert files of JSON lines into a Parquet file of records, some lines at a time.
 
     Parameters
     ----------
     json_lines : str or pathlib.Path
-        One object a line: ``id``; ``prediction``, either an object with any of ``class_names``,
-        ``class_name``, ``confidence``, ``confidences`` and ``logits``, or a list of boxes, which become
-        ``detections`` (also accepted under that name, beside a prediction); ``mc_dropout`` and
+        A file, or a glob of files, with one object a line: ``id``; ``prediction``, either an object with any of
+        ``class_names``, ``class_name``, ``confidence``, ``confidences`` and ``logits``, or a list of boxes, which
+        become ``detections`` (also accepted under that name, beside a prediction); ``mc_dropout`` and
         ``query_by_committee``, a list of confidences or of objects with ``confidences``; ``embeddings``, a list,
         or an object with a list for each layer; ``groundtruth``, a text or an object with ``class_name``;
         ``split``, ``tags`` and ``metadata``. All but ``id`` are optional.
@@ -62,6 +62,12 @@ def convert(json_lines: str | Path, parquet: str | Path) -> int:
     RecordError
         If a line is not an object, breaks the schema or does not fit to the first line; it names the line and
         the field.
+
+    Warns
+    -----
+    UserWarning
+        For fields that the schema does not know, which are left out; and for the last line of a file if it is cut
+        off, as by a writer that was stopped. All other lines are converted.
     """
     target = check_target(parquet)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +89,7 @@ def from_json_lines(path: str | Path) -> pa.Table:
     Parameters
     ----------
     path : str or pathlib.Path
-        The file, as for :func:`convert`.
+        The file or files, as for :func:`convert`.
 
     Returns
     -------
@@ -113,7 +119,8 @@ def to_json_lines(path: str | Path, records: Records) -> None:
     Raises
     ------
     RecordError
-        If the records break the schema; nothing is written then.
+        If the records break the schema, or hold what JSON has no form for; nothing is written then. Times are
+        written as text in ISO 8601.
     """
     with in_place_of(path) as file:
         check_known(records)

@@ -61,17 +61,6 @@ def test_parquet_round_trip_keeps_types(tmp_path):
     assert set(some.column_names) == {"id", "embeddings", "mc_dropout"}
 
 
-def test_read_a_glob_in_sorted_order_with_columns_that_differ(tmp_path):
-    table = full_table()
-    records.write(tmp_path / "b.parquet", table.slice(3))
-    records.write(tmp_path / "a.parquet", table.slice(0, 3).drop_columns(["groundtruth"]))
-    back = records.read(str(tmp_path / "*.parquet"))
-    assert back["id"].to_pylist() == table["id"].to_pylist()
-    assert back["groundtruth"].to_pylist()[:3] == [None] * 3
-    np.testing.assert_array_equal(records.column(back, "logits"), records.column(table, "logits"))
-    records.write(tmp_path / "c.parquet", back)
-
-
 def test_empty_documents_and_missing_texts_are_null(tmp_path):
     given = [
         {"id": 1, "tags": {}, "metadata": {"a": {}, "b": 1}},
@@ -90,20 +79,6 @@ def test_tables_of_ordinary_lists_become_fixed_sizes():
     assert checked["id"].to_pylist() == [3, 1]
     assert checked["confidences"].type == pa.list_(pa.float32(), 2)
     assert records.column(checked, "mc_dropout").shape == (2, 2, 2)
-
-
-def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
-    path = tmp_path / "a.parquet"
-    records.write(path, full_table())
-
-    def broken(writer, table, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(pq.ParquetWriter, "write_table", broken)
-    with pytest.raises(KeyboardInterrupt):
-        records.write(path, full_table(3))
-    monkeypatch.undo()
-    assert records.read(path).num_rows == 6 and os.listdir(tmp_path) == ["a.parquet"]
 
 
 ABSENT = object()
