@@ -1,3 +1,4 @@
+import datetime
 import os
 import subprocess
 import sys
@@ -246,3 +247,22 @@ def test_what_numpy_would_read_as_numbers_is_refused(vector):
     ):
         with pytest.raises(RecordError, match="embeddings (must be|holds)"):
             use()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["a", b"a"],
+        [datetime.date(2026, 1, 1), datetime.datetime(2026, 1, 1, 5)],
+        [datetime.datetime(2026, 1, 1), datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)],
+    ],
+)
+def test_what_arrow_would_convert_in_documents_is_refused(values):
+    for each in (values, values[::-1]):
+        for rows in (
+            [{"id": k, "tags": {"deep": {"x": value}}} for k, value in enumerate(each)],
+            [{"id": 1, "tags": {"deep": {"x": each}}}],
+        ):
+            with pytest.raises(RecordError, match="tags.* has values of several kinds") as error:
+                records.as_table(rows)
+            assert error.value.column == "tags"
