@@ -165,10 +165,19 @@ def _chunks(file: str, unknown: dict[str, str]) -> Iterator[list[_Line]]:
     try:
         with open(file, "rb") as lines:
             for number, line in enumerate(lines, start=1):
-                where = f"line {number} of {file}"
-                document = _parsed(line, where) if line.strip() else None
-                if document is None:
+                if not line.strip():
                     continue
+                where = f"line {number} of {file}"
+                try:
+                    document = json.loads(line)
+                except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
+                    if line.endswith(b"\n"):
+                        raise RecordError(f"{where} is not JSON: {error}") from None
+                    warnings.warn(
+                        f"{where}, the last one, is cut off and left out; was its writer stopped?",
+                        stacklevel=2,
+                    )
+                    break
                 found.append(_Line(file, number, _row(document, where, unknown)))
                 size += len(line)
                 if len(found) >= _CHUNK_LINES or size >= _CHUNK_BYTES:
@@ -178,17 +187,6 @@ def _chunks(file: str, unknown: dict[str, str]) -> Iterator[list[_Line]]:
         raise RecordError(f"cannot read records from {file!r}: {error.strerror}") from error
     if found:
         yield found
-
-
-def _parsed(line: bytes, where: str) -> Any:
-    """Return the content of a line; None, with a warning, for a last line that its writer did not finish."""
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
-        if line.endswith(b"\n"):
-            raise RecordError(f"{where} is not JSON: {error}") from None
-    warnings.warn(f"{where}, the last one, is cut off and left out; was its writer stopped?", stacklevel=2)
-    return None
 
 
 def _checked(lines: Sequence[_Line]) -> pa.Table:
@@ -250,7 +248,7 @@ def _known(
         what = f"{where}: {field}" if field else where
         raise RecordError(f"{what} must be an object, got {value!r:.80}", column=field or None)
     for name in [name for name in value if name not in known]:
-        unknown.setdefault(f"{field}.{name}" if field else name, f" ({where})")
+        unknown.setdefault(f"{field.partition('[')[0]}.{name}" if field else name, f" ({where})")
     return {name: value[name] for name in known if value.get(name) is not None}
 
 
