@@ -169,7 +169,9 @@ def _chunks(file: str, unknown: dict[str, str]) -> Iterator[list[_Line]]:
                     continue
                 where = f"line {number} of {file}"
                 try:
-                    document = json.loads(line)
+                    document = json.loads(line, object_pairs_hook=_object)
+                except KeyError as error:
+                    raise RecordError(f"{where} has the key {error} twice in an object") from None
                 except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
                     if line.endswith(b"\n"):
                         raise RecordError(f"{where} is not JSON: {error}") from None
@@ -187,6 +189,15 @@ def _chunks(file: str, unknown: dict[str, str]) -> Iterator[list[_Line]]:
         raise RecordError(f"cannot read records from {file!r}: {error.strerror}") from error
     if found:
         yield found
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Convert an object of JSON, whose keys must differ: of two values, one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise KeyError(next(key for key in keys if keys.count(key) > 1))
+    return found
 
 
 def _checked(lines: Sequence[_Line]) -> pa.Table:

@@ -109,6 +109,7 @@ def predicting(**values):
         ("{", "line 4 of .*a.jsonl is not JSON"),
         (b"\xff", "line 4 of .*a.jsonl is not JSON"),
         ([1], r"line 4 of .*a.jsonl must be an object, got \[1\]"),
+        ('{"id": "b", "tags": {"n": 1, "n": 2}}', "line 4 of .*a.jsonl has the key 'n' twice"),
         ("null", "line 4 of .*a.jsonl must be an object, got None"),
         ({"prediction": {}}, "line 4 of .*a.jsonl has no id"),
         (wrong(prediction=[], detections=[]), "line 4 of .*a.jsonl has boxes twice"),
