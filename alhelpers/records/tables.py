@@ -223,7 +223,7 @@ def from_arrays(
         The boxes of each record, with any of ``class_name``, ``confidence``, ``confidences``, ``logits``,
         ``left``, ``top``, ``width`` and ``height``; an empty list where nothing was found.
     groundtruth : sequence of length N, optional
-        The true class names, None for unlabelled records.
+        The true class names, None or NaN for unlabelled records.
     tags, metadata : sequence of dict, optional
         Anything to filter by.
 

@@ -55,7 +55,8 @@ def from_values(values: Any, column: str, ids: Sequence[Any]) -> pa.Array:
         plain = [_document(value, column, kinds) for value in plain]
     plain = [value.tolist() if isinstance(value, np.ndarray | np.generic) else value for value in plain]
     try:
-        return pa.array(plain)
+        # pandas has NaN where a text is missing; in documents it is a number
+        return pa.array(plain, from_pandas=column not in DOCUMENTS)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         raise RecordError(
             f"{column} has values of several kinds, a number beyond 64 bits, or a broken text: {error}",
