@@ -8,6 +8,9 @@ of each row. ``detections`` are a list of boxes for each record, which :func:`bo
 
 Records are a list of dicts, a table, the path or glob of Parquet files, or a :func:`query` on any of these.
 Records that do not fit into memory are cut by :func:`parts` into parts that are read one by one.
+
+A column that the schema does not know is left out when records of any form are read, JSON lines among them, with
+one warning that names it. Writing records with such a column is an error, as it would be lost.
 """
 
 from alhelpers.records.detections import Boxes, boxes

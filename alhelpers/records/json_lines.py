@@ -38,14 +38,14 @@ _CHUNK_BYTES = 1 << 24
 
 
 def convert(json_lines: str | Path, parquet: str | Path) -> int:
-    """Convert a file of JSON lines into a Parquet file of records, some lines at a time.
+    """Convert files of JSON lines into a Parquet file of records, some lines at a time.
 
     Parameters
     ----------
     json_lines : str or pathlib.Path
-        One object a line: ``id``; ``prediction``, either an object with any of ``class_names``,
-        ``class_name``, ``confidence``, ``confidences`` and ``logits``, or a list of boxes, which become
-        ``detections`` (also accepted under that name, beside a prediction); ``mc_dropout`` and
+        A file, or a glob of files, with one object a line: ``id``; ``prediction``, either an object with any of
+        ``class_names``, ``class_name``, ``confidence``, ``confidences`` and ``logits``, or a list of boxes, which
+        become ``detections`` (also accepted under that name, beside a prediction); ``mc_dropout`` and
         ``query_by_committee``, a list of confidences or of objects with ``confidences``; ``embeddings``, a list,
         or an object with a list for each layer; ``groundtruth``, a text or an object with ``class_name``;
         ``split``, ``tags`` and ``metadata``. All but ``id`` are optional.
@@ -62,6 +62,12 @@ def convert(json_lines: str | Path, parquet: str | Path) -> int:
     RecordError
         If a line is not an object, breaks the schema or does not fit to the first line; it names the line and
         the field.
+
+    Warns
+    -----
+    UserWarning
+        For fields that the schema does not know, which are left out; and for the last line of a file if it is cut
+        off, as by a writer that was stopped. All other lines are converted.
     """
     target = check_target(parquet)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +89,7 @@ def from_json_lines(path: str | Path) -> pa.Table:
     Parameters
     ----------
     path : str or pathlib.Path
-        The file, as for :func:`convert`.
+        The file or files, as for :func:`convert`.
 
     Returns
     -------
@@ -113,7 +119,8 @@ def to_json_lines(path: str | Path, records: Records) -> None:
     Raises
     ------
     RecordError
-        If the records break the schema; nothing is written then.
+        If the records break the schema, or hold what JSON has no form for; nothing is written then. Times are
+        written as text in ISO 8601.
     """
     with in_place_of(path) as file:
         check_known(records)
@@ -158,10 +165,21 @@ def _chunks(file: str, unknown: dict[str, str]) -> Iterator[list[_Line]]:
     try:
         with open(file, "rb") as lines:
             for number, line in enumerate(lines, start=1):
-                where = f"line {number} of {file}"
-                document = _parsed(line, where) if line.strip() else None
-                if document is None:
+                if not line.strip():
                     continue
+                where = f"line {number} of {file}"
+                try:
+                    document = json.loads(line, object_pairs_hook=_object)
+                except KeyError as error:
+                    raise RecordError(f"{where} has the key {error} twice in an object") from None
+                except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
+                    if line.endswith(b"\n"):
+                        raise RecordError(f"{where} is not JSON: {error}") from None
+                    warnings.warn(
+                        f"{where}, the last one, is cut off and left out; was its writer stopped?",
+                        stacklevel=2,
+                    )
+                    break
                 found.append(_Line(file, number, _row(document, where, unknown)))
                 size += len(line)
                 if len(found) >= _CHUNK_LINES or size >= _CHUNK_BYTES:
@@ -173,15 +191,13 @@ def _chunks(file: str, unknown: dict[str, str]) -> Iterator[list[_Line]]:
         yield found
 
 
-def _parsed(line: bytes, where: str) -> Any:
-    """Return the content of a line; None, with a warning, for a last line that its writer did not finish."""
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
-        if line.endswith(b"\n"):
-            raise RecordError(f"{where} is not JSON: {error}") from None
-    warnings.warn(f"{where}, the last one, is cut off and left out; was its writer stopped?", stacklevel=2)
-    return None
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Convert an object of JSON, whose keys must differ: of two values, one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise KeyError(next(key for key in keys if keys.count(key) > 1))
+    return found
 
 
 def _checked(lines: Sequence[_Line]) -> pa.Table:
@@ -243,7 +259,7 @@ def _known(
         what = f"{where}: {field}" if field else where
         raise RecordError(f"{what} must be an object, got {value!r:.80}", column=field or None)
     for name in [name for name in value if name not in known]:
-        unknown.setdefault(f"{field}.{name}" if field else name, f" ({where})")
+        unknown.setdefault(f"{field.partition('[')[0]}.{name}" if field else name, f" ({where})")
     return {name: value[name] for name in known if value.get(name) is not None}
 
 

@@ -40,6 +40,9 @@ FORMS = ("a number", "a vector of numbers", "predictions x classes")
 _CLASS_NAMES = pa.list_(pa.field("element", pa.string()))
 _NUMERIC = {*VECTORS, *SAMPLES, "confidence"} | {f"{DETECTIONS}.{name}" for name in BOX_FIELDS[1:]}
 
+# Unknown columns that a warning names.
+_MAX_LISTED = 10
+
 #: The types of a path of Parquet files.
 PATHS = (str, Path)
 
@@ -119,9 +122,12 @@ def wanted_columns(names: Iterable[str], columns: Sequence[str] | None, name: st
 
 def warn_of_unknown(what: str, names: Mapping[Any, str]) -> None:
     """Warn of columns or fields outside of the schema, which are not read; each with where it is."""
-    listed = ", ".join(f"{name!r}{where}{nearest(name, COLUMNS)}" for name, where in names.items())
+    listed = [f"{name!r}{where}{nearest(name, COLUMNS)}" for name, where in names.items()]
+    if len(listed) > _MAX_LISTED:
+        listed[_MAX_LISTED:] = [f"and {len(listed) - _MAX_LISTED} more"]
     warnings.warn(
-        f"{what} that the schema does not know, and they are left out: {listed}; put under metadata what is to be kept",
+        f"{what} that the schema does not know, and they are left out: {', '.join(listed)}; put under metadata what "
+        "is to be kept",
         stacklevel=2,
     )
 

@@ -47,26 +47,30 @@ def validate(records: Records) -> int:
     total = 0
     for table in tables_of(parts(records)):
         if table.num_rows:
-            _check_distributions(table)
+            _check_confidences(table)
             check_class_names(table)
         total += table.num_rows
     return total
 
 
-def _check_distributions(table: pa.Table) -> None:
-    """Raise if confidences are not between 0 and 1 or do not sum to 1."""
-    distributions = []
-    for column in ("confidences", *SAMPLES):
+def _check_confidences(table: pa.Table) -> None:
+    """Raise if confidences are not between 0 and 1, or those of all classes do not sum to 1."""
+    of_records: list[tuple[str, pa.ChunkedArray, np.ndarray]] = []
+    for column in ("confidence", "confidences", *SAMPLES):
         if column in table.column_names:
             values = as_array(table[column], column)
-            of_each_pass = [values] if values.ndim == 2 else values.swapaxes(0, 1)
-            distributions += [(column, table["id"], confidences) for confidences in of_each_pass]
+            of_each_pass = values.swapaxes(0, 1) if values.ndim == 3 else [values]
+            of_records += [(column, table["id"], confidences) for confidences in of_each_pass]
     if DETECTIONS in table.column_names:
         found = boxes(table)
-        if found.confidences is not None and len(found):
-            owners = np.repeat(np.arange(table.num_rows), np.diff(found.offsets))
-            distributions.append((f"{DETECTIONS}.confidences", table["id"].take(owners), found.confidences))
-    for column, ids, confidences in distributions:
+        owners = table["id"].take(pa.array(np.repeat(np.arange(table.num_rows), np.diff(found.offsets))))
+        of_boxes = {"confidence": found.confidence, "confidences": found.confidences}
+        of_records += [(f"{DETECTIONS}.{field}", owners, of_boxes[field]) for field in of_boxes if len(found)]
+    for column, ids, confidences in of_records:
+        if confidences is None:
+            continue
+        if confidences.ndim == 1:  # that of one class against all others
+            confidences = np.stack([confidences, np.maximum(1 - confidences, 0)], axis=1)
         with naming_record(ids, f"{column} are not valid", column):
             scores.least_confidence(confidences)
 

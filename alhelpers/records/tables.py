@@ -27,7 +27,7 @@ def as_table(records: Records, columns: Sequence[str] | None = None, name: str =
         The records, the path or glob of their Parquet files, or a query.
     columns : sequence of str, optional
         The columns to take beside ``id``; those that the records lack are ignored, and other columns are
-        neither read nor checked. By default all, and a column outside the schema is an error.
+        neither read nor checked. By default, all that the schema knows; a warning names the others.
     name : str
         The name of the records in errors.
 
@@ -61,7 +61,8 @@ def read(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
     path : str or pathlib.Path
         A file, or a glob of files, which are read in sorted order.
     columns : sequence of str, optional
-        The columns to read beside ``id``; those that the files lack are ignored. By default, all.
+        The columns to read beside ``id``; those that the files lack are ignored. By default, all
+        that the schema knows; a warning names the others.
 
     Returns
     -------
@@ -222,7 +223,7 @@ def from_arrays(
         The boxes of each record, with any of ``class_name``, ``confidence``, ``confidences``, ``logits``,
         ``left``, ``top``, ``width`` and ``height``; an empty list where nothing was found.
     groundtruth : sequence of length N, optional
-        The true class names, None for unlabelled records.
+        The true class names, None or NaN for unlabelled records.
     tags, metadata : sequence of dict, optional
         Anything to filter by.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -50,10 +51,12 @@ def from_values(values: Any, column: str, ids: Sequence[Any]) -> pa.Array:
         return _from_boxes(values, ids)
     plain = values.tolist() if isinstance(values, np.ndarray) else list(values)
     if column in DOCUMENTS:
-        plain = [_pruned(value) for value in plain]
+        kinds: dict[str, str] = {}
+        plain = [_document(value, column, kinds) for value in plain]
     plain = [value.tolist() if isinstance(value, np.ndarray | np.generic) else value for value in plain]
     try:
-        return pa.array(plain)
+        # pandas has NaN where a text is missing; in documents it is a number
+        return pa.array(plain, from_pandas=column not in DOCUMENTS)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         raise RecordError(
             f"{column} has values of several kinds, a number beyond 64 bits, or a broken text: {error}",
@@ -61,14 +64,24 @@ def from_values(values: Any, column: str, ids: Sequence[Any]) -> pa.Array:
         ) from error
 
 
-def _pruned(value: Any) -> Any:
-    """Leave empty dicts out of a document, as Parquet cannot store them."""
+def _document(value: Any, path: str, kinds: dict[str, str]) -> Any:
+    """Return a part of a document without empty dicts, which Parquet cannot store; raise for what arrow would convert.
+
+    ``kinds`` keeps by path whether there are texts, bytes, dates or times.
+    """
     if isinstance(value, list):
-        return [_pruned(part) for part in value]
-    if not isinstance(value, Mapping):
-        return value
-    kept = {key: _pruned(part) for key, part in value.items()}
-    return {key: part for key, part in kept.items() if not (part is None and value[key] is not None)} or None
+        return [_document(part, path, kinds) for part in value]
+    if isinstance(value, Mapping):
+        kept = {key: _document(part, f"{path}.{key}", kinds) for key, part in value.items()}
+        return {key: part for key, part in kept.items() if part is not None or value[key] is None} or None
+    if isinstance(value, str | bytes | datetime.date):
+        kind = type(value).__name__
+        if isinstance(value, datetime.datetime):
+            kind = "datetime without time zone" if value.tzinfo is None else "datetime with time zone"
+        if kinds.setdefault(path, kind) != kind:
+            message = f"{path} has values of several kinds: {kinds[path]} and {kind}"
+            raise RecordError(message, column=path.split(".")[0])
+    return value
 
 
 def _from_boxes(values: Iterable[Any], ids: Sequence[Any]) -> pa.Array:

@@ -40,7 +40,7 @@ def write(path: str | Path, table: Records) -> None:
     Raises
     ------
     RecordError
-        If the records break the schema; nothing is written then.
+        If the records break the schema, or the path is not that of a local file; nothing is written then.
     """
     check_target(path)
     check_known(table)

@@ -133,13 +133,14 @@ def forms(rows, folder, cut):
     table = records.as_table(rows)
     records.write(folder / "whole.parquet", rows)
     pq.write_table(table, folder / "groups.parquet", row_group_size=cut)
+    pq.write_table(pa.Table.from_pylist(table.to_pylist()), folder / "lists.parquet", row_group_size=cut)
     records.write(folder / "part1.parquet", rows[:cut])
     if rows[cut:]:
         records.write(folder / "part2.parquet", rows[cut:])
     records.to_json_lines(folder / "rows.jsonl", rows)
     records.convert(folder / "rows.jsonl", folder / "lines.parquet")
     yield from (rows, table, pa.concat_tables([table.slice(0, cut), table.slice(cut)]))
-    yield from (folder / f"{name}.parquet" for name in ("whole", "groups", "lines"))
+    yield from (folder / f"{name}.parquet" for name in ("whole", "groups", "lists", "lines"))
     yield str(folder / "part*.parquet")
 
 

@@ -1,11 +1,7 @@
-import itertools
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from alhelpers import records
 from alhelpers.records import RecordError
@@ -127,23 +123,3 @@ def test_boxes_that_break_the_schema_are_named(detections, record, message):
 def test_tables_of_boxes_that_break_the_schema_are_named(column, message):
     with pytest.raises(RecordError, match=message):
         records.as_table(pa.table({"id": ["a", "b"], "detections": column}))
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    counts=st.lists(st.integers(0, 3), min_size=1, max_size=8),
-    rows=st.integers(1, 4),
-    kept=st.sets(st.integers(0, 7)),
-)
-def test_parts_of_boxes_are_the_boxes_of_the_parts(counts, rows, kept):
-    given_rows = [
-        {"id": k, "detections": [{"left": 10.0 * k + j, "logits": [k, j]} for j in range(count)]}
-        for k, count in enumerate(counts)
-    ]
-    query = records.query(given_rows, [{"left": "id", "op": "in", "right": sorted(kept)}])
-    lefts = []
-    for part in records.parts(query, rows=rows):
-        found = records.boxes(part.load())
-        for start, stop in itertools.pairwise(found.offsets):
-            lefts.append([] if found.left is None else found.left[start:stop].tolist())
-    assert lefts == [[10.0 * k + j for j in range(count)] for k, count in enumerate(counts) if k in kept]

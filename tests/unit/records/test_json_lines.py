@@ -109,6 +109,8 @@ def predicting(**values):
         ("{", "line 4 of .*a.jsonl is not JSON"),
         (b"\xff", "line 4 of .*a.jsonl is not JSON"),
         ([1], r"line 4 of .*a.jsonl must be an object, got \[1\]"),
+        ('{"id": "b", "tags": {"n": 1, "n": 2}}', "line 4 of .*a.jsonl has the key 'n' twice"),
+        ("null", "line 4 of .*a.jsonl must be an object, got None"),
         ({"prediction": {}}, "line 4 of .*a.jsonl has no id"),
         (wrong(prediction=[], detections=[]), "line 4 of .*a.jsonl has boxes twice"),
         (
@@ -211,7 +213,7 @@ def test_fields_inside_of_lines_that_are_not_known_are_named(tmp_path):
     with pytest.warns(UserWarning) as said:
         records.from_json_lines(lines(tmp_path / "a.jsonl", document, {**document, "id": 2}))
     (message,) = (str(each.message) for each in said)
-    for name in ("prediction.logit", "mc_dropout[0].logits", "groundtruth.score"):
+    for name in ("prediction.logit", "mc_dropout.logits", "groundtruth.score"):
         assert f"'{name}' (line 1 of " in message
 
 

@@ -1,3 +1,4 @@
+import datetime
 import os
 import subprocess
 import sys
@@ -61,17 +62,6 @@ def test_parquet_round_trip_keeps_types(tmp_path):
     assert set(some.column_names) == {"id", "embeddings", "mc_dropout"}
 
 
-def test_read_a_glob_in_sorted_order_with_columns_that_differ(tmp_path):
-    table = full_table()
-    records.write(tmp_path / "b.parquet", table.slice(3))
-    records.write(tmp_path / "a.parquet", table.slice(0, 3).drop_columns(["groundtruth"]))
-    back = records.read(str(tmp_path / "*.parquet"))
-    assert back["id"].to_pylist() == table["id"].to_pylist()
-    assert back["groundtruth"].to_pylist()[:3] == [None] * 3
-    np.testing.assert_array_equal(records.column(back, "logits"), records.column(table, "logits"))
-    records.write(tmp_path / "c.parquet", back)
-
-
 def test_empty_documents_and_missing_texts_are_null(tmp_path):
     given = [
         {"id": 1, "tags": {}, "metadata": {"a": {}, "b": 1}},
@@ -90,20 +80,6 @@ def test_tables_of_ordinary_lists_become_fixed_sizes():
     assert checked["id"].to_pylist() == [3, 1]
     assert checked["confidences"].type == pa.list_(pa.float32(), 2)
     assert records.column(checked, "mc_dropout").shape == (2, 2, 2)
-
-
-def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
-    path = tmp_path / "a.parquet"
-    records.write(path, full_table())
-
-    def broken(writer, table, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(pq.ParquetWriter, "write_table", broken)
-    with pytest.raises(KeyboardInterrupt):
-        records.write(path, full_table(3))
-    monkeypatch.undo()
-    assert records.read(path).num_rows == 6 and os.listdir(tmp_path) == ["a.parquet"]
 
 
 ABSENT = object()
@@ -271,3 +247,22 @@ def test_what_numpy_would_read_as_numbers_is_refused(vector):
     ):
         with pytest.raises(RecordError, match="embeddings (must be|holds)"):
             use()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["a", b"a"],
+        [datetime.date(2026, 1, 1), datetime.datetime(2026, 1, 1, 5)],
+        [datetime.datetime(2026, 1, 1), datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)],
+    ],
+)
+def test_what_arrow_would_convert_in_documents_is_refused(values):
+    for each in (values, values[::-1]):
+        for rows in (
+            [{"id": k, "tags": {"deep": {"x": value}}} for k, value in enumerate(each)],
+            [{"id": 1, "tags": {"deep": {"x": each}}}],
+        ):
+            with pytest.raises(RecordError, match="tags.* has values of several kinds") as error:
+                records.as_table(rows)
+            assert error.value.column == "tags"

@@ -78,6 +78,7 @@ def test_validate_counts_records_that_are_right(tmp_path):
         ("confidences", [0.5, 0.75], "record 17: confidences are not valid"),
         ("confidences", [-0.5, 1.5], "record 17: confidences are not valid"),
         ("mc_dropout", [[1, 0], [0.5, 0.5], [0.5, 0.25]], "record 17: mc_dropout are not valid"),
+        ("confidence", 1.5, "record 17: confidence are not valid"),
         ("class_names", ["cat"], "record 17: confidences has 2 classes for 1 class names"),
         ("id", 2, "id 2 comes more than once"),
     ],
@@ -91,7 +92,10 @@ def test_validate_names_the_record_and_the_column(column, value, message):
     assert error.value.record == (2 if column == "id" else 17)
 
 
-def test_validate_looks_at_the_confidences_of_boxes():
-    boxes = [{"confidences": [0.5, 0.5]}, {"confidences": [0.5, 0.25]}]
-    with pytest.raises(RecordError, match="record 'b': detections.confidences are not valid"):
+@pytest.mark.parametrize(
+    ("field", "good", "bad"), [("confidences", [0.5, 0.5], [0.5, 0.25]), ("confidence", 1, 1.25)]
+)
+def test_validate_looks_at_the_confidences_of_boxes(field, good, bad):
+    boxes = [{field: good}, {field: bad}]
+    with pytest.raises(RecordError, match=f"record 'b': detections.{field} are not valid"):
         records.validate([{"id": "a", "detections": boxes[:1]}, {"id": "b", "detections": boxes}])
