@@ -279,6 +279,8 @@ def test_the_hash_seed_does_not_matter(printed_with_hash_seed):
 def test_the_decision_can_be_printed_and_stored():
     result = decide(class_test("ab", class_rows("ba"), class_rows("ab")), {"x": 1} | DEFAULT_CONFIG)
     text = str(result)
+    with pytest.raises(AttributeError, match="cannot assign to field 'better'"):
+        result.better = False
     assert "update model" in text and "macro" in text and "warning: metric 'x'" in text
     stored = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert stored["action"] == "update model" and stored["new"] == 1.0 and stored["test_items"] == 2
