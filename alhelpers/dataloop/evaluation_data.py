@@ -132,7 +132,7 @@ def _confidence(annotation: dl.Annotation, model: dl.Model) -> dict[str, Any]:
     full = (annotation.metadata.get("user") or {}).get("prediction") or {}
     names, values = full.get("class_names"), full.get("confidences")
     if names and values:
-        if len(names) != len(values):
-            raise ValueError(f"{where}s: {len(values)} values for {len(names)} class names; predict again")
+        if not len(set(names)) == len(names) == len(values):
+            raise ValueError(f"{where}s: {len(values)} values for the class names {names}; predict again")
         row["confidences"] = {name: finite(value, where) for name, value in zip(names, values, strict=True)}
     return row

@@ -101,7 +101,8 @@ class Detections:
         if not self._truth.label:
             raise NoGroundTruth("cannot compare: the ground truth has no row")
         self._pairs: tuple[float, Pairs] | None = None
-        self._given_items = None if items is None else _checked_items(items, self._truth, self._found)
+        #: The test images.
+        self.items = _checked_items(items, self._truth, self._found)
         self._warnings = _warn_of_boxes(self._truth, self._found, images_known=items is not None)
 
     def evaluate(self, iou_threshold: float = 0.5, strict_iou: bool = False) -> Evaluation:
@@ -150,28 +151,14 @@ class Detections:
         return self._outcomes.calibration_error(self._right(iou_threshold), bins, method)
 
     @cached_property
-    def items(self) -> tuple[Hashable, ...]:
-        """The test images."""
-        if self._given_items is not None:
-            return self._given_items
-        return tuple(sort_names({*self._truth.image, *self._found.image}))
-
-    @cached_property
     def _outcomes(self) -> Outcomes:
         places = {item: place for place, item in enumerate(self.items)}
         truth_item, found_item = (
             np.fromiter(map(places.__getitem__, boxes.image), dtype=np.intp)
             for boxes in (self._truth, self._found)
         )
-        return Outcomes(
-            self.items,
-            self._truth.label,
-            truth_item,
-            self._found.label,
-            found_item,
-            self._score,
-            self._warnings,
-        )
+        labels = self._truth.label, self._found.label
+        return Outcomes(self.items, labels[0], truth_item, labels[1], found_item, self._score, self._warnings)
 
     def _right(self, iou_threshold: float, strict_iou: bool = False) -> np.ndarray:
         """Match at a threshold; overlaps are computed again only for a threshold below all before it."""
@@ -181,8 +168,10 @@ class Detections:
         return self._pairs[1].match(iou_threshold, strict_iou)
 
 
-def _checked_items(items: Sequence[Hashable], truth: Boxes, found: Boxes) -> tuple[Hashable, ...]:
-    """Return the test images, each once, with all those of the rows among them."""
+def _checked_items(items: Sequence[Hashable] | None, truth: Boxes, found: Boxes) -> tuple[Hashable, ...]:
+    """Return the test images, each once, with all those of the rows among them; by default these."""
+    if items is None:
+        return tuple(sort_names({*truth.image, *found.image}))
     given = tuple(items)
     if len(set(given)) != len(given):
         raise EvaluationError("items holds an image twice")

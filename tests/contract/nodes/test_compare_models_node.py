@@ -359,6 +359,22 @@ def test_a_prediction_without_a_confidence_is_named(dl, make_dataset, make_model
         compare(*models, DEFAULT, dataset)
 
 
+@pytest.mark.parametrize("names", [["a"], ["a", "a"], ["a", "b", "c"]])
+def test_confidences_without_a_class_each_are_named(dl, make_dataset, make_model, names):
+    dataset, items = make_dataset(["a.png"])
+    models = make_model(), make_model()
+    label(dl, items["a.png"], "a")
+    for model, named in zip(models, (["a", "b"], names), strict=True):
+        predict(dl, items["a.png"], model, "a", 0.9)
+        annotation = items["a.png"].annotations.list()[-1]
+        annotation.metadata["user"]["prediction"] = {"class_names": named, "confidences": [0.9, 0.1]}
+        annotation.update(system_metadata=True)
+    with pytest.raises(
+        ValueError, match=rf"model {models[1].name!r}, .* confidences: 2 values for the class names \["
+    ):
+        compare(*models, DEFAULT, dataset)
+
+
 def test_nan_in_a_training_metric_is_named(dl, make_model, classified, progress):
     dataset, *_ = classified
     good, broken = make_model(), make_model("broken")

@@ -161,6 +161,30 @@ def test_an_unusable_configuration_is_refused_by_key(config, message):
 
 
 @pytest.mark.parametrize(
+    ("section", "key", "least", "most"),
+    [
+        ("f1", "score_threshold", 0, 1),
+        ("calibration", "bins", 1, 1000),
+        ("bootstrap", "samples", 1, 100_000),
+        ("bootstrap", "seed", 0, 2**40),
+        ("accuracy", "min_delta", 0, 1e30),
+        ("f1", "iou_threshold", math.nextafter(0, 1), 1),
+        ("accuracy", "min_confidence", math.nextafter(0, 1), math.nextafter(1, 0)),
+    ],
+)
+def test_numbers_are_taken_up_to_their_bounds(section, key, least, most):
+    for value in (least, most):
+        config = read_compare_config({"accuracy": {}, section: {key: value}})
+        assert getattr(getattr(config, section), key) == value
+    beyond = [math.nextafter(least, -1) if 0 < least < 1 else least - 1]
+    if most < 1e9:
+        beyond.append(math.nextafter(most, 2) if most < 1 else most + 1)
+    for value in beyond:
+        with pytest.raises(ValueError, match=f"{section}.{key} {value} must be"):
+            read_compare_config({"accuracy": {}, section: {key: value}})
+
+
+@pytest.mark.parametrize(
     ("value", "maximizes"),
     [(value, True) for value in (True, 1, "true", "True", "TRUE", "yes")]
     + [(value, False) for value in (False, 0, "false", "No")],

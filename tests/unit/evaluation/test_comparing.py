@@ -232,13 +232,14 @@ def test_models_of_different_classes_and_missing_predictions_are_evaluated():
 
 
 def test_items_without_one_class_are_left_out_and_counted():
-    test = class_test("ab", class_rows("ab"), class_rows("ab"))
+    test = class_test("abb", class_rows("abb"), class_rows("abb"))
     test.item_ids.append("i9")
-    test.ground_truth.append({"annotation_id": "g9", "image_id": "i1", "label": "a"})
+    for item in ("i2", "i1"):
+        test.ground_truth.insert(0, {"annotation_id": f"g{item}", "image_id": item, "label": "a"})
     result = decide(test)
     assert result.test_items == 1
-    assert any("several ground-truth classes" in warning and "i1" in warning for warning in result.warnings)
-    assert any("1 of 3 test items have no ground truth" in warning for warning in result.warnings)
+    several = "2 items have several ground-truth classes and are left out, the first is i1 with ['a', 'b']"
+    assert {several, "1 of 4 test items have no ground truth and are left out"} <= set(result.warnings)
 
 
 def test_the_order_of_the_rows_does_not_matter():
@@ -278,6 +279,8 @@ def test_the_hash_seed_does_not_matter(printed_with_hash_seed):
 def test_the_decision_can_be_printed_and_stored():
     result = decide(class_test("ab", class_rows("ba"), class_rows("ab")), {"x": 1} | DEFAULT_CONFIG)
     text = str(result)
+    with pytest.raises(AttributeError, match="cannot assign to field 'better'"):
+        result.better = False
     assert "update model" in text and "macro" in text and "warning: metric 'x'" in text
     stored = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert stored["action"] == "update model" and stored["new"] == 1.0 and stored["test_items"] == 2

@@ -249,6 +249,9 @@ def test_a_label_that_the_model_does_not_know_counts_as_zero():
     assert found.per_label == {"a": 1, "b": 1, "c": 0} and found.macro == pytest.approx(2 / 3)
     assert "label 'c' has ground truth but is not among the class names" in found.warnings[0]
     assert found.curves["c"].recall.shape == (0,)
+    for names, columns in (["a"], [[1], [1]]), (["a", "b"], [[1, 0], [1, 0]]):
+        measured = Classifications(["c", "a"], ["a", "a"], [1, 1], columns, names).average_precision()
+        assert measured.per_label == {"a": 0.5, "c": 0}
 
 
 def test_classification_warns_of_predicted_labels_without_ground_truth():

@@ -271,10 +271,14 @@ def test_scores_that_are_no_confidences_are_warned_of():
     )
     assert not Detections(boxes([0]), logits).f1(score_threshold=2).warnings
     assert not Detections(boxes([0]), boxes([0], score=np.nextafter(1, 2))).f1().warnings
-    for message, score in (("row 1 of the predictions has 4.0; logits go through", 4), ("has -0.1", -0.1)):
+    for message, score in (
+        ("row 1 of the predictions has 4.0; logits go through", 4),
+        ("row 1 of the predictions has -1.1e-06", -1.1e-6),
+        ("row 1 of the predictions has 1.0000011", 1.0000011),
+    ):
         with pytest.raises(EvaluationError, match=message):
             Detections(boxes([0]), [*found([0]), *boxes([0], score=score)]).calibration_error()
-    for rounded in (1 + 1e-7, -1e-7):
+    for rounded in (1 + 9e-7, -9e-7):
         assert Classifications(["a"], ["a"], [rounded]).calibration_error().value == pytest.approx(
             abs(1 - rounded)
         )

@@ -115,6 +115,20 @@ def test_weighted_entropy_puts_rare_classes_first():
     np.testing.assert_allclose(found, scores.entropy(rows) * weights, rtol=1e-6)
     assert found[1] > found[0]
     np.testing.assert_allclose(scores.rarity([7, 7, 7]), 1, rtol=1e-6)
+    assert (scores.weighted_entropy(rows, [0, 0]) == 0).all()
+
+
+@pytest.mark.parametrize("classes", [2, 5, 100])
+def test_rows_sum_to_one_up_to_their_rounding(classes):
+    rows = np.full((4, classes), 1 / classes)
+    for total, right in ((1.0009, True), (0.9991, True), (1.0011, False), (0.9989, False)):
+        rows[2] = total / classes
+        for score in CONFIDENCE_SCORES.values():
+            if right:
+                assert np.isfinite(score(rows)).all()
+            else:
+                with pytest.raises(scores.ScoreError, match=f"row 2 of confidences sums to {total}"):
+                    score(rows)
 
 
 @pytest.mark.parametrize("name", CONFIDENCE_SCORES)
