@@ -83,6 +83,10 @@ def test_a_cascade_beside_others(pool, reference):
     assert list(found.meta["strategies"].values()) == ["typicality"] * 4 + ["margin > badge"] * 6
 
 
+def budgets_of(plan, size, left=None):
+    return _budgets(read_plan(plan), size, size if left is None else left)
+
+
 @pytest.mark.parametrize(
     ("shares", "size", "expected"),
     [
@@ -97,7 +101,7 @@ def test_a_cascade_beside_others(pool, reference):
     ],
 )
 def test_shares_are_rounded_to_the_whole_budget(shares, size, expected, pool):
-    budgets = _budgets(read_plan([{"strategy": "random", "share": share} for share in shares]), size)
+    budgets = budgets_of([{"strategy": "random", "share": share} for share in shares], size)
     assert [budget for budget in budgets if budget] == expected
     if size <= 60:
         found = combine(pool, [{"strategy": "random", "share": share} for share in shares], size)
@@ -116,10 +120,11 @@ def test_budgets_are_those_of_the_largest_remainders(cuts, sizes, size):
     remainders = [part * size % 1000 for part in thousandths]
     for place in sorted(range(len(expected)), key=lambda place: -remainders[place])[: size - sum(expected)]:
         expected[place] += 1
-    assert _budgets(read_plan([MARGIN | {"share": part / 1000} for part in thousandths]), size) == expected
+    plan = [MARGIN | {"share": part / 1000} for part in thousandths]
+    assert budgets_of(plan, size) == expected == budgets_of(plan, 2 * size, size)
     whole = size + sum(sizes)
     shares = [MARGIN | {"share": part / 1000 * size / whole} for part in thousandths]
-    found = _budgets(read_plan(shares + [MARGIN | {"size": each} for each in sizes]), whole)
+    found = budgets_of(shares + [MARGIN | {"size": each} for each in sizes], whole)
     assert found[len(shares) :] == sizes and sum(found) == whole
     assert all(abs(one - other) <= 1 for one, other in zip(found, expected, strict=False))
 
@@ -143,7 +148,7 @@ def test_kept_records_are_rounded_up(keep, budget, kept):
 def test_sizes_add_up_exactly():
     for sizes in ([5_000_000, 5_000_001], [5_000_000, 4_999_999]):
         with pytest.raises(MiningError, match="the parts of the plan ask for 1e.07 records in all"):
-            _budgets(read_plan([MARGIN | {"size": size} for size in sizes]), 10_000_000)
+            budgets_of([MARGIN | {"size": size} for size in sizes], 10_000_000)
 
 
 def test_every_form_of_records_gives_the_same_and_nothing_changes(pool, reference, tmp_path):
