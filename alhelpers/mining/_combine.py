@@ -88,38 +88,26 @@ def combine(
     """
     parts = read_plan(plan)
     check_whole("size", size, 1)
-    cascades = resolve(parts, int(size))
-    return run_cascades(
-        records, cascades, plan, reference=reference, seed=seed, engine=engine, progress=progress
-    )
-
-
-def run_cascades(
-    records: Records,
-    cascades: Sequence[Cascade],
-    plan: Plan,
-    *,
-    reference: Records | None,
-    seed: int,
-    engine: Any,
-    progress: Progress | None,
-) -> Selection:
-    """Run the parts of a plan, which is in the meta data as it is."""
-    where = engine_of(engine)
     check_whole("seed", seed, 0)
+    run = Run(reference, int(seed), engine_of(engine), progress)
+    return run_cascades(records, resolve(parts, int(size)), plan, run)
+
+
+def run_cascades(records: Records, cascades: Sequence[Cascade], plan: Plan, run: Run) -> Selection:
+    """Run the parts of a plan, which is in the meta data as it is."""
     size = sum(cascade[-1].keep for cascade in cascades)
     stages = [stage for cascade in cascades for stage in cascade]
     for term in (term for stage in stages for term in stage.terms):  # before anything is read
         term.strategy.columns_of(records, term.options)
-        term.strategy.reference_columns(reference, term.options)
+        term.strategy.reference_columns(run.reference, term.options)
     pool = _as_table_once(records, stages, "records")
     using = [stage for stage in stages if any(term.strategy.reference != "none" for term in stage.terms)]
-    labelled = _as_table_once(reference, using, "reference") if using and reference is not None else None
+    if run.reference is not None:
+        run = run._replace(reference=_as_table_once(run.reference, using, "reference") if using else None)
     count = rec.count(pool)
     if not count:
         raise rec.RecordError("records hold no record")
     check_enough(size, count)
-    run = Run(labelled, int(seed), where, progress)
     chosen: list[Selection] = []
     for cascade in cascades:
         taken = [id for selection in chosen for id in selection.ids]
@@ -135,7 +123,7 @@ def run_cascades(
         "strategy": "combine",
         "plan": copy.deepcopy(plan),
         "size": size,
-        "seed": int(seed),
+        "seed": run.seed,
         "strategies": dict(zip(ids, names, strict=True)),
         "parts": [selection.meta for selection in chosen],
     }

@@ -14,6 +14,8 @@ from pydantic import BeforeValidator, Field
 from alhelpers import records as rec
 from alhelpers.configurations import Configuration, Integer, Text, described, json_schema, read
 from alhelpers.mining._combine import run_cascades
+from alhelpers.mining._engine import engine_of
+from alhelpers.mining._mine import Run
 from alhelpers.mining._neighbours import METRICS
 from alhelpers.mining._plan import STRATEGY, PlanPart, as_given, resolve, steps_of
 from alhelpers.mining._pool import Progress
@@ -267,10 +269,7 @@ def run(
         pool,
         resolve(miner.plan, miner.size, min(miner.size, left)),
         list(map(as_given, miner.plan)),
-        reference=_reference(records, reference, miner),
-        seed=miner.seed,
-        engine=engine,
-        progress=progress,
+        Run(_reference(records, reference, miner), miner.seed, engine_of(engine), progress),
     )
     meta = {**selection.meta, "configuration": digest, "pool": left}
     return Selection(selection.ids, selection.scores, meta)
