@@ -3,6 +3,7 @@ import json
 from fractions import Fraction
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from helpers_mining import same
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from alhelpers.mining import (
     PoolExhausted,
     UnknownOption,
     UnknownStrategy,
+    _combine,
     combine,
     mine,
 )
@@ -336,6 +338,16 @@ def test_a_stage_reads_of_files_only_its_own_columns(pool, tmp_path, monkeypatch
     combine(tmp_path / "pool.parquet", CASCADE, 5)
     assert {"embeddings"} in asked and {"confidences"} in asked
     assert not any({"embeddings", "confidences"} <= columns for columns in asked)
+
+
+@pytest.mark.parametrize("rows", [1, 10, 100_000])
+def test_what_a_stage_kept_is_in_memory_unless_it_is_large(rows, pool, tmp_path, monkeypatch):
+    records.write(tmp_path / "pool.parquet", pool)
+    monkeypatch.setattr(records, "PART_ROWS", rows)
+    given, original = [], _combine.run_strategy
+    monkeypatch.setattr(_combine, "run_strategy", lambda *all: given.append(all[2]) or original(*all))
+    assert combine(tmp_path / "pool.parquet", CASCADE, 5).ids == combine(pool, CASCADE, 5).ids
+    assert isinstance(given[1], records.Query if rows < 10 else pa.Table)
 
 
 def test_a_field_that_a_later_stage_lacks_is_named_at_once(pool):
