@@ -284,7 +284,7 @@ def _print(lines: list[str], code: int) -> int:
 @contextmanager
 def _source(path: str | None) -> Iterator[str | None]:
     """Yield the path of Parquet files; JSON lines are converted to a temporary one."""
-    if path is None or not path.endswith(".jsonl"):
+    if path is None or "://" in path or not path.endswith(".jsonl"):
         yield path
         return
     from alhelpers.records import convert

@@ -14,7 +14,7 @@ import pyarrow as pa
 from alhelpers import records as rec
 from alhelpers.mining._engine import Engine, engine_of
 from alhelpers.mining._mine import Run, pick_best, run_strategy, score_pool
-from alhelpers.mining._plan import Cascade, PlannedStage, PlannedTerm, PlanPart, read_plan, resolve
+from alhelpers.mining._plan import Cascade, PlannedStage, PlannedTerm, read_plan, resolve
 from alhelpers.mining._pool import Best, Pool, Progress, check_enough
 from alhelpers.mining._selection import Selection, check_whole
 from alhelpers.records import Records
@@ -86,51 +86,44 @@ def combine(
     RecordError
         If the records break their schema, or there are none.
     """
-    return run_plan(
-        records, read_plan(plan), size, plan, reference=reference, seed=seed, engine=engine, progress=progress
-    )
-
-
-def run_plan(
-    records: Records,
-    parts: Sequence[PlanPart],
-    size: int,
-    given: Plan,
-    *,
-    reference: Records | None,
-    seed: int,
-    engine: Any,
-    progress: Progress | None,
-) -> Selection:
-    """Run a plan that was read; `given` is its form in the meta data."""
-    where = engine_of(engine)
+    parts = read_plan(plan)
     check_whole("size", size, 1)
     check_whole("seed", seed, 0)
-    cascades = resolve(parts, int(size))
-    stages = [stage for cascade in cascades for stage in cascade.stages]
+    run = Run(reference, int(seed), engine_of(engine), progress)
+    return run_cascades(records, resolve(parts, int(size)), plan, run)
+
+
+def run_cascades(records: Records, cascades: Sequence[Cascade], plan: Plan, run: Run) -> Selection:
+    """Run the parts of a plan, which is in the meta data as it is."""
+    size = sum(cascade[-1].keep for cascade in cascades)
+    stages = [stage for cascade in cascades for stage in cascade]
     for term in (term for stage in stages for term in stage.terms):  # before anything is read
         term.strategy.columns_of(records, term.options)
-        term.strategy.reference_columns(reference, term.options)
+        term.strategy.reference_columns(run.reference, term.options)
     pool = _as_table_once(records, stages, "records")
     using = [stage for stage in stages if any(term.strategy.reference != "none" for term in stage.terms)]
-    labelled = _as_table_once(reference, using, "reference") if using and reference is not None else None
+    if run.reference is not None:
+        run = run._replace(reference=_as_table_once(run.reference, using, "reference") if using else None)
     count = rec.count(pool)
     if not count:
         raise rec.RecordError("records hold no record")
     check_enough(size, count)
-    run = Run(labelled, int(seed), where, progress)
     chosen: list[Selection] = []
     for cascade in cascades:
         taken = [id for selection in chosen for id in selection.ids]
         left = rec.query(pool, [{"left": "id", "op": "not in", "right": taken}]) if taken else pool
         chosen.append(_run_cascade(left, count - len(taken), cascade, run))
     ids = [id for selection in chosen for id in selection.ids]
-    names = [cascade.name for cascade, selection in zip(cascades, chosen, strict=True) for _ in selection.ids]
+    names = [
+        " > ".join(stage.name for stage in cascade)
+        for cascade, selection in zip(cascades, chosen, strict=True)
+        for _ in selection.ids
+    ]
     meta = {
         "strategy": "combine",
-        "plan": copy.deepcopy(given),
-        "size": int(size),
-        "seed": int(seed),
+        "plan": copy.deepcopy(plan),
+        "size": size,
+        "seed": run.seed,
         "strategies": dict(zip(ids, names, strict=True)),
         "parts": [selection.meta for selection in chosen],
     }
@@ -139,12 +132,12 @@ def run_plan(
 
 def _run_cascade(pool: Records, count: int, cascade: Cascade, run: Run) -> Selection:
     metas = []
-    for place, stage in enumerate(cascade.stages):
-        last = place == len(cascade.stages) - 1
+    for place, stage in enumerate(cascade):
+        last = place == len(cascade) - 1
         selection = _run_stage(pool, stage, stage.keep if last else min(stage.keep, count), run)
         metas.append(selection.meta)
         if not last:
-            pool = _only(pool, selection.ids, cascade.stages[place + 1 :], run.engine)
+            pool = _only(pool, selection.ids, cascade[place + 1 :], run.engine)
     return Selection(selection.ids, selection.scores, metas[0] if len(metas) == 1 else {"cascade": metas})
 
 

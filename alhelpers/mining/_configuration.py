@@ -13,7 +13,9 @@ from pydantic import BeforeValidator, Field
 
 from alhelpers import records as rec
 from alhelpers.configurations import Configuration, Integer, Text, described, json_schema, read
-from alhelpers.mining._combine import run_plan
+from alhelpers.mining._combine import run_cascades
+from alhelpers.mining._engine import engine_of
+from alhelpers.mining._mine import Run
 from alhelpers.mining._neighbours import METRICS
 from alhelpers.mining._plan import STRATEGY, PlanPart, as_given, resolve, steps_of
 from alhelpers.mining._pool import Progress
@@ -263,17 +265,11 @@ def run(
     left = rec.count(pool)
     if not left:
         raise PoolExhausted(_nothing_left(records, miner, len(picked)))
-    size = min(miner.size, left)
-    parts = _for_size(miner.plan, miner.size, size)
-    selection = run_plan(
+    selection = run_cascades(
         pool,
-        parts,
-        size,
-        list(map(as_given, parts)),
-        reference=_reference(records, reference, miner),
-        seed=miner.seed,
-        engine=engine,
-        progress=progress,
+        resolve(miner.plan, miner.size, min(miner.size, left)),
+        list(map(as_given, miner.plan)),
+        Run(_reference(records, reference, miner), miner.seed, engine_of(engine), progress),
     )
     meta = {**selection.meta, "configuration": digest, "pool": left}
     return Selection(selection.ids, selection.scores, meta)
@@ -332,18 +328,3 @@ def _nothing_left(records: Records, miner: MinerConfig, picked: int) -> str:
         return f"there is nothing to choose: none of {total} records fits {narrowed or 'the configuration'}"
     fitting = f"every record that fits {narrowed}" if narrowed else "every record"
     return f"nothing is left to choose: {fitting} was picked before ({picked} picks, {total} records)"
-
-
-def _for_size(plan: list[PlanPart], planned: int, size: int) -> list[PlanPart]:
-    """Convert the sizes in a plan into shares if there are fewer records than it was made for."""
-    if size == planned:
-        return plan
-    return [
-        part
-        if part.size is None
-        else PlanPart(
-            **{key: value for key, value in as_given(part).items() if key != "size"},
-            share=part.size / planned,
-        )
-        for part in plan
-    ]

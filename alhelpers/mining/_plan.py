@@ -151,27 +151,24 @@ class PlannedStage(NamedTuple):
         return {name for term in self.terms for name in term.strategy.columns(term.options)}
 
 
-class Cascade(NamedTuple):
-    """One or more stages, the last of which keeps the budget of the part."""
-
-    stages: tuple[PlannedStage, ...]
-
-    @property
-    def name(self) -> str:
-        """The stages, joined by ``>``."""
-        return " > ".join(stage.name for stage in self.stages)
+# One or more stages, the last of which keeps the budget of the part.
+Cascade = tuple[PlannedStage, ...]
 
 
-def resolve(parts: Sequence[PlanPart], size: int) -> list[Cascade]:
-    """Find the strategies of a plan, and compute how many records each part chooses."""
-    budgets = _budgets(parts, size)
-    return [Cascade(_stages(part, budget)) for part, budget in zip(parts, budgets, strict=True) if budget]
+def resolve(parts: Sequence[PlanPart], size: int, left: int | None = None) -> list[Cascade]:
+    """Find the strategies of a plan of a size, and compute how many records each part chooses.
+
+    If only so many records are left, all parts shrink in proportion.
+    """
+    left = size if left is None else left
+    budgets = _budgets(parts, size, left)
+    return [_stages(part, budget) for part, budget in zip(parts, budgets, strict=True) if budget]
 
 
-def _budgets(parts: Sequence[PlanPart], size: int) -> list[int]:
-    """Return how many records each part chooses; they add up to the size."""
+def _budgets(parts: Sequence[PlanPart], size: int, left: int) -> list[int]:
+    """Return how many records each part chooses; they add up to those that are left."""
     if len(parts) == 1 and parts[0].share is None and parts[0].size is None:
-        return [size]
+        return [left]
     for part in parts:
         if (part.share is None) == (part.size is None):
             raise MiningError(
@@ -179,23 +176,24 @@ def _budgets(parts: Sequence[PlanPart], size: int) -> list[int]:
             )
     # as decimals, so that 0.15 and 0.35 of 10 both lose a half; the shares divide what the sizes leave
     shares = [None if part.share is None else Fraction(str(part.share)) for part in parts]
-    total, left = sum(filter(None, shares)), size - sum(part.size or 0 for part in parts)
-    if left < 0 or abs(total * size - left) * 1_000_000 > size * bool(total):
-        asked = float(min(total * size + size - left, 10**300))
+    total, rest = sum(filter(None, shares)), size - sum(part.size or 0 for part in parts)
+    if rest < 0 or abs(total * size - rest) * 1_000_000 > size * bool(total):
+        asked = float(min(total * size + size - rest, 10**300))
         raise MiningError(f"the parts of the plan ask for {asked:g} records in all, but size={size}")
-    exact = [
-        part.size if share is None else share / total * left
+    wanted = [
+        part.size if share is None else share / total * rest
         for part, share in zip(parts, shares, strict=True)
     ]
+    exact = [Fraction(left, size) * value for value in wanted]
     # whole numbers with the same sum: those that lose most by rounding down are rounded up, the first of equals first
     budgets = [math.floor(value) for value in exact]
     by_loss = sorted(range(len(exact)), key=lambda place: (budgets[place] - exact[place], place))
-    for place in by_loss[: size - sum(budgets)]:
+    for place in by_loss[: left - sum(budgets)]:
         budgets[place] += 1
     return budgets
 
 
-def _stages(part: PlanPart, budget: int) -> tuple[PlannedStage, ...]:
+def _stages(part: PlanPart, budget: int) -> Cascade:
     stages = []
     for stage in part.cascade or [part]:
         keep = stage.keep if isinstance(stage, Stage) else None

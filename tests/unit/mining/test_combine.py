@@ -3,6 +3,7 @@ import json
 from fractions import Fraction
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from helpers_mining import same
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from alhelpers.mining import (
     PoolExhausted,
     UnknownOption,
     UnknownStrategy,
+    _combine,
     combine,
     mine,
 )
@@ -83,6 +85,10 @@ def test_a_cascade_beside_others(pool, reference):
     assert list(found.meta["strategies"].values()) == ["typicality"] * 4 + ["margin > badge"] * 6
 
 
+def budgets_of(plan, size, left=None):
+    return _budgets(read_plan(plan), size, size if left is None else left)
+
+
 @pytest.mark.parametrize(
     ("shares", "size", "expected"),
     [
@@ -97,7 +103,7 @@ def test_a_cascade_beside_others(pool, reference):
     ],
 )
 def test_shares_are_rounded_to_the_whole_budget(shares, size, expected, pool):
-    budgets = _budgets(read_plan([{"strategy": "random", "share": share} for share in shares]), size)
+    budgets = budgets_of([{"strategy": "random", "share": share} for share in shares], size)
     assert [budget for budget in budgets if budget] == expected
     if size <= 60:
         found = combine(pool, [{"strategy": "random", "share": share} for share in shares], size)
@@ -116,10 +122,11 @@ def test_budgets_are_those_of_the_largest_remainders(cuts, sizes, size):
     remainders = [part * size % 1000 for part in thousandths]
     for place in sorted(range(len(expected)), key=lambda place: -remainders[place])[: size - sum(expected)]:
         expected[place] += 1
-    assert _budgets(read_plan([MARGIN | {"share": part / 1000} for part in thousandths]), size) == expected
+    plan = [MARGIN | {"share": part / 1000} for part in thousandths]
+    assert budgets_of(plan, size) == expected == budgets_of(plan, 2 * size, size)
     whole = size + sum(sizes)
     shares = [MARGIN | {"share": part / 1000 * size / whole} for part in thousandths]
-    found = _budgets(read_plan(shares + [MARGIN | {"size": each} for each in sizes]), whole)
+    found = budgets_of(shares + [MARGIN | {"size": each} for each in sizes], whole)
     assert found[len(shares) :] == sizes and sum(found) == whole
     assert all(abs(one - other) <= 1 for one, other in zip(found, expected, strict=False))
 
@@ -143,7 +150,7 @@ def test_kept_records_are_rounded_up(keep, budget, kept):
 def test_sizes_add_up_exactly():
     for sizes in ([5_000_000, 5_000_001], [5_000_000, 4_999_999]):
         with pytest.raises(MiningError, match="the parts of the plan ask for 1e.07 records in all"):
-            _budgets(read_plan([MARGIN | {"size": size} for size in sizes]), 10_000_000)
+            budgets_of([MARGIN | {"size": size} for size in sizes], 10_000_000)
 
 
 def test_every_form_of_records_gives_the_same_and_nothing_changes(pool, reference, tmp_path):
@@ -331,6 +338,16 @@ def test_a_stage_reads_of_files_only_its_own_columns(pool, tmp_path, monkeypatch
     combine(tmp_path / "pool.parquet", CASCADE, 5)
     assert {"embeddings"} in asked and {"confidences"} in asked
     assert not any({"embeddings", "confidences"} <= columns for columns in asked)
+
+
+@pytest.mark.parametrize("rows", [1, 10, 100_000])
+def test_what_a_stage_kept_is_in_memory_unless_it_is_large(rows, pool, tmp_path, monkeypatch):
+    records.write(tmp_path / "pool.parquet", pool)
+    monkeypatch.setattr(records, "PART_ROWS", rows)
+    given, original = [], _combine.run_strategy
+    monkeypatch.setattr(_combine, "run_strategy", lambda *all: given.append(all[2]) or original(*all))
+    assert combine(tmp_path / "pool.parquet", CASCADE, 5).ids == combine(pool, CASCADE, 5).ids
+    assert isinstance(given[1], records.Query if rows < 10 else pa.Table)
 
 
 def test_a_field_that_a_later_stage_lacks_is_named_at_once(pool):

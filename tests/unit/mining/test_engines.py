@@ -94,6 +94,15 @@ def test_every_engine_partition_and_order_picks_the_same(name, table, labelled, 
         same(expected, mine(files / "many-*.parquet", name, 30, engine=engine, **given))
 
 
+@pytest.mark.parametrize(
+    "name", [name for name, each in strategies().items() if each["reference"] == "optional"]
+)
+def test_a_reference_that_is_optional_may_be_missing(name, table, files, processes):
+    expected = mine(table, name, 30)
+    for engine in (None, processes):
+        same(expected, mine(files / "many-*.parquet", name, 30, engine=engine))
+
+
 @pytest.mark.parametrize("name", strategies())
 def test_ties_between_copies_of_records_too(name, labelled, tmp_path, processes):
     rng = np.random.default_rng(3)

@@ -50,7 +50,7 @@ def small_blocks(monkeypatch):
 @settings(max_examples=60, deadline=None)
 def test_nearest_is_brute_force(seed, count, base, size, spread):
     vectors, others = drawn(seed, count, base, size, spread)
-    for k in (1, 3, 20):
+    for k in (20, 3, 2, 1):
         squared, places = plain(vectors, others, k)
         found = nearest(vectors, others, k)
         np.testing.assert_array_equal(found.places, places)

@@ -352,12 +352,3 @@ def test_local_outliers_need_neighbours(pool, reference):
         mine(pool.slice(0, 1), "outlier", 1)
     with pytest.warns(UserWarning, match="compares each of 21 records with all others"):
         mine(pool.slice(0, 21), "outlier", 1)
-
-
-def test_what_stands_apart_is_found():
-    vectors = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    vectors[7] = 40
-    table = records.from_arrays(list(range(50)), embeddings=vectors)
-    assert mine(table, "outlier", 1).ids == [7]
-    assert mine(table, "novelty", 1, reference=table.filter(np.arange(50) != 7)).ids == [7]
-    assert mine(table, "embedding_distance", 1, reference=table.slice(0, 5)).ids == [7]
