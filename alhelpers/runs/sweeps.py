@@ -18,7 +18,7 @@ from alhelpers.runs.progress import Progress
 from alhelpers.runs.runner import make_request, working_folder
 from alhelpers.runs.settings import Grid, Setting, settings_of
 from alhelpers.runs.sources import NOTEBOOK, Modules, module_digests, modules_of, notebook_digests
-from alhelpers.runs.store import Outcome, Store
+from alhelpers.runs.store import Store
 
 if TYPE_CHECKING:
     import pandas
@@ -201,13 +201,11 @@ def _perform(
                 f"{', '.join(changed)} changed while the sweep ran: {progress.done} of {progress.total} runs are kept."
                 " Start it again: all runs will be of the new version"
             )
-        if "recorded" in answer:
-            outcome = Outcome("done", answer["seconds"], answer["recorded"])
-        else:
-            outcome = Outcome("failed", answer.get("seconds"), {}, answer["cell"], answer["error"])
+        failed = "recorded" not in answer
+        if failed:
             progress.note(f"{setting.given} failed: {answer['message']}")
-        store.keep(setting, outcome, answer.get("copy"))
-        progress.step(failed=outcome.state == "failed")
+        store.keep(setting, answer)
+        progress.step(failed=failed)
 
 
 def _submitter(
