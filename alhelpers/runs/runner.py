@@ -160,14 +160,14 @@ def _execute(
     import papermill  # only a run needs it, and it is slow to import
     from nbclient.exceptions import DeadKernelError
 
-    from alhelpers.runs.engine import ENGINE, register
+    from alhelpers.runs.engine import ENGINE, no_guesses, register
 
     register()
     name = Path(request["notebook"]).name
     guard = Guard(request["seconds"], request["memory"])
     try:
         spec = find_kernel(request["kernel"])
-        with tempfile.TemporaryDirectory(prefix="alhelpers-") as folder:
+        with no_guesses(), tempfile.TemporaryDirectory(prefix="alhelpers-") as folder:
             papermill.execute_notebook(
                 nbformat.reads(request["text"], as_version=4),
                 None,

@@ -218,7 +218,7 @@ def test_another_language_gets_its_parameters_as_from_papermill(other_kernels, n
         run(path, values, tmp_path / "out.ipynb", kernel="unknown", processes=processes)
 
 
-def test_a_parameters_cell_of_any_form_runs_as_by_papermill(notebook, tmp_path, processes):
+def test_a_parameters_cell_of_any_form_runs_as_by_papermill(notebook, tmp_path, caplog):
     cell = (
         "import math\nfrom pathlib import Path\nC = None; rate = 10**-3; text = 'a=b'  # = not '#'\n"
         "limit: float | None = None\na, b = 1, -2\nfolder: Path = Path('x')\nmissing: int\n"
@@ -229,9 +229,12 @@ def test_a_parameters_cell_of_any_form_runs_as_by_papermill(notebook, tmp_path, 
     )
     given = {"C": [1, None, {"x": 0.5}], "b": -3, "limit": float("-inf"), "version": "1.10", "missing": 2}
     for values in {}, given:
-        run(path, values, tmp_path / "out.ipynb", processes=processes)
+        run(path, values, tmp_path / "out.ipynb")
+        assert caplog.text == ""  # no warning of parameters that papermill can't read
         executed_by_papermill(path, values, tmp_path / "plain.ipynb")
         assert outputs(tmp_path / "out.ipynb") == outputs(tmp_path / "plain.ipynb")
+        assert bool(values) == ("Passed unknown parameter" in caplog.text)
+        caplog.clear()
 
 
 def test_an_expected_error_is_none(notebook, tmp_path, processes):
