@@ -125,8 +125,11 @@ def make_request(
 ) -> dict[str, Any]:
     """Return what runs of a notebook as it is now have in common, as plain JSON: all but ``parameters`` and ``output``.
 
-    The limits are ``seconds`` and ``memory``.
+    The limits are ``seconds`` and ``memory``; raises NotebookError if one is not above 0.
     """
+    for name, limit in limits.items():
+        if limit is not None and not limit > 0:
+            raise NotebookError(f"{name} is {limit!r}: it must be above 0")
     return limits | {
         "text": nbformat.writes(document),
         "notebook": os.path.abspath(notebook),

@@ -107,6 +107,8 @@ def sweep(
     workers = available_cores() if workers is None else workers
     if not hasattr(workers, "scheduler_info") and (type(workers) is not int or workers < 1):
         raise SweepError(f"workers is {workers!r}: it must be an integer of at least 1, or a Dask client")
+    if threads is not None and threads < 1:
+        raise SweepError(f"threads is {threads!r}: it must be an integer of at least 1")
     document = read_notebook(notebook)
     folder = working_folder(notebook, cwd)
     kernel = kernel_of(document, kernel)
@@ -114,6 +116,7 @@ def sweep(
     modules = modules_of(document, folder)
     code = notebook_digests(document, kernel) | module_digests(modules)
     settings = settings_of(grid, parameters, code, folder, store.written(), where=notebook.name)
+    common = make_request(document, notebook, folder, kernel, seconds=seconds, memory=memory)
     with _disk_full_named(store, settings):
         store.claim(settings)
     try:
@@ -122,7 +125,6 @@ def sweep(
         waiting = [setting for setting in settings if not store.is_done(setting)]
         progress = Progress(len(settings), len(settings) - len(waiting), say)
         _note_kept(progress, store, settings, modules)
-        common = make_request(document, notebook, folder, kernel, seconds=seconds, memory=memory)
         requests = {
             setting: common
             | {"parameters": setting.given, "output": os.path.abspath(store.executed(setting))}

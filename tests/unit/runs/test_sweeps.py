@@ -366,6 +366,16 @@ def test_columns_of_values_that_have_no_type_in_common(swept, ran):
     assert table["only"].to_list() == [True, None]
 
 
+def test_a_run_whose_process_dies_has_a_row_but_no_copy(swept, tmp_path, monkeypatch, ran):
+    ran[1][0] = {"message": "it broke", "cell": "[1] x", "error": "E"}
+    swept({"seed": [0]})
+    assert list(tmp_path.glob("out/runs/*/a.ipynb"))
+    monkeypatch.setattr(processes.Processes, "execute", lambda *_: NotebookError("it was killed").as_answer())
+    (row,) = swept({"seed": [0]}).to_dict("records")
+    assert row["run.state"] == "failed" and row["run.error"] == "it was killed"
+    assert row["run.notebook"] is None and not list(tmp_path.glob("out/runs/*/a.ipynb"))
+
+
 def test_columns_of_defaults_that_are_computed_and_of_like_names(notebook, tmp_path, ran):
     cell = "seed = 0\nsame = {1, 2}\nkeys = {(1, 2): 3j}\nshape: tuple = (8, 8)\nrate = 10**3\nnone: int\nlow = -1.5"
     ran[1][0] = {"recorded": {"seed": 5, "recorded.seed": 6, "value": {"a": [1, {"b": 2}]}}}
@@ -424,6 +434,9 @@ WORKERS = "workers is .*: it must be an integer of at least 1, or a Dask client"
     "options, message",
     [
         *[({"workers": workers}, WORKERS) for workers in (0, -1, 1.5, True, "2")],
+        ({"threads": 0}, "threads is 0: it must be an integer of at least 1"),
+        ({"seconds": float("nan")}, "seconds is nan: it must be above 0"),
+        ({"memory": 0}, "memory is 0: it must be above 0"),
         ({"cwd": Path("none")}, "the working folder .*none does not exist"),
     ],
 )
