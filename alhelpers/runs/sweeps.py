@@ -199,9 +199,10 @@ def _perform(
             name for name, digest in module_digests(modules).items() if digest != setting.sources[name]
         ]
         if changed:
+            done = progress.done - progress.failed
             raise SweepError(
-                f"{', '.join(changed)} changed while the sweep ran: {progress.done} of {progress.total} runs are kept."
-                " Start it again: all runs will be of the new version"
+                f"{', '.join(changed)} changed while the sweep ran: {done} of {progress.total} runs are finished and"
+                " kept. Start it again: all runs will be of the new version"
             )
         failed = "recorded" not in answer
         if failed:

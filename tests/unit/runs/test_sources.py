@@ -146,6 +146,8 @@ def test_a_module_that_changes_meanwhile_stops_the_sweep(notebook, tmp_path, wri
         return {"copy": "{}", "recorded": {}, "seconds": 1}
 
     monkeypatch.setattr(Processes, "execute", execute)
-    with pytest.raises(SweepError, match=f"{module} changed while the sweep ran: 1 of 3 runs are kept"):
+    with pytest.raises(
+        SweepError, match=f"{module} changed while the sweep ran: 1 of 3 runs are finished and kept"
+    ):
         sweep(path, {"seed": [0, 1, 2]}, tmp_path / "out", 1, say=list)
     assert done[:2] == [0, 1] and runs.results(tmp_path / "out")["seed"].to_list() == [0]
