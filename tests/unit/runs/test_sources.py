@@ -1,6 +1,7 @@
 """Which runs of a sweep are kept: a change of anything that they read runs them again."""
 
 import os
+import time
 
 import pytest
 
@@ -84,6 +85,22 @@ def test_a_changed_module_beside_the_notebook_runs_anew(notebook, tmp_path, ran,
     )
 
 
+@pytest.mark.parametrize(
+    "code, name", [("%run ./helper-1.ipynb", "helper-1__ipynb"), ("source('tools.R')", "tools__R")]
+)
+def test_notebooks_and_code_in_other_languages_count(notebook, tmp_path, ran, written, code, name):
+    path = notebook("seed: int = 0", code)
+    for content in "12":
+        written(**{name: content, "a__R": content})
+        sweep(path, {}, tmp_path / "out", 1, say=list)
+    assert len(ran[0]) == 2
+    document = nbformat.read(path, 4)  # the notebook itself, which lies beside it, too, counts by its cells
+    document.metadata["kept"] = 1
+    nbformat.write(document, path)
+    sweep(path, {}, tmp_path / "out", 1, say=list)
+    assert len(ran[0]) == 2
+
+
 def test_a_module_found_by_pythonpath_counts(notebook, tmp_path, ran, written, monkeypatch):
     path = notebook("seed: int = 0", "import far")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'missing'}{os.pathsep}{tmp_path / 'lib'}")
@@ -141,6 +158,8 @@ def test_a_module_that_changes_meanwhile_stops_the_sweep(notebook, tmp_path, wri
     def execute(self, request):
         done.append(request["parameters"]["seed"])
         if len(done) == 2:
+            while not list(tmp_path.glob("out/runs/*/run.json")):
+                time.sleep(0.01)
             written(**{change: "x = 2"})
             nbformat.write(nbformat.v4.new_notebook(), path)  # which changes no run: they have its text
         return {"copy": "{}", "recorded": {}, "seconds": 1}
