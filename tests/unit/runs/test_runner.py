@@ -1,5 +1,6 @@
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -333,6 +334,7 @@ def test_the_command_line_says_what_is_wrong_in_a_sentence(
     words, message, notebook, write_notebook, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # the page's, which are for its own process
     notebook("seed: int = 0")
     write_notebook(tmp_path / "books" / "01_a.ipynb", "seed: int = 0")
     (tmp_path / "file").touch()
@@ -340,6 +342,17 @@ def test_the_command_line_says_what_is_wrong_in_a_sentence(
     assert cli.main(words.split()) == 1
     assert re.fullmatch(f"error: {message}.*\n", capsys.readouterr().err)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_page_whose_disk_is_full_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, limits[1]))
+    try:
+        assert cli.main(["page", "--state-dir", str(tmp_path / "state")]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert re.fullmatch(r"error: .*state can't be used: .*(disk|full).*\n", capsys.readouterr().err)
 
 
 def test_wrong_usage_ends_with_2():
