@@ -40,8 +40,11 @@ import itertools, json, os, signal, sys
 from pathlib import Path
 import pandas, pyarrow.parquet
 from alhelpers.runs import Processes, sweep
+from alhelpers.runs.notebooks import read_notebook
+from alhelpers.runs.sources import module_digests, modules_of
 
 notebook, folder = sys.argv[1:]
+module_digests(modules_of(read_notebook(notebook), Path(folder)))  # once for all forks
 ran = []
 
 def execute(self, request):
