@@ -20,6 +20,7 @@ from alhelpers.runs.settings import Setting
 from alhelpers.runs.sources import digest_of, texts_in
 
 _PLAN, _LOCK, _OUTCOME = "sweep.json", ".lock", "run.json"
+_RESULTS = ("results.parquet", "results.csv")
 
 #: What is stored of an answer, and what where it lacks that.
 _OF_ANSWER: dict[str, Any] = {"seconds": None, "recorded": {}, "cell": "", "error": ""}
@@ -44,11 +45,19 @@ class Store:
             ) from error
         try:
             self._check(settings)
+            self._remove_parts()
             plan = {"notebook": self.notebook.name, "settings": [setting.given for setting in settings]}
             write_text(self.folder / _PLAN, json.dumps(plan, indent=1))
         except BaseException:
             self.release()
             raise
+
+    def _remove_parts(self) -> None:
+        """Remove what a killed sweep had not written to its end."""
+        ours = tuple(f".{name}." for name in (_PLAN, *_RESULTS, _OUTCOME, self.notebook.name))
+        for part in self.folder.rglob(".*.part"):
+            if part.name.startswith(ours):
+                part.unlink()
 
     def release(self) -> None:
         """Unlock the folder."""
@@ -155,9 +164,9 @@ class Store:
 
         columns = self._columns(settings)
         table = pyarrow.table({name: _column(values) for name, values in columns.items()})
-        with replacing(self.folder / "results.parquet") as path:
+        with replacing(self.folder / _RESULTS[0]) as path:
             parquet.write_table(table, path)
-        with replacing(self.folder / "results.csv") as path:
+        with replacing(self.folder / _RESULTS[1]) as path:
             pandas.DataFrame(columns, dtype=object).map(_text).to_csv(path, index=False)
 
     def _columns(self, settings: list[Setting]) -> dict[str, list[Any]]:

@@ -78,6 +78,7 @@ def go_on(output):
     table = run(output)
     assert table["value"].to_list() == [0, 10] and sorted(ran + done) == [0, 1]
     assert pandas.read_csv(f"{output}/results.csv")["value"].to_list() == [0, 10]
+    assert not list(Path(output).rglob("*.part"))
 
 for operations in itertools.count():
     output = f"{folder}/{operations}"
