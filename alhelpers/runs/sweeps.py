@@ -17,7 +17,14 @@ from alhelpers.runs.processes import Processes
 from alhelpers.runs.progress import Progress
 from alhelpers.runs.runner import make_request, working_folder
 from alhelpers.runs.settings import Grid, Setting, settings_of
-from alhelpers.runs.sources import NOTEBOOK, Modules, module_digests, modules_of, notebook_digests
+from alhelpers.runs.sources import (
+    NOTEBOOK,
+    Modules,
+    file_digests,
+    module_digests,
+    modules_of,
+    notebook_digests,
+)
 from alhelpers.runs.store import Store
 
 if TYPE_CHECKING:
@@ -193,6 +200,7 @@ def _perform(
     for setting in requests:
         store.executed(setting).parent.mkdir(parents=True, exist_ok=True)
     futures = {submit(entry): setting for setting, entry in requests.items()}
+    warned: set[str] = set()
     for future in concurrent.futures.as_completed(futures):
         setting, answer = futures[future], future.result()
         changed = [
@@ -204,6 +212,14 @@ def _perform(
                 f"{', '.join(changed)} changed while the sweep ran: {done} of {progress.total} runs are finished and"
                 " kept. Start it again: all runs will be of the new version"
             )
+        files = file_digests(setting.values, Path(requests[setting]["cwd"]))
+        for name in {
+            name for name, digest in files.items() if setting.sources.get(name, digest) != digest
+        } - warned:
+            progress.note(
+                f"{name} changed while the sweep ran: the next one runs again what may have read it before"
+            )
+            warned.add(name)
         failed = "recorded" not in answer
         if failed:
             progress.note(f"{setting.given} failed: {answer['message']}")

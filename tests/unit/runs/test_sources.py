@@ -124,6 +124,22 @@ def test_a_changed_file_that_a_parameter_names_runs_its_runs_anew(notebook, tmp_
     assert f"alhelpers, {tmp_path / 'c.csv'}, a.csv, b.csv; 2 runs of other versions are" in said[-1]
 
 
+def test_a_file_that_changes_meanwhile_is_named(notebook, tmp_path, written, monkeypatch):
+    path, said, contents = notebook("data: str = 'a.csv'\nseed: int = 0"), [], iter("123456")
+    written(a__csv="0")
+
+    def execute(self, request):
+        written(a__csv=next(contents))
+        return {"copy": "{}", "recorded": {}, "seconds": 1}
+
+    monkeypatch.setattr(Processes, "execute", execute)
+    for _ in range(2):
+        sweep(path, {"seed": [0, 1]}, tmp_path / "out", 1, say=said.append)
+    assert next(contents) == "5"
+    assert sum(line.startswith("a.csv changed while the sweep ran") for line in said) == 2
+    assert any("2 runs of other versions (a.csv changed)" in line for line in said)
+
+
 def test_a_file_that_the_runs_write_does_not_count(notebook, tmp_path, ran, written):
     path = notebook("target: str = 'result.csv'\nseed: int = 0")
     for number in range(3):
