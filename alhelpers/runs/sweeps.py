@@ -202,7 +202,7 @@ def _perform(
     futures = {submit(entry): setting for setting, entry in requests.items()}
     warned: set[str] = set()
     for future in concurrent.futures.as_completed(futures):
-        setting, answer = futures[future], future.result()
+        setting, answer = futures.pop(future), future.result()  # an answer holds a whole copy: none is kept
         changed = [
             name for name, digest in module_digests(modules).items() if digest != setting.sources[name]
         ]

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pandas as pd
@@ -211,6 +212,22 @@ def test_columns_of_values_that_have_no_type_in_common(swept, ran):
     assert table["mixed"].to_list() == ["1", '"one"'] and table["rows"].to_list() == ['[{"a": 1}]', "[]"]
     assert table["large"].to_list() == [str(2**70), "1"] and table["recorded.run.name"][0] == "x"
     assert table["only"].to_list() == [True, None]
+
+
+def test_no_copy_stays_in_memory(swept, ran, monkeypatch):
+    class Answer(dict):
+        """A dict that can be referred to weakly."""
+
+    answers = []
+
+    def execute(self, request):
+        answers.append(weakref.ref(answer := Answer(copy="{}", recorded={}, seconds=1)))
+        return answer
+
+    monkeypatch.setattr(processes.Processes, "execute", execute)
+    alive = []
+    swept({"seed": [0, 1, 2]}, say=lambda _: alive.append(sum(each() is not None for each in answers)))
+    assert alive[-1] <= 1
 
 
 def test_a_run_whose_process_dies_has_a_row_but_no_copy(swept, tmp_path, monkeypatch, ran):
