@@ -115,12 +115,13 @@ def _run(options: argparse.Namespace) -> int:
     from alhelpers.runs import NotebookError, ParameterError, SweepError, cli_sweep, run
     from alhelpers.runs.notebooks import parameters_of
     from alhelpers.runs.parameters import given
-    from alhelpers.runs.tutorial import known_parameters, run_tutorial
 
     try:
         if options.command == "sweep":
             return cli_sweep.run(options)
         if options.command == "tutorial":
+            from alhelpers.runs.tutorial import known_parameters, run_tutorial
+
             parameters = given(options.parameter, known_parameters(options.notebooks))
             run_tutorial(options.notebooks, options.output, parameters, say=partial(print, flush=True))
             return 0

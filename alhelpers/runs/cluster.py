@@ -3,6 +3,7 @@
 import concurrent.futures
 import socket
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,11 +38,12 @@ def cluster(
     plugin = ProcessesPlugin(f"alhelpers-{uuid.uuid4().hex}", threads, fork, preload)
     client.register_plugin(plugin)
     executor = client.get_executor(pure=False, retries=0)
-    futures: list[concurrent.futures.Future] = []
+    futures: weakref.WeakSet[concurrent.futures.Future] = weakref.WeakSet()
 
     def submit(request: dict[str, Any]) -> concurrent.futures.Future:
-        futures.append(executor.submit(_execute_on_worker, request, plugin.name))
-        return futures[-1]
+        future = executor.submit(_execute_on_worker, request, plugin.name)
+        futures.add(future)
+        return future
 
     try:
         yield submit

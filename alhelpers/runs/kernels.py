@@ -168,7 +168,7 @@ def manager_class(
     sockets = os.path.join(folder, "kernel")
     short = len(f"{sockets}-5".encode()) <= _MAX_SOCKET_NAME
     usable = os.name == "posix" and short and "ipykernel_launcher" in spec.argv
-    if not _is_a_fork(spec):
+    if not is_a_fork(spec):
         waiting = None
 
     class GuardedManager(AsyncKernelManager):
@@ -222,7 +222,7 @@ def find_kernel(name: str) -> KernelSpec:
         ) from error
 
 
-def _is_a_fork(spec: KernelSpec) -> bool:
+def is_a_fork(spec: KernelSpec) -> bool:
     """Return whether a fork of this interpreter is the same as the kernel that a specification starts."""
     executable, *options = spec.argv
     plain = [word for word in options if word != "-Xfrozen_modules=off"]

@@ -233,22 +233,25 @@ def _split(text: str) -> list[str]:
 
 
 def _typed(text: str, parameter: Parameter | None) -> Any:
-    """Return the first reading of a text that has the parameter's type."""
+    """Return the first reading of a text that has the parameter's type, or that of its default."""
     literal = _literal(text)
     if parameter is None:
         return literal
-    default = parameter.default
-    type_name = parameter.type_name
-    if not type_name and isinstance(default, (bool, int, float, str)) and not isinstance(default, Expression):
+    default, type_name = parameter.default, parameter.type_name
+    if not type_name and type(default) in (bool, int, float, str):
         type_name = type(default).__name__
     if not type_name:
         return literal
+    readings = [literal, {"true": True, "false": False}.get(text.lower(), literal), _number(text), text]
+    words = re.findall(r"\w+", type_name)
+    if "float" in words and "int" not in words:
+        readings.insert(0, _number(text))
     annotation = _annotation(type_name)
-    for value in (literal, {"true": True, "false": False}.get(text.lower(), literal), _number(text), text):
+    for value in readings:
         if _is_a(value, annotation):
-            return float(value) if type_name == "float" else value
+            return value
     if type_name == "bool":  # where any other text would count as true
-        raise ParameterError(f"parameter {parameter.name!r} is {text!r}: it takes True or False")
+        _check_value(Parameter(parameter.name, type_name, default), literal)
     return literal
 
 

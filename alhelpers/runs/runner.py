@@ -125,8 +125,11 @@ def make_request(
 ) -> dict[str, Any]:
     """Return what runs of a notebook as it is now have in common, as plain JSON: all but ``parameters`` and ``output``.
 
-    The limits are ``seconds`` and ``memory``.
+    The limits are ``seconds`` and ``memory``; raises NotebookError if one is not above 0.
     """
+    for name, limit in limits.items():
+        if limit is not None and not limit > 0:
+            raise NotebookError(f"{name} is {limit!r}: it must be above 0")
     return limits | {
         "text": nbformat.writes(document),
         "notebook": os.path.abspath(notebook),
@@ -160,14 +163,14 @@ def _execute(
     import papermill  # only a run needs it, and it is slow to import
     from nbclient.exceptions import DeadKernelError
 
-    from alhelpers.runs.engine import ENGINE, register
+    from alhelpers.runs.engine import ENGINE, no_guesses, register
 
     register()
     name = Path(request["notebook"]).name
     guard = Guard(request["seconds"], request["memory"])
     try:
         spec = find_kernel(request["kernel"])
-        with tempfile.TemporaryDirectory(prefix="alhelpers-") as folder:
+        with no_guesses(), tempfile.TemporaryDirectory(prefix="alhelpers-") as folder:
             papermill.execute_notebook(
                 nbformat.reads(request["text"], as_version=4),
                 None,

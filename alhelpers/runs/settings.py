@@ -47,7 +47,7 @@ def settings_of(
         check(parameters, given, where=where)
         values = defaults | given
         files = file_digests(values, folder)
-        sources = code | {text: files[text] for text in files.keys() - written}
+        sources = {text: files[text] for text in files.keys() - written} | code
         name = digest_of([sources, _comparable(parameters, values)])[:_DIGITS]
         if name in settings:
             raise ParameterError(

@@ -10,13 +10,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from alhelpers.runs.kernels import NATIVE, find_kernel
+from alhelpers.runs.kernels import find_kernel, is_a_fork
 from alhelpers.runs.notebooks import code_of, nbformat, tags_of
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 #: The names of the first digests of a run.
 NOTEBOOK = ("notebook", "kernel")
+
+#: Of files with code; a notebook counts where its whole name stands in the code, a module without its suffix.
+_SUFFIXES = {".py", ".r", ".jl", ".ipynb"}
+_WORDS = re.compile(r"[\w-]+\.ipynb|\w+")
 
 #: The code files of a module, by the module's name.
 Modules = dict[str, list[Path]]
@@ -26,7 +30,7 @@ def notebook_digests(document: nbformat.NotebookNode, kernel: str) -> dict[str, 
     """Return digests of a notebook's cells without outputs, and of its kernel."""
     cells = [(cell.cell_type, cell.source, tags_of(cell)) for cell in document.cells]
     spec = find_kernel(kernel)
-    program = sys.version if kernel == NATIVE else [kernel, spec.argv, spec.env]
+    program = sys.version if is_a_fork(spec) else [spec.argv, spec.env]
     return dict(zip(NOTEBOOK, (digest_of(cells), digest_of(program)), strict=True))
 
 
@@ -41,11 +45,11 @@ def modules_of(document: nbformat.NotebookNode, folder: Path) -> Modules:
     entries = [entry for place in (folder, *map(Path, others)) if place.is_dir() for entry in place.iterdir()]
     local: dict[str, list[Path]] = {}
     for entry in entries:
-        if entry.suffix == ".py" or entry.is_dir():
-            local.setdefault(entry.name.removesuffix(".py"), []).append(entry)
+        if entry.suffix.lower() in _SUFFIXES or entry.is_dir():
+            local.setdefault(entry.name if entry.suffix == ".ipynb" else entry.stem, []).append(entry)
     texts = [code_of(document)]
     while texts:
-        for word in set(re.findall(r"\w+", texts.pop())) & local.keys() - found.keys():
+        for word in set(_WORDS.findall(texts.pop())) & local.keys() - found.keys():
             files = [
                 file
                 for entry in local[word]

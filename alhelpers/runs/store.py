@@ -9,7 +9,6 @@
 """
 
 import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,10 @@ from alhelpers.runs.settings import Setting
 from alhelpers.runs.sources import digest_of, texts_in
 
 _PLAN, _LOCK, _OUTCOME = "sweep.json", ".lock", "run.json"
+_RESULTS = ("results.parquet", "results.csv")
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: ``state`` is done or failed; a failed run has an error, and the cell if one caused it."""
-
-    state: str
-    seconds: float | None
-    recorded: dict[str, Any]
-    cell: str = ""
-    error: str = ""
+#: What is stored of an answer, and what where it lacks that.
+_OF_ANSWER: dict[str, Any] = {"seconds": None, "recorded": {}, "cell": "", "error": ""}
 
 
 class Store:
@@ -53,11 +45,19 @@ class Store:
             ) from error
         try:
             self._check(settings)
+            self._remove_parts()
             plan = {"notebook": self.notebook.name, "settings": [setting.given for setting in settings]}
             write_text(self.folder / _PLAN, json.dumps(plan, indent=1))
         except BaseException:
             self.release()
             raise
+
+    def _remove_parts(self) -> None:
+        """Remove what a killed sweep had not written to its end."""
+        ours = tuple(f".{name}." for name in (_PLAN, *_RESULTS, _OUTCOME, self.notebook.name))
+        for part in self.folder.rglob(".*.part"):
+            if part.name.startswith(ours):
+                part.unlink()
 
     def release(self) -> None:
         """Unlock the folder."""
@@ -97,28 +97,32 @@ class Store:
         """Return the path of a run's executed copy."""
         return self.folder / "runs" / setting.name / self.notebook.name
 
-    def outcome(self, setting: Setting) -> Outcome | None:
-        """Return the outcome of a run, or None if it has not ended, or its executed copy is lost."""
+    def outcome(self, setting: Setting) -> dict[str, Any] | None:
+        """Return how a run ended, as stored, or None if it has not ended, or its executed copy is lost."""
         path = self.executed(setting)
         kept = _read(path.parent / _OUTCOME)
-        if kept is None or (kept["state"] == "done" and not path.exists()):
-            return None
-        return Outcome(**{name: kept[name] for name in Outcome.__dataclass_fields__})
+        return None if kept is None or (kept["state"] == "done" and not path.exists()) else kept
 
     def is_done(self, setting: Setting) -> bool:
         """Return whether a run has ended well."""
         outcome = self.outcome(setting)
-        return outcome is not None and outcome.state == "done"
+        return outcome is not None and outcome["state"] == "done"
 
-    def keep(self, setting: Setting, outcome: Outcome, copy: str | None) -> None:
+    def keep(self, setting: Setting, answer: dict[str, Any]) -> None:
         """Write the executed copy of a run, then its outcome."""
         path = self.executed(setting)
-        if copy is None:
-            path.unlink(missing_ok=True)  # of an earlier attempt
+        if "copy" in answer:
+            write_text(path, answer["copy"])
         else:
-            write_text(path, copy)
-        content = {"notebook": self.notebook.name, "parameters": setting.values, "sources": setting.sources}
-        write_text(path.parent / _OUTCOME, json.dumps(content | asdict(outcome), indent=1))
+            path.unlink(missing_ok=True)  # of an earlier attempt
+        content = {
+            "notebook": self.notebook.name,
+            "parameters": setting.values,
+            "sources": setting.sources,
+            "state": "done" if "recorded" in answer else "failed",
+        }
+        content |= {name: answer.get(name, default) for name, default in _OF_ANSWER.items()}
+        write_text(path.parent / _OUTCOME, json.dumps(content, indent=1))
 
     def forget(self, settings: list[Setting]) -> None:
         """Remove the outcomes of runs, so that they are run again."""
@@ -160,9 +164,9 @@ class Store:
 
         columns = self._columns(settings)
         table = pyarrow.table({name: _column(values) for name, values in columns.items()})
-        with replacing(self.folder / "results.parquet") as path:
+        with replacing(self.folder / _RESULTS[0]) as path:
             parquet.write_table(table, path)
-        with replacing(self.folder / "results.csv") as path:
+        with replacing(self.folder / _RESULTS[1]) as path:
             pandas.DataFrame(columns, dtype=object).map(_text).to_csv(path, index=False)
 
     def _columns(self, settings: list[Setting]) -> dict[str, list[Any]]:
@@ -171,25 +175,20 @@ class Store:
         columns: dict[str, list[Any]] = {
             name: [setting.values[name] for setting, _ in ended] for name in settings[0].values
         }
-        rows = [_flat(outcome.recorded) for _, outcome in ended]
+        rows = [_flat(outcome["recorded"]) for _, outcome in ended]
         for name in dict.fromkeys(name for row in rows for name in row):
             column = f"recorded.{name}" if name.startswith("run.") else name
             while column in columns:
                 column = f"recorded.{column}"
             columns[column] = [row.get(name) for row in rows]
-        return columns | {
-            "run.name": [setting.name for setting, _ in ended],
-            "run.state": [outcome.state for _, outcome in ended],
-            "run.seconds": [outcome.seconds for _, outcome in ended],
-            "run.cell": [outcome.cell for _, outcome in ended],
-            "run.error": [outcome.error for _, outcome in ended],
-            "run.notebook": [
-                self.executed(setting).relative_to(self.folder).as_posix()
-                if self.executed(setting).exists()
-                else None
-                for setting, _ in ended
-            ],
-        }
+        columns["run.name"] = [setting.name for setting, _ in ended]
+        for name in ("state", "seconds", "cell", "error"):
+            columns[f"run.{name}"] = [outcome[name] for _, outcome in ended]
+        copies = [self.executed(setting) for setting, _ in ended]
+        columns["run.notebook"] = [
+            path.relative_to(self.folder).as_posix() if path.exists() else None for path in copies
+        ]
+        return columns
 
 
 def _flat(recorded: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,8 +17,15 @@ from alhelpers.runs.processes import Processes
 from alhelpers.runs.progress import Progress
 from alhelpers.runs.runner import make_request, working_folder
 from alhelpers.runs.settings import Grid, Setting, settings_of
-from alhelpers.runs.sources import NOTEBOOK, Modules, module_digests, modules_of, notebook_digests
-from alhelpers.runs.store import Outcome, Store
+from alhelpers.runs.sources import (
+    NOTEBOOK,
+    Modules,
+    file_digests,
+    module_digests,
+    modules_of,
+    notebook_digests,
+)
+from alhelpers.runs.store import Store
 
 if TYPE_CHECKING:
     import pandas
@@ -107,6 +114,8 @@ def sweep(
     workers = available_cores() if workers is None else workers
     if not hasattr(workers, "scheduler_info") and (type(workers) is not int or workers < 1):
         raise SweepError(f"workers is {workers!r}: it must be an integer of at least 1, or a Dask client")
+    if threads is not None and threads < 1:
+        raise SweepError(f"threads is {threads!r}: it must be an integer of at least 1")
     document = read_notebook(notebook)
     folder = working_folder(notebook, cwd)
     kernel = kernel_of(document, kernel)
@@ -114,6 +123,7 @@ def sweep(
     modules = modules_of(document, folder)
     code = notebook_digests(document, kernel) | module_digests(modules)
     settings = settings_of(grid, parameters, code, folder, store.written(), where=notebook.name)
+    common = make_request(document, notebook, folder, kernel, seconds=seconds, memory=memory)
     with _disk_full_named(store, settings):
         store.claim(settings)
     try:
@@ -122,7 +132,6 @@ def sweep(
         waiting = [setting for setting in settings if not store.is_done(setting)]
         progress = Progress(len(settings), len(settings) - len(waiting), say)
         _note_kept(progress, store, settings, modules)
-        common = make_request(document, notebook, folder, kernel, seconds=seconds, memory=memory)
         requests = {
             setting: common
             | {"parameters": setting.given, "output": os.path.abspath(store.executed(setting))}
@@ -191,23 +200,31 @@ def _perform(
     for setting in requests:
         store.executed(setting).parent.mkdir(parents=True, exist_ok=True)
     futures = {submit(entry): setting for setting, entry in requests.items()}
+    warned: set[str] = set()
     for future in concurrent.futures.as_completed(futures):
-        setting, answer = futures[future], future.result()
+        setting, answer = futures.pop(future), future.result()  # an answer holds a whole copy: none is kept
         changed = [
             name for name, digest in module_digests(modules).items() if digest != setting.sources[name]
         ]
         if changed:
+            done = progress.done - progress.failed
             raise SweepError(
-                f"{', '.join(changed)} changed while the sweep ran: {progress.done} of {progress.total} runs are kept."
-                " Start it again: all runs will be of the new version"
+                f"{', '.join(changed)} changed while the sweep ran: {done} of {progress.total} runs are finished and"
+                " kept. Start it again: all runs will be of the new version"
             )
-        if "recorded" in answer:
-            outcome = Outcome("done", answer["seconds"], answer["recorded"])
-        else:
-            outcome = Outcome("failed", answer.get("seconds"), {}, answer["cell"], answer["error"])
+        files = file_digests(setting.values, Path(requests[setting]["cwd"]))
+        for name in {
+            name for name, digest in files.items() if setting.sources.get(name, digest) != digest
+        } - warned:
+            progress.note(
+                f"{name} changed while the sweep ran: the next one runs again what may have read it before"
+            )
+            warned.add(name)
+        failed = "recorded" not in answer
+        if failed:
             progress.note(f"{setting.given} failed: {answer['message']}")
-        store.keep(setting, outcome, answer.get("copy"))
-        progress.step(failed=outcome.state == "failed")
+        store.keep(setting, answer)
+        progress.step(failed=failed)
 
 
 def _submitter(

@@ -103,6 +103,15 @@ def test_an_unknown_name_in_the_injected_cell_is_refused(cell):
         check_parameters()
 
 
+def test_a_cell_without_types_is_the_one_before_the_injected(cell):
+    cell("seed = 0; import os")
+    cell("# Parameters\nseed = 'any'\n")
+    check_parameters()
+    cell("# Parameters\nspeed = 3\n")
+    with pytest.raises(ParameterError, match="no parameter 'speed'"):
+        check_parameters()
+
+
 def test_without_a_parameters_cell_the_way_out_is_told(cell):
     with pytest.raises(ParameterError, match="has not been run: run the notebook from its top"):
         check_parameters()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alhelpers.runs import Processes
+from alhelpers.runs import Processes, sweep
 from alhelpers.runs.preload import preloads
 
 
@@ -89,3 +89,24 @@ def other_kernels(tmp_path, monkeypatch):
         (folder / "kernel.json").write_text(json.dumps({"display_name": name, "language": "python"} | spec))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     return home
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Stand in for the processes: return a copy and the answer for its seed; list the runs."""
+    done, answers = [], {}
+
+    def execute(self, request):
+        done.append(request["parameters"])
+        seed = request["parameters"].get("seed", 0)
+        return {"copy": "{}", "seconds": 1} | answers.get(seed, {"recorded": {"value": seed}})
+
+    monkeypatch.setattr(Processes, "execute", execute)
+    return done, answers
+
+
+@pytest.fixture
+def swept(path, tmp_path):
+    """Sweep the notebook of the fixture path into the folder out, one run at a time."""
+    options = {"output": tmp_path / "out", "workers": 1, "say": lambda _: None}
+    return lambda grid, **more: sweep(path, grid, **options | more)

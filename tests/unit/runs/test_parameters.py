@@ -34,6 +34,7 @@ mode: Literal["fast", "slow", 3] = "fast"
 deep: typing.Optional[typing.List[int]] = None
 either: Union[int, str] = 0
 folder: Path = "data"
+some: float | None = None
 required: int
 implicit: int = None
 """
@@ -224,6 +225,9 @@ def test_an_unknown_name_gets_the_nearest_known_one():
         ("limit=1e400", math.inf),
         ("limit=2", 2.0),
         ("seed=3", 3),
+        ("some=1", 1.0),
+        ("some=None", None),
+        ("some=-inf", -math.inf),
         ("augment=False", False),
         ("augment=true", True),
         ("flag=true", True),
@@ -248,8 +252,8 @@ def test_a_text_is_read_as_what_is_declared(pair, value):
 @pytest.mark.parametrize(
     "pairs, message",
     [
-        (["augment=no"], "parameter 'augment' is 'no': it takes True or False"),
-        (["flag=0"], "parameter 'flag' is '0': it takes True or False"),
+        (["augment=no"], r"parameter 'augment' is 'no' \(str\): it takes bool, such as True"),
+        (["flag=0"], r"parameter 'flag' is 0 \(int\): it takes bool, such as False"),
         (["seed"], "'seed' is not NAME=VALUE"),
         (["seed=1", "seed=2"], "a parameter is given twice, in seed=1, seed=2"),
     ],

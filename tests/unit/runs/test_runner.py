@@ -1,5 +1,6 @@
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -218,7 +219,7 @@ def test_another_language_gets_its_parameters_as_from_papermill(other_kernels, n
         run(path, values, tmp_path / "out.ipynb", kernel="unknown", processes=processes)
 
 
-def test_a_parameters_cell_of_any_form_runs_as_by_papermill(notebook, tmp_path, processes):
+def test_a_parameters_cell_of_any_form_runs_as_by_papermill(notebook, tmp_path, caplog):
     cell = (
         "import math\nfrom pathlib import Path\nC = None; rate = 10**-3; text = 'a=b'  # = not '#'\n"
         "limit: float | None = None\na, b = 1, -2\nfolder: Path = Path('x')\nmissing: int\n"
@@ -229,9 +230,12 @@ def test_a_parameters_cell_of_any_form_runs_as_by_papermill(notebook, tmp_path, 
     )
     given = {"C": [1, None, {"x": 0.5}], "b": -3, "limit": float("-inf"), "version": "1.10", "missing": 2}
     for values in {}, given:
-        run(path, values, tmp_path / "out.ipynb", processes=processes)
+        run(path, values, tmp_path / "out.ipynb")
+        assert caplog.text == ""  # no warning of parameters that papermill can't read
         executed_by_papermill(path, values, tmp_path / "plain.ipynb")
         assert outputs(tmp_path / "out.ipynb") == outputs(tmp_path / "plain.ipynb")
+        assert bool(values) == ("Passed unknown parameter" in caplog.text)
+        caplog.clear()
 
 
 def test_an_expected_error_is_none(notebook, tmp_path, processes):
@@ -330,6 +334,7 @@ def test_the_command_line_says_what_is_wrong_in_a_sentence(
     words, message, notebook, write_notebook, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # the page's, which are for its own process
     notebook("seed: int = 0")
     write_notebook(tmp_path / "books" / "01_a.ipynb", "seed: int = 0")
     (tmp_path / "file").touch()
@@ -337,6 +342,17 @@ def test_the_command_line_says_what_is_wrong_in_a_sentence(
     assert cli.main(words.split()) == 1
     assert re.fullmatch(f"error: {message}.*\n", capsys.readouterr().err)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_page_whose_disk_is_full_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, limits[1]))
+    try:
+        assert cli.main(["page", "--state-dir", str(tmp_path / "state")]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert re.fullmatch(r"error: .*state can't be used: .*(disk|full).*\n", capsys.readouterr().err)
 
 
 def test_wrong_usage_ends_with_2():

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pandas as pd
@@ -34,37 +35,17 @@ def path(notebook):
     )
 
 
-@pytest.fixture
-def ran(monkeypatch):
-    """Stand in for the processes: return a copy and the answer for its seed; list the runs."""
-    done, answers = [], {}
-
-    def execute(self, request):
-        done.append(request["parameters"])
-        seed = request["parameters"].get("seed", 0)
-        return {"copy": "{}", "seconds": 1} | answers.get(seed, {"recorded": {"value": seed}})
-
-    monkeypatch.setattr(processes.Processes, "execute", execute)
-    return done, answers
-
-
-@pytest.fixture
-def swept(path, tmp_path):
-    """Sweep the notebook into the folder out, one run at a time."""
-    options = {"output": tmp_path / "out", "workers": 1, "say": lambda _: None}
-    return lambda grid, **more: sweep(path, grid, **options | more)
-
-
-# ------------------------------------------------------------------------------------------------ whole sweeps
-
-
+#: Kills a sweep before its n-th operation on a file, for each n, and goes on.
 KILLED_ANYWHERE = """
 import itertools, json, os, signal, sys
 from pathlib import Path
 import pandas, pyarrow.parquet
 from alhelpers.runs import Processes, sweep
+from alhelpers.runs.notebooks import read_notebook
+from alhelpers.runs.sources import module_digests, modules_of
 
 notebook, folder = sys.argv[1:]
+module_digests(modules_of(read_notebook(notebook), Path(folder)))  # once for all forks
 ran = []
 
 def execute(self, request):
@@ -98,6 +79,7 @@ def go_on(output):
     table = run(output)
     assert table["value"].to_list() == [0, 10] and sorted(ran + done) == [0, 1]
     assert pandas.read_csv(f"{output}/results.csv")["value"].to_list() == [0, 10]
+    assert not list(Path(output).rglob("*.part"))
 
 for operations in itertools.count():
     output = f"{folder}/{operations}"
@@ -115,6 +97,9 @@ def test_a_sweep_that_is_killed_at_any_file_operation_goes_on(notebook, tmp_path
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 20
+
+
+# ------------------------------------------------------------------------------------------------ whole sweeps
 
 
 @pytest.mark.process
@@ -203,143 +188,6 @@ def test_what_has_finished_is_not_run_again(swept, ran):
     assert table["value"].to_list() == [2, 1, 0, 3]
 
 
-def test_other_cells_run_anew_and_other_outputs_do_not(path, swept, ran):
-    done, _ = ran
-    swept([{"seed": 1}])
-    document = nbformat.read(path, 4)
-    document.cells[1].outputs = [nbformat.v4.new_output("stream", text="an old output")]
-    nbformat.write(document, path)
-    swept([{"seed": 1}])
-    assert len(done) == 1
-    document.cells[1].source += "\n1"
-    nbformat.write(document, path)
-    said = []
-    table = swept([{"seed": 1}], say=said.append)
-    assert len(done) == 2 and len(table) == 1
-    assert said[0].startswith("1 runs of other versions (notebook changed) are left in")
-
-
-@pytest.fixture
-def written(tmp_path):
-    """Write files beside the notebook."""
-
-    def write(**contents):
-        for name, content in contents.items():
-            place = tmp_path / name.replace("__", ".").replace("_of_", "/")
-            place.parent.mkdir(exist_ok=True)
-            place.write_text(content)
-
-    return write
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import helper",
-        "from helper import value",
-        "import importlib\nhelper = importlib.import_module('helper')",
-        "%run helper.py",
-        "exec(open('helper.py').read())",
-        "from package import part",
-        "import package.part as part",
-        "import sys\nsys.path.append('package')\nimport part",
-    ],
-)
-@pytest.mark.parametrize("change", ["helper__py", "inner__py", "package_of_part__py"])
-def test_a_changed_module_beside_the_notebook_runs_anew(notebook, tmp_path, ran, written, code, change):
-    path = notebook("seed: int = 0", code)
-    written(
-        helper__py="from inner import deep\nvalue = 1",
-        inner__py="import helper\ndeep = 1",
-        package_of_part__py="import helper",
-        other__py="unused = 1",
-    )
-    said = []
-    for content in ("x = 1", "x = 2", "x = 2"):
-        written(**{change: content, "other__py": content})
-        sweep(path, {"seed": [0, 1]}, tmp_path / "out", 1, say=said.append)
-    used = {
-        "helper": "helper" in code or "par" in code,
-        "inner": True,
-        "package": "package" in code,
-    }[name := change.split("_")[0]]
-    assert len(ran[0]) == (4 if used else 2)
-    assert any(f"2 runs of other versions ({name} changed) are left" in line for line in said) == used
-    assert any(
-        line.startswith(
-            "2 of 2 runs are finished already, with the same parameters, notebook, kernel, alhelpers"
-        )
-        for line in said
-    )
-
-
-def test_a_module_found_by_pythonpath_counts(notebook, tmp_path, ran, written, monkeypatch):
-    path = notebook("seed: int = 0", "import far")
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'missing'}{os.pathsep}{tmp_path / 'lib'}")
-    for content in ("x = 1", "x = 2"):
-        written(lib_of_far__py=content)
-        sweep(path, {}, tmp_path / "out", 1, say=list)
-    assert len(ran[0]) == 2
-
-
-def test_a_changed_file_that_a_parameter_names_runs_its_runs_anew(notebook, tmp_path, ran, written):
-    path = notebook("data: str = 'a.csv'\nseed: int = 0\nmore: list = []")
-    written(a__csv="1", b__csv="1", c__csv="1")
-    grid = [{"data": "a.csv"}, {"data": "b.csv"}, {"data": "none.csv", "more": [str(tmp_path / "c.csv")]}]
-    said = []
-    for change, runs_of in ({}, {0, 1, 2}), ({"b__csv": "2"}, {1}), ({"c__csv": "2"}, {2}), ({}, set()):
-        ran[0].clear()
-        written(**change)
-        sweep(path, grid, tmp_path / "out", 1, say=said.append)
-        assert ran[0] == [grid[number] for number in sorted(runs_of)]
-    assert "1 runs of other versions (b.csv changed) are left in" in "\n".join(said)
-    assert f"alhelpers, {tmp_path / 'c.csv'}, a.csv, b.csv; 2 runs of other versions are" in said[-1]
-
-
-def test_a_file_that_the_runs_write_does_not_count(notebook, tmp_path, ran, written):
-    path = notebook("target: str = 'result.csv'\nseed: int = 0")
-    for number in range(3):
-        sweep(path, {"seed": [0, 1]}, tmp_path / "out", 1, say=list)
-        written(result__csv=str(number))
-        assert len(ran[0]) == 2
-
-
-def test_another_kernel_runs_anew(swept, other_kernels, ran):
-    swept({"seed": [0]})
-    said = []
-    swept({"seed": [0]}, kernel="other", say=said.append)
-    assert len(ran[0]) == 2 and said[0].startswith("1 runs of other versions (kernel changed)")
-
-
-def test_fresh_runs_all_again(swept, ran):
-    swept({"seed": [0, 1]})
-    swept({"seed": [0, 1]}, fresh=True)
-    assert len(ran[0]) == 4
-    swept({"seed": [0, 1]})
-    assert len(ran[0]) == 4
-
-
-@pytest.mark.parametrize("module", ["helper", "alhelpers"])
-def test_a_module_that_changes_meanwhile_stops_the_sweep(notebook, tmp_path, written, monkeypatch, module):
-    path = notebook("seed: int = 0", "import helper")
-    written(helper__py="x = 1", alhelpers_of_runs__py="x = 1")
-    monkeypatch.setattr("alhelpers.runs.sources._PACKAGE", tmp_path / "alhelpers")
-    change = {"helper": "helper__py", "alhelpers": "alhelpers_of_runs__py"}[module]
-    done = []
-
-    def execute(self, request):
-        done.append(request["parameters"]["seed"])
-        if len(done) == 2:
-            written(**{change: "x = 2"})
-            nbformat.write(nbformat.v4.new_notebook(), path)  # which changes no run: they have its text
-        return {"copy": "{}", "recorded": {}, "seconds": 1}
-
-    monkeypatch.setattr(processes.Processes, "execute", execute)
-    with pytest.raises(SweepError, match=f"{module} changed while the sweep ran: 1 of 3 runs are kept"):
-        sweep(path, {"seed": [0, 1, 2]}, tmp_path / "out", 1, say=list)
-    assert done[:2] == [0, 1] and runs.results(tmp_path / "out")["seed"].to_list() == [0]
-
-
 def test_a_full_disk_is_named_and_what_is_finished_is_kept(
     path, swept, tmp_path, ran, capsys, large_files_refused
 ):
@@ -364,6 +212,32 @@ def test_columns_of_values_that_have_no_type_in_common(swept, ran):
     assert table["mixed"].to_list() == ["1", '"one"'] and table["rows"].to_list() == ['[{"a": 1}]', "[]"]
     assert table["large"].to_list() == [str(2**70), "1"] and table["recorded.run.name"][0] == "x"
     assert table["only"].to_list() == [True, None]
+
+
+def test_no_copy_stays_in_memory(swept, ran, monkeypatch):
+    class Answer(dict):
+        """A dict that can be referred to weakly."""
+
+    answers = []
+
+    def execute(self, request):
+        answers.append(weakref.ref(answer := Answer(copy="{}", recorded={}, seconds=1)))
+        return answer
+
+    monkeypatch.setattr(processes.Processes, "execute", execute)
+    alive = []
+    swept({"seed": [0, 1, 2]}, say=lambda _: alive.append(sum(each() is not None for each in answers)))
+    assert alive[-1] <= 1
+
+
+def test_a_run_whose_process_dies_has_a_row_but_no_copy(swept, tmp_path, monkeypatch, ran):
+    ran[1][0] = {"message": "it broke", "cell": "[1] x", "error": "E"}
+    swept({"seed": [0]})
+    assert list(tmp_path.glob("out/runs/*/a.ipynb"))
+    monkeypatch.setattr(processes.Processes, "execute", lambda *_: NotebookError("it was killed").as_answer())
+    (row,) = swept({"seed": [0]}).to_dict("records")
+    assert row["run.state"] == "failed" and row["run.error"] == "it was killed"
+    assert row["run.notebook"] is None and not list(tmp_path.glob("out/runs/*/a.ipynb"))
 
 
 def test_columns_of_defaults_that_are_computed_and_of_like_names(notebook, tmp_path, ran):
@@ -424,6 +298,9 @@ WORKERS = "workers is .*: it must be an integer of at least 1, or a Dask client"
     "options, message",
     [
         *[({"workers": workers}, WORKERS) for workers in (0, -1, 1.5, True, "2")],
+        ({"threads": 0}, "threads is 0: it must be an integer of at least 1"),
+        ({"seconds": float("nan")}, "seconds is nan: it must be above 0"),
+        ({"memory": 0}, "memory is 0: it must be above 0"),
         ({"cwd": Path("none")}, "the working folder .*none does not exist"),
     ],
 )
