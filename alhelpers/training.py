@@ -360,8 +360,14 @@ def _check_finite(network: nn.Module, rows: _Batches) -> None:
 
 def _rows_not_finite(values: Any) -> torch.Tensor:
     """Return the rows with a number that is not finite in a tensor, or in one of a dict or tuple of tensors."""
-    finite = [torch.isfinite(part).reshape(len(part), -1).all(1) for part in parts_of(values)]
-    return torch.nonzero(~torch.stack(finite).all(0)).flatten().cpu()
+    found = [
+        torch.nonzero(~torch.isfinite(part).reshape(len(part), math.prod(part.shape[1:])).all(1))
+        .flatten()
+        .cpu()
+        for part in parts_of(values)
+        if part.is_floating_point()
+    ]
+    return torch.cat([*found, torch.zeros(0, dtype=torch.int64)]).unique()
 
 
 def _reason(rows: _Batches, chosen: torch.Tensor) -> str:

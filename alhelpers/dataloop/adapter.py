@@ -272,6 +272,8 @@ class LearnerAdapter(dl.BaseModelAdapter):
         labels, confidences = truth_and_predictions(model, dataset, filters)
         names = list(model.labels)
         result = classification_average_precision(labels, confidences, names)
+        for warning in result.warnings:
+            logger.warning(warning)
         predicted = [names[row] for row in confidences.argmax(1)]
         samples = [
             dl.PlotSample(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -10,6 +11,8 @@ import dtlpy as dl
 import numpy as np
 
 from alhelpers.dataloop.reading import find_items, labels_of, predictions_of
+
+logger = logging.getLogger(__name__)
 
 
 def to_annotations(fields: dict[str, list], model: dl.Model) -> dl.AnnotationCollection:
@@ -80,6 +83,14 @@ def truth_and_predictions(
         raise ValueError(
             f"model {model.name!r} can't be evaluated on dataset {dataset.name!r}: of {len(truth)} items with a"
             f" label and {len(found)} with a prediction none has both. Label the items that the filter selects."
+        )
+    if len(both) < len(truth):
+        logger.warning(
+            "%d of %d labelled items of dataset %r have no prediction of model %r and are not evaluated",
+            len(truth) - len(both),
+            len(truth),
+            dataset.name,
+            model.name,
         )
     return [truth[item][0] for item in both], np.stack([_confidences(found[item], model) for item in both])
 

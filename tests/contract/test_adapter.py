@@ -268,7 +268,7 @@ def test_records_need_the_predictions_of_one_model():
 # -------------------------------------------------------------------------------------------------- evaluation
 
 
-def test_evaluation_equals_a_direct_computation(dl, trained, labelled, adapter_class):
+def test_evaluation_equals_a_direct_computation(dl, trained, labelled, adapter_class, caplog):
     model = dl.models.get(model_id=trained.id)
     custom = in_folder("test")
     evaluated, dataset = adapter_class(model_entity=model).evaluate_model(model, labelled, filters=custom)
@@ -299,12 +299,15 @@ def test_evaluation_equals_a_direct_computation(dl, trained, labelled, adapter_c
     assert np.mean(
         [model.labels[row] for row in turned[1].argmax(1)] == np.array(turned[0])
     ) == pytest.approx(expected["accuracy"])
+    model.labels = NAMES
+    truth_and_predictions(model, labelled, None)
+    assert f"{TRAIN + VALIDATION} of {TRAIN + VALIDATION + TEST} labelled items of dataset" in caplog.text
     model.labels = NAMES[:5]
     with pytest.raises(ValueError, match=r"prediction of item .* has the classes .* with 10 confidences"):
         truth_and_predictions(model, labelled, custom)
 
 
-def test_evaluation_needs_one_label_an_item(dl, trained, home, pool, adapter_class):
+def test_evaluation_needs_one_label_an_item(dl, trained, home, pool, adapter_class, caplog):
     dataset = home.datasets.create("evaluation")
     upload(dl, dataset, pool.part(1), "none", labels=[[]])
     first, second = upload(dl, dataset, pool.part(2), "several", labels=[["1"], ["2", "3"]])
@@ -318,6 +321,10 @@ def test_evaluation_needs_one_label_an_item(dl, trained, home, pool, adapter_cla
     second.annotations.list()[1].delete()
     second.annotations.upload(dl.Annotation.new(annotation_definition=dl.Box(1, 1, 5, 5, label="7")))
     adapter.evaluate_model(model, dataset, filters=in_folder("several"))
+    # A label that the model does not know counts as a miss, and is warned of.
+    upload(dl, dataset, pool.part(1), "unknown", labels=[["x"]])
+    adapter.evaluate_model(model, dataset, filters=in_folder("unknown"))
+    assert "label 'x' has ground truth but is not among the class names" in caplog.text
 
 
 # ------------------------------------------------------------------------------------------------------- clones
@@ -329,6 +336,12 @@ def test_a_clone_keeps_the_weights(dl, trained, labelled, adapter_class):
     copied = adapter_class(model_entity=clone)
     for name, value in original.network.state_dict().items():
         assert torch.equal(copied.network.state_dict()[name], value)
+
+
+def test_a_model_without_weights_predicts_with_a_warning(dl, labelled, make_model, adapter_class, caplog):
+    adapter = adapter_class(model_entity=make_model(labelled))
+    adapter.predict_items(items_of(dl, labelled, "test")[:1])
+    assert "has no weights: it predicts as it was initialised, train it first" in caplog.text
 
 
 def test_models_that_cannot_be_loaded_are_named(dl, home, app, trained, labelled, adapter_class, tmp_path):

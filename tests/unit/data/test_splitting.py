@@ -361,17 +361,23 @@ def off_by(plan, groups, total):
 
 @pytest.mark.parametrize("case", range(60))
 def test_few_sources_come_as_near_to_the_totals_as_their_sizes_allow(case):
+    """Those with kept items stay where these are."""
     random = np.random.default_rng(case)
     groups = named(random.integers(1, 10, random.integers(2, 4)).tolist())
     sizes = random.integers(1, 9, random.integers(2, 9))
     sources = [f"s{number}" for number, size in enumerate(sizes) for _ in range(size)]
     strata = random.choice(["a", "b", None], len(sources)).tolist() if case % 2 else None
     ids = [str(number) for number in range(len(sources))]
-    plan = plan_split(ids, groups, case, sources=sources, strata=strata)
+    fixed = {f"s{number}": random.integers(len(groups)) for number in range(case % 4 // 2 * len(sizes) // 2)}
+    kept = {str(sources.index(name)): f"g{column}" for name, column in fixed.items()}
+    plan = plan_split(ids, groups, case, sources=sources, strata=strata, kept=kept)
+    assert kept.items() <= plan.items()
+    assert len(set(zip(sources, (plan[item_id] for item_id in ids), strict=True))) == len(sizes)
     wanted = whole_counts(len(ids), list(groups.values()))
+    free = len(sizes) - len(fixed)
     best = min(
-        np.abs(np.bincount(owners, sizes, minlength=len(groups)) - wanted).sum()
-        for owners in itertools.product(range(len(groups)), repeat=len(sizes))
+        np.abs(np.bincount([*fixed.values(), *owners], sizes, minlength=len(groups)) - wanted).sum()
+        for owners in itertools.product(range(len(groups)), repeat=free)
     )
     assert off_by(plan, groups, len(ids)) == best
 

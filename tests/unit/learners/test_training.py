@@ -224,7 +224,8 @@ def test_forms_that_cannot_be_learnt_from_are_named_before_a_weight_changes(netw
 
 def test_a_dict_is_passed_to_the_network_as_it_is():
     plain, by_name = linear(), Returns(lambda logits: logits)
-    for network, inputs in ((plain, ROWS), (by_name, {"x": ROWS})):
+    beside = {"none": np.zeros((12, 0), np.float32), "flags": CLASSES > 0, "codes": CLASSES.astype(np.uint16)}
+    for network, inputs in ((plain, ROWS), (by_name, {"x": ROWS} | beside)):
         train(network, inputs, CLASSES, steps=3)
     assert torch.equal(weights(plain), weights(by_name))
 
