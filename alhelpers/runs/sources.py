@@ -35,19 +35,23 @@ def notebook_digests(document: nbformat.NotebookNode, kernel: str) -> dict[str, 
 
 
 def modules_of(document: nbformat.NotebookNode, folder: Path) -> Modules:
-    """Return this package and the modules that a notebook finds in its working folder or PYTHONPATH.
+    """Return this package and the modules that a notebook finds in its working folder, PYTHONPATH or ``sys.path``.
 
     A module counts if its name stands in the notebook's code, however it is imported or run, or in the code of such a
     module; of a folder all Python files count.
     """
+    code = code_of(document)
+    others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if "sys.path" in code:
+        others += re.findall(r"[\"']([^\"'\n]+)[\"']", code)
+    places = dict.fromkeys(folder / other for other in others if os.path.isdir(folder / other))
+    entries = [entry for place in places | {folder: None} for entry in place.iterdir()]
     found = {_PACKAGE.name: sorted(_PACKAGE.rglob("*.py"))}
-    others = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    entries = [entry for place in (folder, *map(Path, others)) if place.is_dir() for entry in place.iterdir()]
     local: dict[str, list[Path]] = {}
     for entry in entries:
         if entry.suffix.lower() in _SUFFIXES or entry.is_dir():
             local.setdefault(entry.name if entry.suffix == ".ipynb" else entry.stem, []).append(entry)
-    texts = [code_of(document)]
+    texts = [code]
     while texts:
         for word in set(_WORDS.findall(texts.pop())) & local.keys() - found.keys():
             files = [

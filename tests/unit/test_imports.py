@@ -16,8 +16,8 @@ def imported(names):
     for name in names:
         try:
             importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name.startswith("alhelpers"):
+        except ImportError as error:  # of a package that is not installed
+            if (error.name or "").startswith("alhelpers"):
                 raise
 
 OTHERS, OURS = json.loads(sys.argv[1])
