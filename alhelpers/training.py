@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -132,10 +132,8 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     history, best_weights = History([], [], [], []), None
     evaluated = {-(-steps * number // evaluations) for number in range(1, evaluations + 1)}
-    with (
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        _in_evaluation_after(network),
-    ):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), ExitStack() as after:
+        after.callback(network.eval)
         _check_finite(network, rows)
         torch.manual_seed(seed)
         network.train()
@@ -172,14 +170,6 @@ def train(
     if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
         raise ValueError(f"the weights are not finite after {steps} steps: train with a lower learning_rate")
     return history
-
-
-@contextmanager
-def _in_evaluation_after(network: nn.Module) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        network.eval()
 
 
 class _Batches:

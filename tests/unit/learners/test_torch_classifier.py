@@ -208,14 +208,17 @@ def test_weights_that_do_not_fit_change_nothing(digits, tmp_path):
     """Not even those layers that would fit."""
     network = digits_network(0)
     for other, message in (
-        (build_network(8, 4, seed=1), r"logits.weight has the shape \(4, 64\) instead of \(10, 64\)"),
-        (nn.Linear(2, 2), r"it lacks \['conv1.bias', .* and has \['bias', 'weight'\] beside"),
+        (
+            build_network(8, 4, seed=1),
+            "(?s)the weights of another network: .*size mismatch for logits.weight",
+        ),
+        (nn.Linear(2, 2), "(?s)the weights of another network: .*Missing key.*conv1.weight"),
     ):
         TorchClassifier(other).save(tmp_path)
-        with pytest.raises(ValueError, match=f"holds the weights of another network: {message}"):
+        with pytest.raises(ValueError, match=message):
             TorchClassifier(network).load(tmp_path)
     torch.save(torch.zeros(3), tmp_path / "weights.pt")
-    with pytest.raises(ValueError, match="another network: it holds a Tensor"):
+    with pytest.raises(ValueError, match="another network: .*Tensor"):
         TorchClassifier(network).load(tmp_path)
     for value, expected in zip(network.parameters(), digits_network(0).parameters(), strict=True):
         assert torch.equal(value, expected)
