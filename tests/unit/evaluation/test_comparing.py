@@ -234,7 +234,7 @@ def test_models_of_different_classes_and_missing_predictions_are_evaluated():
 def test_items_without_one_class_are_left_out_and_counted():
     test = class_test("abb", class_rows("abb"), class_rows("abb"))
     test.item_ids.append("i9")
-    for item in ("i2", "i1"):
+    for item in ("i1", "i2"):
         test.ground_truth.insert(0, {"annotation_id": f"g{item}", "image_id": item, "label": "a"})
     result = decide(test)
     assert result.test_items == 1
