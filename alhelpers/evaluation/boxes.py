@@ -177,7 +177,7 @@ def _check_boxes(corners: np.ndarray, name: str) -> None:
         )
 
 
-def check_threshold(iou_threshold: float, strict_iou: bool = False) -> None:
+def check_threshold(iou_threshold: float, strict_iou: bool) -> None:
     """Raise unless boxes can reach an IoU threshold."""
     if not 0 < iou_threshold <= 1 or (strict_iou and iou_threshold == 1):
         most = "below 1 with strict_iou" if strict_iou else "at most 1"

@@ -234,7 +234,7 @@ def test_models_of_different_classes_and_missing_predictions_are_evaluated():
 def test_items_without_one_class_are_left_out_and_counted():
     test = class_test("abb", class_rows("abb"), class_rows("abb"))
     test.item_ids.append("i9")
-    for item in ("i2", "i1"):
+    for item in ("i1", "i2"):
         test.ground_truth.insert(0, {"annotation_id": f"g{item}", "image_id": item, "label": "a"})
     result = decide(test)
     assert result.test_items == 1
@@ -451,8 +451,10 @@ def test_several_metrics_are_printed_as_tables_and_stored_as_plain_json():
     assert "accuracy, not won: +0.5000, 90 % interval" in text and "of 1000 resamples" in text
     assert "calibration, " in text and "min_delta 0, min_confidence 0.9" in text
     # A label that a model never predicted has no calibration: a dash, and null.
-    line = next(line for line in text.splitlines()[::-1] if line.startswith("b "))
-    assert line.split()[1] == "-"
+    tables = [line.split() for line in text.splitlines() if line.startswith(("a ", "b "))]
+    assert tables[0] == ["a", "1.0000", "1.0000", "+0.0000"]
+    assert tables[1] == ["b", "0.0000", "1.0000", "+1.0000"]
+    assert tables[3] == ["b", "-", "0.1000", "-"]
     stored = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert stored == result.to_dict() and stored["metrics"][1]["rows"][1]["previous"] is None
 

@@ -196,6 +196,9 @@ def test_labels_without_ground_truth_are_warned_of_and_cost_only_micro():
 def test_iou_known_values():
     found = evaluation.iou([[0, 0, 10, 10], [3, 3, 3, 3]], [[0, 0, 10, 5], [20, 20, 30, 30], [3, 3, 3, 3]])
     np.testing.assert_allclose(found, [[0.5, 0, 0], [0, 0, 0]])
+    for boxes in ([[0, 0, 1]], [0, 0, 1, 1], [[0, 0, 1, 1, 1]]):
+        with pytest.raises(EvaluationError, match=r"second must have shape \(boxes, 4\), got"):
+            evaluation.iou([[0, 0, 1, 1]], boxes)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -255,8 +258,8 @@ def test_a_label_that_the_model_does_not_know_counts_as_zero():
 
 
 def test_classification_warns_of_predicted_labels_without_ground_truth():
-    found = classification_average_precision(["a", "a"], [[0.9, 0.1], [0.1, 0.9]], ["a", "b"])
-    assert found.macro == 1 and "label 'b' was predicted" in found.warnings[0]
+    found = classification_average_precision(["a", "a"], [[0.9, 0.1, 0], [0.1, 0.9, 0]], ["a", "b", "c"])
+    assert found.macro == 1 and len(found.warnings) == 1 and "label 'b' was predicted" in found.warnings[0]
 
 
 @pytest.mark.parametrize(

@@ -264,13 +264,16 @@ def test_frames_of_nullable_types_are_read_and_what_is_missing_is_named(dtype):
 
 
 def test_scores_that_are_no_confidences_are_warned_of():
-    logits = [*found([0]), *boxes([0], score=4)]
-    assert (
-        "scores are from 0.5 to 4: a score_threshold of 0.5"
-        in Detections(boxes([0]), logits).f1().warnings[0]
+    def warnings(*scores, **threshold):
+        rows = [row for score in scores for row in boxes([0], score=score)]
+        return Detections(boxes([0]), rows).f1(**threshold).warnings
+
+    assert warnings(0.5, 4) == (
+        "scores are from 0.5 to 4: a score_threshold of 0.5 is one of confidences from 0 to 1",
     )
-    assert not Detections(boxes([0]), logits).f1(score_threshold=2).warnings
-    assert not Detections(boxes([0]), boxes([0], score=np.nextafter(1, 2))).f1().warnings
+    assert warnings(0.5, -0.1) and warnings(1.1, score_threshold=0) and warnings(1.1, score_threshold=1)
+    assert not warnings(0, 0.1, 0.9, 1, np.nextafter(1, 2)) and not warnings(0.5, 4, score_threshold=2)
+    assert not warnings(0.5, -4, score_threshold=-2)
     for message, score in (
         ("row 1 of the predictions has 4.0; logits go through", 4),
         ("row 1 of the predictions has -1.1e-06", -1.1e-6),
@@ -315,6 +318,8 @@ NEAR, EXACT = (Detections(boxes([0]), found([0], left=left)) for left in (1, 0))
 )
 def test_of_two_measures_the_better_one_is_known(better, worse):
     assert is_better(better, worse) and not is_better(worse, better) and not is_better(better, better)
+    with pytest.raises(AttributeError, match="cannot assign to field 'value'"):
+        better.value = worse.value
     gap = abs(better.value - worse.value)
     assert is_better(better, worse, gap * 0.99) and not is_better(better, worse, gap * 1.01)
     with pytest.raises(EvaluationError, match="one is better: leave out higher_is_better"):

@@ -25,11 +25,17 @@ def many():
     return rows / rows.sum(axis=1, keepdims=True)
 
 
-def test_threads_change_no_score(many, threads):
+def test_threads_change_no_score(many, threads, monkeypatch):
+    pools = []
+    pool = _blocks.ThreadPoolExecutor
+    monkeypatch.setattr(_blocks, "ThreadPoolExecutor", lambda size: pools.append(size) or pool(size))
     for score in CONFIDENCE_SCORES.values():
         piece = 1000  # too small for threads
         alone = np.concatenate([score(many[start : start + piece]) for start in range(0, len(many), piece)])
+        assert not pools
         np.testing.assert_array_equal(score(many), alone)
+        assert pools == [threads] * (threads > 1)
+        pools.clear()
 
 
 @pytest.mark.filterwarnings("ignore:the logits are confidences")
@@ -51,7 +57,7 @@ def test_of_wrong_rows_in_several_threads_the_first_is_named(many, threads):
     broken[[first, last], 3] = np.nan
     with pytest.raises(scores.ScoreError, match=f"row {first} of confidences holds NaN") as caught:
         scores.margin(broken)
-    assert caught.value.row == first
+    assert caught.value.row == first and str(caught.value).startswith(f"row {first} of confidences")
 
 
 @settings(max_examples=100, deadline=None)

@@ -22,6 +22,7 @@ def test_one_record_by_hand():
     assert scores.regression_variance([[[1, 0], [3, 4]]]).tolist() == [2.5]
     assert scores.regression_variance([[[1, 0], [3, 4]]], "sum").tolist() == [5.0]
     assert scores.regression_variance(np.array([[250, 2]], dtype=np.uint8)).tolist() == [124.0**2]
+    assert scores.regression_variance(np.array([[2**32 - 2, 0]], dtype=np.uint32)).tolist() == [2.0**62]
     assert scores.regression_variance(np.array([[6e4, -6e4]], dtype=np.float16)).tolist() == [60_000.0**2]
 
 
