@@ -292,9 +292,10 @@ def _of_model(source: Records, model_name: str | None, name: str) -> Records:
 
 def _without(source: Records, picked: list[Any]) -> Records:
     kind = rec.parts(source, ())[0].load()["id"].type
-    if any(pa.types.is_string(kind) != isinstance(id, str) for id in picked):
+    others = [id for id in picked if pa.types.is_string(kind) != isinstance(id, str)]
+    if others:
         raise MiningError(
-            f"the picked ids are not ids of these records: {picked[0]!r} is among them, and the records' ids are "
+            f"the picked ids are not ids of these records: {others[0]!r} is among them, and the records' ids are "
             f"of the type {kind}; are the picks those of other records?"
         )
     return rec.query(source, [{"left": "id", "op": "not in", "right": picked}])

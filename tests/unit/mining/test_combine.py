@@ -75,6 +75,15 @@ def test_keep(keep, kept, pool):
     assert combine(pool, plan, 6).meta["parts"][0]["cascade"][0]["size"] == kept
 
 
+def test_a_cascade_keeps_at_most_what_the_parts_before_it_left(pool):
+    plan = [
+        MARGIN | {"size": 20},
+        {"cascade": [MARGIN | {"keep": "100x"}, {"strategy": "random"}], "size": 5},
+    ]
+    found = combine(pool, plan, 25)
+    assert [stage["size"] for stage in found.meta["parts"][1]["cascade"]] == [40, 5]
+
+
 def test_a_cascade_beside_others(pool, reference):
     plan = [
         {"strategy": "typicality", "size": 4},

@@ -324,6 +324,8 @@ def test_picks_of_other_records_are_named(pool):
     numbered = [row | {"id": place} for place, row in enumerate(pool.to_pylist())]
     with pytest.raises(MiningError, match="'a' is among them, and .* type int64"):
         run({}, numbered, picked=["a"])
+    with pytest.raises(MiningError, match="not ids of these records: 7 is among them"):
+        run({}, pool, picked=["r0001", 7])
     assert run({"size": 60}, numbered, picked=[3]).ids.count(3) == 0
 
 

@@ -45,3 +45,8 @@ def test_seeds_of_any_size_differ():
 
 def test_the_noise_is_gumbels():
     assert stats.kstest(gumbel(pa.array(KINDS["strings"]), 1), "gumbel_r").pvalue > 1e-5
+
+
+def test_draws_stay_the_same_in_every_version():
+    assert uniform(pa.array(["item-1", "item-2"]), 3).tolist() == [0.9462481322674632, 0.20178199436870242]
+    assert uniform(pa.array([1, 2]), 2**70, 4).tolist() == [0.6054871839221796, 0.46966758421908167]

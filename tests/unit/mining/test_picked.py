@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from threadpoolctl import threadpool_limits
 
 from alhelpers import records
-from alhelpers.mining import badge, coreset, mine
+from alhelpers.mining import badge, coreset, mine, typicality
 from alhelpers.mining.baseline import gumbel
 from alhelpers.records import column
 
@@ -218,6 +220,14 @@ def test_typicality_of_many_clusters_and_of_duplicates():
     found = mine(table_of(points), "typicality", 80)
     assert len(set(found.ids)) == 80 and np.isfinite(found.scores).all()
     assert found.meta["clusters"] == 80
+
+
+@pytest.mark.parametrize(("count", "method"), [(2, KMeans), (50, KMeans), (51, MiniBatchKMeans)])
+def test_clusters_are_those_of_scikit_learn(count, method):
+    points = np.random.default_rng(0).normal(size=(120, 3)).astype(np.float32)
+    with threadpool_limits(limits=1):
+        expected = method(count, n_init=3, random_state=4).fit(points).labels_
+    np.testing.assert_array_equal(typicality._clusters(points, count, 4), expected)
 
 
 def test_copies_are_no_dense_region():

@@ -1,5 +1,6 @@
 """Strategies that score each record: against the scores, brute force and scikit-learn."""
 
+import warnings
 from functools import partial
 
 import numpy as np
@@ -352,3 +353,7 @@ def test_local_outliers_need_neighbours(pool, reference):
         mine(pool.slice(0, 1), "outlier", 1)
     with pytest.warns(UserWarning, match="compares each of 21 records with all others"):
         mine(pool.slice(0, 21), "outlier", 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mine(pool.slice(0, 22), "outlier", 1)
+        mine(pool.slice(0, 21), "outlier", 1, n_neighbors=20)
