@@ -58,42 +58,35 @@ class Route:
     handler: Handler
 
 
-# Links depend on the port, which may change between runs: they are added to answers, never stored.
-LINKS: dict[str, Callable[[str, Row], str]] = {
-    "items": lambda base, row: (
-        f'{{"url":"{base}/items/{row.id}","stream":"{base}/items/{row.id}/stream",'
-        f'"thumbnail":"{base}/items/{row.id}/thumbnail","dataset":"{base}/datasets/{row.scope}",'
-    ),
-    "annotations": lambda base, row: (
-        f'{{"url":"{base}/annotations/{row.id}","item":"{base}/items/{row.parent}",'
-        f'"dataset":"{base}/datasets/{row.scope}",'
-    ),
-    "models": lambda base, row: f'{{"url":"{base}/ml/models/{row.id}",',
-    "dpks": lambda base, row: f'{{"url":"{base}/app-registry/{row.id}",',
-    "apps": lambda base, row: f'{{"url":"{base}/apps/{row.id}",',
-    "pipelines": lambda base, row: f'{{"url":"{base}/pipelines/{row.id}",',
-    "recipes": lambda base, row: f'{{"url":"{base}/recipes/{row.id}",',
-    "ontologies": lambda base, row: f'{{"url":"{base}/ontologies/{row.id}",',
-    "commands": lambda base, row: f'{{"url":"{base}/commands/{row.id}",',
-    "metrics": lambda base, row: "{",
-    "tasks": lambda base, row: f'{{"url":"{base}/tasks/{row.id}",',
-    "assignments": lambda base, row: f'{{"url":"{base}/assignments/{row.id}",',
-    "scores": lambda base, row: f'{{"url":"{base}/scores/{row.id}",',
-    "services": lambda base, row: f'{{"url":"{base}/services/{row.id}",',
-    "packages": lambda base, row: f'{{"url":"{base}/packages/{row.id}",',
-    "executions": lambda base, row: f'{{"url":"{base}/executions/{row.id}",',
-    "triggers": lambda base, row: f'{{"url":"{base}/triggers/{row.id}",',
-    "cycles": lambda base, row: f'{{"url":"{base}/pipelines/{row.parent}/executions/{row.id}",',
-    "feature_sets": lambda base, row: f'{{"url":"{base}/features/sets/{row.id}",',
-    "feature_vectors": lambda base, row: f'{{"url":"{base}/features/vectors/{row.id}",',
+# Where documents of a kind are, if it is not `/kind/id`.
+PATHS = {
+    **{"models": "ml/models", "dpks": "app-registry", "tasks": "annotationtasks", "computes": "compute"},
+    **{"feature_sets": "features/sets", "feature_vectors": "features/vectors"},
+    **{
+        "service_drivers": "serviceDrivers",
+        "integrations": "orgs/{}/integrations",
+        "bots": "projects/{}/bots",
+    },
 }
+
+
+def _links(base: str, kind: str, row: Row) -> str:
+    """Return the links of a document, as its JSON begins: they depend on the port, and are never stored."""
+    url = f"{base}/{PATHS.get(kind, kind).format(row.scope)}/{row.id}"
+    dataset = f'"dataset":"{base}/datasets/{row.scope}",'
+    if kind == "items":
+        return f'{{"url":"{url}","stream":"{url}/stream","thumbnail":"{url}/thumbnail",{dataset}'
+    if kind == "annotations":
+        return f'{{"url":"{url}","item":"{base}/items/{row.parent}",{dataset}'
+    # A metric has no address of its own.
+    return "{" if kind == "metrics" else f'{{"url":"{url}",'
 
 
 def render(call: Call, kind: str, row: Row, extra: str = "") -> str:
     """Render a document as JSON, with its links and the fields in `extra`."""
     if kind == "items" and not extra:
         extra = f'"annotations":"{call.base}/items/{row.id}/annotations",'
-    return LINKS[kind](call.base, row) + extra + row.doc[1:]
+    return _links(call.base, kind, row) + extra + row.doc[1:]
 
 
 def one(call: Call, kind: str, document_id: str, label: str | None = None) -> Raw:

@@ -68,12 +68,17 @@ class Plan:
 
 
 def search(store: Store, kind: str, query: Any, **fields: Any) -> Page:
-    """Answer a query (``filter``, ``sort``, ``page``, ``pageSize``, ``join``) among the documents with these fields."""
+    """Answer a query (``filter``, ``sort``, ``page``, ``pageSize``, ``join``) among the documents with these fields.
+
+    Without a sort the newest come first.
+    """
     page, size, order = _paging(query)
     plan = plan_for(store, kind, query, **fields)
     if not plan.rest and plan.euclid is None and not plan.places and _by_id(order):
-        return _page_in_sql(store, plan, page, size, descending=bool(order and order[0][1]))
+        return _page_in_sql(store, plan, page, size, descending=not order or order[0][1])
     rows = list(matching(store, plan))
+    if not order and plan.euclid is None and not plan.places:
+        rows.reverse()
     if plan.euclid is not None:
         rows = [row for _, row in vectors.within_distance(store, rows, plan.euclid)]
         order = [] if plan.euclid.descending is not None else order
@@ -193,7 +198,7 @@ def _as_sql(node: dql.Where, plan: Plan) -> bool:
 
 def _prefix(column: str, node: dql.Where, plan: Plan) -> bool:
     """Bound a pattern by the text before its first star; return whether that is all it means."""
-    head, stars, tail = index.split_pattern(node.value)
+    head, _, tail = node.value.partition("*")
     if not index.encodable(head):
         return False
     if len(head) > 1:
@@ -202,7 +207,7 @@ def _prefix(column: str, node: dql.Where, plan: Plan) -> bool:
             plan.where.on(column, "lt", after)
     elif head != "/" or column != "name":
         return False
-    return not tail and (len(stars) > 1 or node.path not in dql.PATH_FIELDS)
+    return not tail.strip("*")
 
 
 def _plain(path: str, value: Any) -> bool:

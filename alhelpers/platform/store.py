@@ -196,6 +196,10 @@ class Store:
             "SELECT id, scope, parent, blob, doc FROM documents WHERE id = ? AND kind = ?",
             (document_id, kind),
         ).fetchone()
+        if found is None and not is_id(document_id) and len(document_id) != 12:
+            # Twelve characters are an id of the hosted platform as well.
+            kind = label or kind.rstrip("s")
+            raise bad_request(f"{kind} not found: {document_id!r} is not an id of 24 hexadecimal digits")
         if found is None:
             raise not_found(label or kind.rstrip("s"), document_id)
         return Row._make(found)

@@ -341,7 +341,7 @@ class Dispatcher:
             self._release(worker, message["id"])
 
     async def _run_execution(self, worker: Worker, execution_id: str) -> None:
-        job = await self._change(lambda call: jobs.start(call, execution_id))
+        job = await self._change(lambda call: jobs.start(call, execution_id, worker.folder.name))
         if job is None:
             worker.retired = worker.retired and not worker.single_use
             self._release(worker, execution_id)

@@ -104,7 +104,7 @@ def test_datasets(send, project, dataset):
     told = send("POST", "/datasets", {"name": "new", "projects": [project]})
     assert [each[:2] for each in told] == [("Dataset", "Created")]
     for method, action in (("PATCH", "Updated"), ("DELETE", "Deleted")):
-        told = send(method, "/datasets/{dataset_id}", {"name": "other"}, dataset_id=dataset)
+        told = send(method, "/datasets/{id}", {"name": "other"}, id=dataset)
         assert told == [("Dataset", action, dataset)]
 
 
@@ -139,11 +139,11 @@ def test_models(store, send, project):
     assert actions(send("POST", "/ml/models", {"name": "m", "projectId": project}), "Model") == ["Created"]
     model = only(store, "models")
     for method, path, body, action in (
-        ("PATCH", "/ml/models/{model_id}", {"description": "d"}, "Updated"),
+        ("PATCH", "/ml/models/{id}", {"description": "d"}, "Updated"),
         ("POST", "/ml/models/{model_id}/clone", {"name": "n"}, "Created"),
-        ("DELETE", "/ml/models/{model_id}", None, "Deleted"),
+        ("DELETE", "/ml/models/{id}", None, "Deleted"),
     ):
-        assert actions(send(method, path, body, model_id=model), "Model") == [action]
+        assert actions(send(method, path, body, id=model, model_id=model), "Model") == [action]
 
 
 def test_dpks_and_apps(store, send, project):
@@ -154,12 +154,12 @@ def test_dpks_and_apps(store, send, project):
     assert actions(told, "App") == actions(told, "Model") == ["Created"]
     app = only(store, "apps")
     for method, path, body, action in (
-        ("PUT", "/apps/{app_id}", {"name": "renamed"}, "Updated"),
+        ("PUT", "/apps/{id}", {"name": "renamed"}, "Updated"),
         ("POST", "/apps/{app_id}/deactivate", None, "Paused"),
         ("POST", "/apps/{app_id}/activate", None, "Resumed"),
-        ("DELETE", "/apps/{app_id}", None, "Deleted"),
+        ("DELETE", "/apps/{id}", None, "Deleted"),
     ):
-        assert ("App", action, app) in send(method, path, body, app_id=app)
+        assert ("App", action, app) in send(method, path, body, id=app, app_id=app)
 
 
 def test_packages(store, send, project):
@@ -167,7 +167,7 @@ def test_packages(store, send, project):
     package = only(store, "packages")
     assert told == [("Package", "Created", package)]
     for method, action in (("PATCH", "Updated"), ("DELETE", "Deleted")):
-        told = send(method, "/packages/{package_id}", {"type": "ml"}, package_id=package)
+        told = send(method, "/packages/{id}", {"type": "ml"}, id=package)
         assert told == [("Package", action, package)]
     assert store.count("package_revisions") == 0
 
@@ -181,7 +181,7 @@ def test_a_deleted_project_leaves_nothing(store, send, project, dataset, item):
     assert store.count("recipes") == store.count("ontologies") == 1
     with store.transaction():
         other = datasets.create(store, "d", projects.create(store, "other", USER)["id"], USER)
-    send("DELETE", "/projects/{project_id}", project_id=project)
+    send("DELETE", "/projects/{id}", id=project)
     for kind in ("packages", "package_revisions", "feature_sets", "feature_vectors", "models", "items"):
         assert store.count(kind) == 0, kind
     assert only(store, "recipes") == other["metadata"]["system"]["recipes"][0]

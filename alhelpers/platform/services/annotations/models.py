@@ -36,8 +36,7 @@ def create(store: Store, item: Document, given: Any, user: str) -> Document:
         "datasetId": item["datasetId"],
         "type": given["type"],
         "label": given["label"],
-        "attributes": given.get("attributes"),
-        "metadata": metadata | {"system": {"attributes": {}} | (metadata.get("system") or {})},
+        "metadata": metadata | {"system": metadata.get("system") or {}},
         "source": given.get("source") or "sdk",
         "hash": given.get("hash"),
         "creator": given.get("creator") or user,
@@ -48,7 +47,8 @@ def create(store: Store, item: Document, given: Any, user: str) -> Document:
     # A classification has no coordinates; the SDK would report them as a difference.
     if annotation["type"] != "class":
         annotation["coordinates"] = given.get("coordinates")
-    return annotation | {key: given[key] for key in ("description", "labelSuggestions") if given.get(key)}
+    optional = ("attributes", "description", "labelSuggestions")
+    return annotation | {key: given[key] for key in optional if given.get(key)}
 
 
 def update(annotation: Document, patch: Document, user: str, *, system: bool) -> Document:
@@ -58,8 +58,9 @@ def update(annotation: Document, patch: Document, user: str, *, system: bool) ->
         allowed = {key: value for key, value in metadata["system"].items() if key in OPEN_SYSTEM}
         patch["metadata"] = metadata | {"system": allowed}
     merge(annotation, patch)
-    annotation.setdefault("metadata", {}).setdefault("system", {}).setdefault("attributes", {})
-    annotation.setdefault("attributes", None)
+    annotation.setdefault("metadata", {}).setdefault("system", {})
+    if "description" in patch and not patch["description"]:
+        annotation["description"] = None
     for field in ("type", "label"):
         if not isinstance(annotation.get(field), str) or not annotation[field]:
             raise bad_request(f"an annotation needs a {field!r}; it cannot be removed")

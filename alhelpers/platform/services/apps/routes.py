@@ -1,6 +1,7 @@
-from ...api import Call, Raw, Route, fetch, one, paged, query_all, remove, render
+from ...api import Call, Raw, Route, one, paged, render
 from ...errors import not_found
 from ...query import search
+from ...resources import Resource, everywhere
 from ...store import Document
 from ...validation import require
 from . import models
@@ -42,23 +43,24 @@ def delete_dpk(call: Call) -> Document:
     return {"name": models.delete(call.store, call.params["dpk_id"])}
 
 
-def install(call: Call) -> Raw:
-    return one(call, "apps", models.install(call.store, require(call.body), call.user)["id"])
+def install(call: Call, body: Document) -> Document:
+    return models.install(call.store, body, call.user)
 
 
-def update_app(call: Call) -> Raw:
-    app = call.store.get("apps", call.params["app_id"])
-    models.update_app(call.store, app, require(call.body), call.user)
-    return one(call, "apps", app["id"])
+def update_app(call: Call, app: Document, body: Document) -> None:
+    models.update_app(call.store, app, body, call.user)
 
 
 def resume(call: Call) -> Raw:
-    models.activate(call.store, call.store.get("apps", call.params["app_id"]), active=True)
-    return one(call, "apps", call.params["app_id"])
+    return _activate(call, active=True)
 
 
 def pause(call: Call) -> Raw:
-    models.activate(call.store, call.store.get("apps", call.params["app_id"]), active=False)
+    return _activate(call, active=False)
+
+
+def _activate(call: Call, *, active: bool) -> Raw:
+    models.activate(call.store, call.store.get("apps", call.params["app_id"]), active=active)
     return one(call, "apps", call.params["app_id"])
 
 
@@ -70,11 +72,7 @@ ROUTES = [
     Route("GET", "/app-registry/{dpk_id}/revisions/{version}", get_revision),
     Route("PATCH", "/app-registry/{dpk_id}", update_dpk),
     Route("DELETE", "/app-registry/{dpk_id}", delete_dpk),
-    Route("POST", "/apps", install),
-    Route("POST", "/apps/query", query_all("apps")),
-    Route("GET", "/apps/{app_id}", fetch("apps", "app_id")),
-    Route("PUT", "/apps/{app_id}", update_app),
+    *Resource("apps", "/apps", install, update_app, models.uninstall, everywhere, methods=("PUT",)).routes,
     Route("POST", "/apps/{app_id}/activate", resume),
     Route("POST", "/apps/{app_id}/deactivate", pause),
-    Route("DELETE", "/apps/{app_id}", remove(models.uninstall, "app_id")),
 ]

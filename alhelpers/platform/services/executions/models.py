@@ -6,8 +6,9 @@ from typing import Any
 
 from ...errors import bad_request
 from ...store import Document, Store, created, now
-from ..projects.models import ORGANIZATION
+from ..organizations.models import ORGANIZATION
 from ..services import models as services
+from . import resources
 
 CREATED = "created"
 RUNNING = "in-progress"
@@ -57,6 +58,7 @@ def create(
         "app": service.get("app"),
         "functionName": function_name,
         "input": inputs or {},
+        "resources": resources.of_inputs(inputs),
         "output": None,
         "status": [entry],
         "statusLog": [entry],
@@ -87,9 +89,10 @@ def ended(execution: Document) -> bool:
     return execution["latestStatus"]["status"] in ENDED
 
 
-def start(store: Store, execution: Document) -> None:
+def start(store: Store, execution: Document, replica: str | None = None) -> None:
+    """Mark an execution as running; `replica` names the worker process."""
     execution["startedAt"] = now()
-    log(store, execution, RUNNING, percent=0)
+    log(store, execution, RUNNING, percent=0, replica=replica)
 
 
 def progress(
@@ -161,12 +164,16 @@ def log(
     percent: int | None = None,
     message: str | None = None,
     error: str | None = None,
+    replica: str | None = None,
 ) -> None:
     """Add an entry to an execution's status log, and write the execution."""
     if percent is None:
         percent = execution["latestStatus"].get("percentComplete", 0)
     entry: Document = {"timestamp": now(), "status": status, "percentComplete": percent}
-    entry |= {key: value for key, value in (("message", message), ("error", error)) if value is not None}
+    if status != CREATED:
+        replica = replica or execution["latestStatus"].get("replicaId")
+    more = {"message": message, "error": error, "replicaId": replica}
+    entry |= {key: value for key, value in more.items() if value is not None}
     execution["latestStatus"] = entry
     kept = execution["statusLog"]
     if len(kept) >= LONGEST_LOG:

@@ -1,9 +1,10 @@
 """Routes of executions, and the query that lists what services are made of."""
 
-from ...api import Call, Raw, Route, fetch, one, paged
+from ...api import Call, Raw, Route, one, paged
 from ...errors import bad_request, not_emulated
 from ...events import Event
 from ...query import everything, search
+from ...resources import Resource
 from ...store import Document, is_id
 from ...validation import require
 from ..datasets import models as stored
@@ -66,16 +67,13 @@ def _create_batch(call: Call, service: Document, name: str, batch: Document) -> 
     return commands.finished(call, "CreateExecutions", {"serviceId": service["id"], "count": len(rows)})
 
 
-def update(call: Call) -> Raw:
+def update(call: Call, execution: Document, body: Document) -> None:
     """Change an execution's output, or ask for its end."""
-    execution = call.store.get("executions", call.params["execution_id"])
-    body = require(call.body)
     if body.get("toTerminate") and not models.ended(execution):
         models.terminate(call.store, execution)
     if body.get("output") is not None:
         execution["output"] = body["output"]
         call.store.put("executions", execution)
-    return one(call, "executions", execution["id"])
 
 
 def progress(call: Call) -> Raw:
@@ -154,8 +152,7 @@ ROUTES = [
     Route("POST", "/executions/rerun", rerun_batch),
     Route("POST", "/executions/resource/query", query_resources),
     Route("POST", "/executions/{service_id}", create),
-    Route("GET", "/executions/{execution_id}", fetch("executions", "execution_id")),
-    Route("PATCH", "/executions/{execution_id}", update),
+    *Resource("executions", "/executions", update=update).routes,
     Route("POST", "/executions/{execution_id}/attempts", attempt),
     Route("POST", "/executions/{execution_id}/progress", progress),
     Route("POST", "/executions/{execution_id}/rerun", rerun),

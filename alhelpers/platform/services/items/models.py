@@ -11,13 +11,8 @@ from ...store import Document, Store, created, now
 from ...validation import merge
 from .content import guess_type
 
-# Fields that a PATCH may not change: they are computed, or never change.
-FIXED = frozenset(
-    (
-        "id datasetId dataset url stream thumbnail annotations annotated annotationsCount createdAt updatedAt "
-        "updatedBy creator type hidden dir name"
-    ).split()
-)
+# Fields that a PATCH may change as they are; others are computed, never change, or are not known.
+OPEN = ("description", "spec")
 COMPUTED_SYSTEM = ("size", "mimetype", "originalname", "width", "height", "channels", "exif", "shebang")
 # System metadata that only the tasks of an item write.
 WORK_SYSTEM = ("refs", "taskStatusLog")
@@ -180,11 +175,10 @@ def update(store: Store, item: Document, patch: Document, user: str, *, system: 
     filename = patch.get("filename")
     if filename is None and patch.get("name") is not None:
         filename = posixpath.join(item["dir"], _plain_name(patch["name"]))
-    patch = {key: value for key, value in patch.items() if key not in FIXED | {"filename"}}
-    metadata = patch.pop("metadata", None) or {}
+    metadata = patch.get("metadata") or {}
     if not system:
         metadata = {key: value for key, value in metadata.items() if key != "system"}
-    merge(item, patch)
+    merge(item, {key: patch[key] for key in OPEN if key in patch})
     merge_metadata(item, metadata)
     if item.get("description") == "":
         del item["description"]

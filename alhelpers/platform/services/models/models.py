@@ -4,12 +4,12 @@ import json
 import posixpath
 from typing import Any
 
-from ...errors import bad_request
+from ...errors import bad_request, not_found
 from ...store import Document, Store, created, now
 from ...validation import require, with_system
 from ..datasets import models as datasets
 from ..items import models as items
-from ..projects.models import ORGANIZATION
+from ..organizations.models import ORGANIZATION
 
 STATUSES = ("created", "pre-trained", "pending", "training", "trained", "deployed", "failed", "cloning")
 FIXED = frozenset(
@@ -20,11 +20,13 @@ TEXTS = ("description", "datasetId", "packageId", "moduleName", "scope", "versio
 APP_TEXTS = ("id", "componentName", "dpkName", "dpkVersion", "dpkId")
 
 
-def create(store: Store, body: Document, user: str) -> Document:
+def create(store: Store, body: Document, user: str, *, unique: bool = True) -> Document:
+    """Make a model; two apps may bring models of one name, which is then not `unique`."""
     require(body, "name", "projectId")
     check_fields(body)
     store.row("projects", body["projectId"])
-    store.check_new_name("models", projectId=body["projectId"], name=body["name"])
+    if unique:
+        store.check_new_name("models", projectId=body["projectId"], name=body["name"])
     if body.get("datasetId"):
         store.row("datasets", body["datasetId"])
     metadata = body.get("metadata") or {}
@@ -185,11 +187,28 @@ def delete(store: Store, model_id: str) -> None:
     binaries = datasets.binaries(store, model["projectId"])["id"]
     own = {each.get("itemId") for each in own_artifacts(store, model)}
     folder = f"{ARTIFACTS}/{model['name']}"
-    rows = store.find("items", datasetId=binaries, filename=folder, type="dir")
+    shared = _is_other(store, model, model["name"])
+    rows = () if shared else store.find("items", datasetId=binaries, filename=folder, type="dir")
     ids = [row.id for row in rows]
     ids += [row.id for each in own if each for row in store.find("items", id=each) if row.scope == binaries]
     items.delete(store, ids)
     store.emit("Model", "Deleted", model_id, project=model["projectId"])
+
+
+def precision_recall(store: Store, body: Document) -> Document:
+    """Return the points that the last evaluation on a dataset has left for an IoU threshold, from a confidence up."""
+    path = f"/.modelscores/{body['modelId']}-interpolated.json"
+    item = items.by_path(store, store.row("datasets", body["datasetId"]).id, path)
+    if item is None:
+        raise not_found(f"scores on dataset {body['datasetId']} of model", body["modelId"])
+    curves = json.loads(store.blob_path(store.row("items", item["id"]).blob or "").read_bytes())
+    points = next((curves[key] for key in curves if float(key) == body.get("iouThreshold")), None)
+    if points is None:
+        known = ", ".join(curves)
+        raise bad_request(f"'iouThreshold' must be one of {known}, got {body.get('iouThreshold')!r}")
+    least = body.get("confThreshold") or 0
+    kept = [place for place, confidence in enumerate(points["confidence"]) if confidence >= least]
+    return {name: [values[place] for place in kept] for name, values in points.items()}
 
 
 def publish_metrics(store: Store, samples: Any) -> None:

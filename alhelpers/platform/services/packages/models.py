@@ -3,11 +3,11 @@
 import re
 from typing import Any
 
-from ...errors import bad_request
+from ...errors import ApiError, bad_request
 from ...store import Document, Store, created, now
 from ...validation import require
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+NAME = re.compile(r"[a-z]([a-z0-9-]{0,33}[a-z0-9])?")
 VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}")
 FIRST = "1.0.0"
 FIELDS = (
@@ -26,11 +26,15 @@ DEFAULT_MODULE = {
 
 def check_name(name: Any) -> None:
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise bad_request(f"a package's name has letters, digits, '-' and '_', at most 128, got {name!r}")
+        raise bad_request(
+            "a package's name has small letters, digits and '-', at most 35 of them; it begins with a letter and"
+            f" does not end with '-', got {name!r}"
+        )
 
 
 def create(store: Store, body: Document, user: str) -> Document:
     require(body, "name", "projectId")
+    check_name(body["name"])
     store.row("projects", body["projectId"])
     version = body.get("version") or FIRST
     package = {
@@ -57,6 +61,8 @@ def create(store: Store, body: Document, user: str) -> Document:
 def update(store: Store, package: Document, body: Document) -> Document:
     """Write the next revision of a package; by default with the next patch number."""
     version = body.get("version") or package["version"]
+    if body.get("name", package["name"]) != package["name"]:
+        check_name(body["name"])
     if version == package["version"]:
         major, minor, patch = str(version).split(".")
         version = f"{major}.{minor}.{int(patch) + 1}"
@@ -68,12 +74,12 @@ def update(store: Store, package: Document, body: Document) -> Document:
 
 
 def _write(store: Store, package: Document) -> None:
-    check_name(package["name"])
     version, modules = package["version"], package["modules"]
     if not isinstance(version, str) or not VERSION.fullmatch(version):
         raise bad_request(f"a package's version is MAJOR.MINOR.PATCH such as '1.0.0', got {version!r}")
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
         raise bad_request(f"'modules' of a package must be a list of objects, got {modules!r}")
+    _check_ports(modules)
     other = store.find_one("packages", projectId=package["projectId"], name=package["name"])
     if other is not None and other["id"] != package["id"]:
         raise bad_request(
@@ -85,6 +91,18 @@ def _write(store: Store, package: Document) -> None:
         )
     store.put("packages", package)
     store.put("package_revisions", package | {"id": store.new_id(), "packageId": package["id"]})
+
+
+def _check_ports(modules: list[Document]) -> None:
+    """Refuse functions with two inputs, or two outputs, of one name."""
+    functions = [each for module in modules for each in module.get("functions") or []]
+    for function in functions:
+        for side in ("input", "output"):
+            names = [port.get("name") for port in require(function).get(side) or [] if isinstance(port, dict)]
+            if len(set(map(str, names))) < len(names):
+                raise ApiError(
+                    409, f"the {side}s of {function.get('name')!r} need different names, got {names}"
+                )
 
 
 def revisions(store: Store, package_id: str) -> list[Document]:

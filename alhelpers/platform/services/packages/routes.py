@@ -1,28 +1,27 @@
 """Routes of packages; a list of them comes with the other queries about what runs (``/query/faas``)."""
 
-from ...api import Call, Raw, Route, one, remove
+from typing import Any
+
+from ...api import Call, Route, one
+from ...resources import Resource
 from ...store import Document
-from ...validation import require
 from ..apps import models as apps
 from . import models
 
 
-def create(call: Call) -> Raw:
-    return one(call, "packages", models.create(call.store, require(call.body), call.user)["id"])
+def create(call: Call, body: Document) -> Document:
+    return models.create(call.store, body, call.user)
 
 
-def get(call: Call) -> Raw:
-    """Fetch a package, or the dpk of that id: a model names its code by one or the other."""
-    package_id = call.params["package_id"]
+def answer(call: Call, package_id: str) -> Any:
+    """Return a package, or the dpk of that id: a model names its code by one or the other."""
     if call.store.count("packages", id=package_id):
         return one(call, "packages", package_id)
     return one(call, "dpks", apps.by_id(call.store, package_id, "package")["id"])
 
 
-def update(call: Call) -> Raw:
-    package = call.store.get("packages", call.params["package_id"])
-    models.update(call.store, package, require(call.body))
-    return one(call, "packages", package["id"])
+def update(call: Call, package: Document, body: Document) -> None:
+    models.update(call.store, package, body)
 
 
 def revisions(call: Call) -> list[Document]:
@@ -37,9 +36,6 @@ def free_name(call: Call) -> Document:
 
 ROUTES = [
     Route("GET", "/piper-misc/naming/packages/{name}", free_name),
-    Route("POST", "/packages", create),
-    Route("GET", "/packages/{package_id}", get),
+    *Resource("packages", "/packages", create, update, models.delete, answer=answer).routes,
     Route("GET", "/packages/{package_id}/revisions", revisions),
-    Route("PATCH", "/packages/{package_id}", update),
-    Route("DELETE", "/packages/{package_id}", remove(models.delete, "package_id")),
 ]

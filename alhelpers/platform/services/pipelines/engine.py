@@ -146,9 +146,10 @@ def pass_on(store: Store, pipeline: Document, cycle: Document, execution: Docume
                 f"{graph.label(node)} returned {len(arriving)} values, more than {MAX_FAN_OUT}",
             )
             continue
-        for each in arriving:
-            if _passes_filter(store, connection, port, each):
-                _deliver(store, pipeline, cycle, target, port, each)
+        passed = [each for each in arriving if _passes_filter(store, connection, port, each)]
+        if passed:
+            many = {"values": passed, "list": arriving is value}
+            _deliver(store, pipeline, cycle, execution, target, port, many)
 
 
 def _matches_action(connection: Document, action: str | None) -> bool:
@@ -171,19 +172,34 @@ def _passes_filter(store: Store, connection: Document, port: Document, value: An
 
 
 def _deliver(
-    store: Store, pipeline: Document, cycle: Document, node: Document, port: Document, value: Any
+    store: Store,
+    pipeline: Document,
+    cycle: Document,
+    execution: Document,
+    node: Document,
+    port: Document,
+    many: Document,
 ) -> None:
-    """Pass a value to an in-port. A node with several connected in-ports runs when each of them has a value."""
+    """Pass values to an in-port. A node with several connected in-ports runs when each of them has some.
+
+    It runs once for each value of a list: a single value of another port is repeated, lists must have one length.
+    """
     needed = graph.connected_inputs(pipeline, node)
-    if len(needed) <= 1:
-        _run(store, pipeline, cycle, node, {port["name"]: value})
-        return
-    # In a loop a port may get its second value before another its first: values queue, and are taken in turn.
+    names = {each["portId"]: each["name"] for each in graph.inputs(node)}
+    # In a loop a port may get its second values before another its first: they queue, and are taken in turn.
     queues = cycle["waiting"].setdefault(node["id"], {})
-    queues.setdefault(port["portId"], []).append(value)
-    if all(queues.get(each) for each in needed):
-        names = {each["portId"]: each["name"] for each in graph.inputs(node)}
-        _run(store, pipeline, cycle, node, {names[each]: queues[each].pop(0) for each in needed})
+    queues.setdefault(port["portId"], []).append(many)
+    if not all(queues.get(each) for each in needed):
+        return
+    taken = {each: queues[each].pop(0) for each in needed}
+    lengths = {len(each["values"]) for each in taken.values() if each["list"]} or {1}
+    if len(lengths) > 1:
+        reason = f"{graph.label(node)} got lists of {sorted(lengths)} values, which do not go together"
+        _fail_cycle(cycle, execution, reason)
+        return
+    for place in range(*lengths):
+        chosen = {each: found["values"][place if found["list"] else 0] for each, found in taken.items()}
+        _run(store, pipeline, cycle, node, {names[each]: value for each, value in chosen.items()})
 
 
 # --------------------------------------------------------------------------------------------------------- status

@@ -64,8 +64,9 @@ def reset(store: Store, pipeline: Document, user: str) -> None:
     store.put("pipelines", pipeline | {"countedFrom": store.new_id(), "updatedAt": now(), "updatedBy": user})
 
 
-def delete(store: Store, pipeline: Document) -> None:
+def delete(store: Store, pipeline_id: str) -> None:
     """Delete a pipeline with its triggers, code and cycles; its tasks and executions stay."""
+    pipeline = store.get("pipelines", pipeline_id)
     engine.terminate_all(store, pipeline["id"])
     for row in list(of_pipeline(store, pipeline)):
         triggers.delete(store, row.id)
@@ -89,7 +90,12 @@ def sync_triggers(store: Store, pipeline: Document, user: str, moment: datetime)
         row = existing.pop(start["nodeId"], None) if wanted else None
         if not wanted:
             continue
+        node = graph.node_by_id(pipeline, start["nodeId"]) or {"id": start["nodeId"]}
         spec = dict(wanted.get("spec") or {})
+        if wanted.get("type") == triggers.EVENT and node.get("type") == graph.STORAGE:
+            condition = triggers.read_filter(spec.get("filter"))
+            parts = condition["$and"] if condition.keys() == {"$and"} else [condition] if condition else []
+            spec["filter"] = {"$and": [*parts, {"datasetId": graph.dataset_id(pipeline, node)}]}
         spec["operation"] = {"type": "pipeline", "id": pipeline["id"], "nodeId": start["nodeId"]}
         kind = wanted.get("type")
         if row is not None and store.parsed(row)["type"] == kind:
@@ -97,7 +103,6 @@ def sync_triggers(store: Store, pipeline: Document, user: str, moment: datetime)
             continue
         if row is not None:
             triggers.delete(store, row.id)
-        node = graph.node_by_id(pipeline, start["nodeId"]) or {"id": start["nodeId"]}
         name = wanted.get("name") or f"{pipeline['name']}-{graph.label(node)}"
         body = {"projectId": pipeline["projectId"], "name": name, "type": kind, "spec": spec}
         triggers.create(store, body, user, moment)
@@ -135,7 +140,8 @@ def batch(
             f"the query finds {len(found)} items; one batch takes at most {LARGEST_BATCH}: narrow the query"
         )
     for row in found:
-        engine.begin(store, pipeline, user, inputs=args | {name: {"item_id": row.id}}, node_id=node_id)
+        inputs = args | {name: {"item_id": row.id}}
+        engine.begin(store, pipeline, user, inputs=inputs, node_id=node_id, collect=True)
     spec = {"pipelineId": pipeline["id"], "nodeId": node_id, "query": query, "count": len(found)}
     return commands.record(store, "PipelineExecuteBatch", spec)
 

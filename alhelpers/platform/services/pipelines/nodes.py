@@ -25,6 +25,9 @@ def launch(store: Store, pipeline: Document, cycle: Document, node: Document, in
             execution = _internal(store, pipeline, node, inputs, link, user)
             executions.finish(store, execution, executions.FAILED, message=error.message)
             return execution
+    if node["type"] == graph.STORAGE:
+        folder = (node.get("metadata") or {}).get("dir")
+        inputs = inputs | {"dataset_id": graph.dataset_id(pipeline, node), "folder": folder}
     execution = _internal(store, pipeline, node, inputs, link, user)
     _execute(store, pipeline, node, execution)
     return execution

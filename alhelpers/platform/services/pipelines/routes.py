@@ -7,10 +7,11 @@ from ...api import Call, Raw, Route, one, render
 from ...errors import bad_request, not_found
 from ...events import Event
 from ...query import Page, everything, search
+from ...resources import Resource
 from ...store import Document
 from ...validation import require
 from ..exports.models import finished
-from . import engine, lifecycle, models, statistics, tasks, validation
+from . import compositions, engine, lifecycle, models, statistics, tasks, validation
 
 
 def _pipeline(call: Call) -> Document:
@@ -26,8 +27,8 @@ def _page(call: Call, page: Page, documents: list[Document]) -> Document:
     return {"items": documents} | page.envelope()
 
 
-def create(call: Call) -> Raw:
-    return _answer(call, models.create(call.store, require(call.body), call.user)["id"])
+def create(call: Call, body: Document) -> Document:
+    return models.create(call.store, body, call.user)
 
 
 def validate(call: Call) -> Document:
@@ -42,8 +43,10 @@ def validate(call: Call) -> Document:
 
 
 def query(call: Call) -> Document:
-    """List pipelines, or (resource 'pipelineState') their cycles."""
+    """List pipelines, or (by the resource of the query) their cycles or compositions."""
     body = require(call.body)
+    if body.get("resource") == "composition":
+        return compositions.query(call, body)
     if body.get("resource") == "pipelineState":
         page = search(call.store, "cycles", body)
         return _page(call, page, [_shown_cycle(call, row.id) for row in page.rows])
@@ -54,40 +57,16 @@ def query(call: Call) -> Document:
     return _page(call, page, documents)
 
 
-def get(call: Call) -> Raw:
-    return _answer(call, call.params["pipeline_id"])
-
-
-def update(call: Call) -> Raw:
-    pipeline = _pipeline(call)
-    models.update(call.store, pipeline, require(call.body), call.user)
-    _follow(call, pipeline)
-    return _answer(call, pipeline["id"])
-
-
-def update_variables(call: Call) -> Raw:
-    pipeline = _pipeline(call)
-    models.update(call.store, pipeline, {"variables": require(call.body).get("variables") or []}, call.user)
-    _follow(call, pipeline)
-    return _answer(call, pipeline["id"])
-
-
-def _follow(call: Call, pipeline: Document) -> None:
+def update(call: Call, pipeline: Document, body: Document) -> None:
+    models.update(call.store, pipeline, body, call.user)
     if pipeline["status"] == engine.INSTALLED:
         lifecycle.apply_changes(call.store, pipeline, call.user, call.clock.now())
 
 
-def delete(call: Call) -> Document:
+def update_variables(call: Call) -> Raw:
     pipeline = _pipeline(call)
-    lifecycle.delete(call.store, pipeline)
-    return {"id": pipeline["id"]}
-
-
-def composition(call: Call) -> Document:
-    for pipeline in call.store.find_all("pipelines"):
-        if pipeline.get("compositionId") == call.params["composition_id"]:
-            return models.composition(pipeline)
-    raise not_found("composition", call.params["composition_id"])
+    update(call, pipeline, {"variables": require(call.body).get("variables") or []})
+    return _answer(call, pipeline["id"])
 
 
 def install(call: Call) -> Raw:
@@ -158,7 +137,7 @@ def _shown_cycle(call: Call, cycle_id: str) -> Document:
     row = call.store.row("cycles", cycle_id, "pipeline execution")
     cycle = call.store.parsed(row)
     rows = call.store.find("executions", projectId=cycle["projectId"], cycle=cycle_id)
-    executed = [json.loads(render(call, "executions", each)) for each in rows]
+    executed = [{"_id": each.id} | json.loads(render(call, "executions", each)) for each in rows]
     url = f"{call.base}/pipelines/{cycle['pipelineId']}/executions/{cycle_id}"
     return {"url": url} | models.shown_cycle(cycle, executed)
 
@@ -204,13 +183,10 @@ def on_task_deleted(call: Call, event: Event) -> None:
 
 
 ROUTES = [
-    Route("POST", "/pipelines", create),
+    *Resource("pipelines", "/pipelines", create, update, lifecycle.delete, answer=_answer).routes,
     Route("POST", "/pipelines/query", query),
     Route("POST", "/pipelines/validate", validate),
-    Route("GET", "/pipelines/{pipeline_id}", get),
-    Route("PATCH", "/pipelines/{pipeline_id}", update),
     Route("PATCH", "/pipelines/{pipeline_id}/variables", update_variables),
-    Route("DELETE", "/pipelines/{pipeline_id}", delete),
     Route("POST", "/pipelines/{pipeline_id}/install", install),
     Route("POST", "/pipelines/{pipeline_id}/uninstall", pause),
     Route("POST", "/pipelines/{pipeline_id}/reset", reset),
@@ -218,7 +194,7 @@ ROUTES = [
     Route("GET", "/pipelines/{pipeline_id}/statistics", count),
     Route("POST", "/pipelines/{pipeline_id}/executions/rerun", rerun),
     Route("GET", "/pipelines/{pipeline_id}/executions/{cycle_id}", get_cycle),
-    Route("GET", "/compositions/{composition_id}", composition),
+    Route("GET", "/compositions/{composition_id}", compositions.get),
 ]
 LISTENERS = {
     ("Execution", "Finished"): on_finished,

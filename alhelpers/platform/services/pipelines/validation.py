@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from ... import dql
-from ...errors import bad_request
+from ...errors import ApiError, bad_request
 from ...store import Document, Store
 from ...validation import require
 from . import graph
@@ -23,13 +23,19 @@ PORT_FIELDS = {"portId": str, "actions": list, "variableName": str}
 WORDS = {list: "a list", dict: "an object", str: "a text", bool: "true or false"}
 
 
-def check_drawing(pipeline: Document) -> None:
-    """Check nodes, ports, connections and the start of a pipeline."""
-    _check_nodes(pipeline.get("nodes") or [])
-    _check_starts(pipeline)
-    for connection in pipeline.get("connections") or []:
-        _check_connection(pipeline, connection)
-    _check_loops(pipeline)
+def check_drawing(pipeline: Document, action: str = "update") -> None:
+    """Check nodes, ports, connections and the start of a pipeline; the errors begin as on the hosted platform."""
+    try:
+        _check_nodes(pipeline.get("nodes") or [])
+        _check_starts(pipeline)
+        for connection in pipeline.get("connections") or []:
+            _check_connection(pipeline, connection)
+        _check_loops(pipeline)
+    except ApiError as error:
+        reason = f"Invalid input specified, Failed to {action} pipeline: {error.message}"
+        raise ApiError(error.status, reason) from error
+    if sum(start.get("type") == "root" for start in pipeline.get("startNodes") or []) > 1:
+        raise bad_request("Invalid input specified, Pipeline may only include 1 root node")
 
 
 def _check_nodes(nodes: list[Any]) -> None:
@@ -74,8 +80,6 @@ def _check_starts(pipeline: Document) -> None:
         if start.get("trigger") is not None:
             trigger = require(start["trigger"], "type")
             _check_fields(trigger, "a start node's trigger", {"spec": dict, "name": str})
-    if sum(start.get("type") == "root" for start in starts) > 1:
-        raise bad_request("Pipeline may only include 1 root node")
 
 
 def _check_connection(pipeline: Document, connection: Any) -> None:
@@ -132,7 +136,8 @@ def _check_loops(pipeline: Document) -> None:
                 pending.pop()
             elif following in path:
                 node = graph.node_by_id(pipeline, following)
-                raise bad_request(f"Infinite Loop detected for node {graph.label(node or {'id': following})}")
+                name = graph.label(node or {"id": following})
+                raise bad_request(f'Infinite Loop detected for node "{name}"')
             elif following not in done:
                 path.append(following)
                 pending.append(iter(targets.get(following, ())))

@@ -41,8 +41,9 @@ def prepare(store: Store, pipeline: Document, user: str) -> None:
         elif node["type"] in (graph.CODE, graph.FUNCTION, graph.CUSTOM):
             service = service_of(store, pipeline, node, user)
             pipeline.setdefault("serviceIds", {})[node["id"]] = service["id"]
-            # Readers of the pipeline find a node's service by this name.
-            node["namespace"] = (node.get("namespace") or {}) | {"serviceName": service["name"]}
+            # Readers of the pipeline find a node's service and package by these names.
+            names = {"serviceName": service["name"], "packageName": service["packageName"]}
+            node["namespace"] = (node.get("namespace") or {}) | names
     store.put("pipelines", pipeline)
 
 
@@ -51,13 +52,14 @@ def refresh(store: Store, pipeline: Document, user: str) -> None:
     for node in graph.nodes(pipeline):
         if node["type"] == graph.ML:
             ml.prepare(store, pipeline, node, user)
+    store.put("pipelines", pipeline)
 
 
 def remove_code(store: Store, pipeline: Document) -> None:
     """Delete the services of a pipeline's own code; those of apps may have other users."""
     prefix = f"{pipeline['id']}-"
     for service in store.find_all("services", projectId=pipeline["projectId"]):
-        if service["name"].startswith(prefix):
+        if str(service["packageName"]).startswith(prefix):
             services.delete(store, service["id"])
             store.delete("packages", id=service["packageId"])
 
@@ -129,9 +131,13 @@ def _code_service(store: Store, pipeline: Document, node: Document, user: str) -
     code = given.get("code")
     if not isinstance(code, str) or not code.strip():
         raise bad_request(f"node {graph.label(node)!r} has no code: 'config.package.code' must hold it")
-    # A template may be used twice, so the node's id alone is not unique.
-    name = f"{pipeline['id']}-{node['id']}"
-    package = _code_package(store, pipeline, node, name, code, user)
+    # A template may be used twice, so neither the node's id nor the name in it is unique.
+    own = f"{pipeline['id']}-{node['id']}"
+    package = _code_package(store, pipeline, node, own, code, user)
+    name = (node.get("namespace") or {}).get("serviceName") or own
+    other = store.find_one("services", projectId=pipeline["projectId"], name=name)
+    if other is not None and other["packageName"] != own:
+        name = own
     config = (node.get("metadata") or {}).get("serviceConfig") or (node.get("config") or {})
     settings = {key: config[key] for key in ("runtime", "initParams", "executionTimeout") if config.get(key)}
     return services.ensure(

@@ -83,9 +83,13 @@ def embed_datasets(store: Store, model: Document, body: Document, user: str) -> 
     return len(dataset_ids)
 
 
-def deploy(store: Store, model: Document, body: Document, user: str) -> Document:
-    """Make the service that predicts with a model, and record it in the model."""
-    service = service_of(store, model, DEPLOY, body.get("serviceConfig"), user)
+def deploy(
+    store: Store, model: Document, body: Document, user: str, before: Document | None = None
+) -> Document:
+    """Make the service that predicts with a model, or take over one of another model; record it in the model."""
+    if before is not None:
+        undeploy(store, before, user)
+    service = service_of(store, model, DEPLOY, body.get("serviceConfig"), user, before)
     deployed = model["metadata"]["system"].setdefault("deploy", {}).setdefault("services", [])
     if service["id"] not in deployed:
         deployed.append(service["id"])
@@ -96,8 +100,15 @@ def deploy(store: Store, model: Document, body: Document, user: str) -> Document
     return service
 
 
-def service_of(store: Store, model: Document, operation: str, config: Any, user: str) -> Document:
-    """Make or update the service for one operation of a model."""
+def service_of(
+    store: Store,
+    model: Document,
+    operation: str,
+    config: Any,
+    user: str,
+    before: Document | None = None,
+) -> Document:
+    """Make or update the service for one operation of a model, which may be one of another model before."""
     if config is not None and not isinstance(config, dict):
         raise bad_request(f"'serviceConfig' must be an object, got {config!r}")
     config = {
@@ -105,7 +116,7 @@ def service_of(store: Store, model: Document, operation: str, config: Any, user:
     }
     package = _package(store, model)
     module = services.module_of(package, config.pop("moduleName", None) or model.get("moduleName"))
-    existing = services.of_model(store, model["projectId"], model["id"], operation)
+    existing = [before] if before else services.of_model(store, model["projectId"], model["id"], operation)
     app = model.get("app") or {}
     configured = services.compute_config(package, module)
     runtime = RUNTIME | (configured.get("runtime") or {}) | (config.pop("runtime", None) or {})

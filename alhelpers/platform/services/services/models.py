@@ -5,7 +5,7 @@ from typing import Any
 from ...errors import ApiError, bad_request
 from ...store import Document, Store, created, now
 from ...validation import check_whole_number, require
-from ..projects.models import ORGANIZATION
+from ..organizations.models import ORGANIZATION
 
 CONCURRENCY = 10
 RUNTIME = {"podType": "regular-s", "numReplicas": 1, "concurrency": CONCURRENCY, "autoscaler": None}
@@ -208,7 +208,7 @@ def function_of(module: Document, name: str) -> Document | None:
 
 
 def compute_config(package: Document, module: Document) -> Document:
-    return config_of(package, module.get("computeConfig"))
+    return config_of(package, module.get("computeConfig") or "default")
 
 
 def config_of(package: Document, name: str | None) -> Document:

@@ -1,14 +1,15 @@
-from ...api import Call, Raw, Route, fetch, one, remove
+from ...api import Call, Raw, Route, one
 from ...errors import bad_request
 from ...events import Event
+from ...resources import Resource
 from ...store import Document
 from ...validation import require
 from ..exports import models as commands
 from . import apps, ml, models
 
 
-def create(call: Call) -> Raw:
-    body = require(call.body, "name", "projectId", "packageId")
+def create(call: Call, body: Document) -> Document:
+    require(body, "name", "projectId", "packageId")
     package = models.package_by_id(call.store, body["packageId"], body.get("packageRevision"))
     module = models.module_of(package, body.get("moduleName"))
     body = models.compute_config(package, module) | {
@@ -16,13 +17,11 @@ def create(call: Call) -> Raw:
     }
     body |= {"moduleName": module["name"], "packageName": package.get("name")}
     body["packageRevision"] = body.get("packageRevision") or package.get("version")
-    return one(call, "services", models.create(call.store, body, call.user)["id"])
+    return models.create(call.store, body, call.user)
 
 
-def update(call: Call) -> Raw:
-    service = call.store.get("services", call.params["service_id"])
-    models.update(call.store, service, require(call.body), call.user)
-    return one(call, "services", service["id"])
+def update(call: Call, service: Document, body: Document) -> None:
+    models.update(call.store, service, body, call.user)
 
 
 def revisions(call: Call) -> list[Document]:
@@ -143,10 +142,7 @@ ROUTES = [
     Route("POST", "/ml/models/{model_id}/{operation:predict|embed}", predict),
     Route("POST", "/ml/models/{model_id}/embed/datasets", embed_datasets),
     Route("POST", "/ml/models/{model_id}/deploy", deploy),
-    Route("POST", "/services", create),
-    Route("GET", "/services/{service_id}", fetch("services", "service_id")),
-    Route("PATCH", "/services/{service_id}", update),
-    Route("DELETE", "/services/{service_id}", remove(models.delete, "service_id")),
+    *Resource("services", "/services", create, update, models.delete).routes,
     Route("GET", "/services/{service_id}/revisions", revisions),
     Route("POST", "/services/{service_id}/stop", pause),
     Route("POST", "/services/{service_id}/resume", resume),

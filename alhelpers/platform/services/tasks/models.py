@@ -1,8 +1,10 @@
 """Tasks: made from a query of items and shared among assignees."""
 
 import json
+import re
 from typing import Any
 
+from ... import dql
 from ...errors import bad_request
 from ...query import everything
 from ...store import Document, Store, now
@@ -34,6 +36,15 @@ NUMBERS = {
 
 def create(store: Store, body: Any, user: str) -> Document:
     """Make a task from a request of the SDK, with the items of its query, shared among its assignees."""
+    task, shares = planned(store, body, user)
+    items = matching(store, task, body.get("query"), body.get("limit"))
+    store.put("tasks", task)
+    store.emit("Task", "Created", task["id"], project=task["projectId"], dataset=task["datasetId"])
+    return add_items(store, task, items, user, shares=shares)
+
+
+def planned(store: Store, body: Any, user: str) -> tuple[Document, workload.Workload]:
+    """Build a task of a request, and the shares of its assignees; nothing is stored."""
     task = _described(store, require(body, "name", "projectId", "datasetId"), user)
     shares = workload.parse(body.get("workload") or [])
     system = task["metadata"]["system"]
@@ -41,10 +52,7 @@ def create(store: Store, body: Any, user: str) -> Document:
         shares = _check_pulling(system, shares)
     if shares:
         system["workloadDistribution"] = workload.to_json(shares)
-    items = matching(store, task, body.get("query"), body.get("limit"))
-    store.put("tasks", task)
-    store.emit("Task", "Created", task["id"], project=task["projectId"], dataset=task["datasetId"])
-    return add_items(store, task, items, user, shares=shares)
+    return task, shares
 
 
 def _described(store: Store, body: Document, user: str) -> Document:
@@ -136,11 +144,15 @@ def check_spec(store: Store, spec: Any) -> Document:
 
 
 def check_due_date(value: Any) -> int | float:
-    """Check a date in milliseconds; None becomes 0."""
+    """Check a date in milliseconds, or an ISO date or number as text; None becomes 0."""
     if value is None:
         return 0
+    if isinstance(value, str):
+        moment = dql.instant(value)
+        number = re.fullmatch(r"\d{1,17}(\.\d{1,9})?", value)
+        value = moment * 1000 if moment is not None else float(value) if number else value
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e17:
-        raise bad_request(f"'dueDate' must be a time in milliseconds, got {value!r}")
+        raise bad_request(f"'dueDate' must be a time in milliseconds, or an ISO date, got {value!r}")
     return value
 
 

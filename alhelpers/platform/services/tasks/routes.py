@@ -1,9 +1,11 @@
 from typing import Any
 
-from ...api import Call, Raw, Route, fetch, one, paged
+from ... import dql
+from ...api import Call, Raw, Route, one, paged
 from ...errors import bad_request
 from ...events import Event
 from ...query import everything, search
+from ...resources import Resource
 from ...store import Document
 from ...validation import require
 from ..exports.models import finished
@@ -25,15 +27,29 @@ def create(call: Call) -> Raw:
 
 def query(call: Call) -> Raw:
     body = require(call.body)
+    body = body | {"filter": _by_either_name(body.get("filter"))}
     context = require(body.get("context") or {})
     scope = assignments.in_projects(context.get("projectIds") or [])
     return paged(call, "tasks", search(call.store, "tasks", body, **scope))
 
 
-def update(call: Call) -> Raw:
-    task = call.store.get("tasks", call.params["task_id"])
-    models.update(call.store, task, require(call.body), call.user)
-    return one(call, "tasks", task["id"])
+def _by_either_name(condition: Any) -> Any:
+    """Let a condition on the name of a pipeline's task hold also for its name with that of the pipeline."""
+    if isinstance(condition, list):
+        return [_by_either_name(each) for each in condition]
+    if not isinstance(condition, dict):
+        return condition
+    either = [
+        {"$or": [{"name": value}, {"metadata.system.longName": value}]}
+        if key == "name"
+        else {key: _by_either_name(value) if key in dql.LOGICAL else value}
+        for key, value in condition.items()
+    ]
+    return {"$and": either}
+
+
+def update(call: Call, task: Document, body: Document) -> None:
+    models.update(call.store, task, body, call.user)
 
 
 def delete(call: Call) -> Raw:
@@ -100,10 +116,8 @@ def list_assignments(call: Call) -> Raw:
     return paged(call, "assignments", assignments.listed(call.store, call.query))
 
 
-def update_assignment(call: Call) -> Raw:
-    assignment = call.store.get("assignments", call.params["assignment_id"])
-    assignments.update(call.store, assignment, require(call.body), call.user, system=call.system)
-    return one(call, "assignments", assignment["id"])
+def update_assignment(call: Call, assignment: Document, body: Document) -> None:
+    assignments.update(call.store, assignment, body, call.user, system=call.system)
 
 
 def reassign(call: Call) -> Raw:
@@ -174,16 +188,14 @@ def update_reviews(call: Call, event: Event) -> None:
 ROUTES = [
     Route("POST", "/annotationtasks", create),
     Route("POST", "/annotationtasks/query", query),
-    Route("GET", "/annotationtasks/{task_id}", fetch("tasks", "task_id")),
-    Route("PATCH", "/annotationtasks/{task_id}", update),
+    *Resource("tasks", "/annotationtasks", update=update).routes,
     Route("DELETE", "/annotationtasks/{task_id}", delete),
     Route("POST", "/annotationtasks/{task_id}/addToTask", add_items),
     Route("POST", "/annotationtasks/{task_id}/removeFromTask", remove_items),
     Route("POST", "/assignments/items/tasks/{task_id}/status", set_in_task),
     Route("POST", "/assignments/{assignment_id}/items/{item_id}/status", set_in_assignment),
     Route("GET", "/assignments", list_assignments),
-    Route("GET", "/assignments/{assignment_id}", fetch("assignments", "assignment_id")),
-    Route("PATCH", "/assignments/{assignment_id}", update_assignment),
+    *Resource("assignments", "/assignments", update=update_assignment).routes,
     Route("POST", "/assignments/{assignment_id}/reassign", reassign),
     Route("POST", "/assignments/{assignment_id}/redistribute", redistribute),
 ]

@@ -62,6 +62,7 @@ def update(store: Store, trigger: Document, body: Document, user: str, moment: d
 
 def delete(store: Store, trigger_id: str) -> None:
     """Delete a trigger, with the record of what it has fired for."""
+    store.row("triggers", trigger_id)
     store.delete("trigger_log", triggerId=trigger_id)
     store.delete("triggers", id=trigger_id)
     store.emit("Trigger", "Changed", trigger_id)

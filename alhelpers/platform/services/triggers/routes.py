@@ -3,31 +3,22 @@
 import json
 from typing import Any
 
-from ...api import Call, Raw, Route, fetch, one
+from ...api import Call, Raw, Route
 from ...errors import not_emulated
 from ...events import Event
+from ...resources import Resource
 from ...store import Document, Store
-from ...validation import require
 from ..executions import models as executions
 from ..pipelines import engine, graph
 from . import models
 
 
-def create(call: Call) -> Raw:
-    trigger = models.create(call.store, require(call.body), call.user, call.clock.now())
-    return one(call, "triggers", trigger["id"])
+def create(call: Call, body: Document) -> Document:
+    return models.create(call.store, body, call.user, call.clock.now())
 
 
-def update(call: Call) -> Raw:
-    trigger = call.store.get("triggers", call.params["trigger_id"])
-    models.update(call.store, trigger, require(call.body), call.user, call.clock.now())
-    return one(call, "triggers", trigger["id"])
-
-
-def delete(call: Call) -> Document:
-    call.store.row("triggers", call.params["trigger_id"])
-    models.delete(call.store, call.params["trigger_id"])
-    return {"id": call.params["trigger_id"]}
+def update(call: Call, trigger: Document, body: Document) -> None:
+    models.update(call.store, trigger, body, call.user, call.clock.now())
 
 
 def clone(call: Call) -> Raw:
@@ -177,10 +168,7 @@ def forget(call: Call, event: Event) -> None:
 
 
 ROUTES: list[Route] = [
-    Route("POST", "/triggers", create),
-    Route("GET", "/triggers/{trigger_id}", fetch("triggers", "trigger_id")),
-    Route("PATCH", "/triggers/{trigger_id}", update),
-    Route("DELETE", "/triggers/{trigger_id}", delete),
+    *Resource("triggers", "/triggers", create, update, models.delete).routes,
     Route("POST", "/triggers/{trigger_id}/clone", clone),
     Route("GET", "/piper-misc/naming/triggers/{name}", free_name),
 ]

@@ -1,0 +1,114 @@
+"""Families of documents with the usual routes: create, get, update, delete, and a list or a query."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .api import Call, Raw, Route, one, paged
+from .query import search
+from .store import Document, Store, created, now
+from .validation import require
+
+
+def everywhere(call: Call) -> dict[str, Any]:
+    """Limit a query to nothing."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Documents of one kind under a path; each function that is given has its route.
+
+    `create` makes a document of a request's body, `update` writes a changed one, `delete` takes an id. `query` returns
+    the fields that a query is limited to, `answer` renders the document with an id.
+    """
+
+    kind: str
+    path: str
+    create: Callable[[Call, Document], Document] | None = None
+    update: Callable[[Call, Document, Document], Any] | None = None
+    delete: Callable[[Store, str], Any] | None = None
+    query: Callable[[Call], dict[str, Any]] | None = None
+    label: str | None = None
+    answer: Callable[[Call, str], Any] | None = None
+    methods: tuple[str, ...] = ("PATCH",)
+
+    @property
+    def routes(self) -> list[Route]:
+        place = f"{self.path}/{{id}}"
+        routes = [Route("GET", place, self.get)]
+        if self.create is not None:
+            routes.append(Route("POST", self.path, self._create))
+        if self.update is not None:
+            routes += [Route(method, place, self._update) for method in self.methods]
+        if self.delete is not None:
+            routes.append(Route("DELETE", place, self._delete))
+        if self.query is not None:
+            routes.append(Route("POST", f"{self.path}/query", self._query))
+        return routes
+
+    def get(self, call: Call) -> Any:
+        """Answer with the document whose id is in the path."""
+        return self._answer(call, call.params["id"])
+
+    def _answer(self, call: Call, document_id: str) -> Any:
+        return (
+            self.answer(call, document_id) if self.answer else one(call, self.kind, document_id, self.label)
+        )
+
+    def _create(self, call: Call) -> Any:
+        assert self.create is not None
+        return self._answer(call, self.create(call, require(call.body))["id"])
+
+    def _update(self, call: Call) -> Any:
+        assert self.update is not None
+        self.update(call, call.store.get(self.kind, call.params["id"], self.label), require(call.body))
+        return self._answer(call, call.params["id"])
+
+    def _delete(self, call: Call) -> Document:
+        assert self.delete is not None
+        self.delete(call.store, call.params["id"])
+        return {"id": call.params["id"]}
+
+    def _query(self, call: Call) -> Raw:
+        assert self.query is not None
+        return paged(call, self.kind, search(call.store, self.kind, require(call.body), **self.query(call)))
+
+
+Check = Callable[[Call, Document], None]
+
+
+def plain(
+    kind: str,
+    path: str,
+    fields: tuple[str, ...],
+    required: tuple[str, ...] = ("name",),
+    check: Check | None = None,
+    query: Callable[[Call], dict[str, Any]] | None = None,
+) -> Resource:
+    """Build the resource of documents that are stored as they are sent, without an effect on others.
+
+    `fields` are taken from a request, those in `required` must be non-empty strings, and `check` may refuse a document
+    or complete it before it is written. A variable part of the path is a field of the documents.
+    """
+
+    def write(call: Call, document: Document, body: Document) -> Document:
+        document = document | {key: body[key] for key in fields if key in body}
+        document = {key: value for key, value in document.items() if value is not None}
+        require(document, *required)
+        if check is not None:
+            check(call, document)
+        call.store.put(kind, document)
+        return document
+
+    def create(call: Call, body: Document) -> Document:
+        return write(call, {**call.params, "id": call.store.new_id(), **created(call.user)}, body)
+
+    def update(call: Call, document: Document, body: Document) -> None:
+        write(call, document | {"updatedAt": now()}, body)
+
+    def delete(store: Store, document_id: str) -> None:
+        store.row(kind, document_id, kind.replace("_", " ").rstrip("s"))
+        store.delete(kind, id=document_id)
+
+    return Resource(kind, path, create, update, delete, query, kind.replace("_", " ").rstrip("s"))
