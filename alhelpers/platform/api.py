@@ -7,9 +7,9 @@ from typing import Any
 
 from .clock import Clock
 from .events import Event
-from .query import Page, search
+from .query import MAX_PAGE, Page
 from .store import Row, Store
-from .validation import require
+from .validation import whole_number
 
 
 @dataclass(frozen=True)
@@ -105,24 +105,21 @@ def paged(call: Call, kind: str, page: Page) -> Raw:
     return Raw(f'{{"items":[{items}],{json.dumps(page.envelope())[1:]}')
 
 
-def fetch(kind: str, param: str, label: str | None = None) -> Handler:
-    """Build the handler that answers with the document whose id is in the path."""
-    return lambda call: one(call, kind, call.params[param], label)
+def paged_by_url(call: Call, kind: str, rows: Iterable[Row], default: int = 100) -> Raw:
+    """Answer with the page of documents that the query string asks for."""
+    rows, number = list(rows), whole_number(call.query, "pageOffset", 0)
+    return paged(
+        call, kind, Page.of(rows, number, min(whole_number(call.query, "pageSize", default), MAX_PAGE))
+    )
 
 
-def remove(delete: Callable[[Store, str], Any], param: str) -> Handler:
-    """Build the handler that deletes what the id in the path names, and answers with the id."""
+def with_id(function: Callable[[Store, str], Any]) -> Listener:
+    """Build the listener that calls a function with the id of what an event happened to."""
 
-    def handler(call: Call) -> dict[str, Any]:
-        delete(call.store, call.params[param])
-        return {"id": call.params[param]}
+    def listener(call: Call, event: Event) -> None:
+        function(call.store, event.id)
 
-    return handler
-
-
-def query_all(kind: str) -> Handler:
-    """Build the handler that answers a query for the documents of a kind."""
-    return lambda call: paged(call, kind, search(call.store, kind, require(call.body)))
+    return listener
 
 
 def run_listeners(call: Call, listeners: dict[tuple[str, str], list[Listener]]) -> list[Event]:

@@ -335,6 +335,12 @@ def _lookup(store: Store, kind: str, scope: str, node: dql.Node) -> index.Lookup
 # ----------------------------------------------------------------------------------------------------- paging
 
 
+def cut(documents: list[dict[str, Any]], query: Any) -> dict[str, Any]:
+    """Answer a query with one page of documents that are not stored themselves."""
+    page, size, _ = _paging(query)
+    return {"items": documents[page * size :][:size]} | Page([], len(documents), page, size).envelope()
+
+
 def _paging(query: Any) -> tuple[int, int, list[tuple[str, bool]]]:
     query = query if isinstance(query, dict) else {}
     page = _whole(query, "page", 0)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .api import Call, Raw, Route, one, paged
+from .api import Call, Raw, Route, listed, one, paged
 from .query import search
 from .store import Document, Store, created, now
 from .validation import require
@@ -15,12 +15,17 @@ def everywhere(call: Call) -> dict[str, Any]:
     return {}
 
 
+def by_user(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function of the store, documents and a user create or update the documents of a resource."""
+    return lambda call, *documents: function(call.store, *documents, call.user)
+
+
 @dataclass(frozen=True)
 class Resource:
     """Documents of one kind under a path; each function that is given has its route.
 
-    `create` makes a document of a request's body, `update` writes a changed one, `delete` takes an id. `query` returns
-    the fields that a query is limited to, `answer` renders the document with an id.
+    `create` makes a document of a request's body, `update` writes a changed one, `delete` takes an id. `query` and
+    `listing` return the fields that a query or a list is limited to, `answer` renders the document with an id.
     """
 
     kind: str
@@ -29,6 +34,7 @@ class Resource:
     update: Callable[[Call, Document, Document], Any] | None = None
     delete: Callable[[Store, str], Any] | None = None
     query: Callable[[Call], dict[str, Any]] | None = None
+    listing: Callable[[Call], dict[str, Any]] | None = None
     label: str | None = None
     answer: Callable[[Call, str], Any] | None = None
     methods: tuple[str, ...] = ("PATCH",)
@@ -45,6 +51,8 @@ class Resource:
             routes.append(Route("DELETE", place, self._delete))
         if self.query is not None:
             routes.append(Route("POST", f"{self.path}/query", self._query))
+        if self.listing is not None:
+            routes.append(Route("GET", self.path, self.list_all))
         return routes
 
     def get(self, call: Call) -> Any:
@@ -74,6 +82,11 @@ class Resource:
         assert self.query is not None
         return paged(call, self.kind, search(call.store, self.kind, require(call.body), **self.query(call)))
 
+    def list_all(self, call: Call) -> Raw:
+        """Answer with the documents that a list is limited to, the newest first."""
+        assert self.listing is not None
+        return listed(call, self.kind, call.store.find(self.kind, order="-id", **self.listing(call)))
+
 
 Check = Callable[[Call, Document], None]
 
@@ -84,12 +97,13 @@ def plain(
     fields: tuple[str, ...],
     required: tuple[str, ...] = ("name",),
     check: Check | None = None,
-    query: Callable[[Call], dict[str, Any]] | None = None,
+    **limits: Callable[[Call], dict[str, Any]],
 ) -> Resource:
     """Build the resource of documents that are stored as they are sent, without an effect on others.
 
     `fields` are taken from a request, those in `required` must be non-empty strings, and `check` may refuse a document
-    or complete it before it is written. A variable part of the path is a field of the documents.
+    or complete it before it is written; `limits` are the `query` and `listing` of the resource. A variable part of the
+    path is a field of the documents.
     """
 
     def write(call: Call, document: Document, body: Document) -> Document:
@@ -108,7 +122,8 @@ def plain(
         write(call, document | {"updatedAt": now()}, body)
 
     def delete(store: Store, document_id: str) -> None:
-        store.row(kind, document_id, kind.replace("_", " ").rstrip("s"))
+        store.row(kind, document_id, label)
         store.delete(kind, id=document_id)
 
-    return Resource(kind, path, create, update, delete, query, kind.replace("_", " ").rstrip("s"))
+    label = kind.replace("_", " ").rstrip("s")
+    return Resource(kind, path, create, update, delete, label=label, **limits)

@@ -4,20 +4,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import bad_request
+from .errors import ApiError, bad_request
 
 # A field has one type in all requests, so that a wrong one is refused in one place.
-SHAPES: dict[str, type] = {
-    **dict.fromkeys(("metadata", "configuration", "settings", "context", "components", "app"), dict),
-    **dict.fromkeys(
-        ("updateQuery", "itemsQuery", "cloneDatasetParams", "mergeDatasetParams", "uiSettings"), dict
-    ),
-    **dict.fromkeys(
-        ("labels", "artifacts", "roots", "labelsNode", "nodes", "variables", "connections"), list
-    ),
-    **dict.fromkeys(("projects", "projectIds", "ontologyIds", "keys", "datasetsIds"), list),
-}
 TEXT_LISTS = ("projects", "projectIds", "ontologyIds", "keys", "datasetsIds")
+LISTS = (*TEXT_LISTS, "labels", "artifacts", "roots", "labelsNode", "nodes", "variables", "connections")
+OBJECTS = (
+    *("metadata", "configuration", "settings", "context", "components", "app", "uiSettings"),
+    *("updateQuery", "itemsQuery", "cloneDatasetParams", "mergeDatasetParams"),
+)
+SHAPES: dict[str, type] = dict.fromkeys(LISTS, list) | dict.fromkeys(OBJECTS, dict)
 
 
 def merge(document: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,6 +49,19 @@ def check_whole_number(name: str, value: Any, least: int = 0) -> int:
     """Check a whole number in a body."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise bad_request(f"{name!r} must be a whole number, {least} or more, got {value!r}")
+    return value
+
+
+def check_different(what: str, values: list[Any], status: int = 400) -> None:
+    """Refuse two equal names or ids."""
+    if len(set(map(str, values))) < len(values):
+        raise ApiError(status, f"{what} must be different, got {values}")
+
+
+def check_ids(name: str, value: Any) -> list[str]:
+    """Check a list of ids in a body."""
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise bad_request(f"{name!r} must be a list of ids, got {value!r}")
     return value
 
 

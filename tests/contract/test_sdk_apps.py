@@ -355,7 +355,7 @@ def test_wrong_packages_are_refused(dl, project, push):
     twice = [{"name": "item", "type": "Item"}] * 2
     for side in ("input", "output"):
         modules = [{"name": "m", "functions": [{"name": "run", side: twice}]}]
-        refused(dl, "post", "/packages", body | {"modules": modules}, "different names", status=409)
+        refused(dl, "post", "/packages", body | {"modules": modules}, "must be different", status=409)
     assert project.packages.list().items_count == 0
 
 

@@ -85,7 +85,7 @@ def test_variables_and_changes(dl, project, flow):
     read.update_variables_values(best_model="third")
     assert read.update().variables[0].value == "third"
     read.variables.append(dl.entities.Variable({"name": "config", "type": "Json", "value": {}}))
-    fails(dl.exceptions.BadRequest, "need different names", read.update)
+    fails(dl.exceptions.BadRequest, "must be different", read.update)
 
 
 def test_rename_and_settings(dl, project, flow):
@@ -167,7 +167,7 @@ CODE = {"id": "a", "type": "code"}
         ({"nodes": [CODE | {"namespace": "b"}]}, "'namespace' of node 'a' must be an object"),
         ({"nodes": [CODE | {"inputs": [{"name": "b", "type": "c", "actions": "d"}]}]}, "a list"),
         ({"nodes": [CODE | {"metadata": {"repeatable": 1}}]}, "must be true or false"),
-        ({"nodes": [{"id": "a", "type": "task"}, {"id": "a", "type": "task"}]}, "need different ids"),
+        ({"nodes": [{"id": "a", "type": "task"}, {"id": "a", "type": "task"}]}, "ids of a pipeline.s nodes must be different"),
     ],
 )
 def test_broken_documents(dl, project, storage, change, match):

@@ -20,11 +20,9 @@ from .services import routes as services
 from .settings import routes as settings
 from .tasks import routes as tasks
 from .triggers import routes as triggers
-from .users import routes as users
 
 _SERVICES = (
     *(
-        users,
         organizations,
         projects,
         settings,

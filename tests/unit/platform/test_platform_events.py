@@ -78,18 +78,18 @@ def test_changes_of_items(send, upload, dataset, item):
     bulk = {"query": query, "updateQuery": {"update": metadata, "systemSpace": True}}
     split = {"itemsQuery": query, "MLSplitList": {"train": 100, "validation": 0, "test": 0}}
     for method, path, body in (
-        ("PATCH", "/items/{item_id}", metadata),
+        ("PATCH", "/items/{id}", metadata),
         ("POST", "/datasets/{dataset_id}/query", query | {"update": metadata}),
         ("POST", "/datasets/{dataset_id}/items/bulk-update-metadata", bulk),
         ("POST", "/datasets/{dataset_id}/items/collections/bulk-add", {"query": query, "collections": ["c"]}),
         ("POST", "/datasets/{dataset_id}/split", split),
     ):
-        told = send(method, path, body, item_id=item, dataset_id=dataset)
+        told = send(method, path, body, id=item, dataset_id=dataset)
         assert told == [("Item", "Updated", item)], path
     send("POST", "/items/{item_id}/annotations", {"type": "class", "label": "x"}, item_id=item)
     told = send("POST", "/datasets/{dataset_id}/query", query | {"delete": True}, dataset_id=dataset)
     assert [each[:2] for each in told] == [("Annotation", "Deleted"), ("Item", "Deleted")]
-    assert send("DELETE", "/items/{item_id}", item_id=other) == [("Item", "Deleted", other)]
+    assert send("DELETE", "/items/{id}", id=other) == [("Item", "Deleted", other)]
 
 
 def test_clones_are_clones_and_not_created(send, dataset, item):
@@ -131,7 +131,7 @@ def test_vectors_go_with_the_annotation_that_they_are_of(store, send, project, i
     vector = {"featureSetId": only(store, "feature_sets"), "entityId": only(store, "annotations")}
     send("POST", "/features/vectors", [vector | {"value": [1]}])
     assert store.count("feature_vectors") == 1
-    send("DELETE", "/items/{item_id}", item_id=item)
+    send("DELETE", "/items/{id}", id=item)
     assert store.count("annotations") == store.count("feature_vectors") == 0
 
 

@@ -1,7 +1,7 @@
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Document, Store, now
+from ...store import Document, Store, created, now
 from ...validation import merge, require
 
 FIXED = frozenset("id itemId datasetId url item dataset creator createdAt updatedAt updatedBy hash".split())
@@ -29,7 +29,6 @@ def create(store: Store, item: Document, given: Any, user: str) -> Document:
             )
     _check_place(given)
     metadata = require(given).get("metadata") or {}
-    time = now()
     annotation = {
         "id": store.new_id(),
         "itemId": item["id"],
@@ -39,9 +38,7 @@ def create(store: Store, item: Document, given: Any, user: str) -> Document:
         "metadata": metadata | {"system": metadata.get("system") or {}},
         "source": given.get("source") or "sdk",
         "hash": given.get("hash"),
-        "creator": given.get("creator") or user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(given.get("creator") or user),
         "updatedBy": user,
     }
     # A classification has no coordinates; the SDK would report them as a difference.

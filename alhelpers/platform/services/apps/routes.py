@@ -1,7 +1,9 @@
+from functools import partial
+
 from ...api import Call, Raw, Route, one, paged, render
 from ...errors import not_found
 from ...query import search
-from ...resources import Resource, everywhere
+from ...resources import Resource, by_user, everywhere
 from ...store import Document
 from ...validation import require
 from . import models
@@ -43,27 +45,15 @@ def delete_dpk(call: Call) -> Document:
     return {"name": models.delete(call.store, call.params["dpk_id"])}
 
 
-def install(call: Call, body: Document) -> Document:
-    return models.install(call.store, body, call.user)
-
-
-def update_app(call: Call, app: Document, body: Document) -> None:
-    models.update_app(call.store, app, body, call.user)
-
-
-def resume(call: Call) -> Raw:
-    return _activate(call, active=True)
-
-
-def pause(call: Call) -> Raw:
-    return _activate(call, active=False)
-
-
-def _activate(call: Call, *, active: bool) -> Raw:
+def activate(call: Call, *, active: bool) -> Raw:
     models.activate(call.store, call.store.get("apps", call.params["app_id"]), active=active)
     return one(call, "apps", call.params["app_id"])
 
 
+APPS = Resource(
+    *("apps", "/apps", by_user(models.install), by_user(models.update_app), models.uninstall, everywhere),
+    methods=("PUT",),
+)
 ROUTES = [
     Route("POST", "/app-registry", publish),
     Route("POST", "/app-registry/query", query_dpks),
@@ -72,7 +62,7 @@ ROUTES = [
     Route("GET", "/app-registry/{dpk_id}/revisions/{version}", get_revision),
     Route("PATCH", "/app-registry/{dpk_id}", update_dpk),
     Route("DELETE", "/app-registry/{dpk_id}", delete_dpk),
-    *Resource("apps", "/apps", install, update_app, models.uninstall, everywhere, methods=("PUT",)).routes,
-    Route("POST", "/apps/{app_id}/activate", resume),
-    Route("POST", "/apps/{app_id}/deactivate", pause),
+    *APPS.routes,
+    Route("POST", "/apps/{app_id}/activate", partial(activate, active=True)),
+    Route("POST", "/apps/{app_id}/deactivate", partial(activate, active=False)),
 ]

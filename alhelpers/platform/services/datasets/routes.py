@@ -11,17 +11,8 @@ from . import models
 
 COMPUTED = {"id", "url", "items", "directoryTree", "itemsCount", "annotated", "annotationsCount"}
 FIXED = COMPUTED | {
-    *(
-        "projects",
-        "creator",
-        "createdAt",
-        "updatedAt",
-        "updatedBy",
-        "readableType",
-        "metadata",
-        "collections",
-    ),
-    *("isSyncing", "indexDriver", "driver", "accessLevel", "srcDataset"),
+    *("projects", "creator", "createdAt", "updatedAt", "updatedBy", "readableType", "metadata"),
+    *("collections", "isSyncing", "indexDriver", "driver", "accessLevel", "srcDataset"),
 }
 
 

@@ -21,6 +21,8 @@ ENDED = (SUCCESS, FAILED, *STOPPED, "system-failure")
 STATUSES = (CREATED, RUNNING, *ENDED)
 # Older entries of a longer status log are dropped.
 LONGEST_LOG = 200
+# Fields of a service that its executions have too.
+OF_SERVICE = ("driverId", "packageId", "packageName", "packageRevision", "moduleName", "app")
 # The SDK's progress calls use other words for two of the states.
 SPELLINGS = {"inProgress": RUNNING, "completed": SUCCESS, "complete": SUCCESS, "error": FAILED}
 
@@ -50,12 +52,7 @@ def create(
         "serviceId": service.get("id"),
         "serviceName": service.get("name"),
         "serviceVersion": service.get("version"),
-        "driverId": service.get("driverId"),
-        "packageId": service.get("packageId"),
-        "packageName": service.get("packageName"),
-        "packageRevision": service.get("packageRevision"),
-        "moduleName": service.get("moduleName"),
-        "app": service.get("app"),
+        **{key: service.get(key) for key in OF_SERVICE},
         "functionName": function_name,
         "input": inputs or {},
         "resources": resources.of_inputs(inputs),

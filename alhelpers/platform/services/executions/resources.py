@@ -5,12 +5,11 @@ from typing import Any
 
 from ... import dql
 from ...errors import bad_request
-from ...query import Page
+from ...query import cut
 from ...store import Document, Store, is_id
-from ...validation import check_whole_number
 from ..organizations.models import ORGANIZATION
 
-LARGEST_PAGE = 1000
+SHOWN = ("serviceName", "functionName", "moduleName", "packageName", "creator", "projectId")
 
 
 def query(store: Store, body: Document) -> Document:
@@ -20,12 +19,8 @@ def query(store: Store, body: Document) -> Document:
         raise bad_request(
             f"executions of a resource need a filter with its 'resourceId', got {resource_id!r}"
         )
-    page = check_whole_number("page", body.get("page") or 0)
-    size = min(check_whole_number("pageSize", body.get("pageSize", 100)), LARGEST_PAGE)
     holds = dql.compile_filter(dql.parse(body["filter"]))
-    found = [each for each in _of(store, resource_id) if holds(each)]
-    counters = Page([], len(found), page, size).envelope()
-    return {"items": found[page * size : (page + 1) * size], **counters}
+    return cut([each for each in _of(store, resource_id) if holds(each)], body)
 
 
 def _of(store: Store, resource_id: str) -> Iterator[Document]:
@@ -43,13 +38,8 @@ def _of(store: Store, resource_id: str) -> Iterator[Document]:
                 "progress": latest.get("percentComplete"),
                 "message": latest.get("message"),
                 "error": latest.get("error"),
-                "serviceName": execution["serviceName"],
-                "functionName": execution["functionName"],
-                "moduleName": execution["moduleName"],
-                "packageName": execution["packageName"],
                 "orgName": ORGANIZATION["name"],
-                "creator": execution["creator"],
-                "projectId": execution["projectId"],
+                **{key: execution[key] for key in SHOWN},
             }
 
 

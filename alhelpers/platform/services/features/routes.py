@@ -1,19 +1,14 @@
 from ...api import Call, Raw, Route, listed
-from ...errors import bad_request
 from ...events import Event
-from ...resources import Resource
+from ...resources import Resource, by_user
 from ...store import Document
-from ...validation import require
+from ...validation import check_ids, require
 from . import models
 
 
 def create_set(call: Call) -> Raw:
     feature_set = models.create_set(call.store, require(call.body), call.user)
     return listed(call, "feature_sets", [call.store.row("feature_sets", feature_set["id"])])
-
-
-def update_set(call: Call, feature_set: Document, body: Document) -> None:
-    models.update_set(call.store, feature_set, body, call.user)
 
 
 def create_vectors(call: Call) -> Raw:
@@ -30,10 +25,7 @@ def vectors_of_projects(call: Call) -> Document:
 
 def count_vectors(call: Call) -> list[Document]:
     body = require(call.body, "projectId")
-    datasets = body.get("datasetIds")
-    if not isinstance(datasets, list) or not all(isinstance(each, str) for each in datasets):
-        raise bad_request(f"'datasetIds' must be a list of ids, got {datasets!r}")
-    return models.counts(call.store, body["projectId"], datasets)
+    return models.counts(call.store, body["projectId"], check_ids("datasetIds", body.get("datasetIds")))
 
 
 def in_projects(call: Call) -> Document:
@@ -51,7 +43,7 @@ def forget_entity(call: Call, event: Event) -> None:
 
 SETS = Resource(
     *("feature_sets", "/features/sets"),
-    update=update_set,
+    update=by_user(models.update_set),
     delete=models.delete_set,
     query=in_projects,
     label="feature set",

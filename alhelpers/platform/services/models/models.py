@@ -17,6 +17,7 @@ FIXED = frozenset(
 )
 ARTIFACTS = "/artifacts/models"
 TEXTS = ("description", "datasetId", "packageId", "moduleName", "scope", "version", "status")
+PLAIN = ("datasetId", "packageId", "moduleName", "inputType", "outputType", "app")
 APP_TEXTS = ("id", "componentName", "dpkName", "dpkVersion", "dpkId")
 
 
@@ -35,19 +36,12 @@ def create(store: Store, body: Document, user: str, *, unique: bool = True) -> D
         "name": body["name"],
         "description": body.get("description") or "",
         "projectId": body["projectId"],
-        "datasetId": body.get("datasetId"),
-        "packageId": body.get("packageId"),
-        "labels": body.get("labels") or [],
-        "artifacts": body.get("artifacts") or [],
-        "tags": body.get("tags") or [],
+        **{key: body.get(key) or [] for key in ("labels", "artifacts", "tags")},
         "configuration": body.get("configuration") or {},
         "metadata": metadata | {"system": metadata.get("system") or {}},
-        "inputType": body.get("inputType"),
-        "outputType": body.get("outputType"),
-        "moduleName": body.get("moduleName"),
+        **{key: body.get(key) for key in PLAIN},
         "scope": body.get("scope") or "project",
         "version": body.get("version") or "1.0.0",
-        "app": body.get("app"),
         "status": body.get("status") or "created",
         "statusLogs": [],
         "context": {"project": body["projectId"], "creator": user, "org": ORGANIZATION["id"]},
@@ -73,12 +67,13 @@ def check_fields(body: Document) -> None:
             )
 
 
-def log_status(model: Document, status: Any, user: str) -> None:
+def log_status(model: Document, status: Any, user: str, message: str | None = None) -> None:
     """Set the status of a model, and log the change."""
     if status not in STATUSES:
         raise bad_request(f"unknown model status {status!r}; known: {', '.join(STATUSES)}")
     model["status"] = status
-    model["statusLogs"].append({"status": status, "timestamp": now(), "creator": user})
+    entry = {"status": status, "timestamp": now(), "creator": user}
+    model["statusLogs"].append(entry | ({} if message is None else {"message": message}))
 
 
 def update(store: Store, model: Document, body: Document, user: str, *, system: bool) -> None:

@@ -3,14 +3,10 @@ from typing import Any
 from ...api import Call, Raw, Route, one, paged
 from ...events import Event
 from ...query import search
-from ...resources import Resource, everywhere
+from ...resources import Resource, by_user, everywhere
 from ...store import Document
 from ...validation import require
 from . import models
-
-
-def create(call: Call, body: Document) -> Document:
-    return models.create(call.store, body, call.user)
 
 
 def update(call: Call, model: Document, body: Document) -> None:
@@ -49,7 +45,7 @@ def forget_artifact(call: Call, event: Event) -> None:
 
 LISTENERS = {("Item", "Deleted"): forget_artifact}
 ROUTES = [
-    *Resource("models", "/ml/models", create, update, models.delete, everywhere).routes,
+    *Resource("models", "/ml/models", by_user(models.create), update, models.delete, everywhere).routes,
     Route("POST", "/ml/models/{model_id}/clone", clone),
     Route("POST", "/ml/metrics/publish", publish_metrics),
     Route("POST", "/ml/metrics/precisionRecall", precision_recall),

@@ -1,15 +1,20 @@
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
-from ...api import Call, Raw, Route, listed, one, paged
+from ...api import Call, Raw, Route, listed, one, paged_by_url
 from ...errors import bad_request, not_found
-from ...query import MAX_PAGE, Page
 from ...resources import everywhere, plain
 from ...store import Document, now
-from ...validation import require, whole_number
+from ...validation import require
 from ..exports.models import finished
 from . import models
 
 # -------------------------------------------------------------------------------------------------- organization
+
+
+def me(call: Call) -> Document:
+    return models.member(call.user, "owner") | {"name": "Local", "lastName": "User"}
 
 
 def list_all(call: Call) -> list[Document]:
@@ -36,10 +41,6 @@ def list_groups(call: Call) -> list[Document]:
     return get(call)["groups"]
 
 
-def list_members(call: Call) -> list[Document]:
-    return get(call)["members"]
-
-
 def add_members(call: Call) -> list[Document]:
     organization, body = get(call), require(call.body)
     emails = body.get("emails")
@@ -50,20 +51,24 @@ def add_members(call: Call) -> list[Document]:
     return added
 
 
-def update_member(call: Call) -> Document:
-    body = require(call.body, "email", "role")
-    return _change_member(call, body["email"], body["role"])
+def member_routes(kind: str, path: str, changing: str, holder: Callable[[Call], Document]) -> list[Route]:
+    """Build the routes that list, change and remove the members of what `holder` returns."""
 
+    def list_members(call: Call) -> list[Document]:
+        return holder(call)[models.MEMBERS[kind]]
 
-def remove_member(call: Call) -> Document:
-    return _change_member(call, call.params["email"], None)
+    def change(call: Call, *, remove: bool = False) -> Document:
+        found, body = holder(call), {} if remove else require(call.body, "role")
+        email = call.params.get("email") or require(body, "email")["email"]
+        member = models.change(kind, found, email, body.get("role"))
+        call.store.put(f"{kind}s", found)
+        return member
 
-
-def _change_member(call: Call, email: str, role: str | None) -> Document:
-    organization = get(call)
-    member = models.change("organization", organization, email, role)
-    _changed(call, organization)
-    return member
+    return [
+        Route("GET", path, list_members),
+        Route("PATCH", changing, change),
+        Route("DELETE", f"{path}/{{email}}", partial(change, remove=True)),
+    ]
 
 
 # -------------------------------------------------------------------------------------------------- integrations
@@ -76,8 +81,8 @@ def forget_secret(call: Call, integration: Document) -> None:
         raise bad_request("'options' of an integration must be an object")
 
 
-def list_integrations(call: Call) -> Raw:
-    return listed(call, "integrations", call.store.find("integrations", org=get(call)["id"], order="-id"))
+def in_organization(call: Call) -> Document:
+    return {"org": get(call)["id"]}
 
 
 def update_integration(call: Call) -> Raw:
@@ -101,9 +106,10 @@ def complete_driver(call: Call, driver: Document) -> None:
     driver |= {key: value for key, value in require(driver.get("payload") or {}).items() if key not in driver}
 
 
-def list_drivers(call: Call) -> Raw:
-    project_id = call.store.row("projects", call.query.get("projectId", "")).id
-    return listed(call, "drivers", call.store.find("drivers", projectId=project_id, order="-id"))
+def in_project(call: Call) -> Document:
+    """Limit a list to the project in the path or the query string."""
+    given = call.params.get("projectId") or call.query.get("projectId", "")
+    return {"projectId": call.store.row("projects", given).id}
 
 
 def check_webhook(call: Call, webhook: Document) -> None:
@@ -111,20 +117,13 @@ def check_webhook(call: Call, webhook: Document) -> None:
 
 
 def list_webhooks(call: Call) -> Raw:
-    page, size = (whole_number(call.query, *each) for each in (("pageOffset", 0), ("pageSize", 100)))
-    rows = list(call.store.find("webhooks", order="-id"))
-    return paged(call, "webhooks", Page.of(rows, page, min(size, MAX_PAGE)))
+    return paged_by_url(call, "webhooks", call.store.find("webhooks", order="-id"))
 
 
 def complete_bot(call: Call, bot: Document) -> None:
     call.store.row("projects", bot["projectId"])
     address = models.member(f"{bot['id']}@bot.invalid", "engineer")
     bot |= address | {"id": bot["id"], "type": "bot", "firstName": bot["name"]}
-
-
-def list_bots(call: Call) -> Raw:
-    project_id = call.store.row("projects", call.params["projectId"]).id
-    return listed(call, "bots", call.store.find("bots", projectId=project_id, order="-id"))
 
 
 # ------------------------------------------------------------------------------------------------------ computes
@@ -173,6 +172,7 @@ def set_default_driver(call: Call) -> Raw:
     return one(call, "service_drivers", row.id)
 
 
+MEMBERS = "/orgs/{org}/members"
 WEBHOOK = ("name", "project", "httpMethod", "hookUrl")
 DRIVER = ("name", "type", "integrationId", "integrationType", "metadata", "payload", "allowExternalDelete")
 CONTEXT = ("name", "context", "type", "metadata", "settings")
@@ -182,6 +182,11 @@ SERVICE_DRIVER = (*CONTEXT, "computeId", "namespace", "isCacheAvailable")
 INTEGRATIONS = plain(
     *("integrations", "/orgs/{org}/integrations"),
     *(("name", "type", "options", "metadata"), ("name", "type"), forget_secret),
+    listing=in_organization,
+)
+DRIVERS = plain(
+    *("drivers", "/drivers", DRIVER, ("name", "type", "integrationId"), complete_driver),
+    listing=in_project,
 )
 COMPUTES = replace(
     plain("computes", "/compute", COMPUTE, check=complete_compute, query=lambda call: {"archived": False}),
@@ -190,27 +195,24 @@ COMPUTES = replace(
 )
 SERVICE_DRIVERS = plain(
     *("service_drivers", "/serviceDrivers", SERVICE_DRIVER, ("name", "computeId")),
-    *(complete_service_driver, everywhere),
+    check=complete_service_driver,
+    query=everywhere,
 )
 ROUTES = [
+    Route("GET", "/users/me", me),
     Route("GET", "/orgs", list_all),
     Route("GET", "/orgs/{org}", get),
     Route("PATCH", "/orgs/{org}/plan", set_plan),
     Route("GET", "/orgs/{org}/groups", list_groups),
-    Route("GET", "/orgs/{org}/members", list_members),
-    Route("POST", "/orgs/{org}/members", add_members),
-    Route("PATCH", "/orgs/{org}/members", update_member),
-    Route("DELETE", "/orgs/{org}/members/{email}", remove_member),
-    Route("GET", "/orgs/{org}/integrations", list_integrations),
-    Route("GET", "/orgs/{org}/availableIntegrations", list_integrations),
+    Route("POST", MEMBERS, add_members),
+    *member_routes("organization", MEMBERS, MEMBERS, get),
+    Route("GET", "/orgs/{org}/availableIntegrations", INTEGRATIONS.list_all),
     Route("PATCH", "/orgs/{org}/integrations", update_integration),
     *INTEGRATIONS.routes,
-    Route("GET", "/drivers", list_drivers),
-    *plain("drivers", "/drivers", DRIVER, ("name", "type", "integrationId"), complete_driver).routes,
+    *DRIVERS.routes,
     Route("GET", "/webhooks", list_webhooks),
     *plain("webhooks", "/webhooks", WEBHOOK, ("name", "project", "hookUrl"), check_webhook).routes,
-    Route("GET", "/projects/{projectId}/bots", list_bots),
-    *plain("bots", "/projects/{projectId}/bots", ("name",), check=complete_bot).routes,
+    *plain("bots", "/projects/{projectId}/bots", ("name",), check=complete_bot, listing=in_project).routes,
     Route("GET", "/compute/globals", list_global_computes),
     Route("POST", "/compute/{id}/validate", COMPUTES.get),
     Route("DELETE", "/compute/{id}", delete_compute),

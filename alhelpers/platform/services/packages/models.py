@@ -3,17 +3,15 @@
 import re
 from typing import Any
 
-from ...errors import ApiError, bad_request
+from ...errors import bad_request
 from ...store import Document, Store, created, now
-from ...validation import require
+from ...validation import check_different, require
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,33}[a-z0-9])?")
 VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}")
 FIRST = "1.0.0"
-FIELDS = (
-    *("name", "modules", "slots", "codebase", "requirements", "serviceConfig", "metadata"),
-    *("type", "global", "uiHooks"),
-)
+PLAIN = ("slots", "codebase", "requirements", "serviceConfig", "uiHooks")
+FIELDS = (*PLAIN, "name", "modules", "metadata", "type", "global")
 # The module of a package that is pushed without modules.
 DEFAULT_MODULE = {
     "name": "default_module",
@@ -36,29 +34,29 @@ def create(store: Store, body: Document, user: str) -> Document:
     require(body, "name", "projectId")
     check_name(body["name"])
     store.row("projects", body["projectId"])
-    version = body.get("version") or FIRST
-    package = {
-        "id": store.new_id(),
-        "name": body["name"],
-        "projectId": body["projectId"],
-        "version": version,
-        "modules": body.get("modules") or [DEFAULT_MODULE],
-        "slots": body.get("slots"),
-        "codebase": body.get("codebase"),
-        "requirements": body.get("requirements"),
-        "serviceConfig": body.get("serviceConfig"),
-        "metadata": body.get("metadata") or {},
-        "type": body.get("type") or "faas",
-        "global": bool(body.get("global")),
-        "uiHooks": body.get("uiHooks"),
-        **created(user),
-    }
+    package = new(store, body, user)
     _write(store, package)
     store.emit("Package", "Created", package["id"])
     return package
 
 
-def update(store: Store, package: Document, body: Document) -> Document:
+def new(store: Store, body: Document, user: str) -> Document:
+    """Build a package; the caller writes it."""
+    return {
+        "id": store.new_id(),
+        "name": body["name"],
+        "projectId": body["projectId"],
+        "version": body.get("version") or FIRST,
+        "modules": body.get("modules") or [DEFAULT_MODULE],
+        **{key: body.get(key) for key in PLAIN},
+        "metadata": body.get("metadata") or {},
+        "type": body.get("type") or "faas",
+        "global": bool(body.get("global")),
+        **created(user),
+    }
+
+
+def update(store: Store, package: Document, body: Document, user: str) -> Document:
     """Write the next revision of a package; by default with the next patch number."""
     version = body.get("version") or package["version"]
     if body.get("name", package["name"]) != package["name"]:
@@ -67,7 +65,7 @@ def update(store: Store, package: Document, body: Document) -> Document:
         major, minor, patch = str(version).split(".")
         version = f"{major}.{minor}.{int(patch) + 1}"
     package = package | {key: body[key] for key in FIELDS if key in body}
-    package |= {"version": version, "updatedAt": now()}
+    package |= {"version": version, "updatedAt": now(), "updatedBy": user}
     _write(store, package)
     store.emit("Package", "Updated", package["id"])
     return package
@@ -80,8 +78,7 @@ def _write(store: Store, package: Document) -> None:
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
         raise bad_request(f"'modules' of a package must be a list of objects, got {modules!r}")
     _check_ports(modules)
-    other = store.find_one("packages", projectId=package["projectId"], name=package["name"])
-    if other is not None and other["id"] != package["id"]:
+    if store.first("packages", projectId=package["projectId"], name=package["name"], id__ne=package["id"]):
         raise bad_request(
             f"a package named {package['name']!r} exists in project {package['projectId']}: push a new version of it"
         )
@@ -99,10 +96,7 @@ def _check_ports(modules: list[Document]) -> None:
     for function in functions:
         for side in ("input", "output"):
             names = [port.get("name") for port in require(function).get(side) or [] if isinstance(port, dict)]
-            if len(set(map(str, names))) < len(names):
-                raise ApiError(
-                    409, f"the {side}s of {function.get('name')!r} need different names, got {names}"
-                )
+            check_different(f"the names of the {side}s of {function.get('name')!r}", names, 409)
 
 
 def revisions(store: Store, package_id: str) -> list[Document]:

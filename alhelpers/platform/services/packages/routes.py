@@ -3,14 +3,10 @@
 from typing import Any
 
 from ...api import Call, Route, one
-from ...resources import Resource
+from ...resources import Resource, by_user
 from ...store import Document
 from ..apps import models as apps
 from . import models
-
-
-def create(call: Call, body: Document) -> Document:
-    return models.create(call.store, body, call.user)
 
 
 def answer(call: Call, package_id: str) -> Any:
@@ -20,22 +16,15 @@ def answer(call: Call, package_id: str) -> Any:
     return one(call, "dpks", apps.by_id(call.store, package_id, "package")["id"])
 
 
-def update(call: Call, package: Document, body: Document) -> None:
-    models.update(call.store, package, body)
-
-
 def revisions(call: Call) -> list[Document]:
     call.store.row("packages", call.params["package_id"])
     return models.revisions(call.store, call.params["package_id"])
 
 
-def free_name(call: Call) -> Document:
-    models.check_name(call.params["name"])
-    return {"name": call.params["name"]}
-
-
+PACKAGES = Resource(
+    *("packages", "/packages", by_user(models.create), by_user(models.update), models.delete), answer=answer
+)
 ROUTES = [
-    Route("GET", "/piper-misc/naming/packages/{name}", free_name),
-    *Resource("packages", "/packages", create, update, models.delete, answer=answer).routes,
+    *PACKAGES.routes,
     Route("GET", "/packages/{package_id}/revisions", revisions),
 ]

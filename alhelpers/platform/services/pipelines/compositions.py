@@ -5,9 +5,8 @@ from typing import Any
 from ... import dql
 from ...api import Call
 from ...errors import ApiError, not_found
-from ...query import Page
+from ...query import cut
 from ...store import Document, Store
-from ...validation import check_whole_number
 from ..services.apps import of_app
 from . import engine, graph, tasks, validation
 
@@ -23,11 +22,7 @@ def get(call: Call) -> Document:
 
 def query(call: Call, body: Document) -> Document:
     holds = dql.compile_filter(dql.parse(body.get("filter")))
-    found = [composition for composition in _all(call) if holds(composition)]
-    number = check_whole_number("page", body.get("page") or 0)
-    size = check_whole_number("pageSize", body.get("pageSize") or 100)
-    page = Page([], len(found), number, size)
-    return {"items": found[number * size : (number + 1) * size]} | page.envelope()
+    return cut([composition for composition in _all(call) if holds(composition)], body)
 
 
 def _all(call: Call) -> list[Document]:

@@ -33,7 +33,7 @@ def launch(
         return ml.evaluate(store, model, {"input": given}, user, pipeline=link)
     service = ml.deploy(store, model, _settings(node), user)
     body = {"input": {"itemIds": _items(node, inputs)}, "config": {"serviceId": service["id"]}}
-    return ml.run_on_items(store, model, operation, body, user, pipeline=link)
+    return ml.run_on_items(store, model, body, user, operation=operation, pipeline=link)
 
 
 def prepare(store: Store, pipeline: Document, node: Document, user: str) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from ...errors import bad_request
 from ...store import Document, Store, created, now
-from ...validation import merge, require
+from ...validation import check_different, merge, require
 from ..organizations.models import ORGANIZATION
 from . import engine, graph, validation
 
@@ -65,9 +65,7 @@ def checked_variables(store: Store, variables: Any, pipeline_id: str, user: str)
                 "reference": variable.get("reference") or pipeline_id,
             }
         )
-    names = [variable["name"] for variable in checked]
-    if len(set(names)) != len(names):
-        raise bad_request(f"the variables of a pipeline need different names, got {names}")
+    check_different("the names of a pipeline's variables", [variable["name"] for variable in checked])
     return checked
 
 

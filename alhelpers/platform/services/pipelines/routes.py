@@ -3,11 +3,11 @@
 import json
 from typing import Any
 
-from ...api import Call, Raw, Route, one, render
+from ...api import Call, Raw, Route, one, render, with_id
 from ...errors import bad_request, not_found
 from ...events import Event
 from ...query import Page, everything, search
-from ...resources import Resource
+from ...resources import Resource, by_user
 from ...store import Document
 from ...validation import require
 from ..exports.models import finished
@@ -25,10 +25,6 @@ def _answer(call: Call, pipeline_id: str) -> Raw:
 
 def _page(call: Call, page: Page, documents: list[Document]) -> Document:
     return {"items": documents} | page.envelope()
-
-
-def create(call: Call, body: Document) -> Document:
-    return models.create(call.store, body, call.user)
 
 
 def validate(call: Call) -> Document:
@@ -165,25 +161,15 @@ def rerun(call: Call) -> Raw:
     return finished(call, "PipelineRerun", spec)
 
 
-def on_finished(call: Call, event: Event) -> None:
-    engine.finished(call.store, event.id)
-
-
-def on_created(call: Call, event: Event) -> None:
-    engine.restarted(call.store, event.id)
-
-
 def on_status(call: Call, event: Event) -> None:
     for execution, status in tasks.end_waiting(call.store, event):
         engine.pass_on_again(call.store, execution, status)
 
 
-def on_task_deleted(call: Call, event: Event) -> None:
-    tasks.terminate_waiting(call.store, event.id)
-
-
 ROUTES = [
-    *Resource("pipelines", "/pipelines", create, update, lifecycle.delete, answer=_answer).routes,
+    *Resource(
+        "pipelines", "/pipelines", by_user(models.create), update, lifecycle.delete, answer=_answer
+    ).routes,
     Route("POST", "/pipelines/query", query),
     Route("POST", "/pipelines/validate", validate),
     Route("PATCH", "/pipelines/{pipeline_id}/variables", update_variables),
@@ -197,8 +183,8 @@ ROUTES = [
     Route("GET", "/compositions/{composition_id}", compositions.get),
 ]
 LISTENERS = {
-    ("Execution", "Finished"): on_finished,
-    ("Execution", "Created"): on_created,
+    ("Execution", "Finished"): with_id(engine.finished),
+    ("Execution", "Created"): with_id(engine.restarted),
     ("Item", "statusChanged"): on_status,
-    ("Task", "Deleted"): on_task_deleted,
+    ("Task", "Deleted"): with_id(tasks.terminate_waiting),
 }

@@ -6,7 +6,7 @@ from typing import Any
 from ... import dql
 from ...errors import ApiError, bad_request
 from ...store import Document, Store
-from ...validation import require
+from ...validation import check_different, require
 from . import graph
 
 # The types of the fields that the platform reads.
@@ -51,13 +51,8 @@ def _check_nodes(nodes: list[Any]) -> None:
                 if not all(isinstance(action, str) for action in port.get("actions") or []):
                     raise bad_request(f"the actions of a port are texts, got {port['actions']!r}")
             ids = [port.get("portId") for port in node.get(side) or []]
-            if len(set(ids)) != len(ids):
-                raise bad_request(
-                    f"the {side} of node {graph.label(node)!r} need different portIds, got {ids}"
-                )
-    ids = [node["id"] for node in nodes]
-    if len(set(ids)) != len(ids):
-        raise bad_request(f"the nodes of a pipeline need different ids, got {ids}")
+            check_different(f"the portIds of the {side} of node {graph.label(node)!r}", ids)
+    check_different("the ids of a pipeline's nodes", [node["id"] for node in nodes])
 
 
 def _check_fields(document: Document, where: str, fields: dict[str, type]) -> None:

@@ -5,7 +5,7 @@ import io
 import zipfile
 
 from ...errors import bad_request
-from ...store import Document, Store, created
+from ...store import Document, Store
 from ..apps import models as apps
 from ..datasets import models as datasets
 from ..executions import models as executions
@@ -161,19 +161,13 @@ def _code_package(
     binaries = datasets.binaries(store, pipeline["projectId"])["id"]
     path = f"/codebases/pipelines/{pipeline['id']}/{digest}.zip"
     item = items.by_path(store, binaries, path) or items.add_bytes(store, binaries, path, _zipped(code), user)
-    package = {
-        "id": store.new_id(),
+    body = {
         "name": name,
         "projectId": pipeline["projectId"],
-        "version": "1.0.0",
-        "type": "faas",
-        "global": False,
-        "codebase": {"type": "item", "itemId": item["id"]},
         "modules": modules,
-        "revisions": [],
         "metadata": {"code": digest},
-        **created(user),
     }
+    package = packages.new(store, body | {"codebase": {"type": "item", "itemId": item["id"]}}, user)
     if found is not None:
         store.delete("packages", id=found["id"])
     store.put("packages", package)

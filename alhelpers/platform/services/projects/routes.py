@@ -4,6 +4,7 @@ from ...resources import Resource
 from ...store import Document, now
 from ...validation import merge, require
 from ..organizations import models as organizations
+from ..organizations.routes import member_routes
 from . import models
 
 
@@ -40,10 +41,6 @@ def _project(call: Call) -> Document:
     return call.store.get("projects", call.params["project_id"])
 
 
-def list_members(call: Call) -> list[Document]:
-    return _project(call)["contributors"]
-
-
 def add_member(call: Call) -> Document:
     project, role = _project(call), require(call.body).get("role")
     member = organizations.add("project", project, call.params["email"], role)
@@ -51,21 +48,7 @@ def add_member(call: Call) -> Document:
     return member
 
 
-def update_member(call: Call) -> Document:
-    return _change_member(call, require(call.body, "role")["role"])
-
-
-def remove_member(call: Call) -> Document:
-    return _change_member(call, None)
-
-
-def _change_member(call: Call, role: str | None) -> Document:
-    project = _project(call)
-    member = organizations.change("project", project, call.params["email"], role)
-    call.store.put("projects", project)
-    return member
-
-
+MEMBERS = "/projects/{project_id}/members"
 PROJECTS = Resource(
     *("projects", "/projects", create, update, models.delete),
     answer=lambda call, project_id: call.store.get("projects", project_id),
@@ -75,8 +58,6 @@ ROUTES = [
     Route("GET", "/projects", list_all),
     Route("GET", "/orgs/{org_id}/projects", list_of_organization),
     Route("GET", "/projects/{name}/name", get_by_name),
-    Route("GET", "/projects/{project_id}/members", list_members),
-    Route("POST", "/projects/{project_id}/members/{email}", add_member),
-    Route("PATCH", "/projects/{project_id}/members/{email}", update_member),
-    Route("DELETE", "/projects/{project_id}/members/{email}", remove_member),
+    Route("POST", f"{MEMBERS}/{{email}}", add_member),
+    *member_routes("project", MEMBERS, f"{MEMBERS}/{{email}}", _project),
 ]

@@ -1,12 +1,10 @@
 from collections.abc import Callable
 
-from ...api import Call, Raw, Route, one, paged
+from ...api import Call, Raw, Route, one, paged_by_url, with_id
 from ...errors import bad_request
-from ...events import Event
-from ...query import Page
 from ...resources import Resource
 from ...store import Document, now
-from ...validation import require, whole_number
+from ...validation import require
 from . import models
 
 RECIPE_FIELDS = (
@@ -87,9 +85,8 @@ def _holds(document: Document, field: str, values: set[str]) -> bool:
 
 
 def _listed(call: Call, kind: str, fits: Callable[[Document], bool]) -> Raw:
-    number = whole_number(call.query, "pageOffset", 0)
     rows = [row for row in call.store.find(kind) if fits(call.store.parsed(row))]
-    return paged(call, kind, Page.of(rows, number, whole_number(call.query, "pageSize", 1000)))
+    return paged_by_url(call, kind, rows, 1000)
 
 
 def update_ontology(call: Call, ontology: Document, body: Document) -> None:
@@ -138,11 +135,7 @@ def _written(call: Call, ontology: Document) -> Raw:
     return one(call, "ontologies", ontology["id"])
 
 
-def forget_project(call: Call, event: Event) -> None:
-    models.forget_project(call.store, event.id)
-
-
-LISTENERS = {("Project", "Deleted"): forget_project}
+LISTENERS = {("Project", "Deleted"): with_id(models.forget_project)}
 ONTOLOGIES = Resource(
     *("ontologies", "/ontologies", create_ontology, update_ontology, models.delete_ontology),
     label="ontology",

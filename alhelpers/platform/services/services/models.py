@@ -64,10 +64,7 @@ def ensure(
 def create(store: Store, body: Document, user: str) -> Document:
     require(body, "name", "projectId", "packageId")
     store.row("projects", body["projectId"])
-    if store.find_one("services", projectId=body["projectId"], name=body["name"]):
-        raise bad_request(
-            f"a service named {body['name']!r} exists in project {body['projectId']}: choose another name, or update it"
-        )
+    store.check_new_name("services", projectId=body["projectId"], name=body["name"])
     given = {
         key: body[key]
         for key in (*SETTINGS, "metadata", "app", "packageRevision")
@@ -112,11 +109,8 @@ def create(store: Store, body: Document, user: str) -> Document:
 def update(store: Store, service: Document, body: Document, user: str) -> None:
     """Change a service in place, and write it as its next revision."""
     name = body.get("name") or service["name"]
-    other = store.find_one("services", projectId=service["projectId"], name=name)
-    if other is not None and other["id"] != service["id"]:
-        raise bad_request(
-            f"a service named {name!r} exists in project {service['projectId']}: choose another name"
-        )
+    if name != service["name"]:
+        store.check_new_name("services", projectId=service["projectId"], name=name)
     service |= {key: value for key, value in body.items() if key not in FIXED and value is not None}
     service["runtime"] = _runtime(service.get("runtime"))
     head, _, last = service["version"].rpartition(".")

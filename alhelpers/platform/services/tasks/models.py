@@ -2,12 +2,13 @@
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from ... import dql
 from ...errors import bad_request
 from ...query import everything
-from ...store import Document, Store, now
+from ...store import Document, Store, created, now
 from ...validation import check_whole_number, require
 from . import counters, members, workload
 
@@ -65,7 +66,6 @@ def _described(store: Store, body: Document, user: str) -> Document:
     due_date = check_due_date(body.get("dueDate"))
     actions = check_actions(body.get("availableActions")) or ACTIONS[spec["type"]]
     metadata = body.get("metadata") or {}
-    time = now()
     return {
         "id": store.new_id(),
         "name": body["name"],
@@ -74,7 +74,6 @@ def _described(store: Store, body: Document, user: str) -> Document:
         "datasetId": body["datasetId"],
         "recipeId": recipe_id,
         "taskOwner": workload.email(body.get("taskOwner") or user),
-        "creator": user,
         "spec": spec,
         "hasParent": "parentTaskId" in spec,
         "dueDate": due_date,
@@ -84,8 +83,7 @@ def _described(store: Store, body: Document, user: str) -> Document:
         "assignmentIds": [],
         "availableActions": actions,
         "metadata": metadata | {"system": _check_system(metadata.get("system") or {})},
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
         "updatedBy": user,
         "description": check_description(body["description"]) if body.get("description") else None,
         **counters.Count().fields(actions),
@@ -334,24 +332,25 @@ def remove_items(store: Store, task: Document, item_ids: list[str]) -> tuple[int
 # ------------------------------------------------------------------------------------------------------- changes
 
 
+CHECKS: dict[str, Callable[[Any], Any]] = {
+    **{"taskOwner": workload.email, "dueDate": check_due_date},
+    **{"priority": check_priority, "description": check_description},
+}
+
+
 def update(store: Store, task: Document, body: Document, user: str) -> Document:
     """Change a task; its counters and system metadata stay."""
     changed = task | {"updatedAt": now(), "updatedBy": user}
     if body.get("name") is not None:
         changed["name"] = require(body, "name")["name"]
-    if body.get("taskOwner") is not None:
-        changed["taskOwner"] = workload.email(body["taskOwner"])
     if body.get("recipeId") not in (None, task["recipeId"]):
         changed["recipeId"] = store.row("recipes", _text(body["recipeId"], "recipeId"), "recipe").id
-    if body.get("dueDate") is not None:
-        changed["dueDate"] = check_due_date(body["dueDate"])
-        changed["hasDueDate"] = bool(changed["dueDate"])
-    if body.get("priority") is not None:
-        changed["priority"] = check_priority(body["priority"])
     if body.get("availableActions"):
         changed["availableActions"] = check_actions(body["availableActions"])
-    if body.get("description") is not None:
-        changed["description"] = check_description(body["description"])
+    for field, check in CHECKS.items():
+        if body.get(field) is not None:
+            changed[field] = check(body[field])
+    changed["hasDueDate"] = bool(changed["dueDate"])
     if body.get("metadata") is not None:
         changed["metadata"] = body["metadata"] | {"system": task["metadata"]["system"]}
     store.put("tasks", changed)

@@ -1,13 +1,13 @@
 from typing import Any
 
 from ... import dql
-from ...api import Call, Raw, Route, one, paged
+from ...api import Call, Raw, Route, one, paged, paged_by_url, with_id
 from ...errors import bad_request
 from ...events import Event
 from ...query import everything, search
-from ...resources import Resource
+from ...resources import Resource, by_user
 from ...store import Document
-from ...validation import require
+from ...validation import check_ids, require
 from ..exports.models import finished
 from . import assignments, counters, members, models, reviews, statuses, workload
 
@@ -48,10 +48,6 @@ def _by_either_name(condition: Any) -> Any:
     return {"$and": either}
 
 
-def update(call: Call, task: Document, body: Document) -> None:
-    models.update(call.store, task, body, call.user)
-
-
 def delete(call: Call) -> Raw:
     task = call.store.get("tasks", call.params["task_id"])
     models.delete(call.store, task)
@@ -86,9 +82,7 @@ def set_in_task(call: Call) -> Document:
     """Set or clear the status of items in a task; the answer holds those that are in it."""
     task = call.store.get("tasks", call.params["task_id"])
     body = require(call.body)
-    item_ids = body.get("itemIds")
-    if not isinstance(item_ids, list) or not all(isinstance(item_id, str) for item_id in item_ids):
-        raise bad_request(f"'itemIds' must be a list of item ids, got {item_ids!r}")
+    item_ids = check_ids("itemIds", body.get("itemIds"))
     return statuses.change(call.store, task, item_ids, _status(body.get("statusPayload")), call.user)
 
 
@@ -113,7 +107,7 @@ def _status(payload: Any) -> str | None:
 
 
 def list_assignments(call: Call) -> Raw:
-    return paged(call, "assignments", assignments.listed(call.store, call.query))
+    return paged_by_url(call, "assignments", assignments.listed(call.store, call.query))
 
 
 def update_assignment(call: Call, assignment: Document, body: Document) -> None:
@@ -160,10 +154,6 @@ def _emit_once(call: Call, resource: str, action: str, document_id: str) -> None
         call.store.emit(resource, action, document_id)
 
 
-def recount(call: Call, event: Event) -> None:
-    counters.recount(call.store, event.id)
-
-
 def forget_dataset(call: Call, event: Event) -> None:
     call.store.delete("task_items", datasetId=event.id)
     for task in call.store.find_all("tasks"):
@@ -188,7 +178,7 @@ def update_reviews(call: Call, event: Event) -> None:
 ROUTES = [
     Route("POST", "/annotationtasks", create),
     Route("POST", "/annotationtasks/query", query),
-    *Resource("tasks", "/annotationtasks", update=update).routes,
+    *Resource("tasks", "/annotationtasks", update=by_user(models.update)).routes,
     Route("DELETE", "/annotationtasks/{task_id}", delete),
     Route("POST", "/annotationtasks/{task_id}/addToTask", add_items),
     Route("POST", "/annotationtasks/{task_id}/removeFromTask", remove_items),
@@ -201,7 +191,7 @@ ROUTES = [
 ]
 LISTENERS = {
     ("Item", "Deleted"): forget_item,
-    ("Task", "itemsDeleted"): recount,
+    ("Task", "itemsDeleted"): with_id(counters.recount),
     ("Dataset", "Deleted"): forget_dataset,
     ("Item", "annotationsChanged"): update_reviews,
     ("Annotation", "Created"): annotation_changed,

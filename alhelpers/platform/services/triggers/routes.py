@@ -27,10 +27,6 @@ def clone(call: Call) -> Raw:
     raise not_emulated("templates of triggers; create the trigger in the other project instead")
 
 
-def free_name(call: Call) -> Document:
-    return {"name": call.params["name"]}
-
-
 KINDS = {"Item": "items", "Annotation": "annotations", "Dataset": "datasets", "Task": "tasks"} | {
     "Assignment": "assignments",
     "Model": "models",
@@ -170,7 +166,6 @@ def forget(call: Call, event: Event) -> None:
 ROUTES: list[Route] = [
     *Resource("triggers", "/triggers", create, update, models.delete).routes,
     Route("POST", "/triggers/{trigger_id}/clone", clone),
-    Route("GET", "/piper-misc/naming/triggers/{name}", free_name),
 ]
 LISTENERS = {(resource, action): on_event for resource in KINDS for action in models.ACTIONS} | {
     ("Service", "Deleted"): forget
