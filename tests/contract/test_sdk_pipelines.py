@@ -167,7 +167,10 @@ CODE = {"id": "a", "type": "code"}
         ({"nodes": [CODE | {"namespace": "b"}]}, "'namespace' of node 'a' must be an object"),
         ({"nodes": [CODE | {"inputs": [{"name": "b", "type": "c", "actions": "d"}]}]}, "a list"),
         ({"nodes": [CODE | {"metadata": {"repeatable": 1}}]}, "must be true or false"),
-        ({"nodes": [{"id": "a", "type": "task"}, {"id": "a", "type": "task"}]}, "ids of a pipeline.s nodes must be different"),
+        (
+            {"nodes": [{"id": "a", "type": "task"}, {"id": "a", "type": "task"}]},
+            "ids of a pipeline.s nodes must be different",
+        ),
     ],
 )
 def test_broken_documents(dl, project, storage, change, match):

@@ -36,7 +36,8 @@ def publish(store: Store, manifest: Document, user: str) -> Document:
         version = _next_version(version)
     time = now()
     dpk_id = store.new_id()
-    dpk = manifest | {
+    dpk = {"components": {}, "context": {}, "scope": "project"} | manifest
+    dpk |= {
         "id": dpk_id,
         "baseId": revisions[0]["baseId"] if revisions else dpk_id,
         "version": version,
@@ -46,9 +47,6 @@ def publish(store: Store, manifest: Document, user: str) -> Document:
         "createdAt": revisions[0]["createdAt"] if revisions else time,
         "updatedAt": time,
     }
-    dpk.setdefault("components", {})
-    dpk.setdefault("context", {})
-    dpk.setdefault("scope", "project")
     dpk.pop("url", None)
     store.put_all("dpks", [revision | {"latest": False} for revision in revisions])
     store.put("dpks", dpk)
@@ -192,6 +190,18 @@ def _install_dependencies(
         _install(store, body, user, (*parents, dpk["name"]))
 
 
+def link_of(app: Document, component: str | None) -> Document:
+    """Return the field that names the app of a model or a service, and the component in its manifest."""
+    named = {} if component is None else {"componentName": component}
+    dpk = app["dpk"]
+    return {
+        "id": app["id"],
+        "dpkId": dpk["baseId"],
+        "dpkName": dpk["name"],
+        "dpkVersion": dpk["version"],
+    } | named
+
+
 def components(app: Document, part: str) -> list[Document]:
     """List an app's components of one kind: from its manifest, unless the installation overrides them."""
     chosen = (app.get("customInstallation") or {}).get("components") or {}
@@ -263,13 +273,7 @@ def _install_model(store: Store, app: Document, dpk: Document, component: Any, u
             "error installing an app: Validation Failed: each of components.models needs a 'name', and an 'outputType'"
             f" out of {sorted(OUTPUT_TYPES)}; got {component!r}",
         )
-    link = {
-        "id": app["id"],
-        "componentName": component["name"],
-        "dpkName": dpk["name"],
-        "dpkVersion": dpk["version"],
-        "dpkId": dpk["baseId"],
-    }
+    link = link_of(app, component["name"])
     existing = store.find_all("models", projectId=app["projectId"], name=component["name"])
     if any((model.get("app") or {}).get("dpkName") == dpk["name"] for model in existing):
         return  # left by an earlier installation of the same dpk

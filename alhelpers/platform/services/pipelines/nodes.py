@@ -119,7 +119,7 @@ def _update_variables(store: Store, pipeline: Document, node: Document, executio
         plain = values.entity_id(kind, value) if kind in values.ID_KEYS else None
         set_variable(store, pipeline, port["name"], plain or value)
         updated[port["name"]] = value
-    workers.refresh(store, pipeline, execution["creator"])
+    workers.prepare(store, pipeline, execution["creator"], models_only=True)
     return updated
 
 

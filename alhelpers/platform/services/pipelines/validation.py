@@ -153,6 +153,8 @@ def _check_node(store: Store, pipeline: Document, node: Document) -> None:
     metadata = node.get("metadata") or {}
     used = [metadata.get(key) for key in ("variableDataset", "variableModel")]
     used += [port.get("variableName") for port in graph.inputs(node)]
+    if node["type"] == graph.VARIABLE:
+        used += [port["name"] for port in graph.inputs(node)]
     for name in used:
         if name and name not in names:
             raise bad_request(
@@ -160,14 +162,7 @@ def _check_node(store: Store, pipeline: Document, node: Document) -> None:
             )
     if node["type"] in (graph.STORAGE, graph.TASK):
         _check_dataset(store, pipeline, node)
-    elif node["type"] == graph.VARIABLE:
-        for port in graph.inputs(node):
-            if port["name"] not in names:
-                raise bad_request(
-                    f"node {graph.label(node)!r} updates the variable {port['name']!r},"
-                    " which the pipeline does not have"
-                )
-    elif node["type"] not in (graph.ML, graph.CODE, graph.FUNCTION, graph.CUSTOM):
+    elif node["type"] not in (graph.ML, graph.CODE, graph.FUNCTION, graph.CUSTOM, graph.VARIABLE):
         raise bad_request(f"node {graph.label(node)!r} is of an unknown type: {node['type']!r}")
 
 

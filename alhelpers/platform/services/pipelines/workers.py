@@ -33,25 +33,17 @@ def launch(
     )
 
 
-def prepare(store: Store, pipeline: Document, user: str) -> None:
-    """Make the services that a pipeline's nodes need."""
+def prepare(store: Store, pipeline: Document, user: str, *, models_only: bool = False) -> None:
+    """Make the services that a pipeline's nodes need; after a change of its variables those of models."""
     for node in graph.nodes(pipeline):
         if node["type"] == graph.ML:
             ml.prepare(store, pipeline, node, user)
-        elif node["type"] in (graph.CODE, graph.FUNCTION, graph.CUSTOM):
+        elif not models_only and node["type"] in (graph.CODE, graph.FUNCTION, graph.CUSTOM):
             service = service_of(store, pipeline, node, user)
             pipeline.setdefault("serviceIds", {})[node["id"]] = service["id"]
             # Readers of the pipeline find a node's service and package by these names.
             names = {"serviceName": service["name"], "packageName": service["packageName"]}
             node["namespace"] = (node.get("namespace") or {}) | names
-    store.put("pipelines", pipeline)
-
-
-def refresh(store: Store, pipeline: Document, user: str) -> None:
-    """Update the services of models after a change of the pipeline's variables."""
-    for node in graph.nodes(pipeline):
-        if node["type"] == graph.ML:
-            ml.prepare(store, pipeline, node, user)
     store.put("pipelines", pipeline)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from ...errors import ApiError, bad_request
 from ...store import Document, Store, created, now
 from ...validation import check_whole_number, require
+from ..apps import models as apps
 from ..organizations.models import ORGANIZATION
 
 CONCURRENCY = 10
@@ -47,12 +48,7 @@ def ensure(
         "metadata": metadata or {},
     }
     if app is not None:
-        body["app"] = {
-            "id": app["id"],
-            "dpkId": app["dpk"]["baseId"],
-            "dpkName": app["dpkName"],
-            "dpkVersion": app["dpkVersion"],
-        } | ({} if component is None else {"componentName": component})
+        body["app"] = apps.link_of(app, component)
     existing = store.find_one("services", projectId=project_id, name=name)
     if existing is None:
         return create(store, body, user)

@@ -75,9 +75,8 @@ def checked_spec(store: Store, kind: Any, spec: Any) -> Document:
     if not isinstance(spec, dict):
         raise bad_request(f"a trigger needs a 'spec', got {spec!r}")
     operation = checked_operation(store, spec.get("operation"))
-    if kind == CRON:
-        return checked_cron(spec) | {"operation": operation, "input": spec.get("input") or {}}
-    return checked_event(spec) | {"operation": operation, "input": spec.get("input") or {}}
+    checked = checked_cron(spec) if kind == CRON else checked_event(spec)
+    return checked | {"operation": operation, "input": spec.get("input") or {}}
 
 
 def checked_event(spec: Document) -> Document:
