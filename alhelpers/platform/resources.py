@@ -42,18 +42,15 @@ class Resource:
     @property
     def routes(self) -> list[Route]:
         place = f"{self.path}/{{id}}"
-        routes = [Route("GET", place, self.get)]
-        if self.create is not None:
-            routes.append(Route("POST", self.path, self._create))
-        if self.update is not None:
-            routes += [Route(method, place, self._update) for method in self.methods]
-        if self.delete is not None:
-            routes.append(Route("DELETE", place, self._delete))
-        if self.query is not None:
-            routes.append(Route("POST", f"{self.path}/query", self._query))
-        if self.listing is not None:
-            routes.append(Route("GET", self.path, self.list_all))
-        return routes
+        known = [
+            ("GET", place, self.get, True),
+            ("POST", self.path, self._create, self.create),
+            *((method, place, self._update, self.update) for method in self.methods),
+            ("DELETE", place, self._delete, self.delete),
+            ("POST", f"{self.path}/query", self._query, self.query),
+            ("GET", self.path, self.list_all, self.listing),
+        ]
+        return [Route(method, path, handler) for method, path, handler, given in known if given]
 
     def get(self, call: Call) -> Any:
         """Answer with the document whose id is in the path."""
@@ -65,26 +62,21 @@ class Resource:
         )
 
     def _create(self, call: Call) -> Any:
-        assert self.create is not None
         return self._answer(call, self.create(call, require(call.body))["id"])
 
     def _update(self, call: Call) -> Any:
-        assert self.update is not None
         self.update(call, call.store.get(self.kind, call.params["id"], self.label), require(call.body))
         return self._answer(call, call.params["id"])
 
     def _delete(self, call: Call) -> Document:
-        assert self.delete is not None
         self.delete(call.store, call.params["id"])
         return {"id": call.params["id"]}
 
     def _query(self, call: Call) -> Raw:
-        assert self.query is not None
         return paged(call, self.kind, search(call.store, self.kind, require(call.body), **self.query(call)))
 
     def list_all(self, call: Call) -> Raw:
         """Answer with the documents that a list is limited to, the newest first."""
-        assert self.listing is not None
         return listed(call, self.kind, call.store.find(self.kind, order="-id", **self.listing(call)))
 
 

@@ -239,11 +239,10 @@ def executions(tmp_path):
         made = [
             models.create(
                 store,
+                HOSTILE,
+                {"x": HOSTILE},
+                "me",
                 project_id=project["id"],
-                user="me",
-                function_name=HOSTILE,
-                inputs={"x": HOSTILE},
-                internal=True,
                 serviceId="service",
                 serviceName=HOSTILE,
             )

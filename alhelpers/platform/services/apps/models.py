@@ -264,26 +264,26 @@ def revision(store: Store, name: str, version: str | None) -> Document:
     )
 
 
-def _install_model(store: Store, app: Document, dpk: Document, component: Any, user: str) -> None:
-    output = component.get("outputType") or "class" if isinstance(component, dict) else None
+def _install_model(store: Store, app: Document, dpk: Document, component: Document, user: str) -> None:
+    name, output = component.get("name"), component.get("outputType") or "class"
     outputs = output if isinstance(output, list) else [output]
-    if not _is_name(component) or not all(isinstance(each, str) and each in OUTPUT_TYPES for each in outputs):
+    if (
+        not isinstance(name, str)
+        or not name
+        or not all(isinstance(each, str) and each in OUTPUT_TYPES for each in outputs)
+    ):
         raise ApiError(
             424,
             "error installing an app: Validation Failed: each of components.models needs a 'name', and an 'outputType'"
             f" out of {sorted(OUTPUT_TYPES)}; got {component!r}",
         )
-    link = link_of(app, component["name"])
-    existing = store.find_all("models", projectId=app["projectId"], name=component["name"])
+    link = link_of(app, name)
+    existing = store.find_all("models", projectId=app["projectId"], name=name)
     if any((model.get("app") or {}).get("dpkName") == dpk["name"] for model in existing):
         return  # left by an earlier installation of the same dpk
     status = component.get("status") or "pre-trained"
     body = component | {"projectId": app["projectId"], "packageId": dpk["id"], "app": link, "status": status}
     models.create(store, body | {"artifacts": _artifacts(component)}, user, unique=False)
-
-
-def _is_name(component: Any) -> bool:
-    return isinstance(component, dict) and isinstance(component.get("name"), str) and component["name"] != ""
 
 
 def _artifacts(component: Document) -> list[Any]:

@@ -29,25 +29,26 @@ SPELLINGS = {"inProgress": RUNNING, "completed": SUCCESS, "complete": SUCCESS, "
 
 def create(
     store: Store,
-    *,
-    project_id: str,
-    user: str,
     function_name: str,
     inputs: Document | None,
+    user: str,
+    *,
     service: Document | None = None,
+    project_id: str | None = None,
     pipeline: dict[str, str] | None = None,
-    model_id: str | None = None,
-    model_operation: str | None = None,
-    internal: bool = False,
     **fields: Any,
 ) -> Document:
-    """Make an execution, ready to be run; with `internal` no worker takes it, and its maker finishes it."""
+    """Make an execution, ready to be run; without a service no worker takes it, and its maker finishes it.
+
+    The execution belongs to the service's project, and to its model if it has one, unless they are given.
+    """
     time = now()
-    service = service or {}
+    internal, service = not service, service or {}
+    ml = (service.get("metadata") or {}).get("ml")
     entry = {"timestamp": time, "status": CREATED, "percentComplete": 0}
     execution: Document = {
         "id": store.new_id(),
-        "projectId": project_id,
+        "projectId": project_id or service["projectId"],
         "orgId": ORGANIZATION["id"],
         "serviceId": service.get("id"),
         "serviceName": service.get("name"),
@@ -67,15 +68,14 @@ def create(
         "triggerId": None,
         "feedbackQueue": None,
         "syncReplyTo": None,
+        **({"model": {key: ml.get(key) for key in ("modelId", "modelOperation")}} if ml else {}),
         **created(user),
         "updatedBy": user,
         **fields,
     }
     if pipeline is not None:
         execution["pipeline"] = pipeline
-    if model_id is not None:
-        execution["model"] = {"modelId": model_id, "modelOperation": model_operation}
-    if internal or not service:
+    if internal:
         execution["internal"] = True
     store.put("executions", execution)
     _call_worker(store, execution)
@@ -216,12 +216,6 @@ def item_input(store: Store, service: Document, name: str) -> str:
     function = services.function_of(module, name) or {}
     inputs = [each for each in function.get("input") or [] if each.get("type") in ("Item", "Item[]")]
     return inputs[0]["name"] if inputs else "item"
-
-
-def ml_fields(service: Document) -> Document:
-    """Return the fields that link an execution to the model of its service."""
-    ml = service["metadata"].get("ml") or {}
-    return {"model_id": ml.get("modelId"), "model_operation": ml.get("modelOperation")} if ml else {}
 
 
 def waiting(store: Store) -> Iterable[Document]:

@@ -31,22 +31,8 @@ def create(call: Call) -> Raw:
         raise bad_request(f"'input' must be an object with the function's arguments, got {inputs!r}")
     project_id = body.get("projectId") or service["projectId"]
     call.store.row("projects", project_id)
-    execution = _call_function(call, service, name, inputs, project_id)
+    execution = models.create(call.store, name, inputs, call.user, service=service, project_id=project_id)
     return one(call, "executions", execution["id"])
-
-
-def _call_function(
-    call: Call, service: Document, name: str, inputs: Document | None, project_id: str
-) -> Document:
-    return models.create(
-        call.store,
-        project_id=project_id,
-        user=call.user,
-        function_name=name,
-        inputs=inputs,
-        service=service,
-        **models.ml_fields(service),
-    )
 
 
 def _create_batch(call: Call, service: Document, name: str, batch: Document) -> Raw:
@@ -57,7 +43,7 @@ def _create_batch(call: Call, service: Document, name: str, batch: Document) -> 
     port = models.item_input(call.store, service, name)
     for row in rows:
         inputs = extra | {port: {"item_id": row.id, "dataset_id": row.scope}}
-        _call_function(call, service, name, inputs, service["projectId"])
+        models.create(call.store, name, inputs, call.user, service=service)
     return commands.finished(call, "CreateExecutions", {"serviceId": service["id"], "count": len(rows)})
 
 

@@ -105,17 +105,15 @@ def add_upload(store: Store, dataset_id: str, upload: Upload, user: str) -> tupl
         # The SDK compares sizes itself, and deletes and uploads again where they differ.
         upload.file.unlink(missing_ok=True)
         return existing["id"], "skip"
-    item = existing
-    if item is None:
-        ensure_directory(store, dataset_id, posixpath.dirname(filename), user)
-        item = _new_item(store, dataset_id, filename, "file", user)
-    else:
-        _drop_content(store, item)
-        item |= {"updatedAt": now(), "updatedBy": user}
+    if existing is not None:
+        replace_content(store, existing, upload, user)
+        return existing["id"], "overwrite"
+    ensure_directory(store, dataset_id, posixpath.dirname(filename), user)
+    item = _new_item(store, dataset_id, filename, "file", user)
     _describe(item, upload)
     store.put("items", item, blob=store.adopt(upload.file))
-    store.emit("Item", "Created" if existing is None else "Updated", item["id"], dataset=dataset_id)
-    return item["id"], "created" if existing is None else "overwrite"
+    store.emit("Item", "Created", item["id"], dataset=dataset_id)
+    return item["id"], "created"
 
 
 def replace_content(store: Store, item: Document, upload: Upload, user: str) -> None:

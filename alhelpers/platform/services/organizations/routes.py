@@ -89,7 +89,6 @@ def update_integration(call: Call) -> Raw:
     """Change the integration that the body names."""
     body = require(call.body, "integrationId")
     options = require(body.get("credentials") or {}).get("options")
-    assert INTEGRATIONS.update is not None
     integration = call.store.get("integrations", body["integrationId"])
     INTEGRATIONS.update(call, integration, body | {"options": options})
     return one(call, "integrations", integration["id"])

@@ -37,17 +37,10 @@ def _internal(
     store: Store, pipeline: Document, node: Document, inputs: Document, link: Document, user: str
 ) -> Document:
     namespace = node.get("namespace") or {}
-    return executions.create(
-        store,
-        project_id=pipeline["projectId"],
-        user=user,
-        function_name=namespace.get("functionName") or node["type"],
-        inputs=inputs,
-        pipeline=link,
-        internal=True,
-        serviceName=namespace.get("serviceName"),
-        packageName=namespace.get("packageName"),
-    )
+    name = namespace.get("functionName") or node["type"]
+    named = {key: namespace.get(key) for key in ("serviceName", "packageName")}
+    project_id = pipeline["projectId"]
+    return executions.create(store, name, inputs, user, project_id=project_id, pipeline=link, **named)
 
 
 def relaunched(store: Store, pipeline: Document, execution: Document) -> None:

@@ -21,16 +21,7 @@ def launch(
     if node["type"] == graph.ML:
         return ml.launch(store, pipeline, node, inputs, link, user)
     service = _remembered(store, pipeline, node) or service_of(store, pipeline, node, user)
-    return executions.create(
-        store,
-        project_id=pipeline["projectId"],
-        user=user,
-        function_name=_function_name(node),
-        inputs=inputs,
-        service=service,
-        pipeline=link,
-        **executions.ml_fields(service),
-    )
+    return executions.create(store, _function_name(node), inputs, user, service=service, pipeline=link)
 
 
 def prepare(store: Store, pipeline: Document, user: str, *, models_only: bool = False) -> None:
@@ -104,17 +95,8 @@ def _app_service(
     other = store.find_one("services", projectId=pipeline["projectId"], name=name)
     if other is not None and (other["packageName"], other["moduleName"]) != (dpk_name, module["name"]):
         name = f"{name}-{pipeline['id']}"
-    settings = {key: config[key] for key in ("runtime", "initParams", "executionTimeout") if config.get(key)}
-    return services.ensure(
-        store,
-        project_id=pipeline["projectId"],
-        name=name,
-        package=package,
-        user=user,
-        module=module["name"],
-        app=app,
-        **settings,
-    )
+    settings = _settings(config) | {"module": module["name"], "app": app}
+    return services.ensure(store, pipeline["projectId"], name, package, user, **settings)
 
 
 def _code_service(store: Store, pipeline: Document, node: Document, user: str) -> Document:
@@ -131,10 +113,11 @@ def _code_service(store: Store, pipeline: Document, node: Document, user: str) -
     if other is not None and other["packageName"] != own:
         name = own
     config = (node.get("metadata") or {}).get("serviceConfig") or (node.get("config") or {})
-    settings = {key: config[key] for key in ("runtime", "initParams", "executionTimeout") if config.get(key)}
-    return services.ensure(
-        store, project_id=pipeline["projectId"], name=name, package=package, user=user, **settings
-    )
+    return services.ensure(store, pipeline["projectId"], name, package, user, **_settings(config))
+
+
+def _settings(config: Document) -> Document:
+    return {key: config[key] for key in ("runtime", "initParams", "executionTimeout") if config.get(key)}
 
 
 def _code_package(

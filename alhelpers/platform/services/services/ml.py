@@ -24,9 +24,8 @@ def train(store: Store, model: Document, body: Document, user: str, **link: Any)
         raise bad_request("Must provide labels to train model")
     service = service_of(store, model, TRAIN, body.get("serviceConfig"), user)
     set_status(store, model, "pending", user)
-    return _execute(
-        store, model, service, TRAIN, "train_model", {"model": {"model_id": model["id"]}}, user, link
-    )
+    inputs = {"model": {"model_id": model["id"]}}
+    return _execute(store, model, service, TRAIN, "train_model", inputs, user, link)
 
 
 def evaluate(store: Store, model: Document, body: Document, user: str, **link: Any) -> Document:
@@ -101,12 +100,7 @@ def deploy(
 
 
 def service_of(
-    store: Store,
-    model: Document,
-    operation: str,
-    config: Any,
-    user: str,
-    before: Document | None = None,
+    store: Store, model: Document, operation: str, config: Any, user: str, before: Document | None = None
 ) -> Document:
     """Make or update the service for one operation of a model, which may be one of another model before."""
     if config is not None and not isinstance(config, dict):
@@ -120,19 +114,17 @@ def service_of(
     app = model.get("app") or {}
     configured = services.compute_config(package, module)
     runtime = RUNTIME | (configured.get("runtime") or {}) | (config.pop("runtime", None) or {})
+    params = _init_params(module, model) | config.get("initParams", {})
     return services.ensure(
         store,
-        project_id=model["projectId"],
-        name=existing[0]["name"] if existing else _free_name(store, model, operation),
-        package=package,
-        user=user,
+        model["projectId"],
+        existing[0]["name"] if existing else _free_name(store, model, operation),
+        package,
+        user,
         module=module["name"],
         app=store.find_one("apps", id=app.get("id")),
         metadata={"ml": {"modelId": model["id"], "modelOperation": operation}},
-        **(
-            config
-            | {"runtime": runtime, "initParams": _init_params(module, model) | config.get("initParams", {})}
-        ),
+        **(config | {"runtime": runtime, "initParams": params}),
     )
 
 
@@ -173,17 +165,8 @@ def _execute(
     user: str,
     link: Document,
 ) -> Document:
-    return executions.create(
-        store,
-        project_id=model["projectId"],
-        user=user,
-        function_name=function_name,
-        inputs=inputs,
-        service=service,
-        model_id=model["id"],
-        model_operation=operation,
-        **link,
-    )
+    own = {"project_id": model["projectId"], "model": {"modelId": model["id"], "modelOperation": operation}}
+    return executions.create(store, function_name, inputs, user, service=service, **own, **link)
 
 
 def _part(body: Document, name: str) -> Document:

@@ -22,11 +22,11 @@ SETTINGS = (
 
 def ensure(
     store: Store,
-    *,
     project_id: str,
     name: str,
     package: Document,
     user: str,
+    *,
     module: str | None = None,
     app: Document | None = None,
     component: str | None = None,

@@ -137,16 +137,9 @@ def _fire(
     service = call.store.find_one("services", id=operation["serviceId"])
     if service is None:
         return  # deleted since
-    executions.create(
-        call.store,
-        project_id=trigger["projectId"],
-        user=call.user,
-        function_name=operation["functionName"],
-        inputs=inputs,
-        service=service,
-        triggerId=trigger["id"],
-        event=about,
-    )
+    name, why = operation["functionName"], {"triggerId": trigger["id"], "event": about}
+    project_id = trigger["projectId"]
+    executions.create(call.store, name, inputs, call.user, service=service, project_id=project_id, **why)
 
 
 def fire_due(call: Call) -> None:
