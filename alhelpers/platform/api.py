@@ -62,11 +62,8 @@ class Route:
 PATHS = {
     **{"models": "ml/models", "dpks": "app-registry", "tasks": "annotationtasks", "computes": "compute"},
     **{"feature_sets": "features/sets", "feature_vectors": "features/vectors"},
-    **{
-        "service_drivers": "serviceDrivers",
-        "integrations": "orgs/{}/integrations",
-        "bots": "projects/{}/bots",
-    },
+    **{"service_drivers": "serviceDrivers", "bots": "projects/{}/bots"},
+    **{"integrations": "orgs/{}/integrations"},
 }
 
 

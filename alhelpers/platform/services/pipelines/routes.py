@@ -6,9 +6,9 @@ from typing import Any
 from ...api import Call, Raw, Route, one, render, with_id
 from ...errors import bad_request, not_found
 from ...events import Event
-from ...query import Page, everything, search
+from ...query import everything, search
 from ...resources import Resource, by_user
-from ...store import Document
+from ...store import Document, Row
 from ...validation import require
 from ..exports.models import finished
 from . import compositions, engine, lifecycle, models, statistics, tasks, validation
@@ -18,13 +18,12 @@ def _pipeline(call: Call) -> Document:
     return call.store.get("pipelines", call.params["pipeline_id"])
 
 
-def _answer(call: Call, pipeline_id: str) -> Raw:
-    row = call.store.row("pipelines", pipeline_id)
-    return Raw(json.dumps({"url": f"{call.base}/pipelines/{row.id}"} | models.shown(json.loads(row.doc))))
+def _answer(call: Call, pipeline_id: str) -> Document:
+    return _shown(call, call.store.row("pipelines", pipeline_id))
 
 
-def _page(call: Call, page: Page, documents: list[Document]) -> Document:
-    return {"items": documents} | page.envelope()
+def _shown(call: Call, row: Row) -> Document:
+    return {"url": f"{call.base}/pipelines/{row.id}"} | models.shown(json.loads(row.doc))
 
 
 def validate(call: Call) -> Document:
@@ -45,12 +44,9 @@ def query(call: Call) -> Document:
         return compositions.query(call, body)
     if body.get("resource") == "pipelineState":
         page = search(call.store, "cycles", body)
-        return _page(call, page, [_shown_cycle(call, row.id) for row in page.rows])
+        return {"items": [_shown_cycle(call, row.id) for row in page.rows]} | page.envelope()
     page = search(call.store, "pipelines", body)
-    documents = [
-        {"url": f"{call.base}/pipelines/{row.id}"} | models.shown(call.store.parsed(row)) for row in page.rows
-    ]
-    return _page(call, page, documents)
+    return {"items": [_shown(call, row) for row in page.rows]} | page.envelope()
 
 
 def update(call: Call, pipeline: Document, body: Document) -> None:
@@ -59,20 +55,20 @@ def update(call: Call, pipeline: Document, body: Document) -> None:
         lifecycle.apply_changes(call.store, pipeline, call.user, call.clock.now())
 
 
-def update_variables(call: Call) -> Raw:
+def update_variables(call: Call) -> Document:
     pipeline = _pipeline(call)
     update(call, pipeline, {"variables": require(call.body).get("variables") or []})
     return _answer(call, pipeline["id"])
 
 
-def install(call: Call) -> Raw:
+def install(call: Call) -> Document:
     pipeline = _pipeline(call)
     option = (require(call.body) if call.body else {}).get("resumeOption")
     lifecycle.install(call.store, pipeline, call.user, call.clock.now(), option)
     return _answer(call, pipeline["id"])
 
 
-def pause(call: Call) -> Raw:
+def pause(call: Call) -> Document:
     pipeline = _pipeline(call)
     body = require(call.body) if call.body else {}
     keep = body.get("keepTriggersActive")
@@ -82,7 +78,7 @@ def pause(call: Call) -> Raw:
     return _answer(call, pipeline["id"])
 
 
-def reset(call: Call) -> Raw:
+def reset(call: Call) -> Document:
     pipeline = _pipeline(call)
     lifecycle.reset(call.store, pipeline, call.user)
     return _answer(call, pipeline["id"])
