@@ -168,6 +168,7 @@ def test_computes(dl, org, context, tmp_path):
         dl.computes.create_from_config_file(str(tmp_path / "config"), org.id),
     ):
         assert built.cluster.authentication.integration.type == "key_value"
+        assert SECRET not in json.dumps(get_json(dl, f"/compute/{built.id}"))
         built.delete()
 
 
