@@ -335,8 +335,7 @@ def test_subsets_of_items(dl, dataset, fill):
     assert dataset.assign_subset_to_items("train", everything)
     assert dataset.remove_subset_from_items(everything)
     assert "tags" not in dataset.items.get(filepath="/folder", is_dir=True).metadata["system"]
-    with pytest.raises(ValueError, match="subset must be one of"):
-        first.assign_subset("dev")
+    fails(ValueError, "subset must be one of", first.assign_subset, "dev")
     assert len(dataset.get_items_missing_ml_subset()) == 3
 
 
@@ -386,16 +385,14 @@ def test_items_in_collections(dl, dataset, fill):
 
 def test_collections_that_cannot_be(dl, dataset, item):
     dataset.collections.create("a")
-    with pytest.raises(ValueError, match="already exists"):
-        dataset.collections.create("a")
+    fails(ValueError, "already exists", dataset.collections.create, "a")
     path = f"/datasets/{dataset.id}/items/collections"
     for name, message in (("a", "'a' exists"), ("", "non-empty"), ("x/y", "cannot hold '/'")):
         refused(dl, "post", path, {"name": name}, message)
     fails(dl.exceptions.NotFound, "collection not found: 'none'", item.assign_collection, ["none"])
     for number in range(9):
         dataset.collections.create(f"n{number}")
-    with pytest.raises(ValueError, match="maximum number"):
-        dataset.collections.create("eleven")
+    fails(ValueError, "maximum number", dataset.collections.create, "eleven")
     refused(dl, "post", path, {"name": "eleven"}, "no more fit")
 
 

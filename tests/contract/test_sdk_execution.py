@@ -290,8 +290,7 @@ def test_pause_stops_a_worker_that_waits_for_work(dl, service, run):
     assert len(run_status(service)) == 1
     service.pause()
     execution = run("double", wait=False, x=2)
-    with pytest.raises(TimeoutError, match="created"):
-        dl.executions.wait(execution_id=execution.id, timeout=1)
+    fails(TimeoutError, "created", dl.executions.wait, execution_id=execution.id, timeout=1)
     until(lambda: run_status(service) == [])
     service.resume()
     assert ended(dl, execution).output == 4

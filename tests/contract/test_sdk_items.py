@@ -302,8 +302,7 @@ def test_descriptions(dl, dataset, item):
     assert read.description == "sharp" and read.to_json() == get_json(dl, f"/items/{item.id}")
     read.set_description(None)
     assert "description" not in get_json(dl, f"/items/{item.id}")
-    with pytest.raises(ValueError, match="must get string"):
-        read.set_description(3)
+    fails(ValueError, "must get string", read.set_description, 3)
 
 
 def test_metadata_is_merged_as_a_difference(dl, dataset, item):

@@ -108,8 +108,7 @@ def test_labels_come_from_an_ontology(dl, dataset, model):
 def test_a_wrong_model_is_not_made(dl, project, model, options, error, message):
     app = project.apps.get(app_id=model.app["id"])
     options = {"model_name": "new", "dpk_model_name": "tiny-base", "project_id": project.id} | options
-    with pytest.raises(getattr(dl.exceptions, error), match=message):
-        app.models.create(**options)
+    fails(getattr(dl.exceptions, error), message, app.models.create, **options)
     assert project.models.list().items_count == 1
 
 
