@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import psutil
+
 from alhelpers.forking import SDK_DEPENDENCIES, ServerProcess
 
 MODULE = "alhelpers.platform.worker"
@@ -17,6 +19,14 @@ READ_AT_START = (
 )
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Return whether a process has not ended yet; the system's clock, which may be set, does not matter."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
 class Forked:
     """A forked worker, with the parts of asyncio's ``Process`` that the dispatcher uses."""
 
@@ -25,10 +35,10 @@ class Forked:
         pid: int,
         server: "_Server",
         stdin: asyncio.WriteTransport,
-        stdout: asyncio.StreamReader,
-        stderr: asyncio.StreamReader,
+        *outputs: tuple[asyncio.StreamReader, asyncio.ReadTransport],
     ) -> None:
-        self.pid, self.stdin, self.stdout, self.stderr = pid, stdin, stdout, stderr
+        self.pid, self.stdin = pid, stdin
+        (self.stdout, self.stderr), self._pipes = zip(*outputs, strict=True)
         self.returncode: int | None = None
         self._server = server
 
@@ -38,6 +48,11 @@ class Forked:
             self.returncode = await self._server.ask({"reap": self.pid})
         self.stdin.close()
         return self.returncode
+
+    def close_pipes(self) -> None:
+        """End its output: what has not been read yet still can be."""
+        for pipe in self._pipes:
+            pipe.close()
 
 
 class _Server:
@@ -140,12 +155,12 @@ class Starter:
         return Forked(pid, server, writer, await _reader(stdout), await _reader(errors))
 
 
-async def _reader(descriptor: int) -> asyncio.StreamReader:
+async def _reader(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
     reader = asyncio.StreamReader(limit=LONGEST_LINE)
-    await asyncio.get_running_loop().connect_read_pipe(
+    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
     )
-    return reader
+    return reader, pipe
 
 
 def _read_at_start(environment: dict[str, str]) -> dict[str, str]:

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from alhelpers.forking import end_group
 
 from .api import Call
@@ -27,7 +29,7 @@ from .errors import ApiError
 from .events import Event
 from .logs import Logs
 from .services.executions import jobs
-from .starting import Forked, Starter
+from .starting import Forked, Starter, is_alive
 from .store import now
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ MAX_IDLE = 4
 STALLED = 20.0
 # How long interrupted code may go on before its process is killed, in seconds.
 GRACE = 3.0
+# How often a worker is looked after, and how long its last output is waited for when it has ended, in seconds.
+LINGER = 1.0
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 Change = Callable[[Callable[[Call], Any]], Awaitable[Any]]
@@ -134,8 +138,8 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Take over the executions that an earlier server left."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(mode=0o700)
+        self._remove_folders()
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         for service_id, execution_id in await self._change(jobs.recover):
             self._enqueue(service_id, execution_id)
         self._schedule()
@@ -150,7 +154,12 @@ class Dispatcher:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._starter.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove_folders()
+
+    def _remove_folders(self) -> None:
+        """Delete the workers' folders; a process that was left behind may go on to write into one."""
+        for path in self.folder.glob("[0-9a-f]" * 32):
+            shutil.rmtree(path, ignore_errors=True)
 
     def handle_events(self, events: list[Event]) -> None:
         """React to the events of a transaction."""
@@ -309,6 +318,7 @@ class Dispatcher:
         """Handle a worker's messages until it ends; return the reason if it failed."""
         assert worker.process is not None and worker.process.stdout is not None
         stderr = asyncio.create_task(self._log_stderr(worker))
+        end = asyncio.create_task(_close_pipes(worker.process))
         try:
             async for line in worker.process.stdout:
                 message = json.loads(line)
@@ -321,6 +331,7 @@ class Dispatcher:
         finally:
             worker.kill()
             await stderr
+            end.cancel()
             code = await worker.process.wait()
             worker.process = None
         return f"its worker process died ({_cause(code)})"
@@ -468,6 +479,15 @@ class Dispatcher:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("the dispatcher of workers failed", exc_info=task.exception())
+
+
+async def _close_pipes(process: asyncio.subprocess.Process | Forked) -> None:
+    """End the output of a process that has ended: those that it has started, and left behind, may keep it open."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while is_alive(psutil.Process(process.pid)):
+            await asyncio.sleep(LINGER)
+    await asyncio.sleep(LINGER)
+    process.close_pipes() if isinstance(process, Forked) else process._transport.close()
 
 
 def _cause(code: int | None) -> str:
