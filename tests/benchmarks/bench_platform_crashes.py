@@ -1,6 +1,8 @@
 """Kill servers hundreds of times under load, and while they start: nothing that was acknowledged may be lost.
 
-The limit: none of it is lost, no entity is half-written, no bytes are without an item, the index is the documents'.
+They are killed while items change, exports are written and pipelines run, and while the disk is full. The limits: none
+of it is lost, no entity is half-written, no bytes are without an item, the index is the documents', what was running
+ends as if nothing had happened, and the slowest start takes 5 seconds.
 """
 
 import sys
@@ -12,18 +14,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "platform"
 
 from platform_crash import soak
 
-KILLS = 320
+KILLS = 500
+LONGEST_START = 5.0
 
 
 def main() -> int:
     """Print how many kills there were and what was checked; an audit that fails ends this with its findings."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        kills, requests = soak(Path(folder), KILLS, clients=4)
+        kills, requests, slowest = soak(Path(folder), int(sys.argv[1]) if sys.argv[1:] else KILLS, clients=4)
     print(
         f"{kills} kills, {requests} acknowledged requests checked: none lost ({time.monotonic() - started:.0f} s)"
     )
-    return 0
+    print(f"slowest start: {slowest:.2f} s (limit {LONGEST_START:g})")
+    return slowest > LONGEST_START
 
 
 if __name__ == "__main__":
