@@ -80,7 +80,8 @@ def server_json(folder: Path) -> dict[str, Any] | None:
         content = json.loads((folder / "server.json").read_text())
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) and {"url", "token", "pid"} <= content.keys() else None
+    known = isinstance(content, dict) and [type(content.get(key)) for key in ("url", "token", "pid")]
+    return content if known == [str, str, int] else None
 
 
 def _has_tables(path: Path) -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import hmac
 import http.client
 import json
 import os
@@ -281,26 +280,25 @@ def call(
     The token is sent when the server has proved on the same connection that it knows it: the file of a killed server
     may name a port that another program has now.
     """
-    connection = http.client.HTTPConnection(platform.url.removeprefix("http://"), timeout=timeout)
-    with contextlib.closing(connection):
-        connection.connect()
-        connection.auto_open = 0
-        # Ends an answer of which a byte comes now and then, too.
-        deadline = threading.Timer(timeout, connection.sock.shutdown, [socket.SHUT_RDWR])
-        deadline.start()
-        try:
-            challenge = secrets.token_hex()
-            proof = _exchange(connection, "GET", f"/token?challenge={challenge}", None, {}).get("proof")
-            if not hmac.compare_digest(
-                str(proof).encode(), prove(platform.token, challenge, platform.url).encode()
-            ):
-                raise ConnectionError(f"{platform.url} is not the platform of {platform.state_dir}")
-            headers = {"Authorization": f"Bearer {platform.token}", "Content-Type": "application/json"}
-            return _exchange(connection, method, API + path, body and json.dumps(body), headers)
-        except (http.client.HTTPException, ValueError) as error:
-            raise ConnectionError(f"{platform.url} gave no answer that can be read: {error!r}") from error
-        finally:
-            deadline.cancel()
+    try:
+        address = platform.url.removeprefix("http://")
+        with contextlib.closing(http.client.HTTPConnection(address, timeout=timeout)) as connection:
+            connection.connect()
+            connection.auto_open = 0
+            # Ends an answer of which a byte comes now and then, too.
+            deadline = threading.Timer(timeout, connection.sock.shutdown, [socket.SHUT_RDWR])
+            deadline.start()
+            try:
+                challenge = secrets.token_hex()
+                proof = _exchange(connection, "GET", f"/token?challenge={challenge}", None, {}).get("proof")
+                if proof != prove(platform.token, challenge, platform.url):
+                    raise ConnectionError(f"{platform.url} is not the platform of {platform.state_dir}")
+                headers = {"Authorization": f"Bearer {platform.token}", "Content-Type": "application/json"}
+                return _exchange(connection, method, API + path, body and json.dumps(body), headers)
+            finally:
+                deadline.cancel()
+    except (http.client.HTTPException, ValueError, OverflowError) as error:
+        raise ConnectionError(f"{platform.url} gave no answer that can be read: {error!r}") from error
 
 
 def _exchange(

@@ -160,6 +160,8 @@ class Dispatcher:
         """Delete the workers' folders; a process that was left behind may go on to write into one."""
         for path in self.folder.glob("[0-9a-f]" * 32):
             shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def handle_events(self, events: list[Event]) -> None:
         """React to the events of a transaction."""

@@ -180,6 +180,14 @@ def test_the_token_goes_only_to_a_server_that_has_proved_itself(folder, tmp_path
     with alhelpers.platform.start(folder) as first:
         killed = json.loads((folder / "server.json").read_text())
     killed["url"] = f"http://127.0.0.1:{stranger.server_port}"
+    for odd in (
+        {"url": 5},
+        {"url": "http://127.0.0.1:x"},
+        {"url": "http://127.0.0.1:99999"},
+        {"token": None},
+    ):
+        (folder / "server.json").write_text(json.dumps(killed | odd))
+        assert alhelpers.platform.running(folder) is None
     with alhelpers.platform.start(folder) as second:
 
         def relayed(path):
