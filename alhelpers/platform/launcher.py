@@ -317,7 +317,8 @@ def _exchange(
 
 def _stop_process(platform: Platform) -> None:
     try:
-        call(platform, "POST", "/local/stop")
+        with contextlib.suppress(TimeoutError):  # it may be slow
+            call(platform, "POST", "/local/stop")
     except OSError:
         return  # it is gone already
     # The lock is free once the server has closed its state.

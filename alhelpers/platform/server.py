@@ -94,10 +94,7 @@ class Server:
             handle_signals=False,
         )
         await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self.host, port).start()
-        except OverflowError as error:
-            raise OSError(str(error)) from error
+        await web.TCPSite(self._runner, self.host, port).start()
         # Every address can be reached as itself from this machine, except those that mean "all".
         reached = LOOPBACK if self.host in ("", "0.0.0.0", "::") else self.host
         reached = f"[{reached}]" if ":" in reached else reached
@@ -114,9 +111,12 @@ class Server:
         """Serve until ``stopped`` is set."""
         try:
             await self.start(port)
-        except OSError:
+        except (OSError, OverflowError) as error:
             await self.close()
-            raise
+            raise OSError(*error.args) from error
+        except sqlite3.Error as error:
+            await self.close()
+            raise unusable(self.folder, error) from error
         ready()
         watchers = [asyncio.create_task(self._watch_clock())]
         if self.stop_with_clients:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import shutil
 import sqlite3
 import stat
@@ -204,6 +205,19 @@ def test_a_process_says_it_in_one_line(folder):
     assert ended.returncode == 1 and ended.stderr.count("\n") == 1 and "is not a database" in ended.stderr
     with pytest.raises(RuntimeError, match="did not start; its log ends with: .*Move the state folder away"):
         alhelpers.platform.ensure(folder)
+
+
+@pytest.mark.parametrize("place", ["state", "new"])
+def test_a_full_disk_is_told_at_the_start(folder, place):
+    command = [sys.executable, "-m", "alhelpers.platform", "--state-dir", str(folder.with_name(place))]
+    limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, **limit)
+    assert ended.returncode == 1 and ended.stderr.splitlines()[-1].startswith(
+        f"{folder.with_name(place)} cannot be"
+    )
+    assert "Traceback" not in ended.stderr and items(folder) == (30,)
+    if place == "new":
+        assert os.listdir(folder.with_name(place)) == ["server.lock"]
 
 
 def test_every_page_of_the_database_that_is_lost_is_noticed(folder):
