@@ -16,7 +16,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import psutil
@@ -90,9 +89,7 @@ class Platform:
     def __enter__(self) -> "Platform":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 
@@ -137,30 +134,25 @@ def start(
     OSError
         When the port is taken.
     """
-    temporary = (
-        tempfile.TemporaryDirectory(prefix="alhelpers-", ignore_cleanup_errors=True)
-        if state_dir is None
-        else None
-    )
-    folder = Path(os.path.realpath(temporary.name if temporary else state_dir or ""))
-    lock = lock_folder(folder).lock
-    make = functools.partial(Server, folder, upload_limit, host=host, clock=clock or Clock())
-    serving: Future[tuple[Server, asyncio.AbstractEventLoop]] = Future()
-    thread = threading.Thread(target=_serve, args=(make, port, serving), name="platform", daemon=True)
-    try:
+    with contextlib.ExitStack() as opened:
+        if state_dir is None:
+            state_dir = opened.enter_context(
+                tempfile.TemporaryDirectory(prefix="alhelpers-", ignore_cleanup_errors=True)
+            )
+        folder = Path(os.path.realpath(state_dir))
+        opened.enter_context(lock_folder(folder))
+        make = functools.partial(Server, folder, upload_limit, host=host, clock=clock or Clock())
+        serving: Future[tuple[Server, asyncio.AbstractEventLoop]] = Future()
+        thread = threading.Thread(target=_serve, args=(make, port, serving), name="platform", daemon=True)
         thread.start()
         server, loop = serving.result()
-    except BaseException:
-        lock.release()
-        raise
+        held = opened.pop_all()
 
     def stop() -> None:
         if thread.is_alive():
             loop.call_soon_threadsafe(server.stopped.set)
             thread.join()
-        lock.release()
-        if temporary is not None:
-            temporary.cleanup()
+        held.close()
 
     return Platform(server.url, server.credentials.token, folder, os.getpid(), stop)
 
@@ -329,10 +321,8 @@ def _stop_process(platform: Platform) -> None:
 
 
 def _log_tail(folder: Path) -> str:
-    try:
-        lines = (folder / "server.log").read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
+    log = folder / "server.log"
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     return "its log ends with: " + ("\n".join(lines[-10:]) or "(nothing)")
 
 
