@@ -44,15 +44,18 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT N
 """
 
 
-def open_database(folder: Path, *, is_new: bool) -> tuple[sqlite3.Connection, int]:
-    """Open the database of a folder, made if the folder is new; return it with the version that it had."""
+def open_database(folder: Path, *, is_new: bool) -> tuple[sqlite3.Connection, int, bool]:
+    """Open the database of a folder, made if the folder is new.
+
+    Return it with the version that it had, and whether changes are lost that it had held.
+    """
     path = folder.resolve() / DATABASE
     if not path.exists():
         if not is_new:
             raise unusable(folder, f"it has the bytes of items, but no {DATABASE} that tells of them")
         with replacing(path, mode=0o600) as part, closing(sqlite3.connect(part)) as database:
             database.executescript(SCHEMA + f"PRAGMA user_version = {VERSION}")
-    version = _check(path)
+    version, lost = _check(path)
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     database.execute("PRAGMA journal_mode=WAL")
     # NORMAL syncs at checkpoints only: a killed process loses nothing, a power cut at most the last seconds.
@@ -63,11 +66,14 @@ def open_database(folder: Path, *, is_new: bool) -> tuple[sqlite3.Connection, in
     database.executescript(SCHEMA)
     # Written at each start, as a database that can only be read must not be served.
     database.execute(f"PRAGMA user_version = {version}")
-    return database, version
+    return database, version, lost
 
 
-def _check(path: Path) -> int:
-    """Return the version of a database, or refuse one that is damaged or of a later version, without changing it."""
+def _check(path: Path) -> tuple[int, bool]:
+    """Return a database's version, and whether its log lacks changes.
+
+    One that is damaged, or of a later version, is refused, and stays as it is.
+    """
     log, log_index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
     with_log = log.exists() and log.stat().st_size > 0
     index_before = log_index.read_bytes() if log_index.exists() else b""
@@ -82,20 +88,16 @@ def _check(path: Path) -> int:
                 raise sqlite3.DatabaseError(problem)
             database.execute("SELECT doc FROM documents LIMIT 0")
             found, _ = _pages(log_index.read_bytes()) if with_log else (0, 0)
-        if found < logged and saved < logged:
-            raise sqlite3.DatabaseError(
-                f"{found} of the {logged} changed pages in {log.name} can be read; delete {log_index.name} to go on"
-                " without the others"
-            )
     except (sqlite3.Error, OSError) as error:
         if index_before:  # reading the log has written its index anew
             log_index.write_bytes(index_before)
         else:
             log_index.unlink(missing_ok=True)
         raise unusable(path.parent, f"{path.name} is damaged or not of this program: {error}") from error
-    if with_log:
-        logger.warning("the last server of %s was not stopped: its changes were read back", path.parent)
-    return version
+    lost = found < logged and saved < logged
+    if lost:
+        logger.warning("the last changes are lost: %d of %d pages in %s can be read", found, logged, log)
+    return version, lost
 
 
 def _pages(log_index: bytes) -> tuple[int, int]:

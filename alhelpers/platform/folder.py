@@ -14,7 +14,7 @@ from .errors import StateFolderBusy, StateUnusable
 
 DATABASE = "platform.sqlite"
 LOCKS = ("server.lock", "launch.lock")
-_FOLDERS = ("blobs", "incoming", "workers", "logs")
+_FOLDERS = ("blobs", "incoming", "workers", "logs", "lost")
 _FILES = (
     *LOCKS,
     DATABASE,

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -240,6 +241,7 @@ def _spawn(folder: Path) -> Platform:
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", __package__, "--state-dir", str(folder), "--stop-with-clients"]
     with open(folder / "server.log", "ab") as log:
+        known = log.tell()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -259,6 +261,9 @@ def _spawn(folder: Path) -> Platform:
         process.kill()
         process.wait()
         raise RuntimeError(f"the platform of {folder} did not start; {_log_tail(folder)}")
+    for line in (folder / "server.log").read_bytes()[known:].decode(errors="replace").splitlines():
+        if " WARNING " in line:  # what it has repaired
+            warnings.warn(line, stacklevel=3)
     # Collects the child's exit status when it stops, or it would stay in the process table.
     threading.Thread(target=process.wait, daemon=True).start()
     return platform

@@ -58,7 +58,8 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.blobs = folder / "blobs"
         self.incoming = folder / "incoming"
-        self._database, version = open_database(folder, is_new=not any(self.blobs.glob("*/*")))
+        is_new = not any(self.blobs.glob("*/*"))
+        self._database, version, lost = open_database(folder, is_new=is_new)
         self.blobs.mkdir(exist_ok=True)
         self.incoming.mkdir(exist_ok=True)
         if version < VERSION:
@@ -75,7 +76,7 @@ class Store:
         self._folders: set[Path] = set()
         self._parsed: dict[str, tuple[str, Any]] = {}
         self._parsed_text = 0
-        self._sweep()
+        self._sweep(folder / "lost" if lost else None)
 
     def close(self) -> None:
         self._remove_dropped(before=math.inf)
@@ -395,8 +396,11 @@ class Store:
             self._folders.add(path.parent)
         return blob, path
 
-    def _sweep(self) -> None:
-        """Delete the leftovers of a crash: half uploads, and blobs that no document mentions; other files stay."""
+    def _sweep(self, lost: Path | None) -> None:
+        """Delete the leftovers of a crash: half uploads, and blobs that no document mentions; other files stay.
+
+        With a folder for what is lost, the blobs are moved there: the documents may have been.
+        """
         for path in self.incoming.iterdir():
             if re.fullmatch("[0-9a-f]{24}|[0-9a-f]{32}", path.name) and path.is_file():
                 path.unlink()
@@ -406,7 +410,12 @@ class Store:
         for path in self.blobs.glob("??/*"):
             if path.name in known:
                 known.remove(path.name)
-            elif is_id(path.name) and path == self.blob_path(path.name) and path.is_file():
+            elif not is_id(path.name) or path != self.blob_path(path.name) or not path.is_file():
+                continue
+            elif lost:
+                lost.mkdir(exist_ok=True)
+                path.rename(lost / path.name)
+            else:
                 path.unlink()
         if known:
             logger.warning(

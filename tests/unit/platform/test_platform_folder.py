@@ -136,20 +136,6 @@ def page(number, content):
     return change
 
 
-def log_cut_to(part):
-    def change(folder):
-        log = folder / "platform.sqlite-wal"
-        os.truncate(log, int(log.stat().st_size * part))
-
-    return change
-
-
-def log_zeroed(folder):
-    with open(folder / "platform.sqlite-wal", "r+b") as file:
-        file.seek(4096 * 5)
-        file.write(bytes(4096))
-
-
 RANDOM = random.Random(0).randbytes(4096)
 UNUSABLE = {
     "an ordinary folder with a database": (ordinary_with_a_database, "nothing in it shows that the platform"),
@@ -172,11 +158,6 @@ UNUSABLE = {
     "a later version": (of_a_later_version, "its version is 7, this program's is 1"),
     **{f"zeros in page {number}": (page(number, bytes(4096)), "is damaged") for number in (0, 5)},
     **{f"noise in page {number}": (page(number, RANDOM), "is damaged") for number in (0, 6)},
-    **{
-        f"a log cut to {part}": (log_cut_to(part), "changed pages in .* can be read")
-        for part in (0, 0.01, 0.5, 0.99)
-    },
-    "zeros in the log": (log_zeroed, "changed pages in .* can be read"),
 }
 
 
@@ -298,12 +279,37 @@ def test_damaged_credentials_are_made_again_and_said_so(folder, content, caplog)
     assert "credentials.json was damaged: there is a new token" in caplog.text and items(folder) == (30,)
 
 
-def test_a_server_that_was_killed_is_told_of_and_bytes_that_are_gone_are(folder, caplog):
+def test_bytes_that_are_gone_are_told_of(folder, caplog):
     for path in list(folder.glob("blobs/*/*"))[:2]:
         path.unlink()
     alhelpers.platform.start(folder).stop()
-    assert "was not stopped: its changes were read back" in caplog.text and items(folder) == (30,)
-    assert "the bytes of 2 items are missing" in caplog.text
+    assert "the bytes of 2 items are missing" in caplog.text and items(folder) == (30,)
+
+
+def log_cut_to(part):
+    def change(folder):
+        log = folder / "platform.sqlite-wal"
+        os.truncate(log, int(log.stat().st_size * part))
+
+    return change
+
+
+def log_zeroed(folder):
+    with open(folder / "platform.sqlite-wal", "r+b") as file:
+        file.seek(4096 * 5)
+        file.write(bytes(4096))
+
+
+@pytest.mark.parametrize("change", [*map(log_cut_to, (0, 0.01, 0.5, 0.9)), log_zeroed])
+def test_changes_that_are_lost_are_told_of_and_their_bytes_kept(folder, change):
+    change(folder)
+    with pytest.warns(UserWarning, match="the last changes are lost: .* pages in .*-wal can be read"):
+        alhelpers.platform.ensure(folder).stop()
+    (left,) = items(folder)
+    kept = [path.read_bytes() for path in folder.glob("lost/*")]
+    assert left < 30 and sorted(map(len, kept)) == sorted(range(30))[left:]
+    alhelpers.platform.start(folder).stop()
+    assert len(list(folder.glob("lost/*"))) == len(kept) and items(folder) == (left,)
 
 
 def test_what_a_first_start_leaves_that_is_killed_is_no_obstacle(tmp_path):
