@@ -1,6 +1,7 @@
 """Starting worker processes: forked from one that has imported the modules that workers import, or from nothing."""
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Iterable
@@ -12,6 +13,8 @@ from alhelpers.forking import SDK_DEPENDENCIES, ServerProcess
 
 MODULE = "alhelpers.platform.worker"
 LONGEST_LINE = 1 << 26
+# How often a worker is looked after, in seconds.
+LINGER = 1.0
 # Prefixes of variables that are read only when a process starts, or a library is loaded.
 READ_AT_START = (
     *("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "SSL_", "TQDM_", "ARROW_", "TORCH", "PYTORCH"),
@@ -50,9 +53,17 @@ class Forked:
         return self.returncode
 
     def close_pipes(self) -> None:
-        """End its output: what has not been read yet still can be."""
         for pipe in self._pipes:
             pipe.close()
+
+
+async def end_output(process: asyncio.subprocess.Process | Forked) -> None:
+    """End the output of a process that has ended: those that it has left behind may keep the pipes open."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while is_alive(psutil.Process(process.pid)):
+            await asyncio.sleep(LINGER)
+    await asyncio.sleep(LINGER)  # for its last words
+    process.close_pipes() if isinstance(process, Forked) else process._transport.close()
 
 
 class _Server:

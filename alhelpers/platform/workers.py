@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from alhelpers.forking import end_group
 
 from .api import Call
@@ -29,7 +27,7 @@ from .errors import ApiError
 from .events import Event
 from .logs import Logs
 from .services.executions import jobs
-from .starting import Forked, Starter, is_alive
+from .starting import Forked, Starter, end_output
 from .store import now
 
 logger = logging.getLogger(__name__)
@@ -42,8 +40,6 @@ MAX_IDLE = 4
 STALLED = 20.0
 # How long interrupted code may go on before its process is killed, in seconds.
 GRACE = 3.0
-# How often a worker is looked after, and how long its last output is waited for when it has ended, in seconds.
-LINGER = 1.0
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 Change = Callable[[Callable[[Call], Any]], Awaitable[Any]]
@@ -320,7 +316,7 @@ class Dispatcher:
         """Handle a worker's messages until it ends; return the reason if it failed."""
         assert worker.process is not None and worker.process.stdout is not None
         stderr = asyncio.create_task(self._log_stderr(worker))
-        end = asyncio.create_task(_close_pipes(worker.process))
+        end = asyncio.create_task(end_output(worker.process))
         try:
             async for line in worker.process.stdout:
                 message = json.loads(line)
@@ -481,15 +477,6 @@ class Dispatcher:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("the dispatcher of workers failed", exc_info=task.exception())
-
-
-async def _close_pipes(process: asyncio.subprocess.Process | Forked) -> None:
-    """End the output of a process that has ended: those that it has started, and left behind, may keep it open."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        while is_alive(psutil.Process(process.pid)):
-            await asyncio.sleep(LINGER)
-    await asyncio.sleep(LINGER)
-    process.close_pipes() if isinstance(process, Forked) else process._transport.close()
 
 
 def _cause(code: int | None) -> str:
