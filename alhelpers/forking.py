@@ -157,6 +157,8 @@ class Server:
     def __init__(self, descriptor: int, preload: Iterable[str]) -> None:
         self._channel = socket.socket(fileno=descriptor)
         self._channel.set_inheritable(False)
+        # Where it is inherited as ignored, exit codes would be lost.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # Files in the folder where it was started must not be imported; a fork has a folder of its own.
         if sys.path[0] in ("", os.getcwd()):
             del sys.path[0]

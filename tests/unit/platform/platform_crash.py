@@ -29,7 +29,6 @@ signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         folder, log = line.rstrip("\\n").split("\\t")
         os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
         os._exit(main(["--state-dir", folder]))
