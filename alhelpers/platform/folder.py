@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import os
 import re
 import sqlite3
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +32,22 @@ _PART = re.compile(r"\.(credentials\.json|server\.json|platform\.sqlite)\.\w+\.p
 
 def check_folder(folder: Path) -> None:
     """Refuse what is not a state folder, nor an empty or missing one that can become it; nothing in it changes."""
+    found: dict[str, os.stat_result] = {}
     try:
-        found = {each.name: each for each in folder.iterdir()}
+        for each in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # a server may be closing
+                found[each.name] = each.lstat()
     except FileNotFoundError:
         return
     except OSError as error:
         raise unusable(folder, f"it cannot be read ({error.strerror})") from error
     for name in found.keys() & {*_FILES, *_FOLDERS}:
-        kind = Path.is_dir if name in _FOLDERS else Path.is_file
-        if found[name].is_symlink() or not kind(found[name]):
+        is_right = stat.S_ISDIR if name in _FOLDERS else stat.S_ISREG
+        if not is_right(found[name].st_mode):
             raise unusable(folder, f"{name} in it is a link, or not what the platform makes of that name")
     # A first server that was killed has left no more than this; its log is there only beside the lock.
     begun = {name for name in found if _PART.fullmatch(name)}
-    begun |= {name for name in LOCKS if name in found and not found[name].stat().st_size}
+    begun |= {name for name in LOCKS if name in found and not found[name].st_size}
     begun |= {"server.log"} if "launch.lock" in begun else set()
     if found.keys() <= begun or read_credentials(folder) or _has_tables(folder / DATABASE):
         return
