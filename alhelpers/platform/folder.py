@@ -17,15 +17,7 @@ from .errors import StateFolderBusy, StateUnusable
 DATABASE = "platform.sqlite"
 LOCKS = ("server.lock", "launch.lock")
 _FOLDERS = ("blobs", "incoming", "workers", "logs", "lost")
-_FILES = (
-    *LOCKS,
-    DATABASE,
-    f"{DATABASE}-wal",
-    f"{DATABASE}-shm",
-    "credentials.json",
-    "server.json",
-    "server.log",
-)
+_FILES = re.compile(r"platform\.sqlite(-wal|-shm)?|credentials\.json|server\.(json|log|lock)|launch\.lock")
 # What a process that was killed leaves of a file that it was about to put in place.
 _PART = re.compile(r"\.(credentials\.json|server\.json|platform\.sqlite)\.\w+\.part(-journal)?")
 
@@ -41,9 +33,9 @@ def check_folder(folder: Path) -> None:
         return
     except OSError as error:
         raise unusable(folder, f"it cannot be read ({error.strerror})") from error
-    for name in found.keys() & {*_FILES, *_FOLDERS}:
-        is_right = stat.S_ISDIR if name in _FOLDERS else stat.S_ISREG
-        if not is_right(found[name].st_mode):
+    for name, state in found.items():
+        is_right = stat.S_ISDIR if name in _FOLDERS else stat.S_ISREG if _FILES.fullmatch(name) else bool
+        if not is_right(state.st_mode):
             raise unusable(folder, f"{name} in it is a link, or not what the platform makes of that name")
     # A first server that was killed has left no more than this; its log is there only beside the lock.
     begun = {name for name in found if _PART.fullmatch(name)}
