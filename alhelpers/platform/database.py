@@ -1,5 +1,6 @@
 """The SQLite database of a state folder: made whole, and checked at each start before a byte of it changes."""
 
+import json
 import logging
 import sqlite3
 import sys
@@ -86,9 +87,11 @@ def _check(path: Path) -> tuple[int, bool]:
             (problem,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if problem != "ok":
                 raise sqlite3.DatabaseError(problem)
-            database.execute("SELECT doc FROM documents LIMIT 0")
+            for *_, doc, is_valid in database.execute("SELECT *, json_valid(doc) FROM documents"):
+                if not is_valid:
+                    json.loads(doc)  # SQLite's parser refuses deep ones
             found, _ = _pages(log_index.read_bytes()) if with_log else (0, 0)
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, ValueError, OSError) as error:
         if index_before:  # reading the log has written its index anew
             log_index.write_bytes(index_before)
         else:

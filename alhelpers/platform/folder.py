@@ -83,7 +83,7 @@ def server_json(folder: Path) -> dict[str, Any] | None:
 
 def _has_tables(path: Path) -> bool:
     """Return whether a database is the platform's; it may be another program's, so not even its lock is touched."""
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(open_unchanged(path)) as database:
+    with contextlib.suppress(OSError, sqlite3.Error), contextlib.closing(open_unchanged(path)) as database:
         database.execute("SELECT scope, parent, hidden, blob, doc FROM documents LIMIT 0")
         return True
     return False
@@ -91,4 +91,6 @@ def _has_tables(path: Path) -> bool:
 
 def open_unchanged(path: Path, *, with_log: bool = False) -> sqlite3.Connection:
     """Open a database for reading without changing it; with its log, only the log's index may change."""
+    if not path.stat().st_size:
+        raise sqlite3.DatabaseError("it is empty")  # SQLite would delete its log
     return sqlite3.connect(f"{path.as_uri()}?mode=ro{'' if with_log else '&immutable=1'}", uri=True)

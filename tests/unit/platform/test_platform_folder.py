@@ -136,6 +136,16 @@ def page(number, content):
     return change
 
 
+def noise_in_a_document(folder):
+    path = closed(folder)
+    path.write_bytes(path.read_bytes().replace(b'"name":"7.bin"', b'"name":"\xff.bin"'))
+
+
+def cut_document(folder):
+    with closing(sqlite3.connect(closed(folder))) as database, database:
+        database.execute("UPDATE documents SET doc = '{\"a' WHERE name = '/7.bin'")
+
+
 RANDOM = random.Random(0).randbytes(4096)
 UNUSABLE = {
     "an ordinary folder with a database": (ordinary_with_a_database, "nothing in it shows that the platform"),
@@ -153,7 +163,13 @@ UNUSABLE = {
     },
     "the database is a link": (linked("platform.sqlite"), "platform.sqlite in it is a link"),
     "no database beside bytes": (without_database, "the bytes of items, but no platform.sqlite"),
-    "an empty database": (with_database(b""), "no such table: documents"),
+    "an empty database": (with_database(b""), "it is empty"),
+    "an empty database beside its log": (
+        lambda folder: os.truncate(folder / "platform.sqlite", 0),
+        "it is empty",
+    ),
+    "a word of noise": (noise_in_a_document, "Could not decode to UTF-8"),
+    "a document without its end": (cut_document, "Unterminated string"),
     "no database": (with_database(b"this is no database" * 100), "file is not a database"),
     "a later version": (of_a_later_version, "its version is 7, this program's is 1"),
     **{f"zeros in page {number}": (page(number, bytes(4096)), "is damaged") for number in (0, 5)},
