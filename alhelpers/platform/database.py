@@ -4,7 +4,7 @@ import json
 import logging
 import sqlite3
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from alhelpers.files import replacing
@@ -45,14 +45,11 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT N
 """
 
 
-def open_database(folder: Path, *, is_new: bool) -> tuple[sqlite3.Connection, int, bool]:
-    """Open the database of a folder, made if the folder is new.
-
-    Return it with the version that it had, and whether changes are lost that it had held.
-    """
+def open_database(folder: Path) -> tuple[sqlite3.Connection, int, bool]:
+    """Open the database of a folder, made if that is new; return it, its version, and whether its log lacks changes."""
     path = folder.resolve() / DATABASE
     if not path.exists():
-        if not is_new:
+        if any(folder.glob("blobs/*/*")):
             raise unusable(folder, f"it has the bytes of items, but no {DATABASE} that tells of them")
         with replacing(path, mode=0o600) as part, closing(sqlite3.connect(part)) as database:
             database.executescript(SCHEMA + f"PRAGMA user_version = {VERSION}")
@@ -71,10 +68,7 @@ def open_database(folder: Path, *, is_new: bool) -> tuple[sqlite3.Connection, in
 
 
 def _check(path: Path) -> tuple[int, bool]:
-    """Return a database's version, and whether its log lacks changes.
-
-    One that is damaged, or of a later version, is refused, and stays as it is.
-    """
+    """Check a database as a whole; one that is damaged, or of a later version, is refused and stays as it is."""
     log, log_index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
     with_log = log.exists() and log.stat().st_size > 0
     index_before = log_index.read_bytes() if log_index.exists() else b""
@@ -89,14 +83,15 @@ def _check(path: Path) -> tuple[int, bool]:
                 raise sqlite3.DatabaseError(problem)
             for *_, doc, is_valid in database.execute("SELECT *, json_valid(doc) FROM documents"):
                 if not is_valid:
-                    json.loads(doc)  # SQLite's parser refuses deep ones
+                    with suppress(RecursionError):  # it is deep, which SQLite minds
+                        json.loads(doc)
             found, _ = _pages(log_index.read_bytes()) if with_log else (0, 0)
     except (sqlite3.Error, ValueError, OSError) as error:
         if index_before:  # reading the log has written its index anew
             log_index.write_bytes(index_before)
         else:
             log_index.unlink(missing_ok=True)
-        raise unusable(path.parent, f"{path.name} is damaged or not of this program: {error}") from error
+        raise unusable(path.parent, f"{path.name} cannot be used: {error}") from error
     lost = found < logged and saved < logged
     if lost:
         logger.warning("the last changes are lost: %d of %d pages in %s can be read", found, logged, log)
@@ -105,7 +100,7 @@ def _check(path: Path) -> tuple[int, bool]:
 
 def _pages(log_index: bytes) -> tuple[int, int]:
     """Return how many pages a log holds, and how many of them the database holds too; see SQLite's walformat.html."""
-    if len(log_index) < 100:
+    if len(log_index) < 100 or log_index[:48] != log_index[48:96]:
         return 0, 0
     logged, saved = (int.from_bytes(log_index[at : at + 4], sys.byteorder) for at in (16, 96))
     return logged, saved

@@ -305,9 +305,7 @@ def _exchange(
     answer = connection.getresponse()
     content = answer.read(1 << 16)
     if answer.status != 200:
-        raise ConnectionError(
-            f"{method} {path} was refused ({answer.status}): {content.decode(errors='replace')}"
-        )
+        raise ConnectionError(f"{method} {path} was refused ({answer.status}): {content!r}")
     found = json.loads(content)
     return found if isinstance(found, dict) else {}
 

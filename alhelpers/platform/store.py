@@ -58,8 +58,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.blobs = folder / "blobs"
         self.incoming = folder / "incoming"
-        is_new = not any(self.blobs.glob("*/*"))
-        self._database, version, lost = open_database(folder, is_new=is_new)
+        self._database, version, lost = open_database(folder)
         self.blobs.mkdir(exist_ok=True)
         self.incoming.mkdir(exist_ok=True)
         if version < VERSION:

@@ -174,8 +174,14 @@ UNUSABLE = {
     "a document without its end": (cut_document, "Unterminated string"),
     "no database": (with_database(b"this is no database" * 100), "file is not a database"),
     "a later version": (of_a_later_version, "its version is 7, this program's is 1"),
-    **{f"zeros in page {number}": (page(number, bytes(4096)), "is damaged") for number in (0, 5)},
-    **{f"noise in page {number}": (page(number, RANDOM), "is damaged") for number in (0, 6)},
+    **{
+        f"zeros in page {number}": (page(number, bytes(4096)), "platform.sqlite cannot be used")
+        for number in (0, 5)
+    },
+    **{
+        f"noise in page {number}": (page(number, RANDOM), "platform.sqlite cannot be used")
+        for number in (0, 6)
+    },
 }
 
 
