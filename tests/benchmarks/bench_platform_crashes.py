@@ -5,6 +5,7 @@ of it is lost, no entity is half-written, no bytes are without an item, the inde
 ends as if nothing had happened, and the slowest start takes 5 seconds.
 """
 
+import argparse
 import sys
 import tempfile
 import time
@@ -14,15 +15,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "platform"
 
 from platform_crash import soak
 
-KILLS = 500
 LONGEST_START = 5.0
 
 
 def main() -> int:
     """Print how many kills there were and what was checked; an audit that fails ends this with its findings."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--kills", type=int, default=500, help="servers that are killed")
+    wanted = parser.parse_args().kills
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        kills, requests, slowest = soak(Path(folder), int(sys.argv[1]) if sys.argv[1:] else KILLS, clients=4)
+        kills, requests, slowest = soak(Path(folder), wanted, clients=4)
     print(
         f"{kills} kills, {requests} acknowledged requests checked: none lost ({time.monotonic() - started:.0f} s)"
     )
