@@ -150,9 +150,9 @@ def start(
         held = opened.pop_all()
 
     def stop() -> None:
-        if thread.is_alive():
+        with contextlib.suppress(RuntimeError):  # its loop has ended
             loop.call_soon_threadsafe(server.stopped.set)
-            thread.join()
+        thread.join()
         held.close()
 
     return Platform(server.url, server.credentials.token, folder, os.getpid(), stop)
