@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from alhelpers import forking
-from alhelpers.platform.starting import Forked, Starter
+from alhelpers.platform.starting import Forked, Starter, is_alive
 from alhelpers.platform.workers import Dispatcher, Worker, _cause
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
@@ -251,3 +251,10 @@ async def started(folder):
     dispatcher = Dispatcher(folder, change, None)
     await dispatcher.start()
     await dispatcher.close()
+
+
+def test_a_client_lives_on_when_the_clock_is_set(monkeypatch):
+    process, boot_time = psutil.Process(), psutil.boot_time()
+    assert is_alive(process) and process.create_time() == psutil.Process().create_time()
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot_time + 2)
+    assert psutil.Process().create_time() != process.create_time() and is_alive(process)
