@@ -152,9 +152,13 @@ def encodable(text: str) -> bool:
     return True
 
 
-@functools.lru_cache(maxsize=200_000)
 def code(kind: str, scope: str, path: str, type_: str) -> int:
     """Return the number under which the values of one type at one path are kept."""
+    return (_code if len(path) <= MAX_PATH else _code.__wrapped__)(kind, scope, path, type_)
+
+
+@functools.lru_cache(maxsize=200_000)
+def _code(kind: str, scope: str, path: str, type_: str) -> int:
     text = "\0".join((kind, scope, type_, path)).encode(errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
 

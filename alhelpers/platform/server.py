@@ -1,10 +1,12 @@
 """The HTTP server: aiohttp for the wire, one thread for the state."""
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,16 +18,18 @@ import psutil
 from aiohttp import web
 
 from .api import Call, Raw, Route, run_listeners
-from .auth import Credentials, load_credentials, sdk_cookie, write_private
+from .auth import Credentials, load_credentials, prove, sdk_cookie, write_private
 from .clock import Alarm, Clock
 from .errors import ApiError, bad_request, not_emulated
 from .events import Event
+from .folder import unusable
 from .page.routes import Pages, is_page
 from .services import LISTENERS, ROUTES
 from .services.items.files import ItemFiles
 from .services.services.logs import ServiceLogs
 from .services.triggers import models as triggers
 from .services.triggers import routes as trigger_routes
+from .starting import is_alive
 from .store import Store
 from .uploads import read_body
 from .validation import require
@@ -43,22 +47,6 @@ LAST_CLIENT = 5.0
 
 
 @dataclass
-class Client:
-    """A process that uses the server, identified by its number and its start time."""
-
-    pid: int
-    created: float
-
-    def alive(self) -> bool:
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.created) < 1.0
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
-
-
-@dataclass
 class Server:
     """One state folder, served over HTTP; the caller holds the folder's lock."""
 
@@ -71,10 +59,15 @@ class Server:
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self.credentials: Credentials = load_credentials(self.folder)
-        self.store = Store(self.folder)
+        try:
+            self.store = Store(self.folder)
+            self.credentials: Credentials = load_credentials(self.folder)
+            with contextlib.suppress(PermissionError):  # another user's
+                self.folder.chmod(0o700)
+        except (OSError, sqlite3.Error) as error:
+            raise unusable(self.folder, error) from error
         self._state = ThreadPoolExecutor(max_workers=1, thread_name_prefix="platform-state")
-        self._clients: list[Client] = []
+        self._clients: list[psutil.Process] = []
         self._deadline = time.monotonic() + FIRST_CLIENT
         self._runner: web.AppRunner | None = None
         self._alarm = Alarm(self.clock)
@@ -116,7 +109,14 @@ class Server:
 
     async def run(self, port: int, ready: Callable[[], None]) -> None:
         """Serve until ``stopped`` is set."""
-        await self.start(port)
+        try:
+            await self.start(port)
+        except (OSError, OverflowError) as error:
+            await self.close()
+            raise OSError(*error.args) from error
+        except sqlite3.Error as error:
+            await self.close()
+            raise unusable(self.folder, error) from error
         ready()
         watchers = [asyncio.create_task(self._watch_clock())]
         if self.stop_with_clients:
@@ -138,7 +138,7 @@ class Server:
     async def _watch_clients(self) -> None:
         while time.monotonic() < self._deadline:
             await asyncio.sleep(0.5)
-            self._clients = [client for client in self._clients if client.alive()]
+            self._clients = [client for client in self._clients if is_alive(client)]
             # A notebook may be closed while its model trains: the work goes on.
             if self._clients or self.workers.busy:
                 self._deadline = time.monotonic() + LAST_CLIENT
@@ -166,6 +166,7 @@ class Server:
         application.on_response_prepare.append(_add_security_headers)
         add = application.router.add_route
         add("POST", "/token", self._login)
+        add("GET", "/token", self._prove)
         add("GET", f"{API}/local/health", self._health)
         add("POST", f"{API}/local/clients", self._register)
         add("POST", f"{API}/local/stop", self._stop)
@@ -280,6 +281,11 @@ class Server:
             {"id_token": self.credentials.token, "refresh_token": self.credentials.secret}
         )
 
+    async def _prove(self, request: web.Request) -> web.Response:
+        """Prove, to a client that sends the token only then, that this is the server that its file names."""
+        challenge = request.query.get("challenge", "")
+        return web.json_response({"proof": prove(self.credentials.token, challenge, self.url)})
+
     async def _health(self, request: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "pid": os.getpid()})
 
@@ -290,7 +296,8 @@ class Server:
             raise bad_request(f"a client is {{'pid': number, 'createTime': seconds}}, got {body!r}")
         if self.stopped.is_set():
             raise ApiError(409, "this server is about to stop: start another one")
-        self._clients.append(Client(pid, float(created)))
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._clients.append(psutil.Process(pid))
         self._deadline = time.monotonic() + LAST_CLIENT
         return web.json_response({"clients": len(self._clients)})
 

@@ -27,7 +27,7 @@ from .errors import ApiError
 from .events import Event
 from .logs import Logs
 from .services.executions import jobs
-from .starting import Forked, Starter
+from .starting import Forked, Starter, end_output
 from .store import now
 
 logger = logging.getLogger(__name__)
@@ -134,8 +134,8 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Take over the executions that an earlier server left."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(mode=0o700)
+        self._remove_folders()
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         for service_id, execution_id in await self._change(jobs.recover):
             self._enqueue(service_id, execution_id)
         self._schedule()
@@ -150,7 +150,14 @@ class Dispatcher:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._starter.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove_folders()
+
+    def _remove_folders(self) -> None:
+        """Delete the workers' folders; a process that was left behind may go on to write into one."""
+        for path in self.folder.glob("[0-9a-f]" * 32):
+            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def handle_events(self, events: list[Event]) -> None:
         """React to the events of a transaction."""
@@ -309,6 +316,7 @@ class Dispatcher:
         """Handle a worker's messages until it ends; return the reason if it failed."""
         assert worker.process is not None and worker.process.stdout is not None
         stderr = asyncio.create_task(self._log_stderr(worker))
+        end = asyncio.create_task(end_output(worker.process))
         try:
             async for line in worker.process.stdout:
                 message = json.loads(line)
@@ -321,6 +329,7 @@ class Dispatcher:
         finally:
             worker.kill()
             await stderr
+            end.cancel()
             code = await worker.process.wait()
             worker.process = None
         return f"its worker process died ({_cause(code)})"

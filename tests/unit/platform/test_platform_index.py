@@ -182,6 +182,12 @@ def test_hostile_metadata_stays_small_and_is_still_found(store, metadata):
             assert search(store, "items", {"filter": {"metadata.user.found": "you"}}, **SCOPE).total == 0
 
 
+def test_only_short_paths_are_remembered():
+    known = index._code.cache_info().currsize
+    assert index.code("items", "d", "long" * 100, "null") == index.code("items", "d", "long" * 100, "null")
+    assert index._code.cache_info().currsize == known
+
+
 def test_a_database_without_an_index_gets_one(tmp_path):
     store = Store(tmp_path)
     with store.transaction():
