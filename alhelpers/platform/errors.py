@@ -24,6 +24,13 @@ def not_emulated(what: str) -> ApiError:
     return ApiError(404, f"not emulated offline: {what}. See alhelpers/platform/DIFFERENCES.md.")
 
 
+class Interrupted(ApiError):
+    """The server stops, and does not finish what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(409, "this server stops: nothing was changed; start another one, and try again")
+
+
 class StateFolderBusy(RuntimeError):
     """Another server already owns the state folder."""
 

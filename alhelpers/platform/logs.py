@@ -24,10 +24,13 @@ class Logs:
     def add(self, service_id: str, entries: Iterable[dict[str, Any]]) -> None:
         """Append entries to a service's log; they are in the file when this returns."""
         path = self._path(service_id)
-        text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries)
-        with open(path, "ab") as file:
-            file.write(text.encode())
+        text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries).encode()
+        with open(path, "ab", buffering=0) as file:
             size = file.tell()
+            if file.write(text) < len(text):  # a full disk: half a line would spoil the next one
+                file.truncate(size)
+                raise OSError(f"the disk has no room for {path}")
+            size += len(text)
         if size > LARGEST:
             content = path.read_bytes()[-LARGEST // 2 :]
             path.write_bytes(content[content.index(b"\n") + 1 :])
@@ -119,5 +122,5 @@ def instant(value: Any) -> datetime | None:
         return None
     try:
         return datetime.fromisoformat(value).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

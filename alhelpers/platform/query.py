@@ -4,6 +4,7 @@ Conditions on columns become SQL, the index of values proposes documents for sel
 tested document by document.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,10 @@ MAX_PAGE = 1000
 MAX_PROPOSED = 50_000
 # A second exact range saves parsing the proposals of the first, unless it is many times longer.
 WORTH, FEW = 20, 1000
+# SQLite takes so many parts of a query.
+MAX_PARTS = 300
+# How long a filter may keep all others waiting, in seconds.
+FILTER_SECONDS = 20.0
 
 ALIASES: dict[str, dict[str, str]] = {
     # The SDK asks for items in no collection by these short names.
@@ -87,12 +92,18 @@ def search(store: Store, kind: str, query: Any, **fields: Any) -> Page:
 
 def matching(store: Store, plan: Plan) -> Iterator[Row]:
     """Iterate, by id, over all rows that satisfy a plan."""
+    deadline = time.monotonic() + FILTER_SECONDS
     holds = dql.compile_filter(dql.All(tuple(plan.rest))) if plan.rest else None
     if plan.ids is None:
         rows = store.find(plan.where.kind, plan.where)
     else:
         rows = store.among(sorted(plan.ids), plan.where)
     for row in rows:
+        if time.monotonic() > deadline:
+            raise bad_request(
+                f"the filter took longer than {FILTER_SECONDS:g} seconds: use fewer conditions and shorter patterns,"
+                " or narrow it by a folder, a name or a tag"
+            )
         if holds is None or holds(store.parsed(row)):
             yield row
 
@@ -170,7 +181,7 @@ def _as_sql(node: dql.Where, plan: Plan) -> bool:
     """Add a condition on a column to a plan, if SQL means the same by it; return whether it does."""
     columns = {field: column for column, field in COLUMNS[plan.where.kind].items()} | {"id": "id"}
     column = columns.get(node.path)
-    if column is None:
+    if column is None or len(plan.where.values) > MAX_PARTS:
         return False
     if column in ("name", "dir") and node.operator == "$eq" and dql.is_pattern(node.path, node.value):
         return _prefix(column, node, plan)
@@ -284,10 +295,10 @@ def _narrow(store: Store, plan: Plan) -> None:
             if number != first and found.exact and _fewer(store, found, most, counts.get(number))
         ]
     points = [lookups[number].ranges[0] for number in chosen if lookups[number].is_point]
-    if len(points) > 1:
+    if 1 < len(points) < MAX_PARTS:
         _keep(plan, store.ids_in_all(points))
     for number in chosen:
-        if len(points) < 2 or not lookups[number].is_point:
+        if not 1 < len(points) < MAX_PARTS or not lookups[number].is_point:
             _keep(plan, store.ids_in(lookups[number].ranges if trusted else (*lookups[number].ranges, large)))
     answered = {number for number in chosen if lookups[number].exact and trusted}
     plan.rest = [node for number, node in enumerate(plan.rest) if number not in answered]

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
+from aiohttp.http import HttpProcessingError
 
 from .api import Call, Raw, Route, run_listeners
 from .auth import Credentials, load_credentials, sdk_cookie, write_private
@@ -24,14 +25,14 @@ from .page.routes import Pages, is_page
 from .services import LISTENERS, ROUTES
 from .services.items.files import ItemFiles
 from .services.services.logs import ServiceLogs
-from .services.triggers import models as triggers
-from .services.triggers import routes as trigger_routes
+from .services.triggers import routes as triggers
 from .store import Store
-from .uploads import read_body
+from .uploads import FORM_LIMIT, read_body
 from .validation import require
 from .workers import Dispatcher
 
 logger = logging.getLogger(__name__)
+wire_logger = logging.getLogger(f"{__name__}.wire")
 
 API = "/api/v1"
 LOOPBACK = "127.0.0.1"
@@ -40,6 +41,10 @@ BODY_LIMIT = 1 << 28
 # How long a server with --stop-with-clients waits for the first client, and after the last one, in seconds.
 FIRST_CLIENT = 60.0
 LAST_CLIENT = 5.0
+# How long a connection may take to show the token, in seconds, and how many may be open that have not.
+LOGIN_SECONDS, MAX_STRANGERS = 10.0, 100
+# How long a server that stops waits for what is under way, and waits after a failure of its clock, in seconds.
+STOP_SECONDS, RETRY_SECONDS = 2.0, 10.0
 
 
 @dataclass
@@ -77,6 +82,9 @@ class Server:
         self._clients: list[Client] = []
         self._deadline = time.monotonic() + FIRST_CLIENT
         self._runner: web.AppRunner | None = None
+        # The connections that have shown the token, and since when there are others.
+        self._known: set[Any] = set()
+        self._strangers: dict[Any, float] = {}
         self._alarm = Alarm(self.clock)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.workers = Dispatcher(self.folder, self._change, self._worker_cookie)
@@ -96,6 +104,9 @@ class Server:
         self._runner = web.AppRunner(
             self._application(),
             access_log=None,
+            logger=wire_logger,
+            # A body could unpack to a thousand times its size.
+            auto_decompress=False,
             keepalive_timeout=3600,
             shutdown_timeout=1,
             handle_signals=False,
@@ -118,7 +129,7 @@ class Server:
         """Serve until ``stopped`` is set."""
         await self.start(port)
         ready()
-        watchers = [asyncio.create_task(self._watch_clock())]
+        watchers = [asyncio.create_task(self._watch_clock()), asyncio.create_task(self._watch_strangers())]
         if self.stop_with_clients:
             watchers.append(asyncio.create_task(self._watch_clients()))
         await self.stopped.wait()
@@ -127,11 +138,15 @@ class Server:
         await self.close()
 
     async def close(self) -> None:
-        """Stop listening, finish what is under way, and close the state."""
+        """Stop listening, finish what is under way or, if it takes long, undo it, and close the state."""
+        loop = asyncio.get_running_loop()
+        interruption = loop.call_later(STOP_SECONDS, self.store.interrupt)
         await self.workers.close()
         if self._runner is not None:
             await self._runner.cleanup()
-        self._state.shutdown()
+        await loop.run_in_executor(None, self._state.shutdown)
+        interruption.cancel()
+        await self._files.close()
         self.store.close()
         (self.folder / "server.json").unlink(missing_ok=True)
 
@@ -147,11 +162,35 @@ class Server:
     async def _watch_clock(self) -> None:
         """Fire cron triggers when their time has come: those that were missed first, then each at its time."""
         while True:
-            scheduled = await self._change(lambda call: triggers.scheduled(call.store))
-            if scheduled and scheduled[0][0] <= self.clock.now():
-                await self._change(trigger_routes.fire_due)
-            else:
-                await self._alarm.wait(scheduled[0][0] if scheduled else None)
+            try:
+                await self._fire_due()
+                await self._alarm.wait(await self._change(triggers.next_time))
+            except Exception:
+                logger.exception("the clock of the cron triggers failed")
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _fire_due(self) -> None:
+        """Fire the cron triggers whose time has come, each on its own: one that fails keeps up no other."""
+        for trigger_id in await self._change(triggers.due):
+            try:
+                await self._change(lambda call, trigger_id=trigger_id: triggers.fire(call, trigger_id))
+            except Exception:
+                logger.exception("the cron trigger %s failed", trigger_id)
+                await self._change(lambda call, trigger_id=trigger_id: triggers.skip(call, trigger_id))
+
+    async def _watch_strangers(self) -> None:
+        """Close connections that do not show the token in time, and of too many the oldest."""
+        while self._runner is not None and self._runner.server is not None:
+            now, open_ = time.monotonic(), self._runner.server.connections
+            self._known.intersection_update(open_)
+            self._strangers = {
+                each: self._strangers.get(each, now) for each in open_ if each not in self._known
+            }
+            too_many = list(self._strangers)[: max(0, len(self._strangers) - MAX_STRANGERS)]
+            for each, since in self._strangers.items():
+                if each in too_many or now - since > LOGIN_SECONDS:
+                    each.force_close()
+            await asyncio.sleep(1.0)
 
     async def _change(self, task: Callable[[Call], Any]) -> Any:
         """Run a function of the server's own on the state thread, as one transaction."""
@@ -186,11 +225,12 @@ class Server:
         failure = self._pages.failure if is_page(request.path) else _failure
         try:
             self._check_host(request)
+            self._check_encoding(request)
             if is_page(request.path):
-                return await self._pages.serve(request, handler)
-            if request.path != "/token" and not self.credentials.accepts(
-                request.headers.get("Authorization")
-            ):
+                return await self._pages.serve(request, handler, self._known)
+            if self.credentials.accepts(request.headers.get("Authorization")):
+                self._known.add(request.protocol)
+            elif request.path != "/token":
                 raise ApiError(
                     401, "no valid token: log in with the cookie that alhelpers.platform.cookie() gives"
                 )
@@ -203,6 +243,11 @@ class Server:
             return failure(400, "the JSON in the request nests too deeply")
         except UnicodeEncodeError as error:
             return failure(400, f"the request holds text that is not valid Unicode: {error.reason}")
+        except OverflowError as error:
+            return failure(400, f"a number or a date in the request is out of range: {error}")
+        except (ConnectionError, web.RequestPayloadError, ClientPayloadError) as error:
+            logger.info("%s %s was broken off: %s", request.method, request.path, type(error).__name__)
+            return failure(400, "the request is not complete")
         except web.HTTPException as error:
             return failure(error.status, error.reason)
         except Exception:
@@ -219,6 +264,11 @@ class Server:
                 403,
                 f"this server answers to 127.0.0.1 and localhost only, not to {request.headers['Host']!r}",
             )
+
+    def _check_encoding(self, request: web.Request) -> None:
+        encoding = request.headers.get("Content-Encoding", "identity")
+        if encoding != "identity":
+            raise ApiError(415, f"a request is sent as it is, not as {encoding!r}")
 
     def _endpoint(self, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def endpoint(request: web.Request) -> web.Response:
@@ -271,7 +321,7 @@ class Server:
     # --------------------------------------------------------------------------------------------- own routes
 
     async def _login(self, request: web.Request) -> web.Response:
-        body = require(await read_body(request))
+        body = require(await read_body(request, FORM_LIMIT))
         if not self.credentials.login(body):
             raise ApiError(
                 401, "login failed: the password is the 'secret' in the state folder's credentials.json"
@@ -297,7 +347,7 @@ class Server:
     async def _move_clock(self, request: web.Request) -> web.Response:
         """Move the clock ahead, and fire what falls due before the answer is sent."""
         moment = self.clock.advance(require(await read_body(request)).get("seconds"))
-        await self._change(trigger_routes.fire_due)
+        await self._fire_due()
         self._alarm.ring()
         return web.json_response({"now": moment.isoformat()})
 
@@ -334,6 +384,17 @@ async def _add_security_headers(request: web.Request, response: web.StreamRespon
     response.headers.setdefault("Referrer-Policy", "no-referrer")
     if request.path.startswith(API):
         response.headers.setdefault("Content-Security-Policy", "default-src 'none'; sandbox")
+
+
+def _hide_content(record: logging.LogRecord) -> bool:
+    """Log a request that is no HTTP as one line, without what was sent: a line that is too long may hold a key."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.msg, record.exc_info = f"{record.msg}: {type(error).__name__}", None
+    return True
+
+
+wire_logger.addFilter(_hide_content)
 
 
 def _failure(status: int, message: str) -> web.Response:

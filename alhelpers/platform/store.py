@@ -7,6 +7,7 @@ crash only leaves files that no row mentions, and the next start deletes those.
 
 import itertools
 import json
+import logging
 import os
 import shutil
 import sqlite3
@@ -19,9 +20,11 @@ from typing import Any, NamedTuple
 
 from . import index
 from .conditions import COLUMNS, Conditions, column_of, column_value
-from .errors import StateUnusable, bad_request, not_found
+from .errors import Interrupted, StateUnusable, bad_request, not_found
 from .events import Event
 from .validation import check_metadata
+
+logger = logging.getLogger(__name__)
 
 # Raise this with every change of the schema that older databases do not fit. Version 0 had no index of values: it is
 # built at the first start with such a database.
@@ -72,6 +75,21 @@ class Row(NamedTuple):
     doc: str
 
 
+class _Database(sqlite3.Connection):
+    """A connection that another thread can stop: what runs ends, and nothing new begins."""
+
+    stopped = False
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.interrupt()
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        if self.stopped and sql != "ROLLBACK":
+            raise Interrupted
+        return super().execute(sql, *values)
+
+
 class Store:
     """The documents and blobs of one state folder, which is made if missing."""
 
@@ -81,7 +99,7 @@ class Store:
         self.blobs.mkdir(parents=True, exist_ok=True)
         self.incoming.mkdir(exist_ok=True)
         self._database = sqlite3.connect(
-            folder / "platform.sqlite", isolation_level=None, check_same_thread=False
+            folder / "platform.sqlite", isolation_level=None, check_same_thread=False, factory=_Database
         )
         version = self._check_version(folder)
         self._database.execute("PRAGMA journal_mode=WAL")
@@ -120,6 +138,10 @@ class Store:
     def close(self) -> None:
         self._database.close()
 
+    def interrupt(self) -> None:
+        """Undo the running transaction, and refuse all others; any thread may call this."""
+        self._database.stop()
+
     # ------------------------------------------------------------------------------------------ transactions
 
     @contextmanager
@@ -135,12 +157,29 @@ class Store:
                 self._database.execute("INSERT OR REPLACE INTO meta VALUES ('last_id', ?)", (value,))
             self._database.execute("COMMIT")
             self._saved_id = self._last_id
-        except BaseException:
+        except BaseException as error:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError) and self._database.stopped:
+                raise Interrupted from error
             raise
         for action in self._after_commit:
             action()
+
+    @contextmanager
+    def part(self, what: str) -> Iterator[None]:
+        """Run the block as a part of the transaction that fails alone: nothing of it is kept, and it is logged."""
+        events, actions = len(self.events), len(self._after_commit)
+        self._database.execute("SAVEPOINT part")
+        try:
+            yield
+        except Interrupted:
+            raise
+        except Exception:
+            logger.exception("%s failed", what)
+            self._database.execute("ROLLBACK TO part")
+            del self.events[events:], self._after_commit[actions:]
+        self._database.execute("RELEASE part")
 
     def emit(self, resource: str, action: str, document_id: str, /, **detail: Any) -> None:
         """Record an event of this transaction, for other services to react to."""
@@ -363,9 +402,8 @@ class Store:
             )
         return found
 
-    def ids_in_all(self, points: Iterable[index.Range]) -> set[str]:
-        """List the ids of the documents that have an entry at each of some points."""
-        points = list(points)
+    def ids_in_all(self, points: list[index.Range]) -> set[str]:
+        """List the ids of the documents that have an entry at each of some points, not too many for one query."""
         # SQLite merges lists that are in order already, as those of points are.
         query = " INTERSECT ".join(f"SELECT id FROM entries WHERE {part.sql}" for part in points)
         values = [value for part in points for value in part.values]

@@ -17,6 +17,8 @@ SHAPES: dict[str, type] = {
     ),
     **dict.fromkeys(("projects", "projectIds", "ontologyIds", "keys", "datasetsIds"), list),
 }
+# Every whole number with so many digits is less than the largest float.
+MAX_DIGITS = 308
 TEXT_LISTS = ("projects", "projectIds", "ontologyIds", "keys", "datasetsIds")
 
 
@@ -88,9 +90,15 @@ def check_metadata(metadata: Any) -> None:
 
 
 def strict_json(text: str | bytes) -> Any:
-    """Parse JSON, without the NaN and Infinity that Python's parser accepts."""
-    return json.loads(text, parse_constant=_refuse_constant)
+    """Parse JSON, without the NaN, Infinity and whole numbers beyond all floats that Python's parser accepts."""
+    return json.loads(text, parse_constant=_refuse_constant, parse_int=_whole)
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _whole(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number has {len(text)} digits, more than a float can hold")
+    return int(text)

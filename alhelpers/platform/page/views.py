@@ -12,7 +12,8 @@ from urllib.parse import urlencode
 from ..api import Call
 from ..errors import bad_request, not_found
 from ..query import matching, plan_for
-from ..services.items.content import MAX_PIXELS, guess_type
+from ..services.items.content import guess_type
+from ..services.items.images import MAX_PIXELS
 from ..services.recipes.models import PALETTE
 from ..store import Row
 from . import drawing

@@ -3,6 +3,7 @@
 import pytest
 
 from alhelpers.platform.api import Call, run_listeners
+from alhelpers.platform.errors import ApiError
 from alhelpers.platform.services import LISTENERS, ROUTES
 from alhelpers.platform.services.datasets import models as datasets
 from alhelpers.platform.services.items import models as items
@@ -198,6 +199,6 @@ def test_any_number_of_events_but_no_loop_of_them(store, monkeypatch):
         listeners = {("Item", "Updated"): [lambda call, event: told.append(event.id)]}
         assert len(run_listeners(call, listeners)) == len(told) == 50
     listeners = {("Item", "Updated"): [lambda call, event: call.store.emit("Item", "Updated", event.id)]}
-    with pytest.raises(RuntimeError, match="cause each other"), store.transaction():
+    with pytest.raises(ApiError, match="cause each other"), store.transaction():
         store.emit("Item", "Updated", "1")
         run_listeners(call, listeners)

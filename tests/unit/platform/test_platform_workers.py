@@ -2,9 +2,17 @@
 
 import asyncio
 import contextlib
+import resource
+import signal
+from types import SimpleNamespace
+
+import pytest
 
 from alhelpers.platform import workers
 from alhelpers.platform.events import Event
+from alhelpers.platform.logs import LogFilter, Logs
+from alhelpers.platform.services.executions import jobs
+from alhelpers.platform.starting import shared
 
 
 class Pretending(workers.Dispatcher):
@@ -159,3 +167,75 @@ async def test_an_execution_ends_even_if_those_who_are_told_fail(dispatcher):
     dispatcher._change = change
     await dispatcher._settle(["a:1"], lambda call: None)
     assert len(settled) == 2  # the second one only writes the end down
+
+
+@played()
+async def test_what_the_platform_cannot_start_fails_and_holds_no_place(dispatcher):
+    """A timeout that is no number of seconds, and a disk that is full until the third attempt."""
+    states, attempts = {}, []
+
+    async def change(task):
+        attempts.append(task)
+        if len(attempts) < 4:
+            raise OSError("the disk is full")
+        states["a:1"] = task
+
+    dispatcher._change = change
+    worker = workers.Worker("a", dispatcher.folder / "w", ready=True, running={"a:1": None})
+    dispatcher._workers["w"] = worker
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "LONGEST_WAIT", 0.01)
+        await workers.Dispatcher._run_execution(dispatcher, worker, "a:1")
+    assert len(attempts) == 4 and states["a:1"].func is jobs.force_fail and not worker.running
+
+
+@pytest.mark.parametrize("content", [b"x" * (3 << 20), b"a\nb" * 9, b"one\n" + b"y" * 200_000 + b"\nlast"])
+def test_any_standard_error_is_logged(tmp_path, content):
+    async def main():
+        dispatcher = Pretending(tmp_path)
+        stderr = asyncio.StreamReader(limit=1 << 20)
+        worker = workers.Worker("a", tmp_path / "w", process=SimpleNamespace(stderr=stderr))
+        stderr.feed_data(content)
+        stderr.feed_eof()
+        await dispatcher._log_stderr(worker)
+        return dispatcher.logs.read("a", 0, LogFilter({}), 10_000)[0]
+
+    logged = [entry["message"] for entry in asyncio.run(main())]
+    assert (
+        "".join(logged) == content.decode().replace("\n", "")
+        and max(map(len, logged)) < 2 * workers.LONGEST_LINE
+    )
+
+
+def test_services_see_no_secrets():
+    secrets = {
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "DATABASE_URL": "postgres://u:p@h",
+        "LANGCHAIN_API_KEY": "x",
+        "ANY": "x",
+    }
+    kept = {
+        "PATH": "/bin",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "ALHELPERS_DATA": "/d",
+        "TZ": "UTC",
+    }
+    assert shared(secrets | kept) == kept
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
+    logs = Logs(tmp_path / "logs")
+    entry = {"timestamp": "2026-01-01T00:00:00.000Z", "level": "INFO", "message": "x", "executionId": "e"}
+    logs.add("s", [entry])
+    before = (tmp_path / "logs" / "s.jsonl").read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limit[1]))
+    try:
+        with pytest.raises(OSError):
+            logs.add("s", [entry] * 3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / "logs" / "s.jsonl").read_bytes() == before

@@ -26,6 +26,8 @@ FIXED_SYSTEM = ("size", *WORK_SYSTEM)
 # System metadata that a copy does not inherit.
 OWN_SYSTEM = (*COMPUTED_SYSTEM, *WORK_SYSTEM)
 
+# No file system takes a longer one.
+MAX_PATH = 4096
 THUMBNAILS = "/.dataloop/thumbnails"
 
 
@@ -49,6 +51,8 @@ def clean_path(path: str) -> str:
     """Normalise a path in a dataset: absolute, with single slashes and without dots."""
     if not isinstance(path, str) or not path.strip("/ ") or "\0" in path:
         raise bad_request(f"an item needs a path such as '/folder/name.png', got {path!r}")
+    if len(path) > MAX_PATH:
+        raise bad_request(f"the path of an item has at most {MAX_PATH} characters, this one has {len(path)}")
     # normpath keeps two leading slashes, and a path that climbs above the root stops at the root.
     return posixpath.normpath("/" + path.strip("/"))
 

@@ -23,7 +23,7 @@ def install(store: Store, pipeline: Document, user: str, moment: datetime, optio
     if option not in (TERMINATE, RESUME):
         raise bad_request(f"'resumeOption' is {TERMINATE!r} or {RESUME!r}, got {option!r}")
     validation.check_drawing(pipeline)
-    validation.check_settings(store, pipeline)
+    _check_settings(store, pipeline)
     pipeline |= {"status": INSTALLED, "updatedAt": now(), "updatedBy": user}
     pipeline["compositionId"] = pipeline.get("compositionId") or store.new_id()
     store.put("pipelines", pipeline)
@@ -41,12 +41,19 @@ def install(store: Store, pipeline: Document, user: str, moment: datetime, optio
 
 def apply_changes(store: Store, pipeline: Document, user: str, moment: datetime) -> None:
     """Update the tasks, services and triggers of an installed pipeline after a change."""
-    validation.check_settings(store, pipeline)
+    _check_settings(store, pipeline)
     for node in graph.nodes(pipeline):
         if node["type"] == graph.TASK:
             tasks.ensure(store, pipeline, node, user)
     workers.prepare(store, pipeline, user)
     sync_triggers(store, pipeline, user, moment)
+
+
+def _check_settings(store: Store, pipeline: Document) -> None:
+    validation.check_settings(store, pipeline)
+    others = store.find_all("pipelines", projectId=pipeline["projectId"])
+    installed = [each for each in others if each["status"] == INSTALLED and each["id"] != pipeline["id"]]
+    validation.check_rings([pipeline, *installed])
 
 
 def pause(store: Store, pipeline: Document, user: str, moment: datetime, *, keep_triggers: bool) -> None:

@@ -1,12 +1,14 @@
 """Checks of a pipeline: of its graph whenever it is stored, of its settings when it starts."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from ... import dql
 from ...errors import bad_request
 from ...store import Document, Store
 from ...validation import require
+from ..triggers import models as triggers
 from . import graph
 
 # The types of the fields that the platform reads.
@@ -20,6 +22,8 @@ METADATA_FIELDS = {
 }
 NAMESPACE_FIELDS = {"functionName": str, "serviceName": str, "moduleName": str, "packageName": str}
 PORT_FIELDS = {"portId": str, "actions": list, "variableName": str}
+# Filters that every clone passes: none, and the SDK's own.
+PASSED = ({}, {"$and": [{"hidden": False}, {"type": "file"}]})
 WORDS = {list: "a list", dict: "an object", str: "a text", bool: "true or false"}
 
 
@@ -121,6 +125,13 @@ def _check_loops(pipeline: Document) -> None:
     for connection in pipeline.get("connections") or []:
         if graph.free(connection):
             targets.setdefault(connection["src"]["nodeId"], []).append(connection["tgt"]["nodeId"])
+    if loop := _loop(targets):
+        node = graph.node_by_id(pipeline, loop[0]) or {"id": loop[0]}
+        raise bad_request(f"Infinite Loop detected for node {graph.label(node)}")
+
+
+def _loop(targets: dict[str, list[str]]) -> list[str]:
+    """Return a loop of a graph, or an empty list if there is none."""
     done: set[str] = set()
     for start in targets:
         path = [start]
@@ -131,11 +142,56 @@ def _check_loops(pipeline: Document) -> None:
                 done.add(path.pop())
                 pending.pop()
             elif following in path:
-                node = graph.node_by_id(pipeline, following)
-                raise bad_request(f"Infinite Loop detected for node {graph.label(node or {'id': following})}")
+                return path[path.index(following) :]
             elif following not in done:
                 path.append(following)
                 pending.append(iter(targets.get(following, ())))
+    return []
+
+
+def check_rings(pipelines: list[Document]) -> None:
+    """Refuse datasets that clone to each other for ever: a clone in one starts a pipeline that clones it on."""
+    starts: dict[str | None, list[str]] = {}
+    for pipeline in pipelines:
+        for node in _started_by_clones(pipeline):
+            starts.setdefault(graph.dataset_id(pipeline, node), []).append(f"{pipeline['id']} {node['id']}")
+    targets: dict[str, list[str]] = {}
+    for pipeline in pipelines:
+        stored = {
+            node["id"]: graph.dataset_id(pipeline, node)
+            for node in graph.nodes(pipeline)
+            if node["type"] == graph.STORAGE
+        }
+        for connection in pipeline.get("connections") or []:
+            source, target = connection["src"]["nodeId"], connection["tgt"]["nodeId"]
+            if graph.free(connection) and {source, target} <= stored.keys():
+                clones = stored[source] != stored[target]
+                following = [
+                    f"{pipeline['id']} {target}",
+                    *(starts.get(stored[target], ()) if clones else ()),
+                ]
+                targets.setdefault(f"{pipeline['id']} {source}", []).extend(following)
+    if ring := {place.split()[0] for place in _loop(targets)}:
+        names = sorted(pipeline["name"] for pipeline in pipelines if pipeline["id"] in ring)
+        raise bad_request(
+            f"Infinite Loop detected: the pipelines {names} would clone each item for ever, as a clone starts the next"
+            " one. Give a trigger a filter, or another action than 'Clone'"
+        )
+
+
+def _started_by_clones(pipeline: Document) -> Iterator[Document]:
+    """Iterate over the dataset nodes that start with every clone in their dataset."""
+    for start in pipeline.get("startNodes") or []:
+        node, trigger = graph.node_by_id(pipeline, start["nodeId"]), start.get("trigger") or {}
+        spec, folder = trigger.get("spec") or {}, ((node or {}).get("metadata") or {}).get("dir")
+        if (
+            (node or {}).get("type") == graph.STORAGE
+            and trigger.get("type") == triggers.EVENT
+            and "Clone" in (spec.get("actions") or ())
+            and triggers.read_filter(spec.get("filter")) in PASSED
+            and folder in (None, "/")
+        ):
+            yield node
 
 
 def check_settings(store: Store, pipeline: Document) -> None:

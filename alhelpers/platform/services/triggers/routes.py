@@ -1,6 +1,6 @@
 """Routes of triggers, and what makes them fire: events of the platform, and its clock."""
 
-import json
+from datetime import datetime
 from typing import Any
 
 from ...api import Call, Raw, Route, fetch, one
@@ -56,9 +56,9 @@ def on_event(call: Call, event: Event) -> None:
         return
     for resource, action in _names(event):
         for trigger in list(models.listening(call.store, project_id, resource, action)):
-            if row is not None and not models.matches(trigger, document):
-                continue
-            _fire_for(call, trigger, event, document, dataset_id)
+            with call.store.part(f"the trigger {trigger['name']!r} ({trigger['id']})"):
+                if row is None or models.matches(trigger, document):
+                    _fire_for(call, trigger, event, document, dataset_id)
 
 
 def _names(event: Event) -> list[tuple[str, str]]:
@@ -162,11 +162,27 @@ def _fire(
     )
 
 
-def fire_due(call: Call) -> None:
-    """Fire the cron triggers whose time has come."""
-    for trigger in models.take_due(call.store, call.clock.now()):
+def next_time(call: Call) -> datetime | None:
+    """Return when the next cron trigger fires."""
+    return next((at for at, _ in models.scheduled(call.store)), None)
+
+
+def due(call: Call) -> list[str]:
+    """List the ids of the cron triggers whose time has come."""
+    return [trigger_id for at, trigger_id in models.scheduled(call.store) if at <= call.clock.now()]
+
+
+def fire(call: Call, trigger_id: str) -> None:
+    """Fire a cron trigger, if it is still due."""
+    trigger = models.take_due(call.store, trigger_id, call.clock.now())
+    if trigger is not None:
         pipeline = call.store.find_one("pipelines", id=trigger["spec"]["operation"].get("id"))
-        _fire(call, json.loads(json.dumps(trigger)), pipeline, {}, None)
+        _fire(call, trigger, pipeline, {}, None)
+
+
+def skip(call: Call, trigger_id: str) -> None:
+    """Schedule a cron trigger for its next time without firing it."""
+    models.take_due(call.store, trigger_id, call.clock.now())
 
 
 def forget(call: Call, event: Event) -> None:
