@@ -6,6 +6,7 @@ from typing import Any
 
 from .errors import bad_request
 
+TEXT_LISTS = ("projects", "projectIds", "ontologyIds", "keys", "datasetsIds", "recipes")
 # A field has one type in all requests, so that a wrong one is refused in one place.
 SHAPES: dict[str, type] = {
     **dict.fromkeys(("metadata", "configuration", "settings", "context", "components", "app"), dict),
@@ -15,11 +16,10 @@ SHAPES: dict[str, type] = {
     **dict.fromkeys(
         ("labels", "artifacts", "roots", "labelsNode", "nodes", "variables", "connections"), list
     ),
-    **dict.fromkeys(("projects", "projectIds", "ontologyIds", "keys", "datasetsIds"), list),
+    **dict.fromkeys(TEXT_LISTS, list),
 }
 # Every whole number with so many digits is less than the largest float.
 MAX_DIGITS = 308
-TEXT_LISTS = ("projects", "projectIds", "ontologyIds", "keys", "datasetsIds")
 
 
 def merge(document: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,6 +116,8 @@ class Undo(Exception):
 class World:
     """A store with things of all kinds in it, and the requests that are sent to it."""
 
+    scalars = SCALARS
+
     def __init__(self, folder: Path, seed: int) -> None:
         self.random = random.Random(seed)
         self.words = vocabulary()
@@ -250,10 +252,10 @@ class World:
 
     def value(self, depth: int = 0) -> object:
         choice = self.random.random()
-        if choice < 0.02:
+        if choice < 0.04:
             return self.random.choice(LARGE)
         if choice < 0.4 or depth > 3:
-            return self.random.choice([*SCALARS, *TEXTS])
+            return self.random.choice([*self.scalars, *TEXTS])
         if choice < 0.5:
             return self.random.choice(self.words)
         if choice < 0.6:
@@ -313,6 +315,8 @@ class World:
 
 class Wire(World):
     """A server with things of all kinds, and the requests that are sent to it over HTTP; nothing is undone."""
+
+    scalars = [*SCALARS, 10**400, -(10**400)]
 
     def __init__(self, folder: Path, seed: int, url: str, token: str) -> None:
         super().__init__(folder, seed)

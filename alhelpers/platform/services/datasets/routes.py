@@ -76,6 +76,7 @@ def update(call: Call) -> Document:
         dataset.pop("expirationOptions", None)
     if isinstance(body.get("metadata"), dict):
         dataset["metadata"] = with_system(dataset, body["metadata"], system=call.system)
+        require({"recipes": dataset["metadata"]["system"].get("recipes")})
     dataset |= {"updatedAt": now(), "updatedBy": call.user}
     call.store.put("datasets", dataset)
     call.store.emit("Dataset", "Updated", dataset["id"])

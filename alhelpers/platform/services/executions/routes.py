@@ -6,8 +6,8 @@ from ...events import Event
 from ...query import everything, search
 from ...store import Document, is_id
 from ...validation import require
-from ..datasets import models as stored
 from ..exports import models as commands
+from ..items import models as items
 from . import models, resources
 
 QUERIED = ("executions", "services", "packages", "triggers")
@@ -47,16 +47,8 @@ def _call_function(
 
 
 def _create_batch(call: Call, service: Document, name: str, batch: Document) -> Raw:
-    query, extra = require(batch.get("query")), batch.get("args") or {}
-    datasets = (query.get("context") or {}).get("datasets") or []
-    if not datasets:
-        # All datasets of the project but the system's own.
-        system = stored.binaries(call.store, service["projectId"])["id"]
-        rows = call.store.find("datasets", projects=service["projectId"], id__ne=system)
-        datasets = [row.id for row in rows]
-    rows = [
-        row for dataset_id in datasets for row in everything(call.store, "items", query, datasetId=dataset_id)
-    ]
+    rows = items.of_query(call.store, service["projectId"], require(batch.get("query")))
+    extra = require(batch.get("args") or {})
     if len(rows) > BATCH:
         raise bad_request(f"the query finds {len(rows)} items; one request makes at most {BATCH} executions")
     port = models.item_input(call.store, service, name)

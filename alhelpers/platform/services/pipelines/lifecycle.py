@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from ...errors import bad_request
-from ...query import everything
 from ...store import Document, Row, Store, now
 from ..exports import models as commands
+from ..items import models as items
 from ..triggers import models as triggers
 from . import engine, graph, tasks, validation, workers
 
@@ -136,7 +136,7 @@ def batch(
     """Start a cycle for each item that a query finds; return the command that records it."""
     node = graph.node_by_id(pipeline, node_id or graph.root_id(pipeline) or "")
     name = graph.input_of(node or {}, "Item") or "item"
-    found = list(items_of(store, pipeline["projectId"], query))
+    found = items.of_query(store, pipeline["projectId"], query)
     if len(found) > LARGEST_BATCH:
         raise bad_request(
             f"the query finds {len(found)} items; one batch takes at most {LARGEST_BATCH}: narrow the query"
@@ -145,26 +145,3 @@ def batch(
         engine.begin(store, pipeline, user, inputs=args | {name: {"item_id": row.id}}, node_id=node_id)
     spec = {"pipelineId": pipeline["id"], "nodeId": node_id, "query": query, "count": len(found)}
     return commands.record(store, "PipelineExecuteBatch", spec)
-
-
-def items_of(store: Store, project_id: str, query: Document) -> list[Row]:
-    """List the items that a query finds in the datasets of its context, by default in all of the project."""
-    context = query.get("context")
-    wanted = context.get("datasets") if isinstance(context, dict) else None
-    if query.get("resource", "items") != "items":
-        raise bad_request(f"a batch is a query of items, got one of {query['resource']!r}")
-    if wanted is not None and (
-        not isinstance(wanted, list) or not all(isinstance(each, str) for each in wanted)
-    ):
-        raise bad_request(f"'context.datasets' must be a list of ids, got {wanted!r}")
-    if wanted:
-        for dataset_id in wanted:
-            store.row("datasets", dataset_id)
-    own = store.find("datasets", projects=project_id, readableType__ne="system")
-    chosen = wanted or [row.id for row in own]
-    plain = {key: query[key] for key in ("filter", "join") if key in query}
-    return [
-        row
-        for dataset_id in chosen
-        for row in everything(store, "items", plain, datasetId=dataset_id, type="file")
-    ]
