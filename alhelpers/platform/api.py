@@ -85,12 +85,10 @@ def render(call: Call, kind: str, row: Row, extra: str = "") -> str:
 
 
 def one(call: Call, kind: str, document_id: str, label: str | None = None) -> Raw:
-    """Answer with one document."""
     return Raw(render(call, kind, call.store.row(kind, document_id, label)))
 
 
 def listed(call: Call, kind: str, rows: Iterable[Row]) -> Raw:
-    """Answer with a plain list of documents."""
     return Raw("[" + ",".join(render(call, kind, row) for row in rows) + "]")
 
 

@@ -16,7 +16,6 @@ class Clock:
     ahead: timedelta = timedelta(0)
 
     def now(self) -> datetime:
-        """Return the time of this clock, in UTC."""
         return self.source() + self.ahead
 
     def advance(self, seconds: float) -> datetime:
@@ -39,7 +38,6 @@ class Alarm:
         self._rung = asyncio.Event()
 
     def ring(self) -> None:
-        """End the wait now."""
         self._rung.set()
 
     async def wait(self, until: datetime | None) -> None:

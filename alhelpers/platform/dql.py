@@ -213,7 +213,6 @@ def parse(query: Any, aliases: Mapping[str, str] | None = None) -> Node:
 
 
 def compile_filter(node: Node) -> Predicate:
-    """Turn a tree into a function that returns whether a document matches."""
     if isinstance(node, All | Some):
         children = [compile_filter(child) for child in node.children]
         if isinstance(node, All):
@@ -339,7 +338,6 @@ def _key(value: Any) -> tuple[str, Any] | None:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Return whether two JSON values are equal (booleans are not numbers)."""
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
     if isinstance(left, list) and isinstance(right, list):

@@ -54,7 +54,6 @@ class Page:
         return cls(rows[number * size : (number + 1) * size], len(rows), number, size)
 
     def envelope(self) -> dict[str, Any]:
-        """Return the counters that the SDK reads beside the items."""
         pages = -(-self.total // self.size) if self.size else 0
         return {"totalItemsCount": self.total, "totalPagesCount": pages, "hasNextPage": self.page + 1 < pages}
 
@@ -76,7 +75,8 @@ def search(store: Store, kind: str, query: Any, **fields: Any) -> Page:
     """Answer a query (``filter``, ``sort``, ``page``, ``pageSize``, ``join``) among the documents with these fields."""
     page, size, order = _paging(query)
     plan = plan_for(store, kind, query, **fields)
-    if not plan.rest and plan.euclid is None and not plan.places and _by_id(order):
+    by_id = not order or order[0][0] == "id"
+    if not plan.rest and plan.euclid is None and not plan.places and by_id:
         return _page_in_sql(store, plan, page, size, descending=bool(order and order[0][1]))
     rows = list(matching(store, plan))
     if plan.euclid is not None:
@@ -118,9 +118,10 @@ def plan_for(store: Store, kind: str, query: Any, **fields: Any) -> Plan:
     if not isinstance(query, dict):
         raise bad_request(f"a query must be an object with 'filter', got {type(query).__name__}")
     condition, join = query.get("filter"), query.get("join")
-    if isinstance(condition, dict) and _is_join(condition.get("join")):
+    inner = condition.get("join") if isinstance(condition, dict) else None
+    if isinstance(inner, dict) and {"on", "filter"} <= inner.keys():
         # dl.Filters.load() puts the join of a saved filter inside the filter.
-        condition, join = {key: value for key, value in condition.items() if key != "join"}, condition["join"]
+        condition, join = {key: value for key, value in condition.items() if key != "join"}, inner
     plan = Plan(Conditions(kind, **fields))
     if kind == "feature_vectors":
         condition, plan.euclid = vectors.split(store, condition)
@@ -160,10 +161,6 @@ def _in_tasks(references: Any) -> dict[str, Any]:
         raise not_emulated("changing a task by a query of items; use task.add_items and task.remove_items")
     wanted = [ref.get("id") for ref in references["refs"] if isinstance(ref, dict)]
     return {"metadata.system.refs.id": {"$in": wanted}}
-
-
-def _is_join(value: Any) -> bool:
-    return isinstance(value, dict) and {"on", "filter"} <= value.keys()
 
 
 # -------------------------------------------------------------------------------------------------- push-down
@@ -357,10 +354,6 @@ def _paging(query: Any) -> tuple[int, int, list[tuple[str, bool]]]:
 def _whole(query: Mapping[str, Any], name: str, default: int) -> int:
     value = query.get(name, default)
     return default if value is None else check_whole_number(name, value)
-
-
-def _by_id(order: list[tuple[str, bool]]) -> bool:
-    return not order or order[0][0] == "id"
 
 
 def _page_in_sql(store: Store, plan: Plan, page: int, size: int, descending: bool) -> Page:

@@ -42,7 +42,7 @@ BODY_LIMIT = 1 << 28
 FIRST_CLIENT = 60.0
 LAST_CLIENT = 5.0
 # How long a connection may take to show the token, in seconds, and how many may be open that have not.
-LOGIN_SECONDS, MAX_STRANGERS = 10.0, 100
+LOGIN_SECONDS, MAX_STRANGERS = 10.0, 64
 # How long a server that stops waits for what is under way, and waits after a failure of its clock, in seconds.
 STOP_SECONDS, RETRY_SECONDS = 2.0, 10.0
 
@@ -99,7 +99,6 @@ class Server:
     # ----------------------------------------------------------------------------------------- life and death
 
     async def start(self, port: int) -> None:
-        """Listen; with port 0 the system picks a free one."""
         # No access log: a line a request would cost more than the request, and urls may name private files.
         self._runner = web.AppRunner(
             self._application(),
@@ -170,7 +169,6 @@ class Server:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _fire_due(self) -> None:
-        """Fire the cron triggers whose time has come, each on its own: one that fails keeps up no other."""
         for trigger_id in await self._change(triggers.due):
             try:
                 await self._change(lambda call, trigger_id=trigger_id: triggers.fire(call, trigger_id))
@@ -361,7 +359,6 @@ class Server:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host name or address is this machine's alone."""
     if host == "localhost":
         return True
     try:
@@ -371,7 +368,6 @@ def is_loopback(host: str) -> bool:
 
 
 def _host_of(header: str) -> str:
-    """Return the host in a Host header, without its port and brackets."""
     header = header.strip().lower()
     if header.startswith("["):
         return header[1:].partition("]")[0]

@@ -79,7 +79,6 @@ class Worker:
                 self.process.stdin.write(json.dumps({"kind": kind, **content}).encode() + b"\n")
 
     def drop_all(self) -> list[str]:
-        """Forget its executions, with their timers, and return their ids."""
         for timer in self.running.values():
             if timer is not None:
                 timer.cancel()
@@ -138,7 +137,6 @@ class Dispatcher:
     # ------------------------------------------------------------------------------------------ life and death
 
     async def start(self) -> None:
-        """Take over the executions that an earlier server left."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(mode=0o700)
         for service_id, execution_id in await self._change(jobs.recover):
@@ -158,7 +156,6 @@ class Dispatcher:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def handle_events(self, events: list[Event]) -> None:
-        """React to the events of a transaction."""
         for event in events:
             if event.resource == "Execution" and event.action == "Created" and event.detail.get("service"):
                 self._enqueue(event.detail["service"], event.id)

@@ -93,7 +93,6 @@ class Pages:
         self.style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
     def add_to(self, router: web.UrlDispatcher) -> None:
-        """Add all routes."""
         for path, (template, view) in PAGES.items():
             router.add_get(path, self._page(template, view))
         for path, target in ADDRESSES.items():
@@ -227,7 +226,6 @@ class Pages:
         return web.Response(body=body, status=status, content_type="text/html", charset="utf-8")
 
     def failure(self, status: int, message: str) -> web.Response:
-        """Return the page for an error."""
         answer = self._html("error.html", {"status": status, "message": message}, status=status)
         answer.headers.update(HEADERS)
         return answer

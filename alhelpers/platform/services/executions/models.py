@@ -184,7 +184,6 @@ def terminate(store: Store, execution: Document) -> None:
 
 
 def rerun(store: Store, execution: Document) -> None:
-    """Run an ended execution again."""
     if not ended(execution):
         raise bad_request(f"execution {execution['id']} has not ended: terminate it first, or wait for it")
     if execution.get("internal"):
@@ -216,12 +215,11 @@ def item_input(store: Store, service: Document, name: str) -> str:
 
 def ml_fields(service: Document) -> Document:
     """Return the fields that link an execution to the model of its service."""
-    ml = service["metadata"].get("ml") or {}
+    ml = services.ml_of(service)
     return {"model_id": ml.get("modelId"), "model_operation": ml.get("modelOperation")} if ml else {}
 
 
 def waiting(store: Store) -> Iterable[Document]:
-    """Iterate over the executions that wait for a worker, oldest first."""
     for row in store.find("executions", status=CREATED):
         execution = store.parsed(row)
         if not execution.get("internal"):

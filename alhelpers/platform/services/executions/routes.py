@@ -135,7 +135,6 @@ def command(call: Call) -> Raw:
 
 
 def stop_all(call: Call, event: Event) -> None:
-    """Stop the executions of a deleted service."""
     for execution in call.store.find_all("executions", serviceId=event.id):
         if not models.ended(execution):
             models.terminate(call.store, execution)

@@ -38,11 +38,9 @@ class ItemFiles:
         self._decoder = Decoder()
 
     async def close(self) -> None:
-        """End the process that decodes images."""
         await self._decoder.close()
 
     def add_to(self, router: web.UrlDispatcher, api: str) -> None:
-        """Add the routes to a router, under the root of the API."""
         router.add_route("POST", f"{api}/datasets/{{dataset_id}}/items", self._upload)
         router.add_route("GET", f"{api}/items/{{item_id}}/stream", self._download)
         router.add_route("GET", f"{api}/items/{{item_id}}/thumbnail", self.thumbnail)
@@ -56,7 +54,6 @@ class ItemFiles:
         return await self._take(request, _add_upload, overwrite=overwrite)
 
     async def _revise(self, request: web.Request) -> web.Response:
-        """Replace the bytes of an item (multipart)."""
         item = json.loads((await self._on_state(_item, request, None)).text)
         return await self._take(request, _replace_content, path=item["filename"])
 
@@ -99,7 +96,7 @@ class ItemFiles:
         return web.Response(body=content, headers={"Content-Type": "image/jpeg"})
 
     async def _download(self, request: web.Request) -> web.StreamResponse:
-        found = json.loads((await self._on_state(_locate, request, None)).text)
+        found = json.loads((await self._on_state(locate, request, None)).text)
         headers = {"Content-Type": found["mimetype"]}
         if found["size"] > SMALL_FILE:
             return web.FileResponse(found["path"], headers=headers)
@@ -141,7 +138,6 @@ class Decoder:
         return await self._process.stdout.readexactly(size)
 
     async def close(self) -> None:
-        """End the process."""
         process, self._process = self._process, None
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -214,18 +210,17 @@ def _make_directory(call: Call) -> Raw:
     return Raw(render(call, "items", call.store.row("items", item["id"] if item else "")))
 
 
-def _locate(call: Call) -> Document:
+def locate(call: Call) -> Document:
     row = call.store.row("items", call.params["item_id"])
     if row.blob is None:
         raise bad_request(f"item {row.id} is a directory: it has no bytes")
-    system = call.store.parsed(row)["metadata"].get("system", {})
-    path = call.store.blob_path(row.blob)
-    mimetype = contents.guess_type(call.store.parsed(row)["name"])
-    return {"path": str(path), "size": system.get("size"), "mimetype": mimetype}
+    item, path = call.store.parsed(row), str(call.store.blob_path(row.blob))
+    about = {"name": item["name"], "mimetype": contents.guess_type(item["name"])}
+    return about | {"path": path, "size": item["metadata"].get("system", {}).get("size")}
 
 
 def _locate_thumbnail(call: Call) -> Document:
-    found = _locate(call)
+    found = locate(call)
     item = call.store.get("items", call.params["item_id"])
     kept = models.by_path(call.store, item["datasetId"], models.thumbnail_path(item["id"]))
     blob = call.store.row("items", kept["id"]).blob if kept else None

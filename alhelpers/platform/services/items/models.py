@@ -59,7 +59,6 @@ def clean_path(path: str) -> str:
 
 
 def path_fields(filename: str) -> Document:
-    """Return the fields that follow from an item's path."""
     directory, name = posixpath.split(filename)
     hidden = any(part.startswith(".") for part in filename.split("/"))
     return {"filename": filename, "dir": directory, "name": name, "hidden": hidden}
@@ -80,7 +79,6 @@ def ensure_directory(store: Store, dataset_id: str, directory: str, user: str) -
 
 
 def by_path(store: Store, dataset_id: str, filename: str) -> Document | None:
-    """Return the file at a path, or None."""
     return store.find_one("items", datasetId=dataset_id, filename=filename, type="file")
 
 
@@ -158,7 +156,6 @@ def replace_content(store: Store, item: Document, upload: Upload, user: str) -> 
 
 
 def _drop_content(store: Store, item: Document) -> None:
-    """Delete the bytes of an item, and its thumbnail."""
     store.drop_blob(store.row("items", item["id"]).blob or "")
     drop_thumbnail(store, item)
 
@@ -287,7 +284,6 @@ def delete(store: Store, item_ids: list[str]) -> int:
 
 
 def count_annotations(store: Store, item_ids: set[str]) -> None:
-    """Update the counters of items."""
     for item_id in item_ids:
         item = store.find_one("items", id=item_id)
         if item is not None:
@@ -335,7 +331,6 @@ def copy(
 
 
 def _shared_collections(store: Store, source: Document, dataset_id: str, marks: Any) -> Document:
-    """Keep the collections of an item that have the same names in another dataset."""
     here, there = (
         store.parsed(store.row("datasets", each)).get("collections", {})
         for each in (source["datasetId"], dataset_id)

@@ -94,7 +94,6 @@ def _run(store: Store, pipeline: Document, cycle: Document, node: Document, inpu
 
 
 def _located(store: Store, execution_id: str) -> tuple[Document, Document, Document | None]:
-    """Return an execution, its place in a pipeline, and its cycle, or None if it belongs to no cycle."""
     row = store.first("executions", id=execution_id)
     execution = store.parsed(row) if row else {}
     link = execution.get("pipeline") or {}
@@ -102,7 +101,6 @@ def _located(store: Store, execution_id: str) -> tuple[Document, Document, Docum
 
 
 def finished(store: Store, execution_id: str) -> None:
-    """Move a cycle on after one of its executions has ended."""
     execution, link, cycle = _located(store, execution_id)
     pipeline = store.find_one("pipelines", id=link.get("id"))
     if cycle is None or pipeline is None:
@@ -236,7 +234,6 @@ def _overall(statuses: Iterable[str]) -> str:
 
 
 def restarted(store: Store, execution_id: str) -> None:
-    """Update a cycle when one of its executions starts again."""
     execution, link, cycle = _located(store, execution_id)
     log = [entry["status"] for entry in execution.get("statusLog", [])]
     if cycle is None or log.count(executions.CREATED) < 2:

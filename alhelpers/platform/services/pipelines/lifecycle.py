@@ -40,7 +40,6 @@ def install(store: Store, pipeline: Document, user: str, moment: datetime, optio
 
 
 def apply_changes(store: Store, pipeline: Document, user: str, moment: datetime) -> None:
-    """Update the tasks, services and triggers of an installed pipeline after a change."""
     _check_settings(store, pipeline)
     for node in graph.nodes(pipeline):
         if node["type"] == graph.TASK:
@@ -66,7 +65,6 @@ def pause(store: Store, pipeline: Document, user: str, moment: datetime, *, keep
 
 
 def reset(store: Store, pipeline: Document, user: str) -> None:
-    """Reset the counters of a pipeline, and end its open cycles."""
     engine.terminate_all(store, pipeline["id"])
     store.put("pipelines", pipeline | {"countedFrom": store.new_id(), "updatedAt": now(), "updatedBy": user})
 

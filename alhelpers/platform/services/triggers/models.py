@@ -110,7 +110,6 @@ def checked_cron(spec: Document) -> Document:
 
 
 def checked_operation(store: Store, operation: Any) -> Document:
-    """Check what a trigger starts: a service's function, or a pipeline."""
     operation = require(operation)
     kind = operation.get("type")
     if kind == "function":
@@ -147,7 +146,6 @@ def _moment(name: str, value: Any) -> datetime | None:
 
 
 def listening(store: Store, project_id: str, resource: str, action: str) -> Iterator[Document]:
-    """Iterate over the active triggers of a project for an event."""
     for row in list(store.find("triggers", projectId=project_id, type=EVENT)):
         trigger = store.parsed(row)
         spec = trigger["spec"]

@@ -47,7 +47,8 @@ KINDS = {"Item": "items", "Annotation": "annotations", "Dataset": "datasets", "T
 
 
 def on_event(call: Call, event: Event) -> None:
-    """Fire the triggers of an event."""
+    if call.store.first("triggers", type=models.EVENT) is None:
+        return
     row = call.store.first(KINDS[event.resource], id=event.id)
     document = call.store.parsed(row) if row else {"id": event.id}
     dataset_id = document.get("datasetId") or event.detail.get("dataset")
@@ -163,12 +164,10 @@ def _fire(
 
 
 def next_time(call: Call) -> datetime | None:
-    """Return when the next cron trigger fires."""
     return next((at for at, _ in models.scheduled(call.store)), None)
 
 
 def due(call: Call) -> list[str]:
-    """List the ids of the cron triggers whose time has come."""
     return [trigger_id for at, trigger_id in models.scheduled(call.store) if at <= call.clock.now()]
 
 
@@ -186,7 +185,6 @@ def skip(call: Call, trigger_id: str) -> None:
 
 
 def forget(call: Call, event: Event) -> None:
-    """Delete the triggers of a deleted service."""
     for trigger in call.store.find_all("triggers"):
         if trigger["spec"]["operation"].get("serviceId") == event.id:
             models.delete(call.store, trigger["id"])
