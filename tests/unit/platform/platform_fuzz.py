@@ -183,7 +183,7 @@ class World:
 
     def grow(self) -> None:
         """Fill the world: what most requests are about by hand, the rest as the recorded requests make it."""
-        project = self.make("POST /projects", {"name": "p"})["id"]
+        project = self.make("POST /projects", {"name": f"p-{self.random.random()}"})["id"]
         for name in ("d", "e"):
             dataset = self.make("POST /datasets", {"name": name, "projects": [project]})["id"]
             for number in range(4):
@@ -195,9 +195,14 @@ class World:
                 {"type": "point", "label": "y", "coordinates": {"x": 1, "y": 2}},
             ]
             self.attempt(self.prefixed("POST /items/{item_id}/annotations"), [{"item_id": item}, {}, labels])
-        dpk = {"name": "tiny", "scope": "project", "components": COMPONENTS, "context": {"project": project}}
+        dpk = {
+            "name": f"tiny-{self.random.randrange(10**6)}",
+            "scope": "project",
+            "components": COMPONENTS,
+            "context": {"project": project},
+        }
         self.make("POST /app-registry", dpk)
-        self.make("POST /apps", {"projectId": project, "dpkName": "tiny"})
+        self.make("POST /apps", {"projectId": project, "dpkName": dpk["name"]})
         workload = [{"assigneeId": "ann@example.com", "load": 100}]
         task = {"name": "t", "projectId": project, "datasetId": dataset, "workload": workload}
         self.make("POST /annotationtasks", task | {"query": {"filter": {}}})
@@ -345,7 +350,7 @@ class Wire(World):
         self.connection.request(method, path, content, self.headers | {"Content-Type": kind})
         answer = self.connection.getresponse()
         text = answer.read()
-        if answer.headers["Content-Type"].startswith("application/json"):
+        if answer.headers["Content-Type"].startswith("application/json") and "stream" not in path:
             return answer.status, json.loads(text, parse_constant=_no_constant)
         return answer.status, len(text) or None
 
