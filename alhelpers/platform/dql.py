@@ -15,6 +15,8 @@ from .errors import bad_request
 MAX_DEPTH = 40
 MAX_CONDITIONS = 20_000
 MAX_PATTERN = 4096
+# The longest text that a pattern for paths is tested on, as that may take the square of its length.
+MAX_TEXT = 1 << 14
 # So many characters of a pattern count as another condition.
 PATTERN_PART = 16
 
@@ -439,7 +441,15 @@ def glob(pattern: str, path: str = "filename") -> Callable[[str], bool]:
     expression += ".*" * bool(earlier) + head + "".join(rf"(?>[^/]*?{text})" for text in inner[:-1])
     expression += "".join(f"[^/]*{text}" for text in inner[-1:])
     matches = re.compile(expression, re.DOTALL).fullmatch
-    return lambda text: matches(text) is not None
+
+    def test(text: str) -> bool:
+        if len(text) > MAX_TEXT and path in PATH_FIELDS:
+            raise bad_request(
+                f"a pattern on {path!r} meets a text of {len(text)} characters: at most {MAX_TEXT} work"
+            )
+        return matches(text) is not None
+
+    return test
 
 
 # ----------------------------------------------------------------------------------------------------- sorting

@@ -45,8 +45,8 @@ class Logs:
         found: list[dict[str, Any]] = []
         for line in self._lines(service_id, offset):
             offset += len(line)
-            entry = json.loads(line)
-            if wanted.matches(entry):
+            entry = _parsed(line)
+            if entry and wanted.matches(entry):
                 found.append(entry | {"serviceId": service_id})
             if len(found) == size:
                 break
@@ -57,7 +57,7 @@ class Logs:
         # The id is plain text in its line; other lines that contain it are left out after parsing.
         needle, kept, total = execution_id.encode(), deque[dict[str, Any]](maxlen=size), 0
         for line in self._lines(service_id):
-            entry = json.loads(line) if needle in line else {}
+            entry = _parsed(line) if needle in line else {}
             if entry.get("executionId") == execution_id:
                 kept.append(entry)
                 total += 1
@@ -83,6 +83,13 @@ class Logs:
 
     def _path(self, service_id: str) -> Path:
         return self.folder / f"{service_id}.jsonl"
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        return json.loads(line)
+    except ValueError:  # it was being written when the machine failed
+        return {}
 
 
 class LogFilter:

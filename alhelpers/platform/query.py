@@ -23,7 +23,7 @@ WORTH, FEW = 20, 1000
 # SQLite takes so many parts of a query.
 MAX_PARTS = 300
 # How long a filter may keep all others waiting, in seconds.
-FILTER_SECONDS = 20.0
+FILTER_SECONDS = 30.0
 
 ALIASES: dict[str, dict[str, str]] = {
     # The SDK asks for items in no collection by these short names.

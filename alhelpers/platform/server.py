@@ -222,8 +222,7 @@ class Server:
         """Refuse requests without the token, and answer every failure with a message: JSON, or a page."""
         failure = self._pages.failure if is_page(request.path) else _failure
         try:
-            self._check_host(request)
-            self._check_encoding(request)
+            self._check_headers(request)
             if is_page(request.path):
                 return await self._pages.serve(request, handler, self._known)
             if self.credentials.accepts(request.headers.get("Authorization")):
@@ -255,18 +254,15 @@ class Server:
                 500, f"the offline platform failed on {request.method} {request.path}: see its log"
             )
 
-    def _check_host(self, request: web.Request) -> None:
-        """Refuse requests for another host: a web page whose name was pointed at 127.0.0.1 (DNS rebinding)."""
+    def _check_headers(self, request: web.Request) -> None:
+        """Refuse packed bodies, and another host: a web page whose name was pointed at 127.0.0.1 (DNS rebinding)."""
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            raise ApiError(415, "the body of a request must not be packed: send it without Content-Encoding")
         if is_loopback(self.host) and not is_loopback(_host_of(request.headers.get("Host", LOOPBACK))):
             raise ApiError(
                 403,
                 f"this server answers to 127.0.0.1 and localhost only, not to {request.headers['Host']!r}",
             )
-
-    def _check_encoding(self, request: web.Request) -> None:
-        encoding = request.headers.get("Content-Encoding", "identity")
-        if encoding != "identity":
-            raise ApiError(415, f"a request is sent as it is, not as {encoding!r}")
 
     def _endpoint(self, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def endpoint(request: web.Request) -> web.Response:

@@ -76,13 +76,9 @@ class Row(NamedTuple):
 
 
 class _Database(sqlite3.Connection):
-    """A connection that another thread can stop: what runs ends, and nothing new begins."""
+    """A connection that does nothing any more once it is stopped."""
 
     stopped = False
-
-    def stop(self) -> None:
-        self.stopped = True
-        self.interrupt()
 
     def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
         if self.stopped and sql != "ROLLBACK":
@@ -140,7 +136,8 @@ class Store:
 
     def interrupt(self) -> None:
         """Undo the running transaction, and refuse all others; any thread may call this."""
-        self._database.stop()
+        self._database.stopped = True
+        self._database.interrupt()
 
     # ------------------------------------------------------------------------------------------ transactions
 

@@ -224,7 +224,7 @@ def test_services_see_no_secrets():
     assert shared(secrets | kept) == kept
 
 
-def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_half_line_and_one_is_passed_over(tmp_path, monkeypatch):
     logs = Logs(tmp_path / "logs")
     entry = {"timestamp": "2026-01-01T00:00:00.000Z", "level": "INFO", "message": "x", "executionId": "e"}
     logs.add("s", [entry])
@@ -239,3 +239,6 @@ def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, handler)
     assert (tmp_path / "logs" / "s.jsonl").read_bytes() == before
+    (tmp_path / "logs" / "s.jsonl").write_bytes(before[:20] + before)
+    logs.add("s", [entry])
+    assert len(logs.read("s", 0, LogFilter({}), 9)[0]) == 1 == logs.last("s", "e", 9)[1]

@@ -18,6 +18,8 @@ TERMINATED = "terminated"
 STOPPED = (TERMINATED, "aborted", "canceled")
 ENDED = (SUCCESS, FAILED, *STOPPED, "system-failure")
 STATUSES = (CREATED, RUNNING, *ENDED)
+# Fields that an execution takes over from its service.
+OF_SERVICE = ("driverId", "packageId", "packageName", "packageRevision", "moduleName", "app")
 # Older entries of a longer status log are dropped.
 LONGEST_LOG = 200
 # The SDK's progress calls use other words for two of the states.
@@ -49,12 +51,7 @@ def create(
         "serviceId": service.get("id"),
         "serviceName": service.get("name"),
         "serviceVersion": service.get("version"),
-        "driverId": service.get("driverId"),
-        "packageId": service.get("packageId"),
-        "packageName": service.get("packageName"),
-        "packageRevision": service.get("packageRevision"),
-        "moduleName": service.get("moduleName"),
-        "app": service.get("app"),
+        **{key: service.get(key) for key in OF_SERVICE},
         "functionName": function_name,
         "input": inputs or {},
         "output": None,
@@ -228,8 +225,7 @@ def waiting(store: Store) -> Iterable[Document]:
 
 def of_cycle(store: Store, project_id: str, cycle_id: str) -> list[Document]:
     """List the executions of one run of a pipeline, oldest first."""
-    rows = store.find("executions", projectId=project_id, cycle=cycle_id)
-    return [store.parsed(row) for row in rows]
+    return store.find_all("executions", projectId=project_id, cycle=cycle_id)
 
 
 def _seconds_since(begun: str) -> float:

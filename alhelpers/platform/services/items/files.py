@@ -131,6 +131,7 @@ class Decoder:
                 *(sys.executable, "-P", images.__file__),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
             )
         self._process.stdin.write(json.dumps(path).encode() + b"\n")

@@ -285,8 +285,7 @@ def terminate(store: Store, cycle: Document) -> None:
     store.put("cycles", cycle)
     for execution in executions.of_cycle(store, cycle["projectId"], cycle["id"]):
         if not executions.ended(execution):
-            copy = json.loads(json.dumps(execution))
-            executions.finish(store, copy, TERMINATED, message="the pipeline's cycle was terminated")
+            executions.finish(store, execution, TERMINATED, message="the pipeline's cycle was terminated")
 
 
 def terminate_all(store: Store, pipeline_id: str) -> None:
@@ -312,9 +311,8 @@ def rerun(store: Store, pipeline: Document, cycle: Document, method: str, start_
         cycle["status"] = RUNNING
         store.put("cycles", cycle)
         for execution in again:
-            copy = json.loads(json.dumps(execution))
-            executions.restart(store, copy, "the pipeline's cycle runs again")
-            nodes.relaunched(store, pipeline, copy)
+            executions.restart(store, execution, "the pipeline's cycle runs again")
+            nodes.relaunched(store, pipeline, execution)
         if not again:
             _update_status(store, cycle)
         return  # the events of the executions bring the cycle up to date
