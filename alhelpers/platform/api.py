@@ -59,19 +59,34 @@ class Route:
     handler: Handler
 
 
-# Links depend on the port, which may change between runs: they are added to answers, never stored. Here are those of a
-# kind whose address is not "/kind/id"; an empty text: none at all.
-LINKS: dict[str, str] = {
-    "items": '"url":"{base}/items/{id}","stream":"{base}/items/{id}/stream",'
-    '"thumbnail":"{base}/items/{id}/thumbnail","dataset":"{base}/datasets/{scope}",',
-    "annotations": '"url":"{base}/annotations/{id}","item":"{base}/items/{parent}",'
-    '"dataset":"{base}/datasets/{scope}",',
-    "models": '"url":"{base}/ml/models/{id}",',
-    "dpks": '"url":"{base}/app-registry/{id}",',
-    "cycles": '"url":"{base}/pipelines/{parent}/executions/{id}",',
-    "feature_sets": '"url":"{base}/features/sets/{id}",',
-    "feature_vectors": '"url":"{base}/features/vectors/{id}",',
-    "metrics": "",
+# Links depend on the port, which may change between runs: they are added to answers, never stored.
+LINKS: dict[str, Callable[[str, Row], str]] = {
+    "items": lambda base, row: (
+        f'{{"url":"{base}/items/{row.id}","stream":"{base}/items/{row.id}/stream",'
+        f'"thumbnail":"{base}/items/{row.id}/thumbnail","dataset":"{base}/datasets/{row.scope}",'
+    ),
+    "annotations": lambda base, row: (
+        f'{{"url":"{base}/annotations/{row.id}","item":"{base}/items/{row.parent}",'
+        f'"dataset":"{base}/datasets/{row.scope}",'
+    ),
+    "models": lambda base, row: f'{{"url":"{base}/ml/models/{row.id}",',
+    "dpks": lambda base, row: f'{{"url":"{base}/app-registry/{row.id}",',
+    "apps": lambda base, row: f'{{"url":"{base}/apps/{row.id}",',
+    "pipelines": lambda base, row: f'{{"url":"{base}/pipelines/{row.id}",',
+    "recipes": lambda base, row: f'{{"url":"{base}/recipes/{row.id}",',
+    "ontologies": lambda base, row: f'{{"url":"{base}/ontologies/{row.id}",',
+    "commands": lambda base, row: f'{{"url":"{base}/commands/{row.id}",',
+    "metrics": lambda base, row: "{",
+    "tasks": lambda base, row: f'{{"url":"{base}/tasks/{row.id}",',
+    "assignments": lambda base, row: f'{{"url":"{base}/assignments/{row.id}",',
+    "scores": lambda base, row: f'{{"url":"{base}/scores/{row.id}",',
+    "services": lambda base, row: f'{{"url":"{base}/services/{row.id}",',
+    "packages": lambda base, row: f'{{"url":"{base}/packages/{row.id}",',
+    "executions": lambda base, row: f'{{"url":"{base}/executions/{row.id}",',
+    "triggers": lambda base, row: f'{{"url":"{base}/triggers/{row.id}",',
+    "cycles": lambda base, row: f'{{"url":"{base}/pipelines/{row.parent}/executions/{row.id}",',
+    "feature_sets": lambda base, row: f'{{"url":"{base}/features/sets/{row.id}",',
+    "feature_vectors": lambda base, row: f'{{"url":"{base}/features/vectors/{row.id}",',
 }
 
 
@@ -79,16 +94,16 @@ def render(call: Call, kind: str, row: Row, extra: str = "") -> str:
     """Render a document as JSON, with its links and the fields in `extra`."""
     if kind == "items" and not extra:
         extra = f'"annotations":"{call.base}/items/{row.id}/annotations",'
-    links = LINKS.get(kind, f'"url":"{{base}}/{kind}/{{id}}",')
-    links = links.format(base=call.base, id=row.id, scope=row.scope, parent=row.parent)
-    return "{" + links + extra + row.doc[1:]
+    return LINKS[kind](call.base, row) + extra + row.doc[1:]
 
 
 def one(call: Call, kind: str, document_id: str, label: str | None = None) -> Raw:
+    """Answer with one document."""
     return Raw(render(call, kind, call.store.row(kind, document_id, label)))
 
 
 def listed(call: Call, kind: str, rows: Iterable[Row]) -> Raw:
+    """Answer with a plain list of documents."""
     return Raw("[" + ",".join(render(call, kind, row) for row in rows) + "]")
 
 

@@ -63,12 +63,14 @@ _LONG_LIST = 500
 
 
 def column_of(kind: str, name: str) -> str:
+    """Return the column that keeps a field, by the name that callers have for it."""
     if name not in _FIELDS[kind]:
         raise TypeError(f"{kind} cannot be found by {name!r}; use one of {', '.join(_FIELDS[kind])}")
     return _FIELDS[kind][name]
 
 
 def kinds_with(name: str) -> list[str]:
+    """List the kinds of documents that can be found by a field."""
     return [kind for kind, fields in _FIELDS.items() if name in fields]
 
 
@@ -92,6 +94,7 @@ class Conditions:
             self.add(name, value)
 
     def add(self, name: str, value: Any) -> None:
+        """Add a condition on a field."""
         if name == "containing":
             self._append("doc", "instr({}, ?)", value)
             return

@@ -10,7 +10,15 @@ class ApiError(Exception):
         self.message = message
 
 
+class Interrupted(ApiError):
+    """The server stops, and does not finish what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(409, "this server stops: nothing was changed; start another one, and try again")
+
+
 def bad_request(message: str) -> ApiError:
+    """Build a 400."""
     return ApiError(400, message)
 
 
@@ -21,13 +29,6 @@ def not_found(kind: str, value: object) -> ApiError:
 def not_emulated(what: str) -> ApiError:
     """Build the 404 for features of the hosted platform that this server does not have."""
     return ApiError(404, f"not emulated offline: {what}. See alhelpers/platform/DIFFERENCES.md.")
-
-
-class Interrupted(ApiError):
-    """The server stops, and does not finish what it was asked for."""
-
-    def __init__(self) -> None:
-        super().__init__(409, "this server stops: nothing was changed; start another one, and try again")
 
 
 class StateFolderBusy(RuntimeError):

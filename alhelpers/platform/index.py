@@ -78,6 +78,7 @@ class _TooLarge(Exception):
 
 
 def entries(kind: str, scope: str | None, document: Mapping[str, Any]) -> set[Entry]:
+    """List the index entries of a document."""
     if kind not in KINDS or scope is None:
         return set()
     found: set[Entry] = set()
@@ -159,6 +160,7 @@ def code(kind: str, scope: str, path: str, type_: str) -> int:
 
 
 def overflow(kind: str, scope: str) -> int:
+    """Return the path code of the documents that are too large to be indexed."""
     return code(kind, scope, "", "overflow")
 
 

@@ -75,8 +75,7 @@ def search(store: Store, kind: str, query: Any, **fields: Any) -> Page:
     """Answer a query (``filter``, ``sort``, ``page``, ``pageSize``, ``join``) among the documents with these fields."""
     page, size, order = _paging(query)
     plan = plan_for(store, kind, query, **fields)
-    by_id = not order or order[0][0] == "id"
-    if not plan.rest and plan.euclid is None and not plan.places and by_id:
+    if not plan.rest and plan.euclid is None and not plan.places and _by_id(order):
         return _page_in_sql(store, plan, page, size, descending=bool(order and order[0][1]))
     rows = list(matching(store, plan))
     if plan.euclid is not None:
@@ -354,6 +353,10 @@ def _paging(query: Any) -> tuple[int, int, list[tuple[str, bool]]]:
 def _whole(query: Mapping[str, Any], name: str, default: int) -> int:
     value = query.get(name, default)
     return default if value is None else check_whole_number(name, value)
+
+
+def _by_id(order: list[tuple[str, bool]]) -> bool:
+    return not order or order[0][0] == "id"
 
 
 def _page_in_sql(store: Store, plan: Plan, page: int, size: int, descending: bool) -> Page:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,14 @@ from aiohttp.http import HttpProcessingError
 from .api import Call, Raw, Route, run_listeners
 from .auth import Credentials, load_credentials, sdk_cookie, write_private
 from .clock import Alarm, Clock
-from .errors import ApiError, bad_request, not_emulated
+from .errors import ApiError, Interrupted, bad_request, not_emulated
 from .events import Event
 from .page.routes import Pages, is_page
 from .services import LISTENERS, ROUTES
 from .services.items.files import ItemFiles
 from .services.services.logs import ServiceLogs
-from .services.triggers import routes as triggers
+from .services.triggers import models as triggers
+from .services.triggers import routes as trigger_routes
 from .store import Store
 from .uploads import FORM_LIMIT, read_body
 from .validation import require
@@ -138,16 +141,21 @@ class Server:
 
     async def close(self) -> None:
         """Stop listening, finish what is under way or, if it takes long, undo it, and close the state."""
-        loop = asyncio.get_running_loop()
-        interruption = loop.call_later(STOP_SECONDS, self.store.interrupt)
+        interruption = asyncio.create_task(self._interrupt())
         await self.workers.close()
         if self._runner is not None:
             await self._runner.cleanup()
-        await loop.run_in_executor(None, self._state.shutdown)
+        await asyncio.to_thread(self._state.shutdown)
         interruption.cancel()
         await self._files.close()
         self.store.close()
         (self.folder / "server.json").unlink(missing_ok=True)
+
+    async def _interrupt(self) -> None:
+        await asyncio.sleep(STOP_SECONDS)
+        while True:
+            self.store.interrupt()  # the next statement of a transaction if not this one
+            await asyncio.sleep(0.01)
 
     async def _watch_clients(self) -> None:
         while time.monotonic() < self._deadline:
@@ -162,19 +170,23 @@ class Server:
         """Fire cron triggers when their time has come: those that were missed first, then each at its time."""
         while True:
             try:
-                await self._fire_due()
-                await self._alarm.wait(await self._change(triggers.next_time))
+                await self._alarm.wait(await self._fire_due())
             except Exception:
                 logger.exception("the clock of the cron triggers failed")
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _fire_due(self) -> None:
-        for trigger_id in await self._change(triggers.due):
+    async def _fire_due(self) -> datetime | None:
+        """Fire the cron triggers whose time has come, each on its own; return when the next one's comes."""
+        while scheduled := await self._change(lambda call: triggers.scheduled(call.store)):
+            at, trigger_id = scheduled[0]
+            if at > self.clock.now():
+                return at
             try:
-                await self._change(lambda call, trigger_id=trigger_id: triggers.fire(call, trigger_id))
+                await self._change(partial(trigger_routes.fire, trigger_id=trigger_id))
             except Exception:
                 logger.exception("the cron trigger %s failed", trigger_id)
-                await self._change(lambda call, trigger_id=trigger_id: triggers.skip(call, trigger_id))
+                await self._change(partial(trigger_routes.skip, trigger_id=trigger_id))
+        return None
 
     async def _watch_strangers(self) -> None:
         """Close connections that do not show the token in time, and of too many the oldest."""
@@ -248,6 +260,8 @@ class Server:
         except web.HTTPException as error:
             return failure(error.status, error.reason)
         except Exception:
+            if self.store.stopping:
+                return failure(409, Interrupted().message)
             logger.exception("%s %s failed", request.method, request.path)
             # 500 is the one 5xx that the SDK does not retry for half a minute.
             return failure(

@@ -26,16 +26,6 @@ SHARED = (
 _SECRET = re.compile("TOKEN|SECRET|PASS|KEY|CREDENTIAL|AUTH")
 
 
-def shared(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of the server's environment that a service's code sees."""
-    passed = (*READ_AT_START, *SHARED)
-    return {
-        name: value
-        for name, value in environment.items()
-        if name.upper().startswith(passed) and not _SECRET.search(name.upper())
-    }
-
-
 class Forked:
     """A forked worker, with the parts of asyncio's ``Process`` that the dispatcher uses."""
 
@@ -106,6 +96,16 @@ class Starter:
         self.forks = sys.platform == "linux"
         self._server: _Server | None = None
         self._imported = list(SDK_DEPENDENCIES)
+
+    @staticmethod
+    def shared(environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the part of the server's environment that a service's code sees."""
+        passed = (*READ_AT_START, *SHARED)
+        return {
+            name: value
+            for name, value in environment.items()
+            if name.upper().startswith(passed) and not _SECRET.search(name.upper())
+        }
 
     async def start(self, folder: Path, environment: dict[str, str]) -> "Forked | asyncio.subprocess.Process":
         """Start a worker: a process in a session of its own, with pipes for its input, output and errors."""

@@ -24,8 +24,6 @@ from .errors import Interrupted, StateUnusable, bad_request, not_found
 from .events import Event
 from .validation import check_metadata
 
-logger = logging.getLogger(__name__)
-
 # Raise this with every change of the schema that older databases do not fit. Version 0 had no index of values: it is
 # built at the first start with such a database.
 VERSION = 1
@@ -75,19 +73,10 @@ class Row(NamedTuple):
     doc: str
 
 
-class _Database(sqlite3.Connection):
-    """A connection that does nothing any more once it is stopped."""
-
-    stopped = False
-
-    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
-        if self.stopped and sql != "ROLLBACK":
-            raise Interrupted
-        return super().execute(sql, *values)
-
-
 class Store:
     """The documents and blobs of one state folder, which is made if missing."""
+
+    stopping = False
 
     def __init__(self, folder: Path) -> None:
         self.blobs = folder / "blobs"
@@ -95,7 +84,7 @@ class Store:
         self.blobs.mkdir(parents=True, exist_ok=True)
         self.incoming.mkdir(exist_ok=True)
         self._database = sqlite3.connect(
-            folder / "platform.sqlite", isolation_level=None, check_same_thread=False, factory=_Database
+            folder / "platform.sqlite", isolation_level=None, check_same_thread=False
         )
         version = self._check_version(folder)
         self._database.execute("PRAGMA journal_mode=WAL")
@@ -134,16 +123,18 @@ class Store:
     def close(self) -> None:
         self._database.close()
 
-    def interrupt(self) -> None:
-        """Undo the running transaction, and refuse all others; any thread may call this."""
-        self._database.stopped = True
-        self._database.interrupt()
-
     # ------------------------------------------------------------------------------------------ transactions
+
+    def interrupt(self) -> None:
+        """End the running statement with an error, and refuse further transactions; any thread may call this."""
+        self.stopping = True
+        self._database.interrupt()
 
     @contextmanager
     def transaction(self) -> Iterator["Store"]:
         """Run the block as one transaction: all of it, or (when it raises) nothing of it."""
+        if self.stopping:
+            raise Interrupted
         self._after_commit.clear()
         self.events.clear()
         self._database.execute("BEGIN")
@@ -154,11 +145,9 @@ class Store:
                 self._database.execute("INSERT OR REPLACE INTO meta VALUES ('last_id', ?)", (value,))
             self._database.execute("COMMIT")
             self._saved_id = self._last_id
-        except BaseException as error:
+        except BaseException:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError) and self._database.stopped:
-                raise Interrupted from error
             raise
         for action in self._after_commit:
             action()
@@ -170,10 +159,10 @@ class Store:
         self._database.execute("SAVEPOINT part")
         try:
             yield
-        except Interrupted:
-            raise
         except Exception:
-            logger.exception("%s failed", what)
+            if self.stopping:
+                raise
+            logging.getLogger(__name__).exception("%s failed", what)
             self._database.execute("ROLLBACK TO part")
             del self.events[events:], self._after_commit[actions:]
         self._database.execute("RELEASE part")
@@ -399,8 +388,9 @@ class Store:
             )
         return found
 
-    def ids_in_all(self, points: list[index.Range]) -> set[str]:
-        """List the ids of the documents that have an entry at each of some points, not too many for one query."""
+    def ids_in_all(self, points: Iterable[index.Range]) -> set[str]:
+        """List the ids of the documents that have an entry at each of some points."""
+        points = list(points)
         # SQLite merges lists that are in order already, as those of points are.
         query = " INTERSECT ".join(f"SELECT id FROM entries WHERE {part.sql}" for part in points)
         values = [value for part in points for value in part.values]

@@ -6,7 +6,8 @@ from typing import Any
 
 from .errors import bad_request
 
-TEXT_LISTS = ("projects", "projectIds", "ontologyIds", "keys", "datasetsIds", "recipes")
+# Every whole number with so many digits is less than the largest float.
+MAX_DIGITS = 308
 # A field has one type in all requests, so that a wrong one is refused in one place.
 SHAPES: dict[str, type] = {
     **dict.fromkeys(("metadata", "configuration", "settings", "context", "components", "app"), dict),
@@ -16,10 +17,9 @@ SHAPES: dict[str, type] = {
     **dict.fromkeys(
         ("labels", "artifacts", "roots", "labelsNode", "nodes", "variables", "connections"), list
     ),
-    **dict.fromkeys(TEXT_LISTS, list),
+    **dict.fromkeys(("projects", "projectIds", "ontologyIds", "keys", "datasetsIds"), list),
 }
-# Every whole number with so many digits is less than the largest float.
-MAX_DIGITS = 308
+TEXT_LISTS = ("projects", "projectIds", "ontologyIds", "keys", "datasetsIds")
 
 
 def merge(document: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,19 +94,11 @@ def strict_json(text: str | bytes) -> Any:
     return json.loads(text, parse_constant=_refuse_constant, parse_int=_whole)
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
-
-
 def _whole(text: str) -> int:
     if len(text) > MAX_DIGITS:
         raise ValueError(f"a number has {len(text)} digits, more than a float can hold")
     return int(text)
 
 
-def as_dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")

@@ -28,7 +28,7 @@ from .errors import ApiError
 from .events import Event
 from .logs import Logs
 from .services.executions import jobs
-from .starting import Forked, Starter, shared
+from .starting import Forked, Starter
 from .store import now
 
 logger = logging.getLogger(__name__)
@@ -137,6 +137,7 @@ class Dispatcher:
     # ------------------------------------------------------------------------------------------ life and death
 
     async def start(self) -> None:
+        """Take over the executions that an earlier server left."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(mode=0o700)
         for service_id, execution_id in await self._change(jobs.recover):
@@ -299,7 +300,7 @@ class Dispatcher:
         write_private(sdk / "cookie.json", self._cookie(sdk))
         local = "127.0.0.1,localhost"
         path = os.pathsep.join(filter(None, (str(PACKAGE_ROOT), os.environ.get("PYTHONPATH"))))
-        environment = shared(os.environ) | {
+        environment = self._starter.shared(os.environ) | {
             **{"DATALOOP_PATH": str(sdk), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
             **{"NO_PROXY": local, "no_proxy": local},
         }
@@ -350,20 +351,25 @@ class Dispatcher:
 
     async def _run_execution(self, worker: Worker, execution_id: str) -> None:
         try:
-            job = await self._change(lambda call: jobs.start(call, execution_id))
-            if job is not None:
-                worker.functions[execution_id] = job["functionName"]
-                seconds = job["executionTimeout"]
-                worker.running[execution_id] = asyncio.get_running_loop().call_later(
-                    seconds, lambda: self._create_task(self._time_out(execution_id, seconds))
-                )
-                worker.send("run", job=job)
-                return
+            await self._start_execution(worker, execution_id)
         except Exception as error:
             logger.exception("the execution %s cannot be started", execution_id)
             await self._fail_execution(execution_id, error)
-        worker.retired = worker.retired and not worker.single_use
-        self._release(worker, execution_id)
+            worker.retired = worker.retired and not worker.single_use
+            self._release(worker, execution_id)
+
+    async def _start_execution(self, worker: Worker, execution_id: str) -> None:
+        job = await self._change(lambda call: jobs.start(call, execution_id))
+        if job is None:
+            worker.retired = worker.retired and not worker.single_use
+            self._release(worker, execution_id)
+            return
+        worker.functions[execution_id] = job["functionName"]
+        seconds = job["executionTimeout"]
+        worker.running[execution_id] = asyncio.get_running_loop().call_later(
+            seconds, lambda: self._create_task(self._time_out(execution_id, seconds))
+        )
+        worker.send("run", job=job)
 
     async def _fail_execution(self, execution_id: str, error: Exception) -> None:
         """Fail an execution that the platform itself cannot run on."""

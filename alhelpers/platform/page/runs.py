@@ -10,9 +10,8 @@ from ..api import Call
 from ..services.executions import models
 from ..services.items import models as items
 from ..services.pipelines import graph as flow
-from ..validation import as_dict, as_list
 from . import charts, graph
-from .views import listing, name_of, project_crumbs, system_of
+from .views import as_dict, as_list, listing, name_of, project_crumbs, system_of
 
 MAX_SAMPLES = 20_000
 MAX_ARTIFACTS = 50

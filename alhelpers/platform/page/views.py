@@ -17,7 +17,6 @@ from ..services.items.files import locate
 from ..services.items.images import MAX_PIXELS
 from ..services.recipes.models import PALETTE
 from ..store import Row
-from ..validation import as_dict, as_list
 from . import drawing
 
 PAGE = 48
@@ -353,3 +352,11 @@ def system_of(document: dict[str, Any]) -> dict[str, Any]:
 def pretty(value: Any, limit: int = 20_000) -> str:
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return text if len(text) <= limit else f"{text[:limit]}\n... and {len(text) - limit} characters more"
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

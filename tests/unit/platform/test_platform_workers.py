@@ -12,7 +12,7 @@ from alhelpers.platform import workers
 from alhelpers.platform.events import Event
 from alhelpers.platform.logs import LogFilter, Logs
 from alhelpers.platform.services.executions import jobs
-from alhelpers.platform.starting import shared
+from alhelpers.platform.starting import Starter
 
 
 class Pretending(workers.Dispatcher):
@@ -221,7 +221,7 @@ def test_services_see_no_secrets():
         "ALHELPERS_DATA": "/d",
         "TZ": "UTC",
     }
-    assert shared(secrets | kept) == kept
+    assert Starter.shared(secrets | kept) == kept
 
 
 def test_a_full_disk_leaves_no_half_line_and_one_is_passed_over(tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ def worker_setup(call: Call, service_id: str) -> Document | None:
         "module": services.module_of(package, service["moduleName"]),
         "codebase": _codebase(call.store, package),
         "concurrency": service["runtime"]["concurrency"],
-        "singleUse": services.ml_of(service).get("modelOperation") in SINGLE_USE,
+        "singleUse": (service["metadata"].get("ml") or {}).get("modelOperation") in SINGLE_USE,
     }
 
 
@@ -59,6 +59,7 @@ def start(call: Call, execution_id: str) -> Document | None:
 
 
 def record_progress(call: Call, message: Document) -> None:
+    """Record the progress that a worker reports."""
     execution = _running(call.store, message["id"])
     if execution is not None:
         fields = {key: message.get(key) for key in ("percent", "message", "output", "action")}
@@ -80,6 +81,7 @@ def force_fail(call: Call, execution_ids: list[str], message: str) -> None:
 
 
 def fail(call: Call, execution_ids: list[str], message: str, error: str | None = None) -> None:
+    """Fail executions that wait or run."""
     for execution in _open(call.store, execution_ids):
         models.finish(call.store, execution, models.FAILED, message=message, error=error)
 

@@ -18,8 +18,6 @@ TERMINATED = "terminated"
 STOPPED = (TERMINATED, "aborted", "canceled")
 ENDED = (SUCCESS, FAILED, *STOPPED, "system-failure")
 STATUSES = (CREATED, RUNNING, *ENDED)
-# Fields that an execution takes over from its service.
-OF_SERVICE = ("driverId", "packageId", "packageName", "packageRevision", "moduleName", "app")
 # Older entries of a longer status log are dropped.
 LONGEST_LOG = 200
 # The SDK's progress calls use other words for two of the states.
@@ -51,7 +49,12 @@ def create(
         "serviceId": service.get("id"),
         "serviceName": service.get("name"),
         "serviceVersion": service.get("version"),
-        **{key: service.get(key) for key in OF_SERVICE},
+        "driverId": service.get("driverId"),
+        "packageId": service.get("packageId"),
+        "packageName": service.get("packageName"),
+        "packageRevision": service.get("packageRevision"),
+        "moduleName": service.get("moduleName"),
+        "app": service.get("app"),
         "functionName": function_name,
         "input": inputs or {},
         "output": None,
@@ -181,6 +184,7 @@ def terminate(store: Store, execution: Document) -> None:
 
 
 def rerun(store: Store, execution: Document) -> None:
+    """Run an ended execution again."""
     if not ended(execution):
         raise bad_request(f"execution {execution['id']} has not ended: terminate it first, or wait for it")
     if execution.get("internal"):
@@ -212,11 +216,12 @@ def item_input(store: Store, service: Document, name: str) -> str:
 
 def ml_fields(service: Document) -> Document:
     """Return the fields that link an execution to the model of its service."""
-    ml = services.ml_of(service)
+    ml = service["metadata"].get("ml") or {}
     return {"model_id": ml.get("modelId"), "model_operation": ml.get("modelOperation")} if ml else {}
 
 
 def waiting(store: Store) -> Iterable[Document]:
+    """Iterate over the executions that wait for a worker, oldest first."""
     for row in store.find("executions", status=CREATED):
         execution = store.parsed(row)
         if not execution.get("internal"):
@@ -225,7 +230,8 @@ def waiting(store: Store) -> Iterable[Document]:
 
 def of_cycle(store: Store, project_id: str, cycle_id: str) -> list[Document]:
     """List the executions of one run of a pipeline, oldest first."""
-    return store.find_all("executions", projectId=project_id, cycle=cycle_id)
+    rows = store.find("executions", projectId=project_id, cycle=cycle_id)
+    return [store.parsed(row) for row in rows]
 
 
 def _seconds_since(begun: str) -> float:

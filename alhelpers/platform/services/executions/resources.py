@@ -11,7 +11,6 @@ from ...validation import check_whole_number
 from ..projects.models import ORGANIZATION
 
 LARGEST_PAGE = 1000
-FIELDS = ("serviceName", "functionName", "moduleName", "packageName", "creator", "projectId")
 
 
 def query(store: Store, body: Document) -> Document:
@@ -43,8 +42,13 @@ def _of(store: Store, resource_id: str) -> Iterator[Document]:
                 "progress": latest.get("percentComplete"),
                 "message": latest.get("message"),
                 "error": latest.get("error"),
+                "serviceName": execution["serviceName"],
+                "functionName": execution["functionName"],
+                "moduleName": execution["moduleName"],
+                "packageName": execution["packageName"],
                 "orgName": ORGANIZATION["name"],
-                **{key: execution[key] for key in FIELDS},
+                "creator": execution["creator"],
+                "projectId": execution["projectId"],
             }
 
 

@@ -6,8 +6,8 @@ from ...events import Event
 from ...query import everything, search
 from ...store import Document, is_id
 from ...validation import require
+from ..datasets import models as stored
 from ..exports import models as commands
-from ..items import models as items
 from . import models, resources
 
 QUERIED = ("executions", "services", "packages", "triggers")
@@ -47,8 +47,16 @@ def _call_function(
 
 
 def _create_batch(call: Call, service: Document, name: str, batch: Document) -> Raw:
-    rows = items.of_query(call.store, service["projectId"], require(batch.get("query")))
-    extra = require(batch.get("args") or {})
+    query, extra = require(batch.get("query")), require(batch.get("args") or {})
+    datasets = require(query.get("context") or {}).get("datasets") or []
+    if not datasets:
+        # All datasets of the project but the system's own.
+        system = stored.binaries(call.store, service["projectId"])["id"]
+        rows = call.store.find("datasets", projects=service["projectId"], id__ne=system)
+        datasets = [row.id for row in rows]
+    rows = [
+        row for dataset_id in datasets for row in everything(call.store, "items", query, datasetId=dataset_id)
+    ]
     if len(rows) > BATCH:
         raise bad_request(f"the query finds {len(rows)} items; one request makes at most {BATCH} executions")
     port = models.item_input(call.store, service, name)
@@ -135,6 +143,7 @@ def command(call: Call) -> Raw:
 
 
 def stop_all(call: Call, event: Event) -> None:
+    """Stop the executions of a deleted service."""
     for execution in call.store.find_all("executions", serviceId=event.id):
         if not models.ended(execution):
             models.terminate(call.store, execution)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import bad_request
-from ...query import everything
-from ...store import Document, Row, Store, created, now
+from ...store import Document, Store, created, now
 from ...validation import merge
 from .content import guess_type
 
@@ -95,25 +94,6 @@ def _new_item(store: Store, dataset_id: str, filename: str, kind: str, user: str
         **created(user),
         "updatedBy": user,
     }
-
-
-def of_query(store: Store, project_id: str, query: Document) -> list[Row]:
-    """List the files that a query finds in the datasets of its context, by default in all of the project."""
-    context = query.get("context")
-    wanted = context.get("datasets") if isinstance(context, dict) else None
-    if query.get("resource", "items") != "items":
-        raise bad_request(f"a batch is a query of items, got one of {query['resource']!r}")
-    if not isinstance(wanted, list | None) or not all(isinstance(each, str) for each in wanted or ()):
-        raise bad_request(f"'context.datasets' must be a list of ids, got {wanted!r}")
-    for dataset_id in wanted or ():
-        store.row("datasets", dataset_id)
-    own = store.find("datasets", projects=project_id, readableType__ne="system")
-    plain = {key: query[key] for key in ("filter", "join") if key in query}
-    return [
-        row
-        for dataset_id in wanted or [row.id for row in own]
-        for row in everything(store, "items", plain, datasetId=dataset_id, type="file")
-    ]
 
 
 # ----------------------------------------------------------------------------------------------------- uploads

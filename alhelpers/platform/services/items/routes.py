@@ -137,7 +137,7 @@ def delete(call: Call) -> Document:
 
 def move_into(call: Call) -> Document:
     directory = call.store.get("items", call.params["directory_id"])
-    if directory["type"] != "dir" or not isinstance(call.body, list):
+    if directory["type"] != "dir" or not _are_ids(call.body):
         raise bad_request(f"moving needs a directory and a list of item ids, got {directory['filename']!r}")
     for item_id in call.body:
         item = call.store.get("items", item_id)
@@ -150,6 +150,10 @@ def move_into(call: Call) -> Document:
     return {"moved": len(call.body)}
 
 
+def _are_ids(body: Any) -> bool:
+    return isinstance(body, list) and all(isinstance(item_id, str) for item_id in body)
+
+
 def clone(call: Call) -> Raw:
     body = require(call.body, "targetDatasetId")
     source = call.store.get("items", call.params["item_id"])
@@ -158,7 +162,7 @@ def clone(call: Call) -> Raw:
     call.store.row("datasets", body["targetDatasetId"])
     options = body.get("cloneDatasetParams") or {}
     target_id = body["targetDatasetId"]
-    if not body.get("allowMany") and call.store.count("items", datasetId=target_id, srcItem=source["id"]):
+    if not body.get("allowMany") and _has_clone(call, source["id"], target_id):
         raise bad_request(
             f"dataset {target_id} has a clone of item {source['id']} already; allow_many=True makes another"
         )
@@ -183,6 +187,10 @@ def _target(filename: Any, source: Document) -> Any:
     if isinstance(filename, str) and filename.endswith("/"):
         return filename + source["name"]
     return filename or source["filename"]
+
+
+def _has_clone(call: Call, source_id: str, dataset_id: str) -> bool:
+    return call.store.count("items", datasetId=dataset_id, srcItem=source_id) > 0
 
 
 ROUTES = [

@@ -94,6 +94,7 @@ def _run(store: Store, pipeline: Document, cycle: Document, node: Document, inpu
 
 
 def _located(store: Store, execution_id: str) -> tuple[Document, Document, Document | None]:
+    """Return an execution, its place in a pipeline, and its cycle, or None if it belongs to no cycle."""
     row = store.first("executions", id=execution_id)
     execution = store.parsed(row) if row else {}
     link = execution.get("pipeline") or {}
@@ -101,6 +102,7 @@ def _located(store: Store, execution_id: str) -> tuple[Document, Document, Docum
 
 
 def finished(store: Store, execution_id: str) -> None:
+    """Move a cycle on after one of its executions has ended."""
     execution, link, cycle = _located(store, execution_id)
     pipeline = store.find_one("pipelines", id=link.get("id"))
     if cycle is None or pipeline is None:
@@ -234,6 +236,7 @@ def _overall(statuses: Iterable[str]) -> str:
 
 
 def restarted(store: Store, execution_id: str) -> None:
+    """Update a cycle when one of its executions starts again."""
     execution, link, cycle = _located(store, execution_id)
     log = [entry["status"] for entry in execution.get("statusLog", [])]
     if cycle is None or log.count(executions.CREATED) < 2:
@@ -285,7 +288,8 @@ def terminate(store: Store, cycle: Document) -> None:
     store.put("cycles", cycle)
     for execution in executions.of_cycle(store, cycle["projectId"], cycle["id"]):
         if not executions.ended(execution):
-            executions.finish(store, execution, TERMINATED, message="the pipeline's cycle was terminated")
+            copy = json.loads(json.dumps(execution))
+            executions.finish(store, copy, TERMINATED, message="the pipeline's cycle was terminated")
 
 
 def terminate_all(store: Store, pipeline_id: str) -> None:
@@ -311,8 +315,9 @@ def rerun(store: Store, pipeline: Document, cycle: Document, method: str, start_
         cycle["status"] = RUNNING
         store.put("cycles", cycle)
         for execution in again:
-            executions.restart(store, execution, "the pipeline's cycle runs again")
-            nodes.relaunched(store, pipeline, execution)
+            copy = json.loads(json.dumps(execution))
+            executions.restart(store, copy, "the pipeline's cycle runs again")
+            nodes.relaunched(store, pipeline, copy)
         if not again:
             _update_status(store, cycle)
         return  # the events of the executions bring the cycle up to date

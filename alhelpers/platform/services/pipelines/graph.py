@@ -36,6 +36,7 @@ def port_by_id(ports: list[Document], port_id: str) -> Document | None:
 
 
 def root_id(pipeline: Document) -> str | None:
+    """Return the id of the node that a pipeline starts with."""
     for start in pipeline.get("startNodes") or []:
         if start.get("type") == "root":
             return start.get("nodeId")

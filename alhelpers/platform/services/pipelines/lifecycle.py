@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from ...errors import bad_request
+from ...query import everything
 from ...store import Document, Row, Store, now
 from ..exports import models as commands
-from ..items import models as items
 from ..triggers import models as triggers
 from . import engine, graph, tasks, validation, workers
 
@@ -23,7 +23,8 @@ def install(store: Store, pipeline: Document, user: str, moment: datetime, optio
     if option not in (TERMINATE, RESUME):
         raise bad_request(f"'resumeOption' is {TERMINATE!r} or {RESUME!r}, got {option!r}")
     validation.check_drawing(pipeline)
-    _check_settings(store, pipeline)
+    validation.check_settings(store, pipeline)
+    validation.check_rings(store, pipeline)
     pipeline |= {"status": INSTALLED, "updatedAt": now(), "updatedBy": user}
     pipeline["compositionId"] = pipeline.get("compositionId") or store.new_id()
     store.put("pipelines", pipeline)
@@ -40,19 +41,14 @@ def install(store: Store, pipeline: Document, user: str, moment: datetime, optio
 
 
 def apply_changes(store: Store, pipeline: Document, user: str, moment: datetime) -> None:
-    _check_settings(store, pipeline)
+    """Update the tasks, services and triggers of an installed pipeline after a change."""
+    validation.check_settings(store, pipeline)
+    validation.check_rings(store, pipeline)
     for node in graph.nodes(pipeline):
         if node["type"] == graph.TASK:
             tasks.ensure(store, pipeline, node, user)
     workers.prepare(store, pipeline, user)
     sync_triggers(store, pipeline, user, moment)
-
-
-def _check_settings(store: Store, pipeline: Document) -> None:
-    validation.check_settings(store, pipeline)
-    others = store.find_all("pipelines", projectId=pipeline["projectId"])
-    installed = [each for each in others if each["status"] == INSTALLED and each["id"] != pipeline["id"]]
-    validation.check_rings([pipeline, *installed])
 
 
 def pause(store: Store, pipeline: Document, user: str, moment: datetime, *, keep_triggers: bool) -> None:
@@ -65,6 +61,7 @@ def pause(store: Store, pipeline: Document, user: str, moment: datetime, *, keep
 
 
 def reset(store: Store, pipeline: Document, user: str) -> None:
+    """Reset the counters of a pipeline, and end its open cycles."""
     engine.terminate_all(store, pipeline["id"])
     store.put("pipelines", pipeline | {"countedFrom": store.new_id(), "updatedAt": now(), "updatedBy": user})
 
@@ -134,7 +131,7 @@ def batch(
     """Start a cycle for each item that a query finds; return the command that records it."""
     node = graph.node_by_id(pipeline, node_id or graph.root_id(pipeline) or "")
     name = graph.input_of(node or {}, "Item") or "item"
-    found = items.of_query(store, pipeline["projectId"], query)
+    found = list(items_of(store, pipeline["projectId"], query))
     if len(found) > LARGEST_BATCH:
         raise bad_request(
             f"the query finds {len(found)} items; one batch takes at most {LARGEST_BATCH}: narrow the query"
@@ -143,3 +140,26 @@ def batch(
         engine.begin(store, pipeline, user, inputs=args | {name: {"item_id": row.id}}, node_id=node_id)
     spec = {"pipelineId": pipeline["id"], "nodeId": node_id, "query": query, "count": len(found)}
     return commands.record(store, "PipelineExecuteBatch", spec)
+
+
+def items_of(store: Store, project_id: str, query: Document) -> list[Row]:
+    """List the items that a query finds in the datasets of its context, by default in all of the project."""
+    context = query.get("context")
+    wanted = context.get("datasets") if isinstance(context, dict) else None
+    if query.get("resource", "items") != "items":
+        raise bad_request(f"a batch is a query of items, got one of {query['resource']!r}")
+    if wanted is not None and (
+        not isinstance(wanted, list) or not all(isinstance(each, str) for each in wanted)
+    ):
+        raise bad_request(f"'context.datasets' must be a list of ids, got {wanted!r}")
+    if wanted:
+        for dataset_id in wanted:
+            store.row("datasets", dataset_id)
+    own = store.find("datasets", projects=project_id, readableType__ne="system")
+    chosen = wanted or [row.id for row in own]
+    plain = {key: query[key] for key in ("filter", "join") if key in query}
+    return [
+        row
+        for dataset_id in chosen
+        for row in everything(store, "items", plain, datasetId=dataset_id, type="file")
+    ]

@@ -100,6 +100,7 @@ def shown(pipeline: Document) -> Document:
 
 
 def shown_cycle(cycle: Document, executed: list[Document] | None = None) -> Document:
+    """Return a cycle as callers see it, with its executions by node."""
     document = {key: value for key, value in cycle.items() if key not in engine.PRIVATE}
     by_node: dict[str, list[Document]] = {}
     for execution in executed or []:

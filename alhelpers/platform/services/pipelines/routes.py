@@ -140,7 +140,9 @@ def execute(call: Call) -> Any:
 
 def _execute_batch(call: Call, pipeline: Document, body: Document) -> Raw:
     batch = require(body["batch"])
-    found, args = require(batch.get("query")), require(batch.get("args") or {})
+    found, args = require(batch.get("query")), batch.get("args") or {}
+    if not isinstance(args, dict):
+        raise bad_request(f"'args' must be an object with further inputs, got {args!r}")
     done = lifecycle.batch(call.store, pipeline, call.user, found, args, _node_id(body))
     return one(call, "commands", done["id"])
 

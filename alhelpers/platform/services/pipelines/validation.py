@@ -149,8 +149,11 @@ def _loop(targets: dict[str, list[str]]) -> list[str]:
     return []
 
 
-def check_rings(pipelines: list[Document]) -> None:
+def check_rings(store: Store, pipeline: Document) -> None:
     """Refuse datasets that clone to each other for ever: a clone in one starts a pipeline that clones it on."""
+    others = store.find_all("pipelines", projectId=pipeline["projectId"])
+    others = [each for each in others if each["status"] == "Installed" and each["id"] != pipeline["id"]]
+    pipelines = [pipeline, *others]
     starts: dict[str | None, list[str]] = {}
     for pipeline in pipelines:
         for node in _started_by_clones(pipeline):

@@ -34,6 +34,7 @@ def launch(
 
 
 def prepare(store: Store, pipeline: Document, user: str) -> None:
+    """Make the services that a pipeline's nodes need."""
     for node in graph.nodes(pipeline):
         if node["type"] == graph.ML:
             ml.prepare(store, pipeline, node, user)
@@ -46,6 +47,7 @@ def prepare(store: Store, pipeline: Document, user: str) -> None:
 
 
 def refresh(store: Store, pipeline: Document, user: str) -> None:
+    """Update the services of models after a change of the pipeline's variables."""
     for node in graph.nodes(pipeline):
         if node["type"] == graph.ML:
             ml.prepare(store, pipeline, node, user)
@@ -71,6 +73,7 @@ def _function_name(node: Document) -> str:
 
 
 def service_of(store: Store, pipeline: Document, node: Document, user: str) -> Document:
+    """Return the service of a node, made or updated if it is the pipeline's own."""
     if node["type"] == graph.CODE:
         return _code_service(store, pipeline, node, user)
     namespace = node.get("namespace") or {}

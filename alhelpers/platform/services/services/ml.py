@@ -5,7 +5,6 @@ from typing import Any
 
 from ...errors import ApiError, bad_request, not_emulated
 from ...store import Document, Store, now
-from ...validation import as_dict
 from ..executions import models as executions
 from . import models as services
 
@@ -30,12 +29,12 @@ def train(store: Store, model: Document, body: Document, user: str, **link: Any)
 
 def evaluate(store: Store, model: Document, body: Document, user: str, **link: Any) -> Document:
     """Make the execution that evaluates a model on a dataset, or on the items of a query."""
-    given = as_dict(body.get("input"))
+    given = _input(body)
     dataset_id = given.get("datasetId")
     if not isinstance(dataset_id, str):
         raise bad_request("Must provide a dataset to evaluate model: 'input.datasetId'")
     store.row("datasets", dataset_id)
-    service = service_of(store, model, EVALUATE, as_dict(body.get("config")).get("serviceConfig"), user)
+    service = service_of(store, model, EVALUATE, _config(body).get("serviceConfig"), user)
     inputs = {
         "model": {"model_id": model["id"]},
         "dataset": {"dataset_id": dataset_id},
@@ -48,8 +47,8 @@ def run_on_items(
     store: Store, model: Document, operation: str, body: Document, user: str, **link: Any
 ) -> Document:
     """Make the execution that predicts or embeds items, or the items of a query, on the deployed service."""
-    service = _deployed(store, model, as_dict(body.get("config")).get("serviceId"))
-    given = as_dict(body.get("input"))
+    service = _deployed(store, model, _config(body).get("serviceId"))
+    given = _input(body)
     item_ids, dataset_id = given.get("itemIds"), given.get("datasetId")
     if item_ids:
         if not isinstance(item_ids, list) or not all(isinstance(each, str) for each in item_ids):
@@ -79,7 +78,7 @@ def embed_datasets(store: Store, model: Document, body: Document, user: str) -> 
     if not isinstance(dataset_ids, list) or not dataset_ids:
         raise bad_request(f"'datasetIds' must be a list of ids, got {dataset_ids!r}")
     for dataset_id in dataset_ids:
-        request = {"input": {"datasetId": dataset_id}, "config": as_dict(body.get("config"))}
+        request = {"input": {"datasetId": dataset_id}, "config": _config(body)}
         run_on_items(store, model, EMBED, request, user)
     return len(dataset_ids)
 
@@ -176,7 +175,18 @@ def _execute(
     )
 
 
+def _input(body: Document) -> Document:
+    given = body.get("input")
+    return given if isinstance(given, dict) else {}
+
+
+def _config(body: Document) -> Document:
+    given = body.get("config")
+    return given if isinstance(given, dict) else {}
+
+
 def set_status(store: Store, model: Document, status: str, user: str, message: str | None = None) -> None:
+    """Set the status of a model, and log the change."""
     entry = {"status": status, "timestamp": now(), "creator": user}
     if message is not None:
         entry["message"] = message
@@ -187,6 +197,7 @@ def set_status(store: Store, model: Document, status: str, user: str, message: s
 
 
 def record_result(store: Store, execution: Document, user: str) -> None:
+    """Record in a model how its training or evaluation ended."""
     link = execution.get("model") or {}
     model = _model(store, link.get("modelId"))
     if model is None:
@@ -217,7 +228,7 @@ def _set_failed(store: Store, model: Document, message: str, user: str) -> None:
 
 def undeploy(store: Store, service: Document, user: str) -> None:
     """Remove a deleted service from its model, which gets its former status back."""
-    ml = services.ml_of(service)
+    ml = service["metadata"].get("ml") or {}
     model = _model(store, ml.get("modelId"))
     if model is None or ml.get("modelOperation") != DEPLOY:
         return

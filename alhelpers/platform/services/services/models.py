@@ -4,7 +4,7 @@ from typing import Any
 
 from ...errors import ApiError, bad_request
 from ...store import Document, Store, created, now
-from ...validation import as_dict, check_whole_number, require
+from ...validation import check_whole_number, require
 from ..projects.models import ORGANIZATION
 
 CONCURRENCY = 10
@@ -64,7 +64,10 @@ def ensure(
 def create(store: Store, body: Document, user: str) -> Document:
     require(body, "name", "projectId", "packageId")
     store.row("projects", body["projectId"])
-    store.check_new_name("services", body["name"], projectId=body["projectId"])
+    if store.find_one("services", projectId=body["projectId"], name=body["name"]):
+        raise bad_request(
+            f"a service named {body['name']!r} exists in project {body['projectId']}: choose another name, or update it"
+        )
     given = {
         key: body[key]
         for key in (*SETTINGS, "metadata", "app", "packageRevision")
@@ -109,8 +112,11 @@ def create(store: Store, body: Document, user: str) -> Document:
 def update(store: Store, service: Document, body: Document, user: str) -> None:
     """Change a service in place, and write it as its next revision."""
     name = body.get("name") or service["name"]
-    if name != service["name"]:
-        store.check_new_name("services", name, projectId=service["projectId"])
+    other = store.find_one("services", projectId=service["projectId"], name=name)
+    if other is not None and other["id"] != service["id"]:
+        raise bad_request(
+            f"a service named {name!r} exists in project {service['projectId']}: choose another name"
+        )
     service |= {key: value for key, value in body.items() if key not in FIXED and value is not None}
     service["runtime"] = _runtime(service.get("runtime"))
     head, _, last = service["version"].rpartition(".")
@@ -143,6 +149,8 @@ def _check(service: Document) -> None:
         raise bad_request(f"'executionTimeout' must be a number of seconds above 0, got {timeout!r}")
     if service.get("onReset") not in ON_RESET:
         raise bad_request(f"'onReset' must be one of {', '.join(ON_RESET)}, got {service.get('onReset')!r}")
+    if not isinstance(service["metadata"].get("ml"), dict | None):
+        raise bad_request(f"'metadata.ml' of a service must be an object, got {service['metadata']['ml']!r}")
     if not isinstance(service.get("initParams"), dict):
         raise bad_request(f"'initParams' must be an object, got {service.get('initParams')!r}")
 
@@ -162,15 +170,10 @@ def of_model(store: Store, project_id: str, model_id: str, operation: str | None
     """List the services of a model: all, or those for one operation."""
     found = []
     for service in store.find_all("services", projectId=project_id):
-        ml = ml_of(service)
+        ml = service["metadata"].get("ml") or {}
         if ml.get("modelId") == model_id and operation in (None, ml.get("modelOperation")):
             found.append(service)
     return found
-
-
-def ml_of(service: Document) -> Document:
-    """Return which model a service is of, and for which operation."""
-    return as_dict(service["metadata"].get("ml"))
 
 
 def package_of(store: Store, service: Document) -> Document:

@@ -1,6 +1,5 @@
 """Routes of triggers, and what makes them fire: events of the platform, and its clock."""
 
-from datetime import datetime
 from typing import Any
 
 from ...api import Call, Raw, Route, fetch, one
@@ -161,14 +160,6 @@ def _fire(
         triggerId=trigger["id"],
         event=about,
     )
-
-
-def next_time(call: Call) -> datetime | None:
-    return next((at for at, _ in models.scheduled(call.store)), None)
-
-
-def due(call: Call) -> list[str]:
-    return [trigger_id for at, trigger_id in models.scheduled(call.store) if at <= call.clock.now()]
 
 
 def fire(call: Call, trigger_id: str) -> None:
