@@ -304,6 +304,8 @@ class Server:
         return result if isinstance(result, Raw) else Raw(json.dumps(result))
 
     def _run_transaction(self, task: Callable[[Call], Any], params: Any, query: Any, body: Any) -> Any:
+        if self.store.stopping:
+            raise Interrupted
         with self.store.transaction():
             call = Call(self.store, self.base, self.credentials.email, params, query, body, self.clock)
             result = task(call)

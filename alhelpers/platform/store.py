@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from . import index
 from .conditions import COLUMNS, Conditions, column_of, column_value
-from .errors import Interrupted, StateUnusable, bad_request, not_found
+from .errors import StateUnusable, bad_request, not_found
 from .events import Event
 from .validation import check_metadata
 
@@ -125,16 +125,9 @@ class Store:
 
     # ------------------------------------------------------------------------------------------ transactions
 
-    def interrupt(self) -> None:
-        """End the running statement with an error, and refuse further transactions; any thread may call this."""
-        self.stopping = True
-        self._database.interrupt()
-
     @contextmanager
     def transaction(self) -> Iterator["Store"]:
         """Run the block as one transaction: all of it, or (when it raises) nothing of it."""
-        if self.stopping:
-            raise Interrupted
         self._after_commit.clear()
         self.events.clear()
         self._database.execute("BEGIN")
@@ -155,7 +148,7 @@ class Store:
     @contextmanager
     def part(self, what: str) -> Iterator[None]:
         """Run the block as a part of the transaction that fails alone: nothing of it is kept, and it is logged."""
-        events, actions = len(self.events), len(self._after_commit)
+        before = [(each, len(each)) for each in (self.events, self._after_commit)]
         self._database.execute("SAVEPOINT part")
         try:
             yield
@@ -164,8 +157,14 @@ class Store:
                 raise
             logging.getLogger(__name__).exception("%s failed", what)
             self._database.execute("ROLLBACK TO part")
-            del self.events[events:], self._after_commit[actions:]
+            for each, length in before:
+                del each[length:]
         self._database.execute("RELEASE part")
+
+    def interrupt(self) -> None:
+        """End the running statement with an error, and all transactions after it; any thread may call this."""
+        self.stopping = True
+        self._database.interrupt()
 
     def emit(self, resource: str, action: str, document_id: str, /, **detail: Any) -> None:
         """Record an event of this transaction, for other services to react to."""

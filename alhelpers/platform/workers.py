@@ -257,7 +257,7 @@ class Dispatcher:
             self._workers[worker.folder.name] = self._workers.pop(worker.folder.name)
             if worker.idle is not None:
                 worker.idle.cancel()
-            self._create_task(self._run_execution(worker, execution_id))
+            self._create_task(self._run_or_fail(worker, execution_id))
 
     def _retire(self, worker: Worker) -> None:
         """Stop a worker after the executions that it runs."""
@@ -350,15 +350,6 @@ class Dispatcher:
             self._release(worker, message["id"])
 
     async def _run_execution(self, worker: Worker, execution_id: str) -> None:
-        try:
-            await self._start_execution(worker, execution_id)
-        except Exception as error:
-            logger.exception("the execution %s cannot be started", execution_id)
-            await self._fail_execution(execution_id, error)
-            worker.retired = worker.retired and not worker.single_use
-            self._release(worker, execution_id)
-
-    async def _start_execution(self, worker: Worker, execution_id: str) -> None:
         job = await self._change(lambda call: jobs.start(call, execution_id))
         if job is None:
             worker.retired = worker.retired and not worker.single_use
@@ -370,6 +361,15 @@ class Dispatcher:
             seconds, lambda: self._create_task(self._time_out(execution_id, seconds))
         )
         worker.send("run", job=job)
+
+    async def _run_or_fail(self, worker: Worker, execution_id: str) -> None:
+        try:
+            await self._run_execution(worker, execution_id)
+        except Exception as error:
+            logger.exception("the execution %s cannot be started", execution_id)
+            await self._fail_execution(execution_id, error)
+            worker.retired = worker.retired and not worker.single_use
+            self._release(worker, execution_id)
 
     async def _fail_execution(self, execution_id: str, error: Exception) -> None:
         """Fail an execution that the platform itself cannot run on."""

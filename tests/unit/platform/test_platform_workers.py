@@ -169,24 +169,24 @@ async def test_an_execution_ends_even_if_those_who_are_told_fail(dispatcher):
     assert len(settled) == 2  # the second one only writes the end down
 
 
-@played()
-async def test_what_the_platform_cannot_start_fails_and_holds_no_place(dispatcher):
-    """A timeout that is no number of seconds, and a disk that is full until the third attempt."""
-    states, attempts = {}, []
+def test_what_the_platform_cannot_start_fails_and_holds_no_place(tmp_path, monkeypatch):
+    """A disk that is full until the fourth attempt to write."""
+    attempts = []
 
     async def change(task):
         attempts.append(task)
         if len(attempts) < 4:
             raise OSError("the disk is full")
-        states["a:1"] = task
 
-    dispatcher._change = change
-    worker = workers.Worker("a", dispatcher.folder / "w", ready=True, running={"a:1": None})
-    dispatcher._workers["w"] = worker
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers, "LONGEST_WAIT", 0.01)
-        await workers.Dispatcher._run_execution(dispatcher, worker, "a:1")
-    assert len(attempts) == 4 and states["a:1"].func is jobs.force_fail and not worker.running
+    async def main():
+        dispatcher = workers.Dispatcher(tmp_path, change, None)
+        worker = workers.Worker("a", tmp_path / "w", ready=True, running={"a:1": None})
+        await dispatcher._run_or_fail(worker, "a:1")
+        return worker
+
+    monkeypatch.setattr(workers, "LONGEST_WAIT", 0.01)
+    assert not asyncio.run(main()).running
+    assert len(attempts) == 4 and attempts[-1].func is jobs.force_fail
 
 
 @pytest.mark.parametrize("content", [b"x" * (3 << 20), b"a\nb" * 9, b"one\n" + b"y" * 200_000 + b"\nlast"])

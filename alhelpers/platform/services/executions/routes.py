@@ -47,7 +47,7 @@ def _call_function(
 
 
 def _create_batch(call: Call, service: Document, name: str, batch: Document) -> Raw:
-    query, extra = require(batch.get("query")), require(batch.get("args") or {})
+    query, extra = require(batch.get("query")), batch.get("args") or {}
     datasets = require(query.get("context") or {}).get("datasets") or []
     if not datasets:
         # All datasets of the project but the system's own.
@@ -60,6 +60,7 @@ def _create_batch(call: Call, service: Document, name: str, batch: Document) -> 
     if len(rows) > BATCH:
         raise bad_request(f"the query finds {len(rows)} items; one request makes at most {BATCH} executions")
     port = models.item_input(call.store, service, name)
+    require(extra)
     for row in rows:
         inputs = extra | {port: {"item_id": row.id, "dataset_id": row.scope}}
         _call_function(call, service, name, inputs, service["projectId"])

@@ -24,7 +24,6 @@ def install(store: Store, pipeline: Document, user: str, moment: datetime, optio
         raise bad_request(f"'resumeOption' is {TERMINATE!r} or {RESUME!r}, got {option!r}")
     validation.check_drawing(pipeline)
     validation.check_settings(store, pipeline)
-    validation.check_rings(store, pipeline)
     pipeline |= {"status": INSTALLED, "updatedAt": now(), "updatedBy": user}
     pipeline["compositionId"] = pipeline.get("compositionId") or store.new_id()
     store.put("pipelines", pipeline)
@@ -43,7 +42,6 @@ def install(store: Store, pipeline: Document, user: str, moment: datetime, optio
 def apply_changes(store: Store, pipeline: Document, user: str, moment: datetime) -> None:
     """Update the tasks, services and triggers of an installed pipeline after a change."""
     validation.check_settings(store, pipeline)
-    validation.check_rings(store, pipeline)
     for node in graph.nodes(pipeline):
         if node["type"] == graph.TASK:
             tasks.ensure(store, pipeline, node, user)
@@ -83,6 +81,7 @@ def of_pipeline(store: Store, pipeline: Document) -> list[Row]:
 
 def sync_triggers(store: Store, pipeline: Document, user: str, moment: datetime) -> None:
     """Make or update the triggers that a pipeline's start nodes ask for, and delete the others."""
+    validation.check_rings(store, pipeline)
     existing = {
         store.parsed(row)["spec"]["operation"].get("nodeId"): row for row in of_pipeline(store, pipeline)
     }

@@ -73,11 +73,12 @@ def checked_spec(store: Store, kind: Any, spec: Any) -> Document:
         raise bad_request(f"a trigger's 'type' is 'Event' or 'Cron', got {kind!r}")
     if not isinstance(spec, dict):
         raise bad_request(f"a trigger needs a 'spec', got {spec!r}")
-    operation, inputs = checked_operation(store, spec.get("operation")), spec.get("input") or {}
-    if not isinstance(inputs, dict):
-        raise bad_request(f"a trigger's 'input' is an object with values by name, got {inputs!r}")
-    checked = checked_cron(spec) if kind == CRON else checked_event(spec)
-    return checked | {"operation": operation, "input": inputs}
+    if not isinstance(spec.get("input") or {}, dict):
+        raise bad_request(f"a trigger's 'input' is an object with values by name, got {spec['input']!r}")
+    operation = checked_operation(store, spec.get("operation"))
+    if kind == CRON:
+        return checked_cron(spec) | {"operation": operation, "input": spec.get("input") or {}}
+    return checked_event(spec) | {"operation": operation, "input": spec.get("input") or {}}
 
 
 def checked_event(spec: Document) -> Document:
