@@ -7,7 +7,6 @@ crash only leaves files that no row mentions, and the next start deletes those.
 
 import itertools
 import json
-import logging
 import os
 import shutil
 import sqlite3
@@ -146,20 +145,19 @@ class Store:
             action()
 
     @contextmanager
-    def part(self, what: str) -> Iterator[None]:
-        """Run the block as a part of the transaction that fails alone: nothing of it is kept, and it is logged."""
+    def part(self) -> Iterator[None]:
+        """Run the block as a part of the transaction, of which nothing is kept if it raises."""
         before = [(each, len(each)) for each in (self.events, self._after_commit)]
         self._database.execute("SAVEPOINT part")
         try:
             yield
-        except Exception:
-            if self.stopping:
-                raise
-            logging.getLogger(__name__).exception("%s failed", what)
+        except BaseException:
             self._database.execute("ROLLBACK TO part")
             for each, length in before:
                 del each[length:]
-        self._database.execute("RELEASE part")
+            raise
+        finally:
+            self._database.execute("RELEASE part")
 
     def interrupt(self) -> None:
         """End the running statement with an error, and all transactions after it; any thread may call this."""

@@ -1,5 +1,6 @@
 """Routes of triggers, and what makes them fire: events of the platform, and its clock."""
 
+import logging
 from typing import Any
 
 from ...api import Call, Raw, Route, fetch, one
@@ -10,6 +11,8 @@ from ...validation import require
 from ..executions import models as executions
 from ..pipelines import engine, graph
 from . import models
+
+logger = logging.getLogger(__name__)
 
 
 def create(call: Call) -> Raw:
@@ -56,9 +59,14 @@ def on_event(call: Call, event: Event) -> None:
         return
     for resource, action in _names(event):
         for trigger in list(models.listening(call.store, project_id, resource, action)):
-            with call.store.part(f"the trigger {trigger['name']!r} ({trigger['id']})"):
-                if row is None or models.matches(trigger, document):
-                    _fire_for(call, trigger, event, document, dataset_id)
+            try:
+                with call.store.part():
+                    if row is None or models.matches(trigger, document):
+                        _fire_for(call, trigger, event, document, dataset_id)
+            except Exception:  # it harms neither the others nor what has happened
+                if call.store.stopping:
+                    raise
+                logger.exception("the trigger %r (%s) failed", trigger["name"], trigger["id"])
 
 
 def _names(event: Event) -> list[tuple[str, str]]:
