@@ -11,7 +11,7 @@ from alhelpers.platform.services import LISTENERS
 from alhelpers.platform.services.datasets import models as datasets
 from alhelpers.platform.services.executions import models as executions
 from alhelpers.platform.services.items import models as items
-from alhelpers.platform.services.pipelines import engine, lifecycle, models, values
+from alhelpers.platform.services.pipelines import engine, lifecycle, models, validation, values
 from alhelpers.platform.services.projects import models as projects
 
 USER = "me@example.com"
@@ -350,6 +350,16 @@ def test_what_is_no_ring_is_installed(chain, lines):
     for names in lines:
         chain.install(*names)
     assert sum(chain.upload("a")) < 10
+
+
+def test_a_ring_that_is_there_already_keeps_up_no_other_pipeline(chain, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(validation, "check_rings", lambda store, pipeline: None)
+        chain.install("a", "b")
+        chain.install("b", "a")
+    chain.install("c")
+    with pytest.raises(ApiError, match=r"the pipelines \['ab', 'ba'\] would clone each item for ever"):
+        chain.install("c", "a")
 
 
 def test_a_ring_that_could_end_does_so(chain):

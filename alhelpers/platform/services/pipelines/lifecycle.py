@@ -81,7 +81,6 @@ def of_pipeline(store: Store, pipeline: Document) -> list[Row]:
 
 def sync_triggers(store: Store, pipeline: Document, user: str, moment: datetime) -> None:
     """Make or update the triggers that a pipeline's start nodes ask for, and delete the others."""
-    validation.check_rings(store, pipeline)
     existing = {
         store.parsed(row)["spec"]["operation"].get("nodeId"): row for row in of_pipeline(store, pipeline)
     }
@@ -104,6 +103,7 @@ def sync_triggers(store: Store, pipeline: Document, user: str, moment: datetime)
         triggers.create(store, body, user, moment)
     for row in existing.values():
         triggers.delete(store, row.id)
+    validation.check_rings(store, pipeline)
 
 
 def load_existing(store: Store, pipeline: Document, user: str) -> None:

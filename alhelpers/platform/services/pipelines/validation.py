@@ -1,7 +1,7 @@
 """Checks of a pipeline: of its graph whenever it is stored, of its settings when it starts."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from ... import dql
@@ -125,15 +125,15 @@ def _check_loops(pipeline: Document) -> None:
     for connection in pipeline.get("connections") or []:
         if graph.free(connection):
             targets.setdefault(connection["src"]["nodeId"], []).append(connection["tgt"]["nodeId"])
-    if loop := _loop(targets):
+    if loop := _loop(targets, targets):
         node = graph.node_by_id(pipeline, loop[0]) or {"id": loop[0]}
         raise bad_request(f"Infinite Loop detected for node {graph.label(node)}")
 
 
-def _loop(targets: dict[str, list[str]]) -> list[str]:
-    """Return a loop of a graph, or an empty list if there is none."""
+def _loop(targets: dict[str, list[str]], starts: Iterable[str]) -> list[str]:
+    """Return a loop of a graph that is reached from some nodes, or an empty list if there is none."""
     done: set[str] = set()
-    for start in targets:
+    for start in starts:
         path = [start]
         pending = [iter(targets[start])]
         while pending:
@@ -149,17 +149,19 @@ def _loop(targets: dict[str, list[str]]) -> list[str]:
     return []
 
 
-def check_rings(store: Store, pipeline: Document) -> None:
+def check_rings(store: Store, started: Document) -> None:
     """Refuse datasets that clone to each other for ever: a clone in one starts a pipeline that clones it on."""
-    others = store.find_all("pipelines", projectId=pipeline["projectId"])
-    others = [each for each in others if each["status"] == "Installed" and each["id"] != pipeline["id"]]
-    pipelines = [pipeline, *others]
+    project_id = started["projectId"]
+    pipelines = {each["id"]: each for each in store.find_all("pipelines", projectId=project_id)}
     starts: dict[str | None, list[str]] = {}
-    for pipeline in pipelines:
-        for node in _started_by_clones(pipeline):
+    for trigger in triggers.listening(store, project_id, "Item", "Clone"):
+        pipeline = pipelines.get(trigger["spec"]["operation"].get("id"), {})
+        node = graph.node_by_id(pipeline, trigger["spec"]["operation"].get("nodeId"))
+        everything = trigger["spec"]["filter"] in PASSED
+        if everything and node and (node.get("metadata") or {}).get("dir") in (None, "/"):
             starts.setdefault(graph.dataset_id(pipeline, node), []).append(f"{pipeline['id']} {node['id']}")
     targets: dict[str, list[str]] = {}
-    for pipeline in pipelines:
+    for pipeline in pipelines.values():
         stored = {
             node["id"]: graph.dataset_id(pipeline, node)
             for node in graph.nodes(pipeline)
@@ -174,27 +176,12 @@ def check_rings(store: Store, pipeline: Document) -> None:
                     *(starts.get(stored[target], ()) if clones else ()),
                 ]
                 targets.setdefault(f"{pipeline['id']} {source}", []).extend(following)
-    if ring := {place.split()[0] for place in _loop(targets)}:
-        names = sorted(pipeline["name"] for pipeline in pipelines if pipeline["id"] in ring)
+    own = [place for place in targets if place.startswith(started["id"])]
+    if ring := {place.split()[0] for place in _loop(targets, own)}:
         raise bad_request(
-            f"Infinite Loop detected: the pipelines {names} would clone each item for ever, as a clone starts the next"
-            " one. Give a trigger a filter, or another action than 'Clone'"
+            f"Infinite Loop detected: the pipelines {sorted(pipelines[each]['name'] for each in ring)} would clone each"
+            " item for ever, as a clone starts the next one. Give a trigger a filter, or another action than 'Clone'"
         )
-
-
-def _started_by_clones(pipeline: Document) -> Iterator[Document]:
-    """Iterate over the dataset nodes that start with every clone in their dataset."""
-    for start in pipeline.get("startNodes") or []:
-        node, trigger = graph.node_by_id(pipeline, start["nodeId"]), start.get("trigger") or {}
-        spec, folder = trigger.get("spec") or {}, ((node or {}).get("metadata") or {}).get("dir")
-        if (
-            (node or {}).get("type") == graph.STORAGE
-            and trigger.get("type") == triggers.EVENT
-            and "Clone" in (spec.get("actions") or ())
-            and triggers.read_filter(spec.get("filter")) in PASSED
-            and folder in (None, "/")
-        ):
-            yield node
 
 
 def check_settings(store: Store, pipeline: Document) -> None:
