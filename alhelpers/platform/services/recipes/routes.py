@@ -132,7 +132,7 @@ def put_attributes(call: Call) -> Raw:
 
 def delete_attributes(call: Call) -> Raw:
     ontology = call.store.get("ontologies", call.params["id"], "ontology")
-    keys = require(call.body).get("keys") or []
+    keys = set(require(call.body).get("keys") or [])
     attributes = ontology["metadata"].get("attributes") or []
     ontology["metadata"]["attributes"] = [item for item in attributes if item.get("key") not in keys]
     call.store.put("ontologies", ontology | {"updatedAt": now()})
