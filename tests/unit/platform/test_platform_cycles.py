@@ -335,14 +335,15 @@ def chain(bench, store):
     return SimpleNamespace(install=install, upload=upload)
 
 
+@pytest.mark.parametrize("condition", [{}, {"$and": [{"hidden": False}, {"type": "file"}]}])
 @pytest.mark.parametrize(
     "rings", [["aba"], ["ab", "ba"], ["ab", "bca"], ["ab", "bc", "ca"], ["abab"], ["abca"]]
 )
-def test_a_ring_of_datasets_is_not_installed(chain, rings):
+def test_a_ring_of_datasets_is_not_installed(chain, rings, condition):
     for names in rings[:-1]:
         chain.install(*names)
     with pytest.raises(ApiError, match="would clone each item for ever"):
-        chain.install(*rings[-1])
+        chain.install(*rings[-1], filter=condition)
 
 
 @pytest.mark.parametrize("lines", [["ab", "bc", "ac"], ["abc"], ["aab"]])
@@ -365,5 +366,5 @@ def test_a_ring_that_is_there_already_keeps_up_no_other_pipeline(chain, monkeypa
 def test_a_ring_that_could_end_does_so(chain):
     """Its filters let everything pass, which nobody can know when it is installed."""
     chain.install("a", "b", condition='{"name": {"$ne": "y"}}')
-    chain.install("b", "a", filter={"type": "file"})
+    chain.install("b", "a", filter={"name": {"$ne": "y"}})
     assert 40 < sum(chain.upload("a")) <= 60

@@ -22,8 +22,6 @@ METADATA_FIELDS = {
 }
 NAMESPACE_FIELDS = {"functionName": str, "serviceName": str, "moduleName": str, "packageName": str}
 PORT_FIELDS = {"portId": str, "actions": list, "variableName": str}
-# Filters that every clone passes: none, and the SDK's own.
-PASSED = ({}, {"$and": [{"hidden": False}, {"type": "file"}]})
 WORDS = {list: "a list", dict: "an object", str: "a text", bool: "true or false"}
 
 
@@ -157,9 +155,14 @@ def check_rings(store: Store, started: Document) -> None:
     for trigger in triggers.listening(store, project_id, "Item", "Clone"):
         pipeline = pipelines.get(trigger["spec"]["operation"].get("id"), {})
         node = graph.node_by_id(pipeline, trigger["spec"]["operation"].get("nodeId"))
-        everything = trigger["spec"]["filter"] in PASSED
-        if everything and node and (node.get("metadata") or {}).get("dir") in (None, "/"):
-            starts.setdefault(graph.dataset_id(pipeline, node), []).append(f"{pipeline['id']} {node['id']}")
+        if node is None or (node.get("metadata") or {}).get("dir") not in (None, "/"):
+            continue
+        dataset_id, condition = graph.dataset_id(pipeline, node), trigger["spec"]["filter"]
+        # What the SDK asks of all items, and what is so: a filter with more than that may stop a clone.
+        passed = {"hidden": False, "type": "file", "datasetId": dataset_id}.items()
+        parts = condition["$and"] if condition.keys() == {"$and"} else [condition]
+        if all(part.items() <= passed for part in parts):
+            starts.setdefault(dataset_id, []).append(f"{pipeline['id']} {node['id']}")
     targets: dict[str, list[str]] = {}
     for pipeline in pipelines.values():
         stored = {
