@@ -10,13 +10,6 @@ class ApiError(Exception):
         self.message = message
 
 
-class Interrupted(ApiError):
-    """The server stops, and does not finish what it was asked for."""
-
-    def __init__(self) -> None:
-        super().__init__(409, "this server stops: nothing was changed; start another one, and try again")
-
-
 def bad_request(message: str) -> ApiError:
     """Build a 400."""
     return ApiError(400, message)

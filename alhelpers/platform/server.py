@@ -21,7 +21,7 @@ from aiohttp.http import HttpProcessingError
 from .api import Call, Raw, Route, run_listeners
 from .auth import Credentials, load_credentials, sdk_cookie, write_private
 from .clock import Alarm, Clock
-from .errors import ApiError, Interrupted, bad_request, not_emulated
+from .errors import ApiError, bad_request, not_emulated
 from .events import Event
 from .page.routes import Pages, is_page
 from .services import LISTENERS, ROUTES
@@ -48,6 +48,7 @@ LAST_CLIENT = 5.0
 LOGIN_SECONDS, MAX_STRANGERS = 10.0, 64
 # How long a server that stops waits for what is under way, and waits after a failure of its clock, in seconds.
 STOP_SECONDS, RETRY_SECONDS = 2.0, 10.0
+STOPPING = "this server is about to stop: start another one"
 
 
 @dataclass
@@ -261,7 +262,7 @@ class Server:
             return failure(error.status, error.reason)
         except Exception:
             if self.store.stopping:
-                return failure(409, Interrupted().message)
+                return failure(409, STOPPING)
             logger.exception("%s %s failed", request.method, request.path)
             # 500 is the one 5xx that the SDK does not retry for half a minute.
             return failure(
@@ -305,7 +306,7 @@ class Server:
 
     def _run_transaction(self, task: Callable[[Call], Any], params: Any, query: Any, body: Any) -> Any:
         if self.store.stopping:
-            raise Interrupted
+            raise ApiError(409, STOPPING)
         with self.store.transaction():
             call = Call(self.store, self.base, self.credentials.email, params, query, body, self.clock)
             result = task(call)
