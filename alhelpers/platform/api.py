@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .clock import Clock
+from .errors import bad_request
 from .events import Event
 from .query import MAX_PAGE, Page
 from .store import Row, Store
@@ -127,8 +128,8 @@ def run_listeners(call: Call, listeners: dict[tuple[str, str], list[Listener]]) 
     limit = len(events) + MAX_EVENTS
     while done < len(events):
         if done >= limit:
-            raise RuntimeError(
-                f"more than {MAX_EVENTS} events caused by events: do listeners cause each other?"
+            raise bad_request(
+                f"this causes more than {MAX_EVENTS} events that cause each other: do pipelines run in a ring?"
             )
         event = events[done]
         done += 1

@@ -34,7 +34,6 @@ class Credentials:
         return hmac.compare_digest(offered, self.token.encode()) and scheme.lower() == "bearer"
 
     def login(self, body: dict[str, object]) -> bool:
-        """Return whether a login request contains the secret."""
         offered = body.get("refresh_token" if body.get("type") == "refresh_token" else "password")
         return isinstance(offered, str) and hmac.compare_digest(
             offered.encode(errors="surrogatepass"), self.secret.encode()

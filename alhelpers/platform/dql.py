@@ -248,7 +248,8 @@ def _walk(value: Any, parts: list[str], at: int, reached: list[Any]) -> None:
         if parts[at] in value:
             _walk(value[parts[at]], parts, at + 1, reached)
     elif isinstance(value, list):
-        if parts[at].isdecimal() and int(parts[at]) < len(value):
+        # A list has no place with more digits, and Python reads no number with thousands of them.
+        if parts[at].isdecimal() and len(parts[at]) < 10 and int(parts[at]) < len(value):
             _walk(value[int(parts[at])], parts, at + 1, reached)
         for element in value:
             if isinstance(element, dict):

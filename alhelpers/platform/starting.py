@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import os
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,14 @@ READ_AT_START = (
     *("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "SSL_", "TQDM_", "ARROW_", "TORCH", "PYTORCH"),
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "VECLIB_", "NUMEXPR_", "NPY_", "NUMPY_"),
 )
+# What else a service's code sees of the server's environment: the rest may hold secrets.
+SHARED = (
+    "PATH HOME USER LOGNAME SHELL TERM TMPDIR TEMP TMP VIRTUAL_ENV CONDA_ XDG_ CUDA_ NVIDIA_ HIP_ ROCR_ NCCL_ XLA_"
+    " TF_CPP_ TF_GPU_ KERAS_ HF_HOME HF_HUB_ MPL ALHELPERS_ REQUESTS_CA_BUNDLE CURL_CA_BUNDLE"
+    # Windows starts no program without these.
+    " SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC USERPROFILE APPDATA LOCALAPPDATA"
+).split()
+_SECRET = re.compile("TOKEN|SECRET|PASS|KEY|CREDENTIAL|AUTH")
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -113,6 +122,16 @@ class Starter:
         self.forks = sys.platform == "linux"
         self._server: _Server | None = None
         self._imported = list(SDK_DEPENDENCIES)
+
+    @staticmethod
+    def shared(environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the part of the server's environment that a service's code sees."""
+        passed = (*READ_AT_START, *SHARED)
+        return {
+            name: value
+            for name, value in environment.items()
+            if name.upper().startswith(passed) and not _SECRET.search(name.upper())
+        }
 
     async def start(self, folder: Path, environment: dict[str, str]) -> "Forked | asyncio.subprocess.Process":
         """Start a worker: a process in a session of its own, with pipes for its input, output and errors."""

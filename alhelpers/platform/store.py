@@ -55,6 +55,8 @@ class Row(NamedTuple):
 class Store:
     """The documents and blobs of one state folder, which is made if missing."""
 
+    stopping = False
+
     def __init__(self, folder: Path) -> None:
         self.blobs = folder / "blobs"
         self.incoming = folder / "incoming"
@@ -104,6 +106,28 @@ class Store:
             raise
         self._dropped += [(time.monotonic(), blob) for blob in self._dropping]
         self._remove_dropped(before=time.monotonic() - DROPPED_KEPT)
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """Run the block as a part of the transaction, of which nothing is kept if it raises."""
+        before = [(each, len(each)) for each in (self.events, self._dropping)]
+        added = len(self._adding)
+        self._database.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK TO part")
+            for each, length in before:
+                del each[length:]
+            self._dropped += [(-math.inf, blob) for blob in self._adding[added:]]
+            raise
+        finally:
+            self._database.execute("RELEASE part")
+
+    def interrupt(self) -> None:
+        """End the running statement with an error, and all transactions after it; any thread may call this."""
+        self.stopping = True
+        self._database.interrupt()
 
     def emit(self, resource: str, action: str, document_id: str, /, **detail: Any) -> None:
         """Record an event of this transaction, for other services to react to."""

@@ -6,6 +6,8 @@ from typing import Any
 
 from .errors import ApiError, bad_request
 
+# Every whole number with so many digits is less than the largest float.
+MAX_DIGITS = 308
 # A field has one type in all requests, so that a wrong one is refused in one place.
 TEXT_LISTS = ("projects", "projectIds", "ontologyIds", "keys", "datasetsIds")
 LISTS = (*TEXT_LISTS, "labels", "artifacts", "roots", "labelsNode", "nodes", "variables", "connections")
@@ -97,8 +99,14 @@ def check_metadata(metadata: Any) -> None:
 
 
 def strict_json(text: str | bytes) -> Any:
-    """Parse JSON, without the NaN and Infinity that Python's parser accepts."""
-    return json.loads(text, parse_constant=_refuse_constant)
+    """Parse JSON, without the NaN, Infinity and whole numbers beyond all floats that Python's parser accepts."""
+    return json.loads(text, parse_constant=_refuse_constant, parse_int=_whole)
+
+
+def _whole(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number has {len(text)} digits, more than a float can hold")
+    return int(text)
 
 
 def _refuse_constant(name: str) -> None:

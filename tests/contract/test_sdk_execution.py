@@ -368,13 +368,17 @@ def test_logs(service, run, capsys):
     assert log_of(service, function_name="leave_me") == ""
 
 
-def test_all_that_is_printed_is_logged_and_nothing_secret_shows(dl, platform, service, run):
+def test_all_that_is_printed_is_logged_and_nothing_secret_shows(dl, platform, service, run, monkeypatch):
+    monkeypatch.setenv("A_SECRET_OF_THE_SERVER", "sesame")
+    service.pause()
+    service.resume()
     execution = run("noise")
     log = log_of(service, execution_id=execution.id)
     assert "no line break" in log and "an error line" in log
     until(lambda: "below python" in log_of(service))
     found = execution.output
     assert platform.token not in json.dumps(found) and platform.token not in log_of(service)
+    assert "sesame" not in json.dumps(found) and found["environ"]["PATH"]
     assert found["argv"][1:] == []
     folder = Path(found["environ"]["DATALOOP_PATH"])
     assert (folder / "cookie.json").stat().st_mode & 0o077 == 0

@@ -3,6 +3,7 @@
 import pytest
 
 from alhelpers.platform.api import Call, run_listeners
+from alhelpers.platform.errors import ApiError
 from alhelpers.platform.services import LISTENERS, ROUTES
 from alhelpers.platform.services.datasets import models as datasets
 from alhelpers.platform.services.items import models as items
@@ -198,6 +199,30 @@ def test_any_number_of_events_but_no_loop_of_them(store, monkeypatch):
         listeners = {("Item", "Updated"): [lambda call, event: told.append(event.id)]}
         assert len(run_listeners(call, listeners)) == len(told) == 50
     listeners = {("Item", "Updated"): [lambda call, event: call.store.emit("Item", "Updated", event.id)]}
-    with pytest.raises(RuntimeError, match="cause each other"), store.transaction():
+    with pytest.raises(ApiError, match="cause each other"), store.transaction():
         store.emit("Item", "Updated", "1")
         run_listeners(call, listeners)
+
+
+def test_one_bad_trigger_harms_neither_the_event_nor_the_other_triggers(
+    store, send, project, dataset, caplog
+):
+    """One has a filter that no version would have let in, one starts what an earlier one made wrong."""
+    with store.transaction():
+        store.put("services", {"id": "s", "name": "s", "projectId": project, "metadata": {}})
+    operation = {"type": "function", "serviceId": "s", "functionName": "run"}
+    for name in ("bad filter", "good", "bad input"):
+        spec = {"operation": operation, "actions": ["Created"]}
+        send("POST", "/triggers", {"projectId": project, "name": name, "spec": spec})
+    with store.transaction():
+        for name, change in (("bad filter", {"filter": {"a": {"$no": 1}}}), ("bad input", {"input": [1]})):
+            trigger = store.find_one("triggers", name=name)
+            store.put("triggers", trigger | {"spec": trigger["spec"] | change})
+    with store.transaction():
+        item = items.add_bytes(store, dataset, "/x", b"x", USER)
+        store.emit("Item", "Created", item["id"], dataset=dataset)
+        run_listeners(Call(store, "http://x", USER, {}, {}, None), LISTENERS)
+    (execution,) = store.find_all("executions")
+    assert execution["triggerId"] == store.find_one("triggers", name="good")["id"]
+    assert "'bad filter'" in caplog.text and "'bad input'" in caplog.text
+    assert store.count("trigger_log") == 1

@@ -61,6 +61,9 @@ def update(call: Call, dataset: Document, body: Document) -> None:
         dataset.pop("expirationOptions", None)
     if isinstance(body.get("metadata"), dict):
         dataset["metadata"] = with_system(dataset, body["metadata"], system=call.system)
+        recipes = dataset["metadata"]["system"].get("recipes") or []
+        if not isinstance(recipes, list) or not all(isinstance(each, str) for each in recipes):
+            raise bad_request(f"'metadata.system.recipes' must be a list of ids, got {recipes!r}")
     dataset |= {"updatedAt": now(), "updatedBy": call.user}
     call.store.put("datasets", dataset)
     call.store.emit("Dataset", "Updated", dataset["id"])

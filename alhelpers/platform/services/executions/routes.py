@@ -41,6 +41,7 @@ def _create_batch(call: Call, service: Document, name: str, batch: Document) -> 
     if len(rows) > BATCH:
         raise bad_request(f"the query finds {len(rows)} items; one request makes at most {BATCH} executions")
     port = models.item_input(call.store, service, name)
+    require(extra)
     for row in rows:
         inputs = extra | {port: {"item_id": row.id, "dataset_id": row.scope}}
         models.create(call.store, name, inputs, call.user, service=service)

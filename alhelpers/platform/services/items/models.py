@@ -21,6 +21,8 @@ FIXED_SYSTEM = ("size", *WORK_SYSTEM)
 # System metadata that a copy does not inherit.
 OWN_SYSTEM = (*COMPUTED_SYSTEM, *WORK_SYSTEM)
 
+# No file system takes a longer one.
+MAX_PATH = 4096
 THUMBNAILS = "/.dataloop/thumbnails"
 
 
@@ -44,12 +46,13 @@ def clean_path(path: str) -> str:
     """Normalise a path in a dataset: absolute, with single slashes and without dots."""
     if not isinstance(path, str) or not path.strip("/ ") or "\0" in path:
         raise bad_request(f"an item needs a path such as '/folder/name.png', got {path!r}")
+    if len(path) > MAX_PATH:
+        raise bad_request(f"the path of an item has at most {MAX_PATH} characters, this one has {len(path)}")
     # normpath keeps two leading slashes, and a path that climbs above the root stops at the root.
     return posixpath.normpath("/" + path.strip("/"))
 
 
 def path_fields(filename: str) -> Document:
-    """Return the fields that follow from an item's path."""
     directory, name = posixpath.split(filename)
     hidden = any(part.startswith(".") for part in filename.split("/"))
     return {"filename": filename, "dir": directory, "name": name, "hidden": hidden}
@@ -70,7 +73,6 @@ def ensure_directory(store: Store, dataset_id: str, directory: str, user: str) -
 
 
 def by_path(store: Store, dataset_id: str, filename: str) -> Document | None:
-    """Return the file at a path, or None."""
     return store.find_one("items", datasetId=dataset_id, filename=filename, type="file")
 
 
@@ -127,7 +129,6 @@ def replace_content(store: Store, item: Document, upload: Upload, user: str) -> 
 
 
 def _drop_content(store: Store, item: Document) -> None:
-    """Delete the bytes of an item, and its thumbnail."""
     store.drop_blob(store.row("items", item["id"]).blob or "")
     drop_thumbnail(store, item)
 
@@ -255,7 +256,6 @@ def delete(store: Store, item_ids: list[str]) -> int:
 
 
 def count_annotations(store: Store, item_ids: set[str]) -> None:
-    """Update the counters of items."""
     for item_id in item_ids:
         item = store.find_one("items", id=item_id)
         if item is not None:
@@ -303,7 +303,6 @@ def copy(
 
 
 def _shared_collections(store: Store, source: Document, dataset_id: str, marks: Any) -> Document:
-    """Keep the collections of an item that have the same names in another dataset."""
     here, there = (
         store.parsed(store.row("datasets", each)).get("collections", {})
         for each in (source["datasetId"], dataset_id)

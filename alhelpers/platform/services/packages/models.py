@@ -91,12 +91,20 @@ def _write(store: Store, package: Document) -> None:
 
 
 def _check_ports(modules: list[Document]) -> None:
-    """Refuse functions with two inputs, or two outputs, of one name."""
-    functions = [each for module in modules for each in module.get("functions") or []]
-    for function in functions:
-        for side in ("input", "output"):
-            names = [port.get("name") for port in require(function).get(side) or [] if isinstance(port, dict)]
-            check_different(f"the names of the {side}s of {function.get('name')!r}", names, 409)
+    """Refuse functions that are not objects with lists of ports, and two inputs, or outputs, of one name."""
+    for module in modules:
+        for function in _listed(module, "functions"):
+            for side in ("input", "output"):
+                names = [
+                    port.get("name") for port in _listed(require(function), side) if isinstance(port, dict)
+                ]
+                check_different(f"the names of the {side}s of {function.get('name')!r}", names, 409)
+
+
+def _listed(document: Document, field: str) -> list[Any]:
+    if not isinstance(document.get(field), list | None):
+        raise bad_request(f"{field!r} must be a list, got {document[field]!r}")
+    return document.get(field) or []
 
 
 def revisions(store: Store, package_id: str) -> list[Document]:

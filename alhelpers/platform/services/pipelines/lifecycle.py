@@ -103,6 +103,7 @@ def sync_triggers(store: Store, pipeline: Document, user: str, moment: datetime)
         triggers.create(store, body, user, moment)
     for row in existing.values():
         triggers.delete(store, row.id)
+    validation.check_rings(store, pipeline)
 
 
 def load_existing(store: Store, pipeline: Document, user: str) -> None:

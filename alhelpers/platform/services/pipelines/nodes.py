@@ -12,6 +12,8 @@ from ..items import models as items
 from . import graph, tasks, values, workers
 
 same_action = tasks.same_action
+# How many clones may lead to an item that a dataset node clones again.
+MAX_JOURNEY = 50
 
 
 def launch(store: Store, pipeline: Document, cycle: Document, node: Document, inputs: Document) -> Document:
@@ -77,10 +79,23 @@ def _into_dataset(store: Store, pipeline: Document, node: Document, execution: D
     target = store.row("datasets", graph.dataset_id(pipeline, node) or "", "dataset").id
     folder = (node.get("metadata") or {}).get("dir")
     if item["datasetId"] != target:
+        _check_journey(store, node, item)
         wanted = posixpath.join("/", folder, item["name"]) if folder else item["filename"]
         path = _free_path(store, target, items.clean_path(wanted), item["id"])
         item = items.copy(store, item, target, path, execution["creator"])
     return {"item": {"item_id": item["id"]}}
+
+
+def _check_journey(store: Store, node: Document, item: Document) -> None:
+    """Refuse to clone an item that is a clone of a clone of ... too often: dataset nodes in a ring never end."""
+    source, steps = item, 0
+    while (row := store.first("items", id=source.get("srcItem"))) is not None:
+        source, steps = store.parsed(row), steps + 1
+        if steps >= MAX_JOURNEY:
+            raise bad_request(
+                f"node {graph.label(node)!r} got {item['filename']!r} as the clone of more than {MAX_JOURNEY} clones:"
+                " do dataset nodes lead back to each other? Change the pipelines, or their triggers"
+            )
 
 
 def _free_path(store: Store, dataset_id: str, path: str, source_id: str) -> str:

@@ -1,12 +1,14 @@
 """Checks of a pipeline: of its graph whenever it is stored, of its settings when it starts."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from ... import dql
 from ...errors import ApiError, bad_request
 from ...store import Document, Store
 from ...validation import check_different, require
+from ..triggers import models as triggers
 from . import graph
 
 # The types of the fields that the platform reads.
@@ -120,8 +122,15 @@ def _check_loops(pipeline: Document) -> None:
     for connection in pipeline.get("connections") or []:
         if graph.free(connection):
             targets.setdefault(connection["src"]["nodeId"], []).append(connection["tgt"]["nodeId"])
+    if loop := _loop(targets, targets):
+        node = graph.node_by_id(pipeline, loop[0]) or {"id": loop[0]}
+        raise bad_request(f'Infinite Loop detected for node "{graph.label(node)}"')
+
+
+def _loop(targets: dict[str, list[str]], starts: Iterable[str]) -> list[str]:
+    """Return a loop of a graph that is reached from some nodes, or an empty list if there is none."""
     done: set[str] = set()
-    for start in targets:
+    for start in starts:
         path = [start]
         pending = [iter(targets[start])]
         while pending:
@@ -130,12 +139,51 @@ def _check_loops(pipeline: Document) -> None:
                 done.add(path.pop())
                 pending.pop()
             elif following in path:
-                node = graph.node_by_id(pipeline, following)
-                name = graph.label(node or {"id": following})
-                raise bad_request(f'Infinite Loop detected for node "{name}"')
+                return path[path.index(following) :]
             elif following not in done:
                 path.append(following)
                 pending.append(iter(targets.get(following, ())))
+    return []
+
+
+def check_rings(store: Store, started: Document) -> None:
+    """Refuse datasets that clone to each other for ever: a clone in one starts a pipeline that clones it on."""
+    project_id = started["projectId"]
+    pipelines = {each["id"]: each for each in store.find_all("pipelines", projectId=project_id)}
+    starts: dict[str | None, list[str]] = {}
+    for trigger in triggers.listening(store, project_id, "Item", "Clone"):
+        pipeline = pipelines.get(trigger["spec"]["operation"].get("id"), {})
+        node = graph.node_by_id(pipeline, trigger["spec"]["operation"].get("nodeId"))
+        if node is None or (node.get("metadata") or {}).get("dir") not in (None, "/"):
+            continue
+        dataset_id, condition = graph.dataset_id(pipeline, node), trigger["spec"]["filter"]
+        # What the SDK asks of all items, and what is so: a filter with more than that may stop a clone.
+        passed = {"hidden": False, "type": "file", "datasetId": dataset_id}.items()
+        parts = condition["$and"] if condition.keys() == {"$and"} else [condition]
+        if all(part.items() <= passed for part in parts):
+            starts.setdefault(dataset_id, []).append(f"{pipeline['id']} {node['id']}")
+    targets: dict[str, list[str]] = {}
+    for pipeline in pipelines.values():
+        stored = {
+            node["id"]: graph.dataset_id(pipeline, node)
+            for node in graph.nodes(pipeline)
+            if node["type"] == graph.STORAGE
+        }
+        for connection in pipeline.get("connections") or []:
+            source, target = connection["src"]["nodeId"], connection["tgt"]["nodeId"]
+            if graph.free(connection) and {source, target} <= stored.keys():
+                clones = stored[source] != stored[target]
+                following = [
+                    f"{pipeline['id']} {target}",
+                    *(starts.get(stored[target], ()) if clones else ()),
+                ]
+                targets.setdefault(f"{pipeline['id']} {source}", []).extend(following)
+    own = [place for place in targets if place.startswith(started["id"])]
+    if ring := {place.split()[0] for place in _loop(targets, own)}:
+        raise bad_request(
+            f"Infinite Loop detected: the pipelines {sorted(pipelines[each]['name'] for each in ring)} would clone each"
+            " item for ever, as a clone starts the next one. Give a trigger a filter, or another action than 'Clone'"
+        )
 
 
 def check_settings(store: Store, pipeline: Document) -> None:

@@ -94,7 +94,8 @@ def update(document: Document, body: Document, fields: tuple[str, ...], *, syste
 def _check_metadata(metadata: Document) -> None:
     attributes = metadata.get("attributes")
     if attributes is not None and not (
-        isinstance(attributes, list) and all(isinstance(each, dict) for each in attributes)
+        isinstance(attributes, list)
+        and all(isinstance(each, dict) and isinstance(each.get("key"), str | None) for each in attributes)
     ):
         raise bad_request(f"'metadata.attributes' must be a list of attributes, got {attributes!r}")
     require({"projectIds": metadata["system"].get("projectIds")})

@@ -139,6 +139,8 @@ def _check(service: Document) -> None:
         raise bad_request(f"'executionTimeout' must be a number of seconds above 0, got {timeout!r}")
     if service.get("onReset") not in ON_RESET:
         raise bad_request(f"'onReset' must be one of {', '.join(ON_RESET)}, got {service.get('onReset')!r}")
+    if not isinstance(service["metadata"].get("ml"), dict | None):
+        raise bad_request(f"'metadata.ml' of a service must be an object, got {service['metadata']['ml']!r}")
     if not isinstance(service.get("initParams"), dict):
         raise bad_request(f"'initParams' must be an object, got {service.get('initParams')!r}")
 

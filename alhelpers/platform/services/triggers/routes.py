@@ -1,6 +1,6 @@
 """Routes of triggers, and what makes them fire: events of the platform, and its clock."""
 
-import json
+import logging
 from typing import Any
 
 from ...api import Call, Raw, Route
@@ -11,6 +11,8 @@ from ...store import Document, Store
 from ..executions import models as executions
 from ..pipelines import engine, graph
 from . import models
+
+logger = logging.getLogger(__name__)
 
 
 def create(call: Call, body: Document) -> Document:
@@ -34,7 +36,8 @@ KINDS = {"Item": "items", "Annotation": "annotations", "Dataset": "datasets", "T
 
 
 def on_event(call: Call, event: Event) -> None:
-    """Fire the triggers of an event."""
+    if call.store.first("triggers", type=models.EVENT) is None:
+        return
     row = call.store.first(KINDS[event.resource], id=event.id)
     document = call.store.parsed(row) if row else {"id": event.id}
     dataset_id = document.get("datasetId") or event.detail.get("dataset")
@@ -43,9 +46,14 @@ def on_event(call: Call, event: Event) -> None:
         return
     for resource, action in _names(event):
         for trigger in list(models.listening(call.store, project_id, resource, action)):
-            if row is not None and not models.matches(trigger, document):
-                continue
-            _fire_for(call, trigger, event, document, dataset_id)
+            try:
+                with call.store.part():
+                    if row is None or models.matches(trigger, document):
+                        _fire_for(call, trigger, event, document, dataset_id)
+            except Exception:  # it harms neither the others nor what has happened
+                if call.store.stopping:
+                    raise
+                logger.exception("the trigger %r (%s) failed", trigger["name"], trigger["id"])
 
 
 def _names(event: Event) -> list[tuple[str, str]]:
@@ -142,15 +150,20 @@ def _fire(
     executions.create(call.store, name, inputs, call.user, service=service, project_id=project_id, **why)
 
 
-def fire_due(call: Call) -> None:
-    """Fire the cron triggers whose time has come."""
-    for trigger in models.take_due(call.store, call.clock.now()):
+def fire(call: Call, trigger_id: str) -> None:
+    """Fire a cron trigger, if it is still due."""
+    trigger = models.take_due(call.store, trigger_id, call.clock.now())
+    if trigger is not None:
         pipeline = call.store.find_one("pipelines", id=trigger["spec"]["operation"].get("id"))
-        _fire(call, json.loads(json.dumps(trigger)), pipeline, {}, None)
+        _fire(call, trigger, pipeline, {}, None)
+
+
+def skip(call: Call, trigger_id: str) -> None:
+    """Schedule a cron trigger for its next time without firing it."""
+    models.take_due(call.store, trigger_id, call.clock.now())
 
 
 def forget(call: Call, event: Event) -> None:
-    """Delete the triggers of a deleted service."""
     for trigger in call.store.find_all("triggers"):
         if trigger["spec"]["operation"].get("serviceId") == event.id:
             models.delete(call.store, trigger["id"])
