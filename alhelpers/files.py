@@ -53,10 +53,11 @@ def _user_folder(kind: str) -> Path:
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, mode: int | None = None) -> Iterator[Path]:
     """Yield the path of an empty file to be written, and move it to its place when all of it is on the disk.
 
-    The folder is made if missing; on any exception the file that is there stays.
+    The folder is made if missing; on any exception the file that is there stays. The new file has the usual mode of new
+    files, or the given one.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
@@ -66,7 +67,7 @@ def replacing(target: Path) -> Iterator[Path]:
         yield part
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
-        part.chmod(0o666 & ~_umask())
+        part.chmod(0o666 & ~_umask() if mode is None else mode)
         os.replace(part, target)
     except BaseException:
         part.unlink()

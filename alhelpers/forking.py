@@ -55,6 +55,9 @@ SDK_DEPENDENCIES = (
     "webvtt",
 )
 
+#: How long the server may take for an answer, which comes after its imports, and for its end, in seconds.
+LONGEST_ANSWER, LONGEST_END = 300.0, 30.0
+
 _HEADER = 8
 #: Standard input, output and error.
 _MAX_FILES = 3
@@ -111,6 +114,7 @@ class ServerProcess:
         self, module: str, preload: Iterable[str], environment: dict[str, str], log: IO[bytes] | None = None
     ) -> None:
         self._channel, theirs = socket.socketpair()
+        self._channel.settimeout(LONGEST_ANSWER)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module, str(theirs.fileno()), *preload],
@@ -133,11 +137,18 @@ class ServerProcess:
             return receive(self._channel)[0]
         except BrokenPipeError:
             return None
+        except TimeoutError:
+            self._process.kill()  # else the answer to the next request would be this one's
+            return None
 
     def close(self) -> None:
         """End the server with all of its forks."""
         self._channel.close()
-        self._process.wait()
+        try:
+            self._process.wait(LONGEST_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 class Server:
@@ -146,6 +157,8 @@ class Server:
     def __init__(self, descriptor: int, preload: Iterable[str]) -> None:
         self._channel = socket.socket(fileno=descriptor)
         self._channel.set_inheritable(False)
+        # Where it is inherited as ignored, exit codes would be lost.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # Files in the folder where it was started must not be imported; a fork has a folder of its own.
         if sys.path[0] in ("", os.getcwd()):
             del sys.path[0]

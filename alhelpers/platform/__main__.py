@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from .errors import StateFolderBusy, StateUnusable
-from .launcher import lock_folder
+from .folder import lock_folder
 from .server import LOOPBACK, UPLOAD_LIMIT, Server, is_loopback
 
 
@@ -36,16 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
     # Imported modules stay, so the collector need not visit them; requests leave few reference cycles.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-    folder = options.state_dir.resolve()
+    folder = Path(os.path.realpath(options.state_dir))
     try:
         # A server without clients may be closing at this moment.
-        lock = lock_folder(folder, timeout=10.0 if options.stop_with_clients else 0.0)
-    except StateFolderBusy as error:
-        print(error, file=sys.stderr)
-        return 1
-    try:
-        asyncio.run(_serve(folder, options))
-    except StateUnusable as error:
+        with lock_folder(folder, timeout=10.0 if options.stop_with_clients else 0.0):
+            asyncio.run(_serve(folder, options))
+    except (StateFolderBusy, StateUnusable) as error:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
@@ -54,8 +50,6 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    finally:
-        lock.release()
     return 0
 
 

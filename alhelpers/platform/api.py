@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .clock import Clock
+from .errors import bad_request
 from .events import Event
-from .query import Page, search
+from .query import MAX_PAGE, Page
 from .store import Row, Store
-from .validation import require
+from .validation import whole_number
 
 
 @dataclass(frozen=True)
@@ -58,42 +59,32 @@ class Route:
     handler: Handler
 
 
-# Links depend on the port, which may change between runs: they are added to answers, never stored.
-LINKS: dict[str, Callable[[str, Row], str]] = {
-    "items": lambda base, row: (
-        f'{{"url":"{base}/items/{row.id}","stream":"{base}/items/{row.id}/stream",'
-        f'"thumbnail":"{base}/items/{row.id}/thumbnail","dataset":"{base}/datasets/{row.scope}",'
-    ),
-    "annotations": lambda base, row: (
-        f'{{"url":"{base}/annotations/{row.id}","item":"{base}/items/{row.parent}",'
-        f'"dataset":"{base}/datasets/{row.scope}",'
-    ),
-    "models": lambda base, row: f'{{"url":"{base}/ml/models/{row.id}",',
-    "dpks": lambda base, row: f'{{"url":"{base}/app-registry/{row.id}",',
-    "apps": lambda base, row: f'{{"url":"{base}/apps/{row.id}",',
-    "pipelines": lambda base, row: f'{{"url":"{base}/pipelines/{row.id}",',
-    "recipes": lambda base, row: f'{{"url":"{base}/recipes/{row.id}",',
-    "ontologies": lambda base, row: f'{{"url":"{base}/ontologies/{row.id}",',
-    "commands": lambda base, row: f'{{"url":"{base}/commands/{row.id}",',
-    "metrics": lambda base, row: "{",
-    "tasks": lambda base, row: f'{{"url":"{base}/tasks/{row.id}",',
-    "assignments": lambda base, row: f'{{"url":"{base}/assignments/{row.id}",',
-    "scores": lambda base, row: f'{{"url":"{base}/scores/{row.id}",',
-    "services": lambda base, row: f'{{"url":"{base}/services/{row.id}",',
-    "packages": lambda base, row: f'{{"url":"{base}/packages/{row.id}",',
-    "executions": lambda base, row: f'{{"url":"{base}/executions/{row.id}",',
-    "triggers": lambda base, row: f'{{"url":"{base}/triggers/{row.id}",',
-    "cycles": lambda base, row: f'{{"url":"{base}/pipelines/{row.parent}/executions/{row.id}",',
-    "feature_sets": lambda base, row: f'{{"url":"{base}/features/sets/{row.id}",',
-    "feature_vectors": lambda base, row: f'{{"url":"{base}/features/vectors/{row.id}",',
+# Where documents of a kind are, if it is not `/kind/id`.
+PATHS = {
+    **{"models": "ml/models", "dpks": "app-registry", "tasks": "annotationtasks", "computes": "compute"},
+    **{"feature_sets": "features/sets", "feature_vectors": "features/vectors"},
+    **{"service_drivers": "serviceDrivers", "bots": "projects/{}/bots"},
+    **{"integrations": "orgs/{}/integrations"},
 }
+
+
+def _links(base: str, kind: str, row: Row) -> str:
+    """Return the links of a document, as its JSON begins: they depend on the port, and are never stored."""
+    url = f"{base}/{PATHS.get(kind, kind).format(row.scope)}/{row.id}"
+    dataset = f'"dataset":"{base}/datasets/{row.scope}",'
+    if kind == "items":
+        return f'{{"url":"{url}","stream":"{url}/stream","thumbnail":"{url}/thumbnail",{dataset}'
+    if kind == "annotations":
+        return f'{{"url":"{url}","item":"{base}/items/{row.parent}",{dataset}'
+    # A metric has no address of its own.
+    return "{" if kind == "metrics" else f'{{"url":"{url}",'
 
 
 def render(call: Call, kind: str, row: Row, extra: str = "") -> str:
     """Render a document as JSON, with its links and the fields in `extra`."""
     if kind == "items" and not extra:
         extra = f'"annotations":"{call.base}/items/{row.id}/annotations",'
-    return LINKS[kind](call.base, row) + extra + row.doc[1:]
+    return _links(call.base, kind, row) + extra + row.doc[1:]
 
 
 def one(call: Call, kind: str, document_id: str, label: str | None = None) -> Raw:
@@ -112,24 +103,21 @@ def paged(call: Call, kind: str, page: Page) -> Raw:
     return Raw(f'{{"items":[{items}],{json.dumps(page.envelope())[1:]}')
 
 
-def fetch(kind: str, param: str, label: str | None = None) -> Handler:
-    """Build the handler that answers with the document whose id is in the path."""
-    return lambda call: one(call, kind, call.params[param], label)
+def paged_by_url(call: Call, kind: str, rows: Iterable[Row], default: int = 100) -> Raw:
+    """Answer with the page of documents that the query string asks for."""
+    rows, number = list(rows), whole_number(call.query, "pageOffset", 0)
+    return paged(
+        call, kind, Page.of(rows, number, min(whole_number(call.query, "pageSize", default), MAX_PAGE))
+    )
 
 
-def remove(delete: Callable[[Store, str], Any], param: str) -> Handler:
-    """Build the handler that deletes what the id in the path names, and answers with the id."""
+def with_id(function: Callable[[Store, str], Any]) -> Listener:
+    """Build the listener that calls a function with the id of what an event happened to."""
 
-    def handler(call: Call) -> dict[str, Any]:
-        delete(call.store, call.params[param])
-        return {"id": call.params[param]}
+    def listener(call: Call, event: Event) -> None:
+        function(call.store, event.id)
 
-    return handler
-
-
-def query_all(kind: str) -> Handler:
-    """Build the handler that answers a query for the documents of a kind."""
-    return lambda call: paged(call, kind, search(call.store, kind, require(call.body)))
+    return listener
 
 
 def run_listeners(call: Call, listeners: dict[tuple[str, str], list[Listener]]) -> list[Event]:
@@ -140,8 +128,8 @@ def run_listeners(call: Call, listeners: dict[tuple[str, str], list[Listener]]) 
     limit = len(events) + MAX_EVENTS
     while done < len(events):
         if done >= limit:
-            raise RuntimeError(
-                f"more than {MAX_EVENTS} events caused by events: do listeners cause each other?"
+            raise bad_request(
+                f"this causes more than {MAX_EVENTS} events that cause each other: do pipelines run in a ring?"
             )
         event = events[done]
         done += 1

@@ -2,12 +2,16 @@
 
 import hmac
 import json
-import os
+import logging
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import jwt
+
+from alhelpers.files import replacing
+
+logger = logging.getLogger(__name__)
 
 EMAIL = "local@alhelpers.invalid"
 # Far ahead: a notebook stays logged in as long as its state folder exists.
@@ -30,18 +34,29 @@ class Credentials:
         return hmac.compare_digest(offered, self.token.encode()) and scheme.lower() == "bearer"
 
     def login(self, body: dict[str, object]) -> bool:
-        """Return whether a login request contains the secret."""
         offered = body.get("refresh_token" if body.get("type") == "refresh_token" else "password")
         return isinstance(offered, str) and hmac.compare_digest(
             offered.encode(errors="surrogatepass"), self.secret.encode()
         )
 
 
+def read_credentials(folder: Path) -> Credentials | None:
+    """Read the credentials of a state folder; None if it has none, or none that the platform has made."""
+    try:
+        credentials = Credentials(**json.loads((folder / "credentials.json").read_text()))
+        jwt.decode(credentials.token, credentials.secret, algorithms=["HS256"], options={"verify_iat": False})
+    except (OSError, ValueError, TypeError, jwt.PyJWTError):
+        return None
+    return credentials
+
+
 def load_credentials(folder: Path) -> Credentials:
     """Read the credentials of a state folder, or make them; the caller holds its lock."""
+    if credentials := read_credentials(folder):
+        return credentials
     path = folder / "credentials.json"
-    if path.is_file():
-        return Credentials(**json.loads(path.read_text()))
+    if path.exists():
+        logger.warning("%s was damaged: there is a new token, and programs must log in again", path)
     secret = secrets.token_hex(32)
     token = jwt.encode({"email": EMAIL, "sub": EMAIL, "iat": 0, "exp": EXPIRES}, secret, algorithm="HS256")
     credentials = Credentials(secret=secret, token=token, email=EMAIL)
@@ -49,12 +64,16 @@ def load_credentials(folder: Path) -> Credentials:
     return credentials
 
 
+def prove(token: str, challenge: str, url: str) -> str:
+    """Return what only the server at this address that knows the token can answer to a challenge."""
+    text = f"alhelpers server at {url}: {challenge}"
+    return hmac.new(token.encode(), text.encode(errors="surrogatepass"), "sha256").hexdigest()
+
+
 def write_private(path: Path, content: dict[str, object]) -> None:
-    """Write a JSON file that only its owner can read, all at once."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
-        json.dump(content, file)
-    os.replace(temporary, path)
+    """Write a JSON file that only its owner can read, whole or not at all."""
+    with replacing(path, mode=0o600) as part:
+        part.write_text(json.dumps(content))
 
 
 def sdk_cookie(url: str, environment: str, token: str, cache: Path) -> dict[str, object]:

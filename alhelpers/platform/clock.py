@@ -16,14 +16,17 @@ class Clock:
     ahead: timedelta = timedelta(0)
 
     def now(self) -> datetime:
-        """Return the time of this clock, in UTC."""
         return self.source() + self.ahead
 
     def advance(self, seconds: float) -> datetime:
         """Move the clock ahead, and return its new time; time never runs backwards."""
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e10:
             raise bad_request(f"a clock moves ahead by a number of seconds, 0 or more, got {seconds!r}")
-        self.ahead += timedelta(seconds=seconds)
+        ahead = self.ahead + timedelta(seconds=seconds)
+        # Long before the last date, for whatever is computed from this one.
+        if self.source().year + ahead.days // 365 > 9000:
+            raise bad_request("the clock cannot move beyond the year 9000: start a platform with a new clock")
+        self.ahead = ahead
         return self.now()
 
 
@@ -35,7 +38,6 @@ class Alarm:
         self._rung = asyncio.Event()
 
     def ring(self) -> None:
-        """End the wait now."""
         self._rung.set()
 
     async def wait(self, until: datetime | None) -> None:

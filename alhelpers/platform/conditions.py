@@ -47,6 +47,13 @@ COLUMNS: dict[str, dict[str, str]] = {
     "cycles": {"scope": "projectId", "parent": "pipelineId", "type": "status"},
     "task_waits": {"scope": "taskId", "parent": "itemId"},
     "feature_sets": {"scope": "project", "name": "name"},
+    "organizations": {},
+    "webhooks": {"scope": "project", "name": "name"},
+    "integrations": {"scope": "org", "name": "name"},
+    "drivers": {"scope": "projectId", "name": "name"},
+    "bots": {"scope": "projectId", "name": "name"},
+    "computes": {"name": "name", "hidden": "archived"},
+    "service_drivers": {"name": "name", "parent": "computeId"},
     "feature_vectors": {"scope": "featureSetId", "parent": "entityId", "dir": "datasetId"},
 }
 # What callers call a field that lies inside another one.

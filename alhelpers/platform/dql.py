@@ -26,9 +26,6 @@ LISTED = "listed"
 
 # Plain values with a `*` are patterns in these fields only.
 WILDCARD_FIELDS = frozenset({"dir", "filename", "name", "metadata.system.mimetype"})
-# Here a single star stops at a slash; in other fields a slash is a character like any other. In `dir` too: the SDK
-# asks for a folder and all that is below it as '/folder' or '/folder/*'.
-PATH_FIELDS = frozenset({"filename"})
 # A number that was sent as text: it compares with numbers as well. Ids may be all digits, but are longer.
 _NUMBER = re.compile(r"-?\d{1,18}(?:\.\d{1,18})?")
 
@@ -251,7 +248,8 @@ def _walk(value: Any, parts: list[str], at: int, reached: list[Any]) -> None:
         if parts[at] in value:
             _walk(value[parts[at]], parts, at + 1, reached)
     elif isinstance(value, list):
-        if parts[at].isdecimal() and int(parts[at]) < len(value):
+        # A list has no place with more digits, and Python reads no number with thousands of them.
+        if parts[at].isdecimal() and len(parts[at]) < 10 and int(parts[at]) < len(value):
             _walk(value[int(parts[at])], parts, at + 1, reached)
         for element in value:
             if isinstance(element, dict):
@@ -298,7 +296,7 @@ def _matcher(path: str, targets: tuple[Any, ...]) -> Test:
     """Build the test 'some reached value equals one of the targets'; a null target also matches a missing value."""
     plain = {key for key in map(_key, targets) if key is not None}
     nested = [target for target in targets if isinstance(target, dict | list)]
-    globs = [glob(target, path) for target in targets if is_pattern(path, target)]
+    globs = [glob(target) for target in targets if is_pattern(path, target)]
     with_null = any(target is None for target in targets)
 
     def matches(values: list[Any]) -> bool:
@@ -384,7 +382,7 @@ def _element(node: Where) -> Test:
 
 
 def _globbed(node: Where) -> Test:
-    pattern = glob(node.value, node.path)
+    pattern = glob(node.value)
     return lambda values: any(isinstance(value, str) and pattern(value) for value in _spread(values))
 
 
@@ -417,45 +415,25 @@ def instant(text: str) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def glob(pattern: str, path: str = "filename") -> Callable[[str], bool]:
-    """Compile a pattern; a test takes at most len(pattern) * len(text) steps."""
-    if path not in PATH_FIELDS:
-        pattern = re.sub(r"\*+", "**", pattern)
-    elif pattern.startswith("*"):
-        # Every path begins with a slash: a star before it means any folder.
-        pattern = "**" + pattern.lstrip("*")
-    head, star, tail = pattern.partition("*")
-    if star and tail == "*":
-        return lambda text: text.startswith(head)
-    if star and not tail:
-        return lambda text: text.startswith(head) and "/" not in text[len(head) :]
-    tokens = [token for token in re.split(r"(\*+)", pattern) if token]
-    return lambda text: _glob_states(tokens, text)
+def glob(pattern: str) -> Callable[[str], bool]:
+    """Compile a pattern in which a star is any text; slashes are characters like any other."""
+    head, *middle = pattern.split("*")
+    if not middle:
+        return lambda text: text == head
+    tail = middle.pop()
 
-
-def _glob_states(tokens: list[str], text: str) -> bool:
-    """Compute the set of text positions reachable after each token, to follow all ways to match at once."""
-    positions = {0}
-    for token in tokens:
-        if not token.startswith("*"):
-            positions = {at + len(token) for at in positions if text.startswith(token, at)}
-        elif len(token) > 1:
-            positions = set(range(min(positions), len(text) + 1))
-        else:
-            positions = _within_segments(positions, text)
-        if not positions:
+    def matches(text: str) -> bool:
+        at, end = len(head), len(text) - len(tail)
+        if at > end or not text.startswith(head) or not text.endswith(tail):
             return False
-    return len(text) in positions
+        for part in middle:
+            found = text.find(part, at, end)
+            if found < 0:
+                return False
+            at = found + len(part)
+        return True
 
-
-def _within_segments(positions: set[int], text: str) -> set[int]:
-    reached: set[int] = set()
-    open_run = False
-    for at in range(len(text) + 1):
-        open_run = at in positions or (open_run and text[at - 1] != "/")
-        if open_run:
-            reached.add(at)
-    return reached
+    return matches
 
 
 # ----------------------------------------------------------------------------------------------------- sorting

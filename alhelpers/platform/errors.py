@@ -29,4 +29,4 @@ class StateFolderBusy(RuntimeError):
 
 
 class StateUnusable(RuntimeError):
-    """The state folder holds a database that this version cannot read."""
+    """The state folder is not the platform's, or this version cannot read or write what it holds."""

@@ -152,9 +152,13 @@ def encodable(text: str) -> bool:
     return True
 
 
-@functools.lru_cache(maxsize=200_000)
 def code(kind: str, scope: str, path: str, type_: str) -> int:
     """Return the number under which the values of one type at one path are kept."""
+    return (_code if len(path) <= MAX_PATH else _code.__wrapped__)(kind, scope, path, type_)
+
+
+@functools.lru_cache(maxsize=200_000)
+def _code(kind: str, scope: str, path: str, type_: str) -> int:
     text = "\0".join((kind, scope, type_, path)).encode(errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
 
@@ -246,7 +250,7 @@ class _Lookups:
         return Lookup(tuple(ranges), exact=exact and type_ in ("number", "bool", "null"))
 
     def globbed(self, path: str, pattern: str) -> Lookup | None:
-        head = split_pattern(pattern)[0][:MAX_TEXT]
+        head = pattern.partition("*")[0][:MAX_TEXT]
         if not head or not encodable(head):
             return None
         texts = self.compared(path, "string", ">=", head)
@@ -264,13 +268,6 @@ class _Lookups:
         else:
             found = union([self.element(path, child) for child in node.children])
         return None if found is None else Lookup((*found.ranges, self.all(path, "nested")), exact=False)
-
-
-def split_pattern(pattern: str) -> tuple[str, str, str]:
-    """Split a pattern into the text before its first star, the stars, and what follows them."""
-    head = pattern.partition("*")[0]
-    tail = pattern[len(head) :].lstrip("*")
-    return head, pattern[len(head) : len(pattern) - len(tail)], tail
 
 
 def after(head: str) -> str:

@@ -2,26 +2,29 @@
 
 import asyncio
 import contextlib
+import functools
+import http.client
 import json
 import os
+import secrets
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import urllib.error
-import urllib.request
+import warnings
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import filelock
 import psutil
 
-from .auth import sdk_cookie
+from .auth import prove, sdk_cookie
 from .clock import Clock
 from .errors import StateFolderBusy
+from .folder import lock_folder, server_json
 from .page.session import link_key
 from .server import API, LOOPBACK, UPLOAD_LIMIT, Server
 
@@ -61,7 +64,10 @@ class Platform:
         return f"{self.url}/?token={link_key(self.token)}"
 
     def stop(self) -> None:
-        """Stop the server for all clients; its state stays. Stopping twice does no harm."""
+        """Stop the server for all clients; its state stays. Stopping twice does no harm.
+
+        A TimeoutError means that it has not ended within half a minute.
+        """
         self._stop()
 
     def advance_clock(self, seconds: float) -> str:
@@ -84,9 +90,7 @@ class Platform:
     def __enter__(self) -> "Platform":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 
@@ -127,92 +131,44 @@ def start(
     StateFolderBusy
         When another server owns the folder.
     StateUnusable
-        When the folder's database is broken, or of another version.
+        When the folder is not the platform's, cannot be written, or its database is broken or of another version.
     OSError
         When the port is taken.
     """
-    temporary = (
-        tempfile.TemporaryDirectory(prefix="alhelpers-", ignore_cleanup_errors=True)
-        if state_dir is None
-        else None
-    )
-    folder = Path(temporary.name if temporary else state_dir or "").resolve()
-    lock = lock_folder(folder)
-    running_server = _ServerThread(folder, port, upload_limit, host, clock or Clock())
-    try:
-        server = running_server.launch()
-    except BaseException:
-        lock.release()
-        raise
+    with contextlib.ExitStack() as opened:
+        if state_dir is None:
+            state_dir = opened.enter_context(
+                tempfile.TemporaryDirectory(prefix="alhelpers-", ignore_cleanup_errors=True)
+            )
+        folder = Path(os.path.realpath(state_dir))
+        opened.enter_context(lock_folder(folder))
+        make = functools.partial(Server, folder, upload_limit, host=host, clock=clock or Clock())
+        serving: Future[tuple[Server, asyncio.AbstractEventLoop]] = Future()
+        thread = threading.Thread(target=_serve, args=(make, port, serving), name="platform", daemon=True)
+        thread.start()
+        server, loop = serving.result()
+        held = opened.pop_all()
 
     def stop() -> None:
-        running_server.stop()
-        lock.release()
-        if temporary is not None:
-            temporary.cleanup()
+        with contextlib.suppress(RuntimeError):  # its loop has ended
+            loop.call_soon_threadsafe(server.stopped.set)
+        thread.join()
+        held.close()
 
     return Platform(server.url, server.credentials.token, folder, os.getpid(), stop)
 
 
-def lock_folder(folder: Path, timeout: float = 0.0) -> filelock.BaseFileLock:
-    """Lock a state folder, made if missing, after at most `timeout` seconds; its server may be stopping."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = _lock(folder / "server.lock")
+def _serve(make: Callable[[], Server], port: int, serving: Future) -> None:
+    async def serve() -> None:
+        server = make()
+        await server.run(port, lambda: serving.set_result((server, asyncio.get_running_loop())))
+
     try:
-        lock.acquire(timeout)
-    except filelock.Timeout:
-        url = (_server_json(folder) or {}).get("url", "an address not written down yet")
-        raise StateFolderBusy(
-            f"the state folder {folder} is served already, at {url}:"
-            " use alhelpers.platform.running(), or another folder"
-        ) from None
-    return lock
-
-
-def _lock(path: Path) -> filelock.BaseFileLock:
-    # The operating system releases it when its holder dies. Whichever thread stops the platform may release it.
-    return filelock.FileLock(path, mode=0o600, thread_local=False, poll_interval=0.02)
-
-
-class _ServerThread:
-    def __init__(self, folder: Path, port: int, upload_limit: int, host: str, clock: Clock) -> None:
-        self.folder, self.port, self.upload_limit = folder, port, upload_limit
-        self.host, self.clock = host, clock
-        self.server: Server | None = None
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.error: BaseException | None = None
-        self.ready = threading.Event()
-        self.thread = threading.Thread(target=self._main, name="platform", daemon=True)
-
-    def launch(self) -> Server:
-        self.thread.start()
-        self.ready.wait()
-        if self.error is not None or self.server is None:
-            self.thread.join()
-            raise self.error or RuntimeError("the platform's thread ended before it served")
-        return self.server
-
-    def stop(self) -> None:
-        if self.loop is not None and self.server is not None and self.thread.is_alive():
-            self.loop.call_soon_threadsafe(self.server.stopped.set)
-            self.thread.join()
-
-    def _main(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits in launch()
-            self.error = error
-        finally:
-            self.ready.set()
-
-    async def _serve(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.server = Server(self.folder, self.upload_limit, host=self.host, clock=self.clock)
-        try:
-            await self.server.run(self.port, self.ready.set)
-        except OSError:
-            await self.server.close()
+        asyncio.run(serve())
+    except BaseException as error:
+        if serving.done():
             raise
+        serving.set_exception(error)
 
 
 # ------------------------------------------------------------------------------------------------ as a process
@@ -231,16 +187,15 @@ def running(state_dir: str | os.PathLike[str]) -> Platform | None:
     Platform or None
         The platform, if it answers, or None if nothing serves the folder.
     """
-    folder = Path(state_dir).resolve()
-    content = _server_json(folder)
+    folder = Path(os.path.realpath(state_dir))
+    content = server_json(folder)
     if content is None:
         return None
     platform = Platform(content["url"], content["token"], folder, content["pid"])
     platform._stop = lambda: _stop_process(platform)
     try:
-        # The file of a killed server may name a port that another program has now.
         alive = call(platform, "GET", "/local/health", timeout=5.0).get("pid") == platform.pid
-    except (OSError, ValueError):
+    except OSError:
         return None
     return platform if alive else None
 
@@ -263,12 +218,13 @@ def ensure(state_dir: str | os.PathLike[str]) -> Platform:
 
     Raises
     ------
+    StateUnusable
+        When the folder is not the platform's.
     RuntimeError
         When the server does not start; the message ends with what its log says.
     """
-    folder = Path(state_dir).resolve()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _lock(folder / "launch.lock").acquire(timeout=60.0):
+    folder = Path(os.path.realpath(state_dir))
+    with lock_folder(folder, 3 * LAUNCH_SECONDS, "launch.lock"):
         for _ in range(3):
             platform = running(folder) or _spawn(folder)
             try:
@@ -285,6 +241,7 @@ def _spawn(folder: Path) -> Platform:
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", __package__, "--state-dir", str(folder), "--stop-with-clients"]
     with open(folder / "server.log", "ab") as log:
+        known = log.tell()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -304,6 +261,9 @@ def _spawn(folder: Path) -> Platform:
         process.kill()
         process.wait()
         raise RuntimeError(f"the platform of {folder} did not start; {_log_tail(folder)}")
+    for line in (folder / "server.log").read_bytes()[known:].decode(errors="replace").splitlines():
+        if " WARNING " in line:  # what it has repaired
+            warnings.warn(line, stacklevel=3)
     # Collects the child's exit status when it stops, or it would stay in the process table.
     threading.Thread(target=process.wait, daemon=True).start()
     return platform
@@ -312,44 +272,60 @@ def _spawn(folder: Path) -> Platform:
 def call(
     platform: Platform, method: str, path: str, body: Any = None, timeout: float = 10.0
 ) -> dict[str, Any]:
-    """Call a platform's own routes, without a proxy; an OSError if it does not answer, or refuses."""
-    request = urllib.request.Request(
-        platform.environment + path,
-        method=method,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Authorization": f"Bearer {platform.token}", "Content-Type": "application/json"},
-    )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=timeout) as answer:
-        return json.loads(answer.read())
+    """Call a platform's own routes; an OSError if it does not answer in time, or refuses.
+
+    The token is sent when the server has proved on the same connection that it knows it: the file of a killed server
+    may name a port that another program has now.
+    """
+    try:
+        address = platform.url.removeprefix("http://")
+        with contextlib.closing(http.client.HTTPConnection(address, timeout=timeout)) as connection:
+            connection.connect()
+            connection.auto_open = 0
+            # Ends an answer of which a byte comes now and then, too.
+            deadline = threading.Timer(timeout, connection.sock.shutdown, [socket.SHUT_RDWR])
+            deadline.start()
+            try:
+                challenge = secrets.token_hex()
+                proof = _exchange(connection, "GET", f"/token?challenge={challenge}", None, {}).get("proof")
+                if proof != prove(platform.token, challenge, platform.url):
+                    raise ConnectionError(f"{platform.url} is not the platform of {platform.state_dir}")
+                headers = {"Authorization": f"Bearer {platform.token}", "Content-Type": "application/json"}
+                return _exchange(connection, method, API + path, body and json.dumps(body), headers)
+            finally:
+                deadline.cancel()
+    except (http.client.HTTPException, ValueError, OverflowError) as error:
+        raise ConnectionError(f"{platform.url} gave no answer that can be read: {error!r}") from error
+
+
+def _exchange(
+    connection: http.client.HTTPConnection, method: str, path: str, body: Any, headers: dict[str, str]
+) -> dict[str, Any]:
+    connection.request(method, path, body, headers)
+    answer = connection.getresponse()
+    content = answer.read(1 << 16)
+    if answer.status != 200:
+        raise ConnectionError(f"{method} {path} was refused ({answer.status}): {content!r}")
+    found = json.loads(content)
+    return found if isinstance(found, dict) else {}
 
 
 def _stop_process(platform: Platform) -> None:
     try:
-        call(platform, "POST", "/local/stop")
+        with contextlib.suppress(TimeoutError):  # it may be slow
+            call(platform, "POST", "/local/stop")
     except OSError:
         return  # it is gone already
     # The lock is free once the server has closed its state.
-    with (
-        contextlib.suppress(filelock.Timeout),
-        _lock(platform.state_dir / "server.lock").acquire(timeout=30.0),
-    ):
-        pass
-
-
-def _server_json(folder: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads((folder / "server.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) and {"url", "token", "pid"} <= content.keys() else None
+        lock_folder(platform.state_dir, timeout=30.0).lock.release()
+    except StateFolderBusy as error:
+        raise TimeoutError(f"process {platform.pid} was asked to stop and still runs: {error}") from None
 
 
 def _log_tail(folder: Path) -> str:
-    try:
-        lines = (folder / "server.log").read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
+    log = folder / "server.log"
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     return "its log ends with: " + ("\n".join(lines[-10:]) or "(nothing)")
 
 

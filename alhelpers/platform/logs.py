@@ -1,8 +1,9 @@
 """The logs of services: one file of JSON lines each, in the state folder."""
 
+import contextlib
 import json
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,14 @@ class Logs:
         folder.mkdir(exist_ok=True)
 
     def add(self, service_id: str, entries: Iterable[dict[str, Any]]) -> None:
-        """Append entries to a service's log; they are in the file when this returns."""
         path = self._path(service_id)
-        text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries)
-        with open(path, "ab") as file:
-            file.write(text.encode())
+        text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries).encode()
+        with open(path, "ab", buffering=0) as file:
             size = file.tell()
+            if file.write(text) < len(text):  # a full disk: half a line would spoil the next one
+                file.truncate(size)
+                raise OSError(f"the disk has no room for {path}")
+            size += len(text)
         if size > LARGEST:
             content = path.read_bytes()[-LARGEST // 2 :]
             path.write_bytes(content[content.index(b"\n") + 1 :])
@@ -40,34 +43,24 @@ class Logs:
     ) -> tuple[list[dict[str, Any]], int]:
         """Read at most `size` entries from an offset on: 0, or what the last call returned beside the entries."""
         found: list[dict[str, Any]] = []
-        try:
-            file = open(self._path(service_id), "rb")
-        except FileNotFoundError:
-            return [], 0
-        with file:
-            file.seek(offset)
-            while len(found) < size and (line := file.readline()).endswith(b"\n"):
-                offset += len(line)
-                entry = json.loads(line)
-                if wanted.matches(entry):
-                    found.append(entry | {"serviceId": service_id})
+        for line in self._lines(service_id, offset):
+            offset += len(line)
+            entry = _parsed(line)
+            if entry and wanted.matches(entry):
+                found.append(entry | {"serviceId": service_id})
+            if len(found) == size:
+                break
         return found, offset
 
     def last(self, service_id: str, execution_id: str, size: int) -> tuple[list[dict[str, Any]], int]:
         """Read the last entries of one execution, and count all of them."""
         # The id is plain text in its line; other lines that contain it are left out after parsing.
         needle, kept, total = execution_id.encode(), deque[dict[str, Any]](maxlen=size), 0
-        try:
-            file = open(self._path(service_id), "rb")
-        except FileNotFoundError:
-            return [], 0
-        with file:
-            for line in file:
-                if needle in line and line.endswith(b"\n"):
-                    entry = json.loads(line)
-                    if entry.get("executionId") == execution_id:
-                        kept.append(entry)
-                        total += 1
+        for line in self._lines(service_id):
+            entry = _parsed(line) if needle in line else {}
+            if entry.get("executionId") == execution_id:
+                kept.append(entry)
+                total += 1
         return list(kept), total
 
     def read_all(
@@ -83,8 +76,20 @@ class Logs:
             entries += found
         return sorted(entries, key=lambda entry: entry["timestamp"]), offsets
 
+    def _lines(self, service_id: str, offset: int = 0) -> Iterator[bytes]:
+        with contextlib.suppress(FileNotFoundError), open(self._path(service_id), "rb") as file:
+            file.seek(offset)
+            yield from (line for line in file if line.endswith(b"\n"))
+
     def _path(self, service_id: str) -> Path:
         return self.folder / f"{service_id}.jsonl"
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        return json.loads(line)
+    except ValueError:  # it was being written when the machine failed
+        return {}
 
 
 class LogFilter:
@@ -119,5 +124,5 @@ def instant(value: Any) -> datetime | None:
         return None
     try:
         return datetime.fromisoformat(value).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

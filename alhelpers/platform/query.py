@@ -4,6 +4,7 @@ Conditions on columns become SQL, the index of values proposes documents for sel
 tested document by document.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,10 @@ MAX_PAGE = 1000
 MAX_PROPOSED = 50_000
 # A second exact range saves parsing the proposals of the first, unless it is many times longer.
 WORTH, FEW = 20, 1000
+# SQLite takes so many parts of a query.
+MAX_PARTS = 300
+# How long a filter may keep all others waiting, in seconds.
+FILTER_SECONDS = 30.0
 
 ALIASES: dict[str, dict[str, str]] = {
     # The SDK asks for items in no collection by these short names.
@@ -49,7 +54,6 @@ class Page:
         return cls(rows[number * size : (number + 1) * size], len(rows), number, size)
 
     def envelope(self) -> dict[str, Any]:
-        """Return the counters that the SDK reads beside the items."""
         pages = -(-self.total // self.size) if self.size else 0
         return {"totalItemsCount": self.total, "totalPagesCount": pages, "hasNextPage": self.page + 1 < pages}
 
@@ -68,12 +72,17 @@ class Plan:
 
 
 def search(store: Store, kind: str, query: Any, **fields: Any) -> Page:
-    """Answer a query (``filter``, ``sort``, ``page``, ``pageSize``, ``join``) among the documents with these fields."""
+    """Answer a query (``filter``, ``sort``, ``page``, ``pageSize``, ``join``) among the documents with these fields.
+
+    Without a sort the newest come first.
+    """
     page, size, order = _paging(query)
     plan = plan_for(store, kind, query, **fields)
     if not plan.rest and plan.euclid is None and not plan.places and _by_id(order):
-        return _page_in_sql(store, plan, page, size, descending=bool(order and order[0][1]))
+        return _page_in_sql(store, plan, page, size, descending=not order or order[0][1])
     rows = list(matching(store, plan))
+    if not order and plan.euclid is None and not plan.places:
+        rows.reverse()
     if plan.euclid is not None:
         rows = [row for _, row in vectors.within_distance(store, rows, plan.euclid)]
         order = [] if plan.euclid.descending is not None else order
@@ -87,12 +96,18 @@ def search(store: Store, kind: str, query: Any, **fields: Any) -> Page:
 
 def matching(store: Store, plan: Plan) -> Iterator[Row]:
     """Iterate, by id, over all rows that satisfy a plan."""
+    deadline = time.monotonic() + FILTER_SECONDS
     holds = dql.compile_filter(dql.All(tuple(plan.rest))) if plan.rest else None
     if plan.ids is None:
         rows = store.find(plan.where.kind, plan.where)
     else:
         rows = store.among(sorted(plan.ids), plan.where)
     for row in rows:
+        if time.monotonic() > deadline:
+            raise bad_request(
+                f"the filter took longer than {FILTER_SECONDS:g} seconds: use fewer conditions and shorter patterns,"
+                " or narrow it by a folder, a name or a tag"
+            )
         if holds is None or holds(store.parsed(row)):
             yield row
 
@@ -107,9 +122,10 @@ def plan_for(store: Store, kind: str, query: Any, **fields: Any) -> Plan:
     if not isinstance(query, dict):
         raise bad_request(f"a query must be an object with 'filter', got {type(query).__name__}")
     condition, join = query.get("filter"), query.get("join")
-    if isinstance(condition, dict) and _is_join(condition.get("join")):
+    inner = condition.get("join") if isinstance(condition, dict) else None
+    if isinstance(inner, dict) and {"on", "filter"} <= inner.keys():
         # dl.Filters.load() puts the join of a saved filter inside the filter.
-        condition, join = {key: value for key, value in condition.items() if key != "join"}, condition["join"]
+        condition, join = {key: value for key, value in condition.items() if key != "join"}, inner
     plan = Plan(Conditions(kind, **fields))
     if kind == "feature_vectors":
         condition, plan.euclid = vectors.split(store, condition)
@@ -151,10 +167,6 @@ def _in_tasks(references: Any) -> dict[str, Any]:
     return {"metadata.system.refs.id": {"$in": wanted}}
 
 
-def _is_join(value: Any) -> bool:
-    return isinstance(value, dict) and {"on", "filter"} <= value.keys()
-
-
 # -------------------------------------------------------------------------------------------------- push-down
 
 
@@ -170,7 +182,7 @@ def _as_sql(node: dql.Where, plan: Plan) -> bool:
     """Add a condition on a column to a plan, if SQL means the same by it; return whether it does."""
     columns = {field: column for column, field in COLUMNS[plan.where.kind].items()} | {"id": "id"}
     column = columns.get(node.path)
-    if column is None:
+    if column is None or len(plan.where.values) > MAX_PARTS:
         return False
     if column in ("name", "dir") and node.operator == "$eq" and dql.is_pattern(node.path, node.value):
         return _prefix(column, node, plan)
@@ -193,7 +205,7 @@ def _as_sql(node: dql.Where, plan: Plan) -> bool:
 
 def _prefix(column: str, node: dql.Where, plan: Plan) -> bool:
     """Bound a pattern by the text before its first star; return whether that is all it means."""
-    head, stars, tail = index.split_pattern(node.value)
+    head, _, tail = node.value.partition("*")
     if not index.encodable(head):
         return False
     if len(head) > 1:
@@ -202,7 +214,7 @@ def _prefix(column: str, node: dql.Where, plan: Plan) -> bool:
             plan.where.on(column, "lt", after)
     elif head != "/" or column != "name":
         return False
-    return not tail and (len(stars) > 1 or node.path not in dql.PATH_FIELDS)
+    return not tail.strip("*")
 
 
 def _plain(path: str, value: Any) -> bool:
@@ -284,10 +296,10 @@ def _narrow(store: Store, plan: Plan) -> None:
             if number != first and found.exact and _fewer(store, found, most, counts.get(number))
         ]
     points = [lookups[number].ranges[0] for number in chosen if lookups[number].is_point]
-    if len(points) > 1:
+    if 1 < len(points) < MAX_PARTS:
         _keep(plan, store.ids_in_all(points))
     for number in chosen:
-        if len(points) < 2 or not lookups[number].is_point:
+        if not 1 < len(points) < MAX_PARTS or not lookups[number].is_point:
             _keep(plan, store.ids_in(lookups[number].ranges if trusted else (*lookups[number].ranges, large)))
     answered = {number for number in chosen if lookups[number].exact and trusted}
     plan.rest = [node for number, node in enumerate(plan.rest) if number not in answered]
@@ -328,6 +340,12 @@ def _lookup(store: Store, kind: str, scope: str, node: dql.Node) -> index.Lookup
 
 
 # ----------------------------------------------------------------------------------------------------- paging
+
+
+def cut(documents: list[dict[str, Any]], query: Any) -> dict[str, Any]:
+    """Answer a query with one page of documents that are not stored themselves."""
+    page, size, _ = _paging(query)
+    return {"items": documents[page * size :][:size]} | Page([], len(documents), page, size).envelope()
 
 
 def _paging(query: Any) -> tuple[int, int, list[tuple[str, bool]]]:

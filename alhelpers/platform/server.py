@@ -1,37 +1,45 @@
 """The HTTP server: aiohttp for the wire, one thread for the state."""
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
+from aiohttp.http import HttpProcessingError
 
 from .api import Call, Raw, Route, run_listeners
-from .auth import Credentials, load_credentials, sdk_cookie, write_private
+from .auth import Credentials, load_credentials, prove, sdk_cookie, write_private
 from .clock import Alarm, Clock
 from .errors import ApiError, bad_request, not_emulated
 from .events import Event
+from .folder import unusable
 from .page.routes import Pages, is_page
 from .services import LISTENERS, ROUTES
 from .services.items.files import ItemFiles
 from .services.services.logs import ServiceLogs
 from .services.triggers import models as triggers
 from .services.triggers import routes as trigger_routes
+from .starting import is_alive
 from .store import Store
-from .uploads import read_body
+from .uploads import FORM_LIMIT, read_body
 from .validation import require
 from .workers import Dispatcher
 
 logger = logging.getLogger(__name__)
+wire_logger = logging.getLogger(f"{__name__}.wire")
 
 API = "/api/v1"
 LOOPBACK = "127.0.0.1"
@@ -40,22 +48,11 @@ BODY_LIMIT = 1 << 28
 # How long a server with --stop-with-clients waits for the first client, and after the last one, in seconds.
 FIRST_CLIENT = 60.0
 LAST_CLIENT = 5.0
-
-
-@dataclass
-class Client:
-    """A process that uses the server, identified by its number and its start time."""
-
-    pid: int
-    created: float
-
-    def alive(self) -> bool:
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.created) < 1.0
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
+# How long a connection may take to show the token, in seconds, and how many may be open that have not.
+LOGIN_SECONDS, MAX_STRANGERS = 10.0, 64
+# How long a server that stops waits for what is under way, and waits after a failure of its clock, in seconds.
+STOP_SECONDS, RETRY_SECONDS = 2.0, 10.0
+STOPPING = "this server is about to stop: start another one"
 
 
 @dataclass
@@ -71,12 +68,20 @@ class Server:
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self.credentials: Credentials = load_credentials(self.folder)
-        self.store = Store(self.folder)
+        try:
+            self.store = Store(self.folder)
+            self.credentials: Credentials = load_credentials(self.folder)
+            with contextlib.suppress(PermissionError):  # another user's
+                self.folder.chmod(0o700)
+        except (OSError, sqlite3.Error) as error:
+            raise unusable(self.folder, error) from error
         self._state = ThreadPoolExecutor(max_workers=1, thread_name_prefix="platform-state")
-        self._clients: list[Client] = []
+        self._clients: list[psutil.Process] = []
         self._deadline = time.monotonic() + FIRST_CLIENT
         self._runner: web.AppRunner | None = None
+        # The connections that have shown the token, and since when there are others.
+        self._known: set[Any] = set()
+        self._strangers: dict[Any, float] = {}
         self._alarm = Alarm(self.clock)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.workers = Dispatcher(self.folder, self._change, self._worker_cookie)
@@ -91,11 +96,13 @@ class Server:
     # ----------------------------------------------------------------------------------------- life and death
 
     async def start(self, port: int) -> None:
-        """Listen; with port 0 the system picks a free one."""
         # No access log: a line a request would cost more than the request, and urls may name private files.
         self._runner = web.AppRunner(
             self._application(),
             access_log=None,
+            logger=wire_logger,
+            # A body could unpack to a thousand times its size.
+            auto_decompress=False,
             keepalive_timeout=3600,
             shutdown_timeout=1,
             handle_signals=False,
@@ -116,9 +123,16 @@ class Server:
 
     async def run(self, port: int, ready: Callable[[], None]) -> None:
         """Serve until ``stopped`` is set."""
-        await self.start(port)
+        try:
+            await self.start(port)
+        except (OSError, OverflowError) as error:
+            await self.close()
+            raise OSError(*error.args) from error
+        except sqlite3.Error as error:
+            await self.close()
+            raise unusable(self.folder, error) from error
         ready()
-        watchers = [asyncio.create_task(self._watch_clock())]
+        watchers = [asyncio.create_task(self._watch_clock()), asyncio.create_task(self._watch_strangers())]
         if self.stop_with_clients:
             watchers.append(asyncio.create_task(self._watch_clients()))
         await self.stopped.wait()
@@ -127,18 +141,27 @@ class Server:
         await self.close()
 
     async def close(self) -> None:
-        """Stop listening, finish what is under way, and close the state."""
+        """Stop listening, finish what is under way or, if it takes long, undo it, and close the state."""
+        interruption = asyncio.create_task(self._interrupt())
         await self.workers.close()
         if self._runner is not None:
             await self._runner.cleanup()
-        self._state.shutdown()
+        await asyncio.to_thread(self._state.shutdown)
+        interruption.cancel()
+        await self._files.close()
         self.store.close()
         (self.folder / "server.json").unlink(missing_ok=True)
+
+    async def _interrupt(self) -> None:
+        await asyncio.sleep(STOP_SECONDS)
+        while True:
+            self.store.interrupt()  # the next statement of a transaction if not this one
+            await asyncio.sleep(0.01)
 
     async def _watch_clients(self) -> None:
         while time.monotonic() < self._deadline:
             await asyncio.sleep(0.5)
-            self._clients = [client for client in self._clients if client.alive()]
+            self._clients = [client for client in self._clients if is_alive(client)]
             # A notebook may be closed while its model trains: the work goes on.
             if self._clients or self.workers.busy:
                 self._deadline = time.monotonic() + LAST_CLIENT
@@ -147,11 +170,38 @@ class Server:
     async def _watch_clock(self) -> None:
         """Fire cron triggers when their time has come: those that were missed first, then each at its time."""
         while True:
-            scheduled = await self._change(lambda call: triggers.scheduled(call.store))
-            if scheduled and scheduled[0][0] <= self.clock.now():
-                await self._change(trigger_routes.fire_due)
-            else:
-                await self._alarm.wait(scheduled[0][0] if scheduled else None)
+            try:
+                await self._alarm.wait(await self._fire_due())
+            except Exception:
+                logger.exception("the clock of the cron triggers failed")
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _fire_due(self) -> datetime | None:
+        """Fire the cron triggers whose time has come, each on its own; return when the next one's comes."""
+        while scheduled := await self._change(lambda call: triggers.scheduled(call.store)):
+            at, trigger_id = scheduled[0]
+            if at > self.clock.now():
+                return at
+            try:
+                await self._change(partial(trigger_routes.fire, trigger_id=trigger_id))
+            except Exception:
+                logger.exception("the cron trigger %s failed", trigger_id)
+                await self._change(partial(trigger_routes.skip, trigger_id=trigger_id))
+        return None
+
+    async def _watch_strangers(self) -> None:
+        """Close connections that do not show the token in time, and of too many the oldest."""
+        while self._runner is not None and self._runner.server is not None:
+            now, open_ = time.monotonic(), self._runner.server.connections
+            self._known.intersection_update(open_)
+            self._strangers = {
+                each: self._strangers.get(each, now) for each in open_ if each not in self._known
+            }
+            too_many = list(self._strangers)[: max(0, len(self._strangers) - MAX_STRANGERS)]
+            for each, since in self._strangers.items():
+                if each in too_many or now - since > LOGIN_SECONDS:
+                    each.force_close()
+            await asyncio.sleep(1.0)
 
     async def _change(self, task: Callable[[Call], Any]) -> Any:
         """Run a function of the server's own on the state thread, as one transaction."""
@@ -166,6 +216,7 @@ class Server:
         application.on_response_prepare.append(_add_security_headers)
         add = application.router.add_route
         add("POST", "/token", self._login)
+        add("GET", "/token", self._prove)
         add("GET", f"{API}/local/health", self._health)
         add("POST", f"{API}/local/clients", self._register)
         add("POST", f"{API}/local/stop", self._stop)
@@ -185,12 +236,12 @@ class Server:
         """Refuse requests without the token, and answer every failure with a message: JSON, or a page."""
         failure = self._pages.failure if is_page(request.path) else _failure
         try:
-            self._check_host(request)
+            self._check_headers(request)
             if is_page(request.path):
-                return await self._pages.serve(request, handler)
-            if request.path != "/token" and not self.credentials.accepts(
-                request.headers.get("Authorization")
-            ):
+                return await self._pages.serve(request, handler, self._known)
+            if self.credentials.accepts(request.headers.get("Authorization")):
+                self._known.add(request.protocol)
+            elif request.path != "/token":
                 raise ApiError(
                     401, "no valid token: log in with the cookie that alhelpers.platform.cookie() gives"
                 )
@@ -203,17 +254,26 @@ class Server:
             return failure(400, "the JSON in the request nests too deeply")
         except UnicodeEncodeError as error:
             return failure(400, f"the request holds text that is not valid Unicode: {error.reason}")
+        except OverflowError as error:
+            return failure(400, f"a number or a date in the request is out of range: {error}")
+        except (ConnectionError, web.RequestPayloadError, ClientPayloadError) as error:
+            logger.info("%s %s was broken off: %s", request.method, request.path, type(error).__name__)
+            return failure(400, "the request is not complete")
         except web.HTTPException as error:
             return failure(error.status, error.reason)
         except Exception:
+            if self.store.stopping:
+                return failure(409, STOPPING)
             logger.exception("%s %s failed", request.method, request.path)
             # 500 is the one 5xx that the SDK does not retry for half a minute.
             return failure(
                 500, f"the offline platform failed on {request.method} {request.path}: see its log"
             )
 
-    def _check_host(self, request: web.Request) -> None:
-        """Refuse requests for another host: a web page whose name was pointed at 127.0.0.1 (DNS rebinding)."""
+    def _check_headers(self, request: web.Request) -> None:
+        """Refuse packed bodies, and another host: a web page whose name was pointed at 127.0.0.1 (DNS rebinding)."""
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            raise ApiError(415, "the body of a request must not be packed: send it without Content-Encoding")
         if is_loopback(self.host) and not is_loopback(_host_of(request.headers.get("Host", LOOPBACK))):
             raise ApiError(
                 403,
@@ -246,6 +306,8 @@ class Server:
         return result if isinstance(result, Raw) else Raw(json.dumps(result))
 
     def _run_transaction(self, task: Callable[[Call], Any], params: Any, query: Any, body: Any) -> Any:
+        if self.store.stopping:
+            raise ApiError(409, STOPPING)
         with self.store.transaction():
             call = Call(self.store, self.base, self.credentials.email, params, query, body, self.clock)
             result = task(call)
@@ -271,7 +333,7 @@ class Server:
     # --------------------------------------------------------------------------------------------- own routes
 
     async def _login(self, request: web.Request) -> web.Response:
-        body = require(await read_body(request))
+        body = require(await read_body(request, FORM_LIMIT))
         if not self.credentials.login(body):
             raise ApiError(
                 401, "login failed: the password is the 'secret' in the state folder's credentials.json"
@@ -279,6 +341,11 @@ class Server:
         return web.json_response(
             {"id_token": self.credentials.token, "refresh_token": self.credentials.secret}
         )
+
+    async def _prove(self, request: web.Request) -> web.Response:
+        """Prove, to a client that sends the token only then, that this is the server that its file names."""
+        challenge = request.query.get("challenge", "")
+        return web.json_response({"proof": prove(self.credentials.token, challenge, self.url)})
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "pid": os.getpid()})
@@ -290,14 +357,15 @@ class Server:
             raise bad_request(f"a client is {{'pid': number, 'createTime': seconds}}, got {body!r}")
         if self.stopped.is_set():
             raise ApiError(409, "this server is about to stop: start another one")
-        self._clients.append(Client(pid, float(created)))
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._clients.append(psutil.Process(pid))
         self._deadline = time.monotonic() + LAST_CLIENT
         return web.json_response({"clients": len(self._clients)})
 
     async def _move_clock(self, request: web.Request) -> web.Response:
         """Move the clock ahead, and fire what falls due before the answer is sent."""
         moment = self.clock.advance(require(await read_body(request)).get("seconds"))
-        await self._change(trigger_routes.fire_due)
+        await self._fire_due()
         self._alarm.ring()
         return web.json_response({"now": moment.isoformat()})
 
@@ -311,7 +379,6 @@ class Server:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host name or address is this machine's alone."""
     if host == "localhost":
         return True
     try:
@@ -321,7 +388,6 @@ def is_loopback(host: str) -> bool:
 
 
 def _host_of(header: str) -> str:
-    """Return the host in a Host header, without its port and brackets."""
     header = header.strip().lower()
     if header.startswith("["):
         return header[1:].partition("]")[0]
@@ -334,6 +400,17 @@ async def _add_security_headers(request: web.Request, response: web.StreamRespon
     response.headers.setdefault("Referrer-Policy", "no-referrer")
     if request.path.startswith(API):
         response.headers.setdefault("Content-Security-Policy", "default-src 'none'; sandbox")
+
+
+def _hide_content(record: logging.LogRecord) -> bool:
+    """Log a request that is no HTTP as one line, without what was sent: a line that is too long may hold a key."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.msg, record.exc_info = f"{record.msg}: {type(error).__name__}", None
+    return True
+
+
+wire_logger.addFilter(_hide_content)
 
 
 def _failure(status: int, message: str) -> web.Response:

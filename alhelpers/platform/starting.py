@@ -1,20 +1,42 @@
 """Starting worker processes: forked from one that has imported the modules that workers import, or from nothing."""
 
 import asyncio
+import contextlib
 import os
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+import psutil
 
 from alhelpers.forking import SDK_DEPENDENCIES, ServerProcess
 
 MODULE = "alhelpers.platform.worker"
 LONGEST_LINE = 1 << 26
+# How often a worker is looked after, in seconds.
+LINGER = 1.0
 # Prefixes of variables that are read only when a process starts, or a library is loaded.
 READ_AT_START = (
     *("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "SSL_", "TQDM_", "ARROW_", "TORCH", "PYTORCH"),
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "VECLIB_", "NUMEXPR_", "NPY_", "NUMPY_"),
 )
+# What else a service's code sees of the server's environment: the rest may hold secrets.
+SHARED = (
+    "PATH HOME USER LOGNAME SHELL TERM TMPDIR TEMP TMP VIRTUAL_ENV CONDA_ XDG_ CUDA_ NVIDIA_ HIP_ ROCR_ NCCL_ XLA_"
+    " TF_CPP_ TF_GPU_ KERAS_ HF_HOME HF_HUB_ MPL ALHELPERS_ REQUESTS_CA_BUNDLE CURL_CA_BUNDLE"
+    # Windows starts no program without these.
+    " SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC USERPROFILE APPDATA LOCALAPPDATA"
+).split()
+_SECRET = re.compile("TOKEN|SECRET|PASS|KEY|CREDENTIAL|AUTH")
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Return whether a process has not ended yet; the system's clock, which may be set, does not matter."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 class Forked:
@@ -25,10 +47,10 @@ class Forked:
         pid: int,
         server: "_Server",
         stdin: asyncio.WriteTransport,
-        stdout: asyncio.StreamReader,
-        stderr: asyncio.StreamReader,
+        *outputs: tuple[asyncio.StreamReader, asyncio.ReadTransport],
     ) -> None:
-        self.pid, self.stdin, self.stdout, self.stderr = pid, stdin, stdout, stderr
+        self.pid, self.stdin = pid, stdin
+        (self.stdout, self.stderr), self._pipes = zip(*outputs, strict=True)
         self.returncode: int | None = None
         self._server = server
 
@@ -38,6 +60,19 @@ class Forked:
             self.returncode = await self._server.ask({"reap": self.pid})
         self.stdin.close()
         return self.returncode
+
+    def close_pipes(self) -> None:
+        for pipe in self._pipes:
+            pipe.close()
+
+
+async def end_output(process: asyncio.subprocess.Process | Forked) -> None:
+    """End the output of a process that has ended: those that it has left behind may keep the pipes open."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while is_alive(psutil.Process(process.pid)):
+            await asyncio.sleep(LINGER)
+    await asyncio.sleep(LINGER)  # for its last words
+    process.close_pipes() if isinstance(process, Forked) else process._transport.close()
 
 
 class _Server:
@@ -87,6 +122,16 @@ class Starter:
         self.forks = sys.platform == "linux"
         self._server: _Server | None = None
         self._imported = list(SDK_DEPENDENCIES)
+
+    @staticmethod
+    def shared(environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the part of the server's environment that a service's code sees."""
+        passed = (*READ_AT_START, *SHARED)
+        return {
+            name: value
+            for name, value in environment.items()
+            if name.upper().startswith(passed) and not _SECRET.search(name.upper())
+        }
 
     async def start(self, folder: Path, environment: dict[str, str]) -> "Forked | asyncio.subprocess.Process":
         """Start a worker: a process in a session of its own, with pipes for its input, output and errors."""
@@ -140,12 +185,12 @@ class Starter:
         return Forked(pid, server, writer, await _reader(stdout), await _reader(errors))
 
 
-async def _reader(descriptor: int) -> asyncio.StreamReader:
+async def _reader(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
     reader = asyncio.StreamReader(limit=LONGEST_LINE)
-    await asyncio.get_running_loop().connect_read_pipe(
+    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
     )
-    return reader
+    return reader, pipe
 
 
 def _read_at_start(environment: dict[str, str]) -> dict[str, str]:

@@ -2,62 +2,42 @@
 
 Only the server's state thread touches a :class:`Store`, so writes are serial and a request is atomic: it commits as a
 whole or leaves nothing. File bytes are complete under their final name before the row that mentions them commits; a
-crash only leaves files that no row mentions, and the next start deletes those.
+crash only leaves files that no row mentions, and the next start deletes those. Files are opened by their path after the
+transaction that found it, so those that are replaced or deleted stay for a while.
 """
 
 import itertools
 import json
+import logging
+import math
 import os
+import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import index
 from .conditions import COLUMNS, Conditions, column_of, column_value
-from .errors import StateUnusable, bad_request, not_found
+from .database import VERSION, open_database
+from .errors import bad_request, not_found
 from .events import Event
 from .validation import check_metadata
 
-# Raise this with every change of the schema that older databases do not fit. Version 0 had no index of values: it is
-# built at the first start with such a database.
-VERSION = 1
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS documents (
-    id TEXT NOT NULL PRIMARY KEY,
-    kind TEXT NOT NULL,
-    scope TEXT,
-    parent TEXT,
-    name TEXT,
-    dir TEXT,
-    type TEXT,
-    hidden INTEGER,
-    blob TEXT,
-    doc TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS by_scope ON documents (kind, scope, type, hidden, id);
-CREATE INDEX IF NOT EXISTS by_name ON documents (kind, scope, name);
-CREATE INDEX IF NOT EXISTS by_dir ON documents (kind, scope, dir);
-CREATE INDEX IF NOT EXISTS by_parent ON documents (kind, parent);
-CREATE INDEX IF NOT EXISTS by_scope_parent ON documents (kind, scope, parent);
-CREATE INDEX IF NOT EXISTS by_blob ON documents (blob) WHERE blob IS NOT NULL;
-CREATE TABLE IF NOT EXISTS entries (
-    path INTEGER NOT NULL,
-    value NOT NULL,
-    id TEXT NOT NULL,
-    PRIMARY KEY (path, value, id)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
+logger = logging.getLogger(__name__)
 
 # A JSON object: a stored document, a part of one, or the body of a request.
 Document = dict[str, Any]
 
-CACHED_DOCUMENTS = 50_000
+# Characters of JSON; parsed, they take about ten times as many bytes.
+CACHED_TEXT = 32 << 20
+# How long the bytes of what is gone stay for those who have just asked where they are, in seconds.
+DROPPED_KEPT = 60.0
 WRITTEN_AT_ONCE = 500
 ENTRIES_AT_ONCE = 100
 
@@ -75,49 +55,32 @@ class Row(NamedTuple):
 class Store:
     """The documents and blobs of one state folder, which is made if missing."""
 
+    stopping = False
+
     def __init__(self, folder: Path) -> None:
         self.blobs = folder / "blobs"
         self.incoming = folder / "incoming"
-        self.blobs.mkdir(parents=True, exist_ok=True)
+        self._database, version, lost = open_database(folder)
+        self.blobs.mkdir(exist_ok=True)
         self.incoming.mkdir(exist_ok=True)
-        self._database = sqlite3.connect(
-            folder / "platform.sqlite", isolation_level=None, check_same_thread=False
-        )
-        version = self._check_version(folder)
-        self._database.execute("PRAGMA journal_mode=WAL")
-        # NORMAL syncs at checkpoints only: a killed process loses nothing, a power cut at most the last seconds.
-        self._database.execute("PRAGMA synchronous=NORMAL")
-        # The same few pages change again and again: they go to the database once in 32 MB of log, not in 4.
-        self._database.execute("PRAGMA wal_autocheckpoint=8000")
-        self._database.execute("PRAGMA cache_size=-65536")
-        self._database.executescript(SCHEMA)
         if version < VERSION:
             self._build_index()
         row = self._database.execute("SELECT value FROM meta WHERE key = 'last_id'").fetchone()
         self._last_id = int(row[0], 16) if row else 0
         self._saved_id = self._last_id
-        self._after_commit: list[Callable[[], None]] = []
+        # Blobs that the running transaction adds or drops, and those that are dropped, with the time.
+        self._adding: list[str] = []
+        self._dropping: list[str] = []
+        self._dropped: deque[tuple[float, str]] = deque()
         # The events of the running transaction; their listeners run before it commits.
         self.events: list[Event] = []
         self._folders: set[Path] = set()
         self._parsed: dict[str, tuple[str, Any]] = {}
-        self._sweep()
-
-    def _check_version(self, folder: Path) -> int:
-        """Refuse a database that is broken, or that a later version of this program wrote."""
-        try:
-            (found,) = self._database.execute("PRAGMA user_version").fetchone()
-        except sqlite3.DatabaseError as error:
-            found = error
-        if found not in range(VERSION + 1):
-            self._database.close()
-            raise StateUnusable(
-                f"{folder / 'platform.sqlite'} is not a database of version {VERSION}: {found}."
-                " Move the state folder away, or choose another one; it cannot be converted."
-            )
-        return found
+        self._parsed_text = 0
+        self._sweep(folder / "lost" if lost else None)
 
     def close(self) -> None:
+        self._remove_dropped(before=math.inf)
         self._database.close()
 
     # ------------------------------------------------------------------------------------------ transactions
@@ -125,7 +88,8 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator["Store"]:
         """Run the block as one transaction: all of it, or (when it raises) nothing of it."""
-        self._after_commit.clear()
+        self._adding.clear()
+        self._dropping.clear()
         self.events.clear()
         self._database.execute("BEGIN")
         try:
@@ -138,9 +102,32 @@ class Store:
         except BaseException:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
+            self._dropped += [(-math.inf, blob) for blob in self._adding]
             raise
-        for action in self._after_commit:
-            action()
+        self._dropped += [(time.monotonic(), blob) for blob in self._dropping]
+        self._remove_dropped(before=time.monotonic() - DROPPED_KEPT)
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """Run the block as a part of the transaction, of which nothing is kept if it raises."""
+        before = [(each, len(each)) for each in (self.events, self._dropping)]
+        added = len(self._adding)
+        self._database.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK TO part")
+            for each, length in before:
+                del each[length:]
+            self._dropped += [(-math.inf, blob) for blob in self._adding[added:]]
+            raise
+        finally:
+            self._database.execute("RELEASE part")
+
+    def interrupt(self) -> None:
+        """End the running statement with an error, and all transactions after it; any thread may call this."""
+        self.stopping = True
+        self._database.interrupt()
 
     def emit(self, resource: str, action: str, document_id: str, /, **detail: Any) -> None:
         """Record an event of this transaction, for other services to react to."""
@@ -196,6 +183,10 @@ class Store:
             "SELECT id, scope, parent, blob, doc FROM documents WHERE id = ? AND kind = ?",
             (document_id, kind),
         ).fetchone()
+        if found is None and not is_id(document_id) and len(document_id) != 12:
+            # Twelve characters are an id of the hosted platform as well.
+            kind = label or kind.rstrip("s")
+            raise bad_request(f"{kind} not found: {document_id!r} is not an id of 24 hexadecimal digits")
         if found is None:
             raise not_found(label or kind.rstrip("s"), document_id)
         return Row._make(found)
@@ -292,8 +283,10 @@ class Store:
         if cached is not None and cached[0] == row.doc:
             return cached[1]
         document = json.loads(row.doc)
-        if len(self._parsed) >= CACHED_DOCUMENTS:
+        self._parsed_text += len(row.doc)
+        if self._parsed_text > CACHED_TEXT:
             self._parsed.clear()
+            self._parsed_text = len(row.doc)
         self._parsed[row.id] = (row.doc, document)
         return document
 
@@ -413,27 +406,48 @@ class Store:
         return blob
 
     def drop_blob(self, blob: str) -> None:
-        """Delete a blob once the running transaction has committed."""
-        self._after_commit.append(lambda: self.blob_path(blob).unlink(missing_ok=True))
+        """Delete a blob when the running transaction has committed, and all have read it that know its path."""
+        self._dropping.append(blob)
+
+    def _remove_dropped(self, before: float) -> None:
+        while self._dropped and self._dropped[0][0] < before:
+            with suppress(OSError):  # the next start deletes it
+                self.blob_path(self._dropped.popleft()[1]).unlink()
 
     def _new_blob(self) -> tuple[str, Path]:
         blob = self.new_id()
+        self._adding.append(blob)
         path = self.blob_path(blob)
         if path.parent not in self._folders:
             path.parent.mkdir(exist_ok=True)
             self._folders.add(path.parent)
         return blob, path
 
-    def _sweep(self) -> None:
-        """Delete the leftovers of a crash: half uploads, and blobs that no document mentions."""
+    def _sweep(self, lost: Path | None) -> None:
+        """Delete the leftovers of a crash: half uploads, and blobs that no document mentions; other files stay.
+
+        With a folder for what is lost, the blobs are moved there: the documents may have been.
+        """
         for path in self.incoming.iterdir():
-            path.unlink()
+            if re.fullmatch("[0-9a-f]{24}|[0-9a-f]{32}", path.name) and path.is_file():
+                path.unlink()
         known = {
             blob for (blob,) in self._database.execute("SELECT blob FROM documents WHERE blob IS NOT NULL")
         }
-        for path in self.blobs.glob("*/*"):
-            if path.name not in known:
+        for path in self.blobs.glob("??/*"):
+            if path.name in known:
+                known.remove(path.name)
+            elif not is_id(path.name) or path != self.blob_path(path.name) or not path.is_file():
+                continue
+            elif lost:
+                lost.mkdir(exist_ok=True)
+                path.rename(lost / path.name)
+            else:
                 path.unlink()
+        if known:
+            logger.warning(
+                "the bytes of %d items are missing, such as %s", len(known), self.blob_path(min(known))
+            )
 
 
 # --------------------------------------------------------------------------------------------- small helpers

@@ -12,11 +12,14 @@ from .errors import bad_request
 from .validation import strict_json
 
 FIELD_LIMIT = 1 << 24
+FORM_LIMIT = 1 << 16
 MAX_PARTS = 100
 
 
-async def read_body(request: web.Request) -> Any:
-    """Parse the JSON or the form in a request; None if it has no body."""
+async def read_body(request: web.Request, limit: int | None = None) -> Any:
+    """Parse the JSON or the form in a request, of a stated length if there is a limit; None if it has no body."""
+    if limit is not None and (request.content_length is None or request.content_length > limit):
+        raise bad_request(f"this request must have a Content-Length of at most {limit} bytes")
     content = await request.read()
     if not content:
         return None

@@ -4,20 +4,18 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import bad_request
+from .errors import ApiError, bad_request
 
+# Every whole number with so many digits is less than the largest float.
+MAX_DIGITS = 308
 # A field has one type in all requests, so that a wrong one is refused in one place.
-SHAPES: dict[str, type] = {
-    **dict.fromkeys(("metadata", "configuration", "settings", "context", "components", "app"), dict),
-    **dict.fromkeys(
-        ("updateQuery", "itemsQuery", "cloneDatasetParams", "mergeDatasetParams", "uiSettings"), dict
-    ),
-    **dict.fromkeys(
-        ("labels", "artifacts", "roots", "labelsNode", "nodes", "variables", "connections"), list
-    ),
-    **dict.fromkeys(("projects", "projectIds", "ontologyIds", "keys", "datasetsIds"), list),
-}
 TEXT_LISTS = ("projects", "projectIds", "ontologyIds", "keys", "datasetsIds")
+LISTS = (*TEXT_LISTS, "labels", "artifacts", "roots", "labelsNode", "nodes", "variables", "connections")
+OBJECTS = (
+    *("metadata", "configuration", "settings", "context", "components", "app", "uiSettings"),
+    *("updateQuery", "itemsQuery", "cloneDatasetParams", "mergeDatasetParams"),
+)
+SHAPES: dict[str, type] = dict.fromkeys(LISTS, list) | dict.fromkeys(OBJECTS, dict)
 
 
 def merge(document: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,6 +54,19 @@ def check_whole_number(name: str, value: Any, least: int = 0) -> int:
     return value
 
 
+def check_different(what: str, values: list[Any], status: int = 400) -> None:
+    """Refuse two equal names or ids."""
+    if len(set(map(str, values))) < len(values):
+        raise ApiError(status, f"{what} must be different, got {values}")
+
+
+def check_ids(name: str, value: Any) -> list[str]:
+    """Check a list of ids in a body."""
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise bad_request(f"{name!r} must be a list of ids, got {value!r}")
+    return value
+
+
 def require(body: Any, *fields: str) -> dict[str, Any]:
     """Check a request's body, an object: known fields have their types, `fields` are non-empty strings. Return it."""
     if not isinstance(body, dict):
@@ -88,8 +99,14 @@ def check_metadata(metadata: Any) -> None:
 
 
 def strict_json(text: str | bytes) -> Any:
-    """Parse JSON, without the NaN and Infinity that Python's parser accepts."""
-    return json.loads(text, parse_constant=_refuse_constant)
+    """Parse JSON, without the NaN, Infinity and whole numbers beyond all floats that Python's parser accepts."""
+    return json.loads(text, parse_constant=_refuse_constant, parse_int=_whole)
+
+
+def _whole(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number has {len(text)} digits, more than a float can hold")
+    return int(text)
 
 
 def _refuse_constant(name: str) -> None:

@@ -7,6 +7,7 @@ queues; what is lost when the server dies is read back from the state at its nex
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -27,7 +28,7 @@ from .errors import ApiError
 from .events import Event
 from .logs import Logs
 from .services.executions import jobs
-from .starting import Forked, Starter
+from .starting import Forked, Starter, end_output
 from .store import now
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,10 @@ MAX_IDLE = 4
 STALLED = 20.0
 # How long interrupted code may go on before its process is killed, in seconds.
 GRACE = 3.0
+# How long at most to wait until the end of an execution that could not be written is written again, in seconds.
+LONGEST_WAIT = 60.0
+# A longer line of a process's standard error is logged in pieces.
+LONGEST_LINE = 1 << 16
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 Change = Callable[[Callable[[Call], Any]], Awaitable[Any]]
@@ -74,7 +79,6 @@ class Worker:
                 self.process.stdin.write(json.dumps({"kind": kind, **content}).encode() + b"\n")
 
     def drop_all(self) -> list[str]:
-        """Forget its executions, with their timers, and return their ids."""
         for timer in self.running.values():
             if timer is not None:
                 timer.cancel()
@@ -134,8 +138,8 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Take over the executions that an earlier server left."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(mode=0o700)
+        self._remove_folders()
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         for service_id, execution_id in await self._change(jobs.recover):
             self._enqueue(service_id, execution_id)
         self._schedule()
@@ -150,10 +154,16 @@ class Dispatcher:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._starter.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove_folders()
+
+    def _remove_folders(self) -> None:
+        """Delete the workers' folders; a process that was left behind may go on to write into one."""
+        for path in self.folder.glob("[0-9a-f]" * 32):
+            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def handle_events(self, events: list[Event]) -> None:
-        """React to the events of a transaction."""
         for event in events:
             if event.resource == "Execution" and event.action == "Created" and event.detail.get("service"):
                 self._enqueue(event.detail["service"], event.id)
@@ -254,7 +264,7 @@ class Dispatcher:
             self._workers[worker.folder.name] = self._workers.pop(worker.folder.name)
             if worker.idle is not None:
                 worker.idle.cancel()
-            self._create_task(self._run_execution(worker, execution_id))
+            self._create_task(self._run_or_fail(worker, execution_id))
 
     def _retire(self, worker: Worker) -> None:
         """Stop a worker after the executions that it runs."""
@@ -283,7 +293,8 @@ class Dispatcher:
                 reason = await self._handle_messages(worker)
         except ApiError as error:
             await self._fail_service(worker, error.message)
-        except OSError as error:
+        except Exception as error:
+            logger.exception("a worker of the service %s failed", worker.service_id)
             await self._fail_service(worker, f"the worker process cannot be started: {error}")
         finally:
             worker.kill()
@@ -296,7 +307,7 @@ class Dispatcher:
         write_private(sdk / "cookie.json", self._cookie(sdk))
         local = "127.0.0.1,localhost"
         path = os.pathsep.join(filter(None, (str(PACKAGE_ROOT), os.environ.get("PYTHONPATH"))))
-        environment = os.environ | {
+        environment = self._starter.shared(os.environ) | {
             **{"DATALOOP_PATH": str(sdk), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
             **{"NO_PROXY": local, "no_proxy": local},
         }
@@ -309,25 +320,32 @@ class Dispatcher:
         """Handle a worker's messages until it ends; return the reason if it failed."""
         assert worker.process is not None and worker.process.stdout is not None
         stderr = asyncio.create_task(self._log_stderr(worker))
+        end = asyncio.create_task(end_output(worker.process))
         try:
             async for line in worker.process.stdout:
                 message = json.loads(line)
                 if message["kind"] == "broken":
                     await self._fail_service(worker, message["message"], message["error"])
                     return None
-                await self._handle_message(worker, message)
+                try:
+                    await self._handle_message(worker, message)
+                except Exception as error:
+                    logger.exception("a message of the service %s failed", worker.service_id)
+                    await self._fail_execution(message.get("id", ""), error)
+                    self._stop(message.get("id", ""))
         except ValueError as error:
             return f"its worker sent an unreadable message: {error}"
         finally:
             worker.kill()
             await stderr
+            end.cancel()
             code = await worker.process.wait()
             worker.process = None
         return f"its worker process died ({_cause(code)})"
 
     async def _handle_message(self, worker: Worker, message: dict[str, Any]) -> None:
         if message["kind"] == "log":
-            self._log(worker, message["id"], message["level"], message["text"], message["time"])
+            self._log(worker, message["id"], message["level"], [message["text"]], message["time"])
         elif message["kind"] == "imported":
             self._create_task(self._starter.preload(message["names"]))
         elif message["kind"] == "ready":
@@ -341,7 +359,7 @@ class Dispatcher:
             self._release(worker, message["id"])
 
     async def _run_execution(self, worker: Worker, execution_id: str) -> None:
-        job = await self._change(lambda call: jobs.start(call, execution_id))
+        job = await self._change(lambda call: jobs.start(call, execution_id, worker.folder.name))
         if job is None:
             worker.retired = worker.retired and not worker.single_use
             self._release(worker, execution_id)
@@ -352,6 +370,20 @@ class Dispatcher:
             seconds, lambda: self._create_task(self._time_out(execution_id, seconds))
         )
         worker.send("run", job=job)
+
+    async def _run_or_fail(self, worker: Worker, execution_id: str) -> None:
+        try:
+            await self._run_execution(worker, execution_id)
+        except Exception as error:
+            logger.exception("the execution %s cannot be started", execution_id)
+            await self._fail_execution(execution_id, error)
+            worker.retired = worker.retired and not worker.single_use
+            self._release(worker, execution_id)
+
+    async def _fail_execution(self, execution_id: str, error: Exception) -> None:
+        """Fail an execution that the platform itself cannot run on."""
+        message = f"the platform failed on this execution: {error}"
+        await self._settle([execution_id], lambda call: jobs.fail(call, [execution_id], message))
 
     def _release(self, worker: Worker, execution_id: str) -> None:
         timer = worker.running.pop(execution_id, None)
@@ -377,7 +409,7 @@ class Dispatcher:
         """Fail all executions of a service whose code cannot be loaded: each would fail for the same reason."""
         waiting = [*worker.drop_all(), *self._queues.pop(worker.service_id, ())]
         for execution_id in waiting:
-            self._log(worker, execution_id, "ERROR", error or message)
+            self._log(worker, execution_id, "ERROR", [error or message])
         await self._settle(waiting, lambda call: jobs.fail(call, waiting, message, error))
 
     async def _clean_up(self, worker: Worker, reason: str | None) -> None:
@@ -397,13 +429,20 @@ class Dispatcher:
     # ------------------------------------------------------------------------------------------------- stopping
 
     async def _settle(self, execution_ids: list[str], settle: Callable[[Call], None]) -> None:
-        """End executions, even if a listener to that fails."""
-        try:
-            await self._change(settle)
-        except Exception as error:
-            logger.exception("cannot settle the executions %s", execution_ids)
-            message = f"the platform failed on the end of this execution: {error}"
-            await self._change(lambda call: jobs.force_fail(call, execution_ids, message))
+        """End executions, even if a listener to that fails, and if the disk is full when it has room again."""
+        wait = 0.0
+        while True:
+            try:
+                await self._change(settle)
+                return
+            except Exception as error:
+                if self._closing:
+                    return  # the next server runs them again
+                logger.exception("cannot settle the executions %s", execution_ids)
+                message = f"the platform failed on the end of this execution: {error}"
+            settle = functools.partial(jobs.force_fail, execution_ids=execution_ids, message=message)
+            await asyncio.sleep(wait)
+            wait = min(2 * wait + 1, LONGEST_WAIT)
 
     async def _time_out(self, execution_id: str, seconds: float) -> None:
         message = f"the execution took longer than the {seconds:g} seconds of its service's executionTimeout"
@@ -438,19 +477,31 @@ class Dispatcher:
     async def _log_stderr(self, worker: Worker) -> None:
         """Log what a worker's process, or its children, write to standard error."""
         assert worker.process is not None and worker.process.stderr is not None
-        with contextlib.suppress(ValueError):
-            async for line in worker.process.stderr:
-                text = line.decode(errors="replace").rstrip()
-                if text:
-                    running = list(worker.running)
-                    self._log(worker, running[0] if len(running) == 1 else None, "ERROR", text)
+        rest = b""
+        while chunk := await worker.process.stderr.read(LONGEST_LINE):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) >= LONGEST_LINE:
+                lines, rest = [*lines, rest], b""
+            self._log_lines(worker, lines)
+            await asyncio.sleep(0)  # however much there is, others get their turn
+        self._log_lines(worker, [rest])
+
+    def _log_lines(self, worker: Worker, lines: list[bytes]) -> None:
+        running = list(worker.running)
+        texts = [line.decode(errors="replace").rstrip() for line in lines]
+        self._log(
+            worker, running[0] if len(running) == 1 else None, "ERROR", [text for text in texts if text]
+        )
 
     def _log(
-        self, worker: Worker, execution_id: str | None, level: str, text: str, time: str | None = None
+        self, worker: Worker, execution_id: str | None, level: str, texts: list[str], time: str | None = None
     ) -> None:
-        entry = {"timestamp": time or now(), "level": level, "message": text, "executionId": execution_id}
         about = {"functionName": worker.functions.get(execution_id or ""), "replicaId": worker.folder.name}
-        self.logs.add(worker.service_id, [entry | about])
+        about |= {"timestamp": time or now(), "level": level, "executionId": execution_id}
+        try:
+            self.logs.add(worker.service_id, [about | {"message": text} for text in texts])
+        except OSError as error:  # a full disk
+            logger.warning("a line of the log of service %s is lost: %s", worker.service_id, error)
         self.logged.set()
         self.logged = asyncio.Event()
 

@@ -73,6 +73,11 @@ def fails(error, match, call, *args, **options):
         call(*args, **options)
 
 
+def written(entity):
+    """What the SDK writes of an annotation: attributes that it has not are absent on the platform."""
+    return {key: value for key, value in entity.to_json().items() if (key, value) != ("attributes", None)}
+
+
 def not_found(dl, *calls):
     for call in calls:
         with pytest.raises(dl.exceptions.NotFound):

@@ -89,7 +89,7 @@ def upload(dataset, images):
 def test_the_whole_story(dl, platform, project, story):
     flow, raw, truth, base, images = story
     ids = {node.name: node.node_id for node in flow.nodes}
-    tasks = {task.name.split(" - ")[1]: task for task in project.tasks.list()}
+    tasks = {task.name: task for task in project.tasks.list()}
     assert project.triggers.list().items_count == 2
     assert dl.models.get(model_id=base.id).status == "deployed"
 

@@ -45,18 +45,28 @@ def test_a_published_dpk_keeps_its_manifest(dl, project):
 
 def test_revisions_of_a_dpk(dl, project):
     dpk = publish(dl, project)
-    fails(dl.exceptions.BadRequest, "published already", dpk.publish)
+    assert publish(dl, project).version == "1.0.1"  # what is there counts up
     dpk.version = "1.1.0"
     second = dpk.publish()
     third = publish(dl, project, version=None)
     assert third.version == "1.1.1" and {each.base_id for each in (second, third)} == {dpk.base_id}
-    assert [each.version for each in third.revisions.all()] == ["1.0.0", "1.1.0", "1.1.1"]
+    versions = ["1.1.1", "1.1.0", "1.0.1", "1.0.0"]
+    assert [each.version for each in third.revisions.all()] == versions
     assert third.get_revisions("1.0.0").id == third.base_id
     assert dl.dpks.get_revisions(dpk_id=dpk.base_id, version="1.1.0").id == second.id
     assert dl.dpks.get(dpk_name=dpk.name, dpk_version="1.1.0").id == second.id
     assert [each.version for each in project.dpks.list().all()] == ["1.1.1"]
     fails(dl.exceptions.NotFound, "'9.9.9'", third.get_revisions, "9.9.9")
     fails(dl.exceptions.NotFound, r"version: 9\.9\.9", dl.dpks.get, dpk_name=dpk.name, dpk_version="9.9.9")
+    app = project.apps.install(dpk=second)
+    assert third.delete() and dl.dpks.get(dpk_name=dpk.name).id == second.id
+    fails(dl.exceptions.BadRequest, "uninstall that first", second.delete)
+    assert dl.dpks.get_revisions(dpk_id=dpk.base_id, version="1.0.0").delete()
+    assert [each.version for each in second.revisions.all()] == ["1.1.0", "1.0.1"]
+    app.uninstall()
+    for revision in list(second.revisions.all()):
+        revision.delete()
+    not_found(dl, lambda: dl.dpks.get(dpk_name=dpk.name))
 
 
 def test_dpks_are_listed_by_their_fields(dl, project):
@@ -69,15 +79,16 @@ def test_dpks_are_listed_by_their_fields(dl, project):
 
     assert names("attributes.Category", "Model") == [dpk.name]
     assert names("name", f"poor-{project.id}") == [f"poor-{project.id}"]
-    assert names("components.panels.name", "view") == [dpk.name, f"poor-{project.id}"]
+    assert names("components.panels.name", "view") == [f"poor-{project.id}", dpk.name]
     assert names("context.project", "elsewhere") == []
 
 
 def test_a_dpk_is_updated_and_deleted(dl, project):
     dpk = publish(dl, project)
-    dpk.display_name, dpk.version = "Better", "7.0.0"
+    dpk.display_name, dpk.version, dpk.scope = "Better", "7.0.0", "public"
     updated = dpk.update()
     assert (updated.display_name, updated.version, updated.id) == ("Better", "1.0.0", dpk.id)
+    assert updated.scope == "project"
     app = project.apps.install(dpk=updated)
     fails(dl.exceptions.BadRequest, "uninstall that first", dpk.delete)
     app.uninstall()
@@ -141,7 +152,6 @@ def test_an_app_is_read_changed_and_uninstalled(dl, project):
         lambda: dl.apps.get(app_id=app.id),
         lambda: project.apps.get(app_name="renamed"),
         lambda: dl.apps.uninstall(app_id=app.id),
-        lambda: dl.apps.get(app_id="bad"),
     )
     assert project.apps.list().items_count == 0
 
@@ -156,6 +166,29 @@ def test_a_dpk_is_installed_once_in_a_project(dl, project):
     app.uninstall()
     assert project.apps.install(dpk=dpk).status == "Installed"
     assert project.models.list().items_count == 1
+
+
+def test_what_an_app_has_made_is_its_composition(dl, project):
+    app = project.apps.install(dpk=publish(dl, project))
+    composition = app.compositions.get(composition_id=app.composition_id)
+    (model,) = project.models.list().all()
+    assert [each["modelId"] for each in composition["models"]] == [model.id]
+    assert (composition["status"], composition["tasks"]) == ("Installed", [])
+    filters = dl.Filters(resource=dl.FiltersResource.COMPOSITION)
+    filters.add("id", [app.composition_id], operator="in")
+    assert project.pipelines._list(filters)["items"] == [composition]
+
+
+def test_two_apps_may_bring_models_of_one_name(dl, project, tmp_path):
+    for name in ("one", "two"):
+        project.apps.install(dpk=publish(dl, project, name=f"{name}-{project.id}"))
+    models = list(project.models.list().all())
+    assert [each.name for each in models] == ["tiny-base", "tiny-base"]
+    (tmp_path / "weights").write_text("w")
+    models[0].artifacts.upload(filepath=str(tmp_path / "weights"))
+    models[1].delete()
+    assert [each.name for each in models[0].artifacts.list()] == ["weights"]
+    fails(dl.exceptions.BadRequest, "exists in project", models[0].clone, model_name="tiny-base")
 
 
 def test_models_follow_the_version_of_their_app(dl, project):
@@ -193,6 +226,9 @@ def test_a_custom_installation_chooses_components(dl, project):
     app = project.apps.install(dpk=dpk, custom_installation={"components": {"models": []}})
     assert project.models.list().items_count == 0
     assert app.custom_installation == {"components": {"models": []}}
+    app.custom_installation = {"components": {"models": RICH["components"]["models"]}}
+    assert app.update()
+    assert [each.name for each in project.models.list().all()] == ["tiny-base"]
     app.custom_installation = {"components": {"models": "all"}}
     fails(dl.exceptions.BadRequest, r"'components\.models' must be a list", app.update)
 
@@ -211,7 +247,7 @@ def test_dependencies_are_installed_first(dl, project):
     below = publish(dl, project, name=f"below-{project.id}", components={})
     above = publish(dl, project, dependencies=[{"name": below.name}, {"name": "nice", "mandatory": False}])
     project.apps.install(dpk=above)
-    assert [each.dpk_name for each in project.apps.list().all()] == [below.name, above.name]
+    assert [each.dpk_name for each in project.apps.list().all()] == [above.name, below.name]
     changes = {"dependencies": [{"name": "nowhere"}], "components": {}}
     lonely = publish(dl, project, name=f"lonely-{project.id}", **changes)
     fails(dl.exceptions.FailedDependency, "depends on 'nowhere'", project.apps.install, dpk=lonely)
@@ -312,9 +348,14 @@ def test_each_push_is_a_revision(dl, project, push, tmp_path):
 
 
 def test_wrong_packages_are_refused(dl, project, push):
-    fails(dl.exceptions.BadRequest, "a package's name has letters", push, package_name="no spaces!")
-    body = {"name": "mine", "projectId": project.id, "modules": "main"}
-    refused(dl, "post", "/packages", body, "'modules' of a package must be a list")
+    for name in ("no spaces!", "1package", "my_package", "-package", "package-", "Package", "p" * 36):
+        fails(dl.exceptions.BadRequest, "a package's name has small letters", push, package_name=name)
+    body = {"name": "my-package-1", "projectId": project.id}
+    refused(dl, "post", "/packages", body | {"modules": "main"}, "'modules' of a package must be a list")
+    twice = [{"name": "item", "type": "Item"}] * 2
+    for side in ("input", "output"):
+        modules = [{"name": "m", "functions": [{"name": "run", side: twice}]}]
+        refused(dl, "post", "/packages", body | {"modules": modules}, "must be different", status=409)
     assert project.packages.list().items_count == 0
 
 

@@ -55,10 +55,11 @@ def test_an_assignment_is_fetched_by_name_or_id(dl, project, dataset, task):
     ):
         assert seen.to_json() == first.to_json() or seen.id == first.id
     assert first.task.id == task.id and first.dataset.id == dataset.id
-    for missing in (MISSING, "no-id"):
-        with pytest.raises(dl.exceptions.NotFound):
-            project.assignments.get(assignment_id=missing)
-    not_found(dl, lambda: project.assignments.get(assignment_name="nothing"))
+    not_found(
+        dl,
+        lambda: project.assignments.get(assignment_id=MISSING),
+        lambda: project.assignments.get(assignment_name="nothing"),
+    )
 
 
 def test_an_assignment_lists_its_items(dl, dataset, task):

@@ -9,6 +9,8 @@ def test_the_table_names_the_methods_of_the_sdk(dl):
     found = sdk_coverage.read(sdk_coverage.TABLE.read_text())
     known = {name: set(methods) for name, methods in sdk_coverage.methods().items()}
     assert {name: set(rows) for name, rows in found.items()} == known, "run ./run coverage"
+    for name, methods in sdk_coverage.SCENARIOS.items():
+        assert set(methods.split()) <= known[name], name
 
 
 def test_the_numbers_are_those_of_the_rows(dl):

@@ -22,7 +22,7 @@ def test_options_of_a_new_dataset(dl, project):
     with pytest.raises(dl.exceptions.BadRequest, match="'expirationOptions' must be"):
         project.datasets.create("d", expiration_options=dl.ExpirationOptions(item_max_days=-1))
     fails(dl.exceptions.BadRequest, "'indexDriver' must be", project.datasets.create, "d", index_driver="v7")
-    fails(dl.exceptions.NotFound, "driver not found", project.datasets.create, "d", driver_id=MISSING)
+    fails(dl.exceptions.NotFound, "external storage", project.datasets.create, "d", driver_id=MISSING)
     fails(dl.exceptions.BadRequest, "'name' must be a non-empty string", project.datasets.create, "")
     assert len(project.datasets.list()) == 0
     assert project.datasets.create("d", index_driver=dl.IndexDriver.V2).index_driver == "v2"
@@ -44,7 +44,7 @@ def test_datasets_are_listed_and_found(dl, project):
     for name in ("one", "two", "three"):
         project.datasets.create(name)
     assert sorted(each.name for each in project.datasets.list()) == ["one", "three", "two"]
-    assert [each.name for each in project.datasets.list(name="t*")] == ["two", "three"]
+    assert [each.name for each in project.datasets.list(name="t*")] == ["three", "two"]  # the newest first
     assert len(project.datasets.list(creator="nobody@example.com")) == 0
     among = {"field": "name", "values": ["one", "two"], "operator": "in"}
     filters = dl.Filters(resource=dl.FiltersResource.DATASET, **among)
@@ -56,9 +56,8 @@ def test_datasets_are_listed_and_found(dl, project):
 
 def test_a_missing_dataset(dl, project):
     get = project.datasets.get
-    not_found(
-        dl, lambda: get(dataset_id="no"), lambda: get(dataset_id=MISSING), lambda: get(dataset_name="no")
-    )
+    not_found(dl, lambda: get(dataset_id=MISSING), lambda: get(dataset_name="no"))
+    fails(dl.exceptions.BadRequest, "not an id", get, dataset_id="no")
 
 
 def test_the_name_of_another_project_is_free(dl, project):
@@ -336,8 +335,7 @@ def test_subsets_of_items(dl, dataset, fill):
     assert dataset.assign_subset_to_items("train", everything)
     assert dataset.remove_subset_from_items(everything)
     assert "tags" not in dataset.items.get(filepath="/folder", is_dir=True).metadata["system"]
-    with pytest.raises(ValueError, match="subset must be one of"):
-        first.assign_subset("dev")
+    fails(ValueError, "subset must be one of", first.assign_subset, "dev")
     assert len(dataset.get_items_missing_ml_subset()) == 3
 
 
@@ -387,16 +385,14 @@ def test_items_in_collections(dl, dataset, fill):
 
 def test_collections_that_cannot_be(dl, dataset, item):
     dataset.collections.create("a")
-    with pytest.raises(ValueError, match="already exists"):
-        dataset.collections.create("a")
+    fails(ValueError, "already exists", dataset.collections.create, "a")
     path = f"/datasets/{dataset.id}/items/collections"
     for name, message in (("a", "'a' exists"), ("", "non-empty"), ("x/y", "cannot hold '/'")):
         refused(dl, "post", path, {"name": name}, message)
     fails(dl.exceptions.NotFound, "collection not found: 'none'", item.assign_collection, ["none"])
     for number in range(9):
         dataset.collections.create(f"n{number}")
-    with pytest.raises(ValueError, match="maximum number"):
-        dataset.collections.create("eleven")
+    fails(ValueError, "maximum number", dataset.collections.create, "eleven")
     refused(dl, "post", path, {"name": "eleven"}, "no more fit")
 
 

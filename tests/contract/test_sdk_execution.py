@@ -54,6 +54,8 @@ def test_an_execution_runs_and_tells(dl, home, service, run):
     execution = run("double", x=21)
     assert execution.latest_status["status"] == dl.ExecutionStatus.SUCCESS == "success"
     assert execution.latest_status["percentComplete"] == 100
+    (replica,) = {each["replicaId"] for each in execution.status_log if each["status"] != "created"}
+    assert replica == execution.latest_status["replicaId"]
     assert statuses(execution) == ["created", "in-progress", "in-progress", "success"]
     half = execution.status_log[2]
     assert (half["message"], half["percentComplete"]) == ("half way", 50)
@@ -86,6 +88,11 @@ def test_an_item_by_resource(dl, home, service, item):
     execution = ended(dl, execution)
     assert execution.input == {"item": {"dataset_id": item.dataset_id, "item_id": item.id}}
     assert execution.output == item.id
+    filters = dl.Filters(resource=dl.FiltersResource.EXECUTION, field="resources.id", values=item.id)
+    filters.add("resources.type", "Item")
+    assert execution.id in [each.id for each in home.executions.list(filters).all()]
+    filters = dl.Filters(resource=dl.FiltersResource.EXECUTION, field="resources.id", values=MISSING)
+    assert home.executions.list(filters).items_count == 0
 
 
 def test_every_type_of_input_and_several_outputs(dl, home, service, run, item):
@@ -195,7 +202,7 @@ def test_what_the_platform_refuses(dl, home, service, run):
     fails(dl.exceptions.BadRequest, "no function 'nothing'", run, "nothing")
     not_found(
         dl,
-        lambda: dl.executions.get(execution_id="nothing"),
+        lambda: dl.executions.get(execution_id=MISSING),
         lambda: dl.executions.create(service_id=MISSING, execution_input={}, project_id=home.id),
         lambda: dl.executions.create(service_id=service.id, execution_input={}, project_id=MISSING),
     )
@@ -283,8 +290,7 @@ def test_pause_stops_a_worker_that_waits_for_work(dl, service, run):
     assert len(run_status(service)) == 1
     service.pause()
     execution = run("double", wait=False, x=2)
-    with pytest.raises(TimeoutError, match="created"):
-        dl.executions.wait(execution_id=execution.id, timeout=1)
+    fails(TimeoutError, "created", dl.executions.wait, execution_id=execution.id, timeout=1)
     until(lambda: run_status(service) == [])
     service.resume()
     assert ended(dl, execution).output == 4
@@ -362,13 +368,17 @@ def test_logs(service, run, capsys):
     assert log_of(service, function_name="leave_me") == ""
 
 
-def test_all_that_is_printed_is_logged_and_nothing_secret_shows(dl, platform, service, run):
+def test_all_that_is_printed_is_logged_and_nothing_secret_shows(dl, platform, service, run, monkeypatch):
+    monkeypatch.setenv("A_SECRET_OF_THE_SERVER", "sesame")
+    service.pause()
+    service.resume()
     execution = run("noise")
     log = log_of(service, execution_id=execution.id)
     assert "no line break" in log and "an error line" in log
     until(lambda: "below python" in log_of(service))
     found = execution.output
     assert platform.token not in json.dumps(found) and platform.token not in log_of(service)
+    assert "sesame" not in json.dumps(found) and found["environ"]["PATH"]
     assert found["argv"][1:] == []
     folder = Path(found["environ"]["DATALOOP_PATH"])
     assert (folder / "cookie.json").stat().st_mode & 0o077 == 0
@@ -415,7 +425,7 @@ def test_executions_of_an_item(dl, home, service, run, tmp_path):
     [
         ({}, "needs 'serviceId' or 'modelId'"),
         ({"serviceId": MISSING}, "not found"),
-        ({"serviceId": {"a": 1}}, "not found"),
+        ({"serviceId": {"a": 1}}, "is not an id"),
         ({"text": 5}, "'text' is text"),
         ({"executionId": 5}, "is an id or a list of ids"),
         ({"executionId": [{}, None], "start": [], "size": -1, "checkpoint": 3, "logLevel": {}}, None),

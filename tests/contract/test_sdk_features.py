@@ -4,7 +4,7 @@ import math
 import re
 
 import pytest
-from helpers_contract import classify, fails, get_json, install, not_found, send
+from helpers_contract import MISSING, classify, fails, get_json, install, not_found, send
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_wrong_vector_is_refused_with_all_that_came_with_it(dl, features, fill
 
 def test_a_vector_of_what_is_not_there_is_not_found(dl, features, item):
     with pytest.raises(dl.exceptions.NotFound, match="feature set not found"):
-        features.features.create(value=[1, 2], entity=item, feature_set_id="nowhere")
+        features.features.create(value=[1, 2], entity=item, feature_set_id=MISSING)
     item.delete()
     fails(dl.exceptions.NotFound, "item not found", features.features.create, value=[1, 2], entity=item)
 

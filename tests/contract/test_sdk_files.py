@@ -44,7 +44,7 @@ def test_a_folder_with_or_without_its_name(dl, dataset, folder):
     again = dataset.items.upload(str(folder), remote_path="in", raise_on_error=True, return_as_list=True)
     assert len(again) == 6 and "/in/up/deep/b.jpg" in _paths(dl, dataset)
     assert dataset.items.list().items_count == 10  # the hidden ones are not shown
-    top = dataset.items.list(dl.Filters(field="filename", values="/*"))
+    top = dataset.items.list(dl.Filters(field="dir", values="/"))
     kinds = {item.name: item.mimetype for item in top.all()}
     assert kinds == {"a.png": "image/png", "notes.txt": "text/plain", "empty.csv": "text/csv"}
     video = dataset.items.get(filepath="/deep/er/ü n.mp4")

@@ -5,7 +5,19 @@ import os
 
 import numpy as np
 import pytest
-from helpers_contract import MISSING, annotate, classify, fails, get_json, not_found, paths, png, refused
+from helpers_contract import (
+    MISSING,
+    annotate,
+    classify,
+    fails,
+    get_json,
+    not_found,
+    paths,
+    png,
+    refused,
+    send,
+    written,
+)
 
 
 def test_upload_fills_in_what_the_platform_knows(dataset, fill):
@@ -25,7 +37,7 @@ def test_what_the_sdk_writes_equals_what_the_platform_sent(dl, dataset, item, pr
         (dl.projects.get(project_id=dataset.project.id), f"/projects/{dataset.project.id}"),
         (annotation, f"/annotations/{annotation.id}"),
     ):
-        assert entity.to_json() == get_json(dl, path)
+        assert written(entity) == get_json(dl, path)
     assert not {"projectId", "description", "srcItem"} & get_json(dl, f"/items/{item.id}").keys()
     keys = get_json(dl, f"/datasets/{dataset.id}").keys()
     assert {"updatedBy", "isSyncing", "readonly", "annotated"} <= keys
@@ -226,11 +238,17 @@ def test_bulk_update_and_delete(dl, dataset, fill):
     assert paths(dataset) == ["/0000.png", "/0002.png"]
 
 
+def test_an_unknown_field_of_an_item_is_dropped(dl, item):
+    answer = send(dl, "patch", f"/items/{item.id}", {"colour": "red", "description": "mine"})
+    assert "colour" not in answer and dl.items.get(item_id=item.id).description == "mine"
+    send(dl, "patch", f"/items/{item.id}", {"description": ""})
+    assert dl.items.get(item_id=item.id).description is None
+
+
 def test_missing_items(dl, dataset):
-    for bad in ("nonsense", MISSING):
-        for repository in (dataset.items, dl.items):
-            with pytest.raises(dl.exceptions.NotFound):
-                repository.get(item_id=bad)
+    for repository in (dataset.items, dl.items):
+        not_found(dl, lambda repository=repository: repository.get(item_id=MISSING))
+        fails(dl.exceptions.BadRequest, "not an id", repository.get, item_id="nonsense")
     with pytest.raises(dl.exceptions.BadRequest):
         dataset.items.delete(item_id="nonsense")
     not_found(dl, lambda: dataset.items.delete(item_id=MISSING))
@@ -284,8 +302,7 @@ def test_descriptions(dl, dataset, item):
     assert read.description == "sharp" and read.to_json() == get_json(dl, f"/items/{item.id}")
     read.set_description(None)
     assert "description" not in get_json(dl, f"/items/{item.id}")
-    with pytest.raises(ValueError, match="must get string"):
-        read.set_description(3)
+    fails(ValueError, "must get string", read.set_description, 3)
 
 
 def test_metadata_is_merged_as_a_difference(dl, dataset, item):
@@ -341,9 +358,7 @@ def test_clones_that_cannot_be(dl, dataset, item):
     first = item.clone(remote_filepath="/1.png")
     fails(dl.exceptions.BadRequest, "allow_many=True", item.clone, remote_filepath="/2.png")
     assert item.clone(remote_filepath="/2.png", allow_many=True).id != first.id
-    for wrong in (MISSING, "nonsense"):
-        with pytest.raises(dl.exceptions.NotFound):
-            item.clone(dst_dataset_id=wrong)
+    not_found(dl, lambda: item.clone(dst_dataset_id=MISSING))
     directory = dataset.items.make_dir("/d")
     fails(dl.exceptions.BadRequest, "is a directory", directory.clone, remote_filepath="/e")
     assert dataset.items.list().items_count == 3

@@ -90,8 +90,7 @@ def test_a_model_is_trained_deployed_and_evaluated(dl, project, model, labelled,
     assert service.delete() is True
     back = fresh(dl, model)
     assert back.status == "trained" and back.metadata["system"]["deploy"]["services"] == []
-    with pytest.raises(ValueError, match="associated services"):
-        back.predict(item_ids=[items[0].id])
+    fails(ValueError, "associated services", back.predict, item_ids=[items[0].id])
 
 
 def predicted_labels(item, model):

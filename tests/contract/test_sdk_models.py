@@ -1,7 +1,9 @@
 """Models, artifacts, metrics, dpks and apps."""
 
+import json
+
 import pytest
-from helpers_contract import MANIFEST, fails, install, not_found, refused
+from helpers_contract import MANIFEST, MISSING, fails, install, not_found, refused, send
 
 
 @pytest.fixture
@@ -95,19 +97,18 @@ def test_labels_come_from_an_ontology(dl, dataset, model):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"dataset_id": "nowhere"}, "NotFound", "dataset not found: 'nowhere'"),
+        ({"dataset_id": MISSING}, "NotFound", "dataset not found"),
         ({"status": "asleep"}, "BadRequest", "unknown model status 'asleep'"),
         ({"model_name": "tiny-base"}, "BadRequest", "'tiny-base' exists in project"),
         ({"model_name": ""}, "BadRequest", "'name' must be a non-empty string"),
         ({"dataset_id": ["x"]}, "BadRequest", "'datasetId' of a model must be a string"),
-        ({"project_id": "nowhere"}, "NotFound", "project not found: 'nowhere'"),
+        ({"project_id": "nowhere"}, "BadRequest", "project not found: 'nowhere'"),
     ],
 )
 def test_a_wrong_model_is_not_made(dl, project, model, options, error, message):
     app = project.apps.get(app_id=model.app["id"])
     options = {"model_name": "new", "dpk_model_name": "tiny-base", "project_id": project.id} | options
-    with pytest.raises(getattr(dl.exceptions, error), match=message):
-        app.models.create(**options)
+    fails(getattr(dl.exceptions, error), message, app.models.create, **options)
     assert project.models.list().items_count == 1
 
 
@@ -120,7 +121,7 @@ def test_models_are_found_by_their_fields(dl, project, dataset, model):
 
     assert names("name", "oth*") == names("status", "created") == names("tags", "small") == ["other"]
     assert names("datasetId", dataset.id) == names("id", other.id) == ["other"]
-    both = ["tiny-base", "other"]
+    both = ["other", "tiny-base"]
     assert names("name", both, "in") == names("app.dpkName", model.app["dpkName"]) == both
     assert names("packageId", model.package_id) == names("context.project", project.id) == both
     assert names("status", "created", "ne") == ["tiny-base"] and names("name", "missing") == []
@@ -128,7 +129,7 @@ def test_models_are_found_by_their_fields(dl, project, dataset, model):
     newest.sort_by("createdAt", dl.FiltersOrderByDirection.DESCENDING)
     assert [each.name for each in project.models.list(newest).all()] == ["other", "tiny-base"]
     assert dl.projects.create(f"{project.name}-other").models.list().items_count == 0
-    for missing in ({"model_name": "missing"}, {"model_id": "missing"}):
+    for missing in ({"model_name": "missing"}, {"model_id": MISSING}):
         with pytest.raises(dl.exceptions.NotFound):
             project.models.get(**missing)
 
@@ -165,7 +166,7 @@ def test_an_update_writes_every_field(dl, dataset, model):
     assert read.configuration == {"z": 2} and read.updated_at > model.updated_at
     read.status = "sleeping"
     fails(dl.exceptions.BadRequest, "unknown model status 'sleeping'", read.update)
-    read.status, read.dataset_id = model.status, "nowhere"
+    read.status, read.dataset_id = model.status, MISSING
     fails(dl.exceptions.NotFound, "dataset not found", read.update)
 
 
@@ -270,7 +271,11 @@ def test_metrics_hold_numbers_words_and_gaps(dl, dataset, model):
     [
         ({"figure": "", "legend": "l", "data": {"x": 1, "y": 1}}, 400, "'figure' must be a non-empty string"),
         ({"figure": "f", "legend": "l", "data": {"x": 1}}, 400, "needs 'data' with 'x' and 'y'"),
-        ({"figure": "f", "legend": "l", "data": {"x": 1, "y": 1}, "modelId": "no"}, 404, "model not found"),
+        (
+            {"figure": "f", "legend": "l", "data": {"x": 1, "y": 1}, "modelId": MISSING},
+            404,
+            "model not found",
+        ),
     ],
 )
 def test_a_wrong_sample_is_refused_with_all_that_came_with_it(dl, model, sample, status, message):
@@ -283,4 +288,20 @@ def test_a_wrong_sample_is_refused_with_all_that_came_with_it(dl, model, sample,
 def test_remote_operations_need_data(dl, project, model):
     with pytest.raises(dl.exceptions.BadRequest, match="Must provide a dataset to train model"):
         dl.models.train(model_id=model.id)
-    not_found(dl, lambda: dl.models.evaluate(model.id, "d"))
+    not_found(dl, lambda: dl.models.evaluate(model.id, MISSING))
+
+
+def test_precision_and_recall_of_an_evaluation(dl, dataset, model, tmp_path):
+    """The SDK's metrics package leaves these points beside the data set's items."""
+    points = {"recall": [1.0, 0.5, 0.0], "precision": [0.2, 0.7, 1.0], "confidence": [0.0, 0.4, 0.9]}
+    body = {"datasetId": dataset.id, "modelId": model.id, "iouThreshold": 0.3, "metric": "accuracy"}
+    refused(dl, "post", "/ml/metrics/precisionRecall", body, "scores on dataset", status=404)
+    path = tmp_path / f"{model.id}-interpolated.json"
+    path.write_text(json.dumps({"0.3": points, "1": points}))
+    dataset.items.upload(str(path), remote_path="/.modelscores", raise_on_error=True)
+    answers = [
+        send(dl, "post", "/ml/metrics/precisionRecall", body | {"confThreshold": least}) for least in (0, 0.4)
+    ]
+    assert answers[0] == points
+    assert answers[1] == {"recall": [0.5, 0.0], "precision": [0.7, 1.0], "confidence": [0.4, 0.9]}
+    refused(dl, "post", "/ml/metrics/precisionRecall", body | {"iouThreshold": 0.2}, "one of 0.3, 1")

@@ -51,7 +51,9 @@ def test_an_item_goes_through_datasets(dl, project, dataset, truth, fill):
     assert copy.filename == "/some/0000.png" and copy.to_json()["srcItem"] == item.id
     assert [each.label for each in copy.annotations.list()] == ["a"]
     (first,) = cycle.executions[nodes[0]["id"]]
-    assert first["input"] == {"item": {"item_id": item.id}} and first["latestStatus"]["status"] == "success"
+    assert first["input"] == {"item": {"item_id": item.id}, "dataset_id": dataset.id, "folder": None}
+    assert first["latestStatus"]["status"] == "success" and first["_id"] == first["id"]
+    assert cycle.executions[nodes[2]["id"]][0]["input"]["folder"] == "/x"
     assert first["pipeline"] == {"id": flow.id, "nodeId": nodes[0]["id"], "executionId": cycle.id}
 
 
@@ -135,6 +137,15 @@ def test_batches_and_statistics(dl, project, dataset, truth, fill):
     not_found(dl, lambda: flow.execute_batch(filters=nowhere))
 
 
+def test_a_batch_waits_for_its_pipeline(dl, project, dataset, fill):
+    fill(2)
+    flow = project.pipelines.create(pipeline_json=pipeline([storage(dataset)]))
+    assert flow.execute_batch(dl.Filters(context={"datasets": [dataset.id]})).status == "success"
+    assert {each.status for each in flow.pipeline_executions.list().items} == {"pending"}
+    flow.install()
+    assert [each.status for each in flow.pipeline_executions.list().items] == ["success"] * 2
+
+
 def test_a_batch_that_is_too_large(dl, project, dataset, fill, monkeypatch):
     from alhelpers.platform.services.pipelines import lifecycle
 
@@ -212,7 +223,11 @@ def test_an_item_waits_in_its_task(dl, project, truth, labelling, fill):
     one, two = fill(2)
     flow = labelling()
     task = task_of(project)
-    assert task.name == f"{flow.name} - Label" and task.spec["type"] == "annotation"
+    assert task.name == "Label" and task.spec["type"] == "annotation"
+    for name in ("Label", f"Label ({flow.name})"):
+        assert project.tasks.get(task_name=name).id == task.id
+    (made,) = project.compositions.get(composition_id=flow.composition_id)["tasks"]
+    assert made["state"] == {"taskId": task.id}
     cycle, other = run(flow, {"item": one.id}), run(flow, {"item": two.id})
     assert cycle.status == "in-progress" and cycle.in_progress()
     assert statuses(cycle) == {"raw": "success", "Label": "in-progress", "truth": "pending"}
@@ -331,7 +346,7 @@ def test_label_then_review(dl, project, dataset, truth, fill):
         connect(nodes[2], nodes[1], action="discard"),
     ]
     flow = install(project, nodes, ways)
-    tasks = {each.name.split(" - ")[1]: each for each in project.tasks.list()}
+    tasks = {each.name: each for each in project.tasks.list()}
     assert tasks["Review"].spec["type"] == "qa"
     flow.execute_batch(dl.Filters(context={"datasets": [dataset.id]}))
     for item in items:
@@ -357,14 +372,26 @@ def test_the_sdks_task_node(dl, project, dataset, truth, fill, item):
     flow.nodes.add(task_node).connect(dl.DatasetNode("truth", project.id, truth.id))
     flow = flow.update().install()
     task = task_of(project)
+    assert [each.action for each in task.available_actions] == ["complete", "discard"]
     assert task.priority == 3 and task.recipe_id == recipe.id and task.task_owner == "ann@example.com"
     more = fill(5, remote_path="/more")
     for each in (item, *more):
         run(flow, {"item": each.id})
     shares = {each.annotator: each.total_items for each in task.assignments.list()}
     assert shares == {"ann@example.com": 3, "ben@example.com": 3}
-    set_status(item, task)
+    set_status(item, task, "complete")
     assert truth.items.list().items_count == 1
+
+
+def test_why_a_pipeline_does_not_start_is_in_its_composition(dl, project, dataset):
+    too_many = label(dataset, batchSize=10, maxBatchWorkload=7)
+    flow = project.pipelines.create(pipeline_json=pipeline([too_many]))
+    reason = "Request failed with status code 400, Failed to create a task"
+    fails(dl.exceptions.BadRequest, reason, flow.install)
+    filters = dl.Filters(resource=dl.FiltersResource.COMPOSITION)
+    filters.add(field="id", values=[flow.composition_id], operator=dl.FiltersOperations.IN)
+    found = dl.pipelines._list(filters=filters)
+    assert found["totalItemsCount"] == 1 and reason in found["items"][0]["errorText"]["message"]
 
 
 # ------------------------------------------------------------------------------------------------------ variables

@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from helpers_execution import until
-from pipeline_samples import code, executed, node, pipeline, port, statuses, successes
+from helpers_contract import make_service
+from helpers_execution import publish, until
+from pipeline_samples import code, connect, executed, node, pipeline, port, statuses, successes
 
 import alhelpers.platform
 from alhelpers.platform.launcher import call
@@ -41,6 +42,8 @@ def test_a_code_node_of_the_sdk(dl, project, dataset, fill):
     flow = flow.update().install()
     service = project.services.list().items[0]
     assert service.module_name == "default_module"
+    namespace = flow.nodes.get("Tag").namespace
+    assert (namespace.service_name, namespace.package_name) == (service.name, service.name)
     cycles = [flow.execute({"item": each.id}) for each in (one, two)]
     cycles = [ended(flow, each) for each in cycles]
     assert [each.status for each in cycles] == ["success", "success"]
@@ -136,6 +139,66 @@ def test_custom_and_function_nodes(dl, project, tmp_path):
         project.pipelines.create(pipeline_json=broken).install()
     with pytest.raises(dl.exceptions.NotFound, match="dpk not found"):
         project.pipelines.create(pipeline_json=pipeline([root | {"dpkName": "nowhere"}])).install()
+
+
+def test_a_single_input_is_repeated_for_a_list(dl, project):
+    """Values arrive at both inputs of a node: one for each pair of two lists, one for each value of one list."""
+    many = code("Many", "return [1, 2, 3], [4, 5, 6] if even else [4, 5]", [port("even", "Boolean")])
+    many["outputs"] = [port("a", "Integer[]"), port("b", "Integer[]")]
+    number = [port("x", "Integer"), port("y", "Integer")]
+    pairs, single = code("Pairs", "return x * y", number), code("Single", "return 10 * x + y", number)
+    for each in (pairs, single):
+        each["inputs"] = [port("x", "Integer"), port("y", "Integer")]
+        each["outputs"] = [port("z", "Integer")]
+        each["namespace"]["serviceName"] = f"{each['name'].lower()}-of-{project.id}"
+    last = code("Last", "return 7", [port("even", "Boolean")], [port("z", "Integer")])
+    start = code("Start", "return even", [port("even", "Boolean")], [port("even", "Boolean")])
+    ways = [connect(start, many), connect(start, last)]
+    ways += [connect(many, pairs), connect(many, pairs, output=1, into=1)]
+    ways += [connect(many, single), connect(last, single, into=1)]
+    flow = project.pipelines.create(
+        pipeline_json=pipeline([start, many, last, pairs, single], ways)
+    ).install()
+    assert {f"pairs-of-{project.id}", f"single-of-{project.id}"} < {
+        each.name for each in project.services.list().all()
+    }
+    cycle = ended(flow, flow.execute({"even": True}))
+    outputs = {
+        node["name"]: sorted(each["output"] for each in cycle.executions[node["id"]])
+        for node in (pairs, single)
+    }
+    assert cycle.status == "success" and outputs == {"Pairs": [4, 10, 18], "Single": [17, 27, 37]}
+    failed = ended(flow, flow.execute({"even": False}))
+    assert failed.status == "failed" and pairs["id"] not in failed.executions
+
+
+def test_a_node_keeps_its_service_when_its_model_changes(dl, project, tmp_path):
+    project.apps.install(publish(project, "brightness", tmp_path, name=f"brightness-{project.id}"))
+    base = project.models.get(model_name="brightness")
+    first, second = (base.clone(model_name=name, status="trained") for name in ("first", "second"))
+    predict = node("ml", "predict", metadata={"variableModel": "best"}, outputs=[port()])
+    predict["namespace"] = {"functionName": "predict", "projectName": "p"}
+    variables = [{"name": "best", "type": "Model", "value": first.id}]
+    flow = project.pipelines.create(pipeline_json=pipeline([predict], variables=variables)).install()
+    (service,) = project.services.list().items
+    flow.variables[0].value = second.id
+    flow.update()
+    (after,) = project.services.list().items
+    assert after.id == service.id and after.metadata["ml"]["modelId"] == second.id
+    first, second = (dl.models.get(model_id=each.id) for each in (first, second))
+    assert (first.status, second.status) == ("trained", "deployed")
+    assert [each.metadata["system"]["deploy"]["services"] for each in (first, second)] == [[], [service.id]]
+
+
+def test_a_module_runs_with_the_default_configuration(dl, project, tmp_path):
+    dpk = publish(project, "functions", tmp_path, name=f"configured-{project.id}")
+    manifest = dpk.to_json() | {"version": "2.0.0"}
+    default = {"name": "default", "runtime": {"concurrency": 7}, "executionTimeout": 44}
+    modules = [module | {"computeConfig": None} for module in manifest["components"]["modules"]]
+    manifest["components"] = {"modules": modules, "computeConfigs": [default]}
+    dpk = project.dpks.publish(dl.Dpk.from_json(manifest, client_api=dl.client_api, project=project))
+    service = make_service(dl, project, dpk.id, "configured")
+    assert (service.runtime.concurrency, service.execution_timeout) == (7, 44)
 
 
 # ------------------------------------------------------------------------------------------------------- survival

@@ -85,7 +85,7 @@ def test_variables_and_changes(dl, project, flow):
     read.update_variables_values(best_model="third")
     assert read.update().variables[0].value == "third"
     read.variables.append(dl.entities.Variable({"name": "config", "type": "Json", "value": {}}))
-    fails(dl.exceptions.BadRequest, "need different names", read.update)
+    fails(dl.exceptions.BadRequest, "must be different", read.update)
 
 
 def test_rename_and_settings(dl, project, flow):
@@ -108,7 +108,8 @@ def test_the_context_of_a_node(dl, flow):
 def test_connections_that_are_refused(dl, project, storage):
     # Ports of different types.
     one, other = storage("a"), node("storage", "b", inputs=[port("dataset", "Dataset")])
-    match = "connection source and target ports must be of the same type"
+    begin = "Invalid input specified, Failed to (create|update) pipeline: "
+    match = f"{begin}connection source and target ports must be of the same type"
     check_invalid(dl, project, match, pipeline([one, other], [connect(one, other)]))
     # An action that the port does not have.
     one, other = storage("a"), storage("b")
@@ -119,12 +120,16 @@ def test_connections_that_are_refused(dl, project, storage):
     one, other = storage("a"), storage("b")
     body = pipeline([one, other])
     body["startNodes"].append({"nodeId": other["id"], "type": "root"})
-    check_invalid(dl, project, "Pipeline may only include 1 root node", body)
+    check_invalid(dl, project, "Invalid input specified, Pipeline may only include 1 root node", body)
     # Cycles without a way out.
     one, other, third = storage("first"), storage("second"), storage("third")
     ring = [connect(one, other), connect(other, third), connect(third, other)]
-    check_invalid(dl, project, "Infinite Loop detected for node second", pipeline([one, other, third], ring))
-    check_invalid(dl, project, "Infinite Loop detected for node first", pipeline([one], [connect(one, one)]))
+    check_invalid(
+        dl, project, 'Infinite Loop detected for node "second"', pipeline([one, other, third], ring)
+    )
+    check_invalid(
+        dl, project, 'Infinite Loop detected for node "first"', pipeline([one], [connect(one, one)])
+    )
     # A condition that is not a filter.
     body = pipeline([storage("a"), storage("b")])
     body["connections"][0]["condition"] = "{nonsense"
@@ -162,7 +167,10 @@ CODE = {"id": "a", "type": "code"}
         ({"nodes": [CODE | {"namespace": "b"}]}, "'namespace' of node 'a' must be an object"),
         ({"nodes": [CODE | {"inputs": [{"name": "b", "type": "c", "actions": "d"}]}]}, "a list"),
         ({"nodes": [CODE | {"metadata": {"repeatable": 1}}]}, "must be true or false"),
-        ({"nodes": [{"id": "a", "type": "task"}, {"id": "a", "type": "task"}]}, "need different ids"),
+        (
+            {"nodes": [{"id": "a", "type": "task"}, {"id": "a", "type": "task"}]},
+            "ids of a pipeline.s nodes must be different",
+        ),
     ],
 )
 def test_broken_documents(dl, project, storage, change, match):
@@ -233,7 +241,8 @@ def test_triggers_follow_an_installed_pipeline(dl, project, dataset):
     made = made.update().install()
     (trigger,) = made.triggers.list().items
     assert trigger.resource == "Item" and trigger.actions == ["Created"]
-    assert trigger.filters == wanted.prepare(query_only=True)["filter"]
+    conditions = wanted.prepare(query_only=True)["filter"]["$and"]
+    assert trigger.filters == {"$and": [*conditions, {"datasetId": dataset.id}]}
     made.nodes[0].add_trigger(trigger_type=dl.TriggerType.CRON, cron="*/5 * * * *")
     made = made.update()
     (trigger,) = made.triggers.list().items

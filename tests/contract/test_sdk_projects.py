@@ -12,7 +12,7 @@ def test_a_project_round_trips(dl, project):
     assert [user.email for user in read.contributors] == [read.creator]
 
 
-@pytest.mark.parametrize("name", ["a/b", "a\\b", "<b>", 'say "x"', "what?", "a|b", "a*", "100%", "a\nb"])
+@pytest.mark.parametrize("name", ["a/b", "a\\b", "<b>", 'say "x"', "what?", "a\nb"])
 def test_a_name_with_illegal_characters_is_refused(dl, name):
     fails(dl.exceptions.BadRequest, "Failed to create project.*illegal characters", dl.projects.create, name)
     not_found(dl, lambda: dl.projects.get(project_name=name))
@@ -20,12 +20,16 @@ def test_a_name_with_illegal_characters_is_refused(dl, name):
         dl.projects.create(" ")
 
 
+def test_the_other_characters_are_legal_in_a_name(dl, project):
+    named = dl.projects.create(f"#$%^*| {project.id}")
+    assert dl.projects.get(project_name=named.name).id == named.id
+
+
 def test_a_project_is_found_by_id_and_by_name_only(dl, project):
     assert dl.projects.get(project_id=project.id).name == project.name
     assert dl.projects.get(project_name=project.name).id == project.id
-    for wanted in ({"project_id": "nonsense"}, {"project_id": MISSING}, {"project_name": "no such name"}):
-        with pytest.raises(dl.exceptions.NotFound):
-            dl.projects.get(**wanted)
+    get = dl.projects.get
+    not_found(dl, lambda: get(project_id=MISSING), lambda: get(project_name="no such name"))
     assert [each.id for each in dl.projects.list() if each.name == project.name] == [project.id]
 
 
@@ -83,8 +87,7 @@ def test_members(dl, project):
 def test_what_members_cannot_be(dl, project):
     fails(dl.exceptions.BadRequest, "member of project .* already", project.add_member, email=project.creator)
     fails(dl.exceptions.BadRequest, "e-mail address", project.add_member, email="nobody")
-    with pytest.raises(ValueError, match="Unknown role"):
-        project.add_member(email="x@example.com", role="king")
+    fails(ValueError, "Unknown role", project.add_member, email="x@example.com", role="king")
     for change in (project.update_member, project.remove_member):
         fails(dl.exceptions.NotFound, "not a member of project", change, email="x@example.com")
     fails(dl.exceptions.BadRequest, "needs an owner", project.remove_member, email=project.creator)
@@ -98,7 +101,6 @@ def test_there_is_no_system_project_and_no_driver(dl, project):
     assert list(project.drivers.list()) == []
     get = project.drivers.get
     not_found(dl, lambda: get(driver_name="s3"), lambda: get(driver_id=MISSING))
-    fails(dl.exceptions.NotFound, "not emulated offline", project.integrations.list)
 
 
 def test_settings(dl, project):

@@ -119,9 +119,9 @@ PATHS = [
     ("dir", "dir1", ""),
     ("filename", "/dir1/**", "bcd"),
     ("filename", "/dir1", "bcd"),
-    ("filename", "/dir1/dir2/*", "c"),
+    ("filename", "/dir1/dir2/*", "cd"),
     ("filename", "/**", "abcde"),
-    ("filename", "/*", "a"),
+    ("filename", "/*", "abcde"),
     ("filename", "/dir1/dir2/c.png", "c"),
     ("filename", "**/c.png", "c"),
     ("filename", "*.png", "abcde"),
@@ -134,6 +134,14 @@ PATHS = [
     ("metadata.system.mimetype", "video*", ""),
     ("metadata.system.originalname", "c.png", "c"),
 ]
+
+
+def test_without_a_sort_the_newest_come_first(dl, dataset, tree):
+    # Other filters the SDK itself sorts, by id.
+    for condition in ({}, {"metadata.system.size": {"$gt": 0}}):
+        filters = dl.Filters(custom_filter={"filter": condition})
+        created = [item.id for item in dataset.items.list(filters).items]
+        assert len(created) > 4 and created == sorted(created, reverse=True)
 
 
 def test_paths_and_wildcards(dl, dataset, tree, found):

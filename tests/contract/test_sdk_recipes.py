@@ -147,7 +147,7 @@ def test_a_recipe_is_changed(dl, dataset, recipe):
     del recipe.metadata["mine"]
     assert recipe.update(system_metadata=True).metadata == {"system": {"secret": 1}}
     recipe.ontology_ids = ["nowhere"]
-    fails(dl.exceptions.NotFound, "ontology not found: 'nowhere'", recipe.update)
+    fails(dl.exceptions.BadRequest, "ontology not found: 'nowhere' is not an id", recipe.update)
     assert dl.recipes.get(recipe_id=recipe.id).title == "better"
 
 

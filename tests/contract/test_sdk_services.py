@@ -50,7 +50,7 @@ def test_an_app_makes_its_services_which_are_found_by_name_and_id(dl, project, a
     assert {key: document.get(key) for key in sent} == sent
     project.services.name_validation("a-name")
     fails(dl.exceptions.NotFound, "Service not found", project.services.get, service_name="nothing")
-    not_found(dl, lambda: dl.services.get(service_id="nothing"))
+    not_found(dl, lambda: dl.services.get(service_id=MISSING))
     filters = dl.Filters(resource=dl.FiltersResource.SERVICE, field="name", values="functions-service")
     assert [each.id for each in project.services.list(filters).all()] == [service.id]
 
@@ -187,8 +187,3 @@ def test_a_follower_sees_lines_as_they_come(service, start, tmp_path):
     execution.terminate()
     follower.join(30)
     assert not follower.is_alive()
-
-
-def test_what_is_not_there_says_so(dl, project):
-    fails(dl.exceptions.NotFound, "not emulated offline", dl.computes.get, compute_id="x")
-    fails(dl.exceptions.NotFound, "not emulated offline", dl.service_drivers.get, service_driver_id="x")

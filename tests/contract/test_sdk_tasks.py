@@ -4,7 +4,7 @@ import datetime
 import json
 
 import pytest
-from helpers_contract import MISSING, classify, fails, get_json, not_found, refused
+from helpers_contract import MISSING, classify, fails, get_json, not_found, refused, send
 from helpers_tasks import ANN, BOB, CID, held, make, refs, status_of
 
 
@@ -123,6 +123,14 @@ def test_other_projects_do_not_count_as_existing(dl, dataset, items):
         other.delete(sure=True, really=True)
 
 
+@pytest.mark.parametrize("given", ["1924905600000", "2030-12-31T00:00:00Z"])
+def test_a_due_date_may_be_text(dl, dataset, items, given):
+    task = make(dataset)
+    send(dl, "patch", f"/annotationtasks/{task.id}", {"dueDate": given})
+    assert dataset.tasks.get(task_id=task.id).due_date == 1924905600000
+    refused(dl, "patch", f"/annotationtasks/{task.id}", {"dueDate": "soon"}, "'dueDate' must be")
+
+
 # -------------------------------------------------------------------------------------------------------- finding
 
 
@@ -134,7 +142,7 @@ def test_tasks_are_found_by_what_is_known_of_them(dl, project, dataset, items):
     items[0].update_status("completed", task_id=second.id)
 
     def names(**wanted):
-        return [task.name for task in project.tasks.list(**wanted)]
+        return sorted(task.name for task in project.tasks.list(**wanted))
 
     assert names() == ["first", "first_qa"]
     assert names(task_name="first") == ["first"]
@@ -151,9 +159,9 @@ def test_tasks_are_found_by_what_is_known_of_them(dl, project, dataset, items):
     assert names(recipe=MISSING) == []
     assert names(assignments=second.assignments.list()) == ["first_qa"]
     assert names(assignments=[first.assignmentIds[0], second.assignmentIds[0]]) == ["first", "first_qa"]
-    assert names(pages_size=1) == ["first"]
-    assert names(pages_size=1, page_offset=1) == ["first_qa"]
-    assert [task.id for task in project.tasks.list(project_ids=[project.id])] == [first.id, second.id]
+    assert names(pages_size=1) == ["first_qa"]  # the newest first
+    assert names(pages_size=1, page_offset=1) == ["first"]
+    assert [task.id for task in project.tasks.list(project_ids=[project.id])] == [second.id, first.id]
     assert dl.tasks.list(project_ids=MISSING) == []
 
 
@@ -167,17 +175,18 @@ def test_a_query_gives_pages_of_tasks(dl, project, dataset, items):
     assert (pages.items_count, pages.total_pages_count) == (5, 3)
     assert [task.name for page in pages for task in page] == ["t4", "t3", "t2", "t1", "t0"]
     wanted = dl.Filters(resource=dl.FiltersResource.TASK, field="name", values=["t1", "t3"], operator="in")
-    assert [task.name for task in project.tasks.list(filters=wanted).all()] == ["t1", "t3"]
+    assert [task.name for task in project.tasks.list(filters=wanted).all()] == ["t3", "t1"]
 
 
 def test_a_task_is_fetched_by_name_or_id(dl, project, dataset, items):
     task = make(dataset)
     assert project.tasks.get(task_name="label").id == task.id
     assert dataset.tasks.get(task_name="label").id == task.id
-    for missing in (MISSING, "no-id"):
-        with pytest.raises(dl.exceptions.NotFound):
-            project.tasks.get(task_id=missing)
-    not_found(dl, lambda: project.tasks.get(task_name="nothing"))
+    get = project.tasks.get
+    not_found(
+        dl, lambda: get(task_id=MISSING), lambda: get(task_id="1" * 12), lambda: get(task_name="nothing")
+    )
+    fails(dl.exceptions.BadRequest, "not an id", get, task_id="no-id")
     make(dataset)
     fails(dl.exceptions.NotFound, "More than one", project.tasks.get, task_name="label")
 
@@ -326,7 +335,7 @@ def test_a_dataset_lists_its_own_tasks_and_takes_them_along_when_it_is_deleted(d
     task, kept = make(dataset), make(other, name="kept")
     assert [found.id for found in dataset.tasks.list()] == [task.id]
     assert [found.id for found in other.tasks.list()] == [kept.id]
-    assert [found.id for found in project.tasks.list()] == [task.id, kept.id]
+    assert [found.id for found in project.tasks.list()] == [kept.id, task.id]
     dataset.delete(sure=True, really=True)
     assert [found.id for found in project.tasks.list()] == [kept.id]
     not_found(dl, lambda: project.tasks.get(task_id=task.id))

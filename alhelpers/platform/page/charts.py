@@ -12,7 +12,6 @@ Point = tuple[float, float]
 
 
 def figures(samples: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Draw the figures of a model's metrics, sorted by name."""
     found: dict[str, dict[str, list[Point]]] = {}
     for sample in samples:
         point = _point(sample.get("data"))

@@ -44,7 +44,6 @@ def mask_png(annotation: dict[str, Any]) -> bytes | None:
 
 
 def messages(annotation: dict[str, Any]) -> list[str]:
-    """Return the messages of a note."""
     try:
         written = annotation["coordinates"]["note"]["messages"]
         return [str(message["body"]) for message in written[:50]]

@@ -41,7 +41,6 @@ def lay_out(nodes: list[dict[str, Any]], connections: list[Any]) -> dict[str, An
 
 
 def lines(name: str) -> list[str]:
-    """Wrap a node's name into at most two lines."""
     return textwrap.wrap(name, 17, max_lines=2, placeholder="\N{HORIZONTAL ELLIPSIS}") or [""]
 
 

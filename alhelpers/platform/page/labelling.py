@@ -12,7 +12,6 @@ OPEN = "open"
 
 
 def task(call: Call) -> dict[str, Any]:
-    """Show a task: its progress, assignments, and items with buttons for their statuses."""
     row = call.store.row("tasks", call.params["task_id"])
     shown = call.store.parsed(row)
     rows = call.store.find("assignments", taskId=row.id, limit=MAX_ASSIGNMENTS)
@@ -38,7 +37,6 @@ def task(call: Call) -> dict[str, Any]:
 
 
 def _places(task_id: str, assignments: dict[str, Any], only: dict[str, str]) -> dict[str, Any]:
-    """Return the conditions on the task's items that are shown."""
     groups = [task_id, *assignments]
     if only["assignment"] in assignments:
         groups = [only["assignment"]]
@@ -67,7 +65,6 @@ def _card(
 
 
 def actions_of(task: dict[str, Any]) -> list[dict[str, str]]:
-    """List the statuses of a task."""
     return [
         {"action": action["action"], "text": str(action.get("displayName") or action["action"])}
         for action in task["availableActions"]
@@ -75,7 +72,6 @@ def actions_of(task: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _counts(task: dict[str, Any]) -> list[dict[str, Any]]:
-    """Count the items by status, for the tabs of the page."""
     status = task["itemStatus"]
     tabs = [
         {"status": "", "text": "All", "count": task["totalItems"]},
@@ -89,7 +85,6 @@ def _counts(task: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def item(call: Call) -> dict[str, Any]:
-    """Show an item, and its statuses in tasks."""
     return views.item(call) | {"places": _of_item(call, call.params["item_id"])}
 
 

@@ -9,7 +9,6 @@ from .views import pretty
 
 
 def environment() -> Environment:
-    """Return the environment that renders the templates."""
     made = Environment(
         loader=PackageLoader(__package__),
         autoescape=True,
@@ -30,7 +29,6 @@ def when(value: Any) -> str:
 
 
 def size(value: Any) -> str:
-    """Format a number of bytes."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "unknown"
     for unit in ("bytes", "KiB", "MiB"):
@@ -41,18 +39,15 @@ def size(value: Any) -> str:
 
 
 def percent(value: Any) -> str:
-    """Format a confidence as a percentage."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
     return f"{value:.1%}"
 
 
 def short(value: Any, length: int = 24) -> str:
-    """Shorten a text to a length."""
     text = str(value)
     return text if len(text) <= length else f"{text[: length - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def number(value: Any) -> str:
-    """Format a count with thousands separators."""
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
@@ -14,6 +14,7 @@ from ..api import Call, Raw
 from ..auth import Credentials
 from ..errors import ApiError, bad_request, not_found
 from ..logs import Logs
+from ..uploads import FORM_LIMIT, read_body
 from . import drawing, labelling, runs, session, views
 from .render import environment
 
@@ -22,7 +23,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # Runs a view on the state thread, as one transaction, and returns its result as JSON.
 OnState = Callable[[View, web.Request, Any], Awaitable[Raw]]
 
-FORM_LIMIT = 1 << 16
 # How often a page reloads while something runs.
 LIVE_SECONDS = 5
 LOG_LINES = 1000
@@ -93,7 +93,6 @@ class Pages:
         self.style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
     def add_to(self, router: web.UrlDispatcher) -> None:
-        """Add all routes."""
         for path, (template, view) in PAGES.items():
             router.add_get(path, self._page(template, view))
         for path, target in ADDRESSES.items():
@@ -111,11 +110,14 @@ class Pages:
 
     # ------------------------------------------------------------------------------------------------ log-in
 
-    async def serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Handle a request or ask for the token, and add the security headers."""
+    async def serve(self, request: web.Request, handler: Handler, known: set[Any]) -> web.StreamResponse:
+        """Handle a request or ask for the token, and add the security headers; `known` are logged in connections."""
+        logged_in = self._is_logged_in(request)
+        if logged_in:
+            known.add(request.protocol)
         if request.method == "GET" and "token" in request.query:
             answer: web.StreamResponse = self._login_by_link(request)
-        elif request.path in OPEN or self._is_logged_in(request):
+        elif request.path in OPEN or logged_in:
             answer = await handler(request)
         else:
             message = "Log in to see this page." if _cookie(request) is None else "This log-in has ended."
@@ -224,7 +226,6 @@ class Pages:
         return web.Response(body=body, status=status, content_type="text/html", charset="utf-8")
 
     def failure(self, status: int, message: str) -> web.Response:
-        """Return the page for an error."""
         answer = self._html("error.html", {"status": status, "message": message}, status=status)
         answer.headers.update(HEADERS)
         return answer
@@ -277,9 +278,4 @@ def _local_address(target: str) -> str:
 async def _form(request: web.Request) -> dict[str, str]:
     if request.content_type != "application/x-www-form-urlencoded":
         raise bad_request(f"a form must be sent urlencoded, got {request.content_type!r}")
-    if (request.content_length or FORM_LIMIT + 1) > FORM_LIMIT:
-        raise bad_request(f"a form must have a Content-Length of at most {FORM_LIMIT} bytes")
-    try:
-        return dict(parse_qsl((await request.read()).decode(), keep_blank_values=True))
-    except UnicodeDecodeError as error:
-        raise bad_request(f"the form must be UTF-8: {error}") from error
+    return await read_body(request, FORM_LIMIT) or {}

@@ -29,7 +29,6 @@ BUSY = ("in-progress", "inprogress", "running", "training", "pending", "queue", 
 
 
 def mood(status: Any) -> str:
-    """Return the colour class of a status."""
     word = str(status).lower()
     for name, words in (("good", GOOD), ("bad", BAD), ("busy", BUSY)):
         if word in words:
@@ -41,7 +40,6 @@ def mood(status: Any) -> str:
 
 
 def model(call: Call) -> dict[str, Any]:
-    """Show a model with its lineage, log, curves and evaluations."""
     row = call.store.row("models", call.params["model_id"])
     shown = call.store.parsed(row)
     mine = {"projectId": row.scope, "model": row.id}
@@ -63,7 +61,6 @@ def model(call: Call) -> dict[str, Any]:
 
 
 def _lineage(call: Call, model: dict[str, Any]) -> list[dict[str, Any]]:
-    """List the sources and the clones of a model."""
     app = as_dict(model.get("app"))
     found = [
         _link(call, "Trained on", "datasets", model.get("datasetId")),
@@ -129,7 +126,6 @@ def _artifacts(call: Call, model: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def pipeline(call: Call) -> dict[str, Any]:
-    """Show a pipeline as a graph, with each node's executions counted by status."""
     row = call.store.row("pipelines", call.params["pipeline_id"])
     shown = call.store.parsed(row)
     # A reset restarts the counters and keeps earlier cycles.
@@ -173,7 +169,6 @@ def cycle(call: Call) -> dict[str, Any]:
 
 
 def _counts(cycles: list[dict[str, Any]]) -> dict[str, Counter[str]]:
-    """Count each node's executions in these cycles by status."""
     counts: dict[str, Counter[str]] = {}
     for one in cycles:
         for node_id, found in one["counts"].items():
@@ -216,7 +211,6 @@ def drawn(pipeline: dict[str, Any], counts: dict[str, Counter[str]]) -> dict[str
 
 
 def executions(call: Call) -> dict[str, Any]:
-    """Show the executions of a project, all or those with one status."""
     row = call.store.row("projects", call.params["project_id"])
     only = call.query.get("status", "")
     mine = {"status": only} if only else {}
@@ -232,7 +226,6 @@ def executions(call: Call) -> dict[str, Any]:
 
 
 def execution(call: Call) -> dict[str, Any]:
-    """Show one execution with its input and output."""
     row = call.store.row("executions", call.params["execution_id"])
     shown = call.store.parsed(row)
     pipeline, model = as_dict(shown.get("pipeline")), as_dict(shown.get("model"))

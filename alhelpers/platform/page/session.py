@@ -28,13 +28,11 @@ def is_key(credentials: Credentials, offered: str) -> bool:
 
 
 def new_session(credentials: Credentials) -> str:
-    """Return a new cookie, valid for a week."""
     value = f"{int(time.time()) + LIFETIME}.{secrets.token_hex(12)}"
     return f"{value}.{_sign(credentials.secret, 'session ' + value)}"
 
 
 def is_session(credentials: Credentials, cookie: str) -> bool:
-    """Check a cookie's signature and age."""
     value, _, signature = cookie.rpartition(".")
     genuine = _equal(signature, _sign(credentials.secret, "session " + value))
     return genuine and int(value.partition(".")[0]) > time.time()

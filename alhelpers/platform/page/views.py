@@ -12,7 +12,9 @@ from urllib.parse import urlencode
 from ..api import Call
 from ..errors import bad_request, not_found
 from ..query import matching, plan_for
-from ..services.items.content import MAX_PIXELS, guess_type
+from ..services.items.content import guess_type
+from ..services.items.files import locate
+from ..services.items.images import MAX_PIXELS
 from ..services.recipes.models import PALETTE
 from ..store import Row
 from . import drawing
@@ -34,7 +36,6 @@ Crumb = tuple[str, str]
 
 
 def projects(call: Call) -> dict[str, Any]:
-    """Show all projects."""
     paging, rows = listing(call, "projects", "name")
     return {"paging": paging, "projects": [_project_card(call, row) for row in rows]}
 
@@ -57,7 +58,6 @@ def _in_project(kind: str, project_id: str) -> dict[str, Any]:
 
 
 def project(call: Call) -> dict[str, Any]:
-    """Show the newest documents of each kind in a project."""
     row = call.store.row("projects", call.params["project_id"])
     shown: dict[str, Any] = {"project": call.store.parsed(row), "crumbs": []}
     for kind in ("datasets", "models", "pipelines", "tasks", "executions", "apps", "services"):
@@ -81,7 +81,6 @@ def _dataset_counts(call: Call, dataset_id: str) -> dict[str, int]:
 
 
 def dataset(call: Call) -> dict[str, Any]:
-    """Show a page of a dataset's items, filtered by folder, tag, label and name."""
     row = call.store.row("datasets", call.params["dataset_id"])
     shown = call.store.parsed(row)
     filters = {name: call.query.get(name, "").strip() for name in ("folder", "tag", "label", "name")}
@@ -143,7 +142,6 @@ def _items_query(filters: dict[str, str]) -> dict[str, Any]:
 
 
 def card(call: Call, row: Row, colours: dict[str, str]) -> dict[str, Any]:
-    """Describe an item as a thumbnail with its annotations."""
     item = call.store.parsed(row)
     rows = call.store.find("annotations", itemId=row.id, limit=THUMBNAIL_SHAPES)
     found = [call.store.parsed(one) for one in rows]
@@ -165,7 +163,6 @@ def card(call: Call, row: Row, colours: dict[str, str]) -> dict[str, Any]:
 
 
 def item(call: Call) -> dict[str, Any]:
-    """Show one item with its annotations and metadata."""
     row = call.store.row("items", call.params["item_id"])
     shown = call.store.parsed(row)
     dataset_row = call.store.row("datasets", shown["datasetId"])
@@ -256,20 +253,11 @@ def _size(value: Any) -> bool:
 
 def content(call: Call) -> dict[str, Any]:
     """Return the path of an item's bytes, and their type if a browser may show them."""
-    row = call.store.row("items", call.params["item_id"])
-    if row.blob is None:
-        raise bad_request(f"item {row.id} is a directory: it has no bytes")
-    name = call.store.parsed(row)["name"]
-    mimetype = guess_type(name)
-    return {
-        "path": str(call.store.blob_path(row.blob)),
-        "name": name,
-        "mimetype": mimetype if mimetype in PICTURES else None,
-    }
+    found = locate(call)
+    return found | {"mimetype": found["mimetype"] if found["mimetype"] in PICTURES else None}
 
 
 def mask(call: Call) -> dict[str, Any]:
-    """Return the annotation with the mask."""
     annotation = call.store.get("annotations", call.params["annotation_id"])
     if annotation.get("type") != "binary" or drawing.mask_png(annotation) is None:
         raise not_found("mask of annotation", annotation["id"])
@@ -280,7 +268,6 @@ def mask(call: Call) -> dict[str, Any]:
 
 
 def listing(call: Call, kind: str, order: str = "-id", **fields: Any) -> tuple[dict[str, Any], Iterator[Row]]:
-    """Return one page of a kind's documents."""
     number = page_number(call)
     total = call.store.count(kind, **fields)
     rows = call.store.find(kind, order=order, limit=PAGE, offset=(number - 1) * PAGE, **fields)
@@ -288,7 +275,6 @@ def listing(call: Call, kind: str, order: str = "-id", **fields: Any) -> tuple[d
 
 
 def page_number(call: Call) -> int:
-    """Read the page number, from 1."""
     text = call.query.get("page") or "1"
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:12]) <= 10**9:
         raise bad_request(f"'page' must be a whole number from 1, got {text!r}")
@@ -314,14 +300,12 @@ def pages(call: Call, number: int, total: int, size: int = PAGE) -> dict[str, An
 
 
 def project_crumbs(call: Call, project_id: str | None) -> list[Crumb]:
-    """Return the link back to a project."""
     for row in call.store.find("projects", id=project_id):
         return [(call.store.parsed(row)["name"], f"/projects/{row.id}")]
     return []
 
 
 def name_of(call: Call, kind: str, document_id: Any) -> str | None:
-    """Return the name of a document, or None if not found."""
     if not isinstance(document_id, str):
         return None
     row = call.store.first(kind, id=document_id)
@@ -357,7 +341,6 @@ def _palette(tag: str) -> str:
 
 
 def tags_of(item: dict[str, Any]) -> list[str]:
-    """List the tags of an item, its subset among them."""
     return sorted(str(tag) for tag, value in as_dict(system_of(item).get("tags")).items() if value)
 
 
@@ -367,16 +350,13 @@ def system_of(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def pretty(value: Any, limit: int = 20_000) -> str:
-    """Format JSON with indentation, cut at a limit."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return text if len(text) <= limit else f"{text[:limit]}\n... and {len(text) - limit} characters more"
 
 
 def as_dict(value: Any) -> dict[str, Any]:
-    """Return a client's value if it is an object, else {}."""
     return value if isinstance(value, dict) else {}
 
 
 def as_list(value: Any) -> list[Any]:
-    """Return a client's value if it is a list, else []."""
     return value if isinstance(value, list) else []

@@ -10,6 +10,7 @@ from .exports import routes as exports
 from .features import routes as features
 from .items import routes as items
 from .models import routes as models
+from .organizations import routes as organizations
 from .packages import routes as packages
 from .pipelines import routes as pipelines
 from .projects import routes as projects
@@ -19,11 +20,10 @@ from .services import routes as services
 from .settings import routes as settings
 from .tasks import routes as tasks
 from .triggers import routes as triggers
-from .users import routes as users
 
 _SERVICES = (
     *(
-        users,
+        organizations,
         projects,
         settings,
         datasets,

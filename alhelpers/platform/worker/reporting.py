@@ -28,7 +28,6 @@ class Reporter:
         self.running: set[str] = set()
 
     def send(self, kind: str, **content: Any) -> None:
-        """Send a message."""
         line = json.dumps({"kind": kind, **content}).encode() + b"\n"
         with self._lock:
             self._pipe.write(line)
@@ -57,7 +56,6 @@ class Printed(io.TextIOBase):
         self._open: dict[int, str] = {}
 
     def writable(self) -> bool:
-        """Return True."""
         return True
 
     def write(self, text: str) -> int:
@@ -87,7 +85,6 @@ class Logged(logging.Handler):
         self.setFormatter(logging.Formatter("[%(name)s] %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record."""
         self._reporter.log(record.levelname, self.format(record))
 
 

@@ -74,7 +74,6 @@ class Runner:
         self.target = python if service_class is None else self._create(service_class)
 
     def _create(self, service_class: type) -> Any:
-        """Create the service's instance with its configured inputs."""
         given = self.service.init_input or {}
         declared = {each["name"]: each for each in self.module.get("initInputs") or []}
         arguments = {}

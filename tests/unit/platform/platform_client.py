@@ -49,13 +49,15 @@ class Client:
     def dataset(self, name="d"):
         return self.send("POST", "/datasets", {"name": name, "projects": [self.project(f"of-{name}")["id"]]})
 
-    def upload(self, dataset_id, path, content):
+    def upload(self, dataset_id, path, content, mode="skip"):
         form = (
             f'--b\r\nContent-Disposition: form-data; name="path"\r\n\r\n{path}\r\n'
             '--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
         ).encode()
         kind = "multipart/form-data; boundary=b"
-        return self.send("POST", f"/datasets/{dataset_id}/items", form + content + b"\r\n--b--\r\n", kind)
+        return self.send(
+            "POST", f"/datasets/{dataset_id}/items?mode={mode}", form + content + b"\r\n--b--\r\n", kind
+        )
 
     def annotate(self, item_id, *annotations):
         return self.send("POST", f"/items/{item_id}/annotations", list(annotations))

@@ -1,20 +1,18 @@
-"""Killing servers under load: a nursery of server processes, clients that keep books, and an audit of what is left.
+"""Killing servers under load: a nursery of server processes, clients that keep books, and an audit of what is left."""
 
-Run as a script it kills as often as it is told: ``python tests/unit/platform/platform_crash.py --kills 300``.
-"""
-
-import argparse
 import hashlib
 import http.client
+import io
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
+import zipfile
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
@@ -38,8 +36,20 @@ for line in sys.stdin:
 """
 
 
+# Kills with one folder; the last of them come while pipelines run, and some before them while the disk is full.
+GENERATION, WITH_FULL_DISK, WITH_PIPELINES = 25, range(8, 12), range(21, 25)
+PORTS = [{"portId": "i", "name": "n", "type": "Integer"}, {"portId": "o", "name": "twice", "type": "Integer"}]
+NODE = {"id": "n", "name": "n", "type": "code", "metadata": {}, "inputs": PORTS[:1], "outputs": PORTS[1:]}
+CODE = "class ServiceRunner:\n    def run(self, n):\n        return 2 * n\n"
+NODE["config"] = {"package": {"code": CODE, "name": "run", "type": "code"}}
+
+
 class Lost(Exception):
     """The server went away in the middle of a request: it may have been done, or not."""
+
+
+class Full(Exception):
+    """The server could not write: it has done nothing."""
 
 
 class Nursery:
@@ -47,6 +57,7 @@ class Nursery:
 
     def __init__(self) -> None:
         root = Path(__file__).resolve().parents[3]
+        self.slowest = 0.0
         self.process = subprocess.Popen(
             [sys.executable, "-c", NURSERY],
             stdin=subprocess.PIPE,
@@ -66,10 +77,12 @@ class Nursery:
 
     def start(self, folder: Path) -> tuple[int, str]:
         """Start a server, and return its process id and address."""
+        begun = time.monotonic()
         child = self.fork(folder)
         while True:
             line = self.process.stdout.readline()
             if line.startswith("{") and json.loads(line)["pid"] == child:
+                self.slowest = max(self.slowest, time.monotonic() - begun)
                 return child, json.loads(line)["url"].removeprefix("http://")
 
     def close(self) -> None:
@@ -99,6 +112,10 @@ class Book:
     items: dict[str, dict] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
     metrics: int = 0
+    # How many files are in an export, and what the cycles of the pipeline were given.
+    exports: dict[str, int] = field(default_factory=dict)
+    pipeline: str = ""
+    cycles: dict[str, int] = field(default_factory=dict)
     artifacts: list[str] = field(default_factory=list)
     pending: tuple | None = None
     number: int = 0
@@ -108,8 +125,9 @@ class Book:
 class Caller:
     """A client that works on its own dataset and model until the server dies."""
 
-    def __init__(self, book: Book, address: str, token: str) -> None:
+    def __init__(self, book: Book, address: str, token: str, *, full: bool, pipelines: bool) -> None:
         self.book = book
+        self.full, self.pipelines = full, pipelines
         self.token = token
         self.connection = http.client.HTTPConnection(address, timeout=30)
         self.random = random.Random(book.seed * 1000 + book.requests)
@@ -123,6 +141,8 @@ class Caller:
             content = answer.read()
         except (OSError, http.client.HTTPException) as error:
             raise Lost from error
+        if self.full and answer.status == 500:
+            raise Full
         assert answer.status == 200, (method, path, answer.status, content)
         self.book.requests += 1
         return json.loads(content)
@@ -142,12 +162,19 @@ class Caller:
         body = {"name": "d", "projects": [self.book.project]}
         self.book.dataset = self.send("POST", "/datasets", body)["id"]
         self.book.model = self.send("POST", "/ml/models", {"name": "m", "projectId": self.book.project})["id"]
+        body = {"name": "p", "projectId": self.book.project, "nodes": [NODE]}
+        body["startNodes"] = [{"nodeId": "n", "type": "root"}]
+        self.book.pipeline = self.send("POST", "/pipelines", body)["id"]
+        self.send("POST", f"/pipelines/{self.book.pipeline}/install", {})
 
     def work(self) -> None:
         """Send requests until the server is gone."""
         with suppress(Lost):
             while True:
-                self.step()
+                try:
+                    self.step()
+                except Full:
+                    self.book.pending = None
         self.connection.close()
 
     def step(self) -> None:
@@ -155,6 +182,14 @@ class Caller:
         book.number += 1
         known = list(book.items)
         choice = self.random.random() if known else 0.0
+        if self.pipelines and choice < 0.1:
+            book.pending = ("cycle", book.number)
+            made = self.send(
+                "POST", f"/pipelines/{book.pipeline}/execute", {"pipeline": {"input": {"n": book.number}}}
+            )
+            book.cycles[made["id"]] = book.number
+            book.pending = None
+            return
         item = self.random.choice(known) if known else ""
         if choice < 0.3:
             content = self.random.randbytes(self.random.choice([0, 10, 5_000, 300_000]))
@@ -197,7 +232,10 @@ class Caller:
             book.pending = ("content", item, digest(content))
             self.upload(name, content, {}, mode="overwrite")
             book.items[item]["sha"] = digest(content)
-        elif choice < 0.95:
+        elif choice < 0.92:
+            made = self.send("POST", f"/datasets/{book.dataset}/export", {"exportType": "zip"})
+            book.exports[made["spec"]["outputItemId"]] = made["spec"]["totalItems"]
+        elif choice < 0.96:
             book.pending = ("metrics", 5)
             sample = {"modelId": book.model, "figure": "loss", "legend": "train"}
             sample["data"] = {"x": book.number, "y": 1}
@@ -270,6 +308,32 @@ def audit_book(store: Store, book: Book) -> None:
         book.items[item] = actual
     assert not [item for item in book.deleted if store.count("items", id=item)]
     audit_model(store, book, pending)
+    for export, number in book.exports.items():
+        content = store.blob_path(store.row("items", export).blob).read_bytes()
+        assert len(zipfile.ZipFile(io.BytesIO(content)).namelist()) == number
+    found = {row.id: json.loads(row.doc) for row in store.find("cycles", pipelineId=book.pipeline)}
+    assert len(found.keys() - book.cycles.keys()) <= (pending[0] == "cycle")
+    for cycle in book.cycles:
+        assert found[cycle]["status"] in ("pending", "in-progress", "success"), found[cycle]
+    book.cycles |= {cycle: pending[1] for cycle in found.keys() - book.cycles.keys()}
+
+
+def audit_ends(caller: Caller) -> None:
+    """Wait until all cycles have ended, and check what came out of them."""
+    book, query = caller.book, {"resource": "pipelineState", "pageSize": 1000}
+    query["filter"] = {"pipelineId": caller.book.pipeline}
+    limit = time.monotonic() + 120
+    while time.monotonic() < limit:
+        found = caller.send("POST", "/pipelines/query", query)["items"]
+        if all(each["status"] == "success" for each in found):
+            break
+        time.sleep(0.2)
+    ended = {each["id"]: each["status"] for each in found}
+    assert ended == dict.fromkeys(book.cycles, "success"), (ended, book.cycles)
+    for cycle, number in book.cycles.items():
+        body = {"resource": "executions", "filter": {"pipeline.executionId": cycle}}
+        (execution,) = caller.send("POST", "/query/faas", body)["items"]
+        assert execution["output"] == 2 * number, execution
 
 
 def after(pending: tuple, item: str, expected: dict) -> dict:
@@ -295,8 +359,13 @@ def audit_model(store: Store, book: Book, pending: tuple) -> None:
     book.artifacts = artifacts
 
 
-def soak(folder: Path, kills: int, clients: int = 3, seed: int = 0, stop_at: float = inf) -> tuple[int, int]:
-    """Kill a server again and again under load and while it starts; return the kills and the acknowledged requests."""
+def soak(
+    folder: Path, kills: int, clients: int = 3, seed: int = 0, stop_at: float = inf
+) -> tuple[int, int, float]:
+    """Kill a server again and again, under load and while it starts.
+
+    Return the kills, the acknowledged requests, and the seconds of the slowest start.
+    """
     chance = random.Random(seed)
     nursery = Nursery()
     books: list[Book] = []
@@ -304,7 +373,7 @@ def soak(folder: Path, kills: int, clients: int = 3, seed: int = 0, stop_at: flo
     total = 0
     try:
         while done < kills and time.monotonic() < stop_at:
-            if done % 25 == 0:  # a new folder, so that audits stay short
+            if done % GENERATION == 0:  # a new folder, so that audits stay short
                 generation += 1
                 total += sum(book.requests for book in books)
                 state, books = folder / f"state{generation}", [Book(number) for number in range(clients)]
@@ -312,27 +381,35 @@ def soak(folder: Path, kills: int, clients: int = 3, seed: int = 0, stop_at: flo
                 pid = nursery.fork(state)
                 time.sleep(chance.random() * 0.15)
                 kill(pid)
-                done += 1
             pid, address = nursery.start(state)
+            full, pipelines = done % GENERATION in WITH_FULL_DISK, done % GENERATION in WITH_PIPELINES
             token = json.loads((state / "credentials.json").read_text())["token"]
-            callers = [Caller(book, address, token) for book in books]
+            callers = [Caller(book, address, token, full=full, pipelines=pipelines) for book in books]
             if not books[0].dataset:
                 for caller in callers:
                     caller.prepare()
+            if full:
+                size = chance.randrange(2_000_000)
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, size))
             failures: list[BaseException] = []
             threads = [threading.Thread(target=_work, args=(caller, failures)) for caller in callers]
             for thread in threads:
                 thread.start()
-            time.sleep(0.02 + chance.random() * 0.3)
+            time.sleep(0.02 + chance.random() * (4.0 if pipelines else 0.3))
             kill(pid)
             for thread in threads:
                 thread.join(40)
             assert not failures, failures
             done += 1
             audit(state, books, thorough=done % 10 < 2)
+            if done % GENERATION == 0:
+                pid, address = nursery.start(state)
+                for book in books:
+                    audit_ends(Caller(book, address, token, full=False, pipelines=False))
+                kill(pid)
     finally:
         nursery.close()
-    return done, total + sum(book.requests for book in books)
+    return done, total + sum(book.requests for book in books), nursery.slowest
 
 
 def _work(caller: Caller, failures: list[BaseException]) -> None:
@@ -340,21 +417,3 @@ def _work(caller: Caller, failures: list[BaseException]) -> None:
         caller.work()
     except BaseException as error:  # noqa: BLE001 - handed to the main thread
         failures.append(error)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="kill servers under load, and check what is left")
-    parser.add_argument("--kills", type=int, default=300)
-    parser.add_argument("--clients", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        kills, requests = soak(Path(folder), options.kills, options.clients, options.seed)
-    seconds = time.monotonic() - started
-    print(f"{kills} kills, {requests} acknowledged requests checked, none lost, in {seconds:.0f} s")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

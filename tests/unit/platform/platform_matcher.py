@@ -51,7 +51,7 @@ def brute_operator(path, operator, operand, document):
     if operator == "$glob" or (
         operator == "$eq" and path in WILDCARDS and isinstance(operand, str) and "*" in operand
     ):
-        expression = brute_pattern(operand, path)
+        expression = ".*".join(map(re.escape, operand.split("*")))
         found = any(
             isinstance(each, str) and re.fullmatch(expression, each, re.DOTALL) for each in candidates
         )
@@ -91,17 +91,6 @@ def brute_reach(value, parts):
             if isinstance(element, dict):
                 reached += brute_reach(element, parts)
     return reached
-
-
-def brute_pattern(pattern, path):
-    one = "[^/]*" if path == "filename" else ".*"
-    if path == "filename":
-        # Every path begins with a slash: a star before it means any folder.
-        pattern = re.sub(r"^\*+", "**", pattern)
-    parts = re.split(r"(\*+)", pattern)
-    return "".join(
-        re.escape(part) if not part.startswith("*") else (one if part == "*" else ".*") for part in parts
-    )
 
 
 def canonical(value):

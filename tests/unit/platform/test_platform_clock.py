@@ -1,10 +1,11 @@
 """Cron triggers and the clock: on time, at once when it is moved, and once for all that was missed."""
 
 import asyncio
+import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from platform_client import Client
+from platform_client import Client, Refused
 
 import alhelpers.platform
 from alhelpers.platform.clock import Alarm, Clock
@@ -73,6 +74,44 @@ def test_what_is_missed_while_nothing_runs_fires_once(tmp_path):
         assert cycles(client) == 2
         platform.advance_clock(24 * 3600)
         assert cycles(client) == 3
+
+
+def test_one_bad_trigger_harms_only_itself(tmp_path, caplog):
+    with alhelpers.platform.start(tmp_path, clock=standing(MONDAY)) as platform:
+        client = Client(platform.url, platform.token)
+        pipeline = installed(client, "0 * * * *")
+        first, *_ = client.send("POST", "/query/faas", {"resource": "triggers", "filter": {}})["items"]
+        body = {
+            "projectId": first["projectId"],
+            "name": "x",
+            "type": "Cron",
+            "spec": first["spec"] | {"input": [1]},
+        }
+        with pytest.raises(Refused, match="'input' is an object"):
+            client.send("POST", "/triggers", body)
+        spec = first["spec"] | {"operation": {"type": "pipeline", "id": pipeline, "nodeId": "n"}}
+        for name in ("bad-1", "bad-2"):
+            client.send("POST", "/triggers", body | {"name": name, "spec": spec | {"input": {}}})
+    database = sqlite3.connect(tmp_path / "platform.sqlite")
+    with database:  # as an earlier version stored it
+        database.execute(
+            "UPDATE documents SET doc = replace(doc, '\"input\":{}', '\"input\":[1]') WHERE name LIKE 'bad%'"
+        )
+    database.close()
+    with alhelpers.platform.start(tmp_path, clock=standing(MONDAY)) as platform:
+        client = Client(platform.url, platform.token)
+        for hour in (1, 2):
+            platform.advance_clock(3600)
+            assert cycles(client) == hour
+    assert caplog.text.count("the cron trigger") >= 4
+
+
+def test_the_clock_stops_before_the_last_year():
+    clock = standing(MONDAY)
+    with pytest.raises(ApiError, match="beyond the year 9000"):
+        for _ in range(30):
+            clock.advance(9.9e9)
+    assert clock.now().year < 9001
 
 
 def test_the_real_clock_needs_no_push(tmp_path):

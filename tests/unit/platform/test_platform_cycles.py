@@ -1,14 +1,17 @@
 """How values travel through a pipeline, with functions whose results the test decides: no worker runs."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 
 from alhelpers.platform.api import Call, run_listeners
 from alhelpers.platform.errors import ApiError
 from alhelpers.platform.services import LISTENERS
+from alhelpers.platform.services.datasets import models as datasets
 from alhelpers.platform.services.executions import models as executions
-from alhelpers.platform.services.pipelines import engine, lifecycle, models, values
+from alhelpers.platform.services.items import models as items
+from alhelpers.platform.services.pipelines import engine, lifecycle, models, validation, values
 from alhelpers.platform.services.projects import models as projects
 
 USER = "me@example.com"
@@ -289,3 +292,79 @@ def test_a_node_that_is_gone_ends_its_branch(bench, line):
 )
 def test_references(kind, value, expected):
     assert values.reference(kind, value) == expected
+
+
+# -------------------------------------------------------------------------------------------------------- rings
+
+
+@pytest.fixture
+def chain(bench, store):
+    """Datasets by name, and a function that installs a pipeline of dataset nodes which clones start."""
+    ids = {}
+    for name in "abc":
+        ids[name] = bench.do(
+            lambda store, name=name: datasets.create(store, name, bench.project["id"], USER)
+        )["id"]
+
+    def install(*names, condition=None, **spec):
+        nodes = [
+            {"id": f"{place}", "name": name, "type": "storage", "metadata": {"datasetId": ids[name]}}
+            | {"inputs": [port("item", "Item")], "outputs": [port("item", "Item")]}
+            for place, name in enumerate(names)
+        ]
+        pairs = itertools.pairwise(nodes)
+        links = [connect(one, two, **({"condition": condition} if condition else {})) for one, two in pairs]
+        trigger = {
+            "type": "Event",
+            "spec": {"actions": ["Created", "Clone"], "executionMode": "Always"} | spec,
+        }
+        start = {"nodeId": "0", "type": "root", "trigger": trigger}
+        body = {"name": "".join(names), "projectId": bench.project["id"], "startNodes": [start]}
+
+        def both(store):
+            pipeline = models.create(store, body | {"nodes": nodes, "connections": links}, USER)
+            lifecycle.install(store, pipeline, USER, None)
+
+        bench.do(both)
+
+    def upload(name):
+        item = bench.do(lambda store: items.add_bytes(store, ids[name], "/x.png", b"x", USER))
+        bench.do(lambda store: store.emit("Item", "Created", item["id"], dataset=ids[name]))
+        return [store.count("items", datasetId=each, type="file") for each in ids.values()]
+
+    return SimpleNamespace(install=install, upload=upload)
+
+
+@pytest.mark.parametrize("condition", [{}, {"$and": [{"hidden": False}, {"type": "file"}]}])
+@pytest.mark.parametrize(
+    "rings", [["aba"], ["ab", "ba"], ["ab", "bca"], ["ab", "bc", "ca"], ["abab"], ["abca"]]
+)
+def test_a_ring_of_datasets_is_not_installed(chain, rings, condition):
+    for names in rings[:-1]:
+        chain.install(*names)
+    with pytest.raises(ApiError, match="would clone each item for ever"):
+        chain.install(*rings[-1], filter=condition)
+
+
+@pytest.mark.parametrize("lines", [["ab", "bc", "ac"], ["abc"], ["aab"]])
+def test_what_is_no_ring_is_installed(chain, lines):
+    for names in lines:
+        chain.install(*names)
+    assert sum(chain.upload("a")) < 10
+
+
+def test_a_ring_that_is_there_already_keeps_up_no_other_pipeline(chain, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(validation, "check_rings", lambda store, pipeline: None)
+        chain.install("a", "b")
+        chain.install("b", "a")
+    chain.install("c")
+    with pytest.raises(ApiError, match=r"the pipelines \['ab', 'ba'\] would clone each item for ever"):
+        chain.install("c", "a")
+
+
+def test_a_ring_that_could_end_does_so(chain):
+    """Its filters let everything pass, which nobody can know when it is installed."""
+    chain.install("a", "b", condition='{"name": {"$ne": "y"}}')
+    chain.install("b", "a", filter={"name": {"$ne": "y"}})
+    assert 40 < sum(chain.upload("a")) <= 60

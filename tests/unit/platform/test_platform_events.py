@@ -3,6 +3,7 @@
 import pytest
 
 from alhelpers.platform.api import Call, run_listeners
+from alhelpers.platform.errors import ApiError
 from alhelpers.platform.services import LISTENERS, ROUTES
 from alhelpers.platform.services.datasets import models as datasets
 from alhelpers.platform.services.items import models as items
@@ -78,18 +79,18 @@ def test_changes_of_items(send, upload, dataset, item):
     bulk = {"query": query, "updateQuery": {"update": metadata, "systemSpace": True}}
     split = {"itemsQuery": query, "MLSplitList": {"train": 100, "validation": 0, "test": 0}}
     for method, path, body in (
-        ("PATCH", "/items/{item_id}", metadata),
+        ("PATCH", "/items/{id}", metadata),
         ("POST", "/datasets/{dataset_id}/query", query | {"update": metadata}),
         ("POST", "/datasets/{dataset_id}/items/bulk-update-metadata", bulk),
         ("POST", "/datasets/{dataset_id}/items/collections/bulk-add", {"query": query, "collections": ["c"]}),
         ("POST", "/datasets/{dataset_id}/split", split),
     ):
-        told = send(method, path, body, item_id=item, dataset_id=dataset)
+        told = send(method, path, body, id=item, dataset_id=dataset)
         assert told == [("Item", "Updated", item)], path
     send("POST", "/items/{item_id}/annotations", {"type": "class", "label": "x"}, item_id=item)
     told = send("POST", "/datasets/{dataset_id}/query", query | {"delete": True}, dataset_id=dataset)
     assert [each[:2] for each in told] == [("Annotation", "Deleted"), ("Item", "Deleted")]
-    assert send("DELETE", "/items/{item_id}", item_id=other) == [("Item", "Deleted", other)]
+    assert send("DELETE", "/items/{id}", id=other) == [("Item", "Deleted", other)]
 
 
 def test_clones_are_clones_and_not_created(send, dataset, item):
@@ -104,7 +105,7 @@ def test_datasets(send, project, dataset):
     told = send("POST", "/datasets", {"name": "new", "projects": [project]})
     assert [each[:2] for each in told] == [("Dataset", "Created")]
     for method, action in (("PATCH", "Updated"), ("DELETE", "Deleted")):
-        told = send(method, "/datasets/{dataset_id}", {"name": "other"}, dataset_id=dataset)
+        told = send(method, "/datasets/{id}", {"name": "other"}, id=dataset)
         assert told == [("Dataset", action, dataset)]
 
 
@@ -131,7 +132,7 @@ def test_vectors_go_with_the_annotation_that_they_are_of(store, send, project, i
     vector = {"featureSetId": only(store, "feature_sets"), "entityId": only(store, "annotations")}
     send("POST", "/features/vectors", [vector | {"value": [1]}])
     assert store.count("feature_vectors") == 1
-    send("DELETE", "/items/{item_id}", item_id=item)
+    send("DELETE", "/items/{id}", id=item)
     assert store.count("annotations") == store.count("feature_vectors") == 0
 
 
@@ -139,11 +140,11 @@ def test_models(store, send, project):
     assert actions(send("POST", "/ml/models", {"name": "m", "projectId": project}), "Model") == ["Created"]
     model = only(store, "models")
     for method, path, body, action in (
-        ("PATCH", "/ml/models/{model_id}", {"description": "d"}, "Updated"),
+        ("PATCH", "/ml/models/{id}", {"description": "d"}, "Updated"),
         ("POST", "/ml/models/{model_id}/clone", {"name": "n"}, "Created"),
-        ("DELETE", "/ml/models/{model_id}", None, "Deleted"),
+        ("DELETE", "/ml/models/{id}", None, "Deleted"),
     ):
-        assert actions(send(method, path, body, model_id=model), "Model") == [action]
+        assert actions(send(method, path, body, id=model, model_id=model), "Model") == [action]
 
 
 def test_dpks_and_apps(store, send, project):
@@ -154,12 +155,12 @@ def test_dpks_and_apps(store, send, project):
     assert actions(told, "App") == actions(told, "Model") == ["Created"]
     app = only(store, "apps")
     for method, path, body, action in (
-        ("PUT", "/apps/{app_id}", {"name": "renamed"}, "Updated"),
+        ("PUT", "/apps/{id}", {"name": "renamed"}, "Updated"),
         ("POST", "/apps/{app_id}/deactivate", None, "Paused"),
         ("POST", "/apps/{app_id}/activate", None, "Resumed"),
-        ("DELETE", "/apps/{app_id}", None, "Deleted"),
+        ("DELETE", "/apps/{id}", None, "Deleted"),
     ):
-        assert ("App", action, app) in send(method, path, body, app_id=app)
+        assert ("App", action, app) in send(method, path, body, id=app, app_id=app)
 
 
 def test_packages(store, send, project):
@@ -167,7 +168,7 @@ def test_packages(store, send, project):
     package = only(store, "packages")
     assert told == [("Package", "Created", package)]
     for method, action in (("PATCH", "Updated"), ("DELETE", "Deleted")):
-        told = send(method, "/packages/{package_id}", {"type": "ml"}, package_id=package)
+        told = send(method, "/packages/{id}", {"type": "ml"}, id=package)
         assert told == [("Package", action, package)]
     assert store.count("package_revisions") == 0
 
@@ -181,7 +182,7 @@ def test_a_deleted_project_leaves_nothing(store, send, project, dataset, item):
     assert store.count("recipes") == store.count("ontologies") == 1
     with store.transaction():
         other = datasets.create(store, "d", projects.create(store, "other", USER)["id"], USER)
-    send("DELETE", "/projects/{project_id}", project_id=project)
+    send("DELETE", "/projects/{id}", id=project)
     for kind in ("packages", "package_revisions", "feature_sets", "feature_vectors", "models", "items"):
         assert store.count(kind) == 0, kind
     assert only(store, "recipes") == other["metadata"]["system"]["recipes"][0]
@@ -198,6 +199,30 @@ def test_any_number_of_events_but_no_loop_of_them(store, monkeypatch):
         listeners = {("Item", "Updated"): [lambda call, event: told.append(event.id)]}
         assert len(run_listeners(call, listeners)) == len(told) == 50
     listeners = {("Item", "Updated"): [lambda call, event: call.store.emit("Item", "Updated", event.id)]}
-    with pytest.raises(RuntimeError, match="cause each other"), store.transaction():
+    with pytest.raises(ApiError, match="cause each other"), store.transaction():
         store.emit("Item", "Updated", "1")
         run_listeners(call, listeners)
+
+
+def test_one_bad_trigger_harms_neither_the_event_nor_the_other_triggers(
+    store, send, project, dataset, caplog
+):
+    """One has a filter that no version would have let in, one starts what an earlier one made wrong."""
+    with store.transaction():
+        store.put("services", {"id": "s", "name": "s", "projectId": project, "metadata": {}})
+    operation = {"type": "function", "serviceId": "s", "functionName": "run"}
+    for name in ("bad filter", "good", "bad input"):
+        spec = {"operation": operation, "actions": ["Created"]}
+        send("POST", "/triggers", {"projectId": project, "name": name, "spec": spec})
+    with store.transaction():
+        for name, change in (("bad filter", {"filter": {"a": {"$no": 1}}}), ("bad input", {"input": [1]})):
+            trigger = store.find_one("triggers", name=name)
+            store.put("triggers", trigger | {"spec": trigger["spec"] | change})
+    with store.transaction():
+        item = items.add_bytes(store, dataset, "/x", b"x", USER)
+        store.emit("Item", "Created", item["id"], dataset=dataset)
+        run_listeners(Call(store, "http://x", USER, {}, {}, None), LISTENERS)
+    (execution,) = store.find_all("executions")
+    assert execution["triggerId"] == store.find_one("triggers", name="good")["id"]
+    assert "'bad filter'" in caplog.text and "'bad input'" in caplog.text
+    assert store.count("trigger_log") == 1

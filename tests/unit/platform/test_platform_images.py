@@ -1,12 +1,17 @@
 """What is read of images: dimensions of whole ones, nothing of broken ones, and never an error."""
 
+import asyncio
 import io
+import os
 import random
+import signal
 
 import pytest
 from PIL import Image
 
-from alhelpers.platform.services.items.content import guess_type, make_thumbnail, read_image
+from alhelpers.platform.services.items import files
+from alhelpers.platform.services.items.content import guess_type
+from alhelpers.platform.services.items.images import make_thumbnail, read_image
 from alhelpers.platform.services.items.models import clean_path, path_fields
 
 
@@ -66,6 +71,40 @@ def test_broken_headers_never_fail(tmp_path):
             file.write_bytes(content)
             assert set(read_image(file)) <= {"width", "height", "channels", "exif"}
             assert make_thumbnail(file) is None or read_image(file)
+
+
+def test_other_formats_are_not_decoded(tmp_path):
+    """EPS would start ghostscript."""
+    file = tmp_path / "image.png"
+    buffer = io.BytesIO()
+    Image.new("RGB", (5, 7)).save(buffer, "EPS")
+    file.write_bytes(buffer.getvalue())
+    assert read_image(file) == {} and make_thumbnail(file) is None
+
+
+def test_thumbnails_are_made_in_a_process_of_their_own(tmp_path, monkeypatch):
+    file, broken = tmp_path / "image.png", tmp_path / "broken.png"
+    Image.new("RGB", (500, 300), "red").save(file)
+    broken.write_bytes(b"x")
+
+    async def play():
+        decoder = files.Decoder()
+        assert await decoder.thumbnail(str(broken)) == await decoder.thumbnail(str(tmp_path)) == b""
+        first, second = await asyncio.gather(
+            *[decoder.thumbnail(str(file))] * 1, decoder.thumbnail(str(file))
+        )
+        assert first == second == make_thumbnail(file)
+        process = decoder._process
+        os.kill(process.pid, signal.SIGSTOP)
+        monkeypatch.setattr(files, "DECODE_SECONDS", 0.2)
+        assert await decoder.thumbnail(str(file)) == b"" and process.returncode is not None
+        monkeypatch.setattr(files, "DECODE_SECONDS", 30.0)
+        assert await decoder.thumbnail(str(file)) == first
+        decoder._process.kill()
+        assert await decoder.thumbnail(str(file)) == b"" and await decoder.thumbnail(str(file)) == first
+        await decoder.close()
+
+    asyncio.run(play())
 
 
 def test_paths():

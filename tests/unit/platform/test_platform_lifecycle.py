@@ -1,19 +1,21 @@
 """Servers: started, found, refused, killed, restarted."""
 
+import http.server
 import json
 import os
 import stat
 import subprocess
 import sys
 import threading
-import urllib.error
+import time
+import urllib.request
 
 import psutil
 import pytest
 from platform_client import Client, Refused
 
 import alhelpers.platform
-from alhelpers.platform import StateFolderBusy
+from alhelpers.platform import Platform, StateFolderBusy, launcher
 
 
 def connect(platform):
@@ -72,16 +74,10 @@ def test_a_taken_port_is_an_error_that_leaves_the_folder_free(folder, tmp_path):
     alhelpers.platform.start(folder).stop()
 
 
-def test_a_folder_that_cannot_be_read_says_so(folder):
+def test_a_port_that_does_not_exist_is_an_error_that_leaves_the_folder_free(folder):
+    with pytest.raises(OSError, match="port must be 0-65535"):
+        alhelpers.platform.start(folder, port=99999)
     alhelpers.platform.start(folder).stop()
-    for path in folder.glob("platform.sqlite*"):
-        path.unlink()
-    (folder / "platform.sqlite").write_bytes(b"this is no database" * 100)
-    for _ in range(2):
-        with pytest.raises(alhelpers.platform.StateUnusable, match="Move the state folder away"):
-            alhelpers.platform.start(folder)
-    with pytest.raises(RuntimeError, match="did not start; its log ends with: .*Move the state folder away"):
-        alhelpers.platform.ensure(folder)
 
 
 def test_secrets_are_private(folder):
@@ -106,55 +102,83 @@ def test_login_needs_the_secret(folder):
             assert caught.value.status == 401
 
 
-def test_a_killed_server_loses_no_acknowledged_write(folder):
-    process, ready = spawn(folder)
-    token = json.loads((folder / "server.json").read_text())["token"]
-    client = Client(ready["url"], token)
-    dataset = client.dataset()
-    acknowledged = {}
-
-    def write(worker):
-        for number in range(10_000):
-            content = f"{worker}-{number}".encode() * 50
-            try:
-                item = client.upload(dataset["id"], f"/{worker}/{number}.txt", content)
-                annotation = {"type": "class", "label": str(number)}
-                client.send("POST", f"/items/{item['id']}/annotations", [annotation])
-            except (OSError, urllib.error.URLError):
-                return
-            acknowledged[item["id"]] = content
-            if len(acknowledged) == 60:
-                process.kill()
-
-    workers = [threading.Thread(target=write, args=(worker,)) for worker in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    process.wait()
-    process.stdout.close()
-    assert alhelpers.platform.running(folder) is None
-    assert len(acknowledged) >= 60
-    with alhelpers.platform.start(folder) as platform:
-        again = connect(platform)
-        for item_id, content in acknowledged.items():
-            assert again.stream(item_id) == content
-            assert again.send("GET", f"/items/{item_id}")["annotationsCount"] == 1
-        query = {"filter": {"type": "file"}, "pageSize": 1000}
-        items = again.send("POST", f"/datasets/{dataset['id']}/query", query)["items"]
-        assert {item["id"] for item in items} >= acknowledged.keys()
-        blobs = [path.name for path in (folder / "blobs").glob("*/*")]
-        assert len(blobs) == len(items) and os.listdir(folder / "incoming") == []
-
-
-def test_a_stale_server_file_is_ignored(folder):
+def test_a_killed_server_is_not_found_and_the_next_one_starts(folder):
+    """What it had acknowledged is checked by the tests that kill it under load."""
     process, ready = spawn(folder)
     process.kill()
-    process.wait()
-    process.stdout.close()
+    process.communicate()
     assert (folder / "server.json").is_file() and "token" not in ready
     assert alhelpers.platform.running(folder) is None
     alhelpers.platform.start(folder).stop()
+
+
+class Stranger(http.server.BaseHTTPRequestHandler):
+    """A program that listens on a port that a server had, and gives one answer to all requests."""
+
+    protocol_version = "HTTP/1.1"
+
+    def answer(self):
+        self.server.heard.append(self.requestline + str(self.headers))
+        content = self.server.answer(self.path)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        for number in range(len(content)):
+            self.wfile.write(content[number : number + 1])
+            time.sleep(self.server.pause)
+
+    do_GET = do_POST = answer
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def stranger():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
+        server.heard, server.pause = [], 0
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_the_token_goes_only_to_a_server_that_has_proved_itself(folder, stranger):
+    """The file of a killed server names a port that another program has now, which may even ask the next server."""
+    with alhelpers.platform.start(folder) as first:
+        killed = json.loads((folder / "server.json").read_text())
+    killed["url"] = f"http://127.0.0.1:{stranger.server_port}"
+    for odd in (
+        {"url": 5},
+        {"url": "http://127.0.0.1:x"},
+        {"url": "http://127.0.0.1:99999"},
+        {"token": None},
+    ):
+        (folder / "server.json").write_text(json.dumps(killed | odd))
+        assert alhelpers.platform.running(folder) is None
+    with alhelpers.platform.start(folder) as second:
+
+        def relayed(path):
+            with urllib.request.urlopen(second.url + path) as answer:
+                return answer.read()
+
+        health = json.dumps({"status": "ok", "pid": killed["pid"], "proof": "x"}).encode()
+        for answer in (lambda _: b"[]", lambda _: b"hello", lambda _: health, relayed):
+            stranger.answer = answer
+            (folder / "server.json").write_text(json.dumps(killed))
+            assert alhelpers.platform.running(folder) is None
+        stolen = Platform(killed["url"], first.token, folder, killed["pid"])
+        with pytest.raises(OSError, match=f"is not the platform of {folder}"):
+            stolen.advance_clock(1)
+    assert len(stranger.heard) == 5 and not [each for each in stranger.heard if first.token in each]
+
+
+def test_a_wait_for_an_answer_ends(folder, stranger):
+    stranger.answer, stranger.pause = lambda _: b" " * 1000, 0.05
+    platform = Platform(f"http://127.0.0.1:{stranger.server_port}", "token", folder, 1)
+    begun = time.monotonic()
+    with pytest.raises(OSError):
+        launcher.call(platform, "GET", "/local/health", timeout=0.3)
+    assert time.monotonic() - begun < 3
 
 
 def test_ensure_gives_one_server_to_all_and_it_ends_with_them(folder):

@@ -230,7 +230,7 @@ def test_a_recipe_gives_the_colours_and_only_colours(client, show):
 
 @pytest.fixture
 def executions(tmp_path):
-    """A platform with one execution that has failed and one that runs, and what they have logged."""
+    """A platform with an execution that has failed, one that runs and one that waits, and what they have logged."""
     folder = tmp_path / "state"
     folder.mkdir()
     store = Store(folder)
@@ -239,17 +239,16 @@ def executions(tmp_path):
         made = [
             models.create(
                 store,
+                HOSTILE,
+                {"x": HOSTILE},
+                "me",
                 project_id=project["id"],
-                user="me",
-                function_name=HOSTILE,
-                inputs={"x": HOSTILE},
-                internal=True,
                 serviceId="service",
                 serviceName=HOSTILE,
             )
-            for _ in range(2)
+            for _ in range(3)
         ]
-        for execution in made:
+        for execution in made[:2]:
             models.start(store, execution)
         models.finish(store, made[0], "failed", message=f"no {HOSTILE}", error=f"Traceback {HOSTILE}")
         models.progress(store, made[1], percent=40)
@@ -261,7 +260,8 @@ def executions(tmp_path):
     with alhelpers.platform.start(folder) as server:
         browser = Browser(server.url)
         browser.send("GET", server.page.removeprefix(server.url))
-        yield SimpleNamespace(browser=browser, failed=made[0]["id"], running=made[1]["id"], logs=logs)
+        ids = dict(zip(("failed", "running", "waiting"), (each["id"] for each in made), strict=True))
+        yield SimpleNamespace(browser=browser, project=project["id"], logs=logs, **ids)
 
 
 def test_an_execution_with_its_logs(executions):
@@ -285,6 +285,25 @@ def test_an_execution_that_runs_is_shown_again(executions):
     assert not executions.browser.page(f"/executions/{executions.running}?live=no").find(
         "meta", {"http-equiv": "refresh"}
     )
+
+
+def test_what_waits_has_not_started(executions):
+    for name, started, lasted in (
+        ("failed", True, True),
+        ("running", True, False),
+        ("waiting", False, False),
+    ):
+        page = executions.browser.page(f"/executions/{getattr(executions, name)}")
+        facts = {each.dt.text: each.dd for each in page.select(".facts div")}
+        assert bool(facts["Started"].find("time")) == started and facts["Created"].find("time")
+        assert ("seconds" in facts["Duration"].text) == lasted
+    rows = executions.browser.page(f"/projects/{executions.project}/executions").select("tbody tr")
+    assert [bool(row.find("time")) for row in rows] == [False, True, True]
+
+
+def test_a_phone_scrolls_drawings_that_it_could_not_show_legibly(browser):
+    style = browser.send("GET", "/login/style.css").text
+    assert "@media (min-width: 761px) { .graph.fits svg {" in style and style.count(".graph.fits") == 1
 
 
 def test_the_end_of_a_long_log(executions):

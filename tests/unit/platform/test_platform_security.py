@@ -1,22 +1,28 @@
 """What a hostile or broken client sends is refused or harmless; one test a way in."""
 
+import contextlib
 import gzip
 import http.client
 import io
 import json
 import socket
 import struct
+import threading
 import time
 import zipfile
 import zlib
 from pathlib import Path
 
+import psutil
 import pytest
 from platform_client import Client, Refused
 
 import alhelpers.platform
+from alhelpers.platform import server
 from alhelpers.platform.auth import Credentials
 from alhelpers.platform.server import Server, is_loopback
+from alhelpers.platform.services.items import models as items
+from alhelpers.platform.uploads import FORM_LIMIT
 
 LIMIT = 1 << 20
 
@@ -195,12 +201,12 @@ def test_an_upload_over_the_limit_leaves_nothing(platform, client, dataset):
     assert list((Path(platform.state_dir) / "incoming").iterdir()) == []
 
 
-def test_a_compressed_bomb_counts_as_large_as_it_unpacks(platform, client, dataset, token):
+def test_a_compressed_bomb_is_not_unpacked(platform, client, dataset, token):
     head = b'--b\r\nContent-Disposition: form-data; name="path"\r\n\r\n/x\r\n--b\r\nContent-Disposition: form-data;'
     form = head + b' name="file"; filename="f"\r\n\r\n' + bytes(64 << 20) + b"\r\n--b--\r\n"
     headers = token | {"Content-Type": "multipart/form-data; boundary=b", "Content-Encoding": "gzip"}
     body = gzip.compress(form)
-    assert ask(platform, "POST", f"/api/v1/datasets/{dataset}/items", headers, body)[0] == 400
+    assert ask(platform, "POST", f"/api/v1/datasets/{dataset}/items", headers, body)[0] == 415
     assert len(body) < LIMIT
     assert list((Path(platform.state_dir) / "incoming").iterdir()) == []
 
@@ -322,9 +328,9 @@ def test_html_comes_back_as_data_that_no_browser_runs(platform, client, dataset,
     status, headers, content = ask(platform, "GET", f"/api/v1/items/{item['id']}/stream", token)
     assert content == name.encode() and headers["X-Content-Type-Options"] == "nosniff"
     assert "sandbox" in headers["Content-Security-Policy"]
-    for path in (f"/api/v1/{name}", "/api/v1/items/<b>", "/api/<script>"):
+    for path, wrong in ((f"/api/v1/{name}", 404), ("/api/v1/items/<b>", 400), ("/api/<script>", 404)):
         status, headers, _ = ask(platform, "GET", path.replace(" ", "%20"), token)
-        assert headers["Content-Type"].startswith("application/json") and status == 404
+        assert headers["Content-Type"].startswith("application/json") and status == wrong
         assert headers["X-Content-Type-Options"] == "nosniff"
 
 
@@ -361,3 +367,151 @@ def test_expressions_that_explode(client, dataset):
     for condition in ({"name": "*" * 5000}, {"$or": [{"a": 1}] * 20_001}):
         body = {"filter": condition}
         assert refused(client.send, "POST", f"/datasets/{dataset}/query", body).status == 400
+
+
+@pytest.mark.parametrize("path", ["/token", "/login", "/api/v1/projects", "/api/v1/datasets/x/items"])
+def test_nothing_large_is_read_before_the_login(platform, path):
+    kind = {"Content-Type": "application/x-www-form-urlencoded" if path == "/login" else "application/json"}
+    packed = kind | {"Content-Encoding": "gzip"}
+    for headers, body in (
+        (packed, gzip.compress(b"[" + b"[]," * (20 << 20) + b"[]]")),
+        (packed, b"[]"),
+        (kind, b"[" * (FORM_LIMIT + 1)),
+        (kind | {"Transfer-Encoding": "chunked"}, b"2\r\n[]\r\n0\r\n\r\n"),
+    ):
+        before = psutil.Process().memory_info().rss
+        assert 400 <= ask(platform, "POST", path, headers, body)[0] <= 415
+        assert psutil.Process().memory_info().rss - before < 8 << 20
+    assert ask(platform, "POST", path, kind, b"[" * FORM_LIMIT)[0] == (400 if path == "/token" else 401)
+
+
+def test_who_does_not_log_in_must_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "LOGIN_SECONDS", 2.0)
+    monkeypatch.setattr(server, "MAX_STRANGERS", 30)
+    halves = b"", b"GET", b"POST /token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
+    with alhelpers.platform.start(tmp_path) as platform:
+        known = http.client.HTTPConnection(platform.url.removeprefix("http://"))
+        strangers = [socket.create_connection((known.host, known.port)) for _ in range(200)]
+        try:
+            for number, stranger in enumerate(strangers):
+                stranger.sendall(halves[number % len(halves)])
+                stranger.settimeout(10)
+            for wait in (0, 1.5, 3):
+                time.sleep(wait)
+                known.request(
+                    "GET", "/api/v1/users/me", headers={"Authorization": f"Bearer {platform.token}"}
+                )
+                assert known.getresponse().read() and known.sock is not None
+            assert [stranger.recv(1) for stranger in strangers] == [b""] * len(strangers)
+        finally:
+            for connection in (known, *strangers):
+                connection.close()
+
+
+def test_logs_have_no_keys_and_no_traceback_for_what_clients_do(platform, client, dataset, token, caplog):
+    caplog.set_level("INFO")
+    key = platform.page.rpartition("=")[2]
+    for path in (f"/?token={key}{'x' * 9000}", f"/api/v1/{platform.token}?token={key}", f"/{key}\0"):
+        speak(platform, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {'x' * 9000}\r\n\r\n")
+        speak(platform, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    host, port = platform.url.removeprefix("http://").split(":")
+    kind = "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 9999"
+    for address in (f"datasets/{dataset}/items", "projects"):
+        with socket.create_connection((host, int(port))) as connection:
+            head = f"POST /api/v1/{address} HTTP/1.1\r\nHost: localhost\r\n{kind}\r\nAuthorization: "
+            connection.sendall(f"{head}{token['Authorization']}\r\n\r\n--b\r\n".encode())
+            time.sleep(0.2)
+        time.sleep(0.2)
+    assert client.send("GET", "/users/me")
+    assert "broken off" in caplog.text and "Traceback" not in caplog.text
+    assert key not in caplog.text and platform.token not in caplog.text
+
+
+BIG, DIGITS = 10**400, "9" * 5000
+REQUESTS = [
+    ("POST", "/datasets/{dataset}/query", {"filter": {"$and": [{"name": "x"}] * 1100}}),
+    (
+        "POST",
+        "/datasets/{dataset}/query",
+        {"filter": {"$and": [{f"metadata.a.b{n}": n} for n in range(700)]}},
+    ),
+    ("POST", "/datasets/{dataset}/query", {"filter": {f"metadata.{DIGITS}": 1}, "sort": {f"a.{DIGITS}": 1}}),
+    (
+        "POST",
+        "/datasets/{dataset}/query",
+        {"filter": {"metadata.list." + DIGITS: DIGITS, "name": {"$gt": DIGITS}}},
+    ),
+    ("POST", "/datasets/{dataset}/query", {"filter": {"createdAt": {"$gt": "9999-12-31T23:59:59-14:00"}}}),
+    ("POST", "/datasets/{dataset}/query", {"filter": {"createdAt": {"$lt": "0001-01-01T00:00:00+14:00"}}}),
+    (
+        "POST",
+        "/items/{item}/annotations",
+        [{"type": "point", "label": "a", "coordinates": {"x": BIG, "y": 1}}],
+    ),
+    ("POST", "/items/{item}/annotations", [{"type": "class", "label": "a", "metadata": {"confidence": BIG}}]),
+    ("POST", "/local/clients", {"pid": 1, "createTime": BIG}),
+    ("POST", "/local/clients", {"pid": BIG, "createTime": 1}),
+    ("POST", "/local/clock", {"seconds": BIG}),
+    ("POST", "/services/logs", {"serviceId": "x", "start": "0001-01-01", "end": "9999-12-31T23:59:59"}),
+    ("GET", f"/items/{DIGITS}", None),
+    ("GET", f"/datasets/{{dataset}}?page={DIGITS}", None),
+    ("PATCH", "/items/{item}", {"filename": "/\0"}),
+    ("PATCH", "/items/{item}", {"filename": "/\ud800"}),
+    ("PATCH", "/items/{item}", {"filename": "/" + "a/" * 3000}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), REQUESTS)
+def test_no_input_fails_inside_the_platform(client, dataset, method, path, body):
+    item = client.upload(dataset, "/x.png", b"x")["id"]
+    client.send("PATCH", f"/items/{item}", {"metadata": {"list": [1, 2], "user": {"n": 2**300}}})
+    try:
+        client.send(method, path.format(dataset=dataset, item=item), body)
+    except Refused as error:
+        assert error.status in (400, 404), str(error)
+    assert client.send("GET", f"/items/{item}")["metadata"]["user"]["n"] == 2**300
+
+
+def test_a_filter_has_a_time_limit(client, dataset, monkeypatch):
+    client.upload(dataset, "/x.png", b"x")
+    body = {"filter": {"$or": [{"name": "*a" * 2000}] * 70}}
+    assert total(client, dataset, body["filter"]) == 0
+    monkeypatch.setattr("alhelpers.platform.query.FILTER_SECONDS", -1.0)
+    error = refused(client.send, "POST", f"/datasets/{dataset}/query", body)
+    assert error.status == 400 and "the filter took longer than" in str(error)
+
+
+def test_a_server_that_stops_undoes_what_takes_long(tmp_path, monkeypatch):
+    """All items of a dataset are changed, one after the other, for a minute."""
+    changed = threading.Event()
+
+    def slow(document, patch):
+        changed.set()
+        time.sleep(0.05)
+        document["metadata"] = patch
+
+    monkeypatch.setattr(items, "merge_metadata", slow)
+    monkeypatch.setattr(server, "STOP_SECONDS", 0.5)
+    with alhelpers.platform.start(tmp_path) as platform:
+        client = Client(platform.url, platform.token)
+        dataset = client.dataset()["id"]
+        for number in range(20):
+            client.upload(dataset, f"/{number}", b"x")
+        change = {"filter": {}, "update": {"metadata": {"user": {"a": 1}}}}
+        path = f"/datasets/{dataset}/query"
+        threads = [threading.Thread(target=_quiet, args=(client, path, change)) for _ in range(30)]
+        for thread in threads:
+            thread.start()
+        changed.wait(20)
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 8
+    for thread in threads:
+        thread.join()
+    with alhelpers.platform.start(tmp_path) as platform:
+        found = Client(platform.url, platform.token).send("POST", path, {"filter": {}})["items"]
+    assert len(found) == 20 and len({json.dumps(item["metadata"].get("user")) for item in found}) == 1
+
+
+def _quiet(client, path, body):
+    with contextlib.suppress(Refused, OSError, http.client.HTTPException):
+        client.send("POST", path, body)

@@ -1,18 +1,23 @@
 """Worker processes, forked and started: they are alike, and what happens to the process that is forked harms none."""
 
 import asyncio
+import contextlib
+import itertools
 import json
 import os
+import shutil
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from alhelpers import forking
-from alhelpers.platform.starting import Forked, Starter
-from alhelpers.platform.workers import _cause
+from alhelpers.platform.starting import Forked, Starter, is_alive
+from alhelpers.platform.workers import Dispatcher, Worker, _cause
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 
@@ -187,3 +192,69 @@ async def test_where_what_is_read_at_the_start_has_changed_a_worker_is_started(s
         worker = await start(starter, tmp_path / "worker", "", **variables)
         assert isinstance(worker, Forked) == forked
         await ended(worker)
+
+
+LEFT_BEHIND = {
+    "a program that keeps the standard error": "subprocess.Popen(['sleep', '60'], start_new_session=True)",
+    "a fork that keeps all pipes": "os.fork() or (os.setsid(), time.sleep(60))",
+}
+
+
+@pytest.mark.parametrize("way", LEFT_BEHIND)
+def test_a_worker_that_dies_is_missed_also_if_a_process_that_it_left_behind_keeps_its_pipes(tmp_path, way):
+    code = f"import os, subprocess, sys, time\n{LEFT_BEHIND[way]}\nprint('the last words', flush=True)\nos._exit(7)"
+
+    async def play(starter):
+        dispatcher = Dispatcher(tmp_path, None, None)
+        worker = Worker("1", tmp_path / "workers" / "1", process=await start(starter, tmp_path / "1", code))
+        begun = time.monotonic()
+        try:
+            return await asyncio.wait_for(dispatcher._handle_messages(worker), 60), time.monotonic() - begun
+        finally:
+            await starter.close()
+
+    for forks in (True, False):
+        starter = Starter()
+        starter.forks = forks
+        reason, seconds = asyncio.run(play(starter))
+        assert reason == "its worker process died (exit code 7)" and seconds < 20
+        assert "the last words" in (tmp_path / "logs" / "1.jsonl").read_text()
+        shutil.rmtree(tmp_path / "1")
+
+
+def test_the_next_server_starts_while_a_process_writes_into_the_folder_of_a_worker(tmp_path):
+    folder = tmp_path / "workers" / ("a" * 32)
+    folder.mkdir(parents=True)
+    (tmp_path / "logs").mkdir()
+    stop = threading.Event()
+
+    def write():
+        for number in itertools.takewhile(lambda _: not stop.is_set(), itertools.count()):
+            with contextlib.suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / str(number)).touch()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(20):
+            asyncio.run(started(tmp_path))
+    finally:
+        stop.set()
+        thread.join()
+
+
+async def started(folder):
+    async def change(_):
+        return []
+
+    dispatcher = Dispatcher(folder, change, None)
+    await dispatcher.start()
+    await dispatcher.close()
+
+
+def test_a_client_lives_on_when_the_clock_is_set(monkeypatch):
+    process, boot_time = psutil.Process(), psutil.boot_time()
+    assert is_alive(process) and process.create_time() == psutil.Process().create_time()
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot_time + 2)
+    assert psutil.Process().create_time() != process.create_time() and is_alive(process)

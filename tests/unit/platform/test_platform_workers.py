@@ -2,9 +2,17 @@
 
 import asyncio
 import contextlib
+import resource
+import signal
+from types import SimpleNamespace
+
+import pytest
 
 from alhelpers.platform import workers
 from alhelpers.platform.events import Event
+from alhelpers.platform.logs import LogFilter, Logs
+from alhelpers.platform.services.executions import jobs
+from alhelpers.platform.starting import Starter
 
 
 class Pretending(workers.Dispatcher):
@@ -159,3 +167,78 @@ async def test_an_execution_ends_even_if_those_who_are_told_fail(dispatcher):
     dispatcher._change = change
     await dispatcher._settle(["a:1"], lambda call: None)
     assert len(settled) == 2  # the second one only writes the end down
+
+
+def test_what_the_platform_cannot_start_fails_and_holds_no_place(tmp_path, monkeypatch):
+    """A disk that is full until the fourth attempt to write."""
+    attempts = []
+
+    async def change(task):
+        attempts.append(task)
+        if len(attempts) < 4:
+            raise OSError("the disk is full")
+
+    async def main():
+        dispatcher = workers.Dispatcher(tmp_path, change, None)
+        worker = workers.Worker("a", tmp_path / "w", ready=True, running={"a:1": None})
+        await dispatcher._run_or_fail(worker, "a:1")
+        return worker
+
+    monkeypatch.setattr(workers, "LONGEST_WAIT", 0.01)
+    assert not asyncio.run(main()).running
+    assert len(attempts) == 4 and attempts[-1].func is jobs.force_fail
+
+
+@pytest.mark.parametrize("content", [b"x" * (3 << 20), b"a\nb" * 9, b"one\n" + b"y" * 200_000 + b"\nlast"])
+def test_any_standard_error_is_logged(tmp_path, content):
+    async def main():
+        dispatcher = Pretending(tmp_path)
+        stderr = asyncio.StreamReader(limit=1 << 20)
+        worker = workers.Worker("a", tmp_path / "w", process=SimpleNamespace(stderr=stderr))
+        stderr.feed_data(content)
+        stderr.feed_eof()
+        await dispatcher._log_stderr(worker)
+        return dispatcher.logs.read("a", 0, LogFilter({}), 10_000)[0]
+
+    logged = [entry["message"] for entry in asyncio.run(main())]
+    assert (
+        "".join(logged) == content.decode().replace("\n", "")
+        and max(map(len, logged)) < 2 * workers.LONGEST_LINE
+    )
+
+
+def test_services_see_no_secrets():
+    secrets = {
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "DATABASE_URL": "postgres://u:p@h",
+        "LANGCHAIN_API_KEY": "x",
+        "ANY": "x",
+    }
+    kept = {
+        "PATH": "/bin",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "ALHELPERS_DATA": "/d",
+        "TZ": "UTC",
+    }
+    assert Starter.shared(secrets | kept) == kept
+
+
+def test_a_full_disk_leaves_no_half_line_and_one_is_passed_over(tmp_path, monkeypatch):
+    logs = Logs(tmp_path / "logs")
+    entry = {"timestamp": "2026-01-01T00:00:00.000Z", "level": "INFO", "message": "x", "executionId": "e"}
+    logs.add("s", [entry])
+    before = (tmp_path / "logs" / "s.jsonl").read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limit[1]))
+    try:
+        with pytest.raises(OSError):
+            logs.add("s", [entry] * 3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / "logs" / "s.jsonl").read_bytes() == before
+    (tmp_path / "logs" / "s.jsonl").write_bytes(before[:20] + before)
+    logs.add("s", [entry])
+    assert len(logs.read("s", 0, LogFilter({}), 9)[0]) == 1 == logs.last("s", "e", 9)[1]

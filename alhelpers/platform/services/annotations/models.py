@@ -1,7 +1,7 @@
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Document, Store, now
+from ...store import Document, Store, created, now
 from ...validation import merge, require
 
 FIXED = frozenset("id itemId datasetId url item dataset creator createdAt updatedAt updatedBy hash".split())
@@ -29,26 +29,23 @@ def create(store: Store, item: Document, given: Any, user: str) -> Document:
             )
     _check_place(given)
     metadata = require(given).get("metadata") or {}
-    time = now()
     annotation = {
         "id": store.new_id(),
         "itemId": item["id"],
         "datasetId": item["datasetId"],
         "type": given["type"],
         "label": given["label"],
-        "attributes": given.get("attributes"),
-        "metadata": metadata | {"system": {"attributes": {}} | (metadata.get("system") or {})},
+        "metadata": metadata | {"system": metadata.get("system") or {}},
         "source": given.get("source") or "sdk",
         "hash": given.get("hash"),
-        "creator": given.get("creator") or user,
-        "createdAt": time,
-        "updatedAt": time,
+        **created(given.get("creator") or user),
         "updatedBy": user,
     }
     # A classification has no coordinates; the SDK would report them as a difference.
     if annotation["type"] != "class":
         annotation["coordinates"] = given.get("coordinates")
-    return annotation | {key: given[key] for key in ("description", "labelSuggestions") if given.get(key)}
+    optional = ("attributes", "description", "labelSuggestions")
+    return annotation | {key: given[key] for key in optional if given.get(key)}
 
 
 def update(annotation: Document, patch: Document, user: str, *, system: bool) -> Document:
@@ -58,8 +55,9 @@ def update(annotation: Document, patch: Document, user: str, *, system: bool) ->
         allowed = {key: value for key, value in metadata["system"].items() if key in OPEN_SYSTEM}
         patch["metadata"] = metadata | {"system": allowed}
     merge(annotation, patch)
-    annotation.setdefault("metadata", {}).setdefault("system", {}).setdefault("attributes", {})
-    annotation.setdefault("attributes", None)
+    annotation.setdefault("metadata", {}).setdefault("system", {})
+    if "description" in patch and not patch["description"]:
+        annotation["description"] = None
     for field in ("type", "label"):
         if not isinstance(annotation.get(field), str) or not annotation[field]:
             raise bad_request(f"an annotation needs a {field!r}; it cannot be removed")

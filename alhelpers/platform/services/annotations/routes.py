@@ -1,6 +1,8 @@
+import json
+
 from ...api import Call, Raw, Route, listed, one
 from ...errors import bad_request
-from ...store import Document
+from ...store import Document, Row
 from ...validation import require
 from ..items import models as items
 from . import models
@@ -25,14 +27,11 @@ def list_of_item(call: Call) -> Raw:
 
 
 def get(call: Call) -> Raw:
-    # a missing annotation is a 400, as on the hosted platform
-    _check(call)
-    return one(call, "annotations", call.params["annotation_id"])
+    return one(call, "annotations", _found(call).id)
 
 
 def update(call: Call) -> Raw:
-    _check(call)
-    annotation = call.store.get("annotations", call.params["annotation_id"])
+    annotation = json.loads(_found(call).doc)
     annotation = models.update(annotation, require(call.body), call.user, system=call.system)
     models.check_parents(call.store, annotation)
     call.store.put("annotations", annotation)
@@ -42,16 +41,15 @@ def update(call: Call) -> Raw:
 
 
 def delete(call: Call) -> Document:
-    _check(call)
-    row = call.store.row("annotations", call.params["annotation_id"])
+    row = _found(call)
     call.store.delete("annotations", id=row.id)
     items.count_annotations(call.store, {row.parent or ""})
     call.store.emit("Annotation", "Deleted", row.id, item=row.parent, dataset=row.scope)
     return {"id": row.id}
 
 
-def _check(call: Call) -> None:
-    """Refuse an annotation that does not exist, or not in the item or dataset of the path."""
+def _found(call: Call) -> Row:
+    """Return the annotation; if it does not exist, or not in the item or dataset of the path, this is a 400."""
     annotation_id = call.params["annotation_id"]
     row = call.store.first("annotations", id=annotation_id)
     if row is None or any(
@@ -61,6 +59,7 @@ def _check(call: Call) -> None:
         raise bad_request(
             f"annotation not found: {annotation_id!r}. List the item's annotations to see which exist."
         )
+    return row
 
 
 ROUTES = [

@@ -20,7 +20,7 @@ COMPONENTS = (
     *("panels", "modules", "services", "triggers", "pipelineNodes", "toolbars", "models"),
     *("computeConfigs", "channels", "pipelineTemplates", "integrations"),
 )
-DESCRIPTIVE = ("displayName", "description", "icon", "attributes", "tags", "metadata", "scope")
+DESCRIPTIVE = ("displayName", "description", "icon", "attributes", "tags", "metadata")
 APP_FIELDS = ("name", "settings", "customInstallation", "integrations", "scope")
 INSTALLED, UNINSTALLED = "Installed", "Uninstalled"
 
@@ -30,15 +30,14 @@ def publish(store: Store, manifest: Document, user: str) -> Document:
     require(manifest, "name")
     check_manifest(manifest)
     revisions = store.find_all("dpks", name=manifest["name"])
-    version = manifest.get("version") or _next_version(revisions)
-    if any(revision["version"] == version for revision in revisions):
-        raise bad_request(
-            f"dpk {manifest['name']!r} version {version!r} is published already:"
-            " raise 'version' in the manifest, or use dl.dpks.get(dpk_name=...)"
-        )
+    taken = [revision["version"] for revision in revisions]
+    version = manifest.get("version") or (taken[-1] if taken else "1.0.0")
+    while version in taken:
+        version = _next_version(version)
     time = now()
     dpk_id = store.new_id()
-    dpk = manifest | {
+    dpk = {"components": {}, "context": {}, "scope": "project"} | manifest
+    dpk |= {
         "id": dpk_id,
         "baseId": revisions[0]["baseId"] if revisions else dpk_id,
         "version": version,
@@ -48,9 +47,6 @@ def publish(store: Store, manifest: Document, user: str) -> Document:
         "createdAt": revisions[0]["createdAt"] if revisions else time,
         "updatedAt": time,
     }
-    dpk.setdefault("components", {})
-    dpk.setdefault("context", {})
-    dpk.setdefault("scope", "project")
     dpk.pop("url", None)
     store.put_all("dpks", [revision | {"latest": False} for revision in revisions])
     store.put("dpks", dpk)
@@ -98,11 +94,9 @@ def update(store: Store, dpk: Document, body: Document) -> Document:
     return dpk
 
 
-def _next_version(revisions: list[Document]) -> str:
-    if not revisions:
-        return "1.0.0"
-    head, _, last = str(revisions[-1]["version"]).rpartition(".")
-    return f"{head}.{int(last) + 1}" if head and last.isdecimal() else f"{revisions[-1]['version']}.1"
+def _next_version(version: str) -> str:
+    head, _, last = version.rpartition(".")
+    return f"{head}.{int(last) + 1}" if head and last.isdecimal() else f"{version}.1"
 
 
 def by_id(store: Store, dpk_id: str, label: str = "dpk") -> Document:
@@ -117,14 +111,19 @@ def by_id(store: Store, dpk_id: str, label: str = "dpk") -> Document:
 
 
 def delete(store: Store, dpk_id: str) -> str:
-    """Delete a dpk with all its revisions, unless a project has it installed; return its name."""
-    name = by_id(store, dpk_id)["name"]
+    """Delete one revision of a dpk, unless a project has it installed; return its name."""
+    dpk = store.get("dpks", dpk_id)
+    name, version = dpk["name"], dpk["version"]
     for app in store.find_all("apps"):
-        if app["dpkName"] == name:
+        if (app["dpkName"], app["dpkVersion"]) == (name, version):
             raise bad_request(
-                f"dpk {name!r} is installed in project {app['projectId']} as app {app['name']!r}: uninstall that first"
+                f"dpk {name!r} {version} is installed in project {app['projectId']} as app {app['name']!r}:"
+                " uninstall that first"
             )
-    store.delete("dpks", name=name)
+    store.delete("dpks", id=dpk_id)
+    left = store.find_all("dpks", name=name)
+    if left and dpk["latest"]:
+        store.put("dpks", left[-1] | {"latest": True})
     store.emit("Dpk", "Deleted", dpk_id)
     return name
 
@@ -146,6 +145,7 @@ def _install(store: Store, body: Document, user: str, parents: tuple[str, ...]) 
     _install_dependencies(store, dpk, project_id, user, parents)
     app = {
         "id": store.new_id(),
+        "compositionId": store.new_id(),
         "name": body.get("name") or dpk["displayName"],
         "projectId": project_id,
         "dpkName": dpk["name"],
@@ -190,6 +190,18 @@ def _install_dependencies(
         _install(store, body, user, (*parents, dpk["name"]))
 
 
+def link_of(app: Document, component: str | None) -> Document:
+    """Return the field that names the app of a model or a service, and the component in its manifest."""
+    named = {} if component is None else {"componentName": component}
+    dpk = app["dpk"]
+    return {
+        "id": app["id"],
+        "dpkId": dpk["baseId"],
+        "dpkName": dpk["name"],
+        "dpkVersion": dpk["version"],
+    } | named
+
+
 def components(app: Document, part: str) -> list[Document]:
     """List an app's components of one kind: from its manifest, unless the installation overrides them."""
     chosen = (app.get("customInstallation") or {}).get("components") or {}
@@ -222,7 +234,7 @@ def update_app(store: Store, app: Document, body: Document, user: str) -> None:
     changed = dpk["version"] != app["dpkVersion"]
     app |= {"dpk": dpk, "dpkVersion": dpk["version"], "updatedAt": now()}
     store.put("apps", app)
-    if changed:
+    if changed or "customInstallation" in body:
         install_models(store, app, user, known)
     store.emit("App", "Updated", app["id"], versionChanged=changed)
 
@@ -252,32 +264,26 @@ def revision(store: Store, name: str, version: str | None) -> Document:
     )
 
 
-def _install_model(store: Store, app: Document, dpk: Document, component: Any, user: str) -> None:
-    output = component.get("outputType") or "class" if isinstance(component, dict) else None
+def _install_model(store: Store, app: Document, dpk: Document, component: Document, user: str) -> None:
+    name, output = component.get("name"), component.get("outputType") or "class"
     outputs = output if isinstance(output, list) else [output]
-    if not _is_name(component) or not all(isinstance(each, str) and each in OUTPUT_TYPES for each in outputs):
+    if (
+        not isinstance(name, str)
+        or not name
+        or not all(isinstance(each, str) and each in OUTPUT_TYPES for each in outputs)
+    ):
         raise ApiError(
             424,
             "error installing an app: Validation Failed: each of components.models needs a 'name', and an 'outputType'"
             f" out of {sorted(OUTPUT_TYPES)}; got {component!r}",
         )
-    link = {
-        "id": app["id"],
-        "componentName": component["name"],
-        "dpkName": dpk["name"],
-        "dpkVersion": dpk["version"],
-        "dpkId": dpk["baseId"],
-    }
-    existing = store.find_one("models", projectId=app["projectId"], name=component["name"])
-    if existing is not None and (existing.get("app") or {}).get("dpkName") == dpk["name"]:
+    link = link_of(app, name)
+    existing = store.find_all("models", projectId=app["projectId"], name=name)
+    if any((model.get("app") or {}).get("dpkName") == dpk["name"] for model in existing):
         return  # left by an earlier installation of the same dpk
     status = component.get("status") or "pre-trained"
     body = component | {"projectId": app["projectId"], "packageId": dpk["id"], "app": link, "status": status}
-    models.create(store, body | {"artifacts": _artifacts(component)}, user)
-
-
-def _is_name(component: Any) -> bool:
-    return isinstance(component, dict) and isinstance(component.get("name"), str) and component["name"] != ""
+    models.create(store, body | {"artifacts": _artifacts(component)}, user, unique=False)
 
 
 def _artifacts(component: Document) -> list[Any]:

@@ -1,6 +1,9 @@
-from ...api import Call, Raw, Route, fetch, one, paged, query_all, remove, render
+from functools import partial
+
+from ...api import Call, Raw, Route, one, paged, render
 from ...errors import not_found
 from ...query import search
+from ...resources import Resource, by_user, everywhere
 from ...store import Document
 from ...validation import require
 from . import models
@@ -42,26 +45,15 @@ def delete_dpk(call: Call) -> Document:
     return {"name": models.delete(call.store, call.params["dpk_id"])}
 
 
-def install(call: Call) -> Raw:
-    return one(call, "apps", models.install(call.store, require(call.body), call.user)["id"])
-
-
-def update_app(call: Call) -> Raw:
-    app = call.store.get("apps", call.params["app_id"])
-    models.update_app(call.store, app, require(call.body), call.user)
-    return one(call, "apps", app["id"])
-
-
-def resume(call: Call) -> Raw:
-    models.activate(call.store, call.store.get("apps", call.params["app_id"]), active=True)
+def activate(call: Call, *, active: bool) -> Raw:
+    models.activate(call.store, call.store.get("apps", call.params["app_id"]), active=active)
     return one(call, "apps", call.params["app_id"])
 
 
-def pause(call: Call) -> Raw:
-    models.activate(call.store, call.store.get("apps", call.params["app_id"]), active=False)
-    return one(call, "apps", call.params["app_id"])
-
-
+APPS = Resource(
+    *("apps", "/apps", by_user(models.install), by_user(models.update_app), models.uninstall, everywhere),
+    methods=("PUT",),
+)
 ROUTES = [
     Route("POST", "/app-registry", publish),
     Route("POST", "/app-registry/query", query_dpks),
@@ -70,11 +62,7 @@ ROUTES = [
     Route("GET", "/app-registry/{dpk_id}/revisions/{version}", get_revision),
     Route("PATCH", "/app-registry/{dpk_id}", update_dpk),
     Route("DELETE", "/app-registry/{dpk_id}", delete_dpk),
-    Route("POST", "/apps", install),
-    Route("POST", "/apps/query", query_all("apps")),
-    Route("GET", "/apps/{app_id}", fetch("apps", "app_id")),
-    Route("PUT", "/apps/{app_id}", update_app),
-    Route("POST", "/apps/{app_id}/activate", resume),
-    Route("POST", "/apps/{app_id}/deactivate", pause),
-    Route("DELETE", "/apps/{app_id}", remove(models.uninstall, "app_id")),
+    *APPS.routes,
+    Route("POST", "/apps/{app_id}/activate", partial(activate, active=True)),
+    Route("POST", "/apps/{app_id}/deactivate", partial(activate, active=False)),
 ]

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 from ...api import Call, Raw, Route
 from ...errors import bad_request
@@ -38,15 +39,7 @@ def delete(call: Call) -> Raw:
     return finished(call, "DeleteCollection", {"datasetId": dataset["id"], "updatedCount": changed})
 
 
-def assign(call: Call) -> Raw:
-    return _bulk(call, inside=True)
-
-
-def unassign(call: Call) -> Raw:
-    return _bulk(call, inside=False)
-
-
-def _bulk(call: Call, *, inside: bool) -> Raw:
+def assign(call: Call, *, inside: bool) -> Raw:
     dataset = _dataset(call)
     body = require(call.body)
     names = body.get("collections")
@@ -75,8 +68,8 @@ def _dataset(call: Call) -> Document:
 ROUTES = [
     Route("GET", "/datasets/{dataset_id}/items/collections", list_all),
     Route("POST", "/datasets/{dataset_id}/items/collections", create),
-    Route("POST", "/datasets/{dataset_id}/items/collections/bulk-add", assign),
-    Route("POST", "/datasets/{dataset_id}/items/collections/bulk-remove", unassign),
+    Route("POST", "/datasets/{dataset_id}/items/collections/bulk-add", partial(assign, inside=True)),
+    Route("POST", "/datasets/{dataset_id}/items/collections/bulk-remove", partial(assign, inside=False)),
     Route("PATCH", "/datasets/{dataset_id}/items/collections/{name}", rename),
     Route("DELETE", "/datasets/{dataset_id}/items/collections/{name}", delete),
 ]

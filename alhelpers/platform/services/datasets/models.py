@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 from ...errors import bad_request
+from ...query import everything
 from ...store import Document, Row, Store, created
+from ...validation import check_ids
 from ..recipes import models as recipes
 
 BINARIES = "Binaries"
@@ -92,6 +94,21 @@ def delete(store: Store, dataset_id: str) -> None:
     store.delete("settings", scopeId=dataset_id)
     store.delete("datasets", id=dataset_id)
     store.emit("Dataset", "Deleted", dataset_id, project=project_id)
+
+
+def items_of(store: Store, project_id: str, query: Document) -> list[Row]:
+    """List the files that a query finds in the datasets of its context, by default in all of the project."""
+    context = query.get("context")
+    wanted = context.get("datasets") if isinstance(context, dict) else None
+    if query.get("resource", "items") != "items":
+        raise bad_request(f"a batch is a query of items, got one of {query['resource']!r}")
+    chosen = [store.row("datasets", each).id for each in check_ids("context.datasets", wanted or [])]
+    chosen = chosen or [
+        row.id for row in store.find("datasets", projects=project_id, readableType__ne="system")
+    ]
+    plain = {key: query[key] for key in ("filter", "join") if key in query}
+    found = (everything(store, "items", plain, datasetId=each, type="file") for each in chosen)
+    return [row for rows in found for row in rows]
 
 
 def directory_tree(store: Store, dataset_id: str) -> Document:

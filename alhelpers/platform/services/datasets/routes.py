@@ -1,44 +1,35 @@
 import json
 from typing import Any
 
-from ...api import Call, Raw, Route
-from ...errors import bad_request, not_found
+from ...api import Call, Raw, Route, paged
+from ...errors import bad_request, not_emulated
 from ...query import search
-from ...store import Document, now
-from ...validation import require, with_system
+from ...resources import Resource
+from ...store import Document, Store, now
+from ...validation import require, whole_number, with_system
 from . import models
 
 COMPUTED = {"id", "url", "items", "directoryTree", "itemsCount", "annotated", "annotationsCount"}
 FIXED = COMPUTED | {
-    *(
-        "projects",
-        "creator",
-        "createdAt",
-        "updatedAt",
-        "updatedBy",
-        "readableType",
-        "metadata",
-        "collections",
-    ),
-    *("isSyncing", "indexDriver", "driver", "accessLevel", "srcDataset"),
+    *("projects", "creator", "createdAt", "updatedAt", "updatedBy", "readableType", "metadata"),
+    *("collections", "isSyncing", "indexDriver", "driver", "accessLevel", "srcDataset"),
 }
 
 
-def create(call: Call) -> Document:
-    body = require(call.body, "name")
+def create(call: Call, body: Document) -> Document:
+    require(body, "name")
     projects = body.get("projects")
     if not projects or len(projects) != 1:
         raise bad_request(f"'projects' must be a list with one project id, got {projects!r}")
     if body.get("driver"):
-        raise not_found("driver", body["driver"])
+        raise not_emulated("datasets on external storage; create the dataset without 'driver'")
     fields: Document = {"indexDriver": _index_driver(body.get("indexDriver"))}
     if expiration := models.check_expiration(body.get("expirationOptions")):
         fields["expirationOptions"] = expiration
     with_recipe = body.get("createDefaultRecipe", True)
-    dataset = models.create(
+    return models.create(
         call.store, body["name"], projects[0], call.user, with_recipe=bool(with_recipe), **fields
     )
-    return _shown(call, dataset["id"])
 
 
 def _index_driver(given: Any) -> str:
@@ -58,14 +49,8 @@ def query(call: Call) -> Raw:
     return Raw(json.dumps({"items": items, **page.envelope()}))
 
 
-def get(call: Call) -> Document:
-    return _shown(call, call.params["dataset_id"])
-
-
-def update(call: Call) -> Document:
+def update(call: Call, dataset: Document, body: Document) -> None:
     """Change a dataset; its system metadata only with ``?system=true``."""
-    dataset = call.store.get("datasets", call.params["dataset_id"])
-    body = require(call.body)
     if body.get("name", dataset["name"]) != dataset["name"]:
         models.check_not_system(dataset)
         call.store.check_new_name("datasets", require(body, "name")["name"], projects=dataset["projects"][0])
@@ -76,16 +61,25 @@ def update(call: Call) -> Document:
         dataset.pop("expirationOptions", None)
     if isinstance(body.get("metadata"), dict):
         dataset["metadata"] = with_system(dataset, body["metadata"], system=call.system)
+        recipes = dataset["metadata"]["system"].get("recipes") or []
+        if not isinstance(recipes, list) or not all(isinstance(each, str) for each in recipes):
+            raise bad_request(f"'metadata.system.recipes' must be a list of ids, got {recipes!r}")
     dataset |= {"updatedAt": now(), "updatedBy": call.user}
     call.store.put("datasets", dataset)
     call.store.emit("Dataset", "Updated", dataset["id"])
-    return _shown(call, dataset["id"])
 
 
-def delete(call: Call) -> Document:
-    models.check_not_system(call.store.get("datasets", call.params["dataset_id"]))
-    models.delete(call.store, call.params["dataset_id"])
-    return {"id": call.params["dataset_id"]}
+def delete(store: Store, dataset_id: str) -> None:
+    models.check_not_system(store.get("datasets", dataset_id))
+    models.delete(store, dataset_id)
+
+
+def list_items(call: Call) -> Raw:
+    """List the items of a dataset, a page at a time."""
+    dataset_id = call.store.row("datasets", call.params["dataset_id"]).id
+    page, size = (whole_number(call.query, *each) for each in (("pageOffset", 0), ("pageSize", 100)))
+    found = search(call.store, "items", {"page": page, "pageSize": size}, datasetId=dataset_id)
+    return paged(call, "items", found)
 
 
 def unlock(call: Call) -> None:
@@ -104,11 +98,9 @@ def _shown(call: Call, dataset_id: str) -> Document:
 
 
 ROUTES = [
-    Route("POST", "/datasets", create),
+    *Resource("datasets", "/datasets", create, update, delete, answer=_shown).routes,
     Route("POST", "/datasets/query", query),
-    Route("GET", "/datasets/{dataset_id}", get),
-    Route("PATCH", "/datasets/{dataset_id}", update),
-    Route("DELETE", "/datasets/{dataset_id}", delete),
+    Route("GET", "/datasets/{dataset_id}/items", list_items),
     Route("PATCH", "/datasets/{dataset_id}/unlock", unlock),
     Route("GET", "/datasets/{dataset_id}/directoryTree", directory_tree),
 ]

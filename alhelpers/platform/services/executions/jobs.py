@@ -48,12 +48,12 @@ def _codebase(store: Store, package: Document) -> Document:
     return {"kind": "installed", "why": why}
 
 
-def start(call: Call, execution_id: str) -> Document | None:
+def start(call: Call, execution_id: str, replica: str | None = None) -> Document | None:
     """Mark an execution as running and return its job, or None if it must not run any more."""
     execution = call.store.find_one("executions", id=execution_id)
     if execution is None or execution["latestStatus"]["status"] != models.CREATED:
         return None
-    models.start(call.store, execution)
+    models.start(call.store, execution, replica)
     service = call.store.get("services", execution["serviceId"])
     return execution | {"executionTimeout": service["executionTimeout"]}
 

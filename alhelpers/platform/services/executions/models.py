@@ -6,8 +6,9 @@ from typing import Any
 
 from ...errors import bad_request
 from ...store import Document, Store, created, now
-from ..projects.models import ORGANIZATION
+from ..organizations.models import ORGANIZATION
 from ..services import models as services
+from . import resources
 
 CREATED = "created"
 RUNNING = "in-progress"
@@ -20,43 +21,42 @@ ENDED = (SUCCESS, FAILED, *STOPPED, "system-failure")
 STATUSES = (CREATED, RUNNING, *ENDED)
 # Older entries of a longer status log are dropped.
 LONGEST_LOG = 200
+# Fields of a service that its executions have too.
+OF_SERVICE = ("driverId", "packageId", "packageName", "packageRevision", "moduleName", "app")
 # The SDK's progress calls use other words for two of the states.
 SPELLINGS = {"inProgress": RUNNING, "completed": SUCCESS, "complete": SUCCESS, "error": FAILED}
 
 
 def create(
     store: Store,
-    *,
-    project_id: str,
-    user: str,
     function_name: str,
     inputs: Document | None,
+    user: str,
+    *,
     service: Document | None = None,
+    project_id: str | None = None,
     pipeline: dict[str, str] | None = None,
-    model_id: str | None = None,
-    model_operation: str | None = None,
-    internal: bool = False,
     **fields: Any,
 ) -> Document:
-    """Make an execution, ready to be run; with `internal` no worker takes it, and its maker finishes it."""
+    """Make an execution, ready to be run; without a service no worker takes it, and its maker finishes it.
+
+    The execution belongs to the service's project, and to its model if it has one, unless they are given.
+    """
     time = now()
-    service = service or {}
+    internal, service = not service, service or {}
+    ml = (service.get("metadata") or {}).get("ml")
     entry = {"timestamp": time, "status": CREATED, "percentComplete": 0}
     execution: Document = {
         "id": store.new_id(),
-        "projectId": project_id,
+        "projectId": project_id or service["projectId"],
         "orgId": ORGANIZATION["id"],
         "serviceId": service.get("id"),
         "serviceName": service.get("name"),
         "serviceVersion": service.get("version"),
-        "driverId": service.get("driverId"),
-        "packageId": service.get("packageId"),
-        "packageName": service.get("packageName"),
-        "packageRevision": service.get("packageRevision"),
-        "moduleName": service.get("moduleName"),
-        "app": service.get("app"),
+        **{key: service.get(key) for key in OF_SERVICE},
         "functionName": function_name,
         "input": inputs or {},
+        "resources": resources.of_inputs(inputs),
         "output": None,
         "status": [entry],
         "statusLog": [entry],
@@ -68,15 +68,14 @@ def create(
         "triggerId": None,
         "feedbackQueue": None,
         "syncReplyTo": None,
+        **({"model": {key: ml.get(key) for key in ("modelId", "modelOperation")}} if ml else {}),
         **created(user),
         "updatedBy": user,
         **fields,
     }
     if pipeline is not None:
         execution["pipeline"] = pipeline
-    if model_id is not None:
-        execution["model"] = {"modelId": model_id, "modelOperation": model_operation}
-    if internal or not service:
+    if internal:
         execution["internal"] = True
     store.put("executions", execution)
     _call_worker(store, execution)
@@ -87,9 +86,10 @@ def ended(execution: Document) -> bool:
     return execution["latestStatus"]["status"] in ENDED
 
 
-def start(store: Store, execution: Document) -> None:
+def start(store: Store, execution: Document, replica: str | None = None) -> None:
+    """Mark an execution as running; `replica` names the worker process."""
     execution["startedAt"] = now()
-    log(store, execution, RUNNING, percent=0)
+    log(store, execution, RUNNING, percent=0, replica=replica)
 
 
 def progress(
@@ -161,12 +161,16 @@ def log(
     percent: int | None = None,
     message: str | None = None,
     error: str | None = None,
+    replica: str | None = None,
 ) -> None:
     """Add an entry to an execution's status log, and write the execution."""
     if percent is None:
         percent = execution["latestStatus"].get("percentComplete", 0)
     entry: Document = {"timestamp": now(), "status": status, "percentComplete": percent}
-    entry |= {key: value for key, value in (("message", message), ("error", error)) if value is not None}
+    if status != CREATED:
+        replica = replica or execution["latestStatus"].get("replicaId")
+    more = {"message": message, "error": error, "replicaId": replica}
+    entry |= {key: value for key, value in more.items() if value is not None}
     execution["latestStatus"] = entry
     kept = execution["statusLog"]
     if len(kept) >= LONGEST_LOG:
@@ -212,12 +216,6 @@ def item_input(store: Store, service: Document, name: str) -> str:
     function = services.function_of(module, name) or {}
     inputs = [each for each in function.get("input") or [] if each.get("type") in ("Item", "Item[]")]
     return inputs[0]["name"] if inputs else "item"
-
-
-def ml_fields(service: Document) -> Document:
-    """Return the fields that link an execution to the model of its service."""
-    ml = service["metadata"].get("ml") or {}
-    return {"model_id": ml.get("modelId"), "model_operation": ml.get("modelOperation")} if ml else {}
 
 
 def waiting(store: Store) -> Iterable[Document]:

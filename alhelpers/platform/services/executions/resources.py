@@ -5,12 +5,11 @@ from typing import Any
 
 from ... import dql
 from ...errors import bad_request
-from ...query import Page
+from ...query import cut
 from ...store import Document, Store, is_id
-from ...validation import check_whole_number
-from ..projects.models import ORGANIZATION
+from ..organizations.models import ORGANIZATION
 
-LARGEST_PAGE = 1000
+SHOWN = ("serviceName", "functionName", "moduleName", "packageName", "creator", "projectId")
 
 
 def query(store: Store, body: Document) -> Document:
@@ -20,18 +19,15 @@ def query(store: Store, body: Document) -> Document:
         raise bad_request(
             f"executions of a resource need a filter with its 'resourceId', got {resource_id!r}"
         )
-    page = check_whole_number("page", body.get("page") or 0)
-    size = min(check_whole_number("pageSize", body.get("pageSize", 100)), LARGEST_PAGE)
     holds = dql.compile_filter(dql.parse(body["filter"]))
-    found = [each for each in _of(store, resource_id) if holds(each)]
-    counters = Page([], len(found), page, size).envelope()
-    return {"items": found[page * size : (page + 1) * size], **counters}
+    return cut([each for each in _of(store, resource_id) if holds(each)], body)
 
 
 def _of(store: Store, resource_id: str) -> Iterator[Document]:
     for row in store.find("executions", containing=resource_id):
         execution = store.parsed(row)
-        for kind in _kinds(execution["input"], resource_id):
+        kinds = [each["type"] for each in of_inputs(execution["input"]) if each["id"] == resource_id]
+        for kind in kinds:
             latest = execution["latestStatus"]
             yield {
                 "resourceId": resource_id,
@@ -42,28 +38,23 @@ def _of(store: Store, resource_id: str) -> Iterator[Document]:
                 "progress": latest.get("percentComplete"),
                 "message": latest.get("message"),
                 "error": latest.get("error"),
-                "serviceName": execution["serviceName"],
-                "functionName": execution["functionName"],
-                "moduleName": execution["moduleName"],
-                "packageName": execution["packageName"],
                 "orgName": ORGANIZATION["name"],
-                "creator": execution["creator"],
-                "projectId": execution["projectId"],
+                **{key: execution[key] for key in SHOWN},
             }
 
 
-def _kinds(inputs: Any, resource_id: str) -> set[str]:
-    """Return as what kinds a resource is in the inputs: by the key that holds its id, or by the input's name."""
-    found: set[str] = set()
+def of_inputs(inputs: Any) -> list[Document]:
+    """List the entities in the inputs of an execution: by the keys that hold their ids, or by the inputs' names."""
+    found = []
     for name, value in inputs.items() if isinstance(inputs, dict) else ():
         for each in value if isinstance(value, list) else [value]:
-            if each == resource_id:
-                found.add(name.rstrip("s").capitalize())
-            elif isinstance(each, dict):
-                found |= {
-                    key[:-3].capitalize() for key in each if key.endswith("_id") and each[key] == resource_id
-                }
-    return found
+            pairs = each.items() if isinstance(each, dict) else [(f"{name.rstrip('s')}_id", each)]
+            found += [
+                {"id": value, "type": key[:-3].capitalize()}
+                for key, value in pairs
+                if key.endswith("_id") and isinstance(value, str) and is_id(value)
+            ]
+    return list({(each["id"], each["type"]): each for each in found}.values())
 
 
 def _find(condition: Any, key: str) -> Any:

@@ -1,12 +1,15 @@
 """Routes of executions, and the query that lists what services are made of."""
 
-from ...api import Call, Raw, Route, fetch, one, paged
+from collections.abc import Callable
+
+from ...api import Call, Handler, Raw, Route, one, paged
 from ...errors import bad_request, not_emulated
 from ...events import Event
 from ...query import everything, search
-from ...store import Document, is_id
+from ...resources import Resource
+from ...store import Document, Store
 from ...validation import require
-from ..datasets import models as stored
+from ..datasets import models as datasets
 from ..exports import models as commands
 from . import models, resources
 
@@ -28,54 +31,30 @@ def create(call: Call) -> Raw:
         raise bad_request(f"'input' must be an object with the function's arguments, got {inputs!r}")
     project_id = body.get("projectId") or service["projectId"]
     call.store.row("projects", project_id)
-    execution = _call_function(call, service, name, inputs, project_id)
+    execution = models.create(call.store, name, inputs, call.user, service=service, project_id=project_id)
     return one(call, "executions", execution["id"])
-
-
-def _call_function(
-    call: Call, service: Document, name: str, inputs: Document | None, project_id: str
-) -> Document:
-    return models.create(
-        call.store,
-        project_id=project_id,
-        user=call.user,
-        function_name=name,
-        inputs=inputs,
-        service=service,
-        **models.ml_fields(service),
-    )
 
 
 def _create_batch(call: Call, service: Document, name: str, batch: Document) -> Raw:
     query, extra = require(batch.get("query")), batch.get("args") or {}
-    datasets = (query.get("context") or {}).get("datasets") or []
-    if not datasets:
-        # All datasets of the project but the system's own.
-        system = stored.binaries(call.store, service["projectId"])["id"]
-        rows = call.store.find("datasets", projects=service["projectId"], id__ne=system)
-        datasets = [row.id for row in rows]
-    rows = [
-        row for dataset_id in datasets for row in everything(call.store, "items", query, datasetId=dataset_id)
-    ]
+    rows = datasets.items_of(call.store, service["projectId"], query)
     if len(rows) > BATCH:
         raise bad_request(f"the query finds {len(rows)} items; one request makes at most {BATCH} executions")
     port = models.item_input(call.store, service, name)
+    require(extra)
     for row in rows:
         inputs = extra | {port: {"item_id": row.id, "dataset_id": row.scope}}
-        _call_function(call, service, name, inputs, service["projectId"])
+        models.create(call.store, name, inputs, call.user, service=service)
     return commands.finished(call, "CreateExecutions", {"serviceId": service["id"], "count": len(rows)})
 
 
-def update(call: Call) -> Raw:
+def update(call: Call, execution: Document, body: Document) -> None:
     """Change an execution's output, or ask for its end."""
-    execution = call.store.get("executions", call.params["execution_id"])
-    body = require(call.body)
     if body.get("toTerminate") and not models.ended(execution):
         models.terminate(call.store, execution)
     if body.get("output") is not None:
         execution["output"] = body["output"]
         call.store.put("executions", execution)
-    return one(call, "executions", execution["id"])
 
 
 def progress(call: Call) -> Raw:
@@ -95,10 +74,15 @@ def progress(call: Call) -> Raw:
     return one(call, "executions", execution["id"])
 
 
-def terminate(call: Call) -> Raw:
-    execution = call.store.get("executions", call.params["execution_id"])
-    models.terminate(call.store, execution)
-    return one(call, "executions", execution["id"])
+def changed(change: Callable[[Store, Document], None]) -> Handler:
+    """Build the handler that changes an execution and answers with it."""
+
+    def handler(call: Call) -> Raw:
+        execution = call.store.get("executions", call.params["execution_id"])
+        change(call.store, execution)
+        return one(call, "executions", execution["id"])
+
+    return handler
 
 
 def attempt(call: Call) -> int:
@@ -106,12 +90,6 @@ def attempt(call: Call) -> int:
     execution["attempts"] += 1
     call.store.put("executions", execution)
     return execution["attempts"]
-
-
-def rerun(call: Call) -> Raw:
-    execution = call.store.get("executions", call.params["execution_id"])
-    models.rerun(call.store, execution)
-    return one(call, "executions", execution["id"])
 
 
 def rerun_batch(call: Call) -> Raw:
@@ -136,12 +114,6 @@ def query_resources(call: Call) -> Document:
     return resources.query(call.store, require(call.body))
 
 
-def command(call: Call) -> Raw:
-    if not is_id(call.params["command_id"]):
-        raise not_emulated(f"commands/faas/{call.params['command_id']}")
-    return one(call, "commands", call.params["command_id"])
-
-
 def stop_all(call: Call, event: Event) -> None:
     """Stop the executions of a deleted service."""
     for execution in call.store.find_all("executions", serviceId=event.id):
@@ -154,12 +126,10 @@ ROUTES = [
     Route("POST", "/executions/rerun", rerun_batch),
     Route("POST", "/executions/resource/query", query_resources),
     Route("POST", "/executions/{service_id}", create),
-    Route("GET", "/executions/{execution_id}", fetch("executions", "execution_id")),
-    Route("PATCH", "/executions/{execution_id}", update),
+    *Resource("executions", "/executions", update=update).routes,
     Route("POST", "/executions/{execution_id}/attempts", attempt),
     Route("POST", "/executions/{execution_id}/progress", progress),
-    Route("POST", "/executions/{execution_id}/rerun", rerun),
-    Route("POST", "/executions/{execution_id}/terminate", terminate),
-    Route("GET", "/commands/faas/{command_id}", command),
+    Route("POST", "/executions/{execution_id}/rerun", changed(models.rerun)),
+    Route("POST", "/executions/{execution_id}/terminate", changed(models.terminate)),
 ]
 LISTENERS = {("Service", "Deleted"): stop_all}

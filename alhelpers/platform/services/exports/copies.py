@@ -22,9 +22,8 @@ class Options:
 
     dataset_id: str | None
     directory: str
-    with_metadata: bool
-    with_annotations: bool
-    with_status: bool
+    # What to copy of each item, as `items.copy` takes it.
+    parts: dict[str, bool]
 
 
 def options_of(given: Document | None) -> Options:
@@ -36,10 +35,17 @@ def options_of(given: Document | None) -> Options:
     return Options(
         given.get("targetDatasetId"),
         given.get("targetDirectory") or "/",
-        bool(given.get("withMetadata", True)),
-        bool(given.get("withItemsAnnotations", True)),
-        bool(given.get("withTaskAnnotationsStatus", True)),
+        parts_of(given),
     )
+
+
+def parts_of(given: Document, *, status: bool = True) -> dict[str, bool]:
+    """Parse what to copy of an item; `status` is the default for the statuses in tasks."""
+    return {
+        "with_metadata": bool(given.get("withMetadata", True)),
+        "with_annotations": bool(given.get("withItemsAnnotations", True)),
+        "with_status": bool(given.get("withTaskAnnotationsStatus", status)),
+    }
 
 
 def new_dataset(store: Store, name: str, like: Document, user: str, **fields: Any) -> Document:
@@ -58,7 +64,7 @@ def copy_items(
 ) -> None:
     for item in _files(store, source_id, query):
         filename = posixpath.join(options.directory, item["filename"].lstrip("/"))
-        _copy(store, item, target_id, items.clean_path(filename), options, user)
+        items.copy(store, item, target_id, items.clean_path(filename), user, **options.parts)
 
 
 def _files(store: Store, dataset_id: str, query: Document) -> list[Document]:
@@ -67,22 +73,6 @@ def _files(store: Store, dataset_id: str, query: Document) -> list[Document]:
     return [
         item for item in documents if item["type"] == "file" and not item["filename"].startswith(OWN_FOLDERS)
     ]
-
-
-def _copy(
-    store: Store, item: Document, target_id: str, filename: str, options: Options, user: str, **more: Any
-) -> Document:
-    return items.copy(
-        store,
-        item,
-        target_id,
-        filename,
-        user,
-        with_metadata=options.with_metadata,
-        with_annotations=options.with_annotations,
-        with_status=options.with_status,
-        **more,
-    )
 
 
 def check_recipes(store: Store, sources: list[Document]) -> None:
@@ -119,7 +109,8 @@ def merge_items(store: Store, source_ids: list[str], target_id: str, options: Op
             if origin in merged:
                 _merge_clone(store, store.get("items", merged[origin]), item, options, user)
             else:
-                copy = _copy(store, item, target_id, item["filename"], options, user, beside=True)
+                path = item["filename"]
+                copy = items.copy(store, item, target_id, path, user, beside=True, **options.parts)
                 merged[origin] = copy["id"]
 
 
@@ -136,11 +127,11 @@ def _origin(store: Store, item: Document) -> str:
 
 
 def _merge_clone(store: Store, target: Document, item: Document, options: Options, user: str) -> None:
-    if options.with_metadata:
+    if options.parts["with_metadata"]:
         system = {
             key: value for key, value in item["metadata"]["system"].items() if key not in items.OWN_SYSTEM
         }
         merge(target, {"metadata": item["metadata"] | {"system": system}})
         store.put("items", target | {"updatedAt": now(), "updatedBy": user})
-    if options.with_annotations:
-        items.copy_annotations(store, item["id"], target, with_status=options.with_status)
+    if options.parts["with_annotations"]:
+        items.copy_annotations(store, item["id"], target, with_status=options.parts["with_status"])

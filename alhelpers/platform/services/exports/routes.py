@@ -1,8 +1,9 @@
 """Routes of exports, of whole datasets copied, and of commands."""
 
-from ...api import Call, Raw, Route, fetch, listed
+from ...api import Call, Raw, Route, listed
 from ...errors import bad_request
 from ...query import MAX_PAGE
+from ...resources import Resource
 from ...validation import require
 from ..datasets import models as datasets
 from ..items import models as items
@@ -67,12 +68,13 @@ def list_commands(call: Call) -> Raw:
     return listed(call, "commands", call.store.find("commands", order="-id", limit=MAX_PAGE))
 
 
+COMMANDS = Resource("commands", "/commands")
 ROUTES = [
     Route("POST", "/datasets/{dataset_id}/export", export),
     Route("POST", "/datasets/{dataset_id}/clone", clone_dataset),
     Route("POST", "/datasets/merge", merge_datasets),
     Route("GET", "/commands", list_commands),
-    Route("GET", "/commands/{command_id}", fetch("commands", "command_id")),
-    Route("POST", "/commands/{command_id}/abort", fetch("commands", "command_id")),
-    Route("GET", "/commands/faas/{command_id}", fetch("commands", "command_id")),
+    *COMMANDS.routes,
+    Route("POST", "/commands/{id}/abort", COMMANDS.get),
+    Route("GET", "/commands/faas/{id}", COMMANDS.get),
 ]

@@ -53,6 +53,11 @@ def delete_set(store: Store, set_id: str) -> None:
     store.delete("feature_sets", id=set_id)
 
 
+def delete_vector(store: Store, vector_id: str) -> None:
+    store.row("feature_vectors", vector_id, "feature vector")
+    store.delete("feature_vectors", id=vector_id)
+
+
 def create_vectors(store: Store, given: Any, user: str) -> list[str]:
     """Store vectors, all or none; return their ids in the order given."""
     time = now()

@@ -1,9 +1,8 @@
-from ...api import Call, Raw, Route, fetch, listed, one, paged, remove
-from ...errors import bad_request
+from ...api import Call, Raw, Route, listed
 from ...events import Event
-from ...query import search
+from ...resources import Resource, by_user
 from ...store import Document
-from ...validation import require
+from ...validation import check_ids, require
 from . import models
 
 
@@ -12,49 +11,27 @@ def create_set(call: Call) -> Raw:
     return listed(call, "feature_sets", [call.store.row("feature_sets", feature_set["id"])])
 
 
-def query_sets(call: Call) -> Raw:
-    body, projects = _projects(call)
-    inside = {"project": projects} if projects else {}
-    return paged(call, "feature_sets", search(call.store, "feature_sets", body, **inside))
-
-
-def update_set(call: Call) -> Raw:
-    feature_set = call.store.get("feature_sets", call.params["id"], "feature set")
-    models.update_set(call.store, feature_set, require(call.body), call.user)
-    return one(call, "feature_sets", call.params["id"])
-
-
 def create_vectors(call: Call) -> Raw:
     ids = models.create_vectors(call.store, call.body, call.user)
     return listed(call, "feature_vectors", [call.store.row("feature_vectors", each) for each in ids])
 
 
-def query_vectors(call: Call) -> Raw:
-    body, projects = _projects(call)
-    inside = {}
-    if projects:
-        inside["featureSetId"] = [row.id for row in call.store.find("feature_sets", project=projects)]
-    return paged(call, "feature_vectors", search(call.store, "feature_vectors", body, **inside))
-
-
-def delete_vector(call: Call) -> Document:
-    row = call.store.row("feature_vectors", call.params["id"], "feature vector")
-    call.store.delete("feature_vectors", id=row.id)
-    return {"id": row.id}
+def vectors_of_projects(call: Call) -> Document:
+    """Limit a query to the feature sets of the projects in its context."""
+    inside = in_projects(call)
+    rows = call.store.find("feature_sets", **inside) if inside else ()
+    return {"featureSetId": [row.id for row in rows]} if inside else {}
 
 
 def count_vectors(call: Call) -> list[Document]:
     body = require(call.body, "projectId")
-    datasets = body.get("datasetIds")
-    if not isinstance(datasets, list) or not all(isinstance(each, str) for each in datasets):
-        raise bad_request(f"'datasetIds' must be a list of ids, got {datasets!r}")
-    return models.counts(call.store, body["projectId"], datasets)
+    return models.counts(call.store, body["projectId"], check_ids("datasetIds", body.get("datasetIds")))
 
 
-def _projects(call: Call) -> tuple[Document, list[str] | None]:
-    """Return the query, and the projects in its context."""
-    body = require(call.body)
-    return body, require(body.get("context") or {}).get("projects")
+def in_projects(call: Call) -> Document:
+    """Limit a query to the projects in its context."""
+    projects = require(require(call.body).get("context") or {}).get("projects")
+    return {"project": projects} if projects else {}
 
 
 def forget_entity(call: Call, event: Event) -> None:
@@ -64,16 +41,24 @@ def forget_entity(call: Call, event: Event) -> None:
         call.store.delete("feature_vectors", datasetId=event.id)
 
 
+SETS = Resource(
+    *("feature_sets", "/features/sets"),
+    update=by_user(models.update_set),
+    delete=models.delete_set,
+    query=in_projects,
+    label="feature set",
+)
+VECTORS = Resource(
+    *("feature_vectors", "/features/vectors"),
+    delete=models.delete_vector,
+    query=vectors_of_projects,
+    label="feature vector",
+)
 ROUTES = [
     Route("POST", "/features/sets", create_set),
-    Route("POST", "/features/sets/query", query_sets),
-    Route("GET", "/features/sets/{id}", fetch("feature_sets", "id", "feature set")),
-    Route("PATCH", "/features/sets/{id}", update_set),
-    Route("DELETE", "/features/sets/{id}", remove(models.delete_set, "id")),
+    *SETS.routes,
     Route("POST", "/features/vectors", create_vectors),
-    Route("POST", "/features/vectors/query", query_vectors),
     Route("POST", "/features/vectors/project-count-aggregation", count_vectors),
-    Route("GET", "/features/vectors/{id}", fetch("feature_vectors", "id", "feature vector")),
-    Route("DELETE", "/features/vectors/{id}", delete_vector),
+    *VECTORS.routes,
 ]
 LISTENERS = {(resource, "Deleted"): forget_entity for resource in ("Item", "Annotation", "Dataset")}

@@ -1,7 +1,10 @@
 """Routes of items' bytes: uploads, downloads and thumbnails. They stream, so they run beside the state thread."""
 
 import asyncio
+import contextlib
 import json
+import logging
+import sys
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,10 +19,13 @@ from ...store import Document
 from ...uploads import is_form, read_body, receive
 from ...validation import require, strict_json
 from . import content as contents
-from . import models
+from . import images, models
 
 # Up to this size reading a file is faster than asking the system to send it.
 SMALL_FILE = 1 << 18
+# How long the decoding of an image may take, in seconds.
+DECODE_SECONDS = 10.0
+logger = logging.getLogger(__name__)
 # Runs a function on the state thread, as one transaction, and returns its answer.
 OnState = Callable[[Callable[[Call], Any], web.Request, Any], Awaitable[Raw]]
 
@@ -29,9 +35,12 @@ class ItemFiles:
 
     def __init__(self, on_state: OnState, incoming: Path, limit: int) -> None:
         self._on_state, self._incoming, self._limit = on_state, incoming, limit
+        self._decoder = Decoder()
+
+    async def close(self) -> None:
+        await self._decoder.close()
 
     def add_to(self, router: web.UrlDispatcher, api: str) -> None:
-        """Add the routes to a router, under the root of the API."""
         router.add_route("POST", f"{api}/datasets/{{dataset_id}}/items", self._upload)
         router.add_route("GET", f"{api}/items/{{item_id}}/stream", self._download)
         router.add_route("GET", f"{api}/items/{{item_id}}/thumbnail", self.thumbnail)
@@ -45,7 +54,6 @@ class ItemFiles:
         return await self._take(request, _add_upload, overwrite=overwrite)
 
     async def _revise(self, request: web.Request) -> web.Response:
-        """Replace the bytes of an item (multipart)."""
         item = json.loads((await self._on_state(_item, request, None)).text)
         return await self._take(request, _replace_content, path=item["filename"])
 
@@ -80,14 +88,15 @@ class ItemFiles:
             except FileNotFoundError as error:  # deleted since we looked
                 raise not_found("thumbnail of item", request.match_info["item_id"]) from error
         else:
-            content = await asyncio.to_thread(contents.make_thumbnail, Path(found["path"]))
-            if content is None:
-                raise not_found("thumbnail of item (only images have one)", request.match_info["item_id"])
+            content = await self._decoder.thumbnail(found["path"])
+            if not content:
+                about = f"only images have one, in one of the formats {', '.join(images.FORMATS)} and not too large"
+                raise not_found(f"thumbnail of item ({about})", request.match_info["item_id"])
             await self._on_state(_keep_thumbnail, request, content)
         return web.Response(body=content, headers={"Content-Type": "image/jpeg"})
 
     async def _download(self, request: web.Request) -> web.StreamResponse:
-        found = json.loads((await self._on_state(_locate, request, None)).text)
+        found = json.loads((await self._on_state(locate, request, None)).text)
         headers = {"Content-Type": found["mimetype"]}
         if found["size"] > SMALL_FILE:
             return web.FileResponse(found["path"], headers=headers)
@@ -96,6 +105,45 @@ class ItemFiles:
         except FileNotFoundError as error:  # deleted or overwritten since we looked
             raise not_found("the bytes of item", request.match_info["item_id"]) from error
         return _slice(request, content, headers)
+
+
+class Decoder:
+    """A process that decodes images, one at a time; one that takes too long or dies is replaced."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+        self._turn = asyncio.Lock()
+
+    async def thumbnail(self, path: str) -> bytes:
+        """Return a small JPEG of the image in a file, or nothing if there is none that can be decoded."""
+        async with self._turn:
+            try:
+                async with asyncio.timeout(DECODE_SECONDS):
+                    return await self._ask(path)
+            except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+                logger.warning("no thumbnail of %s: decoding failed with %s", path, type(error).__name__)
+                await self.close()
+                return b""
+
+    async def _ask(self, path: str) -> bytes:
+        if self._process is None:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", images.__file__),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._process.stdin.write(json.dumps(path).encode() + b"\n")
+        size = int.from_bytes(await self._process.stdout.readexactly(4), "big")
+        return await self._process.stdout.readexactly(size)
+
+    async def close(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
 
 
 async def _described(fields: dict[str, str], incoming: Path, size: int, *, overwrite: bool) -> models.Upload:
@@ -163,18 +211,17 @@ def _make_directory(call: Call) -> Raw:
     return Raw(render(call, "items", call.store.row("items", item["id"] if item else "")))
 
 
-def _locate(call: Call) -> Document:
+def locate(call: Call) -> Document:
     row = call.store.row("items", call.params["item_id"])
     if row.blob is None:
         raise bad_request(f"item {row.id} is a directory: it has no bytes")
-    system = call.store.parsed(row)["metadata"].get("system", {})
-    path = call.store.blob_path(row.blob)
-    mimetype = contents.guess_type(call.store.parsed(row)["name"])
-    return {"path": str(path), "size": system.get("size"), "mimetype": mimetype}
+    item, path = call.store.parsed(row), str(call.store.blob_path(row.blob))
+    about = {"name": item["name"], "mimetype": contents.guess_type(item["name"])}
+    return about | {"path": path, "size": item["metadata"].get("system", {}).get("size")}
 
 
 def _locate_thumbnail(call: Call) -> Document:
-    found = _locate(call)
+    found = locate(call)
     item = call.store.get("items", call.params["item_id"])
     kept = models.by_path(call.store, item["datasetId"], models.thumbnail_path(item["id"]))
     blob = call.store.row("items", kept["id"]).blob if kept else None

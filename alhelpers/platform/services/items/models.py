@@ -11,13 +11,8 @@ from ...store import Document, Store, created, now
 from ...validation import merge
 from .content import guess_type
 
-# Fields that a PATCH may not change: they are computed, or never change.
-FIXED = frozenset(
-    (
-        "id datasetId dataset url stream thumbnail annotations annotated annotationsCount createdAt updatedAt "
-        "updatedBy creator type hidden dir name"
-    ).split()
-)
+# Fields that a PATCH may change as they are; others are computed, never change, or are not known.
+OPEN = ("description", "spec")
 COMPUTED_SYSTEM = ("size", "mimetype", "originalname", "width", "height", "channels", "exif", "shebang")
 # System metadata that only the tasks of an item write.
 WORK_SYSTEM = ("refs", "taskStatusLog")
@@ -26,6 +21,8 @@ FIXED_SYSTEM = ("size", *WORK_SYSTEM)
 # System metadata that a copy does not inherit.
 OWN_SYSTEM = (*COMPUTED_SYSTEM, *WORK_SYSTEM)
 
+# No file system takes a longer one.
+MAX_PATH = 4096
 THUMBNAILS = "/.dataloop/thumbnails"
 
 
@@ -49,12 +46,13 @@ def clean_path(path: str) -> str:
     """Normalise a path in a dataset: absolute, with single slashes and without dots."""
     if not isinstance(path, str) or not path.strip("/ ") or "\0" in path:
         raise bad_request(f"an item needs a path such as '/folder/name.png', got {path!r}")
+    if len(path) > MAX_PATH:
+        raise bad_request(f"the path of an item has at most {MAX_PATH} characters, this one has {len(path)}")
     # normpath keeps two leading slashes, and a path that climbs above the root stops at the root.
     return posixpath.normpath("/" + path.strip("/"))
 
 
 def path_fields(filename: str) -> Document:
-    """Return the fields that follow from an item's path."""
     directory, name = posixpath.split(filename)
     hidden = any(part.startswith(".") for part in filename.split("/"))
     return {"filename": filename, "dir": directory, "name": name, "hidden": hidden}
@@ -75,7 +73,6 @@ def ensure_directory(store: Store, dataset_id: str, directory: str, user: str) -
 
 
 def by_path(store: Store, dataset_id: str, filename: str) -> Document | None:
-    """Return the file at a path, or None."""
     return store.find_one("items", datasetId=dataset_id, filename=filename, type="file")
 
 
@@ -110,17 +107,15 @@ def add_upload(store: Store, dataset_id: str, upload: Upload, user: str) -> tupl
         # The SDK compares sizes itself, and deletes and uploads again where they differ.
         upload.file.unlink(missing_ok=True)
         return existing["id"], "skip"
-    item = existing
-    if item is None:
-        ensure_directory(store, dataset_id, posixpath.dirname(filename), user)
-        item = _new_item(store, dataset_id, filename, "file", user)
-    else:
-        _drop_content(store, item)
-        item |= {"updatedAt": now(), "updatedBy": user}
+    if existing is not None:
+        replace_content(store, existing, upload, user)
+        return existing["id"], "overwrite"
+    ensure_directory(store, dataset_id, posixpath.dirname(filename), user)
+    item = _new_item(store, dataset_id, filename, "file", user)
     _describe(item, upload)
     store.put("items", item, blob=store.adopt(upload.file))
-    store.emit("Item", "Created" if existing is None else "Updated", item["id"], dataset=dataset_id)
-    return item["id"], "created" if existing is None else "overwrite"
+    store.emit("Item", "Created", item["id"], dataset=dataset_id)
+    return item["id"], "created"
 
 
 def replace_content(store: Store, item: Document, upload: Upload, user: str) -> None:
@@ -134,7 +129,6 @@ def replace_content(store: Store, item: Document, upload: Upload, user: str) -> 
 
 
 def _drop_content(store: Store, item: Document) -> None:
-    """Delete the bytes of an item, and its thumbnail."""
     store.drop_blob(store.row("items", item["id"]).blob or "")
     drop_thumbnail(store, item)
 
@@ -180,11 +174,10 @@ def update(store: Store, item: Document, patch: Document, user: str, *, system: 
     filename = patch.get("filename")
     if filename is None and patch.get("name") is not None:
         filename = posixpath.join(item["dir"], _plain_name(patch["name"]))
-    patch = {key: value for key, value in patch.items() if key not in FIXED | {"filename"}}
-    metadata = patch.pop("metadata", None) or {}
+    metadata = patch.get("metadata") or {}
     if not system:
         metadata = {key: value for key, value in metadata.items() if key != "system"}
-    merge(item, patch)
+    merge(item, {key: patch[key] for key in OPEN if key in patch})
     merge_metadata(item, metadata)
     if item.get("description") == "":
         del item["description"]
@@ -263,7 +256,6 @@ def delete(store: Store, item_ids: list[str]) -> int:
 
 
 def count_annotations(store: Store, item_ids: set[str]) -> None:
-    """Update the counters of items."""
     for item_id in item_ids:
         item = store.find_one("items", id=item_id)
         if item is not None:
@@ -311,7 +303,6 @@ def copy(
 
 
 def _shared_collections(store: Store, source: Document, dataset_id: str, marks: Any) -> Document:
-    """Keep the collections of an item that have the same names in another dataset."""
     here, there = (
         store.parsed(store.row("datasets", each)).get("collections", {})
         for each in (source["datasetId"], dataset_id)

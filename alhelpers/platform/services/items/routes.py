@@ -5,11 +5,13 @@ import json
 import posixpath
 from typing import Any
 
-from ...api import Call, Raw, Route, fetch, one, paged
+from ...api import Call, Raw, Route, one, paged
 from ...errors import bad_request, not_found
 from ...query import everything, search
-from ...store import Document, is_id, now
-from ...validation import merge, require
+from ...resources import Resource
+from ...store import Document, Store, now
+from ...validation import check_ids, merge, require
+from ..exports.copies import parts_of
 from ..exports.models import finished
 from . import models
 
@@ -120,26 +122,19 @@ def get_in_dataset(call: Call) -> Raw:
     return one(call, "items", item_id)
 
 
-def update(call: Call) -> Raw:
-    item = call.store.get("items", call.params["item_id"])
-    models.update(call.store, item, require(call.body), call.user, system=call.system)
-    return one(call, "items", item["id"])
+def update(call: Call, item: Document, body: Document) -> None:
+    models.update(call.store, item, body, call.user, system=call.system)
 
 
-def delete(call: Call) -> Document:
-    item_id = call.params["item_id"]
-    if not is_id(item_id):
-        raise bad_request(f"cannot delete item {item_id!r}: an id is 24 hexadecimal digits")
-    call.store.row("items", item_id)
-    models.delete(call.store, [item_id])
-    return {"id": item_id}
+def delete(store: Store, item_id: str) -> None:
+    models.delete(store, [store.row("items", item_id).id])
 
 
 def move_into(call: Call) -> Document:
     directory = call.store.get("items", call.params["directory_id"])
-    if directory["type"] != "dir" or not _are_ids(call.body):
-        raise bad_request(f"moving needs a directory and a list of item ids, got {directory['filename']!r}")
-    for item_id in call.body:
+    if directory["type"] != "dir":
+        raise bad_request(f"items move into a directory, not into {directory['filename']!r}")
+    for item_id in check_ids("items", call.body):
         item = call.store.get("items", item_id)
         if item["datasetId"] != call.params["dataset_id"] or item["datasetId"] != directory["datasetId"]:
             raise bad_request(
@@ -148,10 +143,6 @@ def move_into(call: Call) -> Document:
         filename = posixpath.join(directory["filename"], item["name"])
         models.update(call.store, item, {"filename": filename}, call.user, system=False)
     return {"moved": len(call.body)}
-
-
-def _are_ids(body: Any) -> bool:
-    return isinstance(body, list) and all(isinstance(item_id, str) for item_id in body)
 
 
 def clone(call: Call) -> Raw:
@@ -172,9 +163,7 @@ def clone(call: Call) -> Raw:
         target_id,
         models.clean_path(_target(body.get("remoteFileName"), source)),
         call.user,
-        with_metadata=options.get("withMetadata", True),
-        with_annotations=options.get("withItemsAnnotations", True),
-        with_status=options.get("withTaskAnnotationsStatus", False),
+        **parts_of(options, status=False),
     )
     if body.get("metadata"):
         models.merge_metadata(item, body["metadata"])
@@ -198,9 +187,7 @@ ROUTES = [
     Route("POST", "/datasets/{dataset_id}/split", split),
     Route("POST", "/datasets/{dataset_id}/items/bulk-update-metadata", bulk_update_metadata),
     Route("PUT", "/datasets/{dataset_id}/items/{directory_id}", move_into),
-    Route("GET", "/items/{item_id}", fetch("items", "item_id")),
+    *Resource("items", "/items", update=update, delete=delete).routes,
     Route("GET", "/datasets/{dataset_id}/items/{item_id}", get_in_dataset),
-    Route("PATCH", "/items/{item_id}", update),
-    Route("DELETE", "/items/{item_id}", delete),
     Route("POST", "/items/{item_id}/clone", clone),
 ]

@@ -4,12 +4,12 @@ import json
 import posixpath
 from typing import Any
 
-from ...errors import bad_request
+from ...errors import bad_request, not_found
 from ...store import Document, Store, created, now
 from ...validation import require, with_system
 from ..datasets import models as datasets
 from ..items import models as items
-from ..projects.models import ORGANIZATION
+from ..organizations.models import ORGANIZATION
 
 STATUSES = ("created", "pre-trained", "pending", "training", "trained", "deployed", "failed", "cloning")
 FIXED = frozenset(
@@ -17,14 +17,17 @@ FIXED = frozenset(
 )
 ARTIFACTS = "/artifacts/models"
 TEXTS = ("description", "datasetId", "packageId", "moduleName", "scope", "version", "status")
+PLAIN = ("datasetId", "packageId", "moduleName", "inputType", "outputType", "app")
 APP_TEXTS = ("id", "componentName", "dpkName", "dpkVersion", "dpkId")
 
 
-def create(store: Store, body: Document, user: str) -> Document:
+def create(store: Store, body: Document, user: str, *, unique: bool = True) -> Document:
+    """Make a model; two apps may bring models of one name, which is then not `unique`."""
     require(body, "name", "projectId")
     check_fields(body)
     store.row("projects", body["projectId"])
-    store.check_new_name("models", projectId=body["projectId"], name=body["name"])
+    if unique:
+        store.check_new_name("models", projectId=body["projectId"], name=body["name"])
     if body.get("datasetId"):
         store.row("datasets", body["datasetId"])
     metadata = body.get("metadata") or {}
@@ -33,19 +36,12 @@ def create(store: Store, body: Document, user: str) -> Document:
         "name": body["name"],
         "description": body.get("description") or "",
         "projectId": body["projectId"],
-        "datasetId": body.get("datasetId"),
-        "packageId": body.get("packageId"),
-        "labels": body.get("labels") or [],
-        "artifacts": body.get("artifacts") or [],
-        "tags": body.get("tags") or [],
+        **{key: body.get(key) or [] for key in ("labels", "artifacts", "tags")},
         "configuration": body.get("configuration") or {},
         "metadata": metadata | {"system": metadata.get("system") or {}},
-        "inputType": body.get("inputType"),
-        "outputType": body.get("outputType"),
-        "moduleName": body.get("moduleName"),
+        **{key: body.get(key) for key in PLAIN},
         "scope": body.get("scope") or "project",
         "version": body.get("version") or "1.0.0",
-        "app": body.get("app"),
         "status": body.get("status") or "created",
         "statusLogs": [],
         "context": {"project": body["projectId"], "creator": user, "org": ORGANIZATION["id"]},
@@ -71,12 +67,13 @@ def check_fields(body: Document) -> None:
             )
 
 
-def log_status(model: Document, status: Any, user: str) -> None:
+def log_status(model: Document, status: Any, user: str, message: str | None = None) -> None:
     """Set the status of a model, and log the change."""
     if status not in STATUSES:
         raise bad_request(f"unknown model status {status!r}; known: {', '.join(STATUSES)}")
     model["status"] = status
-    model["statusLogs"].append({"status": status, "timestamp": now(), "creator": user})
+    entry = {"status": status, "timestamp": now(), "creator": user}
+    model["statusLogs"].append(entry | ({} if message is None else {"message": message}))
 
 
 def update(store: Store, model: Document, body: Document, user: str, *, system: bool) -> None:
@@ -185,11 +182,28 @@ def delete(store: Store, model_id: str) -> None:
     binaries = datasets.binaries(store, model["projectId"])["id"]
     own = {each.get("itemId") for each in own_artifacts(store, model)}
     folder = f"{ARTIFACTS}/{model['name']}"
-    rows = store.find("items", datasetId=binaries, filename=folder, type="dir")
+    shared = _is_other(store, model, model["name"])
+    rows = () if shared else store.find("items", datasetId=binaries, filename=folder, type="dir")
     ids = [row.id for row in rows]
     ids += [row.id for each in own if each for row in store.find("items", id=each) if row.scope == binaries]
     items.delete(store, ids)
     store.emit("Model", "Deleted", model_id, project=model["projectId"])
+
+
+def precision_recall(store: Store, body: Document) -> Document:
+    """Return the points that the last evaluation on a dataset has left for an IoU threshold, from a confidence up."""
+    path = f"/.modelscores/{body['modelId']}-interpolated.json"
+    item = items.by_path(store, store.row("datasets", body["datasetId"]).id, path)
+    if item is None:
+        raise not_found(f"scores on dataset {body['datasetId']} of model", body["modelId"])
+    curves = json.loads(store.blob_path(store.row("items", item["id"]).blob or "").read_bytes())
+    points = next((curves[key] for key in curves if float(key) == body.get("iouThreshold")), None)
+    if points is None:
+        known = ", ".join(curves)
+        raise bad_request(f"'iouThreshold' must be one of {known}, got {body.get('iouThreshold')!r}")
+    least = body.get("confThreshold") or 0
+    kept = [place for place, confidence in enumerate(points["confidence"]) if confidence >= least]
+    return {name: [values[place] for place in kept] for name, values in points.items()}
 
 
 def publish_metrics(store: Store, samples: Any) -> None:

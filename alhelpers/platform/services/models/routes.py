@@ -1,21 +1,20 @@
-from ...api import Call, Raw, Route, fetch, one, query_all, remove
+from typing import Any
+
+from ...api import Call, Raw, Route, one, paged
 from ...events import Event
+from ...query import search
+from ...resources import Resource, by_user, everywhere
+from ...store import Document
 from ...validation import require
 from . import models
 
 
-def create(call: Call) -> Raw:
-    return one(call, "models", models.create(call.store, require(call.body), call.user)["id"])
-
-
-def update(call: Call) -> Raw:
-    model = call.store.get("models", call.params["model_id"])
-    models.update(call.store, model, require(call.body), call.user, system=call.system)
+def update(call: Call, model: Document, body: Document) -> None:
+    models.update(call.store, model, body, call.user, system=call.system)
     if call.query.get("reloadServices") == "true":
         # A deployed service holds the weights and the configuration that the model had when it started.
         for service_id in (model["metadata"]["system"].get("deploy") or {}).get("services") or []:
             call.store.emit("Service", "Restarted", service_id)
-    return one(call, "models", model["id"])
 
 
 def clone(call: Call) -> Raw:
@@ -23,9 +22,19 @@ def clone(call: Call) -> Raw:
     return one(call, "models", models.clone(call.store, source, require(call.body), call.user)["id"])
 
 
+def query_metrics(call: Call) -> Raw:
+    # The samples of a curve come in the order in which they were published.
+    body = {"sort": {"id": "ascending"}} | require(call.body)
+    return paged(call, "metrics", search(call.store, "metrics", body))
+
+
 def publish_metrics(call: Call) -> bool:
     models.publish_metrics(call.store, call.body)
     return True
+
+
+def precision_recall(call: Call) -> Any:
+    return models.precision_recall(call.store, require(call.body, "modelId", "datasetId"))
 
 
 def forget_artifact(call: Call, event: Event) -> None:
@@ -36,12 +45,9 @@ def forget_artifact(call: Call, event: Event) -> None:
 
 LISTENERS = {("Item", "Deleted"): forget_artifact}
 ROUTES = [
-    Route("POST", "/ml/models", create),
-    Route("POST", "/ml/models/query", query_all("models")),
-    Route("GET", "/ml/models/{model_id}", fetch("models", "model_id")),
-    Route("PATCH", "/ml/models/{model_id}", update),
-    Route("DELETE", "/ml/models/{model_id}", remove(models.delete, "model_id")),
+    *Resource("models", "/ml/models", by_user(models.create), update, models.delete, everywhere).routes,
     Route("POST", "/ml/models/{model_id}/clone", clone),
     Route("POST", "/ml/metrics/publish", publish_metrics),
-    Route("POST", "/ml/metrics/query", query_all("metrics")),
+    Route("POST", "/ml/metrics/precisionRecall", precision_recall),
+    Route("POST", "/ml/metrics/query", query_metrics),
 ]

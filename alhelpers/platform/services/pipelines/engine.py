@@ -11,6 +11,7 @@ from typing import Any
 from ... import dql
 from ...errors import ApiError, bad_request
 from ...store import Document, Store, created, now
+from ...validation import check_ids
 from ..executions import models as executions
 from . import graph, nodes, values
 
@@ -132,23 +133,18 @@ def pass_on(store: Store, pipeline: Document, cycle: Document, execution: Docume
         value = found.get(source_port["portId"])
         value = values.default(pipeline, port) if value is None else value
         if value is None:
-            _fail_cycle(
-                cycle,
-                execution,
-                f"{graph.label(node)} returned nothing for {port['name']!r} of {graph.label(target)}",
-            )
+            missing = f"nothing for {port['name']!r} of {graph.label(target)}"
+            _fail_cycle(cycle, execution, f"{graph.label(node)} returned {missing}")
             continue
         arriving = values.spread(source_port, port, value)
         if len(arriving) > MAX_FAN_OUT:
-            _fail_cycle(
-                cycle,
-                execution,
-                f"{graph.label(node)} returned {len(arriving)} values, more than {MAX_FAN_OUT}",
-            )
+            many = f"{len(arriving)} values, more than {MAX_FAN_OUT}"
+            _fail_cycle(cycle, execution, f"{graph.label(node)} returned {many}")
             continue
-        for each in arriving:
-            if _passes_filter(store, connection, port, each):
-                _deliver(store, pipeline, cycle, target, port, each)
+        passed = [each for each in arriving if _passes_filter(store, connection, port, each)]
+        if passed:
+            taken = {"values": passed, "list": arriving is value}
+            _deliver(store, pipeline, cycle, execution, target, port, taken)
 
 
 def _matches_action(connection: Document, action: str | None) -> bool:
@@ -171,19 +167,34 @@ def _passes_filter(store: Store, connection: Document, port: Document, value: An
 
 
 def _deliver(
-    store: Store, pipeline: Document, cycle: Document, node: Document, port: Document, value: Any
+    store: Store,
+    pipeline: Document,
+    cycle: Document,
+    execution: Document,
+    node: Document,
+    port: Document,
+    many: Document,
 ) -> None:
-    """Pass a value to an in-port. A node with several connected in-ports runs when each of them has a value."""
+    """Pass values to an in-port. A node with several connected in-ports runs when each of them has some.
+
+    It runs once for each value of a list: a single value of another port is repeated, lists must have one length.
+    """
     needed = graph.connected_inputs(pipeline, node)
-    if len(needed) <= 1:
-        _run(store, pipeline, cycle, node, {port["name"]: value})
-        return
-    # In a loop a port may get its second value before another its first: values queue, and are taken in turn.
+    names = {each["portId"]: each["name"] for each in graph.inputs(node)}
+    # In a loop a port may get its second values before another its first: they queue, and are taken in turn.
     queues = cycle["waiting"].setdefault(node["id"], {})
-    queues.setdefault(port["portId"], []).append(value)
-    if all(queues.get(each) for each in needed):
-        names = {each["portId"]: each["name"] for each in graph.inputs(node)}
-        _run(store, pipeline, cycle, node, {names[each]: queues[each].pop(0) for each in needed})
+    queues.setdefault(port["portId"], []).append(many)
+    if not all(queues.get(each) for each in needed):
+        return
+    taken = {each: queues[each].pop(0) for each in needed}
+    lengths = {len(each["values"]) for each in taken.values() if each["list"]} or {1}
+    if len(lengths) > 1:
+        reason = f"{graph.label(node)} got lists of {sorted(lengths)} values, which do not go together"
+        _fail_cycle(cycle, execution, reason)
+        return
+    for place in range(*lengths):
+        chosen = {each: found["values"][place if found["list"] else 0] for each, found in taken.items()}
+        _run(store, pipeline, cycle, node, {names[each]: value for each, value in chosen.items()})
 
 
 # --------------------------------------------------------------------------------------------------------- status
@@ -283,18 +294,18 @@ def resume(store: Store, pipeline: Document) -> None:
         _update_status(store, cycle)
 
 
-def terminate(store: Store, cycle: Document) -> None:
-    cycle |= {"status": TERMINATED, "held": [], "waiting": {}}
-    store.put("cycles", cycle)
-    for execution in executions.of_cycle(store, cycle["projectId"], cycle["id"]):
-        if not executions.ended(execution):
-            copy = json.loads(json.dumps(execution))
-            executions.finish(store, copy, TERMINATED, message="the pipeline's cycle was terminated")
-
-
 def terminate_all(store: Store, pipeline_id: str) -> None:
     for cycle in store.find_all("cycles", pipelineId=pipeline_id, status=[PENDING, RUNNING]):
-        terminate(store, cycle)
+        store.put("cycles", cycle | {"status": TERMINATED, "held": [], "waiting": {}})
+        _end(store, executions.of_cycle(store, cycle["projectId"], cycle["id"]), "was terminated")
+
+
+def _end(store: Store, done: list[Document], reason: str) -> None:
+    """Terminate those executions of a cycle that have not ended."""
+    for execution in done:
+        if not executions.ended(execution):
+            copy = json.loads(json.dumps(execution))
+            executions.finish(store, copy, TERMINATED, message=f"the pipeline's cycle {reason}")
 
 
 def rerun(store: Store, pipeline: Document, cycle: Document, method: str, start_ids: list[str]) -> None:
@@ -323,8 +334,10 @@ def rerun(store: Store, pipeline: Document, cycle: Document, method: str, start_
         return  # the events of the executions bring the cycle up to date
     if method == FROM_BEGINNING:
         start_ids = [cycle["startNodeId"]]
-    _end_open(store, cycle, done, graph.below(pipeline, set(start_ids)))
-    for node_id in graph.below(pipeline, set(start_ids)):
+    node_ids = graph.below(pipeline, set(start_ids))
+    _end(store, [each for each in done if each["pipeline"]["nodeId"] in node_ids], "runs again")
+    cycle["held"] = [each for each in cycle["held"] if each["nodeId"] not in node_ids]
+    for node_id in node_ids:
         forgiven = dict(cycle["counts"].get(node_id, {}))
         # Executions that were running have just been terminated, and are counted so after this transaction.
         forgiven[TERMINATED] = forgiven.get(TERMINATED, 0) + forgiven.pop(RUNNING, 0)
@@ -346,23 +359,11 @@ def _is_failed(cycle: Document, execution: Document) -> bool:
     return status in FAILURES and not cycle["forgiven"].get(node_id, {}).get(status)
 
 
-def _end_open(store: Store, cycle: Document, done: list[Document], node_ids: set[str]) -> None:
-    """Terminate the executions of nodes that are about to run again."""
-    for execution in done:
-        if execution["pipeline"]["nodeId"] in node_ids and not executions.ended(execution):
-            # A copy, so that its end no longer moves this cycle on.
-            copy = json.loads(json.dumps(execution))
-            executions.finish(store, copy, TERMINATED, message="the pipeline's cycle runs again")
-    cycle["held"] = [each for each in cycle["held"] if each["nodeId"] not in node_ids]
-
-
 def check_method(method: Any, start_ids: Any, pipeline: Document) -> tuple[str, list[str]]:
     method = method or FROM_BEGINNING
     if method not in RERUN_METHODS:
         raise bad_request(f"cycles run again by {', '.join(RERUN_METHODS)}; got {method!r}")
-    start_ids = start_ids or []
-    if not isinstance(start_ids, list) or not all(isinstance(each, str) for each in start_ids):
-        raise bad_request(f"'startNodeIds' must be a list of node ids, got {start_ids!r}")
+    start_ids = check_ids("startNodeIds", start_ids or [])
     if method == FROM_NODES and not start_ids:
         raise bad_request(f"to run again from nodes, name them: {FROM_NODES} needs 'startNodeIds'")
     for node_id in start_ids:

@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from ...errors import bad_request
-from ...query import everything
 from ...store import Document, Row, Store, now
+from ..datasets import models as datasets
 from ..exports import models as commands
 from ..triggers import models as triggers
 from . import engine, graph, tasks, validation, workers
@@ -23,15 +23,10 @@ def install(store: Store, pipeline: Document, user: str, moment: datetime, optio
     if option not in (TERMINATE, RESUME):
         raise bad_request(f"'resumeOption' is {TERMINATE!r} or {RESUME!r}, got {option!r}")
     validation.check_drawing(pipeline)
-    validation.check_settings(store, pipeline)
     pipeline |= {"status": INSTALLED, "updatedAt": now(), "updatedBy": user}
     pipeline["compositionId"] = pipeline.get("compositionId") or store.new_id()
     store.put("pipelines", pipeline)
-    for node in graph.nodes(pipeline):
-        if node["type"] == graph.TASK:
-            tasks.ensure(store, pipeline, node, user)
-    workers.prepare(store, pipeline, user)
-    sync_triggers(store, pipeline, user, moment)
+    apply_changes(store, pipeline, user, moment)
     if option == TERMINATE:
         engine.terminate_all(store, pipeline["id"])
     else:
@@ -64,8 +59,9 @@ def reset(store: Store, pipeline: Document, user: str) -> None:
     store.put("pipelines", pipeline | {"countedFrom": store.new_id(), "updatedAt": now(), "updatedBy": user})
 
 
-def delete(store: Store, pipeline: Document) -> None:
+def delete(store: Store, pipeline_id: str) -> None:
     """Delete a pipeline with its triggers, code and cycles; its tasks and executions stay."""
+    pipeline = store.get("pipelines", pipeline_id)
     engine.terminate_all(store, pipeline["id"])
     for row in list(of_pipeline(store, pipeline)):
         triggers.delete(store, row.id)
@@ -89,7 +85,12 @@ def sync_triggers(store: Store, pipeline: Document, user: str, moment: datetime)
         row = existing.pop(start["nodeId"], None) if wanted else None
         if not wanted:
             continue
+        node = graph.node_by_id(pipeline, start["nodeId"]) or {"id": start["nodeId"]}
         spec = dict(wanted.get("spec") or {})
+        if wanted.get("type") == triggers.EVENT and node.get("type") == graph.STORAGE:
+            condition = triggers.read_filter(spec.get("filter"))
+            parts = condition["$and"] if condition.keys() == {"$and"} else [condition] if condition else []
+            spec["filter"] = {"$and": [*parts, {"datasetId": graph.dataset_id(pipeline, node)}]}
         spec["operation"] = {"type": "pipeline", "id": pipeline["id"], "nodeId": start["nodeId"]}
         kind = wanted.get("type")
         if row is not None and store.parsed(row)["type"] == kind:
@@ -97,12 +98,12 @@ def sync_triggers(store: Store, pipeline: Document, user: str, moment: datetime)
             continue
         if row is not None:
             triggers.delete(store, row.id)
-        node = graph.node_by_id(pipeline, start["nodeId"]) or {"id": start["nodeId"]}
         name = wanted.get("name") or f"{pipeline['name']}-{graph.label(node)}"
         body = {"projectId": pipeline["projectId"], "name": name, "type": kind, "spec": spec}
         triggers.create(store, body, user, moment)
     for row in existing.values():
         triggers.delete(store, row.id)
+    validation.check_rings(store, pipeline)
 
 
 def load_existing(store: Store, pipeline: Document, user: str) -> None:
@@ -129,35 +130,13 @@ def batch(
     """Start a cycle for each item that a query finds; return the command that records it."""
     node = graph.node_by_id(pipeline, node_id or graph.root_id(pipeline) or "")
     name = graph.input_of(node or {}, "Item") or "item"
-    found = list(items_of(store, pipeline["projectId"], query))
+    found = datasets.items_of(store, pipeline["projectId"], query)
     if len(found) > LARGEST_BATCH:
         raise bad_request(
             f"the query finds {len(found)} items; one batch takes at most {LARGEST_BATCH}: narrow the query"
         )
     for row in found:
-        engine.begin(store, pipeline, user, inputs=args | {name: {"item_id": row.id}}, node_id=node_id)
+        inputs = args | {name: {"item_id": row.id}}
+        engine.begin(store, pipeline, user, inputs=inputs, node_id=node_id, collect=True)
     spec = {"pipelineId": pipeline["id"], "nodeId": node_id, "query": query, "count": len(found)}
     return commands.record(store, "PipelineExecuteBatch", spec)
-
-
-def items_of(store: Store, project_id: str, query: Document) -> list[Row]:
-    """List the items that a query finds in the datasets of its context, by default in all of the project."""
-    context = query.get("context")
-    wanted = context.get("datasets") if isinstance(context, dict) else None
-    if query.get("resource", "items") != "items":
-        raise bad_request(f"a batch is a query of items, got one of {query['resource']!r}")
-    if wanted is not None and (
-        not isinstance(wanted, list) or not all(isinstance(each, str) for each in wanted)
-    ):
-        raise bad_request(f"'context.datasets' must be a list of ids, got {wanted!r}")
-    if wanted:
-        for dataset_id in wanted:
-            store.row("datasets", dataset_id)
-    own = store.find("datasets", projects=project_id, readableType__ne="system")
-    chosen = wanted or [row.id for row in own]
-    plain = {key: query[key] for key in ("filter", "join") if key in query}
-    return [
-        row
-        for dataset_id in chosen
-        for row in everything(store, "items", plain, datasetId=dataset_id, type="file")
-    ]

@@ -33,13 +33,18 @@ def launch(
         return ml.evaluate(store, model, {"input": given}, user, pipeline=link)
     service = ml.deploy(store, model, _settings(node), user)
     body = {"input": {"itemIds": _items(node, inputs)}, "config": {"serviceId": service["id"]}}
-    return ml.run_on_items(store, model, operation, body, user, pipeline=link)
+    return ml.run_on_items(store, model, body, user, operation=operation, pipeline=link)
 
 
 def prepare(store: Store, pipeline: Document, node: Document, user: str) -> None:
-    """Deploy the model of a node that predicts or embeds."""
+    """Deploy the model of a node that predicts or embeds; a service made for the node goes on with its next model."""
     if operation_of(node) in DEPLOYED and "model" not in {port["name"] for port in graph.inputs(node)}:
-        ml.deploy(store, _model(store, pipeline, node, {}), _settings(node), user)
+        model, ids = _model(store, pipeline, node, {}), pipeline.setdefault("serviceIds", {})
+        known = (model["metadata"]["system"].get("deploy") or {}).get("services") or []
+        before = store.find_one("services", id=ids.get(node["id"]))
+        service = ml.deploy(store, model, _settings(node), user, None if known else before)
+        if service["id"] not in known:
+            ids[node["id"]] = service["id"]
 
 
 def _model(store: Store, pipeline: Document, node: Document, inputs: Document) -> Document:

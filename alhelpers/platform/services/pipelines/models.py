@@ -4,8 +4,8 @@ from typing import Any
 
 from ...errors import bad_request
 from ...store import Document, Store, created, now
-from ...validation import merge, require
-from ..projects.models import ORGANIZATION
+from ...validation import check_different, merge, require
+from ..organizations.models import ORGANIZATION
 from . import engine, graph, validation
 
 FIXED = {
@@ -20,11 +20,7 @@ def create(store: Store, body: Document, user: str) -> Document:
     store.row("projects", body["projectId"])
     store.check_new_name("pipelines", projectId=body["projectId"], name=body["name"])
     pipeline = {
-        "nodes": [],
-        "startNodes": [],
-        "connections": [],
-        "variables": [],
-        "settings": {},
+        **{"nodes": [], "startNodes": [], "connections": []},
         **{key: value for key, value in body.items() if key not in FIXED and value is not None},
         "id": store.new_id(),
         "orgId": ORGANIZATION["id"],
@@ -37,8 +33,12 @@ def create(store: Store, body: Document, user: str) -> Document:
         **created(user),
         "updatedBy": user,
     }
-    pipeline["variables"] = checked_variables(store, pipeline["variables"], pipeline["id"], user)
-    validation.check_drawing(pipeline)
+    variables = checked_variables(store, pipeline.pop("variables", []), pipeline["id"], user)
+    # What is empty is absent.
+    pipeline |= {"variables": variables} if variables else {}
+    if not pipeline.get("settings"):
+        pipeline.pop("settings", None)
+    validation.check_drawing(pipeline, "create")
     for node in pipeline["nodes"]:
         # A new pipeline loads the data that the exported one had loaded.
         loading = (node.get("metadata") or {}).get("triggerToPipeline")
@@ -65,9 +65,7 @@ def checked_variables(store: Store, variables: Any, pipeline_id: str, user: str)
                 "reference": variable.get("reference") or pipeline_id,
             }
         )
-    names = [variable["name"] for variable in checked]
-    if len(set(names)) != len(names):
-        raise bad_request(f"the variables of a pipeline need different names, got {names}")
+    check_different("the names of a pipeline's variables", [variable["name"] for variable in checked])
     return checked
 
 
@@ -106,16 +104,3 @@ def shown_cycle(cycle: Document, executed: list[Document] | None = None) -> Docu
     for execution in executed or []:
         by_node.setdefault(execution["pipeline"]["nodeId"], []).append(execution)
     return document | {"executions": by_node}
-
-
-def composition(pipeline: Document) -> Document:
-    """Return what the platform has made for a pipeline: its status, and the tasks of its nodes."""
-    tasks = pipeline.get("taskIds") or {}
-    spec = [
-        {"id": node["id"], "name": node.get("name"), "type": node["type"], "taskId": tasks.get(node["id"])}
-        for node in graph.nodes(pipeline)
-    ]
-    keys = ("projectId", "name", "status", "creator", "createdAt", "updatedAt")
-    return {"id": pipeline["compositionId"], "pipelineId": pipeline["id"], "spec": spec} | {
-        key: pipeline[key] for key in keys
-    }

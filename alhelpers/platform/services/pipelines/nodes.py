@@ -12,6 +12,8 @@ from ..items import models as items
 from . import graph, tasks, values, workers
 
 same_action = tasks.same_action
+# How many clones may lead to an item that a dataset node clones again.
+MAX_JOURNEY = 50
 
 
 def launch(store: Store, pipeline: Document, cycle: Document, node: Document, inputs: Document) -> Document:
@@ -25,6 +27,9 @@ def launch(store: Store, pipeline: Document, cycle: Document, node: Document, in
             execution = _internal(store, pipeline, node, inputs, link, user)
             executions.finish(store, execution, executions.FAILED, message=error.message)
             return execution
+    if node["type"] == graph.STORAGE:
+        folder = (node.get("metadata") or {}).get("dir")
+        inputs = inputs | {"dataset_id": graph.dataset_id(pipeline, node), "folder": folder}
     execution = _internal(store, pipeline, node, inputs, link, user)
     _execute(store, pipeline, node, execution)
     return execution
@@ -34,17 +39,10 @@ def _internal(
     store: Store, pipeline: Document, node: Document, inputs: Document, link: Document, user: str
 ) -> Document:
     namespace = node.get("namespace") or {}
-    return executions.create(
-        store,
-        project_id=pipeline["projectId"],
-        user=user,
-        function_name=namespace.get("functionName") or node["type"],
-        inputs=inputs,
-        pipeline=link,
-        internal=True,
-        serviceName=namespace.get("serviceName"),
-        packageName=namespace.get("packageName"),
-    )
+    name = namespace.get("functionName") or node["type"]
+    named = {key: namespace.get(key) for key in ("serviceName", "packageName")}
+    project_id = pipeline["projectId"]
+    return executions.create(store, name, inputs, user, project_id=project_id, pipeline=link, **named)
 
 
 def relaunched(store: Store, pipeline: Document, execution: Document) -> None:
@@ -81,10 +79,23 @@ def _into_dataset(store: Store, pipeline: Document, node: Document, execution: D
     target = store.row("datasets", graph.dataset_id(pipeline, node) or "", "dataset").id
     folder = (node.get("metadata") or {}).get("dir")
     if item["datasetId"] != target:
+        _check_journey(store, node, item)
         wanted = posixpath.join("/", folder, item["name"]) if folder else item["filename"]
         path = _free_path(store, target, items.clean_path(wanted), item["id"])
         item = items.copy(store, item, target, path, execution["creator"])
     return {"item": {"item_id": item["id"]}}
+
+
+def _check_journey(store: Store, node: Document, item: Document) -> None:
+    """Refuse to clone an item that is a clone of a clone of ... too often: dataset nodes in a ring never end."""
+    source, steps = item, 0
+    while (row := store.first("items", id=source.get("srcItem"))) is not None:
+        source, steps = store.parsed(row), steps + 1
+        if steps >= MAX_JOURNEY:
+            raise bad_request(
+                f"node {graph.label(node)!r} got {item['filename']!r} as the clone of more than {MAX_JOURNEY} clones:"
+                " do dataset nodes lead back to each other? Change the pipelines, or their triggers"
+            )
 
 
 def _free_path(store: Store, dataset_id: str, path: str, source_id: str) -> str:
@@ -116,7 +127,7 @@ def _update_variables(store: Store, pipeline: Document, node: Document, executio
         plain = values.entity_id(kind, value) if kind in values.ID_KEYS else None
         set_variable(store, pipeline, port["name"], plain or value)
         updated[port["name"]] = value
-    workers.refresh(store, pipeline, execution["creator"])
+    workers.prepare(store, pipeline, execution["creator"], models_only=True)
     return updated
 
 

@@ -3,31 +3,27 @@
 import json
 from typing import Any
 
-from ...api import Call, Raw, Route, one, render
+from ...api import Call, Raw, Route, one, render, with_id
 from ...errors import bad_request, not_found
 from ...events import Event
-from ...query import Page, everything, search
-from ...store import Document
+from ...query import everything, search
+from ...resources import Resource, by_user
+from ...store import Document, Row
 from ...validation import require
 from ..exports.models import finished
-from . import engine, lifecycle, models, statistics, tasks, validation
+from . import compositions, engine, lifecycle, models, statistics, tasks, validation
 
 
 def _pipeline(call: Call) -> Document:
     return call.store.get("pipelines", call.params["pipeline_id"])
 
 
-def _answer(call: Call, pipeline_id: str) -> Raw:
-    row = call.store.row("pipelines", pipeline_id)
-    return Raw(json.dumps({"url": f"{call.base}/pipelines/{row.id}"} | models.shown(json.loads(row.doc))))
+def _answer(call: Call, pipeline_id: str) -> Document:
+    return _shown(call, call.store.row("pipelines", pipeline_id))
 
 
-def _page(call: Call, page: Page, documents: list[Document]) -> Document:
-    return {"items": documents} | page.envelope()
-
-
-def create(call: Call) -> Raw:
-    return _answer(call, models.create(call.store, require(call.body), call.user)["id"])
+def _shown(call: Call, row: Row) -> Document:
+    return {"url": f"{call.base}/pipelines/{row.id}"} | models.shown(json.loads(row.doc))
 
 
 def validate(call: Call) -> Document:
@@ -42,62 +38,37 @@ def validate(call: Call) -> Document:
 
 
 def query(call: Call) -> Document:
-    """List pipelines, or (resource 'pipelineState') their cycles."""
+    """List pipelines, or (by the resource of the query) their cycles or compositions."""
     body = require(call.body)
+    if body.get("resource") == "composition":
+        return compositions.query(call, body)
     if body.get("resource") == "pipelineState":
         page = search(call.store, "cycles", body)
-        return _page(call, page, [_shown_cycle(call, row.id) for row in page.rows])
+        return {"items": [_shown_cycle(call, row.id) for row in page.rows]} | page.envelope()
     page = search(call.store, "pipelines", body)
-    documents = [
-        {"url": f"{call.base}/pipelines/{row.id}"} | models.shown(call.store.parsed(row)) for row in page.rows
-    ]
-    return _page(call, page, documents)
+    return {"items": [_shown(call, row) for row in page.rows]} | page.envelope()
 
 
-def get(call: Call) -> Raw:
-    return _answer(call, call.params["pipeline_id"])
-
-
-def update(call: Call) -> Raw:
-    pipeline = _pipeline(call)
-    models.update(call.store, pipeline, require(call.body), call.user)
-    _follow(call, pipeline)
-    return _answer(call, pipeline["id"])
-
-
-def update_variables(call: Call) -> Raw:
-    pipeline = _pipeline(call)
-    models.update(call.store, pipeline, {"variables": require(call.body).get("variables") or []}, call.user)
-    _follow(call, pipeline)
-    return _answer(call, pipeline["id"])
-
-
-def _follow(call: Call, pipeline: Document) -> None:
+def update(call: Call, pipeline: Document, body: Document) -> None:
+    models.update(call.store, pipeline, body, call.user)
     if pipeline["status"] == engine.INSTALLED:
         lifecycle.apply_changes(call.store, pipeline, call.user, call.clock.now())
 
 
-def delete(call: Call) -> Document:
+def update_variables(call: Call) -> Document:
     pipeline = _pipeline(call)
-    lifecycle.delete(call.store, pipeline)
-    return {"id": pipeline["id"]}
+    update(call, pipeline, {"variables": require(call.body).get("variables") or []})
+    return _answer(call, pipeline["id"])
 
 
-def composition(call: Call) -> Document:
-    for pipeline in call.store.find_all("pipelines"):
-        if pipeline.get("compositionId") == call.params["composition_id"]:
-            return models.composition(pipeline)
-    raise not_found("composition", call.params["composition_id"])
-
-
-def install(call: Call) -> Raw:
+def install(call: Call) -> Document:
     pipeline = _pipeline(call)
     option = (require(call.body) if call.body else {}).get("resumeOption")
     lifecycle.install(call.store, pipeline, call.user, call.clock.now(), option)
     return _answer(call, pipeline["id"])
 
 
-def pause(call: Call) -> Raw:
+def pause(call: Call) -> Document:
     pipeline = _pipeline(call)
     body = require(call.body) if call.body else {}
     keep = body.get("keepTriggersActive")
@@ -107,7 +78,7 @@ def pause(call: Call) -> Raw:
     return _answer(call, pipeline["id"])
 
 
-def reset(call: Call) -> Raw:
+def reset(call: Call) -> Document:
     pipeline = _pipeline(call)
     lifecycle.reset(call.store, pipeline, call.user)
     return _answer(call, pipeline["id"])
@@ -158,7 +129,7 @@ def _shown_cycle(call: Call, cycle_id: str) -> Document:
     row = call.store.row("cycles", cycle_id, "pipeline execution")
     cycle = call.store.parsed(row)
     rows = call.store.find("executions", projectId=cycle["projectId"], cycle=cycle_id)
-    executed = [json.loads(render(call, "executions", each)) for each in rows]
+    executed = [{"_id": each.id} | json.loads(render(call, "executions", each)) for each in rows]
     url = f"{call.base}/pipelines/{cycle['pipelineId']}/executions/{cycle_id}"
     return {"url": url} | models.shown_cycle(cycle, executed)
 
@@ -186,31 +157,18 @@ def rerun(call: Call) -> Raw:
     return finished(call, "PipelineRerun", spec)
 
 
-def on_finished(call: Call, event: Event) -> None:
-    engine.finished(call.store, event.id)
-
-
-def on_created(call: Call, event: Event) -> None:
-    engine.restarted(call.store, event.id)
-
-
 def on_status(call: Call, event: Event) -> None:
     for execution, status in tasks.end_waiting(call.store, event):
         engine.pass_on_again(call.store, execution, status)
 
 
-def on_task_deleted(call: Call, event: Event) -> None:
-    tasks.terminate_waiting(call.store, event.id)
-
-
 ROUTES = [
-    Route("POST", "/pipelines", create),
+    *Resource(
+        "pipelines", "/pipelines", by_user(models.create), update, lifecycle.delete, answer=_answer
+    ).routes,
     Route("POST", "/pipelines/query", query),
     Route("POST", "/pipelines/validate", validate),
-    Route("GET", "/pipelines/{pipeline_id}", get),
-    Route("PATCH", "/pipelines/{pipeline_id}", update),
     Route("PATCH", "/pipelines/{pipeline_id}/variables", update_variables),
-    Route("DELETE", "/pipelines/{pipeline_id}", delete),
     Route("POST", "/pipelines/{pipeline_id}/install", install),
     Route("POST", "/pipelines/{pipeline_id}/uninstall", pause),
     Route("POST", "/pipelines/{pipeline_id}/reset", reset),
@@ -218,11 +176,11 @@ ROUTES = [
     Route("GET", "/pipelines/{pipeline_id}/statistics", count),
     Route("POST", "/pipelines/{pipeline_id}/executions/rerun", rerun),
     Route("GET", "/pipelines/{pipeline_id}/executions/{cycle_id}", get_cycle),
-    Route("GET", "/compositions/{composition_id}", composition),
+    Route("GET", "/compositions/{composition_id}", compositions.get),
 ]
 LISTENERS = {
-    ("Execution", "Finished"): on_finished,
-    ("Execution", "Created"): on_created,
+    ("Execution", "Finished"): with_id(engine.finished),
+    ("Execution", "Created"): with_id(engine.restarted),
     ("Item", "statusChanged"): on_status,
-    ("Task", "Deleted"): on_task_deleted,
+    ("Task", "Deleted"): with_id(tasks.terminate_waiting),
 }

@@ -1,5 +1,6 @@
 """Task nodes: each has a task; an item that arrives goes into it, and leaves with the status that it gets there."""
 
+from ...errors import ApiError, bad_request
 from ...events import Event
 from ...store import Document, Store, is_id
 from ..executions import models as executions
@@ -29,10 +30,20 @@ def ensure(store: Store, pipeline: Document, node: Document, user: str) -> Docum
     known = store.find_one("tasks", id=remembered.get(node["id"]))
     if known is not None:
         return known
+    check(store, pipeline, node, user)
     task = tasks.create(store, _body(store, pipeline, node, user), user)
     remembered[node["id"]] = task["id"]
     store.put("pipelines", pipeline)
     return task
+
+
+def check(store: Store, pipeline: Document, node: Document, user: str) -> None:
+    """Refuse a node whose task could not be made."""
+    try:
+        tasks.planned(store, _body(store, pipeline, node, user), user)
+    except ApiError as error:
+        reason = f"Request failed with status code {error.status}, Failed to create a task: {error.message}"
+        raise bad_request(f"node {graph.label(node)!r}: {reason}") from error
 
 
 def _body(store: Store, pipeline: Document, node: Document, user: str) -> Document:
@@ -41,6 +52,7 @@ def _body(store: Store, pipeline: Document, node: Document, user: str) -> Docume
     owner = metadata.get("taskOwner") or user
     system = {key: metadata[key] for key in SETTINGS if metadata.get(key) is not None}
     system |= {"pipelineId": pipeline["id"], "nodeId": node["id"]}
+    system["longName"] = f"{graph.label(node)} ({pipeline['name']})"
     shares = [
         {"assigneeId": unit.get("assigneeId"), "load": unit.get("load", 0)}
         for unit in metadata.get("workload") or []
@@ -48,7 +60,7 @@ def _body(store: Store, pipeline: Document, node: Document, user: str) -> Docume
     ] or [{"assigneeId": owner, "load": 100}]
     recipe_id = metadata.get("recipeId")
     return {
-        "name": f"{pipeline['name']} - {graph.label(node)}",
+        "name": graph.label(node),
         "projectId": pipeline["projectId"],
         "datasetId": graph.dataset_id(pipeline, node),
         "recipeId": recipe_id if isinstance(recipe_id, str) and is_id(recipe_id) else None,
@@ -63,8 +75,7 @@ def _body(store: Store, pipeline: Document, node: Document, user: str) -> Docume
 
 
 def _actions(kind: str, ports: list[Document]) -> list[dict[str, str]]:
-    ways = [name for port in ports for name in port.get("actions") or [] if name != CONSENSUS_DONE]
-    names = [SAME.get(name, name) for name in ways]
+    names = [name for port in ports for name in port.get("actions") or [] if name != CONSENSUS_DONE]
     known = {action["action"]: action for action in tasks.ACTIONS.get(kind, [])}
     return [
         known.get(name, {"action": name, "displayName": name.capitalize()}) for name in dict.fromkeys(names)

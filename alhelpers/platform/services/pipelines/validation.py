@@ -1,12 +1,14 @@
 """Checks of a pipeline: of its graph whenever it is stored, of its settings when it starts."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from ... import dql
-from ...errors import bad_request
+from ...errors import ApiError, bad_request
 from ...store import Document, Store
-from ...validation import require
+from ...validation import check_different, require
+from ..triggers import models as triggers
 from . import graph
 
 # The types of the fields that the platform reads.
@@ -23,13 +25,19 @@ PORT_FIELDS = {"portId": str, "actions": list, "variableName": str}
 WORDS = {list: "a list", dict: "an object", str: "a text", bool: "true or false"}
 
 
-def check_drawing(pipeline: Document) -> None:
-    """Check nodes, ports, connections and the start of a pipeline."""
-    _check_nodes(pipeline.get("nodes") or [])
-    _check_starts(pipeline)
-    for connection in pipeline.get("connections") or []:
-        _check_connection(pipeline, connection)
-    _check_loops(pipeline)
+def check_drawing(pipeline: Document, action: str = "update") -> None:
+    """Check nodes, ports, connections and the start of a pipeline; the errors begin as on the hosted platform."""
+    try:
+        _check_nodes(pipeline.get("nodes") or [])
+        _check_starts(pipeline)
+        for connection in pipeline.get("connections") or []:
+            _check_connection(pipeline, connection)
+        _check_loops(pipeline)
+    except ApiError as error:
+        reason = f"Invalid input specified, Failed to {action} pipeline: {error.message}"
+        raise ApiError(error.status, reason) from error
+    if sum(start.get("type") == "root" for start in pipeline.get("startNodes") or []) > 1:
+        raise bad_request("Invalid input specified, Pipeline may only include 1 root node")
 
 
 def _check_nodes(nodes: list[Any]) -> None:
@@ -45,13 +53,8 @@ def _check_nodes(nodes: list[Any]) -> None:
                 if not all(isinstance(action, str) for action in port.get("actions") or []):
                     raise bad_request(f"the actions of a port are texts, got {port['actions']!r}")
             ids = [port.get("portId") for port in node.get(side) or []]
-            if len(set(ids)) != len(ids):
-                raise bad_request(
-                    f"the {side} of node {graph.label(node)!r} need different portIds, got {ids}"
-                )
-    ids = [node["id"] for node in nodes]
-    if len(set(ids)) != len(ids):
-        raise bad_request(f"the nodes of a pipeline need different ids, got {ids}")
+            check_different(f"the portIds of the {side} of node {graph.label(node)!r}", ids)
+    check_different("the ids of a pipeline's nodes", [node["id"] for node in nodes])
 
 
 def _check_fields(document: Document, where: str, fields: dict[str, type]) -> None:
@@ -74,8 +77,6 @@ def _check_starts(pipeline: Document) -> None:
         if start.get("trigger") is not None:
             trigger = require(start["trigger"], "type")
             _check_fields(trigger, "a start node's trigger", {"spec": dict, "name": str})
-    if sum(start.get("type") == "root" for start in starts) > 1:
-        raise bad_request("Pipeline may only include 1 root node")
 
 
 def _check_connection(pipeline: Document, connection: Any) -> None:
@@ -121,8 +122,15 @@ def _check_loops(pipeline: Document) -> None:
     for connection in pipeline.get("connections") or []:
         if graph.free(connection):
             targets.setdefault(connection["src"]["nodeId"], []).append(connection["tgt"]["nodeId"])
+    if loop := _loop(targets, targets):
+        node = graph.node_by_id(pipeline, loop[0]) or {"id": loop[0]}
+        raise bad_request(f'Infinite Loop detected for node "{graph.label(node)}"')
+
+
+def _loop(targets: dict[str, list[str]], starts: Iterable[str]) -> list[str]:
+    """Return a loop of a graph that is reached from some nodes, or an empty list if there is none."""
     done: set[str] = set()
-    for start in targets:
+    for start in starts:
         path = [start]
         pending = [iter(targets[start])]
         while pending:
@@ -131,11 +139,51 @@ def _check_loops(pipeline: Document) -> None:
                 done.add(path.pop())
                 pending.pop()
             elif following in path:
-                node = graph.node_by_id(pipeline, following)
-                raise bad_request(f"Infinite Loop detected for node {graph.label(node or {'id': following})}")
+                return path[path.index(following) :]
             elif following not in done:
                 path.append(following)
                 pending.append(iter(targets.get(following, ())))
+    return []
+
+
+def check_rings(store: Store, started: Document) -> None:
+    """Refuse datasets that clone to each other for ever: a clone in one starts a pipeline that clones it on."""
+    project_id = started["projectId"]
+    pipelines = {each["id"]: each for each in store.find_all("pipelines", projectId=project_id)}
+    starts: dict[str | None, list[str]] = {}
+    for trigger in triggers.listening(store, project_id, "Item", "Clone"):
+        pipeline = pipelines.get(trigger["spec"]["operation"].get("id"), {})
+        node = graph.node_by_id(pipeline, trigger["spec"]["operation"].get("nodeId"))
+        if node is None or (node.get("metadata") or {}).get("dir") not in (None, "/"):
+            continue
+        dataset_id, condition = graph.dataset_id(pipeline, node), trigger["spec"]["filter"]
+        # What the SDK asks of all items, and what is so: a filter with more than that may stop a clone.
+        passed = {"hidden": False, "type": "file", "datasetId": dataset_id}.items()
+        parts = condition["$and"] if condition.keys() == {"$and"} else [condition]
+        if all(part.items() <= passed for part in parts):
+            starts.setdefault(dataset_id, []).append(f"{pipeline['id']} {node['id']}")
+    targets: dict[str, list[str]] = {}
+    for pipeline in pipelines.values():
+        stored = {
+            node["id"]: graph.dataset_id(pipeline, node)
+            for node in graph.nodes(pipeline)
+            if node["type"] == graph.STORAGE
+        }
+        for connection in pipeline.get("connections") or []:
+            source, target = connection["src"]["nodeId"], connection["tgt"]["nodeId"]
+            if graph.free(connection) and {source, target} <= stored.keys():
+                clones = stored[source] != stored[target]
+                following = [
+                    f"{pipeline['id']} {target}",
+                    *(starts.get(stored[target], ()) if clones else ()),
+                ]
+                targets.setdefault(f"{pipeline['id']} {source}", []).extend(following)
+    own = [place for place in targets if place.startswith(started["id"])]
+    if ring := {place.split()[0] for place in _loop(targets, own)}:
+        raise bad_request(
+            f"Infinite Loop detected: the pipelines {sorted(pipelines[each]['name'] for each in ring)} would clone each"
+            " item for ever, as a clone starts the next one. Give a trigger a filter, or another action than 'Clone'"
+        )
 
 
 def check_settings(store: Store, pipeline: Document) -> None:
@@ -153,6 +201,8 @@ def _check_node(store: Store, pipeline: Document, node: Document) -> None:
     metadata = node.get("metadata") or {}
     used = [metadata.get(key) for key in ("variableDataset", "variableModel")]
     used += [port.get("variableName") for port in graph.inputs(node)]
+    if node["type"] == graph.VARIABLE:
+        used += [port["name"] for port in graph.inputs(node)]
     for name in used:
         if name and name not in names:
             raise bad_request(
@@ -160,14 +210,7 @@ def _check_node(store: Store, pipeline: Document, node: Document) -> None:
             )
     if node["type"] in (graph.STORAGE, graph.TASK):
         _check_dataset(store, pipeline, node)
-    elif node["type"] == graph.VARIABLE:
-        for port in graph.inputs(node):
-            if port["name"] not in names:
-                raise bad_request(
-                    f"node {graph.label(node)!r} updates the variable {port['name']!r},"
-                    " which the pipeline does not have"
-                )
-    elif node["type"] not in (graph.ML, graph.CODE, graph.FUNCTION, graph.CUSTOM):
+    elif node["type"] not in (graph.ML, graph.CODE, graph.FUNCTION, graph.CUSTOM, graph.VARIABLE):
         raise bad_request(f"node {graph.label(node)!r} is of an unknown type: {node['type']!r}")
 
 

@@ -5,7 +5,7 @@ import io
 import zipfile
 
 from ...errors import bad_request
-from ...store import Document, Store, created
+from ...store import Document, Store
 from ..apps import models as apps
 from ..datasets import models as datasets
 from ..executions import models as executions
@@ -21,43 +21,28 @@ def launch(
     if node["type"] == graph.ML:
         return ml.launch(store, pipeline, node, inputs, link, user)
     service = _remembered(store, pipeline, node) or service_of(store, pipeline, node, user)
-    return executions.create(
-        store,
-        project_id=pipeline["projectId"],
-        user=user,
-        function_name=_function_name(node),
-        inputs=inputs,
-        service=service,
-        pipeline=link,
-        **executions.ml_fields(service),
-    )
+    return executions.create(store, _function_name(node), inputs, user, service=service, pipeline=link)
 
 
-def prepare(store: Store, pipeline: Document, user: str) -> None:
-    """Make the services that a pipeline's nodes need."""
+def prepare(store: Store, pipeline: Document, user: str, *, models_only: bool = False) -> None:
+    """Make the services that a pipeline's nodes need; after a change of its variables those of models."""
     for node in graph.nodes(pipeline):
         if node["type"] == graph.ML:
             ml.prepare(store, pipeline, node, user)
-        elif node["type"] in (graph.CODE, graph.FUNCTION, graph.CUSTOM):
+        elif not models_only and node["type"] in (graph.CODE, graph.FUNCTION, graph.CUSTOM):
             service = service_of(store, pipeline, node, user)
             pipeline.setdefault("serviceIds", {})[node["id"]] = service["id"]
-            # Readers of the pipeline find a node's service by this name.
-            node["namespace"] = (node.get("namespace") or {}) | {"serviceName": service["name"]}
+            # Readers of the pipeline find a node's service and package by these names.
+            names = {"serviceName": service["name"], "packageName": service["packageName"]}
+            node["namespace"] = (node.get("namespace") or {}) | names
     store.put("pipelines", pipeline)
-
-
-def refresh(store: Store, pipeline: Document, user: str) -> None:
-    """Update the services of models after a change of the pipeline's variables."""
-    for node in graph.nodes(pipeline):
-        if node["type"] == graph.ML:
-            ml.prepare(store, pipeline, node, user)
 
 
 def remove_code(store: Store, pipeline: Document) -> None:
     """Delete the services of a pipeline's own code; those of apps may have other users."""
     prefix = f"{pipeline['id']}-"
     for service in store.find_all("services", projectId=pipeline["projectId"]):
-        if service["name"].startswith(prefix):
+        if str(service["packageName"]).startswith(prefix):
             services.delete(store, service["id"])
             store.delete("packages", id=service["packageId"])
 
@@ -110,17 +95,8 @@ def _app_service(
     other = store.find_one("services", projectId=pipeline["projectId"], name=name)
     if other is not None and (other["packageName"], other["moduleName"]) != (dpk_name, module["name"]):
         name = f"{name}-{pipeline['id']}"
-    settings = {key: config[key] for key in ("runtime", "initParams", "executionTimeout") if config.get(key)}
-    return services.ensure(
-        store,
-        project_id=pipeline["projectId"],
-        name=name,
-        package=package,
-        user=user,
-        module=module["name"],
-        app=app,
-        **settings,
-    )
+    settings = _settings(config) | {"module": module["name"], "app": app}
+    return services.ensure(store, pipeline["projectId"], name, package, user, **settings)
 
 
 def _code_service(store: Store, pipeline: Document, node: Document, user: str) -> Document:
@@ -129,14 +105,19 @@ def _code_service(store: Store, pipeline: Document, node: Document, user: str) -
     code = given.get("code")
     if not isinstance(code, str) or not code.strip():
         raise bad_request(f"node {graph.label(node)!r} has no code: 'config.package.code' must hold it")
-    # A template may be used twice, so the node's id alone is not unique.
-    name = f"{pipeline['id']}-{node['id']}"
-    package = _code_package(store, pipeline, node, name, code, user)
+    # A template may be used twice, so neither the node's id nor the name in it is unique.
+    own = f"{pipeline['id']}-{node['id']}"
+    package = _code_package(store, pipeline, node, own, code, user)
+    name = (node.get("namespace") or {}).get("serviceName") or own
+    other = store.find_one("services", projectId=pipeline["projectId"], name=name)
+    if other is not None and other["packageName"] != own:
+        name = own
     config = (node.get("metadata") or {}).get("serviceConfig") or (node.get("config") or {})
-    settings = {key: config[key] for key in ("runtime", "initParams", "executionTimeout") if config.get(key)}
-    return services.ensure(
-        store, project_id=pipeline["projectId"], name=name, package=package, user=user, **settings
-    )
+    return services.ensure(store, pipeline["projectId"], name, package, user, **_settings(config))
+
+
+def _settings(config: Document) -> Document:
+    return {key: config[key] for key in ("runtime", "initParams", "executionTimeout") if config.get(key)}
 
 
 def _code_package(
@@ -155,19 +136,13 @@ def _code_package(
     binaries = datasets.binaries(store, pipeline["projectId"])["id"]
     path = f"/codebases/pipelines/{pipeline['id']}/{digest}.zip"
     item = items.by_path(store, binaries, path) or items.add_bytes(store, binaries, path, _zipped(code), user)
-    package = {
-        "id": store.new_id(),
+    body = {
         "name": name,
         "projectId": pipeline["projectId"],
-        "version": "1.0.0",
-        "type": "faas",
-        "global": False,
-        "codebase": {"type": "item", "itemId": item["id"]},
         "modules": modules,
-        "revisions": [],
         "metadata": {"code": digest},
-        **created(user),
     }
+    package = packages.new(store, body | {"codebase": {"type": "item", "itemId": item["id"]}}, user)
     if found is not None:
         store.delete("packages", id=found["id"])
     store.put("packages", package)

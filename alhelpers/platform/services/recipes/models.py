@@ -3,7 +3,7 @@
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Document, Store, now
+from ...store import Document, Store, created, now
 from ...validation import require, with_system
 
 # One or several choices, a number, yes or no, a text.
@@ -16,12 +16,10 @@ PALETTE = ("#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b
 def create_recipe(
     store: Store, body: Document, project_ids: list[str], ontology_ids: list[str], user: str
 ) -> Document:
-    time = now()
     recipe = {
         "id": store.new_id(),
         "title": body.get("title") or "Recipe",
         "description": body.get("description") or "",
-        "creator": user,
         "projectIds": project_ids,
         "ontologyIds": ontology_ids,
         "instructions": body.get("instructions"),
@@ -29,8 +27,7 @@ def create_recipe(
         "metadata": body.get("metadata") or {"system": {}},
         "examples": [],
         "customActions": [],
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
         "updatedBy": user,
     }
     store.put("recipes", recipe)
@@ -48,16 +45,13 @@ def create_ontology(
     """Make an ontology with these trees of labels; `attributes` are those of the older kind."""
     if not isinstance(attributes or [], list):
         raise bad_request(f"'attributes' must be a list, got {attributes!r}")
-    time = now()
     ontology = {
         "id": store.new_id(),
         "title": title or "Ontology",
-        "creator": user,
         "roots": [check_root(root) for root in roots],
         "attributes": attributes or [],
         "metadata": {"system": {"projectIds": project_ids}, "attributes": []},
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
     }
     store.put("ontologies", ontology)
     return ontology
@@ -83,8 +77,7 @@ def clone_recipe(store: Store, recipe: Document, user: str, *, shallow: bool) ->
 
 
 def _copy(store: Store, kind: str, document: Document, user: str) -> str:
-    time = now()
-    copy = document | {"id": store.new_id(), "creator": user, "createdAt": time, "updatedAt": time}
+    copy = document | {"id": store.new_id(), **created(user)}
     store.put(kind, copy)
     return copy["id"]
 
@@ -101,7 +94,8 @@ def update(document: Document, body: Document, fields: tuple[str, ...], *, syste
 def _check_metadata(metadata: Document) -> None:
     attributes = metadata.get("attributes")
     if attributes is not None and not (
-        isinstance(attributes, list) and all(isinstance(each, dict) for each in attributes)
+        isinstance(attributes, list)
+        and all(isinstance(each, dict) and isinstance(each.get("key"), str | None) for each in attributes)
     ):
         raise bad_request(f"'metadata.attributes' must be a list of attributes, got {attributes!r}")
     require({"projectIds": metadata["system"].get("projectIds")})

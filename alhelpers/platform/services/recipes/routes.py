@@ -1,11 +1,10 @@
 from collections.abc import Callable
 
-from ...api import Call, Raw, Route, fetch, one, paged, remove
+from ...api import Call, Raw, Route, one, paged_by_url, with_id
 from ...errors import bad_request
-from ...events import Event
-from ...query import Page
+from ...resources import Resource
 from ...store import Document, now
-from ...validation import require, whole_number
+from ...validation import require
 from . import models
 
 RECIPE_FIELDS = (
@@ -16,24 +15,22 @@ RECIPE_FIELDS = (
 RECIPE_NAMES = {"projects": "projectIds", "ontologies": "ontologyIds", "ids": "id"}
 
 
-def create_recipe(call: Call) -> Raw:
-    body = require(call.body)
-    for ontology_id in body.get("ontologyIds") or []:
-        call.store.row("ontologies", ontology_id, "ontology")
-    recipe = models.create_recipe(
-        call.store, body, body.get("projectIds") or [], body.get("ontologyIds") or [], call.user
-    )
-    return one(call, "recipes", recipe["id"])
+def create_recipe(call: Call, body: Document) -> Document:
+    ontology_ids = _known_ontologies(call, body)
+    return models.create_recipe(call.store, body, body.get("projectIds") or [], ontology_ids, call.user)
 
 
-def update_recipe(call: Call) -> Raw:
-    recipe = call.store.get("recipes", call.params["id"])
-    body = require(call.body)
-    for ontology_id in body.get("ontologyIds") or []:
-        call.store.row("ontologies", ontology_id, "ontology")
+def update_recipe(call: Call, recipe: Document, body: Document) -> None:
+    _known_ontologies(call, body)
     models.update(recipe, body, RECIPE_FIELDS, system=call.system)
     call.store.put("recipes", recipe | {"updatedBy": call.user})
-    return one(call, "recipes", recipe["id"])
+
+
+def _known_ontologies(call: Call, body: Document) -> list[str]:
+    ids = body.get("ontologyIds") or []
+    for ontology_id in ids:
+        call.store.row("ontologies", ontology_id, "ontology")
+    return ids
 
 
 def clone_recipe(call: Call) -> Raw:
@@ -53,9 +50,8 @@ def list_recipes(call: Call) -> Raw:
     return _listed(call, "recipes", fits)
 
 
-def create_ontology(call: Call) -> Raw:
-    body = require(call.body)
-    ontology = models.create_ontology(
+def create_ontology(call: Call, body: Document) -> Document:
+    return models.create_ontology(
         call.store,
         body.get("roots") or [],
         body.get("projectIds") or [],
@@ -63,7 +59,6 @@ def create_ontology(call: Call) -> Raw:
         title=body.get("title"),
         attributes=body.get("attributes"),
     )
-    return one(call, "ontologies", ontology["id"])
 
 
 def list_ontologies(call: Call) -> Raw:
@@ -90,14 +85,11 @@ def _holds(document: Document, field: str, values: set[str]) -> bool:
 
 
 def _listed(call: Call, kind: str, fits: Callable[[Document], bool]) -> Raw:
-    number = whole_number(call.query, "pageOffset", 0)
     rows = [row for row in call.store.find(kind) if fits(call.store.parsed(row))]
-    return paged(call, kind, Page.of(rows, number, whole_number(call.query, "pageSize", 1000)))
+    return paged_by_url(call, kind, rows, 1000)
 
 
-def update_ontology(call: Call) -> Raw:
-    ontology = call.store.get("ontologies", call.params["id"], "ontology")
-    body = require(call.body)
+def update_ontology(call: Call, ontology: Document, body: Document) -> None:
     if "roots" in body:
         body["roots"] = [models.check_root(root) for root in body["roots"] or []]
     known = ontology["metadata"].get("attributes") or []
@@ -108,55 +100,53 @@ def update_ontology(call: Call) -> Raw:
         # The SDK shows attributes of either kind under one name, and sends them back so.
         ontology["attributes"] = body["attributes"] or []
     call.store.put("ontologies", ontology)
-    return one(call, "ontologies", ontology["id"])
 
 
 def put_labels(call: Call) -> Raw:
-    ontology = call.store.get("ontologies", call.params["id"], "ontology")
-    body = require(call.body)
+    ontology, body = _ontology(call)
     models.put_labels(ontology, body.get("labelsNode"), upsert=bool(body.get("upsert", True)))
-    call.store.put("ontologies", ontology | {"updatedAt": now()})
-    return one(call, "ontologies", ontology["id"])
+    return _written(call, ontology)
 
 
 def put_attributes(call: Call) -> Raw:
-    ontology = call.store.get("ontologies", call.params["id"], "ontology")
-    attributes = require(call.body).get("items")
+    ontology, body = _ontology(call)
+    attributes = body.get("items")
     if not isinstance(attributes, list):
         raise bad_request(f"'items' must be a list of attributes, got {attributes!r}")
     for attribute in attributes:
         models.put_attribute(ontology, require(attribute))
-    call.store.put("ontologies", ontology | {"updatedAt": now()})
-    return one(call, "ontologies", ontology["id"])
+    return _written(call, ontology)
 
 
 def delete_attributes(call: Call) -> Raw:
-    ontology = call.store.get("ontologies", call.params["id"], "ontology")
-    keys = set(require(call.body).get("keys") or [])
+    ontology, body = _ontology(call)
+    keys = set(body.get("keys") or [])
     attributes = ontology["metadata"].get("attributes") or []
     ontology["metadata"]["attributes"] = [item for item in attributes if item.get("key") not in keys]
+    return _written(call, ontology)
+
+
+def _ontology(call: Call) -> tuple[Document, Document]:
+    return call.store.get("ontologies", call.params["id"], "ontology"), require(call.body)
+
+
+def _written(call: Call, ontology: Document) -> Raw:
     call.store.put("ontologies", ontology | {"updatedAt": now()})
     return one(call, "ontologies", ontology["id"])
 
 
-def forget_project(call: Call, event: Event) -> None:
-    models.forget_project(call.store, event.id)
-
-
-LISTENERS = {("Project", "Deleted"): forget_project}
+LISTENERS = {("Project", "Deleted"): with_id(models.forget_project)}
+ONTOLOGIES = Resource(
+    *("ontologies", "/ontologies", create_ontology, update_ontology, models.delete_ontology),
+    label="ontology",
+    methods=("PATCH", "PUT"),
+)
 ROUTES = [
-    Route("POST", "/recipes", create_recipe),
+    *Resource("recipes", "/recipes", create_recipe, update_recipe, models.delete_recipe).routes,
     Route("GET", "/recipes", list_recipes),
     Route("POST", "/recipes/{id}/clone", clone_recipe),
-    Route("GET", "/recipes/{id}", fetch("recipes", "id")),
-    Route("PATCH", "/recipes/{id}", update_recipe),
-    Route("DELETE", "/recipes/{id}", remove(models.delete_recipe, "id")),
-    Route("POST", "/ontologies", create_ontology),
+    *ONTOLOGIES.routes,
     Route("GET", "/ontologies", list_ontologies),
-    Route("GET", "/ontologies/{id}", fetch("ontologies", "id", "ontology")),
-    Route("PUT", "/ontologies/{id}", update_ontology),
-    Route("PATCH", "/ontologies/{id}", update_ontology),
-    Route("DELETE", "/ontologies/{id}", remove(models.delete_ontology, "id")),
     Route("PATCH", "/ontologies/{id}/labels", put_labels),
     Route("PATCH", "/ontologies/{id}/addLabels", put_labels),
     Route("PATCH", "/ontologies/{id}/attributes", put_attributes),

@@ -1,10 +1,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ...api import Call, Raw, Route, fetch, listed, paged
+from ...api import Call, Raw, Route, listed, paged, with_id
 from ...errors import bad_request
-from ...events import Event
 from ...query import MAX_PAGE, Page
+from ...resources import Resource
 from ...store import Document
 from ...validation import require, whole_number
 from . import models
@@ -53,20 +53,15 @@ def _number(query: Mapping[str, str], name: str, default: int) -> int:
     return default if query.get(name) == "None" else whole_number(query, name, default)
 
 
-def forget_task(call: Call, event: Event) -> None:
-    call.store.delete("scores", taskId=event.id)
-
-
-def forget_item(call: Call, event: Event) -> None:
-    call.store.delete("scores", itemId=event.id)
-
-
 ROUTES = [
     Route("POST", "/scores", create),
     Route("DELETE", "/scores", delete),
-    Route("GET", "/scores/{score_id}", fetch("scores", "score_id")),
+    *Resource("scores", "/scores").routes,
     Route("GET", "/scores/tasks/{task_id}", of_task),
     Route("GET", "/scores/tasks/{task_id}/items/{item_id}", of_item),
     Route("GET", "/scores/tasks/{task_id}/annotations/{annotation_id}", of_annotation),
 ]
-LISTENERS = {("Task", "Deleted"): forget_task, ("Item", "Deleted"): forget_item}
+LISTENERS = {
+    ("Task", "Deleted"): with_id(lambda store, task_id: store.delete("scores", taskId=task_id)),
+    ("Item", "Deleted"): with_id(lambda store, item_id: store.delete("scores", itemId=item_id)),
+}

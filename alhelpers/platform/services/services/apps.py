@@ -52,17 +52,9 @@ def _install_one(store: Store, app: Document, component: Document, user: str) ->
     config = {key: value for key, value in component.items() if key in models.SETTINGS}
     named = models.config_of(app["dpk"], component.get("computeConfig"))
     module = config.pop("moduleName", None)
-    models.ensure(
-        store,
-        project_id=app["projectId"],
-        name=name,
-        package=app["dpk"],
-        user=user,
-        module=module,
-        app=app,
-        component=name,
-        **({"runtime": models.RUNTIME | {"concurrency": 1}} | named | config),
-    )
+    settings = {"runtime": models.RUNTIME | {"concurrency": 1}} | named | config
+    place = {"module": module, "app": app, "component": name}
+    models.ensure(store, app["projectId"], name, app["dpk"], user, **place, **settings)
 
 
 def of_app(store: Store, app: Document) -> list[Document]:

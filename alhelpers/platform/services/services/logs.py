@@ -27,7 +27,6 @@ class ServiceLogs:
         self._change, self._workers = change, workers
 
     def add_to(self, router: web.UrlDispatcher, api: str) -> None:
-        """Add the routes to a router, under the root of the API."""
         router.add_route("POST", f"{api}/services/logs", self._read)
         router.add_route("GET", f"{api}/services/{{service_id}}/status", self._status)
 

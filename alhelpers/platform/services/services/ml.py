@@ -5,7 +5,9 @@ from typing import Any
 
 from ...errors import ApiError, bad_request, not_emulated
 from ...store import Document, Store, now
+from ...validation import check_ids
 from ..executions import models as executions
+from ..models import models
 from . import models as services
 
 TRAIN, EVALUATE, DEPLOY, PREDICT, EMBED = "train", "evaluate", "deploy", "predict", "embed"
@@ -22,19 +24,18 @@ def train(store: Store, model: Document, body: Document, user: str, **link: Any)
         raise bad_request("Must provide labels to train model")
     service = service_of(store, model, TRAIN, body.get("serviceConfig"), user)
     set_status(store, model, "pending", user)
-    return _execute(
-        store, model, service, TRAIN, "train_model", {"model": {"model_id": model["id"]}}, user, link
-    )
+    inputs = {"model": {"model_id": model["id"]}}
+    return _execute(store, model, service, TRAIN, "train_model", inputs, user, link)
 
 
 def evaluate(store: Store, model: Document, body: Document, user: str, **link: Any) -> Document:
     """Make the execution that evaluates a model on a dataset, or on the items of a query."""
-    given = _input(body)
+    given = _part(body, "input")
     dataset_id = given.get("datasetId")
     if not isinstance(dataset_id, str):
         raise bad_request("Must provide a dataset to evaluate model: 'input.datasetId'")
     store.row("datasets", dataset_id)
-    service = service_of(store, model, EVALUATE, _config(body).get("serviceConfig"), user)
+    service = service_of(store, model, EVALUATE, _part(body, "config").get("serviceConfig"), user)
     inputs = {
         "model": {"model_id": model["id"]},
         "dataset": {"dataset_id": dataset_id},
@@ -44,16 +45,14 @@ def evaluate(store: Store, model: Document, body: Document, user: str, **link: A
 
 
 def run_on_items(
-    store: Store, model: Document, operation: str, body: Document, user: str, **link: Any
+    store: Store, model: Document, body: Document, user: str, *, operation: str, **link: Any
 ) -> Document:
     """Make the execution that predicts or embeds items, or the items of a query, on the deployed service."""
-    service = _deployed(store, model, _config(body).get("serviceId"))
-    given = _input(body)
+    service = _deployed(store, model, _part(body, "config").get("serviceId"))
+    given = _part(body, "input")
     item_ids, dataset_id = given.get("itemIds"), given.get("datasetId")
     if item_ids:
-        if not isinstance(item_ids, list) or not all(isinstance(each, str) for each in item_ids):
-            raise bad_request(f"'input.itemIds' must be a list of ids, got {item_ids!r}")
-        for item_id in item_ids:
+        for item_id in check_ids("input.itemIds", item_ids):
             store.row("items", item_id)
         inputs: Document = {"items": [{"item_id": item_id} for item_id in item_ids]}
         return _execute(store, model, service, operation, f"{operation}_items", inputs, user, link)
@@ -78,14 +77,18 @@ def embed_datasets(store: Store, model: Document, body: Document, user: str) -> 
     if not isinstance(dataset_ids, list) or not dataset_ids:
         raise bad_request(f"'datasetIds' must be a list of ids, got {dataset_ids!r}")
     for dataset_id in dataset_ids:
-        request = {"input": {"datasetId": dataset_id}, "config": _config(body)}
-        run_on_items(store, model, EMBED, request, user)
+        request = {"input": {"datasetId": dataset_id}, "config": _part(body, "config")}
+        run_on_items(store, model, request, user, operation=EMBED)
     return len(dataset_ids)
 
 
-def deploy(store: Store, model: Document, body: Document, user: str) -> Document:
-    """Make the service that predicts with a model, and record it in the model."""
-    service = service_of(store, model, DEPLOY, body.get("serviceConfig"), user)
+def deploy(
+    store: Store, model: Document, body: Document, user: str, before: Document | None = None
+) -> Document:
+    """Make the service that predicts with a model, or take over one of another model; record it in the model."""
+    if before is not None:
+        undeploy(store, before, user)
+    service = service_of(store, model, DEPLOY, body.get("serviceConfig"), user, before)
     deployed = model["metadata"]["system"].setdefault("deploy", {}).setdefault("services", [])
     if service["id"] not in deployed:
         deployed.append(service["id"])
@@ -96,8 +99,10 @@ def deploy(store: Store, model: Document, body: Document, user: str) -> Document
     return service
 
 
-def service_of(store: Store, model: Document, operation: str, config: Any, user: str) -> Document:
-    """Make or update the service for one operation of a model."""
+def service_of(
+    store: Store, model: Document, operation: str, config: Any, user: str, before: Document | None = None
+) -> Document:
+    """Make or update the service for one operation of a model, which may be one of another model before."""
     if config is not None and not isinstance(config, dict):
         raise bad_request(f"'serviceConfig' must be an object, got {config!r}")
     config = {
@@ -105,23 +110,21 @@ def service_of(store: Store, model: Document, operation: str, config: Any, user:
     }
     package = _package(store, model)
     module = services.module_of(package, config.pop("moduleName", None) or model.get("moduleName"))
-    existing = services.of_model(store, model["projectId"], model["id"], operation)
+    existing = [before] if before else services.of_model(store, model["projectId"], model["id"], operation)
     app = model.get("app") or {}
     configured = services.compute_config(package, module)
     runtime = RUNTIME | (configured.get("runtime") or {}) | (config.pop("runtime", None) or {})
+    params = _init_params(module, model) | config.get("initParams", {})
     return services.ensure(
         store,
-        project_id=model["projectId"],
-        name=existing[0]["name"] if existing else _free_name(store, model, operation),
-        package=package,
-        user=user,
+        model["projectId"],
+        existing[0]["name"] if existing else _free_name(store, model, operation),
+        package,
+        user,
         module=module["name"],
         app=store.find_one("apps", id=app.get("id")),
         metadata={"ml": {"modelId": model["id"], "modelOperation": operation}},
-        **(
-            config
-            | {"runtime": runtime, "initParams": _init_params(module, model) | config.get("initParams", {})}
-        ),
+        **(config | {"runtime": runtime, "initParams": params}),
     )
 
 
@@ -162,37 +165,19 @@ def _execute(
     user: str,
     link: Document,
 ) -> Document:
-    return executions.create(
-        store,
-        project_id=model["projectId"],
-        user=user,
-        function_name=function_name,
-        inputs=inputs,
-        service=service,
-        model_id=model["id"],
-        model_operation=operation,
-        **link,
-    )
+    own = {"project_id": model["projectId"], "model": {"modelId": model["id"], "modelOperation": operation}}
+    return executions.create(store, function_name, inputs, user, service=service, **own, **link)
 
 
-def _input(body: Document) -> Document:
-    given = body.get("input")
-    return given if isinstance(given, dict) else {}
-
-
-def _config(body: Document) -> Document:
-    given = body.get("config")
+def _part(body: Document, name: str) -> Document:
+    given = body.get(name)
     return given if isinstance(given, dict) else {}
 
 
 def set_status(store: Store, model: Document, status: str, user: str, message: str | None = None) -> None:
     """Set the status of a model, and log the change."""
-    entry = {"status": status, "timestamp": now(), "creator": user}
-    if message is not None:
-        entry["message"] = message
-    model["status"] = status
-    model["statusLogs"] = [*model["statusLogs"], entry]
-    store.put("models", model | {"updatedAt": entry["timestamp"], "updatedBy": user})
+    models.log_status(model, status, user, message)
+    store.put("models", model | {"updatedAt": now(), "updatedBy": user})
     store.emit("Model", "statusChanged", model["id"], status=status, project=model["projectId"])
 
 

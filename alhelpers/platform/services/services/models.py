@@ -5,7 +5,8 @@ from typing import Any
 from ...errors import ApiError, bad_request
 from ...store import Document, Store, created, now
 from ...validation import check_whole_number, require
-from ..projects.models import ORGANIZATION
+from ..apps import models as apps
+from ..organizations.models import ORGANIZATION
 
 CONCURRENCY = 10
 RUNTIME = {"podType": "regular-s", "numReplicas": 1, "concurrency": CONCURRENCY, "autoscaler": None}
@@ -21,11 +22,11 @@ SETTINGS = (
 
 def ensure(
     store: Store,
-    *,
     project_id: str,
     name: str,
     package: Document,
     user: str,
+    *,
     module: str | None = None,
     app: Document | None = None,
     component: str | None = None,
@@ -47,12 +48,7 @@ def ensure(
         "metadata": metadata or {},
     }
     if app is not None:
-        body["app"] = {
-            "id": app["id"],
-            "dpkId": app["dpk"]["baseId"],
-            "dpkName": app["dpkName"],
-            "dpkVersion": app["dpkVersion"],
-        } | ({} if component is None else {"componentName": component})
+        body["app"] = apps.link_of(app, component)
     existing = store.find_one("services", projectId=project_id, name=name)
     if existing is None:
         return create(store, body, user)
@@ -64,10 +60,7 @@ def ensure(
 def create(store: Store, body: Document, user: str) -> Document:
     require(body, "name", "projectId", "packageId")
     store.row("projects", body["projectId"])
-    if store.find_one("services", projectId=body["projectId"], name=body["name"]):
-        raise bad_request(
-            f"a service named {body['name']!r} exists in project {body['projectId']}: choose another name, or update it"
-        )
+    store.check_new_name("services", projectId=body["projectId"], name=body["name"])
     given = {
         key: body[key]
         for key in (*SETTINGS, "metadata", "app", "packageRevision")
@@ -112,11 +105,8 @@ def create(store: Store, body: Document, user: str) -> Document:
 def update(store: Store, service: Document, body: Document, user: str) -> None:
     """Change a service in place, and write it as its next revision."""
     name = body.get("name") or service["name"]
-    other = store.find_one("services", projectId=service["projectId"], name=name)
-    if other is not None and other["id"] != service["id"]:
-        raise bad_request(
-            f"a service named {name!r} exists in project {service['projectId']}: choose another name"
-        )
+    if name != service["name"]:
+        store.check_new_name("services", projectId=service["projectId"], name=name)
     service |= {key: value for key, value in body.items() if key not in FIXED and value is not None}
     service["runtime"] = _runtime(service.get("runtime"))
     head, _, last = service["version"].rpartition(".")
@@ -149,6 +139,8 @@ def _check(service: Document) -> None:
         raise bad_request(f"'executionTimeout' must be a number of seconds above 0, got {timeout!r}")
     if service.get("onReset") not in ON_RESET:
         raise bad_request(f"'onReset' must be one of {', '.join(ON_RESET)}, got {service.get('onReset')!r}")
+    if not isinstance(service["metadata"].get("ml"), dict | None):
+        raise bad_request(f"'metadata.ml' of a service must be an object, got {service['metadata']['ml']!r}")
     if not isinstance(service.get("initParams"), dict):
         raise bad_request(f"'initParams' must be an object, got {service.get('initParams')!r}")
 
@@ -208,7 +200,7 @@ def function_of(module: Document, name: str) -> Document | None:
 
 
 def compute_config(package: Document, module: Document) -> Document:
-    return config_of(package, module.get("computeConfig"))
+    return config_of(package, module.get("computeConfig") or "default")
 
 
 def config_of(package: Document, name: str | None) -> Document:

@@ -1,14 +1,18 @@
-from ...api import Call, Raw, Route, fetch, one, remove
-from ...errors import bad_request
+from collections.abc import Callable
+from functools import partial
+
+from ...api import Call, Handler, Raw, Route, one
 from ...events import Event
+from ...resources import Resource, by_user
 from ...store import Document
 from ...validation import require
 from ..exports import models as commands
+from ..packages import models as packages
 from . import apps, ml, models
 
 
-def create(call: Call) -> Raw:
-    body = require(call.body, "name", "projectId", "packageId")
+def create(call: Call, body: Document) -> Document:
+    require(body, "name", "projectId", "packageId")
     package = models.package_by_id(call.store, body["packageId"], body.get("packageRevision"))
     module = models.module_of(package, body.get("moduleName"))
     body = models.compute_config(package, module) | {
@@ -16,13 +20,7 @@ def create(call: Call) -> Raw:
     }
     body |= {"moduleName": module["name"], "packageName": package.get("name")}
     body["packageRevision"] = body.get("packageRevision") or package.get("version")
-    return one(call, "services", models.create(call.store, body, call.user)["id"])
-
-
-def update(call: Call) -> Raw:
-    service = call.store.get("services", call.params["service_id"])
-    models.update(call.store, service, require(call.body), call.user)
-    return one(call, "services", service["id"])
+    return models.create(call.store, body, call.user)
 
 
 def revisions(call: Call) -> list[Document]:
@@ -31,15 +29,7 @@ def revisions(call: Call) -> list[Document]:
     return [revision | {"id": call.params["service_id"]} for revision in found]
 
 
-def pause(call: Call) -> Raw:
-    return _activate(call, active=False)
-
-
-def resume(call: Call) -> Raw:
-    return _activate(call, active=True)
-
-
-def _activate(call: Call, *, active: bool) -> Raw:
+def activate(call: Call, *, active: bool) -> Raw:
     models.activate(
         call.store, call.store.get("services", call.params["service_id"]), call.user, active=active
     )
@@ -53,37 +43,26 @@ def restart(call: Call) -> Document:
 
 
 def free_name(call: Call) -> Document:
-    name = call.params["name"]
-    if not name.strip():
-        raise bad_request("a service needs a name")
-    return {"name": name}
+    """Return a name for a package, a service or a trigger, if it can be one."""
+    if call.params["kind"] == "packages":
+        packages.check_name(call.params["name"])
+    return {"name": require(dict(call.params), "name")["name"]}
 
 
-def train(call: Call) -> Raw:
-    model = call.store.get("models", call.params["model_id"])
-    return one(call, "executions", ml.train(call.store, model, _optional(call), call.user)["id"])
+def of_model(kind: str, operate: Callable[..., Document], **options: str) -> Handler:
+    """Build the handler that answers with what an operation of a model makes: an execution, or a service."""
 
+    def handler(call: Call) -> Raw:
+        model = call.store.get("models", call.params["model_id"])
+        return one(call, kind, operate(call.store, model, _optional(call), call.user, **options)["id"])
 
-def evaluate(call: Call) -> Raw:
-    model = call.store.get("models", call.params["model_id"])
-    return one(call, "executions", ml.evaluate(call.store, model, _optional(call), call.user)["id"])
-
-
-def predict(call: Call) -> Raw:
-    model, operation = call.store.get("models", call.params["model_id"]), call.params["operation"]
-    execution = ml.run_on_items(call.store, model, operation, _optional(call), call.user)
-    return one(call, "executions", execution["id"])
+    return handler
 
 
 def embed_datasets(call: Call) -> Raw:
     model = call.store.get("models", call.params["model_id"])
     count = ml.embed_datasets(call.store, model, _optional(call), call.user)
     return commands.finished(call, "EmbedDatasets", {"modelId": model["id"], "count": count})
-
-
-def deploy(call: Call) -> Raw:
-    model = call.store.get("models", call.params["model_id"])
-    return one(call, "services", ml.deploy(call.store, model, _optional(call), call.user)["id"])
 
 
 def _optional(call: Call) -> Document:
@@ -138,20 +117,20 @@ def remove_all(call: Call, event: Event) -> None:
 
 
 ROUTES = [
-    Route("POST", "/ml/models/{model_id}/train", train),
-    Route("POST", "/ml/models/{model_id}/evaluate", evaluate),
-    Route("POST", "/ml/models/{model_id}/{operation:predict|embed}", predict),
+    Route("POST", "/ml/models/{model_id}/train", of_model("executions", ml.train)),
+    Route("POST", "/ml/models/{model_id}/evaluate", of_model("executions", ml.evaluate)),
+    Route(
+        "POST", "/ml/models/{model_id}/predict", of_model("executions", ml.run_on_items, operation=ml.PREDICT)
+    ),
+    Route("POST", "/ml/models/{model_id}/embed", of_model("executions", ml.run_on_items, operation=ml.EMBED)),
     Route("POST", "/ml/models/{model_id}/embed/datasets", embed_datasets),
-    Route("POST", "/ml/models/{model_id}/deploy", deploy),
-    Route("POST", "/services", create),
-    Route("GET", "/services/{service_id}", fetch("services", "service_id")),
-    Route("PATCH", "/services/{service_id}", update),
-    Route("DELETE", "/services/{service_id}", remove(models.delete, "service_id")),
+    Route("POST", "/ml/models/{model_id}/deploy", of_model("services", ml.deploy)),
+    *Resource("services", "/services", create, by_user(models.update), models.delete).routes,
     Route("GET", "/services/{service_id}/revisions", revisions),
-    Route("POST", "/services/{service_id}/stop", pause),
-    Route("POST", "/services/{service_id}/resume", resume),
+    Route("POST", "/services/{service_id}/stop", partial(activate, active=False)),
+    Route("POST", "/services/{service_id}/resume", partial(activate, active=True)),
     Route("POST", "/services/{service_id}/restart", restart),
-    Route("GET", "/piper-misc/naming/services/{name}", free_name),
+    Route("GET", "/piper-misc/naming/{kind:packages|services|triggers}/{name}", free_name),
 ]
 LISTENERS = {
     ("Execution", "Finished"): record_model_result,

@@ -1,7 +1,8 @@
 """Settings, and which one applies if several scopes have one of the same name."""
 
+from ...api import Call
 from ...errors import bad_request
-from ...store import Document, Store, created
+from ...store import Document, Store
 from ...validation import require
 
 # From the widest scope to the narrowest: a narrower one overrides, unless a wider one forbids it.
@@ -11,29 +12,23 @@ VALUE_TYPES = ("boolean", "number", "select", "multi-select", "string")
 PLAIN_TYPES: dict[str, type | tuple[type, ...]] = {"boolean": bool, "number": (int, float), "string": str}
 
 
-def create(store: Store, body: Document, user: str) -> Document:
-    scope = require(body.get("scope"), "type", "id")
+def check(call: Call, setting: Document) -> None:
+    """Check the scope and the value of a setting, which is kept by its scope's id."""
+    scope, name = require(setting.get("scope"), "type", "id"), setting["name"]
     if scope["type"] not in SCOPES:
         raise bad_request(f"a setting's scope must be one of {', '.join(SCOPES)}, got {scope['type']!r}")
     if scope["type"] in KINDS:
-        store.row(KINDS[scope["type"]], scope["id"])
-    name = require(body, "name")["name"]
-    if store.find_one("settings", scopeId=scope["id"], name=name):
+        call.store.row(KINDS[scope["type"]], scope["id"])
+    if call.store.first("settings", scopeId=scope["id"], name=name, id__ne=setting["id"]):
         raise bad_request(f"a setting named {name!r} exists in {scope['type']} {scope['id']}; update it")
-    check_value(body)
-    setting = body | {"id": store.new_id(), "scopeId": scope["id"], **created(user)}
-    store.put("settings", setting)
-    return setting
-
-
-def check_value(setting: Document) -> None:
     kind, value = setting.get("valueType"), setting.get("value")
     if kind not in VALUE_TYPES:
         raise bad_request(f"'valueType' must be one of {', '.join(VALUE_TYPES)}, got {kind!r}")
     expected = PLAIN_TYPES.get(kind)
     wrong = expected is not None and value is not None and not isinstance(value, expected)
     if wrong or (kind == "number" and isinstance(value, bool)):
-        raise bad_request(f"setting {setting.get('name')!r} holds a {kind}, got {value!r}")
+        raise bad_request(f"setting {name!r} holds a {kind}, got {value!r}")
+    setting["scopeId"] = scope["id"]
 
 
 def resolve(store: Store, scopes: dict[str, str]) -> list[Document]:

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import bad_request
-from ...query import MAX_PAGE, Page
-from ...store import Document, Store, now
-from ...validation import require, whole_number
+from ...store import Document, Row, Store, now
+from ...validation import check_ids, require
 from . import counters, members, models, workload
 
 MAX_PROJECTS = 500
@@ -14,14 +13,12 @@ MAX_PROJECTS = 500
 
 def in_projects(ids: Any) -> Document:
     """Return the condition that documents lie in some projects; no ids mean all projects."""
-    if not isinstance(ids, list) or not all(isinstance(project_id, str) for project_id in ids):
-        raise bad_request(f"projects are given as a list of ids, got {ids!r}")
-    if len(ids) > MAX_PROJECTS:
+    if len(check_ids("projects", ids)) > MAX_PROJECTS:
         raise bad_request(f"ask for at most {MAX_PROJECTS} projects at once, not for {len(ids)}")
     return {"projectId": ids} if ids else {}
 
 
-def listed(store: Store, query: Mapping[str, str]) -> Page:
+def listed(store: Store, query: Mapping[str, str]) -> list[Row]:
     """List the assignments that a query string asks for, oldest first."""
     where = in_projects([project for project in query.get("projects", "").split(",") if project])
     if query.get("taskId"):
@@ -33,9 +30,7 @@ def listed(store: Store, query: Mapping[str, str]) -> Page:
         wanted["annotator"] = wanted["annotator"].lower().replace(" ", "+")
     if wanted:
         rows = [row for row in rows if wanted.items() <= _strings(store.parsed(row)).items()]
-    size = min(whole_number(query, "pageSize", 100), MAX_PAGE)
-    page = whole_number(query, "pageOffset", 0)
-    return Page.of(rows, page, size)
+    return rows
 
 
 def _strings(document: Document) -> dict[str, str]:

@@ -1,11 +1,14 @@
 """Tasks: made from a query of items and shared among assignees."""
 
 import json
+import re
+from collections.abc import Callable
 from typing import Any
 
+from ... import dql
 from ...errors import bad_request
 from ...query import everything
-from ...store import Document, Store, now
+from ...store import Document, Store, created, now
 from ...validation import check_whole_number, require
 from . import counters, members, workload
 
@@ -34,6 +37,15 @@ NUMBERS = {
 
 def create(store: Store, body: Any, user: str) -> Document:
     """Make a task from a request of the SDK, with the items of its query, shared among its assignees."""
+    task, shares = planned(store, body, user)
+    items = matching(store, task, body.get("query"), body.get("limit"))
+    store.put("tasks", task)
+    store.emit("Task", "Created", task["id"], project=task["projectId"], dataset=task["datasetId"])
+    return add_items(store, task, items, user, shares=shares)
+
+
+def planned(store: Store, body: Any, user: str) -> tuple[Document, workload.Workload]:
+    """Build a task of a request, and the shares of its assignees; nothing is stored."""
     task = _described(store, require(body, "name", "projectId", "datasetId"), user)
     shares = workload.parse(body.get("workload") or [])
     system = task["metadata"]["system"]
@@ -41,10 +53,7 @@ def create(store: Store, body: Any, user: str) -> Document:
         shares = _check_pulling(system, shares)
     if shares:
         system["workloadDistribution"] = workload.to_json(shares)
-    items = matching(store, task, body.get("query"), body.get("limit"))
-    store.put("tasks", task)
-    store.emit("Task", "Created", task["id"], project=task["projectId"], dataset=task["datasetId"])
-    return add_items(store, task, items, user, shares=shares)
+    return task, shares
 
 
 def _described(store: Store, body: Document, user: str) -> Document:
@@ -57,7 +66,6 @@ def _described(store: Store, body: Document, user: str) -> Document:
     due_date = check_due_date(body.get("dueDate"))
     actions = check_actions(body.get("availableActions")) or ACTIONS[spec["type"]]
     metadata = body.get("metadata") or {}
-    time = now()
     return {
         "id": store.new_id(),
         "name": body["name"],
@@ -66,7 +74,6 @@ def _described(store: Store, body: Document, user: str) -> Document:
         "datasetId": body["datasetId"],
         "recipeId": recipe_id,
         "taskOwner": workload.email(body.get("taskOwner") or user),
-        "creator": user,
         "spec": spec,
         "hasParent": "parentTaskId" in spec,
         "dueDate": due_date,
@@ -76,8 +83,7 @@ def _described(store: Store, body: Document, user: str) -> Document:
         "assignmentIds": [],
         "availableActions": actions,
         "metadata": metadata | {"system": _check_system(metadata.get("system") or {})},
-        "createdAt": time,
-        "updatedAt": time,
+        **created(user),
         "updatedBy": user,
         "description": check_description(body["description"]) if body.get("description") else None,
         **counters.Count().fields(actions),
@@ -136,11 +142,15 @@ def check_spec(store: Store, spec: Any) -> Document:
 
 
 def check_due_date(value: Any) -> int | float:
-    """Check a date in milliseconds; None becomes 0."""
+    """Check a date in milliseconds, or an ISO date or number as text; None becomes 0."""
     if value is None:
         return 0
+    if isinstance(value, str):
+        moment = dql.instant(value)
+        number = re.fullmatch(r"\d{1,17}(\.\d{1,9})?", value)
+        value = moment * 1000 if moment is not None else float(value) if number else value
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e17:
-        raise bad_request(f"'dueDate' must be a time in milliseconds, got {value!r}")
+        raise bad_request(f"'dueDate' must be a time in milliseconds, or an ISO date, got {value!r}")
     return value
 
 
@@ -322,24 +332,25 @@ def remove_items(store: Store, task: Document, item_ids: list[str]) -> tuple[int
 # ------------------------------------------------------------------------------------------------------- changes
 
 
+CHECKS: dict[str, Callable[[Any], Any]] = {
+    **{"taskOwner": workload.email, "dueDate": check_due_date},
+    **{"priority": check_priority, "description": check_description},
+}
+
+
 def update(store: Store, task: Document, body: Document, user: str) -> Document:
     """Change a task; its counters and system metadata stay."""
     changed = task | {"updatedAt": now(), "updatedBy": user}
     if body.get("name") is not None:
         changed["name"] = require(body, "name")["name"]
-    if body.get("taskOwner") is not None:
-        changed["taskOwner"] = workload.email(body["taskOwner"])
     if body.get("recipeId") not in (None, task["recipeId"]):
         changed["recipeId"] = store.row("recipes", _text(body["recipeId"], "recipeId"), "recipe").id
-    if body.get("dueDate") is not None:
-        changed["dueDate"] = check_due_date(body["dueDate"])
-        changed["hasDueDate"] = bool(changed["dueDate"])
-    if body.get("priority") is not None:
-        changed["priority"] = check_priority(body["priority"])
     if body.get("availableActions"):
         changed["availableActions"] = check_actions(body["availableActions"])
-    if body.get("description") is not None:
-        changed["description"] = check_description(body["description"])
+    for field, check in CHECKS.items():
+        if body.get(field) is not None:
+            changed[field] = check(body[field])
+    changed["hasDueDate"] = bool(changed["dueDate"])
     if body.get("metadata") is not None:
         changed["metadata"] = body["metadata"] | {"system": task["metadata"]["system"]}
     store.put("tasks", changed)

@@ -1,11 +1,13 @@
 from typing import Any
 
-from ...api import Call, Raw, Route, fetch, one, paged
+from ... import dql
+from ...api import Call, Raw, Route, one, paged, paged_by_url, with_id
 from ...errors import bad_request
 from ...events import Event
 from ...query import everything, search
+from ...resources import Resource, by_user
 from ...store import Document
-from ...validation import require
+from ...validation import check_ids, require
 from ..exports.models import finished
 from . import assignments, counters, members, models, reviews, statuses, workload
 
@@ -25,15 +27,25 @@ def create(call: Call) -> Raw:
 
 def query(call: Call) -> Raw:
     body = require(call.body)
+    body = body | {"filter": _by_either_name(body.get("filter"))}
     context = require(body.get("context") or {})
     scope = assignments.in_projects(context.get("projectIds") or [])
     return paged(call, "tasks", search(call.store, "tasks", body, **scope))
 
 
-def update(call: Call) -> Raw:
-    task = call.store.get("tasks", call.params["task_id"])
-    models.update(call.store, task, require(call.body), call.user)
-    return one(call, "tasks", task["id"])
+def _by_either_name(condition: Any) -> Any:
+    """Let a condition on the name of a pipeline's task hold also for its name with that of the pipeline."""
+    if isinstance(condition, list):
+        return [_by_either_name(each) for each in condition]
+    if not isinstance(condition, dict):
+        return condition
+    either = [
+        {"$or": [{"name": value}, {"metadata.system.longName": value}]}
+        if key == "name"
+        else {key: _by_either_name(value) if key in dql.LOGICAL else value}
+        for key, value in condition.items()
+    ]
+    return {"$and": either}
 
 
 def delete(call: Call) -> Raw:
@@ -70,9 +82,7 @@ def set_in_task(call: Call) -> Document:
     """Set or clear the status of items in a task; the answer holds those that are in it."""
     task = call.store.get("tasks", call.params["task_id"])
     body = require(call.body)
-    item_ids = body.get("itemIds")
-    if not isinstance(item_ids, list) or not all(isinstance(item_id, str) for item_id in item_ids):
-        raise bad_request(f"'itemIds' must be a list of item ids, got {item_ids!r}")
+    item_ids = check_ids("itemIds", body.get("itemIds"))
     return statuses.change(call.store, task, item_ids, _status(body.get("statusPayload")), call.user)
 
 
@@ -97,13 +107,11 @@ def _status(payload: Any) -> str | None:
 
 
 def list_assignments(call: Call) -> Raw:
-    return paged(call, "assignments", assignments.listed(call.store, call.query))
+    return paged_by_url(call, "assignments", assignments.listed(call.store, call.query))
 
 
-def update_assignment(call: Call) -> Raw:
-    assignment = call.store.get("assignments", call.params["assignment_id"])
-    assignments.update(call.store, assignment, require(call.body), call.user, system=call.system)
-    return one(call, "assignments", assignment["id"])
+def update_assignment(call: Call, assignment: Document, body: Document) -> None:
+    assignments.update(call.store, assignment, body, call.user, system=call.system)
 
 
 def reassign(call: Call) -> Raw:
@@ -146,10 +154,6 @@ def _emit_once(call: Call, resource: str, action: str, document_id: str) -> None
         call.store.emit(resource, action, document_id)
 
 
-def recount(call: Call, event: Event) -> None:
-    counters.recount(call.store, event.id)
-
-
 def forget_dataset(call: Call, event: Event) -> None:
     call.store.delete("task_items", datasetId=event.id)
     for task in call.store.find_all("tasks"):
@@ -174,22 +178,20 @@ def update_reviews(call: Call, event: Event) -> None:
 ROUTES = [
     Route("POST", "/annotationtasks", create),
     Route("POST", "/annotationtasks/query", query),
-    Route("GET", "/annotationtasks/{task_id}", fetch("tasks", "task_id")),
-    Route("PATCH", "/annotationtasks/{task_id}", update),
+    *Resource("tasks", "/annotationtasks", update=by_user(models.update)).routes,
     Route("DELETE", "/annotationtasks/{task_id}", delete),
     Route("POST", "/annotationtasks/{task_id}/addToTask", add_items),
     Route("POST", "/annotationtasks/{task_id}/removeFromTask", remove_items),
     Route("POST", "/assignments/items/tasks/{task_id}/status", set_in_task),
     Route("POST", "/assignments/{assignment_id}/items/{item_id}/status", set_in_assignment),
     Route("GET", "/assignments", list_assignments),
-    Route("GET", "/assignments/{assignment_id}", fetch("assignments", "assignment_id")),
-    Route("PATCH", "/assignments/{assignment_id}", update_assignment),
+    *Resource("assignments", "/assignments", update=update_assignment).routes,
     Route("POST", "/assignments/{assignment_id}/reassign", reassign),
     Route("POST", "/assignments/{assignment_id}/redistribute", redistribute),
 ]
 LISTENERS = {
     ("Item", "Deleted"): forget_item,
-    ("Task", "itemsDeleted"): recount,
+    ("Task", "itemsDeleted"): with_id(counters.recount),
     ("Dataset", "Deleted"): forget_dataset,
     ("Item", "annotationsChanged"): update_reviews,
     ("Annotation", "Created"): annotation_changed,

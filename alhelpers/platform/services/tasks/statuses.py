@@ -7,7 +7,7 @@ from ...store import Document, Store, now
 from . import counters, members, models
 
 # Every task accepts these statuses, beside its own.
-COMMON = ("completed", "approved", "discard")
+COMMON = ("completed", "complete", "approved", "approve", "discard")
 
 
 def change(

@@ -9,7 +9,7 @@ from cronsim import CronSim, CronSimError
 
 from ... import dql
 from ...errors import bad_request
-from ...store import Document, Row, Store, created, now
+from ...store import Document, Store, created, now
 from ...validation import merge, require
 
 EVENT, CRON = "Event", "Cron"
@@ -62,6 +62,7 @@ def update(store: Store, trigger: Document, body: Document, user: str, moment: d
 
 def delete(store: Store, trigger_id: str) -> None:
     """Delete a trigger, with the record of what it has fired for."""
+    store.row("triggers", trigger_id)
     store.delete("trigger_log", triggerId=trigger_id)
     store.delete("triggers", id=trigger_id)
     store.emit("Trigger", "Changed", trigger_id)
@@ -73,10 +74,11 @@ def checked_spec(store: Store, kind: Any, spec: Any) -> Document:
         raise bad_request(f"a trigger's 'type' is 'Event' or 'Cron', got {kind!r}")
     if not isinstance(spec, dict):
         raise bad_request(f"a trigger needs a 'spec', got {spec!r}")
+    if not isinstance(spec.get("input") or {}, dict):
+        raise bad_request(f"a trigger's 'input' is an object with values by name, got {spec['input']!r}")
     operation = checked_operation(store, spec.get("operation"))
-    if kind == CRON:
-        return checked_cron(spec) | {"operation": operation, "input": spec.get("input") or {}}
-    return checked_event(spec) | {"operation": operation, "input": spec.get("input") or {}}
+    checked = checked_cron(spec) if kind == CRON else checked_event(spec)
+    return checked | {"operation": operation, "input": spec.get("input") or {}}
 
 
 def checked_event(spec: Document) -> Document:
@@ -109,7 +111,6 @@ def checked_cron(spec: Document) -> Document:
 
 
 def checked_operation(store: Store, operation: Any) -> Document:
-    """Check what a trigger starts: a service's function, or a pipeline."""
     operation = require(operation)
     kind = operation.get("type")
     if kind == "function":
@@ -146,7 +147,6 @@ def _moment(name: str, value: Any) -> datetime | None:
 
 
 def listening(store: Store, project_id: str, resource: str, action: str) -> Iterator[Document]:
-    """Iterate over the active triggers of a project for an event."""
     for row in list(store.find("triggers", projectId=project_id, type=EVENT)):
         trigger = store.parsed(row)
         spec = trigger["spec"]
@@ -181,19 +181,17 @@ def _schedule_next(trigger: Document, moment: datetime) -> None:
         trigger["nextAt"] = following.isoformat()
 
 
-def scheduled(store: Store) -> list[tuple[datetime, Row]]:
-    """List the cron triggers that will fire, soonest first."""
-    found = []
-    for row in store.find("triggers", type=CRON):
-        if at := store.parsed(row).get("nextAt"):
-            found.append((datetime.fromisoformat(at), row))
-    return sorted(found, key=lambda each: (each[0], each[1].id))
+def scheduled(store: Store) -> list[tuple[datetime, str]]:
+    """List when which cron triggers will fire, soonest first."""
+    found = [(store.parsed(row).get("nextAt"), row.id) for row in store.find("triggers", type=CRON)]
+    return sorted((datetime.fromisoformat(at), trigger_id) for at, trigger_id in found if at)
 
 
-def take_due(store: Store, moment: datetime) -> list[Document]:
-    """Return the cron triggers whose time has come, scheduled anew: each fires once, however many times it missed."""
-    due = [json.loads(row.doc) for at, row in scheduled(store) if at <= moment]
-    for trigger in due:
-        _schedule_next(trigger, moment)
-        store.put("triggers", trigger)
-    return due
+def take_due(store: Store, trigger_id: str, moment: datetime) -> Document | None:
+    """Schedule a cron trigger anew and return it, or None if it is not due; it fires once for all that it missed."""
+    trigger = store.find_one("triggers", id=trigger_id)
+    if trigger is None or not trigger.get("nextAt") or datetime.fromisoformat(trigger["nextAt"]) > moment:
+        return None
+    _schedule_next(trigger, moment)
+    store.put("triggers", trigger)
+    return trigger

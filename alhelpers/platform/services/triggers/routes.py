@@ -1,43 +1,32 @@
 """Routes of triggers, and what makes them fire: events of the platform, and its clock."""
 
-import json
+import logging
 from typing import Any
 
-from ...api import Call, Raw, Route, fetch, one
+from ...api import Call, Raw, Route
 from ...errors import not_emulated
 from ...events import Event
+from ...resources import Resource
 from ...store import Document, Store
-from ...validation import require
 from ..executions import models as executions
 from ..pipelines import engine, graph
 from . import models
 
-
-def create(call: Call) -> Raw:
-    trigger = models.create(call.store, require(call.body), call.user, call.clock.now())
-    return one(call, "triggers", trigger["id"])
+logger = logging.getLogger(__name__)
 
 
-def update(call: Call) -> Raw:
-    trigger = call.store.get("triggers", call.params["trigger_id"])
-    models.update(call.store, trigger, require(call.body), call.user, call.clock.now())
-    return one(call, "triggers", trigger["id"])
+def create(call: Call, body: Document) -> Document:
+    return models.create(call.store, body, call.user, call.clock.now())
 
 
-def delete(call: Call) -> Document:
-    call.store.row("triggers", call.params["trigger_id"])
-    models.delete(call.store, call.params["trigger_id"])
-    return {"id": call.params["trigger_id"]}
+def update(call: Call, trigger: Document, body: Document) -> None:
+    models.update(call.store, trigger, body, call.user, call.clock.now())
 
 
 def clone(call: Call) -> Raw:
     """Refuse to clone: only templates can be cloned, and this server has none."""
     call.store.row("triggers", call.params["trigger_id"])
     raise not_emulated("templates of triggers; create the trigger in the other project instead")
-
-
-def free_name(call: Call) -> Document:
-    return {"name": call.params["name"]}
 
 
 KINDS = {"Item": "items", "Annotation": "annotations", "Dataset": "datasets", "Task": "tasks"} | {
@@ -47,7 +36,8 @@ KINDS = {"Item": "items", "Annotation": "annotations", "Dataset": "datasets", "T
 
 
 def on_event(call: Call, event: Event) -> None:
-    """Fire the triggers of an event."""
+    if call.store.first("triggers", type=models.EVENT) is None:
+        return
     row = call.store.first(KINDS[event.resource], id=event.id)
     document = call.store.parsed(row) if row else {"id": event.id}
     dataset_id = document.get("datasetId") or event.detail.get("dataset")
@@ -56,9 +46,14 @@ def on_event(call: Call, event: Event) -> None:
         return
     for resource, action in _names(event):
         for trigger in list(models.listening(call.store, project_id, resource, action)):
-            if row is not None and not models.matches(trigger, document):
-                continue
-            _fire_for(call, trigger, event, document, dataset_id)
+            try:
+                with call.store.part():
+                    if row is None or models.matches(trigger, document):
+                        _fire_for(call, trigger, event, document, dataset_id)
+            except Exception:  # it harms neither the others nor what has happened
+                if call.store.stopping:
+                    raise
+                logger.exception("the trigger %r (%s) failed", trigger["name"], trigger["id"])
 
 
 def _names(event: Event) -> list[tuple[str, str]]:
@@ -150,39 +145,33 @@ def _fire(
     service = call.store.find_one("services", id=operation["serviceId"])
     if service is None:
         return  # deleted since
-    executions.create(
-        call.store,
-        project_id=trigger["projectId"],
-        user=call.user,
-        function_name=operation["functionName"],
-        inputs=inputs,
-        service=service,
-        triggerId=trigger["id"],
-        event=about,
-    )
+    name, why = operation["functionName"], {"triggerId": trigger["id"], "event": about}
+    project_id = trigger["projectId"]
+    executions.create(call.store, name, inputs, call.user, service=service, project_id=project_id, **why)
 
 
-def fire_due(call: Call) -> None:
-    """Fire the cron triggers whose time has come."""
-    for trigger in models.take_due(call.store, call.clock.now()):
+def fire(call: Call, trigger_id: str) -> None:
+    """Fire a cron trigger, if it is still due."""
+    trigger = models.take_due(call.store, trigger_id, call.clock.now())
+    if trigger is not None:
         pipeline = call.store.find_one("pipelines", id=trigger["spec"]["operation"].get("id"))
-        _fire(call, json.loads(json.dumps(trigger)), pipeline, {}, None)
+        _fire(call, trigger, pipeline, {}, None)
+
+
+def skip(call: Call, trigger_id: str) -> None:
+    """Schedule a cron trigger for its next time without firing it."""
+    models.take_due(call.store, trigger_id, call.clock.now())
 
 
 def forget(call: Call, event: Event) -> None:
-    """Delete the triggers of a deleted service."""
     for trigger in call.store.find_all("triggers"):
         if trigger["spec"]["operation"].get("serviceId") == event.id:
             models.delete(call.store, trigger["id"])
 
 
 ROUTES: list[Route] = [
-    Route("POST", "/triggers", create),
-    Route("GET", "/triggers/{trigger_id}", fetch("triggers", "trigger_id")),
-    Route("PATCH", "/triggers/{trigger_id}", update),
-    Route("DELETE", "/triggers/{trigger_id}", delete),
+    *Resource("triggers", "/triggers", create, update, models.delete).routes,
     Route("POST", "/triggers/{trigger_id}/clone", clone),
-    Route("GET", "/piper-misc/naming/triggers/{name}", free_name),
 ]
 LISTENERS = {(resource, action): on_event for resource in KINDS for action in models.ACTIONS} | {
     ("Service", "Deleted"): forget

@@ -1,0 +1,1 @@
+"""The organization, and what belongs to it: members, integrations, drivers, computes, webhooks, bots."""

@@ -1,0 +1,67 @@
+"""Compositions: what the platform has made for an app or a pipeline."""
+
+from typing import Any
+
+from ... import dql
+from ...api import Call
+from ...errors import ApiError, not_found
+from ...query import cut
+from ...store import Document, Store
+from ..services.apps import of_app
+from . import engine, graph, tasks, validation
+
+SHOWN = ("projectId", "name", "status", "creator", "createdAt", "updatedAt")
+
+
+def get(call: Call) -> Document:
+    for composition in _all(call):
+        if composition["id"] == call.params["composition_id"]:
+            return composition
+    raise not_found("composition", call.params["composition_id"])
+
+
+def query(call: Call, body: Document) -> Document:
+    holds = dql.compile_filter(dql.parse(body.get("filter")))
+    return cut([composition for composition in _all(call) if holds(composition)], body)
+
+
+def _all(call: Call) -> list[Document]:
+    apps = [_of_app(call.store, app) for app in call.store.find_all("apps") if "compositionId" in app]
+    return apps + [_of_pipeline(call, pipeline) for pipeline in call.store.find_all("pipelines")]
+
+
+def _shown(owner: Document, **made: Any) -> Document:
+    empty = {"spec": [], "models": [], "tasks": [], "errorText": None}
+    return {"id": owner["compositionId"]} | {key: owner[key] for key in SHOWN} | empty | made
+
+
+def _of_app(store: Store, app: Document) -> Document:
+    models = store.find_all("models", projectId=app["projectId"])
+    own = [model for model in models if (model.get("app") or {}).get("id") == app["id"]]
+    return _shown(
+        app,
+        spec=[{"name": each["name"], "state": {"serviceId": each["id"]}} for each in of_app(store, app)],
+        models=[{"name": model["name"], "modelId": model["id"]} for model in own],
+    )
+
+
+def _of_pipeline(call: Call, pipeline: Document) -> Document:
+    """Return the tasks of a pipeline, or what keeps it from starting."""
+    names = {node["id"]: graph.label(node) for node in graph.nodes(pipeline)}
+    made = [
+        {"nodeId": node_id, "name": names.get(node_id), "state": {"taskId": task_id}}
+        for node_id, task_id in (pipeline.get("taskIds") or {}).items()
+    ]
+    error = None if pipeline["status"] == engine.INSTALLED else _problem(call, pipeline)
+    return _shown(pipeline, tasks=made, pipelineId=pipeline["id"], errorText=error and {"message": error})
+
+
+def _problem(call: Call, pipeline: Document) -> str | None:
+    try:
+        validation.check_settings(call.store, pipeline)
+        for node in graph.nodes(pipeline):
+            if node["type"] == graph.TASK:
+                tasks.check(call.store, pipeline, node, call.user)
+    except ApiError as error:
+        return error.message
+    return None

@@ -1,0 +1,38 @@
+"""Let 32 processes work on the same things for a minute: no lost update, no answer of 5xx, and memory that stays.
+
+The limit: after the last round the server has 1.2 times the memory that it had after the second one.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "platform"))
+
+from platform_load import at_once
+
+from alhelpers import platform
+
+SECONDS, GROWTH = 60.0, 1.2
+
+
+def main() -> int:
+    """Print how much was done, and the server's memory after each round."""
+    begun, memory = time.monotonic(), []
+    with tempfile.TemporaryDirectory() as folder, platform.ensure(Path(folder) / "state") as server:
+        while time.monotonic() < begun + SECONDS or len(memory) < 3:
+            # Every check of what was lost is in here; a refused request ends its process, and so this.
+            at_once(server, plain=30, sdk=2, dataset_name=f"shared{len(memory)}", rounds=10)
+            memory.append(psutil.Process(server.pid).memory_info().rss / (1 << 20))
+    print(f"{len(memory)} rounds of 32 processes in {time.monotonic() - begun:.0f} s: nothing lost, no 5xx")
+    growth = memory[-1] / memory[1]
+    print(f"MB after each round: {', '.join(f'{each:.0f}' for each in memory)}")
+    print(f"growth since the second: {growth:.2f} (limit {GROWTH:g})")
+    return growth > GROWTH
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
