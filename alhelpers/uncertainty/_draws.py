@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.nn.parameter import UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from alhelpers.uncertainty._inputs import copied
@@ -41,8 +42,12 @@ def draws(device: torch.device, function: Any, args: tuple, kwargs: dict[str, An
         return False, function(*args, **kwargs)
     before = _random_state(device)
     result = function(*args, **kwargs)
-    # the state tells, as attention has the tag also without dropout; a model's own generator has another
-    return kwargs.get("generator") is not None or not torch.equal(before, _random_state(device)), result
+    # the state tells, as attention has the tag also without dropout; a model's own generator has another, and
+    # for no elements none is drawn
+    drew = kwargs.get("generator") is not None or any(
+        isinstance(a, torch.Tensor) and not a.numel() for a in args
+    )
+    return drew or not torch.equal(before, _random_state(device)), result
 
 
 def _random_state(device: torch.device) -> torch.Tensor:
@@ -52,14 +57,15 @@ def _random_state(device: torch.device) -> torch.Tensor:
 class Dropout:
     """What must be in training mode so that a model draws the random numbers that it draws when all of it trains.
 
-    It is observed on a small batch. The model, which is in evaluation mode, is left as it was.
+    It is observed on some records. The model, which is in evaluation mode, is left as it was.
 
     Attributes
     ----------
     drawing : set of torch.nn.Module
         The modules that draw random numbers themselves, and torch's own dropout.
     on : set of torch.nn.Module
-        Those to put into training mode: of the former, and of the modules around them that ask their own flag.
+        Those to put into training mode: of the former, of the modules around them that ask their own flag, and those
+        that these records do not call.
     generators : dict of torch.Generator to torch.Tensor
         The model's own, and their states.
     """
@@ -67,6 +73,10 @@ class Dropout:
     def __init__(self, model: nn.Module, call: Call, few: Any, device: torch.device) -> None:
         self.model, self.call, self.few, self.device = model, call, few, device
         self.generators: dict[torch.Generator, torch.Tensor] = {}
+        if any(isinstance(parameter, UninitializedParameter) for parameter in model.parameters()):
+            raise DropoutError(
+                "the model has lazy modules that have no weights yet: call it once on a batch, and train it"
+            )
         scripted = [module for module in model.modules() if isinstance(module, torch.jit.ScriptModule)]
         if scripted:
             raise DropoutError(
@@ -81,8 +91,8 @@ class Dropout:
             self.drawing = self.on = self._modules_only(quiet, error)
             return
         normalising = trained.normalising - quiet.normalising
-        own = {module for module in trained.called if isinstance(module, _DropoutNd) and module.p > 0}
-        on = own | {module for module in trained.drawn if trained.drawn[module] > quiet.drawn[module]}
+        on = trained.called & _dropout_modules(model)
+        on |= {module for module in trained.drawn if trained.drawn[module] > quiet.drawn[module]}
         if on & normalising:
             raise DropoutError(
                 f"{self._names(on & normalising)} calls functional dropout and functional batch norm by itself: its "
@@ -95,8 +105,10 @@ class Dropout:
                 + (f"{idle} is not called" if idle else "the model has no dropout with p above 0")
                 + "; add nn.Dropout before its last layers, or use a Committee"
             )
-        self.drawing = on | set(trained.drawn)
-        self.on = self._with_guards(on, trained, norms | normalising)
+        # other records may call more modules, such as experts, in which there may be dropout
+        idle = set(model.modules()) - quiet.called - trained.called - norms
+        self.drawing = on | set(trained.drawn) | (idle & _dropout_modules(model))
+        self.on = self._with_guards(on | idle, trained, norms | normalising)
 
     def _with_guards(self, on: set[nn.Module], trained: _Calls, norms: set[nn.Module]) -> set[nn.Module]:
         """Add the modules around those that draw, from the inside, where these are called only if they train."""
@@ -222,4 +234,5 @@ def _undone(model: nn.Module) -> Iterator[None]:
             vars(module).update(own)
             module._buffers.update(buffers)
         for buffer, value in values:
-            buffer.copy_(value)
+            with torch.inference_mode(buffer.is_inference()):
+                buffer.copy_(value)

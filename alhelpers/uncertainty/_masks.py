@@ -87,6 +87,8 @@ class _FastDropout:
             return nn.functional.dropout(input, self.module.p, self.module.training, self.module.inplace)
         output = input if self.module.inplace else torch.empty_like(input)
         thinned(values, self.module.p, self.words, out=output.detach().numpy())
+        if self.module.inplace:
+            torch.autograd.graph.increment_version(output)
         return output
 
     def _writable(self, given: torch.Tensor) -> np.ndarray | None:
@@ -97,6 +99,7 @@ class _FastDropout:
             and given.layout == torch.strided
             and given.dtype in (torch.float32, torch.float64)
             and self.module.training
+            and not (given.requires_grad and torch.is_grad_enabled())
             and _FAST_P[0] <= self.module.p <= _FAST_P[1]
             # an expanded tensor has one number in several places: torch refuses to change it in place
             and not (self.module.inplace and 0 in given.stride())

@@ -1,7 +1,7 @@
 """Running what a model computes before its first random number once a batch, instead of in every pass.
 
 The operators of torch that a model calls before it draws its first random number have the same results in every pass
-over a batch. The first pass keeps those that the rest of the model reads. In later passes the model's own code runs
+over a batch. The first pass keeps those that the model still holds then. In later passes the model's own code runs
 again, and each of these operators returns its result at once. Whether a model's passes begin alike is tried on a small
 batch, against passes of the whole model.
 """
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import TensorWeakRef
 
 from alhelpers.uncertainty._draws import Call, Mode, draws
 from alhelpers.uncertainty._inputs import copied, parts
@@ -40,7 +41,6 @@ class Prefix:
     operators: list[Any] = field(default_factory=list)
     first_draw: Any = None  # the operator that ends it; None where a mask does
     results: list[list[int]] = field(default_factory=list)  # the numbers of the tensors that each returned
-    kept: set[int] = field(default_factory=set)  # what the rest of the model reads
     changed: set[int] = field(default_factory=set)  # one tensor of each memory that the rest changes in place
     everything: bool = (
         False  # keep all results: code of the model's stores or shows them, or reads their numbers
@@ -64,8 +64,7 @@ def learned(
     batch = copied(few)
     learning = _Learning(device, batch)
     with masked() as masks:
-        output = _pass(lambda: learning.run(call, masks, batch), masks, few, 0)
-    learning.note(_tensors(output))
+        _pass(lambda: learning.run(call, masks, batch), masks, few, 0)
     with _Reads() as reads:
         call(copied(few))
     hooked = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
@@ -109,6 +108,8 @@ class Passes:
         self.tensors = {-1 - place: part for place, part in enumerate(parts(self.batch))}
         self.nothing: dict[torch.dtype, torch.Tensor] = {}  # the memory of results that are not kept
         self.saved: list[tuple[torch.Tensor, torch.Tensor]] | None = None
+        self.shared: list[torch.Tensor] = []  # what must not change from pass to pass
+        self.versions: list[tuple[torch.Tensor, int | None]] = []
 
     def output(self) -> Any:
         """Return the model's output in the next pass.
@@ -116,12 +117,19 @@ class Passes:
         Raises
         ------
         Diverged
-            If the pass does not begin as it did on the small batch; it has drawn no random number yet.
+            If the pass does not begin as it did on the small batch, or the one before has changed what they share;
+            it has drawn no random number yet.
         """
         mode = _Recording(self) if self.saved is None else _Replaying(self)
+        if any(_version(tensor) != version for tensor, version in self.versions):
+            raise Diverged
         for tensor, saved in self.saved or ():
             _memory(tensor).copy_(saved)
         return mode.run(self.call, self.masks, self.batch)
+
+    def note_versions(self) -> None:
+        """Note how often what the passes share has changed: the replayed prefix counts, too."""
+        self.versions = [(tensor, _version(tensor)) for tensor in self.shared]
 
 
 # ------------------------------------------------------------------------------
@@ -177,29 +185,26 @@ class _Learning(_Mode):
             self._number(part, -1 - place)
 
     def masking(self, tensor: torch.Tensor, writes: bool) -> None:
-        """Note also what the mask reads, and stay in the mode."""
+        """Note also what the mask changes, and stay in the mode."""
         self.past = True
-        self.note([tensor], [tensor] if writes else [])
+        self.note([tensor] if writes else [])
 
-    def note(self, read: list[torch.Tensor], written: list[torch.Tensor] = ()) -> None:
-        """Note what comes after the prefix reads and changes in place."""
-        self.prefix.kept |= {self.numbers[id(tensor)] for tensor in read if id(tensor) in self.numbers}
-        changed = {self.memory[key] for key in map(_key, written) if key in self.memory}
-        self.prefix.kept |= changed
-        self.prefix.changed |= changed
+    def note(self, written: list[torch.Tensor]) -> None:
+        """Note what comes after the prefix changes in place."""
+        self.prefix.changed |= {self.memory[key] for key in map(_key, written) if key in self.memory}
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        read, written = _tensors((args, kwargs)), _written(function, args, kwargs)
+        written = _written(function, args, kwargs)
         drew, result = (False, None) if self.past else draws(self.device, function, args, kwargs)
         if drew:
             self.past, self.prefix.first_draw = True, function
-            self.note(read, written)
+            self.note(written)
             return result
         if self.past:
-            self.note(read, written)
+            self.note(written)
             return function(*args, **kwargs)
         self.writes |= bool(written)
         self.writes_elsewhere |= any(_key(tensor) not in self.memory for tensor in written)
@@ -230,19 +235,28 @@ class _Reads(TorchFunctionMode):
 
 
 class _Recording(_Mode):
-    """Runs the prefix on a batch, and keeps what later passes need of it."""
+    """Runs the prefix on a batch, and keeps what later passes need of it.
+
+    That is what the model still holds at the end of the prefix: it has no way to read the rest.
+    """
 
     def __init__(self, passes: Passes) -> None:
         super().__init__()
         self.passes, self.device = passes, passes.device
+        self.results: dict[int, TensorWeakRef] = {}  # by the id of the tensor that may stand in for each
 
     def end(self, operator: Any) -> None:
-        """Save the memory that each pass changes."""
+        """Keep the results that are held, and save the memory that each pass changes."""
         super().end(operator)
-        prefix, tensors = self.passes.prefix, self.passes.tensors
-        if len(self.passes.recorded) < len(prefix.operators) or operator is not prefix.first_draw:
+        prefix, tensors, recorded = self.passes.prefix, self.passes.tensors, self.passes.recorded
+        if len(recorded) < len(prefix.operators) or operator is not prefix.first_draw:
             raise Diverged
+        self.passes.recorded = [(given, _mapped(self._held, result)) for given, result in recorded]
         self.passes.saved = [(tensors[number], _memory(tensors[number]).clone()) for number in prefix.changed]
+        saved = {_key(tensor) for tensor, _ in self.passes.saved}
+        shared = [*tensors.values(), *_tensors([result for _, result in self.passes.recorded])]
+        self.passes.shared = [tensor for tensor in shared if _key(tensor) not in saved]
+        self.passes.note_versions()
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
@@ -260,15 +274,20 @@ class _Recording(_Mode):
         if drew or function is not prefix.operators[place] or len(_tensors(result)) != len(numbers):
             raise Diverged
         remaining = iter(numbers)
-        recorded.append((given, _mapped(lambda tensor: self._kept(tensor, next(remaining)), result)))
+        recorded.append((given, _mapped(lambda tensor: self._stand_in(tensor, next(remaining)), result)))
         self.held = (
             result  # torch detaches the results of factories that are held, as all are in the other modes
         )
         return result
 
-    def _kept(self, tensor: torch.Tensor, number: int) -> torch.Tensor:
+    def _held(self, stand_in: torch.Tensor) -> torch.Tensor:
+        """Return the result that a tensor stands in for if the model holds it, else the tensor."""
+        result = self.results[id(stand_in)]() if id(stand_in) in self.results else None
+        return stand_in if result is None else result
+
+    def _stand_in(self, tensor: torch.Tensor, number: int) -> torch.Tensor:
         """Return a tensor if it is needed, else one of the same form, whose memory all of these share."""
-        if self.passes.prefix.everything or number in self.passes.prefix.kept:
+        if self.passes.prefix.everything or number in self.passes.prefix.changed:
             return self.passes.tensors.setdefault(number, tensor)
         size = 1 + sum(
             (length - 1) * step for length, step in zip(tensor.shape, tensor.stride(), strict=True)
@@ -282,7 +301,9 @@ class _Recording(_Mode):
                 device=tensor.device,
             )
             self.passes.nothing[tensor.dtype] = nothing
-        return nothing.as_strided(tensor.shape, tensor.stride())
+        stand_in = nothing.as_strided(tensor.shape, tensor.stride())
+        self.results[id(stand_in)] = TensorWeakRef(tensor)
+        return stand_in
 
 
 class _Replaying(_Mode):
@@ -290,13 +311,14 @@ class _Replaying(_Mode):
 
     def __init__(self, passes: Passes) -> None:
         super().__init__()
-        self.recorded, self.prefix, self.place = passes.recorded, passes.prefix, 0
+        self.passes, self.recorded, self.prefix, self.place = passes, passes.recorded, passes.prefix, 0
 
     def end(self, operator: Any) -> None:
         """Check that this is where the first pass ended its prefix."""
         super().end(operator)
         if self.place < len(self.recorded) or operator is not self.prefix.first_draw:
             raise Diverged
+        self.passes.note_versions()
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
@@ -355,6 +377,11 @@ def _written(function: Any, args: tuple, kwargs: dict[str, Any]) -> list[torch.T
 def _key(tensor: torch.Tensor) -> int:
     """Return what tells the memory of a tensor, while it is held, from others."""
     return tensor.untyped_storage()._cdata
+
+
+def _version(tensor: torch.Tensor) -> int | None:
+    """Return the number of changes in place, which tensors made in inference mode do not count."""
+    return None if tensor.is_inference() else tensor._version
 
 
 def _memory(tensor: torch.Tensor) -> torch.Tensor:

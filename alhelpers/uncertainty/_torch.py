@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,14 @@ def kept_modes(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+# torch has one random state for all threads.
+_drawing = RLock()
+
+
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw from ``seed`` inside, and leave torch's global random state as it was."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    """Draw from ``seed`` inside, in one thread at a time, and leave torch's global random state as it was."""
+    with _drawing, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         reseed(seed, device)
         yield
 

@@ -54,9 +54,10 @@ def mc_dropout(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sample predictions with dropout left on and everything else, batch norm above all, in evaluation mode.
 
-    Dropout is found by what it does, not by its name: the model is run on two records in training mode, but for its
+    Dropout is found by what it does, not by its name: the model is run on a few records in training mode, but for its
     batch norm, and every module that draws random numbers then must draw as many in the passes. What comes before
     the first random number runs once a batch, the rest in every pass, if two records show that this changes nothing.
+    Threads that call this function wait for each other, as torch's random numbers are the same for all.
     The model, its modes, the inputs and torch's random state are left as they were.
 
     Parameters
@@ -218,10 +219,10 @@ def _run(
     first = next(all_batches, None)
     if first is None or not rows_in(first):
         raise ValueError("inputs must hold at least one record, got none")
-    with _uncompiled(model) as model, torch.no_grad(), kept_modes(model), seeded(derived_seed(seed), place):
+    with _alone(model, seed, place) as model:
         call = _caller(model, logits)
-        few = each(lambda part: part[:2].clone(), first)
-        dropout = Dropout(model, call, few, place)
+        few = _records(first, 2)
+        dropout = _dropout(model, call, first, passes, place)
         for module in dropout.on:
             module.training = True
         masked = partial(_masked, masks, dropout, seed, place)
@@ -240,6 +241,30 @@ def _run(
                         refuse_confidences(output)
                     take(start, number, _numbers(output, outputs, rows, start, number))
                 start += rows
+
+
+@contextmanager
+def _alone(model: nn.Module, seed: int, device: torch.device) -> Iterator[nn.Module]:
+    """Put the model into evaluation mode, and seed torch's random numbers, while no other thread does that."""
+    with ExitStack() as stack:
+        # in inference mode the changes of tensors are not counted
+        for context in (seeded(derived_seed(seed), device), torch.inference_mode(False), torch.no_grad()):
+            stack.enter_context(context)
+        uncompiled = stack.enter_context(_uncompiled(model))
+        stack.enter_context(kept_modes(uncompiled))
+        yield uncompiled
+
+
+def _records(batch: Any, count: int) -> Any:
+    return each(lambda part: part[:count].clone(), batch)
+
+
+def _dropout(model: nn.Module, call: Call, batch: Any, passes: int, device: torch.device) -> Dropout:
+    """Find the dropout on as many records as cost little beside the passes, or on all if these draw nothing."""
+    try:
+        return Dropout(model, call, _records(batch, max(2, rows_in(batch) * passes // 200)), device)
+    except DropoutError:
+        return Dropout(model, call, batch, device)
 
 
 def _caller(model: nn.Module, logits: Callable[[Any], torch.Tensor] | None) -> Call:
