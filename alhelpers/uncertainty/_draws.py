@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.nn.parameter import UninitializedParameter
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack, _pop_mode
 
 from alhelpers.uncertainty._inputs import copied
 
@@ -34,6 +34,17 @@ class Mode(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         """Return False: nothing is compiled here, and turning torch's compiler off would import it."""
         return False
+
+
+@contextmanager
+def modes_removed() -> Iterator[None]:
+    """Take off torch's stack what an interrupt has left there: it would see all that torch does later."""
+    depth = len(_get_current_dispatch_mode_stack())
+    try:
+        yield
+    finally:
+        for _ in _get_current_dispatch_mode_stack()[depth:]:
+            _pop_mode()
 
 
 def draws(device: torch.device, function: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[bool, Any]:

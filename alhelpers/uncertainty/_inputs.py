@@ -60,7 +60,7 @@ def _as_tensor(part: Any, dtype: torch.dtype) -> torch.Tensor:
         array = np.asarray(part)
         # torch has neither negative strides nor other byte orders, and warns of memory that must not be written
         array = array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable)
-        part = torch.as_tensor(np.ascontiguousarray(array))
+        part = torch.from_numpy(np.ascontiguousarray(array))  # whatever torch's default device is
     return part.to(dtype) if part.is_floating_point() else part
 
 
