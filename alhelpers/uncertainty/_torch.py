@@ -135,10 +135,11 @@ def nearly_equal(found: Any, expected: Any) -> bool:
         return False
     if torch.equal(found, expected) or not expected.is_floating_point():
         return torch.equal(found, expected)
-    finite = expected[expected.isfinite()]
-    largest = finite.abs().max().item() if finite.numel() else 0.0
-    near = 64 * torch.finfo(expected.dtype).eps * largest
-    return torch.allclose(found, expected, rtol=0, atol=near, equal_nan=True)
+    if not torch.equal(found.isfinite(), expected.isfinite()):
+        return False
+    difference, size = (values.nan_to_num(0, 0, 0).abs() for values in (found - expected, expected))
+    # against the other records, and not against other outputs, such as a class that is masked by a huge number
+    return bool((difference <= 1024 * torch.finfo(expected.dtype).eps * size.amax(dim=0)).all())
 
 
 def checked_logits(output: object, rows: int) -> torch.Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SubsetRandomSampler, TensorDataset
 
 from alhelpers.uncertainty import DropoutError, _prefix, mc_dropout, mc_dropout_scores
 
@@ -93,6 +93,36 @@ class Always(Net):
         return F.dropout(x, 0.5, training=True)
 
 
+class GuardedByANeighbour(Net):
+    """The flag that is asked belongs to a module beside the dropout."""
+
+    def thinned(self, x):
+        return F.dropout(x, 0.5) if self.first.training else x
+
+
+class FrozenEncoder(Net):
+    """Keeps a part with dropout of its own in evaluation mode, also when it trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.9))
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def forward(self, x):
+        return super().forward(self.encoder(x))
+
+
+class ChangesItsWeights(Net):
+    def forward(self, x):
+        if self.training:
+            self.last.bias.data.mul_(0.9)
+        return super().forward(x)
+
+
 class OwnGenerator(Net):
     """Draws from a generator that is not torch's global one."""
 
@@ -166,7 +196,18 @@ class Gradient(Net):
 
 KINDS = [
     *(Net, GuardedModule, GuardedFunction, GuardedBesideAnother, GuardedTwice, GuardedByAFriend),
-    *(OwnRandomNumbers, OwnGenerator, Always, StochasticDepth, CellByCell, Experts, DropsSomeRows, Gradient),
+    *(
+        GuardedByANeighbour,
+        FrozenEncoder,
+        OwnRandomNumbers,
+        OwnGenerator,
+        Always,
+        StochasticDepth,
+        CellByCell,
+        Experts,
+        DropsSomeRows,
+        Gradient,
+    ),
 ]
 
 
@@ -217,6 +258,19 @@ class NeverCalled(Net):
         return x
 
 
+class SwitchedByTrain(Net):
+    """Its train() sets more than the training flags."""
+
+    on = False
+
+    def train(self, mode=True):
+        self.on = mode
+        return super().train(mode)
+
+    def thinned(self, x):
+        return F.dropout(x, 0.5) if self.on else x
+
+
 class OnlyWithItsNorm(Net):
     """Drops units only where batch norm takes the statistics of the batch."""
 
@@ -232,6 +286,7 @@ class OnlyWithItsNorm(Net):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
+        (SwitchedByTrain, r"the model \(SwitchedByTrain\) drops units after train\(\) of the model, and not"),
         (NeverCalled, r"identical passes: drop \(Dropout\) is not called"),
         (lambda: torch.jit.script(Net()), "is scripted or traced"),
         (lambda: nn.Sequential(nn.Dropout(), torch.jit.trace(Net().eval(), data())), r"1 \(.*\) is scripted"),
@@ -277,6 +332,11 @@ def test_a_generator_of_the_model_is_left_as_it_was():
 
 
 def test_what_a_run_in_training_mode_changes_is_undone():
+    model = build(ChangesItsWeights)
+    state = copy.deepcopy(model.state_dict())
+    mc_dropout(model, data(), passes=3)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
     class Remembers(Net):
         def __init__(self):
             super().__init__()
@@ -428,8 +488,12 @@ def test_loaders_in_the_order_of_their_records():
     dicts = DataLoader([{"values": row, "mask": torch.ones(6)} for row in x], batch_size=2)
     found = the_samples(build(ByName), dicts, logits=lambda output: output["scores"])
     np.testing.assert_array_equal(found, expected)
-    with pytest.raises(ValueError, match="shuffles its records"):
-        the_samples(build(Net), DataLoader(TensorDataset(x), batch_size=2, shuffle=True))
+    own = BatchSampler(RandomSampler(x), 2, drop_last=False)
+    for options in ({"shuffle": True}, {"sampler": SubsetRandomSampler(range(5))}, {"batch_sampler": own}):
+        with pytest.raises(ValueError, match="shuffles its records"):
+            the_samples(build(Net), DataLoader(TensorDataset(x), **options))
+    with pytest.raises(ValueError, match="drops its last records"):
+        the_samples(build(Net), DataLoader(TensorDataset(x), batch_size=2, drop_last=True))
     with pytest.raises(ValueError, match="at least one record"):
         the_samples(build(Net), DataLoader(TensorDataset(x[:0])))
 
