@@ -36,6 +36,8 @@ def class_indices(labels: Any, count: int) -> tuple[np.ndarray, list[Any] | None
     ):
         values, classes = np.unique(classes, return_inverse=True)
         names = values.tolist()
+    elif classes.dtype.kind == "f" and (classes == np.floor(classes)).all():
+        classes = classes.astype(np.int64)
     if classes.shape != (count,) or classes.dtype.kind not in "iu" or (classes < 0).any():
         raise CommitteeError(
             f"labels must be {count} class indices from 0, or texts, one a record; got {classes.dtype} of shape "

@@ -105,10 +105,12 @@ def set_random_states(estimator: Any, seed: int) -> None:
 
 
 def as_features(inputs: Any) -> Any:
-    """Return inputs as estimators take them: sparse matrices and data frames stay what they are."""
+    """Return inputs as estimators take them: sparse matrices, by rows, and data frames stay what they are."""
     if isinstance(inputs, torch.Tensor):
         return inputs.cpu().numpy()
-    return inputs if hasattr(inputs, "toarray") or hasattr(inputs, "iloc") else np.asarray(inputs)
+    if hasattr(inputs, "tocsr"):
+        return inputs.tocsr()  # some other forms cannot be indexed
+    return inputs if hasattr(inputs, "iloc") else np.asarray(inputs)
 
 
 def all_classes(estimator: Any, features: Any, count: int) -> np.ndarray:

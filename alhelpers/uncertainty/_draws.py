@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.nn.parameter import UninitializedParameter
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack, _pop_mode
 
 from alhelpers.uncertainty._inputs import copied
 
@@ -34,6 +34,17 @@ class Mode(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         """Return False: nothing is compiled here, and turning torch's compiler off would import it."""
         return False
+
+
+@contextmanager
+def modes_removed() -> Iterator[None]:
+    """Take off torch's stack what an interrupt has left there: it would see all that torch does later."""
+    depth = len(_get_current_dispatch_mode_stack())
+    try:
+        yield
+    finally:
+        for _ in _get_current_dispatch_mode_stack()[depth:]:
+            _pop_mode()
 
 
 def draws(device: torch.device, function: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[bool, Any]:
@@ -83,15 +94,14 @@ class Dropout:
                 f"{self._names({scripted[0]})} is scripted or traced, so its dropout cannot be switched by itself: "
                 "pass the module that it was made from"
             )
-        norms = {module for module in model.modules() if isinstance(module, _NormBase)}
         quiet = self._observed(())
         try:
-            trained = self._observed(set(model.modules()) - norms)
+            trained = self._observed(None)
         except Exception as error:  # noqa: BLE001 - a model may need its targets to train
             self.drawing = self.on = self._modules_only(quiet, error)
             return
         normalising = trained.normalising - quiet.normalising
-        on = trained.called & _dropout_modules(model)
+        on = trained.called & trained.training & _dropout_modules(model)
         on |= {module for module in trained.drawn if trained.drawn[module] > quiet.drawn[module]}
         if on & normalising:
             raise DropoutError(
@@ -106,11 +116,11 @@ class Dropout:
                 + "; add nn.Dropout before its last layers, or use a Committee"
             )
         # other records may call more modules, such as experts, in which there may be dropout
-        idle = set(model.modules()) - quiet.called - trained.called - norms
+        idle = trained.training - quiet.called - trained.called
         self.drawing = on | set(trained.drawn) | (idle & _dropout_modules(model))
-        self.on = self._with_guards(on | idle, trained, norms | normalising)
+        self.on = self._with_guards(on | idle, trained, trained.training - normalising)
 
-    def _with_guards(self, on: set[nn.Module], trained: _Calls, norms: set[nn.Module]) -> set[nn.Module]:
+    def _with_guards(self, on: set[nn.Module], trained: _Calls, most: set[nn.Module]) -> set[nn.Module]:
         """Add the modules around those that draw, from the inside, where these are called only if they train."""
         while True:
             found = self._observed(on)
@@ -119,13 +129,14 @@ class Dropout:
                 return on
             added = set()
             for module in short:
-                around = [outer for outer in trained.around[module] if outer not in on and outer not in norms]
-                if not around:
-                    raise DropoutError(
-                        f"{self._names({module})} drops units while the whole model trains, and not while its batch "
-                        "norm is in evaluation mode: let its call not depend on batch norm"
-                    )
-                added.add(around[-1])
+                around = [outer for outer in trained.around[module] if outer in most - on]
+                # else another module's flag is asked
+                added |= {around[-1]} if around else most - on
+            if not added:
+                raise DropoutError(
+                    f"{self._names(set(short))} drops units after train() of the model, and not when only the training "
+                    "flags of its modules are set, and not those of its batch norm: let it ask its own flag, training"
+                )
             on = on | added
 
     def _modules_only(self, quiet: _Calls, error: Exception) -> set[nn.Module]:
@@ -140,14 +151,22 @@ class Dropout:
             ) from error
         return on
 
-    def _observed(self, on: Collection[nn.Module]) -> _Calls:
-        """Run the model on a copy of the batch with some modules in training mode, and undo what that changes."""
+    def _observed(self, on: Collection[nn.Module] | None) -> _Calls:
+        """Run the model on a copy of the batch with some modules in training mode, and undo what that changes.
+
+        None: those that its own ``train()`` puts into training mode, batch norm excepted.
+        """
         found = _Calls()
         watch = _Watch(self.device, found, self.generators)
         with ExitStack() as stack:
             stack.enter_context(_undone(self.model))
+            if on is None:
+                self.model.train()
             for module in self.model.modules():
-                module.training = module in on
+                module.training = (
+                    module in on if on is not None else module.training and not isinstance(module, _NormBase)
+                )
+            found.training = {module for module in self.model.modules() if module.training}
             # not hooks of the modules: with those, attention takes another path, whose dropout is on
             stack.callback(register_module_forward_pre_hook(watch.enter).remove)
             stack.callback(register_module_forward_hook(watch.leave, always_call=True).remove)
@@ -174,11 +193,12 @@ def _dropout_modules(model: nn.Module) -> set[nn.Module]:
 class _Calls:
     """What the modules did in a run; an operator belongs to the innermost module."""
 
+    training: set[nn.Module] = field(default_factory=set)
     called: set[nn.Module] = field(default_factory=set)
     drawn: Counter[nn.Module] = field(default_factory=Counter)  # operators that drew random numbers
     around: dict[nn.Module, list[nn.Module]] = field(
         default_factory=dict
-    )  # outermost first, at the first of them
+    )  # at the first of them, outermost first
     normalising: set[nn.Module] = field(default_factory=set)  # by the statistics of the batch
 
 
@@ -223,16 +243,19 @@ class _Watch(Mode):
 
 @contextmanager
 def _undone(model: nn.Module) -> Iterator[None]:
-    """Restore the attributes of all modules and the values of their buffers at the end."""
-    attributes = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
-    values = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    """Restore the attributes of all modules and the values of their parameters and buffers at the end."""
+    holders = [
+        each for module in model.modules() for each in (vars(module), module._parameters, module._buffers)
+    ]
+    former = [(holder, dict(holder)) for holder in holders]
+    values = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
     try:
         yield
     finally:
-        for module, own, buffers in attributes:
-            vars(module).clear()
-            vars(module).update(own)
-            module._buffers.update(buffers)
-        for buffer, value in values:
-            with torch.inference_mode(buffer.is_inference()):
-                buffer.copy_(value)
+        for holder, own in former:
+            holder.clear()
+            holder.update(own)
+        for tensor, value in values:
+            if not torch.equal(tensor, value):
+                with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+                    tensor.copy_(value)

@@ -64,10 +64,6 @@ class FoldedLayer:
     functions: list[nn.Module]
 
 
-class _Features(Exception):
-    """The run has reached the first dropout."""
-
-
 @dataclass
 class FoldedHead:
     """Runs a head of linear layers with the masks of a pass folded into its weights."""
@@ -79,29 +75,29 @@ class FoldedHead:
     room: int = _KEPT_ELEMENTS
 
     def passes(self, batch: Any) -> Callable[[], torch.Tensor] | None:
-        """Return what runs the current pass of the masks over a batch, or None where the folded head cannot."""
-        features = self._features(batch)
-        # Units that are left out would hide numbers that are not finite.
-        if features.ndim != 2 or not torch.isfinite(features).all():
-            return None
-        units = features.t().contiguous()  # one row a unit
-        return lambda: self._head(units)
+        """Return what runs the current pass of the masks over a batch, or None where the folded head cannot.
 
-    def _features(self, batch: Any) -> torch.Tensor:
-        """Return what goes into the first dropout."""
+        The first pass also runs whole, as what comes between the layers may depend on the records.
+        """
+        features: list[torch.Tensor] = []
 
-        def reached(given: torch.Tensor, _: bool) -> None:
-            raise _Features(given)
+        def reached(given: torch.Tensor, writes: bool) -> None:
+            if not features:
+                features.append(given.clone() if writes else given)
 
         self.masks.begin(0, rows_in(batch))
         self.masks.listener = reached
         try:
-            self.call(copied(batch))
-        except _Features as found:
-            return found.args[0]
+            expected = self.call(copied(batch))
         finally:
             self.masks.listener = None
-        raise AssertionError("the first dropout was called on the small batch")
+        fits = features and features[0].shape[1:] == self.layers[0].linear.weight.shape[1:]
+        # Units that are left out would hide numbers that are not finite.
+        if not fits or not torch.isfinite(features[0]).all():
+            return None
+        units = features[0].t().contiguous()  # one row a unit
+        self.masks.begin(0, rows_in(batch))
+        return (lambda: self._head(units)) if nearly_equal(self._head(units), expected) else None
 
     def _head(self, units: torch.Tensor) -> torch.Tensor:
         for layer in self._folded(units):
@@ -192,9 +188,7 @@ def folded(model: nn.Module, call: Call, masks: SharedMasks, few: Any) -> Folded
     if not fits:
         return None
     found = FoldedHead(call, layers, masks)
-    run = found.passes(few)
-    masks.begin(0, rows_in(few))
-    return found if run is not None and nearly_equal(run(), output) else None
+    return found if found.passes(few) is not None else None
 
 
 def _chain(calls: list[tuple[nn.Module, Any, Any]], output: Any) -> list[tuple[nn.Module, Any, Any]]:

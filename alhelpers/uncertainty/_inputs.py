@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, RandomSampler, WeightedRandomSampler
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
 
 def each(function: Callable[[Any], Any], inputs: Any) -> Any:
@@ -60,7 +60,7 @@ def _as_tensor(part: Any, dtype: torch.dtype) -> torch.Tensor:
         array = np.asarray(part)
         # torch has neither negative strides nor other byte orders, and warns of memory that must not be written
         array = array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable)
-        part = torch.as_tensor(np.ascontiguousarray(array))
+        part = torch.from_numpy(np.ascontiguousarray(array))  # whatever torch's default device is
     return part.to(dtype) if part.is_floating_point() else part
 
 
@@ -68,11 +68,7 @@ def batches(model: nn.Module, inputs: Any, batch_size: int, device: torch.device
     """Yield batches of inputs, or those of a DataLoader, as copies on a device."""
     dtype = dtype_of(model)
     if isinstance(inputs, DataLoader):
-        if isinstance(inputs.sampler, RandomSampler | WeightedRandomSampler):
-            raise ValueError(
-                "the DataLoader shuffles its records, so that the samples could not be matched to them: pass one "
-                "with shuffle=False"
-            )
+        _check_order(inputs)
         wanted = _positional(model)
         for batch in inputs:
             several = tuple(batch) if isinstance(batch, list | tuple) else batch
@@ -82,6 +78,21 @@ def batches(model: nn.Module, inputs: Any, batch_size: int, device: torch.device
     given = as_tensors(inputs, dtype)
     for start in range(0, rows_in(given), batch_size):
         yield each(lambda part, at=start: part[at : at + batch_size].to(device, copy=True), given)
+
+
+def _check_order(loader: DataLoader) -> None:
+    """Raise unless a loader returns all records in their order."""
+    sampler = loader.sampler
+    if loader.batch_sampler is not None:
+        own = type(loader.batch_sampler) is not BatchSampler
+        sampler = None if own else loader.batch_sampler.sampler
+        if not own and loader.batch_sampler.drop_last:
+            raise ValueError("the DataLoader drops its last records: pass one with drop_last=False")
+    if not isinstance(sampler, SequentialSampler) and not isinstance(loader.dataset, IterableDataset):
+        raise ValueError(
+            "the DataLoader shuffles its records, or may do so, and the samples could not be matched to them: pass one "
+            "with shuffle=False and without a sampler"
+        )
 
 
 def _positional(model: nn.Module) -> int:

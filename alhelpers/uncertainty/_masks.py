@@ -212,7 +212,7 @@ class SharedMasks(Masks):
         """Draw a mask by the module's own rule, on the processor, so that it is the same for every device."""
         seed = derived_seed(self.seed, number, call)
         # Every kind of dropout is x * scale + shift, element by element: its values at 1 and 0 determine both.
-        ones = torch.ones(like.shape, dtype=like.dtype)
+        ones = torch.ones(like.shape, dtype=like.dtype, device=_CPU)
         scale = self._dropped(module, ones, seed)
         if not isinstance(module, _SHIFTING):
             return scale.to(like.device), None

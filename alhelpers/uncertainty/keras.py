@@ -109,10 +109,14 @@ def mc_dropout(
         raise ValueError(
             f"inputs must hold at least one record, as many in each array; got {sorted(lengths)}"
         )
+    if not (model.built or model.weights):
+        raise DropoutError("the model has no weights yet: call it once on a batch, and train it")
     (count,) = lengths
+    seen = max(2, min(batch_size, count) * passes // 200)  # as many as cost little beside the passes
     samples: np.ndarray | None = None
     with torch.no_grad(), _restored(model, seed), ExitStack() as stack:
-        _leave_only_dropout(model, _rows(data, 0, 2), stack)
+        _leave_only_dropout(model, _rows(data, 0, seen), stack)
+        before = _states(model)
         for start in range(0, count, batch_size):
             batch = _rows(data, start, start + batch_size)
             for number in range(passes):
@@ -122,6 +126,12 @@ def mc_dropout(
                 rows = min(batch_size, count - start)
                 confidences = _confidences(one, outputs, rows, f"batch from record {start}, pass {number}")
                 samples[start : start + rows, number] = confidences
+        changed = _changed(before)
+        if changed:
+            raise DropoutError(
+                f"{' and '.join(layer.name for layer in changed)} updates variables of its own for some records, and "
+                f"not for the first {seen}, so it was not kept predicting: pass records first that reach all layers"
+            )
     return samples, samples.mean(axis=1, dtype=np.float64).astype(np.float32)
 
 
@@ -162,18 +172,28 @@ def _predicting(call: Any) -> Any:
 
 def _training_run(model: keras.Model, few: Any) -> tuple[int, list[keras.layers.Layer]]:
     """Return how often a run in training mode draws random numbers, and the layers whose variables it changes."""
-    before = [(layer, _values(layer._non_trainable_variables)) for layer in model._flatten_layers()]
+    before = _states(model)
     watch = _Draws(_device(model))
     with watch:
         model(few, training=True)
-    changed = [
-        layer
-        for layer, values in before
-        if not all(map(np.array_equal, values, _values(layer._non_trainable_variables)))
-    ]
+    changed = _changed(before)
     for layer, values in before:
-        _assign(layer._non_trainable_variables, values)
+        _assign(_own(layer), values)
     return watch.count, changed
+
+
+def _own(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """Return a layer's own variables but for seeds; spectral normalization updates also those that are trained."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def _states(model: keras.Model) -> list[tuple[keras.layers.Layer, list[np.ndarray]]]:
+    """Return the layers with the values of their variables."""
+    return [(layer, _values(_own(layer))) for layer in model._flatten_layers()]
+
+
+def _changed(before: list[tuple[keras.layers.Layer, list[np.ndarray]]]) -> list[keras.layers.Layer]:
+    return [layer for layer, values in before if not all(map(np.array_equal, values, _values(_own(layer))))]
 
 
 class _Draws(Mode):
@@ -196,7 +216,7 @@ def _restored(model: keras.Model, seed: int) -> Iterator[None]:
     """Draw from ``seed`` inside, from a layer's own state or else from torch's; restore both and all variables."""
     layers = model._flatten_layers
     states = [generator.state for layer in layers() for generator in layer._seed_generators]
-    kept = [*states, *(variable for layer in layers() for variable in layer._non_trainable_variables)]
+    kept = [*states, *(variable for layer in layers() for variable in _own(layer))]
     former = _values(kept)
     try:
         for number, state in enumerate(states):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from alhelpers.uncertainty._draws import Call, Dropout, DropoutError
+from alhelpers.uncertainty._draws import Call, Dropout, DropoutError, modes_removed
 from alhelpers.uncertainty._folded import folded
 from alhelpers.uncertainty._inputs import batches, call_model, copied, each, rows_in
 from alhelpers.uncertainty._masks import Masks, SharedMasks, record_masks, shared_masks
@@ -23,6 +23,7 @@ from alhelpers.uncertainty._torch import (
     are_confidences,
     check_choice,
     check_passes,
+    check_real,
     checked_logits,
     derived_seed,
     device_of,
@@ -246,7 +247,7 @@ def _run(
 @contextmanager
 def _alone(model: nn.Module, seed: int, device: torch.device) -> Iterator[nn.Module]:
     """Put the model into evaluation mode, and seed torch's random numbers, while no other thread does that."""
-    with ExitStack() as stack:
+    with modes_removed(), ExitStack() as stack:
         # in inference mode the changes of tensors are not counted
         for context in (seeded(derived_seed(seed), device), torch.inference_mode(False), torch.no_grad()):
             stack.enter_context(context)
@@ -344,6 +345,7 @@ def _numbers(output: Any, outputs: str, rows: int, start: int, number: int) -> n
 def _checked_logits(output: object, rows: int) -> torch.Tensor:
     """Return logits of classes, or of the classes of each pixel."""
     if isinstance(output, torch.Tensor) and output.ndim == 4 and len(output) == rows and output.shape[1] > 1:
+        check_real(output)
         return output
     return checked_logits(output, rows)
 
@@ -352,4 +354,5 @@ def _checked_values(output: object, rows: int) -> torch.Tensor:
     if not isinstance(output, torch.Tensor) or output.ndim == 0 or len(output) != rows:
         shape = tuple(output.shape) if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
         raise ValueError(f"the model must return values of shape (N, ...), here ({rows}, ...); got {shape}")
+    check_real(output)
     return output

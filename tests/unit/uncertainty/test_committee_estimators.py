@@ -88,7 +88,7 @@ def test_a_function_of_the_callers_fits_them():
     assert len(set(seeds)) == 2 and committee.predict(inputs).shape == (60, 2, 3)
 
 
-@pytest.mark.parametrize("form", [sparse.csr_matrix, pandas.DataFrame])
+@pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.coo_array, pandas.DataFrame])
 def test_sparse_matrices_and_data_frames_are_taken(form):
     inputs, labels = blobs()
     expected = Committee(GaussianNB, members=2).fit(inputs, labels).predict(inputs)

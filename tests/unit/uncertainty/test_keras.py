@@ -241,6 +241,26 @@ def test_mistakes_are_named(keras_process):
         images = keras.Sequential([keras.Input((5, 5)), keras.layers.Dropout(0.5)])
         raises(ValueError, "it returned (30, 5, 5)", lambda: mc_dropout(images, np.zeros((30, 5, 5))))
         assert "call" not in vars(good.layers[1])
+        unbuilt = keras.Sequential([MonteCarloDropout(0.5), keras.layers.Dense(3, activation="softmax")])
+        raises(DropoutError, "no weights yet: call it once", lambda: mc_dropout(unbuilt, inputs))
+    """)
+
+
+def test_layers_that_update_trained_variables_or_that_the_first_records_do_not_reach(keras_process):
+    keras_process("""
+        layers = keras.layers
+        model = classifier(layers.SpectralNormalization(layers.Dense(4)), layers.Dropout(0.5))
+        before = [numbers(v) for v in model.variables]
+        mc_dropout(model, inputs, 3)
+        for was, now in zip(before, model.variables, strict=True):
+            np.testing.assert_array_equal(was, numbers(now))
+
+        class Some(layers.BatchNormalization):
+            def call(self, x, training=False):
+                return super().call(x, training=training) if len(x) > 5 else x
+
+        model = classifier(Some(name="norm"), layers.Dropout(0.5))
+        raises(DropoutError, "norm updates variables of its own for some records", lambda: mc_dropout(model, inputs))
     """)
 
 

@@ -218,6 +218,14 @@ def test_dropout_of_every_memory_layout(layout):
 # ------------------------------------------------------------------------------
 
 
+class Negated(nn.Sequential):
+    """Returns something else for batches of other sizes than the small one that is tried."""
+
+    def forward(self, x):
+        output = super().forward(x)
+        return -output if len(x) > 2 else output
+
+
 def head(*layers):
     return nn.Sequential(nn.Linear(6, 24), nn.ReLU(), *layers)
 
@@ -240,6 +248,7 @@ FOLDED = {
         nn.Dropout(0.5, inplace=True), nn.Linear(24, 16), nn.ReLU(True), nn.Linear(16, 4)
     ),
     "double": lambda: head(nn.Dropout(0.5), nn.Linear(24, 4)).double(),
+    "other_for_some_batches": lambda: Negated(nn.Linear(6, 24), nn.Dropout(0.5), nn.Linear(24, 4)),
 }
 GENERAL = {
     "sigmoid_of_dropped": lambda: head(nn.Dropout(0.5), nn.Sigmoid(), nn.Linear(24, 4)),

@@ -6,6 +6,7 @@ but by dropout.
 
 import copy
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -13,9 +14,10 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SubsetRandomSampler, TensorDataset
 
-from alhelpers.uncertainty import DropoutError, mc_dropout, mc_dropout_scores
+from alhelpers.uncertainty import DropoutError, _prefix, mc_dropout, mc_dropout_scores
 
 torch.set_num_threads(1)
 PASSES, COPIES = 20, 40
@@ -91,6 +93,36 @@ class Always(Net):
         return F.dropout(x, 0.5, training=True)
 
 
+class GuardedByANeighbour(Net):
+    """The flag that is asked belongs to a module beside the dropout."""
+
+    def thinned(self, x):
+        return F.dropout(x, 0.5) if self.first.training else x
+
+
+class FrozenEncoder(Net):
+    """Keeps a part with dropout of its own in evaluation mode, also when it trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.9))
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def forward(self, x):
+        return super().forward(self.encoder(x))
+
+
+class ChangesItsWeights(Net):
+    def forward(self, x):
+        if self.training:
+            self.last.bias.data.mul_(0.9)
+        return super().forward(x)
+
+
 class OwnGenerator(Net):
     """Draws from a generator that is not torch's global one."""
 
@@ -126,9 +158,56 @@ class CellByCell(nn.Module):
         return self.last(state[0])
 
 
+class Experts(Net):
+    """Two experts, of which the first records reach one."""
+
+    def __init__(self):
+        super().__init__()
+        self.experts = nn.ModuleList([self.expert(), self.expert()])
+
+    def expert(self):
+        return nn.Sequential(nn.Dropout(0.3), GuardedFunction())
+
+    def forward(self, x):
+        output = torch.zeros(len(x), 4)
+        for rows, expert in zip((x[:, 0] < 0, x[:, 0] >= 0), self.experts, strict=True):
+            if rows.any():
+                output[rows] = expert(x[rows])
+        return output
+
+
+class DropsSomeRows(Net):
+    """Calls functional dropout on no records for the first ones."""
+
+    def thinned(self, x):
+        rows = (x[:, 0] > 0).nonzero()[:, 0]
+        return x.index_fill(0, rows, 0).index_add(0, rows, F.dropout(x[rows], 0.5, self.training))
+
+
+class Gradient(Net):
+    """Returns a gradient through its dropout, as models of forces."""
+
+    def forward(self, x):
+        with torch.enable_grad():
+            x = x.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(super().forward(x).square().sum(), x)
+        return gradient[:, :4]
+
+
 KINDS = [
     *(Net, GuardedModule, GuardedFunction, GuardedBesideAnother, GuardedTwice, GuardedByAFriend),
-    *(OwnRandomNumbers, OwnGenerator, Always, StochasticDepth, CellByCell),
+    *(
+        GuardedByANeighbour,
+        FrozenEncoder,
+        OwnRandomNumbers,
+        OwnGenerator,
+        Always,
+        StochasticDepth,
+        CellByCell,
+        Experts,
+        DropsSomeRows,
+        Gradient,
+    ),
 ]
 
 
@@ -179,6 +258,19 @@ class NeverCalled(Net):
         return x
 
 
+class SwitchedByTrain(Net):
+    """Its train() sets more than the training flags."""
+
+    on = False
+
+    def train(self, mode=True):
+        self.on = mode
+        return super().train(mode)
+
+    def thinned(self, x):
+        return F.dropout(x, 0.5) if self.on else x
+
+
 class OnlyWithItsNorm(Net):
     """Drops units only where batch norm takes the statistics of the batch."""
 
@@ -194,6 +286,7 @@ class OnlyWithItsNorm(Net):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
+        (SwitchedByTrain, r"the model \(SwitchedByTrain\) drops units after train\(\) of the model, and not"),
         (NeverCalled, r"identical passes: drop \(Dropout\) is not called"),
         (lambda: torch.jit.script(Net()), "is scripted or traced"),
         (lambda: nn.Sequential(nn.Dropout(), torch.jit.trace(Net().eval(), data())), r"1 \(.*\) is scripted"),
@@ -239,6 +332,11 @@ def test_a_generator_of_the_model_is_left_as_it_was():
 
 
 def test_what_a_run_in_training_mode_changes_is_undone():
+    model = build(ChangesItsWeights)
+    state = copy.deepcopy(model.state_dict())
+    mc_dropout(model, data(), passes=3)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
     class Remembers(Net):
         def __init__(self):
             super().__init__()
@@ -266,6 +364,70 @@ def test_compiled_models_run_as_they_were_written(compile_one):
     np.testing.assert_array_equal(
         mc_dropout(compile_one(build(GuardedModule)), data(), 4, seed=3)[0], expected
     )
+
+
+def test_dropout_that_the_first_records_do_not_reach():
+    class Some(Net):
+        def thinned(self, x):
+            return self.drop(x) if len(x) > 2 else x
+
+    samples, _ = mc_dropout(build(Some), data(), passes=5, seed=3)
+    np.testing.assert_array_equal(samples, mc_dropout(build(Net), data(), passes=5, seed=3)[0])
+
+
+def test_threads_draw_the_numbers_of_their_own_seeds():
+    models = [build(GuardedFunction), build(Net)]
+    jobs = [(models[number % 2], data(), 30, number) for number in range(6)]
+
+    def run(job):
+        return mc_dropout(*job[:3], seed=job[3])[0]
+
+    expected, state = [run(job) for job in jobs], torch.get_rng_state()
+    with ThreadPoolExecutor(6) as pool:
+        np.testing.assert_array_equal(list(pool.map(run, jobs)), expected)
+    assert torch.equal(torch.get_rng_state(), state) and all(model.training for model in models)
+
+
+@pytest.mark.parametrize("place", ["__enter__", "__exit__"])
+def test_an_interrupt_leaves_nothing_on_the_stack_of_torch(place, monkeypatch):
+    def interrupted(mode, *args):
+        if place == "__enter__":
+            original(mode, *args)
+        raise KeyboardInterrupt
+
+    original = getattr(TorchDispatchMode, place)
+    monkeypatch.setattr(_prefix._Replaying, place, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        mc_dropout(build(Net), data())
+    assert not _get_current_dispatch_mode_stack()
+
+
+@pytest.mark.parametrize("masks", ["sample", "pass"])
+@pytest.mark.parametrize("context", [torch.inference_mode, torch.enable_grad, partial(torch.device, "meta")])
+def test_the_samples_are_the_same_in_every_context(context, masks):
+    model, x = build(Net), data().numpy()
+    expected = mc_dropout(model, x, passes=4, masks=masks)[0]
+    with context():
+        np.testing.assert_array_equal(mc_dropout(model, x, passes=4, masks=masks)[0], expected)
+
+
+def test_a_model_that_was_made_in_inference_mode():
+    with torch.inference_mode():
+        model = nn.Sequential(nn.BatchNorm1d(6), build(Net))
+    np.testing.assert_array_equal(
+        mc_dropout(model, data(), 4)[0],
+        mc_dropout(nn.Sequential(nn.BatchNorm1d(6), build(Net)), data(), 4)[0],
+    )
+
+
+@pytest.mark.parametrize("outputs", ["logits", "confidences", "values"])
+def test_complex_outputs_and_lazy_modules_are_named(outputs):
+    model = build(Net)
+    with pytest.raises(ValueError, match="must return real numbers, it returned torch.complex64"):
+        mc_dropout(model, data(), outputs=outputs, logits=lambda output: output + 1j)
+    model.last = nn.LazyLinear(4)
+    with pytest.raises(DropoutError, match="lazy modules that have no weights yet: call it once"):
+        mc_dropout(model, data(), outputs=outputs)
 
 
 # ------------------------------------------------------------------------------
@@ -326,8 +488,12 @@ def test_loaders_in_the_order_of_their_records():
     dicts = DataLoader([{"values": row, "mask": torch.ones(6)} for row in x], batch_size=2)
     found = the_samples(build(ByName), dicts, logits=lambda output: output["scores"])
     np.testing.assert_array_equal(found, expected)
-    with pytest.raises(ValueError, match="shuffles its records"):
-        the_samples(build(Net), DataLoader(TensorDataset(x), batch_size=2, shuffle=True))
+    own = BatchSampler(RandomSampler(x), 2, drop_last=False)
+    for options in ({"shuffle": True}, {"sampler": SubsetRandomSampler(range(5))}, {"batch_sampler": own}):
+        with pytest.raises(ValueError, match="shuffles its records"):
+            the_samples(build(Net), DataLoader(TensorDataset(x), **options))
+    with pytest.raises(ValueError, match="drops its last records"):
+        the_samples(build(Net), DataLoader(TensorDataset(x), batch_size=2, drop_last=True))
     with pytest.raises(ValueError, match="at least one record"):
         the_samples(build(Net), DataLoader(TensorDataset(x[:0])))
 

@@ -338,6 +338,27 @@ class Alternates(Images):
         return self.last(self.drop(x.tanh() if self.calls % 2 else x.sigmoid()).flatten(1))
 
 
+class ChoosesAResult(Images):
+    """Reads another result of the same operators for batches of other sizes."""
+
+    def forward(self, x):
+        x = self.image(x)
+        masks = x > 0, x > 0.5
+        x = self.drop(x)
+        return self.last((x * masks[len(x) > 2]).flatten(1))
+
+
+class ChangesSomeBatches(Images):
+    """Changes what the passes share in place, for batches of other sizes only, and not in every pass."""
+
+    def forward(self, x):
+        x = self.image(x).view(len(x), 24)
+        dropped = self.drop(x)
+        if len(x) > 2 and (dropped == 0).float().mean() > 0.4:
+            x.add_(1)
+        return self.last(dropped + x)
+
+
 class DependsOnTheRows(Images):
     """Takes another path for batches of other sizes than the small one that is tried."""
 
@@ -403,6 +424,8 @@ REPLAYED = {
     "half_precision": HalfPrecision,
     "reads_numbers": ReadsNumbers,
     "depends_on_the_rows": DependsOnTheRows,
+    "chooses_a_result": ChoosesAResult,
+    "changes_some_batches": ChangesSomeBatches,
     "sequential": lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.4), nn.Linear(8, 4)),
     "reused": lambda: (lambda linear: nn.Sequential(linear, nn.Dropout(0.4), linear))(nn.Linear(6, 6)),
     "hooked": hooked,
