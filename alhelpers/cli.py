@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code = options.function(options)
-        sys.stdout.flush()
+        print(end="", flush=True)  # also where the standard output is closed
         return code
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "alhelpers":

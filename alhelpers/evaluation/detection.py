@@ -27,6 +27,9 @@ from alhelpers.evaluation.rows import (
 #: The overlaps that mean average precision is the mean over: .50, .55, ..., .95.
 COCO_THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 
+# Coordinates up to the first may be shares of the image, from the second on they are pixels.
+SHARES, PIXELS = 1.5, 8
+
 
 def average_precision(
     ground_truth: Any,
@@ -183,9 +186,9 @@ def _checked_items(items: Sequence[Hashable] | None, truth: Boxes, found: Boxes)
 def _warn_of_boxes(truth: Boxes, found: Boxes, images_known: bool) -> tuple[str, ...]:
     """Return what is odd about the boxes, or raise if the two sides cannot be joined by image or label."""
     check_joined(truth.label, found.label, ("the labels of ground_truth hold", "those of predictions"))
+    check_joined(truth.image, found.image, ("image_id of ground_truth is", "that of predictions"))
     warnings = []
     if not images_known:
-        check_joined(truth.image, found.image, ("image_id of ground_truth is", "that of predictions"))
         known = set(truth.image)
         unknown = [image for image in found.image if image not in known]
         if unknown and len(unknown) == len(found.image):
@@ -198,6 +201,12 @@ def _warn_of_boxes(truth: Boxes, found: Boxes, images_known: bool) -> tuple[str,
                 f"{len(unknown)} of {len(found.image)} predictions are on images without ground truth, such as "
                 f"{unknown[0]!r}: they count as wrong; pass all test images as items if that is right"
             )
+    ends = [float(abs(boxes.corners).max(initial=0)) for boxes in (truth, found)]
+    if min(ends) <= SHARES < PIXELS <= max(ends):
+        warnings.append(
+            f"the boxes of the ground truth end at {ends[0]:g} and those of the predictions at {ends[1]:g}: if one "
+            "side holds shares of the image and the other pixels, none match"
+        )
     empty = int((truth.corners[:, :2] == truth.corners[:, 2:]).any(axis=1).sum())
     if empty:
         warnings.append(f"{empty} boxes of the ground truth have no area: nothing can match them")

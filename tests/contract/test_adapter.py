@@ -322,7 +322,7 @@ def test_evaluation_needs_one_label_an_item(dl, trained, home, pool, adapter_cla
     second.annotations.upload(dl.Annotation.new(annotation_definition=dl.Box(1, 1, 5, 5, label="7")))
     adapter.evaluate_model(model, dataset, filters=in_folder("several"))
     # A label that the model does not know counts as a miss, and is warned of.
-    upload(dl, dataset, pool.part(1), "unknown", labels=[["x"]])
+    upload(dl, dataset, pool.part(2), "unknown", labels=[["x"], ["1"]])
     adapter.evaluate_model(model, dataset, filters=in_folder("unknown"))
     assert "label 'x' has ground truth but is not among the class names" in caplog.text
 

@@ -1,6 +1,5 @@
 """Triggers: created, changed and listed through the SDK; fired by events, and by a clock that nobody waits for."""
 
-
 import pytest
 from helpers_contract import MISSING, classify, get_json, install, make_service, not_found
 from pipeline_samples import node, pipeline

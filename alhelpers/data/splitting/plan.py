@@ -80,6 +80,13 @@ def plan_split(
         without = next((item_id for item_id, name in source.items() if name is None), None)
         if without is not None:
             raise ValueError(f"item {without!r} has no source: give it one, its own id if it is alone")
+    by_text = {str(item_id): item_id for item_id in levels}
+    for item_id in kept or {}:
+        if item_id not in levels and str(item_id) in by_text:
+            raise ValueError(
+                f"kept has the item {item_id!r}, and the items hold {by_text[str(item_id)]!r}: pass ids of one type, "
+                "or its group is not kept"
+            )
     fixed = {item_id: name for item_id, name in (kept or {}).items() if item_id in levels}
     unknown = sorted(set(fixed.values()) - {group.name for group in parsed})
     if unknown:

@@ -338,6 +338,7 @@ def test_sources_of_several_types_are_kept_apart():
         (["a", "b"], {"sources": ["s", "s", "t"]}, "sources has 3 values for 2 items"),
         (["a", "b"], {"sources": ["s", math.nan]}, "item 'b' has no source: give it one"),
         (["a", "b"], {"kept": {"b": "y"}}, "kept has the group 'y', which is not one of the split"),
+        ([1, 2], {"kept": {"2": "x"}}, "kept has the item '2', and the items hold 2: pass ids of one type"),
     ],
 )
 def test_items_that_cannot_be_split_are_named(ids, options, message):

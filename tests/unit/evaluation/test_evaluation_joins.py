@@ -65,6 +65,11 @@ def test_images_of_which_none_is_shared_are_refused(truth, predictions, message)
         average_precision(boxes(truth), found(predictions))
 
 
+def test_ids_of_both_types_among_the_items_join_nothing():
+    with pytest.raises(EvaluationError, match="is 0 but that of predictions '0', which never match"):
+        average_precision(boxes([0]), found(["0"]), items=[0, "0"])
+
+
 def test_numbers_of_every_type_are_one_image():
     for one in (np.int64(1), 1.0, np.float32(1), True):
         assert average_precision(boxes([1]), found([one])).macro == 1
@@ -202,6 +207,14 @@ def test_an_iterator_is_refused():
             EvaluationError, match="must be a list of dicts or a DataFrame, got list_iterator"
         ):
             average_precision(*rows)
+
+
+def test_shares_beside_pixels_are_warned_of():
+    pixels, shares = boxes([0], right=640, bottom=480), found([0], right=1, bottom=0.75)
+    for truth, predicted in ((pixels, shares), (shares, [box | {"score": 1} for box in pixels])):
+        (warning,) = average_precision(truth, predicted).warnings
+        assert "if one side holds shares of the image and the other pixels, none match" in warning
+    assert not average_precision(shares, shares).warnings
 
 
 def test_boxes_without_area_are_never_found_and_warned_of():

@@ -45,6 +45,7 @@ def test_a_reader_that_has_enough_is_no_error(folder):
     for command, rounds in (
         ("$MINE -o picks.parquet --dry-run | true; exit ${PIPESTATUS[0]}", 0),
         ("$MINE -o picks.parquet --json | head -c 5 > /dev/null; exit ${PIPESTATUS[0]}", 1),
+        ("$MINE -o picks.parquet >&-", 2),
     ):
         done = shell(command)
         assert (done.returncode, done.stderr) == (0, "")

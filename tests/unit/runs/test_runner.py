@@ -326,8 +326,8 @@ FILE = "file/below/a.ipynb"
         ("sweep a.ipynb -o out --cwd none", "the working folder .*none does not exist"),
         ("tutorial --notebooks none --output out", "there are no notebooks in none"),
         (f"tutorial --notebooks books --output {FILE}", r"\[Errno \d+\] (Not a directory|File exists): '"),
-        ("page --state-dir file/below", r"\[Errno \d+\] (Not a directory|File exists): '"),
-        ("page --state-dir /proc/out", r"\[Errno \d+\] .*: '/proc/out'"),
+        ("page --state-dir file/below", ".*below cannot be the state folder: it cannot be read"),
+        ("page --state-dir /proc/out", "/proc/out cannot be the state folder: it cannot be written"),
     ],
 )
 def test_the_command_line_says_what_is_wrong_in_a_sentence(
@@ -352,7 +352,9 @@ def test_a_page_whose_disk_is_full_says_so(tmp_path, monkeypatch, capsys):
         assert cli.main(["page", "--state-dir", str(tmp_path / "state")]) == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert re.fullmatch(r"error: .*state can't be used: .*(disk|full).*\n", capsys.readouterr().err)
+    assert re.fullmatch(
+        r"error: .*state cannot be the state folder: .*(disk|full).*\n", capsys.readouterr().err
+    )
 
 
 def test_wrong_usage_ends_with_2():
