@@ -87,9 +87,9 @@ def render(call: Call, kind: str, row: Row, extra: str = "") -> str:
     return _links(call.base, kind, row) + extra + row.doc[1:]
 
 
-def one(call: Call, kind: str, document_id: str, label: str | None = None) -> Raw:
+def one(call: Call, kind: str, document_id: str) -> Raw:
     """Answer with one document."""
-    return Raw(render(call, kind, call.store.row(kind, document_id, label)))
+    return Raw(render(call, kind, call.store.row(kind, document_id)))
 
 
 def listed(call: Call, kind: str, rows: Iterable[Row]) -> Raw:

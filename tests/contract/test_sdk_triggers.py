@@ -1,7 +1,5 @@
 """Triggers: created, changed and listed through the SDK; fired by events, and by a clock that nobody waits for."""
 
-import urllib.error
-
 import pytest
 from helpers_contract import MISSING, classify, get_json, install, make_service, not_found
 from pipeline_samples import node, pipeline
@@ -196,7 +194,5 @@ def test_a_cron_trigger_of_a_pipeline(dl, platform, project, dataset):
 
 def test_the_clock_only_moves_ahead(platform):
     for seconds in (-1, "1", None, True, 1e300):
-        with pytest.raises(urllib.error.HTTPError) as refusal:
+        with pytest.raises(ConnectionError, match=r"refused \(400\)"):
             call(platform, "POST", "/local/clock", {"seconds": seconds})
-        assert refusal.value.code == 400
-        refusal.value.close()

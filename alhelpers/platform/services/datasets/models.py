@@ -114,9 +114,7 @@ def items_of(store: Store, project_id: str, query: Document) -> list[Row]:
 def directory_tree(store: Store, dataset_id: str) -> Document:
     """Build the tree of directories below the root."""
     nodes = {"/": {"value": {"filename": "/", "name": "", "dir": None, "metadata": {}}, "children": []}}
-    rows = store.find("items", datasetId=dataset_id, type="dir", order="filename")
-    for row in rows:
-        item = store.parsed(row)
+    for item in store.find_all("items", datasetId=dataset_id, type="dir", order="filename"):
         value = {key: item[key] for key in ("id", "filename", "name", "dir", "metadata")}
         # A parent sorts before its children, so it is in `nodes` already.
         node = nodes.setdefault(item["filename"], {"value": value, "children": []})

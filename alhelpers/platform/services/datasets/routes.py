@@ -53,7 +53,7 @@ def update(call: Call, dataset: Document, body: Document) -> None:
     """Change a dataset; its system metadata only with ``?system=true``."""
     if body.get("name", dataset["name"]) != dataset["name"]:
         models.check_not_system(dataset)
-        call.store.check_new_name("datasets", require(body, "name")["name"], projects=dataset["projects"][0])
+    call.store.check_rename("datasets", dataset, body, projects=dataset["projects"][0])
     if "expirationOptions" in body:
         body["expirationOptions"] = models.check_expiration(body["expirationOptions"])
     dataset |= {key: value for key, value in body.items() if key not in FIXED}
@@ -74,33 +74,31 @@ def delete(store: Store, dataset_id: str) -> None:
     models.delete(store, dataset_id)
 
 
-def list_items(call: Call) -> Raw:
+def list_items(call: Call, dataset: Document) -> Raw:
     """List the items of a dataset, a page at a time."""
-    dataset_id = call.store.row("datasets", call.params["dataset_id"]).id
     page, size = (whole_number(call.query, *each) for each in (("pageOffset", 0), ("pageSize", 100)))
-    found = search(call.store, "items", {"page": page, "pageSize": size}, datasetId=dataset_id)
+    found = search(call.store, "items", {"page": page, "pageSize": size}, datasetId=dataset["id"])
     return paged(call, "items", found)
 
 
-def unlock(call: Call) -> None:
+def unlock(call: Call, dataset: Document) -> None:
     """Refuse: a dataset is locked only while an export runs, and an export ends before it is answered."""
-    call.store.row("datasets", call.params["dataset_id"])
     raise bad_request("dataset is not locked")
 
 
-def directory_tree(call: Call) -> Document:
-    call.store.row("datasets", call.params["dataset_id"])
-    return models.directory_tree(call.store, call.params["dataset_id"])
+def directory_tree(call: Call, dataset: Document) -> Document:
+    return models.directory_tree(call.store, dataset["id"])
 
 
 def _shown(call: Call, dataset_id: str) -> Document:
     return models.shown(call.store, call.store.row("datasets", dataset_id), call.base)
 
 
+DATASETS = Resource("datasets", "/datasets", create, update, delete, answer=_shown)
 ROUTES = [
-    *Resource("datasets", "/datasets", create, update, delete, answer=_shown).routes,
+    *DATASETS.routes,
     Route("POST", "/datasets/query", query),
-    Route("GET", "/datasets/{dataset_id}/items", list_items),
-    Route("PATCH", "/datasets/{dataset_id}/unlock", unlock),
-    Route("GET", "/datasets/{dataset_id}/directoryTree", directory_tree),
+    DATASETS.at("GET", "items", list_items),
+    DATASETS.at("PATCH", "unlock", unlock),
+    DATASETS.at("GET", "directoryTree", directory_tree),
 ]

@@ -228,8 +228,7 @@ def waiting(store: Store) -> Iterable[Document]:
 
 def of_cycle(store: Store, project_id: str, cycle_id: str) -> list[Document]:
     """List the executions of one run of a pipeline, oldest first."""
-    rows = store.find("executions", projectId=project_id, cycle=cycle_id)
-    return [store.parsed(row) for row in rows]
+    return store.find_all("executions", projectId=project_id, cycle=cycle_id)
 
 
 def _seconds_since(begun: str) -> float:
@@ -251,5 +250,5 @@ def log_sources(store: Store, body: Document) -> Document:
         ]
     else:
         raise bad_request("a log needs 'serviceId' or 'modelId'")
-    rows = [row for each in asked for row in store.find("executions", id=str(each))]
-    return {"services": found, "ended": bool(rows) and all(ended(store.parsed(row)) for row in rows)}
+    executions = [each for asked_id in asked for each in store.find_all("executions", id=str(asked_id))]
+    return {"services": found, "ended": bool(executions) and all(map(ended, executions))}

@@ -24,8 +24,7 @@ def query(store: Store, body: Document) -> Document:
 
 
 def _of(store: Store, resource_id: str) -> Iterator[Document]:
-    for row in store.find("executions", containing=resource_id):
-        execution = store.parsed(row)
+    for execution in store.find_all("executions", containing=resource_id):
         kinds = [each["type"] for each in of_inputs(execution["input"]) if each["id"] == resource_id]
         for kind in kinds:
             latest = execution["latestStatus"]

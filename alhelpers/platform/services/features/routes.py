@@ -41,18 +41,10 @@ def forget_entity(call: Call, event: Event) -> None:
         call.store.delete("feature_vectors", datasetId=event.id)
 
 
-SETS = Resource(
-    *("feature_sets", "/features/sets"),
-    update=by_user(models.update_set),
-    delete=models.delete_set,
-    query=in_projects,
-    label="feature set",
-)
+UPDATE_SET = by_user(models.update_set)
+SETS = Resource("feature_sets", "/features/sets", None, UPDATE_SET, models.delete_set, in_projects)
 VECTORS = Resource(
-    *("feature_vectors", "/features/vectors"),
-    delete=models.delete_vector,
-    query=vectors_of_projects,
-    label="feature vector",
+    *("feature_vectors", "/features/vectors"), delete=models.delete_vector, query=vectors_of_projects
 )
 ROUTES = [
     Route("POST", "/features/sets", create_set),

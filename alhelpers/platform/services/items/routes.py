@@ -11,6 +11,7 @@ from ...query import everything, search
 from ...resources import Resource
 from ...store import Document, Store, now
 from ...validation import check_ids, merge, require
+from ..datasets.routes import DATASETS
 from ..exports.copies import parts_of
 from ..exports.models import finished
 from . import models
@@ -19,11 +20,9 @@ from . import models
 RESOURCES = {"items": "Item", "annotations": "Annotation"}
 
 
-def query(call: Call) -> Any:
+def query(call: Call, dataset: Document) -> Any:
     """Answer a query in a dataset: list, change in bulk, or delete in bulk its items or annotations."""
-    dataset_id = call.params["dataset_id"]
-    call.store.row("datasets", dataset_id)
-    body = require(call.body)
+    dataset_id, body = dataset["id"], require(call.body)
     kind = body.get("resource", "items")
     if kind not in ("items", "annotations"):
         raise bad_request(f"a dataset holds 'items' and 'annotations', not {kind!r}")
@@ -69,7 +68,7 @@ def _bulk_update(call: Call, kind: str, body: Document, **fields: Any) -> int:
     return len(documents)
 
 
-def bulk_update_metadata(call: Call) -> Raw:
+def bulk_update_metadata(call: Call, dataset: Document) -> Raw:
     """Merge metadata into the items of a query; the SDK assigns subsets this way."""
     body = require(call.body)
     changes = body.get("updateQuery") if isinstance(body.get("updateQuery"), dict) else {}
@@ -77,22 +76,18 @@ def bulk_update_metadata(call: Call) -> Raw:
         "systemSpace": changes.get("systemSpace"),
         "update": changes.get("update"),
     }
-    changed = _bulk_update(call, "items", query, **_files(call))
+    changed = _bulk_update(call, "items", query, datasetId=dataset["id"], type="file")
     return finished(call, "BulkUpdateMetadata", {"updatedCount": changed})
 
 
-def _files(call: Call) -> dict[str, str]:
-    """Return the conditions on what can be trained on: files, not directories."""
-    return {"datasetId": call.store.row("datasets", call.params["dataset_id"]).id, "type": "file"}
-
-
-def split(call: Call) -> Raw:
+def split(call: Call, dataset: Document) -> Raw:
     """Tag the items of a query as train, validation and test, in the given percentages."""
     body = require(call.body)
     shares = body.get("MLSplitList")
     if not _are_percentages(shares):
         raise bad_request(f"'MLSplitList' must be percentages that add up to 100, got {shares!r}")
-    rows = everything(call.store, "items", require(body.get("itemsQuery")), **_files(call))
+    wanted = require(body.get("itemsQuery"))
+    rows = everything(call.store, "items", wanted, datasetId=dataset["id"], type="file")
     bounds, reached = {}, 0.0
     for name, share in shares.items():
         reached += share * len(rows) / 100
@@ -145,9 +140,8 @@ def move_into(call: Call) -> Document:
     return {"moved": len(call.body)}
 
 
-def clone(call: Call) -> Raw:
+def clone(call: Call, source: Document) -> Raw:
     body = require(call.body, "targetDatasetId")
-    source = call.store.get("items", call.params["item_id"])
     if source["type"] != "file":
         raise bad_request(f"{source['filename']!r} is a directory: clone the items in it, or the dataset")
     call.store.row("datasets", body["targetDatasetId"])
@@ -182,12 +176,13 @@ def _has_clone(call: Call, source_id: str, dataset_id: str) -> bool:
     return call.store.count("items", datasetId=dataset_id, srcItem=source_id) > 0
 
 
+ITEMS = Resource("items", "/items", update=update, delete=delete)
 ROUTES = [
-    Route("POST", "/datasets/{dataset_id}/query", query),
-    Route("POST", "/datasets/{dataset_id}/split", split),
-    Route("POST", "/datasets/{dataset_id}/items/bulk-update-metadata", bulk_update_metadata),
+    DATASETS.at("POST", "query", query),
+    DATASETS.at("POST", "split", split),
+    DATASETS.at("POST", "items/bulk-update-metadata", bulk_update_metadata),
     Route("PUT", "/datasets/{dataset_id}/items/{directory_id}", move_into),
-    *Resource("items", "/items", update=update, delete=delete).routes,
+    *ITEMS.routes,
     Route("GET", "/datasets/{dataset_id}/items/{item_id}", get_in_dataset),
-    Route("POST", "/items/{item_id}/clone", clone),
+    ITEMS.at("POST", "clone", clone),
 ]

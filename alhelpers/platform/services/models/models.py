@@ -79,8 +79,7 @@ def log_status(model: Document, status: Any, user: str, message: str | None = No
 def update(store: Store, model: Document, body: Document, user: str, *, system: bool) -> None:
     """Write a model as the SDK sends it: whole, its system metadata only if `system`."""
     check_fields(body)
-    if body.get("name", model["name"]) != model["name"]:
-        store.check_new_name("models", projectId=model["projectId"], name=require(body, "name")["name"])
+    store.check_rename("models", model, body, projectId=model["projectId"])
     if body.get("datasetId") and body["datasetId"] != model["datasetId"]:
         store.row("datasets", body["datasetId"])
     status = body.get("status", model["status"])
@@ -103,8 +102,8 @@ def own_artifacts(store: Store, model: Document) -> list[Any]:
     kept = []
     for artifact in model.get("artifacts") or []:
         item_id = artifact.get("itemId") if isinstance(artifact, dict) else None
-        row = store.first("items", id=item_id) if item_id else None
-        owner = _folder_owner(store.parsed(row)["filename"]) if row else None
+        item = store.find_one("items", id=item_id) if item_id else None
+        owner = _folder_owner(item["filename"]) if item else None
         if owner is None or owner == model["name"] or not _is_other(store, model, owner):
             kept.append(artifact)
     return kept

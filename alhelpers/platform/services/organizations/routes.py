@@ -142,9 +142,8 @@ def shown_compute(call: Call, compute_id: str) -> Raw:
     return one(call, "computes", row.id)
 
 
-def delete_compute(call: Call) -> Raw:
+def delete_compute(call: Call, compute: Document) -> Raw:
     """Archive a compute: the SDK reads it once more after the command of its destruction."""
-    compute = call.store.get("computes", call.params["id"])
     call.store.put("computes", compute | {"archived": True, "updatedAt": now()})
     return finished(call, "DestroyCompute", {"computeId": compute["id"]})
 
@@ -155,7 +154,7 @@ def list_global_computes(call: Call) -> Raw:
 
 
 def complete_service_driver(call: Call, driver: Document) -> None:
-    compute = call.store.row("computes", driver["computeId"], "compute")
+    compute = call.store.row("computes", driver["computeId"])
     driver.setdefault("type", call.store.parsed(compute)["type"])
 
 
@@ -214,7 +213,7 @@ ROUTES = [
     *plain("bots", "/projects/{projectId}/bots", ("name",), check=complete_bot, listing=in_project).routes,
     Route("GET", "/compute/globals", list_global_computes),
     Route("POST", "/compute/{id}/validate", COMPUTES.get),
-    Route("DELETE", "/compute/{id}", delete_compute),
+    Route("DELETE", "/compute/{id}", COMPUTES.doing(delete_compute)),
     *COMPUTES.routes,
     Route("POST", "/serviceDrivers/default", set_default_driver),
     *SERVICE_DRIVERS.routes,

@@ -96,8 +96,7 @@ def _run(store: Store, pipeline: Document, cycle: Document, node: Document, inpu
 
 def _located(store: Store, execution_id: str) -> tuple[Document, Document, Document | None]:
     """Return an execution, its place in a pipeline, and its cycle, or None if it belongs to no cycle."""
-    row = store.first("executions", id=execution_id)
-    execution = store.parsed(row) if row else {}
+    execution = store.find_one("executions", id=execution_id) or {}
     link = execution.get("pipeline") or {}
     return execution, link, store.find_one("cycles", id=link.get("executionId"))
 
@@ -160,9 +159,7 @@ def _passes_filter(store: Store, connection: Document, port: Document, value: An
     kind = graph.single(port["type"])
     document = value
     if kind in values.ID_KEYS:
-        entity = values.entity_id(kind, value)
-        row = store.first(f"{kind.lower()}s", id=entity)
-        document = store.parsed(row) if row else {}
+        document = store.find_one(f"{kind.lower()}s", id=values.entity_id(kind, value)) or {}
     return dql.compile_filter(dql.parse(condition))(document)
 
 
@@ -304,8 +301,7 @@ def _end(store: Store, done: list[Document], reason: str) -> None:
     """Terminate those executions of a cycle that have not ended."""
     for execution in done:
         if not executions.ended(execution):
-            copy = json.loads(json.dumps(execution))
-            executions.finish(store, copy, TERMINATED, message=f"the pipeline's cycle {reason}")
+            executions.finish(store, execution, TERMINATED, message=f"the pipeline's cycle {reason}")
 
 
 def rerun(store: Store, pipeline: Document, cycle: Document, method: str, start_ids: list[str]) -> None:
@@ -326,9 +322,8 @@ def rerun(store: Store, pipeline: Document, cycle: Document, method: str, start_
         cycle["status"] = RUNNING
         store.put("cycles", cycle)
         for execution in again:
-            copy = json.loads(json.dumps(execution))
-            executions.restart(store, copy, "the pipeline's cycle runs again")
-            nodes.relaunched(store, pipeline, copy)
+            executions.restart(store, execution, "the pipeline's cycle runs again")
+            nodes.relaunched(store, pipeline, execution)
         if not again:
             _update_status(store, cycle)
         return  # the events of the executions bring the cycle up to date

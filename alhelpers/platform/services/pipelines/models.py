@@ -71,8 +71,7 @@ def checked_variables(store: Store, variables: Any, pipeline_id: str, user: str)
 
 def update(store: Store, pipeline: Document, body: Document, user: str) -> None:
     """Change a stored pipeline, in place, or raise and change nothing."""
-    if body.get("name", pipeline["name"]) != pipeline["name"]:
-        store.check_new_name("pipelines", projectId=pipeline["projectId"], name=require(body, "name")["name"])
+    store.check_rename("pipelines", pipeline, body, projectId=pipeline["projectId"])
     changes = {key: value for key, value in body.items() if key not in FIXED and value is not None}
     if "variables" in changes:
         changes["variables"] = checked_variables(store, changes["variables"], pipeline["id"], user)

@@ -1,5 +1,6 @@
 """Recipes and ontologies: labels and their attributes."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from ...errors import bad_request
@@ -69,8 +70,7 @@ def clone_recipe(store: Store, recipe: Document, user: str, *, shallow: bool) ->
     ontology_ids = recipe["ontologyIds"]
     if not shallow:
         ontology_ids = [
-            _copy(store, "ontologies", store.get("ontologies", each, "ontology"), user)
-            for each in ontology_ids
+            _copy(store, "ontologies", store.get("ontologies", each), user) for each in ontology_ids
         ]
     copied = _copy(store, "recipes", recipe | {"ontologyIds": ontology_ids}, user)
     return store.get("recipes", copied)
@@ -115,7 +115,7 @@ def delete_recipe(store: Store, recipe_id: str) -> None:
 
 def delete_ontology(store: Store, ontology_id: str) -> None:
     """Delete an ontology, also from the recipes that use it."""
-    ontology = store.get("ontologies", ontology_id, "ontology")
+    ontology = store.get("ontologies", ontology_id)
     projects = set(ontology["metadata"]["system"].get("projectIds") or [])
     for recipe in store.find_all("recipes"):
         if ontology_id in recipe["ontologyIds"] and projects & set(recipe["projectIds"]):
@@ -173,7 +173,13 @@ def check_root(root: Any) -> Document:
 
 def _new_label(tag: str, full_tag: str) -> Document:
     """Build a label with every key that the SDK writes."""
-    return {"tag": tag, "color": _colour(full_tag), "attributes": [], "displayLabel": None, "displayData": {}}
+    return {
+        "tag": tag,
+        "color": colour_of(full_tag),
+        "attributes": [],
+        "displayLabel": None,
+        "displayData": {},
+    }
 
 
 def put_labels(ontology: Document, labels: Any, *, upsert: bool) -> None:
@@ -206,5 +212,20 @@ def _put_label(ontology: Document, tag: str, label: Document, *, upsert: bool) -
     node["value"].update(given)
 
 
-def _colour(tag: str) -> str:
-    return PALETTE[sum(tag.encode()) % len(PALETTE)]
+def colour_of(tag: str) -> str:
+    """Return the colour of a label that has none of its own."""
+    return PALETTE[sum(tag.encode(errors="replace")) % len(PALETTE)]
+
+
+def labels_of(store: Store, dataset: Document, limit: int | None = None) -> Iterator[tuple[str, Document]]:
+    """Yield the labels of a dataset with their dotted tags: of `limit` recipes, and of `limit` ontologies in each."""
+    for recipe_id in (dataset["metadata"]["system"].get("recipes") or [])[:limit]:
+        recipe = store.find_one("recipes", id=recipe_id) or {"ontologyIds": []}
+        for ontology_id in recipe["ontologyIds"][:limit]:
+            ontology = store.find_one("ontologies", id=ontology_id) or {"roots": []}
+            todo = [("", root) for root in reversed(ontology["roots"])]
+            while todo:
+                prefix, node = todo.pop()
+                tag = prefix + node["value"]["tag"]
+                yield tag, node["value"]
+                todo += [(f"{tag}.", child) for child in reversed(node["children"])]

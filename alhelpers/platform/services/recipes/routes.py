@@ -29,12 +29,11 @@ def update_recipe(call: Call, recipe: Document, body: Document) -> None:
 def _known_ontologies(call: Call, body: Document) -> list[str]:
     ids = body.get("ontologyIds") or []
     for ontology_id in ids:
-        call.store.row("ontologies", ontology_id, "ontology")
+        call.store.row("ontologies", ontology_id)
     return ids
 
 
-def clone_recipe(call: Call) -> Raw:
-    recipe = call.store.get("recipes", call.params["id"])
+def clone_recipe(call: Call, recipe: Document) -> Raw:
     shallow = bool(require(call.body).get("shallow"))
     copied = models.clone_recipe(call.store, recipe, call.user, shallow=shallow)
     return one(call, "recipes", copied["id"])
@@ -102,53 +101,46 @@ def update_ontology(call: Call, ontology: Document, body: Document) -> None:
     call.store.put("ontologies", ontology)
 
 
-def put_labels(call: Call) -> Raw:
-    ontology, body = _ontology(call)
+def put_labels(call: Call, ontology: Document) -> None:
+    body = require(call.body)
     models.put_labels(ontology, body.get("labelsNode"), upsert=bool(body.get("upsert", True)))
-    return _written(call, ontology)
+    _write(call, ontology)
 
 
-def put_attributes(call: Call) -> Raw:
-    ontology, body = _ontology(call)
-    attributes = body.get("items")
+def put_attributes(call: Call, ontology: Document) -> None:
+    attributes = require(call.body).get("items")
     if not isinstance(attributes, list):
         raise bad_request(f"'items' must be a list of attributes, got {attributes!r}")
     for attribute in attributes:
         models.put_attribute(ontology, require(attribute))
-    return _written(call, ontology)
+    _write(call, ontology)
 
 
-def delete_attributes(call: Call) -> Raw:
-    ontology, body = _ontology(call)
-    keys = set(body.get("keys") or [])
+def delete_attributes(call: Call, ontology: Document) -> None:
+    keys = set(require(call.body).get("keys") or [])
     attributes = ontology["metadata"].get("attributes") or []
     ontology["metadata"]["attributes"] = [item for item in attributes if item.get("key") not in keys]
-    return _written(call, ontology)
+    _write(call, ontology)
 
 
-def _ontology(call: Call) -> tuple[Document, Document]:
-    return call.store.get("ontologies", call.params["id"], "ontology"), require(call.body)
-
-
-def _written(call: Call, ontology: Document) -> Raw:
+def _write(call: Call, ontology: Document) -> None:
     call.store.put("ontologies", ontology | {"updatedAt": now()})
-    return one(call, "ontologies", ontology["id"])
 
 
 LISTENERS = {("Project", "Deleted"): with_id(models.forget_project)}
+RECIPES = Resource("recipes", "/recipes", create_recipe, update_recipe, models.delete_recipe)
 ONTOLOGIES = Resource(
     *("ontologies", "/ontologies", create_ontology, update_ontology, models.delete_ontology),
-    label="ontology",
     methods=("PATCH", "PUT"),
 )
 ROUTES = [
-    *Resource("recipes", "/recipes", create_recipe, update_recipe, models.delete_recipe).routes,
+    *RECIPES.routes,
     Route("GET", "/recipes", list_recipes),
-    Route("POST", "/recipes/{id}/clone", clone_recipe),
+    RECIPES.at("POST", "clone", clone_recipe),
     *ONTOLOGIES.routes,
     Route("GET", "/ontologies", list_ontologies),
-    Route("PATCH", "/ontologies/{id}/labels", put_labels),
-    Route("PATCH", "/ontologies/{id}/addLabels", put_labels),
-    Route("PATCH", "/ontologies/{id}/attributes", put_attributes),
-    Route("DELETE", "/ontologies/{id}/attributes", delete_attributes),
+    ONTOLOGIES.at("PATCH", "labels", put_labels),
+    ONTOLOGIES.at("PATCH", "addLabels", put_labels),
+    ONTOLOGIES.at("PATCH", "attributes", put_attributes),
+    ONTOLOGIES.at("DELETE", "attributes", delete_attributes),
 ]

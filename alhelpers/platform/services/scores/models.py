@@ -20,7 +20,7 @@ def create(store: Store, given: Any, user: str) -> Document:
         if not isinstance(context.get(key), str | None):
             raise bad_request(f"'context.{key}' of a score must be an id, got {context[key]!r}")
     if context.get("taskId"):
-        store.row("tasks", context["taskId"], "task")
+        store.row("tasks", context["taskId"])
     score = {
         "id": store.new_id(),
         "type": body["type"],

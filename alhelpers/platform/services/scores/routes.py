@@ -42,7 +42,7 @@ def of_annotation(call: Call) -> Raw:
 
 
 def _page(call: Call, **where: Any) -> Raw:
-    task = call.store.row("tasks", call.params["task_id"], "task")
+    task = call.store.row("tasks", call.params["task_id"])
     rows = list(call.store.find("scores", taskId=task.id, **where))
     size, page = min(_number(call.query, "pageSize", 100), MAX_PAGE), _number(call.query, "page", 0)
     return paged(call, "scores", Page.of(rows, page, size))

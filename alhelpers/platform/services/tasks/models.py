@@ -61,7 +61,7 @@ def _described(store: Store, body: Document, user: str) -> Document:
     dataset = store.get("datasets", body["datasetId"])
     recipe_id = body.get("recipeId") or next(iter(dataset["metadata"]["system"].get("recipes", [])), None)
     if recipe_id:
-        store.row("recipes", _text(recipe_id, "recipeId"), "recipe")
+        store.row("recipes", _text(recipe_id, "recipeId"))
     spec = check_spec(store, body.get("spec"))
     due_date = check_due_date(body.get("dueDate"))
     actions = check_actions(body.get("availableActions")) or ACTIONS[spec["type"]]
@@ -137,7 +137,7 @@ def check_spec(store: Store, spec: Any) -> Document:
     if not isinstance(kind, str) or kind not in ACTIONS:
         raise bad_request(f"'spec' must have a 'type' of {sorted(ACTIONS)}, got {spec!r}")
     if spec.get("parentTaskId") is not None:
-        store.row("tasks", _text(spec["parentTaskId"], "spec.parentTaskId"), "task")
+        store.row("tasks", _text(spec["parentTaskId"], "spec.parentTaskId"))
     return spec | {"type": kind}
 
 
@@ -344,7 +344,7 @@ def update(store: Store, task: Document, body: Document, user: str) -> Document:
     if body.get("name") is not None:
         changed["name"] = require(body, "name")["name"]
     if body.get("recipeId") not in (None, task["recipeId"]):
-        changed["recipeId"] = store.row("recipes", _text(body["recipeId"], "recipeId"), "recipe").id
+        changed["recipeId"] = store.row("recipes", _text(body["recipeId"], "recipeId")).id
     if body.get("availableActions"):
         changed["availableActions"] = check_actions(body["availableActions"])
     for field, check in CHECKS.items():

@@ -1,7 +1,5 @@
 """The statuses of items in tasks: set, changed and cleared."""
 
-import json
-
 from ...errors import bad_request, not_found
 from ...store import Document, Store, now
 from . import counters, members, models
@@ -88,5 +86,5 @@ def _entry(member: members.Member, status: str | None, user: str) -> Document:
 def _pull_next(store: Store, task: Document, changed: list[members.Member], user: str) -> None:
     for assignment_id in dict.fromkeys(member["assignmentId"] for member in changed):
         if assignment_id:
-            annotator = json.loads(store.row("assignments", assignment_id).doc)["annotator"]
+            annotator = store.get("assignments", assignment_id)["annotator"]
             models.pull(store, task, annotator, user)

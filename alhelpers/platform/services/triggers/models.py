@@ -114,7 +114,7 @@ def checked_operation(store: Store, operation: Any) -> Document:
     operation = require(operation)
     kind = operation.get("type")
     if kind == "function":
-        store.row("services", require(operation, "serviceId", "functionName")["serviceId"], "service")
+        store.row("services", require(operation, "serviceId", "functionName")["serviceId"])
     elif kind == "pipeline":
         store.row("pipelines", require(operation, "id")["id"])
     else:
