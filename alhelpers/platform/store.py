@@ -306,7 +306,7 @@ class Store:
             old = before.get(document_id, set())
             self._unindex(document_id, old - fresh)
             added += [(path, value, document_id) for path, value in fresh - old]
-        added.sort(key=_sort_key)
+        added.sort(key=lambda entry: (entry[0], entry[2]))  # neighbours in the index, one after the other
         for start in range(0, len(added), ENTRIES_AT_ONCE):
             # One statement for many rows: each step of a statement hands the interpreter to another thread and back.
             part = added[start : start + ENTRIES_AT_ONCE]
@@ -349,19 +349,12 @@ class Store:
 
     def ids_in(self, ranges: Iterable[index.Range]) -> set[str]:
         """List the ids of the documents that have an entry in one of the ranges."""
-        found: set[str] = set()
-        for part in ranges:
-            found.update(
-                document_id
-                for (document_id,) in self._database.execute(
-                    f"SELECT id FROM entries WHERE {part.sql}", part.values
-                )
-            )
-        return found
+        query = "SELECT id FROM entries WHERE "
+        rows = (self._database.execute(query + part.sql, part.values) for part in ranges)
+        return {document_id for found in rows for (document_id,) in found}
 
-    def ids_in_all(self, points: Iterable[index.Range]) -> set[str]:
+    def ids_in_all(self, points: list[index.Range]) -> set[str]:
         """List the ids of the documents that have an entry at each of some points."""
-        points = list(points)
         # SQLite merges lists that are in order already, as those of points are.
         query = " INTERSECT ".join(f"SELECT id FROM entries WHERE {part.sql}" for part in points)
         values = [value for part in points for value in part.values]
@@ -464,11 +457,6 @@ def _text(document: Mapping[str, Any]) -> str:
         raise bad_request(f"NaN and infinite numbers cannot be stored: {error}") from error
 
 
-def _sort_key(entry: tuple[int, Any, str]) -> tuple[int, str]:
-    """Sort entries so that neighbours in the index are written one after the other."""
-    return entry[0], entry[2]
-
-
 def label_of(kind: str) -> str:
     """Return what messages call one document of a kind."""
     return "ontology" if kind == "ontologies" else kind.replace("_", " ").rstrip("s")
@@ -485,6 +473,10 @@ def created(user: str) -> dict[str, str]:
     return {"creator": user, "createdAt": time, "updatedAt": time}
 
 
+def signed(user: str) -> dict[str, str]:
+    """Return the fields of a new document that record also who has changed it last."""
+    return created(user) | {"updatedBy": user}
+
+
 def is_id(value: str) -> bool:
-    """Return whether a text has the form of an id."""
     return len(value) == 24 and set(value) <= set("0123456789abcdef")

@@ -19,12 +19,10 @@ def task(call: Call) -> dict[str, Any]:
     only = {name: call.query.get(name, "") for name in ("status", "assignment")}
     paging, places = views.listing(call, "task_items", "id", **_places(row.id, assignments, only))
     colours = views.label_colours(call, shown["datasetId"])
+    dataset = (views.name_of(call, "datasets", shown["datasetId"]), f"/datasets/{shown['datasetId']}")
     return {
         "task": shown,
-        "crumbs": [
-            *views.project_crumbs(call, row.scope),
-            *_dataset_crumb(call, shown["datasetId"]),
-        ],
+        "crumbs": [*views.project_crumbs(call, row.scope), dataset],
         "actions": actions_of(shown),
         "counts": _counts(shown),
         "assignments": list(assignments.values()),
@@ -43,11 +41,6 @@ def _places(task_id: str, assignments: dict[str, Any], only: dict[str, str]) -> 
     if only["status"] == OPEN:
         return {"group": groups, "status__missing": True}
     return {"group": groups} | ({"status": only["status"]} if only["status"] else {})
-
-
-def _dataset_crumb(call: Call, dataset_id: str) -> list[views.Crumb]:
-    name = views.name_of(call, "datasets", dataset_id)
-    return [(name, f"/datasets/{dataset_id}")] if name else []
 
 
 def _card(

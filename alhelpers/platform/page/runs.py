@@ -36,9 +36,6 @@ def mood(status: Any) -> str:
     return "plain"
 
 
-# ------------------------------------------------------------------------------------------------------- models
-
-
 def model(call: Call) -> dict[str, Any]:
     row = call.store.row("models", call.params["model_id"])
     shown = call.store.parsed(row)
@@ -117,9 +114,6 @@ def _artifacts(call: Call, model: dict[str, Any]) -> list[dict[str, Any]]:
         if name:
             found.append({"id": item_id, "name": name})
     return found
-
-
-# ---------------------------------------------------------------------------------------------------- pipelines
 
 
 def pipeline(call: Call) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 from ..api import Call
 from ..errors import bad_request, not_found
 from ..query import matching, plan_for
-from ..services.items.content import guess_type
 from ..services.items.files import locate
 from ..services.items.images import MAX_PIXELS
+from ..services.items.models import guess_type
 from ..services.recipes import models as recipes
 from ..store import Row
 from . import drawing
@@ -189,17 +189,14 @@ def _neighbour(call: Call, row: Row, **where: Any) -> str | None:
 def _annotation(annotation: dict[str, Any], colours: dict[str, str]) -> dict[str, Any]:
     return {
         "id": annotation["id"],
-        "type": annotation.get("type"),
-        "label": annotation.get("label"),
+        **{key: annotation.get(key) for key in ("type", "label", "creator", "description")},
         "colour": label_colour(annotation.get("label"), colours),
         "confidence": _model(annotation).get("confidence"),
         "model": _model(annotation).get("name"),
         "attributes": system_of(annotation).get("attributes") or annotation.get("attributes"),
         "status": system_of(annotation).get("status"),
-        "creator": annotation.get("creator"),
         "drawn": drawing.shape(annotation) is not None,
         "messages": drawing.messages(annotation),
-        "description": annotation.get("description"),
     }
 
 

@@ -41,9 +41,7 @@ def update(call: Call) -> Raw:
 
 def delete(call: Call) -> Document:
     row = _found(call)
-    call.store.delete("annotations", id=row.id)
-    items.count_annotations(call.store, {row.parent or ""})
-    call.store.emit("Annotation", "Deleted", row.id, item=row.parent, dataset=row.scope)
+    items.delete_annotations(call.store, [row])
     return {"id": row.id}
 
 

@@ -37,10 +37,6 @@ def update_dpk(call: Call) -> Raw:
     return Raw(f'{{"message":"dpk {dpk["id"]} is updated","dpk":{text}}}')
 
 
-def delete_dpk(call: Call) -> Document:
-    return {"name": models.delete(call.store, call.params["dpk_id"])}
-
-
 def activate(call: Call, app: Document, *, active: bool) -> None:
     models.activate(call.store, app, active=active)
 
@@ -55,7 +51,9 @@ ROUTES = [
     Route("POST", "/app-registry/{dpk_id}/revisions", query_revisions),
     Route("GET", "/app-registry/{dpk_id}/revisions/{version}", get_revision),
     Route("PATCH", "/app-registry/{dpk_id}", update_dpk),
-    Route("DELETE", "/app-registry/{dpk_id}", delete_dpk),
+    Route(
+        "DELETE", "/app-registry/{id}", lambda call: {"name": models.delete(call.store, call.params["id"])}
+    ),
     *APPS.routes,
     APPS.at("POST", "activate", partial(activate, active=True)),
     APPS.at("POST", "deactivate", partial(activate, active=False)),

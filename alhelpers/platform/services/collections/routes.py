@@ -1,13 +1,13 @@
-import json
 from functools import partial
 
 from ...api import Call, Raw
 from ...errors import bad_request
-from ...query import everything
-from ...store import Document, now
+from ...query import documents
+from ...store import Document
 from ...validation import require
 from ..datasets.routes import DATASETS
 from ..exports.models import finished
+from ..items import models as items
 from . import models
 
 
@@ -48,14 +48,10 @@ def assign(call: Call, dataset: Document, *, inside: bool) -> Raw:
 
 
 def _mark(call: Call, dataset: Document, query: Document, keys: list[str], *, inside: bool) -> int:
-    rows = everything(call.store, "items", query, datasetId=dataset["id"], type="file")
-    documents = [json.loads(row.doc) for row in rows]
-    for document in documents:
-        models.mark(document, keys, inside=inside)
-        document |= {"updatedAt": now(), "updatedBy": call.user}
-        call.store.emit("Item", "Updated", document["id"], dataset=dataset["id"])
-    call.store.put_all("items", documents)
-    return len(documents)
+    found = documents(call.store, "items", query, datasetId=dataset["id"], type="file")
+    for item in found:
+        models.mark(item, keys, inside=inside)
+    return items.write_changed(call.store, "items", found, call.user)
 
 
 ROUTES = [

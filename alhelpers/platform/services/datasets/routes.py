@@ -1,5 +1,4 @@
 import json
-from typing import Any
 
 from ...api import Call, Raw, Route, paged
 from ...errors import bad_request, not_emulated
@@ -23,19 +22,16 @@ def create(call: Call, body: Document) -> Document:
         raise bad_request(f"'projects' must be a list with one project id, got {projects!r}")
     if body.get("driver"):
         raise not_emulated("datasets on external storage; create the dataset without 'driver'")
-    fields: Document = {"indexDriver": _index_driver(body.get("indexDriver"))}
+    index_driver = body.get("indexDriver")
+    if index_driver not in (None, "v1", "v2"):
+        raise bad_request(f"'indexDriver' must be 'v1' or 'v2', got {index_driver!r}")
+    fields: Document = {"indexDriver": index_driver or "v1"}
     if expiration := models.check_expiration(body.get("expirationOptions")):
         fields["expirationOptions"] = expiration
     with_recipe = body.get("createDefaultRecipe", True)
     return models.create(
         call.store, body["name"], projects[0], call.user, with_recipe=bool(with_recipe), **fields
     )
-
-
-def _index_driver(given: Any) -> str:
-    if given not in (None, "v1", "v2"):
-        raise bad_request(f"'indexDriver' must be 'v1' or 'v2', got {given!r}")
-    return given or "v1"
 
 
 def query(call: Call) -> Raw:

@@ -32,11 +32,8 @@ def _of(store: Store, resource_id: str) -> Iterator[Document]:
                 "resourceId": resource_id,
                 "resourceType": kind,
                 "executionId": execution["id"],
-                "status": latest["status"],
-                "timestamp": latest["timestamp"],
+                **{key: latest.get(key) for key in ("status", "timestamp", "message", "error")},
                 "progress": latest.get("percentComplete"),
-                "message": latest.get("message"),
-                "error": latest.get("error"),
                 "orgName": ORGANIZATION["name"],
                 **{key: execution[key] for key in SHOWN},
             }

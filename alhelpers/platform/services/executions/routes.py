@@ -3,7 +3,7 @@
 from ...api import Call, Raw, Route, one, paged
 from ...errors import bad_request, not_emulated
 from ...events import Event
-from ...query import everything, search
+from ...query import documents, search
 from ...resources import Resource
 from ...store import Document
 from ...validation import require
@@ -78,8 +78,7 @@ def attempt(call: Call, execution: Document) -> int:
 
 def rerun_batch(call: Call) -> Raw:
     body = require(call.body)
-    rows = everything(call.store, "executions", {"filter": body.get("query")})
-    executions = [call.store.get("executions", row.id) for row in rows]
+    executions = documents(call.store, "executions", {"filter": body.get("query")})
     again = [each for each in executions if models.ended(each) and not each.get("internal")]
     for execution in again:
         models.rerun(call.store, execution)
@@ -94,12 +93,7 @@ def query_faas(call: Call) -> Raw:
     return paged(call, kind, search(call.store, kind, body))
 
 
-def query_resources(call: Call) -> Document:
-    return resources.query(call.store, require(call.body))
-
-
 def stop_all(call: Call, event: Event) -> None:
-    """Stop the executions of a deleted service."""
     for execution in call.store.find_all("executions", serviceId=event.id):
         if not models.ended(execution):
             models.terminate(call.store, execution)
@@ -109,7 +103,7 @@ EXECUTIONS = Resource("executions", "/executions", update=update)
 ROUTES = [
     Route("POST", "/query/faas", query_faas),
     Route("POST", "/executions/rerun", rerun_batch),
-    Route("POST", "/executions/resource/query", query_resources),
+    Route("POST", "/executions/resource/query", lambda call: resources.query(call.store, require(call.body))),
     Route("POST", "/executions/{id}", SERVICES.doing(create)),
     *EXECUTIONS.routes,
     EXECUTIONS.at("POST", "attempts", attempt),

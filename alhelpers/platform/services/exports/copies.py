@@ -1,12 +1,11 @@
 """Whole datasets copied: cloned into one another, or merged."""
 
-import json
 import posixpath
 from dataclasses import dataclass
 from typing import Any
 
 from ...errors import bad_request
-from ...query import everything
+from ...query import documents
 from ...store import Document, Store, now
 from ...validation import merge, require
 from ..datasets import models as datasets
@@ -28,7 +27,6 @@ class Options:
 
 
 def options_of(given: Document | None) -> Options:
-    """Parse the parameters of a clone or a merge."""
     given = require(given or {})
     for field in ("targetDatasetId", "targetDirectory"):
         if given.get(field) is not None and not isinstance(given[field], str):
@@ -69,11 +67,8 @@ def copy_items(
 
 
 def _files(store: Store, dataset_id: str, query: Document) -> list[Document]:
-    rows = everything(store, "items", query, datasetId=dataset_id)
-    documents = (json.loads(row.doc) for row in rows)
-    return [
-        item for item in documents if item["type"] == "file" and not item["filename"].startswith(OWN_FOLDERS)
-    ]
+    found = documents(store, "items", query, datasetId=dataset_id, type="file")
+    return [item for item in found if not item["filename"].startswith(OWN_FOLDERS)]
 
 
 def check_recipes(store: Store, sources: list[Document]) -> None:

@@ -23,12 +23,7 @@ def create_set(store: Store, body: Document, user: str) -> Document:
     store.check_new_name("feature_sets", project=body["project"], name=body["name"])
     feature_set = {
         "id": store.new_id(),
-        "name": body["name"],
-        "size": size,
-        "type": body.get("type"),
-        "entityType": entity,
-        "project": body["project"],
-        "modelId": body.get("modelId"),
+        **{key: body.get(key) for key in ("name", "size", "type", "entityType", "project", "modelId")},
         "creator": user,
         "createdAt": now(),
         "updatedBy": user,

@@ -29,13 +29,11 @@ def count_vectors(call: Call) -> list[Document]:
 
 
 def in_projects(call: Call) -> Document:
-    """Limit a query to the projects in its context."""
     projects = require(require(call.body).get("context") or {}).get("projects")
     return {"project": projects} if projects else {}
 
 
 def forget_entity(call: Call, event: Event) -> None:
-    """Delete the vectors of a deleted item, annotation or dataset."""
     call.store.delete("feature_vectors", entityId=event.id)
     if event.resource == "Dataset":
         call.store.delete("feature_vectors", datasetId=event.id)

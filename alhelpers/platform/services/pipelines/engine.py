@@ -76,7 +76,6 @@ def begin(
 
 
 def _snapshot(node: Document) -> Document:
-    """Return what a cycle shows of a node."""
     shown = {key: node.get(key) for key in ("id", "name", "type", "namespace", "projectId", "metadata")}
     return shown | {"ports": [*graph.inputs(node), *graph.outputs(node)], "status": PENDING}
 
@@ -122,7 +121,8 @@ def pass_on(store: Store, pipeline: Document, cycle: Document, execution: Docume
         return  # removed from the pipeline while it ran
     found = values.by_port(graph.outputs(node), execution["output"])
     for connection in graph.leaving(pipeline, node["id"]):
-        if not _matches_action(connection, execution.get("action")):
+        wanted = connection.get("action")
+        if wanted and not nodes.same_action(wanted, execution.get("action")):
             continue
         target = graph.node_by_id(pipeline, connection["tgt"]["nodeId"])
         source_port = graph.port_by_id(graph.outputs(node), connection["src"]["portId"])
@@ -144,11 +144,6 @@ def pass_on(store: Store, pipeline: Document, cycle: Document, execution: Docume
         if passed:
             taken = {"values": passed, "list": arriving is value}
             _deliver(store, pipeline, cycle, execution, target, port, taken)
-
-
-def _matches_action(connection: Document, action: str | None) -> bool:
-    wanted = connection.get("action")
-    return not wanted or nodes.same_action(wanted, action)
 
 
 def _passes_filter(store: Store, connection: Document, port: Document, value: Any) -> bool:
@@ -244,7 +239,6 @@ def _overall(statuses: Iterable[str]) -> str:
 
 
 def restarted(store: Store, execution_id: str) -> None:
-    """Update a cycle when one of its executions starts again."""
     execution, link, cycle = _located(store, execution_id)
     log = [entry["status"] for entry in execution.get("statusLog", [])]
     if cycle is None or log.count(executions.CREATED) < 2:
@@ -298,7 +292,6 @@ def terminate_all(store: Store, pipeline_id: str) -> None:
 
 
 def _end(store: Store, done: list[Document], reason: str) -> None:
-    """Terminate those executions of a cycle that have not ended."""
     for execution in done:
         if not executions.ended(execution):
             executions.finish(store, execution, TERMINATED, message=f"the pipeline's cycle {reason}")

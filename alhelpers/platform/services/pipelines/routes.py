@@ -6,20 +6,17 @@ from typing import Any
 from ...api import Call, Raw, Route, one, render, with_id
 from ...errors import bad_request, not_found
 from ...events import Event
-from ...query import everything, search
+from ...query import documents, search
 from ...resources import Resource, by_user
-from ...store import Document, Row
+from ...store import Document
 from ...validation import require
 from ..exports.models import finished
 from . import compositions, engine, lifecycle, models, statistics, tasks, validation
 
 
-def _answer(call: Call, pipeline_id: str) -> Document:
-    return _shown(call, call.store.row("pipelines", pipeline_id))
-
-
-def _shown(call: Call, row: Row) -> Document:
-    return {"url": f"{call.base}/pipelines/{row.id}"} | models.shown(json.loads(row.doc))
+def _shown(call: Call, pipeline_id: str) -> Document:
+    url = f"{call.base}/pipelines/{pipeline_id}"
+    return {"url": url} | models.shown(call.store.get("pipelines", pipeline_id))
 
 
 def validate(call: Call) -> Document:
@@ -42,7 +39,7 @@ def query(call: Call) -> Document:
         page = search(call.store, "cycles", body)
         return {"items": [_shown_cycle(call, row.id) for row in page.rows]} | page.envelope()
     page = search(call.store, "pipelines", body)
-    return {"items": [_shown(call, row) for row in page.rows]} | page.envelope()
+    return {"items": [_shown(call, row.id) for row in page.rows]} | page.envelope()
 
 
 def update(call: Call, pipeline: Document, body: Document) -> None:
@@ -121,16 +118,15 @@ def get_cycle(call: Call, pipeline: Document) -> Document:
 
 
 def rerun(call: Call, pipeline: Document) -> Raw:
-    """Run the cycles of a query again."""
     body = require(call.body)
     options = require(body.get("pipeline") or {})
     method, start_ids = engine.check_method(options.get("method"), options.get("startNodeIds"), pipeline)
     found = require(require(body.get("batch") or {}).get("query") or {})
-    rows = everything(call.store, "cycles", found, pipelineId=pipeline["id"])
-    for row in rows:
-        engine.rerun(call.store, pipeline, json.loads(row.doc), method, start_ids)
+    cycles = documents(call.store, "cycles", found, pipelineId=pipeline["id"])
+    for cycle in cycles:
+        engine.rerun(call.store, pipeline, cycle, method, start_ids)
     cycle_options = {"method": method, "startNodeIds": start_ids, "pipelineId": pipeline["id"]}
-    spec = {"cycleOptions": cycle_options, "query": found, "count": len(rows)}
+    spec = {"cycleOptions": cycle_options, "query": found, "count": len(cycles)}
     return finished(call, "PipelineRerun", spec)
 
 
@@ -140,7 +136,7 @@ def on_status(call: Call, event: Event) -> None:
 
 
 PIPELINES = Resource(
-    *("pipelines", "/pipelines", by_user(models.create), update, lifecycle.delete), answer=_answer
+    *("pipelines", "/pipelines", by_user(models.create), update, lifecycle.delete), answer=_shown
 )
 ROUTES = [
     *PIPELINES.routes,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Document, Store, created, now
+from ...store import Document, Store, created, now, signed
 from ...validation import require, with_system
 
 # One or several choices, a number, yes or no, a text.
@@ -14,44 +14,35 @@ ATTRIBUTE_TYPES = ("options", "range", "boolean", "freeText")
 PALETTE = ("#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#ff9da7", "#9c755f")
 
 
-def create_recipe(
-    store: Store, body: Document, project_ids: list[str], ontology_ids: list[str], user: str
-) -> Document:
+def create_recipe(store: Store, body: Document, user: str) -> Document:
     recipe = {
         "id": store.new_id(),
         "title": body.get("title") or "Recipe",
         "description": body.get("description") or "",
-        "projectIds": project_ids,
-        "ontologyIds": ontology_ids,
+        "projectIds": body.get("projectIds") or [],
+        "ontologyIds": body.get("ontologyIds") or [],
         "instructions": body.get("instructions"),
         "uiSettings": body.get("uiSettings") or {},
         "metadata": body.get("metadata") or {"system": {}},
         "examples": [],
         "customActions": [],
-        **created(user),
-        "updatedBy": user,
+        **signed(user),
     }
     store.put("recipes", recipe)
     return recipe
 
 
-def create_ontology(
-    store: Store,
-    roots: list[Any],
-    project_ids: list[str],
-    user: str,
-    title: str | None = None,
-    attributes: list[Any] | None = None,
-) -> Document:
-    """Make an ontology with these trees of labels; `attributes` are those of the older kind."""
+def create_ontology(store: Store, body: Document, user: str) -> Document:
+    """Make an ontology with trees of labels; its 'attributes' are those of the older kind."""
+    attributes = body.get("attributes")
     if not isinstance(attributes or [], list):
         raise bad_request(f"'attributes' must be a list, got {attributes!r}")
     ontology = {
         "id": store.new_id(),
-        "title": title or "Ontology",
-        "roots": [check_root(root) for root in roots],
+        "title": body.get("title") or "Ontology",
+        "roots": [check_root(root) for root in body.get("roots") or []],
         "attributes": attributes or [],
-        "metadata": {"system": {"projectIds": project_ids}, "attributes": []},
+        "metadata": {"system": {"projectIds": body.get("projectIds") or []}, "attributes": []},
         **created(user),
     }
     store.put("ontologies", ontology)
@@ -60,9 +51,10 @@ def create_ontology(
 
 def create_default(store: Store, dataset_name: str, project_id: str, user: str) -> Document:
     """Make the recipe and the empty ontology of a new dataset."""
-    ontology = create_ontology(store, [], [project_id], user, f"{dataset_name} Default Ontology")
-    body = {"title": f"{dataset_name} Default Recipe", "uiSettings": {"studioV2App": True}}
-    return create_recipe(store, body, [project_id], [ontology["id"]], user)
+    place = {"projectIds": [project_id]}
+    ontology = create_ontology(store, place | {"title": f"{dataset_name} Default Ontology"}, user)
+    place |= {"ontologyIds": [ontology["id"]], "title": f"{dataset_name} Default Recipe"}
+    return create_recipe(store, place | {"uiSettings": {"studioV2App": True}}, user)
 
 
 def clone_recipe(store: Store, recipe: Document, user: str, *, shallow: bool) -> Document:
@@ -158,7 +150,6 @@ def put_attribute(ontology: Document, attribute: Document) -> None:
 
 
 def check_root(root: Any) -> Document:
-    """Check one label with its children."""
     value = root.get("value") if isinstance(root, dict) else None
     if not isinstance(value, dict) or not isinstance(value.get("tag"), str) or not value["tag"]:
         raise bad_request(

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 from ...api import Call, Raw, Route, one, paged_by_url, with_id
 from ...errors import bad_request
-from ...resources import Resource
+from ...resources import Resource, by_user
 from ...store import Document, now
 from ...validation import require
 from . import models
@@ -16,21 +16,19 @@ RECIPE_NAMES = {"projects": "projectIds", "ontologies": "ontologyIds", "ids": "i
 
 
 def create_recipe(call: Call, body: Document) -> Document:
-    ontology_ids = _known_ontologies(call, body)
-    return models.create_recipe(call.store, body, body.get("projectIds") or [], ontology_ids, call.user)
+    _check_ontologies(call, body)
+    return models.create_recipe(call.store, body, call.user)
 
 
 def update_recipe(call: Call, recipe: Document, body: Document) -> None:
-    _known_ontologies(call, body)
+    _check_ontologies(call, body)
     models.update(recipe, body, RECIPE_FIELDS, system=call.system)
     call.store.put("recipes", recipe | {"updatedBy": call.user})
 
 
-def _known_ontologies(call: Call, body: Document) -> list[str]:
-    ids = body.get("ontologyIds") or []
-    for ontology_id in ids:
+def _check_ontologies(call: Call, body: Document) -> None:
+    for ontology_id in body.get("ontologyIds") or []:
         call.store.row("ontologies", ontology_id)
-    return ids
 
 
 def clone_recipe(call: Call, recipe: Document) -> Raw:
@@ -49,19 +47,7 @@ def list_recipes(call: Call) -> Raw:
     return _listed(call, "recipes", fits)
 
 
-def create_ontology(call: Call, body: Document) -> Document:
-    return models.create_ontology(
-        call.store,
-        body.get("roots") or [],
-        body.get("projectIds") or [],
-        call.user,
-        title=body.get("title"),
-        attributes=body.get("attributes"),
-    )
-
-
 def list_ontologies(call: Call) -> Raw:
-    """List ontologies, by the ids or projects in the query string."""
     ids, projects = _values(call, "ids"), _values(call, "projects")
 
     def fits(ontology: Document) -> bool:
@@ -130,7 +116,7 @@ def _write(call: Call, ontology: Document) -> None:
 LISTENERS = {("Project", "Deleted"): with_id(models.forget_project)}
 RECIPES = Resource("recipes", "/recipes", create_recipe, update_recipe, models.delete_recipe)
 ONTOLOGIES = Resource(
-    *("ontologies", "/ontologies", create_ontology, update_ontology, models.delete_ontology),
+    *("ontologies", "/ontologies", by_user(models.create_ontology), update_ontology, models.delete_ontology),
     methods=("PATCH", "PUT"),
 )
 ROUTES = [

@@ -60,7 +60,6 @@ def _optional(call: Call) -> Document:
 
 
 def record_model_result(call: Call, event: Event) -> None:
-    """Record in a model how its training or evaluation ended."""
     execution = call.store.get("executions", event.id)
     if execution.get("model"):
         ml.record_result(call.store, execution, call.user)
@@ -93,13 +92,11 @@ def remove_app(call: Call, event: Event) -> None:
 
 
 def set_app_active(call: Call, event: Event) -> None:
-    """Pause or resume the services of an app."""
     for service in apps.of_app(call.store, call.store.get("apps", event.id)):
         models.activate(call.store, service, call.user, active=event.action == "Resumed")
 
 
 def remove_all(call: Call, event: Event) -> None:
-    """Delete the services of a project, and their executions."""
     for row in list(call.store.find("services", projectId=event.id)):
         models.delete(call.store, row.id)
     call.store.delete("executions", projectId=event.id)

@@ -56,7 +56,6 @@ def review_state(store: Store, item_id: str) -> Document:
 
 
 def place(store: Store, members: Iterable[Member]) -> None:
-    """Store places, new or changed, and update the items."""
     members = list(members)
     store.put_all("task_items", members)
     update_items(store, [member["itemId"] for member in members])

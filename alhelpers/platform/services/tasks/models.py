@@ -8,7 +8,7 @@ from typing import Any
 from ... import dql
 from ...errors import bad_request
 from ...query import everything
-from ...store import Document, Store, created, now
+from ...store import Document, Store, now, signed
 from ...validation import check_whole_number, require
 from . import counters, members, workload
 
@@ -68,10 +68,8 @@ def _described(store: Store, body: Document, user: str) -> Document:
     metadata = body.get("metadata") or {}
     return {
         "id": store.new_id(),
-        "name": body["name"],
+        **{key: body[key] for key in ("name", "projectId", "datasetId")},
         "status": counters.OPEN,
-        "projectId": body["projectId"],
-        "datasetId": body["datasetId"],
         "recipeId": recipe_id,
         "taskOwner": workload.email(body.get("taskOwner") or user),
         "spec": spec,
@@ -83,8 +81,7 @@ def _described(store: Store, body: Document, user: str) -> Document:
         "assignmentIds": [],
         "availableActions": actions,
         "metadata": metadata | {"system": _check_system(metadata.get("system") or {})},
-        **created(user),
-        "updatedBy": user,
+        **signed(user),
         "description": check_description(body["description"]) if body.get("description") else None,
         **counters.Count().fields(actions),
     }
@@ -112,13 +109,8 @@ def _check_pulling(system: Document, shares: workload.Workload) -> workload.Work
 
 def _check_system(system: Document) -> Document:
     for name, (least, most) in NUMBERS.items():
-        value = system.get(name)
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most
-        ):
-            raise bad_request(
-                f"'metadata.system.{name}' must be a whole number from {least} to {most}, got {value!r}"
-            )
+        if system.get(name) is not None:
+            check_whole_number(f"metadata.system.{name}", system[name], least, most)
     allowed = system.get("allowedAssignees")
     if allowed is None:
         return dict(system)

@@ -9,7 +9,7 @@ from ...resources import Resource, by_user
 from ...store import Document
 from ...validation import check_ids, require
 from ..exports.models import finished
-from . import assignments, counters, members, models, reviews, statuses, workload
+from . import assignments, counters, members, models, statuses, workload
 
 
 def create(call: Call) -> Raw:
@@ -166,7 +166,7 @@ def annotation_changed(call: Call, event: Event) -> None:
 
 
 def update_reviews(call: Call, event: Event) -> None:
-    reviews.update_tasks(call.store, event.id, call.user)
+    statuses.update_tasks(call.store, event.id, call.user)
 
 
 TASKS = Resource("tasks", "/annotationtasks", update=by_user(models.update))

@@ -9,7 +9,7 @@ from cronsim import CronSim, CronSimError
 
 from ... import dql
 from ...errors import bad_request
-from ...store import Document, Store, created, now
+from ...store import Document, Store, now, signed
 from ...validation import merge, require
 
 EVENT, CRON = "Event", "Cron"
@@ -33,8 +33,7 @@ def create(store: Store, body: Document, user: str, moment: datetime) -> Documen
         "global": False,
         "special": False,
         "spec": checked_spec(store, body.get("type") or EVENT, body.get("spec")),
-        **created(user),
-        "updatedBy": user,
+        **signed(user),
     }
     if body.get("app"):
         trigger["app"] = body["app"]

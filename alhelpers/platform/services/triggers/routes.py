@@ -28,16 +28,13 @@ def clone(call: Call, trigger: Document) -> None:
     raise not_emulated("templates of triggers; create the trigger in the other project instead")
 
 
-KINDS = {"Item": "items", "Annotation": "annotations", "Dataset": "datasets", "Task": "tasks"} | {
-    "Assignment": "assignments",
-    "Model": "models",
-}
+RESOURCES = ("Item", "Annotation", "Dataset", "Task", "Assignment", "Model")
 
 
 def on_event(call: Call, event: Event) -> None:
     if call.store.first("triggers", type=models.EVENT) is None:
         return
-    found = call.store.find_one(KINDS[event.resource], id=event.id)
+    found = call.store.find_one(f"{event.resource.lower()}s", id=event.id)
     document = found or {"id": event.id}
     dataset_id = document.get("datasetId") or event.detail.get("dataset")
     project_id = _project(call.store, event, document, dataset_id)
@@ -150,7 +147,6 @@ def _fire(
 
 
 def fire(call: Call, trigger_id: str) -> None:
-    """Fire a cron trigger, if it is still due."""
     trigger = models.take_due(call.store, trigger_id, call.clock.now())
     if trigger is not None:
         pipeline = call.store.find_one("pipelines", id=trigger["spec"]["operation"].get("id"))
@@ -170,6 +166,6 @@ def forget(call: Call, event: Event) -> None:
 
 TRIGGERS = Resource("triggers", "/triggers", create, update, models.delete)
 ROUTES = [*TRIGGERS.routes, TRIGGERS.at("POST", "clone", clone)]
-LISTENERS = {(resource, action): on_event for resource in KINDS for action in models.ACTIONS} | {
+LISTENERS = {(resource, action): on_event for resource in RESOURCES for action in models.ACTIONS} | {
     ("Service", "Deleted"): forget
 }
