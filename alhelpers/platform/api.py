@@ -87,13 +87,11 @@ def render(call: Call, kind: str, row: Row, extra: str = "") -> str:
     return _links(call.base, kind, row) + extra + row.doc[1:]
 
 
-def one(call: Call, kind: str, document_id: str, label: str | None = None) -> Raw:
-    """Answer with one document."""
-    return Raw(render(call, kind, call.store.row(kind, document_id, label)))
+def one(call: Call, kind: str, document_id: str) -> Raw:
+    return Raw(render(call, kind, call.store.row(kind, document_id)))
 
 
 def listed(call: Call, kind: str, rows: Iterable[Row]) -> Raw:
-    """Answer with a plain list of documents."""
     return Raw("[" + ",".join(render(call, kind, row) for row in rows) + "]")
 
 
@@ -106,9 +104,8 @@ def paged(call: Call, kind: str, page: Page) -> Raw:
 def paged_by_url(call: Call, kind: str, rows: Iterable[Row], default: int = 100) -> Raw:
     """Answer with the page of documents that the query string asks for."""
     rows, number = list(rows), whole_number(call.query, "pageOffset", 0)
-    return paged(
-        call, kind, Page.of(rows, number, min(whole_number(call.query, "pageSize", default), MAX_PAGE))
-    )
+    size = min(whole_number(call.query, "pageSize", default), MAX_PAGE)
+    return paged(call, kind, Page.of(rows, number, size))
 
 
 def with_id(function: Callable[[Store, str], Any]) -> Listener:

@@ -29,15 +29,20 @@ class Credentials:
     def accepts(self, header: str | None) -> bool:
         """Compare an ``Authorization`` header with the token, in constant time."""
         scheme, _, token = (header or "").partition(" ")
-        # The server decodes odd bytes of a header as surrogates.
-        offered = token.strip().encode(errors="surrogateescape")
-        return hmac.compare_digest(offered, self.token.encode()) and scheme.lower() == "bearer"
+        return equal(token.strip(), self.token) and scheme.lower() == "bearer"
 
     def login(self, body: dict[str, object]) -> bool:
         offered = body.get("refresh_token" if body.get("type") == "refresh_token" else "password")
-        return isinstance(offered, str) and hmac.compare_digest(
-            offered.encode(errors="surrogatepass"), self.secret.encode()
-        )
+        return isinstance(offered, str) and equal(offered, self.secret)
+
+
+def equal(offered: str, known: str) -> bool:
+    """Compare two texts in constant time; what a client sends may hold surrogates."""
+    return hmac.compare_digest(offered.encode(errors="surrogatepass"), known.encode())
+
+
+def sign(key: str, text: str) -> str:
+    return hmac.new(key.encode(), text.encode(errors="surrogatepass"), "sha256").hexdigest()
 
 
 def read_credentials(folder: Path) -> Credentials | None:
@@ -66,8 +71,7 @@ def load_credentials(folder: Path) -> Credentials:
 
 def prove(token: str, challenge: str, url: str) -> str:
     """Return what only the server at this address that knows the token can answer to a challenge."""
-    text = f"alhelpers server at {url}: {challenge}"
-    return hmac.new(token.encode(), text.encode(errors="surrogatepass"), "sha256").hexdigest()
+    return sign(token, f"alhelpers server at {url}: {challenge}")
 
 
 def write_private(path: Path, content: dict[str, object]) -> None:
@@ -92,14 +96,8 @@ def sdk_cookie(url: str, environment: str, token: str, cache: Path) -> dict[str,
         "login_domain": None,
     }
     bars = (
-        "Iterate Pages",
-        "Command Progress",
-        "Download Dataset",
-        "Download Item",
-        "Upload Items",
-        "Download Annotations",
-        "Upload Annotations",
-        "Convert Annotations",
+        *("Iterate Pages", "Command Progress", "Download Dataset", "Download Item", "Upload Items"),
+        *("Download Annotations", "Upload Annotations", "Convert Annotations"),
     )
     return {
         "url": environment,

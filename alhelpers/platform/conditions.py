@@ -101,7 +101,6 @@ class Conditions:
             self.add(name, value)
 
     def add(self, name: str, value: Any) -> None:
-        """Add a condition on a field."""
         if name == "containing":
             self._append("doc", "instr({}, ?)", value)
             return
@@ -142,7 +141,6 @@ class Conditions:
 
     @property
     def sql(self) -> str:
-        """The conditions as SQL."""
         return " AND ".join(
             sql.format(f"+{column}" if self._selective and column in _COMMON else column)
             for column, sql in [("kind", "{} = ?"), *self._parts]

@@ -5,6 +5,7 @@ no element equals, comparisons only hold between values of one type. Nothing her
 hostile pattern costs at most (pattern length x text length) steps.
 """
 
+import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -264,12 +265,8 @@ def _spread(values: Iterable[Any]) -> Iterable[Any]:
             yield from value
 
 
-def _equals(node: Where) -> Test:
-    return _matcher(node.path, (node.value,))
-
-
-def _is_in(node: Where) -> Test:
-    return _matcher(node.path, node.value)
+def _is_one_of(node: Where) -> Test:
+    return _matcher(node.path, node.value if isinstance(node.value, tuple) else (node.value,))
 
 
 def _is_listed(node: Where) -> Test:
@@ -361,17 +358,7 @@ def _orders(node: Where) -> Test:
     return lambda values: any(holds(value) for value in _spread(values))
 
 
-_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "$gt": lambda left, right: left > right,
-    "$gte": lambda left, right: left >= right,
-    "$lt": lambda left, right: left < right,
-    "$lte": lambda left, right: left <= right,
-}
-
-
-def _exists(node: Where) -> Test:
-    wanted = node.value
-    return lambda values: bool(values) is wanted
+_COMPARISONS = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
 
 
 def _element(node: Where) -> Test:
@@ -387,12 +374,10 @@ def _globbed(node: Where) -> Test:
 
 
 _TESTS: dict[str, Callable[[Where], Test]] = {
-    "$eq": _equals,
-    "$ne": _negated(_equals),
-    "$in": _is_in,
+    **dict.fromkeys(("$eq", "$in"), _is_one_of),
+    **dict.fromkeys(("$ne", "$nin"), _negated(_is_one_of)),
     LISTED: _is_listed,
-    "$nin": _negated(_is_in),
-    "$exists": _exists,
+    "$exists": lambda node: lambda values: bool(values) is node.value,
     "$match": _element,
     "$glob": _globbed,
     **dict.fromkeys(ORDERING, _orders),

@@ -11,7 +11,6 @@ class ApiError(Exception):
 
 
 def bad_request(message: str) -> ApiError:
-    """Build a 400."""
     return ApiError(400, message)
 
 

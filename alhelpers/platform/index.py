@@ -70,15 +70,11 @@ class Lookup:
         return len(self.ranges) == 1 and self.ranges[0].sql == POINT
 
 
-# --------------------------------------------------------------------------------------------------- documents
-
-
 class _TooLarge(Exception):
     """The document exceeds the limits, or holds values that SQLite compares differently."""
 
 
 def entries(kind: str, scope: str | None, document: Mapping[str, Any]) -> set[Entry]:
-    """List the index entries of a document."""
     if kind not in KINDS or scope is None:
         return set()
     found: set[Entry] = set()
@@ -96,15 +92,13 @@ def _collect(found: set[Entry], kind: str, scope: str, path: str, value: Any, de
         return
     if len(found) > MAX_ENTRIES or depth > MAX_DEPTH:
         raise _TooLarge
+    if isinstance(value, dict | list) and path.count(".") >= MIN_CONTAINER:
+        found.add((code(kind, scope, path, "container"), 0))
     if isinstance(value, dict):
-        if path.count(".") >= MIN_CONTAINER:
-            found.add((code(kind, scope, path, "container"), 0))
         for key, inner in value.items():
             if "." not in key:
                 _collect(found, kind, scope, f"{path}.{key}", inner, depth + 1)
     elif isinstance(value, list):
-        if path.count(".") >= MIN_CONTAINER:
-            found.add((code(kind, scope, path, "container"), 0))
         for element in value:
             if isinstance(element, list):
                 # A path looks into one level of arrays; what lies deeper only a $match can see.
@@ -112,16 +106,10 @@ def _collect(found: set[Entry], kind: str, scope: str, path: str, value: Any, de
             else:
                 _collect(found, kind, scope, path, element, depth + 1)
     else:
-        found.add(_entry(kind, scope, path, value))
-
-
-def _entry(kind: str, scope: str, path: str, value: Any) -> Entry:
-    if len(path) > MAX_PATH:
-        raise _TooLarge
-    stored = stored_value(value)
-    if stored is None:
-        raise _TooLarge
-    return code(kind, scope, path, stored[0]), stored[1]
+        stored = stored_value(value)
+        if stored is None or len(path) > MAX_PATH:
+            raise _TooLarge
+        found.add((code(kind, scope, path, stored[0]), stored[1]))
 
 
 def stored_value(value: Any) -> tuple[str, Any] | None:
@@ -167,8 +155,6 @@ def overflow(kind: str, scope: str) -> int:
     """Return the path code of the documents that are too large to be indexed."""
     return code(kind, scope, "", "overflow")
 
-
-# -------------------------------------------------------------------------------------------------- conditions
 
 _TYPES = ("string", "date", "number", "bool", "null", "container")
 _ORDER = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}

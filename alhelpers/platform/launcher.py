@@ -27,6 +27,7 @@ from .errors import StateFolderBusy
 from .folder import lock_folder, server_json
 from .page.session import link_key
 from .server import API, LOOPBACK, UPLOAD_LIMIT, Server
+from .starting import python_path
 
 LAUNCH_SECONDS = 60.0
 
@@ -237,8 +238,6 @@ def ensure(state_dir: str | os.PathLike[str]) -> Platform:
 
 
 def _spawn(folder: Path) -> Platform:
-    # The child must find this package, installed or not.
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", __package__, "--state-dir", str(folder), "--stop-with-clients"]
     with open(folder / "server.log", "ab") as log:
         known = log.tell()
@@ -248,7 +247,7 @@ def _spawn(folder: Path) -> Platform:
             stdout=subprocess.PIPE,
             stderr=log,
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": path},
+            env=os.environ | {"PYTHONPATH": python_path()},
             start_new_session=True,
         )
     # It prints a line once it serves; if it fails, its output is closed instead.

@@ -4,6 +4,7 @@ Conditions on columns become SQL, the index of values proposes documents for sel
 tested document by document.
 """
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any
 from . import dql, index, vectors
 from .conditions import COLUMNS, Conditions
 from .errors import bad_request, not_emulated
-from .store import Row, Store
+from .store import Document, Row, Store
 from .validation import check_whole_number
 
 MAX_PAGE = 1000
@@ -35,7 +36,6 @@ ALIASES: dict[str, dict[str, str]] = {
     "dpks": {"dpkName": "name"},
 }
 
-_SQL_ORDER = {"$gt": "gt", "$gte": "gte", "$lt": "lt", "$lte": "lte"}
 _SORT_WORDS = {"ascending": False, "descending": True, "asc": False, "desc": True, 1: False, -1: True}
 
 
@@ -78,7 +78,8 @@ def search(store: Store, kind: str, query: Any, **fields: Any) -> Page:
     """
     page, size, order = _paging(query)
     plan = plan_for(store, kind, query, **fields)
-    if not plan.rest and plan.euclid is None and not plan.places and _by_id(order):
+    by_id = not order or order[0][0] == "id"
+    if not plan.rest and plan.euclid is None and not plan.places and by_id:
         return _page_in_sql(store, plan, page, size, descending=not order or order[0][1])
     rows = list(matching(store, plan))
     if not order and plan.euclid is None and not plan.places:
@@ -115,6 +116,11 @@ def matching(store: Store, plan: Plan) -> Iterator[Row]:
 def everything(store: Store, kind: str, query: Any, **fields: Any) -> list[Row]:
     """List all rows that satisfy a query's filter and join, whatever its page."""
     return list(matching(store, plan_for(store, kind, query, **fields)))
+
+
+def documents(store: Store, kind: str, query: Any, **fields: Any) -> list[Document]:
+    """List the documents of all rows like :func:`everything`, parsed and free to change."""
+    return [json.loads(row.doc) for row in everything(store, kind, query, **fields)]
 
 
 def plan_for(store: Store, kind: str, query: Any, **fields: Any) -> Plan:
@@ -197,8 +203,8 @@ def _as_sql(node: dql.Where, plan: Plan) -> bool:
             return False
         plan.where.on(column, "", wanted)
         return True
-    if node.operator in _SQL_ORDER and column == "id" and isinstance(node.value, str):
-        plan.where.on("id", _SQL_ORDER[node.operator], node.value)
+    if node.operator in dql.ORDERING and column == "id" and isinstance(node.value, str):
+        plan.where.on("id", node.operator.removeprefix("$"), node.value)
         return True
     return False
 
@@ -219,11 +225,7 @@ def _prefix(column: str, node: dql.Where, plan: Plan) -> bool:
 
 def _plain(path: str, value: Any) -> bool:
     """Return whether equality with this value is equality of text: no pattern, and no date in another spelling."""
-    return (
-        isinstance(value, str)
-        and not (path in dql.WILDCARD_FIELDS and "*" in value)
-        and dql.instant(value) is None
-    )
+    return isinstance(value, str) and not dql.is_pattern(path, value) and dql.instant(value) is None
 
 
 def _add_join(store: Store, join: Any, plan: Plan) -> None:
@@ -364,10 +366,6 @@ def _paging(query: Any) -> tuple[int, int, list[tuple[str, bool]]]:
 def _whole(query: Mapping[str, Any], name: str, default: int) -> int:
     value = query.get(name, default)
     return default if value is None else check_whole_number(name, value)
-
-
-def _by_id(order: list[tuple[str, bool]]) -> bool:
-    return not order or order[0][0] == "id"
 
 
 def _page_in_sql(store: Store, plan: Plan, page: int, size: int, descending: bool) -> Page:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .api import Call, Raw, Route, listed, one, paged
+from .api import Call, Handler, Raw, Route, listed, one, paged
 from .query import search
 from .store import Document, Store, created, now
 from .validation import require
@@ -35,7 +35,6 @@ class Resource:
     delete: Callable[[Store, str], Any] | None = None
     query: Callable[[Call], dict[str, Any]] | None = None
     listing: Callable[[Call], dict[str, Any]] | None = None
-    label: str | None = None
     answer: Callable[[Call, str], Any] | None = None
     methods: tuple[str, ...] = ("PATCH",)
 
@@ -56,16 +55,28 @@ class Resource:
         """Answer with the document whose id is in the path."""
         return self._answer(call, call.params["id"])
 
+    def at(self, method: str, name: str, action: Callable[[Call, Document], Any]) -> Route:
+        """Build the route of an action on one document: it answers with the result, or if that is None the document."""
+        return Route(method, f"{self.path}/{{id}}/{name}", self.doing(action))
+
+    def doing(self, action: Callable[[Call, Document], Any]) -> Handler:
+        """Build the handler that passes the document whose id is in the path to a function."""
+
+        def handler(call: Call) -> Any:
+            document = call.store.get(self.kind, call.params["id"])
+            result = action(call, document)
+            return self._answer(call, document["id"]) if result is None else result
+
+        return handler
+
     def _answer(self, call: Call, document_id: str) -> Any:
-        return (
-            self.answer(call, document_id) if self.answer else one(call, self.kind, document_id, self.label)
-        )
+        return self.answer(call, document_id) if self.answer else one(call, self.kind, document_id)
 
     def _create(self, call: Call) -> Any:
         return self._answer(call, self.create(call, require(call.body))["id"])
 
     def _update(self, call: Call) -> Any:
-        self.update(call, call.store.get(self.kind, call.params["id"], self.label), require(call.body))
+        self.update(call, call.store.get(self.kind, call.params["id"]), require(call.body))
         return self._answer(call, call.params["id"])
 
     def _delete(self, call: Call) -> Document:
@@ -114,8 +125,7 @@ def plain(
         write(call, document | {"updatedAt": now()}, body)
 
     def delete(store: Store, document_id: str) -> None:
-        store.row(kind, document_id, label)
+        store.row(kind, document_id)
         store.delete(kind, id=document_id)
 
-    label = kind.replace("_", " ").rstrip("s")
-    return Resource(kind, path, create, update, delete, label=label, **limits)
+    return Resource(kind, path, create, update, delete, **limits)

@@ -282,15 +282,10 @@ class Server:
 
     def _endpoint(self, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def endpoint(request: web.Request) -> web.Response:
-            body = await read_body(request)
-            return await self._answer(route.handler, request, body)
+            answer = await self._on_state(route.handler, request, await read_body(request))
+            return web.Response(text=answer.text, headers=answer.headers, content_type="application/json")
 
         return endpoint
-
-    async def _answer(self, handler: Callable[[Call], Any], request: web.Request, body: Any) -> web.Response:
-        """Run a handler on the state thread, as one transaction, and send what it returns."""
-        answer = await self._on_state(handler, request, body)
-        return web.Response(text=answer.text, headers=answer.headers, content_type="application/json")
 
     async def _on_state(self, handler: Callable[[Call], Any], request: web.Request, body: Any) -> Raw:
         loop = asyncio.get_running_loop()
@@ -356,7 +351,7 @@ class Server:
         if not isinstance(pid, int) or not 0 < pid < 1 << 31 or not isinstance(created, int | float):
             raise bad_request(f"a client is {{'pid': number, 'createTime': seconds}}, got {body!r}")
         if self.stopped.is_set():
-            raise ApiError(409, "this server is about to stop: start another one")
+            raise ApiError(409, STOPPING)
         with contextlib.suppress(psutil.NoSuchProcess):
             self._clients.append(psutil.Process(pid))
         self._deadline = time.monotonic() + LAST_CLIENT

@@ -39,6 +39,13 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
+def python_path() -> str:
+    """Return the PYTHONPATH with which a new process finds this package, installed or not."""
+    return os.pathsep.join(
+        filter(None, (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")))
+    )
+
+
 class Forked:
     """A forked worker, with the parts of asyncio's ``Process`` that the dispatcher uses."""
 

@@ -27,7 +27,7 @@ from .conditions import COLUMNS, Conditions, column_of, column_value
 from .database import VERSION, open_database
 from .errors import bad_request, not_found
 from .events import Event
-from .validation import check_metadata
+from .validation import check_metadata, require
 
 logger = logging.getLogger(__name__)
 
@@ -176,19 +176,17 @@ class Store:
     def row(self, kind: str, document_id: str, label: str | None = None) -> Row:
         """Return a document as stored, or raise a 404 that calls it `label`."""
         if not isinstance(document_id, str):
-            raise bad_request(
-                f"the id of a {label or kind.rstrip('s')} must be a string, got {document_id!r}"
-            )
+            raise bad_request(f"the id of a {label or label_of(kind)} must be a string, got {document_id!r}")
         found = self._database.execute(
             "SELECT id, scope, parent, blob, doc FROM documents WHERE id = ? AND kind = ?",
             (document_id, kind),
         ).fetchone()
+        label = label or label_of(kind)
         if found is None and not is_id(document_id) and len(document_id) != 12:
             # Twelve characters are an id of the hosted platform as well.
-            kind = label or kind.rstrip("s")
-            raise bad_request(f"{kind} not found: {document_id!r} is not an id of 24 hexadecimal digits")
+            raise bad_request(f"{label} not found: {document_id!r} is not an id of 24 hexadecimal digits")
         if found is None:
-            raise not_found(label or kind.rstrip("s"), document_id)
+            raise not_found(label, document_id)
         return Row._make(found)
 
     def get(self, kind: str, document_id: str, label: str | None = None) -> dict[str, Any]:
@@ -272,10 +270,15 @@ class Store:
     def check_new_name(self, kind: str, name: str, **scope: str) -> None:
         """Refuse a name that another document of the kind has in a project."""
         if self.first(kind, name=name, **scope):
-            label, (project_id,) = kind.replace("_", " ").rstrip("s"), scope.values()
+            (project_id,) = scope.values()
             raise bad_request(
-                f"a {label} named {name!r} exists in project {project_id}: get it, or choose another name"
+                f"a {label_of(kind)} named {name!r} exists in project {project_id}: get it, or choose another name"
             )
+
+    def check_rename(self, kind: str, document: Document, body: Document, **scope: str) -> None:
+        """Refuse a request that gives a document an empty name, or one that another document has in a project."""
+        if body.get("name", document["name"]) != document["name"]:
+            self.check_new_name(kind, require(body, "name")["name"], **scope)
 
     def parsed(self, row: Row) -> Any:
         """Parse a row for reading only; the same text is parsed once."""
@@ -303,7 +306,7 @@ class Store:
             old = before.get(document_id, set())
             self._unindex(document_id, old - fresh)
             added += [(path, value, document_id) for path, value in fresh - old]
-        added.sort(key=_sort_key)
+        added.sort(key=lambda entry: (entry[0], entry[2]))  # neighbours in the index, one after the other
         for start in range(0, len(added), ENTRIES_AT_ONCE):
             # One statement for many rows: each step of a statement hands the interpreter to another thread and back.
             part = added[start : start + ENTRIES_AT_ONCE]
@@ -346,19 +349,12 @@ class Store:
 
     def ids_in(self, ranges: Iterable[index.Range]) -> set[str]:
         """List the ids of the documents that have an entry in one of the ranges."""
-        found: set[str] = set()
-        for part in ranges:
-            found.update(
-                document_id
-                for (document_id,) in self._database.execute(
-                    f"SELECT id FROM entries WHERE {part.sql}", part.values
-                )
-            )
-        return found
+        query = "SELECT id FROM entries WHERE "
+        rows = (self._database.execute(query + part.sql, part.values) for part in ranges)
+        return {document_id for found in rows for (document_id,) in found}
 
-    def ids_in_all(self, points: Iterable[index.Range]) -> set[str]:
+    def ids_in_all(self, points: list[index.Range]) -> set[str]:
         """List the ids of the documents that have an entry at each of some points."""
-        points = list(points)
         # SQLite merges lists that are in order already, as those of points are.
         query = " INTERSECT ".join(f"SELECT id FROM entries WHERE {part.sql}" for part in points)
         values = [value for part in points for value in part.values]
@@ -461,9 +457,9 @@ def _text(document: Mapping[str, Any]) -> str:
         raise bad_request(f"NaN and infinite numbers cannot be stored: {error}") from error
 
 
-def _sort_key(entry: tuple[int, Any, str]) -> tuple[int, str]:
-    """Sort entries so that neighbours in the index are written one after the other."""
-    return entry[0], entry[2]
+def label_of(kind: str) -> str:
+    """Return what messages call one document of a kind."""
+    return "ontology" if kind == "ontologies" else kind.replace("_", " ").rstrip("s")
 
 
 def now() -> str:
@@ -477,6 +473,10 @@ def created(user: str) -> dict[str, str]:
     return {"creator": user, "createdAt": time, "updatedAt": time}
 
 
+def signed(user: str) -> dict[str, str]:
+    """Return the fields of a new document that record also who has changed it last."""
+    return created(user) | {"updatedBy": user}
+
+
 def is_id(value: str) -> bool:
-    """Return whether a text has the form of an id."""
     return len(value) == 24 and set(value) <= set("0123456789abcdef")

@@ -31,11 +31,6 @@ async def read_body(request: web.Request, limit: int | None = None) -> Any:
         raise bad_request(f"the request's body is not valid JSON: {error}") from error
 
 
-def is_form(content_type: str) -> bool:
-    """Return whether a Content-Type header announces a multipart form."""
-    return content_type.lower().startswith("multipart/")
-
-
 async def receive(
     chunks: AsyncIterator[bytes], content_type: str, incoming: Path, limit: int
 ) -> tuple[dict[str, str], int]:

@@ -10,10 +10,13 @@ from .errors import ApiError, bad_request
 MAX_DIGITS = 308
 # A field has one type in all requests, so that a wrong one is refused in one place.
 TEXT_LISTS = ("projects", "projectIds", "ontologyIds", "keys", "datasetsIds")
-LISTS = (*TEXT_LISTS, "labels", "artifacts", "roots", "labelsNode", "nodes", "variables", "connections")
+LISTS = (
+    *(*TEXT_LISTS, "labels", "artifacts", "roots", "labelsNode", "dependencies"),
+    *("nodes", "variables", "connections", "startNodes"),
+)
 OBJECTS = (
     *("metadata", "configuration", "settings", "context", "components", "app", "uiSettings"),
-    *("updateQuery", "itemsQuery", "cloneDatasetParams", "mergeDatasetParams"),
+    *("updateQuery", "itemsQuery", "cloneDatasetParams", "mergeDatasetParams", "customInstallation"),
 )
 SHAPES: dict[str, type] = dict.fromkeys(LISTS, list) | dict.fromkeys(OBJECTS, dict)
 
@@ -47,10 +50,11 @@ def whole_number(query: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def check_whole_number(name: str, value: Any, least: int = 0) -> int:
-    """Check a whole number in a body."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise bad_request(f"{name!r} must be a whole number, {least} or more, got {value!r}")
+def check_whole_number(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
+    fits = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    if not fits or (most is not None and value > most):
+        words = f", {least} or more" if most is None else f" from {least} to {most}"
+        raise bad_request(f"{name!r} must be a whole number{words}, got {value!r}")
     return value
 
 
@@ -61,7 +65,6 @@ def check_different(what: str, values: list[Any], status: int = 400) -> None:
 
 
 def check_ids(name: str, value: Any) -> list[str]:
-    """Check a list of ids in a body."""
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise bad_request(f"{name!r} must be a list of ids, got {value!r}")
     return value

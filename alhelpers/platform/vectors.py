@@ -63,7 +63,7 @@ def _parse(store: Store, value: dict[str, Any]) -> Euclid:
         )
     target = given["input"]
     if isinstance(target, str):
-        target = store.get("feature_vectors", target, "feature vector")["value"]
+        target = store.get("feature_vectors", target)["value"]
     close = dql.compile_filter(dql.parse({DISTANCE: given.get("$euclidFilter") or {}}))
     order = given.get("$euclidSort") or {}
     if not isinstance(order, dict) or order.keys() - {DISTANCE}:

@@ -28,7 +28,7 @@ from .errors import ApiError
 from .events import Event
 from .logs import Logs
 from .services.executions import jobs
-from .starting import Forked, Starter, end_output
+from .starting import Forked, Starter, end_output, python_path
 from .store import now
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,6 @@ GRACE = 3.0
 LONGEST_WAIT = 60.0
 # A longer line of a process's standard error is logged in pieces.
 LONGEST_LINE = 1 << 16
-PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 Change = Callable[[Callable[[Call], Any]], Awaitable[Any]]
 
@@ -208,7 +207,7 @@ class Dispatcher:
             worker = self._worker_of(service_id)
             if worker is not None and worker.busy:
                 self._assign(worker)
-            elif not self._has_capacity():
+            elif self._working() >= self.limit + self._extra:
                 short = True
             elif worker is not None:
                 self._assign(worker)
@@ -221,9 +220,6 @@ class Dispatcher:
             each for each in self._workers.values() if each.service_id == service_id and not each.retired
         )
         return next(found, None)
-
-    def _has_capacity(self) -> bool:
-        return self._working() < self.limit + self._extra
 
     def _working(self) -> int:
         return sum(worker.busy for worker in self._workers.values())
@@ -306,9 +302,8 @@ class Dispatcher:
         sdk.mkdir(mode=0o700)
         write_private(sdk / "cookie.json", self._cookie(sdk))
         local = "127.0.0.1,localhost"
-        path = os.pathsep.join(filter(None, (str(PACKAGE_ROOT), os.environ.get("PYTHONPATH"))))
         environment = self._starter.shared(os.environ) | {
-            **{"DATALOOP_PATH": str(sdk), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+            **{"DATALOOP_PATH": str(sdk), "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"},
             **{"NO_PROXY": local, "no_proxy": local},
         }
         worker.process = await self._starter.start(home, environment)
@@ -358,27 +353,28 @@ class Dispatcher:
             await self._settle([message["id"]], lambda call: jobs.record_end(call, message))
             self._release(worker, message["id"])
 
-    async def _run_execution(self, worker: Worker, execution_id: str) -> None:
+    async def _run_execution(self, worker: Worker, execution_id: str) -> bool:
+        """Start an execution on a worker; return whether it may still run."""
         job = await self._change(lambda call: jobs.start(call, execution_id, worker.folder.name))
         if job is None:
-            worker.retired = worker.retired and not worker.single_use
-            self._release(worker, execution_id)
-            return
+            return False
         worker.functions[execution_id] = job["functionName"]
         seconds = job["executionTimeout"]
         worker.running[execution_id] = asyncio.get_running_loop().call_later(
             seconds, lambda: self._create_task(self._time_out(execution_id, seconds))
         )
         worker.send("run", job=job)
+        return True
 
     async def _run_or_fail(self, worker: Worker, execution_id: str) -> None:
         try:
-            await self._run_execution(worker, execution_id)
+            if await self._run_execution(worker, execution_id):
+                return
         except Exception as error:
             logger.exception("the execution %s cannot be started", execution_id)
             await self._fail_execution(execution_id, error)
-            worker.retired = worker.retired and not worker.single_use
-            self._release(worker, execution_id)
+        worker.retired = worker.retired and not worker.single_use
+        self._release(worker, execution_id)
 
     async def _fail_execution(self, execution_id: str, error: Exception) -> None:
         """Fail an execution that the platform itself cannot run on."""
@@ -506,7 +502,6 @@ class Dispatcher:
         self.logged = asyncio.Event()
 
     async def wait_for_log(self, grown: asyncio.Event, seconds: float) -> None:
-        """Wait until a log has grown, or for some seconds."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(grown.wait(), seconds)
 

@@ -354,7 +354,8 @@ def test_logs(service, run, capsys):
     assert lines[1].endswith(" 77")
     execution.logs()
     assert "logged 77" in capsys.readouterr().out
-    assert "logged 78" in log_of(service, text="logged 78") and "77" not in log_of(service, text="logged 78")
+    found = log_of(service, text="logged 78")
+    assert "logged 78" in found and "logged 77" not in found
     assert log_of(service, start=other.created_at).count("[Start]") == 1
     followed = io.StringIO()
     with contextlib.redirect_stdout(followed):

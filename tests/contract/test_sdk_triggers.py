@@ -194,5 +194,5 @@ def test_a_cron_trigger_of_a_pipeline(dl, platform, project, dataset):
 
 def test_the_clock_only_moves_ahead(platform):
     for seconds in (-1, "1", None, True, 1e300):
-        with pytest.raises(ConnectionError, match=r"was refused \(400\): .*a clock moves ahead"):
+        with pytest.raises(ConnectionError, match=r"refused \(400\)"):
             call(platform, "POST", "/local/clock", {"seconds": seconds})

@@ -92,10 +92,6 @@ def _mask(coordinates: Any) -> Shape:
     return {"kind": "mask", "at": (0.0, 0.0)}
 
 
-def _note(coordinates: Any) -> Shape:
-    return _box(coordinates["box"]) | {"kind": "note"}
-
-
 def _mask_text(coordinates: Any) -> str:
     return coordinates["data"] if isinstance(coordinates, dict) else coordinates
 
@@ -127,5 +123,5 @@ _DRAWERS: dict[str, Callable[[Any], Shape]] = {
     "point": _mark,
     "ellipse": _ellipse,
     "binary": _mask,
-    "note": _note,
+    "note": lambda coordinates: _box(coordinates["box"]) | {"kind": "note"},
 }

@@ -67,9 +67,6 @@ def _given(nodes: list[dict[str, Any]]) -> Places | None:
     return places
 
 
-# ------------------------------------------------------------------------------------------- a layout of our own
-
-
 def _layered(nodes: list[str], edges: list[Edge]) -> tuple[Places, list[list[Point]]]:
     """Place each node one column right of its predecessors, cycles aside; long edges get a point in each column."""
     columns = _columns(nodes, edges)
@@ -136,9 +133,6 @@ def _forwards(nodes: list[str], after: dict[str, list[str]]) -> list[str]:
                 seen.add(target)
                 path.append((target, iter(after[target])))
     return finished[::-1]
-
-
-# --------------------------------------------------------------------------------------------------------- edges
 
 
 def _edges(edges: list[Edge], places: Places, lanes: list[list[Point]]) -> list[dict[str, Any]]:

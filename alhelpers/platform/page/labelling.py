@@ -14,17 +14,15 @@ OPEN = "open"
 def task(call: Call) -> dict[str, Any]:
     row = call.store.row("tasks", call.params["task_id"])
     shown = call.store.parsed(row)
-    rows = call.store.find("assignments", taskId=row.id, limit=MAX_ASSIGNMENTS)
-    assignments = {one.id: call.store.parsed(one) for one in rows}
+    found = call.store.find_all("assignments", taskId=row.id, limit=MAX_ASSIGNMENTS)
+    assignments = {one["id"]: one for one in found}
     only = {name: call.query.get(name, "") for name in ("status", "assignment")}
     paging, places = views.listing(call, "task_items", "id", **_places(row.id, assignments, only))
     colours = views.label_colours(call, shown["datasetId"])
+    dataset = (views.name_of(call, "datasets", shown["datasetId"]), f"/datasets/{shown['datasetId']}")
     return {
         "task": shown,
-        "crumbs": [
-            *views.project_crumbs(call, row.scope),
-            *_dataset_crumb(call, shown["datasetId"]),
-        ],
+        "crumbs": [*views.project_crumbs(call, row.scope), dataset],
         "actions": actions_of(shown),
         "counts": _counts(shown),
         "assignments": list(assignments.values()),
@@ -43,11 +41,6 @@ def _places(task_id: str, assignments: dict[str, Any], only: dict[str, str]) -> 
     if only["status"] == OPEN:
         return {"group": groups, "status__missing": True}
     return {"group": groups} | ({"status": only["status"]} if only["status"] else {})
-
-
-def _dataset_crumb(call: Call, dataset_id: str) -> list[views.Crumb]:
-    name = views.name_of(call, "datasets", dataset_id)
-    return [(name, f"/datasets/{dataset_id}")] if name else []
 
 
 def _card(
@@ -90,21 +83,21 @@ def item(call: Call) -> dict[str, Any]:
 
 def _of_item(call: Call, item_id: str) -> list[dict[str, Any]]:
     """List the tasks of an item, with its status and the statuses of each."""
-    found = []
-    for place in members.of_item(call.store, item_id)[:50]:
-        row = call.store.first("tasks", id=place["taskId"])
-        if row is not None:
-            task = call.store.parsed(row)
-            found.append(
-                {
-                    "task": row.id,
-                    "name": task["name"],
-                    "status": place["status"],
-                    "assignment": place["assignmentId"],
-                    "actions": actions_of(task),
-                }
-            )
-    return found
+    places = [
+        (place, call.store.find_one("tasks", id=place["taskId"]))
+        for place in members.of_item(call.store, item_id)[:50]
+    ]
+    return [
+        {
+            "task": task["id"],
+            "name": task["name"],
+            "status": place["status"],
+            "assignment": place["assignmentId"],
+            "actions": actions_of(task),
+        }
+        for place, task in places
+        if task is not None
+    ]
 
 
 def set_status(call: Call) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 from aiohttp import web
 
 from ..api import Call, Raw
-from ..auth import Credentials
+from ..auth import Credentials, equal
 from ..errors import ApiError, bad_request, not_found
 from ..logs import Logs
 from ..uploads import FORM_LIMIT, read_body
@@ -33,9 +33,7 @@ POLICY = (
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -108,8 +106,6 @@ class Pages:
         router.add_post("/login", self._login)
         router.add_post("/logout", self._logout)
 
-    # ------------------------------------------------------------------------------------------------ log-in
-
     async def serve(self, request: web.Request, handler: Handler, known: set[Any]) -> web.StreamResponse:
         """Handle a request or ask for the token, and add the security headers; `known` are logged in connections."""
         logged_in = self._is_logged_in(request)
@@ -175,12 +171,10 @@ class Pages:
         """Read a form that only a page of this session can have sent."""
         form, cookie = await _form(request), _cookie(request)
         token = form.get("form_token", "")
-        if cookie is not None and not session.is_form_token(self.credentials, cookie, token):
+        if cookie is not None and not equal(token, session.form_token(self.credentials, cookie)):
             message = "this form is not from this page, or from before a new log-in: load the page again"
             raise ApiError(403, message)
         return form
-
-    # --------------------------------------------------------------------------------------------------- pages
 
     def _page(self, template: str, view: View) -> Handler:
         async def page(request: web.Request) -> web.Response:
@@ -233,8 +227,6 @@ class Pages:
     async def _style(self, request: web.Request) -> web.Response:
         headers = {"Cache-Control": "private, max-age=300"}
         return web.Response(text=self.style, content_type="text/css", charset="utf-8", headers=headers)
-
-    # --------------------------------------------------------------------------------------------------- bytes
 
     async def _content(self, request: web.Request) -> web.StreamResponse:
         """Send an item's bytes: images to be shown, other files to be saved."""

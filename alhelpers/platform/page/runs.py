@@ -36,26 +36,21 @@ def mood(status: Any) -> str:
     return "plain"
 
 
-# ------------------------------------------------------------------------------------------------------- models
-
-
 def model(call: Call) -> dict[str, Any]:
     row = call.store.row("models", call.params["model_id"])
     shown = call.store.parsed(row)
     mine = {"projectId": row.scope, "model": row.id}
-    newest = call.store.find("executions", order="-id", limit=MAX_MODEL_EXECUTIONS, **mine)
-    samples = call.store.find("metrics", modelId=row.id, limit=MAX_SAMPLES)
     return {
         "model": shown,
         "crumbs": project_crumbs(call, row.scope),
         "tags": [str(tag) for tag in as_list(shown.get("tags"))],
         "labels": [str(label) for label in as_list(shown.get("labels"))],
         "log": shown["statusLogs"][-MAX_LOG:],
-        "figures": charts.figures(call.store.parsed(one) for one in samples),
+        "figures": charts.figures(call.store.find_all("metrics", modelId=row.id, limit=MAX_SAMPLES)),
         "lineage": _lineage(call, shown),
         "evaluations": _evaluations(call, shown),
         "artifacts": _artifacts(call, shown),
-        "executions": [call.store.parsed(one) for one in newest],
+        "executions": call.store.find_all("executions", order="-id", limit=MAX_MODEL_EXECUTIONS, **mine),
         "executions_total": call.store.count("executions", **mine),
     }
 
@@ -68,8 +63,7 @@ def _lineage(call: Call, model: dict[str, Any]) -> list[dict[str, Any]]:
         _link(call, "App's package", "dpks", app.get("dpkId"), linked=False),
         _link(call, "Cloned from", "models", _source(model)),
     ]
-    clones = call.store.find("models", projectId=model["projectId"], limit=1000)
-    for clone in (call.store.parsed(row) for row in clones):
+    for clone in call.store.find_all("models", projectId=model["projectId"], limit=1000):
         if _source(clone) == model["id"]:
             found.append(_link(call, "Cloned to", "models", clone["id"]))
     return [one for one in found if one]
@@ -122,16 +116,12 @@ def _artifacts(call: Call, model: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-# ---------------------------------------------------------------------------------------------------- pipelines
-
-
 def pipeline(call: Call) -> dict[str, Any]:
     row = call.store.row("pipelines", call.params["pipeline_id"])
     shown = call.store.parsed(row)
     # A reset restarts the counters and keeps earlier cycles.
     since = {"pipelineId": row.id, "id__gt": shown.get("countedFrom") or ""}
-    newest = call.store.find("cycles", order="-id", limit=MAX_CYCLES, **since)
-    counted = [call.store.parsed(one) for one in newest]
+    counted = call.store.find_all("cycles", order="-id", limit=MAX_CYCLES, **since)
     paging, rows = listing(call, "cycles", pipelineId=row.id)
     return {
         "pipeline": shown,
@@ -154,7 +144,6 @@ def cycle(call: Call) -> dict[str, Any]:
     whole = call.store.parsed(pipeline_row)
     crumbs = [*project_crumbs(call, pipeline_row.scope), (whole["name"], f"/pipelines/{pipeline_row.id}")]
     mine = {"projectId": pipeline_row.scope, "cycle": row.id}
-    found = call.store.find("executions", limit=MAX_EXECUTIONS, **mine)
     return {
         "cycle": shown,
         "pipeline": whole,
@@ -162,7 +151,7 @@ def cycle(call: Call) -> dict[str, Any]:
         "graph": drawn(whole, _counts([shown])),
         "opens": _opens(call, whole),
         "node_names": {str(node.get("id")): str(node.get("name")) for node in shown["nodes"]},
-        "executions": [call.store.parsed(one) for one in found],
+        "executions": call.store.find_all("executions", limit=MAX_EXECUTIONS, **mine),
         "executions_total": call.store.count("executions", **mine),
         "live": mood(shown.get("status")) == "busy",
     }

@@ -4,12 +4,10 @@ The cookie is not the API's token: a browser sends cookies of 127.0.0.1 to all p
 them. Sessions are not stored; cookies are signed with the state folder's secret.
 """
 
-import hashlib
-import hmac
 import secrets
 import time
 
-from ..auth import Credentials
+from ..auth import Credentials, equal, sign
 
 LIFETIME = 7 * 24 * 3600
 COOKIE = "alhelpers-page"
@@ -24,7 +22,7 @@ def is_key(credentials: Credentials, offered: str) -> bool:
     """Check, in constant time, for the key of the link, the API's token, or the secret."""
     known = (link_key(credentials.token), credentials.token, credentials.secret)
     # A list, not a generator: all are compared, whichever matches.
-    return any([_equal(offered, one) for one in known])
+    return any([equal(offered, one) for one in known])
 
 
 def new_session(credentials: Credentials) -> str:
@@ -34,7 +32,7 @@ def new_session(credentials: Credentials) -> str:
 
 def is_session(credentials: Credentials, cookie: str) -> bool:
     value, _, signature = cookie.rpartition(".")
-    genuine = _equal(signature, _sign(credentials.secret, "session " + value))
+    genuine = equal(signature, _sign(credentials.secret, "session " + value))
     return genuine and int(value.partition(".")[0]) > time.time()
 
 
@@ -43,15 +41,5 @@ def form_token(credentials: Credentials, cookie: str) -> str:
     return _sign(credentials.secret, "form " + cookie)
 
 
-def is_form_token(credentials: Credentials, cookie: str, offered: str) -> bool:
-    """Check that a form comes from a page of this session."""
-    return _equal(offered, form_token(credentials, cookie))
-
-
 def _sign(key: str, text: str) -> str:
-    content = text.encode(errors="surrogatepass")
-    return hmac.new(key.encode(), b"alhelpers page: " + content, hashlib.sha256).hexdigest()
-
-
-def _equal(offered: str, known: str) -> bool:
-    return hmac.compare_digest(offered.encode(errors="surrogatepass"), known.encode())
+    return sign(key, f"alhelpers page: {text}")

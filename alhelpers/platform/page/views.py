@@ -12,10 +12,10 @@ from urllib.parse import urlencode
 from ..api import Call
 from ..errors import bad_request, not_found
 from ..query import matching, plan_for
-from ..services.items.content import guess_type
 from ..services.items.files import locate
 from ..services.items.images import MAX_PIXELS
-from ..services.recipes.models import PALETTE
+from ..services.items.models import guess_type
+from ..services.recipes import models as recipes
 from ..store import Row
 from . import drawing
 
@@ -24,7 +24,7 @@ LISTED = 100
 MAX_FOLDERS = 300
 # The last page of a filtered list: finding it reads all pages before it.
 MAX_FILTERED = 200
-MAX_SHAPES = 300
+MAX_SHAPES, MAX_RECIPES = 300, 5
 THUMBNAIL_SHAPES = 24
 # EXIF orientations of pictures taken with the camera on its side.
 LYING = (5, 6, 7, 8)
@@ -63,8 +63,7 @@ def project(call: Call) -> dict[str, Any]:
     for kind in ("datasets", "models", "pipelines", "tasks", "executions", "apps", "services"):
         inside = _in_project(kind, row.id)
         limit = 10 if kind == "executions" else LISTED
-        newest = call.store.find(kind, order="-id", limit=limit, **inside)
-        shown[kind] = [call.store.parsed(one) for one in newest]
+        shown[kind] = call.store.find_all(kind, order="-id", limit=limit, **inside)
         shown[f"{kind}_total"] = call.store.count(kind, **inside)
     shown["datasets"] = [one | _dataset_counts(call, one["id"]) for one in shown["datasets"]]
     return shown
@@ -86,7 +85,7 @@ def dataset(call: Call) -> dict[str, Any]:
     filters = {name: call.query.get(name, "").strip() for name in ("folder", "tag", "label", "name")}
     paging, rows = _items(call, row.id, filters)
     colours = label_colours(call, row.id)
-    folders = call.store.find("items", datasetId=row.id, type="dir", hidden=False, limit=MAX_FOLDERS)
+    folders = call.store.find_all("items", datasetId=row.id, type="dir", hidden=False, limit=MAX_FOLDERS)
     cards = [card(call, one, colours) for one in rows]
     tags = {tag for one in cards for tag in one["tags"]} | {"train", "validation", "test"}
     return {
@@ -95,7 +94,7 @@ def dataset(call: Call) -> dict[str, Any]:
         "crumbs": project_crumbs(call, row.scope),
         "filters": filters,
         "filtered": any(filters.values()),
-        "folders": ["/", *sorted(call.store.parsed(one)["filename"] for one in folders)],
+        "folders": ["/", *sorted(one["filename"] for one in folders)],
         "tags": sorted(tags),
         "labels": sorted(colours),
         "items": cards,
@@ -143,8 +142,7 @@ def _items_query(filters: dict[str, str]) -> dict[str, Any]:
 
 def card(call: Call, row: Row, colours: dict[str, str]) -> dict[str, Any]:
     item = call.store.parsed(row)
-    rows = call.store.find("annotations", itemId=row.id, limit=THUMBNAIL_SHAPES)
-    found = [call.store.parsed(one) for one in rows]
+    found = call.store.find_all("annotations", itemId=row.id, limit=THUMBNAIL_SHAPES)
     drawn = picture(item, 150, found, colours)
     return {
         "id": row.id,
@@ -167,8 +165,7 @@ def item(call: Call) -> dict[str, Any]:
     shown = call.store.parsed(row)
     dataset_row = call.store.row("datasets", shown["datasetId"])
     colours = label_colours(call, dataset_row.id)
-    rows = call.store.find("annotations", itemId=row.id, limit=MAX_SHAPES)
-    found = [call.store.parsed(one) for one in rows]
+    found = call.store.find_all("annotations", itemId=row.id, limit=MAX_SHAPES)
     name = call.store.parsed(dataset_row)["name"]
     return {
         "item": shown,
@@ -192,17 +189,14 @@ def _neighbour(call: Call, row: Row, **where: Any) -> str | None:
 def _annotation(annotation: dict[str, Any], colours: dict[str, str]) -> dict[str, Any]:
     return {
         "id": annotation["id"],
-        "type": annotation.get("type"),
-        "label": annotation.get("label"),
+        **{key: annotation.get(key) for key in ("type", "label", "creator", "description")},
         "colour": label_colour(annotation.get("label"), colours),
         "confidence": _model(annotation).get("confidence"),
         "model": _model(annotation).get("name"),
         "attributes": system_of(annotation).get("attributes") or annotation.get("attributes"),
         "status": system_of(annotation).get("status"),
-        "creator": annotation.get("creator"),
         "drawn": drawing.shape(annotation) is not None,
         "messages": drawing.messages(annotation),
-        "description": annotation.get("description"),
     }
 
 
@@ -300,44 +294,23 @@ def pages(call: Call, number: int, total: int, size: int = PAGE) -> dict[str, An
 
 
 def project_crumbs(call: Call, project_id: str | None) -> list[Crumb]:
-    for row in call.store.find("projects", id=project_id):
-        return [(call.store.parsed(row)["name"], f"/projects/{row.id}")]
-    return []
+    return [(row["name"], f"/projects/{row['id']}") for row in call.store.find_all("projects", id=project_id)]
 
 
 def name_of(call: Call, kind: str, document_id: Any) -> str | None:
-    if not isinstance(document_id, str):
-        return None
-    row = call.store.first(kind, id=document_id)
-    return str(call.store.parsed(row).get("name") or row.id) if row else None
+    found = call.store.find_one(kind, id=document_id) if isinstance(document_id, str) else None
+    return str(found.get("name") or found["id"]) if found else None
 
 
 def label_colours(call: Call, dataset_id: str) -> dict[str, str]:
     """Return the colours of a dataset's labels; names of nested labels are joined by dots."""
-    dataset = call.store.parsed(call.store.row("datasets", dataset_id))
-    colours: dict[str, str] = {}
-    for recipe_id in as_list(system_of(dataset).get("recipes"))[:5]:
-        for recipe in call.store.find("recipes", id=str(recipe_id)):
-            for ontology_id in as_list(call.store.parsed(recipe).get("ontologyIds"))[:5]:
-                for ontology in call.store.find("ontologies", id=str(ontology_id)):
-                    _collect(as_list(call.store.parsed(ontology).get("roots")), "", colours)
-    return colours
-
-
-def _collect(nodes: list[Any], prefix: str, colours: dict[str, str]) -> None:
-    for node in nodes:
-        tag = prefix + str(as_dict(as_dict(node).get("value")).get("tag"))
-        colours[tag] = drawing.colour(node["value"].get("color"), _palette(tag))
-        _collect(as_list(node.get("children")), f"{tag}.", colours)
+    labels = recipes.labels_of(call.store, call.store.get("datasets", dataset_id), MAX_RECIPES)
+    return {tag: drawing.colour(label.get("color"), recipes.colour_of(tag)) for tag, label in labels}
 
 
 def label_colour(label: Any, colours: dict[str, str]) -> str:
     """Return the colour of a label, in the recipe or not."""
-    return colours.get(str(label)) or _palette(str(label))
-
-
-def _palette(tag: str) -> str:
-    return PALETTE[sum(tag.encode(errors="replace")) % len(PALETTE)]
+    return colours.get(str(label)) or recipes.colour_of(str(label))
 
 
 def tags_of(item: dict[str, Any]) -> list[str]:

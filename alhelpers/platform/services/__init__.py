@@ -21,22 +21,10 @@ from .settings import routes as settings
 from .tasks import routes as tasks
 from .triggers import routes as triggers
 
+# The collections come before the items: their paths are words where those of items are ids.
 _SERVICES = (
-    *(
-        organizations,
-        projects,
-        settings,
-        datasets,
-        recipes,
-        collections,  # before the items: its paths are words where theirs are ids
-        items,
-        annotations,
-        exports,
-        features,
-        tasks,
-        scores,
-    ),
-    *(models, apps, packages, services, executions, triggers, pipelines),
+    *(organizations, projects, settings, datasets, recipes, collections, items, annotations, exports),
+    *(features, tasks, scores, models, apps, packages, services, executions, triggers, pipelines),
 )
 ROUTES: list[Route] = [route for service in _SERVICES for route in service.ROUTES]
 

@@ -91,7 +91,6 @@ class Runner:
         return instance
 
     def run(self, job: dict[str, Any]) -> None:
-        """Run one execution and report its end."""
         CURRENT.set(job["id"])
         self.reporter.running.add(job["id"])
         self._threads[job["id"]] = threading.get_ident()
@@ -190,17 +189,13 @@ class Runner:
 def describe(error: BaseException) -> dict[str, str]:
     """Return an error's message and its stack trace, without the frames of this program."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None and __package__ in _module_of(trace):
+    while trace and trace.tb_next and __package__ in trace.tb_frame.f_globals.get("__name__", ""):
         trace = trace.tb_next
     lines = traceback.format_exception(type(error), error, trace)
     message = str(error) or type(error).__name__
     if not isinstance(error, values.ValueProblem | code.CodeError):
         message = f"{type(error).__name__}: {message}"
     return {"message": message, "error": "".join(lines)}
-
-
-def _module_of(trace: Any) -> str:
-    return trace.tb_frame.f_globals.get("__name__", "")
 
 
 def _takes_any(parameters: Any) -> bool:

@@ -6,20 +6,10 @@ from typing import Any
 
 import dtlpy as dl
 
-# The repository of each type of entity; its get() takes '<type>_id'.
-REPOSITORIES = {
-    "Dataset": "datasets",
-    "Item": "items",
-    "Annotation": "annotations",
-    "Execution": "executions",
-    "Task": "tasks",
-    "Assignment": "assignments",
-    "Service": "services",
-    "Package": "packages",
-    "Project": "projects",
-    "Recipe": "recipes",
-    "Model": "models",
-}
+# The types of entities: the SDK's repository '<type>s' has a get() that takes '<type>_id'.
+ENTITIES = frozenset(
+    "Dataset Item Annotation Execution Task Assignment Service Package Project Recipe Model".split()
+)
 PLAIN = {"String": str, "Number": float, "Integer": int, "Float": float, "Boolean": bool}
 LARGEST_OUTPUT = 16 << 20
 
@@ -39,7 +29,7 @@ def resolve(name: str, declared: str | None, value: Any) -> Any:
     if declared.endswith("[]"):
         values = value if isinstance(value, list) else [value]
         return [resolve(name, declared[:-2], each) for each in values]
-    if declared in REPOSITORIES:
+    if declared in ENTITIES:
         return _fetch(name, declared, value)
     return _plain(name, declared, value)
 
@@ -60,7 +50,7 @@ def _fetch(name: str, kind: str, value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueProblem(f"input {name!r} must be the id of a {kind}, or {{{key!r}: id}}; got {value!r}")
     try:
-        return getattr(dl, REPOSITORIES[kind]).get(**{key: value})
+        return getattr(dl, f"{kind.lower()}s").get(**{key: value})
     except dl.exceptions.NotFound:
         if kind == "Package":
             return dl.dpks.get(dpk_id=value)

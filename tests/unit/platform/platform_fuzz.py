@@ -194,7 +194,7 @@ class World:
                 {"type": "class", "label": "x"},
                 {"type": "point", "label": "y", "coordinates": {"x": 1, "y": 2}},
             ]
-            self.attempt(self.prefixed("POST /items/{item_id}/annotations"), [{"item_id": item}, {}, labels])
+            self.attempt(self.prefixed("POST /items/{id}/annotations"), [{"id": item}, {}, labels])
         dpk = {
             "name": f"tiny-{self.random.randrange(10**6)}",
             "scope": "project",

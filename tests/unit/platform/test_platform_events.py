@@ -75,29 +75,29 @@ def test_uploads(upload):
 def test_changes_of_items(send, upload, dataset, item):
     other, _ = upload("/y.txt")
     query, metadata = {"filter": {"name": "x.txt"}, "resource": "items"}, {"metadata": {"user": {"a": 1}}}
-    send("POST", "/datasets/{dataset_id}/items/collections", {"name": "c"}, dataset_id=dataset)
+    send("POST", "/datasets/{id}/items/collections", {"name": "c"}, id=dataset)
     bulk = {"query": query, "updateQuery": {"update": metadata, "systemSpace": True}}
     split = {"itemsQuery": query, "MLSplitList": {"train": 100, "validation": 0, "test": 0}}
     for method, path, body in (
         ("PATCH", "/items/{id}", metadata),
-        ("POST", "/datasets/{dataset_id}/query", query | {"update": metadata}),
-        ("POST", "/datasets/{dataset_id}/items/bulk-update-metadata", bulk),
-        ("POST", "/datasets/{dataset_id}/items/collections/bulk-add", {"query": query, "collections": ["c"]}),
-        ("POST", "/datasets/{dataset_id}/split", split),
+        ("POST", "/datasets/{id}/query", query | {"update": metadata}),
+        ("POST", "/datasets/{id}/items/bulk-update-metadata", bulk),
+        ("POST", "/datasets/{id}/items/collections/bulk-add", {"query": query, "collections": ["c"]}),
+        ("POST", "/datasets/{id}/split", split),
     ):
-        told = send(method, path, body, id=item, dataset_id=dataset)
+        told = send(method, path, body, id=item if path.startswith("/items") else dataset)
         assert told == [("Item", "Updated", item)], path
-    send("POST", "/items/{item_id}/annotations", {"type": "class", "label": "x"}, item_id=item)
-    told = send("POST", "/datasets/{dataset_id}/query", query | {"delete": True}, dataset_id=dataset)
+    send("POST", "/items/{id}/annotations", {"type": "class", "label": "x"}, id=item)
+    told = send("POST", "/datasets/{id}/query", query | {"delete": True}, id=dataset)
     assert [each[:2] for each in told] == [("Annotation", "Deleted"), ("Item", "Deleted")]
     assert send("DELETE", "/items/{id}", id=other) == [("Item", "Deleted", other)]
 
 
 def test_clones_are_clones_and_not_created(send, dataset, item):
     body = {"targetDatasetId": dataset, "remoteFileName": "/y.txt"}
-    told = send("POST", "/items/{item_id}/clone", body, item_id=item)
+    told = send("POST", "/items/{id}/clone", body, id=item)
     assert [each[:2] for each in told] == [("Item", "Clone")] and told[0][2] != item
-    told = send("POST", "/datasets/{dataset_id}/clone", {"name": "copy"}, dataset_id=dataset)
+    told = send("POST", "/datasets/{id}/clone", {"name": "copy"}, id=dataset)
     assert [each[:2] for each in told] == [("Dataset", "Clone"), ("Item", "Clone"), ("Item", "Clone")]
 
 
@@ -111,23 +111,23 @@ def test_datasets(send, project, dataset):
 
 def test_annotations(store, send, dataset, item):
     given = [{"type": "class", "label": "a"}, {"type": "class", "label": "b"}]
-    told = send("POST", "/items/{item_id}/annotations", given, item_id=item)
+    told = send("POST", "/items/{id}/annotations", given, id=item)
     assert actions(told, "Annotation") == ["Created", "Created"]
     first, second = (row.id for row in store.find("annotations"))
     query = {"resource": "annotations", "filter": {"id": second}}
     change = query | {"update": {"metadata": {"user": {"x": 1}}}}
     for method, path, body, action in (
         ("PUT", "/annotations/{annotation_id}", {"label": "c"}, "Updated"),
-        ("POST", "/datasets/{dataset_id}/query", change, "Updated"),
+        ("POST", "/datasets/{id}/query", change, "Updated"),
         ("DELETE", "/annotations/{annotation_id}", None, "Deleted"),
-        ("POST", "/datasets/{dataset_id}/query", query | {"delete": True}, "Deleted"),
+        ("POST", "/datasets/{id}/query", query | {"delete": True}, "Deleted"),
     ):
-        told = send(method, path, body, annotation_id=first, dataset_id=dataset)
+        told = send(method, path, body, annotation_id=first, id=dataset)
         assert actions(told, "Annotation") == [action]
 
 
 def test_vectors_go_with_the_annotation_that_they_are_of(store, send, project, item):
-    send("POST", "/items/{item_id}/annotations", {"type": "class", "label": "a"}, item_id=item)
+    send("POST", "/items/{id}/annotations", {"type": "class", "label": "a"}, id=item)
     send("POST", "/features/sets", {"name": "f", "size": 1, "entityType": "annotation", "project": project})
     vector = {"featureSetId": only(store, "feature_sets"), "entityId": only(store, "annotations")}
     send("POST", "/features/vectors", [vector | {"value": [1]}])
@@ -141,10 +141,10 @@ def test_models(store, send, project):
     model = only(store, "models")
     for method, path, body, action in (
         ("PATCH", "/ml/models/{id}", {"description": "d"}, "Updated"),
-        ("POST", "/ml/models/{model_id}/clone", {"name": "n"}, "Created"),
+        ("POST", "/ml/models/{id}/clone", {"name": "n"}, "Created"),
         ("DELETE", "/ml/models/{id}", None, "Deleted"),
     ):
-        assert actions(send(method, path, body, id=model, model_id=model), "Model") == [action]
+        assert actions(send(method, path, body, id=model), "Model") == [action]
 
 
 def test_dpks_and_apps(store, send, project):
@@ -156,11 +156,11 @@ def test_dpks_and_apps(store, send, project):
     app = only(store, "apps")
     for method, path, body, action in (
         ("PUT", "/apps/{id}", {"name": "renamed"}, "Updated"),
-        ("POST", "/apps/{app_id}/deactivate", None, "Paused"),
-        ("POST", "/apps/{app_id}/activate", None, "Resumed"),
+        ("POST", "/apps/{id}/deactivate", None, "Paused"),
+        ("POST", "/apps/{id}/activate", None, "Resumed"),
         ("DELETE", "/apps/{id}", None, "Deleted"),
     ):
-        assert ("App", action, app) in send(method, path, body, id=app, app_id=app)
+        assert ("App", action, app) in send(method, path, body, id=app)
 
 
 def test_packages(store, send, project):

@@ -1,9 +1,12 @@
 """No request fails inside the platform: short runs of the fuzzer. A long one is a benchmark, see `platform_fuzz`."""
 
+import json
 import re
 
 import pytest
 from platform_fuzz import CORPUS, Wire, World, fuzz
+
+from alhelpers.platform.services import ROUTES
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -17,6 +20,10 @@ def test_no_request_fails_inside_the_platform(tmp_path, seed):
 def test_no_request_over_http_fails(server, tmp_path):
     failures = fuzz(Wire(server.state_dir, 3, server.url, server.token), requests=400)
     assert not failures, "\n".join(failures)
+
+
+def test_the_requests_are_all_of_routes_that_there_are():
+    assert not json.loads(CORPUS.read_text()).keys() - {f"{route.method} {route.path}" for route in ROUTES}
 
 
 def test_the_requests_name_nothing_private():

@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 
 from alhelpers.platform.services.items import files
-from alhelpers.platform.services.items.content import guess_type
 from alhelpers.platform.services.items.images import make_thumbnail, read_image
-from alhelpers.platform.services.items.models import clean_path, path_fields
+from alhelpers.platform.services.items.models import clean_path, guess_type, path_fields
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])

@@ -14,7 +14,7 @@ from alhelpers.platform.services.annotations import models as annotations
 from alhelpers.platform.services.datasets import models as datasets
 from alhelpers.platform.services.items import models as items
 from alhelpers.platform.services.projects import models as projects
-from alhelpers.platform.services.tasks import assignments, members, models, reviews, statuses, workload
+from alhelpers.platform.services.tasks import assignments, members, models, statuses, workload
 from alhelpers.platform.store import Store
 
 USER = "u@example.com"
@@ -222,8 +222,8 @@ def test_an_issue_goes_back_once(world):
         statuses.change(store, task, ids[:1], "completed", USER)
         body = {"type": "class", "label": "x", "metadata": {"system": {"status": "issue"}}}
         store.put("annotations", annotations.create(store, store.get("items", ids[0]), body, USER))
-        reviews.update_tasks(store, ids[0], USER)
+        statuses.update_tasks(store, ids[0], USER)
         assert [member["status"] for member in members.of_item(store, ids[0])] == [None, None]
         statuses.change(store, task, ids[:1], "completed", USER)
-        reviews.update_tasks(store, ids[0], USER)  # the same issue still: the annotator's word stands
+        statuses.update_tasks(store, ids[0], USER)  # the same issue still: the annotator's word stands
         assert [member["status"] for member in members.of_item(store, ids[0])] == ["completed", None]

@@ -34,6 +34,7 @@ class Pretending(workers.Dispatcher):
 
     async def _run_execution(self, worker, execution_id):
         self.started.append(execution_id)
+        return True
 
     def _retire(self, worker):
         super()._retire(worker)

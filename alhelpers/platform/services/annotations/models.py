@@ -75,8 +75,8 @@ def check_parents(store: Store, annotation: Document) -> None:
                 f"annotation {annotation['id']} cannot have the parent {_parent(annotation)}: it would be circular"
             )
         seen.add(parent_id)
-        row = store.first("annotations", id=parent_id)
-        parent_id = _parent(store.parsed(row)) if row else None
+        parent = store.find_one("annotations", id=parent_id)
+        parent_id = _parent(parent) if parent else None
 
 
 def _parent(annotation: Document) -> str | None:

@@ -5,11 +5,11 @@ from ...errors import bad_request
 from ...store import Document, Row
 from ...validation import require
 from ..items import models as items
+from ..items.routes import ITEMS
 from . import models
 
 
-def create(call: Call) -> Raw:
-    item = call.store.get("items", call.params["item_id"])
+def create(call: Call, item: Document) -> Raw:
     if item["type"] == "dir":
         raise bad_request(f"{item['filename']!r} is a directory: annotations belong to files")
     given = call.body if isinstance(call.body, list) else [call.body]
@@ -21,9 +21,8 @@ def create(call: Call) -> Raw:
     return listed(call, "annotations", [call.store.row("annotations", each["id"]) for each in annotations])
 
 
-def list_of_item(call: Call) -> Raw:
-    row = call.store.row("items", call.params["item_id"])
-    return listed(call, "annotations", call.store.find("annotations", itemId=row.id))
+def list_of_item(call: Call, item: Document) -> Raw:
+    return listed(call, "annotations", call.store.find("annotations", itemId=item["id"]))
 
 
 def get(call: Call) -> Raw:
@@ -42,9 +41,7 @@ def update(call: Call) -> Raw:
 
 def delete(call: Call) -> Document:
     row = _found(call)
-    call.store.delete("annotations", id=row.id)
-    items.count_annotations(call.store, {row.parent or ""})
-    call.store.emit("Annotation", "Deleted", row.id, item=row.parent, dataset=row.scope)
+    items.delete_annotations(call.store, [row])
     return {"id": row.id}
 
 
@@ -63,8 +60,8 @@ def _found(call: Call) -> Row:
 
 
 ROUTES = [
-    Route("POST", "/items/{item_id}/annotations", create),
-    Route("GET", "/items/{item_id}/annotations", list_of_item),
+    ITEMS.at("POST", "annotations", create),
+    ITEMS.at("GET", "annotations", list_of_item),
     Route("GET", "/annotations/{annotation_id}", get),
     Route("GET", "/datasets/{dataset_id}/items/{item_id}/annotations/{annotation_id}", get),
     Route("PUT", "/annotations/{annotation_id}", update),

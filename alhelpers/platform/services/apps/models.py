@@ -1,7 +1,6 @@
 """Dpks and apps: published manifests with revisions, and their installations in projects."""
 
 import re
-from typing import Any
 
 from ...errors import ApiError, bad_request
 from ...store import Document, Store, created, now
@@ -64,26 +63,17 @@ def check_manifest(manifest: Document) -> None:
     if version is not None and not (isinstance(version, str) and VERSION.fullmatch(version)):
         raise bad_request(f"a dpk's version is MAJOR.MINOR.PATCH such as '1.0.0', got {version!r}")
     _check_components(manifest)
-    for dependency in _dependencies(manifest):
+    for dependency in manifest.get("dependencies") or []:
         require(dependency, "name")
 
 
-def _check_components(holder: Any) -> None:
+def _check_components(holder: Document) -> None:
     """Check the components of a manifest, or of a custom installation."""
-    if not isinstance(holder, dict):
-        raise bad_request(f"'customInstallation' must be an object, got {holder!r}")
     require(holder)
     for part in COMPONENTS:
         given = (holder.get("components") or {}).get(part)
         if given is not None and not (isinstance(given, list) and all(isinstance(e, dict) for e in given)):
             raise bad_request(f"'components.{part}' must be a list of objects, got {given!r}")
-
-
-def _dependencies(manifest: Document) -> list[Any]:
-    given = manifest.get("dependencies") or []
-    if not isinstance(given, list):
-        raise bad_request(f"'dependencies' of a manifest must be a list, got {given!r}")
-    return given
 
 
 def update(store: Store, dpk: Document, body: Document) -> Document:
@@ -166,7 +156,6 @@ def _install(store: Store, body: Document, user: str, parents: tuple[str, ...]) 
 
 
 def installed(store: Store, project_id: str, dpk_name: str) -> Document | None:
-    """Return the app of a dpk in a project, or None."""
     apps = store.find_all("apps", projectId=project_id)
     return next((app for app in apps if app["dpkName"] == dpk_name), None)
 
@@ -174,7 +163,7 @@ def installed(store: Store, project_id: str, dpk_name: str) -> Document | None:
 def _install_dependencies(
     store: Store, dpk: Document, project_id: str, user: str, parents: tuple[str, ...]
 ) -> None:
-    for dependency in _dependencies(dpk):
+    for dependency in dpk.get("dependencies") or []:
         name = dependency["name"]
         if name in (*parents, dpk["name"]) or installed(store, project_id, name) is not None:
             continue
@@ -283,11 +272,7 @@ def _install_model(store: Store, app: Document, dpk: Document, component: Docume
         return  # left by an earlier installation of the same dpk
     status = component.get("status") or "pre-trained"
     body = component | {"projectId": app["projectId"], "packageId": dpk["id"], "app": link, "status": status}
-    models.create(store, body | {"artifacts": _artifacts(component)}, user, unique=False)
-
-
-def _artifacts(component: Document) -> list[Any]:
     # A manifest may name files that only the hosted platform can fetch; links and items work here.
-    return [
-        each for each in component.get("artifacts") or [] if each.get("type") in ("link", "item", "local")
-    ]
+    known = ("link", "item", "local")
+    artifacts = [each for each in component.get("artifacts") or [] if each.get("type") in known]
+    models.create(store, body | {"artifacts": artifacts}, user, unique=False)

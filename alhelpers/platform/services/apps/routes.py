@@ -9,10 +9,6 @@ from ...validation import require
 from . import models
 
 
-def publish(call: Call) -> Raw:
-    return one(call, "dpks", models.publish(call.store, require(call.body), call.user)["id"])
-
-
 def query_dpks(call: Call) -> Raw:
     body = require(call.body)
     body = body | {"filter": {"$and": [body.get("filter") or {}, {"latest": True}]}}
@@ -23,8 +19,8 @@ def query_revisions(call: Call) -> Raw:
     return paged(call, "dpks", search(call.store, "dpks", require(call.body), name=call.params["dpk_id"]))
 
 
-def get_dpk(call: Call) -> Raw:
-    return one(call, "dpks", models.by_id(call.store, call.params["dpk_id"])["id"])
+def shown(call: Call, dpk_id: str) -> Raw:
+    return one(call, "dpks", models.by_id(call.store, dpk_id)["id"])
 
 
 def get_revision(call: Call) -> Raw:
@@ -41,13 +37,8 @@ def update_dpk(call: Call) -> Raw:
     return Raw(f'{{"message":"dpk {dpk["id"]} is updated","dpk":{text}}}')
 
 
-def delete_dpk(call: Call) -> Document:
-    return {"name": models.delete(call.store, call.params["dpk_id"])}
-
-
-def activate(call: Call, *, active: bool) -> Raw:
-    models.activate(call.store, call.store.get("apps", call.params["app_id"]), active=active)
-    return one(call, "apps", call.params["app_id"])
+def activate(call: Call, app: Document, *, active: bool) -> None:
+    models.activate(call.store, app, active=active)
 
 
 APPS = Resource(
@@ -55,14 +46,15 @@ APPS = Resource(
     methods=("PUT",),
 )
 ROUTES = [
-    Route("POST", "/app-registry", publish),
+    *Resource("dpks", "/app-registry", by_user(models.publish), answer=shown).routes,
     Route("POST", "/app-registry/query", query_dpks),
     Route("POST", "/app-registry/{dpk_id}/revisions", query_revisions),
-    Route("GET", "/app-registry/{dpk_id}", get_dpk),
     Route("GET", "/app-registry/{dpk_id}/revisions/{version}", get_revision),
     Route("PATCH", "/app-registry/{dpk_id}", update_dpk),
-    Route("DELETE", "/app-registry/{dpk_id}", delete_dpk),
+    Route(
+        "DELETE", "/app-registry/{id}", lambda call: {"name": models.delete(call.store, call.params["id"])}
+    ),
     *APPS.routes,
-    Route("POST", "/apps/{app_id}/activate", partial(activate, active=True)),
-    Route("POST", "/apps/{app_id}/deactivate", partial(activate, active=False)),
+    APPS.at("POST", "activate", partial(activate, active=True)),
+    APPS.at("POST", "deactivate", partial(activate, active=False)),
 ]

@@ -10,7 +10,6 @@ KEYS = tuple(f"collections{number}" for number in range(10))
 
 
 def named(dataset: Document) -> dict[str, str]:
-    """Return the names of a dataset's collections by key."""
     return dataset.setdefault("collections", {})
 
 

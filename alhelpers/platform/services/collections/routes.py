@@ -1,36 +1,34 @@
-import json
 from functools import partial
 
-from ...api import Call, Raw, Route
+from ...api import Call, Raw
 from ...errors import bad_request
-from ...query import everything
-from ...store import Document, now
+from ...query import documents
+from ...store import Document
 from ...validation import require
+from ..datasets.routes import DATASETS
 from ..exports.models import finished
+from ..items import models as items
 from . import models
 
 
-def list_all(call: Call) -> Document:
-    return models.shown(_dataset(call))
+def list_all(call: Call, dataset: Document) -> Document:
+    return models.shown(dataset)
 
 
-def create(call: Call) -> Document:
-    dataset = _dataset(call)
+def create(call: Call, dataset: Document) -> Document:
     models.add(dataset, require(call.body, "name")["name"])
     call.store.put("datasets", dataset)
     return models.shown(dataset)
 
 
-def rename(call: Call) -> Document:
-    dataset = _dataset(call)
+def rename(call: Call, dataset: Document) -> Document:
     key = models.key_of(dataset, call.params["name"])
     models.named(dataset)[key] = models.check_name(dataset, require(call.body, "name")["name"])
     call.store.put("datasets", dataset)
     return models.shown(dataset)
 
 
-def delete(call: Call) -> Raw:
-    dataset = _dataset(call)
+def delete(call: Call, dataset: Document) -> Raw:
     key = models.key_of(dataset, call.params["name"])
     query = {"filter": {f"metadata.system.collections.{key}": {"$exists": True}}}
     changed = _mark(call, dataset, query, [key], inside=False)
@@ -39,8 +37,7 @@ def delete(call: Call) -> Raw:
     return finished(call, "DeleteCollection", {"datasetId": dataset["id"], "updatedCount": changed})
 
 
-def assign(call: Call, *, inside: bool) -> Raw:
-    dataset = _dataset(call)
+def assign(call: Call, dataset: Document, *, inside: bool) -> Raw:
     body = require(call.body)
     names = body.get("collections")
     if not isinstance(names, list):
@@ -51,25 +48,17 @@ def assign(call: Call, *, inside: bool) -> Raw:
 
 
 def _mark(call: Call, dataset: Document, query: Document, keys: list[str], *, inside: bool) -> int:
-    rows = everything(call.store, "items", query, datasetId=dataset["id"], type="file")
-    documents = [json.loads(row.doc) for row in rows]
-    for document in documents:
-        models.mark(document, keys, inside=inside)
-        document |= {"updatedAt": now(), "updatedBy": call.user}
-        call.store.emit("Item", "Updated", document["id"], dataset=dataset["id"])
-    call.store.put_all("items", documents)
-    return len(documents)
-
-
-def _dataset(call: Call) -> Document:
-    return call.store.get("datasets", call.params["dataset_id"])
+    found = documents(call.store, "items", query, datasetId=dataset["id"], type="file")
+    for item in found:
+        models.mark(item, keys, inside=inside)
+    return items.write_changed(call.store, "items", found, call.user)
 
 
 ROUTES = [
-    Route("GET", "/datasets/{dataset_id}/items/collections", list_all),
-    Route("POST", "/datasets/{dataset_id}/items/collections", create),
-    Route("POST", "/datasets/{dataset_id}/items/collections/bulk-add", partial(assign, inside=True)),
-    Route("POST", "/datasets/{dataset_id}/items/collections/bulk-remove", partial(assign, inside=False)),
-    Route("PATCH", "/datasets/{dataset_id}/items/collections/{name}", rename),
-    Route("DELETE", "/datasets/{dataset_id}/items/collections/{name}", delete),
+    DATASETS.at("GET", "items/collections", list_all),
+    DATASETS.at("POST", "items/collections", create),
+    DATASETS.at("POST", "items/collections/bulk-add", partial(assign, inside=True)),
+    DATASETS.at("POST", "items/collections/bulk-remove", partial(assign, inside=False)),
+    DATASETS.at("PATCH", "items/collections/{name}", rename),
+    DATASETS.at("DELETE", "items/collections/{name}", delete),
 ]

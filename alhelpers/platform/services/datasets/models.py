@@ -5,7 +5,7 @@ from typing import Any
 
 from ...errors import bad_request
 from ...query import everything
-from ...store import Document, Row, Store, created
+from ...store import Document, Row, Store, signed
 from ...validation import check_ids
 from ..recipes import models as recipes
 
@@ -13,14 +13,7 @@ BINARIES = "Binaries"
 
 
 def create(
-    store: Store,
-    name: str,
-    project_id: str,
-    user: str,
-    *,
-    system: bool = False,
-    with_recipe: bool = True,
-    **fields: Any,
+    store: Store, name: str, project_id: str, user: str, *, with_recipe: bool = True, **fields: Any
 ) -> Document:
     """Make a dataset; its name must be new in the project, `fields` are added to it."""
     store.row("projects", project_id)
@@ -29,18 +22,17 @@ def create(
         "id": store.new_id(),
         "name": name,
         "projects": [project_id],
-        **created(user),
-        "updatedBy": user,
+        **signed(user),
         "metadata": {"system": {}},
         "driver": None,
         "indexDriver": "v1",
         "readonly": False,
-        "readableType": "system" if system else "dataset",
+        "readableType": "dataset",
         "accessLevel": "private",
         "isSyncing": False,
         **fields,
     }
-    if with_recipe and not system:
+    if with_recipe:
         recipe = recipes.create_default(store, name, project_id, user)
         dataset["metadata"]["system"]["recipes"] = [recipe["id"]]
     store.put("datasets", dataset)
@@ -65,7 +57,6 @@ def check_expiration(options: Any) -> dict[str, int] | None:
 
 
 def binaries(store: Store, project_id: str) -> Document:
-    """Return the system dataset of a project."""
     found = store.find_one("datasets", projects=project_id, name=BINARIES, readableType="system")
     if found is None:
         raise bad_request(f"project {project_id!r} has no dataset {BINARIES!r}: does the project exist?")
@@ -112,11 +103,8 @@ def items_of(store: Store, project_id: str, query: Document) -> list[Row]:
 
 
 def directory_tree(store: Store, dataset_id: str) -> Document:
-    """Build the tree of directories below the root."""
     nodes = {"/": {"value": {"filename": "/", "name": "", "dir": None, "metadata": {}}, "children": []}}
-    rows = store.find("items", datasetId=dataset_id, type="dir", order="filename")
-    for row in rows:
-        item = store.parsed(row)
+    for item in store.find_all("items", datasetId=dataset_id, type="dir", order="filename"):
         value = {key: item[key] for key in ("id", "filename", "name", "dir", "metadata")}
         # A parent sorts before its children, so it is in `nodes` already.
         node = nodes.setdefault(item["filename"], {"value": value, "children": []})

@@ -1,5 +1,4 @@
 import json
-from typing import Any
 
 from ...api import Call, Raw, Route, paged
 from ...errors import bad_request, not_emulated
@@ -23,19 +22,16 @@ def create(call: Call, body: Document) -> Document:
         raise bad_request(f"'projects' must be a list with one project id, got {projects!r}")
     if body.get("driver"):
         raise not_emulated("datasets on external storage; create the dataset without 'driver'")
-    fields: Document = {"indexDriver": _index_driver(body.get("indexDriver"))}
+    index_driver = body.get("indexDriver")
+    if index_driver not in (None, "v1", "v2"):
+        raise bad_request(f"'indexDriver' must be 'v1' or 'v2', got {index_driver!r}")
+    fields: Document = {"indexDriver": index_driver or "v1"}
     if expiration := models.check_expiration(body.get("expirationOptions")):
         fields["expirationOptions"] = expiration
     with_recipe = body.get("createDefaultRecipe", True)
     return models.create(
         call.store, body["name"], projects[0], call.user, with_recipe=bool(with_recipe), **fields
     )
-
-
-def _index_driver(given: Any) -> str:
-    if given not in (None, "v1", "v2"):
-        raise bad_request(f"'indexDriver' must be 'v1' or 'v2', got {given!r}")
-    return given or "v1"
 
 
 def query(call: Call) -> Raw:
@@ -53,7 +49,7 @@ def update(call: Call, dataset: Document, body: Document) -> None:
     """Change a dataset; its system metadata only with ``?system=true``."""
     if body.get("name", dataset["name"]) != dataset["name"]:
         models.check_not_system(dataset)
-        call.store.check_new_name("datasets", require(body, "name")["name"], projects=dataset["projects"][0])
+    call.store.check_rename("datasets", dataset, body, projects=dataset["projects"][0])
     if "expirationOptions" in body:
         body["expirationOptions"] = models.check_expiration(body["expirationOptions"])
     dataset |= {key: value for key, value in body.items() if key not in FIXED}
@@ -74,33 +70,31 @@ def delete(store: Store, dataset_id: str) -> None:
     models.delete(store, dataset_id)
 
 
-def list_items(call: Call) -> Raw:
+def list_items(call: Call, dataset: Document) -> Raw:
     """List the items of a dataset, a page at a time."""
-    dataset_id = call.store.row("datasets", call.params["dataset_id"]).id
     page, size = (whole_number(call.query, *each) for each in (("pageOffset", 0), ("pageSize", 100)))
-    found = search(call.store, "items", {"page": page, "pageSize": size}, datasetId=dataset_id)
+    found = search(call.store, "items", {"page": page, "pageSize": size}, datasetId=dataset["id"])
     return paged(call, "items", found)
 
 
-def unlock(call: Call) -> None:
+def unlock(call: Call, dataset: Document) -> None:
     """Refuse: a dataset is locked only while an export runs, and an export ends before it is answered."""
-    call.store.row("datasets", call.params["dataset_id"])
     raise bad_request("dataset is not locked")
 
 
-def directory_tree(call: Call) -> Document:
-    call.store.row("datasets", call.params["dataset_id"])
-    return models.directory_tree(call.store, call.params["dataset_id"])
+def directory_tree(call: Call, dataset: Document) -> Document:
+    return models.directory_tree(call.store, dataset["id"])
 
 
 def _shown(call: Call, dataset_id: str) -> Document:
     return models.shown(call.store, call.store.row("datasets", dataset_id), call.base)
 
 
+DATASETS = Resource("datasets", "/datasets", create, update, delete, answer=_shown)
 ROUTES = [
-    *Resource("datasets", "/datasets", create, update, delete, answer=_shown).routes,
+    *DATASETS.routes,
     Route("POST", "/datasets/query", query),
-    Route("GET", "/datasets/{dataset_id}/items", list_items),
-    Route("PATCH", "/datasets/{dataset_id}/unlock", unlock),
-    Route("GET", "/datasets/{dataset_id}/directoryTree", directory_tree),
+    DATASETS.at("GET", "items", list_items),
+    DATASETS.at("PATCH", "unlock", unlock),
+    DATASETS.at("GET", "directoryTree", directory_tree),
 ]

@@ -1,7 +1,6 @@
 """The functions that the dispatcher of workers runs on the state, each as one transaction."""
 
 from ...api import Call
-from ...errors import ApiError
 from ...store import Document, Store
 from ..services import models as services
 from . import models
@@ -59,7 +58,6 @@ def start(call: Call, execution_id: str, replica: str | None = None) -> Document
 
 
 def record_progress(call: Call, message: Document) -> None:
-    """Record the progress that a worker reports."""
     execution = _running(call.store, message["id"])
     if execution is not None:
         fields = {key: message.get(key) for key in ("percent", "message", "output", "action")}
@@ -81,7 +79,6 @@ def force_fail(call: Call, execution_ids: list[str], message: str) -> None:
 
 
 def fail(call: Call, execution_ids: list[str], message: str, error: str | None = None) -> None:
-    """Fail executions that wait or run."""
     for execution in _open(call.store, execution_ids):
         models.finish(call.store, execution, models.FAILED, message=message, error=error)
 
@@ -89,11 +86,8 @@ def fail(call: Call, execution_ids: list[str], message: str, error: str | None =
 def settle_lost(call: Call, execution_ids: list[str], message: str) -> None:
     """Settle the executions of a worker that died: run again if the service is set so, fail otherwise."""
     for execution in _open(call.store, execution_ids):
-        try:
-            again = call.store.get("services", execution["serviceId"])["onReset"] == "rerun"
-        except ApiError:
-            again = False
-        if again and execution["attempts"] < execution["maxAttempts"]:
+        service = call.store.find_one("services", id=execution["serviceId"]) or {}
+        if service.get("onReset") == "rerun" and execution["attempts"] < execution["maxAttempts"]:
             models.restart(call.store, execution, f"{message}: run again")
         else:
             models.finish(call.store, execution, models.FAILED, message=message)

@@ -1,11 +1,11 @@
 """Executions: calls of functions of services, from 'created' to their end."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Document, Store, created, now
+from ...store import Document, Store, now, signed
 from ..organizations.models import ORGANIZATION
 from ..services import models as services
 from . import resources
@@ -57,7 +57,7 @@ def create(
         "functionName": function_name,
         "input": inputs or {},
         "resources": resources.of_inputs(inputs),
-        "output": None,
+        **dict.fromkeys(("output", "triggerId", "feedbackQueue", "syncReplyTo")),
         "status": [entry],
         "statusLog": [entry],
         "latestStatus": entry,
@@ -65,12 +65,8 @@ def create(
         "attempts": 1,
         "maxAttempts": service.get("maxAttempts") or 1,
         "toTerminate": False,
-        "triggerId": None,
-        "feedbackQueue": None,
-        "syncReplyTo": None,
         **({"model": {key: ml.get(key) for key in ("modelId", "modelOperation")}} if ml else {}),
-        **created(user),
-        "updatedBy": user,
+        **signed(user),
         **fields,
     }
     if pipeline is not None:
@@ -102,10 +98,8 @@ def progress(
     action: str | None = None,
 ) -> None:
     """Record the progress of a running execution; `action` is the way out of the pipeline node that it chose."""
-    if output is not None:
-        execution["output"] = output
-    if action is not None:
-        execution["action"] = action
+    made = {"output": output, "action": action}
+    execution |= {key: value for key, value in made.items() if value is not None}
     status = execution["latestStatus"]["status"]
     log(store, execution, status if status != CREATED else RUNNING, percent=percent, message=message)
 
@@ -125,12 +119,10 @@ def finish(
         raise bad_request(f"an execution ends as one of {', '.join(ENDED)}, not as {status!r}")
     if ended(execution):
         return
-    if output is not None:
-        execution["output"] = output
-    if action is not None:
-        execution["action"] = action
-    begun = execution.get("startedAt") or execution["createdAt"]
-    execution["duration"] = _seconds_since(begun)
+    made = {"output": output, "action": action}
+    execution |= {key: value for key, value in made.items() if value is not None}
+    begun = datetime.fromisoformat(execution.get("startedAt") or execution["createdAt"])
+    execution["duration"] = round((datetime.now(UTC) - begun).total_seconds(), 3)
     percent = 100 if status == SUCCESS else None
     log(store, execution, status, percent=percent, message=message, error=error)
     store.emit("Execution", "Finished", execution["id"], status=status)
@@ -188,7 +180,6 @@ def terminate(store: Store, execution: Document) -> None:
 
 
 def rerun(store: Store, execution: Document) -> None:
-    """Run an ended execution again."""
     if not ended(execution):
         raise bad_request(f"execution {execution['id']} has not ended: terminate it first, or wait for it")
     if execution.get("internal"):
@@ -228,12 +219,7 @@ def waiting(store: Store) -> Iterable[Document]:
 
 def of_cycle(store: Store, project_id: str, cycle_id: str) -> list[Document]:
     """List the executions of one run of a pipeline, oldest first."""
-    rows = store.find("executions", projectId=project_id, cycle=cycle_id)
-    return [store.parsed(row) for row in rows]
-
-
-def _seconds_since(begun: str) -> float:
-    return round((datetime.fromisoformat(now()) - datetime.fromisoformat(begun)).total_seconds(), 3)
+    return store.find_all("executions", projectId=project_id, cycle=cycle_id)
 
 
 def log_sources(store: Store, body: Document) -> Document:
@@ -251,5 +237,5 @@ def log_sources(store: Store, body: Document) -> Document:
         ]
     else:
         raise bad_request("a log needs 'serviceId' or 'modelId'")
-    rows = [row for each in asked for row in store.find("executions", id=str(each))]
-    return {"services": found, "ended": bool(rows) and all(ended(store.parsed(row)) for row in rows)}
+    executions = [each for asked_id in asked for each in store.find_all("executions", id=str(asked_id))]
+    return {"services": found, "ended": bool(executions) and all(map(ended, executions))}

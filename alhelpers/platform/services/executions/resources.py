@@ -24,8 +24,7 @@ def query(store: Store, body: Document) -> Document:
 
 
 def _of(store: Store, resource_id: str) -> Iterator[Document]:
-    for row in store.find("executions", containing=resource_id):
-        execution = store.parsed(row)
+    for execution in store.find_all("executions", containing=resource_id):
         kinds = [each["type"] for each in of_inputs(execution["input"]) if each["id"] == resource_id]
         for kind in kinds:
             latest = execution["latestStatus"]
@@ -33,11 +32,8 @@ def _of(store: Store, resource_id: str) -> Iterator[Document]:
                 "resourceId": resource_id,
                 "resourceType": kind,
                 "executionId": execution["id"],
-                "status": latest["status"],
-                "timestamp": latest["timestamp"],
+                **{key: latest.get(key) for key in ("status", "timestamp", "message", "error")},
                 "progress": latest.get("percentComplete"),
-                "message": latest.get("message"),
-                "error": latest.get("error"),
                 "orgName": ORGANIZATION["name"],
                 **{key: execution[key] for key in SHOWN},
             }

@@ -1,16 +1,15 @@
 """Routes of executions, and the query that lists what services are made of."""
 
-from collections.abc import Callable
-
-from ...api import Call, Handler, Raw, Route, one, paged
+from ...api import Call, Raw, Route, one, paged
 from ...errors import bad_request, not_emulated
 from ...events import Event
-from ...query import everything, search
+from ...query import documents, search
 from ...resources import Resource
-from ...store import Document, Store
+from ...store import Document
 from ...validation import require
 from ..datasets import models as datasets
 from ..exports import models as commands
+from ..services.routes import SERVICES
 from . import models, resources
 
 QUERIED = ("executions", "services", "packages", "triggers")
@@ -18,9 +17,8 @@ QUERIED = ("executions", "services", "packages", "triggers")
 BATCH = 1000
 
 
-def create(call: Call) -> Raw:
+def create(call: Call, service: Document) -> Raw:
     """Call a function of a service: once, or once for each item of a query."""
-    service = call.store.get("services", call.params["service_id"])
     body = require(call.body)
     name = body.get("functionName") or "run"
     models.check_function(call.store, service, name)
@@ -57,9 +55,8 @@ def update(call: Call, execution: Document, body: Document) -> None:
         call.store.put("executions", execution)
 
 
-def progress(call: Call) -> Raw:
+def progress(call: Call, execution: Document) -> None:
     """Report the progress of an execution that no worker of the platform runs."""
-    execution = call.store.get("executions", call.params["execution_id"])
     body = require(call.body)
     status = models.SPELLINGS.get(str(body.get("status")), body.get("status") or models.RUNNING)
     if status not in models.STATUSES:
@@ -71,22 +68,9 @@ def progress(call: Call) -> Raw:
         if output is not None:
             execution["output"] = output
         models.log(call.store, execution, status, percent=percent, message=message)
-    return one(call, "executions", execution["id"])
 
 
-def changed(change: Callable[[Store, Document], None]) -> Handler:
-    """Build the handler that changes an execution and answers with it."""
-
-    def handler(call: Call) -> Raw:
-        execution = call.store.get("executions", call.params["execution_id"])
-        change(call.store, execution)
-        return one(call, "executions", execution["id"])
-
-    return handler
-
-
-def attempt(call: Call) -> int:
-    execution = call.store.get("executions", call.params["execution_id"])
+def attempt(call: Call, execution: Document) -> int:
     execution["attempts"] += 1
     call.store.put("executions", execution)
     return execution["attempts"]
@@ -94,8 +78,7 @@ def attempt(call: Call) -> int:
 
 def rerun_batch(call: Call) -> Raw:
     body = require(call.body)
-    rows = everything(call.store, "executions", {"filter": body.get("query")})
-    executions = [call.store.get("executions", row.id) for row in rows]
+    executions = documents(call.store, "executions", {"filter": body.get("query")})
     again = [each for each in executions if models.ended(each) and not each.get("internal")]
     for execution in again:
         models.rerun(call.store, execution)
@@ -110,26 +93,22 @@ def query_faas(call: Call) -> Raw:
     return paged(call, kind, search(call.store, kind, body))
 
 
-def query_resources(call: Call) -> Document:
-    return resources.query(call.store, require(call.body))
-
-
 def stop_all(call: Call, event: Event) -> None:
-    """Stop the executions of a deleted service."""
     for execution in call.store.find_all("executions", serviceId=event.id):
         if not models.ended(execution):
             models.terminate(call.store, execution)
 
 
+EXECUTIONS = Resource("executions", "/executions", update=update)
 ROUTES = [
     Route("POST", "/query/faas", query_faas),
     Route("POST", "/executions/rerun", rerun_batch),
-    Route("POST", "/executions/resource/query", query_resources),
-    Route("POST", "/executions/{service_id}", create),
-    *Resource("executions", "/executions", update=update).routes,
-    Route("POST", "/executions/{execution_id}/attempts", attempt),
-    Route("POST", "/executions/{execution_id}/progress", progress),
-    Route("POST", "/executions/{execution_id}/rerun", changed(models.rerun)),
-    Route("POST", "/executions/{execution_id}/terminate", changed(models.terminate)),
+    Route("POST", "/executions/resource/query", lambda call: resources.query(call.store, require(call.body))),
+    Route("POST", "/executions/{id}", SERVICES.doing(create)),
+    *EXECUTIONS.routes,
+    EXECUTIONS.at("POST", "attempts", attempt),
+    EXECUTIONS.at("POST", "progress", progress),
+    EXECUTIONS.at("POST", "rerun", lambda call, execution: models.rerun(call.store, execution)),
+    EXECUTIONS.at("POST", "terminate", lambda call, execution: models.terminate(call.store, execution)),
 ]
 LISTENERS = {("Service", "Deleted"): stop_all}

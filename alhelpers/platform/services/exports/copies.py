@@ -1,16 +1,16 @@
 """Whole datasets copied: cloned into one another, or merged."""
 
-import json
 import posixpath
 from dataclasses import dataclass
 from typing import Any
 
 from ...errors import bad_request
-from ...query import everything
+from ...query import documents
 from ...store import Document, Store, now
 from ...validation import merge, require
 from ..datasets import models as datasets
 from ..items import models as items
+from ..recipes import models as recipes
 
 # Files about items that the platform keeps in the dataset itself; a copy gets its own.
 OWN_FOLDERS = ("/.dataloop/thumbnails/", "/.dataloop/exports/")
@@ -27,7 +27,6 @@ class Options:
 
 
 def options_of(given: Document | None) -> Options:
-    """Parse the parameters of a clone or a merge."""
     given = require(given or {})
     for field in ("targetDatasetId", "targetDirectory"):
         if given.get(field) is not None and not isinstance(given[field], str):
@@ -52,9 +51,9 @@ def new_dataset(store: Store, name: str, like: Document, user: str, **fields: An
     """Make an empty dataset in the project of another one, with its recipes and collections."""
     fields |= {key: like[key] for key in ("collections",) if key in like}
     dataset = datasets.create(store, name, like["projects"][0], user, with_recipe=False, **fields)
-    recipes = like["metadata"]["system"].get("recipes")
-    if recipes:
-        dataset["metadata"]["system"]["recipes"] = recipes
+    shared = like["metadata"]["system"].get("recipes")
+    if shared:
+        dataset["metadata"]["system"]["recipes"] = shared
         store.put("datasets", dataset)
     return dataset
 
@@ -68,36 +67,21 @@ def copy_items(
 
 
 def _files(store: Store, dataset_id: str, query: Document) -> list[Document]:
-    rows = everything(store, "items", query, datasetId=dataset_id)
-    documents = (json.loads(row.doc) for row in rows)
-    return [
-        item for item in documents if item["type"] == "file" and not item["filename"].startswith(OWN_FOLDERS)
-    ]
+    found = documents(store, "items", query, datasetId=dataset_id, type="file")
+    return [item for item in found if not item["filename"].startswith(OWN_FOLDERS)]
 
 
 def check_recipes(store: Store, sources: list[Document]) -> None:
-    first = _labels(store, sources[0])
-    for source in sources[1:]:
-        if _labels(store, source) != first:
+    for source in sources:
+        for recipe_id in source["metadata"]["system"].get("recipes") or []:
+            store.row("recipes", recipe_id)
+    first, *others = ({tag for tag, _ in recipes.labels_of(store, source)} for source in sources)
+    for source, labels in zip(sources[1:], others, strict=True):
+        if labels != first:
             raise bad_request(
                 f"datasets with different recipes cannot be merged: {sources[0]['name']!r} and"
                 f" {source['name']!r} have different labels; switch the recipe of one of them first"
             )
-
-
-def _labels(store: Store, dataset: Document) -> set[str]:
-    labels: set[str] = set()
-    for recipe_id in dataset["metadata"]["system"].get("recipes") or []:
-        for ontology_id in store.get("recipes", recipe_id)["ontologyIds"]:
-            _collect(store.get("ontologies", ontology_id, "ontology")["roots"], "", labels)
-    return labels
-
-
-def _collect(nodes: list[Document], prefix: str, labels: set[str]) -> None:
-    for node in nodes:
-        tag = prefix + node["value"]["tag"]
-        labels.add(tag)
-        _collect(node["children"], f"{tag}.", labels)
 
 
 def merge_items(store: Store, source_ids: list[str], target_id: str, options: Options, user: str) -> None:
@@ -119,10 +103,7 @@ def _origin(store: Store, item: Document) -> str:
     seen = {item["id"]}
     while (source_id := item.get("srcItem")) and source_id not in seen:
         seen.add(source_id)
-        row = store.first("items", id=source_id)
-        if row is None:
-            return source_id
-        item = store.parsed(row)
+        item = store.find_one("items", id=source_id) or {"id": source_id}
     return item["id"]
 
 

@@ -1,17 +1,18 @@
 """Routes of exports, of whole datasets copied, and of commands."""
 
-from ...api import Call, Raw, Route, listed
+from ...api import Call, Raw, Route
 from ...errors import bad_request
 from ...query import MAX_PAGE
 from ...resources import Resource
+from ...store import Document
 from ...validation import require
 from ..datasets import models as datasets
+from ..datasets.routes import DATASETS
 from ..items import models as items
 from . import copies, models
 
 
-def export(call: Call) -> Raw:
-    dataset = call.store.get("datasets", call.params["dataset_id"])
+def export(call: Call, dataset: Document) -> Raw:
     body = require(call.body)
     exported = models.exported_items(call, dataset["id"], body)
     if body.get("exportType") not in (None, "json", "zip"):
@@ -28,8 +29,7 @@ def export(call: Call) -> Raw:
     return models.finished(call, "ExportDatasetAsJson", spec)
 
 
-def clone_dataset(call: Call) -> Raw:
-    source = call.store.get("datasets", call.params["dataset_id"])
+def clone_dataset(call: Call, source: Document) -> Raw:
     body = require(call.body)
     options = copies.options_of(body.get("cloneDatasetParams"))
     target_id = options.dataset_id
@@ -64,16 +64,11 @@ def merge_datasets(call: Call) -> Raw:
     return models.finished(call, "MergeDatasets", spec)
 
 
-def list_commands(call: Call) -> Raw:
-    return listed(call, "commands", call.store.find("commands", order="-id", limit=MAX_PAGE))
-
-
-COMMANDS = Resource("commands", "/commands")
+COMMANDS = Resource("commands", "/commands", listing=lambda call: {"limit": MAX_PAGE})
 ROUTES = [
-    Route("POST", "/datasets/{dataset_id}/export", export),
-    Route("POST", "/datasets/{dataset_id}/clone", clone_dataset),
+    DATASETS.at("POST", "export", export),
+    DATASETS.at("POST", "clone", clone_dataset),
     Route("POST", "/datasets/merge", merge_datasets),
-    Route("GET", "/commands", list_commands),
     *COMMANDS.routes,
     Route("POST", "/commands/{id}/abort", COMMANDS.get),
     Route("GET", "/commands/faas/{id}", COMMANDS.get),

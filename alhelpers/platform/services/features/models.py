@@ -23,12 +23,7 @@ def create_set(store: Store, body: Document, user: str) -> Document:
     store.check_new_name("feature_sets", project=body["project"], name=body["name"])
     feature_set = {
         "id": store.new_id(),
-        "name": body["name"],
-        "size": size,
-        "type": body.get("type"),
-        "entityType": entity,
-        "project": body["project"],
-        "modelId": body.get("modelId"),
+        **{key: body.get(key) for key in ("name", "size", "type", "entityType", "project", "modelId")},
         "creator": user,
         "createdAt": now(),
         "updatedBy": user,
@@ -39,22 +34,19 @@ def create_set(store: Store, body: Document, user: str) -> Document:
 
 
 def update_set(store: Store, feature_set: Document, body: Document, user: str) -> None:
-    if body.get("name", feature_set["name"]) != feature_set["name"]:
-        store.check_new_name(
-            "feature_sets", project=feature_set["project"], name=require(body, "name")["name"]
-        )
+    store.check_rename("feature_sets", feature_set, body, project=feature_set["project"])
     feature_set |= {key: body[key] for key in CHANGEABLE if key in body}
     store.put("feature_sets", feature_set | {"updatedBy": user})
 
 
 def delete_set(store: Store, set_id: str) -> None:
-    store.row("feature_sets", set_id, "feature set")
+    store.row("feature_sets", set_id)
     store.delete("feature_vectors", featureSetId=set_id)
     store.delete("feature_sets", id=set_id)
 
 
 def delete_vector(store: Store, vector_id: str) -> None:
-    store.row("feature_vectors", vector_id, "feature vector")
+    store.row("feature_vectors", vector_id)
     store.delete("feature_vectors", id=vector_id)
 
 
@@ -67,10 +59,10 @@ def create_vectors(store: Store, given: Any, user: str) -> list[str]:
         require(one, "featureSetId", "entityId")
         set_id = one["featureSetId"]
         if set_id not in sets:
-            sets[set_id] = store.get("feature_sets", set_id, "feature set")
+            sets[set_id] = store.get("feature_sets", set_id)
         feature_set = sets[set_id]
         kind = ENTITIES[feature_set["entityType"]]
-        entity = store.row(kind, one["entityId"], feature_set["entityType"])
+        entity = store.row(kind, one["entityId"])
         document = {
             "id": store.new_id(),
             "featureSetId": set_id,

@@ -29,30 +29,20 @@ def count_vectors(call: Call) -> list[Document]:
 
 
 def in_projects(call: Call) -> Document:
-    """Limit a query to the projects in its context."""
     projects = require(require(call.body).get("context") or {}).get("projects")
     return {"project": projects} if projects else {}
 
 
 def forget_entity(call: Call, event: Event) -> None:
-    """Delete the vectors of a deleted item, annotation or dataset."""
     call.store.delete("feature_vectors", entityId=event.id)
     if event.resource == "Dataset":
         call.store.delete("feature_vectors", datasetId=event.id)
 
 
-SETS = Resource(
-    *("feature_sets", "/features/sets"),
-    update=by_user(models.update_set),
-    delete=models.delete_set,
-    query=in_projects,
-    label="feature set",
-)
+UPDATE_SET = by_user(models.update_set)
+SETS = Resource("feature_sets", "/features/sets", None, UPDATE_SET, models.delete_set, in_projects)
 VECTORS = Resource(
-    *("feature_vectors", "/features/vectors"),
-    delete=models.delete_vector,
-    query=vectors_of_projects,
-    label="feature vector",
+    *("feature_vectors", "/features/vectors"), delete=models.delete_vector, query=vectors_of_projects
 )
 ROUTES = [
     Route("POST", "/features/sets", create_set),

@@ -13,12 +13,11 @@ from typing import Any
 from aiohttp import web
 from aiohttp.client_exceptions import ClientPayloadError
 
-from ...api import Call, Raw, render
+from ...api import Call, Raw, one, render
 from ...errors import ApiError, bad_request, not_found
 from ...store import Document
-from ...uploads import is_form, read_body, receive
+from ...uploads import read_body, receive
 from ...validation import require, strict_json
-from . import content as contents
 from . import images, models
 
 # Up to this size reading a file is faster than asking the system to send it.
@@ -48,7 +47,7 @@ class ItemFiles:
 
     async def _upload(self, request: web.Request) -> web.Response:
         """Take a file (multipart), or make a directory (a form)."""
-        if not is_form(request.headers.get("Content-Type", "")):
+        if not request.content_type.startswith("multipart/"):
             return _json(await self._on_state(_make_directory, request, await read_body(request)))
         overwrite = request.query.get("mode") == "overwrite"
         return await self._take(request, _add_upload, overwrite=overwrite)
@@ -150,9 +149,9 @@ async def _described(fields: dict[str, str], incoming: Path, size: int, *, overw
     path = models.clean_path(fields.get("path", ""))
     metadata = _metadata(fields.get("metadata"))
     content: Document = {}
-    if contents.has_header(path):
+    if models.guess_type(path).startswith("image/") or path.endswith(".json"):
         # Reading a small file's header is faster than starting another thread.
-        read = contents.read_content
+        read = models.read_content
         content = read(incoming, path) if size < SMALL_FILE else await asyncio.to_thread(read, incoming, path)
     return models.Upload(path, incoming, size, content, metadata, fields.get("description"), overwrite)
 
@@ -198,7 +197,7 @@ def _item(call: Call) -> Raw:
 def _replace_content(call: Call, upload: models.Upload) -> Raw:
     item = call.store.get("items", call.params["item_id"])
     models.replace_content(call.store, item, upload, call.user)
-    return Raw(render(call, "items", call.store.row("items", item["id"])))
+    return one(call, "items", item["id"])
 
 
 def _make_directory(call: Call) -> Raw:
@@ -208,7 +207,7 @@ def _make_directory(call: Call) -> Raw:
     dataset_id = call.store.row("datasets", call.params["dataset_id"]).id
     path = models.clean_path(body.get("path", ""))
     item = models.ensure_directory(call.store, dataset_id, path, call.user)
-    return Raw(render(call, "items", call.store.row("items", item["id"] if item else "")))
+    return one(call, "items", item["id"] if item else "")
 
 
 def locate(call: Call) -> Document:
@@ -216,7 +215,7 @@ def locate(call: Call) -> Document:
     if row.blob is None:
         raise bad_request(f"item {row.id} is a directory: it has no bytes")
     item, path = call.store.parsed(row), str(call.store.blob_path(row.blob))
-    about = {"name": item["name"], "mimetype": contents.guess_type(item["name"])}
+    about = {"name": item["name"], "mimetype": models.guess_type(item["name"])}
     return about | {"path": path, "size": item["metadata"].get("system", {}).get("size")}
 
 

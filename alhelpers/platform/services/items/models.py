@@ -1,15 +1,16 @@
-"""Items: their paths, types, sizes, counters, uploads and copies."""
+"""Items: their paths, types, sizes, counters, uploads and copies; JSON files that stand for something else."""
 
 import json
+import mimetypes
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Document, Store, created, now
+from ...store import Document, Row, Store, now, signed
 from ...validation import merge
-from .content import guess_type
+from .images import read_image
 
 # Fields that a PATCH may change as they are; others are computed, never change, or are not known.
 OPEN = ("description", "spec")
@@ -21,9 +22,15 @@ FIXED_SYSTEM = ("size", *WORK_SYSTEM)
 # System metadata that a copy does not inherit.
 OWN_SYSTEM = (*COMPUTED_SYSTEM, *WORK_SYSTEM)
 
+# The kinds that a dataset's query reaches, in the words of events.
+RESOURCES = {"items": "Item", "annotations": "Annotation"}
 # No file system takes a longer one.
 MAX_PATH = 4096
 THUMBNAILS = "/.dataloop/thumbnails"
+# An instance of its own: the module-level table depends on files of the machine.
+_TYPES = mimetypes.MimeTypes()
+_FALLBACK_TYPE = "application/octet-stream"
+SHEBANG_LIMIT = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -86,12 +93,38 @@ def _new_item(store: Store, dataset_id: str, filename: str, kind: str, user: str
         "annotated": False,
         "annotationsCount": 0,
         "metadata": {},
-        **created(user),
-        "updatedBy": user,
+        **signed(user),
     }
 
 
 # ----------------------------------------------------------------------------------------------------- uploads
+
+
+def guess_type(name: str) -> str:
+    return _TYPES.guess_type(name, strict=False)[0] or _FALLBACK_TYPE
+
+
+def read_content(file: Path, name: str) -> Document:
+    return read_shebang(file) if name.endswith(".json") else read_image(file)
+
+
+def read_shebang(file: Path) -> Document:
+    """Read what a JSON file with ``"shebang": "dataloop"`` is: a link, a prompt, a saved filter."""
+    if file.stat().st_size > SHEBANG_LIMIT:
+        return {}
+    content = file.read_bytes()
+    if b'"shebang"' not in content:
+        return {}
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    shebang = document.get("metadata") if isinstance(document, dict) else None
+    if not isinstance(shebang, dict) or document.get("shebang") != "dataloop":
+        return {}
+    link = shebang.get("linkInfo")
+    mimetype = link.get("mimetype") if isinstance(link, dict) and link.get("type") == "url" else None
+    return {"shebang": shebang} | ({"mimetype": mimetype} if isinstance(mimetype, str) else {})
 
 
 def thumbnail_path(item_id: str) -> str:
@@ -119,18 +152,13 @@ def add_upload(store: Store, dataset_id: str, upload: Upload, user: str) -> tupl
 
 
 def replace_content(store: Store, item: Document, upload: Upload, user: str) -> None:
-    """Replace the bytes of an item, and what follows from them."""
     if item["type"] != "file":
         raise bad_request(f"{item['filename']!r} is a directory: it has no bytes")
-    _drop_content(store, item)
+    store.drop_blob(store.row("items", item["id"]).blob or "")
+    drop_thumbnail(store, item)
     _describe(item, upload)
     store.put("items", item | {"updatedAt": now(), "updatedBy": user}, blob=store.adopt(upload.file))
     store.emit("Item", "Updated", item["id"], dataset=item["datasetId"])
-
-
-def _drop_content(store: Store, item: Document) -> None:
-    store.drop_blob(store.row("items", item["id"]).blob or "")
-    drop_thumbnail(store, item)
 
 
 def drop_thumbnail(store: Store, item: Document) -> None:
@@ -218,16 +246,9 @@ def move(store: Store, item: Document, filename: str, user: str) -> None:
     inner = _contents(store, item) if directory else []
     old = item["filename"]
     item |= path_fields(filename)
-    time = now()
-    store.put_all(
-        "items",
-        [
-            each
-            | path_fields(filename + each["filename"][len(old) :])
-            | {"updatedAt": time, "updatedBy": user}
-            for each in inner
-        ],
-    )
+    stamp = {"updatedAt": now(), "updatedBy": user}
+    moved = [each | path_fields(filename + each["filename"][len(old) :]) | stamp for each in inner]
+    store.put_all("items", moved)
 
 
 def _contents(store: Store, directory: Document) -> list[Document]:
@@ -253,6 +274,23 @@ def delete(store: Store, item_ids: list[str]) -> int:
         store.emit("Item", "Deleted", item_id, dataset=item["datasetId"])
         deleted += store.delete("items", id=item_id)
     return deleted
+
+
+def write_changed(store: Store, kind: str, documents: list[Document], user: str) -> int:
+    """Write items or annotations that have been changed, and emit that they are updated; return how many."""
+    stamp = {"updatedAt": now(), "updatedBy": user}
+    store.put_all(kind, [document | stamp for document in documents])
+    for document in documents:
+        store.emit(RESOURCES[kind], "Updated", document["id"], dataset=document["datasetId"])
+    return len(documents)
+
+
+def delete_annotations(store: Store, rows: list[Row]) -> int:
+    for row in rows:
+        store.delete("annotations", id=row.id)
+        store.emit("Annotation", "Deleted", row.id, dataset=row.scope, item=row.parent)
+    count_annotations(store, {row.parent or "" for row in rows})
+    return len(rows)
 
 
 def count_annotations(store: Store, item_ids: set[str]) -> None:

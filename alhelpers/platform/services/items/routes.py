@@ -1,47 +1,35 @@
 """Routes of items: queries in a dataset, single items, bulk changes."""
 
 import hashlib
-import json
 import posixpath
 from typing import Any
 
 from ...api import Call, Raw, Route, one, paged
 from ...errors import bad_request, not_found
-from ...query import everything, search
+from ...query import documents, everything, search
 from ...resources import Resource
-from ...store import Document, Store, now
+from ...store import Document, Store
 from ...validation import check_ids, merge, require
+from ..datasets.routes import DATASETS
 from ..exports.copies import parts_of
 from ..exports.models import finished
 from . import models
 
-# The kinds that a dataset's query reaches, in the words of events.
-RESOURCES = {"items": "Item", "annotations": "Annotation"}
 
-
-def query(call: Call) -> Any:
+def query(call: Call, dataset: Document) -> Any:
     """Answer a query in a dataset: list, change in bulk, or delete in bulk its items or annotations."""
-    dataset_id = call.params["dataset_id"]
-    call.store.row("datasets", dataset_id)
-    body = require(call.body)
+    dataset_id, body = dataset["id"], require(call.body)
     kind = body.get("resource", "items")
     if kind not in ("items", "annotations"):
         raise bad_request(f"a dataset holds 'items' and 'annotations', not {kind!r}")
     if body.get("delete"):
-        return {"deletedCount": _delete(call, kind, everything(call.store, kind, body, datasetId=dataset_id))}
+        rows = everything(call.store, kind, body, datasetId=dataset_id)
+        if kind == "annotations":
+            return {"deletedCount": models.delete_annotations(call.store, rows)}
+        return {"deletedCount": models.delete(call.store, [row.id for row in rows])}
     if "update" in body:
         return {"updatedCount": _bulk_update(call, kind, body, datasetId=dataset_id)}
     return paged(call, kind, search(call.store, kind, body, datasetId=dataset_id))
-
-
-def _delete(call: Call, kind: str, rows: list[Any]) -> int:
-    if kind == "items":
-        return models.delete(call.store, [row.id for row in rows])
-    for row in rows:
-        call.store.delete("annotations", id=row.id)
-        call.store.emit("Annotation", "Deleted", row.id, dataset=row.scope, item=row.parent)
-    models.count_annotations(call.store, {row.parent for row in rows})
-    return len(rows)
 
 
 def _bulk_update(call: Call, kind: str, body: Document, **fields: Any) -> int:
@@ -54,22 +42,16 @@ def _bulk_update(call: Call, kind: str, body: Document, **fields: Any) -> int:
         )
     if not body.get("systemSpace"):
         metadata = {key: value for key, value in metadata.items() if key != "system"}
-    time = now()
-    rows = everything(call.store, kind, body, **fields)
-    documents = [json.loads(row.doc) for row in rows]
-    for document in documents:
+    found = documents(call.store, kind, body, **fields)
+    for document in found:
         if kind == "items":
             models.merge_metadata(document, metadata)
         else:
             merge(document, {"metadata": metadata})
-        document |= {"updatedAt": time, "updatedBy": call.user}
-    call.store.put_all(kind, documents)
-    for document in documents:
-        call.store.emit(RESOURCES[kind], "Updated", document["id"], dataset=document["datasetId"])
-    return len(documents)
+    return models.write_changed(call.store, kind, found, call.user)
 
 
-def bulk_update_metadata(call: Call) -> Raw:
+def bulk_update_metadata(call: Call, dataset: Document) -> Raw:
     """Merge metadata into the items of a query; the SDK assigns subsets this way."""
     body = require(call.body)
     changes = body.get("updateQuery") if isinstance(body.get("updateQuery"), dict) else {}
@@ -77,34 +59,29 @@ def bulk_update_metadata(call: Call) -> Raw:
         "systemSpace": changes.get("systemSpace"),
         "update": changes.get("update"),
     }
-    changed = _bulk_update(call, "items", query, **_files(call))
+    changed = _bulk_update(call, "items", query, datasetId=dataset["id"], type="file")
     return finished(call, "BulkUpdateMetadata", {"updatedCount": changed})
 
 
-def _files(call: Call) -> dict[str, str]:
-    """Return the conditions on what can be trained on: files, not directories."""
-    return {"datasetId": call.store.row("datasets", call.params["dataset_id"]).id, "type": "file"}
-
-
-def split(call: Call) -> Raw:
+def split(call: Call, dataset: Document) -> Raw:
     """Tag the items of a query as train, validation and test, in the given percentages."""
     body = require(call.body)
     shares = body.get("MLSplitList")
     if not _are_percentages(shares):
         raise bad_request(f"'MLSplitList' must be percentages that add up to 100, got {shares!r}")
-    rows = everything(call.store, "items", require(body.get("itemsQuery")), **_files(call))
+    wanted = require(body.get("itemsQuery"))
+    items = documents(call.store, "items", wanted, datasetId=dataset["id"], type="file")
     bounds, reached = {}, 0.0
     for name, share in shares.items():
-        reached += share * len(rows) / 100
+        reached += share * len(items) / 100
         bounds[name] = round(reached)
     # Shuffled, for items often arrive class by class; by their paths, so that the same items give the same split.
-    rows.sort(key=lambda row: hashlib.sha256(call.store.parsed(row)["filename"].encode()).digest())
-    for place, row in enumerate(rows):
+    items.sort(key=lambda item: hashlib.sha256(item["filename"].encode()).digest())
+    for place, item in enumerate(items):
         subset = next(name for name, bound in bounds.items() if place < bound)
         tags = {name: True if name == subset else None for name in shares}
-        document = merge(json.loads(row.doc), {"metadata": {"system": {"tags": tags}}})
-        call.store.put("items", document | {"updatedAt": now(), "updatedBy": call.user})
-        call.store.emit("Item", "Updated", row.id, dataset=row.scope)
+        merge(item, {"metadata": {"system": {"tags": tags}}})
+    models.write_changed(call.store, "items", items, call.user)
     return finished(call, "SplitDataset", {"counts": bounds})
 
 
@@ -145,26 +122,20 @@ def move_into(call: Call) -> Document:
     return {"moved": len(call.body)}
 
 
-def clone(call: Call) -> Raw:
+def clone(call: Call, source: Document) -> Raw:
     body = require(call.body, "targetDatasetId")
-    source = call.store.get("items", call.params["item_id"])
     if source["type"] != "file":
         raise bad_request(f"{source['filename']!r} is a directory: clone the items in it, or the dataset")
     call.store.row("datasets", body["targetDatasetId"])
     options = body.get("cloneDatasetParams") or {}
     target_id = body["targetDatasetId"]
-    if not body.get("allowMany") and _has_clone(call, source["id"], target_id):
+    cloned = call.store.count("items", datasetId=target_id, srcItem=source["id"])
+    if cloned and not body.get("allowMany"):
         raise bad_request(
             f"dataset {target_id} has a clone of item {source['id']} already; allow_many=True makes another"
         )
-    item = models.copy(
-        call.store,
-        source,
-        target_id,
-        models.clean_path(_target(body.get("remoteFileName"), source)),
-        call.user,
-        **parts_of(options, status=False),
-    )
+    path = models.clean_path(_target(body.get("remoteFileName"), source))
+    item = models.copy(call.store, source, target_id, path, call.user, **parts_of(options, status=False))
     if body.get("metadata"):
         models.merge_metadata(item, body["metadata"])
         call.store.put("items", item)
@@ -178,16 +149,13 @@ def _target(filename: Any, source: Document) -> Any:
     return filename or source["filename"]
 
 
-def _has_clone(call: Call, source_id: str, dataset_id: str) -> bool:
-    return call.store.count("items", datasetId=dataset_id, srcItem=source_id) > 0
-
-
+ITEMS = Resource("items", "/items", update=update, delete=delete)
 ROUTES = [
-    Route("POST", "/datasets/{dataset_id}/query", query),
-    Route("POST", "/datasets/{dataset_id}/split", split),
-    Route("POST", "/datasets/{dataset_id}/items/bulk-update-metadata", bulk_update_metadata),
+    DATASETS.at("POST", "query", query),
+    DATASETS.at("POST", "split", split),
+    DATASETS.at("POST", "items/bulk-update-metadata", bulk_update_metadata),
     Route("PUT", "/datasets/{dataset_id}/items/{directory_id}", move_into),
-    *Resource("items", "/items", update=update, delete=delete).routes,
+    *ITEMS.routes,
     Route("GET", "/datasets/{dataset_id}/items/{item_id}", get_in_dataset),
-    Route("POST", "/items/{item_id}/clone", clone),
+    ITEMS.at("POST", "clone", clone),
 ]

@@ -5,7 +5,7 @@ import posixpath
 from typing import Any
 
 from ...errors import bad_request, not_found
-from ...store import Document, Store, created, now
+from ...store import Document, Store, now, signed
 from ...validation import require, with_system
 from ..datasets import models as datasets
 from ..items import models as items
@@ -45,8 +45,7 @@ def create(store: Store, body: Document, user: str, *, unique: bool = True) -> D
         "status": body.get("status") or "created",
         "statusLogs": [],
         "context": {"project": body["projectId"], "creator": user, "org": ORGANIZATION["id"]},
-        **created(user),
-        "updatedBy": user,
+        **signed(user),
     }
     log_status(model, model["status"], user)
     store.put("models", model)
@@ -68,7 +67,6 @@ def check_fields(body: Document) -> None:
 
 
 def log_status(model: Document, status: Any, user: str, message: str | None = None) -> None:
-    """Set the status of a model, and log the change."""
     if status not in STATUSES:
         raise bad_request(f"unknown model status {status!r}; known: {', '.join(STATUSES)}")
     model["status"] = status
@@ -79,8 +77,7 @@ def log_status(model: Document, status: Any, user: str, message: str | None = No
 def update(store: Store, model: Document, body: Document, user: str, *, system: bool) -> None:
     """Write a model as the SDK sends it: whole, its system metadata only if `system`."""
     check_fields(body)
-    if body.get("name", model["name"]) != model["name"]:
-        store.check_new_name("models", projectId=model["projectId"], name=require(body, "name")["name"])
+    store.check_rename("models", model, body, projectId=model["projectId"])
     if body.get("datasetId") and body["datasetId"] != model["datasetId"]:
         store.row("datasets", body["datasetId"])
     status = body.get("status", model["status"])
@@ -103,8 +100,8 @@ def own_artifacts(store: Store, model: Document) -> list[Any]:
     kept = []
     for artifact in model.get("artifacts") or []:
         item_id = artifact.get("itemId") if isinstance(artifact, dict) else None
-        row = store.first("items", id=item_id) if item_id else None
-        owner = _folder_owner(store.parsed(row)["filename"]) if row else None
+        item = store.find_one("items", id=item_id) if item_id else None
+        owner = _folder_owner(item["filename"]) if item else None
         if owner is None or owner == model["name"] or not _is_other(store, model, owner):
             kept.append(artifact)
     return kept
@@ -163,16 +160,10 @@ def copy_artifacts(store: Store, source: Document, model: Document, user: str) -
         if inside.startswith(".."):
             inside = item["name"]
         filename = items.clean_path(f"{ARTIFACTS}/{model['name']}/{inside}")
-        _delete_leftover(store, target, filename)
+        if left := items.by_path(store, target, filename):  # of a deleted model of the same name
+            items.delete(store, [left["id"]])
         copies.append({"type": "item", "itemId": items.copy(store, item, target, filename, user)["id"]})
     return copies
-
-
-def _delete_leftover(store: Store, dataset_id: str, filename: str) -> None:
-    """Delete a file that is left from a deleted model of the same name."""
-    left = items.by_path(store, dataset_id, filename)
-    if left is not None:
-        items.delete(store, [left["id"]])
 
 
 def delete(store: Store, model_id: str) -> None:

@@ -17,8 +17,7 @@ def update(call: Call, model: Document, body: Document) -> None:
             call.store.emit("Service", "Restarted", service_id)
 
 
-def clone(call: Call) -> Raw:
-    source = call.store.get("models", call.params["model_id"])
+def clone(call: Call, source: Document) -> Raw:
     return one(call, "models", models.clone(call.store, source, require(call.body), call.user)["id"])
 
 
@@ -44,9 +43,10 @@ def forget_artifact(call: Call, event: Event) -> None:
 
 
 LISTENERS = {("Item", "Deleted"): forget_artifact}
+MODELS = Resource("models", "/ml/models", by_user(models.create), update, models.delete, everywhere)
 ROUTES = [
-    *Resource("models", "/ml/models", by_user(models.create), update, models.delete, everywhere).routes,
-    Route("POST", "/ml/models/{model_id}/clone", clone),
+    *MODELS.routes,
+    MODELS.at("POST", "clone", clone),
     Route("POST", "/ml/metrics/publish", publish_metrics),
     Route("POST", "/ml/metrics/precisionRecall", precision_recall),
     Route("POST", "/ml/metrics/query", query_metrics),

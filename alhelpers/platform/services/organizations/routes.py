@@ -10,8 +10,6 @@ from ...validation import require
 from ..exports.models import finished
 from . import models
 
-# -------------------------------------------------------------------------------------------------- organization
-
 
 def me(call: Call) -> Document:
     return models.member(call.user, "owner") | {"name": "Local", "lastName": "User"}
@@ -35,10 +33,6 @@ def set_plan(call: Call) -> Document:
     if plan not in models.PLANS:
         raise bad_request(f"'plan' must be one of {', '.join(models.PLANS)}, got {plan!r}")
     return _changed(call, get(call) | {"plan": plan})
-
-
-def list_groups(call: Call) -> list[Document]:
-    return get(call)["groups"]
 
 
 def add_members(call: Call) -> list[Document]:
@@ -71,9 +65,6 @@ def member_routes(kind: str, path: str, changing: str, holder: Callable[[Call], 
     ]
 
 
-# -------------------------------------------------------------------------------------------------- integrations
-
-
 def forget_secret(call: Call, integration: Document) -> None:
     """Check the options of an integration, and drop them: nothing here connects with them, so they are never stored."""
     models.organization(call, integration["org"])
@@ -81,20 +72,12 @@ def forget_secret(call: Call, integration: Document) -> None:
         raise bad_request("'options' of an integration must be an object")
 
 
-def in_organization(call: Call) -> Document:
-    return {"org": get(call)["id"]}
-
-
 def update_integration(call: Call) -> Raw:
-    """Change the integration that the body names."""
     body = require(call.body, "integrationId")
     options = require(body.get("credentials") or {}).get("options")
     integration = call.store.get("integrations", body["integrationId"])
     INTEGRATIONS.update(call, integration, body | {"options": options})
     return one(call, "integrations", integration["id"])
-
-
-# --------------------------------------------------------------------------------------- drivers, webhooks and bots
 
 
 def complete_driver(call: Call, driver: Document) -> None:
@@ -125,9 +108,6 @@ def complete_bot(call: Call, bot: Document) -> None:
     bot |= address | {"id": bot["id"], "type": "bot", "firstName": bot["name"]}
 
 
-# ------------------------------------------------------------------------------------------------------ computes
-
-
 def complete_compute(call: Call, compute: Document) -> None:
     """Add the defaults of a compute. It is a record: services run on this machine whatever computes there are."""
     require(compute.get("context"))
@@ -142,9 +122,8 @@ def shown_compute(call: Call, compute_id: str) -> Raw:
     return one(call, "computes", row.id)
 
 
-def delete_compute(call: Call) -> Raw:
+def delete_compute(call: Call, compute: Document) -> Raw:
     """Archive a compute: the SDK reads it once more after the command of its destruction."""
-    compute = call.store.get("computes", call.params["id"])
     call.store.put("computes", compute | {"archived": True, "updatedAt": now()})
     return finished(call, "DestroyCompute", {"computeId": compute["id"]})
 
@@ -155,7 +134,7 @@ def list_global_computes(call: Call) -> Raw:
 
 
 def complete_service_driver(call: Call, driver: Document) -> None:
-    compute = call.store.row("computes", driver["computeId"], "compute")
+    compute = call.store.row("computes", driver["computeId"])
     driver.setdefault("type", call.store.parsed(compute)["type"])
 
 
@@ -181,7 +160,7 @@ SERVICE_DRIVER = (*CONTEXT, "computeId", "namespace", "isCacheAvailable")
 INTEGRATIONS = plain(
     *("integrations", "/orgs/{org}/integrations"),
     *(("name", "type", "options", "metadata"), ("name", "type"), forget_secret),
-    listing=in_organization,
+    listing=lambda call: {"org": get(call)["id"]},
 )
 DRIVERS = plain(
     *("drivers", "/drivers", DRIVER, ("name", "type", "integrationId"), complete_driver),
@@ -202,7 +181,7 @@ ROUTES = [
     Route("GET", "/orgs", list_all),
     Route("GET", "/orgs/{org}", get),
     Route("PATCH", "/orgs/{org}/plan", set_plan),
-    Route("GET", "/orgs/{org}/groups", list_groups),
+    Route("GET", "/orgs/{org}/groups", lambda call: get(call)["groups"]),
     Route("POST", MEMBERS, add_members),
     *member_routes("organization", MEMBERS, MEMBERS, get),
     Route("GET", "/orgs/{org}/availableIntegrations", INTEGRATIONS.list_all),
@@ -214,7 +193,7 @@ ROUTES = [
     *plain("bots", "/projects/{projectId}/bots", ("name",), check=complete_bot, listing=in_project).routes,
     Route("GET", "/compute/globals", list_global_computes),
     Route("POST", "/compute/{id}/validate", COMPUTES.get),
-    Route("DELETE", "/compute/{id}", delete_compute),
+    Route("DELETE", "/compute/{id}", COMPUTES.doing(delete_compute)),
     *COMPUTES.routes,
     Route("POST", "/serviceDrivers/default", set_default_driver),
     *SERVICE_DRIVERS.routes,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ...api import Call, Route, one
+from ...api import Call, one
 from ...resources import Resource, by_user
 from ...store import Document
 from ..apps import models as apps
@@ -16,9 +16,8 @@ def answer(call: Call, package_id: str) -> Any:
     return one(call, "dpks", apps.by_id(call.store, package_id, "package")["id"])
 
 
-def revisions(call: Call) -> list[Document]:
-    call.store.row("packages", call.params["package_id"])
-    return models.revisions(call.store, call.params["package_id"])
+def revisions(call: Call, package: Document) -> list[Document]:
+    return models.revisions(call.store, package["id"])
 
 
 PACKAGES = Resource(
@@ -26,5 +25,5 @@ PACKAGES = Resource(
 )
 ROUTES = [
     *PACKAGES.routes,
-    Route("GET", "/packages/{package_id}/revisions", revisions),
+    PACKAGES.at("GET", "revisions", revisions),
 ]

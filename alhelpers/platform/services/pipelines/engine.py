@@ -76,7 +76,6 @@ def begin(
 
 
 def _snapshot(node: Document) -> Document:
-    """Return what a cycle shows of a node."""
     shown = {key: node.get(key) for key in ("id", "name", "type", "namespace", "projectId", "metadata")}
     return shown | {"ports": [*graph.inputs(node), *graph.outputs(node)], "status": PENDING}
 
@@ -96,8 +95,7 @@ def _run(store: Store, pipeline: Document, cycle: Document, node: Document, inpu
 
 def _located(store: Store, execution_id: str) -> tuple[Document, Document, Document | None]:
     """Return an execution, its place in a pipeline, and its cycle, or None if it belongs to no cycle."""
-    row = store.first("executions", id=execution_id)
-    execution = store.parsed(row) if row else {}
+    execution = store.find_one("executions", id=execution_id) or {}
     link = execution.get("pipeline") or {}
     return execution, link, store.find_one("cycles", id=link.get("executionId"))
 
@@ -123,7 +121,8 @@ def pass_on(store: Store, pipeline: Document, cycle: Document, execution: Docume
         return  # removed from the pipeline while it ran
     found = values.by_port(graph.outputs(node), execution["output"])
     for connection in graph.leaving(pipeline, node["id"]):
-        if not _matches_action(connection, execution.get("action")):
+        wanted = connection.get("action")
+        if wanted and not nodes.same_action(wanted, execution.get("action")):
             continue
         target = graph.node_by_id(pipeline, connection["tgt"]["nodeId"])
         source_port = graph.port_by_id(graph.outputs(node), connection["src"]["portId"])
@@ -147,11 +146,6 @@ def pass_on(store: Store, pipeline: Document, cycle: Document, execution: Docume
             _deliver(store, pipeline, cycle, execution, target, port, taken)
 
 
-def _matches_action(connection: Document, action: str | None) -> bool:
-    wanted = connection.get("action")
-    return not wanted or nodes.same_action(wanted, action)
-
-
 def _passes_filter(store: Store, connection: Document, port: Document, value: Any) -> bool:
     """Return whether a connection's filter matches a value; of an entity it tests the document."""
     condition = graph.condition(connection)
@@ -160,9 +154,7 @@ def _passes_filter(store: Store, connection: Document, port: Document, value: An
     kind = graph.single(port["type"])
     document = value
     if kind in values.ID_KEYS:
-        entity = values.entity_id(kind, value)
-        row = store.first(f"{kind.lower()}s", id=entity)
-        document = store.parsed(row) if row else {}
+        document = store.find_one(f"{kind.lower()}s", id=values.entity_id(kind, value)) or {}
     return dql.compile_filter(dql.parse(condition))(document)
 
 
@@ -247,7 +239,6 @@ def _overall(statuses: Iterable[str]) -> str:
 
 
 def restarted(store: Store, execution_id: str) -> None:
-    """Update a cycle when one of its executions starts again."""
     execution, link, cycle = _located(store, execution_id)
     log = [entry["status"] for entry in execution.get("statusLog", [])]
     if cycle is None or log.count(executions.CREATED) < 2:
@@ -301,11 +292,9 @@ def terminate_all(store: Store, pipeline_id: str) -> None:
 
 
 def _end(store: Store, done: list[Document], reason: str) -> None:
-    """Terminate those executions of a cycle that have not ended."""
     for execution in done:
         if not executions.ended(execution):
-            copy = json.loads(json.dumps(execution))
-            executions.finish(store, copy, TERMINATED, message=f"the pipeline's cycle {reason}")
+            executions.finish(store, execution, TERMINATED, message=f"the pipeline's cycle {reason}")
 
 
 def rerun(store: Store, pipeline: Document, cycle: Document, method: str, start_ids: list[str]) -> None:
@@ -326,9 +315,8 @@ def rerun(store: Store, pipeline: Document, cycle: Document, method: str, start_
         cycle["status"] = RUNNING
         store.put("cycles", cycle)
         for execution in again:
-            copy = json.loads(json.dumps(execution))
-            executions.restart(store, copy, "the pipeline's cycle runs again")
-            nodes.relaunched(store, pipeline, copy)
+            executions.restart(store, execution, "the pipeline's cycle runs again")
+            nodes.relaunched(store, pipeline, execution)
         if not again:
             _update_status(store, cycle)
         return  # the events of the executions bring the cycle up to date

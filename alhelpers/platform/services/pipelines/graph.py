@@ -36,7 +36,6 @@ def port_by_id(ports: list[Document], port_id: str) -> Document | None:
 
 
 def root_id(pipeline: Document) -> str | None:
-    """Return the id of the node that a pipeline starts with."""
     for start in pipeline.get("startNodes") or []:
         if start.get("type") == "root":
             return start.get("nodeId")
@@ -58,7 +57,6 @@ def connected_inputs(pipeline: Document, node: Document) -> list[str]:
 
 
 def condition(connection: Document) -> Any:
-    """Parse the filter of a connection: an object, or None if everything passes."""
     text = connection.get("condition")
     value = json.loads(text) if isinstance(text, str) and text else text
     return value or None

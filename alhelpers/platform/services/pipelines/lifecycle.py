@@ -54,7 +54,6 @@ def pause(store: Store, pipeline: Document, user: str, moment: datetime, *, keep
 
 
 def reset(store: Store, pipeline: Document, user: str) -> None:
-    """Reset the counters of a pipeline, and end its open cycles."""
     engine.terminate_all(store, pipeline["id"])
     store.put("pipelines", pipeline | {"countedFrom": store.new_id(), "updatedAt": now(), "updatedBy": user})
 

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from ...errors import bad_request
-from ...store import Document, Store, created, now
+from ...store import Document, Store, created, now, signed
 from ...validation import check_different, merge, require
 from ..organizations.models import ORGANIZATION
 from . import engine, graph, validation
@@ -30,8 +29,7 @@ def create(store: Store, body: Document, user: str) -> Document:
         "revisions": [],
         "taskIds": {},
         "countedFrom": "",
-        **created(user),
-        "updatedBy": user,
+        **signed(user),
     }
     variables = checked_variables(store, pipeline.pop("variables", []), pipeline["id"], user)
     # What is empty is absent.
@@ -49,35 +47,25 @@ def create(store: Store, body: Document, user: str) -> Document:
     return pipeline
 
 
-def checked_variables(store: Store, variables: Any, pipeline_id: str, user: str) -> list[Any]:
+def checked_variables(store: Store, variables: list[Any], pipeline_id: str, user: str) -> list[Any]:
     """Check variables, and add ids, times and references to their pipeline."""
-    if not isinstance(variables, list):
-        raise bad_request(f"'variables' must be a list, got {variables!r}")
-    time = now()
     checked = []
     for variable in variables:
         require(variable, "name", "type")
-        checked.append(
-            {"createdAt": time, "updatedAt": time, "creator": user}
-            | variable
-            | {
-                "id": variable.get("id") or store.new_id(),
-                "reference": variable.get("reference") or pipeline_id,
-            }
-        )
+        own = {"id": variable.get("id") or store.new_id()}
+        own["reference"] = variable.get("reference") or pipeline_id
+        checked.append(created(user) | variable | own)
     check_different("the names of a pipeline's variables", [variable["name"] for variable in checked])
     return checked
 
 
 def update(store: Store, pipeline: Document, body: Document, user: str) -> None:
     """Change a stored pipeline, in place, or raise and change nothing."""
-    if body.get("name", pipeline["name"]) != pipeline["name"]:
-        store.check_new_name("pipelines", projectId=pipeline["projectId"], name=require(body, "name")["name"])
+    store.check_rename("pipelines", pipeline, body, projectId=pipeline["projectId"])
     changes = {key: value for key, value in body.items() if key not in FIXED and value is not None}
     if "variables" in changes:
         changes["variables"] = checked_variables(store, changes["variables"], pipeline["id"], user)
-    if "nodes" in changes and isinstance(changes["nodes"], list):
-        _keep_loaded(pipeline, changes["nodes"])
+    _keep_loaded(pipeline, changes.get("nodes") or [])
     validation.check_drawing(pipeline | changes)
     store.put("pipelines", merge(pipeline, changes) | {"updatedAt": now(), "updatedBy": user})
 
@@ -98,7 +86,6 @@ def shown(pipeline: Document) -> Document:
 
 
 def shown_cycle(cycle: Document, executed: list[Document] | None = None) -> Document:
-    """Return a cycle as callers see it, with its executions by node."""
     document = {key: value for key, value in cycle.items() if key not in engine.PRIVATE}
     by_node: dict[str, list[Document]] = {}
     for execution in executed or []:

@@ -76,7 +76,7 @@ def _item(store: Store, node: Document, execution: Document) -> Document:
 def _into_dataset(store: Store, pipeline: Document, node: Document, execution: Document) -> Document:
     """Clone an item into the node's dataset, unless it is there already."""
     item = _item(store, node, execution)
-    target = store.row("datasets", graph.dataset_id(pipeline, node) or "", "dataset").id
+    target = store.row("datasets", graph.dataset_id(pipeline, node) or "").id
     folder = (node.get("metadata") or {}).get("dir")
     if item["datasetId"] != target:
         _check_journey(store, node, item)
@@ -89,8 +89,8 @@ def _into_dataset(store: Store, pipeline: Document, node: Document, execution: D
 def _check_journey(store: Store, node: Document, item: Document) -> None:
     """Refuse to clone an item that is a clone of a clone of ... too often: dataset nodes in a ring never end."""
     source, steps = item, 0
-    while (row := store.first("items", id=source.get("srcItem"))) is not None:
-        source, steps = store.parsed(row), steps + 1
+    while source := store.find_one("items", id=source.get("srcItem")):
+        steps += 1
         if steps >= MAX_JOURNEY:
             raise bad_request(
                 f"node {graph.label(node)!r} got {item['filename']!r} as the clone of more than {MAX_JOURNEY} clones:"

@@ -6,24 +6,17 @@ from typing import Any
 from ...api import Call, Raw, Route, one, render, with_id
 from ...errors import bad_request, not_found
 from ...events import Event
-from ...query import everything, search
+from ...query import documents, search
 from ...resources import Resource, by_user
-from ...store import Document, Row
+from ...store import Document
 from ...validation import require
 from ..exports.models import finished
 from . import compositions, engine, lifecycle, models, statistics, tasks, validation
 
 
-def _pipeline(call: Call) -> Document:
-    return call.store.get("pipelines", call.params["pipeline_id"])
-
-
-def _answer(call: Call, pipeline_id: str) -> Document:
-    return _shown(call, call.store.row("pipelines", pipeline_id))
-
-
-def _shown(call: Call, row: Row) -> Document:
-    return {"url": f"{call.base}/pipelines/{row.id}"} | models.shown(json.loads(row.doc))
+def _shown(call: Call, pipeline_id: str) -> Document:
+    url = f"{call.base}/pipelines/{pipeline_id}"
+    return {"url": url} | models.shown(call.store.get("pipelines", pipeline_id))
 
 
 def validate(call: Call) -> Document:
@@ -46,7 +39,7 @@ def query(call: Call) -> Document:
         page = search(call.store, "cycles", body)
         return {"items": [_shown_cycle(call, row.id) for row in page.rows]} | page.envelope()
     page = search(call.store, "pipelines", body)
-    return {"items": [_shown(call, row) for row in page.rows]} | page.envelope()
+    return {"items": [_shown(call, row.id) for row in page.rows]} | page.envelope()
 
 
 def update(call: Call, pipeline: Document, body: Document) -> None:
@@ -55,42 +48,25 @@ def update(call: Call, pipeline: Document, body: Document) -> None:
         lifecycle.apply_changes(call.store, pipeline, call.user, call.clock.now())
 
 
-def update_variables(call: Call) -> Document:
-    pipeline = _pipeline(call)
+def update_variables(call: Call, pipeline: Document) -> None:
     update(call, pipeline, {"variables": require(call.body).get("variables") or []})
-    return _answer(call, pipeline["id"])
 
 
-def install(call: Call) -> Document:
-    pipeline = _pipeline(call)
+def install(call: Call, pipeline: Document) -> None:
     option = (require(call.body) if call.body else {}).get("resumeOption")
     lifecycle.install(call.store, pipeline, call.user, call.clock.now(), option)
-    return _answer(call, pipeline["id"])
 
 
-def pause(call: Call) -> Document:
-    pipeline = _pipeline(call)
+def pause(call: Call, pipeline: Document) -> None:
     body = require(call.body) if call.body else {}
     keep = body.get("keepTriggersActive")
     if keep is None:
         keep = (pipeline.get("settings") or {}).get("keepTriggersActive") is True
     lifecycle.pause(call.store, pipeline, call.user, call.clock.now(), keep_triggers=bool(keep))
-    return _answer(call, pipeline["id"])
 
 
-def reset(call: Call) -> Document:
-    pipeline = _pipeline(call)
-    lifecycle.reset(call.store, pipeline, call.user)
-    return _answer(call, pipeline["id"])
-
-
-def count(call: Call) -> Document:
-    return statistics.count(call.store, _pipeline(call))
-
-
-def execute(call: Call) -> Any:
+def execute(call: Call, pipeline: Document) -> Any:
     """Start a cycle, or one for each item of a query."""
-    pipeline = _pipeline(call)
     body = require(call.body) if call.body else {}
     if body.get("batch") is not None:
         return _execute_batch(call, pipeline, body)
@@ -134,26 +110,23 @@ def _shown_cycle(call: Call, cycle_id: str) -> Document:
     return {"url": url} | models.shown_cycle(cycle, executed)
 
 
-def get_cycle(call: Call) -> Document:
-    _pipeline(call)
+def get_cycle(call: Call, pipeline: Document) -> Document:
     shown = _shown_cycle(call, call.params["cycle_id"])
-    if shown["pipelineId"] != call.params["pipeline_id"]:
-        raise not_found(f"execution of pipeline {call.params['pipeline_id']}", call.params["cycle_id"])
+    if shown["pipelineId"] != pipeline["id"]:
+        raise not_found(f"execution of pipeline {pipeline['id']}", call.params["cycle_id"])
     return shown
 
 
-def rerun(call: Call) -> Raw:
-    """Run the cycles of a query again."""
-    pipeline = _pipeline(call)
+def rerun(call: Call, pipeline: Document) -> Raw:
     body = require(call.body)
     options = require(body.get("pipeline") or {})
     method, start_ids = engine.check_method(options.get("method"), options.get("startNodeIds"), pipeline)
     found = require(require(body.get("batch") or {}).get("query") or {})
-    rows = everything(call.store, "cycles", found, pipelineId=pipeline["id"])
-    for row in rows:
-        engine.rerun(call.store, pipeline, json.loads(row.doc), method, start_ids)
+    cycles = documents(call.store, "cycles", found, pipelineId=pipeline["id"])
+    for cycle in cycles:
+        engine.rerun(call.store, pipeline, cycle, method, start_ids)
     cycle_options = {"method": method, "startNodeIds": start_ids, "pipelineId": pipeline["id"]}
-    spec = {"cycleOptions": cycle_options, "query": found, "count": len(rows)}
+    spec = {"cycleOptions": cycle_options, "query": found, "count": len(cycles)}
     return finished(call, "PipelineRerun", spec)
 
 
@@ -162,20 +135,21 @@ def on_status(call: Call, event: Event) -> None:
         engine.pass_on_again(call.store, execution, status)
 
 
+PIPELINES = Resource(
+    *("pipelines", "/pipelines", by_user(models.create), update, lifecycle.delete), answer=_shown
+)
 ROUTES = [
-    *Resource(
-        "pipelines", "/pipelines", by_user(models.create), update, lifecycle.delete, answer=_answer
-    ).routes,
+    *PIPELINES.routes,
     Route("POST", "/pipelines/query", query),
     Route("POST", "/pipelines/validate", validate),
-    Route("PATCH", "/pipelines/{pipeline_id}/variables", update_variables),
-    Route("POST", "/pipelines/{pipeline_id}/install", install),
-    Route("POST", "/pipelines/{pipeline_id}/uninstall", pause),
-    Route("POST", "/pipelines/{pipeline_id}/reset", reset),
-    Route("POST", "/pipelines/{pipeline_id}/execute", execute),
-    Route("GET", "/pipelines/{pipeline_id}/statistics", count),
-    Route("POST", "/pipelines/{pipeline_id}/executions/rerun", rerun),
-    Route("GET", "/pipelines/{pipeline_id}/executions/{cycle_id}", get_cycle),
+    PIPELINES.at("PATCH", "variables", update_variables),
+    PIPELINES.at("POST", "install", install),
+    PIPELINES.at("POST", "uninstall", pause),
+    PIPELINES.at("POST", "reset", by_user(lifecycle.reset)),
+    PIPELINES.at("POST", "execute", execute),
+    PIPELINES.at("GET", "statistics", lambda call, pipeline: statistics.count(call.store, pipeline)),
+    PIPELINES.at("POST", "executions/rerun", rerun),
+    PIPELINES.at("GET", "executions/{cycle_id}", get_cycle),
     Route("GET", "/compositions/{composition_id}", compositions.get),
 ]
 LISTENERS = {

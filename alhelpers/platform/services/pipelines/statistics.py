@@ -17,7 +17,8 @@ def count(store: Store, pipeline: Document) -> Document:
     for cycle in map(store.parsed, store.find("cycles", pipelineId=pipeline["id"], id__gt=since)):
         cycles[cycle["status"]] += 1
         days.add(cycle["createdAt"][:10])
-        seconds.append(_seconds(cycle))
+        begun, ended = (datetime.fromisoformat(cycle[key]) for key in ("createdAt", "updatedAt"))
+        seconds.append((ended - begun).total_seconds())
         for node_id, counts in cycle["counts"].items():
             nodes.setdefault(node_id, Counter()).update(counts)
     return {
@@ -42,8 +43,3 @@ def _averages(seconds: list[float], total: int, days: int) -> Document:
         "avgTimePerExecution": round(sum(seconds) / len(seconds), 3) if seconds else "NA",
         "avgExecutionsPerDay": round(total / days, 3) if days else "NA",
     }
-
-
-def _seconds(cycle: Document) -> float:
-    begun, ended = (datetime.fromisoformat(cycle[key]) for key in ("createdAt", "updatedAt"))
-    return (ended - begun).total_seconds()

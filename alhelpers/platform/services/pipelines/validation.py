@@ -67,10 +67,7 @@ def _check_fields(document: Document, where: str, fields: dict[str, type]) -> No
 
 
 def _check_starts(pipeline: Document) -> None:
-    starts = pipeline.get("startNodes") or []
-    if not isinstance(starts, list):
-        raise bad_request(f"'startNodes' must be a list, got {starts!r}")
-    for start in starts:
+    for start in pipeline.get("startNodes") or []:
         require(start, "nodeId")
         if graph.node_by_id(pipeline, start["nodeId"]) is None:
             raise bad_request(f"start node {start['nodeId']!r} is not a node of the pipeline")

@@ -20,7 +20,8 @@ def launch(
 ) -> Document:
     if node["type"] == graph.ML:
         return ml.launch(store, pipeline, node, inputs, link, user)
-    service = _remembered(store, pipeline, node) or service_of(store, pipeline, node, user)
+    known = store.find_one("services", id=(pipeline.get("serviceIds") or {}).get(node["id"]))
+    service = known or service_of(store, pipeline, node, user)
     return executions.create(store, _function_name(node), inputs, user, service=service, pipeline=link)
 
 
@@ -45,11 +46,6 @@ def remove_code(store: Store, pipeline: Document) -> None:
         if str(service["packageName"]).startswith(prefix):
             services.delete(store, service["id"])
             store.delete("packages", id=service["packageId"])
-
-
-def _remembered(store: Store, pipeline: Document, node: Document) -> Document | None:
-    service_id = (pipeline.get("serviceIds") or {}).get(node["id"])
-    return store.find_one("services", id=service_id) if service_id else None
 
 
 def _function_name(node: Document) -> str:

@@ -38,7 +38,8 @@ def create(store: Store, name: str, user: str) -> Document:
         "systemProject": False,
     }
     store.put("projects", project)
-    datasets.create(store, datasets.BINARIES, project["id"], user, system=True)
+    kind = {"readableType": "system"}
+    datasets.create(store, datasets.BINARIES, project["id"], user, with_recipe=False, **kind)
     return project
 
 

@@ -1,9 +1,10 @@
 """Recipes and ontologies: labels and their attributes."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from ...errors import bad_request
-from ...store import Document, Store, created, now
+from ...store import Document, Store, created, now, signed
 from ...validation import require, with_system
 
 # One or several choices, a number, yes or no, a text.
@@ -13,44 +14,35 @@ ATTRIBUTE_TYPES = ("options", "range", "boolean", "freeText")
 PALETTE = ("#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#ff9da7", "#9c755f")
 
 
-def create_recipe(
-    store: Store, body: Document, project_ids: list[str], ontology_ids: list[str], user: str
-) -> Document:
+def create_recipe(store: Store, body: Document, user: str) -> Document:
     recipe = {
         "id": store.new_id(),
         "title": body.get("title") or "Recipe",
         "description": body.get("description") or "",
-        "projectIds": project_ids,
-        "ontologyIds": ontology_ids,
+        "projectIds": body.get("projectIds") or [],
+        "ontologyIds": body.get("ontologyIds") or [],
         "instructions": body.get("instructions"),
         "uiSettings": body.get("uiSettings") or {},
         "metadata": body.get("metadata") or {"system": {}},
         "examples": [],
         "customActions": [],
-        **created(user),
-        "updatedBy": user,
+        **signed(user),
     }
     store.put("recipes", recipe)
     return recipe
 
 
-def create_ontology(
-    store: Store,
-    roots: list[Any],
-    project_ids: list[str],
-    user: str,
-    title: str | None = None,
-    attributes: list[Any] | None = None,
-) -> Document:
-    """Make an ontology with these trees of labels; `attributes` are those of the older kind."""
+def create_ontology(store: Store, body: Document, user: str) -> Document:
+    """Make an ontology with trees of labels; its 'attributes' are those of the older kind."""
+    attributes = body.get("attributes")
     if not isinstance(attributes or [], list):
         raise bad_request(f"'attributes' must be a list, got {attributes!r}")
     ontology = {
         "id": store.new_id(),
-        "title": title or "Ontology",
-        "roots": [check_root(root) for root in roots],
+        "title": body.get("title") or "Ontology",
+        "roots": [check_root(root) for root in body.get("roots") or []],
         "attributes": attributes or [],
-        "metadata": {"system": {"projectIds": project_ids}, "attributes": []},
+        "metadata": {"system": {"projectIds": body.get("projectIds") or []}, "attributes": []},
         **created(user),
     }
     store.put("ontologies", ontology)
@@ -59,9 +51,10 @@ def create_ontology(
 
 def create_default(store: Store, dataset_name: str, project_id: str, user: str) -> Document:
     """Make the recipe and the empty ontology of a new dataset."""
-    ontology = create_ontology(store, [], [project_id], user, f"{dataset_name} Default Ontology")
-    body = {"title": f"{dataset_name} Default Recipe", "uiSettings": {"studioV2App": True}}
-    return create_recipe(store, body, [project_id], [ontology["id"]], user)
+    place = {"projectIds": [project_id]}
+    ontology = create_ontology(store, place | {"title": f"{dataset_name} Default Ontology"}, user)
+    place |= {"ontologyIds": [ontology["id"]], "title": f"{dataset_name} Default Recipe"}
+    return create_recipe(store, place | {"uiSettings": {"studioV2App": True}}, user)
 
 
 def clone_recipe(store: Store, recipe: Document, user: str, *, shallow: bool) -> Document:
@@ -69,8 +62,7 @@ def clone_recipe(store: Store, recipe: Document, user: str, *, shallow: bool) ->
     ontology_ids = recipe["ontologyIds"]
     if not shallow:
         ontology_ids = [
-            _copy(store, "ontologies", store.get("ontologies", each, "ontology"), user)
-            for each in ontology_ids
+            _copy(store, "ontologies", store.get("ontologies", each), user) for each in ontology_ids
         ]
     copied = _copy(store, "recipes", recipe | {"ontologyIds": ontology_ids}, user)
     return store.get("recipes", copied)
@@ -115,7 +107,7 @@ def delete_recipe(store: Store, recipe_id: str) -> None:
 
 def delete_ontology(store: Store, ontology_id: str) -> None:
     """Delete an ontology, also from the recipes that use it."""
-    ontology = store.get("ontologies", ontology_id, "ontology")
+    ontology = store.get("ontologies", ontology_id)
     projects = set(ontology["metadata"]["system"].get("projectIds") or [])
     for recipe in store.find_all("recipes"):
         if ontology_id in recipe["ontologyIds"] and projects & set(recipe["projectIds"]):
@@ -158,7 +150,6 @@ def put_attribute(ontology: Document, attribute: Document) -> None:
 
 
 def check_root(root: Any) -> Document:
-    """Check one label with its children."""
     value = root.get("value") if isinstance(root, dict) else None
     if not isinstance(value, dict) or not isinstance(value.get("tag"), str) or not value["tag"]:
         raise bad_request(
@@ -173,7 +164,13 @@ def check_root(root: Any) -> Document:
 
 def _new_label(tag: str, full_tag: str) -> Document:
     """Build a label with every key that the SDK writes."""
-    return {"tag": tag, "color": _colour(full_tag), "attributes": [], "displayLabel": None, "displayData": {}}
+    return {
+        "tag": tag,
+        "color": colour_of(full_tag),
+        "attributes": [],
+        "displayLabel": None,
+        "displayData": {},
+    }
 
 
 def put_labels(ontology: Document, labels: Any, *, upsert: bool) -> None:
@@ -206,5 +203,20 @@ def _put_label(ontology: Document, tag: str, label: Document, *, upsert: bool) -
     node["value"].update(given)
 
 
-def _colour(tag: str) -> str:
-    return PALETTE[sum(tag.encode()) % len(PALETTE)]
+def colour_of(tag: str) -> str:
+    """Return the colour of a label that has none of its own."""
+    return PALETTE[sum(tag.encode(errors="replace")) % len(PALETTE)]
+
+
+def labels_of(store: Store, dataset: Document, limit: int | None = None) -> Iterator[tuple[str, Document]]:
+    """Yield the labels of a dataset with their dotted tags: of `limit` recipes, and of `limit` ontologies in each."""
+    for recipe_id in (dataset["metadata"]["system"].get("recipes") or [])[:limit]:
+        recipe = store.find_one("recipes", id=recipe_id) or {"ontologyIds": []}
+        for ontology_id in recipe["ontologyIds"][:limit]:
+            ontology = store.find_one("ontologies", id=ontology_id) or {"roots": []}
+            todo = [("", root) for root in reversed(ontology["roots"])]
+            while todo:
+                prefix, node = todo.pop()
+                tag = prefix + node["value"]["tag"]
+                yield tag, node["value"]
+                todo += [(f"{tag}.", child) for child in reversed(node["children"])]

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 from ...api import Call, Raw, Route, one, paged_by_url, with_id
 from ...errors import bad_request
-from ...resources import Resource
+from ...resources import Resource, by_user
 from ...store import Document, now
 from ...validation import require
 from . import models
@@ -16,25 +16,22 @@ RECIPE_NAMES = {"projects": "projectIds", "ontologies": "ontologyIds", "ids": "i
 
 
 def create_recipe(call: Call, body: Document) -> Document:
-    ontology_ids = _known_ontologies(call, body)
-    return models.create_recipe(call.store, body, body.get("projectIds") or [], ontology_ids, call.user)
+    _check_ontologies(call, body)
+    return models.create_recipe(call.store, body, call.user)
 
 
 def update_recipe(call: Call, recipe: Document, body: Document) -> None:
-    _known_ontologies(call, body)
+    _check_ontologies(call, body)
     models.update(recipe, body, RECIPE_FIELDS, system=call.system)
     call.store.put("recipes", recipe | {"updatedBy": call.user})
 
 
-def _known_ontologies(call: Call, body: Document) -> list[str]:
-    ids = body.get("ontologyIds") or []
-    for ontology_id in ids:
-        call.store.row("ontologies", ontology_id, "ontology")
-    return ids
+def _check_ontologies(call: Call, body: Document) -> None:
+    for ontology_id in body.get("ontologyIds") or []:
+        call.store.row("ontologies", ontology_id)
 
 
-def clone_recipe(call: Call) -> Raw:
-    recipe = call.store.get("recipes", call.params["id"])
+def clone_recipe(call: Call, recipe: Document) -> Raw:
     shallow = bool(require(call.body).get("shallow"))
     copied = models.clone_recipe(call.store, recipe, call.user, shallow=shallow)
     return one(call, "recipes", copied["id"])
@@ -50,19 +47,7 @@ def list_recipes(call: Call) -> Raw:
     return _listed(call, "recipes", fits)
 
 
-def create_ontology(call: Call, body: Document) -> Document:
-    return models.create_ontology(
-        call.store,
-        body.get("roots") or [],
-        body.get("projectIds") or [],
-        call.user,
-        title=body.get("title"),
-        attributes=body.get("attributes"),
-    )
-
-
 def list_ontologies(call: Call) -> Raw:
-    """List ontologies, by the ids or projects in the query string."""
     ids, projects = _values(call, "ids"), _values(call, "projects")
 
     def fits(ontology: Document) -> bool:
@@ -102,53 +87,46 @@ def update_ontology(call: Call, ontology: Document, body: Document) -> None:
     call.store.put("ontologies", ontology)
 
 
-def put_labels(call: Call) -> Raw:
-    ontology, body = _ontology(call)
+def put_labels(call: Call, ontology: Document) -> None:
+    body = require(call.body)
     models.put_labels(ontology, body.get("labelsNode"), upsert=bool(body.get("upsert", True)))
-    return _written(call, ontology)
+    _write(call, ontology)
 
 
-def put_attributes(call: Call) -> Raw:
-    ontology, body = _ontology(call)
-    attributes = body.get("items")
+def put_attributes(call: Call, ontology: Document) -> None:
+    attributes = require(call.body).get("items")
     if not isinstance(attributes, list):
         raise bad_request(f"'items' must be a list of attributes, got {attributes!r}")
     for attribute in attributes:
         models.put_attribute(ontology, require(attribute))
-    return _written(call, ontology)
+    _write(call, ontology)
 
 
-def delete_attributes(call: Call) -> Raw:
-    ontology, body = _ontology(call)
-    keys = set(body.get("keys") or [])
+def delete_attributes(call: Call, ontology: Document) -> None:
+    keys = set(require(call.body).get("keys") or [])
     attributes = ontology["metadata"].get("attributes") or []
     ontology["metadata"]["attributes"] = [item for item in attributes if item.get("key") not in keys]
-    return _written(call, ontology)
+    _write(call, ontology)
 
 
-def _ontology(call: Call) -> tuple[Document, Document]:
-    return call.store.get("ontologies", call.params["id"], "ontology"), require(call.body)
-
-
-def _written(call: Call, ontology: Document) -> Raw:
+def _write(call: Call, ontology: Document) -> None:
     call.store.put("ontologies", ontology | {"updatedAt": now()})
-    return one(call, "ontologies", ontology["id"])
 
 
 LISTENERS = {("Project", "Deleted"): with_id(models.forget_project)}
+RECIPES = Resource("recipes", "/recipes", create_recipe, update_recipe, models.delete_recipe)
 ONTOLOGIES = Resource(
-    *("ontologies", "/ontologies", create_ontology, update_ontology, models.delete_ontology),
-    label="ontology",
+    *("ontologies", "/ontologies", by_user(models.create_ontology), update_ontology, models.delete_ontology),
     methods=("PATCH", "PUT"),
 )
 ROUTES = [
-    *Resource("recipes", "/recipes", create_recipe, update_recipe, models.delete_recipe).routes,
+    *RECIPES.routes,
     Route("GET", "/recipes", list_recipes),
-    Route("POST", "/recipes/{id}/clone", clone_recipe),
+    RECIPES.at("POST", "clone", clone_recipe),
     *ONTOLOGIES.routes,
     Route("GET", "/ontologies", list_ontologies),
-    Route("PATCH", "/ontologies/{id}/labels", put_labels),
-    Route("PATCH", "/ontologies/{id}/addLabels", put_labels),
-    Route("PATCH", "/ontologies/{id}/attributes", put_attributes),
-    Route("DELETE", "/ontologies/{id}/attributes", delete_attributes),
+    ONTOLOGIES.at("PATCH", "labels", put_labels),
+    ONTOLOGIES.at("PATCH", "addLabels", put_labels),
+    ONTOLOGIES.at("PATCH", "attributes", put_attributes),
+    ONTOLOGIES.at("DELETE", "attributes", delete_attributes),
 ]

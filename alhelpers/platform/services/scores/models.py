@@ -20,7 +20,7 @@ def create(store: Store, given: Any, user: str) -> Document:
         if not isinstance(context.get(key), str | None):
             raise bad_request(f"'context.{key}' of a score must be an id, got {context[key]!r}")
     if context.get("taskId"):
-        store.row("tasks", context["taskId"], "task")
+        store.row("tasks", context["taskId"])
     score = {
         "id": store.new_id(),
         "type": body["type"],
@@ -35,16 +35,8 @@ def create(store: Store, given: Any, user: str) -> Document:
 
 
 def matching(store: Store, context: Mapping[str, Any]) -> list[Row]:
-    """List the scores whose context holds all of these."""
     if not context:
         raise bad_request("'context' is empty: name a task or an item, as in {'taskId': ..., 'itemId': ...}")
     where = {key: context[key] for key in CONTEXT if isinstance(context.get(key), str)}
-    return [
-        row
-        for row in store.find("scores", **where)
-        if context.items() <= _plain(store.parsed(row)["context"]).items()
-    ]
-
-
-def _plain(context: Document) -> Document:
-    return {key: value for key, value in context.items() if not isinstance(value, dict | list)}
+    rows = store.find("scores", **where)
+    return [row for row in rows if context.items() <= store.parsed(row)["context"].items()]

@@ -1,5 +1,4 @@
 from collections.abc import Mapping
-from typing import Any
 
 from ...api import Call, Raw, Route, listed, paged, with_id
 from ...errors import bad_request
@@ -28,21 +27,17 @@ def delete(call: Call) -> Document:
     return {"deletedCount": len(found)}
 
 
-def of_task(call: Call) -> Raw:
-    return _page(call)
-
-
 def of_item(call: Call) -> Raw:
     """List the scores of an item in a task, with those of its annotations."""
-    return _page(call, itemId=call.params["item_id"])
+    return of_task(call, itemId=call.params["item_id"])
 
 
 def of_annotation(call: Call) -> Raw:
-    return _page(call, entityId=call.params["annotation_id"])
+    return of_task(call, entityId=call.params["annotation_id"])
 
 
-def _page(call: Call, **where: Any) -> Raw:
-    task = call.store.row("tasks", call.params["task_id"], "task")
+def of_task(call: Call, **where: str) -> Raw:
+    task = call.store.row("tasks", call.params["task_id"])
     rows = list(call.store.find("scores", taskId=task.id, **where))
     size, page = min(_number(call.query, "pageSize", 100), MAX_PAGE), _number(call.query, "page", 0)
     return paged(call, "scores", Page.of(rows, page, size))

@@ -1,16 +1,13 @@
 """Routes of what runs at the moment: the worker processes of a service, and the logs that they write."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 from aiohttp import web
 
-from ...api import Call
 from ...logs import LogFilter
 from ...uploads import read_body
 from ...validation import require
-from ...workers import Dispatcher
+from ...workers import Change, Dispatcher
 from ..executions import models as executions
 
 # How many lines of a log one answer holds, and how long a client that follows it waits for the next line.
@@ -21,9 +18,7 @@ LOG_WAIT = 2.0
 class ServiceLogs:
     """The routes; `change` runs a function on the state thread, as one transaction."""
 
-    def __init__(
-        self, change: Callable[[Callable[[Call], Any]], Awaitable[Any]], workers: Dispatcher
-    ) -> None:
+    def __init__(self, change: Change, workers: Dispatcher) -> None:
         self._change, self._workers = change, workers
 
     def add_to(self, router: web.UrlDispatcher, api: str) -> None:
@@ -34,15 +29,8 @@ class ServiceLogs:
         service_id = request.match_info["service_id"]
         service = await self._change(lambda call: call.store.get("services", service_id))
         replicas = self._workers.replicas(service_id)
-        return web.json_response(
-            {
-                "serviceId": service_id,
-                "active": service["active"],
-                "version": service["version"],
-                "runtimeStatus": replicas,
-                "numReplicas": len(replicas),
-            }
-        )
+        shown = {"serviceId": service_id, "active": service["active"], "version": service["version"]}
+        return web.json_response(shown | {"runtimeStatus": replicas, "numReplicas": len(replicas)})
 
     async def _read(self, request: web.Request) -> web.Response:
         """Answer with the next lines of services' logs; a client that follows a log waits a little for them."""

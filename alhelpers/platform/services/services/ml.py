@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from ...errors import ApiError, bad_request, not_emulated
+from ...errors import bad_request, not_emulated
 from ...store import Document, Store, now
 from ...validation import check_ids
 from ..executions import models as executions
@@ -25,7 +25,7 @@ def train(store: Store, model: Document, body: Document, user: str, **link: Any)
     service = service_of(store, model, TRAIN, body.get("serviceConfig"), user)
     set_status(store, model, "pending", user)
     inputs = {"model": {"model_id": model["id"]}}
-    return _execute(store, model, service, TRAIN, "train_model", inputs, user, link)
+    return _execute(store, model, service, "train_model", inputs, user, link)
 
 
 def evaluate(store: Store, model: Document, body: Document, user: str, **link: Any) -> Document:
@@ -41,7 +41,7 @@ def evaluate(store: Store, model: Document, body: Document, user: str, **link: A
         "dataset": {"dataset_id": dataset_id},
         "filters": given.get("datasetQuery"),
     }
-    return _execute(store, model, service, EVALUATE, "evaluate_model", inputs, user, link)
+    return _execute(store, model, service, "evaluate_model", inputs, user, link)
 
 
 def run_on_items(
@@ -55,7 +55,7 @@ def run_on_items(
         for item_id in check_ids("input.itemIds", item_ids):
             store.row("items", item_id)
         inputs: Document = {"items": [{"item_id": item_id} for item_id in item_ids]}
-        return _execute(store, model, service, operation, f"{operation}_items", inputs, user, link)
+        return _execute(store, model, service, f"{operation}_items", inputs, user, link)
     if not isinstance(dataset_id, str):
         raise bad_request(f"Must provide 'input.itemIds' or 'input.datasetId' to {operation}")
     store.row("datasets", dataset_id)
@@ -64,7 +64,7 @@ def run_on_items(
     if isinstance(query, dict) and "filter" not in query:
         query = {"filter": query}
     inputs = {"dataset": {"dataset_id": dataset_id}, "filters": query}
-    return _execute(store, model, service, operation, f"{operation}_dataset", inputs, user, link)
+    return _execute(store, model, service, f"{operation}_dataset", inputs, user, link)
 
 
 def embed_datasets(store: Store, model: Document, body: Document, user: str) -> int:
@@ -156,17 +156,12 @@ def _deployed(store: Store, model: Document, service_id: Any) -> Document:
 
 
 def _execute(
-    store: Store,
-    model: Document,
-    service: Document,
-    operation: str,
-    function_name: str,
-    inputs: Document,
-    user: str,
-    link: Document,
+    store: Store, model: Document, service: Document, name: str, inputs: Document, user: str, link: Document
 ) -> Document:
-    own = {"project_id": model["projectId"], "model": {"modelId": model["id"], "modelOperation": operation}}
-    return executions.create(store, function_name, inputs, user, service=service, **own, **link)
+    """Make the execution of a function, whose name begins with the operation."""
+    about = {"modelId": model["id"], "modelOperation": name.split("_")[0]}
+    own = {"project_id": model["projectId"], "model": about}
+    return executions.create(store, name, inputs, user, service=service, **own, **link)
 
 
 def _part(body: Document, name: str) -> Document:
@@ -175,7 +170,6 @@ def _part(body: Document, name: str) -> Document:
 
 
 def set_status(store: Store, model: Document, status: str, user: str, message: str | None = None) -> None:
-    """Set the status of a model, and log the change."""
     models.log_status(model, status, user, message)
     store.put("models", model | {"updatedAt": now(), "updatedBy": user})
     store.emit("Model", "statusChanged", model["id"], status=status, project=model["projectId"])
@@ -230,7 +224,4 @@ def undeploy(store: Store, service: Document, user: str) -> None:
 
 
 def _model(store: Store, model_id: Any) -> Document | None:
-    try:
-        return store.get("models", model_id) if isinstance(model_id, str) else None
-    except ApiError:
-        return None
+    return store.find_one("models", id=model_id) if isinstance(model_id, str) else None

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ...errors import ApiError, bad_request
-from ...store import Document, Store, created, now
+from ...store import Document, Store, now, signed
 from ...validation import check_whole_number, require
 from ..apps import models as apps
 from ..organizations.models import ORGANIZATION
@@ -68,19 +68,13 @@ def create(store: Store, body: Document, user: str) -> Document:
     }
     service: Document = {
         "id": store.new_id(),
-        "name": body["name"],
-        "projectId": body["projectId"],
+        **{key: body[key] for key in ("name", "projectId", "packageId")},
         "orgId": ORGANIZATION["id"],
-        "packageId": body["packageId"],
         "packageName": body.get("packageName"),
-        "packageRevision": None,
-        "moduleName": None,
+        **dict.fromkeys(("packageRevision", "moduleName", "driverId")),
+        **dict.fromkeys(("useUserJwt", "global", "runExecutionAsProcess"), False),
         "initParams": {},
         "botUserName": user,
-        "useUserJwt": False,
-        "global": False,
-        "driverId": None,
-        "runExecutionAsProcess": False,
         "executionTimeout": 3600,
         "drainTime": 600,
         "onReset": "failed",
@@ -92,12 +86,9 @@ def create(store: Store, body: Document, user: str) -> Document:
         "scope": "project",
         **given,
         "runtime": _runtime(given.get("runtime")),
-        **created(user),
-        "updatedBy": user,
+        **signed(user),
     }
-    _check(service)
-    store.put("services", service)
-    _keep_revision(store, service)
+    _write(store, service)
     store.emit("Service", "Created", service["id"])
     return service
 
@@ -111,9 +102,7 @@ def update(store: Store, service: Document, body: Document, user: str) -> None:
     service["runtime"] = _runtime(service.get("runtime"))
     head, _, last = service["version"].rpartition(".")
     service |= {"version": f"{head}.{int(last) + 1}", "updatedAt": now(), "updatedBy": user}
-    _check(service)
-    store.put("services", service)
-    _keep_revision(store, service)
+    _write(store, service)
     store.emit("Service", "Updated", service["id"])
 
 
@@ -131,7 +120,8 @@ def _runtime(given: Any) -> Document:
     return RUNTIME | (given or {})
 
 
-def _check(service: Document) -> None:
+def _write(store: Store, service: Document) -> None:
+    """Check a service, and write it with its next revision."""
     check_whole_number("runtime.concurrency", service["runtime"].get("concurrency"), 1)
     check_whole_number("maxAttempts", service.get("maxAttempts"), 1)
     timeout = service.get("executionTimeout")
@@ -143,9 +133,7 @@ def _check(service: Document) -> None:
         raise bad_request(f"'metadata.ml' of a service must be an object, got {service['metadata']['ml']!r}")
     if not isinstance(service.get("initParams"), dict):
         raise bad_request(f"'initParams' must be an object, got {service.get('initParams')!r}")
-
-
-def _keep_revision(store: Store, service: Document) -> None:
+    store.put("services", service)
     store.put("service_revisions", service | {"id": store.new_id(), "serviceId": service["id"]})
 
 

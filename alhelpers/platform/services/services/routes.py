@@ -1,12 +1,13 @@
 from collections.abc import Callable
 from functools import partial
 
-from ...api import Call, Handler, Raw, Route, one
+from ...api import Call, Raw, Route, one
 from ...events import Event
 from ...resources import Resource, by_user
 from ...store import Document
 from ...validation import require
 from ..exports import models as commands
+from ..models.routes import MODELS
 from ..packages import models as packages
 from . import apps, ml, models
 
@@ -23,23 +24,14 @@ def create(call: Call, body: Document) -> Document:
     return models.create(call.store, body, call.user)
 
 
-def revisions(call: Call) -> list[Document]:
-    call.store.row("services", call.params["service_id"])
-    found = call.store.find_all("service_revisions", serviceId=call.params["service_id"])
-    return [revision | {"id": call.params["service_id"]} for revision in found]
+def revisions(call: Call, service: Document) -> list[Document]:
+    found = call.store.find_all("service_revisions", serviceId=service["id"])
+    return [revision | {"id": service["id"]} for revision in found]
 
 
-def activate(call: Call, *, active: bool) -> Raw:
-    models.activate(
-        call.store, call.store.get("services", call.params["service_id"]), call.user, active=active
-    )
-    return one(call, "services", call.params["service_id"])
-
-
-def restart(call: Call) -> Document:
-    call.store.row("services", call.params["service_id"])
-    call.store.emit("Service", "Restarted", call.params["service_id"])
-    return {"id": call.params["service_id"]}
+def restart(call: Call, service: Document) -> Document:
+    call.store.emit("Service", "Restarted", service["id"])
+    return {"id": service["id"]}
 
 
 def free_name(call: Call) -> Document:
@@ -49,18 +41,16 @@ def free_name(call: Call) -> Document:
     return {"name": require(dict(call.params), "name")["name"]}
 
 
-def of_model(kind: str, operate: Callable[..., Document], **options: str) -> Handler:
-    """Build the handler that answers with what an operation of a model makes: an execution, or a service."""
+def of_model(name: str, operate: Callable[..., Document], kind: str = "executions", **options: str) -> Route:
+    """Build the route that answers with what an operation of a model makes: an execution, or a service."""
 
-    def handler(call: Call) -> Raw:
-        model = call.store.get("models", call.params["model_id"])
+    def action(call: Call, model: Document) -> Raw:
         return one(call, kind, operate(call.store, model, _optional(call), call.user, **options)["id"])
 
-    return handler
+    return MODELS.at("POST", name, action)
 
 
-def embed_datasets(call: Call) -> Raw:
-    model = call.store.get("models", call.params["model_id"])
+def embed_datasets(call: Call, model: Document) -> Raw:
     count = ml.embed_datasets(call.store, model, _optional(call), call.user)
     return commands.finished(call, "EmbedDatasets", {"modelId": model["id"], "count": count})
 
@@ -70,7 +60,6 @@ def _optional(call: Call) -> Document:
 
 
 def record_model_result(call: Call, event: Event) -> None:
-    """Record in a model how its training or evaluation ended."""
     execution = call.store.get("executions", event.id)
     if execution.get("model"):
         ml.record_result(call.store, execution, call.user)
@@ -103,33 +92,30 @@ def remove_app(call: Call, event: Event) -> None:
 
 
 def set_app_active(call: Call, event: Event) -> None:
-    """Pause or resume the services of an app."""
     for service in apps.of_app(call.store, call.store.get("apps", event.id)):
         models.activate(call.store, service, call.user, active=event.action == "Resumed")
 
 
 def remove_all(call: Call, event: Event) -> None:
-    """Delete the services of a project, and their executions."""
     for row in list(call.store.find("services", projectId=event.id)):
         models.delete(call.store, row.id)
     call.store.delete("executions", projectId=event.id)
     call.store.delete("packages", projectId=event.id)
 
 
+SERVICES = Resource("services", "/services", create, by_user(models.update), models.delete)
 ROUTES = [
-    Route("POST", "/ml/models/{model_id}/train", of_model("executions", ml.train)),
-    Route("POST", "/ml/models/{model_id}/evaluate", of_model("executions", ml.evaluate)),
-    Route(
-        "POST", "/ml/models/{model_id}/predict", of_model("executions", ml.run_on_items, operation=ml.PREDICT)
-    ),
-    Route("POST", "/ml/models/{model_id}/embed", of_model("executions", ml.run_on_items, operation=ml.EMBED)),
-    Route("POST", "/ml/models/{model_id}/embed/datasets", embed_datasets),
-    Route("POST", "/ml/models/{model_id}/deploy", of_model("services", ml.deploy)),
-    *Resource("services", "/services", create, by_user(models.update), models.delete).routes,
-    Route("GET", "/services/{service_id}/revisions", revisions),
-    Route("POST", "/services/{service_id}/stop", partial(activate, active=False)),
-    Route("POST", "/services/{service_id}/resume", partial(activate, active=True)),
-    Route("POST", "/services/{service_id}/restart", restart),
+    of_model("train", ml.train),
+    of_model("evaluate", ml.evaluate),
+    of_model("predict", ml.run_on_items, operation=ml.PREDICT),
+    of_model("embed", ml.run_on_items, operation=ml.EMBED),
+    MODELS.at("POST", "embed/datasets", embed_datasets),
+    of_model("deploy", ml.deploy, "services"),
+    *SERVICES.routes,
+    SERVICES.at("GET", "revisions", revisions),
+    SERVICES.at("POST", "stop", by_user(partial(models.activate, active=False))),
+    SERVICES.at("POST", "resume", by_user(partial(models.activate, active=True))),
+    SERVICES.at("POST", "restart", restart),
     Route("GET", "/piper-misc/naming/{kind:packages|services|triggers}/{name}", free_name),
 ]
 LISTENERS = {

@@ -37,8 +37,7 @@ def resolve(store: Store, scopes: dict[str, str]) -> list[Document]:
     for kind in SCOPES:
         if kind not in scopes:
             continue
-        for row in store.find("settings", scopeId=scopes[kind]):
-            setting = store.parsed(row)
+        for setting in store.find_all("settings", scopeId=scopes[kind]):
             before = held.get(setting["name"])
             if before is None or not before["scope"].get("preventOverride"):
                 held[setting["name"]] = setting

@@ -29,12 +29,8 @@ def listed(store: Store, query: Mapping[str, str]) -> list[Row]:
         # The SDK does not escape what it writes into the url, where a plus is a space.
         wanted["annotator"] = wanted["annotator"].lower().replace(" ", "+")
     if wanted:
-        rows = [row for row in rows if wanted.items() <= _strings(store.parsed(row)).items()]
+        rows = [row for row in rows if wanted.items() <= store.parsed(row).items()]
     return rows
-
-
-def _strings(document: Document) -> dict[str, str]:
-    return {key: value for key, value in document.items() if isinstance(value, str)}
 
 
 def update(store: Store, assignment: Document, body: Document, user: str, *, system: bool) -> None:

@@ -65,17 +65,12 @@ def recount(store: Store, task_id: str) -> Document | None:
             continue
         kept.append(assignment["id"])
         whole.add(count)
-        fields = count.fields(task["availableActions"]) | {"status": _assignment_status(count)}
+        begun = IN_PROGRESS if count.remaining < count.total else TODO
+        fields = count.fields(task["availableActions"]) | {"status": begun if count.remaining else DONE}
         _write(store, "assignments", "Assignment", assignment, fields)
     done = whole.total and not whole.remaining
     fields = whole.fields(task["availableActions"]) | {"assignmentIds": kept}
     return _write(store, "tasks", "Task", task, fields | {"status": COMPLETED if done else OPEN})
-
-
-def _assignment_status(count: Count) -> str:
-    if not count.remaining:
-        return DONE
-    return TODO if count.remaining == count.total else IN_PROGRESS
 
 
 def _write(store: Store, kind: str, resource: str, before: Document, fields: Document) -> Document:

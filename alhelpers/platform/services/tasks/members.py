@@ -5,7 +5,6 @@ item's ``metadata.system.refs`` and the counters of assignments and tasks, is co
 change.
 """
 
-import json
 from collections.abc import Iterable
 
 from ...store import Document, Store, now
@@ -50,16 +49,13 @@ def new(store: Store, task: Document, item_id: str, assignment_id: str | None) -
 
 def review_state(store: Store, item_id: str) -> Document:
     """Count the issues of an item's annotations, and return its state of review: 'issue', 'review' or None."""
-    found = [
-        json.loads(row.doc)["metadata"].get("system", {}).get("status")
-        for row in store.find("annotations", itemId=item_id)
-    ]
+    annotations = store.find_all("annotations", itemId=item_id)
+    found = [each["metadata"].get("system", {}).get("status") for each in annotations]
     issues = found.count(ISSUE)
     return {"issues": issues, "review": ISSUE if issues else REVIEW if REVIEW in found else None}
 
 
 def place(store: Store, members: Iterable[Member]) -> None:
-    """Store places, new or changed, and update the items."""
     members = list(members)
     store.put_all("task_items", members)
     update_items(store, [member["itemId"] for member in members])
@@ -87,10 +83,9 @@ def update_items(store: Store, item_ids: Iterable[str], log: dict[str, list[Docu
     """Write the places of items into their system metadata; `log` is added to their ``taskStatusLog``."""
     documents = []
     for item_id in dict.fromkeys(item_ids):
-        row = store.first("items", id=item_id)
-        if row is None:
+        item = store.find_one("items", id=item_id)
+        if item is None:
             continue
-        item = json.loads(row.doc)
         system = item["metadata"].setdefault("system", {})
         _describe(system, of_item(store, item_id))
         if log and log.get(item_id):

@@ -8,7 +8,7 @@ from typing import Any
 from ... import dql
 from ...errors import bad_request
 from ...query import everything
-from ...store import Document, Store, created, now
+from ...store import Document, Store, now, signed
 from ...validation import check_whole_number, require
 from . import counters, members, workload
 
@@ -61,17 +61,15 @@ def _described(store: Store, body: Document, user: str) -> Document:
     dataset = store.get("datasets", body["datasetId"])
     recipe_id = body.get("recipeId") or next(iter(dataset["metadata"]["system"].get("recipes", [])), None)
     if recipe_id:
-        store.row("recipes", _text(recipe_id, "recipeId"), "recipe")
+        store.row("recipes", _text(recipe_id, "recipeId"))
     spec = check_spec(store, body.get("spec"))
     due_date = check_due_date(body.get("dueDate"))
     actions = check_actions(body.get("availableActions")) or ACTIONS[spec["type"]]
     metadata = body.get("metadata") or {}
     return {
         "id": store.new_id(),
-        "name": body["name"],
+        **{key: body[key] for key in ("name", "projectId", "datasetId")},
         "status": counters.OPEN,
-        "projectId": body["projectId"],
-        "datasetId": body["datasetId"],
         "recipeId": recipe_id,
         "taskOwner": workload.email(body.get("taskOwner") or user),
         "spec": spec,
@@ -83,8 +81,7 @@ def _described(store: Store, body: Document, user: str) -> Document:
         "assignmentIds": [],
         "availableActions": actions,
         "metadata": metadata | {"system": _check_system(metadata.get("system") or {})},
-        **created(user),
-        "updatedBy": user,
+        **signed(user),
         "description": check_description(body["description"]) if body.get("description") else None,
         **counters.Count().fields(actions),
     }
@@ -112,13 +109,8 @@ def _check_pulling(system: Document, shares: workload.Workload) -> workload.Work
 
 def _check_system(system: Document) -> Document:
     for name, (least, most) in NUMBERS.items():
-        value = system.get(name)
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most
-        ):
-            raise bad_request(
-                f"'metadata.system.{name}' must be a whole number from {least} to {most}, got {value!r}"
-            )
+        if system.get(name) is not None:
+            check_whole_number(f"metadata.system.{name}", system[name], least, most)
     allowed = system.get("allowedAssignees")
     if allowed is None:
         return dict(system)
@@ -137,7 +129,7 @@ def check_spec(store: Store, spec: Any) -> Document:
     if not isinstance(kind, str) or kind not in ACTIONS:
         raise bad_request(f"'spec' must have a 'type' of {sorted(ACTIONS)}, got {spec!r}")
     if spec.get("parentTaskId") is not None:
-        store.row("tasks", _text(spec["parentTaskId"], "spec.parentTaskId"), "task")
+        store.row("tasks", _text(spec["parentTaskId"], "spec.parentTaskId"))
     return spec | {"type": kind}
 
 
@@ -344,7 +336,7 @@ def update(store: Store, task: Document, body: Document, user: str) -> Document:
     if body.get("name") is not None:
         changed["name"] = require(body, "name")["name"]
     if body.get("recipeId") not in (None, task["recipeId"]):
-        changed["recipeId"] = store.row("recipes", _text(body["recipeId"], "recipeId"), "recipe").id
+        changed["recipeId"] = store.row("recipes", _text(body["recipeId"], "recipeId")).id
     if body.get("availableActions"):
         changed["availableActions"] = check_actions(body["availableActions"])
     for field, check in CHECKS.items():

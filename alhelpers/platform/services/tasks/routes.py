@@ -9,7 +9,7 @@ from ...resources import Resource, by_user
 from ...store import Document
 from ...validation import check_ids, require
 from ..exports.models import finished
-from . import assignments, counters, members, models, reviews, statuses, workload
+from . import assignments, counters, members, models, statuses, workload
 
 
 def create(call: Call) -> Raw:
@@ -48,14 +48,12 @@ def _by_either_name(condition: Any) -> Any:
     return {"$and": either}
 
 
-def delete(call: Call) -> Raw:
-    task = call.store.get("tasks", call.params["task_id"])
+def delete(call: Call, task: Document) -> Raw:
     models.delete(call.store, task)
     return finished(call, "DeleteTask", {"deleteTaskId": task["id"]})
 
 
-def add_items(call: Call) -> Raw:
-    task = call.store.get("tasks", call.params["task_id"])
+def add_items(call: Call, task: Document) -> Raw:
     body = require(call.body)
     items = models.matching(call.store, task, _needed(body, "query"), body.get("limit"))
     given = body.get("workload")
@@ -64,8 +62,7 @@ def add_items(call: Call) -> Raw:
     return finished(call, "AddToTask", {"addToTaskPayload": body, "taskId": task["id"]})
 
 
-def remove_items(call: Call) -> Raw:
-    task = call.store.get("tasks", call.params["task_id"])
+def remove_items(call: Call, task: Document) -> Raw:
     items = models.matching(call.store, task, _needed(require(call.body), "query"))
     removed, total = models.remove_items(call.store, task, items)
     spec = {"removeFromTaskId": task["id"], "removeItemsCount": removed, "totalItemsCount": total}
@@ -78,16 +75,14 @@ def _needed(body: Document, field: str) -> Any:
     return body[field]
 
 
-def set_in_task(call: Call) -> Document:
+def set_in_task(call: Call, task: Document) -> Document:
     """Set or clear the status of items in a task; the answer holds those that are in it."""
-    task = call.store.get("tasks", call.params["task_id"])
     body = require(call.body)
     item_ids = check_ids("itemIds", body.get("itemIds"))
     return statuses.change(call.store, task, item_ids, _status(body.get("statusPayload")), call.user)
 
 
-def set_in_assignment(call: Call) -> Document:
-    assignment = call.store.get("assignments", call.params["assignment_id"])
+def set_in_assignment(call: Call, assignment: Document) -> Document:
     task = call.store.get("tasks", assignment["taskId"])
     item_id = call.params["item_id"]
     changed = statuses.change(
@@ -114,30 +109,29 @@ def update_assignment(call: Call, assignment: Document, body: Document) -> None:
     assignments.update(call.store, assignment, body, call.user, system=call.system)
 
 
-def reassign(call: Call) -> Raw:
-    assignment, body = _handed_over(call)
+def reassign(call: Call, assignment: Document) -> Raw:
+    body = _checked_task(call, assignment)
     to_whom = workload.equal_shares([require(body, "annotator")["annotator"]])
     to = assignments.share_items(call.store, assignment, to_whom, call.user)
     spec = {"fromAssignment": assignment["id"], "toAssignment": to[0], "taskId": assignment["taskId"]}
     return finished(call, "ReassignAssignment", spec)
 
 
-def redistribute(call: Call) -> Raw:
-    assignment, body = _handed_over(call)
-    shares = workload.parse(_needed(body, "workload"))
+def redistribute(call: Call, assignment: Document) -> Raw:
+    shares = workload.parse(_needed(_checked_task(call, assignment), "workload"))
     assignments.share_items(call.store, assignment, shares, call.user)
     spec = {"fromAssignment": assignment["id"], "taskId": assignment["taskId"]}
     return finished(call, "RedistributeAssignment", spec | {"workload": workload.to_json(shares)})
 
 
-def _handed_over(call: Call) -> tuple[Document, Document]:
-    assignment = call.store.get("assignments", call.params["assignment_id"])
+def _checked_task(call: Call, assignment: Document) -> Document:
+    """Return the body of a request; the task that it may name must be that of the assignment."""
     body = require(call.body)
     if body.get("taskId") not in (None, assignment["taskId"]):
         raise bad_request(
             f"assignment {assignment['id']} is in task {assignment['taskId']}, not in {body['taskId']!r}"
         )
-    return assignment, body
+    return body
 
 
 def forget_item(call: Call, event: Event) -> None:
@@ -172,22 +166,24 @@ def annotation_changed(call: Call, event: Event) -> None:
 
 
 def update_reviews(call: Call, event: Event) -> None:
-    reviews.update_tasks(call.store, event.id, call.user)
+    statuses.update_tasks(call.store, event.id, call.user)
 
 
+TASKS = Resource("tasks", "/annotationtasks", update=by_user(models.update))
+ASSIGNMENTS = Resource("assignments", "/assignments", update=update_assignment)
 ROUTES = [
     Route("POST", "/annotationtasks", create),
     Route("POST", "/annotationtasks/query", query),
-    *Resource("tasks", "/annotationtasks", update=by_user(models.update)).routes,
-    Route("DELETE", "/annotationtasks/{task_id}", delete),
-    Route("POST", "/annotationtasks/{task_id}/addToTask", add_items),
-    Route("POST", "/annotationtasks/{task_id}/removeFromTask", remove_items),
-    Route("POST", "/assignments/items/tasks/{task_id}/status", set_in_task),
-    Route("POST", "/assignments/{assignment_id}/items/{item_id}/status", set_in_assignment),
+    *TASKS.routes,
+    Route("DELETE", "/annotationtasks/{id}", TASKS.doing(delete)),
+    TASKS.at("POST", "addToTask", add_items),
+    TASKS.at("POST", "removeFromTask", remove_items),
+    Route("POST", "/assignments/items/tasks/{id}/status", TASKS.doing(set_in_task)),
+    ASSIGNMENTS.at("POST", "items/{item_id}/status", set_in_assignment),
     Route("GET", "/assignments", list_assignments),
-    *Resource("assignments", "/assignments", update=update_assignment).routes,
-    Route("POST", "/assignments/{assignment_id}/reassign", reassign),
-    Route("POST", "/assignments/{assignment_id}/redistribute", redistribute),
+    *ASSIGNMENTS.routes,
+    ASSIGNMENTS.at("POST", "reassign", reassign),
+    ASSIGNMENTS.at("POST", "redistribute", redistribute),
 ]
 LISTENERS = {
     ("Item", "Deleted"): forget_item,

@@ -1,6 +1,4 @@
-"""The statuses of items in tasks: set, changed and cleared."""
-
-import json
+"""The statuses of items in tasks: set, changed and cleared, and reset by an issue of an annotation."""
 
 from ...errors import bad_request, not_found
 from ...store import Document, Store, now
@@ -20,7 +18,9 @@ def change(
     assignment_id: str | None = None,
 ) -> dict[str, Document]:
     """Set or clear the status of items in a task, or in one assignment; return the status of those that are in it."""
-    _check(task, status)
+    known = [action["action"] for action in task["availableActions"]]
+    if status is not None and status not in (*known, *COMMON):
+        raise bad_request(f"task {task['name']!r} has no status {status!r}; its statuses are {known}")
     present = {
         item_id: [
             member
@@ -41,12 +41,6 @@ def change(
     }
 
 
-def _check(task: Document, status: str | None) -> None:
-    known = [action["action"] for action in task["availableActions"]]
-    if status is not None and status not in (*known, *COMMON):
-        raise bad_request(f"task {task['name']!r} has no status {status!r}; its statuses are {known}")
-
-
 def _apply(
     store: Store, task: Document, changed: list[members.Member], status: str | None, user: str
 ) -> None:
@@ -59,19 +53,10 @@ def _apply(
     if models.is_pulling(task):
         _pull_next(store, task, changed, user)
     counters.recount(store, task["id"])
+    about = {"task": task["id"], "dataset": task["datasetId"], "project": task["projectId"]}
     for member in changed:
-        store.emit(
-            "Item",
-            "statusChanged",
-            member["itemId"],
-            task=task["id"],
-            assignment=member["assignmentId"],
-            status=status,
-            previous=member["status"],
-            dataset=task["datasetId"],
-            project=task["projectId"],
-            user=user,
-        )
+        own = {"assignment": member["assignmentId"], "previous": member["status"]}
+        store.emit("Item", "statusChanged", member["itemId"], status=status, user=user, **about, **own)
 
 
 def _entry(member: members.Member, status: str | None, user: str) -> Document:
@@ -88,5 +73,35 @@ def _entry(member: members.Member, status: str | None, user: str) -> Document:
 def _pull_next(store: Store, task: Document, changed: list[members.Member], user: str) -> None:
     for assignment_id in dict.fromkeys(member["assignmentId"] for member in changed):
         if assignment_id:
-            annotator = json.loads(store.row("assignments", assignment_id).doc)["annotator"]
+            annotator = store.get("assignments", assignment_id)["annotator"]
             models.pull(store, task, annotator, user)
+
+
+def update_tasks(store: Store, item_id: str, user: str) -> None:
+    """Update the tasks of an item after a change of its annotations; a new issue reopens it for its annotators."""
+    places = members.of_item(store, item_id)
+    if not places:
+        return
+    state = members.review_state(store, item_id)
+    fresh = state["issues"] > max(member["issues"] for member in places)
+    changed = [member for member in places if member | state != member]
+    store.put_all("task_items", [member | state for member in changed])
+    for task_id in dict.fromkeys(member["taskId"] for member in changed):
+        counters.recount(store, task_id)
+    if fresh:
+        for task in _labelling_tasks(store, places):
+            change(store, task, [item_id], None, user)
+
+
+def _labelling_tasks(store: Store, places: list[members.Member]) -> list[Document]:
+    """Find the tasks that the QA tasks of an item review: their parents, or else all that label it."""
+    tasks = {member["taskId"]: store.get("tasks", member["taskId"]) for member in places}
+    reviews = [task for task in tasks.values() if task["spec"]["type"] == "qa"]
+    parents = {task["spec"].get("parentTaskId") for task in reviews}
+    if not reviews:
+        return []
+    return [
+        task
+        for task in tasks.values()
+        if task["id"] in parents or (None in parents and task["spec"]["type"] == "annotation")
+    ]

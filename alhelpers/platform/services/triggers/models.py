@@ -9,7 +9,7 @@ from cronsim import CronSim, CronSimError
 
 from ... import dql
 from ...errors import bad_request
-from ...store import Document, Store, created, now
+from ...store import Document, Store, now, signed
 from ...validation import merge, require
 
 EVENT, CRON = "Event", "Cron"
@@ -33,8 +33,7 @@ def create(store: Store, body: Document, user: str, moment: datetime) -> Documen
         "global": False,
         "special": False,
         "spec": checked_spec(store, body.get("type") or EVENT, body.get("spec")),
-        **created(user),
-        "updatedBy": user,
+        **signed(user),
     }
     if body.get("app"):
         trigger["app"] = body["app"]
@@ -114,7 +113,7 @@ def checked_operation(store: Store, operation: Any) -> Document:
     operation = require(operation)
     kind = operation.get("type")
     if kind == "function":
-        store.row("services", require(operation, "serviceId", "functionName")["serviceId"], "service")
+        store.row("services", require(operation, "serviceId", "functionName")["serviceId"])
     elif kind == "pipeline":
         store.row("pipelines", require(operation, "id")["id"])
     else:

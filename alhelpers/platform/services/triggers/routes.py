@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from ...api import Call, Raw, Route
+from ...api import Call
 from ...errors import not_emulated
 from ...events import Event
 from ...resources import Resource
@@ -23,23 +23,19 @@ def update(call: Call, trigger: Document, body: Document) -> None:
     models.update(call.store, trigger, body, call.user, call.clock.now())
 
 
-def clone(call: Call) -> Raw:
+def clone(call: Call, trigger: Document) -> None:
     """Refuse to clone: only templates can be cloned, and this server has none."""
-    call.store.row("triggers", call.params["trigger_id"])
     raise not_emulated("templates of triggers; create the trigger in the other project instead")
 
 
-KINDS = {"Item": "items", "Annotation": "annotations", "Dataset": "datasets", "Task": "tasks"} | {
-    "Assignment": "assignments",
-    "Model": "models",
-}
+RESOURCES = ("Item", "Annotation", "Dataset", "Task", "Assignment", "Model")
 
 
 def on_event(call: Call, event: Event) -> None:
     if call.store.first("triggers", type=models.EVENT) is None:
         return
-    row = call.store.first(KINDS[event.resource], id=event.id)
-    document = call.store.parsed(row) if row else {"id": event.id}
+    found = call.store.find_one(f"{event.resource.lower()}s", id=event.id)
+    document = found or {"id": event.id}
     dataset_id = document.get("datasetId") or event.detail.get("dataset")
     project_id = _project(call.store, event, document, dataset_id)
     if project_id is None or document.get("type") == "dir":
@@ -48,7 +44,7 @@ def on_event(call: Call, event: Event) -> None:
         for trigger in list(models.listening(call.store, project_id, resource, action)):
             try:
                 with call.store.part():
-                    if row is None or models.matches(trigger, document):
+                    if found is None or models.matches(trigger, document):
                         _fire_for(call, trigger, event, document, dataset_id)
             except Exception:  # it harms neither the others nor what has happened
                 if call.store.stopping:
@@ -151,7 +147,6 @@ def _fire(
 
 
 def fire(call: Call, trigger_id: str) -> None:
-    """Fire a cron trigger, if it is still due."""
     trigger = models.take_due(call.store, trigger_id, call.clock.now())
     if trigger is not None:
         pipeline = call.store.find_one("pipelines", id=trigger["spec"]["operation"].get("id"))
@@ -169,10 +164,8 @@ def forget(call: Call, event: Event) -> None:
             models.delete(call.store, trigger["id"])
 
 
-ROUTES: list[Route] = [
-    *Resource("triggers", "/triggers", create, update, models.delete).routes,
-    Route("POST", "/triggers/{trigger_id}/clone", clone),
-]
-LISTENERS = {(resource, action): on_event for resource in KINDS for action in models.ACTIONS} | {
+TRIGGERS = Resource("triggers", "/triggers", create, update, models.delete)
+ROUTES = [*TRIGGERS.routes, TRIGGERS.at("POST", "clone", clone)]
+LISTENERS = {(resource, action): on_event for resource in RESOURCES for action in models.ACTIONS} | {
     ("Service", "Deleted"): forget
 }
