@@ -119,13 +119,11 @@ def train(
     2019, for the one-cycle schedule.
     """
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    dtype = floating_type(network)
-    rows, targets = _Batches(inputs, device, dtype), _checked_targets(inputs, labels, device)
-    highest = int(targets.max())
+    rows, targets = _data_of(network, (inputs, labels), device)
     if validation is not None:
         pair = validation if isinstance(validation, tuple | list) else (validation, None)
-        validation = _Batches(pair[0], device, dtype), _checked_targets(*pair, device)
-        highest = max(highest, int(validation[1].max()))
+        validation = _data_of(network, pair, device)
+    highest = max(int(data[1].max()) for data in ((rows, targets), validation) if data is not None)
     _check_recipe(steps, batch_size, patience, validated=validation is not None)
     change = augment if augmentation is True else augmentation
     optimizer, schedule = optimization(network.parameters(), steps, learning_rate)
@@ -167,9 +165,18 @@ def train(
                 break
     if best_weights is not None:
         network.load_state_dict(best_weights)
+    _check_weights(network, steps)
+    return history
+
+
+def _data_of(network: nn.Module, pair: Any, device: torch.device) -> tuple[_Batches, torch.Tensor]:
+    """Return the inputs and the targets of inputs and labels, or of a data set and None."""
+    return _Batches(pair[0], device, floating_type(network)), _checked_targets(*pair, device)
+
+
+def _check_weights(network: nn.Module, steps: int) -> None:
     if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
         raise ValueError(f"the weights are not finite after {steps} steps: train with a lower learning_rate")
-    return history
 
 
 class _Batches:

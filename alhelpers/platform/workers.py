@@ -16,11 +16,8 @@ import signal
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from alhelpers.forking import end_group
 
 from .api import Call
 from .auth import write_private
@@ -28,8 +25,9 @@ from .errors import ApiError
 from .events import Event
 from .logs import Logs
 from .services.executions import jobs
-from .starting import Forked, Starter, end_output, python_path
+from .starting import Starter, end_output, python_path
 from .store import now
+from .worker_process import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -47,54 +45,6 @@ LONGEST_WAIT = 60.0
 LONGEST_LINE = 1 << 16
 
 Change = Callable[[Callable[[Call], Any]], Awaitable[Any]]
-
-
-@dataclass
-class Worker:
-    """One child process: the executions that it runs, its service, and its folder with the SDK's files and the code."""
-
-    service_id: str
-    folder: Path
-    slots: int = 1
-    single_use: bool = False
-    ready: bool = False
-    # Takes no more work: its service has changed, or it is done.
-    retired: bool = False
-    running: dict[str, asyncio.TimerHandle | None] = field(default_factory=dict)
-    # Which function each of them runs.
-    functions: dict[str, str] = field(default_factory=dict)
-    process: asyncio.subprocess.Process | Forked | None = None
-    idle: asyncio.TimerHandle | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether it starts, works or ends: whether it takes a processor."""
-        return bool(self.running) or self.retired or not self.ready
-
-    def send(self, kind: str, **content: Any) -> None:
-        """Send a message to the process, if it still listens."""
-        if self.process is not None and self.process.stdin is not None:
-            with contextlib.suppress(ConnectionError, RuntimeError):
-                self.process.stdin.write(json.dumps({"kind": kind, **content}).encode() + b"\n")
-
-    def drop_all(self) -> list[str]:
-        for timer in self.running.values():
-            if timer is not None:
-                timer.cancel()
-        dropped = list(self.running)
-        self.running.clear()
-        return dropped
-
-    def kill(self) -> None:
-        """End the process and its children at once."""
-        self.retired = True
-        if self.process is None or self.process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if hasattr(os, "killpg"):
-                end_group(self.process.pid)
-            else:
-                self.process.kill()
 
 
 class Dispatcher:
