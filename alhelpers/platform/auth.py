@@ -50,7 +50,7 @@ def read_credentials(folder: Path) -> Credentials | None:
     try:
         credentials = Credentials(**json.loads((folder / "credentials.json").read_text()))
         jwt.decode(credentials.token, credentials.secret, algorithms=["HS256"], options={"verify_iat": False})
-    except (OSError, ValueError, TypeError, jwt.PyJWTError):
+    except (OSError, ValueError, TypeError, RecursionError, jwt.PyJWTError):
         return None
     return credentials
 

@@ -402,7 +402,7 @@ def instant(text: str) -> float | None:
 
 def glob(pattern: str) -> Callable[[str], bool]:
     """Compile a pattern in which a star is any text; slashes are characters like any other."""
-    head, *middle = pattern.split("*")
+    head, *middle = re.sub(r"\*+", "*", pattern).split("*")
     if not middle:
         return lambda text: text == head
     tail = middle.pop()

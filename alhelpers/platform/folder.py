@@ -75,7 +75,7 @@ def server_json(folder: Path) -> dict[str, Any] | None:
     """Read where the server of a folder says that it is; None if there is none."""
     try:
         content = json.loads((folder / "server.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     known = isinstance(content, dict) and [type(content.get(key)) for key in ("url", "token", "pid")]
     return content if known == [str, str, int] else None

@@ -16,7 +16,7 @@ from .errors import bad_request, not_emulated
 from .store import Document, Row, Store
 from .validation import check_whole_number
 
-MAX_PAGE = 1000
+MAX_PAGE, MAX_SORTS = 1000, 16
 # With more proposals than this, reading everything in order is as fast.
 MAX_PROPOSED = 50_000
 # A second exact range saves parsing the proposals of the first, unless it is many times longer.
@@ -355,8 +355,10 @@ def _paging(query: Any) -> tuple[int, int, list[tuple[str, bool]]]:
     page = _whole(query, "page", 0)
     size = min(_whole(query, "pageSize", 100), MAX_PAGE)
     order = query.get("sort") or {}
-    if not isinstance(order, Mapping):
-        raise bad_request(f"'sort' must be an object such as {{'name': 'ascending'}}, got {order!r}")
+    if not isinstance(order, Mapping) or len(order) > MAX_SORTS:
+        raise bad_request(
+            f"'sort' must be {{field: 'ascending'}} of at most {MAX_SORTS} fields, got {order!r}"
+        )
     for path, direction in order.items():
         if not isinstance(direction, str | int) or direction not in _SORT_WORDS:
             raise bad_request(f"cannot sort {path!r} by {direction!r}; use 'ascending' or 'descending'")

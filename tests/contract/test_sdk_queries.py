@@ -62,6 +62,10 @@ def test_dates_compare_as_dates(dl, dataset, tagged, found):
         ({"filter": {}, "page": -1}, "'page' must be a whole number"),
         ({"filter": {}, "sort": {"name": "up"}}, "cannot sort 'name' by 'up'"),
         (
+            {"filter": {}, "sort": dict.fromkeys(map(str, range(17)), 1)},
+            "'sort' must be .* of at most 16 fields",
+        ),
+        (
             {"filter": {}, "join": {"on": {"resource": "tasks"}, "filter": {}}},
             "cannot join items with 'tasks'",
         ),

@@ -142,6 +142,7 @@ def test_a_hostile_pattern_takes_no_time():
     pattern = dql.glob("/*a" + "*a" * 200 + "b")
     begin = time.perf_counter()
     assert not pattern("a" * 1000)
+    assert dql.glob("*" * 4001 + "b")("a" * 1000 + "b")
     assert not dql.glob("**a" * 200 + "b")("a" * 1000)
     assert time.perf_counter() - begin < 2.0
 

@@ -207,7 +207,7 @@ def test_errors_are_named():
         Committee(build).predict(inputs)
     with pytest.raises(CommitteeError, match="call fit or load before save"):
         Committee(build).save("nowhere")
-    for bad in (labels[:3], labels.astype(float), labels - 1):
+    for bad in (labels[:3], labels + 0.5, labels - 1):
         with pytest.raises(CommitteeError, match="labels must be 4 class indices"):
             Committee(build, members=2).fit(inputs, bad)
     with pytest.raises(CommitteeError, match="no labelled record"):
