@@ -291,7 +291,8 @@ def write_mark(item: dl.Item, mark: Mapping[str, Any]) -> dl.Item:
 def _mark_all(dataset: dl.Dataset, marks: Mapping[str, Mapping[str, Any]]) -> tuple[list[dl.Item], list[str]]:
     """Mark items in parallel; return them, and the reasons why some were dropped."""
     fresh = reading.items_of(dataset, list(marks))
-    free = [item for item in fresh.values() if _mark(item) is None]
+    # best first, so that these are marked where a round dies
+    free = [fresh[item_id] for item_id in marks if item_id in fresh and _mark(fresh[item_id]) is None]
     warnings = []
     if len(free) < len(fresh):
         warnings.append(f"{len(fresh) - len(free)} chosen items were taken by another round meanwhile")
