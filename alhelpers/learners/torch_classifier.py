@@ -27,6 +27,7 @@ from alhelpers.training import (
     warn_of_probabilities,
 )
 from alhelpers.uncertainty import mc_dropout
+from alhelpers.uncertainty._inputs import call_model
 from alhelpers.uncertainty._torch import (
     called_with_seed,
     derived_seed,
@@ -292,10 +293,7 @@ class _Called(nn.Module):
         self.module, self.logits = module, logits
 
     def forward(self, batch: Any) -> torch.Tensor:
-        if isinstance(batch, dict):
-            output = self.module(**batch)
-        else:
-            output = self.module(*batch) if isinstance(batch, tuple) else self.module(batch)
+        output = call_model(self.module, batch)
         return output if self.logits is None else self.logits(output)
 
     def get_submodule(self, target: str) -> nn.Module:
@@ -318,40 +316,6 @@ def _built(build: Callable[..., nn.Module], seed: int) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise ValueError(f"build must return a torch.nn.Module, it returned a {type(module).__name__}")
     return module.eval()
-
-
-def _run(
-    network: nn.Module, batches: Iterable[Any], embedding: str | None, *, are_logits: bool = True
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the outputs of a network in evaluation mode, and its embeddings, (N, D)."""
-    outputs, embeddings = [], []
-    with kept_modes(network), _kept_embeddings(network, embedding) as kept, torch.inference_mode():
-        for batch in batches:
-            outputs.append(network(batch))
-            if are_logits:
-                checked_logits(outputs[-1], len(parts_of(batch)[0]))
-            embeddings.append(kept.pop().flatten(1) if kept else outputs[-1][:, :0])
-            kept.clear()
-    return torch.cat(outputs), torch.cat(embeddings)
-
-
-@contextmanager
-def _kept_embeddings(network: nn.Module, embedding: str | None) -> Iterator[list[torch.Tensor]]:
-    """Collect the output of a layer, or by default the inputs of linear layers in the order of their calls."""
-    kept: list[torch.Tensor] = []
-    if embedding is None:
-        linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
-        hooks = [
-            module.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0])) for module in linear
-        ]
-    else:
-        layer = network.get_submodule(embedding)
-        hooks = [layer.register_forward_hook(lambda _, __, output: kept.append(output))]
-    try:
-        yield kept
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _cut(network: nn.Module, embedding: str | None) -> tuple[nn.Module | None, nn.Module]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,19 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
-
-def each(function: Callable[[Any], Any], inputs: Any) -> Any:
-    """Apply a function to an array, or to each of a tuple or dict of arrays."""
-    if isinstance(inputs, dict):
-        return {name: function(value) for name, value in inputs.items()}
-    return tuple(map(function, inputs)) if isinstance(inputs, tuple) else function(inputs)
-
-
-def parts(inputs: Any) -> list[Any]:
-    """Return the arrays of inputs."""
-    if isinstance(inputs, dict):
-        return [*inputs.values()]
-    return [*inputs] if isinstance(inputs, tuple) else [inputs]
+from alhelpers.data.arrays import each, parts_of
 
 
 def copied(inputs: Any) -> Any:
@@ -33,7 +21,7 @@ def copied(inputs: Any) -> Any:
 
 def rows_in(inputs: Any) -> int:
     """Return the number of records of inputs, which must agree in their first dimension."""
-    lengths = {len(part) for part in parts(inputs)}
+    lengths = {len(part) for part in parts_of(inputs)}
     if len(lengths) != 1:
         raise ValueError(f"all inputs must have the same number of records, got {sorted(lengths)}")
     return lengths.pop()

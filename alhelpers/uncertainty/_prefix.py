@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import TensorWeakRef
 
+from alhelpers.data.arrays import parts_of
 from alhelpers.uncertainty._draws import Call, Mode, draws
-from alhelpers.uncertainty._inputs import copied, parts
+from alhelpers.uncertainty._inputs import copied, rows_in
 from alhelpers.uncertainty._masks import Masks
 from alhelpers.uncertainty._torch import nearly_equal
 
@@ -94,7 +95,7 @@ def _agrees(
 
 
 def _pass(run: Callable[[], Any], masks: Masks, few: Any, number: int) -> Any:
-    masks.begin(number, len(parts(few)[0]))
+    masks.begin(number, rows_in(few))
     return run()
 
 
@@ -105,7 +106,7 @@ class Passes:
         self.call, self.masks, self.prefix, self.device = call, masks, prefix, device
         self.batch = copied(batch)
         self.recorded: list[tuple[Any, Any]] = []  # the arguments and the result of each operator
-        self.tensors = {-1 - place: part for place, part in enumerate(parts(self.batch))}
+        self.tensors = {-1 - place: part for place, part in enumerate(parts_of(self.batch))}
         self.nothing: dict[torch.dtype, torch.Tensor] = {}  # the memory of results that are not kept
         self.saved: list[tuple[torch.Tensor, torch.Tensor]] | None = None
         self.shared: list[torch.Tensor] = []  # what must not change from pass to pass
@@ -181,7 +182,7 @@ class _Learning(_Mode):
         self.numbers: dict[int, int] = {}  # of tensors, by their id
         self.memory: dict[int, int] = {}  # the first tensor of each memory
         self.writes = self.writes_elsewhere = False
-        for place, part in enumerate(parts(batch)):
+        for place, part in enumerate(parts_of(batch)):
             self._number(part, -1 - place)
 
     def masking(self, tensor: torch.Tensor, writes: bool) -> None:

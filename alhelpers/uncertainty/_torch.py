@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from alhelpers.uncertainty._inputs import parts
+from alhelpers.data.arrays import parts_of
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def working_device(model: nn.Module, inputs: Any, device: str | torch.device) ->
     """Return the device to work on: ``device``, or by default that of the model or the inputs, or a GPU."""
     home, given = device_of(model), torch.device("cpu")
     if not isinstance(inputs, DataLoader):
-        given = next((part.device for part in parts(inputs) if isinstance(part, torch.Tensor)), given)
+        given = next((part.device for part in parts_of(inputs) if isinstance(part, torch.Tensor)), given)
     if home.type == "meta":
         raise ValueError("the model is on the device meta, so it has no weights: load them first")
     if device != "auto":

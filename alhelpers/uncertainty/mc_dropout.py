@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from alhelpers.data.arrays import each
 from alhelpers.uncertainty._draws import Call, Dropout, DropoutError, modes_removed
 from alhelpers.uncertainty._folded import folded
-from alhelpers.uncertainty._inputs import batches, call_model, copied, each, rows_in
+from alhelpers.uncertainty._inputs import batches, call_model, copied, rows_in
 from alhelpers.uncertainty._masks import Masks, SharedMasks, record_masks, shared_masks
 from alhelpers.uncertainty._prefix import Diverged, Passes, Prefix, learned
 from alhelpers.uncertainty._running import RunningScores, check_names
