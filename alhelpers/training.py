@@ -232,7 +232,8 @@ def as_tensors(values: Any, device: torch.device | str = "cpu", dtype: torch.dty
             raise ValueError(
                 f"inputs are {array.dtype}: torch modules take numbers, encode texts and objects first"
             )
-        tensor = torch.as_tensor(array.astype(array.dtype.newbyteorder("="), copy=False))
+        # whatever torch's default device is
+        tensor = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
         return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
     return each(convert, values)
@@ -323,10 +324,18 @@ def _check_classes(logits: torch.Tensor, highest: int) -> None:
         )
 
 
+def are_confidences(outputs: torch.Tensor) -> bool:
+    """Return whether all outputs are non-negative and sum to 1 over the classes, as those of a softmax."""
+    return (
+        not outputs.is_complex()
+        and bool((outputs >= 0).all())
+        and bool(((outputs.float().sum(dim=1) - 1).abs() < 1e-3).all())
+    )
+
+
 def warn_of_probabilities(logits: torch.Tensor) -> None:
     """Warn if logits look like probabilities: their softmax is taken, which a softmax at the end must not precede."""
-    values = logits.detach().float()
-    if values.shape[1] > 1 and (values >= 0).all() and ((values.sum(1) - 1).abs() < 1e-3).all():
+    if logits.shape[1] > 1 and are_confidences(logits.detach()):
         warnings.warn(
             "the network returns probabilities, and their softmax is taken as if they were logits, which makes them"
             " nearly uniform: remove its softmax, or turn them into logits with TorchClassifier(...,"

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from alhelpers.protocols import Dataset, History, Learner, Predictions
-from alhelpers.training import train
-from alhelpers.uncertainty._inputs import as_tensors, dtype_of
+from alhelpers.training import floating_type, train
+from alhelpers.uncertainty._inputs import as_tensors
 from alhelpers.uncertainty._torch import (
     checked_logits,
     device_of,
@@ -49,7 +49,7 @@ def train_model(
     """Train a torch module or an estimator on rows of arrays; return it, and what its training returned."""
     if isinstance(model, nn.Module):
         device = device_of(model)
-        data, targets = as_tensors(inputs, dtype_of(model)), torch.from_numpy(classes)
+        data, targets = as_tensors(inputs, floating_type(model)), torch.from_numpy(classes)
         if outside is not None:
             options["validation"] = data[outside].to(device), targets[outside].to(device)
         with seeded(seed, device):
@@ -128,7 +128,7 @@ def all_classes(estimator: Any, features: Any, count: int) -> np.ndarray:
 
 def logits_of(model: nn.Module, inputs: torch.Tensor | np.ndarray, batch_size: int) -> torch.Tensor:
     """Return a module's logits in evaluation mode, (N, C)."""
-    data, device = as_tensors(inputs, dtype_of(model)), device_of(model)
+    data, device = as_tensors(inputs, floating_type(model)), device_of(model)
     with torch.no_grad(), kept_modes(model):
         # copies, as a model may work in place
         batches = (batch.to(device, copy=True) for batch in data.split(batch_size))

@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
+from alhelpers import training
 from alhelpers.data.arrays import each, parts_of
 
 
@@ -44,17 +44,14 @@ def as_tensors(inputs: Any, dtype: torch.dtype) -> Any:
 
 
 def _as_tensor(part: Any, dtype: torch.dtype) -> torch.Tensor:
-    if not isinstance(part, torch.Tensor):
-        array = np.asarray(part)
-        # torch has neither negative strides nor other byte orders, and warns of memory that must not be written
-        array = array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable)
-        part = torch.from_numpy(np.ascontiguousarray(array))  # whatever torch's default device is
-    return part.to(dtype) if part.is_floating_point() else part
+    if isinstance(part, torch.Tensor):
+        return part.to(dtype) if part.is_floating_point() else part
+    return training.as_tensors(part, dtype=dtype)
 
 
 def batches(model: nn.Module, inputs: Any, batch_size: int, device: torch.device) -> Iterator[Any]:
     """Yield batches of inputs, or those of a DataLoader, as copies on a device."""
-    dtype = dtype_of(model)
+    dtype = training.floating_type(model)
     if isinstance(inputs, DataLoader):
         _check_order(inputs)
         wanted = _positional(model)
@@ -92,8 +89,3 @@ def _positional(model: nn.Module) -> int:
         and parameter.default is parameter.empty
     ]
     return max(len(required), 1)
-
-
-def dtype_of(model: nn.Module) -> torch.dtype:
-    """Return the type of the first floating parameter, or float32."""
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from alhelpers.data.arrays import parts_of
+from alhelpers.training import are_confidences
 
 
 @contextmanager
@@ -166,15 +167,6 @@ def check_real(output: torch.Tensor) -> None:
             f"the model must return real numbers, it returned {output.dtype}: take them out of it with logits=torch.abs"
             " or another function"
         )
-
-
-def are_confidences(outputs: torch.Tensor) -> bool:
-    """Return whether all outputs are non-negative and sum to 1 over the classes, as those of a softmax."""
-    return (
-        not outputs.is_complex()
-        and bool((outputs >= 0).all())
-        and bool(((outputs.float().sum(dim=1) - 1).abs() < 1e-3).all())
-    )
 
 
 def refuse_confidences(outputs: Any) -> None:

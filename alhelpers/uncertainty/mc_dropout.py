@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from alhelpers.data.arrays import each
+from alhelpers.training import are_confidences
 from alhelpers.uncertainty._draws import Call, Dropout, DropoutError, modes_removed
 from alhelpers.uncertainty._folded import folded
 from alhelpers.uncertainty._inputs import batches, call_model, copied, rows_in
@@ -21,7 +22,6 @@ from alhelpers.uncertainty._masks import Masks, SharedMasks, record_masks, share
 from alhelpers.uncertainty._prefix import Diverged, Passes, Prefix, learned
 from alhelpers.uncertainty._running import RunningScores, check_names
 from alhelpers.uncertainty._torch import (
-    are_confidences,
     check_choice,
     check_passes,
     check_real,
