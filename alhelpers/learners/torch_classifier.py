@@ -273,11 +273,10 @@ class TorchClassifier:
             )
         samples = None
         if passes:
-            module, rows, place = head, values, "auto"
-            if not isinstance(values, torch.Tensor):
-                moved = each(lambda each: each.to(device), values)
-                module, rows, place = _ByRow(head, moved), torch.arange(len(logits), device=device), device
-            samples, _ = mc_dropout(module, rows, passes, batch_size=size, device=place, seed=seed)
+            module = head.module if isinstance(head, _Called) else head
+            samples, _ = mc_dropout(
+                module, values, passes, logits=self._options["logits"], batch_size=size, seed=seed
+            )
         return (
             logits.float().cpu().numpy(),
             vectors.float().cpu().numpy() if embeddings else None,
@@ -298,17 +297,6 @@ class _Called(nn.Module):
 
     def get_submodule(self, target: str) -> nn.Module:
         return self.module.get_submodule(target)
-
-
-class _ByRow(nn.Module):
-    """Calls a module with the rows of its inputs that it is passed, as MC dropout takes one tensor."""
-
-    def __init__(self, module: nn.Module, inputs: Any) -> None:
-        super().__init__()
-        self.module, self.inputs = module, inputs
-
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return self.module(each(lambda values: values[rows], self.inputs))
 
 
 def _built(build: Callable[..., nn.Module], seed: int) -> nn.Module:
