@@ -79,8 +79,8 @@ def nested() -> bool:
 
 def cores() -> int:
     """Return how many cores this process may use: fewer if ``OMP_NUM_THREADS`` is lower, as in a run of a sweep."""
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    return min(available_cores(), int(limit)) if limit.isdecimal() and int(limit) else available_cores()
+    available, limit = available_cores(), os.environ.get("OMP_NUM_THREADS", "")
+    return min(available, int(limit)) if limit.isdecimal() and int(limit) else available
 
 
 def available_cores() -> int:

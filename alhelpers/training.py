@@ -118,7 +118,7 @@ def train(
     Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019; Smith and Topin, "Super-convergence",
     2019, for the one-cycle schedule.
     """
-    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    device = device_of(network)
     rows, targets = _data_of(network, (inputs, labels), device)
     if validation is not None:
         pair = validation if isinstance(validation, tuple | list) else (validation, None)
@@ -245,6 +245,13 @@ def floating_type(network: nn.Module) -> torch.dtype:
     return next(types, torch.float32)
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of the first parameter or buffer, or the CPU."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
 def _evaluations_since_best(losses: list[float]) -> int:
     """Return how many evaluations ago the lowest loss was; one that is not finite never is the lowest."""
     finite = [loss if math.isfinite(loss) else math.inf for loss in losses]
@@ -277,7 +284,7 @@ def optimization(
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2))
 
 
-def _checked_targets(inputs: Any, labels: Any, device: torch.device | str = "cpu") -> torch.Tensor:
+def _checked_targets(inputs: Any, labels: Any, device: torch.device) -> torch.Tensor:
     """Return the labels of inputs or of a data set as class indices on a device."""
     ids = None
     if _is_dataset(inputs):

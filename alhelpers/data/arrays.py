@@ -35,7 +35,7 @@ class ArrayDataset:
     Raises
     ------
     ValueError
-        If the lengths differ, ids or class names repeat, ids are of several types, or a label is no class index.
+        If the lengths differ, ids or class names repeat, ids are of several types, or a label is not a class index.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ArrayDataset:
 
     def inputs(self, rows: Rows = None) -> Any:
         """Return the inputs of the rows, or of all, in the form that they were passed in."""
-        return each(lambda values: _rows_of(values, rows), self._inputs)
+        return each(lambda values: rows_of(values, rows), self._inputs)
 
     def labels(self, rows: Rows = None) -> np.ndarray:
         """Return the labels of the rows, or of all.
@@ -82,15 +82,15 @@ class ArrayDataset:
         """
         if self._labels is None:
             raise ValueError("this data set has no labels: pass labels= where it is made")
-        return _rows_of(self._labels, rows)
+        return rows_of(self._labels, rows)
 
     def take(self, rows: Rows) -> Self:
         """Return the data set of the given rows, in the given order."""
         taken = object.__new__(type(self))
         taken.__dict__.update(self.__dict__)
-        taken._inputs = each(lambda values: _rows_of(values, rows), self._inputs)
-        taken._labels = None if self._labels is None else _rows_of(self._labels, rows)
-        taken.ids = _rows_of(self.ids, rows)
+        taken._inputs = each(lambda values: rows_of(values, rows), self._inputs)
+        taken._labels = None if self._labels is None else rows_of(self._labels, rows)
+        taken.ids = rows_of(self.ids, rows)
         return taken
 
     def part(self, count: int, *, start: int = 0) -> Self:
@@ -163,7 +163,7 @@ class ImageSet(ArrayDataset):
 
     def inputs(self, rows: Rows = None) -> np.ndarray:
         """Return images as networks take them, (B, C, H, W) float32 from 0 to 1."""
-        return to_planes(_rows_of(self._inputs, rows))
+        return to_planes(rows_of(self._inputs, rows))
 
 
 def check_images(images: Any) -> None:
@@ -196,7 +196,7 @@ def parts_of(values: Any) -> list[Any]:
 def class_indices(labels: Any, classes: int | None = None, *, ids: Sequence[Any] | None = None) -> np.ndarray:
     """Return labels as an array of class indices; whole numbers of any type and bools are, None and text are not.
 
-    A ValueError names the first label that is none, or not below the number of classes, by its id or else its row.
+    A ValueError names the first label that is not a class index below the number of classes, by its id or its row.
     """
     values = np.asarray(labels)
     if values.dtype.kind not in "iu":
@@ -238,7 +238,8 @@ def _as_ids(ids: Sequence[Any]) -> np.ndarray:
     return values
 
 
-def _rows_of(values: Any, rows: Rows) -> Any:
+def rows_of(values: Any, rows: Rows) -> Any:
+    """Return rows of an array, a sparse matrix or a data frame; all if rows is None."""
     if rows is None:
         return values
     return values.iloc[rows] if hasattr(values, "iloc") else values[rows]

@@ -53,7 +53,7 @@ def by_ids(ids: Sequence[str]) -> dl.Filters:
 
 
 def find_items(dataset: dl.Dataset, filters: dl.Filters | Mapping[str, Any] | None = None) -> list[dl.Item]:
-    """Read the files that a filter or query selects, each once and without folders; by default all, but hidden ones."""
+    """Read the files that a filter or query selects, each once and without folders; by default all but hidden ones."""
     # The SDK writes page numbers into the filter that is passed.
     given = copy.deepcopy(filters)
     if not isinstance(given, dl.Filters):
@@ -163,6 +163,7 @@ def records_of(
     exactly one class, and ``split`` where it is in one subset.
     """
     from alhelpers import records
+    from alhelpers.dataloop.item_metadata import tags_of
 
     items = find_items(dataset, filters)
     found = predictions_of(dataset, [item.id for item in items], model.id)
@@ -178,7 +179,7 @@ def records_of(
             row = found[item.id] | {"metadata": {"filename": item.filename}}
             if len(names := labels.get(item.id, [])) == 1:
                 row["groundtruth"] = names[0]
-            tags = ((item.metadata or {}).get("system") or {}).get("tags") or {}
+            tags = tags_of(item.metadata)
             if len(subsets := [subset for subset in _SUBSETS if tags.get(subset) is True]) == 1:
                 row["split"] = subsets[0]
             rows.append(row)

@@ -186,7 +186,7 @@ class TorchClassifier:
         logits, vectors, samples = (
             None if columns[0] is None else np.concatenate(columns) for columns in zip(*parts, strict=True)
         )
-        if logits.shape[1] == 1 and len(names or "ab") > 1:
+        if logits.shape[1] == 1 and (not names or len(names) > 1):
             raise ValueError(
                 "the network has one output, whose softmax is always 1: return the logits of each class, such as"
                 " TorchClassifier(..., logits=lambda output: torch.cat([-output, output], 1) / 2)"

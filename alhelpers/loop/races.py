@@ -6,7 +6,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from alhelpers import mining, parallel, records
 from alhelpers.learners import TorchClassifier, build_network
 from alhelpers.learners.deforming import elastic
 from alhelpers.protocols import Dataset, Learner
+from alhelpers.uncertainty._torch import is_count
 
 Augmentation = Literal["none", "affine", "elastic"]
 Build = Callable[[int], nn.Sequential]
@@ -329,8 +329,8 @@ def _starting_from(pretrained: nn.Sequential | None, build: Build) -> Build:
 
 def _checked_counts(label_counts: Sequence[int], size: int) -> list[int]:
     counts = list(label_counts)
-    whole = all(isinstance(count, Integral) and not isinstance(count, bool) for count in counts)
-    if not counts or not whole or counts[0] < 1 or any(b <= a for a, b in itertools.pairwise(counts)):
+    whole = all(map(is_count, counts))
+    if not counts or not whole or any(b <= a for a, b in itertools.pairwise(counts)):
         raise ValueError(f"label_counts are {counts}: they must be whole numbers from 1 on that rise")
     if counts[-1] > size:
         raise ValueError(f"label_counts end with {counts[-1]}, but the pool holds {size}: end sooner")

@@ -108,7 +108,7 @@ def _hosted() -> ModuleType:
 
 
 def _log_in(dl: ModuleType) -> None:
-    """Log in by the browser, for which the SDK waits a minute; raise RuntimeError if there is none."""
+    """Log in by the browser, for which the SDK waits a minute; raise RuntimeError without a browser or a login."""
     other = "dtlpy.login_m2m(email=..., password=...) or dtlpy.login_api_key(...), then call connect() again"
     try:
         browser = webbrowser.get()

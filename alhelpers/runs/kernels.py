@@ -20,7 +20,7 @@ from alhelpers.forking import send
 from alhelpers.runs.errors import NotebookError
 from alhelpers.runs.notebooks import nbformat
 
-#: The kernel of notebooks that name none.
+#: The kernel of notebooks that do not name one.
 NATIVE = "python3"
 
 #: How ipykernel is started, after the interpreter.

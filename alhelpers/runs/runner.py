@@ -196,9 +196,8 @@ def _execute(
         found = _stopped(f"the kernel of {name} {fate}", number, source, reason, request)
         found.error = guard.reason or "the kernel died"
         raise found from error
-    except (
-        papermill.exceptions.PapermillException
-    ) as error:  # it knows no parameters in the kernel's language
+    except papermill.exceptions.PapermillException as error:
+        # it cannot write parameters in the kernel's language
         raise NotebookError(f"papermill can't run {name}: {error}") from error
     except (RuntimeError, OSError) as error:
         raise NotebookError(f"the kernel of {name} did not start: {error}") from error

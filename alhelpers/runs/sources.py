@@ -57,7 +57,7 @@ def modules_of(document: nbformat.NotebookNode, folder: Path) -> Modules:
             files = [
                 file
                 for entry in local[word]
-                for file in ([entry], sorted(entry.rglob("*.py")))[entry.is_dir()]
+                for file in (sorted(entry.rglob("*.py")) if entry.is_dir() else [entry])
             ]
             found[word] = files
             texts += [file.read_text(encoding="utf-8", errors="replace") for file in files]

@@ -212,14 +212,12 @@ def _perform(
                 f"{', '.join(changed)} changed while the sweep ran: {done} of {progress.total} runs are finished and"
                 " kept. Start it again: all runs will be of the new version"
             )
-        files = file_digests(setting.values, Path(requests[setting]["cwd"]))
-        for name in {
-            name for name, digest in files.items() if setting.sources.get(name, digest) != digest
-        } - warned:
-            progress.note(
-                f"{name} changed while the sweep ran: the next one runs again what may have read it before"
-            )
-            warned.add(name)
+        for name, digest in file_digests(setting.values, Path(requests[setting]["cwd"])).items():
+            if setting.sources.get(name, digest) != digest and name not in warned:
+                warned.add(name)
+                progress.note(
+                    f"{name} changed while the sweep ran: the next one runs again what may have read it before"
+                )
         failed = "recorded" not in answer
         if failed:
             progress.note(f"{setting.given} failed: {answer['message']}")

@@ -1,6 +1,8 @@
 """Run the kit's notebooks in order, and write one HTML report of them."""
 
+import functools
 import html
+import operator
 import re
 import shutil
 import time
@@ -82,13 +84,13 @@ def _paths(notebooks: Path) -> list[Path]:
 
 def _given(paths: list[Path], parameters: dict[str, Any], *, state_dir: str) -> dict[Path, dict[str, Any]]:
     """Return the parameters of each notebook, checked."""
-    check(known_parameters(paths[0].parent), parameters, where="the tutorial")
+    declared = {path: parameters_of(path) for path in paths}
+    check(functools.reduce(operator.or_, declared.values()), parameters, where="the tutorial")
     values = {"state_dir": state_dir} | parameters
     shares = {}
-    for path in paths:
-        declared = parameters_of(path)
-        shares[path] = {name: values[name] for name in values if name in declared}
-        check(declared, shares[path], where=path.name)
+    for path, own in declared.items():
+        shares[path] = {name: value for name, value in values.items() if name in own}
+        check(own, shares[path], where=path.name)
     return shares
 
 

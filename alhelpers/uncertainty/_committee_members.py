@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from alhelpers.data.arrays import rows_of
 from alhelpers.protocols import Dataset, History, Learner, Predictions
 from alhelpers.training import floating_type, train
 from alhelpers.uncertainty._inputs import as_tensors
@@ -57,7 +58,7 @@ def train_model(
                 model, data[rows].to(device), targets[rows].to(device), seed=seed, **options
             )
     features = as_features(inputs)
-    own = features.iloc[rows] if hasattr(features, "iloc") else features[rows]
+    own = rows_of(features, rows)
     if train_function is not train:
         return model, train_function(model, own, classes[rows], seed=seed, **options)
     model.fit(own, classes[rows])

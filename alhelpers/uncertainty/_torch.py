@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from alhelpers.data.arrays import parts_of
-from alhelpers.training import are_confidences
+from alhelpers.training import are_confidences, device_of
 
 
 @contextmanager
@@ -94,13 +94,6 @@ def first_not_finite(values: torch.Tensor | np.ndarray) -> int | None:
     if finite.all():
         return None
     return int(torch.nonzero(~finite.reshape(len(finite), -1).all(dim=1))[0])
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Return the device of the first parameter or buffer, or the CPU."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        return tensor.device
-    return torch.device("cpu")
 
 
 def working_device(model: nn.Module, inputs: Any, device: str | torch.device) -> torch.device:

@@ -180,7 +180,7 @@ def assign_group(
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a label, source or id is None or NaN, which stand for "none" in lists and in tables."""
+    """Return whether a label, source or id is None or NaN, which mean "missing" in lists and in tables."""
     # pandas has a value of its own, whose comparisons are neither true nor false.
     return value is None or type(value).__name__ == "NAType" or value != value
 
@@ -193,6 +193,6 @@ def position(key: Any, seed: int | str) -> float:
 
 
 def none_first(level: Any) -> tuple[bool, str, Any]:
-    """Sort values of several types: none, then the numbers, then those of each other type."""
+    """Return a key that sorts values of several types: None, then the numbers, then those of each other type."""
     number = level is None or isinstance(level, Real)
     return level is not None, "" if number else type(level).__name__, 0 if level is None else level

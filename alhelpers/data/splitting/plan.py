@@ -69,7 +69,7 @@ def plan_split(
     repeated = [item_id for item_id, count in Counter(ids).items() if count > 1]
     if repeated:
         raise ValueError(f"item {repeated[0]!r} occurs more than once: every id must be unique")
-    if any(map(is_missing, ids)):
+    if None in ids:
         raise ValueError("an item has no id (None or NaN): every item needs one")
     levels = dict.fromkeys(ids)
     if strata is not None:
@@ -80,14 +80,15 @@ def plan_split(
         without = next((item_id for item_id, name in source.items() if name is None), None)
         if without is not None:
             raise ValueError(f"item {without!r} has no source: give it one, its own id if it is alone")
-    by_text = {str(item_id): item_id for item_id in levels}
-    for item_id in kept or {}:
+    kept = kept or {}
+    by_text = {str(item_id): item_id for item_id in levels} if kept else {}
+    for item_id in kept:
         if item_id not in levels and str(item_id) in by_text:
             raise ValueError(
                 f"kept has the item {item_id!r}, and the items hold {by_text[str(item_id)]!r}: pass ids of one type, "
                 "or its group is not kept"
             )
-    fixed = {item_id: name for item_id, name in (kept or {}).items() if item_id in levels}
+    fixed = {item_id: name for item_id, name in kept.items() if item_id in levels}
     unknown = sorted(set(fixed.values()) - {group.name for group in parsed})
     if unknown:
         raise ValueError(
