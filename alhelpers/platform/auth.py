@@ -46,7 +46,7 @@ def sign(key: str, text: str) -> str:
 
 
 def read_credentials(folder: Path) -> Credentials | None:
-    """Read the credentials of a state folder; None if it has none, or none that the platform has made."""
+    """Read the credentials of a state folder, or return None if they are missing or not the platform's."""
     try:
         credentials = Credentials(**json.loads((folder / "credentials.json").read_text()))
         jwt.decode(credentials.token, credentials.secret, algorithms=["HS256"], options={"verify_iat": False})

@@ -72,7 +72,7 @@ def lock_folder(folder: Path, timeout: float = 0.0, name: str = "server.lock") -
 
 
 def server_json(folder: Path) -> dict[str, Any] | None:
-    """Read where the server of a folder says that it is; None if there is none."""
+    """Read where the server of a folder says that it is, or return None if it does not say."""
     try:
         content = json.loads((folder / "server.json").read_text())
     except (OSError, ValueError, RecursionError):

@@ -155,7 +155,7 @@ class Server:
     async def _interrupt(self) -> None:
         await asyncio.sleep(STOP_SECONDS)
         while True:
-            self.store.interrupt()  # the next statement of a transaction if not this one
+            self.store.interrupt()  # again and again: a transaction may be between two statements
             await asyncio.sleep(0.01)
 
     async def _watch_clients(self) -> None:
@@ -398,7 +398,7 @@ async def _add_security_headers(request: web.Request, response: web.StreamRespon
 
 
 def _hide_content(record: logging.LogRecord) -> bool:
-    """Log a request that is no HTTP as one line, without what was sent: a line that is too long may hold a key."""
+    """Log a request that is not HTTP as one line, without what was sent: a line that is too long may hold a key."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError):
         record.msg, record.exc_info = f"{record.msg}: {type(error).__name__}", None

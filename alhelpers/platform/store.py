@@ -175,13 +175,13 @@ class Store:
 
     def row(self, kind: str, document_id: str, label: str | None = None) -> Row:
         """Return a document as stored, or raise a 404 that calls it `label`."""
+        label = label or label_of(kind)
         if not isinstance(document_id, str):
-            raise bad_request(f"the id of a {label or label_of(kind)} must be a string, got {document_id!r}")
+            raise bad_request(f"the id of a {label} must be a string, got {document_id!r}")
         found = self._database.execute(
             "SELECT id, scope, parent, blob, doc FROM documents WHERE id = ? AND kind = ?",
             (document_id, kind),
         ).fetchone()
-        label = label or label_of(kind)
         if found is None and not is_id(document_id) and len(document_id) != 12:
             # Twelve characters are an id of the hosted platform as well.
             raise bad_request(f"{label} not found: {document_id!r} is not an id of 24 hexadecimal digits")

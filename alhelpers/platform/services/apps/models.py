@@ -207,7 +207,7 @@ def install_models(store: Store, app: Document, user: str, known: frozenset[str]
             store.put("models", model | {"app": link, "packageId": dpk["id"]})
     for component in components(app, "models"):
         if component.get("name") not in known:
-            _install_model(store, app, dpk, component, user)
+            _install_model(store, app, component, user)
 
 
 def update_app(store: Store, app: Document, body: Document, user: str) -> None:
@@ -253,8 +253,8 @@ def revision(store: Store, name: str, version: str | None) -> Document:
     )
 
 
-def _install_model(store: Store, app: Document, dpk: Document, component: Document, user: str) -> None:
-    name, output = component.get("name"), component.get("outputType") or "class"
+def _install_model(store: Store, app: Document, component: Document, user: str) -> None:
+    dpk, name, output = app["dpk"], component.get("name"), component.get("outputType") or "class"
     outputs = output if isinstance(output, list) else [output]
     if (
         not isinstance(name, str)

@@ -114,7 +114,7 @@ class Decoder:
         self._turn = asyncio.Lock()
 
     async def thumbnail(self, path: str) -> bytes:
-        """Return a small JPEG of the image in a file, or nothing if there is none that can be decoded."""
+        """Return a small JPEG of the image in a file, or no bytes if it cannot be decoded."""
         async with self._turn:
             try:
                 async with asyncio.timeout(DECODE_SECONDS):

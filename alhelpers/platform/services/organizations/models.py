@@ -20,7 +20,9 @@ def organization(call: Call, org_id: str) -> Document:
     """Return the organization, which is made when it is first asked for."""
     if org_id != ORGANIZATION["id"]:
         raise not_found("organization", org_id)
-    found = call.store.find_one("organizations", id=org_id) or {
+    if found := call.store.find_one("organizations", id=org_id):
+        return found
+    found = {
         **ORGANIZATION,
         **created(call.user),
         "account": {"id": org_id},

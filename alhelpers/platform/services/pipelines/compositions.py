@@ -1,12 +1,13 @@
 """Compositions: what the platform has made for an app or a pipeline."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from ... import dql
 from ...api import Call
 from ...errors import ApiError, not_found
 from ...query import cut
-from ...store import Document, Store
+from ...store import Document
 from ..services.apps import of_app
 from . import engine, graph, tasks, validation
 
@@ -14,10 +15,10 @@ SHOWN = ("projectId", "name", "status", "creator", "createdAt", "updatedAt")
 
 
 def get(call: Call) -> Document:
-    for composition in _all(call):
-        if composition["id"] == call.params["composition_id"]:
-            return composition
-    raise not_found("composition", call.params["composition_id"])
+    wanted = call.params["composition_id"]
+    for composition in _all(call, wanted):
+        return composition
+    raise not_found("composition", wanted)
 
 
 def query(call: Call, body: Document) -> Document:
@@ -25,9 +26,12 @@ def query(call: Call, body: Document) -> Document:
     return cut([composition for composition in _all(call) if holds(composition)], body)
 
 
-def _all(call: Call) -> list[Document]:
-    apps = [_of_app(call.store, app) for app in call.store.find_all("apps") if "compositionId" in app]
-    return apps + [_of_pipeline(call, pipeline) for pipeline in call.store.find_all("pipelines")]
+def _all(call: Call, only: str | None = None) -> Iterator[Document]:
+    """Yield the compositions of all apps and pipelines, or the one with an id."""
+    for kind, build in (("apps", _of_app), ("pipelines", _of_pipeline)):
+        for owner in call.store.find_all(kind):
+            if "compositionId" in owner and only in (None, owner["compositionId"]):
+                yield build(call, owner)
 
 
 def _shown(owner: Document, **made: Any) -> Document:
@@ -35,12 +39,12 @@ def _shown(owner: Document, **made: Any) -> Document:
     return {"id": owner["compositionId"]} | {key: owner[key] for key in SHOWN} | empty | made
 
 
-def _of_app(store: Store, app: Document) -> Document:
-    models = store.find_all("models", projectId=app["projectId"])
+def _of_app(call: Call, app: Document) -> Document:
+    models = call.store.find_all("models", projectId=app["projectId"])
     own = [model for model in models if (model.get("app") or {}).get("id") == app["id"]]
     return _shown(
         app,
-        spec=[{"name": each["name"], "state": {"serviceId": each["id"]}} for each in of_app(store, app)],
+        spec=[{"name": each["name"], "state": {"serviceId": each["id"]}} for each in of_app(call.store, app)],
         models=[{"name": model["name"], "modelId": model["id"]} for model in own],
     )
 

@@ -87,8 +87,7 @@ def sync_triggers(store: Store, pipeline: Document, user: str, moment: datetime)
         node = graph.node_by_id(pipeline, start["nodeId"]) or {"id": start["nodeId"]}
         spec = dict(wanted.get("spec") or {})
         if wanted.get("type") == triggers.EVENT and node.get("type") == graph.STORAGE:
-            condition = triggers.read_filter(spec.get("filter"))
-            parts = condition["$and"] if condition.keys() == {"$and"} else [condition] if condition else []
+            parts = triggers.conjuncts(triggers.read_filter(spec.get("filter")))
             spec["filter"] = {"$and": [*parts, {"datasetId": graph.dataset_id(pipeline, node)}]}
         spec["operation"] = {"type": "pipeline", "id": pipeline["id"], "nodeId": start["nodeId"]}
         kind = wanted.get("type")

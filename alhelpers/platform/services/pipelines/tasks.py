@@ -31,7 +31,7 @@ def ensure(store: Store, pipeline: Document, node: Document, user: str) -> Docum
     if known is not None:
         return known
     check(store, pipeline, node, user)
-    task = tasks.create(store, _body(store, pipeline, node, user), user)
+    task = tasks.create(store, _body(pipeline, node, user), user)
     remembered[node["id"]] = task["id"]
     store.put("pipelines", pipeline)
     return task
@@ -40,13 +40,13 @@ def ensure(store: Store, pipeline: Document, node: Document, user: str) -> Docum
 def check(store: Store, pipeline: Document, node: Document, user: str) -> None:
     """Refuse a node whose task could not be made."""
     try:
-        tasks.planned(store, _body(store, pipeline, node, user), user)
+        tasks.planned(store, _body(pipeline, node, user), user)
     except ApiError as error:
         reason = f"Request failed with status code {error.status}, Failed to create a task: {error.message}"
         raise bad_request(f"node {graph.label(node)!r}: {reason}") from error
 
 
-def _body(store: Store, pipeline: Document, node: Document, user: str) -> Document:
+def _body(pipeline: Document, node: Document, user: str) -> Document:
     metadata = node.get("metadata") or {}
     kind = metadata.get("taskType") or "annotation"
     owner = metadata.get("taskOwner") or user

@@ -125,7 +125,7 @@ def _check_loops(pipeline: Document) -> None:
 
 
 def _loop(targets: dict[str, list[str]], starts: Iterable[str]) -> list[str]:
-    """Return a loop of a graph that is reached from some nodes, or an empty list if there is none."""
+    """Return a loop of a graph that is reached from some nodes, or an empty list if it has no loop."""
     done: set[str] = set()
     for start in starts:
         path = [start]
@@ -156,8 +156,7 @@ def check_rings(store: Store, started: Document) -> None:
         dataset_id, condition = graph.dataset_id(pipeline, node), trigger["spec"]["filter"]
         # What the SDK asks of all items, and what is so: a filter with more than that may stop a clone.
         passed = {"hidden": False, "type": "file", "datasetId": dataset_id}.items()
-        parts = condition["$and"] if condition.keys() == {"$and"} else [condition]
-        if all(part.items() <= passed for part in parts):
+        if all(part.items() <= passed for part in triggers.conjuncts(condition)):
             starts.setdefault(dataset_id, []).append(f"{pipeline['id']} {node['id']}")
     targets: dict[str, list[str]] = {}
     for pipeline in pipelines.values():

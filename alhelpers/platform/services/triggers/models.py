@@ -135,6 +135,12 @@ def read_filter(value: Any) -> Any:
     return value["filter"] if isinstance(value, dict) and isinstance(value.get("filter"), dict) else value
 
 
+def conjuncts(condition: Any) -> list[Any]:
+    """List the conditions of a filter that must all hold."""
+    both = condition.get("$and") if isinstance(condition, dict) and len(condition) == 1 else None
+    return both if isinstance(both, list) else [condition] if condition else []
+
+
 def _moment(name: str, value: Any) -> datetime | None:
     if value is None:
         return None

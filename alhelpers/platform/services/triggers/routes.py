@@ -28,9 +28,6 @@ def clone(call: Call, trigger: Document) -> None:
     raise not_emulated("templates of triggers; create the trigger in the other project instead")
 
 
-RESOURCES = ("Item", "Annotation", "Dataset", "Task", "Assignment", "Model")
-
-
 def on_event(call: Call, event: Event) -> None:
     if call.store.first("triggers", type=models.EVENT) is None:
         return
@@ -166,6 +163,6 @@ def forget(call: Call, event: Event) -> None:
 
 TRIGGERS = Resource("triggers", "/triggers", create, update, models.delete)
 ROUTES = [*TRIGGERS.routes, TRIGGERS.at("POST", "clone", clone)]
-LISTENERS = {(resource, action): on_event for resource in RESOURCES for action in models.ACTIONS} | {
+LISTENERS = {(resource, action): on_event for resource in models.RESOURCES for action in models.ACTIONS} | {
     ("Service", "Deleted"): forget
 }
