@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
             f"alhelpers {command} needs {error.name}: install it with pip install 'alhelpers[{extra}]'"
         )
     except BrokenPipeError:  # what reads the output, such as head, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _stop_output()
         return 1
     except OSError as error:
         return _fail(error)
@@ -214,9 +214,8 @@ def _turn(options: argparse.Namespace) -> Iterator[None]:
     output = options.output
     output.parent.mkdir(parents=True, exist_ok=True)
     file = output.with_name(f".{output.name}.lock")
-    os.close(
-        os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-    )  # a folder that is read-only is no lock that is held
+    # opened here first, so that a read-only folder is not reported as a lock that another run holds
+    os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
     try:
         with filelock.FileLock(file, mode=0o600, blocking=False):
             yield
@@ -270,22 +269,26 @@ def _lines(options: argparse.Namespace, selection: "Selection", picks: "pa.Table
 
 
 def _print(lines: list[str], code: int) -> int:
-    """Print lines; return the code, or that of a failure. A reader that has enough, such as head, is none."""
+    """Print lines; return the code, or that of a failure. It is not a failure if the reader, such as head, stops."""
     try:
         for line in lines:
             print(line)
         print(end="", flush=True)
     except (OSError, KeyboardInterrupt) as error:
-        # Python flushes the rest once more at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _stop_output()
         return code if isinstance(error, BrokenPipeError) else _fail(f"stopped printing: {error!r}")
     return code
+
+
+def _stop_output() -> None:
+    """Discard what is still to be printed: Python flushes it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
 def _source(path: str | None) -> Iterator[str | None]:
     """Yield the path of Parquet files; JSON lines are converted to a temporary one."""
-    if path is None or "://" in path or not path.endswith(".jsonl"):
+    if path is None or not path.endswith(".jsonl"):
         yield path
         return
     from alhelpers.records import convert

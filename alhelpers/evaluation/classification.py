@@ -293,8 +293,8 @@ class Classifications:
         """Measure the expected calibration error: the gap between top confidence and accuracy, lower is better.
 
         There are ``bins`` confidence ranges of equal width. ``per_label`` holds the labels that were predicted; items
-        without a prediction do not count. It is an EvaluationError if there is no prediction, or a confidence is not
-        from 0 to 1.
+        without a prediction do not count. An EvaluationError is raised without any prediction, or if a confidence is
+        not from 0 to 1.
         """
         method = "expected calibration error of the top confidence"
         return self._outcomes.calibration_error(self._right, bins, method)

@@ -147,8 +147,8 @@ class Detections:
     def calibration_error(self, bins: int = 10, iou_threshold: float = 0.5) -> Measure:
         """Measure the expected calibration error: the gap between score and share of right boxes, lower is better.
 
-        There are ``bins`` score ranges of equal width. ``per_label`` holds the labels that were predicted. It is an
-        EvaluationError if there is no prediction, or a score is not from 0 to 1.
+        There are ``bins`` score ranges of equal width. ``per_label`` holds the labels that were predicted. An
+        EvaluationError is raised without any prediction, or if a score is not from 0 to 1.
         """
         method = f"expected calibration error of boxes at IoU {iou_threshold:g}"
         return self._outcomes.calibration_error(self._right(iou_threshold), bins, method)

@@ -146,7 +146,7 @@ class MinerConfig(Configuration):
 def _plain_value(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
-    raise TypeError(f"{value!r} is no number, text, list or object")
+    raise TypeError(f"{value!r} is not a number, text, list or object")
 
 
 #: The JSON schema of a miner configuration; the node Mine Items adds keys of its own.

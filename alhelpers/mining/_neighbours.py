@@ -47,8 +47,8 @@ def nearest(
     """Find the k nearest vectors of a base, (M, D), for each vector, (N, D).
 
     `own` is the place of each vector in the base, (N,), which is not its own neighbour; -1 if it is not in the base.
-    `limits` are the squared distances, (N,), from which on vectors are no neighbours. A squared distance up to
-    `resolution` is 0.
+    `limits` are squared distances, (N,): only vectors that are nearer than them are neighbours. A squared distance up
+    to `resolution` is 0.
     """
     screen = _Screen(base, k, resolution)
     squared = np.full((len(vectors), k), np.inf, dtype=np.float32)

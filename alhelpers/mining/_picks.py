@@ -99,7 +99,7 @@ def _read(path: Path) -> tuple[pa.Table, str]:
 
 
 def _read_round(file: pq.ParquetFile, number: int) -> tuple[pa.Table, str]:
-    """Return what can be read of a row group, null for the rest, and what is wrong; without ids there is no row."""
+    """Return what can be read of a row group, null for the rest, and what is wrong; no rows if the ids are lost."""
     columns, damage = {}, ""
     rows = file.metadata.row_group(number).num_rows
     for field in file.schema_arrow:

@@ -24,7 +24,7 @@ def _density(members: np.ndarray, n_neighbors: int) -> np.ndarray:
     first, group = distinct(members)
     if len(first) < 2:
         return np.zeros(len(members), dtype=np.float32)
-    points = members[first]  # copies of one record are no dense region
+    points = members[first]  # copies of one record do not make a dense region
     found = nearest(points, points, min(n_neighbors, len(points) - 1), own=np.arange(len(points)))
     density = 1 / (as_distance(found.squared, "euclidean").mean(axis=1) + 1e-5)
     return density.astype(np.float32)[group]

@@ -199,9 +199,7 @@ def _class_counts(pool: Pool, reference: Part | None) -> tuple[np.ndarray, str]:
         places = pc.index_in(truth, value_set=pa.array(names))
         if places.null_count:
             unknown = truth.filter(places.is_null())[0].as_py()
-            text = (
-                f"{unknown!r} in the reference's groundtruth is none of the class_names: {', '.join(names)}"
-            )
+            text = f"{unknown!r} in the reference's groundtruth matches none of the class_names: {', '.join(names)}"
             if places.null_count == len(places):
                 raise MissingField(f"strategy 'weighted_entropy' cannot count classes: {text}")
             warnings.warn(f"{places.null_count} of {len(places)} labels do not count: {text}", stacklevel=2)

@@ -76,7 +76,7 @@ def append(path: str | Path, records: Records) -> None:
     check_known(target)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
         added = Path(folder) / "added.parquet"
-        write(added, records)
+        _write(added, parts(records))
         write_files(target, [target, added], ["the file", "the records to append"], before)
 
 

@@ -62,6 +62,7 @@ def energy(logits: ArrayLike) -> np.ndarray:
     ----------
     Liu et al., "Energy-based out-of-distribution detection", NeurIPS 2020.
     """
-    energies = map_vectors(logits, "logits", _kernels.energy)
-    warn_of_confidences(numbers(logits, "logits"), axis=1)
+    given = numbers(logits, "logits")
+    energies = map_vectors(given, "logits", _kernels.energy)
+    warn_of_confidences(given, axis=1)
     return energies
