@@ -12,10 +12,10 @@ from IPython.display import display
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from alhelpers.runs.notebooks import RECORD_MIME
+from alhelpers.runs.notebooks import METADATA_KEY, RECORD_MIME
 
 
-def show(figure: Figure, *, alt: str, caption: str) -> None:
+def show(figure: Figure, *, alt: str, caption: str, result: bool = False) -> None:
     """Display a figure with alternative text and a caption, then close it.
 
     Parameters
@@ -26,6 +26,9 @@ def show(figure: Figure, *, alt: str, caption: str) -> None:
         Description of the picture, for a reader who can't see it.
     caption : str
         What to notice; printed under the picture.
+    result : bool
+        Whether this is the one figure that shows the notebook's result: ``alhelpers tutorial --record`` saves it as the
+        picture of the first cell, and writes its alternative text there.
 
     Raises
     ------
@@ -44,7 +47,8 @@ def show(figure: Figure, *, alt: str, caption: str) -> None:
         f' src="data:image/png;base64,{image}"><figcaption>{html.escape(caption)}</figcaption></figure>'
     )
     data = {"text/html": page, "image/png": image, "text/plain": f"{caption}\n[{alt}]"}
-    display(data, raw=True, metadata={"image/png": {"alt": alt}})
+    marked = {METADATA_KEY: {"result": True}} if result else {}
+    display(data, raw=True, metadata={"image/png": {"alt": alt}} | marked)
 
 
 def image_grid(images: np.ndarray, titles: Sequence[str] = (), *, columns: int = 10) -> Figure:
@@ -85,8 +89,10 @@ def image_grid(images: np.ndarray, titles: Sequence[str] = (), *, columns: int =
     return figure
 
 
-def record(name: str, value: Any) -> None:
-    """Store a value in the executed notebook, for tests and sweeps to read.
+def record(name: str, value: Any, *, tolerance: float | None = None) -> None:
+    """Store a value in the executed notebook, for tests, sweeps and the prose to use.
+
+    ``alhelpers tutorial --record`` writes it into ``recorded.json``, and later runs are compared with that.
 
     Parameters
     ----------
@@ -94,12 +100,18 @@ def record(name: str, value: Any) -> None:
         Its name in ``runs.recorded``; a later value of the same name replaces it.
     value : number, str, bool, None, list or dict
         Numpy scalars and arrays become plain ones, also inside a list or dict.
+    tolerance : float, optional
+        How far each number in the value may be from the recorded one, which means that nothing is printed by a later
+        run; ``math.inf`` for a value that differs each time, such as a name with an id. The default is 0 for whole
+        numbers, and for other ones 0.02 or 2 % of the recorded number, whichever is larger.
 
     Raises
     ------
     ValueError
-        If the value is of another type, or not finite, which JSON can't hold.
+        If the value is of another type, or not finite, which JSON can't hold; or if the tolerance is below 0.
     """
+    if tolerance is not None and not tolerance >= 0:
+        raise ValueError(f"record({name!r}, ...): tolerance is {tolerance}: it must be at least 0")
     plain = _plain(value)
     try:
         json.dumps(plain, allow_nan=False)
@@ -109,7 +121,9 @@ def record(name: str, value: Any) -> None:
             " dict of these"
         ) from error
     text = f"{plain:.4g}" if isinstance(plain, float) else str(plain)
-    display({RECORD_MIME: {name: plain}, "text/plain": f"{name} = {text}"}, raw=True)
+    # As a text, for JSON has no infinity.
+    marked = {} if tolerance is None else {METADATA_KEY: {"tolerance": str(float(tolerance))}}
+    display({RECORD_MIME: {name: plain}, "text/plain": f"{name} = {text}"}, raw=True, metadata=marked)
 
 
 def _plain(value: Any) -> Any:

@@ -1,9 +1,11 @@
 """Notebook files: read, with their parameters and the values that they recorded."""
 
+import base64
 import importlib
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,6 +40,9 @@ import nbformat  # noqa: E402
 
 #: The mime type under which ``notebook.record`` stores a value in an executed notebook.
 RECORD_MIME = "application/vnd.alhelpers.record+json"
+
+#: The key of an output's metadata for what the kit adds to it: a value's tolerance, or that a figure is the result.
+METADATA_KEY = "alhelpers"
 
 #: What nbformat raises for a file that is not a notebook.
 _UNREADABLE = (OSError, ValueError, AttributeError, nbformat.ValidationError)
@@ -89,10 +94,32 @@ def recorded(executed: str | Path) -> dict[str, Any]:
 
 def recorded_in(document: nbformat.NotebookNode) -> dict[str, Any]:
     """Return the values that the cells of a notebook recorded."""
-    values: dict[str, Any] = {}
+    return {name: value for name, value, _ in _records_in(document)}
+
+
+def tolerances_in(document: nbformat.NotebookNode) -> dict[str, float]:
+    """Return the tolerances that were recorded with values, by their names."""
+    return {name: tolerance for name, _, tolerance in _records_in(document) if tolerance is not None}
+
+
+def results_in(document: nbformat.NotebookNode) -> list[tuple[bytes, str]]:
+    """Return the pictures that were shown as the notebook's result, as PNG, each with its alternative text."""
+    return [
+        (base64.b64decode(output.data["image/png"]), output.metadata["image/png"]["alt"])
+        for output in _outputs_in(document)
+        if output.get("metadata", {}).get(METADATA_KEY, {}).get("result")
+    ]
+
+
+def _records_in(document: nbformat.NotebookNode) -> Iterator[tuple[str, Any, float | None]]:
+    for output in _outputs_in(document):
+        entry = output.get("data", {}).get(RECORD_MIME)
+        if entry is not None:
+            tolerance = output.metadata.get(METADATA_KEY, {}).get("tolerance")
+            for name, value in (json.loads(entry) if isinstance(entry, str) else entry).items():
+                yield name, value, None if tolerance is None else float(tolerance)
+
+
+def _outputs_in(document: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNode]:
     for cell in document.cells:
-        for output in cell.get("outputs", []):
-            entry = output.get("data", {}).get(RECORD_MIME)
-            if entry is not None:
-                values.update(json.loads(entry) if isinstance(entry, str) else entry)
-    return values
+        yield from cell.get("outputs", [])

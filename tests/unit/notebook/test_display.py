@@ -13,7 +13,7 @@ from IPython.utils.capture import RichOutput, capture_output
 from matplotlib import pyplot as plt
 
 from alhelpers.notebook import image_grid, progress, record, show
-from alhelpers.runs.notebooks import RECORD_MIME
+from alhelpers.runs.notebooks import METADATA_KEY, RECORD_MIME
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +73,11 @@ def test_a_figure_comes_with_its_texts_in_every_form_and_is_closed():
     assert not plt.fignum_exists(figure.number)
 
 
+def test_the_result_is_marked():
+    _, (output,) = displayed(lambda: show(plt.figure(), alt="a", caption="b", result=True))
+    assert output.metadata == {"image/png": {"alt": "a"}, METADATA_KEY: {"result": True}}
+
+
 def test_an_image_grid_has_a_place_for_every_image():
     images = np.zeros((7, 4, 4), np.uint8)
     figure = image_grid(images, [str(row) for row in range(7)], columns=3)
@@ -123,6 +128,19 @@ def test_a_recorded_float_is_shown_short():
 def test_what_a_notebook_cannot_keep_is_refused(value):
     with pytest.raises(ValueError, match=r"record\('number', ...\) can't store"):
         record("number", value)
+
+
+@pytest.mark.parametrize("tolerance, kept", [(0, "0.0"), (0.5, "0.5"), (float("inf"), "inf")])
+def test_a_tolerance_is_kept_beside_the_value(tolerance, kept):
+    _, (output,) = displayed(lambda: record("number", 3, tolerance=tolerance))
+    assert output.metadata == {METADATA_KEY: {"tolerance": kept}}
+    assert displayed(lambda: record("number", 3))[1][0].metadata == {}
+
+
+@pytest.mark.parametrize("tolerance", [-1, float("nan")])
+def test_a_tolerance_below_zero_is_refused(tolerance):
+    with pytest.raises(ValueError, match=f"tolerance is {tolerance}: it must be at least 0"):
+        record("number", 3, tolerance=tolerance)
 
 
 # ---------------------------------------------------------------------------------------------------- progress
