@@ -68,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     tutorial = commands.add_parser("tutorial", help="run every notebook in order and write one HTML report")
     tutorial.add_argument("--notebooks", type=Path, default=_HOME / "notebooks")
     tutorial.add_argument("--output", type=Path, default=_HOME / "output" / "tutorial")
+    tutorial.add_argument("--only", nargs="+", default=[], metavar="NN", help="run these notebooks alone")
+    tutorial.add_argument(
+        "--record",
+        action="store_true",
+        help="write values, pictures and times into the notebooks and the README",
+    )
     run = commands.add_parser("run", help="run one notebook with parameters")
     run.add_argument("notebook", type=Path)
     run.add_argument("-o", "--output", type=Path, required=True, help="the executed copy, NAME.ipynb")
@@ -120,17 +126,37 @@ def _run(options: argparse.Namespace) -> int:
         if options.command == "sweep":
             return cli_sweep.run(options)
         if options.command == "tutorial":
-            from alhelpers.runs.tutorial import known_parameters, run_tutorial
-
-            parameters = given(options.parameter, known_parameters(options.notebooks))
-            run_tutorial(options.notebooks, options.output, parameters, say=partial(print, flush=True))
-            return 0
+            return _tutorial(options)
         parameters = given(options.parameter, parameters_of(options.notebook))
         finished = run(options.notebook, parameters, options.output, cwd=options.cwd, kernel=options.kernel)
         for name, value in finished.recorded.items():
             print(f"{name} = {value}")
     except (NotebookError, ParameterError, SweepError) as error:
         return _fail(error)
+    return 0
+
+
+def _tutorial(options: argparse.Namespace) -> int:
+    """Run the notebooks; at their defaults, compare what they recorded with what is recorded, or record it."""
+    from alhelpers.runs.parameters import ParameterError, given
+    from alhelpers.runs.recording import record_runs
+    from alhelpers.runs.tutorial import check_runs, known_parameters, run_tutorial
+
+    say = partial(print, flush=True)
+    parameters = given(options.parameter, known_parameters(options.notebooks, options.only))
+    if parameters and options.record:
+        text = ", ".join(options.parameter)
+        raise ParameterError(
+            f"--record takes no parameters, got {text}: the defaults are what the prose is about"
+        )
+    runs = run_tutorial(options.notebooks, options.output, parameters, only=options.only, say=say)
+    if options.record:
+        found = record_runs(options.notebooks, runs, say)
+        for line in found:
+            _say(f"correct this: {line}")
+        return int(bool(found))
+    if not parameters:
+        check_runs(options.notebooks, runs, say)
     return 0
 
 

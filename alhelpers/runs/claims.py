@@ -25,10 +25,11 @@ _CODE = re.compile(r"^(```|~~~).*?^\1|(?<!`)(`+)(?!`).*?(?<!`)\2(?!`)", re.DOTAL
 #: Markup between a text and its comment.
 _CLOSING = re.compile(r"[*`]*\Z")
 
-_NUMBER = r"(?:(?<![\w.,+−-])[+−-])?(?<![\w.])\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?:\s*%)?"
+#: Not the 5 of v2.5, nor the 20 of 10-20.
+_NUMBER = r"(?<![\w.+−-])[+−-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?:\s*%)?"
 _DURATION = r"(?<![\w.])\d+ (?:s|min|h(?: \d+ min)?)"
 _WORD = r"[\w-]+"
-_FIXED_TEXT = rf"{_NUMBER}(?:\s*(?:[x×–-]|to)\s*{_NUMBER})*"
+_FIXED_TEXT = r"(?<![\w.])[+−-]?\d[\w.,×–-]*(?:\s(?:[x×–-]|to)\s\d[\w.,×–-]*)*(?:\s*%)?"
 
 #: What is no prose: headings, list markers, formulas, links with their texts, tags, addresses, entities.
 _NOT_PROSE = re.compile(
@@ -115,7 +116,8 @@ def problems(
             continue
         old = tie.text(new)
         if _normal(old) != _normal(new):
-            found.append(f"<!-- {tie.comment} --> is {new}, and the text says {old or tie.before[-20:]!r}")
+            said = f"the text says {old!r}" if old else f"no such text stands before it: write {new}"
+            found.append(f"<!-- {tie.comment} --> is {new}, and {said}")
     return found
 
 
@@ -128,6 +130,8 @@ def rewrite(
 ) -> tuple[str, list[str]]:
     """Return a text whose tied numbers and words say the values, and a line for each change.
 
+    Ties that fit nothing are left as they are; `problems` finds them.
+
     Parameters
     ----------
     text : str
@@ -138,22 +142,18 @@ def rewrite(
         Whether a comment is a tie.
     earlier : mapping, optional
         The earlier values, which say how many words of the text are the tied ones.
-
-    Raises
-    ------
-    ClaimError
-        If a name or format is wrong, or no number or word stands before a comment.
     """
     parts, changes, done = [], [], 0
     for tie in ties(text, wanted):
-        new = tie.render(scope)
+        try:
+            new = tie.render(scope)
+        except ClaimError:
+            continue
         known = [new]
         with contextlib.suppress(ClaimError):
             known.append(tie.render(earlier or {}))
         old = tie.text(*known)
-        if not old:
-            raise ClaimError(f"<!-- {tie.comment} --> ties nothing: write {new} before it")
-        if _normal(old) == _normal(new):
+        if not old or _normal(old) == _normal(new):
             continue
         written = re.sub(r"\s*%$", " %", new)
         parts += [text[done : tie.end - len(old)], written]

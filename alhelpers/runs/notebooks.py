@@ -4,6 +4,7 @@ import base64
 import importlib
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,9 @@ RECORD_MIME = "application/vnd.alhelpers.record+json"
 
 #: The key of an output's metadata for what the kit adds to it: a value's tolerance, or that a figure is the result.
 METADATA_KEY = "alhelpers"
+
+#: What a carriage return lets a terminal write over, such as the earlier states of a progress bar.
+_OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\r\n])")
 
 #: What nbformat raises for a file that is not a notebook.
 _UNREADABLE = (OSError, ValueError, AttributeError, nbformat.ValidationError)
@@ -109,6 +113,24 @@ def results_in(document: nbformat.NotebookNode) -> list[tuple[bytes, str]]:
         for output in _outputs_in(document)
         if output.get("metadata", {}).get(METADATA_KEY, {}).get("result")
     ]
+
+
+def merge_streams(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Return a cell's outputs with prints in one piece, and of a progress bar its last state.
+
+    nbclient's own ``coalesce_streams`` also moves prints before the figures that were shown between them.
+    """
+    merged: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        last = merged[-1] if merged else None
+        if last and last.output_type == "stream" == output.output_type and last.name == output.name:
+            last.text += output.text
+        else:
+            merged.append(output)
+    for output in merged:
+        if output.output_type == "stream":
+            output.text = _OVERWRITTEN.sub("", output.text)
+    return merged
 
 
 def _records_in(document: nbformat.NotebookNode) -> Iterator[tuple[str, Any, float | None]]:

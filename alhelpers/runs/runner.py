@@ -12,19 +12,27 @@ from typing import Any
 from alhelpers.files import write_text
 from alhelpers.runs.errors import NotebookError
 from alhelpers.runs.kernels import ForkedKernel, Guard, find_kernel, kernel_of, manager_class
-from alhelpers.runs.notebooks import nbformat, parameters_in, read_notebook, recorded_in, tags_of
+from alhelpers.runs.notebooks import (
+    merge_streams,
+    nbformat,
+    parameters_in,
+    read_notebook,
+    recorded_in,
+    tags_of,
+)
 from alhelpers.runs.parameters import check
 from alhelpers.runs.processes import Processes
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: the executed copy, and the values that the notebook recorded."""
+    """A finished run: the executed copy, the values that the notebook recorded, and how long it took."""
 
     notebook: Path
     output: Path
     parameters: dict[str, Any]
     recorded: dict[str, Any]
+    seconds: float
 
 
 def run(
@@ -100,7 +108,7 @@ def run(
             write_text(output, answer["copy"])
     if "recorded" not in answer:
         raise NotebookError(answer["message"], answer["cell"], answer["error"])
-    return Run(notebook, output, dict(parameters), answer["recorded"])
+    return Run(notebook, output, dict(parameters), answer["recorded"], answer["seconds"])
 
 
 @contextmanager
@@ -151,6 +159,9 @@ def execute(request: dict[str, Any], waiting: ForkedKernel | None = None) -> dic
     except NotebookError as error:
         answer = error.as_answer()
     if executed:
+        for cell in executed[0].cells:
+            if "outputs" in cell:
+                cell.outputs = merge_streams(cell.outputs)
         executed[0].metadata.papermill.update(input_path=request["notebook"], output_path=request["output"])
         answer["copy"] = nbformat.writes(executed[0])
     return answer | {"seconds": round(time.monotonic() - started, 3)}

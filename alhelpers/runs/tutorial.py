@@ -6,7 +6,7 @@ import operator
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from alhelpers.files import write_text
 from alhelpers.runs.notebooks import nbformat, parameters_of
 from alhelpers.runs.parameters import Parameter, check
 from alhelpers.runs.processes import Processes
+from alhelpers.runs.recording import RECORDED, compare, read_recorded
 from alhelpers.runs.runner import Run, run
 
 
@@ -26,19 +27,19 @@ def run_tutorial(
     output: Path,
     parameters: dict[str, Any] | None = None,
     *,
+    only: Collection[str] = (),
     say: Callable[[str], None] = print,
 ) -> list[Run]:
     """Run every notebook of a folder in order, on a fresh offline platform that they share.
 
-    Notebooks that do not use the platform, without the parameter ``state_dir``, run beside the others.
+    Notebooks that do not use the platform, without the parameter ``state_dir``, run beside the others. ``only`` names
+    those to run by their numbers, such as 03.
     """
-    paths = _paths(notebooks)
-    if not paths:
-        raise FileNotFoundError(f"there are no notebooks in {notebooks}: run this in a clone of the kit")
+    paths = _paths(notebooks, only)
     if output.resolve() == notebooks.resolve():
         raise FileExistsError(f"the output {output} is the folder of the notebooks: choose another one")
     given = _given(paths, parameters or {}, state_dir=str((output / "platform").resolve()))
-    _clear(output)
+    _clear(output, paths if only else _executed(output))
 
     def execute(path: Path, processes: Processes) -> Run:
         say(f"{paths.index(path) + 1} of {len(paths)}: {path.name} ...")
@@ -50,8 +51,7 @@ def run_tutorial(
     try:
         return _run_all(paths, [path for path in paths[1:] if "state_dir" not in given[path]], execute)
     finally:
-        executed = _paths(output)
-        if executed:
+        if executed := _executed(output):
             write_text(output / "report.html", report(executed))
             say(f"report: {output / 'report.html'}")
 
@@ -73,13 +73,32 @@ def _run_all(paths: list[Path], apart: list[Path], execute: Callable[[Path, Proc
     return [runs[path] for path in paths]
 
 
-def known_parameters(notebooks: Path) -> dict[str, Parameter]:
-    """Return the parameters of all notebooks of a folder, by name."""
-    return {name: parameter for path in _paths(notebooks) for name, parameter in parameters_of(path).items()}
+def known_parameters(notebooks: Path, only: Collection[str] = ()) -> dict[str, Parameter]:
+    """Return the parameters of the notebooks of a folder, by name."""
+    return {
+        name: parameter for path in _paths(notebooks, only) for name, parameter in parameters_of(path).items()
+    }
 
 
-def _paths(notebooks: Path) -> list[Path]:
-    return sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+def check_runs(notebooks: Path, runs: list[Run], say: Callable[[str], None]) -> None:
+    """Print which values of runs at the defaults are out of their tolerance of the recorded ones."""
+    count, differing = compare(runs, read_recorded(notebooks))
+    for line in differing:
+        say(f"differs: {line}")
+    say(f"compared with {RECORDED}: {count} values, {len(differing) or 'none'} out of tolerance")
+
+
+def _paths(notebooks: Path, only: Collection[str] = ()) -> list[Path]:
+    """Return the notebooks of a folder in order; raise FileNotFoundError if there are none, or not one of ``only``."""
+    paths = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        raise FileNotFoundError(f"there are no notebooks in {notebooks}: run this in a clone of the kit")
+    numbers = [path.name[:2] for path in paths]
+    if missing := sorted(set(only) - set(numbers)):
+        raise FileNotFoundError(
+            f"there is no notebook {', '.join(missing)} in {notebooks}: there are {', '.join(numbers)}"
+        )
+    return [path for path, number in zip(paths, numbers, strict=True) if not only or number in only]
 
 
 def _given(paths: list[Path], parameters: dict[str, Any], *, state_dir: str) -> dict[Path, dict[str, Any]]:
@@ -94,12 +113,16 @@ def _given(paths: list[Path], parameters: dict[str, Any], *, state_dir: str) -> 
     return shares
 
 
-def _clear(output: Path) -> None:
+def _executed(output: Path) -> list[Path]:
+    return sorted(output.glob("[0-9][0-9]_*.ipynb"))
+
+
+def _clear(output: Path, earlier: list[Path]) -> None:
     """Remove the files of an earlier run, and nothing else: the folder may be any that the user named."""
-    if earlier := platform.running(output / "platform"):
-        earlier.stop()
+    if running := platform.running(output / "platform"):
+        running.stop()
     shutil.rmtree(output / "platform", ignore_errors=True)
-    for path in [*_paths(output), output / "report.html"]:
+    for path in [*(output / path.name for path in earlier), output / "report.html"]:
         path.unlink(missing_ok=True)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alhelpers.runs.claims import ClaimError, problems, rewrite, ties, untied_numbers
+from alhelpers.runs.claims import problems, rewrite, ties, untied_numbers
 
 SCOPE = {
     "share": 0.604,
@@ -94,15 +94,16 @@ def test_the_earlier_value_says_how_many_words_are_tied():
         ("1<!-- share.more -->", r"'more': nothing is recorded here"),
         ("margin<!-- best:.0f -->", "can't write 'margin': Unknown format code 'f'"),
         ("5<!-- never:.0f -->", "can't write None"),
-        ("five<!-- share:.0% -->", "ties nothing: write 60% before it"),
-        ("v2.5<!-- share:.0% -->", "ties nothing"),
-        ("<!-- best -->", "ties nothing: write margin before it"),
+        ("five<!-- share:.0% -->", "is 60%, and no such text stands before it: write 60%"),
+        ("10-20<!-- share:.0% -->", "no such text"),
+        ("v2.5<!-- share:.0% -->", "no such text"),
+        ("<!-- best -->", "is margin, and no such text stands before it"),
     ],
 )
-def test_a_tie_that_fits_nothing_is_an_error(text, message):
-    with pytest.raises(ClaimError, match=message):
-        rewrite(text, SCOPE)
-    assert len(problems(text, SCOPE)) == 1
+def test_a_tie_that_fits_nothing_is_named_and_left_as_it_is(text, message):
+    (problem,) = problems(text, SCOPE)
+    assert re.search(message, problem)
+    assert rewrite(f"{text} 61 %<!-- share:.0% -->", SCOPE)[0] == f"{text} 60 %<!-- share:.0% -->"
 
 
 def test_other_comments_are_left_alone_where_ties_begin_with_a_notebook():
@@ -125,18 +126,18 @@ _TIED = st.sampled_from(["0", "-12.5", "60 %", "1,000", "2 min", "word", "two wo
     st.lists(st.tuples(_TEXT, _TIED, _VALUES, st.sampled_from(["", ".0f", ".1%", ",", "time"])), max_size=4)
 )
 def test_after_rewriting_every_tie_is_right_and_nothing_changes_again(parts):
-    scope = {f"v{number}": value for number, (_, _, value, _) in enumerate(parts)}
+    scope = {
+        f"v{number}": abs(value) if spec == "time" and not isinstance(value, str) else value
+        for number, (_, _, value, spec) in enumerate(parts)
+    }
     text = "".join(
         f"{before}{tied}<!-- v{number}{spec and ':' + spec} -->"
         for number, (before, tied, _, spec) in enumerate(parts)
     )
-    try:
-        new, changes = rewrite(text, scope)
-    except ClaimError:
-        assert problems(text, scope)
-        return
-    assert bool(changes) == bool(problems(text, scope))
-    assert problems(new, scope) == []
+    new, changes = rewrite(text, scope)
+    left = problems(new, scope)
+    assert len(left) == len(problems(text, scope)) - len(changes)
+    assert all("can't write" in each or "no such text" in each for each in left)
     assert rewrite(new, scope) == (new, [])
     assert re.findall("<!--.*?-->", new) == re.findall("<!--.*?-->", text)
 
@@ -147,7 +148,7 @@ def test_after_rewriting_every_tie_is_right_and_nothing_changes_again(parts):
         ("Of 200 images, 5 % are wrong.", ["200", "5 %"]),
         ("60 %<!-- share:.0% --> of 0.5<!-- fixed --> and **7**<!-- n -->", []),
         ("28 x 28<!-- fixed --> and 8 x 8", ["8", "8"]),
-        ("5 to 10 %<!-- fixed -->", []),
+        ("5 to 10 %<!-- fixed -->, 28x28<!-- fixed -->, 5-10<!-- fixed -->, -1<!-- fixed -->", []),
         ("# 7. Heading 7\n\n## Step 3\n1. one\n2) two\n- three\n  4. four", []),
         ("- 3 labels\n1. 4 labels", ["3", "4"]),
         ("`seed = 3` and ``a 4``\n\n```\n5\n```\n$x_1 = 2$ and $$\n3\n$$", []),

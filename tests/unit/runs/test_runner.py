@@ -292,7 +292,7 @@ def test_the_command_line_passes_typed_values_and_prints_what_was_recorded(
 
     def fake(notebook, parameters, output, **options):
         calls.append((parameters, options))
-        return runner.Run(notebook, output, parameters, {"accuracy": 0.5})
+        return runner.Run(notebook, output, parameters, {"accuracy": 0.5}, 1.0)
 
     monkeypatch.setattr("alhelpers.runs.run", fake)
     monkeypatch.chdir(tmp_path)

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from alhelpers import platform
+from alhelpers import cli, platform
 from alhelpers.runs import NotebookError, runner, tutorial
+from alhelpers.runs.recording import read_recorded, record_runs
 
 PIXEL = base64.b64encode(b"not really a picture").decode()
 
@@ -61,7 +62,9 @@ def calls(monkeypatch):
         nbformat.write(document, output)
         if notebook.stem in failing:
             raise NotebookError(f"{notebook.name} stopped")
-        return runner.Run(notebook, output, parameters, {"accuracy": 0.51234, "action": "update", "items": 3})
+        return runner.Run(
+            notebook, output, parameters, {"accuracy": 0.51234, "action": "update", "items": 3}, 12.4
+        )
 
     monkeypatch.setattr(tutorial, "run", fake)
     return made, failing
@@ -70,7 +73,9 @@ def calls(monkeypatch):
 @pytest.fixture
 def run_all(folder, calls, tmp_path):
     """Run the tutorial into the folder output."""
-    return lambda say=lambda _: None: tutorial.run_tutorial(folder, tmp_path / "output", say=say)
+    return lambda say=lambda _: None, only=(): tutorial.run_tutorial(
+        folder, tmp_path / "output", only=only, say=say
+    )
 
 
 def test_notebooks_run_in_order_on_one_platform_and_make_one_report(run_all, calls, tmp_path):
@@ -147,6 +152,43 @@ def test_only_what_an_earlier_run_left_is_removed(run_all, tmp_path):
     run_all()
     assert all(path.exists() for path in keep)
     assert not any(path.exists() for path in remove)
+
+
+def test_some_are_run_alone_and_the_other_copies_stay(run_all, calls, tmp_path):
+    run_all()
+    calls[0].clear()
+    assert [run.notebook.stem for run in run_all(only=["10", "02"])] == ["02_go_on", "10_end"]
+    assert len(calls[0]) == 2
+    text = (tmp_path / "output" / "report.html").read_text(encoding="utf-8")
+    assert all(f'id="{name}"' in text for name in ("01_begin", "02_go_on", "10_end"))
+    with pytest.raises(FileNotFoundError, match="no notebook 07, 99 in .*: there are 01, 02, 10"):
+        run_all(only=["99", "02", "07"])
+
+
+def test_a_run_is_compared_with_what_is_recorded(run_all, folder):
+    said = []
+    runs = run_all()
+    tutorial.check_runs(folder, runs, said.append)
+    assert said[-1].endswith("0 values, 3 out of tolerance")
+    record_runs(folder, runs, print)
+    tutorial.check_runs(folder, runs, said.append)
+    assert said[-1].endswith("9 values, none out of tolerance")
+
+
+def test_the_command_records_only_at_the_defaults(folder, calls, tmp_path, capsys):
+    words = ["tutorial", "--notebooks", str(folder), "--output", str(tmp_path / "output"), "--only", "02"]
+    assert cli.main([*words, "--record", "-p", "state_dir=y"]) == 1
+    assert "--record takes no parameters, got state_dir=y" in capsys.readouterr().err
+    assert calls[0] == []
+    assert cli.main([*words, "--record"]) == 1
+    printed = capsys.readouterr()
+    assert "recorded.json" in printed.out
+    assert "correct this: 02_go_on shows 0 results" in printed.err
+    assert list(read_recorded(folder)) == ["02_go_on"]
+    assert cli.main(words) == 0
+    assert "3 values, none out of tolerance" in capsys.readouterr().out
+    assert cli.main([*words, "-p", "state_dir=y"]) == 0
+    assert "compared" not in capsys.readouterr().out
 
 
 def test_an_earlier_platform_is_stopped_before_its_folder_goes(run_all, tmp_path, monkeypatch):
