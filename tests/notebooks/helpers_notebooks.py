@@ -4,7 +4,8 @@ from pathlib import Path
 
 import nbformat
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = ROOT / "notebooks"
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 NAMES = [path.stem for path in PATHS]
 
@@ -36,3 +37,11 @@ def read(path):
 
 def code_cells(document):
     return [cell for cell in document.cells if cell.cell_type == "code"]
+
+
+def prose_cells(document):
+    return [cell for cell in document.cells if cell.cell_type == "markdown"]
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])

@@ -127,23 +127,17 @@ def check_comparison(recorded, parameters):
     assert set(recorded["labels_to_target"]) == set(recorded["area"]) == set(entries)
 
 
-CHECKS = dict(
-    zip(
-        NAMES,
-        [
-            check_split,
-            check_clone,
-            check_mc_dropout,
-            check_committee,
-            check_compare,
-            check_mine,
-            check_loop,
-            check_pipeline,
-            check_comparison,
-        ],
-        strict=True,
-    )
-)
+CHECKS = {
+    "01_split_data": check_split,
+    "02_clone_model": check_clone,
+    "03_train_with_mc_dropout": check_mc_dropout,
+    "04_train_committee": check_committee,
+    "05_compare_models": check_compare,
+    "06_mine_pool": check_mine,
+    "07_run_active_learning": check_loop,
+    "08_run_the_pipeline": check_pipeline,
+    "11_compare_strategies": check_comparison,
+}
 
 
 def check_outputs(executed):
@@ -193,7 +187,7 @@ def test_mined_labels_are_worth_at_least_twice_as_many_random_ones(processes, tm
 
 def test_the_first_ones_in_order_on_one_platform_with_the_larger_images(tmp_path):
     """Those that go on with what the ones before have left: the datasets, the app, the models."""
-    names, notebooks = NAMES[:6], tmp_path / "notebooks"
+    names, notebooks = [name for name in NAMES if "01" <= name[:2] <= "06"], tmp_path / "notebooks"
     notebooks.mkdir()
     for name in names:
         shutil.copy(NOTEBOOKS / f"{name}.ipynb", notebooks)
