@@ -3,6 +3,7 @@
 import functools
 import html
 import operator
+import os
 import re
 import shutil
 import time
@@ -52,7 +53,7 @@ def run_tutorial(
         return _run_all(paths, [path for path in paths[1:] if "state_dir" not in given[path]], execute)
     finally:
         if executed := _executed(output):
-            write_text(output / "report.html", report(executed))
+            write_text(output / "report.html", report(executed, notebooks))
             say(f"report: {output / 'report.html'}")
 
 
@@ -131,10 +132,11 @@ def _headline(finished: Run) -> str:
     return "".join(f"; {name} = {value:.4g}" for name, value in list(numbers.items())[:3])
 
 
-def report(executed: list[Path]) -> str:
+def report(executed: list[Path], notebooks: Path) -> str:
     """Return one HTML page of executed notebooks in the given order, with a table of contents.
 
-    It needs no other file and no network; formulas stay as they are written.
+    It needs no other file and no network; formulas stay as they are written. Its links to other files than notebooks
+    lead to where they are from the folder of the executed ones.
     """
     whole = nbformat.v4.new_notebook()
     contents = []
@@ -143,11 +145,12 @@ def report(executed: list[Path]) -> str:
         title = _title(document, path)
         contents.append(f'<li><a href="#{path.stem}">{html.escape(title)}</a></li>')
         whole.cells.append(nbformat.v4.new_markdown_cell(f'<a id="{path.stem}"></a>\n\n---'))
-        whole.cells.extend(_within_report(document.cells))
+        whole.cells.extend(_within_report(document.cells, executed, notebooks))
     toc = f"# The tutorial, executed\n\n<ul>{''.join(contents)}</ul>"
     whole.cells.insert(0, nbformat.v4.new_markdown_cell(toc))
     whole.metadata["title"] = "Active Learning Notebook Kit: the tutorial, executed"
-    page, _ = HTMLExporter().from_notebook_node(whole)
+    exporter = HTMLExporter(embed_images=True)
+    page, _ = exporter.from_notebook_node(whole, {"metadata": {"path": str(notebooks)}})
     # The template loads scripts from the network, for widgets and formulas.
     return re.sub(r'<script\b[^>]*\bsrc="https?://[^>]*>\s*</script>', "", page)
 
@@ -159,9 +162,19 @@ def _title(document: nbformat.NotebookNode, path: Path) -> str:
     return path.stem
 
 
-def _within_report(cells: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
-    """Turn links between notebooks into links within the page."""
+def _within_report(
+    cells: list[nbformat.NotebookNode], executed: list[Path], notebooks: Path
+) -> list[nbformat.NotebookNode]:
+    """Turn links between notebooks into links within the page, and those to other files into links from its folder."""
+    names = {path.name for path in executed}
+
+    def moved(link: re.Match) -> str:
+        target, place = link[2], link[3] or ""
+        if target in names:
+            return f"{link[1]}(#{Path(target).stem})"
+        return f"{link[1]}({Path(os.path.relpath(notebooks / target, executed[0].parent)).as_posix()}{place})"
+
     for cell in cells:
         if cell.cell_type == "markdown":
-            cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb(?:#[^)]*)?\)", r"](#\1)", cell.source)
+            cell.source = re.sub(r"((?<!!)\[[^\[\]]*\])\(([^()\s:#]+)(#[^()\s]*)?\)", moved, cell.source)
     return cells

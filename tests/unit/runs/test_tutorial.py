@@ -39,7 +39,10 @@ def folder(write_notebook, tmp_path):
     """Three notebooks, the first two with a platform, and a draft."""
     books = tmp_path / "notebooks"
     back = "# Go <on>\n\nBack to [the first](01_begin.ipynb)."
-    links = "[go on](02_go_on.ipynb), [its end](02_go_on.ipynb#end), [out](https://a.invalid/b)"
+    links = "[go on](02_go_on.ipynb), [its end](02_go_on.ipynb#end), [out](https://a.invalid/b), [more](more.md#it)"
+    links += ", ![the result](pictures/01_begin.png)"
+    (books / "pictures").mkdir(parents=True)
+    (books / "pictures" / "01_begin.png").write_bytes(base64.b64decode(PIXEL))
     write_notebook(books / "02_go_on.ipynb", 'state_dir: str = ""', back)
     write_notebook(books / "01_begin.ipynb", 'state_dir: str = "x"', f"# Begin\n\nNext: {links}.", "1 + 1")
     write_notebook(books / "10_end.ipynb", "seed: int = 0", "No title here")
@@ -101,7 +104,13 @@ def test_the_report_is_one_page_with_anchors_and_pictures(run_all, tmp_path):
     assert page.links.count("#02_go_on") == 3 and page.links.count("#01_begin") == 2
     assert not [link for link in page.links if ".ipynb" in link]
     assert "https://a.invalid/b" in page.links
-    assert [alt for alt, _ in page.pictures] == ["shows 01_begin", "shows 02_go_on", "shows 10_end"]
+    assert "../notebooks/more.md#it" in page.links
+    assert {alt for alt, _ in page.pictures} == {
+        "the result",
+        "shows 01_begin",
+        "shows 02_go_on",
+        "shows 10_end",
+    }
     assert all(source.startswith("data:") for _, source in page.pictures)
     assert page.loaded == []  # no style sheet, no script
     assert len(page.ids) == len(set(page.ids))
@@ -204,7 +213,7 @@ def test_an_earlier_platform_is_stopped_before_its_folder_goes(run_all, tmp_path
 def test_the_notebooks_are_never_the_output(folder, calls):
     with pytest.raises(FileExistsError, match="is the folder of the notebooks"):
         tutorial.run_tutorial(folder, folder / ".." / "notebooks")
-    assert len(list(folder.iterdir())) == 4
+    assert len(list(folder.glob("*.ipynb"))) == 4
 
 
 def test_a_folder_without_notebooks_is_named(tmp_path):
