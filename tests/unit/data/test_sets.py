@@ -57,7 +57,10 @@ def test_images_of_any_size_and_colour_become_planes(shape):
 
 def test_clothes_are_balanced_named_and_ship_with_their_licence():
     pool, test = data.load("fashion", seed=0)
-    assert np.bincount(pool.labels()).tolist() == [500] * 10 and np.bincount(test.labels()).tolist() == [200] * 10
+    assert (
+        np.bincount(pool.labels()).tolist() == [500] * 10
+        and np.bincount(test.labels()).tolist() == [200] * 10
+    )
     assert pool.class_names == test.class_names and pool.class_names[9] == "ankle boot"
     assert pool.name == "fashion" and pool.ids[0].startswith("fashion-")
     # Trousers are empty between the legs: labels belong to their images.
