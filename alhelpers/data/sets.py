@@ -1,7 +1,7 @@
 """The kit's small real images: as arrays, and as folders that the SDK uploads.
 
-Nothing is downloaded: the digits and two photographs come with scikit-learn, the MNIST subset with the kit
-(see ``data/README.md``). Whole MNIST and Fashion-MNIST are read if their files are in the cache.
+Nothing is downloaded: the digits and two photographs come with scikit-learn, subsets of MNIST and Fashion-MNIST with
+the kit (see ``data/README.md``). The whole of both is read if their files are in the cache.
 """
 
 import gzip
@@ -15,7 +15,7 @@ from PIL import Image
 from alhelpers import files
 from alhelpers.data.arrays import ImageSet
 
-NAMES = ("digits", "mnist", "mnist-whole", "fashion-mnist")
+NAMES = ("digits", "mnist", "fashion", "mnist-whole", "fashion-mnist")
 DIGIT_TEST_IMAGES = 500
 
 #: Files of a data set in the format of MNIST, in a folder of the cache that has its name.
@@ -26,13 +26,13 @@ IDX_FILES = (
     "t10k-labels-idx1-ubyte",
 )
 _DIGITS = tuple(str(digit) for digit in range(10))
-_IDX_CLASSES = {
-    "mnist-whole": _DIGITS,
-    "fashion-mnist": (
-        *("T-shirt", "trouser", "pullover", "dress", "coat"),
-        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
-    ),
-}
+_CLOTHES = (
+    *("T-shirt", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
+# The file and the classes of the sets that ship with the kit.
+_SHIPPED = {"mnist": ("mnist_5k_2k.npz", _DIGITS), "fashion": ("fashion_5k_2k.npz", _CLOTHES)}
+_IDX_CLASSES = {"mnist-whole": _DIGITS, "fashion-mnist": _CLOTHES}
 
 # Height and width of the squares that are cut out of photographs, before they are shrunk.
 _PATCH = 64
@@ -43,9 +43,10 @@ def load(name: str, *, seed: int = 0) -> tuple[ImageSet, ImageSet]:
 
     Parameters
     ----------
-    name : {"digits", "mnist", "mnist-whole", "fashion-mnist"}
-        ``digits``: 1297 + 500 images of 8x8, drawn by class. ``mnist``: 5000 + 2000 of 28x28, as they ship. The
-        last two: 60000 + 10000 of 28x28, if their files are in the cache folder.
+    name : {"digits", "mnist", "fashion", "mnist-whole", "fashion-mnist"}
+        ``digits``: 1297 + 500 images of 8x8, drawn by class. ``mnist`` and ``fashion`` (ten kinds of clothing):
+        5000 + 2000 of 28x28, as they ship. The last two: 60000 + 10000 of 28x28, if their files are in the cache
+        folder.
     seed : int
         Order of the images, and for the digits which of them are the test set.
 
@@ -63,8 +64,8 @@ def load(name: str, *, seed: int = 0) -> tuple[ImageSet, ImageSet]:
     """
     if name == "digits":
         return _digits(seed)
-    if name == "mnist":
-        return _mnist(seed)
+    if name in _SHIPPED:
+        return _shipped(name, seed)
     if name in _IDX_CLASSES:
         return _from_idx(name, seed)
     raise ValueError(f"unknown data set {name!r}: choose one of {', '.join(NAMES)}")
@@ -84,13 +85,14 @@ def _digits(seed: int) -> tuple[ImageSet, ImageSet]:
     return whole.take(pool), whole.take(test)
 
 
-def _mnist(seed: int) -> tuple[ImageSet, ImageSet]:
-    path = files.SHIPPED_DATA / "mnist_5k_2k.npz"
+def _shipped(name: str, seed: int) -> tuple[ImageSet, ImageSet]:
+    file, class_names = _SHIPPED[name]
+    path = files.SHIPPED_DATA / file
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: install the kit again, or restore it in the clone")
     with np.load(path) as arrays:
-        pool = ImageSet("mnist", arrays["xtr"], arrays["ytr"], _DIGITS)
-        test = _test_set("mnist", arrays["xte"], arrays["yte"], _DIGITS)
+        pool = ImageSet(name, arrays["xtr"], arrays["ytr"], class_names)
+        test = _test_set(name, arrays["xte"], arrays["yte"], class_names)
     return _shuffled(pool, test, seed)
 
 

@@ -12,7 +12,8 @@ from alhelpers import data, files, protocols
 
 
 @pytest.mark.parametrize(
-    ("name", "pool", "test", "side"), [("digits", 1297, 500, 8), ("mnist", 5000, 2000, 28)]
+    ("name", "pool", "test", "side"),
+    [("digits", 1297, 500, 8), ("mnist", 5000, 2000, 28), ("fashion", 5000, 2000, 28)],
 )
 def test_sizes_types_and_order(name, pool, test, side):
     first, held_out = data.load(name, seed=3)
@@ -54,8 +55,23 @@ def test_images_of_any_size_and_colour_become_planes(shape):
     assert [len(dataset), len(taken), len(dataset.take([1, 1, 1]))] == [4, 2, 3]
 
 
+def test_clothes_are_balanced_named_and_ship_with_their_licence():
+    pool, test = data.load("fashion", seed=0)
+    assert (
+        np.bincount(pool.labels()).tolist() == [500] * 10
+        and np.bincount(test.labels()).tolist() == [200] * 10
+    )
+    assert pool.class_names == test.class_names and pool.class_names[9] == "ankle boot"
+    assert pool.name == "fashion" and pool.ids[0].startswith("fashion-")
+    # Trousers are empty between the legs: labels belong to their images.
+    mean = {name: pool.images[pool.labels() == label].mean(0) for label, name in enumerate(pool.class_names)}
+    assert mean["trouser"][20:, 12:16].mean() < mean["bag"][20:, 12:16].mean()
+    sheet = (files.SHIPPED_DATA / "README.md").read_text()
+    assert "Copyright (c) 2017 Zalando SE" in sheet and "THE SOFTWARE IS PROVIDED" in sheet
+
+
 def test_ids_of_the_kit_s_sets_are_distinct_and_stay_with_their_images():
-    for name in ("digits", "mnist"):
+    for name in ("digits", "mnist", "fashion"):
         pool, test = data.load(name, seed=1)
         other, _ = data.load(name, seed=2)
         assert not set(pool.ids) & set(test.ids)
