@@ -223,10 +223,15 @@ def test_suggested_boxes_are_accepted_changed_or_dropped(dl, ann, task, items, s
     found, _ = stored(items[0], task)
     assert labels(found) == [("box", CAT, ANN), ("box", DOG, ANN)]
     assert boxes(found) == [[0, 0, 0, 2, 2, 0], [1, 1, 0, 5, 5, 0]]
+    # One reaches out of the image, and stays as it was predicted.
+    (far,) = suggest(dl, items[1], dl.Box(0, 0, 6.5, 8.2, CAT))
+    ann.open(items[1])
+    ann.send(boxes={"changed": [{"id": far.id, "label": CAT, "box": [0, 0, 6.5, 8.2]}]})
+    assert boxes(stored(items[1], task)[0]) == [[0, 0, 0, 6.5, 8.2, 0]]
     suggest(dl, items[1], dl.Box(0, 0, 2, 2, CAT))
     ann.open(items[1])
     ann.send(accept="yes")
-    assert labels(stored(items[1], task)[0]) == [("box", CAT, ANN)]
+    assert labels(stored(items[1], task)[0]) == [("box", CAT, ANN)] * 2
     (wrong,) = suggest(dl, items[2], dl.Box(0, 0, 2, 2, CAT))
     ann.open(items[2])
     ann.send(boxes={"deleted": [wrong.id]})
@@ -260,7 +265,16 @@ BAD_BOXES = [
     ({"id": MISSING}, "has no box"),
     ({"id": 5}, "has no box"),
 ]
-NO_BOXES = ("[", "[]", "7", '{"changed": 7}', '{"changed": [7]}', '{"changed": [{"id": "x"}]}', "[NaN]")
+NO_BOXES = (
+    "[",
+    "[]",
+    "7",
+    '{"changed": 7}',
+    '{"changed": [7]}',
+    '{"changed": [{"id": "x"}]}',
+    "[NaN]",
+    '{"deleted": 7}',
+)
 
 
 def test_a_box_that_is_none_is_refused(browser, ann, task, items, stored):
@@ -323,7 +337,7 @@ def test_two_browsers_in_one_task_lose_nothing(dl, platform, browser, ann, task,
     other.open(items[0])
     ann.send(label=CAT)
     before = stored(items[0], task)
-    assert "changed elsewhere meanwhile, so nothing was saved" in other.send(409, label=DOG)
+    assert "changed elsewhere meanwhile, so nothing was changed here" in other.send(409, label=DOG)
     other.send(409, status="discard")
     assert stored(items[0], task) == before
     other.open(items[0])

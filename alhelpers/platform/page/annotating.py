@@ -86,6 +86,9 @@ class Work:
         found = [each for each in self.found.values() if each["type"] == kind and _is_suggestion(each)]
         return sorted(found, key=lambda each: -_confidence(each))
 
+    def suggested_boxes(self) -> list[Document]:
+        return [box for box in self.boxes().values() if _is_suggestion(box)]
+
     def own(self, kind: str) -> list[Document]:
         """List the annotations that this person may change: where several label an item, only their own."""
         return [
@@ -178,10 +181,14 @@ def _with_keys(labels: dict[str, str]) -> list[dict[str, str]]:
 
 
 def _box(annotation: Document, labels: dict[str, str]) -> dict[str, Any]:
-    shape = drawing.shape(annotation) or {}
-    (left, top), width, height = shape["at"], shape["width"], shape["height"]
-    place = {"box": [left, top, left + width, top + height], "id": annotation["id"]}
-    return _described(annotation) | place | {"colour": views.label_colour(annotation["label"], labels)}
+    colour = views.label_colour(annotation["label"], labels)
+    return _described(annotation) | {"id": annotation["id"], "box": _sides(annotation), "colour": colour}
+
+
+def _sides(box: Document) -> list[float]:
+    """Return the left, top, right and bottom of a box that can be drawn."""
+    shape = drawing.shape(box) or {}
+    return [shape["x"], shape["y"], shape["x"] + shape["width"], shape["y"] + shape["height"]]
 
 
 def _described(annotation: Document) -> dict[str, Any]:
@@ -216,8 +223,7 @@ def save(call: Call) -> dict[str, Any]:
 
     ``status`` is one of the task (by default its first), or empty to clear it; ``label`` is the class of the image,
     and ``accept`` takes what the models suggest. ``boxes`` is JSON: ``{"changed": [{"id", "label", "box"}], "deleted":
-    [id]}``, where a new box has no id.
-    With a status other than 'discard', suggestions that were not taken are deleted.
+    [id]}``, where a new box has no id. With a status other than 'discard', suggestions that were not taken are deleted.
     """
     work, form = Work.of(call), _given(call)
     _check_seen(work, form.get("seen"))
@@ -242,7 +248,9 @@ def save(call: Call) -> dict[str, Any]:
 def _check_seen(work: Work, seen: str | None) -> None:
     if seen != work.seen:
         name = work.item["name"]
-        raise ApiError(409, f"{name!r} was changed elsewhere meanwhile, so nothing was saved: load it again")
+        raise ApiError(
+            409, f"{name!r} was changed elsewhere meanwhile, so nothing was changed here: load it again"
+        )
 
 
 def _of_item(work: Work) -> Work:
@@ -253,8 +261,8 @@ def _of_item(work: Work) -> Work:
 def _save_boxes(work: Work, text: str) -> None:
     try:
         given = strict_json(text)
-        changed, deleted = given.get("changed", []), given.get("deleted", [])
-        changed = [(each.get("id"), each["label"], each["box"]) for each in changed]
+        changed = [(each.get("id"), each["label"], each["box"]) for each in given.get("changed", [])]
+        deleted = [*given.get("deleted", [])]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise bad_request(f"'boxes' must be JSON of changed and deleted boxes, got {text[:80]!r}") from error
     known = work.boxes()
@@ -263,8 +271,9 @@ def _save_boxes(work: Work, text: str) -> None:
         before = None if box_id is None else _known_box(work, known, box_id)
         if before is None or label != before["label"]:
             _check_label(work, label)
-        left, top, right, bottom = _check_box(work, box)
-        corners = [{"x": left, "y": top, "z": 0}, {"x": right, "y": bottom, "z": 0}]
+        # A model's box may reach out of the image; only a place that is new is checked.
+        same = before is not None and box == _sides(before)
+        corners = before["coordinates"] if same else _corners(work, box)
         if before is not None and not _is_suggestion(before):
             work.change(before, label=label, coordinates=corners)
             continue
@@ -287,7 +296,8 @@ def _check_label(work: Work, label: Any) -> None:
         raise bad_request(f"label {label!r} is not in the recipe of task {work.task['name']!r}: {some}{more}")
 
 
-def _check_box(work: Work, box: Any) -> list[float]:
+def _corners(work: Work, box: Any) -> list[dict[str, float]]:
+    """Return the coordinates of a new box in the image."""
     picture = views.picture(work.item, 900, [], {})
     if picture is None:
         raise bad_request(f"a box needs an image of known size, and {work.item['name']!r} is none")
@@ -299,7 +309,7 @@ def _check_box(work: Work, box: Any) -> list[float]:
         raise bad_request(
             f"box {box} must lie in the image of {width} x {height} pixels, with left < right and top < bottom"
         )
-    return box
+    return [{"x": left, "y": top, "z": 0}, {"x": right, "y": bottom, "z": 0}]
 
 
 def _kept(suggestion: Document | None) -> Document:
@@ -308,7 +318,7 @@ def _kept(suggestion: Document | None) -> Document:
 
 
 def _accept(work: Work) -> None:
-    classes, boxes = work.suggestions("class"), work.suggestions("box")
+    classes, boxes = work.suggestions("class"), work.suggested_boxes()
     if not classes and not boxes:
         raise bad_request(f"no model suggests anything on item {work.item['name']!r}")
     for each in boxes:
@@ -336,7 +346,7 @@ def _set_class(work: Work, label: str, **fields: Any) -> None:
 
 
 def _drop_suggestions(work: Work) -> None:
-    left = [*work.suggestions("class"), *work.suggestions("box")]
+    left = [*work.suggestions("class"), *work.suggested_boxes()]
     if left and not work.own("class") and not work.own("box"):
         raise bad_request(
             f"item {work.item['name']!r} has no label yet, and {len(left)} suggestion{'s' * (len(left) > 1)} of a"

@@ -21,6 +21,7 @@ function start() {
   work.colours = Object.fromEntries([...form.querySelectorAll("[name=label]")].map((one) => [one.value, one.dataset.colour]));
   if (!(lastLabel in work.colours)) lastLabel = Object.keys(work.colours)[0] ?? null;
   for (const box of given) document.getElementById(`on-${box.id}`)?.remove();
+  form.classList.add("scripted");
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     document.activeElement?.blur(); // or Enter would press this button again
@@ -64,7 +65,7 @@ function leave(address) {
 async function load(address, options) {
   const answer = await fetch(address, options);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  if (!answer.ok) return complain(page.querySelector(".notice")?.textContent ?? `The platform answers ${answer.status}.`);
+  if (!answer.ok) return complain(page.querySelector(".notice")?.textContent ?? `The platform answers ${answer.status}.`, true);
   work.given = work.boxes; // nothing is left to save
   if (!page.getElementById("label")) return location.assign(answer.url);
   document.querySelector("main").replaceWith(page.querySelector("main"));
@@ -73,8 +74,9 @@ async function load(address, options) {
   start();
 }
 
-function complain(message) {
-  document.getElementById("problem").textContent = message;
+function complain(message, again = false) {
+  const link = Object.assign(document.createElement("a"), { href: location.href, textContent: "Load the item again" });
+  document.getElementById("problem").replaceChildren(message, ...(again ? [" ", link] : []));
 }
 
 function changes() {
@@ -214,10 +216,10 @@ function drag([x, y]) {
   box.suggested = false;
   if (!found) box.box = inside([...at, x, y]);
   else if (found.sides.includes(true)) box.box = inside(from.map((side, n) => side + (found.sides[n] ? [across, down][n % 2] : 0)));
-  else box.box = moved(from, across, down);
+  else box.box = shifted(from, across, down);
 }
 
-function moved([left, top, right, bottom], across, down) {
+function shifted([left, top, right, bottom], across, down) {
   across = Math.min(Math.max(across, -left), work.width - right);
   down = Math.min(Math.max(down, -top), work.height - bottom);
   return inside([left + across, top + down, right + across, bottom + down]);
@@ -257,6 +259,8 @@ function render() {
   }
   const undo = form.querySelector("[data-key=u]");
   undo.disabled = !work.past.length && !undo.dataset.saved;
+  const accept = form.querySelector("[name=accept]");
+  if (accept) accept.disabled = !accept.dataset.image && !work.boxes.some((box) => box.suggested);
   form.querySelector("[data-do=delete]").disabled = work.selected === null;
   if (!work.svg) return;
   work.svg.classList.toggle("drawing", boxes);
@@ -329,7 +333,7 @@ function press(key, shift) {
 // Arrows move the selected box by a pixel; with Shift its right and lower side.
 function nudge([x, y], shift) {
   const { box } = work.boxes[work.selected];
-  edit(work.selected, { box: shift ? inside([box[0], box[1], box[2] + x, box[3] + y]) : moved(box, x, y) });
+  edit(work.selected, { box: shift ? inside([box[0], box[1], box[2] + x, box[3] + y]) : shifted(box, x, y) });
 }
 
 document.addEventListener("keydown", (event) => {
