@@ -8,7 +8,7 @@ setup(
     package_data={
         "alhelpers.pipeline_configs": ["README.md", "*.json", "schemas/*.json"],
         "alhelpers.platform": ["*.md"],
-        "alhelpers.platform.page": ["style.css", "templates/*.html"],
+        "alhelpers.platform.page": ["style.css", "label.js", "templates/*.html"],
         "alhelpers.shipped_data": ["README.md", "*.npz"],
     },
 )

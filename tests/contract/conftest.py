@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import sdk_coverage
 from helpers_contract import png
+from page_browser import Browser
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +26,14 @@ def _coverage(request):
 @pytest.fixture
 def dataset(project):
     return project.datasets.create("images")
+
+
+@pytest.fixture
+def browser(platform):
+    """A browser that is logged in to the platform's page."""
+    browser = Browser(platform.url)
+    browser.send("GET", platform.page.removeprefix(platform.url))
+    return browser
 
 
 @pytest.fixture

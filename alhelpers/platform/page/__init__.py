@@ -1,1 +1,1 @@
-"""The platform's web page, rendered on the server; only item statuses can be changed on it."""
+"""The platform's web page, rendered on the server; it changes only labels and statuses of items in tasks."""

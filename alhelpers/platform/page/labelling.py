@@ -1,4 +1,4 @@
-"""Views of tasks, and the page's only change: the status of an item in a task."""
+"""Views of tasks and of the tasks of an item, and the status of an item in a task."""
 
 from typing import Any
 
@@ -53,6 +53,8 @@ def _card(
     return views.card(call, row, colours) | {
         "status": place["status"],
         "assignment": place["assignmentId"],
+        "href": f"/tasks/{place['taskId']}/items/{row.id}"
+        + (f"?assignment={place['assignmentId']}" if place["assignmentId"] else ""),
         "annotator": assignment.get("annotator"),
     }
 
@@ -82,7 +84,7 @@ def item(call: Call) -> dict[str, Any]:
 
 
 def _of_item(call: Call, item_id: str) -> list[dict[str, Any]]:
-    """List the tasks of an item, with its status and the statuses of each."""
+    """List the tasks of an item, with its status in each."""
     places = [
         (place, call.store.find_one("tasks", id=place["taskId"]))
         for place in members.of_item(call.store, item_id)[:50]
@@ -93,7 +95,6 @@ def _of_item(call: Call, item_id: str) -> list[dict[str, Any]]:
             "name": task["name"],
             "status": place["status"],
             "assignment": place["assignmentId"],
-            "actions": actions_of(task),
         }
         for place, task in places
         if task is not None

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ..auth import Credentials, equal
 from ..errors import ApiError, bad_request, not_found
 from ..logs import Logs
 from ..uploads import FORM_LIMIT, read_body
-from . import drawing, labelling, runs, session, views
+from . import annotating, drawing, labelling, runs, session, views
 from .render import environment
 
 View = Callable[[Call], dict[str, Any]]
@@ -31,6 +32,8 @@ POLICY = (
     "default-src 'none'; img-src 'self'; style-src 'self'; form-action 'self'; base-uri 'none';"
     " frame-ancestors 'none'"
 )
+# Labelling has one script of ours, which sends forms and loads pages.
+SCRIPT_POLICY = POLICY + "; script-src 'self'; connect-src 'self'"
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Frame-Options": "DENY",
@@ -43,8 +46,15 @@ BYTES_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Cache-Control": "private, max-age=60",
 }
+# Saves that can be undone, of all sessions; they are forgotten when the server ends.
+UNDOABLE = 200
 # Served without a log-in.
-OPEN = ("/login", "/login/style.css")
+OPEN = ("/login", "/login/style.css", "/login/icon.svg")
+# A page without an icon makes browsers ask for one that is not there.
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><circle cx="8" cy="8" r="7" fill="#0b5cad"/>'
+    '<circle cx="8" cy="8" r="2.5" fill="#fff"/></svg>'
+)
 _NEXT = re.compile(r"/(?![/\\])[\w./?=&%~*+:@,;()-]*", re.ASCII)
 
 PAGES: dict[str, tuple[str, View]] = {
@@ -88,7 +98,10 @@ class Pages:
         self.on_state = on_state
         self.thumbnail = thumbnail
         self.templates = environment()
-        self.style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+        self.style, self.script = (
+            (Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("style.css", "label.js")
+        )
+        self.saves: deque[dict[str, Any]] = deque(maxlen=UNDOABLE)
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         for path, (template, view) in PAGES.items():
@@ -101,7 +114,13 @@ class Pages:
         router.add_get("/items/{item_id}/thumbnail", self.thumbnail)
         router.add_get("/annotations/{annotation_id}/mask", self._mask)
         router.add_get("/login", self._login_form)
-        router.add_get("/login/style.css", self._style)
+        router.add_get("/login/style.css", _asset(self.style, "text/css"))
+        router.add_get("/login/icon.svg", _asset(ICON, "image/svg+xml"))
+        router.add_get("/label.js", _asset(self.script, "text/javascript"))
+        router.add_get("/tasks/{task_id}/label", self._begin)
+        router.add_get("/tasks/{task_id}/items/{item_id}", self._annotating)
+        router.add_post("/tasks/{task_id}/items/{item_id}", self._save)
+        router.add_post("/tasks/{task_id}/undo", self._undo)
         router.add_post("/tasks/{task_id}/items/{item_id}/status", self._set_status)
         router.add_post("/login", self._login)
         router.add_post("/logout", self._logout)
@@ -142,7 +161,7 @@ class Pages:
             # cookie, as for the other site. A page that links on avoids that.
             answer = self._html("welcome.html", {"target": target})
         else:
-            answer = web.Response(status=303, headers={"Location": target})
+            answer = _see(target)
         cookie = session.new_session(self.credentials)
         answer.set_cookie(_cookie_name(request), cookie, httponly=True, samesite="Strict", path="/")
         return answer
@@ -163,7 +182,7 @@ class Pages:
 
     async def _logout(self, request: web.Request) -> web.Response:
         await self._checked_form(request)
-        answer = web.Response(status=303, headers={"Location": "/login"})
+        answer = _see("/login")
         answer.del_cookie(_cookie_name(request), httponly=True, samesite="Strict", path="/")
         return answer
 
@@ -197,7 +216,35 @@ class Pages:
     async def _set_status(self, request: web.Request) -> web.Response:
         form = await self._checked_form(request)
         await self._view(labelling.set_status, request, form)
-        return web.Response(status=303, headers={"Location": _local_address(form.get("back", "/"))})
+        return _see(_local_address(form.get("back", "/")))
+
+    async def _begin(self, request: web.Request) -> web.Response:
+        return _see((await self._view(annotating.start, request))["next"])
+
+    async def _annotating(self, request: web.Request) -> web.Response:
+        shown = await self._view(annotating.show, request)
+        answer = self._html("label.html", shown | {"undoable": bool(self._saves(request))}, request)
+        answer.headers["Content-Security-Policy"] = SCRIPT_POLICY
+        return answer
+
+    async def _save(self, request: web.Request) -> web.Response:
+        form = await self._checked_form(request)
+        saved = await self._view(annotating.save, request, form)
+        self.saves.append(saved["undo"] | {"session": _cookie(request)})
+        return _see(saved["next"])
+
+    async def _undo(self, request: web.Request) -> web.Response:
+        await self._checked_form(request)
+        saves = self._saves(request)
+        if not saves:
+            raise bad_request("nothing of this task can be undone: open the item, and change it")
+        self.saves.remove(saves[-1])
+        return _see((await self._view(annotating.undo, request, saves[-1]))["next"])
+
+    def _saves(self, request: web.Request) -> list[dict[str, Any]]:
+        """List what this session has saved in a task, the oldest first."""
+        of = {"session": _cookie(request), "task": request.match_info["task_id"]}
+        return [save for save in self.saves if of.items() <= save.items()]
 
     async def _view(self, view: View, request: web.Request, body: Any = None) -> dict[str, Any]:
         return json.loads((await self.on_state(view, request, body)).text)
@@ -223,10 +270,6 @@ class Pages:
         answer = self._html("error.html", {"status": status, "message": message}, status=status)
         answer.headers.update(HEADERS)
         return answer
-
-    async def _style(self, request: web.Request) -> web.Response:
-        headers = {"Cache-Control": "private, max-age=300"}
-        return web.Response(text=self.style, content_type="text/css", charset="utf-8", headers=headers)
 
     async def _content(self, request: web.Request) -> web.StreamResponse:
         """Send an item's bytes: images to be shown, other files to be saved."""
@@ -254,10 +297,22 @@ def _cookie(request: web.Request) -> str | None:
     return request.cookies.get(_cookie_name(request))
 
 
+def _see(address: str) -> web.Response:
+    return web.Response(status=303, headers={"Location": address})
+
+
+def _asset(text: str, kind: str) -> Handler:
+    async def asset(request: web.Request) -> web.Response:
+        headers = {"Cache-Control": "private, max-age=300"}
+        return web.Response(text=text, content_type=kind, charset="utf-8", headers=headers)
+
+    return asset
+
+
 def _redirect_to(target: str) -> Handler:
     async def redirect(request: web.Request) -> web.Response:
         parts = {name: quote(value, safe="") for name, value in request.match_info.items()}
-        return web.Response(status=303, headers={"Location": target.format_map(parts)})
+        return _see(target.format_map(parts))
 
     return redirect
 
