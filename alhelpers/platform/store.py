@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from . import index
 from .conditions import COLUMNS, Conditions, column_of, column_value
 from .database import VERSION, open_database
-from .errors import bad_request, not_found
+from .errors import ApiError, bad_request, not_found
 from .events import Event
 from .validation import check_metadata, require
 
@@ -74,6 +74,8 @@ class Store:
         self._dropped: deque[tuple[float, str]] = deque()
         # The events of the running transaction; their listeners run before it commits.
         self.events: list[Event] = []
+        # Which triggers have led to the running transaction, if any: its events and executions keep it.
+        self.cause: Document | None = None
         self._folders: set[Path] = set()
         self._parsed: dict[str, tuple[str, Any]] = {}
         self._parsed_text = 0
@@ -91,6 +93,7 @@ class Store:
         self._adding.clear()
         self._dropping.clear()
         self.events.clear()
+        self.cause = None
         self._database.execute("BEGIN")
         try:
             yield self
@@ -131,7 +134,7 @@ class Store:
 
     def emit(self, resource: str, action: str, document_id: str, /, **detail: Any) -> None:
         """Record an event of this transaction, for other services to react to."""
-        self.events.append(Event(resource, action, document_id, detail))
+        self.events.append(Event(resource, action, document_id, detail, self.cause))
 
     def new_id(self) -> str:
         """Return a new id: 24 hex digits, greater than every earlier id, also of earlier runs."""
@@ -182,11 +185,8 @@ class Store:
             "SELECT id, scope, parent, blob, doc FROM documents WHERE id = ? AND kind = ?",
             (document_id, kind),
         ).fetchone()
-        if found is None and not is_id(document_id) and len(document_id) != 12:
-            # Twelve characters are an id of the hosted platform as well.
-            raise bad_request(f"{label} not found: {document_id!r} is not an id of 24 hexadecimal digits")
         if found is None:
-            raise not_found(label, document_id)
+            raise unknown_id(label, document_id)
         return Row._make(found)
 
     def get(self, kind: str, document_id: str, label: str | None = None) -> dict[str, Any]:
@@ -396,9 +396,7 @@ class Store:
     def write_blob(self, content: bytes) -> str:
         """Store bytes that the server made itself."""
         blob, path = self._new_blob()
-        incoming = self.incoming / blob
-        incoming.write_bytes(content)
-        os.replace(incoming, path)
+        path.write_bytes(content)
         return blob
 
     def drop_blob(self, blob: str) -> None:
@@ -480,3 +478,11 @@ def signed(user: str) -> dict[str, str]:
 
 def is_id(value: str) -> bool:
     return len(value) == 24 and set(value) <= set("0123456789abcdef")
+
+
+def unknown_id(label: str, value: str) -> ApiError:
+    """Build the refusal of an id that nothing has: 404, or 400 if it cannot be an id."""
+    # Twelve characters are an id of the hosted platform as well.
+    if is_id(value) or len(value) == 12:
+        return not_found(label, value)
+    return bad_request(f"{label} not found: {value!r} is not an id of 24 hexadecimal digits")

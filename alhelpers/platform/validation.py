@@ -10,10 +10,7 @@ from .errors import ApiError, bad_request
 MAX_DIGITS = 308
 # A field has one type in all requests, so that a wrong one is refused in one place.
 TEXT_LISTS = ("projects", "projectIds", "ontologyIds", "keys", "datasetsIds")
-LISTS = (
-    *(*TEXT_LISTS, "labels", "artifacts", "roots", "labelsNode", "dependencies"),
-    *("nodes", "variables", "connections", "startNodes"),
-)
+LISTS = (*(*TEXT_LISTS, "labels", "artifacts", "roots", "labelsNode", "dependencies", "variables"),)
 OBJECTS = (
     *("metadata", "configuration", "settings", "context", "components", "app", "uiSettings"),
     *("updateQuery", "itemsQuery", "cloneDatasetParams", "mergeDatasetParams", "customInstallation"),
