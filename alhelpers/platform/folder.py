@@ -113,4 +113,5 @@ def open_unchanged(path: Path, *, with_log: bool = False) -> sqlite3.Connection:
     """Open a database for reading without changing it; with its log, only the log's index may change."""
     if not path.stat().st_size:
         raise sqlite3.DatabaseError("it is empty")  # SQLite would delete its log
-    return sqlite3.connect(f"{path.as_uri()}?mode=ro{'' if with_log else '&immutable=1'}", uri=True)
+    uri = f"{path.as_uri()}?mode=ro{'' if with_log else '&immutable=1'}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -79,6 +80,10 @@ class Server:
         except (OSError, sqlite3.Error) as error:
             raise unusable(self.folder, error) from error
         self._state = ThreadPoolExecutor(max_workers=1, thread_name_prefix="platform-state")
+        # What only reads does not wait for what writes, and what fetches one document not for a slow query.
+        self._fetching = ThreadPoolExecutor(max_workers=1, thread_name_prefix="platform-fetching")
+        self._querying = ThreadPoolExecutor(max_workers=2, thread_name_prefix="platform-querying")
+        self._own, self._readers = threading.local(), list[Store]()
         self._clients: list[psutil.Process] = []
         self._deadline = time.monotonic() + FIRST_CLIENT
         self._runner: web.AppRunner | None = None
@@ -149,9 +154,12 @@ class Server:
         await self.workers.close()
         if self._runner is not None:
             await self._runner.cleanup()
-        await asyncio.to_thread(self._state.shutdown)
+        for pool in (self._state, self._fetching, self._querying):
+            await asyncio.to_thread(pool.shutdown)
         interruption.cancel()
         await self._files.close()
+        for reader in self._readers:
+            reader.close()
         self.store.close()
         with contextlib.suppress(OSError):
             (self.folder / "server.json").unlink()
@@ -159,7 +167,8 @@ class Server:
     async def _interrupt(self) -> None:
         await asyncio.sleep(STOP_SECONDS)
         while True:
-            self.store.interrupt()  # again and again: a transaction may be between two statements
+            for store in (self.store, *self._readers):
+                store.interrupt()  # again and again: a transaction may be between two statements
             await asyncio.sleep(0.01)
 
     async def _watch_clients(self) -> None:
@@ -210,7 +219,7 @@ class Server:
     async def _change(self, task: Callable[[Call], Any]) -> Any:
         """Run a function of the server's own on the state thread, as one transaction."""
         return await asyncio.get_running_loop().run_in_executor(
-            self._state, self._run_transaction, task, {}, {}, None, []
+            self._state, self._run_transaction, self.store, task, {}, {}, None, []
         )
 
     # -------------------------------------------------------------------------------------------------- wiring
@@ -300,26 +309,46 @@ class Server:
     async def _on_state(self, handler: Callable[[Call], Any], request: web.Request, body: Any) -> Raw:
         loop = asyncio.get_running_loop()
         by = request.headers.get(CAUSE_HEADER, "").split()
+        told = (handler, dict(request.match_info), request.query, body, by)
+        if pool := self._pool_for(request, body):
+            try:
+                return await loop.run_in_executor(pool, self._transact, self._reader, *told)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_READONLY:
+                    raise
+            # It makes what it reads when that is first asked for.
         # If a client disconnects, the state thread still finishes its transaction.
         return await asyncio.shield(
-            loop.run_in_executor(
-                self._state, self._transact, handler, dict(request.match_info), request.query, body, by
-            )
+            loop.run_in_executor(self._state, self._transact, lambda: self.store, *told)
         )
 
-    def _transact(self, handler: Callable[[Call], Any], *request: Any) -> Raw:
-        result = self._run_transaction(handler, *request)
+    def _pool_for(self, request: web.Request, body: Any) -> ThreadPoolExecutor | None:
+        """Return the threads for a request that only reads."""
+        if "query" in request.path.split("/"):
+            changes = isinstance(body, dict) and (body.get("delete") or "update" in body)
+            return None if changes else self._querying
+        return self._fetching if request.method == "GET" else None
+
+    def _reader(self) -> Store:
+        """Return the store of a thread that only reads."""
+        if not hasattr(self._own, "store"):
+            self._own.store = self.store.reader()
+            self._readers.append(self._own.store)
+        return self._own.store
+
+    def _transact(self, store: Callable[[], Store], handler: Callable[[Call], Any], *request: Any) -> Raw:
+        result = self._run_transaction(store(), handler, *request)
         return result if isinstance(result, Raw) else Raw(json.dumps(result))
 
     def _run_transaction(
-        self, task: Callable[[Call], Any], params: Any, query: Any, body: Any, by: list[str]
+        self, store: Store, task: Callable[[Call], Any], params: Any, query: Any, body: Any, by: list[str]
     ) -> Any:
         """Run a function on a request, which the executions `by` may have sent, as one transaction."""
         if self.store.stopping:
             raise ApiError(409, STOPPING)
-        with self.store.transaction():
-            call = Call(self.store, self.base, self.credentials.email, params, query, body, self.clock)
-            self.store.cause = cause_of(self.store, by)
+        with store.transaction():
+            call = Call(store, self.base, self.credentials.email, params, query, body, self.clock)
+            store.cause = cause_of(store, by)
             result = task(call)
             events = run_listeners(call, LISTENERS)
         self._notify_loop(events)

@@ -6,6 +6,7 @@ crash only leaves files that no row mentions, and the next start deletes those. 
 transaction that found it, so those that are replaced or deleted stay for a while.
 """
 
+import copy
 import itertools
 import json
 import logging
@@ -25,9 +26,10 @@ from typing import Any, NamedTuple
 from . import index
 from .conditions import COLUMNS, Conditions, column_of, column_value
 from .database import VERSION, open_database
-from .errors import ApiError, bad_request, not_found
+from .errors import bad_request
 from .events import Event
-from .validation import check_metadata, require
+from .folder import DATABASE, open_unchanged
+from .validation import check_metadata, is_id, require, unknown_id
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +58,12 @@ class Store:
     """The documents and blobs of one state folder, which is made if missing."""
 
     stopping = False
+    _only_reads = False
 
     def __init__(self, folder: Path) -> None:
         self.blobs = folder / "blobs"
         self.incoming = folder / "incoming"
+        self._path = folder.resolve() / DATABASE
         self._database, version, lost = open_database(folder)
         self.blobs.mkdir(exist_ok=True)
         self.incoming.mkdir(exist_ok=True)
@@ -81,6 +85,14 @@ class Store:
         self._parsed_text = 0
         self._sweep(folder / "lost" if lost else None)
 
+    def reader(self) -> "Store":
+        """Return a store for another thread, which sees what is committed, waits for no one and cannot write."""
+        reader = copy.copy(self)
+        reader._database = open_unchanged(self._path, with_log=True)
+        reader._adding, reader._dropping, reader._dropped, reader.events = [], [], deque(), []
+        reader._parsed, reader._only_reads = {}, True
+        return reader
+
     def close(self) -> None:
         self._remove_dropped(before=math.inf)
         self._database.close()
@@ -97,7 +109,7 @@ class Store:
         self._database.execute("BEGIN")
         try:
             yield self
-            if self._last_id != self._saved_id:
+            if self._last_id != self._saved_id and not self._only_reads:
                 value = f"{self._last_id:024x}"
                 self._database.execute("INSERT OR REPLACE INTO meta VALUES ('last_id', ?)", (value,))
             self._database.execute("COMMIT")
@@ -287,7 +299,7 @@ class Store:
             return cached[1]
         document = json.loads(row.doc)
         self._parsed_text += len(row.doc)
-        if self._parsed_text > CACHED_TEXT:
+        if self._parsed_text > (CACHED_TEXT // 4 if self._only_reads else CACHED_TEXT):
             self._parsed.clear()
             self._parsed_text = len(row.doc)
         self._parsed[row.id] = (row.doc, document)
@@ -474,15 +486,3 @@ def created(user: str) -> dict[str, str]:
 def signed(user: str) -> dict[str, str]:
     """Return the fields of a new document that record also who has changed it last."""
     return created(user) | {"updatedBy": user}
-
-
-def is_id(value: str) -> bool:
-    return len(value) == 24 and set(value) <= set("0123456789abcdef")
-
-
-def unknown_id(label: str, value: str) -> ApiError:
-    """Build the refusal of an id that nothing has: 404, or 400 if it cannot be an id."""
-    # Twelve characters are an id of the hosted platform as well.
-    if is_id(value) or len(value) == 12:
-        return not_found(label, value)
-    return bad_request(f"{label} not found: {value!r} is not an id of 24 hexadecimal digits")

@@ -1,9 +1,9 @@
 import json
 
 from ...api import Call, Raw, Route, listed, one
-from ...errors import bad_request, not_found
+from ...errors import bad_request
 from ...store import Document, Row
-from ...validation import require
+from ...validation import require, unknown_id
 from ..items import models as items
 from ..items.routes import ITEMS
 from . import models
@@ -50,7 +50,7 @@ def _found(call: Call) -> Row:
     row = call.store.row("annotations", call.params["annotation_id"])
     for name, place in (("item", row.parent), ("dataset", row.scope)):
         if call.params.get(f"{name}_id", place) != place:
-            raise not_found(f"annotation in {name} {call.params[f'{name}_id']}", row.id)
+            raise unknown_id("annotation", row.id)
     return row
 
 

@@ -3,8 +3,8 @@
 import re
 
 from ...errors import ApiError, bad_request
-from ...store import Document, Store, created, now, unknown_id
-from ...validation import require
+from ...store import Document, Store, created, now
+from ...validation import require, unknown_id
 from ..models import models
 
 # The annotation types of the SDK, and the outputs of models without annotations.

@@ -7,7 +7,8 @@ from ... import dql
 from ...api import Call
 from ...errors import ApiError
 from ...query import cut
-from ...store import Document, unknown_id
+from ...store import Document
+from ...validation import unknown_id
 from ..services.apps import of_app
 from . import engine, graph, tasks, validation
 
