@@ -131,5 +131,6 @@ def run_listeners(call: Call, listeners: dict[tuple[str, str], list[Listener]]) 
         event = events[done]
         done += 1
         for listener in listeners.get((event.resource, event.action), ()):
+            call.store.cause = event.cause
             listener(call, event)
     return list(events)

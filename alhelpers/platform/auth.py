@@ -13,6 +13,8 @@ from alhelpers.files import replacing
 
 logger = logging.getLogger(__name__)
 
+# Names the executions of a service whose code sends a request.
+CAUSE_HEADER = "X-Execution-Ids"
 EMAIL = "local@alhelpers.invalid"
 # Far ahead: a notebook stays logged in as long as its state folder exists.
 EXPIRES = 4_102_444_800  # 2100-01-01

@@ -2,7 +2,7 @@
 
 
 class ApiError(Exception):
-    """A refusal with an HTTP status. Never 501-508, 510 or 511: the SDK retries those for half a minute."""
+    """A refusal with an HTTP status, for which trying again does not help; the SDK retries 501-508, 510 and 511."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)

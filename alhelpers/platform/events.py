@@ -10,9 +10,11 @@ class Event:
 
     ``resource`` is the kind of entity in the words of triggers (``Item``, ``Annotation``, ``Task``, ...), ``action`` is
     ``Created``, ``Updated``, ``Deleted``, ``statusChanged``, ...; ``detail`` holds what else a listener needs.
+    ``cause`` is which triggers have led to it, or None if none has.
     """
 
     resource: str
     action: str
     id: str
     detail: dict[str, Any] = field(default_factory=dict)
+    cause: dict[str, Any] | None = None

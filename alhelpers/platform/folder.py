@@ -6,6 +6,7 @@ import os
 import re
 import sqlite3
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ DATABASE = "platform.sqlite"
 LOCKS = ("server.lock", "launch.lock")
 _FOLDERS = ("blobs", "incoming", "workers", "logs", "lost")
 _FILES = re.compile(r"platform\.sqlite(-wal|-shm)?|credentials\.json|server\.(json|log|lock)|launch\.lock")
+_DISK_CODES = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
 # What a process that was killed leaves of a file that it was about to put in place.
 _PART = re.compile(r"\.(credentials\.json|server\.json|platform\.sqlite)\.\w+\.part(-journal)?")
 
@@ -44,6 +46,24 @@ def check_folder(folder: Path) -> None:
     if found.keys() <= begun or read_credentials(folder) or _has_tables(folder / DATABASE):
         return
     raise unusable(folder, "it is not empty, and nothing in it shows that the platform has made it")
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a state folder of which a part cannot be written."""
+    parts = [folder / name for name in _FOLDERS if (folder / name).exists()]
+    for part in (*parts, *folder.glob("blobs/[0-9a-f][0-9a-f]")):
+        try:  # nothing else shows it: the superuser seems to have all rights
+            tempfile.TemporaryFile(dir=part).close()
+        except OSError as error:
+            name = part.relative_to(folder)
+            raise unusable(folder, f"{name} in it cannot be written ({error.strerror})") from error
+
+
+def is_disk_failure(error: Exception) -> bool:
+    """Return whether an error is of the disk: full, read-only, broken, or with something else in a file's place."""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK_CODES
+    return isinstance(error, OSError) and not isinstance(error, TimeoutError)
 
 
 def unusable(folder: Path, reason: object) -> StateUnusable:
@@ -93,4 +113,5 @@ def open_unchanged(path: Path, *, with_log: bool = False) -> sqlite3.Connection:
     """Open a database for reading without changing it; with its log, only the log's index may change."""
     if not path.stat().st_size:
         raise sqlite3.DatabaseError("it is empty")  # SQLite would delete its log
-    return sqlite3.connect(f"{path.as_uri()}?mode=ro{'' if with_log else '&immutable=1'}", uri=True)
+    uri = f"{path.as_uri()}?mode=ro{'' if with_log else '&immutable=1'}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)

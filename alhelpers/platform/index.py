@@ -29,7 +29,7 @@ SKIPPED: dict[str, frozenset[str]] = {
     "items": frozenset({"id", "datasetId", "filename", "dir", "type", "hidden"}) | _USERS | _IMAGE | _WORK,
     "annotations": frozenset({"id", "datasetId", "itemId", "type", "coordinates", "source", "hash"}) | _USERS,
     "models": frozenset({"id", "configuration"}),
-    "executions": frozenset({"id", "input", "output"}),
+    "executions": frozenset({"id", "input", "output", "cause"}),
     "cycles": frozenset(
         {"id", "nodes", "executions", "counts", "forgiven", "waiting", "held", "input", "broken"}
     ),

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +22,14 @@ from aiohttp import ClientPayloadError, web
 from aiohttp.http import HttpProcessingError
 
 from .api import Call, Raw, Route, run_listeners
-from .auth import Credentials, load_credentials, prove, sdk_cookie, write_private
+from .auth import CAUSE_HEADER, Credentials, load_credentials, prove, sdk_cookie, write_private
 from .clock import Alarm, Clock
-from .errors import ApiError, bad_request, not_emulated
+from .errors import ApiError, StateUnusable, bad_request, not_emulated
 from .events import Event
-from .folder import unusable
+from .folder import check_writable, is_disk_failure, unusable
 from .page.routes import Pages, is_page
 from .services import LISTENERS, ROUTES
+from .services.executions.jobs import cause_of
 from .services.items.files import ItemFiles
 from .services.services.logs import ServiceLogs
 from .services.triggers import models as triggers
@@ -69,13 +71,19 @@ class Server:
 
     def __post_init__(self) -> None:
         try:
+            check_writable(self.folder)
             self.store = Store(self.folder)
             self.credentials: Credentials = load_credentials(self.folder)
             with contextlib.suppress(PermissionError):  # another user's
                 self.folder.chmod(0o700)
+            self.workers = Dispatcher(self.folder, self._change, self._worker_cookie)
         except (OSError, sqlite3.Error) as error:
             raise unusable(self.folder, error) from error
         self._state = ThreadPoolExecutor(max_workers=1, thread_name_prefix="platform-state")
+        # What only reads does not wait for what writes, and what fetches one document not for a slow query.
+        self._fetching = ThreadPoolExecutor(max_workers=1, thread_name_prefix="platform-fetching")
+        self._querying = ThreadPoolExecutor(max_workers=2, thread_name_prefix="platform-querying")
+        self._own, self._readers = threading.local(), list[Store]()
         self._clients: list[psutil.Process] = []
         self._deadline = time.monotonic() + FIRST_CLIENT
         self._runner: web.AppRunner | None = None
@@ -84,7 +92,6 @@ class Server:
         self._strangers: dict[Any, float] = {}
         self._alarm = Alarm(self.clock)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.workers = Dispatcher(self.folder, self._change, self._worker_cookie)
         self._files = ItemFiles(self._on_state, self.store.incoming, self.upload_limit)
         self._pages = Pages(self.credentials, self.workers.logs, self._on_state, self._files.thumbnail)
 
@@ -96,6 +103,7 @@ class Server:
     # ----------------------------------------------------------------------------------------- life and death
 
     async def start(self, port: int) -> None:
+        """Listen, or raise an OSError; then take up the work of an earlier server, if the folder can be used."""
         # No access log: a line a request would cost more than the request, and urls may name private files.
         self._runner = web.AppRunner(
             self._application(),
@@ -114,9 +122,12 @@ class Server:
         reached = f"[{reached}]" if ":" in reached else reached
         self.url = f"http://{reached}:{self._runner.addresses[0][1]}"
         content = {"url": self.url, "pid": os.getpid(), "token": self.credentials.token}
-        write_private(self.folder / "server.json", content)
         self._loop = asyncio.get_running_loop()
-        await self.workers.start()
+        try:
+            write_private(self.folder / "server.json", content)
+            await self.workers.start()
+        except (OSError, sqlite3.Error) as error:
+            raise unusable(self.folder, error) from error
 
     def _worker_cookie(self, cache: Path) -> dict[str, Any]:
         return sdk_cookie(self.url, self.base, self.credentials.token, cache)
@@ -125,12 +136,9 @@ class Server:
         """Serve until ``stopped`` is set."""
         try:
             await self.start(port)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, StateUnusable) as error:
             await self.close()
-            raise OSError(*error.args) from error
-        except sqlite3.Error as error:
-            await self.close()
-            raise unusable(self.folder, error) from error
+            raise error if isinstance(error, StateUnusable) else OSError(*error.args) from error
         ready()
         watchers = [asyncio.create_task(self._watch_clock()), asyncio.create_task(self._watch_strangers())]
         if self.stop_with_clients:
@@ -146,16 +154,21 @@ class Server:
         await self.workers.close()
         if self._runner is not None:
             await self._runner.cleanup()
-        await asyncio.to_thread(self._state.shutdown)
+        for pool in (self._state, self._fetching, self._querying):
+            await asyncio.to_thread(pool.shutdown)
         interruption.cancel()
         await self._files.close()
+        for reader in self._readers:
+            reader.close()
         self.store.close()
-        (self.folder / "server.json").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (self.folder / "server.json").unlink()
 
     async def _interrupt(self) -> None:
         await asyncio.sleep(STOP_SECONDS)
         while True:
-            self.store.interrupt()  # again and again: a transaction may be between two statements
+            for store in (self.store, *self._readers):
+                store.interrupt()  # again and again: a transaction may be between two statements
             await asyncio.sleep(0.01)
 
     async def _watch_clients(self) -> None:
@@ -206,7 +219,7 @@ class Server:
     async def _change(self, task: Callable[[Call], Any]) -> Any:
         """Run a function of the server's own on the state thread, as one transaction."""
         return await asyncio.get_running_loop().run_in_executor(
-            self._state, self._run_transaction, task, {}, {}, None
+            self._state, self._run_transaction, self.store, task, {}, {}, None, []
         )
 
     # -------------------------------------------------------------------------------------------------- wiring
@@ -261,9 +274,15 @@ class Server:
             return failure(400, "the request is not complete")
         except web.HTTPException as error:
             return failure(error.status, error.reason)
-        except Exception:
+        except Exception as error:
             if self.store.stopping:
                 return failure(409, STOPPING)
+            if is_disk_failure(error):
+                logger.error("%s %s failed: %s", request.method, request.path, error)
+                return failure(
+                    507,
+                    f"the disk of the state folder failed ({error}): make room or repair it, then try again",
+                )
             logger.exception("%s %s failed", request.method, request.path)
             # 500 is the one 5xx that the SDK does not retry for half a minute.
             return failure(
@@ -289,22 +308,47 @@ class Server:
 
     async def _on_state(self, handler: Callable[[Call], Any], request: web.Request, body: Any) -> Raw:
         loop = asyncio.get_running_loop()
+        by = request.headers.get(CAUSE_HEADER, "").split()
+        told = (handler, dict(request.match_info), request.query, body, by)
+        if pool := self._pool_for(request, body):
+            try:
+                return await loop.run_in_executor(pool, self._transact, self._reader, *told)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_READONLY:
+                    raise
+            # It makes what it reads when that is first asked for.
         # If a client disconnects, the state thread still finishes its transaction.
         return await asyncio.shield(
-            loop.run_in_executor(
-                self._state, self._transact, handler, dict(request.match_info), request.query, body
-            )
+            loop.run_in_executor(self._state, self._transact, lambda: self.store, *told)
         )
 
-    def _transact(self, handler: Callable[[Call], Any], params: dict[str, str], query: Any, body: Any) -> Raw:
-        result = self._run_transaction(handler, params, query, body)
+    def _pool_for(self, request: web.Request, body: Any) -> ThreadPoolExecutor | None:
+        """Return the threads for a request that only reads."""
+        if "query" in request.path.split("/"):
+            changes = isinstance(body, dict) and (body.get("delete") or "update" in body)
+            return None if changes else self._querying
+        return self._fetching if request.method == "GET" else None
+
+    def _reader(self) -> Store:
+        """Return the store of a thread that only reads."""
+        if not hasattr(self._own, "store"):
+            self._own.store = self.store.reader()
+            self._readers.append(self._own.store)
+        return self._own.store
+
+    def _transact(self, store: Callable[[], Store], handler: Callable[[Call], Any], *request: Any) -> Raw:
+        result = self._run_transaction(store(), handler, *request)
         return result if isinstance(result, Raw) else Raw(json.dumps(result))
 
-    def _run_transaction(self, task: Callable[[Call], Any], params: Any, query: Any, body: Any) -> Any:
+    def _run_transaction(
+        self, store: Store, task: Callable[[Call], Any], params: Any, query: Any, body: Any, by: list[str]
+    ) -> Any:
+        """Run a function on a request, which the executions `by` may have sent, as one transaction."""
         if self.store.stopping:
             raise ApiError(409, STOPPING)
-        with self.store.transaction():
-            call = Call(self.store, self.base, self.credentials.email, params, query, body, self.clock)
+        with store.transaction():
+            call = Call(store, self.base, self.credentials.email, params, query, body, self.clock)
+            store.cause = cause_of(store, by)
             result = task(call)
             events = run_listeners(call, LISTENERS)
         self._notify_loop(events)

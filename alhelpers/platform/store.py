@@ -6,6 +6,7 @@ crash only leaves files that no row mentions, and the next start deletes those. 
 transaction that found it, so those that are replaced or deleted stay for a while.
 """
 
+import copy
 import itertools
 import json
 import logging
@@ -25,9 +26,10 @@ from typing import Any, NamedTuple
 from . import index
 from .conditions import COLUMNS, Conditions, column_of, column_value
 from .database import VERSION, open_database
-from .errors import bad_request, not_found
+from .errors import bad_request
 from .events import Event
-from .validation import check_metadata, require
+from .folder import DATABASE, open_unchanged
+from .validation import check_metadata, is_id, require, unknown_id
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +58,12 @@ class Store:
     """The documents and blobs of one state folder, which is made if missing."""
 
     stopping = False
+    _only_reads = False
 
     def __init__(self, folder: Path) -> None:
         self.blobs = folder / "blobs"
         self.incoming = folder / "incoming"
+        self._path = folder.resolve() / DATABASE
         self._database, version, lost = open_database(folder)
         self.blobs.mkdir(exist_ok=True)
         self.incoming.mkdir(exist_ok=True)
@@ -74,10 +78,20 @@ class Store:
         self._dropped: deque[tuple[float, str]] = deque()
         # The events of the running transaction; their listeners run before it commits.
         self.events: list[Event] = []
+        # Which triggers have led to the running transaction, if any: its events and executions keep it.
+        self.cause: Document | None = None
         self._folders: set[Path] = set()
         self._parsed: dict[str, tuple[str, Any]] = {}
         self._parsed_text = 0
         self._sweep(folder / "lost" if lost else None)
+
+    def reader(self) -> "Store":
+        """Return a store for another thread, which sees what is committed, waits for no one and cannot write."""
+        reader = copy.copy(self)
+        reader._database = open_unchanged(self._path, with_log=True)
+        reader._adding, reader._dropping, reader._dropped, reader.events = [], [], deque(), []
+        reader._parsed, reader._only_reads = {}, True
+        return reader
 
     def close(self) -> None:
         self._remove_dropped(before=math.inf)
@@ -91,10 +105,11 @@ class Store:
         self._adding.clear()
         self._dropping.clear()
         self.events.clear()
+        self.cause = None
         self._database.execute("BEGIN")
         try:
             yield self
-            if self._last_id != self._saved_id:
+            if self._last_id != self._saved_id and not self._only_reads:
                 value = f"{self._last_id:024x}"
                 self._database.execute("INSERT OR REPLACE INTO meta VALUES ('last_id', ?)", (value,))
             self._database.execute("COMMIT")
@@ -131,7 +146,7 @@ class Store:
 
     def emit(self, resource: str, action: str, document_id: str, /, **detail: Any) -> None:
         """Record an event of this transaction, for other services to react to."""
-        self.events.append(Event(resource, action, document_id, detail))
+        self.events.append(Event(resource, action, document_id, detail, self.cause))
 
     def new_id(self) -> str:
         """Return a new id: 24 hex digits, greater than every earlier id, also of earlier runs."""
@@ -182,11 +197,8 @@ class Store:
             "SELECT id, scope, parent, blob, doc FROM documents WHERE id = ? AND kind = ?",
             (document_id, kind),
         ).fetchone()
-        if found is None and not is_id(document_id) and len(document_id) != 12:
-            # Twelve characters are an id of the hosted platform as well.
-            raise bad_request(f"{label} not found: {document_id!r} is not an id of 24 hexadecimal digits")
         if found is None:
-            raise not_found(label, document_id)
+            raise unknown_id(label, document_id)
         return Row._make(found)
 
     def get(self, kind: str, document_id: str, label: str | None = None) -> dict[str, Any]:
@@ -287,7 +299,7 @@ class Store:
             return cached[1]
         document = json.loads(row.doc)
         self._parsed_text += len(row.doc)
-        if self._parsed_text > CACHED_TEXT:
+        if self._parsed_text > (CACHED_TEXT // 4 if self._only_reads else CACHED_TEXT):
             self._parsed.clear()
             self._parsed_text = len(row.doc)
         self._parsed[row.id] = (row.doc, document)
@@ -396,9 +408,7 @@ class Store:
     def write_blob(self, content: bytes) -> str:
         """Store bytes that the server made itself."""
         blob, path = self._new_blob()
-        incoming = self.incoming / blob
-        incoming.write_bytes(content)
-        os.replace(incoming, path)
+        path.write_bytes(content)
         return blob
 
     def drop_blob(self, blob: str) -> None:
@@ -476,7 +486,3 @@ def created(user: str) -> dict[str, str]:
 def signed(user: str) -> dict[str, str]:
     """Return the fields of a new document that record also who has changed it last."""
     return created(user) | {"updatedBy": user}
-
-
-def is_id(value: str) -> bool:
-    return len(value) == 24 and set(value) <= set("0123456789abcdef")

@@ -4,16 +4,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import ApiError, bad_request
+from .errors import ApiError, bad_request, not_found
 
 # Every whole number with so many digits is less than the largest float.
 MAX_DIGITS = 308
 # A field has one type in all requests, so that a wrong one is refused in one place.
 TEXT_LISTS = ("projects", "projectIds", "ontologyIds", "keys", "datasetsIds")
-LISTS = (
-    *(*TEXT_LISTS, "labels", "artifacts", "roots", "labelsNode", "dependencies"),
-    *("nodes", "variables", "connections", "startNodes"),
-)
+LISTS = (*(*TEXT_LISTS, "labels", "artifacts", "roots", "labelsNode", "dependencies", "variables"),)
 OBJECTS = (
     *("metadata", "configuration", "settings", "context", "components", "app", "uiSettings"),
     *("updateQuery", "itemsQuery", "cloneDatasetParams", "mergeDatasetParams", "customInstallation"),
@@ -68,6 +65,20 @@ def check_ids(name: str, value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise bad_request(f"{name!r} must be a list of ids, got {value!r}")
     return value
+
+
+def is_id(value: str) -> bool:
+    return len(value) == 24 and set(value) <= set("0123456789abcdef")
+
+
+def unknown_id(label: str, value: str) -> ApiError:
+    """Build the refusal of an id that nothing has: 404, or 400 if it cannot be an id."""
+    # Twelve characters are an id of the hosted platform as well.
+    if not is_id(value) and len(value) != 12:
+        return bad_request(f"{label} not found: {value!r} is not an id of 24 hexadecimal digits")
+    missing = not_found(label, value)
+    # On the hosted platform a missing annotation is a bad request.
+    return bad_request(missing.message) if label == "annotation" else missing
 
 
 def require(body: Any, *fields: str) -> dict[str, Any]:

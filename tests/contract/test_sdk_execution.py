@@ -375,7 +375,8 @@ def test_all_that_is_printed_is_logged_and_nothing_secret_shows(dl, platform, se
     service.resume()
     execution = run("noise")
     log = log_of(service, execution_id=execution.id)
-    assert "no line break" in log and "an error line" in log
+    assert "no line break" in log and "an error line" in log and "bytes \N{SNOWMAN} of a line" in log
+    assert "a child" in log_of(service)
     until(lambda: "below python" in log_of(service))
     found = execution.output
     assert platform.token not in json.dumps(found) and platform.token not in log_of(service)

@@ -6,12 +6,13 @@ import subprocess
 import sys
 
 import pytest
-from helpers_contract import make_service
+from helpers_contract import make_service, send
 from helpers_execution import publish, until
 from pipeline_samples import code, connect, executed, node, pipeline, port, statuses, successes
 
 import alhelpers.platform
 from alhelpers.platform.launcher import call
+from alhelpers.platform.services.triggers import models as triggers
 
 
 def ended(flow, cycle):
@@ -260,3 +261,39 @@ def test_a_run_survives_the_death_of_the_server(tmp_path):
         assert outputs == [2, 3, 4]
     finally:
         kill(process)
+
+
+@pytest.mark.parametrize(
+    ("action", "text"),
+    [
+        ("Created", "item.dataset.items.upload(b'x', remote_name=f'{item.id}.bin')\nreturn item"),
+        (
+            "Updated",
+            "item.metadata['user'] = {'n': item.metadata.get('user', {}).get('n', 0) + 1}\nreturn item.update()",
+        ),
+    ],
+)
+def test_a_pipeline_that_starts_itself_comes_to_an_end(dl, project, item, action, text, monkeypatch):
+    """Its node does what starts the pipeline again; what a user does then starts it as before."""
+    monkeypatch.setattr(triggers, "MAX_ROUNDS", 5)
+    writer = code("Writer", text.replace("b'x'", "__import__('io').BytesIO(b'x')"))
+    spec = {"resource": "Item", "actions": [action], "executionMode": "Always", "filter": {}}
+    trigger = {"type": "Event", "spec": spec}
+    flow = project.pipelines.create(pipeline_json=pipeline([writer], triggers={writer["id"]: trigger}))
+    flow.install()
+    for ends in (1, 2):
+        if action == "Created":
+            item.dataset.items.upload(f"{item.download()}", remote_name=f"{ends}.png")
+        else:
+            item.metadata["user"] = {"start": ends}
+            item.update()
+
+        def cycles():
+            return list(flow.pipeline_executions.list().all())
+
+        until(lambda ends=ends: sum(each.status == "failed" for each in cycles()) == ends)
+        assert len(cycles()) == ends * 7 and not any(each.in_progress() for each in cycles())
+    answer = send(
+        dl, "post", "/pipelines/query", {"resource": "pipelineState", "filter": {"status": "failed"}}
+    )
+    assert "is in a ring: what it starts has fired it 5 times already" in answer["items"][0]["errors"][0]

@@ -37,43 +37,53 @@ class Reporter:
         """Send the names of large packages that the service's code has imported."""
         self.send("imported", names=[name for name in _LARGE if name in sys.modules])
 
+    def current(self) -> list[str]:
+        """Return the execution of the current thread; of a thread that the code has started, all that run."""
+        execution = CURRENT.get()
+        return list(self.running) if execution is None else [execution]
+
     def log(self, level: str, text: str) -> None:
         """Send lines for the log, with their execution."""
-        execution = CURRENT.get()
-        if execution is None and len(self.running) == 1:
-            execution = next(iter(self.running), None)
+        current = self.current()
+        execution = current[0] if len(current) == 1 else None
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         for line in text.splitlines():
             if line.strip():
                 self.send("log", id=execution, level=level, time=time, text=line[:LONGEST_LINE])
 
 
-class Printed(io.TextIOBase):
-    """A replacement for ``sys.stdout`` or ``sys.stderr`` that sends whole lines to the log."""
+class Printed(io.BufferedIOBase):
+    """The bytes of ``sys.stdout`` or ``sys.stderr``: whole lines are sent to the log.
 
-    def __init__(self, reporter: Reporter, level: str) -> None:
-        self._reporter, self._level = reporter, level
-        self._open: dict[int, str] = {}
+    What a child process or C code writes to the file descriptor itself is logged by the server.
+    """
+
+    def __init__(self, reporter: Reporter, level: str, descriptor: int) -> None:
+        self._reporter, self._level, self._descriptor = reporter, level, descriptor
+        self._open: dict[int, bytes] = {}
 
     def writable(self) -> bool:
         return True
 
-    def write(self, text: str) -> int:
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, content: Any) -> int:
         """Log whole lines, and keep what follows the last line break."""
         thread = threading.get_ident()
         # A progress bar returns to the start of its line: keep its last state.
-        whole, line_break, rest = (self._open.pop(thread, "") + text).rpartition("\n")
+        whole, line_break, rest = (self._open.pop(thread, b"") + bytes(content)).rpartition(b"\n")
         if line_break:
-            lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in whole.split("\n")]
-            self._reporter.log(self._level, "\n".join(lines))
-        rest = rest.rsplit("\r", 1)[-1][-LONGEST_LINE:]
+            lines = [line.rstrip(b"\r").rsplit(b"\r", 1)[-1] for line in whole.split(b"\n")]
+            self._reporter.log(self._level, b"\n".join(lines).decode(errors="replace"))
+        rest = rest.rsplit(b"\r", 1)[-1][-LONGEST_LINE:]
         if rest:
             self._open[thread] = rest
-        return len(text)
+        return len(content)
 
     def finish_line(self) -> None:
         """Log what the current thread has printed without a line break."""
-        self._reporter.log(self._level, self._open.pop(threading.get_ident(), ""))
+        self._reporter.log(self._level, self._open.pop(threading.get_ident(), b"").decode(errors="replace"))
 
 
 class Logged(logging.Handler):
@@ -93,8 +103,9 @@ def take_output() -> Reporter:
     reporter = Reporter(os.fdopen(os.dup(1), "wb"))
     # What libraries and child processes write joins the standard error, which the server logs.
     os.dup2(2, 1)
-    sys.stdout = Printed(reporter, "INFO")
-    sys.stderr = Printed(reporter, "ERROR")
+    text = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "", "write_through": True}
+    sys.stdout = io.TextIOWrapper(Printed(reporter, "INFO", 1), **text)
+    sys.stderr = io.TextIOWrapper(Printed(reporter, "ERROR", 2), **text)
     logging.getLogger().addHandler(Logged(reporter))
     logging.getLogger().setLevel(logging.INFO)
     return reporter

@@ -12,6 +12,7 @@ from typing import Any
 
 import dtlpy as dl
 
+from ..auth import CAUSE_HEADER
 from . import code, values
 from .reporting import CURRENT, Printed, Reporter
 
@@ -67,6 +68,7 @@ class Runner:
         self.service = dl.Service.from_json(setup["service"], dl.client_api)
         self._package = setup["package"]
         self._threads: dict[str, int] = {}
+        _name_sender(reporter)
         codebase = setup["codebase"]
         home = code.fetch(codebase, folder)
         python = code.load(self.module.get("entryPoint"), home, codebase.get("why", ""))
@@ -109,8 +111,8 @@ class Runner:
             self._threads.pop(job["id"], None)
         print(END_LINE)
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, Printed):
-                stream.finish_line()
+            if isinstance(getattr(stream, "buffer", None), Printed):
+                stream.buffer.finish_line()
         self.reporter.running.discard(job["id"])
         CURRENT.set(None)
         self.reporter.report_imports()
@@ -184,6 +186,16 @@ class Runner:
             logger=logging.getLogger("service"),
             sdk=dl,
         )
+
+
+def _name_sender(reporter: Reporter) -> None:
+    """Let requests of the service's code name its execution, as what they do may fire the trigger that started it."""
+    build = dl.client_api._build_request_headers
+
+    def with_sender(headers: dict[str, str] | None = None) -> dict[str, str]:
+        return build(headers) | {CAUSE_HEADER: " ".join(reporter.current())}
+
+    dl.client_api._build_request_headers = with_sender
 
 
 def describe(error: BaseException) -> dict[str, str]:

@@ -141,7 +141,7 @@ class Caller:
             content = answer.read()
         except (OSError, http.client.HTTPException) as error:
             raise Lost from error
-        if self.full and answer.status == 500:
+        if self.full and answer.status == 507:
             raise Full
         assert answer.status == 200, (method, path, answer.status, content)
         self.book.requests += 1

@@ -1,5 +1,6 @@
 """State folders that are damaged, foreign or not ours alone: refused or repaired with a sentence."""
 
+import errno
 import json
 import os
 import random
@@ -14,7 +15,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from platform_client import Client
+from platform_client import Client, Refused
 
 import alhelpers.platform
 from alhelpers.platform import StateUnusable
@@ -365,3 +366,86 @@ def test_a_new_database_is_there_as_a_whole_or_not_at_all(tmp_path, monkeypatch)
     assert not (tmp_path / "platform.sqlite").exists() and len(os.listdir(tmp_path)) == 1
     monkeypatch.undo()
     alhelpers.platform.start(tmp_path).stop()
+
+
+def with_a_file_as(name):
+    def change(folder):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / name).write_text("")
+
+    return change
+
+
+def with_a_lost_link_as(name):
+    def change(folder):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / name).symlink_to("nowhere")
+
+    return change
+
+
+@pytest.mark.parametrize("change", [with_a_file_as, with_a_lost_link_as])
+@pytest.mark.parametrize("name", ["blobs/00", "blobs/ab"])
+def test_a_part_that_cannot_be_written_is_refused(folder, change, name):
+    change(name)(folder)
+    with pytest.raises(StateUnusable, match=f"{name} in it cannot be written"):
+        alhelpers.platform.start(folder)
+
+
+def test_a_folder_that_becomes_read_only_while_the_server_starts_is_no_matter_of_the_port(
+    folder, monkeypatch
+):
+    def fail(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("alhelpers.platform.server.write_private", fail)
+    with pytest.raises(StateUnusable, match="Read-only file system"):
+        alhelpers.platform.start(folder)
+
+
+@pytest.mark.parametrize("number", "ENOSPC EDQUOT EROFS EACCES EIO".split())
+def test_a_disk_that_fails_is_a_507_and_leaves_nothing(folder, monkeypatch, caplog, number):
+    with alhelpers.platform.start(folder) as platform:
+        client = Client(platform.url, platform.token)
+        dataset = client.dataset("other")["id"]
+
+        def fail(*_):
+            raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)))
+
+        with monkeypatch.context() as patch:
+            patch.setattr("alhelpers.platform.store.os.replace", fail)
+            with pytest.raises(Refused, match="the disk of the state folder failed .*try again") as refusal:
+                client.upload(dataset, "/a.bin", b"x")
+        assert refusal.value.status == 507 and os.listdir(folder / "incoming") == []
+        assert client.upload(dataset, "/a.bin", b"x")["filename"] == "/a.bin"
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("size", [10, 1 << 19])
+def test_what_is_in_the_place_of_a_file_is_a_507(folder, caplog, size):
+    with alhelpers.platform.start(folder) as platform:
+        client = Client(platform.url, platform.token)
+        item = client.upload(client.dataset("other")["id"], "/a.bin", b"x" * size)["id"]
+        (blob,) = {row[8] for row in documents(folder) if row[0] == item}
+        path = folder / "blobs" / blob[-2:] / blob
+        path.unlink()
+        path.mkdir()
+        with pytest.raises(Refused, match="Is a directory") as refusal:
+            client.stream(item)
+        assert refusal.value.status == 507 and "Traceback" not in caplog.text
+        path.rmdir()
+
+
+def test_a_database_without_room_is_a_507(folder):
+    with alhelpers.platform.start(folder) as platform:
+        client = Client(platform.url, platform.token)
+        dataset = client.dataset("other")["id"]
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            with pytest.raises(Refused, match="the disk of the state folder failed") as refusal:
+                client.send("PATCH", f"/datasets/{dataset}", {"name": "renamed"})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert refusal.value.status == 507
+        assert client.send("GET", f"/datasets/{dataset}")["name"] == "other"

@@ -252,3 +252,35 @@ def test_the_cookie_keeps_everything_in_the_state_folder(folder):
         assert cookie["login_parameters"][platform.environment]["gate_url"] == platform.url
         assert cookie["cache_configs"]["cache_path"].startswith(str(platform.state_dir))
         json.dumps(cookie)
+
+
+PLACES = "projects datasets items ml/models packages app-registry services executions pipelines compositions"
+
+
+@pytest.mark.parametrize(
+    "place", [*PLACES.split(), "tasks", "triggers", "recipes", "ontologies", "annotations"]
+)
+def test_an_id_that_names_nothing_is_refused_in_one_way(client, place):
+    place = {"tasks": "annotationtasks"}.get(place, place)
+    for offered, status, words in (
+        ("no-id", 400, "'no-id' is not an id of 24 hexadecimal digits"),
+        ("0" * 24, 400 if place == "annotations" else 404, "Check the id, or list what the project holds"),
+    ):
+        with pytest.raises(Refused, match=f"not found: .*{words}") as refusal:
+            client.send("GET", f"/{place}/{offered}")
+        assert refusal.value.status == status
+
+
+@pytest.mark.parametrize("field", ["nodes", "startNodes", "connections"])
+@pytest.mark.parametrize("wrong", ["x", 3, {"a": {}}])
+def test_what_is_no_list_in_a_pipeline_is_told_as_other_errors_of_it(client, field, wrong):
+    body = {"name": "listless", "projectId": client.project(f"{field} {type(wrong).__name__}")["id"]}
+    known = client.send("POST", "/pipelines", body)
+    about = f"'{field}' of the pipeline must be a list, got"
+    for action, method, path, sent in (
+        ("create", "POST", "/pipelines", body | {"name": "other", field: wrong}),
+        ("update", "PATCH", f"/pipelines/{known['id']}", {field: wrong}),
+        ("update", "POST", "/pipelines/validate", known | {field: wrong}),
+    ):
+        with pytest.raises(Refused, match=f"^Invalid input specified, Failed to {action} pipeline: {about}"):
+            client.send(method, path, sent)

@@ -3,7 +3,7 @@ import json
 from ...api import Call, Raw, Route, listed, one
 from ...errors import bad_request
 from ...store import Document, Row
-from ...validation import require
+from ...validation import require, unknown_id
 from ..items import models as items
 from ..items.routes import ITEMS
 from . import models
@@ -46,16 +46,11 @@ def delete(call: Call) -> Document:
 
 
 def _found(call: Call) -> Row:
-    """Return the annotation; if it does not exist, or not in the item or dataset of the path, this is a 400."""
-    annotation_id = call.params["annotation_id"]
-    row = call.store.first("annotations", id=annotation_id)
-    if row is None or any(
-        call.params.get(name, place) != place
-        for name, place in (("item_id", row.parent), ("dataset_id", row.scope))
-    ):
-        raise bad_request(
-            f"annotation not found: {annotation_id!r}. List the item's annotations to see which exist."
-        )
+    """Return the annotation, if it is in the item and the dataset of the path."""
+    row = call.store.row("annotations", call.params["annotation_id"])
+    for name, place in (("item", row.parent), ("dataset", row.scope)):
+        if call.params.get(f"{name}_id", place) != place:
+            raise unknown_id("annotation", row.id)
     return row
 
 

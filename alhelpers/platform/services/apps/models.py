@@ -4,7 +4,7 @@ import re
 
 from ...errors import ApiError, bad_request
 from ...store import Document, Store, created, now
-from ...validation import require
+from ...validation import require, unknown_id
 from ..models import models
 
 # The annotation types of the SDK, and the outputs of models without annotations.
@@ -97,7 +97,7 @@ def by_id(store: Store, dpk_id: str, label: str = "dpk") -> Document:
     for dpk in store.find_all("dpks", order="-id"):
         if dpk["baseId"] == dpk_id:
             return dpk
-    raise ApiError(404, f"{label} not found: {dpk_id!r}. Publish it, or look for it with dl.dpks.list().")
+    raise unknown_id(label, dpk_id)
 
 
 def delete(store: Store, dpk_id: str) -> str:

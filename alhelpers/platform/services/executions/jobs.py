@@ -68,6 +68,7 @@ def record_end(call: Call, message: Document) -> None:
     """Record how an execution ended; a result that comes too late changes nothing."""
     execution = _running(call.store, message["id"])
     if execution is not None:
+        call.store.cause = execution.get("cause")
         fields = {key: message.get(key) for key in ("output", "message", "error")}
         models.finish(call.store, execution, message["status"], **fields)
 
@@ -97,6 +98,12 @@ def run_again(call: Call, execution_ids: list[str], message: str) -> None:
     """Run executions again that lost their worker for another reason."""
     for execution in _open(call.store, execution_ids):
         models.restart(call.store, execution, message)
+
+
+def cause_of(store: Store, execution_ids: list[str]) -> Document | None:
+    """Return which triggers have led to one of some executions, or None if none has."""
+    found = (store.find_one("executions", id=execution_id) or {} for execution_id in execution_ids)
+    return next((execution["cause"] for execution in found if "cause" in execution), None)
 
 
 def _running(store: Store, execution_id: str) -> Document | None:

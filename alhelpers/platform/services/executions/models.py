@@ -67,6 +67,7 @@ def create(
         "toTerminate": False,
         **({"model": {key: ml.get(key) for key in ("modelId", "modelOperation")}} if ml else {}),
         **signed(user),
+        **({"cause": store.cause} if store.cause else {}),
         **fields,
     }
     if pipeline is not None:

@@ -97,12 +97,13 @@ class ItemFiles:
     async def _download(self, request: web.Request) -> web.StreamResponse:
         found = json.loads((await self._on_state(locate, request, None)).text)
         headers = {"Content-Type": found["mimetype"]}
-        if found["size"] > SMALL_FILE:
-            return web.FileResponse(found["path"], headers=headers)
         try:
-            content = Path(found["path"]).read_bytes()
+            with open(found["path"], "rb") as file:
+                content = file.read() if found["size"] <= SMALL_FILE else None
         except FileNotFoundError as error:  # deleted or overwritten since we looked
             raise not_found("the bytes of item", request.match_info["item_id"]) from error
+        if content is None:
+            return web.FileResponse(found["path"], headers=headers)
         return _slice(request, content, headers)
 
 

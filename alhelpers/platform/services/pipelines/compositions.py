@@ -5,9 +5,10 @@ from typing import Any
 
 from ... import dql
 from ...api import Call
-from ...errors import ApiError, not_found
+from ...errors import ApiError
 from ...query import cut
 from ...store import Document
+from ...validation import unknown_id
 from ..services.apps import of_app
 from . import engine, graph, tasks, validation
 
@@ -18,7 +19,7 @@ def get(call: Call) -> Document:
     wanted = call.params["composition_id"]
     for composition in _all(call, wanted):
         return composition
-    raise not_found("composition", wanted)
+    raise unknown_id("composition", wanted)
 
 
 def query(call: Call, body: Document) -> Document:

@@ -39,10 +39,11 @@ def begin(
     trigger_id: str | None = None,
     test: bool = False,
     collect: bool = False,
+    refusal: str | None = None,
 ) -> Document:
     """Start a cycle at a node (by default the root) with its inputs by name; nodes before it stay pending.
 
-    With `collect` a paused pipeline takes it for later.
+    With `collect` a paused pipeline takes it for later. With a `refusal` the cycle fails at once, for this reason.
     """
     if pipeline["status"] != INSTALLED and not collect:
         raise bad_request(
@@ -70,7 +71,10 @@ def begin(
         "held": [],
         "broken": None,
     }
-    _run(store, pipeline, cycle, node, inputs)
+    if refusal:
+        cycle |= {"broken": {"executionId": None, "nodeId": node["id"]}, "errors": [refusal]}
+    else:
+        _run(store, pipeline, cycle, node, inputs)
     _update_status(store, cycle)
     return cycle
 

@@ -39,10 +39,9 @@ def create(store: Store, body: Document, user: str) -> Document:
     validation.check_drawing(pipeline, "create")
     for node in pipeline["nodes"]:
         # A new pipeline loads the data that the exported one had loaded.
-        loading = (node.get("metadata") or {}).get("triggerToPipeline")
-        if isinstance(loading, dict):
-            loading.pop("triggered", None)
-            loading.pop("commandId", None)
+        loading = (node.get("metadata") or {}).get("triggerToPipeline") or {}
+        loading.pop("triggered", None)
+        loading.pop("commandId", None)
     store.put("pipelines", pipeline)
     return pipeline
 
@@ -65,19 +64,19 @@ def update(store: Store, pipeline: Document, body: Document, user: str) -> None:
     changes = {key: value for key, value in body.items() if key not in FIXED and value is not None}
     if "variables" in changes:
         changes["variables"] = checked_variables(store, changes["variables"], pipeline["id"], user)
-    _keep_loaded(pipeline, changes.get("nodes") or [])
     validation.check_drawing(pipeline | changes)
+    _keep_loaded(pipeline, changes.get("nodes") or [])
     store.put("pipelines", merge(pipeline, changes) | {"updatedAt": now(), "updatedBy": user})
 
 
-def _keep_loaded(pipeline: Document, nodes: list[Any]) -> None:
+def _keep_loaded(pipeline: Document, nodes: list[Document]) -> None:
     """Keep the record of what a dataset node has loaded, though the caller's copy of it may be older."""
     for node in nodes:
-        known = graph.node_by_id(pipeline, node.get("id")) if isinstance(node, dict) else None
-        loaded = ((known or {}).get("metadata") or {}).get("triggerToPipeline") or {}
-        metadata = node.get("metadata") if isinstance(node, dict) else None
-        given = metadata.get("triggerToPipeline") if isinstance(metadata, dict) else None
-        if loaded.get("triggered") and isinstance(given, dict):
+        known = graph.node_by_id(pipeline, node["id"]) or {}
+        loaded, given = (
+            (each.get("metadata") or {}).get("triggerToPipeline") or {} for each in (known, node)
+        )
+        if loaded.get("triggered") and given:
             given |= {key: loaded[key] for key in ("triggered", "commandId") if key in loaded}
 
 

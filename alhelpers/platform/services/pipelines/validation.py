@@ -12,6 +12,7 @@ from ..triggers import models as triggers
 from . import graph
 
 # The types of the fields that the platform reads.
+PIPELINE_FIELDS = {"nodes": list, "startNodes": list, "connections": list}
 NODE_FIELDS = {
     **{"inputs": list, "outputs": list, "namespace": dict, "config": dict, "name": str},
     **{"dpkName": str, "appName": str},
@@ -28,6 +29,7 @@ WORDS = {list: "a list", dict: "an object", str: "a text", bool: "true or false"
 def check_drawing(pipeline: Document, action: str = "update") -> None:
     """Check nodes, ports, connections and the start of a pipeline; the errors begin as on the hosted platform."""
     try:
+        _check_fields(pipeline, "the pipeline", PIPELINE_FIELDS)
         _check_nodes(pipeline.get("nodes") or [])
         _check_starts(pipeline)
         for connection in pipeline.get("connections") or []:

@@ -13,6 +13,8 @@ from ...store import Document, Store, now, signed
 from ...validation import merge, require
 
 EVENT, CRON = "Event", "Cron"
+# How often a trigger starts again what has led to it: a ring of pipelines must end.
+MAX_ROUNDS = 50
 ONCE, ALWAYS = "Once", "Always"
 RESOURCES = ("Item", "Dataset", "Annotation", "Task", "Assignment", "ItemStatus", "Model")
 ACTIONS = ("Created", "Updated", "Deleted", "statusChanged", "Clone")
@@ -172,6 +174,26 @@ def may_fire(store: Store, trigger: Document, document_id: str) -> bool:
         return False
     store.put("trigger_log", {"id": store.new_id(), "triggerId": trigger["id"], "entityId": document_id})
     return True
+
+
+def follow(store: Store, trigger: Document) -> str | None:
+    """Note that what follows in the transaction is caused by a trigger; return why it must not, if it is in a ring.
+
+    A cause is where a chain of triggers began, and which are in it.
+    """
+    cause = store.cause or {"origin": store.new_id(), "triggers": []}
+    if trigger["id"] not in cause["triggers"]:
+        store.cause = cause | {"triggers": [*cause["triggers"], trigger["id"]]}
+        return None
+    place = {"triggerId": trigger["id"], "entityId": cause["origin"]}
+    found = store.find_one("trigger_log", **place) or place | {"id": store.new_id(), "rounds": 0}
+    store.put("trigger_log", found | {"rounds": found["rounds"] + 1})
+    if found["rounds"] < MAX_ROUNDS:
+        return None
+    return (
+        f"the trigger {trigger['name']!r} is in a ring: what it starts has fired it {MAX_ROUNDS} times already."
+        " Give it a filter that ends the ring, or let what it starts write elsewhere"
+    )
 
 
 def _schedule_next(trigger: Document, moment: datetime) -> None:

@@ -39,6 +39,7 @@ def on_event(call: Call, event: Event) -> None:
         return
     for resource, action in _names(event):
         for trigger in list(models.listening(call.store, project_id, resource, action)):
+            call.store.cause = event.cause
             try:
                 with call.store.part():
                     if found is None or models.matches(trigger, document):
@@ -124,23 +125,19 @@ def _fire(
             # The event's entity goes to the port of its type, whatever the port is called.
             own = graph.input_of(node, about["resource"]) or about["resource"].lower()
             inputs = {own if name == about["resource"].lower() else name: inputs[name] for name in inputs}
+        options = {"inputs": inputs, "node_id": node_id, "refusal": models.follow(call.store, trigger)}
         # A trigger that stays active while its pipeline is paused collects work for later.
-        engine.begin(
-            call.store,
-            pipeline,
-            call.user,
-            inputs=inputs,
-            node_id=node_id,
-            trigger_id=trigger["id"],
-            collect=True,
-        )
+        engine.begin(call.store, pipeline, call.user, trigger_id=trigger["id"], collect=True, **options)
         return
     service = call.store.find_one("services", id=operation["serviceId"])
     if service is None:
         return  # deleted since
     name, why = operation["functionName"], {"triggerId": trigger["id"], "event": about}
-    project_id = trigger["projectId"]
-    executions.create(call.store, name, inputs, call.user, service=service, project_id=project_id, **why)
+    why |= {"project_id": trigger["projectId"]}
+    refusal = models.follow(call.store, trigger)
+    execution = executions.create(call.store, name, inputs, call.user, service=service, **why)
+    if refusal:
+        executions.finish(call.store, execution, executions.FAILED, message=refusal)
 
 
 def fire(call: Call, trigger_id: str) -> None:

@@ -1,5 +1,6 @@
 """A service for the tests of executions: a function for each thing that may happen."""
 
+import faulthandler
 import logging
 import os
 import subprocess
@@ -85,4 +86,7 @@ class ServiceRunner(dl.BaseServiceRunner):
         os.write(1, b"below python\n")
         print("no line break", end="")
         sys.stderr.write("an error line\n")
+        sys.stdout.buffer.write("bytes \N{SNOWMAN} of a line\n".encode())
+        faulthandler.enable()
+        subprocess.run([sys.executable, "-c", "print('a child')"], stdout=sys.stdout, check=True)
         return {"cwd": os.getcwd(), "argv": sys.argv, "environ": dict(os.environ)}
