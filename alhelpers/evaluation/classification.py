@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -151,7 +152,8 @@ def top1_average_precision(
     """
     model = Classifications(labels, keys(predicted, "predicted", "predicted"), confidence)
     outcomes = model._outcomes
-    return evaluate_hits(outcomes.truth, outcomes.found, outcomes.score, model._right)
+    found = evaluate_hits(outcomes.truth, outcomes.found, outcomes.score, model._right)
+    return replace(found, warnings=(*outcomes.warnings, *found.warnings))
 
 
 def accuracy(labels: Sequence[Hashable] | np.ndarray, predicted: Sequence[Hashable] | np.ndarray) -> float:
