@@ -193,7 +193,7 @@ def plain_calibration_error(confidence, right, bins):
     return error
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     rows=st.lists(
         st.tuples(st.integers(0, 20).map(lambda twentieth: twentieth / 20) | st.floats(0, 1), st.booleans()),

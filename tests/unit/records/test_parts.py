@@ -145,7 +145,7 @@ def test_a_limit_reads_no_more_parts_than_it_takes(forms, tmp_path):
 TEXTS = st.text(st.sampled_from("ab\0é€"), max_size=20)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.one_of(
         st.lists(st.lists(TEXTS, max_size=6), max_size=4),
