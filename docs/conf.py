@@ -1,5 +1,8 @@
 """How Sphinx makes the site of what docs/build_site.py collects: nothing is run, nothing is loaded from the network."""
 
+import inspect
+from typing import Any
+
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -35,6 +38,8 @@ autodoc_preserve_defaults = True
 autodoc_default_options = {"members": True, "exclude-members": "model_config"}
 numpydoc_show_class_members = False
 
+highlight_language = "none"
+
 html_theme = "furo"
 html_title = project
 html_static_path = ["site.css"]
@@ -60,6 +65,12 @@ def _formula(translator: HTML5Translator, node: nodes.math | nodes.math_block) -
     raise nodes.SkipNode
 
 
+def _is_said_already(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
+    """Skip the fields of named tuples: the docstring of the class describes them."""
+    return True if str(inspect.getdoc(member)).startswith("Alias for field number") else None
+
+
 def setup(app: Sphinx) -> None:
-    """Add the renderer of formulas."""
+    """Add the renderer of formulas, and what autodoc leaves out."""
+    app.connect("autodoc-skip-member", _is_said_already)
     app.add_html_math_renderer("mathml", (_formula, None), (_formula, None))

@@ -94,7 +94,7 @@ ROWS = {
 
 HEAD = """# Methods
 
-Each strategy answers a weakness of another; read the first column downwards. Begin with `margin`, or with `typicality`
+Each strategy answers a weakness of another; read the table downwards. Begin with `margin`, or with `typicality`
 while there are hardly any labels, and always run `random` beside it.
 [6. Mine the pool](../notebooks/06_mine_pool.ipynb) shows what each picks, and
 [11. Compare strategies](../notebooks/11_compare_strategies.ipynb) measures them. `mining.combine` puts them behind or
@@ -102,16 +102,16 @@ beside each other.
 
 This page is generated from the code by `python docs/write_methods.py`.
 
-| strategy | answers this weakness | needs | cost grows with | ms | fails | source |
-|---|---|---|---|---:|---|---|
+| strategy | answers this weakness | needs | costs | fails | source |
+|---|---|---|---|---|---|
 """
 
 NOTES = """
-*Needs*: fields of the [records](glossary.md#record); one of those that "or" connects is enough. *Cost*: N records in
-the pool, M in the [reference](glossary.md#reference), C classes, T [passes](glossary.md#pass), K
-[members](glossary.md#member), D numbers in an [embedding](glossary.md#embedding), B picks. *ms*: milliseconds of one
-core for 100 picks out of N = 20,000 with M = 1,000, C = T = K = 10 and D = 64, as
-`python tests/benchmarks/bench_mining.py` prints it; training and predicting are not in it.
+*Needs*: fields of the [records](glossary.md#record); one of those that "or" connects is enough. *Costs*: what the time
+grows with, of N records in the pool, M in the [reference](glossary.md#reference), C classes, T
+[passes](glossary.md#pass), K [members](glossary.md#member), D numbers in an [embedding](glossary.md#embedding) and B
+picks; and the milliseconds of one core for 100 picks out of N = 20,000 with M = 1,000, C = T = K = 10 and D = 64, as
+`python tests/benchmarks/bench_mining.py` prints them, without training and predicting.
 """
 
 
@@ -146,7 +146,8 @@ def page() -> str:
     rows, sections = [], []
     for name in STRATEGIES:
         answers, cost, milliseconds, source = ROWS[name]
-        cells = [f"[{name}](#{name})", answers, needs(name), cost, milliseconds, fails(name), source]
+        costs = f"{cost}; {milliseconds} ms"
+        cells = [f"[{name}](#{name})", answers, needs(name), costs, fails(name), source]
         rows.append(f"| {' | '.join(cells)} |\n")
         sections.append(f"\n## {name}\n\n{text_of(name)}\n")
     return "".join([HEAD, *rows, NOTES, *sections])
