@@ -22,6 +22,7 @@ DOCUMENTS = ("tags", "metadata")
 #: The prefix of the column of a named layer's embeddings.
 LAYER = "embeddings:"
 
+#: The columns of records, but those of named layers.
 COLUMNS = (
     "id",
     "split",
@@ -46,6 +47,7 @@ _MAX_LISTED = 10
 #: The types of a path of Parquet files.
 PATHS = (str, Path)
 
+#: The forms in which functions take records.
 Records = Union[Sequence[Mapping[str, Any]], pa.Table, str, Path, "Query"]
 
 

@@ -31,6 +31,7 @@ HEAVY = "IPython PIL aiohttp dask distributed dtlpy joblib jsonschema pandas skl
 #: What ./run installs for each command.
 OF_COMMANDS = {
     "tutorial": "notebooks",
+    "docs": "docs",
     "sweep": "notebooks",
     "test": "test",
     "lab": "lab",
@@ -440,7 +441,9 @@ def test_the_map_has_every_module_in_this_order():
     assert [row for row in rows if row in ROOMS or row == "_moved"] == list(ROOMS)
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md", "docs/methods.md"]
+)
 def test_files_that_documents_name_are_there(name):
     text = (ROOT / name).read_text()
     links = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
