@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import enum
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -143,24 +143,24 @@ class LabellingTask:
         """
         definitions = self._definitions(answer)
         status = "discard" if answer is Discard.DISCARD else "completed"
+        written: list[str] = []
         with _as_task_errors():
             item = self.dataset.items.get(item_id=item_id)
             before = self._ground_truth(item_id)
-            written = []
-            if definitions:
-                given = [
-                    dl.Annotation.new(item=item, annotation_definition=definition)
-                    for definition in definitions
-                ]
-                written = [annotation.id for annotation in item.annotations.upload(given)]
-            item.update_status(status, **self._place)
+            try:
+                if definitions:
+                    given = [dl.Annotation.new(item=item, annotation_definition=each) for each in definitions]
+                    written = [annotation.id for annotation in item.annotations.upload(given)]
+                item.update_status(status, **self._place)
+            except (dl.exceptions.ExceptionMain, OSError):
+                self._delete(written)  # or the next try would write them twice
+                raise
         return Receipt(status, frozenset(written), before)
 
     def erase(self, item_id: str, receipt: Receipt) -> None:
         """Take an answer back; the item stays answered if another person has annotated it since."""
-        with _as_task_errors():
-            for annotation_id in receipt.written:
-                self.dataset.annotations.delete(annotation_id=annotation_id)
+        with _as_task_errors(), suppress(dl.exceptions.NotFound):  # deleted elsewhere
+            self._delete(receipt.written)
             if not self._ground_truth(item_id) - receipt.before:
                 item = self.dataset.items.get(item_id=item_id)
                 item.update_status(receipt.status, clear=True, **self._place)
@@ -198,6 +198,11 @@ class LabellingTask:
             dl.Box(label=box.label, left=box.left, top=box.top, right=box.right, bottom=box.bottom)
             for box in answer
         ]
+
+    def _delete(self, annotation_ids: Iterable[str]) -> None:
+        for annotation_id in annotation_ids:
+            with suppress(dl.exceptions.NotFound):
+                self.dataset.annotations.delete(annotation_id=annotation_id)
 
     def _ground_truth(self, item_id: str) -> frozenset[str]:
         found = ground_truth_of(self.dataset, [item_id], KINDS[self.kind])
@@ -244,7 +249,8 @@ def _suggestion(predictions: Sequence[dl.Annotation]) -> str:
     if not predictions:
         return ""
     if predictions[0].type == "box":
-        return f"the model suggests {len(predictions)} boxes"
+        count = len(predictions)
+        return f"the model suggests {count} box{'es' * (count > 1)}"
     best = max(predictions, key=lambda each: confidence_of(each.metadata) or 0)
     confidence = confidence_of(best.metadata)
     return f"the model suggests {best.label}" + ("" if confidence is None else f" ({confidence:.0%})")
@@ -254,5 +260,5 @@ def _suggestion(predictions: Sequence[dl.Annotation]) -> str:
 def _as_task_errors() -> Iterator[None]:
     try:
         yield
-    except (dl.exceptions.PlatformException, OSError) as error:
+    except (dl.exceptions.ExceptionMain, OSError) as error:
         raise TaskError(f"the platform did not do it: {getattr(error, 'message', error)}") from error

@@ -46,6 +46,9 @@ class LabellingQueue:
         self.total = total
         self._pass_over_closed()
 
+    def __repr__(self) -> str:
+        return f"LabellingQueue({self.done} of {self.total} done)"
+
     @property
     def current(self) -> str | None:
         """Id of the item to label now; None if none is left."""

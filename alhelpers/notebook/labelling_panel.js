@@ -30,7 +30,7 @@ function render({ model, el }) {
   const actions = add(el, "div", "buttons");
   const message = add(el, "div", "message");
   message.setAttribute("role", "status");
-  add(el, "div", "hint", "Click into the panel, then press the keys on the buttons.");
+  add(el, "div", "hint", model.get("hint"));
   let root = null;
 
   function press(button) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import string
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ from alhelpers.notebook.labelling import LabellingQueue
 
 #: Keys that are no class: undo, skip, discard.
 ACTIONS = {"undo": "u", "skip": "s", "discard": "d"}
+_HINT = "Click into the panel, then press the keys on the buttons."
+_BOX_HINT = (
+    "Draw a box with the mouse; drag it to move it, × deletes it. Digits choose the class of the next one; a click on"
+    " a box's class sets it to the chosen one. Enter saves."
+)
 _KEYS = "1234567890" + "".join(sorted(set(string.ascii_lowercase) - set(ACTIONS.values())))
 
 
@@ -33,6 +39,7 @@ class _Buttons(anywidget.AnyWidget):
     _esm = Path(__file__).with_name("labelling_panel.js")
     #: For each button what it does, its text and its key.
     buttons = traitlets.List().tag(sync=True)
+    hint = traitlets.Unicode().tag(sync=True)
     #: All that changes with an item, in one message: nobody labels an image by the key meant for the one before.
     state = traitlets.Dict().tag(sync=True)
 
@@ -57,7 +64,7 @@ class LabellingPanel:
         self._queue, self._task = queue, task
         self._scale = 1
         self._boxes = _box_widget(task.class_names) if task.kind == "detection" else None
-        self._panel = _Buttons(buttons=_buttons(task))
+        self._panel = _Buttons(buttons=_buttons(task), hint=_HINT if self._boxes is None else _BOX_HINT)
         self._panel.on_msg(self._pressed)
         self.widget = ipywidgets.VBox([self._panel] if self._boxes is None else [self._panel, self._boxes])
         self.widget.add_class("alhelpers-labelling")
@@ -153,6 +160,8 @@ def _buttons(task: LabellingTask) -> list[dict[str, str]]:
 
 
 def _box_widget(class_names: Sequence[str]) -> Any:
-    from jupyter_bbox_widget import BBoxWidget
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # its traits are declared in an old way
+        from jupyter_bbox_widget import BBoxWidget
 
     return BBoxWidget(classes=list(class_names), hide_buttons=True)

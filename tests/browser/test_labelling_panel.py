@@ -27,11 +27,12 @@ def make_task(project, tmp_path):
     """Make a task of a few grey images."""
 
     def make(count, labels):
-        dataset = project.datasets.create("images", labels=labels)
+        dataset = project.datasets.create("images")
+        dataset.add_labels(labels)
         for number in range(count):
             pixels = np.full((8, 8), 40 * number, np.uint8)
             Image.fromarray(pixels).save(tmp_path / f"{number}.png")
-        dataset.items.upload(f"{tmp_path}/*.png", raise_on_error=True)
+        dataset.items.upload(f"{tmp_path}/*", raise_on_error=True)
         return dataset.tasks.create(task_name="label", assignee_ids=["ann@example.com"])
 
     return make
@@ -83,25 +84,33 @@ def test_five_images_are_labelled_by_key(lab, page, platform, dl, make_task):
     assert dl.tasks.get(task_id=task.id).status == "completed"
 
 
-def test_a_box_is_drawn_by_mouse(lab, page, platform, make_task):
+def drag(page, corner, start, end):
+    """Press at a place of the image, in image pixels, and release at another."""
+    (x, y), (to_x, to_y) = ((corner["x"] + 40 * a, corner["y"] + 40 * b) for a, b in (start, end))
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move((x + to_x) / 2, (y + to_y) / 2)
+    page.mouse.move(to_x, to_y)
+    page.mouse.up()
+
+
+def test_boxes_are_drawn_moved_and_deleted(lab, page, platform, make_task):
     from alhelpers.dataloop.labelling import read_answers
 
     task = make_task(2, ["cat", "dog"])
     panel = show_panel(lab, page, platform, task, kind="detection")
     panel.locator("svg").wait_for()
-    panel.get_by_text("dog").click()
     corner = panel.locator("svg").first.bounding_box()
-    page.mouse.move(corner["x"] + 80, corner["y"] + 40)
-    page.mouse.down()
-    page.mouse.move(corner["x"] + 160, corner["y"] + 120)
-    page.mouse.move(corner["x"] + 240, corner["y"] + 200)
-    page.mouse.up()
+    drag(page, corner, (5, 1), (7, 3))
+    page.keyboard.press("Delete")
+    panel.get_by_text("dog").click()
+    drag(page, corner, (2, 1), (6, 5))
+    drag(page, corner, (4, 3), (5, 4))
     page.keyboard.press("Enter")
     shows(panel, "1 of 2")
-    (boxes,) = read_answers(task, "detection").values()
-    (box,) = boxes
+    ((box,),) = read_answers(task, "detection").values()
     assert box.label == "dog"
-    assert np.allclose(box[1:], (2, 1, 6, 5), atol=0.2)
+    assert np.allclose(box[1:], (3, 2, 7, 6), atol=0.3)
     page.keyboard.press("Enter")
     panel.get_by_text("All done").wait_for()
     assert sorted(map(len, read_answers(task, "detection").values())) == [0, 1]

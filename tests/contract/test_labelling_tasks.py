@@ -131,7 +131,9 @@ def test_boxes_are_written_and_read(dl, task):
 def test_what_cannot_be_is_named(dl, project, dataset, task):
     with pytest.raises(ValueError, match="kind is 'masks': it must be classification or detection"):
         label_task(task, kind="masks", oracle=lambda item: "cat")
-    with pytest.raises(ValueError, match="annotator 'eve' has no items in task 'label': it must be one of ann"):
+    with pytest.raises(
+        ValueError, match="annotator 'eve' has no items in task 'label': it must be one of ann"
+    ):
         label_task(task, annotator="eve", oracle=lambda item: "cat")
     with pytest.raises(ValueError, match="the label is 'bird': it must be one of cat, dog"):
         label_task(task, oracle=lambda item: "bird")
@@ -167,3 +169,73 @@ def test_a_panel_shows_answers_and_goes_on(dl, task):
     _, state = press("undo")
     assert state["progress"] == "3 of 4" and state["item"] is not None
     assert list(statuses(task).values()).count("discard") == 1
+
+
+def test_every_class_has_a_key_that_does_nothing_else(dl):
+    from alhelpers.notebook.labelling_panel import ACTIONS, keys_of
+
+    assert keys_of("0123456789") == list("0123456789")
+    assert keys_of(["s", "t"]) == ["1", "2"], "s skips"
+    assert keys_of(["cat", "dog"]) == ["1", "2"]
+    many = keys_of([f"class {number}" for number in range(40)])
+    used = [key for key in many if key]
+    assert len(many) == 40 and len(used) == len(set(used)) == 33
+    assert not set(used) & set(ACTIONS.values())
+
+
+def test_the_panel_of_boxes_starts_with_the_suggestions(dl, task):
+    from alhelpers.dataloop.labelling import Box, LabellingTask, read_answers
+    from alhelpers.notebook.labelling_panel import LabellingPanel
+
+    store = LabellingTask(task, "detection")
+    first = store.items()[0]
+    builder = first.annotations.builder()
+    box = dl.Box(left=1, top=2, right=3, bottom=6, label="cat")
+    builder.add(annotation_definition=box, model_info={"name": "m", "confidence": 0.9})
+    first.annotations.upload(builder)
+    panel = LabellingPanel(label_task(task, kind="detection", oracle=lambda item: None), store)
+    assert panel._panel.state["suggestion"] == "the model suggests 1 box"
+    assert panel._boxes.bboxes == [{"x": 40, "y": 80, "width": 80, "height": 160, "label": "cat"}]
+    panel._pressed(None, {"do": "save", "item": first.id}, [])
+    assert read_answers(task, "detection") == {first.id: [Box("cat", 1, 2, 3, 6)]}
+    assert panel._boxes.bboxes == []
+
+
+def test_a_panel_that_loses_the_platform_says_so_and_goes_on(dl, task):
+    from alhelpers.dataloop.labelling import LabellingTask
+    from alhelpers.notebook.labelling_panel import LabellingPanel
+
+    store = LabellingTask(task)
+    panel = LabellingPanel(label_task(task, oracle=lambda item: None), store)
+    item_id = panel._panel.state["item"]
+    token = dl.client_api.token
+    press = {"do": "label", "label": "cat", "item": item_id}
+    try:
+        dl.client_api.token = token[:-4] + "xxxx"
+        panel._pressed(None, press, [])
+    finally:
+        dl.client_api.token = token
+    assert panel._panel.state["item"] == item_id and "Press again" in panel._panel.state["message"]
+    assert set(statuses(task).values()) == {None}
+    panel._pressed(None, press, [])
+    assert panel._panel.state["progress"] == "1 of 4"
+
+
+def test_an_answer_without_its_status_leaves_no_annotation(dl, dataset, task):
+    from alhelpers.dataloop.labelling import LabellingTask, TaskError
+
+    store = LabellingTask(task)
+    item = store.items()[0]
+    dl.tasks.get(task_id=task.id).delete()
+    with pytest.raises(TaskError, match="the platform did not do it"):
+        store.write(item.id, "cat")
+    assert len(item.annotations.list()) == 0
+
+
+def test_undo_of_what_was_deleted_elsewhere_passes_over_it(dl, dataset, task):
+    queue = label_task(task, oracle=lambda item: None)
+    item_id = queue.current
+    queue.answer("cat")
+    dataset.items.delete(item_id=item_id)
+    assert queue.undo()
+    assert queue.current not in (None, item_id)
