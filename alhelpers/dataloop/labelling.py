@@ -160,8 +160,9 @@ class LabellingTask:
     def erase(self, item_id: str, receipt: Receipt) -> None:
         """Take an answer back; the item stays answered if another person has annotated it since."""
         with _as_task_errors(), suppress(dl.exceptions.NotFound):  # deleted elsewhere
-            self._delete(receipt.written)
-            if not self._ground_truth(item_id) - receipt.before:
+            there = self._ground_truth(item_id)
+            self._delete(receipt.written & there)
+            if not there - receipt.written - receipt.before:
                 item = self.dataset.items.get(item_id=item_id)
                 item.update_status(receipt.status, clear=True, **self._place)
 
@@ -201,8 +202,7 @@ class LabellingTask:
 
     def _delete(self, annotation_ids: Iterable[str]) -> None:
         for annotation_id in annotation_ids:
-            with suppress(dl.exceptions.NotFound):
-                self.dataset.annotations.delete(annotation_id=annotation_id)
+            self.dataset.annotations.delete(annotation_id=annotation_id)
 
     def _ground_truth(self, item_id: str) -> frozenset[str]:
         found = ground_truth_of(self.dataset, [item_id], KINDS[self.kind])

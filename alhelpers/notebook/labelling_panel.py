@@ -14,7 +14,7 @@ import ipywidgets
 import traitlets
 
 from alhelpers.dataloop.labelling import Box, Discard, LabellingTask, Picture, TaskError
-from alhelpers.notebook.labelling import LabellingQueue
+from alhelpers.notebook.labelling_queue import LabellingQueue
 
 #: Keys that are no class: undo, skip, discard.
 ACTIONS = {"undo": "u", "skip": "s", "discard": "d"}

@@ -9,7 +9,6 @@ from PIL import Image
 CONNECT = """
 from alhelpers import notebook
 dl = notebook.connect(project={project!r}, state_dir={state!r})
-from alhelpers.notebook.labelling import label_task
 """
 
 
@@ -41,7 +40,7 @@ def make_task(project, tmp_path):
 def show_panel(lab, page, platform, task, *, kind):
     """Write a notebook that shows the panel of a task, open it and run it."""
     connect = CONNECT.format(project=task.project.name, state=str(platform.state_dir))
-    show = f"queue = label_task(dl.tasks.get(task_id={task.id!r}), kind={kind!r})"
+    show = f"queue = notebook.label_task(dl.tasks.get(task_id={task.id!r}), kind={kind!r})"
     document = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in (connect, show)])
     document.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     nbformat.write(document, lab.folder / f"{kind}.ipynb")

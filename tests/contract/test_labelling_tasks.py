@@ -7,7 +7,7 @@ import pytest
 from helpers_tasks import ANN, BOB, make
 from PIL import Image
 
-from alhelpers.notebook.labelling import label_task
+from alhelpers.notebook import label_task
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alhelpers.notebook.labelling import LabellingQueue
+from alhelpers.notebook.labelling_queue import LabellingQueue
 
 
 class Memory:
