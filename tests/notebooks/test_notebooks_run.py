@@ -119,6 +119,16 @@ def check_pipeline(recorded, parameters):
     assert recorded["mined_scores"] == sorted(recorded["mined_scores"], reverse=True)
 
 
+def check_labelling(recorded, parameters):
+    # The noisy labeller errs on a tenth of the picks, and the task holds all that it said.
+    assert (recorded["labelled"], recorded["wrong_labels"]) == (20, 2)
+    accuracy = recorded["accuracy"]
+    assert recorded["start_accuracy"] < accuracy["labeller"] < accuracy["oracle"]
+    assert accuracy["chance"] < accuracy["oracle"]
+    assert recorded["accuracy_by_margin"] < accuracy["oracle"]
+    assert recorded["start_classes"] < recorded["pick_classes"] <= 10
+
+
 def check_comparison(recorded, parameters):
     entries = ["random", *parameters["contenders"]]
     rows = list(zip(recorded["labels"], recorded["strategy"], recorded["race_seed"], strict=True))
@@ -136,6 +146,7 @@ CHECKS = {
     "06_mine_pool": check_mine,
     "07_run_active_learning": check_loop,
     "08_run_the_pipeline": check_pipeline,
+    "10_label_it_yourself": check_labelling,
     "11_compare_strategies": check_comparison,
 }
 

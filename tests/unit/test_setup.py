@@ -61,7 +61,7 @@ ROOMS = {
     "runs": "IPython PIL distributed filelock ipykernel jupyter_client nbclient nbformat pandas papermill"
     " psutil pyarrow",
     "dataloop": "PIL dtlpy numpy pandas pyarrow pydantic torch",
-    "notebook": "IPython dtlpy ipywidgets matplotlib numpy",
+    "notebook": "IPython anywidget dtlpy ipywidgets jupyter_bbox_widget matplotlib numpy traitlets",
     "cli": "distributed filelock pyarrow tqdm",
 }
 
