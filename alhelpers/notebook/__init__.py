@@ -1,4 +1,4 @@
-"""What a notebook's cells call: connect, show, progress, record, plots, label_task, and the checks of its parameters."""
+"""What a notebook's cells call: connect, show, progress, record, plots, label_task, check_parameters."""
 
 from alhelpers.notebook import plots
 from alhelpers.notebook.checks import check_parameters
