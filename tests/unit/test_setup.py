@@ -60,7 +60,7 @@ ROOMS = {
     "runs": "IPython distributed filelock ipykernel jupyter_client nbclient nbconvert nbformat pandas papermill psutil"
     " pyarrow",
     "dataloop": "PIL dtlpy numpy pandas pyarrow pydantic torch",
-    "notebook": "IPython dtlpy ipywidgets matplotlib numpy",
+    "notebook": "IPython dtlpy ipywidgets matplotlib numpy psutil",
     "cli": "distributed filelock pyarrow tqdm",
 }
 
