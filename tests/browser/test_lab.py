@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOK = Path("notebooks/00_start_here.ipynb")
 TOKEN = "of-the-test"
 #: In milliseconds, for slow machines.
-LONG = 90_000
+LONG = 180_000
 
 
 @pytest.fixture(scope="module")
