@@ -4,6 +4,17 @@ from alhelpers.notebook import plots
 from alhelpers.notebook.checks import check_parameters
 from alhelpers.notebook.connection import connect
 from alhelpers.notebook.display import image_grid, progress, record, show
+from alhelpers.notebook.environment import check_environment
 from alhelpers.notebook.labelling import label_task
 
-__all__ = ["check_parameters", "connect", "image_grid", "label_task", "plots", "progress", "record", "show"]
+__all__ = [
+    "check_environment",
+    "check_parameters",
+    "connect",
+    "image_grid",
+    "label_task",
+    "plots",
+    "progress",
+    "record",
+    "show",
+]

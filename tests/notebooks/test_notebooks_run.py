@@ -25,6 +25,14 @@ def processes():
         yield running
 
 
+def check_start(recorded, parameters):
+    assert recorded["missing"] == [] and recorded["alike"] is True
+    # The mean of six draws is ahead in 997 of 1,000 such means.
+    assert recorded["mean_few"]["margin"] > recorded["mean_few"]["random"] > 0.6
+    assert recorded["circles"]["margin"] > recorded["circles"]["random"]
+    assert 0 < recorded["gain"]["error"] < 0.1
+
+
 def check_split(recorded, parameters):
     subsets = recorded["subsets"]
     assert sum(subsets.values()) == recorded["items"] == parameters["items"]
@@ -138,6 +146,7 @@ def check_comparison(recorded, parameters):
 
 
 CHECKS = {
+    "00_start_here": check_start,
     "01_split_data": check_split,
     "02_clone_model": check_clone,
     "03_train_with_mc_dropout": check_mc_dropout,
