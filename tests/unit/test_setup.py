@@ -58,10 +58,10 @@ ROOMS = {
     "learners": "numpy pyarrow sklearn torch",
     "loop": "matplotlib numpy pandas scipy sklearn torch",
     "platform": "PIL aiohttp cronsim dtlpy filelock jinja2 jwt multipart psutil",
-    "runs": "IPython PIL distributed filelock ipykernel jupyter_client nbclient nbconvert nbformat pandas papermill"
+    "runs": "IPython PIL distributed filelock ipykernel jupyter_client nbclient nbformat pandas papermill"
     " psutil pyarrow",
     "dataloop": "PIL dtlpy numpy pandas pyarrow pydantic torch",
-    "notebook": "IPython dtlpy ipywidgets matplotlib numpy",
+    "notebook": "IPython anywidget dtlpy ipywidgets jupyter_bbox_widget matplotlib numpy psutil traitlets",
     "cli": "distributed filelock pyarrow tqdm",
 }
 
