@@ -46,6 +46,8 @@ class Setting:
 
 _MNIST: Mapping[str, Any] = {
     "dataset": "mnist-whole",
+    "cold_start": "typicality",
+    "learning_rate": 6e-3,
     "validation_images": 5000,
     "pool_images": 10_000,
     "candidates": 4000,
@@ -99,6 +101,8 @@ SETTINGS = (
         "the test set have had a say in it; longer training helps chance more than the contender.",
         {
             "dataset": "digits",
+            "cold_start": "typicality",
+            "learning_rate": 6e-3,
             "contenders": [_CONTENDER],
             "seeds": 5,
             "steps": 150,

@@ -32,6 +32,9 @@ SMALL = {
     "chance_draws": 3,
 }
 
+#: Where a notebook needs others: each item of the pipelines takes several requests.
+SMALL_OF = {"08_run_the_pipeline": {"dataset": "digits", "pool_items": 40}}
+
 
 def read(path):
     return nbformat.read(str(path), as_version=4)

@@ -6,7 +6,7 @@ import re
 import shutil
 
 import pytest
-from helpers_notebooks import NAMES, NOTEBOOKS, SMALL, code_cells, read
+from helpers_notebooks import NAMES, NOTEBOOKS, SMALL, SMALL_OF, code_cells, read
 
 from alhelpers import mining
 from alhelpers.data.splitting import whole_counts
@@ -117,18 +117,21 @@ def check_pipeline(recorded, parameters):
         "Evaluate: Base Model",
         "Compare Models",
     ]
-    updates = [row["action"] == "update model" for row in (recorded["first"], *recorded["rounds"][1:])]
-    assert recorded["executions"] == whole + ["Update Variables"] * updates[0]
-    assert updates[0] == (recorded["first"]["new"] > recorded["first"]["previous"])
-    assert [row["labels bought"] for row in recorded["rounds"]] == [
-        number * parameters["round_size"] for number in range(parameters["rounds"] + 1)
+    updates = recorded["first"]["action"] == "update model"
+    assert recorded["executions"] == whole + ["Update Variables"] * updates
+    rounds = recorded["rounds_of_mining"]
+    assert [row["labels bought"] for row in rounds] == [
+        number * parameters["round_size"] for number in range(1, parameters["rounds"] + 1)
     ]
-    best = [row["best model"] for row in recorded["rounds"]]
-    assert [one != other for one, other in itertools.pairwise(best)] == updates[1:]
+    for row in (recorded["first"], *rounds):
+        assert (row["action"] == "update model") == (row["new"] > row["previous"])
+    assert sum(row["action"] == "update model" for row in rounds) == recorded["moves"]
     # The first model is right for three of four: to be right for two of twelve or fewer happens once in 26,000 runs.
     assert recorded["suggestions_right"] > 2 * CHANCE
     assert len(recorded["mined_scores"]) == parameters["round_size"]
     assert recorded["mined_scores"] == sorted(recorded["mined_scores"], reverse=True)
+    assert all(rate > 4 * CHANCE for rate in recorded["accuracy"].values())
+    assert recorded["answer"] == "wait" and recorded["newly_labelled"] == 0
 
 
 def check_labelling(recorded, parameters):
@@ -147,6 +150,10 @@ def check_comparison(recorded, parameters):
     assert rows == list(itertools.product([20, 40], entries, range(parameters["seeds"])))
     assert all(accuracy > 2 * CHANCE for accuracy in recorded["accuracy"])
     assert set(recorded["labels_to_target"]) == set(recorded["area"]) == set(entries)
+    first = dict(zip(rows, recorded["accuracy"], strict=True))
+    for seed in range(parameters["seeds"]):
+        assert len({first[20, name, seed] for name in entries}) == 1, "all of a seed begin with the same labels"
+    assert list(recorded["wins_by"]) == ["2"]
 
 
 CHECKS = {
@@ -181,7 +188,7 @@ def names_of_parameters(notebooks):
 
 
 def parameters_for(name, changes):
-    wanted = SMALL | changes
+    wanted = SMALL | SMALL_OF.get(name, {}) | changes
     return {key: wanted[key] for key in names_of_parameters([name]) & wanted.keys()}
 
 
