@@ -32,6 +32,12 @@ SMALL = {
     "chance_draws": 3,
 }
 
+#: For single notebooks.
+SMALL_OF = {
+    "03_train_with_mc_dropout": {"dataset": "digits"},
+    "04_train_committee": {"dataset": "digits"},
+}
+
 
 def read(path):
     return nbformat.read(str(path), as_version=4)
