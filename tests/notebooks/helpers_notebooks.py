@@ -32,8 +32,12 @@ SMALL = {
     "chance_draws": 3,
 }
 
-#: Where a notebook needs others: each item of the pipelines takes several requests.
-SMALL_OF = {"08_run_the_pipeline": {"dataset": "digits", "pool_items": 40}}
+#: Where a notebook needs others; each item of the pipelines takes several requests.
+SMALL_OF = {
+    "03_train_with_mc_dropout": {"dataset": "digits"},
+    "04_train_committee": {"dataset": "digits"},
+    "08_run_the_pipeline": {"dataset": "digits", "pool_items": 40},
+}
 
 
 def read(path):

@@ -56,15 +56,25 @@ def check_clone(recorded, parameters):
 def check_mc_dropout(recorded, parameters):
     assert recorded["accuracy"] > 5 * CHANCE
     assert all(area > 0.5 for area in recorded["finds_errors"].values())
-    assert recorded["agreement"]["2"] < recorded["agreement"]["50"] <= 1
+    # A fifth of the images holds more than a fifth of the mistakes, whatever orders them by doubt.
+    assert all(share > 0.2 for share in recorded["mistakes_in_a_fifth"].values())
+    assert recorded["agreement"]["2"] < recorded["agreement"]["100"] <= 1
+    assert recorded["company"]["all in training mode, sorted"] < recorded["company"]["dropout alone"]
+    assert recorded["sure_passes"]["sure"] == 1 and recorded["sure_passes"]["torn"] < 1
+    assert recorded["same_if_all_train"] and recorded["refused"]
+    assert recorded["labels"]["base"] < recorded["labels"]["clone"] < recorded["labels"]["whole pool"]
     assert "_" in recorded["model"]
 
 
 def check_committee(recorded, parameters):
-    assert recorded["mean_disjoint_accuracy"] < recorded["mean_member_accuracy"]
+    ways = recorded["ways"]
+    assert min(ways["a member"], key=ways["a member"].get) == "disjoint"
     # The committee's mean vote is at least about as good as its average member.
-    assert recorded["committee_accuracy"] >= recorded["mean_member_accuracy"] - 0.01
-    assert recorded["finds_errors"]["consensus_kl"] > 0.5
+    assert recorded["committee_accuracy"] >= recorded["member"]["mean"] - 0.01
+    assert recorded["right_where"]["they agree"] > recorded["right_where"]["they do not"]
+    assert recorded["finds_errors"]["consensus KL"] > 0.5
+    assert len(recorded["by_size"]) == parameters["members"]
+    assert recorded["mistakes"]["unanimous"] <= recorded["mistakes"]["all"]
 
 
 def check_compare(recorded, parameters):
