@@ -162,8 +162,32 @@ def check_comparison(recorded, parameters):
     assert set(recorded["labels_to_target"]) == set(recorded["area"]) == set(entries)
     first = dict(zip(rows, recorded["accuracy"], strict=True))
     for seed in range(parameters["seeds"]):
-        assert len({first[20, name, seed] for name in entries}) == 1, "all of a seed begin with the same labels"
+        assert len({first[20, name, seed] for name in entries}) == 1, (
+            "all of a seed begin with the same labels"
+        )
     assert list(recorded["wins_by"]) == ["2"]
+
+
+def check_strange(recorded, parameters):
+    in_pool, found = recorded["in_pool"], recorded["found"]
+    assert sum(in_pool[kind] for kind in ("usual", "near", "far")) == pytest.approx(1)
+    assert found["distance, early"]["strange"] > 2 * in_pool["strange"]
+    # A photograph has other strokes than clothes, and no class of its own.
+    assert recorded["highest"]["photographs"] > 0.8
+    assert all(0 <= area <= 1 for areas in recorded["areas"].values() for area in areas.values())
+    assert recorded["right"]["one in a thousand"] < recorded["right"]["one in ten"]
+    assert recorded["false_alarms"] <= 0.13
+    assert max(changes["15°"] for changes in recorded["drift"].values()) > 0.9
+
+
+def check_scale(recorded, parameters):
+    assert recorded["scores_in_sql"] == 11 and recorded["same_picks_in_sql"] >= 10
+    assert recorded["picks"] == recorded["different_picks"] == parameters["nights"] * parameters["size"]
+    # The cluster picks as one process does, also when a worker is killed.
+    assert len(recorded["same_on_cluster"]) == 3 and all(recorded["same_on_cluster"].values())
+    assert recorded["killed"] == 1 and recorded["same_after_a_death"]
+    assert recorded["narrow"]["classes"] and set(recorded["narrow"]["classes"]) <= {"3", "8"}
+    assert recorded["mean_entropy"]["a tenth"] <= recorded["mean_entropy"]["all"]
 
 
 CHECKS = {
@@ -178,6 +202,8 @@ CHECKS = {
     "08_run_the_pipeline": check_pipeline,
     "10_label_it_yourself": check_labelling,
     "11_compare_strategies": check_comparison,
+    "14_find_strange_images": check_strange,
+    "15_mine_at_scale": check_scale,
 }
 
 
