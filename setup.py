@@ -6,6 +6,7 @@ setup(
     packages=[*find_packages(include=["alhelpers*"]), "alhelpers.pipeline_configs", "alhelpers.shipped_data"],
     package_dir={"alhelpers.pipeline_configs": "pipeline_configs", "alhelpers.shipped_data": "data"},
     package_data={
+        "alhelpers.notebook": ["*.js"],
         "alhelpers.pipeline_configs": ["README.md", "*.json", "schemas/*.json"],
         "alhelpers.platform": ["*.md"],
         "alhelpers.platform.page": ["style.css", "label.js", "templates/*.html"],

@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="alhelpers", description="Active Learning Notebook Kit")
     parser.add_argument("--version", action="version", version=f"alhelpers {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    tutorial = commands.add_parser("tutorial", help="run every notebook in order and write one HTML report")
+    tutorial = commands.add_parser("tutorial", help="run every notebook in order")
     tutorial.add_argument("--notebooks", type=Path, default=_HOME / "notebooks")
     tutorial.add_argument("--output", type=Path, default=_HOME / "output" / "tutorial")
     tutorial.add_argument("--only", nargs="+", default=[], metavar="NN", help="run these notebooks alone")

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
+__all__ = ["nested", "run"]
+
 Result = TypeVar("Result")
 
 # Seconds that jobs must take together before processes are started for them, which takes seconds to import torch.

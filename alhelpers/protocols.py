@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+__all__ = ["Dataset", "History", "Learner", "Predictions"]
+
 Task = Literal["classification", "multilabel", "detection", "segmentation", "regression"]
 
 #: Called with (step, steps) while a learner is fitted.

@@ -17,6 +17,8 @@ from torch.nn import functional
 from alhelpers.data.arrays import class_indices, each, parts_of
 from alhelpers.protocols import Dataset, History, Progress
 
+__all__ = ["augment", "train"]
+
 #: What changes a batch while training, from its inputs and a generator of random numbers.
 Augmentation = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 

@@ -11,7 +11,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# How long an example takes depends on what else runs.
+hypothesis.settings.register_profile("alhelpers", deadline=None)
+hypothesis.settings.load_profile("alhelpers")
 
 # dtlpy reads its folder when it is imported, and some test modules import it while they are collected.
 SDK_FOLDER = Path(tempfile.mkdtemp(prefix="alhelpers-tests-"))

@@ -150,7 +150,7 @@ class ModelCreator(dl.BaseServiceRunner):
             Configuration keys to replace; empty keeps the base model's configuration.
         context : dl.Context, optional
             The template of the new name is its node's ``metadata['customNodeConfig']['modelName']``, with the
-            placeholders of :mod:`alhelpers.dataloop.model_names`; by default ``{base_model.name}_{datetime}``.
+            placeholders of ``alhelpers.dataloop.model_names``; by default ``{base_model.name}_{datetime}``.
         progress : dl.Progress, optional
             Receives the new model's name as a message.
 

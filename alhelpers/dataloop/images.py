@@ -19,10 +19,17 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
 def read_image(source: Any, name: str, size: int | Sequence[int], *, colour: bool = False) -> np.ndarray:
     """Read an image file, uint8 of shape (H, W), or (H, W, 3) with ``colour``; ``size`` is H and W, or both in one."""
     height, width = (size, size) if isinstance(size, int) else size
-    mode = "RGB" if colour else "L"
+    image = open_image(source, name, "RGB" if colour else "L")
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def open_image(source: Any, name: str, mode: str) -> Image.Image:
+    """Read an image file of any size as grey levels (``L``) or colours (``RGB``)."""
     try:
         with Image.open(source, formats=_FORMATS) as file:
-            image = _to_bytes(file).convert(mode)
+            return _to_bytes(file).convert(mode)
     except (
         OSError,
         SyntaxError,
@@ -32,9 +39,6 @@ def read_image(source: Any, name: str, size: int | Sequence[int], *, colour: boo
         raise ValueError(
             f"item {name!r} is not an image that can be read: remove it from the dataset, or from the filter ({error})"
         ) from error
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image)
 
 
 def _to_bytes(image: Image.Image) -> Image.Image:

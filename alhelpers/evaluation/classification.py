@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -83,17 +85,17 @@ def classification_average_precision(
     one_hot = column[:, None] == np.arange(len(names))
     micro = step_area(curve_of(values.ravel(), one_hot.ravel(), len(truth)))
     predicted = [names[best] for best in np.unique(values.argmax(axis=1))]
-    warnings = warn_of_unfounded(predicted, per_label) + tuple(
+    found = warn_of_unfounded(predicted, per_label) + tuple(
         f"label {label!r} has ground truth but is not among the class names: its average precision is 0"
         for label in per_label
         if label not in place
     )
     if values.min() < -ROUNDING or values.max() > 1 + ROUNDING:
-        warnings += (
+        found += (
             f"confidences are from {values.min():g} to {values.max():g}: logits rank records otherwise than the "
             "confidences that scores.confidences_from_logits makes of them",
         )
-    return Evaluation(mean(per_label), micro, per_label, curves, warnings)
+    return Evaluation(mean(per_label), micro, per_label, curves, found)
 
 
 def _checked_confidences(confidences: ArrayLike, count: int, names: list[Hashable]) -> np.ndarray:
@@ -150,7 +152,8 @@ def top1_average_precision(
     """
     model = Classifications(labels, keys(predicted, "predicted", "predicted"), confidence)
     outcomes = model._outcomes
-    return evaluate_hits(outcomes.truth, outcomes.found, outcomes.score, model._right)
+    found = evaluate_hits(outcomes.truth, outcomes.found, outcomes.score, model._right)
+    return replace(found, warnings=(*outcomes.warnings, *found.warnings))
 
 
 def accuracy(labels: Sequence[Hashable] | np.ndarray, predicted: Sequence[Hashable] | np.ndarray) -> float:
@@ -172,9 +175,27 @@ def accuracy(labels: Sequence[Hashable] | np.ndarray, predicted: Sequence[Hashab
         If there is no label.
     EvaluationError
         If the lengths differ, or one holds numbers and the other does not.
+
+    Warns
+    -----
+    UserWarning
+        If no predicted class is among the labels.
     """
     guesses = keys(predicted, "predicted", "predicted")
     return Classifications(labels, guesses, np.zeros(len(guesses))).accuracy().value
+
+
+def _warn_of_disjoint(truth: list[Hashable], found: list[Hashable]) -> tuple[str, ...]:
+    """Warn, and return the warning, if no predicted class is a label: perhaps they are spelled otherwise."""
+    if not found or not set(truth).isdisjoint(found):
+        return ()
+    labels, classes = (", ".join(map(repr, sort_names(set(names))[:3])) for names in (truth, found))
+    warning = (
+        f"no predicted class is among the labels, so nothing is right: labels hold {labels}, predicted holds "
+        f"{classes}; check that classes are named alike on both sides"
+    )
+    warnings.warn(warning, stacklevel=4)
+    return (warning,)
 
 
 class Classifications:
@@ -202,6 +223,11 @@ class Classifications:
     EvaluationError
         If the lengths differ, a confidence is not a finite number, names and numbers are mixed, or only one of
         ``confidences`` and ``class_names`` is given.
+
+    Warns
+    -----
+    UserWarning
+        If no predicted class is among the labels; the warnings of the measures say so, too.
     """
 
     def __init__(
@@ -233,7 +259,8 @@ class Classifications:
         score = floats(scores[item], "confidence", "confidence")
         right = (truth[row] == name for row, name in zip(item.tolist(), found, strict=True))
         self._right = np.fromiter(right, dtype=bool, count=len(found))
-        self._outcomes = Outcomes(places, truth, np.arange(count), found, item, score)
+        warning = _warn_of_disjoint(truth, found)
+        self._outcomes = Outcomes(places, truth, np.arange(count), found, item, score, warning)
         self._full = confidences, class_names
 
     def average_precision(self) -> Measure:
@@ -281,7 +308,7 @@ class Classifications:
             method="accuracy",
             items=outcomes.items,
             higher_is_better=True,
-            warnings=(),
+            warnings=outcomes.warnings,
             term=F1(np.flatnonzero(right), outcomes.truth_item, outcomes.truth_item),
         )
 

@@ -106,7 +106,7 @@ def race(
         Numbers of labels to measure at, rising; the first is that of the cold start.
     augmentation : {"none", "affine", "elastic"}
         Not at all; turned, scaled and shifted (:func:`alhelpers.training.augment`); or deformed
-        (:func:`alhelpers.learners.deforming.deform`).
+        (``alhelpers.learners.deforming.deform``).
     steps, batch_size, learning_rate : int, int, float
         Of the training in each round, :func:`alhelpers.training.train`.
     dropout : float
@@ -115,7 +115,7 @@ def race(
         Builds another network from a seed.
     pretrained : torch.nn.Sequential, optional
         A network of the same design whose layers but the last every training starts from
-        (:func:`alhelpers.learners.pretraining.pretrain`).
+        (``alhelpers.learners.pretraining.pretrain``).
     warm_start : bool
         Whether to continue the training of the round before, instead of training a fresh learner.
     passes : int

@@ -25,6 +25,7 @@ from alhelpers.records import RecordError, Records
 
 #: The field with the name of the model that predicted a record.
 MODEL_FIELD = "metadata.model_name"
+#: The miner that runs without a configuration.
 DEFAULT_CONFIG: dict[str, Any] = {"strategy": "margin", "size": 20}
 
 

@@ -1,8 +1,20 @@
-"""What a notebook's cells call: connect, show, progress, record, plots, and the checks of its parameters."""
+"""What a notebook's cells call: connect, show, progress, record, plots, label_task, check_parameters."""
 
 from alhelpers.notebook import plots
 from alhelpers.notebook.checks import check_parameters
 from alhelpers.notebook.connection import connect
 from alhelpers.notebook.display import image_grid, progress, record, show
+from alhelpers.notebook.environment import check_environment
+from alhelpers.notebook.labelling import label_task
 
-__all__ = ["check_parameters", "connect", "image_grid", "plots", "progress", "record", "show"]
+__all__ = [
+    "check_environment",
+    "check_parameters",
+    "connect",
+    "image_grid",
+    "label_task",
+    "plots",
+    "progress",
+    "record",
+    "show",
+]

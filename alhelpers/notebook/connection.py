@@ -31,7 +31,7 @@ def connect(
     project : str
         Name of the project.
     state_dir : path, optional
-        Folder of the offline platform's state; the default is :func:`alhelpers.files.platform_folder`.
+        Folder of the offline platform's state; the default is ``alhelpers.files.platform_folder()``.
 
     Returns
     -------

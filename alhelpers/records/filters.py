@@ -24,6 +24,7 @@ _COMPARISONS: Mapping[str, Callable[..., pa.ChunkedArray]] = {
     "=": pc.equal,
     "!=": pc.not_equal,
 }
+#: The operators of a filter.
 OPERATORS = (*_COMPARISONS, "in", "not in", "like", "not like")
 
 

@@ -22,6 +22,7 @@ from alhelpers.records.schema import (
     RecordError,
     Records,
     is_numeric,
+    nearest,
     warn_of_unknown,
 )
 from alhelpers.records.tables import read
@@ -259,7 +260,10 @@ def _known(
         what = f"{where}: {field}" if field else where
         raise RecordError(f"{what} must be an object, got {value!r:.80}", column=field or None)
     for name in [name for name in value if name not in known]:
-        unknown.setdefault(f"{field.partition('[')[0]}.{name}" if field else name, f" ({where})")
+        hint = nearest(name, known)
+        if not field and name in _PREDICTION:
+            hint = f", which belongs in 'prediction': {{{json.dumps(name)}: ...}}"
+        unknown.setdefault(f"{field.partition('[')[0]}.{name}" if field else name, f" ({where}){hint}")
     return {name: value[name] for name in known if value.get(name) is not None}
 
 

@@ -25,7 +25,7 @@ from alhelpers.records.schema import (
     sizes_of,
     wanted_columns,
 )
-from alhelpers.records.values import checked_numbers, nested_sizes
+from alhelpers.records.values import checked_numbers, missing, nested_sizes
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Layout:
                 found.append(self._fitted(one_piece(given[field.name]), field.type, column, ids))
             elif len(ids) and must_be_in_all(column):
                 id = ids[0].as_py()
-                what = f"of {self.name} has no {column}, other records have"
+                what = missing(id, column, self.name)
                 if of_boxes:
-                    what = f"has a box without {field.name}, other records' boxes have it"
-                raise RecordError(f"record {id!r} {what}", id, column)
+                    what = f"record {id!r} has a box without {field.name}, other records' boxes have it"
+                raise RecordError(what, id, column)
             else:
                 found.append(pa.nulls(len(ids), field.type))
         return found
@@ -76,11 +76,7 @@ class Layout:
     def _fitted_boxes(self, values: pa.Array, kind: pa.DataType, ids: pa.Array) -> pa.Array:
         if values.null_count:
             id = ids[first_null(values)].as_py()
-            raise RecordError(
-                f"record {id!r} has no {DETECTIONS}, other records have: use an empty list where nothing was found",
-                id,
-                DETECTIONS,
-            )
+            raise RecordError(missing(id, DETECTIONS), id, DETECTIONS)
         if not len(values):
             return pa.array([], kind)
         offsets, flat = box_offsets(values), values.flatten()

@@ -22,6 +22,7 @@ DOCUMENTS = ("tags", "metadata")
 #: The prefix of the column of a named layer's embeddings.
 LAYER = "embeddings:"
 
+#: The columns of records, but those of named layers.
 COLUMNS = (
     "id",
     "split",
@@ -46,6 +47,7 @@ _MAX_LISTED = 10
 #: The types of a path of Parquet files.
 PATHS = (str, Path)
 
+#: The forms in which functions take records.
 Records = Union[Sequence[Mapping[str, Any]], pa.Table, str, Path, "Query"]
 
 
@@ -114,15 +116,15 @@ def is_known(column: Any) -> bool:
 
 def wanted_columns(names: Iterable[str], columns: Sequence[str] | None, name: str) -> list[str]:
     """Return ``id`` and the wanted columns of the schema; warn once of unknown ones if all are wanted."""
-    unknown = {each: "" for each in names if not is_known(each)}
+    unknown = {each: nearest(each, COLUMNS) for each in names if not is_known(each)}
     if unknown and columns is None:
         warn_of_unknown(f"{name} have columns", unknown)
     return [each for each in names if is_known(each) and (columns is None or each in ("id", *columns))]
 
 
 def warn_of_unknown(what: str, names: Mapping[Any, str]) -> None:
-    """Warn of columns or fields outside of the schema, which are not read; each with where it is."""
-    listed = [f"{name!r}{where}{nearest(name, COLUMNS)}" for name, where in names.items()]
+    """Warn of columns or fields outside of the schema, which are not read; each with where it is, or should be."""
+    listed = [f"{name!r}{where}" for name, where in names.items()]
     if len(listed) > _MAX_LISTED:
         listed[_MAX_LISTED:] = [f"and {len(listed) - _MAX_LISTED} more"]
     warnings.warn(

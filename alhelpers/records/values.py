@@ -89,6 +89,8 @@ def _from_boxes(values: Iterable[Any], ids: Sequence[Any]) -> pa.Array:
     flat: list[Mapping[str, Any]] = []
     offsets, owners = [0], []
     for record, id in zip(values, ids, strict=True):
+        if record is None:
+            raise RecordError(missing(id, DETECTIONS), id, DETECTIONS)
         if isinstance(record, Mapping | str) or not isinstance(record, Iterable):
             raise RecordError(
                 f"record {id!r}: {DETECTIONS} must be a list of boxes, an empty one where nothing was found, "
@@ -134,10 +136,17 @@ def from_numbers(values: Any, column: str, ids: Sequence[Any]) -> pa.Array:
     return _listed(pa.array(numbers.ravel()), numbers.shape[1:])
 
 
+def missing(id: Any, column: str, name: str = "records") -> str:
+    """Return what is wrong with a record that lacks a column which others have."""
+    where = "" if name == "records" else f" of {name}"
+    way_out = ": use an empty list where nothing was found" if column == DETECTIONS else ""
+    return f"record {id!r}{where} has no {column}, other records have{way_out}"
+
+
 def _array(value: Any, column: str, id: Any, shape: tuple[int, ...] | None) -> np.ndarray:
     """Return one record's numbers, which must have the shape of the others."""
     if value is None:
-        raise RecordError(f"record {id!r} has no {column}, other records have", id, column)
+        raise RecordError(missing(id, column), id, column)
     try:
         array = np.asarray(value)
         # numpy would read texts and dates as numbers, and leave out the imaginary part

@@ -146,7 +146,8 @@ def record_runs(notebooks: Path, runs: Iterable[Run], say: Callable[[str], None]
     say(f"recorded: {notebooks / RECORDED}")
     scopes, known = scopes_of(notebooks, recorded), scopes_of(notebooks, earlier)
     for name, scope in scopes.items():
-        found += _rewrite_notebook(notebooks / f"{name}.ipynb", scope, known.get(name), alts, say)
+        before = known | known.get(name, {})
+        found += _rewrite_notebook(notebooks / f"{name}.ipynb", scopes | scope, before, alts, say)
     readme = notebooks.parent / "README.md"
     if readme.exists():
         text = readme.read_text(encoding="utf-8")
@@ -202,7 +203,7 @@ def _write_picture(target: Path, png: bytes) -> list[str]:
 def _rewrite_notebook(
     path: Path,
     scope: dict[str, Any],
-    earlier: dict[str, Any] | None,
+    earlier: dict[str, Any],
     alts: dict[str, str],
     say: Callable[[str], None],
 ) -> list[str]:

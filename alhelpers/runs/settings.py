@@ -37,9 +37,9 @@ def settings_of(
 ) -> list[Setting]:
     """Return the settings of a grid of lists, or of a list of parameter sets.
 
-    ``code`` has digests of the notebook and its modules; to them come those of the files in ``folder`` that a setting
-    names, but for those that the runs themselves have ``written``. Raises ParameterError if there are no settings, one
-    comes twice, or a parameter is unknown or of another type.
+    ``code`` has digests of the notebook, its modules and files; to them come those of the files in ``folder`` that a
+    setting names, but for those that the runs themselves have ``written``. Raises ParameterError if there are no
+    settings, one comes twice, or a parameter is unknown or of another type.
     """
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     settings: dict[str, Setting] = {}

@@ -23,7 +23,7 @@ _PLAN, _LOCK, _OUTCOME = "sweep.json", ".lock", "run.json"
 _RESULTS = ("results.parquet", "results.csv")
 
 #: What is stored of an answer, and what where it lacks that.
-_OF_ANSWER: dict[str, Any] = {"seconds": None, "recorded": {}, "cell": "", "error": ""}
+_OF_ANSWER: dict[str, Any] = {"seconds": None, "recorded": {}, "cell": "", "error": "", "written": []}
 
 
 class Store:
@@ -130,11 +130,11 @@ class Store:
             (self.executed(setting).parent / _OUTCOME).unlink(missing_ok=True)
 
     def written(self) -> set[str]:
-        """Return the texts that a finished run had as parameters when they named no file yet: files of its own."""
+        """Return the texts of finished runs that named no file before them: the files are their own."""
         return {
             text
             for run in self._runs().values()
-            for text in texts_in(run["parameters"])
+            for text in texts_in([run["parameters"], run.get("written", [])])
             if text not in run.get("sources", ())
         }
 

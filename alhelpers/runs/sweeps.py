@@ -21,9 +21,12 @@ from alhelpers.runs.sources import (
     NOTEBOOK,
     Modules,
     file_digests,
+    files_named,
     module_digests,
     modules_of,
     notebook_digests,
+    texts_in,
+    texts_in_code,
 )
 from alhelpers.runs.store import Store
 
@@ -57,8 +60,9 @@ def sweep(
     is run. A run that fails does not stop the others.
 
     A run is kept while nothing that it reads has changed: its parameters, the notebook, its kernel, this package, the
-    modules beside the notebook that its code names and those that these name, and the files that parameters name. Other
-    files, and installed packages, are not compared: pass ``fresh`` after a change of them.
+    modules beside the notebook that its code names and those that these name, and the files that parameters name, or
+    this code as one text, such as ``read_csv("table.csv")``. Files that the runs write do not count. Other files, such
+    as those of a folder, and installed packages are not compared: pass ``fresh`` after a change of them.
 
     Parameters
     ----------
@@ -121,8 +125,11 @@ def sweep(
     kernel = kernel_of(document, kernel)
     parameters = parameters_in(document, find_kernel(kernel).language)
     modules = modules_of(document, folder)
-    code = notebook_digests(document, kernel) | module_digests(modules)
-    settings = settings_of(grid, parameters, code, folder, store.written(), where=notebook.name)
+    defaults = set(texts_in([parameter.default for parameter in parameters.values()]))
+    texts, written = texts_in_code(document, modules, defaults), store.written()
+    code = file_digests(texts - written, folder)
+    code |= notebook_digests(document, kernel) | module_digests(modules)
+    settings = settings_of(grid, parameters, code, folder, written, where=notebook.name)
     common = make_request(document, notebook, folder, kernel, seconds=seconds, memory=memory)
     with _disk_full_named(store, settings):
         store.claim(settings)
@@ -141,7 +148,7 @@ def sweep(
             try:
                 if waiting:
                     with _submitter(workers, threads, fork, preloads(code_of(document))) as submit:
-                        _perform(requests, submit, store, progress, modules)
+                        _perform(requests, submit, store, progress, modules, texts)
             finally:
                 store.write_results(settings)
     finally:
@@ -195,6 +202,7 @@ def _perform(
     store: Store,
     progress: Progress,
     modules: Modules,
+    texts: set[str],
 ) -> None:
     """Execute requests, and store the outcome of each run as soon as it has ended."""
     for setting in requests:
@@ -212,12 +220,15 @@ def _perform(
                 f"{', '.join(changed)} changed while the sweep ran: {done} of {progress.total} runs are finished and"
                 " kept. Start it again: all runs will be of the new version"
             )
-        for name, digest in file_digests(setting.values, Path(requests[setting]["cwd"])).items():
-            if setting.sources.get(name, digest) != digest and name not in warned:
+        folder = Path(requests[setting]["cwd"])
+        files = setting.sources.keys() - {*modules, *NOTEBOOK}
+        for name, digest in file_digests([*files], folder).items():
+            if setting.sources[name] != digest and name not in warned:
                 warned.add(name)
                 progress.note(
                     f"{name} changed while the sweep ran: the next one runs again what may have read it before"
                 )
+        answer["written"] = sorted(files_named(texts, folder).keys() - files)
         failed = "recorded" not in answer
         if failed:
             progress.note(f"{setting.given} failed: {answer['message']}")

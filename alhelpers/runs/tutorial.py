@@ -1,10 +1,7 @@
-"""Run the kit's notebooks in order, and write one HTML report of them."""
+"""Run the kit's notebooks in order."""
 
 import functools
-import html
 import operator
-import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Collection
@@ -12,11 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from nbconvert import HTMLExporter
-
 from alhelpers import platform
-from alhelpers.files import write_text
-from alhelpers.runs.notebooks import nbformat, parameters_of
+from alhelpers.runs.notebooks import parameters_of
 from alhelpers.runs.parameters import Parameter, check
 from alhelpers.runs.processes import Processes
 from alhelpers.runs.recording import RECORDED, compare, read_recorded
@@ -52,9 +46,8 @@ def run_tutorial(
     try:
         return _run_all(paths, [path for path in paths[1:] if "state_dir" not in given[path]], execute)
     finally:
-        if executed := _executed(output):
-            write_text(output / "report.html", report(executed, notebooks))
-            say(f"report: {output / 'report.html'}")
+        if _executed(output):
+            say(f"executed notebooks: {output}; ./run docs builds a site of them, with search and a glossary")
 
 
 def _run_all(paths: list[Path], apart: list[Path], execute: Callable[[Path, Processes], Run]) -> list[Run]:
@@ -123,58 +116,10 @@ def _clear(output: Path, earlier: list[Path]) -> None:
     if running := platform.running(output / "platform"):
         running.stop()
     shutil.rmtree(output / "platform", ignore_errors=True)
-    for path in [*(output / path.name for path in earlier), output / "report.html"]:
-        path.unlink(missing_ok=True)
+    for path in earlier:
+        (output / path.name).unlink(missing_ok=True)
 
 
 def _headline(finished: Run) -> str:
     numbers = {name: value for name, value in finished.recorded.items() if isinstance(value, (int, float))}
     return "".join(f"; {name} = {value:.4g}" for name, value in list(numbers.items())[:3])
-
-
-def report(executed: list[Path], notebooks: Path) -> str:
-    """Return one HTML page of executed notebooks in the given order, with a table of contents.
-
-    It needs no other file and no network; formulas stay as they are written. Its links to other files than notebooks
-    lead to where they are from the folder of the executed ones.
-    """
-    whole = nbformat.v4.new_notebook()
-    contents = []
-    for path in executed:
-        document = nbformat.read(str(path), as_version=4)
-        title = _title(document, path)
-        contents.append(f'<li><a href="#{path.stem}">{html.escape(title)}</a></li>')
-        whole.cells.append(nbformat.v4.new_markdown_cell(f'<a id="{path.stem}"></a>\n\n---'))
-        whole.cells.extend(_within_report(document.cells, executed, notebooks))
-    toc = f"# The tutorial, executed\n\n<ul>{''.join(contents)}</ul>"
-    whole.cells.insert(0, nbformat.v4.new_markdown_cell(toc))
-    whole.metadata["title"] = "Active Learning Notebook Kit: the tutorial, executed"
-    exporter = HTMLExporter(embed_images=True)
-    page, _ = exporter.from_notebook_node(whole, {"metadata": {"path": str(notebooks)}})
-    # The template loads scripts from the network, for widgets and formulas.
-    return re.sub(r'<script\b[^>]*\bsrc="https?://[^>]*>\s*</script>', "", page)
-
-
-def _title(document: nbformat.NotebookNode, path: Path) -> str:
-    for cell in document.cells:
-        if cell.cell_type == "markdown" and cell.source.startswith("# "):
-            return cell.source.splitlines()[0].removeprefix("# ")
-    return path.stem
-
-
-def _within_report(
-    cells: list[nbformat.NotebookNode], executed: list[Path], notebooks: Path
-) -> list[nbformat.NotebookNode]:
-    """Turn links between notebooks into links within the page, and those to other files into links from its folder."""
-    names = {path.name for path in executed}
-
-    def moved(link: re.Match) -> str:
-        target, place = link[2], link[3] or ""
-        if target in names:
-            return f"{link[1]}(#{Path(target).stem})"
-        return f"{link[1]}({Path(os.path.relpath(notebooks / target, executed[0].parent)).as_posix()}{place})"
-
-    for cell in cells:
-        if cell.cell_type == "markdown":
-            cell.source = re.sub(r"((?<!!)\[[^\[\]]*\])\(([^()\s:#]+)(#[^()\s]*)?\)", moved, cell.source)
-    return cells

@@ -15,9 +15,14 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.nn.parameter import UninitializedParameter
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack, _pop_mode
 
 from alhelpers.uncertainty._inputs import copied
+from alhelpers.uncertainty._torch import seeded
+
+#: Of operators whose results Python code can branch on.
+_READING = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 #: Takes a batch and returns the output of a model.
 Call = Callable[[Any], Any]
@@ -45,6 +50,25 @@ def modes_removed() -> Iterator[None]:
     finally:
         for _ in _get_current_dispatch_mode_stack()[depth:]:
             _pop_mode()
+
+
+class Reads(TorchFunctionMode):
+    """Notes whether code reads the numbers of tensors past torch's operators."""
+
+    seen = False
+    functions = (
+        torch.Tensor.numpy,
+        torch.Tensor.tolist,
+        torch.Tensor.__array__,
+        torch.Tensor.data_ptr,
+        torch.Tensor.__dlpack__,
+    )
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.seen |= function in self.functions
+        return function(*args, **(kwargs or {}))
 
 
 def draws(device: torch.device, function: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[bool, Any]:
@@ -79,35 +103,31 @@ class Dropout:
         that these records do not call.
     generators : dict of torch.Generator to torch.Tensor
         The model's own, and their states.
+    varies : bool
+        Whether the model reads numbers of its inputs: other records may then take other branches of its code.
     """
 
     def __init__(self, model: nn.Module, call: Call, few: Any, device: torch.device) -> None:
         self.model, self.call, self.few, self.device = model, call, few, device
         self.generators: dict[torch.Generator, torch.Tensor] = {}
+        self.own_forwards = {module for module in model.modules() if "forward" in module.__dict__}
         if any(isinstance(parameter, UninitializedParameter) for parameter in model.parameters()):
             raise DropoutError(
                 "the model has lazy modules that have no weights yet: call it once on a batch, and train it"
             )
-        scripted = [module for module in model.modules() if isinstance(module, torch.jit.ScriptModule)]
-        if scripted:
-            raise DropoutError(
-                f"{self._names({scripted[0]})} is scripted or traced, so its dropout cannot be switched by itself: "
-                "pass the module that it was made from"
-            )
+        self._refuse_compiled()
         quiet = self._observed(())
         try:
             trained = self._observed(None)
         except Exception as error:  # noqa: BLE001 - a model may need its targets to train
             self.drawing = self.on = self._modules_only(quiet, error)
+            self.varies = False
             return
+        self.varies = quiet.reads or trained.reads
         normalising = trained.normalising - quiet.normalising
         on = trained.called & trained.training & _dropout_modules(model)
         on |= {module for module in trained.drawn if trained.drawn[module] > quiet.drawn[module]}
-        if on & normalising:
-            raise DropoutError(
-                f"{self._names(on & normalising)} calls functional dropout and functional batch norm by itself: its "
-                "training flag would switch both; give it an nn.Dropout module"
-            )
+        self._refuse_normalising(on & normalising)
         if not on and not quiet.drawn:
             idle = self._names(_dropout_modules(model))
             raise DropoutError(
@@ -119,6 +139,47 @@ class Dropout:
         idle = trained.training - quiet.called - trained.called
         self.drawing = on | set(trained.drawn) | (idle & _dropout_modules(model))
         self.on = self._with_guards(on | idle, trained, trained.training - normalising)
+
+    def extend(self, batch: Any) -> set[nn.Module]:
+        """Add what only the records of a batch reach to ``on``; return the modules that draw there, beyond the known.
+
+        The masks may be in place; the random state is left as it was.
+        """
+        self.few = batch
+        states = [(generator, generator.get_state()) for generator in self.generators]
+        try:
+            with seeded(0, self.device):
+                trained = self._observed(None)
+            with seeded(0, self.device):
+                found = self._observed(self.on)
+            late = {module for module, count in trained.drawn.items() if found.drawn[module] < count}
+            if late:
+                normalising = trained.normalising - self._observed(()).normalising
+                self._refuse_normalising(late & normalising)
+                with seeded(0, self.device):
+                    self.on = self._with_guards(self.on | late, trained, trained.training - normalising)
+        finally:
+            for generator, state in states:
+                generator.set_state(state)
+        return late - self.drawing
+
+    def _refuse_compiled(self) -> None:
+        """Raise if a module is no longer its Python code, so that its training flag switches nothing."""
+        for module in self.model.modules():
+            exported = any(each.__module__.startswith("torch.export") for each in type(module).__mro__)
+            if exported or isinstance(module, torch.jit.ScriptModule):
+                what = "exported" if exported else "scripted or traced"
+                raise DropoutError(
+                    f"{self._names({module})} is {what}, so its dropout cannot be switched by itself: "
+                    "pass the module that it was made from"
+                )
+
+    def _refuse_normalising(self, both: set[nn.Module]) -> None:
+        if both:
+            raise DropoutError(
+                f"{self._names(both)} calls functional dropout and functional batch norm by itself: its "
+                "training flag would switch both; give it an nn.Dropout module"
+            )
 
     def _with_guards(self, on: set[nn.Module], trained: _Calls, most: set[nn.Module]) -> set[nn.Module]:
         """Add the modules around those that draw, from the inside, where these are called only if they train."""
@@ -160,6 +221,8 @@ class Dropout:
         watch = _Watch(self.device, found, self.generators)
         with ExitStack() as stack:
             stack.enter_context(_undone(self.model))
+            for module in set(self.model.modules()) - self.own_forwards:
+                module.__dict__.pop("forward", None)  # of masks, which draw past torch's operators
             if on is None:
                 self.model.train()
             for module in self.model.modules():
@@ -170,8 +233,11 @@ class Dropout:
             # not hooks of the modules: with those, attention takes another path, whose dropout is on
             stack.callback(register_module_forward_pre_hook(watch.enter).remove)
             stack.callback(register_module_forward_hook(watch.leave, always_call=True).remove)
+            # not where modules train: attention takes another path in it
+            reads = stack.enter_context(Reads()) if on == () else Reads()
             stack.enter_context(watch)
             self.call(copied(self.few))
+            found.reads |= reads.seen
         for generator, state in self.generators.items():
             generator.set_state(state)
         return found
@@ -200,6 +266,7 @@ class _Calls:
         default_factory=dict
     )  # at the first of them, outermost first
     normalising: set[nn.Module] = field(default_factory=set)  # by the statistics of the batch
+    reads: bool = False  # numbers of tensors, or sizes that depend on them
 
 
 class _Watch(Mode):
@@ -230,6 +297,7 @@ class _Watch(Mode):
         if generator is not None and generator not in self.generators:
             self.generators[generator] = generator.get_state()
         drew, result = draws(self.device, function, args, kwargs)
+        self.found.reads |= not _READING.isdisjoint(function.tags)
         if self.inside:
             module = self.inside[-1]
             if drew:

@@ -140,16 +140,10 @@ def thinned(values: np.ndarray, p: float, words: np.random.BitGenerator, out: np
 @contextmanager
 def shared_masks(drawing: set[nn.Module], seed: int) -> Iterator[SharedMasks]:
     """Share the masks of a pass between all records."""
-    plain = {module for module in drawing if isinstance(module, _DropoutNd)}
-    other = {type(module).__name__ for module in drawing - plain}
-    if other:
-        raise DropoutError(
-            f'masks="pass" can share the masks of dropout modules only, and {", ".join(sorted(other))} draws random '
-            'numbers inside; use masks="sample"'
-        )
+    refuse_sharing(drawing)
     masks = SharedMasks(seed)
     with ExitStack() as stack:
-        for module in plain:
+        for module in drawing:
             own = module.__dict__.get("forward")
             if own is not None:
                 raise DropoutError(
@@ -158,6 +152,16 @@ def shared_masks(drawing: set[nn.Module], seed: int) -> Iterator[SharedMasks]:
                 )
             stack.enter_context(_forward_of(module, masks.forward_of(module)))
         yield masks
+
+
+def refuse_sharing(drawing: set[nn.Module]) -> None:
+    """Raise if a module that draws random numbers is none of torch's dropout modules."""
+    other = {type(module).__name__ for module in drawing if not isinstance(module, _DropoutNd)}
+    if other:
+        raise DropoutError(
+            f'masks="pass" can share the masks of dropout modules only, and {", ".join(sorted(other))} draws random '
+            'numbers inside; use masks="sample"'
+        )
 
 
 @dataclass

@@ -15,12 +15,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import nn
 from torch.utils.weak import TensorWeakRef
 
 from alhelpers.data.arrays import parts_of
-from alhelpers.uncertainty._draws import Call, Mode, draws
+from alhelpers.uncertainty._draws import Call, Mode, Reads, draws
 from alhelpers.uncertainty._inputs import copied, rows_in
 from alhelpers.uncertainty._masks import Masks
 from alhelpers.uncertainty._torch import nearly_equal
@@ -66,7 +65,7 @@ def learned(
     learning = _Learning(device, batch)
     with masked() as masks:
         _pass(lambda: learning.run(call, masks, batch), masks, few, 0)
-    with _Reads() as reads:
+    with Reads() as reads:
         call(copied(few))
     hooked = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     shown = hooked or reads.seen or not _same(before, _attributes(model))
@@ -220,19 +219,6 @@ class _Learning(_Mode):
             self.numbers[id(tensor)] = number
             self.memory.setdefault(_key(tensor), number)
         return self.numbers[id(tensor)]
-
-
-class _Reads(TorchFunctionMode):
-    """Notes whether code reads the numbers of tensors past torch's operators."""
-
-    seen = False
-    functions = (Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.data_ptr, Tensor.__dlpack__)
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        self.seen |= function in self.functions
-        return function(*args, **(kwargs or {}))
 
 
 class _Recording(_Mode):

@@ -103,7 +103,7 @@ def mc_dropout(
     """
     check_passes(passes, batch_size)
     check_choice("outputs", outputs, ("confidences", "logits"))
-    data = tree.map_structure(np.asarray, inputs)
+    data = tree.map_structure(_array, inputs)
     lengths = {len(part) for part in tree.flatten(data)}
     if len(lengths) != 1 or lengths == {0}:
         raise ValueError(
@@ -133,6 +133,17 @@ def mc_dropout(
                 f"not for the first {seen}, so it was not kept predicting: pass records first that reach all layers"
             )
     return samples, samples.mean(axis=1, dtype=np.float64).astype(np.float32)
+
+
+def _array(part: Any) -> np.ndarray:
+    """Return an array of inputs; Keras takes a list for several inputs, down to single numbers."""
+    array = np.asarray(part)
+    if array.ndim == 0:
+        raise ValueError(
+            f"inputs must be an array of records, or a list or dict of such arrays, got {part!r:.80} where an array "
+            "is expected: convert nested lists by numpy.asarray"
+        )
+    return array
 
 
 def _rows(data: Any, start: int, end: int) -> Any:

@@ -18,7 +18,7 @@ from alhelpers.training import are_confidences
 from alhelpers.uncertainty._draws import Call, Dropout, DropoutError, modes_removed
 from alhelpers.uncertainty._folded import folded
 from alhelpers.uncertainty._inputs import batches, call_model, copied, rows_in
-from alhelpers.uncertainty._masks import Masks, SharedMasks, record_masks, shared_masks
+from alhelpers.uncertainty._masks import Masks, SharedMasks, record_masks, refuse_sharing, shared_masks
 from alhelpers.uncertainty._prefix import Diverged, Passes, Prefix, learned
 from alhelpers.uncertainty._running import RunningScores, check_names
 from alhelpers.uncertainty._torch import (
@@ -57,7 +57,8 @@ def mc_dropout(
     """Sample predictions with dropout left on and everything else, batch norm above all, in evaluation mode.
 
     Dropout is found by what it does, not by its name: the model is run on a few records in training mode, but for its
-    batch norm, and every module that draws random numbers then must draw as many in the passes. What comes before
+    batch norm, and every module that draws random numbers then must draw as many in the passes. Where the model's code
+    reads numbers of its inputs, and so may branch on them, it is run on all records. What comes before
     the first random number runs once a batch, the rest in every pass, if two records show that this changes nothing.
     Threads that call this function wait for each other, as torch's random numbers are the same for all.
     The model, its modes, the inputs and torch's random state are left as they were.
@@ -113,7 +114,8 @@ def mc_dropout(
     is exact. A ``p`` below 0.01 or above 0.99 keeps torch's own masks. With ``masks="pass"`` and linear layers after
     the first dropout, the units that a pass drops are left out of the weights; at most 50 MB are kept between batches.
 
-    Not found: dropout of random numbers that are not torch's.
+    Not found: dropout of random numbers that are not torch's, and functional dropout in a branch of the code that is
+    taken by chance, because of the units that are dropped before it.
 
     References
     ----------
@@ -225,8 +227,7 @@ def _run(
         call = _caller(model, logits)
         few = _records(first, 2)
         dropout = _dropout(model, call, first, passes, place)
-        for module in dropout.on:
-            module.training = True
+        _switch_on(dropout)
         masked = partial(_masked, masks, dropout, seed, place)
         prefix = learned(model, call, few, place, masked)
         with masked() as used:
@@ -234,6 +235,11 @@ def _run(
             start = 0
             for batch in chain([first], all_batches):
                 rows = rows_in(batch)
+                if start and dropout.varies:
+                    late = dropout.extend(batch)
+                    if masks == "pass":
+                        refuse_sharing(late)
+                    _switch_on(dropout)
                 run = smaller and smaller.passes(batch)
                 run = run or _passes(call, used, prefix, batch, place)
                 for number in range(passes):
@@ -262,11 +268,19 @@ def _records(batch: Any, count: int) -> Any:
 
 
 def _dropout(model: nn.Module, call: Call, batch: Any, passes: int, device: torch.device) -> Dropout:
-    """Find the dropout on as many records as cost little beside the passes, or on all if these draw nothing."""
+    """Find the dropout on as many records as cost little beside the passes, or on all if these may not show it."""
     try:
-        return Dropout(model, call, _records(batch, max(2, rows_in(batch) * passes // 200)), device)
+        found = Dropout(model, call, _records(batch, max(2, rows_in(batch) * passes // 200)), device)
+        if not found.varies:
+            return found
     except DropoutError:
-        return Dropout(model, call, batch, device)
+        pass
+    return Dropout(model, call, batch, device)
+
+
+def _switch_on(dropout: Dropout) -> None:
+    for module in dropout.on:
+        module.training = True
 
 
 def _caller(model: nn.Module, logits: Callable[[Any], torch.Tensor] | None) -> Call:

@@ -14,6 +14,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,29 @@ def vectors_of(count: int, size: int, seed: int) -> np.ndarray:
 def ids_of(start: int, count: int) -> list[str]:
     """Return ids like those of a platform."""
     return [f"item-{number:010d}" for number in range(start, start + count)]
+
+
+def every_strategy() -> None:
+    """Print the time of each strategy on one pool: the numbers of docs/write_methods.py."""
+    count, labelled, samples = 20_000, 1_000, 10
+
+    def made(start: int, rows: int, seed: int) -> pa.Table:
+        drawn = confidences_of(rows * samples, seed).reshape(rows, samples, -1)
+        return records.from_arrays(
+            ids_of(start, rows),
+            confidences=confidences_of(rows, seed),
+            embeddings=vectors_of(rows, 64, seed),
+            mc_dropout=drawn,
+            query_by_committee=drawn,
+        )
+
+    pool, reference = made(0, count, 7), made(count, labelled, 8)
+    print(
+        f"100 of {count:,} records, {labelled:,} labelled; {samples} samples, 10 classes, embeddings of 64:"
+    )
+    for name in strategies():
+        run = partial(mine, pool, name, 100, reference=reference)
+        print(f"    {name}: {interleaved({name: run}, 3)[name]:.3f} s", flush=True)
 
 
 # ------------------------------------------------------------------------------
@@ -272,6 +296,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(limits=1):
         # first, as the peak of a new process starts at the memory of the process that starts it
         held = memory(Path(folder))
+        every_strategy()
         held += [reading(Path(folder)), nearest_reference(), *k_center(), *local_outliers()]
     return 0 if all(held) else 1
 

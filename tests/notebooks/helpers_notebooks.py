@@ -28,6 +28,8 @@ SMALL = {
     "steps": 80,
     "seeds": 2,
     "budget": 40,
+    "draws": 6,
+    "chance_draws": 3,
 }
 
 

@@ -25,6 +25,14 @@ def processes():
         yield running
 
 
+def check_start(recorded, parameters):
+    assert recorded["missing"] == [] and recorded["alike"] is True
+    # The mean of six draws is ahead in 997 of 1,000 such means.
+    assert recorded["mean_few"]["margin"] > recorded["mean_few"]["random"] > 0.6
+    assert recorded["circles"]["margin"] > recorded["circles"]["random"]
+    assert 0 < recorded["gain"]["error"] < 0.1
+
+
 def check_split(recorded, parameters):
     subsets = recorded["subsets"]
     assert sum(subsets.values()) == recorded["items"] == parameters["items"]
@@ -131,6 +139,16 @@ def check_pipeline(recorded, parameters):
     assert recorded["mined_scores"] == sorted(recorded["mined_scores"], reverse=True)
 
 
+def check_labelling(recorded, parameters):
+    # The noisy labeller errs on a tenth of the picks, and the task holds all that it said.
+    assert (recorded["labelled"], recorded["wrong_labels"]) == (20, 2)
+    accuracy = recorded["accuracy"]
+    assert recorded["start_accuracy"] < accuracy["labeller"] < accuracy["oracle"]
+    assert accuracy["chance"] < accuracy["oracle"]
+    assert recorded["accuracy_by_margin"] < accuracy["oracle"]
+    assert recorded["start_classes"] < recorded["pick_classes"] <= 10
+
+
 def check_comparison(recorded, parameters):
     entries = ["random", *parameters["contenders"]]
     rows = list(zip(recorded["labels"], recorded["strategy"], recorded["race_seed"], strict=True))
@@ -140,6 +158,7 @@ def check_comparison(recorded, parameters):
 
 
 CHECKS = {
+    "00_start_here": check_start,
     "01_split_data": check_split,
     "02_clone_model": check_clone,
     "03_train_with_mc_dropout": check_mc_dropout,
@@ -148,6 +167,7 @@ CHECKS = {
     "06_mine_pool": check_mine,
     "07_run_active_learning": check_loop,
     "08_run_the_pipeline": check_pipeline,
+    "10_label_it_yourself": check_labelling,
     "11_compare_strategies": check_comparison,
 }
 
@@ -217,9 +237,6 @@ def test_the_first_ones_in_order_on_one_platform_with_the_larger_images(tmp_path
         output.get("text", "") for cell in code_cells(read(runs[4].output)) for output in cell.outputs
     )
     assert runs[2].recorded["model"] in fifth
-    page = (tmp_path / "tutorial" / "report.html").read_text()
-    assert all(f'id="{name}"' in page and f'href="#{name}"' in page for name in names)
-    assert "No description has been provided" not in page
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("07")])

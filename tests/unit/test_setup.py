@@ -31,6 +31,7 @@ HEAVY = "IPython PIL aiohttp dask distributed dtlpy joblib jsonschema pandas skl
 #: What ./run installs for each command.
 OF_COMMANDS = {
     "tutorial": "notebooks",
+    "docs": "docs",
     "sweep": "notebooks",
     "test": "test",
     "lab": "lab",
@@ -57,10 +58,10 @@ ROOMS = {
     "learners": "numpy pyarrow sklearn torch",
     "loop": "matplotlib numpy pandas scipy sklearn torch",
     "platform": "PIL aiohttp cronsim dtlpy filelock jinja2 jwt multipart psutil",
-    "runs": "IPython PIL distributed filelock ipykernel jupyter_client nbclient nbconvert nbformat pandas papermill"
+    "runs": "IPython PIL distributed filelock ipykernel jupyter_client nbclient nbformat pandas papermill"
     " psutil pyarrow",
     "dataloop": "PIL dtlpy numpy pandas pyarrow pydantic torch",
-    "notebook": "IPython dtlpy ipywidgets matplotlib numpy",
+    "notebook": "IPython anywidget dtlpy ipywidgets jupyter_bbox_widget matplotlib numpy psutil traitlets",
     "cli": "distributed filelock pyarrow tqdm",
 }
 
@@ -440,7 +441,9 @@ def test_the_map_has_every_module_in_this_order():
     assert [row for row in rows if row in ROOMS or row == "_moved"] == list(ROOMS)
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md", "docs/methods.md"]
+)
 def test_files_that_documents_name_are_there(name):
     text = (ROOT / name).read_text()
     links = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 from alhelpers.configurations import Configuration, Integer, described
 from alhelpers.data.splitting.groups import Group, parse_groups
 
+#: The groups of a split that is not configured, with their shares in percent.
 DEFAULT_CONFIG: dict[str, Any] = {
     "name": "Model Data Split",
     "distributeEqually": False,

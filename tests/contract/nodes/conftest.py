@@ -3,6 +3,7 @@
 import uuid
 
 import pytest
+from mining_samples import CLASSES, names, predict_all
 from node_samples import upload
 
 
@@ -94,5 +95,18 @@ def make_model(dl, shared_project, app):
             output_type=output_type,
             **more,
         )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def make_pool(dl, make_dataset, make_model):
+    """Make a dataset of predicted items, its model, and the records that its predictions are."""
+
+    def make(count, metadata=None, **options):
+        dataset, items = make_dataset(names(count), CLASSES, metadata)
+        model = make_model()
+        items = [items[name] for name in sorted(items)]
+        return dataset, items, model, predict_all(dl, items, model, **options)
 
     return make

@@ -137,7 +137,7 @@ def test_detection_equals_brute_force(seed, strict):
     assert found.micro == pytest.approx(micro)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_detection_does_not_depend_on_the_order_of_rows(seed):
     rng = np.random.default_rng(seed)

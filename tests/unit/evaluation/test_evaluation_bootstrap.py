@@ -209,7 +209,7 @@ def test_a_batch_holds_as_many_resamples_as_fit(measure, rows, monkeypatch):
     assert sizes == [2000 // rows]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     rows=st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), max_size=40),
     combine=st.sampled_from([np.add, np.maximum]),

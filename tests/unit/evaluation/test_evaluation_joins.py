@@ -1,5 +1,7 @@
 """Two sides that are joined by image or label, and columns and arrays of every kind: right, warned of or refused."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -141,6 +143,50 @@ AS_BOXES = [[BOX | {"image_id": 0, "label": label} for label in labels] for labe
 def test_labels_that_are_numbers_here_and_text_there_are_refused(evaluate):
     with pytest.raises(EvaluationError, match=r"1(\.0)?'? but .* '?[1a]'?, which never match"):
         evaluate()
+
+
+NOTHING_RIGHT = (
+    "labels hold 'Cat', 'Dog', predicted holds 'bird', 'cat', 'dog'; check that classes are named alike"
+)
+
+
+@pytest.mark.parametrize(
+    "evaluate",
+    [
+        accuracy,
+        lambda *sides: top1_average_precision(*sides, [0.5] * 4).macro,
+        lambda *sides: Classifications(*sides, [0.5] * 4).f1().value,
+        lambda *sides: Classifications(*sides, [0] * 4).calibration_error().value,
+    ],
+)
+def test_classes_of_which_none_is_a_label_are_warned_of(evaluate):
+    with pytest.warns(UserWarning, match=NOTHING_RIGHT) as caught:
+        assert evaluate(["Dog", "Cat", "Cat", "Cat"], ["dog", "cat", "bird", "fish"]) == 0
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+@given(st.lists(st.integers(0, 5), min_size=1), st.data())
+def test_a_warning_of_classes_comes_if_and_only_if_no_label_was_predicted(labels, data):
+    size = len(labels)
+    predicted = data.draw(st.lists(st.none() | st.integers(0, 9), min_size=size, max_size=size))
+    known = {name for name in predicted if name is not None}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = Classifications(labels, predicted, np.zeros(size))
+    assert len(caught) == bool(known and not known & set(labels))
+    for measure in (model.accuracy(), model.f1(), model.average_precision()):
+        assert [str(each.message) for each in caught] == [
+            text for text in measure.warnings if "alike" in text
+        ]
+
+
+def test_a_comparison_names_the_model_whose_classes_are_no_labels():
+    predictions = (found(["0"]), found(["0"], label="A"))
+    test = TestSet("class", ["0"], boxes(["0"]), predictions)
+    with pytest.warns(UserWarning, match="labels hold 'a', predicted holds 'A'"):
+        comparison = compare_predictions(test, read_compare_config({"accuracy": {}}), ("old", "new"))
+    (warning,) = (text for text in comparison.warnings if "alike" in text)
+    assert warning.startswith("new: no predicted class is among the labels")
 
 
 def test_labels_of_several_types_are_labels():

@@ -168,7 +168,8 @@ def test_the_average_precision_measured_is_the_one_evaluated(seed):
     full = Classifications(labels, predicted, top, confidences, names).average_precision()
     plain = classification_average_precision(labels, confidences, names)
     assert full.value == pytest.approx(plain.macro) and full.per_label == pytest.approx(plain.per_label)
-    assert full.warnings == plain.warnings and "full" in full.method
+    other = tuple(text for text in full.warnings if "no predicted class is among the labels" not in text)
+    assert other == plain.warnings and "full" in full.method
     top1, plain = (
         Classifications(labels, predicted, top).average_precision(),
         top1_average_precision(labels, predicted, top),
@@ -192,7 +193,7 @@ def plain_calibration_error(confidence, right, bins):
     return error
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     rows=st.lists(
         st.tuples(st.integers(0, 20).map(lambda twentieth: twentieth / 20) | st.floats(0, 1), st.booleans()),

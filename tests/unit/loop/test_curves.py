@@ -100,7 +100,7 @@ def crossing_by_search(labels, curve, target):
     return np.inf
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     arrays.arrays(float, (3, 4), elements=st.floats(0, 1, width=16)),
     st.floats(0.0625, 1, width=16),
@@ -148,7 +148,7 @@ def test_paired_tests_are_those_of_scipy():
         assert paired_p(one - other, "permutation") == pytest.approx(peer.pvalue)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(arrays.arrays(float, st.integers(2, 7), elements=st.floats(-1, 1, width=16)))
 def test_sign_flips_by_definition(differences):
     signs = itertools.product([-1, 1], repeat=len(differences))
@@ -171,7 +171,7 @@ def test_differences_without_spread():
     assert paired_p(np.full(5, 0.25), "permutation") == 2 / 2**5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.001, 0.5))
 def test_holm_rejects_what_its_steps_reject(pvalues, alpha):
     rejected, order = set(), sorted(range(len(pvalues)), key=lambda index: pvalues[index])

@@ -119,7 +119,7 @@ def test_shares_are_rounded_to_the_whole_budget(shares, size, expected, pool):
         assert [part["size"] for part in found.meta["parts"]] == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     cuts=st.lists(st.integers(1, 999), max_size=6, unique=True),
     sizes=st.lists(st.integers(1, 50), max_size=3),
@@ -260,7 +260,7 @@ def ranks_of(values):
     return np.array([(np.sum(values < v) + np.sum(values <= v) + 1) / 2 for v in values])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=30))
 def test_ranks_of_equals_are_the_mean_of_theirs(values):
     np.testing.assert_array_equal(_ranks(np.array(values)), ranks_of(np.array(values)))

@@ -47,7 +47,7 @@ def small_blocks(monkeypatch):
 
 
 @cases
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_nearest_is_brute_force(seed, count, base, size, spread):
     vectors, others = drawn(seed, count, base, size, spread)
     for k in (20, 3, 2, 1):
@@ -76,7 +76,7 @@ def test_nearest_in_several_blocks_is_brute_force(spread, k):
 
 
 @given(seed=st.integers(0, 2**32 - 1), cut=st.integers(0, 40), spread=st.sampled_from([0, 2]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_neighbours_of_two_parts_are_those_of_the_whole(seed, cut, spread):
     vectors, base = drawn(seed, 10, 40, 3, spread)
     k = 6

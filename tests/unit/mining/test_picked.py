@@ -47,7 +47,7 @@ def plain_k_center(points, size, first=None, base=None):
 
 
 @pytest.mark.parametrize("candidates", [1, 3, 64])  # few candidates make many rounds
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1), with_base=st.booleans(), spread=st.sampled_from([2, 5, 100]))
 def test_coreset_equals_brute_force(seed, with_base, spread, candidates, monkeypatch):
     monkeypatch.setattr(coreset, "_CANDIDATES", candidates)
@@ -63,7 +63,7 @@ def test_coreset_equals_brute_force(seed, with_base, spread, candidates, monkeyp
     assert len(set(mine(table_of(points), "coreset", 25, reference=reference).ids)) == 25
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), spread=st.sampled_from([3, 20]), rows=st.integers(1, 40))
 def test_coreset_equals_brute_force_where_labelled_records_are_scattered(seed, spread, rows):
     rng = np.random.default_rng(seed)
@@ -163,7 +163,7 @@ def test_badge_equals_brute_force(candidates, pool, monkeypatch):
         assert set(mine(pool, "badge", 25, seed=seed).ids) == plain_badge(pool, 25, seed)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_badge_never_picks_twice_even_among_duplicates(seed):
     rng = np.random.default_rng(seed)

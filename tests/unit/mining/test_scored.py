@@ -295,7 +295,7 @@ def plain_density(base, k):
 
 
 @pytest.mark.parametrize("copies", [5, 6, 30])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_copies_of_records_do_not_make_their_neighbours_outliers(copies, seed):
     rng = np.random.default_rng(seed)

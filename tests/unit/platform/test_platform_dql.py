@@ -168,13 +168,13 @@ FIELDS = st.one_of(single(PATHS, single(OPERATORS)), single(PATHS, st.lists(VALU
 QUERIES = nested(FIELDS, max_leaves=5)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(QUERIES, DOCUMENTS)
 def test_generated_queries_agree_with_the_plain_matcher(query, document):
     assert matches(query, document) == brute(query, document)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from(["a", "b", "/", "*", "**", "."]), max_size=8), st.text("ab/.", max_size=8))
 def test_generated_patterns_agree_with_regular_expressions(tokens, text):
     pattern = "".join(tokens)
@@ -182,7 +182,7 @@ def test_generated_patterns_agree_with_regular_expressions(tokens, text):
     assert dql.glob(pattern)(text) == bool(re.fullmatch(expression, text))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(DOCUMENTS, max_size=6), PATHS)
 def test_any_documents_can_be_sorted(documents, path):
     keys = sorted(dql.sort_key(document, path) for document in documents)

@@ -72,7 +72,7 @@ def document(store, number, metadata, scope="d"):
     return place | {"id": store.new_id(), "type": "file", "hidden": False, "n": number, "metadata": metadata}
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=600, suppress_health_check=list(HealthCheck))
 @given(st.lists(METADATA, max_size=6), st.lists(FILTERS, min_size=1, max_size=4), st.randoms())
 def test_indexed_answers_equal_a_plain_matcher(store, metadata, filters, chance):
     with undone(store):

@@ -116,7 +116,7 @@ CONDITIONS = st.one_of(
 TREES = nested(CONDITIONS, max_leaves=6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TREES, st.integers(0, 3), st.integers(0, 12), st.sampled_from(["ascending", "descending"]))
 def test_sql_and_python_agree(filled, condition, page, size, direction):
     query = {"filter": condition, "page": page, "pageSize": size, "sort": {"id": direction}}

@@ -145,7 +145,7 @@ def expect(document, places):
 
 
 @example([("annotate", 5, "issue"), ("add", 5, 0)])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_counters_and_refs_agree_whatever_happens(world, steps):
     store, about, ids = world

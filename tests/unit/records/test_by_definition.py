@@ -144,7 +144,7 @@ def forms(rows, folder, cut):
     yield str(folder / "part*.parquet")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_records_of_every_form_are_selected_by_definition(tmp_path_factory, data):
     rows = data.draw(rows_of_records())

@@ -93,7 +93,7 @@ def broken(**values):
         (broken(left="wide"), "b", "record 'b': detections.left must be numbers"),
         (broken(class_name=3), None, "detections.class_name has values of several kinds"),
         (broken(widht=3), "b", r"a box has no field 'widht' \(did you mean 'width'\?\); its fields are: cl"),
-        (None, "b", "record 'b': detections must be a list of boxes, an empty one where"),
+        (None, "b", "record 'b' has no detections, other records have: use an empty list where"),
         (box(), "b", "must be a list of boxes"),
         ([None], "b", "record 'b': a box must be a dict, got None"),
     ],

@@ -203,6 +203,34 @@ def test_columns_that_the_schema_does_not_know_are_left_out_alike_with_one_warni
         records.query(glob, order_by="tag")
 
 
+def test_fields_of_a_prediction_outside_of_it_are_named_with_their_place(tmp_path):
+    flat = {"id": 1, "confidences": [0.1, 0.9], "class_names": ["a", "b"], "confidense": 1, "split": "test"}
+    with pytest.warns(UserWarning) as said:
+        table = records.from_json_lines(lines(tmp_path / "a.jsonl", flat, flat | {"id": 2}))
+    (message,) = (str(each.message) for each in said)
+    first = f" (line 1 of {tmp_path / 'a.jsonl'})"
+    assert f"'confidences'{first}, which belongs in 'prediction': {{\"confidences\": ...}}, " in message
+    assert f"'class_names'{first}, which belongs in 'prediction': {{\"class_names\": ...}}, " in message
+    assert f"'confidense'{first}; put under metadata what is to be kept" in message
+    assert table.column_names == ["id", "split"]
+
+
+@pytest.mark.parametrize(
+    ("first", "column", "end"),
+    [
+        ({"prediction": {"confidence": 0.5}}, "confidence", "$"),
+        ({"embeddings": [1.0]}, "embeddings", "$"),
+        ({"prediction": []}, "detections", ": use an empty list where nothing was found$"),
+    ],
+)
+def test_a_line_that_lacks_what_others_have_is_named(tmp_path, first, column, end):
+    for order in ([0, 1], [1, 0]):
+        rows = [({"id": "a"} | first, {"id": "b"})[place] for place in order]
+        message = f"of .*a.jsonl: record 'b' has no {column}, other records have{end}"
+        with pytest.raises(RecordError, match=f"^line {1 + order.index(1)} {message}"):
+            records.from_json_lines(lines(tmp_path / "a.jsonl", *rows))
+
+
 def test_fields_inside_of_lines_that_are_not_known_are_named(tmp_path):
     document = {
         "id": 1,

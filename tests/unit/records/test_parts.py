@@ -93,7 +93,7 @@ def test_what_does_not_fit_together_is_named(tmp_path):
     with pytest.raises(RecordError, match="do not fit together: tags is struct<x: int64>"):
         records.parts(tmp_path / "b*.parquet")
     _, second = records.parts(tmp_path / "c*.parquet", ["confidences"])
-    with pytest.raises(RecordError, match="record 'b' of records has no confidences") as error:
+    with pytest.raises(RecordError, match="^record 'b' has no confidences") as error:
         second.load()
     assert (error.value.record, error.value.column) == ("b", "confidences")
     with pytest.raises(RecordError, match="rows must be a whole number"):
@@ -145,7 +145,7 @@ def test_a_limit_reads_no_more_parts_than_it_takes(forms, tmp_path):
 TEXTS = st.text(st.sampled_from("ab\0é€"), max_size=20)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.one_of(
         st.lists(st.lists(TEXTS, max_size=6), max_size=4),

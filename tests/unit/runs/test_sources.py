@@ -151,6 +151,71 @@ def test_a_file_that_the_runs_write_does_not_count(notebook, tmp_path, ran, writ
         assert len(ran[0]) == 2
 
 
+@pytest.mark.parametrize(
+    ("code", "helper"),
+    [
+        ("read_csv('a.csv')", ""),
+        ("%matplotlib inline\nread_csv('a.csv')", ""),
+        ('source = r"\\d", """a.csv"""', ""),
+        ("read_csv('data/a.csv')", ""),
+        ("import helper", 'def read():\n    return read_csv("a.csv")'),
+        ('read.csv("a.csv") -> table', ""),
+        ("read_csv('a.csv').to_csv('b.csv')", ""),
+        ("save(copy('a.csv'), 'b.csv')", ""),
+        ("open('a.csv', mode='rb'), Path('b.csv').open('w'), open('b.csv', 'wb')", ""),
+        ("Path('a.csv').read_text(), Path('b.csv').write_text('x'), plt.savefig(fname='b.csv')", ""),
+    ],
+)
+def test_a_changed_file_that_the_code_names_runs_anew(notebook, tmp_path, ran, written, code, helper):
+    path, cwd = notebook("seed: int = 0", code), len(code) % 2
+    folder = tmp_path / ("work" if cwd else ".")
+    folder.mkdir(exist_ok=True)
+    start = "work_of_" if cwd else ""
+    written(**{f"{start}helper__py": helper})
+    (folder / "data").mkdir()
+    said = []
+    for runs_so_far, a, b in (2, "1", "1"), (2, "1", "2"), (4, "2", "2"):
+        for name, content in {"a.csv": a, "data/a.csv": a, "b.csv": b, "c.csv": b}.items():
+            (folder / name).write_text(content)
+        sweep(path, {"seed": [0, 1]}, tmp_path / "out", 1, cwd=folder if cwd else None, say=said.append)
+        assert len(ran[0]) == runs_so_far
+    name = "data/a.csv" if "data" in code else "a.csv"
+    assert any(f"2 runs of other versions ({name} changed) are left in" in line for line in said)
+    assert any(line.startswith("2 of 2 runs are finished already") and f", {name}" in line for line in said)
+
+
+def test_a_default_counts_only_for_the_settings_that_keep_it(notebook, tmp_path, ran, written):
+    path = notebook("data: str = 'a.csv'\nextra = Path('b.csv')")
+    for runs_so_far, a, b in (2, "1", "1"), (3, "2", "1"), (5, "2", "2"):
+        written(a__csv=a, b__csv=b)
+        sweep(path, [{}, {"data": "c.csv"}], tmp_path / "out", 1, say=list)
+        assert len(ran[0]) == runs_so_far
+
+
+@pytest.mark.parametrize(
+    ("code", "is_there"),
+    [
+        ("name = 'result.csv'\nframe.to_csv(name)", False),
+        ("frame.to_csv('result.csv')", False),
+        ("frame.to_csv('result.csv')", True),  # as a notebook that was run by hand leaves it
+    ],
+)
+def test_a_file_that_the_code_writes_does_not_count(notebook, tmp_path, written, monkeypatch, code, is_there):
+    path, done = notebook("seed: int = 0", code), []
+    if is_there:
+        written(result__csv="old")
+
+    def execute(self, request):
+        done.append(request)
+        written(result__csv=str(len(done)))
+        return {"copy": "{}", "recorded": {}, "seconds": 1}
+
+    monkeypatch.setattr(Processes, "execute", execute)
+    for seeds in (1, 2, 3, 3):
+        sweep(path, {"seed": list(range(seeds))}, tmp_path / "out", 1, say=list)
+        assert len(done) == seeds
+
+
 def test_another_kernel_runs_anew(swept, other_kernels, ran):
     swept({"seed": [0]})
     said = []

@@ -1,7 +1,6 @@
-"""The tutorial's order and report; what runs a notebook is tested beside this and replaced here."""
+"""The tutorial's order; what runs a notebook is tested beside this and replaced here."""
 
 import base64
-import html.parser
 import threading
 from types import SimpleNamespace
 
@@ -14,37 +13,13 @@ from alhelpers.runs.recording import read_recorded, record_runs
 PIXEL = base64.b64encode(b"not really a picture").decode()
 
 
-class Page(html.parser.HTMLParser):
-    """The links, anchors and pictures of a page, and what it loads."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.links, self.ids, self.pictures, self.loaded = [], [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        if "id" in attributes:
-            self.ids.append(attributes["id"])
-        if tag == "a" and "href" in attributes:
-            self.links.append(attributes["href"])
-        if tag == "img":
-            self.pictures.append((attributes.get("alt"), attributes["src"]))
-        if tag == "link" or "src" in attributes and tag != "img":
-            self.loaded.append(attributes.get("href") or attributes["src"])
-
-
 @pytest.fixture
 def folder(write_notebook, tmp_path):
     """Three notebooks, the first two with a platform, and a draft."""
     books = tmp_path / "notebooks"
-    back = "# Go <on>\n\nBack to [the first](01_begin.ipynb)."
-    links = "[go on](02_go_on.ipynb), [its end](02_go_on.ipynb#end), [out](https://a.invalid/b), [more](more.md#it)"
-    links += ", ![the result](pictures/01_begin.png)"
-    (books / "pictures").mkdir(parents=True)
-    (books / "pictures" / "01_begin.png").write_bytes(base64.b64decode(PIXEL))
-    write_notebook(books / "02_go_on.ipynb", 'state_dir: str = ""', back)
-    write_notebook(books / "01_begin.ipynb", 'state_dir: str = "x"', f"# Begin\n\nNext: {links}.", "1 + 1")
+    books.mkdir()
+    write_notebook(books / "02_go_on.ipynb", 'state_dir: str = ""', "# Go on")
+    write_notebook(books / "01_begin.ipynb", 'state_dir: str = "x"', "# Begin", "1 + 1")
     write_notebook(books / "10_end.ipynb", "seed: int = 0", "No title here")
     write_notebook(books / "draft.ipynb", "seed: int = 0", "# Draft")
     return books
@@ -81,7 +56,7 @@ def run_all(folder, calls, tmp_path):
     )
 
 
-def test_notebooks_run_in_order_on_one_platform_and_make_one_report(run_all, calls, tmp_path):
+def test_notebooks_run_in_order_on_one_platform_and_name_the_site(run_all, calls, tmp_path):
     made, _ = calls
     output, told = tmp_path / "output", []
     runs = run_all(told.append)
@@ -90,41 +65,16 @@ def test_notebooks_run_in_order_on_one_platform_and_make_one_report(run_all, cal
     assert sorted(made[1:]) == [("02_go_on.ipynb", on_platform), ("10_end.ipynb", {})]
     assert [run.notebook.name for run in runs] == sorted(name for name, _ in made)
     assert sum("accuracy = 0.5123; items = 3" in line for line in told) == 3
-    assert (output / "report.html").is_file() and str(output / "report.html") in told[-1]
+    assert str(output) in told[-1] and "./run docs" in told[-1]
 
 
-def test_the_report_is_one_page_with_anchors_and_pictures(run_all, tmp_path):
-    run_all()
-    text = (tmp_path / "output" / "report.html").read_text(encoding="utf-8")
-    page = Page(text)
-    names = ["01_begin", "02_go_on", "10_end"]
-    inside = [link[1:] for link in page.links if link[1:] in names]
-    assert inside[:3] == names  # the table of contents
-    assert all(page.ids.count(name) == 1 for name in names)
-    assert page.links.count("#02_go_on") == 3 and page.links.count("#01_begin") == 2
-    assert not [link for link in page.links if ".ipynb" in link]
-    assert "https://a.invalid/b" in page.links
-    assert "../notebooks/more.md#it" in page.links
-    assert {alt for alt, _ in page.pictures} == {
-        "the result",
-        "shows 01_begin",
-        "shows 02_go_on",
-        "shows 10_end",
-    }
-    assert all(source.startswith("data:") for _, source in page.pictures)
-    assert page.loaded == []  # no style sheet, no script
-    assert len(page.ids) == len(set(page.ids))
-    assert "Go &lt;on&gt;" in text and "Draft" not in text
-
-
-def test_a_failure_keeps_the_copies_and_the_report_so_far(run_all, calls, tmp_path):
+def test_a_failure_keeps_the_copies_so_far(run_all, calls, tmp_path):
     made, failing = calls
     failing.add("02_go_on")
     with pytest.raises(NotebookError, match="02_go_on.ipynb stopped"):
         run_all()
     assert {name for name, _ in made} >= {"01_begin.ipynb", "02_go_on.ipynb"}
-    text = (tmp_path / "output" / "report.html").read_text(encoding="utf-8")
-    assert "shows 02_go_on" in text
+    assert "shows 02_go_on" in (tmp_path / "output" / "02_go_on.ipynb").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -168,8 +118,8 @@ def test_some_are_run_alone_and_the_other_copies_stay(run_all, calls, tmp_path):
     calls[0].clear()
     assert [run.notebook.stem for run in run_all(only=["10", "02"])] == ["02_go_on", "10_end"]
     assert len(calls[0]) == 2
-    text = (tmp_path / "output" / "report.html").read_text(encoding="utf-8")
-    assert all(f'id="{name}"' in text for name in ("01_begin", "02_go_on", "10_end"))
+    copies = [path.stem for path in sorted((tmp_path / "output").glob("*.ipynb"))]
+    assert copies == ["01_begin", "02_go_on", "10_end"]
     with pytest.raises(FileNotFoundError, match="no notebook 07, 99 in .*: there are 01, 02, 10"):
         run_all(only=["99", "02", "07"])
 

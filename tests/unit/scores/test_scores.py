@@ -204,7 +204,7 @@ LAYOUTS = [
 ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     dtype=st.sampled_from(["f2", "f4", "f8", ">f2", ">f4", ">f8", "longdouble", "u1", "i8", ">i4"]),
@@ -307,7 +307,7 @@ def test_neither_layout_nor_chunks_change_a_score(score, shape):
         np.testing.assert_array_equal(score(confidences[rows]), whole[rows])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), sharpness=st.sampled_from([0.0, 0.1, 1.0, 5.0, 50.0]))
 def test_algebra(seed, sharpness):
     rng = np.random.default_rng(seed)

@@ -23,7 +23,7 @@ def loss(logits, labels, temperature):
     return -log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels].mean()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     temperature=st.sampled_from([0.3, 1.0, 2.5, 10.0]),
@@ -59,7 +59,7 @@ def test_scaling_the_logits_scales_the_temperature_and_shifts_do_not_matter():
     np.testing.assert_allclose(scores.calibrate(logits.astype(np.float32), labels), found, rtol=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     mask=st.sampled_from([-1e4, -1e9, -1e30, np.finfo(np.float32).min, np.finfo(np.float64).min]),

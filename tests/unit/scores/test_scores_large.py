@@ -60,7 +60,7 @@ def test_of_wrong_rows_in_several_threads_the_first_is_named(many, threads):
     assert caught.value.row == first and str(caught.value).startswith(f"row {first} of confidences")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(classes=st.integers(2, 300), members=st.integers(2, 12), data=st.data())
 def test_entropy_of_votes_is_its_definition(classes, members, data):
     one = st.lists(st.integers(0, classes - 1), min_size=members, max_size=members)

@@ -100,7 +100,7 @@ def test_no_image_gives_no_map():
 # ------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), tied=st.booleans())
 def test_reductions_equal_their_definitions(seed, tied):
     rng = np.random.default_rng(seed)

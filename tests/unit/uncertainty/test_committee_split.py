@@ -70,7 +70,7 @@ def by_definition(samples):
     return total, aleatoric, passes, members
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(st.integers(1, 4), st.integers(2, 5), st.integers(2, 5), st.integers(2, 6)),
     seed=st.integers(0, 2**32 - 1),

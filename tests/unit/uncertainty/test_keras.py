@@ -237,6 +237,14 @@ def test_mistakes_are_named(keras_process):
         raises(ValueError, "got 'odds'", lambda: mc_dropout(good, inputs, outputs="odds"))
         raises(ValueError, "batch_size", lambda: mc_dropout(good, inputs, batch_size=0))
         raises(ValueError, "at least one record", lambda: mc_dropout(good, inputs[:0]))
+        for wrong, value in (
+            (inputs.tolist(), str(float(inputs[0, 0]))),
+            ([inputs, inputs[0].tolist()], str(float(inputs[0, 0]))),
+            ({"a": 3}, "3"),
+            (None, "None"),
+        ):
+            words = f"got {value} where an array is expected: convert nested lists by numpy.asarray"
+            raises(ValueError, words, lambda wrong=wrong: mc_dropout(good, wrong))
         raises(DropoutError, "not finite", lambda: mc_dropout(good, inputs * np.nan))
         images = keras.Sequential([keras.Input((5, 5)), keras.layers.Dropout(0.5)])
         raises(ValueError, "it returned (30, 5, 5)", lambda: mc_dropout(images, np.zeros((30, 5, 5))))
