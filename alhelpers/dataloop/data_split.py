@@ -70,7 +70,8 @@ class DataSplitter(dl.BaseServiceRunner):
             Its node's ``metadata['customNodeConfig']`` is the configuration, a `SplitConfiguration`:
             ``{name, distributeEqually, groups: [{id, name, distribution}], itemMetadata}`` and ours, ``seed``,
             ``clearModelInfo`` and ``groupBy``: the dotted path to the name of an item's source, whose items
-            are kept together. Without a context (in a notebook) the items are split 80/10/10 into train,
+            are kept together, or ``"filename"``, for the same groups wherever the same files are uploaded.
+            Without a context (in a notebook) the items are split 80/10/10 into train,
             validation and test, and tagged. `alhelpers.dataloop.node_context` makes one.
 
         Returns
@@ -167,6 +168,8 @@ def split_dataset(
     group_by : str, optional
         Keep items of one source in one group: the dotted path to the name of the source, such as
         ``"metadata.user.source"`` or ``"dir"``. The totals are then as near as the sources' sizes allow.
+        ``"filename"``, the item's path, hashes the path in place of the id: the same seed then gives the same
+        subsets wherever the same files are uploaded. The default stays the id: an item that is moved keeps it.
     images_only : bool
         Leave items of other types alone, with a warning.
     clear_models : bool

@@ -23,7 +23,7 @@ from alhelpers.files import CONFIGURATIONS
 
 GROUPS = {"train": 70, "validation": 10, "test": 20}
 FIRST_BATCH = 60
-IMAGE_SIZES = {"digits": 8, "mnist": 28}
+IMAGE_SIZES = {"digits": 8, "mnist": 28, "fashion": 28}
 
 
 def config(name: str) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def labelled_dataset(project: dl.Project, source: str, items: int, *, seed: int 
     dataset = get_or_create_dataset(project, f"{source} ground truth", pool.class_names)
     if dataset.items.list(filters=dl.Filters()).items_count < items:
         upload(dataset, pool.part(items), labelled=True)
-    split_dataset(dataset, GROUPS, seed=seed)
+    split_dataset(dataset, GROUPS, seed=seed, stratify="label", group_by="filename")
     return dataset
 
 

@@ -34,7 +34,8 @@ def plan_split(
         The stratum of each item, such as its label: every group gets its share of each. None, or NaN, means
         unlabelled, which is a stratum like the others. The number 1 and the text "1" are two strata.
     sources : sequence of str or number, length N, optional
-        The source of each item: all items of one source get the same group.
+        The source of each item: all items of one source get the same group. Where each item has a source of its own,
+        such as its path, the plan is that of items whose ids are the sources: the same for other ids.
     kept : mapping of item id to str, optional
         The groups of items that have one already and keep it.
 
@@ -140,4 +141,9 @@ def _plan(
     columns = {group.name: column for column, group in enumerate(groups)}
     if source is None:
         return plan_items(levels, rows, columns, fixed, groups, seed)
+    if len(set(source.values())) == len(source):  # nothing to keep together: the names take the place of the ids
+        by_name = {source[item_id]: level for item_id, level in levels.items()}
+        kept = {source[item_id]: name for item_id, name in fixed.items()}
+        plan = plan_items(by_name, rows, columns, kept, groups, seed)
+        return {item_id: plan[name] for item_id, name in source.items()}
     return plan_sources(levels, rows, columns, source, fixed, groups, seed)

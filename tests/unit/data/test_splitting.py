@@ -283,6 +283,15 @@ def test_an_item_is_where_the_node_puts_it_unless_the_totals_need_it_elsewhere()
     assert moved == sum(map(abs, edges)) < 100
 
 
+def test_items_with_a_source_each_are_hashed_by_its_name():
+    groups, names, strata = {"train": 70, "test": 30}, IDS[:60], ["a", "b", "c"] * 20
+    plans = [plan_split(ids, groups, 5, strata=strata, sources=names) for ids in (range(60), range(100, 160))]
+    assert list(plans[0].values()) == list(plans[1].values())
+    assert list(plans[0].values()) == list(plan_split(names, groups, 5, strata=strata).values())
+    kept = {0: "test", 7: "test"}
+    assert plan_split(range(60), groups, 5, sources=names, kept=kept).items() >= kept.items()
+
+
 def test_another_seed_is_another_split():
     plans = [plan_split(IDS[:100], {"a": 1, "b": 1}, seed) for seed in (0, 1)]
     # Each of 100 items agrees with probability 1/2: more than 90 do with one below 1e-16.
