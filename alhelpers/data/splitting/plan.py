@@ -141,7 +141,7 @@ def _plan(
     columns = {group.name: column for column, group in enumerate(groups)}
     if source is None:
         return plan_items(levels, rows, columns, fixed, groups, seed)
-    if len(set(source.values())) == len(source):  # nothing to keep together: the names take the place of the ids
+    if len(set(source.values())) == len(source):  # nothing to keep together: the names stand for the ids
         by_name = {source[item_id]: level for item_id, level in levels.items()}
         kept = {source[item_id]: name for item_id, name in fixed.items()}
         plan = plan_items(by_name, rows, columns, kept, groups, seed)
