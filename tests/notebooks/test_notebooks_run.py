@@ -38,7 +38,9 @@ def check_split(recorded, parameters):
     assert sum(subsets.values()) == recorded["items"] == parameters["items"]
     exact = whole_counts(parameters["items"], [70, 10, 20])
     assert subsets == dict(zip(["train", "validation", "test"], exact, strict=True)), "the platform was fresh"
-    assert recorded["accuracy_one_by_one"]["test"] > recorded["accuracy_together"]["test"]
+    one_by_one, together = recorded["accuracy_one_by_one"], recorded["accuracy_together"]
+    assert recorded["leak"] == pytest.approx(one_by_one["test"] - one_by_one["new"])
+    assert recorded["leak"] > 2 * abs(together["test"] - together["new"])
     # Two draws agree with probability .54: more than .7 or less than .2 moved has a probability below 1e-6.
     assert 0.2 < recorded["moved_by_lots"] < 0.7
     assert recorded["moved_by_hash"] == 0
@@ -47,6 +49,8 @@ def check_split(recorded, parameters):
 def check_clone(recorded, parameters):
     assert 0 < recorded["base_train_items"] < recorded["clone_train_items"] < parameters["items"]
     assert recorded["clone_status"] == "pre-trained"
+    assert recorded["refused"] == 3 and recorded["placeholder_refused"]
+    assert recorded["suffix"] == "-2" and not recorded["name_grows"]
 
 
 def check_mc_dropout(recorded, parameters):
