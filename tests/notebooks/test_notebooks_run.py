@@ -80,9 +80,18 @@ def check_committee(recorded, parameters):
 def check_compare(recorded, parameters):
     better = recorded["new"] - recorded["previous"] > 0
     assert recorded["action"] == ("update model" if better else "discard")
-    assert 0 < recorded["previous"] <= 1 and 5 * CHANCE < recorded["new"] <= 1
+    assert 0 < recorded["previous"] <= 1 and 4 * CHANCE < recorded["new"] <= 1
+    assert set(recorded["accuracy"]) == {"base", "clone", "twin 1", "twin 2"}
     assert recorded["accuracy"]["clone"] > 4 * CHANCE
     assert 0 < recorded["test_items"] < parameters["items"] / 2
+    leads = recorded["lead"]
+    assert leads["clone over base"]["lead"] == recorded["mended"] - recorded["broken"]
+    assert all(each["low"] <= each["lead"] <= each["high"] for each in leads.values())
+    # The better twin is never behind, and wins by the number unless both are right equally often.
+    assert leads["twin over twin"]["lead"] >= 0
+    assert recorded["twin_action"]["number"] == (
+        "update model" if leads["twin over twin"]["lead"] > 0 else "discard"
+    )
 
 
 def check_mine(recorded, parameters):
@@ -117,6 +126,9 @@ def check_loop(recorded, parameters):
     means = recorded["curve_mean"]
     assert means["margin + typicality"] >= means["random"]
     assert all(accuracy > 4 * CHANCE for accuracy in recorded["final_accuracy"].values())
+    # Typical images of all groups hold more kinds than as many by chance.
+    assert recorded["classes_at_start"]["typicality"] > recorded["classes_at_start"]["random"]
+    assert 0 <= recorded["shared_picks"] <= 1
 
 
 def check_pipeline(recorded, parameters):

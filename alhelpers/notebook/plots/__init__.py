@@ -20,6 +20,7 @@ from alhelpers.notebook.plots.tables import (
     dots,
     heat_map,
     histogram,
+    intervals,
     labels_needed,
     scatter,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "embedding_map",
     "heat_map",
     "histogram",
+    "intervals",
     "labels_needed",
     "learning_curves",
     "lines",

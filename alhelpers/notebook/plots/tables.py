@@ -364,3 +364,39 @@ def dots(groups: Mapping[str, ArrayLike], *, xlabel: str) -> Figure:
     axis.set_yticks(range(len(rows)), list(rows))
     axis.set(xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
     return figure
+
+
+@styled
+def intervals(
+    values: Mapping[str, tuple[float, float, float]], *, xlabel: str, mark: float | None = 0.0
+) -> Figure:
+    """Draw a value as a dot with its interval, a row a name; orange where the mark lies inside the interval.
+
+    Parameters
+    ----------
+    values : dict of str to (value, low, high)
+        Such as a difference and the ends of its interval.
+    xlabel : str
+    mark : float, optional
+        Where a thin dotted line stands, such as no difference.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    rows = {name: numbers(each, f"interval {name!r}", 1) for name, each in named(values, "values").items()}
+    figure, (axis,) = panels(1, (WIDTH, 0.9 + 0.4 * len(rows)))
+    for row, (name, ends) in enumerate(rows.items()):
+        same_length(**{"value, low, high": 3, name: len(ends)})
+        value, low, high = ends
+        if not low <= high:
+            raise ValueError(f"interval {name!r} goes from {low:g} to {high:g}: its low end must come first")
+        colour = COLOURS[1] if mark is not None and low <= mark <= high else COLOURS[0]
+        axis.hlines(row, low, high, color=colour, linewidth=3)
+        axis.scatter(value, row, s=70, color=colour, zorder=3)
+    axis.set_yticks(range(len(rows)), list(rows))
+    axis.tick_params(axis="y", length=0)
+    if mark is not None:
+        axis.axvline(mark, color="black", linewidth=1.4, linestyle=":")
+    axis.set(xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
+    return figure

@@ -65,6 +65,7 @@ DRAWN = {
         {"right": ([0, 1, 2], [3, 4, 5]), "wrong": ([9], [9])}, xlabel="a", ylabel="b"
     ),
     "dots": lambda: plots.dots({"one": [0.5, 0.7], "two": [0.9]}, xlabel="accuracy"),
+    "intervals": lambda: plots.intervals({"sure": (4, 2, 5), "open": (1, -1, 3)}, xlabel="difference"),
 }
 
 
@@ -372,6 +373,17 @@ def test_groups_differ_in_shape_too():
     assert axis.collections[1].get_segments()[0][0][0] == pytest.approx(0.6)
 
 
+def test_intervals_that_hold_the_mark_differ_in_colour_from_those_that_do_not():
+    _, (axis,) = draw("intervals")
+    spans, dots = axis.collections[0::2], axis.collections[1::2]
+    ends = [span.get_segments()[0].tolist() for span in spans]
+    assert ends == [[[2, 0], [5, 0]], [[-1, 1], [3, 1]]]
+    assert [dot.get_offsets().tolist() for dot in dots] == [[[4, 0]], [[1, 1]]]
+    assert [to_hex(dot.get_facecolor()[0]).upper() for dot in dots] == list(plots.COLOURS[:2])
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["sure", "open"]
+    assert axis.lines[0].get_xdata() == [0, 0]
+
+
 # ---------------------------------------------------------------------------------------------------- refusals
 
 
@@ -426,6 +438,8 @@ def test_groups_differ_in_shape_too():
         (lambda: plots.histogram({"a": []}, xlabel="x", ylabel="y"), "values 'a' has the shape"),
         (lambda: plots.scatter({"a": ([1], [])}, xlabel="x", ylabel="y"), "y of 'a' has the shape"),
         (lambda: plots.dots({"a": 1}, xlabel="x"), r"group 'a' has the shape \(\)"),
+        (lambda: plots.intervals({"a": (1, 2)}, xlabel="x"), "high has 3, a has 2"),
+        (lambda: plots.intervals({"a": (1, 2, 0)}, xlabel="x"), "'a' goes from 2 to 0: its low end"),
     ],
 )
 def test_what_can_t_be_drawn_is_refused_with_the_way_out(call, message):
