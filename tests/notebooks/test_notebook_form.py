@@ -30,9 +30,6 @@ COURSE = [
     "15_mine_at_scale",
 ]
 
-#: Those in the new form; the others follow, and then this list goes, with the tests of the old form.
-REWRITTEN = list(COURSE)
-
 COMMON = {"dataset", "seed"}
 ON_THE_PLATFORM = {"platform", "project_name", "state_dir"}
 
@@ -45,10 +42,6 @@ LARGEST_PICTURE = 64_000
 RECORDED = read_recorded(NOTEBOOKS)
 
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=NAMES)
-
-
-def is_rewritten(path):
-    return path.stem in REWRITTEN
 
 
 def numbered(text):
@@ -68,8 +61,7 @@ def recorded_names(document):
 
 
 def test_all_are_there_in_reading_order():
-    assert [name for name in COURSE if name in NAMES] == NAMES
-    assert set(REWRITTEN) <= set(NAMES)
+    assert NAMES == COURSE
 
 
 @every_notebook
@@ -96,16 +88,11 @@ def test_the_first_cell_states_result_time_and_neighbours(path):
     assert first.startswith(f"# {number}. ")
     for part in ("**The result:**", "**You will learn**", "**Time:**", "**Before this:**", "**Next:**"):
         assert part in first, part
-    if is_rewritten(path):
-        assert re.search(r"^\*\*Time:\*\*.*<!-- seconds:", first, re.M), (
-            "the time is tied to the recorded one"
-        )
+    assert re.search(r"^\*\*Time:\*\*.*<!-- seconds:", first, re.M), "the time is tied to the recorded one"
 
 
 @every_notebook
 def test_the_first_screen_shows_the_result(path):
-    if not is_rewritten(path):
-        return
     document = read(path)
     lines = [line for line in document.cells[0].source.splitlines() if line]
     (result,) = [number for number, line in enumerate(lines) if line.startswith("**The result:**")]
@@ -147,9 +134,14 @@ def test_cells_are_short(path):
     cells = [cell for cell in code_cells(read(path)) if "parameters" not in tags(cell)]
     lines = {cell.id: len(cell.source.splitlines()) for cell in cells}
     assert max(lines.values()) <= LONGEST_CELL, lines
-    if is_rewritten(path):
-        assert statistics.median(lines.values()) <= MEDIAN_CELL, lines
-        assert sum(count <= LONG_CELL for count in lines.values()) >= 0.9 * len(lines), lines
+    assert statistics.median(lines.values()) <= MEDIAN_CELL, lines
+    assert sum(count <= LONG_CELL for count in lines.values()) >= 0.9 * len(lines), lines
+
+
+@every_notebook
+def test_one_title(path):
+    titles = [cell.id for cell in prose_cells(read(path)) if re.search(r"^# ", cell.source, re.M)]
+    assert titles == [read(path).cells[0].id]
 
 
 @every_notebook
@@ -176,19 +168,7 @@ def test_it_records_and_checks(path):
 
 
 @every_notebook
-def test_the_old_form_ends_with_exercises_and_a_recap(path):
-    if is_rewritten(path):
-        return
-    last = read(path).cells[-1].source
-    assert "## Exercises" in last and "<details><summary>Solutions</summary>" in last and "## Recap" in last
-    questions, solutions = last.split("<details>")
-    assert 2 <= len(numbered(questions)) == len(numbered(solutions)) <= 3
-
-
-@every_notebook
 def test_it_ends_with_exercises_and_folded_solutions_that_run_and_a_recap(path):
-    if not is_rewritten(path):
-        return
     document = read(path)
     cells = document.cells
     (start,) = [number for number, cell in enumerate(cells) if cell.source.startswith("## Exercises")]
@@ -212,8 +192,6 @@ def test_it_ends_with_exercises_and_folded_solutions_that_run_and_a_recap(path):
 
 @every_notebook
 def test_a_guess_comes_before_a_result_and_numbers_after_it(path):
-    if not is_rewritten(path):
-        return
     cells = read(path).cells
     guesses = [
         number for number, cell in enumerate(cells) if re.search(r"^\*\*Your guess:\*\* ", cell.source, re.M)
@@ -227,8 +205,6 @@ def test_a_guess_comes_before_a_result_and_numbers_after_it(path):
 
 @every_notebook
 def test_prose_says_what_is_recorded(path):
-    if not is_rewritten(path):
-        return
     document, entry = read(path), RECORDED[path.stem]
     assert recorded_names(document) == entry["values"].keys(), "run ./run tutorial --record"
     scope = scopes_of(NOTEBOOKS, RECORDED) | scope_of(path, entry)
@@ -245,7 +221,7 @@ def test_the_readme_says_what_is_recorded():
 
 def test_only_notebooks_that_are_there_are_recorded():
     pictures = {path.stem for path in (NOTEBOOKS / "pictures").glob("*")}
-    assert RECORDED.keys() | pictures <= set(NAMES)
+    assert list(RECORDED) == NAMES and pictures == set(NAMES)
 
 
 @every_notebook
@@ -255,7 +231,7 @@ def test_every_figure_is_shown_with_a_text_and_a_caption(path):
         shown = [call for call in calls if ast.unparse(call.func) == "notebook.show"]
         for call in shown:
             assert {keyword.arg for keyword in call.keywords} - {"result"} == {"alt", "caption"}
-        drawn = [call for call in calls if ast.unparse(call.func) in ("plt.subplots", "notebook.image_grid")]
+        drawn = [call for call in calls if ast.unparse(call.func) == "plt.subplots"]
         assert not drawn or shown, f"{cell.id} draws a figure that it does not show"
         assert "plt.show(" not in cell.source
 
