@@ -288,7 +288,7 @@ def _explain_map(figure: Figure, kinds: Mapping[str, str], labelled: Any, picks:
         handles.append(dot("labelled", marker="o", markersize=7, **ring))
     if len(picks):
         handles.append(dot("picked", marker="X", color="black", markersize=7))
-    legend_below(figure, handles, columns=6)
+    legend_below(figure, handles, columns=7 if len(handles) == 7 else 6)  # no row of one
 
 
 @styled
