@@ -20,7 +20,7 @@ SMALL = {
     "passes": 5,
     "members": 3,
     "strange": 10,
-    "unseen": [8, 4],
+    "hidden": [8],
     "scale": [2000, 4000, 8000],
     "nights": 2,
     "rounds": 1,
