@@ -32,6 +32,11 @@ SMALL = {
     "chance_draws": 3,
 }
 
+#: For single notebooks.
+SMALL_OF = {
+    "05_compare_models": {"dataset": "digits"},
+}
+
 
 def read(path):
     return nbformat.read(str(path), as_version=4)

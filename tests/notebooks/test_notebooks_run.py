@@ -6,7 +6,7 @@ import re
 import shutil
 
 import pytest
-from helpers_notebooks import NAMES, NOTEBOOKS, SMALL, code_cells, read
+from helpers_notebooks import NAMES, NOTEBOOKS, SMALL, SMALL_OF, code_cells, read
 
 from alhelpers import mining
 from alhelpers.data.splitting import whole_counts
@@ -193,7 +193,7 @@ def names_of_parameters(notebooks):
 
 
 def parameters_for(name, changes):
-    wanted = SMALL | changes
+    wanted = SMALL | SMALL_OF.get(name, {}) | changes
     return {key: wanted[key] for key in names_of_parameters([name]) & wanted.keys()}
 
 
