@@ -38,6 +38,7 @@ SMALL = {
 SMALL_OF = {
     "03_train_with_mc_dropout": {"dataset": "digits"},
     "04_train_committee": {"dataset": "digits"},
+    "05_compare_models": {"dataset": "digits"},
     "08_run_the_pipeline": {"dataset": "digits", "pool_items": 40},
 }
 
