@@ -129,9 +129,8 @@ def test_parameters_are_read_alike_by_us_and_by_papermill_and_all_explained(path
         assert parameter["help"], f"{name} has no help"
 
 
-@every_notebook
-def test_cells_are_short(path):
-    cells = [cell for cell in code_cells(read(path)) if "parameters" not in tags(cell)]
+def test_cells_are_short():
+    cells = [cell for path in PATHS for cell in code_cells(read(path)) if "parameters" not in tags(cell)]
     lines = {cell.id: len(cell.source.splitlines()) for cell in cells}
     assert max(lines.values()) <= LONGEST_CELL, lines
     assert statistics.median(lines.values()) <= MEDIAN_CELL, lines
