@@ -1,7 +1,6 @@
 """Every notebook is run: alone on a fresh platform, and the first ones in order; the recorded values are checked."""
 
 import itertools
-import math
 import re
 import shutil
 
@@ -96,23 +95,22 @@ def check_compare(recorded, parameters):
 
 def check_mine(recorded, parameters):
     names = set(mining.strategies())
-    assert recorded["strategies"] == len(names)
-    assert set(recorded["wrong"]) == set(recorded["classes"]) == names
-    assert set(recorded["strange"]) == names | {"in the pool"}
-    doubt = [recorded["wrong"][name] for name in ("confidence", "margin", "entropy", "mc_dropout")]
-    # If three of five doubtful picks are wrong and two of five images, this fails once in ten thousand runs.
-    luck = 2 * math.sqrt(recorded["pool_wrong"] * (1 - recorded["pool_wrong"]) / parameters["size"])
-    assert sum(doubt) / len(doubt) >= recorded["pool_wrong"] - luck
+    for measure in ("wrong", "classes", "rise"):
+        assert set(recorded[measure]) == names | {"cascade"}
     assert all(1 <= count <= min(10, parameters["size"]) for count in recorded["classes"].values())
-    strange = [share for shares in recorded["strange"].values() for share in shares.values()]
-    strange += [area for areas in recorded["apart"].values() for area in areas.values()]
-    assert all(0 <= share <= 1 for share in strange)
-    # A photograph leaves more doubt than a digit, and its strokes are none.
-    assert recorded["apart"]["entropy"]["far"] > 0.7 and recorded["apart"]["novelty, early"]["far"] > 0.7
-    # Of two hundred tests without drift more than 26 alarms come three times in a million runs.
-    assert recorded["drift"]["false alarms"] <= 0.13
-    # The cluster picks as one process does, also when a worker is killed.
-    assert len(recorded["same_on_cluster"]) == 4 and all(recorded["same_on_cluster"].values())
+    # Of forty picks, two of three that doubt chooses are wrong, and one of three by chance.
+    assert recorded["wrong"]["margin"] > recorded["wrong"]["nearest_neighbors"]
+    assert {"bald", "consensus_kl", "cascade", "side by side", "weights"} < set(recorded["map_wrong_of"])
+    # Ordinary first labels teach, odd ones do not: .60 and .25 at the defaults.
+    assert recorded["first"]["typicality"] > recorded["first"]["outlier"]
+    # Doubt takes the copies of a scene, a batch that spreads does not.
+    assert recorded["scenes"]["cascade"] > recorded["scenes"]["margin"]
+    assert recorded["scenes_of"]["coreset"] > recorded["scenes_of"]["entropy"]
+    assert recorded["keeps"][str(parameters["size"])]["apart"] < max(
+        kept["apart"] for kept in recorded["keeps"].values()
+    )
+    assert list(recorded["above"]) == ["usual", "many labels", "near-copies", "rare classes"]
+    assert recorded["refused"]["entopy"] == "UnknownStrategy"
 
 
 def check_loop(recorded, parameters):
@@ -266,13 +264,12 @@ def test_mined_labels_are_worth_at_least_twice_as_many_random_ones(processes, tm
 
 def test_the_first_ones_in_order_on_one_platform_with_the_larger_images(tmp_path):
     """Those that go on with what the ones before have left: the datasets, the app, the models."""
-    names, notebooks = [name for name in NAMES if "01" <= name[:2] <= "06"], tmp_path / "notebooks"
+    names, notebooks = [name for name in NAMES if "01" <= name[:2] <= "05"], tmp_path / "notebooks"
     notebooks.mkdir()
     for name in names:
         shutil.copy(NOTEBOOKS / f"{name}.ipynb", notebooks)
     # Images of 28 x 28 take ten times as long as those of 8 x 8.
     parameters = SMALL | {"dataset": "mnist", "pool_items": 60, "steps_of_base": 40, "passes": 3}
-    parameters |= {"scale": [500, 1000]}
     parameters = {name: parameters[name] for name in names_of_parameters(names) & parameters.keys()}
     runs = run_tutorial(notebooks, tmp_path / "tutorial", parameters, say=lambda _: None)
     assert [finished.notebook.stem for finished in runs] == names

@@ -23,8 +23,9 @@ from alhelpers.notebook.plots.style import (
     styled,
 )
 
-# The sides of the grid of points at which the regions of a classifier are asked for.
-_GRID = 120
+# The sides of the grid of points at which the regions of a classifier are asked for, and their shades: a picture of
+# few colours is small, and keeps its colours in a palette.
+_GRID, _SHADES = 120, 5
 Regions = Callable[[np.ndarray], ArrayLike] | ArrayLike
 
 
@@ -260,15 +261,15 @@ def _draw_regions(axis: Axes, regions: Regions | None, classes: int) -> None:
             f"regions have the shape {found.shape}: they must be classes, or confidences of 2 to 10"
         )
     found, count = found.astype(float), found.shape[2]
-    sure = (found.max(2) - 1 / count) / (1 - 1 / count)
-    picture = np.dstack([np.array([to_rgb(each) for each in COLOURS])[found.argmax(2)], 0.08 + 0.3 * sure])
+    sure = np.ceil((found.max(2) - 1 / count) / (1 - 1 / count) * _SHADES) / _SHADES
+    ground = np.array([to_rgb(each) for each in COLOURS])[found.argmax(2)]
+    picture = np.dstack([ground, 0.08 + 0.3 * sure])
     axis.imshow(
         picture,
         extent=(left, right, bottom, top),
         origin="lower",
         aspect="auto",
         zorder=0,
-        interpolation="bilinear",
     )
     places = np.linspace(left, right, found.shape[1]), np.linspace(bottom, top, found.shape[0])
     for number in range(count if count > 2 else 1):
