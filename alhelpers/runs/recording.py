@@ -27,7 +27,7 @@ _RELATIVE, _ABSOLUTE = 0.02, 0.02
 _DIGITS = 6
 
 #: In bytes; what a picture may have.
-MAX_PICTURE = 60_000
+MAX_PICTURE = 80_000
 
 #: A tie in a README begins with the name of a notebook.
 _FROM_NOTEBOOK = re.compile(r"\d\d_\w+\.")

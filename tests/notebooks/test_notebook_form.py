@@ -11,7 +11,7 @@ from papermill import inspect_notebook
 
 from alhelpers.runs import claims
 from alhelpers.runs.notebooks import parameters_of
-from alhelpers.runs.recording import is_of_notebook, read_recorded, scope_of, scopes_of
+from alhelpers.runs.recording import MAX_PICTURE, is_of_notebook, read_recorded, scope_of, scopes_of
 
 #: In reading order.
 COURSE = [
@@ -35,9 +35,6 @@ ON_THE_PLATFORM = {"platform", "project_name", "state_dir"}
 
 #: In lines of code.
 LONGEST_CELL, LONG_CELL, MEDIAN_CELL = 20, 13, 6
-
-#: In bytes, a little more than what recording tells of.
-LARGEST_PICTURE = 64_000
 
 RECORDED = read_recorded(NOTEBOOKS)
 
@@ -97,7 +94,7 @@ def test_the_first_screen_shows_the_result(path):
     lines = [line for line in document.cells[0].source.splitlines() if line]
     (result,) = [number for number, line in enumerate(lines) if line.startswith("**The result:**")]
     assert re.fullmatch(rf"!\[[^\]]+\]\(pictures/{path.stem}\.png\)", lines[result + 1])
-    assert (NOTEBOOKS / "pictures" / f"{path.stem}.png").stat().st_size <= LARGEST_PICTURE
+    assert (NOTEBOOKS / "pictures" / f"{path.stem}.png").stat().st_size <= MAX_PICTURE
     code = "\n".join(cell.source for cell in code_cells(document))
     assert code.count("result=True") == 1, "one figure is the result"
 
