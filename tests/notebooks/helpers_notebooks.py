@@ -39,6 +39,7 @@ SMALL_OF = {
     "03_train_with_mc_dropout": {"dataset": "digits"},
     "04_train_committee": {"dataset": "digits"},
     "05_compare_models": {"dataset": "digits"},
+    "06_mine_pool": {"dataset": "digits", "training_steps": 40, "map_items": 100, "labels": 40, "many": 60},
     "08_run_the_pipeline": {"dataset": "digits", "pool_items": 40},
 }
 
