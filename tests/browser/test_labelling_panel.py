@@ -104,7 +104,11 @@ def test_boxes_are_drawn_moved_and_deleted(lab, page, platform, make_task):
     page.keyboard.press("Delete")
     panel.get_by_text("dog").click()
     drag(page, corner, (2, 1), (6, 5))
+    page.wait_for_timeout(
+        2000
+    )  # the widget sends one change of the boxes at a time, and waits for the kernel
     drag(page, corner, (4, 3), (5, 4))
+    page.wait_for_timeout(2000)
     page.keyboard.press("Enter")
     shows(panel, "1 of 2")
     ((box,),) = read_answers(task, "detection").values()

@@ -121,7 +121,7 @@ def test_what_a_person_has_to_correct_is_returned(folder, finish):
     assert len(found) == 2 and "shows 0 results: pass result=True" in found[0]
     assert "names no recorded value at 'best'" in found[1]
     (large,) = record_runs(folder / "notebooks", [finish(size=300)], print)
-    assert "01_try.png has" in large and "more than 60: draw it smaller" in large
+    assert "01_try.png has" in large and "more than 80: draw it smaller" in large
 
 
 def test_a_run_is_compared_leaf_by_leaf(folder, finish):
