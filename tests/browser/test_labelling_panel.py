@@ -1,4 +1,4 @@
-"""The labelling panel in JupyterLab: labels by key and boxes by mouse reach the platform."""
+"""The labelling panel in JupyterLab: labels by key reach the platform."""
 
 import nbformat
 import numpy as np
