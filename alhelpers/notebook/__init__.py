@@ -3,7 +3,7 @@
 from alhelpers.notebook import plots
 from alhelpers.notebook.checks import check_parameters
 from alhelpers.notebook.connection import connect
-from alhelpers.notebook.display import image_grid, progress, record, show
+from alhelpers.notebook.display import progress, record, show
 from alhelpers.notebook.environment import check_environment
 from alhelpers.notebook.labelling import label_task
 
@@ -11,7 +11,6 @@ __all__ = [
     "check_environment",
     "check_parameters",
     "connect",
-    "image_grid",
     "label_task",
     "plots",
     "progress",

@@ -4,10 +4,9 @@ import base64
 import html
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
-import numpy as np
 from IPython.display import display
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -49,44 +48,6 @@ def show(figure: Figure, *, alt: str, caption: str, result: bool = False) -> Non
     data = {"text/html": page, "image/png": image, "text/plain": f"{caption}\n[{alt}]"}
     marked = {METADATA_KEY: {"result": True}} if result else {}
     display(data, raw=True, metadata={"image/png": {"alt": alt}} | marked)
-
-
-def image_grid(images: np.ndarray, titles: Sequence[str] = (), *, columns: int = 10) -> Figure:
-    """Draw grey images in rows, each with its title.
-
-    Parameters
-    ----------
-    images : numpy.ndarray, shape (N, H, W)
-        Grey levels; higher is darker.
-    titles : sequence of str, optional
-        One for each image.
-    columns : int
-        Number of images in a row.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    ValueError
-        If there are no images, or a number of titles other than 0 and N.
-    """
-    if len(images) == 0 or len(titles) not in (0, len(images)):
-        raise ValueError(
-            f"{len(images)} images and {len(titles)} titles: pass at least one image, and a title for each or none"
-        )
-    rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(columns, 1.25 * rows), squeeze=False, layout="constrained"
-    )
-    for axis in axes.flat:
-        axis.axis("off")
-    for number, image in enumerate(images):
-        axes.flat[number].imshow(image, cmap="gray_r")
-        if len(titles):
-            axes.flat[number].set_title(titles[number], fontsize=8)
-    return figure
 
 
 def record(name: str, value: Any, *, tolerance: float | None = None) -> None:

@@ -12,7 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import RichOutput, capture_output
 from matplotlib import pyplot as plt
 
-from alhelpers.notebook import image_grid, progress, record, show
+from alhelpers.notebook import progress, record, show
 from alhelpers.runs.notebooks import METADATA_KEY, RECORD_MIME
 
 
@@ -76,23 +76,6 @@ def test_a_figure_comes_with_its_texts_in_every_form_and_is_closed():
 def test_the_result_is_marked():
     _, (output,) = displayed(lambda: show(plt.figure(), alt="a", caption="b", result=True))
     assert output.metadata == {"image/png": {"alt": "a"}, METADATA_KEY: {"result": True}}
-
-
-def test_an_image_grid_has_a_place_for_every_image():
-    images = np.zeros((7, 4, 4), np.uint8)
-    figure = image_grid(images, [str(row) for row in range(7)], columns=3)
-    axes = figure.axes
-    assert len(axes) == 9
-    assert [len(axis.images) for axis in axes] == [1] * 7 + [0] * 2
-    assert [axis.get_title() for axis in axes[:7]] == list("0123456")
-    assert not any(axis.axison for axis in axes)
-    assert len(image_grid(images, columns=10).axes) == 10
-
-
-@pytest.mark.parametrize("count, titles", [(0, []), (2, ["a"]), (1, ["a", "b"])])
-def test_an_image_grid_without_images_or_with_other_titles_is_refused(count, titles):
-    with pytest.raises(ValueError, match=f"{count} images and {len(titles)} titles"):
-        image_grid(np.zeros((count, 4, 4), np.uint8), titles)
 
 
 # ------------------------------------------------------------------------------------------------------ record
