@@ -1,6 +1,6 @@
-"""A JupyterLab server for the browser tests, apart from the user's own settings."""
+"""A JupyterLab server with the settings of `./run lab`, apart from the user's own."""
 
-import json
+import importlib.util
 import os
 import secrets
 import socket
@@ -9,66 +9,70 @@ import sys
 import time
 import urllib.request
 from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
 
-#: Settings that ask nothing and show every cell at once.
-SETTINGS = {
-    "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
-    "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {
-        "fetchNews": "false",
-        "checkForUpdates": False,
-    },
-}
+ROOT = Path(__file__).parents[2]
+#: In milliseconds, for slow machines.
+LONG = 180_000
 
 
 class Lab:
-    """A running server that shows a folder of notebooks."""
+    """A running server."""
 
-    def __init__(self, port, token, folder):
-        self.base, self.token, self.folder = f"http://127.0.0.1:{port}", token, folder
+    def __init__(self, port, token):
+        self.base, self.token = f"http://127.0.0.1:{port}", token
 
-    def open(self, page, notebook):
-        """Open a notebook of the folder and wait until its kernel is idle."""
-        page.goto(f"{self.base}/lab/tree/{notebook}?token={self.token}&reset")
-        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=120_000)
-        page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for(timeout=120_000)
+    def open(self, page, path=""):
+        """Open a path of the server, or the page that it shows first, and wait until the notebook's kernel is idle."""
+        page.goto(f"{self.base}/{path}?token={self.token}")
+        page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=LONG)
+        # The indicator of the kernel says idle too early.
+        page.locator("#jp-main-statusbar", has_text="| Idle").wait_for(timeout=LONG)
 
     def run_all(self, page):
         """Run all cells by the menu."""
-        page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
-        page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+
+def run_script():
+    """Return the script `./run` as a module."""
+    loader = SourceFileLoader("run_script", str(ROOT / "run"))
+    script = importlib.util.module_from_spec(importlib.util.spec_from_loader("run_script", loader))
+    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
+    loader.exec_module(script)
+    sys.dont_write_bytecode = before
+    return script
 
 
 @contextmanager
-def running_lab(folder, private, environment=None):
-    """Start a server on a folder of notebooks; its own files are under `private`."""
-    for name, values in SETTINGS.items():
-        path = private / "settings" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def running_lab(private, *options):
+    """Start a server with options; its own files are in the folder `private`."""
+    own = {f"JUPYTER_{name}_DIR": str(private / name) for name in ("CONFIG", "DATA", "RUNTIME")}
+    own |= {f"JUPYTERLAB_{name}_DIR": str(private / name) for name in ("SETTINGS", "WORKSPACES")}
+    # The kernel of this Python, and the package of this clone.
+    own |= {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     token = secrets.token_hex(8)
-    folders = {
-        f"JUPYTER_{name}_DIR": str(private / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")
-    } | {"JUPYTERLAB_SETTINGS_DIR": str(private / "settings")}
-    folders["JUPYTERLAB_WORKSPACES_DIR"] = str(private / "workspaces")
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
-    command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
-    command += [f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None"]
-    with open(private / "lab.log", "wb") as log:
-        env = os.environ | folders | (environment or {})
-        server = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", *options]
+    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
+    log = private / "lab.log"
+    with open(log, "wb") as file:
+        env = run_script().lab_environment() | own
+        server = subprocess.Popen(command, env=env, stdout=file, stderr=subprocess.STDOUT)
     try:
-        _wait(server, f"http://127.0.0.1:{port}/api?token={token}", private / "lab.log")
-        yield Lab(port, token, folder)
+        _wait(server, f"http://127.0.0.1:{port}/api?token={token}", log)
+        yield Lab(port, token)
     finally:
-        server.terminate()
+        server.terminate()  # which ends its kernels
         server.wait(30)
 
 
 def _wait(server, url, log):
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + LONG / 1000
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while True:
         try:

@@ -13,11 +13,13 @@ dl = notebook.connect(project={project!r}, state_dir={state!r})
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    private = tmp_path_factory.mktemp("lab")
-    folder = private / "notebooks"
-    folder.mkdir()
-    with running_lab(folder, private) as running:
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("notebooks")
+
+
+@pytest.fixture(scope="module")
+def lab(folder, tmp_path_factory):
+    with running_lab(tmp_path_factory.mktemp("lab"), f"--ServerApp.root_dir={folder}") as running:
         yield running
 
 
@@ -37,14 +39,14 @@ def make_task(project, tmp_path):
     return make
 
 
-def show_panel(lab, page, platform, task, *, kind):
+def show_panel(lab, folder, page, platform, task, *, kind):
     """Write a notebook that shows the panel of a task, open it and run it."""
     connect = CONNECT.format(project=task.project.name, state=str(platform.state_dir))
     show = f"queue = notebook.label_task(dl.tasks.get(task_id={task.id!r}), kind={kind!r})"
     document = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in (connect, show)])
     document.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(document, lab.folder / f"{kind}.ipynb")
-    lab.open(page, f"{kind}.ipynb")
+    nbformat.write(document, folder / f"{kind}.ipynb")
+    lab.open(page, f"lab/tree/{kind}.ipynb")
     lab.run_all(page)
     panel = page.locator(".alhelpers-labelling")
     panel.locator(".progress").wait_for(timeout=120_000)
@@ -55,11 +57,11 @@ def shows(panel, progress):
     panel.locator(".progress", has_text=progress).wait_for()
 
 
-def test_five_images_are_labelled_by_key(lab, page, platform, dl, make_task):
+def test_five_images_are_labelled_by_key(lab, folder, page, platform, dl, make_task):
     from alhelpers.dataloop.labelling import read_answers
 
     task = make_task(6, ["zero", "one"])
-    panel = show_panel(lab, page, platform, task, kind="classification")
+    panel = show_panel(lab, folder, page, platform, task, kind="classification")
     panel.locator("img.item").click()
     shows(panel, "0 of 6")
     for number, key in enumerate("12121", start=1):
