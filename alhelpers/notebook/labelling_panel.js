@@ -33,10 +33,15 @@ function render({ model, el }) {
   add(el, "div", "hint", model.get("hint"));
   let root = null;
 
-  function press(button) {
+  async function press(button) {
     const { item } = model.get("state");
     if (item === null && button.do !== "undo") return;
-    model.send({ do: button.do, label: button.label, item });
+    const pressed = { do: button.do, label: button.label, item };
+    if (button.do === "save") {
+      const id = model.get("boxes").replace("IPY_MODEL_", "");
+      pressed.boxes = (await model.widget_manager.get_model(id)).get("bboxes");
+    }
+    model.send(pressed);
   }
 
   const elements = model.get("buttons").map((button) => {

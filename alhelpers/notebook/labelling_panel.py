@@ -42,6 +42,8 @@ class _Buttons(anywidget.AnyWidget):
     hint = traitlets.Unicode().tag(sync=True)
     #: All that changes with an item, in one message: nobody labels an image by the key meant for the one before.
     state = traitlets.Dict().tag(sync=True)
+    #: The widget of the boxes. What it shows travels with the key: its own messages wait for the kernel.
+    boxes = traitlets.Any(allow_none=True).tag(sync=True, **ipywidgets.widget_serialization)
 
 
 class LabellingPanel:
@@ -64,7 +66,9 @@ class LabellingPanel:
         self._queue, self._task = queue, task
         self._scale = 1
         self._boxes = _box_widget(task.class_names) if task.kind == "detection" else None
-        self._panel = _Buttons(buttons=_buttons(task), hint=_HINT if self._boxes is None else _BOX_HINT)
+        self._panel = _Buttons(
+            buttons=_buttons(task), hint=_HINT if self._boxes is None else _BOX_HINT, boxes=self._boxes
+        )
         self._panel.on_msg(self._pressed)
         self.widget = ipywidgets.VBox([self._panel] if self._boxes is None else [self._panel, self._boxes])
         self.widget.add_class("alhelpers-labelling")
@@ -75,12 +79,12 @@ class LabellingPanel:
         try:
             # Pressed twice, it was meant for the item before, and the current one is only shown.
             if content.get("item") == self._queue.current:
-                message = self._do(content["do"], content.get("label"))
+                message = self._do(content["do"], content.get("label"), content.get("boxes"))
             self._show(message)
         except TaskError as error:
             self._panel.state = self._panel.state | {"message": f"{error}. Press again."}
 
-    def _do(self, action: str, label: str | None) -> str:
+    def _do(self, action: str, label: str | None, drawn: list[dict[str, Any]] | None) -> str:
         """Do what a button says; return a message if it went otherwise than expected."""
         if action == "undo":
             return "" if self._queue.undo() else "There is nothing to undo."
@@ -90,7 +94,7 @@ class LabellingPanel:
             self._queue.skip()
             return "" if self._queue.waiting > 1 else "Only skipped items are left."
         answers = {"discard": Discard.DISCARD, "label": label}
-        answer = self._drawn() if action == "save" else answers[action]
+        answer = self._in_pixels(drawn or []) if action == "save" else answers[action]
         return "" if self._queue.answer(answer) else "The item was answered elsewhere; that answer is kept."
 
     def _show(self, message: str) -> None:
@@ -138,10 +142,10 @@ class LabellingPanel:
             for box in picture.boxes
         ]
 
-    def _drawn(self) -> list[Box]:
+    def _in_pixels(self, shown: list[dict[str, Any]]) -> list[Box]:
         """Return the boxes in pixels of the image; those without an area are slips of the mouse."""
         boxes = []
-        for drawn in self._boxes.bboxes:
+        for drawn in shown:
             x, y, width, height = (drawn[side] / self._scale for side in ("x", "y", "width", "height"))
             if width > 0 and height > 0:
                 boxes.append(Box(drawn["label"], x, y, x + width, y + height))

@@ -1,4 +1,4 @@
-"""The labelling panel in JupyterLab: labels by key reach the platform."""
+"""The labelling panel in JupyterLab: labels by key and boxes by mouse reach the platform."""
 
 import nbformat
 import numpy as np
@@ -83,3 +83,35 @@ def test_five_images_are_labelled_by_key(lab, folder, page, platform, dl, make_t
     panel.get_by_text("All done").wait_for()
     assert page.locator(".jp-Cell").count() == 2, "JupyterLab has not seen the keys"
     assert dl.tasks.get(task_id=task.id).status == "completed"
+
+
+def test_boxes_are_drawn_moved_and_deleted(lab, folder, page, platform, make_task):
+    from alhelpers.dataloop.labelling import read_answers
+
+    task = make_task(2, ["cat", "dog"])
+    panel = show_panel(lab, folder, page, platform, task, kind="detection")
+    panel.locator("svg").wait_for()
+    corner = panel.locator("svg").first.bounding_box()
+    drag(page, corner, (5, 1), (7, 3))
+    page.keyboard.press("Delete")
+    panel.get_by_text("dog").click()
+    drag(page, corner, (2, 1), (6, 5))
+    drag(page, corner, (4, 3), (5, 4))
+    page.keyboard.press("Enter")
+    shows(panel, "1 of 2")
+    ((box,),) = read_answers(task, "detection").values()
+    assert box.label == "dog"
+    assert np.allclose(box[1:], (3, 2, 7, 6), atol=0.3)
+    page.keyboard.press("Enter")
+    panel.get_by_text("All done").wait_for()
+    assert sorted(map(len, read_answers(task, "detection").values())) == [0, 1]
+
+
+def drag(page, corner, start, end):
+    """Press at a place of the image, in image pixels, and release at another."""
+    (x, y), (to_x, to_y) = ((corner["x"] + 40 * a, corner["y"] + 40 * b) for a, b in (start, end))
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move((x + to_x) / 2, (y + to_y) / 2)
+    page.mouse.move(to_x, to_y)
+    page.mouse.up()
