@@ -79,13 +79,14 @@ class LabellingPanel:
         try:
             # Pressed twice, it was meant for the item before, and the current one is only shown.
             if content.get("item") == self._queue.current:
-                message = self._do(content["do"], content.get("label"), content.get("boxes"))
+                message = self._do(content)
             self._show(message)
         except TaskError as error:
             self._panel.state = self._panel.state | {"message": f"{error}. Press again."}
 
-    def _do(self, action: str, label: str | None, drawn: list[dict[str, Any]] | None) -> str:
+    def _do(self, pressed: dict[str, Any]) -> str:
         """Do what a button says; return a message if it went otherwise than expected."""
+        action = pressed["do"]
         if action == "undo":
             return "" if self._queue.undo() else "There is nothing to undo."
         if self._queue.current is None:
@@ -93,8 +94,10 @@ class LabellingPanel:
         if action == "skip":
             self._queue.skip()
             return "" if self._queue.waiting > 1 else "Only skipped items are left."
-        answers = {"discard": Discard.DISCARD, "label": label}
-        answer = self._in_pixels(drawn or []) if action == "save" else answers[action]
+        if action == "save":
+            answer = self._in_pixels(pressed["boxes"])
+        else:
+            answer = {"discard": Discard.DISCARD, "label": pressed.get("label")}[action]
         return "" if self._queue.answer(answer) else "The item was answered elsewhere; that answer is kept."
 
     def _show(self, message: str) -> None:
@@ -108,14 +111,14 @@ class LabellingPanel:
                 picture, message = Picture("", b"", 1, "", []), str(error)
         elif not message:
             message = "All done. Undo takes back the last answer."
-        png = picture.png if picture else b""
+        image = _data_url(picture.png) if picture else ""
         if self._boxes is not None:
-            self._show_boxes(picture)
-            png = b""
+            self._show_boxes(picture, image)
+            image = ""
         self._panel.state = {
             "item": item_id,
             "name": picture.name if picture else "",
-            "image": f"data:image/png;base64,{base64.b64encode(png).decode()}" if png else "",
+            "image": image,
             "suggestion": picture.suggestion if picture else "",
             "progress": f"{self._queue.done} of {self._queue.total}",
             "message": message,
@@ -123,14 +126,15 @@ class LabellingPanel:
 
     # ------------------------------------------------------------------------------ boxes
 
-    def _show_boxes(self, picture: Picture | None) -> None:
+    def _show_boxes(self, picture: Picture | None, image: str) -> None:
         """Show the image with the boxes that the model suggests, to be moved, deleted and added to."""
         self._boxes.layout.display = "none" if picture is None else None
         if picture is None:
             return
         self._scale = picture.scale
         self._boxes.bboxes = []
-        self._boxes.image_bytes = picture.png
+        # Given as bytes, the widget may withdraw the image's address while the browser still loads it.
+        self._boxes.image_url = image
         self._boxes.bboxes = [
             {
                 "x": box.left * picture.scale,
@@ -150,6 +154,10 @@ class LabellingPanel:
             if width > 0 and height > 0:
                 boxes.append(Box(drawn["label"], x, y, x + width, y + height))
         return boxes
+
+
+def _data_url(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}" if png else ""
 
 
 def _buttons(task: LabellingTask) -> list[dict[str, str]]:

@@ -196,7 +196,7 @@ def test_the_panel_of_boxes_starts_with_the_suggestions(dl, task):
     panel = LabellingPanel(label_task(task, kind="detection", oracle=lambda item: None), store)
     assert panel._panel.state["suggestion"] == "the model suggests 1 box"
     assert panel._boxes.bboxes == [{"x": 40, "y": 80, "width": 80, "height": 160, "label": "cat"}]
-    panel._pressed(None, {"do": "save", "item": first.id}, [])
+    panel._pressed(None, {"do": "save", "item": first.id, "boxes": panel._boxes.bboxes}, [])
     assert read_answers(task, "detection") == {first.id: [Box("cat", 1, 2, 3, 6)]}
     assert panel._boxes.bboxes == []
 
