@@ -38,7 +38,10 @@ def check_split(recorded, parameters):
     exact = whole_counts(parameters["items"], [70, 10, 20])
     assert subsets == dict(zip(["train", "validation", "test"], exact, strict=True)), "the platform was fresh"
     one_by_one, together = recorded["accuracy_one_by_one"], recorded["accuracy_together"]
-    points = {name: 100 * (each["test"] - each["new"]) for name, each in (("alone", one_by_one), ("videos", together))}
+    points = {
+        name: 100 * (each["test"] - each["new"])
+        for name, each in (("alone", one_by_one), ("videos", together))
+    }
     assert recorded["leak"] == pytest.approx(points["alone"])
     assert recorded["leak"] > 2 * abs(points["videos"])
     # Two draws agree with probability .54: more than .7 or less than .2 moved has a probability below 1e-6.
