@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -280,7 +281,24 @@ def test_a_failed_installation_leaves_no_stamp(entry):
 def test_without_ensurepip_the_outer_pip_installs(entry):
     codes = iter([1, 0])
     entry.call = lambda *command, env=None: next(codes)
-    assert entry.make_venv() == [sys.executable, "-m", "pip", "--python", entry.PYTHON]
+    assert entry.make_venv() == [entry.OUTER_PYTHON, "-m", "pip", "--python", entry.PYTHON]
+
+
+def test_an_activated_environment_is_made_anew_by_the_python_outside_it(tmp_path):
+    shutil.copy(ROOT / "run", tmp_path)
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / ".venv"], check=True)
+    print_fingerprint = 'import runpy; entry = runpy.run_path("run"); print(entry["fingerprint"]())'
+    make_anew = 'entry["make_venv"](); print(entry["call"](entry["PYTHON"], "-c", "pass"))'
+
+    def printed(python, code):
+        done = subprocess.run([python, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.split()
+
+    inside = printed(tmp_path / ".venv" / "bin" / "python", f"{print_fingerprint}; {make_anew}")
+    assert [inside[0]] == printed(sys._base_executable, print_fingerprint)
+    assert inside[-1] == "0"
 
 
 def test_a_python_without_venv_is_named(entry):
