@@ -4,7 +4,6 @@ import base64
 import importlib
 import importlib.util
 import json
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,9 +43,6 @@ RECORD_MIME = "application/vnd.alhelpers.record+json"
 
 #: The key of an output's metadata for what the kit adds to it: a value's tolerance, or that a figure is the result.
 METADATA_KEY = "alhelpers"
-
-#: What a carriage return lets a terminal write over, such as the earlier states of a progress bar.
-_OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\r\n])")
 
 #: What nbformat raises for a file that is not a notebook.
 _UNREADABLE = (OSError, ValueError, AttributeError, nbformat.ValidationError)
@@ -129,8 +125,13 @@ def merge_streams(outputs: list[nbformat.NotebookNode]) -> list[nbformat.Noteboo
             merged.append(output)
     for output in merged:
         if output.output_type == "stream":
-            output.text = _OVERWRITTEN.sub("", output.text)
+            output.text = "\n".join(map(_last_state, output.text.split("\n")))
     return merged
+
+
+def _last_state(line: str) -> str:
+    """Return what a terminal shows: a carriage return writes over what stands before it, as progress bars do."""
+    return line[line.rstrip("\r").rfind("\r") + 1 :]
 
 
 def _records_in(document: nbformat.NotebookNode) -> Iterator[tuple[str, Any, float | None]]:
