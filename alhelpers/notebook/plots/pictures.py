@@ -201,14 +201,18 @@ def embedding_map(
         else:
             axis.set(xlabel=axes_names[0], ylabel=axes_names[1])
             axis.label_outer()
-    for axis, name in zip(axes, names, strict=True):  # when the limits are known
+    # When the limits are known.
+    grounds = [
         _draw_regions(axis, _of_panel(regions, name, None), len(kinds))
+        for axis, name in zip(axes, names, strict=True)
+    ]
     _explain_map(figure, kinds, labelled, picks)
     if kinds:
         figure.draw_without_rendering()  # fixes the places
-        for axis, name in zip(axes, names, strict=True):
+        for axis, name, ground in zip(axes, names, grounds, strict=True):
             marked = [_rows(_of_panel(each, name, ()), len(points), "marked") for each in (labelled, picks)]
-            _name_classes(axis, points, np.asarray(classes, dtype=int), kinds, np.concatenate(marked))
+            own = _in_own_region(axis, points, np.asarray(classes, dtype=int), ground)
+            _name_classes(axis, points, own, kinds, np.concatenate(marked))
     return figure
 
 
@@ -231,6 +235,19 @@ def _class_colours(
     return np.array([to_rgb(COLOURS[number]) for number in classes]), kinds
 
 
+def _in_own_region(
+    axis: Axes, points: np.ndarray, classes: np.ndarray, ground: np.ndarray | None
+) -> np.ndarray:
+    """Return the classes of points, -1 for those on the ground of another class, if their class has ground."""
+    if ground is None:
+        return classes
+    low, high = np.transpose([axis.get_xlim(), axis.get_ylim()])
+    sides = np.array(ground.shape[::-1])
+    columns, rows = np.clip((points - low) / (high - low) * sides, 0, sides - 1).astype(int).T
+    at_home = ground[rows, columns] == classes
+    return np.where(at_home | ~np.isin(classes, classes[at_home]), classes, -1)
+
+
 def _name_classes(
     axis: Axes, points: np.ndarray, classes: np.ndarray, kinds: Mapping[str, str], marked: np.ndarray
 ) -> None:
@@ -246,11 +263,11 @@ def _name_classes(
         halo = [withStroke(linewidth=3, foreground="white")]
         look = {"color": ink(colour), "fontsize": 10, "fontweight": "bold", "path_effects": halo, "zorder": 6}
         text = axis.text(0, 0, name, ha="center", va="center", **look)
-        for row in members[far.argsort()][: 1 + len(members) // 2]:
+        for row in members[far.argsort()]:
             text.set_position(points[row])
             box = text.get_window_extent()
             inside = frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
-            if inside and not any(map(box.overlaps, boxes)) and not box.padded(2).count_contains(taken):
+            if inside and not any(map(box.overlaps, boxes)) and not box.padded(5).count_contains(taken):
                 boxes.append(box)
                 break
         else:
@@ -273,10 +290,10 @@ def _rows(rows: Any, count: int, what: str) -> np.ndarray:
     return rows
 
 
-def _draw_regions(axis: Axes, regions: Regions | None, classes: int) -> None:
-    """Fill the plane by class and confidence, and draw the lines where two classes are as likely."""
+def _draw_regions(axis: Axes, regions: Regions | None, classes: int) -> np.ndarray | None:
+    """Fill the plane by class and confidence, draw the lines where two classes are as likely; return the classes."""
     if regions is None:
-        return
+        return None
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
     if callable(regions):
         xs, ys = np.meshgrid(np.linspace(left, right, _GRID), np.linspace(bottom, top, _GRID))
@@ -311,6 +328,7 @@ def _draw_regions(axis: Axes, regions: Regions | None, classes: int) -> None:
         if lead.min() < 0 < lead.max():
             axis.contour(*places, lead, levels=[0], colors="black", linewidths=1.2, zorder=1)
     axis.set(xlim=(left, right), ylim=(bottom, top))
+    return found.argmax(2)
 
 
 def _explain_map(figure: Figure, kinds: Mapping[str, str], labelled: Any, picks: Any) -> None:

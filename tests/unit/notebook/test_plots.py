@@ -153,9 +153,7 @@ def test_a_contact_sheet_has_images_titles_frames_and_a_key():
     assert len(axis.images) == 7
     assert [text.get_text() for text in axis.texts] == list("abcdefg")
     frames = [patch for patch in axis.patches if isinstance(patch, Rectangle)]
-    assert len(frames) == 3 and {to_hex(frame.get_edgecolor()) for frame in frames} == {
-        plots.COLOURS[0].lower()
-    }
+    assert [to_hex(frame.get_edgecolor()) for frame in frames] == [plots.COLOURS[0].lower()] * 3
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["wrong"]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["x", "y"]
     spans = [text.get_window_extent() for text in axis.texts]
@@ -190,22 +188,27 @@ def test_a_map_has_a_panel_a_name_with_its_picks_and_regions():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0", "1", "labelled", "picked"]
 
 
-def test_each_class_of_a_map_is_named_where_nothing_else_is_marked():
+def test_each_class_of_a_map_is_named_on_its_own_ground_where_nothing_else_is_marked():
     draws = np.random.default_rng(0)
-    classes = np.repeat(range(10), 40)
-    points = 6 * draws.random((10, 2))[classes] + draws.normal(0, 0.5, (400, 2))
-    picks = {"left": np.arange(0, 400, 20), "right": np.arange(5, 400, 20)}
-    figure = plots.embedding_map(points, classes, class_names=list("abcdefghij"), picks=picks)
-    figure.canvas.draw()
+    classes, centres = np.repeat(range(10), 40), 6 * draws.random((10, 2))
+    points, picks = (
+        centres[classes] + draws.normal(0, 0.5, (400, 2)),
+        {"left": [3, 99], "right": range(5, 400, 20)},
+    )
+
+    def ground(at):
+        return np.linalg.norm(at[:, None] - centres, axis=2).argmin(1)
+
+    figure = plots.embedding_map(points, classes, class_names=list("abcdefghij"), picks=picks, regions=ground)
     for axis, rows in zip(figure.axes, picks.values(), strict=True):
-        assert len(axis.texts) >= 8 and {text.get_text() for text in axis.texts} <= set("abcdefghij")
+        assert len(axis.texts) >= 8
         boxes = [text.get_window_extent() for text in axis.texts]
         assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
-        marks = axis.transData.transform(points[rows])
-        assert not any(box.contains(*mark) for box in boxes for mark in marks)
-        for text in axis.texts:
-            own = points[classes == "abcdefghij".index(text.get_text())]
-            assert np.all(own == text.get_position(), axis=1).any(), "on a point of the class"
+        assert not any(
+            box.contains(*mark) for box in boxes for mark in axis.transData.transform(points[rows])
+        )
+        named = ground(np.array([text.get_position() for text in axis.texts]))
+        assert ["abcdefghij"[number] for number in named] == [text.get_text() for text in axis.texts]
 
 
 @pytest.mark.parametrize("confidences", [False, True])
@@ -403,15 +406,14 @@ def test_a_histogram_of_whole_numbers_has_a_bin_each():
     both = plots.histogram({"a": [0.1, 0.2], "b": [0.7]}, xlabel="x", ylabel="y", bins=[0, 0.5, 1])
     first, second = both.axes[0].patches
     assert first.get_xy()[:, 1].max() == 2 and second.get_xy()[:, 1].max() == 1
-    assert second.get_hatch() and not first.get_hatch()
 
 
 def test_a_histogram_of_shares_shows_sets_of_any_size_alike():
     sets = {"few": [0.1, 0.7], "many": [0.1] * 30 + [0.7] * 10}
-    figure = plots.histogram(sets, xlabel="x", ylabel="y", bins=[0, 0.5, 1], shares=True)
-    figure.canvas.draw()
-    (axis,) = figure.axes
-    assert [patch.get_xy()[:, 1].max() for patch in axis.patches] == [0.5, pytest.approx(0.75)]
+    (axis,) = plots.histogram(sets, xlabel="x", ylabel="y", bins=[0, 0.5, 1], shares=True).axes
+    axis.figure.canvas.draw()
+    found = [(patch.get_xy()[:, 1].max(), patch.get_hatch()) for patch in axis.patches]
+    assert found == [(0.5, None), (pytest.approx(0.75), "////")]
     assert all(label.get_text().endswith("%") for label in axis.get_yticklabels())
 
 
@@ -444,10 +446,7 @@ def test_intervals_that_hold_the_mark_differ_in_colour_from_those_that_do_not():
     [
         (lambda: plots.contact_sheet([]), "no images: pass at least one"),
         (lambda: plots.contact_sheet([np.zeros((4, 4, 2))]), r"shape \(4, 4, 2\): pass at least one image"),
-        (
-            lambda: plots.contact_sheet(GREY, ["a"]),
-            "images has 7, titles has 1: they must have the same length",
-        ),
+        (lambda: plots.contact_sheet(GREY, ["a"]), "images has 7, titles has 1: they must have the same"),
         (lambda: plots.contact_sheet(GREY, row_names=["a", "b"]), "rows has 1, row_names has 2"),
         (lambda: plots.embedding_map(np.zeros((3, 5))), r"shape \(3, 5\): they must have 2 columns"),
         (lambda: plots.embedding_map(POINTS, [0, 1]), "points has 4, classes has 2"),
