@@ -85,11 +85,30 @@ ROWS = {
     ),
     "typicality": Row(
         "with hardly any labels, uncertainty means nothing",
-        "N (B + M) D, by k-means",
+        "N (B + M) D",
         "1700",
         "[Hacohen et al. 2022](https://arxiv.org/abs/2202.02794)",
     ),
     "random": Row("nothing: it measures what the others are worth", "N", "3", ""),
+}
+
+#: What is linked to the glossary where a section first says it, with the word there if it is another one.
+WORDS = {
+    "ground truth": "",
+    "query by committee": "",
+    "near duplicates": "batch",
+    "KL divergence": "",
+    "local outlier factor": "novelty",
+    "confidences?": "confidence",
+    "passes": "pass",
+    "votes?": "query by committee",
+    "batche?s?": "batch",
+    "drifts?": "drift",
+    **{
+        f"{word}s?": word
+        for word in "committee embedding member outlier pool record reference score selection".split()
+    },
+    **dict.fromkeys("BALD cascade coreset dropout entropy hash logits margin typicality".split(), ""),
 }
 
 HEAD = """# Methods
@@ -97,8 +116,9 @@ HEAD = """# Methods
 Each strategy answers a weakness of another; read the table downwards. Begin with `margin`, or with `typicality`
 while there are hardly any labels, and always run `random` beside it.
 [6. Mine the pool](../notebooks/06_mine_pool.ipynb) shows what each picks, and
-[11. Compare strategies](../notebooks/11_compare_strategies.ipynb) measures them. `mining.combine` puts them behind or
-beside each other.
+[11. Compare strategies](../notebooks/11_compare_strategies.ipynb) measures them. `mining.combine` puts them behind each
+other, as a [cascade](glossary.md#cascade), or beside each other. The words of the field are in the
+[glossary](glossary.md); those that it does not have are explained below the table.
 
 This page is generated from the code by `python docs/write_methods.py`.
 
@@ -112,6 +132,21 @@ grows with, of N records in the pool, M in the [reference](glossary.md#reference
 [passes](glossary.md#pass), K [members](glossary.md#member), D numbers in an [embedding](glossary.md#embedding) and B
 picks; and the milliseconds of one core for 100 picks out of N = 20,000 with M = 1,000, C = T = K = 10 and D = 64, as
 `python tests/benchmarks/bench_mining.py` prints them, without training and predicting.
+
+More words, in the order of the sections:
+
+- The fields `confidence`, `confidences`, `logits` and `embeddings` hold what the glossary says under these words;
+  `mc_dropout` holds the confidences of the passes, `query_by_committee` those of the members, and `detections` the
+  boxes on an image, each with confidences of its own. `groundtruth` is the label that counts as right.
+- Near duplicates are records that show nearly the same, so that the label of one tells that of the others.
+- The distance of two embeddings is `euclidean`, the length of the line between them, or `cosine`, 1 minus the cosine of
+  the angle between them: then only the direction counts.
+- The local outlier factor says how much emptier it is around a record than around its nearest neighbours.
+- The energy of logits is low if any class answers strongly, and high if none does.
+- k-center greedy takes at each turn the record that is farthest from all that it has. k-means divides points into k
+  groups, so that each point is near the mean of its own; k-means++ is how it draws the k points that it begins with:
+  each far from the others, but by chance.
+- A gradient says how each weight of a network would change with one training step.
 """
 
 
@@ -134,6 +169,26 @@ def text_of(name: str) -> str:
     return inspect.getdoc(STRATEGIES[name].run).replace("``", "`")
 
 
+def linked(text: str) -> str:
+    """Link the first occurrence of each word of the glossary, but not in code, and not in sources."""
+    text, source, rest = text.partition("\nSource: ")
+    pieces = re.split(r"(`[^`]*`)", text)
+    for pattern, word in WORDS.items():
+        anchor = (word or pattern).lower().replace(" ", "-")
+        for number, piece in enumerate(pieces):
+            # Neither in code nor in a link that is there already.
+            found = (
+                re.search(rf"(?<![\w\[#-]){pattern}(?![\w\]-])(?![^\[]*\])", piece)
+                if number % 2 == 0
+                else None
+            )
+            if found:
+                link = f"[{found[0]}](glossary.md#{anchor})"
+                pieces[number] = piece[: found.start()] + link + piece[found.end() :]
+                break
+    return "".join([*pieces, source, rest])
+
+
 def fails(name: str) -> str:
     """Return when a strategy fails, as its docstring says it."""
     text = " ".join(text_of(name).split())
@@ -149,7 +204,7 @@ def page() -> str:
         costs = f"{cost}; {milliseconds} ms"
         cells = [f"[{name}](#{name})", answers, needs(name), costs, fails(name), source]
         rows.append(f"| {' | '.join(cells)} |\n")
-        sections.append(f"\n## {name}\n\n{text_of(name)}\n")
+        sections.append(f"\n## {name}\n\n{linked(text_of(name))}\n")
     return "".join([HEAD, *rows, NOTES, *sections])
 
 

@@ -15,12 +15,12 @@ from alhelpers.mining._strategy import Needs, Part, Prepared, Strategy, embeddin
 def activation(
     part: Part, context: None, *, source: str | None = None, layer: str | None = None
 ) -> np.ndarray:
-    """Select the records to which the network responds least: low magnitude first.
+    """Select the records to which the network responds least: small numbers first.
 
-    Needs ``embeddings`` (N, D), scored by minus the Euclidean norm, or ``logits`` (N, C), scored by the
-    energy -logsumexp. ``source``: ``"embeddings"`` (of ``layer``) or ``"logits"``; by default the first
-    that exists. Use it to find inputs unlike the training data. It fails on layers that are normalised to
-    one length, and it does not detect confusion between known classes.
+    Needs ``embeddings`` (N, D), scored by minus their length, or ``logits`` (N, C), scored by their energy,
+    minus the logarithm of the sum of their exponentials. ``source``: ``"embeddings"`` (of ``layer``) or
+    ``"logits"``; by default the first that exists. Use it to find inputs unlike the training data. It fails
+    on layers whose outputs are scaled to one length, and it does not detect confusion between known classes.
 
     Source: Dhamija, Guenther and Boult, "Reducing network agnostophobia", NeurIPS 2018; Liu et al., "Energy-based
     out-of-distribution detection", NeurIPS 2020.

@@ -70,11 +70,12 @@ def badge(pool: Pool, reference: Part | None, size: int, seed: int, *, layer: st
     """Select a batch of large and diverse gradients: k-means++ on gradient embeddings.
 
     Needs ``confidences`` or ``logits`` (N, C) and the ``embeddings`` (N, D) of the layer before the last.
-    The gradient embedding of a record is ``(confidences - one-hot of the predicted class) x embedding``, of
-    size C x D, and long if the model is uncertain. The first pick is the longest; each other is drawn in
-    proportion to the squared distance to the nearest pick, which is its score. The C x D vectors are never
-    computed: memory is O(N). Use it when batches are large and near duplicates common. It fails if the
-    embeddings are not those of the last layer, and is random, so compare several seeds.
+    A gradient embedding is how a label would change the last layer, if it were the predicted class:
+    ``(confidences - 1 for the predicted class) x embedding``, of size C x D, and long if the model is
+    uncertain. The first pick is the longest; each other is drawn in proportion to the squared distance to the
+    nearest pick, which is its score. The C x D vectors are never computed: memory grows with N alone. Use it
+    when batches are large and near duplicates common. It fails if the embeddings are not what the last layer
+    takes in, and is random, so compare several seeds.
 
     Source: Ash et al., "Deep batch active learning by diverse, uncertain gradient lower bounds", ICLR 2020; Yellott,
     "The relationship between Luce's choice axiom, Thurstone's theory ...", 1977 (drawing by Gumbel noise).

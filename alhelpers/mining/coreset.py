@@ -30,10 +30,10 @@ def coreset(
 
     Needs ``embeddings`` (N, D), in the reference too if there is one; without it, the record nearest to the
     mean is the first. The score is the distance at which a record was picked, which never grows; ties go to
-    the smaller id. ``metric``: ``"euclidean"`` or ``"cosine"``. It is the exact greedy order, found in rounds
-    over the parts of the pool; memory is one number for each record, time O(N x size x D). Use it for large batches
-    and behind an uncertainty score in a cascade. It fails on outliers, which it picks first, and if
-    the embeddings do not separate the classes, as in the first rounds.
+    the smaller id. ``metric``: ``"euclidean"`` or ``"cosine"``. Each pick is the best at its turn
+    (greedy), found in rounds over the parts of the pool; memory is one number for each record. Use it for
+    large batches and behind an uncertainty score in a cascade. It fails on outliers, which it picks first, and
+    if the embeddings do not separate the classes, as in the first rounds.
 
     Source: Sener and Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018;
     Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985.

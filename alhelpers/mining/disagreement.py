@@ -23,11 +23,11 @@ def query_by_committee(
 ) -> np.ndarray:
     """Select the records about which the members of a committee disagree.
 
-    Needs ``query_by_committee`` (N, K, C), the members' confidences. ``score``: ``"vote_entropy"`` of the
-    members' votes, or ``"consensus_kl"``, their KL divergence from the mean prediction, of which
-    ``reduction`` takes the ``"mean"`` or the ``"max"``. Use it when models are cheap to train. It fails
-    when the members differ too little (with the same first weights) or are too weak (each trained on a small
-    part of the labels); votes of few members tie often, which consensus_kl avoids.
+    Needs ``query_by_committee`` (N, K, C), the members' confidences. ``score``: ``"vote_entropy"``, how evenly
+    the members' votes are spread over the classes, or ``"consensus_kl"``, their KL divergence from the mean
+    prediction, of which ``reduction`` takes the ``"mean"`` or the ``"max"``. Use it when models are cheap to
+    train. It fails when the members differ too little (with the same first weights) or are too weak (each
+    trained on a small part of the labels); votes of few members tie often, which consensus_kl avoids.
 
     Source: Seung, Opper and Sompolinsky, "Query by committee", COLT 1992; Dagan and Engelson, ICML 1995; McCallum and
     Nigam, ICML 1998.
@@ -42,8 +42,9 @@ def mc_dropout(part: Part, context: None, *, score: str = "margin") -> np.ndarra
     """Select the records whose class is uncertain over several passes with dropout.
 
     Needs ``mc_dropout`` (N, T, C), the confidences of the passes. ``score``: ``"margin"`` of the mean
-    prediction (measured best), ``"bald"`` (the disagreement of the passes), ``"predictive_entropy"``,
-    ``"variance"`` or ``"variation_ratio"``. Use it when there is only one model, with dropout. It fails
+    prediction (measured best), ``"bald"`` (the disagreement of the passes), ``"predictive_entropy"``
+    (entropy of the mean), ``"variance"`` (of each confidence over the passes) or ``"variation_ratio"`` (the
+    share of passes that vote against the majority). Use it when there is only one model, with dropout. It fails
     with few passes (scores are noise and votes tie) and with dropout so weak that the passes agree on
     everything.
 

@@ -35,12 +35,12 @@ def embedding_distance(
 def nearest_neighbors(
     part: Part, context: np.ndarray, *, metric: str = "cosine", layer: str | None = None
 ) -> np.ndarray:
-    """Select the records most like the reference: the similarity to the nearest reference record, the seed.
+    """Select the records most like the reference: the similarity to the nearest reference record.
 
     Needs ``embeddings`` (N, D) in the pool and in the reference. ``metric``: ``"cosine"``, scored by the
-    similarity, or ``"euclidean"``, scored by minus the distance. Use it with a few seeds to find
-    more of a rare class or of a kind of mistake. It fails to find anything new, by design; seeds that are
-    in the pool come first themselves.
+    similarity, or ``"euclidean"``, scored by minus the distance. Use it with a few examples as the
+    reference, to find more of a rare class or of a kind of mistake. It fails to find anything new, by design;
+    examples that are in the pool come first themselves.
 
     Source: Coleman et al., "Similarity search for efficient active learning and search of rare concepts", AAAI 2022.
     """

@@ -48,8 +48,9 @@ def typicality(
     come last in it. The score is the typicality, 1 / (mean distance to the ``n_neighbors`` nearest in the
     cluster, of which equal ones count once), and 0 without others; the selection is ordered by it. Of a pool of
     more than 100,000 records a random sample of that size is used. Use it for the first labels, on embeddings
-    that were learnt without labels, or on a few principal components of the pixels. It fails later, as
-    uncertainty is better once a model is good, and in embeddings without clusters.
+    that were learnt without labels, or on a few principal components of the pixels (the directions in which
+    they vary most). It fails later, as uncertainty is better once a model is good, and in embeddings without
+    clusters.
 
     Source: Hacohen, Dekel and Weinshall, "Active learning on a budget: opposite strategies suit high and low
     budgets", ICML 2022.

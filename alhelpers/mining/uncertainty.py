@@ -60,8 +60,9 @@ def entropy(part: Part, context: None, *, over: str = "max", top_k: int | None =
     """Select the records whose confidences are spread most: entropy / log C.
 
     Needs ``confidences`` or ``logits`` (N, C), or ``detections`` whose boxes have one of these; ``over`` and
-    ``top_k`` combine the scores of boxes, as for confidence. Use it when all classes matter, as for abstaining.
-    It fails with many classes: the unlikely ones outweigh the two that compete, and margin is better.
+    ``top_k`` combine the scores of boxes, as for confidence. Use it when all classes matter, as
+    where a model may refuse to answer. It fails with many classes: the unlikely ones outweigh the two that
+    compete, and margin is better.
 
     Source: Settles, "Active learning literature survey", 2009, section 3.1.
     """

@@ -81,7 +81,8 @@ def record(name: str, value: Any, *, tolerance: float | None = None) -> None:
             f"record({name!r}, ...) can't store {value!r}: {error}. It must be a finite number, a text, or a list or"
             " dict of these"
         ) from error
-    text = f"{plain:.4g}" if isinstance(plain, float) else str(plain)
+    said = ("yes" if plain else "no") if isinstance(plain, bool) else plain
+    text = f"{said:.4g}" if isinstance(said, float) else str(said)
     # As a text, for JSON has no infinity.
     marked = {} if tolerance is None else {METADATA_KEY: {"tolerance": str(float(tolerance))}}
     display({RECORD_MIME: {name: plain}, "text/plain": f"{name} = {text}"}, raw=True, metadata=marked)

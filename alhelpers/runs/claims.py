@@ -1,8 +1,9 @@
 """Numbers and words in prose that are tied to recorded values.
 
 A comment right after a text ties it to a value: ``60 %<!-- share_saved:.0% -->``, ``81<!-- labels.margin:.0f -->``,
-``margin<!-- best -->``. The comment names the value, the keys within it, and the format of ``format()``, or ``time``
-for seconds. Markup may stand between the two, as in ``**81**<!-- ... -->``.
+``margin<!-- best -->``. The comment names the value, the keys within it, and the format of ``format()``, ``time`` for
+seconds, or the words for true and for false: ``refused<!-- was_refused:refused|accepted -->``. Markup may stand between
+the two, as in ``**81**<!-- ... -->``.
 """
 
 import contextlib
@@ -61,8 +62,12 @@ class Tie:
         """Return the text that the value has in the tie's format; raise ClaimError if there is none."""
         name, spec = self._parts
         value = _look_up(name, scope, self.comment)
+        words = _words(spec)
         try:
-            text = duration(value) if spec == _TIME else format(value, spec).strip()
+            if words and isinstance(value, bool):
+                text = words[not value]
+            else:
+                text = duration(value) if spec == _TIME else format(value, spec).strip()
         except (TypeError, ValueError) as error:
             raise ClaimError(f"<!-- {self.comment} --> can't write {value!r}: {error}") from error
         if not text:
@@ -76,7 +81,7 @@ class Tie:
         number = _ending(_NUMBER, self.before)
         if number and re.fullmatch(_NUMBER, known[0]):
             return number
-        for words in known:
+        for words in (*known, *_words(self._parts[1])):
             if found := _ending(rf"(?<![\w-]){re.escape(words)}", self.before):
                 return found
         if re.fullmatch(_NUMBER, known[0]):
@@ -175,6 +180,12 @@ def untied_numbers(text: str) -> list[str]:
         start = len(before) - len(_ending(claim, before))
         bare = bare[:start] + " " * (comment.end() - start) + bare[comment.end() :]
     return [match[0].rstrip(",") for match in _UNTIED.finditer(_blank(_NOT_PROSE, bare))]
+
+
+def _words(spec: str) -> list[str]:
+    """Return the words for true and for false of a format such as ``won|lost``, nothing if it is another one."""
+    words = [word.strip() for word in spec.split("|")]
+    return words if len(words) == 2 else []
 
 
 def _look_up(name: str, value: Any, comment: str) -> Any:

@@ -406,18 +406,13 @@ def test_undo_goes_back_item_by_item_and_reopens_a_finished_task(ann, task, item
 def test_triggers_fire_as_after_the_sdk(dl, project, ann, items):
     service = make_service(dl, project, install(dl, project).dpk.id, f"counted-{project.id}")
     service.pause()  # executions are created, and no worker starts
-    watched = (
-        ("Annotation", "Created"),
-        ("Annotation", "Updated"),
-        ("Annotation", "Deleted"),
-        ("Item", "statusChanged"),
-    )
+    watched = dict.fromkeys(("Created", "Updated", "Deleted"), "Annotation") | {"statusChanged": "Item"}
     made = {
         action: service.triggers.create(
             **{"name": action, "function_name": "run", "resource": resource, "execution_mode": "Always"},
             actions=[action],
         ).id
-        for resource, action in watched
+        for action, resource in watched.items()
     }
     (old,) = suggest(dl, items[0], dl.Classification(DOG))
     ann.open(items[0])

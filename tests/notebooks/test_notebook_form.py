@@ -182,7 +182,11 @@ def test_it_ends_with_exercises_and_folded_solutions_that_run_and_a_recap(path):
     assert questions in ([1, 2], [1, 2, 3])
     # Code and what came out of it, as often as a solution needs.
     assert re.fullmatch("".join(rf"{number}(c+m)+" for number in questions) + "R", found), found
-    assert not [cell.id for cell in cells[:start] if {"solution", "hide-cell"} & set(tags(cell))]
+    for cell in cells[:start]:
+        assert "solution" not in tags(cell)
+        if "hide-cell" in tags(cell):
+            assert "notebook.record(" in cell.source, f"{cell.id} is folded, and does more than record"
+            assert cell.metadata.get("jupyter") == {"source_hidden": True, "outputs_hidden": True}
     assert "](https://" in cells[-1].source, "the recap names its sources"
 
 
@@ -217,7 +221,9 @@ def test_the_readme_says_what_is_recorded():
 
 def test_only_notebooks_that_are_there_are_recorded():
     pictures = {path.stem for path in (NOTEBOOKS / "pictures").glob("*")}
-    assert list(RECORDED) == NAMES and pictures == set(NAMES)
+    assert list(RECORDED) == NAMES and pictures == {*NAMES, "10_panel"}, (
+        "docs/picture_panel.py draws the panel"
+    )
 
 
 @every_notebook

@@ -137,6 +137,16 @@ def test_the_method_table_is_that_of_the_code():
     assert all(all(row[:3]) for row in write_methods.ROWS.values())
 
 
+def test_methods_are_linked_to_words_of_the_glossary():
+    headings = re.findall(r"^## (.*)", (ROOT / "docs" / "glossary.md").read_text(), flags=re.MULTILINE)
+    words = {heading.lower().replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"glossary\.md#([^)]+)\)", write_methods.page())) <= words
+    linked = write_methods.linked("Passes of a `pool`, and the pool of passes.\n\nSource: A pool.")
+    assert linked == (
+        "Passes of a `pool`, and the [pool](glossary.md#pool) of [passes](glossary.md#pass).\n\nSource: A pool."
+    )
+
+
 def test_every_word_has_its_sentences_and_a_notebook():
     _, *sections = re.split(r"^## ", (ROOT / "docs" / "glossary.md").read_text(), flags=re.MULTILINE)
     words = [section.partition("\n")[0] for section in sections]
@@ -148,5 +158,14 @@ def test_every_word_has_its_sentences_and_a_notebook():
         "record pool reference strategy score selection samples pass member subset round oracle learner platform item"
         " dataset node pipeline ontology task clone app committee entropy margin BALD AUC-PR IoU calibration"
         " temperature coreset typicality novelty drift epistemic aleatoric batch embedding stratified seed"
+        " cycle service variable port softmax loss fold mask"
     ).split()
-    assert {*wanted, "MC dropout", "DQL filter", "cold start", "query by committee"} <= set(words)
+    assert {
+        *wanted,
+        "MC dropout",
+        "DQL filter",
+        "cold start",
+        "query by committee",
+        "KL divergence",
+        "warm start",
+    } <= set(words)

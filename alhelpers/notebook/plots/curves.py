@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from alhelpers.notebook.plots.style import (
     CHANCE,
     COLOURS,
+    SHAPES,
     WIDEST,
     WIDTH,
     colours_of,
@@ -24,6 +25,9 @@ from alhelpers.notebook.plots.style import (
 )
 
 Pair = tuple[ArrayLike, ArrayLike]
+
+#: Up to so many measured points have a dot and a tick each.
+_FEW = 12
 
 
 @styled
@@ -58,9 +62,11 @@ def lines(
     marks : dict of str to float, optional
         Named vertical lines, such as the day of a change.
     dots : bool
-        Whether each value has a dot.
+        Whether each value has a dot; lines that lie upon each other differ in its shape.
     log : {"", "x", "y", "xy"}
         The logarithmic axes.
+
+    Values at few places have a tick each, labelled where it fits, unless a line is continued beyond them.
 
     Returns
     -------
@@ -79,7 +85,28 @@ def lines(
         axis.axvline(x, color="black", linewidth=1, linestyle=":")
         axis.annotate(name, (x, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=9)
     name_at_the_end(axis, ends)
+    if not continued:
+        _tick_what_was_measured(axis, [np.asarray(x, dtype=float) for x, _ in series.values()])
     return figure
+
+
+def _tick_what_was_measured(axis: Axes, measured: Iterable[np.ndarray]) -> None:
+    """Put the ticks where something was measured, if that is at few places, and label those that fit."""
+    places = np.unique(np.concatenate(list(measured)))
+    if len(places) > _FEW:
+        return
+    axis.xaxis.set_minor_locator(NullLocator())
+    names = [f"{place:,.10g}" for place in places]
+    axis.set_xticks(places, names)
+    axis.figure.draw_without_rendering()  # after the names at the ends, which make the axes narrower
+    start = np.inf
+    for number in reversed(range(len(names))):  # the last one is always labelled
+        box = axis.get_xticklabels()[number].get_window_extent()
+        if box.x1 + 4 > start:
+            names[number] = ""
+        else:
+            start = box.x0
+    axis.set_xticks(places, names)
 
 
 def _draw(
@@ -94,11 +121,12 @@ def _draw(
 ) -> list[tuple[str, float, float, str]]:
     """Draw the lines, and return the name, the last place and the colour of each."""
     ends, whole = [], True
-    for name, pair in series.items():
+    for number, (name, pair) in enumerate(series.items()):
         x, y = (numbers(values, f"{what} of {name!r}", 1) for values, what in zip(pair, "xy", strict=True))
         same_length(**{"x": len(x), "y": len(y)})
         dash = "--" if name == baseline else "-"
-        axis.plot(x, y, "o" + dash if dots else dash, color=colours[name], markersize=5, label=name)
+        shape = SHAPES[number % len(SHAPES)] if dots else ""
+        axis.plot(x, y, shape + dash, color=colours[name], markersize=5, label=name)
         if name in bands:
             low, high = bands[name]
             axis.fill_between(x, low, high, color=colours[name], alpha=0.15, linewidth=0)
@@ -155,7 +183,7 @@ def learning_curves(
         target=target,
         xlabel=xlabel,
         ylabel=ylabel,
-        dots=len(np.asarray(counts)) <= 12,
+        dots=len(np.asarray(counts)) <= _FEW,
     )
 
 

@@ -9,6 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike
 
 from alhelpers.notebook.plots.style import (
@@ -16,6 +17,8 @@ from alhelpers.notebook.plots.style import (
     WIDEST,
     WIDTH,
     colours_of,
+    ink,
+    layer,
     legend_below,
     numbers,
     panels,
@@ -151,7 +154,7 @@ def embedding_map(
     classes : array_like of shape (N,), int, optional
         The class of each point; at most ten classes. None: all are grey.
     class_names : sequence of str, optional
-        For the legend.
+        For the legend, and for the name that is written on each class where there is room.
     labelled : rows, or dict of str to rows
         Indices of points, or a mask. They have a black ring.
     picks : rows, or dict of str to rows
@@ -198,9 +201,18 @@ def embedding_map(
         else:
             axis.set(xlabel=axes_names[0], ylabel=axes_names[1])
             axis.label_outer()
-    for axis, name in zip(axes, names, strict=True):  # when the limits are known
+    # When the limits are known.
+    grounds = [
         _draw_regions(axis, _of_panel(regions, name, None), len(kinds))
+        for axis, name in zip(axes, names, strict=True)
+    ]
     _explain_map(figure, kinds, labelled, picks)
+    if kinds:
+        figure.draw_without_rendering()  # fixes the places
+        for axis, name, ground in zip(axes, names, grounds, strict=True):
+            marked = [_rows(_of_panel(each, name, ()), len(points), "marked") for each in (labelled, picks)]
+            own = _in_own_region(axis, points, np.asarray(classes, dtype=int), ground)
+            _name_classes(axis, points, own, kinds, np.concatenate(marked))
     return figure
 
 
@@ -223,6 +235,45 @@ def _class_colours(
     return np.array([to_rgb(COLOURS[number]) for number in classes]), kinds
 
 
+def _in_own_region(
+    axis: Axes, points: np.ndarray, classes: np.ndarray, ground: np.ndarray | None
+) -> np.ndarray:
+    """Return the classes of points, -1 for those on the ground of another class, if their class has ground."""
+    if ground is None:
+        return classes
+    low, high = np.transpose([axis.get_xlim(), axis.get_ylim()])
+    sides = np.array(ground.shape[::-1])
+    columns, rows = np.clip((points - low) / (high - low) * sides, 0, sides - 1).astype(int).T
+    at_home = ground[rows, columns] == classes
+    return np.where(at_home | ~np.isin(classes, classes[at_home]), classes, -1)
+
+
+def _name_classes(
+    axis: Axes, points: np.ndarray, classes: np.ndarray, kinds: Mapping[str, str], marked: np.ndarray
+) -> None:
+    """Write the name of each class on its point that is nearest to its middle and leaves marks and names free."""
+    at = axis.transData.transform(points)
+    taken = at[marked.astype(int)]
+    frame, boxes = axis.get_window_extent(), []
+    for number, (name, colour) in enumerate(kinds.items()):
+        members = np.flatnonzero(classes == number)
+        if not len(members):
+            continue
+        far = np.linalg.norm(points[members] - np.median(points[members], axis=0), axis=1)
+        halo = [withStroke(linewidth=3, foreground="white")]
+        look = {"color": ink(colour), "fontsize": 10, "fontweight": "bold", "path_effects": halo, "zorder": 6}
+        text = axis.text(0, 0, name, ha="center", va="center", **look)
+        for row in members[far.argsort()]:
+            text.set_position(points[row])
+            box = text.get_window_extent()
+            inside = frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
+            if inside and not any(map(box.overlaps, boxes)) and not box.padded(5).count_contains(taken):
+                boxes.append(box)
+                break
+        else:
+            text.remove()  # the legend names it
+
+
 def _of_panel(values: Any, name: str, default: Any) -> Any:
     return values.get(name, default) if isinstance(values, Mapping) else values
 
@@ -239,10 +290,10 @@ def _rows(rows: Any, count: int, what: str) -> np.ndarray:
     return rows
 
 
-def _draw_regions(axis: Axes, regions: Regions | None, classes: int) -> None:
-    """Fill the plane by class and confidence, and draw the lines where two classes are as likely."""
+def _draw_regions(axis: Axes, regions: Regions | None, classes: int) -> np.ndarray | None:
+    """Fill the plane by class and confidence, draw the lines where two classes are as likely; return the classes."""
     if regions is None:
-        return
+        return None
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
     if callable(regions):
         xs, ys = np.meshgrid(np.linspace(left, right, _GRID), np.linspace(bottom, top, _GRID))
@@ -277,6 +328,7 @@ def _draw_regions(axis: Axes, regions: Regions | None, classes: int) -> None:
         if lead.min() < 0 < lead.max():
             axis.contour(*places, lead, levels=[0], colors="black", linewidths=1.2, zorder=1)
     axis.set(xlim=(left, right), ylim=(bottom, top))
+    return found.argmax(2)
 
 
 def _explain_map(figure: Figure, kinds: Mapping[str, str], labelled: Any, picks: Any) -> None:
@@ -330,14 +382,12 @@ def passes(
         if len(titles):
             picture.set_title(titles[row])
         order = samples[row].mean(0).argsort()[::-1][:top]
-        for number, colour in zip(order, COLOURS, strict=False):
+        for place, number in enumerate(order):
             axis.hist(
                 samples[row][:, number],
                 bins=np.linspace(0, 1, 41),
-                histtype="stepfilled",
-                color=colour,
-                alpha=0.65,
                 label=str(class_names[number]),
+                **layer(place, COLOURS[place]),
             )
         axis.set(ylabel="passes", xlim=(-0.02, 1.02))
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -16,6 +16,8 @@ COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"),
     *("#E69F00", "#882255", "#332288", "#DDCC77", "#661100"),
 )
+#: Shapes of dots, in the order of the colours.
+SHAPES = "o^sDv"
 #: Grey, for choosing by chance.
 CHANCE = "#777777"
 #: Width of a figure in inches; wider ones are hard to read on a phone.
@@ -75,6 +77,23 @@ def ink(colour: str) -> tuple[float, ...]:
     red, green, blue = to_rgb(colour)
     light = 0.3 * red + 0.59 * green + 0.11 * blue
     return tuple(part * min(1, 0.45 / max(light, 0.01)) for part in (red, green, blue))
+
+
+def layer(place: int, colour: str) -> dict[str, Any]:
+    """Return the look of one of several histograms: the first is filled, those above it are hatched outlines.
+
+    Where they overlap each can still be seen; two transparent fills would mix to a colour of neither.
+    """
+    if place == 0:
+        return {"histtype": "stepfilled", "facecolor": (colour, 0.5)}
+    hatch = ("////", "....", "xxxx")[(place - 1) % 3]
+    return {
+        "histtype": "stepfilled",
+        "facecolor": "none",
+        "edgecolor": colour,
+        "linewidth": 1.2,
+        "hatch": hatch,
+    }
 
 
 def numbers(values: Any, what: str, dimensions: int) -> np.ndarray:

@@ -7,14 +7,17 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
 
 from alhelpers.notebook.plots.style import (
     CHANCE,
     COLOURS,
+    SHAPES,
     WIDEST,
     WIDTH,
     colours_of,
+    layer,
     legend_below,
     named,
     numbers,
@@ -271,6 +274,7 @@ def histogram(
     xlabel: str,
     ylabel: str,
     bins: int | ArrayLike = 30,
+    shares: bool = False,
     marks: Mapping[str, float] | None = None,
     spans: Mapping[str, tuple[float, float]] | None = None,
 ) -> Figure:
@@ -283,6 +287,8 @@ def histogram(
     xlabel, ylabel : str
     bins : int or array_like
         Their number, or their edges.
+    shares : bool
+        Whether heights are shares of each set instead of counts, for sets that differ in size.
     marks : dict of str to float, optional
         Named vertical lines.
     spans : dict of str to (low, high), optional
@@ -303,9 +309,12 @@ def histogram(
     figure, (axis,) = panels(1, (WIDTH, 3.1))
     for name, (start, end) in (spans or {}).items():
         axis.axvspan(start, end, color=COLOURS[5], alpha=0.25, linewidth=0, label=name)
-    for name, each in samples.items():
-        filled = {"alpha": 0.7} if len(samples) == 1 else {"histtype": "step", "linewidth": 2}
-        axis.hist(each, edges, color=colours[name], label=name, **filled)
+    for place, (name, each) in enumerate(samples.items()):
+        look = {"alpha": 0.7, "color": colours[name]} if len(samples) == 1 else layer(place, colours[name])
+        weights = np.full(len(each), 1 / len(each) if shares else 1)
+        axis.hist(each, edges, weights=weights, label=name, **look)
+    if shares:
+        axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     _mark(axis, marks)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     legend_below(figure, columns=3)
@@ -336,7 +345,9 @@ def scatter(groups: Mapping[str, tuple[ArrayLike, ArrayLike]], *, xlabel: str, y
     for number, (name, (x, y)) in enumerate(places.items()):
         same_length(x=len(x), y=len(y))
         look = {"s": 70 if len(x) <= 10 else 14 + 14 * number, "alpha": 0.9 if len(x) <= 10 else 0.6}
-        axis.scatter(x, y, color=colours[name], marker="o^sDv"[number % 5], linewidth=0, label=name, **look)
+        axis.scatter(
+            x, y, color=colours[name], marker=SHAPES[number % len(SHAPES)], linewidth=0, label=name, **look
+        )
     axis.set(xlabel=xlabel, ylabel=ylabel)
     legend_below(figure)
     return figure

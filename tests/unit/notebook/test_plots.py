@@ -153,9 +153,7 @@ def test_a_contact_sheet_has_images_titles_frames_and_a_key():
     assert len(axis.images) == 7
     assert [text.get_text() for text in axis.texts] == list("abcdefg")
     frames = [patch for patch in axis.patches if isinstance(patch, Rectangle)]
-    assert len(frames) == 3 and {to_hex(frame.get_edgecolor()) for frame in frames} == {
-        plots.COLOURS[0].lower()
-    }
+    assert [to_hex(frame.get_edgecolor()) for frame in frames] == [plots.COLOURS[0].lower()] * 3
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["wrong"]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["x", "y"]
     spans = [text.get_window_extent() for text in axis.texts]
@@ -190,6 +188,29 @@ def test_a_map_has_a_panel_a_name_with_its_picks_and_regions():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0", "1", "labelled", "picked"]
 
 
+def test_each_class_of_a_map_is_named_on_its_own_ground_where_nothing_else_is_marked():
+    draws = np.random.default_rng(0)
+    classes, centres = np.repeat(range(10), 40), 6 * draws.random((10, 2))
+    points, picks = (
+        centres[classes] + draws.normal(0, 0.5, (400, 2)),
+        {"left": [3, 99], "right": range(5, 400, 20)},
+    )
+
+    def ground(at):
+        return np.linalg.norm(at[:, None] - centres, axis=2).argmin(1)
+
+    figure = plots.embedding_map(points, classes, class_names=list("abcdefghij"), picks=picks, regions=ground)
+    for axis, rows in zip(figure.axes, picks.values(), strict=True):
+        assert len(axis.texts) >= 8
+        boxes = [text.get_window_extent() for text in axis.texts]
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+        assert not any(
+            box.contains(*mark) for box in boxes for mark in axis.transData.transform(points[rows])
+        )
+        named = ground(np.array([text.get_position() for text in axis.texts]))
+        assert ["abcdefghij"[number] for number in named] == [text.get_text() for text in axis.texts]
+
+
 @pytest.mark.parametrize("confidences", [False, True])
 def test_the_boundary_runs_where_the_classes_are_as_likely(confidences):
     def regions(at):
@@ -221,6 +242,8 @@ def test_passes_are_counted_for_the_likeliest_classes():
     for axis in axes[1::2]:
         assert len(axis.get_legend().get_texts()) == 2
         assert [patch.get_xy()[:, 1].max() for patch in axis.patches] == [9, 9], "all passes in one bin"
+        assert [bool(patch.get_hatch()) for patch in axis.patches] == [False, True]
+        assert axis.patches[1].get_facecolor()[3] == 0, "an overlap has no colour of its own"
 
 
 # ----------------------------------------------------------------------------------------------------- curves
@@ -230,6 +253,7 @@ def test_learning_curves_are_means_with_bands_named_at_their_ends():
     _, (axis,) = draw("learning_curves")
     lines = {line.get_label(): line for line in axis.lines}
     np.testing.assert_allclose(lines["margin"].get_ydata(), [0.55, 0.7, 0.8])
+    assert len({line.get_marker() for line in axis.lines[:3]}) == 3
     assert lines["random"].get_linestyle() == "--" and lines["random"].get_color() == plots.CHANCE
     assert len(axis.collections) == 3
     band = axis.collections[1].get_paths()[0].vertices
@@ -265,6 +289,30 @@ def test_lines_have_logarithmic_axes_and_go_on_dashed():
     assert axis.texts[0].xy == (2, 2), "the name stands where the line ends"
 
 
+def x_ticks(axis):
+    axis.figure.canvas.draw()
+    labels = [label for label in axis.get_xticklabels() if label.get_text()]
+    boxes = [label.get_window_extent() for label in labels]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    return axis.get_xticks().tolist(), [label.get_text() for label in labels]
+
+
+@pytest.mark.parametrize(
+    ("places", "log", "written"),
+    [
+        ([2, 5, 10, 20, 50, 100], "", ["2", "5", "10", "20", "50", "100"]),
+        ([2, 3, 4, 2000], "", ["4", "2,000"]),
+        ([20, 50, 1000, 200_000], "x", ["20", "50", "1,000", "200,000"]),
+    ],
+)
+def test_few_measured_places_have_the_ticks_and_names_that_fit(places, log, written):
+    (axis,) = plots.lines({"a": (places, places)}, xlabel="x", ylabel="y", log=log).axes
+    assert x_ticks(axis) == (places, written)
+    assert not len(axis.get_xticks(minor=True))
+    (axis,) = plots.lines({"a": (range(40), range(40))}, xlabel="x", ylabel="y").axes
+    assert len(x_ticks(axis)[0]) < 12
+
+
 def test_history_has_a_panel_a_figure_and_sorts_its_steps():
     _, (loss, accuracy) = draw("training_history")
     assert [line.get_label() for line in loss.lines] == ["train", "validation"]
@@ -284,11 +332,8 @@ def test_ranking_is_the_share_of_mistakes_met():
 
 def test_precision_recall_steps_and_chance():
     _, (axis,) = draw("precision_recall")
-    assert axis.lines[0].get_xdata().tolist() == [0, 0.5, 1] and axis.lines[0].get_ydata().tolist() == [
-        1,
-        1,
-        0.5,
-    ]
+    assert axis.lines[0].get_xdata().tolist() == [0, 0.5, 1]
+    assert axis.lines[0].get_ydata().tolist() == [1, 1, 0.5]
     assert axis.lines[1].get_ydata()[0] == 0.3 and axis.lines[1].get_label() == "a coin: 0.30"
 
 
@@ -363,6 +408,15 @@ def test_a_histogram_of_whole_numbers_has_a_bin_each():
     assert first.get_xy()[:, 1].max() == 2 and second.get_xy()[:, 1].max() == 1
 
 
+def test_a_histogram_of_shares_shows_sets_of_any_size_alike():
+    sets = {"few": [0.1, 0.7], "many": [0.1] * 30 + [0.7] * 10}
+    (axis,) = plots.histogram(sets, xlabel="x", ylabel="y", bins=[0, 0.5, 1], shares=True).axes
+    axis.figure.canvas.draw()
+    found = [(patch.get_xy()[:, 1].max(), patch.get_hatch()) for patch in axis.patches]
+    assert found == [(0.5, None), (pytest.approx(0.75), "////")]
+    assert all(label.get_text().endswith("%") for label in axis.get_yticklabels())
+
+
 def test_groups_differ_in_shape_too():
     _, (axis,) = draw("scatter")
     first, second = axis.collections
@@ -392,10 +446,7 @@ def test_intervals_that_hold_the_mark_differ_in_colour_from_those_that_do_not():
     [
         (lambda: plots.contact_sheet([]), "no images: pass at least one"),
         (lambda: plots.contact_sheet([np.zeros((4, 4, 2))]), r"shape \(4, 4, 2\): pass at least one image"),
-        (
-            lambda: plots.contact_sheet(GREY, ["a"]),
-            "images has 7, titles has 1: they must have the same length",
-        ),
+        (lambda: plots.contact_sheet(GREY, ["a"]), "images has 7, titles has 1: they must have the same"),
         (lambda: plots.contact_sheet(GREY, row_names=["a", "b"]), "rows has 1, row_names has 2"),
         (lambda: plots.embedding_map(np.zeros((3, 5))), r"shape \(3, 5\): they must have 2 columns"),
         (lambda: plots.embedding_map(POINTS, [0, 1]), "points has 4, classes has 2"),

@@ -38,6 +38,7 @@ SCOPE = {
         "2.5<!-- rows.1 --> of 60,000<!-- pool:, -->",
         "2 min<!-- seconds:time -->",
         "True<!-- held --> None<!-- never -->",
+        "It held<!-- held:held|broke -->, the same picks<!-- held:the same picks|other picks -->.",
         "[60 %<!-- share:.0% -->](a.ipynb)",
         "`61 %<!-- share:.0% -->` and\n```\n61 %<!-- share:.0% -->\n```\n",
         "0.7<!-- fixed -->",
@@ -63,6 +64,7 @@ def test_a_text_that_says_its_values_stays(text):
         ("1 h 20 min<!-- seconds:time -->", "2 min"),
         ("5,000<!-- pool:, -->", "60,000"),
         ("False<!-- held -->", "True"),
+        ("other picks<!-- held:the same picks|other picks -->", "the same picks"),
     ],
 )
 @pytest.mark.parametrize(
