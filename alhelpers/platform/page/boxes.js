@@ -19,7 +19,7 @@ class BoxEditor {
     this.label = colours.has(label) ? label : ([...colours.keys()][0] ?? null);
     if (!svg) return;
     [this.width, this.height] = [svg.viewBox.baseVal.width, svg.viewBox.baseVal.height];
-    svg.style.userSelect = "none";
+    Object.assign(svg.style, { userSelect: "none", overflow: "visible" }); // so that handles at the edge are seen whole
     // Lines and texts keep their size on the screen. It also runs when the image is first there.
     new ResizeObserver(() => this.#draw()).observe(svg);
     if (!editable) return;
