@@ -53,104 +53,111 @@ function canvasOf(state) {
   return svg;
 }
 
-// A button for each entry of `buttons`: those that answer, those that do something else.
-function makeButtons(model, el, press) {
-  const rows = [add(el, "div", "buttons"), add(el, "div", "buttons")];
-  return model.get("buttons").map((button) => {
-    const element = add(rows[["class", "label"].includes(button.do) ? 0 : 1], "button");
-    element.type = "button";
-    if (button.colour) add(element, "span", "swatch").style.background = button.colour;
-    element.append(button.text);
-    if (button.key) add(element, "kbd", "", button.key);
-    element.addEventListener("click", () => {
-      press(button);
-      el.focus({ preventScroll: true });
-    });
-    return [button, element];
-  });
+function stop(event) {
+  event.preventDefault();
+  event.stopPropagation();
 }
 
-function render({ model, el }) {
-  el.classList.add("alhelpers-labelling");
-  el.tabIndex = 0;
-  // JupyterLab's own keys (d d deletes the cell) must not see what is pressed here.
-  el.dataset.lmSuppressShortcuts = "true";
-  add(el, "style", "", STYLE);
-  const progress = add(el, "strong", "progress");
-  const stage = add(el, "div");
-  const suggestion = add(el, "div", "suggestion");
-  const elements = makeButtons(model, el, press);
-  const message = add(el, "div", "message");
-  message.setAttribute("role", "status");
-  add(el, "div", "hint", model.get("hint"));
+class Panel {
+  drawn = {}; // by item the boxes that were saved, should that be undone
+  editor = null; // of the boxes of the item that is shown
 
-  const classes = elements.filter(([button]) => button.do === "class").map(([{ label, colour }]) => [label, colour]);
-  const drawn = {}; // by item the boxes that were saved, should that be undone
-  let editor = null; // of the boxes of the item that is shown
+  constructor(model, el) {
+    Object.assign(this, { model, el });
+    el.classList.add("alhelpers-labelling");
+    el.tabIndex = 0;
+    // JupyterLab's own keys (d d deletes the cell) must not see what is pressed here.
+    el.dataset.lmSuppressShortcuts = "true";
+    add(el, "style", "", STYLE);
+    this.progress = add(el, "strong", "progress");
+    this.stage = add(el, "div");
+    this.suggestion = add(el, "div", "suggestion");
+    this.buttons = this.makeButtons();
+    this.classes = new Map(model.get("buttons").flatMap((one) => (one.do === "class" ? [[one.label, one.colour]] : [])));
+    this.message = add(el, "div", "message");
+    this.message.setAttribute("role", "status");
+    add(el, "div", "hint", model.get("hint"));
+  }
 
-  function press(button) {
-    const { item } = model.get("state");
-    if (button.do === "class") return editor?.setClass(button.label);
-    if (button.do === "delete") return editor?.removeSelected();
-    if (button.do === "undo" && editor?.back()) return;
+  // A row of buttons for the classes, and one for the rest.
+  makeButtons() {
+    const rows = [add(this.el, "div", "buttons"), add(this.el, "div", "buttons")];
+    return this.model.get("buttons").map((button) => {
+      const element = add(rows[["class", "label"].includes(button.do) ? 0 : 1], "button");
+      element.type = "button";
+      if (button.colour) add(element, "span", "swatch").style.background = button.colour;
+      element.append(button.text);
+      if (button.key) add(element, "kbd", "", button.key);
+      element.addEventListener("click", () => {
+        this.press(button);
+        this.el.focus({ preventScroll: true });
+      });
+      return [button, element];
+    });
+  }
+
+  press(button) {
+    const { item } = this.model.get("state");
+    if (button.do === "class") return this.editor.setClass(button.label);
+    if (button.do === "delete") return this.editor.removeSelected();
+    if (button.do === "undo" && this.editor?.back()) return;
     if (item === null && button.do !== "undo") return;
     const pressed = { do: button.do, label: button.label, item };
-    if (button.do === "save") pressed.boxes = drawn[item] = structuredClone(editor.boxes);
-    model.send(pressed);
-    editor?.select(null); // a class that is chosen now is for the next item
+    if (button.do === "save") pressed.boxes = this.drawn[item] = structuredClone(this.editor.boxes);
+    this.model.send(pressed);
+    this.editor?.select(null); // a class that is chosen now is for the next item
   }
 
-  function onKey(event) {
+  onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     // Enter and space on a button are a click on it.
-    if ([" ", "Enter"].includes(event.key) && event.target.tagName === "BUTTON") return;
-    const arrow = event.key in BoxEditor.arrows;
-    const button = model.get("buttons").find((each) => each.key === event.key);
-    if ((arrow || !event.repeat) && editor?.press(event.key, event.shiftKey)) stop(event);
-    else if (button) {
-      stop(event);
-      if (!event.repeat) press(button);
-    }
+    if (event.key === "Enter" && event.target.tagName === "BUTTON") return;
+    const again = event.repeat && !(event.key in BoxEditor.arrows);
+    if (!again && this.editor?.press(event.key, event.shiftKey)) return stop(event);
+    const button = this.model.get("buttons").find((each) => each.key === event.key);
+    if (!button) return;
+    stop(event);
+    if (!event.repeat) this.press(button);
   }
 
-  function stop(event) {
-    event.preventDefault();
-    event.stopPropagation();
+  show() {
+    const state = this.model.get("state");
+    this.progress.textContent = state.progress;
+    this.suggestion.textContent = state.suggestion;
+    this.message.textContent = state.message;
+    // A message alone leaves the boxes as they are.
+    if (this.el.dataset.item !== (state.item ?? "")) this.showItem(state);
+    this.showButtons();
   }
 
-  function showItem(state) {
-    const item = !state.image ? null : classes.length ? canvasOf(state) : imageOf(state);
-    stage.replaceChildren(...[item].filter(Boolean));
-    el.dataset.item = state.item ?? "";
-    if (!classes.length) return;
-    const boxes = drawn[state.item] ?? state.boxes;
-    const label = editor?.label; // the next box is of the class of the last one
-    editor = new BoxEditor(item, { boxes, colours: new Map(classes), label, changed: showButtons });
+  showItem(state) {
+    const item = !state.image ? null : this.classes.size ? canvasOf(state) : imageOf(state);
+    this.stage.replaceChildren(...[item].filter(Boolean));
+    this.el.dataset.item = state.item ?? "";
+    if (!this.classes.size) return;
+    const boxes = this.drawn[state.item] ?? state.boxes;
+    const label = this.editor?.label; // the next box is of the class of the last one
+    this.editor = new BoxEditor(item, { boxes, colours: this.classes, label, changed: () => this.showButtons() });
     // JupyterLab would take the focus, and select cells by a click with Shift.
     item?.addEventListener("mousedown", (event) => {
       stop(event);
-      el.focus({ preventScroll: true });
+      this.el.focus({ preventScroll: true });
     });
   }
 
-  function showButtons() {
-    const { item } = model.get("state");
-    for (const [button, element] of elements) {
-      if (button.do === "class") element.setAttribute("aria-pressed", button.label === editor.chosen);
-      else if (button.do === "delete") element.disabled = editor.selected === null;
+  showButtons() {
+    const { item } = this.model.get("state");
+    for (const [button, element] of this.buttons) {
+      if (button.do === "class") element.setAttribute("aria-pressed", button.label === this.editor.chosen);
+      else if (button.do === "delete") element.disabled = this.editor.selected === null;
       else element.disabled = item === null && button.do !== "undo";
     }
   }
+}
 
-  function show() {
-    const state = model.get("state");
-    progress.textContent = state.progress;
-    suggestion.textContent = state.suggestion;
-    message.textContent = state.message;
-    if (el.dataset.item !== (state.item ?? "")) showItem(state);
-    showButtons();
-  }
-
+function render({ model, el }) {
+  const panel = new Panel(model, el);
+  const [show, onKey] = [() => panel.show(), (event) => panel.onKey(event)];
   el.addEventListener("keydown", onKey, true);
   model.on("change:state", show);
   show();
