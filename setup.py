@@ -9,7 +9,7 @@ setup(
         "alhelpers.notebook": ["*.js"],
         "alhelpers.pipeline_configs": ["README.md", "*.json", "schemas/*.json"],
         "alhelpers.platform": ["*.md"],
-        "alhelpers.platform.page": ["style.css", "label.js", "templates/*.html"],
+        "alhelpers.platform.page": ["style.css", "*.js", "templates/*.html"],
         "alhelpers.shipped_data": ["README.md", "*.npz"],
     },
 )

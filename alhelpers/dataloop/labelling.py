@@ -54,11 +54,11 @@ class TaskError(RuntimeError):
 
 @dataclass(frozen=True)
 class Picture:
-    """An item as a person sees it: a PNG, ``scale`` times as large as the image, and what a model says of it."""
+    """An item as a person sees it: a PNG, large enough, of an image of this size, and what a model says of it."""
 
     name: str
     png: bytes
-    scale: int
+    size: tuple[int, int]
     suggestion: str
     boxes: list[Box]
 
@@ -95,7 +95,9 @@ class LabellingTask:
             raise ValueError(f"kind is {kind!r}: it must be {' or '.join(KINDS)}")
         self.task, self.kind = task, kind
         self.dataset = dl.datasets.get(dataset_id=task.dataset_id)
-        self.class_names = [label.tag for label in self.dataset.labels]
+        #: The classes with their colours, in the forms of CSS or None.
+        self.colours = {label.tag: label.color for label in self.dataset.labels}
+        self.class_names = list(self.colours)
         if not self.class_names:
             raise ValueError(
                 f"dataset {self.dataset.name!r} has no labels to choose from: add them with dataset.add_labels(...)"
@@ -174,12 +176,12 @@ class LabellingTask:
             annotations = [each for each in item.annotations.list() if each.type == KINDS[self.kind]]
         image = open_image(source, item.filename, "RGB")
         scale = max(1, _SIDE // max(image.size))
-        image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+        enlarged = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
         buffer = io.BytesIO()
-        image.save(buffer, "PNG")
+        enlarged.save(buffer, "PNG")
         predictions = [each for each in annotations if not is_ground_truth(each)]
         boxes = [Box(each.label, **sides_of(each)) for each in predictions if each.type == "box"]
-        return Picture(item.name, buffer.getvalue(), scale, _suggestion(predictions), boxes)
+        return Picture(item.name, buffer.getvalue(), image.size, _suggestion(predictions), boxes)
 
     def _definitions(self, answer: Answer) -> list[Any]:
         """Return the annotations that an answer stands for; refuse one that the task doesn't offer."""

@@ -47,7 +47,7 @@ def label_task(
     ValueError
         If the kind or the annotator is unknown, the dataset has no labels, or the oracle's answer is not one of them.
     ModuleNotFoundError
-        If the packages of the panel are missing: ``pip install 'alhelpers[lab]'``.
+        If the packages of the panel are missing: ``pip install 'alhelpers[notebooks]'``.
     """
     # Importing the SDK before connect() would make it read the user's own settings.
     from alhelpers.dataloop.labelling import LabellingTask
@@ -77,7 +77,8 @@ def _show_panel(queue: LabellingQueue, store: Any) -> None:
         from alhelpers.notebook.labelling_panel import LabellingPanel
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"the labelling panel needs {error.name}: install it with pip install 'alhelpers[lab]', or pass oracle=...",
+            f"the labelling panel needs {error.name}: install it with pip install 'alhelpers[notebooks]',"
+            " or pass oracle=...",
             name=error.name,
         ) from error
     display(LabellingPanel(queue, store).widget)

@@ -2,6 +2,7 @@
 
 import io
 
+import helpers_browser
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,14 +57,7 @@ def press(page, *keys):
 
 
 def drag(page, start, end):
-    """Drag the mouse between two places in the picture, in its pixels."""
-    frame = page.locator("svg.picture image").bounding_box()
-    scale = frame["width"] / 60
-    (x, y), (to_x, to_y) = ((frame["x"] + x * scale, frame["y"] + y * scale) for x, y in (start, end))
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(to_x, to_y, steps=3)
-    page.mouse.up()
+    helpers_browser.drag(page, page.locator("svg.picture image"), start, end)
 
 
 def test_images_are_labelled_by_mouse(page, open_task):

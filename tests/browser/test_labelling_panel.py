@@ -3,6 +3,7 @@
 import nbformat
 import numpy as np
 import pytest
+from helpers_browser import drag
 from lab_server import running_lab
 from PIL import Image
 
@@ -46,7 +47,8 @@ def show_panel(lab, folder, page, platform, task, *, kind):
     document = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in (connect, show)])
     document.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     nbformat.write(document, folder / f"{kind}.ipynb")
-    lab.open(page, f"lab/tree/{kind}.ipynb")
+    # In a workspace of its own: JupyterLab would open the notebooks of the tests before it too.
+    lab.open(page, f"lab/workspaces/{task.id}/tree/{kind}.ipynb")
     lab.run_all(page)
     panel = page.locator(".alhelpers-labelling")
     panel.locator(".progress").wait_for(timeout=120_000)
@@ -85,33 +87,83 @@ def test_five_images_are_labelled_by_key(lab, folder, page, platform, dl, make_t
     assert dl.tasks.get(task_id=task.id).status == "completed"
 
 
-def test_boxes_are_drawn_moved_and_deleted(lab, folder, page, platform, make_task):
+@pytest.fixture
+def draw(page):
+    """Drag the mouse between two places of the image of a panel, in pixels of the image."""
+    return lambda start, end: drag(page, page.locator(".alhelpers-labelling svg.item image"), start, end)
+
+
+def test_boxes_are_drawn_moved_resized_and_deleted(lab, folder, page, platform, make_task, draw):
     from alhelpers.dataloop.labelling import read_answers
 
-    task = make_task(2, ["cat", "dog"])
+    task = make_task(3, ["cat", "dog"])
     panel = show_panel(lab, folder, page, platform, task, kind="detection")
-    panel.locator("svg").wait_for()
-    corner = panel.locator("svg").first.bounding_box()
-    drag(page, corner, (5, 1), (7, 3))
+    boxes = panel.locator("svg .boxes > g")
+    panel.locator("svg.item image").wait_for()
+    draw((5, 1), (7, 3))
     page.keyboard.press("Delete")
-    panel.get_by_text("dog").click()
-    drag(page, corner, (2, 1), (6, 5))
-    drag(page, corner, (4, 3), (5, 4))
+    assert boxes.count() == 0
+    page.keyboard.press("2")
+    draw((1, 1), (4, 4))
+    draw((2.5, 2.5), (3.5, 3.5))  # from its middle: moved
+    draw((5, 5), (6, 7))  # by its corner: resized
+    draw((0, 6), (2, 8))
+    page.keyboard.press("1")  # of the selected box
+    assert boxes.all_text_contents() == ["dog", "cat"]
+    draw((3, 0.5), (3.004, 0.504))  # a click beside them
+    draw((6.5, 0.5), (7.5, 1.5))
+    panel.get_by_role("button", name="× box").click()
+    assert boxes.count() == 2
+    page.keyboard.press("u")
+    page.keyboard.press("u")
+    assert boxes.all_text_contents() == ["dog", "cat"]
     page.keyboard.press("Enter")
-    shows(panel, "1 of 2")
-    ((box,),) = read_answers(task, "detection").values()
-    assert box.label == "dog"
-    assert np.allclose(box[1:], (3, 2, 7, 6), atol=0.3)
+    shows(panel, "1 of 3")
+    assert boxes.count() == 0
+    check_boxes(read_answers(task, "detection"), [("dog", 2, 2, 6, 7), ("cat", 0, 6, 2, 8)])
+    # With nothing to undo here, the answer is undone, and its boxes are there again.
+    page.keyboard.press("u")
+    shows(panel, "0 of 3")
+    assert boxes.all_text_contents() == ["dog", "cat"] and read_answers(task, "detection") == {}
+    draw((1, 7), (1, 6))
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    shows(panel, "1 of 3")
+    check_boxes(read_answers(task, "detection"), [("dog", 2, 2, 6, 7), ("cat", 1, 5, 3, 7)])
+    page.keyboard.press("Enter")
+    shows(panel, "2 of 3")
+    page.keyboard.press("d")
+    panel.get_by_text("All done").wait_for()
+    assert sorted(map(len, read_answers(task, "detection").values())) == [0, 2]
+    assert page.locator(".jp-Cell").count() == 2, "JupyterLab has not seen the keys"
+
+
+def check_boxes(answers, expected):
+    (found,) = answers.values()
+    found, expected = sorted(found), sorted(expected)
+    assert [box[0] for box in found] == [box[0] for box in expected]
+    assert np.allclose([box[1:] for box in found], [box[1:] for box in expected], atol=0.15)
+
+
+def test_suggested_boxes_are_saved_or_deleted(lab, folder, page, platform, dl, make_task, draw):
+    from alhelpers.dataloop.labelling import read_answers
+
+    task = make_task(1, ["cat", "dog"])
+    (item,) = task.get_items().all()
+    builder = item.annotations.builder()
+    for left, label in ((1, "cat"), (5, "dog")):
+        builder.add(
+            annotation_definition=dl.Box(left=left, top=2, right=left + 2, bottom=6, label=label),
+            model_info={"name": "m", "confidence": 0.9},
+        )
+    item.annotations.upload(builder)
+    panel = show_panel(lab, folder, page, platform, task, kind="detection")
+    boxes = panel.locator("svg .boxes > g")
+    panel.get_by_text("the model suggests 2 boxes").wait_for()
+    panel.locator("svg .suggested").last.wait_for()
+    assert sorted(boxes.all_text_contents()) == ["cat?", "dog?"]
+    draw((6, 4), (6, 3))
+    assert sorted(boxes.all_text_contents()) == ["cat?", "dog"]
     page.keyboard.press("Enter")
     panel.get_by_text("All done").wait_for()
-    assert sorted(map(len, read_answers(task, "detection").values())) == [0, 1]
-
-
-def drag(page, corner, start, end):
-    """Press at a place of the image, in image pixels, and release at another."""
-    (x, y), (to_x, to_y) = ((corner["x"] + 40 * a, corner["y"] + 40 * b) for a, b in (start, end))
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move((x + to_x) / 2, (y + to_y) / 2)
-    page.mouse.move(to_x, to_y)
-    page.mouse.up()
+    check_boxes(read_answers(task, "detection"), [("cat", 1, 2, 3, 6), ("dog", 5, 1, 7, 5)])

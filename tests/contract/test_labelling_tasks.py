@@ -1,6 +1,7 @@
 """Labelling a task of the platform through the SDK: with an oracle, in parts, by several people, as boxes."""
 
 import io
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -105,7 +106,7 @@ def test_an_item_is_seen_large_with_the_suggestion_of_a_model(dl, dataset, task)
     item.annotations.upload(builder)
     picture = store.look(item.id)
     assert picture.suggestion == "the model suggests dog (62%)"
-    assert picture.scale == 40  # 8 pixels high
+    assert picture.size == (6, 8)
     assert Image.open(io.BytesIO(picture.png)).size == (6 * 40, 8 * 40)
     assert store.still_open(item.id) and read_answers(task) == {}
     store.write(item.id, "cat")
@@ -153,9 +154,9 @@ def test_a_panel_shows_answers_and_goes_on(dl, task):
     panel = LabellingPanel(queue, LabellingTask(task))
 
     def press(do, label=None, item=None):
-        state = panel._panel.state
+        state = panel.widget.state
         panel._pressed(None, {"do": do, "label": label, "item": item or state["item"]}, [])
-        return state["item"], panel._panel.state
+        return state["item"], panel.widget.state
 
     first, state = press("label", "cat")
     assert state["progress"] == "1 of 4" and state["image"].startswith("data:image/png;base64,")
@@ -194,11 +195,29 @@ def test_the_panel_of_boxes_starts_with_the_suggestions(dl, task):
     builder.add(annotation_definition=box, model_info={"name": "m", "confidence": 0.9})
     first.annotations.upload(builder)
     panel = LabellingPanel(label_task(task, kind="detection", oracle=lambda item: None), store)
-    assert panel._panel.state["suggestion"] == "the model suggests 1 box"
-    assert panel._boxes.bboxes == [{"x": 40, "y": 80, "width": 80, "height": 160, "label": "cat"}]
-    panel._pressed(None, {"do": "save", "item": first.id, "boxes": panel._boxes.bboxes}, [])
+    assert panel.widget.state["suggestion"] == "the model suggests 1 box"
+    assert panel.widget.state["size"] == (6, 8)
+    boxes = panel.widget.state["boxes"]
+    assert boxes == [{"label": "cat", "box": [1, 2, 3, 6], "suggested": True}]
+    wrong = [boxes[0] | {"label": "bird"}]
+    panel._pressed(None, {"do": "save", "item": first.id, "boxes": wrong}, [])
+    assert "must be one of cat, dog" in panel.widget.state["message"]
+    panel._pressed(None, {"do": "save", "item": first.id, "boxes": boxes}, [])
     assert read_answers(task, "detection") == {first.id: [Box("cat", 1, 2, 3, 6)]}
-    assert panel._boxes.bboxes == []
+    assert panel.widget.state["boxes"] == []
+
+
+def test_a_class_of_boxes_has_a_key_and_a_colour(dl, task):
+    from alhelpers.dataloop.labelling import LabellingTask
+    from alhelpers.notebook.labelling_panel import LabellingPanel
+
+    queue = label_task(task, kind="detection", oracle=lambda item: None)
+    buttons = LabellingPanel(queue, LabellingTask(task, "detection")).widget.buttons
+    classes = [button for button in buttons if button["do"] == "class"]
+    assert [(button["text"], button["key"]) for button in classes] == [("cat", "1"), ("dog", "2")]
+    assert all(re.fullmatch("#[0-9a-f]{6}", button["colour"], re.IGNORECASE) for button in classes)
+    assert len({button["colour"] for button in classes}) == 2
+    assert [button["do"] for button in buttons[2:]] == ["save", "delete", "undo", "skip", "discard"]
 
 
 def test_a_panel_that_loses_the_platform_says_so_and_goes_on(dl, task):
@@ -207,7 +226,7 @@ def test_a_panel_that_loses_the_platform_says_so_and_goes_on(dl, task):
 
     store = LabellingTask(task)
     panel = LabellingPanel(label_task(task, oracle=lambda item: None), store)
-    item_id = panel._panel.state["item"]
+    item_id = panel.widget.state["item"]
     token = dl.client_api.token
     press = {"do": "label", "label": "cat", "item": item_id}
     try:
@@ -215,10 +234,10 @@ def test_a_panel_that_loses_the_platform_says_so_and_goes_on(dl, task):
         panel._pressed(None, press, [])
     finally:
         dl.client_api.token = token
-    assert panel._panel.state["item"] == item_id and "Press again" in panel._panel.state["message"]
+    assert panel.widget.state["item"] == item_id and "Press again" in panel.widget.state["message"]
     assert set(statuses(task).values()) == {None}
     panel._pressed(None, press, [])
-    assert panel._panel.state["progress"] == "1 of 4"
+    assert panel.widget.state["progress"] == "1 of 4"
 
 
 def test_an_answer_without_its_status_leaves_no_annotation(dl, dataset, task):

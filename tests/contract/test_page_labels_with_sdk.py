@@ -465,15 +465,16 @@ def test_a_review_is_done_the_same_way(browser, ann, task, items, stored):
 # ------------------------------------------------------------------------------------------------------ the page
 
 
-def test_only_the_labelling_page_has_a_script(browser, ann, task, items):
+def test_only_the_labelling_page_has_scripts(browser, ann, task, items):
     ann.open(items[0])
     policy = browser.send("GET", ann.path).headers["Content-Security-Policy"]
     assert "script-src 'self';" in policy and "connect-src 'self'" in policy and "unsafe" not in policy
     assert "default-src 'none'" in policy
     assert "script-src" not in browser.send("GET", f"/tasks/{task.id}").headers["Content-Security-Policy"]
-    script = browser.send("GET", "/label.js")
-    assert script.headers["Content-Type"].startswith("text/javascript")
-    assert script.headers["X-Content-Type-Options"] == "nosniff"
+    for name in ("boxes.js", "label.js"):
+        script = browser.send("GET", f"/{name}")
+        assert script.headers["Content-Type"].startswith("text/javascript")
+        assert script.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_hostile_labels_stay_text(dl, browser, dataset, fill):

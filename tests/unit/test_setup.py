@@ -62,7 +62,7 @@ ROOMS = {
     "runs": "IPython PIL distributed filelock ipykernel jupyter_client nbclient nbformat pandas papermill"
     " psutil pyarrow",
     "dataloop": "PIL dtlpy numpy pandas pyarrow pydantic torch",
-    "notebook": "IPython anywidget dtlpy ipywidgets jupyter_bbox_widget matplotlib numpy psutil traitlets",
+    "notebook": "IPython anywidget dtlpy ipywidgets matplotlib numpy psutil traitlets",
     "cli": "distributed filelock pyarrow tqdm",
 }
 

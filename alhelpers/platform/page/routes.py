@@ -32,7 +32,8 @@ POLICY = (
     "default-src 'none'; img-src 'self'; style-src 'self'; form-action 'self'; base-uri 'none';"
     " frame-ancestors 'none'"
 )
-# Labelling has one script of ours, which sends forms and loads pages.
+# Labelling has two scripts of ours: one draws boxes, one sends forms and loads pages.
+SCRIPTS = ("boxes.js", "label.js")
 SCRIPT_POLICY = POLICY + "; script-src 'self'; connect-src 'self'"
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -98,8 +99,8 @@ class Pages:
         self.on_state = on_state
         self.thumbnail = thumbnail
         self.templates = environment()
-        self.style, self.script = (
-            (Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("style.css", "label.js")
+        self.style, *self.scripts = (
+            (Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("style.css", *SCRIPTS)
         )
         self.saves: deque[dict[str, Any]] = deque(maxlen=UNDOABLE)
 
@@ -116,7 +117,8 @@ class Pages:
         router.add_get("/login", self._login_form)
         router.add_get("/login/style.css", _asset(self.style, "text/css"))
         router.add_get("/login/icon.svg", _asset(ICON, "image/svg+xml"))
-        router.add_get("/label.js", _asset(self.script, "text/javascript"))
+        for name, script in zip(SCRIPTS, self.scripts, strict=True):
+            router.add_get(f"/{name}", _asset(script, "text/javascript"))
         router.add_get("/tasks/{task_id}/label", self._begin)
         router.add_get("/tasks/{task_id}/items/{item_id}", self._annotating)
         router.add_post("/tasks/{task_id}/items/{item_id}", self._save)
