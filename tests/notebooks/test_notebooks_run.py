@@ -273,7 +273,7 @@ def test_the_first_ones_in_order_on_one_platform_with_the_larger_images(tmp_path
     for name in names:
         shutil.copy(NOTEBOOKS / f"{name}.ipynb", notebooks)
     # Images of 28 x 28 take ten times as long as those of 8 x 8.
-    parameters = SMALL | {"dataset": "mnist", "pool_items": 60, "steps_of_base": 40, "passes": 3}
+    parameters = SMALL | {"dataset": "mnist", "training_steps": 40, "steps_of_base": 40, "passes": 3}
     parameters = {name: parameters[name] for name in names_of_parameters(names) & parameters.keys()}
     runs = run_tutorial(notebooks, tmp_path / "tutorial", parameters, say=lambda _: None)
     assert [finished.notebook.stem for finished in runs] == names
