@@ -204,6 +204,8 @@ def write_api(modules: dict[str, Any], folder: Path) -> list[str]:
 
 
 def _entry(name: str, value: Any, module: Any) -> list[str]:
+    if inspect.ismodule(value):
+        return [f":doc:`{value.__name__}`", ""]
     if inspect.isclass(value):
         return [f".. autoclass:: {name}", "   :members:", ""]
     if inspect.isroutine(value):

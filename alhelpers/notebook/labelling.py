@@ -33,9 +33,10 @@ def label_task(
     annotator : str, optional
         Only the items that are assigned to this annotator, so that several people share a task; the default is all.
     oracle : callable, optional
-        Takes a ``dtlpy.Item`` and returns its class, its boxes (:class:`alhelpers.dataloop.labelling.Box`),
-        ``Discard.DISCARD``, or None to skip it. No panel is shown: all open items are labelled before the function
-        returns. The default shows the panel and returns at once.
+        Takes a ``dtlpy.Item`` and returns its class, its boxes (``Box`` of ``alhelpers.dataloop.labelling``:
+        a label and the left, top, right and bottom side in pixels), ``Discard.DISCARD``, or None to skip it. No panel
+        is shown: all open items are labelled before the function returns. The default shows the panel and returns at
+        once.
 
     Returns
     -------
