@@ -263,6 +263,6 @@ def test_the_list_for_the_hosted_platform_names_every_section_that_is_run():
         if cell.cell_type == "markdown":
             section = ([section] + re.findall(r"^#+ (.*)", cell.source, re.M))[-1]
         elif not tags(cell) and section != "Checks":
-            run.append(section.partition(":")[0])
+            run.append(section.rpartition(": ")[2])
     named = re.findall(r"^\| (\w[^|]*) \|", listing, re.M)[1:]
     assert named == list(dict.fromkeys(run)), "each section with code once, in order"

@@ -128,7 +128,8 @@ def test_every_public_name_has_its_place_in_the_api(tmp_path):
         documented = set(
             re.findall(r"^\.\. (?:autoclass|autofunction|py:data):: (?:.*\.)?(\w+)$", text, re.MULTILINE)
         )
-        assert documented == set(module.__all__), name
+        pages = {module.rpartition(".")[2] for module in re.findall(r"^:doc:`(.*)`$", text, re.MULTILINE)}
+        assert documented | pages == set(module.__all__), name
 
 
 def test_the_method_table_is_that_of_the_code():
