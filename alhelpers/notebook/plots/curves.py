@@ -26,6 +26,8 @@ from alhelpers.notebook.plots.style import (
 
 Pair = tuple[ArrayLike, ArrayLike]
 
+#: Of lines without dots; the dashed line is the baseline.
+_DASHES = ("-", "-.", (0, (1, 1.2)), (0, (8, 2)))
 #: Up to so many measured points have a dot and a tick each.
 _FEW = 12
 
@@ -124,9 +126,10 @@ def _draw(
     for number, (name, pair) in enumerate(series.items()):
         x, y = (numbers(values, f"{what} of {name!r}", 1) for values, what in zip(pair, "xy", strict=True))
         same_length(**{"x": len(x), "y": len(y)})
-        dash = "--" if name == baseline else "-"
+        # Lines differ by their shapes, too: those of their dots, or else of their dashes.
+        dash = "--" if name == baseline else "-" if dots else _DASHES[number % len(_DASHES)]
         shape = SHAPES[number % len(SHAPES)] if dots else ""
-        axis.plot(x, y, shape + dash, color=colours[name], markersize=5, label=name)
+        axis.plot(x, y, linestyle=dash, marker=shape, color=colours[name], markersize=5, label=name)
         if name in bands:
             low, high = bands[name]
             axis.fill_between(x, low, high, color=colours[name], alpha=0.15, linewidth=0)
