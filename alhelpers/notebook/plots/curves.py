@@ -277,7 +277,7 @@ def precision_recall(curves: Mapping[str, Any], *, chance: float | None = None) 
         Objects with the attributes ``recall`` and ``precision``, such as those of
         ``evaluation.classification_average_precision(...).curves``.
     chance : float, optional
-        Share of the class: the precision of a coin at any recall.
+        Share of the class: the precision of a random order at any recall.
 
     Returns
     -------
@@ -293,7 +293,7 @@ def precision_recall(curves: Mapping[str, Any], *, chance: float | None = None) 
             [0, *recall], [*precision[:1], *precision], where="pre", color=colours[name], label=str(name)
         )
     if chance is not None:
-        axis.axhline(chance, color=CHANCE, linestyle="--", label=f"a coin: {chance:.2f}")
+        axis.axhline(chance, color=CHANCE, linestyle="--", label=f"in random order: {chance:.2f}")
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03))
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

@@ -334,7 +334,7 @@ def test_precision_recall_steps_and_chance():
     _, (axis,) = draw("precision_recall")
     assert axis.lines[0].get_xdata().tolist() == [0, 0.5, 1]
     assert axis.lines[0].get_ydata().tolist() == [1, 1, 0.5]
-    assert axis.lines[1].get_ydata()[0] == 0.3 and axis.lines[1].get_label() == "a coin: 0.30"
+    assert axis.lines[1].get_ydata()[0] == 0.3 and axis.lines[1].get_label() == "in random order: 0.30"
 
 
 def test_reliability_shows_the_bins_and_the_calibration_error():
