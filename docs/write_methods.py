@@ -158,7 +158,7 @@ def needs(name: str) -> str:
         for need in entry["fields"]
     ]
     if any(field.startswith("detections.") for need in entry["fields"] for field in need):
-        fields[0] += ", or `detections` with it"
+        fields[0] += ", or `detections` with one of these"
     if entry["reference"] != "none":
         fields.append("a reference" if entry["reference"] == "required" else "a reference if there is one")
     return "; ".join(fields) or "ids"
