@@ -209,7 +209,10 @@ def heat_map(
 def _name_cells(axis: Axes, rows: Sequence[Any], columns: Sequence[Any]) -> None:
     axis.set_yticks(range(len(rows)), [str(name) for name in rows])
     axis.set_xticks(range(len(columns)), [str(name) for name in columns])
-    if max(len(str(name)) for name in columns) > 3 and len(columns) > 3:
+    inches = axis.figure.get_figwidth() / len(axis.figure.axes)
+    if (
+        max(len(str(name)) for name in columns) * len(columns) > 7 * inches
+    ):  # letters that fit beside each other
         axis.tick_params(axis="x", labelrotation=90)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
