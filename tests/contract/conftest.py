@@ -29,6 +29,11 @@ def dataset(project):
 
 
 @pytest.fixture
+def truth(project):
+    return project.datasets.create("truth")
+
+
+@pytest.fixture
 def browser(platform):
     """A browser that is logged in to the platform's page."""
     browser = Browser(platform.url)

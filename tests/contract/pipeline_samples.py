@@ -90,3 +90,28 @@ def successes(stats, node_id):
     """How often a node has succeeded, by the pipeline's statistics."""
     (counters,) = [each.counters for each in stats.node_counters if each.node_id == node_id]
     return sum(each.count for each in counters if each.status == "success")
+
+
+def storage(dataset, name="data", **metadata):
+    return node("storage", name, metadata={"datasetId": dataset.id} | metadata)
+
+
+def label(dataset, name="Label", **metadata):
+    actions = ["approved", "discard"] if metadata.get("taskType") == "qa" else ["completed", "discard"]
+    metadata = {"datasetId": dataset.id} | metadata
+    return node("task", name, outputs=[port(actions=actions)], metadata=metadata)
+
+
+def install(project, nodes, *rest, **fields):
+    return project.pipelines.create(pipeline_json=pipeline(nodes, *rest, **fields)).install()
+
+
+def reread(flow, cycle):
+    return flow.pipeline_executions.get(cycle.id)
+
+
+def run(flow, inputs=None, **options):
+    """Execute a pipeline and see how far its cycle comes by itself: the answer shows only how it began."""
+    begun = flow.execute(execution_input=inputs, **options)
+    assert begun.status == "in-progress" and begun.in_progress()
+    return reread(flow, begun)
