@@ -249,22 +249,6 @@ def test_predictions_are_records(dl, trained, labelled, adapter_class):
     )
 
 
-def test_records_need_the_predictions_of_one_model():
-    from types import SimpleNamespace
-
-    from alhelpers.dataloop.adapter import to_records
-
-    def annotation(item_id, **user):
-        return SimpleNamespace(item_id=item_id, label="3", metadata={"user": user})
-
-    fields = {"confidences": [0.4, 0.6], "class_names": ["1", "3"]}
-    prediction = annotation("b", model={"confidence": 0.6}, prediction=fields)
-    truth = annotation("a")
-    assert to_records([truth, prediction]) == [{"id": "b", "class_name": "3", "confidence": 0.6, **fields}]
-    with pytest.raises(ValueError, match="item b has 2 predictions"):
-        to_records([prediction, prediction])
-
-
 # -------------------------------------------------------------------------------------------------- evaluation
 
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -132,3 +134,17 @@ def test_numbers_that_are_none_are_named_with_their_item():
     wrong = to_record("item", [row(prediction={"confidences": ["high", "low"]})])
     with pytest.raises(records.RecordError, match="record 'item': confidences must be numbers"):
         records.as_table([wrong])
+
+
+def test_records_need_the_predictions_of_one_model():
+    from alhelpers.dataloop.adapter import to_records
+
+    def annotation(item_id, **user):
+        return SimpleNamespace(item_id=item_id, label="3", metadata={"user": user})
+
+    fields = {"confidences": [0.4, 0.6], "class_names": ["1", "3"]}
+    prediction = annotation("b", model={"confidence": 0.6}, prediction=fields)
+    truth = annotation("a")
+    assert to_records([truth, prediction]) == [{"id": "b", "class_name": "3", "confidence": 0.6, **fields}]
+    with pytest.raises(ValueError, match="item b has 2 predictions"):
+        to_records([prediction, prediction])

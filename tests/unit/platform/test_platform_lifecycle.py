@@ -1,5 +1,7 @@
 """Servers: started, found, refused, killed, restarted."""
 
+import contextlib
+import http.client
 import http.server
 import json
 import os
@@ -15,7 +17,8 @@ import pytest
 from platform_client import Client, Refused
 
 import alhelpers.platform
-from alhelpers.platform import Platform, StateFolderBusy, launcher
+from alhelpers.platform import Platform, StateFolderBusy, launcher, server
+from alhelpers.platform.services.items import models as items
 
 
 def connect(platform):
@@ -284,3 +287,39 @@ def test_what_is_no_list_in_a_pipeline_is_told_as_other_errors_of_it(client, fie
     ):
         with pytest.raises(Refused, match=f"^Invalid input specified, Failed to {action} pipeline: {about}"):
             client.send(method, path, sent)
+
+
+def test_a_server_that_stops_undoes_what_takes_long(tmp_path, monkeypatch):
+    """All items of a dataset are changed, one after the other, for a minute."""
+    changed = threading.Event()
+
+    def slow(document, patch):
+        changed.set()
+        time.sleep(0.05)
+        document["metadata"] = patch
+
+    monkeypatch.setattr(items, "merge_metadata", slow)
+    monkeypatch.setattr(server, "STOP_SECONDS", 0.5)
+    with alhelpers.platform.start(tmp_path) as platform:
+        client = Client(platform.url, platform.token)
+        dataset = client.dataset()["id"]
+        for number in range(20):
+            client.upload(dataset, f"/{number}", b"x")
+        change = {"filter": {}, "update": {"metadata": {"user": {"a": 1}}}}
+        path = f"/datasets/{dataset}/query"
+        threads = [threading.Thread(target=_quiet, args=(client, path, change)) for _ in range(30)]
+        for thread in threads:
+            thread.start()
+        changed.wait(20)
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 8
+    for thread in threads:
+        thread.join()
+    with alhelpers.platform.start(tmp_path) as platform:
+        found = Client(platform.url, platform.token).send("POST", path, {"filter": {}})["items"]
+    assert len(found) == 20 and len({json.dumps(item["metadata"].get("user")) for item in found}) == 1
+
+
+def _quiet(client, path, body):
+    with contextlib.suppress(Refused, OSError, http.client.HTTPException):
+        client.send("POST", path, body)
