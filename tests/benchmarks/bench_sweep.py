@@ -28,7 +28,7 @@ labels: int = 60  # labels bought at the start
 CELLS = [
     "import numpy as np\nimport pandas as pd\nimport torch\nfrom matplotlib import pyplot as plt\n"
     "from sklearn.decomposition import PCA\nfrom sklearn.linear_model import LogisticRegression",
-    "from alhelpers import data, mining, notebook\nfrom alhelpers.learners import TorchClassifier, build_network",
+    "from alhelpers import data, learners, mining, notebook, records",
     "notebook.check_parameters()\npool, test = data.load('digits', seed=seed)\n"
     "chosen = np.random.default_rng(seed).choice(len(pool), labels, replace=False)",
     "flat = pool.images.reshape(len(pool), -1) / 255\nplaces = PCA(2, random_state=0).fit_transform(flat)\n"
