@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from alhelpers.data import ImageSet
 
@@ -26,10 +26,10 @@ def read_image(source: Any, name: str, size: int | Sequence[int], *, colour: boo
 
 
 def open_image(source: Any, name: str, mode: str) -> Image.Image:
-    """Read an image file of any size as grey levels (``L``) or colours (``RGB``)."""
+    """Read an image file of any size as grey levels (``L``) or colours (``RGB``), upright as it is annotated."""
     try:
         with Image.open(source, formats=_FORMATS) as file:
-            return _to_bytes(file).convert(mode)
+            return _to_bytes(ImageOps.exif_transpose(file)).convert(mode)
     except (
         OSError,
         SyntaxError,

@@ -181,7 +181,8 @@ class LabellingTask:
         enlarged.save(buffer, "PNG")
         predictions = [each for each in annotations if not is_ground_truth(each)]
         boxes = [Box(each.label, **sides_of(each)) for each in predictions if each.type == "box"]
-        return Picture(item.name, buffer.getvalue(), image.size, _suggestion(predictions), boxes)
+        said = _suggestion(predictions, kept=len(annotations) - len(predictions))
+        return Picture(item.name, buffer.getvalue(), image.size, said, boxes)
 
     def _definitions(self, answer: Answer) -> list[Any]:
         """Return the annotations that an answer stands for; refuse one that the task doesn't offer."""
@@ -246,8 +247,13 @@ def _assignment(task: dl.Task, annotator: str) -> dl.Assignment:
     return assignments[annotator]
 
 
-def _suggestion(predictions: Sequence[dl.Annotation]) -> str:
-    """Say what the model predicts: its most confident class, or how many boxes."""
+def _suggestion(predictions: Sequence[dl.Annotation], kept: int) -> str:
+    """Say what the model predicts, its most confident class or how many boxes; and how many labels people gave."""
+    there = f"{kept} label{'s' * (kept > 1)} of people {'are' if kept > 1 else 'is'} there already and kept"
+    return "; ".join([*filter(None, [_predicted(predictions)]), *([there] if kept else [])])
+
+
+def _predicted(predictions: Sequence[dl.Annotation]) -> str:
     if not predictions:
         return ""
     if predictions[0].type == "box":

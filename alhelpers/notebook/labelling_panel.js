@@ -60,6 +60,8 @@ function stop(event) {
 
 class Panel {
   drawn = {}; // by item the boxes that were saved, should that be undone
+  sent = null; // the boxes that are being saved
+  warned = null; // at how many edits
   editor = null; // of the boxes of the item that is shown
 
   constructor(model, el) {
@@ -102,10 +104,26 @@ class Panel {
     if (button.do === "delete") return this.editor.removeSelected();
     if (button.do === "undo" && this.editor?.back()) return;
     if (item === null && button.do !== "undo") return;
+    if (["skip", "discard"].includes(button.do) && this.warns()) return;
     const pressed = { do: button.do, label: button.label, item };
-    if (button.do === "save") pressed.boxes = this.drawn[item] = structuredClone(this.editor.boxes);
-    this.model.send(pressed);
+    if (button.do === "save") pressed.boxes = this.sent = structuredClone(this.editor.boxes);
+    try {
+      this.model.send(pressed);
+    } catch {
+      this.message.textContent = "The kernel has stopped, and nothing is saved: run the cell again.";
+      return;
+    }
     this.editor?.select(null); // a class that is chosen now is for the next item
+    this.editor?.lock(true);
+  }
+
+  // Say once for each edit that leaving the item loses it; return whether it was said now.
+  warns() {
+    const edits = this.editor?.past.length;
+    if (!edits || this.warned === edits) return false;
+    this.warned = edits;
+    this.message.textContent = "The boxes are not saved: Enter saves them. Press again to leave them.";
+    return true;
   }
 
   onKey(event) {
@@ -127,12 +145,16 @@ class Panel {
     this.message.textContent = state.message;
     // A message alone leaves the boxes as they are.
     if (this.el.dataset.item !== (state.item ?? "")) this.showItem(state);
+    else this.editor?.lock(false);
+    this.sent = null;
     this.showButtons();
   }
 
   showItem(state) {
     const item = !state.image ? null : this.classes.size ? canvasOf(state) : imageOf(state);
     this.stage.replaceChildren(...[item].filter(Boolean));
+    if (this.sent) this.drawn[this.el.dataset.item] = this.sent;
+    this.warned = null;
     this.el.dataset.item = state.item ?? "";
     if (!this.classes.size) return;
     const boxes = this.drawn[state.item] ?? state.boxes;

@@ -32,6 +32,9 @@ def keys_of(class_names: Sequence[str]) -> list[str]:
     return [*_KEYS[: len(class_names)], *[""] * (len(class_names) - len(_KEYS))]
 
 
+_NO_IMAGE = "This item is not an image that can be read: discard it, or skip it."
+
+
 class _Panel(anywidget.AnyWidget):
     """The panel in the browser. It sends what was pressed with the item that it showed then."""
 
@@ -64,20 +67,25 @@ class LabellingPanel:
 
     def __init__(self, queue: LabellingQueue, task: LabellingTask) -> None:
         self._queue, self._task = queue, task
+        self._presses, self._is_image = 0, False
         hint = _BOX_HINT if task.kind == "detection" else _HINT
         self.widget = _Panel(buttons=_buttons(task), hint=hint)
         self.widget.on_msg(self._pressed)
         self._show("")
 
     def _pressed(self, _: Any, content: dict[str, Any], __: Any) -> None:
-        message = ""
+        message, self._presses = "", self._presses + 1
         try:
             # Pressed twice, it was meant for the item before, and the current one is only shown.
             if content.get("item") == self._queue.current:
                 message = self._do(content)
             self._show(message)
         except (TaskError, ValueError) as error:
-            self.widget.state = self.widget.state | {"message": f"{error}. Press again."}
+            way_out = "Press again." if isinstance(error, TaskError) else "Nothing was saved."
+            self.widget.state = self.widget.state | {
+                "message": f"{error}. {way_out}",
+                "presses": self._presses,
+            }
 
     def _do(self, pressed: dict[str, Any]) -> str:
         """Do what a button says; return a message if it went otherwise than expected."""
@@ -89,6 +97,8 @@ class LabellingPanel:
         if action == "skip":
             self._queue.skip()
             return "" if self._queue.waiting > 1 else "Only skipped items are left."
+        if action != "discard" and not self._is_image:
+            return _NO_IMAGE
         if action == "save":
             answer = [Box(each["label"], *each["box"]) for each in pressed["boxes"]]
         else:
@@ -98,12 +108,12 @@ class LabellingPanel:
     def _show(self, message: str) -> None:
         """Show the current item."""
         item_id = self._queue.current
-        picture = Picture("", b"", (1, 1), "", [])
+        picture, self._is_image = Picture("", b"", (1, 1), "", []), False
         if item_id is not None:
             try:
-                picture = self._task.look(item_id)
-            except ValueError as error:  # not an image: it can be discarded
-                message = str(error)
+                picture, self._is_image = self._task.look(item_id), True
+            except ValueError:
+                message = _NO_IMAGE
         elif not message:
             message = "All done. Undo takes back the last answer."
         self.widget.state = {
@@ -115,6 +125,7 @@ class LabellingPanel:
             "suggestion": picture.suggestion,
             "progress": f"{self._queue.done} of {self._queue.total}",
             "message": message,
+            "presses": self._presses,
         }
 
 

@@ -83,6 +83,32 @@ def test_images_are_labelled_by_mouse(page, open_task):
     ]
 
 
+def test_nothing_is_drawn_while_an_item_is_saved(page, open_task):
+    task, held = open_task("4.png", "5.png"), []
+    shown(page, "4.png")
+    marks = page.locator("svg.picture .boxes > g")
+    page.route(
+        "**/*", lambda route: held.append(route) if route.request.method == "POST" else route.continue_()
+    )
+    drag(page, (5, 5), (25, 20))
+    press(page, "Enter")
+    page.wait_for_function("document.querySelector('svg.picture').style.opacity == 0.5")
+    drag(page, (30, 25), (50, 35))
+    assert marks.count() == 1
+    held[0].continue_()
+    shown(page, "5.png")
+    page.locator("svg.picture image").wait_for()
+    status, boxes = found(task, "4.png")
+    assert status == "completed" and np.allclose([each[1:] for each in boxes], [[5, 5, 25, 20]], atol=0.3)
+    drag(page, (10, 10), (11, 11))
+    drag(page, (40, 10), (41.5, 11.5))  # smaller than the reach of the mouse
+    drag(page, (40.75, 10.75), (30.75, 20.75))  # and moved by its middle
+    places = [
+        marks.nth(1).locator("rect").first.get_attribute(side) for side in ("x", "y", "width", "height")
+    ]
+    assert np.allclose([float(place) for place in places], [30, 20, 1.5, 1.5], atol=0.3)
+
+
 def test_boxes_are_drawn_moved_and_deleted_by_mouse(page, open_task):
     task = open_task("5.png")
     shown(page, "5.png")

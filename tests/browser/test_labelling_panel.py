@@ -138,6 +138,47 @@ def test_boxes_are_drawn_moved_resized_and_deleted(lab, folder, page, platform, 
     assert page.locator(".jp-Cell").count() == 2, "JupyterLab has not seen the keys"
 
 
+def test_no_key_loses_what_is_drawn(lab, folder, page, platform, dl, make_task, draw):
+    from alhelpers.dataloop.labelling import read_answers
+
+    task = make_task(3, ["cat", "dog"])
+    panel = show_panel(lab, folder, page, platform, task, kind="detection")
+    boxes, image = panel.locator("svg .boxes > g"), panel.locator("svg.item image")
+    image.wait_for()
+    draw((1, 1), (4, 4))
+    page.keyboard.press("Enter")
+    shows(panel, "1 of 3")
+    draw((1, 1), (3, 3))
+    # While the mouse holds a box, keys do nothing, and Escape lets it go.
+    corner = image.bounding_box()
+    page.mouse.move(corner["x"] + 0.6 * corner["width"], corner["y"] + 0.6 * corner["height"])
+    page.mouse.down()
+    page.mouse.move(corner["x"] + 0.9 * corner["width"], corner["y"] + 0.9 * corner["height"])
+    for key in ("u", "s", "d", "Enter", "2"):
+        page.keyboard.press(key)
+    assert boxes.all_text_contents() == ["cat", "cat"]
+    page.keyboard.press("Escape")
+    page.mouse.move(corner["x"] + 0.8 * corner["width"], corner["y"] + 0.9 * corner["height"])
+    page.mouse.up()
+    assert boxes.count() == 1
+    # What is not saved is left at the second press only.
+    page.keyboard.press("s")
+    panel.get_by_text("The boxes are not saved").wait_for()
+    assert boxes.count() == 1 and len(read_answers(task, "detection")) == 1
+    page.keyboard.press("s")
+    panel.get_by_text("The boxes are not saved").wait_for(state="hidden")
+    assert boxes.count() == 0
+    # A kernel that has ended saves nothing, and the panel says so.
+    draw((1, 1), (3, 3))
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.get_by_role("menuitem", name="Shut Down Kernel", exact=True).click()
+    page.locator("#jp-main-statusbar", has_text="No Kernel").wait_for()
+    image.click(position={"x": 2, "y": 2})
+    page.keyboard.press("Enter")
+    panel.get_by_text("The kernel has stopped").wait_for()
+    assert boxes.count() == 1
+
+
 def check_boxes(answers, expected):
     (found,) = answers.values()
     found, expected = sorted(found), sorted(expected)

@@ -5,6 +5,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from helpers_contract import classify
 from helpers_tasks import ANN, BOB, make
 from PIL import Image
 
@@ -205,6 +206,37 @@ def test_the_panel_of_boxes_starts_with_the_suggestions(dl, task):
     panel._pressed(None, {"do": "save", "item": first.id, "boxes": boxes}, [])
     assert read_answers(task, "detection") == {first.id: [Box("cat", 1, 2, 3, 6)]}
     assert panel.widget.state["boxes"] == []
+
+
+def test_labels_that_are_there_are_said_and_kept(dl, task):
+    from alhelpers.dataloop.labelling import LabellingTask
+
+    store = LabellingTask(task)
+    item = store.items()[0]
+    classify(dl, item, "cat")
+    assert store.look(item.id).suggestion == "1 label of people is there already and kept"
+
+
+def test_what_is_no_image_is_only_discarded_or_skipped(dl, dataset, tmp_path):
+    from alhelpers.dataloop.labelling import LabellingTask
+    from alhelpers.notebook.labelling_panel import LabellingPanel
+
+    dataset.add_labels(["cat", "dog"])
+    (tmp_path / "note.txt").write_text("not an image")
+    dataset.items.upload(str(tmp_path / "note.txt"))
+    task = make(dataset, filters=dl.Filters(field="name", values="note.txt"))
+    for kind, press in (
+        ("classification", {"do": "label", "label": "cat"}),
+        ("detection", {"do": "save", "boxes": []}),
+    ):
+        panel = LabellingPanel(
+            label_task(task, kind=kind, oracle=lambda item: None), LabellingTask(task, kind)
+        )
+        panel._pressed(None, press | {"item": panel.widget.state["item"]}, [])
+        assert "discard it, or skip it" in panel.widget.state["message"]
+        assert set(statuses(task).values()) == {None}
+    panel._pressed(None, {"do": "discard", "item": panel.widget.state["item"]}, [])
+    assert set(statuses(task).values()) == {"discard"}
 
 
 def test_a_class_of_boxes_has_a_key_and_a_colour(dl, task):

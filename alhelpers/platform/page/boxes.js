@@ -10,6 +10,7 @@ class BoxEditor {
   selected = null; // which of the boxes
   past = []; // what there was before each edit
   #drag = null; // what the mouse is doing
+  #locked = false; // while the item is saved
 
   // svg: its viewBox is the image in pixels; null if there is no image.
   // boxes: {label, box: [left, top, right, bottom], suggested, confidence}; what else is in them is kept.
@@ -72,16 +73,26 @@ class BoxEditor {
     if (box) this.#change({ box: sides ? this.#inside([box[0], box[1], box[2] + x, box[3] + y]) : this.#shifted(box, x, y) });
   }
 
+  // Let nothing be edited while the item is saved: it would be lost.
+  lock(locked) {
+    this.#locked = locked;
+    if (locked) this.#cancel();
+    if (this.svg) this.svg.style.opacity = locked ? 0.5 : "";
+  }
+
   // Undo the last edit; return whether there was one.
   back() {
-    if (this.#drag || !this.past.length) return false;
+    if (!this.past.length) return false;
     Object.assign(this, this.past.pop());
     this.show();
     return true;
   }
 
-  // Do what a key means for the selected box; return whether it means anything.
+  // Do what a key means for the selected box; return whether it means anything. While the mouse holds a box, Escape
+  // lets it go, and other keys do nothing.
   press(key, shift) {
+    if (this.#drag && key === "Escape") this.#cancel();
+    if (this.#drag || this.#locked) return true;
     if (this.selected === null) return false;
     if (key in BoxEditor.arrows) this.nudge(BoxEditor.arrows[key], shift);
     else if (key === "Delete" || key === "Backspace") this.removeSelected();
@@ -95,7 +106,7 @@ class BoxEditor {
   }
 
   #edit(change) {
-    if (this.#drag) return false; // the mouse holds a box
+    if (this.#drag || this.#locked) return false;
     this.past.push(this.#state());
     change();
     this.show();
@@ -107,6 +118,13 @@ class BoxEditor {
   }
 
   // --------------------------------------------------------------------------------------------------- the mouse
+
+  #cancel() {
+    if (!this.#drag) return;
+    Object.assign(this, this.#drag.before);
+    this.#drag = null;
+    this.show();
+  }
 
   #unit() {
     return 1 / this.svg.getScreenCTM().a; // image pixels in a screen pixel
@@ -122,11 +140,9 @@ class BoxEditor {
     const reach = BoxEditor.reach * this.#unit();
     const held = ([left, top, right, bottom]) => {
       if (x < left - reach || x > right + reach || y < top - reach || y > bottom + reach) return null;
-      const near = [x - left, y - top, x - right, y - bottom].map((distance) => Math.abs(distance) <= reach);
-      // In a box smaller than the reach, the nearer side counts.
-      if (near[0] && near[2]) near[x - left < right - x ? 2 : 0] = false;
-      if (near[1] && near[3]) near[y - top < bottom - y ? 3 : 1] = false;
-      return near;
+      // Inside, the middle third moves a box however small it is.
+      const inner = [Math.min(reach, (right - left) / 3), Math.min(reach, (bottom - top) / 3)];
+      return [left - x, top - y, x - right, y - bottom].map((outside, n) => outside >= -inner[n % 2]);
     };
     const area = (index) => {
       const [left, top, right, bottom] = this.boxes[index].box;
@@ -144,7 +160,7 @@ class BoxEditor {
   #onPointer(event) {
     const at = this.#point(event);
     if (event.type === "pointerdown") {
-      if (event.button !== 0) return;
+      if (event.button !== 0 || this.#locked) return;
       const found = event.shiftKey ? null : this.#grip(at);
       this.#drag = { at, found, before: this.#state(), moved: false };
       if (found) [this.selected, this.#drag.from] = [found.index, this.boxes[found.index].box];

@@ -13,7 +13,7 @@ function start() {
   const colours = new Map([...form.querySelectorAll("[name=label]")].map((one) => [one.value, one.dataset.colour]));
   const [label, editable] = [work?.editor.label, !form.dataset.finished];
   const editor = new BoxEditor(svg, { boxes: given, colours, label, editable, changed: render });
-  work = { form, svg, given, editor, warned: false };
+  work = { form, svg, given, editor, warned: null };
   for (const box of given) document.getElementById(`on-${box.id}`)?.remove();
   form.classList.add("scripted");
   form.addEventListener("submit", (event) => {
@@ -46,14 +46,25 @@ function activate(element) {
 }
 
 function leave(address) {
-  if (isChanged() && !work.warned) {
-    work.warned = true;
+  const edits = work.editor.past.length;
+  if (isChanged() && work.warned !== edits) {
+    work.warned = edits;
     return complain("The boxes are not saved: Enter saves them. Skip again to leave them.");
   }
   return load(address);
 }
 
 async function load(address, options) {
+  const { editor } = work;
+  editor.lock(true);
+  try {
+    await show(address, options);
+  } finally {
+    editor.lock(false); // the same item again, if it was refused
+  }
+}
+
+async function show(address, options) {
   const answer = await fetch(address, options);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   if (!answer.ok) return complain(page.querySelector(".notice")?.textContent ?? `The platform answers ${answer.status}.`, true);

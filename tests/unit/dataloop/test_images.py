@@ -34,6 +34,16 @@ def test_images_of_16_bits_are_scaled_and_not_cut_off(form):
     np.testing.assert_array_equal(read_image(file, "x", 8, colour=True), np.stack([GREY] * 3, axis=2))
 
 
+def test_photographs_are_read_upright():
+    """As browsers and the platform's page show them, and as people annotate them."""
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the camera was held upright: the rows of the file are the columns of the picture
+    file = io.BytesIO()
+    Image.fromarray(GREY[:4]).save(file, "PNG", exif=turned)
+    file.seek(0)
+    np.testing.assert_array_equal(read_image(file, "x", (8, 4)), np.rot90(GREY[:4], -1))
+
+
 @pytest.mark.parametrize(
     ("file", "reason"),
     [
