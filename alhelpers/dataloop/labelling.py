@@ -248,12 +248,13 @@ def _assignment(task: dl.Task, annotator: str) -> dl.Assignment:
 
 
 def _suggestion(predictions: Sequence[dl.Annotation], kept: int) -> str:
-    """Say what the model predicts, its most confident class or how many boxes; and how many labels people gave."""
+    """Say what the model predicts, and how many labels of people are there."""
     there = f"{kept} label{'s' * (kept > 1)} of people {'are' if kept > 1 else 'is'} there already and kept"
     return "; ".join([*filter(None, [_predicted(predictions)]), *([there] if kept else [])])
 
 
 def _predicted(predictions: Sequence[dl.Annotation]) -> str:
+    """Say the most confident class, or how many boxes."""
     if not predictions:
         return ""
     if predictions[0].type == "box":

@@ -61,7 +61,6 @@ function stop(event) {
 class Panel {
   drawn = {}; // by item the boxes that were saved, should that be undone
   sent = null; // the boxes that are being saved
-  warned = null; // at how many edits
   editor = null; // of the boxes of the item that is shown
 
   constructor(model, el) {
@@ -104,7 +103,10 @@ class Panel {
     if (button.do === "delete") return this.editor.removeSelected();
     if (button.do === "undo" && this.editor?.back()) return;
     if (item === null && button.do !== "undo") return;
-    if (["skip", "discard"].includes(button.do) && this.warns()) return;
+    if (["skip", "discard"].includes(button.do) && this.editor?.warns()) {
+      this.message.textContent = "The boxes are not saved: Enter saves them. Press again to leave them.";
+      return;
+    }
     const pressed = { do: button.do, label: button.label, item };
     if (button.do === "save") pressed.boxes = this.sent = structuredClone(this.editor.boxes);
     try {
@@ -115,15 +117,6 @@ class Panel {
     }
     this.editor?.select(null); // a class that is chosen now is for the next item
     this.editor?.lock(true);
-  }
-
-  // Say once for each edit that leaving the item loses it; return whether it was said now.
-  warns() {
-    const edits = this.editor?.past.length;
-    if (!edits || this.warned === edits) return false;
-    this.warned = edits;
-    this.message.textContent = "The boxes are not saved: Enter saves them. Press again to leave them.";
-    return true;
   }
 
   onKey(event) {
@@ -154,7 +147,6 @@ class Panel {
     const item = !state.image ? null : this.classes.size ? canvasOf(state) : imageOf(state);
     this.stage.replaceChildren(...[item].filter(Boolean));
     if (this.sent) this.drawn[this.el.dataset.item] = this.sent;
-    this.warned = null;
     this.el.dataset.item = state.item ?? "";
     if (!this.classes.size) return;
     const boxes = this.drawn[state.item] ?? state.boxes;

@@ -11,6 +11,7 @@ class BoxEditor {
   past = []; // what there was before each edit
   #drag = null; // what the mouse is doing
   #locked = false; // while the item is saved
+  #warned = null; // at how many edits
 
   // svg: its viewBox is the image in pixels; null if there is no image.
   // boxes: {label, box: [left, top, right, bottom], suggested, confidence}; what else is in them is kept.
@@ -80,9 +81,17 @@ class BoxEditor {
     if (this.svg) this.svg.style.opacity = locked ? 0.5 : "";
   }
 
+  // Return whether to warn that the edits are not saved: once for each.
+  warns() {
+    const edits = this.past.length;
+    if (!edits || this.#warned === edits) return false;
+    this.#warned = edits;
+    return true;
+  }
+
   // Undo the last edit; return whether there was one.
   back() {
-    if (!this.past.length) return false;
+    if (this.#drag || this.#locked || !this.past.length) return false;
     Object.assign(this, this.past.pop());
     this.show();
     return true;
@@ -168,11 +177,12 @@ class BoxEditor {
     } else if (event.type === "pointermove") {
       if (!this.#drag) this.svg.style.cursor = this.#cursor(this.#grip(at));
       if (!this.#drag || !this.#move(at)) return;
+    } else if (event.type === "pointercancel") {
+      return this.#cancel();
     } else if (this.#drag) {
       const { found, before, moved } = this.#drag;
       this.#drag = null;
-      if (event.type === "pointercancel") Object.assign(this, before);
-      else if (moved) this.past.push(before);
+      if (moved) this.past.push(before);
       else if (!found) this.selected = null;
     }
     this.show();

@@ -13,7 +13,7 @@ function start() {
   const colours = new Map([...form.querySelectorAll("[name=label]")].map((one) => [one.value, one.dataset.colour]));
   const [label, editable] = [work?.editor.label, !form.dataset.finished];
   const editor = new BoxEditor(svg, { boxes: given, colours, label, editable, changed: render });
-  work = { form, svg, given, editor, warned: null };
+  work = { form, svg, given, editor };
   for (const box of given) document.getElementById(`on-${box.id}`)?.remove();
   form.classList.add("scripted");
   form.addEventListener("submit", (event) => {
@@ -46,9 +46,7 @@ function activate(element) {
 }
 
 function leave(address) {
-  const edits = work.editor.past.length;
-  if (isChanged() && work.warned !== edits) {
-    work.warned = edits;
+  if (isChanged() && work.editor.warns()) {
     return complain("The boxes are not saved: Enter saves them. Skip again to leave them.");
   }
   return load(address);
