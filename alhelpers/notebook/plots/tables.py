@@ -210,9 +210,8 @@ def _name_cells(axis: Axes, rows: Sequence[Any], columns: Sequence[Any]) -> None
     axis.set_yticks(range(len(rows)), [str(name) for name in rows])
     axis.set_xticks(range(len(columns)), [str(name) for name in columns])
     inches = axis.figure.get_figwidth() / len(axis.figure.axes)
-    if (
-        max(len(str(name)) for name in columns) * len(columns) > 7 * inches
-    ):  # letters that fit beside each other
+    letters = max(len(str(name)) for name in columns) * len(columns)
+    if letters > 7 * inches:  # too many to stand beside each other
         axis.tick_params(axis="x", labelrotation=90)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
