@@ -15,6 +15,7 @@ from torch import nn
 from alhelpers import mining, parallel, records
 from alhelpers.learners import TorchClassifier, build_network
 from alhelpers.learners.deforming import elastic
+from alhelpers.loop._fields import Fields, named_plan, strategies_of
 from alhelpers.protocols import Dataset, Learner
 from alhelpers.uncertainty._torch import is_count
 
@@ -196,8 +197,8 @@ class _Racer:
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
-        self.plan = {"strategy": entry.strategy} if isinstance(entry.strategy, str) else entry.strategy
-        self.strategies = _strategies_of(self.plan)
+        self.plan = named_plan(entry.strategy)
+        self.strategies = strategies_of(self.plan)
         _check_entry(entry, self.strategies)
         self.name = entry.name or "+".join(self.strategies)
         self.labelled: np.ndarray | None = None
@@ -220,10 +221,12 @@ def _round(job: tuple[_Course, _Racer, int, int]) -> tuple[_Racer, dict[str, Any
     right = predicted == course.test.labels(np.arange(len(course.test)))
     if picks:
         rows = _candidates(len(course.pool), racer.labelled, course.candidates, draw)
-        fields = _Fields(course, racer.strategies, learners, seeds)
-        chosen = mining.combine(
-            fields.records(rows), racer.plan, picks, reference=fields.reference(racer.labelled), seed=draw
+        fields = Fields(racer.plan, learners, course.passes, _cooled(course.temperature))
+        reference = (
+            fields.records(labelled, racer.labelled, seeds, samples=False) if fields.compares else None
         )
+        found = fields.records(course.pool.take(rows), rows, seeds)
+        chosen = mining.combine(found, racer.plan, picks, reference=reference, seed=draw)
         racer.labelled = np.concatenate([racer.labelled, np.array(chosen.ids)])
     racer.learners = learners if course.warm_start else []
     return racer, {
@@ -235,48 +238,11 @@ def _round(job: tuple[_Course, _Racer, int, int]) -> tuple[_Racer, dict[str, Any
     }
 
 
-class _Fields:
-    """The fields of records that the strategies of a plan need."""
-
-    def __init__(
-        self, course: _Course, names: Sequence[str], learners: Sequence[Learner], seeds: Sequence[int]
-    ) -> None:
-        described = [mining.strategies()[name] for name in names]
-        computed = {"confidences", "logits", "embeddings", "mc_dropout", "query_by_committee"}
-        self.needed = computed & {field for entry in described for need in entry["fields"] for field in need}
-        self.compares = any(entry["reference"] != "none" for entry in described)
-        self.course, self.learners, self.seeds = course, learners, seeds
-
-    def records(self, rows: np.ndarray, *, samples: bool = True) -> Any:
-        """Return records of rows of the pool, whose ids are the rows."""
-        if not self.needed:
-            return records.from_arrays(rows)
-        dataset = self.course.pool.take(rows)
-        passes = self.course.passes if samples and "mc_dropout" in self.needed else 0
-        predictions = [
-            learner.predict(dataset, passes=passes, embeddings="embeddings" in self.needed, seed=seed)
-            for learner, seed in zip(self.learners, self.seeds, strict=True)
-        ]
-        each = [self._cooled(prediction.confidences) for prediction in predictions]
-        fields = {"confidences": np.mean(each, axis=0)}
-        if predictions[0].embeddings is not None:
-            fields["embeddings"] = predictions[0].embeddings
-        if len(each) > 1:
-            fields["query_by_committee"] = np.stack(each, axis=1)
-        if passes:
-            all_samples = [self._cooled(prediction.samples) for prediction in predictions]
-            fields["mc_dropout"] = np.concatenate(all_samples, axis=1)
-        return records.from_arrays(rows, **fields)
-
-    def reference(self, labelled: np.ndarray) -> Any:
-        """Return records of the labelled rows, if a strategy compares with them."""
-        return self.records(labelled, samples=False) if self.compares else None
-
-    def _cooled(self, confidences: np.ndarray) -> np.ndarray:
-        """Divide the logits of confidences by the temperature."""
-        if self.course.temperature == 1:
-            return confidences
-        return (torch.from_numpy(confidences).log() / self.course.temperature).softmax(-1).numpy()
+def _cooled(temperature: float) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Return what divides the logits of confidences by a temperature, or None at 1."""
+    if temperature == 1:
+        return None
+    return lambda confidences: (torch.tensor(confidences).log() / temperature).softmax(-1).numpy()
 
 
 def _first(pool: Dataset, entry: Entry, count: int, pretrained: nn.Sequential | None) -> np.ndarray:
@@ -369,13 +335,3 @@ def _check_entry(entry: Entry, strategies: Sequence[str]) -> None:
             raise ValueError(
                 f"members is {entry.members}, but query_by_committee needs at least 2 to disagree"
             )
-
-
-def _strategies_of(plan: Any) -> list[str]:
-    """Return the names of all strategies in a plan, in their order."""
-    if isinstance(plan, Mapping):
-        own = [plan["strategy"]] if "strategy" in plan else []
-        return own + [name for value in plan.values() for name in _strategies_of(value)]
-    if isinstance(plan, list | tuple):
-        return [name for part in plan for name in _strategies_of(part)]
-    return []
