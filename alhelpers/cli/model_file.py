@@ -83,6 +83,7 @@ def run_file(file: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[name]
         raise ValueError(f"{file} cannot be imported: {described(error)}") from error
     finally:
         sys.path.pop(0)
@@ -136,7 +137,8 @@ def load_weights(network: Any, path: Path) -> None:
 
 def described(error: Exception) -> str:
     """Return the kind and the first line of an error."""
-    return f"{type(error).__name__}: {str(error).strip().partition('\n')[0]}"
+    first = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first}"
 
 
 def _guarded(function: Any, name: str, file: Path) -> Callable[..., Any]:

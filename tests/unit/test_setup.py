@@ -63,7 +63,7 @@ ROOMS = {
     " psutil pyarrow",
     "dataloop": "PIL dtlpy numpy pandas pyarrow pydantic torch",
     "notebook": "IPython anywidget dtlpy ipywidgets matplotlib numpy psutil traitlets",
-    "cli": "distributed filelock pyarrow tqdm",
+    "cli": "distributed filelock pyarrow torch tqdm",
 }
 
 
