@@ -57,7 +57,7 @@ ROOMS = {
     "training": "numpy torch",
     "uncertainty": "keras numpy torch",
     "learners": "numpy pyarrow sklearn torch",
-    "loop": "matplotlib numpy pandas scipy sklearn torch",
+    "loop": "matplotlib numpy pandas pyarrow scipy sklearn torch",
     "platform": "PIL aiohttp cronsim dtlpy filelock jinja2 jwt multipart psutil",
     "runs": "IPython PIL distributed filelock ipykernel jupyter_client nbclient nbformat pandas papermill"
     " psutil pyarrow",
