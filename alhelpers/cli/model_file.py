@@ -1,11 +1,10 @@
 """A model in a Python file that the command line names: its network, preprocessing, weights and class names."""
 
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
+
+from alhelpers.cli.functions import described, names_in, run_file
 
 #: What is called where the command line names a file alone.
 _BUILD = "build"
@@ -33,7 +32,12 @@ def load_model(place: str, weights: Path | None, seed: int) -> ModelFile:
 
     file, name = parse_place(place, _BUILD)
     module = run_file(file)
-    build = attribute(module, file, name)
+    if not hasattr(module, name):
+        there = ", ".join(names_in(module)) or "nothing"
+        raise ValueError(
+            f"{file} does not define {name!r}, but {there}: define {name}(), or name another as {file}:NAME"
+        )
+    build = getattr(module, name)
     made = build
     if not isinstance(build, nn.Module | Learner) or isinstance(build, type):
         if not callable(build):
@@ -67,36 +71,6 @@ def parse_place(place: str, default: str) -> tuple[Path, str]:
     """Split FILE.py:NAME into the file and the name, or the default."""
     file, colon, name = place.rpartition(":")
     return (Path(file), name) if colon and file.endswith(".py") else (Path(place), default)
-
-
-def run_file(file: Path) -> ModuleType:
-    """Import a Python file, beside which it finds what it imports."""
-    if not file.is_file():
-        raise ValueError(f"{file} is not there: name the Python file of the model, as FILE.py:{_BUILD}")
-    if file.suffix != ".py":
-        raise ValueError(f"{file} is not a Python file: name one as FILE.py:{_BUILD}")
-    name = file.stem if file.stem not in sys.modules else f"_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    sys.path.insert(0, str(file.resolve().parent))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise ValueError(f"{file} cannot be imported: {described(error)}") from error
-    finally:
-        sys.path.pop(0)
-    return module
-
-
-def attribute(module: ModuleType, file: Path, name: str) -> Any:
-    """Return what a file defines under a name."""
-    if hasattr(module, name):
-        return getattr(module, name)
-    own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
-    there = f", such as {file}:{own[0]}" if own else ""
-    raise ValueError(f"{file} does not define {name!r}: define it there, or name what it defines{there}")
 
 
 def load_weights(network: Any, path: Path) -> None:
@@ -133,12 +107,6 @@ def load_weights(network: Any, path: Path) -> None:
     if more := [name for name in state if name not in own]:
         raise ValueError(f"{other}it has {more[0]!r}, which the model lacks")
     network.load_state_dict(state)
-
-
-def described(error: Exception) -> str:
-    """Return the kind and the first line of an error."""
-    first = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {first}"
 
 
 def _guarded(function: Any, name: str, file: Path) -> Callable[..., Any]:

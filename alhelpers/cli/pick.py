@@ -50,8 +50,8 @@ def add_to(commands: Any) -> None:
     add("--classes", type=names_of, metavar="A,B,C", help="the classes in the order of the model's outputs")
     resized = "pixels that pictures are resized to (default: as they are, if all have one size)"
     add("--size", type=size_of, metavar="S or HxW", help=resized)
-    by = "a strategy of alhelpers.mining (default: entropy)"
-    add("--strategy", default="entropy", metavar="NAME", help=by)
+    by = "a strategy of alhelpers.mining (default: entropy), or a function of one's own"
+    add("--strategy", default="entropy", metavar="NAME|FILE.py:FUNCTION", help=by)
     add("--passes", type=count, default=20, metavar="T", help="predictions with dropout on (default: 20)")
     add("--seed", type=int, default=0)
     add("--copy-to", type=Path, metavar="FOLDER", help="also copy the picks into a new folder")
@@ -136,8 +136,10 @@ def _check(options: argparse.Namespace) -> None:
 def _selected(options: argparse.Namespace) -> tuple["FolderDataset", "Selection"]:
     """Read the folder and the model, and pick."""
     from alhelpers import data, loop
+    from alhelpers.cli.functions import function_of, is_function
     from alhelpers.cli.model_file import load_model
 
+    strategy = function_of(options.strategy) if is_function(options.strategy) else options.strategy
     model = load_model(options.model, options.weights, options.seed)
     names = options.classes or model.class_names
     photos = data.folder(options.photos, options.labels, size=options.size, class_names=names)
@@ -153,7 +155,7 @@ def _selected(options: argparse.Namespace) -> tuple["FolderDataset", "Selection"
             model.learner,
             photos,
             options.number,
-            strategy=options.strategy,
+            strategy=strategy,
             passes=options.passes,
             seed=options.seed,
             progress=progress,

@@ -7,29 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alhelpers import records
-from alhelpers.mining import MissingField
-from alhelpers.mining._plan import read_plan, steps_of
-from alhelpers.mining._registry import find
-from alhelpers.mining._strategy import Strategy
+from alhelpers import mining, records
 from alhelpers.protocols import Dataset, Learner, Predictions
 from alhelpers.uncertainty import Committee
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: What a learner predicts; of the fields that meet a need the first one among these is computed.
-_COMPUTED = ("confidences", "logits", "embeddings", "mc_dropout", "query_by_committee")
+# What a learner predicts; of the fields that meet a need the first one among these is computed.
+_PREDICTED = ("confidences", "logits", "embeddings", "mc_dropout", "query_by_committee")
+# What comes with its records.
+_DERIVED = ("id", "confidence", "class_name", "class_names", "metadata")
 
 
 def named_plan(strategy: Any, options: dict[str, Any] | None = None) -> Any:
-    """Return the plan of a strategy's name with its options, or a plan as it is."""
-    return {"strategy": strategy, "options": options or {}} if isinstance(strategy, str) else strategy
-
-
-def strategies_of(plan: Any) -> list[str]:
-    """Return the names of all strategies in a plan, in their order; raise a MiningError if it is none."""
-    return [step.strategy for part in read_plan(plan) for step in steps_of(part)]
+    """Return the plan of one strategy with its options, or a plan as it is."""
+    single = isinstance(strategy, str) or callable(strategy)
+    return {"strategy": strategy, "options": options or {}} if single else strategy
 
 
 class Fields:
@@ -55,22 +49,18 @@ class Fields:
         change: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         self.learners, self.passes, self._change = learners, passes, change
-        steps = [step for part in read_plan(plan) for step in steps_of(part)]
-        found = [(strategy := find(step.strategy), strategy.resolved(step.options)) for step in steps]
-        self.compares = any(strategy.reference != "none" for strategy, _ in found)
+        found = mining.needed_fields(plan)
+        self.strategies = [each.strategy for each in found]
+        self.compares = any(each.reference != "none" for each in found)
         # The first strategy that needs labelled records, and what of them beside their predictions is used.
-        self.requires = next(
-            (strategy.name for strategy, _ in found if strategy.reference == "required"), None
-        )
-        self.extras = {name for strategy, _ in found for name in strategy.reference_extras}
-        self.needed = {
-            self._chosen(strategy, need) for strategy, options in found for need in strategy.needs(options)
-        }
+        self.requires = next((each.strategy for each in found if each.reference == "required"), None)
+        self.extras = {name for each in found for name in each.reference_extras}
+        self.needed = {self._chosen(each.strategy, need) for each in found for need in each.fields}
 
-    def _chosen(self, strategy: Strategy, need: Sequence[str]) -> str:
+    def _chosen(self, strategy: str, need: Sequence[str]) -> str:
         """Return which of the fields that meet a need is computed."""
         committee = len(self.learners) > 1 or isinstance(self.learners[0], Committee)
-        possible = [name for name in need if name in _COMPUTED]
+        possible = [name for known in (_PREDICTED, _DERIVED) for name in need if name in known]
         if "query_by_committee" in possible:  # what members disagree on comes without passes
             others = [name for name in possible if name != "query_by_committee"]
             possible = ["query_by_committee"] if committee else others
@@ -78,10 +68,10 @@ class Fields:
             way = (
                 "pass several members, such as alhelpers.uncertainty.Committee(learner)"
                 if "query_by_committee" in need
-                else f"write records with it, and pass them to alhelpers.mining.mine({strategy.name!r})"
+                else f"write records with it, and pass them to alhelpers.mining.mine({strategy!r})"
             )
-            raise MissingField(
-                f"strategy {strategy.name!r} needs {' or '.join(need)}, which the learner does not predict: {way}"
+            raise mining.MissingField(
+                f"strategy {strategy!r} needs {' or '.join(need)}, which the learner does not predict: {way}"
             )
         return possible[0]
 
@@ -89,7 +79,7 @@ class Fields:
         self, dataset: Dataset, ids: Sequence[Any], seeds: Sequence[int], *, samples: bool = True
     ) -> pa.Table:
         """Return records of a data set with the needed fields; of the labelled ones no samples are needed."""
-        if not self.needed:
+        if self.needed <= {"id"}:
             return records.from_arrays(ids)
         passes = self.passes if samples and "mc_dropout" in self.needed else 0
         predictions = [
@@ -103,7 +93,9 @@ class Fields:
             kept = {"id", "class_names", *self.needed}
             return table.select([name for name in table.column_names if name in kept])
         fields = self._joined(predictions, ids)
-        return records.from_arrays(ids, **{name: fields[name] for name in fields.keys() & self.needed})
+        # what is derived comes of the confidences
+        kept = self.needed | ({"confidences"} if self.needed & {*_DERIVED} else set())
+        return records.from_arrays(ids, **{name: fields[name] for name in fields.keys() & kept})
 
     def _joined(self, predictions: Sequence[Predictions], ids: Sequence[Any]) -> dict[str, np.ndarray]:
         """Return the fields of all learners' predictions: means, samples side by side, the first one's embeddings."""
@@ -124,7 +116,7 @@ class Fields:
     def _changed(self, prediction: Predictions, ids: Sequence[Any]) -> dict[str, np.ndarray]:
         """Return the arrays of a prediction by their names in records, and those of a regression as values (N, O)."""
         table = prediction.to_records(ids)
-        fields = {name: records.column(table, name) for name in _COMPUTED if name in table.column_names}
+        fields = {name: records.column(table, name) for name in _PREDICTED if name in table.column_names}
         if self._change is not None:
             changed = fields.keys() & {"confidences", "mc_dropout", "query_by_committee"}
             fields |= {name: self._change(fields[name]) for name in changed}

@@ -30,7 +30,7 @@ def pick(
     dataset: Dataset,
     size: int,
     *,
-    strategy: Any = "entropy",
+    strategy: str | Callable[..., Any] | Mapping[str, Any] | Sequence[Mapping[str, Any]] = "entropy",
     reference: Dataset | None = None,
     passes: int = 20,
     seed: int = 0,
@@ -52,8 +52,9 @@ def pick(
         are picked. What it cannot read, and what is there twice, is left out.
     size : int
         How many to pick; all that can be read, if these are fewer.
-    strategy : str, or mapping or list of mapping
-        A strategy of :func:`alhelpers.mining.mine`, or a plan of :func:`alhelpers.mining.combine`.
+    strategy : str, callable, or mapping or list of mapping
+        A strategy of :func:`alhelpers.mining.mine`, a score of one's own, or a plan of
+        :func:`alhelpers.mining.combine`.
     reference : Dataset, optional
         The labelled rows, for strategies that compare with them. The default is ``dataset.labelled``, if there is one.
     passes : int
@@ -86,7 +87,7 @@ def pick(
     """
     check_whole("size", size, 1)
     check_whole("seed", seed, 0)
-    is_plan = isinstance(strategy, Mapping | Sequence) and not isinstance(strategy, str)
+    is_plan = not (isinstance(strategy, str) or callable(strategy))
     if is_plan and options:
         raise mining.UnknownOption(
             f"option {min(options)!r} is for a single strategy: write it into the plan"

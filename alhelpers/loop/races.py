@@ -15,13 +15,13 @@ from torch import nn
 from alhelpers import mining, parallel, records
 from alhelpers.learners import TorchClassifier, build_network
 from alhelpers.learners.deforming import elastic
-from alhelpers.loop._fields import Fields, named_plan, strategies_of
+from alhelpers.loop._fields import Fields, named_plan
 from alhelpers.protocols import Dataset, Learner
 from alhelpers.uncertainty._torch import is_count
 
 Augmentation = Literal["none", "affine", "elastic"]
 Build = Callable[[int], nn.Sequential]
-Plan = str | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+Plan = str | Callable[..., Any] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 #: Uncertainty keeps ten times the budget, and of these one of each group is picked: what the comparison favours.
 CLUSTER_MARGIN: Mapping[str, Any] = {
@@ -45,9 +45,9 @@ class Entry(NamedTuple):
 
     Parameters
     ----------
-    strategy : str or plan
-        A strategy of :func:`alhelpers.mining.mine`, or a plan of :func:`alhelpers.mining.combine`, such as
-        :data:`CLUSTER_MARGIN`.
+    strategy : str, callable or plan
+        A strategy of :func:`alhelpers.mining.mine`, a score of one's own, or a plan of
+        :func:`alhelpers.mining.combine`, such as :data:`CLUSTER_MARGIN`.
     seed : int
         Of the cold start, the learners, their training and the strategy.
     name : str, optional
@@ -198,9 +198,9 @@ class _Racer:
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self.plan = named_plan(entry.strategy)
-        self.strategies = strategies_of(self.plan)
-        _check_entry(entry, self.strategies)
-        self.name = entry.name or "+".join(self.strategies)
+        strategies = [each.strategy for each in mining.needed_fields(self.plan)]
+        _check_entry(entry, strategies)
+        self.name = entry.name or "+".join(strategies)
         self.labelled: np.ndarray | None = None
         self.learners: list[Learner] = []
 
@@ -327,11 +327,5 @@ def _check_entry(entry: Entry, strategies: Sequence[str]) -> None:
         raise ValueError(f"cold_start is {entry.cold_start!r}: it must be random or typicality")
     if entry.members < 1:
         raise ValueError(f"members is {entry.members}: it must be at least 1")
-    known = mining.strategies()
-    for name in strategies:
-        if name not in known:
-            raise mining.UnknownStrategy(f"strategy {name!r} is unknown; there are: {', '.join(known)}")
-        if name == "query_by_committee" and entry.members < 2:
-            raise ValueError(
-                f"members is {entry.members}, but query_by_committee needs at least 2 to disagree"
-            )
+    if "query_by_committee" in strategies and entry.members < 2:
+        raise ValueError(f"members is {entry.members}, but query_by_committee needs at least 2 to disagree")

@@ -276,15 +276,15 @@ def syntax_error(photos):
             1,
             "w.pt does not hold weights alone, or is damaged: write it with torch.save(model.",
         ),
-        (syntax_error, {}, 1, "my_model.py cannot be imported: SyntaxError: invalid syntax"),
+        (syntax_error, {}, 1, "my_model.py cannot be run: SyntaxError: invalid syntax"),
         (None, {"weights": "gone.pt"}, 1, "gone.pt is not there: name the file that torch.save("),
-        (None, {"model": "gone.py"}, 1, "gone.py is not there: name the Python file of the model"),
-        (None, {"model": "w.pt"}, 1, "w.pt is not a Python file: name one as FILE.py:build"),
+        (None, {"model": "gone.py"}, 1, "gone.py is not a file of Python: name one, as FILE.py:NAME"),
+        (None, {"model": "w.pt"}, 1, "w.pt is not a file of Python: name one"),
         (
             None,
             {"model": "my_model.py:make"},
             1,
-            "my_model.py does not define 'make': define it there, or name what",
+            "my_model.py does not define 'make', but build, other, broken, text: define make(), or",
         ),
         (None, {"model": "my_model.py:broken"}, 1, "broken of my_model.py failed: KeyError: 'nothing'"),
         (None, {"model": "my_model.py:number"}, 1, "number of my_model.py is 3: it must be a function that"),
@@ -367,3 +367,14 @@ def test_help_does_not_wait_for_torch(photos):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]" and "to_label" not in done.stdout
+
+
+def test_a_function_of_ones_own_is_the_strategy(photos, capsys):
+    (photos / "own.py").write_text("def doubt(confidences):\n    return 1 - confidences.max(1)\n")
+    assert main(arguments("--strategy", "own.py:doubt")) == 0
+    paths = sorted(name for name in os.listdir("photos") if name.endswith(".png"))
+    found = 1 - probabilities(paths).max(1)
+    assert [row["path"] for row in rows_of("to_label.csv")] == [paths[row] for row in np.argsort(-found)[:5]]
+    assert "12 pictures by own.py:doubt" in capsys.readouterr().out
+    assert main(arguments("--strategy", "own.py:other", "--force")) == 1
+    assert "own.py has no function 'other'; it has: doubt" in capsys.readouterr().err

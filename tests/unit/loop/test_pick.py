@@ -191,3 +191,26 @@ def test_what_is_wrong_is_named(change, error, message):
     given = {"learner": TorchClassifier(build()), "dataset": pictures(8), "size": 2} | change
     with pytest.raises(error, match=message):
         pick(**given)
+
+
+def test_a_score_of_ones_own_gets_the_fields_that_it_names():
+    learner, pool = TorchClassifier(build()), pictures(20)
+    records = learner.predict(pool, embeddings=True).to_records(pool.ids)
+
+    def far_out(embeddings, confidence, power=1):
+        return (np.abs(embeddings).sum(1) * (1 - confidence)) ** power
+
+    for options in ({}, {"power": 2}):
+        chosen = pick(learner, pool, 4, strategy=far_out, **options)
+        expected = mining.mine(records, far_out, 4, **options)
+        assert chosen.ids == expected.ids and chosen.meta["strategy"] == "far_out"
+    plan = [{"strategy": far_out, "size": 2}, {"strategy": "entropy", "size": 2}]
+    assert pick(learner, pool, 4, strategy=plan).ids == mining.combine(records, plan, 4).ids
+
+    def of_boxes(detections):
+        return np.zeros(len(detections))
+
+    with pytest.raises(
+        mining.MissingField, match="'of_boxes' needs detections, which the learner does not predict"
+    ):
+        pick(learner, pool, 4, strategy=of_boxes)

@@ -298,3 +298,12 @@ def test_options_are_checked_before_the_first_row(digits):
     turned = data.ImageSet("turned", test.images, test.labels(), test.class_names[::-1])
     with pytest.raises(ValueError, match=r"classes of pool are \['0', .* and those of test \['9'"):
         race(pool, turned, [Entry("random")])
+
+
+def test_a_score_of_ones_own_races(digits):
+    def doubt(confidence):
+        return 1 - confidence
+
+    rows = run_all(digits, [Entry(doubt), Entry("confidence", name="doubt"), Entry(doubt, members=2)])
+    assert {row["strategy"] for row in rows} == {"doubt"}
+    assert without_seconds(rows[::3]) == without_seconds(rows[1::3])
