@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alhelpers.cli.output import count, fail, local, print_lines, progress_bar, say
+from alhelpers.cli.output import count, fail, local, names_of, print_lines, progress_bar, say
 from alhelpers.cli.tables import write_rows
 
 if TYPE_CHECKING:
@@ -62,14 +62,6 @@ def add_to(commands: Any) -> None:
     add("--force", action="store_true", help="replace the table and the page if they are there")
     add("--json", action="store_true", help="print one JSON object")
     pick.set_defaults(function=_pick)
-
-
-def names_of(text: str) -> list[str]:
-    """Parse class names with commas between them."""
-    names = [name.strip() for name in text.split(",")]
-    if not all(names) or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"must be distinct names with commas between them, got {text!r}")
-    return names
 
 
 def size_of(text: str) -> tuple[int, int]:
