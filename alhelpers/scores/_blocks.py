@@ -195,10 +195,7 @@ def _problem(values: np.ndarray) -> str:
         return (
             f"holds the negative number {values.min():.6g}; logits go through confidences_from_logits first"
         )
-    return (
-        f"sums to {values.sum():.6g}, not 1; logits go through confidences_from_logits first, and the confidences of"
-        " several labels a record are scored by the strategy label_uncertainty"
-    )
+    return f"sums to {values.sum():.6g}, not 1; logits go through confidences_from_logits first"
 
 
 def _check_sums(block: Block, name: str, first_row: int) -> None:
