@@ -432,12 +432,14 @@ class Committee:
 
 def _classes_of(dataset: Dataset, task: str) -> np.ndarray:
     """Return the class indices of a data set, all equal where the task has no single class a record."""
+    if not len(dataset):
+        raise CommitteeError("there is no labelled record to train on")
     if task != "classification" or dataset.task != "classification":
         return np.zeros(len(dataset), dtype=np.int64)
     labels = np.asarray(dataset.labels(np.arange(len(dataset))))
     if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
         raise CommitteeError(
-            f"labels hold {labels[labels != np.floor(labels)][0]}, which is no class index: for numbers, give the data"
-            " set task='regression'"
+            f"labels hold {labels[labels != np.floor(labels)][0]} ({labels.dtype}), which is no class index: for"
+            " numbers, give the data set task='regression'"
         )
     return class_indices(labels, len(dataset))[0]
