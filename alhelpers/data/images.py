@@ -22,7 +22,8 @@ class UnreadableImage(ValueError):
 def read_image(source: Any, size: int | Sequence[int] | None, mode: str) -> np.ndarray:
     """Decode an image: uint8 of shape (H, W) for mode ``L``, (H, W, 3) for ``RGB``.
 
-    ``size`` is H and W, or both in one. A JPEG that is much larger is decoded at a half, a quarter or an eighth of its size before it is resized.
+    ``size`` is H and W, or both in one. A JPEG that is much larger is decoded at a half, a quarter or an eighth of its
+    size before it is resized.
     """
     if size is None:
         return np.asarray(open_image(source, mode))
@@ -38,10 +39,11 @@ def open_image(source: Any, mode: str, *, least: int | None = None) -> Image.Ima
     """Decode an image as grey levels (``L``) or colours (``RGB``), upright; no side shrinks below ``least``."""
     try:
         with Image.open(source, formats=_FORMATS) as file:
-            if least is not None:
+            if least is not None and min(file.size) >= 2 * least:
                 file.draft(None, (least, least))
             ImageOps.exif_transpose(file, in_place=True)
-            return _to_bytes(file).convert(mode)
+            image = _to_bytes(file)
+            return image if image.mode == mode else image.convert(mode)
     except UnidentifiedImageError as error:  # its own text names an object in memory
         raise UnreadableImage("cannot identify image file") from error
     except (
