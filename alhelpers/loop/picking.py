@@ -14,12 +14,13 @@ from alhelpers import mining, records
 from alhelpers.loop._fields import Fields, named_plan
 from alhelpers.mining._selection import check_whole
 from alhelpers.protocols import Dataset, Learner
+from alhelpers.training import row_bytes
 from alhelpers.uncertainty._torch import derived_seed
 
 Progress = Callable[[int, int], None]
 
-# Rows that are read and predicted at once.
-_ROWS = 1024
+# Rows that are read and predicted at once: fewer if the inputs of so many take more bytes.
+_ROWS, _BYTES = 1024, 2**27
 
 # Bytes of records that stay in memory before they are written to a temporary file.
 _IN_MEMORY = 2**26
@@ -178,17 +179,29 @@ class _Found:
 
 def _chunks(dataset: Dataset, problems: list[dict[str, str]], done: _Counter) -> Iterator[Dataset]:
     """Yield a data set in parts without what cannot be used, which goes to the problems."""
+    rows = _rows_at_once(dataset)
     if hasattr(dataset, "chunks"):
-        for chunk, found in dataset.chunks(_ROWS):
+        for chunk, found in dataset.chunks(rows):
             problems += [dict(zip(("id", "kind", "reason"), problem, strict=True)) for problem in found]
             if len(chunk):
                 yield chunk
             done.add(len(chunk) + len(found))
         return
-    for start in range(0, len(dataset), _ROWS):
-        chunk = dataset.take(np.arange(start, min(start + _ROWS, len(dataset))))
+    for start in range(0, len(dataset), rows):
+        chunk = dataset.take(np.arange(start, min(start + rows, len(dataset))))
         yield chunk
         done.add(len(chunk))
+
+
+def _rows_at_once(dataset: Dataset) -> int:
+    """Return how many rows to read at once, by the size of the first that can be read."""
+    for row in range(min(len(dataset), 10)):
+        try:
+            size = row_bytes(dataset.take(np.array([row])))
+        except ValueError:  # listed as a problem when its turn comes
+            continue
+        return max(1, min(_ROWS, _BYTES // max(size, 1)))
+    return min(_ROWS, 32)
 
 
 def _with_labels(table: pa.Table, chunk: Dataset, extras: set[str]) -> pa.Table:

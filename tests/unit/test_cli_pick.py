@@ -139,7 +139,7 @@ def test_preprocess_class_names_and_size(photos, capsys):
     picture(photos / "photos" / "large.png", 50, (16, 12))
     assert main(arguments(output="more.csv")) == 1
     err = capsys.readouterr().err
-    assert "16 x 12 (height x width): pass --size, such as --size 64, to make" in err
+    assert "(height x width): pass --size, such as --size 64, to make all images of one size\n" in err
     assert main(arguments("--size", "8x8", "--classes", "cat,dog", output="more.csv")) == 0
     assert "0 to 1, 8 x 8 pixels, then" in (err := capsys.readouterr().err) and "outputs: cat, dog\n" in err
 

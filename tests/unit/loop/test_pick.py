@@ -41,6 +41,14 @@ class Files:
     def __len__(self):
         return len(self.pool)
 
+    def take(self, rows):
+        return Files(self.pool.take(rows), broken=[0] if set(rows) & set(self.broken) else [])
+
+    def inputs(self, rows):
+        if self.broken:
+            raise ValueError("it is broken")
+        return self.pool.inputs(rows)
+
     def chunks(self, size):
         for start in range(0, len(self.pool), size):
             rows = np.arange(start, min(start + size, len(self.pool)))
@@ -77,6 +85,21 @@ def test_picks_are_those_of_a_few_lines_by_hand(strategy, rows, monkeypatch):
         ids, scores = by_hand(network, pool, strategy, 9)
         assert chosen.ids == ids and chosen.meta["problems"] == []
         np.testing.assert_allclose(chosen.scores, scores, rtol=1e-4)
+
+
+def test_large_inputs_are_read_in_smaller_parts(monkeypatch):
+    network, pool = build(), pictures(40)
+    monkeypatch.setattr(picking, "_BYTES", 3 * 108 * 4)
+    sizes = []
+    learner = TorchClassifier(network)
+    predict = learner.predict
+    monkeypatch.setattr(
+        learner, "predict", lambda chunk, **o: sizes.append(len(chunk)) or predict(chunk, **o)
+    )
+    for dataset in (pool, Files(pool, broken=[0, 1])):
+        sizes.clear()
+        chosen = pick(learner, dataset, 9)
+        assert max(sizes) == 3 and len(chosen) == 9
 
 
 def test_large_predictions_go_through_files_and_the_picks_stay(monkeypatch):
