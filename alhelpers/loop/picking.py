@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from alhelpers import mining, records
+from alhelpers.data.arrays import parts_of
 from alhelpers.loop._fields import Fields, named_plan
 from alhelpers.mining._selection import check_whole
 from alhelpers.protocols import Dataset, Learner
-from alhelpers.training import row_bytes
 from alhelpers.uncertainty._torch import derived_seed
 
 Progress = Callable[[int, int], None]
@@ -197,9 +197,10 @@ def _rows_at_once(dataset: Dataset) -> int:
     """Return how many rows to read at once, by the size of the first that can be read."""
     for row in range(min(len(dataset), 10)):
         try:
-            size = row_bytes(dataset.take(np.array([row])))
+            inputs = dataset.take(np.array([row])).inputs(np.arange(1))
         except ValueError:  # listed as a problem when its turn comes
             continue
+        size = sum(getattr(values, "nbytes", 0) for values in parts_of(inputs))
         return max(1, min(_ROWS, _BYTES // max(size, 1)))
     return min(_ROWS, 32)
 
