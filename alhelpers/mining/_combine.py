@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -14,6 +13,7 @@ import pyarrow as pa
 from alhelpers import records as rec
 from alhelpers.mining._engine import Engine, engine_of
 from alhelpers.mining._mine import Run, pick_best, run_strategy, score_pool
+from alhelpers.mining._own import plain
 from alhelpers.mining._plan import Cascade, PlannedStage, PlannedTerm, read_plan, resolve
 from alhelpers.mining._pool import Best, Pool, Progress, check_enough
 from alhelpers.mining._selection import Selection, check_whole
@@ -121,7 +121,7 @@ def run_cascades(records: Records, cascades: Sequence[Cascade], plan: Plan, run:
     ]
     meta = {
         "strategy": "combine",
-        "plan": copy.deepcopy(plan),
+        "plan": plain(plan),
         "size": size,
         "seed": run.seed,
         "strategies": dict(zip(ids, names, strict=True)),

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from alhelpers.configurations import Configuration, Text, described, read
 from alhelpers.mining._registry import STRATEGIES, find
 from alhelpers.mining._selection import MiningError
-from alhelpers.mining._strategy import Strategy
+from alhelpers.mining._strategy import Needs, Strategy
 
 
 def _python_number(value: Any) -> Any:
@@ -22,7 +23,12 @@ def _python_number(value: Any) -> Any:
     return math.inf if isinstance(value, int) and value.bit_length() > 1000 else value  # no float is so large
 
 
-STRATEGY = "the name of a strategy of alhelpers.mining, such as 'margin'"
+STRATEGY = (
+    "the name of a strategy of alhelpers.mining, such as 'margin', or of a number of the records, such as "
+    "'metadata.blur'"
+)
+#: A strategy in a plan: in JSON a name, in Python also a function.
+StrategyName = Text | SkipJsonSchema[Callable[..., Any]]
 _Options = Annotated[dict[str, Any], Field(description="an object with the strategy's options")]
 _Positive = Annotated[
     int | float, BeforeValidator(_python_number), Field(gt=0, description="a number above 0")
@@ -34,7 +40,7 @@ class Term(Configuration):
 
     model_config = described("an object with a 'strategy' and a 'weight' above 0")
 
-    strategy: Text = Field(description=STRATEGY)
+    strategy: StrategyName = Field(description=STRATEGY)
     options: _Options = Field(default_factory=dict)
     weight: _Positive
 
@@ -42,7 +48,7 @@ class Term(Configuration):
 class _Step(Configuration):
     """One strategy, or several with weights."""
 
-    strategy: Text | None = Field(None, description=STRATEGY)
+    strategy: StrategyName | None = Field(None, description=STRATEGY)
     options: _Options = Field(default_factory=dict)
     weights: list[Term] | None = Field(
         None,
@@ -124,6 +130,64 @@ def steps_of(part: PlanPart) -> Iterator[PlanPart | Stage | Term]:
     """Yield everything in a part that has a strategy, in order."""
     for stage in part.cascade or [part]:
         yield from stage.weights or [stage]
+
+
+class Needed(NamedTuple):
+    """What a strategy of a plan needs, with its options.
+
+    Parameters
+    ----------
+    strategy : str
+        Its name.
+    fields : tuple of tuple of str
+        The needs; one of the fields of each must be in the records.
+    reference : {"none", "optional", "required"}
+        Whether it uses labelled records.
+    reference_extras : tuple of str
+        Fields of labelled records that it uses if they exist, such as ``groundtruth``.
+    """
+
+    strategy: str
+    fields: Needs
+    reference: str
+    reference_extras: tuple[str, ...] = ()
+
+
+def needed_by(parts: Sequence[PlanPart]) -> list[Needed]:
+    """Return what each strategy of a plan needs, in order."""
+    found = []
+    for step in (step for part in parts for step in steps_of(part)):
+        strategy, options, _ = _planned(step)
+        needs = strategy.needs(options)
+        found.append(Needed(strategy.name, needs, strategy.reference, strategy.reference_extras))
+    return found
+
+
+def needed_fields(plan: Any) -> list[Needed]:
+    """Return what the strategies of a plan need, before there are records.
+
+    Parameters
+    ----------
+    plan : str, callable, dict or list of dict
+        A strategy, as :func:`mine` takes it, or a plan of :func:`combine`.
+
+    Returns
+    -------
+    list of Needed
+        For each strategy in the plan, in its order: ``strategy``, its name; ``fields``, its needs, each a tuple of
+        fields of which one must exist; ``reference``, whether it uses labelled records; ``reference_extras``.
+
+    Raises
+    ------
+    MiningError
+        If the plan, a strategy or an option is not valid.
+
+    Examples
+    --------
+    >>> [need.fields for need in needed_fields("coreset")]
+    [(('embeddings',),)]
+    """
+    return needed_by(read_plan({"strategy": plan} if isinstance(plan, str) or callable(plan) else plan))
 
 
 class PlannedTerm(NamedTuple):
