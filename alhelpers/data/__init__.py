@@ -15,6 +15,7 @@ from alhelpers.data.sets import (
     photo_patches,
     write_folder,
 )
+from alhelpers.data.shapes import write_shapes
 from alhelpers.files import cache_folder, data_folder
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "load",
     "photo_patches",
     "write_folder",
+    "write_shapes",
 ]

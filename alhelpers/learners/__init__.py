@@ -1,9 +1,17 @@
 """What learns and predicts: a torch module or a scikit-learn estimator behind the methods of a Learner."""
 
 from alhelpers.learners.networks import build_network
+from alhelpers.learners.photos import photo_classifier
 from alhelpers.learners.predictions import Predictions
 from alhelpers.learners.sklearn_learner import SklearnLearner
 from alhelpers.learners.torch_classifier import TorchClassifier
 from alhelpers.learners.torch_regressor import TorchRegressor
 
-__all__ = ["Predictions", "SklearnLearner", "TorchClassifier", "TorchRegressor", "build_network"]
+__all__ = [
+    "Predictions",
+    "SklearnLearner",
+    "TorchClassifier",
+    "TorchRegressor",
+    "build_network",
+    "photo_classifier",
+]

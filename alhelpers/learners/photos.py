@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+from alhelpers.learners.torch_classifier import TorchClassifier
 
 #: The size that the network was trained for; smaller images are enlarged to it.
 SIZE = 224
@@ -28,6 +32,53 @@ _BLOCKS = (
     (3, 1, 6, 320, 1),
 )
 _EMBEDDING = 1280
+
+# Images in one forward pass: their layers take 30 MB each.
+_IMAGES = 16
+
+
+def photo_classifier(classes: int, *, dropout: float = 0.5, **options: Any) -> TorchClassifier:
+    """Return a classifier of photographs that trains one layer on the embeddings of :class:`PhotoNetwork`.
+
+    Without any training it returns embeddings, by which a first batch can be chosen. The page
+    ``notebooks/photo-embeddings.md`` compares it with principal components of the pixels.
+
+    Parameters
+    ----------
+    classes : int
+        The number C of classes.
+    dropout : float
+        The share of the embedding that is dropped in training and in each pass.
+    **options
+        Of :class:`alhelpers.learners.TorchClassifier`, such as ``steps``.
+
+    Returns
+    -------
+    TorchClassifier
+        Takes images (B, 1 or 3, H, W) from 0 to 1, as :func:`alhelpers.data.folder` reads them.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If the extra ``photos`` is missing.
+    """
+    return TorchClassifier(partial(_layer, classes, dropout), preprocess=_Embedder(), **options)
+
+
+def _layer(classes: int, dropout: float) -> nn.Module:
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(_EMBEDDING, classes))
+
+
+class _Embedder:
+    """Turns a batch of images into embeddings, a few at a time."""
+
+    def __init__(self) -> None:
+        self.network = PhotoNetwork()
+
+    def __call__(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            parts = [self.network(part) for part in torch.as_tensor(images).split(_IMAGES)]
+        return torch.cat(parts).clone()
 
 
 class PhotoNetwork(nn.Module):

