@@ -1,6 +1,6 @@
 """Write the page ``notebooks/photo-embeddings.md``: the photo network beside principal components.
 
-Run ``python tests/benchmarks/photo_embeddings.py``; about five minutes.
+Run ``python tests/benchmarks/photo_embeddings.py``; about three minutes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from alhelpers.learners.photos import PhotoNetwork
 from alhelpers.loop.comparison import markdown_table
 
 _PAGE = Path(__file__).parents[2] / "notebooks" / "photo-embeddings.md"
-_IMAGES, _SEEDS, _LABELS, _COMPONENTS = 1000, 10, (20, 50, 100), 50
+_IMAGES, _SEEDS, _LABELS, _COMPONENTS = 500, 10, (20, 50, 100), 50
 _SQUARE = 64
 
 
@@ -102,7 +102,7 @@ This page is generated: `python tests/benchmarks/photo_embeddings.py` measures a
 
 `alhelpers.learners.photo_classifier` learns one layer on the embeddings of a small network that was trained on ImageNet
 (EfficientNet-Lite0, the extra `photos`). Is that better than principal components of the pixels, which need no network?
-A logistic regression learns from random labels, its strength chosen by cross-validation; the rest of 1000 images
+A logistic regression learns from random labels, its strength chosen by cross-validation; the rest of 500 images
 is the test: the mean accuracy over ten draws, and the difference with its 95 % interval.
 
 {table}
