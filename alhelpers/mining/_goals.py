@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from alhelpers import records as rec
 from alhelpers.mining._mine import score_pool
 from alhelpers.mining._neighbours import as_distance, squared_to_nearest
+from alhelpers.mining._own import is_column
 from alhelpers.mining._pool import Pool, Readable
 from alhelpers.mining._ranks import as_whole, ranks
 from alhelpers.mining._selection import MiningError, PoolExhausted
@@ -82,6 +83,10 @@ class Goals:
             extras=(
                 *(name for each in inner for name in each.extras),
                 *(["class_names"] if any(each.field == PREDICTED for each in self.balance) else []),
+            ),
+            documents=(
+                *(name for each in inner for name in each.documents),
+                *(each.field for each in self.balance if is_column(each.field)),
             ),
             reference_extras=tuple(name for each in inner for name in each.reference_extras),
         )

@@ -199,12 +199,15 @@ class Needed(NamedTuple):
         Whether it uses labelled records.
     reference_extras : tuple of str
         Fields of labelled records that it uses if they exist, such as ``groundtruth``.
+    documents : tuple of str
+        What it reads under ``metadata`` and ``tags``, such as ``metadata.blur``.
     """
 
     strategy: str
     fields: Needs
     reference: str
     reference_extras: tuple[str, ...] = ()
+    documents: tuple[str, ...] = ()
 
 
 def needed_by(parts: Sequence[PlanPart]) -> list[Needed]:
@@ -213,7 +216,9 @@ def needed_by(parts: Sequence[PlanPart]) -> list[Needed]:
     for step in (step for part in parts for step in steps_of(part)):
         strategy, options, _ = _planned(step)
         needs = strategy.needs(options)
-        found.append(Needed(strategy.name, needs, strategy.reference, strategy.reference_extras))
+        found.append(
+            Needed(strategy.name, needs, strategy.reference, strategy.reference_extras, strategy.documents)
+        )
     return found
 
 
@@ -229,7 +234,8 @@ def needed_fields(plan: Any) -> list[Needed]:
     -------
     list of Needed
         For each strategy in the plan, in its order: ``strategy``, its name; ``fields``, its needs, each a tuple of
-        fields of which one must exist; ``reference``, whether it uses labelled records; ``reference_extras``.
+        fields of which one must exist; ``reference``, whether it uses labelled records; ``reference_extras``;
+        ``documents``.
 
     Raises
     ------

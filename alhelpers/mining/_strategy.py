@@ -65,6 +65,8 @@ class Strategy:
     # Fields that are used if they exist.
     extras: tuple[str, ...] = ()
     reference_extras: tuple[str, ...] = ()
+    # What is read under metadata and tags.
+    documents: tuple[str, ...] = ()
     # The valid values of options, the options that are whole numbers of at least 1, and any other check of the options.
     choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     counts: tuple[str, ...] = ()
