@@ -1,10 +1,13 @@
 """Data sets, and how to split them into subsets.
 
-The kit's small images as arrays, and as folders that the SDK uploads; :mod:`alhelpers.data.splitting` divides items
-into subsets.
+Your own images by :func:`folder`; the kit's small ones as arrays, and as folders that the SDK uploads;
+:mod:`alhelpers.data.splitting` divides items into subsets.
 """
 
-from alhelpers.data.arrays import ArrayDataset, ImageSet
+from alhelpers.data.arrays import ArrayDataset, ImageSet, arrays
+from alhelpers.data.folder import folder
+from alhelpers.data.image_files import FolderDataset, Problem
+from alhelpers.data.loader import TorchDataset, loader
 from alhelpers.data.sets import (
     DIGIT_TEST_IMAGES,
     IDX_FILES,
@@ -13,6 +16,7 @@ from alhelpers.data.sets import (
     photo_patches,
     write_folder,
 )
+from alhelpers.data.table import TableDataset, table
 from alhelpers.files import cache_folder, data_folder
 
 __all__ = [
@@ -20,10 +24,18 @@ __all__ = [
     "IDX_FILES",
     "NAMES",
     "ArrayDataset",
+    "FolderDataset",
     "ImageSet",
+    "Problem",
+    "TableDataset",
+    "TorchDataset",
+    "arrays",
     "cache_folder",
     "data_folder",
+    "folder",
     "load",
+    "loader",
     "photo_patches",
+    "table",
     "write_folder",
 ]
