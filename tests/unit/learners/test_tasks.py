@@ -235,12 +235,15 @@ def test_what_takes_logits_out_of_an_output_is_suggested(form, code):
 
 
 def test_the_tasks_of_the_two_classes():
-    with pytest.raises(
-        ValueError, match="task is 'regression': TorchClassifier is for .*, TorchRegressor for the oth"
+    for make, task in (
+        (TorchClassifier, "regression"),
+        (TorchRegressor, "multilabel"),
+        (TorchRegressor, "boxes"),
     ):
-        TorchClassifier(linear(1), task="regression")
-    with pytest.raises(ValueError, match="task is 'multilabel': TorchRegressor is for regression"):
-        TorchRegressor(linear(1), task="multilabel")
+        with pytest.raises(
+            ValueError, match=f"task is '{task}', .*{make.__name__}: .*, TorchRegressor for 'regression'"
+        ):
+            make(linear(1), task=task)
     for learner in (TorchRegressor(linear(1)), TorchClassifier(linear(3), task="multilabel")):
         assert type(learner.fresh(1)) is type(learner) and learner.fresh(1).task == learner.task
 
