@@ -66,7 +66,7 @@ def combine(
     start (from the first pick, if there are no labelled records; before it all gain 1). Of a ``balance``: the share of
     the value's quota that is still to be filled, ``max(0, 1 - picked / quota)``. The ``target``, equal shares of all
     values that occur by default, divides ``size`` into quotas; a value without a share gains 0. The
-    predicted class is ``prediction.class_name``. Records nearer than ``min_distance`` to a pick or a labelled
+    predicted class is ``prediction.class_name``, its number if records have no names. Records nearer than ``min_distance`` to a pick or a labelled
     record are never picked; if that leaves too few, fewer are chosen, with a warning. No gain ever grows; ties go to
     the smaller id. Diversity and ``min_distance`` need ``embeddings``, or those of a ``layer``, all of which are in
     memory; an outlier that is far away makes all other distances small. Goals may be a part or a stage, too.
