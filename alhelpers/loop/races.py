@@ -15,12 +15,13 @@ from torch import nn
 from alhelpers import mining, parallel, records
 from alhelpers.learners import TorchClassifier, build_network
 from alhelpers.learners.deforming import elastic
+from alhelpers.loop._fields import Fields, named_plan
 from alhelpers.protocols import Dataset, Learner
 from alhelpers.uncertainty._torch import is_count
 
 Augmentation = Literal["none", "affine", "elastic"]
 Build = Callable[[int], nn.Sequential]
-Plan = str | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+Plan = str | Callable[..., Any] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 #: Uncertainty keeps ten times the budget, and of these one of each group is picked: what the comparison favours.
 CLUSTER_MARGIN: Mapping[str, Any] = {
@@ -44,9 +45,9 @@ class Entry(NamedTuple):
 
     Parameters
     ----------
-    strategy : str or plan
-        A strategy of :func:`alhelpers.mining.mine`, or a plan of :func:`alhelpers.mining.combine`, such as
-        :data:`CLUSTER_MARGIN`.
+    strategy : str, callable or plan
+        A strategy of :func:`alhelpers.mining.mine`, a score of one's own, or a plan of
+        :func:`alhelpers.mining.combine`, such as :data:`CLUSTER_MARGIN`.
     seed : int
         Of the cold start, the learners, their training and the strategy.
     name : str, optional
@@ -196,10 +197,10 @@ class _Racer:
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
-        self.plan = {"strategy": entry.strategy} if isinstance(entry.strategy, str) else entry.strategy
-        self.strategies = _strategies_of(self.plan)
-        _check_entry(entry, self.strategies)
-        self.name = entry.name or "+".join(self.strategies)
+        self.plan = named_plan(entry.strategy)
+        strategies = [each.strategy for each in mining.needed_fields(self.plan)]
+        _check_entry(entry, strategies)
+        self.name = entry.name or "+".join(strategies)
         self.labelled: np.ndarray | None = None
         self.learners: list[Learner] = []
 
@@ -220,10 +221,12 @@ def _round(job: tuple[_Course, _Racer, int, int]) -> tuple[_Racer, dict[str, Any
     right = predicted == course.test.labels(np.arange(len(course.test)))
     if picks:
         rows = _candidates(len(course.pool), racer.labelled, course.candidates, draw)
-        fields = _Fields(course, racer.strategies, learners, seeds)
-        chosen = mining.combine(
-            fields.records(rows), racer.plan, picks, reference=fields.reference(racer.labelled), seed=draw
+        fields = Fields(racer.plan, learners, course.passes, _cooled(course.temperature))
+        reference = (
+            fields.records(labelled, racer.labelled, seeds, samples=False) if fields.compares else None
         )
+        found = fields.records(course.pool.take(rows), rows, seeds)
+        chosen = mining.combine(found, racer.plan, picks, reference=reference, seed=draw)
         racer.labelled = np.concatenate([racer.labelled, np.array(chosen.ids)])
     racer.learners = learners if course.warm_start else []
     return racer, {
@@ -235,48 +238,11 @@ def _round(job: tuple[_Course, _Racer, int, int]) -> tuple[_Racer, dict[str, Any
     }
 
 
-class _Fields:
-    """The fields of records that the strategies of a plan need."""
-
-    def __init__(
-        self, course: _Course, names: Sequence[str], learners: Sequence[Learner], seeds: Sequence[int]
-    ) -> None:
-        described = [mining.strategies()[name] for name in names]
-        computed = {"confidences", "logits", "embeddings", "mc_dropout", "query_by_committee"}
-        self.needed = computed & {field for entry in described for need in entry["fields"] for field in need}
-        self.compares = any(entry["reference"] != "none" for entry in described)
-        self.course, self.learners, self.seeds = course, learners, seeds
-
-    def records(self, rows: np.ndarray, *, samples: bool = True) -> Any:
-        """Return records of rows of the pool, whose ids are the rows."""
-        if not self.needed:
-            return records.from_arrays(rows)
-        dataset = self.course.pool.take(rows)
-        passes = self.course.passes if samples and "mc_dropout" in self.needed else 0
-        predictions = [
-            learner.predict(dataset, passes=passes, embeddings="embeddings" in self.needed, seed=seed)
-            for learner, seed in zip(self.learners, self.seeds, strict=True)
-        ]
-        each = [self._cooled(prediction.confidences) for prediction in predictions]
-        fields = {"confidences": np.mean(each, axis=0)}
-        if predictions[0].embeddings is not None:
-            fields["embeddings"] = predictions[0].embeddings
-        if len(each) > 1:
-            fields["query_by_committee"] = np.stack(each, axis=1)
-        if passes:
-            all_samples = [self._cooled(prediction.samples) for prediction in predictions]
-            fields["mc_dropout"] = np.concatenate(all_samples, axis=1)
-        return records.from_arrays(rows, **fields)
-
-    def reference(self, labelled: np.ndarray) -> Any:
-        """Return records of the labelled rows, if a strategy compares with them."""
-        return self.records(labelled, samples=False) if self.compares else None
-
-    def _cooled(self, confidences: np.ndarray) -> np.ndarray:
-        """Divide the logits of confidences by the temperature."""
-        if self.course.temperature == 1:
-            return confidences
-        return (torch.from_numpy(confidences).log() / self.course.temperature).softmax(-1).numpy()
+def _cooled(temperature: float) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Return what divides the logits of confidences by a temperature, or None at 1."""
+    if temperature == 1:
+        return None
+    return lambda confidences: (torch.tensor(confidences).log() / temperature).softmax(-1).numpy()
 
 
 def _first(pool: Dataset, entry: Entry, count: int, pretrained: nn.Sequential | None) -> np.ndarray:
@@ -361,21 +327,5 @@ def _check_entry(entry: Entry, strategies: Sequence[str]) -> None:
         raise ValueError(f"cold_start is {entry.cold_start!r}: it must be random or typicality")
     if entry.members < 1:
         raise ValueError(f"members is {entry.members}: it must be at least 1")
-    known = mining.strategies()
-    for name in strategies:
-        if name not in known:
-            raise mining.UnknownStrategy(f"strategy {name!r} is unknown; there are: {', '.join(known)}")
-        if name == "query_by_committee" and entry.members < 2:
-            raise ValueError(
-                f"members is {entry.members}, but query_by_committee needs at least 2 to disagree"
-            )
-
-
-def _strategies_of(plan: Any) -> list[str]:
-    """Return the names of all strategies in a plan, in their order."""
-    if isinstance(plan, Mapping):
-        own = [plan["strategy"]] if "strategy" in plan else []
-        return own + [name for value in plan.values() for name in _strategies_of(value)]
-    if isinstance(plan, list | tuple):
-        return [name for part in plan for name in _strategies_of(part)]
-    return []
+    if "query_by_committee" in strategies and entry.members < 2:
+        raise ValueError(f"members is {entry.members}, but query_by_committee needs at least 2 to disagree")

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from alhelpers.data.arrays import each
-from alhelpers.training import are_confidences
+from alhelpers.training._outputs import are_confidences
 from alhelpers.uncertainty._draws import Call, Dropout, DropoutError, modes_removed
 from alhelpers.uncertainty._folded import folded
 from alhelpers.uncertainty._inputs import batches, call_model, copied, rows_in
@@ -81,7 +81,8 @@ def mc_dropout(
         needs dropout modules that see the records in the first dimension.
     outputs : {"logits", "confidences", "values"}
         What the model returns. ``"confidences"``: it ends in a softmax. ``"values"``: what is sampled has any shape
-        (batch, ...), such as in a regression, and stays as it is.
+        (batch, ...), such as in a regression, and stays as it is. Confidences of several labels a record are values,
+        too, with ``logits=torch.sigmoid``.
     logits : callable, optional
         Returns the tensor to sample from the model's output, such as ``lambda output: output["logits"]``.
     batch_size : int

@@ -6,6 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from alhelpers import data, mining, records
 from alhelpers.learners import SklearnLearner, TorchClassifier, build_network
 from alhelpers.loop import CLUSTER_MARGIN, Entry, race, races
+from alhelpers.loop._fields import Fields
 from alhelpers.scores import confidences_from_logits
 from alhelpers.training import train
 from alhelpers.uncertainty import mc_dropout
@@ -162,14 +163,15 @@ def test_training_on_more_labels_gets_better():
 
 def fields_of(digits, names, seeds=(7,), passes=4, temperature=1.0):
     models = [TorchClassifier(lambda seed: build_network(8, 10, seed=seed), seed=seed) for seed in seeds]
-    course = races._Course(*digits, models[0], None, False, passes, temperature, None)
-    return models, races._Fields(course, names, models, seeds)
+    plan = [{"strategy": name, "share": 1 / len(names)} for name in names]
+    fields = Fields(plan, models, passes, races._cooled(temperature))
+    return models, lambda rows: fields.records(digits[0].take(rows), rows, seeds)
 
 
 def test_fields_are_predictions_at_the_temperature(digits):
     (model,), fields = fields_of(digits, ["mc_dropout", "badge"], temperature=2.0)
     rows = np.arange(5, 140, 2)
-    table = fields.records(rows)
+    table = fields(rows)
     few = digits[0].take(rows)
     prediction = model.predict(few, embeddings=True)
     samples, _ = mc_dropout(model.network, few.inputs(), 4, outputs="values", seed=7)
@@ -190,14 +192,14 @@ def test_fields_are_predictions_at_the_temperature(digits):
     ],
 )
 def test_only_the_fields_that_a_strategy_needs_are_computed(digits, name, present, absent):
-    columns = set(fields_of(digits, [name])[1].records(np.arange(9)).column_names)
+    columns = set(fields_of(digits, [name])[1](np.arange(9)).column_names)
     assert present <= columns and not absent & columns
 
 
 def test_all_members_predict_and_the_first_one_computes_the_embeddings(digits):
     seeds = [7, 8, 9]
     models, fields = fields_of(digits, ["mc_dropout", "query_by_committee", "badge"], seeds)
-    table, few = fields.records(np.arange(30)), digits[0].part(30)
+    table, few = fields(np.arange(30)), digits[0].part(30)
     samples = records.column(table, "mc_dropout")
     assert samples.shape == (30, 12, 10)
     for member, (model, seed) in enumerate(zip(models, seeds, strict=True)):
@@ -296,3 +298,12 @@ def test_options_are_checked_before_the_first_row(digits):
     turned = data.ImageSet("turned", test.images, test.labels(), test.class_names[::-1])
     with pytest.raises(ValueError, match=r"classes of pool are \['0', .* and those of test \['9'"):
         race(pool, turned, [Entry("random")])
+
+
+def test_a_score_of_ones_own_races(digits):
+    def doubt(confidence):
+        return 1 - confidence
+
+    rows = run_all(digits, [Entry(doubt), Entry("confidence", name="doubt"), Entry(doubt, members=2)])
+    assert {row["strategy"] for row in rows} == {"doubt"}
+    assert without_seconds(rows[::3]) == without_seconds(rows[1::3])
