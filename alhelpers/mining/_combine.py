@@ -81,8 +81,8 @@ def combine(
         The pool, as for :func:`mine`. Of files each stage reads only its own fields, and after the first stage of
         a cascade only those of the kept records stay in memory.
     plan : dict or list of dict
-        One part, or several. A part has a ``strategy`` (with ``options``), a ``cascade``, ``weights`` or ``goals``, and,
-        if there are several, a ``share`` of the budget or a ``size``.
+        One part, or several. A part has a ``strategy`` (with ``options``), a ``cascade``, ``weights`` or ``goals``,
+        and, if there are several, a ``share`` of the budget or a ``size``.
     size : int
         How many records to choose in all.
     reference : list of dict, pyarrow.Table, str, pathlib.Path or Query, optional

@@ -36,7 +36,7 @@ with warnings.catch_warnings():
 READ_LIMIT, FAISS_LIMIT = 1.5, 1.2
 SKACTIVEML_LIMIT, SMALL_TEXT_LIMIT, LOF_LIMIT = 4.0, 300.0, 1.0
 #: Seconds for a choice by several goals.
-GOALS_LIMIT = 10.0
+GOALS_LIMIT = 3.0
 #: The limit of the peak memory of the process that mines, in bytes.
 MEMORY = 2 << 30
 MANY = 10_000_000
