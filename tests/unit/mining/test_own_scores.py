@@ -106,6 +106,8 @@ def test_a_function_is_a_score(pool, reference, tmp_path):
     records.write(tmp_path / "pool.parquet", pool)
     same(found, mine(tmp_path / "pool.parquet", doubt, 12))
     same(found, mine(pool.to_pylist(), doubt, 12, reference=reference))
+    with ProcessPoolExecutor(1) as engine:
+        same(found, mine(pool, doubt, 12, engine=engine))
 
 
 def test_a_function_may_list_its_fields(blurred):
