@@ -1,4 +1,4 @@
-"""Several strategies on one pool: side by side, one behind the other, or with weights."""
+"""Several strategies on one pool: side by side, one behind the other, with weights, or as goals."""
 
 from __future__ import annotations
 
@@ -61,15 +61,19 @@ def combine(
                                {"field": "metadata.weather", "target": {"sun": 2, "rain": 1}, "weight": 1}],
                    "min_distance": 0.1, "metric": "cosine"}}
 
-    Its score is the weighted mean of what each goal gains, from 0 to 1. Of a score: the rank, as above. Of
-    ``diversity``: the distance to the nearest pick or labelled record, divided by the largest such distance at the
-    start (from the first pick, if there are no labelled records; before it all gain 1). Of a ``balance``: the share of
-    the value's quota that is still to be filled, ``max(0, 1 - picked / quota)``. The ``target``, equal shares of all
-    values that occur by default, divides ``size`` into quotas; a value without a share gains 0. The
-    predicted class is ``prediction.class_name``. Records nearer than ``min_distance`` to a pick or a labelled
-    record are never picked; if that leaves too few, fewer are chosen, with a warning. No gain ever grows; ties go to
-    the smaller id. Diversity and ``min_distance`` need ``embeddings``, or those of a ``layer``, all of which are in
-    memory; an outlier that is far away makes all other distances small. Goals may be a part or a stage, too.
+    Its score is the weighted mean of what each goal gains, from 0 to 1:
+
+    - of a score, the rank, as above;
+    - of ``diversity``, the distance to the nearest pick or labelled record, divided by the largest such distance at the
+      start (from the first pick, if there are no labelled records; before it all gain 1);
+    - of a ``balance``, the share of the value's quota that is still to be filled, ``max(0, 1 - picked / quota)``. The
+      ``target``, by default equal shares of all values that occur, divides the budget into quotas; a value without a
+      share gains 0. The field ``prediction.class_name`` is the predicted class, its number if there are no names.
+
+    No gain ever grows, and ties go to the smaller id. Records nearer than ``min_distance`` to a pick or a labelled
+    record are never picked; if that leaves too few, fewer are chosen, with a warning. Diversity and ``min_distance``
+    need ``embeddings``, or those of a ``layer``, and keep them all in memory. An outlier far away makes all other
+    distances small. Goals may be a part or a stage, too.
 
     Parameters
     ----------
@@ -77,8 +81,8 @@ def combine(
         The pool, as for :func:`mine`. Of files each stage reads only its own fields, and after the first stage of
         a cascade only those of the kept records stay in memory.
     plan : dict or list of dict
-        One part, or several. A part has a ``strategy`` (with ``options``), a ``cascade`` or ``weights``, and,
-        if there are several, a ``share`` of the budget or a ``size``.
+        One part, or several. A part has a ``strategy`` (with ``options``), a ``cascade``, ``weights`` or ``goals``,
+        and, if there are several, a ``share`` of the budget or a ``size``.
     size : int
         How many records to choose in all.
     reference : list of dict, pyarrow.Table, str, pathlib.Path or Query, optional
@@ -93,7 +97,7 @@ def combine(
     Selection
         Part after part, each best first; scores of different strategies do not compare.
         ``meta["strategies"]`` holds for each id the strategy that chose it (those of a cascade are joined by
-        ``>``, those with weights by ``+``), ``meta["parts"]`` the details.
+        ``>``, those with weights and goals by ``+``), ``meta["parts"]`` the details.
 
     Raises
     ------

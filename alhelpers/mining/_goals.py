@@ -19,7 +19,7 @@ from alhelpers.mining._ranks import as_whole, ranks
 from alhelpers.mining._selection import MiningError, PoolExhausted
 from alhelpers.mining._strategy import Needs, Part, Picked, Strategy, check_same_size, embeddings_field
 
-#: The field of the predicted class, which records have or which follows from their confidences.
+#: The field of the predicted class: its name, or its number where records have no names.
 PREDICTED = "prediction.class_name"
 
 # Records whose distances are brought up to date at once; four times as many each time that they do not decide.
@@ -183,7 +183,11 @@ def _read(part: Readable, context: tuple[bool, str | None, str, Sequence[Balance
 
 def _texts(part: Part, field: str) -> pa.Array:
     """Return the values of a field as texts; raise if a record lacks it, or it has no values to count."""
-    values = part.field(field)
+    if field == PREDICTED and not (part.has("class_name") or part.has("class_names")):
+        numbers = part.confidences().argmax(axis=1) if len(part) else np.empty(0, dtype=np.int64)
+        values = pa.chunked_array([pa.array(numbers)])
+    else:
+        values = part.field(field)
     kind = values.type
     fits = pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
     if not fits and not pa.types.is_null(kind):

@@ -230,6 +230,15 @@ def test_a_balance_is_met_where_the_pool_has_enough(target):
     assert note["picked"] == counts and note["wanted"] == {value: float(counts[value]) for value in WEATHER}
 
 
+def test_predicted_classes_without_names_are_balanced_by_their_number(pool):
+    plan = {"goals": {"scores": [MARGIN], "balance": [PREDICTED]}}
+    found = combine(pool, plan, 12)
+    for kept in (["id", "confidences"], ["id", "confidences", "class_names"]):
+        assert combine(pool.select(kept), plan, 12).ids == found.ids
+    numbered = combine(pool.select(["id", "confidences"]), plan, 12).meta["parts"][0]["goals"][1]
+    assert set(numbered["wanted"]) == {"0", "1", "2", "3"}
+
+
 def test_near_duplicates_are_never_picked(pool, reference):
     rows = pool.to_pylist()
     copies = [

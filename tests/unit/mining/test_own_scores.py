@@ -106,6 +106,8 @@ def test_a_function_is_a_score(pool, reference, tmp_path):
     records.write(tmp_path / "pool.parquet", pool)
     same(found, mine(tmp_path / "pool.parquet", doubt, 12))
     same(found, mine(pool.to_pylist(), doubt, 12, reference=reference))
+    with ProcessPoolExecutor(1) as engine:
+        same(found, mine(pool, doubt, 12, engine=engine))
 
 
 def test_a_function_may_list_its_fields(blurred):
@@ -262,7 +264,7 @@ def test_the_command_line_names_a_column_or_a_function(folder, blurred, capsys):
     [
         (["own/score.py:dout"], "own/score.py has no function 'dout'; it has: doubt"),
         (["own/score.py:THRESHOLD"], "own/score.py has no function 'THRESHOLD'"),
-        (["own/scores.py:doubt"], "own/scores.py is not a file: 'own/scores.py:doubt' must be"),
+        (["own/scores.py:doubt"], "own/scores.py is not a file of Python: name one, as FILE.py:NAME"),
         (["own/score.py:"], "'own/score.py:' must be a file and a function in it"),
         (["own/broken.py:f"], "own/broken.py cannot be run: ZeroDivisionError: division by zero"),
         (["own/score.py:doubt", "--workers", "2"], "is computed in this process: leave out --workers"),
