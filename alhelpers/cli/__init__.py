@@ -3,7 +3,7 @@
 import argparse
 
 from alhelpers import __version__
-from alhelpers.cli import check, compare, mine, notebooks, page
+from alhelpers.cli import check, compare, label, mine, notebooks, page, pick
 from alhelpers.cli.output import fail, stop_output
 
 __all__ = ["main"]
@@ -16,6 +16,8 @@ _EXTRAS = {
     "page": "platform",
     "check": "dataloop",
     "mine": "torch",
+    "pick": "torch",
+    "label": "notebooks",
 }
 
 
@@ -57,6 +59,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="alhelpers", description="Active Learning Notebook Kit")
     parser.add_argument("--version", action="version", version=f"alhelpers {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    for module in (notebooks, page, check, mine, compare):
+    for module in (pick, label, compare, mine, check, page, notebooks):
         module.add_to(commands)
     return parser

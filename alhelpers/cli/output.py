@@ -57,6 +57,14 @@ def count(text: str) -> int:
     return int(text)
 
 
+def names_of(text: str) -> list[str]:
+    """Parse class names with commas between them."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"must be distinct names with commas between them, got {text!r}")
+    return names
+
+
 def fail(error: object, code: int = 1) -> int:
     """Print an error in one line; return the exit code."""
     say(f"error: {error}")

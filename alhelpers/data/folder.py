@@ -27,6 +27,7 @@ def folder(
     size: int | Sequence[int] | None = None,
     mode: Literal["RGB", "L"] = "RGB",
     task: Literal["classification", "multilabel"] = "classification",
+    class_names: Sequence[str] | None = None,
 ) -> FolderDataset:
     """Read a folder of images: of any size, colour and turn, with labels or without.
 
@@ -48,6 +49,9 @@ def folder(
         Colours or grey levels.
     task : {"classification", "multilabel"}
         One label an image, or several; the latter needs a table.
+    class_names : sequence of str, optional
+        The classes in the order of a model's outputs, for a model that was trained elsewhere. The default is those
+        of the labelled images, sorted.
 
     Returns
     -------
@@ -60,7 +64,7 @@ def folder(
         If the folder or the table is missing.
     ValueError
         If there is no image, a subfolder has none, or the table has a path that is not there, twice with different
-        labels, or outside the folder.
+        labels, or outside the folder, or a label is not among ``class_names``.
 
     Examples
     --------
@@ -82,7 +86,7 @@ def folder(
         )
     empty = [Problem(name, "empty", "the file has no content") for name, bytes_ in found if bytes_ == 0]
     named = _by_subfolder(root, ids) if labels is None else _by_table(Path(labels), root, ids, task)
-    values, is_labelled, class_names = _encoded(named, task)
+    values, is_labelled, class_names = _encoded(named, task, class_names, ids)
     return FolderDataset(
         root, ids, values, is_labelled, class_names, task=task, size=size, mode=mode, problems=empty
     )
@@ -182,18 +186,38 @@ def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
             raise ValueError(f"{table} is not a CSV file in UTF-8: {error}") from error
 
 
-def _encoded(named: list[str | None], task: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...] | None]:
-    """Return labels as numbers, which rows have one, and the class names."""
+def _encoded(
+    named: list[str | None], task: str, class_names: Sequence[str] | None, ids: list[str]
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...] | None]:
+    """Return labels as numbers, which rows have one, and the class names, sorted unless they are known."""
     is_labelled = np.array([label is not None for label in named], dtype=bool)
     if task == "multilabel":
         sets = [[part.strip() for part in (label or "").split(_SEPARATOR)] for label in named]
-        names = tuple(sorted({name for parts in sets for name in parts if name})) or None
+        names = _names(
+            [(id, part) for id, parts in zip(ids, sets, strict=True) for part in parts], class_names
+        )
         place = {name: column for column, name in enumerate(names or ())}
         values = np.zeros((len(named), len(place)), dtype=np.int8)
         for row, parts in enumerate(sets):
             values[row, [place[part] for part in parts if part]] = 1
         return values, is_labelled, names
-    names = tuple(sorted({label for label in named if label is not None})) or None
+    names = _names(list(zip(ids, named, strict=True)), class_names)
     place = {name: row for row, name in enumerate(names or ())}
     values = np.array([-1 if label is None else place[label] for label in named], dtype=np.int64)
     return values, is_labelled, names
+
+
+def _names(found: list[tuple[str, str | None]], class_names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return the class names: those that are known, or all labels sorted; None if there are none."""
+    if class_names is None:
+        return tuple(sorted({label for _, label in found if label})) or None
+    names = tuple(map(str, class_names))
+    if len(set(names)) < len(names):
+        raise ValueError(f"the class names {', '.join(names)} must be distinct: name each class once")
+    for id, label in found:
+        if label and label not in names:
+            raise ValueError(
+                f"{id!r} has the label {label!r}, which is not among the class names {', '.join(names)}: add it to"
+                " them, or correct the label"
+            )
+    return names

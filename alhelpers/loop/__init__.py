@@ -2,6 +2,7 @@
 
 from alhelpers.loop.comparison import Comparison
 from alhelpers.loop.curves import LearningCurves, learning_curves
+from alhelpers.loop.picking import pick
 from alhelpers.loop.races import CLUSTER_MARGIN, Entry, race
 
-__all__ = ["CLUSTER_MARGIN", "Comparison", "Entry", "LearningCurves", "learning_curves", "race"]
+__all__ = ["CLUSTER_MARGIN", "Comparison", "Entry", "LearningCurves", "learning_curves", "pick", "race"]

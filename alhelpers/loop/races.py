@@ -15,12 +15,13 @@ from torch import nn
 from alhelpers import mining, parallel, records
 from alhelpers.learners import TorchClassifier, build_network
 from alhelpers.learners.deforming import elastic
-from alhelpers.protocols import Dataset, Learner
+from alhelpers.loop._fields import Fields, named_plan
+from alhelpers.protocols import Dataset, Learner, Predictions
 from alhelpers.uncertainty._torch import is_count
 
 Augmentation = Literal["none", "affine", "elastic"]
 Build = Callable[[int], nn.Sequential]
-Plan = str | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+Plan = str | Callable[..., Any] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 #: Uncertainty keeps ten times the budget, and of these one of each group is picked: what the comparison favours.
 CLUSTER_MARGIN: Mapping[str, Any] = {
@@ -28,6 +29,8 @@ CLUSTER_MARGIN: Mapping[str, Any] = {
 }
 
 _AUGMENTATIONS: Mapping[str, Any] = {"none": False, "affine": True, "elastic": elastic}
+
+_TASKS = ("classification", "multilabel", "regression")
 
 # Principal components of the inputs that the cold start groups the records by.
 _COMPONENTS = 50
@@ -44,9 +47,9 @@ class Entry(NamedTuple):
 
     Parameters
     ----------
-    strategy : str or plan
-        A strategy of :func:`alhelpers.mining.mine`, or a plan of :func:`alhelpers.mining.combine`, such as
-        :data:`CLUSTER_MARGIN`.
+    strategy : str, callable or plan
+        A strategy of :func:`alhelpers.mining.mine`, a score of one's own, or a plan of
+        :func:`alhelpers.mining.combine`, such as :data:`CLUSTER_MARGIN`.
     seed : int
         Of the cold start, the learners, their training and the strategy.
     name : str, optional
@@ -95,7 +98,8 @@ def race(
     Parameters
     ----------
     pool, test : Dataset
-        Of a classification. The labels of the pool are the oracle's: read only for records that were picked.
+        Of one task: classification, multilabel or regression. The labels of the pool are the oracle's: read only for
+        records that were picked.
     entries : sequence of Entry
         The strategies, a seed each. They see ``embeddings``, ``confidences``, ``mc_dropout``, with several members
         ``query_by_committee`` too, and the labelled records as the reference.
@@ -133,7 +137,8 @@ def race(
     -------
     iterator of dict
         A row for each number of labels and, within it, each entry, as soon as it is there: ``strategy``, ``seed``,
-        ``labels``, ``accuracy`` on the test set, and the ``seconds`` of the round (train, measure, pick).
+        ``labels``, ``accuracy`` on the test set (of several labels a record the share of labels that are right at 0.5,
+        and ``r2`` in its place for a regression), and the ``seconds`` of the round (train, measure, pick).
 
     Raises
     ------
@@ -149,6 +154,10 @@ def race(
     if not entries:
         raise ValueError("there are no entries: a race needs at least one")
     if learner is None:
+        if pool.task != "classification":
+            raise ValueError(
+                f"the task is {pool.task!r}: pass learner=..., as the default one learns classes"
+            )
         learner = TorchClassifier(
             _starting_from(pretrained, network or _kit_network(pool, dropout)),
             augmentation=_AUGMENTATIONS[augmentation],
@@ -196,10 +205,10 @@ class _Racer:
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
-        self.plan = {"strategy": entry.strategy} if isinstance(entry.strategy, str) else entry.strategy
-        self.strategies = _strategies_of(self.plan)
-        _check_entry(entry, self.strategies)
-        self.name = entry.name or "+".join(self.strategies)
+        self.plan = named_plan(entry.strategy)
+        strategies = [each.strategy for each in mining.needed_fields(self.plan)]
+        _check_entry(entry, strategies)
+        self.name = entry.name or "+".join(strategies)
         self.labelled: np.ndarray | None = None
         self.learners: list[Learner] = []
 
@@ -216,67 +225,43 @@ def _round(job: tuple[_Course, _Racer, int, int]) -> tuple[_Racer, dict[str, Any
     labelled = course.pool.take(racer.labelled)
     for learner, seed in zip(learners, seeds, strict=True):
         learner.fit(labelled, seed=seed)
-    predicted = learners[0].predict(course.test).confidences.argmax(1)
-    right = predicted == course.test.labels(np.arange(len(course.test)))
+    measured = _measured(learners[0].predict(course.test), course.test)
     if picks:
         rows = _candidates(len(course.pool), racer.labelled, course.candidates, draw)
-        fields = _Fields(course, racer.strategies, learners, seeds)
-        chosen = mining.combine(
-            fields.records(rows), racer.plan, picks, reference=fields.reference(racer.labelled), seed=draw
+        fields = Fields(racer.plan, learners, course.passes, _cooled(course.temperature))
+        reference = (
+            fields.records(labelled, racer.labelled, seeds, samples=False) if fields.compares else None
         )
+        found = fields.records(course.pool.take(rows), rows, seeds)
+        chosen = mining.combine(found, racer.plan, picks, reference=reference, seed=draw)
         racer.labelled = np.concatenate([racer.labelled, np.array(chosen.ids)])
     racer.learners = learners if course.warm_start else []
     return racer, {
         "strategy": racer.name,
         "seed": racer.entry.seed,
         "labels": count,
-        "accuracy": float(right.mean()),
+        **measured,
         "seconds": time.perf_counter() - started,
     }
 
 
-class _Fields:
-    """The fields of records that the strategies of a plan need."""
+def _measured(predictions: Predictions, test: Dataset) -> dict[str, float]:
+    """Return the accuracy, of several labels a record that of each at 0.5; of a regression R squared."""
+    labels = np.asarray(test.labels(np.arange(len(test))))
+    if test.task != "regression":
+        found = predictions.confidences
+        found = found.argmax(1) if test.task == "classification" else found > 0.5
+        return {"accuracy": float((found == labels).mean())}
+    values = np.asarray(predictions.values, dtype=np.float64).reshape(labels.shape)
+    spread = ((labels - labels.mean(axis=0)) ** 2).sum()
+    return {"r2": float(1 - ((values - labels) ** 2).sum() / spread) if spread else float("nan")}
 
-    def __init__(
-        self, course: _Course, names: Sequence[str], learners: Sequence[Learner], seeds: Sequence[int]
-    ) -> None:
-        described = [mining.strategies()[name] for name in names]
-        computed = {"confidences", "logits", "embeddings", "mc_dropout", "query_by_committee"}
-        self.needed = computed & {field for entry in described for need in entry["fields"] for field in need}
-        self.compares = any(entry["reference"] != "none" for entry in described)
-        self.course, self.learners, self.seeds = course, learners, seeds
 
-    def records(self, rows: np.ndarray, *, samples: bool = True) -> Any:
-        """Return records of rows of the pool, whose ids are the rows."""
-        if not self.needed:
-            return records.from_arrays(rows)
-        dataset = self.course.pool.take(rows)
-        passes = self.course.passes if samples and "mc_dropout" in self.needed else 0
-        predictions = [
-            learner.predict(dataset, passes=passes, embeddings="embeddings" in self.needed, seed=seed)
-            for learner, seed in zip(self.learners, self.seeds, strict=True)
-        ]
-        each = [self._cooled(prediction.confidences) for prediction in predictions]
-        fields = {"confidences": np.mean(each, axis=0)}
-        if predictions[0].embeddings is not None:
-            fields["embeddings"] = predictions[0].embeddings
-        if len(each) > 1:
-            fields["query_by_committee"] = np.stack(each, axis=1)
-        if passes:
-            all_samples = [self._cooled(prediction.samples) for prediction in predictions]
-            fields["mc_dropout"] = np.concatenate(all_samples, axis=1)
-        return records.from_arrays(rows, **fields)
-
-    def reference(self, labelled: np.ndarray) -> Any:
-        """Return records of the labelled rows, if a strategy compares with them."""
-        return self.records(labelled, samples=False) if self.compares else None
-
-    def _cooled(self, confidences: np.ndarray) -> np.ndarray:
-        """Divide the logits of confidences by the temperature."""
-        if self.course.temperature == 1:
-            return confidences
-        return (torch.from_numpy(confidences).log() / self.course.temperature).softmax(-1).numpy()
+def _cooled(temperature: float) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Return what divides the logits of confidences by a temperature, or None at 1."""
+    if temperature == 1:
+        return None
+    return lambda confidences: (torch.tensor(confidences).log() / temperature).softmax(-1).numpy()
 
 
 def _first(pool: Dataset, entry: Entry, count: int, pretrained: nn.Sequential | None) -> np.ndarray:
@@ -339,9 +324,10 @@ def _checked_counts(label_counts: Sequence[int], size: int) -> list[int]:
 
 def _check_options(pool: Dataset, test: Dataset, augmentation: str, temperature: float) -> None:
     for name, dataset in (("pool", pool), ("test", test)):
-        if dataset.task != "classification":
+        if dataset.task not in _TASKS or dataset.task != pool.task:
             raise ValueError(
-                f"the task of {name} is {dataset.task!r}: a race measures accuracy, so it must be classification"
+                f"the task of {name} is {dataset.task!r}: a race measures {', '.join(_TASKS)}, the same of pool and"
+                " test"
             )
     if not len(test):
         raise ValueError("the test set is empty: there is nothing to measure the accuracy on")
@@ -354,6 +340,12 @@ def _check_options(pool: Dataset, test: Dataset, augmentation: str, temperature:
         raise ValueError(f"augmentation is {augmentation!r}: it must be none, affine or elastic")
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}: it must be above 0")
+    if temperature != 1 and pool.task != "classification":
+        raise ValueError(
+            f"temperature is {temperature}: it divides logits of classes, leave it at 1 for {pool.task}"
+        )
+    if pool.task == "regression" and not np.ptp(test.labels(np.arange(len(test)))):
+        raise ValueError("the labels of the test set are all the same: R squared needs some that differ")
 
 
 def _check_entry(entry: Entry, strategies: Sequence[str]) -> None:
@@ -361,21 +353,5 @@ def _check_entry(entry: Entry, strategies: Sequence[str]) -> None:
         raise ValueError(f"cold_start is {entry.cold_start!r}: it must be random or typicality")
     if entry.members < 1:
         raise ValueError(f"members is {entry.members}: it must be at least 1")
-    known = mining.strategies()
-    for name in strategies:
-        if name not in known:
-            raise mining.UnknownStrategy(f"strategy {name!r} is unknown; there are: {', '.join(known)}")
-        if name == "query_by_committee" and entry.members < 2:
-            raise ValueError(
-                f"members is {entry.members}, but query_by_committee needs at least 2 to disagree"
-            )
-
-
-def _strategies_of(plan: Any) -> list[str]:
-    """Return the names of all strategies in a plan, in their order."""
-    if isinstance(plan, Mapping):
-        own = [plan["strategy"]] if "strategy" in plan else []
-        return own + [name for value in plan.values() for name in _strategies_of(value)]
-    if isinstance(plan, list | tuple):
-        return [name for part in plan for name in _strategies_of(part)]
-    return []
+    if "query_by_committee" in strategies and entry.members < 2:
+        raise ValueError(f"members is {entry.members}, but query_by_committee needs at least 2 to disagree")

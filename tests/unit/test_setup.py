@@ -57,13 +57,13 @@ ROOMS = {
     "training": "numpy torch",
     "uncertainty": "keras numpy torch",
     "learners": "numpy pyarrow sklearn torch",
-    "loop": "matplotlib numpy pandas scipy sklearn torch",
+    "loop": "matplotlib numpy pandas pyarrow scipy sklearn torch",
     "platform": "PIL aiohttp cronsim dtlpy filelock jinja2 jwt multipart psutil",
     "runs": "IPython PIL distributed filelock ipykernel jupyter_client nbclient nbformat pandas papermill"
     " psutil pyarrow",
     "dataloop": "PIL dtlpy numpy pandas pyarrow pydantic torch",
     "notebook": "IPython anywidget dtlpy ipywidgets matplotlib numpy psutil traitlets",
-    "cli": "distributed filelock pyarrow tqdm",
+    "cli": "distributed filelock pyarrow torch tqdm",
 }
 
 

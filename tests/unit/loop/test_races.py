@@ -2,10 +2,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import r2_score
+from torch import nn
 
 from alhelpers import data, mining, records
-from alhelpers.learners import SklearnLearner, TorchClassifier, build_network
+from alhelpers.learners import SklearnLearner, TorchClassifier, TorchRegressor, build_network
 from alhelpers.loop import CLUSTER_MARGIN, Entry, race, races
+from alhelpers.loop._fields import Fields
 from alhelpers.scores import confidences_from_logits
 from alhelpers.training import train
 from alhelpers.uncertainty import mc_dropout
@@ -162,14 +165,15 @@ def test_training_on_more_labels_gets_better():
 
 def fields_of(digits, names, seeds=(7,), passes=4, temperature=1.0):
     models = [TorchClassifier(lambda seed: build_network(8, 10, seed=seed), seed=seed) for seed in seeds]
-    course = races._Course(*digits, models[0], None, False, passes, temperature, None)
-    return models, races._Fields(course, names, models, seeds)
+    plan = [{"strategy": name, "share": 1 / len(names)} for name in names]
+    fields = Fields(plan, models, passes, races._cooled(temperature))
+    return models, lambda rows: fields.records(digits[0].take(rows), rows, seeds)
 
 
 def test_fields_are_predictions_at_the_temperature(digits):
     (model,), fields = fields_of(digits, ["mc_dropout", "badge"], temperature=2.0)
     rows = np.arange(5, 140, 2)
-    table = fields.records(rows)
+    table = fields(rows)
     few = digits[0].take(rows)
     prediction = model.predict(few, embeddings=True)
     samples, _ = mc_dropout(model.network, few.inputs(), 4, outputs="values", seed=7)
@@ -190,14 +194,14 @@ def test_fields_are_predictions_at_the_temperature(digits):
     ],
 )
 def test_only_the_fields_that_a_strategy_needs_are_computed(digits, name, present, absent):
-    columns = set(fields_of(digits, [name])[1].records(np.arange(9)).column_names)
+    columns = set(fields_of(digits, [name])[1](np.arange(9)).column_names)
     assert present <= columns and not absent & columns
 
 
 def test_all_members_predict_and_the_first_one_computes_the_embeddings(digits):
     seeds = [7, 8, 9]
     models, fields = fields_of(digits, ["mc_dropout", "query_by_committee", "badge"], seeds)
-    table, few = fields.records(np.arange(30)), digits[0].part(30)
+    table, few = fields(np.arange(30)), digits[0].part(30)
     samples = records.column(table, "mc_dropout")
     assert samples.shape == (30, 12, 10)
     for member, (model, seed) in enumerate(zip(models, seeds, strict=True)):
@@ -287,12 +291,72 @@ def test_options_are_checked_before_the_first_row(digits):
         race(*digits, [])
     with pytest.raises(ValueError, match="temperature is -1"):
         race(*digits, [Entry("random")], temperature=-1)
-    numbers = data.ArrayDataset(np.zeros((30, 2)), np.zeros(30), task="regression")
-    with pytest.raises(ValueError, match="the task of pool is 'regression'"):
-        race(numbers, numbers, [Entry("random")], label_counts=[9])
     pool, test = digits
+    numbers, same = (
+        data.ArrayDataset(np.zeros((30, 2)), labels, task="regression")
+        for labels in (np.arange(30.0), np.zeros(30))
+    )
+    for both, options, message in (
+        (
+            (numbers, test),
+            {},
+            "the task of test is 'classification': a race measures classification, multilabel, reg",
+        ),
+        ((numbers, numbers), {}, "the task is 'regression': pass learner="),
+        ((numbers, numbers), {"temperature": 2}, "temperature is 2: it divides logits of classes"),
+        ((numbers, same), {}, "the labels of the test set are all the same"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            race(*both, [Entry("random")], label_counts=[9], **options)
     with pytest.raises(ValueError, match="the test set is empty"):
         race(pool, test.take([]), [Entry("random")])
     turned = data.ImageSet("turned", test.images, test.labels(), test.class_names[::-1])
     with pytest.raises(ValueError, match=r"classes of pool are \['0', .* and those of test \['9'"):
         race(pool, turned, [Entry("random")])
+
+
+def test_a_score_of_ones_own_races(digits):
+    def doubt(confidence):
+        return 1 - confidence
+
+    rows = run_all(digits, [Entry(doubt), Entry("confidence", name="doubt"), Entry(doubt, members=2)])
+    assert {row["strategy"] for row in rows} == {"doubt"}
+    assert without_seconds(rows[::3]) == without_seconds(rows[1::3])
+
+
+def test_several_labels_and_numbers_race_by_their_own_measures():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(90, 4)).astype(np.float32)
+    labels = (inputs[:, :2] > 0).astype(np.int8)
+    several = data.ArrayDataset(inputs, labels, ["a", "b"], task="multilabel")
+    numbers = data.ArrayDataset(inputs, inputs @ [1.0, -1.0, 0.5, 0.0], task="regression")
+
+    def net(outputs):
+        return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, outputs))
+
+    for dataset, learner, strategy in (
+        (several, TorchClassifier(lambda: net(2), task="multilabel", steps=80), "label_uncertainty"),
+        (numbers, TorchRegressor(lambda: net(1), steps=80), "spread"),
+    ):
+        pool, test = dataset.take(np.arange(60)), dataset.take(np.arange(60, 90))
+        entries = [Entry(strategy, 1), Entry("random", 1)]
+        rows = list(race(pool, test, entries, learner=learner, label_counts=(15, 30), passes=5, workers=1))
+        name = "r2" if dataset is numbers else "accuracy"
+        assert all({"strategy", "seed", "labels", name, "seconds"} == set(row) for row in rows)
+        assert rows[0][name] == rows[1][name], "both begin with the same labels"
+        first = mining.mine(records.from_arrays(np.arange(60)), "random", 15, seed=1).ids
+        (row, *_) = race(
+            pool,
+            test,
+            [Entry("random", 1, cold_start="random")],
+            learner=learner,
+            label_counts=(15,),
+            workers=1,
+        )
+        alone = learner.fresh(100_015)
+        alone.fit(pool.take(np.array(first)), seed=100_015)
+        predicted = alone.predict(test)
+        if dataset is numbers:
+            assert row[name] == pytest.approx(r2_score(test.labels(), predicted.values.reshape(-1)))
+        else:
+            assert row[name] == pytest.approx(((predicted.confidences > 0.5) == test.labels()).mean())

@@ -1,0 +1,232 @@
+"""The command ``pick``: the pictures of a folder to label next, by a model of one's own."""
+
+import argparse
+import json
+import math
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alhelpers.cli.output import count, fail, local, names_of, print_lines, progress_bar, say
+from alhelpers.cli.tables import write_rows
+
+if TYPE_CHECKING:
+    from alhelpers.data import FolderDataset
+    from alhelpers.mining import Selection
+
+#: The columns of the table of picks.
+COLUMNS = ("path", "rank", "score")
+
+# Problems that are named; the others are counted.
+_NAMED = 5
+
+Picks = list[tuple[str, int, float]]
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to a parser."""
+    pick = commands.add_parser(
+        "pick",
+        help="pick the pictures of a folder to label next",
+        description="Predict the pictures in PHOTOS with a model, and write those that are most worth labelling. Files "
+        "in a subfolder are labelled with its name, and never picked; those beside the subfolders, and in one that is "
+        "called 'unlabelled', are the pool. Nothing is written unless all of it can be.",
+        epilog="The model file defines build(), which returns a torch.nn.Module, and may define preprocess and logits "
+        "(functions of a batch) and class_names. It is imported, so that its code runs; weights are loaded without "
+        "running any. exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing left to pick",
+    )
+    add = pick.add_argument
+    add("photos", type=Path, metavar="PHOTOS", help="a folder of pictures")
+    add("--model", required=True, metavar="FILE.py:NAME", help="the Python file of the model (NAME: build)")
+    add("--weights", type=Path, metavar="FILE", help="what torch.save(model.state_dict(), FILE) wrote")
+    add("-n", "--number", type=count, default=50, metavar="N", help="how many to pick (default: 50)")
+    add("-o", "--output", type=local, required=True, metavar="CSV", help="a table of path, rank and score")
+    add("--labels", type=Path, metavar="CSV", help="a table of path and label, in place of the subfolders")
+    add("--classes", type=names_of, metavar="A,B,C", help="the classes in the order of the model's outputs")
+    resized = "pixels that pictures are resized to (default: as they are, if all have one size)"
+    add("--size", type=size_of, metavar="S or HxW", help=resized)
+    by = "a strategy of alhelpers.mining (default: entropy), or a function of one's own"
+    add("--strategy", default="entropy", metavar="NAME|FILE.py:FUNCTION", help=by)
+    add("--passes", type=count, default=20, metavar="T", help="predictions with dropout on (default: 20)")
+    add("--seed", type=int, default=0)
+    add("--copy-to", type=Path, metavar="FOLDER", help="also copy the picks into a new folder")
+    add("--link", action="store_true", help="make links instead of copies")
+    add(
+        "--sheet", type=local, metavar="HTML", help="also write a page that shows the picks with their scores"
+    )
+    add("--force", action="store_true", help="replace the table and the page if they are there")
+    add("--json", action="store_true", help="print one JSON object")
+    pick.set_defaults(function=_pick)
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """Parse a height and a width, or both in one."""
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise argparse.ArgumentTypeError(f"must be pixels such as 64 or 48x64 (height x width), got {text!r}")
+    return int(sides[0]), int(sides[-1])
+
+
+def _pick(options: argparse.Namespace) -> int:
+    """Pick, and write the table, the copies and the page, all or none."""
+    from alhelpers import mining
+
+    try:
+        _check(options)
+    except ValueError as error:
+        return fail(error, 2)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: say(f"warning: {message}")
+            photos, selection = _selected(options)
+        picks = [
+            (id, rank, float(score))
+            for rank, (id, score) in enumerate(zip(selection.ids, selection.scores, strict=True), start=1)
+        ]
+        _write(options, photos, picks)
+    except mining.PoolExhausted as error:
+        say(str(error))
+        nothing = {"output": str(options.output), "picked": 0, "picks": []}
+        return print_lines([json.dumps(nothing)] if options.json else [], 3)
+    except KeyboardInterrupt:
+        return fail("interrupted: nothing was written")
+    except ValueError as error:
+        return fail(str(error).replace("pass size=, such as size=64,", "pass --size, such as --size 64,"))
+    except RuntimeError as error:  # what torch raises
+        reason = str(error).strip().partition("\n")[0]
+        return fail(
+            f"the model of {options.model} failed on these pictures: {reason}; if it was built for another size, pass"
+            " --size, and for other numbers, define preprocess in its file"
+        )
+    return print_lines(_lines(options, photos, selection, picks), 0)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raise a ValueError before anything is computed if the outputs cannot be written."""
+    outputs = [path for path in (options.output, options.sheet) if path is not None]
+    for path in outputs:
+        if path.exists() and not options.force:
+            raise ValueError(f"{path} is there already: choose another name, or replace it with --force")
+    if len({os.path.abspath(path) for path in outputs}) < len(outputs):
+        raise ValueError(f"-o and --sheet are both {options.output}: choose two names")
+    if options.link and options.copy_to is None:
+        raise ValueError("--link makes links in a folder: name it with --copy-to FOLDER")
+    if (folder := options.copy_to) is not None:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ValueError(f"{folder} is there already and is not empty: choose a new folder for the picks")
+        if folder.resolve().is_relative_to(options.photos.resolve()):
+            raise ValueError(
+                f"{folder} is inside of {options.photos}, where it would be a class: choose a folder outside"
+            )
+
+
+def _selected(options: argparse.Namespace) -> tuple["FolderDataset", "Selection"]:
+    """Read the folder and the model, and pick."""
+    from alhelpers import data, loop
+    from alhelpers.cli.functions import function_of, is_function
+    from alhelpers.cli.model_file import load_model
+
+    strategy = function_of(options.strategy) if is_function(options.strategy) else options.strategy
+    model = load_model(options.model, options.weights, options.seed)
+    names = options.classes or model.class_names
+    photos = data.folder(options.photos, options.labels, size=options.size, class_names=names)
+    size = "as they are" if options.size is None else "{} x {} pixels".format(*options.size)
+    then = f", then through preprocess of {options.model.partition(':')[0]}" if model.preprocesses else ""
+    known = ", ".join(photos.class_names or ()) or "not named (--classes names them)"
+    order = "" if names or not photos.class_names else " (sorted; --classes A,B,C changes it)"
+    say(f"pictures become RGB, 0 to 1, {size}{then}; classes in the order of the outputs: {known}{order}")
+    if options.weights is None:
+        say("no --weights: the model is used as it was built")
+    with progress_bar("reading") as progress:
+        selection = loop.pick(
+            model.learner,
+            photos,
+            options.number,
+            strategy=strategy,
+            passes=options.passes,
+            seed=options.seed,
+            progress=progress,
+        )
+    return photos, selection
+
+
+# ------------------------------------------------------------------------------
+# what is written
+# ------------------------------------------------------------------------------
+
+
+def _write(options: argparse.Namespace, photos: "FolderDataset", picks: Picks) -> None:
+    """Write everything beside its place, and move it there when all of it is complete."""
+    from alhelpers.cli.sheet import write_sheet
+    from alhelpers.files import replacing
+
+    with ExitStack() as outputs:
+        write_rows(outputs.enter_context(replacing(options.output)), COLUMNS, picks)
+        if options.sheet is not None:
+            title = f"{len(picks)} picks of {options.photos.resolve().name} by {options.strategy}"
+            write_sheet(outputs.enter_context(replacing(options.sheet)), title, photos.root, picks)
+        if options.copy_to is not None:
+            folder = outputs.enter_context(_new_folder(options.copy_to))
+            _copy(photos.root, [path for path, *_ in picks], folder, link=options.link)
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes its place at the end, or is deleted on any exception."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        yield part
+        part.chmod(0o755)
+        if target.exists():
+            target.rmdir()  # empty, or it raises
+        part.rename(target)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _copy(root: Path, paths: Sequence[str], folder: Path, *, link: bool) -> None:
+    for path in paths:
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if link:
+            target.symlink_to((root / path).resolve())
+        else:
+            shutil.copy2(root / path, target)
+
+
+def _lines(
+    options: argparse.Namespace, photos: "FolderDataset", selection: "Selection", picks: Picks
+) -> list[str]:
+    """Return what is printed; what was left out is said beside."""
+    problems = selection.meta["problems"]
+    for problem in problems[:_NAMED]:
+        say(f"left out: {problem['id']} ({problem['kind']}: {problem['reason']})")
+    if len(problems) > _NAMED:
+        say(f"left out: {len(problems) - _NAMED} more files (--json lists all)")
+    pool = selection.meta["pool"]
+    written = [options.output, options.sheet, options.copy_to]
+    if not options.json:
+        held = ", ".join(str(path) for path in written if path is not None)
+        return [f"picked {len(picks)} of {pool} pictures by {options.strategy}; written: {held}"]
+    rows = [
+        {"path": path, "rank": rank, "score": score if math.isfinite(score) else None}
+        for path, rank, score in picks
+    ]
+    content = {
+        **dict(zip(("output", "sheet", "folder"), (path and str(path) for path in written), strict=True)),
+        "picked": len(picks),
+        "pool": pool,
+        "strategy": options.strategy,
+        "seed": options.seed,
+        "class_names": photos.class_names,
+        "problems": problems,
+        "picks": rows,
+    }
+    return [json.dumps(content)]

@@ -1,0 +1,125 @@
+"""The fields of records that the strategies of a plan need, and the learners' predictions that become them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alhelpers import mining, records
+from alhelpers.protocols import Dataset, Learner, Predictions
+from alhelpers.uncertainty import Committee
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# What a learner predicts; of the fields that meet a need the first one among these is computed.
+_PREDICTED = ("confidences", "logits", "embeddings", "mc_dropout", "query_by_committee")
+# What comes with its records.
+_DERIVED = ("id", "confidence", "class_name", "class_names", "metadata")
+
+
+def named_plan(strategy: Any, options: dict[str, Any] | None = None) -> Any:
+    """Return the plan of one strategy with its options, or a plan as it is."""
+    single = isinstance(strategy, str) or callable(strategy)
+    return {"strategy": strategy, "options": options or {}} if single else strategy
+
+
+class Fields:
+    """What the strategies of a plan read of records, and no more.
+
+    Parameters
+    ----------
+    plan : mapping or list of mapping
+        What :func:`alhelpers.mining.combine` takes.
+    learners : sequence of Learner
+        They predict the fields together; the first one alone computes the embeddings.
+    passes : int
+        MC-dropout passes of each learner, where a strategy needs them.
+    change : callable, optional
+        Takes confidences (N, C) or (N, T, C) and returns those that strategies see.
+    """
+
+    def __init__(
+        self,
+        plan: Any,
+        learners: Sequence[Learner],
+        passes: int,
+        change: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
+        self.learners, self.passes, self._change = learners, passes, change
+        found = mining.needed_fields(plan)
+        self.strategies = [each.strategy for each in found]
+        self.compares = any(each.reference != "none" for each in found)
+        # The first strategy that needs labelled records, and what of them beside their predictions is used.
+        self.requires = next((each.strategy for each in found if each.reference == "required"), None)
+        self.extras = {name for each in found for name in each.reference_extras}
+        self.needed = {self._chosen(each.strategy, need) for each in found for need in each.fields}
+
+    def _chosen(self, strategy: str, need: Sequence[str]) -> str:
+        """Return which of the fields that meet a need is computed."""
+        committee = len(self.learners) > 1 or isinstance(self.learners[0], Committee)
+        possible = [name for known in (_PREDICTED, _DERIVED) for name in need if name in known]
+        if "query_by_committee" in possible:  # what members disagree on comes without passes
+            others = [name for name in possible if name != "query_by_committee"]
+            possible = ["query_by_committee"] if committee else others
+        if not possible:
+            way = (
+                "pass several members, such as alhelpers.uncertainty.Committee(learner)"
+                if "query_by_committee" in need
+                else f"write records with it, and pass them to alhelpers.mining.mine({strategy!r})"
+            )
+            raise mining.MissingField(
+                f"strategy {strategy!r} needs {' or '.join(need)}, which the learner does not predict: {way}"
+            )
+        return possible[0]
+
+    def records(
+        self, dataset: Dataset, ids: Sequence[Any], seeds: Sequence[int], *, samples: bool = True
+    ) -> pa.Table:
+        """Return records of a data set with the needed fields; of the labelled ones no samples are needed."""
+        if self.needed <= {"id"}:
+            return records.from_arrays(ids)
+        passes = self.passes if samples and "mc_dropout" in self.needed else 0
+        predictions = [
+            learner.predict(
+                dataset, passes=passes, embeddings="embeddings" in self.needed and not place, seed=seed
+            )
+            for place, (learner, seed) in enumerate(zip(self.learners, seeds, strict=True))
+        ]
+        if len(predictions) == 1 and self._change is None:
+            table = predictions[0].to_records(ids)
+            kept = {"id", "class_names", *self.needed}
+            return table.select([name for name in table.column_names if name in kept])
+        fields = self._joined(predictions, ids)
+        # what is derived comes of the confidences
+        kept = self.needed | ({"confidences"} if self.needed & {*_DERIVED} else set())
+        return records.from_arrays(ids, **{name: fields[name] for name in fields.keys() & kept})
+
+    def _joined(self, predictions: Sequence[Predictions], ids: Sequence[Any]) -> dict[str, np.ndarray]:
+        """Return the fields of all learners' predictions: means, samples side by side, the first one's embeddings."""
+        each = [self._changed(prediction, ids) for prediction in predictions]
+        fields = {}
+        if len(each) > 1:
+            outputs = [one["confidences"] if "confidences" in one else one["values"] for one in each]
+            fields["query_by_committee"] = np.stack(outputs, axis=1)
+        for name, values in each[0].items():
+            if name in ("confidences", "logits"):
+                fields[name] = np.mean([one[name] for one in each], axis=0)
+            elif name in ("mc_dropout", "query_by_committee"):
+                fields[name] = np.concatenate([one[name] for one in each], axis=1)
+            elif name == "embeddings":
+                fields[name] = values
+        return fields
+
+    def _changed(self, prediction: Predictions, ids: Sequence[Any]) -> dict[str, np.ndarray]:
+        """Return the arrays of a prediction by their names in records, and those of a regression as values (N, O)."""
+        table = prediction.to_records(ids)
+        fields = {name: records.column(table, name) for name in _PREDICTED if name in table.column_names}
+        if self._change is not None:
+            changed = fields.keys() & {"confidences", "mc_dropout", "query_by_committee"}
+            fields |= {name: self._change(fields[name]) for name in changed}
+        if (values := getattr(prediction, "values", None)) is not None:
+            fields["values"] = np.asarray(values, dtype=np.float32).reshape(len(ids), -1)
+        return fields

@@ -1,0 +1,219 @@
+"""From a model and a data set to the records to label next, read and predicted part by part."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from alhelpers import mining, records
+from alhelpers.data.arrays import parts_of
+from alhelpers.loop._fields import Fields, named_plan
+from alhelpers.mining._selection import check_whole
+from alhelpers.protocols import Dataset, Learner
+from alhelpers.uncertainty._torch import derived_seed
+
+Progress = Callable[[int, int], None]
+
+# Rows that are read and predicted at once: fewer if the inputs of so many take more bytes.
+_ROWS, _BYTES = 1024, 2**27
+
+# Bytes of records that stay in memory before they are written to a temporary file.
+_IN_MEMORY = 2**26
+
+
+def pick(
+    learner: Learner,
+    dataset: Dataset,
+    size: int,
+    *,
+    strategy: str | Callable[..., Any] | Mapping[str, Any] | Sequence[Mapping[str, Any]] = "entropy",
+    reference: Dataset | None = None,
+    passes: int = 20,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **options: Any,
+) -> mining.Selection:
+    """Pick the records of a data set that are most worth labelling next.
+
+    The learner predicts the pool part by part, and only what the strategy needs; the predictions are mined as
+    :func:`alhelpers.mining.mine` does. So a folder of images may be larger than the memory.
+
+    Parameters
+    ----------
+    learner : Learner
+        A fitted or ready-made model, such as :class:`alhelpers.learners.TorchClassifier`, or a
+        :class:`alhelpers.uncertainty.Committee` of them.
+    dataset : Dataset
+        The pool. Of one that has labels for some rows, such as :func:`alhelpers.data.folder`, only rows without a label
+        are picked. What it cannot read, and what is there twice, is left out.
+    size : int
+        How many to pick; all that can be read, if these are fewer.
+    strategy : str, callable, or mapping or list of mapping
+        A strategy of :func:`alhelpers.mining.mine`, a score of one's own, or a plan of
+        :func:`alhelpers.mining.combine`.
+    reference : Dataset, optional
+        The labelled rows, for strategies that compare with them. The default is ``dataset.labelled``, if there is one.
+    passes : int
+        MC-dropout passes, where the strategy needs them.
+    seed : int
+        Of the passes and the strategy.
+    progress : callable, optional
+        Called with the number of rows read and the total, and then as :func:`alhelpers.mining.mine` calls it.
+    **options
+        The strategy's own options.
+
+    Returns
+    -------
+    Selection
+        ``ids`` and ``scores``, best first. ``meta["problems"]`` lists what was left out: ``id``, ``kind`` and
+        ``reason``.
+
+    Raises
+    ------
+    PoolExhausted
+        If there is no row without a label, or none can be read.
+    MiningError, ValueError
+        If the strategy or an option is not valid, the learner does not predict what it needs, there is no reference
+        although it needs one, or a prediction is not finite: the message names the record.
+
+    Examples
+    --------
+    >>> photos = data.folder("photos/", size=64)  # doctest: +SKIP
+    >>> chosen = pick(learner, photos, 50, strategy="margin")  # doctest: +SKIP
+    """
+    check_whole("size", size, 1)
+    check_whole("seed", seed, 0)
+    is_plan = not (isinstance(strategy, str) or callable(strategy))
+    if is_plan and options:
+        raise mining.UnknownOption(
+            f"option {min(options)!r} is for a single strategy: write it into the plan"
+        )
+    fields = Fields(named_plan(strategy, options), [learner], passes)
+    pool = getattr(dataset, "unlabelled", dataset)
+    if not len(pool):
+        raise mining.PoolExhausted(_nothing_in(dataset))
+    labelled = None
+    if fields.compares:
+        labelled = reference if reference is not None else getattr(dataset, "labelled", None)
+        labelled = labelled if labelled is not None and len(labelled) else None
+    if fields.requires and labelled is None:
+        raise mining.MissingField(
+            f"strategy {fields.requires!r} compares with labelled records, and there are none: label a few, or pass"
+            " them as reference=..."
+        )
+    total = len(pool) + (0 if labelled is None else len(labelled))
+    problems: list[dict[str, str]] = []
+    with tempfile.TemporaryDirectory(prefix="alhelpers-pick-") as folder:
+        done = _Counter(progress, total)
+        known = None
+        if labelled is not None:
+            known = _Found(Path(folder) / "reference")
+            for chunk in _chunks(labelled, problems, done):
+                known.add(
+                    _with_labels(
+                        fields.records(chunk, chunk.ids, [seed], samples=False), chunk, fields.extras
+                    )
+                )
+        found = _Found(Path(folder) / "pool")
+        for number, chunk in enumerate(_chunks(pool, problems, done)):
+            found.add(fields.records(chunk, chunk.ids, [derived_seed(seed, number) if number else seed]))
+        if not found.count:
+            first = problems[0]
+            raise mining.PoolExhausted(
+                f"none of {len(pool)} records can be read, the first is {first['id']!r} ({first['kind']}:"
+                f" {first['reason']}): replace them, or add others"
+            )
+        common = {"reference": None if known is None or not known.count else known.source, "seed": int(seed)}
+        count = min(int(size), found.count)
+        if is_plan:
+            selection = mining.combine(found.source, strategy, count, progress=progress, **common)
+        else:
+            selection = mining.mine(found.source, strategy, count, progress=progress, **common, **options)
+    return mining.Selection(selection.ids, selection.scores, {**selection.meta, "problems": problems})
+
+
+class _Counter:
+    """Reports how many rows are read of all."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def add(self, rows: int) -> None:
+        self._done += rows
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+class _Found:
+    """Records that are found part by part: in memory while they are few, then in files of a temporary folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._tables, self.count = folder, list[pa.Table](), 0
+        self._files = 0
+
+    def add(self, table: pa.Table) -> None:
+        self._tables.append(table)
+        self.count += len(table)
+        if sum(each.nbytes for each in self._tables) > _IN_MEMORY:
+            self._write()
+
+    @property
+    def source(self) -> records.Records:
+        """The records as mining takes them."""
+        if not self._files:
+            return pa.concat_tables(self._tables)
+        if self._tables:
+            self._write()
+        return str(self._folder / "*.parquet")
+
+    def _write(self) -> None:
+        records.write(self._folder / f"{self._files:06d}.parquet", pa.concat_tables(self._tables))
+        self._files += 1
+        self._tables = []
+
+
+def _chunks(dataset: Dataset, problems: list[dict[str, str]], done: _Counter) -> Iterator[Dataset]:
+    """Yield a data set in parts without what cannot be used, which goes to the problems."""
+    rows = _rows_at_once(dataset)
+    if hasattr(dataset, "chunks"):
+        for chunk, found in dataset.chunks(rows):
+            problems += [dict(zip(("id", "kind", "reason"), problem, strict=True)) for problem in found]
+            if len(chunk):
+                yield chunk
+            done.add(len(chunk) + len(found))
+        return
+    for start in range(0, len(dataset), rows):
+        chunk = dataset.take(np.arange(start, min(start + rows, len(dataset))))
+        yield chunk
+        done.add(len(chunk))
+
+
+def _rows_at_once(dataset: Dataset) -> int:
+    """Return how many rows to read at once, by the size of the first that can be read."""
+    for row in range(min(len(dataset), 10)):
+        try:
+            inputs = dataset.take(np.array([row])).inputs(np.arange(1))
+        except ValueError:  # listed as a problem when its turn comes
+            continue
+        size = sum(getattr(values, "nbytes", 0) for values in parts_of(inputs))
+        return max(1, min(_ROWS, _BYTES // max(size, 1)))
+    return min(_ROWS, 32)
+
+
+def _with_labels(table: pa.Table, chunk: Dataset, extras: set[str]) -> pa.Table:
+    """Add the true classes, for a strategy that counts them."""
+    if "groundtruth" not in extras or chunk.class_names is None or chunk.task != "classification":
+        return table
+    labels = [str(chunk.class_names[label]) for label in chunk.labels(np.arange(len(chunk)))]
+    return table.append_column("groundtruth", pa.array(labels))
+
+
+def _nothing_in(dataset: Dataset) -> str:
+    if not len(dataset):
+        return "the pool is empty: pass a data set with at least one row"
+    return f"nothing is left to pick: all {len(dataset)} records have a label; add some without"
