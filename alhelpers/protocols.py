@@ -23,7 +23,8 @@ Progress = Callable[[int, int], None]
 class History(NamedTuple):
     """The course of a training: the steps at which it was measured, and the values there.
 
-    ``validation_loss`` and ``validation_accuracy`` are empty without validation data.
+    ``validation_loss`` and ``validation_accuracy`` are empty without validation data. The accuracy is the share of
+    right classes, or for several labels a record the share of labels that are right at 0.5; a regression has none.
     """
 
     steps: list[int]
@@ -54,7 +55,7 @@ class Dataset(Protocol):
         """Return a batch of inputs, as the learner takes them: an array (B, ...), or a dict or tuple of arrays."""
 
     def labels(self, rows: np.ndarray) -> Any:
-        """Return the labels of the rows: class indices (B,) for classification, values (B,) for regression."""
+        """Return the labels of the rows: class indices (B,), with several labels (B, C) of 0 and 1, or numbers (B,)."""
 
     def take(self, rows: np.ndarray) -> Dataset:
         """Return the data set of the given rows, in the given order."""

@@ -39,6 +39,12 @@ ROWS = {
     ),
     "entropy": Row("margin sees the first two classes only", "N C", "2", SETTLES),
     "weighted_entropy": Row("rare classes stay rare among the picks", "N C", "4", "of the kit"),
+    "label_uncertainty": Row(
+        "confidences of labels that do not exclude each other do not sum to 1",
+        "N C",
+        "2",
+        "[Esuli and Sebastiani 2009](https://doi.org/10.1007/978-3-642-00958-7_12)",
+    ),
     "query_by_committee": Row(
         "one model may be certain and wrong; others of its kind then disagree",
         "N K C, and K trainings",
@@ -50,6 +56,12 @@ ROWS = {
         "N T C, and T predictions",
         "7",
         "[Gal et al. 2017](https://arxiv.org/abs/1703.02910)",
+    ),
+    "spread": Row(
+        "numbers have no confidence; passes and members that predict different numbers show the doubt",
+        "N T O",
+        "7",
+        "[Gal and Ghahramani 2016](https://arxiv.org/abs/1506.02142)",
     ),
     "embedding_distance": Row(
         "uncertainty stays near the boundary that the model knows",

@@ -4,5 +4,6 @@ from alhelpers.learners.networks import build_network
 from alhelpers.learners.predictions import Predictions
 from alhelpers.learners.sklearn_learner import SklearnLearner
 from alhelpers.learners.torch_classifier import TorchClassifier
+from alhelpers.learners.torch_regressor import TorchRegressor
 
-__all__ = ["Predictions", "SklearnLearner", "TorchClassifier", "build_network"]
+__all__ = ["Predictions", "SklearnLearner", "TorchClassifier", "TorchRegressor", "build_network"]

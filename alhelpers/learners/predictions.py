@@ -22,17 +22,19 @@ class Predictions:
     Attributes
     ----------
     confidences : numpy.ndarray of shape (N, C)
-        Rows that sum to 1.
+        Rows that sum to 1; with ``task="multilabel"`` each label's own, from 0 to 1.
     logits : numpy.ndarray of shape (N, C)
     embeddings : numpy.ndarray of shape (N, D)
     samples : numpy.ndarray of shape (N, T, C), (N, K, C) or (N, K, T, C)
         Confidences of T passes, of K members, or of the passes of each member. For regression, values (N, T) or
-        (N, K).
+        (N, K), with O outputs (N, T, O) or (N, K, O), and (N, K, T, O) of the passes of each member.
     sampled_by : {"mc_dropout", "query_by_committee"}
         What the samples with three dimensions come from, named as their field in records is.
     values : numpy.ndarray of shape (N,) or (N, O)
         Predicted numbers of a regression.
     class_names : tuple of str
+    task : {"classification", "multilabel", "regression"}
+        What the outputs are.
     """
 
     confidences: np.ndarray | None = None
@@ -42,6 +44,7 @@ class Predictions:
     sampled_by: Literal["mc_dropout", "query_by_committee"] = "mc_dropout"
     values: np.ndarray | None = None
     class_names: tuple[str, ...] | None = None
+    task: Literal["classification", "multilabel", "regression"] = "classification"
 
     def __len__(self) -> int:
         outputs = (self.confidences, self.values, self.logits, self.samples, self.embeddings)
@@ -73,11 +76,14 @@ class Predictions:
         Returns
         -------
         pyarrow.Table
-            As :func:`alhelpers.records.from_arrays` returns it; the values of a regression are in ``metadata``.
+            As :func:`alhelpers.records.from_arrays` returns it; the values of a regression are in ``metadata``. Records
+            with several labels have no ``class_name`` and no ``confidence``.
         """
         names = None if self.class_names is None else list(self.class_names)
         values = None if self.values is None else [{"value": value} for value in self.values.tolist()]
-        return records.from_arrays(ids, class_names=names, metadata=values, **self.fields())
+        table = records.from_arrays(ids, class_names=names, metadata=values, **self.fields())
+        single = ["class_name", "confidence"] if self.task == "multilabel" else []
+        return table.drop_columns([name for name in single if name in table.column_names])
 
 
 def checked_names(fitted: tuple[str, ...] | None, dataset: Dataset) -> tuple[str, ...] | None:

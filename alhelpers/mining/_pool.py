@@ -15,6 +15,9 @@ from alhelpers import scores
 from alhelpers.mining._engine import Engine, Task, in_process
 from alhelpers.mining._selection import PoolExhausted
 
+# The fields of several predictions of each record, in the order in which they are used if either will do.
+SAMPLES = ("mc_dropout", "query_by_committee")
+
 Progress = Callable[[int, int], None]
 
 # The largest number of an embedding: thousands of its squares are in the range of float32.
@@ -60,6 +63,10 @@ class Part:
         if self.has("confidences"):
             return self.numbers("confidences")
         return scores.confidences_from_logits(self.numbers("logits"))
+
+    def samples(self) -> np.ndarray:
+        """Return the predictions of the passes or else of the members, (N, S, C)."""
+        return self.numbers(next(name for name in SAMPLES if self.has(name)))
 
     def embeddings(self, layer: str | None, metric: str = "euclidean") -> np.ndarray:
         """Return a layer's embeddings, (N, D); of unit length for the cosine."""

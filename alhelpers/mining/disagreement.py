@@ -1,4 +1,4 @@
-"""Disagreement of several predictions: query by committee, MC dropout."""
+"""Disagreement of several predictions: query by committee, MC dropout, spread."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from alhelpers import scores
+from alhelpers.mining._pool import SAMPLES
 from alhelpers.mining._strategy import Part, Strategy
 
 _DROPOUT: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -53,6 +54,20 @@ def mc_dropout(part: Part, context: None, *, score: str = "margin") -> np.ndarra
     return _DROPOUT[score](part.numbers("mc_dropout"))
 
 
+def spread(part: Part, context: None, *, reduction: str = "mean") -> np.ndarray:
+    """Select the records whose predicted numbers vary most over passes or members: the score of a regression.
+
+    Needs ``mc_dropout`` (N, T, O) or ``query_by_committee`` (N, K, O): the O numbers that each pass or member
+    predicts. The score is their variance, in squared units; ``reduction`` takes the ``"mean"`` or the ``"sum"``
+    over the O numbers. Use it for regression. It fails where the noise is in the data and not in the model,
+    which the passes agree on, and if the numbers have different units: divide each by its scale first.
+
+    Source: Gal and Ghahramani, "Dropout as a Bayesian approximation", ICML 2016; Burbidge, Rowland and King, "Active
+    learning for regression based on query by committee", IDEAL 2007.
+    """
+    return scores.regression_variance(part.samples(), reduction)
+
+
 STRATEGIES = (
     Strategy(
         query_by_committee,
@@ -60,4 +75,5 @@ STRATEGIES = (
         choices={"score": ("vote_entropy", "consensus_kl"), "reduction": ("mean", "max")},
     ),
     Strategy(mc_dropout, lambda options: (("mc_dropout",),), choices={"score": tuple(_DROPOUT)}),
+    Strategy(spread, lambda options: (SAMPLES,), choices={"reduction": ("mean", "sum")}),
 )

@@ -1,4 +1,4 @@
-"""Uncertainty of one prediction: confidence, margin, entropy, weighted entropy."""
+"""Uncertainty of one prediction: confidence, margin, entropy, weighted entropy, label uncertainty."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from alhelpers import records as rec
 from alhelpers import scores
-from alhelpers.mining._pool import Pool, Readable
+from alhelpers.mining._pool import SAMPLES, Pool, Readable
 from alhelpers.mining._selection import MissingField, UnknownOption
 from alhelpers.mining._strategy import (
     Needs,
@@ -67,6 +67,23 @@ def entropy(part: Part, context: None, *, over: str = "max", top_k: int | None =
     Source: Settles, "Active learning literature survey", 2009, section 3.1.
     """
     return _score_records_or_boxes(part, lambda fields: scores.entropy(fields.confidences()), over, top_k)
+
+
+def label_uncertainty(part: Part, context: None, *, score: str = "entropy", over: str = "mean") -> np.ndarray:
+    """Select the records whose labels are uncertain, each by itself: for several labels of one record.
+
+    Needs ``confidences`` (N, C), of which each is the sigmoid of one label; they need not sum to 1. ``score``:
+    the binary ``"entropy"`` of each label, its ``"margin"`` 1 - abs(2 p - 1), or ``"confidence"``, 1 - the
+    confidence of what is predicted, half the margin; or ``"bald"``, the disagreement about each label, which
+    needs ``mc_dropout`` or ``query_by_committee`` (N, S, C) in place of ``confidences``. ``over`` takes the
+    ``"mean"`` or the ``"max"`` over the labels. Use it where labels do not exclude each other. It fails with
+    many rare labels: their mean hides the one that is in doubt, then take the max.
+
+    Source: Esuli and Sebastiani, "Active learning strategies for multi-label text classification", ECIR 2009.
+    """
+    if score == "bald":
+        return scores.label_bald(part.samples(), over)
+    return scores.label_uncertainty(part.numbers("confidences"), score, over)
 
 
 # ------------------------------------------------------------------------------
@@ -258,5 +275,10 @@ STRATEGIES = (
         reference_needs=lambda options: (),
         extras=("class_names",),
         reference_extras=("class_names", "groundtruth", "confidences", "logits"),
+    ),
+    Strategy(
+        label_uncertainty,
+        lambda options: (SAMPLES if options["score"] == "bald" else ("confidences",),),
+        choices={"score": ("entropy", "margin", "confidence", "bald"), "over": ("mean", "max")},
     ),
 )

@@ -3,12 +3,14 @@
 Every score takes an array and returns one float32 number per record, and for every score higher means mine it
 first. ``confidences`` are (N, C) with rows that sum to 1, ``samples`` are (N, S, C): S passes of MC
 dropout or S members of a committee. Entropies are divided by log C, so that 0 is certain and 1 is maximal
-for any number of classes. Logits must be converted into confidences by :func:`confidences_from_logits` first: they
+for any number of classes. Labels that do not exclude each other have scores of their own, :func:`label_uncertainty`
+and :func:`label_bald`. Logits must be converted into confidences by :func:`confidences_from_logits` first: they
 are never guessed from their values, and confidences that are given as logits are warned of.
 """
 
 from alhelpers.scores._blocks import ScoreError
 from alhelpers.scores.confidences import entropy, least_confidence, margin, rarity, weighted_entropy
+from alhelpers.scores.labels import label_bald, label_uncertainty
 from alhelpers.scores.logits import calibrate, confidences_from_logits
 from alhelpers.scores.pixels import RegionScores, over_pixels, over_regions, pixel_map
 from alhelpers.scores.regression import regression_variance
@@ -34,6 +36,8 @@ __all__ = [
     "consensus_kl",
     "energy",
     "entropy",
+    "label_bald",
+    "label_uncertainty",
     "least_confidence",
     "margin",
     "mean_margin",

@@ -195,7 +195,11 @@ def _problem(values: np.ndarray) -> str:
         return (
             f"holds the negative number {values.min():.6g}; logits go through confidences_from_logits first"
         )
-    return f"sums to {values.sum():.6g}, not 1; logits go through confidences_from_logits first"
+    if values.max() <= 1:  # as sigmoids are
+        labels = "score labels that do not exclude each other by label_uncertainty; "
+    else:
+        labels = ""
+    return f"sums to {values.sum():.6g}, not 1; {labels}logits go through confidences_from_logits first"
 
 
 def _check_sums(block: Block, name: str, first_row: int) -> None:

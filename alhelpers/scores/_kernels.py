@@ -196,6 +196,29 @@ def _counts(votes: np.ndarray, classes: int) -> np.ndarray:
     return counts
 
 
+# ------------------------------------------------------------------------------
+# several labels a record, each by itself
+# ------------------------------------------------------------------------------
+
+
+def binary_entropy(values: np.ndarray) -> np.ndarray:
+    """Return the entropy of each confidence p and 1 - p, divided by log 2."""
+    rarer = np.minimum(values, 1 - values)  # never 1, whose complement has no logarithm
+    total = rarer * np.log(rarer + _TINY)
+    total += (1 - rarer) * np.log1p(-rarer)
+    return np.multiply(total, np.float32(-1 / np.log(2)), out=total)
+
+
+def mean_of_labels(block: Block) -> np.ndarray:
+    return np.add.reduce(block.values, axis=block.classes) * np.float32(1 / _classes(block))
+
+
+def bald_of_labels(block: Block) -> Block:
+    """Return for each label the entropy of the mean less the mean entropy, divided by log 2."""
+    whole, each = mean(block), mean(Block(binary_entropy(block.values), block.classes))
+    return Block(np.clip(binary_entropy(np.minimum(whole.values, 1)) - each.values, 0, 1), whole.classes)
+
+
 def activation(block: Block) -> np.ndarray:
     # squares of float32 numbers never leave the range of float64
     squares = np.square(block.values, dtype=np.float64)

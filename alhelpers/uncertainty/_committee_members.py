@@ -144,6 +144,8 @@ def combined(predictions: Sequence[Predictions], passes: int | None) -> Predicti
     name = "values" if first.confidences is None else "confidences"
     outputs = np.stack([getattr(each, name) for each in predictions], axis=1)
     samples = np.stack([each.samples for each in predictions], axis=1) if passes else outputs
+    if passes and samples.ndim == 3:  # of one number a record
+        samples = samples[..., None]
     mean = outputs.mean(axis=1, dtype=np.float64).astype(np.float32)
     changed = {name: mean, "samples": samples, "logits": None, "sampled_by": "query_by_committee"}
     return dataclasses.replace(first, **changed)

@@ -14,7 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from alhelpers.data.arrays import parts_of
-from alhelpers.training import are_confidences, device_of
+from alhelpers.training import device_of
+from alhelpers.training._outputs import are_confidences, part_of
 
 
 @contextmanager
@@ -141,8 +142,8 @@ def checked_logits(output: object, rows: int) -> torch.Tensor:
     if not isinstance(output, torch.Tensor):
         raise ValueError(
             f"the model must return logits of shape (N, C), it returned a {type(output).__name__}: take them out of it "
-            'with logits=lambda output: output["logits"], an option of mc_dropout and of TorchClassifier, of which a '
-            "Committee can be made"
+            f"with logits=lambda output: {part_of(output, rows)}, an option of mc_dropout and of TorchClassifier, of "
+            "which a Committee can be made"
         )
     check_real(output)
     if output.ndim != 2 or output.shape[0] != rows or output.shape[1] < 2:

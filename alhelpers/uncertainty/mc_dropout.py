@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from alhelpers.data.arrays import each
-from alhelpers.training import are_confidences
+from alhelpers.training._outputs import are_confidences
 from alhelpers.uncertainty._draws import Call, Dropout, DropoutError, modes_removed
 from alhelpers.uncertainty._folded import folded
 from alhelpers.uncertainty._inputs import batches, call_model, copied, rows_in

@@ -332,7 +332,7 @@ def test_a_large_data_set_is_read_part_by_part(case, monkeypatch):
     lazy = Counting(whole.inputs(None), whole.labels(), whole.class_names, task=whole.task, ids=whole.ids)
     learner, _ = fitted(case)
     expected = outputs(learner.predict(whole, embeddings=True))
-    for name in ("torch_classifier._CHUNK", "sklearn_learner._ROWS"):
+    for name in ("torch_learner._CHUNK", "sklearn_learner._ROWS"):
         monkeypatch.setattr(f"alhelpers.learners.{name}", 10)
     np.testing.assert_allclose(outputs(learner.predict(lazy, embeddings=True)), expected, atol=1e-5)
     assert lazy.most <= 10

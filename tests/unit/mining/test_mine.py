@@ -10,7 +10,7 @@ from alhelpers.records import RecordError
 
 def test_all_strategies_of_the_design_are_there():
     names = "confidence margin entropy weighted_entropy query_by_committee mc_dropout embedding_distance"
-    names += " novelty outlier activation nearest_neighbors coreset badge typicality random"
+    names += " novelty outlier activation nearest_neighbors coreset badge typicality random label_uncertainty spread"
     assert set(strategies()) == set(names.split())
 
 

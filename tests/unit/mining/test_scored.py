@@ -357,3 +357,62 @@ def test_local_outliers_need_neighbours(pool, reference):
         warnings.simplefilter("error")
         mine(pool.slice(0, 22), "outlier", 1)
         mine(pool.slice(0, 21), "outlier", 1, n_neighbors=20)
+
+
+# ------------------------------------------------------------------------------
+# several labels, numbers
+# ------------------------------------------------------------------------------
+
+
+def sigmoids(count=60, labels=5):
+    """Records of several labels: confidences that do not sum to 1, and those of passes."""
+    rng = np.random.default_rng(4)
+    passes = rng.beta(0.5, 0.5, size=(count, 6, labels)).astype(np.float32)
+    ids = [f"r{k:03d}" for k in rng.permutation(count)]
+    return records.from_arrays(ids, confidences=passes.mean(axis=1), mc_dropout=passes)
+
+
+@pytest.mark.parametrize("over", ["mean", "max"])
+@pytest.mark.parametrize("score", ["entropy", "margin", "confidence"])
+def test_label_uncertainty(score, over):
+    table = sigmoids()
+    expected = scores.label_uncertainty(column(table, "confidences"), score, over)
+    check(table, "label_uncertainty", expected, score=score, over=over)
+
+
+def test_label_uncertainty_over_passes_or_members():
+    table = sigmoids().drop_columns(["confidences"])
+    expected = scores.label_bald(column(table, "mc_dropout"), "max")
+    check(table, "label_uncertainty", expected, score="bald", over="max")
+    members = table.rename_columns({"mc_dropout": "query_by_committee"})
+    check(members, "label_uncertainty", expected, score="bald", over="max")
+    with pytest.raises(MissingField, match="'label_uncertainty' needs confidences in the records"):
+        mine(table, "label_uncertainty", 3)
+
+
+@pytest.mark.parametrize("name", ["margin", "entropy", "weighted_entropy"])
+def test_scores_of_one_class_refuse_several_labels_and_name_the_way_out(name):
+    with pytest.raises(RecordError, match="sums to .*, not 1; score labels .* by label_uncertainty"):
+        mine(sigmoids(), name, 3)
+
+
+def test_labels_beyond_0_to_1_are_named():
+    rows = sigmoids().to_pylist()
+    rows[7]["confidences"][2] = 3.5
+    message = f"record '{rows[7]['id']}' cannot be scored by 'label_uncertainty': row 7 .* holds 3.5, which"
+    with pytest.raises(RecordError, match=message):
+        mine(rows, "label_uncertainty", 3)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("field", ["mc_dropout", "query_by_committee"])
+def test_spread(field, reduction):
+    numbers = np.random.default_rng(2).normal(100, 20, size=(60, 8, 3)).astype(np.float32)
+    table = records.from_arrays([f"r{k:02d}" for k in range(60)], **{field: numbers})
+    by_output = numbers.astype(np.float64).var(axis=1)
+    check(table, "spread", getattr(by_output, reduction)(axis=1), reduction=reduction)
+    if field == "mc_dropout":  # the passes come first where there are members too
+        both = records.from_arrays(
+            table["id"].to_pylist(), mc_dropout=numbers, query_by_committee=-(numbers**2)
+        )
+        same(mine(both, "spread", 60), mine(table, "spread", 60))

@@ -1,11 +1,10 @@
-"""Train a torch classifier: one recipe for single models, committees, and the model adapter."""
+"""Train a torch module: one recipe for single models, committees, and the model adapter."""
 
 from __future__ import annotations
 
 import copy
 import math
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,13 +13,29 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from alhelpers.data.arrays import class_indices, each, parts_of
+from alhelpers.data.arrays import each, parts_of
+from alhelpers.data.labels import finite_numbers, indicators, indices_of
 from alhelpers.protocols import Dataset, History, Progress
+from alhelpers.training._outputs import (
+    TorchTask,
+    check_columns,
+    checked_outputs,
+    warn_of_probabilities,
+)
 
 __all__ = ["augment", "train"]
 
 #: What changes a batch while training, from its inputs and a generator of random numbers.
 Augmentation = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+
+#: Takes the outputs and the targets of a batch, and returns what is minimised, one number.
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+_LOSSES: Mapping[str, Loss] = {
+    "classification": functional.cross_entropy,
+    "multilabel": functional.binary_cross_entropy_with_logits,
+    "regression": functional.mse_loss,
+}
 
 # Data sets of at most this many bytes are read once, larger ones batch by batch.
 _IN_MEMORY = 2**30
@@ -60,6 +75,8 @@ def train(
     inputs: Any,
     labels: Any = None,
     *,
+    task: TorchTask = "classification",
+    loss: Loss | None = None,
     steps: int = 150,
     batch_size: int = 64,
     learning_rate: float = 6e-3,
@@ -77,12 +94,19 @@ def train(
     Parameters
     ----------
     network : torch.nn.Module
-        Takes a batch of inputs, a dict or tuple as one argument, and returns logits (B, C); left in evaluation mode.
+        Takes a batch of inputs, a dict or tuple as one argument, and returns logits (B, C), or for a regression values
+        (B,) or (B, O); left in evaluation mode.
     inputs : tensor or array of shape (N, ...), a dict or tuple of them, or a Dataset
         Floating arrays take the network's precision. A :class:`~alhelpers.protocols.Dataset` of more than 1 GB is read
         batch by batch.
     labels : (N,) integers, optional
-        Class indices from 0 on. None: those of the data set.
+        Class indices from 0 on; for several labels a record (N, C) of 0 and 1, for a regression (N,) or (N, O) numbers.
+        None: those of the data set, which may also be its class names.
+    task : {"classification", "multilabel", "regression"}
+        What is learned: one class a record, each class by itself, or numbers.
+    loss : callable, optional
+        Takes the outputs and targets of a batch, and returns a number. The default is the cross entropy, the binary
+        cross entropy of each class, or the mean squared error.
     steps, batch_size, learning_rate : int, int, float
         The recipe; ``learning_rate`` is the highest of the cycle.
     augmentation : bool or callable
@@ -107,7 +131,7 @@ def train(
     Raises
     ------
     ValueError
-        If there is nothing to learn from, the counts differ, the labels are not class indices of the network, an input
+        If there is nothing to learn from, the counts differ, the labels do not fit the network's outputs, an input
         or the loss is not finite, a number of steps is not positive, or there is a patience and no validation.
 
     Warns
@@ -121,11 +145,17 @@ def train(
     2019, for the one-cycle schedule.
     """
     device = device_of(network)
-    rows, targets = _data_of(network, (inputs, labels), device)
+    rows, targets = _data_of(network, (inputs, labels), device, task)
     if validation is not None:
         pair = validation if isinstance(validation, tuple | list) else (validation, None)
-        validation = _data_of(network, pair, device)
-    highest = max(int(data[1].max()) for data in ((rows, targets), validation) if data is not None)
+        validation = _data_of(network, pair, device, task)
+        if task != "classification" and validation[1].shape[1] != targets.shape[1]:
+            raise ValueError(
+                f"the labels have {targets.shape[1]} columns, and those of the validation data"
+                f" {validation[1].shape[1]}: both need the same"
+            )
+    classes = _classes(inputs, [data[1] for data in ((rows, targets), validation) if data is not None], task)
+    measure = loss or _LOSSES[task]
     _check_recipe(steps, batch_size, patience, validated=validation is not None)
     change = augment if augmentation is True else augmentation
     optimizer, schedule = optimization(network.parameters(), steps, learning_rate)
@@ -140,21 +170,21 @@ def train(
         running = []
         for step, chosen in enumerate(_batches(len(targets), batch_size, steps, generator), start=1):
             batch = change(rows[chosen], generator) if change else rows[chosen]
-            logits = network(batch)
+            outputs = network(batch)
             if step == 1:
-                _check_classes(checked_logits(logits, len(chosen)), highest)
-                warn_of_probabilities(logits)
-            loss = functional.cross_entropy(logits, targets[chosen])
-            running.append(loss.item())
+                check_columns(checked_outputs(outputs, len(chosen), task), *classes, task)
+                warn_of_probabilities(outputs, task)
+            value = _measured(measure, outputs, targets[chosen])
+            running.append(value.item())
             if best_weights is None and not math.isfinite(running[-1]):
                 raise ValueError(f"the loss is {running[-1]} at step {step}: {_reason(rows, chosen)}")
             optimizer.zero_grad()
-            loss.backward()
+            value.backward()
             optimizer.step()
             schedule.step()
             if step not in evaluated:
                 continue
-            _evaluate(history, network, step, running, validation)
+            _evaluate(history, network, step, running, validation, measure, task)
             running = []
             if progress is not None:
                 progress(step, steps)
@@ -171,9 +201,13 @@ def train(
     return history
 
 
-def _data_of(network: nn.Module, pair: Any, device: torch.device) -> tuple[_Batches, torch.Tensor]:
+def _data_of(
+    network: nn.Module, pair: Any, device: torch.device, task: TorchTask
+) -> tuple[_Batches, torch.Tensor]:
     """Return the inputs and the targets of inputs and labels, or of a data set and None."""
-    return _Batches(pair[0], device, floating_type(network)), _checked_targets(*pair, device)
+    dtype = floating_type(network)
+    batches, targets = _Batches(pair[0], device, dtype), _checked_targets(*pair, device, task)
+    return batches, targets if task == "classification" else targets.to(dtype)
 
 
 def _check_weights(network: nn.Module, steps: int) -> None:
@@ -223,7 +257,7 @@ def as_tensors(values: Any, device: torch.device | str = "cpu", dtype: torch.dty
 
     def convert(array: Any) -> torch.Tensor:
         if isinstance(array, torch.Tensor):
-            return array.to(device)
+            return array.to(device, dtype if array.is_floating_point() else None)
         if hasattr(array, "toarray"):
             raise ValueError(
                 f"inputs are a sparse {type(array).__name__}: torch modules take dense ones, pass inputs.toarray()"
@@ -232,7 +266,8 @@ def as_tensors(values: Any, device: torch.device | str = "cpu", dtype: torch.dty
         array = np.require(array, requirements=["C", "W"])
         if array.dtype.kind not in "biufc":
             raise ValueError(
-                f"inputs are {array.dtype}: torch modules take numbers, encode texts and objects first"
+                f"inputs are {array.dtype}: torch modules take numbers, encode texts and objects first, such as with"
+                " TorchClassifier(..., preprocess=...)"
             )
         # whatever torch's default device is
         tensor = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
@@ -286,21 +321,36 @@ def optimization(
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2))
 
 
-def _checked_targets(inputs: Any, labels: Any, device: torch.device) -> torch.Tensor:
-    """Return the labels of inputs or of a data set as class indices on a device."""
-    ids = None
+def _checked_targets(inputs: Any, labels: Any, device: torch.device, task: TorchTask) -> torch.Tensor:
+    """Return the labels of inputs or of a data set on a device: class indices (N,), or numbers (N, C) or (N, O)."""
+    ids = names = None
     if _is_dataset(inputs):
-        counts, ids = {len(inputs)}, inputs.ids
+        counts, ids, names = {len(inputs)}, inputs.ids, getattr(inputs, "class_names", None)
         labels = inputs.labels(np.arange(len(inputs))) if labels is None else labels
     else:
         counts = {len(part) for part in parts_of(inputs)}
     values = labels.cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
-    if len(counts) != 1 or counts == {0} or values.shape != (*counts,):
+    dimensions = {"classification": (1,), "multilabel": (2,), "regression": (1, 2)}[task]
+    if len(counts) != 1 or counts == {0} or values.shape[:1] != (*counts,) or values.ndim not in dimensions:
+        several = values.ndim == 2 and task == "classification"
+        hint = "; for several labels a row, pass task='multilabel'" if several else ""
         raise ValueError(
             f"{' and '.join(map(str, sorted(counts)))} inputs and labels of shape {values.shape}: one label a row is"
-            " needed, and at least one row"
+            f" needed, and at least one row{hint}"
         )
-    return torch.as_tensor(class_indices(values, ids=ids), dtype=torch.int64, device=device)
+    if task == "classification":
+        found = indices_of(values, names, ids)
+        return torch.as_tensor(found, dtype=torch.int64, device=device)
+    found = indicators(values, names, ids) if task == "multilabel" else finite_numbers(values, ids)
+    return torch.as_tensor(found.reshape(len(found), -1).astype(np.float64), device=device)
+
+
+def _classes(inputs: Any, targets: list[torch.Tensor], task: TorchTask) -> tuple[int, Any]:
+    """Return how many outputs the labels need at least, and the class names."""
+    names = getattr(inputs, "class_names", None) if _is_dataset(inputs) else None
+    if task == "classification":
+        return max(int(each.max()) for each in targets) + 1, names
+    return targets[0].shape[1], names if task == "multilabel" else None
 
 
 def _batches(count: int, batch_size: int, steps: int, generator: torch.Generator) -> list[torch.Tensor]:
@@ -309,48 +359,6 @@ def _batches(count: int, batch_size: int, steps: int, generator: torch.Generator
     epochs = -(-steps * size // count)
     order = torch.cat([torch.randperm(count, generator=generator) for _ in range(epochs)])
     return list(order[: steps * size].split(size))
-
-
-def checked_logits(output: Any, rows: int) -> torch.Tensor:
-    """Return what a network returned, or raise a ValueError unless it is logits of so many rows."""
-    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else None
-    if shape is None or len(shape) != 2 or shape[0] != rows:
-        raise ValueError(
-            f"the network must return logits of shape (N, C), here ({rows}, C); it returned"
-            f" {shape or f'a {type(output).__name__}'}. Where they are a part of its output, name it:"
-            " TorchClassifier(..., logits=lambda output: ...)"
-        )
-    return output
-
-
-def _check_classes(logits: torch.Tensor, highest: int) -> None:
-    """Raise before any weight changes if there are no logits of the labels' classes."""
-    count = logits.shape[1]
-    if highest >= count:
-        raise ValueError(
-            f"labels hold {highest}, but the network has {count} outputs: labels must be from 0 to {count - 1}, or"
-            " build the network with more classes"
-        )
-
-
-def are_confidences(outputs: torch.Tensor) -> bool:
-    """Return whether all outputs are non-negative and sum to 1 over the classes, as those of a softmax."""
-    return (
-        not outputs.is_complex()
-        and bool((outputs >= 0).all())
-        and bool(((outputs.float().sum(dim=1) - 1).abs() < 1e-3).all())
-    )
-
-
-def warn_of_probabilities(logits: torch.Tensor) -> None:
-    """Warn if logits look like probabilities: their softmax is taken, which a softmax at the end must not precede."""
-    if logits.shape[1] > 1 and are_confidences(logits.detach()):
-        warnings.warn(
-            "the network returns probabilities, and their softmax is taken as if they were logits, which makes them"
-            " nearly uniform: remove its softmax, or turn them into logits with TorchClassifier(...,"
-            " logits=lambda output: output.clamp_min(1e-12).log())",
-            stacklevel=3,
-        )
 
 
 def _check_finite(network: nn.Module, rows: _Batches) -> None:
@@ -392,12 +400,19 @@ def _reason(rows: _Batches, chosen: torch.Tensor) -> str:
     return "train with a lower learning_rate, or check the network's initial weights"
 
 
+def _measured(measure: Loss, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the loss; values (B,) of a regression are compared with targets (B, 1) as (B, 1), not with each other."""
+    return measure(outputs if targets.ndim == 1 else outputs.reshape(targets.shape), targets)
+
+
 def _evaluate(
     history: History,
     network: nn.Module,
     step: int,
     running: list[float],
     validation: tuple[_Batches, torch.Tensor] | None,
+    measure: Loss,
+    task: TorchTask,
 ) -> None:
     history.steps.append(step)
     history.loss.append(float(np.mean(running)))
@@ -406,7 +421,10 @@ def _evaluate(
     inputs, targets = validation
     network.eval()
     with torch.inference_mode():
-        logits = torch.cat([network(batch) for batch in inputs.parts()])
+        outputs = torch.cat([network(batch) for batch in inputs.parts()])
     network.train()
-    history.validation_loss.append(functional.cross_entropy(logits, targets).item())
-    history.validation_accuracy.append((logits.argmax(1) == targets).float().mean().item())
+    history.validation_loss.append(_measured(measure, outputs, targets).item())
+    if task == "classification":
+        history.validation_accuracy.append((outputs.argmax(1) == targets).float().mean().item())
+    elif task == "multilabel":
+        history.validation_accuracy.append(((outputs > 0) == (targets > 0.5)).float().mean().item())

@@ -1,0 +1,68 @@
+"""What the commands share: what they print, their progress bar, and the types of their options."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def print_lines(lines: list[str], code: int) -> int:
+    """Print lines; return the code, or that of a failure. It is not a failure if the reader, such as head, stops."""
+    try:
+        for line in lines:
+            print(line)
+        print(end="", flush=True)
+    except (OSError, KeyboardInterrupt) as error:
+        stop_output()
+        return code if isinstance(error, BrokenPipeError) else fail(f"stopped printing: {error!r}")
+    return code
+
+
+def stop_output() -> None:
+    """Discard what is still to be printed: Python flushes it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a function that draws a progress bar on a terminal, and None elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(desc=what, unit="", unit_scale=True) as bar:
+
+        def show(done: int, total: int) -> None:
+            if total != bar.total or done < bar.n:  # the next strategy of a plan starts
+                bar.reset(total)
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def local(text: str) -> Path:
+    """Parse the path of a local file."""
+    if "://" in text or Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"must be a local file, got {text!r}")
+    return Path(text)
+
+
+def count(text: str) -> int:
+    """Parse a number of at least 1."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def fail(error: object, code: int = 1) -> int:
+    """Print an error in one line; return the exit code."""
+    say(f"error: {error}")
+    return code
+
+
+def say(text: str) -> None:
+    """Print a line for people, beside the output."""
+    print(" ".join(text.split()), file=sys.stderr)

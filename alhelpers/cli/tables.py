@@ -1,0 +1,59 @@
+"""CSV files with a row a picture, as the commands read and write them."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from alhelpers.files import replacing
+
+#: The column that names the picture, or any other record.
+KEY = "path"
+
+
+def read_table(path: Path, *needed: str) -> list[dict[str, str]]:
+    """Read the rows of a CSV file with a column ``path``, each of whose values is there once.
+
+    A ValueError names the file, and the line or the column that is wrong.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            numbered = [(reader.line_num, row) for row in reader if row]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    missing = [name for name in (KEY, *needed) if name not in header]
+    if missing:
+        raise ValueError(
+            f"{path} has no column {missing[0]!r}: its first line must name it, and names"
+            f" {', '.join(header) or 'nothing'}"
+        )
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise ValueError(f"{path} has the column {twice!r} twice: rename or remove one")
+    seen: set[str] = set()
+    for line, row in numbered:
+        if len(row) != len(header):
+            raise ValueError(
+                f"{path}, line {line} has {len(row)} values, and the first line {len(header)} names"
+            )
+        key = row[header.index(KEY)]
+        if not key or key in seen:
+            wrong = f"has {key!r} a second time" if key else f"has no {KEY}"
+            raise ValueError(f"{path}, line {line} {wrong}: keep one row for each {KEY}")
+        seen.add(key)
+    return [dict(zip(header, row, strict=True)) for _, row in numbered]
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file, whole or not at all."""
+    with replacing(path) as part:
+        write_rows(part, header, rows)
+
+
+def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,0 +1,81 @@
+"""The labels of each task as numbers; an error names the first record whose label is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from alhelpers.data.arrays import class_indices
+
+
+def indices_of(
+    labels: Any, names: Sequence[str] | None, ids: Sequence[Any] | None = None, *, classes: int | None = None
+) -> np.ndarray:
+    """Return labels (N,) as class indices; texts are looked up among the class names.
+
+    A ValueError names the first label that is not a class.
+    """
+    values = np.asarray(labels)
+    if (
+        names is None
+        or values.dtype.kind not in "OUS"
+        or not all(isinstance(one, str) for one in values.flat)
+    ):
+        return class_indices(values, classes, ids=ids)
+    places = {name: place for place, name in enumerate(map(str, names))}
+    for row, label in enumerate(values.flat):
+        if label not in places:
+            raise ValueError(
+                f"the label of {place_of(row, ids)} is {str(label)!r}, which is none of the class names:"
+                f" {', '.join(places)}; correct it, or leave the record out"
+            )
+    return np.array([places[label] for label in values.flat], dtype=np.int64).reshape(values.shape)
+
+
+def indicators(
+    labels: Any, names: Sequence[str] | None = None, ids: Sequence[Any] | None = None
+) -> np.ndarray:
+    """Return the labels of several classes a record, (N, C) of 0 and 1, or raise a ValueError that names a record."""
+    values = np.asarray(labels)
+    if values.ndim != 2 or (names is not None and values.shape[1] != len(names)):
+        wanted = "C" if names is None else len(names)
+        raise ValueError(
+            f"labels have the shape {values.shape}: several labels a record are (N, {wanted}), one column a class with"
+            " 1 where the record has it, else 0"
+        )
+    try:
+        right = np.isin(numbers := values.astype(np.float64), (0, 1)).all(axis=1)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"labels are {values.dtype}, but several labels a record are 0 or 1: {error}"
+        ) from error
+    if not right.all():
+        row = int(np.argmin(right))
+        raise ValueError(
+            f"the labels of {place_of(row, ids)} are {values[row].tolist()}: each must be 0 or 1; leave out records"
+            " without labels"
+        )
+    return numbers.astype(np.int64)
+
+
+def finite_numbers(labels: Any, ids: Sequence[Any] | None = None) -> np.ndarray:
+    """Return what a regression learns, (N,) or (N, O), or raise a ValueError that names a record without a number."""
+    values = np.asarray(labels)
+    try:
+        numbers = values.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"labels are {values.dtype}, but a regressor learns numbers: {error}") from error
+    finite = np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise ValueError(
+            f"the label of {place_of(row, ids)} is {values[row]}: give it a number, or leave the record out"
+        )
+    return values if values.dtype.kind in "iuf" else numbers
+
+
+def place_of(row: int, ids: Sequence[Any] | None) -> str:
+    """Return what errors call a row."""
+    return f"row {row}" if ids is None else f"record {ids[row]}"
