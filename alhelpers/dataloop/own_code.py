@@ -109,8 +109,8 @@ def own_learner(
         return TorchClassifier(made, seed=shared["seed"], **hooks, **options.recipe)
     if not all(callable(getattr(first, method, None)) for method in ("fit", "predict", "save", "load")):
         raise ValueError(
-            f"{options.module} returned {type(first).__name__}: return a torch module, or a learner such as"
-            " SklearnLearner(estimator)"
+            f"{options.module} returned {type(first).__name__}: return a torch module, or a learner with fit, predict,"
+            " save and load"
         )
     if options.recipe:
         raise ValueError(
