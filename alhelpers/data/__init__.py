@@ -1,10 +1,12 @@
 """Data sets, and how to split them into subsets.
 
-The kit's small images as arrays, and as folders that the SDK uploads; :mod:`alhelpers.data.splitting` divides items
-into subsets.
+Your own images by :func:`folder`; the kit's small ones as arrays, and as folders that the SDK uploads;
+:mod:`alhelpers.data.splitting` divides items into subsets.
 """
 
 from alhelpers.data.arrays import ArrayDataset, ImageSet
+from alhelpers.data.folder import folder
+from alhelpers.data.image_files import FolderDataset, Problem
 from alhelpers.data.sets import (
     DIGIT_TEST_IMAGES,
     IDX_FILES,
@@ -20,9 +22,12 @@ __all__ = [
     "IDX_FILES",
     "NAMES",
     "ArrayDataset",
+    "FolderDataset",
     "ImageSet",
+    "Problem",
     "cache_folder",
     "data_folder",
+    "folder",
     "load",
     "photo_patches",
     "write_folder",

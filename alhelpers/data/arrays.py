@@ -129,8 +129,10 @@ class ImageSet(ArrayDataset):
         Grey levels or colours, 0 to 255.
     labels : array_like of shape (N,), optional
         Index into ``class_names``. None: the images can only be predicted on.
-    class_names : sequence
+    class_names : sequence, optional
         One name a class.
+    task : {"classification", "multilabel", ...}
+        What the labels are.
     ids : sequence of length N, optional
         One distinct id an image; the default is the name and the row.
 
@@ -145,15 +147,16 @@ class ImageSet(ArrayDataset):
         name: str,
         images: np.ndarray,
         labels: Any,
-        class_names: Sequence[Any],
+        class_names: Sequence[Any] | None,
         *,
+        task: Task = "classification",
         ids: Sequence[Any] | None = None,
     ) -> None:
         check_images(images)
         self.name = name
         ids = [f"{name}-{row:05d}" for row in range(len(images))] if ids is None else ids
-        super().__init__(images, labels, class_names, ids=ids)
-        if self._labels is not None:
+        super().__init__(images, labels, class_names, task=task, ids=ids)
+        if self._labels is not None and task == "classification":
             self._labels = self._labels.astype(np.int64)
 
     @property

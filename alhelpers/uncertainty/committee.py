@@ -132,7 +132,8 @@ class Committee:
         labels : torch.Tensor or numpy.ndarray of shape (N,), optional
             Class indices from 0; or texts or truth values, whose sorted values are the classes. Not for a data set.
         folds : {"leave_one_out", "bootstrap", "disjoint", "all"} or bool
-            What member k trains on. ``"leave_one_out"`` (True): all but the k-th of K stratified folds.
+            What member k trains on. ``"leave_one_out"`` (True): all but the k-th of K folds, stratified by class where
+            a record has one.
             ``"bootstrap"``: N records drawn with replacement. ``"disjoint"``: the k-th fold alone, a K-th of the
             labels, which loses to random. ``"all"`` (False): everything, from other starts.
         seed : int
@@ -181,7 +182,7 @@ class Committee:
                     "a committee of learners is fitted to a data set, such as alhelpers.data.ArrayDataset(inputs, "
                     "labels); the options of the training belong to its learner"
                 )
-            classes, names = _classes_of(inputs), None
+            classes, names = _classes_of(inputs, getattr(self.build, "task", inputs.task)), None
         elif labels is None:
             raise CommitteeError(
                 "labels must be passed, one a record: only a committee of learners, such as"
@@ -429,8 +430,16 @@ class Committee:
             raise CommitteeError(f"the committee has no trained member: call fit or load before {what}")
 
 
-def _classes_of(dataset: Dataset) -> np.ndarray:
-    """Return the class indices of a data set, all equal where its task has no single class."""
-    if dataset.task != "classification":
+def _classes_of(dataset: Dataset, task: str) -> np.ndarray:
+    """Return the class indices of a data set, all equal where the task has no single class a record."""
+    if not len(dataset):
+        raise CommitteeError("there is no labelled record to train on")
+    if task != "classification" or dataset.task != "classification":
         return np.zeros(len(dataset), dtype=np.int64)
-    return class_indices(dataset.labels(np.arange(len(dataset))), len(dataset))[0]
+    labels = np.asarray(dataset.labels(np.arange(len(dataset))))
+    if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
+        raise CommitteeError(
+            f"labels hold {labels[labels != np.floor(labels)][0]} ({labels.dtype}), which is no class index: for"
+            " numbers, give the data set task='regression'"
+        )
+    return class_indices(labels, len(dataset))[0]

@@ -81,7 +81,8 @@ def mc_dropout(
         needs dropout modules that see the records in the first dimension.
     outputs : {"logits", "confidences", "values"}
         What the model returns. ``"confidences"``: it ends in a softmax. ``"values"``: what is sampled has any shape
-        (batch, ...), such as in a regression, and stays as it is.
+        (batch, ...), such as in a regression, and stays as it is. Confidences of several labels a record are values,
+        too, with ``logits=torch.sigmoid``.
     logits : callable, optional
         Returns the tensor to sample from the model's output, such as ``lambda output: output["logits"]``.
     batch_size : int

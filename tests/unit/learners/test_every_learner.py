@@ -7,16 +7,19 @@ import copy
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import nn
 
-from alhelpers import data, protocols
+from alhelpers import data, protocols, records
 from alhelpers.data.arrays import parts_of
-from alhelpers.learners import SklearnLearner, TorchClassifier, build_network
+from alhelpers.learners import SklearnLearner, TorchClassifier, TorchRegressor, build_network
 from alhelpers.learners.deforming import elastic
 from alhelpers.uncertainty import Committee, CommitteeError
 
@@ -57,14 +60,51 @@ def planes(inputs_of):
     return make
 
 
-def table(seed=0):
+def table(seed=0, outputs=1):
     images = small_images(seed)
     features = images.inputs().mean(axis=(1, 3))
-    return data.ArrayDataset(features, features @ np.arange(9.0), task="regression", ids=images.ids)
+    labels = features @ np.linspace(-1, 1, 9 * outputs).reshape(9, outputs)
+    labels = labels[:, 0] if outputs == 1 else labels
+    return data.ArrayDataset(features, labels, task="regression", ids=images.ids)
+
+
+def several(seed=0):
+    """Images with any number of stripes, each of which is a label."""
+    draw = np.random.default_rng(seed)
+    pixels = draw.integers(0, 120, (ROWS, 3, 9, 12)) / 255
+    labels = draw.integers(0, 2, (ROWS, CLASSES))
+    for image, own in zip(pixels, labels, strict=True):
+        image[:, np.flatnonzero(np.repeat(own, 2))] += 0.5
+    ids = [f"s{row}" for row in range(ROWS)]
+    return data.ArrayDataset(pixels, labels, ["a", "b", "c d", "é"], task="multilabel", ids=ids)
+
+
+def texts(seed=0):
+    images, draw = small_images(seed), np.random.default_rng(seed)
+    seen = np.where(draw.random(ROWS) < 0.15, draw.integers(0, CLASSES, ROWS), images.labels())
+    words = np.array(["red rose", "blue sea", "green field", "grey stone"])[seen]
+    noise = np.array(["house", "car", "road"])[draw.integers(0, 3, ROWS)]
+    joined = np.array([f"{one} {other}" for one, other in zip(words, noise, strict=True)])
+    return data.ArrayDataset(joined, images.labels(), images.class_names, ids=images.ids)
+
+
+def counts_of_letters(batch):
+    return torch.tensor([[text.count(letter) for letter in "abcdefghijkl"] for text in batch]).double()
+
+
+def columns(seed=0):
+    dataset = texts(seed)
+    colours = pd.Categorical([text.split()[0] for text in dataset.inputs()])
+    frame = pd.DataFrame({"colour": colours, "length": [len(text) for text in dataset.inputs()]})
+    return data.ArrayDataset(frame, dataset.labels(), dataset.class_names, ids=dataset.ids)
 
 
 def colour_network(seed):
     return build_network((9, 12), CLASSES, channels=3, seed=seed)
+
+
+def numbers_network(outputs=1):
+    return nn.Sequential(nn.Linear(9, 32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, outputs))
 
 
 class TwoInputs(nn.Module):
@@ -135,6 +175,72 @@ LEARNERS = {
         planes(lambda inputs: tuple(_two(inputs).values())),
         embedding=16,
     ),
+    "preprocess": Case(
+        lambda: TorchClassifier(
+            lambda: nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, CLASSES)),
+            preprocess=counts_of_letters,
+            **RECIPE | {"steps": 40},
+        ),
+        texts,
+        embedding=32,
+    ),
+    "several labels": Case(
+        lambda: TorchClassifier(colour_network, task="multilabel", **RECIPE | {"steps": 40}), several
+    ),
+    "several labels, a dict": Case(
+        lambda: TorchClassifier(
+            TwoInputs,
+            task="multilabel",
+            preprocess=_two,
+            logits=lambda output: output["logits"],
+            embedding="hidden",
+            **RECIPE | {"steps": 40},
+        ),
+        several,
+        embedding=16,
+    ),
+    "numbers": Case(lambda: TorchRegressor(numbers_network, **RECIPE), table, embedding=32),
+    "vectors of numbers": Case(
+        lambda: TorchRegressor(lambda: numbers_network(2), **RECIPE),
+        lambda seed=0: table(seed, 2),
+        embedding=32,
+    ),
+    "committee of several labels": Case(
+        lambda: OneAfterAnother(
+            TorchClassifier(colour_network, task="multilabel", **RECIPE | {"steps": 40}), 2
+        ),
+        several,
+        members=2,
+    ),
+    "committee of numbers": Case(
+        lambda: OneAfterAnother(TorchRegressor(numbers_network, **RECIPE), 2), table, embedding=32, members=2
+    ),
+    "texts": Case(
+        lambda: SklearnLearner(make_pipeline(TfidfVectorizer(), RandomForestClassifier(5))),
+        texts,
+        stored=False,
+        passes=0,
+        embedding=11,
+    ),
+    "a data frame with categories": Case(
+        lambda: SklearnLearner(
+            make_pipeline(
+                make_column_transformer((OneHotEncoder(), ["colour"]), remainder="passthrough"),
+                RandomForestClassifier(3),
+            )
+        ),
+        columns,
+        stored=False,
+        passes=0,
+        embedding=5,
+    ),
+    "several labels of a forest": Case(
+        lambda: SklearnLearner(RandomForestClassifier(9)),
+        several,
+        stored=False,
+        passes=0,
+        embedding=9 * 12 * 3,
+    ),
     "committee": Case(lambda: OneAfterAnother(TorchClassifier(colour_network, **RECIPE), 2), members=2),
     "classifier": Case(
         lambda: SklearnLearner(RandomForestClassifier(5)), stored=False, passes=0, embedding=9 * 12 * 3
@@ -147,6 +253,13 @@ LEARNERS = {
     ),
     "regressor": Case(
         lambda: SklearnLearner(RandomForestRegressor(5)), table, stored=False, passes=0, embedding=9
+    ),
+    "regressor of vectors": Case(
+        lambda: SklearnLearner(RandomForestRegressor(5)),
+        lambda seed=0: table(seed, 2),
+        stored=False,
+        passes=0,
+        embedding=9,
     ),
 }
 every_learner = pytest.mark.parametrize("case", LEARNERS.values(), ids=LEARNERS)
@@ -206,7 +319,10 @@ def test_it_learns(case):
     for seed in range(4):
         learner.fit(case.dataset(), seed=seed)
     predictions, truth = learner.predict(dataset), dataset.labels()
-    if predictions.values is None:
+    assert predictions.task == dataset.task
+    if dataset.task == "multilabel":
+        assert ((predictions.confidences > 0.5) == truth).mean() > 0.7
+    elif predictions.values is None:
         assert (predictions.confidences.argmax(1) == truth).mean() > 0.7
     else:
         assert ((predictions.values - truth) ** 2).mean() < 0.5 * truth.var()
@@ -250,18 +366,37 @@ def test_predictions_have_the_documented_shapes(case):
     table = found.to_records(dataset.ids)
     assert table["id"].to_pylist() == list(dataset.ids)
     assert set(found.fields()) <= set(table.column_names)
+    members = (case.members,) * (case.members > 0)
+    shape = dataset.labels().shape[1:]
     if found.values is not None:
-        assert found.values.shape == (23,)
-        assert [row["value"] for row in table["metadata"].to_pylist()] == pytest.approx(found.values.tolist())
-        return
-    assert found.confidences.shape == (23, CLASSES)
-    np.testing.assert_allclose(found.confidences.sum(1), 1, atol=1e-5)
-    names = list(dataset.class_names)
-    assert table["class_name"].to_pylist() == [names[row] for row in found.confidences.argmax(1)]
+        assert found.values.shape == (23, *shape) and found.confidences is None
+        written = [row["value"] for row in table["metadata"].to_pylist()]
+        np.testing.assert_allclose(np.array(written), found.values, rtol=1e-6)
+    else:
+        assert found.confidences.shape == (23, CLASSES)
+        names = list(dataset.class_names)
+        assert table["class_names"].to_pylist() == [names] * 23
+        assert found.confidences.min() >= 0 and found.confidences.max() <= 1
+    if dataset.task == "multilabel":
+        assert not {"class_name", "confidence"} & set(table.column_names)
+        assert np.abs(found.confidences.sum(1) - 1).max() > 0.1
+    elif dataset.task == "classification":
+        np.testing.assert_allclose(found.confidences.sum(1), 1, atol=1e-5)
+        assert table["class_name"].to_pylist() == [names[row] for row in found.confidences.argmax(1)]
+        shape = (CLASSES,)
     if case.passes:
-        assert found.samples.shape == (23, *[case.members] * (case.members > 0), case.passes, CLASSES)
-        np.testing.assert_allclose(found.samples.sum(-1), 1, atol=1e-5)
-        assert not np.array_equal(found.samples[..., 0, :], found.samples[..., 1, :])
+        shape = shape or (1,) * (case.members > 0)
+        assert found.samples.shape == (23, *members, case.passes, *shape)
+        if dataset.task == "classification":
+            np.testing.assert_allclose(found.samples.sum(-1), 1, atol=1e-5)
+        passes = np.moveaxis(found.samples, 1 + len(members), 0)
+        assert not np.array_equal(passes[0], passes[1])
+        rows = found.to_records(dataset.ids)
+        assert records.column(rows, "mc_dropout").shape == (
+            23,
+            case.passes * max(case.members, 1),
+            *(shape or (1,)),
+        )
         other = learner.predict(dataset, passes=case.passes, seed=2).samples
         assert not np.array_equal(found.samples, other)
     plain = learner.predict(dataset)
