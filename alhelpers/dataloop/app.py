@@ -17,7 +17,7 @@ from typing import Any
 
 import dtlpy as dl
 
-from alhelpers.files import CONFIGURATIONS
+from alhelpers.configurations import shipped
 
 __all__ = ["install_app", "read_manifest", "read_pipeline", "write_codebase"]
 
@@ -109,7 +109,7 @@ def read_manifest(app_name: str | None = None, display_name: str | None = None) 
     ValueError
         If the name is not valid.
     """
-    manifest = _read("dataloop.json")
+    manifest = shipped("dataloop.json")
     if app_name is None:
         return manifest | ({"displayName": display_name} if display_name else {})
     display_name = display_name or _in_words(app_name)
@@ -154,7 +154,7 @@ def read_pipeline(
 
 def _read(name: str | Path) -> dict[str, Any]:
     path = Path(name)
-    return json.loads((path if path.parent.name else CONFIGURATIONS / path).read_text(encoding="utf-8"))
+    return json.loads(path.read_text(encoding="utf-8")) if path.parent.name else shipped(path.name)
 
 
 def _checked(app_name: str) -> str:

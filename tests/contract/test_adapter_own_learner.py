@@ -1,5 +1,6 @@
 """A learner of one's own, by the model's configuration alone: on this machine, and in the workers of an own app."""
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -11,33 +12,22 @@ from helpers_execution import succeeded, until
 
 from alhelpers import data
 
-CODE = '''
-"""Colour pictures of any size, by a module of a few lines."""
-
-from torch import nn
-
-LEVELS = 255
-
-
-def build(class_names, image_size, width):
-    height, wide = image_size
-    first, last = nn.Linear(3 * height * wide, width), nn.Linear(width, len(class_names))
-    return nn.Sequential(nn.Flatten(), first, nn.ReLU(), nn.Dropout(0.2), last)
-
-
-def preprocess(images):
-    return images - 0.5
-
+README = Path(__file__).parents[2] / "pipeline_configs" / "README.md"
+#: The file that the page shows, and a function that returns a learner.
+CODE = (
+    re.search(r"```python\n(from torch import nn\n.*?)```", README.read_text(), re.DOTALL)[1]
+    + """
 
 def ready_made(seed):
     from alhelpers.learners import TorchClassifier
 
-    return TorchClassifier(lambda: build(["a", "b", "c"], (10, 14), 5), steps=60, learning_rate=0.01, seed=seed)
-'''
+    return TorchClassifier(lambda: build(["a", "b", "c"], (10, 14), 8), steps=60, learning_rate=0.01, seed=seed)
+"""
+)
 NAMES = ["reddish", "grün", "bluish"]
 CONFIGURATION = {
     "learner": {"module": "my_model.py:build", "steps": 60, "learning_rate": 0.01, "batch_size": 16},
-    "parameters": {"width": 6},
+    "parameters": {"width": 8},
     "image_size": [10, 14],
     "colour": True,
     "seed": 2,
@@ -131,12 +121,12 @@ def test_in_workers_and_in_the_pipeline_of_an_own_app(dl, project, app, labelled
         (annotation,) = item.annotations.list()
         assert annotation.label == NAMES[row]
         fields = annotation.metadata["user"]["prediction"]
-        assert np.shape(fields["embeddings"]) == (6,) and np.shape(fields["mc_dropout"]) == (3, 3)
+        assert np.shape(fields["embeddings"]) == (8,) and np.shape(fields["mc_dropout"]) == (3, 3)
 
     model = dl.models.get(model_id=model.id)
     succeeded(dl, model.embed(item_ids=[item.id for item in items]))
     features = dl.models.get(model_id=model.id).feature_set
-    assert features.size == 6
+    assert features.size == 8
     embedded = {each.entity_id for each in features.features.list().all()}
     assert embedded == {item.id for item in items}
     # Of a dataset, by a query.
