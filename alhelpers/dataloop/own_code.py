@@ -22,7 +22,7 @@ from torch import nn
 
 from alhelpers.configurations import Configuration, Text, described, read
 from alhelpers.dataloop.model_configuration import Flag, Positive
-from alhelpers.learners import TorchClassifier
+from alhelpers.learners import SklearnLearner, TorchClassifier
 from alhelpers.protocols import Learner
 
 #: The folder of a codebase whose files a configuration may name; it lies beside the package.
@@ -111,6 +111,11 @@ def own_learner(
         raise ValueError(
             f"{options.module} returned {type(first).__name__}: return a torch module, or a learner with fit, predict,"
             " save and load"
+        )
+    if isinstance(first, SklearnLearner):
+        raise ValueError(
+            f"{options.module} returns a SklearnLearner, which can't be stored as a model's weights: only a pickle"
+            " could do that, and it runs code when it is read; return a torch module, or a learner that saves data"
         )
     if options.recipe:
         raise ValueError(

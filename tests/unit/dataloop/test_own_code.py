@@ -6,7 +6,7 @@ import torch
 
 from alhelpers import data
 from alhelpers.dataloop.own_code import own_learner
-from alhelpers.learners import SklearnLearner, TorchClassifier
+from alhelpers.learners import TorchClassifier
 
 CODE = """
 from os import system
@@ -37,6 +37,10 @@ def boosted(seed):
     from sklearn.linear_model import LogisticRegression
     from alhelpers.learners import SklearnLearner
     return SklearnLearner(LogisticRegression(random_state=seed))
+
+def ready_made(seed):
+    from alhelpers.learners import TorchClassifier
+    return TorchClassifier(lambda: Net([1, 2]), steps=7, seed=seed)
 
 def anything(**settings):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, settings["outputs"]))
@@ -99,11 +103,12 @@ def test_the_seed_decides_the_weights_and_nothing_else_is_drawn(folder):
 
 
 def test_a_learner_is_taken_as_it_is(folder):
-    assert isinstance(made(folder, "boosted"), SklearnLearner)
+    learner = made(folder, "ready_made")
+    assert isinstance(learner, TorchClassifier) and learner.network.last.out_features == 2
     with pytest.raises(
         ValueError, match="returns a learner, which is trained in its own way: remove 'steps'"
     ):
-        made(folder, "boosted", steps=3)
+        made(folder, "ready_made", steps=3)
 
 
 def test_a_change_of_the_file_counts_at_once(folder):
@@ -161,6 +166,7 @@ def test_nothing_else_can_be_named(folder, module, message):
         ("build", {"parameters": {"class_names": ["a"]}}, "'class_names' are the model's labels"),
         ("needs", {}, "needs 'height': give it in 'parameters'"),
         ("by_place", {}, "can't be passed by name: remove the '/'"),
+        ("boosted", {}, "returns a SklearnLearner, which can't be stored as a model's weights"),
         ("text", {}, "returned str: return a torch module, or a learner"),
         ("build", {"step": 3}, "learner has the unknown key 'step'.*did you mean 'steps'"),
         ("build", {"steps": 0}, "learner.steps 0 must be a whole number of at least 1"),
