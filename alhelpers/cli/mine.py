@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alhelpers.cli.functions import function_of, is_function
 from alhelpers.cli.output import count, fail, local, print_lines, progress_bar, say
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def add_to(commands: Any) -> None:
     picks = "a Parquet file of all rounds; created if missing"
     add("-o", "--output", type=local, required=True, metavar="PICKS", help=picks)
     labelled = "the labelled records (default: those of RECORDS that select_reference selects)"
+    own = "in place of the configuration's: a strategy, a number of the records such as metadata.blur, or a function"
+    add("--strategy", metavar="NAME|FILE.py:FUNCTION", help=own)
     add("--reference", metavar="FILE", help=labelled)
     engine.add_argument("--workers", type=count, metavar="N", help="compute in N processes")
     engine.add_argument(
@@ -54,7 +57,7 @@ def _mine(options: argparse.Namespace) -> int:
     from alhelpers.records import RecordError
 
     try:
-        config = mining.parse_config(_read_json(options.configuration))
+        config = mining.parse_config(_with_strategy(_read_json(options.configuration), options))
     except (ValueError, OSError) as error:
         return fail(f"{options.configuration}: {error}", 2)
     try:
@@ -75,6 +78,19 @@ def _mine(options: argparse.Namespace) -> int:
     if said and not options.dry_run:
         print(f"{options.output} holds the picks", file=sys.stderr)
     return said
+
+
+def _with_strategy(config: Any, options: argparse.Namespace) -> Any:
+    """Return a configuration with the strategy that the command line names, if it names one."""
+    if options.strategy is None or not isinstance(config, dict):
+        return config
+    if not is_function(options.strategy):
+        return config | {"strategy": options.strategy}
+    if options.workers is not None or options.scheduler is not None:
+        raise ValueError(
+            f"--strategy {options.strategy} is computed in this process: leave out --workers and --scheduler"
+        )
+    return config | {"strategy": function_of(options.strategy)}
 
 
 @contextmanager

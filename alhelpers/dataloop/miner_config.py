@@ -16,8 +16,6 @@ REFERENCE_FILTER: dict[str, Any] = {
         "$and": [{"hidden": False}, {"type": "file"}, {"metadata": {"system": {"tags": {"train": True}}}}]
     }
 }
-#: The name of a strategy and its options.
-Stage = tuple[str, dict[str, Any]]
 
 
 class Query(Configuration):
@@ -55,60 +53,62 @@ class NodeConfig(mining.MinerConfig):
     @property
     def needs_predictions(self) -> bool:
         """Whether the waiting items must have predictions."""
-        return bool(_fields_of(self.select)) or any(map(self._needs_predictions, self.stages))
+        return bool(_fields_of(self.select)) or any(map(self._needs_predictions, self.needed))
 
     @property
     def needs_vectors(self) -> bool:
         """Whether any strategy uses the feature set's vectors of the waiting items."""
-        return any(map(self._needs_vectors, self.stages))
+        return any(map(self._needs_vectors, self.needed))
+
+    @property
+    def metadata_fields(self) -> tuple[str, ...]:
+        """The fields of the waiting items' own metadata in use, such as ``metadata.user.blur``."""
+        names = {*_fields_of(self.select), *(name for each in self.needed for name in each.documents)}
+        return tuple(sorted(name for name in names if name.startswith("metadata.")))
 
     @property
     def with_reference(self) -> tuple[str, ...]:
         """The strategies that use labelled items if there are any."""
-        return tuple(name for name in self.strategies if _described(name)["reference"] != "none")
+        return tuple(dict.fromkeys(each.strategy for each in self._with_reference))
 
     @property
     def needing_reference(self) -> tuple[str, ...]:
         """The strategies that need labelled items."""
-        return tuple(name for name in self.strategies if _described(name)["reference"] == "required")
+        return tuple(dict.fromkeys(each.strategy for each in self.needed if each.reference == "required"))
 
     @property
     def reference_predictions(self) -> bool:
         """Whether the labelled items must have predictions."""
         chosen_by = _fields_of(self.select_reference) - {"groundtruth"}
-        embedded = [stage for stage in self._reference_stages if _uses_embeddings(stage)]
-        return bool(chosen_by) or any(not self._needs_vectors(stage) for stage in embedded)
+        embedded = [each for each in self._with_reference if _uses_embeddings(each)]
+        return bool(chosen_by) or any(not self._needs_vectors(each) for each in embedded)
 
     @property
     def reference_vectors(self) -> bool:
         """Whether any strategy uses the feature set's vectors of the labelled items."""
-        return any(map(self._needs_vectors, self._reference_stages))
+        return any(map(self._needs_vectors, self._with_reference))
 
     @property
     def reference_labels(self) -> bool:
         """Whether the labels of labelled items are used."""
-        by_label = any(not _uses_embeddings(stage) for stage in self._reference_stages)
+        by_label = any(not _uses_embeddings(each) for each in self._with_reference)
         return by_label or "groundtruth" in _fields_of(self.select_reference)
 
     @property
-    def _reference_stages(self) -> list[Stage]:
-        return [stage for stage in self.stages if stage[0] in self.with_reference]
+    def _with_reference(self) -> list[mining.Needed]:
+        return [each for each in self.needed if each.reference != "none"]
 
-    def _needs_predictions(self, stage: Stage) -> bool:
-        vectors = self._needs_vectors(stage)
-        return any(not vectors or "embeddings" not in need for need in _described(stage[0])["fields"])
+    def _needs_predictions(self, needed: mining.Needed) -> bool:
+        vectors = self._needs_vectors(needed)
+        own = [need for need in needed.fields if need != ("metadata",)]
+        return any(not vectors or "embeddings" not in need for need in own)
 
-    def _needs_vectors(self, stage: Stage) -> bool:
-        default_layer = stage[1].get("layer") is None
-        return self.feature_set is not None and default_layer and _uses_embeddings(stage)
-
-
-def _described(strategy: str) -> dict[str, Any]:
-    return mining.strategies()[strategy]
+    def _needs_vectors(self, needed: mining.Needed) -> bool:
+        return self.feature_set is not None and any("embeddings" in need for need in needed.fields)
 
 
-def _uses_embeddings(stage: Stage) -> bool:
-    return any("embeddings" in need for need in _described(stage[0])["fields"])
+def _uses_embeddings(needed: mining.Needed) -> bool:
+    return any(field.startswith("embeddings") for need in needed.fields for field in need)
 
 
 def _fields_of(select: Any) -> set[str]:

@@ -1,7 +1,8 @@
 """Mining: choose the records of a pool that are most worth labelling.
 
 :func:`mine` runs one strategy, :func:`combine` several, :func:`strategies` lists them. Each strategy is one function
-in the file of its family; its docstring describes the score, when to use it and when it fails. :func:`run` runs a
+in the file of its family; its docstring describes the score, when to use it and when it fails. In place of a strategy's
+name may stand a score of one's own: that of a number of the records, or a function (:func:`mine`). :func:`run` runs a
 miner configuration, a JSON object; :func:`read_picks` and :func:`append_picks` store the picks of its rounds.
 """
 
@@ -9,6 +10,7 @@ from alhelpers.mining._combine import combine
 from alhelpers.mining._configuration import CONFIG_SCHEMA, DEFAULT_CONFIG, MinerConfig, parse_config, run
 from alhelpers.mining._mine import mine, strategies
 from alhelpers.mining._picks import append_picks, picks_of, read_picks
+from alhelpers.mining._plan import Needed, needed_fields
 from alhelpers.mining._selection import (
     MiningError,
     MissingField,
@@ -24,6 +26,7 @@ __all__ = [
     "MinerConfig",
     "MiningError",
     "MissingField",
+    "Needed",
     "PoolExhausted",
     "Selection",
     "UnknownOption",
@@ -31,6 +34,7 @@ __all__ = [
     "append_picks",
     "combine",
     "mine",
+    "needed_fields",
     "parse_config",
     "picks_of",
     "read_picks",

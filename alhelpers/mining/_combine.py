@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -14,8 +11,10 @@ import pyarrow as pa
 from alhelpers import records as rec
 from alhelpers.mining._engine import Engine, engine_of
 from alhelpers.mining._mine import Run, pick_best, run_strategy, score_pool
+from alhelpers.mining._own import plain
 from alhelpers.mining._plan import Cascade, PlannedStage, PlannedTerm, read_plan, resolve
 from alhelpers.mining._pool import Best, Pool, Progress, check_enough
+from alhelpers.mining._ranks import as_whole, ranks
 from alhelpers.mining._selection import Selection, check_whole
 from alhelpers.records import Records
 
@@ -54,6 +53,23 @@ def combine(
         {"weights": [{"strategy": "margin", "weight": 2}, {"strategy": "embedding_distance", "weight": 1}]}
 
     Weights may be a part, or a stage of a cascade in place of a strategy.
+
+    With goals, each pick is the record that then serves several goals best::
+
+        {"goals": {"scores": [{"strategy": "margin", "weight": 2}], "diversity": 1,
+                   "balance": [{"field": "prediction.class_name", "weight": 1},
+                               {"field": "metadata.weather", "target": {"sun": 2, "rain": 1}, "weight": 1}],
+                   "min_distance": 0.1, "metric": "cosine"}}
+
+    Its score is the weighted mean of what each goal gains, from 0 to 1. Of a score: the rank, as above. Of
+    ``diversity``: the distance to the nearest pick or labelled record, divided by the largest such distance at the
+    start (from the first pick, if there are no labelled records; before it all gain 1). Of a ``balance``: the share of
+    the value's quota that is still to be filled, ``max(0, 1 - picked / quota)``. The ``target``, equal shares of all
+    values that occur by default, divides ``size`` into quotas; a value without a share gains 0. The
+    predicted class is ``prediction.class_name``. Records nearer than ``min_distance`` to a pick or a labelled
+    record are never picked; if that leaves too few, fewer are chosen, with a warning. No gain ever grows; ties go to
+    the smaller id. Diversity and ``min_distance`` need ``embeddings``, or those of a ``layer``, all of which are in
+    memory; an outlier that is far away makes all other distances small. Goals may be a part or a stage, too.
 
     Parameters
     ----------
@@ -121,7 +137,7 @@ def run_cascades(records: Records, cascades: Sequence[Cascade], plan: Plan, run:
     ]
     meta = {
         "strategy": "combine",
-        "plan": copy.deepcopy(plan),
+        "plan": plain(plan),
         "size": size,
         "seed": run.seed,
         "strategies": dict(zip(ids, names, strict=True)),
@@ -151,12 +167,12 @@ def _run_stage(pool: Records, stage: PlannedStage, keep: int, run: Run) -> Selec
 def _select_by_ranks(records: Records, terms: Sequence[PlannedTerm], keep: int, run: Run) -> Selection:
     """Select by the weighted mean of the ranks under several strategies."""
     total, weights = np.zeros(1), []
-    parts = _as_whole([term.weight for term in terms])
+    parts = as_whole([term.weight for term in terms])
     for (strategy, options, weight), part in zip(terms, parts, strict=True):
         pool = Pool(records, strategy.columns_of(records, options), run.engine, run.progress)
         reference = strategy.labelled(run.reference, options)
         found = score_pool(strategy, pool, reference, run.seed, options)
-        total = total + part * _ranks(found.scores)
+        total = total + part * ranks(found.scores)
         used = None if reference is None else len(reference)
         weights.append(
             {"strategy": strategy.name, "options": dict(options), "reference": used, "weight": weight}
@@ -166,28 +182,6 @@ def _select_by_ranks(records: Records, terms: Sequence[PlannedTerm], keep: int, 
     picked = pick_best([best], keep, len(best.ids), {})
     meta = {"weights": weights, "size": keep, "pool": picked.pool, "seed": run.seed}
     return Selection(list(picked.ids), picked.scores, meta)
-
-
-def _as_whole(weights: Sequence[float]) -> list[float]:
-    """Return weights of the same proportions, small whole numbers if they can be: sums of weighted ranks are exact."""
-    exact = [Fraction(str(weight)) for weight in weights]
-    unit = Fraction(
-        math.gcd(*(each.numerator for each in exact)), math.lcm(*(each.denominator for each in exact))
-    )
-    # with a large number among them they are not exact, but must not overflow
-    unit *= max(1, int(max(exact) / unit) >> 30)
-    return [float(each / unit) for each in exact]
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Return the rank of each value, (N,) float64 from 1 for the lowest; ties share the mean."""
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-    ends = np.append(starts[1:], len(values))
-    ranks = np.empty(len(values))
-    ranks[order] = np.repeat((starts + 1 + ends) / 2, ends - starts)
-    return ranks
 
 
 def _as_table_once(source: Records, stages: Sequence[PlannedStage], name: str) -> Records:

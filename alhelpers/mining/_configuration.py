@@ -17,7 +17,18 @@ from alhelpers.mining._combine import run_cascades
 from alhelpers.mining._engine import engine_of
 from alhelpers.mining._mine import Run
 from alhelpers.mining._neighbours import METRICS
-from alhelpers.mining._plan import STRATEGY, PlanPart, as_given, resolve, steps_of
+from alhelpers.mining._own import plain
+from alhelpers.mining._plan import (
+    STRATEGY,
+    GoalsNode,
+    Needed,
+    PlanPart,
+    StrategyName,
+    as_given,
+    needed_by,
+    resolve,
+    steps_of,
+)
 from alhelpers.mining._pool import Progress
 from alhelpers.mining._registry import find
 from alhelpers.mining._selection import MiningError, MissingField, PoolExhausted, Selection, UnknownOption
@@ -69,14 +80,14 @@ class MinerConfig(Configuration):
 
     model_config = described(f"an object such as {DEFAULT_CONFIG}")
 
-    strategy: Text | None = Field(None, description=STRATEGY)
+    strategy: StrategyName | None = Field(None, description=STRATEGY)
     options: dict[str, Any] | None = Field(None, description="an object with the strategy's options")
     plan: (
         Annotated[list[PlanPart], BeforeValidator(_as_list, json_schema_input_type=list[PlanPart] | PlanPart)]
         | None
     ) = Field(
         None,
-        description="what alhelpers.mining.combine takes: a list of parts, a 'cascade' or 'weights'",
+        description="what alhelpers.mining.combine takes: a list of parts, a 'cascade', 'weights' or 'goals'",
         min_length=1,
     )
     size: Integer = Field(
@@ -102,20 +113,33 @@ class MinerConfig(Configuration):
     )
 
     @property
-    def stages(self) -> list[tuple[str, dict[str, Any]]]:
+    def stages(self) -> list[tuple[StrategyName, dict[str, Any]]]:
         """All strategies of the plan with their options, in its order."""
-        return [(step.strategy, dict(step.options)) for part in self.plan or () for step in steps_of(part)]
+        steps = [step for part in self.plan or () for step in steps_of(part)]
+        goals = [getattr(step, "goals", None) for step in steps]
+        each = [
+            inner for step, of in zip(steps, goals, strict=True) for inner in (of.scores if of else [step])
+        ]
+        return [(step.strategy, dict(step.options)) for step in each]
+
+    @property
+    def needed(self) -> list[Needed]:
+        """What each strategy of the plan needs, in its order; as :func:`needed_fields` returns it."""
+        return needed_by(self.plan or ())
 
     @property
     def strategies(self) -> tuple[str, ...]:
         """The names of all strategies in use, each once."""
-        return tuple(dict.fromkeys(name for name, _ in self.stages))
+        return tuple(dict.fromkeys(each.strategy for each in self.needed))
 
     @property
     def digest(self) -> str:
-        """A hash that two configurations share only if they mean the same; 16 hexadecimal digits."""
+        """A hash that two configurations share only if they mean the same; 16 hexadecimal digits.
+
+        Of a function its name counts.
+        """
         meaning = {
-            "plan": list(map(as_given, self.plan or ())),
+            "plan": plain(list(map(as_given, self.plan or ()))),
             "size": self.size,
             "seed": self.seed,
             "select": self.select.arguments(),
@@ -198,24 +222,34 @@ def _parts(config: MinerConfig) -> list[PlanPart]:
 
 
 def _with_option(parts: list[PlanPart], option: str, value: Any, given: str) -> list[PlanPart]:
-    """Set an option of all strategies that have it and do not set it themselves."""
-    names = dict.fromkeys(step.strategy for part in parts for step in steps_of(part))
-    if not any(option in find(name).options for name in names):
-        raise UnknownOption(
-            f"{given} is for strategies with an option {option!r}, which {', '.join(names)} lack; leave it out"
-        )
+    """Set an option of all strategies and goals that have it and do not set it themselves."""
+    used = False
 
     def changed(step: Any) -> Any:
+        nonlocal used
         update = {
             name: [changed(inner) for inner in getattr(step, name)]
-            for name in ("cascade", "weights")
+            for name in ("cascade", "weights", "scores")
             if getattr(step, name, None)
         }
-        if step.strategy is not None and option in find(step.strategy).options:
+        if isinstance(step, GoalsNode):
+            used |= step.compares
+            if step.compares and option not in step.model_fields_set:
+                update[option] = value
+        elif getattr(step, "goals", None) is not None:
+            update["goals"] = changed(step.goals)
+        elif step.strategy is not None and option in find(step.strategy).options:
+            used = True
             update["options"] = {option: value} | step.options
         return step.model_copy(update=update)
 
-    return [changed(part) for part in parts]
+    found = [changed(part) for part in parts]
+    if not used:
+        names = dict.fromkeys(each.strategy for each in needed_by(parts))
+        raise UnknownOption(
+            f"{given} is for strategies with an option {option!r}, which {', '.join(names)} lack; leave it out"
+        )
+    return found
 
 
 def run(
@@ -269,7 +303,7 @@ def run(
     selection = run_cascades(
         pool,
         resolve(miner.plan, miner.size, min(miner.size, left)),
-        list(map(as_given, miner.plan)),
+        plain(list(map(as_given, miner.plan))),
         Run(_reference(records, reference, miner), miner.seed, engine_of(engine), progress),
     )
     meta = {**selection.meta, "configuration": digest, "pool": left}
@@ -313,7 +347,7 @@ def _reference(records: Records, reference: Records | None, miner: MinerConfig) 
     labelled = rec.query(labelled, **select)
     if rec.count(labelled):
         return labelled
-    needing = next((name for name in miner.strategies if find(name).reference == "required"), None)
+    needing = next((each.strategy for each in miner.needed if each.reference == "required"), None)
     if needing is None:
         return None
     raise MissingField(

@@ -43,13 +43,23 @@ def in_process(task: Task, items: Iterable[Any], context: Any) -> Iterator[Any]:
 
 def _on_executor(executor: Executor, task: Task, items: Iterable[Any], context: Any) -> Iterator[Any]:
     """Run tasks in workers, which share nothing: the context is sent with every task."""
-    packed = pickle.dumps(context, protocol=5)
+    packed = _packed(context)
     try:
         yield from _in_order(partial(executor.submit, _run, task, packed), items, 2 * (os.cpu_count() or 1))
     except BrokenExecutor as error:
         raise MiningError(
             "a worker of the engine died, perhaps because memory ran out; give the executor fewer workers, or use "
             "a Dask cluster, which runs lost tasks again"
+        ) from error
+
+
+def _packed(context: Any) -> bytes:
+    try:
+        return pickle.dumps(context, protocol=5)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise MiningError(
+            f"the workers of the engine cannot get a function of one's own: {error}; define it in a module that they "
+            "can import, or leave the engine out"
         ) from error
 
 
@@ -65,7 +75,7 @@ def _on_cluster(client: Any, task: Task, items: Iterable[Any], context: Any) -> 
     if context is not None:
         # the result of a task, which runs again if its worker dies; scattered data would be lost
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
-            shared = client.submit(pickle.loads, pickle.dumps(context, protocol=5), pure=False)
+            shared = client.submit(pickle.loads, _packed(context), pure=False)
     threads = sum(client.nthreads().values())
     yield from _in_order(lambda item: client.submit(task, item, shared, pure=False), items, 2 + 2 * threads)
 

@@ -19,7 +19,7 @@ from alhelpers.records import Records
 
 def mine(
     records: Records,
-    strategy: str = "entropy",
+    strategy: str | Callable[..., Any] = "entropy",
     size: int = 100,
     *,
     reference: Records | None = None,
@@ -38,8 +38,12 @@ def mine(
     records : list of dict, pyarrow.Table, str, pathlib.Path or Query
         The pool: records, the path or glob of their Parquet files, or a query. Only the fields needed are read,
         a part of about 100,000 records at a time, so that a pool may be larger than the memory.
-    strategy : str
-        The strategy; :func:`strategies` lists them, with their fields and options.
+    strategy : str or callable
+        The strategy; :func:`strategies` lists them, with their fields and options. Or a score of one's own, higher
+        first: the name of a number that each record has, such as ``"metadata.blur"``, or a function that returns the
+        scores of some records, (n,). It gets the fields that its parameters name as arrays, or those that its
+        attribute ``columns`` lists; parameters with a default are its options. It sees a part of the records at a
+        time, so a score must depend on the record's own fields alone.
     size : int
         How many records to choose.
     reference : list of dict, pyarrow.Table, str, pathlib.Path or Query, optional
@@ -68,6 +72,15 @@ def mine(
         If the engine is unknown, or size or seed is not a valid integer.
     RecordError
         If the records break their schema, have an id twice, or hold numbers that cannot be scored.
+
+    Examples
+    --------
+    >>> from alhelpers import records
+    >>> rows = [{"id": "a", "confidences": [0.9, 0.4]}, {"id": "b", "confidences": [0.8, 0.9]}]
+    >>> def labels_expected(confidences):
+    ...     return confidences.sum(axis=1)
+    >>> mine(rows, labels_expected, 1).ids
+    ['b']
     """
     where = engine_of(engine)
     chosen = find(strategy)

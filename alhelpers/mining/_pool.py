@@ -58,6 +58,10 @@ class Part:
         """Return a field of numbers, vectors or samples."""
         return rec.column(self.table, name)
 
+    def field(self, name: str) -> pa.ChunkedArray:
+        """Return a field as filters know it, such as ``metadata.blur``."""
+        return rec.field_values(self.table, name)
+
     def confidences(self) -> np.ndarray:
         """Return confidences, (N, C): the field, or else the softmax of the logits."""
         if self.has("confidences"):

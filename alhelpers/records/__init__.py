@@ -14,7 +14,7 @@ one warning that names it. Writing records with such a column is an error, as it
 """
 
 from alhelpers.records.detections import Boxes, boxes
-from alhelpers.records.filters import OPERATORS
+from alhelpers.records.filters import OPERATORS, field_values
 from alhelpers.records.ids import check_distinct, id_hashes
 from alhelpers.records.json_lines import convert, from_json_lines, to_json_lines
 from alhelpers.records.partition import PART_ROWS, RecordPart, count, field_names, parts
@@ -42,6 +42,7 @@ __all__ = [
     "count",
     "describe",
     "field_names",
+    "field_values",
     "from_arrays",
     "from_json_lines",
     "id_hashes",

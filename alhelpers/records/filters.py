@@ -75,7 +75,25 @@ def _holds(values: pa.ChunkedArray, condition: Mapping[str, Any]) -> pa.ChunkedA
 
 
 def field_values(table: pa.Table, name: str) -> pa.ChunkedArray:
-    """Return the values of a field: a column, a part of a document, or computed."""
+    """Return the values of a field: a column, a part of a document, or computed.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        A checked table of records, as :func:`alhelpers.records.read` and the parts return it.
+    name : str
+        A field that :func:`alhelpers.records.select` compares: ``metadata.blur``, ``prediction.class_name``.
+
+    Returns
+    -------
+    pyarrow.ChunkedArray of length N
+        The values, null where a record lacks the field.
+
+    Raises
+    ------
+    RecordError
+        If the field is unknown, or cannot be computed from a record.
+    """
     found = _find(table.schema, name)
     if isinstance(found, Computed):
         return _computed_values(table, name, found)

@@ -61,7 +61,13 @@ def test_a_label_and_its_opposite_are_as_uncertain_and_the_order_of_labels_does_
 
 
 @settings(max_examples=60, deadline=None)
-@given(arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(2, 5), st.integers(1, 4)), elements=probabilities))  # fmt: skip
+@given(
+    arrays(
+        np.float32,
+        st.tuples(st.integers(1, 4), st.integers(2, 5), st.integers(1, 4)),
+        elements=probabilities,
+    )
+)
 def test_disagreement_is_at_most_the_uncertainty_of_the_mean(samples):
     total = scores.label_uncertainty(samples.mean(axis=1).clip(0, 1), "entropy", "mean")
     found = scores.label_bald(samples, "mean")
