@@ -5,6 +5,7 @@ Your own images by :func:`folder`; the kit's small ones as arrays, and as folder
 """
 
 from alhelpers.data.arrays import ArrayDataset, ImageSet, arrays
+from alhelpers.data.coco import CocoDataset, coco
 from alhelpers.data.folder import folder
 from alhelpers.data.image_files import FolderDataset, Problem
 from alhelpers.data.loader import TorchDataset, loader
@@ -24,6 +25,7 @@ __all__ = [
     "IDX_FILES",
     "NAMES",
     "ArrayDataset",
+    "CocoDataset",
     "FolderDataset",
     "ImageSet",
     "Problem",
@@ -31,6 +33,7 @@ __all__ = [
     "TorchDataset",
     "arrays",
     "cache_folder",
+    "coco",
     "data_folder",
     "folder",
     "load",

@@ -14,6 +14,12 @@ SUFFIXES = frozenset(".bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .
 # Formats of photographs and scans. Others may start programs, as EPS starts ghostscript.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
 
+# All that Pillow raises for a file that is damaged, of another kind, or too large.
+_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+# The tag of EXIF for the turn, and its values for images that lie on their side.
+_TURN, _LYING = 0x0112, (5, 6, 7, 8)
+
 
 class UnreadableImage(ValueError):
     """The content is not an image that can be decoded; the message is the reason alone."""
@@ -44,15 +50,24 @@ def open_image(source: Any, mode: str, *, least: int | None = None) -> Image.Ima
             ImageOps.exif_transpose(file, in_place=True)
             image = _to_bytes(file)
             return image if image.mode == mode else image.convert(mode)
-    except UnidentifiedImageError as error:  # its own text names an object in memory
-        raise UnreadableImage("cannot identify image file") from error
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:  # all that Pillow raises
-        raise UnreadableImage(str(error)) from error
+    except _ERRORS as error:
+        raise _unreadable(error) from error
+
+
+def upright_size(source: Any) -> tuple[int, int]:
+    """Return the height and width of an image as :func:`open_image` decodes it, from the head of its file."""
+    try:
+        with Image.open(source, formats=_FORMATS) as file:
+            width, height = file.size
+            return (width, height) if file.getexif().get(_TURN, 1) in _LYING else (height, width)
+    except _ERRORS as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: BaseException) -> UnreadableImage:
+    # Pillow names the object in memory that it cannot identify.
+    is_unknown = isinstance(error, UnidentifiedImageError)
+    return UnreadableImage("cannot identify image file" if is_unknown else str(error))
 
 
 def size_pair(size: Any) -> tuple[int, int]:

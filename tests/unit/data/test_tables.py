@@ -194,7 +194,7 @@ def test_labels_of_arrays_become_places(labels, class_names, names, places):
         (
             ["a", "x", "b"],
             {"class_names": ["a", "b"]},
-            "the label of .* is 'x', which is none of the class names: a, b",
+            "is 'x', which is none of the class names: a, b",
         ),
         (
             [[1, 0], [0, 2], [0, 0]],
