@@ -17,9 +17,11 @@ from alhelpers.mining._selection import (
     UnknownOption,
     UnknownStrategy,
 )
+from alhelpers.mining._stop import Criterion, stop
 
 __all__ = [
     "CONFIG_SCHEMA",
+    "Criterion",
     "DEFAULT_CONFIG",
     "MinerConfig",
     "MiningError",
@@ -35,5 +37,6 @@ __all__ = [
     "picks_of",
     "read_picks",
     "run",
+    "stop",
     "strategies",
 ]
