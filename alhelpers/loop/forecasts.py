@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 # Curves drawn from the posterior, and numbers of labels that each is computed at, up to so many times the present one.
-_DRAWS = 2000
+_DRAWS, _REPLAY_DRAWS = 2000, 300
 _POINTS = 160
 _HORIZON = 30.0
 
@@ -101,11 +101,17 @@ class Forecast:
     def __str__(self) -> str:
         if self.target is None:
             median, low, high = self.value_at(min(2 * self.labels_now, self.horizon))
-            return f"with {2 * self.labels_now} labels {median:.3f} ({self.level:.0%}: {low:.3f} to {high:.3f})"
+            return (
+                f"with {2 * self.labels_now} labels {median:.3f} ({self.level:.0%}: {low:.3f} to {high:.3f})"
+            )
         if self.reached >= 0.5:
-            return f"{self.target:g} is reached with {self.labels_now} labels (probability {self.reached:.0%})"
+            return (
+                f"{self.target:g} is reached with {self.labels_now} labels (probability {self.reached:.0%})"
+            )
         needed, low, high = (
-            f"more than {self.horizon - self.labels_now:.0f}" if np.isinf(each) else f"{max(each - self.labels_now, 0):.0f}"
+            f"more than {self.horizon - self.labels_now:.0f}"
+            if np.isinf(each)
+            else f"{max(each - self.labels_now, 0):.0f}"
             for each in (self.labels, self.low, self.high)
         )
         return f"{needed} more labels to {self.target:g} ({self.level:.0%}: {low} to {high})"
@@ -167,7 +173,8 @@ def forecast(
     counts, heights = _checked(labels, values, target, level, ceiling)
     widened = _widening(counts, heights, ceiling, seed)
     fit = _fit(counts, heights, ceiling)
-    draws = _draw(fit, counts, ceiling, seed, widened)
+    grid = np.geomspace(1.0, _HORIZON, _POINTS)
+    draws = _draw(fit, counts, grid, ceiling, seed, widened, _DRAWS)
     if target is None:
         crossing, reached = np.full(_DRAWS, np.nan), float("nan")
     else:
@@ -209,7 +216,9 @@ def _families() -> list[tuple[str, float, float]]:
     """Return name and parameters of each shape; they are in multiples of the present number of labels."""
     shapes = [("power", theta, 0.0) for theta in np.linspace(0.1, 2.5, 17)]
     shapes += [("power", theta, shift) for theta in (0.5, 1.0, 2.0, 4.0) for shift in (0.05, 0.2, 0.6)]
-    shapes += [("exponential", scale, power) for scale in np.geomspace(0.02, 3, 9) for power in (0.4, 0.7, 1.0)]
+    shapes += [
+        ("exponential", scale, power) for scale in np.geomspace(0.02, 3, 9) for power in (0.4, 0.7, 1.0)
+    ]
     shapes += [("sigmoid", scale, power) for scale in np.geomspace(0.02, 3, 9) for power in (0.7, 1.2, 2.0)]
     shapes += [("logarithm", 0.0, 0.0)] * 6
     return shapes
@@ -278,16 +287,23 @@ def _fit(counts: np.ndarray, heights: np.ndarray, ceiling: float) -> _Fit:
     return _Fit(relative / relative.sum(), means, factors, float(degrees), scale)
 
 
-def _draw(fit: _Fit, counts: np.ndarray, ceiling: float, seed: int, widened: float) -> _Draws:
+def _draw(
+    fit: _Fit,
+    counts: np.ndarray,
+    grid: np.ndarray,
+    ceiling: float,
+    seed: int,
+    widened: float,
+    count: int,
+) -> _Draws:
     """Draw curves from the posterior: those that fall, or whose limit is above the ceiling, are left out."""
     draw = np.random.default_rng(seed)
     start = counts[0] / counts[-1]
-    grid = np.geomspace(1.0, _HORIZON, _POINTS)
     later, limit = _basis(grid, start), np.array([_shape(*each, 1.0) for each in _SHAPES]) / _spans(start)
     chosen, parameters, noise = [], [], []
     found = 0
     for attempt in range(20):
-        which = draw.choice(len(_SHAPES), 4 * _DRAWS, p=fit.weights)
+        which = draw.choice(len(_SHAPES), 4 * count, p=fit.weights)
         variance = fit.scale[which] * fit.degrees / draw.chisquare(fit.degrees, len(which))
         normal = draw.standard_normal((len(which), 2)) * np.sqrt(variance)[:, None]
         drawn = fit.means[which] + np.einsum("nij,nj->ni", fit.factors[which], normal)
@@ -299,10 +315,10 @@ def _draw(fit: _Fit, counts: np.ndarray, ceiling: float, seed: int, widened: flo
         parameters.append(drawn[valid])
         noise.append(np.sqrt(variance[valid]) * draw.standard_normal(valid.sum()))
         found += valid.sum()
-        if found >= _DRAWS:
+        if found >= count:
             break
     which, drawn, noises = (np.concatenate(each) for each in (chosen, parameters, noise))
-    taken = draw.choice(len(which), _DRAWS, replace=len(which) < _DRAWS)
+    taken = draw.choice(len(which), count, replace=len(which) < count)
     curves = drawn[taken, :1] + drawn[taken, 1:] * later[which[taken]]
     middle = np.median(curves, axis=0)
     curves = np.minimum(middle + widened * (curves - middle), ceiling)
@@ -317,10 +333,9 @@ def _widening(counts: np.ndarray, heights: np.ndarray, ceiling: float, seed: int
         if rounds < _LEAST_ROUNDS:
             continue
         seen = counts[:rounds]
-        draws = _draw(_fit(seen, heights[:rounds], ceiling), seen, ceiling, seed, 1.0)
-        later = counts[rounds:]
-        values = np.stack([np.interp(np.log(later), np.log(draws.grid), curve) for curve in draws.curves[:400]])
-        values = values + draws.noise[:400, None]
+        fit = _fit(seen, heights[:rounds], ceiling)
+        draws = _draw(fit, seen, counts[rounds:] / seen[-1], ceiling, seed, 1.0, _REPLAY_DRAWS)
+        values = draws.curves + draws.noise[:, None]
         misses = (heights[rounds:] - values.mean(0)) / values.std(0).clip(1e-6)
         squares.append(float((misses**2).mean()))
         weights.append(1.0)
@@ -366,7 +381,9 @@ def _checked(
     if heights.ndim == 2 and len(heights):
         heights = heights.mean(0)
     if counts.ndim != 1 or heights.shape != counts.shape:
-        raise ValueError(f"there are {counts.shape} labels, but {np.shape(values)} values: pass one value a round")
+        raise ValueError(
+            f"there are {counts.shape} labels, but {np.shape(values)} values: pass one value a round"
+        )
     if len(counts) < _LEAST_ROUNDS:
         raise ValueError(f"there are {len(counts)} rounds: a forecast needs at least {_LEAST_ROUNDS}")
     if not np.isfinite(counts).all() or counts[0] < 1 or (np.diff(counts) <= 0).any():

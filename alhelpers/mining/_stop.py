@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from alhelpers import scores
 from alhelpers.mining._selection import MiningError, check_whole
 
 
@@ -82,7 +83,8 @@ def stop(
     Raises
     ------
     MiningError
-        If there is no round, the rounds are of other records or classes, a confidence is not finite, or an option is out of range.
+        If there is no round, the rounds are of other records or classes, a confidence is not finite, or an option is
+        out of range.
 
     References
     ----------
@@ -108,7 +110,7 @@ def stop(
     kappa = float(np.mean([_kappa(*pair, classes) for pair in pairs])) if full else np.nan
     change = float((predicted[-1] != predicted[-2]).mean()) if pairs else np.nan
     delta = max(_delta_f(*pair, classes) for pair in pairs) if full else np.nan
-    entropy = _entropy(rounds[-1])
+    entropy = scores.entropy(rounds[-1])
     return [
         Criterion("stabilising predictions", kappa, stable, kappa >= stable, ">="),
         Criterion("classification change", change, changed, change <= changed, "<="),
@@ -156,9 +158,3 @@ def _delta_f(before: np.ndarray, after: np.ndarray, classes: int) -> float:
     if classes == 2:
         chosen = chosen & [False, True]
     return float((1 - 2 * both[chosen] / total[chosen]).mean()) if chosen.any() else 0.0
-
-
-def _entropy(confidences: np.ndarray) -> np.ndarray:
-    """Return the entropy (N,) of confidences (N, C), 1 for equal ones."""
-    positive = np.where(confidences > 0, confidences, 1)
-    return -(positive * np.log(positive)).sum(1) / np.log(confidences.shape[1])
