@@ -21,7 +21,7 @@ _NOISE, _NOISE_ROUNDS = 0.01, 2.0
 
 # Rounds, as shares of all, after which the forecast is made again and compared with what came.
 _REPLAYED = (0.5, 0.6, 0.7, 0.8, 0.9)
-_LEAST_ROUNDS = 4
+LEAST_ROUNDS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,7 +330,7 @@ def _widening(counts: np.ndarray, heights: np.ndarray, ceiling: float, seed: int
     squares, weights = [2.0], [2.0]
     for share in _REPLAYED:
         rounds = int(share * len(counts))
-        if rounds < _LEAST_ROUNDS:
+        if rounds < LEAST_ROUNDS:
             continue
         seen = counts[:rounds]
         fit = _fit(seen, heights[:rounds], ceiling)
@@ -384,8 +384,8 @@ def _checked(
         raise ValueError(
             f"there are {counts.shape} labels, but {np.shape(values)} values: pass one value a round"
         )
-    if len(counts) < _LEAST_ROUNDS:
-        raise ValueError(f"there are {len(counts)} rounds: a forecast needs at least {_LEAST_ROUNDS}")
+    if len(counts) < LEAST_ROUNDS:
+        raise ValueError(f"there are {len(counts)} rounds: a forecast needs at least {LEAST_ROUNDS}")
     if not np.isfinite(counts).all() or counts[0] < 1 or (np.diff(counts) <= 0).any():
         raise ValueError(f"labels are {counts.tolist()}: they must rise, from 1 on")
     wrong = np.flatnonzero(~np.isfinite(heights) | (heights > ceiling))
