@@ -14,7 +14,7 @@ _POINTS = 160
 _HORIZON = 30.0
 
 # A fit has as many observations as rounds, but their errors are alike, as each round keeps the labels of the last.
-_TEMPER = 0.5
+_TEMPER = 1.0
 
 # The noise of a value before anything is known, as a standard deviation, and how many rounds that knowledge counts as.
 _NOISE, _NOISE_ROUNDS = 0.01, 2.0
@@ -90,6 +90,14 @@ class Forecast:
         if measured:
             values = values + self._noise
         median, low, high = np.quantile(values, [0.5, (1 - self.level) / 2, (1 + self.level) / 2])
+        return float(median), float(low), float(high)
+
+    def labels_to(self, target: float) -> tuple[float, float, float]:
+        """Return the median and the interval of the number of labels that a target needs; infinity beyond horizon."""
+        crossing = _crossings(self._grid, self._curves, target)
+        shares = [0.5, (1 - self.level) / 2, (1 + self.level) / 2]
+        # no interpolation between a number and infinity
+        median, low, high = np.quantile(crossing, shares, method="inverted_cdf")
         return float(median), float(low), float(high)
 
     def probability(self, labels: float) -> float:
@@ -214,13 +222,10 @@ def lasting_crossing(labels: Sequence[int], values: Sequence[float], target: flo
 
 def _families() -> list[tuple[str, float, float]]:
     """Return name and parameters of each shape; they are in multiples of the present number of labels."""
-    shapes = [("power", theta, 0.0) for theta in np.linspace(0.1, 2.5, 17)]
-    shapes += [("power", theta, shift) for theta in (0.5, 1.0, 2.0, 4.0) for shift in (0.05, 0.2, 0.6)]
-    shapes += [
-        ("exponential", scale, power) for scale in np.geomspace(0.02, 3, 9) for power in (0.4, 0.7, 1.0)
-    ]
-    shapes += [("sigmoid", scale, power) for scale in np.geomspace(0.02, 3, 9) for power in (0.7, 1.2, 2.0)]
-    shapes += [("logarithm", 0.0, 0.0)] * 6
+    shapes = [("power", theta, shift) for theta in np.linspace(0.1, 1.0, 10) for shift in (0.0, 0.05, 0.2)]
+    shapes += [("exponential", scale, power) for scale in np.geomspace(0.1, 3, 5) for power in (0.4, 0.7)]
+    shapes += [("sigmoid", scale, power) for scale in np.geomspace(0.05, 3, 5) for power in (0.7, 1.2)]
+    shapes += [("logarithm", 0.0, 0.0)] * 2
     return shapes
 
 
