@@ -14,7 +14,10 @@ _POINTS = 160
 _HORIZON = 30.0
 
 # A fit has as many observations as rounds, but their errors are alike, as each round keeps the labels of the last.
-_TEMPER = 1.0
+_TEMPER = 0.7
+
+# A limit at the present value is exp(-_FAR) times as probable as one at the ceiling, before anything is known.
+_FAR = 4.0
 
 # The noise of a value before anything is known, as a standard deviation, and how many rounds that knowledge counts as.
 _NOISE, _NOISE_ROUNDS = 0.01, 2.0
@@ -139,7 +142,7 @@ def forecast(
     A power law alone misjudges the labels to a target, mostly by far too many or too few [1]_. Here five families of
     curves are fitted at once: power laws, power laws with a shift, stretched exponentials, sigmoids of the logarithm
     (each with a limit), and the logarithm, which has none. Each curve of a family counts by how probable it makes the
-    values; later rounds and higher values count more. Then the forecast is made again from the first half of the
+    values; later rounds and higher values count more, and a limit far above the present value more than a near one. Then the forecast is made again from the first half of the
     rounds on, and if what came lay further from it than it claimed, the interval is widened by as much.
 
     Parameters
@@ -313,7 +316,10 @@ def _draw(
         normal = draw.standard_normal((len(which), 2)) * np.sqrt(variance)[:, None]
         drawn = fit.means[which] + np.einsum("nij,nj->ni", fit.factors[which], normal)
         valid = (drawn[:, 1] >= 0) & (drawn[:, 0] <= ceiling)
-        valid &= ~_LIMITED[which] | (drawn[:, 0] + drawn[:, 1] * limit[which] <= ceiling)
+        end = np.where(_LIMITED[which], drawn[:, 0] + drawn[:, 1] * limit[which], ceiling)
+        valid &= end <= ceiling
+        near = ((ceiling - end) / np.maximum(ceiling - drawn[:, 0], 1e-9)).clip(0, 1)
+        valid &= draw.random(len(end)) < np.exp(-_FAR * near)
         if attempt == 19 and not found and not valid.any():  # a curve that falls: it is forecast as level
             drawn[:, 1], valid[:] = 0.0, True
         chosen.append(which[valid])

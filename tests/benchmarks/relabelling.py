@@ -1,6 +1,6 @@
 """Measure accuracy against annotations of three noisy annotators: ``data/relabelling.parquet``.
 
-Run ``python tests/benchmarks/relabelling.py`` (a few minutes of one core; it needs cleanlab); ``stopping.py`` writes the page.
+Run ``python tests/benchmarks/relabelling.py`` (a few minutes of one core). ``stopping.py`` writes the page.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import io
 import itertools
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from stopping_curves import write
 
-from alhelpers import data, files, mining, parallel, records
+from alhelpers import data, mining, parallel, records
 from alhelpers.loop import Annotators
 
 RUNS = Path(__file__).parents[2] / "data" / "relabelling.parquet"
@@ -54,7 +54,9 @@ def settings(seeds: int = 4) -> list[Setting]:
         ("mnist", "linear", 2000),
         ("digits", "trees", 1297),
     ]
-    return [Setting(*task, *rest) for task in tasks for rest in itertools.product(_METHODS, range(seeds))]
+    return [
+        Setting(*task, name, seed) for seed, task, name in itertools.product(range(seeds), tasks, _METHODS)
+    ]
 
 
 def run(setting: Setting) -> list[dict[str, Any]]:
@@ -181,24 +183,13 @@ def _out_of_sample(setting: Setting, task: Task, rows: np.ndarray, labels: np.nd
 
 
 def make(path: Path, seeds: int, workers: int = 1) -> None:
-    """Run all settings and write their rows."""
-    import pandas
-
+    """Run all settings, and write the rows of those that are done after each."""
+    rows: list[dict[str, Any]] = []
     chosen = settings(seeds)
-
-    def running() -> Iterator[dict[str, Any]]:
-        for done, found in enumerate(parallel.run(run, chosen, workers=workers, threads=1), 1):
-            last = found[-1]
-            print(f"{done}/{len(chosen)} {chosen[done - 1]} {last['accuracy']:.3f}", flush=True)
-            yield from found
-
-    table = pandas.DataFrame(list(running()))
-    floats = table.select_dtypes("float").columns
-    table[floats] = table[floats].round(4).astype("float32")
-    texts = ["dataset", "learner", "method"]
-    table[texts] = table[texts].astype("category")
-    with files.replacing(path) as place:
-        table.to_parquet(place, index=False, compression="zstd")
+    for done, found in enumerate(parallel.run(run, chosen, workers=workers, threads=1), 1):
+        rows += found
+        write(rows, path)
+        print(f"{done}/{len(chosen)} {chosen[done - 1]} {found[-1]['accuracy']:.3f}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
