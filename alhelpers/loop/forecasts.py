@@ -13,8 +13,9 @@ _DRAWS, _REPLAY_DRAWS = 2000, 300
 _POINTS = 160
 _HORIZON = 30.0
 
-# A fit has as many observations as rounds, but their errors are alike, as each round keeps the labels of the last.
-_TEMPER = 0.7
+# A fit has as many observations as rounds, but their errors are alike, as each round keeps the labels of the last: a
+# round counts as this share of an observation. tests/benchmarks/stopping.py tests it, a data set against the others.
+_TEMPER = 0.25
 
 # A limit at the present value is exp(-_FAR) times as probable as one at the ceiling, before anything is known.
 _FAR = 4.0
@@ -139,11 +140,12 @@ def forecast(
 ) -> Forecast:
     """Forecast a learning curve, and how many labels it needs to reach a target.
 
-    A power law alone misjudges the labels to a target, mostly by far too many or too few [1]_. Here five families of
+    A power law alone misjudges the labels to a target, mostly by far too many or too few [1]_. Here five kinds of
     curves are fitted at once: power laws, power laws with a shift, stretched exponentials, sigmoids of the logarithm
-    (each with a limit), and the logarithm, which has none. Each curve of a family counts by how probable it makes the
-    values; later rounds and higher values count more, and a limit far above the present value more than a near one. Then the forecast is made again from the first half of the
-    rounds on, and if what came lay further from it than it claimed, the interval is widened by as much.
+    (each with a limit), and the logarithm, which has none. Each curve counts by how probable it makes the values [2]_;
+    later rounds and higher values count more, and a limit far above the present value more than a near one. Then the
+    forecast is made again from the first half of the rounds on, and if what came lay further from it than it claimed,
+    the interval is widened by as much.
 
     Parameters
     ----------
