@@ -35,6 +35,8 @@ _LASTING_ROUNDS = 5
 # Tried for the forecast's constant: how much of an observation a round counts as.
 _SHARES = (0.1, 0.25, 0.5, 1.0)
 
+_SHIPPED = "all, as shipped"
+
 # A stop is looked for from so far below the target on.
 _NEAR = 0.08
 
@@ -254,7 +256,8 @@ def _head() -> str:
         "`data/relabelling.parquet` (by `python tests/benchmarks/relabelling.py`).\n\n"
         f"There are {len(chosen)} curves: digits, MNIST and Fashion-MNIST, a linear model and trees, labelled by "
         f"chance, margin or entropy, {seeds} seed{'s' * (seeds > 1)}, 20 to 900 labels in steps of 5 %, accuracy on "
-        "the whole test set.\n\n"
+        "the whole test set. The kinds of curves and the other constants of the forecast were chosen on five curves under "
+        "other seeds and a look at nine of these, of digits and MNIST; Fashion-MNIST chose none of them.\n\n"
     )
 
 
@@ -291,16 +294,20 @@ def coverage(found: Forecasts, of: Callable[[str], bool] = lambda name: True) ->
 
 
 def _forecast_section() -> str:
-    rows = []
-    for name, share, found in [
-        *left_out(curves()),
-        ("all, as shipped", forecasts._TEMPER, check_forecasts(curves())),
-    ]:
-        values, needed = coverage(found, lambda each, name=name: name in (each, "all, as shipped"))
-        widths = np.array([each[3] for each in found.needed if name in (each[0], "all, as shipped")])
-        finite = widths[np.isfinite(widths)]
-        counts = [f"{len(widths)}", f"{len(finite) / len(widths):.0%}", f"{np.median(finite):.1f}"]
+    chosen, rows = curves(), []
+    held_out = left_out(chosen)
+    for name, share, found in [*held_out, (_SHIPPED, forecasts._TEMPER, check_forecasts(chosen))]:
+        values, needed = coverage(found, lambda each, name=name: name in (each, _SHIPPED))
+        of = [each for each in found.needed if name in (each[0], _SHIPPED)]
+        finite = [each[3] for each in of if np.isfinite(each[3])]
+        counts = [f"{len(of)}", f"{len(finite) / len(of):.0%}", f"{np.median(finite):.1f}"]
         rows.append([name, f"{share:g}", f"{values:.0%}", f"{needed:.0%}", *counts])
+    inside = [each[2] for name, _, found in held_out for each in found.needed if each[0] == name]
+    low = [
+        name for name, _, found in held_out if min(coverage(found, lambda each, of=name: each == of)) < 0.75
+    ]
+    verdict = f"Held out, {np.mean(inside):.0%} of all labels needed are inside."
+    verdict += f" On {' and '.join(low)} alone fewer than 75 % are." if low else ""
     header = [
         "tested on",
         "constant",
@@ -315,7 +322,7 @@ def _forecast_section() -> str:
         "the labels that each target (0.60 to 0.95) turned out to need, if it was reached later (isotonic regression "
         "of the seed's own curve). For a row of one data set the forecast's one fitted constant, how much of an "
         "observation a round counts as, was chosen on the other data sets; the last row has the constant that ships, "
-        f"chosen on all.\n\n{markdown_table([*header, 'upper / lower end'], rows)}\n"
+        f"chosen on all.\n\n{markdown_table([*header, 'upper / lower end'], rows)}\n{verdict} "
         "An interval without an upper end says that the curve may never get there: with 60 labels that is often all "
         "that can be said. The last column is of those with one.\n\n"
     )
@@ -350,6 +357,8 @@ def _stop_section() -> str:
         "all that were bought after that, over all that were needed; the next column measures against the rising curve "
         "nearest to the values, which crosses sooner. Too early: the five rounds from the stop on are on average more "
         f"than half a point below the target. {len(stops)} crossings.\n\n{markdown_table(header, rows)}\n"
+        "The first value at the target can never come late, and with thousands of test images it seldom comes early: there "
+        "the simple rule does as well. The forecast says before that how far it is.\n\n"
     )
 
 
