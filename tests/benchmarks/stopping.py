@@ -256,8 +256,8 @@ def _head() -> str:
         "`data/relabelling.parquet` (by `python tests/benchmarks/relabelling.py`).\n\n"
         f"There are {len(chosen)} curves: digits, MNIST and Fashion-MNIST, a linear model and trees, labelled by "
         f"chance, margin or entropy, {seeds} seed{'s' * (seeds > 1)}, 20 to 900 labels in steps of 5 %, accuracy on "
-        "the whole test set. The kinds of curves and the other constants of the forecast were chosen on five curves under "
-        "other seeds and a look at nine of these, of digits and MNIST; Fashion-MNIST chose none of them.\n\n"
+        "the whole test set. The kinds of curves and the other constants of the forecast were chosen on five curves "
+        "under other seeds and a look at nine of these, of digits and MNIST; Fashion-MNIST chose none of them.\n\n"
     )
 
 
@@ -357,8 +357,8 @@ def _stop_section() -> str:
         "all that were bought after that, over all that were needed; the next column measures against the rising curve "
         "nearest to the values, which crosses sooner. Too early: the five rounds from the stop on are on average more "
         f"than half a point below the target. {len(stops)} crossings.\n\n{markdown_table(header, rows)}\n"
-        "The first value at the target can never come late, and with thousands of test images it seldom comes early: there "
-        "the simple rule does as well. The forecast says before that how far it is.\n\n"
+        "The first value at the target can never come late, and with thousands of test images it seldom comes early: "
+        "there the simple rule does as well. The forecast says before that how far it is.\n\n"
     )
 
 
