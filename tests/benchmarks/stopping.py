@@ -358,7 +358,7 @@ def _stop_section() -> str:
         "nearest to the values, which crosses sooner. Too early: the five rounds from the stop on are on average more "
         f"than half a point below the target. {len(stops)} crossings.\n\n{markdown_table(header, rows)}\n"
         "The first value at the target can never come late, and with thousands of test images it seldom comes early: "
-        "there the simple rule does as well. The forecast says before that how far it is.\n\n"
+        "there the simple rule does better. The forecast says before that how far it is.\n\n"
     )
 
 
