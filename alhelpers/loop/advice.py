@@ -71,8 +71,9 @@ def advise(
     """Decide after a round what to do next: label new records, ask again about labelled ones, or stop.
 
     It stops when the forecast says that the target is more likely reached than not (the curve, not one lucky round), or
-    that not even the whole pool would reach it; without a target, when predictions have stabilised; and when nothing is
-    left to ask. Otherwise new and labelled records compete for the budget (:func:`alhelpers.mining.relabel`).
+    that not even the whole pool, and with annotators all answers that are left, would reach it; without a target, when
+    predictions have stabilised; and when nothing is left to ask. Otherwise new and labelled records compete for the
+    budget (:func:`alhelpers.mining.relabel`).
 
     Parameters
     ----------
@@ -116,7 +117,7 @@ def advise(
     expected = _forecast(curve, target, seed)
     criteria = mining.stop(history) if len(history) else []
     left = 0 if pool is None else records.count(pool)
-    reason = _why_stop(expected, criteria, target, left)
+    reason = _why_stop(expected, criteria, target, left + _left_again(annotations, left, noise))
     if reason:
         return Advice(True, reason, forecast=expected, criteria=criteria)
     new, again = _ranked(reference, pool, annotations, noise, relabel_cost / label_cost, budget / label_cost)
@@ -147,10 +148,22 @@ def _why_stop(
         end = min(expected.labels_now + left, expected.horizon)
         chance = expected.probability(end)
         if chance < (1 - expected.level) / 2 and end == expected.labels_now + left:
-            return f"{target:g} is out of reach: all {left} records of the pool would get there with {chance:.0%}"
+            return f"{target:g} is out of reach: all {left} that are left to ask would get there with {chance:.0%}"
     if target is None and criteria and criteria[0].met:
         return f"predictions have stabilised (mean kappa {criteria[0].value:.3f})"
     return ""
+
+
+def _left_again(annotations: ArrayLike | None, new: int, noise: float) -> int:
+    """Return how many answers the annotators can give beside one for each new record."""
+    votes = np.asarray(() if annotations is None else annotations)
+    if votes.ndim != 2 or noise == 0:
+        return 0
+    return int(_is_missing(votes).sum()) + new * (votes.shape[1] - 1)
+
+
+def _is_missing(votes: np.ndarray) -> np.ndarray:
+    return np.isnan(votes) if votes.dtype.kind == "f" else votes == mining.MISSING
 
 
 def _why_go_on(expected: Forecast | None, target: float | None, new: Sequence, again: Sequence) -> str:
@@ -175,8 +188,7 @@ def _ranked(
     labelled = records.count(reference)
     if annotations is not None:
         votes = np.asarray(annotations)
-        missing = np.isnan(votes) if votes.dtype.kind == "f" else votes == mining.MISSING
-        labelled = int(missing.any(1).sum()) if votes.ndim == 2 else labelled
+        labelled = int(_is_missing(votes).any(1).sum()) if votes.ndim == 2 else labelled
     left = 0 if pool is None else records.count(pool)
     size = min(labelled + left, int(budget / min(cost, 1.0) + 1e-9))
     if noise == 0:

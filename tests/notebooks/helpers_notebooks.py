@@ -41,6 +41,13 @@ SMALL_OF = {
     "05_compare_models": {"dataset": "digits"},
     "06_mine_pool": {"dataset": "digits", "training_steps": 40, "map_items": 100, "labels": 40, "many": 60},
     "08_run_the_pipeline": {"dataset": "digits", "pool_items": 40},
+    "16_label_relabel_or_stop": {
+        "dataset": "digits",
+        "last": 200,
+        "images": 150,
+        "answers": 300,
+        "looked": 180,
+    },
 }
 
 

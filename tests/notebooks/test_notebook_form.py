@@ -29,6 +29,7 @@ COURSE = [
     "11_compare_strategies",
     "14_find_strange_images",
     "15_mine_at_scale",
+    "16_label_relabel_or_stop",
 ]
 
 COMMON = {"dataset", "seed"}

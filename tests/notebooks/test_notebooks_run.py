@@ -204,6 +204,19 @@ def check_scale(recorded, parameters):
     assert recorded["mean_entropy"]["a tenth"] <= recorded["mean_entropy"]["all"]
 
 
+def check_what_next(recorded, parameters):
+    forecast, stops = recorded["forecast"], recorded["stops"]
+    assert forecast["low"] < forecast["median"] and forecast["value"] > 3 * CHANCE
+    assert len(stops) == 8 and stops["first value at the target"] <= stops["third in a row"]
+    assert recorded["right"]["one annotator"] < recorded["right"]["majority"]
+    # The errors do not depend on the image: those who err more are known by that they disagree.
+    assert recorded["skill"]["third"] < min(recorded["skill"]["first"], recorded["skill"]["second"]) + 0.05
+    # What it asks about again is wrong more often than a label by chance.
+    assert recorded["doubted"]["picked"] > recorded["doubted"]["all"]
+    assert recorded["correct"]["new or again"] >= recorded["correct"]["new, by chance"] - 0.02
+    assert recorded["advised"]["answers"] <= parameters["answers"] + 40
+
+
 CHECKS = {
     "00_start_here": check_start,
     "01_split_data": check_split,
@@ -218,6 +231,7 @@ CHECKS = {
     "11_compare_strategies": check_comparison,
     "14_find_strange_images": check_strange,
     "15_mine_at_scale": check_scale,
+    "16_label_relabel_or_stop": check_what_next,
 }
 
 

@@ -58,7 +58,16 @@ def test_it_goes_on_with_the_labels_still_needed():
 
 def test_it_stops_when_the_pool_is_too_small_for_the_target():
     found = advise(REFERENCE, POOL, 3, curve=RISING, target=0.95)
-    assert found.stop and "0.95 is out of reach: all 3 records of the pool" in found.reason
+    assert found.stop and "0.95 is out of reach: all 3 that are left to ask" in found.reason
+
+
+def test_answers_that_are_left_may_reach_what_the_pool_cannot():
+    votes = np.full((4, 200), mining.MISSING)
+    votes[:, 0] = [0, 0, 0, 1]
+    options = {"curve": RISING, "target": 0.8}
+    assert advise(REFERENCE, POOL, 3, annotations=votes[:, :1], **options).stop
+    assert not advise(REFERENCE, POOL, 3, annotations=votes, **options).stop
+    assert advise(REFERENCE, POOL, 3, annotations=votes, noise=0, **options).stop
 
 
 def test_without_a_target_it_stops_when_predictions_are_stable():
