@@ -66,7 +66,8 @@ class Predictions(Protocol):
     """What a learner predicts for N rows: the task's outputs as arrays, each None if it does not apply.
 
     ``confidences`` (N, C), ``logits`` (N, C), ``embeddings`` (N, D), and ``samples`` (N, T, C) of several passes or
-    (N, K, C) of several members; all float32.
+    (N, K, C) of several members; of a regression ``values`` (N,) or (N, O), and samples (N, T) or (N, T, O). All are
+    float32.
     """
 
     def __len__(self) -> int: ...

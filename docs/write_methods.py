@@ -129,8 +129,10 @@ Each strategy answers a weakness of another; read the table downwards. Begin wit
 while there are hardly any labels, and always run `random` beside it.
 [6. Mine the pool](../notebooks/06_mine_pool.ipynb) shows what each picks, and
 [11. Compare strategies](../notebooks/11_compare_strategies.ipynb) measures them. `mining.combine` puts them behind each
-other, as a [cascade](glossary.md#cascade), or beside each other. The words of the field are in the
-[glossary](glossary.md); those that it does not have are explained below the table.
+other, as a [cascade](glossary.md#cascade), or beside each other, or joins several goals: scores, diversity and balance
+with weights, without near-duplicates. In place of a name may stand a number of the records, such as `metadata.blur`, or
+a function of one's own. The words of the field are in the [glossary](glossary.md); those that it does not have are
+explained below the table.
 
 This page is generated from the code by `python docs/write_methods.py`.
 

@@ -4,9 +4,11 @@ Your own images by :func:`folder`; the kit's small ones as arrays, and as folder
 :mod:`alhelpers.data.splitting` divides items into subsets.
 """
 
-from alhelpers.data.arrays import ArrayDataset, ImageSet
+from alhelpers.data.arrays import ArrayDataset, ImageSet, arrays
+from alhelpers.data.coco import CocoDataset, coco
 from alhelpers.data.folder import folder
 from alhelpers.data.image_files import FolderDataset, Problem
+from alhelpers.data.loader import TorchDataset, loader
 from alhelpers.data.sets import (
     DIGIT_TEST_IMAGES,
     IDX_FILES,
@@ -16,6 +18,7 @@ from alhelpers.data.sets import (
     write_folder,
 )
 from alhelpers.data.shapes import write_shapes
+from alhelpers.data.table import TableDataset, table
 from alhelpers.files import cache_folder, data_folder
 
 __all__ = [
@@ -23,14 +26,21 @@ __all__ = [
     "IDX_FILES",
     "NAMES",
     "ArrayDataset",
+    "CocoDataset",
     "FolderDataset",
     "ImageSet",
     "Problem",
+    "TableDataset",
+    "TorchDataset",
+    "arrays",
     "cache_folder",
+    "coco",
     "data_folder",
     "folder",
     "load",
+    "loader",
     "photo_patches",
+    "table",
     "write_folder",
     "write_shapes",
 ]

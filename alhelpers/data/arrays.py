@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 
+from alhelpers.data.labels import class_indices, classes_of, finite_numbers, indicators, indices_of, is_named
 from alhelpers.protocols import Task
 
 # Rows of a data set: integers, or None for all.
@@ -23,11 +23,11 @@ class ArrayDataset:
     inputs : array of shape (N, ...), or a dict or tuple of them
         What a learner takes, the rows first. Sparse matrices and data frames stay what they are.
     labels : array_like of shape (N,) or (N, ...), optional
-        Class indices for classification (bools are 0 and 1), numbers for regression. None: the data can only be
-        predicted on.
+        Class indices for classification (bools are 0 and 1), 0 or 1 a class (N, C) for multilabel, numbers for
+        regression. None: the data can only be predicted on.
     class_names : sequence, optional
         The name of each class, of any kind that has a text.
-    task : {"classification", "regression", ...}
+    task : {"classification", "multilabel", "regression", ...}
         What the labels are.
     ids : sequence of length N, optional
         One distinct id a row, all texts or all numbers; the default counts them.
@@ -35,7 +35,7 @@ class ArrayDataset:
     Raises
     ------
     ValueError
-        If the lengths differ, ids or class names repeat, ids are of several types, or a label is not a class index.
+        If the lengths differ, ids or class names repeat, ids are of several types, or a label is not one of the task.
     """
 
     def __init__(
@@ -110,12 +110,64 @@ class ArrayDataset:
 
     def _check_classes(self) -> None:
         names = self.class_names
-        if names is None:
-            return
-        if len(set(names)) < len(names):
+        if names is not None and len(set(names)) < len(names):
             raise ValueError(f"class_names must be distinct, got {', '.join(names)}")
-        if self._labels is not None and self.task == "classification":
+        if self._labels is None:
+            return
+        if self.task == "multilabel":
+            self._labels = indicators(self._labels, names, self.ids)
+        elif names is not None and self.task == "classification":
             self._labels = class_indices(self._labels, len(names), ids=self.ids)
+
+
+def arrays(
+    inputs: Any,
+    labels: Any = None,
+    class_names: Sequence[Any] | None = None,
+    *,
+    task: Task = "classification",
+    ids: Sequence[Any] | None = None,
+) -> ArrayDataset:
+    """Make a data set of arrays in memory.
+
+    Parameters
+    ----------
+    inputs : array of shape (N, ...), or a dict or tuple of them
+        What a learner takes, the rows first: numbers, texts, sparse matrices or data frames.
+    labels : array_like of shape (N,) or (N, C), optional
+        For classification class indices, texts or bools. For multilabel 0 or 1 a class, (N, C). For regression finite
+        numbers.
+    class_names : sequence, optional
+        The name of each class. By default the texts or bools of the labels, sorted.
+    task : {"classification", "multilabel", "regression"}
+        What the labels are.
+    ids : sequence of length N, optional
+        One distinct id a row, all texts or all numbers; the default counts them.
+
+    Returns
+    -------
+    ArrayDataset
+        Its labels are class indices.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, an id or a class name is there twice, or a label is not one of the task.
+
+    Examples
+    --------
+    >>> dataset = arrays(np.zeros((3, 8)), ["cat", "dog", "cat"])
+    >>> dataset.class_names, dataset.labels().tolist()
+    (('cat', 'dog'), [0, 1, 0])
+    """
+    if labels is not None and task == "classification" and is_named(labels):
+        if class_names is None:
+            labels, class_names = classes_of(labels, ids)
+        else:
+            labels = indices_of(labels, class_names, ids, classes=len(class_names))
+    elif labels is not None and task == "regression":
+        labels = finite_numbers(labels, ids)
+    return ArrayDataset(inputs, labels, class_names, task=task, ids=ids)
 
 
 class ImageSet(ArrayDataset):
@@ -194,34 +246,6 @@ def parts_of(values: Any) -> list[Any]:
     if isinstance(values, Mapping):
         return [*values.values()]
     return [*values] if isinstance(values, tuple) else [values]
-
-
-def class_indices(labels: Any, classes: int | None = None, *, ids: Sequence[Any] | None = None) -> np.ndarray:
-    """Return labels as an array of class indices; whole numbers of any type and bools are, None and text are not.
-
-    A ValueError names the first label that is not a class index below the number of classes, by its id or its row.
-    """
-    values = np.asarray(labels)
-    if values.dtype.kind not in "iu":
-        whole = np.array([_is_whole(value) for value in values.ravel().tolist()], dtype=bool)
-        values = values.astype(np.int64) if whole.all() else values
-    if values.dtype.kind in "iu":
-        whole = ((values >= 0) & (values < (np.inf if classes is None else classes))).ravel()
-    if whole.all():
-        return values
-    wrong = int(np.argmin(whole))
-    row = int(np.unravel_index(wrong, values.shape)[0]) if values.ndim else 0
-    place = f"row {row}" if ids is None else f"record {ids[row]}"
-    raise ValueError(
-        f"labels hold {values.ravel().tolist()[wrong]!r} ({values.dtype}) for {place}: they must be whole numbers from"
-        f" 0 {'on' if classes is None else f'to {classes - 1}'}, the place in class_names; leave out rows without a"
-        " label"
-    )
-
-
-def _is_whole(value: Any) -> bool:
-    whole = isinstance(value, Integral | np.bool_)
-    return whole or (isinstance(value, float | np.floating) and value.is_integer())
 
 
 def _as_array(values: Any) -> Any:

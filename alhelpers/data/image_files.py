@@ -325,12 +325,15 @@ class FolderDataset:
                 content = file.read()
             if not content:
                 return _Read(row, None, None, Problem(name, "empty", "the file has no content"))
-            image = read_image(io.BytesIO(content), self.size, self.mode)
+            image = self._decode(content, row)
         except OSError as error:
             return _Read(row, None, None, Problem(name, "unreadable", error.strerror or str(error)))
         except UnreadableImage as error:
             return _Read(row, None, None, Problem(name, "unreadable", str(error)))
         return _Read(row, image, hashlib.blake2b(content, digest_size=16).digest(), None)
+
+    def _decode(self, content: bytes, row: int) -> np.ndarray:
+        return read_image(io.BytesIO(content), self.size, self.mode)
 
     def _checked(self, block: list[_Read]) -> list[_Read]:
         """Return a block, or raise a ValueError if an image has not the size of the first one."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ SUFFIXES = frozenset(".bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .
 
 # Formats of photographs and scans. Others may start programs, as EPS starts ghostscript.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
+
+# The tag of EXIF for the turn, and its values for images that lie on their side.
+_TURN, _LYING = 0x0112, (5, 6, 7, 8)
 
 
 class UnreadableImage(ValueError):
@@ -37,13 +41,26 @@ def read_image(source: Any, size: int | Sequence[int] | None, mode: str) -> np.n
 
 def open_image(source: Any, mode: str, *, least: int | None = None) -> Image.Image:
     """Decode an image as grey levels (``L``) or colours (``RGB``), upright; no side shrinks below ``least``."""
+    with _reasons(), Image.open(source, formats=_FORMATS) as file:
+        if least is not None and min(file.size) >= 2 * least:
+            file.draft(None, (least, least))
+        ImageOps.exif_transpose(file, in_place=True)
+        image = _to_bytes(file)
+        return image if image.mode == mode else image.convert(mode)
+
+
+def upright_size(source: Any) -> tuple[int, int]:
+    """Return the height and width of an image as :func:`open_image` decodes it, from the head of its file."""
+    with _reasons(), Image.open(source, formats=_FORMATS) as file:
+        width, height = file.size
+        return (width, height) if file.getexif().get(_TURN, 1) in _LYING else (height, width)
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Raise what Pillow raises as an UnreadableImage."""
     try:
-        with Image.open(source, formats=_FORMATS) as file:
-            if least is not None and min(file.size) >= 2 * least:
-                file.draft(None, (least, least))
-            ImageOps.exif_transpose(file, in_place=True)
-            image = _to_bytes(file)
-            return image if image.mode == mode else image.convert(mode)
+        yield
     except UnidentifiedImageError as error:  # its own text names an object in memory
         raise UnreadableImage("cannot identify image file") from error
     except (
@@ -51,7 +68,7 @@ def open_image(source: Any, mode: str, *, least: int | None = None) -> Image.Ima
         SyntaxError,
         ValueError,
         Image.DecompressionBombError,
-    ) as error:  # all that Pillow raises
+    ) as error:
         raise UnreadableImage(str(error)) from error
 
 

@@ -3,11 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
-from alhelpers.data.arrays import class_indices
+
+def class_indices(labels: Any, classes: int | None = None, *, ids: Sequence[Any] | None = None) -> np.ndarray:
+    """Return labels as an array of class indices; whole numbers of any type and bools are, None and text are not.
+
+    A ValueError names the first label that is not a class index below the number of classes, by its id or its row.
+    """
+    values = np.asarray(labels)
+    if values.dtype.kind not in "iu":
+        whole = np.array([_is_whole(value) for value in values.ravel().tolist()], dtype=bool)
+        values = values.astype(np.int64) if whole.all() else values
+    if values.dtype.kind in "iu":
+        whole = ((values >= 0) & (values < (np.inf if classes is None else classes))).ravel()
+    if whole.all():
+        return values
+    wrong = int(np.argmin(whole))
+    row = int(np.unravel_index(wrong, values.shape)[0]) if values.ndim else 0
+    place = f"row {row}" if ids is None else f"record {ids[row]}"
+    raise ValueError(
+        f"labels hold {values.ravel().tolist()[wrong]!r} ({values.dtype}) for {place}: they must be whole numbers from"
+        f" 0 {'on' if classes is None else f'to {classes - 1}'}, the place in class_names; leave out rows without a"
+        " label"
+    )
+
+
+def _is_whole(value: Any) -> bool:
+    whole = isinstance(value, Integral | np.bool_)
+    return whole or (isinstance(value, float | np.floating) and value.is_integer())
+
+
+def is_named(labels: Any) -> bool:
+    """Return whether labels name their classes: they are texts or bools, at least one of them."""
+    values = _as_values(labels)
+    named = str | bool | np.bool_
+    return values.dtype.kind in "USb" or (
+        values.dtype.kind == "O" and any(isinstance(value, named) for value in values.flat)
+    )
+
+
+def classes_of(labels: Any, ids: Sequence[Any] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels (N,) as class indices, and the class names: their values, all of one type, sorted."""
+    values = _as_values(labels)
+    if values.ndim != 1:
+        raise ValueError(
+            f"labels have the shape {values.shape}: they must be one a row; several are for multilabel"
+        )
+    plain = values.tolist()
+    kind = type(plain[0]) if plain else str
+    wrong = next((row for row, value in enumerate(plain) if type(value) is not kind or value == ""), None)
+    if wrong is not None:
+        raise ValueError(
+            f"the label of {place_of(wrong, ids)} is {plain[wrong]!r}: it must be a {kind.__name__} as the first one,"
+            f" {plain[0]!r}; leave out records without a label"
+        )
+    names, places = np.unique(np.array(plain, dtype=object if kind is str else None), return_inverse=True)
+    return places.astype(np.int64), tuple(map(str, names.tolist()))
+
+
+def _as_values(labels: Any) -> np.ndarray:
+    """Return labels as an array that keeps the type of each; numpy turns a number beside a text into a text."""
+    return np.asarray(labels, dtype=None if hasattr(labels, "dtype") else object)
 
 
 def indices_of(

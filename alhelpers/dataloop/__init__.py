@@ -13,9 +13,21 @@ _FILE_OF = {
     "ModelComparer": "compare_models",
     "ModelCreator": "create_new_model",
     "node_context": "context",
+    "read_dataset": "datasets",
+    "write_labels": "datasets",
+    "write_picks": "datasets",
 }
 
-__all__ = ["DataSplitter", "ItemMiner", "ModelComparer", "ModelCreator", "node_context"]
+__all__ = [
+    "DataSplitter",
+    "ItemMiner",
+    "ModelComparer",
+    "ModelCreator",
+    "node_context",
+    "read_dataset",
+    "write_labels",
+    "write_picks",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -193,7 +193,7 @@ def run_round(
     predicted = ranks if parsed.needs_predictions else reading.predictions_of(dataset, list(ranks), model.id)
     remove_other_predictions(dataset, list(predicted), model.id)
     shared = {
-        "round": _mark(own[0])["round"] if own else _last_round(dataset) + 1,
+        "round": _mark(own[0])["round"] if own else last_round(dataset) + 1,
         "model_id": model.id,
         "model_name": model.name,
         "pool": _mark(own[0])["pool"] if own else choice.pool,
@@ -201,7 +201,7 @@ def run_round(
     }
     if execution_id is not None:
         shared["execution_id"] = execution_id
-    marked, warnings = _mark_all(dataset, _marks(choice, ranks, shared))
+    marked, warnings = mark_all(dataset, _marks(choice, ranks, shared))
     items = sorted((*own, *marked), key=lambda item: _mark(item)["rank"])
     notes = [*pool.notes, *(labelled.notes if labelled else []), *warnings]
     if not choice.ids:
@@ -264,7 +264,8 @@ def _mark(item: dl.Item) -> Mapping[str, Any] | None:
     return ((item.metadata or {}).get("user") or {}).get(MARK_KEY)
 
 
-def _last_round(dataset: dl.Dataset) -> int:
+def last_round(dataset: dl.Dataset) -> int:
+    """Return the highest round in which items of a dataset were chosen, 0 if there was none."""
     filters = dl.Filters(
         field=f"metadata.user.{MARK_KEY}.round", values=0, operator=dl.FiltersOperations.GREATER_THAN
     )
@@ -288,7 +289,7 @@ def write_mark(item: dl.Item, mark: Mapping[str, Any]) -> dl.Item:
     return item.update()
 
 
-def _mark_all(dataset: dl.Dataset, marks: Mapping[str, Mapping[str, Any]]) -> tuple[list[dl.Item], list[str]]:
+def mark_all(dataset: dl.Dataset, marks: Mapping[str, Mapping[str, Any]]) -> tuple[list[dl.Item], list[str]]:
     """Mark items in parallel; return them, and the reasons why some were dropped."""
     fresh = reading.items_of(dataset, list(marks))
     # best first, so that these are marked where a round dies

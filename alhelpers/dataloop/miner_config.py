@@ -61,6 +61,12 @@ class NodeConfig(mining.MinerConfig):
         return any(map(self._needs_vectors, self.needed))
 
     @property
+    def metadata_fields(self) -> tuple[str, ...]:
+        """The fields of the waiting items' own metadata in use, such as ``metadata.user.blur``."""
+        names = {*_fields_of(self.select), *(name for each in self.needed for name in each.documents)}
+        return tuple(sorted(name for name in names if name.startswith("metadata.")))
+
+    @property
     def with_reference(self) -> tuple[str, ...]:
         """The strategies that use labelled items if there are any."""
         return tuple(dict.fromkeys(each.strategy for each in self._with_reference))
@@ -94,7 +100,8 @@ class NodeConfig(mining.MinerConfig):
 
     def _needs_predictions(self, needed: mining.Needed) -> bool:
         vectors = self._needs_vectors(needed)
-        return any(not vectors or "embeddings" not in need for need in needed.fields)
+        own = [need for need in needed.fields if need != ("metadata",)]
+        return any(not vectors or "embeddings" not in need for need in own)
 
     def _needs_vectors(self, needed: mining.Needed) -> bool:
         return self.feature_set is not None and any("embeddings" in need for need in needed.fields)

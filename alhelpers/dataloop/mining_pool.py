@@ -73,6 +73,8 @@ def read_pool(
     notes: list[str] = []
     if predicted:
         records = _read_predictions(dataset, model, item_ids, config, notes, clean=not reference)
+    if config.metadata_fields and not reference:
+        records = _with_metadata(dataset, config.metadata_fields, records)
     if embedded:
         records = _with_vectors(dataset, config.feature_set, records, notes)
     if reference and config.reference_labels:
@@ -138,6 +140,24 @@ def _with_vectors(
             "were left out"
         )
     return known
+
+
+def _with_metadata(
+    dataset: dl.Dataset, fields: Sequence[str], records: Mapping[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Add some fields of the items' metadata, None where an item lacks one: all of it would not fit into a table."""
+    items = reading.items_of(dataset, list(records))
+    found = {}
+    for item_id, row in records.items():
+        if item_id in items:
+            document: dict[str, Any] = {}
+            for _, *steps, last in (field.split(".") for field in fields):
+                value, inner = items[item_id].metadata or {}, document
+                for step in steps:
+                    value, inner = value.get(step) or {}, inner.setdefault(step, {})
+                inner[last] = value.get(last)
+            found[item_id] = row | {"metadata": document}
+    return found
 
 
 def read_reference(dataset: dl.Dataset | None, model: dl.Model, config: NodeConfig) -> Pool | None:

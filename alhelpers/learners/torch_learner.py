@@ -66,9 +66,9 @@ class TorchLearner:
     ) -> None:
         self.task = self._tasks[0] if task is None else task
         if self.task not in self._tasks:
-            other = "TorchClassifier" if self._tasks == ("regression",) else "TorchRegressor"
             raise ValueError(
-                f"task is {task!r}: {type(self).__name__} is for {' and '.join(self._tasks)}, {other} for the others"
+                f"task is {task!r}, which is none of {type(self).__name__}: TorchClassifier is for 'classification' and"
+                " 'multilabel', TorchRegressor for 'regression'"
             )
         if prediction_batch_size < 1:
             raise ValueError(f"prediction_batch_size is {prediction_batch_size}: it must be at least 1")

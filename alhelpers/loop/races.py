@@ -16,7 +16,7 @@ from alhelpers import mining, parallel, records
 from alhelpers.learners import TorchClassifier, build_network
 from alhelpers.learners.deforming import elastic
 from alhelpers.loop._fields import Fields, named_plan
-from alhelpers.protocols import Dataset, Learner
+from alhelpers.protocols import Dataset, Learner, Predictions
 from alhelpers.uncertainty._torch import is_count
 
 Augmentation = Literal["none", "affine", "elastic"]
@@ -29,6 +29,8 @@ CLUSTER_MARGIN: Mapping[str, Any] = {
 }
 
 _AUGMENTATIONS: Mapping[str, Any] = {"none": False, "affine": True, "elastic": elastic}
+
+_TASKS = ("classification", "multilabel", "regression")
 
 # Principal components of the inputs that the cold start groups the records by.
 _COMPONENTS = 50
@@ -96,7 +98,8 @@ def race(
     Parameters
     ----------
     pool, test : Dataset
-        Of a classification. The labels of the pool are the oracle's: read only for records that were picked.
+        Of one task: classification, multilabel or regression. The labels of the pool are the oracle's: read only for
+        records that were picked.
     entries : sequence of Entry
         The strategies, a seed each. They see ``embeddings``, ``confidences``, ``mc_dropout``, with several members
         ``query_by_committee`` too, and the labelled records as the reference.
@@ -134,7 +137,8 @@ def race(
     -------
     iterator of dict
         A row for each number of labels and, within it, each entry, as soon as it is there: ``strategy``, ``seed``,
-        ``labels``, ``accuracy`` on the test set, and the ``seconds`` of the round (train, measure, pick).
+        ``labels``, ``accuracy`` on the test set (of several labels a record the share of labels that are right at 0.5,
+        and ``r2`` in its place for a regression), and the ``seconds`` of the round (train, measure, pick).
 
     Raises
     ------
@@ -150,6 +154,10 @@ def race(
     if not entries:
         raise ValueError("there are no entries: a race needs at least one")
     if learner is None:
+        if pool.task != "classification":
+            raise ValueError(
+                f"the task is {pool.task!r}: pass learner=..., as the default one learns classes"
+            )
         learner = TorchClassifier(
             _starting_from(pretrained, network or _kit_network(pool, dropout)),
             augmentation=_AUGMENTATIONS[augmentation],
@@ -217,8 +225,7 @@ def _round(job: tuple[_Course, _Racer, int, int]) -> tuple[_Racer, dict[str, Any
     labelled = course.pool.take(racer.labelled)
     for learner, seed in zip(learners, seeds, strict=True):
         learner.fit(labelled, seed=seed)
-    predicted = learners[0].predict(course.test).confidences.argmax(1)
-    right = predicted == course.test.labels(np.arange(len(course.test)))
+    measured = _measured(learners[0].predict(course.test), course.test)
     if picks:
         rows = _candidates(len(course.pool), racer.labelled, course.candidates, draw)
         fields = Fields(racer.plan, learners, course.passes, _cooled(course.temperature))
@@ -233,9 +240,21 @@ def _round(job: tuple[_Course, _Racer, int, int]) -> tuple[_Racer, dict[str, Any
         "strategy": racer.name,
         "seed": racer.entry.seed,
         "labels": count,
-        "accuracy": float(right.mean()),
+        **measured,
         "seconds": time.perf_counter() - started,
     }
+
+
+def _measured(predictions: Predictions, test: Dataset) -> dict[str, float]:
+    """Return the accuracy, of several labels a record that of each at 0.5; of a regression R squared."""
+    labels = np.asarray(test.labels(np.arange(len(test))))
+    if test.task != "regression":
+        found = predictions.confidences
+        found = found.argmax(1) if test.task == "classification" else found > 0.5
+        return {"accuracy": float((found == labels).mean())}
+    values = np.asarray(predictions.values, dtype=np.float64).reshape(labels.shape)
+    spread = ((labels - labels.mean(axis=0)) ** 2).sum()
+    return {"r2": float(1 - ((values - labels) ** 2).sum() / spread) if spread else float("nan")}
 
 
 def _cooled(temperature: float) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -305,9 +324,10 @@ def _checked_counts(label_counts: Sequence[int], size: int) -> list[int]:
 
 def _check_options(pool: Dataset, test: Dataset, augmentation: str, temperature: float) -> None:
     for name, dataset in (("pool", pool), ("test", test)):
-        if dataset.task != "classification":
+        if dataset.task not in _TASKS or dataset.task != pool.task:
             raise ValueError(
-                f"the task of {name} is {dataset.task!r}: a race measures accuracy, so it must be classification"
+                f"the task of {name} is {dataset.task!r}: a race measures {', '.join(_TASKS)}, the same of pool and"
+                " test"
             )
     if not len(test):
         raise ValueError("the test set is empty: there is nothing to measure the accuracy on")
@@ -320,6 +340,12 @@ def _check_options(pool: Dataset, test: Dataset, augmentation: str, temperature:
         raise ValueError(f"augmentation is {augmentation!r}: it must be none, affine or elastic")
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}: it must be above 0")
+    if temperature != 1 and pool.task != "classification":
+        raise ValueError(
+            f"temperature is {temperature}: it divides logits of classes, leave it at 1 for {pool.task}"
+        )
+    if pool.task == "regression" and not np.ptp(test.labels(np.arange(len(test)))):
+        raise ValueError("the labels of the test set are all the same: R squared needs some that differ")
 
 
 def _check_entry(entry: Entry, strategies: Sequence[str]) -> None:

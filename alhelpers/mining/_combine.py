@@ -1,10 +1,8 @@
-"""Several strategies on one pool: side by side, one behind the other, or with weights."""
+"""Several strategies on one pool: side by side, one behind the other, with weights, or as goals."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from alhelpers.mining._mine import Run, pick_best, run_strategy, score_pool
 from alhelpers.mining._own import plain
 from alhelpers.mining._plan import Cascade, PlannedStage, PlannedTerm, read_plan, resolve
 from alhelpers.mining._pool import Best, Pool, Progress, check_enough
+from alhelpers.mining._ranks import as_whole, ranks
 from alhelpers.mining._selection import Selection, check_whole
 from alhelpers.records import Records
 
@@ -55,14 +54,35 @@ def combine(
 
     Weights may be a part, or a stage of a cascade in place of a strategy.
 
+    With goals, each pick is the record that then serves several goals best::
+
+        {"goals": {"scores": [{"strategy": "margin", "weight": 2}], "diversity": 1,
+                   "balance": [{"field": "prediction.class_name", "weight": 1},
+                               {"field": "metadata.weather", "target": {"sun": 2, "rain": 1}, "weight": 1}],
+                   "min_distance": 0.1, "metric": "cosine"}}
+
+    Its score is the weighted mean of what each goal gains, from 0 to 1:
+
+    - of a score, the rank, as above;
+    - of ``diversity``, the distance to the nearest pick or labelled record, divided by the largest such distance at the
+      start (from the first pick, if there are no labelled records; before it all gain 1);
+    - of a ``balance``, the share of the value's quota that is still to be filled, ``max(0, 1 - picked / quota)``. The
+      ``target``, by default equal shares of all values that occur, divides the budget into quotas; a value without a
+      share gains 0. The field ``prediction.class_name`` is the predicted class, its number if there are no names.
+
+    No gain ever grows, and ties go to the smaller id. Records nearer than ``min_distance`` to a pick or a labelled
+    record are never picked; if that leaves too few, fewer are chosen, with a warning. Diversity and ``min_distance``
+    need ``embeddings``, or those of a ``layer``, and keep them all in memory. An outlier far away makes all other
+    distances small. Goals may be a part or a stage, too.
+
     Parameters
     ----------
     records : list of dict, pyarrow.Table, str, pathlib.Path or Query
         The pool, as for :func:`mine`. Of files each stage reads only its own fields, and after the first stage of
         a cascade only those of the kept records stay in memory.
     plan : dict or list of dict
-        One part, or several. A part has a ``strategy`` (with ``options``), a ``cascade`` or ``weights``, and,
-        if there are several, a ``share`` of the budget or a ``size``.
+        One part, or several. A part has a ``strategy`` (with ``options``), a ``cascade``, ``weights`` or ``goals``,
+        and, if there are several, a ``share`` of the budget or a ``size``.
     size : int
         How many records to choose in all.
     reference : list of dict, pyarrow.Table, str, pathlib.Path or Query, optional
@@ -77,7 +97,7 @@ def combine(
     Selection
         Part after part, each best first; scores of different strategies do not compare.
         ``meta["strategies"]`` holds for each id the strategy that chose it (those of a cascade are joined by
-        ``>``, those with weights by ``+``), ``meta["parts"]`` the details.
+        ``>``, those with weights and goals by ``+``), ``meta["parts"]`` the details.
 
     Raises
     ------
@@ -151,12 +171,12 @@ def _run_stage(pool: Records, stage: PlannedStage, keep: int, run: Run) -> Selec
 def _select_by_ranks(records: Records, terms: Sequence[PlannedTerm], keep: int, run: Run) -> Selection:
     """Select by the weighted mean of the ranks under several strategies."""
     total, weights = np.zeros(1), []
-    parts = _as_whole([term.weight for term in terms])
+    parts = as_whole([term.weight for term in terms])
     for (strategy, options, weight), part in zip(terms, parts, strict=True):
         pool = Pool(records, strategy.columns_of(records, options), run.engine, run.progress)
         reference = strategy.labelled(run.reference, options)
         found = score_pool(strategy, pool, reference, run.seed, options)
-        total = total + part * _ranks(found.scores)
+        total = total + part * ranks(found.scores)
         used = None if reference is None else len(reference)
         weights.append(
             {"strategy": strategy.name, "options": dict(options), "reference": used, "weight": weight}
@@ -166,28 +186,6 @@ def _select_by_ranks(records: Records, terms: Sequence[PlannedTerm], keep: int, 
     picked = pick_best([best], keep, len(best.ids), {})
     meta = {"weights": weights, "size": keep, "pool": picked.pool, "seed": run.seed}
     return Selection(list(picked.ids), picked.scores, meta)
-
-
-def _as_whole(weights: Sequence[float]) -> list[float]:
-    """Return weights of the same proportions, small whole numbers if they can be: sums of weighted ranks are exact."""
-    exact = [Fraction(str(weight)) for weight in weights]
-    unit = Fraction(
-        math.gcd(*(each.numerator for each in exact)), math.lcm(*(each.denominator for each in exact))
-    )
-    # with a large number among them they are not exact, but must not overflow
-    unit *= max(1, int(max(exact) / unit) >> 30)
-    return [float(each / unit) for each in exact]
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Return the rank of each value, (N,) float64 from 1 for the lowest; ties share the mean."""
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-    ends = np.append(starts[1:], len(values))
-    ranks = np.empty(len(values))
-    ranks[order] = np.repeat((starts + 1 + ends) / 2, ends - starts)
-    return ranks
 
 
 def _as_table_once(source: Records, stages: Sequence[PlannedStage], name: str) -> Records:

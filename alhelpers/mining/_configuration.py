@@ -20,6 +20,7 @@ from alhelpers.mining._neighbours import METRICS
 from alhelpers.mining._own import plain
 from alhelpers.mining._plan import (
     STRATEGY,
+    GoalsNode,
     Needed,
     PlanPart,
     StrategyName,
@@ -86,7 +87,7 @@ class MinerConfig(Configuration):
         | None
     ) = Field(
         None,
-        description="what alhelpers.mining.combine takes: a list of parts, a 'cascade' or 'weights'",
+        description="what alhelpers.mining.combine takes: a list of parts, a 'cascade', 'weights' or 'goals'",
         min_length=1,
     )
     size: Integer = Field(
@@ -114,7 +115,12 @@ class MinerConfig(Configuration):
     @property
     def stages(self) -> list[tuple[StrategyName, dict[str, Any]]]:
         """All strategies of the plan with their options, in its order."""
-        return [(step.strategy, dict(step.options)) for part in self.plan or () for step in steps_of(part)]
+        steps = [step for part in self.plan or () for step in steps_of(part)]
+        goals = [getattr(step, "goals", None) for step in steps]
+        each = [
+            inner for step, of in zip(steps, goals, strict=True) for inner in (of.scores if of else [step])
+        ]
+        return [(step.strategy, dict(step.options)) for step in each]
 
     @property
     def needed(self) -> list[Needed]:
@@ -216,25 +222,34 @@ def _parts(config: MinerConfig) -> list[PlanPart]:
 
 
 def _with_option(parts: list[PlanPart], option: str, value: Any, given: str) -> list[PlanPart]:
-    """Set an option of all strategies that have it and do not set it themselves."""
-    found = [find(step.strategy) for part in parts for step in steps_of(part)]
-    if not any(option in strategy.options for strategy in found):
-        names = dict.fromkeys(strategy.name for strategy in found)
-        raise UnknownOption(
-            f"{given} is for strategies with an option {option!r}, which {', '.join(names)} lack; leave it out"
-        )
+    """Set an option of all strategies and goals that have it and do not set it themselves."""
+    used = False
 
     def changed(step: Any) -> Any:
+        nonlocal used
         update = {
             name: [changed(inner) for inner in getattr(step, name)]
-            for name in ("cascade", "weights")
+            for name in ("cascade", "weights", "scores")
             if getattr(step, name, None)
         }
-        if step.strategy is not None and option in find(step.strategy).options:
+        if isinstance(step, GoalsNode):
+            used |= step.compares
+            if step.compares and option not in step.model_fields_set:
+                update[option] = value
+        elif getattr(step, "goals", None) is not None:
+            update["goals"] = changed(step.goals)
+        elif step.strategy is not None and option in find(step.strategy).options:
+            used = True
             update["options"] = {option: value} | step.options
         return step.model_copy(update=update)
 
-    return [changed(part) for part in parts]
+    found = [changed(part) for part in parts]
+    if not used:
+        names = dict.fromkeys(each.strategy for each in needed_by(parts))
+        raise UnknownOption(
+            f"{given} is for strategies with an option {option!r}, which {', '.join(names)} lack; leave it out"
+        )
+    return found
 
 
 def run(

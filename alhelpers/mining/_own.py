@@ -30,14 +30,14 @@ def is_column(name: str) -> bool:
 
 def by_column(name: str) -> Strategy:
     """Return the strategy whose score is a number that each record has, such as ``metadata.blur``."""
-    return Strategy(_Column(name), lambda options: ((name.partition(".")[0],),))
+    return Strategy(_Column(name), lambda options: ((_column_of(name),),), documents=(name,))
 
 
 def by_function(function: Callable[..., Any]) -> Strategy:
     """Return the strategy whose scores a function computes from the fields that its parameters name."""
     run = _Function(function)
     needs: Needs = tuple((_column_of(field),) for field in run.fields)
-    return Strategy(run, lambda options: needs)
+    return Strategy(run, lambda options: needs, documents=tuple(filter(is_column, run.fields)))
 
 
 class _Column:

@@ -6,13 +6,15 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from alhelpers.configurations import Configuration, Text, described, read
+from alhelpers.mining._goals import Balanced, Goals, Score
+from alhelpers.mining._neighbours import METRICS
 from alhelpers.mining._registry import STRATEGIES, find
 from alhelpers.mining._selection import MiningError
 from alhelpers.mining._strategy import Needs, Strategy
@@ -45,8 +47,56 @@ class Term(Configuration):
     weight: _Positive
 
 
+class Balance(Configuration):
+    """A field whose values should have certain shares among the picks."""
+
+    model_config = described("an object with a 'field', a 'weight' above 0 and perhaps a 'target'")
+
+    field: Text = Field(
+        description="a field of few values, such as 'prediction.class_name' or 'metadata.weather'"
+    )
+    target: Literal["uniform"] | Annotated[dict[str, _Positive], Field(min_length=1)] = Field(
+        "uniform", description="'uniform', or an object with the share of each value, a number above 0"
+    )
+    weight: _Positive
+
+
+class GoalsNode(Configuration):
+    """Sampling goals with weights."""
+
+    model_config = described("an object with any of 'scores', 'diversity' and 'balance'")
+
+    scores: list[Term] = Field(
+        default_factory=list, description="a list of objects with a 'strategy' and a 'weight' above 0"
+    )
+    diversity: _Positive | None = Field(
+        None, description="a number above 0, the weight of the distance to picks"
+    )
+    balance: list[Balance] = Field(
+        default_factory=list, description="a list of objects with a 'field' and a 'weight' above 0"
+    )
+    min_distance: _Positive | None = Field(
+        None, description="a number above 0: the least distance to a pick or a labelled record"
+    )
+    metric: Literal[*METRICS] = Field("euclidean", description=f"one of {', '.join(METRICS)}")
+    layer: Text | None = Field(None, description="the name of a layer of embeddings")
+
+    @property
+    def compares(self) -> bool:
+        """Whether embeddings are compared."""
+        return self.diversity is not None or self.min_distance is not None
+
+    @model_validator(mode="after")
+    def _check(self) -> GoalsNode:
+        if not self.scores and self.diversity is None and not self.balance:
+            raise ValueError(
+                f"must have at least one of 'scores', 'diversity' or 'balance', got {as_given(self)}"
+            )
+        return self
+
+
 class _Step(Configuration):
-    """One strategy, or several with weights."""
+    """One strategy, several with weights, or goals."""
 
     strategy: StrategyName | None = Field(None, description=STRATEGY)
     options: _Options = Field(default_factory=dict)
@@ -54,6 +104,9 @@ class _Step(Configuration):
         None,
         description="a list of at least two objects with a 'strategy' and a 'weight' above 0",
         min_length=2,
+    )
+    goals: GoalsNode | None = Field(
+        None, description="an object with any of 'scores', 'diversity' and 'balance'"
     )
 
     def _check_one_of(self, *forms: str) -> None:
@@ -68,7 +121,7 @@ class Stage(_Step):
     """A stage of a cascade: all but the last keep more records than are chosen."""
 
     model_config = described(
-        "an object with a 'strategy' or 'weights', and a 'keep' in all but the last stage"
+        "an object with a 'strategy', 'weights' or 'goals', and a 'keep' in all but the last stage"
     )
 
     keep: Annotated[int | str | None, BeforeValidator(_python_number)] = Field(
@@ -77,14 +130,14 @@ class Stage(_Step):
 
     @model_validator(mode="after")
     def _check(self) -> Stage:
-        self._check_one_of("strategy", "weights")
+        self._check_one_of("strategy", "weights", "goals")
         return self
 
 
 class PlanPart(_Step):
-    """A part of a plan: a strategy, a cascade or weights, and its share of the budget."""
+    """A part of a plan: a strategy, a cascade, weights or goals, and its share of the budget."""
 
-    model_config = described("an object with a 'strategy', a 'cascade' or 'weights'")
+    model_config = described("an object with a 'strategy', a 'cascade', 'weights' or 'goals'")
 
     cascade: list[Stage] | None = Field(None, description="a list of stages, at least one", min_length=1)
     share: _Positive | None = Field(None, description="a number above 0, the share of the budget")
@@ -94,7 +147,7 @@ class PlanPart(_Step):
 
     @model_validator(mode="after")
     def _check(self) -> PlanPart:
-        self._check_one_of("strategy", "cascade", "weights")
+        self._check_one_of("strategy", "cascade", "weights", "goals")
         stages = self.cascade or ()
         for place, stage in enumerate(stages, start=1):
             if (stage.keep is None) == (place < len(stages)):
@@ -116,7 +169,8 @@ def read_plan(plan: Any) -> list[PlanPart]:
     given = [plan] if single else plan
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
         raise MiningError(
-            f"plan {plan!r} must be an object or a list of objects with a 'strategy', a 'cascade' or 'weights'"
+            f"plan {plan!r} must be an object or a list of objects with a 'strategy', a 'cascade', 'weights' or "
+            "'goals'"
         )
     try:
         return [
@@ -145,12 +199,15 @@ class Needed(NamedTuple):
         Whether it uses labelled records.
     reference_extras : tuple of str
         Fields of labelled records that it uses if they exist, such as ``groundtruth``.
+    documents : tuple of str
+        What it reads under ``metadata`` and ``tags``, such as ``metadata.blur``.
     """
 
     strategy: str
     fields: Needs
     reference: str
     reference_extras: tuple[str, ...] = ()
+    documents: tuple[str, ...] = ()
 
 
 def needed_by(parts: Sequence[PlanPart]) -> list[Needed]:
@@ -159,7 +216,9 @@ def needed_by(parts: Sequence[PlanPart]) -> list[Needed]:
     for step in (step for part in parts for step in steps_of(part)):
         strategy, options, _ = _planned(step)
         needs = strategy.needs(options)
-        found.append(Needed(strategy.name, needs, strategy.reference, strategy.reference_extras))
+        found.append(
+            Needed(strategy.name, needs, strategy.reference, strategy.reference_extras, strategy.documents)
+        )
     return found
 
 
@@ -175,7 +234,8 @@ def needed_fields(plan: Any) -> list[Needed]:
     -------
     list of Needed
         For each strategy in the plan, in its order: ``strategy``, its name; ``fields``, its needs, each a tuple of
-        fields of which one must exist; ``reference``, whether it uses labelled records; ``reference_extras``.
+        fields of which one must exist; ``reference``, whether it uses labelled records; ``reference_extras``;
+        ``documents``.
 
     Raises
     ------
@@ -278,7 +338,19 @@ def _weighted(terms: Sequence[Term]) -> tuple[PlannedTerm, ...]:
     return planned
 
 
+def _goals(node: GoalsNode) -> Strategy:
+    """Return the strategy that runs goals."""
+    balance = [
+        Balanced(each.field, None if each.target == "uniform" else each.target, each.weight)
+        for each in node.balance
+    ]
+    scores = [Score(*term) for term in _weighted(node.scores)]
+    return Goals(scores, node.diversity, balance, node.min_distance, node.metric, node.layer).strategy()
+
+
 def _planned(step: PlanPart | Stage | Term, weight: float = 1.0) -> PlannedTerm:
+    if (goals := getattr(step, "goals", None)) is not None:
+        return PlannedTerm(_goals(goals), {})
     strategy = find(step.strategy)
     return PlannedTerm(strategy, strategy.resolved(step.options), weight)
 

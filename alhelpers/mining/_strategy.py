@@ -65,6 +65,8 @@ class Strategy:
     # Fields that are used if they exist.
     extras: tuple[str, ...] = ()
     reference_extras: tuple[str, ...] = ()
+    # What is read under metadata and tags.
+    documents: tuple[str, ...] = ()
     # The valid values of options, the options that are whole numbers of at least 1, and any other check of the options.
     choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     counts: tuple[str, ...] = ()
@@ -111,11 +113,12 @@ class Strategy:
 
     def columns(self, options: Mapping[str, Any]) -> set[str]:
         """Return all fields that the strategy may read, of the pool and of the reference."""
-        needs = (*self.needs(options), *self._needs_of_reference(options))
+        needs = (*self.needs(options), *self.needs_of_reference(options))
         named = {_DETECTIONS if _is_of_boxes(name) else name for need in needs for name in need}
         return named | set(self.extras) | set(self.reference_extras)
 
-    def _needs_of_reference(self, options: Mapping[str, Any]) -> Needs:
+    def needs_of_reference(self, options: Mapping[str, Any]) -> Needs:
+        """Return the fields that the reference must have."""
         if self.reference == "none":
             return ()
         return (self.reference_needs or self.needs)(options)
@@ -134,7 +137,7 @@ class Strategy:
             )
         if reference is None or self.reference == "none":
             return None
-        return self._found(reference, self._needs_of_reference(options), self.reference_extras, "reference")
+        return self._found(reference, self.needs_of_reference(options), self.reference_extras, "reference")
 
     def labelled(self, reference: rec.Records | None, options: Mapping[str, Any]) -> Part | None:
         """Load and check the reference, or return None if the strategy does not use it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,13 +24,18 @@ _MAX_TEXTS = 10_000
 _TOP = 5
 
 
-def validate(records: Records) -> int:
+def validate(
+    records: Records, *, task: Literal["classification", "multilabel", "regression"] = "classification"
+) -> int:
     """Check everything that the schema and the strategies require of records.
 
     Parameters
     ----------
     records : list of dict, pyarrow.Table, str, pathlib.Path or Query
         The records. They are read a part at a time.
+    task : {"classification", "multilabel", "regression"}
+        What the confidences and samples are: of one class, whose sum is 1; of several labels, each from 0 to 1; or, of
+        samples, numbers.
 
     Returns
     -------
@@ -41,25 +46,31 @@ def validate(records: Records) -> int:
     ------
     RecordError
         The first error found: any of :func:`alhelpers.records.read`, an id that comes twice, confidences
-        that are not a distribution, or a number of class names that is not that of the confidences. It names
-        the record and the column.
+        or samples that are not those of the task, or a number of class names that is not that of the confidences. It
+        names the record and the column.
     """
+    if task not in ("classification", "multilabel", "regression"):
+        raise ValueError(f"task is {task!r}: it must be classification, multilabel or regression")
     total = 0
     for table in tables_of(parts(records)):
         if table.num_rows:
-            _check_confidences(table)
+            _check_confidences(table, task)
             check_class_names(table)
         total += table.num_rows
     return total
 
 
-def _check_confidences(table: pa.Table) -> None:
-    """Raise if confidences are not between 0 and 1, or those of all classes do not sum to 1."""
+def _check_confidences(table: pa.Table, task: str) -> None:
+    """Raise if confidences are not between 0 and 1, or those of one class a record do not sum to 1."""
     of_records: list[tuple[str, pa.ChunkedArray, np.ndarray]] = []
     for column in ("confidence", "confidences", *SAMPLES):
         if column in table.column_names:
             values = as_array(table[column], column)
+            if task == "regression" and column in SAMPLES:
+                continue  # any numbers, which are finite where they can be read
             of_each_pass = values.swapaxes(0, 1) if values.ndim == 3 else [values]
+            if task == "multilabel" and column != "confidence":
+                of_each_pass = [label for each in of_each_pass for label in each.T]
             of_records += [(column, table["id"], confidences) for confidences in of_each_pass]
     if DETECTIONS in table.column_names:
         found = boxes(table)

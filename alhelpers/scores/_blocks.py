@@ -73,9 +73,10 @@ def map_samples(samples: ArrayLike, kernel: Kernel) -> np.ndarray:
     """Check (N, S, C) samples and apply a kernel to them in blocks."""
     given = numbers(samples, "samples")
     if given.ndim != 3 or given.shape[1] < 2 or given.shape[2] < 2:
+        numbers_of = "; score the numbers of a regression by regression_variance, the strategy spread"
         raise ScoreError(
             "samples must have shape (N, S, C) with at least 2 passes or members and at least 2 classes, "
-            f"got {given.shape}"
+            f"got {given.shape}{numbers_of if given.shape[2:] == (1,) else ''}"
         )
     return map_blocks(given, kernel, lambda block, row: _check_sums(block, "samples", row))
 

@@ -26,7 +26,7 @@ from sklearn.neighbors import LocalOutlierFactor
 from threadpoolctl import threadpool_limits
 
 from alhelpers import records, scores
-from alhelpers.mining import mine, strategies
+from alhelpers.mining import combine, mine, strategies
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the peers import what is deprecated
@@ -35,6 +35,8 @@ with warnings.catch_warnings():
 
 READ_LIMIT, FAISS_LIMIT = 1.5, 1.2
 SKACTIVEML_LIMIT, SMALL_TEXT_LIMIT, LOF_LIMIT = 4.0, 300.0, 1.0
+#: Seconds for a choice by several goals.
+GOALS_LIMIT = 3.0
 #: The limit of the peak memory of the process that mines, in bytes.
 MEMORY = 2 << 30
 MANY = 10_000_000
@@ -209,6 +211,26 @@ def k_center() -> list[bool]:
     ]
 
 
+def goals() -> bool:
+    """Measure sampling goals against the greedy cover, whose distances they compute too."""
+    count, budget = 100_000, 100
+    confidences = confidences_of(count, 5)
+    table = records.from_arrays(
+        ids_of(0, count), confidences=confidences, embeddings=vectors_of(count, 128, 4)
+    )
+    plan = {
+        "goals": {
+            "scores": [{"strategy": "margin", "weight": 1}],
+            "diversity": 1,
+            "balance": [{"field": "prediction.class_name", "weight": 1}],
+            "min_distance": 0.1,
+        }
+    }
+    seconds = interleaved({"goals": lambda: combine(table, plan, budget)}, 3)["goals"]
+    print(f"goals, 100,000 x 128, budget {budget}: {seconds:.2f} s")
+    return at_most("of a choice", seconds, GOALS_LIMIT, " s")
+
+
 def local_outliers() -> list[bool]:
     """Compare the local outlier factor with scikit-learn."""
     base, pool = vectors_of(20_000, 64, 5), vectors_of(50_000, 64, 6)
@@ -297,7 +319,7 @@ def main() -> int:
         # first, as the peak of a new process starts at the memory of the process that starts it
         held = memory(Path(folder))
         every_strategy()
-        held += [reading(Path(folder)), nearest_reference(), *k_center(), *local_outliers()]
+        held += [reading(Path(folder)), nearest_reference(), *k_center(), goals(), *local_outliers()]
     return 0 if all(held) else 1
 
 

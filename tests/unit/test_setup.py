@@ -53,7 +53,7 @@ ROOMS = {
     "evaluation": "numpy pydantic",
     "records": "numpy pyarrow",
     "mining": "dask numpy pyarrow pydantic sklearn threadpoolctl",
-    "data": "PIL numpy pydantic sklearn",
+    "data": "PIL numpy pandas pyarrow pydantic sklearn torch",
     "training": "numpy torch",
     "uncertainty": "keras numpy torch",
     "learners": "numpy pyarrow sklearn torch",

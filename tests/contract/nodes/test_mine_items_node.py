@@ -303,3 +303,24 @@ def test_embeddings_come_from_a_feature_set(dl, shared_project, make_dataset, ma
     }
     chosen = mine(dataset, model, config, reference_dataset=dataset)
     assert ids(chosen) == mining.mine(left, "embedding_distance", 5, reference=reference).ids
+
+
+def test_goals_and_numbers_of_the_items_own_metadata_choose(dl, make_pool):
+    dataset, items, model, records = make_pool(12)
+    rows = []
+    for place, (item, row) in enumerate(zip(items, records, strict=True)):
+        item.metadata["user"] = {"blur": place % 5, "camera": "ab"[place % 2], "note": [place]}
+        item.update()
+        # the prediction's annotation holds its class
+        named = row | {"class_name": CLASSES[int(np.argmax(row["confidences"]))]}
+        rows.append(named | {"metadata": {"user": {"blur": place % 5, "camera": "ab"[place % 2]}}})
+    balance = [{"field": each, "weight": 1} for each in ("prediction.class_name", "metadata.user.camera")]
+    goals = {"scores": [{"strategy": "margin", "weight": 2}], "diversity": 1, "balance": balance}
+    config = {"plan": {"goals": goals}, "size": 6}
+    expected = mining.run(config, rows)
+    assert ids(mine(dataset, model, config)) == expected.ids
+    left = [row for row in rows if row["id"] not in expected.ids]
+    config = {"strategy": "metadata.user.blur", "size": 3}
+    assert ids(mine(dataset, model, config)) == mining.run(config, left).ids
+    with pytest.raises(ValueError, match="has no metadata.user.place|metadata.user.place is missing"):
+        mine(dataset, model, {"strategy": "metadata.user.place", "size": 1})

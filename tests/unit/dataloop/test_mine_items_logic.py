@@ -70,6 +70,7 @@ def test_the_kits_configurations_are_of_every_kind():
     found = {parse_config(config).strategies for config in configs}
     assert found >= {("margin",), ("entropy",), ("mc_dropout",), ("typicality",), ("novelty",)}
     assert found >= {("margin", "coreset"), ("typicality", "margin"), ("margin", "outlier")}
+    assert ("margin + diversity + prediction.class_name",) in found
 
 
 @pytest.mark.parametrize(

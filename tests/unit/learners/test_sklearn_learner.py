@@ -205,3 +205,128 @@ def test_numbers_that_are_not_finite_name_their_record(form):
             SklearnLearner(LinearRegression()).fit(
                 data.ArrayDataset(table().inputs(), labels, task="regression")
             )
+
+
+# ------------------------------------------------------------------------------
+# estimators that were fitted elsewhere
+# ------------------------------------------------------------------------------
+
+
+def test_a_fitted_estimator_predicts_as_it_is_and_is_never_changed():
+    dataset = table((0, 1, 2, 3))
+    inputs = dataset.inputs()
+    estimator = RandomForestClassifier(5, random_state=0).fit(dataset.inputs(), dataset.labels())
+    before = estimator.predict_proba(inputs)
+    learner = SklearnLearner(estimator)
+    np.testing.assert_allclose(learner.predict(dataset).confidences, before, atol=1e-6)
+    with pytest.raises(ValueError, match="has no classes_.*fit the learner first"):
+        learner.fresh(0).predict(dataset)
+    learner.fit(table((0, 1)))
+    assert learner.estimator is not estimator
+    np.testing.assert_array_equal(estimator.predict_proba(inputs), before)
+    regressor = LinearRegression().fit(inputs, inputs[:, 0])
+    found = SklearnLearner(regressor).predict(data.ArrayDataset(inputs, task="regression"))
+    np.testing.assert_allclose(found.values, inputs[:, 0], atol=1e-5)
+    assert found.task == "regression"
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "columns"),
+    [
+        (["cat", "ant", "bee"], ["bee", "cat", "ant", "dog"], {"ant": 2, "bee": 0, "cat": 1}),
+        ([5, 7, 3], ["3", "5", "7"], {3: 0, 5: 1, 7: 2}),
+        ([0, 2, 1], ["2", "1", "0"], {0: 0, 1: 1, 2: 2}),  # whole numbers are places
+        ([0.0, 1.0], ["a", "b"], {0.0: 0, 1.0: 1}),
+        ([True, False], ["no", "yes"], {False: 0, True: 1}),
+        ([True, False], ["True", "False"], {False: 1, True: 0}),
+        (["cat", "ant", "bee"], None, {"ant": 0, "bee": 1, "cat": 2}),
+        ([5, 7, 3], None, {3: 0, 5: 1, 7: 2}),
+    ],
+)
+def test_the_classes_of_a_fitted_estimator_are_looked_up_among_the_class_names(labels, names, columns):
+    inputs = table().inputs()
+    estimator = LogisticRegression().fit(inputs, np.resize(labels, 40))
+    found = SklearnLearner(estimator).predict(data.ArrayDataset(inputs, class_names=names))
+    expected = np.zeros((40, len(names or columns)))
+    for column, label in enumerate(estimator.classes_.tolist()):
+        expected[:, columns[label]] = estimator.predict_proba(inputs)[:, column]
+    np.testing.assert_allclose(found.confidences, expected, atol=1e-6)
+    assert found.class_names == tuple(names or map(str, columns))
+
+
+def test_a_class_that_the_data_set_does_not_name_is_refused():
+    inputs = table().inputs()
+    for labels, names, message in (
+        (
+            ["ant", "bee", "emu"],
+            ["ant", "bee"],
+            "knows the class 'emu', which is none of .*names: ant, bee; give",
+        ),
+        ([0, 1, 2], ["a", "b"], "knows the class 0, which is none of"),
+        ([True, False], ["a", "b", "c"], "knows the class False"),
+    ):
+        learner = SklearnLearner(LogisticRegression().fit(inputs, np.resize(labels, 40)))
+        with pytest.raises(ValueError, match=message):
+            learner.predict(data.ArrayDataset(inputs, class_names=names))
+
+
+def test_a_single_class_to_learn_is_named():
+    with pytest.raises(
+        ValueError, match="all 40 records are of the class 'c': label at least one of another"
+    ):
+        SklearnLearner(LogisticRegression()).fit(table((2,)))
+    with pytest.raises(ValueError, match=r"labels have the shape \(40, 2\), .*task='multilabel'"):
+        SklearnLearner(LogisticRegression()).fit(data.ArrayDataset(table().inputs(), np.zeros((40, 2), int)))
+
+
+# ------------------------------------------------------------------------------
+# texts, categories
+# ------------------------------------------------------------------------------
+
+TEXTS = np.array(["a red house", "a blue car", "red roses", "blue water", "old red car"] * 4)
+
+
+@pytest.mark.parametrize("form", [np.asarray, lambda texts: texts.astype(object), pd.Series])
+def test_texts_go_to_a_pipeline_as_they_are(form):
+    labels = np.array([1, 0, 1, 0, 1] * 4)
+    dataset = data.ArrayDataset(form(TEXTS), labels, ["blue", "red"])
+    learner = SklearnLearner(make_pipeline(TfidfVectorizer(), LogisticRegression()))
+    learner.fit(dataset)
+    peer = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(TEXTS, labels)
+    found = learner.predict(dataset, embeddings=True)
+    np.testing.assert_allclose(found.confidences, peer.predict_proba(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(found.embeddings, peer[0].transform(TEXTS).toarray(), atol=1e-6)
+
+
+def test_embeddings_that_would_fill_the_memory_are_refused(monkeypatch):
+    learner = SklearnLearner(make_pipeline(TfidfVectorizer(), LogisticRegression()))
+    dataset = data.ArrayDataset(TEXTS, np.array([1, 0, 1, 0, 1] * 4))
+    learner.fit(dataset)
+    monkeypatch.setattr("alhelpers.learners.sklearn_learner._MOST_EMBEDDINGS", 4 * 20 * 7 - 1)
+    with pytest.raises(
+        ValueError, match=r"embeddings of 20 records with 7 numbers each .*such as TruncatedSVD"
+    ):
+        learner.predict(dataset, embeddings=True)
+    assert learner.predict(dataset).embeddings is None
+    monkeypatch.setattr("alhelpers.learners.sklearn_learner._MOST_EMBEDDINGS", 4 * 20 * 7)
+    assert learner.predict(dataset, embeddings=True).embeddings.shape == (20, 7)
+
+
+def test_gradient_boosting_takes_the_categories_of_a_data_frame():
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame({"kind": pd.Categorical(draw.choice(list("xyz"), 90)), "size": draw.normal(size=90)})
+    labels = (frame["kind"] == "y").to_numpy()
+    frame.loc[3, "size"] = np.nan  # which gradient boosting takes
+    dataset = data.ArrayDataset(frame, labels, ["other", "y"])
+    learner = SklearnLearner(HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=2, random_state=0))
+    learner.fit(dataset.take(np.arange(60)))
+    found = learner.predict(dataset.take(np.arange(60, 90))).confidences
+    state = learner.estimator.random_state
+    peer = HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=2, random_state=state)
+    peer.fit(frame[:60], labels[:60])
+    np.testing.assert_allclose(found, peer.predict_proba(frame[60:]), atol=1e-6)
+    assert ((found[:, 1] > 0.5) == labels[60:]).all()
+    encoder = make_column_transformer((OneHotEncoder(), ["kind"]), remainder="passthrough")
+    refused = SklearnLearner(make_pipeline(encoder, LogisticRegression()))
+    with pytest.raises(ValueError, match="inputs of record 3 are not finite"):
+        refused.fit(dataset)

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import r2_score
+from torch import nn
 
 from alhelpers import data, mining, records
-from alhelpers.learners import SklearnLearner, TorchClassifier, build_network
+from alhelpers.learners import SklearnLearner, TorchClassifier, TorchRegressor, build_network
 from alhelpers.loop import CLUSTER_MARGIN, Entry, race, races
 from alhelpers.loop._fields import Fields
 from alhelpers.scores import confidences_from_logits
@@ -289,10 +291,23 @@ def test_options_are_checked_before_the_first_row(digits):
         race(*digits, [])
     with pytest.raises(ValueError, match="temperature is -1"):
         race(*digits, [Entry("random")], temperature=-1)
-    numbers = data.ArrayDataset(np.zeros((30, 2)), np.zeros(30), task="regression")
-    with pytest.raises(ValueError, match="the task of pool is 'regression'"):
-        race(numbers, numbers, [Entry("random")], label_counts=[9])
     pool, test = digits
+    numbers, same = (
+        data.ArrayDataset(np.zeros((30, 2)), labels, task="regression")
+        for labels in (np.arange(30.0), np.zeros(30))
+    )
+    for both, options, message in (
+        (
+            (numbers, test),
+            {},
+            "the task of test is 'classification': a race measures classification, multilabel, reg",
+        ),
+        ((numbers, numbers), {}, "the task is 'regression': pass learner="),
+        ((numbers, numbers), {"temperature": 2}, "temperature is 2: it divides logits of classes"),
+        ((numbers, same), {}, "the labels of the test set are all the same"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            race(*both, [Entry("random")], label_counts=[9], **options)
     with pytest.raises(ValueError, match="the test set is empty"):
         race(pool, test.take([]), [Entry("random")])
     turned = data.ImageSet("turned", test.images, test.labels(), test.class_names[::-1])
@@ -307,3 +322,41 @@ def test_a_score_of_ones_own_races(digits):
     rows = run_all(digits, [Entry(doubt), Entry("confidence", name="doubt"), Entry(doubt, members=2)])
     assert {row["strategy"] for row in rows} == {"doubt"}
     assert without_seconds(rows[::3]) == without_seconds(rows[1::3])
+
+
+def test_several_labels_and_numbers_race_by_their_own_measures():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(90, 4)).astype(np.float32)
+    labels = (inputs[:, :2] > 0).astype(np.int8)
+    several = data.ArrayDataset(inputs, labels, ["a", "b"], task="multilabel")
+    numbers = data.ArrayDataset(inputs, inputs @ [1.0, -1.0, 0.5, 0.0], task="regression")
+
+    def net(outputs):
+        return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, outputs))
+
+    for dataset, learner, strategy in (
+        (several, TorchClassifier(lambda: net(2), task="multilabel", steps=80), "label_uncertainty"),
+        (numbers, TorchRegressor(lambda: net(1), steps=80), "spread"),
+    ):
+        pool, test = dataset.take(np.arange(60)), dataset.take(np.arange(60, 90))
+        entries = [Entry(strategy, 1), Entry("random", 1)]
+        rows = list(race(pool, test, entries, learner=learner, label_counts=(15, 30), passes=5, workers=1))
+        name = "r2" if dataset is numbers else "accuracy"
+        assert all({"strategy", "seed", "labels", name, "seconds"} == set(row) for row in rows)
+        assert rows[0][name] == rows[1][name], "both begin with the same labels"
+        first = mining.mine(records.from_arrays(np.arange(60)), "random", 15, seed=1).ids
+        (row, *_) = race(
+            pool,
+            test,
+            [Entry("random", 1, cold_start="random")],
+            learner=learner,
+            label_counts=(15,),
+            workers=1,
+        )
+        alone = learner.fresh(100_015)
+        alone.fit(pool.take(np.array(first)), seed=100_015)
+        predicted = alone.predict(test)
+        if dataset is numbers:
+            assert row[name] == pytest.approx(r2_score(test.labels(), predicted.values.reshape(-1)))
+        else:
+            assert row[name] == pytest.approx(((predicted.confidences > 0.5) == test.labels()).mean())

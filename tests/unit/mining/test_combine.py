@@ -20,8 +20,8 @@ from alhelpers.mining import (
     combine,
     mine,
 )
-from alhelpers.mining._combine import _ranks
 from alhelpers.mining._plan import _budgets, _kept, read_plan
+from alhelpers.mining._ranks import ranks
 
 CASCADE = {"cascade": [{"strategy": "margin", "keep": "2x"}, {"strategy": "coreset"}]}
 
@@ -199,7 +199,7 @@ def test_numbers_of_numpy_are_numbers(pool):
         ([], MiningError, r"plan \[\] must be an object or a list of objects"),
         ("margin", MiningError, "plan 'margin' must be an object or a list"),
         (["margin"], MiningError, r"plan\[0\] 'margin' must be an object with a 'strategy'"),
-        ([{"share": 1.0}], MiningError, "exactly one of 'strategy', 'cascade' or 'weights'"),
+        ([{"share": 1.0}], MiningError, "exactly one of 'strategy', 'cascade', 'weights' or 'goals'"),
         ([MARGIN | {"cascade": STAGES}], MiningError, "exactly one of .*'cascade'"),
         ({"weights": []}, MiningError, "a list of at least two objects"),
         ({"weights": [MARGIN | {"weight": 1}]}, MiningError, "a list of at least two objects"),
@@ -263,7 +263,7 @@ def ranks_of(values):
 @settings(max_examples=40)
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=30))
 def test_ranks_of_equals_are_the_mean_of_theirs(values):
-    np.testing.assert_array_equal(_ranks(np.array(values)), ranks_of(np.array(values)))
+    np.testing.assert_array_equal(ranks(np.array(values)), ranks_of(np.array(values)))
 
 
 @pytest.mark.parametrize(

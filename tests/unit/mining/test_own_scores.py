@@ -106,6 +106,8 @@ def test_a_function_is_a_score(pool, reference, tmp_path):
     records.write(tmp_path / "pool.parquet", pool)
     same(found, mine(tmp_path / "pool.parquet", doubt, 12))
     same(found, mine(pool.to_pylist(), doubt, 12, reference=reference))
+    with ProcessPoolExecutor(1) as engine:
+        same(found, mine(pool, doubt, 12, engine=engine))
 
 
 def test_a_function_may_list_its_fields(blurred):
@@ -192,14 +194,14 @@ def test_own_scores_stand_in_configurations(blurred):
 def test_what_is_needed_is_known_before_there_are_records():
     needed = mining.needed_fields
     assert needed("margin")[0].fields == mining.needed_fields({"strategy": "margin"})[0].fields
-    assert needed(doubt) == [("doubt", (("confidences",),), "none", ())]
-    assert needed("metadata.blur") == [("metadata.blur", (("metadata",),), "none", ())]
+    assert needed(doubt) == [("doubt", (("confidences",),), "none", (), ())]
+    assert needed("metadata.blur") == [("metadata.blur", (("metadata",),), "none", (), ("metadata.blur",))]
     plan = {
         "cascade": [{"strategy": mixed, "keep": "2x"}, {"strategy": "novelty", "options": {"layer": "early"}}]
     }
     assert needed(plan) == [
-        ("mixed", (("confidences",), ("embeddings",)), "none", ()),
-        ("novelty", (("embeddings:early",),), "required", ()),
+        ("mixed", (("confidences",), ("embeddings",)), "none", (), ()),
+        ("novelty", (("embeddings:early",),), "required", (), ()),
     ]
     assert [each.strategy for each in needed([{"strategy": name} for name in mining.strategies()])] == [
         *mining.strategies()

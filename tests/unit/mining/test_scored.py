@@ -416,3 +416,10 @@ def test_spread(field, reduction):
             table["id"].to_pylist(), mc_dropout=numbers, query_by_committee=-(numbers**2)
         )
         same(mine(both, "spread", 60), mine(table, "spread", 60))
+
+
+def test_scores_of_classes_name_the_strategy_for_numbers():
+    table = records.from_arrays(["a", "b"], mc_dropout=np.ones((2, 4, 1)))
+    with pytest.raises(MiningError, match="'mc_dropout': samples must .* the strategy spread"):
+        mine(table, "mc_dropout", 1)
+    assert mine(table, "spread", 1).ids == ["a"]

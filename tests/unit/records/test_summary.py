@@ -92,6 +92,29 @@ def test_validate_names_the_record_and_the_column(column, value, message):
     assert error.value.record == (2 if column == "id" else 17)
 
 
+def test_validate_checks_several_labels_and_numbers_by_their_own_rules():
+    several = np.array([[0.9, 0.8], [0.1, 0.0], [1.0, 1.0]], np.float32)
+    members = np.array([[[-3.0], [9.0]]] * 3, np.float32)
+    of_labels = records.from_arrays(
+        [1, 2, 3], confidences=several, mc_dropout=np.stack([several] * 2, axis=1)
+    )
+    of_numbers = records.from_arrays([1, 2, 3], query_by_committee=members)
+    assert records.validate(of_labels, task="multilabel") == 3
+    assert records.validate(of_numbers, task="regression") == 3
+    with pytest.raises(RecordError, match="record 1: confidences are not valid"):
+        records.validate(of_labels)
+    for values, task, column in (
+        (several[:, None] * 1.5, "multilabel", "mc_dropout"),
+        (members, "multilabel", "query_by_committee"),
+    ):
+        with pytest.raises(RecordError, match=f"record 1: {column} are not valid"):
+            records.validate(records.from_arrays([1, 2, 3], **{column: values}), task=task)
+    with pytest.raises(
+        ValueError, match="task is 'labels': it must be classification, multilabel or regression"
+    ):
+        records.validate(of_labels, task="labels")
+
+
 @pytest.mark.parametrize(
     ("field", "good", "bad"), [("confidences", [0.5, 0.5], [0.5, 0.25]), ("confidence", 1, 1.25)]
 )

@@ -1,0 +1,298 @@
+"""Images with boxes, from a file in COCO's format."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from alhelpers.data.arrays import ImageSet, Rows, rows_of
+from alhelpers.data.image_files import FolderDataset
+from alhelpers.data.images import UnreadableImage, upright_size
+
+# Pixels by which a box may end outside of its image, as tools round; it is cut there.
+_ROUNDED = 1.0
+
+
+class _Boxes(NamedTuple):
+    """All boxes of a file, sorted by image; those of image i are the rows from starts[i] to starts[i + 1]."""
+
+    starts: np.ndarray
+    sides: np.ndarray  # left, top, right, bottom, (M, 4)
+    classes: np.ndarray
+    crowds: np.ndarray
+
+
+class CocoDataset(FolderDataset):
+    """Images with boxes, in files; :func:`coco` makes it.
+
+    Attributes
+    ----------
+    ids : numpy.ndarray of shape (N,)
+        The paths of the images in their folder, in the order of the JSON file.
+    class_names : tuple of str
+        The categories, in the order of their ids.
+    category_ids : tuple of int
+        The ids of the categories in the JSON file.
+    task : {"detection"}
+    """
+
+    category_ids: tuple[int, ...]
+    # By the image's place in the file, which is its label here: its id, its height and width, and its boxes.
+    _image_ids: np.ndarray
+    _sizes: np.ndarray
+    _boxes: _Boxes
+
+    @property
+    def image_ids(self) -> np.ndarray:
+        """The ids of the images in the JSON file, (N,)."""
+        return self._image_ids[self._labels]
+
+    def labels(self, rows: Rows = None) -> list[dict[str, Any]]:
+        """Return the boxes of the rows, without those of crowds, as :mod:`alhelpers.evaluation` takes them.
+
+        Returns
+        -------
+        list of dict
+            One a box, with ``image_id`` (its id in ``ids``), ``label`` (its class name), ``left``, ``top``, ``right``
+            and ``bottom`` in pixels of what :meth:`inputs` returns.
+
+        Raises
+        ------
+        ValueError
+            If the JSON file has no annotations.
+        """
+        return self._box_rows(rows, crowds=False)
+
+    def crowds(self, rows: Rows = None) -> list[dict[str, Any]]:
+        """Return the boxes around crowds (``iscrowd``), in which objects are not told apart, in the form of labels."""
+        return self._box_rows(rows, crowds=True)
+
+    def _box_rows(self, rows: Rows, *, crowds: bool) -> list[dict[str, Any]]:
+        found, boxes = [], self._boxes
+        places = super().labels(rows)
+        for name, place in zip(rows_of(self.ids, rows).tolist(), places.tolist(), strict=True):
+            (height, width), taken = self._sizes[place], slice(*boxes.starts[place : place + 2])
+            scale = (1, 1) if self.size is None else (self.size[1] / width, self.size[0] / height)
+            kept = np.flatnonzero(boxes.crowds[taken] == crowds) + boxes.starts[place]
+            sides = (boxes.sides[kept] * np.tile(scale, 2)).tolist()
+            for label, (left, top, right, bottom) in zip(boxes.classes[kept].tolist(), sides, strict=True):
+                row = {"image_id": name, "label": self.class_names[label]}
+                found.append(row | {"left": left, "top": top, "right": right, "bottom": bottom})
+        return found
+
+    def _image_set(self, rows: list[int], images: np.ndarray) -> ImageSet:
+        # Boxes are not one label a row; they stay here.
+        return ImageSet(self.root.name, images, None, self.class_names, task=self.task, ids=self.ids[rows])
+
+    def _labels_differ(self, first: int, second: int) -> bool:
+        if not self._is_labelled[[first, second]].all():
+            return False
+        one, other = (self.labels([row]) for row in (first, second))
+        return [{**row, "image_id": None} for row in one] != [{**row, "image_id": None} for row in other]
+
+    def _decode(self, content: bytes, row: int) -> np.ndarray:
+        height, width = self._sizes[self._labels[row]].tolist()
+        found = upright_size(io.BytesIO(content))
+        if found != (height, width):
+            raise UnreadableImage(
+                f"it is {found[1]} pixels wide and {found[0]} high, but {width} and {height} in the JSON file: its"
+                " boxes are of another image"
+            )
+        return super()._decode(content, row)
+
+
+def coco(
+    path: str | os.PathLike[str],
+    images: str | os.PathLike[str],
+    *,
+    size: int | Sequence[int] | None = None,
+    mode: Literal["RGB", "L"] = "RGB",
+) -> CocoDataset:
+    """Read images with boxes from a JSON file in COCO's format.
+
+    All images of the file are labelled, those without an annotation with no box; without ``annotations`` they are the
+    pool. Ids of categories may have gaps. Segmentations and keypoints are not read.
+
+    Parameters
+    ----------
+    path : path
+        The JSON file, with ``images``, ``categories`` and ``annotations``.
+    images : path
+        The folder in which ``file_name`` of an image is.
+    size : int or (int, int), optional
+        Height and width in pixels to which images, and their boxes, are resized. None: images must all be of one size
+        where several are asked for at once.
+    mode : {"RGB", "L"}
+        Colours or grey levels.
+
+    Returns
+    -------
+    CocoDataset
+        Files that cannot be used are listed as those of :func:`folder` are; so are images whose height or width is not
+        that of the JSON file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file or the folder is missing, or none of the images is there.
+    ValueError
+        If the file is not of this format, an id or a name is there twice, an annotation is of an image or a category
+        that is not there, or a box has no area or is outside of its image; the message names it.
+
+    Examples
+    --------
+    >>> cars = coco("instances.json", "images/", size=(240, 320))  # doctest: +SKIP
+    """
+    source, root = Path(path), Path(images)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is not a folder: pass the folder that holds the images")
+    document = _read(source)
+    listed = _entries(document, "images", source, {"id": int, "file_name": str, "height": int, "width": int})
+    if not listed:
+        raise ValueError(f"{source} lists no image: add images")
+    categories = _entries(document, "categories", source, {"id": int, "name": str})
+    categories.sort(key=lambda entry: entry["id"])
+    for entry in listed:
+        _check_image(entry, source)
+    places = _places(listed, "id", "image", source)
+    names = [str(PurePosixPath(entry["file_name"])) for entry in listed]
+    _places([{"file_name": name} for name in names], "file_name", "image", source)
+    classes = _places(categories, "id", "category", source)
+    _places(categories, "name", "category", source)
+    if not any((root / name).is_file() for name in names):
+        raise FileNotFoundError(
+            f"{root} has none of the {len(names)} images of {source}, such as {names[0]!r}: pass their folder"
+        )
+    has_annotations = "annotations" in document
+    found = _entries(document, "annotations", source, _ANNOTATION) if has_annotations else []
+    dataset = CocoDataset(
+        root,
+        names,
+        np.arange(len(names)),
+        np.full(len(names), has_annotations),
+        [entry["name"] for entry in categories],
+        task="detection",
+        size=size,
+        mode=mode,
+    )
+    dataset.category_ids = tuple(classes)
+    dataset._image_ids = np.array([entry["id"] for entry in listed])
+    dataset._sizes = np.array([(entry["height"], entry["width"]) for entry in listed])
+    dataset._boxes = _boxes(found, listed, places, classes, source)
+    return dataset
+
+
+_ANNOTATION = {"id": int, "image_id": int, "category_id": int, "bbox": list}
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not a JSON file: {error}") from error
+    if not isinstance(document, Mapping):
+        raise ValueError(
+            f"{path} holds a {type(document).__name__}: it must be an object with images and categories"
+        )
+    return document
+
+
+def _entries(
+    document: Mapping[str, Any], key: str, path: Path, fields: Mapping[str, type]
+) -> list[dict[str, Any]]:
+    """Return a list of the file; raise a ValueError unless each entry has all fields, of their types."""
+    entries = document.get(key)
+    if not isinstance(entries, list):
+        raise ValueError(f"{path} has no list {key!r}: COCO's format has images, categories and annotations")
+    for row, entry in enumerate(entries):
+        for field, kind in fields.items():
+            value = entry.get(field) if isinstance(entry, Mapping) else None
+            if not isinstance(value, kind) or isinstance(value, bool):
+                name = (
+                    f"id {entry['id']}" if isinstance(entry, Mapping) and field != "id" else f"number {row}"
+                )
+                raise ValueError(
+                    f"{key} of {path}: {field} of {name} is {value!r}, and must be {_KINDS[kind]}; correct the file"
+                )
+    return list(entries)
+
+
+_KINDS = {int: "a whole number", str: "a text", list: "a list"}
+
+
+def _places(entries: list[dict[str, Any]], field: str, what: str, path: Path) -> dict[Any, int]:
+    """Return the row of each entry by a field; raise a ValueError if two have the same value."""
+    places: dict[Any, int] = {}
+    for row, entry in enumerate(entries):
+        if places.setdefault(entry[field], row) != row:
+            raise ValueError(f"{path} has two {what} entries with {field} {entry[field]!r}: keep one")
+    return places
+
+
+def _check_image(entry: dict[str, Any], path: Path) -> None:
+    name = PurePosixPath(entry["file_name"])
+    if name.is_absolute() or ".." in name.parts or not name.parts:
+        raise ValueError(
+            f"image {entry['id']} of {path} has file_name {entry['file_name']!r}: it must be a path inside of the"
+            " folder of images"
+        )
+    if min(entry["height"], entry["width"]) < 1:
+        raise ValueError(
+            f"image {entry['id']} of {path} is {entry['width']} wide and {entry['height']} high: both must be at"
+            " least 1"
+        )
+
+
+def _boxes(
+    annotations: list[dict[str, Any]],
+    images: list[dict[str, Any]],
+    places: Mapping[int, int],
+    classes: Mapping[int, int],
+    path: Path,
+) -> _Boxes:
+    """Return the boxes of all annotations, checked."""
+    _places(annotations, "id", "annotation", path)
+    image = np.zeros(len(annotations), dtype=np.intp)
+    category = np.zeros(len(annotations), dtype=np.intp)
+    sides = np.zeros((len(annotations), 4))
+    crowds = np.array([entry.get("iscrowd", 0) in (1, True) for entry in annotations], dtype=bool)
+    for row, entry in enumerate(annotations):
+        for field, known, many in (("image_id", places, "images"), ("category_id", classes, "categories")):
+            if entry[field] not in known:
+                raise ValueError(
+                    f"annotation {entry['id']} of {path} has {field} {entry[field]}, which is not among the {many}:"
+                    " add it there, or remove the annotation"
+                )
+        image[row], category[row] = places[entry["image_id"]], classes[entry["category_id"]]
+        sides[row] = _sides(entry, images[image[row]], path)
+    order = np.argsort(image, kind="stable")
+    starts = np.searchsorted(image[order], np.arange(len(images) + 1))
+    return _Boxes(starts, sides[order], category[order], crowds[order])
+
+
+def _sides(entry: dict[str, Any], image: dict[str, Any], path: Path) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of an annotation's box."""
+    box = entry["bbox"]
+    numbers = [value for value in box if isinstance(value, int | float) and math.isfinite(value)]
+    if len(numbers) != 4 or len(box) != 4:
+        wrong = "must be four finite numbers: left, top, width, height"
+    elif min(box[2:]) <= 0:
+        wrong = "has no area"
+    else:
+        left, top, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
+        width, height = image["width"], image["height"]
+        beyond = max(-left, -top, right - width, bottom - height)
+        cut = max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)
+        if beyond <= _ROUNDED and cut[0] < cut[2] and cut[1] < cut[3]:
+            return cut
+        wrong = f"is not inside of its image {image['file_name']!r}, {width} wide and {height} high"
+    raise ValueError(
+        f"the bbox of annotation {entry['id']} of {path}, {box}, {wrong}: correct it, or remove the annotation"
+    )

@@ -1,0 +1,209 @@
+"""Images with boxes, from COCO's format."""
+
+import contextlib
+import copy
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alhelpers import data, evaluation
+from alhelpers.protocols import Dataset
+
+DOCUMENT = {
+    "info": {"year": 2026},
+    "images": [
+        {"id": 70, "file_name": "b.png", "height": 20, "width": 40, "license": 1},
+        {"id": 9, "file_name": "sub/a.png", "height": 20, "width": 40},
+        {"id": 12, "file_name": "none.png", "height": 20, "width": 40},
+    ],
+    "categories": [
+        {"id": 30, "name": "truck", "supercategory": "vehicle"},
+        {"id": 3, "name": "car", "supercategory": "vehicle"},
+    ],
+    "annotations": [
+        {"id": 1, "image_id": 9, "category_id": 30, "bbox": [1, 2, 3.5, 4], "iscrowd": 0, "area": 14},
+        {
+            "id": 2,
+            "image_id": 70,
+            "category_id": 3,
+            "bbox": [0, 0, 40.25, 20],
+            "segmentation": [[0, 0, 40, 20, 1, 1]],
+        },
+        {"id": 3, "image_id": 9, "category_id": 3, "bbox": [0, 5, 10, 10], "iscrowd": 1},
+        {"id": 4, "image_id": 9, "category_id": 3, "bbox": [10, 10, 10, 5], "iscrowd": 0},
+    ],
+}
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    (folder / "sub").mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for image in DOCUMENT["images"]:
+        pixels = draw.integers(0, 256, (image["height"], image["width"], 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / image["file_name"])
+    return folder
+
+
+def write(images, document):
+    path = images.parent / "instances.json"
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    return path
+
+
+def row(image_id, label, *sides):
+    return {"image_id": image_id, "label": label} | dict(
+        zip(("left", "top", "right", "bottom"), sides, strict=True)
+    )
+
+
+def test_boxes_are_rows_of_the_kit(images):
+    dataset = data.coco(write(images, DOCUMENT), images)
+    assert isinstance(dataset, Dataset) and dataset.task == "detection"
+    assert dataset.ids.tolist() == ["b.png", "sub/a.png", "none.png"]
+    assert dataset.image_ids.tolist() == [70, 9, 12]
+    assert dataset.class_names == ("car", "truck") and dataset.category_ids == (3, 30)
+    first = row("b.png", "car", 0, 0, 40, 20)  # cut at the edge
+    second = [row("sub/a.png", "truck", 1, 2, 4.5, 6), row("sub/a.png", "car", 10, 10, 20, 15)]
+    assert dataset.labels() == [first, *second]
+    assert dataset.labels([2]) == [] and dataset.labels([1, 0]) == [*second, first]
+    assert dataset.crowds() == [row("sub/a.png", "car", 0, 5, 10, 15)]
+    assert dataset.inputs([1]).shape == (1, 3, 20, 40)
+    taken = dataset.take([1])
+    assert taken.image_ids.tolist() == [9] and taken.labels() == second
+    assert len(dataset.labelled) == 3 and len(dataset.unlabelled) == 0
+    assert evaluation.iou([[1, 2, 4.5, 6]], [[1, 2, 4.5, 6]]).item() == 1
+
+
+def test_the_boxes_are_those_of_pycocotools(images):
+    from pycocotools.coco import COCO
+
+    document = copy.deepcopy(DOCUMENT)
+    document["annotations"][1]["iscrowd"] = 0
+    path = write(images, document)
+    dataset = data.coco(path, images)
+    with contextlib.redirect_stdout(io.StringIO()):
+        peer = COCO(str(path))
+    for place, image_id in enumerate(dataset.image_ids.tolist()):
+        theirs = [
+            (peer.cats[one["category_id"]]["name"], *one["bbox"])
+            for one in peer.loadAnns(peer.getAnnIds(image_id, iscrowd=0))
+        ]
+        ours = [
+            (box["label"], box["left"], box["top"], box["right"] - box["left"], box["bottom"] - box["top"])
+            for box in dataset.labels([place])
+        ]
+        assert sorted(ours) == sorted((name, *box[:2], min(box[2], 40), box[3]) for name, *box in theirs)
+
+
+def test_boxes_are_resized_with_the_images(images):
+    dataset = data.coco(write(images, DOCUMENT), images, size=(10, 60))
+    assert dataset.inputs([1]).shape == (1, 3, 10, 60)
+    assert dataset.labels([1])[0] == row("sub/a.png", "truck", 1.5, 1, 6.75, 3)
+
+
+def test_without_annotations_the_images_are_the_pool(images):
+    dataset = data.coco(write(images, {key: DOCUMENT[key] for key in ("images", "categories")}), images)
+    assert len(dataset.unlabelled) == 3
+    with pytest.raises(ValueError, match="'b.png' has no label"):
+        dataset.labels()
+
+
+def test_problems_are_listed(images):
+    (images / "b.png").unlink()
+    Image.new("RGB", (20, 40)).save(images / "none.png")
+    dataset = data.coco(write(images, DOCUMENT), images)
+    ((chunk, problems),) = dataset.chunks()
+    assert chunk.ids.tolist() == ["sub/a.png"] and chunk.task == "detection"
+    assert [problem.id for problem in problems] == ["b.png", "none.png"]
+    assert problems[0].reason == "No such file or directory"
+    assert problems[1].reason.startswith("it is 20 pixels wide and 40 high, but 40 and 20 in the JSON file")
+    assert dataset.readable().ids.tolist() == ["sub/a.png"]
+
+
+def test_the_same_image_twice_is_a_duplicate(images):
+    (images / "none.png").write_bytes((images / "b.png").read_bytes())
+    dataset = data.coco(write(images, DOCUMENT), images)
+    ((_, problems),) = dataset.chunks()
+    assert [problem.reason for problem in problems] == [
+        "it has the same content as 'b.png', and another label"
+    ]
+
+
+def test_a_turned_image_has_the_size_of_the_upright_one(images):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (20, 40)).save(images / "none.png", exif=turned)
+    assert data.coco(write(images, DOCUMENT), images).inputs([2]).shape == (1, 3, 20, 40)
+
+
+def changed(change):
+    document = copy.deepcopy(DOCUMENT)
+    change(document)
+    return document
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda d: d["annotations"][1].update(image_id=5),
+            "annotation 2 of .* has image_id 5, .* among the images",
+        ),
+        (
+            lambda d: d["annotations"][1].update(category_id=5),
+            "annotation 2 of .* category_id 5, .* the categories",
+        ),
+        (
+            lambda d: d["annotations"][0].update(bbox=[1, 1, 0, 5]),
+            r"annotation 1 of .*, \[1, 1, 0, 5\], has no area",
+        ),
+        (lambda d: d["annotations"][0].update(bbox=[1, 1, 5]), "must be four finite numbers"),
+        (lambda d: d["annotations"][0].update(bbox=[1, 1, float("nan"), 5]), "must be four finite numbers"),
+        (lambda d: d["annotations"][0].update(bbox=[1, 1, "5", 5]), "must be four finite numbers"),
+        (
+            lambda d: d["annotations"][0].update(bbox=[35, 1, 9, 5]),
+            "is not inside of its image 'sub/a.png', 40 wide",
+        ),
+        (lambda d: d["annotations"][0].update(bbox=[-0.5, 1, 0.25, 5]), "is not inside of its image"),
+        (
+            lambda d: d["annotations"][0].update(bbox=None),
+            "bbox of id 1 is None, and must be a list",
+        ),
+        (lambda d: d["annotations"][0].update(id=2), "has two annotation entries with id 2"),
+        (lambda d: d["images"][0].update(id=9), "has two image entries with id 9"),
+        (
+            lambda d: d["images"][0].update(file_name="./sub/a.png"),
+            "two image entries with file_name 'sub/a.png'",
+        ),
+        (lambda d: d["images"][0].update(file_name="../a.png"), r"image 70 of .* has file_name '\.\./a.png'"),
+        (lambda d: d["images"][0].update(height=0), "image 70 of .* is 40 wide and 0 high"),
+        (
+            lambda d: d["images"][0].pop("id"),
+            "images of .*: id of number 0 is None, and must be a whole number",
+        ),
+        (lambda d: d["categories"][0].update(name="car"), "has two category entries with name 'car'"),
+        (lambda d: d.update(images=[]), "lists no image"),
+        (lambda d: d.pop("categories"), "has no list 'categories'"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named(images, change, message):
+    with pytest.raises(ValueError, match=message):
+        data.coco(write(images, changed(change)), images)
+
+
+def test_wrong_files_are_named(images):
+    for content, message in (("{", "is not a JSON file"), ("[]", "holds a list: it must be an object")):
+        with pytest.raises(ValueError, match=message):
+            data.coco(write(images, content), images)
+    path = write(images, DOCUMENT)
+    with pytest.raises(
+        FileNotFoundError, match="has none of the 3 images of .*, such as 'b.png': pass their folder"
+    ):
+        data.coco(path, images / "sub")
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
+        data.coco(path, images / "nowhere")

@@ -1,0 +1,100 @@
+"""The scripts of the README run as they stand there, and are as short as it promises."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from alhelpers.cli import main
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+SCRIPTS = dict(BLOCKS)
+
+#: In place of the command: the same command, whose answers come from the names of the files.
+ANSWERING = """#!{python}
+import csv, io, sys
+from alhelpers.cli import main
+with open("to_label.csv") as file:
+    answers = [row["path"].split("-")[0] for row in csv.DictReader(file)]
+sys.stdin = io.StringIO("".join(answer + chr(10) for answer in answers))
+sys.exit(main([*sys.argv[1:], "--terminal"]))
+"""
+
+
+def draw(path, kind, seed):
+    rng = np.random.default_rng(seed)
+    image = Image.fromarray(rng.integers(0, 80, (40, 40, 3), dtype=np.uint8))
+    left, top = rng.integers(4, 16, 2).tolist()
+    shape = getattr(ImageDraw.Draw(image), "ellipse" if kind == "disc" else "rectangle")
+    shape((left, top, left + 18, top + 18), fill=tuple(rng.integers(100, 256, 3).tolist()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Photos of discs and squares: few labelled ones and a pool; train and test folders with all labels."""
+    root = tmp_path_factory.mktemp("own")
+    for name, counts in {"photos": (8, 40), "train": (40, 0), "test": (25, 0)}.items():
+        for place, kind in enumerate(("disc", "square")):
+            for row in range(counts[0]):
+                draw(root / name / kind / f"{row}.png", kind, (place, row, len(name)))
+            for row in range(counts[1]):
+                draw(root / name / f"{kind}-{row}.png", kind, (place, row, 99))
+    for name, text in SCRIPTS.items():
+        (root / name).write_text(text.replace("steps=100", "steps=10"))  # how well it learns does not matter
+    return root
+
+
+def run(folder, name):
+    environment = os.environ | {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    environment["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    )
+    done = subprocess.run(
+        [sys.executable, name], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("my_model.py", 12), ("pick.py", 10), ("rounds.py", 20), ("curve.py", 12)]
+)
+def test_scripts_are_short(name, most):
+    lines = [line for line in SCRIPTS[name].splitlines() if line.strip() and not line.startswith("#")]
+    assert len(lines) <= most and max(map(len, lines)) <= 110
+    assert len(SCRIPTS) == len(BLOCKS)
+
+
+def test_picks_then_the_command_with_the_saved_weights(folder, monkeypatch, capsys):
+    printed = run(folder, "pick.py").splitlines()
+    pool = {path.name for path in (folder / "photos").glob("*.png")}
+    assert len(set(printed)) == 50 and set(printed) <= pool
+    monkeypatch.chdir(folder)
+    (command,) = re.findall(r"^alhelpers (pick .*)$", README, re.MULTILINE)
+    assert main([*command.split(), "--strategy", "margin", "--force"]) == 0
+    table = (folder / "to_label.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in table[1:]] == printed and (folder / "picks.html").is_file()
+
+
+def test_a_round_with_labels_from_the_command_ends_with_a_decision(folder):
+    command = folder / "bin" / "alhelpers"
+    command.parent.mkdir()
+    command.write_text(ANSWERING.format(python=sys.executable))
+    command.chmod(0o755)
+    decision = run(folder, "rounds.py").splitlines()[-1]
+    assert re.fullmatch(r"(update model|discard) \S+ \(.*, .*\)", decision)
+    assert len((folder / "labels.csv").read_text().splitlines()) == 1 + 16 + 50
+
+
+def test_a_curve_against_chance_over_three_seeds(folder):
+    printed = run(folder, "curve.py")
+    assert len(re.findall(r"(?:margin|random) +(?:20|40|60)\.0 .* 3$", printed, re.MULTILINE)) == 6
+    assert "| against | margin | random |" in printed
