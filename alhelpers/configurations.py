@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import difflib
 import functools
+import json
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
+
+from alhelpers.files import CONFIGURATIONS
 
 #: The dialect that every JSON schema of the kit names.
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -45,6 +48,20 @@ def _integer(value: Any) -> Any:
 Integer = Annotated[int, BeforeValidator(_integer)]
 #: A text that is not empty.
 Text = Annotated[str, Field(min_length=1)]
+
+
+def shipped(name: str) -> dict[str, Any]:
+    """Read a JSON file of the kit's ``pipeline_configs``, such as ``"test_subset_filter.json"``, anew.
+
+    Raises
+    ------
+    ValueError
+        If the kit has no file of that name.
+    """
+    known = sorted(each.name for each in CONFIGURATIONS.glob("*.json"))
+    if name not in known:
+        raise ValueError(f"the kit ships no {name!r}: it has {', '.join(known)}; read your own with json")
+    return json.loads((CONFIGURATIONS / name).read_text(encoding="utf-8"))
 
 
 def read(model_class: type[Model], given: Any, name: str) -> Model:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,9 @@ SUFFIXES = frozenset(".bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .
 
 # Formats of photographs and scans. Others may start programs, as EPS starts ghostscript.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
+
+# All that Pillow raises for a file that is damaged, of another kind, or too large.
+_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 # The tag of EXIF for the turn, and its values for images that lie on their side.
 _TURN, _LYING = 0x0112, (5, 6, 7, 8)
@@ -41,35 +43,31 @@ def read_image(source: Any, size: int | Sequence[int] | None, mode: str) -> np.n
 
 def open_image(source: Any, mode: str, *, least: int | None = None) -> Image.Image:
     """Decode an image as grey levels (``L``) or colours (``RGB``), upright; no side shrinks below ``least``."""
-    with _reasons(), Image.open(source, formats=_FORMATS) as file:
-        if least is not None and min(file.size) >= 2 * least:
-            file.draft(None, (least, least))
-        ImageOps.exif_transpose(file, in_place=True)
-        image = _to_bytes(file)
-        return image if image.mode == mode else image.convert(mode)
+    try:
+        with Image.open(source, formats=_FORMATS) as file:
+            if least is not None and min(file.size) >= 2 * least:
+                file.draft(None, (least, least))
+            ImageOps.exif_transpose(file, in_place=True)
+            image = _to_bytes(file)
+            return image if image.mode == mode else image.convert(mode)
+    except _ERRORS as error:
+        raise _unreadable(error) from error
 
 
 def upright_size(source: Any) -> tuple[int, int]:
     """Return the height and width of an image as :func:`open_image` decodes it, from the head of its file."""
-    with _reasons(), Image.open(source, formats=_FORMATS) as file:
-        width, height = file.size
-        return (width, height) if file.getexif().get(_TURN, 1) in _LYING else (height, width)
-
-
-@contextmanager
-def _reasons() -> Iterator[None]:
-    """Raise what Pillow raises as an UnreadableImage."""
     try:
-        yield
-    except UnidentifiedImageError as error:  # its own text names an object in memory
-        raise UnreadableImage("cannot identify image file") from error
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:
-        raise UnreadableImage(str(error)) from error
+        with Image.open(source, formats=_FORMATS) as file:
+            width, height = file.size
+            return (width, height) if file.getexif().get(_TURN, 1) in _LYING else (height, width)
+    except _ERRORS as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: BaseException) -> UnreadableImage:
+    # Pillow names the object in memory that it cannot identify.
+    is_unknown = isinstance(error, UnidentifiedImageError)
+    return UnreadableImage("cannot identify image file" if is_unknown else str(error))
 
 
 def size_pair(size: Any) -> tuple[int, int]:

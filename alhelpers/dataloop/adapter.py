@@ -24,9 +24,10 @@ from alhelpers.configurations import read
 from alhelpers.data import ImageSet
 from alhelpers.dataloop.images import read_image, read_subset
 from alhelpers.dataloop.model_configuration import AdapterConfiguration, DigitParameters, digits_cnn
+from alhelpers.dataloop.own_code import FOLDER, own_learner
 from alhelpers.dataloop.predictions import to_annotations, to_records, truth_and_predictions
 from alhelpers.evaluation import accuracy, classification_average_precision
-from alhelpers.protocols import History, Learner, LearnerFactory
+from alhelpers.protocols import History, Learner, LearnerFactory, Predictions
 
 __all__ = ["DigitClassifier", "LearnerAdapter", "to_records"]
 
@@ -37,16 +38,29 @@ _SHARED = ("image_size", "colour", "seed")
 
 
 class LearnerAdapter(dl.BaseModelAdapter):
-    """Classifies images with any registered learner.
+    """Classifies images of any size with any learner.
 
-    A subclass in the app's own codebase registers its learners; a configuration names one, and contains no code.
+    A model's configuration is an :class:`AdapterConfiguration`, and contains no code: its ``learner`` names a function
+    of a file that was published in the folder ``own_code`` of the app's codebase.
+
+    >>> configuration = {
+    ...     "learner": {"module": "my_model.py:build", "steps": 300},
+    ...     "parameters": {"width": 32},
+    ...     "image_size": [48, 64],
+    ...     "colour": True,
+    ... }
+
+    The function returns a torch module, or a learner. Its arguments are ``parameters``, and by their names
+    ``class_names`` (the model's labels), ``image_size`` (height, width), ``colour`` and ``seed``, if it has such
+    parameters. For a module the file may define ``preprocess`` and ``logits``, as
+    :class:`~alhelpers.learners.TorchClassifier` takes them.
+
+    Or ``learner`` is the name of a factory that a subclass in the codebase registers; it gets ``parameters`` together
+    with ``image_size``, ``colour`` and ``seed``, and the model's labels.
 
     >>> class MyAdapter(LearnerAdapter):
     ...     learners = {"my_network": make_my_network}
     ...     defaults = {"learner": "my_network", "image_size": [48, 64], "colour": True}
-
-    A model's configuration is an :class:`AdapterConfiguration`. The learner is made by its factory from
-    ``parameters``, together with ``image_size``, ``colour`` and ``seed``, and from the model's labels.
 
     Each prediction is one classification with the model's name, id and confidence, and in
     ``annotation.metadata["user"]["prediction"]`` the fields of a record: ``class_names``, ``confidences``,
@@ -60,6 +74,8 @@ class LearnerAdapter(dl.BaseModelAdapter):
         The configuration's values where a model's configuration has none.
     flat_parameters : collection of str
         Parameters of the learner that may also stand in the configuration itself.
+    own_code : path
+        The folder of the files that a configuration may name.
     learner : Learner
         The model's own, once it is loaded.
     """
@@ -67,6 +83,7 @@ class LearnerAdapter(dl.BaseModelAdapter):
     learners: ClassVar[Mapping[str, LearnerFactory]] = {}
     defaults: ClassVar[Mapping[str, Any]] = {}
     flat_parameters: ClassVar[Iterable[str]] = ()
+    own_code: ClassVar[str | Path] = Path(__file__).resolve().parents[2] / FOLDER
 
     def load(self, local_path: str, **kwargs: Any) -> None:
         """Make the learner, with the weights in ``local_path`` if there are some.
@@ -235,18 +252,11 @@ class LearnerAdapter(dl.BaseModelAdapter):
             ``class_names``, ``confidences``, ``logits``, and as configured ``embeddings``, ``mc_dropout``.
         """
         options, names = self._options(), list(self.model_entity.labels)
-        if not self._is_trained:
-            logger.warning(
-                "model %r has no weights: it predicts as it was initialised, train it first",
-                self.model_entity.name,
-            )
-        predictions = self.learner.predict(
-            ImageSet("images", images, None, names),
+        columns = self._predictions(
+            images,
             passes=options.mc_dropout_passes if mc_dropout_passes is None else mc_dropout_passes,
             embeddings=options.store_embeddings if store_embeddings is None else store_embeddings,
-            seed=options.seed,
-        )
-        columns = predictions.fields()
+        ).fields()
         if columns["confidences"].shape != (len(images), len(names)):
             raise ValueError(
                 f"the learner of model {self.model_entity.name!r} returned confidences of shape"
@@ -257,6 +267,43 @@ class LearnerAdapter(dl.BaseModelAdapter):
             {"class_names": names} | {name: column[row].tolist() for name, column in columns.items()}
             for row in range(len(images))
         ]
+
+    def _predictions(self, images: np.ndarray, *, passes: int = 0, embeddings: bool) -> Predictions:
+        if not self._is_trained:
+            logger.warning(
+                "model %r has no weights: it predicts as it was initialised, train it first",
+                self.model_entity.name,
+            )
+        return self.learner.predict(
+            ImageSet("images", images, None, list(self.model_entity.labels)),
+            passes=passes,
+            embeddings=embeddings,
+            seed=self._options().seed,
+        )
+
+    def embed(self, batch: list[np.ndarray], **kwargs: Any) -> list[list[float]]:
+        """Return one embedding an image.
+
+        Raises
+        ------
+        ValueError
+            If the learner has no embeddings.
+        """
+        found = self._predictions(np.stack(batch), embeddings=True).fields().get("embeddings")
+        if found is None:
+            raise ValueError(
+                f"the learner of model {self.model_entity.name!r} has no embeddings: name the layer in its 'embedding'"
+            )
+        return found.tolist()
+
+    def embed_items(self, items: list, *args: Any, **kwargs: Any) -> tuple[list[dl.Item], list[list[float]]]:
+        """Embed as the SDK does, which leaves out what is not of the size that the configuration says."""
+        options = self._options()
+        size = options.image_size
+        shape = [size, size] if isinstance(size, int) else size
+        (vector,) = self.embed([np.zeros([*shape, 3] if options.colour else shape, np.uint8)])
+        self.configuration["embeddings_size"] = len(vector)
+        return super().embed_items(items, *args, **kwargs)
 
     def evaluate(self, model: dl.Model, dataset: dl.Dataset, filters: dl.Filters | dict | None) -> dl.Model:
         """Publish accuracy and average precision over the items that ``evaluate_model`` has just predicted.
@@ -294,23 +341,30 @@ class LearnerAdapter(dl.BaseModelAdapter):
         return read(AdapterConfiguration, own, f"the configuration of model {self.model_entity.name!r}")
 
     def _given(self) -> dict[str, Any]:
-        """Return the configuration with the defaults where it has no value."""
+        """Return the configuration, with the defaults of the registered learners where it has no value."""
         there = {name: value for name, value in self.model_entity.configuration.items() if value is not None}
-        return {**self.defaults, **there}
+        return there if isinstance(there.get("learner"), Mapping) else {**self.defaults, **there}
 
     def _untrained(self) -> Learner:
         """Make the learner that the configuration names."""
         options, given = self._options(), self._given()
-        if options.learner not in self.learners:
+        name, labels = options.learner, self.model_entity.labels
+        flat = {key: given[key] for key in self.flat_parameters if key in given}
+        shared = {key: getattr(options, key) for key in _SHARED}
+        if isinstance(name, Mapping):
+            if misplaced := [key for key in flat if key not in _SHARED]:
+                raise ValueError(
+                    f"the configuration of model {self.model_entity.name!r} has {misplaced[0]!r} beside a learner of"
+                    " one's own: put it into 'learner' or 'parameters'"
+                )
+            return own_learner(name, self.own_code, options.parameters, shared, labels)
+        if name not in self.learners:
             raise ValueError(
-                f"model {self.model_entity.name!r} has the learner {options.learner!r}; registered are"
-                f" {', '.join(self.learners)}. Add yours to `learners` of {type(self).__name__} in the app's code"
+                f"model {self.model_entity.name!r} has the learner {name!r}; registered are"
+                f" {', '.join(self.learners)}. Name a function of the app's codebase, such as"
+                " {'module': 'my_model.py:build'}"
             )
-        flat = {name: given[name] for name in self.flat_parameters if name in given}
-        shared = {name: getattr(options, name) for name in _SHARED}
-        return self.learners[options.learner](
-            {**flat, **options.parameters, **shared}, self.model_entity.labels
-        )
+        return self.learners[name]({**flat, **options.parameters, **shared}, labels)
 
     def _publish(self, samples: list[dl.PlotSample], dataset_id: str) -> None:
         self.model_entity.metrics.create(samples=samples, dataset_id=dataset_id)

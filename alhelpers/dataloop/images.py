@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dtlpy as dl
 import numpy as np
 from PIL import Image
 
@@ -18,6 +20,36 @@ def read_image(source: Any, name: str, size: int | Sequence[int], *, colour: boo
     """Read an item's image, uint8 (H, W), or (H, W, 3) with ``colour``; ``size`` is H and W, or both in one."""
     with _naming(name):
         return images.read_image(source, size, "RGB" if colour else "L")
+
+
+def download_images(
+    items: Iterable[dl.Item], size: int | Sequence[int], *, colour: bool = False
+) -> np.ndarray:
+    """Download items as images of one size, uint8 of shape (N, H, W), or (N, H, W, 3) with ``colour``.
+
+    Parameters
+    ----------
+    items : iterable of dl.Item
+        Image files of any size.
+    size : int or pair of int
+        Height and width, or both in one.
+    colour : bool
+        Whether to read colours, or grey levels.
+
+    Raises
+    ------
+    ValueError
+        If an item is not an image that can be read.
+    """
+    items = list(items)
+    with ThreadPoolExecutor(8) as pool:
+        files = pool.map(lambda item: item.download(save_locally=False), items)
+        return np.stack(
+            [
+                read_image(file, item.filename, size, colour=colour)
+                for file, item in zip(files, items, strict=True)
+            ]
+        )
 
 
 def open_image(source: Any, name: str, mode: str) -> Image.Image:

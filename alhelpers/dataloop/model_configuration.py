@@ -34,11 +34,15 @@ Passes = Annotated[
 class AdapterConfiguration(Configuration):
     """What every model's configuration may hold, whatever its learner.
 
+    ``learner`` is the name of a registered one, or an :class:`~alhelpers.dataloop.own_code.OwnLearner`.
     Images are read at ``image_size``, in grey or, with ``colour``, in three channels. ``warm_start``: start from the
     cloned weights, not from fresh ones. ``batch_size`` is the SDK's, for prediction.
     """
 
-    learner: Annotated[Text, Field(description="the name of a registered learner")]
+    learner: Annotated[
+        Text | dict[str, Any],
+        Field(description="the name of a registered learner, or an object with 'module'"),
+    ]
     parameters: Annotated[dict[str, Any], Field(description="an object with the learner's parameters")] = {}
     image_size: ImageSize
     colour: Flag = False

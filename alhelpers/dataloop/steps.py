@@ -1,11 +1,9 @@
-"""The results of each notebook, created if they are missing: so each notebook runs alone, or uses existing results.
+"""The results of earlier notebooks, created if they are missing: so each notebook runs alone, or uses what is there.
 
-The notebooks show all of these steps in their own cells.
+For the notebooks' set-up alone. The notebooks show all of these steps in their own cells, in the SDK's words.
 """
 
-import json
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dtlpy as dl
@@ -13,32 +11,27 @@ import numpy as np
 import pandas as pd
 
 from alhelpers import data
+from alhelpers.configurations import shipped
 from alhelpers.dataloop import ModelCreator
 from alhelpers.dataloop.adapter import DigitClassifier
-from alhelpers.dataloop.app import write_codebase
+from alhelpers.dataloop.app import install_app
 from alhelpers.dataloop.data_split import split_dataset
-from alhelpers.dataloop.images import read_image
+from alhelpers.dataloop.images import download_images
 from alhelpers.dataloop.reading import labels_of
-from alhelpers.files import CONFIGURATIONS
 
 GROUPS = {"train": 70, "validation": 10, "test": 20}
 FIRST_BATCH = 60
 IMAGE_SIZES = {"digits": 8, "mnist": 28, "fashion": 28}
 
 
-def config(name: str) -> dict[str, Any]:
-    """Read a JSON file of ``pipeline_configs``."""
-    return json.loads((CONFIGURATIONS / name).read_text())
-
-
 def subset_filter(subset: str) -> dl.Filters:
     """Return a new filter of ``train``, ``validation`` or ``test``: the SDK changes those that it gets."""
-    return dl.Filters(custom_filter=config(f"{subset}_subset_filter.json"))
+    return dl.Filters(custom_filter=shipped(f"{subset}_subset_filter.json"))
 
 
 def first_batch_filter() -> dict[str, Any]:
     """Return the train subset's filter, restricted to the first batch of labelled items."""
-    narrowed = config("train_subset_filter.json")
+    narrowed = shipped("train_subset_filter.json")
     narrowed["filter"]["$and"].append({"metadata.user.batch": 1})
     return narrowed
 
@@ -77,31 +70,6 @@ def labelled_dataset(project: dl.Project, source: str, items: int, *, seed: int 
     return dataset
 
 
-def raw_dataset(
-    project: dl.Project, source: str, items: int, labelled_items: int, *, seed: int = 0
-) -> dl.Dataset:
-    """Return the raw dataset of notebook 06: images without labels, none of them in the ground truth."""
-    pool, _ = data.load(source, seed=seed)
-    dataset = get_or_create_dataset(project, f"{source} raw", pool.class_names)
-    if dataset.items.list(filters=dl.Filters()).items_count < items:
-        upload(dataset, pool.part(items, start=labelled_items), labelled=False)
-    return dataset
-
-
-def install_app(project: dl.Project) -> dl.App:
-    """Publish the kit as an app and install it, unless it is installed already."""
-    manifest = config("dataloop.json")
-    for app in project.apps.list().all():
-        if app.dpk_name == manifest["name"]:
-            return app
-    # Without a version the platform increases it: all projects share the name, and each install publishes its code.
-    manifest.pop("version", None)
-    with tempfile.TemporaryDirectory() as folder:
-        dpk = dl.Dpk.from_json(manifest, client_api=dl.client_api, project=project)
-        published = project.dpks.publish(dpk=dpk, local_path=str(write_codebase(folder)))
-    return project.apps.install(dpk=published)
-
-
 def base_model(project: dl.Project, dataset: dl.Dataset, source: str, **configuration: Any) -> dl.Model:
     """Return the base model of notebook 02: trained on the first batch of labels only."""
     name = f"{source} base"
@@ -132,8 +100,8 @@ def untrained_clone(
     clone, _ = ModelCreator.create_new_model(
         base_model=base,
         dataset=dataset,
-        train_subset=config("train_subset_filter.json"),
-        validation_subset=config("validation_subset_filter.json"),
+        train_subset=shipped("train_subset_filter.json"),
+        validation_subset=shipped("validation_subset_filter.json"),
         model_configuration=configuration,
     )
     return clone
@@ -160,19 +128,6 @@ def _clones(project: dl.Project, dataset: dl.Dataset, base: dl.Model, *, status:
     return sorted(models, key=lambda model: model.id)
 
 
-def download_images(items: list[dl.Item], model: dl.Model) -> np.ndarray:
-    """Download items as images of the size that a model takes, (N, H, W) uint8, or (N, H, W, 3) in colour."""
-    size, colour = model.configuration["image_size"], bool(model.configuration.get("colour"))
-    with ThreadPoolExecutor(8) as pool:
-        files = list(pool.map(lambda item: item.download(save_locally=False), items))
-    return np.stack(
-        [
-            read_image(file, item.filename, size, colour=colour)
-            for file, item in zip(files, items, strict=True)
-        ]
-    )
-
-
 def labelled_images(
     dataset: dl.Dataset, filters: dl.Filters, model: dl.Model
 ) -> tuple[list[dl.Item], np.ndarray, np.ndarray]:
@@ -185,4 +140,5 @@ def labelled_images(
                 f"item {item.filename!r} has the labels {found}: exactly one of {', '.join(model.labels)} is needed"
             )
     labels = np.array([model.labels.index(classes[item.id][0]) for item in items])
-    return items, download_images(items, model), labels
+    size, colour = model.configuration["image_size"], bool(model.configuration.get("colour"))
+    return items, download_images(items, size, colour=colour), labels

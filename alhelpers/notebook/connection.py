@@ -7,19 +7,23 @@ import os
 import shutil
 import sys
 import tempfile
-import webbrowser
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 from alhelpers import platform as local_platform
 from alhelpers.files import platform_folder
+from alhelpers.notebook.login import log_in, variable_to_log_in_by, within
 
 #: Prefix of the SDK's folder of this kit; the user's own folder is never changed.
 _PREFIX = "alhelpers-sdk-"
 
 
 def connect(
-    platform: str = "local", *, project: str = "Active Learning", state_dir: str | Path | None = None
+    platform: str = "local",
+    *,
+    project: str = "Active Learning",
+    state_dir: str | Path | None = None,
+    timeout: float = 90,
 ) -> ModuleType:
     """Return the dtlpy module, logged in; the project is created if it is missing.
 
@@ -27,11 +31,15 @@ def connect(
     ----------
     platform : {"local", "dataloop"}
         ``local`` is the offline platform: the server that runs on the same state folder, or a new one, which ends
-        soon after its last notebook. ``dataloop`` is the hosted one: the SDK asks for a login if it needs one.
+        soon after its last notebook. ``dataloop`` is the hosted one: the login is by the environment variable
+        ``DATALOOP_API_KEY``, or by ``DATALOOP_EMAIL`` and ``DATALOOP_PASSWORD`` (machine to machine); without them the
+        SDK asks for one in the browser if it needs one.
     project : str
         Name of the project.
     state_dir : path, optional
         Folder of the offline platform's state; the default is ``alhelpers.files.platform_folder()``.
+    timeout : float
+        How many seconds the hosted platform may take for the login, and then for the project.
 
     Returns
     -------
@@ -44,18 +52,28 @@ def connect(
         If the platform is unknown.
     RuntimeError
         If dtlpy was imported before, with the user's own settings, or is connected to the other platform; or if the
-        hosted platform needs a login, and there is no browser or nobody logs in.
+        hosted platform refuses the login or needs one, and there is no browser or nobody logs in.
+    TimeoutError
+        If the hosted platform does not answer in time, or nobody logs in.
+
+    Notes
+    -----
+    The SDK keeps the token of a login in its own folder, ``~/.dataloop``. A login by the environment is not logged, and
+    no error holds a key or a password.
     """
     if platform == "local":
         dl = _local(Path(state_dir or platform_folder()))
     elif platform == "dataloop":
-        dl = _hosted()
+        dl = _hosted(timeout)
     else:
         raise ValueError(f"platform is {platform!r}: choose 'local' (offline) or 'dataloop' (hosted)")
     _skip_stack_inspection(dl)
     # Every adapter warns at its start about names that differ, also if they do not.
     logging.getLogger("ModelAdapter").setLevel(logging.ERROR)
-    _make_project(dl, project)
+    if platform == "local":
+        _make_project(dl, project)
+    else:
+        within(timeout, f"the project {project!r}", lambda: _make_project(dl, project))
     return dl
 
 
@@ -93,7 +111,8 @@ def _bypass_proxies() -> None:
     os.environ.update(dict.fromkeys(names, merged))
 
 
-def _hosted() -> ModuleType:
+def _hosted(timeout: float) -> ModuleType:
+    variable_to_log_in_by()  # before the SDK makes its folder
     if "dtlpy" in sys.modules and _is_ours(_folder_in_use()):
         raise RuntimeError(
             "this kernel is connected to the offline platform: restart it, then connect to 'dataloop'"
@@ -102,23 +121,8 @@ def _hosted() -> ModuleType:
         del os.environ["DATALOOP_PATH"]
     import dtlpy as dl
 
-    if dl.token_expired():
-        _log_in(dl)
+    log_in(dl, timeout)
     return dl
-
-
-def _log_in(dl: ModuleType) -> None:
-    """Log in by the browser, for which the SDK waits a minute; raise RuntimeError without a browser or a login."""
-    other = "dtlpy.login_m2m(email=..., password=...) or dtlpy.login_api_key(...), then call connect() again"
-    try:
-        browser = webbrowser.get()
-    except webbrowser.Error:
-        browser = None
-    # Without a display Python offers browsers of the terminal, which a kernel does not have.
-    if browser is None or (type(browser) is webbrowser.GenericBrowser and "BROWSER" not in os.environ):
-        raise RuntimeError(f"there is no browser to log in to the hosted platform: call {other}")
-    if not dl.login():
-        raise RuntimeError(f"the login in the browser was not completed: call connect() again, or {other}")
 
 
 def _folder_in_use() -> str:

@@ -4,12 +4,13 @@ import pytest
 from helpers_execution import succeeded
 
 from alhelpers.dataloop import steps
+from alhelpers.dataloop.app import install_app
 
 
 @pytest.fixture
 def model(dl, project):
     dataset = steps.labelled_dataset(project, "digits", 100)
-    app = steps.install_app(project)
+    app = install_app(project)
     return project.models.create(
         model_name="remote",
         dataset_id=dataset.id,

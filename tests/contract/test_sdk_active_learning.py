@@ -59,10 +59,11 @@ def test_a_template_asks_for_what_it_needs(dl, project, dataset, name):
 def story(dl, project):
     """The pipeline, installed, with an untrained model."""
     from alhelpers.dataloop import steps
+    from alhelpers.dataloop.app import install_app
 
     pool, _ = data.load("digits", seed=0)
     raw, truth = (steps.get_or_create_dataset(project, name, pool.class_names) for name in ("raw", "truth"))
-    steps.install_app(project)
+    install_app(project)
     (model,) = project.models.list().items
     flow = project.pipelines.create(pipeline_json=read("active_learning_pipeline.json"))
     values = {"Raw Dataset": raw.id, "Ground Truth Dataset": truth.id}

@@ -165,6 +165,18 @@ def test_parameters_are_checked_before_anything_else_happens(path):
 
 
 @every_notebook
+def test_only_the_set_up_has_helpers_that_nobody_copies(path):
+    section, told = "", False
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            section = ([section] + re.findall(r"^##? (.*)", cell.source, re.M))[-1]
+            told = section == "Set-up" and ("`steps`" in cell.source or told)
+        elif re.search(r"\bsteps\.\w+\(", cell.source):
+            assert section == "Set-up", f"{cell.id}: write it in dtlpy's words, or call what is documented"
+            assert told, f"{cell.id}: say in the set-up what `steps` is"
+
+
+@every_notebook
 def test_it_records_and_checks(path):
     document = read(path)
     (checks,) = [cell for cell in code_cells(document) if "checks" in tags(cell)]

@@ -6,7 +6,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import Field, field_validator
 
-from alhelpers.configurations import Configuration, Integer, Text, described, json_schema, read
+from alhelpers.configurations import Configuration, Integer, Text, described, json_schema, read, shipped
 
 
 class Check(Configuration):
@@ -123,3 +123,11 @@ def test_the_schema_holds_the_descriptions():
     }
     assert schema["$defs"]["Check"]["description"] == "a check"
     assert schema["additionalProperties"] is False and schema["required"] == ["size"]
+
+
+def test_what_the_kit_ships_is_read_anew():
+    first, second = (shipped("test_subset_filter.json") for _ in range(2))
+    assert first == second and first["filter"] is not second["filter"]
+    for name in ("missing.json", "../pyproject.toml", "schemas/pipeline.schema.json", "README.md"):
+        with pytest.raises(ValueError, match="the kit ships no .*: it has active_learning_pipeline.json, "):
+            shipped(name)

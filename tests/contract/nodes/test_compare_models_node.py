@@ -4,13 +4,14 @@ import json
 import pytest
 from node_samples import label, predict, predict_as
 
-from alhelpers.dataloop import ModelComparer, node_context, steps
+from alhelpers.configurations import shipped
+from alhelpers.dataloop import ModelComparer, node_context
 from alhelpers.dataloop.compare_models import compare
 from alhelpers.dataloop.data_split import split_dataset
 from alhelpers.evaluation import NoGroundTruth
 
-DEFAULT = steps.config("compare_configurations.json")
-TEST = steps.config("test_subset_filter.json")
+DEFAULT = shipped("compare_configurations.json")
+TEST = shipped("test_subset_filter.json")
 TRAINING = {
     "wins": "all",
     "checks": [
@@ -216,7 +217,7 @@ def test_a_dataset_with_checks_alone_compares_the_checks(trained):
     assert compare(short, long, TRAINING, dataset).metric == "training_metrics"
 
 
-SEVERAL = steps.config("compare_configurations_several_metrics.json")
+SEVERAL = shipped("compare_configurations_several_metrics.json")
 
 
 @pytest.fixture

@@ -4,11 +4,12 @@ import uuid
 import pytest
 from node_samples import upload
 
-from alhelpers.dataloop import ModelCreator, node_context, steps
+from alhelpers.configurations import shipped
+from alhelpers.dataloop import ModelCreator, node_context
 from alhelpers.dataloop.data_split import split_dataset
 
 SUBSETS = ("train", "validation", "test")
-TRAIN, VALIDATION, TEST = (steps.config(f"{name}_subset_filter.json") for name in SUBSETS)
+TRAIN, VALIDATION, TEST = (shipped(f"{name}_subset_filter.json") for name in SUBSETS)
 
 
 def subsets_by_name(dl, make_dataset, **options):
@@ -159,7 +160,7 @@ def test_a_missing_input_is_named(dl, shared_project, ground_truth, make_dataset
 
 
 def test_the_pipelines_variables_stay_what_they_are(dl, shared_project, ground_truth, bare):
-    variables = steps.config("active_learning_pipeline.json")["variables"]
+    variables = shipped("active_learning_pipeline.json")["variables"]
     context = node_context(shared_project, {"modelName": "{base_model.name}_{datetime}"}, "with variables")
     pipeline = context.pipeline
     pipeline.variables = dl.Pipeline.from_json(

@@ -8,7 +8,7 @@ from mining_samples import fields, marks, mine, names, predict
 from node_samples import label, tag
 from pipeline_samples import code, executed, node, pipeline, port
 
-from alhelpers.dataloop import steps
+from alhelpers.configurations import shipped
 from alhelpers.dataloop.app import write_codebase
 
 ADAPTER = '''
@@ -31,7 +31,7 @@ class Grey(dl.BaseModelAdapter):
         predictions = [fields | {"confidences": [1 - x, x], "embeddings": [x, 1.0]} for x in lights]
         return [to_annotations(prediction, self.model_entity) for prediction in predictions]
 '''
-MODULES = {module["name"]: module for module in steps.config("dataloop.json")["components"]["modules"]}
+MODULES = {module["name"]: module for module in shipped("dataloop.json")["components"]["modules"]}
 (MINE_ITEMS,) = MODULES["mine-items"]["functions"]
 
 
@@ -40,7 +40,7 @@ def deployed(dl, shared_project, tmp_path_factory):
     """Install an app with the node and an adapter; give its name, and a function that makes its models."""
     folder = write_codebase(tmp_path_factory.mktemp("app") / "code")
     (folder / "adapter.py").write_text(ADAPTER)
-    manifest = steps.config("dataloop.json") | {"name": f"miner-{uuid.uuid4().hex[:8]}"}
+    manifest = shipped("dataloop.json") | {"name": f"miner-{uuid.uuid4().hex[:8]}"}
     adapter = MODULES["digit-classifier"] | {
         "name": "adapter",
         "className": "Grey",

@@ -6,14 +6,15 @@ import uuid
 import pytest
 
 from alhelpers import data
+from alhelpers.configurations import shipped
 from alhelpers.dataloop import DataSplitter, ItemMiner, ModelComparer, ModelCreator, node_context, steps
 from alhelpers.dataloop.app import write_codebase
 from alhelpers.dataloop.data_split import DEFAULT_CONFIG, split_dataset
 from alhelpers.notebook.flow import wait_until
 
-MANIFEST = steps.config("dataloop.json")
+MANIFEST = shipped("dataloop.json")
 MODULES = {module["name"]: module for module in MANIFEST["components"]["modules"]}
-SUBSETS = {name: steps.config(f"{name}_subset_filter.json") for name in ("train", "validation", "test")}
+SUBSETS = {name: shipped(f"{name}_subset_filter.json") for name in ("train", "validation", "test")}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def by_the_local_runner(project, codebase, module_name, inputs):
 
 def by_a_pipeline(dl, project, module_name, inputs, config):
     """Run a node as the only one of an installed pipeline; give its execution and what it returned."""
-    template = steps.config("active_learning_pipeline_with_mining.json")
+    template = shipped("active_learning_pipeline_with_mining.json")
     (node,) = [each for each in template["nodes"] if each["namespace"].get("moduleName") == module_name]
     node["metadata"]["customNodeConfig"] = config
     for port in node["inputs"]:

@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -373,3 +375,12 @@ def test_a_name_that_is_not_text_is_named(tmp_path):
         ValueError, match=r"the name of b'\\xff.png' in .* is not text in UTF-8: rename the file"
     ):
         data.folder(tmp_path)
+
+
+def test_reading_a_folder_imports_nothing_heavy(photos):
+    code = (
+        f"import sys\nfrom alhelpers import data\ndata.folder({str(photos)!r}).inputs()\n"
+        "print({'torch', 'pandas', 'pyarrow', 'sklearn', 'dtlpy'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -9,7 +9,16 @@ import dtlpy as dl
 import pytest
 
 from alhelpers import dataloop
-from alhelpers.dataloop.app import REQUIREMENTS, ROOMS, write_codebase
+from alhelpers.dataloop.app import (
+    OWN_CODE,
+    REQUIREMENTS,
+    ROOMS,
+    read_manifest,
+    read_pipeline,
+    write_codebase,
+)
+from alhelpers.dataloop.manifest import Manifest, Pipeline
+from alhelpers.dataloop.own_code import FOLDER
 
 # Imports each service's file from the codebase alone, in a fork of its own, as if what it does not require were not
 # installed.
@@ -145,3 +154,84 @@ def test_the_nodes_are_services_with_the_documented_parameters(name, function, p
     runner = getattr(dataloop, name)()
     assert isinstance(runner, dl.BaseServiceRunner)
     assert list(inspect.signature(getattr(runner, function)).parameters) == parameters.split()
+
+
+# ---------------------------------------------------------------------------------------------------------- its name
+
+
+TEMPLATES = ["active_learning_pipeline.json", "active_learning_pipeline_with_mining.json"]
+
+
+def texts(document):
+    """Every text of a document."""
+    if isinstance(document, dict | list):
+        inner = document.values() if isinstance(document, dict) else document
+        return [text for each in inner for text in texts(each)]
+    return [document] if isinstance(document, str) else []
+
+
+def test_an_app_has_one_name_in_its_manifest_and_templates():
+    manifest = read_manifest("bird-finder", "The bird finder")
+    assert (manifest["name"], manifest["displayName"]) == ("bird-finder", "The bird finder")
+    assert manifest["components"]["pipelineTemplates"] == [
+        read_pipeline(name, "bird-finder", "The bird finder") for name in TEMPLATES
+    ]
+    kits = read_manifest()
+    assert not [text for text in texts(manifest) if kits["name"] in text or kits["displayName"] in text]
+    # The name is all that differs.
+    again = (
+        json.dumps(manifest)
+        .replace("bird-finder", kits["name"])
+        .replace("The bird finder", kits["displayName"])
+    )
+    assert json.loads(again) == kits
+    Manifest.model_validate(manifest)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_runs_the_code_of_the_app_that_is_asked_for(name, tmp_path):
+    pipeline = read_pipeline(name, "bird-finder")
+    Pipeline.model_validate(pipeline)
+    ours = [node for node in pipeline["nodes"] if node["type"] == "custom"]
+    for node in ours:
+        module = node["namespace"]["moduleName"]
+        assert (node["dpkName"], node["appName"]) == ("bird-finder", "Bird finder")
+        assert node["namespace"]["packageName"] == "bird-finder"
+        assert node["namespace"]["serviceName"] == f"bird-finder-{module}"
+    assert all("dpkName" not in node for node in pipeline["nodes"] if node not in ours)
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps(pipeline))
+    assert read_pipeline(own) == pipeline
+    assert read_pipeline(own, "x")["nodes"] == read_pipeline(name, "x")["nodes"]
+
+
+def test_names_that_do_not_fit_are_refused(tmp_path):
+    for name in ("Bird finder", "", "-x", "a/b"):
+        with pytest.raises(ValueError, match="app_name .* must be small letters, digits and '-'"):
+            read_manifest(name)
+    pipeline = read_pipeline(TEMPLATES[0])
+    node = next(node for node in pipeline["nodes"] if "dpkName" in node)
+    node["namespace"]["serviceName"] = "other"
+    (tmp_path / "own.json").write_text(json.dumps(pipeline))
+    with pytest.raises(ValueError, match="the service 'other' of node .* is not named after its app"):
+        read_pipeline(tmp_path / "own.json", "x")
+
+
+# ---------------------------------------------------------------------------------------------------------- own code
+
+
+def test_own_code_and_its_requirements_are_published(tmp_path):
+    own = tmp_path / "models"
+    (own / "__pycache__").mkdir(parents=True)
+    for name in ("my_model.py", "first_weights.pt", "__pycache__/x.pyc"):
+        (own / name).write_text("")
+    whole = write_codebase(tmp_path / "whole", own_code=own, requirements=["timm==1.0.0"])
+    assert {path.name for path in (whole / "own_code").iterdir()} == {"my_model.py", "first_weights.pt"}
+    assert (whole / "requirements.txt").read_text().splitlines()[-1] == "timm==1.0.0"
+    one = write_codebase(tmp_path / "one", own_code=own / "my_model.py")
+    assert [path.name for path in (one / "own_code").iterdir()] == ["my_model.py"]
+    assert FOLDER == OWN_CODE
+    for place in (own / "first_weights.pt", own / "__pycache__", tmp_path / "missing"):
+        with pytest.raises(ValueError, match="must be a Python file, or a folder that holds one"):
+            write_codebase(tmp_path / "none", own_code=place)
+    assert not (tmp_path / "none").exists()

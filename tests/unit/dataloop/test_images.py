@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alhelpers.dataloop.images import read_image, read_subset
+from alhelpers.dataloop.images import download_images, read_image, read_subset
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 
@@ -24,6 +24,30 @@ def encoded(image, form):
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, form)
     buffer.seek(0)
     return buffer
+
+
+class StoredItem:
+    def __init__(self, filename, file):
+        self.filename, self.file = filename, file
+
+    def download(self, save_locally):
+        assert save_locally is False
+        return self.file
+
+
+def test_items_are_downloaded_in_their_order_at_one_size():
+    levels = [10, 250, 90]
+    items = [
+        StoredItem(f"/{level}", encoded(np.full((5 + row, 9, 3), level, np.uint8), "PNG"))
+        for row, level in enumerate(levels)
+    ]
+    found = download_images(iter(items), (4, 6), colour=True)
+    np.testing.assert_array_equal(found, np.broadcast_to(np.array(levels)[:, None, None, None], (3, 4, 6, 3)))
+    for item in items:
+        item.file.seek(0)
+    assert download_images(items, 8).shape == (3, 8, 8)
+    with pytest.raises(ValueError, match="item '/torn'"):
+        download_images([StoredItem("/torn", cut(encoded(NOISE, "PNG")))], 8)
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])

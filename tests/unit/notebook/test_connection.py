@@ -25,8 +25,10 @@ def place(tmp_path_factory):
         server.stop()
 
 
-def environment(place):
-    env = {name: value for name, value in os.environ.items() if name not in ("DATALOOP_PATH", "NO_PROXY")}
+def environment(place, **more):
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith(("DATALOOP_", "NO_PROXY"))
+    }
     return env | {
         "HOME": str(place / "home"),
         "TMPDIR": str(place / "temporary"),
@@ -36,15 +38,16 @@ def environment(place):
         # Not ours to test: matplotlib's and IPython's own settings.
         "MPLCONFIGDIR": str(place / "matplotlib"),
         "IPYTHONDIR": str(place / "ipython"),
+        **more,
     }
 
 
-def python(place, code):
+def python(place, code, **more):
     """Run code in a fresh interpreter and return the last line that it printed, read as JSON."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         cwd=place / "work",
-        env=environment(place),
+        env=environment(place, **more),
         capture_output=True,
         text=True,
         timeout=240,
@@ -213,12 +216,128 @@ def test_the_hosted_platform_without_a_login_is_refused_at_once(place, monkeypat
         print(json.dumps([*found, refused()]))
         """,
     )
-    way_out = "dtlpy.login_m2m(email=..., password=...)"
+    way_out = "set the environment variable DATALOOP_API_KEY, or DATALOOP_EMAIL and DATALOOP_PASSWORD"
     assert (
         refused[0].startswith("there is no browser to log in to the hosted platform")
         and way_out in refused[0]
     )
     assert refused[1].startswith("the login in the browser was not completed") and way_out in refused[1]
+
+
+# ---------------------------------------------------------------------------------------- the login by environment
+
+
+@pytest.fixture(scope="module")
+def hosted(place, request):
+    """A folder of the SDK's that takes our server for the hosted platform, and its credentials."""
+    server = request.getfixturevalue("platform")
+    folder = place / "sdk"
+    folder.mkdir()
+    cookie = platform.cookie(server)
+    (login,) = cookie["login_parameters"].values()
+    login["token"] = None
+    (folder / "cookie.json").write_text(json.dumps(cookie))
+    secret = json.loads((server.state_dir / "credentials.json").read_text())["secret"]
+    return folder, server.token, secret
+
+
+def test_a_login_by_key_and_by_password_and_neither_is_told(place, hosted):
+    folder, key, secret = hosted
+    found = python(
+        place,
+        f"""
+        import io, json, logging, os, traceback
+
+        log = io.StringIO()
+        logging.basicConfig(stream=log, level=logging.DEBUG)
+        from alhelpers import notebook
+
+        KEY, SECRET = {key!r}, {secret!r}
+        NAMES = ("DATALOOP_API_KEY", "DATALOOP_EMAIL", "DATALOOP_PASSWORD")
+
+        def connected(key=None, email=None, password=None):
+            for name, value in zip(NAMES, (key, email, password)):
+                os.environ.pop(name, None)
+                if value:
+                    os.environ[name] = value
+            try:
+                dl = notebook.connect("dataloop", project="Hosted")
+            except Exception as error:
+                return [type(error).__name__, traceback.format_exc()]
+            return [dl.client_api.token == KEY, [each.name for each in dl.projects.list()]]
+
+        answers = {{
+            "key": connected(KEY),
+            "password": connected(None, "robot@example.com", SECRET),
+            "wrong key": connected(KEY[:-4] + "AAAA"),
+            "no token": connected("not-a-token-7"),
+            "wrong password": connected(None, "robot@example.com", "wrong-secret-7"),
+            "both": connected(KEY, "robot@example.com", SECRET),
+            "half": connected(None, None, SECRET),
+            "still logged in": connected(),
+        }}
+        logging.shutdown()
+        print(json.dumps({{"answers": answers, "log": log.getvalue()}}))
+        """,
+        DATALOOP_PATH=str(folder),
+        no_proxy="127.0.0.1",
+    )
+    answers = found["answers"]
+    for name in ("key", "password", "still logged in"):
+        (logged_in, projects) = answers[name]
+        assert logged_in is True and "Hosted" in projects, name
+    wrong = {name: answer for name, answer in answers.items() if answer[0] is not True}
+    assert {name: error for name, (error, _) in wrong.items()} == dict.fromkeys(
+        ("wrong key", "no token", "wrong password", "both", "half"), "RuntimeError"
+    )
+    expected = {
+        "wrong key": "refused the login by DATALOOP_API_KEY (ValueError): check its value",
+        "no token": "refused the login by DATALOOP_API_KEY (",
+        "wrong password": "refused the login by DATALOOP_EMAIL (RuntimeError): check its value",
+        "both": "DATALOOP_API_KEY and DATALOOP_EMAIL are both set: unset one of them",
+        "half": "DATALOOP_PASSWORD is set and DATALOOP_EMAIL is not: set both, or DATALOOP_API_KEY",
+    }
+    for name, text in expected.items():
+        assert text in wrong[name][1], wrong[name][1]
+    told = json.dumps(found) + "".join(
+        path.read_text(errors="replace")
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "cookie.json"
+    )
+    for private in (key, secret, "AAAA", "not-a-token-7", "wrong-secret-7"):
+        assert private not in told
+
+
+@pytest.mark.parametrize("variables", [("DATALOOP_API_KEY",), ("DATALOOP_EMAIL", "DATALOOP_PASSWORD")])
+def test_a_platform_that_never_answers_is_given_up(place, hosted, variables):
+    folder, key, _ = hosted
+    found = python(
+        place,
+        """
+        import json, socket, time
+
+        silent = socket.create_server(("127.0.0.1", 0))  # takes a connection, and says nothing
+        address = "http://127.0.0.1:%d" % silent.getsockname()[1]
+        import dtlpy
+
+        before = dtlpy.client_api.environments
+        dtlpy.client_api.environments = before | {address: {"gate_url": address, "token": None}}
+        dtlpy.client_api._environment = address
+        from alhelpers import notebook
+
+        start = time.monotonic()
+        try:
+            notebook.connect("dataloop", timeout=0.7)
+        except TimeoutError as error:
+            print(json.dumps([str(error), time.monotonic() - start]))
+        """,
+        DATALOOP_PATH=str(folder),
+        no_proxy="127.0.0.1",
+        **dict.fromkeys(variables, key),
+    )
+    text, seconds = found
+    assert text.startswith(f"waited 0.7 s for the login by {variables[0]} at http://127.0.0.1:")
+    assert "pass connect() a longer timeout" in text and key not in text and seconds < 10
 
 
 @pytest.mark.parametrize(
