@@ -245,7 +245,8 @@ class Committee:
         -------
         Predictions, or numpy.ndarray of shape (N, K, C), or with passes (N, K, T, C), float32
             Of learners, predictions with these confidences as ``samples``, and their means over the members without
-            dropout as ``confidences``; or the same of the ``values`` of a regression. Else the confidences of each member, in each pass.
+            dropout as ``confidences``; or the same of the ``values`` of a regression. Else the confidences of each
+            member, in each pass.
 
         Raises
         ------
