@@ -230,8 +230,9 @@ def check_images(images: Any) -> None:
 
 def to_planes(images: np.ndarray) -> np.ndarray:
     """Turn images (N, H, W) or (N, H, W, C) uint8 into (N, C, H, W) float32 from 0 to 1."""
-    scaled = images.astype(np.float32) / 255
-    return scaled[:, None] if images.ndim == 3 else np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+    planes = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    # In one pass: with copies in between it takes twice as long.
+    return np.divide(planes, np.float32(255), out=np.empty(planes.shape, np.float32))
 
 
 def each(function: Callable[[Any], Any], values: Any) -> Any:

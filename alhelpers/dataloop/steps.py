@@ -7,7 +7,6 @@ import tempfile
 from typing import Any
 
 import dtlpy as dl
-import numpy as np
 import pandas as pd
 
 from alhelpers import data
@@ -16,8 +15,6 @@ from alhelpers.dataloop import ModelCreator
 from alhelpers.dataloop.adapter import DigitClassifier
 from alhelpers.dataloop.app import install_app
 from alhelpers.dataloop.data_split import split_dataset
-from alhelpers.dataloop.images import download_images
-from alhelpers.dataloop.reading import labels_of
 
 GROUPS = {"train": 70, "validation": 10, "test": 20}
 FIRST_BATCH = 60
@@ -126,19 +123,3 @@ def _clones(project: dl.Project, dataset: dl.Dataset, base: dl.Model, *, status:
         and model.status == status
     ]
     return sorted(models, key=lambda model: model.id)
-
-
-def labelled_images(
-    dataset: dl.Dataset, filters: dl.Filters, model: dl.Model
-) -> tuple[list[dl.Item], np.ndarray, np.ndarray]:
-    """Return the items that a filter selects, by name, with images and labels (N,) as a model takes them."""
-    items = sorted(dataset.items.list(filters=filters).all(), key=lambda item: item.name)
-    classes = labels_of(dataset, [item.id for item in items])
-    for item in items:
-        if len(found := classes.get(item.id, [])) != 1 or found[0] not in model.labels:
-            raise ValueError(
-                f"item {item.filename!r} has the labels {found}: exactly one of {', '.join(model.labels)} is needed"
-            )
-    labels = np.array([model.labels.index(classes[item.id][0]) for item in items])
-    size, colour = model.configuration["image_size"], bool(model.configuration.get("colour"))
-    return items, download_images(items, size, colour=colour), labels

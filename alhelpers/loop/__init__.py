@@ -2,7 +2,17 @@
 
 from alhelpers.loop.comparison import Comparison
 from alhelpers.loop.curves import LearningCurves, learning_curves
+from alhelpers.loop.models import compare_models
 from alhelpers.loop.picking import pick
 from alhelpers.loop.races import CLUSTER_MARGIN, Entry, race
 
-__all__ = ["CLUSTER_MARGIN", "Comparison", "Entry", "LearningCurves", "learning_curves", "pick", "race"]
+__all__ = [
+    "CLUSTER_MARGIN",
+    "Comparison",
+    "Entry",
+    "LearningCurves",
+    "compare_models",
+    "learning_curves",
+    "pick",
+    "race",
+]
