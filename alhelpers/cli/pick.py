@@ -166,7 +166,8 @@ def _write(options: argparse.Namespace, photos: "FolderDataset", picks: Picks) -
     from alhelpers.files import replacing
 
     with ExitStack() as outputs:
-        write_rows(outputs.enter_context(replacing(options.output)), COLUMNS, picks)
+        rows = [(path, rank, f"{score:.9g}") for path, rank, score in picks]  # all digits of a float32
+        write_rows(outputs.enter_context(replacing(options.output)), COLUMNS, rows)
         if options.sheet is not None:
             title = f"{len(picks)} picks of {options.photos.resolve().name} by {options.strategy}"
             write_sheet(outputs.enter_context(replacing(options.sheet)), title, photos.root, picks)

@@ -97,15 +97,7 @@ def pick(
     pool = getattr(dataset, "unlabelled", dataset)
     if not len(pool):
         raise mining.PoolExhausted(_nothing_in(dataset))
-    labelled = None
-    if fields.compares:
-        labelled = reference if reference is not None else getattr(dataset, "labelled", None)
-        labelled = labelled if labelled is not None and len(labelled) else None
-    if fields.requires and labelled is None:
-        raise mining.MissingField(
-            f"strategy {fields.requires!r} compares with labelled records, and there are none: label a few, or pass"
-            " them as reference=..."
-        )
+    labelled = _labelled(fields, dataset, reference)
     total = len(pool) + (0 if labelled is None else len(labelled))
     problems: list[dict[str, str]] = []
     with tempfile.TemporaryDirectory(prefix="alhelpers-pick-") as folder:
@@ -135,6 +127,21 @@ def pick(
         else:
             selection = mining.mine(found.source, strategy, count, progress=progress, **common, **options)
     return mining.Selection(selection.ids, selection.scores, {**selection.meta, "problems": problems})
+
+
+def _labelled(fields: Fields, dataset: Dataset, reference: Dataset | None) -> Dataset | None:
+    """Return the labelled rows, if a strategy compares with them and there are any."""
+    if not fields.compares:
+        return None
+    labelled = getattr(dataset, "labelled", None) if reference is None else reference
+    if labelled is not None and len(labelled):
+        return labelled
+    if fields.requires:
+        raise mining.MissingField(
+            f"strategy {fields.requires!r} compares with labelled records, and there are none: label a few, or pass"
+            " them as reference=..."
+        )
+    return None
 
 
 class _Counter:
