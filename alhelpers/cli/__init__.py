@@ -16,7 +16,7 @@ _EXTRAS = {
     "page": "platform",
     "check": "dataloop",
     "mine": "torch",
-    "pick": "torch",
+    "pick": "photos",
     "label": "notebooks",
 }
 

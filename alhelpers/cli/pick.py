@@ -1,4 +1,4 @@
-"""The command ``pick``: the pictures of a folder to label next, by a model of one's own."""
+"""The command ``pick``: the pictures of a folder to label next, by a model of one's own or the photo network."""
 
 import argparse
 import json
@@ -17,6 +17,7 @@ from alhelpers.cli.tables import write_rows
 
 if TYPE_CHECKING:
     from alhelpers.data import FolderDataset
+    from alhelpers.learners import TorchClassifier
     from alhelpers.mining import Selection
 
 #: The columns of the table of picks.
@@ -33,7 +34,8 @@ def add_to(commands: Any) -> None:
     pick = commands.add_parser(
         "pick",
         help="pick the pictures of a folder to label next",
-        description="Predict the pictures in PHOTOS with a model, and write those that are most worth labelling. Files "
+        description="Predict the pictures in PHOTOS with a model, or with the photo network of the extra 'photos' if "
+        "there is none, and write those that are most worth labelling. Files "
         "in a subfolder are labelled with its name, and never picked; those beside the subfolders, and in one that is "
         "called 'unlabelled', are the pool. Nothing is written unless all of it can be.",
         epilog="The model file defines build(), which returns a torch.nn.Module, and may define preprocess and logits "
@@ -42,7 +44,8 @@ def add_to(commands: Any) -> None:
     )
     add = pick.add_argument
     add("photos", type=Path, metavar="PHOTOS", help="a folder of pictures")
-    add("--model", required=True, metavar="FILE.py:NAME", help="the Python file of the model (NAME: build)")
+    photo = "the Python file of the model (NAME: build); default: a layer on the photo network, trained on the labels"
+    add("--model", metavar="FILE.py:NAME", help=photo)
     add("--weights", type=Path, metavar="FILE", help="what torch.save(model.state_dict(), FILE) wrote")
     add("-n", "--number", type=count, default=50, metavar="N", help="how many to pick (default: 50)")
     add("-o", "--output", type=local, required=True, metavar="CSV", help="a table of path, rank and score")
@@ -50,8 +53,10 @@ def add_to(commands: Any) -> None:
     add("--classes", type=names_of, metavar="A,B,C", help="the classes in the order of the model's outputs")
     resized = "pixels that pictures are resized to (default: as they are, if all have one size)"
     add("--size", type=size_of, metavar="S or HxW", help=resized)
-    by = "a strategy of alhelpers.mining (default: entropy), or a function of one's own"
-    add("--strategy", default="entropy", metavar="NAME|FILE.py:FUNCTION", help=by)
+    by = (
+        "a strategy of alhelpers.mining (default: entropy; untrained: typicality), or a function of one's own"
+    )
+    add("--strategy", metavar="NAME|FILE.py:FUNCTION", help=by)
     add("--passes", type=count, default=20, metavar="T", help="predictions with dropout on (default: 20)")
     add("--seed", type=int, default=0)
     add("--copy-to", type=Path, metavar="FOLDER", help="also copy the picks into a new folder")
@@ -99,9 +104,10 @@ def _pick(options: argparse.Namespace) -> int:
         return fail(str(error).replace("pass size=, such as size=64,", "pass --size, such as --size 64,"))
     except RuntimeError as error:  # what torch raises
         reason = str(error).strip().partition("\n")[0]
+        model = f"the model of {options.model}" if options.model else "the photo network"
         return fail(
-            f"the model of {options.model} failed on these pictures: {reason}; if it was built for another size, pass"
-            " --size, and for other numbers, define preprocess in its file"
+            f"{model} failed on these pictures: {reason}; if it was built for another size, pass --size, and for other"
+            " numbers, define preprocess in its file"
         )
     return print_lines(_lines(options, photos, selection, picks), 0)
 
@@ -114,6 +120,10 @@ def _check(options: argparse.Namespace) -> None:
             raise ValueError(f"{path} is there already: choose another name, or replace it with --force")
     if len({os.path.abspath(path) for path in outputs}) < len(outputs):
         raise ValueError(f"-o and --sheet are both {options.output}: choose two names")
+    if options.weights is not None and options.model is None:
+        raise ValueError(
+            f"--weights {options.weights} is of no model: name its file with --model FILE.py:NAME"
+        )
     if options.link and options.copy_to is None:
         raise ValueError("--link makes links in a folder: name it with --copy-to FOLDER")
     if (folder := options.copy_to) is not None:
@@ -127,11 +137,33 @@ def _check(options: argparse.Namespace) -> None:
 
 def _selected(options: argparse.Namespace) -> tuple["FolderDataset", "Selection"]:
     """Read the folder and the model, and pick."""
-    from alhelpers import data, loop
+    from alhelpers import loop
     from alhelpers.cli.functions import function_of, is_function
+
+    if options.model is None:
+        learner, photos = _photo_model(options)
+    else:
+        learner, photos = _own_model(options)
+    strategy = function_of(options.strategy) if is_function(options.strategy) else options.strategy
+    with progress_bar("reading") as progress:
+        selection = loop.pick(
+            learner,
+            photos,
+            options.number,
+            strategy=strategy,
+            passes=options.passes,
+            seed=options.seed,
+            progress=progress,
+        )
+    return photos, selection
+
+
+def _own_model(options: argparse.Namespace) -> tuple["TorchClassifier", "FolderDataset"]:
+    """Read the model of the command line, and the folder as it takes it."""
+    from alhelpers import data
     from alhelpers.cli.model_file import load_model
 
-    strategy = function_of(options.strategy) if is_function(options.strategy) else options.strategy
+    options.strategy = options.strategy or "entropy"
     model = load_model(options.model, options.weights, options.seed)
     names = options.classes or model.class_names
     photos = data.folder(options.photos, options.labels, size=options.size, class_names=names)
@@ -142,17 +174,31 @@ def _selected(options: argparse.Namespace) -> tuple["FolderDataset", "Selection"
     say(f"pictures become RGB, 0 to 1, {size}{then}; classes in the order of the outputs: {known}{order}")
     if options.weights is None:
         say("no --weights: the model is used as it was built")
-    with progress_bar("reading") as progress:
-        selection = loop.pick(
-            model.learner,
-            photos,
-            options.number,
-            strategy=strategy,
-            passes=options.passes,
-            seed=options.seed,
-            progress=progress,
-        )
-    return photos, selection
+    return model.learner, photos
+
+
+def _photo_model(options: argparse.Namespace) -> tuple["TorchClassifier", "FolderDataset"]:
+    """Train a layer on the photo network's embeddings, if two classes are labelled; read the folder at its size."""
+    import numpy as np
+
+    from alhelpers import data
+    from alhelpers.learners import photo_classifier
+    from alhelpers.learners.photos import SIZE
+
+    size = options.size or (SIZE, SIZE)
+    photos = data.folder(options.photos, options.labels, size=size, class_names=options.classes)
+    learner = photo_classifier(len(photos.class_names or ()) or 2, seed=options.seed)
+    labelled = photos.labelled
+    if len(labelled) and len(np.unique(labelled.labels())) > 1:
+        labelled = labelled.readable()
+        learner.fit(labelled, seed=options.seed)
+        options.strategy = options.strategy or "entropy"
+        trained = f"with one layer trained on {len(labelled)} labelled pictures"
+    else:
+        options.strategy = options.strategy or "typicality"
+        trained = "untrained, as no two classes are labelled"
+    say(f"no --model: the photo network, {trained}; picks by {options.strategy}")
+    return learner, photos
 
 
 # ------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -16,6 +17,7 @@ from PIL import Image
 from alhelpers import data
 from alhelpers.cli import main
 from alhelpers.data.folder import folder
+from alhelpers.learners import photo_classifier
 
 MODEL = """
 import torch
@@ -378,3 +380,30 @@ def test_a_function_of_ones_own_is_the_strategy(photos, capsys):
     assert "12 pictures by own.py:doubt" in capsys.readouterr().out
     assert main(arguments("--strategy", "own.py:other", "--force")) == 1
     assert "own.py has no function 'other'; it has: doubt" in capsys.readouterr().err
+
+
+def test_without_a_model_a_layer_on_the_photo_network_is_trained(photos, capsys):
+    assert main(["pick", "photos", "-n", "3", "-o", "picks.csv"]) == 0
+    said = capsys.readouterr()
+    assert "one layer trained on 4 labelled pictures; picks by entropy" in said.err
+    labelled, pool = (getattr(folder("photos", size=224), name) for name in ("labelled", "unlabelled"))
+    learner = photo_classifier(2)
+    learner.fit(labelled)
+    confidences = learner.predict(pool).confidences
+    entropy = -(confidences * np.log(confidences)).sum(1)
+    best = [pool.ids[row] for row in np.argsort(-entropy, kind="stable")[:3]]
+    assert [row["path"] for row in rows_of("picks.csv")] == best
+
+
+def test_without_a_model_and_labels_the_typical_pictures_are_picked(photos, capsys):
+    shutil.rmtree("photos/cat")
+    shutil.rmtree("photos/dog")
+    assert main(["pick", "photos", "-n", "4", "-o", "picks.csv"]) == 0
+    assert "untrained, as no two classes are labelled; picks by typicality" in capsys.readouterr().err
+    assert len({row["path"] for row in rows_of("picks.csv")}) == 4
+
+
+def test_weights_without_a_model_are_refused(photos, capsys):
+    assert main(["pick", "photos", "--weights", "w.pt", "-o", "picks.csv"]) == 2
+    assert "name its file with --model" in capsys.readouterr().err
+    assert not os.path.exists("picks.csv")
