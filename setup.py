@@ -10,6 +10,6 @@ setup(
         "alhelpers.pipeline_configs": ["README.md", "*.json", "schemas/*.json"],
         "alhelpers.platform": ["*.md"],
         "alhelpers.platform.page": ["style.css", "*.js", "templates/*.html"],
-        "alhelpers.shipped_data": ["README.md", "*.npz"],
+        "alhelpers.shipped_data": ["README.md", "*.npz", "*.parquet"],
     },
 )

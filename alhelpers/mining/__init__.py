@@ -8,9 +8,11 @@ miner configuration, a JSON object; :func:`read_picks` and :func:`append_picks` 
 
 from alhelpers.mining._combine import combine
 from alhelpers.mining._configuration import CONFIG_SCHEMA, DEFAULT_CONFIG, MinerConfig, parse_config, run
+from alhelpers.mining._consensus import MISSING, Consensus, consensus, label_errors
 from alhelpers.mining._mine import mine, strategies
 from alhelpers.mining._picks import append_picks, picks_of, read_picks
 from alhelpers.mining._plan import Needed, needed_fields
+from alhelpers.mining._relabel import relabel
 from alhelpers.mining._selection import (
     MiningError,
     MissingField,
@@ -19,10 +21,14 @@ from alhelpers.mining._selection import (
     UnknownOption,
     UnknownStrategy,
 )
+from alhelpers.mining._stop import Criterion, stop
 
 __all__ = [
     "CONFIG_SCHEMA",
+    "Consensus",
+    "Criterion",
     "DEFAULT_CONFIG",
+    "MISSING",
     "MinerConfig",
     "MiningError",
     "MissingField",
@@ -33,11 +39,15 @@ __all__ = [
     "UnknownStrategy",
     "append_picks",
     "combine",
+    "consensus",
+    "label_errors",
     "mine",
     "needed_fields",
     "parse_config",
     "picks_of",
     "read_picks",
+    "relabel",
     "run",
+    "stop",
     "strategies",
 ]
