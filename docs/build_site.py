@@ -33,7 +33,12 @@ PARTS = {
 }
 #: The documents, by caption; what they link to comes to the last one.
 DOCUMENTS = {
-    "Reference": ["docs/glossary.md", "docs/methods.md", "notebooks/label-efficiency.md"],
+    "Reference": ["docs/glossary.md", "docs/methods.md"],
+    "Measured": [
+        "notebooks/label-efficiency.md",
+        "notebooks/label-relabel-stop.md",
+        "notebooks/photo-embeddings.md",
+    ],
     "Development": ["docs/architecture.md", "CONTRIBUTING.md", "CHANGELOG.md"],
 }
 

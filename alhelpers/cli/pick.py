@@ -179,8 +179,6 @@ def _own_model(options: argparse.Namespace) -> tuple["TorchClassifier", "FolderD
 
 def _photo_model(options: argparse.Namespace) -> tuple["TorchClassifier", "FolderDataset"]:
     """Train a layer on the photo network's embeddings, if two classes are labelled; read the folder at its size."""
-    import numpy as np
-
     from alhelpers import data
     from alhelpers.learners import photo_classifier
     from alhelpers.learners.photos import SIZE
@@ -189,7 +187,7 @@ def _photo_model(options: argparse.Namespace) -> tuple["TorchClassifier", "Folde
     photos = data.folder(options.photos, options.labels, size=size, class_names=options.classes)
     learner = photo_classifier(len(photos.class_names or ()) or 2, seed=options.seed)
     labelled = photos.labelled
-    if len(labelled) and len(np.unique(labelled.labels())) > 1:
+    if len(set(labelled.labels().tolist())) > 1:
         labelled = labelled.readable()
         learner.fit(labelled, seed=options.seed)
         options.strategy = options.strategy or "entropy"

@@ -146,6 +146,8 @@ def _by_table(table: Path, root: Path, ids: list[str], task: str) -> list[str | 
     """Return the label that a table has for each path, or None."""
     known = dict.fromkeys(ids)
     named: dict[str, str] = {}
+    if not table.is_file():
+        raise FileNotFoundError(f"{table} is not there: pass a CSV file with the columns path and label")
     for line, path, label in _rows(table):
         name = PurePosixPath(path)
         if not path or name.is_absolute() or ".." in name.parts:

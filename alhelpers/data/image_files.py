@@ -252,6 +252,11 @@ class FolderDataset:
 
     def _check_left(self, rows: np.ndarray) -> None:
         """Raise a ValueError if the rows that can be read are none, or none of a class that has labels."""
+        if not len(self):
+            raise ValueError(
+                f"none of the images in {self.root} is in this data set: for .labelled, put some into a subfolder for"
+                " each class or name their labels in a table; for .unlabelled, add some without a label"
+            )
         if not len(rows):
             reason = f": {self.problems[0].id!r} is {self.problems[0].kind}" if self._problems else ""
             raise ValueError(f"no image of {len(self)} in {self.root} can be used{reason}: add images")

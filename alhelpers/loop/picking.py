@@ -94,6 +94,10 @@ def pick(
             f"option {min(options)!r} is for a single strategy: write it into the plan"
         )
     fields = Fields(named_plan(strategy, options), [learner], passes)
+    if not callable(getattr(dataset, "inputs", None)):
+        raise mining.MiningError(
+            f"dataset is a {type(dataset).__name__}: pass a data set, such as data.folder(path) or data.arrays(inputs)"
+        )
     pool = getattr(dataset, "unlabelled", dataset)
     if not len(pool):
         raise mining.PoolExhausted(_nothing_in(dataset))

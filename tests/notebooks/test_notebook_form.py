@@ -25,6 +25,7 @@ COURSE = [
     "06_mine_pool",
     "07_run_active_learning",
     "08_run_the_pipeline",
+    "09_use_your_own_data",
     "10_label_it_yourself",
     "11_compare_strategies",
     "14_find_strange_images",

@@ -8,6 +8,7 @@ import pytest
 from helpers_notebooks import NAMES, NOTEBOOKS, SMALL, SMALL_OF, code_cells, read
 
 from alhelpers import mining
+from alhelpers.data import write_shapes
 from alhelpers.data.splitting import whole_counts
 from alhelpers.runs import Processes, run
 from alhelpers.runs.notebooks import parameters_of
@@ -158,6 +159,24 @@ def check_pipeline(recorded, parameters):
     assert recorded["answer"] == "wait" and recorded["newly_labelled"] == 0
 
 
+def check_own_data(recorded, parameters):
+    assert recorded["files"] == recorded["usable"] + 3
+    assert sorted(recorded["problems"]) == ["duplicate", "empty", "unreadable"]
+    assert recorded["same_by_command"] and recorded["same_decision"]
+    assert recorded["task_items"] == 20
+    counts = {
+        str(count) for count in range(parameters["labels"], parameters["budget"] + 1, parameters["size"])
+    }
+    assert all(set(curve) == counts for curve in recorded["accuracy_at"].values())
+    lead = recorded["lead"]
+    assert lead["low"] <= lead["value"] <= lead["high"]
+    # Forty texts with labels are few: twenty or forty more teach much.
+    assert recorded["texts"]["entropy"] > recorded["texts"]["before"] > 0.25
+    assert sum(recorded["shares"]["picks"].values()) == pytest.approx(1)
+    # The confidence of a class finds the class, as soon as the network has learnt anything.
+    assert recorded["of_kind"]["own score"] >= recorded["of_kind"]["chance"]
+
+
 def check_labelling(recorded, parameters):
     # The noisy labeller errs on a tenth of the picks, and the task holds all that it said.
     assert (recorded["labelled"], recorded["wrong_labels"]) == (20, 2)
@@ -227,6 +246,7 @@ CHECKS = {
     "06_mine_pool": check_mine,
     "07_run_active_learning": check_loop,
     "08_run_the_pipeline": check_pipeline,
+    "09_use_your_own_data": check_own_data,
     "10_label_it_yourself": check_labelling,
     "11_compare_strategies": check_comparison,
     "14_find_strange_images": check_strange,
@@ -304,6 +324,13 @@ def test_the_first_ones_in_order_on_one_platform_with_the_larger_images(tmp_path
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("07")])
 def test_alone_on_a_fresh_platform(name, processes, tmp_path):
     run_alone(name, {}, processes, tmp_path)
+
+
+def test_own_data_of_a_folder_whose_labels_are_hidden(processes, tmp_path):
+    write_shapes(tmp_path / "mine", 150, size=24)
+    changes = {"folder": str(tmp_path / "mine"), "seeds": 1}
+    recorded = run_alone("09_use_your_own_data", changes, processes, tmp_path)
+    assert recorded["usable"] == 150 - 150 // 3
 
 
 def test_a_comparison_with_the_larger_images(processes, tmp_path):

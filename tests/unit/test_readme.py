@@ -89,8 +89,9 @@ def test_a_round_with_labels_from_the_command_ends_with_a_decision(folder):
     command.parent.mkdir()
     command.write_text(ANSWERING.format(python=sys.executable))
     command.chmod(0o755)
-    decision = run(folder, "rounds.py").splitlines()[-1]
-    assert re.fullmatch(r"(update model|discard) \S+ \(.*, .*\)", decision)
+    action, reason = run(folder, "rounds.py").splitlines()[-2:]
+    assert action in ("update model", "discard") and reason.endswith(f": {action}")
+    assert re.search(r"on 50 test items: a difference of \S+ \(.*\)", reason)
     assert len((folder / "labels.csv").read_text().splitlines()) == 1 + 16 + 50
 
 

@@ -131,7 +131,7 @@ def test_wrong_folders_are_named(photos, tmp_path):
         data.folder(tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
         data.folder(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="labels.csv is not there: pass a CSV file with the columns"):
         data.folder(photos, tmp_path / "labels.csv")
     (photos / "bird").mkdir()
     with pytest.raises(ValueError, match="bird' holds no image, but a class needs an example"):
@@ -346,6 +346,12 @@ def test_a_class_without_a_readable_example_is_named(photos):
             read()
     dataset = data.folder(photos)
     dog = dataset.take([2])
+    nothing = data.folder(photos).take([])
+    for read in (nothing.readable, nothing.load):
+        with pytest.raises(
+            ValueError, match="none of the images in .* is in this data set: for .labelled, put"
+        ):
+            read()
     with pytest.raises(ValueError, match="no image of 1 in .* can be used: 'dog/2024/x.png' is unreadable"):
         dog.readable()
     ((chunk, problems),) = dog.chunks()

@@ -201,6 +201,11 @@ def nan_network():
             mining.MissingField,
             "pass several members, such as .*Committee",
         ),
+        (
+            {"dataset": "photos/"},
+            mining.MiningError,
+            r"dataset is a str: pass a data set, such as data.folder",
+        ),
         ({"dataset": pictures(4).take([])}, mining.PoolExhausted, "the pool is empty: pass a data set"),
         (
             {"dataset": Files(pictures(4), broken=range(4))},
