@@ -1,6 +1,6 @@
 """Write the page ``notebooks/photo-embeddings.md``: the photo network beside principal components.
 
-Run ``python tests/benchmarks/photo_embeddings.py``; about three minutes.
+Run ``python tests/benchmarks/photo_embeddings.py``; about eight minutes.
 """
 
 from __future__ import annotations
