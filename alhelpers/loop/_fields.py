@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,13 +17,27 @@ if TYPE_CHECKING:
 # What a learner predicts; of the fields that meet a need the first one among these is computed.
 _PREDICTED = ("confidences", "logits", "embeddings", "mc_dropout", "query_by_committee")
 # What comes with its records.
-_DERIVED = ("id", "confidence", "class_name", "class_names", "metadata")
+_DERIVED = ("id", "confidence", "class_name", "class_names")
 
 
 def named_plan(strategy: Any, options: dict[str, Any] | None = None) -> Any:
     """Return the plan of one strategy with its options, or a plan as it is."""
     single = isinstance(strategy, str) or callable(strategy)
     return {"strategy": strategy, "options": options or {}} if single else strategy
+
+
+def check_metadata(found: Sequence[mining.Needed], names: Collection[str]) -> None:
+    """Raise if a strategy reads metadata that is not among the names."""
+    for each in found:
+        asked = [name.removeprefix("metadata.") for name in each.documents if name.startswith("metadata.")]
+        lacking = [name for name in asked if name not in names]
+        if lacking or (not names and ("metadata",) in each.fields):
+            name = lacking[0] if lacking else "NAME"
+            there = f", which has: {', '.join(map(str, names))}" if names else ""
+            raise mining.MissingField(
+                f"strategy {each.strategy!r} needs metadata.{name}: pass it in metadata={{{name!r}: one value for each"
+                f" row}}{there}"
+            )
 
 
 class Fields:
@@ -39,6 +53,8 @@ class Fields:
         MC-dropout passes of each learner, where a strategy needs them.
     change : callable, optional
         Takes confidences (N, C) or (N, T, C) and returns those that strategies see.
+    metadata : collection of str, optional
+        Names of what the caller adds under ``metadata``. None: it adds nothing.
     """
 
     def __init__(
@@ -47,9 +63,14 @@ class Fields:
         learners: Sequence[Learner],
         passes: int,
         change: Callable[[np.ndarray], np.ndarray] | None = None,
+        metadata: Collection[str] | None = None,
     ) -> None:
         self.learners, self.passes, self._change = learners, passes, change
         found = mining.needed_fields(plan)
+        self._added = set()
+        if metadata is not None:
+            check_metadata(found, metadata)
+            self._added = {"metadata"}
         self.strategies = [each.strategy for each in found]
         self.compares = any(each.reference != "none" for each in found)
         # The first strategy that needs labelled records, and what of them beside their predictions is used.
@@ -60,7 +81,8 @@ class Fields:
     def _chosen(self, strategy: str, need: Sequence[str]) -> str:
         """Return which of the fields that meet a need is computed."""
         committee = len(self.learners) > 1 or isinstance(self.learners[0], Committee)
-        possible = [name for known in (_PREDICTED, _DERIVED) for name in need if name in known]
+        known = (*_PREDICTED, *_DERIVED, *self._added)
+        possible = sorted((name for name in need if name in known), key=known.index)
         if "query_by_committee" in possible:  # what members disagree on comes without passes
             others = [name for name in possible if name != "query_by_committee"]
             possible = ["query_by_committee"] if committee else others
@@ -79,7 +101,7 @@ class Fields:
         self, dataset: Dataset, ids: Sequence[Any], seeds: Sequence[int], *, samples: bool = True
     ) -> pa.Table:
         """Return records of a data set with the needed fields; of the labelled ones no samples are needed."""
-        if self.needed <= {"id"}:
+        if self.needed <= {"id", *self._added}:
             return records.from_arrays(ids)
         passes = self.passes if samples and "mc_dropout" in self.needed else 0
         predictions = [

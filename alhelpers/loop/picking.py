@@ -33,6 +33,7 @@ def pick(
     *,
     strategy: str | Callable[..., Any] | Mapping[str, Any] | Sequence[Mapping[str, Any]] = "entropy",
     reference: Dataset | None = None,
+    metadata: Mapping[str, Sequence[Any]] | None = None,
     passes: int = 20,
     seed: int = 0,
     progress: Progress | None = None,
@@ -58,6 +59,10 @@ def pick(
         :func:`alhelpers.mining.combine`.
     reference : Dataset, optional
         The labelled rows, for strategies that compare with them. The default is ``dataset.labelled``, if there is one.
+    metadata : mapping of str to sequence of length N, optional
+        What else is known, for a score such as ``"metadata.blur"`` or a balance of goals: under each name, here
+        ``blur``, one value for each row of ``dataset``, labelled or not, in the order of its ``ids``. A DataFrame has
+        this form.
     passes : int
         MC-dropout passes, where the strategy needs them.
     seed : int
@@ -79,7 +84,8 @@ def pick(
         If there is no row without a label, or none can be read.
     MiningError, ValueError
         If the strategy or an option is not valid, the learner does not predict what it needs, there is no reference
-        although it needs one, or a prediction is not finite: the message names the record.
+        although it needs one, metadata is missing or has another length, or a prediction is not finite: the message
+        names the record.
 
     Examples
     --------
@@ -93,7 +99,9 @@ def pick(
         raise mining.UnknownOption(
             f"option {min(options)!r} is for a single strategy: write it into the plan"
         )
-    fields = Fields(named_plan(strategy, options), [learner], passes)
+    fields = Fields(
+        named_plan(strategy, options), [learner], passes, metadata=() if metadata is None else [*metadata]
+    )
     if not callable(getattr(dataset, "inputs", None)):
         raise mining.MiningError(
             f"dataset is a {type(dataset).__name__}: pass a data set, such as data.folder(path) or data.arrays(inputs)"
@@ -101,6 +109,7 @@ def pick(
     pool = getattr(dataset, "unlabelled", dataset)
     if not len(pool):
         raise mining.PoolExhausted(_nothing_in(dataset))
+    known_of = _Metadata(metadata if "metadata" in fields.needed else None, dataset)
     labelled = _labelled(fields, dataset, reference)
     total = len(pool) + (0 if labelled is None else len(labelled))
     problems: list[dict[str, str]] = []
@@ -117,7 +126,8 @@ def pick(
                 )
         found = _Found(Path(folder) / "pool")
         for number, chunk in enumerate(_chunks(pool, problems, done)):
-            found.add(fields.records(chunk, chunk.ids, [derived_seed(seed, number) if number else seed]))
+            part = fields.records(chunk, chunk.ids, [derived_seed(seed, number) if number else seed])
+            found.add(known_of.added_to(part))
         if not found.count:
             first = problems[0]
             raise mining.PoolExhausted(
@@ -146,6 +156,45 @@ def _labelled(fields: Fields, dataset: Dataset, reference: Dataset | None) -> Da
             " them as reference=..."
         )
     return None
+
+
+class _Metadata:
+    """The metadata of a data set's rows, found by their ids."""
+
+    def __init__(self, metadata: Mapping[str, Sequence[Any]] | None, dataset: Dataset) -> None:
+        self._values: dict[str, pa.Array] = {}
+        for name, values in ({} if metadata is None else metadata).items():
+            if len(values) != len(dataset):
+                raise mining.MiningError(
+                    f"metadata {name!r} has {len(values)} values for {len(dataset)} rows of the data set: pass one for"
+                    " each row, in the order of its ids"
+                )
+            self._values[str(name)] = _array(name, values)
+        self._rows = (
+            {id: row for row, id in enumerate(np.asarray(dataset.ids).tolist())} if self._values else {}
+        )
+
+    def added_to(self, table: pa.Table) -> pa.Table:
+        """Return records with the metadata of their rows."""
+        if not self._values:
+            return table
+        rows = pa.array([self._rows[id] for id in table["id"].to_pylist()], pa.int64())
+        arrays = [values.take(rows) for values in self._values.values()]
+        return table.append_column("metadata", pa.StructArray.from_arrays(arrays, [*self._values]))
+
+
+def _array(name: str, values: Sequence[Any]) -> pa.Array:
+    """Return values as Arrow has them, with NaN of a DataFrame as missing."""
+    try:
+        found = pa.array(values, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise mining.MiningError(
+            f"metadata {name!r} cannot be stored: {error}; pass values of one kind, such as numbers or texts"
+        ) from error
+    found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+    if pa.types.is_dictionary(found.type):
+        found = found.dictionary_decode()
+    return found.cast(pa.string()) if pa.types.is_large_string(found.type) else found
 
 
 class _Counter:
