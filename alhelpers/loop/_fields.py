@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 # What a learner predicts; of the fields that meet a need the first one among these is computed.
 _PREDICTED = ("confidences", "logits", "embeddings", "mc_dropout", "query_by_committee")
 # What comes with its records.
-_DERIVED = ("id", "confidence", "class_name", "class_names")
+_DERIVED = ("id", "confidence", "class_name", "class_names", "metadata")
+# Of a regression: its name under metadata, and what it lacks.
+_VALUE = "value"
+_OF_CLASSES = ("confidences", "logits", "confidence", "class_name")
 
 
 def named_plan(strategy: Any, options: dict[str, Any] | None = None) -> Any:
@@ -26,17 +29,18 @@ def named_plan(strategy: Any, options: dict[str, Any] | None = None) -> Any:
     return {"strategy": strategy, "options": options or {}} if single else strategy
 
 
-def check_metadata(found: Sequence[mining.Needed], names: Collection[str]) -> None:
-    """Raise if a strategy reads metadata that is not among the names."""
+def _check_metadata(found: Sequence[mining.Needed], names: Collection[str] | None) -> None:
+    """Raise if a strategy reads metadata that is neither among the names nor predicted; None: there can be none."""
     for each in found:
         asked = [name.removeprefix("metadata.") for name in each.documents if name.startswith("metadata.")]
-        lacking = [name for name in asked if name not in names]
-        if lacking or (not names and ("metadata",) in each.fields):
-            name = lacking[0] if lacking else "NAME"
-            there = f", which has: {', '.join(map(str, names))}" if names else ""
+        lacking = [name for name in asked if name != _VALUE and name not in (names or ())]
+        if lacking:
+            way = f"write records with it, and pass them to alhelpers.mining.mine({each.strategy!r})"
+            if names is not None:
+                there = f", which has: {', '.join(map(str, names))}" if names else ""
+                way = f"pass it in metadata={{{lacking[0]!r}: one value for each row}}{there}"
             raise mining.MissingField(
-                f"strategy {each.strategy!r} needs metadata.{name}: pass it in metadata={{{name!r}: one value for each"
-                f" row}}{there}"
+                f"strategy {each.strategy!r} needs metadata.{lacking[0]}, which the learner does not predict: {way}"
             )
 
 
@@ -67,10 +71,10 @@ class Fields:
     ) -> None:
         self.learners, self.passes, self._change = learners, passes, change
         found = mining.needed_fields(plan)
-        self._added = set()
-        if metadata is not None:
-            check_metadata(found, metadata)
-            self._added = {"metadata"}
+        _check_metadata(found, metadata)
+        asked = {name for each in found for name in each.documents}
+        # What is there without a prediction.
+        self._known = {"id"} | ({"metadata"} if metadata and f"metadata.{_VALUE}" not in asked else set())
         self.strategies = [each.strategy for each in found]
         self.compares = any(each.reference != "none" for each in found)
         # The first strategy that needs labelled records, and what of them beside their predictions is used.
@@ -81,8 +85,7 @@ class Fields:
     def _chosen(self, strategy: str, need: Sequence[str]) -> str:
         """Return which of the fields that meet a need is computed."""
         committee = len(self.learners) > 1 or isinstance(self.learners[0], Committee)
-        known = (*_PREDICTED, *_DERIVED, *self._added)
-        possible = sorted((name for name in need if name in known), key=known.index)
+        possible = [name for known in (_PREDICTED, _DERIVED) for name in need if name in known]
         if "query_by_committee" in possible:  # what members disagree on comes without passes
             others = [name for name in possible if name != "query_by_committee"]
             possible = ["query_by_committee"] if committee else others
@@ -101,7 +104,7 @@ class Fields:
         self, dataset: Dataset, ids: Sequence[Any], seeds: Sequence[int], *, samples: bool = True
     ) -> pa.Table:
         """Return records of a data set with the needed fields; of the labelled ones no samples are needed."""
-        if self.needed <= {"id", *self._added}:
+        if self.needed <= self._known:
             return records.from_arrays(ids)
         passes = self.passes if samples and "mc_dropout" in self.needed else 0
         predictions = [
@@ -110,6 +113,7 @@ class Fields:
             )
             for place, (learner, seed) in enumerate(zip(self.learners, seeds, strict=True))
         ]
+        self._check_task(predictions[0])
         if len(predictions) == 1 and self._change is None:
             table = predictions[0].to_records(ids)
             kept = {"id", "class_names", *self.needed}
@@ -118,6 +122,22 @@ class Fields:
         # what is derived comes of the confidences
         kept = self.needed | ({"confidences"} if self.needed & {*_DERIVED} else set())
         return records.from_arrays(ids, **{name: fields[name] for name in fields.keys() & kept})
+
+    def _check_task(self, predictions: Predictions) -> None:
+        """Raise if the strategies are for classes and the learner predicts numbers, or the other way round."""
+        if getattr(predictions, "values", None) is not None:
+            lacking = [name for name in _OF_CLASSES if name in self.needed]
+            if lacking:
+                raise mining.MissingField(
+                    f"strategy {'+'.join(self.strategies)!r} needs {lacking[0]}, and the learner is of a regression,"
+                    " which has none: take 'spread' with passes or a committee, or one that needs embeddings, such as"
+                    " 'coreset'"
+                )
+        elif "metadata" in self.needed - self._known:
+            raise mining.MissingField(
+                f"strategy {'+'.join(self.strategies)!r} needs metadata, which only a regression predicts, its 'value':"
+                " pass metadata=, one value for each row, where it can be passed"
+            )
 
     def _joined(self, predictions: Sequence[Predictions], ids: Sequence[Any]) -> dict[str, np.ndarray]:
         """Return the fields of all learners' predictions: means, samples side by side, the first one's embeddings."""

@@ -179,8 +179,15 @@ class _Metadata:
         if not self._values:
             return table
         rows = pa.array([self._rows[id] for id in table["id"].to_pylist()], pa.int64())
-        arrays = [values.take(rows) for values in self._values.values()]
-        return table.append_column("metadata", pa.StructArray.from_arrays(arrays, [*self._values]))
+        fields = {name: values.take(rows) for name, values in self._values.items()}
+        if "metadata" in table.column_names:  # the values of a regression
+            predicted = table["metadata"].combine_chunks()
+            fields = {
+                **dict(zip([field.name for field in predicted.type], predicted.flatten(), strict=True)),
+                **fields,
+            }
+            table = table.drop_columns(["metadata"])
+        return table.append_column("metadata", pa.StructArray.from_arrays([*fields.values()], [*fields]))
 
 
 def _array(name: str, values: Sequence[Any]) -> pa.Array:

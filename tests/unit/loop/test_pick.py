@@ -5,10 +5,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from sklearn.linear_model import LinearRegression
 from torch import nn
 
 from alhelpers import data, mining
-from alhelpers.learners import TorchClassifier
+from alhelpers.learners import SklearnLearner, TorchClassifier
 from alhelpers.loop import pick, picking
 from alhelpers.uncertainty import Committee
 
@@ -278,7 +279,7 @@ def test_metadata_of_the_rows_are_scores_and_goals(monkeypatch, kind):
     [
         (
             None,
-            r"'metadata.blur' needs metadata.blur: pass it in metadata=\{'blur': one value for each row\}$",
+            r"'metadata.blur' needs metadata.blur, .*: pass it in metadata=\{'blur': one value for each row\}$",
         ),
         ({"sharp": [1.0] * 8}, r"one value for each row\}, which has: sharp"),
         ({"blur": [1.0] * 7}, "metadata 'blur' has 7 values for 8 rows of the data set"),
@@ -290,3 +291,31 @@ def test_metadata_of_the_rows_are_scores_and_goals(monkeypatch, kind):
 def test_metadata_that_does_not_fit_is_named(metadata, message):
     with pytest.raises((mining.MiningError, ValueError), match=message):
         pick(TorchClassifier(build()), pictures(8), 2, strategy="metadata.blur", metadata=metadata)
+
+
+def test_values_of_a_regression_are_metadata_beside_that_of_the_rows():
+    rng = np.random.default_rng(2)
+    inputs, targets = rng.normal(size=(40, 4)), rng.normal(size=40)
+    learner = SklearnLearner(LinearRegression())
+    learner.fit(data.arrays(inputs, targets, task="regression"))
+    pool = data.arrays(inputs, task="regression")
+    values = learner.predict(pool).values
+    blur = rng.random(40)
+
+    def weighed(value, own):
+        return value * own
+
+    weighed.columns = ["metadata.value", "metadata.blur"]
+    chosen = pick(learner, pool, 5, strategy=weighed, metadata={"blur": blur})
+    assert chosen.ids == np.argsort(-(values * blur), kind="stable")[:5].tolist()
+    for options in ({}, {"metadata": {"blur": blur}}):
+        chosen = pick(learner, pool, 5, strategy="metadata.value", **options)
+        assert chosen.ids == np.argsort(-values, kind="stable")[:5].tolist()
+    chosen = pick(learner, pool, 5, strategy="metadata.value", metadata={"value": blur})
+    assert chosen.ids == np.argsort(-blur)[:5].tolist()
+    with pytest.raises(
+        mining.MissingField, match="'entropy' needs confidences, and the learner is of a regression"
+    ):
+        pick(learner, pool, 5)
+    with pytest.raises(mining.MissingField, match="'metadata.value' needs metadata, which only a regression"):
+        pick(TorchClassifier(build()), pictures(9), 2, strategy="metadata.value")

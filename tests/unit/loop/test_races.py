@@ -292,7 +292,7 @@ def test_options_are_checked_before_the_first_row(digits):
     with pytest.raises(ValueError, match="temperature is -1"):
         race(*digits, [Entry("random")], temperature=-1)
     with pytest.raises(
-        mining.MissingField, match="needs metadata, which the learner does not predict: write"
+        mining.MissingField, match="needs metadata.blur, which the learner does not predict: write"
     ):
         race(*digits, [Entry("metadata.blur")])
     pool, test = digits
