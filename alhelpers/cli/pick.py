@@ -133,6 +133,9 @@ _OTHER_INPUT = (
 def _as_options(text: str, options: argparse.Namespace) -> str:
     """Return a message about arguments in Python as one about the command line and the model's file."""
     text = text.replace("pass size=, such as size=64,", "pass --size, such as --size 64,")
+    text = text.replace(
+        "pass metadata=, one value for each row, where it can be passed", "name a table with --metadata"
+    )
     file = (options.model or "its file").partition(":")[0]
     hook = (
         r"name it: logits=(lambda output: .*)|(?:with )?TorchClassifier\(\.\.\., logits=(lambda output: .*)\)"
@@ -185,17 +188,14 @@ def _check_strategy(options: argparse.Namespace) -> tuple[Any, Rows]:
     if strategy is not None and is_function(strategy):
         strategy = function_of(strategy)
     needed = [] if strategy is None else mining.needed_fields(strategy)
-    columns = [
-        name.removeprefix("metadata.")
-        for each in needed
-        for name in each.documents
-        if name[:9] == "metadata."
-    ]
+    read = [name.partition(".") for each in needed for name in each.documents]
+    # "value" is what a regression predicts
+    columns = [name for document, _, name in read if document == "metadata" and name != "value"]
     if options.metadata is None:
-        if columns or any(("metadata",) in each.fields for each in needed):
+        if columns:
             raise ValueError(
-                f"--strategy {options.strategy} needs metadata: name a table of path and"
-                f" {', '.join(columns) or 'other columns'} with --metadata CSV"
+                f"--strategy {options.strategy} needs metadata: name a table of path and {', '.join(columns)} with"
+                " --metadata CSV"
             )
         return strategy, []
     if not options.metadata.is_file():

@@ -136,6 +136,13 @@ def test_several_labels_and_numbers(photos, capsys):
     assert pick(model="model.py:numbers") == 0
     said = capsys.readouterr()
     assert "the outputs are numbers\n" in said.err and "by spread" in said.out
+    assert pick("--strategy", "metadata.value", model="model.py:numbers") == 0
+    assert pick("--strategy", "metadata.value") == 1
+    assert (
+        "only a regression predicts, its 'value': name a table with --metadata\n" in capsys.readouterr().err
+    )
+    assert pick("--strategy", "entropy", model="model.py:numbers") == 1
+    assert "the learner is of a regression, which has none: take 'spread'" in capsys.readouterr().err
 
 
 @pytest.mark.process
