@@ -104,7 +104,11 @@ def _pick(options: argparse.Namespace) -> int:
             (id, rank, float(score))
             for rank, (id, score) in enumerate(zip(selection.ids, selection.scores, strict=True), start=1)
         ]
-        _write(options, photos, picks)
+        try:
+            _write(options, photos, picks)
+        except OSError as error:
+            places = ", ".join(str(path) for path in _places(options) if path is not None)
+            return fail(f"nothing was written to {places}: {error.strerror or error}; name another place")
     except mining.PoolExhausted as error:
         say(str(error))
         nothing = {"output": str(options.output), "picked": 0, "picks": []}
@@ -364,6 +368,10 @@ def _copy(root: Path, paths: Sequence[str], folder: Path, *, link: bool) -> None
             shutil.copy2(root / path, target)
 
 
+def _places(options: argparse.Namespace) -> list[Path | None]:
+    return [options.output, options.sheet, options.copy_to]
+
+
 def _lines(
     options: argparse.Namespace, photos: "FolderDataset", selection: "Selection", picks: Picks
 ) -> list[str]:
@@ -374,7 +382,7 @@ def _lines(
     if len(problems) > _NAMED:
         say(f"left out: {len(problems) - _NAMED} more files (--json lists all)")
     pool = selection.meta["pool"]
-    written = [options.output, options.sheet, options.copy_to]
+    written = _places(options)
     if not options.json:
         held = ", ".join(str(path) for path in written if path is not None)
         return [f"picked {len(picks)} of {pool} pictures by {options.strategy}; written: {held}"]

@@ -169,7 +169,7 @@ def test_copies_links_and_the_page(photos, capsys):
     class Reader(HTMLParser):
         def handle_starttag(self, tag, attributes):
             found = dict(attributes)
-            assert tag != "script" and not {"href", "srcset"} & found.keys()
+            assert tag != "script" and not {"href", "srcset", "loading"} & found.keys()
             if tag == "img":
                 images.append((found["alt"], found["src"]))
 

@@ -145,6 +145,14 @@ def test_several_labels_and_numbers(photos, capsys):
     assert "the learner is of a regression, which has none: take 'spread'" in capsys.readouterr().err
 
 
+def test_a_place_that_cannot_be_written_is_named(photos, capsys):
+    assert pick("-o", "model.py/picks.csv") == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(
+        r"error: nothing was written to model\.py/picks\.csv: [\w ]+; name another place", last
+    )
+
+
 @pytest.mark.process
 def test_a_reader_of_both_outputs_that_stops_is_no_error(photos):
     command = f"{sys.executable} -m alhelpers.cli pick photos --model model.py:Network -n 3 -o picks.csv"
