@@ -51,7 +51,7 @@ def pick(
         :class:`alhelpers.uncertainty.Committee` of them.
     dataset : Dataset
         The pool. Of one that has labels for some rows, such as :func:`alhelpers.data.folder`, only rows without a label
-        are picked. What it cannot read, and what is there twice, is left out.
+        are picked. What it cannot read, and what is there twice, is left out, also a copy of a labelled file.
     size : int
         How many to pick; all that can be read, if these are fewer.
     strategy : str, callable, or mapping or list of mapping
@@ -129,11 +129,7 @@ def pick(
             part = fields.records(chunk, chunk.ids, [derived_seed(seed, number) if number else seed])
             found.add(known_of.added_to(part))
         if not found.count:
-            first = problems[0]
-            raise mining.PoolExhausted(
-                f"none of {len(pool)} records can be read, the first is {first['id']!r} ({first['kind']}:"
-                f" {first['reason']}): replace them, or add others"
-            )
+            raise mining.PoolExhausted(_none_of(len(pool), problems[0]))
         common = {"reference": None if known is None or not known.count else known.source, "seed": int(seed)}
         count = min(int(size), found.count)
         if is_plan:
@@ -278,6 +274,13 @@ def _with_labels(table: pa.Table, chunk: Dataset, extras: set[str]) -> pa.Table:
         return table
     labels = [str(chunk.class_names[label]) for label in chunk.labels(np.arange(len(chunk)))]
     return table.append_column("groundtruth", pa.array(labels))
+
+
+def _none_of(count: int, first: Mapping[str, str]) -> str:
+    return (
+        f"none of {count} records can be used, the first is {first['id']!r} ({first['kind']}: {first['reason']}):"
+        " replace them, or add others"
+    )
 
 
 def _nothing_in(dataset: Dataset) -> str:

@@ -257,7 +257,7 @@ def syntax_error(photos):
             all_broken,
             {},
             3,
-            "none of 12 records can be read, the first is 'p00.png' (unreadable: cannot identify",
+            "none of 12 records can be used, the first is 'p00.png' (unreadable: cannot identify",
         ),
         (nan_weights, {}, 1, "of record p00.png are not finite: check its input"),
         (

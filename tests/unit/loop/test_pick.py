@@ -217,7 +217,7 @@ def nan_network():
         (
             {"dataset": Files(pictures(4), broken=range(4))},
             mining.PoolExhausted,
-            "none of 4 records can be read",
+            "none of 4 records can be used",
         ),
         ({"learner": TorchClassifier(nan_network())}, ValueError, "record s0-00000 are not finite"),
     ],
