@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alhelpers.cli.functions import function_of, is_function
+from alhelpers.cli.functions import OwnCodeError, function_of, is_function, own_errors
 from alhelpers.cli.output import count, fail, local, print_lines, progress_bar, say
 
 if TYPE_CHECKING:
@@ -57,20 +57,25 @@ def _mine(options: argparse.Namespace) -> int:
     from alhelpers.records import RecordError
 
     try:
-        config = mining.parse_config(_with_strategy(_read_json(options.configuration), options))
+        own = _own_strategy(options)
+    except ValueError as error:
+        return fail(f"--strategy {options.strategy}: {error}", 2)
+    try:
+        config = mining.parse_config(_with_strategy(_read_json(options.configuration), own))
     except (ValueError, OSError) as error:
         return fail(f"{options.configuration}: {error}", 2)
     try:
         with warnings.catch_warnings(), _turn(options):
             warnings.showwarning = lambda message, *_: say(f"warning: {message}")
-            selection, picks = _round(options, config)
+            with own_errors():
+                selection, picks = _round(options, config)
     except KeyboardInterrupt:
         return fail(f"interrupted: {options.output} is unchanged")
     except mining.PoolExhausted as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         nothing = {"output": str(options.output), "picked": 0, "dry_run": options.dry_run, "picks": []}
         return print_lines([json.dumps(nothing)] if options.json else [], 3)
-    except (mining.MiningError, RecordError) as error:
+    except (mining.MiningError, RecordError, OwnCodeError) as error:
         return fail(error)
     except OSError as error:
         return fail(f"no picks were written to {options.output}: {error}; correct this, and run it again")
@@ -80,17 +85,24 @@ def _mine(options: argparse.Namespace) -> int:
     return said
 
 
-def _with_strategy(config: Any, options: argparse.Namespace) -> Any:
-    """Return a configuration with the strategy that the command line names, if it names one."""
-    if options.strategy is None or not isinstance(config, dict):
-        return config
-    if not is_function(options.strategy):
-        return config | {"strategy": options.strategy}
-    if options.workers is not None or options.scheduler is not None:
-        raise ValueError(
-            f"--strategy {options.strategy} is computed in this process: leave out --workers and --scheduler"
-        )
-    return config | {"strategy": function_of(options.strategy)}
+def _own_strategy(options: argparse.Namespace) -> Any:
+    """Return the strategy that the command line names, checked, or None."""
+    from alhelpers import mining
+
+    if options.strategy is None:
+        return None
+    own: Any = options.strategy
+    if is_function(options.strategy):
+        if options.workers is not None or options.scheduler is not None:
+            raise ValueError("it is computed in this process: leave out --workers and --scheduler")
+        own = function_of(options.strategy)
+    mining.needed_fields(own)
+    return own
+
+
+def _with_strategy(config: Any, own: Any) -> Any:
+    """Return a configuration with the strategy of the command line, if there is one."""
+    return config if own is None or not isinstance(config, dict) else config | {"strategy": own}
 
 
 @contextmanager

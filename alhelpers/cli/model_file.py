@@ -1,10 +1,10 @@
 """A model in a Python file that the command line names: its network, preprocessing, weights and class names."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alhelpers.cli.functions import described, names_in, run_file
+from alhelpers.cli.functions import check_python, described, in_line, names_in, run_file
 
 #: What is called where the command line names a file alone.
 _BUILD = "build"
@@ -47,13 +47,13 @@ def load_model(place: str, weights: Path | None, seed: int) -> ModelFile:
         try:
             made = called_with_seed(build, seed)
         except Exception as error:
-            raise ValueError(f"{name} of {file} failed: {described(error)}") from error
+            raise ValueError(f"{name} of {file} failed: {described(error)}{in_line(error)}") from error
     class_names = getattr(module, "class_names", None)
     if isinstance(made, nn.Module):
         if weights is not None:
             load_weights(made, weights)
         hooks = {
-            hook: _guarded(function, hook, file)
+            hook: _checked(function, hook, file)
             for hook in ("preprocess", "logits")
             if (function := getattr(module, hook, None)) is not None
         }
@@ -73,13 +73,22 @@ def parse_place(place: str, default: str) -> tuple[Path, str]:
     return (Path(file), name) if colon and file.endswith(".py") else (Path(place), default)
 
 
+def check_place(place: str, weights: Path | None) -> None:
+    """Raise a ValueError if the file of FILE.py:NAME, or that of the weights, is not there."""
+    check_python(parse_place(place, _BUILD)[0])
+    if weights is not None and not weights.exists():
+        raise ValueError(
+            f"{weights} is not there: name the file that torch.save(model.state_dict(), FILE) wrote"
+        )
+
+
 def load_weights(network: Any, path: Path) -> None:
     """Load a state dict, and no code; a ValueError names what does not fit, and then nothing is loaded."""
     import torch
 
     if not path.is_file():
         raise ValueError(
-            f"{path} is not there: name the file that torch.save(model.state_dict(), FILE) wrote"
+            f"{path} is not a file: name the one that torch.save(model.state_dict(), FILE) wrote"
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -109,14 +118,7 @@ def load_weights(network: Any, path: Path) -> None:
     network.load_state_dict(state)
 
 
-def _guarded(function: Any, name: str, file: Path) -> Callable[..., Any]:
+def _checked(function: Any, name: str, file: Path) -> Any:
     if not callable(function):
         raise ValueError(f"{name} of {file} is {function!r:.60}: it must be a function of a batch")
-
-    def guarded(batch: Any) -> Any:
-        try:
-            return function(batch)
-        except Exception as error:
-            raise ValueError(f"{name} of {file} failed: {described(error)}") from error
-
-    return guarded
+    return function

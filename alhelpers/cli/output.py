@@ -45,7 +45,7 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None] | None]:
 
 def local(text: str) -> Path:
     """Parse the path of a local file."""
-    if "://" in text or Path(text).is_dir():
+    if "://" in text or text == "-" or Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"must be a local file, got {text!r}")
     return Path(text)
 
@@ -54,6 +54,13 @@ def count(text: str) -> int:
     """Parse a number of at least 1."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def seed_of(text: str) -> int:
+    """Parse a number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
     return int(text)
 
 
@@ -72,5 +79,8 @@ def fail(error: object, code: int = 1) -> int:
 
 
 def say(text: str) -> None:
-    """Print a line for people, beside the output."""
-    print(" ".join(text.split()), file=sys.stderr)
+    """Print a line for people, beside the output; what follows goes on if nobody reads it."""
+    try:
+        print(" ".join(text.split()), file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

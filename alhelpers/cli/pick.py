@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -12,8 +13,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alhelpers.cli.output import count, fail, local, names_of, print_lines, progress_bar, say
-from alhelpers.cli.tables import write_rows
+from alhelpers.cli.output import count, fail, local, names_of, print_lines, progress_bar, say, seed_of
+from alhelpers.cli.tables import KEY, read_table, write_rows
 
 if TYPE_CHECKING:
     from alhelpers.data import FolderDataset
@@ -27,6 +28,11 @@ COLUMNS = ("path", "rank", "score")
 _NAMED = 5
 
 Picks = list[tuple[str, int, float]]
+Rows = list[dict[str, str]]
+
+
+class _WrongUsage(ValueError):
+    """The command line is wrong, and nothing was computed."""
 
 
 def add_to(commands: Any) -> None:
@@ -38,9 +44,9 @@ def add_to(commands: Any) -> None:
         "there is none, and write those that are most worth labelling. Files "
         "in a subfolder are labelled with its name, and never picked; those beside the subfolders, and in one that is "
         "called 'unlabelled', are the pool. Nothing is written unless all of it can be.",
-        epilog="The model file defines build(), which returns a torch.nn.Module, and may define preprocess and logits "
-        "(functions of a batch) and class_names. It is imported, so that its code runs; weights are loaded without "
-        "running any. exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing left to pick",
+        epilog="The model file defines build(), which returns a torch.nn.Module or a learner, and may define "
+        "preprocess and logits (functions of a batch) and class_names. It is imported, so that its code runs; weights "
+        "are loaded without running any. exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing left to pick",
     )
     add = pick.add_argument
     add("photos", type=Path, metavar="PHOTOS", help="a folder of pictures")
@@ -54,11 +60,14 @@ def add_to(commands: Any) -> None:
     resized = "pixels that pictures are resized to (default: as they are, if all have one size)"
     add("--size", type=size_of, metavar="S or HxW", help=resized)
     by = (
-        "a strategy of alhelpers.mining (default: entropy; untrained: typicality), or a function of one's own"
+        "a strategy of alhelpers.mining (default: entropy; untrained: typicality; of a regression: spread), "
+        "metadata.COLUMN, or a function of one's own"
     )
     add("--strategy", metavar="NAME|FILE.py:FUNCTION", help=by)
+    known = "a table of path and what a strategy reads as metadata.COLUMN, the highest number first"
+    add("--metadata", type=Path, metavar="CSV", help=known)
     add("--passes", type=count, default=20, metavar="T", help="predictions with dropout on (default: 20)")
-    add("--seed", type=int, default=0)
+    add("--seed", type=seed_of, default=0, metavar="S", help="a whole number from 0 on (default: 0)")
     add("--copy-to", type=Path, metavar="FOLDER", help="also copy the picks into a new folder")
     add("--link", action="store_true", help="make links instead of copies")
     add(
@@ -80,40 +89,79 @@ def size_of(text: str) -> tuple[int, int]:
 def _pick(options: argparse.Namespace) -> int:
     """Pick, and write the table, the copies and the page, all or none."""
     from alhelpers import mining
+    from alhelpers.cli.functions import OwnCodeError, own_errors
 
     try:
         _check(options)
+        known = _check_strategy(options)
     except ValueError as error:
         return fail(error, 2)
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: say(f"warning: {message}")
-            photos, selection = _selected(options)
+        with warnings.catch_warnings(), own_errors():
+            warnings.showwarning = lambda message, *_: say(f"warning: {_as_options(str(message), options)}")
+            photos, selection = _selected(options, known)
         picks = [
             (id, rank, float(score))
             for rank, (id, score) in enumerate(zip(selection.ids, selection.scores, strict=True), start=1)
         ]
-        _write(options, photos, picks)
+        try:
+            _write(options, photos, picks)
+        except OSError as error:
+            places = ", ".join(str(path) for path in _places(options) if path is not None)
+            return fail(f"nothing was written to {places}: {error.strerror or error}; name another place")
     except mining.PoolExhausted as error:
         say(str(error))
         nothing = {"output": str(options.output), "picked": 0, "picks": []}
         return print_lines([json.dumps(nothing)] if options.json else [], 3)
     except KeyboardInterrupt:
         return fail("interrupted: nothing was written")
+    except _WrongUsage as error:
+        return fail(error, 2)
+    except OwnCodeError as error:
+        of_model = isinstance(error.__cause__, RuntimeError) and not callable(known[0])
+        return fail(f"{error}{_OTHER_INPUT if of_model else ''}")
     except ValueError as error:
-        return fail(str(error).replace("pass size=, such as size=64,", "pass --size, such as --size 64,"))
+        return fail(_as_options(str(error), options))
     except RuntimeError as error:  # what torch raises
         reason = str(error).strip().partition("\n")[0]
         model = f"the model of {options.model}" if options.model else "the photo network"
-        return fail(
-            f"{model} failed on these pictures: {reason}; if it was built for another size, pass --size, and for other"
-            " numbers, define preprocess in its file"
-        )
+        return fail(f"{model} failed on these pictures: {reason}{_OTHER_INPUT}")
     return print_lines(_lines(options, photos, selection, picks), 0)
 
 
+_OTHER_INPUT = (
+    "; if it was built for another size, pass --size, and for other numbers, define preprocess in its file"
+)
+
+
+def _as_options(text: str, options: argparse.Namespace) -> str:
+    """Return a message about arguments in Python as one about the command line and the model's file."""
+    text = text.replace("pass size=, such as size=64,", "pass --size, such as --size 64,")
+    text = text.replace(
+        "pass metadata=, one value for each row, where it can be passed", "name a table with --metadata"
+    )
+    file = (options.model or "its file").partition(":")[0]
+    hook = (
+        r"name it: logits=(lambda output: .*)|(?:with )?TorchClassifier\(\.\.\., logits=(lambda output: .*)\)"
+    )
+
+    def defined(found: re.Match[str]) -> str:
+        before = "name it: define" if found[1] else "define"
+        return f"{before} logits = {found[1] or found[2]} in {file}"
+
+    return re.sub(hook, defined, text)
+
+
 def _check(options: argparse.Namespace) -> None:
-    """Raise a ValueError before anything is computed if the outputs cannot be written."""
+    """Raise a ValueError before anything is computed if an input is missing, or the outputs cannot be written."""
+    if not options.photos.is_dir():
+        raise ValueError(f"{options.photos} is not a folder: name the one that holds the pictures")
+    if options.labels is not None and not options.labels.is_file():
+        raise ValueError(f"{options.labels} is not there: name a CSV file with the columns path and label")
+    if options.model is not None:
+        from alhelpers.cli.model_file import check_place
+
+        check_place(options.model, options.weights)
     outputs = [path for path in (options.output, options.sheet) if path is not None]
     for path in outputs:
         if path.exists() and not options.force:
@@ -135,22 +183,71 @@ def _check(options: argparse.Namespace) -> None:
             )
 
 
-def _selected(options: argparse.Namespace) -> tuple["FolderDataset", "Selection"]:
-    """Read the folder and the model, and pick."""
-    from alhelpers import loop
+def _check_strategy(options: argparse.Namespace) -> tuple[Any, Rows]:
+    """Return the strategy, or None for the default, and the rows of the metadata; a ValueError names what is wrong."""
+    from alhelpers import mining
     from alhelpers.cli.functions import function_of, is_function
 
+    strategy = options.strategy
+    if strategy is not None and is_function(strategy):
+        strategy = function_of(strategy)
+    needed = [] if strategy is None else mining.needed_fields(strategy)
+    read = [name.partition(".") for each in needed for name in each.documents]
+    # "value" is what a regression predicts
+    columns = [name for document, _, name in read if document == "metadata" and name != "value"]
+    if options.metadata is None:
+        if columns:
+            raise ValueError(
+                f"--strategy {options.strategy} needs metadata: name a table of path and {', '.join(columns)} with"
+                " --metadata CSV"
+            )
+        return strategy, []
+    if not options.metadata.is_file():
+        raise ValueError(f"{options.metadata} is not there: name a CSV file with the column path and others")
+    return strategy, read_table(options.metadata, *columns)
+
+
+def _metadata(
+    options: argparse.Namespace, rows: Rows, photos: "FolderDataset"
+) -> dict[str, list[Any]] | None:
+    """Return the columns of the table, in the order of the folder, as numbers where all of them are."""
+    if options.metadata is None:
+        return None
+    by_path = {row[KEY]: row for row in rows}
+    found = [by_path.get(id, {}) for id in photos.ids.tolist()]
+    if not any(found):
+        raise ValueError(
+            f"{options.metadata} has no path of a picture in {options.photos}: write them as {photos.ids[0]!s}"
+        )
+    names = [name for name in rows[0] if name != KEY]
+    return {name: _numbers([row.get(name) or None for row in found]) for name in names}
+
+
+def _numbers(values: list[str | None]) -> list[Any]:
+    try:
+        return [None if value is None else float(value) for value in values]
+    except ValueError:
+        return values
+
+
+def _selected(options: argparse.Namespace, known: tuple[Any, Rows]) -> tuple["FolderDataset", "Selection"]:
+    """Read the folder and the model, and pick."""
+    from alhelpers import loop
+
+    strategy, rows = known
+    if options.classes is not None:
+        _check_classes(options)
     if options.model is None:
         learner, photos = _photo_model(options)
     else:
         learner, photos = _own_model(options)
-    strategy = function_of(options.strategy) if is_function(options.strategy) else options.strategy
     with progress_bar("reading") as progress:
         selection = loop.pick(
             learner,
             photos,
             options.number,
-            strategy=strategy,
+            strategy=options.strategy if strategy is None else strategy,
+            metadata=_metadata(options, rows, photos),
             passes=options.passes,
             seed=options.seed,
             progress=progress,
@@ -158,20 +255,45 @@ def _selected(options: argparse.Namespace) -> tuple["FolderDataset", "Selection"
     return photos, selection
 
 
+def _check_classes(options: argparse.Namespace) -> None:
+    """Raise if a label is not among --classes."""
+    from alhelpers import data
+
+    names = data.folder(options.photos, options.labels).class_names or ()
+    several = options.labels is not None  # perhaps: a table for multilabel has ; between labels
+    for name in names:
+        for part in name.split(";") if several and name not in options.classes else [name]:
+            if part.strip() and part.strip() not in options.classes:
+                raise _WrongUsage(
+                    f"--classes {','.join(options.classes)} lacks the label {part.strip()!r}: add it, or correct the"
+                    f" label in {options.labels or options.photos}"
+                )
+
+
 def _own_model(options: argparse.Namespace) -> tuple["TorchClassifier", "FolderDataset"]:
     """Read the model of the command line, and the folder as it takes it."""
     from alhelpers import data
     from alhelpers.cli.model_file import load_model
 
-    options.strategy = options.strategy or "entropy"
     model = load_model(options.model, options.weights, options.seed)
+    task = getattr(model.learner, "task", "classification")
+    options.strategy = options.strategy or ("spread" if task == "regression" else "entropy")
     names = options.classes or model.class_names
-    photos = data.folder(options.photos, options.labels, size=options.size, class_names=names)
+    several = task == "multilabel" and options.labels is not None
+    photos = data.folder(
+        options.photos,
+        options.labels,
+        size=options.size,
+        task="multilabel" if several else "classification",
+        class_names=names,
+    )
     size = "as they are" if options.size is None else "{} x {} pixels".format(*options.size)
     then = f", then through preprocess of {options.model.partition(':')[0]}" if model.preprocesses else ""
     known = ", ".join(photos.class_names or ()) or "not named (--classes names them)"
     order = "" if names or not photos.class_names else " (sorted; --classes A,B,C changes it)"
-    say(f"pictures become RGB, 0 to 1, {size}{then}; classes in the order of the outputs: {known}{order}")
+    classes = f"classes in the order of the outputs: {known}{order}"
+    outputs = "the outputs are numbers" if task == "regression" else classes
+    say(f"pictures become RGB, 0 to 1, {size}{then}; {outputs}")
     if options.weights is None:
         say("no --weights: the model is used as it was built")
     return model.learner, photos
@@ -246,6 +368,10 @@ def _copy(root: Path, paths: Sequence[str], folder: Path, *, link: bool) -> None
             shutil.copy2(root / path, target)
 
 
+def _places(options: argparse.Namespace) -> list[Path | None]:
+    return [options.output, options.sheet, options.copy_to]
+
+
 def _lines(
     options: argparse.Namespace, photos: "FolderDataset", selection: "Selection", picks: Picks
 ) -> list[str]:
@@ -256,7 +382,7 @@ def _lines(
     if len(problems) > _NAMED:
         say(f"left out: {len(problems) - _NAMED} more files (--json lists all)")
     pool = selection.meta["pool"]
-    written = [options.output, options.sheet, options.copy_to]
+    written = _places(options)
     if not options.json:
         held = ", ".join(str(path) for path in written if path is not None)
         return [f"picked {len(picks)} of {pool} pictures by {options.strategy}; written: {held}"]

@@ -34,7 +34,7 @@ figcaption {{ overflow-wrap: anywhere; margin-top: 6px }}
 def write_sheet(target: Path, title: str, root: Path, picks: Iterable[tuple[str, int, float]]) -> None:
     """Write the pictures of path, rank and score, small and embedded."""
     figures = [
-        f'<figure><img src="data:image/jpeg;base64,{_thumbnail(root / path)}" alt="{escape(path)}" loading="lazy">'
+        f'<figure><img src="data:image/jpeg;base64,{_thumbnail(root / path)}" alt="{escape(path)}">'
         f"<figcaption><b>{rank}</b> &middot; {score:.4g}<br>{escape(path)}</figcaption></figure>"
         for path, rank, score in picks
     ]

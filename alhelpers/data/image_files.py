@@ -9,6 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -48,6 +49,35 @@ class _Read(NamedTuple):
     image: np.ndarray | None
     digest: bytes | None
     problem: Problem | None
+
+
+def _digest(content: bytes) -> bytes:
+    """Return the number of bytes, in 8 bytes, and a hash."""
+    return len(content).to_bytes(8) + hashlib.blake2b(content, digest_size=16).digest()
+
+
+class _Contents:
+    """The contents of files, of which those alone are read that have as many bytes as one that is looked for."""
+
+    def __init__(self, ids: Sequence[str], files: Sequence[Path]) -> None:
+        self._ids, self._files = ids, files
+        self._by_bytes: dict[int, list[int]] | None = None
+        self._digests: dict[int, dict[bytes, str]] = {}
+
+    def find(self, digest: bytes) -> str | None:
+        """Return the id of the file whose content has a digest, or None."""
+        if self._by_bytes is None:
+            self._by_bytes = {}
+            for place, own in enumerate(self._files):
+                with suppress(OSError):  # listed when it is read
+                    self._by_bytes.setdefault(own.stat().st_size, []).append(place)
+        count = int.from_bytes(digest[:8])
+        if count not in self._digests:
+            found = self._digests[count] = {}
+            for place in self._by_bytes.get(count, ()):
+                with suppress(OSError):
+                    found.setdefault(_digest(self._files[place].read_bytes()), self._ids[place])
+        return self._digests[count].get(digest)
 
 
 class FolderDataset:
@@ -90,6 +120,8 @@ class FolderDataset:
         self._files = self.ids if files is None else np.asarray(files, dtype=str)
         self._labels, self._is_labelled = labels, is_labelled
         self._problems = {problem.id: problem for problem in problems}
+        # Of a pool: the labelled images, of which no copy is used.
+        self._others: _Contents | None = None
         # Without a size: the size of the first image that was read, and its id; shared by the parts of a data set.
         self._first: dict[str, Any] = {}
 
@@ -154,8 +186,13 @@ class FolderDataset:
 
     @property
     def unlabelled(self) -> Self:
-        """The data set of the images without labels: the pool."""
-        return self.take(np.flatnonzero(~self._is_labelled))
+        """The data set of the images without labels: the pool. Copies of labelled files are problems of it."""
+        pool = self.take(np.flatnonzero(~self._is_labelled))
+        labelled = np.flatnonzero(self._is_labelled)
+        if len(labelled):
+            files = [self._path(row) for row in labelled.tolist()]
+            pool._others = _Contents(rows_of(self.ids, labelled).tolist(), files)
+        return pool
 
     @property
     def problems(self) -> list[Problem]:
@@ -165,8 +202,8 @@ class FolderDataset:
     def chunks(self, size: int = 1024) -> Iterator[tuple[ImageSet, list[Problem]]]:
         """Read the images in parts, each file once, with decoding in threads; what cannot be used is listed.
 
-        Files with the same content are duplicates: the first stays, the others are problems. At most three parts are
-        in memory.
+        Files with the same content are duplicates: the first stays, the others are problems; in a pool, so are copies
+        of labelled files. At most three parts are in memory.
 
         Parameters
         ----------
@@ -305,10 +342,19 @@ class FolderDataset:
                     reason = f"it has the same content as {str(self.ids[twin])!r}"
                     if self._labels_differ(twin, read.row):
                         reason += ", and another label"
+                elif (other := self._labelled_twin(read.digest)) is not None:
+                    reason = f"it has the same content as {other!r}, which has a label"
+                else:
+                    reason = None
+                if reason is not None:
                     read = _Read(read.row, None, None, Problem(str(self.ids[read.row]), "duplicate", reason))
                 if read.problem is not None:
                     self._problems[read.problem.id] = read.problem
                 yield read
+
+    def _labelled_twin(self, digest: bytes | None) -> str | None:
+        """Return the id of the labelled image with the same content, or None."""
+        return None if self._others is None or digest is None else self._others.find(digest)
 
     def _labels_differ(self, first: int, second: int) -> bool:
         both = self._is_labelled[first] and self._is_labelled[second]
@@ -348,7 +394,7 @@ class FolderDataset:
             return _Read(row, None, None, Problem(name, "unreadable", error.strerror or str(error)))
         except UnreadableImage as error:
             return _Read(row, None, None, Problem(name, "unreadable", str(error)))
-        return _Read(row, image, hashlib.blake2b(content, digest_size=16).digest(), None)
+        return _Read(row, image, _digest(content), None)
 
     def _decode(self, content: bytes, row: int) -> np.ndarray:
         return read_image(io.BytesIO(content), self.size, self.mode)

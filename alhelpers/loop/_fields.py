@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +18,30 @@ if TYPE_CHECKING:
 _PREDICTED = ("confidences", "logits", "embeddings", "mc_dropout", "query_by_committee")
 # What comes with its records.
 _DERIVED = ("id", "confidence", "class_name", "class_names", "metadata")
+# Of a regression: its name under metadata, and what it lacks.
+_VALUE = "value"
+_OF_CLASSES = ("confidences", "logits", "confidence", "class_name")
 
 
 def named_plan(strategy: Any, options: dict[str, Any] | None = None) -> Any:
     """Return the plan of one strategy with its options, or a plan as it is."""
     single = isinstance(strategy, str) or callable(strategy)
     return {"strategy": strategy, "options": options or {}} if single else strategy
+
+
+def _check_metadata(found: Sequence[mining.Needed], names: Collection[str] | None) -> None:
+    """Raise if a strategy reads metadata that is neither among the names nor predicted; None: there can be none."""
+    for each in found:
+        asked = [name.removeprefix("metadata.") for name in each.documents if name.startswith("metadata.")]
+        lacking = [name for name in asked if name != _VALUE and name not in (names or ())]
+        if lacking:
+            way = f"write records with it, and pass them to alhelpers.mining.mine({each.strategy!r})"
+            if names is not None:
+                there = f", which has: {', '.join(map(str, names))}" if names else ""
+                way = f"pass it in metadata={{{lacking[0]!r}: one value for each row}}{there}"
+            raise mining.MissingField(
+                f"strategy {each.strategy!r} needs metadata.{lacking[0]}, which the learner does not predict: {way}"
+            )
 
 
 class Fields:
@@ -39,6 +57,8 @@ class Fields:
         MC-dropout passes of each learner, where a strategy needs them.
     change : callable, optional
         Takes confidences (N, C) or (N, T, C) and returns those that strategies see.
+    metadata : collection of str, optional
+        Names of what the caller adds under ``metadata``. None: it adds nothing.
     """
 
     def __init__(
@@ -47,9 +67,14 @@ class Fields:
         learners: Sequence[Learner],
         passes: int,
         change: Callable[[np.ndarray], np.ndarray] | None = None,
+        metadata: Collection[str] | None = None,
     ) -> None:
         self.learners, self.passes, self._change = learners, passes, change
         found = mining.needed_fields(plan)
+        _check_metadata(found, metadata)
+        asked = {name for each in found for name in each.documents}
+        # What is there without a prediction.
+        self._known = {"id"} | ({"metadata"} if metadata and f"metadata.{_VALUE}" not in asked else set())
         self.strategies = [each.strategy for each in found]
         self.compares = any(each.reference != "none" for each in found)
         # The first strategy that needs labelled records, and what of them beside their predictions is used.
@@ -79,7 +104,7 @@ class Fields:
         self, dataset: Dataset, ids: Sequence[Any], seeds: Sequence[int], *, samples: bool = True
     ) -> pa.Table:
         """Return records of a data set with the needed fields; of the labelled ones no samples are needed."""
-        if self.needed <= {"id"}:
+        if self.needed <= self._known:
             return records.from_arrays(ids)
         passes = self.passes if samples and "mc_dropout" in self.needed else 0
         predictions = [
@@ -88,6 +113,7 @@ class Fields:
             )
             for place, (learner, seed) in enumerate(zip(self.learners, seeds, strict=True))
         ]
+        self._check_task(predictions[0])
         if len(predictions) == 1 and self._change is None:
             table = predictions[0].to_records(ids)
             kept = {"id", "class_names", *self.needed}
@@ -96,6 +122,22 @@ class Fields:
         # what is derived comes of the confidences
         kept = self.needed | ({"confidences"} if self.needed & {*_DERIVED} else set())
         return records.from_arrays(ids, **{name: fields[name] for name in fields.keys() & kept})
+
+    def _check_task(self, predictions: Predictions) -> None:
+        """Raise if the strategies are for classes and the learner predicts numbers, or the other way round."""
+        if getattr(predictions, "values", None) is not None:
+            lacking = [name for name in _OF_CLASSES if name in self.needed]
+            if lacking:
+                raise mining.MissingField(
+                    f"strategy {'+'.join(self.strategies)!r} needs {lacking[0]}, and the learner is of a regression,"
+                    " which has none: take 'spread' with passes or a committee, or one that needs embeddings, such as"
+                    " 'coreset'"
+                )
+        elif "metadata" in self.needed - self._known:
+            raise mining.MissingField(
+                f"strategy {'+'.join(self.strategies)!r} needs metadata, which only a regression predicts, its 'value':"
+                " pass metadata=, one value for each row, where it can be passed"
+            )
 
     def _joined(self, predictions: Sequence[Predictions], ids: Sequence[Any]) -> dict[str, np.ndarray]:
         """Return the fields of all learners' predictions: means, samples side by side, the first one's embeddings."""

@@ -33,6 +33,7 @@ def pick(
     *,
     strategy: str | Callable[..., Any] | Mapping[str, Any] | Sequence[Mapping[str, Any]] = "entropy",
     reference: Dataset | None = None,
+    metadata: Mapping[str, Sequence[Any]] | None = None,
     passes: int = 20,
     seed: int = 0,
     progress: Progress | None = None,
@@ -50,7 +51,7 @@ def pick(
         :class:`alhelpers.uncertainty.Committee` of them.
     dataset : Dataset
         The pool. Of one that has labels for some rows, such as :func:`alhelpers.data.folder`, only rows without a label
-        are picked. What it cannot read, and what is there twice, is left out.
+        are picked. What it cannot read, and what is there twice, is left out, also a copy of a labelled file.
     size : int
         How many to pick; all that can be read, if these are fewer.
     strategy : str, callable, or mapping or list of mapping
@@ -58,6 +59,10 @@ def pick(
         :func:`alhelpers.mining.combine`.
     reference : Dataset, optional
         The labelled rows, for strategies that compare with them. The default is ``dataset.labelled``, if there is one.
+    metadata : mapping of str to sequence of length N, optional
+        What else is known, for a score such as ``"metadata.blur"`` or a balance of goals: under each name, here
+        ``blur``, one value for each row of ``dataset``, labelled or not, in the order of its ``ids``. A DataFrame has
+        this form.
     passes : int
         MC-dropout passes, where the strategy needs them.
     seed : int
@@ -79,7 +84,8 @@ def pick(
         If there is no row without a label, or none can be read.
     MiningError, ValueError
         If the strategy or an option is not valid, the learner does not predict what it needs, there is no reference
-        although it needs one, or a prediction is not finite: the message names the record.
+        although it needs one, metadata is missing or has another length, or a prediction is not finite: the message
+        names the record.
 
     Examples
     --------
@@ -93,7 +99,9 @@ def pick(
         raise mining.UnknownOption(
             f"option {min(options)!r} is for a single strategy: write it into the plan"
         )
-    fields = Fields(named_plan(strategy, options), [learner], passes)
+    fields = Fields(
+        named_plan(strategy, options), [learner], passes, metadata=() if metadata is None else [*metadata]
+    )
     if not callable(getattr(dataset, "inputs", None)):
         raise mining.MiningError(
             f"dataset is a {type(dataset).__name__}: pass a data set, such as data.folder(path) or data.arrays(inputs)"
@@ -101,6 +109,7 @@ def pick(
     pool = getattr(dataset, "unlabelled", dataset)
     if not len(pool):
         raise mining.PoolExhausted(_nothing_in(dataset))
+    known_of = _Metadata(metadata if "metadata" in fields.needed else None, dataset)
     labelled = _labelled(fields, dataset, reference)
     total = len(pool) + (0 if labelled is None else len(labelled))
     problems: list[dict[str, str]] = []
@@ -117,13 +126,10 @@ def pick(
                 )
         found = _Found(Path(folder) / "pool")
         for number, chunk in enumerate(_chunks(pool, problems, done)):
-            found.add(fields.records(chunk, chunk.ids, [derived_seed(seed, number) if number else seed]))
+            part = fields.records(chunk, chunk.ids, [derived_seed(seed, number) if number else seed])
+            found.add(known_of.added_to(part))
         if not found.count:
-            first = problems[0]
-            raise mining.PoolExhausted(
-                f"none of {len(pool)} records can be read, the first is {first['id']!r} ({first['kind']}:"
-                f" {first['reason']}): replace them, or add others"
-            )
+            raise mining.PoolExhausted(_none_of(len(pool), problems[0]))
         common = {"reference": None if known is None or not known.count else known.source, "seed": int(seed)}
         count = min(int(size), found.count)
         if is_plan:
@@ -146,6 +152,52 @@ def _labelled(fields: Fields, dataset: Dataset, reference: Dataset | None) -> Da
             " them as reference=..."
         )
     return None
+
+
+class _Metadata:
+    """The metadata of a data set's rows, found by their ids."""
+
+    def __init__(self, metadata: Mapping[str, Sequence[Any]] | None, dataset: Dataset) -> None:
+        self._values: dict[str, pa.Array] = {}
+        for name, values in ({} if metadata is None else metadata).items():
+            if len(values) != len(dataset):
+                raise mining.MiningError(
+                    f"metadata {name!r} has {len(values)} values for {len(dataset)} rows of the data set: pass one for"
+                    " each row, in the order of its ids"
+                )
+            self._values[str(name)] = _array(name, values)
+        self._rows = (
+            {id: row for row, id in enumerate(np.asarray(dataset.ids).tolist())} if self._values else {}
+        )
+
+    def added_to(self, table: pa.Table) -> pa.Table:
+        """Return records with the metadata of their rows."""
+        if not self._values:
+            return table
+        rows = pa.array([self._rows[id] for id in table["id"].to_pylist()], pa.int64())
+        fields = {name: values.take(rows) for name, values in self._values.items()}
+        if "metadata" in table.column_names:  # the values of a regression
+            predicted = table["metadata"].combine_chunks()
+            fields = {
+                **dict(zip([field.name for field in predicted.type], predicted.flatten(), strict=True)),
+                **fields,
+            }
+            table = table.drop_columns(["metadata"])
+        return table.append_column("metadata", pa.StructArray.from_arrays([*fields.values()], [*fields]))
+
+
+def _array(name: str, values: Sequence[Any]) -> pa.Array:
+    """Return values as Arrow has them, with NaN of a DataFrame as missing."""
+    try:
+        found = pa.array(values, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise mining.MiningError(
+            f"metadata {name!r} cannot be stored: {error}; pass values of one kind, such as numbers or texts"
+        ) from error
+    found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+    if pa.types.is_dictionary(found.type):
+        found = found.dictionary_decode()
+    return found.cast(pa.string()) if pa.types.is_large_string(found.type) else found
 
 
 class _Counter:
@@ -222,6 +274,13 @@ def _with_labels(table: pa.Table, chunk: Dataset, extras: set[str]) -> pa.Table:
         return table
     labels = [str(chunk.class_names[label]) for label in chunk.labels(np.arange(len(chunk)))]
     return table.append_column("groundtruth", pa.array(labels))
+
+
+def _none_of(count: int, first: Mapping[str, str]) -> str:
+    return (
+        f"none of {count} records can be used, the first is {first['id']!r} ({first['kind']}: {first['reason']}):"
+        " replace them, or add others"
+    )
 
 
 def _nothing_in(dataset: Dataset) -> str:

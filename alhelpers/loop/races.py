@@ -170,6 +170,8 @@ def race(
         )
     course = _Course(pool, test, learner, pretrained, warm_start, passes, temperature, candidates)
     racers = [_Racer(entry) for entry in entries]
+    for racer in racers:  # before anything is trained
+        Fields(racer.plan, [learner] * racer.entry.members, passes)
 
     def rounds() -> Iterator[dict[str, Any]]:
         current = racers

@@ -169,7 +169,7 @@ def test_copies_links_and_the_page(photos, capsys):
     class Reader(HTMLParser):
         def handle_starttag(self, tag, attributes):
             found = dict(attributes)
-            assert tag != "script" and not {"href", "srcset"} & found.keys()
+            assert tag != "script" and not {"href", "srcset", "loading"} & found.keys()
             if tag == "img":
                 images.append((found["alt"], found["src"]))
 
@@ -257,7 +257,7 @@ def syntax_error(photos):
             all_broken,
             {},
             3,
-            "none of 12 records can be read, the first is 'p00.png' (unreadable: cannot identify",
+            "none of 12 records can be used, the first is 'p00.png' (unreadable: cannot identify",
         ),
         (nan_weights, {}, 1, "of record p00.png are not finite: check its input"),
         (
@@ -279,9 +279,9 @@ def syntax_error(photos):
             "w.pt does not hold weights alone, or is damaged: write it with torch.save(model.",
         ),
         (syntax_error, {}, 1, "my_model.py cannot be run: SyntaxError: invalid syntax"),
-        (None, {"weights": "gone.pt"}, 1, "gone.pt is not there: name the file that torch.save("),
-        (None, {"model": "gone.py"}, 1, "gone.py is not a file of Python: name one, as FILE.py:NAME"),
-        (None, {"model": "w.pt"}, 1, "w.pt is not a file of Python: name one"),
+        (None, {"weights": "gone.pt"}, 2, "gone.pt is not there: name the file that torch.save("),
+        (None, {"model": "gone.py"}, 2, "gone.py is not a file of Python: name one, as FILE.py:NAME"),
+        (None, {"model": "w.pt"}, 2, "w.pt is not a file of Python: name one"),
         (
             None,
             {"model": "my_model.py:make"},
@@ -299,8 +299,8 @@ def syntax_error(photos):
         (
             None,
             {"more": ["--classes", "dog,fox"]},
-            1,
-            "'cat/0.png' has the label 'cat', which is not among the class",
+            2,
+            "--classes dog,fox lacks the label 'cat': add it, or correct the label in photos",
         ),
         (
             None,
@@ -308,8 +308,8 @@ def syntax_error(photos):
             1,
             "failed on these pictures: mat1 and mat2 shapes cannot be multiplied",
         ),
-        (None, {"more": ["--strategy", "entropi"]}, 1, "did you mean 'entropy'?"),
-        (None, {"more": ["--labels", "gone.csv"]}, 1, "gone.csv"),
+        (None, {"more": ["--strategy", "entropi"]}, 2, "did you mean 'entropy'?"),
+        (None, {"more": ["--labels", "gone.csv"]}, 2, "gone.csv is not there: name a CSV file"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_writes_nothing(photos, capsys, change, more, code, message):
@@ -342,7 +342,16 @@ def test_an_interrupt_writes_nothing(photos, capsys, monkeypatch):
 
 @pytest.mark.parametrize(
     "more",
-    [["--size", "0"], ["--size", "1x2x3"], ["--classes", "a,a"], ["--classes", "a,"], ["-n", "0"], ["-o"]],
+    [
+        ["--size", "0"],
+        ["--size", "1x2x3"],
+        ["--classes", "a,a"],
+        ["--classes", "a,"],
+        ["-n", "0"],
+        ["-o"],
+        ["-o", "-"],
+        ["--seed", "-1"],
+    ],
 )
 def test_wrong_usage(photos, more):
     with pytest.raises(SystemExit) as stopped:
@@ -378,7 +387,7 @@ def test_a_function_of_ones_own_is_the_strategy(photos, capsys):
     found = 1 - probabilities(paths).max(1)
     assert [row["path"] for row in rows_of("to_label.csv")] == [paths[row] for row in np.argsort(-found)[:5]]
     assert "12 pictures by own.py:doubt" in capsys.readouterr().out
-    assert main(arguments("--strategy", "own.py:other", "--force")) == 1
+    assert main(arguments("--strategy", "own.py:other", "--force")) == 2
     assert "own.py has no function 'other'; it has: doubt" in capsys.readouterr().err
 
 

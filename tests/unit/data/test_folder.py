@@ -285,6 +285,25 @@ def test_chunks_of_labelled_images_have_labels(photos):
         chunk.labels()
 
 
+def test_copies_of_labelled_files_are_no_part_of_the_pool(photos, monkeypatch):
+    cat, dog = ((photos / name).read_bytes() for name in ("cat/a.png", "dog/2024/x.png"))
+    (photos / "copy.png").write_bytes(cat)
+    (photos / "unlabelled" / "copy.png").write_bytes(dog)
+    (photos / "unlabelled" / "other.png").write_bytes(dog + b"x")
+    read, content = [], image_files.Path.read_bytes
+    monkeypatch.setattr(image_files.Path, "read_bytes", lambda path: read.append(path) or content(path))
+    dataset = data.folder(photos)
+    pool = dataset.unlabelled
+    found = {problem.id: problem.reason for problem in problems_of(pool)}
+    assert found == {
+        "copy.png": "it has the same content as 'cat/a.png', which has a label",
+        "unlabelled/copy.png": "it has the same content as 'dog/2024/x.png', which has a label",
+    }
+    assert len(read) == len(set(read)) <= 3, "those alone that have as many bytes as one of the pool"
+    assert len(problems_of(pool.unlabelled)) == 2
+    assert len(pool) - len(pool.readable()) == 2 and len(dataset.labelled.readable()) == len(dataset.labelled)
+
+
 def test_each_file_is_read_once(photos, monkeypatch):
     read = []
     original = image_files.FolderDataset._read

@@ -1,12 +1,15 @@
 """Picks of a model and a data set: equal to what a few lines by hand choose, whatever is read in parts."""
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
+from sklearn.linear_model import LinearRegression
 from torch import nn
 
 from alhelpers import data, mining
-from alhelpers.learners import TorchClassifier
+from alhelpers.learners import SklearnLearner, TorchClassifier
 from alhelpers.loop import pick, picking
 from alhelpers.uncertainty import Committee
 
@@ -33,6 +36,10 @@ class Files:
     def __init__(self, pool, labelled=None, broken=()):
         self.pool, self.labelled, self.broken = pool, labelled, broken
         self.read = 0
+
+    @property
+    def ids(self):
+        return self.pool.ids
 
     @property
     def unlabelled(self):
@@ -210,7 +217,7 @@ def nan_network():
         (
             {"dataset": Files(pictures(4), broken=range(4))},
             mining.PoolExhausted,
-            "none of 4 records can be read",
+            "none of 4 records can be used",
         ),
         ({"learner": TorchClassifier(nan_network())}, ValueError, "record s0-00000 are not finite"),
     ],
@@ -242,3 +249,73 @@ def test_a_score_of_ones_own_gets_the_fields_that_it_names():
         mining.MissingField, match="'of_boxes' needs detections, which the learner does not predict"
     ):
         pick(learner, pool, 4, strategy=of_boxes)
+
+
+@pytest.mark.parametrize("kind", [str, object, "category"])
+def test_metadata_of_the_rows_are_scores_and_goals(monkeypatch, kind):
+    learner, pool, labelled = TorchClassifier(build()), pictures(30), pictures(6, 1, labels=True)
+    monkeypatch.setattr(picking, "_ROWS", 7)
+    rng = np.random.default_rng(5)
+    known = pd.DataFrame({"blur": rng.random(30), "weather": rng.choice(["sun", "rain"], 30)})
+    broken = [0, 11]
+    left = np.setdiff1d(np.arange(30), broken)
+    best = [pool.ids[row] for row in left[np.argsort(-known["blur"].to_numpy()[left])][:4]]
+    for metadata in (known, {"blur": known["blur"].tolist()}):
+        chosen = pick(learner, Files(pool, labelled, broken), 4, strategy="metadata.blur", metadata=metadata)
+        assert chosen.ids == best
+    monkeypatch.setattr(learner, "predict", None)  # which a number of the records does not need
+    assert len(pick(learner, pool, 30, strategy="metadata.blur", metadata=known)) == 30
+    monkeypatch.undo()
+    plan = {"goals": {"scores": [{"strategy": "margin", "weight": 1}]}}
+    known["weather"] = known["weather"].astype(kind)
+    plan["goals"]["balance"] = [{"field": "metadata.weather", "weight": 2}]
+    table = learner.predict(pool).to_records(pool.ids)
+    table = table.append_column("metadata", pa.array(known.to_dict("records")))
+    assert pick(learner, pool, 8, strategy=plan, metadata=known).ids == mining.combine(table, plan, 8).ids
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (
+            None,
+            r"'metadata.blur' needs metadata.blur, .*: pass it in metadata=\{'blur': one value for each row\}$",
+        ),
+        ({"sharp": [1.0] * 8}, r"one value for each row\}, which has: sharp"),
+        ({"blur": [1.0] * 7}, "metadata 'blur' has 7 values for 8 rows of the data set"),
+        ({"blur": [1.0] * 7 + ["a"]}, "metadata 'blur' cannot be stored: .*; pass values of one kind"),
+        ({"blur": ["a"] * 8}, "metadata.blur must be a number in each record"),
+        ({"blur": [1.0] * 7 + [None]}, "record 's0-00007' cannot be scored .* missing or NaN"),
+    ],
+)
+def test_metadata_that_does_not_fit_is_named(metadata, message):
+    with pytest.raises((mining.MiningError, ValueError), match=message):
+        pick(TorchClassifier(build()), pictures(8), 2, strategy="metadata.blur", metadata=metadata)
+
+
+def test_values_of_a_regression_are_metadata_beside_that_of_the_rows():
+    rng = np.random.default_rng(2)
+    inputs, targets = rng.normal(size=(40, 4)), rng.normal(size=40)
+    learner = SklearnLearner(LinearRegression())
+    learner.fit(data.arrays(inputs, targets, task="regression"))
+    pool = data.arrays(inputs, task="regression")
+    values = learner.predict(pool).values
+    blur = rng.random(40)
+
+    def weighed(value, own):
+        return value * own
+
+    weighed.columns = ["metadata.value", "metadata.blur"]
+    chosen = pick(learner, pool, 5, strategy=weighed, metadata={"blur": blur})
+    assert chosen.ids == np.argsort(-(values * blur), kind="stable")[:5].tolist()
+    for options in ({}, {"metadata": {"blur": blur}}):
+        chosen = pick(learner, pool, 5, strategy="metadata.value", **options)
+        assert chosen.ids == np.argsort(-values, kind="stable")[:5].tolist()
+    chosen = pick(learner, pool, 5, strategy="metadata.value", metadata={"value": blur})
+    assert chosen.ids == np.argsort(-blur)[:5].tolist()
+    with pytest.raises(
+        mining.MissingField, match="'entropy' needs confidences, and the learner is of a regression"
+    ):
+        pick(learner, pool, 5)
+    with pytest.raises(mining.MissingField, match="'metadata.value' needs metadata, which only a regression"):
+        pick(TorchClassifier(build()), pictures(9), 2, strategy="metadata.value")

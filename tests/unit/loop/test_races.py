@@ -291,6 +291,10 @@ def test_options_are_checked_before_the_first_row(digits):
         race(*digits, [])
     with pytest.raises(ValueError, match="temperature is -1"):
         race(*digits, [Entry("random")], temperature=-1)
+    with pytest.raises(
+        mining.MissingField, match="needs metadata.blur, which the learner does not predict: write"
+    ):
+        race(*digits, [Entry("metadata.blur")])
     pool, test = digits
     numbers, same = (
         data.ArrayDataset(np.zeros((30, 2)), labels, task="regression")

@@ -175,3 +175,21 @@ def test_damaged_picks_are_set_aside_and_written_anew(folder, capsys):
     assert Path("picks.parquet.damaged-1").read_bytes() == content
     found = mining.read_picks("picks.parquet")["id"].to_pylist()
     assert set(first["id"].to_pylist()[20:]) <= set(found) and len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "code", "message"),
+    [
+        ("own.py:boom", 1, "own.py, line 2 failed: ZeroDivisionError: division by zero"),
+        ("nosuch", 2, "--strategy nosuch: strategy 'nosuch' is unknown; there are: "),
+        ("own.py:other", 2, "--strategy own.py:other: own.py has no function 'other'; it has: boom"),
+        ("gone.py:other", 2, "--strategy gone.py:other: gone.py is not a file of Python"),
+    ],
+)
+def test_what_is_wrong_with_a_strategy_of_the_command_line(strategy, code, message, folder, capsys):
+    Path("own.py").write_text("def boom(confidences):\n    return 1 / 0\n")
+    assert main(arguments("--strategy", strategy)) == code
+    err = capsys.readouterr().err
+    assert (
+        err.startswith(f"error: {message}") and err.count("\n") == 1 and not os.path.exists("picks.parquet")
+    )
