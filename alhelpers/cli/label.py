@@ -78,9 +78,11 @@ def _label(options: argparse.Namespace) -> int:
         (_ask if terminal else _open_page)(work)
     except (ValueError, RuntimeError) as error:
         return fail(error)
-    except KeyboardInterrupt:  # what is answered is written
+    except KeyboardInterrupt:
         if work is None:
             return fail("interrupted")
+        print(file=sys.stderr)
+        work.save(work.answers)
     found = work.summary()
     said = f"labelled {found['labelled']} pictures, {found['left']} of these {len(work.queue)} are left; "
     if found["discarded"]:
@@ -110,15 +112,12 @@ class _Work:
             raise ValueError(
                 f"there are no classes: name them with --classes, as {photos.root} has no subfolder"
             )
-        asked, self.all = photos.ids.tolist(), f"every picture in {photos.root}"
+        asked, self.all = photos.ids.tolist(), f"every picture in {options.picks or photos.root}"
         if options.picks is not None:
-            asked, self.all = (
-                [row[KEY] for row in read_table(options.picks)],
-                f"every picture in {options.picks}",
-            )
+            asked = [row[KEY] for row in read_table(options.picks)]
             _check_known(options.picks, asked, known, photos.root)
         waiting = [id for id in asked if id not in self.before and id not in self.aside]
-        self.skipped = len(asked) - len(waiting) if options.picks is not None else 0
+        self.skipped = 0 if options.picks is None else len(asked) - len(waiting)
         self.queue, self.problems = _readable(photos, waiting, options.number)
         self._written: Mapping[str, str | None] | None = None
 
@@ -145,13 +144,14 @@ class _Work:
 
     def save(self, answers: Mapping[str, str | None]) -> None:
         """Write the table, unless it holds these answers already."""
-        if dict(answers) == self._written:
+        self.answers = dict(answers)
+        if self.answers == self._written:
             return
-        self.answers = self._written = dict(answers)
         held = self.before | dict.fromkeys(self.aside) | self.answers
         rows = [(path, label or "", "" if label else DISCARDED) for path, label in sorted(held.items())]
         width = 3 if None in held.values() else 2  # a status only where one is needed
         write_table(self.output, (KEY, "label", STATUS)[:width], [row[:width] for row in rows])
+        self._written = self.answers
 
     def summary(self) -> dict[str, Any]:
         """Return how far the labelling is."""
