@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -207,6 +208,11 @@ class FolderDataset:
         ------
         ValueError
             If some images have labels and some have not, or none can be read.
+
+        Warns
+        -----
+        UserWarning
+            If a file is left out.
         """
         if len(self) and 0 < self._is_labelled.sum() < len(self):
             raise ValueError(
@@ -221,6 +227,13 @@ class FolderDataset:
                 images[len(rows)] = read.image
                 rows.append(read.row)
         self._check_left(np.array(rows, dtype=np.intp))
+        if len(rows) < len(self):
+            first = self.problems[0]
+            warnings.warn(
+                f"{len(self) - len(rows)} of {len(self)} files in {self.root} are left out, the first is {first.id!r}"
+                f" ({first.kind}: {first.reason}): .problems lists all",
+                stacklevel=2,
+            )
         return self._image_set(rows, images[: len(rows)])
 
     def readable(self, *, refuse: bool = False) -> Self:

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
+
+
+class MissingClassWarning(UserWarning):
+    """A class has a name and no example."""
+
+
+def warn_of_missing_classes(labels: np.ndarray, names: Sequence[str] | None) -> None:
+    """Warn of named classes that no label (N,) is of, or that no record has among its labels (N, C)."""
+    if names is None or labels.shape[1:] not in ((), (len(names),)):
+        return
+    there = labels.any(0) if labels.ndim == 2 else np.isin(np.arange(len(names)), labels)
+    missing = [str(name) for name, found in zip(names, there.tolist(), strict=True) if not found]
+    if missing:
+        warnings.warn(
+            f"no record is labelled {', '.join(missing)}: what is learned of a class without an example is arbitrary;"
+            " label at least one, or leave the class out of class_names",
+            MissingClassWarning,
+            stacklevel=3,
+        )
 
 
 def class_indices(labels: Any, classes: int | None = None, *, ids: Sequence[Any] | None = None) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from alhelpers.data.labels import finite_numbers, indicators, indices_of
+from alhelpers.data.labels import finite_numbers, indicators, indices_of, warn_of_missing_classes
 from alhelpers.learners._estimators import (
     check_confidences,
     confidences_of_labels,
@@ -98,6 +98,8 @@ class SklearnLearner:
         else:
             labels = finite_numbers(labels, dataset.ids)
             labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+        if self._is_classifier:
+            warn_of_missing_classes(labels, names)
         estimator, inputs = unfitted(self.estimator), _matrix(dataset, np.arange(len(dataset)))
         set_random_states(estimator, derived_seed(self._seed, seed))
         with _naming_records(inputs, dataset.ids), _naming_classes(labels, names, classes):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from alhelpers.data.labels import indices_of, warn_of_missing_classes
 from alhelpers.files import replacing
 from alhelpers.learners._torch_passes import Called, Preprocess, Preprocessed, batches_of, cut, run
 from alhelpers.learners.predictions import Predictions, checked_names
@@ -135,6 +136,9 @@ class TorchLearner:
             progress=progress,
         )
         self._class_names, self._is_checked = names, True
+        if self.task != "regression":
+            labels = np.asarray(dataset.labels(np.arange(len(dataset))))
+            warn_of_missing_classes(labels if labels.ndim > 1 else indices_of(labels, names), names)
         return history
 
     def predict(

@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike
 from alhelpers import mining, records
 from alhelpers.loop.forecasts import LEAST_ROUNDS, Forecast, forecast
 
+# A target is out of reach below this probability: to give up too soon costs more than one round too many.
+_UNLIKELY = 0.05
+
 
 @dataclass(frozen=True)
 class Advice:
@@ -147,7 +150,7 @@ def _why_stop(
             return str(expected)
         end = min(expected.labels_now + left, expected.horizon)
         chance = expected.probability(end)
-        if chance < (1 - expected.level) / 2 and end == expected.labels_now + left:
+        if chance < _UNLIKELY and end == expected.labels_now + left:
             return f"{target:g} is out of reach: all {left} that are left to ask would get there with {chance:.0%}"
     if target is None and criteria and criteria[0].met:
         return f"predictions have stabilised (mean kappa {criteria[0].value:.3f})"

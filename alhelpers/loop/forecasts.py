@@ -126,7 +126,11 @@ class Forecast:
             else f"{max(each - self.labels_now, 0):.0f}"
             for each in (self.labels, self.low, self.high)
         )
-        return f"{needed} more labels to {self.target:g} ({self.level:.0%}: {low} to {high})"
+        if needed == "0":
+            chance = f"probability {self.reached:.0%}; {self.level:.0%}: {low} to {high} more labels"
+            return f"{self.target:g} is close ({chance})"
+        plural = "" if needed == "1" else "s"
+        return f"{needed} more label{plural} to {self.target:g} ({self.level:.0%}: {low} to {high})"
 
 
 def forecast(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from alhelpers import mining, parallel, records
+from alhelpers.data.labels import MissingClassWarning
 from alhelpers.learners import TorchClassifier, build_network
 from alhelpers.learners.deforming import elastic
 from alhelpers.loop._fields import Fields, named_plan
@@ -223,8 +225,11 @@ def _round(job: tuple[_Course, _Racer, int, int]) -> tuple[_Racer, dict[str, Any
         racer.labelled = _first(course.pool, racer.entry, count, course.pretrained)
     learners = racer.learners or [course.learner.fresh(seed) for seed in seeds]
     labelled = course.pool.take(racer.labelled)
-    for learner, seed in zip(learners, seeds, strict=True):
-        learner.fit(labelled, seed=seed)
+    with warnings.catch_warnings(
+        action="ignore", category=MissingClassWarning
+    ):  # few labels may lack a class
+        for learner, seed in zip(learners, seeds, strict=True):
+            learner.fit(labelled, seed=seed)
     measured = _measured(learners[0].predict(course.test), course.test)
     if picks:
         rows = _candidates(len(course.pool), racer.labelled, course.candidates, draw)

@@ -18,6 +18,7 @@ from alhelpers.data.labels import finite_numbers, indicators, indices_of
 from alhelpers.protocols import Dataset, History, Progress
 from alhelpers.training._outputs import (
     TorchTask,
+    are_confidences,
     check_columns,
     checked_outputs,
     warn_of_probabilities,
@@ -198,6 +199,8 @@ def train(
     if best_weights is not None:
         network.load_state_dict(best_weights)
     _check_weights(network, steps)
+    if not are_confidences(outputs):  # of which the first step has warned; sigmoids show after training alone
+        warn_of_probabilities(outputs, task)
     return history
 
 

@@ -11,8 +11,8 @@ import torch
 #: What the outputs of a module are.
 TorchTask = Literal["classification", "multilabel", "regression"]
 
-# So many numbers are not all from 0 to 1 by chance, unless a sigmoid made them.
-_ENOUGH = 20
+# So many numbers, so far apart, are not all from 0 to 1 by chance, unless a sigmoid made them.
+_ENOUGH, _APART = 20, 0.5
 
 
 def checked_outputs(output: Any, rows: int, task: TorchTask = "classification") -> torch.Tensor:
@@ -85,14 +85,27 @@ def are_confidences(outputs: torch.Tensor) -> bool:
 
 def warn_of_probabilities(logits: torch.Tensor, task: TorchTask = "classification") -> None:
     """Warn if logits look like probabilities: what makes them of logits must not be applied twice."""
-    if task == "multilabel" and logits.numel() >= _ENOUGH and ((logits >= 0) & (logits <= 1)).all():
-        what, then, mended = "sigmoid", "between 0.5 and 0.73", "output.logit(eps=1e-6)"
-    elif task == "classification" and logits.shape[1] > 1 and are_confidences(logits.detach()):
-        what, then, mended = "softmax", "nearly uniform", "output.clamp_min(1e-12).log()"
+    if task == "regression":
+        return
+    if task == "classification" and logits.shape[1] > 1 and are_confidences(logits.detach()):
+        found, mended = "softmax", "output.clamp_min(1e-12).log()"
+    elif _are_sigmoids(logits.detach()):
+        found, mended = "sigmoid", "output.logit(eps=1e-6)"
     else:
         return
+    then = "nearly uniform" if task == "classification" else "between 0.5 and 0.73"
+    taken = "softmax" if task == "classification" else "sigmoid"
     warnings.warn(
-        f"the network returns probabilities, and their {what} is taken as if they were logits, which makes them {then}:"
-        f" remove its {what}, or turn them into logits with TorchClassifier(..., logits=lambda output: {mended})",
+        f"the network returns probabilities, and their {taken} is taken as if they were logits, which makes them"
+        f" {then}: remove its {found}, or turn them into logits with TorchClassifier(..., logits=lambda output:"
+        f" {mended})",
         stacklevel=3,
     )
+
+
+def _are_sigmoids(outputs: torch.Tensor) -> bool:
+    """Return whether outputs are from 0 to 1, and too many and too far apart for logits that are so by chance."""
+    if outputs.is_complex() or outputs.numel() < _ENOUGH:
+        return False
+    low, high = outputs.min().item(), outputs.max().item()
+    return 0 <= low and high <= 1 and high - low >= _APART

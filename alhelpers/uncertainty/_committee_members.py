@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from alhelpers.data.arrays import rows_of
+from alhelpers.data.labels import MissingClassWarning
 from alhelpers.protocols import Dataset, History, Learner, Predictions
 from alhelpers.training import floating_type, train
 from alhelpers.uncertainty._inputs import as_tensors
@@ -32,7 +34,8 @@ def train_learner(
     learner: Learner, dataset: Dataset, *, validation: Dataset | None, seed: int
 ) -> tuple[Learner, History]:
     """Train a member that is a learner; return it and its history."""
-    return learner, learner.fit(dataset, validation=validation, seed=seed)
+    with warnings.catch_warnings(action="ignore", category=MissingClassWarning):  # the committee warns itself
+        return learner, learner.fit(dataset, validation=validation, seed=seed)
 
 
 def train_model(

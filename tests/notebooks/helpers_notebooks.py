@@ -41,7 +41,16 @@ SMALL_OF = {
     "05_compare_models": {"dataset": "digits"},
     "06_mine_pool": {"dataset": "digits", "training_steps": 40, "map_items": 100, "labels": 40, "many": 60},
     "08_run_the_pipeline": {"dataset": "digits", "pool_items": 40},
-    "09_use_your_own_data": {"pool_items": 150, "labels": 20, "budget": 60, "tickets": 300, "upload": 40},
+    "09_use_your_own_data": {
+        "pool_items": 150,
+        "labels": 20,
+        "size": 20,
+        "budget": 60,
+        "seeds": 2,
+        "training_steps": 60,
+        "tickets": 300,
+        "upload": 40,
+    },
     "16_label_relabel_or_stop": {
         "dataset": "digits",
         "last": 200,

@@ -196,8 +196,11 @@ def test_a_head_with_a_sigmoid_for_each_label(features):
     whole = nn.Sequential(network, nn.Sigmoid())
     of_sigmoids = TorchClassifier(whole, task="multilabel", logits=lambda output: output.logit(eps=1e-6))
     assert picked(of_sigmoids, dataset, "label_uncertainty") == expected
+    sure = nn.Sequential(whole[0], nn.Linear(4, 4), nn.Sigmoid())
+    with torch.no_grad():
+        sure[1].weight.copy_(20 * torch.eye(4))
     with pytest.warns(UserWarning, match=r"remove its sigmoid, .*logits=lambda output: output.logit\("):
-        TorchClassifier(whole, task="multilabel").predict(dataset)
+        TorchClassifier(sure, task="multilabel").predict(dataset)
     found = learner.predict(dataset, passes=9, seed=1)
     samples = found.samples.astype(np.float64)
     bald = of_labels(samples.mean(1)) - of_labels(samples).mean(1)

@@ -1,12 +1,16 @@
 """Several labels and numbers with torch; batches that are preprocessed; ready models whose outputs do not fit."""
 
+import copy
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from alhelpers import data
-from alhelpers.learners import TorchClassifier, TorchRegressor
+from alhelpers.learners import SklearnLearner, TorchClassifier, TorchRegressor
 from alhelpers.training import train
 from alhelpers.uncertainty import Committee, CommitteeError, mc_dropout
 
@@ -337,3 +341,39 @@ def test_committees_need_the_task_of_numbers():
         CommitteeError, match=r"labels hold .*float32\), which is no class index.*task='regression'"
     ):
         Committee(TorchClassifier(lambda: linear(2)), 2).fit(of(NUMBERS))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: TorchClassifier(nn.Linear(2, 3), steps=2), lambda: SklearnLearner(LogisticRegression())]
+)
+def test_a_named_class_without_an_example_is_warned_of(make):
+    inputs = np.eye(4, 2, dtype=np.float32)
+    with pytest.warns(UserWarning, match="no record is labelled fox: .* label at least one"):
+        make().fit(data.ArrayDataset(inputs, [0, 1, 0, 1], ["cat", "dog", "fox"]))
+    with warnings.catch_warnings(action="error"):
+        make().fit(data.arrays(inputs, ["fox", "dog", "cat", "dog"]))
+
+
+def test_a_label_that_no_record_has_is_warned_of():
+    labels = np.array([[1, 0], [0, 0], [1, 0], [1, 0]])
+    dataset = data.ArrayDataset(np.eye(4, 2, dtype=np.float32), labels, ["sun", "rain"], task="multilabel")
+    with pytest.warns(UserWarning, match="no record is labelled rain"):
+        TorchClassifier(nn.Linear(2, 2), task="multilabel", steps=2).fit(dataset)
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel"])
+def test_sigmoids_are_told_from_logits_that_are_small(task):
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 2, (60, 2) if task == "multilabel" else 60)
+    sign = labels if task == "multilabel" else np.stack([1 - labels, labels], 1)
+    dataset = data.ArrayDataset((4.0 * sign - 2).astype(np.float32), labels, ["a", "b"], task=task)
+    design = nn.Linear(2, 2)
+    with torch.no_grad():
+        design.weight.mul_(0.001)
+        design.bias.fill_(0.3)  # all outputs between 0 and 1, before it is trained
+    with warnings.catch_warnings(action="error"):
+        TorchClassifier(copy.deepcopy(design), task=task, steps=100).fit(dataset)
+    ends_in_a_sigmoid = nn.Sequential(nn.Linear(2, 2), nn.Sigmoid())
+    learner = TorchClassifier(ends_in_a_sigmoid, task=task, steps=200, learning_rate=0.1)
+    with pytest.warns(UserWarning, match="remove its sigmoid"):
+        learner.fit(dataset)

@@ -64,7 +64,7 @@ def test_it_stops_when_the_pool_is_too_small_for_the_target():
 def test_answers_that_are_left_may_reach_what_the_pool_cannot():
     votes = np.full((4, 200), mining.MISSING)
     votes[:, 0] = [0, 0, 0, 1]
-    options = {"curve": RISING, "target": 0.8}
+    options = {"curve": RISING, "target": 0.83}
     assert advise(REFERENCE, POOL, 3, annotations=votes[:, :1], **options).stop
     assert not advise(REFERENCE, POOL, 3, annotations=votes, **options).stop
     assert advise(REFERENCE, POOL, 3, annotations=votes, noise=0, **options).stop

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -113,3 +115,9 @@ def test_a_forecast_has_an_end_and_a_beginning():
         found.value_at(20)
     with pytest.raises(ValueError, match="has no target"):
         found.probability(900)
+
+
+def test_what_is_said_of_a_target_that_is_near():
+    near = forecast([8, 16, 24, 32], [0.72, 0.85, 0.97, 1.0], 0.99)
+    assert near.reached < 0.5 and near.labels - near.labels_now < 0.5
+    assert re.fullmatch(r"0\.99 is close \(probability \d+%; 80%: 0 to \d+ more labels\)", str(near))
