@@ -26,7 +26,7 @@ _EVERY, _LINGER = 1.0, 5.0
 _SMALL = 8
 
 # Not to be in a name on the platform, and what stands for them.
-_CONTROL = re.compile(r"[%\x00-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[%\\\x00-\x1f\x7f-\x9f]")
 
 #: The column that says what was put aside, and what it says.
 STATUS, DISCARDED = "status", "discarded"
