@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0 done, 1 failed, 2 wrong usage, 3 nothing left to pick.
+        The exit code: 0 done, 1 failed, 2 wrong usage, 3 nothing left to pick or label.
     """
     options = _parser().parse_args(arguments)
     try:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,9 @@ from alhelpers.cli.tables import KEY, read_table
 _METRICS = ("accuracy", "f1", "precision_recall", "calibration")
 # Those that rank or sort predictions by their confidence.
 _OF_CONFIDENCE = ("precision_recall", "calibration")
+# How far a confidence may be beside 0 or 1 by rounding.
+_ROUNDED = 1e-6
+
 #: Names of the column with the predicted class.
 _PREDICTED = ("predicted", "label")
 
@@ -104,6 +108,11 @@ def _check_paths(file: Path, found: Sequence[str], truth: dict[str, str], truth_
     """Raise if a prediction is missing; say which ones are left out, as they have no label."""
     there = set(found)
     missing = [path for path in truth if path not in there]
+    if missing and len(missing) == len(truth) and found:
+        raise ValueError(
+            f"{file} and {truth_file} have no path in common, the first are {found[0]} and {missing[0]}: write paths"
+            " the same way in both"
+        )
     if missing:
         raise ValueError(
             f"{file} lacks {len(missing)} of the {len(truth)} rows of {truth_file}, the first is {missing[0]}:"
@@ -120,8 +129,12 @@ def _few(names: Sequence[str]) -> str:
 
 def _number(file: Path, row: dict[str, str], name: str) -> float:
     try:
-        return float(row[name])
+        value = float(row[name])
     except ValueError:
+        value = math.nan
+    if not -_ROUNDED <= value <= 1 + _ROUNDED:
+        wrong = "no number" if math.isnan(value) else "no confidence"
         raise ValueError(
-            f"{file}: {name} of {row[KEY]} is {row[name]!r}, which is no number: write a number from 0 to 1"
-        ) from None
+            f"{file}: {name} of {row[KEY]} is {row[name]!r}, which is {wrong}: write a number from 0 to 1"
+        )
+    return min(max(value, 0.0), 1.0)

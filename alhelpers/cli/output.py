@@ -3,9 +3,16 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from alhelpers.data import Problem
+
+# Files that are left out and named each.
+_NAMED = 5
 
 
 def print_lines(lines: list[str], code: int) -> int:
@@ -76,6 +83,14 @@ def fail(error: object, code: int = 1) -> int:
     """Print an error in one line; return the exit code."""
     say(f"error: {error}")
     return code
+
+
+def say_left_out(problems: Sequence["Problem"]) -> None:
+    """Say which files cannot be used: the first few with the reason, and how many more."""
+    for problem in problems[:_NAMED]:
+        say(f"left out: {problem.id} ({problem.kind}: {problem.reason})")
+    if len(problems) > _NAMED:
+        say(f"left out: {len(problems) - _NAMED} more files that cannot be read")
 
 
 def say(text: str) -> None:

@@ -13,12 +13,17 @@ KEY = "path"
 def read_table(path: Path, *needed: str) -> list[dict[str, str]]:
     """Read the rows of a CSV file with a column ``path``, each of whose values is there once.
 
-    A ValueError names the file, and the line or the column that is wrong.
+    Spaces around names and values, except paths, are removed. A ValueError names the file, and the line or the column
+    that is wrong.
     """
+    if not path.exists() or path.is_dir():  # a pipe is a file, too
+        raise ValueError(
+            f"{path} is not there: name a CSV file with the column{'s' * bool(needed)} {' and '.join((KEY, *needed))}"
+        )
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            header = next(reader, [])
+            header = [name.strip() for name in next(reader, [])]
             numbered = [(reader.line_num, row) for row in reader if row]
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
@@ -27,6 +32,7 @@ def read_table(path: Path, *needed: str) -> list[dict[str, str]]:
         raise ValueError(
             f"{path} has no column {missing[0]!r}: its first line must name it, and names"
             f" {', '.join(header) or 'nothing'}"
+            + ("; write commas between the columns, not semicolons" if ";" in "".join(header) else "")
         )
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
@@ -42,7 +48,10 @@ def read_table(path: Path, *needed: str) -> list[dict[str, str]]:
             wrong = f"has {key!r} a second time" if key else f"has no {KEY}"
             raise ValueError(f"{path}, line {line} {wrong}: keep one row for each {KEY}")
         seen.add(key)
-    return [dict(zip(header, row, strict=True)) for _, row in numbered]
+    return [
+        {name: value if name == KEY else value.strip() for name, value in zip(header, row, strict=True)}
+        for _, row in numbered
+    ]
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -55,5 +64,9 @@ def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
     """Write a CSV file."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for row in (header, *rows):
+            returns = any(
+                "\r" in str(value) for value in row
+            )  # the writer quotes these only in newer Pythons
+            (quoted if returns else writer).writerow(row)

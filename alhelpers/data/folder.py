@@ -16,6 +16,9 @@ from alhelpers.data.images import SUFFIXES
 #: Subfolders whose images have no label.
 POOL_FOLDERS = ("unlabelled", "unlabeled")
 
+#: The status, in a table of labels, of an image that a person has put aside.
+DISCARDED = "discarded"
+
 # Between the labels of an image, in a table for multilabel.
 _SEPARATOR = ";"
 
@@ -42,7 +45,8 @@ def folder(
         The folder.
     labels : path, optional
         A CSV file with the columns ``path`` (in the folder, with ``/``) and ``label``; an empty label is none. For
-        multilabel, ``;`` stands between labels, and alone for "none of them".
+        multilabel, ``;`` stands between labels, and alone for "none of them". Images whose ``status``, if there is
+        such a column, is ``discarded``, as ``alhelpers label`` writes for what is put aside, are left out.
     size : int or (int, int), optional
         Height and width in pixels to which images are resized. None: they must all be of one size.
     mode : {"RGB", "L"}
@@ -84,8 +88,14 @@ def folder(
         raise ValueError(
             f"{root} holds no image: pass a folder with files that end in {', '.join(sorted(SUFFIXES))}"
         )
+    if labels is None:
+        named = _by_subfolder(root, ids)
+    else:
+        label_of, discarded = _by_table(Path(labels), root, ids)
+        found = [(name, bytes_) for name, bytes_ in found if name not in discarded]
+        ids = [name for name, _ in found]
+        named = [label_of.get(name) or None for name in ids]
     empty = [Problem(name, "empty", "the file has no content") for name, bytes_ in found if bytes_ == 0]
-    named = _by_subfolder(root, ids) if labels is None else _by_table(Path(labels), root, ids, task)
     values, is_labelled, class_names = _encoded(named, task, class_names, ids)
     return FolderDataset(
         root, ids, values, is_labelled, class_names, task=task, size=size, mode=mode, problems=empty
@@ -142,13 +152,14 @@ def _by_subfolder(root: Path, ids: list[str]) -> list[str | None]:
     return [None if first in POOL_FOLDERS else first for first in firsts]
 
 
-def _by_table(table: Path, root: Path, ids: list[str], task: str) -> list[str | None]:
-    """Return the label that a table has for each path, or None."""
+def _by_table(table: Path, root: Path, ids: list[str]) -> tuple[dict[str, str], set[str]]:
+    """Return the label that a table has for each path it names, and which paths a person has put aside."""
     known = dict.fromkeys(ids)
+    discarded = set()
     named: dict[str, str] = {}
     if not table.is_file():
         raise FileNotFoundError(f"{table} is not there: pass a CSV file with the columns path and label")
-    for line, path, label in _rows(table):
+    for line, path, label, status in _rows(table):
         name = PurePosixPath(path)
         if not path or name.is_absolute() or ".." in name.parts:
             raise ValueError(
@@ -163,11 +174,13 @@ def _by_table(table: Path, root: Path, ids: list[str], task: str) -> list[str | 
             raise ValueError(
                 f"line {line} of {table} has {path!r} again, with label {label!r} after {named[str(name)]!r}: keep one"
             )
-    return [named.get(name) or None for name in ids]
+        if status == DISCARDED:
+            discarded.add(str(name))
+    return named, discarded
 
 
-def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield line, path and label of a CSV file."""
+def _rows(table: Path) -> Iterator[tuple[int, str, str, str]]:
+    """Yield line, path, label and status, if there is one, of a CSV file."""
     with open(table, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, restkey="")
         try:
@@ -183,7 +196,8 @@ def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
                         f"line {reader.line_num} of {table} has more values than the first line: quote those with a"
                         " comma"
                     )
-                yield reader.line_num, (row["path"] or "").strip(), (row["label"] or "").strip()
+                values = ((row.get(name) or "").strip() for name in ("path", "label", "status"))
+                yield reader.line_num, *values
         except (UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{table} is not a CSV file in UTF-8: {error}") from error
 

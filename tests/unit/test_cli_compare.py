@@ -139,7 +139,45 @@ def test_a_value_that_is_no_number_and_a_file_without_predictions_are_named(file
     assert "new.csv has no predicted for p00.png: predict it again" in said_by(capsys)[2]
     (tmp_path / "new.csv").unlink()
     code, _, err = said_by(capsys)
-    assert code == 1 and "new.csv" in err
+    assert code == 1 and err == "error: new.csv is not there: name a CSV file with the column path\n"
+    code, _, err = said_by(capsys, files=("new.csv", "new.csv", "none.csv"))
+    assert code == 1 and "none.csv is not there: name a CSV file with the columns path and label" in err
+
+
+@pytest.mark.parametrize("value", ["7.5", "-0.01", "nan", "inf"])
+@pytest.mark.parametrize("header", ["path,predicted,confidence", "path,predicted,cat"])
+def test_a_confidence_outside_0_to_1_is_refused_by_name(files, capsys, tmp_path, header, value):
+    paths, *_ = files
+    write(
+        tmp_path / "new.csv", header, [(path, "cat", 0.5) for path in paths[1:]] + [(paths[0], "cat", value)]
+    )
+    code, out, err = said_by(capsys)
+    name = header.rpartition(",")[2]
+    assert (code, out) == (1, "") and f"new.csv: {name} of p00.png is '{value}', which is no" in err
+    assert "write a number from 0 to 1" in err
+
+
+def test_rounding_above_1_is_none(files, capsys, tmp_path):
+    paths, *_ = files
+    write(tmp_path / "new.csv", "path,predicted,confidence", [(path, "cat", 1.0000001) for path in paths])
+    assert said_by(capsys, "--metric", "calibration")[0] == 0
+
+
+def test_spaces_after_commas_are_no_part_of_names_and_values(files, capsys, tmp_path):
+    paths, *_ = files
+    write(tmp_path / "new.csv", "path,predicted,confidence", [(path, "cat", 0.5) for path in paths])
+    expected = said_by(capsys, "--json")
+    write(tmp_path / "new.csv", "path, predicted, confidence", [(path, " cat", " 0.5") for path in paths])
+    assert expected[0] == 0 and said_by(capsys, "--json") == expected
+
+
+def test_semicolons_and_paths_written_otherwise_are_told(files, capsys, tmp_path):
+    paths, *_ = files
+    write(tmp_path / "new.csv", "path;predicted", [(f"{path};cat",) for path in paths])
+    assert "names path;predicted; write commas between the columns, not semicolons" in said_by(capsys)[2]
+    write(tmp_path / "new.csv", "path,predicted", [(f"./{path}", "cat") for path in paths])
+    message = "new.csv and truth.csv have no path in common, the first are ./p00.png and p00.png: write paths"
+    assert message in said_by(capsys)[2]
 
 
 def test_classes_that_are_named_otherwise_are_a_warning_of_the_result(files, capsys, tmp_path):

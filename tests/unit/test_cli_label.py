@@ -60,11 +60,12 @@ def test_answers_by_number_and_name_skips_and_undo(photos, said):
     assert found == {
         "output": "labels.csv",
         "labelled": 3,
+        "discarded": 0,
         "left": 1,
         "total": 5,
         "class_names": ["cat", "dog"],
     }
-    assert "1 cat, 2 dog; number or name of a class" in err and "[1/4] a.png file:///" in err
+    assert "1 cat, 2 dog; number or name of a class" in err and "[1/4] a.png\n  file:///" in err
 
 
 def test_labelling_again_continues_and_the_folder_reads_the_table(photos, said):
@@ -79,20 +80,89 @@ def test_labelling_again_continues_and_the_folder_reads_the_table(photos, said):
     ]
     said("2\n")
     _, err = said("", code=3)
-    assert err == "nothing is left to label: every picture in photos has a label\n"
+    last = "nothing is left to label: every picture in photos that can be read has a label, or is put aside"
+    assert err.splitlines() == ["left out: e.png (empty: the file has no content)", last]
 
 
-def test_picks_come_first_in_their_order(photos, said):
+def test_only_the_picks_are_asked_for_in_their_order(photos, said):
     (photos / "to_label.csv").write_text("path,rank,score\nd.png,1,0.9\nb.png,2,0.8\n")
     _, err = said("1\n2\nq\n", "--picks", "to_label.csv", "--classes", "fox,cat")
     assert "1 fox, 2 cat, 3 dog" in err and table() == BEFORE | {"d.png": "fox", "b.png": "cat"}
+    with open("to_label.csv", "a") as file:
+        file.write("c.png,3,0.7\n")
+    found, err = said("q\n", "--picks", "to_label.csv")
+    assert "2 of the pictures in to_label.csv have a label already" in err and "[1/1] c.png" in err
+    said("fox\n", "--picks", "to_label.csv", "--classes", "fox")
+    _, err = said("", "--picks", "to_label.csv", code=3)
+    assert err.startswith(
+        "nothing is left to label: every picture in to_label.csv that can be read has a label"
+    )
     _, err = said("9\nfix\n", "-n", "1")
-    assert "[1/1] a.png" in err and "'fix' is none of them" in err and len(table()) == 4
+    assert "[1/1] a.png" in err and "'fix' is none of them" in err and len(table()) == 5
 
 
 def test_undo_goes_back_over_what_was_skipped_and_no_further(photos, said):
     said("u\n1\n\nu\nu\n2\nq\n")
     assert table() == BEFORE | {"a.png": "dog"}
+
+
+def test_what_cannot_be_read_is_left_out_and_named_and_copies_are_not(photos, said):
+    (photos / "photos" / "a.png").write_text("no image")
+    (photos / "photos" / "b.png").write_bytes((photos / "photos" / "d.png").read_bytes())
+    (photos / "photos" / "c.png").write_bytes((photos / "photos" / "c.png").read_bytes()[:60])
+    (photos / "to_label.csv").write_text("path\nd.png\nb.png\nc.png\ne.png\na.png\n")
+    _, err = said("1\n1\n", "--picks", "to_label.csv")
+    for name, kind in (("a.png", "unreadable"), ("c.png", "unreadable"), ("e.png", "empty")):
+        assert f"left out: {name} ({kind}: " in err
+    assert err.count("left out") == 3 and table() == BEFORE | {"b.png": "cat", "d.png": "cat"}
+    _, err = said("", "--picks", "to_label.csv", code=3)
+    assert err.count("left out") == 3
+
+
+def test_what_is_put_aside_is_not_asked_for_again_and_no_part_of_the_data_set(photos, said):
+    found, _ = said("d\nu\nd\n2\nd\nq\n")
+    assert (found["labelled"], found["discarded"], found["left"], found["total"]) == (1, 2, 1, 3)
+    assert (photos / "labels.csv").read_text().splitlines() == [
+        *("path,label,status", "a.png,,discarded", "b.png,dog,", "c.png,,discarded"),
+        *("cat/1.png,cat,", "dog/2.png,dog,"),
+    ]
+    read = data.folder("photos", labels="labels.csv")
+    assert read.unlabelled.ids.tolist() == ["d.png", "e.png"] and len(read.labelled) == 3
+    _, err = said("1\n")
+    assert "put aside: 2, as labels.csv has them as discarded" in err and "[1/1] d.png" in err
+    _, err = said("", code=3)
+    assert "has a label, or is put aside" in err and list(table()) == sorted(
+        ["a.png", "b.png", "c.png", "d.png", *BEFORE]
+    )
+    (photos / "labels.csv").write_text("path,label,status\na.png,cat,discarded\n")
+    assert "has the status 'discarded' and the label 'cat' for a.png" in said("", code=1)[1]
+
+
+def test_names_that_are_numbers_are_chosen_by_name_alone(photos, said):
+    _, err = said("1\n3\nq\n", "--classes", "2,1")
+    assert err.splitlines()[1].startswith("2, 1, cat, dog; a class, Enter") and "'3' is none of them" in err
+    assert table() == BEFORE | {"a.png": "1"}
+
+
+def test_an_interrupt_in_the_terminal_keeps_the_answers_and_is_no_failure(photos, monkeypatch, capsys):
+    answers = iter(["1\n"])
+
+    class Keyboard(io.StringIO):
+        def readline(self):
+            try:
+                return next(answers)
+            except StopIteration:
+                raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(sys, "stdin", Keyboard())
+    assert main(["label", "photos", "-o", "labels.csv", "--terminal"]) == 0
+    assert capsys.readouterr().out == "labelled 1 pictures, 3 of these 4 are left; labels.csv holds 3\n"
+    assert table() == BEFORE | {"a.png": "cat"}
+
+
+def test_the_table_is_there_without_an_answer(photos, said):
+    said("")
+    assert table() == BEFORE
 
 
 @pytest.mark.parametrize(
@@ -114,6 +184,7 @@ def test_undo_goes_back_over_what_was_skipped_and_no_further(photos, said):
             "path,rank\nz.png,1\n",
             "picks.csv has the path 'z.png', which is no picture in photos",
         ),
+        ("labels.csv", "path;label\na.png;cat\n", "names path;label; write commas between the columns"),
     ],
 )
 def test_what_is_wrong_is_named_and_nothing_changes(photos, said, name, content, message):
@@ -121,6 +192,11 @@ def test_what_is_wrong_is_named_and_nothing_changes(photos, said, name, content,
     more = ("--picks", name) if name == "picks.csv" else ()
     _, err = said("1\n", *more, code=1)
     assert message in err and err.count("\n") == 1 and (photos / name).read_text() == content
+
+
+def test_picks_that_are_missing_are_named_with_what_to_pass(photos, said):
+    message = "none.csv is not there: name a CSV file with the column path"
+    assert message in said("", "--picks", "none.csv", code=1)[1] and not os.path.exists("labels.csv")
 
 
 def test_without_classes_or_pictures(photos, said):
@@ -135,7 +211,9 @@ def test_without_classes_or_pictures(photos, said):
 
 
 def test_labels_given_on_the_page_are_in_the_table(photos):
-    (photos / "to_label.csv").write_text("path,rank,score\nd.png,1,0.9\nb.png,2,0.8\n")
+    strange = "unlabelled/e\r\n%\\f.png"  # a line break, and what may be taken for another name
+    picture(photos / "photos" / strange, 9)
+    (photos / "to_label.csv").write_text(f'path,rank\nd.png,1\nb.png,2\n"{strange}",3\na.png,4\n')
     command = [
         sys.executable,
         "-m",
@@ -149,7 +227,7 @@ def test_labels_given_on_the_page_are_in_the_table(photos):
     ]
     environment = os.environ | {"BROWSER": "true"}
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([*command, "-n", "3"], text=True, env=environment, **pipes) as process:
+    with subprocess.Popen(command, text=True, env=environment, **pipes) as process:
         try:
             lines = iter(process.stderr.readline, "")
             link = next(line for line in lines if line.startswith("http://127.0.0.1")).strip()
@@ -157,10 +235,15 @@ def test_labels_given_on_the_page_are_in_the_table(photos):
             browser = Browser(url)
             address = browser.send("GET", link.removeprefix(url)).headers["Location"]
             address = browser.send("GET", address).headers["Location"]
-            for name, label in (("d.png", "dog"), ("b.png", "cat")):
+            given = {
+                "d.png": {"label": "dog"},
+                "b.png": {"label": "cat"},
+                "e%0D%0A%25%5Cf.png": {"status": "discard"},
+            }
+            for name, answer in given.items():
                 page = BeautifulSoup(browser.send("GET", address).text, "html.parser")
-                assert name in page.text
-                answer = browser.send("POST", address, fields(page.find(id="label")) | {"label": label})
+                assert page.h1.text == name
+                answer = browser.send("POST", address, fields(page.find(id="label")) | answer)
                 assert answer.status == 303, answer.text
                 address = answer.headers["Location"]
             process.send_signal(signal.SIGINT)
@@ -168,5 +251,6 @@ def test_labels_given_on_the_page_are_in_the_table(photos):
         finally:
             process.kill()
     assert process.returncode == 0
-    assert said == "labelled 2 pictures, 1 of these 3 are left; labels.csv holds 4\n"
-    assert table() == BEFORE | {"d.png": "dog", "b.png": "cat"}
+    assert said == "labelled 2 pictures, put 1 aside, 1 of these 4 are left; labels.csv holds 4\n"
+    assert table() == BEFORE | {"d.png": "dog", "b.png": "cat", strange: ""}
+    assert strange not in data.folder("photos", labels="labels.csv").ids

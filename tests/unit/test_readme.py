@@ -16,14 +16,24 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 SCRIPTS = dict(BLOCKS)
 
-#: In place of the command: the same command, whose answers come from the names of the files.
-ANSWERING = """#!{python}
-import csv, io, sys
-from alhelpers.cli import main
-with open("to_label.csv") as file:
-    answers = [row["path"].split("-")[0] for row in csv.DictReader(file)]
-sys.stdin = io.StringIO("".join(answer + chr(10) for answer in answers))
-sys.exit(main([*sys.argv[1:], "--terminal"]))
+#: Runs a script whose labelling is answered from the names of the files, or by a person who stops after some.
+ANSWERING = """
+import csv, io, runpy, sys
+from alhelpers import cli
+main, (script, stop) = cli.main, sys.argv[1:]
+class Answers(io.StringIO):
+    def readline(self):
+        line = super().readline()
+        if line == "stop":
+            raise KeyboardInterrupt
+        return line
+def answer(arguments):
+    with open("to_label.csv") as file:
+        answers = [row["path"].split("-")[0] + chr(10) for row in csv.DictReader(file)]
+    sys.stdin = Answers("".join(answers if stop == "0" else [*answers[: int(stop)], "stop"]))
+    return main([*arguments, "--terminal"])
+cli.main = answer
+runpy.run_path(script, run_name="__main__")
 """
 
 
@@ -52,20 +62,23 @@ def folder(tmp_path_factory):
     return root
 
 
-def run(folder, name):
-    environment = os.environ | {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-    environment["PYTHONPATH"] = os.pathsep.join(
-        [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-    )
+def run(folder, *command):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(folder)])}
     done = subprocess.run(
-        [sys.executable, name], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, *map(str, command)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [("my_model.py", 12), ("pick.py", 10), ("rounds.py", 20), ("curve.py", 12)]
+    ("name", "most"),
+    [("my_model.py", 12), ("pick.py", 10), ("rounds.py", 20), ("curve.py", 12), ("tables.py", 12)],
 )
 def test_scripts_are_short(name, most):
     lines = [line for line in SCRIPTS[name].splitlines() if line.strip() and not line.startswith("#")]
@@ -84,15 +97,26 @@ def test_picks_then_the_command_with_the_saved_weights(folder, monkeypatch, caps
     assert [row.split(",")[0] for row in table[1:]] == printed and (folder / "picks.html").is_file()
 
 
-def test_a_round_with_labels_from_the_command_ends_with_a_decision(folder):
-    command = folder / "bin" / "alhelpers"
-    command.parent.mkdir()
-    command.write_text(ANSWERING.format(python=sys.executable))
-    command.chmod(0o755)
-    action, reason = run(folder, "rounds.py").splitlines()[-2:]
-    assert action in ("update model", "discard") and reason.endswith(f": {action}")
-    assert re.search(r"on 50 test items: a difference of \S+ \(.*\)", reason)
-    assert len((folder / "labels.csv").read_text().splitlines()) == 1 + 16 + 50
+def test_rounds_end_with_a_decision_and_go_on_from_the_labels(folder, monkeypatch, capsys):
+    answering = folder / "answering.py"
+    answering.write_text(ANSWERING)
+    asked = []
+    # A person stops after 7 labels; then one round labels the picks of the pool, and one the 23 that are left.
+    for stop, total in ((7, 23), (0, 73), (0, 96)):
+        action, reason = run(folder, answering, "rounds.py", stop).splitlines()[-2:]
+        assert action in ("update model", "discard") and reason.endswith(f": {action}")
+        assert re.search(r"on 50 test items: a difference of \S+ \(.*\)", reason)
+        labels = (folder / "labels.csv").read_text().splitlines()
+        assert len(labels) == 1 + total
+        picks = [row.split(",")[0] for row in (folder / "to_label.csv").read_text().splitlines()[1:]]
+        asked += picks[: stop or None]
+    assert len(asked) == len(set(asked)) == 80
+    monkeypatch.chdir(folder)
+    run(folder, "tables.py")
+    (command,) = re.findall(r"^alhelpers (compare .*)$", README, re.MULTILINE)
+    assert main([*command.split(), "--min-confidence", "0.95"]) == 0
+    said = capsys.readouterr().out
+    assert f"decision: {action}" in said and "'new.csv'" in said
 
 
 def test_a_curve_against_chance_over_three_seeds(folder):

@@ -85,6 +85,21 @@ def test_a_table_labels_instead_of_subfolders(photos, tmp_path):
     assert dataset.unlabelled.ids.tolist() == ["cat/b.png", "dog/2024/x.png", "unlabelled/old.png"]
 
 
+@pytest.mark.parametrize("task", ["classification", "multilabel"])
+def test_what_a_table_calls_discarded_is_left_out(photos, tmp_path, task):
+    (photos / "cat" / "b.png").write_bytes(b"")
+    table = tmp_path / "labels.csv"
+    table.write_text(
+        "path,label,status\ncat/a.png,cat,\n./cat/b.png,,discarded\nnew.png,cat,discarded\nunlabelled/old.png,,done\n"
+    )
+    dataset = data.folder(photos, table, task=task)
+    assert dataset.ids.tolist() == ["cat/a.png", "dog/2024/x.png", "unlabelled/old.png"]
+    assert dataset.labelled.ids.tolist() == ["cat/a.png"] and dataset.problems == []
+    assert dataset.class_names == ("cat",)
+    table.write_text("path,label,status\n" + "".join(f"{id},,discarded\n" for id in IDS))
+    assert len(data.folder(photos, table, task=task)) == 0
+
+
 def test_a_table_of_several_labels(photos, tmp_path):
     table = tmp_path / "labels.csv"
     table.write_text("path,label\ncat/a.png,wet; brown\ncat/b.png,;\nnew.png,wet\n")
