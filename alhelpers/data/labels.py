@@ -9,18 +9,25 @@ from typing import Any
 
 import numpy as np
 
+# With so many labels a class on average, one without an example is no matter of a first round.
+_ENOUGH = 5
+
 
 class MissingClassWarning(UserWarning):
     """A class has a name and no example."""
 
 
 def warn_of_missing_classes(labels: np.ndarray, names: Sequence[str] | None) -> None:
-    """Warn of named classes that no label (N,) is of, or that no record has among its labels (N, C)."""
+    """Warn of named classes that no label (N,) is of, or that no record has among its labels (N, C).
+
+    A first round has too few labels for all classes, which is no mistake: it is warned of if there are more of them, or
+    if only one class is there.
+    """
     if names is None or labels.shape[1:] not in ((), (len(names),)):
         return
     there = labels.any(0) if labels.ndim == 2 else np.isin(np.arange(len(names)), labels)
     missing = [str(name) for name, found in zip(names, there.tolist(), strict=True) if not found]
-    if missing:
+    if missing and (len(labels) >= _ENOUGH * len(names) or len(missing) >= len(names) - 1):
         warnings.warn(
             f"no record is labelled {', '.join(missing)}: what is learned of a class without an example is arbitrary;"
             " label at least one, or leave the class out of class_names",
