@@ -18,7 +18,6 @@ from alhelpers.data.labels import finite_numbers, indicators, indices_of
 from alhelpers.protocols import Dataset, History, Progress
 from alhelpers.training._outputs import (
     TorchTask,
-    are_confidences,
     check_columns,
     checked_outputs,
     warn_of_probabilities,
@@ -174,7 +173,7 @@ def train(
             outputs = network(batch)
             if step == 1:
                 check_columns(checked_outputs(outputs, len(chosen), task), *classes, task)
-                warn_of_probabilities(outputs, task)
+                warned = warn_of_probabilities(outputs, task)
             value = _measured(measure, outputs, targets[chosen])
             running.append(value.item())
             if best_weights is None and not math.isfinite(running[-1]):
@@ -199,7 +198,7 @@ def train(
     if best_weights is not None:
         network.load_state_dict(best_weights)
     _check_weights(network, steps)
-    if not are_confidences(outputs):  # of which the first step has warned; sigmoids show after training alone
+    if not warned:  # sigmoids show after training alone
         warn_of_probabilities(outputs, task)
     return history
 

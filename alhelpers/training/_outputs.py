@@ -83,16 +83,16 @@ def are_confidences(outputs: torch.Tensor) -> bool:
     )
 
 
-def warn_of_probabilities(logits: torch.Tensor, task: TorchTask = "classification") -> None:
-    """Warn if logits look like probabilities: what makes them of logits must not be applied twice."""
+def warn_of_probabilities(logits: torch.Tensor, task: TorchTask = "classification") -> bool:
+    """Warn if logits look like probabilities, and return whether: softmax or sigmoid must not be applied twice."""
     if task == "regression":
-        return
+        return False
     if task == "classification" and logits.shape[1] > 1 and are_confidences(logits.detach()):
         found, mended = "softmax", "output.clamp_min(1e-12).log()"
     elif _are_sigmoids(logits.detach()):
         found, mended = "sigmoid", "output.logit(eps=1e-6)"
     else:
-        return
+        return False
     then = "nearly uniform" if task == "classification" else "between 0.5 and 0.73"
     taken = "softmax" if task == "classification" else "sigmoid"
     warnings.warn(
@@ -101,6 +101,7 @@ def warn_of_probabilities(logits: torch.Tensor, task: TorchTask = "classificatio
         f" {mended})",
         stacklevel=3,
     )
+    return True
 
 
 def _are_sigmoids(outputs: torch.Tensor) -> bool:

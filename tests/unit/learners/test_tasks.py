@@ -384,5 +384,5 @@ def test_sigmoids_are_told_from_logits_that_are_small(task):
         TorchClassifier(copy.deepcopy(design), task=task, steps=100).fit(dataset)
     ends_in_a_sigmoid = nn.Sequential(nn.Linear(2, 2), nn.Sigmoid())
     learner = TorchClassifier(ends_in_a_sigmoid, task=task, steps=200, learning_rate=0.1)
-    with pytest.warns(UserWarning, match="remove its sigmoid"):
+    with pytest.warns(UserWarning, match="returns probabilities"):
         learner.fit(dataset)
