@@ -61,7 +61,7 @@ class CocoDataset(FolderDataset):
         -------
         list of dict
             One a box, with ``image_id`` (its id in ``ids``), ``label`` (its class name), ``left``, ``top``, ``right``
-            and ``bottom`` in pixels of what :meth:`inputs` returns.
+            and ``bottom`` in pixels of what ``inputs`` returns.
 
         Raises
         ------

@@ -38,7 +38,7 @@ _IMAGES = 16
 
 
 def photo_classifier(classes: int, *, dropout: float = 0.5, **options: Any) -> TorchClassifier:
-    """Return a classifier of photographs that trains one layer on the embeddings of :class:`PhotoNetwork`.
+    """Return a classifier of photographs that trains one layer on the embeddings of EfficientNet-Lite0.
 
     Without any training it returns embeddings, by which a first batch can be chosen. The page
     ``notebooks/photo-embeddings.md`` compares it with principal components of the pixels.
