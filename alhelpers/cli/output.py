@@ -85,12 +85,12 @@ def fail(error: object, code: int = 1) -> int:
     return code
 
 
-def say_left_out(problems: Sequence["Problem"]) -> None:
-    """Say which files cannot be used: the first few with the reason, and how many more."""
+def say_left_out(problems: Sequence["Problem"], more: str = "files that cannot be read") -> None:
+    """Print which files are left out: the first few with the reason, and how many more there are."""
     for problem in problems[:_NAMED]:
         say(f"left out: {problem.id} ({problem.kind}: {problem.reason})")
     if len(problems) > _NAMED:
-        say(f"left out: {len(problems) - _NAMED} more files that cannot be read")
+        say(f"left out: {len(problems) - _NAMED} more {more}")
 
 
 def say(text: str) -> None:

@@ -13,7 +13,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alhelpers.cli.output import count, fail, local, names_of, print_lines, progress_bar, say, seed_of
+from alhelpers.cli.output import (
+    count,
+    fail,
+    local,
+    names_of,
+    print_lines,
+    progress_bar,
+    say,
+    say_left_out,
+    seed_of,
+)
 from alhelpers.cli.tables import KEY, read_table, write_rows
 
 if TYPE_CHECKING:
@@ -23,9 +33,6 @@ if TYPE_CHECKING:
 
 #: The columns of the table of picks.
 COLUMNS = ("path", "rank", "score")
-
-# Problems that are named; the others are counted.
-_NAMED = 5
 
 Picks = list[tuple[str, int, float]]
 Rows = list[dict[str, str]]
@@ -376,11 +383,10 @@ def _lines(
     options: argparse.Namespace, photos: "FolderDataset", selection: "Selection", picks: Picks
 ) -> list[str]:
     """Return what is printed; what was left out is said beside."""
+    from alhelpers.data import Problem
+
     problems = selection.meta["problems"]
-    for problem in problems[:_NAMED]:
-        say(f"left out: {problem['id']} ({problem['kind']}: {problem['reason']})")
-    if len(problems) > _NAMED:
-        say(f"left out: {len(problems) - _NAMED} more files (--json lists all)")
+    say_left_out([Problem(**problem) for problem in problems], "files (--json lists all)")
     pool = selection.meta["pool"]
     written = _places(options)
     if not options.json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -86,8 +87,7 @@ class ArrayDataset:
 
     def take(self, rows: Rows) -> Self:
         """Return the data set of the given rows, in the given order."""
-        taken = object.__new__(type(self))
-        taken.__dict__.update(self.__dict__)
+        taken = copy.copy(self)
         taken._inputs = each(lambda values: rows_of(values, rows), self._inputs)
         taken._labels = None if self._labels is None else rows_of(self._labels, rows)
         taken.ids = rows_of(self.ids, rows)
@@ -221,6 +221,27 @@ class ImageSet(ArrayDataset):
         return to_planes(rows_of(self._inputs, rows))
 
 
+class PartlyLabelled:
+    """What data sets share in which some rows have no label: their two parts."""
+
+    _is_labelled: np.ndarray
+
+    @property
+    def labelled(self) -> Self:
+        """The data set of the rows with labels."""
+        return self.take(np.flatnonzero(self._is_labelled))
+
+    @property
+    def unlabelled(self) -> Self:
+        """The data set of the rows without labels: the pool."""
+        return self.take(np.flatnonzero(~self._is_labelled))
+
+    def _first_without_label(self, rows: Rows) -> Any:
+        """Return the id of the first of the rows that has no label, or None."""
+        without = ~rows_of(self._is_labelled, rows)
+        return rows_of(self.ids, rows)[without].tolist()[0] if without.any() else None
+
+
 def check_images(images: Any) -> None:
     """Raise a ValueError unless images are a uint8 array of shape (N, H, W) or (N, H, W, C)."""
     if not isinstance(images, np.ndarray) or images.ndim not in (3, 4) or images.dtype != np.uint8:
@@ -264,6 +285,11 @@ def _as_ids(ids: Sequence[Any]) -> np.ndarray:
     if other:
         raise ValueError(f"ids hold texts and {other[0]!r}: they must be all texts or all numbers")
     return values
+
+
+def bytes_of(values: Any) -> int:
+    """Return the size of an array, or of all of a dict or tuple, as far as it is known."""
+    return sum(getattr(part, "nbytes", 0) for part in parts_of(values))
 
 
 def rows_of(values: Any, rows: Rows) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import os
@@ -15,7 +16,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
-from alhelpers.data.arrays import ImageSet, Rows, rows_of, to_planes
+from alhelpers.data.arrays import ImageSet, PartlyLabelled, Rows, rows_of, to_planes
 from alhelpers.data.images import UnreadableImage, read_image, size_pair
 from alhelpers.protocols import Task
 
@@ -80,7 +81,7 @@ class _Contents:
         return self._digests[count].get(digest)
 
 
-class FolderDataset:
+class FolderDataset(PartlyLabelled):
     """Images in the files of a folder; a :class:`~alhelpers.protocols.Dataset` that :func:`folder` makes.
 
     Files are decoded when :meth:`inputs` or :meth:`chunks` asks for them: upright, as 8 bits, in one mode and at one
@@ -159,16 +160,14 @@ class FolderDataset:
         ValueError
             If one of them has no label.
         """
-        without = ~rows_of(self._is_labelled, rows)
-        if without.any():
-            name = rows_of(self.ids, rows)[without][0]
-            raise ValueError(f"{str(name)!r} has no label: take the labelled images alone, with .labelled")
+        name = self._first_without_label(rows)
+        if name is not None:
+            raise ValueError(f"{name!r} has no label: take the labelled images alone, with .labelled")
         return rows_of(self._labels, rows)
 
     def take(self, rows: Rows) -> Self:
         """Return the data set of the given rows, in the given order."""
-        taken = object.__new__(type(self))
-        taken.__dict__.update(self.__dict__)
+        taken = copy.copy(self)
         for name in ("ids", "_files", "_labels", "_is_labelled"):
             setattr(taken, name, rows_of(getattr(self, name), rows))
         if self._files is self.ids:
@@ -180,14 +179,9 @@ class FolderDataset:
         return taken
 
     @property
-    def labelled(self) -> Self:
-        """The data set of the images with labels."""
-        return self.take(np.flatnonzero(self._is_labelled))
-
-    @property
     def unlabelled(self) -> Self:
         """The data set of the images without labels: the pool. Copies of labelled files are problems of it."""
-        pool = self.take(np.flatnonzero(~self._is_labelled))
+        pool = super().unlabelled
         labelled = np.flatnonzero(self._is_labelled)
         if len(labelled):
             files = [self._path(row) for row in labelled.tolist()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -57,8 +58,7 @@ class TorchDataset:
 
     def take(self, rows: Rows) -> Self:
         """Return the data set of the given rows, in the given order."""
-        taken = object.__new__(type(self))
-        taken.__dict__.update(self.__dict__)
+        taken = copy.copy(self)
         taken._rows, taken.ids = rows_of(self._rows, rows), rows_of(self.ids, rows)
         return taken
 

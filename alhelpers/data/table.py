@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from alhelpers.data.arrays import ArrayDataset, Rows, rows_of
+from alhelpers.data.arrays import ArrayDataset, PartlyLabelled, Rows, rows_of
 from alhelpers.data.labels import classes_of, finite_numbers
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class TableDataset(ArrayDataset):
+class TableDataset(PartlyLabelled, ArrayDataset):
     """Texts or features in memory, with labels or without; :func:`table` makes it.
 
     Attributes
@@ -27,8 +27,6 @@ class TableDataset(ArrayDataset):
         The sorted values of the label column; of parts of a data set those of the whole.
     """
 
-    _is_labelled: np.ndarray
-
     def labels(self, rows: Rows = None) -> np.ndarray:
         """Return the labels of the rows: class indices, or numbers for regression.
 
@@ -37,9 +35,8 @@ class TableDataset(ArrayDataset):
         ValueError
             If one of them has no label.
         """
-        without = ~rows_of(self._is_labelled, rows)
-        if without.any():
-            name = rows_of(self.ids, rows)[without].tolist()[0]
+        name = self._first_without_label(rows)
+        if name is not None:
             raise ValueError(f"row {name!r} has no label: take the labelled rows alone, with .labelled")
         return super().labels(rows)
 
@@ -48,16 +45,6 @@ class TableDataset(ArrayDataset):
         taken = super().take(rows)
         taken._is_labelled = rows_of(self._is_labelled, rows)
         return taken
-
-    @property
-    def labelled(self) -> Self:
-        """The data set of the rows with labels."""
-        return self.take(np.flatnonzero(self._is_labelled))
-
-    @property
-    def unlabelled(self) -> Self:
-        """The data set of the rows without labels: the pool."""
-        return self.take(np.flatnonzero(~self._is_labelled))
 
 
 def table(

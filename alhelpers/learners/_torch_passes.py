@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from alhelpers.data.arrays import each, parts_of
+from alhelpers.data.arrays import bytes_of, each, parts_of
 from alhelpers.protocols import Dataset
 from alhelpers.uncertainty._inputs import call_model
 from alhelpers.uncertainty._torch import kept_modes
@@ -41,7 +41,7 @@ class Preprocessed:
     def inputs(self, rows: np.ndarray) -> Any:
         if not self._most:
             few = self._dataset.inputs(np.arange(min(len(self), 2)))
-            size = sum(getattr(part, "nbytes", 0) for part in parts_of(few)) / min(len(self), 2)
+            size = bytes_of(few) / min(len(self), 2)
             self._most = max(int(_AT_ONCE / max(size, 1)), 1)
         found = [self._batch(rows[start : start + self._most]) for start in range(0, len(rows), self._most)]
         return found[0] if len(found) == 1 else _joined(found)

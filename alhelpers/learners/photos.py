@@ -78,7 +78,7 @@ class _Embedder:
     def __call__(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
             parts = [self.network(part) for part in torch.as_tensor(images).split(_IMAGES)]
-        return torch.cat(parts).clone()
+        return torch.cat(parts)  # outside of the inference mode: what is learned from must not be of it
 
 
 class PhotoNetwork(nn.Module):

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from alhelpers import mining, records
 from alhelpers.loop.forecasts import LEAST_ROUNDS, Forecast, forecast
+from alhelpers.mining._consensus import is_missing
 
 # A target is out of reach below this probability: to give up too soon costs more than one round too many.
 _UNLIKELY = 0.05
@@ -162,11 +163,7 @@ def _left_again(annotations: ArrayLike | None, new: int, noise: float) -> int:
     votes = np.asarray(() if annotations is None else annotations)
     if votes.ndim != 2 or noise == 0:
         return 0
-    return int(_is_missing(votes).sum()) + new * (votes.shape[1] - 1)
-
-
-def _is_missing(votes: np.ndarray) -> np.ndarray:
-    return np.isnan(votes) if votes.dtype.kind == "f" else votes == mining.MISSING
+    return int(is_missing(votes).sum()) + new * (votes.shape[1] - 1)
 
 
 def _why_go_on(expected: Forecast | None, target: float | None, new: Sequence, again: Sequence) -> str:
@@ -191,7 +188,7 @@ def _ranked(
     labelled = records.count(reference)
     if annotations is not None:
         votes = np.asarray(annotations)
-        labelled = int(_is_missing(votes).any(1).sum()) if votes.ndim == 2 else labelled
+        labelled = int(is_missing(votes).any(1).sum()) if votes.ndim == 2 else labelled
     left = 0 if pool is None else records.count(pool)
     size = min(labelled + left, int(budget / min(cost, 1.0) + 1e-9))
     if noise == 0:

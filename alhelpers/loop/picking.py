@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from alhelpers import mining, records
-from alhelpers.data.arrays import parts_of
+from alhelpers.data.arrays import bytes_of
 from alhelpers.loop._fields import Fields, named_plan
 from alhelpers.mining._selection import check_whole
 from alhelpers.protocols import Dataset, Learner
@@ -263,8 +263,7 @@ def _rows_at_once(dataset: Dataset) -> int:
             inputs = dataset.take(np.array([row])).inputs(np.arange(1))
         except ValueError:  # listed as a problem when its turn comes
             continue
-        size = sum(getattr(values, "nbytes", 0) for values in parts_of(inputs))
-        return max(1, min(_ROWS, _BYTES // max(size, 1)))
+        return max(1, min(_ROWS, _BYTES // max(bytes_of(inputs), 1)))
     return min(_ROWS, 32)
 
 

@@ -227,9 +227,7 @@ def _round(job: tuple[_Course, _Racer, int, int]) -> tuple[_Racer, dict[str, Any
         racer.labelled = _first(course.pool, racer.entry, count, course.pretrained)
     learners = racer.learners or [course.learner.fresh(seed) for seed in seeds]
     labelled = course.pool.take(racer.labelled)
-    with warnings.catch_warnings(
-        action="ignore", category=MissingClassWarning
-    ):  # few labels may lack a class
+    with warnings.catch_warnings(action="ignore", category=MissingClassWarning):
         for learner, seed in zip(learners, seeds, strict=True):
             learner.fit(labelled, seed=seed)
     measured = _measured(learners[0].predict(course.test), course.test)

@@ -171,6 +171,11 @@ def tempered(confidences: np.ndarray) -> np.ndarray:
     return found / found.sum(1, keepdims=True)
 
 
+def is_missing(votes: np.ndarray) -> np.ndarray:
+    """Return which annotations are not there: -1, or NaN among floats."""
+    return np.isnan(votes) if votes.dtype.kind == "f" else votes == MISSING
+
+
 def margin(probabilities: np.ndarray) -> np.ndarray:
     """Score by how close the two most probable classes are, from 0 to 1."""
     best = np.partition(probabilities, -2, axis=1)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from alhelpers import records as rec
-from alhelpers.mining._consensus import MISSING, consensus, label_errors, margin, tempered
+from alhelpers.mining._consensus import consensus, is_missing, label_errors, margin, tempered
 from alhelpers.mining._pool import Best, best_of
 from alhelpers.mining._selection import MiningError, PoolExhausted, Selection, check_whole
 
@@ -86,7 +86,7 @@ def relabel(
         others = others if fresh is None else margin(tempered(fresh))
     else:
         scores = label_errors(votes[:, 0], confidences, score)
-    free = np.arange(len(votes)) if annotations is None else np.flatnonzero(_is_missing(votes).any(1))
+    free = np.arange(len(votes)) if annotations is None else np.flatnonzero(is_missing(votes).any(1))
     asked = Best(labelled["id"].combine_chunks().take(pa.array(free)), scores[free] / np.float32(cost))
     return _selection(
         asked, None if new is None else Best(new["id"].combine_chunks(), others), size, score, cost
@@ -111,10 +111,6 @@ def _selection(again: Best, new: Best | None, size: int, score: str, cost: float
     relabels = sum(each in asked for each in ids)
     meta = {"score": score, "cost": cost, "size": size, "relabel": relabels, "label": size - relabels}
     return Selection(ids, best.scores.astype(np.float32), meta)
-
-
-def _is_missing(votes: np.ndarray) -> np.ndarray:
-    return np.isnan(votes) if votes.dtype.kind == "f" else votes == MISSING
 
 
 def _groundtruth(labelled: pa.Table) -> np.ndarray:

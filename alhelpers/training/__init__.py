@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from alhelpers.data.arrays import each, parts_of
+from alhelpers.data.arrays import bytes_of, each, parts_of
 from alhelpers.data.labels import finite_numbers, indicators, indices_of
 from alhelpers.protocols import Dataset, History, Progress
 from alhelpers.training._outputs import (
@@ -251,7 +251,7 @@ def _is_dataset(inputs: Any) -> bool:
 def row_bytes(dataset: Dataset) -> float:
     """Return the size of one row of inputs."""
     few = min(len(dataset), 2)
-    return sum(values.nbytes for values in parts_of(as_tensors(dataset.inputs(np.arange(few))))) / few
+    return bytes_of(as_tensors(dataset.inputs(np.arange(few)))) / few
 
 
 def as_tensors(values: Any, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
