@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 # With so many labels a class on average, one without an example is no matter of a first round.
-_ENOUGH = 5
+_ENOUGH = 10
 
 
 class MissingClassWarning(UserWarning):

@@ -347,12 +347,12 @@ def test_committees_need_the_task_of_numbers():
     "make", [lambda: TorchClassifier(nn.Linear(2, 3), steps=2), lambda: SklearnLearner(LogisticRegression())]
 )
 def test_a_named_class_without_an_example_is_warned_of(make):
-    inputs = np.tile(np.eye(4, 2, dtype=np.float32), (4, 1))
+    inputs = np.tile(np.eye(4, 2, dtype=np.float32), (8, 1))
     names = ["cat", "dog", "fox"]
     with pytest.warns(UserWarning, match="no record is labelled fox: .* label at least one"):
-        make().fit(data.ArrayDataset(inputs, [0, 1] * 8, names))
+        make().fit(data.ArrayDataset(inputs, [0, 1] * 16, names))
     with warnings.catch_warnings(action="error"):
-        make().fit(data.arrays(inputs, ["fox", "dog", "cat", "dog"] * 4))
+        make().fit(data.arrays(inputs, ["fox", "dog", "cat", "dog"] * 8))
         make().fit(data.ArrayDataset(inputs[:4], [0, 1, 0, 1], names))  # a first round
 
 
