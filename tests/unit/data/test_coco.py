@@ -216,7 +216,7 @@ def with_masks():
     """Return the document with polygons, and run lengths of the crowd as numbers."""
     document = copy.deepcopy(DOCUMENT)
     truck, whole, crowd, car = document["annotations"]
-    truck.update(segmentation=[[1, 2, 4.5, 2, 4.5, 6, 1, 6]])
+    truck.update(segmentation=[[1, 2, 4.2, 2, 4.2, 6, 1, 6]])
     whole.update(iscrowd=0, segmentation=[[0, 0, 40, 0, 40, 20, 0, 20]])
     # columns 0 to 9, rows 5 to 14
     crowd.update(segmentation={"size": [20, 40], "counts": [5, *[10] * 19, 5 + 20 * 30]})
@@ -230,6 +230,7 @@ def _filled(left, top, right, bottom, height=20, width=40):
     return mask
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_masks_are_those_of_pycocotools(images):
     from pycocotools.coco import COCO
 
@@ -248,7 +249,7 @@ def test_maps_of_classes_have_crowds_at_255(images):
     assert dataset.task == "segmentation" and dataset.class_names == ("background", "car", "truck")
     maps = dataset.labels()
     expected = np.where(_filled(0, 5, 10, 15), 255, 0)
-    expected[2:6, 1:4] = 2  # the right half pixel's centre is not inside
+    expected[2:6, 1:4] = 2  # the centres to the right are outside
     expected[10:15, 10:20] = 1
     assert (maps[1] == expected).all() and (maps[0] == 1).all() and not maps[2].any()
     loaded = dataset.load()
