@@ -9,6 +9,8 @@ from alhelpers.data.coco import CocoDataset, coco
 from alhelpers.data.folder import folder
 from alhelpers.data.image_files import FolderDataset, Problem
 from alhelpers.data.loader import TorchDataset, loader
+from alhelpers.data.objects import Objects, ObjectSet
+from alhelpers.data.scenes import scenes
 from alhelpers.data.sets import (
     DIGIT_TEST_IMAGES,
     IDX_FILES,
@@ -29,6 +31,8 @@ __all__ = [
     "CocoDataset",
     "FolderDataset",
     "ImageSet",
+    "ObjectSet",
+    "Objects",
     "Problem",
     "TableDataset",
     "TorchDataset",
@@ -40,6 +44,7 @@ __all__ = [
     "load",
     "loader",
     "photo_patches",
+    "scenes",
     "table",
     "write_folder",
     "write_shapes",
