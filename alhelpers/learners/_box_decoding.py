@@ -21,19 +21,27 @@ def cell_centres(shape: torch.Size, like: torch.Tensor) -> tuple[torch.Tensor, t
     return tuple((torch.arange(size, **options) + 0.5) * STRIDE for size in (width, height))
 
 
-def decoded(outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the class logits (B, C, h, w) and boxes (B, 4, h, w) in pixels of a grid's outputs (B, C + 4, h, w)."""
-    logits, distances = outputs[:, :-4], outputs[:, -4:].clamp(_SMALLEST, _LARGEST).exp() * STRIDE
+def split(outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return of a grid's outputs (B, C + 5, h, w) the logits of classes (B, C, h, w) and of centres (B, h, w), and boxes.
+
+    Boxes are (B, 4, h, w): left, top, right and bottom in pixels.
+    """
+    distances = outputs[:, -4:].clamp(_SMALLEST, _LARGEST).exp() * STRIDE
     x, y = cell_centres(outputs.shape[2:], outputs)
     left, top, right, bottom = distances.unbind(1)
     y = y[:, None]
-    return logits, torch.stack([x - left, y - top, x + right, y + bottom], 1)
+    return outputs[:, :-5], outputs[:, -5], torch.stack([x - left, y - top, x + right, y + bottom], 1)
 
 
-def activated(outputs: torch.Tensor) -> torch.Tensor:
-    """Return confidences and boxes in pixels, (B, C + 4, h, w), which can be averaged."""
-    logits, boxes = decoded(outputs)
-    return torch.cat([logits.sigmoid(), boxes], 1)
+def activated(outputs: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Return confidences and boxes inside of images of a size (height, width), (B, C + 4, h, w): they can be averaged.
+
+    The confidence of a class is that of an object times that of the class.
+    """
+    classes, centres, boxes = split(outputs)
+    limits = torch.tensor([size[1], size[0]] * 2, dtype=boxes.dtype, device=boxes.device)[:, None, None]
+    inside = torch.minimum(boxes.clamp(min=0), limits)
+    return torch.cat([classes.softmax(1) * centres.sigmoid()[:, None], inside], 1)
 
 
 def peaks(grids: torch.Tensor, threshold: float, overlap: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from alhelpers.learners._box_decoding import cell_centres, decoded
+from alhelpers.learners._box_decoding import cell_centres, split
 from alhelpers.learners.grid_network import STRIDE
 
 # Of a Gaussian around a box's centre: its standard deviation as a share of the side, and the least in cells.
@@ -14,31 +14,30 @@ _SPREAD, _LEAST = 1 / 7, 0.4
 # Cells with at least this much of the Gaussian learn the box.
 _NEAR = 0.2
 
-_BOX_WEIGHT = 2.0
+_CLASS_WEIGHT, _BOX_WEIGHT = 1.0, 2.0
 
 
 def box_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Compute the focal loss of the heat map and the GIoU loss of the boxes.
+    """Compute the focal loss of objects' centres, the cross entropy of classes, and the GIoU loss of boxes.
 
-    ``outputs`` are (B, C + 4, h, w), ``targets`` (B, K, 5): left, top, right and bottom in pixels, and the class, -1
+    ``outputs`` are (B, C + 5, h, w), ``targets`` (B, K, 5): left, top, right and bottom in pixels, and the class, -1
     where there is no box. Lin et al., "Focal loss for dense object detection", 2017; Zhou et al., "Objects as points",
     2019; Liu et al., "Training-time-friendly network", 2020, for cells weighted by a Gaussian; Rezatofighi et al.,
     "Generalized intersection over union", 2019.
     """
-    classes = outputs.shape[1] - 4
     boxes, labels = targets[..., :4], targets[..., 4].long()
     near = _nearness(boxes, labels >= 0, outputs.shape[2:])
-    heat = torch.zeros_like(outputs[:, :classes])
-    index = labels.clamp(min=0)[..., None, None].expand_as(near)
-    heat = heat.scatter_reduce(1, index, near, "amax")
-    total = (labels >= 0).sum().clamp(min=1)
-    weight, nearest = near.max(1)
-    weight = weight * (weight >= _NEAR)
-    found = decoded(outputs)[1].permute(0, 2, 3, 1)
-    nearest = nearest.flatten(1)[..., None].expand(-1, -1, 4)
-    wanted = boxes.gather(1, nearest).view_as(found)
-    missed = (weight * (1 - _giou(found, wanted))).sum() / weight.sum().clamp(min=1e-6)
-    return _focal(outputs[:, :classes], heat) / total + _BOX_WEIGHT * missed
+    heat, nearest = near.max(1)
+    weight = heat * (heat >= _NEAR)
+    share = weight / weight.sum().clamp(min=1e-6)
+    nearest = nearest.flatten(1)
+    classes, centres, found = split(outputs)
+    wanted = boxes.gather(1, nearest[..., None].expand(-1, -1, 4)).view(*heat.shape, 4)
+    missed = share * (1 - _giou(found.permute(0, 2, 3, 1), wanted))
+    label = labels.gather(1, nearest).view_as(heat).clamp(min=0)
+    confused = share * functional.cross_entropy(classes, label, reduction="none")
+    centred = _focal(centres, heat) / (labels >= 0).sum().clamp(min=1)
+    return centred + _CLASS_WEIGHT * confused.sum() + _BOX_WEIGHT * missed.sum()
 
 
 def _nearness(boxes: torch.Tensor, there: torch.Tensor, shape: torch.Size) -> torch.Tensor:

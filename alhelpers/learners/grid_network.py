@@ -25,7 +25,7 @@ def _block(inputs: int, outputs: int, *, stride: int = 1, size: int = 3) -> nn.S
 
 
 class Backbone(nn.Module):
-    """Images (B, H, W, 1 or 3), 0 to 255, to features at a half (B, 24, ...) and a quarter (B, 48, ...) of the size.
+    """Images (B, channels, H, W), 0 to 1, to features at a half (B, 24, ...) and a quarter (B, 48, ...) of the size.
 
     Images are padded on the right and at the bottom to multiples of 8 pixels.
     """
@@ -43,9 +43,8 @@ class Backbone(nn.Module):
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the features at half and a quarter of the size."""
-        height, width = images.shape[1:3]
-        # the type of the weights; channels last in memory, as the images are
-        values = (images.to(self.fine[0].weight.dtype) / 127.5 - 1).permute(0, 3, 1, 2)
+        height, width = images.shape[2:]
+        values = (images * 2 - 1).contiguous(memory_format=torch.channels_last)
         if height % _COARSEST or width % _COARSEST:
             values = functional.pad(values, (0, -width % _COARSEST, 0, -height % _COARSEST))
         fine = self.fine(values)
@@ -66,22 +65,26 @@ def _head(outputs: int, dropout: float) -> nn.Sequential:
 
 
 class BoxNetwork(nn.Module):
-    """Images (B, H, W, channels) to each cell's class logits and logarithms of distances, (B, C + 4, h, w)."""
+    """Images (B, channels, H, W) to what is predicted at each cell, (B, C + 5, h, w).
+
+    Logits of C classes and of an object's centre, and the logarithms of the distances to the sides of its box.
+    """
 
     def __init__(self, channels: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.backbone = Backbone(channels)
         self.neck = _block(_MIDDLE, FEATURES)
-        self.head = _head(classes + 4, dropout)
+        self.head = _head(classes + 5, dropout)
         last = self.head[-1]
         nn.init.normal_(last.weight, std=0.01)
         # at the start nearly nothing is an object, and a box reaches two cells to each side
-        nn.init.constant_(last.bias[:classes], -3.0)
-        nn.init.constant_(last.bias[classes:], 0.7)
+        with torch.no_grad():
+            last.bias.copy_(torch.tensor([*(0.0,) * classes, -3.0, *(0.7,) * 4]))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return what is the same in every pass, (B, 64, h, w)."""
-        return self.neck(self.backbone(images)[1])
+        """Return what is the same in every pass, (B, 64, h, w), of the cells whose centres are inside of the images."""
+        height, width = (-(-(size - STRIDE // 2) // STRIDE) for size in images.shape[2:])
+        return self.neck(self.backbone(images)[1])[..., :height, :width]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the head's outputs."""

@@ -29,9 +29,7 @@ __all__ = ["augment", "train"]
 Augmentation = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 #: Changes a batch of inputs together with its targets.
-JointAugmentation = Callable[
-    [torch.Tensor, torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]
-]
+JointAugmentation = Callable[[torch.Tensor, torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]]
 
 #: Takes the outputs and the targets of a batch, and returns what is minimised, one number.
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
