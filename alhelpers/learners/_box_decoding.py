@@ -22,9 +22,10 @@ def cell_centres(shape: torch.Size, like: torch.Tensor) -> tuple[torch.Tensor, t
 
 
 def split(outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return of a grid's outputs (B, C + 5, h, w) the logits of classes (B, C, h, w) and of centres (B, h, w), and boxes.
+    """Split what is predicted at each cell, (B, C + 5, h, w).
 
-    Boxes are (B, 4, h, w): left, top, right and bottom in pixels.
+    Returns the logits of classes (B, C, h, w) and of centres (B, h, w), and the boxes (B, 4, h, w) as left, top, right
+    and bottom in pixels.
     """
     distances = outputs[:, -4:].clamp(_SMALLEST, _LARGEST).exp() * STRIDE
     x, y = cell_centres(outputs.shape[2:], outputs)
