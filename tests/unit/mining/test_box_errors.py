@@ -207,7 +207,7 @@ def of_cleanlab(labels, predictions, images):
 
 
 def test_injected_errors_are_found_better_than_by_cleanlab():
-    # Average precision of ours less cleanlab's, of 60 images, over 24 seeds, mean and standard deviation: overlooked 0.42
+    # Average precision of ours less cleanlab's, of 60 images, over 24 seeds, mean and deviation: overlooked 0.42
     # and 0.15, misplaced 0.31 and 0.14, swapped 0.12 and 0.10. So the means of three seeds fall below these limits with
     # probabilities under 1 in 700.
     least = {"overlooked": 0.1, "misplaced": 0.05, "swapped": -0.05}
