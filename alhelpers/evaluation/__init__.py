@@ -20,6 +20,7 @@ from alhelpers.evaluation.decision import PairedBootstrap, is_better, paired_boo
 from alhelpers.evaluation.detection import COCO_SIZES, COCO_THRESHOLDS, Detections, average_precision
 from alhelpers.evaluation.measures import Measure
 from alhelpers.evaluation.rows import EvaluationError, NoGroundTruth
+from alhelpers.evaluation.segmentation import Segmentations
 
 __all__ = [
     "COCO_SIZES",
@@ -34,6 +35,7 @@ __all__ = [
     "Measure",
     "NoGroundTruth",
     "PairedBootstrap",
+    "Segmentations",
     "TestSet",
     "accuracy",
     "average_precision",

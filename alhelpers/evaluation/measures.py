@@ -193,6 +193,26 @@ class Ranking:
 
 
 @dataclass(frozen=True)
+class BinnedRanking:
+    """The average precision of one label from histograms of confidence, the highest bin first, (I, K) each."""
+
+    right: np.ndarray
+    found: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """The items or the bins."""
+        return max(self.right.shape)
+
+    def values(self, counts: np.ndarray) -> np.ndarray:
+        """Compute the area for each resample; a bin is one point of the curve, without interpolation."""
+        gain, found = (part.T.astype(np.float64) @ counts for part in (self.right, self.found))
+        hits = np.cumsum(gain, axis=0)
+        precision = hits / np.maximum(np.cumsum(found, axis=0), 1)
+        return ratio((gain * precision).sum(axis=0), hits[-1])
+
+
+@dataclass(frozen=True)
 class F1:
     """The F1 of one label: the items of its right predictions, its predictions, and its ground truths.
 
