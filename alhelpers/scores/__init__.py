@@ -12,6 +12,16 @@ from alhelpers.scores._blocks import ScoreError
 from alhelpers.scores.confidences import entropy, least_confidence, margin, rarity, weighted_entropy
 from alhelpers.scores.labels import label_bald, label_uncertainty
 from alhelpers.scores.logits import calibrate, confidences_from_logits
+from alhelpers.scores.objects import (
+    box_iou,
+    box_variance,
+    checked_offsets,
+    class_certainty,
+    existence_certainty,
+    location_certainty,
+    mask_certainty,
+    over_objects,
+)
 from alhelpers.scores.pixels import RegionScores, over_pixels, over_regions, pixel_map
 from alhelpers.scores.regression import regression_variance
 from alhelpers.scores.samples import (
@@ -31,16 +41,24 @@ __all__ = [
     "ScoreError",
     "activation",
     "bald",
+    "box_iou",
+    "box_variance",
     "calibrate",
+    "checked_offsets",
+    "class_certainty",
     "confidences_from_logits",
     "consensus_kl",
     "energy",
     "entropy",
+    "existence_certainty",
     "label_bald",
     "label_uncertainty",
     "least_confidence",
+    "location_certainty",
     "margin",
+    "mask_certainty",
     "mean_margin",
+    "over_objects",
     "over_pixels",
     "over_regions",
     "pixel_map",

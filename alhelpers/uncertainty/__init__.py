@@ -7,12 +7,14 @@ returns (N, K, T, C), and :func:`split_uncertainty` separates the disagreement o
 
 from typing import Any
 
+from alhelpers.uncertainty.boxes import BoxSamples, merge_boxes
 from alhelpers.uncertainty.committee import Committee
 from alhelpers.uncertainty.decomposition import Uncertainty, split_uncertainty
 from alhelpers.uncertainty.errors import CommitteeError, CommitteeWarning
 from alhelpers.uncertainty.mc_dropout import DropoutError, mc_dropout, mc_dropout_scores
 
 __all__ = [
+    "BoxSamples",
     "Committee",
     "CommitteeError",
     "CommitteeWarning",
@@ -20,6 +22,7 @@ __all__ = [
     "Uncertainty",
     "mc_dropout",
     "mc_dropout_scores",
+    "merge_boxes",
     "split_uncertainty",
 ]
 
