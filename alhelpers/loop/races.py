@@ -18,6 +18,7 @@ from alhelpers.data.labels import MissingClassWarning
 from alhelpers.learners import TorchClassifier, build_network
 from alhelpers.learners.deforming import elastic
 from alhelpers.loop._fields import Fields, named_plan
+from alhelpers.loop._references import reference_records
 from alhelpers.loop.measures import MEASURES, count_boxes
 from alhelpers.protocols import Dataset, Learner
 from alhelpers.uncertainty._torch import is_count
@@ -237,9 +238,7 @@ def _round(job: tuple[_Course, _Racer, int, int]) -> tuple[_Racer, dict[str, Any
         rows = _candidates(len(course.pool), racer.labelled, course.candidates, draw)
         change = _cooled(course.temperature)
         fields = Fields(racer.plan, learners, course.passes, change, task=course.pool.task)
-        reference = (
-            fields.records(labelled, racer.labelled, seeds, samples=False) if fields.compares else None
-        )
+        reference = reference_records(fields, labelled, racer.labelled, seeds) if fields.compares else None
         found = fields.records(course.pool.take(rows), rows, seeds)
         chosen = mining.combine(found, racer.plan, picks, reference=reference, seed=draw)
         racer.labelled = np.concatenate([racer.labelled, np.array(chosen.ids)])
