@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alhelpers.evaluation import Detections
+from alhelpers.evaluation import Detections, Segmentations
 from alhelpers.protocols import Dataset, Predictions
 
 Compute = Callable[[Predictions, Dataset], float]
@@ -49,6 +49,11 @@ def _average_precision(predictions: Predictions, test: Dataset) -> float:
     return float(Detections(truth, predictions.rows(ids), items=ids).average_precision(0.5).value)
 
 
+def _mean_iou(predictions: Predictions, test: Dataset) -> float:
+    found = Segmentations(_labels(test), predictions.confidences.argmax(1), test.class_names)
+    return float(found.mean_iou().value)
+
+
 def _labels(test: Dataset) -> np.ndarray:
     return np.asarray(test.labels(np.arange(len(test))))
 
@@ -59,4 +64,5 @@ MEASURES: Mapping[str, RaceMeasure] = {
     "multilabel": RaceMeasure("accuracy", _label_accuracy),
     "regression": RaceMeasure("r2", _r_squared),
     "detection": RaceMeasure("ap50", _average_precision),
+    "segmentation": RaceMeasure("mean_iou", _mean_iou),
 }
