@@ -86,6 +86,12 @@ class BoxPredictions:
         _check_shape("boxes of the samples", samples.boxes, (len(self.boxes), passes, 4))
         shape = (len(self.boxes), passes, len(self.class_names))
         _check_shape("confidences of the samples", samples.confidences, shape)
+        found = ~np.isnan(samples.boxes).any(axis=2)
+        apart = np.flatnonzero((found == np.isnan(samples.confidences).any(axis=2)).any(axis=1))
+        if len(apart):
+            raise ValueError(
+                f"object {apart[0]} of the samples has a box without confidences, or the other way round"
+            )
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -4,8 +4,10 @@ Every score takes an array and returns one float32 number per record, and for ev
 first. ``confidences`` are (N, C) with rows that sum to 1, ``samples`` are (N, S, C): S passes of MC
 dropout or S members of a committee. Entropies are divided by log C, so that 0 is certain and 1 is maximal
 for any number of classes. Labels that do not exclude each other have scores of their own, :func:`label_uncertainty`
-and :func:`label_bald`. Logits must be converted into confidences by :func:`confidences_from_logits` first: they
-are never guessed from their values, and confidences that are given as logits are warned of.
+and :func:`label_bald`. Objects that several passes found, or did not find, have certainties, as
+:func:`location_certainty`; :func:`over_objects` combines the scores of an image's objects. Logits must be converted
+into confidences by :func:`confidences_from_logits` first: they are never guessed from their values, and confidences
+that are given as logits are warned of.
 """
 
 from alhelpers.scores._blocks import ScoreError

@@ -18,36 +18,43 @@ from alhelpers.scores._blocks import ScoreError, chunks, numbers
 Over = Literal["max", "mean", "sum", "top_k"]
 
 
-def class_certainty(confidences: ArrayLike) -> np.ndarray:
-    """Return 1 - the mean normalised entropy of the passes that found each object.
+def class_certainty(
+    confidences: ArrayLike, entropy: Literal["predictive", "expected"] = "predictive"
+) -> np.ndarray:
+    """Return 1 - the normalised entropy of the classes that the passes give to each object.
 
     The confidences of a pass are divided by their sum, as each may be a class's own sigmoid: the entropy is of which
     class the object has, and whether there is an object is left to :func:`existence_certainty`. It is divided by
-    log C. A pass whose confidences are all 0 says nothing about the class: its entropy is 1. With one class there is
-    no other to compare it with, and the entropy is the binary one of the class against none.
+    log C. A pass whose confidences are all 0 says nothing about the class, as one in which they are all alike. With
+    one class there is no other to compare it with, and the entropy is the binary one of the class against none.
 
     Parameters
     ----------
     confidences : array_like of shape (M, T, C)
         From 0 to 1; all C are NaN where a pass did not find the object.
+    entropy : {"predictive", "expected"}
+        Of the mean of the passes that found the object, or the mean of their entropies, as in MaskAL. Passes that are
+        sure of different classes are uncertain by the first and certain by the second, which counts doubts inside of
+        a pass alone; the difference is their disagreement, as in ``bald``.
 
     Returns
     -------
     numpy.ndarray of shape (M,), float32
-        From 0, all classes are alike to every pass, to 1, every pass is sure of a class. Passes that are sure of
-        different classes are certain here, each by itself: score their disagreement by ``bald``.
+        From 0, all classes are alike, to 1, sure of one class.
 
     Raises
     ------
     ScoreError
-        If the shape is not valid, a confidence is outside of 0 to 1, a pass has some confidences but not all, or no
-        pass found an object; the message names the row.
+        If the shape or the entropy is not valid, a confidence is outside of 0 to 1, a pass has some confidences but
+        not all, or no pass found an object; the message names the row.
 
     References
     ----------
     Blok et al., "Active learning with MaskAL reduces annotation effort for training Mask R-CNN", Computers and
     Electronics in Agriculture 197, 2022 (arXiv:2112.06586).
     """
+    if entropy not in ("predictive", "expected"):
+        raise ScoreError(f'entropy must be "predictive" or "expected", got {entropy!r}')
     given = _passes(confidences, "confidences", "(M, T, C)", 3)
     result = np.empty(len(given), dtype=np.float32)
     for chunk in chunks(given):
@@ -55,7 +62,10 @@ def class_certainty(confidences: ArrayLike) -> np.ndarray:
         found = _found(values, "confidences", chunk.start)
         outside = (values < 0) | (values > 1)
         _refuse(outside.any(axis=2), values, "confidences", chunk.start, "confidences must be from 0 to 1")
-        result[chunk] = _mean_of_found(1 - _entropy(values), found)
+        shares = _shares(values)
+        of_passes = entropy == "expected"
+        mean = _mean_of_found(_entropy(shares) if of_passes else shares, found)
+        result[chunk] = 1 - (mean if of_passes else _entropy(mean))
     return np.clip(result, 0, 1)
 
 
@@ -273,7 +283,24 @@ def _combined(values: np.ndarray, offsets: np.ndarray, over: Over, top_k: int | 
 
 
 def checked_offsets(offsets: ArrayLike, count: int) -> np.ndarray:
-    """Return offsets (N + 1,) as int64; raise if they do not cut ``count`` objects into images."""
+    """Return the offsets of the objects of N images, checked.
+
+    Parameters
+    ----------
+    offsets : array_like of shape (N + 1,)
+        The objects of image ``k`` are ``offsets[k]`` up to, but not including, ``offsets[k + 1]``.
+    count : int
+        The number of objects of all images.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N + 1,), int64
+
+    Raises
+    ------
+    ScoreError
+        If they are not whole numbers that go from 0 to the count and never down.
+    """
     given = np.asarray(offsets)
     if given.ndim != 1 or not len(given) or given.dtype.kind not in "iu":
         raise ScoreError(f"offsets must be whole numbers of shape (N + 1,), got {given.dtype} {given.shape}")
@@ -287,24 +314,41 @@ def checked_offsets(offsets: ArrayLike, count: int) -> np.ndarray:
 
 
 def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the IoU of boxes (..., 4) with boxes of a shape that broadcasts; they are not checked."""
+    """Return the intersection over union of boxes, pair by pair.
+
+    For all pairs of two lists see :func:`alhelpers.evaluation.iou`.
+
+    Parameters
+    ----------
+    first, second : numpy.ndarray of shape (..., 4)
+        Left, top, right, bottom; the shapes broadcast. They are not checked.
+
+    Returns
+    -------
+    numpy.ndarray of shape (...)
+        From 0 to 1; 0 if both are empty, NaN if either is.
+    """
     width = np.minimum(first[..., 2], second[..., 2]) - np.maximum(first[..., 0], second[..., 0])
     height = np.minimum(first[..., 3], second[..., 3]) - np.maximum(first[..., 1], second[..., 1])
     both = np.maximum(width, 0) * np.maximum(height, 0)
-    return both / (_area(first) + _area(second) - both)
+    either = _area(first) + _area(second) - both
+    return both / np.where(either == 0, 1, either)
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
-def _entropy(confidences: np.ndarray) -> np.ndarray:
-    """Return the normalised entropy over the last axis, of the shares of the classes or of one class and none."""
+def _shares(confidences: np.ndarray) -> np.ndarray:
+    """Return confidences that sum to 1 over the last axis: of one class with what is left, of several divided."""
     if confidences.shape[-1] == 1:
-        shares = np.concatenate([confidences, 1 - confidences], axis=-1)
-    else:
-        total = confidences.sum(axis=-1, keepdims=True)
-        shares = np.where(total == 0, 1 / confidences.shape[-1], confidences / np.where(total == 0, 1, total))
+        return np.concatenate([confidences, 1 - confidences], axis=-1)
+    total = confidences.sum(axis=-1, keepdims=True)
+    return np.where(total == 0, 1 / confidences.shape[-1], confidences / np.where(total == 0, 1, total))
+
+
+def _entropy(shares: np.ndarray) -> np.ndarray:
+    """Return the entropy over the last axis, divided by its log length."""
     logs = np.log(np.maximum(shares, np.finfo(np.float64).tiny))  # 0 log 0 is 0
     return -(shares * logs).sum(axis=-1) / np.log(shares.shape[-1])
 

@@ -2,7 +2,8 @@
 
 :func:`mc_dropout` predicts many times with one model whose dropout stays on, :class:`Committee` with several models.
 Both return (N, S, C) confidences, from which :mod:`alhelpers.scores` computes scores. A committee with dropout on
-returns (N, K, T, C), and :func:`split_uncertainty` separates the disagreement of its members and of its passes.
+returns (N, K, T, C), and :func:`split_uncertainty` separates the disagreement of its members and of its passes. Boxes
+that several passes found are joined object by object by :func:`merge_boxes`.
 """
 
 from typing import Any
