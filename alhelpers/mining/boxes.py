@@ -44,8 +44,8 @@ def box_uncertainty(
     a detector that reports all its guesses each guess is uncertain. Above 0, ``noise`` draws images by chance, in
     proportion to the score to the power of 1 / noise, so that a batch is not one kind of doubt many times. Use it first
     for detectors: an image is as uncertain as its least certain object, and the label that it asks for has both a class
-    and a place. It fails on what no pass finds: an image without boxes scores 0 and comes last, so mix in some images at random; and with
-    few passes, as all find the same objects.
+    and a place. It fails on what no pass finds: an image without boxes scores 0 and comes last, so mix in some images
+    at random; and with few passes, as all find the same objects.
 
     Source: Blok et al., "Active learning with MaskAL reduces annotation effort for training Mask R-CNN", 2022
     (certainties and their product); Kirsch et al., "Stochastic batch acquisition", TMLR 2023, and ClaSP PE,
@@ -68,11 +68,11 @@ def weighted_box_uncertainty(
     """Select by the uncertainty of boxes times the rarity of their predicted class in the reference's boxes.
 
     Needs ``detections`` whose boxes have ``class_name`` and what box_uncertainty needs, with the same ``of``, ``over``,
-    ``top_k``, ``min_confidence`` and ``noise``. The boxes of the reference are its labels, each with a ``class_name``; without a reference
-    the boxes predicted in the pool are counted. Use it when some classes are rare: a doubtful object of a class that
-    is labelled already a hundred times weighs less than one of a class that is hardly known. It fails while a rare
-    class is never predicted, and where a class is often predicted wrongly: rare and always in doubt, it draws all
-    labels.
+    ``top_k``, ``min_confidence`` and ``noise``. The boxes of the reference are its labels, each with a ``class_name``;
+    without a reference the boxes predicted in the pool are counted. Use it when some classes are rare: a doubtful
+    object of a class that is labelled already a hundred times weighs less than one of a class that is hardly known. It
+    fails while a rare class is never predicted, and where a class is often predicted wrongly: rare and always in doubt,
+    it draws all labels.
 
     The weight of class c is ``(n + C) / (C * (count of c + 1))``: 1 for all classes if the reference is balanced. C
     counts the classes of the reference and those predicted in the pool.
