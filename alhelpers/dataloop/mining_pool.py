@@ -110,7 +110,7 @@ def _read_predictions(
         missing = [item_id for item_id in missing if item_id not in records]
     if not records:
         raise ValueError(
-            f"none of {len(item_ids)} items of dataset {dataset.name!r} has a class or box prediction of model "
+            f"none of {len(item_ids)} items of dataset {dataset.name!r} has a prediction of model "
             f"{model.name!r} ({model.id}): deploy the model and predict them, or leave predict_missing on"
         )
     if missing:
@@ -152,7 +152,9 @@ def _with_metadata(
         if item_id in items:
             document: dict[str, Any] = {}
             for _, *steps, last in (field.split(".") for field in fields):
-                value, inner = items[item_id].metadata or {}, document
+                # a score that the model noted, as metadata.bald, or the item's own
+                own = not steps and last in (row.get("metadata") or {})
+                value, inner = row["metadata"] if own else items[item_id].metadata or {}, document
                 for step in steps:
                     value, inner = value.get(step) or {}, inner.setdefault(step, {})
                 inner[last] = value.get(last)

@@ -1,0 +1,210 @@
+"""What people have said of items: their classes, boxes and masks, checked, as data sets hold them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dtlpy as dl
+import numpy as np
+from PIL import Image
+
+from alhelpers.data.masks import encode_mask
+from alhelpers.data.objects import Objects
+from alhelpers.dataloop import reading
+from alhelpers.dataloop.item_metadata import is_answered, is_marked_empty
+
+#: The type of annotation that holds the ground truth of a task.
+KINDS = {"classification": "class", "multilabel": "class", "detection": "box", "segmentation": "binary"}
+
+#: The class of a mask's pixels in which there is no object; it has no annotation.
+BACKGROUND = "background"
+
+# Pixels by which a box may end outside of its image, as tools round; it is cut there.
+_ROUNDED = 1.0
+
+Size = tuple[int, int]  # height and width in pixels
+
+
+def object_names(names: Sequence[str], task: str) -> list[str]:
+    """Return the classes that objects may have: of a segmentation all but the background."""
+    return [name for name in names if task != "segmentation" or name != BACKGROUND]
+
+
+def classes_of(
+    dataset: dl.Dataset,
+    items: Sequence[dl.Item],
+    names: Sequence[str],
+    task: str,
+    query: Mapping[str, Any] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes of items as numbers, and which items have any; `query` chooses among the annotations."""
+    several = task == "multilabel"
+    places = {name: place for place, name in enumerate(names)}
+    given = reading.labels_of(dataset, [item.id for item in items], query)
+    shape = (len(items), len(names)) if several else len(items)
+    values = np.full(shape, 0 if several else -1, dtype=np.int64)
+    for row, item in enumerate(items):
+        classes = given.get(item.id, [])
+        for name in classes:
+            _check_label(name, places, f"item {item.filename!r} has the class")
+        if several:
+            values[row, [places[name] for name in classes]] = 1
+        elif len(classes) > 1:
+            raise ValueError(
+                f"item {item.filename!r} has the classes {', '.join(classes)}: keep one, or pass task='multilabel'"
+            )
+        elif classes:
+            values[row] = places[classes[0]]
+    return values, np.array([item.id in given for item in items], dtype=bool)
+
+
+def objects_of(
+    dataset: dl.Dataset,
+    items: Sequence[dl.Item],
+    names: Sequence[str],
+    sizes: Sequence[Size],
+    task: str,
+    *,
+    shown: Size | None = None,
+    query: Mapping[str, Any] | None = None,
+) -> tuple[Objects, np.ndarray]:
+    """Return the boxes or masks of items, and which items are labelled.
+
+    An item is labelled if it has an object, or is said to have none: by :func:`mark_empty`, or in a task, if it has a
+    status there that is not "discard" and people have annotated nothing else on it.
+
+    Parameters
+    ----------
+    dataset : dl.Dataset
+        The dataset of the items.
+    items : sequence of dl.Item
+        The items, N.
+    names : sequence of str
+        The classes that objects may have.
+    sizes : sequence of (int, int), of length N
+        Height and width of each image.
+    task : {"detection", "segmentation"}
+        Whether objects are boxes or masks.
+    shown : (int, int), optional
+        The size to which objects are scaled; by default they stay in the images' own pixels.
+    query : mapping, optional
+        A query of annotations that chooses among them.
+
+    Raises
+    ------
+    ValueError
+        If a label is not among the names, a box or mask has no area, a box is outside of its image or turned, or a mask
+        has another size; the message names the item and the annotation.
+    """
+    places = {name: place for place, name in enumerate(names)}
+    ids = [item.id for item in items]
+    found: dict[str, list[dl.Annotation]] = {id: [] for id in ids}
+    for annotation in reading.ground_truth_of(dataset, ids, KINDS[task], query):
+        found[annotation.item_id].append(annotation)
+    boxes, classes, masks = [], [], []
+    for item, size in zip(items, sizes, strict=True):
+        # in the order in which they were made: of masks, the later ones are in front
+        for annotation in sorted(found[item.id], key=lambda each: (each.created_at or "", each.id)):
+            where = f"{annotation.type} {annotation.id} of item {item.filename!r}"
+            _check_label(annotation.label, places, f"{where} has the label")
+            classes.append(places[annotation.label])
+            if task == "detection":
+                box, mask = _box(annotation, size, where), None
+            else:
+                mask = resized(read_mask(annotation.coordinates, size, where), shown)
+                box = _extent(mask, where)
+            scale = (1, 1) if shown is None or mask is not None else (shown[1] / size[1], shown[0] / size[0])
+            boxes.append(np.multiply(box, scale * 2))
+            masks.append(None if mask is None else encode_mask(mask))
+    offsets = np.cumsum([0, *(len(found[id]) for id in ids)])
+    sides = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    crowds = np.zeros(len(boxes), dtype=bool)
+    objects = Objects(offsets, sides, np.array(classes, dtype=np.intp), crowds, masks)
+    return objects, labelled(dataset, items, {id for id, each in found.items() if each})
+
+
+def labelled(dataset: dl.Dataset, items: Sequence[dl.Item], with_objects: set[str]) -> np.ndarray:
+    """Return which items are labelled, as :func:`objects_of` does, where those with objects are known."""
+    answered = [item.id for item in items if item.id not in with_objects and is_answered(item)]
+    others = {each.item_id for each in reading.ground_truth_of(dataset, answered)}
+    empty = {item.id for item in items if is_marked_empty(item)} | set(answered) - others
+    return np.isin([item.id for item in items], [*with_objects, *empty])
+
+
+def _check_label(label: str, places: Mapping[str, int], what: str) -> None:
+    if label not in places:
+        raise ValueError(
+            f"{what} {label!r}, which is none of {', '.join(places) or 'no classes'}: add it to the dataset's labels or"
+            " to class_names, or correct the item"
+        )
+
+
+def _box(annotation: dl.Annotation, size: Size, where: str) -> tuple[float, float, float, float]:
+    if annotation.angle:
+        raise ValueError(f"{where} is turned by {annotation.angle:g} degrees: draw it upright, or remove it")
+    sides = reading.sides_of(annotation)
+    return checked_box([sides[side] for side in ("left", "top", "right", "bottom")], size, where)
+
+
+def checked_box(box: Sequence[float], size: Size | None, where: str) -> tuple[float, float, float, float]:
+    """Return a box cut at the sides of an image; raise unless it has an area and is inside of it, but for rounding."""
+    try:
+        left, top, right, bottom = (float(side) for side in box)
+    except (TypeError, ValueError):
+        left = top = right = bottom = math.nan
+    if not all(map(math.isfinite, (left, top, right, bottom))):
+        wrong = "must be four finite numbers: left, top, right, bottom"
+    elif left >= right or top >= bottom:
+        wrong = "has no area"
+    else:
+        height, width = size or (math.inf, math.inf)
+        cut = max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)
+        beyond = max(-left, -top, right - width, bottom - height)
+        if beyond <= _ROUNDED and cut[0] < cut[2] and cut[1] < cut[3]:
+            return cut
+        wrong = f"is not inside of the image, {width} wide and {height} high"
+    raise ValueError(f"{where}, {[*box]}, {wrong}: correct it, or remove it")
+
+
+def read_mask(coordinates: Any, size: Size | None, where: str) -> np.ndarray:
+    """Decode a mask (H, W), bool, from the PNG of a ``binary`` annotation; raise if it has another size."""
+    try:
+        text = coordinates["data"] if isinstance(coordinates, Mapping) else coordinates
+        content = base64.b64decode(text.partition(",")[2], validate=True)
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            check_mask_size(image.size[::-1], size, where)  # before it is decoded
+            transparent = "A" in image.getbands() or "transparency" in image.info
+            return (
+                np.asarray(image.convert("RGBA").getchannel("A") if transparent else image.convert("L")) > 127
+            )
+    except (KeyError, AttributeError, binascii.Error, OSError, SyntaxError) as error:
+        raise ValueError(f"{where} is not a mask that can be read, a PNG in base64: draw it anew") from error
+
+
+def check_mask_size(found: Sequence[int], size: Size | None, where: str) -> None:
+    """Raise unless a mask has the size of its image."""
+    if size is not None and tuple(found) != tuple(size):
+        shapes = [f"{width} wide and {height} high" for height, width in (found, size)]
+        raise ValueError(
+            f"{where} is {shapes[0]}, but its image {shapes[1]}: draw it anew at the image's size"
+        )
+
+
+def resized(mask: np.ndarray, size: Size | None) -> np.ndarray:
+    """Return a mask at another height and width."""
+    if size is None or mask.shape == tuple(size):
+        return mask
+    return np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
+
+
+def _extent(mask: np.ndarray, where: str) -> tuple[float, float, float, float]:
+    """Return the box around a mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        raise ValueError(f"{where} has no area: draw it anew, or remove it")
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
