@@ -1,5 +1,6 @@
 """What learns and predicts: a torch module or a scikit-learn estimator behind the methods of a Learner."""
 
+from alhelpers.learners.box_predictions import BoxPredictions
 from alhelpers.learners.networks import build_network
 from alhelpers.learners.photos import photo_classifier
 from alhelpers.learners.predictions import Predictions
@@ -8,6 +9,7 @@ from alhelpers.learners.torch_classifier import TorchClassifier
 from alhelpers.learners.torch_regressor import TorchRegressor
 
 __all__ = [
+    "BoxPredictions",
     "Predictions",
     "SklearnLearner",
     "TorchClassifier",

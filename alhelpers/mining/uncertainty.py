@@ -137,25 +137,7 @@ def _score_records_or_boxes(
             row = int(np.searchsorted(boxes.offsets, error.row, side="right")) - 1
             number = error.row - int(boxes.offsets[row])
             raise scores.ScoreError(f"of box {number} of this record: {error}", row) from error
-    return _combine_boxes(values, boxes.offsets, over, top_k)
-
-
-def _combine_boxes(values: np.ndarray, offsets: np.ndarray, over: str, top_k: int | None) -> np.ndarray:
-    """Combine the scores of boxes into one for each record, (N,) float32; 0 for a record without boxes."""
-    counts = np.diff(offsets)
-    if over == "top_k":
-        owner = np.repeat(np.arange(len(counts)), counts)
-        order = np.lexsort((-values, owner))
-        kept = order[np.arange(len(values)) - offsets[owner] < top_k]
-        values, counts = values[kept], np.minimum(counts, top_k)
-    some = np.flatnonzero(counts)
-    result = np.zeros(len(counts), dtype=np.float32)
-    if len(some):
-        starts = np.append(0, np.cumsum(counts)[:-1])[some]
-        reduce = np.maximum if over == "max" else np.add
-        total = reduce.reduceat(values.astype(np.float64), starts)
-        result[some] = total if over in ("max", "sum") else total / counts[some]
-    return result
+    return scores.over_objects(values, boxes.offsets, over, top_k)
 
 
 def _check_top_k(strategy: str, options: Mapping[str, Any]) -> None:
