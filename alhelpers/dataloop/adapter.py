@@ -144,7 +144,7 @@ class LearnerAdapter(dl.BaseModelAdapter):
         if self.configuration.get("include_model_annotations"):
             raise ValueError(
                 f"the configuration of model {self.model_entity.name!r} has 'include_model_annotations', but"
-                " predictions are no labels: remove it, and review them (Model Data Split makes reviewed ones ground truth)"
+                " predictions are no labels: remove it; Model Data Split makes reviewed ones ground truth"
             )
         options = self._options()
         self._workspace = tempfile.mkdtemp(prefix="alhelpers-train-")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dtlpy as dl
 import numpy as np
 
 from alhelpers.dataloop.whole_images import OBJECTS, note_of, path_of
-from alhelpers.records.schema import BOX_FIELDS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,12 +22,9 @@ PAGING = ("page", "pageSize", "resource")
 
 _VECTORS_PER_QUERY = 1000
 _SUBSETS = ("train", "validation", "test")
-# What the adapter stores of each box, beside what any prediction has; all are numbers.
-_BOX_FIELDS = tuple(
-    name for name in BOX_FIELDS if name not in ("class_name", "confidence", "left", "top", "width", "height")
-)
 _FIELDS = ("confidences", "logits", "embeddings", "mc_dropout", "query_by_committee")
 _LAYER = "embeddings:"
+_PLACE = ("left", "top", "width", "height")
 
 
 def pages(listing: dl.entities.PagedEntities) -> Iterator[Any]:
@@ -281,7 +277,10 @@ def to_record(item_id: str, predictions: Sequence[Mapping[str, Any]]) -> dict[st
         record |= _numbers(best, (*_FIELDS, *layers))
     boxes = sorted((row for row in predictions if row["type"] == "box"), key=lambda row: row["id"])
     if boxes:
-        record["detections"] = [_predicted(row) | _numbers(row, _BOX_FIELDS) | _place(row) for row in boxes]
+        from alhelpers.records.schema import BOX_FIELDS  # services that read no boxes do without pyarrow
+
+        stored = {*BOX_FIELDS} - {"class_name", "confidence", *_PLACE}
+        record["detections"] = [_predicted(row) | _numbers(row, stored) | _place(row) for row in boxes]
     return record
 
 
@@ -328,7 +327,7 @@ def _confidence(row: Mapping[str, Any]) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _numbers(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _numbers(row: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """Return some of the fields that the adapter stored, as arrays: an eighth of a list's memory."""
     return _as_arrays(
         {name: value for name, value in _kept(row).items() if name in names and value is not None}
