@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from alhelpers.data.masks import encode_mask
-from alhelpers.data.objects import Objects, ObjectSet
+from alhelpers.data.object_set import ObjectSet
+from alhelpers.data.objects import Objects
 from alhelpers.data.sets import load
 
 # A pixel of a digit is ink from this share of its colour on.
@@ -112,11 +113,12 @@ def scenes(
     ]
     masks = [mask for scene in drawn for mask in scene.masks]
     found = Objects(
+        np.full((count, 2), size),
         np.cumsum([0, *(len(scene.masks) for scene in drawn)]),
         np.array([_extent(mask) for mask in masks], dtype=float).reshape(-1, 4),
         np.array([label for scene in drawn for label in scene.classes], dtype=np.intp),
         np.zeros(len(masks), dtype=bool),
-        [encode_mask(mask) for mask in masks],
+        tuple(encode_mask(mask) for mask in masks),
     )
     ids = [f"scene-{subset}-{seed}-{number:05d}" for number in range(count)]
     return ObjectSet("scenes", np.stack([scene.image for scene in drawn]), found, class_names, ids=ids)
