@@ -1,6 +1,7 @@
 """What learns and predicts: a torch module or a scikit-learn estimator behind the methods of a Learner."""
 
 from alhelpers.learners.box_predictions import BoxPredictions
+from alhelpers.learners.detector import Detector
 from alhelpers.learners.networks import build_network
 from alhelpers.learners.photos import photo_classifier
 from alhelpers.learners.predictions import Predictions
@@ -10,6 +11,7 @@ from alhelpers.learners.torch_regressor import TorchRegressor
 
 __all__ = [
     "BoxPredictions",
+    "Detector",
     "Predictions",
     "SklearnLearner",
     "TorchClassifier",
