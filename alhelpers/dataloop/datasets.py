@@ -16,7 +16,7 @@ import numpy as np
 from alhelpers.data import FolderDataset
 from alhelpers.data.folder import is_image
 from alhelpers.data.images import UnreadableImage, upright_size
-from alhelpers.data.objects import WithObjects
+from alhelpers.data.object_files import ObjectFiles
 from alhelpers.dataloop import reading, truth
 from alhelpers.dataloop.mine_items import last_round, mark_all
 from alhelpers.files import cache_folder, replacing
@@ -98,32 +98,21 @@ def read_dataset(
         names, files = truth.object_names(names, task), _download(items, root, progress)
         sizes = [_size(root / file) for file in files]
         objects, is_labelled = truth.objects_of(dataset, items, names, sizes, task)
-        read = ItemsWithObjects(
+        read = ObjectFiles(
             root, ids, np.arange(len(ids)), is_labelled, names, task="detection", files=files, **options
         )
-        read._objects, read._stored = objects, sizes
+        read._objects = objects
         return read if task == "detection" else read.segmentation()
     labels, is_labelled = truth.classes_of(dataset, items, names, task)
     files = _download(items, root, progress)
     return FolderDataset(root, ids, labels, is_labelled, names or None, task=task, files=files, **options)
 
 
-class ItemsWithObjects(WithObjects, FolderDataset):
-    """Items with boxes or masks; :func:`read_dataset` makes it."""
-
-    # By the place among the objects: height and width of the image.
-    _stored: list[tuple[int, int]]
-
-    def _sizes_of(self, place: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        return self._stored[place], self.size or self._stored[place]
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Return height and width of an image; of a file that is missing or damaged 1 and 1: it is a problem later."""
-    try:
+def _size(path: Path) -> tuple[int, int] | None:
+    """Return height and width of an image, or None of a file that is missing or damaged: it is a problem later."""
+    with suppress(UnreadableImage):
         return upright_size(path)
-    except UnreadableImage:
-        return 1, 1
+    return None
 
 
 def _download(

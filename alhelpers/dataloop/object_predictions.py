@@ -9,8 +9,9 @@ from typing import Any
 import dtlpy as dl
 import numpy as np
 
+from alhelpers.data.masks import resize_mask
 from alhelpers.dataloop.images import Picture
-from alhelpers.dataloop.truth import BACKGROUND, object_names, resized
+from alhelpers.dataloop.truth import BACKGROUND, object_names
 from alhelpers.dataloop.whole_images import noted
 
 #: Of each image its annotations, and what is noted of the image as a whole.
@@ -63,7 +64,7 @@ def to_masks(predictions: Any, pictures: Sequence[Picture], model: dl.Model) -> 
         collection, best = dl.AnnotationCollection(), confidences.argmax(axis=0)
         for row, label in enumerate(labels, start=1):
             mask = best == row
-            shown = resized(mask, picture.size)
+            shown = resize_mask(mask, picture.size)
             if shown.any():
                 confidence = float(confidences[row][mask].mean())
                 _add(collection, dl.Segmentation(label=label, geo=shown.astype(np.uint8)), confidence, model)

@@ -11,7 +11,7 @@ from alhelpers.dataloop.evaluation_data import read_evaluated
 from alhelpers.dataloop.images import Picture
 from alhelpers.dataloop.object_predictions import Found, to_boxes, to_masks
 from alhelpers.dataloop.predictions import class_fields, to_annotations, truth_and_predictions
-from alhelpers.evaluation import Detections, accuracy, classification_average_precision
+from alhelpers.evaluation import Detections, Segmentations, accuracy, classification_average_precision
 
 #: How many items were evaluated, the metrics by name, and warnings.
 Measured = tuple[int, Mapping[str, float], Sequence[str]]
@@ -57,7 +57,9 @@ def _measure_boxes(model: dl.Model, dataset: dl.Dataset, filters: Any) -> Measur
 
 
 def _measure_masks(model: dl.Model, dataset: dl.Dataset, filters: Any) -> Measured:
-    raise NotImplementedError
+    items, truth, found = read_evaluated(model, dataset, filters, "segmentation")
+    measure = Segmentations.from_masks(truth, found, items).mean_iou()
+    return len(items), {"mean IoU": measure.value}, measure.warnings
 
 
 OUTPUTS = {

@@ -10,7 +10,7 @@ import numpy as np
 
 from alhelpers.data import ImageSet
 from alhelpers.data.images import size_pair
-from alhelpers.data.objects import ObjectSet
+from alhelpers.data.object_set import ObjectSet
 from alhelpers.dataloop import reading, truth
 from alhelpers.dataloop.images import download_pictures
 
@@ -67,14 +67,12 @@ def read_subset(
         _check_labelled(items, is_labelled, subset, "Label them")
         return ImageSet(subset, images, labels, names, ids=ids)
     names, sizes = truth.object_names(names, task), [each.size for each in pictures]
-    objects, is_labelled = truth.objects_of(
-        dataset, items, names, sizes, task, shown=size_pair(size), query=query
-    )
+    objects, is_labelled = truth.objects_of(dataset, items, names, sizes, task, query)
     if include_background:
         is_labelled |= np.array([not item.annotated for item in items])
     way_out = "Label them; where there is no object, complete the item in a task, or write_labels(dataset, {id: []})"
     _check_labelled(items, is_labelled, subset, way_out)
-    found = ObjectSet(subset, images, objects, names, ids=ids)
+    found = ObjectSet(subset, images, objects.resized(size_pair(size)), names, ids=ids)
     return found if task == "detection" else found.segmentation()
 
 

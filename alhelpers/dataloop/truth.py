@@ -13,13 +13,16 @@ import dtlpy as dl
 import numpy as np
 from PIL import Image
 
-from alhelpers.data.masks import encode_mask
+from alhelpers.data.masks import decode_mask, encode_mask
 from alhelpers.data.objects import Objects
 from alhelpers.dataloop import reading
 from alhelpers.dataloop.item_metadata import is_answered, is_marked_empty
 
 #: The type of annotation that holds the ground truth of a task.
 KINDS = {"classification": "class", "multilabel": "class", "detection": "box", "segmentation": "binary"}
+
+#: The types that are read: masks may be drawn as polygons.
+FORMS = {task: ("binary", "segment") if kind == "binary" else (kind,) for task, kind in KINDS.items()}
 
 #: The class of a mask's pixels in which there is no object; it has no annotation.
 BACKGROUND = "background"
@@ -28,6 +31,7 @@ BACKGROUND = "background"
 _ROUNDED = 1.0
 
 Size = tuple[int, int]  # height and width in pixels
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
 def object_names(names: Sequence[str], task: str) -> list[str]:
@@ -67,13 +71,11 @@ def objects_of(
     dataset: dl.Dataset,
     items: Sequence[dl.Item],
     names: Sequence[str],
-    sizes: Sequence[Size],
+    sizes: Sequence[Size | None],
     task: str,
-    *,
-    shown: Size | None = None,
     query: Mapping[str, Any] | None = None,
 ) -> tuple[Objects, np.ndarray]:
-    """Return the boxes or masks of items, and which items are labelled.
+    """Return the boxes or masks of items in the images' own pixels, and which items are labelled.
 
     An item is labelled if it has an object, or is said to have none: by :func:`mark_empty`, or in a task, if it has a
     status there that is not "discard" and people have annotated nothing else on it.
@@ -86,12 +88,10 @@ def objects_of(
         The items, N.
     names : sequence of str
         The classes that objects may have.
-    sizes : sequence of (int, int), of length N
-        Height and width of each image.
+    sizes : sequence of (int, int) or None, of length N
+        Height and width of each image; None for one that cannot be read, which is not labelled.
     task : {"detection", "segmentation"}
-        Whether objects are boxes or masks.
-    shown : (int, int), optional
-        The size to which objects are scaled; by default they stay in the images' own pixels.
+        Whether objects are boxes, or masks and polygons.
     query : mapping, optional
         A query of annotations that chooses among them.
 
@@ -102,30 +102,31 @@ def objects_of(
         has another size; the message names the item and the annotation.
     """
     places = {name: place for place, name in enumerate(names)}
-    ids = [item.id for item in items]
-    found: dict[str, list[dl.Annotation]] = {id: [] for id in ids}
-    for annotation in reading.ground_truth_of(dataset, ids, KINDS[task], query):
+    known = [item for item, size in zip(items, sizes, strict=True) if size is not None]
+    found: dict[str, list[dl.Annotation]] = {item.id: [] for item in items}
+    for annotation in reading.ground_truth_of(dataset, [item.id for item in known], FORMS[task], query):
         found[annotation.item_id].append(annotation)
-    boxes, classes, masks = [], [], []
+    boxes, classes, segmentations = [], [], []
     for item, size in zip(items, sizes, strict=True):
         # in the order in which they were made: of masks, the later ones are in front
         for annotation in sorted(found[item.id], key=lambda each: (each.created_at or "", each.id)):
             where = f"{annotation.type} {annotation.id} of item {item.filename!r}"
             _check_label(annotation.label, places, f"{where} has the label")
             classes.append(places[annotation.label])
-            if task == "detection":
-                box, mask = _box(annotation, size, where), None
-            else:
-                mask = resized(read_mask(annotation.coordinates, size, where), shown)
-                box = _extent(mask, where)
-            scale = (1, 1) if shown is None or mask is not None else (shown[1] / size[1], shown[0] / size[0])
-            boxes.append(np.multiply(box, scale * 2))
-            masks.append(None if mask is None else encode_mask(mask))
-    offsets = np.cumsum([0, *(len(found[id]) for id in ids)])
-    sides = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-    crowds = np.zeros(len(boxes), dtype=bool)
-    objects = Objects(offsets, sides, np.array(classes, dtype=np.intp), crowds, masks)
-    return objects, labelled(dataset, items, {id for id, each in found.items() if each})
+            box, segmentation = _READERS[annotation.type](annotation, size, where)
+            boxes.append(box)
+            segmentations.append(segmentation)
+    objects = Objects(
+        np.array([size or (1, 1) for size in sizes]).reshape(-1, 2),
+        np.cumsum([0, *(len(found[item.id]) for item in items)]),
+        np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        np.array(classes, dtype=np.intp),
+        np.zeros(len(boxes), dtype=bool),
+        tuple(segmentations),
+    )
+    with_objects = {id for id, each in found.items() if each}
+    is_known = np.array([size is not None for size in sizes], dtype=bool)
+    return objects, labelled(dataset, items, with_objects) & is_known
 
 
 def labelled(dataset: dl.Dataset, items: Sequence[dl.Item], with_objects: set[str]) -> np.ndarray:
@@ -144,14 +145,35 @@ def _check_label(label: str, places: Mapping[str, int], what: str) -> None:
         )
 
 
-def _box(annotation: dl.Annotation, size: Size, where: str) -> tuple[float, float, float, float]:
+def _box(annotation: dl.Annotation, size: Size, where: str) -> tuple[Box, None]:
     if annotation.angle:
         raise ValueError(f"{where} is turned by {annotation.angle:g} degrees: draw it upright, or remove it")
     sides = reading.sides_of(annotation)
-    return checked_box([sides[side] for side in ("left", "top", "right", "bottom")], size, where)
+    return checked_box([sides[side] for side in ("left", "top", "right", "bottom")], size, where), None
 
 
-def checked_box(box: Sequence[float], size: Size | None, where: str) -> tuple[float, float, float, float]:
+def _mask(annotation: dl.Annotation, size: Size, where: str) -> tuple[Box, Any]:
+    mask = read_mask(annotation.coordinates, size, where)
+    return _extent(mask, where), encode_mask(mask)
+
+
+def _polygon(annotation: dl.Annotation, size: Size, where: str) -> tuple[Box, Any]:
+    """Return a polygon as a mask: the rings after the first one are holes in it."""
+    given = annotation.coordinates
+    rings = [given] if given and isinstance(given[0], Mapping) else given
+    polygons = [[point[axis] for point in ring for axis in ("x", "y")] for ring in rings]
+    try:
+        masks = [decode_mask([polygon], *size) for polygon in polygons]
+    except ValueError as error:
+        raise ValueError(f"{where} {error}: correct it, or remove it") from error
+    mask = np.logical_xor.reduce(masks)
+    return _extent(mask, where), encode_mask(mask)
+
+
+_READERS = {"box": _box, "binary": _mask, "segment": _polygon}
+
+
+def checked_box(box: Sequence[float], size: Size | None, where: str) -> Box:
     """Return a box cut at the sides of an image; raise unless it has an area and is inside of it, but for rounding."""
     try:
         left, top, right, bottom = (float(side) for side in box)
@@ -195,14 +217,7 @@ def check_mask_size(found: Sequence[int], size: Size | None, where: str) -> None
         )
 
 
-def resized(mask: np.ndarray, size: Size | None) -> np.ndarray:
-    """Return a mask at another height and width."""
-    if size is None or mask.shape == tuple(size):
-        return mask
-    return np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
-
-
-def _extent(mask: np.ndarray, where: str) -> tuple[float, float, float, float]:
+def _extent(mask: np.ndarray, where: str) -> Box:
     """Return the box around a mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
