@@ -63,8 +63,8 @@ def coco(
     images : path
         The folder in which ``file_name`` of an image is.
     size : int or (int, int), optional
-        Height and width in pixels to which images, and their boxes and masks, are resized. None: images must all be of one
-        size where several are asked for at once.
+        Height and width in pixels to which images, and their boxes and masks, are resized. None: images must all be
+        of one size where several are asked for at once.
     mode : {"RGB", "L"}
         Colours or grey levels.
 

@@ -129,7 +129,7 @@ class ObjectSet(WithObjects, ImageSet):
         if differ.any():
             row = int(np.argmax(differ))
             raise ValueError(
-                f"image {self.ids[row]!r} is {images.shape[1]} high and {images.shape[2]} wide, but its objects are of"
-                f" one of {objects.sizes[row].tolist()}: resize them with .resized"
+                f"image {self.ids[row].item()!r} is {images.shape[1]} high and {images.shape[2]} wide, but its objects"
+                f" are of one of {objects.sizes[row].tolist()}: resize them with .resized"
             )
         self._objects = objects

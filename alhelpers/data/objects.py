@@ -132,9 +132,9 @@ class Objects:
         ):
             if wrong.any():
                 row = int(np.argmax(wrong))
-                (height, width), name = self.sizes[image[row]].tolist(), ids[image[row]]
+                (height, width), name = self.sizes[image[row]].tolist(), _name(ids, image[row])
                 raise ValueError(
-                    f"the box {self.boxes[row].tolist()} of image {name!r}, {width} wide and {height} high, {what}:"
+                    f"the box {self.boxes[row].tolist()} of image {name}, {width} wide and {height} high, {what}:"
                     " correct it, or leave it out"
                 )
         for row, segmentation in enumerate(self.segmentations):
@@ -143,7 +143,7 @@ class Objects:
                     check_segmentation(segmentation, *self.sizes[image[row]].tolist())
             except ValueError as error:
                 raise ValueError(
-                    f"the segmentation of box {self.boxes[row].tolist()} of image {ids[image[row]]!r} {error}"
+                    f"the segmentation of box {self.boxes[row].tolist()} of image {_name(ids, image[row])} {error}"
                 ) from error
 
     def __len__(self) -> int:
@@ -214,8 +214,8 @@ class Objects:
         missing = next((row for row, one in enumerate(self.segmentations) if one is None), None)
         if missing is not None:
             raise ValueError(
-                f"the box {self.boxes[missing].tolist()} of image {ids[image[missing]]!r} has no segmentation: add it"
-                " where the objects come from, or use the boxes alone"
+                f"the box {self.boxes[missing].tolist()} of image {_name(ids, image[missing])} has no segmentation:"
+                " add it where the objects come from, or use the boxes alone"
             )
         found = []
         for (height, width), first, last in zip(
@@ -241,3 +241,8 @@ class Objects:
                 drawn[masks[number]] = values[number]
             found.append(drawn)
         return found
+
+
+def _name(ids: Sequence[Any], place: int) -> str:
+    """Return an id as errors name it; numpy's texts have another representation."""
+    return repr(np.asarray(ids)[place].item())
