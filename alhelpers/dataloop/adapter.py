@@ -21,7 +21,13 @@ import torch
 from alhelpers.configurations import read
 from alhelpers.data import ImageSet
 from alhelpers.dataloop.images import Picture, read_picture
-from alhelpers.dataloop.model_configuration import AdapterConfiguration, DigitParameters, digits_cnn
+from alhelpers.dataloop.model_configuration import (
+    AdapterConfiguration,
+    DigitParameters,
+    detector,
+    digits_cnn,
+    segmenter,
+)
 from alhelpers.dataloop.outputs import Output, output_of
 from alhelpers.dataloop.own_code import FOLDER, own_learner
 from alhelpers.dataloop.predictions import class_fields, to_records
@@ -39,10 +45,11 @@ _SHARED = ("image_size", "colour", "seed")
 
 
 class LearnerAdapter(dl.BaseModelAdapter):
-    """Classifies images of any size with any learner.
+    """Trains any learner on images of any size, and predicts with it.
 
-    A model's configuration is an :class:`AdapterConfiguration`, and contains no code: its ``learner`` names a function
-    of a file that was published in the folder ``own_code`` of the app's codebase.
+    What is read, predicted and measured is what the model's ``output_type`` says: "class", "box" or "binary"
+    (:mod:`alhelpers.dataloop.outputs`). A model's configuration is an :class:`AdapterConfiguration`, and contains no
+    code: its ``learner`` names a function of a file that was published in the folder ``own_code`` of the app's codebase.
 
     >>> configuration = {
     ...     "learner": {"module": "my_model.py:build", "steps": 300},
@@ -56,16 +63,25 @@ class LearnerAdapter(dl.BaseModelAdapter):
     parameters. For a module the file may define ``preprocess`` and ``logits``, as
     :class:`~alhelpers.learners.TorchClassifier` takes them.
 
-    Or ``learner`` is the name of a factory that a subclass in the codebase registers; it gets ``parameters`` together
-    with ``image_size``, ``colour`` and ``seed``, and the model's labels.
+    Or ``learner`` is the name of a registered factory: ``detector`` and ``segmenter`` are the kit's, whose parameters
+    are those of :class:`alhelpers.learners.Detector` and ``Segmenter``, and a subclass in the codebase may register
+    others. A factory gets ``parameters`` together with ``image_size``, ``colour`` and ``seed``, and the model's labels,
+    for masks with "background" before them.
 
     >>> class MyAdapter(LearnerAdapter):
     ...     learners = {"my_network": make_my_network}
     ...     defaults = {"learner": "my_network", "image_size": [48, 64], "colour": True}
 
-    Each prediction is one classification with the model's name, id and confidence, and in
-    ``annotation.metadata["user"]["prediction"]`` the fields of a record: ``class_names``, ``confidences``,
-    ``logits`` and, if asked for, ``embeddings`` and ``mc_dropout``.
+    Each prediction is one classification, any number of boxes, or a mask for each class, with the model's name, id and
+    confidence. In ``annotation.metadata["user"]["prediction"]`` are the fields of a record, ``class_names``,
+    ``confidences``, ``logits`` and, if asked for, ``embeddings`` and ``mc_dropout``; or those of one of its boxes, with
+    ``class_certainty``, ``location_certainty`` and ``existence_certainty`` if there are ``mc_dropout_passes``. What is
+    predicted of an image as a whole beside boxes or masks is noted on the item
+    (:mod:`alhelpers.dataloop.whole_images`).
+
+    Train, validation and evaluation take an image without a box or mask for labelled only where it is said to be empty:
+    by :func:`~alhelpers.dataloop.write_labels`, by a status in a task, or, while training, by the configuration's
+    ``include_background`` for all items without any annotation.
 
     Attributes
     ----------
@@ -81,7 +97,7 @@ class LearnerAdapter(dl.BaseModelAdapter):
         The model's own, once it is loaded.
     """
 
-    learners: ClassVar[Mapping[str, LearnerFactory]] = {}
+    learners: ClassVar[Mapping[str, LearnerFactory]] = {"detector": detector, "segmenter": segmenter}
     defaults: ClassVar[Mapping[str, Any]] = {}
     flat_parameters: ClassVar[Iterable[str]] = ()
     own_code: ClassVar[str | Path] = Path(__file__).resolve().parents[2] / FOLDER
@@ -360,14 +376,23 @@ class LearnerAdapter(dl.BaseModelAdapter):
                     f"the configuration of model {self.model_entity.name!r} has {misplaced[0]!r} beside a learner of"
                     " one's own: put it into 'learner' or 'parameters'"
                 )
-            return own_learner(name, self.own_code, options.parameters, shared, labels)
-        if name not in self.learners:
+            made = own_learner(name, self.own_code, options.parameters, shared, labels)
+        elif name in self.learners:
+            made = self.learners[name]({**flat, **options.parameters, **shared}, labels)
+        else:
             raise ValueError(
                 f"model {self.model_entity.name!r} has the learner {name!r}; registered are"
                 f" {', '.join(self.learners)}. Name a function of the app's codebase, such as"
                 " {'module': 'my_model.py:build'}"
             )
-        return self.learners[name]({**flat, **options.parameters, **shared}, labels)
+        task = getattr(made, "task", self._output.task)
+        if task != self._output.task:
+            raise ValueError(
+                f"model {self.model_entity.name!r} has the output_type {self.model_entity.output_type!r}, and its"
+                f" learner is for {task}: make the model with another output_type, or name a learner for"
+                f" {self._output.task}"
+            )
+        return made
 
     def _publish(self, samples: list[dl.PlotSample], dataset_id: str) -> None:
         self.model_entity.metrics.create(samples=samples, dataset_id=dataset_id)
@@ -376,7 +401,7 @@ class LearnerAdapter(dl.BaseModelAdapter):
 class DigitClassifier(LearnerAdapter):
     """Classifies small images, by default grey ones of 8x8; its configuration may hold all :class:`DigitParameters`."""
 
-    learners: ClassVar[Mapping[str, LearnerFactory]] = {"digits_cnn": digits_cnn}
+    learners: ClassVar[Mapping[str, LearnerFactory]] = {"digits_cnn": digits_cnn, **LearnerAdapter.learners}
     defaults: ClassVar[Mapping[str, Any]] = {"learner": "digits_cnn", "image_size": 8}
     flat_parameters: ClassVar[Iterable[str]] = tuple(DigitParameters.model_fields)
 
