@@ -87,6 +87,8 @@ class Fields:
         Names of what the caller adds under ``metadata``. None: it adds nothing.
     task : str
         What the learners predict; see :func:`task_of`.
+    beside : collection of str
+        Fields that are needed beside those of the strategies.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Fields:
         change: Callable[[np.ndarray], np.ndarray] | None = None,
         metadata: Collection[str] | None = None,
         task: str = "classification",
+        beside: Collection[str] = (),
     ) -> None:
         self.learners, self.passes, self._change, self._task = learners, passes, change, task
         found = mining.needed_fields(plan)
@@ -113,7 +116,9 @@ class Fields:
         # The first strategy that needs labelled records, and what of them beside their predictions is used.
         self.requires = next((each.strategy for each in found if each.reference == "required"), None)
         self.extras = {name for each in found for name in each.reference_extras}
-        self.needed = {self._chosen(each.strategy, need) for each in found for need in each.fields}
+        self.needed = {self._chosen(each.strategy, need) for each in found for need in each.fields} | {
+            *beside
+        }
         # Whether the labels of boxes are all that is asked of those of labelled records.
         boxes = [
             need for each in found for need in each.reference_fields if need[0].startswith("detections.")

@@ -13,6 +13,7 @@ import pyarrow as pa
 from alhelpers import mining, records
 from alhelpers.data.arrays import bytes_of
 from alhelpers.loop._fields import Fields, named_plan, task_of
+from alhelpers.mining._budget import check_max_boxes
 from alhelpers.mining._selection import check_whole
 from alhelpers.protocols import Dataset, Learner
 from alhelpers.uncertainty._torch import derived_seed
@@ -33,6 +34,7 @@ def pick(
     *,
     strategy: str | Callable[..., Any] | Mapping[str, Any] | Sequence[Mapping[str, Any]] = "entropy",
     reference: Dataset | None = None,
+    max_boxes: float | None = None,
     metadata: Mapping[str, Sequence[Any]] | None = None,
     passes: int = 20,
     seed: int = 0,
@@ -59,6 +61,8 @@ def pick(
         :func:`alhelpers.mining.combine`.
     reference : Dataset, optional
         The labelled rows, for strategies that compare with them. The default is ``dataset.labelled``, if there is one.
+    max_boxes : float, optional
+        Of a detector: a budget in boxes, as for :func:`alhelpers.mining.mine`; `size` is then the most images.
     metadata : mapping of str to sequence of length N, optional
         What else is known, for a score such as ``"metadata.blur"`` or a balance of goals: under each name, here
         ``blur``, one value for each row of ``dataset``, labelled or not, in the order of its ``ids``. A DataFrame has
@@ -103,12 +107,19 @@ def pick(
         raise mining.MiningError(
             f"dataset is a {type(dataset).__name__}: pass a data set, such as data.folder(path) or data.arrays(inputs)"
         )
+    task = task_of(learner, dataset)
+    check_max_boxes(max_boxes)
+    if max_boxes is not None and task != "detection":
+        raise mining.MiningError(
+            f"max_boxes={max_boxes!r} counts predicted boxes, and the learner is of a {task}: leave it out"
+        )
     fields = Fields(
         named_plan(strategy, options),
         [learner],
         passes,
         metadata=() if metadata is None else [*metadata],
-        task=task_of(learner, dataset),
+        task=task,
+        beside=() if max_boxes is None else ("detections",),
     )
     pool = getattr(dataset, "unlabelled", dataset)
     if not len(pool):
@@ -132,7 +143,8 @@ def pick(
             found.add(known_of.added_to(part))
         if not found.count:
             raise mining.PoolExhausted(_none_of(len(pool), problems[0]))
-        common = {"reference": None if known is None or not known.count else known.source, "seed": int(seed)}
+        labels = None if known is None or not known.count else known.source
+        common = {"reference": labels, "seed": int(seed), "max_boxes": max_boxes}
         count = min(int(size), found.count)
         if is_plan:
             selection = mining.combine(found.source, strategy, count, progress=progress, **common)
