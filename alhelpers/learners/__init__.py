@@ -5,6 +5,8 @@ from alhelpers.learners.detector import Detector
 from alhelpers.learners.networks import build_network
 from alhelpers.learners.photos import photo_classifier
 from alhelpers.learners.predictions import Predictions
+from alhelpers.learners.segmentation_predictions import SegmentationPredictions
+from alhelpers.learners.segmenter import Segmenter
 from alhelpers.learners.sklearn_learner import SklearnLearner
 from alhelpers.learners.torch_classifier import TorchClassifier
 from alhelpers.learners.torch_regressor import TorchRegressor
@@ -13,6 +15,8 @@ __all__ = [
     "BoxPredictions",
     "Detector",
     "Predictions",
+    "SegmentationPredictions",
+    "Segmenter",
     "SklearnLearner",
     "TorchClassifier",
     "TorchRegressor",
