@@ -49,7 +49,7 @@ class LearnerAdapter(dl.BaseModelAdapter):
 
     What is read, predicted and measured is what the model's ``output_type`` says: "class", "box" or "binary"
     (:mod:`alhelpers.dataloop.outputs`). A model's configuration is an :class:`AdapterConfiguration`, and contains no
-    code: its ``learner`` names a function of a file that was published in the folder ``own_code`` of the app's codebase.
+    code: its ``learner`` names a function of a file that was published in the folder ``own_code`` of the codebase.
 
     >>> configuration = {
     ...     "learner": {"module": "my_model.py:build", "steps": 300},

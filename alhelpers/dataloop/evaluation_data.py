@@ -8,7 +8,8 @@ from typing import Any
 import dtlpy as dl
 
 from alhelpers.dataloop import reading
-from alhelpers.dataloop.truth import KINDS, labelled, read_mask
+from alhelpers.dataloop.item_metadata import size_of
+from alhelpers.dataloop.truth import FORMS, KINDS, labelled, mask_of
 from alhelpers.dataloop.whole_images import OBJECTS, note_of, path_of
 from alhelpers.evaluation import TestSet
 from alhelpers.evaluation.rows import finite
@@ -29,13 +30,13 @@ def read_test_set(
     # A name that both models have identifies neither; a prediction without a model's id then belongs to no model.
     by_name = previous_model.name != new_model.name
     found = tuple(prediction_rows(dataset, model, kind, by_name=by_name) for model in models)
+    empty = [_found_nothing(dataset, model) for model in models]
     warnings: list[str] = []
     if test_filter is not None:
         items = _item_ids(dataset, test_filter)
     else:
         first, second = (
-            {row["image_id"] for row in rows} | _found_nothing(dataset, model)
-            for rows, model in zip(found, models, strict=True)
+            {row["image_id"] for row in rows} | none for rows, none in zip(found, empty, strict=True)
         )
         items = sorted(first | second)
         if kind == "class" and first and second and not first & second:
@@ -51,9 +52,10 @@ def read_test_set(
             )
     inside = set(items)
     predictions = tuple([row for row in rows if row["image_id"] in inside] for rows in found)
-    for model, rows in zip(models, predictions, strict=True):
+    for model, rows, none in zip(models, predictions, empty, strict=True):
         if not rows:
-            _require_evaluated(model, dataset)
+            if not none & inside:
+                _require_evaluated(model, dataset)
             warnings.append(
                 f"{model.name!r} was evaluated on dataset {dataset.name!r} and predicted nothing there"
             )
@@ -81,7 +83,12 @@ def read_evaluated(
 
 def truth_rows(dataset: dl.Dataset, item_ids: Sequence[str], kind: str) -> list[dict[str, Any]]:
     """Read the ground truth of items as rows: ``image_id``, ``label``, and the sides of a box or a ``mask``."""
-    return _in_order([_row(each) for each in reading.ground_truth_of(dataset, item_ids, kind)])
+    found = list(reading.ground_truth_of(dataset, item_ids, FORMS[kind]))
+    drawn = {
+        each.item_id for each in found if each.type == "segment"
+    }  # a polygon has not the size of its image
+    sizes = {item.id: size_of(item) for item in reading.items_of(dataset, [*drawn]).values()}
+    return _in_order([_row(each, sizes.get(each.item_id)) for each in found])
 
 
 def _found_nothing(dataset: dl.Dataset, model: dl.Model) -> set[str]:
@@ -154,11 +161,12 @@ def prediction_rows(
     return _in_order(rows)
 
 
-def _row(annotation: dl.Annotation) -> dict[str, Any]:
+def _row(annotation: dl.Annotation, size: tuple[int, int] | None = None) -> dict[str, Any]:
     row = {"annotation_id": annotation.id, "image_id": annotation.item_id, "label": annotation.label}
-    if annotation.type == "binary":
-        where = f"binary {annotation.id} of item {annotation.item_id}"
-        row["mask"] = read_mask(annotation.coordinates, None, where)
+    if annotation.type in FORMS["binary"]:
+        row["mask"] = mask_of(
+            annotation, size, f"{annotation.type} {annotation.id} of item {annotation.item_id}"
+        )
     return row | reading.sides_of(annotation)
 
 

@@ -21,8 +21,8 @@ from alhelpers.dataloop.item_metadata import is_answered, is_marked_empty
 #: The type of annotation that holds the ground truth of a task.
 KINDS = {"classification": "class", "multilabel": "class", "detection": "box", "segmentation": "binary"}
 
-#: The types that are read: masks may be drawn as polygons.
-FORMS = {task: ("binary", "segment") if kind == "binary" else (kind,) for task, kind in KINDS.items()}
+#: The types of annotations that are read for each of these: masks may be drawn as polygons.
+FORMS = {"class": ("class",), "box": ("box",), "binary": ("binary", "segment")}
 
 #: The class of a mask's pixels in which there is no object; it has no annotation.
 BACKGROUND = "background"
@@ -104,7 +104,9 @@ def objects_of(
     places = {name: place for place, name in enumerate(names)}
     known = [item for item, size in zip(items, sizes, strict=True) if size is not None]
     found: dict[str, list[dl.Annotation]] = {item.id: [] for item in items}
-    for annotation in reading.ground_truth_of(dataset, [item.id for item in known], FORMS[task], query):
+    for annotation in reading.ground_truth_of(
+        dataset, [item.id for item in known], FORMS[KINDS[task]], query
+    ):
         found[annotation.item_id].append(annotation)
     boxes, classes, segmentations = [], [], []
     for item, size in zip(items, sizes, strict=True):
@@ -153,24 +155,28 @@ def _box(annotation: dl.Annotation, size: Size, where: str) -> tuple[Box, None]:
 
 
 def _mask(annotation: dl.Annotation, size: Size, where: str) -> tuple[Box, Any]:
-    mask = read_mask(annotation.coordinates, size, where)
+    mask = mask_of(annotation, size, where)
     return _extent(mask, where), encode_mask(mask)
 
 
-def _polygon(annotation: dl.Annotation, size: Size, where: str) -> tuple[Box, Any]:
-    """Return a polygon as a mask: the rings after the first one are holes in it."""
+def mask_of(annotation: dl.Annotation, size: Size | None, where: str) -> np.ndarray:
+    """Return the mask (H, W), bool, of an annotation of pixels, or of a polygon, whose further rings are holes."""
+    if annotation.type == "binary":
+        return read_mask(annotation.coordinates, size, where)
+    if size is None:
+        raise ValueError(
+            f"{where} is a polygon, and the height and width of its image are not known: upload it anew"
+        )
     given = annotation.coordinates
     rings = [given] if given and isinstance(given[0], Mapping) else given
     polygons = [[point[axis] for point in ring for axis in ("x", "y")] for ring in rings]
     try:
-        masks = [decode_mask([polygon], *size) for polygon in polygons]
+        return np.logical_xor.reduce([decode_mask([polygon], *size) for polygon in polygons])
     except ValueError as error:
         raise ValueError(f"{where} {error}: correct it, or remove it") from error
-    mask = np.logical_xor.reduce(masks)
-    return _extent(mask, where), encode_mask(mask)
 
 
-_READERS = {"box": _box, "binary": _mask, "segment": _polygon}
+_READERS = {"box": _box, "binary": _mask, "segment": _mask}
 
 
 def checked_box(box: Sequence[float], size: Size | None, where: str) -> Box:
