@@ -55,6 +55,12 @@ def pool_query(pool_filter: dl.Filters | Mapping[str, Any] | None) -> dict[str, 
     return query
 
 
+def needs_predictions(config: NodeConfig, model: dl.Model) -> bool:
+    """Return whether waiting items must be predicted, also for scores that a model notes, such as ``metadata.bald``."""
+    noted = [name for name in config.metadata_fields if name.count(".") == 1]
+    return config.needs_predictions or (bool(noted) and str(model.output_type) != "class")
+
+
 def read_pool(
     dataset: dl.Dataset,
     model: dl.Model,
@@ -67,7 +73,7 @@ def read_pool(
 
     Labelled items keep other models' predictions, which comparisons use, and their labels are read.
     """
-    predicted = config.reference_predictions if reference else config.needs_predictions
+    predicted = config.reference_predictions if reference else needs_predictions(config, model)
     embedded = config.reference_vectors if reference else config.needs_vectors
     records: dict[str, dict[str, Any]] = {item_id: {"id": item_id} for item_id in item_ids}
     notes: list[str] = []
