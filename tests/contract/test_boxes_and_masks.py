@@ -5,7 +5,8 @@ import uuid
 
 import numpy as np
 import pytest
-from helpers_contract import annotate, fails, install, png
+from helpers_contract import MISSING, annotate, fails, install, png
+from page_browser import fields, texts
 
 from alhelpers import mining
 from alhelpers.dataloop import DataSplitter, ModelComparer, read_dataset, reading, write_labels
@@ -17,6 +18,11 @@ from alhelpers.dataloop.mining_pool import pool_query
 NAMES = ["red", "green"]
 #: Items are twice as large as the model's images.
 SIDE, SIZE, COUNT = 64, 32, 12
+OWN = """from alhelpers.learners import Detector
+
+def build(class_names, steps):
+    return Detector(class_names, steps=steps)
+"""
 
 
 def pictures(count=COUNT):
@@ -198,6 +204,53 @@ def test_a_segmenter_is_trained_on_masks_and_predicts_them(dl, squares, make_mod
     LearnerAdapter(model_entity=copied).predict_items(items)
     kept = compare(adapter.model_entity, copied, {"mean_iou": {}}, dataset)
     assert (kept.better, kept.new) == (False, kept.previous) and kept.new == pytest.approx(values["mean IoU"])
+
+
+def test_an_own_function_returns_a_detector(squares, make_model, tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+
+    class Adapter(LearnerAdapter):
+        own_code = tmp_path
+
+    model = make_model("box", learner={"module": "mine.py:build"}, parameters={"steps": 1})
+    adapter = Adapter(model_entity=Adapter(model_entity=model).train_model(model))
+    assert adapter.learner.class_names == tuple(NAMES)
+    model = make_model("binary", learner={"module": "mine.py:build"}, parameters={"steps": 1})
+    fails(
+        ValueError,
+        "has the output_type 'binary', and its learner is for detection",
+        Adapter,
+        model_entity=model,
+    )
+
+
+def test_masks_of_a_model_are_shown_and_accepted_on_the_page(dl, home, browser):
+    dataset = home.datasets.create("page")
+    dataset.add_labels(NAMES)
+    accepted, left = upload(dataset, pictures(2)[0])
+    task = dataset.tasks.create(
+        task_name=f"page {home.id}", assignee_ids=["ann@example.com"], filters=dl.Filters()
+    )
+    info = {"name": "net", "model_id": MISSING, "confidence": 0.9}
+    for item in (accepted, left):
+        builder = item.annotations.builder()
+        builder.add(dl.Segmentation(geo=np.eye(SIDE), label="red"), model_info=info)
+        builder.add(dl.Box(2, 2, 9, 9, label="green"), model_info=info)
+        item.annotations.upload(builder)
+        annotate(dl, item, dl.Box(1, 1, 5, 5, label="red"))
+    marks = browser.page(f"/items/{left.id}").select("svg.picture .mark")
+    assert [each.title.text for each in marks] == ["red? 90%", "green? 90%", "red"]
+    assert ["predicted" in each["class"] for each in marks] == [True, True, False]
+    for item, answer in ((accepted, {"accept": "yes"}), (left, {})):
+        path = f"/tasks/{task.id}/items/{item.id}"
+        page = browser.page(path)
+        assert "net suggests 1 box and 1 mask" in texts(page)
+        assert browser.send("POST", path, fields(page.find(id="label")) | answer).status == 303
+    found = accepted.annotations.list()
+    (mask,) = [each for each in found if each.type == "binary"]
+    assert np.array_equal(mask.geo, np.eye(SIDE)) and mask.label == "red"
+    assert len(found) == 3 and all(map(reading.is_ground_truth, found))
+    assert [each.type for each in left.annotations.list()] == ["box"]
 
 
 def test_what_cannot_be_learned_from_is_named(dl, home, make_model, tmp_path):
