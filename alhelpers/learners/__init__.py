@@ -2,6 +2,7 @@
 
 from alhelpers.learners.box_predictions import BoxPredictions
 from alhelpers.learners.detector import Detector
+from alhelpers.learners.detector_function import DetectorFunction
 from alhelpers.learners.networks import build_network
 from alhelpers.learners.photos import photo_classifier
 from alhelpers.learners.predictions import Predictions
@@ -14,6 +15,7 @@ from alhelpers.learners.torch_regressor import TorchRegressor
 __all__ = [
     "BoxPredictions",
     "Detector",
+    "DetectorFunction",
     "Predictions",
     "SegmentationPredictions",
     "Segmenter",

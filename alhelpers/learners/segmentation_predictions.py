@@ -96,12 +96,10 @@ class SegmentationPredictions:
         )
 
     @classmethod
-    def of_members(
-        cls, predictions: Sequence[SegmentationPredictions], passes: int | None = None
-    ) -> SegmentationPredictions:
-        """Return the means of members' predictions as those of their committee, with scores of their disagreement.
+    def merged(cls, predictions: Sequence[SegmentationPredictions]) -> SegmentationPredictions:
+        """Return the means of several members' predictions, with the scores of their disagreement.
 
-        Of several passes, each member's mean is taken.
+        Of members with passes, their means are taken.
         """
         parts = []
         for image in range(len(predictions[0])):

@@ -13,6 +13,7 @@ import pyarrow as pa
 from alhelpers import mining, records
 from alhelpers.data.arrays import bytes_of
 from alhelpers.loop._fields import Fields, named_plan, task_of
+from alhelpers.loop._references import reference_records
 from alhelpers.mining._budget import check_max_boxes
 from alhelpers.mining._selection import check_whole
 from alhelpers.protocols import Dataset, Learner
@@ -134,9 +135,7 @@ def pick(
         if labelled is not None:
             known = _Found(Path(folder) / "reference")
             for chunk in _chunks(labelled, problems, done):
-                known.add(
-                    _with_labels(fields.records(chunk, chunk.ids, [seed], samples=False), chunk, fields)
-                )
+                known.add(reference_records(fields, chunk, chunk.ids, [seed]))
         found = _Found(Path(folder) / "pool")
         for number, chunk in enumerate(_chunks(pool, problems, done)):
             part = fields.records(chunk, chunk.ids, [derived_seed(seed, number) if number else seed])
@@ -279,26 +278,6 @@ def _rows_at_once(dataset: Dataset) -> int:
             continue
         return max(1, min(_ROWS, _BYTES // max(bytes_of(inputs), 1)))
     return min(_ROWS, 32)
-
-
-def _with_labels(table: pa.Table, chunk: Dataset, fields: Fields) -> pa.Table:
-    """Add the true classes, for a strategy that counts them."""
-    if chunk.task == "detection" and fields.counts_boxes:
-        return _with_boxes(table, chunk)
-    if "groundtruth" not in fields.extras or chunk.class_names is None or chunk.task != "classification":
-        return table
-    labels = [str(chunk.class_names[label]) for label in chunk.labels(np.arange(len(chunk)))]
-    return table.append_column("groundtruth", pa.array(labels))
-
-
-def _with_boxes(table: pa.Table, chunk: Dataset) -> pa.Table:
-    """Put the labels' boxes in place of predicted ones, for a strategy that counts their classes."""
-    of_image: dict[Any, list[dict[str, str]]] = {id: [] for id in table["id"].to_pylist()}
-    for row in chunk.labels(np.arange(len(chunk))):
-        of_image[row["image_id"]].append({"class_name": str(row["label"])})
-    boxes = pa.array([*of_image.values()], pa.list_(pa.struct([("class_name", pa.string())])))
-    left = table.drop_columns(["detections"] if "detections" in table.column_names else [])
-    return left.append_column("detections", boxes)
 
 
 def _none_of(count: int, first: Mapping[str, str]) -> str:
