@@ -55,7 +55,12 @@ class Dataset(Protocol):
         """Return a batch of inputs, as the learner takes them: an array (B, ...), or a dict or tuple of arrays."""
 
     def labels(self, rows: np.ndarray) -> Any:
-        """Return the labels of the rows: class indices (B,), with several labels (B, C) of 0 and 1, or numbers (B,)."""
+        """Return the labels of the rows, in the form of the task.
+
+        Class indices (B,), with several labels (B, C) of 0 and 1, or numbers (B,). For detection a list of dict, one a
+        box, with ``image_id`` (its id in ``ids``), ``label`` (the class name), ``left``, ``top``, ``right`` and
+        ``bottom`` in pixels; for segmentation the class index of each pixel (B, H, W), 255 where it does not count.
+        """
 
     def take(self, rows: np.ndarray) -> Dataset:
         """Return the data set of the given rows, in the given order."""
@@ -66,7 +71,9 @@ class Predictions(Protocol):
     """What a learner predicts for N rows: the task's outputs as arrays, each None if it does not apply.
 
     ``confidences`` (N, C), ``logits`` (N, C), ``embeddings`` (N, D), and ``samples`` (N, T, C) of several passes or
-    (N, K, C) of several members; of a regression ``values`` (N,) or (N, O), and samples (N, T) or (N, T, O). All are
+    (N, K, C) of several members; of a regression ``values`` (N,) or (N, O), and samples (N, T) or (N, T, O). Of a
+    detection ``boxes`` (M, 4) and ``confidences`` (M, C) of all images, those of image ``k`` from ``offsets[k]`` to
+    ``offsets[k + 1]``, and samples (M, T, 4) and (M, T, C); of a segmentation ``confidences`` (N, C, H, W). All are
     float32.
     """
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from os import PathLike
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,9 +12,9 @@ import torch
 from torch import nn
 
 from alhelpers.data.labels import indices_of, warn_of_missing_classes
-from alhelpers.files import replacing
 from alhelpers.learners._torch_passes import Called, Preprocess, Preprocessed, batches_of, cut, run
 from alhelpers.learners.predictions import Predictions, checked_names
+from alhelpers.learners.weights import WithWeights
 from alhelpers.protocols import Dataset, History, Progress
 from alhelpers.training import Augmentation, Loss, as_tensors, floating_type, row_bytes, train
 from alhelpers.training._outputs import (
@@ -34,14 +32,11 @@ from alhelpers.uncertainty._torch import (
     is_count,
 )
 
-#: The file that :meth:`TorchLearner.save` writes.
-WEIGHTS = "weights.pt"
-
 # Bytes of inputs that a prediction reads at once.
 _CHUNK = 2**27
 
 
-class TorchLearner:
+class TorchLearner(WithWeights):
     """A learner of any torch module; its subclasses name the tasks, and their parameters are described there."""
 
     #: The tasks that the class is for; the first is the default.
@@ -207,34 +202,6 @@ class TorchLearner:
         module = copy.deepcopy(self._build)
         module.load_state_dict(self._first_weights)
         return type(self)(module, **self._options)
-
-    def save(self, folder: str | PathLike[str]) -> None:
-        """Write the weights into a folder, as ``weights.pt``: complete or not at all."""
-        with replacing(Path(folder) / WEIGHTS) as part:
-            torch.save(self.network.state_dict(), part)
-
-    def load(self, folder: str | PathLike[str]) -> None:
-        """Read the weights that :meth:`save` wrote; no code of the file runs.
-
-        Raises
-        ------
-        ValueError
-            If the file is damaged, or holds the weights of another network.
-        """
-        path = Path(folder) / WEIGHTS
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except OSError:
-            raise
-        except Exception as error:  # a damaged file raises almost anything
-            raise ValueError(f"{path} is damaged, or was not written by save: {error}") from error
-        try:
-            # By a copy first: layers that fit must not change if others do not.
-            copy.deepcopy(self.network).load_state_dict(state)
-        except (RuntimeError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} holds the weights of another network: {error}") from error
-        self.network.load_state_dict(state)
-        self.network.eval()
 
     def _prepared(self, dataset: Dataset) -> Dataset:
         preprocess = self._options["preprocess"]

@@ -18,15 +18,41 @@ if TYPE_CHECKING:
 _PREDICTED = ("confidences", "logits", "embeddings", "mc_dropout", "query_by_committee")
 # What comes with its records.
 _DERIVED = ("id", "confidence", "class_name", "class_names", "metadata")
+_SIDES = ("left", "top", "width", "height")
 # Of a regression: its name under metadata, and what it lacks.
 _VALUE = "value"
 _OF_CLASSES = ("confidences", "logits", "confidence", "class_name")
+
+# What a detector predicts of boxes, without and with passes, and what any model of images predicts beside.
+_OF_BOXES = tuple(
+    f"detections.{name}" for name in ("confidence", "confidences", "class_name", "embeddings", *_SIDES)
+)
+_OF_PASSES = tuple(
+    f"detections.{name}"
+    for name in ("class_certainty", "location_certainty", "existence_certainty", "box_variance")
+)
+_OF_IMAGES = ("id", "class_names", "embeddings", "metadata")
+_KNOWN = {
+    "detection": (("detections", *_OF_BOXES, *_OF_PASSES), _OF_IMAGES),
+    "segmentation": (_OF_IMAGES,),
+}
+# What to do about a field that is not predicted; of some tasks more than the last.
+_WRITE = "write records with it, and pass them to alhelpers.mining.mine({!r})"
+_WAYS = {
+    "detection": f"take a strategy of boxes, such as 'box_uncertainty', or {_WRITE}",
+    "segmentation": f"take a number that it predicts of images, such as 'metadata.bald', or {_WRITE}",
+}
 
 
 def named_plan(strategy: Any, options: dict[str, Any] | None = None) -> Any:
     """Return the plan of one strategy with its options, or a plan as it is."""
     single = isinstance(strategy, str) or callable(strategy)
     return {"strategy": strategy, "options": options or {}} if single else strategy
+
+
+def task_of(learner: Learner, dataset: Dataset) -> str:
+    """Return the task of a learner: its own if it has one, or else that of the data set."""
+    return getattr(learner, "task", None) or dataset.task
 
 
 def _check_metadata(found: Sequence[mining.Needed], names: Collection[str] | None) -> None:
@@ -59,6 +85,8 @@ class Fields:
         Takes confidences (N, C) or (N, T, C) and returns those that strategies see.
     metadata : collection of str, optional
         Names of what the caller adds under ``metadata``. None: it adds nothing.
+    task : str
+        What the learners predict; see :func:`task_of`.
     """
 
     def __init__(
@@ -68,33 +96,48 @@ class Fields:
         passes: int,
         change: Callable[[np.ndarray], np.ndarray] | None = None,
         metadata: Collection[str] | None = None,
+        task: str = "classification",
     ) -> None:
-        self.learners, self.passes, self._change = learners, passes, change
+        self.learners, self.passes, self._change, self._task = learners, passes, change, task
         found = mining.needed_fields(plan)
-        _check_metadata(found, metadata)
+        if task != "segmentation":  # whose scores of images are known when they are predicted
+            _check_metadata(found, metadata)
         asked = {name for each in found for name in each.documents}
+        given = {f"metadata.{name}" for name in metadata or ()}
+        # Numbers under metadata that are predicted: of a regression its value, else those that the caller does not add.
+        self._scores = asked - given if task == "segmentation" else asked & {f"metadata.{_VALUE}"}
         # What is there without a prediction.
-        self._known = {"id"} | ({"metadata"} if metadata and f"metadata.{_VALUE}" not in asked else set())
+        self._known = {"id"} | ({"metadata"} if metadata and not self._scores else set())
         self.strategies = [each.strategy for each in found]
         self.compares = any(each.reference != "none" for each in found)
         # The first strategy that needs labelled records, and what of them beside their predictions is used.
         self.requires = next((each.strategy for each in found if each.reference == "required"), None)
         self.extras = {name for each in found for name in each.reference_extras}
         self.needed = {self._chosen(each.strategy, need) for each in found for need in each.fields}
+        # Whether the labels of boxes are all that is asked of those of labelled records.
+        boxes = [
+            need for each in found for need in each.reference_fields if need[0].startswith("detections.")
+        ]
+        self.counts_boxes = bool(boxes) and all(need == ("detections.class_name",) for need in boxes)
+        several = len(learners) > 1 or change is not None
+        if task == "detection" and several and not self.needed <= self._known:
+            raise mining.MissingField(
+                f"strategy {self.strategies[0]!r} needs boxes of several detectors, or at another temperature, as one"
+                " prediction: pass a single detector, whose passes stand for members"
+            )
 
     def _chosen(self, strategy: str, need: Sequence[str]) -> str:
         """Return which of the fields that meet a need is computed."""
         committee = len(self.learners) > 1 or isinstance(self.learners[0], Committee)
-        possible = [name for known in (_PREDICTED, _DERIVED) for name in need if name in known]
+        order = _KNOWN.get(self._task, (_PREDICTED, _DERIVED))
+        possible = [name for known in order for name in need if name in known]
         if "query_by_committee" in possible:  # what members disagree on comes without passes
             others = [name for name in possible if name != "query_by_committee"]
             possible = ["query_by_committee"] if committee else others
         if not possible:
-            way = (
-                "pass several members, such as alhelpers.uncertainty.Committee(learner)"
-                if "query_by_committee" in need
-                else f"write records with it, and pass them to alhelpers.mining.mine({strategy!r})"
-            )
+            way = _WAYS.get(self._task, _WRITE).format(strategy)
+            if "query_by_committee" in need and self._task not in _WAYS:
+                way = "pass several members, such as alhelpers.uncertainty.Committee(learner)"
             raise mining.MissingField(
                 f"strategy {strategy!r} needs {' or '.join(need)}, which the learner does not predict: {way}"
             )
@@ -106,17 +149,18 @@ class Fields:
         """Return records of a data set with the needed fields; of the labelled ones no samples are needed."""
         if self.needed <= self._known:
             return records.from_arrays(ids)
-        passes = self.passes if samples and "mc_dropout" in self.needed else 0
+        sampled = self.needed & {"mc_dropout", *_OF_PASSES} or (self._scores and self._task == "segmentation")
+        passes = self.passes if samples and sampled else 0
+        embedded = bool(self.needed & {"embeddings", "detections.embeddings"})
         predictions = [
-            learner.predict(
-                dataset, passes=passes, embeddings="embeddings" in self.needed and not place, seed=seed
-            )
+            learner.predict(dataset, passes=passes, embeddings=embedded and not place, seed=seed)
             for place, (learner, seed) in enumerate(zip(self.learners, seeds, strict=True))
         ]
         self._check_task(predictions[0])
         if len(predictions) == 1 and self._change is None:
             table = predictions[0].to_records(ids)
-            kept = {"id", "class_names", *self.needed}
+            self._check_scores(table)
+            kept = {"id", "class_names", *(name.partition(".")[0] for name in self.needed)}
             return table.select([name for name in table.column_names if name in kept])
         fields = self._joined(predictions, ids)
         # what is derived comes of the confidences
@@ -133,10 +177,23 @@ class Fields:
                     " which has none: take 'spread' with passes or a committee, or one that needs embeddings, such as"
                     " 'coreset'"
                 )
-        elif "metadata" in self.needed - self._known:
+        elif "metadata" in self.needed - self._known and self._task != "segmentation":
             raise mining.MissingField(
                 f"strategy {'+'.join(self.strategies)!r} needs metadata, which only a regression predicts, its 'value':"
                 " pass metadata=, one value for each row, where it can be passed"
+            )
+
+    def _check_scores(self, table: pa.Table) -> None:
+        """Raise if a segmenter does not predict a score of images that a strategy reads."""
+        if self._task != "segmentation":
+            return
+        there = table.schema.field("metadata").type if "metadata" in table.column_names else ()
+        names = [f"metadata.{field.name}" for field in there]
+        lacking = sorted(self._scores - set(names))
+        if lacking:
+            raise mining.MissingField(
+                f"strategy {'+'.join(self.strategies)!r} needs {lacking[0]}, which the learner does not predict: it"
+                f" predicts {', '.join(names) or 'none'}; pass others as metadata=, where it can be passed"
             )
 
     def _joined(self, predictions: Sequence[Predictions], ids: Sequence[Any]) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from alhelpers import mining, records
 from alhelpers.data.arrays import bytes_of
-from alhelpers.loop._fields import Fields, named_plan
+from alhelpers.loop._fields import Fields, named_plan, task_of
 from alhelpers.mining._selection import check_whole
 from alhelpers.protocols import Dataset, Learner
 from alhelpers.uncertainty._torch import derived_seed
@@ -99,13 +99,17 @@ def pick(
         raise mining.UnknownOption(
             f"option {min(options)!r} is for a single strategy: write it into the plan"
         )
-    fields = Fields(
-        named_plan(strategy, options), [learner], passes, metadata=() if metadata is None else [*metadata]
-    )
     if not callable(getattr(dataset, "inputs", None)):
         raise mining.MiningError(
             f"dataset is a {type(dataset).__name__}: pass a data set, such as data.folder(path) or data.arrays(inputs)"
         )
+    fields = Fields(
+        named_plan(strategy, options),
+        [learner],
+        passes,
+        metadata=() if metadata is None else [*metadata],
+        task=task_of(learner, dataset),
+    )
     pool = getattr(dataset, "unlabelled", dataset)
     if not len(pool):
         raise mining.PoolExhausted(_nothing_in(dataset))
@@ -120,9 +124,7 @@ def pick(
             known = _Found(Path(folder) / "reference")
             for chunk in _chunks(labelled, problems, done):
                 known.add(
-                    _with_labels(
-                        fields.records(chunk, chunk.ids, [seed], samples=False), chunk, fields.extras
-                    )
+                    _with_labels(fields.records(chunk, chunk.ids, [seed], samples=False), chunk, fields)
                 )
         found = _Found(Path(folder) / "pool")
         for number, chunk in enumerate(_chunks(pool, problems, done)):
@@ -267,12 +269,24 @@ def _rows_at_once(dataset: Dataset) -> int:
     return min(_ROWS, 32)
 
 
-def _with_labels(table: pa.Table, chunk: Dataset, extras: set[str]) -> pa.Table:
+def _with_labels(table: pa.Table, chunk: Dataset, fields: Fields) -> pa.Table:
     """Add the true classes, for a strategy that counts them."""
-    if "groundtruth" not in extras or chunk.class_names is None or chunk.task != "classification":
+    if chunk.task == "detection" and fields.counts_boxes:
+        return _with_boxes(table, chunk)
+    if "groundtruth" not in fields.extras or chunk.class_names is None or chunk.task != "classification":
         return table
     labels = [str(chunk.class_names[label]) for label in chunk.labels(np.arange(len(chunk)))]
     return table.append_column("groundtruth", pa.array(labels))
+
+
+def _with_boxes(table: pa.Table, chunk: Dataset) -> pa.Table:
+    """Put the labels' boxes in place of predicted ones, for a strategy that counts their classes."""
+    of_image: dict[Any, list[dict[str, str]]] = {id: [] for id in table["id"].to_pylist()}
+    for row in chunk.labels(np.arange(len(chunk))):
+        of_image[row["image_id"]].append({"class_name": str(row["label"])})
+    boxes = pa.array([*of_image.values()], pa.list_(pa.struct([("class_name", pa.string())])))
+    left = table.drop_columns(["detections"] if "detections" in table.column_names else [])
+    return left.append_column("detections", boxes)
 
 
 def _none_of(count: int, first: Mapping[str, str]) -> str:

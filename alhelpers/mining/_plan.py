@@ -201,6 +201,8 @@ class Needed(NamedTuple):
         Fields of labelled records that it uses if they exist, such as ``groundtruth``.
     documents : tuple of str
         What it reads under ``metadata`` and ``tags``, such as ``metadata.blur``.
+    reference_fields : tuple of tuple of str
+        Its needs of labelled records, as ``fields``.
     """
 
     strategy: str
@@ -208,6 +210,7 @@ class Needed(NamedTuple):
     reference: str
     reference_extras: tuple[str, ...] = ()
     documents: tuple[str, ...] = ()
+    reference_fields: Needs = ()
 
 
 def needed_by(parts: Sequence[PlanPart]) -> list[Needed]:
@@ -215,9 +218,15 @@ def needed_by(parts: Sequence[PlanPart]) -> list[Needed]:
     found = []
     for step in (step for part in parts for step in steps_of(part)):
         strategy, options, _ = _planned(step)
-        needs = strategy.needs(options)
         found.append(
-            Needed(strategy.name, needs, strategy.reference, strategy.reference_extras, strategy.documents)
+            Needed(
+                strategy.name,
+                strategy.needs(options),
+                strategy.reference,
+                strategy.reference_extras,
+                strategy.documents,
+                strategy.needs_of_reference(options),
+            )
         )
     return found
 
@@ -235,7 +244,7 @@ def needed_fields(plan: Any) -> list[Needed]:
     list of Needed
         For each strategy in the plan, in its order: ``strategy``, its name; ``fields``, its needs, each a tuple of
         fields of which one must exist; ``reference``, whether it uses labelled records; ``reference_extras``;
-        ``documents``.
+        ``documents``; ``reference_fields``, its needs of labelled records.
 
     Raises
     ------

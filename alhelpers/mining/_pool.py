@@ -75,9 +75,26 @@ class Part:
     def embeddings(self, layer: str | None, metric: str = "euclidean") -> np.ndarray:
         """Return a layer's embeddings, (N, D); of unit length for the cosine."""
         name = embeddings_field(layer)
-        vectors = self.numbers(name)
+        return self._comparable(self.numbers(name), metric, name)
+
+    def object_embeddings(self, metric: str = "euclidean") -> tuple[np.ndarray, np.ndarray]:
+        """Return the embeddings of all boxes, (M, D), and the offsets of each record's, (N + 1,); as `embeddings`."""
+        boxes = rec.boxes(self.table)
+        if boxes.embeddings is None:  # no record has a box
+            return np.empty((0, 0), dtype=np.float32), boxes.offsets
+        owners = np.repeat(np.arange(len(self)), np.diff(boxes.offsets))
+        return self._comparable(boxes.embeddings, metric, "detections.embeddings", owners), boxes.offsets
+
+    def _comparable(
+        self, vectors: np.ndarray, metric: str, name: str, owners: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return vectors whose distances can be computed; those of boxes have a record as their owner."""
+
+        def id_of(row: int) -> Any:
+            return self.ids[row if owners is None else int(owners[row])].as_py()
+
         if len(vectors) and max(vectors.max(), -vectors.min()) > _LARGEST:
-            id = self.ids[int(np.abs(vectors).max(axis=1).argmax())].as_py()
+            id = id_of(int(np.abs(vectors).max(axis=1).argmax()))
             message = (
                 f"record {id!r}: {name} has values beyond {_LARGEST:g}, whose squares overflow float32; "
             )
@@ -86,7 +103,7 @@ class Part:
             return vectors
         largest = np.abs(vectors).max(axis=1, keepdims=True)
         if not largest.all():
-            id = self.table["id"][int(np.flatnonzero(largest[:, 0] == 0)[0])].as_py()
+            id = id_of(int(np.flatnonzero(largest[:, 0] == 0)[0]))
             message = f'record {id!r}: {name} is a zero vector, which has no cosine; use metric="euclidean"'
             raise rec.RecordError(message, id, name)
         vectors = vectors / largest  # their squares would vanish if all numbers are small

@@ -11,6 +11,7 @@ from alhelpers.mining import (
     activation,
     badge,
     baseline,
+    boxes,
     coreset,
     disagreement,
     distance,
@@ -22,7 +23,18 @@ from alhelpers.mining._own import by_column, by_function, is_column
 from alhelpers.mining._selection import UnknownStrategy
 from alhelpers.mining._strategy import Strategy
 
-_FAMILIES = (uncertainty, disagreement, distance, outliers, activation, coreset, badge, typicality, baseline)
+_FAMILIES = (
+    uncertainty,
+    boxes,
+    disagreement,
+    distance,
+    outliers,
+    activation,
+    coreset,
+    badge,
+    typicality,
+    baseline,
+)
 
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
     {strategy.name: strategy for family in _FAMILIES for strategy in family.STRATEGIES}

@@ -15,7 +15,7 @@ from alhelpers.mining._pool import Pool, check_enough
 
 
 class State(NamedTuple):
-    """Squared distances of a part to the nearest pick, None before the first round, and the places of new picks."""
+    """Squared distances of a part to the nearest pick, None before the first round, and the places of all picks."""
 
     squared: np.ndarray | None
     taken: list[int]
@@ -40,7 +40,7 @@ class Rounds:
         for number, part in enumerate(
             self.pool.map(task, context, zip(self.pool.parts, self.states, strict=True))
         ):
-            self.states[number] = State(part.squared, [])
+            self.states[number] = State(part.squared, self.states[number].taken)
             sent.append(part)
         self.new = []
         return sent

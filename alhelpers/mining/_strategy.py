@@ -71,6 +71,8 @@ class Strategy:
     choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     counts: tuple[str, ...] = ()
     check: Callable[[str, Mapping[str, Any]], None] | None = None
+    # How to get the fields that it needs, for the error that one is missing.
+    hint: str = ""
 
     @property
     def name(self) -> str:
@@ -157,7 +159,7 @@ class Strategy:
             if found is None:
                 raise MissingField(
                     f"strategy {self.name!r} needs {' or '.join(need)} in the {of}, which have: "
-                    f"{', '.join((*existing, *of_boxes))}"
+                    f"{', '.join((*existing, *of_boxes))}{self.hint and f'; {self.hint}'}"
                 )
             wanted.add(_DETECTIONS if _is_of_boxes(found) else found)
         return sorted(wanted)

@@ -1,8 +1,9 @@
-"""Coreset: cover the embeddings with few records."""
+"""Coreset: cover the embeddings of records, or of the objects on them, with few records."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 from alhelpers.mining._neighbours import METRICS, as_distance, squared_distances, squared_to_nearest
 from alhelpers.mining._pool import Pool, Readable, best_places
 from alhelpers.mining._rounds import Rounds, State
-from alhelpers.mining._strategy import Part, Picked, Strategy, check_same_size, needs_embeddings
+from alhelpers.mining._strategy import Needs, Part, Picked, Strategy, check_same_size, needs_embeddings
 
 # The number of candidates of all parts together in a round, and the least number of one part.
 _CANDIDATES, _MIN_CANDIDATES = 2048, 64
@@ -38,18 +39,66 @@ def coreset(
     Source: Sener and Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018;
     Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985.
     """
-    rounds = Rounds(pool, size)
-    if reference is None:
-        _pick_central(rounds, metric, layer)
-    else:
-        rounds.new = list(reference.embeddings(layer, metric))
-    while len(rounds.ids) < size:
-        _run_round(rounds, metric, layer)
-    if reference is None:
-        # the first pick has no distance: it gets the largest distance that was left after it
-        rounds.squared[0] = rounds.squared[1] if size > 1 else _farthest(rounds, metric, layer)
-    distances = as_distance(np.array(rounds.squared, dtype=np.float32), metric)
-    return Picked(rounds.ids, distances, rounds.count)
+    return _cover(pool, reference, size, _Kind("coreset", metric, layer))
+
+
+def object_coreset(
+    pool: Pool, reference: Part | None, size: int, seed: int, *, metric: str = "euclidean"
+) -> Picked:
+    """Select a cover of the objects: each pick has the object farthest from those of all picks and the reference.
+
+    Needs ``detections`` whose boxes have ``embeddings`` (D,), in the reference too if there is one; without it, the
+    record whose objects are nearest to the mean of all is the first. The distance of an image is that of its object
+    farthest from any object that is covered already (the directed Hausdorff distance of two sets), so that one new kind
+    of object is enough, whatever is around it. The score is the distance at which a record was picked, and
+    ``metric`` is as for coreset; records without objects come last, with the score 0. Use it behind box_uncertainty in
+    a cascade: where images share backgrounds, their own embeddings show little of their objects. It fails on false
+    detections, which are like no other object, and favours images with many objects, which cost more: limit the
+    boxes, not the images.
+
+    Source: Sener and Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018
+    (of records); Yang et al., "Plug and play active learning for object detection", CVPR 2024 (first uncertainty, then
+    the diversity of objects).
+    """
+    return _cover(pool, reference, size, _Kind("object_coreset", metric, None, objects=True))
+
+
+class _Kind(NamedTuple):
+    """What is covered: the embeddings of records, or those of their objects."""
+
+    strategy: str
+    metric: str
+    layer: str | None
+    objects: bool = False
+
+    def points(self, records: Part) -> _Points:
+        """Return the vectors of records, or of their objects."""
+        if self.objects:
+            return _Points(*records.object_embeddings(self.metric))
+        vectors = records.embeddings(self.layer, self.metric)
+        return _Points(vectors, np.arange(len(vectors) + 1))
+
+
+class _Points(NamedTuple):
+    """The vectors of records, (M, D): those of record k are ``offsets[k]`` up to ``offsets[k + 1]``."""
+
+    vectors: np.ndarray
+    offsets: np.ndarray
+
+    def of(self, records: np.ndarray) -> tuple[_Points, np.ndarray]:
+        """Return the vectors of some records, and their places."""
+        counts = np.diff(self.offsets)[records]
+        offsets = np.append(0, np.cumsum(counts))
+        places = np.repeat(self.offsets[:-1][records] - offsets[:-1], counts) + np.arange(offsets[-1])
+        return _Points(self.vectors[places], offsets), places
+
+    def farthest(self, squared: np.ndarray, empty: float = 0) -> np.ndarray:
+        """Return the largest of each record's squared distances, (N,); `empty` for one without vectors."""
+        result = np.full(len(self.offsets) - 1, empty, dtype=np.float32)
+        some = np.flatnonzero(np.diff(self.offsets))
+        if len(some):
+            result[some] = np.maximum.reduceat(squared, self.offsets[some])
+        return result
 
 
 class _Context(NamedTuple):
@@ -57,8 +106,7 @@ class _Context(NamedTuple):
 
     centres: np.ndarray
     candidates: int
-    metric: str
-    layer: str | None
+    kind: _Kind
 
 
 class _Central(NamedTuple):
@@ -67,99 +115,155 @@ class _Central(NamedTuple):
     squared: float
     id: Any
     place: int
-    vector: np.ndarray
+    vectors: np.ndarray
 
 
 class _Candidates(NamedTuple):
     """The distances in a part, and its farthest records, ties by id."""
 
+    # Of all vectors of the part.
     squared: np.ndarray
     places: np.ndarray
     ids: list[Any]
-    vectors: np.ndarray
+    points: _Points
+    # Of the vectors of the candidates, and of each candidate the largest of them; below 0 for picks.
+    squared_of_points: np.ndarray
+    values: np.ndarray
     # minus the squared distance, and the id, of the farthest record after these
     next: tuple[float, Any] | None
 
 
-def _pick_central(rounds: Rounds, metric: str, layer: str | None) -> None:
-    """Pick the record nearest to the mean."""
-    context = _Context(np.empty((0, 0)), 0, metric, layer)
-    sums = list(rounds.pool.map(_sum_of_part, context))
+def _cover(pool: Pool, reference: Part | None, size: int, kind: _Kind) -> Picked:
+    rounds = Rounds(pool, size)
+    known = None if reference is None else kind.points(reference).vectors
+    central = (known is None or not len(known)) and _pick_central(rounds, kind)
+    if known is not None and len(known):
+        rounds.new = [known]
+    while len(rounds.ids) < size:
+        _run_round(rounds, kind)
+    if central:
+        # the first pick has no distance: it gets the largest distance that was left after it
+        rounds.squared[0] = rounds.squared[1] if size > 1 else _farthest(rounds, kind)
+    distances = as_distance(np.array(rounds.squared, dtype=np.float32), kind.metric)
+    return Picked(rounds.ids, distances, rounds.count)
+
+
+def _pick_central(rounds: Rounds, kind: _Kind) -> bool:
+    """Pick the record nearest to the mean, unless no record has a vector."""
+    context = _Context(np.empty((0, 0)), 0, kind)
+    sums, counts = zip(*rounds.pool.map(_sum_of_part, context), strict=True)
+    if not sum(counts):
+        return False
     # summed in float64 and rounded to float32, so that the order of the sums does not matter
-    mean = np.array([math.fsum(column) for column in zip(*sums, strict=True)]) / rounds.count
+    columns = zip(*(each for each, count in zip(sums, counts, strict=True) if count), strict=True)
+    mean = np.array([math.fsum(column) for column in columns]) / sum(counts)
     found = rounds.pool.map(_central_record, context._replace(centres=mean.astype(np.float32)[None]))
     number, best = min(
         ((number, each) for number, each in enumerate(found) if each is not None),
         key=lambda numbered: (numbered[1].squared, numbered[1].id),
     )
-    rounds.pick(best.id, np.inf, number, best.place, best.vector)
+    rounds.pick(best.id, np.inf, number, best.place, best.vectors)
+    return True
 
 
-def _run_round(rounds: Rounds, metric: str, layer: str | None) -> None:
-    sent = _candidates(rounds, metric, layer)
+def _run_round(rounds: Rounds, kind: _Kind) -> None:
+    sent = _candidates(rounds, kind)
     ids = [id for part in sent for id in part.ids]
     order = sorted(range(len(ids)), key=ids.__getitem__)  # ties go to the smaller id
     ids = [ids[place] for place in order]
     parts = np.repeat(np.arange(len(sent)), [len(part.ids) for part in sent])[order]
     places = np.concatenate([part.places for part in sent])[order]
-    vectors = np.concatenate([part.vectors for part in sent])[order]
-    squared = np.concatenate([part.squared[part.places] for part in sent])[order]
+    counts = np.concatenate([np.diff(part.points.offsets) for part in sent])
+    vectors = [part.points.vectors for part in sent if len(part.points.vectors)]
+    whole = _Points(
+        np.concatenate(vectors or [np.empty((0, 0), np.float32)]), np.append(0, np.cumsum(counts))
+    )
+    points, sources = whole.of(np.array(order, dtype=np.intp))
+    squared = np.concatenate([part.squared_of_points for part in sent])[sources]
     # distances only shrink, so that no record beyond the candidates can overtake this bound
     bound = min((part.next for part in sent if part.next is not None), default=None)
+    taken = np.flatnonzero(np.concatenate([part.values for part in sent])[order] < 0).tolist()
     while len(rounds.ids) < rounds.size:
-        best = int(squared.argmax())
-        if squared[best] < 0 or bound is not None and (-squared[best], ids[best]) > bound:
+        farthest = points.farthest(squared)
+        farthest[taken] = -1
+        best = int(farthest.argmax())
+        if farthest[best] < 0 or bound is not None and (-farthest[best], ids[best]) > bound:
             break
-        rounds.pick(ids[best], squared[best], parts[best], places[best], vectors[best])
-        np.minimum(squared, squared_distances(vectors, vectors[best]), out=squared)
-        squared[best] = -1
+        new = points.vectors[points.offsets[best] : points.offsets[best + 1]]
+        rounds.pick(ids[best], farthest[best], parts[best], places[best], new)
+        taken.append(best)
+        for vector in new:
+            np.minimum(squared, squared_distances(points.vectors, vector), out=squared)
     rounds.pool.report(len(rounds.ids), rounds.size)
 
 
-def _farthest(rounds: Rounds, metric: str, layer: str | None) -> float:
+def _farthest(rounds: Rounds, kind: _Kind) -> float:
     """Return the squared distance of the record farthest from all picks, at least 0."""
-    return max(0, *(part.squared.max(initial=0) for part in _candidates(rounds, metric, layer)))
+    return max(0, *(part.squared.max(initial=0) for part in _candidates(rounds, kind)))
 
 
-def _candidates(rounds: Rounds, metric: str, layer: str | None) -> list[_Candidates]:
+def _candidates(rounds: Rounds, kind: _Kind) -> list[_Candidates]:
     candidates = max(_MIN_CANDIDATES, _CANDIDATES // len(rounds.states))
-    return rounds.run(_round_of_part, _Context(np.array(rounds.new), candidates, metric, layer))
+    new = [vectors for vectors in rounds.new if len(vectors)]
+    centres = np.concatenate(new) if new else np.empty((0, 0), dtype=np.float32)
+    return rounds.run(_round_of_part, _Context(centres, candidates, kind))
 
 
-def _sum_of_part(part: Readable, context: _Context) -> np.ndarray:
-    """Return the sum of a part's vectors, (D,) float64."""
-    return Part.of(part).embeddings(context.layer, context.metric).sum(axis=0, dtype=np.float64)
+def _sum_of_part(part: Readable, context: _Context) -> tuple[np.ndarray, int]:
+    """Return the sum of a part's vectors, (D,) float64, and their number."""
+    vectors = context.kind.points(Part.of(part)).vectors
+    return vectors.sum(axis=0, dtype=np.float64), len(vectors)
 
 
 def _central_record(part: Readable, context: _Context) -> _Central | None:
-    records, vectors = _read(part, context)
-    if not len(records):
+    records, points = _read(part, context)
+    if not len(points.vectors):
         return None
-    squared = squared_distances(vectors, context.centres[0])
+    squared = points.farthest(squared_distances(points.vectors, context.centres[0]), np.inf)
     place = int(best_places(-squared, records.ids, 1)[0])
-    return _Central(float(squared[place]), records.ids[place].as_py(), place, vectors[place])
+    vectors = points.of(np.array([place]))[0].vectors
+    return _Central(float(squared[place]), records.ids[place].as_py(), place, vectors)
 
 
 def _round_of_part(item: tuple[Readable, State], context: _Context) -> _Candidates:
     """Compute the distances to the new centres, and return the farthest records."""
     part, state = item
-    records, vectors = _read(part, context)
-    squared = squared_to_nearest(vectors, context.centres, state.squared)
-    squared[state.taken] = -1  # below the 0 of a record equal to a pick, so that none is picked twice
-    farthest = best_places(squared, records.ids, min(context.candidates + 1, len(records)))
+    records, points = _read(part, context)
+    squared = state.squared
+    if squared is None:
+        squared = np.full(len(points.vectors), np.inf, dtype=np.float32)
+    if len(points.vectors) and len(context.centres):
+        squared = squared_to_nearest(points.vectors, context.centres, squared)
+    values = points.farthest(squared)
+    values[state.taken] = -1  # below the 0 of a record equal to a pick, so that none is picked twice
+    farthest = best_places(values, records.ids, min(context.candidates + 1, len(records)))
     places, others = farthest[: context.candidates], farthest[context.candidates :]
-    following = (-float(squared[others[0]]), records.ids[others[0]].as_py()) if len(others) else None
+    following = (-float(values[others[0]]), records.ids[others[0]].as_py()) if len(others) else None
     ids = records.ids.take(pa.array(places)).to_pylist()
-    return _Candidates(squared, places, ids, vectors[places], following)
+    chosen, sources = points.of(places)
+    return _Candidates(squared, places, ids, chosen, squared[sources], values[places], following)
 
 
-def _read(part: Readable, context: _Context) -> tuple[Part, np.ndarray]:
+def _read(part: Readable, context: _Context) -> tuple[Part, _Points]:
     records = Part.of(part)
-    vectors = records.embeddings(context.layer, context.metric)
-    check_same_size("coreset", vectors, context.centres)
-    return records, vectors
+    points = context.kind.points(records)
+    if len(points.vectors) and len(context.centres):
+        check_same_size(context.kind.strategy, points.vectors, context.centres)
+    return records, points
 
 
-STRATEGIES = (
-    Strategy(coreset, needs_embeddings, kind="together", reference="optional", choices={"metric": METRICS}),
+def _needs_of_objects(options: Mapping[str, Any]) -> Needs:
+    return (("detections.embeddings",),)
+
+
+STRATEGIES = tuple(
+    Strategy(run, needs, kind="together", reference="optional", choices={"metric": METRICS}, hint=hint)
+    for run, needs, hint in (
+        (coreset, needs_embeddings, ""),
+        (
+            object_coreset,
+            _needs_of_objects,
+            "predict with embeddings=True, which a Detector computes of boxes, too",
+        ),
+    )
 )

@@ -10,19 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alhelpers import records as rec
 from alhelpers import scores
+from alhelpers.mining._boxes import OVER, BoxFields, check_top_k, score_by_boxes
 from alhelpers.mining._pool import SAMPLES, Pool, Readable
-from alhelpers.mining._selection import MissingField, UnknownOption
+from alhelpers.mining._selection import MissingField
 from alhelpers.mining._strategy import (
     Needs,
     Part,
     Prepared,
     Strategy,
-    check_count,
     needs_confidences,
 )
-from alhelpers.records import Boxes, RecordError
+from alhelpers.records import RecordError
 
 
 def confidence(part: Part, context: None, *, over: str = "max", top_k: int | None = None) -> np.ndarray:
@@ -90,26 +89,10 @@ def label_uncertainty(part: Part, context: None, *, score: str = "entropy", over
 # boxes
 # ------------------------------------------------------------------------------
 
-_OVER = ("max", "mean", "sum", "top_k")
 _CLASSIFIED = ("confidence", "confidences", "logits")
 
 
-class _BoxFields:
-    """The fields of all boxes of a part, as `Part` returns those of records."""
-
-    def __init__(self, boxes: Boxes) -> None:
-        self._boxes = boxes
-
-    def has(self, name: str) -> bool:
-        return getattr(self._boxes, name) is not None
-
-    def numbers(self, name: str) -> np.ndarray:
-        return getattr(self._boxes, name)
-
-    confidences = Part.confidences
-
-
-def _least_confidence(fields: Part | _BoxFields) -> np.ndarray:
+def _least_confidence(fields: Part | BoxFields) -> np.ndarray:
     if not fields.has("confidence"):
         return scores.least_confidence(fields.confidences())
     values = fields.numbers("confidence")
@@ -121,50 +104,12 @@ def _least_confidence(fields: Part | _BoxFields) -> np.ndarray:
 
 
 def _score_records_or_boxes(
-    part: Part, score: Callable[[Part | _BoxFields], np.ndarray], over: str, top_k: int | None
+    part: Part, score: Callable[[Part | BoxFields], np.ndarray], over: str, top_k: int | None
 ) -> np.ndarray:
     """Score records by their own fields, or else by those of their boxes."""
     if any(map(part.has, _CLASSIFIED)):
         return score(part)
-    boxes = rec.boxes(part.table)
-    values = np.empty(0, dtype=np.float32)
-    if len(boxes):
-        try:
-            values = score(_BoxFields(boxes))
-        except scores.ScoreError as error:
-            if error.row is None:
-                raise
-            row = int(np.searchsorted(boxes.offsets, error.row, side="right")) - 1
-            number = error.row - int(boxes.offsets[row])
-            raise scores.ScoreError(f"of box {number} of this record: {error}", row) from error
-    return _combine_boxes(values, boxes.offsets, over, top_k)
-
-
-def _combine_boxes(values: np.ndarray, offsets: np.ndarray, over: str, top_k: int | None) -> np.ndarray:
-    """Combine the scores of boxes into one for each record, (N,) float32; 0 for a record without boxes."""
-    counts = np.diff(offsets)
-    if over == "top_k":
-        owner = np.repeat(np.arange(len(counts)), counts)
-        order = np.lexsort((-values, owner))
-        kept = order[np.arange(len(values)) - offsets[owner] < top_k]
-        values, counts = values[kept], np.minimum(counts, top_k)
-    some = np.flatnonzero(counts)
-    result = np.zeros(len(counts), dtype=np.float32)
-    if len(some):
-        starts = np.append(0, np.cumsum(counts)[:-1])[some]
-        reduce = np.maximum if over == "max" else np.add
-        total = reduce.reduceat(values.astype(np.float64), starts)
-        result[some] = total if over in ("max", "sum") else total / counts[some]
-    return result
-
-
-def _check_top_k(strategy: str, options: Mapping[str, Any]) -> None:
-    if options["over"] == "top_k":
-        check_count(strategy, "top_k", options["top_k"])
-    elif options["top_k"] is not None:
-        raise UnknownOption(
-            f'option top_k of strategy {strategy!r} must be used with over="top_k", got {options["top_k"]!r}'
-        )
+    return score_by_boxes(part, score, over, top_k)
 
 
 def _needs_of(*names: str) -> Callable[[Mapping[str, Any]], Needs]:
@@ -264,7 +209,7 @@ def _class_names(part: Readable, context: None = None) -> list[str] | None:
 
 STRATEGIES = (
     *(
-        Strategy(run, _needs_of(*names), choices={"over": _OVER}, check=_check_top_k)
+        Strategy(run, _needs_of(*names), choices={"over": OVER}, check=check_top_k)
         for run, names in ((confidence, _CLASSIFIED), (margin, _CLASSIFIED[1:]), (entropy, _CLASSIFIED[1:]))
     ),
     Strategy(

@@ -4,7 +4,8 @@ The columns are ``id``, ``split``, ``class_names``, ``class_name``, ``confidence
 ``logits``, ``embeddings`` (the default layer) and ``embeddings:<layer>``, ``mc_dropout``,
 ``query_by_committee``, ``detections``, ``groundtruth``, ``tags`` and ``metadata``; all but ``id`` are
 optional. Vectors are lists of one fixed size, so that a column of a file becomes a numpy array without a copy
-of each row. ``detections`` are a list of boxes for each record, which :func:`boxes` converts into flat arrays.
+of each row. ``detections`` are a list of boxes for each record, with the fields of :class:`Boxes`, into which
+:func:`boxes` converts them.
 
 Records are a list of dicts, a table, the path or glob of Parquet files, or a :func:`query` on any of these.
 Records that do not fit into memory are cut by :func:`parts` into parts that are read one by one.

@@ -31,6 +31,12 @@ class Boxes:
         The confidences and logits of all classes.
     left, top, width, height : numpy.ndarray of shape (M,), float32, or None
         The position and size of each box, in pixels.
+    embeddings : numpy.ndarray of shape (M, D), float32, or None
+        A vector of each box.
+    class_certainty, location_certainty, existence_certainty : numpy.ndarray of shape (M,), float32, or None
+        How far several passes agree on each box, from 0 to 1; see :func:`alhelpers.scores.class_certainty`.
+    box_variance : numpy.ndarray of shape (M,), float32, or None
+        The standard deviation of a box's sides over the passes, in pixels.
     """
 
     offsets: np.ndarray
@@ -42,6 +48,11 @@ class Boxes:
     top: np.ndarray | None = None
     width: np.ndarray | None = None
     height: np.ndarray | None = None
+    embeddings: np.ndarray | None = None
+    class_certainty: np.ndarray | None = None
+    location_certainty: np.ndarray | None = None
+    existence_certainty: np.ndarray | None = None
+    box_variance: np.ndarray | None = None
 
     def __len__(self) -> int:
         return int(self.offsets[-1])

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alhelpers import scores
+from alhelpers.records.detections import boxes
 from alhelpers.records.ids import naming_record, one_piece
-from alhelpers.records.schema import DETECTIONS, LAYER, RecordError, is_known, nearest
+from alhelpers.records.schema import DETECTIONS, LAYER, RecordError, box_fields, is_known, nearest
 from alhelpers.records.values import as_array
 
 _COMPARISONS: Mapping[str, Callable[..., pa.ChunkedArray]] = {
@@ -105,7 +106,10 @@ def field_values(table: pa.Table, name: str) -> pa.ChunkedArray:
 def columns_of(schema: pa.Schema, name: str) -> list[str]:
     """Return the columns that a field is read from; raise if the field is unknown."""
     found = _find(schema, name)
-    return found.columns(schema.names) if isinstance(found, Computed) else [found[0]]
+    if not isinstance(found, Computed):
+        return [found[0]]
+    names = found.columns(_names(schema))
+    return [DETECTIONS if each.startswith(f"{DETECTIONS}.") else each for each in names]
 
 
 def field_paths(kind: pa.Field, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -130,14 +134,14 @@ def _find(schema: pa.Schema, name: str) -> tuple[str, ...] | Computed:
         f"{column}.norm": Computed(((column,),), _norm) for column in schema.names if column.startswith(LAYER)
     }
     for each, field in (COMPUTED | layers).items():
-        if field.columns(schema.names):
+        if field.columns(_names(schema)):
             known.setdefault(each, field)
     if name in known:
         return known[name]
     if name in COMPUTED:
         needs = " or ".join(" and ".join(need) for need in COMPUTED[name].needs)
         raise RecordError(
-            f"field {name!r} is computed from {needs}; the records have: {', '.join(schema.names)}",
+            f"field {name!r} is computed from {needs}; the records have: {', '.join(_names(schema))}",
             column=name,
         )
     raise RecordError(
@@ -146,9 +150,15 @@ def _find(schema: pa.Schema, name: str) -> tuple[str, ...] | Computed:
     )
 
 
+def _names(schema: pa.Schema) -> list[str]:
+    """Return the names of the columns, and of the fields of boxes as ``detections.<field>``."""
+    of_boxes = box_fields(schema.field(DETECTIONS).type) if DETECTIONS in schema.names else []
+    return [*schema.names, *(f"{DETECTIONS}.{field.name}" for field in of_boxes)]
+
+
 @dataclass(frozen=True)
 class Computed:
-    """A field computed from some columns: the first of several sets that the records have."""
+    """A field computed from some columns or fields of boxes: the first of several sets that the records have."""
 
     needs: tuple[tuple[str, ...], ...]
     values: Callable[[pa.Table, str], pa.Array | pa.ChunkedArray | np.ndarray]
@@ -159,7 +169,7 @@ class Computed:
 
 
 def _computed_values(table: pa.Table, name: str, field: Computed) -> pa.ChunkedArray:
-    column = field.columns(table.column_names)[0]
+    column = field.columns(_names(table.schema))[0]
     if not table.num_rows:
         return pa.chunked_array([pa.array([], pa.string() if name == _CLASS_NAME else pa.float32())])
     with naming_record(table["id"], f"field {name!r} cannot be computed", column):
@@ -205,6 +215,30 @@ def _by(score: Callable[[np.ndarray], np.ndarray]) -> Callable[[pa.Table, str], 
     return lambda table, column: score(_confidences(table, column))
 
 
+def _least_certain(*names: str) -> Computed:
+    """Return the field of the least certain box of each record, null for a record without boxes."""
+
+    def values(table: pa.Table, column: str) -> pa.Array:
+        found = boxes(table)
+        return _of_boxes(np.minimum, np.prod([getattr(found, name) for name in names], axis=0), found.offsets)
+
+    return Computed((tuple(f"{DETECTIONS}.{name}" for name in names),), values)
+
+
+def _most_variable(table: pa.Table, column: str) -> pa.Array:
+    found = boxes(table)
+    return _of_boxes(np.maximum, found.box_variance, found.offsets)
+
+
+def _of_boxes(reduce: np.ufunc, values: np.ndarray, offsets: np.ndarray) -> pa.Array:
+    some = np.diff(offsets) > 0
+    result = np.zeros(len(some), dtype=np.float32)
+    if some.any():
+        result[some] = reduce.reduceat(values, offsets[:-1][some])
+    return pa.array(result, mask=~some)
+
+
+_CERTAINTIES = ("class_certainty", "location_certainty", "existence_certainty")
 _CLASS_NAME = "prediction.class_name"
 _PREDICTION = ("confidences",), ("logits",)
 _MC_DROPOUT, _COMMITTEE = (("mc_dropout",),), (("query_by_committee",),)
@@ -226,4 +260,7 @@ COMPUTED: dict[str, Computed] = {
     "query_by_committee.consensus_kl": Computed(_COMMITTEE, _by(scores.consensus_kl)),
     "embeddings.norm": Computed((("embeddings",),), _norm),
     "detections.count": Computed(((DETECTIONS,),), lambda table, column: pc.list_value_length(table[column])),
+    **{f"{DETECTIONS}.{name}": _least_certain(name) for name in _CERTAINTIES},
+    "detections.combined_certainty": _least_certain(*_CERTAINTIES),
+    "detections.box_variance": Computed((("detections.box_variance",),), _most_variable),
 }

@@ -17,7 +17,21 @@ TEXTS = ("split", "class_name", "groundtruth")
 VECTORS = ("confidences", "logits", "embeddings")
 SAMPLES = ("mc_dropout", "query_by_committee")
 DETECTIONS = "detections"
-BOX_FIELDS = ("class_name", "confidence", "confidences", "logits", "left", "top", "width", "height")
+BOX_FIELDS = (
+    "class_name",
+    "confidence",
+    "confidences",
+    "logits",
+    "embeddings",
+    "left",
+    "top",
+    "width",
+    "height",
+    "class_certainty",
+    "location_certainty",
+    "existence_certainty",
+    "box_variance",
+)
 DOCUMENTS = ("tags", "metadata")
 #: The prefix of the column of a named layer's embeddings.
 LAYER = "embeddings:"

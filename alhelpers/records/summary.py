@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from alhelpers import scores
-from alhelpers.records.detections import boxes
+from alhelpers.records.detections import Boxes, boxes
 from alhelpers.records.filters import field_paths
 from alhelpers.records.ids import naming_record, one_piece
 from alhelpers.records.layout import check_class_names
 from alhelpers.records.partition import parts, tables_of
-from alhelpers.records.schema import DETECTIONS, SAMPLES, Records, sizes_of
+from alhelpers.records.schema import DETECTIONS, SAMPLES, RecordError, Records, sizes_of
 from alhelpers.records.values import as_array
 
 # Texts with more different values are not counted: they name single records rather than kinds of them.
@@ -24,18 +24,30 @@ _MAX_TEXTS = 10_000
 _TOP = 5
 
 
-def validate(
-    records: Records, *, task: Literal["classification", "multilabel", "regression"] = "classification"
-) -> int:
+Task = Literal["classification", "multilabel", "detection", "regression"]
+
+# What the numbers of boxes must be, where boxes have them.
+_OF_BOXES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
+    **{
+        f"{name}_certainty": ("from 0 to 1", lambda values: (values >= 0) & (values <= 1))
+        for name in ("class", "location", "existence")
+    },
+    "box_variance": ("0 or more", lambda values: values >= 0),
+    "width": ("above 0", lambda values: values > 0),
+    "height": ("above 0", lambda values: values > 0),
+}
+
+
+def validate(records: Records, *, task: Task = "classification") -> int:
     """Check everything that the schema and the strategies require of records.
 
     Parameters
     ----------
     records : list of dict, pyarrow.Table, str, pathlib.Path or Query
         The records. They are read a part at a time.
-    task : {"classification", "multilabel", "regression"}
-        What the confidences and samples are: of one class, whose sum is 1; of several labels, each from 0 to 1; or, of
-        samples, numbers.
+    task : {"classification", "multilabel", "detection", "regression"}
+        What the confidences and samples are: of one class, whose sum is 1; of several labels, each from 0 to 1; of
+        boxes whose classes have a confidence each, from 0 to 1; or, of samples, numbers.
 
     Returns
     -------
@@ -46,11 +58,11 @@ def validate(
     ------
     RecordError
         The first error found: any of :func:`alhelpers.records.read`, an id that comes twice, confidences
-        or samples that are not those of the task, or a number of class names that is not that of the confidences. It
-        names the record and the column.
+        or samples that are not those of the task, certainties of boxes that are not from 0 to 1, boxes of no area, or a
+        number of class names that is not that of the confidences. It names the record and the column.
     """
-    if task not in ("classification", "multilabel", "regression"):
-        raise ValueError(f"task is {task!r}: it must be classification, multilabel or regression")
+    if task not in get_args(Task):
+        raise ValueError(f"task is {task!r}: it must be one of {', '.join(get_args(Task))}")
     total = 0
     for table in tables_of(parts(records)):
         if table.num_rows:
@@ -75,8 +87,14 @@ def _check_confidences(table: pa.Table, task: str) -> None:
     if DETECTIONS in table.column_names:
         found = boxes(table)
         owners = table["id"].take(pa.array(np.repeat(np.arange(table.num_rows), np.diff(found.offsets))))
-        of_boxes = {"confidence": found.confidence, "confidences": found.confidences}
-        of_records += [(f"{DETECTIONS}.{field}", owners, of_boxes[field]) for field in of_boxes if len(found)]
+        _check_boxes(found, owners)
+        of_boxes = [("confidence", found.confidence), ("confidences", found.confidences)]
+        if task == "detection" and found.confidences is not None:
+            of_boxes = [
+                ("confidence", found.confidence),
+                *(("confidences", each) for each in found.confidences.T),
+            ]
+        of_records += [(f"{DETECTIONS}.{field}", owners, values) for field, values in of_boxes if len(found)]
     for column, ids, confidences in of_records:
         if confidences is None:
             continue
@@ -84,6 +102,18 @@ def _check_confidences(table: pa.Table, task: str) -> None:
             confidences = np.stack([confidences, np.maximum(1 - confidences, 0)], axis=1)
         with naming_record(ids, f"{column} are not valid", column):
             scores.least_confidence(confidences)
+
+
+def _check_boxes(found: Boxes, owners: pa.ChunkedArray) -> None:
+    """Raise for the first box with a certainty, variance or size that none can have."""
+    for field, (rule, holds) in _OF_BOXES.items():
+        values = getattr(found, field)
+        wrong = () if values is None else np.flatnonzero(~holds(values))
+        if len(wrong):
+            id, column = owners[int(wrong[0])].as_py(), f"{DETECTIONS}.{field}"
+            raise RecordError(
+                f"record {id!r}: {column} must be {rule}, got {values[wrong[0]]:.6g}", id, column
+            )
 
 
 def describe(records: Records) -> list[dict[str, Any]]:

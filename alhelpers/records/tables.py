@@ -141,7 +141,9 @@ def select(
         column, a part of one as ``tags.run_id``, or computed: ``prediction.confidence``, ``.class_name``,
         ``.entropy``, ``.margin``, ``.least_confidence``; ``mc_dropout.bald``, ``.variance``,
         ``.predictive_entropy``, ``.margin``, ``.variation_ratio``; ``query_by_committee.vote_entropy``,
-        ``.consensus_kl``; ``embeddings.norm``, ``embeddings:<layer>.norm``; ``detections.count``.
+        ``.consensus_kl``; ``embeddings.norm``, ``embeddings:<layer>.norm``; ``detections.count``, and of
+        a record's boxes the least ``detections.class_certainty``, ``.location_certainty``,
+        ``.existence_certainty`` and ``.combined_certainty``, their product, and the largest ``.box_variance``.
         Operators: ``< <= > >= = !=``, ``in`` and ``not in`` a list, ``like`` and ``not like`` a text where
         ``%`` stands for any characters and ``_`` for one. A record without the field meets no condition but
         ``= None``; ``!= None`` selects the records that have it.
@@ -220,8 +222,8 @@ def from_arrays(
     mc_dropout, query_by_committee : numpy.ndarray of shape (N, T, C) or (N, K, C), optional
         Confidences of the passes or of the members.
     detections : sequence of length N of lists of dict, or Boxes, optional
-        The boxes of each record, with any of ``class_name``, ``confidence``, ``confidences``, ``logits``,
-        ``left``, ``top``, ``width`` and ``height``; an empty list where nothing was found.
+        The boxes of each record, with any of the fields of :class:`Boxes`; an empty list where nothing was
+        found.
     groundtruth : sequence of length N, optional
         The true class names, None or NaN for unlabelled records.
     tags, metadata : sequence of dict, optional

@@ -28,6 +28,9 @@ __all__ = ["augment", "train"]
 #: What changes a batch while training, from its inputs and a generator of random numbers.
 Augmentation = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
+#: Changes a batch of inputs together with its targets.
+JointAugmentation = Callable[[torch.Tensor, torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]]
+
 #: Takes the outputs and the targets of a batch, and returns what is minimised, one number.
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -75,12 +78,12 @@ def train(
     inputs: Any,
     labels: Any = None,
     *,
-    task: TorchTask = "classification",
+    task: TorchTask | None = "classification",
     loss: Loss | None = None,
     steps: int = 150,
     batch_size: int = 64,
     learning_rate: float = 6e-3,
-    augmentation: bool | Augmentation = False,
+    augmentation: bool | Augmentation | JointAugmentation = False,
     seed: int = 0,
     validation: Any = None,
     evaluations: int = 10,
@@ -102,8 +105,9 @@ def train(
     labels : (N,) integers, optional
         Class indices from 0 on; for several labels a record (N, C) of 0 and 1, for a regression (N,) or (N, O) numbers.
         None: those of the data set, which may also be its class names.
-    task : {"classification", "multilabel", "regression"}
-        What is learned: one class a record, each class by itself, or numbers.
+    task : {"classification", "multilabel", "regression"} or None
+        What is learned: one class a record, each class by itself, or numbers. None: what ``loss`` compares, as boxes;
+        the labels are then a tensor (N, ...) of any kind, and neither these nor the outputs are checked.
     loss : callable, optional
         Takes the outputs and targets of a batch, and returns a number. The default is the cross entropy, the binary
         cross entropy of each class, or the mean squared error.
@@ -111,7 +115,8 @@ def train(
         The recipe; ``learning_rate`` is the highest of the cycle.
     augmentation : bool or callable
         True: turn, scale and shift the images while training (:func:`augment`). A callable takes a batch and a
-        ``torch.Generator``, and returns the changed batch.
+        ``torch.Generator``, and returns the changed batch; without a task a batch, its targets and a generator, and
+        returns both.
     seed : int
         Order of the batches, dropout and augmentation. torch's own random state is left as it was.
     validation : Dataset or (inputs, labels), optional
@@ -149,13 +154,14 @@ def train(
     if validation is not None:
         pair = validation if isinstance(validation, tuple | list) else (validation, None)
         validation = _data_of(network, pair, device, task)
-        if task != "classification" and validation[1].shape[1] != targets.shape[1]:
+        if task in ("multilabel", "regression") and validation[1].shape[1] != targets.shape[1]:
             raise ValueError(
                 f"the labels have {targets.shape[1]} columns, and those of the validation data"
                 f" {validation[1].shape[1]}: both need the same"
             )
     classes = _classes(inputs, [data[1] for data in ((rows, targets), validation) if data is not None], task)
     measure = loss or _LOSSES[task]
+    warned = task is None
     _check_recipe(steps, batch_size, patience, validated=validation is not None)
     change = augment if augmentation is True else augmentation
     optimizer, schedule = optimization(network.parameters(), steps, learning_rate)
@@ -169,12 +175,16 @@ def train(
         network.train()
         running = []
         for step, chosen in enumerate(_batches(len(targets), batch_size, steps, generator), start=1):
-            batch = change(rows[chosen], generator) if change else rows[chosen]
+            batch, wanted = rows[chosen], targets[chosen]
+            if change and task is None:
+                batch, wanted = change(batch, wanted, generator)
+            elif change:
+                batch = change(batch, generator)
             outputs = network(batch)
-            if step == 1:
+            if step == 1 and task is not None:
                 check_columns(checked_outputs(outputs, len(chosen), task), *classes, task)
                 warned = warn_of_probabilities(outputs, task)
-            value = _measured(measure, outputs, targets[chosen])
+            value = _measured(measure, outputs, wanted, task)
             running.append(value.item())
             if best_weights is None and not math.isfinite(running[-1]):
                 raise ValueError(f"the loss is {running[-1]} at step {step}: {_reason(rows, chosen)}")
@@ -204,11 +214,14 @@ def train(
 
 
 def _data_of(
-    network: nn.Module, pair: Any, device: torch.device, task: TorchTask
+    network: nn.Module, pair: Any, device: torch.device, task: TorchTask | None
 ) -> tuple[_Batches, torch.Tensor]:
     """Return the inputs and the targets of inputs and labels, or of a data set and None."""
     dtype = floating_type(network)
-    batches, targets = _Batches(pair[0], device, dtype), _checked_targets(*pair, device, task)
+    batches = _Batches(pair[0], device, dtype)
+    if task is None:
+        return batches, pair[1].to(device)
+    targets = _checked_targets(*pair, device, task)
     return batches, targets if task == "classification" else targets.to(dtype)
 
 
@@ -347,8 +360,10 @@ def _checked_targets(inputs: Any, labels: Any, device: torch.device, task: Torch
     return torch.as_tensor(found.reshape(len(found), -1).astype(np.float64), device=device)
 
 
-def _classes(inputs: Any, targets: list[torch.Tensor], task: TorchTask) -> tuple[int, Any]:
+def _classes(inputs: Any, targets: list[torch.Tensor], task: TorchTask | None) -> tuple[int, Any]:
     """Return how many outputs the labels need at least, and the class names."""
+    if task is None:
+        return 0, None
     names = getattr(inputs, "class_names", None) if _is_dataset(inputs) else None
     if task == "classification":
         return max(int(each.max()) for each in targets) + 1, names
@@ -402,9 +417,12 @@ def _reason(rows: _Batches, chosen: torch.Tensor) -> str:
     return "train with a lower learning_rate, or check the network's initial weights"
 
 
-def _measured(measure: Loss, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _measured(
+    measure: Loss, outputs: torch.Tensor, targets: torch.Tensor, task: TorchTask | None
+) -> torch.Tensor:
     """Return the loss; values (B,) of a regression are compared with targets (B, 1) as (B, 1), not with each other."""
-    return measure(outputs if targets.ndim == 1 else outputs.reshape(targets.shape), targets)
+    as_they_are = task is None or targets.ndim == 1
+    return measure(outputs if as_they_are else outputs.reshape(targets.shape), targets)
 
 
 def _evaluate(
@@ -414,7 +432,7 @@ def _evaluate(
     running: list[float],
     validation: tuple[_Batches, torch.Tensor] | None,
     measure: Loss,
-    task: TorchTask,
+    task: TorchTask | None,
 ) -> None:
     history.steps.append(step)
     history.loss.append(float(np.mean(running)))
@@ -425,7 +443,7 @@ def _evaluate(
     with torch.inference_mode():
         outputs = torch.cat([network(batch) for batch in inputs.parts()])
     network.train()
-    history.validation_loss.append(_measured(measure, outputs, targets).item())
+    history.validation_loss.append(_measured(measure, outputs, targets, task).item())
     if task == "classification":
         history.validation_accuracy.append((outputs.argmax(1) == targets).float().mean().item())
     elif task == "multilabel":

@@ -2,17 +2,20 @@
 
 :func:`mc_dropout` predicts many times with one model whose dropout stays on, :class:`Committee` with several models.
 Both return (N, S, C) confidences, from which :mod:`alhelpers.scores` computes scores. A committee with dropout on
-returns (N, K, T, C), and :func:`split_uncertainty` separates the disagreement of its members and of its passes.
+returns (N, K, T, C), and :func:`split_uncertainty` separates the disagreement of its members and of its passes. Boxes
+that several passes found are joined object by object by :func:`merge_boxes`.
 """
 
 from typing import Any
 
+from alhelpers.uncertainty.boxes import BoxSamples, merge_boxes
 from alhelpers.uncertainty.committee import Committee
 from alhelpers.uncertainty.decomposition import Uncertainty, split_uncertainty
 from alhelpers.uncertainty.errors import CommitteeError, CommitteeWarning
 from alhelpers.uncertainty.mc_dropout import DropoutError, mc_dropout, mc_dropout_scores
 
 __all__ = [
+    "BoxSamples",
     "Committee",
     "CommitteeError",
     "CommitteeWarning",
@@ -20,6 +23,7 @@ __all__ = [
     "Uncertainty",
     "mc_dropout",
     "mc_dropout_scores",
+    "merge_boxes",
     "split_uncertainty",
 ]
 

@@ -7,6 +7,7 @@ from alhelpers.records import RecordError
 from alhelpers.records.filters import COMPUTED
 
 COUNT = 40
+OF_BOXES = ("class_certainty", "location_certainty", "existence_certainty", "box_variance")
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +20,21 @@ def table():
         mc_dropout=rng.dirichlet(np.ones(3), size=(COUNT, 5)),
         query_by_committee=rng.dirichlet(np.ones(3), size=(COUNT, 3)),
         embeddings={"": rng.normal(size=(COUNT, 4)), "early": rng.normal(size=(COUNT, 2))},
-        detections=[[{"left": 1.0}] * (k % 4) for k in range(COUNT)],
+        detections=[[dict(zip(OF_BOXES, rng.random(4), strict=True))] * (1 + k % 4) for k in range(COUNT)],
     )
 
 
 def norm(vectors):
     return np.linalg.norm(vectors, axis=1)
+
+
+def of_boxes(name, reduce=min):
+    return lambda records: np.array([reduce(box[name] for box in boxes) for boxes in records])
+
+
+def combined(records):
+    products = [[np.prod([box[name] for name in OF_BOXES[:3]]) for box in boxes] for boxes in records]
+    return np.array(list(map(min, products)))
 
 
 DEFINITIONS = {
@@ -43,6 +53,9 @@ DEFINITIONS = {
     "embeddings.norm": ("embeddings", norm),
     "embeddings:early.norm": ("embeddings:early", norm),
     "detections.count": ("detections", lambda boxes: np.array([len(each) for each in boxes])),
+    **{f"detections.{name}": ("detections", of_boxes(name)) for name in OF_BOXES[:3]},
+    "detections.combined_certainty": ("detections", combined),
+    "detections.box_variance": ("detections", of_boxes("box_variance", max)),
 }
 
 
@@ -116,6 +129,25 @@ def test_a_record_that_cannot_be_scored_is_named(confidences, record, message):
     with pytest.raises(RecordError, match=message) as error:
         records.select(table, order_by="prediction.entropy")
     assert error.value.record == record
+
+
+def test_certainty_of_a_record_is_that_of_its_least_certain_box():
+    boxes = [{"location_certainty": each, "box_variance": each} for each in (0.75, 0.25, 0.5)]
+    rows = [
+        {"id": "a", "detections": boxes},
+        {"id": "b", "detections": []},
+        {"id": "c", "detections": boxes[2:]},
+    ]
+    certain, variable = "detections.location_certainty", "detections.box_variance"
+    assert records.field_values(records.as_table(rows), certain).to_pylist() == [0.25, None, 0.5]
+    assert records.field_values(records.as_table(rows), variable).to_pylist() == [0.75, None, 0.5]
+    assert ids_of(records.select(rows, [{"left": certain, "op": "<", "right": 0.9}])) == ["a", "c"]
+    assert ids_of(records.select(rows, [{"left": certain, "op": "=", "right": None}])) == ["b"]
+    assert ids_of(records.select(rows, order_by=certain)) == ["a", "c", "b"]
+    with pytest.raises(
+        RecordError, match="computed from detections.class_certainty; the records have: id, detec"
+    ):
+        records.select(rows, order_by="detections.class_certainty")
 
 
 @pytest.mark.parametrize("field", DEFINITIONS)

@@ -59,6 +59,33 @@ def test_boxes_to_records_and_back():
         records.from_arrays(["a", "b", "c"], detections=first)
 
 
+CERTAIN = {
+    "class_certainty": 0.5,
+    "location_certainty": 0.75,
+    "existence_certainty": 1.0,
+    "box_variance": 2.0,
+}
+
+
+def test_certainties_and_vectors_of_boxes_come_back_from_every_form(tmp_path):
+    whole = {**box(), "embeddings": [1.0, -2.0, 0.5], **CERTAIN}
+    table = records.as_table([{"id": "a", "detections": [whole, whole]}, {"id": "b", "detections": []}])
+    records.write(tmp_path / "a.parquet", table)
+    records.to_json_lines(tmp_path / "a.jsonl", table)
+    forms = (table, records.read(tmp_path / "a.parquet"), records.from_json_lines(tmp_path / "a.jsonl"))
+    for each in forms:
+        assert each.equals(table) and each["detections"].to_pylist() == [[whole, whole], []]
+        found = records.boxes(each)
+        assert found.embeddings.tolist() == [whole["embeddings"]] * 2
+        assert {name: getattr(found, name).tolist() for name in CERTAIN} == {
+            k: [v] * 2 for k, v in CERTAIN.items()
+        }
+        assert records.from_arrays(["a", "b"], detections=found).equals(table)
+    described = {row["column"]: row for row in records.describe(table)}
+    assert described["detections.location_certainty"]["mean"] == 0.75
+    assert described["detections.embeddings"]["shape"] == (3,)
+
+
 def test_a_region_has_what_it_has():
     table = records.as_table([{"id": 1, "detections": [{"confidences": np.array([0.25, 0.75])}] * 2}])
     found = records.boxes(table)

@@ -110,7 +110,8 @@ def test_validate_checks_several_labels_and_numbers_by_their_own_rules():
         with pytest.raises(RecordError, match=f"record 1: {column} are not valid"):
             records.validate(records.from_arrays([1, 2, 3], **{column: values}), task=task)
     with pytest.raises(
-        ValueError, match="task is 'labels': it must be classification, multilabel or regression"
+        ValueError,
+        match="task is 'labels': it must be one of classification, multilabel, detection, regression",
     ):
         records.validate(of_labels, task="labels")
 
@@ -122,3 +123,32 @@ def test_validate_looks_at_the_confidences_of_boxes(field, good, bad):
     boxes = [{field: good}, {field: bad}]
     with pytest.raises(RecordError, match=f"record 'b': detections.{field} are not valid"):
         records.validate([{"id": "a", "detections": boxes[:1]}, {"id": "b", "detections": boxes}])
+
+
+def test_validate_lets_each_class_of_a_box_have_its_own_confidence():
+    rows = [{"id": "a", "detections": [{"confidences": [0.5, 0.75]}, {"confidences": [0.25, 0.0]}]}]
+    assert records.validate(rows, task="detection") == 1
+    with pytest.raises(RecordError, match="record 'a': detections.confidences are not valid"):
+        records.validate(rows)
+    rows[0]["detections"][1]["confidences"] = [0.5, 1.25]
+    with pytest.raises(RecordError, match="record 'a': detections.confidences? are not valid"):
+        records.validate(rows, task="detection")
+
+
+@pytest.mark.parametrize(
+    ("field", "good", "bad", "rule"),
+    [
+        ("class_certainty", 0, 1.25, "from 0 to 1"),
+        ("location_certainty", 1, -0.25, "from 0 to 1"),
+        ("existence_certainty", 0.5, 2, "from 0 to 1"),
+        ("box_variance", 7, -1, "0 or more"),
+        ("width", 0.5, 0, "above 0"),
+        ("height", 0.5, -1, "above 0"),
+    ],
+)
+def test_validate_looks_at_the_numbers_of_boxes(field, good, bad, rule):
+    rows = [{"id": k, "detections": [{field: good}] * k} for k in range(10)]
+    assert records.validate(rows) == 10
+    rows.append({"id": 10, "detections": [{field: good}, {field: bad}]})
+    with pytest.raises(RecordError, match=f"record 10: detections.{field} must be {rule}, got {bad}"):
+        records.validate(rows)

@@ -1,0 +1,174 @@
+"""What the detector and the segmenter share: training, and reading images part by part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from alhelpers.data.arrays import to_planes
+from alhelpers.learners._torch_passes import Preprocessed
+from alhelpers.learners.predictions import checked_names
+from alhelpers.learners.weights import WithWeights
+from alhelpers.protocols import Dataset, History, Progress, Task
+from alhelpers.training import JointAugmentation, Loss, as_tensors, floating_type, train
+from alhelpers.uncertainty._torch import called_with_seed, device_of, first_not_finite, is_count
+
+# Bytes of the outputs of all passes that a prediction has at once.
+_AT_ONCE = 2**26
+
+# Steps of a training: for each square root of an image, and at least.
+_STEPS, _LEAST_STEPS = 32, 200
+
+# Fewer pixels have no features at an eighth of the size.
+_LEAST_SIDE = 8
+
+
+class GridLearner(WithWeights):
+    """A learner of images, of which something is predicted at each cell of a grid."""
+
+    task: ClassVar[Task]
+    _augmentation: ClassVar[JointAugmentation]
+    _loss: ClassVar[Loss]
+
+    def __init__(self, class_names: Sequence[str], options: dict[str, Any], seed: int) -> None:
+        self.class_names = tuple(map(str, class_names))
+        if not self.class_names or len(set(self.class_names)) < len(self.class_names):
+            raise ValueError(f"class_names are {self.class_names}: they must be distinct, and at least one")
+        for name in ("batch_size", "evaluations", "prediction_batch_size"):
+            if not is_count(options[name]):
+                raise ValueError(f"{name} is {options[name]!r}: it must be a whole number of at least 1")
+        if options["steps"] is not None and not is_count(options["steps"]):
+            raise ValueError(f"steps is {options['steps']!r}: it must be at least 1, or None")
+        if options["channels"] not in (1, 3):
+            raise ValueError(f"channels is {options['channels']!r}: it must be 1 for grey images, or 3")
+        if not 0 < options["dropout"] < 1:
+            raise ValueError(f"dropout is {options['dropout']!r}: it must be above 0 and below 1")
+        self._options = options
+        self.network: Any = called_with_seed(self._network, seed).to(memory_format=torch.channels_last).eval()
+
+    def _network(self) -> nn.Module:
+        raise NotImplementedError
+
+    def _targets(self, dataset: Dataset, shape: tuple[int, int]) -> torch.Tensor:
+        """Return what the loss compares the outputs with, one row an image of ``shape``, or raise a ValueError."""
+        raise NotImplementedError
+
+    def fit(
+        self,
+        dataset: Dataset,
+        *,
+        validation: Dataset | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> History:
+        """Train from the current weights with :func:`alhelpers.training.train`.
+
+        Returns
+        -------
+        History
+            The losses; it has no accuracy.
+
+        Raises
+        ------
+        ValueError
+            If the data set is empty, is of another task, or has other class names; if a label is not valid, or an input
+            is not finite; the message names it.
+
+        Warns
+        -----
+        UserWarning
+            If a class has no example in many labels.
+        """
+        if not len(dataset):
+            raise ValueError("the data set is empty: label at least one row to learn from")
+        pairs = [self._pair(each) for each in (dataset, validation) if each is not None]
+        recipe = ("batch_size", "learning_rate", "patience", "evaluations")
+        options = {name: self._options[name] for name in recipe}
+        return train(
+            self.network,
+            *pairs[0],
+            task=None,
+            loss=type(self)._loss,
+            steps=self._options["steps"] or default_steps(len(dataset)),
+            augmentation=self._options["augmentation"] and type(self)._augmentation,
+            validation=pairs[1] if validation is not None else None,
+            seed=seed,
+            progress=progress,
+            **options,
+        )
+
+    def fresh(self, seed: int) -> Self:
+        """Return an untrained learner of the same design, with the initial weights of the seed."""
+        return type(self)(self.class_names, **self._options, seed=seed)
+
+    def _pair(self, dataset: Dataset) -> tuple[Dataset, torch.Tensor]:
+        """Return a data set of planes, and its targets."""
+        planes = self._planes(dataset)
+        return planes, self._targets(dataset, planes.inputs(np.arange(1)).shape[2:])
+
+    def _planes(self, dataset: Dataset) -> Preprocessed:
+        if dataset.task != self.task:
+            raise ValueError(
+                f"the data set is for {dataset.task}, and a {type(self).__name__} is for {self.task}: take another"
+                " learner, or the data set's labels for this task"
+            )
+        checked_names(self.class_names, dataset)
+        return Preprocessed(dataset, partial(as_planes, channels=self._options["channels"]))
+
+    def _parts(self, dataset: Dataset, passes: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """Check a data set to predict on, and read its images in parts, each with its first row."""
+        if not len(dataset):
+            raise ValueError("the data set is empty: there is nothing to predict")
+        if not is_count(passes, 0) or passes == 1:
+            raise ValueError(f"passes is {passes!r}: it must be 0, or a whole number of at least 2")
+        planes = self._planes(dataset)
+        size, few = self._options["prediction_batch_size"], planes.inputs(np.arange(1))
+        if passes:
+            outputs = few[0, 0].size * passes * self._outputs_a_pixel() * 4
+            size = min(size, max(int(_AT_ONCE / outputs), 1))
+        for first in range(0, len(dataset), size):
+            rows = np.arange(first, min(first + size, len(dataset)))
+            images = as_tensors(planes.inputs(rows), device_of(self.network), floating_type(self.network))
+            row = first_not_finite(images)
+            if row is not None:
+                raise ValueError(
+                    f"the inputs of record {dataset.ids[first + row]} are not finite: replace their NaN and inf, or"
+                    " leave the record out"
+                )
+            yield first, images
+
+    def _outputs_a_pixel(self) -> float:
+        """Return how many numbers a pass has for each pixel of an image."""
+        raise NotImplementedError
+
+
+def default_steps(count: int) -> int:
+    """Return the number of steps of a training on so many images: with their square root."""
+    return max(round(_STEPS * math.sqrt(count)), _LEAST_STEPS)
+
+
+def as_planes(images: Any, channels: int) -> np.ndarray:
+    """Return images as (B, channels, H, W) from 0 to 1; grey levels stand for three colours where these are wanted.
+
+    ``images`` are (B, C, H, W) from 0 to 1, or uint8 (B, H, W) or (B, H, W, C) from 0 to 255.
+    """
+    planes = np.asarray(images)
+    if planes.dtype == np.uint8 and planes.ndim in (3, 4):
+        planes = to_planes(planes)
+    if planes.ndim != 4 or planes.dtype.kind != "f" or min(planes.shape[2:]) < _LEAST_SIDE:
+        raise ValueError(
+            f"the inputs are {planes.dtype} of shape {planes.shape}: images must be (B, C, H, W) from 0 to 1, or uint8"
+            f" (B, H, W, C), at least {_LEAST_SIDE} pixels high and wide"
+        )
+    if planes.shape[1] not in (1, channels):
+        raise ValueError(
+            f"the images have {planes.shape[1]} channels, and the network takes {channels}: pass channels=3 for"
+            " colours, or grey levels"
+        )
+    return planes if planes.shape[1] == channels else np.repeat(planes, channels, axis=1)

@@ -1,0 +1,116 @@
+"""The backbone that the detector and the segmenter share, and their heads, whose dropout comes last."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+#: Pixels between two cells of the detector's grid.
+STRIDE = 4
+
+# Pixels of a step of the coarsest features: images are padded to a multiple of it.
+_COARSEST = 8
+
+# Channels at half, a quarter and an eighth of the image's size.
+_FINE, _MIDDLE, _COARSE = 24, 48, 64
+
+# Channels of the features that the heads of boxes and of maps read.
+_FEATURES, _MAP_FEATURES = 64, 32
+
+
+def _block(inputs: int, outputs: int, *, stride: int = 1, size: int = 3) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+class Backbone(nn.Module):
+    """Images (B, channels, H, W), 0 to 1, to features at a half (B, 24, ...) and a quarter (B, 48, ...) of the size.
+
+    Images are padded on the right and at the bottom to multiples of 8 pixels.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fine = _block(channels, _FINE, stride=2)
+        self.middle = nn.Sequential(_block(_FINE, _MIDDLE, stride=2), _block(_MIDDLE, _MIDDLE))
+        self.context = nn.Sequential(
+            _block(_MIDDLE, _COARSE, stride=2),
+            _block(_COARSE, _COARSE),
+            _block(_COARSE, _COARSE),
+            nn.Conv2d(_COARSE, _MIDDLE, 1),
+        )
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the features at half and a quarter of the size."""
+        height, width = images.shape[2:]
+        values = (images * 2 - 1).contiguous(memory_format=torch.channels_last)
+        if height % _COARSEST or width % _COARSEST:
+            values = functional.pad(values, (0, -width % _COARSEST, 0, -height % _COARSEST))
+        fine = self.fine(values)
+        middle = self.middle(fine)
+        context = functional.interpolate(self.context(middle), scale_factor=2, mode="nearest")
+        return fine, middle + context
+
+
+def _head(features: int, outputs: int, dropout: float) -> nn.Sequential:
+    """Layers of 1 x 1 convolutions, so that many passes with dropout cost little beside the features."""
+    return nn.Sequential(
+        nn.Dropout2d(dropout),
+        nn.Conv2d(features, features, 1),
+        nn.ReLU(inplace=True),
+        nn.Dropout2d(dropout),
+        nn.Conv2d(features, outputs, 1),
+    )
+
+
+class BoxNetwork(nn.Module):
+    """Images (B, channels, H, W) to what is predicted at each cell, (B, C + 5, h, w).
+
+    Logits of C classes and of an object's centre, and the logarithms of the distances to the sides of its box.
+    """
+
+    def __init__(self, channels: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.backbone = Backbone(channels)
+        self.neck = _block(_MIDDLE, _FEATURES)
+        self.head = _head(_FEATURES, classes + 5, dropout)
+        last = self.head[-1]
+        nn.init.normal_(last.weight, std=0.01)
+        # at the start nearly nothing is an object, and a box reaches two cells to each side
+        with torch.no_grad():
+            last.bias.copy_(torch.tensor([*(0.0,) * classes, -3.0, *(0.7,) * 4]))
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what is the same in every pass, (B, 64, h, w), of the cells whose centres are inside of the images."""
+        height, width = (-(-(size - STRIDE // 2) // STRIDE) for size in images.shape[2:])
+        return self.neck(self.backbone(images)[1])[..., :height, :width]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the head's outputs."""
+        return self.head(self.features(images))
+
+
+class MapNetwork(nn.Module):
+    """Images (B, channels, H, W) to the logits of classes at each pixel, (B, C, H, W)."""
+
+    def __init__(self, channels: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.backbone = Backbone(channels)
+        self.neck = _block(_FINE + _MIDDLE, _MAP_FEATURES)
+        # a cell of the fine features is 2 x 2 pixels
+        self.head = _head(_MAP_FEATURES, 4 * classes, dropout)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what is the same in every pass, at half the size, (B, 32, h, w)."""
+        fine, middle = self.backbone(images)
+        return self.neck(torch.cat([fine, functional.interpolate(middle, scale_factor=2, mode="nearest")], 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the logits of the images' pixels."""
+        return at_pixels(self.head(self.features(images)), images.shape[2:])
+
+
+def at_pixels(outputs: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Return the logits of pixels (B, C, H, W) of what a head predicts for cells of 2 x 2, (B, 4 C, h, w)."""
+    return functional.pixel_shuffle(outputs, 2)[..., : size[0], : size[1]]
