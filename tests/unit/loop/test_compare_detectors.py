@@ -75,7 +75,8 @@ def test_a_detector_takes_part_by_a_function(test_set):
     new = detections(test_set, 0.9, 1)
 
     def find(images):
-        cuts = [slice(*new.offsets[number : number + 2]) for number in images[:, 0, 0, 0].tolist()]
+        numbers = np.rint(images[:, 0, 0, 0] * 255).astype(int)
+        cuts = [slice(*new.offsets[number : number + 2]) for number in numbers.tolist()]
         return [(new.boxes[cut], new.confidences[cut]) for cut in cuts]
 
     learner, old = DetectorFunction(find, NAMES), detections(test_set, 0.4, 0)
