@@ -9,14 +9,12 @@ from alhelpers import mining, records
 from alhelpers.cli import main
 from alhelpers.mining import MiningError, MissingField, UnknownOption, combine, coreset, mine
 
-SURE = {"class_certainty": 1.0, "location_certainty": 1.0, "existence_certainty": 1.0}
+SURE = {f"{name}_certainty": 1.0 for name in ("class", "location", "existence")}
+SURE |= {"object_certainty": 0.9, "box_variance": 0.0, "class_name": "cat"}
 
 
 def image(id, *boxes):
-    return {
-        "id": id,
-        "detections": [SURE | {"class_name": "cat", "box_variance": 0.0} | box for box in boxes],
-    }
+    return {"id": id, "detections": [SURE | box for box in boxes]}
 
 
 ROWS = [
@@ -48,6 +46,10 @@ def scores_of(found):
             {"none": 0, "class": 0, "place": 0, "both": 0.166667, "exists": 0.25},
         ),
         ({"of": "existence", "over": "sum"}, {"none": 0, "class": 0, "place": 0, "both": 0.5, "exists": 0.5}),
+        (
+            {"of": "object", "over": "sum"},
+            {"none": 0, "class": 0.2, "place": 0.1, "both": 0.3, "exists": 0.2},
+        ),
         ({"of": "variance"}, {"none": 0, "class": 0, "place": 3, "both": 0, "exists": 0}),
         (
             {"over": "top_k", "top_k": 2},
