@@ -6,10 +6,13 @@ Your own images by :func:`folder`; the kit's small ones as arrays, and as folder
 
 from alhelpers.data.arrays import ArrayDataset, ImageSet, arrays
 from alhelpers.data.coco import CocoDataset, coco
+from alhelpers.data.coco_writer import write_coco
 from alhelpers.data.folder import folder
 from alhelpers.data.image_files import FolderDataset, Problem
 from alhelpers.data.loader import TorchDataset, loader
-from alhelpers.data.objects import Objects, ObjectSet
+from alhelpers.data.masks import decode_mask, encode_mask
+from alhelpers.data.object_set import ObjectSet
+from alhelpers.data.objects import Objects
 from alhelpers.data.scenes import scenes
 from alhelpers.data.sets import (
     DIGIT_TEST_IMAGES,
@@ -40,12 +43,15 @@ __all__ = [
     "cache_folder",
     "coco",
     "data_folder",
+    "decode_mask",
+    "encode_mask",
     "folder",
     "load",
     "loader",
     "photo_patches",
     "scenes",
     "table",
+    "write_coco",
     "write_folder",
     "write_shapes",
 ]

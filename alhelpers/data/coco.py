@@ -1,4 +1,4 @@
-"""Images with boxes, from a file in COCO's format."""
+"""Images with boxes and masks, from a file in COCO's format."""
 
 from __future__ import annotations
 
@@ -8,29 +8,23 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
-from alhelpers.data.arrays import ImageSet, Rows, rows_of
+from alhelpers.data.arrays import ImageSet
 from alhelpers.data.image_files import FolderDataset
 from alhelpers.data.images import UnreadableImage, upright_size
+from alhelpers.data.masks import check_segmentation
+from alhelpers.data.object_set import ObjectSet, WithObjects
+from alhelpers.data.objects import Objects
 
 # Pixels by which a box may end outside of its image, as tools round; it is cut there.
 _ROUNDED = 1.0
 
 
-class _Boxes(NamedTuple):
-    """All boxes of a file, sorted by image; those of image i are the rows from starts[i] to starts[i + 1]."""
-
-    starts: np.ndarray
-    sides: np.ndarray  # left, top, right, bottom, (M, 4)
-    classes: np.ndarray
-    crowds: np.ndarray
-
-
-class CocoDataset(FolderDataset):
-    """Images with boxes, in files; :func:`coco` makes it.
+class CocoDataset(WithObjects, FolderDataset):
+    """Images with boxes and masks, in files; :func:`coco` makes it.
 
     Attributes
     ----------
@@ -40,65 +34,55 @@ class CocoDataset(FolderDataset):
         The categories, in the order of their ids.
     category_ids : tuple of int
         The ids of the categories in the JSON file.
-    task : {"detection"}
+    task : {"detection", "segmentation"}
     """
 
     category_ids: tuple[int, ...]
-    # By the image's place in the file, which is its label here: its id, its height and width, and its boxes.
+    # The ids of all images of the file, by the place of an image in it, which is its label in the base.
     _image_ids: np.ndarray
-    _sizes: np.ndarray
-    _boxes: _Boxes
 
     @property
     def image_ids(self) -> np.ndarray:
         """The ids of the images in the JSON file, (N,)."""
         return self._image_ids[self._labels]
 
-    def labels(self, rows: Rows = None) -> list[dict[str, Any]]:
-        """Return the boxes of the rows, without those of crowds, as :mod:`alhelpers.evaluation` takes them.
+    def load(self) -> ImageSet:
+        """Return what can be read, in memory, with its objects; :attr:`problems` lists the rest.
 
         Returns
         -------
-        list of dict
-            One a box, with ``image_id`` (its id in ``ids``), ``label`` (its class name), ``left``, ``top``, ``right``
-            and ``bottom`` in pixels of what ``inputs`` returns.
+        ObjectSet, or ImageSet if the JSON file has no annotations
 
         Raises
         ------
         ValueError
-            If the JSON file has no annotations.
+            If none can be read.
+
+        Warns
+        -----
+        UserWarning
+            If a file is left out.
         """
-        return self._box_rows(rows, crowds=False)
-
-    def crowds(self, rows: Rows = None) -> list[dict[str, Any]]:
-        """Return the boxes around crowds (``iscrowd``), in which objects are not told apart, in the form of labels."""
-        return self._box_rows(rows, crowds=True)
-
-    def _box_rows(self, rows: Rows, *, crowds: bool) -> list[dict[str, Any]]:
-        found, boxes = [], self._boxes
-        places = super().labels(rows)
-        for name, place in zip(rows_of(self.ids, rows).tolist(), places.tolist(), strict=True):
-            (height, width), taken = self._sizes[place], slice(*boxes.starts[place : place + 2])
-            scale = (1, 1) if self.size is None else (self.size[1] / width, self.size[0] / height)
-            kept = np.flatnonzero(boxes.crowds[taken] == crowds) + boxes.starts[place]
-            sides = (boxes.sides[kept] * np.tile(scale, 2)).tolist()
-            for label, (left, top, right, bottom) in zip(boxes.classes[kept].tolist(), sides, strict=True):
-                row = {"image_id": name, "label": self.class_names[label]}
-                found.append(row | {"left": left, "top": top, "right": right, "bottom": bottom})
-        return found
+        read = super().load()
+        if not self._is_labelled.all():
+            return read
+        objects = self.objects(np.flatnonzero(np.isin(self.ids, read.ids)))
+        names = self.class_names[self.task == "segmentation" :]
+        loaded = ObjectSet(read.name, read.images, objects, names, ids=read.ids)
+        return loaded.segmentation() if self.task == "segmentation" else loaded
 
     def _image_set(self, rows: list[int], images: np.ndarray) -> ImageSet:
-        # Boxes are not one label a row; they stay here.
+        # Objects are not one label a row; they stay here.
         return ImageSet(self.root.name, images, None, self.class_names, task=self.task, ids=self.ids[rows])
 
     def _labels_differ(self, first: int, second: int) -> bool:
         if not self._is_labelled[[first, second]].all():
             return False
-        one, other = (self.labels([row]) for row in (first, second))
+        one, other = (self._boxes([row], crowds=False) for row in (first, second))
         return [{**row, "image_id": None} for row in one] != [{**row, "image_id": None} for row in other]
 
     def _decode(self, content: bytes, row: int) -> np.ndarray:
-        height, width = self._sizes[self._labels[row]].tolist()
+        height, width = self._objects.sizes[self._labels[row]].tolist()
         found = upright_size(io.BytesIO(content))
         if found != (height, width):
             raise UnreadableImage(
@@ -115,10 +99,11 @@ def coco(
     size: int | Sequence[int] | None = None,
     mode: Literal["RGB", "L"] = "RGB",
 ) -> CocoDataset:
-    """Read images with boxes from a JSON file in COCO's format.
+    """Read images with boxes and masks from a JSON file in COCO's format.
 
     All images of the file are labelled, those without an annotation with no box; without ``annotations`` they are the
-    pool. Ids of categories may have gaps. Segmentations and keypoints are not read.
+    pool. Ids of categories may have gaps. Segmentations are polygons or run lengths, and may be missing, as long as no
+    mask is asked for. Keypoints are not read.
 
     Parameters
     ----------
@@ -127,8 +112,8 @@ def coco(
     images : path
         The folder in which ``file_name`` of an image is.
     size : int or (int, int), optional
-        Height and width in pixels to which images, and their boxes, are resized. None: images must all be of one size
-        where several are asked for at once.
+        Height and width in pixels to which images, and their boxes and masks, are resized. None: images must all be
+        of one size where several are asked for at once.
     mode : {"RGB", "L"}
         Colours or grey levels.
 
@@ -144,7 +129,8 @@ def coco(
         If the file or the folder is missing, or none of the images is there.
     ValueError
         If the file is not of this format, an id or a name is there twice, an annotation is of an image or a category
-        that is not there, or a box has no area or is outside of its image; the message names it.
+        that is not there, a box has no area or is outside of its image, or a segmentation is of another size, has a
+        polygon of fewer than three points, or is damaged; the message names it.
 
     Examples
     --------
@@ -184,8 +170,7 @@ def coco(
     )
     dataset.category_ids = tuple(classes)
     dataset._image_ids = np.array([entry["id"] for entry in listed])
-    dataset._sizes = np.array([(entry["height"], entry["width"]) for entry in listed])
-    dataset._boxes = _boxes(found, listed, places, classes, source)
+    dataset._objects = _objects(found, listed, places, classes, source)
     return dataset
 
 
@@ -250,19 +235,20 @@ def _check_image(entry: dict[str, Any], path: Path) -> None:
         )
 
 
-def _boxes(
+def _objects(
     annotations: list[dict[str, Any]],
     images: list[dict[str, Any]],
     places: Mapping[int, int],
     classes: Mapping[int, int],
     path: Path,
-) -> _Boxes:
-    """Return the boxes of all annotations, checked."""
+) -> Objects:
+    """Return the objects of all annotations, checked."""
     _places(annotations, "id", "annotation", path)
     image = np.zeros(len(annotations), dtype=np.intp)
     category = np.zeros(len(annotations), dtype=np.intp)
     sides = np.zeros((len(annotations), 4))
     crowds = np.array([entry.get("iscrowd", 0) in (1, True) for entry in annotations], dtype=bool)
+    segmentations: list[Any] = []
     for row, entry in enumerate(annotations):
         for field, known, many in (("image_id", places, "images"), ("category_id", classes, "categories")):
             if entry[field] not in known:
@@ -272,9 +258,30 @@ def _boxes(
                 )
         image[row], category[row] = places[entry["image_id"]], classes[entry["category_id"]]
         sides[row] = _sides(entry, images[image[row]], path)
+        segmentations.append(_segmentation(entry, images[image[row]], path))
     order = np.argsort(image, kind="stable")
-    starts = np.searchsorted(image[order], np.arange(len(images) + 1))
-    return _Boxes(starts, sides[order], category[order], crowds[order])
+    return Objects(
+        np.array([(entry["height"], entry["width"]) for entry in images]),
+        np.searchsorted(image[order], np.arange(len(images) + 1)),
+        sides[order],
+        category[order],
+        crowds[order],
+        tuple(segmentations[row] for row in order.tolist()),
+    )
+
+
+def _segmentation(entry: dict[str, Any], image: dict[str, Any], path: Path) -> Any:
+    """Return polygons or run lengths of an annotation, or None if it has none."""
+    found = entry.get("segmentation")
+    if found is None or found == []:
+        return None
+    try:
+        check_segmentation(found, image["height"], image["width"])
+    except ValueError as error:
+        raise ValueError(
+            f"the segmentation of annotation {entry['id']} of {path} {error}: correct it, or remove it"
+        ) from error
+    return found
 
 
 def _sides(entry: dict[str, Any], image: dict[str, Any], path: Path) -> tuple[float, float, float, float]:

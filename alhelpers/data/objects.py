@@ -1,177 +1,248 @@
-"""Images with objects: their boxes and masks, and the maps of classes drawn from them."""
+"""The objects of images as arrays: boxes, classes and masks."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
-from alhelpers.data.arrays import ImageSet, Rows, rows_of
-from alhelpers.data.masks import decode_mask
+from alhelpers.data.masks import check_segmentation, decode_mask, encode_mask, resize_segmentation
 
 #: The value of a map's pixels that are not counted: those of crowds.
 UNCOUNTED = 255
 
+_SIDES = ("left", "top", "right", "bottom")
 
-class Objects(NamedTuple):
+
+@dataclass(frozen=True)
+class Objects:
     """The objects of N images, M in all, sorted by image.
 
     Attributes
     ----------
+    sizes : numpy.ndarray of shape (N, 2)
+        Height and width of each image in pixels.
     offsets : numpy.ndarray of shape (N + 1,)
-        Those of image i are the rows from ``offsets[i]`` to ``offsets[i + 1]``.
+        The objects of image i are the rows from ``offsets[i]`` to ``offsets[i + 1]``.
     boxes : numpy.ndarray of shape (M, 4)
         Left, top, right and bottom in pixels.
     classes : numpy.ndarray of shape (M,)
         Indices of classes.
-    crowds : numpy.ndarray of shape (M,)
+    is_crowd : numpy.ndarray of shape (M,), bool
         Whether the box is around a crowd, in which objects are not told apart.
-    masks : sequence of length M
-        Of each object its polygons or run lengths as in COCO's format, or None.
+    segmentations : tuple of length M
+        The mask of each object in COCO's form, as :func:`encode_mask` returns it or as polygons, or None.
     """
 
+    sizes: np.ndarray
     offsets: np.ndarray
     boxes: np.ndarray
     classes: np.ndarray
-    crowds: np.ndarray
-    masks: Sequence[Any]
+    is_crowd: np.ndarray
+    segmentations: tuple[Any, ...]
 
-
-class WithObjects:
-    """What data sets with objects share; the label of a row, in their base, is its place among the objects.
-
-    As ``task`` is "detection" or "segmentation", the labels are boxes or maps of classes.
-    """
-
-    _objects: Objects
-
-    def labels(self, rows: Rows = None) -> Any:
-        """Return the boxes of the rows, without those of crowds, or their maps of classes, by the task.
-
-        Returns
-        -------
-        list of dict, or numpy.ndarray of shape (B, H, W)
-            For detection one a box, as :mod:`alhelpers.evaluation` takes them: ``image_id`` (its id in ``ids``),
-            ``label`` (its class name), ``left``, ``top``, ``right`` and ``bottom`` in pixels of what ``inputs``
-            returns. For segmentation uint8: indices into ``class_names``, and 255 for crowds, which are not counted;
-            where objects overlap, the later one of :meth:`object_masks` is in front.
-
-        Raises
-        ------
-        ValueError
-            If a row has no label; for segmentation also if an object has no mask, or the images differ in size.
-        """
-        if self.task == "segmentation":
-            maps = [self._draw(place) for place in self._places(rows)]
-            return np.stack(maps) if maps else np.zeros((0, 1, 1), dtype=np.uint8)
-        return self._box_rows(rows, crowds=False)
-
-    def crowds(self, rows: Rows = None) -> list[dict[str, Any]]:
-        """Return the boxes around crowds (``iscrowd``), in which objects are not told apart, in the form of boxes."""
-        return self._box_rows(rows, crowds=True)
-
-    def object_masks(self, rows: Rows = None) -> list[np.ndarray]:
-        """Return the masks of the objects of each row, one bool array (K, H, W) an image, in the order of its boxes.
-
-        Raises
-        ------
-        ValueError
-            If a row has no label, or an object no mask.
-        """
-        return [self._masks(place, crowds=False) for place in self._places(rows)]
-
-    def segmentation(self) -> Self:
-        """Return the same images with maps of classes as labels; the first class name is "background".
-
-        Raises
-        ------
-        ValueError
-            If there are more than 254 classes.
-        """
-        if self.task == "segmentation":
-            return self
-        if len(self.class_names) >= UNCOUNTED:
-            raise ValueError(
-                f"{len(self.class_names)} classes are too many for maps of 8 bits: keep at most 254"
-            )
-        made = copy.copy(self)
-        made.task, made.class_names = "segmentation", ("background", *self.class_names)
-        return made
-
-    def _places(self, rows: Rows) -> list[int]:
-        return super().labels(rows).tolist()
-
-    def _sizes_of(self, place: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return height and width of an image as its objects are stored, and as ``inputs`` returns it."""
-        raise NotImplementedError
-
-    def _rows_of(self, place: int, *, crowds: bool) -> np.ndarray:
-        first, last = self._objects.offsets[place : place + 2]
-        return np.flatnonzero(self._objects.crowds[first:last] == crowds) + first
-
-    def _box_rows(self, rows: Rows, *, crowds: bool) -> list[dict[str, Any]]:
-        found = []
-        names = self.class_names[self.task == "segmentation" :]
-        for name, place in zip(rows_of(self.ids, rows).tolist(), self._places(rows), strict=True):
-            kept = self._rows_of(place, crowds=crowds)
-            stored, shown = self._sizes_of(place)
-            scale = np.array([shown[1] / stored[1], shown[0] / stored[0]] * 2)
-            sides = (self._objects.boxes[kept] * scale).tolist()
-            for label, (left, top, right, bottom) in zip(
-                self._objects.classes[kept].tolist(), sides, strict=True
-            ):
-                row = {"image_id": name, "label": names[label]}
-                found.append(row | {"left": left, "top": top, "right": right, "bottom": bottom})
-        return found
-
-    def _masks(self, place: int, *, crowds: bool) -> np.ndarray:
-        stored, shown = self._sizes_of(place)
-        found = [
-            decode_mask(self._objects.masks[row], *stored) for row in self._rows_of(place, crowds=crowds)
-        ]
-        return np.stack(found) if found else np.zeros((0, *shown), dtype=bool)
-
-    def _draw(self, place: int) -> np.ndarray:
-        map_ = np.zeros(self._sizes_of(place)[1], dtype=np.uint8)
-        for mask in self._masks(place, crowds=True):
-            map_[mask] = UNCOUNTED
-        classes = self._objects.classes[self._rows_of(place, crowds=False)] + 1
-        for mask, label in zip(self._masks(place, crowds=False), classes, strict=True):
-            map_[mask] = label
-        return map_
-
-
-class ObjectSet(WithObjects, ImageSet):
-    """Images with objects, in memory.
-
-    Parameters
-    ----------
-    name : str
-        The data set's name.
-    images : numpy.ndarray, shape (N, H, W) or (N, H, W, C), uint8
-        Grey levels or colours, 0 to 255.
-    objects : Objects
-        The boxes of all images, and their masks.
-    class_names : sequence of str
-        One name a class.
-    ids : sequence of length N, optional
-        One distinct id an image; the default is the name and the row.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        images: np.ndarray,
-        objects: Objects,
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Sequence[Mapping[str, Any]],
+        ids: Sequence[Any],
+        sizes: Sequence[int] | Sequence[Sequence[int]],
         class_names: Sequence[str],
         *,
-        ids: Sequence[Any] | None = None,
-    ) -> None:
-        super().__init__(name, images, np.arange(len(images)), class_names, task="detection", ids=ids)
-        self._objects = objects
+        masks: Sequence[Any] | None = None,
+        is_crowd: Sequence[bool] | None = None,
+    ) -> Self:
+        """Return the objects of box rows, checked.
 
-    def _sizes_of(self, place: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        size = self.images.shape[1:3]
-        return size, size
+        Parameters
+        ----------
+        rows : sequence of dict
+            One a box, in any order: ``image_id``, ``label``, ``left``, ``top``, ``right``, ``bottom``.
+        ids : sequence of length N
+            The ids of the images, also of those without a box.
+        sizes : (int, int), or one such pair an image
+            Height and width of the images.
+        class_names : sequence of str
+            The classes; their order numbers them.
+        masks : sequence, optional
+            Of each row the mask, bool (H, W), its polygons or run lengths in COCO's form, or None.
+        is_crowd : sequence of bool, optional
+            Of each row whether it is a crowd.
+
+        Raises
+        ------
+        ValueError
+            If a row is of an image or a class that is not there, a box is not finite, has no area or is outside of its
+            image, or a mask is of another size; the message names it.
+        """
+        places = {one: place for place, one in enumerate(np.asarray(ids).tolist())}
+        classes = {str(name): place for place, name in enumerate(class_names)}
+        for number, row in enumerate(rows):
+            for field, known, what in (("image_id", places, "ids"), ("label", classes, "class_names")):
+                if row.get(field) not in known:
+                    raise ValueError(
+                        f"row {number} has {field} {row.get(field)!r}, which is not among the {what}: add it there, or"
+                        " leave the row out"
+                    )
+        for name, given in (("masks", masks), ("is_crowd", is_crowd)):
+            if given is not None and len(given) != len(rows):
+                raise ValueError(
+                    f"{name} has the length {len(given)}: it must have one entry a row, {len(rows)}"
+                )
+        image = np.array([places[row["image_id"]] for row in rows], dtype=np.intp)
+        order = np.argsort(image, kind="stable")
+        taken = [rows[number] for number in order.tolist()]
+        forms = [None if masks is None else masks[number] for number in order.tolist()]
+        found = cls(
+            np.broadcast_to(np.asarray(sizes, dtype=np.intp), (len(places), 2)),
+            np.searchsorted(image[order], np.arange(len(places) + 1)),
+            np.array([[row.get(side, np.nan) for side in _SIDES] for row in taken], dtype=float).reshape(
+                -1, 4
+            ),
+            np.array([classes[row["label"]] for row in taken], dtype=np.intp),
+            np.zeros(len(rows), dtype=bool) if is_crowd is None else np.asarray(is_crowd, dtype=bool)[order],
+            tuple(encode_mask(form) if isinstance(form, np.ndarray) else form for form in forms),
+        )
+        found.check(list(places), len(classes))
+        return found
+
+    def check(self, ids: Sequence[Any], classes: int) -> None:
+        """Raise a ValueError that names the first object which is not one of its image."""
+        counts = [len(self.boxes), len(self.classes), len(self.is_crowd), len(self.segmentations)]
+        rises = len(self.offsets) == len(self.sizes) + 1 and (np.diff(self.offsets) >= 0).all()
+        if (
+            not rises
+            or len({*counts, int(self.offsets[-1])}) > 1
+            or self.offsets[0]
+            or len(ids) != len(self.sizes)
+        ):
+            raise ValueError(
+                f"objects of {len(self.sizes)} images have {counts} boxes, classes, is_crowd and segmentations, and"
+                f" offsets up to {self.offsets[-1]}, for {len(ids)} ids: they must be as many"
+            )
+        image = self.images()
+        inside = (self.boxes[:, :2] >= 0).all(1) & (self.boxes[:, 2:] <= self.sizes[image][:, ::-1]).all(1)
+        for wrong, what in (
+            (~np.isfinite(self.boxes).all(1), "is not finite"),
+            (~(self.boxes[:, :2] < self.boxes[:, 2:]).all(1), "has no area"),
+            (~inside, "is not inside of its image"),
+            ((self.classes < 0) | (self.classes >= classes), f"is of no class of {classes}"),
+        ):
+            if wrong.any():
+                row = int(np.argmax(wrong))
+                (height, width), name = self.sizes[image[row]].tolist(), _name(ids, image[row])
+                raise ValueError(
+                    f"the box {self.boxes[row].tolist()} of image {name}, {width} wide and {height} high, {what}:"
+                    " correct it, or leave it out"
+                )
+        for row, segmentation in enumerate(self.segmentations):
+            try:
+                if segmentation is not None:
+                    check_segmentation(segmentation, *self.sizes[image[row]].tolist())
+            except ValueError as error:
+                raise ValueError(
+                    f"the segmentation of box {self.boxes[row].tolist()} of image {_name(ids, image[row])} {error}"
+                ) from error
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def images(self) -> np.ndarray:
+        """Return the place of the image of each object, (M,)."""
+        return np.repeat(np.arange(len(self.sizes)), np.diff(self.offsets))
+
+    def take(self, places: np.ndarray) -> Self:
+        """Return the objects of the images at these places, in their order."""
+        places = np.asarray(places, dtype=np.intp)
+        starts, counts = self.offsets[places], np.diff(self.offsets)[places]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        return self._of(
+            np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts), offsets, self.sizes[places]
+        )
+
+    def only(self, kept: np.ndarray) -> Self:
+        """Return the objects for which ``kept`` (M,) is true, of all images."""
+        before = np.concatenate([[0], np.cumsum(kept)])
+        return self._of(np.flatnonzero(kept), before[self.offsets], self.sizes)
+
+    def _of(self, rows: np.ndarray, offsets: np.ndarray, sizes: np.ndarray) -> Self:
+        segmentations = tuple(self.segmentations[row] for row in rows.tolist())
+        return replace(
+            self,
+            sizes=sizes,
+            offsets=offsets,
+            boxes=self.boxes[rows],
+            classes=self.classes[rows],
+            is_crowd=self.is_crowd[rows],
+            segmentations=segmentations,
+        )
+
+    def without_masks(self) -> Self:
+        """Return the objects with their boxes alone."""
+        return replace(self, segmentations=(None,) * len(self))
+
+    def resized(self, size: tuple[int, int]) -> Self:
+        """Return the objects of the images as they are at one height and width."""
+        image = self.images()
+        scale = (np.array(size) / self.sizes)[:, ::-1]
+        segmentations = tuple(
+            None if one is None else resize_segmentation(one, *self.sizes[place].tolist(), size)
+            for one, place in zip(self.segmentations, image.tolist(), strict=True)
+        )
+        return replace(
+            self,
+            sizes=np.broadcast_to(np.array(size), self.sizes.shape),
+            boxes=self.boxes * np.tile(scale, 2)[image],
+            segmentations=segmentations,
+        )
+
+    def rows(self, ids: Sequence[Any], class_names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return one dict a box, as :mod:`alhelpers.evaluation` takes them."""
+        names = np.asarray(ids).tolist()
+        return [
+            {"image_id": names[image], "label": class_names[label], **dict(zip(_SIDES, sides, strict=True))}
+            for image, label, sides in zip(
+                self.images().tolist(), self.classes.tolist(), self.boxes.tolist(), strict=True
+            )
+        ]
+
+    def masks(self, ids: Sequence[Any]) -> list[np.ndarray]:
+        """Return the masks of each image, bool (K, H, W); a ValueError names the first object without one."""
+        image = self.images()
+        missing = next((row for row, one in enumerate(self.segmentations) if one is None), None)
+        if missing is not None:
+            raise ValueError(
+                f"the box {self.boxes[missing].tolist()} of image {_name(ids, image[missing])} has no segmentation:"
+                " add it where the objects come from, or use the boxes alone"
+            )
+        found = []
+        for (height, width), first, last in zip(
+            self.sizes.tolist(), self.offsets[:-1].tolist(), self.offsets[1:].tolist(), strict=True
+        ):
+            masks = np.zeros((last - first, height, width), dtype=bool)
+            for row in range(first, last):
+                masks[row - first] = decode_mask(self.segmentations[row], height, width)
+            found.append(masks)
+        return found
+
+    def maps(self, ids: Sequence[Any]) -> list[np.ndarray]:
+        """Return a map of classes of each image, (H, W) uint8: 0 is no object, and 255 a crowd.
+
+        Objects cover crowds, and those that come later cover the earlier ones.
+        """
+        found = []
+        for place, masks in enumerate(self.masks(ids)):
+            taken = slice(*self.offsets[place : place + 2])
+            values = np.where(self.is_crowd[taken], UNCOUNTED, self.classes[taken] + 1)
+            drawn = np.zeros(masks.shape[1:], dtype=np.uint8)
+            for number in np.argsort(~self.is_crowd[taken], kind="stable").tolist():
+                drawn[masks[number]] = values[number]
+            found.append(drawn)
+        return found
+
+
+def _name(ids: Sequence[Any], place: int) -> str:
+    """Return an id as errors name it; numpy's texts have another representation."""
+    return repr(np.asarray(ids)[place].item())

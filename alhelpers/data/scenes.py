@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from alhelpers.data.masks import encode_mask
-from alhelpers.data.objects import Objects, ObjectSet
+from alhelpers.data.object_set import ObjectSet
+from alhelpers.data.objects import Objects
 from alhelpers.data.sets import load
 
 # A pixel of a digit is ink from this share of its colour on.
@@ -112,11 +113,12 @@ def scenes(
     ]
     masks = [mask for scene in drawn for mask in scene.masks]
     found = Objects(
+        np.full((count, 2), size),
         np.cumsum([0, *(len(scene.masks) for scene in drawn)]),
         np.array([_extent(mask) for mask in masks], dtype=float).reshape(-1, 4),
         np.array([label for scene in drawn for label in scene.classes], dtype=np.intp),
         np.zeros(len(masks), dtype=bool),
-        [encode_mask(mask) for mask in masks],
+        tuple(encode_mask(mask) for mask in masks),
     )
     ids = [f"scene-{subset}-{seed}-{number:05d}" for number in range(count)]
     return ObjectSet("scenes", np.stack([scene.image for scene in drawn]), found, class_names, ids=ids)
@@ -153,24 +155,27 @@ def _scene(
     draw: np.random.Generator, look: _Look, by_class: list[np.ndarray], photographs: list[Image.Image]
 ) -> _Scene:
     shifted = draw.uniform() < look.shifted
-    canvas = _background(draw, look.size, photographs[shifted], 0.3 if shifted else 1.0)
+    canvas = _background(draw, look.size, photographs[shifted], 0.5 if shifted else 1.0)
     for _ in range(draw.poisson(look.clutter)):
         _paste(canvas, _clutter(draw, look), _colour(draw, canvas, pale=shifted))
     inks: list[np.ndarray] = []
+    least: list[float] = []  # the pixels of each that must stay visible
     classes: list[int] = []
     wanted = 0 if draw.uniform() < look.empty else int(draw.choice(_COUNTS, p=_CHANCES))
     for _ in range(wanted):
         label = int(draw.choice(len(by_class), p=look.weights))
         digit = _digit(draw, by_class[label], look.sides)
-        alpha = _place(draw, digit, inks, look)
+        alpha = _place(draw, digit, inks, least, look.size)
         if alpha is None:
             continue
         colour = _colour(draw, canvas, alpha > _INK, pale=shifted)
         strength = draw.uniform(0.3, 0.45) if draw.uniform() < look.faint else draw.uniform(0.85, 1)
         _paste(canvas, alpha * strength, colour)
-        inks = [ink & ~(alpha > _INK) for ink in inks] + [alpha > _INK]
+        ink = alpha > _INK
+        inks = [one & ~ink for one in inks] + [ink]
+        least.append(max(_LEAST_INK, (1 - look.occlusion) * np.count_nonzero(ink)))
         classes.append(label)
-    canvas += draw.normal(0, 0.1 if shifted else 0.015, canvas.shape)
+    canvas += draw.normal(0, 0.07 if shifted else 0.015, canvas.shape)
     return _Scene(np.round(canvas.clip(0, 1) * 255).astype(np.uint8), classes, inks)
 
 
@@ -198,25 +203,20 @@ def _digit(draw: np.random.Generator, images: np.ndarray, sides: tuple[float, fl
 
 
 def _place(
-    draw: np.random.Generator, digit: np.ndarray, inks: list[np.ndarray], look: _Look
+    draw: np.random.Generator, digit: np.ndarray, inks: list[np.ndarray], least: list[float], size: int
 ) -> np.ndarray | None:
-    """Return an object on an empty canvas, where it hides no more than allowed, or None if no place was found."""
+    """Return an object on an empty canvas where enough of each other can be seen, or None if no place was found."""
     height, width = digit.shape
-    if max(height, width) > look.size:
+    if max(height, width) > size:
         return None
     for _ in range(_TRIES):
-        top, left = draw.integers(0, [look.size - height + 1, look.size - width + 1]).tolist()
-        alpha = np.zeros((look.size, look.size), dtype=np.float32)
+        top, left = draw.integers(0, [size - height + 1, size - width + 1]).tolist()
+        alpha = np.zeros((size, size), dtype=np.float32)
         alpha[top : top + height, left : left + width] = digit
-        ink = alpha > _INK
-        if all(_is_seen(one, ink, look.occlusion) for one in inks):
+        above = alpha > _INK
+        if all(np.count_nonzero(ink & ~above) >= few for ink, few in zip(inks, least, strict=True)):
             return alpha
     return None
-
-
-def _is_seen(ink: np.ndarray, above: np.ndarray, occlusion: float) -> bool:
-    left = np.count_nonzero(ink & ~above)
-    return left >= max(_LEAST_INK, (1 - occlusion) * np.count_nonzero(ink))
 
 
 def _clutter(draw: np.random.Generator, look: _Look) -> np.ndarray:
@@ -225,18 +225,19 @@ def _clutter(draw: np.random.Generator, look: _Look) -> np.ndarray:
     image = Image.new("L", (side, side))
     canvas = ImageDraw.Draw(image)
     middle = draw.uniform(0, side, 2)
-    reach = 3 * draw.uniform(*look.sides) / 2
+    reach = 3 * draw.uniform(*look.sides)
     if draw.uniform() < 0.5:
-        corners = middle + draw.uniform(-2 * reach, 2 * reach, (3, 2))
-        canvas.line(
-            corners.ravel().tolist(),
-            fill=255,
-            width=int(draw.integers(4, 10)) * look.size // 64,
-            joint="curve",
-        )
+        # one wave, which is no stroke of a digit
+        along = np.linspace(-1, 1, 24)
+        across = draw.uniform(0.2, 0.5) * np.sin(np.pi * draw.uniform(1, 2) * along + draw.uniform(0, 6))
+        turn = draw.uniform(0, np.pi)
+        turned = [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
+        points = middle + reach * np.stack([along, across], axis=1) @ turned
+        thick = max(round(draw.uniform(4, 10) * look.size / 64), 1)
+        canvas.line(points.ravel().tolist(), fill=255, width=thick, joint="curve")
     else:
-        low, high = middle - reach * draw.uniform(0.3, 1, 2), middle + reach * draw.uniform(0.3, 1, 2)
-        canvas.ellipse([*low.tolist(), *high.tolist()], fill=255)
+        radii = reach * draw.uniform(0.15, 0.5, 2)
+        canvas.ellipse([*(middle - radii).tolist(), *(middle + radii).tolist()], fill=255)
     shrunk = image.resize((look.size, look.size), Image.Resampling.BOX)
     return np.asarray(shrunk, dtype=np.float32) / 255
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional
 
+from alhelpers.data.objects import UNCOUNTED
+
 # How far an image may be scaled and stretched, as a factor either way, and shifted, as a share of its size.
 _SCALE, _STRETCH, _SHIFT = 1.25, 1.1, 0.12
 
@@ -32,34 +34,50 @@ def moved_boxes(
     Most of a scene is background, and what has to be learned are objects: some images become mosaics of windows around
     objects. Bochkovskiy et al., "YOLOv4", 2020.
     """
-    count, size = len(images), images.shape[2:]
-    mosaics = min(int((torch.rand(count, generator=generator) < _MOSAICS).sum()), count - 1)
-    there = torch.nonzero(targets[..., 4] >= 0)
-    if not len(there) or size[0] % 2 or size[1] % 2:
-        mosaics = 0
-    windows = _drawn(count - mosaics, images, generator)
-    whole, kept = targets[mosaics:], images[mosaics:]
-    whole, kept = _boxes_in(whole, windows, size, size), _read(kept, windows, size, "bilinear")
+    size, there = images.shape[2:], torch.nonzero(targets[..., 4] >= 0)
+    mosaics = _number_of_mosaics(images, there, generator)
+    windows = _drawn(len(images) - mosaics, images, generator)
+    moved, boxes = _read(images[mosaics:], windows, size), _boxes_in(targets[mosaics:], windows, size, size)
     if mosaics:
-        half = size[0] // 2, size[1] // 2
-        of = there[torch.randint(len(there), (4 * mosaics,), generator=generator).to(there)]
+        half, of = (size[0] // 2, size[1] // 2), _chosen(there, 4 * mosaics, generator)
         windows = _around(targets[of[:, 0], of[:, 1], :4], size, generator)
-        parts = _read(images[of[:, 0]], windows, half, "bilinear")
-        boxes = _boxes_in(targets[of[:, 0]], windows, size, half)
-        kept = torch.cat([kept, _joined(parts)])
-        boxes = _joined_boxes(boxes, half)
-        whole = functional.pad(whole, (0, 0, 0, boxes.shape[1] - whole.shape[1]), value=-1.0)
-        whole = torch.cat([whole, boxes])
-    return recoloured(kept, generator), whole
+        moved = torch.cat([moved, _joined(_read(images[of[:, 0]], windows, half))])
+        parts = _joined_boxes(_boxes_in(targets[of[:, 0]], windows, size, half), half)
+        boxes = functional.pad(boxes, (0, 0, 0, parts.shape[1] - boxes.shape[1]), value=-1.0)
+        boxes = torch.cat([boxes, parts])
+    return recoloured(moved, generator), boxes
 
 
 def moved_maps(
     images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scale, shift and recolour images (B, C, H, W) with maps of classes (B, H, W)."""
-    windows, size = _drawn(len(images), images, generator), images.shape[2:]
-    maps = _read(targets[:, None].to(images.dtype), windows, size, "nearest")[:, 0]
-    return recoloured(_read(images, windows, size, "bilinear"), generator), maps.to(targets.dtype)
+    """Move and recolour images (B, C, H, W) with maps of classes (B, H, W), as :func:`moved_boxes` does."""
+    size, there = images.shape[2:], torch.nonzero((targets > 0) & (targets != UNCOUNTED))
+    maps = targets[:, None].to(images.dtype)
+    mosaics = _number_of_mosaics(images, there, generator)
+    windows = _drawn(len(images) - mosaics, images, generator)
+    moved, read = (
+        _read(images[mosaics:], windows, size),
+        _read(maps[mosaics:], windows, size, "nearest"),
+    )
+    if mosaics:
+        half, of = (size[0] // 2, size[1] // 2), _chosen(there, 4 * mosaics, generator)
+        reach = of.new_tensor([-size[1], -size[0], size[1], size[0]]) / 8
+        windows = _around(of[:, [2, 1, 2, 1]] + reach, size, generator)
+        moved = torch.cat([moved, _joined(_read(images[of[:, 0]], windows, half))])
+        read = torch.cat([read, _joined(_read(maps[of[:, 0]], windows, half, "nearest"))])
+    return recoloured(moved, generator), read[:, 0].to(targets.dtype)
+
+
+def _number_of_mosaics(images: torch.Tensor, there: torch.Tensor, generator: torch.Generator) -> int:
+    """Return how many images become mosaics: at least one stays whole, and all do where there is no object."""
+    drawn = int((torch.rand(len(images), generator=generator) < _MOSAICS).sum())
+    is_even = not (images.shape[2] % 2 or images.shape[3] % 2)
+    return min(drawn, len(images) - 1) if len(there) and is_even else 0
+
+
+def _chosen(rows: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    return rows[torch.randint(len(rows), (count,), generator=generator).to(rows.device)]
 
 
 def recoloured(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -93,7 +111,9 @@ def _stretched(draw: torch.Tensor) -> torch.Tensor:
     return torch.stack([scale * stretch, scale / stretch], 1)
 
 
-def _read(planes: torch.Tensor, windows: _Windows, size: tuple[int, int], mode: str) -> torch.Tensor:
+def _read(
+    planes: torch.Tensor, windows: _Windows, size: tuple[int, int], mode: str = "bilinear"
+) -> torch.Tensor:
     matrices = torch.cat([torch.diag_embed(windows.scale), windows.shift[..., None]], 2)
     grid = functional.affine_grid(matrices, [*planes.shape[:2], *size], align_corners=False)
     return functional.grid_sample(planes, grid, mode, "border", align_corners=False)

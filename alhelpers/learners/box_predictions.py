@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from alhelpers import records, scores
-from alhelpers.uncertainty import BoxSamples
+from alhelpers.uncertainty import BoxSamples, merge_boxes
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _SIDES = ("left", "top", "right", "bottom")
+
+
+class _Pass(NamedTuple):
+    """The boxes that one pass found."""
+
+    offsets: np.ndarray
+    boxes: np.ndarray
+    confidences: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +100,47 @@ class BoxPredictions:
             raise ValueError(
                 f"object {apart[0]} of the samples has a box without confidences, or the other way round"
             )
+
+    @classmethod
+    def merged(cls, predictions: Sequence[BoxPredictions]) -> BoxPredictions:
+        """Merge predictions of several passes or members where their boxes overlap.
+
+        Predictions that have samples take part with each of these.
+
+        Parameters
+        ----------
+        predictions : sequence of BoxPredictions
+            Of the same images and classes.
+
+        Returns
+        -------
+        BoxPredictions
+            Boxes are means over those that found the object (:func:`alhelpers.uncertainty.merge_boxes`), confidences
+            over all, 0 where one did not find it; what each found is in ``samples``. The embeddings of the images are
+            those of the first; objects have none.
+        """
+        samples = merge_boxes([each for one in predictions for each in one._passes()])
+        confidences = np.nan_to_num(samples.confidences).mean(axis=1)
+        first = predictions[0]
+        return cls(
+            samples.offsets,
+            samples.means()[0],
+            confidences,
+            first.class_names,
+            first.embeddings,
+            samples=samples,
+        )
+
+    def _passes(self) -> list[_Pass]:
+        """Return what each pass found, or all that was found."""
+        if self.samples is None:
+            return [_Pass(self.offsets, self.boxes, self.confidences)]
+        passes = []
+        for boxes, confidences in zip(*(np.moveaxis(each, 1, 0) for each in self.samples[1:]), strict=True):
+            found = ~np.isnan(boxes[:, 0])
+            offsets = np.append(0, np.cumsum(found))[self.offsets]
+            passes.append(_Pass(offsets, boxes[found], confidences[found]))
+        return passes
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar, Literal, NamedTuple
@@ -199,15 +198,8 @@ class Detector(GridLearner):
     def _targets(self, dataset: Dataset, shape: tuple[int, int]) -> torch.Tensor:
         return box_targets(dataset, self.class_names, shape)
 
-    def _default_steps(self, count: int) -> int:
-        return max(round(_STEPS * math.sqrt(count)), _LEAST_STEPS)
-
     def _outputs_a_pixel(self) -> float:
         return (len(self.class_names) + 4) / STRIDE**2
-
-
-# Steps of a training: for each square root of an image, and at least.
-_STEPS, _LEAST_STEPS = 32, 200
 
 
 class _Part(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -20,6 +21,9 @@ from alhelpers.uncertainty._torch import called_with_seed, device_of, first_not_
 
 # Bytes of the outputs of all passes that a prediction has at once.
 _AT_ONCE = 2**26
+
+# Steps of a training: for each square root of an image, and at least.
+_STEPS, _LEAST_STEPS = 32, 200
 
 # Fewer pixels have no features at an eighth of the size.
 _LEAST_SIDE = 8
@@ -53,9 +57,6 @@ class GridLearner(WithWeights):
 
     def _targets(self, dataset: Dataset, shape: tuple[int, int]) -> torch.Tensor:
         """Return what the loss compares the outputs with, one row an image of ``shape``, or raise a ValueError."""
-        raise NotImplementedError
-
-    def _default_steps(self, count: int) -> int:
         raise NotImplementedError
 
     def fit(
@@ -94,7 +95,7 @@ class GridLearner(WithWeights):
             *pairs[0],
             task=None,
             loss=type(self)._loss,
-            steps=self._options["steps"] or self._default_steps(len(dataset)),
+            steps=self._options["steps"] or default_steps(len(dataset)),
             augmentation=self._options["augmentation"] and type(self)._augmentation,
             validation=pairs[1] if validation is not None else None,
             seed=seed,
@@ -145,6 +146,11 @@ class GridLearner(WithWeights):
     def _outputs_a_pixel(self) -> float:
         """Return how many numbers a pass has for each pixel of an image."""
         raise NotImplementedError
+
+
+def default_steps(count: int) -> int:
+    """Return the number of steps of a training on so many images: with their square root."""
+    return max(round(_STEPS * math.sqrt(count)), _LEAST_STEPS)
 
 
 def as_planes(images: Any, channels: int) -> np.ndarray:

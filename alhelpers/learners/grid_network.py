@@ -15,8 +15,8 @@ _COARSEST = 8
 # Channels at half, a quarter and an eighth of the image's size.
 _FINE, _MIDDLE, _COARSE = 24, 48, 64
 
-#: Channels of the features that a head reads.
-FEATURES = 64
+# Channels of the features that the heads of boxes and of maps read.
+_FEATURES, _MAP_FEATURES = 64, 32
 
 
 def _block(inputs: int, outputs: int, *, stride: int = 1, size: int = 3) -> nn.Sequential:
@@ -53,14 +53,14 @@ class Backbone(nn.Module):
         return fine, middle + context
 
 
-def _head(outputs: int, dropout: float) -> nn.Sequential:
+def _head(features: int, outputs: int, dropout: float) -> nn.Sequential:
     """Layers of 1 x 1 convolutions, so that many passes with dropout cost little beside the features."""
     return nn.Sequential(
         nn.Dropout2d(dropout),
-        nn.Conv2d(FEATURES, FEATURES, 1),
+        nn.Conv2d(features, features, 1),
         nn.ReLU(inplace=True),
         nn.Dropout2d(dropout),
-        nn.Conv2d(FEATURES, outputs, 1),
+        nn.Conv2d(features, outputs, 1),
     )
 
 
@@ -73,8 +73,8 @@ class BoxNetwork(nn.Module):
     def __init__(self, channels: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.backbone = Backbone(channels)
-        self.neck = _block(_MIDDLE, FEATURES)
-        self.head = _head(classes + 5, dropout)
+        self.neck = _block(_MIDDLE, _FEATURES)
+        self.head = _head(_FEATURES, classes + 5, dropout)
         last = self.head[-1]
         nn.init.normal_(last.weight, std=0.01)
         # at the start nearly nothing is an object, and a box reaches two cells to each side
@@ -89,3 +89,28 @@ class BoxNetwork(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the head's outputs."""
         return self.head(self.features(images))
+
+
+class MapNetwork(nn.Module):
+    """Images (B, channels, H, W) to the logits of classes at each pixel, (B, C, H, W)."""
+
+    def __init__(self, channels: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.backbone = Backbone(channels)
+        self.neck = _block(_FINE + _MIDDLE, _MAP_FEATURES)
+        # a cell of the fine features is 2 x 2 pixels
+        self.head = _head(_MAP_FEATURES, 4 * classes, dropout)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what is the same in every pass, at half the size, (B, 32, h, w)."""
+        fine, middle = self.backbone(images)
+        return self.neck(torch.cat([fine, functional.interpolate(middle, scale_factor=2, mode="nearest")], 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the logits of the images' pixels."""
+        return at_pixels(self.head(self.features(images)), images.shape[2:])
+
+
+def at_pixels(outputs: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Return the logits of pixels (B, C, H, W) of what a head predicts for cells of 2 x 2, (B, 4 C, h, w)."""
+    return functional.pixel_shuffle(outputs, 2)[..., : size[0], : size[1]]

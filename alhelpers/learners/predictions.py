@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -49,6 +50,24 @@ class Predictions:
     def __len__(self) -> int:
         outputs = (self.confidences, self.values, self.logits, self.samples, self.embeddings)
         return next((len(output) for output in outputs if output is not None), 0)
+
+    @classmethod
+    def merged(cls, predictions: Sequence[Predictions]) -> Predictions:
+        """Return the predictions of a committee from those of its members.
+
+        Confidences or values are the means of those without dropout. ``samples`` are those of the members, or if these
+        have passes, the samples of all.
+        """
+        first = predictions[0]
+        name = "values" if first.confidences is None else "confidences"
+        outputs = np.stack([getattr(each, name) for each in predictions], axis=1)
+        samples = outputs
+        if first.samples is not None:
+            samples = np.stack([each.samples for each in predictions], axis=1)
+            samples = samples[..., None] if samples.ndim == 3 else samples  # of one number a record
+        mean = outputs.mean(axis=1, dtype=np.float64).astype(np.float32)
+        changed = {name: mean, "samples": samples, "logits": None, "sampled_by": "query_by_committee"}
+        return dataclasses.replace(first, **changed)
 
     def fields(self) -> dict[str, np.ndarray]:
         """Return the arrays that are there by their names in records.

@@ -23,10 +23,10 @@ def class_certainty(
 ) -> np.ndarray:
     """Return 1 - the normalised entropy of the classes that the passes give to each object.
 
-    The confidences of a pass are divided by their sum, as each may be a class's own sigmoid: the entropy is of which
-    class the object has, and whether there is an object is left to :func:`existence_certainty`. It is divided by
-    log C. A pass whose confidences are all 0 says nothing about the class, as one in which they are all alike. With
-    one class there is no other to compare it with, and the entropy is the binary one of the class against none.
+    What the confidences leave of 1 is the share of a further class, none of them; confidences whose sum is above 1, as
+    may be where each is a class's own sigmoid, are divided by it. So an object of confidence 0.3 is uncertain though no
+    second class competes, and one class is enough; divided by their sum alone, confidences would lose this. The
+    entropy is divided by log (C + 1).
 
     Parameters
     ----------
@@ -40,7 +40,8 @@ def class_certainty(
     Returns
     -------
     numpy.ndarray of shape (M,), float32
-        From 0, all classes are alike, to 1, sure of one class.
+        From 0, the classes and none of them are alike, to 1, sure of one. Confidences that always sum to 1 rule
+        none of them out: then the least is 1 - log C / log (C + 1).
 
     Raises
     ------
@@ -340,11 +341,9 @@ def _area(boxes: np.ndarray) -> np.ndarray:
 
 
 def _shares(confidences: np.ndarray) -> np.ndarray:
-    """Return confidences that sum to 1 over the last axis: of one class with what is left, of several divided."""
-    if confidences.shape[-1] == 1:
-        return np.concatenate([confidences, 1 - confidences], axis=-1)
+    """Return the shares of the classes and of none of them, (..., C + 1), which sum to 1."""
     total = confidences.sum(axis=-1, keepdims=True)
-    return np.where(total == 0, 1 / confidences.shape[-1], confidences / np.where(total == 0, 1, total))
+    return np.concatenate([confidences, np.maximum(1 - total, 0)], axis=-1) / np.maximum(total, 1)
 
 
 def _entropy(shares: np.ndarray) -> np.ndarray:

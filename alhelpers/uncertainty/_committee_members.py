@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from torch import nn
 
 from alhelpers.data.arrays import rows_of
 from alhelpers.data.labels import MissingClassWarning
-from alhelpers.protocols import Dataset, History, Learner, Predictions
+from alhelpers.protocols import Dataset, History, Learner
 from alhelpers.training import floating_type, train
 from alhelpers.uncertainty._inputs import as_tensors
 from alhelpers.uncertainty._torch import (
@@ -141,14 +140,12 @@ def logits_of(model: nn.Module, inputs: torch.Tensor | np.ndarray, batch_size: i
     return logits
 
 
-def combined(predictions: Sequence[Predictions], passes: int | None) -> Predictions:
-    """Return the predictions of learners as those of their committee."""
-    first = predictions[0]
-    name = "values" if first.confidences is None else "confidences"
-    outputs = np.stack([getattr(each, name) for each in predictions], axis=1)
-    samples = np.stack([each.samples for each in predictions], axis=1) if passes else outputs
-    if passes and samples.ndim == 3:  # of one number a record
-        samples = samples[..., None]
-    mean = outputs.mean(axis=1, dtype=np.float64).astype(np.float32)
-    changed = {name: mean, "samples": samples, "logits": None, "sampled_by": "query_by_committee"}
-    return dataclasses.replace(first, **changed)
+def combined(predictions: Sequence[Any]) -> Any:
+    """Return the predictions of learners as those of their committee, merged as predictions of their kind are."""
+    kind = type(predictions[0])
+    if not hasattr(kind, "merged"):
+        raise CommitteeError(
+            f"the learners return {kind.__name__}, which have no way of being merged: add a class method"
+            " merged(predictions), which returns the predictions of a committee from those of its members"
+        )
+    return kind.merged(predictions)

@@ -244,9 +244,10 @@ class Committee:
         Returns
         -------
         Predictions, or numpy.ndarray of shape (N, K, C), or with passes (N, K, T, C), float32
-            Of learners, predictions with these confidences as ``samples``, and their means over the members without
-            dropout as ``confidences``; or the same of the ``values`` of a regression. Else the confidences of each
-            member, in each pass.
+            Of learners, what their predictions return of ``merged``: of classes these confidences as ``samples``, and
+            their means over the members without dropout as ``confidences``; the same of the ``values`` of a regression;
+            boxes merged where they overlap; mean confidences of pixels. Else the confidences of each member, in each
+            pass.
 
         Raises
         ------
@@ -262,7 +263,7 @@ class Committee:
                 )
                 for member, learner in enumerate(self.models)
             ]
-            return combined(predictions, passes)
+            return combined(predictions)
         self._check_ready("predict")
         if not length_of(inputs):
             raise CommitteeError("inputs must hold at least one record, got none")

@@ -207,3 +207,143 @@ def test_wrong_files_are_named(images):
         data.coco(path, images / "sub")
     with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
         data.coco(path, images / "nowhere")
+
+
+# ---------------------------------------------------------------------- masks
+
+
+def with_masks():
+    """Return the document with polygons, and run lengths of the crowd as numbers."""
+    document = copy.deepcopy(DOCUMENT)
+    truck, whole, crowd, car = document["annotations"]
+    truck.update(segmentation=[[1, 2, 4.2, 2, 4.2, 6, 1, 6]])
+    whole.update(iscrowd=0, segmentation=[[0, 0, 40, 0, 40, 20, 0, 20]])
+    # columns 0 to 9, rows 5 to 14
+    crowd.update(segmentation={"size": [20, 40], "counts": [5, *[10] * 19, 5 + 20 * 30]})
+    car.update(segmentation=data.encode_mask(_filled(10, 10, 20, 15)))
+    return document
+
+
+def _filled(left, top, right, bottom, height=20, width=40):
+    mask = np.zeros((height, width), dtype=bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_masks_are_those_of_pycocotools(images):
+    from pycocotools.coco import COCO
+
+    path = write(images, with_masks())
+    dataset = data.coco(path, images)
+    with contextlib.redirect_stdout(io.StringIO()):
+        peer = COCO(str(path))
+    for place, image_id in enumerate(dataset.image_ids.tolist()):
+        theirs = [peer.annToMask(one) for one in peer.loadAnns(peer.getAnnIds(image_id, iscrowd=0))]
+        (ours,) = dataset.object_masks([place])
+        assert ours.shape == (len(theirs), 20, 40) and (ours == np.array(theirs).reshape(ours.shape)).all()
+
+
+def test_maps_of_classes_have_crowds_at_255(images):
+    dataset = data.coco(write(images, with_masks()), images).segmentation()
+    assert dataset.task == "segmentation" and dataset.class_names == ("background", "car", "truck")
+    maps = dataset.labels()
+    expected = np.where(_filled(0, 5, 10, 15), 255, 0)
+    expected[2:6, 1:4] = 2  # the centres to the right are outside
+    expected[10:15, 10:20] = 1
+    assert (maps[1] == expected).all() and (maps[0] == 1).all() and not maps[2].any()
+    loaded = dataset.load()
+    assert loaded.task == "segmentation" and (loaded.labels() == maps).all()
+    small = data.coco(write(images, with_masks()), images, size=(10, 20)).segmentation()
+    assert small.labels([0]).shape == (1, 10, 20) and (small.labels([0]) == 1).all()
+    assert small.labels([1])[0, 5:7, 5:10].tolist() == [[1] * 5] * 2
+    assert (small.load().labels() == small.labels()).all()
+
+
+@pytest.mark.parametrize("masks", [None, "counts", "polygons"])
+def test_what_is_written_is_read_back(images, masks):
+    dataset = data.coco(write(images, with_masks()), images)
+    data.write_coco(images / "again.json", dataset, masks=masks)
+    again = data.coco(images / "again.json", images)
+    assert again.ids.tolist() == dataset.ids.tolist() and again.image_ids.tolist() == [70, 9, 12]
+    assert again.category_ids == (3, 30) and again.class_names == ("car", "truck")
+    assert again.labels() == dataset.labels() and again.crowds() == dataset.crowds()
+    assert all(
+        (one == other).all() for one, other in zip(again.object_masks(), dataset.object_masks(), strict=True)
+    )
+    forms = {
+        type(one["segmentation"]) for one in json.loads((images / "again.json").read_text())["annotations"]
+    }
+    assert forms == {None: {list, dict}, "counts": {dict}, "polygons": {list}}[masks]
+
+
+def test_scenes_are_read_back_with_their_images(tmp_path):
+    scenes = data.scenes(6, seed=2, empty=0.5)
+    data.write_coco(tmp_path / "scenes.json", scenes, images=tmp_path)
+    again = data.coco(tmp_path / "scenes.json", tmp_path)
+    assert [f"{one}.png" for one in scenes.ids] == again.ids.tolist()
+    assert (again.inputs() == scenes.inputs()).all()
+    assert (again.segmentation().labels() == scenes.segmentation().labels()).all()
+    loaded = again.load()
+    assert loaded.labels() == again.labels() and (loaded.images == scenes.images).all()
+
+
+class Plain:
+    """A data set by the contract alone."""
+
+    ids, class_names, task = np.array([5, 7]), ("x",), "detection"
+
+    def __len__(self):
+        return 2
+
+    def inputs(self, rows):
+        return np.zeros((len(rows), 3, 8, 9), dtype=np.float32)
+
+    def labels(self, rows):
+        # 0.1 + (0.7 - 0.1) is not 0.7
+        return [row(7, "x", 0.1, 0.1, 0.7, 7.9)]
+
+
+def test_any_detection_data_set_is_written(tmp_path):
+    data.write_coco(tmp_path / "plain.json", Plain(), images=tmp_path)
+    again = data.coco(tmp_path / "plain.json", tmp_path)
+    assert again.labels() == [row("7.png", "x", 0.1, 0.1, 0.7, 7.9)] and again.inputs().shape == (2, 3, 8, 9)
+    with pytest.raises(ValueError, match=r"of image '7.png' has no segmentation"):
+        again.object_masks()
+
+
+def test_box_rows_are_written(tmp_path):
+    rows = [row("b.png", "y", 1, 1, 3, 3)]
+    objects = data.Objects.from_rows(
+        rows, ["a.png", "b.png"], (4, 5), ["x", "y"], masks=[_filled(1, 1, 3, 3, 4, 5)]
+    )
+    data.write_coco(tmp_path / "rows.json", objects, ids=["a.png", "b.png"], class_names=["x", "y"])
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (5, 4)).save(tmp_path / name)
+    again = data.coco(tmp_path / "rows.json", tmp_path)
+    assert again.labels() == rows and again.object_masks()[1].sum() == 4
+    for wrong, message in (
+        ({}, "pass ids= and class_names="),
+        ({"ids": ["../a", "b"], "class_names": "xy"}, "the id '../a.png' is no file name"),
+        ({"ids": ["a"], "class_names": "xy"}, "for 1 ids: they must be as many"),
+        ({"masks": "rle"}, "masks is 'rle'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.write_coco(tmp_path / "rows.json", objects, **wrong)
+    with pytest.raises(ValueError, match="a data set has its own ids"):
+        data.write_coco(tmp_path / "rows.json", Plain(), ids=[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        ([[1, 1, 5, 5]], "the segmentation of annotation 1 of .* has a polygon of 4 numbers"),
+        ([[1, 1, 5, 5, 60, 5]], "reaches 20 pixels beyond its image"),
+        ({"size": [40, 20], "counts": [800]}, r"has a mask of size \[40, 20\], but its image has \[20, 40\]"),
+        ({"size": [20, 40], "counts": "0"}, "has run lengths of 0 pixels, but its image has 800"),
+    ],
+)
+def test_a_wrong_segmentation_is_named(images, segmentation, message):
+    path = write(images, changed(lambda d: d["annotations"][0].update(segmentation=segmentation)))
+    with pytest.raises(ValueError, match=message):
+        data.coco(path, images)

@@ -37,6 +37,11 @@ def entropy(shares):
     return -sum(p * math.log(p) for p in shares if p) / math.log(len(shares))
 
 
+def with_none(confidences):
+    total = sum(confidences)
+    return [*(p / max(total, 1) for p in confidences), max(1 - total, 0) / max(total, 1)]
+
+
 def found_by(values):
     return [[each.tolist() for each in row if not np.isnan(each).any()] for row in values.astype(float)]
 
@@ -52,7 +57,7 @@ def test_certainties_of_boxes_equal_their_definitions():
         location.append(sum(area_iou(row, mean(rows)) for row in rows) / len(rows))
         existence.append(len(rows) / boxes.shape[1])
         variance.append(float(np.std(rows, axis=0).mean()))
-    shares = [[[p / sum(row) for p in row] for row in rows] for rows in found_by(confidences)]
+    shares = [[with_none(row) for row in rows] for rows in found_by(confidences)]
     predictive = [1 - entropy(mean(rows)) for rows in shares]
     expected = [1 - sum(map(entropy, rows)) / len(rows) for rows in shares]
     for found, wanted in (
@@ -99,21 +104,25 @@ def test_what_does_not_change_certainty(seed, scale, shift):
     assert (predictive <= expected + 1e-6).all()  # the entropy of a mean is at least the mean entropy
     np.testing.assert_allclose(scores.location_certainty(boxes[:, order]), location, rtol=1e-5)
     np.testing.assert_allclose(scores.class_certainty(confidences[:, order]), predictive, atol=1e-6)
-    np.testing.assert_allclose(scores.class_certainty(confidences * 0.5), predictive, atol=1e-5)
     moved = boxes.astype(np.float64) * scale + shift
     np.testing.assert_allclose(scores.location_certainty(moved), location, rtol=1e-4)
     np.testing.assert_allclose(scores.box_variance(moved), variance * scale, rtol=1e-4, atol=1e-5)
 
 
 def test_certain_and_uncertain_of_the_class():
-    sure, other, unsure = [1, 0, 0], [0, 1, 0], [0.4, 0.4, 0.4]
+    sure, other, unsure, weak = [1, 0, 0], [0, 1, 0], [0.25, 0.25, 0.25], [0.3, 0, 0]
+    missing = [np.nan] * 3
     objects = np.array(
-        [[sure, sure], [unsure, unsure], [sure, other], [[0, 0, 0], sure], [sure, [np.nan] * 3]]
+        [[sure] * 2, [unsure] * 2, [sure, other], [weak] * 2, [weak, missing], [[0, 0, 0]] * 2]
     )
-    mixed = 1 - math.log(2) / math.log(3)
-    half_known = 1 - entropy([2 / 3, 1 / 6, 1 / 6])
-    np.testing.assert_allclose(scores.class_certainty(objects), [1, 0, mixed, half_known, 1], atol=1e-6)
-    np.testing.assert_allclose(scores.class_certainty(objects, "expected"), [1, 0, 1, 0.5, 1], atol=1e-6)
+    halves, faint = 1 - math.log(2) / math.log(4), 1 - entropy([0.3, 0.7, 0, 0])
+    np.testing.assert_allclose(scores.class_certainty(objects), [1, 0, halves, faint, faint, 1], atol=1e-6)
+    np.testing.assert_allclose(
+        scores.class_certainty(objects, "expected"), [1, 0, 1, faint, faint, 1], atol=1e-6
+    )
+    # classes of their own that are all likely are alike, and none of them is left out
+    alike = np.full((1, 2, 3), 0.9)
+    np.testing.assert_allclose(scores.class_certainty(alike), 1 - math.log(3) / math.log(4), atol=1e-6)
 
 
 def test_one_class_is_compared_with_none():

@@ -104,7 +104,7 @@ def test_passes_that_agree_are_certain_of_each_box():
     rng = np.random.default_rng(0)
     corner = np.arange(6)[:, None] * 20 + rng.uniform(0, 3, (6, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(3, 9, (6, 2))], axis=1).tolist()
-    images = [[(box, [0.0, 0.9]) for box in boxes[:4]], [], [(box, [0.8, 0.0]) for box in boxes[4:]]]
+    images = [[(box, [0.0, 1.0]) for box in boxes[:4]], [], [(box, [1.0, 0.0]) for box in boxes[4:]]]
     samples = merge_boxes([one_pass(images)] * 7)
     assert samples.offsets.tolist() == [0, 4, 4, 6] and samples.boxes.shape == (6, 7, 4)
     for certainty in (
@@ -119,14 +119,16 @@ def test_passes_that_agree_are_certain_of_each_box():
 
 def test_an_object_of_several_classes_is_one_of_which_passes_are_unsure():
     place, beside = [0, 0, 10, 10], [30, 0, 40, 10]
-    first, second = [[(place, [0.9, 0.0]), (beside, [0.0, 0.6])]], [[(place, [0.0, 0.8])]]
+    first, second = [[(place, [1.0, 0.0]), (beside, [0.0, 1.0])]], [[(place, [0.0, 1.0])]]
     samples = merge_boxes([one_pass(first), one_pass(second)])
     assert samples.boxes[:, :, 0].tolist()[0] == [0, 0] and np.isnan(samples.boxes[1, 1]).all()
-    np.testing.assert_allclose(scores.class_certainty(samples.confidences), [0, 1], atol=1e-6)
+    np.testing.assert_allclose(
+        scores.class_certainty(samples.confidences), [1 - np.log(2) / np.log(3), 1], atol=1e-6
+    )
     assert scores.existence_certainty(samples.boxes).tolist() == [1, 0.5]
     boxes, confidences = samples.means()
     assert boxes.tolist() == [place, beside]
-    np.testing.assert_allclose(confidences, [[0.45, 0.4], [0, 0.6]])
+    np.testing.assert_allclose(confidences, [[0.5, 0.5], [0, 1]])
 
 
 def test_a_pass_has_one_box_of_an_object():

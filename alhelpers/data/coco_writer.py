@@ -1,0 +1,151 @@
+"""Write images with boxes and masks as a file in COCO's format."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from alhelpers import files
+from alhelpers.data.images import SUFFIXES
+from alhelpers.data.masks import decode_mask, encode_mask
+from alhelpers.data.objects import Objects
+from alhelpers.data.polygons import trace_polygons
+from alhelpers.protocols import Dataset
+
+
+def write_coco(
+    path: str | os.PathLike[str],
+    source: Dataset | Objects,
+    *,
+    ids: Sequence[Any] | None = None,
+    class_names: Sequence[str] | None = None,
+    masks: Literal["counts", "polygons"] | None = None,
+    images: str | os.PathLike[str] | None = None,
+) -> None:
+    """Write the boxes and masks of images to a JSON file in COCO's format, which :func:`coco` and others read.
+
+    Parameters
+    ----------
+    path : path
+        The JSON file; one that is there is replaced.
+    source : Dataset or Objects
+        A data set whose labels are boxes, in pixels of its inputs; or objects alone, with ``ids`` and ``class_names``.
+    ids : sequence of length N, optional
+        The ids of the images of objects. An id is the image's file name, with ``.png`` unless it has an ending.
+    class_names : sequence of str, optional
+        The categories of objects.
+    masks : {"counts", "polygons"}, optional
+        Whether masks become run lengths, or polygons that cover the same pixels. None: they stay what they are.
+    images : path, optional
+        A folder, to which the images of a data set are written too, as files of these names.
+
+    Raises
+    ------
+    ValueError
+        If an option or a file name cannot be used, or an object is not one of its image; the message names it.
+
+    Examples
+    --------
+    >>> write_coco("scenes.json", scenes(100), images="scenes/")  # doctest: +SKIP
+    """
+    if masks not in (None, "counts", "polygons"):
+        raise ValueError(f"masks is {masks!r}: it must be 'counts', 'polygons' or None")
+    if isinstance(source, Objects):
+        if ids is None or class_names is None or images is not None:
+            raise ValueError(
+                "objects have no ids, class names and images: pass ids= and class_names=, not images="
+            )
+        objects, names = source, tuple(class_names)
+        objects.check(ids, len(names))
+    else:
+        if ids is not None or class_names is not None:
+            raise ValueError("a data set has its own ids and class_names: pass them with objects alone")
+        objects, ids = _objects_of(source), source.ids
+        names = tuple(source.class_names)[source.task == "segmentation" :]
+    file_names = _file_names(ids)
+    image_ids = np.asarray(getattr(source, "image_ids", np.arange(1, len(file_names) + 1))).tolist()
+    category_ids = getattr(source, "category_ids", range(1, len(names) + 1))
+    document = {
+        "images": [
+            {"id": number, "file_name": name, "height": height, "width": width}
+            for number, name, (height, width) in zip(
+                image_ids, file_names, objects.sizes.tolist(), strict=True
+            )
+        ],
+        "categories": [
+            {"id": number, "name": name} for number, name in zip(category_ids, names, strict=True)
+        ],
+        "annotations": [
+            _annotation(objects, row, masks)
+            | {"image_id": image_ids[image], "category_id": category_ids[label]}
+            for row, (image, label) in enumerate(
+                zip(objects.images().tolist(), objects.classes.tolist(), strict=True)
+            )
+        ],
+    }
+    if images is not None:
+        _write_images(source, Path(images), file_names)
+    files.write_text(Path(path), json.dumps(document))
+
+
+def _objects_of(dataset: Dataset) -> Objects:
+    if hasattr(dataset, "objects"):
+        return dataset.objects()
+    rows = np.arange(len(dataset))
+    sizes = [np.shape(dataset.inputs([row]))[-2:] for row in rows.tolist()]
+    masks = None
+    if hasattr(dataset, "object_masks"):
+        masks = [mask for one in dataset.object_masks(rows) for mask in one]
+    return Objects.from_rows(dataset.labels(rows), dataset.ids, sizes, dataset.class_names, masks=masks)
+
+
+def _file_names(ids: Sequence[Any]) -> list[str]:
+    names = [str(one) for one in np.asarray(ids).tolist()]
+    names = [name if PurePosixPath(name).suffix.lower() in SUFFIXES else f"{name}.png" for name in names]
+    for name in names:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise ValueError(f"the id {name!r} is no file name: it must be a path inside of a folder")
+    return names
+
+
+def _annotation(objects: Objects, row: int, masks: str | None) -> dict[str, Any]:
+    left, top, right, bottom = objects.boxes[row].tolist()
+    width, height = _difference(left, right), _difference(top, bottom)
+    found = {
+        "id": row + 1,
+        "bbox": [left, top, width, height],
+        "area": width * height,
+        "iscrowd": int(objects.is_crowd[row]),
+    }
+    segmentation = objects.segmentations[row]
+    if segmentation is None:
+        return found
+    mask = decode_mask(segmentation, *objects.sizes[objects.images()[row]].tolist())
+    if masks == "counts" and isinstance(segmentation, list):
+        segmentation = encode_mask(mask)
+    elif masks == "polygons" and not isinstance(segmentation, list) and mask.any():
+        segmentation = trace_polygons(mask)
+    return found | {"area": int(mask.sum()), "segmentation": segmentation}
+
+
+def _difference(low: float, high: float) -> float:
+    """Return a number that makes ``high`` exactly when it is added to ``low``."""
+    near = high - low
+    return next(
+        (each for each in (near, np.nextafter(near, 0), np.nextafter(near, np.inf)) if low + each == high),
+        near,
+    )
+
+
+def _write_images(dataset: Any, folder: Path, names: Sequence[str]) -> None:
+    for row, name in enumerate(names):
+        planes = np.asarray(dataset.inputs([row]))[0]
+        pixels = np.round(planes * 255).astype(np.uint8).transpose(1, 2, 0)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(folder / name)

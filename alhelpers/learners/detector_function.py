@@ -1,0 +1,213 @@
+"""Any detector by its predictions alone: a function from images to boxes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+
+from alhelpers.learners.box_predictions import BoxPredictions
+from alhelpers.learners.predictions import checked_names
+from alhelpers.protocols import Dataset, History, Progress, Task
+from alhelpers.uncertainty._torch import derived_seed, is_count
+
+_SIDES = ("left", "top", "right", "bottom")
+
+
+class DetectorFunction:
+    """A detector that is trained elsewhere: a :class:`~alhelpers.protocols.Learner` that predicts and does not learn.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a batch of inputs, as ``inputs(rows)`` of the data set returns them, and returns a sequence with the boxes
+        of each image, in pixels, in one of three forms: a tuple of boxes (m, 4), as left, top, right, bottom, and
+        confidences (m, C), each class's own from 0 to 1; a dict with ``boxes`` and ``confidences``, or as those of
+        torchvision with ``boxes``, ``scores`` (m,) and ``labels`` (m,), indices of classes; or a list of box rows,
+        dicts of ``label``, ``score``, ``left``, ``top``, ``right``, ``bottom``. Arrays may be tensors. If it has a
+        parameter ``seed``, such as for dropout, it can be called for several passes.
+    class_names : sequence of str
+        The C classes.
+    batch_size : int
+        Images in one call.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+
+    Examples
+    --------
+    >>> from torchvision.models import detection  # doctest: +SKIP
+    >>> model = detection.ssdlite320_mobilenet_v3_large(weights="DEFAULT").eval()  # doctest: +SKIP
+    >>> learner = DetectorFunction(lambda images: model(torch.from_numpy(images)), names)  # doctest: +SKIP
+    """
+
+    task: ClassVar[Task] = "detection"
+
+    def __init__(
+        self, function: Callable[..., Sequence[Any]], class_names: Sequence[str], *, batch_size: int = 64
+    ) -> None:
+        if not callable(function):
+            raise ValueError(f"function is a {type(function).__name__}: it must take images and return boxes")
+        if not is_count(batch_size):
+            raise ValueError(f"batch_size is {batch_size!r}: it must be a whole number of at least 1")
+        self.function, self.batch_size = function, batch_size
+        self.class_names = tuple(map(str, class_names))
+        self._has_seed = "seed" in inspect.signature(function).parameters
+
+    def fit(
+        self,
+        dataset: Dataset,
+        *,
+        validation: Dataset | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> History:
+        """Raise a ValueError: a function has nothing that could be trained."""
+        self._refuse("cannot be fitted")
+
+    def predict(
+        self, dataset: Dataset, *, passes: int = 0, embeddings: bool = False, seed: int = 0
+    ) -> BoxPredictions:
+        """Predict by calling the function batch by batch.
+
+        Parameters
+        ----------
+        dataset : Dataset
+            N images.
+        passes : int
+            How often a function with a ``seed`` is called for each batch, each time with another one: 0, or at least 2.
+            The boxes of the passes are merged where they overlap (:func:`alhelpers.uncertainty.merge_boxes`).
+        embeddings : bool
+            Must be False: a function has none.
+        seed : int
+            Of the passes, or of the only call.
+
+        Returns
+        -------
+        BoxPredictions
+            With passes, a confidence is the mean over them, 0 where one did not find the object.
+
+        Raises
+        ------
+        ValueError
+            If the data set is empty or has other class names, passes is not valid, the function has no ``seed`` for
+            them, or its boxes are not valid; the message names the image.
+        """
+        if not len(dataset):
+            raise ValueError("the data set is empty: there is nothing to predict")
+        if not is_count(passes, 0) or passes == 1:
+            raise ValueError(f"passes is {passes!r}: it must be 0, or a whole number of at least 2")
+        if passes and not self._has_seed:
+            raise ValueError(
+                f"passes is {passes}, but the function has no parameter seed, so that each call returns the same: pass"
+                " def function(images, seed), or passes=0"
+            )
+        if embeddings:
+            self._refuse("has no embeddings")
+        checked_names(self.class_names, dataset)
+        if not passes:
+            return self._called(dataset, seed)
+        return BoxPredictions.merged(
+            [self._called(dataset, derived_seed(seed, each)) for each in range(passes)]
+        )
+
+    def fresh(self, seed: int) -> DetectorFunction:
+        """Return the same detector, as nothing in it is trained."""
+        return DetectorFunction(self.function, self.class_names, batch_size=self.batch_size)
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Raise a ValueError: a function has no weights."""
+        self._refuse("has no weights to save")
+
+    def load(self, folder: str | PathLike[str]) -> None:
+        """Raise a ValueError: a function has no weights."""
+        self._refuse("has no weights to load")
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise ValueError(
+            f"a DetectorFunction {what}: its function predicts and no more; train what is behind it yourself and pass a"
+            " new function, or use alhelpers.learners.Detector"
+        )
+
+    def _called(self, dataset: Dataset, seed: int) -> BoxPredictions:
+        options = {"seed": seed} if self._has_seed else {}
+        boxes, confidences = [], []
+        for start in range(0, len(dataset), self.batch_size):
+            rows = np.arange(start, min(start + self.batch_size, len(dataset)))
+            found = self.function(dataset.inputs(rows), **options)
+            if not isinstance(found, Sequence) or len(found) != len(rows):
+                raise ValueError(
+                    f"the function returned {_shown(found)} for {len(rows)} images: it must return a list with the"
+                    " boxes of each"
+                )
+            for row, image in zip(rows.tolist(), found, strict=True):
+                own = _checked(*_arrays(image, self.class_names), self.class_names, dataset.ids[row])
+                boxes.append(own[0])
+                confidences.append(own[1])
+        offsets = np.append(0, np.cumsum([len(image) for image in boxes])).astype(np.int64)
+        return BoxPredictions(offsets, np.concatenate(boxes), np.concatenate(confidences), self.class_names)
+
+
+def _shown(found: Any) -> str:
+    return f"{len(found)} entries" if isinstance(found, Sequence) else f"a {type(found).__name__}"
+
+
+def _arrays(image: Any, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the boxes and confidences of an image, of any of the forms."""
+    if isinstance(image, Mapping) and {"boxes", "confidences"} <= image.keys():
+        return _numbers(image["boxes"]), _numbers(image["confidences"])
+    if isinstance(image, Mapping) and {"boxes", "scores", "labels"} <= image.keys():
+        labels = _numbers(image["labels"]).astype(np.int64)
+        return _numbers(image["boxes"]), _of_one_class(labels, _numbers(image["scores"]), len(names))
+    if isinstance(image, tuple) and len(image) == 2:
+        return _numbers(image[0]), _numbers(image[1])
+    if isinstance(image, list) and all(
+        isinstance(row, Mapping) and {"label", "score", *_SIDES} <= row.keys() for row in image
+    ):
+        places = {name: place for place, name in enumerate(names)}
+        labels = np.array([places.get(str(row["label"]), -1) for row in image], dtype=np.int64)
+        boxes = np.array([[row[side] for side in _SIDES] for row in image], dtype=np.float32)
+        return boxes, _of_one_class(labels, np.array([row["score"] for row in image]), len(names))
+    raise ValueError(
+        f"the function returned a {type(image).__name__} for an image: it must be (boxes, confidences), a dict of boxes"
+        " and confidences, or of boxes, scores and labels, or a list of box rows"
+    )
+
+
+def _numbers(values: Any) -> np.ndarray:
+    """Return an array or a tensor of any device as numbers."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float32)
+
+
+def _of_one_class(labels: np.ndarray, scores: np.ndarray, classes: int) -> np.ndarray:
+    """Return confidences (m, C) of boxes of which one class is known; NaN for labels that are none."""
+    confidences = np.where(((labels >= 0) & (labels < classes))[:, None], np.zeros(classes), np.nan)
+    confidences[np.arange(len(labels)), labels.clip(0, classes - 1)] += scores
+    return confidences
+
+
+def _checked(
+    boxes: np.ndarray, confidences: np.ndarray, names: Sequence[str], identity: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the boxes and confidences of an image, or raise a ValueError that names it."""
+    boxes = boxes.reshape(-1, 4) if not boxes.size else boxes
+    confidences = confidences.reshape(-1, len(names)) if not confidences.size else confidences
+    if boxes.shape != (len(boxes), 4) or confidences.shape != (len(boxes), len(names)):
+        raise ValueError(
+            f"the function returned boxes {boxes.shape} and confidences {confidences.shape} for image {identity!r}:"
+            f" they must be (m, 4) and (m, {len(names)}), one column a class"
+        )
+    right = np.isfinite(boxes).all(1) & (boxes[:, :2] < boxes[:, 2:]).all(1)
+    right &= ((confidences >= 0) & (confidences <= 1)).all(1)
+    if not right.all():
+        row = int(np.argmin(right))
+        raise ValueError(
+            f"box {row} of image {identity!r} is {boxes[row].tolist()} with the confidences"
+            f" {confidences[row].tolist()}: it must have left < right and top < bottom, and confidences from 0 to 1 of"
+            " known classes"
+        )
+    return boxes, confidences

@@ -1,0 +1,162 @@
+"""A small segmenter: the class of each pixel, in plain torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+
+from alhelpers.data.objects import UNCOUNTED
+from alhelpers.learners._map_targets import map_loss, map_targets
+from alhelpers.learners._scene_augmentation import moved_maps
+from alhelpers.learners.grid_learner import GridLearner
+from alhelpers.learners.grid_network import MapNetwork, at_pixels
+from alhelpers.learners.segmentation_predictions import (
+    OF_SAMPLES,
+    SegmentationPredictions,
+    image_scores,
+    joined,
+    score_maps,
+)
+from alhelpers.protocols import Dataset, Task
+from alhelpers.uncertainty import mc_dropout_scores
+from alhelpers.uncertainty._torch import kept_modes
+
+
+class Segmenter(GridLearner):
+    """Find the class of each pixel: a :class:`~alhelpers.protocols.Learner` of maps.
+
+    It has the backbone of :class:`Detector`, and its dropout comes last as well.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+        The C classes, in the order of the data sets' names; the first is the background.
+    channels, dropout, steps, augmentation, prediction_batch_size, seed
+        As of :class:`Detector`.
+    batch_size, learning_rate, patience, evaluations
+        As of :func:`alhelpers.training.train`.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+        Takes images (B, channels, H, W) from 0 to 1.
+    class_names : tuple of str
+
+    Notes
+    -----
+    Inputs are as those of :class:`Detector`. Labels are maps (B, H, W) of class indices; pixels of 255 are not counted.
+
+    References
+    ----------
+    Ronneberger, Fischer and Brox, "U-Net", MICCAI 2015; Shi et al., "Real-time single image and video super-resolution
+    using an efficient sub-pixel convolutional neural network", CVPR 2016; Kendall and Gal, "What uncertainties do we
+    need in Bayesian deep learning for computer vision?", NeurIPS 2017.
+    """
+
+    task: ClassVar[Task] = "segmentation"
+    _augmentation = staticmethod(moved_maps)
+    _loss = staticmethod(map_loss)
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        *,
+        channels: Literal[1, 3] = 3,
+        dropout: float = 0.2,
+        steps: int | None = None,
+        batch_size: int = 16,
+        learning_rate: float = 6e-3,
+        augmentation: bool = True,
+        patience: int | None = None,
+        evaluations: int = 10,
+        prediction_batch_size: int = 64,
+        seed: int = 0,
+    ) -> None:
+        if not 2 <= len(class_names) <= UNCOUNTED:
+            raise ValueError(
+                f"class_names are {len(class_names)}: they must be at least 2, the background first, and at most 255"
+            )
+        options = {
+            "channels": channels,
+            "dropout": dropout,
+            "steps": steps,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "augmentation": augmentation,
+            "patience": patience,
+            "evaluations": evaluations,
+            "prediction_batch_size": prediction_batch_size,
+        }
+        super().__init__(class_names, options, seed)
+
+    def predict(
+        self, dataset: Dataset, *, passes: int = 0, embeddings: bool = False, seed: int = 0
+    ) -> SegmentationPredictions:
+        """Predict without changing the model.
+
+        Parameters
+        ----------
+        dataset : Dataset
+            N images, read part by part.
+        passes : int
+            The number T of passes with dropout on: 0, or at least 2. They are summed up part by part, and not kept.
+        embeddings : bool
+            Whether to return embeddings of the images, the means of their features.
+        seed : int
+            Of the passes.
+
+        Returns
+        -------
+        SegmentationPredictions
+            With passes, the confidences are their means. ``image_scores`` has ``entropy`` and ``margin``, and with
+            passes ``bald``, each also as ``*_top`` and ``*_foreground``.
+
+        Raises
+        ------
+        ValueError
+            If the data set is empty, is of another task or has other classes, passes is not valid, or an image is not
+            finite.
+        """
+        found = [
+            self._predict_part(images, passes, embeddings, seed) for _, images in self._parts(dataset, passes)
+        ]
+        confidences, reduced, vectors = zip(*found, strict=True)
+        return SegmentationPredictions(
+            np.concatenate(confidences),
+            self.class_names,
+            np.concatenate(vectors) if embeddings else None,
+            joined(reduced),
+        )
+
+    def _predict_part(
+        self, images: torch.Tensor, passes: int, embeddings: bool, seed: int
+    ) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]:
+        """Return confidences, image scores and embeddings."""
+        network, pixels = self.network, partial(at_pixels, size=images.shape[2:])
+        with kept_modes(network), torch.inference_mode():
+            features = network.features(images)
+            if not passes:
+                confidences = pixels(network.head(features)).softmax(1).float().cpu().numpy()
+        if passes:
+            # the same masks for all images: each pass is one network, whatever the parts
+            run = {"masks": "pass", "logits": pixels, "batch_size": len(features), "seed": seed}
+            names = [*OF_SAMPLES.values()]
+            maps, confidences = mc_dropout_scores(network.head, features, passes, names, **run)
+            maps = {name: maps[score] for name, score in OF_SAMPLES.items()}
+        else:
+            maps = score_maps(confidences)
+        vectors = features.mean((2, 3)).float().cpu().numpy() if embeddings else None
+        return confidences, image_scores(maps, confidences), vectors
+
+    def _network(self) -> MapNetwork:
+        return MapNetwork(self._options["channels"], len(self.class_names), self._options["dropout"])
+
+    def _targets(self, dataset: Dataset, shape: tuple[int, int]) -> torch.Tensor:
+        return map_targets(dataset, self.class_names, shape)
+
+    def _outputs_a_pixel(self) -> float:
+        return len(self.class_names)
