@@ -13,7 +13,12 @@ from alhelpers.evaluation.classification import (
     top1_average_precision,
 )
 from alhelpers.evaluation.compare_config import CompareConfig, read_compare_config
-from alhelpers.evaluation.comparing import TestSet, compare_metrics, compare_predictions
+from alhelpers.evaluation.comparing import (
+    TestSet,
+    compare_evaluated,
+    compare_metrics,
+    compare_predictions,
+)
 from alhelpers.evaluation.comparison import Comparison
 from alhelpers.evaluation.curves import Curve, Evaluation
 from alhelpers.evaluation.decision import PairedBootstrap, is_better, paired_bootstrap, resamples
@@ -40,6 +45,7 @@ __all__ = [
     "accuracy",
     "average_precision",
     "classification_average_precision",
+    "compare_evaluated",
     "compare_metrics",
     "compare_predictions",
     "iou",
