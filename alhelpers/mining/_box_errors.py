@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alhelpers.evaluation.boxes import Boxes, Pairs
+from alhelpers.evaluation.boxes import Boxes
+from alhelpers.evaluation.matching import Pairs
 from alhelpers.evaluation.rows import codes, column, floats, keys
 from alhelpers.mining._selection import MiningError, PoolExhausted, Selection, check_whole
 
