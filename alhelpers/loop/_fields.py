@@ -124,12 +124,8 @@ class Fields:
             need for each in found for need in each.reference_fields if need[0].startswith("detections.")
         ]
         self.counts_boxes = bool(boxes) and all(need == ("detections.class_name",) for need in boxes)
-        several = len(learners) > 1 or change is not None
-        if task == "detection" and several and not self.needed <= self._known:
-            raise mining.MissingField(
-                f"strategy {self.strategies[0]!r} needs boxes of several detectors, or at another temperature, as one"
-                " prediction: pass a single detector, whose passes stand for members"
-            )
+        if task in _KNOWN and change is not None:
+            raise mining.MiningError(f"confidences of a {task} cannot be changed: leave the temperature at 1")
 
     def _chosen(self, strategy: str, need: Sequence[str]) -> str:
         """Return which of the fields that meet a need is computed."""
@@ -155,13 +151,16 @@ class Fields:
         if self.needed <= self._known:
             return records.from_arrays(ids)
         sampled = self.needed & {"mc_dropout", *_OF_PASSES} or (self._scores and self._task == "segmentation")
-        passes = self.passes if samples and sampled else 0
+        merged = self._task in _KNOWN and len(self.learners) > 1  # members are samples, too
+        passes = self.passes if samples and sampled and not merged else 0
         embedded = bool(self.needed & {"embeddings", "detections.embeddings"})
         predictions = [
             learner.predict(dataset, passes=passes, embeddings=embedded and not place, seed=seed)
             for place, (learner, seed) in enumerate(zip(self.learners, seeds, strict=True))
         ]
         self._check_task(predictions[0])
+        if merged:
+            predictions = [type(predictions[0]).merged(predictions)]
         if len(predictions) == 1 and self._change is None:
             table = predictions[0].to_records(ids)
             self._check_scores(table)

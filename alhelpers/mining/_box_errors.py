@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,7 +55,7 @@ def box_label_errors(labels: Any, predictions: Any) -> BoxErrors:
       counts four times, up to 1: the place may be wrong, but there is an object.
 
     A prediction that overlaps another label more says nothing of the class of a label, and nothing of its place if the
-    other label is of its class, too.
+    other label is of its class, too. A label that is a crowd (``iscrowd``) covers the predictions in it, and scores 0.
 
     Parameters
     ----------
@@ -82,7 +83,9 @@ def box_label_errors(labels: Any, predictions: Any) -> BoxErrors:
     """
     given, found, score = _read(labels, predictions)
     pairs = Pairs.find(_of_one_class(given), _of_one_class(found), score, _LEAST_OVERLAP)
-    p, g, overlap = pairs.prediction, pairs.target, pairs.overlap
+    in_crowd = _largest(pairs.overlap * given.crowd[pairs.target], pairs.prediction, len(score))
+    single = ~given.crowd[pairs.target]
+    p, g, overlap = pairs.prediction[single], pairs.target[single], pairs.overlap[single]
     count, weight = len(given.label), score[p] * overlap
     names: dict[Any, int] = {}
     of_label, of_prediction = codes(given.label, names), codes(found.label, names)
@@ -91,12 +94,14 @@ def box_label_errors(labels: Any, predictions: Any) -> BoxErrors:
     nearest_of_class = overlap >= _largest(np.where(same, overlap, 0), p, len(score))[p]
     mutual = nearest & (weight >= _largest(weight, g, count)[g])
     covered = _largest(np.where(mutual, np.minimum(1, 2 * overlap), overlap), p, len(score))
+    covered = np.maximum(covered, in_crowd)
     place = _best(np.where(same & nearest_of_class, weight, 0), g, count)
     other = _best(np.where(~same & nearest, weight, 0), g, count)
     own = _largest(np.where(same & nearest, weight, 0), g, count)
     misplaced = _at(score[p] * (1 - overlap), place, 0)
     swapped = np.maximum(0, _at(weight, other, 0) - own)
     spurious = 1 - _largest(score[p] * np.where(nearest, np.minimum(1, 4 * overlap), overlap), g, count)
+    spurious[given.crowd] = 0
     better = np.stack([_at(p, place, -1), np.where(swapped > 0, _at(p, other, -1), -1)], axis=1)
     scored = (score * (1 - covered), misplaced, swapped, spurious)
     return BoxErrors(*(values.astype(np.float32) for values in scored), better)
@@ -170,7 +175,8 @@ def _errors(labels: Any, predictions: Any, found: BoxErrors) -> Iterator[tuple[A
 
 
 def _read(labels: Any, predictions: Any) -> tuple[Boxes, Boxes, np.ndarray]:
-    given, found = Boxes.read(labels, "labels"), Boxes.read(predictions, "predictions")
+    given = Boxes.read(labels, "labels")
+    found = Boxes.read(predictions, "predictions", truth=False)
     score = floats(column(predictions, "score", "predictions"), "score", "predictions")
     outside = np.flatnonzero((score < 0) | (score > 1))
     if len(outside):
@@ -186,7 +192,7 @@ def _read(labels: Any, predictions: Any) -> tuple[Boxes, Boxes, np.ndarray]:
 
 def _of_one_class(boxes: Boxes) -> Boxes:
     """Return the boxes as if all were of one class, so that all of an image are compared."""
-    return Boxes(boxes.image, [0] * len(boxes.label), boxes.corners)
+    return replace(boxes, label=[0] * len(boxes.label))
 
 
 def _largest(values: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:

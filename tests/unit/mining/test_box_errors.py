@@ -248,6 +248,14 @@ def test_wrong_rows_are_named(labels, predictions, error, message):
         mining.box_label_errors(labels, predictions)
 
 
+def test_crowds_cover_what_is_in_them():
+    crowd = {**row("i", "cat", (0, 0, 50, 50)), "iscrowd": 1}
+    found = mining.box_label_errors(
+        [crowd, CAT], [{**CAT, "score": 1.0}, row("i", "cat", (20, 0, 30, 10), 0.9)]
+    )
+    assert not any(values.any() for values in found[:4])
+
+
 def test_without_boxes_there_is_nothing_to_find():
     found = mining.box_label_errors([], [])
     assert [len(values) for values in found] == [0, 0, 0, 0, 0]
