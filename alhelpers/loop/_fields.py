@@ -29,7 +29,13 @@ _OF_BOXES = tuple(
 )
 _OF_PASSES = tuple(
     f"detections.{name}"
-    for name in ("class_certainty", "location_certainty", "existence_certainty", "box_variance")
+    for name in (
+        "class_certainty",
+        "location_certainty",
+        "existence_certainty",
+        "object_certainty",
+        "box_variance",
+    )
 )
 _OF_IMAGES = ("id", "class_names", "embeddings", "metadata")
 _KNOWN = {

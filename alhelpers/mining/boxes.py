@@ -17,7 +17,7 @@ from alhelpers.mining._strategy import Needs, Part, Prepared, Strategy
 from alhelpers.mining.baseline import gumbel
 
 _PARTS = ("class", "location", "existence")
-_OF = ("combined", *_PARTS, "variance")
+_OF = ("combined", *_PARTS, "object", "variance")
 _HINT = (
     "predict with passes, as in detector.predict(dataset, passes=10), whose records have them, or compute them from the"
     " boxes of your own passes with alhelpers.scores.class_certainty, location_certainty and existence_certainty"
@@ -35,14 +35,15 @@ def box_uncertainty(
 ) -> np.ndarray:
     """Select the images whose boxes several passes agree on least: 1 - certainty.
 
-    Needs ``detections`` whose boxes have ``class_certainty``, ``location_certainty`` and ``existence_certainty``, which
-    are multiplied, or one of them: ``of`` is ``"combined"``, ``"class"``, ``"location"`` or ``"existence"``; or
-    ``"variance"``, the naive spread of the box's sides in pixels, to be compared with (it needs ``box_variance``).
-    ``over`` takes the ``"max"``, ``"mean"`` or ``"sum"`` of an image's boxes, or with ``"top_k"`` the mean of the
-    ``top_k`` highest (of all, if they are fewer). Above 0, ``noise`` draws images by chance, in proportion to the score
-    to the power of 1 / noise, so that a batch is not one kind of doubt many times. Use it first for detectors: an image
-    is as uncertain as its least certain object, and the label that it asks for has both a class and a place. It fails
-    on what no pass finds: an image without boxes scores 0 and comes last, so mix in some images at random; and with
+    Needs ``detections`` whose boxes have ``class_certainty``, ``location_certainty`` and ``existence_certainty``,
+    which are multiplied, or one of them: ``of`` is ``"combined"``, ``"class"``, ``"location"`` or ``"existence"``;
+    or ``"object"``, class and existence in one, which needs ``object_certainty``; or ``"variance"``, the naive
+    spread of the box's sides in pixels, to be compared with (it needs ``box_variance``). ``over`` takes the
+    ``"max"``, ``"mean"`` or ``"sum"`` of an image's boxes, or with ``"top_k"`` the mean of the ``top_k`` highest
+    (of all, if they are fewer). Above 0, ``noise`` draws images by chance, in proportion to the score to the power
+    of 1 / noise, so that a batch is not one kind of doubt many times. Use it first for detectors: an image is as
+    uncertain as its least certain object, and the label that it asks for has both a class and a place. It fails on
+    what no pass finds: an image without boxes scores 0 and comes last, so mix in some images at random; and with
     few passes, as all find the same objects.
 
     Source: Blok et al., "Active learning with MaskAL reduces annotation effort for training Mask R-CNN", 2022
