@@ -12,15 +12,15 @@ from alhelpers.evaluation import iou
 from alhelpers.learners import BoxPredictions
 from alhelpers.protocols import Dataset
 
-#: A predicted box counts from this confidence on.
-THRESHOLD = 0.3
+#: Predicted boxes count from a confidence on: that from which ``scores.object_certainty`` counts them, and a higher one.
+THRESHOLDS = (0.2, 0.3)
 OVERS = ("max", "mean", "sum")
 _IOU = 0.5
 _SIDES = ("left", "top", "right", "bottom")
 
 
-def image_errors(predictions: BoxPredictions, dataset: Dataset) -> np.ndarray:
-    """Return how many objects of each image are missed, and how many boxes of at least the threshold are wrong, (N,).
+def image_errors(predictions: BoxPredictions, dataset: Dataset, threshold: float) -> np.ndarray:
+    """Return how many objects of each image are missed, and how many boxes of at least a confidence are wrong, (N,).
 
     A box is right if it overlaps an object of its class, which no better one found, by an IoU of at least 0.5.
     """
@@ -30,7 +30,7 @@ def image_errors(predictions: BoxPredictions, dataset: Dataset) -> np.ndarray:
     for row in dataset.labels(np.arange(len(dataset))):
         truth[row["image_id"]].append(row)
     for row in predictions.rows(ids):
-        if row["score"] >= THRESHOLD:
+        if row["score"] >= threshold:
             found[row["image_id"]].append(row)
     return np.array([_errors(truth[id], found[id]) for id in ids])
 
@@ -58,6 +58,8 @@ def image_scores(predictions: BoxPredictions) -> dict[tuple[str, str], np.ndarra
     if predictions.samples is not None:
         certainties = predictions.certainties()
         of_boxes |= {f"1 - {name} certainty": 1 - values for name, values in certainties.items()}
+        both = certainties["object"] * certainties["location"]
+        of_boxes["1 - object x location certainty"] = 1 - both
         of_boxes["box variance"] = scores.box_variance(predictions.samples.boxes)
     offsets = predictions.offsets
     return {

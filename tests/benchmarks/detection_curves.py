@@ -1,7 +1,7 @@
 """Measure ``data/detection-curves.parquet`` and ``data/detection-scores.parquet``: loops of boxes and masks.
 
-Run ``python tests/benchmarks/detection_curves.py`` (about 45 minutes of one core), again if it was stopped: what is done
-is kept. ``detection_loops.py`` writes the page that reads them.
+Run ``python tests/benchmarks/detection_curves.py`` (about 45 minutes of one core), again if it was stopped: what
+is done is kept. ``detection_loops.py`` writes the page that reads them.
 """
 
 from __future__ import annotations
@@ -10,49 +10,25 @@ import argparse
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from box_errors import image_errors, image_scores
+from box_errors import THRESHOLDS, image_errors, image_scores
+from detection_settings import FOREGROUND, PASSES, SEEDS, SETTINGS, TEST, Setting
 
 from alhelpers import data, files
 from alhelpers.data.labels import MissingClassWarning
-from alhelpers.learners import Detector, Segmenter
+from alhelpers.learners import Detector
 from alhelpers.loop import Entry, race
-from alhelpers.protocols import Dataset, Learner
-
-if TYPE_CHECKING:
-    import pandas
+from alhelpers.protocols import Dataset
 
 _DATA = Path(__file__).parents[2] / "data"
 CURVES, SCORES = _DATA / "detection-curves.parquet", _DATA / "detection-scores.parquet"
-SEEDS = range(5)
-PASSES = 20
-
-#: The strongest form of a random that draws only images with objects: it is told which these are.
-FOREGROUND = "foreground random"
 
 # Of the scores: images to learn from, and others to predict.
-LEARNED, PREDICTED = 200, 600
-TEST = 500
-
-
-class Setting(NamedTuple):
-    """What is raced: scenes, a learner, the numbers of labelled images, and strategies, random first."""
-
-    title: str
-    what: str
-    task: str
-    pool: int
-    scenes: Mapping[str, Any]
-    test: Mapping[str, Any]
-    learner: Callable[[tuple[str, ...]], Learner]
-    counts: tuple[int, ...]
-    # Those of strategies, which need not get as far as random's whole budget.
-    sooner: tuple[int, ...]
-    strategies: Mapping[str, Any]
+LEARNED, PREDICTED, SCORE_PASSES = 400, 600, 20
 
 
 def make_curves(path: Path = CURVES) -> None:
@@ -112,26 +88,37 @@ def _of_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def make_scores(path: Path = SCORES) -> None:
     """Measure how far scores of images agree with their errors, for each seed and way of merging."""
+    for seed in SEEDS:
+        if _is_in(path, {"seed": seed}):
+            continue
+        scenes = data.scenes(LEARNED + PREDICTED, seed=seed)
+        averaging = Detector(scenes.class_names, merge="grid", seed=seed)
+        averaging.fit(scenes.take(np.arange(LEARNED)), seed=seed)
+        merging = Detector(scenes.class_names, merge="iou")
+        merging.network.load_state_dict(averaging.network.state_dict())
+        others = scenes.take(np.arange(LEARNED, len(scenes)))
+        plain = averaging.predict(others)
+        errors = {least: image_errors(plain, others, least) for least in THRESHOLDS}
+        merges = {
+            "none": plain,
+            "grid": averaging.predict(others, passes=SCORE_PASSES, seed=seed),
+            "iou": merging.predict(others, passes=SCORE_PASSES, seed=seed),
+        }
+        rows = [
+            {"seed": seed, "threshold": least, "merge": merge, "score": score, "over": over}
+            | {"spearman": _spearman(values, errors[least])}
+            for merge, found in merges.items()
+            for (score, over), values in image_scores(found).items()
+            for least in THRESHOLDS
+        ]
+        _add(path, rows)
+        print(f"scores of seed {seed}: {max(row['spearman'] for row in rows):.3f}", flush=True)
+
+
+def _spearman(values: np.ndarray, errors: np.ndarray) -> float:
     from scipy.stats import spearmanr
 
-    for seed in SEEDS:
-        for merge in ("none", "grid", "iou"):
-            key = {"merge": merge, "seed": seed}
-            if _is_in(path, key):
-                continue
-            scenes = data.scenes(LEARNED + PREDICTED, seed=seed)
-            detector = Detector(scenes.class_names, merge="iou" if merge == "iou" else "grid", seed=seed)
-            detector.fit(scenes.take(np.arange(LEARNED)), seed=seed)
-            others = scenes.take(np.arange(LEARNED, len(scenes)))
-            plain = detector.predict(others)
-            errors = image_errors(plain, others)
-            found = plain if merge == "none" else detector.predict(others, passes=PASSES, seed=seed)
-            rows = [
-                key | {"score": name, "over": over, "spearman": float(spearmanr(values, errors).statistic)}
-                for (name, over), values in image_scores(found).items()
-            ]
-            _add(path, rows)
-            print(f"scores {key} {max(row['spearman'] for row in rows):.3f}", flush=True)
+    return float(spearmanr(values, errors).statistic)
 
 
 # ------------------------------------------------------------------------------
