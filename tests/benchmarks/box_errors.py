@@ -12,7 +12,7 @@ from alhelpers.evaluation import iou
 from alhelpers.learners import BoxPredictions
 from alhelpers.protocols import Dataset
 
-#: Predicted boxes count from a confidence on: that from which ``scores.object_certainty`` counts them, and a higher one.
+#: Confidences from which predicted boxes count: that of ``scores.object_certainty``, and a higher one.
 THRESHOLDS = (0.2, 0.3)
 OVERS = ("max", "mean", "sum")
 _IOU = 0.5
