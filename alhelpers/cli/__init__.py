@@ -18,6 +18,7 @@ _EXTRAS = {
     "mine": "torch",
     "pick": "photos",
     "label": "notebooks",
+    "compare": "torch",
 }
 
 

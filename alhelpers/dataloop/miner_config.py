@@ -8,6 +8,7 @@ from pydantic import Field
 
 from alhelpers import mining
 from alhelpers.configurations import Configuration, Integer, Text, described, read
+from alhelpers.mining._plan import counts_boxes
 
 #: The node's output list becomes one execution for each item, and the platform limits how many.
 LARGEST_SIZE = 1000
@@ -53,7 +54,8 @@ class NodeConfig(mining.MinerConfig):
     @property
     def needs_predictions(self) -> bool:
         """Whether the waiting items must have predictions."""
-        return bool(_fields_of(self.select)) or any(map(self._needs_predictions, self.needed))
+        counted = self.max_boxes is not None
+        return counted or bool(_fields_of(self.select)) or any(map(self._needs_predictions, self.needed))
 
     @property
     def needs_vectors(self) -> bool:
@@ -91,8 +93,13 @@ class NodeConfig(mining.MinerConfig):
     @property
     def reference_labels(self) -> bool:
         """Whether the labels of labelled items are used."""
-        by_label = any(not _uses_embeddings(each) for each in self._with_reference)
+        by_label = any(not (_uses_embeddings(each) or counts_boxes([each])) for each in self._with_reference)
         return by_label or "groundtruth" in _fields_of(self.select_reference)
+
+    @property
+    def reference_boxes(self) -> bool:
+        """Whether the labels of labelled boxes are used."""
+        return counts_boxes(self.needed)
 
     @property
     def _with_reference(self) -> list[mining.Needed]:
@@ -108,7 +115,9 @@ class NodeConfig(mining.MinerConfig):
 
 
 def _uses_embeddings(needed: mining.Needed) -> bool:
-    return any(field.startswith("embeddings") for need in needed.fields for field in need)
+    return any(
+        field.removeprefix("detections.").startswith("embeddings") for need in needed.fields for field in need
+    )
 
 
 def _fields_of(select: Any) -> set[str]:

@@ -13,15 +13,22 @@ from alhelpers.evaluation.classification import (
     top1_average_precision,
 )
 from alhelpers.evaluation.compare_config import CompareConfig, read_compare_config
-from alhelpers.evaluation.comparing import TestSet, compare_metrics, compare_predictions
+from alhelpers.evaluation.comparing import (
+    TestSet,
+    compare_evaluated,
+    compare_metrics,
+    compare_predictions,
+)
 from alhelpers.evaluation.comparison import Comparison
 from alhelpers.evaluation.curves import Curve, Evaluation
 from alhelpers.evaluation.decision import PairedBootstrap, is_better, paired_bootstrap, resamples
-from alhelpers.evaluation.detection import COCO_THRESHOLDS, Detections, average_precision
+from alhelpers.evaluation.detection import COCO_SIZES, COCO_THRESHOLDS, Detections, average_precision
 from alhelpers.evaluation.measures import Measure
 from alhelpers.evaluation.rows import EvaluationError, NoGroundTruth
+from alhelpers.evaluation.segmentation import Segmentations
 
 __all__ = [
+    "COCO_SIZES",
     "COCO_THRESHOLDS",
     "Classifications",
     "CompareConfig",
@@ -33,10 +40,12 @@ __all__ = [
     "Measure",
     "NoGroundTruth",
     "PairedBootstrap",
+    "Segmentations",
     "TestSet",
     "accuracy",
     "average_precision",
     "classification_average_precision",
+    "compare_evaluated",
     "compare_metrics",
     "compare_predictions",
     "iou",

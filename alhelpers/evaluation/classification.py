@@ -19,7 +19,7 @@ from alhelpers.evaluation.curves import (
     warn_of_unfounded,
 )
 from alhelpers.evaluation.measures import F1, Macro, Measure, Ranking
-from alhelpers.evaluation.outcomes import Outcomes
+from alhelpers.evaluation.outcomes import Matched, Outcomes
 from alhelpers.evaluation.rows import (
     EvaluationError,
     NoGroundTruth,
@@ -272,7 +272,7 @@ class Classifications:
         outcomes, (confidences, names) = self._outcomes, self._full
         if confidences is None or names is None:
             method = "class-aware average precision from the top-1 confidence"
-            return outcomes.average_precision([self._right], method)
+            return outcomes.average_precision([Matched.every(self._right)], method)
         full = classification_average_precision(outcomes.truth, confidences, names)
         values, place = np.asarray(confidences), {name: column for column, name in enumerate(names)}
         by_label, terms = rows_by_name(outcomes.truth), {}
@@ -314,7 +314,7 @@ class Classifications:
 
     def f1(self) -> Measure:
         """Measure the F1, macro over the labels that have ground truth."""
-        return self._outcomes.f1(self._right, np.ones(len(self._right), dtype=bool), "F1 of classes")
+        return self._outcomes.f1(Matched.every(self._right), "F1 of classes")
 
     def calibration_error(self, bins: int = 10) -> Measure:
         """Measure the expected calibration error: the gap between top confidence and accuracy, lower is better.
@@ -324,4 +324,4 @@ class Classifications:
         not from 0 to 1.
         """
         method = "expected calibration error of the top confidence"
-        return self._outcomes.calibration_error(self._right, bins, method)
+        return self._outcomes.calibration_error(Matched.every(self._right), bins, method)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,6 +13,7 @@ from alhelpers.configurations import Configuration, Integer, Text, described, re
 from alhelpers.evaluation.classification import Classifications
 from alhelpers.evaluation.detection import Detections
 from alhelpers.evaluation.measures import Measure
+from alhelpers.evaluation.segmentation import Segmentations
 
 DEFAULT_CONFIG: dict[str, Any] = {"precision_recall": {"iou_threshold": 0.5, "min_delta": 0}}
 
@@ -60,11 +62,19 @@ Truth = Annotated[
 ]
 Level = Annotated[float, Field(gt=0, lt=1), BeforeValidator(_read_number), _or_text("number", _NUMBER)]
 Overlap = Annotated[float, Field(gt=0, le=1), BeforeValidator(_read_number), _or_text("number", _NUMBER)]
+Points = Annotated[int, Field(ge=2), BeforeValidator(_read_integer), _or_text("integer", _INTEGER)]
+Areas = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]
+Size = Literal["small", "medium", "large"] | Areas
 TestFilter = dict[str, Any] | None
+
+#: One model's predictions beside the ground truth.
+Model = Classifications | Detections | Segmentations
 
 _MIN_DELTA = "a finite number, 0 or more: a worse model must not replace a better one"
 _OVERLAP = "a finite number above 0 and at most 1"
 _LEVEL = "a number above 0 and below 1, such as 0.95"
+_POINTS = "an integer, 2 or more, such as 101 for COCO's average precision, or null for all points"
+_SIZE = "'small', 'medium' or 'large', or the least and the greatest area such as [0, 1024], or null for all sizes"
 _QUERY = "a query like that of test_subset_filter.json"
 
 # ------------------------------------------------------------------------------
@@ -87,34 +97,55 @@ class Metric(Configuration):
     name: ClassVar[str]
     title: ClassVar[str]
     method: ClassVar[str]
-    #: The types of annotations that it can compare.
-    types: ClassVar[tuple[str, ...]] = ("class", "box")
+    #: The types of annotations that it can compare; "pixels" are classes of all pixels.
+    types: ClassVar[tuple[str, ...]] = ("class", "box", "binary")
 
     min_delta: Number = Field(0.0, ge=0, description=_MIN_DELTA)
     min_confidence: Level | None = Field(None, description=f"{_LEVEL}, or null for off")
 
-    def measure(self, model: Classifications | Detections) -> Measure:
-        """Compute the metric of one model."""
-        skipped = {"min_delta", "min_confidence", "test_filter"}
-        if isinstance(model, Classifications):
-            skipped |= {"iou_threshold", "score_threshold"}
-        return getattr(model, self.method)(**self.model_dump(exclude=skipped))
+    def measure(self, model: Model, **changes: Any) -> Measure:
+        """Compute the metric of one model, with some options changed; those that its method lacks are not used."""
+        compute = getattr(model, self.method)
+        known = inspect.signature(compute).parameters
+        options = self.model_dump() | changes
+        return compute(**{name: value for name, value in options.items() if name in known})
 
 
-class PrecisionRecall(Metric):
-    """Average precision; of boxes that overlap by at least ``iou_threshold``."""
+class _OfObjects(Metric):
+    """Average precision of boxes or masks.
+
+    Parameters
+    ----------
+    points : int or None
+        The mean of the precision at so many recalls; None for the area under all points.
+    size : str, list of two numbers or None
+        Only objects of a size, by name or by area.
+    by_size : bool
+        Whether the result also has the metric of small, medium and large objects.
+    """
+
+    points: Points | None = Field(None, description=_POINTS)
+    size: Size | None = Field(None, description=_SIZE)
+    by_size: Truth = Field(
+        False, description="true or false: whether small, medium and large are reported, too"
+    )
+
+
+class PrecisionRecall(_OfObjects):
+    """Average precision; of boxes or masks that overlap by at least ``iou_threshold``."""
 
     model_config = described(f"an object such as {DEFAULT_CONFIG['precision_recall']}")
     name, title, method = "precision_recall", "average precision", "average_precision"
+    types = ("class", "box", "binary", "pixels")
     iou_threshold: Overlap = Field(0.5, description=_OVERLAP)
     test_filter: TestFilter = Field(None, description=_QUERY)
 
 
 class Accuracy(Metric):
-    """The share of items whose class is right."""
+    """The share of items, or of pixels, whose class is right."""
 
     model_config = described("an object such as {'min_delta': 0}")
-    name, title, method, types = "accuracy", "accuracy", "accuracy", ("class",)
+    name, title, method, types = "accuracy", "accuracy", "accuracy", ("class", "pixels")
 
 
 class F1(Metric):
@@ -128,12 +159,19 @@ class F1(Metric):
     score_threshold: Number = Field(0.5, ge=0, le=1, description="a number from 0 to 1")
 
 
-class MeanAveragePrecision(Metric):
-    """The average precision of boxes, averaged over the overlaps of COCO."""
+class MeanAveragePrecision(_OfObjects):
+    """The average precision of boxes or masks, averaged over the overlaps of COCO."""
 
     model_config = described("an object such as {'min_delta': 0}")
-    name, title, types = "mean_average_precision", "mean average precision", ("box",)
+    name, title, types = "mean_average_precision", "mean average precision", ("box", "binary")
     method = "mean_average_precision"
+
+
+class MeanIoU(Metric):
+    """The intersection over union of the pixels of each class or label, averaged over these."""
+
+    model_config = described("an object such as {'min_delta': 0}")
+    name, title, method, types = "mean_iou", "mean IoU", "mean_iou", ("binary", "pixels")
 
 
 class Calibration(Metric):
@@ -145,7 +183,14 @@ class Calibration(Metric):
     iou_threshold: Overlap = Field(0.5, description=_OVERLAP)
 
 
-METRICS: tuple[type[Metric], ...] = (PrecisionRecall, Accuracy, F1, MeanAveragePrecision, Calibration)
+METRICS: tuple[type[Metric], ...] = (
+    PrecisionRecall,
+    Accuracy,
+    F1,
+    MeanAveragePrecision,
+    MeanIoU,
+    Calibration,
+)
 
 # ------------------------------------------------------------------------------
 # the configuration
@@ -188,7 +233,7 @@ class CompareConfig(Configuration):
 
     Parameters
     ----------
-    precision_recall, accuracy, f1, mean_average_precision, calibration : Metric or None
+    precision_recall, accuracy, f1, mean_average_precision, mean_iou, calibration : Metric or None
         What to compare on the test items; null in JSON means the defaults.
     checks : list of Check
         The training metrics.
@@ -206,6 +251,7 @@ class CompareConfig(Configuration):
     accuracy: Accuracy | None = _optional(Accuracy)
     f1: F1 | None = _optional(F1)
     mean_average_precision: MeanAveragePrecision | None = _optional(MeanAveragePrecision)
+    mean_iou: MeanIoU | None = _optional(MeanIoU)
     calibration: Calibration | None = _optional(Calibration)
     checks: list[Check] = Field(
         [], min_length=1, description="a list with at least one check: without one no model can win"
@@ -267,10 +313,10 @@ def read_compare_config(config: Mapping[str, Any] | CompareConfig | None) -> Com
     ----------
     config : mapping, CompareConfig or None
         Metrics on the test items, ``{"precision_recall": {"iou_threshold": 0.5, "min_delta": 0}, "accuracy": {},
-        "f1": {}, "mean_average_precision": {}, "calibration": {"bins": 10}}``, each with ``min_delta`` and
-        ``min_confidence``; or training metrics, ``{"checks": [{"type": "plot", "figure", "legend", "x_index" |
-        "x_value", "maximize", "min_delta"}]}``; and ``"wins": 0.6 | "any" | "all"``, how many of them must be
-        won. None and ``{}`` mean `DEFAULT_CONFIG`.
+        "f1": {}, "mean_average_precision": {"points": 101, "by_size": true}, "mean_iou": {}, "calibration":
+        {"bins": 10}}``, each with ``min_delta`` and ``min_confidence``; or training metrics, ``{"checks": [{"type":
+        "plot", "figure", "legend", "x_index" | "x_value", "maximize", "min_delta"}]}``; and ``"wins": 0.6 | "any" |
+        "all"``, how many of them must be won. None and ``{}`` mean `DEFAULT_CONFIG`.
 
     Returns
     -------

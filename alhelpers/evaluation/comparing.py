@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+import functools
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from alhelpers.evaluation.classification import Classifications
-from alhelpers.evaluation.compare_config import METRICS, Check, CompareConfig, Metric
+from alhelpers.evaluation.compare_config import METRICS, Check, CompareConfig, Metric, Model
 from alhelpers.evaluation.comparison import Comparison, explain_checks, explain_metrics
 from alhelpers.evaluation.decision import is_better, paired_bootstrap
-from alhelpers.evaluation.detection import Detections
+from alhelpers.evaluation.detection import COCO_SIZES, Detections
 from alhelpers.evaluation.measures import Measure
 from alhelpers.evaluation.rows import (
     EvaluationError,
@@ -22,6 +24,7 @@ from alhelpers.evaluation.rows import (
     keys,
     sort_names,
 )
+from alhelpers.evaluation.segmentation import Segmentations
 
 # The words in the names of training metrics that say which of two numbers is better.
 _LOWER, _HIGHER = ("loss", "error", "entropy"), ("accuracy", "precision", "recall", "f1", "auc")
@@ -38,11 +41,12 @@ class TestSet:
     Parameters
     ----------
     output_type : str
-        ``"class"`` or ``"box"``.
+        ``"class"``, ``"box"`` or ``"binary"``, masks of objects or of classes.
     item_ids : list of str
-        The items.
+        The items, also those without any annotation.
     ground_truth : list of dict
-        ``image_id``, ``label``, and for boxes ``left``, ``top``, ``right``, ``bottom``.
+        ``image_id``, ``label``, and for boxes ``left``, ``top``, ``right``, ``bottom``; for masks ``mask``, a bool
+        array of the height and width of the item's image. Boxes and masks of crowds have ``iscrowd``.
     predictions : (list of dict, list of dict)
         The same of the previous and of the new model, with ``score``, and ``confidences`` (a dict by class
         name) where the full vector is known.
@@ -217,20 +221,76 @@ def compare_predictions(
             f"cannot compare {names[0]!r} and {names[1]!r}: none of the {len(test.item_ids)} test items has "
             f"ground-truth annotations of type {test.output_type!r}. Label the test subset first"
         )
-    warnings = [*config.warnings, *test.warnings]
-    models: tuple[Classifications | Detections, ...]
+    warnings = [*test.warnings]
     for name, rows in zip(("the ground truth", *names), (test.ground_truth, *test.predictions), strict=True):
         check_among(test.item_ids, keys(column(rows, "image_id", name), "image_id", name), name)
     if test.output_type == "class":
-        models = _classifications(test, config, names, warnings)
-    else:
-        models = tuple(Detections(test.ground_truth, rows, test.item_ids) for rows in test.predictions)
-    results = []
+        classes = _classifications(test, config, names, warnings)
+        return _decide(lambda metric: classes, config, names, warnings)
+
+    @functools.cache
+    def read(pixels: bool) -> tuple[Model, ...]:
+        if pixels:
+            return tuple(
+                Segmentations.from_masks(test.ground_truth, rows, test.item_ids) for rows in test.predictions
+            )
+        masks = test.output_type == "binary"
+        return tuple(
+            Detections(test.ground_truth, rows, test.item_ids, masks=masks) for rows in test.predictions
+        )
+
+    return _decide(lambda metric: read(metric.name == "mean_iou"), config, names, warnings)
+
+
+def compare_evaluated(
+    previous: Model, new: Model, config: CompareConfig, names: tuple[str, str] = ("previous", "new")
+) -> Comparison:
+    """Compare two models whose predictions are read already.
+
+    Parameters
+    ----------
+    previous, new : Classifications, Detections or Segmentations
+        Both of one kind, of the same items and ground truth.
+    config, names
+        As `compare_predictions` takes them.
+
+    Returns
+    -------
+    Comparison
+        The decision.
+
+    Raises
+    ------
+    ValueError
+        If the models are of several kinds or items, or a metric does not fit them or cannot be computed.
+    """
+    if type(previous) is not type(new):
+        raise ValueError(
+            f"{names[0]!r} is read as {type(previous).__name__} and {names[1]!r} as {type(new).__name__}: read both "
+            "alike"
+        )
+    kinds = {Classifications: "class", Detections: "box", Segmentations: "pixels"}
+    check_fit(config, kinds[type(new)])
+    return _decide(lambda metric: (previous, new), config, names, [])
+
+
+def _decide(
+    read: Callable[[Metric], tuple[Model, ...]],
+    config: CompareConfig,
+    names: tuple[str, str],
+    warnings: Sequence[str],
+) -> Comparison:
+    """Compare two models, which are read for each metric."""
+    warnings, results = [*config.warnings, *warnings], []
     for metric in config.metrics:
+        models = read(metric)
         old, new = (_measure(model, metric, name) for model, name in zip(models, names, strict=True))
         for name, measure in zip(names, (old, new), strict=True):
             warnings += [f"{name}: {warning}" for warning in measure.warnings]
-        results.append(_judge(metric, old, new, config))
+        result = _judge(metric, old, new, config)
+        if getattr(metric, "by_size", False) and isinstance(models[0], Detections):
+            result["sizes"] = [_of_size(size, models, metric, config) for size in COCO_SIZES]
+        results.append(result)
     count = len(old.items)
     if count < _FEW_ITEMS and any(metric.min_confidence for metric in config.metrics):
         warnings.append(
@@ -252,11 +312,22 @@ def compare_predictions(
     )
 
 
-def _measure(model: Classifications | Detections, metric: Metric, model_name: str) -> Measure:
+def _measure(model: Model, metric: Metric, model_name: str) -> Measure:
     try:
         return metric.measure(model)
     except EvaluationError as error:
-        raise EvaluationError(f"{metric.name} of model {model_name!r}: {error}") from error
+        raise type(error)(f"{metric.name} of model {model_name!r}: {error}") from error
+
+
+def _of_size(size: str, models: Sequence[Model], metric: Metric, config: CompareConfig) -> dict[str, Any]:
+    """Return the row of the objects of a size; without values where there are none."""
+    try:
+        old, new = (metric.measure(model, size=size) for model in models)
+    except NoGroundTruth:
+        return {"name": size, "previous": None, "new": None, "low": None, "high": None}
+    result = _judge(metric, old, new, config)
+    low, high = (result["interval"][side] for side in ("low", "high"))
+    return {"name": size, "previous": result["previous"], "new": result["new"], "low": low, "high": high}
 
 
 def _judge(metric: Metric, old: Measure, new: Measure, config: CompareConfig) -> dict[str, Any]:
@@ -286,10 +357,19 @@ def _judge(metric: Metric, old: Measure, new: Measure, config: CompareConfig) ->
         },
         "won": won,
         "rows": [
-            {"name": label, "previous": old.per_label.get(label), "new": new.per_label.get(label)}
+            _row(label, old, new, resampled.per_label)
             for label in sort_names({*old.per_label, *new.per_label})
         ],
     }
+
+
+def _row(
+    label: Hashable, old: Measure, new: Measure, intervals: Mapping[Hashable, tuple[float, float]]
+) -> dict[str, Any]:
+    """Return what a comparison holds about one label; the interval only where a mean over labels has one."""
+    low, high = (None if math.isnan(side) else side for side in intervals.get(label, (math.nan, math.nan)))
+    values = {"previous": old.per_label.get(label), "new": new.per_label.get(label)}
+    return {"name": label, **values, "low": low, "high": high}
 
 
 # ------------------------------------------------------------------------------

@@ -31,7 +31,8 @@ class Comparison:
     previous, new, difference, min_delta : float or None
         The metric of both models, new minus previous, and the required difference; None for training metrics.
     rows : list of dict
-        A row a label (or a check): ``name``, ``previous``, ``new``, and for checks ``won``.
+        A row a label: ``name``, ``previous``, ``new``, and ``low`` and ``high`` of the interval of the difference (None
+        where the metric is no mean over labels); or a row a check, with ``won``.
     test_items : int
         How many items were evaluated.
     method : str
@@ -39,7 +40,8 @@ class Comparison:
     metrics : list of dict
         Each metric: ``name``, ``method``, ``previous``, ``new``, ``difference``, ``higher_is_better``,
         ``min_delta``, ``min_confidence``, ``interval`` (``low``, ``high``, ``level``, ``samples``, ``seed``: where the
-        difference lies when the test items are drawn again), ``won``, and ``rows``, by label.
+        difference lies when the test items are drawn again), ``won``, ``rows``, by label, and, if asked for,
+        ``sizes``, in the same form.
     wins : float or str
         Which part of the metrics or checks had to be won.
     warnings : list of str
@@ -74,7 +76,8 @@ class Comparison:
     def __str__(self) -> str:
         lines = [self.message]
         for metric in self.metrics:
-            lines += ["", _verdict(metric), *_table(metric["rows"], metric)]
+            sizes = [row | {"name": f"size {row['name']}"} for row in metric.get("sizes", ())]
+            lines += ["", _verdict(metric), *_table([*metric["rows"], *sizes], metric)]
         if not self.metrics:
             lines += _table(self.rows)
         return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
@@ -152,15 +155,22 @@ def _verdict(metric: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]], total: Mapping[str, Any] | None = None) -> list[str]:
+    of_labels = any(row.get("low") is not None for row in rows)
     if total is not None:
         whole = "all" if total["name"] in ("accuracy", "calibration") else "macro"
-        rows = [{"name": whole, "previous": total["previous"], "new": total["new"]}, *rows]
+        first = {"name": whole, "previous": total["previous"], "new": total["new"]}
+        rows = [first | {side: total["interval"][side] for side in ("low", "high")}, *rows]
     width = max([len(str(row["name"])) for row in rows] + [5])
     lines = [f"{'':{width}}  {'previous':>10}  {'new':>10}  {'difference':>10}"]
+    if of_labels:
+        lines[0] += f"  {'low':>10}  {'high':>10}"
     for row in rows:
         old, new = row["previous"], row["new"]
         change = None if old is None or new is None else new - old
-        lines.append(f"{row['name']!s:{width}}  {_cell(old)}  {_cell(new)}  {_cell(change, '+')}")
+        cells = [_cell(old), _cell(new), _cell(change, "+")]
+        if of_labels:
+            cells += [_cell(row[side], "+") for side in ("low", "high")]
+        lines.append("  ".join([f"{row['name']!s:{width}}", *cells]))
     return lines
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
 from itertools import zip_longest
 
 import numpy as np
 
-from alhelpers.evaluation.measures import Measure
+from alhelpers.evaluation.measures import Macro, Measure, Term, mean_of_known
 from alhelpers.evaluation.rows import EvaluationError, check_whole, finite
 
 # Numbers of a batch of resamples that are held at once: bounds their memory to some 50 MB.
@@ -76,6 +76,9 @@ class PairedBootstrap:
         The percentile interval of the differences.
     level : float
         The share of the differences inside it.
+    per_label : dict
+        The same interval, (low, high), of each label's own difference, where the metric is a mean over labels; of
+        the resamples that have ground truth of the label.
     """
 
     difference: float
@@ -83,6 +86,7 @@ class PairedBootstrap:
     low: float
     high: float
     level: float
+    per_label: dict[Hashable, tuple[float, float]] = field(default_factory=dict)
 
 
 def paired_bootstrap(
@@ -130,17 +134,33 @@ def paired_bootstrap(
         raise EvaluationError(f"level must be above 0 and below 1, got {level!r}")
     rows = max(previous.term.rows, new.term.rows, len(new.items))
     at_once = max(1, NUMBERS_AT_ONCE // rows)
-    found = np.concatenate(
-        [
-            new.term.values(counts) - previous.term.values(counts)
-            for counts in resamples(len(new.items), samples, seed, at_once)
-        ]
-    )
-    differences = found[~np.isnan(found)]
+    drawn = resamples(len(new.items), samples, seed, at_once)
+    found = np.concatenate([_differences(previous.term, new.term, counts) for counts in drawn], axis=1)
+    differences = found[0, ~np.isnan(found[0])]
     if not len(differences):
         raise EvaluationError("no resample has ground truth and predictions: there are too few test items")
-    low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
-    return PairedBootstrap(new.value - previous.value, differences, float(low), float(high), level)
+    labels = new.term.labels if isinstance(new.term, Macro) else ()
+    per_label = {label: _interval(values, level) for label, values in zip(labels, found[1:], strict=True)}
+    return PairedBootstrap(
+        new.value - previous.value, differences, *_interval(differences, level), level, per_label
+    )
+
+
+def _differences(previous: Term, new: Term, counts: np.ndarray) -> np.ndarray:
+    """Return the difference for each resample and, below it, that of each label of a mean over labels."""
+    if not (isinstance(previous, Macro) and isinstance(new, Macro)):
+        return (new.values(counts) - previous.values(counts))[None]
+    old, young = previous.each(counts), new.each(counts)
+    return np.concatenate([(mean_of_known(young) - mean_of_known(old))[None], young - old])
+
+
+def _interval(differences: np.ndarray, level: float) -> tuple[float, float]:
+    """Return the percentile interval of the differences that are known."""
+    known = differences[~np.isnan(differences)]
+    if not len(known):
+        return math.nan, math.nan
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def resamples(items: int, samples: int, seed: int = 0, at_once: int = 1000) -> Iterator[np.ndarray]:

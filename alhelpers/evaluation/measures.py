@@ -70,21 +70,55 @@ class Macro:
         """The most rows of one label: labels are computed one after the other."""
         return max(term.rows for term in self.labels.values())
 
+    def each(self, counts: np.ndarray) -> np.ndarray:
+        """Compute the number of each label for each resample, (labels, B)."""
+        return np.stack([term.values(counts) for term in self.labels.values()])
+
     def values(self, counts: np.ndarray) -> np.ndarray:
         """Compute the mean for each resample."""
-        total, present = np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
-        for term in self.labels.values():
-            value = term.values(counts)
-            known = ~np.isnan(value)
-            total[known] += value[known]
-            present += known
-        return ratio(total, present)
+        return mean_of_known(self.each(counts))
 
     def once(self, items: int) -> tuple[float, dict[Hashable, float]]:
         """Compute the mean, and each label's value, where every item counts once."""
         ones = np.ones((items, 1), dtype=np.int32)
         per_label = {label: float(term.values(ones)[0]) for label, term in self.labels.items()}
         return mean(per_label), per_label
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of several numbers of one label, such as its average precision at several overlaps."""
+
+    terms: Sequence[Term]
+
+    @property
+    def rows(self) -> int:
+        """The most rows of one term."""
+        return max(term.rows for term in self.terms)
+
+    def values(self, counts: np.ndarray) -> np.ndarray:
+        """Compute the mean for each resample."""
+        return sum(term.values(counts) for term in self.terms) / len(self.terms)
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of a whole, both summed over the items, such as an intersection over a union of pixels."""
+
+    # (I,) each; there is no value where the sum of ``needed`` is 0.
+    part: np.ndarray
+    whole: np.ndarray
+    needed: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """The items."""
+        return len(self.part)
+
+    def values(self, counts: np.ndarray) -> np.ndarray:
+        """Compute the share for each resample."""
+        part, whole, needed = np.stack([self.part, self.whole, self.needed]).astype(np.float64) @ counts
+        return ratio(part, np.where(needed > 0, whole, 0))
 
 
 @dataclass(frozen=True)
@@ -104,6 +138,8 @@ class Ranking:
     hits: tuple[Hits, ...]
     truth_item: np.ndarray
     interpolated: bool
+    # The recalls that the precision is the mean over; None for all points.
+    recalls: np.ndarray | None = None
 
     @classmethod
     def build(
@@ -113,6 +149,7 @@ class Ranking:
         rights: Sequence[np.ndarray],
         truth_item: np.ndarray,
         interpolated: bool = True,
+        recalls: np.ndarray | None = None,
     ) -> Ranking:
         """Sort predictions once; those after the last right one do not change the result and are cut off."""
         order = np.argsort(-score, kind="stable")
@@ -124,7 +161,7 @@ class Ranking:
             last_row = last_of_tie[row]
             hits.append(Hits(row, last_row, np.searchsorted(row, last_row, side="right") - 1))
         length = max((int(hit.last_row[-1]) + 1 for hit in hits if len(hit.row)), default=0)
-        return cls(item[order[:length]], tuple(hits), truth_item, interpolated)
+        return cls(item[order[:length]], tuple(hits), truth_item, interpolated, recalls)
 
     @property
     def rows(self) -> int:
@@ -135,7 +172,7 @@ class Ranking:
         """Compute the area for each resample; only the points of right predictions add to it."""
         count = counts[self.item]
         seen = running(np.add, count.copy())
-        area = np.zeros(counts.shape[1])
+        area, total = np.zeros(counts.shape[1]), counts[self.truth_item].sum(axis=0)
         for hit in self.hits:
             gain = count[hit.row]
             found = running(np.add, gain.copy())[hit.last_hit]
@@ -143,8 +180,36 @@ class Ranking:
             precision = found / np.maximum(seen[hit.last_row], 1)
             if self.interpolated:
                 precision = running(np.maximum, precision[::-1])[::-1]
+            if self.recalls is not None:
+                gain = self._reached(found, total)
             area += (gain * precision).sum(axis=0)
-        return ratio(area, len(self.hits) * counts[self.truth_item].sum(axis=0))
+        points = total if self.recalls is None else np.where(total, len(self.recalls), 0)
+        return ratio(area, len(self.hits) * points)
+
+    def _reached(self, found: np.ndarray, total: np.ndarray) -> np.ndarray:
+        """Return how many of the recalls are first reached at each hit."""
+        reached = np.searchsorted(self.recalls, found / np.maximum(total, 1), side="right")
+        return np.diff(reached, axis=0, prepend=0)
+
+
+@dataclass(frozen=True)
+class BinnedRanking:
+    """The average precision of one label from histograms of confidence, the highest bin first, (I, K) each."""
+
+    right: np.ndarray
+    found: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """The items or the bins."""
+        return max(self.right.shape)
+
+    def values(self, counts: np.ndarray) -> np.ndarray:
+        """Compute the area for each resample; a bin is one point of the curve, without interpolation."""
+        gain, found = (part.T.astype(np.float64) @ counts for part in (self.right, self.found))
+        hits = np.cumsum(gain, axis=0)
+        precision = hits / np.maximum(np.cumsum(found, axis=0), 1)
+        return ratio((gain * precision).sum(axis=0), hits[-1])
 
 
 @dataclass(frozen=True)
@@ -189,6 +254,12 @@ def running(combine: np.ufunc, values: np.ndarray) -> np.ndarray:
     for row in range(max(1, whole), len(values)):
         combine(values[row], values[row - 1], out=values[row])
     return values
+
+
+def mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Return the mean over the first axis of the numbers that are not NaN; NaN if all are."""
+    known = ~np.isnan(values)
+    return ratio(np.where(known, values, 0).sum(axis=0), known.sum(axis=0))
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

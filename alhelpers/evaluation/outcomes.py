@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from alhelpers.evaluation.calibration import CalibrationBins, check_confidences
 from alhelpers.evaluation.curves import warn_of_unfounded
-from alhelpers.evaluation.measures import F1, Macro, Measure, Ranking, Term
+from alhelpers.evaluation.measures import F1, Macro, Mean, Measure, Ranking, Term
 from alhelpers.evaluation.rows import check_whole, rows_by_label, rows_by_name, sort_names
+
+
+class Matched(NamedTuple):
+    """Which predictions are right, and which of them count at all, (m,) bool each."""
+
+    right: np.ndarray
+    counted: np.ndarray
+
+    @classmethod
+    def every(cls, right: np.ndarray) -> Matched:
+        """Count every prediction."""
+        return cls(right, np.ones(len(right), dtype=bool))
+
+    def take(self, rows: np.ndarray) -> Matched:
+        """Return those of some predictions."""
+        return Matched(self.right[rows], self.counted[rows])
 
 
 @dataclass(frozen=True)
@@ -26,37 +43,48 @@ class Outcomes:
     score: np.ndarray
     warnings: tuple[str, ...] = ()
 
-    def average_precision(self, rights: Sequence[np.ndarray], method: str) -> Measure:
+    def average_precision(self, ways: Sequence[Matched], method: str, points: int | None = None) -> Measure:
         """Measure the average precision; the mean of several ways to match."""
+        recalls = None if points is None else np.linspace(0, 1, points)
+
+        def ranking(rows: np.ndarray, rights: list[np.ndarray], truths: np.ndarray) -> Ranking:
+            items, score = self.found_item[rows], self.score[rows]
+            return Ranking.build(items, score, rights, self.truth_item[truths], recalls=recalls)
 
         def term(truths: np.ndarray, rows: np.ndarray) -> Term:
-            matched = [right[rows] for right in rights]
-            return Ranking.build(self.found_item[rows], self.score[rows], matched, self.truth_item[truths])
+            own = [way.take(rows) for way in ways]
+            if all(way.counted.all() for way in own):
+                return ranking(rows, [way.right for way in own], truths)
+            # Ways that count other predictions rank others, too.
+            return Mean([ranking(rows[way.counted], [way.right[way.counted]], truths) for way in own])
 
-        return self._macro(term, method, self.found)
+        return self._macro(term, method, np.any([way.counted for way in ways], axis=0))
 
-    def f1(self, right: np.ndarray, counts: np.ndarray, method: str) -> Measure:
+    def f1(self, way: Matched, method: str) -> Measure:
         """Measure the F1 of the predictions that count."""
 
         def term(truths: np.ndarray, rows: np.ndarray) -> Term:
-            counted = rows[counts[rows]]
+            counted = rows[way.counted[rows]]
             found = self.found_item[counted]
-            return F1(found[right[counted]], found, self.truth_item[truths])
+            return F1(found[way.right[counted]], found, self.truth_item[truths])
 
-        return self._macro(term, method, [self.found[row] for row in np.flatnonzero(counts).tolist()])
+        return self._macro(term, method, way.counted)
 
-    def calibration_error(self, right: np.ndarray, bins: int, method: str) -> Measure:
+    def calibration_error(self, way: Matched, bins: int, method: str) -> Measure:
         """Measure the expected calibration error over bins of equal width."""
         check_whole(bins, "bins")
-        check_confidences(self.score)
+        counted = np.flatnonzero(way.counted)
+        check_confidences(self.score[counted])
         once = np.ones((len(self.items), 1), dtype=np.int32)
-        by_label = rows_by_name(self.found)
+        by_label = rows_by_name([self.found[row] for row in counted.tolist()])
 
-        def term(rows: np.ndarray | slice) -> CalibrationBins:
-            return CalibrationBins.build(self.found_item[rows], self.score[rows], right[rows], bins)
+        def term(rows: np.ndarray) -> CalibrationBins:
+            return CalibrationBins.build(self.found_item[rows], self.score[rows], way.right[rows], bins)
 
-        whole = term(slice(None))
-        per_label = {label: float(term(by_label[label]).values(once)[0]) for label in sort_names(by_label)}
+        whole = term(counted)
+        per_label = {
+            label: float(term(counted[by_label[label]]).values(once)[0]) for label in sort_names(by_label)
+        }
         value, method = float(whole.values(once)[0]), f"{method}, {bins} bins"
         return Measure(value, per_label, method, self.items, False, self.warnings, whole)
 
@@ -66,9 +94,10 @@ class Outcomes:
         return Measure(value, per_label, method, self.items, True, (*self.warnings, *warnings), terms)
 
     def _macro(
-        self, term: Callable[[np.ndarray, np.ndarray], Term], method: str, predicted: Iterable[Hashable]
+        self, term: Callable[[np.ndarray, np.ndarray], Term], method: str, counted: np.ndarray
     ) -> Measure:
         terms = Macro({label: term(truths, rows) for label, truths, rows in self._labels})
+        predicted = {self.found[row] for row in np.flatnonzero(counted).tolist()}
         return self.macro(terms, method, warn_of_unfounded(predicted, terms.labels))
 
     @cached_property

@@ -18,8 +18,9 @@ class NoGroundTruth(EvaluationError):
 
 
 # Columns that other programs honour, with the values, as text, that ask for nothing.
-_NOTHING = ("", "none", "nan", "<na>")
-_FLAG, _WEIGHT = (*_NOTHING, "0", "0.0", "false"), (*_NOTHING, "1", "1.0")
+NOTHING = ("", "none", "nan", "<na>")
+_FLAG, _WEIGHT = (*NOTHING, "0", "0.0", "false"), (*NOTHING, "1", "1.0")
+_SET = ("1", "1.0", "true")
 _NOT_HONOURED = dict.fromkeys(("iscrowd", "difficult", "ignore"), _FLAG) | dict.fromkeys(
     ("weight", "weights", "sample_weight"), _WEIGHT
 )
@@ -53,12 +54,28 @@ def column(rows: Any, key: str, name: str) -> Sequence[Any] | np.ndarray:
         ) from None
 
 
-def check_counted(rows: Any, name: str) -> None:
-    """Raise if a row asks not to be counted, or to count more or less than once: every row counts once."""
-    framed = hasattr(rows, "columns")
-    for key in _NOT_HONOURED.keys() & (set(rows.columns) if framed else set().union(*rows)):
-        values = rows[key].tolist() if framed else [row.get(key) for row in rows]
-        for row, value in enumerate(values):
+def given(rows: Any, key: str) -> list[Any] | None:
+    """Return a column that rows need not have, with None where a row lacks it; None if all do."""
+    if hasattr(rows, "columns"):
+        return rows[key].tolist() if key in rows.columns else None
+    values = [row.get(key) for row in rows]
+    return None if all(value is None for value in values) else values
+
+
+def flags(rows: Any, key: str, name: str) -> np.ndarray:
+    """Return a column of truth values, (n,) bool; False where a row has none."""
+    values = [str(value).lower() for value in given(rows, key) or [None] * len(rows)]
+    for row, value in enumerate(values):
+        if value not in _FLAG and value not in _SET:
+            raise EvaluationError(f"row {row} of {name}: {key} must be 0 or 1, got {value!r}")
+    return np.array([value in _SET for value in values], dtype=bool)
+
+
+def check_counted(rows: Any, name: str, crowds: bool = False) -> None:
+    """Raise if a row asks not to be counted, or to count more or less than once; ``iscrowd`` may be read apart."""
+    names = set(rows.columns) if hasattr(rows, "columns") else set().union(*rows)
+    for key in (_NOT_HONOURED.keys() & names) - ({"iscrowd"} if crowds else set()):
+        for row, value in enumerate(given(rows, key) or ()):
             if str(value).lower() not in _NOT_HONOURED[key]:
                 raise EvaluationError(
                     f"row {row} of {name}: {key} is {value!r}, and every row counts once here; leave out the rows "

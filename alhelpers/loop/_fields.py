@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alhelpers import mining, records
+from alhelpers.mining._plan import counts_boxes
 from alhelpers.protocols import Dataset, Learner, Predictions
 from alhelpers.uncertainty import Committee
 
@@ -29,7 +30,13 @@ _OF_BOXES = tuple(
 )
 _OF_PASSES = tuple(
     f"detections.{name}"
-    for name in ("class_certainty", "location_certainty", "existence_certainty", "box_variance")
+    for name in (
+        "class_certainty",
+        "location_certainty",
+        "existence_certainty",
+        "object_certainty",
+        "box_variance",
+    )
 )
 _OF_IMAGES = ("id", "class_names", "embeddings", "metadata")
 _KNOWN = {
@@ -87,6 +94,8 @@ class Fields:
         Names of what the caller adds under ``metadata``. None: it adds nothing.
     task : str
         What the learners predict; see :func:`task_of`.
+    beside : collection of str
+        Fields that are needed beside those of the strategies.
     """
 
     def __init__(
@@ -97,6 +106,7 @@ class Fields:
         change: Callable[[np.ndarray], np.ndarray] | None = None,
         metadata: Collection[str] | None = None,
         task: str = "classification",
+        beside: Collection[str] = (),
     ) -> None:
         self.learners, self.passes, self._change, self._task = learners, passes, change, task
         found = mining.needed_fields(plan)
@@ -113,18 +123,12 @@ class Fields:
         # The first strategy that needs labelled records, and what of them beside their predictions is used.
         self.requires = next((each.strategy for each in found if each.reference == "required"), None)
         self.extras = {name for each in found for name in each.reference_extras}
-        self.needed = {self._chosen(each.strategy, need) for each in found for need in each.fields}
-        # Whether the labels of boxes are all that is asked of those of labelled records.
-        boxes = [
-            need for each in found for need in each.reference_fields if need[0].startswith("detections.")
-        ]
-        self.counts_boxes = bool(boxes) and all(need == ("detections.class_name",) for need in boxes)
-        several = len(learners) > 1 or change is not None
-        if task == "detection" and several and not self.needed <= self._known:
-            raise mining.MissingField(
-                f"strategy {self.strategies[0]!r} needs boxes of several detectors, or at another temperature, as one"
-                " prediction: pass a single detector, whose passes stand for members"
-            )
+        self.needed = {self._chosen(each.strategy, need) for each in found for need in each.fields} | {
+            *beside
+        }
+        self.counts_boxes = counts_boxes(found)
+        if task in _KNOWN and change is not None:
+            raise mining.MiningError(f"confidences of a {task} cannot be changed: leave the temperature at 1")
 
     def _chosen(self, strategy: str, need: Sequence[str]) -> str:
         """Return which of the fields that meet a need is computed."""
@@ -150,13 +154,16 @@ class Fields:
         if self.needed <= self._known:
             return records.from_arrays(ids)
         sampled = self.needed & {"mc_dropout", *_OF_PASSES} or (self._scores and self._task == "segmentation")
-        passes = self.passes if samples and sampled else 0
+        merged = self._task in _KNOWN and len(self.learners) > 1  # members are samples, too
+        passes = self.passes if samples and sampled and not merged else 0
         embedded = bool(self.needed & {"embeddings", "detections.embeddings"})
         predictions = [
             learner.predict(dataset, passes=passes, embeddings=embedded and not place, seed=seed)
             for place, (learner, seed) in enumerate(zip(self.learners, seeds, strict=True))
         ]
         self._check_task(predictions[0])
+        if merged:
+            predictions = [type(predictions[0]).merged(predictions)]
         if len(predictions) == 1 and self._change is None:
             table = predictions[0].to_records(ids)
             self._check_scores(table)
@@ -193,7 +200,8 @@ class Fields:
         if lacking:
             raise mining.MissingField(
                 f"strategy {'+'.join(self.strategies)!r} needs {lacking[0]}, which the learner does not predict: it"
-                f" predicts {', '.join(names) or 'none'}; pass others as metadata=, where it can be passed"
+                f" predicts {', '.join(names) or 'none'}; pass metadata=, one value for each row, where it can be"
+                " passed"
             )
 
     def _joined(self, predictions: Sequence[Predictions], ids: Sequence[Any]) -> dict[str, np.ndarray]:

@@ -12,15 +12,18 @@ from alhelpers import records as rec
 from alhelpers import scores
 from alhelpers.mining._boxes import OVER, BoxFields, check_top_k, score_by_boxes
 from alhelpers.mining._pool import Pool, Readable
-from alhelpers.mining._selection import UnknownOption
+from alhelpers.mining._selection import MissingField, UnknownOption
 from alhelpers.mining._strategy import Needs, Part, Prepared, Strategy
 from alhelpers.mining.baseline import gumbel
+from alhelpers.mining.uncertainty import names_of_pool
 
 _PARTS = ("class", "location", "existence")
-_OF = ("combined", *_PARTS, "variance")
+_OF = ("combined", *_PARTS, "object", "variance")
+# Confidences of a box that are all 0 have no shares.
+_LEAST = 1e-12
 _HINT = (
     "predict with passes, as in detector.predict(dataset, passes=10), whose records have them, or compute them from the"
-    " boxes of your own passes with alhelpers.scores.class_certainty, location_certainty and existence_certainty"
+    " boxes of your own passes with alhelpers.scores.class_certainty and its neighbours there"
 )
 
 
@@ -31,25 +34,28 @@ def box_uncertainty(
     of: str = "combined",
     over: str = "max",
     top_k: int | None = None,
+    min_confidence: float = 0.0,
     noise: float = 0.0,
 ) -> np.ndarray:
     """Select the images whose boxes several passes agree on least: 1 - certainty.
 
     Needs ``detections`` whose boxes have ``class_certainty``, ``location_certainty`` and ``existence_certainty``, which
     are multiplied, or one of them: ``of`` is ``"combined"``, ``"class"``, ``"location"`` or ``"existence"``; or
-    ``"variance"``, the naive spread of the box's sides in pixels, to be compared with (it needs ``box_variance``).
-    ``over`` takes the ``"max"``, ``"mean"`` or ``"sum"`` of an image's boxes, or with ``"top_k"`` the mean of the
-    ``top_k`` highest (of all, if they are fewer). Above 0, ``noise`` draws images by chance, in proportion to the score
-    to the power of 1 / noise, so that a batch is not one kind of doubt many times. Use it first for detectors: an image
-    is as uncertain as its least certain object, and the label that it asks for has both a class and a place. It fails
-    on what no pass finds: an image without boxes scores 0 and comes last, so mix in some images at random; and with
-    few passes, as all find the same objects.
+    ``"object"``, class and existence in one number (it needs ``object_certainty``), to which guesses of low confidence
+    add little; or ``"variance"``, the naive spread of the box's sides in pixels, to be compared with (it needs
+    ``box_variance``). ``over`` takes the ``"max"``, ``"mean"`` or ``"sum"`` of an image's boxes, or with ``"top_k"``
+    the mean of the ``top_k`` highest (of all, if they are fewer). Boxes with a ``confidence`` below ``min_confidence``
+    do not count: of a detector that reports all its guesses each guess is uncertain. Above 0, ``noise`` draws images by
+    chance, in proportion to the score to the power of 1 / noise, so that a batch is not one kind of doubt many times.
+    Use it first for detectors: an image is as uncertain as its least certain object, and the label that it asks for has
+    both a class and a place. It fails on what no pass finds: an image without boxes scores 0 and comes last, so mix in
+    some images at random; and with few passes, as all find the same objects.
 
     Source: Blok et al., "Active learning with MaskAL reduces annotation effort for training Mask R-CNN", 2022
-    (certainties and their product); Kirsch et al., "Stochastic batch acquisition", TMLR 2023, and nnActive's ClaSP PE,
-    2026 (noise).
+    (certainties and their product); Kirsch et al., "Stochastic batch acquisition", TMLR 2023, and ClaSP PE,
+    arXiv:2601.13677, 2026 (noise).
     """
-    values = score_by_boxes(part, lambda boxes: _uncertainty(boxes, of), over, top_k)
+    values = score_by_boxes(part, lambda boxes: _uncertainty(boxes, of), over, top_k, min_confidence)
     return _with_noise(values, part, context, noise)
 
 
@@ -60,33 +66,50 @@ def weighted_box_uncertainty(
     of: str = "combined",
     over: str = "sum",
     top_k: int | None = None,
+    min_confidence: float = 0.0,
     noise: float = 0.0,
 ) -> np.ndarray:
-    """Select by the uncertainty of boxes times the rarity of their predicted class in the reference's boxes.
+    """Select by the uncertainty of boxes times the rarity of their classes among the reference's boxes.
 
     Needs ``detections`` whose boxes have ``class_name`` and what box_uncertainty needs, with the same ``of``, ``over``,
-    ``top_k`` and ``noise``. The boxes of the reference are its labels, each with a ``class_name``; without a reference
-    the boxes predicted in the pool are counted. Use it when some classes are rare: a doubtful object of a class that
-    is labelled already a hundred times weighs less than one of a class that is hardly known. It fails while a rare
-    class is never predicted, and where a class is often predicted wrongly: rare and always in doubt, it draws all
-    labels.
+    ``top_k``, ``min_confidence`` and ``noise``. The boxes of the reference are its labels, each with a ``class_name``;
+    without a reference the boxes predicted in the pool are counted. Use it when some classes are rare: a doubtful
+    object of a class that is labelled already a hundred times weighs less than one of a class that is hardly known. It
+    fails while a rare class is never predicted, and where a class is often predicted wrongly: rare and always in doubt,
+    it draws all labels.
 
     The weight of class c is ``(n + C) / (C * (count of c + 1))``: 1 for all classes if the reference is balanced. C
-    counts the classes of the reference and those predicted in the pool.
+    counts the classes of the reference, those predicted in the pool, and its ``class_names``. With these, and
+    ``confidences`` of the boxes, the weight of a box is the mean over all classes in proportion to their confidences,
+    as what is rare is seldom the first guess; else it is that of its predicted class.
     """
 
     def score(boxes: BoxFields) -> np.ndarray:
-        return _uncertainty(boxes, of) * [context.weights[name] for name in boxes.numbers("class_name")]
+        return _uncertainty(boxes, of) * _weights(boxes, context)
 
-    values = score_by_boxes(part, score, over, top_k)
+    values = score_by_boxes(part, score, over, top_k, min_confidence)
     return _with_noise(values, part, context.seed, noise)
 
 
 class _Context(NamedTuple):
-    """The weight of each class, and the seed of the noise."""
+    """The weight of each class by its name, and in the order of confidences if that is known; the seed of the noise."""
 
     weights: Mapping[Any, float]
+    ordered: np.ndarray | None
     seed: int
+
+
+def _weights(boxes: BoxFields, context: _Context) -> np.ndarray:
+    """Return the weight of each box (M,): the mean over its classes by their confidences, or its class's own."""
+    if context.ordered is None or not boxes.has("confidences"):
+        return np.array([context.weights[name] for name in boxes.numbers("class_name")])
+    confidences = boxes.numbers("confidences").astype(np.float64)
+    if confidences.shape[1] != len(context.ordered):
+        raise MissingField(
+            f"the boxes have confidences of {confidences.shape[1]} classes, and class_names are"
+            f" {len(context.ordered)}; take both from one model"
+        )
+    return confidences @ context.ordered / np.maximum(confidences.sum(axis=1), _LEAST)
 
 
 def _uncertainty(boxes: BoxFields, of: str) -> np.ndarray:
@@ -128,12 +151,14 @@ def _seed(pool: Pool, reference: Part | None, seed: int, **options: Any) -> Prep
 def _rarity(pool: Pool, reference: Part | None, seed: int, **options: Any) -> Prepared:
     predicted: Counter[str] = sum(pool.map(_count_classes), Counter())
     counted = predicted if reference is None else _count_classes(reference)
-    names = sorted(predicted.keys() | counted.keys())
+    known = names_of_pool(pool)
+    names = sorted({*predicted, *counted, *(known or ())})
     counts = np.array([counted[name] for name in names], dtype=np.int64)
     weights = dict(zip(names, scores.rarity(counts).tolist(), strict=True)) if names else {}
     source = "boxes of the records" if reference is None else "boxes of the reference"
     notes = {"classes_counted": source, "class_counts": dict(zip(names, counts.tolist(), strict=True))}
-    return Prepared(_Context(weights, seed), notes)
+    ordered = None if known is None else np.array([weights[name] for name in known])
+    return Prepared(_Context(weights, ordered, seed), notes)
 
 
 def _count_classes(part: Readable, context: None = None) -> Counter[str]:
@@ -152,19 +177,20 @@ def _count_classes(part: Readable, context: None = None) -> Counter[str]:
 
 
 def _needs(options: Mapping[str, Any]) -> Needs:
+    least = (("detections.confidence", "detections.confidences"),) if options["min_confidence"] else ()
     if options["of"] == "variance":
-        return (("detections.box_variance",),)
+        return (("detections.box_variance",), *least)
     parts = _PARTS if options["of"] == "combined" else (options["of"],)
-    return tuple((f"detections.{name}_certainty",) for name in parts)
+    return (*((f"detections.{name}_certainty",) for name in parts), *least)
 
 
 def _check(strategy: str, options: Mapping[str, Any]) -> None:
     check_top_k(strategy, options)
-    noise = options["noise"]
-    if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise < np.inf:
-        raise UnknownOption(
-            f"option noise of strategy {strategy!r} must be 0 or a number above, got {noise!r}"
-        )
+    limits = {"min_confidence": (1, "from 0 to 1"), "noise": (np.finfo(float).max, "0 or a number above")}
+    for option, (most, rule) in limits.items():
+        value = options[option]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+            raise UnknownOption(f"option {option} of strategy {strategy!r} must be {rule}, got {value!r}")
 
 
 _CHOICES = {"of": _OF, "over": OVER}
@@ -177,6 +203,7 @@ STRATEGIES = (
         prepare=_rarity,
         reference="optional",
         reference_needs=lambda options: (("detections.class_name",),),
+        extras=("class_names",),
         choices=_CHOICES,
         check=_check,
         hint=_HINT,

@@ -284,7 +284,7 @@ def test_the_decision_can_be_printed_and_stored():
     assert "update model" in text and "macro" in text and "warning: metric 'x'" in text
     stored = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert stored["action"] == "update model" and stored["new"] == 1.0 and stored["test_items"] == 2
-    assert stored["rows"][0] == {"name": "a", "previous": 0.0, "new": 1.0}
+    assert stored["rows"][0] == {"name": "a", "previous": 0.0, "new": 1.0, "low": 1.0, "high": 1.0}
 
 
 # ------------------------------------------------------------------------------

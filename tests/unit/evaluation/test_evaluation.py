@@ -164,7 +164,7 @@ def test_one_crowded_image_is_compared_in_batches(monkeypatch):
     rng = np.random.default_rng(3)
     truth, predictions = random_boxes(rng, 80, images=1), random_boxes(rng, 150, images=1, scored=True)
     whole = average_precision(truth, predictions)
-    monkeypatch.setattr(evaluation.boxes, "PAIRS_AT_ONCE", 7)
+    monkeypatch.setattr(evaluation.matching, "PAIRS_AT_ONCE", 7)
     assert average_precision(truth, predictions).per_label == whole.per_label
 
 

@@ -227,7 +227,7 @@ def test_class_names_in_another_order_than_the_columns_are_warned_of(names, wron
 # ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", ["iscrowd", "difficult", "ignore", "weight", "weights", "sample_weight"])
+@pytest.mark.parametrize("key", ["difficult", "ignore", "weight", "weights", "sample_weight"])
 @pytest.mark.parametrize("form", [list, pd.DataFrame])
 def test_a_row_that_asks_not_to_count_once_is_refused(key, form):
     nothing = [1, "1", None, 1.0] if "weight" in key else [0, False, "0", None]
