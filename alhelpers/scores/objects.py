@@ -23,10 +23,10 @@ def class_certainty(
 ) -> np.ndarray:
     """Return 1 - the normalised entropy of the classes that the passes give to each object.
 
-    What the confidences leave of 1 is the share of a further class, none of them, as MaskAL's softmax has one of the
-    background; confidences whose sum is above 1, as may be where each is a class's own sigmoid, are divided by it. So
-    an object of confidence 0.3 is uncertain though no second class competes, and one class is enough. The entropy is
-    divided by log (C + 1).
+    What the confidences leave of 1 is the share of a further class, none of them; confidences whose sum is above 1, as
+    may be where each is a class's own sigmoid, are divided by it. So an object of confidence 0.3 is uncertain though no
+    second class competes, and one class is enough; divided by their sum alone, confidences would lose this. The
+    entropy is divided by log (C + 1).
 
     Parameters
     ----------
