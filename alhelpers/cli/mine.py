@@ -41,6 +41,12 @@ def add_to(commands: Any) -> None:
     labelled = "the labelled records (default: those of RECORDS that select_reference selects)"
     own = "in place of the configuration's: a strategy, a number of the records such as metadata.blur, or a function"
     add("--strategy", metavar="NAME|FILE.py:FUNCTION", help=own)
+    add(
+        "--max-boxes",
+        type=_boxes,
+        metavar="B",
+        help="in place of the configuration's: the most boxes expected",
+    )
     add("--reference", metavar="FILE", help=labelled)
     engine.add_argument("--workers", type=count, metavar="N", help="compute in N processes")
     engine.add_argument(
@@ -61,7 +67,7 @@ def _mine(options: argparse.Namespace) -> int:
     except ValueError as error:
         return fail(f"--strategy {options.strategy}: {error}", 2)
     try:
-        config = mining.parse_config(_with_strategy(_read_json(options.configuration), own))
+        config = mining.parse_config(_changed(_read_json(options.configuration), own, options.max_boxes))
     except (ValueError, OSError) as error:
         return fail(f"{options.configuration}: {error}", 2)
     try:
@@ -100,9 +106,22 @@ def _own_strategy(options: argparse.Namespace) -> Any:
     return own
 
 
-def _with_strategy(config: Any, own: Any) -> Any:
-    """Return a configuration with the strategy of the command line, if there is one."""
-    return config if own is None or not isinstance(config, dict) else config | {"strategy": own}
+def _boxes(text: str) -> float:
+    """Parse a number of boxes."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of boxes above 0, got {text!r}")
+    return value
+
+
+def _changed(config: Any, own: Any, max_boxes: float | None) -> Any:
+    """Return a configuration with the strategy and the boxes of the command line, if there are any."""
+    given = {"strategy": own, "max_boxes": max_boxes}
+    given = {key: value for key, value in given.items() if value is not None}
+    return config | given if isinstance(config, dict) else config
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -12,18 +11,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from alhelpers.data.arrays import ImageSet
-from alhelpers.data.image_files import FolderDataset
-from alhelpers.data.images import UnreadableImage, upright_size
 from alhelpers.data.masks import check_segmentation
-from alhelpers.data.object_set import ObjectSet, WithObjects
+from alhelpers.data.object_files import ObjectFiles
 from alhelpers.data.objects import Objects
 
 # Pixels by which a box may end outside of its image, as tools round; it is cut there.
 _ROUNDED = 1.0
 
 
-class CocoDataset(WithObjects, FolderDataset):
+class CocoDataset(ObjectFiles):
     """Images with boxes and masks, in files; :func:`coco` makes it.
 
     Attributes
@@ -45,51 +41,6 @@ class CocoDataset(WithObjects, FolderDataset):
     def image_ids(self) -> np.ndarray:
         """The ids of the images in the JSON file, (N,)."""
         return self._image_ids[self._labels]
-
-    def load(self) -> ImageSet:
-        """Return what can be read, in memory, with its objects; :attr:`problems` lists the rest.
-
-        Returns
-        -------
-        ObjectSet, or ImageSet if the JSON file has no annotations
-
-        Raises
-        ------
-        ValueError
-            If none can be read.
-
-        Warns
-        -----
-        UserWarning
-            If a file is left out.
-        """
-        read = super().load()
-        if not self._is_labelled.all():
-            return read
-        objects = self.objects(np.flatnonzero(np.isin(self.ids, read.ids)))
-        names = self.class_names[self.task == "segmentation" :]
-        loaded = ObjectSet(read.name, read.images, objects, names, ids=read.ids)
-        return loaded.segmentation() if self.task == "segmentation" else loaded
-
-    def _image_set(self, rows: list[int], images: np.ndarray) -> ImageSet:
-        # Objects are not one label a row; they stay here.
-        return ImageSet(self.root.name, images, None, self.class_names, task=self.task, ids=self.ids[rows])
-
-    def _labels_differ(self, first: int, second: int) -> bool:
-        if not self._is_labelled[[first, second]].all():
-            return False
-        one, other = (self._boxes([row], crowds=False) for row in (first, second))
-        return [{**row, "image_id": None} for row in one] != [{**row, "image_id": None} for row in other]
-
-    def _decode(self, content: bytes, row: int) -> np.ndarray:
-        height, width = self._objects.sizes[self._labels[row]].tolist()
-        found = upright_size(io.BytesIO(content))
-        if found != (height, width):
-            raise UnreadableImage(
-                f"it is {found[1]} pixels wide and {found[0]} high, but {width} and {height} in the JSON file: its"
-                " boxes are of another image"
-            )
-        return super()._decode(content, row)
 
 
 def coco(

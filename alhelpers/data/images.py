@@ -17,8 +17,10 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
 # All that Pillow raises for a file that is damaged, of another kind, or too large.
 _ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
-# The tag of EXIF for the turn, and its values for images that lie on their side.
-_TURN, _LYING = 0x0112, (5, 6, 7, 8)
+#: The values of EXIF's turn for images that lie on their side.
+LYING = (5, 6, 7, 8)
+# The tag of EXIF for the turn.
+_TURN = 0x0112
 
 
 class UnreadableImage(ValueError):
@@ -59,7 +61,7 @@ def upright_size(source: Any) -> tuple[int, int]:
     try:
         with Image.open(source, formats=_FORMATS) as file:
             width, height = file.size
-            return (width, height) if file.getexif().get(_TURN, 1) in _LYING else (height, width)
+            return (width, height) if file.getexif().get(_TURN, 1) in LYING else (height, width)
     except _ERRORS as error:
         raise _unreadable(error) from error
 

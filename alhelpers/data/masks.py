@@ -81,7 +81,7 @@ def decode_mask(
             mask |= fill_polygon(polygon, *shown)
         return mask
     mask = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(width, height).T
-    return _resize(mask, shown)
+    return resize_mask(mask, shown)
 
 
 def resize_segmentation(segmentation: Any, height: int, width: int, size: tuple[int, int]) -> Any:
@@ -100,7 +100,7 @@ def scale_polygons(polygons: Sequence[Sequence[float]], down: float, right: floa
     return [(np.reshape(polygon, (-1, 2)) * (right, down)).ravel().tolist() for polygon in polygons]
 
 
-def _resize(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return a mask (H, W) at another height and width: the pixels of which it covers half or more."""
     if mask.shape == tuple(size):
         return mask

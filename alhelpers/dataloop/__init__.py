@@ -14,7 +14,7 @@ _FILE_OF = {
     "ModelCreator": "create_new_model",
     "node_context": "context",
     "read_dataset": "datasets",
-    "write_labels": "datasets",
+    "write_labels": "writing",
     "write_picks": "datasets",
 }
 

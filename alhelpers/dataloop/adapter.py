@@ -7,12 +7,10 @@ methods below, and upload. Contract: ``dtlpy.BaseModelAdapter``.
 from __future__ import annotations
 
 import contextlib
-import copy
-import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,11 +20,20 @@ import torch
 
 from alhelpers.configurations import read
 from alhelpers.data import ImageSet
-from alhelpers.dataloop.images import read_image, read_subset
-from alhelpers.dataloop.model_configuration import AdapterConfiguration, DigitParameters, digits_cnn
+from alhelpers.dataloop.images import Picture, read_picture
+from alhelpers.dataloop.model_configuration import (
+    AdapterConfiguration,
+    DigitParameters,
+    detector,
+    digits_cnn,
+    segmenter,
+)
+from alhelpers.dataloop.outputs import Output, output_of
 from alhelpers.dataloop.own_code import FOLDER, own_learner
-from alhelpers.dataloop.predictions import to_annotations, to_records, truth_and_predictions
-from alhelpers.evaluation import accuracy, classification_average_precision
+from alhelpers.dataloop.predictions import class_fields, to_records
+from alhelpers.dataloop.subsets import read_subset
+from alhelpers.dataloop.truth import BACKGROUND, object_names
+from alhelpers.dataloop.whole_images import write_notes
 from alhelpers.protocols import History, Learner, LearnerFactory, Predictions
 
 __all__ = ["DigitClassifier", "LearnerAdapter", "to_records"]
@@ -38,10 +45,11 @@ _SHARED = ("image_size", "colour", "seed")
 
 
 class LearnerAdapter(dl.BaseModelAdapter):
-    """Classifies images of any size with any learner.
+    """Trains any learner on images of any size, and predicts with it.
 
-    A model's configuration is an :class:`AdapterConfiguration`, and contains no code: its ``learner`` names a function
-    of a file that was published in the folder ``own_code`` of the app's codebase.
+    What is read, predicted and measured is what the model's ``output_type`` says: "class", "box" or "binary"
+    (:mod:`alhelpers.dataloop.outputs`). A model's configuration is an :class:`AdapterConfiguration`, and contains no
+    code: its ``learner`` names a function of a file that was published in the folder ``own_code`` of the codebase.
 
     >>> configuration = {
     ...     "learner": {"module": "my_model.py:build", "steps": 300},
@@ -55,16 +63,25 @@ class LearnerAdapter(dl.BaseModelAdapter):
     parameters. For a module the file may define ``preprocess`` and ``logits``, as
     :class:`~alhelpers.learners.TorchClassifier` takes them.
 
-    Or ``learner`` is the name of a factory that a subclass in the codebase registers; it gets ``parameters`` together
-    with ``image_size``, ``colour`` and ``seed``, and the model's labels.
+    Or ``learner`` is the name of a registered factory: ``detector`` and ``segmenter`` are the kit's, whose parameters
+    are those of :class:`alhelpers.learners.Detector` and ``Segmenter``, and a subclass in the codebase may register
+    others. A factory gets ``parameters`` together with ``image_size``, ``colour`` and ``seed``, and the model's labels,
+    for masks with "background" before them.
 
     >>> class MyAdapter(LearnerAdapter):
     ...     learners = {"my_network": make_my_network}
     ...     defaults = {"learner": "my_network", "image_size": [48, 64], "colour": True}
 
-    Each prediction is one classification with the model's name, id and confidence, and in
-    ``annotation.metadata["user"]["prediction"]`` the fields of a record: ``class_names``, ``confidences``,
-    ``logits`` and, if asked for, ``embeddings`` and ``mc_dropout``.
+    Each prediction is one classification, any number of boxes, or a mask for each class, with the model's name, id and
+    confidence. In ``annotation.metadata["user"]["prediction"]`` are the fields of a record, ``class_names``,
+    ``confidences``, ``logits`` and, if asked for, ``embeddings`` and ``mc_dropout``; or those of one of its boxes, with
+    ``class_certainty``, ``location_certainty`` and ``existence_certainty`` if there are ``mc_dropout_passes``. What is
+    predicted of an image as a whole beside boxes or masks is noted on the item
+    (:mod:`alhelpers.dataloop.whole_images`).
+
+    Train, validation and evaluation take an image without a box or mask for labelled only where it is said to be empty:
+    by :func:`~alhelpers.dataloop.write_labels`, by a status in a task, or, while training, by the configuration's
+    ``include_background`` for all items without any annotation.
 
     Attributes
     ----------
@@ -80,7 +97,7 @@ class LearnerAdapter(dl.BaseModelAdapter):
         The model's own, once it is loaded.
     """
 
-    learners: ClassVar[Mapping[str, LearnerFactory]] = {}
+    learners: ClassVar[Mapping[str, LearnerFactory]] = {"detector": detector, "segmenter": segmenter}
     defaults: ClassVar[Mapping[str, Any]] = {}
     flat_parameters: ClassVar[Iterable[str]] = ()
     own_code: ClassVar[str | Path] = Path(__file__).resolve().parents[2] / FOLDER
@@ -101,6 +118,7 @@ class LearnerAdapter(dl.BaseModelAdapter):
         # The SDK predicts 4 images at a time unless the configuration says otherwise.
         self.configuration.setdefault("batch_size", options.batch_size)
         self.learner, self._is_trained = self._untrained(), False
+        self._notes: dict[str, dict[str, Any]] = {}
         # A file may also be left over from another model of this name.
         if not self.model_entity.model_artifacts:
             return
@@ -122,59 +140,46 @@ class LearnerAdapter(dl.BaseModelAdapter):
 
     def prepare_data(
         self, dataset: dl.Dataset, root_path: str | None = None, **kwargs: Any
-    ) -> tuple[str, str, str]:
-        """Download into a fresh folder: the SDK's own choice, ``tmp`` in the working folder, keeps old items."""
-        self._workspace = tempfile.mkdtemp(prefix="alhelpers-train-")
-        with _temporary_files_in(self._workspace):
-            return super().prepare_data(dataset=dataset, root_path=self._workspace, **kwargs)
+    ) -> tuple[str, ...]:
+        """Read the subsets into memory, so that a bad item is found before training starts.
 
-    def convert_from_dtlpy(self, data_path: str, **kwargs: Any) -> None:
-        """Read the downloaded subsets into arrays, so that a bad item is found before training starts.
+        The SDK's own way downloads them to files. It leaves out images without an annotation, needs OpenCV for masks,
+        and mixes up the labels of items whose names differ in their endings alone.
 
         Raises
         ------
         ValueError
             If there is no train subset, or an item of a subset cannot be trained on; the message names it.
         """
-        filters = self.model_entity.metadata["system"]["subsets"]
-        if "train" not in filters:
+        system = self.model_entity.metadata["system"]
+        if "train" not in system["subsets"]:
             raise ValueError(
                 f"model {self.model_entity.name!r} has no 'train' subset in metadata.system.subsets: make it with a"
                 " train_filter"
             )
-        options = self._options()
-        self._subsets = {}
-        for subset in ("train", "validation"):
-            if subset not in filters:
-                continue
-            folder = Path(data_path) / subset
-            self._check_complete(subset, filters[subset], folder)
-            self._subsets[subset] = read_subset(
-                folder, self.model_entity.labels, options.image_size, colour=options.colour
+        if self.configuration.get("include_model_annotations"):
+            raise ValueError(
+                f"the configuration of model {self.model_entity.name!r} has 'include_model_annotations', but"
+                " predictions are no labels: remove it; Model Data Split makes reviewed ones ground truth"
             )
-
-    def _check_complete(self, subset: str, custom: dict, folder: Path) -> None:
-        """Raise if the SDK left out items of a subset, or mixed up their labels, which it does without an error."""
-        by_stem: dict[Path, Path] = {}
-        for path in sorted(path for path in (folder / "items").rglob("*") if path.is_file()):
-            other = by_stem.setdefault(path.with_suffix(""), path)
-            if other != path:
-                names = [f"/{each.relative_to(folder / 'items')}" for each in (other, path)]
-                raise ValueError(
-                    f"items {names[0]!r} and {names[1]!r} of the {subset} subset differ in their endings alone: the SDK"
-                    " downloads their labels into one file, rename one of them"
-                )
-        files = list((folder / "json").rglob("*.json"))
-        pages = self.model_entity.dataset.items.list(filters=dl.Filters(custom_filter=copy.deepcopy(custom)))
-        if pages.items_count == len(files):
-            return
-        downloaded = {json.loads(path.read_text())["filename"] for path in files}
-        missing = sorted(item.filename for item in pages.all() if item.filename not in downloaded)
-        names = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        raise ValueError(
-            f"{len(missing)} of the {pages.items_count} items of the {subset} subset have no label: {names}. Label"
-            " them, or narrow the subset's filter to labelled items"
-        )
+        options = self._options()
+        self._workspace = tempfile.mkdtemp(prefix="alhelpers-train-")
+        self._subsets = {
+            subset: read_subset(
+                dataset,
+                system["subsets"][subset],
+                subset,
+                self._output.task,
+                self.model_entity.labels,
+                options.image_size,
+                colour=options.colour,
+                query=(system.get("annotationsSubsets") or {}).get(subset),
+                include_background=self.configuration.get("include_background") is True,
+            )
+            for subset in ("train", "validation")
+            if subset in system["subsets"]
+        }
+        return self._workspace, self._workspace, self._workspace
 
     def train(self, data_path: str, output_path: str, **kwargs: Any) -> None:
         """Train on the train subset, and publish loss and accuracy as the model's metrics."""
@@ -206,10 +211,8 @@ class LearnerAdapter(dl.BaseModelAdapter):
         finally:
             if self._workspace is not None:
                 shutil.rmtree(self._workspace, ignore_errors=True)
-                # The SDK stores the folder in the model; the next training, on any machine, gets one of its own.
-                self.configuration["root_path"] = None
 
-    def prepare_item_func(self, item: dl.Item) -> np.ndarray:
+    def prepare_item_func(self, item: dl.Item) -> Picture:
         """Download one item as an image of the model's size and colours.
 
         Raises
@@ -218,18 +221,28 @@ class LearnerAdapter(dl.BaseModelAdapter):
             If the item is not an image.
         """
         options = self._options()
-        content = item.download(save_locally=False)
-        return read_image(content, item.filename, options.image_size, colour=options.colour)
+        return read_picture(item, options.image_size, colour=options.colour)
 
-    def predict(self, batch: list[np.ndarray], **kwargs: Any) -> list[dl.AnnotationCollection]:
-        """Return one classification an image.
+    def predict(self, batch: list[Picture], **kwargs: Any) -> list[dl.AnnotationCollection]:
+        """Return the annotations of each image: one class, boxes, or a mask for each class.
 
         ``predict_items`` passes its further arguments on: ``mc_dropout_passes`` and ``store_embeddings`` replace
         the configuration's for this call.
         """
         options = {name: kwargs.get(name) for name in ("mc_dropout_passes", "store_embeddings")}
-        fields = self.predict_fields(np.stack(batch), **options)
-        return [to_annotations(row, self.model_entity) for row in fields]
+        predictions = self._predicted(np.stack([each.pixels for each in batch]), **options)
+        collections, notes = self._output.annotations(predictions, batch, self.model_entity)
+        self._notes |= {picture.item.id: note for picture, note in zip(batch, notes, strict=False)}
+        return collections
+
+    def predict_items(
+        self, items: list, *args: Any, **kwargs: Any
+    ) -> tuple[list[dl.Item], list[dl.Annotation]]:
+        """Predict as the SDK does, and note on each item what is predicted of the image as a whole."""
+        found, annotations = super().predict_items(items, *args, **kwargs)
+        noted = {item.id: item for item in found if item.id in self._notes}
+        write_notes(self.model_entity, noted, {id: self._notes.pop(id) for id in noted})
+        return found, annotations
 
     def predict_fields(
         self,
@@ -238,7 +251,7 @@ class LearnerAdapter(dl.BaseModelAdapter):
         mc_dropout_passes: int | None = None,
         store_embeddings: bool | None = None,
     ) -> list[dict[str, list]]:
-        """Return each image's prediction as the fields of a record.
+        """Return each image's predicted class as the fields of a record.
 
         Parameters
         ----------
@@ -251,22 +264,20 @@ class LearnerAdapter(dl.BaseModelAdapter):
         list of dict
             ``class_names``, ``confidences``, ``logits``, and as configured ``embeddings``, ``mc_dropout``.
         """
-        options, names = self._options(), list(self.model_entity.labels)
-        columns = self._predictions(
+        found = self._predicted(
+            images, mc_dropout_passes=mc_dropout_passes, store_embeddings=store_embeddings
+        )
+        return class_fields(found, self.model_entity)
+
+    def _predicted(
+        self, images: np.ndarray, *, mc_dropout_passes: int | None, store_embeddings: bool | None
+    ) -> Any:
+        options = self._options()
+        return self._predictions(
             images,
             passes=options.mc_dropout_passes if mc_dropout_passes is None else mc_dropout_passes,
             embeddings=options.store_embeddings if store_embeddings is None else store_embeddings,
-        ).fields()
-        if columns["confidences"].shape != (len(images), len(names)):
-            raise ValueError(
-                f"the learner of model {self.model_entity.name!r} returned confidences of shape"
-                f" {columns['confidences'].shape} for {len(images)} images and {len(names)} labels: its factory must"
-                " build it with the class names that it is passed"
-            )
-        return [
-            {"class_names": names} | {name: column[row].tolist() for name, column in columns.items()}
-            for row in range(len(images))
-        ]
+        )
 
     def _predictions(self, images: np.ndarray, *, passes: int = 0, embeddings: bool) -> Predictions:
         if not self._is_trained:
@@ -275,13 +286,13 @@ class LearnerAdapter(dl.BaseModelAdapter):
                 self.model_entity.name,
             )
         return self.learner.predict(
-            ImageSet("images", images, None, list(self.model_entity.labels)),
+            ImageSet("images", images, None, self._class_names(), task=self._output.task),
             passes=passes,
             embeddings=embeddings,
             seed=self._options().seed,
         )
 
-    def embed(self, batch: list[np.ndarray], **kwargs: Any) -> list[list[float]]:
+    def embed(self, batch: list[Picture | np.ndarray], **kwargs: Any) -> list[list[float]]:
         """Return one embedding an image.
 
         Raises
@@ -289,7 +300,8 @@ class LearnerAdapter(dl.BaseModelAdapter):
         ValueError
             If the learner has no embeddings.
         """
-        found = self._predictions(np.stack(batch), embeddings=True).fields().get("embeddings")
+        images = np.stack([each.pixels if isinstance(each, Picture) else each for each in batch])
+        found = self._predictions(images, embeddings=True).embeddings
         if found is None:
             raise ValueError(
                 f"the learner of model {self.model_entity.name!r} has no embeddings: name the layer in its 'embedding'"
@@ -306,30 +318,37 @@ class LearnerAdapter(dl.BaseModelAdapter):
         return super().embed_items(items, *args, **kwargs)
 
     def evaluate(self, model: dl.Model, dataset: dl.Dataset, filters: dl.Filters | dict | None) -> dl.Model:
-        """Publish accuracy and average precision over the items that ``evaluate_model`` has just predicted.
+        """Publish how right the predictions are that ``evaluate_model`` has just made.
 
-        It replaces the SDK's default scorer, which writes beside the working folder, scores left-over files, and
-        counts any prediction of any class as a match.
+        Of classes accuracy and average precision, of boxes AP50 and mAP, of masks the mean IoU. It replaces the SDK's
+        default scorer, which writes beside the working folder, scores left-over files, and counts any prediction of any
+        class as a match.
 
         Raises
         ------
         ValueError
-            If no item has both a ground-truth label and a prediction, or one has several labels.
+            If no item has both a ground-truth label and a prediction, or one has several classes.
         """
-        labels, confidences = truth_and_predictions(model, dataset, filters)
-        names = list(model.labels)
-        result = classification_average_precision(labels, confidences, names)
-        for warning in result.warnings:
+        count, values, warnings = self._output.measure(model, dataset, filters)
+        for warning in warnings:
             logger.warning(warning)
-        predicted = [names[row] for row in confidences.argmax(1)]
         samples = [
-            dl.PlotSample(
-                figure="evaluation", legend="accuracy", x=len(labels), y=accuracy(labels, predicted)
-            ),
-            dl.PlotSample(figure="evaluation", legend="average precision", x=len(labels), y=result.macro),
+            dl.PlotSample(figure="evaluation", legend=legend, x=count, y=value)
+            for legend, value in values.items()
         ]
         self._publish(samples, dataset.id)
         return model
+
+    @property
+    def _output(self) -> Output:
+        return output_of(self.model_entity)
+
+    def _class_names(self) -> list[str]:
+        """Return the classes of the learner: the model's labels, and for masks the background before them."""
+        names = list(self.model_entity.labels)
+        if self._output.task == "segmentation":
+            return [BACKGROUND, *object_names(names, "segmentation")]
+        return names
 
     def _options(self) -> AdapterConfiguration:
         """Check the configuration, without the keys that the SDK keeps there."""
@@ -348,7 +367,7 @@ class LearnerAdapter(dl.BaseModelAdapter):
     def _untrained(self) -> Learner:
         """Make the learner that the configuration names."""
         options, given = self._options(), self._given()
-        name, labels = options.learner, self.model_entity.labels
+        name, labels = options.learner, self._class_names()
         flat = {key: given[key] for key in self.flat_parameters if key in given}
         shared = {key: getattr(options, key) for key in _SHARED}
         if isinstance(name, Mapping):
@@ -357,14 +376,23 @@ class LearnerAdapter(dl.BaseModelAdapter):
                     f"the configuration of model {self.model_entity.name!r} has {misplaced[0]!r} beside a learner of"
                     " one's own: put it into 'learner' or 'parameters'"
                 )
-            return own_learner(name, self.own_code, options.parameters, shared, labels)
-        if name not in self.learners:
+            made = own_learner(name, self.own_code, options.parameters, shared, labels)
+        elif name in self.learners:
+            made = self.learners[name]({**flat, **options.parameters, **shared}, labels)
+        else:
             raise ValueError(
                 f"model {self.model_entity.name!r} has the learner {name!r}; registered are"
                 f" {', '.join(self.learners)}. Name a function of the app's codebase, such as"
                 " {'module': 'my_model.py:build'}"
             )
-        return self.learners[name]({**flat, **options.parameters, **shared}, labels)
+        task = getattr(made, "task", self._output.task)
+        if task != self._output.task:
+            raise ValueError(
+                f"model {self.model_entity.name!r} has the output_type {self.model_entity.output_type!r}, and its"
+                f" learner is for {task}: make the model with another output_type, or name a learner for"
+                f" {self._output.task}"
+            )
+        return made
 
     def _publish(self, samples: list[dl.PlotSample], dataset_id: str) -> None:
         self.model_entity.metrics.create(samples=samples, dataset_id=dataset_id)
@@ -373,7 +401,7 @@ class LearnerAdapter(dl.BaseModelAdapter):
 class DigitClassifier(LearnerAdapter):
     """Classifies small images, by default grey ones of 8x8; its configuration may hold all :class:`DigitParameters`."""
 
-    learners: ClassVar[Mapping[str, LearnerFactory]] = {"digits_cnn": digits_cnn}
+    learners: ClassVar[Mapping[str, LearnerFactory]] = {"digits_cnn": digits_cnn, **LearnerAdapter.learners}
     defaults: ClassVar[Mapping[str, Any]] = {"learner": "digits_cnn", "image_size": 8}
     flat_parameters: ClassVar[Iterable[str]] = tuple(DigitParameters.model_fields)
 
@@ -381,16 +409,6 @@ class DigitClassifier(LearnerAdapter):
     def network(self) -> torch.nn.Module:
         """The learner's network."""
         return self.learner.network
-
-
-@contextlib.contextmanager
-def _temporary_files_in(folder: str) -> Iterator[None]:
-    """Make temporary files in a folder of ours: the SDK's download leaves some behind."""
-    former, tempfile.tempdir = tempfile.tempdir, folder
-    try:
-        yield
-    finally:
-        tempfile.tempdir = former
 
 
 def _training_samples(history: History) -> list[dl.PlotSample]:

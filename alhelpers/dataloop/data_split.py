@@ -33,6 +33,9 @@ from alhelpers.dataloop import reading
 from alhelpers.dataloop.item_metadata import (
     clear_model_info,
     current_group,
+    is_answered,
+    is_marked_empty,
+    mark_empty,
     source_of,
     tag_item,
     tags_of,
@@ -58,7 +61,8 @@ class DataSplitter(dl.BaseServiceRunner):
         The item is read again first, so an outdated copy cannot add a second tag. Its annotations lose their
         model info before it is tagged, also if it was tagged earlier: an item arrives here reviewed, and
         annotations that still name a model would be left out of training. Set ``"clearModelInfo": false`` in the
-        node's configuration (ours) to keep it, where predictions of an evaluation are on the same items.
+        node's configuration (ours) to keep it, where predictions of an evaluation are on the same items. An item that
+        was answered in a task without any annotation is marked as one without objects: detectors learn from it.
 
         Parameters
         ----------
@@ -110,8 +114,14 @@ class DataSplitter(dl.BaseServiceRunner):
         group = kept or assign_group(key, groups, config.seed)
         if config.clearModelInfo and (item.annotated or item.annotations_count):
             clear_model_info(item)
+        # The status in a task is not copied with the item, and without it an empty image would count as unlabelled.
+        is_empty = not item.annotations_count and is_answered(item) and not is_marked_empty(item)
+        if is_empty:
+            mark_empty(item)
         if kept is None and config.itemMetadata:
             item = tag_item(item, group)
+        elif is_empty:
+            item = item.update()
         if progress is not None:
             progress.update(action=group, message=f"{item.filename} belongs to {group!r}")
         return item

@@ -1,4 +1,4 @@
-"""A Dataloop dataset as a data set of the kit, and back: labels and picks written to its items."""
+"""A Dataloop dataset as a data set of the kit, and back: picks written to its items."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ import numpy as np
 
 from alhelpers.data import FolderDataset
 from alhelpers.data.folder import is_image
-from alhelpers.dataloop import reading
+from alhelpers.data.images import UnreadableImage, upright_size
+from alhelpers.data.object_files import ObjectFiles
+from alhelpers.dataloop import reading, truth
 from alhelpers.dataloop.mine_items import last_round, mark_all
 from alhelpers.files import cache_folder, replacing
 from alhelpers.mining import Selection
@@ -30,13 +32,15 @@ def read_dataset(
     folder: str | os.PathLike[str] | None = None,
     size: int | Sequence[int] | None = None,
     mode: Literal["RGB", "L"] = "RGB",
-    task: Literal["classification", "multilabel"] = "classification",
+    task: Literal["classification", "multilabel", "detection", "segmentation"] = "classification",
     class_names: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FolderDataset:
-    """Read the images of a dataset and the classes that people gave them; images without a class are the pool.
+    """Read the images of a dataset and what people have labelled; images without a label are the pool.
 
     The files are downloaded to a folder, those that are there already are not. Predictions of models are no labels.
+    With objects, an image is labelled if it has a box or mask, or is said to have none: by :func:`write_labels`, or by
+    a status in a task, other than "discard", where people have annotated nothing else on it.
 
     Parameters
     ----------
@@ -50,31 +54,35 @@ def read_dataset(
         Height and width in pixels to which images are resized. None: they must all be of one size.
     mode : {"RGB", "L"}
         Colours or grey levels.
-    task : {"classification", "multilabel"}
-        Whether an image has one class, or several.
+    task : {"classification", "multilabel", "detection", "segmentation"}
+        Whether an image has one class, or several, or boxes, or masks: those of pixels, and polygons. Where masks
+        overlap, the one that was made last is in front.
     class_names : sequence of str, optional
-        The classes in their order, such as ``model.labels``. The default is the dataset's labels.
+        The classes in their order, such as ``model.labels``. The default is the dataset's labels. Those of a
+        segmentation begin with "background", which is no label.
     progress : callable, optional
         Called with the number of files that are there, and of all.
 
     Returns
     -------
     FolderDataset
-        In the order of the files' names; its ``ids`` are the items' ids, which :func:`write_labels` and
+        Of detection and segmentation with the methods of :func:`alhelpers.data.coco`'s. In the order of the files'
+        names; its ``ids`` are the items' ids, which :func:`write_labels` and
         :func:`write_picks` take. A file that cannot be read, or was deleted meanwhile, is among its ``problems``.
 
     Raises
     ------
     ValueError
-        If no item is an image, the query is refused, or an item has a class that is not among the class names or,
-        for classification, several classes; the message names it.
+        If no item is an image, the query is refused, or an item has a label that is not among the class names, for
+        classification several classes, a box that is outside of its image, a mask of another size, or one of either
+        that has no area; the message names it.
 
     Examples
     --------
     >>> photos = read_dataset(project.datasets.get("photos"), size=64)  # doctest: +SKIP
     """
-    if task not in ("classification", "multilabel"):
-        raise ValueError(f"task is {task!r}: it must be 'classification' or 'multilabel'")
+    if task not in truth.KINDS:
+        raise ValueError(f"task is {task!r}: it must be {', '.join(map(repr, truth.KINDS))}")
     found = reading.find_items(dataset, filters)
     items = [item for item in found if is_image(item.name) or (item.mimetype or "").startswith("image/")]
     if not items:
@@ -84,48 +92,27 @@ def read_dataset(
         )
     items.sort(key=lambda item: (item.filename, item.id))
     names = [label.tag for label in dataset.labels] if class_names is None else list(map(str, class_names))
-    labels, is_labelled = _labels(dataset, items, names, task)
     root = cache_folder() / "items" / dataset.id if folder is None else Path(folder)
-    return FolderDataset(
-        root,
-        [item.id for item in items],
-        labels,
-        is_labelled,
-        names or None,
-        task=task,
-        size=size,
-        mode=mode,
-        files=_download(items, root, progress),
-    )
+    ids, options = [item.id for item in items], {"size": size, "mode": mode}
+    if task in ("detection", "segmentation"):
+        names, files = truth.object_names(names, task), _download(items, root, progress)
+        sizes = [_size(root / file) for file in files]
+        objects, is_labelled = truth.objects_of(dataset, items, names, sizes, task)
+        read = ObjectFiles(
+            root, ids, np.arange(len(ids)), is_labelled, names, task="detection", files=files, **options
+        )
+        read._objects = objects
+        return read if task == "detection" else read.segmentation()
+    labels, is_labelled = truth.classes_of(dataset, items, names, task)
+    files = _download(items, root, progress)
+    return FolderDataset(root, ids, labels, is_labelled, names or None, task=task, files=files, **options)
 
 
-def _labels(
-    dataset: dl.Dataset, items: Sequence[dl.Item], names: Sequence[str], task: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the labels of items as numbers, and which items have any."""
-    several = task == "multilabel"
-    places = {name: place for place, name in enumerate(names)}
-    given = reading.labels_of(dataset, [item.id for item in items])
-    shape = (len(items), len(names)) if several else len(items)
-    values = np.full(shape, 0 if several else -1, dtype=np.int64)
-    for row, item in enumerate(items):
-        classes = given.get(item.id, [])
-        unknown = [name for name in classes if name not in places]
-        if unknown:
-            raise ValueError(
-                f"item {item.filename!r} has the class {unknown[0]!r}, which is none of"
-                f" {', '.join(names) or 'no classes'}: add it to the dataset's labels or to class_names, or correct the"
-                " item"
-            )
-        if several:
-            values[row, [places[name] for name in classes]] = 1
-        elif len(classes) > 1:
-            raise ValueError(
-                f"item {item.filename!r} has the classes {', '.join(classes)}: keep one, or pass task='multilabel'"
-            )
-        elif classes:
-            values[row] = places[classes[0]]
-    return values, np.array([item.id in given for item in items], dtype=bool)
+def _size(path: Path) -> tuple[int, int] | None:
+    """Return height and width of an image, or None of a file that is missing or damaged: it is a problem later."""
+    with suppress(UnreadableImage):
+        return upright_size(path)
+    return None
 
 
 def _download(
@@ -152,62 +139,6 @@ def _download(
     return names
 
 
-def write_labels(dataset: dl.Dataset, labels: Mapping[str, str | Sequence[str]]) -> int:
-    """Write classes of items as annotations of people; all is checked before anything is written.
-
-    A class that an item has already is not written again, so a call that was interrupted can be repeated.
-
-    Parameters
-    ----------
-    dataset : dl.Dataset
-        The dataset.
-    labels : mapping of str to str or sequence of str
-        The class of each item by its id, or its classes.
-
-    Returns
-    -------
-    int
-        How many annotations were written.
-
-    Raises
-    ------
-    ValueError
-        If an item is not in the dataset or has another class, or a class is not among the dataset's labels.
-
-    Examples
-    --------
-    >>> write_labels(dataset, {item_id: "cat" for item_id in selection.ids})  # doctest: +SKIP
-    """
-    wanted = {id: [names] if isinstance(names, str) else list(names) for id, names in labels.items()}
-    known = [label.tag for label in dataset.labels]
-    unknown = [(id, name) for id, names in wanted.items() for name in names if name not in known]
-    if unknown:
-        raise ValueError(
-            f"the label of item {unknown[0][0]} is {unknown[0][1]!r}, which dataset {dataset.name!r} does not have: add"
-            f" it with dataset.add_labels(...), or use one of {', '.join(known)}"
-        )
-    items = _items(dataset, list(wanted))
-    there = reading.labels_of(dataset, list(wanted))
-    for id, names in wanted.items():
-        other = [name for name in there.get(id, []) if name not in names]
-        if other:
-            raise ValueError(
-                f"item {items[id].filename!r} ({id}) has the class {other[0]!r} and would get"
-                f" {', '.join(names) or 'none'}: remove the old one first, or leave the item out"
-            )
-    missing = {id: [name for name in names if name not in there.get(id, [])] for id, names in wanted.items()}
-
-    def write(id: str) -> None:
-        definitions = [dl.Classification(label=name) for name in dict.fromkeys(missing[id])]
-        given = [dl.Annotation.new(item=items[id], annotation_definition=each) for each in definitions]
-        items[id].annotations.upload(given)
-
-    chosen = [id for id, names in missing.items() if names]
-    with ThreadPoolExecutor(_PARALLEL) as workers:
-        list(workers.map(write, chosen))
-    return sum(len(set(missing[id])) for id in chosen)
-
-
 def write_picks(dataset: dl.Dataset, selection: Selection) -> list[dl.Item]:
     """Mark items as picked, as the node "Mine Items" does: it leaves them out of later rounds.
 
@@ -232,7 +163,7 @@ def write_picks(dataset: dl.Dataset, selection: Selection) -> list[dl.Item]:
         If an item is not in the dataset; nothing is marked then.
     """
     ids = list(selection.ids)
-    _items(dataset, ids)
+    reading.named_items(dataset, ids)
     shared = {
         "round": last_round(dataset) + 1,
         "strategy": selection.meta.get("strategy"),
@@ -245,15 +176,3 @@ def write_picks(dataset: dl.Dataset, selection: Selection) -> list[dl.Item]:
     }
     marked, _ = mark_all(dataset, marks)
     return marked
-
-
-def _items(dataset: dl.Dataset, ids: Sequence[str]) -> dict[str, dl.Item]:
-    """Read items by their ids; raise a ValueError if one is not there."""
-    items = reading.items_of(dataset, ids)
-    missing = [id for id in ids if id not in items]
-    if missing:
-        raise ValueError(
-            f"dataset {dataset.name!r} has no item {missing[0]!r}, one of {len(missing)} that are missing: pass the ids"
-            " that read_dataset returns"
-        )
-    return items

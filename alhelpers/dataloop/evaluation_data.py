@@ -8,6 +8,9 @@ from typing import Any
 import dtlpy as dl
 
 from alhelpers.dataloop import reading
+from alhelpers.dataloop.item_metadata import size_of
+from alhelpers.dataloop.truth import FORMS, KINDS, labelled, mask_of
+from alhelpers.dataloop.whole_images import OBJECTS, note_of, path_of
 from alhelpers.evaluation import TestSet
 from alhelpers.evaluation.rows import finite
 
@@ -26,12 +29,15 @@ def read_test_set(
     kind = output_type(*models)
     # A name that both models have identifies neither; a prediction without a model's id then belongs to no model.
     by_name = previous_model.name != new_model.name
-    found = tuple(_predictions(dataset, model, kind, by_name) for model in models)
+    found = tuple(prediction_rows(dataset, model, kind, by_name=by_name) for model in models)
+    empty = [_found_nothing(dataset, model) for model in models]
     warnings: list[str] = []
     if test_filter is not None:
         items = _item_ids(dataset, test_filter)
     else:
-        first, second = ({row["image_id"] for row in rows} for rows in found)
+        first, second = (
+            {row["image_id"] for row in rows} | none for rows, none in zip(found, empty, strict=True)
+        )
         items = sorted(first | second)
         if kind == "class" and first and second and not first & second:
             raise ValueError(
@@ -46,14 +52,50 @@ def read_test_set(
             )
     inside = set(items)
     predictions = tuple([row for row in rows if row["image_id"] in inside] for rows in found)
-    for model, rows in zip(models, predictions, strict=True):
+    for model, rows, none in zip(models, predictions, empty, strict=True):
         if not rows:
-            _require_evaluated(model, dataset)
+            if not none & inside:
+                _require_evaluated(model, dataset)
             warnings.append(
                 f"{model.name!r} was evaluated on dataset {dataset.name!r} and predicted nothing there"
             )
-    truth = [_row(annotation) for annotation in reading.ground_truth_of(dataset, items, kind)]
-    return TestSet(kind, items, _in_order(truth), (predictions[0], predictions[1]), warnings)
+    truth = truth_rows(dataset, items, kind)
+    return TestSet(kind, items, truth, (predictions[0], predictions[1]), warnings)
+
+
+def read_evaluated(
+    model: dl.Model, dataset: dl.Dataset, filters: dl.Filters | Mapping[str, Any] | None, task: str
+) -> tuple[list[str], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the labelled items that a filter selects, also those without an object, their truth and a model's rows."""
+    kind, chosen = KINDS[task], reading.find_items(dataset, filters)
+    truth = truth_rows(dataset, [item.id for item in chosen], kind)
+    is_labelled = labelled(dataset, chosen, {row["image_id"] for row in truth})
+    ids = sorted(item.id for item, known in zip(chosen, is_labelled, strict=True) if known)
+    if not truth:
+        raise ValueError(
+            f"model {model.name!r} can't be evaluated on dataset {dataset.name!r}: none of {len(chosen)} items has a"
+            f" ground truth of type {kind!r}. Label the items that the filter selects"
+        )
+    inside = set(ids)
+    found = [row for row in prediction_rows(dataset, model, kind) if row["image_id"] in inside]
+    return ids, truth, found
+
+
+def truth_rows(dataset: dl.Dataset, item_ids: Sequence[str], kind: str) -> list[dict[str, Any]]:
+    """Read the ground truth of items as rows: ``image_id``, ``label``, and the sides of a box or a ``mask``."""
+    found = list(reading.ground_truth_of(dataset, item_ids, FORMS[kind]))
+    drawn = {
+        each.item_id for each in found if each.type == "segment"
+    }  # a polygon has not the size of its image
+    sizes = {item.id: size_of(item) for item in reading.items_of(dataset, [*drawn]).values()}
+    return _in_order([_row(each, sizes.get(each.item_id)) for each in found])
+
+
+def _found_nothing(dataset: dl.Dataset, model: dl.Model) -> set[str]:
+    """Return the items on which a model is noted to have predicted no box and no mask."""
+    path = path_of(model.id)
+    items = reading.find_items(dataset, {"filter": {"$and": [{"type": "file"}, {path: {"$exists": True}}]}})
+    return {item.id for item in items if (note_of(item, model.id) or {}).get(OBJECTS) == 0}
 
 
 def output_type(previous_model: dl.Model, new_model: dl.Model) -> str:
@@ -66,10 +108,10 @@ def output_type(previous_model: dl.Model, new_model: dl.Model) -> str:
             f"{previous_model.name!r} predicts annotations of type {first!r} and {new_model.name!r} of type "
             f"{second!r}: models of different outputs cannot be compared"
         )
-    if first not in ("class", "box"):
+    if first not in KINDS.values():
         raise ValueError(
-            f"predictions can be compared where they are 'class' or 'box' annotations, and {new_model.name!r} "
-            f"predicts {first!r}: compare by training metrics ('checks')"
+            "predictions can be compared where they are 'class', 'box' or 'binary' annotations, and "
+            f"{new_model.name!r} predicts {first!r}: compare by training metrics ('checks')"
         )
     return first
 
@@ -103,7 +145,10 @@ def _item_ids(dataset: dl.Dataset, test_filter: Mapping[str, Any]) -> list[str]:
     return ids
 
 
-def _predictions(dataset: dl.Dataset, model: dl.Model, kind: str, by_name: bool) -> list[dict[str, Any]]:
+def prediction_rows(
+    dataset: dl.Dataset, model: dl.Model, kind: str, *, by_name: bool = False
+) -> list[dict[str, Any]]:
+    """Read a model's predictions as rows of ground truth with a ``score``, and ``confidences`` where they are known."""
     filters = dl.Filters(resource=dl.FiltersResource.ANNOTATION, use_defaults=False)
     reading.add_model(filters, model.id, model.name if by_name else None)
     rows = []
@@ -116,8 +161,12 @@ def _predictions(dataset: dl.Dataset, model: dl.Model, kind: str, by_name: bool)
     return _in_order(rows)
 
 
-def _row(annotation: dl.Annotation) -> dict[str, Any]:
+def _row(annotation: dl.Annotation, size: tuple[int, int] | None = None) -> dict[str, Any]:
     row = {"annotation_id": annotation.id, "image_id": annotation.item_id, "label": annotation.label}
+    if annotation.type in FORMS["binary"]:
+        row["mask"] = mask_of(
+            annotation, size, f"{annotation.type} {annotation.id} of item {annotation.item_id}"
+        )
     return row | reading.sides_of(annotation)
 
 

@@ -6,10 +6,14 @@ from typing import Any
 
 import dtlpy as dl
 
+from alhelpers.data.images import LYING
 from alhelpers.data.splitting import Group
 
 # Keys under which a prediction names its model; `prediction` is where this kit's adapters keep the full confidences.
 _MODEL_INFO_KEYS = (("system", "model"), ("user", "model"), ("user", "prediction"))
+
+#: The key of an item's user metadata that says that there is no object in the image.
+NO_OBJECTS = "no_objects"
 
 
 def value_at(item: dl.Item, path: str) -> str | None:
@@ -35,6 +39,34 @@ def source_of(item: dl.Item, path: str) -> str:
             "together: write it into the item, or group by something that every item has"
         )
     return source
+
+
+def size_of(item: dl.Item) -> tuple[int, int] | None:
+    """Return height and width of an image, upright as it is annotated, or None where the platform has not read them."""
+    system = (item.metadata or {}).get("system") or {}
+    height, width = system.get("height"), system.get("width")
+    if not height or not width:
+        return None
+    turned = (system.get("exif") or {}).get("Orientation") in LYING
+    return (width, height) if turned else (height, width)
+
+
+def is_marked_empty(item: dl.Item) -> bool:
+    """Return whether an item is marked as one without objects (:func:`mark_empty`)."""
+    return ((item.metadata or {}).get("user") or {}).get(NO_OBJECTS) is True
+
+
+def mark_empty(item: dl.Item, empty: bool = True) -> None:
+    """Mark an item as labelled without an object, or take the mark back; the caller updates the item."""
+    item.metadata = item.metadata or {}
+    item.metadata["user"] = (item.metadata.get("user") or {}) | {NO_OBJECTS: empty}
+
+
+def is_answered(item: dl.Item) -> bool:
+    """Return whether an item has a status in a task, and in none that of an item that is of no use."""
+    refs = ((item.metadata or {}).get("system") or {}).get("refs") or []
+    statuses = {(ref.get("metadata") or {}).get("status") for ref in refs if ref.get("type") == "task"}
+    return bool(statuses - {None}) and "discard" not in statuses
 
 
 def tags_of(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:

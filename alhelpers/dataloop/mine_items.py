@@ -21,6 +21,7 @@ from alhelpers.dataloop import reading
 from alhelpers.dataloop.miner_config import NodeConfig, parse_config
 from alhelpers.dataloop.mining_pool import (
     MARK_KEY,
+    needs_predictions,
     pool_query,
     read_pool,
     read_reference,
@@ -190,7 +191,9 @@ def run_round(
     miner = parsed.model_copy(update={"model_name": None})  # only the model's own predictions are read
     choice = choose(pool.records, miner, labelled.records or None if labelled else None)
     ranks = complete(choice, {item.id: _mark(item)["rank"] for item in own}, min(size, choice.pool))
-    predicted = ranks if parsed.needs_predictions else reading.predictions_of(dataset, list(ranks), model.id)
+    predicted = (
+        ranks if needs_predictions(parsed, model) else reading.predictions_of(dataset, list(ranks), model.id)
+    )
     remove_other_predictions(dataset, list(predicted), model.id)
     shared = {
         "round": _mark(own[0])["round"] if own else last_round(dataset) + 1,

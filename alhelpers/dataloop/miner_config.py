@@ -53,7 +53,8 @@ class NodeConfig(mining.MinerConfig):
     @property
     def needs_predictions(self) -> bool:
         """Whether the waiting items must have predictions."""
-        return bool(_fields_of(self.select)) or any(map(self._needs_predictions, self.needed))
+        counted = self.max_boxes is not None
+        return counted or bool(_fields_of(self.select)) or any(map(self._needs_predictions, self.needed))
 
     @property
     def needs_vectors(self) -> bool:
@@ -108,7 +109,9 @@ class NodeConfig(mining.MinerConfig):
 
 
 def _uses_embeddings(needed: mining.Needed) -> bool:
-    return any(field.startswith("embeddings") for need in needed.fields for field in need)
+    return any(
+        field.removeprefix("detections.").startswith("embeddings") for need in needed.fields for field in need
+    )
 
 
 def _fields_of(select: Any) -> set[str]:

@@ -55,6 +55,12 @@ def pool_query(pool_filter: dl.Filters | Mapping[str, Any] | None) -> dict[str, 
     return query
 
 
+def needs_predictions(config: NodeConfig, model: dl.Model) -> bool:
+    """Return whether waiting items must be predicted, also for scores that a model notes, such as ``metadata.bald``."""
+    noted = [name for name in config.metadata_fields if name.count(".") == 1]
+    return config.needs_predictions or (bool(noted) and str(model.output_type) != "class")
+
+
 def read_pool(
     dataset: dl.Dataset,
     model: dl.Model,
@@ -67,7 +73,7 @@ def read_pool(
 
     Labelled items keep other models' predictions, which comparisons use, and their labels are read.
     """
-    predicted = config.reference_predictions if reference else config.needs_predictions
+    predicted = config.reference_predictions if reference else needs_predictions(config, model)
     embedded = config.reference_vectors if reference else config.needs_vectors
     records: dict[str, dict[str, Any]] = {item_id: {"id": item_id} for item_id in item_ids}
     notes: list[str] = []
@@ -110,7 +116,7 @@ def _read_predictions(
         missing = [item_id for item_id in missing if item_id not in records]
     if not records:
         raise ValueError(
-            f"none of {len(item_ids)} items of dataset {dataset.name!r} has a class or box prediction of model "
+            f"none of {len(item_ids)} items of dataset {dataset.name!r} has a prediction of model "
             f"{model.name!r} ({model.id}): deploy the model and predict them, or leave predict_missing on"
         )
     if missing:
@@ -152,7 +158,9 @@ def _with_metadata(
         if item_id in items:
             document: dict[str, Any] = {}
             for _, *steps, last in (field.split(".") for field in fields):
-                value, inner = items[item_id].metadata or {}, document
+                # a score that the model noted, as metadata.bald, or the item's own
+                own = not steps and last in (row.get("metadata") or {})
+                value, inner = row["metadata"] if own else items[item_id].metadata or {}, document
                 for step in steps:
                     value, inner = value.get(step) or {}, inner.setdefault(step, {})
                 inner[last] = value.get(last)

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from alhelpers import learners
 from alhelpers.configurations import Configuration, Integer, Text, read
-from alhelpers.learners import TorchClassifier, build_network
+from alhelpers.dataloop.arguments import arguments_of
+from alhelpers.learners import Detector, TorchClassifier, build_network
 
 ImageSize = Annotated[
     Annotated[Integer, Field(ge=1)]
@@ -84,3 +86,23 @@ def digits_cnn(parameters: Mapping[str, Any], class_names: Sequence[str] | None)
         augmentation=options.augmentation,
         seed=options.seed,
     )
+
+
+def detector(parameters: Mapping[str, Any], class_names: Sequence[str] | None) -> Detector:
+    """Make the kit's detector, whose options are the parameters (:class:`alhelpers.learners.Detector`)."""
+    return _of_objects(Detector, parameters, class_names)
+
+
+def segmenter(parameters: Mapping[str, Any], class_names: Sequence[str] | None) -> learners.Segmenter:
+    """Make the kit's segmenter, whose options are the parameters (:class:`alhelpers.learners.Segmenter`)."""
+    return _of_objects(learners.Segmenter, parameters, class_names)
+
+
+def _of_objects(kind: type[Any], parameters: Mapping[str, Any], class_names: Sequence[str] | None) -> Any:
+    own = {name: value for name, value in parameters.items() if name not in ("image_size", "colour")}
+    offered = {
+        "class_names": list(class_names or ()),
+        "channels": 3 if parameters["colour"] else 1,
+        "seed": parameters["seed"],
+    }
+    return kind(**arguments_of(kind, kind.__name__, own, offered))

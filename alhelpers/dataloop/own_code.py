@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import nn
 
 from alhelpers.configurations import Configuration, Text, described, read
+from alhelpers.dataloop.arguments import arguments_of
 from alhelpers.dataloop.model_configuration import Flag, Positive
 from alhelpers.learners import SklearnLearner, TorchClassifier
 from alhelpers.protocols import Learner
@@ -100,7 +101,7 @@ def own_learner(
     }
 
     def made(seed: int) -> Any:
-        return build(**_arguments(build, options.module, parameters, offered | {"seed": seed}))
+        return build(**arguments_of(build, options.module, parameters, offered | {"seed": seed}))
 
     with torch.random.fork_rng(devices=[]):
         first = made(shared["seed"])
@@ -165,31 +166,3 @@ def _function(module: ModuleType, named: str) -> Callable[..., Any]:
             f"the learner {named!r} is not there: {named.partition(':')[0]} must define a function {name!r} itself"
         )
     return found
-
-
-def _arguments(
-    build: Callable[..., Any], named: str, parameters: Mapping[str, Any], offered: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the arguments of a call: all parameters, and of what is offered what the function has a name for."""
-    takes = inspect.signature(build).parameters
-    if any(each.kind is each.POSITIONAL_ONLY for each in takes.values()):
-        raise ValueError(f"{named} has parameters that can't be passed by name: remove the '/' from it")
-    takes_any = any(each.kind is each.VAR_KEYWORD for each in takes.values())
-    if "class_names" in parameters:
-        raise ValueError("'class_names' are the model's labels: remove them from 'parameters'")
-    own = {name: value for name, value in parameters.items() if name not in offered}
-    if unknown := [name for name in own if name not in takes and not takes_any]:
-        raise ValueError(
-            f"{named} has no parameter {unknown[0]!r}; it has {', '.join(takes) or 'none'}: correct 'parameters'"
-        )
-    arguments = {name: value for name, value in offered.items() if name in takes} | own
-    needed = {
-        name
-        for name, each in takes.items()
-        if each.default is each.empty and each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
-    }
-    if missing := sorted(needed - arguments.keys()):
-        raise ValueError(
-            f"{named} needs {missing[0]!r}: give it in 'parameters' (it gets {', '.join(offered)} without)"
-        )
-    return arguments

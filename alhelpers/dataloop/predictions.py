@@ -15,6 +15,21 @@ from alhelpers.dataloop.reading import find_items, labels_of, predictions_of
 logger = logging.getLogger(__name__)
 
 
+def class_fields(predictions: Any, model: dl.Model) -> list[dict[str, list]]:
+    """Return what a learner predicts as the fields of a record, one dict an image."""
+    columns, names = predictions.fields(), list(model.labels)
+    if columns["confidences"].shape != (len(predictions), len(names)):
+        raise ValueError(
+            f"the learner of model {model.name!r} returned confidences of shape {columns['confidences'].shape} for"
+            f" {len(predictions)} images and {len(names)} labels: its factory must build it with the class names that"
+            " it is passed"
+        )
+    return [
+        {"class_names": names} | {name: column[row].tolist() for name, column in columns.items()}
+        for row in range(len(predictions))
+    ]
+
+
 def to_annotations(fields: dict[str, list], model: dl.Model) -> dl.AnnotationCollection:
     """Return the fields of a record as one classification, with the model and all fields in its metadata."""
     best = int(np.argmax(fields["confidences"]))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dtlpy as dl
 import numpy as np
+
+from alhelpers.dataloop.whole_images import OBJECTS, note_of, path_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,9 +22,9 @@ PAGING = ("page", "pageSize", "resource")
 
 _VECTORS_PER_QUERY = 1000
 _SUBSETS = ("train", "validation", "test")
-_BOX_FIELDS = ("confidences", "logits")
-_FIELDS = (*_BOX_FIELDS, "embeddings", "mc_dropout", "query_by_committee")
+_FIELDS = ("confidences", "logits", "embeddings", "mc_dropout", "query_by_committee")
 _LAYER = "embeddings:"
+_PLACE = ("left", "top", "width", "height")
 
 
 def pages(listing: dl.entities.PagedEntities) -> Iterator[Any]:
@@ -74,15 +76,34 @@ def items_of(dataset: dl.Dataset, ids: Sequence[str]) -> dict[str, dl.Item]:
     }
 
 
+def named_items(dataset: dl.Dataset, ids: Sequence[str]) -> dict[str, dl.Item]:
+    """Read items by their ids; raise a ValueError if one is not there."""
+    items = items_of(dataset, ids)
+    missing = [id for id in ids if id not in items]
+    if missing:
+        raise ValueError(
+            f"dataset {dataset.name!r} has no item {missing[0]!r}, one of {len(missing)} that are missing: pass the ids"
+            " that read_dataset returns"
+        )
+    return items
+
+
 def annotations_of(
-    dataset: dl.Dataset, item_ids: Sequence[str], narrow: Callable[[dl.Filters], Any] | None = None
+    dataset: dl.Dataset,
+    item_ids: Sequence[str],
+    narrow: Callable[[dl.Filters], Any] | None = None,
+    query: Mapping[str, Any] | None = None,
 ) -> Iterator[dl.Annotation]:
-    """Yield the annotations of items; `narrow` adds conditions to the filter of each query."""
+    """Yield the annotations of items; `narrow` adds conditions to the filter of each query, `query` a whole one."""
     for chunk in chunks(item_ids):
         filters = dl.Filters(resource=dl.FiltersResource.ANNOTATION, use_defaults=False)
         filters.add(field="itemId", values=chunk, operator=dl.FiltersOperations.IN)
         if narrow is not None:
             narrow(filters)
+        if query:
+            both = {"$and": [filters.prepare()["filter"], copy.deepcopy(query["filter"])]}
+            custom = {"filter": both, "resource": dl.FiltersResource.ANNOTATION}
+            filters = dl.Filters(custom_filter=custom, resource=dl.FiltersResource.ANNOTATION)
         yield from pages(dataset.annotations.list(filters=filters))
 
 
@@ -128,23 +149,31 @@ def sides_of(annotation: dl.Annotation) -> dict[str, float]:
 # ------------------------------------------------------------------------------
 
 
-def ground_truth_of(dataset: dl.Dataset, item_ids: Sequence[str], kind: str) -> Iterator[dl.Annotation]:
-    """Yield the annotations of one type, ``"class"`` or ``"box"``, that people and no model made on items."""
+def ground_truth_of(
+    dataset: dl.Dataset,
+    item_ids: Sequence[str],
+    kind: str | Sequence[str] | None = None,
+    query: Mapping[str, Any] | None = None,
+) -> Iterator[dl.Annotation]:
+    """Yield the annotations of one type, such as ``"box"``, of several or of all, that people made on items."""
 
     def narrow(filters: dl.Filters) -> None:
-        filters.add("type", kind)
+        if kind is not None:
+            filters.add("type", [kind] if isinstance(kind, str) else list(kind), dl.FiltersOperations.IN)
         # Most annotations may be predictions of the models of earlier rounds; they need not travel.
         filters.add("metadata.system.model.model_id", False, dl.FiltersOperations.EXISTS)
 
-    for annotation in annotations_of(dataset, item_ids, narrow):
+    for annotation in annotations_of(dataset, item_ids, narrow, query):
         if is_ground_truth(annotation):
             yield annotation
 
 
-def labels_of(dataset: dl.Dataset, item_ids: Sequence[str]) -> dict[str, list[str]]:
+def labels_of(
+    dataset: dl.Dataset, item_ids: Sequence[str], query: Mapping[str, Any] | None = None
+) -> dict[str, list[str]]:
     """Read the ground-truth classes of items: in order, each once, for each item that has any."""
     labels: dict[str, set[str]] = {}
-    for annotation in ground_truth_of(dataset, item_ids, "class"):
+    for annotation in ground_truth_of(dataset, item_ids, "class", query):
         labels.setdefault(annotation.item_id, set()).add(annotation.label)
     return {item_id: sorted(found) for item_id, found in labels.items()}
 
@@ -169,14 +198,15 @@ def records_of(
     found = predictions_of(dataset, [item.id for item in items], model.id)
     if not found:
         raise ValueError(
-            f"none of {len(items)} items of dataset {dataset.name!r} has a class or box prediction of model "
+            f"none of {len(items)} items of dataset {dataset.name!r} has a prediction of model "
             f"{model.name!r} ({model.id}): deploy the model and predict them"
         )
     labels = labels_of(dataset, list(found))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for item in items:
         if item.id in found:
-            row = found[item.id] | {"metadata": {"filename": item.filename}}
+            scores = found[item.id].get("metadata") or {}
+            row = found[item.id] | {"metadata": {"filename": item.filename, **scores}}
             if len(names := labels.get(item.id, [])) == 1:
                 row["groundtruth"] = names[0]
             tags = tags_of(item.metadata)
@@ -190,20 +220,44 @@ def records_of(
 
 
 def predictions_of(dataset: dl.Dataset, item_ids: Sequence[str], model_id: str) -> dict[str, dict[str, Any]]:
-    """Read one model's predictions of classes or boxes as a record for each item that has any, by the item's id.
+    """Read one model's predictions as a record for each item that is predicted, by the item's id.
 
-    Predictions with the model's name and another id, or none, do not count.
+    Predictions with the model's name and another id, or none, do not count. An item on which the model is noted to have
+    found nothing has a record without boxes; one with another number of boxes or masks than is noted has none.
     """
 
     def narrow(filters: dl.Filters) -> None:
-        filters.add("type", ["class", "box"], dl.FiltersOperations.IN)
+        filters.add("type", ["class", "box", "binary"], dl.FiltersOperations.IN)
         add_model(filters, model_id)
 
     rows: dict[str, list[dict[str, Any]]] = {}
     for annotation in annotations_of(dataset, item_ids, narrow):
         if made_by(annotation.metadata)[0] == model_id:
             rows.setdefault(annotation.item_id, []).append(_row(annotation))
-    return {item_id: to_record(item_id, found) for item_id, found in rows.items()}
+    notes = _notes_of(dataset, item_ids, model_id)
+    for item_id, note in notes.items():
+        if len(rows.setdefault(item_id, [])) != note[OBJECTS]:
+            del rows[item_id]
+    return {
+        item_id: to_record(item_id, found) | _noted(notes.get(item_id, {})) for item_id, found in rows.items()
+    }
+
+
+def _notes_of(dataset: dl.Dataset, item_ids: Sequence[str], model_id: str) -> dict[str, Mapping[str, Any]]:
+    notes = {}
+    for chunk in chunks(item_ids):
+        filters = by_ids(chunk)
+        filters.add(path_of(model_id), True, dl.FiltersOperations.EXISTS)
+        for item in pages(dataset.items.list(filters=filters)):
+            if (note := note_of(item, model_id)) is not None:
+                notes[item.id] = note
+    return notes
+
+
+def _noted(note: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a record from a model's note on an item."""
+    fields = {name: value for name, value in note.items() if name != OBJECTS}
+    return fields | _as_arrays({name: value for name, value in fields.items() if name == "embeddings"})
 
 
 def to_record(item_id: str, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -223,7 +277,10 @@ def to_record(item_id: str, predictions: Sequence[Mapping[str, Any]]) -> dict[st
         record |= _numbers(best, (*_FIELDS, *layers))
     boxes = sorted((row for row in predictions if row["type"] == "box"), key=lambda row: row["id"])
     if boxes:
-        record["detections"] = [_predicted(row) | _numbers(row, _BOX_FIELDS) | _place(row) for row in boxes]
+        from alhelpers.records.schema import BOX_FIELDS  # services that read no boxes do without pyarrow
+
+        stored = {*BOX_FIELDS} - {"class_name", "confidence", *_PLACE}
+        record["detections"] = [_predicted(row) | _numbers(row, stored) | _place(row) for row in boxes]
     return record
 
 
@@ -270,9 +327,14 @@ def _confidence(row: Mapping[str, Any]) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _numbers(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _numbers(row: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """Return some of the fields that the adapter stored, as arrays: an eighth of a list's memory."""
-    found = {name: value for name, value in _kept(row).items() if name in names and value is not None}
+    return _as_arrays(
+        {name: value for name, value in _kept(row).items() if name in names and value is not None}
+    )
+
+
+def _as_arrays(found: dict[str, Any]) -> dict[str, Any]:
     for name, value in found.items():
         try:
             found[name] = np.asarray(value, dtype=np.float32)

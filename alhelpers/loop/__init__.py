@@ -8,6 +8,7 @@ from alhelpers.loop.forecasts import Forecast, forecast, lasting_crossing
 from alhelpers.loop.models import compare_models
 from alhelpers.loop.picking import pick
 from alhelpers.loop.races import CLUSTER_MARGIN, Entry, race
+from alhelpers.loop.shares import budget_shares
 
 __all__ = [
     "CLUSTER_MARGIN",
@@ -18,6 +19,7 @@ __all__ = [
     "Forecast",
     "LearningCurves",
     "advise",
+    "budget_shares",
     "compare_models",
     "forecast",
     "lasting_crossing",

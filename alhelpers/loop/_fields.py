@@ -87,6 +87,8 @@ class Fields:
         Names of what the caller adds under ``metadata``. None: it adds nothing.
     task : str
         What the learners predict; see :func:`task_of`.
+    beside : collection of str
+        Fields that are needed beside those of the strategies.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Fields:
         change: Callable[[np.ndarray], np.ndarray] | None = None,
         metadata: Collection[str] | None = None,
         task: str = "classification",
+        beside: Collection[str] = (),
     ) -> None:
         self.learners, self.passes, self._change, self._task = learners, passes, change, task
         found = mining.needed_fields(plan)
@@ -113,18 +116,16 @@ class Fields:
         # The first strategy that needs labelled records, and what of them beside their predictions is used.
         self.requires = next((each.strategy for each in found if each.reference == "required"), None)
         self.extras = {name for each in found for name in each.reference_extras}
-        self.needed = {self._chosen(each.strategy, need) for each in found for need in each.fields}
+        self.needed = {self._chosen(each.strategy, need) for each in found for need in each.fields} | {
+            *beside
+        }
         # Whether the labels of boxes are all that is asked of those of labelled records.
         boxes = [
             need for each in found for need in each.reference_fields if need[0].startswith("detections.")
         ]
         self.counts_boxes = bool(boxes) and all(need == ("detections.class_name",) for need in boxes)
-        several = len(learners) > 1 or change is not None
-        if task == "detection" and several and not self.needed <= self._known:
-            raise mining.MissingField(
-                f"strategy {self.strategies[0]!r} needs boxes of several detectors, or at another temperature, as one"
-                " prediction: pass a single detector, whose passes stand for members"
-            )
+        if task in _KNOWN and change is not None:
+            raise mining.MiningError(f"confidences of a {task} cannot be changed: leave the temperature at 1")
 
     def _chosen(self, strategy: str, need: Sequence[str]) -> str:
         """Return which of the fields that meet a need is computed."""
@@ -150,13 +151,16 @@ class Fields:
         if self.needed <= self._known:
             return records.from_arrays(ids)
         sampled = self.needed & {"mc_dropout", *_OF_PASSES} or (self._scores and self._task == "segmentation")
-        passes = self.passes if samples and sampled else 0
+        merged = self._task in _KNOWN and len(self.learners) > 1  # members are samples, too
+        passes = self.passes if samples and sampled and not merged else 0
         embedded = bool(self.needed & {"embeddings", "detections.embeddings"})
         predictions = [
             learner.predict(dataset, passes=passes, embeddings=embedded and not place, seed=seed)
             for place, (learner, seed) in enumerate(zip(self.learners, seeds, strict=True))
         ]
         self._check_task(predictions[0])
+        if merged:
+            predictions = [type(predictions[0]).merged(predictions)]
         if len(predictions) == 1 and self._change is None:
             table = predictions[0].to_records(ids)
             self._check_scores(table)

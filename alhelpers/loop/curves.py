@@ -106,7 +106,7 @@ class LearningCurves:
         rows = {}
         for name, values in self.values.items():
             needed = np.array(
-                [_labels_needed(self.labels, curve, target, crossing) for curve in values.to_numpy()]
+                [labels_needed(self.labels, curve, target, crossing) for curve in values.to_numpy()]
             )
             rows[name] = {
                 "median": np.median(needed),
@@ -114,7 +114,7 @@ class LearningCurves:
                 "most": needed.max(),
                 "reached": int(np.isfinite(needed).sum()),
                 "seeds": len(needed),
-                "of_mean": _labels_needed(self.labels, values.to_numpy().mean(0), target, crossing),
+                "of_mean": labels_needed(self.labels, values.to_numpy().mean(0), target, crossing),
             }
         return pandas.DataFrame.from_dict(rows, orient="index")
 
@@ -226,20 +226,23 @@ class LearningCurves:
 
     def _interval(self, values: np.ndarray) -> tuple[Any, Any, Any]:
         """Return mean, low and high over the first axis; NaN for the interval of one seed."""
-        mean = values.mean(0)
-        if len(values) < 2:
-            return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-        if self.interval == "bootstrap":
-            rows = np.random.default_rng(0).integers(0, len(values), (_RESAMPLES, len(values)))
-            low, high = np.quantile(
-                values[rows].mean(1), [(1 - self.level) / 2, (1 + self.level) / 2], axis=0
-            )
-            return mean, low, high
-        from scipy import stats
+        if self.interval == "t" or len(values) < 2:
+            return mean_interval(values, self.level)
+        rows = np.random.default_rng(0).integers(0, len(values), (_RESAMPLES, len(values)))
+        low, high = np.quantile(values[rows].mean(1), [(1 - self.level) / 2, (1 + self.level) / 2], axis=0)
+        return values.mean(0), low, high
 
-        quantile = stats.t.ppf((1 + self.level) / 2, len(values) - 1)
-        half = quantile * values.std(0, ddof=1) / np.sqrt(len(values))
-        return mean, mean - half, mean + half
+
+def mean_interval(values: np.ndarray, level: float) -> tuple[Any, Any, Any]:
+    """Return the mean of the rows and its interval of Student's t; NaN for the interval of one row."""
+    mean = values.mean(0)
+    if len(values) < 2:
+        return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    from scipy import stats
+
+    quantile = stats.t.ppf((1 + level) / 2, len(values) - 1)
+    half = quantile * values.std(0, ddof=1) / np.sqrt(len(values))
+    return mean, mean - half, mean + half
 
 
 def learning_curves(
@@ -356,7 +359,7 @@ def _check_curve(name: str, curve: "pandas.DataFrame", counts: np.ndarray) -> No
         )
 
 
-def _labels_needed(labels: np.ndarray, curve: np.ndarray, target: float, crossing: str) -> float:
+def labels_needed(labels: np.ndarray, curve: np.ndarray, target: float, crossing: str) -> float:
     """Return where a curve (L,) first reaches the target, or infinity."""
     if crossing == "isotonic":
         from sklearn.isotonic import isotonic_regression

@@ -13,6 +13,8 @@ import pyarrow as pa
 from alhelpers import mining, records
 from alhelpers.data.arrays import bytes_of
 from alhelpers.loop._fields import Fields, named_plan, task_of
+from alhelpers.loop._references import reference_records
+from alhelpers.mining._budget import check_max_boxes
 from alhelpers.mining._selection import check_whole
 from alhelpers.protocols import Dataset, Learner
 from alhelpers.uncertainty._torch import derived_seed
@@ -33,6 +35,7 @@ def pick(
     *,
     strategy: str | Callable[..., Any] | Mapping[str, Any] | Sequence[Mapping[str, Any]] = "entropy",
     reference: Dataset | None = None,
+    max_boxes: float | None = None,
     metadata: Mapping[str, Sequence[Any]] | None = None,
     passes: int = 20,
     seed: int = 0,
@@ -59,6 +62,8 @@ def pick(
         :func:`alhelpers.mining.combine`.
     reference : Dataset, optional
         The labelled rows, for strategies that compare with them. The default is ``dataset.labelled``, if there is one.
+    max_boxes : float, optional
+        Of a detector: a budget in boxes, as for :func:`alhelpers.mining.mine`; `size` is then the most images.
     metadata : mapping of str to sequence of length N, optional
         What else is known, for a score such as ``"metadata.blur"`` or a balance of goals: under each name, here
         ``blur``, one value for each row of ``dataset``, labelled or not, in the order of its ``ids``. A DataFrame has
@@ -103,12 +108,19 @@ def pick(
         raise mining.MiningError(
             f"dataset is a {type(dataset).__name__}: pass a data set, such as data.folder(path) or data.arrays(inputs)"
         )
+    task = task_of(learner, dataset)
+    check_max_boxes(max_boxes)
+    if max_boxes is not None and task != "detection":
+        raise mining.MiningError(
+            f"max_boxes={max_boxes!r} counts predicted boxes, and the learner is of a {task}: leave it out"
+        )
     fields = Fields(
         named_plan(strategy, options),
         [learner],
         passes,
         metadata=() if metadata is None else [*metadata],
-        task=task_of(learner, dataset),
+        task=task,
+        beside=() if max_boxes is None else ("detections",),
     )
     pool = getattr(dataset, "unlabelled", dataset)
     if not len(pool):
@@ -123,16 +135,15 @@ def pick(
         if labelled is not None:
             known = _Found(Path(folder) / "reference")
             for chunk in _chunks(labelled, problems, done):
-                known.add(
-                    _with_labels(fields.records(chunk, chunk.ids, [seed], samples=False), chunk, fields)
-                )
+                known.add(reference_records(fields, chunk, chunk.ids, [seed]))
         found = _Found(Path(folder) / "pool")
         for number, chunk in enumerate(_chunks(pool, problems, done)):
             part = fields.records(chunk, chunk.ids, [derived_seed(seed, number) if number else seed])
             found.add(known_of.added_to(part))
         if not found.count:
             raise mining.PoolExhausted(_none_of(len(pool), problems[0]))
-        common = {"reference": None if known is None or not known.count else known.source, "seed": int(seed)}
+        labels = None if known is None or not known.count else known.source
+        common = {"reference": labels, "seed": int(seed), "max_boxes": max_boxes}
         count = min(int(size), found.count)
         if is_plan:
             selection = mining.combine(found.source, strategy, count, progress=progress, **common)
@@ -267,26 +278,6 @@ def _rows_at_once(dataset: Dataset) -> int:
             continue
         return max(1, min(_ROWS, _BYTES // max(bytes_of(inputs), 1)))
     return min(_ROWS, 32)
-
-
-def _with_labels(table: pa.Table, chunk: Dataset, fields: Fields) -> pa.Table:
-    """Add the true classes, for a strategy that counts them."""
-    if chunk.task == "detection" and fields.counts_boxes:
-        return _with_boxes(table, chunk)
-    if "groundtruth" not in fields.extras or chunk.class_names is None or chunk.task != "classification":
-        return table
-    labels = [str(chunk.class_names[label]) for label in chunk.labels(np.arange(len(chunk)))]
-    return table.append_column("groundtruth", pa.array(labels))
-
-
-def _with_boxes(table: pa.Table, chunk: Dataset) -> pa.Table:
-    """Put the labels' boxes in place of predicted ones, for a strategy that counts their classes."""
-    of_image: dict[Any, list[dict[str, str]]] = {id: [] for id in table["id"].to_pylist()}
-    for row in chunk.labels(np.arange(len(chunk))):
-        of_image[row["image_id"]].append({"class_name": str(row["label"])})
-    boxes = pa.array([*of_image.values()], pa.list_(pa.struct([("class_name", pa.string())])))
-    left = table.drop_columns(["detections"] if "detections" in table.column_names else [])
-    return left.append_column("detections", boxes)
 
 
 def _none_of(count: int, first: Mapping[str, str]) -> str:

@@ -18,7 +18,9 @@ from alhelpers.data.labels import MissingClassWarning
 from alhelpers.learners import TorchClassifier, build_network
 from alhelpers.learners.deforming import elastic
 from alhelpers.loop._fields import Fields, named_plan
-from alhelpers.protocols import Dataset, Learner, Predictions
+from alhelpers.loop._references import reference_records
+from alhelpers.loop.measures import MEASURES, count_boxes
+from alhelpers.protocols import Dataset, Learner
 from alhelpers.uncertainty._torch import is_count
 
 Augmentation = Literal["none", "affine", "elastic"]
@@ -31,8 +33,6 @@ CLUSTER_MARGIN: Mapping[str, Any] = {
 }
 
 _AUGMENTATIONS: Mapping[str, Any] = {"none": False, "affine": True, "elastic": elastic}
-
-_TASKS = ("classification", "multilabel", "regression")
 
 # Principal components of the inputs that the cold start groups the records by.
 _COMPONENTS = 50
@@ -100,8 +100,8 @@ def race(
     Parameters
     ----------
     pool, test : Dataset
-        Of one task: classification, multilabel or regression. The labels of the pool are the oracle's: read only for
-        records that were picked.
+        Of one task: classification, multilabel, regression, detection or segmentation. The labels of the pool are the
+        oracle's: read only for records that were picked.
     entries : sequence of Entry
         The strategies, a seed each. They see ``embeddings``, ``confidences``, ``mc_dropout``, with several members
         ``query_by_committee`` too, and the labelled records as the reference.
@@ -139,8 +139,10 @@ def race(
     -------
     iterator of dict
         A row for each number of labels and, within it, each entry, as soon as it is there: ``strategy``, ``seed``,
-        ``labels``, ``accuracy`` on the test set (of several labels a record the share of labels that are right at 0.5,
-        and ``r2`` in its place for a regression), and the ``seconds`` of the round (train, measure, pick).
+        ``labels`` (labelled records), of a detection the ``boxes`` in them, the measure on the test set, and the
+        ``seconds`` of the round (train, measure, pick). The measure is the ``accuracy`` (of several labels a record the
+        share of labels that are right at 0.5), of a regression ``r2``, of a detection ``ap50``, the average precision
+        at IoU 0.5, and of a segmentation ``mean_iou``; the latter two are means over the classes.
 
     Raises
     ------
@@ -171,7 +173,7 @@ def race(
     course = _Course(pool, test, learner, pretrained, warm_start, passes, temperature, candidates)
     racers = [_Racer(entry) for entry in entries]
     for racer in racers:  # before anything is trained
-        Fields(racer.plan, [learner] * racer.entry.members, passes)
+        Fields(racer.plan, [learner] * racer.entry.members, passes, task=pool.task)
 
     def rounds() -> Iterator[dict[str, Any]]:
         current = racers
@@ -230,13 +232,13 @@ def _round(job: tuple[_Course, _Racer, int, int]) -> tuple[_Racer, dict[str, Any
     with warnings.catch_warnings(action="ignore", category=MissingClassWarning):
         for learner, seed in zip(learners, seeds, strict=True):
             learner.fit(labelled, seed=seed)
-    measured = _measured(learners[0].predict(course.test), course.test)
+    measure = MEASURES[course.test.task]
+    value = measure.compute(learners[0].predict(course.test), course.test)
     if picks:
         rows = _candidates(len(course.pool), racer.labelled, course.candidates, draw)
-        fields = Fields(racer.plan, learners, course.passes, _cooled(course.temperature))
-        reference = (
-            fields.records(labelled, racer.labelled, seeds, samples=False) if fields.compares else None
-        )
+        change = _cooled(course.temperature)
+        fields = Fields(racer.plan, learners, course.passes, change, task=course.pool.task)
+        reference = reference_records(fields, labelled, racer.labelled, seeds) if fields.compares else None
         found = fields.records(course.pool.take(rows), rows, seeds)
         chosen = mining.combine(found, racer.plan, picks, reference=reference, seed=draw)
         racer.labelled = np.concatenate([racer.labelled, np.array(chosen.ids)])
@@ -245,21 +247,10 @@ def _round(job: tuple[_Course, _Racer, int, int]) -> tuple[_Racer, dict[str, Any
         "strategy": racer.name,
         "seed": racer.entry.seed,
         "labels": count,
-        **measured,
+        **count_boxes(labelled),
+        measure.name: value,
         "seconds": time.perf_counter() - started,
     }
-
-
-def _measured(predictions: Predictions, test: Dataset) -> dict[str, float]:
-    """Return the accuracy, of several labels a record that of each at 0.5; of a regression R squared."""
-    labels = np.asarray(test.labels(np.arange(len(test))))
-    if test.task != "regression":
-        found = predictions.confidences
-        found = found.argmax(1) if test.task == "classification" else found > 0.5
-        return {"accuracy": float((found == labels).mean())}
-    values = np.asarray(predictions.values, dtype=np.float64).reshape(labels.shape)
-    spread = ((labels - labels.mean(axis=0)) ** 2).sum()
-    return {"r2": float(1 - ((values - labels) ** 2).sum() / spread) if spread else float("nan")}
 
 
 def _cooled(temperature: float) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -329,13 +320,15 @@ def _checked_counts(label_counts: Sequence[int], size: int) -> list[int]:
 
 def _check_options(pool: Dataset, test: Dataset, augmentation: str, temperature: float) -> None:
     for name, dataset in (("pool", pool), ("test", test)):
-        if dataset.task not in _TASKS or dataset.task != pool.task:
+        if dataset.task not in MEASURES or dataset.task != pool.task:
             raise ValueError(
-                f"the task of {name} is {dataset.task!r}: a race measures {', '.join(_TASKS)}, the same of pool and"
+                f"the task of {name} is {dataset.task!r}: a race measures {', '.join(MEASURES)}, the same of pool and"
                 " test"
             )
     if not len(test):
-        raise ValueError("the test set is empty: there is nothing to measure the accuracy on")
+        raise ValueError(
+            f"the test set is empty: there is nothing to measure the {MEASURES[test.task].name} on"
+        )
     names = [None if each.class_names is None else list(each.class_names) for each in (pool, test)]
     if None not in names and names[0] != names[1]:
         raise ValueError(

@@ -6,6 +6,7 @@ name may stand a score of one's own: that of a number of the records, or a funct
 miner configuration, a JSON object; :func:`read_picks` and :func:`append_picks` store the picks of its rounds.
 """
 
+from alhelpers.mining._box_errors import BoxErrors, box_label_errors, relabel_boxes
 from alhelpers.mining._combine import combine
 from alhelpers.mining._configuration import CONFIG_SCHEMA, DEFAULT_CONFIG, MinerConfig, parse_config, run
 from alhelpers.mining._consensus import MISSING, Consensus, consensus, label_errors
@@ -24,6 +25,7 @@ from alhelpers.mining._selection import (
 from alhelpers.mining._stop import Criterion, stop
 
 __all__ = [
+    "BoxErrors",
     "CONFIG_SCHEMA",
     "Consensus",
     "Criterion",
@@ -38,6 +40,7 @@ __all__ = [
     "UnknownOption",
     "UnknownStrategy",
     "append_picks",
+    "box_label_errors",
     "combine",
     "consensus",
     "label_errors",
@@ -47,6 +50,7 @@ __all__ = [
     "picks_of",
     "read_picks",
     "relabel",
+    "relabel_boxes",
     "run",
     "stop",
     "strategies",

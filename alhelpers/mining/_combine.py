@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from alhelpers import records as rec
+from alhelpers.mining._budget import check_max_boxes, within_boxes
 from alhelpers.mining._engine import Engine, engine_of
 from alhelpers.mining._mine import Run, pick_best, run_strategy, score_pool
 from alhelpers.mining._own import plain
@@ -27,6 +28,7 @@ def combine(
     size: int,
     *,
     reference: Records | None = None,
+    max_boxes: float | None = None,
     seed: int = 0,
     engine: Any = None,
     progress: Progress | None = None,
@@ -87,6 +89,8 @@ def combine(
         How many records to choose in all.
     reference : list of dict, pyarrow.Table, str, pathlib.Path or Query, optional
         The labelled records, passed to every strategy that uses them.
+    max_boxes : float, optional
+        A budget in boxes, as for :func:`mine`; parts divide it as they divide the records.
     seed : int
         Passed to every strategy.
     engine, progress
@@ -109,11 +113,15 @@ def combine(
     parts = read_plan(plan)
     check_whole("size", size, 1)
     check_whole("seed", seed, 0)
+    check_max_boxes(max_boxes)
     run = Run(reference, int(seed), engine_of(engine), progress)
-    return run_cascades(records, resolve(parts, int(size)), plan, run)
+    left = None if max_boxes is None else min(int(size), max(1, rec.count(records)))
+    return run_cascades(records, resolve(parts, int(size), left), plan, run, max_boxes)
 
 
-def run_cascades(records: Records, cascades: Sequence[Cascade], plan: Plan, run: Run) -> Selection:
+def run_cascades(
+    records: Records, cascades: Sequence[Cascade], plan: Plan, run: Run, max_boxes: float | None = None
+) -> Selection:
     """Run the parts of a plan, which is in the meta data as it is."""
     size = sum(cascade[-1].keep for cascade in cascades)
     stages = [stage for cascade in cascades for stage in cascade]
@@ -132,7 +140,9 @@ def run_cascades(records: Records, cascades: Sequence[Cascade], plan: Plan, run:
     for cascade in cascades:
         taken = [id for selection in chosen for id in selection.ids]
         left = rec.query(pool, [{"left": "id", "op": "not in", "right": taken}]) if taken else pool
-        chosen.append(_run_cascade(left, count - len(taken), cascade, run))
+        selection = _run_cascade(left, count - len(taken), cascade, run)
+        share = None if max_boxes is None else max_boxes * cascade[-1].keep / size
+        chosen.append(within_boxes(selection, records, share))
     ids = [id for selection in chosen for id in selection.ids]
     names = [
         " > ".join(stage.name for stage in cascade)
@@ -147,6 +157,9 @@ def run_cascades(records: Records, cascades: Sequence[Cascade], plan: Plan, run:
         "strategies": dict(zip(ids, names, strict=True)),
         "parts": [selection.meta for selection in chosen],
     }
+    if max_boxes is not None:
+        expected = sum(selection.meta["expected_boxes"] for selection in chosen)
+        meta |= {"max_boxes": float(max_boxes), "expected_boxes": expected}
     return Selection(ids, np.concatenate([selection.scores for selection in chosen]), meta)
 
 

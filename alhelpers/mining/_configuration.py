@@ -93,6 +93,9 @@ class MinerConfig(Configuration):
     size: Integer = Field(
         DEFAULT_CONFIG["size"], description="a whole number of records a round, at least 1", ge=1
     )
+    max_boxes: Annotated[int | float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="a number above 0: the most boxes that are expected on the records of a round"
+    )
     seed: Integer = Field(0, description="a whole number of at least 0", ge=0)
     select: Select = Field(
         default_factory=Select,
@@ -146,6 +149,8 @@ class MinerConfig(Configuration):
             "select_reference": self.select_reference.arguments(),
             "model_name": self.model_name,
         }
+        if self.max_boxes is not None:  # configurations without it keep their digest
+            meaning["max_boxes"] = self.max_boxes
         try:
             text = json.dumps(
                 meaning, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain_value
@@ -184,9 +189,9 @@ def parse_config(config: Mapping[str, Any] | MinerConfig | None) -> MinerConfig:
     Parameters
     ----------
     config : mapping, MinerConfig or None
-        What `CONFIG_SCHEMA` describes: a ``strategy`` with its ``options``, or a ``plan``; ``size`` and
-        ``seed``; ``select`` and ``select_reference`` with ``filters``, ``limit``, ``order_by`` and ``desc``;
-        ``embeddings_field`` and ``metric``, which go to every strategy that has the option ``layer`` or
+        What `CONFIG_SCHEMA` describes: a ``strategy`` with its ``options``, or a ``plan``; ``size``, ``seed``
+        and ``max_boxes``; ``select`` and ``select_reference`` with ``filters``, ``limit``, ``order_by`` and
+        ``desc``; ``embeddings_field`` and ``metric``, which go to every strategy that has the option ``layer`` or
         ``metric`` and does not set it itself; ``model_name``. None and ``{}`` mean `DEFAULT_CONFIG`.
 
     Returns
@@ -280,7 +285,8 @@ def run(
     Returns
     -------
     Selection
-        ``size`` records, or all that are left if these are fewer; parts of a plan shrink in proportion. ``meta`` is
+        ``size`` records, or all that are left if these are fewer; parts of a plan shrink in proportion. With
+        ``max_boxes`` fewer, as :func:`mine` has it. ``meta`` is
         that of :func:`combine`, with ``configuration``, its digest, and ``pool``, the number of records to choose from.
 
     Raises
@@ -305,6 +311,7 @@ def run(
         resolve(miner.plan, miner.size, min(miner.size, left)),
         plain(list(map(as_given, miner.plan))),
         Run(_reference(records, reference, miner), miner.seed, engine_of(engine), progress),
+        miner.max_boxes,
     )
     meta = {**selection.meta, "configuration": digest, "pool": left}
     return Selection(selection.ids, selection.scores, meta)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from alhelpers import records as rec
+from alhelpers.mining._budget import check_max_boxes, within_boxes
 from alhelpers.mining._engine import Engine, engine_of
 from alhelpers.mining._pool import Best, Pool, Progress, Readable, best_of, check_enough
 from alhelpers.mining._registry import STRATEGIES, find
@@ -23,6 +25,7 @@ def mine(
     size: int = 100,
     *,
     reference: Records | None = None,
+    max_boxes: float | None = None,
     seed: int = 0,
     engine: Any = None,
     progress: Progress | None = None,
@@ -48,6 +51,10 @@ def mine(
         How many records to choose.
     reference : list of dict, pyarrow.Table, str, pathlib.Path or Query, optional
         The labelled records, for the strategies that use them; the others do not read it.
+    max_boxes : float, optional
+        A budget in boxes, which are what detectors' labels cost: the selection ends before the record with which more
+        are expected, though never before the first; `size` is then the most records. Expected of a record is the sum
+        of its predicted boxes' confidences, or their number if they have none.
     seed : int
         The seed of strategies that use random numbers.
     engine : None, concurrent.futures.Executor or dask.distributed.Client
@@ -62,14 +69,14 @@ def mine(
     Returns
     -------
     Selection
-        ``ids`` and ``scores``, best first, and ``meta``.
+        ``ids`` and ``scores``, best first, and ``meta``, with a budget in boxes also ``expected_boxes``.
 
     Raises
     ------
     UnknownStrategy, UnknownOption, MissingField, PoolExhausted
         MiningErrors that name the mistake and list the valid values.
     MiningError
-        If the engine is unknown, or size or seed is not a valid integer.
+        If the engine is unknown, or size, max_boxes or seed is not a valid number.
     RecordError
         If the records break their schema, have an id twice, or hold numbers that cannot be scored.
 
@@ -87,7 +94,11 @@ def mine(
     resolved = chosen.resolved(options)
     check_whole("size", size, 1)
     check_whole("seed", seed, 0)
-    return run_strategy(chosen, resolved, records, int(size), Run(reference, int(seed), where, progress))
+    check_max_boxes(max_boxes)
+    if max_boxes is not None:
+        size = min(size, max(1, rec.count(records)))
+    selection = run_strategy(chosen, resolved, records, int(size), Run(reference, int(seed), where, progress))
+    return within_boxes(selection, records, max_boxes)
 
 
 def strategies() -> dict[str, dict[str, Any]]:

@@ -22,6 +22,7 @@ from alhelpers.scores.objects import (
     existence_certainty,
     location_certainty,
     mask_certainty,
+    object_certainty,
     over_objects,
 )
 from alhelpers.scores.pixels import RegionScores, over_pixels, over_regions, pixel_map
@@ -60,6 +61,7 @@ __all__ = [
     "margin",
     "mask_certainty",
     "mean_margin",
+    "object_certainty",
     "over_objects",
     "over_pixels",
     "over_regions",

@@ -8,6 +8,7 @@ that :func:`over_objects` combines for each image.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -56,18 +57,53 @@ def class_certainty(
     """
     if entropy not in ("predictive", "expected"):
         raise ScoreError(f'entropy must be "predictive" or "expected", got {entropy!r}')
-    given = _passes(confidences, "confidences", "(M, T, C)", 3)
-    result = np.empty(len(given), dtype=np.float32)
-    for chunk in chunks(given):
-        values = given[chunk].astype(np.float64)
-        found = _found(values, "confidences", chunk.start)
-        outside = (values < 0) | (values > 1)
-        _refuse(outside.any(axis=2), values, "confidences", chunk.start, "confidences must be from 0 to 1")
+
+    def certainty(values: np.ndarray, found: np.ndarray) -> np.ndarray:
         shares = _shares(values)
-        of_passes = entropy == "expected"
-        mean = _mean_of_found(_entropy(shares) if of_passes else shares, found)
-        result[chunk] = 1 - (mean if of_passes else _entropy(mean))
-    return np.clip(result, 0, 1)
+        if entropy == "expected":
+            return 1 - _mean_of_found(_entropy(shares), found)
+        return 1 - _entropy(_mean_of_found(shares, found))
+
+    return _map_confidences(confidences, certainty)
+
+
+def object_certainty(confidences: ArrayLike, least: float = 0.2) -> np.ndarray:
+    """Return 1 - the normalised entropy of the classes, and of none of them, over all passes.
+
+    Class and existence in one number: a pass that did not find an object, or found it with a confidence below
+    ``least``, is sure that there is none. An object that all passes find, or none but a few, is certain; one that half
+    of them find is not. Shares and entropies are those of :func:`class_certainty`.
+
+    Summed over the objects of an image (:func:`over_objects`), 1 - certainty tells best of the scores here how many
+    errors a small detector makes in it: boxes of low confidence, of which a detector with a low threshold returns many,
+    add little.
+
+    Parameters
+    ----------
+    confidences : array_like of shape (M, T, C)
+        From 0 to 1; all C are NaN where a pass did not find the object.
+    least : float
+        The confidence from which on a pass says that there is an object, from 0 to 1: about the one from which on boxes
+        are used.
+
+    Returns
+    -------
+    numpy.ndarray of shape (M,), float32
+        From 0 to 1.
+
+    Raises
+    ------
+    ScoreError
+        If ``least`` is not from 0 to 1, and as :func:`class_certainty`.
+    """
+    if not 0 <= least <= 1:
+        raise ScoreError(f"least must be from 0 to 1, got {least!r}")
+
+    def certainty(values: np.ndarray, found: np.ndarray) -> np.ndarray:
+        there = found & (np.nan_to_num(values).max(axis=2) >= least)
+        return 1 - _entropy(_shares(np.where(there[..., None], values, 0)).mean(axis=1))
+
+    return _map_confidences(confidences, certainty)
 
 
 def location_certainty(boxes: ArrayLike) -> np.ndarray:
@@ -350,6 +386,21 @@ def _entropy(shares: np.ndarray) -> np.ndarray:
     """Return the entropy over the last axis, divided by its log length."""
     logs = np.log(np.maximum(shares, np.finfo(np.float64).tiny))  # 0 log 0 is 0
     return -(shares * logs).sum(axis=-1) / np.log(shares.shape[-1])
+
+
+def _map_confidences(
+    confidences: ArrayLike, certainty: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Check confidences (M, T, C), and apply a function of them and of which passes found each object, in blocks."""
+    given = _passes(confidences, "confidences", "(M, T, C)", 3)
+    result = np.empty(len(given), dtype=np.float32)
+    for chunk in chunks(given):
+        values = given[chunk].astype(np.float64)
+        found = _found(values, "confidences", chunk.start)
+        outside = (values < 0) | (values > 1)
+        _refuse(outside.any(axis=2), values, "confidences", chunk.start, "confidences must be from 0 to 1")
+        result[chunk] = certainty(values, found)
+    return np.clip(result, 0, 1)
 
 
 # ------------------------------------------------------------------------------

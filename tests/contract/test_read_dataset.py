@@ -96,8 +96,8 @@ def test_wrong_items_and_labels_are_named(dl, photos, ids, tmp_path):
     with pytest.raises(ValueError, match="has no item 'nowhere'"):
         write_picks(photos, mining.Selection([ids["b.png"], "nowhere"], np.array([1, 0], np.float32), {}))
     assert not labels_of(photos, [ids["b.png"]])
-    with pytest.raises(ValueError, match="task is 'detection'"):
-        read_dataset(photos, task="detection")
+    with pytest.raises(ValueError, match="task is 'boxes'"):
+        read_dataset(photos, task="boxes")
 
 
 def test_picks_are_marked_and_left_out_of_later_rounds(photos, ids):

@@ -86,8 +86,10 @@ class Work:
         found = [each for each in self.found.values() if each["type"] == kind and _is_suggestion(each)]
         return sorted(found, key=lambda each: -_confidence(each))
 
-    def suggested_boxes(self) -> list[Document]:
-        return [box for box in self.boxes().values() if _is_suggestion(box)]
+    def suggested_shapes(self) -> list[Document]:
+        """List the boxes and masks that models suggest."""
+        boxes = [box for box in self.boxes().values() if _is_suggestion(box)]
+        return [*boxes, *self.suggestions("binary")]
 
     def own(self, kind: str) -> list[Document]:
         """List the annotations that this person may change: where several label an item, only their own."""
@@ -158,6 +160,7 @@ def show(call: Call) -> dict[str, Any]:
         "others": sorted(chosen - set(labels)),
         "suggested": [_described(each) for each in work.suggestions("class")],
         "boxes": [_box(each, labels) for each in boxes.values()],
+        "masks": [_described(each) for each in work.suggestions("binary")],
         "actions": labelling.actions_of(task),
         "first": _first_action(task),
         "status": work.place["status"],
@@ -192,26 +195,19 @@ def _sides(box: Document) -> list[float]:
 
 
 def _described(annotation: Document) -> dict[str, Any]:
-    model = _model(annotation)
+    model = views.model_of(annotation)
     confidence = _confidence(annotation) if _is_suggestion(annotation) else None
     return {"label": annotation["label"], "model": model.get("name"), "confidence": confidence} | {
         "suggested": _is_suggestion(annotation)
     }
 
 
-def _model(annotation: Document) -> dict[str, Any]:
-    """Return the model that an annotation names; people's name none."""
-    metadata = views.as_dict(annotation.get("metadata"))
-    named = [views.as_dict(views.as_dict(metadata.get(part)).get("model")) for part in ("system", "user")]
-    return next((each for each in named if each.get("model_id") or each.get("name")), {})
-
-
 def _is_suggestion(annotation: Document) -> bool:
-    return bool(_model(annotation))
+    return bool(views.model_of(annotation))
 
 
 def _confidence(annotation: Document) -> float:
-    value = _model(annotation).get("confidence")
+    value = views.model_of(annotation).get("confidence")
     return float(value) if isinstance(value, int | float) else 0.0
 
 
@@ -318,14 +314,14 @@ def _kept(suggestion: Document | None) -> Document:
 
 
 def _accept(work: Work) -> None:
-    classes, boxes = work.suggestions("class"), work.suggested_boxes()
-    if not classes and not boxes:
+    classes, shapes = work.suggestions("class"), work.suggested_shapes()
+    if not classes and not shapes:
         raise bad_request(f"no model suggests anything on item {work.item['name']!r}")
-    for each in boxes:
-        work.add("box", each["label"], coordinates=each["coordinates"], **_kept(each))
+    for each in shapes:
+        work.add(each["type"], each["label"], coordinates=each["coordinates"], **_kept(each))
     if classes:
         _set_class(work, classes[0]["label"], **_kept(classes[0]))
-    work.remove(boxes)
+    work.remove(shapes)
 
 
 def _label_image(work: Work, label: str) -> None:
@@ -346,8 +342,8 @@ def _set_class(work: Work, label: str, **fields: Any) -> None:
 
 
 def _drop_suggestions(work: Work) -> None:
-    left = [*work.suggestions("class"), *work.suggested_boxes()]
-    if left and not work.own("class") and not work.own("box"):
+    left = [*work.suggestions("class"), *work.suggested_shapes()]
+    if left and not any(map(work.own, ("class", "box", "binary"))):
         raise bad_request(
             f"item {work.item['name']!r} has no label yet, and {len(left)} suggestion{'s' * (len(left) > 1)} of a"
             " model: accept or delete what it suggests, choose another label, or discard the item"

@@ -191,8 +191,8 @@ def _annotation(annotation: dict[str, Any], colours: dict[str, str]) -> dict[str
         "id": annotation["id"],
         **{key: annotation.get(key) for key in ("type", "label", "creator", "description")},
         "colour": label_colour(annotation.get("label"), colours),
-        "confidence": _model(annotation).get("confidence"),
-        "model": _model(annotation).get("name"),
+        "confidence": model_of(annotation).get("confidence"),
+        "model": model_of(annotation).get("name"),
         "attributes": system_of(annotation).get("attributes") or annotation.get("attributes"),
         "status": system_of(annotation).get("status"),
         "drawn": drawing.shape(annotation) is not None,
@@ -200,9 +200,19 @@ def _annotation(annotation: dict[str, Any], colours: dict[str, str]) -> dict[str
     }
 
 
-def _model(annotation: dict[str, Any]) -> dict[str, Any]:
-    user = as_dict(as_dict(annotation.get("metadata")).get("user"))
-    return as_dict(user.get("model"))
+def model_of(annotation: dict[str, Any]) -> dict[str, Any]:
+    """Return the model that an annotation names; people's name none."""
+    metadata = as_dict(annotation.get("metadata"))
+    named = [as_dict(as_dict(metadata.get(part)).get("model")) for part in ("system", "user")]
+    return next((each for each in named if each.get("model_id") or each.get("name")), {})
+
+
+def _words(annotation: dict[str, Any]) -> str:
+    """Return the label of a shape, and for a prediction a question mark and its confidence, as boxes.js does."""
+    label, model = str(annotation.get("label")), model_of(annotation)
+    confidence = model.get("confidence")
+    sure = f" {confidence:.0%}" if _is_number(confidence) else ""
+    return f"{label}?{sure}" if model else label
 
 
 def picture(
@@ -219,8 +229,8 @@ def picture(
     for annotation in annotations:
         if (drawn := drawing.shape(annotation)) is not None:
             label = str(annotation.get("label"))
-            colour = label_colour(label, colours)
-            shapes.append(drawn | {"id": annotation["id"], "label": label, "colour": colour})
+            words = {"label": label, "words": _words(annotation), "predicted": bool(model_of(annotation))}
+            shapes.append(drawn | words | {"id": annotation["id"], "colour": label_colour(label, colours)})
     return {
         "id": item["id"],
         "width": width,
@@ -241,8 +251,12 @@ def _alternative(item: dict[str, Any], annotations: list[dict[str, Any]]) -> str
     return f"{item['name']}, annotated: {', '.join(labels)}{more}"
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _size(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6
+    return _is_number(value) and 0 < value < 1e6
 
 
 def content(call: Call) -> dict[str, Any]:

@@ -43,9 +43,7 @@ def test_predictions_are_read_as_records(dl, make_dataset, make_model):
     assert reading.records_of(dataset, model, query)["id"].to_pylist() == [items["b.png"].id]
     filters = dl.Filters(field="name", values="*c.png")
     assert reading.records_of(dataset, model, filters)["id"].to_pylist() == [items["c.png"].id]
-    with pytest.raises(
-        ValueError, match="none of 1 items of dataset .* has a class or box prediction of model"
-    ):
+    with pytest.raises(ValueError, match="none of 1 items of dataset .* has a prediction of model"):
         reading.records_of(dataset, model, dl.Filters(field="name", values="f.png"))
     with pytest.raises(ValueError, match=r"the platform refuses the query .*\$near.*"):
         reading.records_of(dataset, model, {"filter": {"name": {"$near": 1}}})

@@ -121,7 +121,9 @@ def test_problems_are_listed(images):
     assert chunk.ids.tolist() == ["sub/a.png"] and chunk.task == "detection"
     assert [problem.id for problem in problems] == ["b.png", "none.png"]
     assert problems[0].reason == "No such file or directory"
-    assert problems[1].reason.startswith("it is 20 pixels wide and 40 high, but 40 and 20 in the JSON file")
+    assert problems[1].reason.startswith(
+        "it is 20 pixels wide and 40 high, but 40 and 20 where its boxes come from"
+    )
     assert dataset.readable().ids.tolist() == ["sub/a.png"]
 
 

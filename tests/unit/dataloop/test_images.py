@@ -1,13 +1,12 @@
 """Image files of many kinds, as the adapter reads them."""
 
 import io
-import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from alhelpers.dataloop.images import download_images, read_image, read_subset
+from alhelpers.dataloop.images import download_images, read_image
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 
@@ -83,29 +82,3 @@ def test_photographs_are_read_upright():
 def test_what_cannot_be_read_is_named(file, reason):
     with pytest.raises(ValueError, match=f"item '/a.png' is not an image that can be read: .*{reason}"):
         read_image(file(), "/a.png", 8)
-
-
-def test_a_subset_is_read_by_name_and_its_items_have_exactly_one_known_label(tmp_path):
-    def write(name, labels, value):
-        for part, content in (
-            ("items", encoded(np.full((8, 8), value, np.uint8), "PNG").getvalue()),
-            ("json", json.dumps({"filename": f"/{name}.png", "annotations": labels}).encode()),
-        ):
-            path = tmp_path / part / f"{name}.{'png' if part == 'items' else 'json'}"
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(content)
-
-    box, cat, dog = (
-        {"type": kind, "label": name} for kind, name in (("box", "x"), ("class", "cat"), ("class", "dog"))
-    )
-    write("a", [cat], 1)
-    write("A", [dog, box], 2)
-    subset = read_subset(tmp_path, ["dog", "cat"], 8)
-    assert list(subset.ids) == ["/A.png", "/a.png"] and subset.labels().tolist() == [0, 1]
-    assert subset.images[:, 0, 0].tolist() == [2, 1]
-    for labels, found in (([], r"\[\]"), ([box], r"\[\]"), ([cat, dog], r"\['cat', 'dog'\]")):
-        write("b", labels, 3)
-        with pytest.raises(
-            ValueError, match=f"item '/b.png' has the labels {found}: exactly one of dog, cat"
-        ):
-            read_subset(tmp_path, ["dog", "cat"], 8)

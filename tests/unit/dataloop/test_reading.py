@@ -125,7 +125,7 @@ def test_boxes_become_detections_with_the_fields_of_boxes():
     fields = {"class_names": ["cat", "dog"], "confidences": [0.75, 0.25], "embeddings": [1.0]}
     boxes = [row(*each, fields, type="box", **sides) for each in (("b", "cat", 0.75), ("a", "dog", 0.5))]
     table = records.as_table([to_record("item", boxes)])
-    shared = {"left": 1, "top": 2, "width": 4, "height": 7, "confidences": [0.75, 0.25]}
+    shared = {"left": 1, "top": 2, "width": 4, "height": 7, "confidences": [0.75, 0.25], "embeddings": [1.0]}
     dog, cat = {"class_name": "dog", "confidence": 0.5}, {"class_name": "cat", "confidence": 0.75}
     assert table["detections"].to_pylist() == [[dog | shared, cat | shared]]
 

@@ -26,7 +26,22 @@ def make_table(count=60, seed=0, prefix="r", dims=6, classes=4):
         },
         mc_dropout=rng.dirichlet(np.ones(classes), size=(count, 7)).astype(np.float32),
         query_by_committee=rng.dirichlet(np.ones(classes) / 2, size=(count, 5)).astype(np.float32),
+        detections=make_boxes(rng, count, dims, classes),
         groundtruth=[NAMES[k] for k in group],
+    )
+
+
+def make_boxes(rng, count, dims, classes):
+    """Boxes of several passes, none to three a record, without what other strategies than those of boxes use."""
+    offsets = np.append(0, np.cumsum(rng.integers(4, size=count)))
+    offsets[1:] += 1  # at least one in the first record
+    total = offsets[-1]
+    numbers = {f"{name}_certainty": rng.random(total) for name in ("class", "location", "existence")}
+    numbers |= {"box_variance": 9 * rng.random(total), "embeddings": rng.normal(size=(total, dims))}
+    return records.Boxes(
+        offsets.astype(np.int64),
+        class_name=np.array(NAMES, dtype=object)[rng.integers(classes, size=total)],
+        **{name: values.astype(np.float32) for name, values in numbers.items()},
     )
 
 

@@ -17,17 +17,26 @@ VARIANTS = [(name, {}) for name in ALL] + [
     ("query_by_committee", {"score": "consensus_kl"}),
     ("query_by_committee", {"score": "consensus_kl", "reduction": "max"}),
     *[("mc_dropout", {"score": s}) for s in ("bald", "predictive_entropy", "variance", "variation_ratio")],
-    *[(name, {"metric": "cosine"}) for name in ("embedding_distance", "novelty", "outlier", "coreset")],
+    *[
+        (name, {"metric": "cosine"})
+        for name in ("embedding_distance", "novelty", "outlier", "coreset", "object_coreset")
+    ],
     ("nearest_neighbors", {"metric": "euclidean"}),
     *[("label_uncertainty", {"score": s, "over": "max"}) for s in ("margin", "confidence", "bald")],
     ("spread", {"reduction": "sum"}),
     *[(name, {"layer": "early"}) for name in ALL if "layer" in ALL[name]["options"]],
     ("activation", {"source": "logits"}),
     ("typicality", {"max_clusters": 3}),
+    ("box_uncertainty", {"of": "variance", "over": "top_k", "top_k": 2}),
+    ("weighted_box_uncertainty", {"of": "class", "noise": 0.5}),
 ]
 WITH_FIELDS = [name for name in ALL if ALL[name]["fields"]]
 WITH_LAYER = [name for name in ALL if "layer" in ALL[name]["options"]]
 every_variant = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=lambda value: str(value))
+
+
+def column_of(field):
+    return field.partition(".")[0]
 
 
 def shuffled(table, seed=5):
@@ -69,6 +78,7 @@ def test_same_seed_same_picks_whatever_the_order_of_the_rows(name, options, pool
 def test_ties_go_to_the_smaller_id(name, reference):
     one = {"confidences": [0.7, 0.3], "embeddings": [1.0, 2.0], "query_by_committee": [[1, 0], [0, 1]]}
     one["mc_dropout"] = one["query_by_committee"]
+    one["detections"] = [box(0.5)]
     rows = [{"id": f"r{k}", **one} for k in (5, 3, 8, 1, 9, 0)]
     other = [{"id": f"s{k}", **one, "embeddings": [k, 1.0]} for k in range(4)]
     found = mine(rows, name, 3, reference=other)
@@ -92,8 +102,10 @@ def test_inputs_are_not_changed_and_every_form_of_records_gives_the_same(name, p
 @pytest.mark.parametrize("name", WITH_FIELDS)
 def test_a_missing_field_is_named(name, pool, reference):
     for need in ALL[name]["fields"]:
-        left = pool.drop_columns([column for column in need if column in pool.column_names])
-        message = f"strategy '{name}' needs {' or '.join(need)} in the records"
+        dropped = {*map(column_of, need)} & {*pool.column_names}
+        left = pool.drop_columns(dropped)
+        first = next(each for each in ALL[name]["fields"] if dropped & {*map(column_of, each)})
+        message = f"strategy '{name}' needs {' or '.join(first)} in the records"
         with pytest.raises(MissingField, match=message) as error:
             mine(left, name, 3, reference=reference)
         assert all(column in str(error.value) for column in left.column_names)
@@ -153,7 +165,21 @@ def test_mistakes_are_named(name, pool, reference):
 # What is worth more comes first in each pair; the reference lies around the second.
 SURE, UNSURE = [0.9, 0.1], [0.55, 0.45]
 NEAR, FAR = {"embeddings": [1.0, 1.2]}, {"embeddings": [9.0, 1.0]}
+
+
+def box(certainty, vector=(1.0, 1.0)):
+    """A box of whose class, place and existence passes are so certain."""
+    same = dict.fromkeys(("class_certainty", "location_certainty", "existence_certainty"), certainty)
+    return {"class_name": "a", "box_variance": 1 - certainty, "embeddings": list(vector), **same}
+
+
 WORTHIER = {
+    "box_uncertainty": ({"detections": [box(0.9), box(0.2)]}, {"detections": [box(0.8)]}),
+    "weighted_box_uncertainty": ({"detections": [box(0.2)]}, {"detections": [box(0.9)]}),
+    "object_coreset": (
+        {"detections": [box(1), box(1, (9.0, 1.0))]},
+        {"detections": [box(1, (1.0, 1.2)), box(1, (1.0, 1.1))]},
+    ),
     "confidence": ({"confidence": 0.4}, {"confidence": 0.9}),
     "margin": ({"confidences": UNSURE}, {"confidences": SURE}),
     "entropy": ({"confidences": UNSURE}, {"confidences": SURE}),
@@ -193,7 +219,7 @@ def test_a_higher_score_is_mined_first(name, options):
         {"id": f"l{k}", "embeddings": v, "groundtruth": "a", "confidences": SURE} | names
         for k, v in enumerate(around)
     ]
-    rows = [{"id": f"r{k}", "embeddings": v} for k, v in enumerate(around)]
+    rows = [{"id": f"r{k}", "embeddings": v, "detections": [box(1, v)]} for k, v in enumerate(around)]
     given = options | {"reference": labelled if ALL[name]["reference"] == "required" else None}
     if name == "weighted_entropy":
         given["reference"] = labelled
@@ -203,7 +229,7 @@ def test_a_higher_score_is_mined_first(name, options):
         given["n_neighbors"] = 2
     for ids in (("a", "z"), ("z", "a")):
         pool = [{"id": ids[0], **worthier} | names, {"id": ids[1], **other} | names]
-        pool += rows if name in ("outlier", "typicality", "coreset") else []
+        pool += rows if name in ("outlier", "typicality", "coreset", "object_coreset") else []
         found = mine(pool, name, len(pool), **given)
         score = dict(zip(found.ids, found.scores, strict=True))
         assert score[ids[0]] > score[ids[1]] and found.ids.index(ids[0]) < found.ids.index(ids[1])
@@ -270,7 +296,7 @@ def test_embeddings_that_are_all_equal(name, value, pool, reference):
 @pytest.mark.parametrize("name", WITH_FIELDS)
 def test_a_field_that_some_records_lack_is_named(name, pool, reference, tmp_path):
     (need, *_) = ALL[name]["fields"]
-    column = next(field for field in need if field in pool.column_names)
+    column = next(column for column in map(column_of, need) if column in pool.column_names)
     left = pool.drop_columns([other for other in need if other != column and other in pool.column_names])
     rows = left.to_pylist()
     lacking = [
@@ -307,8 +333,9 @@ def test_embeddings_that_cannot_be_used_are_named(name, value, problem, pool, re
 
 @pytest.mark.parametrize("name", [name for name in ALL if "metric" in ALL[name]["options"]])
 def test_zero_vectors_have_no_cosine(name, reference):
-    rows = [{"id": f"r{k}", "embeddings": [float(k), 0, 0, 0, 0, 0]} for k in (3, 0, 2)]
-    with pytest.raises(records.RecordError, match="record 'r0': embeddings is a zero vector"):
+    vectors = {f"r{k}": {"embeddings": [float(k), 0, 0, 0, 0, 0]} for k in (3, 0, 2)}
+    rows = [{"id": id, "detections": [vector], **vector} for id, vector in vectors.items()]
+    with pytest.raises(records.RecordError, match="record 'r0': (detections.)?embeddings is a zero vector"):
         mine(rows, name, 2, reference=reference, metric="cosine")
 
 

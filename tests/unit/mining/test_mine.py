@@ -11,6 +11,7 @@ from alhelpers.records import RecordError
 def test_all_strategies_of_the_design_are_there():
     names = "confidence margin entropy weighted_entropy query_by_committee mc_dropout embedding_distance"
     names += " novelty outlier activation nearest_neighbors coreset badge typicality random label_uncertainty spread"
+    names += " box_uncertainty weighted_box_uncertainty object_coreset"
     assert set(strategies()) == set(names.split())
 
 
