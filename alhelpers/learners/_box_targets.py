@@ -43,11 +43,11 @@ def _numbers(
     """Return the numbers of a box, checked."""
     if row["image_id"] != identity:
         raise ValueError(
-            f"labels of image {identity!r} hold a box of image {row['image_id']!r}: labels(rows) must return the boxes"
+            f"labels of image {identity} hold a box of image {row['image_id']}: labels(rows) must return the boxes"
             " of these rows alone"
         )
     sides = [float(row[side]) for side in _SIDES]
-    name = f"the box {sides} of image {identity!r}"
+    name = f"the box {sides} of image {identity}"
     if str(row["label"]) not in places:
         raise ValueError(
             f"{name} has the label {row['label']!r}, which is none of the class names: {', '.join(places)}"

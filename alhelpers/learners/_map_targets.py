@@ -29,7 +29,7 @@ def map_targets(dataset: Dataset, class_names: Sequence[str], shape: tuple[int, 
     if not valid.all():
         row, top, left = (int(place) for place in np.argwhere(~valid)[0])
         raise ValueError(
-            f"the label of image {dataset.ids[row]!r} at pixel ({top}, {left}) is {maps[row, top, left]}: it must be"
+            f"the label of image {dataset.ids[row]} at pixel ({top}, {left}) is {maps[row, top, left]}: it must be"
             f" from 0 to {len(class_names) - 1}, or {UNCOUNTED} where it is not counted"
         )
     there = [np.unique(each) for each in maps]

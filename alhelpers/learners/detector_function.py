@@ -198,7 +198,7 @@ def _checked(
     confidences = confidences.reshape(-1, len(names)) if not confidences.size else confidences
     if boxes.shape != (len(boxes), 4) or confidences.shape != (len(boxes), len(names)):
         raise ValueError(
-            f"the function returned boxes {boxes.shape} and confidences {confidences.shape} for image {identity!r}:"
+            f"the function returned boxes {boxes.shape} and confidences {confidences.shape} for image {identity}:"
             f" they must be (m, 4) and (m, {len(names)}), one column a class"
         )
     right = np.isfinite(boxes).all(1) & (boxes[:, :2] < boxes[:, 2:]).all(1)
@@ -206,7 +206,7 @@ def _checked(
     if not right.all():
         row = int(np.argmin(right))
         raise ValueError(
-            f"box {row} of image {identity!r} is {boxes[row].tolist()} with the confidences"
+            f"box {row} of image {identity} is {boxes[row].tolist()} with the confidences"
             f" {confidences[row].tolist()}: it must have left < right and top < bottom, and confidences from 0 to 1 of"
             " known classes"
         )

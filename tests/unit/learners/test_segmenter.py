@@ -1,0 +1,140 @@
+"""The segmenter: what it learns from, what it predicts, and the scores of its passes."""
+
+import numpy as np
+import pytest
+import torch
+
+from alhelpers import data, protocols, records, scores
+from alhelpers.learners import SegmentationPredictions, Segmenter
+from alhelpers.learners._map_targets import map_loss
+from alhelpers.learners.grid_network import at_pixels
+from alhelpers.uncertainty import Committee
+from alhelpers.uncertainty.mc_dropout import mc_dropout
+
+torch.set_num_threads(1)
+NAMES = ("background", "light", "dark")
+RECIPE = {"batch_size": 8, "evaluations": 2}
+
+
+def squares(count=24, seed=0, shape=(32, 32)):
+    """A light or a dark square on grey; the last column is not counted."""
+    draw = np.random.default_rng(seed)
+    images, maps = np.full((count, *shape), 128, np.uint8), np.zeros((count, *shape), np.uint8)
+    for number in range(count):
+        top, left = draw.integers(0, [shape[0] - 12, shape[1] - 12]).tolist()
+        images[number, top : top + 12, left : left + 12] = 255 * (number % 2)
+        maps[number, top : top + 12, left : left + 12] = 2 - number % 2
+    maps[:, :, -1] = 255
+    return data.ArrayDataset(images, maps, NAMES, task="segmentation")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    segmenter = Segmenter(NAMES, steps=40, **RECIPE)
+    return segmenter, segmenter.fit(squares(), validation=squares(4, seed=1))
+
+
+def test_it_learns(trained):
+    segmenter, history = trained
+    assert isinstance(segmenter, protocols.Learner) and len(history.validation_loss) == 2
+    dataset = squares(10, seed=2)
+    found, truth = segmenter.predict(dataset), dataset.labels()
+    assert isinstance(found, SegmentationPredictions) and isinstance(found, protocols.Predictions)
+    assert found.task == "segmentation" and found.labels.dtype == np.uint8
+    np.testing.assert_allclose(found.confidences.sum(1), 1, atol=1e-5)
+    counted = truth != 255
+    assert (found.labels[counted & (truth > 0)] == truth[counted & (truth > 0)]).mean() > 0.7
+    assert sum(parameter.numel() for parameter in segmenter.network.parameters()) <= 200_000
+
+
+def test_image_scores_are_those_of_whole_passes(trained):
+    """Reduced part by part, they equal the scores of samples of the network run as a whole."""
+    network, dataset = trained[0].network, squares(5, seed=3, shape=(27, 34))
+    segmenter = Segmenter(NAMES, prediction_batch_size=2)
+    segmenter.network.load_state_dict(network.state_dict())
+    found = segmenter.predict(dataset, passes=3, embeddings=True, seed=4)
+    planes = torch.from_numpy(dataset.inputs()[:, None] / np.float32(255)).expand(-1, 3, -1, -1)
+    samples, mean = mc_dropout(network, planes, 3, masks="pass", seed=4)
+    np.testing.assert_allclose(found.confidences, mean, atol=1e-4)
+    assert found.embeddings.shape == (5, 32)
+    inside = mean.argmax(1) > 0
+    for name, score in (("entropy", "predictive_entropy"), ("margin", "mean_margin"), ("bald", "bald")):
+        maps = scores.pixel_map(samples, score)
+        own = [values[where].mean() if where.any() else 0 for values, where in zip(maps, inside, strict=True)]
+        for ending, expected in (
+            ("", scores.over_pixels(maps)),
+            ("_top", scores.over_pixels(maps, "top_k", k=0.02)),
+            ("_foreground", own),
+        ):
+            np.testing.assert_allclose(found.image_scores[name + ending], expected, atol=1e-3)
+    table = found.to_records(dataset.ids)
+    rows = [dict(row) for row in table["metadata"].to_pylist()]
+    np.testing.assert_allclose([row["bald"] for row in rows], found.image_scores["bald"], rtol=1e-6)
+    assert records.column(table, "embeddings").shape == (5, 32)
+    assert set(segmenter.predict(dataset).image_scores) == {
+        name for name in found.image_scores if not name.startswith("bald")
+    }
+
+
+def test_pixels_of_crowds_do_not_count():
+    generator = torch.Generator().manual_seed(0)
+    outputs, maps = (
+        torch.randn(2, 3, 4, 5, generator=generator),
+        torch.randint(0, 3, (2, 4, 5), generator=generator),
+    )
+    maps[:, 2:] = 255
+    other = outputs.clone()
+    other[:, :, 2:] += torch.randn(2, 3, 2, 5, generator=generator)
+    assert torch.equal(map_loss(outputs, maps.byte()), map_loss(other, maps.byte()))
+    expected = torch.nn.functional.cross_entropy(outputs[:, :, :2], maps[:, :2])
+    torch.testing.assert_close(map_loss(outputs, maps.byte()), expected)
+    assert map_loss(outputs, torch.full((2, 4, 5), 255).byte()) == 0
+
+
+def test_a_cell_becomes_four_pixels():
+    cells = torch.arange(2 * 12 * 3 * 4.0).reshape(2, 12, 3, 4)
+    found = at_pixels(cells, (5, 7))
+    for label, y, x in ((0, 0, 0), (1, 3, 6), (2, 4, 5)):
+        assert torch.equal(found[:, label, y, x], cells[:, 4 * label + 2 * (y % 2) + x % 2, y // 2, x // 2])
+
+
+def test_save_and_load_keep_every_bit(trained, tmp_path):
+    trained[0].save(tmp_path)
+    other = trained[0].fresh(3)
+    other.load(tmp_path)
+    dataset = squares(3)
+    np.testing.assert_array_equal(
+        other.predict(dataset, passes=2).confidences, trained[0].predict(dataset, passes=2).confidences
+    )
+
+
+def test_wrong_labels_are_named(trained):
+    dataset = squares(4)
+    maps = dataset.labels().copy()
+    maps[2, 3, 5] = 7
+    for labels, message in (
+        (maps, r"the label of image 2 at pixel \(3, 5\) is 7: it must be from 0 to 2, or 255"),
+        (maps[:, :20], r"shape \(4, 20, 32\): they must be whole numbers of shape \(4, 32, 32\)"),
+        (maps / 2, "the labels are float64"),
+    ):
+        wrong = data.ArrayDataset(dataset.inputs(), labels, NAMES, task="segmentation")
+        with pytest.raises(ValueError, match=message):
+            Segmenter(NAMES, **RECIPE).fit(wrong)
+    with pytest.raises(ValueError, match="class_names are 1: they must be at least 2"):
+        Segmenter(["background"])
+    with pytest.raises(ValueError, match=r"confidences must have shape \(N, 3, H, W\)"):
+        SegmentationPredictions(np.zeros((2, 2, 4, 4)), NAMES)
+    with pytest.raises(ValueError, match="confidences of image 1 are not from 0 to 1"):
+        SegmentationPredictions(np.stack([np.zeros((3, 4, 4)), np.full((3, 4, 4), np.nan)]), NAMES)
+    with pytest.raises(ValueError, match="bald has 3 rows, and there are 2 images"):
+        SegmentationPredictions(np.zeros((2, 3, 4, 4)), NAMES, image_scores={"bald": np.zeros(3)})
+
+
+def test_a_committee_scores_the_disagreement_of_its_members(trained):
+    committee = Committee(trained[0], 2)
+    committee.models[0], dataset = trained[0], squares(4, seed=5)
+    found = committee.predict(dataset)
+    samples = np.stack([member.predict(dataset).confidences for member in committee.models], axis=1)
+    np.testing.assert_allclose(found.confidences, samples.mean(1), atol=1e-6)
+    expected = scores.over_pixels(scores.pixel_map(samples, "bald"))
+    np.testing.assert_allclose(found.image_scores["bald"], expected, atol=1e-6)
