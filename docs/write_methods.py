@@ -45,6 +45,15 @@ ROWS = {
         "2",
         "[Esuli and Sebastiani 2009](https://doi.org/10.1007/978-3-642-00958-7_12)",
     ),
+    "box_uncertainty": Row(
+        "the confidence of a box says nothing of its place, nor whether it comes and goes",
+        "N O, and T predictions",
+        "8",
+        "[Blok et al. 2022](https://arxiv.org/abs/2112.06586)",
+    ),
+    "weighted_box_uncertainty": Row(
+        "doubt gathers where objects are common, and rare classes stay rare", "N O", "20", "of the kit"
+    ),
     "query_by_committee": Row(
         "one model may be certain and wrong; others of its kind then disagree",
         "N K C, and K trainings",
@@ -88,6 +97,13 @@ ROWS = {
         "N B D, and N M D",
         "130",
         "[Sener and Savarese 2018](https://arxiv.org/abs/1708.00489)",
+    ),
+    "object_coreset": Row(
+        "images that look alike may show different objects, and the other way round",
+        "N O B D, and N O M D",
+        "290",
+        "[Sener and Savarese 2018](https://arxiv.org/abs/1708.00489), "
+        "[Yang et al. 2024](https://arxiv.org/abs/2211.11612)",
     ),
     "badge": Row(
         "coreset covers the pool wherever the model is certain, too",
@@ -143,15 +159,18 @@ This page is generated from the code by `python docs/write_methods.py`.
 NOTES = """
 *Needs*: fields of the [records](glossary.md#record); one of those that "or" connects is enough. *Costs*: what the time
 grows with, of N records in the pool, M in the [reference](glossary.md#reference), C classes, T
-[passes](glossary.md#pass), K [members](glossary.md#member), D numbers in an [embedding](glossary.md#embedding) and B
-picks; and the milliseconds of one core for 100 picks out of N = 20,000 with M = 1,000, C = T = K = 10 and D = 64, as
-`python tests/benchmarks/bench_mining.py` prints them, without training and predicting.
+[passes](glossary.md#pass), K [members](glossary.md#member), D numbers in an [embedding](glossary.md#embedding), O boxes
+on an image and B picks; and the milliseconds of one core for 100 picks out of N = 20,000 with M = 1,000,
+C = T = K = 10, D = 64 and O = 2, as `python tests/benchmarks/bench_mining.py` prints them, without training and
+predicting.
 
 More words, in the order of the sections:
 
 - The fields `confidence`, `confidences`, `logits` and `embeddings` hold what the glossary says under these words;
   `mc_dropout` holds the confidences of the passes, `query_by_committee` those of the members, and `detections` the
-  boxes on an image, each with confidences of its own. `groundtruth` is the label that counts as right.
+  boxes on an image, each with confidences of its own, and from several passes with `class_certainty`,
+  `location_certainty` and `existence_certainty`: how far the passes agree on its class and its place, and the share of
+  them that found it. `groundtruth` is the label that counts as right.
 - Near duplicates are records that show nearly the same, so that the label of one tells that of the others.
 - The distance of two embeddings is `euclidean`, the length of the line between them, or `cosine`, 1 minus the cosine of
   the angle between them: then only the direction counts.
@@ -167,11 +186,14 @@ More words, in the order of the sections:
 def needs(name: str) -> str:
     """Return the fields that a strategy needs, in words."""
     entry = mining.strategies()[name]
-    fields = [
-        " or ".join(f"`{field}`" for field in need if not field.startswith("detections."))
-        for need in entry["fields"]
+    of_records = [
+        [field for field in need if not field.startswith("detections.")] for need in entry["fields"]
     ]
-    if any(field.startswith("detections.") for need in entry["fields"] for field in need):
+    fields = [" or ".join(f"`{field}`" for field in need) for need in of_records if need]
+    of_boxes = [need[0].removeprefix("detections.") for need in entry["fields"] if len(need) == 1]
+    if entry["fields"] and not fields:
+        fields = ["`detections` with " + ", ".join(f"`{field}`" for field in of_boxes)]
+    elif any(field.startswith("detections.") for need in entry["fields"] for field in need):
         fields[0] += ", or `detections` with one of these"
     if entry["reference"] != "none":
         fields.append("a reference" if entry["reference"] == "required" else "a reference if there is one")

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from alhelpers import mining
 from alhelpers.configurations import Configuration, Integer, Text, described, read
+from alhelpers.mining._plan import counts_boxes
 
 #: The node's output list becomes one execution for each item, and the platform limits how many.
 LARGEST_SIZE = 1000
@@ -92,8 +93,13 @@ class NodeConfig(mining.MinerConfig):
     @property
     def reference_labels(self) -> bool:
         """Whether the labels of labelled items are used."""
-        by_label = any(not _uses_embeddings(each) for each in self._with_reference)
+        by_label = any(not (_uses_embeddings(each) or counts_boxes([each])) for each in self._with_reference)
         return by_label or "groundtruth" in _fields_of(self.select_reference)
+
+    @property
+    def reference_boxes(self) -> bool:
+        """Whether the labels of labelled boxes are used."""
+        return counts_boxes(self.needed)
 
     @property
     def _with_reference(self) -> list[mining.Needed]:

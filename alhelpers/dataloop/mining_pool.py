@@ -14,6 +14,7 @@ import dtlpy as dl
 
 from alhelpers.dataloop import reading
 from alhelpers.dataloop.miner_config import NodeConfig
+from alhelpers.dataloop.truth import FORMS
 
 #: The key of an item's user metadata with the round in which it was chosen, and why.
 MARK_KEY = "mining"
@@ -83,6 +84,11 @@ def read_pool(
         records = _with_metadata(dataset, config.metadata_fields, records)
     if embedded:
         records = _with_vectors(dataset, config.feature_set, records, notes)
+    if reference and config.reference_boxes:
+        boxes: dict[str, list[dict[str, str]]] = {item_id: [] for item_id in records}
+        for annotation in reading.ground_truth_of(dataset, list(records), ("box", *FORMS["binary"])):
+            boxes[annotation.item_id].append({"class_name": annotation.label})
+        records = {item_id: row | {"detections": boxes[item_id]} for item_id, row in records.items()}
     if reference and config.reference_labels:
         labels = reading.labels_of(dataset, list(records))
         one = {item_id: found[0] for item_id, found in labels.items() if len(found) == 1}

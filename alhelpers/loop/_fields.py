@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alhelpers import mining, records
+from alhelpers.mining._plan import counts_boxes
 from alhelpers.protocols import Dataset, Learner, Predictions
 from alhelpers.uncertainty import Committee
 
@@ -29,7 +30,13 @@ _OF_BOXES = tuple(
 )
 _OF_PASSES = tuple(
     f"detections.{name}"
-    for name in ("class_certainty", "location_certainty", "existence_certainty", "box_variance")
+    for name in (
+        "class_certainty",
+        "location_certainty",
+        "existence_certainty",
+        "object_certainty",
+        "box_variance",
+    )
 )
 _OF_IMAGES = ("id", "class_names", "embeddings", "metadata")
 _KNOWN = {
@@ -119,11 +126,7 @@ class Fields:
         self.needed = {self._chosen(each.strategy, need) for each in found for need in each.fields} | {
             *beside
         }
-        # Whether the labels of boxes are all that is asked of those of labelled records.
-        boxes = [
-            need for each in found for need in each.reference_fields if need[0].startswith("detections.")
-        ]
-        self.counts_boxes = bool(boxes) and all(need == ("detections.class_name",) for need in boxes)
+        self.counts_boxes = counts_boxes(found)
         if task in _KNOWN and change is not None:
             raise mining.MiningError(f"confidences of a {task} cannot be changed: leave the temperature at 1")
 

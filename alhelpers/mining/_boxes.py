@@ -34,10 +34,15 @@ class BoxFields:
 
 
 def score_by_boxes(
-    part: Part, score: Callable[[BoxFields], np.ndarray], over: str, top_k: int | None
+    part: Part,
+    score: Callable[[BoxFields], np.ndarray],
+    over: str,
+    top_k: int | None,
+    min_confidence: float = 0,
 ) -> np.ndarray:
     """Score the boxes of a part, and combine the scores of each record's; 0 for a record without boxes."""
     boxes = rec.boxes(part.table)
+    offsets = boxes.offsets
     values = np.empty(0, dtype=np.float32)
     if len(boxes):
         try:
@@ -48,7 +53,10 @@ def score_by_boxes(
             row = int(np.searchsorted(boxes.offsets, error.row, side="right")) - 1
             number = error.row - int(boxes.offsets[row])
             raise scores.ScoreError(f"of box {number} of this record: {error}", row) from error
-    return scores.over_objects(values, boxes.offsets, over, top_k)
+    if min_confidence and len(boxes):
+        kept = boxes.confidence >= min_confidence
+        values, offsets = values[kept], np.append(0, np.cumsum(kept))[offsets]
+    return scores.over_objects(values, offsets, over, top_k)
 
 
 def check_top_k(strategy: str, options: Mapping[str, Any]) -> None:

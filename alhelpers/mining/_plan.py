@@ -259,6 +259,12 @@ def needed_fields(plan: Any) -> list[Needed]:
     return needed_by(read_plan({"strategy": plan} if isinstance(plan, str) or callable(plan) else plan))
 
 
+def counts_boxes(needed: Sequence[Needed]) -> bool:
+    """Return whether the labels of boxes are all that strategies ask of the boxes of labelled records."""
+    boxes = [need for each in needed for need in each.reference_fields if need[0].startswith("detections.")]
+    return bool(boxes) and all(need == ("detections.class_name",) for need in boxes)
+
+
 class PlannedTerm(NamedTuple):
     """A strategy with all its options, and its weight."""
 

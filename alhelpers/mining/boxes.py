@@ -17,10 +17,10 @@ from alhelpers.mining._strategy import Needs, Part, Prepared, Strategy
 from alhelpers.mining.baseline import gumbel
 
 _PARTS = ("class", "location", "existence")
-_OF = ("combined", *_PARTS, "variance")
+_OF = ("combined", *_PARTS, "object", "variance")
 _HINT = (
     "predict with passes, as in detector.predict(dataset, passes=10), whose records have them, or compute them from the"
-    " boxes of your own passes with alhelpers.scores.class_certainty, location_certainty and existence_certainty"
+    " boxes of your own passes with alhelpers.scores.class_certainty and its neighbours there"
 )
 
 
@@ -31,25 +31,28 @@ def box_uncertainty(
     of: str = "combined",
     over: str = "max",
     top_k: int | None = None,
+    min_confidence: float = 0.0,
     noise: float = 0.0,
 ) -> np.ndarray:
     """Select the images whose boxes several passes agree on least: 1 - certainty.
 
     Needs ``detections`` whose boxes have ``class_certainty``, ``location_certainty`` and ``existence_certainty``, which
     are multiplied, or one of them: ``of`` is ``"combined"``, ``"class"``, ``"location"`` or ``"existence"``; or
-    ``"variance"``, the naive spread of the box's sides in pixels, to be compared with (it needs ``box_variance``).
-    ``over`` takes the ``"max"``, ``"mean"`` or ``"sum"`` of an image's boxes, or with ``"top_k"`` the mean of the
-    ``top_k`` highest (of all, if they are fewer). Above 0, ``noise`` draws images by chance, in proportion to the score
-    to the power of 1 / noise, so that a batch is not one kind of doubt many times. Use it first for detectors: an image
-    is as uncertain as its least certain object, and the label that it asks for has both a class and a place. It fails
-    on what no pass finds: an image without boxes scores 0 and comes last, so mix in some images at random; and with
-    few passes, as all find the same objects.
+    ``"object"``, class and existence in one number (it needs ``object_certainty``), to which guesses of low confidence
+    add little; or ``"variance"``, the naive spread of the box's sides in pixels, to be compared with (it needs
+    ``box_variance``). ``over`` takes the ``"max"``, ``"mean"`` or ``"sum"`` of an image's boxes, or with ``"top_k"``
+    the mean of the ``top_k`` highest (of all, if they are fewer). Boxes with a ``confidence`` below ``min_confidence``
+    do not count: of a detector that reports all its guesses each guess is uncertain. Above 0, ``noise`` draws images by
+    chance, in proportion to the score to the power of 1 / noise, so that a batch is not one kind of doubt many times.
+    Use it first for detectors: an image is as uncertain as its least certain object, and the label that it asks for has
+    both a class and a place. It fails on what no pass finds: an image without boxes scores 0 and comes last, so mix in
+    some images at random; and with few passes, as all find the same objects.
 
     Source: Blok et al., "Active learning with MaskAL reduces annotation effort for training Mask R-CNN", 2022
-    (certainties and their product); Kirsch et al., "Stochastic batch acquisition", TMLR 2023, and nnActive's ClaSP PE,
-    2026 (noise).
+    (certainties and their product); Kirsch et al., "Stochastic batch acquisition", TMLR 2023, and ClaSP PE,
+    arXiv:2601.13677, 2026 (noise).
     """
-    values = score_by_boxes(part, lambda boxes: _uncertainty(boxes, of), over, top_k)
+    values = score_by_boxes(part, lambda boxes: _uncertainty(boxes, of), over, top_k, min_confidence)
     return _with_noise(values, part, context, noise)
 
 
@@ -60,16 +63,17 @@ def weighted_box_uncertainty(
     of: str = "combined",
     over: str = "sum",
     top_k: int | None = None,
+    min_confidence: float = 0.0,
     noise: float = 0.0,
 ) -> np.ndarray:
     """Select by the uncertainty of boxes times the rarity of their predicted class in the reference's boxes.
 
     Needs ``detections`` whose boxes have ``class_name`` and what box_uncertainty needs, with the same ``of``, ``over``,
-    ``top_k`` and ``noise``. The boxes of the reference are its labels, each with a ``class_name``; without a reference
-    the boxes predicted in the pool are counted. Use it when some classes are rare: a doubtful object of a class that
-    is labelled already a hundred times weighs less than one of a class that is hardly known. It fails while a rare
-    class is never predicted, and where a class is often predicted wrongly: rare and always in doubt, it draws all
-    labels.
+    ``top_k``, ``min_confidence`` and ``noise``. The boxes of the reference are its labels, each with a ``class_name``;
+    without a reference the boxes predicted in the pool are counted. Use it when some classes are rare: a doubtful
+    object of a class that is labelled already a hundred times weighs less than one of a class that is hardly known. It
+    fails while a rare class is never predicted, and where a class is often predicted wrongly: rare and always in doubt,
+    it draws all labels.
 
     The weight of class c is ``(n + C) / (C * (count of c + 1))``: 1 for all classes if the reference is balanced. C
     counts the classes of the reference and those predicted in the pool.
@@ -78,7 +82,7 @@ def weighted_box_uncertainty(
     def score(boxes: BoxFields) -> np.ndarray:
         return _uncertainty(boxes, of) * [context.weights[name] for name in boxes.numbers("class_name")]
 
-    values = score_by_boxes(part, score, over, top_k)
+    values = score_by_boxes(part, score, over, top_k, min_confidence)
     return _with_noise(values, part, context.seed, noise)
 
 
@@ -152,19 +156,20 @@ def _count_classes(part: Readable, context: None = None) -> Counter[str]:
 
 
 def _needs(options: Mapping[str, Any]) -> Needs:
+    least = (("detections.confidence", "detections.confidences"),) if options["min_confidence"] else ()
     if options["of"] == "variance":
-        return (("detections.box_variance",),)
+        return (("detections.box_variance",), *least)
     parts = _PARTS if options["of"] == "combined" else (options["of"],)
-    return tuple((f"detections.{name}_certainty",) for name in parts)
+    return (*((f"detections.{name}_certainty",) for name in parts), *least)
 
 
 def _check(strategy: str, options: Mapping[str, Any]) -> None:
     check_top_k(strategy, options)
-    noise = options["noise"]
-    if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise < np.inf:
-        raise UnknownOption(
-            f"option noise of strategy {strategy!r} must be 0 or a number above, got {noise!r}"
-        )
+    limits = {"min_confidence": (1, "from 0 to 1"), "noise": (np.finfo(float).max, "0 or a number above")}
+    for option, (most, rule) in limits.items():
+        value = options[option]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+            raise UnknownOption(f"option {option} of strategy {strategy!r} must be {rule}, got {value!r}")
 
 
 _CHOICES = {"of": _OF, "over": OVER}

@@ -13,15 +13,12 @@ that are given as logits are warned of.
 from alhelpers.scores._blocks import ScoreError
 from alhelpers.scores.confidences import entropy, least_confidence, margin, rarity, weighted_entropy
 from alhelpers.scores.labels import label_bald, label_uncertainty
+from alhelpers.scores.locations import box_iou, box_variance, location_certainty, mask_certainty
 from alhelpers.scores.logits import calibrate, confidences_from_logits
 from alhelpers.scores.objects import (
-    box_iou,
-    box_variance,
     checked_offsets,
     class_certainty,
     existence_certainty,
-    location_certainty,
-    mask_certainty,
     object_certainty,
     over_objects,
 )

@@ -2,6 +2,7 @@
 
 import io
 import uuid
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from alhelpers.dataloop import DataSplitter, ModelComparer, read_dataset, readin
 from alhelpers.dataloop.adapter import LearnerAdapter
 from alhelpers.dataloop.compare_models import compare
 from alhelpers.dataloop.mine_items import run_round
-from alhelpers.dataloop.mining_pool import pool_query
+from alhelpers.dataloop.miner_config import parse_config
+from alhelpers.dataloop.mining_pool import pool_query, read_pool
 
 NAMES = ["red", "green"]
 #: Items are twice as large as the model's images.
@@ -172,6 +174,19 @@ def test_uncertain_boxes_are_mined(squares, detector):
     assert [item.id for item in found.items] == expected.ids and "predicted first" not in found.message
     found = run_round(dataset, detector.model_entity, None, {"strategy": "coreset", "size": 3})
     assert len(found.items) == 3
+
+
+def test_classes_of_labelled_boxes_are_counted(squares, detector):
+    dataset, items, _ = squares
+    config = {"strategy": "weighted_box_uncertainty", "size": 3, "max_boxes": 0.1}
+    parsed = parse_config(config)
+    assert parsed.needs_predictions and not parsed.reference_predictions and not parsed.reference_labels
+    labelled = read_pool(dataset, detector.model_entity, [item.id for item in items], parsed, reference=True)
+    classes = Counter(box["class_name"] for record in labelled.records for box in record["detections"])
+    assert classes == Counter(
+        box.label for item in items for box in reading.ground_truth_of(dataset, [item.id])
+    )
+    assert len(run_round(dataset, detector.model_entity, None, config, dataset).items) == 1
 
 
 def test_two_detectors_are_compared(squares, detector, make_model):

@@ -99,7 +99,8 @@ def check_compare(recorded, parameters):
 
 
 def check_mine(recorded, parameters):
-    names = set(mining.strategies()) - {"label_uncertainty", "spread"}
+    of_boxes = {"box_uncertainty", "weighted_box_uncertainty", "object_coreset"}
+    names = set(mining.strategies()) - {"label_uncertainty", "spread", *of_boxes}
     for measure in ("wrong", "classes", "rise"):
         assert set(recorded[measure]) == names | {"cascade"}
     assert all(1 <= count <= min(10, parameters["size"]) for count in recorded["classes"].values())

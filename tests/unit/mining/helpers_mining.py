@@ -36,7 +36,9 @@ def make_boxes(rng, count, dims, classes):
     offsets = np.append(0, np.cumsum(rng.integers(4, size=count)))
     offsets[1:] += 1  # at least one in the first record
     total = offsets[-1]
-    numbers = {f"{name}_certainty": rng.random(total) for name in ("class", "location", "existence")}
+    numbers = {
+        f"{name}_certainty": rng.random(total) for name in ("class", "location", "existence", "object")
+    }
     numbers |= {"box_variance": 9 * rng.random(total), "embeddings": rng.normal(size=(total, dims))}
     return records.Boxes(
         offsets.astype(np.int64),
