@@ -211,7 +211,6 @@ def test_wrong_input_is_named(trained):
     )
     empty = Boxes(dataset.inputs(None)[:0], {})
     for wrong, fits, predicts in (
-        (images, "the data set is for classification, and a Detector is for detection", None),
         (Boxes(dataset.inputs(None), {}, ("b", "a")), "class names of the data set are b, a", None),
         (broken, "the inputs of record 2 are not finite", None),
         (
@@ -225,6 +224,13 @@ def test_wrong_input_is_named(trained):
             detector.fit(wrong)
         with pytest.raises(ValueError, match=predicts or fits):
             detector.predict(wrong)
+    with pytest.raises(
+        ValueError, match="the data set is for classification, and a Detector is for detection"
+    ):
+        detector.fit(images)
+    assert (
+        len(detector.predict(images)) == 2
+    )  # what its labels are does not matter, such as a folder without any
     for passes in (1, -2, True, 2.5):
         with pytest.raises(ValueError, match=f"passes is {passes}"):
             detector.predict(dataset, passes=passes)
