@@ -51,6 +51,17 @@ SMALL_OF = {
         "tickets": 300,
         "upload": 40,
     },
+    "13_segment_images": {
+        "pool_images": 80,
+        "test_images": 40,
+        "initial": 10,
+        "round_size": 4,
+        "budget": 20,
+        "passes": 3,
+        "training_steps": 12,
+        "watched": 24,
+        "upload": 4,
+    },
     "16_label_relabel_or_stop": {
         "dataset": "digits",
         "last": 200,

@@ -28,6 +28,7 @@ COURSE = [
     "09_use_your_own_data",
     "10_label_it_yourself",
     "11_compare_strategies",
+    "13_segment_images",
     "14_find_strange_images",
     "15_mine_at_scale",
     "16_label_relabel_or_stop",

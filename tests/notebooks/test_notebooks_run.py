@@ -202,6 +202,20 @@ def check_comparison(recorded, parameters):
     assert list(recorded["wins_by"]) == ["2"]
 
 
+def check_masks(recorded, parameters):
+    assert len(recorded["spearman"]) == 12 and all(abs(value) <= 1 for value in recorded["spearman"].values())
+    assert set(recorded["share_of_images"]) == {"random", "foreground random"}
+    assert recorded["mined_images"] == parameters["initial"] + parameters["rounds"] * parameters["round_size"]
+    # A model that finds nothing is right about nearly all pixels, and has an IoU for the background alone.
+    assert recorded["nothing"]["accuracy"] > 0.9 and recorded["nothing"]["mean IoU"] < 1 / 7
+    assert all(
+        low["low"] <= low["value"] <= low["high"] for low in (recorded["gain"], *recorded["leads"].values())
+    )
+    # Few pixels are at edges, and a much larger share of the wrong ones.
+    assert recorded["where"]["wrong"]["edges"] > 2 * recorded["where"]["pixels"]["edges"]
+    assert recorded["same_masks"] and recorded["platform_action"] in ("update model", "discard")
+
+
 def check_strange(recorded, parameters):
     in_pool, found = recorded["in_pool"], recorded["found"]
     assert sum(in_pool[kind] for kind in ("usual", "near", "far")) == pytest.approx(1)
@@ -250,6 +264,7 @@ CHECKS = {
     "09_use_your_own_data": check_own_data,
     "10_label_it_yourself": check_labelling,
     "11_compare_strategies": check_comparison,
+    "13_segment_images": check_masks,
     "14_find_strange_images": check_strange,
     "15_mine_at_scale": check_scale,
     "16_label_relabel_or_stop": check_what_next,

@@ -13,6 +13,7 @@ from alhelpers.notebook.plots.curves import (
     training_history,
 )
 from alhelpers.notebook.plots.pictures import contact_sheet, embedding_map, passes
+from alhelpers.notebook.plots.pixels import pixel_maps
 from alhelpers.notebook.plots.style import CHANCE, COLOURS, style
 from alhelpers.notebook.plots.tables import (
     bars,
@@ -40,6 +41,7 @@ __all__ = [
     "learning_curves",
     "lines",
     "passes",
+    "pixel_maps",
     "precision_recall",
     "ranking",
     "reliability",

@@ -43,6 +43,7 @@ DRAWN = {
     "embedding_map": lambda: plots.embedding_map(
         POINTS, [0, 1, 1, 0], labelled=[0], picks={"one": [1], "two": [2, 3]}, regions=lambda at: at > 0.5
     ),
+    "pixel_maps": lambda: plots.pixel_maps({"picture": GREY, "map": GREY[..., 0:2]}, "abc"),
     "passes": lambda: plots.passes(GREY[:2], np.full((2, 9, 3), 1 / 3), "abc", ["clear", "odd"]),
     "learning_curves": lambda: plots.learning_curves(
         [10, 20, 30], {"random": curve(0.9), "margin": curve(1), "badge": curve(1.001)}, target=0.8
