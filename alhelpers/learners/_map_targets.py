@@ -38,7 +38,13 @@ def map_targets(dataset: Dataset, class_names: Sequence[str], shape: tuple[int, 
 
 
 def map_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Compute the cross entropy of logits (B, C, H, W) and maps of classes (B, H, W) over the pixels that count."""
+    """Compute the cross entropy of logits (B, C, H, W) and maps of classes (B, H, W) over the pixels that count.
+
+    A class weighs by the inverse root of its number of pixels in the batch: most are background, and with equal weights
+    what objects are of is learned late.
+    """
     wanted = targets.long()
-    total = functional.cross_entropy(outputs, wanted, ignore_index=UNCOUNTED, reduction="sum")
-    return total / (wanted != UNCOUNTED).sum().clamp(min=1)
+    counts = torch.bincount(wanted[wanted != UNCOUNTED], minlength=outputs.shape[1])
+    weights = counts.clamp(min=1).to(outputs.dtype) ** -0.5
+    total = functional.cross_entropy(outputs, wanted, weight=weights, ignore_index=UNCOUNTED, reduction="sum")
+    return total / (weights * counts).sum().clamp(min=1)

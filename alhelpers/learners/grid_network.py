@@ -38,32 +38,34 @@ class _Residual(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Images (B, channels, H, W), 0 to 1, to features at a half (B, 24, ...) and a quarter (B, 48, ...) of the size.
+    """Images (B, channels, H, W), 0 to 1, to features (B, 24, ...), (B, 48, ...) and (B, 64, ...).
+
+    They are those at a half, a quarter and an eighth of the size.
 
     Images are padded on the right and at the bottom to multiples of 8 pixels.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, residuals: int = 2) -> None:
         super().__init__()
         self.fine = _block(channels, _FINE, stride=2)
         self.middle = nn.Sequential(_block(_FINE, _MIDDLE, stride=2), _Residual(_MIDDLE))
         self.context = nn.Sequential(
             _block(_MIDDLE, _COARSE, stride=2),
-            _Residual(_COARSE),
-            _Residual(_COARSE),
+            *(_Residual(_COARSE) for _ in range(residuals)),
             nn.Conv2d(_COARSE, _MIDDLE, 1),
         )
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the features at half and a quarter of the size."""
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the features at half, a quarter and an eighth of the size."""
         height, width = images.shape[2:]
         values = (images * 2 - 1).contiguous(memory_format=torch.channels_last)
         if height % _COARSEST or width % _COARSEST:
             values = functional.pad(values, (0, -width % _COARSEST, 0, -height % _COARSEST))
         fine = self.fine(values)
         middle = self.middle(fine)
-        context = functional.interpolate(self.context(middle), scale_factor=2, mode="nearest")
-        return fine, middle + context
+        coarse = self.context[:-1](middle)
+        context = functional.interpolate(self.context[-1](coarse), scale_factor=2, mode="nearest")
+        return fine, middle + context, coarse
 
 
 def _head(features: int, outputs: int, dropout: float) -> nn.Sequential:
@@ -115,21 +117,23 @@ class BoxNetwork(nn.Module):
 
 
 class MapNetwork(nn.Module):
-    """Images (B, channels, H, W) to the logits of classes at each pixel, (B, C, H, W)."""
+    """Images (B, channels, H, W) to the logits of classes at each pixel, (B, C, H, W).
+
+    The head reads the coarse features as well: which class a pixel is of shows in the whole object, not at the pixel.
+    """
 
     def __init__(self, channels: int, classes: int, dropout: float) -> None:
         super().__init__()
-        self.backbone = Backbone(channels)
-        self.neck = nn.Sequential(
-            _block(_FINE + _MIDDLE, _FINE + 8), _block(_FINE + 8, _MAP_FEATURES, size=1)
-        )
+        self.backbone = Backbone(channels, residuals=3)
+        self.neck = nn.Sequential(_block(_FINE + _MIDDLE, _FINE), _block(_FINE, _MAP_FEATURES, size=1))
         # a cell of the fine features is 2 x 2 pixels
-        self.head = _head(_MAP_FEATURES, 4 * classes, dropout)
+        self.head = _head(_MAP_FEATURES + _COARSE, 4 * classes, dropout)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return what is the same in every pass, at half the size, (B, 48, h, w)."""
-        fine, middle = self.backbone(images)
-        return self.neck(torch.cat([fine, functional.interpolate(middle, scale_factor=2, mode="nearest")], 1))
+        """Return what is the same in every pass, at half the size, (B, 112, h, w)."""
+        fine, middle, coarse = self.backbone(images)
+        near = self.neck(torch.cat([fine, functional.interpolate(middle, scale_factor=2, mode="nearest")], 1))
+        return torch.cat([near, functional.interpolate(coarse, scale_factor=4, mode="bilinear")], 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits of the images' pixels."""

@@ -56,7 +56,7 @@ def test_image_scores_are_those_of_whole_passes(trained):
     planes = torch.from_numpy(dataset.inputs()[:, None] / np.float32(255)).expand(-1, 3, -1, -1)
     samples, mean = mc_dropout(network, planes, 3, masks="pass", seed=4)
     np.testing.assert_allclose(found.confidences, mean, atol=1e-4)
-    assert found.embeddings.shape == (5, 48)
+    assert found.embeddings.shape == (5, 112)
     inside = mean.argmax(1) > 0
     for name, score in (("entropy", "predictive_entropy"), ("margin", "mean_margin"), ("bald", "bald")):
         maps = scores.pixel_map(samples, score)
@@ -70,7 +70,7 @@ def test_image_scores_are_those_of_whole_passes(trained):
     table = found.to_records(dataset.ids)
     rows = [dict(row) for row in table["metadata"].to_pylist()]
     np.testing.assert_allclose([row["bald"] for row in rows], found.image_scores["bald"], rtol=1e-6)
-    assert records.column(table, "embeddings").shape == (5, 48)
+    assert records.column(table, "embeddings").shape == (5, 112)
     assert set(segmenter.predict(dataset).image_scores) == {
         name for name in found.image_scores if not name.startswith("bald")
     }
@@ -86,7 +86,8 @@ def test_pixels_of_crowds_do_not_count():
     other = outputs.clone()
     other[:, :, 2:] += torch.randn(2, 3, 2, 5, generator=generator)
     assert torch.equal(map_loss(outputs, maps.byte()), map_loss(other, maps.byte()))
-    expected = torch.nn.functional.cross_entropy(outputs[:, :, :2], maps[:, :2])
+    rarity = torch.bincount(maps[:, :2].flatten(), minlength=3) ** -0.5
+    expected = torch.nn.functional.cross_entropy(outputs[:, :, :2], maps[:, :2], weight=rarity)
     torch.testing.assert_close(map_loss(outputs, maps.byte()), expected)
     assert map_loss(outputs, torch.full((2, 4, 5), 255).byte()) == 0
 
