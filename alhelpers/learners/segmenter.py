@@ -22,7 +22,7 @@ from alhelpers.learners.segmentation_predictions import (
     score_maps,
 )
 from alhelpers.protocols import Dataset, Task
-from alhelpers.uncertainty import mc_dropout_scores
+from alhelpers.uncertainty import mc_dropout, mc_dropout_scores
 from alhelpers.uncertainty._torch import kept_modes
 
 
@@ -131,6 +131,36 @@ class Segmenter(GridLearner):
             np.concatenate(vectors) if embeddings else None,
             joined(reduced),
         )
+
+    def samples(self, dataset: Dataset, passes: int = 20, *, seed: int = 0) -> np.ndarray:
+        """Return what each pass predicts, to look at a few images; :meth:`predict` sums the same passes up.
+
+        Parameters
+        ----------
+        dataset : Dataset
+            N images.
+        passes : int
+            The number T of passes with dropout on, at least 2.
+        seed : int
+            Of the passes.
+
+        Returns
+        -------
+        numpy.ndarray of shape (N, T, C, H, W), float32
+            Confidences, as :func:`alhelpers.scores.pixel_map` takes them.
+
+        Raises
+        ------
+        ValueError
+            As of :meth:`predict`, and for fewer passes.
+        """
+        found = []
+        for _, images in self._parts(dataset, passes):
+            with kept_modes(self.network), torch.inference_mode():
+                features = self.network.features(images)
+            run = {"masks": "pass", "logits": partial(at_pixels, size=images.shape[2:]), "seed": seed}
+            found.append(mc_dropout(self.network.head, features, passes, batch_size=len(features), **run)[0])
+        return np.concatenate(found)
 
     def _predict_part(
         self, images: torch.Tensor, passes: int, embeddings: bool, seed: int

@@ -56,6 +56,7 @@ def test_image_scores_are_those_of_whole_passes(trained):
     planes = torch.from_numpy(dataset.inputs()[:, None] / np.float32(255)).expand(-1, 3, -1, -1)
     samples, mean = mc_dropout(network, planes, 3, masks="pass", seed=4)
     np.testing.assert_allclose(found.confidences, mean, atol=1e-4)
+    np.testing.assert_allclose(segmenter.samples(dataset, 3, seed=4), samples, atol=1e-4)
     assert found.embeddings.shape == (5, 112)
     inside = mean.argmax(1) > 0
     for name, score in (("entropy", "predictive_entropy"), ("margin", "mean_margin"), ("bald", "bald")):
