@@ -30,7 +30,8 @@ def read_test_set(
     # A name that both models have identifies neither; a prediction without a model's id then belongs to no model.
     by_name = previous_model.name != new_model.name
     found = tuple(prediction_rows(dataset, model, kind, by_name=by_name) for model in models)
-    empty = [_found_nothing(dataset, model) for model in models]
+    asked = kind != "class" and (test_filter is None or not all(found))
+    empty = _found_nothing(dataset, models) if asked else [set(), set()]
     warnings: list[str] = []
     if test_filter is not None:
         items = _item_ids(dataset, test_filter)
@@ -84,18 +85,19 @@ def read_evaluated(
 def truth_rows(dataset: dl.Dataset, item_ids: Sequence[str], kind: str) -> list[dict[str, Any]]:
     """Read the ground truth of items as rows: ``image_id``, ``label``, and the sides of a box or a ``mask``."""
     found = list(reading.ground_truth_of(dataset, item_ids, FORMS[kind]))
-    drawn = {
-        each.item_id for each in found if each.type == "segment"
-    }  # a polygon has not the size of its image
+    # A mask is as large as its image, a polygon does not say.
+    drawn = {each.item_id for each in found if each.type == "segment"}
     sizes = {item.id: size_of(item) for item in reading.items_of(dataset, [*drawn]).values()}
     return _in_order([_row(each, sizes.get(each.item_id)) for each in found])
 
 
-def _found_nothing(dataset: dl.Dataset, model: dl.Model) -> set[str]:
-    """Return the items on which a model is noted to have predicted no box and no mask."""
-    path = path_of(model.id)
-    items = reading.find_items(dataset, {"filter": {"$and": [{"type": "file"}, {path: {"$exists": True}}]}})
-    return {item.id for item in items if (note_of(item, model.id) or {}).get(OBJECTS) == 0}
+def _found_nothing(dataset: dl.Dataset, models: Sequence[dl.Model]) -> list[set[str]]:
+    """Return for each model the items on which it is noted to have predicted no box and no mask."""
+    noted = [{path_of(model.id): {"$exists": True}} for model in models]
+    items = reading.find_items(dataset, {"filter": {"$and": [{"type": "file"}, {"$or": noted}]}})
+    return [
+        {item.id for item in items if (note_of(item, model.id) or {}).get(OBJECTS) == 0} for model in models
+    ]
 
 
 def output_type(previous_model: dl.Model, new_model: dl.Model) -> str:

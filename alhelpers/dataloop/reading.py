@@ -234,7 +234,11 @@ def predictions_of(dataset: dl.Dataset, item_ids: Sequence[str], model_id: str) 
     for annotation in annotations_of(dataset, item_ids, narrow):
         if made_by(annotation.metadata)[0] == model_id:
             rows.setdefault(annotation.item_id, []).append(_row(annotation))
-    notes = _notes_of(dataset, item_ids, model_id)
+    # A class that is predicted has no note.
+    asked = len(rows) < len(item_ids) or any(
+        row["type"] != "class" for found in rows.values() for row in found
+    )
+    notes = _notes_of(dataset, item_ids, model_id) if asked else {}
     for item_id, note in notes.items():
         if len(rows.setdefault(item_id, [])) != note[OBJECTS]:
             del rows[item_id]

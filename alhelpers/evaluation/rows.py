@@ -64,7 +64,10 @@ def given(rows: Any, key: str) -> list[Any] | None:
 
 def flags(rows: Any, key: str, name: str) -> np.ndarray:
     """Return a column of truth values, (n,) bool; False where a row has none."""
-    values = [str(value).lower() for value in given(rows, key) or [None] * len(rows)]
+    found = given(rows, key)
+    if found is None:
+        return np.zeros(len(rows), dtype=bool)
+    values = [str(value).lower() for value in found]
     for row, value in enumerate(values):
         if value not in _FLAG and value not in _SET:
             raise EvaluationError(f"row {row} of {name}: {key} must be 0 or 1, got {value!r}")

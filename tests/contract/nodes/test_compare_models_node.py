@@ -263,8 +263,9 @@ def test_each_annotation_is_read_once_however_many_metrics(crowded, queries, con
     dataset, old, new, *_ = crowded
     comparison = compare(old, new, config, dataset)
     assert len(comparison.metrics) == len([key for key in config if key != "wins"])
-    # One query for each model's predictions, one for the ground truth, and nothing of other models.
-    assert [resource for resource, *_ in queries] == ["annotations"] * 3
+    # One query for each model's predictions, one for the ground truth, and nothing of other models; between them one
+    # for items in which a model found nothing, whose empty answer is asked for again.
+    assert [resource for resource, *_ in queries] == ["annotations"] * 2 + ["items"] * 2 + ["annotations"]
     ids = [one for *_, found in queries for one in found]
     assert len(ids) == len(set(ids)) == 3 * 8
     assert all(model.id in query for model, (_, query, _) in zip((old, new), queries, strict=False))
@@ -416,4 +417,4 @@ def test_more_than_a_page_of_annotations_is_read_to_the_end_and_once(dl, make_da
     result = compare(old, new, {"precision_recall": {}, "f1": {}}, dataset)
     assert result.new == result.metrics[1]["new"] == 1.0 and result.previous == pytest.approx(1 / 1010)
     ids = [one for *_, page in queries for one in page]
-    assert len(ids) == len(set(ids)) == 2 * 1010 + 1 and len(queries) == 1 + 2 + 2
+    assert len(ids) == len(set(ids)) == 2 * 1010 + 1 and len(queries) == 1 + 2 + 2 + 2

@@ -8,7 +8,6 @@ from alhelpers.data.labels import MissingClassWarning
 from alhelpers.evaluation import Detections, Segmentations
 from alhelpers.learners import Detector, Segmenter
 from alhelpers.loop import Entry, pick, race
-from alhelpers.mining import MiningError
 
 COUNTS = (6, 9)
 
@@ -86,12 +85,6 @@ def test_segmenters_race_by_mean_iou(scenes):
     perfect = Segmentations(truth, truth, test.class_names).mean_iou().value
     assert 0 <= first["mean_iou"] <= perfect == 1
     assert len(fitted.class_names) == 11
-
-
-def test_several_members_of_a_detector_are_refused(scenes, detector):
-    entry = Entry("box_uncertainty", members=2)
-    with pytest.raises(MiningError, match="single detector"):
-        race(*scenes, [entry], learner=detector, label_counts=COUNTS)
 
 
 def test_pick_says_how_many_boxes_to_expect(scenes, detector):
