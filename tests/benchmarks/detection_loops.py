@@ -161,7 +161,20 @@ def _interval(values: np.ndarray) -> str:
     return f"{mean[0]:.2f}" + ("" if np.isnan(low[0]) else f" ({low[0]:.2f} to {high[0]:.2f})")
 
 
-_HEAD = ""
+_HEAD = (
+    "# Which images should a detector learn from next?\n\n"
+    "This page is generated: `python tests/benchmarks/detection_curves.py` measures "
+    "`data/detection-scores.parquet` and `data/detection-curves.parquet` (about 45 minutes of one core; what "
+    "is done is kept), and `python tests/benchmarks/detection_loops.py` writes it anew.\n\n"
+    "The protocol is that of `alhelpers.loop.race`: all strategies begin with the same random images, are "
+    "trained anew in each round under the same recipe, and are measured on test scenes that share no digit "
+    "with the pool and choose nothing. Beside random stands a random that draws only images with objects, from "
+    "the first image on, and is told the truth about which these are. A share is that of the baseline's whole "
+    "budget with which a strategy gets as far as the baseline does with all of it, read off the rising curve "
+    "nearest to what was measured (isotonic regression), each seed with its own baseline and target. Boxes are "
+    "those in the images labelled: they are what is paid for.\n\n"
+)
+
 _TRIED = ""
 
 
