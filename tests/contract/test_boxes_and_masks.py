@@ -108,7 +108,7 @@ def trained(dl, model):
 
 @pytest.fixture(scope="module")
 def detector(dl, make_model):
-    parameters = {"steps": 40, "augmentation": False}
+    parameters = {"steps": 50, "augmentation": False, "score_threshold": 0.3}
     model = make_model("box", learner="detector", parameters=parameters, mc_dropout_passes=3)
     return trained(dl, model)
 
