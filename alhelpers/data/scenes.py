@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -53,6 +53,7 @@ def scenes(
     size: int = 64,
     objects: str = "mnist",
     subset: Literal["train", "test"] = "train",
+    class_names: Sequence[str] | None = None,
     frequencies: Mapping[str, float] | None = None,
     empty: float = 0.2,
     sides: tuple[float, float] = (0.28, 0.48),
@@ -76,6 +77,8 @@ def scenes(
         What is pasted: a data set of :func:`load`.
     subset : {"train", "test"}
         Whether images of its pool or of its test set are pasted: scenes of the two share none.
+    class_names : sequence of str, optional
+        The classes that are pasted, of those of ``objects``. None: all of them.
     frequencies : mapping of str to float, optional
         How often classes come, such as ``{"7": 0.05}`` for a rare one; 1 for those that it does not name.
     empty : float
@@ -103,7 +106,7 @@ def scenes(
     ValueError
         If a number is out of its range, or a class is unknown.
     """
-    images, labels, class_names = _pasted(objects, subset)
+    by_class = _pasted(objects, subset, class_names)
     if count < 1 or size < 16:
         raise ValueError(f"count is {count} and size {size}: they must be at least 1 and 16")
     for name, share in (
@@ -117,16 +120,16 @@ def scenes(
             raise ValueError(f"{name} is {share}: it must be from 0 to 1")
     if not 0 <= clutter < np.inf:
         raise ValueError(f"clutter is {clutter}: it must be at least 0")
-    weights = _weights(frequencies, class_names)
+    weights = _weights(frequencies, [*by_class])
     if not 0 < sides[0] <= sides[1] <= 1:
         raise ValueError(f"sides are {sides}: they must rise, be above 0 and at most 1")
     look = _Look(
         size, (sides[0] * size, sides[1] * size), empty, weights, clutter, overlap, occlusion, faint, shifted
     )
-    by_class = [images[labels == label] for label in range(len(class_names))]
+    pasted = [*by_class.values()]
     photographs = _photographs()
     drawn = [
-        _scene(np.random.default_rng([seed, subset == "test", number]), look, by_class, photographs)
+        _scene(np.random.default_rng([seed, subset == "test", number]), look, pasted, photographs)
         for number in range(count)
     ]
     masks = [mask for scene in drawn for mask in scene.masks]
@@ -139,18 +142,22 @@ def scenes(
         tuple(encode_mask(mask) for mask in masks),
     )
     ids = [f"scene-{subset}-{seed}-{number:05d}" for number in range(count)]
-    return ObjectSet("scenes", np.stack([scene.image for scene in drawn]), found, class_names, ids=ids)
+    return ObjectSet("scenes", np.stack([scene.image for scene in drawn]), found, [*by_class], ids=ids)
 
 
-def _pasted(objects: str, subset: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Return the images of objects, their classes, and the names of these."""
+def _pasted(objects: str, subset: str, class_names: Sequence[str] | None) -> dict[str, np.ndarray]:
+    """Return the images that are pasted by the names of their classes."""
     if subset not in ("train", "test"):
         raise ValueError(f"subset is {subset!r}: it must be 'train' or 'test'")
     taken = load(objects)[subset == "test"]
-    return taken.images, taken.labels(), taken.class_names
+    by_class = {name: taken.images[taken.labels() == label] for label, name in enumerate(taken.class_names)}
+    names = [*by_class] if class_names is None else [*class_names]
+    if not names or len(set(names)) < len(names) or not set(names) <= by_class.keys():
+        raise ValueError(f"class_names are {names}: they must be distinct classes of {', '.join(by_class)}")
+    return {name: by_class[name] for name in names}
 
 
-def _weights(frequencies: Mapping[str, float] | None, class_names: tuple[str, ...]) -> np.ndarray:
+def _weights(frequencies: Mapping[str, float] | None, class_names: Sequence[str]) -> np.ndarray:
     given = dict(frequencies or {})
     unknown = [name for name in given if name not in class_names]
     if unknown:

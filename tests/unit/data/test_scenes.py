@@ -45,14 +45,14 @@ def test_maps_are_of_the_visible_ink(scenes):
 
 
 def test_train_and_test_share_no_image():
-    train, test = (_pasted("mnist", subset)[0] for subset in ("train", "test"))
+    train, test = (np.concatenate([*_pasted("mnist", subset, None).values()]) for subset in ("train", "test"))
     assert len(train) == 5000 and len(test) == 2000
     assert not {image.tobytes() for image in train} & {image.tobytes() for image in test}
 
 
 def test_shares_are_those_asked_for():
-    whole = data.scenes(20, empty=0, frequencies={str(digit): 0 for digit in range(1, 10)})
-    assert {row["label"] for row in whole.labels()} == {"0"}
+    whole = data.scenes(20, empty=0, class_names=["7", "3"], frequencies={"7": 0})
+    assert whole.class_names == ("7", "3") and {row["label"] for row in whole.labels()} == {"3"}
     assert len({row["image_id"] for row in whole.labels()}) == 20
     assert data.scenes(20, empty=1).labels() == []
     # of 280 objects or so 1.1 % are of the rare class; 5 % or none come by chance in fewer than 1 of 20 seeds
@@ -100,6 +100,8 @@ def test_other_sizes_and_objects():
         ({"size": 8}, "count is 2 and size 8"),
         ({"subset": "validation"}, "subset is 'validation': it must be 'train' or 'test'"),
         ({"objects": "cats"}, "unknown data set 'cats'"),
+        ({"class_names": ["1", "x"]}, r"class_names are \['1', 'x'\]: they must be distinct classes of 0, 1"),
+        ({"class_names": ["1", "1"]}, "must be distinct"),
         ({"frequencies": {"x": 1}}, "frequencies name 'x', which is no class"),
         ({"frequencies": {"1": float("nan")}}, "they must be at least 0, and one above 0"),
     ],
