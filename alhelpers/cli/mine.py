@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alhelpers.cli.functions import OwnCodeError, function_of, is_function, own_errors
-from alhelpers.cli.output import count, fail, local, print_lines, progress_bar, say
+from alhelpers.cli.output import boxes, count, fail, local, print_lines, progress_bar, say
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +43,7 @@ def add_to(commands: Any) -> None:
     add("--strategy", metavar="NAME|FILE.py:FUNCTION", help=own)
     add(
         "--max-boxes",
-        type=_boxes,
+        type=boxes,
         metavar="B",
         help="in place of the configuration's: the most boxes expected",
     )
@@ -104,17 +104,6 @@ def _own_strategy(options: argparse.Namespace) -> Any:
         own = function_of(options.strategy)
     mining.needed_fields(own)
     return own
-
-
-def _boxes(text: str) -> float:
-    """Parse a number of boxes."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number of boxes above 0, got {text!r}")
-    return value
 
 
 def _changed(config: Any, own: Any, max_boxes: float | None) -> Any:

@@ -1,6 +1,7 @@
 """What the commands share: what they print, their progress bar, and the types of their options."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -55,6 +56,17 @@ def local(text: str) -> Path:
     if "://" in text or text == "-" or Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"must be a local file, got {text!r}")
     return Path(text)
+
+
+def boxes(text: str) -> float:
+    """Parse a number of boxes."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of boxes above 0, got {text!r}")
+    return value
 
 
 def count(text: str) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alhelpers.cli.output import (
+    boxes,
     count,
     fail,
     local,
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 #: The columns of the table of picks.
 COLUMNS = ("path", "rank", "score")
+
+# The strategies of models of other tasks than classification.
+_DEFAULTS = {"regression": "spread", "detection": "box_uncertainty", "segmentation": "metadata.bald"}
 
 Picks = list[tuple[str, int, float]]
 Rows = list[dict[str, str]]
@@ -61,13 +65,15 @@ def add_to(commands: Any) -> None:
     add("--model", metavar="FILE.py:NAME", help=photo)
     add("--weights", type=Path, metavar="FILE", help="what torch.save(model.state_dict(), FILE) wrote")
     add("-n", "--number", type=count, default=50, metavar="N", help="how many to pick (default: 50)")
+    add("--max-boxes", type=boxes, metavar="B", help="of a detector: the most boxes expected on the picks")
     add("-o", "--output", type=local, required=True, metavar="CSV", help="a table of path, rank and score")
     add("--labels", type=Path, metavar="CSV", help="a table of path and label, in place of the subfolders")
     add("--classes", type=names_of, metavar="A,B,C", help="the classes in the order of the model's outputs")
     resized = "pixels that pictures are resized to (default: as they are, if all have one size)"
     add("--size", type=size_of, metavar="S or HxW", help=resized)
     by = (
-        "a strategy of alhelpers.mining (default: entropy; untrained: typicality; of a regression: spread), "
+        "a strategy of alhelpers.mining (default: entropy; untrained: typicality; of a regression: spread; of a "
+        "detector: box_uncertainty; of a segmenter: metadata.bald), "
         "metadata.COLUMN, or a function of one's own"
     )
     add("--strategy", metavar="NAME|FILE.py:FUNCTION", help=by)
@@ -203,7 +209,7 @@ def _check_strategy(options: argparse.Namespace) -> tuple[Any, Rows]:
     # "value" is what a regression predicts
     columns = [name for document, _, name in read if document == "metadata" and name != "value"]
     if options.metadata is None:
-        if columns:
+        if columns and not _predicts_scores(options):
             raise ValueError(
                 f"--strategy {options.strategy} needs metadata: name a table of path and {', '.join(columns)} with"
                 " --metadata CSV"
@@ -212,6 +218,16 @@ def _check_strategy(options: argparse.Namespace) -> tuple[Any, Rows]:
     if not options.metadata.is_file():
         raise ValueError(f"{options.metadata} is not there: name a CSV file with the column path and others")
     return strategy, read_table(options.metadata, *columns)
+
+
+def _predicts_scores(options: argparse.Namespace) -> bool:
+    """Return whether the model is a segmenter, which predicts numbers of pictures such as ``metadata.bald``."""
+    from alhelpers.cli.model_file import load_model
+
+    if options.model is None:
+        return False
+    model = load_model(options.model, options.weights, options.seed)
+    return getattr(model.learner, "task", None) == "segmentation"
 
 
 def _metadata(
@@ -254,6 +270,7 @@ def _selected(options: argparse.Namespace, known: tuple[Any, Rows]) -> tuple["Fo
             photos,
             options.number,
             strategy=options.strategy if strategy is None else strategy,
+            max_boxes=options.max_boxes,
             metadata=_metadata(options, rows, photos),
             passes=options.passes,
             seed=options.seed,
@@ -284,7 +301,7 @@ def _own_model(options: argparse.Namespace) -> tuple["TorchClassifier", "FolderD
 
     model = load_model(options.model, options.weights, options.seed)
     task = getattr(model.learner, "task", "classification")
-    options.strategy = options.strategy or ("spread" if task == "regression" else "entropy")
+    options.strategy = options.strategy or _DEFAULTS.get(task, "entropy")
     names = options.classes or model.class_names
     several = task == "multilabel" and options.labels is not None
     photos = data.folder(

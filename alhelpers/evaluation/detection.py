@@ -137,6 +137,7 @@ class Detections:
             kept = best_rows(self._found, self._score, max_detections)
             self._found, self._score = self._found.take(kept), self._score[kept]
         self._pairs: tuple[float, Pairs] | None = None
+        self._by_areas: dict[tuple[float, float] | None, Outcomes] = {}
         #: The test images.
         self.items = _checked_items(items, self._truth, self._found)
         self._warnings = _warn_of_boxes(self._truth, self._found, images_known=items is not None)
@@ -228,7 +229,12 @@ class Detections:
         return outcomes.average_precision(ways, method, points)
 
     def _outcomes(self, areas: tuple[float, float] | None = None) -> Outcomes:
-        """Return the labels and places of what counts, without crowds and other sizes."""
+        """Return the labels and places of what counts, without crowds and other sizes; they are made once."""
+        if areas not in self._by_areas:
+            self._by_areas[areas] = self._made_outcomes(areas)
+        return self._by_areas[areas]
+
+    def _made_outcomes(self, areas: tuple[float, float] | None) -> Outcomes:
         counted = ~self._ignored(areas)
         if areas is not None and not counted.any():
             known = self._truth.area[~self._truth.crowd]

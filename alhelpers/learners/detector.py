@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -15,16 +14,16 @@ from alhelpers.learners._box_targets import box_targets
 from alhelpers.learners._scene_augmentation import moved_boxes
 from alhelpers.learners.box_predictions import BoxPredictions
 from alhelpers.learners.grid_learner import GridLearner
-from alhelpers.learners.grid_network import STRIDE, BoxNetwork
+from alhelpers.learners.grid_network import STRIDE, BoxNetwork, passes_of
 from alhelpers.protocols import Dataset, Task
-from alhelpers.uncertainty import BoxSamples, mc_dropout, merge_boxes
+from alhelpers.uncertainty import BoxSamples, merge_boxes
 from alhelpers.uncertainty._torch import check_choice, kept_modes
 
 
 class Detector(GridLearner):
     """Find objects: a :class:`~alhelpers.protocols.Learner` of boxes and classes.
 
-    A convolutional network of 170,000 parameters without anchors: each cell of 4 x 4 pixels has a confidence for each
+    A convolutional network of 175,000 parameters without anchors: each cell of 4 x 4 pixels has a confidence for each
     class, which is high at the centre of an object, and the distances to the sides of its box. Dropout comes last, so
     that many passes share all that is costly.
 
@@ -145,7 +144,7 @@ class Detector(GridLearner):
         Raises
         ------
         ValueError
-            If the data set is empty, is of another task or has other classes, passes is not valid, or an image is not
+            If the data set is empty or has other classes, passes is not valid, or an image is not
             finite.
         """
         found = [
@@ -167,23 +166,19 @@ class Detector(GridLearner):
         )
 
     def _predict_part(self, images: torch.Tensor, passes: int, embeddings: bool, seed: int) -> _Part:
-        options, network = self._options, self.network
-        activate = partial(activated, size=images.shape[2:])
-        found = options["score_threshold"], options["overlap"]
+        network, found = self.network, (self._options["score_threshold"], self._options["overlap"])
         with kept_modes(network), torch.inference_mode():
             features = network.features(images)
             if not passes:
-                part = _of_grid(activate(network.head(features)), *found)
-        if passes:
-            # the same masks for all images: each pass is one network, whatever the parts
-            run = {"masks": "pass", "outputs": "values", "logits": activate, "batch_size": len(features)}
-            samples, mean = mc_dropout(network.head, features, passes, seed=seed, **run)
-            grids = torch.from_numpy(samples)
-            if options["merge"] == "grid":
-                part = _with_passes(_of_grid(torch.from_numpy(mean), *found), grids, found[0])
+                part = _of_grid(activated(network.head(features), images.shape[2:]), *found)
             else:
-                each = [_of_grid(grids[:, number], *found) for number in range(passes)]
-                part = _merged(each, found[0], grids.shape[-1])
+                outputs = passes_of(network.head, features, passes, seed)
+                grids = activated(outputs.flatten(0, 1), images.shape[2:]).unflatten(0, (-1, passes))
+        if passes and self._options["merge"] == "grid":
+            part = _with_passes(_of_grid(grids.mean(1), *found), grids, found[0])
+        elif passes:
+            each = [_of_grid(grids[:, number], *found) for number in range(passes)]
+            part = _merged(each, found[0], grids.shape[-1])
         if not embeddings:
             return part
         images = np.repeat(np.arange(len(part.counts)), part.counts)

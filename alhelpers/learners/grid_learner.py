@@ -109,15 +109,15 @@ class GridLearner(WithWeights):
 
     def _pair(self, dataset: Dataset) -> tuple[Dataset, torch.Tensor]:
         """Return a data set of planes, and its targets."""
-        planes = self._planes(dataset)
-        return planes, self._targets(dataset, planes.inputs(np.arange(1)).shape[2:])
-
-    def _planes(self, dataset: Dataset) -> Preprocessed:
         if dataset.task != self.task:
             raise ValueError(
                 f"the data set is for {dataset.task}, and a {type(self).__name__} is for {self.task}: take another"
                 " learner, or the data set's labels for this task"
             )
+        planes = self._planes(dataset)
+        return planes, self._targets(dataset, planes.inputs(np.arange(1)).shape[2:])
+
+    def _planes(self, dataset: Dataset) -> Preprocessed:
         checked_names(self.class_names, dataset)
         return Preprocessed(dataset, partial(as_planes, channels=self._options["channels"]))
 

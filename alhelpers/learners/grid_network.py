@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from alhelpers.uncertainty._torch import derived_seed, seeded
+
 #: Pixels between two cells of the detector's grid.
 STRIDE = 4
 
@@ -16,12 +18,23 @@ _COARSEST = 8
 _FINE, _MIDDLE, _COARSE = 24, 48, 64
 
 # Channels of the features that the heads of boxes and of maps read.
-_FEATURES, _MAP_FEATURES = 64, 32
+_FEATURES, _MAP_FEATURES = 96, 48
 
 
 def _block(inputs: int, outputs: int, *, stride: int = 1, size: int = 3) -> nn.Sequential:
     convolution = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+class _Residual(nn.Module):
+    """Adds what a block computes to what it reads."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block = _block(channels, channels)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return values + self.block(values)
 
 
 class Backbone(nn.Module):
@@ -33,11 +46,11 @@ class Backbone(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.fine = _block(channels, _FINE, stride=2)
-        self.middle = nn.Sequential(_block(_FINE, _MIDDLE, stride=2), _block(_MIDDLE, _MIDDLE))
+        self.middle = nn.Sequential(_block(_FINE, _MIDDLE, stride=2), _Residual(_MIDDLE))
         self.context = nn.Sequential(
             _block(_MIDDLE, _COARSE, stride=2),
-            _block(_COARSE, _COARSE),
-            _block(_COARSE, _COARSE),
+            _Residual(_COARSE),
+            _Residual(_COARSE),
             nn.Conv2d(_COARSE, _MIDDLE, 1),
         )
 
@@ -54,14 +67,24 @@ class Backbone(nn.Module):
 
 
 def _head(features: int, outputs: int, dropout: float) -> nn.Sequential:
-    """Layers of 1 x 1 convolutions, so that many passes with dropout cost little beside the features."""
-    return nn.Sequential(
-        nn.Dropout2d(dropout),
-        nn.Conv2d(features, features, 1),
-        nn.ReLU(inplace=True),
-        nn.Dropout2d(dropout),
-        nn.Conv2d(features, outputs, 1),
-    )
+    """Return one layer after the dropout, so that many passes cost little beside the features."""
+    return nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(features, outputs, 1))
+
+
+def passes_of(head: nn.Sequential, features: torch.Tensor, passes: int, seed: int) -> torch.Tensor:
+    """Return the outputs of a head with dropout, (B, T, O, h, w), of features (B, F, h, w).
+
+    The masks are those of :func:`alhelpers.uncertainty.mc_dropout` with ``masks="pass"``. They are put on the weights,
+    so that all passes are one convolution.
+    """
+    dropout, last = head
+    ones, masks = torch.ones(1, features.shape[1], 1, 1), []
+    for number in range(passes):
+        with seeded(derived_seed(seed, number, 0), torch.device("cpu")):
+            masks.append(functional.dropout2d(ones, dropout.p, training=True))
+    weights = last.weight * torch.stack(masks).to(last.weight)
+    outputs = functional.conv2d(features, weights.flatten(0, 1), last.bias.repeat(passes))
+    return outputs.contiguous().unflatten(1, (passes, -1))
 
 
 class BoxNetwork(nn.Module):
@@ -73,7 +96,7 @@ class BoxNetwork(nn.Module):
     def __init__(self, channels: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.backbone = Backbone(channels)
-        self.neck = _block(_MIDDLE, _FEATURES)
+        self.neck = nn.Sequential(_block(_MIDDLE, _COARSE), _block(_COARSE, _FEATURES, size=1))
         self.head = _head(_FEATURES, classes + 5, dropout)
         last = self.head[-1]
         nn.init.normal_(last.weight, std=0.01)
@@ -82,7 +105,7 @@ class BoxNetwork(nn.Module):
             last.bias.copy_(torch.tensor([*(0.0,) * classes, -3.0, *(0.7,) * 4]))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return what is the same in every pass, (B, 64, h, w), of the cells whose centres are inside of the images."""
+        """Return what is the same in every pass, (B, 96, h, w), of the cells whose centres are inside of the images."""
         height, width = (-(-(size - STRIDE // 2) // STRIDE) for size in images.shape[2:])
         return self.neck(self.backbone(images)[1])[..., :height, :width]
 
@@ -97,12 +120,14 @@ class MapNetwork(nn.Module):
     def __init__(self, channels: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.backbone = Backbone(channels)
-        self.neck = _block(_FINE + _MIDDLE, _MAP_FEATURES)
+        self.neck = nn.Sequential(
+            _block(_FINE + _MIDDLE, _FINE + 8), _block(_FINE + 8, _MAP_FEATURES, size=1)
+        )
         # a cell of the fine features is 2 x 2 pixels
         self.head = _head(_MAP_FEATURES, 4 * classes, dropout)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return what is the same in every pass, at half the size, (B, 32, h, w)."""
+        """Return what is the same in every pass, at half the size, (B, 48, h, w)."""
         fine, middle = self.backbone(images)
         return self.neck(torch.cat([fine, functional.interpolate(middle, scale_factor=2, mode="nearest")], 1))
 

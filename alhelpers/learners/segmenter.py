@@ -118,7 +118,7 @@ class Segmenter(GridLearner):
         Raises
         ------
         ValueError
-            If the data set is empty, is of another task or has other classes, passes is not valid, or an image is not
+            If the data set is empty or has other classes, passes is not valid, or an image is not
             finite.
         """
         found = [

@@ -200,7 +200,8 @@ class Fields:
         if lacking:
             raise mining.MissingField(
                 f"strategy {'+'.join(self.strategies)!r} needs {lacking[0]}, which the learner does not predict: it"
-                f" predicts {', '.join(names) or 'none'}; pass others as metadata=, where it can be passed"
+                f" predicts {', '.join(names) or 'none'}; pass metadata=, one value for each row, where it can be"
+                " passed"
             )
 
     def _joined(self, predictions: Sequence[Predictions], ids: Sequence[Any]) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from alhelpers import mining, records
 from alhelpers.data.arrays import bytes_of
 from alhelpers.loop._fields import Fields, named_plan, task_of
 from alhelpers.loop._references import reference_records
-from alhelpers.mining._budget import check_max_boxes
+from alhelpers.mining._budget import check_max_boxes, expected_boxes
 from alhelpers.mining._selection import check_whole
 from alhelpers.protocols import Dataset, Learner
 from alhelpers.uncertainty._torch import derived_seed
@@ -149,7 +149,10 @@ def pick(
             selection = mining.combine(found.source, strategy, count, progress=progress, **common)
         else:
             selection = mining.mine(found.source, strategy, count, progress=progress, **common, **options)
-    return mining.Selection(selection.ids, selection.scores, {**selection.meta, "problems": problems})
+        meta = {**selection.meta, "problems": problems}
+        if "detections" in records.field_names(found.source):
+            meta["expected_boxes"] = float(expected_boxes(found.source, selection.ids).sum())
+    return mining.Selection(selection.ids, selection.scores, meta)
 
 
 def _labelled(fields: Fields, dataset: Dataset, reference: Dataset | None) -> Dataset | None:

@@ -12,12 +12,15 @@ from alhelpers import records as rec
 from alhelpers import scores
 from alhelpers.mining._boxes import OVER, BoxFields, check_top_k, score_by_boxes
 from alhelpers.mining._pool import Pool, Readable
-from alhelpers.mining._selection import UnknownOption
+from alhelpers.mining._selection import MissingField, UnknownOption
 from alhelpers.mining._strategy import Needs, Part, Prepared, Strategy
 from alhelpers.mining.baseline import gumbel
+from alhelpers.mining.uncertainty import names_of_pool
 
 _PARTS = ("class", "location", "existence")
 _OF = ("combined", *_PARTS, "object", "variance")
+# Confidences of a box that are all 0 have no shares.
+_LEAST = 1e-12
 _HINT = (
     "predict with passes, as in detector.predict(dataset, passes=10), whose records have them, or compute them from the"
     " boxes of your own passes with alhelpers.scores.class_certainty and its neighbours there"
@@ -66,7 +69,7 @@ def weighted_box_uncertainty(
     min_confidence: float = 0.0,
     noise: float = 0.0,
 ) -> np.ndarray:
-    """Select by the uncertainty of boxes times the rarity of their predicted class in the reference's boxes.
+    """Select by the uncertainty of boxes times the rarity of their classes among the reference's boxes.
 
     Needs ``detections`` whose boxes have ``class_name`` and what box_uncertainty needs, with the same ``of``, ``over``,
     ``top_k``, ``min_confidence`` and ``noise``. The boxes of the reference are its labels, each with a ``class_name``;
@@ -76,21 +79,37 @@ def weighted_box_uncertainty(
     it draws all labels.
 
     The weight of class c is ``(n + C) / (C * (count of c + 1))``: 1 for all classes if the reference is balanced. C
-    counts the classes of the reference and those predicted in the pool.
+    counts the classes of the reference, those predicted in the pool, and its ``class_names``. With these, and
+    ``confidences`` of the boxes, the weight of a box is the mean over all classes in proportion to their confidences,
+    as what is rare is seldom the first guess; else it is that of its predicted class.
     """
 
     def score(boxes: BoxFields) -> np.ndarray:
-        return _uncertainty(boxes, of) * [context.weights[name] for name in boxes.numbers("class_name")]
+        return _uncertainty(boxes, of) * _weights(boxes, context)
 
     values = score_by_boxes(part, score, over, top_k, min_confidence)
     return _with_noise(values, part, context.seed, noise)
 
 
 class _Context(NamedTuple):
-    """The weight of each class, and the seed of the noise."""
+    """The weight of each class by its name, and in the order of confidences if that is known; the seed of the noise."""
 
     weights: Mapping[Any, float]
+    ordered: np.ndarray | None
     seed: int
+
+
+def _weights(boxes: BoxFields, context: _Context) -> np.ndarray:
+    """Return the weight of each box (M,): the mean over its classes by their confidences, or its class's own."""
+    if context.ordered is None or not boxes.has("confidences"):
+        return np.array([context.weights[name] for name in boxes.numbers("class_name")])
+    confidences = boxes.numbers("confidences").astype(np.float64)
+    if confidences.shape[1] != len(context.ordered):
+        raise MissingField(
+            f"the boxes have confidences of {confidences.shape[1]} classes, and class_names are"
+            f" {len(context.ordered)}; take both from one model"
+        )
+    return confidences @ context.ordered / np.maximum(confidences.sum(axis=1), _LEAST)
 
 
 def _uncertainty(boxes: BoxFields, of: str) -> np.ndarray:
@@ -132,12 +151,14 @@ def _seed(pool: Pool, reference: Part | None, seed: int, **options: Any) -> Prep
 def _rarity(pool: Pool, reference: Part | None, seed: int, **options: Any) -> Prepared:
     predicted: Counter[str] = sum(pool.map(_count_classes), Counter())
     counted = predicted if reference is None else _count_classes(reference)
-    names = sorted(predicted.keys() | counted.keys())
+    known = names_of_pool(pool)
+    names = sorted({*predicted, *counted, *(known or ())})
     counts = np.array([counted[name] for name in names], dtype=np.int64)
     weights = dict(zip(names, scores.rarity(counts).tolist(), strict=True)) if names else {}
     source = "boxes of the records" if reference is None else "boxes of the reference"
     notes = {"classes_counted": source, "class_counts": dict(zip(names, counts.tolist(), strict=True))}
-    return Prepared(_Context(weights, seed), notes)
+    ordered = None if known is None else np.array([weights[name] for name in known])
+    return Prepared(_Context(weights, ordered, seed), notes)
 
 
 def _count_classes(part: Readable, context: None = None) -> Counter[str]:
@@ -182,6 +203,7 @@ STRATEGIES = (
         prepare=_rarity,
         reference="optional",
         reference_needs=lambda options: (("detections.class_name",),),
+        extras=("class_names",),
         choices=_CHOICES,
         check=_check,
         hint=_HINT,

@@ -156,7 +156,7 @@ def _class_counts(pool: Pool, reference: Part | None) -> tuple[np.ndarray, str]:
             raise RecordError("records hold no record")
         return np.sum(parts, axis=0), "predictions of the records"
     labelled = reference.has("groundtruth") and reference.table["groundtruth"].null_count < len(reference)
-    names = (_names_of_pool(pool) or _class_names(reference)) if labelled else None
+    names = (names_of_pool(pool) or _class_names(reference)) if labelled else None
     if names is not None:
         truth = reference.table["groundtruth"].drop_null()
         places = pc.index_in(truth, value_set=pa.array(names))
@@ -183,7 +183,7 @@ def _count_predicted(part: Readable, context: None = None) -> np.ndarray | None:
     return np.bincount(confidences.argmax(axis=1), minlength=confidences.shape[1])
 
 
-def _names_of_pool(pool: Pool) -> list[str] | None:
+def names_of_pool(pool: Pool) -> list[str] | None:
     """Return the class names, the same in every record of the pool, or None if there are none."""
     if "class_names" not in pool.columns:
         return None

@@ -158,3 +158,36 @@ def test_a_reader_of_both_outputs_that_stops_is_no_error(photos):
     command = f"{sys.executable} -m alhelpers.cli pick photos --model model.py:Network -n 3 -o picks.csv"
     line = f"{command} 2>&1 | true; exit ${{PIPESTATUS[0]}}"
     assert subprocess.run(["/bin/bash", "-c", line], check=False).returncode == 0 and len(picked()) == 3
+
+
+SCENES = """
+import numpy as np
+from alhelpers.learners import DetectorFunction, Segmenter
+
+def detect(images, seed):
+    draw = np.random.default_rng(seed)
+    boxes = np.array([[1, 1, 4, 4], [3, 3, 8, 8]])
+    return [(boxes + draw.normal(0, 0.1 + image.mean(), (2, 4)), np.full((2, 1), 0.8)) for image in images]
+
+def detector():
+    return DetectorFunction(detect, ["cat"])
+
+def segmenter(seed):
+    return Segmenter(["background", "cat"], seed=seed)
+"""
+
+
+def test_pictures_are_picked_by_boxes_and_by_masks(photos, capsys):
+    Path("scenes.py").write_text(SCENES)
+    assert pick("--passes", "3", model="scenes.py:detector") == 0
+    best = picked()
+    assert pick("--passes", "3", "--strategy", "box_uncertainty", model="scenes.py:detector") == 0
+    assert picked() == best and len(best) == 3
+    assert pick("--passes", "3", "--max-boxes", "3.3", model="scenes.py:detector") == 0
+    assert picked() == best[:2]  # 1.6 boxes each
+    capsys.readouterr()
+    assert pick("--passes", "3", model="scenes.py:segmenter") == 0
+    assert "3 of 8 pictures by metadata.bald" in capsys.readouterr().out
+    assert pick("--passes", "3", "--strategy", "metadata.blur", model="scenes.py:segmenter") == 1
+    said = capsys.readouterr().err
+    assert "does not predict: it predicts metadata.entropy" in said and "name a table with --metadata" in said

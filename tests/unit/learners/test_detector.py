@@ -111,7 +111,7 @@ def test_predictions_do_not_depend_on_the_parts(trained):
         np.testing.assert_array_equal(one.offsets, other.offsets)
         np.testing.assert_allclose(one.boxes, other.boxes, atol=1e-3)
         np.testing.assert_allclose(one.confidences, other.confidences, atol=1e-4)
-        assert one.embeddings.shape == (7, 64) and one.object_embeddings.shape == (len(one.boxes), 64)
+        assert one.embeddings.shape == (7, 96) and one.object_embeddings.shape == (len(one.boxes), 96)
         np.testing.assert_allclose(one.object_embeddings, other.object_embeddings, atol=1e-3)
     assert (one.boxes >= 0).all() and (one.boxes <= 32).all()
 
@@ -179,7 +179,7 @@ def test_images_without_objects_and_classes_without_example():
         history = detector.fit(empty)
     assert np.isfinite(history.loss).all() and len(detector.predict(empty).offsets) == 9
     high = Detector(("a", "b"), score_threshold=0.99).predict(empty, passes=2, embeddings=True)
-    assert high.boxes.shape == (0, 4) and high.object_embeddings.shape == (0, 64)
+    assert high.boxes.shape == (0, 4) and high.object_embeddings.shape == (0, 96)
     assert len(high.certainties()["combined"]) == 0 and high.samples.boxes.shape == (0, 2, 4)
 
 
@@ -211,7 +211,6 @@ def test_wrong_input_is_named(trained):
     )
     empty = Boxes(dataset.inputs(None)[:0], {})
     for wrong, fits, predicts in (
-        (images, "the data set is for classification, and a Detector is for detection", None),
         (Boxes(dataset.inputs(None), {}, ("b", "a")), "class names of the data set are b, a", None),
         (broken, "the inputs of record 2 are not finite", None),
         (
@@ -225,6 +224,13 @@ def test_wrong_input_is_named(trained):
             detector.fit(wrong)
         with pytest.raises(ValueError, match=predicts or fits):
             detector.predict(wrong)
+    with pytest.raises(
+        ValueError, match="the data set is for classification, and a Detector is for detection"
+    ):
+        detector.fit(images)
+    assert (
+        len(detector.predict(images)) == 2
+    )  # what its labels are does not matter, such as a folder without any
     for passes in (1, -2, True, 2.5):
         with pytest.raises(ValueError, match=f"passes is {passes}"):
             detector.predict(dataset, passes=passes)
@@ -258,6 +264,6 @@ def test_a_committee_merges_the_boxes_of_its_members(trained):
     members = [member.predict(dataset) for member in committee.models]
     for values, expected in zip(found.samples, merge_boxes(members), strict=True):
         np.testing.assert_array_equal(values, expected)
-    assert found.samples.boxes.shape[1] == 2 and found.embeddings.shape == (9, 64)
+    assert found.samples.boxes.shape[1] == 2 and found.embeddings.shape == (9, 96)
     both = committee.predict(dataset, passes=3)
     assert both.samples.boxes.shape[1] == 6 and len(both.boxes)

@@ -56,7 +56,7 @@ def test_image_scores_are_those_of_whole_passes(trained):
     planes = torch.from_numpy(dataset.inputs()[:, None] / np.float32(255)).expand(-1, 3, -1, -1)
     samples, mean = mc_dropout(network, planes, 3, masks="pass", seed=4)
     np.testing.assert_allclose(found.confidences, mean, atol=1e-4)
-    assert found.embeddings.shape == (5, 32)
+    assert found.embeddings.shape == (5, 48)
     inside = mean.argmax(1) > 0
     for name, score in (("entropy", "predictive_entropy"), ("margin", "mean_margin"), ("bald", "bald")):
         maps = scores.pixel_map(samples, score)
@@ -70,7 +70,7 @@ def test_image_scores_are_those_of_whole_passes(trained):
     table = found.to_records(dataset.ids)
     rows = [dict(row) for row in table["metadata"].to_pylist()]
     np.testing.assert_allclose([row["bald"] for row in rows], found.image_scores["bald"], rtol=1e-6)
-    assert records.column(table, "embeddings").shape == (5, 32)
+    assert records.column(table, "embeddings").shape == (5, 48)
     assert set(segmenter.predict(dataset).image_scores) == {
         name for name in found.image_scores if not name.startswith("bald")
     }

@@ -83,6 +83,21 @@ def test_rare_classes_of_the_reference_weigh_more():
     assert alone.meta["class_counts"] == {"cat": 7, "dog": 1}
 
 
+def test_the_weight_of_a_box_is_the_mean_over_its_classes_by_their_confidences():
+    rows = [
+        image("first", {"class_certainty": 0.5, "confidences": [0.6, 0.2, 0.0]}),
+        image("rare", {"class_certainty": 0.5, "confidences": [0.3, 0.2, 0.1]}, {"confidences": [0.9, 0, 0]}),
+    ]
+    rows = [row | {"class_names": ["cat", "dog", "owl"]} for row in rows]
+    labels = [{"id": "l", "detections": [{"class_name": "cat"}] * 4 + [{"class_name": "dog"}]}]
+    found = scores_of(mine(rows, "weighted_box_uncertainty", 2, reference=labels, of="class"))
+    weights = (5 + 3) / 3 / np.array([5, 2, 1])
+    assert found["first"] == pytest.approx(0.5 * (0.6 * weights[0] + 0.2 * weights[1]) / 0.8, abs=1e-6)
+    assert found["rare"] == pytest.approx(0.5 * np.dot([0.3, 0.2, 0.1], weights) / 0.6, abs=1e-6)
+    rows[0]["detections"][0]["confidences"] = [0.0, 0.0, 0.0]
+    assert scores_of(mine(rows, "weighted_box_uncertainty", 2, reference=labels, of="class"))["first"] == 0
+
+
 @pytest.mark.parametrize(("noise", "power"), [(1.0, 1.0), (0.5, 2.0)])
 def test_noise_draws_in_proportion_to_the_score(noise, power):
     # One of four is drawn 500 times. A share lies within five standard deviations but once in a million times.
