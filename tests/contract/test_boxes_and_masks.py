@@ -18,6 +18,7 @@ from alhelpers.dataloop.compare_models import compare
 from alhelpers.dataloop.mine_items import run_round
 from alhelpers.dataloop.miner_config import parse_config
 from alhelpers.dataloop.mining_pool import pool_query, read_pool
+from alhelpers.dataloop.subsets import read_subset
 from alhelpers.dataloop.truth import read_mask
 
 NAMES = ["red", "green"]
@@ -108,7 +109,7 @@ def trained(dl, model):
 
 @pytest.fixture(scope="module")
 def detector(dl, make_model):
-    parameters = {"steps": 40, "augmentation": False}
+    parameters = {"steps": 50, "augmentation": False, "score_threshold": 0.3}
     model = make_model("box", learner="detector", parameters=parameters, mc_dropout_passes=3)
     return trained(dl, model)
 
@@ -125,6 +126,12 @@ def test_labels_come_back_as_they_were_written(squares, tmp_path):
         for row in rows
     ]
     assert boxes.labels() == expected
+    green = {"filter": {"$and": [{"label": "green"}]}}
+    found = read_subset(dataset, {}, "train", "detection", NAMES, [SIZE, SIZE], query=green)
+    assert found.images.shape == (COUNT, SIZE, SIZE) and {row["label"] for row in found.labels()} == {"green"}
+    assert [2 * row["left"] for row in found.labels()] == [
+        row["left"] for row in expected if row["label"] == "green"
+    ]
     maps = read_dataset(dataset, folder=tmp_path, task="segmentation")
     assert maps.class_names == ("background", *NAMES)
     masks = maps.object_masks()
@@ -338,6 +345,11 @@ def test_what_cannot_be_learned_from_is_named(dl, home, make_model, tmp_path):
     model.dataset_id = dataset.id
     train = LearnerAdapter(model_entity=model.update()).train_model
     fails(ValueError, "2 of the 2 items of the train subset have no label: '/00.png'", train, model)
+    found = read_subset(dataset, {}, "train", "detection", NAMES, SIZE, colour=True, include_background=True)
+    assert len(found) == 2 and found.labels() == []
+    annotate(dl, second, dl.Polygon(geo=[(2, 2), (12, 2), (12, 12), (2, 12)], label="green"))
+    maps = read("segmentation").labelled
+    assert maps.ids.tolist() == [second.id] and (maps.labels()[0, 2:12, 2:12] == 2).all()
     for configuration, message in (
         ({"learner": "segmenter"}, "has the output_type 'box', and its learner is for segmentation"),
         ({"learner": "detector", "parameters": {"step": 1}}, "Detector has no parameter 'step'"),
