@@ -78,7 +78,7 @@ class Detector(GridLearner):
     """
 
     task: ClassVar[Task] = "detection"
-    _augmentation = staticmethod(moved_boxes)
+    _moved = staticmethod(moved_boxes)
     _loss = staticmethod(box_loss)
 
     def __init__(
@@ -89,7 +89,7 @@ class Detector(GridLearner):
         dropout: float = 0.2,
         steps: int | None = None,
         batch_size: int = 16,
-        learning_rate: float = 6e-3,
+        learning_rate: float = 1e-2,
         augmentation: bool = True,
         patience: int | None = None,
         evaluations: int = 10,

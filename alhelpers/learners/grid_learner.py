@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from alhelpers.data.arrays import to_planes
+from alhelpers.learners._scene_augmentation import Moved, Moves
 from alhelpers.learners._torch_passes import Preprocessed
 from alhelpers.learners.predictions import checked_names
 from alhelpers.learners.weights import WithWeights
 from alhelpers.protocols import Dataset, History, Progress, Task
-from alhelpers.training import JointAugmentation, Loss, as_tensors, floating_type, train
+from alhelpers.training import Loss, as_tensors, floating_type, train
 from alhelpers.uncertainty._torch import called_with_seed, device_of, first_not_finite, is_count
 
 # Bytes of the outputs of all passes that a prediction has at once.
@@ -33,7 +34,7 @@ class GridLearner(WithWeights):
     """A learner of images, of which something is predicted at each cell of a grid."""
 
     task: ClassVar[Task]
-    _augmentation: ClassVar[JointAugmentation]
+    _moved: ClassVar[Moved]
     _loss: ClassVar[Loss]
 
     def __init__(self, class_names: Sequence[str], options: dict[str, Any], seed: int) -> None:
@@ -90,13 +91,14 @@ class GridLearner(WithWeights):
         pairs = [self._pair(each) for each in (dataset, validation) if each is not None]
         recipe = ("batch_size", "learning_rate", "patience", "evaluations")
         options = {name: self._options[name] for name in recipe}
+        steps = self._options["steps"] or default_steps(len(dataset))
         return train(
             self.network,
             *pairs[0],
             task=None,
             loss=type(self)._loss,
-            steps=self._options["steps"] or default_steps(len(dataset)),
-            augmentation=self._options["augmentation"] and type(self)._augmentation,
+            steps=steps,
+            augmentation=self._options["augmentation"] and Moves(type(self)._moved, steps),
             validation=pairs[1] if validation is not None else None,
             seed=seed,
             progress=progress,
