@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,10 +18,12 @@ from alhelpers.data.sets import load
 _INK = 0.4
 # Tries to find a place for an object where it hides no other too much.
 _TRIES = 12
+# How many colours are drawn, of which the one that is seen best is taken.
+_COLOURS = 4
 # The least visible ink of an object, in pixels.
 _LEAST_INK = 12
 # How many objects a scene has that is not empty, by chance.
-_COUNTS, _CHANCES = (1, 2, 3), (0.45, 0.35, 0.2)
+_COUNTS, _CHANCES = (1, 2, 3), (0.5, 0.3, 0.2)
 
 
 class _Look(NamedTuple):
@@ -32,6 +34,7 @@ class _Look(NamedTuple):
     empty: float
     weights: np.ndarray
     clutter: float
+    overlap: float
     occlusion: float
     faint: float
     shifted: float
@@ -50,11 +53,14 @@ def scenes(
     size: int = 64,
     objects: str = "mnist",
     subset: Literal["train", "test"] = "train",
+    class_names: Sequence[str] | None = None,
     frequencies: Mapping[str, float] | None = None,
     empty: float = 0.2,
-    clutter: float = 1.0,
-    occlusion: float = 0.3,
-    faint: float = 0.15,
+    sides: tuple[float, float] = (0.28, 0.48),
+    clutter: float = 0.2,
+    overlap: float = 0.1,
+    occlusion: float = 0.4,
+    faint: float = 0.05,
     shifted: float = 0.0,
 ) -> ObjectSet:
     """Draw scenes: real digits in any colour and size on crops of a photograph, with boxes and masks.
@@ -66,17 +72,23 @@ def scenes(
     seed : int
         What is drawn.
     size : int
-        Height and width in pixels; objects are 14 to 28 pixels high or wide at 64.
+        Height and width in pixels.
     objects : {"mnist", "digits", "fashion", ...}
         What is pasted: a data set of :func:`load`.
     subset : {"train", "test"}
         Whether images of its pool or of its test set are pasted: scenes of the two share none.
+    class_names : sequence of str, optional
+        The classes that are pasted, of those of ``objects``. None: all of them.
     frequencies : mapping of str to float, optional
         How often classes come, such as ``{"7": 0.05}`` for a rare one; 1 for those that it does not name.
     empty : float
         The share of scenes without an object.
+    sides : (float, float)
+        The least and the largest longer side of an object, in shares of ``size``.
     clutter : float
         How many strokes and blobs that are no objects a scene has on average.
+    overlap : float
+        The share of objects that may be put over others; the boxes of the rest keep apart, where there is room.
     occlusion : float
         The largest share of an object that others may hide. Boxes and masks are of what can be seen.
     faint : float
@@ -94,21 +106,30 @@ def scenes(
     ValueError
         If a number is out of its range, or a class is unknown.
     """
-    images, labels, class_names = _pasted(objects, subset)
+    by_class = _pasted(objects, subset, class_names)
     if count < 1 or size < 16:
         raise ValueError(f"count is {count} and size {size}: they must be at least 1 and 16")
-    for name, share in (("empty", empty), ("occlusion", occlusion), ("faint", faint), ("shifted", shifted)):
+    for name, share in (
+        ("empty", empty),
+        ("overlap", overlap),
+        ("occlusion", occlusion),
+        ("faint", faint),
+        ("shifted", shifted),
+    ):
         if not 0 <= share <= 1:
             raise ValueError(f"{name} is {share}: it must be from 0 to 1")
     if not 0 <= clutter < np.inf:
         raise ValueError(f"clutter is {clutter}: it must be at least 0")
-    weights = _weights(frequencies, class_names)
-    sides = (14 * size / 64, 28 * size / 64)
-    look = _Look(size, sides, empty, weights, clutter, occlusion, faint, shifted)
-    by_class = [images[labels == label] for label in range(len(class_names))]
+    weights = _weights(frequencies, [*by_class])
+    if not 0 < sides[0] <= sides[1] <= 1:
+        raise ValueError(f"sides are {sides}: they must rise, be above 0 and at most 1")
+    look = _Look(
+        size, (sides[0] * size, sides[1] * size), empty, weights, clutter, overlap, occlusion, faint, shifted
+    )
+    pasted = [*by_class.values()]
     photographs = _photographs()
     drawn = [
-        _scene(np.random.default_rng([seed, subset == "test", number]), look, by_class, photographs)
+        _scene(np.random.default_rng([seed, subset == "test", number]), look, pasted, photographs)
         for number in range(count)
     ]
     masks = [mask for scene in drawn for mask in scene.masks]
@@ -121,18 +142,22 @@ def scenes(
         tuple(encode_mask(mask) for mask in masks),
     )
     ids = [f"scene-{subset}-{seed}-{number:05d}" for number in range(count)]
-    return ObjectSet("scenes", np.stack([scene.image for scene in drawn]), found, class_names, ids=ids)
+    return ObjectSet("scenes", np.stack([scene.image for scene in drawn]), found, [*by_class], ids=ids)
 
 
-def _pasted(objects: str, subset: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Return the images of objects, their classes, and the names of these."""
+def _pasted(objects: str, subset: str, class_names: Sequence[str] | None) -> dict[str, np.ndarray]:
+    """Return the images that are pasted by the names of their classes."""
     if subset not in ("train", "test"):
         raise ValueError(f"subset is {subset!r}: it must be 'train' or 'test'")
     taken = load(objects)[subset == "test"]
-    return taken.images, taken.labels(), taken.class_names
+    by_class = {name: taken.images[taken.labels() == label] for label, name in enumerate(taken.class_names)}
+    names = [*by_class] if class_names is None else [*class_names]
+    if not names or len(set(names)) < len(names) or not set(names) <= by_class.keys():
+        raise ValueError(f"class_names are {names}: they must be distinct classes of {', '.join(by_class)}")
+    return {name: by_class[name] for name in names}
 
 
-def _weights(frequencies: Mapping[str, float] | None, class_names: tuple[str, ...]) -> np.ndarray:
+def _weights(frequencies: Mapping[str, float] | None, class_names: Sequence[str]) -> np.ndarray:
     given = dict(frequencies or {})
     unknown = [name for name in given if name not in class_names]
     if unknown:
@@ -165,7 +190,7 @@ def _scene(
     for _ in range(wanted):
         label = int(draw.choice(len(by_class), p=look.weights))
         digit = _digit(draw, by_class[label], look.sides)
-        alpha = _place(draw, digit, inks, least, look.size)
+        alpha = _place(draw, digit, inks, least if draw.uniform() < look.overlap else None, look.size)
         if alpha is None:
             continue
         colour = _colour(draw, canvas, alpha > _INK, pale=shifted)
@@ -203,18 +228,29 @@ def _digit(draw: np.random.Generator, images: np.ndarray, sides: tuple[float, fl
 
 
 def _place(
-    draw: np.random.Generator, digit: np.ndarray, inks: list[np.ndarray], least: list[float], size: int
+    draw: np.random.Generator, digit: np.ndarray, inks: list[np.ndarray], least: list[float] | None, size: int
 ) -> np.ndarray | None:
-    """Return an object on an empty canvas where enough of each other can be seen, or None if no place was found."""
+    """Return an object on an empty canvas, or None if no place was found.
+
+    Of each other object ``least`` pixels are left; without it, boxes do not overlap.
+    """
     height, width = digit.shape
     if max(height, width) > size:
         return None
+    taken = [_extent(ink) for ink in inks]
     for _ in range(_TRIES):
         top, left = draw.integers(0, [size - height + 1, size - width + 1]).tolist()
         alpha = np.zeros((size, size), dtype=np.float32)
         alpha[top : top + height, left : left + width] = digit
         above = alpha > _INK
-        if all(np.count_nonzero(ink & ~above) >= few for ink, few in zip(inks, least, strict=True)):
+        if least is None:
+            apart = all(
+                left + width <= one[0] or one[2] <= left or top + height <= one[1] or one[3] <= top
+                for one in taken
+            )
+            if apart:
+                return alpha
+        elif all(np.count_nonzero(ink & ~above) >= few for ink, few in zip(inks, least, strict=True)):
             return alpha
     return None
 
@@ -245,11 +281,14 @@ def _clutter(draw: np.random.Generator, look: _Look) -> np.ndarray:
 def _colour(
     draw: np.random.Generator, canvas: np.ndarray, ink: np.ndarray | None = None, *, pale: bool
 ) -> np.ndarray:
-    """Return a colour from 0 to 1: light where what is behind the ink is dark, and dark where it is light."""
-    saturation = draw.uniform(0, 0.25) if pale else draw.uniform(0.5, 1)
-    is_dark = draw.uniform() < 0.5 if ink is None else canvas[ink].mean() > 0.5
-    value = draw.uniform(0.1, 0.45) if is_dark else draw.uniform(0.8, 1)
-    return np.array(colorsys.hsv_to_rgb(draw.uniform(), saturation, value), dtype=np.float32)
+    """Return a colour from 0 to 1: of some drawn by chance, the one that differs most from what is behind the ink."""
+    behind = canvas.mean((0, 1)) if ink is None else canvas[ink].mean(0)
+    saturations = draw.uniform(0, 0.25, _COLOURS) if pale else draw.uniform(0.4, 1, _COLOURS)
+    values = draw.uniform(0.1, 1, _COLOURS)
+    colours = np.array(
+        [colorsys.hsv_to_rgb(draw.uniform(), *each) for each in zip(saturations, values, strict=True)]
+    )
+    return colours[np.argmax(((colours - behind) ** 2).sum(1))].astype(np.float32)
 
 
 def _paste(canvas: np.ndarray, alpha: np.ndarray, colour: np.ndarray) -> None:

@@ -45,20 +45,33 @@ def test_maps_are_of_the_visible_ink(scenes):
 
 
 def test_train_and_test_share_no_image():
-    train, test = (_pasted("mnist", subset)[0] for subset in ("train", "test"))
+    train, test = (np.concatenate([*_pasted("mnist", subset, None).values()]) for subset in ("train", "test"))
     assert len(train) == 5000 and len(test) == 2000
     assert not {image.tobytes() for image in train} & {image.tobytes() for image in test}
 
 
 def test_shares_are_those_asked_for():
-    whole = data.scenes(20, empty=0, frequencies={str(digit): 0 for digit in range(1, 10)}, occlusion=0)
-    assert {row["label"] for row in whole.labels()} == {"0"}
+    whole = data.scenes(20, empty=0, class_names=["7", "3"], frequencies={"7": 0})
+    assert whole.class_names == ("7", "3") and {row["label"] for row in whole.labels()} == {"3"}
     assert len({row["image_id"] for row in whole.labels()}) == 20
     assert data.scenes(20, empty=1).labels() == []
     # of 280 objects or so 1.1 % are of the rare class; 5 % or none come by chance in fewer than 1 of 20 seeds
     rare = data.scenes(200, seed=5, frequencies={"1": 0.1}, size=32, clutter=0)
     counts = sum(row["label"] == "1" for row in rare.labels())
     assert 0 < counts < 0.05 * len(rare.labels())
+
+
+def test_boxes_keep_apart_unless_they_may_overlap():
+    for overlap in (0, 1):
+        scenes = data.scenes(40, seed=3, size=32, overlap=overlap, empty=0, occlusion=0.3)
+        boxes = scenes.objects().boxes
+        image = scenes.objects().images()
+        pairs = [
+            min(one[2:] - other[:2]) > 0 and min(other[2:] - one[:2]) > 0
+            for row, one in enumerate(boxes)
+            for other in boxes[row + 1 :][image[row + 1 :] == image[row]]
+        ]
+        assert len(pairs) > 10 and any(pairs) == bool(overlap)
 
 
 def test_a_shift_makes_other_images():
@@ -74,7 +87,7 @@ def test_other_sizes_and_objects():
     assert clothes.class_names[0] == "T-shirt" and clothes.inputs().shape == (4, 3, 96, 96)
     digits = data.scenes(4, objects="digits", size=32, empty=0)
     sides = [max(row["right"] - row["left"], row["bottom"] - row["top"]) for row in digits.labels()]
-    assert max(sides) <= 15
+    assert 8 <= max(sides) <= 17
 
 
 @pytest.mark.parametrize(
@@ -82,10 +95,13 @@ def test_other_sizes_and_objects():
     [
         ({"empty": 1.5}, "empty is 1.5: it must be from 0 to 1"),
         ({"occlusion": float("nan")}, "occlusion is nan"),
+        ({"sides": (0.5, 0.2)}, r"sides are \(0.5, 0.2\): they must rise"),
         ({"clutter": -1}, "clutter is -1: it must be at least 0"),
         ({"size": 8}, "count is 2 and size 8"),
         ({"subset": "validation"}, "subset is 'validation': it must be 'train' or 'test'"),
         ({"objects": "cats"}, "unknown data set 'cats'"),
+        ({"class_names": ["1", "x"]}, r"class_names are \['1', 'x'\]: they must be distinct classes of 0, 1"),
+        ({"class_names": ["1", "1"]}, "must be distinct"),
         ({"frequencies": {"x": 1}}, "frequencies name 'x', which is no class"),
         ({"frequencies": {"1": float("nan")}}, "they must be at least 0, and one above 0"),
     ],
