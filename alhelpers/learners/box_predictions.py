@@ -161,9 +161,8 @@ class BoxPredictions:
         Returns
         -------
         dict of numpy.ndarray
-            ``class``, ``location``, ``existence``, and ``combined``, their product; see
-            :func:`alhelpers.scores.class_certainty`, :func:`~alhelpers.scores.location_certainty` and
-            :func:`~alhelpers.scores.existence_certainty`.
+            ``class``, ``location``, ``existence``, and ``combined``, their product; and ``object``, of class and
+            existence in one. See :func:`alhelpers.scores.class_certainty` and its neighbours there.
 
         Raises
         ------
@@ -176,7 +175,8 @@ class BoxPredictions:
             "location": scores.location_certainty(samples.boxes),
             "existence": scores.existence_certainty(samples.boxes),
         }
-        return found | {"combined": found["class"] * found["location"] * found["existence"]}
+        found["combined"] = found["class"] * found["location"] * found["existence"]
+        return found | {"object": scores.object_certainty(samples.confidences)}
 
     def _required_samples(self) -> BoxSamples:
         if self.samples is None:
@@ -224,13 +224,15 @@ class BoxPredictions:
         -------
         pyarrow.Table
             As :func:`alhelpers.records.from_arrays` returns it. With samples, each box has ``class_certainty``,
-            ``location_certainty``, ``existence_certainty`` and ``box_variance``.
+            ``location_certainty``, ``existence_certainty``, ``object_certainty`` and ``box_variance``.
         """
         self._check_ids(ids)
         fields = {}
         if self.samples is not None:
             certainties = self.certainties()
-            fields = {f"{name}_certainty": certainties[name] for name in ("class", "location", "existence")}
+            fields = {
+                f"{name}_certainty": values for name, values in certainties.items() if name != "combined"
+            }
             fields["box_variance"] = scores.box_variance(self.samples.boxes)
         left, top, right, bottom = self.boxes.T
         boxes = records.Boxes(

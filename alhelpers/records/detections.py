@@ -33,8 +33,10 @@ class Boxes:
         The position and size of each box, in pixels.
     embeddings : numpy.ndarray of shape (M, D), float32, or None
         A vector of each box.
-    class_certainty, location_certainty, existence_certainty : numpy.ndarray of shape (M,), float32, or None
-        How far several passes agree on each box, from 0 to 1; see :func:`alhelpers.scores.class_certainty`.
+    class_certainty, location_certainty, existence_certainty, object_certainty : numpy.ndarray of shape (M,), float32, \
+        or None
+        How far several passes agree on each box, from 0 to 1; see the functions of these names in
+        :mod:`alhelpers.scores`.
     box_variance : numpy.ndarray of shape (M,), float32, or None
         The standard deviation of a box's sides over the passes, in pixels.
     """
@@ -52,6 +54,7 @@ class Boxes:
     class_certainty: np.ndarray | None = None
     location_certainty: np.ndarray | None = None
     existence_certainty: np.ndarray | None = None
+    object_certainty: np.ndarray | None = None
     box_variance: np.ndarray | None = None
 
     def __len__(self) -> int:

@@ -260,7 +260,7 @@ COMPUTED: dict[str, Computed] = {
     "query_by_committee.consensus_kl": Computed(_COMMITTEE, _by(scores.consensus_kl)),
     "embeddings.norm": Computed((("embeddings",),), _norm),
     "detections.count": Computed(((DETECTIONS,),), lambda table, column: pc.list_value_length(table[column])),
-    **{f"{DETECTIONS}.{name}": _least_certain(name) for name in _CERTAINTIES},
+    **{f"{DETECTIONS}.{name}": _least_certain(name) for name in (*_CERTAINTIES, "object_certainty")},
     "detections.combined_certainty": _least_certain(*_CERTAINTIES),
     "detections.box_variance": Computed((("detections.box_variance",),), _most_variable),
 }

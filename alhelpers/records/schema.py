@@ -30,6 +30,7 @@ BOX_FIELDS = (
     "class_certainty",
     "location_certainty",
     "existence_certainty",
+    "object_certainty",
     "box_variance",
 )
 DOCUMENTS = ("tags", "metadata")

@@ -30,7 +30,7 @@ Task = Literal["classification", "multilabel", "detection", "regression"]
 _OF_BOXES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     **{
         f"{name}_certainty": ("from 0 to 1", lambda values: (values >= 0) & (values <= 1))
-        for name in ("class", "location", "existence")
+        for name in ("class", "location", "existence", "object")
     },
     "box_variance": ("0 or more", lambda values: values >= 0),
     "width": ("above 0", lambda values: values > 0),

@@ -143,7 +143,8 @@ def select(
         ``.predictive_entropy``, ``.margin``, ``.variation_ratio``; ``query_by_committee.vote_entropy``,
         ``.consensus_kl``; ``embeddings.norm``, ``embeddings:<layer>.norm``; ``detections.count``, and of
         a record's boxes the least ``detections.class_certainty``, ``.location_certainty``,
-        ``.existence_certainty`` and ``.combined_certainty``, their product, and the largest ``.box_variance``.
+        ``.existence_certainty``, ``.combined_certainty``, their product, and ``.object_certainty``, and the largest
+        ``.box_variance``.
         Operators: ``< <= > >= = !=``, ``in`` and ``not in`` a list, ``like`` and ``not like`` a text where
         ``%`` stands for any characters and ``_`` for one. A record without the field meets no condition but
         ``= None``; ``!= None`` selects the records that have it.

@@ -13,15 +13,13 @@ that are given as logits are warned of.
 from alhelpers.scores._blocks import ScoreError
 from alhelpers.scores.confidences import entropy, least_confidence, margin, rarity, weighted_entropy
 from alhelpers.scores.labels import label_bald, label_uncertainty
+from alhelpers.scores.locations import box_iou, box_variance, location_certainty, mask_certainty
 from alhelpers.scores.logits import calibrate, confidences_from_logits
 from alhelpers.scores.objects import (
-    box_iou,
-    box_variance,
     checked_offsets,
     class_certainty,
     existence_certainty,
-    location_certainty,
-    mask_certainty,
+    object_certainty,
     over_objects,
 )
 from alhelpers.scores.pixels import RegionScores, over_pixels, over_regions, pixel_map
@@ -60,6 +58,7 @@ __all__ = [
     "margin",
     "mask_certainty",
     "mean_margin",
+    "object_certainty",
     "over_objects",
     "over_pixels",
     "over_regions",

@@ -43,7 +43,7 @@ def test_records_have_what_the_passes_say():
     found = samples()
     predictions = make(samples=found, embeddings=np.ones((3, 5)), object_embeddings=np.ones((3, 2)))
     certainties = predictions.certainties()
-    assert list(certainties) == ["class", "location", "existence", "combined"]
+    assert list(certainties) == ["class", "location", "existence", "combined", "object"]
     np.testing.assert_array_equal(certainties["class"], scores.class_certainty(found.confidences))
     np.testing.assert_array_equal(certainties["location"], scores.location_certainty(found.boxes))
     assert certainties["existence"].tolist() == [1, 0.5, 1]
@@ -76,7 +76,7 @@ def test_images_without_any_box():
     table = predictions.to_records(["a", "b"])
     assert table["detections"].to_pylist() == [[], []] and records.boxes(table).class_certainty.shape == (0,)
     assert {name: len(values) for name, values in predictions.certainties().items()} == dict.fromkeys(
-        ("class", "location", "existence", "combined"), 0
+        ("class", "location", "existence", "combined", "object"), 0
     )
 
 

@@ -7,7 +7,13 @@ from alhelpers.records import RecordError
 from alhelpers.records.filters import COMPUTED
 
 COUNT = 40
-OF_BOXES = ("class_certainty", "location_certainty", "existence_certainty", "box_variance")
+OF_BOXES = (
+    "class_certainty",
+    "location_certainty",
+    "existence_certainty",
+    "object_certainty",
+    "box_variance",
+)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +26,7 @@ def table():
         mc_dropout=rng.dirichlet(np.ones(3), size=(COUNT, 5)),
         query_by_committee=rng.dirichlet(np.ones(3), size=(COUNT, 3)),
         embeddings={"": rng.normal(size=(COUNT, 4)), "early": rng.normal(size=(COUNT, 2))},
-        detections=[[dict(zip(OF_BOXES, rng.random(4), strict=True))] * (1 + k % 4) for k in range(COUNT)],
+        detections=[[dict(zip(OF_BOXES, rng.random(5), strict=True))] * (1 + k % 4) for k in range(COUNT)],
     )
 
 
@@ -53,7 +59,7 @@ DEFINITIONS = {
     "embeddings.norm": ("embeddings", norm),
     "embeddings:early.norm": ("embeddings:early", norm),
     "detections.count": ("detections", lambda boxes: np.array([len(each) for each in boxes])),
-    **{f"detections.{name}": ("detections", of_boxes(name)) for name in OF_BOXES[:3]},
+    **{f"detections.{name}": ("detections", of_boxes(name)) for name in OF_BOXES[:4]},
     "detections.combined_certainty": ("detections", combined),
     "detections.box_variance": ("detections", of_boxes("box_variance", max)),
 }

@@ -63,6 +63,7 @@ CERTAIN = {
     "class_certainty": 0.5,
     "location_certainty": 0.75,
     "existence_certainty": 1.0,
+    "object_certainty": 0.25,
     "box_variance": 2.0,
 }
 

@@ -141,6 +141,7 @@ def test_validate_lets_each_class_of_a_box_have_its_own_confidence():
         ("class_certainty", 0, 1.25, "from 0 to 1"),
         ("location_certainty", 1, -0.25, "from 0 to 1"),
         ("existence_certainty", 0.5, 2, "from 0 to 1"),
+        ("object_certainty", 0.5, 2, "from 0 to 1"),
         ("box_variance", 7, -1, "0 or more"),
         ("width", 0.5, 0, "above 0"),
         ("height", 0.5, -1, "above 0"),

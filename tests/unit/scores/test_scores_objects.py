@@ -60,7 +60,13 @@ def test_certainties_of_boxes_equal_their_definitions():
     shares = [[with_none(row) for row in rows] for rows in found_by(confidences)]
     predictive = [1 - entropy(mean(rows)) for rows in shares]
     expected = [1 - sum(map(entropy, rows)) / len(rows) for rows in shares]
+    none = [0.0] * confidences.shape[2]
+    passes = [
+        [(row if max(row) >= 0.6 else none) for row in np.nan_to_num(rows).tolist()] for rows in confidences
+    ]
+    objects = [1 - entropy(mean([with_none(row) for row in rows])) for rows in passes]
     for found, wanted in (
+        (scores.object_certainty(confidences, 0.6), objects),
         (scores.location_certainty(boxes), location),
         (scores.existence_certainty(boxes), existence),
         (scores.existence_certainty(confidences), existence),
@@ -123,6 +129,15 @@ def test_certain_and_uncertain_of_the_class():
     # classes of their own that are all likely are alike, and none of them is left out
     alike = np.full((1, 2, 3), 0.9)
     np.testing.assert_allclose(scores.class_certainty(alike), 1 - math.log(3) / math.log(4), atol=1e-6)
+
+
+def test_an_object_that_half_of_the_passes_find_is_least_certain():
+    found, missing, weak = [1.0, 0.0], [np.nan] * 2, [0.1, 0.0]
+    objects = np.array([[found] * 4, [found] * 2 + [missing] * 2, [found] + [missing] * 3, [weak] * 4])
+    wanted = [1, 1 - math.log(2) / math.log(3), 1 - entropy([0.25, 0.75, 0]), 1]
+    np.testing.assert_allclose(scores.object_certainty(objects), wanted, atol=1e-6)
+    with pytest.raises(ScoreError, match="least must be from 0 to 1, got 20"):
+        scores.object_certainty(objects, 20)
 
 
 def test_one_class_is_compared_with_none():
