@@ -36,7 +36,7 @@ class Detector(GridLearner):
     dropout : float
         The probability that a feature of an image is dropped, above 0 and below 1.
     steps : int, optional
-        Of a training. None: more for more images, with the square root of their number.
+        Of a training. None: 16 N^0.6 for N images, at least 200.
     batch_size, learning_rate, patience, evaluations
         As of :func:`alhelpers.training.train`.
     augmentation : bool

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -23,8 +22,8 @@ from alhelpers.uncertainty._torch import called_with_seed, device_of, first_not_
 # Bytes of the outputs of all passes that a prediction has at once.
 _AT_ONCE = 2**26
 
-# Steps of a training: for each square root of an image, and at least.
-_STEPS, _LEAST_STEPS = 32, 200
+# Steps of a training on N images, 16 N^0.6: 490 on 300, 1530 on 2,000; and at least.
+_STEPS, _POWER, _LEAST_STEPS = 16, 0.6, 200
 
 # Fewer pixels have no features at an eighth of the size.
 _LEAST_SIDE = 8
@@ -151,8 +150,8 @@ class GridLearner(WithWeights):
 
 
 def default_steps(count: int) -> int:
-    """Return the number of steps of a training on so many images: with their square root."""
-    return max(round(_STEPS * math.sqrt(count)), _LEAST_STEPS)
+    """Return the number of steps of a training on so many images."""
+    return max(round(_STEPS * count**_POWER), _LEAST_STEPS)
 
 
 def as_planes(images: Any, channels: int) -> np.ndarray:

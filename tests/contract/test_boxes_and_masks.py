@@ -7,11 +7,14 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers_contract import MISSING, annotate, fails, install, png
 from page_browser import fields, texts
 
-from alhelpers import mining
+from alhelpers import data, mining
+from alhelpers.data.object_set import ObjectSet
+from alhelpers.data.objects import Objects
 from alhelpers.dataloop import DataSplitter, ModelComparer, read_dataset, reading, write_labels
 from alhelpers.dataloop.adapter import LearnerAdapter
 from alhelpers.dataloop.compare_models import compare
@@ -150,6 +153,27 @@ def test_labels_come_back_as_they_were_written(squares, tmp_path):
     small = read_dataset(dataset, folder=tmp_path, size=SIZE, task="segmentation").load()
     assert small.images.shape == (COUNT, SIZE, SIZE, 3) and small.labels().shape == (COUNT, SIZE, SIZE)
     assert set(np.unique(small.labels())) == {0, 1, 2}
+
+
+def test_a_data_set_with_objects_is_uploaded_as_files(home, tmp_path):
+    pixels, rows = pictures(6)
+    flat = [row | {"image_id": number} for number, found in enumerate(rows) for row in found]
+    masks = [row.pop("mask") for row in flat]
+    objects = Objects.from_rows(flat, range(6), (SIDE, SIDE), NAMES, masks=masks)
+    boxes = ObjectSet("files", pixels, objects, NAMES)
+    for given in (boxes, boxes.segmentation()):
+        dataset = home.datasets.create(f"files {given.task}")
+        dataset.add_labels(NAMES)
+        table = pd.DataFrame(data.write_folder(given, tmp_path / given.task)).drop(columns="label")
+        dataset.items.upload(local_path=table.assign(remote_path="/"), raise_on_error=True)
+        read = read_dataset(dataset, folder=tmp_path / "kept", task=given.task).labelled
+        assert len(read) == 6
+        if given is boxes:
+            assert [row | {"image_id": 0} for row in read.labels()] == [
+                row | {"image_id": 0} for row in given.labels()
+            ]
+        else:
+            np.testing.assert_array_equal(read.labels(), given.labels())
 
 
 def test_a_detector_is_trained_on_boxes_and_predicts_them(dl, home, squares, detector):
