@@ -257,7 +257,7 @@ class OneAfterAnother(Committee):
 
 def test_a_committee_merges_the_boxes_of_its_members(trained):
     dataset = squares(9, seed=7)
-    committee = OneAfterAnother(trained[0], 2)
+    committee = OneAfterAnother(Detector(("a", "b"), steps=5, **RECIPE), 2)
     committee.fit(squares(12), folds="bootstrap")
     committee.models[0] = trained[0]
     found = committee.predict(dataset, embeddings=True)
