@@ -11,7 +11,6 @@ from alhelpers.data.labels import warn_of_missing_classes
 from alhelpers.data.objects import UNCOUNTED
 from alhelpers.protocols import Dataset
 
-
 # Of the classes of the foreground, in the loss.
 CLASS_WEIGHT = 2.0
 
