@@ -207,7 +207,7 @@ def check_masks(recorded, parameters):
     assert set(recorded["share_of_images"]) == {"random", "foreground random"}
     assert recorded["mined_images"] == parameters["initial"] + parameters["rounds"] * parameters["round_size"]
     # A model that finds nothing is right about nearly all pixels, and has an IoU for the background alone.
-    assert recorded["nothing"]["accuracy"] > 0.9 and recorded["nothing"]["mean IoU"] < 1 / 7
+    assert recorded["nothing"]["accuracy"] > 0.9 and recorded["nothing"]["mean IoU"] < 1 / 4
     assert all(
         low["low"] <= low["value"] <= low["high"] for low in (recorded["gain"], *recorded["leads"].values())
     )
