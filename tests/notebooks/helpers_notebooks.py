@@ -51,6 +51,17 @@ SMALL_OF = {
         "tickets": 300,
         "upload": 40,
     },
+    "12_detect_objects": {
+        "scenes": 40,
+        "looked": 60,
+        "steps": 12,
+        "pool_images": 80,
+        "initial": 10,
+        "budget": 30,
+        "test_images": 40,
+        "uploaded": 8,
+        "drawn": 2,
+    },
     "16_label_relabel_or_stop": {
         "dataset": "digits",
         "last": 200,

@@ -202,6 +202,16 @@ def check_comparison(recorded, parameters):
     assert list(recorded["wins_by"]) == ["2"]
 
 
+def check_detection(recorded, parameters):
+    # With few steps nothing is found where the classes are rare; the first detector finds some.
+    spearman = recorded["spearman"]
+    assert recorded["errors"]["mean"] > 0 and spearman["object, sum"] > spearman["box variance, mean"]
+    assert recorded["mined_errors"] > recorded["errors"]["mean"]
+    assert recorded["mined_labels"] == parameters["initial"] + parameters["rounds"] * parameters["round_size"]
+    assert recorded["on_platform"]["labelled"] == parameters["drawn"] < recorded["task_items"]
+    assert recorded["from_files"] == {"labels": True, "boxes": True}
+
+
 def check_strange(recorded, parameters):
     in_pool, found = recorded["in_pool"], recorded["found"]
     assert sum(in_pool[kind] for kind in ("usual", "near", "far")) == pytest.approx(1)
@@ -250,6 +260,7 @@ CHECKS = {
     "09_use_your_own_data": check_own_data,
     "10_label_it_yourself": check_labelling,
     "11_compare_strategies": check_comparison,
+    "12_detect_objects": check_detection,
     "14_find_strange_images": check_strange,
     "15_mine_at_scale": check_scale,
     "16_label_relabel_or_stop": check_what_next,

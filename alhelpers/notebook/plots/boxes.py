@@ -68,8 +68,11 @@ def boxes(
     for number, (axis, image) in enumerate(zip(axes, images, strict=True)):
         axis.imshow(image, cmap="gray_r")
         for box in rows[number]:
-            colour = colours[str(box["kind"])] if "kind" in box else COLOURS[0]
-            _draw(axis, box, colour, width, str(box.get("label", "")) if names else "")
+            place = kinds.index(str(box["kind"])) if "kind" in box else 0
+            colour = colours[kinds[place]] if "kind" in box else COLOURS[0]
+            _draw(axis, box, colour, width)
+            if names and "label" in box:
+                _name(axis, box, colour, at_the_right=place % 2 == 1)
         axis.set(xticks=[], yticks=[], title=titles[number] if len(titles) else "")
         axis.spines[:].set_visible(False)
     legend_below(
@@ -80,21 +83,31 @@ def boxes(
     return figure
 
 
-def _draw(axis: Axes, box: Mapping[str, Any], colour: str, width: float, name: str) -> None:
-    # The first pixel of an image is drawn around 0, and begins at -0.5.
-    left, top, right, bottom = (float(box[side]) - 0.5 for side in _SIDES)
+def _draw(axis: Axes, box: Mapping[str, Any], colour: str, width: float) -> None:
+    left, top, right, bottom = _sides(box)
     halo = [withStroke(linewidth=width + 1.2, foreground="white")]
     look = {"fill": False, "edgecolor": colour, "linewidth": width, "path_effects": halo}
     axis.add_patch(Rectangle((left, top), right - left, bottom - top, **look))
-    if name:
-        inside = top > axis.viewLim.y1 + 0.12 * abs(axis.viewLim.height)
-        axis.text(
-            left,
-            top if inside else bottom,
-            name,
-            color=colour,
-            fontsize=9,
-            fontweight="bold",
-            va="bottom" if inside else "top",
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
-        )
+
+
+def _name(axis: Axes, box: Mapping[str, Any], colour: str, *, at_the_right: bool) -> None:
+    """Write the label above the box, or below it where there is no room; each other kind has it at the right."""
+    left, top, right, bottom = _sides(box)
+    above = top > 0.1 * abs(axis.viewLim.height)
+    axis.text(
+        right if at_the_right else left,
+        top if above else bottom,
+        str(box["label"]),
+        color=colour,
+        fontsize=9,
+        fontweight="bold",
+        ha="right" if at_the_right else "left",
+        va="bottom" if above else "top",
+        path_effects=[withStroke(linewidth=2.5, foreground="white")],
+    )
+
+
+def _sides(box: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    """Return the sides in the coordinates of an axis, where the first pixel begins at -0.5."""
+    left, top, right, bottom = (float(box[side]) - 0.5 for side in _SIDES)
+    return left, top, right, bottom

@@ -35,11 +35,13 @@ def step(recall, precision):
 
 HISTORY = [sample("loss", legend, x) for legend in ("train", "validation") for x in (2, 0, 1)]
 HISTORY += [sample("accuracy", "validation", x) for x in range(3)]
+BOX = {"label": "cat", "left": 0, "top": 1, "right": 2, "bottom": 4}
 RELIABILITY = evaluation.reliability([0.1, 0.6, 0.9, 0.95], [False, False, True, True], bins=4)
 DRAWN = {
     "contact_sheet": lambda: plots.contact_sheet(
         GREY, list("abcdefg"), frames=["wrong"] * 3 + [None] * 4, columns=4, row_names=["x", "y"]
     ),
+    "boxes": lambda: plots.boxes(GREY[:2], [[BOX | {"kind": "wrong"}, BOX], []], ["one", "none"]),
     "embedding_map": lambda: plots.embedding_map(
         POINTS, [0, 1, 1, 0], labelled=[0], picks={"one": [1], "two": [2, 3]}, regions=lambda at: at > 0.5
     ),
