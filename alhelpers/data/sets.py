@@ -14,6 +14,8 @@ from PIL import Image
 
 from alhelpers import files
 from alhelpers.data.arrays import ImageSet
+from alhelpers.data.object_annotations import NO_OBJECTS, object_annotations
+from alhelpers.data.object_set import ObjectSet
 
 NAMES = ("digits", "mnist", "fashion", "mnist-whole", "fashion-mnist")
 DIGIT_TEST_IMAGES = 500
@@ -193,19 +195,22 @@ def write_folder(
     prefix : str
         Start of each file's name; the default is the data set's name.
     labelled : bool
-        Whether to write annotation files.
+        Whether to write annotation files: of a class, or of boxes or masks, as the data set's task says.
 
     Returns
     -------
     list of dict
         One row an image: ``local_path``, ``local_annotations_path`` (None when unlabelled), and ``label``
-        (its class name; None if the images have no labels).
+        (its class name; None if the images have no class). With objects also ``item_metadata``, which marks labelled
+        images without one: the platform has no other sign of it.
     """
     folder = Path(folder)
     (folder / "items").mkdir(parents=True, exist_ok=True)
     (folder / "json").mkdir(exist_ok=True)
-    unlabelled = images._labels is None and not labelled
+    with_objects = isinstance(images, ObjectSet)
+    unlabelled = with_objects or (images._labels is None and not labelled)
     labels = [None] * len(images) if unlabelled else images.labels()
+    objects = object_annotations(images) if with_objects and labelled else []
     rows = []
     for number, (image, label) in enumerate(zip(images.images, labels, strict=True)):
         name = f"{prefix or images.name}-{number:05d}"
@@ -214,7 +219,8 @@ def write_folder(
         annotations = folder / "json" / f"{name}.json"
         class_name = None if label is None else images.class_names[label]
         if labelled:
-            annotations.write_text(json.dumps({"annotations": [_classification(class_name)]}))
+            found = objects[number] if with_objects else [_classification(class_name)]
+            annotations.write_text(json.dumps({"annotations": found}))
         rows.append(
             {
                 "local_path": str(path),
@@ -222,6 +228,10 @@ def write_folder(
                 "label": class_name,
             }
         )
+        if with_objects:
+            rows[-1]["item_metadata"] = {
+                "user": {NO_OBJECTS: True} if labelled and not objects[number] else {}
+            }
     return rows
 
 

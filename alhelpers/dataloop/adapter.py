@@ -31,6 +31,7 @@ from alhelpers.dataloop.model_configuration import (
 from alhelpers.dataloop.outputs import Output, output_of
 from alhelpers.dataloop.own_code import FOLDER, own_learner
 from alhelpers.dataloop.predictions import class_fields, to_records
+from alhelpers.dataloop.reading import kind_of
 from alhelpers.dataloop.subsets import read_subset
 from alhelpers.dataloop.truth import BACKGROUND, object_names
 from alhelpers.dataloop.whole_images import write_notes
@@ -388,7 +389,7 @@ class LearnerAdapter(dl.BaseModelAdapter):
         task = getattr(made, "task", self._output.task)
         if task != self._output.task:
             raise ValueError(
-                f"model {self.model_entity.name!r} has the output_type {self.model_entity.output_type!r}, and its"
+                f"model {self.model_entity.name!r} has the output_type {kind_of(self.model_entity)!r}, and its"
                 f" learner is for {task}: make the model with another output_type, or name a learner for"
                 f" {self._output.task}"
             )

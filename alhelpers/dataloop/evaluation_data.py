@@ -102,9 +102,7 @@ def _found_nothing(dataset: dl.Dataset, models: Sequence[dl.Model]) -> list[set[
 
 def output_type(previous_model: dl.Model, new_model: dl.Model) -> str:
     """Return the type of annotations that both models predict, or raise a ValueError if they cannot be compared."""
-    first, second = (
-        str(getattr(model.output_type, "value", model.output_type)) for model in (previous_model, new_model)
-    )
+    first, second = map(reading.kind_of, (previous_model, new_model))
     if first != second:
         raise ValueError(
             f"{previous_model.name!r} predicts annotations of type {first!r} and {new_model.name!r} of type "

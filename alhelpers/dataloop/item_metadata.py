@@ -7,13 +7,11 @@ from typing import Any
 import dtlpy as dl
 
 from alhelpers.data.images import LYING
+from alhelpers.data.object_annotations import NO_OBJECTS
 from alhelpers.data.splitting import Group
 
 # Keys under which a prediction names its model; `prediction` is where this kit's adapters keep the full confidences.
 _MODEL_INFO_KEYS = (("system", "model"), ("user", "model"), ("user", "prediction"))
-
-#: The key of an item's user metadata that says that there is no object in the image.
-NO_OBJECTS = "no_objects"
 
 
 def value_at(item: dl.Item, path: str) -> str | None:

@@ -59,7 +59,7 @@ def pool_query(pool_filter: dl.Filters | Mapping[str, Any] | None) -> dict[str, 
 def needs_predictions(config: NodeConfig, model: dl.Model) -> bool:
     """Return whether waiting items must be predicted, also for scores that a model notes, such as ``metadata.bald``."""
     noted = [name for name in config.metadata_fields if name.count(".") == 1]
-    return config.needs_predictions or (bool(noted) and str(model.output_type) != "class")
+    return config.needs_predictions or (bool(noted) and reading.kind_of(model) != "class")
 
 
 def read_pool(

@@ -11,6 +11,7 @@ import numpy as np
 
 from alhelpers.data.masks import resize_mask
 from alhelpers.dataloop.images import Picture
+from alhelpers.dataloop.reading import kind_of
 from alhelpers.dataloop.truth import BACKGROUND, object_names
 from alhelpers.dataloop.whole_images import noted
 
@@ -79,7 +80,7 @@ def _check(predictions: Any, task: str, model: dl.Model, names: Sequence[str]) -
     found = getattr(predictions, "task", None)
     if found != task:
         raise ValueError(
-            f"model {model.name!r} predicts annotations of type {model.output_type!r}, but its learner is one of"
+            f"model {model.name!r} predicts annotations of type {kind_of(model)!r}, but its learner is one of"
             f" {found or 'another task'}: use a learner of {task}, or a model of another output_type"
         )
     if list(predictions.class_names) != list(names):

@@ -11,6 +11,7 @@ from alhelpers.dataloop.evaluation_data import read_evaluated
 from alhelpers.dataloop.images import Picture
 from alhelpers.dataloop.object_predictions import Found, to_boxes, to_masks
 from alhelpers.dataloop.predictions import class_fields, to_annotations, truth_and_predictions
+from alhelpers.dataloop.reading import kind_of
 from alhelpers.evaluation import Detections, Segmentations, accuracy, classification_average_precision
 
 #: How many items were evaluated, the metrics by name, and warnings.
@@ -27,7 +28,7 @@ class Output(NamedTuple):
 
 def output_of(model: dl.Model) -> Output:
     """Return how a model's predictions are handled; raise a ValueError for an output type that is not known."""
-    kind = str(getattr(model.output_type, "value", model.output_type))
+    kind = kind_of(model)
     if kind not in OUTPUTS:
         raise ValueError(
             f"model {model.name!r} has the output_type {kind!r}: it must be {', '.join(map(repr, OUTPUTS))}"

@@ -132,6 +132,11 @@ def is_ground_truth(annotation: dl.Annotation) -> bool:
     return made_by(annotation.metadata) == (None, None)
 
 
+def kind_of(model: dl.Model) -> str:
+    """Return the type of annotations that a model predicts, such as ``"box"``: its ``output_type``."""
+    return str(getattr(model.output_type, "value", model.output_type))
+
+
 def confidence_of(metadata: Mapping[str, Any]) -> Any:
     """Return the confidence in a prediction's metadata, of the user or else of the system; or None if not found."""
     found = (((metadata.get(each) or {}).get("model") or {}).get("confidence") for each in ("user", "system"))

@@ -7,17 +7,21 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers_contract import MISSING, annotate, fails, install, png
 from page_browser import fields, texts
 
-from alhelpers import mining
+from alhelpers import data, mining
+from alhelpers.data.object_set import ObjectSet
+from alhelpers.data.objects import Objects
 from alhelpers.dataloop import DataSplitter, ModelComparer, read_dataset, reading, write_labels
 from alhelpers.dataloop.adapter import LearnerAdapter
 from alhelpers.dataloop.compare_models import compare
 from alhelpers.dataloop.mine_items import run_round
 from alhelpers.dataloop.miner_config import parse_config
 from alhelpers.dataloop.mining_pool import pool_query, read_pool
+from alhelpers.dataloop.subsets import read_subset
 from alhelpers.dataloop.truth import read_mask
 
 NAMES = ["red", "green"]
@@ -108,7 +112,7 @@ def trained(dl, model):
 
 @pytest.fixture(scope="module")
 def detector(dl, make_model):
-    parameters = {"steps": 40, "augmentation": False}
+    parameters = {"steps": 50, "augmentation": False, "score_threshold": 0.3}
     model = make_model("box", learner="detector", parameters=parameters, mc_dropout_passes=3)
     return trained(dl, model)
 
@@ -125,6 +129,12 @@ def test_labels_come_back_as_they_were_written(squares, tmp_path):
         for row in rows
     ]
     assert boxes.labels() == expected
+    green = {"filter": {"$and": [{"label": "green"}]}}
+    found = read_subset(dataset, {}, "train", "detection", NAMES, [SIZE, SIZE], query=green)
+    assert found.images.shape == (COUNT, SIZE, SIZE) and {row["label"] for row in found.labels()} == {"green"}
+    assert [2 * row["left"] for row in found.labels()] == [
+        row["left"] for row in expected if row["label"] == "green"
+    ]
     maps = read_dataset(dataset, folder=tmp_path, task="segmentation")
     assert maps.class_names == ("background", *NAMES)
     masks = maps.object_masks()
@@ -143,6 +153,27 @@ def test_labels_come_back_as_they_were_written(squares, tmp_path):
     small = read_dataset(dataset, folder=tmp_path, size=SIZE, task="segmentation").load()
     assert small.images.shape == (COUNT, SIZE, SIZE, 3) and small.labels().shape == (COUNT, SIZE, SIZE)
     assert set(np.unique(small.labels())) == {0, 1, 2}
+
+
+def test_a_data_set_with_objects_is_uploaded_as_files(home, tmp_path):
+    pixels, rows = pictures(6)
+    flat = [row | {"image_id": number} for number, found in enumerate(rows) for row in found]
+    masks = [row.pop("mask") for row in flat]
+    objects = Objects.from_rows(flat, range(6), (SIDE, SIDE), NAMES, masks=masks)
+    boxes = ObjectSet("files", pixels, objects, NAMES)
+    for given in (boxes, boxes.segmentation()):
+        dataset = home.datasets.create(f"files {given.task}")
+        dataset.add_labels(NAMES)
+        table = pd.DataFrame(data.write_folder(given, tmp_path / given.task)).drop(columns="label")
+        dataset.items.upload(local_path=table.assign(remote_path="/"), raise_on_error=True)
+        read = read_dataset(dataset, folder=tmp_path / "kept", task=given.task).labelled
+        assert len(read) == 6
+        if given is boxes:
+            assert [row | {"image_id": 0} for row in read.labels()] == [
+                row | {"image_id": 0} for row in given.labels()
+            ]
+        else:
+            np.testing.assert_array_equal(read.labels(), given.labels())
 
 
 def test_a_detector_is_trained_on_boxes_and_predicts_them(dl, home, squares, detector):
@@ -338,6 +369,11 @@ def test_what_cannot_be_learned_from_is_named(dl, home, make_model, tmp_path):
     model.dataset_id = dataset.id
     train = LearnerAdapter(model_entity=model.update()).train_model
     fails(ValueError, "2 of the 2 items of the train subset have no label: '/00.png'", train, model)
+    found = read_subset(dataset, {}, "train", "detection", NAMES, SIZE, colour=True, include_background=True)
+    assert len(found) == 2 and found.labels() == []
+    annotate(dl, second, dl.Polygon(geo=[(2, 2), (12, 2), (12, 12), (2, 12)], label="green"))
+    maps = read("segmentation").labelled
+    assert maps.ids.tolist() == [second.id] and (maps.labels()[0, 2:12, 2:12] == 2).all()
     for configuration, message in (
         ({"learner": "segmenter"}, "has the output_type 'box', and its learner is for segmentation"),
         ({"learner": "detector", "parameters": {"step": 1}}, "Detector has no parameter 'step'"),
