@@ -9,7 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
-from alhelpers.notebook.plots.style import COLOURS, WIDEST, colours_of, legend_below, panels, same_length, styled
+from alhelpers.notebook.plots.style import (
+    COLOURS,
+    WIDEST,
+    colours_of,
+    legend_below,
+    panels,
+    same_length,
+    styled,
+)
 
 _SIDES = ("left", "top", "right", "bottom")
 
