@@ -60,6 +60,7 @@ SMALL_OF = {
         "budget": 30,
         "test_images": 40,
         "uploaded": 8,
+        "platform_steps": 40,
         "drawn": 2,
     },
     "16_label_relabel_or_stop": {

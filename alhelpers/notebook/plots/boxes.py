@@ -86,7 +86,7 @@ def boxes(
     legend_below(
         figure,
         [Patch(facecolor="none", edgecolor=colours[kind], linewidth=2, label=kind) for kind in kinds],
-        columns=6,
+        columns=7 if len(kinds) == 7 else 6,  # no row of one
     )
     return figure
 
