@@ -1,6 +1,7 @@
 """Data sets, and how to split them into subsets.
 
-Your own images by :func:`folder`; the kit's small ones as arrays, and as folders that the SDK uploads;
+Your own images by :func:`folder`, with boxes and masks by :func:`coco`; the kit's small ones as arrays, and as folders
+that the SDK uploads; :func:`scenes` are drawn, with boxes and masks;
 :mod:`alhelpers.data.splitting` divides items into subsets.
 """
 

@@ -56,8 +56,8 @@ def scenes(
     class_names: Sequence[str] | None = None,
     frequencies: Mapping[str, float] | None = None,
     empty: float = 0.2,
-    sides: tuple[float, float] = (0.28, 0.48),
-    clutter: float = 0.2,
+    sides: tuple[float, float] = (0.3, 0.5),
+    clutter: float = 0.15,
     overlap: float = 0.1,
     occlusion: float = 0.4,
     faint: float = 0.05,
@@ -94,7 +94,7 @@ def scenes(
     faint : float
         The share of objects whose colour is close to that of what is behind them.
     shifted : float
-        The share of scenes from another domain: another photograph, darker, with noise, and pale objects.
+        The share of scenes out of the domain: on another photograph, darker, with noise, and with pale objects.
 
     Returns
     -------
@@ -105,28 +105,35 @@ def scenes(
     ------
     ValueError
         If a number is out of its range, or a class is unknown.
+
+    Notes
+    -----
+    The backgrounds are crops of one of the two photographs that come with scikit-learn, of the other one out of the
+    domain. A scene that is not empty has one to three objects.
+
+    Examples
+    --------
+    A pool as there are many: most images show nothing, and some classes are rare.
+
+    >>> pool = scenes(20, empty=0.6, frequencies={"3": 0.2, "7": 0.2})
+    >>> test = scenes(20, seed=1, subset="test")
+    >>> pool.inputs().shape, pool.segmentation().labels().shape
+    ((20, 3, 64, 64), (20, 64, 64))
     """
     by_class = _pasted(objects, subset, class_names)
     if count < 1 or size < 16:
         raise ValueError(f"count is {count} and size {size}: they must be at least 1 and 16")
-    for name, share in (
-        ("empty", empty),
-        ("overlap", overlap),
-        ("occlusion", occlusion),
-        ("faint", faint),
-        ("shifted", shifted),
-    ):
+    shares = {"empty": empty, "overlap": overlap, "occlusion": occlusion, "faint": faint, "shifted": shifted}
+    for name, share in shares.items():
         if not 0 <= share <= 1:
             raise ValueError(f"{name} is {share}: it must be from 0 to 1")
     if not 0 <= clutter < np.inf:
         raise ValueError(f"clutter is {clutter}: it must be at least 0")
-    weights = _weights(frequencies, [*by_class])
     if not 0 < sides[0] <= sides[1] <= 1:
         raise ValueError(f"sides are {sides}: they must rise, be above 0 and at most 1")
-    look = _Look(
-        size, (sides[0] * size, sides[1] * size), empty, weights, clutter, overlap, occlusion, faint, shifted
-    )
-    pasted = [*by_class.values()]
+    weights, pasted = _weights(frequencies, [*by_class]), [*by_class.values()]
+    reach = sides[0] * size, sides[1] * size
+    look = _Look(size, reach, empty, weights, clutter, overlap, occlusion, faint, shifted)
     photographs = _photographs()
     drawn = [
         _scene(np.random.default_rng([seed, subset == "test", number]), look, pasted, photographs)
@@ -189,7 +196,7 @@ def _scene(
     wanted = 0 if draw.uniform() < look.empty else int(draw.choice(_COUNTS, p=_CHANCES))
     for _ in range(wanted):
         label = int(draw.choice(len(by_class), p=look.weights))
-        digit = _digit(draw, by_class[label], look.sides)
+        digit = _digit(draw, by_class[label], look)
         alpha = _place(draw, digit, inks, least if draw.uniform() < look.overlap else None, look.size)
         if alpha is None:
             continue
@@ -215,16 +222,16 @@ def _background(draw: np.random.Generator, size: int, photo: Image.Image, light:
     return np.ascontiguousarray(pixels * (light * draw.uniform(0.7, 1.1)))
 
 
-def _digit(draw: np.random.Generator, images: np.ndarray, sides: tuple[float, float]) -> np.ndarray:
-    """Return an image of a class as shares of colour, cut to its ink; its longer side is one of the sides."""
+def _digit(draw: np.random.Generator, images: np.ndarray, look: _Look) -> np.ndarray:
+    """Return an image of a class as shares of colour, cut to its ink, whose longer side is drawn by chance."""
     image = images[draw.integers(len(images))]
     left, top, right, bottom = _extent(image > 255 * _INK)
-    scale = draw.uniform(*sides) / max(right - left, bottom - top)
+    scale = draw.uniform(*look.sides) / max(right - left, bottom - top)
     # a little beyond the ink, as its edges are soft
     box = (max(left - 1, 0), max(top - 1, 0), min(right + 1, image.shape[1]), min(bottom + 1, image.shape[0]))
-    shape = [max(round((box[2] - box[0]) * scale), 3), max(round((box[3] - box[1]) * scale), 3)]
-    grown = Image.fromarray(image).resize(shape, Image.Resampling.BICUBIC, box)
-    return np.asarray(grown, dtype=np.float32) / 255
+    shape = np.clip(np.round(np.subtract(box[2:], box[:2]) * scale), 3, look.size).astype(int).tolist()
+    grown = np.asarray(Image.fromarray(image).resize(shape, Image.Resampling.BICUBIC, box), dtype=np.float32)
+    return grown / grown.max()  # thin strokes pale as they shrink
 
 
 def _place(
@@ -235,8 +242,6 @@ def _place(
     Of each other object ``least`` pixels are left; without it, boxes do not overlap.
     """
     height, width = digit.shape
-    if max(height, width) > size:
-        return None
     taken = [_extent(ink) for ink in inks]
     for _ in range(_TRIES):
         top, left = draw.integers(0, [size - height + 1, size - width + 1]).tolist()

@@ -88,6 +88,8 @@ def test_other_sizes_and_objects():
     digits = data.scenes(4, objects="digits", size=32, empty=0)
     sides = [max(row["right"] - row["left"], row["bottom"] - row["top"]) for row in digits.labels()]
     assert 8 <= max(sides) <= 17
+    tiny, large = (data.scenes(30, size=16, empty=0, sides=sides) for sides in ((0.1, 0.2), (1, 1)))
+    assert all(len({row["image_id"] for row in scenes.labels()}) == 30 for scenes in (tiny, large))
 
 
 @pytest.mark.parametrize(
