@@ -14,7 +14,7 @@ _SPREAD, _LEAST = 1 / 7, 0.4
 # Cells with at least this much of the Gaussian learn the box.
 _NEAR = 0.2
 
-_CLASS_WEIGHT, _BOX_WEIGHT = 2.0, 2.0
+_CLASS_WEIGHT, _BOX_WEIGHT = 2.0, 3.0
 
 
 def box_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,10 +14,17 @@ from alhelpers.data.objects import UNCOUNTED
 _SCALE, _STRETCH, _SHIFT = 1.25, 1.1, 0.12
 
 # The share of images that are put together from four windows, and the share of these that are around an object.
-_MOSAICS, _AROUND_OBJECTS = 0.7, 0.85
+_MOSAICS, _AROUND_OBJECTS = 0.8, 0.8
+
+# The share of the steps after which there are no mosaics: a model that sees too many objects expects too many.
+_UNTIL = 0.6
 
 # A box that is cut to less than this share of its area is no object to find.
 _LEAST_VISIBLE = 0.4
+
+
+#: Changes a batch of which a share become mosaics.
+Moved = Callable[[torch.Tensor, torch.Tensor, torch.Generator, float], tuple[torch.Tensor, torch.Tensor]]
 
 
 class _Windows(NamedTuple):
@@ -26,16 +34,33 @@ class _Windows(NamedTuple):
     shift: torch.Tensor
 
 
+class Moves:
+    """The changes of a training of so many steps: ``moved_boxes`` or ``moved_maps``, first with mosaics, then without.
+
+    Ge et al., "YOLOX", 2021, for the end without mosaics.
+    """
+
+    def __init__(self, moved: Moved, steps: int) -> None:
+        self._moved, self._left = moved, round(_UNTIL * steps)
+
+    def __call__(
+        self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Change the batch of the next step."""
+        self._left -= 1
+        return self._moved(images, targets, generator, _MOSAICS if self._left >= 0 else 0.0)
+
+
 def moved_boxes(
-    images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator, share: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Scale, shift and recolour images (B, C, H, W) with boxes (B, K, 5); never flip them, as digits are read.
 
-    Most of a scene is background, and what has to be learned are objects: some images become mosaics of windows around
-    objects. Bochkovskiy et al., "YOLOv4", 2020.
+    Most of a scene is background, and what has to be learned are objects: a share of the images become mosaics of
+    windows around objects. Bochkovskiy et al., "YOLOv4", 2020.
     """
     size, there = images.shape[2:], torch.nonzero(targets[..., 4] >= 0)
-    mosaics = _number_of_mosaics(images, there, generator)
+    mosaics = _number_of_mosaics(images, there, generator, share)
     windows = _drawn(len(images) - mosaics, images, generator)
     moved, boxes = _read(images[mosaics:], windows, size), _boxes_in(targets[mosaics:], windows, size, size)
     if mosaics:
@@ -49,12 +74,12 @@ def moved_boxes(
 
 
 def moved_maps(
-    images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator, share: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Move and recolour images (B, C, H, W) with maps of classes (B, H, W), as :func:`moved_boxes` does."""
     size, there = images.shape[2:], torch.nonzero((targets > 0) & (targets != UNCOUNTED))
     maps = targets[:, None].to(images.dtype)
-    mosaics = _number_of_mosaics(images, there, generator)
+    mosaics = _number_of_mosaics(images, there, generator, share)
     windows = _drawn(len(images) - mosaics, images, generator)
     moved, read = (
         _read(images[mosaics:], windows, size),
@@ -69,9 +94,11 @@ def moved_maps(
     return recoloured(moved, generator), read[:, 0].to(targets.dtype)
 
 
-def _number_of_mosaics(images: torch.Tensor, there: torch.Tensor, generator: torch.Generator) -> int:
+def _number_of_mosaics(
+    images: torch.Tensor, there: torch.Tensor, generator: torch.Generator, share: float
+) -> int:
     """Return how many images become mosaics: at least one stays whole, and all do where there is no object."""
-    drawn = int((torch.rand(len(images), generator=generator) < _MOSAICS).sum())
+    drawn = int((torch.rand(len(images), generator=generator) < share).sum())
     is_even = not (images.shape[2] % 2 or images.shape[3] % 2)
     return min(drawn, len(images) - 1) if len(there) and is_even else 0
 

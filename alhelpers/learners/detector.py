@@ -36,7 +36,7 @@ class Detector(GridLearner):
     dropout : float
         The probability that a feature of an image is dropped, above 0 and below 1.
     steps : int, optional
-        Of a training. None: more for more images, with the square root of their number.
+        Of a training. None: 16 N^0.6 for N images, at least 200.
     batch_size, learning_rate, patience, evaluations
         As of :func:`alhelpers.training.train`.
     augmentation : bool
@@ -78,7 +78,7 @@ class Detector(GridLearner):
     """
 
     task: ClassVar[Task] = "detection"
-    _augmentation = staticmethod(moved_boxes)
+    _moved = staticmethod(moved_boxes)
     _loss = staticmethod(box_loss)
 
     def __init__(
@@ -89,7 +89,7 @@ class Detector(GridLearner):
         dropout: float = 0.2,
         steps: int | None = None,
         batch_size: int = 16,
-        learning_rate: float = 6e-3,
+        learning_rate: float = 1e-2,
         augmentation: bool = True,
         patience: int | None = None,
         evaluations: int = 10,

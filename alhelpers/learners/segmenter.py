@@ -58,7 +58,7 @@ class Segmenter(GridLearner):
     """
 
     task: ClassVar[Task] = "segmentation"
-    _augmentation = staticmethod(moved_maps)
+    _moved = staticmethod(moved_maps)
     _loss = staticmethod(map_loss)
 
     def __init__(
@@ -69,7 +69,7 @@ class Segmenter(GridLearner):
         dropout: float = 0.2,
         steps: int | None = None,
         batch_size: int = 16,
-        learning_rate: float = 6e-3,
+        learning_rate: float = 1e-2,
         augmentation: bool = True,
         patience: int | None = None,
         evaluations: int = 10,

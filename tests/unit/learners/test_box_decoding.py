@@ -108,7 +108,7 @@ def test_boxes_and_maps_move_with_the_pixels(monkeypatch):
     seen = 0
     for seed in range(4):
         generator = torch.Generator().manual_seed(seed)
-        moved, found = augmentation.moved_boxes(images, boxes, generator)
+        moved, found = augmentation.moved_boxes(images, boxes, generator, 0.7)
         assert moved.shape == images.shape and (found[..., :4][found[..., 4] >= 0] >= 0).all()
         for image, rows in zip(moved, found, strict=True):
             for left, top, right, bottom, label in rows[rows[:, 4] >= 0].tolist():
@@ -116,7 +116,7 @@ def test_boxes_and_maps_move_with_the_pixels(monkeypatch):
                 inside = image[0, int(top) + 2 : int(bottom) - 1, int(left) + 2 : int(right) - 1]
                 assert (inside - (label + 1)).abs().max() < 1e-3
                 seen += 1
-        both, maps = augmentation.moved_maps(images, images[:, 0].byte(), generator)
+        both, maps = augmentation.moved_maps(images, images[:, 0].byte(), generator, 0.7)
         edges = both[:, 0] != maps
         assert edges.float().mean() < 0.2 and set(maps.unique().tolist()) <= set(range(13))
     assert seen > 60
