@@ -4,6 +4,7 @@ Everything is computed from the predictions and the ground truth alone: the orde
 seed of Python and the order of equal scores do not matter.
 """
 
+from alhelpers.evaluation.annotations import TestSet
 from alhelpers.evaluation.boxes import iou
 from alhelpers.evaluation.calibration import reliability
 from alhelpers.evaluation.classification import (
@@ -14,7 +15,6 @@ from alhelpers.evaluation.classification import (
 )
 from alhelpers.evaluation.compare_config import CompareConfig, read_compare_config
 from alhelpers.evaluation.comparing import (
-    TestSet,
     compare_evaluated,
     compare_metrics,
     compare_predictions,

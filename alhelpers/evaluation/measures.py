@@ -180,16 +180,12 @@ class Ranking:
             precision = found / np.maximum(seen[hit.last_row], 1)
             if self.interpolated:
                 precision = running(np.maximum, precision[::-1])[::-1]
-            if self.recalls is not None:
-                gain = self._reached(found, total)
-            area += (gain * precision).sum(axis=0)
+            if self.recalls is None:
+                area += (gain * precision).sum(axis=0)
+            else:
+                area += _at_recalls(self.recalls, found, precision, total)
         points = total if self.recalls is None else np.where(total, len(self.recalls), 0)
         return ratio(area, len(self.hits) * points)
-
-    def _reached(self, found: np.ndarray, total: np.ndarray) -> np.ndarray:
-        """Return how many of the recalls are first reached at each hit."""
-        reached = np.searchsorted(self.recalls, found / np.maximum(total, 1), side="right")
-        return np.diff(reached, axis=0, prepend=0)
 
 
 @dataclass(frozen=True)
@@ -234,6 +230,22 @@ class F1:
             counts[item].sum(axis=0) for item in (self.right_item, self.found_item, self.truth_item)
         )
         return np.where(truth > 0, 2 * right / np.maximum(found + truth, 1), np.nan)
+
+
+def _at_recalls(
+    recalls: np.ndarray, found: np.ndarray, precision: np.ndarray, total: np.ndarray
+) -> np.ndarray:
+    """Return the sum, for each resample, of the precision of the hit at which each recall is reached; 0 beyond."""
+    whole, least = np.maximum(total, 1), recalls[:, None]
+    needed = np.ceil(least * whole)
+    # The hits whose share is at least the recall, whatever the floats say of their product.
+    needed -= (needed - 1) / whole >= least
+    needed += needed / whole < least
+    sums = np.zeros(len(total))
+    for column in range(len(total)):
+        place = np.searchsorted(found[:, column], needed[:, column])
+        sums[column] = precision[place[place < len(found)], column].sum()
+    return sums
 
 
 def running(combine: np.ufunc, values: np.ndarray) -> np.ndarray:

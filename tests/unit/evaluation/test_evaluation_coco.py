@@ -17,6 +17,7 @@ from alhelpers.evaluation import (
     average_precision,
     paired_bootstrap,
 )
+from alhelpers.evaluation.measures import _at_recalls
 
 SIDES = ("left", "top", "right", "bottom")
 HEIGHT, WIDTH = 190, 200
@@ -218,3 +219,13 @@ def test_wrong_rows_are_named():
         [shape, shape | {"mask": ~mask}], [shape | {"score": 1}], masks=True
     ).average_precision()
     assert empty.value == 0.5 and "1 masks of the ground truth have no area" in empty.warnings[0]
+
+
+def test_recalls_are_reached_at_the_shares_that_floats_make():
+    recalls = np.linspace(0, 1, 101)
+    for total in range(1, 250):
+        shares = np.arange(total + 1) / total
+        hits = np.searchsorted(shares, recalls)  # pycocotools' rule
+        found = np.arange(1, total + 1)[:, None]
+        value = _at_recalls(recalls, found, found.astype(float), np.array([total]))
+        assert value == np.maximum(hits, 1).sum()
