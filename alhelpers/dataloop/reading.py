@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dtlpy as dl
 import numpy as np
 
-from alhelpers.dataloop.whole_images import OBJECTS, note_of, path_of
+from alhelpers.dataloop.whole_images import OBJECTS, fields_of, note_of, path_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -260,7 +260,7 @@ def _notes_of(dataset: dl.Dataset, item_ids: Sequence[str], model_id: str) -> di
 
 def _noted(note: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a record from a model's note on an item."""
-    fields = {name: value for name, value in note.items() if name != OBJECTS}
+    fields = fields_of(note)
     return fields | _as_arrays({name: value for name, value in fields.items() if name == "embeddings"})
 
 

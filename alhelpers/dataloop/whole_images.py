@@ -17,6 +17,8 @@ import dtlpy as dl
 NOTES = "predictions"
 #: The number of annotations that the model predicted.
 OBJECTS = "objects"
+#: The id of the item that was predicted.
+ITEM = "item"
 
 _PARALLEL = 8
 
@@ -30,7 +32,14 @@ def note_of(item: dl.Item, model_id: str) -> Mapping[str, Any] | None:
     """Return the note of a model on an item."""
     notes = ((item.metadata or {}).get("user") or {}).get(NOTES)
     found = notes.get(model_id) if isinstance(notes, Mapping) else None
-    return found[0] if isinstance(found, list) and found and isinstance(found[0], Mapping) else None
+    note = found[0] if isinstance(found, list) and found else None
+    # A copy of an item has its notes, but the model has not predicted the copy.
+    return note if isinstance(note, Mapping) and note.get(ITEM) == item.id else None
+
+
+def fields_of(note: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a record that a note holds."""
+    return {name: value for name, value in note.items() if name not in (ITEM, OBJECTS)}
 
 
 def write_notes(
@@ -43,7 +52,7 @@ def write_notes(
         item.metadata = item.metadata or {}
         user = item.metadata["user"] = item.metadata.get("user") or {}
         # in a list, which an update replaces whole: of an object it would keep what the new one has not
-        user[NOTES] = (user.get(NOTES) or {}) | {model.id: [dict(notes[id])]}
+        user[NOTES] = (user.get(NOTES) or {}) | {model.id: [{ITEM: id, **notes[id]}]}
         item.update()
 
     with ThreadPoolExecutor(_PARALLEL) as workers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -116,7 +117,7 @@ class Goals:
         distances = None
         if vectors is not None:
             distances = _Distances(vectors, centres, self.metric, diversity, self.min_distance)
-        greedy = _Greedy(total[order], distances, quotas)
+        greedy = _Greedy(total[order], distances, quotas, sum(self._weights()))
         while len(greedy.picks) < size and greedy.pick():
             pool.report(len(greedy.picks), size)
         picks, count = greedy.picks, len(ids)
@@ -303,8 +304,12 @@ class _Distances:
 class _Greedy:
     """Picks one after the other. No gain ever grows, so that gains that are not up to date are upper bounds."""
 
-    def __init__(self, scores: np.ndarray, distances: _Distances | None, quotas: Sequence[_Quota]) -> None:
+    def __init__(
+        self, scores: np.ndarray, distances: _Distances | None, quotas: Sequence[_Quota], most: float
+    ) -> None:
         self.scores, self.distances, self.quotas = scores, distances, quotas
+        # Equal sums that were added up in another order differ in their last digits; rounded they are equal.
+        self.decimals = 10 - math.frexp(most)[1] // 3
         self.totals = np.empty(len(scores))
         self.taken = np.zeros(len(scores), dtype=bool)
         self.picks: list[int] = []
@@ -317,7 +322,7 @@ class _Greedy:
             totals = totals + self.distances.gains(rows)
         for quota in self.quotas:
             totals = totals + quota.gains[quota.codes[rows]]
-        self.totals[rows] = np.where(self.taken[rows], -np.inf, totals)
+        self.totals[rows] = np.where(self.taken[rows], -np.inf, totals.round(self.decimals))
 
     def pick(self) -> bool:
         """Pick the record with the largest gain, the first of equals; return False if none is left."""

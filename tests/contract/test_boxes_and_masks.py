@@ -1,8 +1,10 @@
 """Boxes and masks of items, through the real SDK: written, read, learned, predicted, measured, mined and compared."""
 
 import io
+import json
 import uuid
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from alhelpers.dataloop.compare_models import compare
 from alhelpers.dataloop.mine_items import run_round
 from alhelpers.dataloop.miner_config import parse_config
 from alhelpers.dataloop.mining_pool import pool_query, read_pool
+from alhelpers.dataloop.subsets import read_subset
+from alhelpers.dataloop.truth import read_mask
 
 NAMES = ["red", "green"]
 #: Items are twice as large as the model's images.
@@ -105,7 +109,7 @@ def trained(dl, model):
 
 @pytest.fixture(scope="module")
 def detector(dl, make_model):
-    parameters = {"steps": 120, "augmentation": False}
+    parameters = {"steps": 50, "augmentation": False, "score_threshold": 0.3}
     model = make_model("box", learner="detector", parameters=parameters, mc_dropout_passes=3)
     return trained(dl, model)
 
@@ -122,6 +126,12 @@ def test_labels_come_back_as_they_were_written(squares, tmp_path):
         for row in rows
     ]
     assert boxes.labels() == expected
+    green = {"filter": {"$and": [{"label": "green"}]}}
+    found = read_subset(dataset, {}, "train", "detection", NAMES, [SIZE, SIZE], query=green)
+    assert found.images.shape == (COUNT, SIZE, SIZE) and {row["label"] for row in found.labels()} == {"green"}
+    assert [2 * row["left"] for row in found.labels()] == [
+        row["left"] for row in expected if row["label"] == "green"
+    ]
     maps = read_dataset(dataset, folder=tmp_path, task="segmentation")
     assert maps.class_names == ("background", *NAMES)
     masks = maps.object_masks()
@@ -129,12 +139,20 @@ def test_labels_come_back_as_they_were_written(squares, tmp_path):
         np.testing.assert_array_equal(
             masks[row], np.array([each["mask"] for each in found]).reshape(-1, 64, 64)
         )
+    # The platform's own files of annotations hold the same.
+    exported = Path(dataset.download_annotations(local_path=str(tmp_path / "json")))
+    files = [json.loads(path.read_text()) for path in sorted(exported.rglob("*.json"))]
+    for row, file in enumerate(files):
+        drawn = [each["coordinates"] for each in file["annotations"] if each["type"] == "binary"]
+        for text, mask in zip(drawn, masks[row], strict=True):
+            np.testing.assert_array_equal(read_mask(text, (SIDE, SIDE), "mask"), mask)
+    assert len(files) == COUNT
     small = read_dataset(dataset, folder=tmp_path, size=SIZE, task="segmentation").load()
     assert small.images.shape == (COUNT, SIZE, SIZE, 3) and small.labels().shape == (COUNT, SIZE, SIZE)
     assert set(np.unique(small.labels())) == {0, 1, 2}
 
 
-def test_a_detector_is_trained_on_boxes_and_predicts_them(dl, squares, detector):
+def test_a_detector_is_trained_on_boxes_and_predicts_them(dl, home, squares, detector):
     dataset, items, _ = squares
     model = detector.model_entity
     detector.evaluate_model(model, dataset)
@@ -152,8 +170,11 @@ def test_a_detector_is_trained_on_boxes_and_predicts_them(dl, squares, detector)
         assert (box["left"], box["width"]) == pytest.approx((each.left, each.right - each.left))
         for name in ("class_certainty", "location_certainty", "existence_certainty"):
             assert 0 <= box[name] <= 1 and box[name] == pytest.approx(user["prediction"][name])
-    # Where nothing is found, this is a prediction, too: until the boxes are others than the model's.
+    # Where nothing is found, this is a prediction, too: not on a copy, and until the boxes are others than the model's.
     assert records[items[5].id]["detections"] == [] and items[5].annotations.list().annotations == []
+    copy = dataset.items.get(item_id=items[5].id).clone(dst_dataset_id=home.datasets.create("copy").id)
+    assert "predictions" in copy.metadata["user"]
+    assert reading.predictions_of(copy.dataset, [copy.id], model.id) == {}
     annotate(
         dl,
         items[5],
@@ -202,12 +223,12 @@ def test_two_detectors_are_compared(squares, detector, make_model):
 
 def test_a_segmenter_is_trained_on_masks_and_predicts_them(dl, squares, make_model):
     dataset, items, _ = squares
-    parameters = {"steps": 60, "augmentation": False}
+    parameters = {"steps": 40, "augmentation": False}
     model = make_model("binary", learner="segmenter", parameters=parameters, mc_dropout_passes=3)
     adapter = trained(dl, model)
     adapter.evaluate_model(adapter.model_entity, dataset)
     values = {each.legend: each.y for each in model.metrics.list().all() if each.figure == "evaluation"}
-    assert values["mean IoU"] > 0.5  # this seed reaches 0.83
+    assert values["mean IoU"] > 0.5  # this seed reaches 0.8
     masks = [each for each in items[0].annotations.list() if reading.made_by(each.metadata)[0] == model.id]
     assert sorted(each.label for each in masks) == sorted(NAMES)
     assert {(each.type, each.geo.shape) for each in masks} == {("binary", (SIDE, SIDE))}
@@ -324,6 +345,11 @@ def test_what_cannot_be_learned_from_is_named(dl, home, make_model, tmp_path):
     model.dataset_id = dataset.id
     train = LearnerAdapter(model_entity=model.update()).train_model
     fails(ValueError, "2 of the 2 items of the train subset have no label: '/00.png'", train, model)
+    found = read_subset(dataset, {}, "train", "detection", NAMES, SIZE, colour=True, include_background=True)
+    assert len(found) == 2 and found.labels() == []
+    annotate(dl, second, dl.Polygon(geo=[(2, 2), (12, 2), (12, 12), (2, 12)], label="green"))
+    maps = read("segmentation").labelled
+    assert maps.ids.tolist() == [second.id] and (maps.labels()[0, 2:12, 2:12] == 2).all()
     for configuration, message in (
         ({"learner": "segmenter"}, "has the output_type 'box', and its learner is for segmentation"),
         ({"learner": "detector", "parameters": {"step": 1}}, "Detector has no parameter 'step'"),

@@ -31,6 +31,7 @@ def records(count, seed=0, classes=4, passes=3, **more):
             "confidence": float(confidences[row].max()),
             "confidences": confidences[row],
             "embeddings": vectors[row],
+            "detections": [{"confidence": 0.5, "object_certainty": 0.8, "embeddings": vectors[row]}],
             "mc_dropout": samples[row],
             "query_by_committee": samples[row],
             **more,

@@ -194,14 +194,16 @@ def test_own_scores_stand_in_configurations(blurred):
 def test_what_is_needed_is_known_before_there_are_records():
     needed = mining.needed_fields
     assert needed("margin")[0].fields == mining.needed_fields({"strategy": "margin"})[0].fields
-    assert needed(doubt) == [("doubt", (("confidences",),), "none", (), ())]
-    assert needed("metadata.blur") == [("metadata.blur", (("metadata",),), "none", (), ("metadata.blur",))]
+    assert needed(doubt) == [("doubt", (("confidences",),), "none", (), (), ())]
+    assert needed("metadata.blur") == [
+        ("metadata.blur", (("metadata",),), "none", (), ("metadata.blur",), ())
+    ]
     plan = {
         "cascade": [{"strategy": mixed, "keep": "2x"}, {"strategy": "novelty", "options": {"layer": "early"}}]
     }
     assert needed(plan) == [
-        ("mixed", (("confidences",), ("embeddings",)), "none", (), ()),
-        ("novelty", (("embeddings:early",),), "required", (), ()),
+        ("mixed", (("confidences",), ("embeddings",)), "none", (), (), ()),
+        ("novelty", (("embeddings:early",),), "required", (), (), (("embeddings:early",),)),
     ]
     assert [each.strategy for each in needed([{"strategy": name} for name in mining.strategies()])] == [
         *mining.strategies()
