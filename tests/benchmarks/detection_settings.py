@@ -115,9 +115,9 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             _RARE_CLASSES,
             _EVEN,
             _segmenter,
-            (60, 180, 300),
-            (60, 90, 120, 150),
-            {"random": "random", FOREGROUND: "random", "doubtful": "metadata.entropy_foreground"},
+            (60, 250, 500),
+            (60, 120, 180, 240),
+            {"random": "random", FOREGROUND: "random", "doubtful pixels": "metadata.entropy_top"},
         ),
     }
 )
