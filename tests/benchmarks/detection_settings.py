@@ -10,7 +10,6 @@ from alhelpers.learners import Detector, Segmenter
 from alhelpers.protocols import Learner
 
 SEEDS = range(5)
-PASSES = 10
 TEST = 500
 
 #: The strongest form of a random that draws only images with objects: it is told which these are.
@@ -33,6 +32,7 @@ class Setting(NamedTuple):
     sooner: tuple[int, ...]
     strategies: Mapping[str, Any]
     seeds: Sequence[int] = range(5)
+    passes: int = 10
 
 
 # Digits by how often they come: two that are everywhere, and four that are rare.
@@ -118,6 +118,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             (60, 250, 500),
             (60, 120, 180, 240),
             {"random": "random", FOREGROUND: "random", "doubtful pixels": "metadata.entropy_top"},
+            passes=5,
         ),
     }
 )
