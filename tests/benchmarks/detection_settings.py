@@ -51,7 +51,7 @@ def _trained_longer(class_names: tuple[str, ...]) -> Learner:
 
 
 def _segmenter(class_names: tuple[str, ...]) -> Learner:
-    return Segmenter(class_names, steps=300)
+    return Segmenter(class_names, steps=600)
 
 
 # Doubt about the class times rarity, summed over the boxes that are likely to be there.
@@ -115,7 +115,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             _RARE_CLASSES,
             _EVEN,
             _segmenter,
-            (60, 250, 500),
+            (250, 500),
             (60, 120, 180, 240),
             {"random": "random", FOREGROUND: "random", "doubtful pixels": "metadata.entropy_top"},
             passes=5,
