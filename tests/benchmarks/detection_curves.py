@@ -33,9 +33,9 @@ LEARNED, PREDICTED, SCORE_PASSES = 400, 600, 20
 
 def make_curves(path: Path = CURVES) -> None:
     """Race each setting, seed and strategy that is not yet in the file, and add its rows."""
-    for seed in SEEDS:
-        for name, setting in SETTINGS.items():
-            for strategy in setting.strategies if seed in setting.seeds else ():
+    for name, setting in SETTINGS.items():
+        for seed in setting.seeds:
+            for strategy in setting.strategies:
                 key = {"setting": name, "strategy": strategy, "seed": seed}
                 if not _is_in(path, key):
                     started = time.process_time()

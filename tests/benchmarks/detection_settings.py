@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from alhelpers.learners import Detector, Segmenter
 from alhelpers.protocols import Learner
 
-SEEDS = range(5)
+# The pool, the budget and the strategies were chosen by looking at seed 0, which is therefore not among them.
+SEEDS = range(1, 6)
 TEST = 500
 
 #: The strongest form of a random that draws only images with objects: it is told which these are.
@@ -31,7 +32,7 @@ class Setting(NamedTuple):
     counts: tuple[int, ...]
     sooner: tuple[int, ...]
     strategies: Mapping[str, Any]
-    seeds: Sequence[int] = range(5)
+    seeds: Sequence[int] = SEEDS
     passes: int = 10
 
 
@@ -76,7 +77,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             _RARE_CLASSES,
             _EVEN,
             _detector,
-            (60, 250, 500),
+            (250, 500),
             (60, 105, 150, 195),
             {"random": "random", FOREGROUND: "random", "rare and doubtful": _RARE, "least certain": _MASKAL},
         ),
@@ -88,10 +89,10 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             _RARE_CLASSES,
             _EVEN,
             _trained_longer,
-            (60, 250, 500),
+            (500,),
             (60, 105, 150, 195),
             {"random": "random", FOREGROUND: "random", "rare and doubtful": _RARE},
-            range(2),
+            range(1, 3),
         ),
         "even": Setting(
             "Boxes: a pool without rare classes",
@@ -102,10 +103,10 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             {"class_names": [*_SHARES]},
             {},
             _detector,
-            (60, 180, 300),
+            (300,),
             (60, 120, 180, 240),
             {"random": "random", "rare and doubtful": _RARE},
-            range(3),
+            range(1, 3),
         ),
         "masks": Setting(
             "Masks: a pool with many empty scenes",
