@@ -73,5 +73,6 @@ def tried() -> str:
         "raised from 300 to 500 after this was seen: against 300 images the sum needed about 40 % of them.\n\n"
         "The pool was chosen as well, by what there is to gain. With shares of 40, 30, 12, 8, 6 and 4 % random reached "
         "0.64 with 300 images, the mean (of all boxes) 0.46 with 90: where a random choice holds a dozen of the rarest "
-        "class, choosing saves less. All of this was tried on seed 0, or 1 in the second table, and 0 is not raced above.\n"
+        "class, choosing saves less. All of this was tried on seed 0, or on 1 in the second table; 0 is not raced "
+        "above.\n"
     )
