@@ -24,7 +24,7 @@ from conftest import CHROMIUM, OPTIONS  # noqa: E402
 
 NOTEBOOK = ROOT / "notebooks" / "12_detect_objects.ipynb"
 PICTURE = ROOT / "notebooks" / "pictures" / "12_page.png"
-SHORT = {"steps": 2, "rounds": 1, "budget": 80, "test_images": 50, "looked": 50}
+SHORT = {"training_steps": 300, "looked": 60, "steps": 10, "rounds": 1, "budget": 160, "test_images": 50}
 
 
 def up_to_the_task(folder: Path) -> Path:
