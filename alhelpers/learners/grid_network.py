@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from alhelpers.uncertainty._torch import derived_seed, seeded
 
-#: Pixels between two cells of the detector's grid.
+#: Pixels between two cells of the grid.
 STRIDE = 4
 
 # Pixels of a step of the coarsest features: images are padded to a multiple of it.
@@ -18,7 +18,10 @@ _COARSEST = 8
 _FINE, _MIDDLE, _COARSE = 24, 48, 64
 
 # Channels of the features that the heads of boxes and of maps read.
-_FEATURES, _MAP_FEATURES = 96, 48
+_FEATURES, _MAP_FEATURES = 96, 128
+
+# Cells of a window, and the least weight of one, where the class is averaged.
+_WINDOW, LEAST_TRUST = 5, 1e-2
 
 
 def _block(inputs: int, outputs: int, *, stride: int = 1, size: int = 3) -> nn.Sequential:
@@ -115,27 +118,48 @@ class BoxNetwork(nn.Module):
 
 
 class MapNetwork(nn.Module):
-    """Images (B, channels, H, W) to the logits of classes at each pixel, (B, C, H, W)."""
+    """Images (B, channels, H, W) to the logarithms of the classes' probabilities at each pixel, (B, C, H, W).
+
+    A pixel is foreground, which is predicted at each, and then of a class, which is predicted once for the 4 x 4 pixels
+    of a cell: what is read are objects, and few pixels of one know more of its class than the others.
+    """
 
     def __init__(self, channels: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.backbone = Backbone(channels)
-        self.neck = nn.Sequential(
-            _block(_FINE + _MIDDLE, _FINE + 8), _block(_FINE + 8, _MAP_FEATURES, size=1)
-        )
-        # a cell of the fine features is 2 x 2 pixels
-        self.head = _head(_MAP_FEATURES, 4 * classes, dropout)
+        self.neck = _block(_MIDDLE, _COARSE)
+        self.joint = _block(_COARSE + 4 * _FINE, _MAP_FEATURES, size=1)
+        self.head = _head(_MAP_FEATURES, classes + STRIDE**2, dropout)
+        last = self.head[-1]
+        nn.init.normal_(last.weight, std=0.01)
+        # at the start nearly nothing is foreground, and no cell is trusted more than others
+        with torch.no_grad():
+            last.bias.copy_(torch.tensor([*(0.0,) * (classes - 1), -2.0, *(-3.0,) * STRIDE**2]))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return what is the same in every pass, at half the size, (B, 48, h, w)."""
+        """Return what is the same in every pass, at a quarter of the size, (B, 128, h, w)."""
         fine, middle = self.backbone(images)
-        return self.neck(torch.cat([fine, functional.interpolate(middle, scale_factor=2, mode="nearest")], 1))
+        return self.joint(torch.cat([self.neck(middle), functional.pixel_unshuffle(fine, 2)], 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the logits of the images' pixels."""
+        """Return the logarithms of probabilities of the images' pixels, which are logits too."""
         return at_pixels(self.head(self.features(images)), images.shape[2:])
 
 
 def at_pixels(outputs: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Return the logits of pixels (B, C, H, W) of what a head predicts for cells of 2 x 2, (B, 4 C, h, w)."""
-    return functional.pixel_shuffle(outputs, 2)[..., : size[0], : size[1]]
+    """Return the logarithms of probabilities of pixels (B, C, H, W) of what a head predicts for cells of 4 x 4.
+
+    ``outputs`` are (B, C + 16, h, w): logits of the C - 1 classes after the background, of how far these are to be
+    trusted, and of the foreground of 16 pixels. The class of a cell is the mean of the cells around it, those near and
+    those that are trusted first: at the end of a stroke, little of the object is seen.
+    """
+    classes, trust, foreground = outputs.split([outputs.shape[1] - STRIDE**2 - 1, 1, STRIDE**2], 1)
+    weights = trust.sigmoid() + LEAST_TRUST
+    total = torch.cat([classes * weights, weights], 1)
+    for _ in range(2):  # twice a mean of a window is one whose weights fall with the distance
+        total = functional.avg_pool2d(total, _WINDOW, 1, _WINDOW // 2)
+    classes = (total[:, :-1] / total[:, -1:]).log_softmax(1)
+    classes = functional.interpolate(classes, scale_factor=STRIDE, mode="nearest")
+    foreground = functional.pixel_shuffle(foreground, STRIDE)
+    logarithms = [functional.logsigmoid(-foreground), functional.logsigmoid(foreground) + classes]
+    return torch.cat(logarithms, 1)[..., : size[0], : size[1]]

@@ -29,7 +29,9 @@ from alhelpers.uncertainty._torch import kept_modes
 class Segmenter(GridLearner):
     """Find the class of each pixel: a :class:`~alhelpers.protocols.Learner` of maps.
 
-    It has the backbone of :class:`Detector`, and its dropout comes last as well.
+    A convolutional network of 189,000 parameters on the backbone of :class:`Detector`. Each pixel has a confidence of
+    being foreground, and each cell of 4 x 4 pixels one for each class, which its neighbours share. Dropout comes last
+    here too, so that many passes share all that is costly.
 
     Parameters
     ----------

@@ -6,8 +6,8 @@ import torch
 
 from alhelpers import data, protocols, records, scores
 from alhelpers.learners import SegmentationPredictions, Segmenter
-from alhelpers.learners._map_targets import map_loss
-from alhelpers.learners.grid_network import at_pixels
+from alhelpers.learners._map_targets import CLASS_WEIGHT, map_loss
+from alhelpers.learners.grid_network import LEAST_TRUST, at_pixels
 from alhelpers.uncertainty import Committee
 from alhelpers.uncertainty.mc_dropout import mc_dropout
 
@@ -56,7 +56,7 @@ def test_image_scores_are_those_of_whole_passes(trained):
     planes = torch.from_numpy(dataset.inputs()[:, None] / np.float32(255)).expand(-1, 3, -1, -1)
     samples, mean = mc_dropout(network, planes, 3, masks="pass", seed=4)
     np.testing.assert_allclose(found.confidences, mean, atol=1e-4)
-    assert found.embeddings.shape == (5, 48)
+    assert found.embeddings.shape == (5, 128)
     inside = mean.argmax(1) > 0
     for name, score in (("entropy", "predictive_entropy"), ("margin", "mean_margin"), ("bald", "bald")):
         maps = scores.pixel_map(samples, score)
@@ -70,32 +70,61 @@ def test_image_scores_are_those_of_whole_passes(trained):
     table = found.to_records(dataset.ids)
     rows = [dict(row) for row in table["metadata"].to_pylist()]
     np.testing.assert_allclose([row["bald"] for row in rows], found.image_scores["bald"], rtol=1e-6)
-    assert records.column(table, "embeddings").shape == (5, 48)
+    assert records.column(table, "embeddings").shape == (5, 128)
     assert set(segmenter.predict(dataset).image_scores) == {
         name for name in found.image_scores if not name.startswith("bald")
     }
 
 
-def test_pixels_of_crowds_do_not_count():
-    generator = torch.Generator().manual_seed(0)
-    outputs, maps = (
-        torch.randn(2, 3, 4, 5, generator=generator),
-        torch.randint(0, 3, (2, 4, 5), generator=generator),
+def log_probabilities(shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).log_softmax(1)
+
+
+def test_the_loss_is_of_pixels_of_classes_and_of_overlap():
+    outputs, maps = log_probabilities((2, 3, 4, 5)), torch.tensor([0, 0, 0, 1, 2]).expand(2, 4, 5)
+    found = outputs.exp()
+    truth = found.gather(1, maps[:, None])[:, 0]
+    inside, there = 1 - found[:, 0], maps > 0
+    overlap = (2 * inside[there].sum() + 1) / (inside.sum() + there.sum() + 1)
+    classes = (truth / inside)[there].log().mean()
+    torch.testing.assert_close(
+        map_loss(outputs, maps.byte()), 1 - overlap - truth.log().mean() - CLASS_WEIGHT * classes
     )
+
+
+def test_pixels_of_crowds_do_not_count():
+    outputs, other = log_probabilities((2, 3, 4, 5)), log_probabilities((2, 3, 4, 5), seed=1)
+    maps = torch.randint(0, 3, (2, 4, 5), generator=torch.Generator().manual_seed(0))
     maps[:, 2:] = 255
-    other = outputs.clone()
-    other[:, :, 2:] += torch.randn(2, 3, 2, 5, generator=generator)
-    assert torch.equal(map_loss(outputs, maps.byte()), map_loss(other, maps.byte()))
-    expected = torch.nn.functional.cross_entropy(outputs[:, :, :2], maps[:, :2])
+    other[:, :, :2] = outputs[:, :, :2]
+    expected = map_loss(outputs[:, :, :2], maps[:, :2].byte())
     torch.testing.assert_close(map_loss(outputs, maps.byte()), expected)
+    torch.testing.assert_close(map_loss(other, maps.byte()), expected)
     assert map_loss(outputs, torch.full((2, 4, 5), 255).byte()) == 0
 
 
-def test_a_cell_becomes_four_pixels():
-    cells = torch.arange(2 * 12 * 3 * 4.0).reshape(2, 12, 3, 4)
-    found = at_pixels(cells, (5, 7))
-    for label, y, x in ((0, 0, 0), (1, 3, 6), (2, 4, 5)):
-        assert torch.equal(found[:, label, y, x], cells[:, 4 * label + 2 * (y % 2) + x % 2, y // 2, x // 2])
+def test_a_cell_becomes_sixteen_pixels():
+    """Each pixel has its own foreground, and the probabilities of a pixel sum to 1."""
+    draw = torch.Generator().manual_seed(0)
+    cells = torch.randn(2, 3 + 16, 3, 4, generator=draw)
+    found = at_pixels(cells, (11, 14))
+    assert found.shape == (2, 3, 11, 14)
+    torch.testing.assert_close(found.exp().sum(1), torch.ones(2, 11, 14))
+    for y, x in ((0, 0), (7, 10), (10, 13)):
+        expected = (-cells[:, 3 + 4 * (y % 4) + x % 4, y // 4, x // 4]).sigmoid()
+        torch.testing.assert_close(found[:, 0, y, x].exp(), expected)
+
+
+def test_the_class_of_a_cell_is_that_of_the_trusted_cells_around():
+    """A weighted mean of the logits of the windows, by hand."""
+    draw = torch.Generator().manual_seed(1)
+    classes, trust = torch.randn(2, 12, 12, generator=draw), torch.randn(12, 12, generator=draw)
+    cells = torch.cat([classes, trust[None], torch.full((16, 12, 12), 20.0)])[None]
+    inside = at_pixels(cells, (48, 48))[0, 1:, 2::4, 2::4]
+    near = (5 - torch.arange(-4, 5).abs()).float()
+    weights = near[:, None] * near * (trust[1:10, 2:11].sigmoid() + LEAST_TRUST)
+    expected = (classes[:, 1:10, 2:11] * weights).sum((1, 2)) / weights.sum()
+    torch.testing.assert_close(inside[:, 5, 6], expected.log_softmax(0), rtol=1e-4, atol=1e-4)
 
 
 def test_save_and_load_keep_every_bit(trained, tmp_path):
