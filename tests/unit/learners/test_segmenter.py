@@ -1,13 +1,16 @@
 """The segmenter: what it learns from, what it predicts, and the scores of its passes."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from alhelpers import data, protocols, records, scores
 from alhelpers.learners import SegmentationPredictions, Segmenter
-from alhelpers.learners._map_targets import CLASS_WEIGHT, map_loss
-from alhelpers.learners.grid_network import LEAST_TRUST, at_pixels
+from alhelpers.learners._box_loss import box_loss
+from alhelpers.learners._map_loss import map_loss, object_boxes
+from alhelpers.learners.grid_network import LEAST_WEIGHT, at_pixels
 from alhelpers.uncertainty import Committee
 from alhelpers.uncertainty.mc_dropout import mc_dropout
 
@@ -54,7 +57,8 @@ def test_image_scores_are_those_of_whole_passes(trained):
     segmenter.network.load_state_dict(network.state_dict())
     found = segmenter.predict(dataset, passes=3, embeddings=True, seed=4)
     planes = torch.from_numpy(dataset.inputs()[:, None] / np.float32(255)).expand(-1, 3, -1, -1)
-    samples, mean = mc_dropout(network, planes, 3, masks="pass", seed=4)
+    pixels = partial(at_pixels, size=(27, 34))
+    samples, mean = mc_dropout(network, planes, 3, masks="pass", logits=pixels, seed=4)
     np.testing.assert_allclose(found.confidences, mean, atol=1e-4)
     assert found.embeddings.shape == (5, 128)
     inside = mean.argmax(1) > 0
@@ -76,54 +80,61 @@ def test_image_scores_are_those_of_whole_passes(trained):
     }
 
 
-def log_probabilities(shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).log_softmax(1)
+def drawn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_the_loss_is_of_pixels_of_classes_and_of_overlap():
-    outputs, maps = log_probabilities((2, 3, 4, 5)), torch.tensor([0, 0, 0, 1, 2]).expand(2, 4, 5)
-    found = outputs.exp()
-    truth = found.gather(1, maps[:, None])[:, 0]
-    inside, there = 1 - found[:, 0], maps > 0
+def test_the_loss_is_of_the_foreground_and_of_objects():
+    outputs, maps = drawn(2, 3 + 20, 8, 8), torch.zeros(2, 30, 32, dtype=torch.uint8)
+    maps[0, 4:12, 8:14], maps[1, 10:20, 3:9], maps[0, 20:22, 20:24] = 1, 2, 1  # the last is too small
+    boxes = torch.tensor([[8.0, 4, 14, 12, 0], [3, 10, 9, 20, 1]])[:, None]
+    inside = torch.nn.functional.pixel_shuffle(outputs[:, 7:], 4)[:, 0, :30].sigmoid()
+    there = maps > 0
     overlap = (2 * inside[there].sum() + 1) / (inside.sum() + there.sum() + 1)
-    classes = (truth / inside)[there].log().mean()
-    torch.testing.assert_close(
-        map_loss(outputs, maps.byte()), 1 - overlap - truth.log().mean() - CLASS_WEIGHT * classes
-    )
+    crossed = -torch.where(there, inside, 1 - inside).log().mean()
+    expected = 2 * (crossed + 1 - overlap) + box_loss(outputs[:, :7], boxes)
+    torch.testing.assert_close(map_loss(outputs, maps), expected)
+
+
+def test_objects_are_connected_pixels_of_a_class():
+    maps = torch.zeros(3, 16, 20, dtype=torch.uint8)
+    maps[0, :4, :4], maps[0, 4:8, 4:8], maps[0, 8:12, 8:13], maps[0, :4, 12:16] = 3, 3, 1, 3
+    maps[2, 2:, 2:] = 255
+    expected = {(0.0, 0.0, 8.0, 8.0, 2.0), (12.0, 0.0, 16.0, 4.0, 2.0), (8.0, 8.0, 13.0, 12.0, 0.0)}
+    boxes = object_boxes(maps)
+    assert {tuple(box) for box in boxes[0].tolist() if box[4] >= 0} == expected
+    assert (boxes[1:] == -1).all()
 
 
 def test_pixels_of_crowds_do_not_count():
-    outputs, other = log_probabilities((2, 3, 4, 5)), log_probabilities((2, 3, 4, 5), seed=1)
-    maps = torch.randint(0, 3, (2, 4, 5), generator=torch.Generator().manual_seed(0))
-    maps[:, 2:] = 255
-    other[:, :, :2] = outputs[:, :, :2]
-    expected = map_loss(outputs[:, :, :2], maps[:, :2].byte())
-    torch.testing.assert_close(map_loss(outputs, maps.byte()), expected)
-    torch.testing.assert_close(map_loss(other, maps.byte()), expected)
-    assert map_loss(outputs, torch.full((2, 4, 5), 255).byte()) == 0
+    outputs, other = drawn(2, 3 + 20, 12, 8), drawn(2, 3 + 20, 12, 8, seed=1)
+    maps = torch.zeros(2, 48, 32, dtype=torch.uint8)
+    maps[:, 4:14, 6:14] = torch.tensor([1, 2], dtype=torch.uint8)[:, None, None]
+    other[:, :, :8], maps[:, 32:] = outputs[:, :, :8], 255
+    torch.testing.assert_close(map_loss(other, maps), map_loss(outputs, maps))
+    torch.testing.assert_close(map_loss(outputs[:, :, :8], maps[:, :32]), map_loss(outputs, maps))
+    assert map_loss(outputs, torch.full_like(maps, 255)) < 1e-5
 
 
 def test_a_cell_becomes_sixteen_pixels():
     """Each pixel has its own foreground, and the probabilities of a pixel sum to 1."""
-    draw = torch.Generator().manual_seed(0)
-    cells = torch.randn(2, 3 + 16, 3, 4, generator=draw)
+    cells = drawn(2, 3 + 20, 3, 4)
     found = at_pixels(cells, (11, 14))
     assert found.shape == (2, 3, 11, 14)
     torch.testing.assert_close(found.exp().sum(1), torch.ones(2, 11, 14))
     for y, x in ((0, 0), (7, 10), (10, 13)):
-        expected = (-cells[:, 3 + 4 * (y % 4) + x % 4, y // 4, x // 4]).sigmoid()
+        expected = (-cells[:, 7 + 4 * (y % 4) + x % 4, y // 4, x // 4]).sigmoid()
         torch.testing.assert_close(found[:, 0, y, x].exp(), expected)
 
 
-def test_the_class_of_a_cell_is_that_of_the_trusted_cells_around():
-    """A weighted mean of the logits of the windows, by hand."""
-    draw = torch.Generator().manual_seed(1)
-    classes, trust = torch.randn(2, 12, 12, generator=draw), torch.randn(12, 12, generator=draw)
-    cells = torch.cat([classes, trust[None], torch.full((16, 12, 12), 20.0)])[None]
+def test_the_class_of_a_pixel_is_that_of_the_centres_nearby():
+    cells = drawn(1, 3 + 20, 12, 12)
+    cells[:, 7:] = 20
     inside = at_pixels(cells, (48, 48))[0, 1:, 2::4, 2::4]
+    window = cells[0, :3, 1:10, 2:11]  # of the cell at (5, 6)
     near = (5 - torch.arange(-4, 5).abs()).float()
-    weights = near[:, None] * near * (trust[1:10, 2:11].sigmoid() + LEAST_TRUST)
-    expected = (classes[:, 1:10, 2:11] * weights).sum((1, 2)) / weights.sum()
+    weights = near[:, None] * near * (window[2].sigmoid() + LEAST_WEIGHT)
+    expected = (window[:2] * weights).sum((1, 2)) / weights.sum()
     torch.testing.assert_close(inside[:, 5, 6], expected.log_softmax(0), rtol=1e-4, atol=1e-4)
 
 
