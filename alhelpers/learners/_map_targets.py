@@ -1,4 +1,4 @@
-"""The maps of classes that a segmenter learns from, checked, and what its outputs are compared with."""
+"""The maps of classes that a segmenter learns from, checked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from alhelpers.data.labels import warn_of_missing_classes
 from alhelpers.data.objects import UNCOUNTED
@@ -35,10 +34,3 @@ def map_targets(dataset: Dataset, class_names: Sequence[str], shape: tuple[int, 
     there = [np.unique(each) for each in maps]
     warn_of_missing_classes(np.concatenate(there), class_names)
     return torch.from_numpy(maps.astype(np.uint8))
-
-
-def map_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Compute the cross entropy of logits (B, C, H, W) and maps of classes (B, H, W) over the pixels that count."""
-    wanted = targets.long()
-    total = functional.cross_entropy(outputs, wanted, ignore_index=UNCOUNTED, reduction="sum")
-    return total / (wanted != UNCOUNTED).sum().clamp(min=1)

@@ -87,11 +87,20 @@ def moved_maps(
     )
     if mosaics:
         half, of = (size[0] // 2, size[1] // 2), _chosen(there, 4 * mosaics, generator)
-        reach = of.new_tensor([-size[1], -size[0], size[1], size[0]]) / 8
-        windows = _around(of[:, [2, 1, 2, 1]] + reach, size, generator)
+        windows = _around(_extents(targets, of), size, generator)
         moved = torch.cat([moved, _joined(_read(images[of[:, 0]], windows, half))])
         read = torch.cat([read, _joined(_read(maps[of[:, 0]], windows, half, "nearest"))])
     return recoloured(moved, generator), read[:, 0].to(targets.dtype)
+
+
+def _extents(maps: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """Return the boxes (K, 4) around all of the class that is at pixels (K, 3) of maps, each in its image."""
+    inside = maps[pixels[:, 0]] == maps[tuple(pixels.T)][:, None, None]
+    sides = []
+    for line in (inside.any(1), inside.any(2)):
+        sides.append((line.byte().argmax(1), line.shape[1] - line.flip(1).byte().argmax(1)))
+    (left, right), (top, bottom) = sides
+    return torch.stack([left, top, right, bottom], 1).float()
 
 
 def _number_of_mosaics(

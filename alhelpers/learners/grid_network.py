@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional
 
 from alhelpers.uncertainty._torch import derived_seed, seeded
 
-#: Pixels between two cells of the detector's grid.
+#: Pixels between two cells of the grid.
 STRIDE = 4
 
 # Pixels of a step of the coarsest features: images are padded to a multiple of it.
@@ -17,8 +19,14 @@ _COARSEST = 8
 # Channels at half, a quarter and an eighth of the image's size.
 _FINE, _MIDDLE, _COARSE = 24, 48, 64
 
-# Channels of the features that the heads of boxes and of maps read.
-_FEATURES, _MAP_FEATURES = 96, 48
+# Channels of the features of objects, and of those of the foreground.
+_FEATURES, _FOREGROUND = 96, 32
+
+# The logit of what is rare, before a training.
+_RARE = -3.0
+
+# Cells of a window, and the least weight of one, where a pixel's class is averaged.
+_WINDOW, LEAST_WEIGHT = 5, 1e-4
 
 
 def _block(inputs: int, outputs: int, *, stride: int = 1, size: int = 3) -> nn.Sequential:
@@ -66,9 +74,18 @@ class Backbone(nn.Module):
         return fine, middle + context
 
 
-def _head(features: int, outputs: int, dropout: float) -> nn.Sequential:
+def _head(features: int, biases: Sequence[float], dropout: float) -> nn.Sequential:
     """Return one layer after the dropout, so that many passes cost little beside the features."""
-    return nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(features, outputs, 1))
+    last = nn.Conv2d(features, len(biases), 1)
+    nn.init.normal_(last.weight, std=0.01)
+    with torch.no_grad():
+        last.bias.copy_(torch.tensor(biases))
+    return nn.Sequential(nn.Dropout2d(dropout), last)
+
+
+def _first_biases(classes: int) -> list[float]:
+    """Return biases of objects: at the start nearly nothing is one, and a box reaches two cells to each side."""
+    return [*(0.0,) * classes, _RARE, *(0.7,) * 4]
 
 
 def passes_of(head: nn.Sequential, features: torch.Tensor, passes: int, seed: int) -> torch.Tensor:
@@ -97,12 +114,7 @@ class BoxNetwork(nn.Module):
         super().__init__()
         self.backbone = Backbone(channels)
         self.neck = nn.Sequential(_block(_MIDDLE, _COARSE), _block(_COARSE, _FEATURES, size=1))
-        self.head = _head(_FEATURES, classes + 5, dropout)
-        last = self.head[-1]
-        nn.init.normal_(last.weight, std=0.01)
-        # at the start nearly nothing is an object, and a box reaches two cells to each side
-        with torch.no_grad():
-            last.bias.copy_(torch.tensor([*(0.0,) * classes, -3.0, *(0.7,) * 4]))
+        self.head = _head(_FEATURES, _first_biases(classes), dropout)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Return what is the same in every pass, (B, 96, h, w), of the cells whose centres are inside of the images."""
@@ -115,27 +127,54 @@ class BoxNetwork(nn.Module):
 
 
 class MapNetwork(nn.Module):
-    """Images (B, channels, H, W) to the logits of classes at each pixel, (B, C, H, W)."""
+    """Images (B, channels, H, W) to what is predicted at each cell, (B, C + 20, h, w).
+
+    Of the C - 1 classes after the background what a :class:`BoxNetwork` predicts, which is what makes the features
+    tell the classes from each other, and logits of the foreground at each of the cell's 4 x 4 pixels.
+    """
 
     def __init__(self, channels: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.backbone = Backbone(channels)
-        self.neck = nn.Sequential(
-            _block(_FINE + _MIDDLE, _FINE + 8), _block(_FINE + 8, _MAP_FEATURES, size=1)
-        )
-        # a cell of the fine features is 2 x 2 pixels
-        self.head = _head(_MAP_FEATURES, 4 * classes, dropout)
+        self.near = _block(_MIDDLE, _COARSE)
+        self.objects = _block(_COARSE, _FEATURES, size=1)
+        self.foreground = _block(_COARSE + 4 * _FINE, _FOREGROUND, size=1)
+        first = [*_first_biases(classes - 1), *(_RARE,) * STRIDE**2]
+        self.head = _head(_FEATURES + _FOREGROUND, first, dropout)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return what is the same in every pass, at half the size, (B, 48, h, w)."""
+        """Return what is the same in every pass, (B, 128, h, w), of the images as they are padded."""
         fine, middle = self.backbone(images)
-        return self.neck(torch.cat([fine, functional.interpolate(middle, scale_factor=2, mode="nearest")], 1))
+        near = self.near(middle)
+        # a cell of the fine features is 2 x 2 pixels
+        pixels = torch.cat([near, functional.pixel_unshuffle(fine, 2)], 1)
+        return torch.cat([self.objects(near), self.foreground(pixels)], 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the logits of the images' pixels."""
-        return at_pixels(self.head(self.features(images)), images.shape[2:])
+        """Return the head's outputs."""
+        return self.head(self.features(images))
+
+
+def split_maps(outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what is predicted of objects (B, C + 4, h, w), and the foreground's logits at pixels (B, 4 h, 4 w)."""
+    objects, foreground = outputs.split([outputs.shape[1] - STRIDE**2, STRIDE**2], 1)
+    return objects, functional.pixel_shuffle(foreground, STRIDE)[:, 0]
 
 
 def at_pixels(outputs: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Return the logits of pixels (B, C, H, W) of what a head predicts for cells of 2 x 2, (B, 4 C, h, w)."""
-    return functional.pixel_shuffle(outputs, 2)[..., : size[0], : size[1]]
+    """Return the logarithms of the probabilities of pixels, (B, C, H, W), of the outputs (B, C + 20, h, w) of cells.
+
+    A pixel is foreground, and then of the class of the objects' centres nearby: the mean of the cells around its own,
+    weighted by their confidences of a centre, and falling to 0 at a distance of 5 cells.
+    """
+    objects, foreground = split_maps(outputs)
+    classes, centres, _ = objects.tensor_split([-5, -4], 1)
+    weights = centres.sigmoid() + LEAST_WEIGHT
+    total = torch.cat([classes * weights, weights], 1)
+    for _ in range(2):  # a mean of means weights what is near higher
+        total = functional.avg_pool2d(total, _WINDOW, 1, _WINDOW // 2)
+    classes = (total[:, :-1] / total[:, -1:]).log_softmax(1)
+    classes = functional.interpolate(classes, scale_factor=STRIDE, mode="nearest")
+    foreground = foreground[:, None]
+    logarithms = [functional.logsigmoid(-foreground), functional.logsigmoid(foreground) + classes]
+    return torch.cat(logarithms, 1)[..., : size[0], : size[1]]

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from alhelpers.data.objects import UNCOUNTED
-from alhelpers.learners._map_targets import map_loss, map_targets
+from alhelpers.learners._map_loss import map_loss
+from alhelpers.learners._map_targets import map_targets
 from alhelpers.learners._scene_augmentation import moved_maps
 from alhelpers.learners.grid_learner import GridLearner
 from alhelpers.learners.grid_network import MapNetwork, at_pixels
@@ -29,7 +30,9 @@ from alhelpers.uncertainty._torch import kept_modes
 class Segmenter(GridLearner):
     """Find the class of each pixel: a :class:`~alhelpers.protocols.Learner` of maps.
 
-    It has the backbone of :class:`Detector`, and its dropout comes last as well.
+    A convolutional network of 180,000 parameters: a :class:`Detector` whose cells also predict which of their 4 x 4
+    pixels are foreground. The class of a pixel is that of the objects' centres nearby. For training, connected pixels
+    of a class are taken for an object. Dropout comes last here too, so that many passes share all that is costly.
 
     Parameters
     ----------
@@ -140,7 +143,7 @@ class Segmenter(GridLearner):
         with kept_modes(network), torch.inference_mode():
             features = network.features(images)
             if not passes:
-                confidences = pixels(network.head(features)).softmax(1).float().cpu().numpy()
+                confidences = pixels(network.head(features)).exp().float().cpu().numpy()
         if passes:
             # the same masks for all images: each pass is one network, whatever the parts
             run = {"masks": "pass", "logits": pixels, "batch_size": len(features), "seed": seed}

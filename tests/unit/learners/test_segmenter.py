@@ -1,13 +1,16 @@
 """The segmenter: what it learns from, what it predicts, and the scores of its passes."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from alhelpers import data, protocols, records, scores
 from alhelpers.learners import SegmentationPredictions, Segmenter
-from alhelpers.learners._map_targets import map_loss
-from alhelpers.learners.grid_network import at_pixels
+from alhelpers.learners._box_loss import box_loss
+from alhelpers.learners._map_loss import map_loss, object_boxes
+from alhelpers.learners.grid_network import LEAST_WEIGHT, at_pixels
 from alhelpers.uncertainty import Committee
 from alhelpers.uncertainty.mc_dropout import mc_dropout
 
@@ -54,9 +57,10 @@ def test_image_scores_are_those_of_whole_passes(trained):
     segmenter.network.load_state_dict(network.state_dict())
     found = segmenter.predict(dataset, passes=3, embeddings=True, seed=4)
     planes = torch.from_numpy(dataset.inputs()[:, None] / np.float32(255)).expand(-1, 3, -1, -1)
-    samples, mean = mc_dropout(network, planes, 3, masks="pass", seed=4)
+    pixels = partial(at_pixels, size=(27, 34))
+    samples, mean = mc_dropout(network, planes, 3, masks="pass", logits=pixels, seed=4)
     np.testing.assert_allclose(found.confidences, mean, atol=1e-4)
-    assert found.embeddings.shape == (5, 48)
+    assert found.embeddings.shape == (5, 128)
     inside = mean.argmax(1) > 0
     for name, score in (("entropy", "predictive_entropy"), ("margin", "mean_margin"), ("bald", "bald")):
         maps = scores.pixel_map(samples, score)
@@ -70,32 +74,68 @@ def test_image_scores_are_those_of_whole_passes(trained):
     table = found.to_records(dataset.ids)
     rows = [dict(row) for row in table["metadata"].to_pylist()]
     np.testing.assert_allclose([row["bald"] for row in rows], found.image_scores["bald"], rtol=1e-6)
-    assert records.column(table, "embeddings").shape == (5, 48)
+    assert records.column(table, "embeddings").shape == (5, 128)
     assert set(segmenter.predict(dataset).image_scores) == {
         name for name in found.image_scores if not name.startswith("bald")
     }
 
 
+def drawn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_loss_is_of_the_foreground_and_of_objects():
+    outputs, maps = drawn(2, 3 + 20, 8, 8), torch.zeros(2, 30, 32, dtype=torch.uint8)
+    maps[0, 4:12, 8:14], maps[1, 10:20, 3:9], maps[0, 20:22, 20:24] = 1, 2, 1  # the last is too small
+    boxes = torch.tensor([[8.0, 4, 14, 12, 0], [3, 10, 9, 20, 1]])[:, None]
+    inside = torch.nn.functional.pixel_shuffle(outputs[:, 7:], 4)[:, 0, :30].sigmoid()
+    there = maps > 0
+    overlap = (2 * inside[there].sum() + 1) / (inside.sum() + there.sum() + 1)
+    crossed = -torch.where(there, inside, 1 - inside).log().mean()
+    expected = 2 * (crossed + 1 - overlap) + box_loss(outputs[:, :7], boxes)
+    torch.testing.assert_close(map_loss(outputs, maps), expected)
+
+
+def test_objects_are_connected_pixels_of_a_class():
+    maps = torch.zeros(3, 16, 20, dtype=torch.uint8)
+    maps[0, :4, :4], maps[0, 4:8, 4:8], maps[0, 8:12, 8:13], maps[0, :4, 12:16] = 3, 3, 1, 3
+    maps[2, 2:, 2:] = 255
+    expected = {(0.0, 0.0, 8.0, 8.0, 2.0), (12.0, 0.0, 16.0, 4.0, 2.0), (8.0, 8.0, 13.0, 12.0, 0.0)}
+    boxes = object_boxes(maps)
+    assert {tuple(box) for box in boxes[0].tolist() if box[4] >= 0} == expected
+    assert (boxes[1:] == -1).all()
+
+
 def test_pixels_of_crowds_do_not_count():
-    generator = torch.Generator().manual_seed(0)
-    outputs, maps = (
-        torch.randn(2, 3, 4, 5, generator=generator),
-        torch.randint(0, 3, (2, 4, 5), generator=generator),
-    )
-    maps[:, 2:] = 255
-    other = outputs.clone()
-    other[:, :, 2:] += torch.randn(2, 3, 2, 5, generator=generator)
-    assert torch.equal(map_loss(outputs, maps.byte()), map_loss(other, maps.byte()))
-    expected = torch.nn.functional.cross_entropy(outputs[:, :, :2], maps[:, :2])
-    torch.testing.assert_close(map_loss(outputs, maps.byte()), expected)
-    assert map_loss(outputs, torch.full((2, 4, 5), 255).byte()) == 0
+    outputs, other = drawn(2, 3 + 20, 12, 8), drawn(2, 3 + 20, 12, 8, seed=1)
+    maps = torch.zeros(2, 48, 32, dtype=torch.uint8)
+    maps[:, 4:14, 6:14] = torch.tensor([1, 2], dtype=torch.uint8)[:, None, None]
+    other[:, :, :8], maps[:, 32:] = outputs[:, :, :8], 255
+    torch.testing.assert_close(map_loss(other, maps), map_loss(outputs, maps))
+    torch.testing.assert_close(map_loss(outputs[:, :, :8], maps[:, :32]), map_loss(outputs, maps))
+    assert map_loss(outputs, torch.full_like(maps, 255)) < 1e-5
 
 
-def test_a_cell_becomes_four_pixels():
-    cells = torch.arange(2 * 12 * 3 * 4.0).reshape(2, 12, 3, 4)
-    found = at_pixels(cells, (5, 7))
-    for label, y, x in ((0, 0, 0), (1, 3, 6), (2, 4, 5)):
-        assert torch.equal(found[:, label, y, x], cells[:, 4 * label + 2 * (y % 2) + x % 2, y // 2, x // 2])
+def test_a_cell_becomes_sixteen_pixels():
+    """Each pixel has its own foreground, and the probabilities of a pixel sum to 1."""
+    cells = drawn(2, 3 + 20, 3, 4)
+    found = at_pixels(cells, (11, 14))
+    assert found.shape == (2, 3, 11, 14)
+    torch.testing.assert_close(found.exp().sum(1), torch.ones(2, 11, 14))
+    for y, x in ((0, 0), (7, 10), (10, 13)):
+        expected = (-cells[:, 7 + 4 * (y % 4) + x % 4, y // 4, x // 4]).sigmoid()
+        torch.testing.assert_close(found[:, 0, y, x].exp(), expected)
+
+
+def test_the_class_of_a_pixel_is_that_of_the_centres_nearby():
+    cells = drawn(1, 3 + 20, 12, 12)
+    cells[:, 7:] = 20
+    inside = at_pixels(cells, (48, 48))[0, 1:, 2::4, 2::4]
+    window = cells[0, :3, 1:10, 2:11]  # of the cell at (5, 6)
+    near = (5 - torch.arange(-4, 5).abs()).float()
+    weights = near[:, None] * near * (window[2].sigmoid() + LEAST_WEIGHT)
+    expected = (window[:2] * weights).sum((1, 2)) / weights.sum()
+    torch.testing.assert_close(inside[:, 5, 6], expected.log_softmax(0), rtol=1e-4, atol=1e-4)
 
 
 def test_save_and_load_keep_every_bit(trained, tmp_path):

@@ -35,6 +35,16 @@ def scores_of(found):
 # ------------------------------------------------------------------------------
 
 
+def test_expected_errors_need_confidences_alone():
+    boxes = [[0.5, 0.3], [0.1, 0.05]]
+    rows = [
+        {"id": "a", "detections": [{"confidences": each} for each in boxes]},
+        {"id": "b", "detections": []},
+    ]
+    found = scores_of(mine(rows, "box_uncertainty", 2, of="errors", over="sum"))
+    assert found == pytest.approx({"a": 0.5 + 0.3 + 0.15, "b": 0}, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
