@@ -205,7 +205,9 @@ def check_comparison(recorded, parameters):
 def check_detection(recorded, parameters):
     # With few steps nothing is found where the classes are rare; the first detector finds some.
     spearman = recorded["spearman"]
-    assert recorded["errors"]["mean"] > 0 and spearman["object, sum"] > spearman["box variance, mean"]
+    assert (
+        recorded["errors"]["mean"] > 0 and spearman["expected errors, sum"] > spearman["1 - confidence, sum"]
+    )
     assert recorded["mined_errors"] > recorded["errors"]["mean"]
     assert recorded["mined_labels"] == parameters["initial"] + parameters["rounds"] * parameters["round_size"]
     assert recorded["on_platform"]["labelled"] == parameters["drawn"] < recorded["task_items"]
