@@ -10,7 +10,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from alhelpers.data.objects import UNCOUNTED
 from alhelpers.learners._box_loss import box_loss
-from alhelpers.learners.grid_network import STRIDE, split_maps
+from alhelpers.learners._map_decoding import split_maps
+from alhelpers.learners.grid_network import STRIDE
 
 _FOREGROUND_WEIGHT = 2.0
 
@@ -32,6 +33,7 @@ def map_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     "V-Net", 2016, for the Dice loss.
     """
     objects, foreground = split_maps(outputs)
+    foreground = functional.pixel_shuffle(foreground, STRIDE)[:, 0]
     below, right = (size - given for size, given in zip(foreground.shape[1:], targets.shape[1:], strict=True))
     wanted = functional.pad(targets, (0, right, 0, below), value=UNCOUNTED)
     counted = (wanted != UNCOUNTED).to(foreground)

@@ -25,9 +25,6 @@ _FEATURES, _FOREGROUND = 96, 32
 # The logit of what is rare, before a training.
 _RARE = -3.0
 
-# Cells of a window, and the least weight of one, where a pixel's class is averaged.
-_WINDOW, LEAST_WEIGHT = 5, 1e-4
-
 
 def _block(inputs: int, outputs: int, *, stride: int = 1, size: int = 3) -> nn.Sequential:
     convolution = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
@@ -153,28 +150,3 @@ class MapNetwork(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the head's outputs."""
         return self.head(self.features(images))
-
-
-def split_maps(outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what is predicted of objects (B, C + 4, h, w), and the foreground's logits at pixels (B, 4 h, 4 w)."""
-    objects, foreground = outputs.split([outputs.shape[1] - STRIDE**2, STRIDE**2], 1)
-    return objects, functional.pixel_shuffle(foreground, STRIDE)[:, 0]
-
-
-def at_pixels(outputs: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Return the logarithms of the probabilities of pixels, (B, C, H, W), of the outputs (B, C + 20, h, w) of cells.
-
-    A pixel is foreground, and then of the class of the objects' centres nearby: the mean of the cells around its own,
-    weighted by their confidences of a centre, and falling to 0 at a distance of 5 cells.
-    """
-    objects, foreground = split_maps(outputs)
-    classes, centres, _ = objects.tensor_split([-5, -4], 1)
-    weights = centres.sigmoid() + LEAST_WEIGHT
-    total = torch.cat([classes * weights, weights], 1)
-    for _ in range(2):  # a mean of means weights what is near higher
-        total = functional.avg_pool2d(total, _WINDOW, 1, _WINDOW // 2)
-    classes = (total[:, :-1] / total[:, -1:]).log_softmax(1)
-    classes = functional.interpolate(classes, scale_factor=STRIDE, mode="nearest")
-    foreground = foreground[:, None]
-    logarithms = [functional.logsigmoid(-foreground), functional.logsigmoid(foreground) + classes]
-    return torch.cat(logarithms, 1)[..., : size[0], : size[1]]

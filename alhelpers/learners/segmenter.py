@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 
 from alhelpers.data.objects import UNCOUNTED
+from alhelpers.learners._map_decoding import at_pixels, passes_at_pixels
 from alhelpers.learners._map_loss import map_loss
 from alhelpers.learners._map_targets import map_targets
 from alhelpers.learners._scene_augmentation import moved_maps
 from alhelpers.learners.grid_learner import GridLearner
-from alhelpers.learners.grid_network import MapNetwork, at_pixels
+from alhelpers.learners.grid_network import STRIDE, MapNetwork, passes_of
 from alhelpers.learners.segmentation_predictions import (
-    OF_SAMPLES,
     SegmentationPredictions,
     image_scores,
     joined,
     score_maps,
 )
 from alhelpers.protocols import Dataset, Task
-from alhelpers.uncertainty import mc_dropout_scores
 from alhelpers.uncertainty._torch import kept_modes
 
 
@@ -55,9 +53,9 @@ class Segmenter(GridLearner):
 
     References
     ----------
-    Ronneberger, Fischer and Brox, "U-Net", MICCAI 2015; Shi et al., "Real-time single image and video super-resolution
-    using an efficient sub-pixel convolutional neural network", CVPR 2016; Kendall and Gal, "What uncertainties do we
-    need in Bayesian deep learning for computer vision?", NeurIPS 2017.
+    Those of :class:`Detector`; Ronneberger, Fischer and Brox, "U-Net", MICCAI 2015; Shi et al., "Real-time single image
+    and video super-resolution using an efficient sub-pixel convolutional neural network", CVPR 2016; Kendall and Gal,
+    "What uncertainties do we need in Bayesian deep learning for computer vision?", NeurIPS 2017.
     """
 
     task: ClassVar[Task] = "segmentation"
@@ -139,19 +137,19 @@ class Segmenter(GridLearner):
         self, images: torch.Tensor, passes: int, embeddings: bool, seed: int
     ) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]:
         """Return confidences, image scores and embeddings."""
-        network, pixels = self.network, partial(at_pixels, size=images.shape[2:])
+        network, size = self.network, images.shape[2:]
         with kept_modes(network), torch.inference_mode():
             features = network.features(images)
-            if not passes:
-                confidences = pixels(network.head(features)).exp().float().cpu().numpy()
+            if passes:
+                outputs = passes_of(network.head, features, passes, seed)
+                means, entropies = passes_at_pixels(outputs, size)
+            else:
+                means = at_pixels(network.head(features), size).exp()
+        confidences = means.clamp(0, 1).float().cpu().numpy()
+        maps = score_maps(confidences)
         if passes:
-            # the same masks for all images: each pass is one network, whatever the parts
-            run = {"masks": "pass", "logits": pixels, "batch_size": len(features), "seed": seed}
-            names = [*OF_SAMPLES.values()]
-            maps, confidences = mc_dropout_scores(network.head, features, passes, names, **run)
-            maps = {name: maps[score] for name, score in OF_SAMPLES.items()}
-        else:
-            maps = score_maps(confidences)
+            expected = entropies.float().cpu().numpy() / np.float32(np.log(len(self.class_names)))
+            maps["bald"] = np.maximum(maps["entropy"] - expected, 0)
         vectors = features.mean((2, 3)).float().cpu().numpy() if embeddings else None
         return confidences, image_scores(maps, confidences), vectors
 
@@ -162,4 +160,4 @@ class Segmenter(GridLearner):
         return map_targets(dataset, self.class_names, shape)
 
     def _outputs_a_pixel(self) -> float:
-        return len(self.class_names)
+        return (len(self.class_names) + 20) / STRIDE**2

@@ -9,8 +9,8 @@ import torch
 from alhelpers import data, protocols, records, scores
 from alhelpers.learners import SegmentationPredictions, Segmenter
 from alhelpers.learners._box_loss import box_loss
+from alhelpers.learners._map_decoding import LEAST_WEIGHT, at_pixels
 from alhelpers.learners._map_loss import map_loss, object_boxes
-from alhelpers.learners.grid_network import LEAST_WEIGHT, at_pixels
 from alhelpers.uncertainty import Committee
 from alhelpers.uncertainty.mc_dropout import mc_dropout
 
