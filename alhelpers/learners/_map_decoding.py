@@ -7,8 +7,8 @@ from torch.nn import functional
 
 from alhelpers.learners.grid_network import STRIDE
 
-# Cells of a window, and the least weight of one, where a pixel's class is averaged.
-_WINDOW, LEAST_WEIGHT = 5, 1e-4
+# Where a pixel's class is averaged: the distance in cells at which weights are 0, and the least weight of a centre.
+_REACH, LEAST_WEIGHT = 5, 1e-4
 
 
 def split_maps(outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,12 +53,17 @@ def _classes(objects: torch.Tensor) -> torch.Tensor:
     """Return the logarithms of the classes' probabilities at cells, (B, C - 1, h, w), of what is said of objects.
 
     The class is that of the objects' centres nearby: the mean of the cells around, weighted by their confidences of a
-    centre, and falling to 0 at a distance of 5 cells.
+    centre, and by how near they are.
     """
     classes, centres, _ = objects.tensor_split([-5, -4], 1)
     weights = centres.sigmoid() + LEAST_WEIGHT
     total = torch.cat([classes * weights, weights], 1)
-    for _ in range(2):  # a mean of means weights what is near higher
-        total = functional.avg_pool2d(total, (_WINDOW, 1), 1, (_WINDOW // 2, 0))
-        total = functional.avg_pool2d(total, (1, _WINDOW), 1, (0, _WINDOW // 2))
+    down, across = (_nearness(size, total) for size in total.shape[2:])
+    total = down @ total @ across
     return (total[:, :-1] / total[:, -1:]).log_softmax(1)
+
+
+def _nearness(size: int, like: torch.Tensor) -> torch.Tensor:
+    """Return the weights of cells by their distance along a line, (size, size)."""
+    places = torch.arange(size, dtype=like.dtype, device=like.device)
+    return (_REACH - (places[:, None] - places).abs()).clamp(min=0)

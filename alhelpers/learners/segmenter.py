@@ -53,9 +53,9 @@ class Segmenter(GridLearner):
 
     References
     ----------
-    Ronneberger, Fischer and Brox, "U-Net", MICCAI 2015; Shi et al., "Real-time single image and video super-resolution
-    using an efficient sub-pixel convolutional neural network", CVPR 2016; Kendall and Gal, "What uncertainties do we
-    need in Bayesian deep learning for computer vision?", NeurIPS 2017.
+    Those of :class:`Detector`; Ronneberger, Fischer and Brox, "U-Net", MICCAI 2015; Shi et al., "Real-time single image
+    and video super-resolution using an efficient sub-pixel convolutional neural network", CVPR 2016; Kendall and Gal,
+    "What uncertainties do we need in Bayesian deep learning for computer vision?", NeurIPS 2017.
     """
 
     task: ClassVar[Task] = "segmentation"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -154,8 +155,17 @@ class Strategy:
         existing = rec.field_names(source)
         wanted = set(extras)
         for need in needs if existing else ():  # without any field, reading raises the right error
-            of_boxes = _box_fields(source) if _DETECTIONS in existing and any(map(_is_of_boxes, need)) else []
+            is_of_boxes = _DETECTIONS in existing and any(map(_is_of_boxes, need))
+            of_boxes = _box_fields(source) if is_of_boxes else []
             found = next((name for name in need if name in (*existing, *of_boxes)), None)
+            if found is None and is_of_boxes and not _has_boxes(source):
+                found = need[-1]  # no box lacks the field
+                if of == "records":
+                    warnings.warn(
+                        f"no record has a box, so that strategy {self.name!r} scores all of them 0: label some at"
+                        " random first, or predict with a lower threshold",
+                        stacklevel=2,
+                    )
             if found is None:
                 raise MissingField(
                     f"strategy {self.name!r} needs {' or '.join(need)} in the {of}, which have: "
@@ -182,6 +192,11 @@ def _box_fields(source: rec.Records) -> list[str]:
         inner = getattr(kind, "value_type", None)
         names = [each.name for each in inner] if inner is not None and pa.types.is_struct(inner) else []
     return [f"{_DETECTIONS}.{name}" for name in names]
+
+
+def _has_boxes(source: rec.Records) -> bool:
+    """Return whether any record has a box; it is read for, as a model may have found nothing."""
+    return any(len(rec.boxes(part.load())) for part in rec.parts(source, [_DETECTIONS]))
 
 
 def needs_embeddings(options: Mapping[str, Any]) -> Needs:

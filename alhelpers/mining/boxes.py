@@ -18,7 +18,9 @@ from alhelpers.mining.baseline import gumbel
 from alhelpers.mining.uncertainty import names_of_pool
 
 _PARTS = ("class", "location", "existence")
-_OF = ("combined", *_PARTS, "object", "variance")
+_OF = ("combined", *_PARTS, "object", "errors", "variance")
+# What needs a field that is no certainty.
+_OTHERS = {"variance": "box_variance", "errors": "confidences"}
 # Confidences of a box that are all 0 have no shares.
 _LEAST = 1e-12
 _HINT = (
@@ -42,11 +44,13 @@ def box_uncertainty(
     Needs ``detections`` whose boxes have ``class_certainty``, ``location_certainty`` and ``existence_certainty``, which
     are multiplied, or one of them: ``of`` is ``"combined"``, ``"class"``, ``"location"`` or ``"existence"``; or
     ``"object"``, class and existence in one number (it needs ``object_certainty``), to which guesses of low confidence
-    add little; or ``"variance"``, the naive spread of the box's sides in pixels, to be compared with (it needs
-    ``box_variance``). ``over`` takes the ``"max"``, ``"mean"`` or ``"sum"`` of an image's boxes, or with ``"top_k"``
-    the mean of the ``top_k`` highest (of all, if they are fewer). Boxes with a ``confidence`` below ``min_confidence``
-    do not count: of a detector that reports all its guesses each guess is uncertain. Above 0, ``noise`` draws images by
-    chance, in proportion to the score to the power of 1 / noise, so that a batch is not one kind of doubt many times.
+    add little; or ``"errors"``, how many errors are expected of the box if it is used from a confidence of 0.2 on (it
+    needs ``confidences`` alone, and is best summed up: images with many errors come first); or ``"variance"``, the
+    naive spread of the box's sides in pixels, to be compared with (it needs ``box_variance``). ``over`` takes the
+    ``"max"``, ``"mean"`` or ``"sum"`` of an image's boxes, or with ``"top_k"`` the mean of the ``top_k`` highest (of
+    all, if they are fewer). Boxes with a ``confidence`` below ``min_confidence`` do not count: of a detector that
+    reports all its guesses each guess is uncertain. Above 0, ``noise`` draws images by chance, in proportion to the
+    score to the power of 1 / noise, so that a batch is not one kind of doubt many times.
     Use it first for detectors: an image is as uncertain as its least certain object, and the label that it asks for has
     both a class and a place. It fails on what no pass finds: an image without boxes scores 0 and comes last, so mix in
     some images at random; and with few passes, as all find the same objects.
@@ -116,6 +120,8 @@ def _uncertainty(boxes: BoxFields, of: str) -> np.ndarray:
     """Return the uncertainty of each box, (M,)."""
     if of == "variance":
         return _checked(boxes, "box_variance", np.inf)
+    if of == "errors":
+        return scores.expected_errors(boxes.numbers("confidences"))
     certainty = np.ones(len(boxes.boxes), dtype=np.float32)
     for name in _PARTS if of == "combined" else (of,):
         certainty = certainty * _checked(boxes, f"{name}_certainty", 1)
@@ -178,8 +184,8 @@ def _count_classes(part: Readable, context: None = None) -> Counter[str]:
 
 def _needs(options: Mapping[str, Any]) -> Needs:
     least = (("detections.confidence", "detections.confidences"),) if options["min_confidence"] else ()
-    if options["of"] == "variance":
-        return (("detections.box_variance",), *least)
+    if options["of"] in _OTHERS:
+        return ((f"detections.{_OTHERS[options['of']]}",), *least)
     parts = _PARTS if options["of"] == "combined" else (options["of"],)
     return (*((f"detections.{name}_certainty",) for name in parts), *least)
 

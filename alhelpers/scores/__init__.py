@@ -19,6 +19,7 @@ from alhelpers.scores.objects import (
     checked_offsets,
     class_certainty,
     existence_certainty,
+    expected_errors,
     object_certainty,
     over_objects,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "energy",
     "entropy",
     "existence_certainty",
+    "expected_errors",
     "label_bald",
     "label_uncertainty",
     "least_confidence",

@@ -137,6 +137,47 @@ def existence_certainty(samples: ArrayLike) -> np.ndarray:
     return found.mean(axis=1, dtype=np.float64).astype(np.float32)
 
 
+def expected_errors(confidences: ArrayLike, least: float = 0.2) -> np.ndarray:
+    """Return how many errors are expected of each box and of the object in its place: wrong boxes and missed objects.
+
+    Taken at their word, confidences are probabilities: their sum that there is an object, the highest that it is of the
+    predicted class. A box of at least ``least`` is used; it is wrong with 1 minus its confidence, and then an object
+    that is there is missed as well. A box below ``least`` is not used, and its object is missed if it is there. Summed
+    over the boxes of an image, it finds the images with many errors best of the scores here.
+
+    Parameters
+    ----------
+    confidences : array_like of shape (M, C)
+        Of each class, from 0 to 1: of one prediction, or the means of several passes. Where each is a class's own
+        sigmoid, sums above 1 count as 1.
+    least : float
+        The confidence from which on boxes are used, from 0 to 1.
+
+    Returns
+    -------
+    numpy.ndarray of shape (M,), float32
+        From 0 to 2.
+
+    Raises
+    ------
+    ScoreError
+        If the shape or ``least`` is not valid, or a confidence is not from 0 to 1; the message names the row.
+    """
+    if not 0 <= least <= 1:
+        raise ScoreError(f"least must be from 0 to 1, got {least!r}")
+    given = numbers(confidences, "confidences")
+    if given.ndim != 2 or not given.shape[1]:
+        raise ScoreError(f"confidences must have shape (M, C), got {given.shape}")
+    wrong = np.flatnonzero(~((given >= 0) & (given <= 1)).all(axis=1))
+    if len(wrong):
+        row = int(wrong[0])
+        raise ScoreError(f"row {row} of confidences, {given[row].tolist()}, must be from 0 to 1", row)
+    right = given.max(axis=1).astype(np.float64)
+    there = np.minimum(given.sum(axis=1, dtype=np.float64), 1)
+    used = right >= np.float32(least)
+    return np.where(used, 1 - right + np.maximum(there - right, 0), there).astype(np.float32)
+
+
 def over_objects(
     values: ArrayLike, offsets: ArrayLike, over: Over = "max", top_k: int | None = None
 ) -> np.ndarray:

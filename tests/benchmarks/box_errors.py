@@ -55,6 +55,7 @@ def _sides(rows: Sequence[Any]) -> np.ndarray:
 def image_scores(predictions: BoxPredictions) -> dict[tuple[str, str], np.ndarray]:
     """Return scores of images, each (N,), by what is scored and how its boxes are combined."""
     of_boxes = {"1 - confidence": 1 - predictions.scores}
+    of_boxes["expected errors"] = scores.expected_errors(predictions.confidences)
     if predictions.samples is not None:
         certainties = predictions.certainties()
         of_boxes |= {f"1 - {name} certainty": 1 - values for name, values in certainties.items()}

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from box_errors import THRESHOLDS, image_errors, image_scores
-from detection_settings import FOREGROUND, PASSES, SEEDS, SETTINGS, TEST, Setting
+from detection_settings import FOREGROUND, SEEDS, SETTINGS, TEST, Setting
 
 from alhelpers import data, files
 from alhelpers.data.labels import MissingClassWarning
@@ -33,8 +33,8 @@ LEARNED, PREDICTED, SCORE_PASSES = 400, 600, 20
 
 def make_curves(path: Path = CURVES) -> None:
     """Race each setting, seed and strategy that is not yet in the file, and add its rows."""
-    for seed in SEEDS:
-        for name, setting in SETTINGS.items():
+    for name, setting in SETTINGS.items():
+        for seed in setting.seeds:
             for strategy in setting.strategies:
                 key = {"setting": name, "strategy": strategy, "seed": seed}
                 if not _is_in(path, key):
@@ -55,7 +55,7 @@ def run(setting: Setting, strategy: str, seed: int) -> Iterator[dict[str, Any]]:
     entry = Entry(plan, seed, strategy, cold_start="random")
     learner = setting.learner(pool.class_names)
     return race(
-        pool, test, [entry], learner=learner, label_counts=counts, passes=PASSES, workers=1, threads=1
+        pool, test, [entry], learner=learner, label_counts=counts, passes=setting.passes, workers=1, threads=1
     )
 
 

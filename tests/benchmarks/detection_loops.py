@@ -15,6 +15,7 @@ import numpy as np
 from box_errors import THRESHOLDS
 from detection_curves import CURVES, LEARNED, PREDICTED, SCORES
 from detection_settings import FOREGROUND, SETTINGS, TEST, Setting
+from detection_tried import tried
 
 from alhelpers.files import write_text
 from alhelpers.loop import budget_shares
@@ -41,7 +42,7 @@ def page(curves: Path = CURVES, scores: Path = SCORES) -> str:
         for name, setting in SETTINGS.items()
         if (table.setting == name).any()
     ]
-    return _HEAD + _score_section(pandas.read_parquet(scores)) + "".join(sections) + _TRIED
+    return _HEAD + _score_section(pandas.read_parquet(scores)) + "".join(sections) + tried()
 
 
 def best_score(table: pandas.DataFrame) -> tuple[str, str, str]:
@@ -174,8 +175,6 @@ _HEAD = (
     "nearest to what was measured (isotonic regression), each seed with its own baseline and target. Boxes are "
     "those in the images labelled: they are what is paid for.\n\n"
 )
-
-_TRIED = ""
 
 
 def main(arguments: list[str] | None = None) -> int:

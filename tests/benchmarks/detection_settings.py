@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from alhelpers.learners import Detector, Segmenter
 from alhelpers.protocols import Learner
 
-SEEDS = range(5)
-PASSES = 10
+# The pool, the budget and the strategies were chosen by looking at seed 0, which is therefore not among them.
+SEEDS = range(1, 6)
 TEST = 500
 
 #: The strongest form of a random that draws only images with objects: it is told which these are.
@@ -32,11 +32,14 @@ class Setting(NamedTuple):
     counts: tuple[int, ...]
     sooner: tuple[int, ...]
     strategies: Mapping[str, Any]
+    seeds: Sequence[int] = SEEDS
+    passes: int = 10
 
 
 # Digits by how often they come: two that are everywhere, and four that are rare.
 _SHARES = {"0": 0.48, "1": 0.40, "2": 0.03, "3": 0.03, "4": 0.03, "5": 0.03}
 _RARE_CLASSES = {"class_names": [*_SHARES], "frequencies": _SHARES, "empty": 0.3}
+_FEW = {"0": 0.6, "1": 0.3, "2": 0.1}
 # As average precision is a mean over the classes, each is there often enough to be measured.
 _EVEN = {"frequencies": {}}
 
@@ -45,15 +48,18 @@ def _detector(class_names: tuple[str, ...]) -> Learner:
     return Detector(class_names, steps=400)
 
 
+def _trained_longer(class_names: tuple[str, ...]) -> Learner:
+    return Detector(class_names, steps=800)
+
+
 def _segmenter(class_names: tuple[str, ...]) -> Learner:
-    return Segmenter(class_names, steps=300)
+    return Segmenter(class_names, steps=400)
 
 
-# Doubt about the class times rarity, of boxes that are likely to be there; an image has that of its average box, so
-# that images with few and rare objects come first.
+# Doubt about the class times rarity, summed over the boxes that are likely to be there.
 _RARE = {
     "strategy": "weighted_box_uncertainty",
-    "options": {"of": "class", "over": "mean", "min_confidence": 0.4},
+    "options": {"of": "class", "over": "sum", "min_confidence": 0.4},
 }
 # The product of all certainties, an image as uncertain as its least certain object: that of MaskAL.
 _MASKAL = "box_uncertainty"
@@ -64,15 +70,29 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             "Boxes: a pool with rare classes",
             "Two digits make up 88 % of all objects, the other four 3 % each, and three scenes in ten are empty, as "
             "where a camera looks at the same few things all day. Average precision is a mean over the classes, so "
-            "the four rare ones decide.",
+            "the four rare ones decide. Every training has 400 steps, whatever the number of images, and so costs the "
+            "same.",
             "detection",
             2000,
             _RARE_CLASSES,
             _EVEN,
             _detector,
-            (60, 180, 300),
-            (60, 80, 100, 120),
+            (250, 500),
+            (60, 105, 150, 195),
             {"random": "random", FOREGROUND: "random", "rare and doubtful": _RARE, "least certain": _MASKAL},
+        ),
+        "longer": Setting(
+            "The same, trained twice as long",
+            "With 800 steps a training.",
+            "detection",
+            2000,
+            _RARE_CLASSES,
+            _EVEN,
+            _trained_longer,
+            (500,),
+            (60, 105, 150, 195),
+            {"random": "random", FOREGROUND: "random", "rare and doubtful": _RARE},
+            range(1, 3),
         ),
         "even": Setting(
             "Boxes: a pool without rare classes",
@@ -83,22 +103,24 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             {"class_names": [*_SHARES]},
             {},
             _detector,
-            (60, 180, 300),
+            (300,),
             (60, 120, 180, 240),
             {"random": "random", "rare and doubtful": _RARE},
+            range(1, 3),
         ),
         "masks": Setting(
-            "Masks: the pool with rare classes",
-            "The segmenter sees the same scenes; the mean of the intersection over union is over the background and "
-            "the six digits.",
+            "Masks: a pool with many empty scenes",
+            "Three digits with shares of 60, 30 and 10 %, and every second scene empty; the mean of the intersection "
+            "over union is over the background and the three digits.",
             "segmentation",
-            2000,
-            _RARE_CLASSES,
+            1500,
+            {"class_names": [*_FEW], "frequencies": _FEW, "empty": 0.5},
             _EVEN,
             _segmenter,
-            (60, 180, 300),
-            (60, 90, 120, 150),
-            {"random": "random", FOREGROUND: "random", "doubtful": "metadata.entropy_foreground"},
+            (60, 250, 500),
+            (60, 120, 180, 240),
+            {"random": "random", FOREGROUND: "random", "doubtful pixels": "metadata.entropy_top"},
+            passes=5,
         ),
     }
 )

@@ -247,12 +247,12 @@ def test_two_detectors_are_compared(squares, detector, make_model):
 
 def test_a_segmenter_is_trained_on_masks_and_predicts_them(dl, squares, make_model):
     dataset, items, _ = squares
-    parameters = {"steps": 40, "augmentation": False}
+    parameters = {"steps": 80, "augmentation": False}
     model = make_model("binary", learner="segmenter", parameters=parameters, mc_dropout_passes=3)
     adapter = trained(dl, model)
     adapter.evaluate_model(adapter.model_entity, dataset)
     values = {each.legend: each.y for each in model.metrics.list().all() if each.figure == "evaluation"}
-    assert values["mean IoU"] > 0.5  # this seed reaches 0.8
+    assert values["mean IoU"] > 0.5  # this seed reaches 0.64
     masks = [each for each in items[0].annotations.list() if reading.made_by(each.metadata)[0] == model.id]
     assert sorted(each.label for each in masks) == sorted(NAMES)
     assert {(each.type, each.geo.shape) for each in masks} == {("binary", (SIDE, SIDE))}

@@ -51,6 +51,18 @@ SMALL_OF = {
         "tickets": 300,
         "upload": 40,
     },
+    "12_detect_objects": {
+        "scenes": 40,
+        "looked": 60,
+        "steps": 12,
+        "pool_images": 80,
+        "initial": 10,
+        "budget": 30,
+        "test_images": 40,
+        "uploaded": 8,
+        "platform_steps": 40,
+        "drawn": 2,
+    },
     "13_segment_images": {
         "pool_images": 60,
         "test_images": 30,

@@ -28,6 +28,7 @@ COURSE = [
     "09_use_your_own_data",
     "10_label_it_yourself",
     "11_compare_strategies",
+    "12_detect_objects",
     "13_segment_images",
     "14_find_strange_images",
     "15_mine_at_scale",
@@ -245,8 +246,8 @@ def test_the_readme_says_what_is_recorded():
 
 def test_only_notebooks_that_are_there_are_recorded():
     pictures = {path.stem for path in (NOTEBOOKS / "pictures").glob("*")}
-    assert list(RECORDED) == NAMES and pictures == {*NAMES, "10_panel"}, (
-        "docs/picture_panel.py draws the panel"
+    assert list(RECORDED) == NAMES and pictures == {*NAMES, "10_panel", "12_page"}, (
+        "docs/picture_panel.py draws the panel, docs/picture_page.py the page"
     )
 
 

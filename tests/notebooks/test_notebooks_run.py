@@ -202,6 +202,18 @@ def check_comparison(recorded, parameters):
     assert list(recorded["wins_by"]) == ["2"]
 
 
+def check_detection(recorded, parameters):
+    # With few steps nothing is found where the classes are rare; the first detector finds some.
+    spearman = recorded["spearman"]
+    assert (
+        recorded["errors"]["mean"] > 0 and spearman["expected errors, sum"] > spearman["1 - confidence, sum"]
+    )
+    assert recorded["mined_errors"] > recorded["errors"]["mean"]
+    assert recorded["mined_labels"] == parameters["initial"] + parameters["rounds"] * parameters["round_size"]
+    assert recorded["on_platform"]["labelled"] == parameters["drawn"] < recorded["task_items"]
+    assert recorded["from_files"] == {"labels": True, "boxes": True}
+
+
 def check_masks(recorded, parameters):
     assert len(recorded["spearman"]) == 12 and all(abs(value) <= 1 for value in recorded["spearman"].values())
     assert set(recorded["share_of_images"]) == {"random", "foreground random"}
@@ -264,6 +276,7 @@ CHECKS = {
     "09_use_your_own_data": check_own_data,
     "10_label_it_yourself": check_labelling,
     "11_compare_strategies": check_comparison,
+    "12_detect_objects": check_detection,
     "13_segment_images": check_masks,
     "14_find_strange_images": check_strange,
     "15_mine_at_scale": check_scale,

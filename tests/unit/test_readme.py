@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from alhelpers import data
 from alhelpers.cli import main
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -78,7 +79,14 @@ def run(folder, *command):
 
 @pytest.mark.parametrize(
     ("name", "most"),
-    [("my_model.py", 12), ("pick.py", 10), ("rounds.py", 20), ("curve.py", 12), ("tables.py", 12)],
+    [
+        ("my_model.py", 12),
+        ("pick.py", 10),
+        ("rounds.py", 20),
+        ("curve.py", 12),
+        ("tables.py", 12),
+        ("boxes.py", 12),
+    ],
 )
 def test_scripts_are_short(name, most):
     lines = [line for line in SCRIPTS[name].splitlines() if line.strip() and not line.startswith("#")]
@@ -123,3 +131,13 @@ def test_a_curve_against_chance_over_three_seeds(folder):
     printed = run(folder, "curve.py")
     assert len(re.findall(r"(?:margin|random) +(?:20|40|60)\.0 .* 3$", printed, re.MULTILINE)) == 6
     assert "| against | margin | random |" in printed
+
+
+def test_images_with_expected_errors_and_a_comparison_of_detectors(folder, capsys):
+    for name, count, subset in (("labelled", 12, "train"), ("test", 6, "test"), ("pool", 5, "train")):
+        scenes = data.scenes(count, seed=len(name), size=32, subset=subset, class_names=["0", "1"])
+        images = folder / ("pool" if name == "pool" else "images")
+        data.write_coco(folder / f"{name}.json", scenes, images=images)
+    output = run(folder, "boxes.py")
+    assert 1 <= output.count(".png\n") <= 5
+    assert "average precision" in output and ("update model" in output or "discard" in output)

@@ -56,7 +56,7 @@ ROOMS = {
     "data": "PIL numpy pandas pyarrow pydantic sklearn torch",
     "training": "numpy torch",
     "uncertainty": "keras numpy torch",
-    "learners": "numpy pyarrow sklearn torch",
+    "learners": "numpy pyarrow scipy sklearn torch",
     "loop": "matplotlib numpy pandas pyarrow scipy sklearn torch",
     "platform": "PIL aiohttp cronsim dtlpy filelock jinja2 jwt multipart psutil",
     "runs": "IPython PIL distributed filelock ipykernel jupyter_client nbclient nbformat pandas papermill"

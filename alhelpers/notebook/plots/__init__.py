@@ -4,6 +4,7 @@ Colours are told apart by colour-blind readers, chance is grey, legends stand be
 ``notebook.show(figure, alt=..., caption=...)``; draw your own in the same style within ``with plots.style():``.
 """
 
+from alhelpers.notebook.plots.boxes import boxes
 from alhelpers.notebook.plots.curves import (
     learning_curves,
     lines,
@@ -30,6 +31,7 @@ __all__ = [
     "CHANCE",
     "COLOURS",
     "bars",
+    "boxes",
     "confusion_matrix",
     "contact_sheet",
     "dots",

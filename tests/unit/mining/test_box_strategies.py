@@ -35,6 +35,16 @@ def scores_of(found):
 # ------------------------------------------------------------------------------
 
 
+def test_expected_errors_need_confidences_alone():
+    boxes = [[0.5, 0.3], [0.1, 0.05]]
+    rows = [
+        {"id": "a", "detections": [{"confidences": each} for each in boxes]},
+        {"id": "b", "detections": []},
+    ]
+    found = scores_of(mine(rows, "box_uncertainty", 2, of="errors", over="sum"))
+    assert found == pytest.approx({"a": 0.5 + 0.3 + 0.15, "b": 0}, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -331,3 +341,16 @@ def test_the_command_limits_the_boxes(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main([*command, "--max-boxes", "none"])
     assert "must be a number of boxes above 0, got 'none'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "strategy", ["box_uncertainty", "weighted_box_uncertainty", "object_coreset", "confidence"]
+)
+@pytest.mark.parametrize("form", [list, records.as_table])
+def test_a_model_that_found_nothing_scores_nothing(strategy, form):
+    rows = form([image("a"), image("b")])
+    with pytest.warns(UserWarning, match="no record has a box"):
+        assert scores_of(mine(rows, strategy, 2)) == {"a": 0, "b": 0}
+    if strategy == "weighted_box_uncertainty":
+        found = mine(ROWS, strategy, 5, reference=form([image("x")]))
+        assert found.ids[0] == "both"

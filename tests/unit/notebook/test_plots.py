@@ -35,11 +35,13 @@ def step(recall, precision):
 
 HISTORY = [sample("loss", legend, x) for legend in ("train", "validation") for x in (2, 0, 1)]
 HISTORY += [sample("accuracy", "validation", x) for x in range(3)]
+BOX = {"label": "cat", "left": 0, "top": 1, "right": 2, "bottom": 4}
 RELIABILITY = evaluation.reliability([0.1, 0.6, 0.9, 0.95], [False, False, True, True], bins=4)
 DRAWN = {
     "contact_sheet": lambda: plots.contact_sheet(
         GREY, list("abcdefg"), frames=["wrong"] * 3 + [None] * 4, columns=4, row_names=["x", "y"]
     ),
+    "boxes": lambda: plots.boxes(GREY[:2], [[BOX | {"kind": "wrong"}, BOX], []], ["one", "none"]),
     "embedding_map": lambda: plots.embedding_map(
         POINTS, [0, 1, 1, 0], labelled=[0], picks={"one": [1], "two": [2, 3]}, regions=lambda at: at > 0.5
     ),
@@ -171,6 +173,20 @@ def test_images_of_a_sheet_share_one_grey_scale_and_keep_their_colours_and_forms
     assert (bottom - top) == pytest.approx(2 * (right - left))
     (axis,) = plots.contact_sheet(GREY).axes
     assert {image.get_clim() for image in axis.images} == {(0, 255)}, "a darker image looks darker"
+
+
+def test_boxes_lie_on_their_pixels_in_the_colours_of_their_kinds():
+    rows = [[BOX | {"kind": "wrong"}, BOX | {"kind": "right", "top": 0}], [BOX]]
+    figure = plots.boxes(GREY[:2], rows, colours={"right": "#009E73", "missed": "#882255"})
+    first, second = (axis.patches for axis in figure.axes)
+    # The pixel in the corner is drawn from -0.5 to 0.5.
+    assert [each.get_bbox().bounds for each in first] == [(-0.5, 0.5, 2, 3), (-0.5, -0.5, 2, 4)]
+    assert [to_hex(each.get_edgecolor()).upper() for each in first] == [plots.COLOURS[1], "#009E73"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["right", "wrong"]
+    # A label is above its box, or below it where there is no room; kinds have theirs at different sides.
+    places = [(text.get_position(), text.get_ha(), text.get_va()) for text in figure.axes[0].texts]
+    assert places == [((1.5, 0.5), "right", "bottom"), ((-0.5, 3.5), "left", "top")]
+    assert len(second) == 1 and not plots.boxes(GREY[:1], [[BOX]], names=False).axes[0].texts
 
 
 def test_a_map_has_a_panel_a_name_with_its_picks_and_regions():
@@ -449,6 +465,8 @@ def test_intervals_that_hold_the_mark_differ_in_colour_from_those_that_do_not():
         (lambda: plots.contact_sheet([np.zeros((4, 4, 2))]), r"shape \(4, 4, 2\): pass at least one image"),
         (lambda: plots.contact_sheet(GREY, ["a"]), "images has 7, titles has 1: they must have the same"),
         (lambda: plots.contact_sheet(GREY, row_names=["a", "b"]), "rows has 1, row_names has 2"),
+        (lambda: plots.boxes([], []), "there are no images: pass at least one"),
+        (lambda: plots.boxes(GREY[:2], [[BOX]]), "images has 2, rows has 1"),
         (lambda: plots.embedding_map(np.zeros((3, 5))), r"shape \(3, 5\): they must have 2 columns"),
         (lambda: plots.embedding_map(POINTS, [0, 1]), "points has 4, classes has 2"),
         (lambda: plots.embedding_map(POINTS, [0, 1, 2, 3], class_names="ab"), "classes reach 3.*from 0 to 1"),

@@ -245,3 +245,34 @@ def test_scores_over_objects(over):
 def test_scores_that_do_not_fit_their_objects(arguments, message):
     with pytest.raises(ScoreError, match=message):
         scores.over_objects(*arguments)
+
+
+# ------------------------------------------------------------------------------
+# expected errors
+# ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("least", [0.0, 0.2, 0.7, 1.0])
+def test_expected_errors_are_those_of_drawn_objects(least):
+    """Confidences are taken at their word: an object of each class, or none, with these probabilities."""
+    rng = np.random.default_rng(0)
+    confidences = rng.dirichlet(np.ones(4), size=200)[:, :3].astype(np.float32)
+    expected = []
+    for row in confidences.tolist():
+        predicted, used = row.index(max(row)), bool(max(row) >= np.float32(least))
+        # the object's class, 3 is none, and its errors: a wrong box, and an object that is missed
+        errors = [used * (c != predicted) + (c < 3 and not (used and c == predicted)) for c in range(4)]
+        expected.append(sum(p * e for p, e in zip([*row, 1 - sum(row)], errors, strict=True)))
+    np.testing.assert_allclose(scores.expected_errors(confidences, least), expected, atol=1e-6)
+
+
+def test_sigmoids_of_one_object_are_one_object():
+    assert scores.expected_errors([[0.9, 0.9], [1, 0]]).tolist() == pytest.approx([0.2, 0])
+
+
+@pytest.mark.parametrize("wrong", [[[0.5, 1.1]], [[np.nan, 0.2]], [[-0.1, 0.2]], [0.5], np.ones((2, 0))])
+def test_what_is_no_confidence_has_no_expected_errors(wrong):
+    with pytest.raises(ScoreError, match="confidences"):
+        scores.expected_errors(wrong)
+    with pytest.raises(ScoreError, match="least must be from 0 to 1, got 2"):
+        scores.expected_errors([[0.5]], 2)
