@@ -37,6 +37,7 @@ DOCUMENTS = {
     "Measured": [
         "notebooks/label-efficiency.md",
         "notebooks/label-relabel-stop.md",
+        "notebooks/detection-efficiency.md",
         "notebooks/photo-embeddings.md",
     ],
     "Development": ["docs/architecture.md", "CONTRIBUTING.md", "CHANGELOG.md"],

@@ -35,6 +35,11 @@ TESTS = Path(__file__).parent
 _numbers = itertools.count(1)
 
 
+def pytest_xdist_auto_num_workers(config):
+    """One more than there are cores, as many tests wait for a process to start or for a timer."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Mark a test with `process` if its code, its fixtures or the tests' functions that these call name a starter."""
