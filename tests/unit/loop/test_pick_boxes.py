@@ -55,8 +55,12 @@ def test_boxes_are_picked_as_their_records_are_mined(pool):
     assert set(both.meta["strategies"].values()) == {"box_uncertainty", "random"}
 
 
-def test_the_labels_of_a_reference_are_counted(pool):
+@pytest.mark.parametrize("in_files", [False, True])
+def test_the_labels_of_a_reference_are_counted(pool, in_files, tmp_path):
     reference = data.scenes(8, size=32, seed=2, objects="digits", frequencies={"0": 0.1})
+    if in_files:
+        data.write_coco(tmp_path / "reference.json", reference, images=tmp_path)
+        reference = data.coco(tmp_path / "reference.json", tmp_path)
     options = {"strategy": "weighted_box_uncertainty", "passes": 3}
     chosen = pick(noisy_detector(pool, reference), pool, 3, reference=reference, **options)
     labels = [row["label"] for row in reference.labels(np.arange(8))]
