@@ -30,6 +30,7 @@ def noisy_detector(*scenes):
             kept = [box for box in truth[row] if rng.random() < 0.8]
             boxes = [[box[side] for side in ("left", "top", "right", "bottom")] for box in kept]
             moved = np.reshape(boxes, (-1, 4)) + rng.normal(0, 0.3 + 0.1 * row, (len(boxes), 4))
+            moved = moved.clip(0, 32)
             confidences = np.full((len(kept), len(names)), 0.1, dtype=np.float32)
             confidences[np.arange(len(kept)), [names.index(box["label"]) for box in kept]] = rng.uniform(
                 0.5, 0.9
