@@ -103,3 +103,14 @@ def test_boxes_of_a_segmenter_are_not_counted(pool):
     maps = pool.segmentation()
     with pytest.raises(mining.MiningError, match="max_boxes=3 .*learner is of a segmentation"):
         pick(Segmenter(maps.class_names), maps, 3, strategy="random", max_boxes=3)
+
+
+def test_the_default_strategy_is_that_of_the_task(pool):
+    detector, maps = noisy_detector(pool), pool.segmentation()
+    segmenter = Segmenter(maps.class_names, seed=0)
+    for learner, images, strategy in (
+        (detector, pool, "box_uncertainty"),
+        (segmenter, maps, "metadata.bald"),
+    ):
+        found = pick(learner, images, 4, passes=3)
+        assert found.ids == pick(learner, images, 4, strategy=strategy, passes=3).ids
