@@ -26,6 +26,12 @@ _AT_ONCE = 2**26
 # Steps of a training on N images, 16 N^0.6: 490 on 300, 1530 on 2,000; and at least.
 _STEPS, _POWER, _LEAST_STEPS = 16, 0.6, 200
 
+# What data sets have labels for a task.
+_LABELS = {
+    "segmentation": "the maps of a data set with masks, dataset.segmentation()",
+    "detection": "a data set with boxes, such as data.coco returns",
+}
+
 # The key of the class names beside the weights.
 _NAMES = "class_names"
 
@@ -130,7 +136,7 @@ class GridLearner(WithWeights):
         if dataset.task != self.task:
             raise ValueError(
                 f"the data set is for {dataset.task}, and a {type(self).__name__} is for {self.task}: take another"
-                " learner, or the data set's labels for this task"
+                f" learner, or {_LABELS[self.task]}"
             )
         planes = self._planes(dataset)
         return planes, self._targets(dataset, planes.inputs(np.arange(1)).shape[2:])
