@@ -63,7 +63,8 @@ def add_to(commands: Any) -> None:
     add("photos", type=Path, metavar="PHOTOS", help="a folder of pictures")
     photo = "the Python file of the model (NAME: build); default: a layer on the photo network, trained on the labels"
     add("--model", metavar="FILE.py:NAME", help=photo)
-    add("--weights", type=Path, metavar="FILE", help="what torch.save(model.state_dict(), FILE) wrote")
+    saved = "what torch.save(model.state_dict(), FILE) wrote, or the folder that learner.save(FOLDER) wrote"
+    add("--weights", type=Path, metavar="FILE|FOLDER", help=saved)
     add("-n", "--number", type=count, default=50, metavar="N", help="how many to pick (default: 50)")
     add("--max-boxes", type=boxes, metavar="B", help="of a detector: the most boxes expected on the picks")
     add("-o", "--output", type=local, required=True, metavar="CSV", help="a table of path, rank and score")

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from alhelpers.cli import main
+from alhelpers.cli.functions import run_file
 
 MODEL = """
 import torch
@@ -191,3 +192,21 @@ def test_pictures_are_picked_by_boxes_and_by_masks(photos, capsys):
     assert pick("--passes", "3", "--strategy", "metadata.blur", model="scenes.py:segmenter") == 1
     said = capsys.readouterr().err
     assert "does not predict: it predicts metadata.entropy" in said and "name a table with --metadata" in said
+
+
+def test_the_weights_of_a_learner_are_a_folder_or_a_file(photos, capsys):
+    learner = "def learner(): return TorchClassifier(Network())\n"
+    Path("model.py").write_text(MODEL + "\nfrom alhelpers.learners import TorchClassifier\n" + learner)
+    found = run_file(Path("model.py"))
+    found.learner().save("saved")
+    os.mkdir("nothing")
+    for model in ("model.py:learner", "model.py:Network"):
+        picks = []
+        for weights in ("saved", "saved/weights.pt"):
+            assert pick("--weights", weights, model=model) == 0
+            picks.append(picked())
+        assert picks[0] == picks[1]
+        capsys.readouterr()
+        for weights, what in (("nothing", "has no weights.pt"), ("gone", "is not there")):
+            assert pick("--weights", weights, model=model) == 2
+            assert f"{weights} {what}: name the file that torch.save(" in capsys.readouterr().err
