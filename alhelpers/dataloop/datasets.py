@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -68,14 +69,21 @@ def read_dataset(
     FolderDataset
         Of detection and segmentation with the methods of :func:`alhelpers.data.coco`'s. In the order of the files'
         names; its ``ids`` are the items' ids, which :func:`write_labels` and
-        :func:`write_picks` take. A file that cannot be read, or was deleted meanwhile, is among its ``problems``.
+        :func:`write_picks` take. A file that cannot be read, or was deleted meanwhile, is among its ``problems``,
+        and so is an item with a box or mask that cannot be used: with a label that is not among the class names, a box
+        that is turned or outside of its image, a mask of another size, or one of either that has no area. It is not
+        labelled, and not picked.
 
     Raises
     ------
     ValueError
-        If no item is an image, the query is refused, or an item has a label that is not among the class names, for
-        classification several classes, a box that is outside of its image, a mask of another size, or one of either
-        that has no area; the message names it.
+        If no item is an image, the query is refused, or for classification an item has a label that is not among the
+        class names, or several classes; the message names it.
+
+    Warns
+    -----
+    UserWarning
+        If an item has a box or mask that cannot be used.
 
     Examples
     --------
@@ -97,11 +105,26 @@ def read_dataset(
     if task in ("detection", "segmentation"):
         names, files = truth.object_names(names, task), _download(items, root, progress)
         sizes = [_size(root / file) for file in files]
-        objects, is_labelled = truth.objects_of(dataset, items, names, sizes, task)
+        spoilt: dict[str, str] = {}
+        objects, is_labelled = truth.objects_of(dataset, items, names, sizes, task, spoilt=spoilt)
         read = ObjectFiles(
-            root, ids, np.arange(len(ids)), is_labelled, names, task="detection", files=files, **options
+            root,
+            ids,
+            np.arange(len(ids)),
+            is_labelled,
+            names,
+            task="detection",
+            files=files,
+            spoilt=spoilt,
+            **options,
         )
         read._objects = objects
+        if spoilt:
+            warnings.warn(
+                f"{len(spoilt)} of {len(items)} items have labels that cannot be used, and are left out:"
+                f" {next(iter(spoilt.values()))}; .problems lists all",
+                stacklevel=2,
+            )
         return read if task == "detection" else read.segmentation()
     labels, is_labelled = truth.classes_of(dataset, items, names, task)
     files = _download(items, root, progress)

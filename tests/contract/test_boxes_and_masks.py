@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -363,7 +364,14 @@ def test_what_cannot_be_learned_from_is_named(dl, home, make_model, tmp_path):
         (dl.Polygon(geo=[(1, 1), (90, 1), (9, 9)], label="red"), "segmentation", "segment .* beyond"),
     ):
         (annotation,) = annotate(dl, first, definition)
-        fails(ValueError, message, read, task)
+        with pytest.warns(UserWarning, match="1 of 2 items have labels that cannot be used"):
+            found = read(task)
+        (problem,) = found.problems
+        assert problem.id == first.id and re.search(message, problem.reason)
+        assert not len(found.labelled) and found.unlabelled.readable().ids.tolist() == [second.id]
+        fails(
+            ValueError, message, read_subset, dataset, {}, "train", task, NAMES, SIZE, include_background=True
+        )
         annotation.delete()
     model = make_model("box", learner="detector")
     model.dataset_id = dataset.id
