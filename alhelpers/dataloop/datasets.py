@@ -83,7 +83,7 @@ def read_dataset(
     Warns
     -----
     UserWarning
-        If an item has a box or mask that cannot be used.
+        If an item has a box or mask that cannot be used, or if no item has a class, but some have boxes or masks.
 
     Examples
     --------
@@ -127,8 +127,22 @@ def read_dataset(
             )
         return read if task == "detection" else read.segmentation()
     labels, is_labelled = truth.classes_of(dataset, items, names, task)
+    if not is_labelled.any():
+        _warn_of_objects(dataset, ids, task)
     files = _download(items, root, progress)
     return FolderDataset(root, ids, labels, is_labelled, names or None, task=task, files=files, **options)
+
+
+def _warn_of_objects(dataset: dl.Dataset, ids: Sequence[str], task: str) -> None:
+    """Warn where no item has a class, but people have drawn boxes or masks: another task was meant."""
+    for other, what in (("detection", "boxes"), ("segmentation", "masks")):
+        if any(True for _ in reading.ground_truth_of(dataset, ids, truth.FORMS[truth.KINDS[other]])):
+            warnings.warn(
+                f"no item of dataset {dataset.name!r} has a class for {task}, but some have {what}: pass task={other!r}"
+                " to read these",
+                stacklevel=3,
+            )
+            return
 
 
 def _size(path: Path) -> tuple[int, int] | None:

@@ -246,12 +246,22 @@ def read_answers(task: dl.Task, kind: str = "classification") -> dict[str, list[
     -------
     dict of str to list
         By the item's id its classes, each once, or its boxes; more than one class if people disagree.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, or the answers are boxes and classes are read.
     """
     labelling = LabellingTask(task, kind)
     statuses = {item.id: item.status(task_id=task.id) for item in labelling.items()}
     done = [item_id for item_id, status in statuses.items() if status not in (None, "discard")]
     if kind == "classification":
-        return labels_of(labelling.dataset, done)
+        classes = labels_of(labelling.dataset, done)
+        if not classes and any(True for _ in ground_truth_of(labelling.dataset, done, "box")):
+            raise ValueError(
+                f"the answers of task {task.name!r} are boxes, not classes: pass kind='detection'"
+            )
+        return classes
     answers: dict[str, list[Any]] = {item_id: [] for item_id in done}
     for annotation in ground_truth_of(labelling.dataset, done, "box"):
         answers[annotation.item_id].append(Box(annotation.label, **sides_of(annotation)))

@@ -123,6 +123,10 @@ def test_labels_come_back_as_they_were_written(squares, tmp_path):
     again = [write_labels(dataset, by_item, task=task) for task in ("detection", "segmentation")]
     assert again == [0, 0]
     boxes = read_dataset(dataset, folder=tmp_path, task="detection")
+    with pytest.warns(
+        UserWarning, match="has a class for classification, but some have boxes: pass task='det"
+    ):
+        assert not len(read_dataset(dataset, folder=tmp_path).labelled)
     assert boxes.class_names == tuple(NAMES) and len(boxes.labelled) == COUNT
     expected = [
         {"image_id": id, **{key: value for key, value in row.items() if key != "mask"}}

@@ -131,6 +131,8 @@ def test_boxes_are_written_and_read(dl, task):
     given = {"0000.png": drawn, "0001.png": [box._asdict() for box in drawn]}
     queue = label_task(task, kind="detection", oracle=lambda item: given.get(item.name, []))
     assert queue.done == 4
+    with pytest.raises(ValueError, match="'label' are boxes, not classes: pass kind='detection'"):
+        labels_by_name(dl, task)
     found = labels_by_name(dl, task, "detection")
     assert {name: sorted(boxes) for name, boxes in found.items()} == {
         "0000.png": drawn,
