@@ -25,7 +25,7 @@ from alhelpers.cli.output import (
     say_left_out,
     seed_of,
 )
-from alhelpers.cli.tables import KEY, read_table, write_rows
+from alhelpers.cli.tables import KEY, check_no_json, read_table, write_rows
 
 if TYPE_CHECKING:
     from alhelpers.data import FolderDataset
@@ -172,6 +172,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.photos} is not a folder: name the one that holds the pictures")
     if options.labels is not None and not options.labels.is_file():
         raise ValueError(f"{options.labels} is not there: name a CSV file with the columns path and label")
+    if options.labels is not None:
+        check_no_json(options.labels, "label")
     if options.model is not None:
         from alhelpers.cli.model_file import check_place
 

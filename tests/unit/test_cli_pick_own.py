@@ -194,6 +194,18 @@ def test_pictures_are_picked_by_boxes_and_by_masks(photos, capsys):
     assert "does not predict: it predicts metadata.entropy" in said and "name a table with --metadata" in said
 
 
+def test_json_is_no_table_of_labels(photos, capsys):
+    Path("coco.json").write_text('{"images": [], ' + "1, " * 999 + '"annotations": []}')
+    for option in ("--labels", "--metadata"):
+        assert pick(option, "coco.json", "--strategy", "metadata.blur") == 2
+        said = capsys.readouterr().err
+        assert "coco.json is JSON, which is not read here: name a CSV file with the columns path and" in said
+        assert len(said) < 300
+    Path("wide.csv").write_text(", ".join(f"column {number}" for number in range(999)))
+    assert pick("--metadata", "wide.csv", "--strategy", "metadata.blur") == 2
+    assert capsys.readouterr().err.endswith("...\n")
+
+
 def test_the_weights_of_a_learner_are_a_folder_or_a_file(photos, capsys):
     learner = "def learner(): return TorchClassifier(Network())\n"
     Path("model.py").write_text(MODEL + "\nfrom alhelpers.learners import TorchClassifier\n" + learner)
