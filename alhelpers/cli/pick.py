@@ -78,6 +78,8 @@ def add_to(commands: Any) -> None:
         "metadata.COLUMN, or a function of one's own"
     )
     add("--strategy", metavar="NAME|FILE.py:FUNCTION", help=by)
+    listed = "an option of the strategy, such as of=errors; alhelpers.mining.strategies() lists them"
+    add("--option", action="append", default=[], metavar="NAME=VALUE", help=listed)
     known = "a table of path and what a strategy reads as metadata.COLUMN, the highest number first"
     add("--metadata", type=Path, metavar="CSV", help=known)
     add("--passes", type=count, default=20, metavar="T", help="predictions with dropout on (default: 20)")
@@ -267,19 +269,36 @@ def _selected(options: argparse.Namespace, known: tuple[Any, Rows]) -> tuple["Fo
         learner, photos = _photo_model(options)
     else:
         learner, photos = _own_model(options)
+    own = options.strategy if strategy is None else strategy
+    given = _strategy_options(options, own)
     with progress_bar("reading") as progress:
         selection = loop.pick(
             learner,
             photos,
             options.number,
-            strategy=options.strategy if strategy is None else strategy,
+            strategy=own,
             max_boxes=options.max_boxes,
             metadata=_metadata(options, rows, photos),
             passes=options.passes,
             seed=options.seed,
             progress=progress,
+            **given,
         )
     return photos, selection
+
+
+def _strategy_options(options: argparse.Namespace, strategy: Any) -> dict[str, Any]:
+    """Return the values of --option, checked; a wrong one is wrong usage."""
+    from alhelpers import mining
+    from alhelpers.configurations import literal_or_text, named_texts
+
+    try:
+        given = {name: literal_or_text(text) for name, text in named_texts(options.option).items()}
+        if given:
+            mining.needed_fields({"strategy": strategy, "options": given})
+    except ValueError as error:
+        raise _WrongUsage(f"--option {' --option '.join(options.option)}: {error}") from error
+    return given
 
 
 def _check_classes(options: argparse.Namespace) -> None:

@@ -186,7 +186,18 @@ def test_pictures_are_picked_by_boxes_and_by_masks(photos, capsys):
     assert picked() == best and len(best) == 3
     assert pick("--passes", "3", "--max-boxes", "3.3", model="scenes.py:detector") == 0
     assert picked() == best[:2]  # 1.6 boxes each
+    by_errors = ("--strategy", "box_uncertainty", "--option", "of=errors", "--option", "over=sum")
+    assert (
+        pick("--passes", "3", *by_errors, "--option", "min_confidence=0.1", model="scenes.py:detector") == 0
+    )
     capsys.readouterr()
+    for wrong, message in (
+        ("of=error", "must be one of 'combined', 'class', 'location', 'existence', 'object', 'errors', 'var"),
+        ("seed=3", "has no option 'seed'; its options are: of, over"),
+        ("of", "error: --option of: 'of' is not NAME=VALUE"),
+    ):
+        assert pick("--passes", "3", "--option", wrong, model="scenes.py:detector") == 2
+        assert message in capsys.readouterr().err
     assert pick("--passes", "3", model="scenes.py:segmenter") == 0
     assert "3 of 8 pictures by metadata.bald" in capsys.readouterr().out
     assert pick("--passes", "3", "--strategy", "metadata.blur", model="scenes.py:segmenter") == 1
