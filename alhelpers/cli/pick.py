@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from alhelpers.cli.output import (
     boxes,
+    boxes_of,
+    boxes_said,
     count,
     fail,
     local,
@@ -324,7 +326,12 @@ def _own_model(options: argparse.Namespace) -> tuple["TorchClassifier", "FolderD
     model = load_model(options.model, options.weights, options.seed)
     task = getattr(model.learner, "task", "classification")
     options.strategy = options.strategy or _DEFAULTS.get(task, "entropy")
-    names = options.classes or model.class_names
+    names, own = options.classes or model.class_names, getattr(model.learner, "class_names", None)
+    if options.classes and own and options.classes != [*own]:
+        raise _WrongUsage(
+            f"--classes {','.join(options.classes)} are not the classes of the model, {','.join(own)}, in their order:"
+            " leave --classes out"
+        )
     several = task == "multilabel" and options.labels is not None
     photos = data.folder(
         options.photos,
@@ -335,7 +342,7 @@ def _own_model(options: argparse.Namespace) -> tuple["TorchClassifier", "FolderD
     )
     size = "as they are" if options.size is None else "{} x {} pixels".format(*options.size)
     then = f", then through preprocess of {options.model.partition(':')[0]}" if model.preprocesses else ""
-    known = ", ".join(photos.class_names or ()) or "not named (--classes names them)"
+    known = ", ".join(photos.class_names or own or ()) or "not named (--classes names them)"
     order = "" if names or not photos.class_names else " (sorted; --classes A,B,C changes it)"
     classes = f"classes in the order of the outputs: {known}{order}"
     outputs = "the outputs are numbers" if task == "regression" else classes
@@ -427,10 +434,11 @@ def _lines(
     problems = selection.meta["problems"]
     say_left_out([Problem(**problem) for problem in problems], "files (--json lists all)")
     pool = selection.meta["pool"]
-    written = _places(options)
+    written, expected = _places(options), boxes_of(selection, options.number)
     if not options.json:
         held = ", ".join(str(path) for path in written if path is not None)
-        return [f"picked {len(picks)} of {pool} pictures by {options.strategy}; written: {held}"]
+        said = f"picked {len(picks)} of {pool} pictures by {options.strategy}{boxes_said(expected)}"
+        return [f"{said}; written: {held}"]
     rows = [
         {"path": path, "rank": rank, "score": score if math.isfinite(score) else None}
         for path, rank, score in picks
@@ -439,6 +447,7 @@ def _lines(
         **dict(zip(("output", "sheet", "folder"), (path and str(path) for path in written), strict=True)),
         "picked": len(picks),
         "pool": pool,
+        **expected,
         "strategy": options.strategy,
         "seed": options.seed,
         "class_names": photos.class_names,

@@ -177,10 +177,11 @@ def _download(
 
 
 def write_picks(dataset: dl.Dataset, selection: Selection) -> list[dl.Item]:
-    """Mark items as picked, as the node "Mine Items" does: it leaves them out of later rounds.
+    """Mark items as picked, as the node "Mine Items" does, which leaves them out of its later rounds.
 
     Each gets ``metadata.user.mining`` with ``round``, ``rank``, ``score``, ``strategy``, ``pool`` and ``mined_at``.
-    Items that an earlier round has picked keep their mark.
+    Items that an earlier round has picked keep their mark. For :func:`read_dataset` and :func:`alhelpers.loop.pick`
+    they stay in the pool until they are labelled.
 
     Parameters
     ----------
@@ -192,7 +193,7 @@ def write_picks(dataset: dl.Dataset, selection: Selection) -> list[dl.Item]:
     Returns
     -------
     list of dl.Item
-        The items that were marked, as the platform stores them now.
+        The items that were marked, as the platform stores them now: not those that had a mark before.
 
     Raises
     ------

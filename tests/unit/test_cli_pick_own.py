@@ -1,6 +1,7 @@
 """The command that picks, with code, metadata and models of one's own: what goes wrong there is one sentence."""
 
 import csv
+import json
 import os
 import re
 import subprocess
@@ -186,6 +187,16 @@ def test_pictures_are_picked_by_boxes_and_by_masks(photos, capsys):
     assert picked() == best and len(best) == 3
     assert pick("--passes", "3", "--max-boxes", "3.3", model="scenes.py:detector") == 0
     assert picked() == best[:2]  # 1.6 boxes each
+    said = capsys.readouterr()
+    assert (
+        "by box_uncertainty, 3.2 boxes expected of at most 3.3, which ended the picks; written:" in said.out
+    )
+    assert "classes in the order of the outputs: cat\n" in said.err
+    assert pick("--passes", "3", "--json", model="scenes.py:detector") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert abs(found["expected_boxes"] - 4.8) < 1e-5 and "max_boxes" not in found
+    assert pick("--classes", "dog", model="scenes.py:detector") == 2
+    assert "--classes dog are not the classes of the model, cat, in their order" in capsys.readouterr().err
     by_errors = ("--strategy", "box_uncertainty", "--option", "of=errors", "--option", "over=sum")
     assert (
         pick("--passes", "3", *by_errors, "--option", "min_confidence=0.1", model="scenes.py:detector") == 0
