@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 
 from alhelpers.learners.box_predictions import BoxPredictions
-from alhelpers.learners.predictions import checked_names
+from alhelpers.learners.predictions import checked_names, listed_names
 from alhelpers.protocols import Dataset, History, Progress, Task
 from alhelpers.uncertainty._torch import derived_seed, is_count
 
@@ -55,7 +55,7 @@ class DetectorFunction:
         if not is_count(batch_size):
             raise ValueError(f"batch_size is {batch_size!r}: it must be a whole number of at least 1")
         self.function, self.batch_size = function, batch_size
-        self.class_names = tuple(map(str, class_names))
+        self.class_names = listed_names(class_names)
         self._has_seed = "seed" in inspect.signature(function).parameters
 
     def fit(
