@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -103,6 +103,18 @@ class Predictions:
         table = records.from_arrays(ids, class_names=names, metadata=values, **self.fields())
         single = ["class_name", "confidence"] if self.task == "multilabel" else []
         return table.drop_columns([name for name in single if name in table.column_names])
+
+
+def listed_names(class_names: Any) -> tuple[str, ...]:
+    """Return class names as texts; raise a ValueError unless they are a list of distinct ones, and at least one."""
+    if isinstance(class_names, str) or not isinstance(class_names, Iterable):
+        raise ValueError(
+            f"class_names is {class_names!r}: it must be a list of names, such as ['cat', 'dog']"
+        )
+    names = tuple(map(str, class_names))
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"class_names are {names}: they must be distinct, and at least one")
+    return names
 
 
 def checked_names(fitted: tuple[str, ...] | None, dataset: Dataset) -> tuple[str, ...] | None:
