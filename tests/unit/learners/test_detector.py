@@ -248,6 +248,18 @@ def test_wrong_input_is_named(trained):
         Detector(("a", "a"))
 
 
+@pytest.mark.parametrize("outputs", [slice(None), slice(-4, -3)], ids=["all", "one side"])
+def test_a_network_whose_weights_are_not_finite_is_refused(trained, outputs):
+    detector, dataset = copy.deepcopy(trained[0]), squares(2)
+    with torch.no_grad():
+        detector.network.head[-1].bias[outputs] = np.nan
+    for passes in (0, 2):
+        with pytest.raises(
+            ValueError, match="the network's outputs for record 0 are not finite: its weights"
+        ):
+            detector.predict(dataset, passes=passes)
+
+
 class OneAfterAnother(Committee):
     """Members are trained in this process, which starts faster."""
 
