@@ -231,6 +231,8 @@ def test_wrong_input_is_named(trained):
     assert (
         len(detector.predict(images)) == 2
     )  # what its labels are does not matter, such as a folder without any
+    with pytest.raises(ValueError, match="the validation set is empty: pass at least one row, or"):
+        detector.fit(dataset, validation=empty)
     for passes in (1, -2, True, 2.5):
         with pytest.raises(ValueError, match=f"passes is {passes}"):
             detector.predict(dataset, passes=passes)
