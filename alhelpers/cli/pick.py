@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 #: The columns of the table of picks.
 COLUMNS = ("path", "rank", "score")
 
-# The strategies of models of other tasks than classification.
-_DEFAULTS = {"regression": "spread", "detection": "box_uncertainty", "segmentation": "metadata.bald"}
-
 Picks = list[tuple[str, int, float]]
 Rows = list[dict[str, str]]
 
@@ -298,10 +295,11 @@ def _own_model(options: argparse.Namespace) -> tuple["TorchClassifier", "FolderD
     """Read the model of the command line, and the folder as it takes it."""
     from alhelpers import data
     from alhelpers.cli.model_file import load_model
+    from alhelpers.loop.picking import default_strategy
 
     model = load_model(options.model, options.weights, options.seed)
     task = getattr(model.learner, "task", "classification")
-    options.strategy = options.strategy or _DEFAULTS.get(task, "entropy")
+    options.strategy = options.strategy or default_strategy(task)
     names = options.classes or model.class_names
     several = task == "multilabel" and options.labels is not None
     photos = data.folder(

@@ -13,10 +13,7 @@ import numpy as np
 
 from alhelpers.data.masks import check_segmentation
 from alhelpers.data.object_files import ObjectFiles
-from alhelpers.data.objects import Objects
-
-# Pixels by which a box may end outside of its image, as tools round; it is cut there.
-_ROUNDED = 1.0
+from alhelpers.data.objects import ROUNDED, Objects
 
 
 class CocoDataset(ObjectFiles):
@@ -248,7 +245,7 @@ def _sides(entry: dict[str, Any], image: dict[str, Any], path: Path) -> tuple[fl
         width, height = image["width"], image["height"]
         beyond = max(-left, -top, right - width, bottom - height)
         cut = max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)
-        if beyond <= _ROUNDED and cut[0] < cut[2] and cut[1] < cut[3]:
+        if beyond <= ROUNDED and cut[0] < cut[2] and cut[1] < cut[3]:
             return cut
         wrong = f"is not inside of its image {image['file_name']!r}, {width} wide and {height} high"
     raise ValueError(

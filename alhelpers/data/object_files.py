@@ -32,17 +32,16 @@ class ObjectFiles(WithObjects, FolderDataset):
         UserWarning
             If a file is left out.
         """
-        read = super().load()
-        if not self._is_labelled.all():
-            return read
-        objects = self.objects(np.flatnonzero(np.isin(self.ids, read.ids)))
-        names = self.class_names[self.task == "segmentation" :]
-        loaded = ObjectSet(read.name, read.images, objects, names, ids=read.ids)
-        return loaded.segmentation() if self.task == "segmentation" else loaded
+        return super().load()
 
     def _image_set(self, rows: list[int], images: np.ndarray) -> ImageSet:
-        # Objects are not one label a row; they stay here.
-        return ImageSet(self.root.name, images, None, self.class_names, task=self.task, ids=self.ids[rows])
+        if not rows or not self._is_labelled[rows].all():
+            return ImageSet(
+                self.root.name, images, None, self.class_names, task=self.task, ids=self.ids[rows]
+            )
+        names = self.class_names[self.task == "segmentation" :]
+        read = ObjectSet(self.root.name, images, self.objects(rows), names, ids=self.ids[rows])
+        return read.segmentation() if self.task == "segmentation" else read
 
     def _labels_differ(self, first: int, second: int) -> bool:
         if not self._is_labelled[[first, second]].all():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -24,6 +25,9 @@ _AT_ONCE = 2**26
 
 # Steps of a training on N images, 16 N^0.6: 490 on 300, 1530 on 2,000; and at least.
 _STEPS, _POWER, _LEAST_STEPS = 16, 0.6, 200
+
+# The key of the class names beside the weights.
+_NAMES = "class_names"
 
 # Fewer pixels have no features at an eighth of the size.
 _LEAST_SIDE = 8
@@ -51,6 +55,19 @@ class GridLearner(WithWeights):
             raise ValueError(f"dropout is {options['dropout']!r}: it must be above 0 and below 1")
         self._options = options
         self.network: Any = called_with_seed(self._network, seed).to(memory_format=torch.channels_last).eval()
+
+    def _state(self) -> dict[str, Any]:
+        return {**self.network.state_dict(), _NAMES: [*self.class_names]}
+
+    def _weights_of(self, state: Any, path: Path) -> Any:
+        if not isinstance(state, dict) or _NAMES not in state:  # as those saved before names were
+            return state
+        if state[_NAMES] != [*self.class_names]:
+            raise ValueError(
+                f"{path} holds weights for the classes {state[_NAMES]}, and those of this {type(self).__name__} are"
+                f" {[*self.class_names]}: make it with the same names in the same order"
+            )
+        return {name: values for name, values in state.items() if name != _NAMES}
 
     def _network(self) -> nn.Module:
         raise NotImplementedError

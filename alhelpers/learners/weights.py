@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ class WithWeights:
     def save(self, folder: str | PathLike[str]) -> None:
         """Write the weights into a folder, as ``weights.pt``: complete or not at all."""
         with replacing(Path(folder) / WEIGHTS) as part:
-            torch.save(self.network.state_dict(), part)
+            torch.save(self._state(), part)
 
     def load(self, folder: str | PathLike[str]) -> None:
         """Read the weights that :meth:`save` wrote; no code of the file runs.
@@ -31,7 +32,7 @@ class WithWeights:
         Raises
         ------
         ValueError
-            If the file is damaged, or holds the weights of another network.
+            If the file is damaged, or holds the weights of another network or, where it says so, of other classes.
         """
         path = Path(folder) / WEIGHTS
         try:
@@ -40,6 +41,7 @@ class WithWeights:
             raise
         except Exception as error:  # a damaged file raises almost anything
             raise ValueError(f"{path} is damaged, or was not written by save: {error}") from error
+        state = self._weights_of(state, path)
         try:
             # By a copy first: layers that fit must not change if others do not.
             copy.deepcopy(self.network).load_state_dict(state)
@@ -47,3 +49,11 @@ class WithWeights:
             raise ValueError(f"{path} holds the weights of another network: {error}") from error
         self.network.load_state_dict(state)
         self.network.eval()
+
+    def _state(self) -> dict[str, Any]:
+        """Return what is saved: the weights, and what else a learner adds."""
+        return self.network.state_dict()
+
+    def _weights_of(self, state: Any, path: Path) -> Any:
+        """Return the weights of what was saved, or raise a ValueError if the rest does not fit."""
+        return state

@@ -55,7 +55,8 @@ def box_label_errors(labels: Any, predictions: Any) -> BoxErrors:
       counts four times, up to 1: the place may be wrong, but there is an object.
 
     A prediction that overlaps another label more says nothing of the class of a label, and nothing of its place if the
-    other label is of its class, too. A label that is a crowd (``iscrowd``) covers the predictions in it, and scores 0.
+    other label is of its class, too. A label that is a crowd (``iscrowd``, as of a data set's ``crowds()``) covers the
+    predictions in it, and scores 0.
 
     Parameters
     ----------

@@ -71,7 +71,7 @@ def test_boxes_are_rows_of_the_kit(images):
     second = [row("sub/a.png", "truck", 1, 2, 4.5, 6), row("sub/a.png", "car", 10, 10, 20, 15)]
     assert dataset.labels() == [first, *second]
     assert dataset.labels([2]) == [] and dataset.labels([1, 0]) == [*second, first]
-    assert dataset.crowds() == [row("sub/a.png", "car", 0, 5, 10, 15)]
+    assert dataset.crowds() == [{**row("sub/a.png", "car", 0, 5, 10, 15), "iscrowd": 1}]
     assert dataset.inputs([1]).shape == (1, 3, 20, 40)
     taken = dataset.take([1])
     assert taken.image_ids.tolist() == [9] and taken.labels() == second

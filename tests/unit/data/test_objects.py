@@ -60,7 +60,7 @@ def test_later_objects_are_in_front_and_crowds_behind(images):
     assert maps[0].tolist() == np.where(filled(ROWS[1]), 255, 0).tolist() and not maps[1].any()
     expected = np.where(filled(ROWS[2]), 1, np.where(filled(ROWS[0]), 2, 0))
     assert (dataset.labels([2])[0] == expected).all()
-    assert dataset.segmentation() is dataset and dataset.crowds() == [ROWS[1]]
+    assert dataset.segmentation() is dataset and dataset.crowds() == [{**ROWS[1], "iscrowd": 1}]
     assert dataset.take([1]).labels([]).shape[0] == 0
     behind = [box("a", "car", 0, 0, 4, 4), box("a", "tree", 2, 0, 6, 4)]
     covered = data.ObjectSet("mine", images, made(behind, is_crowd=[False, True]), CLASSES, ids=IDS)

@@ -87,8 +87,15 @@ def test_it_fulfils_the_protocols(trained, tmp_path):
     assert not torch.equal(other.network.head[1].weight, detector.network.head[1].weight)
     other.load(tmp_path)
     equal(other.predict(dataset, passes=3, embeddings=True), found)
+    mistaken = Detector((*detector.class_names[1:], detector.class_names[0], "c"))
+    with pytest.raises(
+        ValueError, match=r"holds weights for the classes \[.* 'c'\]: make it with the same names"
+    ):
+        mistaken.load(tmp_path)
+    torch.save(detector.network.state_dict(), tmp_path / "weights.pt")  # as saved before the names were
+    other.load(tmp_path)
     with pytest.raises(ValueError, match="the weights of another network"):
-        Detector(("a", "b", "c")).load(tmp_path)
+        mistaken.load(tmp_path)
 
 
 def test_fit_is_deterministic_by_seed():

@@ -147,6 +147,9 @@ def test_save_and_load_keep_every_bit(trained, tmp_path):
     np.testing.assert_array_equal(
         other.predict(dataset, passes=2).confidences, trained[0].predict(dataset, passes=2).confidences
     )
+    names = trained[0].class_names
+    with pytest.raises(ValueError, match="the same names in the same order"):
+        Segmenter((names[-1], *names[:-1])).load(tmp_path)
 
 
 def test_wrong_labels_are_named(trained):

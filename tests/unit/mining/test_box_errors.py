@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from alhelpers import evaluation, mining
+from alhelpers import data, evaluation, mining
 from alhelpers.evaluation import EvaluationError
 from alhelpers.mining import MiningError, PoolExhausted
 
@@ -262,6 +262,10 @@ def test_crowds_cover_what_is_in_them():
         [crowd, CAT], [{**CAT, "score": 1.0}, row("i", "cat", (20, 0, 30, 10), 0.9)]
     )
     assert not any(values.any() for values in found[:4])
+    objects = data.Objects.from_rows([crowd, CAT], ["i"], (50, 50), ["cat"], is_crowd=[True, False])
+    dataset = data.ObjectSet("set", np.zeros((1, 50, 50), dtype=np.uint8), objects, ["cat"], ids=["i"])
+    labels = [*dataset.labels(), *dataset.crowds()]
+    assert not mining.box_label_errors(labels, [{**CAT, "score": 1.0}]).spurious.any()
 
 
 def test_without_boxes_there_is_nothing_to_find():
