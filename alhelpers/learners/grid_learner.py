@@ -94,8 +94,8 @@ class GridLearner(WithWeights):
         Raises
         ------
         ValueError
-            If the data set or the validation set is empty, is of another task, or has other class names; if a label is not valid, or an input
-            is not finite; the message names it.
+            If the data set or the validation set is empty, is of another task, or has other class names; if a label is
+            not valid, or an input is not finite; the message names it.
 
         Warns
         -----
