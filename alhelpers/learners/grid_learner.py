@@ -14,7 +14,7 @@ from torch import nn
 from alhelpers.data.arrays import to_planes
 from alhelpers.learners._scene_augmentation import Moved, Moves
 from alhelpers.learners._torch_passes import Preprocessed
-from alhelpers.learners.predictions import checked_names
+from alhelpers.learners.predictions import checked_names, distinct_names
 from alhelpers.learners.weights import WithWeights
 from alhelpers.protocols import Dataset, History, Progress, Task
 from alhelpers.training import Loss, as_tensors, floating_type, train
@@ -41,9 +41,7 @@ class GridLearner(WithWeights):
     _loss: ClassVar[Loss]
 
     def __init__(self, class_names: Sequence[str], options: dict[str, Any], seed: int) -> None:
-        self.class_names = tuple(map(str, class_names))
-        if not self.class_names or len(set(self.class_names)) < len(self.class_names):
-            raise ValueError(f"class_names are {self.class_names}: they must be distinct, and at least one")
+        self.class_names = distinct_names(class_names)
         for name in ("batch_size", "evaluations", "prediction_batch_size"):
             if not is_count(options[name]):
                 raise ValueError(f"{name} is {options[name]!r}: it must be a whole number of at least 1")

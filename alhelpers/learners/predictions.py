@@ -135,3 +135,11 @@ def check_members(predictions: Sequence[Any]) -> None:
                 f"predictions {number} are of {len(one)} images, and predictions 0 of {len(first)}: predict the same"
                 " images with each"
             )
+
+
+def distinct_names(class_names: Sequence[Any]) -> tuple[str, ...]:
+    """Return class names as text; raise a ValueError unless they are distinct, and at least one."""
+    names = tuple(map(str, class_names))
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"class_names are {names}: they must be distinct, and at least one")
+    return names

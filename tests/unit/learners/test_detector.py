@@ -198,6 +198,9 @@ def test_images_without_objects_and_classes_without_example():
         ([box(9, 5, 5, 9)], "of image 2 has no area"),
         ([box(40, 40, 50, 50)], "of image 2 is outside of its image, 32 wide and 32 high"),
         ([box(1, 1, 9, 9, "z")], "of image 2 has the label 'z', which is none of the class names: a, b"),
+        ([box(None, 1, 9, 9)], "a box of image 2 has the left None: it must be a number"),
+        ([box(1, "q", 9, 9)], "a box of image 2 has the top 'q': it must be a number"),
+        ([{"label": "a"}], "a box of image 2 has no 'left': it must be a number"),
         ([{**box(1, 1, 9, 9), "image_id": 77}], "labels of image 2 hold a box of image 77"),
     ],
 )
