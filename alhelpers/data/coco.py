@@ -39,6 +39,11 @@ class CocoDataset(ObjectFiles):
         """The ids of the images in the JSON file, (N,)."""
         return self._image_ids[self._labels]
 
+    @property
+    def file_sizes(self) -> np.ndarray:
+        """Height and width of the images in the JSON file, (N, 2)."""
+        return self._objects.sizes[self._labels]
+
 
 def coco(
     path: str | os.PathLike[str],

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from alhelpers import data, evaluation
+from alhelpers.cli.coco_files import read_results, read_truth
 from alhelpers.protocols import Dataset
 
 DOCUMENT = {
@@ -334,6 +335,55 @@ def test_box_rows_are_written(tmp_path):
             data.write_coco(tmp_path / "rows.json", objects, **wrong)
     with pytest.raises(ValueError, match="a data set has its own ids"):
         data.write_coco(tmp_path / "rows.json", Plain(), ids=[1, 2])
+
+
+def test_a_pool_is_written_without_annotations(tmp_path):
+    scenes = data.scenes(4, seed=1)
+    data.write_coco(tmp_path / "picked.json", scenes.take([2, 0]), images=tmp_path, annotations=False)
+    assert json.loads((tmp_path / "picked.json").read_text()).keys() == {"images", "categories"}
+    pool = data.coco(tmp_path / "picked.json", tmp_path)
+    assert len(pool.unlabelled) == 2 and pool.class_names == scenes.class_names
+    with pytest.raises(ValueError, match="images without a label: .* annotations=False"):
+        data.write_coco(tmp_path / "again.json", pool)
+    photos = data.folder(tmp_path)
+    with pytest.raises(ValueError, match="no class names: pass class_names="):
+        data.write_coco(tmp_path / "again.json", photos, annotations=False)
+    data.write_coco(tmp_path / "again.json", photos, annotations=False, class_names=["cat"])
+    assert data.coco(tmp_path / "again.json", tmp_path).ids.tolist() == photos.ids.tolist()
+    for call in (photos.take, scenes.take, pool.inputs):
+        with pytest.raises(ValueError, match="'0.png': they must be row numbers from 0 on"):
+            call(["0.png"])
+
+
+@pytest.mark.parametrize("size", [None, 128])
+def test_results_are_read_back(tmp_path, size):
+    scenes = data.scenes(5, seed=3)
+    data.write_coco(tmp_path / "truth.json", scenes, images=tmp_path)
+    dataset = data.coco(tmp_path / "truth.json", tmp_path, size=size).take([4, 1, 0, 3, 2])
+    masks = [mask for one in dataset.object_masks() for mask in one]
+    rows = [
+        {**row, "score": np.float32(0.5), "mask": mask}
+        for row, mask in zip(dataset.labels(), masks, strict=True)
+    ]
+    data.write_coco_results(tmp_path / "found.json", rows, dataset)
+    for masked in (False, True):
+        truth, sizes, names = read_truth(tmp_path / "truth.json", masked)
+        measured = evaluation.Detections(
+            truth, read_results(tmp_path / "found.json", sizes, names, masked), sizes, masks=masked
+        )
+        assert measured.average_precision(0.5 if masked else 0.99).value == 1
+    unread = [{name: value for name, value in row.items() if name != "mask"} for row in rows]
+    data.write_coco_results(tmp_path / "ids.json", unread, dataset.ids, class_names=dataset.class_names)
+    assert json.loads((tmp_path / "ids.json").read_text())[0]["image_id"] == 1
+    for wrong, message in (
+        ({"image_id": "x"}, "row 0 has image_id 'x', which is not among the ids"),
+        ({"label": "x"}, "row 0 has label 'x', which is not among the class names"),
+        ({"score": np.nan}, "row 0 must have a score"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.write_coco_results(tmp_path / "no.json", [unread[0] | wrong], dataset)
+    with pytest.raises(ValueError, match="class_names are passed with ids alone"):
+        data.write_coco_results(tmp_path / "no.json", unread, dataset.ids)
 
 
 @pytest.mark.parametrize(
