@@ -355,6 +355,41 @@ def test_a_pool_is_written_without_annotations(tmp_path):
             call(["0.png"])
 
 
+@pytest.mark.parametrize(
+    ("ids", "names", "message"),
+    [
+        (["a", "a.png"], "xy", "the ids 'a' and 'a.png' are both the file 'a.png': rename one"),
+        (["a", "a"], "xy", "the ids 'a' and 'a' are both"),
+        (["x.png", "x.png/y.png"], "xy", "the file 'x.png/y.png' would be in 'x.png', which is an image"),
+        (["", "a"], "xy", "the id '' is no file name"),
+        ([".", "a"], "xy", "the id '.' is no file name"),
+        (["a/", "b"], "xy", "the id 'a/' is no file name"),
+        (["a", "b"], "xx", r"class names are \('x', 'x'\): they must be distinct"),
+    ],
+)
+def test_names_that_cannot_be_written_are_refused(tmp_path, ids, names, message):
+    objects = data.Objects.from_rows([], ["0", "1"], (4, 5), [])
+    with pytest.raises(ValueError, match=message):
+        data.write_coco(tmp_path / "no.json", objects, ids=ids, class_names=names)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_nothing_is_written_where_the_file_cannot_be(tmp_path):
+    scenes, file = data.scenes(1), tmp_path / "file"
+    file.write_text("")
+    for path, images in ((file / "a.json", tmp_path), (tmp_path / "a.json", file), (tmp_path, tmp_path)):
+        with pytest.raises(ValueError, match="is a file: pass another path|is a folder: pass the path of a"):
+            data.write_coco(path, scenes, images=images)
+    both = data.load("digits")
+    for source, message in (
+        (both, "source is of type tuple"),
+        (both[0], "is for classification, and has no"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.write_coco(tmp_path / "a.json", source)
+    assert [*tmp_path.iterdir()] == [file]
+
+
 @pytest.mark.parametrize("size", [None, 128])
 def test_results_are_read_back(tmp_path, size):
     scenes = data.scenes(5, seed=3)
