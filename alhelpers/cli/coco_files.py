@@ -36,7 +36,7 @@ def read_truth(path: Path, masks: bool) -> tuple[list[Row], Sizes, Mapping[Any, 
     names = {category["id"]: str(category["name"]) for category in document["categories"]}
     rows = _rows(document["annotations"], sizes, names, masks, f"{path}, annotations")
     for place, (row, entry) in enumerate(zip(rows, document["annotations"], strict=True)):
-        if entry.get("iscrowd", 0) not in (0, 1):
+        if entry.get("iscrowd") not in (0, 1, None):
             raise ValueError(
                 f"{path}, annotations, entry {place} has the iscrowd {entry['iscrowd']!r}: it must be 0 or 1"
             )

@@ -178,6 +178,12 @@ def changed(change):
             "bbox of id 1 is None, and must be a list",
         ),
         (lambda d: d["annotations"][0].update(id=2), "has two annotation entries with id 2"),
+        (
+            lambda d: d["annotations"][0].update(iscrowd=2),
+            "annotation 1 of .* has iscrowd 2: it must be 0 or 1",
+        ),
+        (lambda d: d["annotations"][0].update(iscrowd="1"), "annotation 1 of .* has iscrowd '1'"),
+        (lambda d: d["annotations"][0].update(bbox=[True, 1, 2, 3]), "must be four finite numbers"),
         (lambda d: d["images"][0].update(id=9), "has two image entries with id 9"),
         (
             lambda d: d["images"][0].update(file_name="./sub/a.png"),
