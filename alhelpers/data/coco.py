@@ -202,7 +202,7 @@ def _objects(
     image = np.zeros(len(annotations), dtype=np.intp)
     category = np.zeros(len(annotations), dtype=np.intp)
     sides = np.zeros((len(annotations), 4))
-    crowds = np.array([entry.get("iscrowd", 0) in (1, True) for entry in annotations], dtype=bool)
+    crowds = np.array([entry.get("iscrowd") == 1 for entry in annotations], dtype=bool)
     segmentations: list[Any] = []
     for row, entry in enumerate(annotations):
         for field, known, many in (("image_id", places, "images"), ("category_id", classes, "categories")):
@@ -211,6 +211,10 @@ def _objects(
                     f"annotation {entry['id']} of {path} has {field} {entry[field]}, which is not among the {many}:"
                     " add it there, or remove the annotation"
                 )
+        if entry.get("iscrowd") not in (0, 1, None):
+            raise ValueError(
+                f"annotation {entry['id']} of {path} has iscrowd {entry['iscrowd']!r}: it must be 0 or 1"
+            )
         image[row], category[row] = places[entry["image_id"]], classes[entry["category_id"]]
         sides[row] = _sides(entry, images[image[row]], path)
         segmentations.append(_segmentation(entry, images[image[row]], path))
@@ -242,7 +246,11 @@ def _segmentation(entry: dict[str, Any], image: dict[str, Any], path: Path) -> A
 def _sides(entry: dict[str, Any], image: dict[str, Any], path: Path) -> tuple[float, float, float, float]:
     """Return left, top, right and bottom of an annotation's box."""
     box = entry["bbox"]
-    numbers = [value for value in box if isinstance(value, int | float) and math.isfinite(value)]
+    numbers = [
+        value
+        for value in box
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    ]
     if len(numbers) != 4 or len(box) != 4:
         wrong = "must be four finite numbers: left, top, width, height"
     elif min(box[2:]) <= 0:

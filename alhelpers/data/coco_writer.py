@@ -44,7 +44,8 @@ def write_coco(
     masks : {"counts", "polygons"}, optional
         Whether masks become run lengths, or polygons that cover the same pixels. None: they stay what they are.
     images : path, optional
-        A folder, to which the images of a data set are written too, as files of these names.
+        A folder, to which the images of a data set are written too, as files of these names; those that end in
+        ``.jpg`` or the like lose a little, so copy the files themselves where they are there.
     annotations : bool
         False: images and categories alone are written, such as those of picks for a tool that annotates them;
         :func:`coco` reads them as a pool.
@@ -52,7 +53,8 @@ def write_coco(
     Raises
     ------
     ValueError
-        If an option or a file name cannot be used, or an object is not one of its image; the message names it.
+        If an option, a class name or a file name cannot be used, the data set is of another task, or an object is not
+        one of its image; the message names it, and nothing is written.
 
     Examples
     --------
@@ -62,6 +64,10 @@ def write_coco(
     """
     if masks not in (None, "counts", "polygons"):
         raise ValueError(f"masks is {masks!r}: it must be 'counts', 'polygons' or None")
+    if not hasattr(source, "task") and not isinstance(source, Objects):
+        raise ValueError(
+            f"source is of type {type(source).__name__}: it must be a data set, such as one of load's two, or Objects"
+        )
     if isinstance(source, Objects):
         if ids is None or class_names is None or images is not None or not annotations:
             raise ValueError(
@@ -73,7 +79,14 @@ def write_coco(
         if ids is not None or (class_names is not None and source.class_names is not None):
             raise ValueError("a data set has its own ids and class_names: pass them with objects alone")
         ids, names = source.ids, category_names(source, class_names)
+        if annotations and source.task not in ("detection", "segmentation"):
+            raise ValueError(
+                f"the data set is for {source.task}, and has no boxes: pass annotations=False to write its images and"
+                " categories alone"
+            )
         objects = _objects_of(source) if annotations else Objects.from_rows([], ids, _sizes(source), names)
+    if len(set(names)) < len(names):
+        raise ValueError(f"class names are {names}: they must be distinct")
     file_names = _file_names(ids)
     image_ids, category_ids = coco_numbers(source, len(file_names), len(names))
     document = {
@@ -95,7 +108,12 @@ def write_coco(
                 zip(objects.images().tolist(), objects.classes.tolist(), strict=True)
             )
         ]
+    _check_place(Path(path).parent)
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder: pass the path of a JSON file")
     if images is not None:
+        for name in file_names:
+            _check_place((Path(images) / name).parent)
         _write_images(source, Path(images), file_names)
     files.write_text(Path(path), json.dumps(document))
 
@@ -136,11 +154,34 @@ def _sizes(dataset: Dataset) -> list[Sequence[int]]:
 
 def _file_names(ids: Sequence[Any]) -> list[str]:
     names = [str(one) for one in np.asarray(ids).tolist()]
+    for name in names:
+        if not PurePosixPath(name).name or name.endswith("/"):
+            raise ValueError(f"the id {name!r} is no file name: it must have a name after its folder")
     names = [name if PurePosixPath(name).suffix.lower() in SUFFIXES else f"{name}.png" for name in names]
     for name in names:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise ValueError(f"the id {name!r} is no file name: it must be a path inside of a folder")
+    paths: dict[str, int] = {}
+    for place, name in enumerate(names):
+        first = paths.setdefault(str(PurePosixPath(name)), place)
+        if first != place:
+            raise ValueError(
+                f"the ids {ids[first]!r} and {ids[place]!r} are both the file {name!r}: rename one"
+            )
+    for name in names:
+        within = next((str(each) for each in PurePosixPath(name).parents if str(each) in paths), None)
+        if within is not None:
+            raise ValueError(
+                f"the file {name!r} would be in {within!r}, which is an image itself: rename one"
+            )
     return names
+
+
+def _check_place(folder: Path) -> None:
+    """Raise a ValueError if a folder cannot be made, as there is a file in its place or on the way to it."""
+    there = next(each for each in (folder, *folder.parents) if each.exists() or each == each.parent)
+    if not there.is_dir():
+        raise ValueError(f"the folder {folder} cannot be made, as {there} is a file: pass another path")
 
 
 def _annotation(objects: Objects, row: int, masks: str | None) -> dict[str, Any]:

@@ -334,7 +334,7 @@ def _warn_of_boxes(truth: Boxes, found: Boxes, images_known: bool) -> tuple[str,
                 f"{unknown[0]!r}: they count as wrong; pass all test images as items if that is right"
             )
     ends = [float(abs(boxes.corners).max(initial=0)) for boxes in (truth, found)]
-    if truth.masks is None and min(ends) <= SHARES < PIXELS <= max(ends):
+    if found.label and truth.masks is None and min(ends) <= SHARES < PIXELS <= max(ends):
         warnings.append(
             f"the boxes of the ground truth end at {ends[0]:g} and those of the predictions at {ends[1]:g}: if one "
             "side holds shares of the image and the other pixels, none match"

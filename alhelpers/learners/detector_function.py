@@ -9,13 +9,12 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
+from alhelpers.data.box_rows import SIDES, number_of, sides_of
 from alhelpers.data.objects import ROUNDED
 from alhelpers.learners.box_predictions import BoxPredictions
 from alhelpers.learners.predictions import checked_names, listed_names
 from alhelpers.protocols import Dataset, History, Progress, Task
 from alhelpers.uncertainty._torch import derived_seed, is_count
-
-_SIDES = ("left", "top", "right", "bottom")
 
 
 class DetectorFunction:
@@ -171,17 +170,25 @@ def _arrays(image: Any, names: Sequence[str], identity: Any) -> tuple[np.ndarray
         return _numbers(image["boxes"]), _numbers(image["confidences"])
     if isinstance(image, Mapping) and {"boxes", "scores", "labels"} <= image.keys():
         known = {place: place for place in range(len(names))}
-        places = _places(_numbers(image["labels"]).tolist(), known, names, identity)
-        return _numbers(image["boxes"]), _of_one_class(places, _numbers(image["scores"]), len(names))
+        scores, labels = _numbers(image["scores"]), _numbers(image["labels"])
+        if scores.shape != labels.shape or labels.ndim != 1:
+            raise ValueError(
+                f"the function returned scores {scores.shape} and labels {labels.shape} for image {identity}: they must"
+                " be (m,), one a box"
+            )
+        places = _places(labels.tolist(), known, names, identity)
+        return _numbers(image["boxes"]), _of_one_class(places, scores, len(names))
     if isinstance(image, tuple) and len(image) == 2:
         return _numbers(image[0]), _numbers(image[1])
     if isinstance(image, list) and all(
-        isinstance(row, Mapping) and {"label", "score", *_SIDES} <= row.keys() for row in image
+        isinstance(row, Mapping) and {"label", "score", *SIDES} <= row.keys() for row in image
     ):
         known = {name: place for place, name in enumerate(names)}
         places = _places([str(row["label"]) for row in image], known, names, identity)
-        boxes = np.array([[row[side] for side in _SIDES] for row in image], dtype=np.float32)
-        return boxes, _of_one_class(places, np.array([row["score"] for row in image]), len(names))
+        where = [f"box {number} of image {identity}" for number in range(len(image))]
+        boxes = np.array([sides_of(*pair) for pair in zip(image, where, strict=True)], dtype=np.float32)
+        scores = np.array([number_of(row, "score", at) for row, at in zip(image, where, strict=True)])
+        return boxes, _of_one_class(places, scores, len(names))
     raise ValueError(
         f"the function returned a {type(image).__name__} for an image: it must be (boxes, confidences), a dict of boxes"
         " and confidences, or of boxes, scores and labels, or a list of box rows"

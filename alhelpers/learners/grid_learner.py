@@ -98,8 +98,8 @@ class GridLearner(WithWeights):
         Raises
         ------
         ValueError
-            If the data set is empty, is of another task, or has other class names; if a label is not valid, or an input
-            is not finite; the message names it.
+            If the data set or the validation set is empty, is of another task, or has other class names; if a label is
+            not valid, or an input is not finite; the message names it.
 
         Warns
         -----
@@ -108,6 +108,8 @@ class GridLearner(WithWeights):
         """
         if not len(dataset):
             raise ValueError("the data set is empty: label at least one row to learn from")
+        if validation is not None and not len(validation):
+            raise ValueError("the validation set is empty: pass at least one row, or validation=None")
         pairs = [self._pair(each) for each in (dataset, validation) if each is not None]
         recipe = ("batch_size", "learning_rate", "patience", "evaluations")
         options = {name: self._options[name] for name in recipe}

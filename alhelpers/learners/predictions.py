@@ -129,3 +129,21 @@ def checked_names(fitted: tuple[str, ...] | None, dataset: Dataset) -> tuple[str
             f" {', '.join(fitted)}: use the same names in the same order"
         )
     return names
+
+
+def check_members(predictions: Sequence[Any]) -> None:
+    """Raise a ValueError unless predictions to merge are at least one, of as many images and of the same classes."""
+    if not len(predictions):
+        raise ValueError("there are no predictions to merge: pass those of at least one member")
+    first = predictions[0]
+    for number, one in enumerate(predictions):
+        if one.class_names != first.class_names:
+            raise ValueError(
+                f"the class names of predictions {number} are {', '.join(one.class_names)}, and those of predictions 0"
+                f" {', '.join(first.class_names)}: use the same names in the same order"
+            )
+        if len(one) != len(first):
+            raise ValueError(
+                f"predictions {number} are of {len(one)} images, and predictions 0 of {len(first)}: predict the same"
+                " images with each"
+            )

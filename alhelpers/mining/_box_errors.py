@@ -11,7 +11,7 @@ import numpy as np
 
 from alhelpers.evaluation.boxes import Boxes
 from alhelpers.evaluation.matching import Pairs
-from alhelpers.evaluation.rows import codes, column, floats, keys
+from alhelpers.evaluation.rows import check_joined, codes, column, floats, keys
 from alhelpers.mining._selection import MiningError, PoolExhausted, Selection, check_whole
 
 # Pairs that overlap less are of different objects.
@@ -75,7 +75,8 @@ def box_label_errors(labels: Any, predictions: Any) -> BoxErrors:
     MiningError
         If a score is not from 0 to 1, or predictions and labels have no class in common.
     EvaluationError
-        If a row lacks a value, or a box is not finite or ends before it begins.
+        If a row lacks a value, a box is not finite or ends before it begins, or ``image_id`` is text in labels and a
+        number in predictions, or the other way round.
 
     References
     ----------
@@ -191,6 +192,7 @@ def _read(labels: Any, predictions: Any) -> tuple[Boxes, Boxes, np.ndarray]:
     if len(outside):
         row = int(outside[0])
         raise MiningError(f"row {row} of predictions: score is {score[row]:.6g}, it must be from 0 to 1")
+    check_joined(given.image, found.image, ("image_id of labels is", "that of predictions"))
     if given.label and found.label and not {*given.label} & {*found.label}:
         raise MiningError(
             f"predictions, such as {found.label[0]!r}, and labels, such as {given.label[0]!r}, have no class in common:"

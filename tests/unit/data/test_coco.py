@@ -178,6 +178,12 @@ def changed(change):
             "bbox of id 1 is None, and must be a list",
         ),
         (lambda d: d["annotations"][0].update(id=2), "has two annotation entries with id 2"),
+        (
+            lambda d: d["annotations"][0].update(iscrowd=2),
+            "annotation 1 of .* has iscrowd 2: it must be 0 or 1",
+        ),
+        (lambda d: d["annotations"][0].update(iscrowd="1"), "annotation 1 of .* has iscrowd '1'"),
+        (lambda d: d["annotations"][0].update(bbox=[True, 1, 2, 3]), "must be four finite numbers"),
         (lambda d: d["images"][0].update(id=9), "has two image entries with id 9"),
         (
             lambda d: d["images"][0].update(file_name="./sub/a.png"),
@@ -355,6 +361,41 @@ def test_a_pool_is_written_without_annotations(tmp_path):
     for call in (photos.take, scenes.take, pool.inputs):
         with pytest.raises(ValueError, match="'0.png': they must be row numbers from 0 on"):
             call(["0.png"])
+
+
+@pytest.mark.parametrize(
+    ("ids", "names", "message"),
+    [
+        (["a", "a.png"], "xy", "the ids 'a' and 'a.png' are both the file 'a.png': rename one"),
+        (["a", "a"], "xy", "the ids 'a' and 'a' are both"),
+        (["x.png", "x.png/y.png"], "xy", "the file 'x.png/y.png' would be in 'x.png', which is an image"),
+        (["", "a"], "xy", "the id '' is no file name"),
+        ([".", "a"], "xy", "the id '.' is no file name"),
+        (["a/", "b"], "xy", "the id 'a/' is no file name"),
+        (["a", "b"], "xx", r"class names are \('x', 'x'\): they must be distinct"),
+    ],
+)
+def test_names_that_cannot_be_written_are_refused(tmp_path, ids, names, message):
+    objects = data.Objects.from_rows([], ["0", "1"], (4, 5), [])
+    with pytest.raises(ValueError, match=message):
+        data.write_coco(tmp_path / "no.json", objects, ids=ids, class_names=names)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_nothing_is_written_where_the_file_cannot_be(tmp_path):
+    scenes, file = data.scenes(1), tmp_path / "file"
+    file.write_text("")
+    for path, images in ((file / "a.json", tmp_path), (tmp_path / "a.json", file), (tmp_path, tmp_path)):
+        with pytest.raises(ValueError, match="is a file: pass another path|is a folder: pass the path of a"):
+            data.write_coco(path, scenes, images=images)
+    both = data.load("digits")
+    for source, message in (
+        (both, "source is of type tuple"),
+        (both[0], "is for classification, and has no"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.write_coco(tmp_path / "a.json", source)
+    assert [*tmp_path.iterdir()] == [file]
 
 
 @pytest.mark.parametrize("size", [None, 128])

@@ -199,6 +199,9 @@ def test_images_without_objects_and_classes_without_example():
         ([box(9, 5, 5, 9)], "of image 2 has no area"),
         ([box(40, 40, 50, 50)], "of image 2 is outside of its image, 32 wide and 32 high"),
         ([box(1, 1, 9, 9, "z")], "of image 2 has the label 'z', which is none of the class names: a, b"),
+        ([box(None, 1, 9, 9)], "a box of image 2 has the left None: it must be a number"),
+        ([box(1, "q", 9, 9)], "a box of image 2 has the top 'q': it must be a number"),
+        ([{"label": "a"}], "a box of image 2 has no 'left': it must be a number"),
         ([{**box(1, 1, 9, 9), "image_id": 77}], "labels of image 2 hold a box of image 77"),
     ],
 )
@@ -239,6 +242,8 @@ def test_wrong_input_is_named(trained):
     assert (
         len(detector.predict(images)) == 2
     )  # what its labels are does not matter, such as a folder without any
+    with pytest.raises(ValueError, match="the validation set is empty: pass at least one row, or"):
+        detector.fit(dataset, validation=empty)
     for passes in (1, -2, True, 2.5):
         with pytest.raises(ValueError, match=f"passes is {passes}"):
             detector.predict(dataset, passes=passes)
@@ -264,6 +269,18 @@ def test_wrong_names_and_weights_of_another_learner_are_named_in_one_line(tmp_pa
     Detector(("background", "a")).save(tmp_path)
     with pytest.raises(ValueError, match=r"weights of another network: [^\n]{,99}, which the model needs$"):
         Segmenter(("background", "a")).load(tmp_path)
+
+
+@pytest.mark.parametrize("outputs", [slice(None), slice(-4, -3)], ids=["all", "one side"])
+def test_a_network_whose_weights_are_not_finite_is_refused(trained, outputs):
+    detector, dataset = copy.deepcopy(trained[0]), squares(2)
+    with torch.no_grad():
+        detector.network.head[-1].bias[outputs] = np.nan
+    for passes in (0, 2):
+        with pytest.raises(
+            ValueError, match="the network's outputs for record 0 are not finite: its weights"
+        ):
+            detector.predict(dataset, passes=passes)
 
 
 class OneAfterAnother(Committee):

@@ -144,9 +144,18 @@ def test_what_it_cannot_do_is_named(tmp_path):
         ([[{**rows(FOUND[0])[0], "label": "cow"}], [], []], "image 0 has the label 'cow': .* the class names cat, dog"),
         ([([[5, 5, 90, 9]], [[1, 0]]), [], []], "box 0 of image 0 .* not inside of its image, 10 wide and 10 high"),
         ([([[10.2, 5, 10.9, 9]], [[1, 0]]), [], []], "not inside of its image"),
+        ([[{**rows(FOUND[0])[0], "score": None}], [], []], "box 0 of image 0 has the score None: it must be a number"),
+        ([[{**rows(FOUND[0])[0], "top": "q"}], [], []], "box 0 of image 0 has the top 'q': it must be a number"),
+        ([{"boxes": [[1, 1, 2, 2]], "labels": [1], "scores": [0.5, 0.5]}, [], []], r"scores \(2,\) and labels \(1,\)"),
         ([{"boxes": [[1, 1, 2, 2]], "labels": [2], "scores": [0.5]}, [], []], "label 2: .* an index from 0 to 1 of"),
     ],
 )  # fmt: skip
 def test_wrong_returns_are_named(returned, message):
     with pytest.raises(ValueError, match=message):
         DetectorFunction(lambda images: returned, NAMES).predict(IMAGES)
+
+
+@pytest.mark.parametrize("names", [(), ("cat", "cat")])
+def test_class_names_are_distinct(names):
+    with pytest.raises(ValueError, match="class_names are .*: they must be distinct, and at least one"):
+        DetectorFunction(lambda images: [], names)

@@ -244,12 +244,20 @@ CAT = row("i", "cat", (0, 0, 5, 5))
         ([CAT], [{**CAT, "score": np.nan}], EvaluationError, "score is nan"),
         ([{**CAT, "right": -1.0}], [{**CAT, "score": 1}], EvaluationError, "row 0 of labels: left, top"),
         ([{**CAT, "left": np.nan}], [{**CAT, "score": 1}], EvaluationError, "row 0 of labels: left"),
+        (
+            [{**CAT, "image_id": 1}],
+            [{**CAT, "image_id": "1", "score": 1}],
+            EvaluationError,
+            "image_id of labels is 1 but that of predictions '1', which never match",
+        ),
         ([CAT], [{**CAT, "label": "Cat", "score": 1}], MiningError, "'Cat'.* have no class in common"),
     ],
 )
 def test_wrong_rows_are_named(labels, predictions, error, message):
     with pytest.raises(error, match=message):
         mining.box_label_errors(labels, predictions)
+    with pytest.raises(error, match=message):
+        mining.relabel_boxes(labels, predictions, 1)
 
 
 def test_what_is_not_rows_is_named():
