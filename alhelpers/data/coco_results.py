@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from alhelpers import files
+from alhelpers.data.box_rows import SIDES, sides_of
 from alhelpers.data.coco_writer import category_names, coco_numbers
 from alhelpers.data.masks import encode_mask, resize_mask
 from alhelpers.protocols import Dataset
-
-_SIDES = ("left", "top", "right", "bottom")
 
 
 def write_coco_results(
@@ -85,11 +84,11 @@ def _shape(
     row: Mapping[str, Any], number: int, sizes: tuple[np.ndarray, np.ndarray] | None
 ) -> dict[str, Any]:
     """Return the score of a row, with its box, its mask, or both."""
-    has_box, mask = all(side in row for side in _SIDES), row.get("mask")
-    numbers = [float(row.get("score", math.nan)), *(float(row[side]) for side in _SIDES if has_box)]
+    has_box, mask = all(side in row for side in SIDES), row.get("mask")
+    numbers = [float(row.get("score", math.nan)), *(sides_of(row, f"row {number}") if has_box else [])]
     if not all(map(math.isfinite, numbers)) or not (has_box or mask is not None):
         raise ValueError(
-            f"row {number} must have a score and {', '.join(_SIDES)} that are finite, or a score and a mask; it has"
+            f"row {number} must have a score and {', '.join(SIDES)} that are finite, or a score and a mask; it has"
             f" {', '.join(f'{name}={value}' for name, value in row.items() if name != 'mask')}"
         )
     shape: dict[str, Any] = {"score": numbers[0]}
