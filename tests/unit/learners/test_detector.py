@@ -246,7 +246,11 @@ def test_wrong_input_is_named(trained):
     for passes in (1, -2, True, 2.5):
         with pytest.raises(ValueError, match=f"passes is {passes}"):
             detector.predict(dataset, passes=passes)
+    for seed in (-1, 1.5):
+        with pytest.raises(ValueError, match=f"seed is {seed}: it must be a whole number of at least 0"):
+            detector.predict(dataset, passes=2, seed=seed)
     for options, message in (
+        ({"learning_rate": float("nan")}, "learning_rate is nan: it must be a finite number above 0"),
         ({"merge": "mean"}, "merge must be"),
         ({"dropout": 0}, "dropout is 0"),
         ({"steps": 0}, "steps is 0"),
