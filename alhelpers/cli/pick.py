@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from alhelpers.cli.output import (
     boxes,
+    boxes_of,
+    boxes_said,
     count,
     fail,
     local,
@@ -25,7 +27,7 @@ from alhelpers.cli.output import (
     say_left_out,
     seed_of,
 )
-from alhelpers.cli.tables import KEY, read_table, write_rows
+from alhelpers.cli.tables import KEY, check_no_json, read_table, write_rows
 
 if TYPE_CHECKING:
     from alhelpers.data import FolderDataset
@@ -60,7 +62,8 @@ def add_to(commands: Any) -> None:
     add("photos", type=Path, metavar="PHOTOS", help="a folder of pictures")
     photo = "the Python file of the model (NAME: build); default: a layer on the photo network, trained on the labels"
     add("--model", metavar="FILE.py:NAME", help=photo)
-    add("--weights", type=Path, metavar="FILE", help="what torch.save(model.state_dict(), FILE) wrote")
+    saved = "what torch.save(model.state_dict(), FILE) wrote, or the folder that learner.save(FOLDER) wrote"
+    add("--weights", type=Path, metavar="FILE|FOLDER", help=saved)
     add("-n", "--number", type=count, default=50, metavar="N", help="how many to pick (default: 50)")
     add("--max-boxes", type=boxes, metavar="B", help="of a detector: the most boxes expected on the picks")
     add("-o", "--output", type=local, required=True, metavar="CSV", help="a table of path, rank and score")
@@ -74,6 +77,8 @@ def add_to(commands: Any) -> None:
         "metadata.COLUMN, or a function of one's own"
     )
     add("--strategy", metavar="NAME|FILE.py:FUNCTION", help=by)
+    listed = "an option of the strategy, such as of=errors; alhelpers.mining.strategies() lists them"
+    add("--option", action="append", default=[], metavar="NAME=VALUE", help=listed)
     known = "a table of path and what a strategy reads as metadata.COLUMN, the highest number first"
     add("--metadata", type=Path, metavar="CSV", help=known)
     add("--passes", type=count, default=20, metavar="T", help="predictions with dropout on (default: 20)")
@@ -168,6 +173,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.photos} is not a folder: name the one that holds the pictures")
     if options.labels is not None and not options.labels.is_file():
         raise ValueError(f"{options.labels} is not there: name a CSV file with the columns path and label")
+    if options.labels is not None:
+        check_no_json(options.labels, "label")
     if options.model is not None:
         from alhelpers.cli.model_file import check_place
 
@@ -261,19 +268,36 @@ def _selected(options: argparse.Namespace, known: tuple[Any, Rows]) -> tuple["Fo
         learner, photos = _photo_model(options)
     else:
         learner, photos = _own_model(options)
+    own = options.strategy if strategy is None else strategy
+    given = _strategy_options(options, own)
     with progress_bar("reading") as progress:
         selection = loop.pick(
             learner,
             photos,
             options.number,
-            strategy=options.strategy if strategy is None else strategy,
+            strategy=own,
             max_boxes=options.max_boxes,
             metadata=_metadata(options, rows, photos),
             passes=options.passes,
             seed=options.seed,
             progress=progress,
+            **given,
         )
     return photos, selection
+
+
+def _strategy_options(options: argparse.Namespace, strategy: Any) -> dict[str, Any]:
+    """Return the values of --option, checked; a wrong one is wrong usage."""
+    from alhelpers import mining
+    from alhelpers.configurations import literal_or_text, named_texts
+
+    try:
+        given = {name: literal_or_text(text) for name, text in named_texts(options.option).items()}
+        if given:
+            mining.needed_fields({"strategy": strategy, "options": given})
+    except ValueError as error:
+        raise _WrongUsage(f"--option {' --option '.join(options.option)}: {error}") from error
+    return given
 
 
 def _check_classes(options: argparse.Namespace) -> None:
@@ -300,7 +324,12 @@ def _own_model(options: argparse.Namespace) -> tuple["TorchClassifier", "FolderD
     model = load_model(options.model, options.weights, options.seed)
     task = getattr(model.learner, "task", "classification")
     options.strategy = options.strategy or default_strategy(task)
-    names = options.classes or model.class_names
+    names, own = options.classes or model.class_names, getattr(model.learner, "class_names", None)
+    if options.classes and own and options.classes != [*own]:
+        raise _WrongUsage(
+            f"--classes {','.join(options.classes)} are not the classes of the model, {','.join(own)}, in their order:"
+            " leave --classes out"
+        )
     several = task == "multilabel" and options.labels is not None
     photos = data.folder(
         options.photos,
@@ -311,7 +340,7 @@ def _own_model(options: argparse.Namespace) -> tuple["TorchClassifier", "FolderD
     )
     size = "as they are" if options.size is None else "{} x {} pixels".format(*options.size)
     then = f", then through preprocess of {options.model.partition(':')[0]}" if model.preprocesses else ""
-    known = ", ".join(photos.class_names or ()) or "not named (--classes names them)"
+    known = ", ".join(photos.class_names or own or ()) or "not named (--classes names them)"
     order = "" if names or not photos.class_names else " (sorted; --classes A,B,C changes it)"
     classes = f"classes in the order of the outputs: {known}{order}"
     outputs = "the outputs are numbers" if task == "regression" else classes
@@ -403,10 +432,11 @@ def _lines(
     problems = selection.meta["problems"]
     say_left_out([Problem(**problem) for problem in problems], "files (--json lists all)")
     pool = selection.meta["pool"]
-    written = _places(options)
+    written, expected = _places(options), boxes_of(selection, options.number)
     if not options.json:
         held = ", ".join(str(path) for path in written if path is not None)
-        return [f"picked {len(picks)} of {pool} pictures by {options.strategy}; written: {held}"]
+        said = f"picked {len(picks)} of {pool} pictures by {options.strategy}{boxes_said(expected)}"
+        return [f"{said}; written: {held}"]
     rows = [
         {"path": path, "rank": rank, "score": score if math.isfinite(score) else None}
         for path, rank, score in picks
@@ -415,6 +445,7 @@ def _lines(
         **dict(zip(("output", "sheet", "folder"), (path and str(path) for path in written), strict=True)),
         "picked": len(picks),
         "pool": pool,
+        **expected,
         "strategy": options.strategy,
         "seed": options.seed,
         "class_names": photos.class_names,

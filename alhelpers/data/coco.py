@@ -131,6 +131,8 @@ _ANNOTATION = {"id": int, "image_id": int, "category_id": int, "bbox": list}
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    if not path.exists() or path.is_dir():
+        raise FileNotFoundError(f"{path} is not there: name a JSON file in COCO's format")
     try:
         document = json.loads(path.read_bytes())
     except ValueError as error:

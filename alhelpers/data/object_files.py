@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from alhelpers.data.arrays import ImageSet
-from alhelpers.data.image_files import FolderDataset
+from alhelpers.data.image_files import FolderDataset, Problem
 from alhelpers.data.images import UnreadableImage, upright_size
 from alhelpers.data.object_set import ObjectSet, WithObjects
 
 
 class ObjectFiles(WithObjects, FolderDataset):
-    """Images with objects, in the files of a folder; the label of a file is its place among the objects."""
+    """Images with objects, in the files of a folder; the label of a file is its place among the objects.
+
+    Those of ``spoilt`` (what is wrong by the id) have labels that cannot be used, and are among :attr:`problems`.
+    """
+
+    def __init__(self, *arguments: Any, spoilt: Mapping[str, str] | None = None, **options: Any) -> None:
+        self._spoilt = spoilt or {}
+        listed = [Problem(id, "unreadable", reason) for id, reason in self._spoilt.items()]
+        super().__init__(*arguments, problems=listed, **options)
 
     def load(self) -> ImageSet:
         """Return what can be read, in memory, with its objects; :attr:`problems` lists the rest.
@@ -50,6 +60,8 @@ class ObjectFiles(WithObjects, FolderDataset):
         return [{**row, "image_id": None} for row in one] != [{**row, "image_id": None} for row in other]
 
     def _decode(self, content: bytes, row: int) -> np.ndarray:
+        if reason := self._spoilt.get(str(self.ids[row])):
+            raise UnreadableImage(reason)
         height, width = self._objects.sizes[self._labels[row]].tolist()
         found = upright_size(io.BytesIO(content))
         if found != (height, width):

@@ -12,7 +12,7 @@ import numpy as np
 from alhelpers.data.box_rows import SIDES, number_of, sides_of
 from alhelpers.data.objects import ROUNDED
 from alhelpers.learners.box_predictions import BoxPredictions
-from alhelpers.learners.predictions import checked_names, distinct_names
+from alhelpers.learners.predictions import checked_names, listed_names
 from alhelpers.protocols import Dataset, History, Progress, Task
 from alhelpers.uncertainty._torch import derived_seed, is_count
 
@@ -57,7 +57,7 @@ class DetectorFunction:
         if not is_count(batch_size):
             raise ValueError(f"batch_size is {batch_size!r}: it must be a whole number of at least 1")
         self.function, self.batch_size = function, batch_size
-        self.class_names = distinct_names(class_names)
+        self.class_names = listed_names(class_names)
         parameter = inspect.signature(function).parameters.get("seed")
         self._has_seed = parameter is not None
         self._needs_seed = parameter is not None and parameter.default is parameter.empty

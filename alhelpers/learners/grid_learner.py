@@ -15,7 +15,7 @@ from torch import nn
 from alhelpers.data.arrays import to_planes
 from alhelpers.learners._scene_augmentation import Moved, Moves
 from alhelpers.learners._torch_passes import Preprocessed
-from alhelpers.learners.predictions import checked_names, distinct_names
+from alhelpers.learners.predictions import checked_names, listed_names
 from alhelpers.learners.weights import WithWeights
 from alhelpers.protocols import Dataset, History, Progress, Task
 from alhelpers.training import Loss, as_tensors, floating_type, train
@@ -26,6 +26,12 @@ _AT_ONCE = 2**26
 
 # Steps of a training on N images, 16 N^0.6: 490 on 300, 1530 on 2,000; and at least.
 _STEPS, _POWER, _LEAST_STEPS = 16, 0.6, 200
+
+# What data sets have labels for a task.
+_LABELS = {
+    "segmentation": "the maps of a data set with masks, dataset.segmentation()",
+    "detection": "a data set with boxes, such as data.coco returns",
+}
 
 # The key of the class names beside the weights.
 _NAMES = "class_names"
@@ -42,7 +48,7 @@ class GridLearner(WithWeights):
     _loss: ClassVar[Loss]
 
     def __init__(self, class_names: Sequence[str], options: dict[str, Any], seed: int) -> None:
-        self.class_names = distinct_names(class_names)
+        self.class_names = listed_names(class_names)
         for name in ("batch_size", "evaluations", "prediction_batch_size"):
             if not is_count(options[name]):
                 raise ValueError(f"{name} is {options[name]!r}: it must be a whole number of at least 1")
@@ -135,7 +141,7 @@ class GridLearner(WithWeights):
         if dataset.task != self.task:
             raise ValueError(
                 f"the data set is for {dataset.task}, and a {type(self).__name__} is for {self.task}: take another"
-                " learner, or the data set's labels for this task"
+                f" learner, or {_LABELS[self.task]}"
             )
         planes = self._planes(dataset)
         return planes, self._targets(dataset, planes.inputs(np.arange(1)).shape[2:])

@@ -115,7 +115,7 @@ def relabel_boxes(labels: Any, predictions: Any, size: int) -> Selection:
     Parameters
     ----------
     labels, predictions : list of dict or pandas.DataFrame
-        As :func:`box_label_errors` takes them.
+        As :func:`box_label_errors` takes them, such as ``dataset.labels()`` and ``predictions.rows(dataset.ids)``.
     size : int
         How many images to choose.
 
@@ -126,7 +126,7 @@ def relabel_boxes(labels: Any, predictions: Any, size: int) -> Selection:
         least one if the scores are probabilities. ``meta["errors"]`` lists what is suspected on each chosen image, the
         most likely first: ``kind``, ``score``, and the rows of the ``label`` and of the ``prediction`` that
         contradicts it, None where there is none. Each label is there once, with its most likely kind, and each
-        prediction.
+        prediction, unless its score is 0.
 
     Raises
     ------
@@ -139,7 +139,9 @@ def relabel_boxes(labels: Any, predictions: Any, size: int) -> Selection:
     found = box_label_errors(labels, predictions)
     errors: dict[Any, list[dict[str, Any]]] = {}
     for image, error in _errors(labels, predictions, found):
-        errors.setdefault(image, []).append(error)
+        known = errors.setdefault(image, [])
+        if error["score"]:
+            known.append(error)
     if size > len(errors):
         raise PoolExhausted(f"size={size} images were asked for, but {len(errors)} have boxes")
     for each in errors.values():
@@ -177,6 +179,12 @@ def _errors(labels: Any, predictions: Any, found: BoxErrors) -> Iterator[tuple[A
 
 
 def _read(labels: Any, predictions: Any) -> tuple[Boxes, Boxes, np.ndarray]:
+    for name, passed, way in (
+        ("labels", labels, "dataset.labels()"),
+        ("predictions", predictions, "predictions.rows(dataset.ids)"),
+    ):
+        if any(callable(getattr(passed, method, None)) for method in ("rows", "labels")):
+            raise MiningError(f"{name} are a {type(passed).__name__}: pass its rows, as {way} returns them")
     given = Boxes.read(labels, "labels")
     found = Boxes.read(predictions, "predictions", truth=False)
     score = floats(column(predictions, "score", "predictions"), "score", "predictions")

@@ -214,6 +214,8 @@ def test_wrong_files_are_named(images):
         FileNotFoundError, match="has none of the 3 images of .*, such as 'b.png': pass their folder"
     ):
         data.coco(path, images / "sub")
+    with pytest.raises(FileNotFoundError, match=r"gone.json is not there: name a JSON file in COCO's format"):
+        data.coco(images / "gone.json", images)
     with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
         data.coco(path, images / "nowhere")
 

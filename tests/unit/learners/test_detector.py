@@ -1,6 +1,7 @@
 """The detector: what it learns from, what it predicts, and its passes."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from alhelpers import data, protocols, records
 from alhelpers.data.labels import MissingClassWarning
-from alhelpers.learners import BoxPredictions, Detector
+from alhelpers.learners import BoxPredictions, Detector, DetectorFunction, Segmenter
 from alhelpers.learners._box_decoding import activated
 from alhelpers.uncertainty import Committee, merge_boxes
 from alhelpers.uncertainty.mc_dropout import mc_dropout
@@ -274,6 +275,16 @@ def test_a_network_whose_weights_are_not_finite_is_refused(trained, outputs):
             ValueError, match="the network's outputs for record 0 are not finite: its weights"
         ):
             detector.predict(dataset, passes=passes)
+
+
+def test_wrong_names_and_weights_of_another_learner_are_named_in_one_line(tmp_path):
+    for names in (3, "circle"):
+        for learner in (Detector, Segmenter, partial(DetectorFunction, len)):
+            with pytest.raises(ValueError, match=f"class_names is {names!r}: it must be a list of names"):
+                learner(names)
+    Detector(("background", "a")).save(tmp_path)
+    with pytest.raises(ValueError, match=r"weights of another network: [^\n]{,99}, which the model needs$"):
+        Segmenter(("background", "a")).load(tmp_path)
 
 
 class OneAfterAnother(Committee):

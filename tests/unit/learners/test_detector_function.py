@@ -6,7 +6,7 @@ import torch
 
 from alhelpers import data, protocols
 from alhelpers.learners import DetectorFunction
-from alhelpers.uncertainty import merge_boxes
+from alhelpers.uncertainty import Committee, CommitteeError, merge_boxes
 from alhelpers.uncertainty._torch import derived_seed
 
 NAMES = ("cat", "dog")
@@ -89,6 +89,24 @@ def test_a_plain_prediction_is_without_noise_and_boxes_are_cut_as_coco_rounds_th
     learner = DetectorFunction(find, NAMES)
     assert learner.predict(IMAGES, seed=3).boxes.tolist() == [[0, 1, 10, 9]] * 3
     assert np.ptp(learner.predict(IMAGES, passes=3).samples.boxes[:, :, 0]) > 0
+
+
+def test_a_committee_of_ready_detectors_predicts():
+    def of(shift):
+        return lambda images: [([[1 + shift, 1, 8, 9]], [[0.5, 0.25]]) for _ in images]
+
+    both = [DetectorFunction(of(shift), NAMES) for shift in (0, 1)]
+    found = Committee(both).predict(IMAGES)
+    assert found.boxes.tolist() == [[1.5, 1, 8, 9]] * 3 and found.samples.boxes.shape == (3, 2, 4)
+    assert Committee(both).fresh(1).predict(IMAGES).boxes.tolist() == found.boxes.tolist()
+    for wrong, message in (
+        ((both, 3), "members is 3, but 2 learners were passed"),
+        ((both[:1],), "members must be a whole number of at least 2, got 1"),
+        (([],), "got 0"),
+        (([of(0), of(1)],), "members must be learners, got a function"),
+    ):
+        with pytest.raises(CommitteeError, match=message):
+            Committee(*wrong)
 
 
 def test_what_it_cannot_do_is_named(tmp_path):

@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score
 
 from alhelpers import data, evaluation, mining
 from alhelpers.evaluation import EvaluationError
+from alhelpers.learners import BoxPredictions
 from alhelpers.mining import MiningError, PoolExhausted
 
 SIDES = ("left", "top", "right", "bottom")
@@ -52,6 +53,9 @@ def test_each_kind_of_error_is_found():
     assert (second["kind"], second["label"], second["prediction"]) == ("overlooked", None, 4)
     swapped = chosen.meta["errors"]["class"][0]
     assert (swapped["kind"], swapped["label"], swapped["prediction"]) == ("swapped", 2, 2)
+    assert all(error["score"] > 0 for each in chosen.meta["errors"].values() for error in each)
+    sure = mining.relabel_boxes([CAT], [{**CAT, "score": 1.0}], 1)
+    assert sure.ids == ["i"] and sure.meta["errors"] == {"i": []} and sure.scores.tolist() == [0]
 
 
 def by_brute_force(labels, predictions):
@@ -254,6 +258,17 @@ def test_wrong_rows_are_named(labels, predictions, error, message):
         mining.box_label_errors(labels, predictions)
     with pytest.raises(error, match=message):
         mining.relabel_boxes(labels, predictions, 1)
+
+
+def test_what_is_not_rows_is_named():
+    dataset = data.scenes(1, size=16)
+    empty = BoxPredictions(np.zeros(2, dtype=int), np.zeros((0, 4)), np.zeros((0, 1)), ("cat",))
+    with pytest.raises(
+        MiningError, match=r"predictions are a BoxPredictions: .* predictions.rows\(dataset.ids\)"
+    ):
+        mining.relabel_boxes([CAT], empty, 1)
+    with pytest.raises(MiningError, match=r"labels are a \w+: pass its rows, as dataset.labels\(\) returns"):
+        mining.relabel_boxes(dataset, [], 1)
 
 
 def test_crowds_cover_what_is_in_them():
