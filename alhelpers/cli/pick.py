@@ -273,6 +273,11 @@ def _selected(options: argparse.Namespace, known: tuple[Any, Rows]) -> tuple["Fo
         learner, photos = _own_model(options)
     own = options.strategy if strategy is None else strategy
     given = _strategy_options(options, own)
+    if getattr(learner, "task", None) == "detection" and _compares(own):
+        say(
+            f"no labelled boxes are read here: {options.strategy} compares with none; in Python, pass them to"
+            " alhelpers.loop.pick as reference=data.coco(...)"
+        )
     with progress_bar("reading") as progress:
         selection = loop.pick(
             learner,
@@ -287,6 +292,14 @@ def _selected(options: argparse.Namespace, known: tuple[Any, Rows]) -> tuple["Fo
             **given,
         )
     return photos, selection
+
+
+def _compares(strategy: Any) -> bool:
+    """Return whether a strategy compares with labelled records."""
+    from alhelpers import mining
+
+    known = mining.strategies().get(strategy, {}) if isinstance(strategy, str) else {}
+    return known.get("reference", "none") != "none"
 
 
 def _strategy_options(options: argparse.Namespace, strategy: Any) -> dict[str, Any]:
