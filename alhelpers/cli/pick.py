@@ -27,7 +27,8 @@ from alhelpers.cli.output import (
     say_left_out,
     seed_of,
 )
-from alhelpers.cli.tables import KEY, check_no_json, read_table, write_rows
+from alhelpers.cli.strategy import Rows, WrongUsage, check_strategy, compares, metadata_of, strategy_options
+from alhelpers.cli.tables import check_no_json, write_rows
 
 if TYPE_CHECKING:
     from alhelpers.data import FolderDataset
@@ -38,11 +39,6 @@ if TYPE_CHECKING:
 COLUMNS = ("path", "rank", "score")
 
 Picks = list[tuple[str, int, float]]
-Rows = list[dict[str, str]]
-
-
-class _WrongUsage(ValueError):
-    """The command line is wrong, and nothing was computed."""
 
 
 def add_to(commands: Any) -> None:
@@ -108,7 +104,7 @@ def _pick(options: argparse.Namespace) -> int:
 
     try:
         _check(options)
-        known = _check_strategy(options)
+        known = check_strategy(options)
     except ValueError as error:
         return fail(error, 2)
     try:
@@ -130,7 +126,7 @@ def _pick(options: argparse.Namespace) -> int:
         return print_lines([json.dumps(nothing)] if options.json else [], 3)
     except KeyboardInterrupt:
         return fail("interrupted: nothing was written")
-    except _WrongUsage as error:
+    except WrongUsage as error:
         return fail(error, 2)
     except OwnCodeError as error:
         of_model = isinstance(error.__cause__, RuntimeError) and not callable(known[0])
@@ -200,63 +196,6 @@ def _check(options: argparse.Namespace) -> None:
             )
 
 
-def _check_strategy(options: argparse.Namespace) -> tuple[Any, Rows]:
-    """Return the strategy, or None for the default, and the rows of the metadata; a ValueError names what is wrong."""
-    from alhelpers import mining
-    from alhelpers.cli.functions import function_of, is_function
-
-    strategy = options.strategy
-    if strategy is not None and is_function(strategy):
-        strategy = function_of(strategy)
-    needed = [] if strategy is None else mining.needed_fields(strategy)
-    read = [name.partition(".") for each in needed for name in each.documents]
-    # "value" is what a regression predicts
-    columns = [name for document, _, name in read if document == "metadata" and name != "value"]
-    if options.metadata is None:
-        if columns and not _predicts_scores(options):
-            raise ValueError(
-                f"--strategy {options.strategy} needs metadata: name a table of path and {', '.join(columns)} with"
-                " --metadata CSV"
-            )
-        return strategy, []
-    if not options.metadata.is_file():
-        raise ValueError(f"{options.metadata} is not there: name a CSV file with the column path and others")
-    return strategy, read_table(options.metadata, *columns)
-
-
-def _predicts_scores(options: argparse.Namespace) -> bool:
-    """Return whether the model is a segmenter, which predicts numbers of pictures such as ``metadata.bald``."""
-    from alhelpers.cli.model_file import load_model
-
-    if options.model is None:
-        return False
-    model = load_model(options.model, options.weights, options.seed)
-    return getattr(model.learner, "task", None) == "segmentation"
-
-
-def _metadata(
-    options: argparse.Namespace, rows: Rows, photos: "FolderDataset"
-) -> dict[str, list[Any]] | None:
-    """Return the columns of the table, in the order of the folder, as numbers where all of them are."""
-    if options.metadata is None:
-        return None
-    by_path = {row[KEY]: row for row in rows}
-    found = [by_path.get(id, {}) for id in photos.ids.tolist()]
-    if not any(found):
-        raise ValueError(
-            f"{options.metadata} has no path of a picture in {options.photos}: write them as {photos.ids[0]!s}"
-        )
-    names = [name for name in rows[0] if name != KEY]
-    return {name: _numbers([row.get(name) or None for row in found]) for name in names}
-
-
-def _numbers(values: list[str | None]) -> list[Any]:
-    try:
-        return [None if value is None else float(value) for value in values]
-    except ValueError:
-        return values
-
-
 def _selected(options: argparse.Namespace, known: tuple[Any, Rows]) -> tuple["FolderDataset", "Selection"]:
     """Read the folder and the model, and pick."""
     from alhelpers import loop
@@ -269,7 +208,12 @@ def _selected(options: argparse.Namespace, known: tuple[Any, Rows]) -> tuple["Fo
     else:
         learner, photos = _own_model(options)
     own = options.strategy if strategy is None else strategy
-    given = _strategy_options(options, own)
+    given = strategy_options(options, own)
+    if getattr(learner, "task", None) == "detection" and compares(own):
+        say(
+            f"no labelled boxes are read here: {options.strategy} compares with none; in Python, pass them to"
+            " alhelpers.loop.pick as reference=data.coco(...)"
+        )
     with progress_bar("reading") as progress:
         selection = loop.pick(
             learner,
@@ -277,27 +221,13 @@ def _selected(options: argparse.Namespace, known: tuple[Any, Rows]) -> tuple["Fo
             options.number,
             strategy=own,
             max_boxes=options.max_boxes,
-            metadata=_metadata(options, rows, photos),
+            metadata=metadata_of(options, rows, photos),
             passes=options.passes,
             seed=options.seed,
             progress=progress,
             **given,
         )
     return photos, selection
-
-
-def _strategy_options(options: argparse.Namespace, strategy: Any) -> dict[str, Any]:
-    """Return the values of --option, checked; a wrong one is wrong usage."""
-    from alhelpers import mining
-    from alhelpers.configurations import literal_or_text, named_texts
-
-    try:
-        given = {name: literal_or_text(text) for name, text in named_texts(options.option).items()}
-        if given:
-            mining.needed_fields({"strategy": strategy, "options": given})
-    except ValueError as error:
-        raise _WrongUsage(f"--option {' --option '.join(options.option)}: {error}") from error
-    return given
 
 
 def _check_classes(options: argparse.Namespace) -> None:
@@ -309,7 +239,7 @@ def _check_classes(options: argparse.Namespace) -> None:
     for name in names:
         for part in name.split(";") if several and name not in options.classes else [name]:
             if part.strip() and part.strip() not in options.classes:
-                raise _WrongUsage(
+                raise WrongUsage(
                     f"--classes {','.join(options.classes)} lacks the label {part.strip()!r}: add it, or correct the"
                     f" label in {options.labels or options.photos}"
                 )
@@ -326,7 +256,7 @@ def _own_model(options: argparse.Namespace) -> tuple["TorchClassifier", "FolderD
     options.strategy = options.strategy or default_strategy(task)
     names, own = options.classes or model.class_names, getattr(model.learner, "class_names", None)
     if options.classes and own and options.classes != [*own]:
-        raise _WrongUsage(
+        raise WrongUsage(
             f"--classes {','.join(options.classes)} are not the classes of the model, {','.join(own)}, in their order:"
             " leave --classes out"
         )

@@ -290,7 +290,7 @@ def _areas_of(size: Size) -> tuple[float, float]:
         if size not in COCO_SIZES:
             raise EvaluationError(f"size must be one of {', '.join(COCO_SIZES)}, or two areas, got {size!r}")
         return COCO_SIZES[size]
-    if len(size) != 2 or not 0 <= size[0] < size[1]:
+    if not isinstance(size, Sequence | np.ndarray) or len(size) != 2 or not 0 <= size[0] < size[1]:
         raise EvaluationError(
             f"size must be the least and the greatest area, 0 or more and in this order, got {size!r}"
         )

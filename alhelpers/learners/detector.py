@@ -63,7 +63,8 @@ class Detector(GridLearner):
     Notes
     -----
     Inputs are images (B, C, H, W) from 0 to 1, or uint8 (B, H, W, C), all of one size, which may be any from 8 pixels
-    on. Labels are rows of boxes, as :func:`alhelpers.data.coco` returns them.
+    on. Labels are rows of boxes, as :func:`alhelpers.data.coco` returns them. Crowds are not among these, so that what
+    is in them is learned as background: leave out images with large crowds, which ``dataset.crowds()`` lists.
 
     References
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,10 @@ class GridLearner(WithWeights):
             raise ValueError(f"channels is {options['channels']!r}: it must be 1 for grey images, or 3")
         if not 0 < options["dropout"] < 1:
             raise ValueError(f"dropout is {options['dropout']!r}: it must be above 0 and below 1")
+        if not 0 < options["learning_rate"] < math.inf:
+            raise ValueError(
+                f"learning_rate is {options['learning_rate']!r}: it must be a finite number above 0"
+            )
         self._options = options
         self.network: Any = called_with_seed(self._network, seed).to(memory_format=torch.channels_last).eval()
 

@@ -134,6 +134,7 @@ def test_boxes_are_written_and_read(dl, task):
     with pytest.raises(ValueError, match="'label' are boxes, not classes: pass kind='detection'"):
         labels_by_name(dl, task)
     found = labels_by_name(dl, task, "detection")
+    assert "np." not in repr(found)
     assert {name: sorted(boxes) for name, boxes in found.items()} == {
         "0000.png": drawn,
         "0001.png": drawn,

@@ -196,6 +196,10 @@ def test_pictures_are_picked_by_boxes_and_by_masks(photos, capsys):
     assert pick("--passes", "3", "--json", model="scenes.py:detector") == 0
     found = json.loads(capsys.readouterr().out)
     assert abs(found["expected_boxes"] - 4.8) < 1e-5 and "max_boxes" not in found
+    assert pick("--passes", "3", "--strategy", "weighted_box_uncertainty", model="scenes.py:detector") == 0
+    assert (
+        "no labelled boxes are read here: weighted_box_uncertainty compares with" in capsys.readouterr().err
+    )
     assert pick("--classes", "dog", model="scenes.py:detector") == 2
     assert "--classes dog are not the classes of the model, cat, in their order" in capsys.readouterr().err
     by_errors = ("--strategy", "box_uncertainty", "--option", "of=errors", "--option", "over=sum")

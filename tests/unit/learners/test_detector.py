@@ -247,7 +247,11 @@ def test_wrong_input_is_named(trained):
     for passes in (1, -2, True, 2.5):
         with pytest.raises(ValueError, match=f"passes is {passes}"):
             detector.predict(dataset, passes=passes)
+    for seed in (-1, 1.5):
+        with pytest.raises(ValueError, match=f"seed is {seed}: it must be a whole number of at least 0"):
+            detector.predict(dataset, passes=2, seed=seed)
     for options, message in (
+        ({"learning_rate": float("nan")}, "learning_rate is nan: it must be a finite number above 0"),
         ({"merge": "mean"}, "merge must be"),
         ({"dropout": 0}, "dropout is 0"),
         ({"steps": 0}, "steps is 0"),
@@ -261,16 +265,6 @@ def test_wrong_input_is_named(trained):
         Detector(("a", "a"))
 
 
-def test_wrong_names_and_weights_of_another_learner_are_named_in_one_line(tmp_path):
-    for names in (3, "circle"):
-        for learner in (Detector, Segmenter, partial(DetectorFunction, len)):
-            with pytest.raises(ValueError, match=f"class_names is {names!r}: it must be a list of names"):
-                learner(names)
-    Detector(("background", "a")).save(tmp_path)
-    with pytest.raises(ValueError, match=r"weights of another network: [^\n]{,99}, which the model needs$"):
-        Segmenter(("background", "a")).load(tmp_path)
-
-
 @pytest.mark.parametrize("outputs", [slice(None), slice(-4, -3)], ids=["all", "one side"])
 def test_a_network_whose_weights_are_not_finite_is_refused(trained, outputs):
     detector, dataset = copy.deepcopy(trained[0]), squares(2)
@@ -281,6 +275,16 @@ def test_a_network_whose_weights_are_not_finite_is_refused(trained, outputs):
             ValueError, match="the network's outputs for record 0 are not finite: its weights"
         ):
             detector.predict(dataset, passes=passes)
+
+
+def test_wrong_names_and_weights_of_another_learner_are_named_in_one_line(tmp_path):
+    for names in (3, "circle"):
+        for learner in (Detector, Segmenter, partial(DetectorFunction, len)):
+            with pytest.raises(ValueError, match=f"class_names is {names!r}: it must be a list of names"):
+                learner(names)
+    Detector(("background", "a")).save(tmp_path)
+    with pytest.raises(ValueError, match=r"weights of another network: [^\n]{,99}, which the model needs$"):
+        Segmenter(("background", "a")).load(tmp_path)
 
 
 class OneAfterAnother(Committee):
