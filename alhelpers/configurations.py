@@ -6,6 +6,7 @@ what the JSON schema of the model holds.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import functools
 import json
@@ -170,3 +171,24 @@ def _step(part: dict[str, Any], step: str | int) -> dict[str, Any] | None:
 
 def _description(parts: Sequence[dict[str, Any]]) -> str | None:
     return next((part["description"] for part in parts if "description" in part), None)
+
+
+def named_texts(pairs: Sequence[str]) -> dict[str, str]:
+    """Parse the options ``NAME=VALUE`` of a command line; a ValueError names one that is none, or is given twice."""
+    texts: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise ValueError(f"{pair!r} is not NAME=VALUE")
+        if name in texts:
+            raise ValueError(f"a parameter is given twice, in {', '.join(pairs)}")
+        texts[name] = text
+    return texts
+
+
+def literal_or_text(text: str) -> Any:
+    """Parse a Python literal; anything else is a string."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return text

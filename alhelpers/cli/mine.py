@@ -16,12 +16,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alhelpers.cli.functions import OwnCodeError, function_of, is_function, own_errors
-from alhelpers.cli.output import boxes, count, fail, local, print_lines, progress_bar, say
+from alhelpers.cli.output import (
+    boxes,
+    boxes_of,
+    boxes_said,
+    count,
+    fail,
+    local,
+    print_lines,
+    progress_bar,
+    say,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from alhelpers.mining import MinerConfig, Selection
+
+
+# Keys of a configuration that stand for options, which not all strategies have.
+_AS_OPTIONS = {"embeddings_field": "layer", "metric": "metric"}
 
 
 def add_to(commands: Any) -> None:
@@ -85,7 +99,7 @@ def _mine(options: argparse.Namespace) -> int:
         return fail(error)
     except OSError as error:
         return fail(f"no picks were written to {options.output}: {error}; correct this, and run it again")
-    said = print_lines(_lines(options, selection, picks), 0)
+    said = print_lines(_lines(options, config, selection, picks), 0)
     if said and not options.dry_run:
         print(f"{options.output} holds the picks", file=sys.stderr)
     return said
@@ -107,10 +121,26 @@ def _own_strategy(options: argparse.Namespace) -> Any:
 
 
 def _changed(config: Any, own: Any, max_boxes: float | None) -> Any:
-    """Return a configuration with the strategy and the boxes of the command line, if there are any."""
+    """Return a configuration with the strategy and the boxes of the command line; options of its own strategy go."""
     given = {"strategy": own, "max_boxes": max_boxes}
     given = {key: value for key, value in given.items() if value is not None}
-    return config | given if isinstance(config, dict) else config
+    if not isinstance(config, dict):
+        return config
+    if own is not None and config.get("strategy") != own:
+        config = _without_strategy(config, own)
+    return config | given
+
+
+def _without_strategy(config: dict[str, Any], own: Any) -> dict[str, Any]:
+    """Return a configuration without what it says of its strategy and another one does not have, which is said."""
+    from alhelpers import mining
+
+    options = mining.strategies().get(own, {}).get("options", {}) if isinstance(own, str) else {}
+    gone = {key for key in ("options", "plan") if key in config}
+    gone |= {key for key, option in _AS_OPTIONS.items() if key in config and option not in options}
+    if gone:
+        say(f"the configuration's {', '.join(sorted(gone))} are of its own strategy, and left out")
+    return {key: value for key, value in config.items() if key not in {*gone, "strategy"}}
 
 
 @contextmanager
@@ -156,17 +186,21 @@ def _round(options: argparse.Namespace, config: "MinerConfig") -> tuple["Selecti
     return selection, mining.append_picks(options.output, selection)
 
 
-def _lines(options: argparse.Namespace, selection: "Selection", picks: "pa.Table") -> list[str]:
+def _lines(
+    options: argparse.Namespace, config: "MinerConfig", selection: "Selection", picks: "pa.Table"
+) -> list[str]:
     """Return what is printed about a round."""
     rows = picks.select(["id", "score", "strategy", "rank"]).to_pylist()
-    number = picks["round"][0].as_py()
+    number, pool = picks["round"][0].as_py(), selection.meta["pool"]
+    expected = boxes_of(selection, config.size)
     if options.json:
         picked = [row | {"score": row["score"] if math.isfinite(row["score"]) else None} for row in rows]
         content = {
             "output": str(options.output),
             "round": number,
             "picked": len(rows),
-            "pool": selection.meta["pool"],
+            "pool": pool,
+            **expected,
             "configuration": selection.meta["configuration"],
             "dry_run": options.dry_run,
             "picks": picked,
@@ -175,7 +209,8 @@ def _lines(options: argparse.Namespace, selection: "Selection", picks: "pa.Table
     by = ", ".join(f"{count} by {name}" for name, count in Counter(row["strategy"] for row in rows).items())
     done = "would pick" if options.dry_run else "picked"
     where = "" if options.dry_run else f"; {options.output} holds them"
-    said = f"round {number}: {done} {len(rows)} of {selection.meta['pool']} records, {by}{where}"
+    boxes_too = boxes_said(expected)
+    said = f"round {number}: {done} {len(rows)} of {pool} records, {by}{boxes_too}{where}"
     listed = rows if options.dry_run else []
     return [said, *(f"{row['id']}\t{row['score']:.6g}\t{row['strategy']}" for row in listed)]
 

@@ -9,6 +9,9 @@ from alhelpers.cli.functions import check_python, described, in_line, names_in, 
 #: What is called where the command line names a file alone.
 _BUILD = "build"
 
+#: The file of weights in a folder that a learner has written.
+_WEIGHTS = "weights.pt"
+
 
 class ModelFile(NamedTuple):
     """A learner, the class names in the order of its outputs if they are known, and whether it has a preprocess."""
@@ -76,9 +79,11 @@ def parse_place(place: str, default: str) -> tuple[Path, str]:
 def check_place(place: str, weights: Path | None) -> None:
     """Raise a ValueError if the file of FILE.py:NAME, or that of the weights, is not there."""
     check_python(parse_place(place, _BUILD)[0])
-    if weights is not None and not weights.exists():
+    if weights is not None and not any(path.is_file() for path in (weights, weights / _WEIGHTS)):
+        wrong = f"has no {_WEIGHTS}" if weights.is_dir() else "is not there"
         raise ValueError(
-            f"{weights} is not there: name the file that torch.save(model.state_dict(), FILE) wrote"
+            f"{weights} {wrong}: name the file that torch.save(model.state_dict(), FILE) wrote, or the folder that"
+            " learner.save(FOLDER) wrote"
         )
 
 
@@ -86,10 +91,9 @@ def load_weights(network: Any, path: Path) -> None:
     """Load a state dict, and no code; a ValueError names what does not fit, and then nothing is loaded."""
     import torch
 
-    if not path.is_file():
-        raise ValueError(
-            f"{path} is not a file: name the one that torch.save(model.state_dict(), FILE) wrote"
-        )
+    from alhelpers.learners.weights import put_weights, weights_file
+
+    path = weights_file(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
@@ -105,17 +109,7 @@ def load_weights(network: Any, path: Path) -> None:
         raise ValueError(
             f"{path} holds {kind}, not a state dict: write it with torch.save(model.state_dict(), FILE)"
         )
-    own = network.state_dict()
-    other = f"{path} holds the weights of another network: "
-    for name in own:
-        if name not in state:
-            raise ValueError(f"{other}it has no {name!r}, which the model needs")
-        if own[name].shape != state[name].shape:
-            shapes = [tuple(each[name].shape) for each in (state, own)]
-            raise ValueError(f"{other}{name!r} has the shape {shapes[0]} there and {shapes[1]} in the model")
-    if more := [name for name in state if name not in own]:
-        raise ValueError(f"{other}it has {more[0]!r}, which the model lacks")
-    network.load_state_dict(state)
+    put_weights(network, state, path)
 
 
 def _checked(function: Any, name: str, file: Path) -> Any:

@@ -4,13 +4,14 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from alhelpers.data import Problem
+    from alhelpers.mining import Selection
 
 # Files that are left out and named each.
 _NAMED = 5
@@ -95,6 +96,27 @@ def fail(error: object, code: int = 1) -> int:
     """Print an error in one line; return the exit code."""
     say(f"error: {error}")
     return code
+
+
+def boxes_of(selection: "Selection", asked: int) -> dict[str, float | bool]:
+    """Return how many boxes are expected on picks, the most that may be, and whether these ended the picks early."""
+    meta = selection.meta
+    if "expected_boxes" not in meta:
+        return {}
+    found = {"expected_boxes": meta["expected_boxes"]}
+    if "max_boxes" not in meta:
+        return found
+    ended = len(selection.ids) < min(asked, meta["pool"])
+    return {**found, "max_boxes": meta["max_boxes"], "ended_by_boxes": ended}
+
+
+def boxes_said(found: Mapping[str, float | bool]) -> str:
+    """Return in words what :func:`boxes_of` returns."""
+    if not found:
+        return ""
+    most = f" of at most {found['max_boxes']:g}" if "max_boxes" in found else ""
+    ended = ", which ended the picks" if found.get("ended_by_boxes") else ""
+    return f", {found['expected_boxes']:.4g} boxes expected{most}{ended}"
 
 
 def say_left_out(problems: Sequence["Problem"], more: str = "files that cannot be read") -> None:

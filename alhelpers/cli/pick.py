@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from alhelpers.cli.output import (
     boxes,
+    boxes_of,
+    boxes_said,
     count,
     fail,
     local,
@@ -25,7 +27,8 @@ from alhelpers.cli.output import (
     say_left_out,
     seed_of,
 )
-from alhelpers.cli.tables import KEY, read_table, write_rows
+from alhelpers.cli.strategy import Rows, WrongUsage, check_strategy, compares, metadata_of, strategy_options
+from alhelpers.cli.tables import check_no_json, write_rows
 
 if TYPE_CHECKING:
     from alhelpers.data import FolderDataset
@@ -35,15 +38,7 @@ if TYPE_CHECKING:
 #: The columns of the table of picks.
 COLUMNS = ("path", "rank", "score")
 
-# The strategies of models of other tasks than classification.
-_DEFAULTS = {"regression": "spread", "detection": "box_uncertainty", "segmentation": "metadata.bald"}
-
 Picks = list[tuple[str, int, float]]
-Rows = list[dict[str, str]]
-
-
-class _WrongUsage(ValueError):
-    """The command line is wrong, and nothing was computed."""
 
 
 def add_to(commands: Any) -> None:
@@ -63,7 +58,8 @@ def add_to(commands: Any) -> None:
     add("photos", type=Path, metavar="PHOTOS", help="a folder of pictures")
     photo = "the Python file of the model (NAME: build); default: a layer on the photo network, trained on the labels"
     add("--model", metavar="FILE.py:NAME", help=photo)
-    add("--weights", type=Path, metavar="FILE", help="what torch.save(model.state_dict(), FILE) wrote")
+    saved = "what torch.save(model.state_dict(), FILE) wrote, or the folder that learner.save(FOLDER) wrote"
+    add("--weights", type=Path, metavar="FILE|FOLDER", help=saved)
     add("-n", "--number", type=count, default=50, metavar="N", help="how many to pick (default: 50)")
     add("--max-boxes", type=boxes, metavar="B", help="of a detector: the most boxes expected on the picks")
     add("-o", "--output", type=local, required=True, metavar="CSV", help="a table of path, rank and score")
@@ -77,6 +73,8 @@ def add_to(commands: Any) -> None:
         "metadata.COLUMN, or a function of one's own"
     )
     add("--strategy", metavar="NAME|FILE.py:FUNCTION", help=by)
+    listed = "an option of the strategy, such as of=errors; alhelpers.mining.strategies() lists them"
+    add("--option", action="append", default=[], metavar="NAME=VALUE", help=listed)
     known = "a table of path and what a strategy reads as metadata.COLUMN, the highest number first"
     add("--metadata", type=Path, metavar="CSV", help=known)
     add("--passes", type=count, default=20, metavar="T", help="predictions with dropout on (default: 20)")
@@ -106,7 +104,7 @@ def _pick(options: argparse.Namespace) -> int:
 
     try:
         _check(options)
-        known = _check_strategy(options)
+        known = check_strategy(options)
     except ValueError as error:
         return fail(error, 2)
     try:
@@ -128,7 +126,7 @@ def _pick(options: argparse.Namespace) -> int:
         return print_lines([json.dumps(nothing)] if options.json else [], 3)
     except KeyboardInterrupt:
         return fail("interrupted: nothing was written")
-    except _WrongUsage as error:
+    except WrongUsage as error:
         return fail(error, 2)
     except OwnCodeError as error:
         of_model = isinstance(error.__cause__, RuntimeError) and not callable(known[0])
@@ -171,6 +169,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.photos} is not a folder: name the one that holds the pictures")
     if options.labels is not None and not options.labels.is_file():
         raise ValueError(f"{options.labels} is not there: name a CSV file with the columns path and label")
+    if options.labels is not None:
+        check_no_json(options.labels, "label")
     if options.model is not None:
         from alhelpers.cli.model_file import check_place
 
@@ -196,63 +196,6 @@ def _check(options: argparse.Namespace) -> None:
             )
 
 
-def _check_strategy(options: argparse.Namespace) -> tuple[Any, Rows]:
-    """Return the strategy, or None for the default, and the rows of the metadata; a ValueError names what is wrong."""
-    from alhelpers import mining
-    from alhelpers.cli.functions import function_of, is_function
-
-    strategy = options.strategy
-    if strategy is not None and is_function(strategy):
-        strategy = function_of(strategy)
-    needed = [] if strategy is None else mining.needed_fields(strategy)
-    read = [name.partition(".") for each in needed for name in each.documents]
-    # "value" is what a regression predicts
-    columns = [name for document, _, name in read if document == "metadata" and name != "value"]
-    if options.metadata is None:
-        if columns and not _predicts_scores(options):
-            raise ValueError(
-                f"--strategy {options.strategy} needs metadata: name a table of path and {', '.join(columns)} with"
-                " --metadata CSV"
-            )
-        return strategy, []
-    if not options.metadata.is_file():
-        raise ValueError(f"{options.metadata} is not there: name a CSV file with the column path and others")
-    return strategy, read_table(options.metadata, *columns)
-
-
-def _predicts_scores(options: argparse.Namespace) -> bool:
-    """Return whether the model is a segmenter, which predicts numbers of pictures such as ``metadata.bald``."""
-    from alhelpers.cli.model_file import load_model
-
-    if options.model is None:
-        return False
-    model = load_model(options.model, options.weights, options.seed)
-    return getattr(model.learner, "task", None) == "segmentation"
-
-
-def _metadata(
-    options: argparse.Namespace, rows: Rows, photos: "FolderDataset"
-) -> dict[str, list[Any]] | None:
-    """Return the columns of the table, in the order of the folder, as numbers where all of them are."""
-    if options.metadata is None:
-        return None
-    by_path = {row[KEY]: row for row in rows}
-    found = [by_path.get(id, {}) for id in photos.ids.tolist()]
-    if not any(found):
-        raise ValueError(
-            f"{options.metadata} has no path of a picture in {options.photos}: write them as {photos.ids[0]!s}"
-        )
-    names = [name for name in rows[0] if name != KEY]
-    return {name: _numbers([row.get(name) or None for row in found]) for name in names}
-
-
-def _numbers(values: list[str | None]) -> list[Any]:
-    try:
-        return [None if value is None else float(value) for value in values]
-    except ValueError:
-        return values
-
-
 def _selected(options: argparse.Namespace, known: tuple[Any, Rows]) -> tuple["FolderDataset", "Selection"]:
     """Read the folder and the model, and pick."""
     from alhelpers import loop
@@ -264,17 +207,25 @@ def _selected(options: argparse.Namespace, known: tuple[Any, Rows]) -> tuple["Fo
         learner, photos = _photo_model(options)
     else:
         learner, photos = _own_model(options)
+    own = options.strategy if strategy is None else strategy
+    given = strategy_options(options, own)
+    if getattr(learner, "task", None) == "detection" and compares(own):
+        say(
+            f"no labelled boxes are read here: {options.strategy} compares with none; in Python, pass them to"
+            " alhelpers.loop.pick as reference=data.coco(...)"
+        )
     with progress_bar("reading") as progress:
         selection = loop.pick(
             learner,
             photos,
             options.number,
-            strategy=options.strategy if strategy is None else strategy,
+            strategy=own,
             max_boxes=options.max_boxes,
-            metadata=_metadata(options, rows, photos),
+            metadata=metadata_of(options, rows, photos),
             passes=options.passes,
             seed=options.seed,
             progress=progress,
+            **given,
         )
     return photos, selection
 
@@ -288,7 +239,7 @@ def _check_classes(options: argparse.Namespace) -> None:
     for name in names:
         for part in name.split(";") if several and name not in options.classes else [name]:
             if part.strip() and part.strip() not in options.classes:
-                raise _WrongUsage(
+                raise WrongUsage(
                     f"--classes {','.join(options.classes)} lacks the label {part.strip()!r}: add it, or correct the"
                     f" label in {options.labels or options.photos}"
                 )
@@ -298,11 +249,17 @@ def _own_model(options: argparse.Namespace) -> tuple["TorchClassifier", "FolderD
     """Read the model of the command line, and the folder as it takes it."""
     from alhelpers import data
     from alhelpers.cli.model_file import load_model
+    from alhelpers.loop.picking import default_strategy
 
     model = load_model(options.model, options.weights, options.seed)
     task = getattr(model.learner, "task", "classification")
-    options.strategy = options.strategy or _DEFAULTS.get(task, "entropy")
-    names = options.classes or model.class_names
+    options.strategy = options.strategy or default_strategy(task)
+    names, own = options.classes or model.class_names, getattr(model.learner, "class_names", None)
+    if options.classes and own and options.classes != [*own]:
+        raise WrongUsage(
+            f"--classes {','.join(options.classes)} are not the classes of the model, {','.join(own)}, in their order:"
+            " leave --classes out"
+        )
     several = task == "multilabel" and options.labels is not None
     photos = data.folder(
         options.photos,
@@ -313,7 +270,7 @@ def _own_model(options: argparse.Namespace) -> tuple["TorchClassifier", "FolderD
     )
     size = "as they are" if options.size is None else "{} x {} pixels".format(*options.size)
     then = f", then through preprocess of {options.model.partition(':')[0]}" if model.preprocesses else ""
-    known = ", ".join(photos.class_names or ()) or "not named (--classes names them)"
+    known = ", ".join(photos.class_names or own or ()) or "not named (--classes names them)"
     order = "" if names or not photos.class_names else " (sorted; --classes A,B,C changes it)"
     classes = f"classes in the order of the outputs: {known}{order}"
     outputs = "the outputs are numbers" if task == "regression" else classes
@@ -405,10 +362,11 @@ def _lines(
     problems = selection.meta["problems"]
     say_left_out([Problem(**problem) for problem in problems], "files (--json lists all)")
     pool = selection.meta["pool"]
-    written = _places(options)
+    written, expected = _places(options), boxes_of(selection, options.number)
     if not options.json:
         held = ", ".join(str(path) for path in written if path is not None)
-        return [f"picked {len(picks)} of {pool} pictures by {options.strategy}; written: {held}"]
+        said = f"picked {len(picks)} of {pool} pictures by {options.strategy}{boxes_said(expected)}"
+        return [f"{said}; written: {held}"]
     rows = [
         {"path": path, "rank": rank, "score": score if math.isfinite(score) else None}
         for path, rank, score in picks
@@ -417,6 +375,7 @@ def _lines(
         **dict(zip(("output", "sheet", "folder"), (path and str(path) for path in written), strict=True)),
         "picked": len(picks),
         "pool": pool,
+        **expected,
         "strategy": options.strategy,
         "seed": options.seed,
         "class_names": photos.class_names,

@@ -9,6 +9,23 @@ from alhelpers.files import replacing
 #: The column that names the picture, or any other record.
 KEY = "path"
 
+# Of the names of a table, as many characters are shown.
+_SHOWN = 200
+
+
+def check_no_json(path: Path, *needed: str) -> None:
+    """Raise a ValueError if a file holds JSON, as COCO's does, where a table is read."""
+    if path.is_file() and _start(path).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
+        raise ValueError(
+            f"{path} is JSON, which is not read here: name a CSV file with the columns {' and '.join((KEY, *needed))};"
+            " files of COCO's are read in Python, with alhelpers.data.coco"
+        )
+
+
+def _start(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(64)
+
 
 def read_table(path: Path, *needed: str) -> list[dict[str, str]]:
     """Read the rows of a CSV file with a column ``path``, each of whose values is there once.
@@ -20,6 +37,7 @@ def read_table(path: Path, *needed: str) -> list[dict[str, str]]:
         raise ValueError(
             f"{path} is not there: name a CSV file with the column{'s' * bool(needed)} {' and '.join((KEY, *needed))}"
         )
+    check_no_json(path, *needed)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
@@ -29,9 +47,10 @@ def read_table(path: Path, *needed: str) -> list[dict[str, str]]:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
     missing = [name for name in (KEY, *needed) if name not in header]
     if missing:
+        there = ", ".join(header)
         raise ValueError(
             f"{path} has no column {missing[0]!r}: its first line must name it, and names"
-            f" {', '.join(header) or 'nothing'}"
+            f" {there if len(there) <= _SHOWN else f'{there[:_SHOWN]}...' if there else 'nothing'}"
             + ("; write commas between the columns, not semicolons" if ";" in "".join(header) else "")
         )
     if len(set(header)) < len(header):

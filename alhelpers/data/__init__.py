@@ -7,6 +7,7 @@ that the SDK uploads; :func:`scenes` are drawn, with boxes and masks;
 
 from alhelpers.data.arrays import ArrayDataset, ImageSet, arrays
 from alhelpers.data.coco import CocoDataset, coco
+from alhelpers.data.coco_results import write_coco_results
 from alhelpers.data.coco_writer import write_coco
 from alhelpers.data.folder import folder
 from alhelpers.data.image_files import FolderDataset, Problem
@@ -53,6 +54,7 @@ __all__ = [
     "scenes",
     "table",
     "write_coco",
+    "write_coco_results",
     "write_folder",
     "write_shapes",
 ]

@@ -296,4 +296,9 @@ def rows_of(values: Any, rows: Rows) -> Any:
     """Return rows of an array, a sparse matrix or a data frame; all if rows is None."""
     if rows is None:
         return values
+    if not isinstance(rows, slice) and len(rows) and isinstance(rows[0], str | bytes):
+        raise ValueError(
+            f"rows hold {str(rows[0])!r}: they must be row numbers from 0 on; those of ids are"
+            " np.flatnonzero(np.isin(dataset.ids, ids))"
+        )
     return values.iloc[rows] if hasattr(values, "iloc") else values[rows]

@@ -13,10 +13,7 @@ import numpy as np
 
 from alhelpers.data.masks import check_segmentation
 from alhelpers.data.object_files import ObjectFiles
-from alhelpers.data.objects import Objects
-
-# Pixels by which a box may end outside of its image, as tools round; it is cut there.
-_ROUNDED = 1.0
+from alhelpers.data.objects import ROUNDED, Objects
 
 
 class CocoDataset(ObjectFiles):
@@ -41,6 +38,11 @@ class CocoDataset(ObjectFiles):
     def image_ids(self) -> np.ndarray:
         """The ids of the images in the JSON file, (N,)."""
         return self._image_ids[self._labels]
+
+    @property
+    def file_sizes(self) -> np.ndarray:
+        """Height and width of the images in the JSON file, (N, 2)."""
+        return self._objects.sizes[self._labels]
 
 
 def coco(
@@ -129,6 +131,8 @@ _ANNOTATION = {"id": int, "image_id": int, "category_id": int, "bbox": list}
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    if not path.exists() or path.is_dir():
+        raise FileNotFoundError(f"{path} is not there: name a JSON file in COCO's format")
     try:
         document = json.loads(path.read_bytes())
     except ValueError as error:
@@ -198,7 +202,7 @@ def _objects(
     image = np.zeros(len(annotations), dtype=np.intp)
     category = np.zeros(len(annotations), dtype=np.intp)
     sides = np.zeros((len(annotations), 4))
-    crowds = np.array([entry.get("iscrowd", 0) in (1, True) for entry in annotations], dtype=bool)
+    crowds = np.array([entry.get("iscrowd") == 1 for entry in annotations], dtype=bool)
     segmentations: list[Any] = []
     for row, entry in enumerate(annotations):
         for field, known, many in (("image_id", places, "images"), ("category_id", classes, "categories")):
@@ -207,6 +211,10 @@ def _objects(
                     f"annotation {entry['id']} of {path} has {field} {entry[field]}, which is not among the {many}:"
                     " add it there, or remove the annotation"
                 )
+        if entry.get("iscrowd") not in (0, 1, None):
+            raise ValueError(
+                f"annotation {entry['id']} of {path} has iscrowd {entry['iscrowd']!r}: it must be 0 or 1"
+            )
         image[row], category[row] = places[entry["image_id"]], classes[entry["category_id"]]
         sides[row] = _sides(entry, images[image[row]], path)
         segmentations.append(_segmentation(entry, images[image[row]], path))
@@ -238,7 +246,11 @@ def _segmentation(entry: dict[str, Any], image: dict[str, Any], path: Path) -> A
 def _sides(entry: dict[str, Any], image: dict[str, Any], path: Path) -> tuple[float, float, float, float]:
     """Return left, top, right and bottom of an annotation's box."""
     box = entry["bbox"]
-    numbers = [value for value in box if isinstance(value, int | float) and math.isfinite(value)]
+    numbers = [
+        value
+        for value in box
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    ]
     if len(numbers) != 4 or len(box) != 4:
         wrong = "must be four finite numbers: left, top, width, height"
     elif min(box[2:]) <= 0:
@@ -248,7 +260,7 @@ def _sides(entry: dict[str, Any], image: dict[str, Any], path: Path) -> tuple[fl
         width, height = image["width"], image["height"]
         beyond = max(-left, -top, right - width, bottom - height)
         cut = max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)
-        if beyond <= _ROUNDED and cut[0] < cut[2] and cut[1] < cut[3]:
+        if beyond <= ROUNDED and cut[0] < cut[2] and cut[1] < cut[3]:
             return cut
         wrong = f"is not inside of its image {image['file_name']!r}, {width} wide and {height} high"
     raise ValueError(

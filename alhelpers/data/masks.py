@@ -143,9 +143,10 @@ def _check_counts(segmentation: Mapping[str, Any], height: int, width: int) -> n
         lengths = _counts_of(counts)
     except (TypeError, ValueError) as error:
         raise ValueError(f"has counts that are not run lengths: {error}") from error
-    if (lengths < 0).any() or lengths.sum() != height * width:
+    total = sum(lengths.tolist())  # in Python's integers, which do not overflow
+    if (lengths < 0).any() or total != height * width:
         raise ValueError(
-            f"has run lengths of {int(lengths.sum())} pixels, but its image has {height * width}: none may be below 0"
+            f"has run lengths of {total} pixels, but its image has {height * width}: none may be below 0"
         )
     return lengths
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from alhelpers.data.arrays import ImageSet
-from alhelpers.data.image_files import FolderDataset
+from alhelpers.data.image_files import FolderDataset, Problem
 from alhelpers.data.images import UnreadableImage, upright_size
 from alhelpers.data.object_set import ObjectSet, WithObjects
 
 
 class ObjectFiles(WithObjects, FolderDataset):
-    """Images with objects, in the files of a folder; the label of a file is its place among the objects."""
+    """Images with objects, in the files of a folder; the label of a file is its place among the objects.
+
+    Those of ``spoilt`` (what is wrong by the id) have labels that cannot be used, and are among :attr:`problems`.
+    """
+
+    def __init__(self, *arguments: Any, spoilt: Mapping[str, str] | None = None, **options: Any) -> None:
+        self._spoilt = spoilt or {}
+        listed = [Problem(id, "unreadable", reason) for id, reason in self._spoilt.items()]
+        super().__init__(*arguments, problems=listed, **options)
 
     def load(self) -> ImageSet:
         """Return what can be read, in memory, with its objects; :attr:`problems` lists the rest.
@@ -32,17 +42,16 @@ class ObjectFiles(WithObjects, FolderDataset):
         UserWarning
             If a file is left out.
         """
-        read = super().load()
-        if not self._is_labelled.all():
-            return read
-        objects = self.objects(np.flatnonzero(np.isin(self.ids, read.ids)))
-        names = self.class_names[self.task == "segmentation" :]
-        loaded = ObjectSet(read.name, read.images, objects, names, ids=read.ids)
-        return loaded.segmentation() if self.task == "segmentation" else loaded
+        return super().load()
 
     def _image_set(self, rows: list[int], images: np.ndarray) -> ImageSet:
-        # Objects are not one label a row; they stay here.
-        return ImageSet(self.root.name, images, None, self.class_names, task=self.task, ids=self.ids[rows])
+        if not rows or not self._is_labelled[rows].all():
+            return ImageSet(
+                self.root.name, images, None, self.class_names, task=self.task, ids=self.ids[rows]
+            )
+        names = self.class_names[self.task == "segmentation" :]
+        read = ObjectSet(self.root.name, images, self.objects(rows), names, ids=self.ids[rows])
+        return read.segmentation() if self.task == "segmentation" else read
 
     def _labels_differ(self, first: int, second: int) -> bool:
         if not self._is_labelled[[first, second]].all():
@@ -51,6 +60,8 @@ class ObjectFiles(WithObjects, FolderDataset):
         return [{**row, "image_id": None} for row in one] != [{**row, "image_id": None} for row in other]
 
     def _decode(self, content: bytes, row: int) -> np.ndarray:
+        if reason := self._spoilt.get(str(self.ids[row])):
+            raise UnreadableImage(reason)
         height, width = self._objects.sizes[self._labels[row]].tolist()
         found = upright_size(io.BytesIO(content))
         if found != (height, width):

@@ -43,8 +43,8 @@ class WithObjects:
         return np.stack(maps) if maps else np.zeros((0, *(self.size or (1, 1))), dtype=np.uint8)
 
     def crowds(self, rows: Rows = None) -> list[dict[str, Any]]:
-        """Return the boxes around crowds (``iscrowd``), in which objects are not told apart, in the form of boxes."""
-        return self._boxes(rows, crowds=True)
+        """Return the boxes around crowds, in which objects are not told apart, as rows with ``iscrowd`` of 1."""
+        return [{**row, "iscrowd": 1} for row in self._boxes(rows, crowds=True)]
 
     def object_masks(self, rows: Rows = None) -> list[np.ndarray]:
         """Return the masks of the objects of each row, one bool array (K, H, W) an image, in the order of its boxes.

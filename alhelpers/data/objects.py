@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 
+from alhelpers.data.box_rows import SIDES, sides_of
 from alhelpers.data.masks import check_segmentation, decode_mask, encode_mask, resize_segmentation
 
 #: The value of a map's pixels that are not counted: those of crowds.
 UNCOUNTED = 255
 
-_SIDES = ("left", "top", "right", "bottom")
+#: Pixels by which a box may end outside of its image, as tools round; it is cut there.
+ROUNDED = 1.0
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,20 @@ class Objects:
         Raises
         ------
         ValueError
-            If a row is of an image or a class that is not there, a box is not finite, has no area or is outside of its
-            image, or a mask is of another size; the message names it.
+            If ids, class names or sizes are not valid, a row is of an image or a class that is not there, a box is not
+            finite, has no area or is outside of its image, or a mask is of another size, not of zeros and ones, or has
+            no pixel in its box; the message names it.
         """
-        places = {one: place for place, one in enumerate(np.asarray(ids).tolist())}
-        classes = {str(name): place for place, name in enumerate(class_names)}
+        if hasattr(rows, "columns"):
+            raise ValueError(
+                'rows are a DataFrame: they must be a list of dicts, such as rows.to_dict("records")'
+            )
+        places = _numbered("ids", np.asarray(ids).tolist())
+        classes = _numbered("class_names", list(map(str, class_names)))
+        sides = [sides_of(row, f"row {number}") for number, row in enumerate(rows)]
         for number, row in enumerate(rows):
             for field, known, what in (("image_id", places, "ids"), ("label", classes, "class_names")):
-                if row.get(field) not in known:
+                if not isinstance(row.get(field), Hashable) or row.get(field) not in known:
                     raise ValueError(
                         f"row {number} has {field} {row.get(field)!r}, which is not among the {what}: add it there, or"
                         " leave the row out"
@@ -96,16 +104,17 @@ class Objects:
         taken = [rows[number] for number in order.tolist()]
         forms = [None if masks is None else masks[number] for number in order.tolist()]
         found = cls(
-            np.broadcast_to(np.asarray(sizes, dtype=np.intp), (len(places), 2)),
+            _checked_sizes(sizes, len(places)),
             np.searchsorted(image[order], np.arange(len(places) + 1)),
-            np.array([[row.get(side, np.nan) for side in _SIDES] for row in taken], dtype=float).reshape(
-                -1, 4
-            ),
+            np.array(sides, dtype=float).reshape(-1, 4)[order],
             np.array([classes[row["label"]] for row in taken], dtype=np.intp),
             np.zeros(len(rows), dtype=bool) if is_crowd is None else np.asarray(is_crowd, dtype=bool)[order],
             tuple(encode_mask(form) if isinstance(form, np.ndarray) else form for form in forms),
         )
         found.check(list(places), len(classes))
+        for row, form in enumerate(forms):
+            if isinstance(form, np.ndarray):
+                _check_mask(form, found.boxes[row], f"image {_name(list(places), found.images()[row])}")
         return found
 
     def check(self, ids: Sequence[Any], classes: int) -> None:
@@ -202,7 +211,7 @@ class Objects:
         """Return one dict a box, as :mod:`alhelpers.evaluation` takes them."""
         names = np.asarray(ids).tolist()
         return [
-            {"image_id": names[image], "label": class_names[label], **dict(zip(_SIDES, sides, strict=True))}
+            {"image_id": names[image], "label": class_names[label], **dict(zip(SIDES, sides, strict=True))}
             for image, label, sides in zip(
                 self.images().tolist(), self.classes.tolist(), self.boxes.tolist(), strict=True
             )
@@ -246,3 +255,38 @@ class Objects:
 def _name(ids: Sequence[Any], place: int) -> str:
     """Return an id as errors name it; numpy's texts have another representation."""
     return repr(np.asarray(ids)[place].item())
+
+
+def _numbered(what: str, names: list[Any]) -> dict[Any, int]:
+    """Return the place of each name, or raise a ValueError that names the first that is there twice."""
+    places: dict[Any, int] = {}
+    for place, name in enumerate(names):
+        if places.setdefault(name, place) != place:
+            raise ValueError(f"{what} hold {name!r} twice: they must be distinct")
+    return places
+
+
+def _checked_sizes(sizes: Any, count: int) -> np.ndarray:
+    """Return height and width of each image, (N, 2), or raise a ValueError."""
+    found = np.asarray(sizes)
+    if found.shape not in ((2,), (count, 2)):
+        raise ValueError(
+            f"sizes have the shape {found.shape}: they must be a height and a width, or such a pair for each of the"
+            f" {count} images"
+        )
+    if found.size and (found.dtype.kind not in "iu" or found.min() < 1):
+        raise ValueError(f"sizes are {found.tolist()}: they must be whole numbers of at least 1")
+    return np.broadcast_to(found.astype(np.intp), (count, 2))
+
+
+def _check_mask(mask: np.ndarray, box: np.ndarray, image: str) -> None:
+    """Raise a ValueError unless a mask is of zeros and ones, and has a pixel in its box."""
+    where = f"the mask of box {box.tolist()} of {image}"
+    if mask.dtype.kind not in "biu" and not np.isin(mask, (0, 1)).all():
+        raise ValueError(f"{where} has values other than 0 and 1: pass bool, such as mask >= 0.5")
+    left, top = np.floor(box[:2]).astype(int).tolist()
+    right, bottom = np.ceil(box[2:]).astype(int).tolist()
+    if not mask[top:bottom, left:right].any():
+        raise ValueError(
+            f"{where} has no pixel in it: correct the mask or the box, or pass None for the mask"
+        )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from numbers import Real
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -20,6 +21,8 @@ _INK = 0.4
 _TRIES = 12
 # How many colours are drawn, of which the one that is seen best is taken.
 _COLOURS = 4
+# The least size of a scene, and the least side of an object, in pixels.
+_LEAST_SIZE, _LEAST_SIDE = 16, 3
 # The least visible ink of an object, in pixels.
 _LEAST_INK = 12
 # How many objects a scene has that is not empty, by chance.
@@ -70,7 +73,7 @@ def scenes(
     count : int
         How many scenes. Scene i is the same whatever the count.
     seed : int
-        What is drawn.
+        What is drawn, from 0 on.
     size : int
         Height and width in pixels.
     objects : {"mnist", "digits", "fashion", ...}
@@ -84,7 +87,7 @@ def scenes(
     empty : float
         The share of scenes without an object.
     sides : (float, float)
-        The least and the largest longer side of an object, in shares of ``size``.
+        The least and the largest longer side of an object, in shares of ``size``; it has at least 3 pixels.
     clutter : float
         How many strokes and blobs that are no objects a scene has on average.
     overlap : float
@@ -120,17 +123,17 @@ def scenes(
     >>> pool.inputs().shape, pool.segmentation().labels().shape
     ((20, 3, 64, 64), (20, 64, 64))
     """
-    by_class = _pasted(objects, subset, class_names)
-    if count < 1 or size < 16:
-        raise ValueError(f"count is {count} and size {size}: they must be at least 1 and 16")
+    for name, value, least in (("count", count, 1), ("size", size, _LEAST_SIZE), ("seed", seed, 0)):
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{name} is {value!r}: it must be a whole number of at least {least}")
     shares = {"empty": empty, "overlap": overlap, "occlusion": occlusion, "faint": faint, "shifted": shifted}
     for name, share in shares.items():
-        if not 0 <= share <= 1:
-            raise ValueError(f"{name} is {share}: it must be from 0 to 1")
-    if not 0 <= clutter < np.inf:
-        raise ValueError(f"clutter is {clutter}: it must be at least 0")
-    if not 0 < sides[0] <= sides[1] <= 1:
-        raise ValueError(f"sides are {sides}: they must rise, be above 0 and at most 1")
+        if not _is_number(share) or not 0 <= share <= 1:
+            raise ValueError(f"{name} is {share!r}: it must be from 0 to 1")
+    if not _is_number(clutter) or not 0 <= clutter < np.inf:
+        raise ValueError(f"clutter is {clutter!r}: it must be at least 0")
+    _check_sides(sides, size)
+    by_class = _pasted(objects, subset, class_names)
     weights, pasted = _weights(frequencies, [*by_class]), [*by_class.values()]
     reach = sides[0] * size, sides[1] * size
     look = _Look(size, reach, empty, weights, clutter, overlap, occlusion, faint, shifted)
@@ -152,6 +155,25 @@ def scenes(
     return ObjectSet("scenes", np.stack([scene.image for scene in drawn]), found, [*by_class], ids=ids)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _check_sides(sides: Any, size: int) -> None:
+    if (
+        not isinstance(sides, Sequence | np.ndarray)
+        or len(sides) != 2
+        or not all(map(_is_number, sides))
+        or not 0 < sides[0] <= sides[1] <= 1
+    ):
+        raise ValueError(f"sides are {sides!r}: they must be two numbers that rise, above 0 and at most 1")
+    if sides[1] * size < _LEAST_SIDE:
+        raise ValueError(
+            f"sides are {sides}, at most {sides[1] * size:.3g} of {size} pixels: an object has at least {_LEAST_SIDE},"
+            " make the second or the size larger"
+        )
+
+
 def _pasted(objects: str, subset: str, class_names: Sequence[str] | None) -> dict[str, np.ndarray]:
     """Return the images that are pasted by the names of their classes."""
     if subset not in ("train", "test"):
@@ -165,13 +187,16 @@ def _pasted(objects: str, subset: str, class_names: Sequence[str] | None) -> dic
 
 
 def _weights(frequencies: Mapping[str, float] | None, class_names: Sequence[str]) -> np.ndarray:
+    if frequencies is not None and not isinstance(frequencies, Mapping):
+        raise ValueError(f'frequencies are {frequencies!r}: they must be a dict, such as {{"7": 0.05}}')
     given = dict(frequencies or {})
     unknown = [name for name in given if name not in class_names]
     if unknown:
         raise ValueError(
             f"frequencies name {unknown[0]!r}, which is no class: choose of {', '.join(class_names)}"
         )
-    weights = np.array([given.get(name, 1.0) for name in class_names], dtype=float)
+    numbers = [given.get(name, 1.0) for name in class_names]
+    weights = np.array([number if _is_number(number) else np.nan for number in numbers], dtype=float)
     if not (np.isfinite(weights).all() and weights.min() >= 0 and weights.sum() > 0):
         raise ValueError(f"frequencies are {given}: they must be at least 0, and one above 0")
     return weights / weights.sum()
@@ -229,7 +254,9 @@ def _digit(draw: np.random.Generator, images: np.ndarray, look: _Look) -> np.nda
     scale = draw.uniform(*look.sides) / max(right - left, bottom - top)
     # a little beyond the ink, as its edges are soft
     box = (max(left - 1, 0), max(top - 1, 0), min(right + 1, image.shape[1]), min(bottom + 1, image.shape[0]))
-    shape = np.clip(np.round(np.subtract(box[2:], box[:2]) * scale), 3, look.size).astype(int).tolist()
+    shape = (
+        np.clip(np.round(np.subtract(box[2:], box[:2]) * scale), _LEAST_SIDE, look.size).astype(int).tolist()
+    )
     grown = np.asarray(Image.fromarray(image).resize(shape, Image.Resampling.BICUBIC, box), dtype=np.float32)
     return grown / grown.max()  # thin strokes pale as they shrink
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -68,14 +69,21 @@ def read_dataset(
     FolderDataset
         Of detection and segmentation with the methods of :func:`alhelpers.data.coco`'s. In the order of the files'
         names; its ``ids`` are the items' ids, which :func:`write_labels` and
-        :func:`write_picks` take. A file that cannot be read, or was deleted meanwhile, is among its ``problems``.
+        :func:`write_picks` take. A file that cannot be read, or was deleted meanwhile, is among its ``problems``,
+        and so is an item with a box or mask that cannot be used: with a label that is not among the class names, a box
+        that is turned or outside of its image, a mask of another size, or one of either that has no area. It is not
+        labelled, and not picked.
 
     Raises
     ------
     ValueError
-        If no item is an image, the query is refused, or an item has a label that is not among the class names, for
-        classification several classes, a box that is outside of its image, a mask of another size, or one of either
-        that has no area; the message names it.
+        If no item is an image, the query is refused, or for classification an item has a label that is not among the
+        class names, or several classes; the message names it.
+
+    Warns
+    -----
+    UserWarning
+        If an item has a box or mask that cannot be used, or if no item has a class, but some have boxes or masks.
 
     Examples
     --------
@@ -97,15 +105,44 @@ def read_dataset(
     if task in ("detection", "segmentation"):
         names, files = truth.object_names(names, task), _download(items, root, progress)
         sizes = [_size(root / file) for file in files]
-        objects, is_labelled = truth.objects_of(dataset, items, names, sizes, task)
+        spoilt: dict[str, str] = {}
+        objects, is_labelled = truth.objects_of(dataset, items, names, sizes, task, spoilt=spoilt)
         read = ObjectFiles(
-            root, ids, np.arange(len(ids)), is_labelled, names, task="detection", files=files, **options
+            root,
+            ids,
+            np.arange(len(ids)),
+            is_labelled,
+            names,
+            task="detection",
+            files=files,
+            spoilt=spoilt,
+            **options,
         )
         read._objects = objects
+        if spoilt:
+            warnings.warn(
+                f"{len(spoilt)} of {len(items)} items have labels that cannot be used, and are left out:"
+                f" {next(iter(spoilt.values()))}; .problems lists all",
+                stacklevel=2,
+            )
         return read if task == "detection" else read.segmentation()
     labels, is_labelled = truth.classes_of(dataset, items, names, task)
+    if not is_labelled.any():
+        _warn_of_objects(dataset, ids, task)
     files = _download(items, root, progress)
     return FolderDataset(root, ids, labels, is_labelled, names or None, task=task, files=files, **options)
+
+
+def _warn_of_objects(dataset: dl.Dataset, ids: Sequence[str], task: str) -> None:
+    """Warn where no item has a class, but people have drawn boxes or masks: another task was meant."""
+    for other, what in (("detection", "boxes"), ("segmentation", "masks")):
+        if any(True for _ in reading.ground_truth_of(dataset, ids, truth.FORMS[truth.KINDS[other]])):
+            warnings.warn(
+                f"no item of dataset {dataset.name!r} has a class for {task}, but some have {what}: pass task={other!r}"
+                " to read these",
+                stacklevel=3,
+            )
+            return
 
 
 def _size(path: Path) -> tuple[int, int] | None:
@@ -140,10 +177,11 @@ def _download(
 
 
 def write_picks(dataset: dl.Dataset, selection: Selection) -> list[dl.Item]:
-    """Mark items as picked, as the node "Mine Items" does: it leaves them out of later rounds.
+    """Mark items as picked, as the node "Mine Items" does, which leaves them out of its later rounds.
 
     Each gets ``metadata.user.mining`` with ``round``, ``rank``, ``score``, ``strategy``, ``pool`` and ``mined_at``.
-    Items that an earlier round has picked keep their mark.
+    Items that an earlier round has picked keep their mark. For :func:`read_dataset` and :func:`alhelpers.loop.pick`
+    they stay in the pool until they are labelled.
 
     Parameters
     ----------
@@ -155,7 +193,7 @@ def write_picks(dataset: dl.Dataset, selection: Selection) -> list[dl.Item]:
     Returns
     -------
     list of dl.Item
-        The items that were marked, as the platform stores them now.
+        The items that were marked, as the platform stores them now: not those that had a mark before.
 
     Raises
     ------

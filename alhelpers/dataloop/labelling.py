@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import dtlpy as dl
 from PIL import Image
 
+from alhelpers.dataloop import truth
 from alhelpers.dataloop.images import open_image
+from alhelpers.dataloop.item_metadata import size_of
 from alhelpers.dataloop.reading import (
     confidence_of,
     ground_truth_of,
@@ -45,7 +47,7 @@ class Box(NamedTuple):
     bottom: float
 
 
-Answer = str | Sequence[Box] | Discard
+Answer = str | Sequence[Box | Mapping[str, Any]] | Discard
 
 
 class TaskError(RuntimeError):
@@ -129,7 +131,7 @@ class LabellingTask:
         item_id : str
             The item.
         answer : str, sequence of Box, or Discard.DISCARD
-            A class, boxes, or neither.
+            A class, boxes, or neither. A box may also be a dict of its fields, as :func:`write_labels` takes it.
 
         Returns
         -------
@@ -139,20 +141,22 @@ class LabellingTask:
         Raises
         ------
         ValueError
-            If the answer is not one of the task's kind and classes.
+            If the answer is not one of the task's kind and classes, or a box has no area or is outside of the image;
+            nothing is written then.
         TaskError
             If the platform does not take it.
         """
-        definitions = self._definitions(answer)
+        given = self._checked(answer)
         status = "discard" if answer is Discard.DISCARD else "completed"
         written: list[str] = []
         with _as_task_errors():
             item = self.dataset.items.get(item_id=item_id)
+            definitions = [_definition(each, item) for each in given]
             before = self._ground_truth(item_id)
             try:
                 if definitions:
-                    given = [dl.Annotation.new(item=item, annotation_definition=each) for each in definitions]
-                    written = [annotation.id for annotation in item.annotations.upload(given)]
+                    made = [dl.Annotation.new(item=item, annotation_definition=each) for each in definitions]
+                    written = [annotation.id for annotation in item.annotations.upload(made)]
                 item.update_status(status, **self._place)
             except (dl.exceptions.ExceptionMain, OSError):
                 self._delete(written)  # or the next try would write them twice
@@ -184,24 +188,20 @@ class LabellingTask:
         said = _suggestion(predictions, kept=len(annotations) - len(predictions))
         return Picture(item.name, buffer.getvalue(), image.size, said, boxes)
 
-    def _definitions(self, answer: Answer) -> list[Any]:
-        """Return the annotations that an answer stands for; refuse one that the task doesn't offer."""
+    def _checked(self, answer: Answer) -> list[str | Box]:
+        """Return the classes or boxes of an answer; refuse one that the task doesn't offer."""
         if answer is Discard.DISCARD:
             return []
         boxes = self.kind == "detection"
         if isinstance(answer, str) == boxes:
             expected = "a list of Box" if boxes else "a class"
             raise ValueError(f"the answer is {answer!r}: in a task of {self.kind} it must be {expected}")
-        labels = [box.label for box in answer] if boxes else [answer]
-        for label in labels:
+        found: list[str | Box] = [_as_box(each) for each in answer] if boxes else [answer]
+        for each in found:
+            label = each if isinstance(each, str) else each.label
             if label not in self.class_names:
                 raise ValueError(f"the label is {label!r}: it must be one of {', '.join(self.class_names)}")
-        if not boxes:
-            return [dl.Classification(label=answer)]
-        return [
-            dl.Box(label=box.label, left=box.left, top=box.top, right=box.right, bottom=box.bottom)
-            for box in answer
-        ]
+        return found
 
     def _delete(self, annotation_ids: Iterable[str]) -> None:
         for annotation_id in annotation_ids:
@@ -210,6 +210,26 @@ class LabellingTask:
     def _ground_truth(self, item_id: str) -> frozenset[str]:
         found = ground_truth_of(self.dataset, [item_id], KINDS[self.kind])
         return frozenset(annotation.id for annotation in found)
+
+
+def _as_box(given: Any) -> Box:
+    """Return a box, or a dict of its fields as write_labels takes it, as a box."""
+    if isinstance(given, Box):
+        return given
+    if not isinstance(given, Mapping) or not all(name in given for name in Box._fields):
+        raise ValueError(
+            f"a box of the answer is {given!r}: it must be a Box, or a dict with {', '.join(Box._fields)}"
+        )
+    return Box(**{name: given[name] for name in Box._fields})
+
+
+def _definition(given: str | Box, item: dl.Item) -> Any:
+    """Return the annotation of a class, or of a box that is checked as :func:`write_labels` checks it."""
+    if isinstance(given, str):
+        return dl.Classification(label=given)
+    where = f"the box {given.label!r} of item {item.filename!r}"
+    left, top, right, bottom = truth.checked_box(given[1:], size_of(item), where)
+    return dl.Box(label=given.label, left=left, top=top, right=right, bottom=bottom)
 
 
 def read_answers(task: dl.Task, kind: str = "classification") -> dict[str, list[Any]]:
@@ -226,12 +246,22 @@ def read_answers(task: dl.Task, kind: str = "classification") -> dict[str, list[
     -------
     dict of str to list
         By the item's id its classes, each once, or its boxes; more than one class if people disagree.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, or the answers are boxes and classes are read.
     """
     labelling = LabellingTask(task, kind)
     statuses = {item.id: item.status(task_id=task.id) for item in labelling.items()}
     done = [item_id for item_id, status in statuses.items() if status not in (None, "discard")]
     if kind == "classification":
-        return labels_of(labelling.dataset, done)
+        classes = labels_of(labelling.dataset, done)
+        if not classes and any(True for _ in ground_truth_of(labelling.dataset, done, "box")):
+            raise ValueError(
+                f"the answers of task {task.name!r} are boxes, not classes: pass kind='detection'"
+            )
+        return classes
     answers: dict[str, list[Any]] = {item_id: [] for item_id in done}
     for annotation in ground_truth_of(labelling.dataset, done, "box"):
         answers[annotation.item_id].append(Box(annotation.label, **sides_of(annotation)))

@@ -146,7 +146,7 @@ def confidence_of(metadata: Mapping[str, Any]) -> Any:
 def sides_of(annotation: dl.Annotation) -> dict[str, float]:
     """Return ``left``, ``top``, ``right`` and ``bottom`` of a box; nothing of another annotation."""
     sides = ("left", "top", "right", "bottom") if annotation.type == "box" else ()
-    return {side: getattr(annotation, side) for side in sides}
+    return {side: float(getattr(annotation, side)) for side in sides}  # the SDK has numbers of numpy
 
 
 # ------------------------------------------------------------------------------

@@ -70,13 +70,21 @@ KINDS = (
 )
 
 
-def check_file(path: str | Path) -> str:
-    """Check a configuration file by the kind that its name matches."""
+def check_file(path: str | Path, name: str | None = None) -> str:
+    """Check a configuration file by the kind of this name or, without one, by that which the file's name matches."""
     path = Path(path)
-    kind = next((kind for kind in KINDS if fnmatch.fnmatch(path.name, kind.pattern)), None)
+    if name is not None and name not in (known := [kind.name for kind in KINDS]):
+        raise ValueError(f"kind {name!r} is unknown: it must be one of {', '.join(known)}")
+    kind = next(
+        (kind for kind in KINDS if (kind.name == name if name else fnmatch.fnmatch(path.name, kind.pattern))),
+        None,
+    )
     if kind is None:
         patterns = ", ".join(kind.pattern for kind in KINDS)
-        raise ValueError(f"{path.name!r} is not a name of a known kind: name it like one of {patterns}")
+        raise ValueError(
+            f"{path.name!r} is not a name of a known kind: name it like one of {patterns}, or say what it is, such as"
+            " --kind miner_configuration"
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -74,6 +74,7 @@ def objects_of(
     sizes: Sequence[Size | None],
     task: str,
     query: Mapping[str, Any] | None = None,
+    spoilt: dict[str, str] | None = None,
 ) -> tuple[Objects, np.ndarray]:
     """Return the boxes or masks of items in the images' own pixels, and which items are labelled.
 
@@ -94,12 +95,15 @@ def objects_of(
         Whether objects are boxes, or masks and polygons.
     query : mapping, optional
         A query of annotations that chooses among them.
+    spoilt : dict, optional
+        Takes by its id what is wrong with an item that has an object which is not valid: it has none then, and is not
+        labelled. The default is to raise.
 
     Raises
     ------
     ValueError
-        If a label is not among the names, a box or mask has no area, a box is outside of its image or turned, or a mask
-        has another size; the message names the item and the annotation.
+        Without ``spoilt``, if a label is not among the names, a box or mask has no area, a box is outside of its image
+        or turned, or a mask has another size; the message names the item and the annotation.
     """
     places = {name: place for place, name in enumerate(names)}
     known = [item for item, size in zip(items, sizes, strict=True) if size is not None]
@@ -108,27 +112,41 @@ def objects_of(
         dataset, [item.id for item in known], FORMS[KINDS[task]], query
     ):
         found[annotation.item_id].append(annotation)
-    boxes, classes, segmentations = [], [], []
+    wrong: dict[str, str] = {}
+    read: dict[str, list[tuple[int, Box, Any]]] = {}
     for item, size in zip(items, sizes, strict=True):
-        # in the order in which they were made: of masks, the later ones are in front
-        for annotation in sorted(found[item.id], key=lambda each: (each.created_at or "", each.id)):
-            where = f"{annotation.type} {annotation.id} of item {item.filename!r}"
-            _check_label(annotation.label, places, f"{where} has the label")
-            classes.append(places[annotation.label])
-            box, segmentation = _READERS[annotation.type](annotation, size, where)
-            boxes.append(box)
-            segmentations.append(segmentation)
+        try:
+            read[item.id] = _objects(found[item.id], size, places, item)
+        except ValueError as error:
+            if spoilt is None:
+                raise
+            wrong[item.id], read[item.id] = str(error), []
+    every = [each for objects in read.values() for each in objects]
     objects = Objects(
         np.array([size or (1, 1) for size in sizes]).reshape(-1, 2),
-        np.cumsum([0, *(len(found[item.id]) for item in items)]),
-        np.array(boxes, dtype=np.float64).reshape(-1, 4),
-        np.array(classes, dtype=np.intp),
-        np.zeros(len(boxes), dtype=bool),
-        tuple(segmentations),
+        np.cumsum([0, *map(len, read.values())]),
+        np.array([box for _, box, _ in every], dtype=np.float64).reshape(-1, 4),
+        np.array([label for label, _, _ in every], dtype=np.intp),
+        np.zeros(len(every), dtype=bool),
+        tuple(segmentation for _, _, segmentation in every),
     )
-    with_objects = {id for id, each in found.items() if each}
-    is_known = np.array([size is not None for size in sizes], dtype=bool)
-    return objects, labelled(dataset, items, with_objects) & is_known
+    with_objects = {id for id, each in read.items() if each}
+    is_known = [size is not None and item.id not in wrong for item, size in zip(items, sizes, strict=True)]
+    if spoilt is not None:
+        spoilt |= wrong
+    return objects, labelled(dataset, items, with_objects) & np.array(is_known, dtype=bool)
+
+
+def _objects(
+    annotations: Sequence[dl.Annotation], size: Size | None, places: Mapping[str, int], item: dl.Item
+) -> list[tuple[int, Box, Any]]:
+    """Return the class, the box and the mask of each object of an item; of masks, the later ones are in front."""
+    objects = []
+    for annotation in sorted(annotations, key=lambda each: (each.created_at or "", each.id)):
+        where = f"{annotation.type} {annotation.id} of item {item.filename!r}"
+        _check_label(annotation.label, places, f"{where} has the label")
+        objects.append((places[annotation.label], *_READERS[annotation.type](annotation, size, where)))
+    return objects
 
 
 def labelled(dataset: dl.Dataset, items: Sequence[dl.Item], with_objects: set[str]) -> np.ndarray:
@@ -196,7 +214,8 @@ def checked_box(box: Sequence[float], size: Size | None, where: str) -> Box:
         if beyond <= _ROUNDED and cut[0] < cut[2] and cut[1] < cut[3]:
             return cut
         wrong = f"is not inside of the image, {width} wide and {height} high"
-    raise ValueError(f"{where}, {[*box]}, {wrong}: correct it, or remove it")
+    shown = [side.item() if isinstance(side, np.generic) else side for side in box]
+    raise ValueError(f"{where}, {shown}, {wrong}: correct it, or remove it")
 
 
 def read_mask(coordinates: Any, size: Size | None, where: str) -> np.ndarray:

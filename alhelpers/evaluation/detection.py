@@ -290,7 +290,7 @@ def _areas_of(size: Size) -> tuple[float, float]:
         if size not in COCO_SIZES:
             raise EvaluationError(f"size must be one of {', '.join(COCO_SIZES)}, or two areas, got {size!r}")
         return COCO_SIZES[size]
-    if len(size) != 2 or not 0 <= size[0] < size[1]:
+    if not isinstance(size, Sequence | np.ndarray) or len(size) != 2 or not 0 <= size[0] < size[1]:
         raise EvaluationError(
             f"size must be the least and the greatest area, 0 or more and in this order, got {size!r}"
         )
@@ -334,7 +334,7 @@ def _warn_of_boxes(truth: Boxes, found: Boxes, images_known: bool) -> tuple[str,
                 f"{unknown[0]!r}: they count as wrong; pass all test images as items if that is right"
             )
     ends = [float(abs(boxes.corners).max(initial=0)) for boxes in (truth, found)]
-    if truth.masks is None and min(ends) <= SHARES < PIXELS <= max(ends):
+    if found.label and truth.masks is None and min(ends) <= SHARES < PIXELS <= max(ends):
         warnings.append(
             f"the boxes of the ground truth end at {ends[0]:g} and those of the predictions at {ends[1]:g}: if one "
             "side holds shares of the image and the other pixels, none match"

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from alhelpers.data.box_rows import sides_of
 from alhelpers.data.labels import warn_of_missing_classes
 from alhelpers.protocols import Dataset
-
-_SIDES = ("left", "top", "right", "bottom")
 
 
 def box_targets(dataset: Dataset, class_names: Sequence[str], shape: tuple[int, int]) -> torch.Tensor:
@@ -41,16 +40,16 @@ def _numbers(
     row: Mapping[str, Any], identity: Any, places: Mapping[str, int], shape: tuple[int, int]
 ) -> list[float]:
     """Return the numbers of a box, checked."""
-    if row["image_id"] != identity:
+    sides = sides_of(row, f"a box of image {identity}")
+    if row.get("image_id") != identity:
         raise ValueError(
-            f"labels of image {identity} hold a box of image {row['image_id']}: labels(rows) must return the boxes"
+            f"labels of image {identity} hold a box of image {row.get('image_id')}: labels(rows) must return the boxes"
             " of these rows alone"
         )
-    sides = [float(row[side]) for side in _SIDES]
     name = f"the box {sides} of image {identity}"
-    if str(row["label"]) not in places:
+    if str(row.get("label")) not in places:
         raise ValueError(
-            f"{name} has the label {row['label']!r}, which is none of the class names: {', '.join(places)}"
+            f"{name} has the label {row.get('label')!r}, which is none of the class names: {', '.join(places)}"
         )
     if not all(map(math.isfinite, sides)):
         raise ValueError(f"{name} is not finite: correct it, or remove it")

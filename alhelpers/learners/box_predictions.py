@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from alhelpers import records, scores
+from alhelpers.learners.predictions import check_members
 from alhelpers.uncertainty import BoxSamples, merge_boxes
 
 if TYPE_CHECKING:
@@ -118,7 +119,13 @@ class BoxPredictions:
             Boxes are means over those that found the object (:func:`alhelpers.uncertainty.merge_boxes`), confidences
             over all, 0 where one did not find it; what each found is in ``samples``. The embeddings of the images are
             those of the first; objects have none.
+
+        Raises
+        ------
+        ValueError
+            If there are none, or they are not of as many images and of the same classes in the same order.
         """
+        check_members(predictions)
         samples = merge_boxes([each for one in predictions for each in one._passes()])
         confidences = np.nan_to_num(samples.confidences).mean(axis=1)
         first = predictions[0]

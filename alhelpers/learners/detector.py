@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from alhelpers.learners.grid_learner import GridLearner
 from alhelpers.learners.grid_network import STRIDE, BoxNetwork, passes_of
 from alhelpers.protocols import Dataset, Task
 from alhelpers.uncertainty import BoxSamples, merge_boxes
-from alhelpers.uncertainty._torch import check_choice, kept_modes
+from alhelpers.uncertainty._torch import check_choice, first_not_finite, kept_modes
 
 
 class Detector(GridLearner):
@@ -63,7 +63,8 @@ class Detector(GridLearner):
     Notes
     -----
     Inputs are images (B, C, H, W) from 0 to 1, or uint8 (B, H, W, C), all of one size, which may be any from 8 pixels
-    on. Labels are rows of boxes, as :func:`alhelpers.data.coco` returns them.
+    on. Labels are rows of boxes, as :func:`alhelpers.data.coco` returns them. Crowds are not among these, so that what
+    is in them is learned as background: leave out images with large crowds, which ``dataset.crowds()`` lists.
 
     References
     ----------
@@ -145,10 +146,11 @@ class Detector(GridLearner):
         ------
         ValueError
             If the data set is empty or has other classes, passes is not valid, or an image is not
-            finite.
+            finite; or if the network's weights give outputs that are not.
         """
         found = [
-            self._predict_part(images, passes, embeddings, seed) for _, images in self._parts(dataset, passes)
+            self._predict_part(images, dataset.ids[first:], passes, embeddings, seed)
+            for first, images in self._parts(dataset, passes)
         ]
         counts, _, *columns = zip(*found, strict=True)
         boxes, confidences, samples, sampled, vectors, objects = (
@@ -165,18 +167,23 @@ class Detector(GridLearner):
             None if samples is None else BoxSamples(offsets, samples, sampled),
         )
 
-    def _predict_part(self, images: torch.Tensor, passes: int, embeddings: bool, seed: int) -> _Part:
+    def _predict_part(
+        self, images: torch.Tensor, ids: Sequence[Any], passes: int, embeddings: bool, seed: int
+    ) -> _Part:
         network, found = self.network, (self._options["score_threshold"], self._options["overlap"])
         with kept_modes(network), torch.inference_mode():
             features = network.features(images)
             if not passes:
-                part = _of_grid(activated(network.head(features), images.shape[2:]), *found)
+                grids = activated(network.head(features), images.shape[2:])
             else:
                 outputs = passes_of(network.head, features, passes, seed)
                 grids = activated(outputs.flatten(0, 1), images.shape[2:]).unflatten(0, (-1, passes))
-        if passes and self._options["merge"] == "grid":
+        _check_outputs(grids, ids)
+        if not passes:
+            part = _of_grid(grids, *found)
+        elif self._options["merge"] == "grid":
             part = _with_passes(_of_grid(grids.mean(1), *found), grids, found[0])
-        elif passes:
+        else:
             each = [_of_grid(grids[:, number], *found) for number in range(passes)]
             part = _merged(each, found[0], grids.shape[-1])
         if not embeddings:
@@ -218,6 +225,16 @@ class _Part(NamedTuple):
         owners = np.repeat(np.arange(len(self.counts)), self.counts)
         columns = [None if column is None else column[kept] for column in self[1:]]
         return _Part(np.bincount(owners[kept], minlength=len(self.counts)), *columns)
+
+
+def _check_outputs(grids: torch.Tensor, ids: Sequence[Any]) -> None:
+    """Raise a ValueError unless all outputs are finite: others would be no objects, without a word."""
+    row = first_not_finite(grids)
+    if row is not None:
+        raise ValueError(
+            f"the network's outputs for record {ids[row]} are not finite: its weights are damaged, such as by a"
+            " training that diverged; load or train others"
+        )
 
 
 def _of_grid(grids: torch.Tensor, threshold: float, overlap: float) -> _Part:

@@ -9,12 +9,12 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
+from alhelpers.data.box_rows import SIDES, number_of, sides_of
+from alhelpers.data.objects import ROUNDED
 from alhelpers.learners.box_predictions import BoxPredictions
-from alhelpers.learners.predictions import checked_names
+from alhelpers.learners.predictions import checked_names, listed_names
 from alhelpers.protocols import Dataset, History, Progress, Task
 from alhelpers.uncertainty._torch import derived_seed, is_count
-
-_SIDES = ("left", "top", "right", "bottom")
 
 
 class DetectorFunction:
@@ -27,8 +27,10 @@ class DetectorFunction:
         of each image, in pixels, in one of three forms: a tuple of boxes (m, 4), as left, top, right, bottom, and
         confidences (m, C), each class's own from 0 to 1; a dict with ``boxes`` and ``confidences``, or as those of
         torchvision with ``boxes``, ``scores`` (m,) and ``labels`` (m,), indices of classes; or a list of box rows,
-        dicts of ``label``, ``score``, ``left``, ``top``, ``right``, ``bottom``. Arrays may be tensors. If it has a
-        parameter ``seed``, such as for dropout, it can be called for several passes.
+        dicts of ``label``, ``score``, ``left``, ``top``, ``right``, ``bottom``. Arrays may be tensors. A box may end
+        outside of its image by a pixel, as tools round, and is cut there. If the function has a parameter ``seed``,
+        such as for dropout, it can be called for several passes; without passes it is called with no seed, where the
+        parameter has a default, such as None for no dropout, and else with that of the prediction.
     class_names : sequence of str
         The C classes.
     batch_size : int
@@ -55,8 +57,10 @@ class DetectorFunction:
         if not is_count(batch_size):
             raise ValueError(f"batch_size is {batch_size!r}: it must be a whole number of at least 1")
         self.function, self.batch_size = function, batch_size
-        self.class_names = tuple(map(str, class_names))
-        self._has_seed = "seed" in inspect.signature(function).parameters
+        self.class_names = listed_names(class_names)
+        parameter = inspect.signature(function).parameters.get("seed")
+        self._has_seed = parameter is not None
+        self._needs_seed = parameter is not None and parameter.default is parameter.empty
 
     def fit(
         self,
@@ -84,7 +88,7 @@ class DetectorFunction:
         embeddings : bool
             Must be False: a function has none.
         seed : int
-            Of the passes, or of the only call.
+            Of the passes, or of the only call where the function's ``seed`` has no default.
 
         Returns
         -------
@@ -110,7 +114,7 @@ class DetectorFunction:
             self._refuse("has no embeddings")
         checked_names(self.class_names, dataset)
         if not passes:
-            return self._called(dataset, seed)
+            return self._called(dataset, seed if self._needs_seed else None)
         return BoxPredictions.merged(
             [self._called(dataset, derived_seed(seed, each)) for each in range(passes)]
         )
@@ -133,20 +137,24 @@ class DetectorFunction:
             " new function, or use alhelpers.learners.Detector"
         )
 
-    def _called(self, dataset: Dataset, seed: int) -> BoxPredictions:
-        options = {"seed": seed} if self._has_seed else {}
+    def _called(self, dataset: Dataset, seed: int | None) -> BoxPredictions:
+        options = {} if seed is None else {"seed": seed}
         boxes, confidences = [], []
         for start in range(0, len(dataset), self.batch_size):
             rows = np.arange(start, min(start + self.batch_size, len(dataset)))
-            found = self.function(dataset.inputs(rows), **options)
+            inputs = dataset.inputs(rows)
+            size = _image_size(inputs)  # before the call, as a function may work in place
+            found = self.function(inputs, **options)
             if not isinstance(found, Sequence) or len(found) != len(rows):
                 raise ValueError(
                     f"the function returned {_shown(found)} for {len(rows)} images: it must return a list with the"
                     " boxes of each"
                 )
             for row, image in zip(rows.tolist(), found, strict=True):
-                own = _checked(*_arrays(image, self.class_names), self.class_names, dataset.ids[row])
-                boxes.append(own[0])
+                own = _checked(
+                    *_arrays(image, self.class_names, dataset.ids[row]), self.class_names, dataset.ids[row]
+                )
+                boxes.append(own[0] if size is None else _cut(own[0], size, dataset.ids[row]))
                 confidences.append(own[1])
         offsets = np.append(0, np.cumsum([len(image) for image in boxes])).astype(np.int64)
         return BoxPredictions(offsets, np.concatenate(boxes), np.concatenate(confidences), self.class_names)
@@ -156,22 +164,31 @@ def _shown(found: Any) -> str:
     return f"{len(found)} entries" if isinstance(found, Sequence) else f"a {type(found).__name__}"
 
 
-def _arrays(image: Any, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _arrays(image: Any, names: Sequence[str], identity: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the boxes and confidences of an image, of any of the forms."""
     if isinstance(image, Mapping) and {"boxes", "confidences"} <= image.keys():
         return _numbers(image["boxes"]), _numbers(image["confidences"])
     if isinstance(image, Mapping) and {"boxes", "scores", "labels"} <= image.keys():
-        labels = _numbers(image["labels"]).astype(np.int64)
-        return _numbers(image["boxes"]), _of_one_class(labels, _numbers(image["scores"]), len(names))
+        known = {place: place for place in range(len(names))}
+        scores, labels = _numbers(image["scores"]), _numbers(image["labels"])
+        if scores.shape != labels.shape or labels.ndim != 1:
+            raise ValueError(
+                f"the function returned scores {scores.shape} and labels {labels.shape} for image {identity}: they must"
+                " be (m,), one a box"
+            )
+        places = _places(labels.tolist(), known, names, identity)
+        return _numbers(image["boxes"]), _of_one_class(places, scores, len(names))
     if isinstance(image, tuple) and len(image) == 2:
         return _numbers(image[0]), _numbers(image[1])
     if isinstance(image, list) and all(
-        isinstance(row, Mapping) and {"label", "score", *_SIDES} <= row.keys() for row in image
+        isinstance(row, Mapping) and {"label", "score", *SIDES} <= row.keys() for row in image
     ):
-        places = {name: place for place, name in enumerate(names)}
-        labels = np.array([places.get(str(row["label"]), -1) for row in image], dtype=np.int64)
-        boxes = np.array([[row[side] for side in _SIDES] for row in image], dtype=np.float32)
-        return boxes, _of_one_class(labels, np.array([row["score"] for row in image]), len(names))
+        known = {name: place for place, name in enumerate(names)}
+        places = _places([str(row["label"]) for row in image], known, names, identity)
+        where = [f"box {number} of image {identity}" for number in range(len(image))]
+        boxes = np.array([sides_of(*pair) for pair in zip(image, where, strict=True)], dtype=np.float32)
+        scores = np.array([number_of(row, "score", at) for row, at in zip(image, where, strict=True)])
+        return boxes, _of_one_class(places, scores, len(names))
     raise ValueError(
         f"the function returned a {type(image).__name__} for an image: it must be (boxes, confidences), a dict of boxes"
         " and confidences, or of boxes, scores and labels, or a list of box rows"
@@ -183,10 +200,25 @@ def _numbers(values: Any) -> np.ndarray:
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float32)
 
 
-def _of_one_class(labels: np.ndarray, scores: np.ndarray, classes: int) -> np.ndarray:
-    """Return confidences (m, C) of boxes of which one class is known; NaN for labels that are none."""
-    confidences = np.where(((labels >= 0) & (labels < classes))[:, None], np.zeros(classes), np.nan)
-    confidences[np.arange(len(labels)), labels.clip(0, classes - 1)] += scores
+def _places(
+    labels: Sequence[Any], known: Mapping[Any, int], names: Sequence[str], identity: Any
+) -> np.ndarray:
+    """Return the place of each label among the classes, (m,), or raise a ValueError that names the first unknown."""
+    for row, label in enumerate(labels):
+        if label not in known:
+            kind = "one of" if isinstance(label, str) else f"an index from 0 to {len(names) - 1} of"
+            shown = repr(label) if isinstance(label, str) else f"{label:g}"
+            raise ValueError(
+                f"box {row} of image {identity} has the label {shown}: it must be {kind} the class names"
+                f" {', '.join(names)}"
+            )
+    return np.array([known[label] for label in labels], dtype=np.int64)
+
+
+def _of_one_class(places: np.ndarray, scores: np.ndarray, classes: int) -> np.ndarray:
+    """Return confidences (m, C) of boxes of which one class is known."""
+    confidences = np.zeros((len(places), classes))
+    confidences[np.arange(len(places)), places] = scores
     return confidences
 
 
@@ -207,7 +239,29 @@ def _checked(
         row = int(np.argmin(right))
         raise ValueError(
             f"box {row} of image {identity} is {boxes[row].tolist()} with the confidences"
-            f" {confidences[row].tolist()}: it must have left < right and top < bottom, and confidences from 0 to 1 of"
-            " known classes"
+            f" {confidences[row].tolist()}: it must have left < right and top < bottom, and confidences from 0 to 1"
         )
     return boxes, confidences
+
+
+def _image_size(inputs: Any) -> tuple[int, int] | None:
+    """Return height and width of inputs that are images, (B, C, H, W) or uint8 (B, H, W) or (B, H, W, C), or None."""
+    if not isinstance(inputs, np.ndarray):
+        return None
+    if inputs.dtype == np.uint8 and inputs.ndim in (3, 4):
+        return inputs.shape[1], inputs.shape[2]
+    return inputs.shape[2:] if inputs.dtype.kind == "f" and inputs.ndim == 4 else None
+
+
+def _cut(boxes: np.ndarray, size: tuple[int, int], identity: Any) -> np.ndarray:
+    """Return boxes that end inside of their image, or raise a ValueError that names the first that is not of it."""
+    height, width = size
+    cut = boxes.clip(0, np.array([width, height, width, height], dtype=boxes.dtype))
+    right = (np.abs(cut - boxes) <= ROUNDED).all(1) & (cut[:, :2] < cut[:, 2:]).all(1)
+    if not right.all():
+        row = int(np.argmin(right))
+        raise ValueError(
+            f"box {row} of image {identity} is {boxes[row].tolist()}, and not inside of its image, {width} wide and"
+            f" {height} high: return boxes in pixels of the inputs, cut at their borders"
+        )
+    return cut

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch import nn
 from alhelpers.data.arrays import to_planes
 from alhelpers.learners._scene_augmentation import Moved, Moves
 from alhelpers.learners._torch_passes import Preprocessed
-from alhelpers.learners.predictions import checked_names
+from alhelpers.learners.predictions import checked_names, listed_names
 from alhelpers.learners.weights import WithWeights
 from alhelpers.protocols import Dataset, History, Progress, Task
 from alhelpers.training import Loss, as_tensors, floating_type, train
@@ -24,6 +26,15 @@ _AT_ONCE = 2**26
 
 # Steps of a training on N images, 16 N^0.6: 490 on 300, 1530 on 2,000; and at least.
 _STEPS, _POWER, _LEAST_STEPS = 16, 0.6, 200
+
+# What data sets have labels for a task.
+_LABELS = {
+    "segmentation": "the maps of a data set with masks, dataset.segmentation()",
+    "detection": "a data set with boxes, such as data.coco returns",
+}
+
+# The key of the class names beside the weights.
+_NAMES = "class_names"
 
 # Fewer pixels have no features at an eighth of the size.
 _LEAST_SIDE = 8
@@ -37,9 +48,7 @@ class GridLearner(WithWeights):
     _loss: ClassVar[Loss]
 
     def __init__(self, class_names: Sequence[str], options: dict[str, Any], seed: int) -> None:
-        self.class_names = tuple(map(str, class_names))
-        if not self.class_names or len(set(self.class_names)) < len(self.class_names):
-            raise ValueError(f"class_names are {self.class_names}: they must be distinct, and at least one")
+        self.class_names = listed_names(class_names)
         for name in ("batch_size", "evaluations", "prediction_batch_size"):
             if not is_count(options[name]):
                 raise ValueError(f"{name} is {options[name]!r}: it must be a whole number of at least 1")
@@ -49,8 +58,25 @@ class GridLearner(WithWeights):
             raise ValueError(f"channels is {options['channels']!r}: it must be 1 for grey images, or 3")
         if not 0 < options["dropout"] < 1:
             raise ValueError(f"dropout is {options['dropout']!r}: it must be above 0 and below 1")
+        if not 0 < options["learning_rate"] < math.inf:
+            raise ValueError(
+                f"learning_rate is {options['learning_rate']!r}: it must be a finite number above 0"
+            )
         self._options = options
         self.network: Any = called_with_seed(self._network, seed).to(memory_format=torch.channels_last).eval()
+
+    def _state(self) -> dict[str, Any]:
+        return {**self.network.state_dict(), _NAMES: [*self.class_names]}
+
+    def _weights_of(self, state: Any, path: Path) -> Any:
+        if not isinstance(state, dict) or _NAMES not in state:  # as those saved before names were
+            return state
+        if state[_NAMES] != [*self.class_names]:
+            raise ValueError(
+                f"{path} holds weights for the classes {state[_NAMES]}, and those of this {type(self).__name__} are"
+                f" {[*self.class_names]}: make it with the same names in the same order"
+            )
+        return {name: values for name, values in state.items() if name != _NAMES}
 
     def _network(self) -> nn.Module:
         raise NotImplementedError
@@ -77,8 +103,8 @@ class GridLearner(WithWeights):
         Raises
         ------
         ValueError
-            If the data set is empty, is of another task, or has other class names; if a label is not valid, or an input
-            is not finite; the message names it.
+            If the data set or the validation set is empty, is of another task, or has other class names; if a label is
+            not valid, or an input is not finite; the message names it.
 
         Warns
         -----
@@ -87,6 +113,8 @@ class GridLearner(WithWeights):
         """
         if not len(dataset):
             raise ValueError("the data set is empty: label at least one row to learn from")
+        if validation is not None and not len(validation):
+            raise ValueError("the validation set is empty: pass at least one row, or validation=None")
         pairs = [self._pair(each) for each in (dataset, validation) if each is not None]
         recipe = ("batch_size", "learning_rate", "patience", "evaluations")
         options = {name: self._options[name] for name in recipe}
@@ -113,7 +141,7 @@ class GridLearner(WithWeights):
         if dataset.task != self.task:
             raise ValueError(
                 f"the data set is for {dataset.task}, and a {type(self).__name__} is for {self.task}: take another"
-                " learner, or the data set's labels for this task"
+                f" learner, or {_LABELS[self.task]}"
             )
         planes = self._planes(dataset)
         return planes, self._targets(dataset, planes.inputs(np.arange(1)).shape[2:])

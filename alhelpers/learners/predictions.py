@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -105,6 +105,18 @@ class Predictions:
         return table.drop_columns([name for name in single if name in table.column_names])
 
 
+def listed_names(class_names: Any) -> tuple[str, ...]:
+    """Return class names as texts; raise a ValueError unless they are a list of distinct ones, and at least one."""
+    if isinstance(class_names, str) or not isinstance(class_names, Iterable):
+        raise ValueError(
+            f"class_names is {class_names!r}: it must be a list of names, such as ['cat', 'dog']"
+        )
+    names = tuple(map(str, class_names))
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"class_names are {names}: they must be distinct, and at least one")
+    return names
+
+
 def checked_names(fitted: tuple[str, ...] | None, dataset: Dataset) -> tuple[str, ...] | None:
     """Return the class names of a data set; raise a ValueError if a learner was fitted on others, or in another order.
 
@@ -117,3 +129,21 @@ def checked_names(fitted: tuple[str, ...] | None, dataset: Dataset) -> tuple[str
             f" {', '.join(fitted)}: use the same names in the same order"
         )
     return names
+
+
+def check_members(predictions: Sequence[Any]) -> None:
+    """Raise a ValueError unless predictions to merge are at least one, of as many images and of the same classes."""
+    if not len(predictions):
+        raise ValueError("there are no predictions to merge: pass those of at least one member")
+    first = predictions[0]
+    for number, one in enumerate(predictions):
+        if one.class_names != first.class_names:
+            raise ValueError(
+                f"the class names of predictions {number} are {', '.join(one.class_names)}, and those of predictions 0"
+                f" {', '.join(first.class_names)}: use the same names in the same order"
+            )
+        if len(one) != len(first):
+            raise ValueError(
+                f"predictions {number} are of {len(one)} images, and predictions 0 of {len(first)}: predict the same"
+                " images with each"
+            )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from alhelpers import records, scores
+from alhelpers.learners.predictions import check_members
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,8 +100,13 @@ class SegmentationPredictions:
     def merged(cls, predictions: Sequence[SegmentationPredictions]) -> SegmentationPredictions:
         """Return the means of several members' predictions, with the scores of their disagreement.
 
-        Of members with passes, their means are taken.
+        Of members with passes, their means are taken. A ValueError is raised if there are none, or they are not of as
+        many images, of one size, and of the same classes in the same order.
         """
+        check_members(predictions)
+        sizes = [each.confidences.shape[2:] for each in predictions]
+        if len(set(sizes)) > 1:
+            raise ValueError(f"the maps have the sizes {sizes}: predict the same images with each member")
         parts = []
         for image in range(len(predictions[0])):
             samples = np.stack([each.confidences[image : image + 1] for each in predictions], axis=1)

@@ -15,6 +15,7 @@ from alhelpers.learners._map_targets import map_targets
 from alhelpers.learners._scene_augmentation import moved_maps
 from alhelpers.learners.grid_learner import GridLearner
 from alhelpers.learners.grid_network import STRIDE, MapNetwork, passes_of
+from alhelpers.learners.predictions import listed_names
 from alhelpers.learners.segmentation_predictions import (
     SegmentationPredictions,
     image_scores,
@@ -77,6 +78,7 @@ class Segmenter(GridLearner):
         prediction_batch_size: int = 64,
         seed: int = 0,
     ) -> None:
+        class_names = listed_names(class_names)
         if not 2 <= len(class_names) <= UNCOUNTED:
             raise ValueError(
                 f"class_names are {len(class_names)}: they must be at least 2, the background first, and at most 255"

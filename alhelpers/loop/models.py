@@ -89,7 +89,7 @@ def _compare_rows(predicted: Sequence[Predictions], test: Dataset, config: Compa
     if test.task == "detection":
         truth = [*test.labels(every)]
         if hasattr(test, "crowds"):
-            truth += [row | {"iscrowd": 1} for row in test.crowds(every)]
+            truth += test.crowds(every)
         found = [each.rows(ids) for each in predicted]
         return compare_predictions(TestSet("box", ids, truth, (found[0], found[1])), config, _NAMES)
     names = list(test.class_names or ())

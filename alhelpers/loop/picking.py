@@ -27,13 +27,21 @@ _ROWS, _BYTES = 1024, 2**27
 # Bytes of records that stay in memory before they are written to a temporary file.
 _IN_MEMORY = 2**26
 
+# Of tasks whose learners predict no confidences of classes a record.
+_DEFAULTS = {"regression": "spread", "detection": "box_uncertainty", "segmentation": "metadata.bald"}
+
+
+def default_strategy(task: str) -> str:
+    """Return the strategy of :func:`pick` for learners of a task, if none is passed."""
+    return _DEFAULTS.get(task, "entropy")
+
 
 def pick(
     learner: Learner,
     dataset: Dataset,
     size: int,
     *,
-    strategy: str | Callable[..., Any] | Mapping[str, Any] | Sequence[Mapping[str, Any]] = "entropy",
+    strategy: str | Callable[..., Any] | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     reference: Dataset | None = None,
     max_boxes: float | None = None,
     metadata: Mapping[str, Sequence[Any]] | None = None,
@@ -57,9 +65,10 @@ def pick(
         are picked. What it cannot read, and what is there twice, is left out, also a copy of a labelled file.
     size : int
         How many to pick; all that can be read, if these are fewer.
-    strategy : str, callable, or mapping or list of mapping
+    strategy : str, callable, or mapping or list of mapping, optional
         A strategy of :func:`alhelpers.mining.mine`, a score of one's own, or a plan of
-        :func:`alhelpers.mining.combine`.
+        :func:`alhelpers.mining.combine`. None: ``"entropy"``, of a regression ``"spread"``, of a detector
+        ``"box_uncertainty"``, and of a segmenter ``"metadata.bald"``.
     reference : Dataset, optional
         The labelled rows, for strategies that compare with them. The default is ``dataset.labelled``, if there is one.
     max_boxes : float, optional
@@ -99,16 +108,17 @@ def pick(
     """
     check_whole("size", size, 1)
     check_whole("seed", seed, 0)
-    is_plan = not (isinstance(strategy, str) or callable(strategy))
-    if is_plan and options:
-        raise mining.UnknownOption(
-            f"option {min(options)!r} is for a single strategy: write it into the plan"
-        )
     if not callable(getattr(dataset, "inputs", None)):
         raise mining.MiningError(
             f"dataset is a {type(dataset).__name__}: pass a data set, such as data.folder(path) or data.arrays(inputs)"
         )
     task = task_of(learner, dataset)
+    strategy = default_strategy(task) if strategy is None else strategy
+    is_plan = not (isinstance(strategy, str) or callable(strategy))
+    if is_plan and options:
+        raise mining.UnknownOption(
+            f"option {min(options)!r} is for a single strategy: write it into the plan"
+        )
     check_max_boxes(max_boxes)
     if max_boxes is not None and task != "detection":
         raise mining.MiningError(

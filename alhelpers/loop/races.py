@@ -342,6 +342,11 @@ def _check_options(pool: Dataset, test: Dataset, augmentation: str, temperature:
         raise ValueError(
             f"temperature is {temperature}: it divides logits of classes, leave it at 1 for {pool.task}"
         )
+    if pool.task == "detection" and not len(test.labels(np.arange(len(test)))):
+        raise ValueError(
+            f"none of the {len(test)} images of the test set has an object, so that there is no average precision: take"
+            " a test set with some"
+        )
     if pool.task == "regression" and not np.ptp(test.labels(np.arange(len(test)))):
         raise ValueError("the labels of the test set are all the same: R squared needs some that differ")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from alhelpers.evaluation.boxes import Boxes
 from alhelpers.evaluation.matching import Pairs
-from alhelpers.evaluation.rows import codes, column, floats, keys
+from alhelpers.evaluation.rows import check_joined, codes, column, floats, keys
 from alhelpers.mining._selection import MiningError, PoolExhausted, Selection, check_whole
 
 # Pairs that overlap less are of different objects.
@@ -55,7 +55,8 @@ def box_label_errors(labels: Any, predictions: Any) -> BoxErrors:
       counts four times, up to 1: the place may be wrong, but there is an object.
 
     A prediction that overlaps another label more says nothing of the class of a label, and nothing of its place if the
-    other label is of its class, too. A label that is a crowd (``iscrowd``) covers the predictions in it, and scores 0.
+    other label is of its class, too. A label that is a crowd (``iscrowd``, as of a data set's ``crowds()``) covers the
+    predictions in it, and scores 0.
 
     Parameters
     ----------
@@ -74,7 +75,8 @@ def box_label_errors(labels: Any, predictions: Any) -> BoxErrors:
     MiningError
         If a score is not from 0 to 1, or predictions and labels have no class in common.
     EvaluationError
-        If a row lacks a value, or a box is not finite or ends before it begins.
+        If a row lacks a value, a box is not finite or ends before it begins, or ``image_id`` is text in labels and a
+        number in predictions, or the other way round.
 
     References
     ----------
@@ -113,7 +115,7 @@ def relabel_boxes(labels: Any, predictions: Any, size: int) -> Selection:
     Parameters
     ----------
     labels, predictions : list of dict or pandas.DataFrame
-        As :func:`box_label_errors` takes them.
+        As :func:`box_label_errors` takes them, such as ``dataset.labels()`` and ``predictions.rows(dataset.ids)``.
     size : int
         How many images to choose.
 
@@ -124,7 +126,7 @@ def relabel_boxes(labels: Any, predictions: Any, size: int) -> Selection:
         least one if the scores are probabilities. ``meta["errors"]`` lists what is suspected on each chosen image, the
         most likely first: ``kind``, ``score``, and the rows of the ``label`` and of the ``prediction`` that
         contradicts it, None where there is none. Each label is there once, with its most likely kind, and each
-        prediction.
+        prediction, unless its score is 0.
 
     Raises
     ------
@@ -137,7 +139,9 @@ def relabel_boxes(labels: Any, predictions: Any, size: int) -> Selection:
     found = box_label_errors(labels, predictions)
     errors: dict[Any, list[dict[str, Any]]] = {}
     for image, error in _errors(labels, predictions, found):
-        errors.setdefault(image, []).append(error)
+        known = errors.setdefault(image, [])
+        if error["score"]:
+            known.append(error)
     if size > len(errors):
         raise PoolExhausted(f"size={size} images were asked for, but {len(errors)} have boxes")
     for each in errors.values():
@@ -175,6 +179,12 @@ def _errors(labels: Any, predictions: Any, found: BoxErrors) -> Iterator[tuple[A
 
 
 def _read(labels: Any, predictions: Any) -> tuple[Boxes, Boxes, np.ndarray]:
+    for name, passed, way in (
+        ("labels", labels, "dataset.labels()"),
+        ("predictions", predictions, "predictions.rows(dataset.ids)"),
+    ):
+        if any(callable(getattr(passed, method, None)) for method in ("rows", "labels")):
+            raise MiningError(f"{name} are a {type(passed).__name__}: pass its rows, as {way} returns them")
     given = Boxes.read(labels, "labels")
     found = Boxes.read(predictions, "predictions", truth=False)
     score = floats(column(predictions, "score", "predictions"), "score", "predictions")
@@ -182,6 +192,7 @@ def _read(labels: Any, predictions: Any) -> tuple[Boxes, Boxes, np.ndarray]:
     if len(outside):
         row = int(outside[0])
         raise MiningError(f"row {row} of predictions: score is {score[row]:.6g}, it must be from 0 to 1")
+    check_joined(given.image, found.image, ("image_id of labels is", "that of predictions"))
     if given.label and found.label and not {*given.label} & {*found.label}:
         raise MiningError(
             f"predictions, such as {found.label[0]!r}, and labels, such as {given.label[0]!r}, have no class in common:"

@@ -109,7 +109,8 @@ def strategies() -> dict[str, dict[str, Any]]:
     dict
         For each name: ``summary``; ``fields``, the needs with default options, each a list of fields of which
         one must exist (``detections.confidences`` is a field of boxes); ``reference``, whether it uses
-        labelled records (none, optional, required); ``options`` with their defaults.
+        labelled records (none, optional, required); ``options`` with their defaults;
+        ``choices``, the valid values of those options that have a few.
     """
     return {
         name: {
@@ -117,6 +118,7 @@ def strategies() -> dict[str, dict[str, Any]]:
             "fields": [list(need) for need in strategy.needs(strategy.options)],
             "reference": strategy.reference,
             "options": strategy.options,
+            "choices": {option: list(values) for option, values in strategy.choices.items()},
         }
         for name, strategy in STRATEGIES.items()
     }

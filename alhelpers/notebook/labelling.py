@@ -34,9 +34,9 @@ def label_task(
         Only the items that are assigned to this annotator, so that several people share a task; the default is all.
     oracle : callable, optional
         Takes a ``dtlpy.Item`` and returns its class, its boxes (``Box`` of ``alhelpers.dataloop.labelling``:
-        a label and the left, top, right and bottom side in pixels), ``Discard.DISCARD``, or None to skip it. No panel
-        is shown: all open items are labelled before the function returns. The default shows the panel and returns at
-        once.
+        a label and the left, top, right and bottom side in pixels; or dicts of these, as ``write_labels`` takes them),
+        ``Discard.DISCARD``, or None to skip it. No panel is shown: all open items are labelled before the function
+        returns. The default shows the panel and returns at once.
 
     Returns
     -------
@@ -46,7 +46,8 @@ def label_task(
     Raises
     ------
     ValueError
-        If the kind or the annotator is unknown, the dataset has no labels, or the oracle's answer is not one of them.
+        If the kind or the annotator is unknown, the dataset has no labels, or the oracle's answer is not one of them
+        or a box that is outside of its image.
     ModuleNotFoundError
         If the packages of the panel are missing: ``pip install 'alhelpers[notebooks]'``.
     """

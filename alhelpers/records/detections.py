@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,19 @@ from alhelpers.records.ids import one_piece
 from alhelpers.records.layout import box_offsets, checked
 from alhelpers.records.schema import BOX_FIELDS, DETECTIONS, RecordError
 from alhelpers.records.values import as_array, boxes_array
+
+# What the numbers of boxes must be, where boxes have them.
+_OF_BOXES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
+    # rounded to 32 bits
+    "confidence": ("from 0 to 1", lambda values: (values >= -1e-6) & (values <= 1 + 1e-6)),
+    **{
+        f"{name}_certainty": ("from 0 to 1", lambda values: (values >= 0) & (values <= 1))
+        for name in ("class", "location", "existence", "object")
+    },
+    "box_variance": ("0 or more", lambda values: values >= 0),
+    "width": ("above 0", lambda values: values > 0),
+    "height": ("above 0", lambda values: values > 0),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +90,7 @@ def boxes(table: pa.Table) -> Boxes:
     Raises
     ------
     RecordError
-        If there is no column of detections, or it breaks the schema.
+        If there is no column of detections, or it breaks the schema, or a box has no area.
     """
     if DETECTIONS not in table.column_names:
         raise RecordError(
@@ -88,11 +101,29 @@ def boxes(table: pa.Table) -> Boxes:
     found = {field.name: as_array(flat.field(field.name), field.name) for field in flat.type}
     if "confidences" in found:
         found.setdefault("confidence", found["confidences"].max(axis=1))
-    return Boxes(box_offsets(whole), **found)
+    return check_boxes(Boxes(box_offsets(whole), **found), table["id"], ("width", "height"))
 
 
 def from_boxes(boxes: Boxes, ids: Sequence[Any]) -> pa.Array:
     """Convert flat arrays of boxes into an arrow array."""
     fields = {name: getattr(boxes, name) for name in BOX_FIELDS if getattr(boxes, name) is not None}
     owners = np.repeat(np.asarray(ids, dtype=object), np.diff(boxes.offsets))
-    return boxes_array(boxes.offsets, fields, owners)
+    found = boxes_array(boxes.offsets, fields, owners)
+    check_boxes(boxes, ids)
+    return found
+
+
+def check_boxes(
+    boxes: Boxes, ids: Sequence[Any] | pa.ChunkedArray, fields: Sequence[str] = tuple(_OF_BOXES)
+) -> Boxes:
+    """Return boxes; raise for the first with a confidence, certainty, variance or size that none can have."""
+    for field in fields:
+        (rule, holds), values = _OF_BOXES[field], getattr(boxes, field)
+        wrong = () if values is None else np.flatnonzero(~holds(np.asarray(values)))
+        if len(wrong):
+            owner = ids[int(np.searchsorted(boxes.offsets, wrong[0], side="right")) - 1]
+            id, column = owner.as_py() if isinstance(owner, pa.Scalar) else owner, f"{DETECTIONS}.{field}"
+            raise RecordError(
+                f"record {id!r}: {column} must be {rule}, got {values[wrong[0]]:.6g}", id, column
+            )
+    return boxes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alhelpers import scores
-from alhelpers.records.detections import Boxes, boxes
+from alhelpers.records.detections import boxes, check_boxes
 from alhelpers.records.filters import field_paths
 from alhelpers.records.ids import naming_record, one_piece
 from alhelpers.records.layout import check_class_names
 from alhelpers.records.partition import parts, tables_of
-from alhelpers.records.schema import DETECTIONS, SAMPLES, RecordError, Records, sizes_of
+from alhelpers.records.schema import DETECTIONS, SAMPLES, Records, sizes_of
 from alhelpers.records.values import as_array
 
 # Texts with more different values are not counted: they name single records rather than kinds of them.
@@ -25,17 +25,6 @@ _TOP = 5
 
 
 Task = Literal["classification", "multilabel", "detection", "regression"]
-
-# What the numbers of boxes must be, where boxes have them.
-_OF_BOXES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
-    **{
-        f"{name}_certainty": ("from 0 to 1", lambda values: (values >= 0) & (values <= 1))
-        for name in ("class", "location", "existence", "object")
-    },
-    "box_variance": ("0 or more", lambda values: values >= 0),
-    "width": ("above 0", lambda values: values > 0),
-    "height": ("above 0", lambda values: values > 0),
-}
 
 
 def validate(records: Records, *, task: Task = "classification") -> int:
@@ -86,8 +75,8 @@ def _check_confidences(table: pa.Table, task: str) -> None:
             of_records += [(column, table["id"], confidences) for confidences in of_each_pass]
     if DETECTIONS in table.column_names:
         found = boxes(table)
+        check_boxes(found, table["id"])
         owners = table["id"].take(pa.array(np.repeat(np.arange(table.num_rows), np.diff(found.offsets))))
-        _check_boxes(found, owners)
         of_boxes = [("confidence", found.confidence), ("confidences", found.confidences)]
         if task == "detection" and found.confidences is not None:
             of_boxes = [
@@ -102,18 +91,6 @@ def _check_confidences(table: pa.Table, task: str) -> None:
             confidences = np.stack([confidences, np.maximum(1 - confidences, 0)], axis=1)
         with naming_record(ids, f"{column} are not valid", column):
             scores.least_confidence(confidences)
-
-
-def _check_boxes(found: Boxes, owners: pa.ChunkedArray) -> None:
-    """Raise for the first box with a certainty, variance or size that none can have."""
-    for field, (rule, holds) in _OF_BOXES.items():
-        values = getattr(found, field)
-        wrong = () if values is None else np.flatnonzero(~holds(values))
-        if len(wrong):
-            id, column = owners[int(wrong[0])].as_py(), f"{DETECTIONS}.{field}"
-            raise RecordError(
-                f"record {id!r}: {column} must be {rule}, got {values[wrong[0]]:.6g}", id, column
-            )
 
 
 def describe(records: Records) -> list[dict[str, Any]]:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from alhelpers.configurations import literal_or_text, named_texts
+
 _TYPES: dict[str, Any] = {
     "bool": bool,
     "int": int,
@@ -211,15 +213,10 @@ def given_lists(pairs: list[str], parameters: Mapping[str, Parameter]) -> dict[s
 
 
 def _texts(pairs: list[str]) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise ParameterError(f"{pair!r} is not NAME=VALUE")
-        if name in texts:
-            raise ParameterError(f"a parameter is given twice, in {', '.join(pairs)}")
-        texts[name] = text
-    return texts
+    try:
+        return named_texts(pairs)
+    except ValueError as error:
+        raise ParameterError(str(error)) from None
 
 
 def _split(text: str) -> list[str]:
@@ -234,7 +231,7 @@ def _split(text: str) -> list[str]:
 
 def _typed(text: str, parameter: Parameter | None) -> Any:
     """Return the first reading of a text that has the parameter's type, or that of its default."""
-    literal = _literal(text)
+    literal = literal_or_text(text)
     if parameter is None:
         return literal
     default, type_name = parameter.default, parameter.type_name
@@ -253,14 +250,6 @@ def _typed(text: str, parameter: Parameter | None) -> Any:
     if type_name == "bool":  # where any other text would count as true
         _check_value(Parameter(parameter.name, type_name, default), literal)
     return literal
-
-
-def _literal(text: str) -> Any:
-    """Parse a Python literal; anything else is a string."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return text
 
 
 def _number(text: str) -> Any:

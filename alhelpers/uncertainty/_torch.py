@@ -52,7 +52,9 @@ def reseed(seed: int, device: torch.device) -> None:
 
 
 def derived_seed(*numbers: int) -> int:
-    """Mix numbers into one seed, so that neighbouring numbers give unrelated seeds."""
+    """Mix numbers into one seed, so that neighbouring numbers give unrelated seeds; the first is that of a caller."""
+    if not is_count(numbers[0], 0):
+        raise ValueError(f"seed is {numbers[0]!r}: it must be a whole number of at least 0")
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from operator import call
 from os import PathLike
@@ -60,13 +60,14 @@ class Committee:
 
     Parameters
     ----------
-    build : Learner or callable
-        A learner, of which each member is a fresh one; or a function that makes one untrained member, ``build()``, or
-        ``build(seed)`` if it has a parameter without default: a ``torch.nn.Module`` that returns logits, or a
-        classifier with scikit-learn's ``fit`` and ``predict_proba``. torch's random numbers and every ``random_state``
-        are seeded for each member, so the members start differently.
-    members : int
-        The number K of members, at least 2.
+    build : Learner, sequence of Learner, or callable
+        A learner, of which each member is a fresh one; or several, which are the members as they are, such as detectors
+        that were trained elsewhere (:class:`alhelpers.learners.DetectorFunction`); or a function that makes one
+        untrained member, ``build()``, or ``build(seed)`` if it has a parameter without default: a ``torch.nn.Module``
+        that returns logits, or a classifier with scikit-learn's ``fit`` and ``predict_proba``. torch's random numbers
+        and every ``random_state`` are seeded for each member, so the members start differently.
+    members : int, optional
+        The number K of members, at least 2. None: 5, or as many as ``build`` has.
 
     Attributes
     ----------
@@ -94,7 +95,17 @@ class Committee:
     "Bagging predictors", 1996, for the bootstrap.
     """
 
-    def __init__(self, build: Learner | Callable[..., Any], members: int = 5) -> None:
+    def __init__(
+        self, build: Learner | Sequence[Learner] | Callable[..., Any], members: int | None = None
+    ) -> None:
+        ready = [*build] if isinstance(build, list | tuple) else []
+        if wrong := [each for each in ready if not isinstance(each, Learner) or isinstance(each, type)]:
+            raise CommitteeError(f"members must be learners, got a {type(wrong[0]).__name__}")
+        if ready and members not in (None, len(ready)):
+            raise CommitteeError(
+                f"members is {members!r}, but {len(ready)} learners were passed: leave it out"
+            )
+        members = (len(ready) if isinstance(build, list | tuple) else 5) if members is None else members
         if not is_count(members, 2):
             raise CommitteeError(f"members must be a whole number of at least 2, got {members!r}")
         self.build = build
@@ -104,8 +115,8 @@ class Committee:
         self.threads: int | None = None
         self.class_names: list[Any] | None = None
         self._classes = 0  # how many the labels have, for estimators: they know those that they have seen
-        self._of_learners = isinstance(build, Learner) and not isinstance(build, type)
-        self.models: list[Any] = self._fresh_learners(0) if self._of_learners else []
+        self._of_learners = bool(ready) or (isinstance(build, Learner) and not isinstance(build, type))
+        self.models: list[Any] = ready or (self._fresh_learners(0) if self._of_learners else [])
 
     def fit(
         self,
@@ -182,7 +193,7 @@ class Committee:
                     "a committee of learners is fitted to a data set, such as alhelpers.data.ArrayDataset(inputs, "
                     "labels); the options of the training belong to its learner"
                 )
-            classes, names = _classes_of(inputs, getattr(self.build, "task", inputs.task)), None
+            classes, names = _classes_of(inputs, getattr(self.models[0], "task", inputs.task)), None
         elif labels is None:
             raise CommitteeError(
                 "labels must be passed, one a record: only a committee of learners, such as"
@@ -377,7 +388,8 @@ class Committee:
         ]
 
     def _fresh_learners(self, seed: int) -> list[Learner]:
-        return [self.build.fresh(derived_seed(seed, member)) for member in range(self.members)]
+        each = [*self.build] if isinstance(self.build, list | tuple) else [self.build] * self.members
+        return [learner.fresh(derived_seed(seed, member)) for member, learner in enumerate(each)]
 
     def _built(self, seed: int, member: int) -> Any:
         """Build a member from its own seed."""

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -122,6 +123,10 @@ def test_labels_come_back_as_they_were_written(squares, tmp_path):
     again = [write_labels(dataset, by_item, task=task) for task in ("detection", "segmentation")]
     assert again == [0, 0]
     boxes = read_dataset(dataset, folder=tmp_path, task="detection")
+    with pytest.warns(
+        UserWarning, match="has a class for classification, but some have boxes: pass task='det"
+    ):
+        assert not len(read_dataset(dataset, folder=tmp_path).labelled)
     assert boxes.class_names == tuple(NAMES) and len(boxes.labelled) == COUNT
     expected = [
         {"image_id": id, **{key: value for key, value in row.items() if key != "mask"}}
@@ -363,7 +368,14 @@ def test_what_cannot_be_learned_from_is_named(dl, home, make_model, tmp_path):
         (dl.Polygon(geo=[(1, 1), (90, 1), (9, 9)], label="red"), "segmentation", "segment .* beyond"),
     ):
         (annotation,) = annotate(dl, first, definition)
-        fails(ValueError, message, read, task)
+        with pytest.warns(UserWarning, match="1 of 2 items have labels that cannot be used"):
+            found = read(task)
+        (problem,) = found.problems
+        assert problem.id == first.id and re.search(message, problem.reason)
+        assert not len(found.labelled) and found.unlabelled.readable().ids.tolist() == [second.id]
+        fails(
+            ValueError, message, read_subset, dataset, {}, "train", task, NAMES, SIZE, include_background=True
+        )
         annotation.delete()
     model = make_model("box", learner="detector")
     model.dataset_id = dataset.id

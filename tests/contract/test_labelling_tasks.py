@@ -4,6 +4,7 @@ import io
 import re
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from helpers_contract import classify
 from helpers_tasks import ANN, BOB, make
@@ -119,9 +120,21 @@ def test_boxes_are_written_and_read(dl, task):
     from alhelpers.dataloop.labelling import Box
 
     drawn = [Box("cat", 0, 1, 3, 4), Box("dog", 2.5, 2, 5, 7)]
-    queue = label_task(task, kind="detection", oracle=lambda item: drawn if item.name < "0002.png" else [])
+    outside = Box("dog", 0, 0, np.float64(900), 7)
+    for wrong, message in (
+        ([outside], r"the box 'dog' of item '/0000.png', \[0, 0, 900.0, 7\], is not inside of the image"),
+        ([{"label": "dog", "left": 1}], "must be a Box, or a dict with label, left, top, right, bottom"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            label_task(task, kind="detection", oracle=lambda item, wrong=wrong: wrong)
+    assert set(statuses(task).values()) == {None}
+    given = {"0000.png": drawn, "0001.png": [box._asdict() for box in drawn]}
+    queue = label_task(task, kind="detection", oracle=lambda item: given.get(item.name, []))
     assert queue.done == 4
+    with pytest.raises(ValueError, match="'label' are boxes, not classes: pass kind='detection'"):
+        labels_by_name(dl, task)
     found = labels_by_name(dl, task, "detection")
+    assert "np." not in repr(found)
     assert {name: sorted(boxes) for name, boxes in found.items()} == {
         "0000.png": drawn,
         "0001.png": drawn,

@@ -112,6 +112,51 @@ def test_a_glob_and_a_reference_of_its_own(pool, command, tmp_path, capsys):
     assert [pick["id"] for pick in said["picks"]] == expected.ids
 
 
+def test_a_strategy_of_the_command_line_has_no_options_of_another(pool, command, capsys):
+    for own in (
+        {"strategy": "novelty", "options": {"metric": "cosine"}},
+        {"strategy": "coreset", "metric": "cosine"},
+        {"plan": [{"strategy": "coreset", "share": 1}]},
+    ):
+        code, said, err = said_by(capsys, command(own | {"size": 8}, "--dry-run", "--strategy", "random"))
+        assert code == 0 and len(said["picks"]) == 8 and "are of its own strategy, and left out" in err
+    kept = {"strategy": "novelty", "metric": "cosine", "size": 8}
+    _, said, err = said_by(capsys, command(kept, "--dry-run", "--strategy", "coreset"))
+    expected = mining.mine(pool, "coreset", 8, metric="cosine")
+    assert [pick["id"] for pick in said["picks"]] == expected.ids and not err
+
+
+def test_the_expected_boxes_are_said(command, tmp_path, capsys):
+    box = {"left": 0, "top": 0, "width": 1, "height": 1, "confidence": 0.5}
+    rows = [{"id": f"r{row}", "detections": [box] * 2} for row in range(9)]
+    records.write(tmp_path / "boxes.parquet", rows)
+    arguments = command({"strategy": "random", "size": 5}, "--dry-run", source="boxes.parquet")
+    _, said, _ = said_by(capsys, [*arguments, "--max-boxes", "3"])
+    assert (said["expected_boxes"], said["max_boxes"], said["ended_by_boxes"], said["picked"]) == (
+        3,
+        3,
+        True,
+        3,
+    )
+    _, said, _ = said_by(capsys, [*arguments, "--max-boxes", "99"])
+    assert said["expected_boxes"] == 5 and said["ended_by_boxes"] is False
+    _, said, _ = said_by(capsys, arguments)
+    assert "expected_boxes" not in said
+    main([*arguments, "--max-boxes", "3"])
+    assert "3 by random, 3 boxes expected of at most 3, which ended the picks\n" in capsys.readouterr().out
+
+
+def test_a_file_of_any_name_is_checked_as_the_kind_that_is_said(tmp_path, capsys):
+    (tmp_path / "c.json").write_text('{"strategy": "random", "size": 3}')
+    path = str(tmp_path / "c.json")
+    assert main(["check", "--kind", "miner_configuration", path]) == 0
+    assert capsys.readouterr().out == f"{path}: miner_configuration\n"
+    assert main(["check", "--kind", "miner", path]) == 1
+    assert "kind 'miner' is unknown: it must be one of subset_filter, " in capsys.readouterr().err
+    assert main(["check", path]) == 1
+    assert "or say what it is, such as --kind miner_configuration" in capsys.readouterr().err
+
+
 def test_json_lines(pool, command, capsys):
     records.to_json_lines("pool.jsonl", pool)
     records.to_json_lines("labelled.jsonl", make_table(9, seed=1, prefix="t"))

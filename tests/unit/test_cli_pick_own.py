@@ -1,6 +1,7 @@
 """The command that picks, with code, metadata and models of one's own: what goes wrong there is one sentence."""
 
 import csv
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from alhelpers.cli import main
+from alhelpers.cli.functions import run_file
 
 MODEL = """
 import torch
@@ -167,7 +169,8 @@ from alhelpers.learners import DetectorFunction, Segmenter
 def detect(images, seed):
     draw = np.random.default_rng(seed)
     boxes = np.array([[1, 1, 4, 4], [3, 3, 8, 8]])
-    return [(boxes + draw.normal(0, 0.1 + image.mean(), (2, 4)), np.full((2, 1), 0.8)) for image in images]
+    moved = [boxes + draw.normal(0, 0.1 + image.mean(), (2, 4)) for image in images]
+    return [(each.clip(0, 8), np.full((2, 1), 0.8)) for each in moved]
 
 def detector():
     return DetectorFunction(detect, ["cat"])
@@ -185,9 +188,64 @@ def test_pictures_are_picked_by_boxes_and_by_masks(photos, capsys):
     assert picked() == best and len(best) == 3
     assert pick("--passes", "3", "--max-boxes", "3.3", model="scenes.py:detector") == 0
     assert picked() == best[:2]  # 1.6 boxes each
+    said = capsys.readouterr()
+    assert (
+        "by box_uncertainty, 3.2 boxes expected of at most 3.3, which ended the picks; written:" in said.out
+    )
+    assert "classes in the order of the outputs: cat\n" in said.err
+    assert pick("--passes", "3", "--json", model="scenes.py:detector") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert abs(found["expected_boxes"] - 4.8) < 1e-5 and "max_boxes" not in found
+    assert pick("--passes", "3", "--strategy", "weighted_box_uncertainty", model="scenes.py:detector") == 0
+    assert (
+        "no labelled boxes are read here: weighted_box_uncertainty compares with" in capsys.readouterr().err
+    )
+    assert pick("--classes", "dog", model="scenes.py:detector") == 2
+    assert "--classes dog are not the classes of the model, cat, in their order" in capsys.readouterr().err
+    by_errors = ("--strategy", "box_uncertainty", "--option", "of=errors", "--option", "over=sum")
+    assert (
+        pick("--passes", "3", *by_errors, "--option", "min_confidence=0.1", model="scenes.py:detector") == 0
+    )
     capsys.readouterr()
+    for wrong, message in (
+        ("of=error", "must be one of 'combined', 'class', 'location', 'existence', 'object', 'errors', 'var"),
+        ("seed=3", "has no option 'seed'; its options are: of, over"),
+        ("of", "error: --option of: 'of' is not NAME=VALUE"),
+    ):
+        assert pick("--passes", "3", "--option", wrong, model="scenes.py:detector") == 2
+        assert message in capsys.readouterr().err
     assert pick("--passes", "3", model="scenes.py:segmenter") == 0
     assert "3 of 8 pictures by metadata.bald" in capsys.readouterr().out
     assert pick("--passes", "3", "--strategy", "metadata.blur", model="scenes.py:segmenter") == 1
     said = capsys.readouterr().err
     assert "does not predict: it predicts metadata.entropy" in said and "name a table with --metadata" in said
+
+
+def test_json_is_no_table_of_labels(photos, capsys):
+    Path("coco.json").write_text('{"images": [], ' + "1, " * 999 + '"annotations": []}')
+    for option in ("--labels", "--metadata"):
+        assert pick(option, "coco.json", "--strategy", "metadata.blur") == 2
+        said = capsys.readouterr().err
+        assert "coco.json is JSON, which is not read here: name a CSV file with the columns path and" in said
+        assert len(said) < 300
+    Path("wide.csv").write_text(", ".join(f"column {number}" for number in range(999)))
+    assert pick("--metadata", "wide.csv", "--strategy", "metadata.blur") == 2
+    assert capsys.readouterr().err.endswith("...\n")
+
+
+def test_the_weights_of_a_learner_are_a_folder_or_a_file(photos, capsys):
+    learner = "def learner(): return TorchClassifier(Network())\n"
+    Path("model.py").write_text(MODEL + "\nfrom alhelpers.learners import TorchClassifier\n" + learner)
+    found = run_file(Path("model.py"))
+    found.learner().save("saved")
+    os.mkdir("nothing")
+    for model in ("model.py:learner", "model.py:Network"):
+        picks = []
+        for weights in ("saved", "saved/weights.pt"):
+            assert pick("--weights", weights, model=model) == 0
+            picks.append(picked())
+        assert picks[0] == picks[1]
+        capsys.readouterr()
+        for weights, what in (("nothing", "has no weights.pt"), ("gone", "is not there")):
+            assert pick("--weights", weights, model=model) == 2
+            assert f"{weights} {what}: name the file that torch.save(" in capsys.readouterr().err

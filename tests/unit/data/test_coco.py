@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from alhelpers import data, evaluation
+from alhelpers.cli.coco_files import read_results, read_truth
 from alhelpers.protocols import Dataset
 
 DOCUMENT = {
@@ -71,7 +72,7 @@ def test_boxes_are_rows_of_the_kit(images):
     second = [row("sub/a.png", "truck", 1, 2, 4.5, 6), row("sub/a.png", "car", 10, 10, 20, 15)]
     assert dataset.labels() == [first, *second]
     assert dataset.labels([2]) == [] and dataset.labels([1, 0]) == [*second, first]
-    assert dataset.crowds() == [row("sub/a.png", "car", 0, 5, 10, 15)]
+    assert dataset.crowds() == [{**row("sub/a.png", "car", 0, 5, 10, 15), "iscrowd": 1}]
     assert dataset.inputs([1]).shape == (1, 3, 20, 40)
     taken = dataset.take([1])
     assert taken.image_ids.tolist() == [9] and taken.labels() == second
@@ -177,6 +178,12 @@ def changed(change):
             "bbox of id 1 is None, and must be a list",
         ),
         (lambda d: d["annotations"][0].update(id=2), "has two annotation entries with id 2"),
+        (
+            lambda d: d["annotations"][0].update(iscrowd=2),
+            "annotation 1 of .* has iscrowd 2: it must be 0 or 1",
+        ),
+        (lambda d: d["annotations"][0].update(iscrowd="1"), "annotation 1 of .* has iscrowd '1'"),
+        (lambda d: d["annotations"][0].update(bbox=[True, 1, 2, 3]), "must be four finite numbers"),
         (lambda d: d["images"][0].update(id=9), "has two image entries with id 9"),
         (
             lambda d: d["images"][0].update(file_name="./sub/a.png"),
@@ -207,6 +214,8 @@ def test_wrong_files_are_named(images):
         FileNotFoundError, match="has none of the 3 images of .*, such as 'b.png': pass their folder"
     ):
         data.coco(path, images / "sub")
+    with pytest.raises(FileNotFoundError, match=r"gone.json is not there: name a JSON file in COCO's format"):
+        data.coco(images / "gone.json", images)
     with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
         data.coco(path, images / "nowhere")
 
@@ -334,6 +343,90 @@ def test_box_rows_are_written(tmp_path):
             data.write_coco(tmp_path / "rows.json", objects, **wrong)
     with pytest.raises(ValueError, match="a data set has its own ids"):
         data.write_coco(tmp_path / "rows.json", Plain(), ids=[1, 2])
+
+
+def test_a_pool_is_written_without_annotations(tmp_path):
+    scenes = data.scenes(4, seed=1)
+    data.write_coco(tmp_path / "picked.json", scenes.take([2, 0]), images=tmp_path, annotations=False)
+    assert json.loads((tmp_path / "picked.json").read_text()).keys() == {"images", "categories"}
+    pool = data.coco(tmp_path / "picked.json", tmp_path)
+    assert len(pool.unlabelled) == 2 and pool.class_names == scenes.class_names
+    with pytest.raises(ValueError, match="images without a label: .* annotations=False"):
+        data.write_coco(tmp_path / "again.json", pool)
+    photos = data.folder(tmp_path)
+    with pytest.raises(ValueError, match="no class names: pass class_names="):
+        data.write_coco(tmp_path / "again.json", photos, annotations=False)
+    data.write_coco(tmp_path / "again.json", photos, annotations=False, class_names=["cat"])
+    assert data.coco(tmp_path / "again.json", tmp_path).ids.tolist() == photos.ids.tolist()
+    for call in (photos.take, scenes.take, pool.inputs):
+        with pytest.raises(ValueError, match="'0.png': they must be row numbers from 0 on"):
+            call(["0.png"])
+
+
+@pytest.mark.parametrize(
+    ("ids", "names", "message"),
+    [
+        (["a", "a.png"], "xy", "the ids 'a' and 'a.png' are both the file 'a.png': rename one"),
+        (["a", "a"], "xy", "the ids 'a' and 'a' are both"),
+        (["x.png", "x.png/y.png"], "xy", "the file 'x.png/y.png' would be in 'x.png', which is an image"),
+        (["", "a"], "xy", "the id '' is no file name"),
+        ([".", "a"], "xy", "the id '.' is no file name"),
+        (["a/", "b"], "xy", "the id 'a/' is no file name"),
+        (["a", "b"], "xx", r"class names are \('x', 'x'\): they must be distinct"),
+    ],
+)
+def test_names_that_cannot_be_written_are_refused(tmp_path, ids, names, message):
+    objects = data.Objects.from_rows([], ["0", "1"], (4, 5), [])
+    with pytest.raises(ValueError, match=message):
+        data.write_coco(tmp_path / "no.json", objects, ids=ids, class_names=names)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_nothing_is_written_where_the_file_cannot_be(tmp_path):
+    scenes, file = data.scenes(1), tmp_path / "file"
+    file.write_text("")
+    for path, images in ((file / "a.json", tmp_path), (tmp_path / "a.json", file), (tmp_path, tmp_path)):
+        with pytest.raises(ValueError, match="is a file: pass another path|is a folder: pass the path of a"):
+            data.write_coco(path, scenes, images=images)
+    both = data.load("digits")
+    for source, message in (
+        (both, "source is of type tuple"),
+        (both[0], "is for classification, and has no"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.write_coco(tmp_path / "a.json", source)
+    assert [*tmp_path.iterdir()] == [file]
+
+
+@pytest.mark.parametrize("size", [None, 128])
+def test_results_are_read_back(tmp_path, size):
+    scenes = data.scenes(5, seed=3)
+    data.write_coco(tmp_path / "truth.json", scenes, images=tmp_path)
+    dataset = data.coco(tmp_path / "truth.json", tmp_path, size=size).take([4, 1, 0, 3, 2])
+    masks = [mask for one in dataset.object_masks() for mask in one]
+    rows = [
+        {**row, "score": np.float32(0.5), "mask": mask}
+        for row, mask in zip(dataset.labels(), masks, strict=True)
+    ]
+    data.write_coco_results(tmp_path / "found.json", rows, dataset)
+    for masked in (False, True):
+        truth, sizes, names = read_truth(tmp_path / "truth.json", masked)
+        measured = evaluation.Detections(
+            truth, read_results(tmp_path / "found.json", sizes, names, masked), sizes, masks=masked
+        )
+        assert measured.average_precision(0.5 if masked else 0.99).value == 1
+    unread = [{name: value for name, value in row.items() if name != "mask"} for row in rows]
+    data.write_coco_results(tmp_path / "ids.json", unread, dataset.ids, class_names=dataset.class_names)
+    assert json.loads((tmp_path / "ids.json").read_text())[0]["image_id"] == 1
+    for wrong, message in (
+        ({"image_id": "x"}, "row 0 has image_id 'x', which is not among the ids"),
+        ({"label": "x"}, "row 0 has label 'x', which is not among the class names"),
+        ({"score": np.nan}, "row 0 must have a score"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.write_coco_results(tmp_path / "no.json", [unread[0] | wrong], dataset)
+    with pytest.raises(ValueError, match="class_names are passed with ids alone"):
+        data.write_coco_results(tmp_path / "no.json", unread, dataset.ids)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as peer
 
 from alhelpers.data import decode_mask, encode_mask
+from alhelpers.data.masks import _to_text
 from alhelpers.data.polygons import fill_polygon, trace_polygons
 
 # what pycocotools does with NumPy 2
@@ -102,6 +103,10 @@ def test_masks_are_resized():
         ({"counts": [24]}, "mask of size None"),
         ({"size": [4, 6], "counts": [20]}, "run lengths of 20 pixels, but its image has 24"),
         ({"size": [4, 6], "counts": [25, -1]}, "none may be below 0"),
+        # sums that are 24 in 64 bits
+        ({"size": [4, 6], "counts": [2**63 - 1, 2**63 - 1, 26]}, f"run lengths of {2**64 + 24} pixels"),
+        ({"size": [4, 6], "counts": [2**64 - 1]}, "none may be below 0"),
+        ({"size": [4, 6], "counts": _to_text(np.array([2**58] * 64 + [24]))}, f"of {2**64 + 24} pixels"),
         ({"size": [4, 6], "counts": [2.5, 21.5]}, "must be a text or a list of whole numbers"),
         ({"size": [4, 6], "counts": "X"}, "not run lengths: the text is not complete"),
         ({"size": [4, 6], "counts": "é"}, "has counts that are not run lengths"),

@@ -1,6 +1,7 @@
 """Images with objects in memory."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from alhelpers import data
@@ -60,7 +61,7 @@ def test_later_objects_are_in_front_and_crowds_behind(images):
     assert maps[0].tolist() == np.where(filled(ROWS[1]), 255, 0).tolist() and not maps[1].any()
     expected = np.where(filled(ROWS[2]), 1, np.where(filled(ROWS[0]), 2, 0))
     assert (dataset.labels([2])[0] == expected).all()
-    assert dataset.segmentation() is dataset and dataset.crowds() == [ROWS[1]]
+    assert dataset.segmentation() is dataset and dataset.crowds() == [{**ROWS[1], "iscrowd": 1}]
     assert dataset.take([1]).labels([]).shape[0] == 0
     behind = [box("a", "car", 0, 0, 4, 4), box("a", "tree", 2, 0, 6, 4)]
     covered = data.ObjectSet("mine", images, made(behind, is_crowd=[False, True]), CLASSES, ids=IDS)
@@ -81,7 +82,11 @@ def test_objects_are_resized():
         (box("b", "car", 2, 2, 2, 4), r"\[2.0, 2.0, 2.0, 4.0\] of image 'b', .* has no area"),
         (box("b", "car", 2, 2, 7, 4), "6 wide and 4 high, is not inside of its image"),
         (box("b", "car", 2, float("nan"), 4, 4), "is not finite"),
-        ({"image_id": "b", "label": "car", "left": 1}, "is not finite"),
+        ({"image_id": "b", "label": "car", "left": 1}, "row 3 has no 'top': it must be a number"),
+        (box("b", "car", 2, 2, "q", 4), "row 3 has the right 'q': it must be a number"),
+        (box("b", "car", 2, 2, None, 4), "row 3 has the right None"),
+        (box(["b"], "car", 2, 2, 3, 4), r"row 3 has image_id \['b'\], which is not among"),
+        ("b", "row 3 is of type str: it must be a dict of image_id, label, left"),
     ],
 )
 def test_wrong_rows_are_named(row, message):
@@ -89,7 +94,33 @@ def test_wrong_rows_are_named(row, message):
         made([*ROWS, row], masks=None)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"sizes": [(4, 6)] * 2}, r"sizes have the shape \(2, 2\): .* each of the 3 images"),
+        ({"sizes": (0, 0)}, r"sizes are \[0, 0\]: they must be whole numbers of at least 1"),
+        ({"sizes": (-4, 4)}, r"sizes are \[-4, 4\]"),
+        ({"sizes": (16.7, 20)}, r"sizes are \[16.7, 20.0\]"),
+        ({"ids": ("a", "a", "c")}, "ids hold 'a' twice: they must be distinct"),
+        ({"class_names": ("car", "car")}, "class_names hold 'car' twice"),
+        ({"rows": pd.DataFrame(ROWS)}, "rows are a DataFrame: they must be a list of dicts"),
+    ],
+)
+def test_wrong_arguments_are_named(changed, message):
+    right = {"rows": ROWS, "ids": IDS, "sizes": (4, 6), "class_names": CLASSES}
+    with pytest.raises(ValueError, match=message):
+        data.Objects.from_rows(**right | changed)
+
+
 def test_wrong_masks_are_named(images):
+    for wrong, message in (
+        (np.full((4, 6), 0.2), "the mask of box .* of image 'a' has values other than 0 and 1: pass bool"),
+        (np.full((4, 6), np.nan), "has values other than 0 and 1"),
+        (np.zeros((4, 6), bool), r"of box \[1.0, 1.0, 3.0, 4.0\] of image 'a' has no pixel in it"),
+        (np.arange(6) + np.zeros((4, 1), int) >= 4, "has no pixel in it: correct the mask or the box"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            made(masks=[None, wrong, None])
     with pytest.raises(ValueError, match="masks has the length 1: it must have one entry a row, 3"):
         made(masks=[None])
     with pytest.raises(ValueError, match=r"of image 'a' has a mask of size \[6, 4\]"):

@@ -97,9 +97,20 @@ def test_other_sizes_and_objects():
     [
         ({"empty": 1.5}, "empty is 1.5: it must be from 0 to 1"),
         ({"occlusion": float("nan")}, "occlusion is nan"),
-        ({"sides": (0.5, 0.2)}, r"sides are \(0.5, 0.2\): they must rise"),
+        ({"sides": (0.5, 0.2)}, r"sides are \(0.5, 0.2\): they must be two numbers that rise"),
         ({"clutter": -1}, "clutter is -1: it must be at least 0"),
-        ({"size": 8}, "count is 2 and size 8"),
+        ({"size": 8}, "size is 8: it must be a whole number of at least 16"),
+        ({"size": 20.5}, "size is 20.5: it must be"),
+        ({"count": 0}, "count is 0: it must be a whole number of at least 1"),
+        ({"count": 2.5}, "count is 2.5"),
+        ({"count": "3"}, "count is '3'"),
+        ({"seed": -1}, "seed is -1: it must be a whole number of at least 0"),
+        ({"seed": 1.5}, "seed is 1.5"),
+        ({"empty": "a"}, "empty is 'a': it must be from 0 to 1"),
+        ({"frequencies": ["1"]}, r"frequencies are \['1'\]: they must be a dict"),
+        ({"frequencies": {"1": "x"}}, "they must be at least 0, and one above 0"),
+        ({"sides": 0.3}, "sides are 0.3: they must be two numbers that rise"),
+        ({"sides": (0.01, 0.02)}, "at most 1.28 of 64 pixels: an object has at least 3"),
         ({"subset": "validation"}, "subset is 'validation': it must be 'train' or 'test'"),
         ({"objects": "cats"}, "unknown data set 'cats'"),
         ({"class_names": ["1", "x"]}, r"class_names are \['1', 'x'\]: they must be distinct classes of 0, 1"),
@@ -110,4 +121,4 @@ def test_other_sizes_and_objects():
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
-        data.scenes(2, **options)
+        data.scenes(**{"count": 2} | options)

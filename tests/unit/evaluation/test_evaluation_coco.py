@@ -182,7 +182,7 @@ def test_the_interval_of_a_small_size_is_paired():
 
 def test_wrong_options_are_named():
     measured = Detections([BOX], [BOX | {"score": 1}])
-    for size in ((5, 5), (-1, 5), (float("nan"), 5), (1, 2, 3)):
+    for size in (5, (5, 5), (-1, 5), (float("nan"), 5), (1, 2, 3)):
         with pytest.raises(EvaluationError, match="size must be the least and the greatest area"):
             measured.average_precision(size=size)
     with pytest.raises(

@@ -261,6 +261,8 @@ def test_shares_beside_pixels_are_warned_of():
         (warning,) = average_precision(truth, predicted).warnings
         assert "if one side holds shares of the image and the other pixels, none match" in warning
     assert not average_precision(shares, shares).warnings
+    nothing = average_precision(pixels, [], items=[0]).warnings  # neither shares nor pixels
+    assert not any("shares of the image" in warning for warning in nothing)
 
 
 def test_boxes_without_area_are_never_found_and_warned_of():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alhelpers import evaluation, records, scores
-from alhelpers.learners import BoxPredictions
+from alhelpers.learners import BoxPredictions, SegmentationPredictions
 from alhelpers.protocols import Predictions
 from alhelpers.uncertainty import BoxSamples
 
@@ -108,3 +108,25 @@ def test_ids_are_those_of_the_images():
     for method in (make().rows, make().to_records):
         with pytest.raises(ValueError, match="there are 2 ids of 3 images"):
             method(["a", "b"])
+
+
+@pytest.mark.parametrize("kind", ["boxes", "maps"])
+def test_only_predictions_of_the_same_images_and_classes_are_merged(kind):
+    def of(images, names=NAMES, size=4):
+        if kind == "maps":
+            return SegmentationPredictions(np.full((images, 2, size, size), 0.5), names)
+        return make(offsets=np.minimum(np.arange(images + 1), 1) * 3, class_names=names)
+
+    merged = type(of(2)).merged
+    with pytest.raises(
+        ValueError, match="predictions 1 are dog, cat, and those of predictions 0 cat, dog: use"
+    ):
+        merged([of(2), of(2, ("dog", "cat"))])
+    for images in (1, 3):
+        with pytest.raises(ValueError, match=f"predictions 1 are of {images} images, and predictions 0 of 2"):
+            merged([of(2), of(images)])
+    with pytest.raises(ValueError, match="no predictions to merge"):
+        merged([])
+    if kind == "maps":
+        with pytest.raises(ValueError, match=r"the maps have the sizes \[\(4, 4\), \(5, 5\)\]"):
+            merged([of(2), of(2, size=5)])

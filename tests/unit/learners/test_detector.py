@@ -1,6 +1,7 @@
 """The detector: what it learns from, what it predicts, and its passes."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from alhelpers import data, protocols, records
 from alhelpers.data.labels import MissingClassWarning
-from alhelpers.learners import BoxPredictions, Detector
+from alhelpers.learners import BoxPredictions, Detector, DetectorFunction, Segmenter
 from alhelpers.learners._box_decoding import activated
 from alhelpers.uncertainty import Committee, merge_boxes
 from alhelpers.uncertainty.mc_dropout import mc_dropout
@@ -87,8 +88,15 @@ def test_it_fulfils_the_protocols(trained, tmp_path):
     assert not torch.equal(other.network.head[1].weight, detector.network.head[1].weight)
     other.load(tmp_path)
     equal(other.predict(dataset, passes=3, embeddings=True), found)
+    mistaken = Detector((*detector.class_names[1:], detector.class_names[0], "c"))
+    with pytest.raises(
+        ValueError, match=r"holds weights for the classes \[.* 'c'\]: make it with the same names"
+    ):
+        mistaken.load(tmp_path)
+    torch.save(detector.network.state_dict(), tmp_path / "weights.pt")  # as saved before the names were
+    other.load(tmp_path)
     with pytest.raises(ValueError, match="the weights of another network"):
-        Detector(("a", "b", "c")).load(tmp_path)
+        mistaken.load(tmp_path)
 
 
 def test_fit_is_deterministic_by_seed():
@@ -191,6 +199,9 @@ def test_images_without_objects_and_classes_without_example():
         ([box(9, 5, 5, 9)], "of image 2 has no area"),
         ([box(40, 40, 50, 50)], "of image 2 is outside of its image, 32 wide and 32 high"),
         ([box(1, 1, 9, 9, "z")], "of image 2 has the label 'z', which is none of the class names: a, b"),
+        ([box(None, 1, 9, 9)], "a box of image 2 has the left None: it must be a number"),
+        ([box(1, "q", 9, 9)], "a box of image 2 has the top 'q': it must be a number"),
+        ([{"label": "a"}], "a box of image 2 has no 'left': it must be a number"),
         ([{**box(1, 1, 9, 9), "image_id": 77}], "labels of image 2 hold a box of image 77"),
     ],
 )
@@ -231,10 +242,16 @@ def test_wrong_input_is_named(trained):
     assert (
         len(detector.predict(images)) == 2
     )  # what its labels are does not matter, such as a folder without any
+    with pytest.raises(ValueError, match="the validation set is empty: pass at least one row, or"):
+        detector.fit(dataset, validation=empty)
     for passes in (1, -2, True, 2.5):
         with pytest.raises(ValueError, match=f"passes is {passes}"):
             detector.predict(dataset, passes=passes)
+    for seed in (-1, 1.5):
+        with pytest.raises(ValueError, match=f"seed is {seed}: it must be a whole number of at least 0"):
+            detector.predict(dataset, passes=2, seed=seed)
     for options, message in (
+        ({"learning_rate": float("nan")}, "learning_rate is nan: it must be a finite number above 0"),
         ({"merge": "mean"}, "merge must be"),
         ({"dropout": 0}, "dropout is 0"),
         ({"steps": 0}, "steps is 0"),
@@ -246,6 +263,28 @@ def test_wrong_input_is_named(trained):
             Detector(("a", "b"), **options)
     with pytest.raises(ValueError, match="class_names are .*distinct"):
         Detector(("a", "a"))
+
+
+@pytest.mark.parametrize("outputs", [slice(None), slice(-4, -3)], ids=["all", "one side"])
+def test_a_network_whose_weights_are_not_finite_is_refused(trained, outputs):
+    detector, dataset = copy.deepcopy(trained[0]), squares(2)
+    with torch.no_grad():
+        detector.network.head[-1].bias[outputs] = np.nan
+    for passes in (0, 2):
+        with pytest.raises(
+            ValueError, match="the network's outputs for record 0 are not finite: its weights"
+        ):
+            detector.predict(dataset, passes=passes)
+
+
+def test_wrong_names_and_weights_of_another_learner_are_named_in_one_line(tmp_path):
+    for names in (3, "circle"):
+        for learner in (Detector, Segmenter, partial(DetectorFunction, len)):
+            with pytest.raises(ValueError, match=f"class_names is {names!r}: it must be a list of names"):
+                learner(names)
+    Detector(("background", "a")).save(tmp_path)
+    with pytest.raises(ValueError, match=r"weights of another network: [^\n]{,99}, which the model needs$"):
+        Segmenter(("background", "a")).load(tmp_path)
 
 
 class OneAfterAnother(Committee):

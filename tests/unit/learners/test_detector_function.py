@@ -6,12 +6,12 @@ import torch
 
 from alhelpers import data, protocols
 from alhelpers.learners import DetectorFunction
-from alhelpers.uncertainty import merge_boxes
+from alhelpers.uncertainty import Committee, CommitteeError, merge_boxes
 from alhelpers.uncertainty._torch import derived_seed
 
 NAMES = ("cat", "dog")
 IMAGES = data.ArrayDataset(
-    np.arange(3 * 8, dtype=np.float32).reshape(3, 1, 2, 4), None, NAMES, task="detection"
+    np.arange(3 * 100, dtype=np.float32).reshape(3, 1, 10, 10), None, NAMES, task="detection"
 )
 FOUND = [[((1, 2, 5, 6), 0, 0.75), ((0, 0, 2, 2), 1, 0.5)], [], [((3, 3, 9, 9), 1, 0.25)]]
 
@@ -81,6 +81,34 @@ def test_passes_call_a_function_with_a_seed():
     np.testing.assert_allclose(found.confidences, found.samples.confidences.mean(1), rtol=1e-6)
 
 
+def test_a_plain_prediction_is_without_noise_and_boxes_are_cut_as_coco_rounds_them():
+    def find(images, seed=None):
+        shift = 0 if seed is None else np.random.default_rng(seed).uniform(0.1, 1)
+        return [([[-0.5 + shift, 1, 10.75, 9]], [[0.5, 0]]) for _ in images]
+
+    learner = DetectorFunction(find, NAMES)
+    assert learner.predict(IMAGES, seed=3).boxes.tolist() == [[0, 1, 10, 9]] * 3
+    assert np.ptp(learner.predict(IMAGES, passes=3).samples.boxes[:, :, 0]) > 0
+
+
+def test_a_committee_of_ready_detectors_predicts():
+    def of(shift):
+        return lambda images: [([[1 + shift, 1, 8, 9]], [[0.5, 0.25]]) for _ in images]
+
+    both = [DetectorFunction(of(shift), NAMES) for shift in (0, 1)]
+    found = Committee(both).predict(IMAGES)
+    assert found.boxes.tolist() == [[1.5, 1, 8, 9]] * 3 and found.samples.boxes.shape == (3, 2, 4)
+    assert Committee(both).fresh(1).predict(IMAGES).boxes.tolist() == found.boxes.tolist()
+    for wrong, message in (
+        ((both, 3), "members is 3, but 2 learners were passed"),
+        ((both[:1],), "members must be a whole number of at least 2, got 1"),
+        (([],), "got 0"),
+        (([of(0), of(1)],), "members must be learners, got a function"),
+    ):
+        with pytest.raises(CommitteeError, match=message):
+            Committee(*wrong)
+
+
 def test_what_it_cannot_do_is_named(tmp_path):
     learner = DetectorFunction(lambda images: [arrays(objects) for objects in FOUND], NAMES)
     for call, message in (
@@ -113,10 +141,21 @@ def test_what_it_cannot_do_is_named(tmp_path):
         ([[], [], ([[2, 1, 2, 2]], [[1, 0]])], "box 0 of image 2 is .*left < right"),
         ([[], [], ([[1, 1, 2, np.nan]], [[1, 0]])], "box 0 of image 2"),
         ([[], [], ([[1, 1, 2, 2]], [[1.5, 0]])], "box 0 of image 2 .* confidences from 0 to 1"),
-        ([[{**rows(FOUND[0])[0], "label": "cow"}], [], []], "box 0 of image 0 .*known classes"),
-        ([{"boxes": [[1, 1, 2, 2]], "labels": [2], "scores": [0.5]}, [], []], "box 0 of image 0 .*known classes"),
+        ([[{**rows(FOUND[0])[0], "label": "cow"}], [], []], "image 0 has the label 'cow': .* the class names cat, dog"),
+        ([([[5, 5, 90, 9]], [[1, 0]]), [], []], "box 0 of image 0 .* not inside of its image, 10 wide and 10 high"),
+        ([([[10.2, 5, 10.9, 9]], [[1, 0]]), [], []], "not inside of its image"),
+        ([[{**rows(FOUND[0])[0], "score": None}], [], []], "box 0 of image 0 has the score None: it must be a number"),
+        ([[{**rows(FOUND[0])[0], "top": "q"}], [], []], "box 0 of image 0 has the top 'q': it must be a number"),
+        ([{"boxes": [[1, 1, 2, 2]], "labels": [1], "scores": [0.5, 0.5]}, [], []], r"scores \(2,\) and labels \(1,\)"),
+        ([{"boxes": [[1, 1, 2, 2]], "labels": [2], "scores": [0.5]}, [], []], "label 2: .* an index from 0 to 1 of"),
     ],
 )  # fmt: skip
 def test_wrong_returns_are_named(returned, message):
     with pytest.raises(ValueError, match=message):
         DetectorFunction(lambda images: returned, NAMES).predict(IMAGES)
+
+
+@pytest.mark.parametrize("names", [(), ("cat", "cat")])
+def test_class_names_are_distinct(names):
+    with pytest.raises(ValueError, match="class_names are .*: they must be distinct, and at least one"):
+        DetectorFunction(lambda images: [], names)

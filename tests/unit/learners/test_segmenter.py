@@ -139,6 +139,12 @@ def test_the_class_of_a_pixel_is_that_of_the_centres_nearby():
     torch.testing.assert_close(inside[:, 5, 6], expected.log_softmax(0), rtol=1e-4, atol=1e-4)
 
 
+def test_boxes_are_refused_with_the_way_to_their_maps():
+    scenes = data.scenes(2, size=16)
+    with pytest.raises(ValueError, match=r"a Segmenter is for segmentation: .* dataset.segmentation\(\)"):
+        Segmenter(scenes.segmentation().class_names).fit(scenes)
+
+
 def test_save_and_load_keep_every_bit(trained, tmp_path):
     trained[0].save(tmp_path)
     other = trained[0].fresh(3)
@@ -147,6 +153,9 @@ def test_save_and_load_keep_every_bit(trained, tmp_path):
     np.testing.assert_array_equal(
         other.predict(dataset, passes=2).confidences, trained[0].predict(dataset, passes=2).confidences
     )
+    names = trained[0].class_names
+    with pytest.raises(ValueError, match="the same names in the same order"):
+        Segmenter((names[-1], *names[:-1])).load(tmp_path)
 
 
 def test_wrong_labels_are_named(trained):

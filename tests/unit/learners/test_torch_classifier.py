@@ -210,9 +210,10 @@ def test_weights_that_do_not_fit_change_nothing(digits, tmp_path):
     for other, message in (
         (
             build_network(8, 4, seed=1),
-            "(?s)the weights of another network: .*size mismatch for logits.weight",
+            r"the weights of another network: 'logits.weight' has the shape \(4, \d+\) there and \(10, \d+\) in the"
+            " model$",
         ),
-        (nn.Linear(2, 2), "(?s)the weights of another network: .*Missing key.*conv1.weight"),
+        (nn.Linear(2, 2), "the weights of another network: it has no 'conv1.weight', which the model needs$"),
     ):
         TorchClassifier(other).save(tmp_path)
         with pytest.raises(ValueError, match=message):
@@ -222,6 +223,17 @@ def test_weights_that_do_not_fit_change_nothing(digits, tmp_path):
         TorchClassifier(network).load(tmp_path)
     for value, expected in zip(network.parameters(), digits_network(0).parameters(), strict=True):
         assert torch.equal(value, expected)
+
+
+def test_weights_are_loaded_from_their_folder_or_their_file(tmp_path):
+    saved = nn.Linear(3, 2)
+    TorchClassifier(saved).save(tmp_path / "model")
+    for place in ("model", "model/weights.pt"):
+        network = nn.Linear(3, 2)
+        TorchClassifier(network).load(tmp_path / place)
+        assert torch.equal(network.weight, saved.weight)
+    with pytest.raises(FileNotFoundError, match="nowhere is not there: name the folder that save wrote"):
+        TorchClassifier(saved).load(tmp_path / "nowhere")
 
 
 class Opened:

@@ -62,7 +62,7 @@ def maps(test_set, kept, seed):
 def test_detectors_are_compared_by_average_precision_without_crowds(test_set):
     old, new = detections(test_set, 0.4, 0), detections(test_set, 0.9, 1)
     found = compare_models(old, new, test_set)
-    truth = [*test_set.labels(), *(row | {"iscrowd": 1} for row in test_set.crowds())]
+    truth = [*test_set.labels(), *test_set.crowds()]
     for predictions, value in ((old, found.previous), (new, found.new)):
         measured = Detections(truth, predictions.rows(ids()), ids())
         assert value == measured.average_precision().value

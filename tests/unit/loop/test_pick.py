@@ -316,6 +316,6 @@ def test_values_of_a_regression_are_metadata_beside_that_of_the_rows():
     with pytest.raises(
         mining.MissingField, match="'entropy' needs confidences, and the learner is of a regression"
     ):
-        pick(learner, pool, 5)
+        pick(learner, pool, 5, strategy="entropy")
     with pytest.raises(mining.MissingField, match="'metadata.value' needs metadata, which only a regression"):
         pick(TorchClassifier(build()), pictures(9), 2, strategy="metadata.value")

@@ -30,6 +30,7 @@ def noisy_detector(*scenes):
             kept = [box for box in truth[row] if rng.random() < 0.8]
             boxes = [[box[side] for side in ("left", "top", "right", "bottom")] for box in kept]
             moved = np.reshape(boxes, (-1, 4)) + rng.normal(0, 0.3 + 0.1 * row, (len(boxes), 4))
+            moved = moved.clip(0, 32)
             confidences = np.full((len(kept), len(names)), 0.1, dtype=np.float32)
             confidences[np.arange(len(kept)), [names.index(box["label"]) for box in kept]] = rng.uniform(
                 0.5, 0.9
@@ -55,8 +56,12 @@ def test_boxes_are_picked_as_their_records_are_mined(pool):
     assert set(both.meta["strategies"].values()) == {"box_uncertainty", "random"}
 
 
-def test_the_labels_of_a_reference_are_counted(pool):
+@pytest.mark.parametrize("in_files", [False, True])
+def test_the_labels_of_a_reference_are_counted(pool, in_files, tmp_path):
     reference = data.scenes(8, size=32, seed=2, objects="digits", frequencies={"0": 0.1})
+    if in_files:
+        data.write_coco(tmp_path / "reference.json", reference, images=tmp_path)
+        reference = data.coco(tmp_path / "reference.json", tmp_path)
     options = {"strategy": "weighted_box_uncertainty", "passes": 3}
     chosen = pick(noisy_detector(pool, reference), pool, 3, reference=reference, **options)
     labels = [row["label"] for row in reference.labels(np.arange(8))]
@@ -98,3 +103,14 @@ def test_boxes_of_a_segmenter_are_not_counted(pool):
     maps = pool.segmentation()
     with pytest.raises(mining.MiningError, match="max_boxes=3 .*learner is of a segmentation"):
         pick(Segmenter(maps.class_names), maps, 3, strategy="random", max_boxes=3)
+
+
+def test_the_default_strategy_is_that_of_the_task(pool):
+    detector, maps = noisy_detector(pool), pool.segmentation()
+    segmenter = Segmenter(maps.class_names, seed=0)
+    for learner, images, strategy in (
+        (detector, pool, "box_uncertainty"),
+        (segmenter, maps, "metadata.bald"),
+    ):
+        found = pick(learner, images, 4, passes=3)
+        assert found.ids == pick(learner, images, 4, strategy=strategy, passes=3).ids

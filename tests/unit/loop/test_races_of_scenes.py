@@ -95,3 +95,9 @@ def test_pick_says_how_many_boxes_to_expect(scenes, detector):
     sums[np.diff(predicted.offsets) == 0] = 0
     of = dict(zip(list(pool.ids), sums.tolist(), strict=True))
     assert chosen.meta["expected_boxes"] == pytest.approx(sum(of[id] for id in chosen.ids), rel=1e-5)
+
+
+def test_a_test_set_without_objects_is_refused_before_training(scenes, detector):
+    empty = data.scenes(3, size=32, objects="digits", subset="test", empty=1)
+    with pytest.raises(ValueError, match="none of the 3 images of the test set has an object"):
+        run((scenes[0], empty), detector, "random")

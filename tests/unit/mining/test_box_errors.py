@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from alhelpers import evaluation, mining
+from alhelpers import data, evaluation, mining
 from alhelpers.evaluation import EvaluationError
+from alhelpers.learners import BoxPredictions
 from alhelpers.mining import MiningError, PoolExhausted
 
 SIDES = ("left", "top", "right", "bottom")
@@ -52,6 +53,9 @@ def test_each_kind_of_error_is_found():
     assert (second["kind"], second["label"], second["prediction"]) == ("overlooked", None, 4)
     swapped = chosen.meta["errors"]["class"][0]
     assert (swapped["kind"], swapped["label"], swapped["prediction"]) == ("swapped", 2, 2)
+    assert all(error["score"] > 0 for each in chosen.meta["errors"].values() for error in each)
+    sure = mining.relabel_boxes([CAT], [{**CAT, "score": 1.0}], 1)
+    assert sure.ids == ["i"] and sure.meta["errors"] == {"i": []} and sure.scores.tolist() == [0]
 
 
 def by_brute_force(labels, predictions):
@@ -240,12 +244,31 @@ CAT = row("i", "cat", (0, 0, 5, 5))
         ([CAT], [{**CAT, "score": np.nan}], EvaluationError, "score is nan"),
         ([{**CAT, "right": -1.0}], [{**CAT, "score": 1}], EvaluationError, "row 0 of labels: left, top"),
         ([{**CAT, "left": np.nan}], [{**CAT, "score": 1}], EvaluationError, "row 0 of labels: left"),
+        (
+            [{**CAT, "image_id": 1}],
+            [{**CAT, "image_id": "1", "score": 1}],
+            EvaluationError,
+            "image_id of labels is 1 but that of predictions '1', which never match",
+        ),
         ([CAT], [{**CAT, "label": "Cat", "score": 1}], MiningError, "'Cat'.* have no class in common"),
     ],
 )
 def test_wrong_rows_are_named(labels, predictions, error, message):
     with pytest.raises(error, match=message):
         mining.box_label_errors(labels, predictions)
+    with pytest.raises(error, match=message):
+        mining.relabel_boxes(labels, predictions, 1)
+
+
+def test_what_is_not_rows_is_named():
+    dataset = data.scenes(1, size=16)
+    empty = BoxPredictions(np.zeros(2, dtype=int), np.zeros((0, 4)), np.zeros((0, 1)), ("cat",))
+    with pytest.raises(
+        MiningError, match=r"predictions are a BoxPredictions: .* predictions.rows\(dataset.ids\)"
+    ):
+        mining.relabel_boxes([CAT], empty, 1)
+    with pytest.raises(MiningError, match=r"labels are a \w+: pass its rows, as dataset.labels\(\) returns"):
+        mining.relabel_boxes(dataset, [], 1)
 
 
 def test_crowds_cover_what_is_in_them():
@@ -254,6 +277,10 @@ def test_crowds_cover_what_is_in_them():
         [crowd, CAT], [{**CAT, "score": 1.0}, row("i", "cat", (20, 0, 30, 10), 0.9)]
     )
     assert not any(values.any() for values in found[:4])
+    objects = data.Objects.from_rows([crowd, CAT], ["i"], (50, 50), ["cat"], is_crowd=[True, False])
+    dataset = data.ObjectSet("set", np.zeros((1, 50, 50), dtype=np.uint8), objects, ["cat"], ids=["i"])
+    labels = [*dataset.labels(), *dataset.crowds()]
+    assert not mining.box_label_errors(labels, [{**CAT, "score": 1.0}]).spurious.any()
 
 
 def test_without_boxes_there_is_nothing_to_find():

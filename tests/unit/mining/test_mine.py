@@ -58,6 +58,12 @@ def test_the_default_is_entropy(pool):
     assert mine(pool, size=4).ids == mine(pool, "entropy", 4).ids
 
 
+def test_strategies_are_listed_with_the_valid_values_of_their_options():
+    found = strategies()["box_uncertainty"]
+    assert "errors" in found["choices"]["of"] and {*found["choices"]} <= {*found["options"]}
+    assert strategies()["random"]["choices"] == {}
+
+
 def test_meta_is_plain_data(pool, reference):
     for name in strategies():
         found = mine(pool, name, 3, reference=reference, seed=2)

@@ -97,8 +97,10 @@ def test_boxes_with_nothing_but_a_confidence_or_logits():
 
 def test_no_boxes_at_all():
     rows = [{"id": id, "detections": []} for id in "cab"]
-    with pytest.raises(MissingField, match="'confidence' needs confidence or .*which have: id, detections"):
-        mine(rows, "confidence", 2)
+    with pytest.warns(
+        UserWarning, match="no record has a box, so that strategy 'confidence' scores all of them 0"
+    ):
+        assert not mine(rows, "confidence", 2).scores.any()
 
 
 def test_confidences_of_the_record_come_before_those_of_its_boxes():

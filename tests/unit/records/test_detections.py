@@ -3,7 +3,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alhelpers import records
+from alhelpers import mining, records
 from alhelpers.records import RecordError
 
 
@@ -151,3 +151,36 @@ def test_boxes_that_break_the_schema_are_named(detections, record, message):
 def test_tables_of_boxes_that_break_the_schema_are_named(column, message):
     with pytest.raises(RecordError, match=message):
         records.as_table(pa.table({"id": ["a", "b"], "detections": column}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("width", -3, "above 0, got -3"),
+        ("height", 0, "above 0, got 0"),
+        ("confidence", 7, "from 0 to 1, got 7"),
+    ],
+)
+def test_numbers_that_no_box_can_have_are_refused(field, value, rule):
+    numbers = {
+        "left": [0.0, 1],
+        "top": [0.0, 1],
+        "width": [2.0, 2],
+        "height": [2.0, 2],
+        "confidence": [0.5, 1],
+    }
+    numbers[field] = [numbers[field][0], value]
+    boxes = records.Boxes(
+        np.array([0, 1, 1, 2]), **{name: np.float32(each) for name, each in numbers.items()}
+    )
+    with pytest.raises(RecordError, match=f"record 'c': detections.{field} must be {rule}"):
+        records.from_arrays(["a", "b", "c"], detections=boxes)
+    rows = [{"id": "c", "detections": [{name: each[1] for name, each in numbers.items()}]}]
+    with pytest.raises(RecordError, match=f"record 'c': detections.{field} must be {rule}"):
+        records.validate(rows, task="detection")
+
+
+def test_boxes_of_no_area_are_not_mined():
+    rows = [{"id": "c", "detections": [{"confidence": 0.5, "width": -3.0, "height": 1.0}]}]
+    with pytest.raises(RecordError, match="record 'c': detections.width must be above 0, got -3"):
+        mining.mine(rows, "confidence", 1)
