@@ -139,7 +139,7 @@ def _without_strategy(config: dict[str, Any], own: Any) -> dict[str, Any]:
     gone = {key for key in ("options", "plan") if key in config}
     gone |= {key for key, option in _AS_OPTIONS.items() if key in config and option not in options}
     if gone:
-        say(f"the configuration's {', '.join(sorted(gone))} are of its own strategy, and left out")
+        say(f"left out of the configuration, as --strategy takes its place: {', '.join(sorted(gone))}")
     return {key: value for key, value in config.items() if key not in {*gone, "strategy"}}
 
 

@@ -286,7 +286,9 @@ def test_a_configuration_never_loads_code(folder, capsys):
     assert run() == 2 and "configurations never load" in capsys.readouterr().err and not Path("ran").exists()
 
 
-def test_a_plan_beside_the_strategy_of_the_command_line_is_refused(folder, capsys):
+def test_the_strategy_of_the_command_line_takes_the_place_of_a_plan(folder, capsys):
     Path("config.json").write_text('{"plan": {"strategy": "margin"}}')
-    assert run("--strategy", "metadata.blur") == 2
-    assert "has a 'plan' beside a 'strategy'" in capsys.readouterr().err
+    assert run("--strategy", "metadata.blur") == 0
+    found = capsys.readouterr()
+    assert "left out of the configuration, as --strategy takes its place: plan" in found.err
+    assert "by metadata.blur" in found.out and "margin" not in found.out
