@@ -1,6 +1,6 @@
 """Measure ``data/detection-curves.parquet`` and ``data/detection-scores.parquet``: loops of boxes and masks.
 
-Run ``python tests/benchmarks/detection_curves.py`` (about 45 minutes of one core), again if it was stopped: what
+Run ``python tests/benchmarks/detection_curves.py`` (over an hour of one core), again if it was stopped: what
 is done is kept. ``detection_loops.py`` writes the page that reads them.
 """
 

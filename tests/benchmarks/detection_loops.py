@@ -165,9 +165,9 @@ def _interval(values: np.ndarray) -> str:
 _HEAD = (
     "# Which images should a detector learn from next?\n\n"
     "This page is generated: `python tests/benchmarks/detection_curves.py` measures "
-    "`data/detection-scores.parquet` and `data/detection-curves.parquet` (about 45 minutes of one core; what "
+    "`data/detection-scores.parquet` and `data/detection-curves.parquet` (over an hour of one core; what "
     "is done is kept), and `python tests/benchmarks/detection_loops.py` writes it anew.\n\n"
-    "The protocol is that of `alhelpers.loop.race`: all strategies begin with the same random images, are "
+    "The protocol is that of `alhelpers.loop.race`: strategies that choose begin with the same random images; all are "
     "trained anew in each round under the same recipe, and are measured on test scenes that share no digit "
     "with the pool and choose nothing. Beside random stands a random that draws only images with objects, from "
     "the first image on, and is told the truth about which these are. A share is that of the baseline's whole "
