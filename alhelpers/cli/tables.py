@@ -47,10 +47,10 @@ def read_table(path: Path, *needed: str) -> list[dict[str, str]]:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
     missing = [name for name in (KEY, *needed) if name not in header]
     if missing:
-        there = ", ".join(header)
+        there = ", ".join(header) or "nothing"
         raise ValueError(
             f"{path} has no column {missing[0]!r}: its first line must name it, and names"
-            f" {there if len(there) <= _SHOWN else f'{there[:_SHOWN]}...' if there else 'nothing'}"
+            f" {there if len(there) <= _SHOWN else f'{there[:_SHOWN]}...'}"
             + ("; write commas between the columns, not semicolons" if ";" in "".join(header) else "")
         )
     if len(set(header)) < len(header):

@@ -228,6 +228,7 @@ def test_uncertain_boxes_are_mined(squares, detector):
 
 def test_classes_of_labelled_boxes_are_counted(squares, detector):
     dataset, items, _ = squares
+    detector.predict_items(items)
     config = {"strategy": "weighted_box_uncertainty", "size": 3, "max_boxes": 0.1}
     parsed = parse_config(config)
     assert parsed.needs_predictions and not parsed.reference_predictions and not parsed.reference_labels
