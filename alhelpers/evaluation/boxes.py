@@ -20,6 +20,7 @@ from alhelpers.evaluation.rows import (
     given,
     keys,
 )
+from alhelpers.scores.locations import area_of, box_iou, shared_area
 
 SIDES = ("left", "top", "right", "bottom")
 
@@ -108,13 +109,10 @@ def pair_iou(a: np.ndarray, b: np.ndarray, crowd: np.ndarray | None = None) -> n
 
     Where b is of a crowd, the union is the area of a: how much of a lies in the crowd.
     """
-    width = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
-    height = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
-    shared = np.maximum(width, 0) * np.maximum(height, 0)
-    areas = [(box[..., 2] - box[..., 0]) * (box[..., 3] - box[..., 1]) for box in (a, b)]
-    union = areas[0] + areas[1] - shared
-    if crowd is not None:
-        union = np.where(crowd, areas[0], union)
+    if crowd is None:
+        return box_iou(a, b)
+    shared, own = shared_area(a, b), area_of(a)
+    union = np.where(crowd, own, own + area_of(b) - shared)
     return np.divide(shared, union, out=np.zeros(shared.shape), where=union > 0)
 
 

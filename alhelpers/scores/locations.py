@@ -148,14 +148,20 @@ def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     numpy.ndarray of shape (...)
         From 0 to 1; 0 if both are empty, NaN if either is.
     """
-    width = np.minimum(first[..., 2], second[..., 2]) - np.maximum(first[..., 0], second[..., 0])
-    height = np.minimum(first[..., 3], second[..., 3]) - np.maximum(first[..., 1], second[..., 1])
-    both = np.maximum(width, 0) * np.maximum(height, 0)
-    either = _area(first) + _area(second) - both
+    both = shared_area(first, second)
+    either = area_of(first) + area_of(second) - both
     return both / np.where(either == 0, 1, either)
 
 
-def _area(boxes: np.ndarray) -> np.ndarray:
+def shared_area(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the area that boxes share, pair by pair."""
+    width = np.minimum(first[..., 2], second[..., 2]) - np.maximum(first[..., 0], second[..., 0])
+    height = np.minimum(first[..., 3], second[..., 3]) - np.maximum(first[..., 1], second[..., 1])
+    return np.maximum(width, 0) * np.maximum(height, 0)
+
+
+def area_of(boxes: np.ndarray) -> np.ndarray:
+    """Return the area of boxes."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
